@@ -1,0 +1,139 @@
+//! The two kinds of failure.
+//!
+//! An [`Error`] ends a run: it says what failed, why, and what to do about it, and it decides the exit status.
+//! A [`Rejected`] drops one message that came over the network; the run goes on, and nothing that the message
+//! touched has changed.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit statuses, after sysexits.h; the table is in each tool's manual page under EXIT STATUS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Failed for a reason that has no status of its own.
+    Failed = 1,
+    /// The command line is wrong (`EX_USAGE`).
+    Usage = 64,
+    /// Data was lost: a gap, or input that was not all delivered (`EX_DATAERR`).
+    DataLost = 65,
+    /// The broker is unreachable or refused us (`EX_UNAVAILABLE`).
+    Unavailable = 69,
+    /// Timed out; the same command may succeed later (`EX_TEMPFAIL`).
+    TryAgain = 75,
+    /// The peer speaks another version or suite (`EX_PROTOCOL`).
+    Protocol = 76,
+    /// Not trusted: unknown key, wrong code, loose file mode (`EX_NOPERM`).
+    NotTrusted = 77,
+    /// The configuration is wrong (`EX_CONFIG`).
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        // The discriminants are exit statuses: all of them fit.
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// What ends a run, worded for the person who typed the command.
+///
+/// Displayed as `what: why`; the tool puts its own name in front and prints [`Error::hint`] on a second line.
+/// Neither part ever holds a secret, nor text from the network that was not escaped.
+#[derive(Clone, Debug)]
+pub struct Error {
+    exit: Exit,
+    what: String,
+    why: Option<String>,
+    hint: Option<String>,
+}
+
+/// `Result` with [`Error`], for everything that can end a run.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error that says `what` failed; lower case, no full stop.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), why: None, hint: None }
+    }
+
+    /// Adds the cause: usually the text of the system's or a library's own error.
+    #[must_use]
+    pub fn because(mut self, why: impl fmt::Display) -> Self {
+        self.why = Some(why.to_string());
+        self
+    }
+
+    /// Adds what to do: a command to type, or a line to change.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit status this error ends the run with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// What to do about it, where there is something to do.
+    #[must_use]
+    pub fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            Some(why) => write!(f, "{}: {why}", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why one message from the network was dropped (`sts-protocol(7)`, "Sealed messages").
+///
+/// Deliberately coarse: whoever sent the message learns nothing from it, and every cryptographic failure is the same
+/// [`Rejected::NotAuthentic`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejected {
+    /// Not an STS/2 message: empty, or a first byte of no known type.
+    Foreign,
+    /// Of a known type, but of a length that type cannot have.
+    Length,
+    /// Its session tag belongs to no session of this link.
+    UnknownSession,
+    /// It did not open: altered, forged, reflected, or sealed under a key that is gone.
+    NotAuthentic,
+    /// It opened, but its number was received before.
+    Duplicate,
+    /// It opened, but its stream number was used before with another salt.
+    StreamReused,
+    /// A handshake message that nothing here waits for.
+    Unexpected,
+}
+
+impl Rejected {
+    /// One short phrase for a report and for `sts-pair --status`.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Foreign => "not an STS/2 message",
+            Self::Length => "wrong length",
+            Self::UnknownSession => "unknown session",
+            Self::NotAuthentic => "not authentic",
+            Self::Duplicate => "received before",
+            Self::StreamReused => "stream number used twice",
+            Self::Unexpected => "not expected now",
+        }
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}

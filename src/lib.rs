@@ -1,0 +1,5 @@
+//! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
+
+pub mod error;
+
+pub use error::{Error, Exit, Rejected, Result};

@@ -1,0 +1,79 @@
+//! The three suites that a session can seal its messages with (`sts-protocol(7)`, "Suites").
+
+use std::fmt;
+
+/// How a session's messages are sealed: the configuration key `aes`, and one byte of INITREQ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Suite {
+    /// AES-256-GCM with a 96-bit nonce (NIST SP 800-38D).
+    #[default]
+    Gcm = 1,
+    /// `AEAD_AES_256_CBC_HMAC_SHA_512` (RFC 7518, 5.2.5).
+    Cbc = 2,
+    /// AES-256-ECB with HMAC-SHA-512: authentic, but equal blocks show as equal.
+    Ecb = 3,
+}
+
+impl Suite {
+    /// All suites, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Ecb];
+
+    /// The suite of this name in a configuration or session file.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.name() == name)
+    }
+
+    /// The suite of this number on the wire.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|suite| suite.code() == code)
+    }
+
+    /// The name: `gcm`, `cbc` or `ecb`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gcm => "gcm",
+            Self::Cbc => "cbc",
+            Self::Ecb => "ecb",
+        }
+    }
+
+    /// The number on the wire, one byte.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        // The discriminants are the numbers.
+        self as u8
+    }
+
+    /// Length in bytes of one direction's key.
+    #[must_use]
+    pub fn key_len(self) -> usize {
+        match self {
+            Self::Gcm => 32,
+            Self::Cbc | Self::Ecb => 64,
+        }
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_lead_back() {
+        for suite in Suite::ALL {
+            assert_eq!(Suite::from_name(suite.name()), Some(suite));
+            assert_eq!(Suite::from_code(suite.code()), Some(suite));
+        }
+        assert_eq!(Suite::from_name("GCM"), None);
+        assert_eq!(Suite::from_code(0), None);
+    }
+}

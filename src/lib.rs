@@ -1,6 +1,9 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
 
+pub mod crypto;
 pub mod error;
+pub mod message;
+pub mod secret;
 pub mod suite;
 
 pub use error::{Error, Exit, Rejected, Result};

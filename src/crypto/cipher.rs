@@ -1,0 +1,332 @@
+//! The suites: how one sealed message is made and opened (`sts-protocol(7)`, "Suites").
+//!
+//! A sealed message is `header | body`, and the header is the body's associated data. The tag is checked in constant
+//! time before anything is decrypted, and every failure is the same [`Rejected::NotAuthentic`].
+
+use aes::Aes256;
+use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::common::InnerInit;
+use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::aead::inout::InOutBuf;
+use bytes::{BufMut, BytesMut};
+use hmac::{Hmac, Mac};
+use rand::CryptoRng;
+use sha2::Sha512;
+
+use crate::Rejected;
+use crate::secret::{Key, Traffic};
+use crate::suite::Suite;
+
+/// Length in bytes of the header of a sealed message, which is its associated data.
+pub const HEADER_LEN: usize = 16;
+
+const BLOCK: usize = 16;
+/// GCM's nonce is what of the header is never the same twice: stream, salt and seq.
+const NONCE: std::ops::Range<usize> = 4..HEADER_LEN;
+const GCM_TAG: usize = 16;
+const MAC_KEY: usize = 32;
+const MAC_TAG: usize = 32;
+const SPLITS: &str = "the key has the length its suite asks for";
+
+/// One direction's key, expanded and ready to seal or open.
+pub struct Cipher {
+    kind: Kind,
+    suite: Suite,
+}
+
+enum Kind {
+    Gcm(Box<Aes256Gcm>),
+    /// CBC or ECB, encrypt-then-MAC.
+    EtM {
+        mac: Box<Hmac<Sha512>>,
+        block: Box<Aes256>,
+    },
+}
+
+impl Cipher {
+    /// Expands `key`, of [`Suite::key_len`] bytes: the MAC key comes first where the suite has one.
+    ///
+    /// # Panics
+    /// If the key is of another length, which the key schedule and the session file both rule out.
+    #[must_use]
+    pub fn new(suite: Suite, key: &Key<Traffic>) -> Self {
+        let key = key.expose();
+        let kind = match suite {
+            Suite::Gcm => Kind::Gcm(Box::new(Aes256Gcm::new_from_slice(key).expect(SPLITS))),
+            Suite::Cbc | Suite::Ecb => {
+                let (mac_key, block_key) = key.split_at_checked(MAC_KEY).expect(SPLITS);
+                Kind::EtM {
+                    mac: Box::new(Hmac::new_from_slice(mac_key).expect("HMAC takes keys of any length")),
+                    block: Box::new(Aes256::new_from_slice(block_key).expect(SPLITS)),
+                }
+            }
+        };
+        Self { kind, suite }
+    }
+
+    /// The suite that this cipher seals by.
+    #[must_use]
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// Bytes between the header and the plaintext that [`Cipher::seal`] fills in: CBC's IV, else none.
+    #[must_use]
+    pub fn head_room(&self) -> usize {
+        if self.suite == Suite::Cbc { BLOCK } else { 0 }
+    }
+
+    /// Length in bytes of the whole message, header included, that `plaintext` bytes become.
+    #[must_use]
+    pub fn sealed_len(&self, plaintext: usize) -> usize {
+        HEADER_LEN
+            + match self.suite {
+                Suite::Gcm => plaintext + GCM_TAG,
+                Suite::Cbc | Suite::Ecb => self.head_room() + (plaintext / BLOCK + 1) * BLOCK + MAC_TAG,
+            }
+    }
+
+    /// The longest plaintext whose message is at most `message` bytes; `None` where not even an empty one fits.
+    #[must_use]
+    pub fn plaintext_len(&self, message: usize) -> Option<usize> {
+        match self.suite {
+            Suite::Gcm => message.checked_sub(HEADER_LEN + GCM_TAG),
+            Suite::Cbc | Suite::Ecb => {
+                let blocks = message.checked_sub(HEADER_LEN + self.head_room() + MAC_TAG)? / BLOCK;
+                (blocks * BLOCK).checked_sub(1)
+            }
+        }
+    }
+
+    /// Seals `message` in place: [`HEADER_LEN`] bytes of header, [`Cipher::head_room`] bytes of any value, plaintext.
+    ///
+    /// The caller guarantees that the header's stream, salt and seq were never sealed under this key before; `rng` gives
+    /// CBC its IV (RFC 7518, 5.2.2.1) and is not used otherwise.
+    ///
+    /// # Panics
+    /// If `message` is shorter than header and head room, or longer than the 64 GiB that GCM allows.
+    pub fn seal(&self, message: &mut BytesMut, rng: &mut impl CryptoRng) {
+        let room = self.head_room();
+        match &self.kind {
+            Kind::Gcm(gcm) => {
+                let (header, body) = message.split_at_mut(HEADER_LEN);
+                let nonce = nonce(header);
+                let tag = gcm
+                    .encrypt_inout_detached(&nonce.into(), header, InOutBuf::from(body))
+                    .expect("a packet is shorter than GCM's limit");
+                message.put_slice(&tag);
+            }
+            Kind::EtM { mac, block } => {
+                let plaintext = message.len() - HEADER_LEN - room;
+                message.resize(self.sealed_len(plaintext) - MAC_TAG, 0);
+                let (iv, body) = message[HEADER_LEN..].split_at_mut(room);
+                rng.fill_bytes(iv);
+                let padded = if self.suite == Suite::Cbc {
+                    let iv: &[u8; BLOCK] = (&*iv).try_into().expect("CBC's head room is a block");
+                    cbc::Encryptor::inner_iv_init(&**block, iv.into()).encrypt_padded::<Pkcs7>(body, plaintext)
+                } else {
+                    ecb::Encryptor::inner_init(&**block).encrypt_padded::<Pkcs7>(body, plaintext)
+                };
+                padded.expect("the buffer was made long enough for the padding");
+                let (header, sealed) = message.split_at(HEADER_LEN);
+                let tag = etm_tag(mac, header, sealed).finalize().into_bytes();
+                message.put_slice(&tag[..MAC_TAG]);
+            }
+        }
+    }
+
+    /// Opens `message` and appends the plaintext to `plaintext`, which is left as it was if that fails.
+    ///
+    /// # Errors
+    /// [`Rejected::Length`] if it is shorter than an empty message, or not whole blocks where the suite has blocks;
+    /// [`Rejected::NotAuthentic`] in every other case.
+    pub fn open(&self, message: &[u8], plaintext: &mut BytesMut) -> Result<(), Rejected> {
+        let (header, body) = message.split_at_checked(HEADER_LEN).ok_or(Rejected::Length)?;
+        let start = plaintext.len();
+        match &self.kind {
+            Kind::Gcm(gcm) => {
+                let (ciphertext, tag) = body.split_last_chunk::<GCM_TAG>().ok_or(Rejected::Length)?;
+                let nonce = nonce(header);
+                plaintext.resize(start + ciphertext.len(), 0);
+                let buffers = InOutBuf::new(ciphertext, &mut plaintext[start..]).expect("both are of one length");
+                gcm.decrypt_inout_detached(&nonce.into(), header, buffers, tag.into()).map_err(|_| {
+                    plaintext.truncate(start);
+                    Rejected::NotAuthentic
+                })
+            }
+            Kind::EtM { mac, block } => {
+                let (sealed, tag) = body.split_last_chunk::<MAC_TAG>().ok_or(Rejected::Length)?;
+                let (iv, ciphertext) = sealed.split_at_checked(self.head_room()).ok_or(Rejected::Length)?;
+                if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK) {
+                    return Err(Rejected::Length);
+                }
+                etm_tag(mac, header, sealed).verify_truncated_left(tag).map_err(|_| Rejected::NotAuthentic)?;
+                plaintext.resize(start + ciphertext.len(), 0);
+                let out = &mut plaintext[start..];
+                let unpadded = if self.suite == Suite::Cbc {
+                    let iv: &[u8; BLOCK] = iv.try_into().expect("CBC's head room is a block");
+                    cbc::Decryptor::inner_iv_init(&**block, iv.into()).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
+                } else {
+                    ecb::Decryptor::inner_init(&**block).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
+                };
+                let len = unpadded.map(<[u8]>::len);
+                plaintext.truncate(start + len.unwrap_or(0));
+                // Padding is inside what the tag covers: this is a peer that does not pad, not an oracle.
+                len.map(drop).map_err(|_| Rejected::NotAuthentic)
+            }
+        }
+    }
+}
+
+fn nonce(header: &[u8]) -> [u8; 12] {
+    header[NONCE].try_into().expect("the range is 12 bytes of a header of 16")
+}
+
+/// HMAC over associated data, IV, ciphertext and the associated data's length in bits (RFC 7518, 5.2.2.1, step 5).
+fn etm_tag(mac: &Hmac<Sha512>, header: &[u8], sealed: &[u8]) -> Hmac<Sha512> {
+    mac.clone().chain_update(header).chain_update(sealed).chain_update((header.len() as u64 * 8).to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::crypto::hex;
+
+    fn cipher(suite: Suite, fill: u8) -> Cipher {
+        Cipher::new(suite, &Key::generate(suite.key_len(), |key| key.fill(fill)))
+    }
+
+    fn sealed(cipher: &Cipher, header: [u8; HEADER_LEN], plaintext: &[u8]) -> BytesMut {
+        let mut message = BytesMut::from(&header[..]);
+        message.resize(HEADER_LEN + cipher.head_room(), 0);
+        message.put_slice(plaintext);
+        cipher.seal(&mut message, &mut StdRng::seed_from_u64(7));
+        message
+    }
+
+    fn opened(cipher: &Cipher, message: &[u8]) -> Result<BytesMut, Rejected> {
+        let mut plaintext = BytesMut::from(&b"kept"[..]);
+        let result = cipher.open(message, &mut plaintext);
+        assert_eq!(plaintext.split_to(4), &b"kept"[..]);
+        assert!(result.is_ok() || plaintext.is_empty(), "a rejected message leaves nothing behind");
+        result.map(|()| plaintext)
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens(header: [u8; HEADER_LEN], plaintext in prop::collection::vec(any::<u8>(), 0..200)) {
+            for suite in Suite::ALL {
+                let cipher = cipher(suite, 1);
+                let message = sealed(&cipher, header, &plaintext);
+                prop_assert_eq!(message.len(), cipher.sealed_len(plaintext.len()));
+                prop_assert_eq!(&opened(&cipher, &message).unwrap()[..], &plaintext[..]);
+            }
+        }
+
+        #[test]
+        fn one_bit_anywhere_is_one_too_many(plaintext in prop::collection::vec(any::<u8>(), 0..40), at: prop::sample::Index) {
+            for suite in Suite::ALL {
+                let cipher = cipher(suite, 2);
+                let mut message = sealed(&cipher, [9; HEADER_LEN], &plaintext);
+                let bit = at.index(message.len() * 8);
+                message[bit / 8] ^= 1 << (bit % 8);
+                prop_assert_eq!(opened(&cipher, &message), Err(Rejected::NotAuthentic));
+            }
+        }
+
+        #[test]
+        fn the_longest_plaintext_is_the_longest(limit in 0usize..300) {
+            for suite in Suite::ALL {
+                let cipher = cipher(suite, 3);
+                match cipher.plaintext_len(limit) {
+                    Some(len) => {
+                        prop_assert!(cipher.sealed_len(len) <= limit);
+                        prop_assert!(cipher.sealed_len(len + 1) > limit);
+                    }
+                    None => prop_assert!(cipher.sealed_len(0) > limit),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_shorter_or_longer_message_is_rejected() {
+        for suite in Suite::ALL {
+            let cipher = cipher(suite, 4);
+            let message = sealed(&cipher, [5; HEADER_LEN], b"0123456789abcdef");
+            for len in 0..message.len() {
+                assert!(opened(&cipher, &message[..len]).is_err(), "{suite}, cut to {len}");
+            }
+            for extra in 1..=BLOCK {
+                let mut long = message.clone();
+                long.resize(message.len() + extra, 0);
+                assert!(opened(&cipher, &long).is_err(), "{suite}, {extra} more");
+            }
+        }
+    }
+
+    #[test]
+    fn another_key_or_suite_does_not_open() {
+        let message = sealed(&cipher(Suite::Gcm, 1), [0; HEADER_LEN], b"a line\n");
+        assert_eq!(opened(&cipher(Suite::Gcm, 2), &message), Err(Rejected::NotAuthentic));
+        let message = sealed(&cipher(Suite::Cbc, 1), [0; HEADER_LEN], b"a line\n");
+        assert_eq!(opened(&cipher(Suite::Ecb, 1), &message), Err(Rejected::NotAuthentic));
+    }
+
+    /// RFC 7518, appendix B.3. Its associated data is longer than a header, so the two steps are tried one by one.
+    #[test]
+    fn rfc_7518_b3() {
+        let key: Vec<u8> = (0..64).collect();
+        let plaintext = hex("41 20 63 69 70 68 65 72 20 73 79 73 74 65 6d 20 6d 75 73 74 20 6e 6f 74 20 62 65 20 72 65
+            71 75 69 72 65 64 20 74 6f 20 62 65 20 73 65 63 72 65 74 2c 20 61 6e 64 20 69 74 20 6d 75 73 74 20 62 65 20
+            61 62 6c 65 20 74 6f 20 66 61 6c 6c 20 69 6e 74 6f 20 74 68 65 20 68 61 6e 64 73 20 6f 66 20 74 68 65 20 65
+            6e 65 6d 79 20 77 69 74 68 6f 75 74 20 69 6e 63 6f 6e 76 65 6e 69 65 6e 63 65");
+        let iv = hex("1a f3 8c 2d c2 b9 6f fd d8 66 94 09 23 41 bc 04");
+        let data = b"The second principle of Auguste Kerckhoffs";
+        let ciphertext =
+            hex("4a ff aa ad b7 8c 31 c5 da 4b 1b 59 0d 10 ff bd 3d d8 d5 d3 02 42 35 26 91 2d a0 37 ec bc
+            c7 bd 82 2c 30 1d d6 7c 37 3b cc b5 84 ad 3e 92 79 c2 e6 d1 2a 13 74 b7 7f 07 75 53 df 82 94 10 44 6b 36 eb
+            d9 70 66 29 6a e6 42 7e a7 5c 2e 08 46 a1 1a 09 cc f5 37 0d c8 0b fe cb ad 28 c7 3f 09 b3 a3 b7 5e 66 2a 25
+            94 41 0a e4 96 b2 e2 e6 60 9e 31 e6 e0 2c c8 37 f0 53 d2 1f 37 ff 4f 51 95 0b be 26 38 d0 9d d7 a4 93 09 30
+            80 6d 07 03 b1 f6");
+        let tag =
+            hex("4d d3 b4 c0 88 a7 f4 5c 21 68 39 64 5b 20 12 bf 2e 62 69 a8 c5 6a 81 6d bc 1b 26 77 61 95 5b c5");
+        let cipher = Cipher::new(Suite::Cbc, &Key::generate(64, |bytes| bytes.copy_from_slice(&key)));
+        let Kind::EtM { mac, block } = &cipher.kind else { unreachable!("CBC encrypts, then MACs") };
+
+        let mut body = plaintext.clone();
+        body.resize((plaintext.len() / BLOCK + 1) * BLOCK, 0);
+        let iv_block: &[u8; BLOCK] = iv[..].try_into().unwrap();
+        let made = cbc::Encryptor::inner_iv_init(&**block, iv_block.into())
+            .encrypt_padded::<Pkcs7>(&mut body, plaintext.len())
+            .unwrap();
+        assert_eq!(made, &ciphertext[..]);
+        let made = etm_tag(mac, data, &[iv, ciphertext].concat()).finalize().into_bytes();
+        assert_eq!(made[..MAC_TAG], tag[..]);
+    }
+
+    /// The Galois/Counter Mode of Operation (McGrew and Viega), test case 14: the crate's cipher, as the suite uses it.
+    #[test]
+    fn gcm_test_case_14() {
+        let gcm = Aes256Gcm::new_from_slice(&[0; 32]).unwrap();
+        let mut block = [0; 16];
+        let tag = gcm.encrypt_inout_detached(&[0; 12].into(), &[], InOutBuf::from(&mut block[..])).unwrap();
+        assert_eq!(block[..], hex("cea7403d4d606b6e074ec5d3baf39d18"));
+        assert_eq!(tag[..], hex("d0d1c8a799996bf0265b98b5d48ab919"));
+    }
+
+    /// FIPS 197, appendix C.3: one ECB block, before the padding block.
+    #[test]
+    fn ecb_block_is_fips_197() {
+        let key: Vec<u8> = [vec![0; 32], (0..32).collect()].concat();
+        let cipher = Cipher::new(Suite::Ecb, &Key::generate(64, |bytes| bytes.copy_from_slice(&key)));
+        let message = sealed(&cipher, [0; HEADER_LEN], &hex("00112233445566778899aabbccddeeff"));
+        assert_eq!(message[HEADER_LEN..][..BLOCK], hex("8ea2b7ca516745bfeafc49904b496089"));
+    }
+}

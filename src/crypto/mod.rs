@@ -1,0 +1,14 @@
+//! Everything that names a primitive: the suites' ciphers, the key exchange, the key schedule and its labels.
+//!
+//! No primitive is written here; each comes from a crate that is kept for it. What is ours is how they are put
+//! together, and that is all in these files, so that it can be read against `sts-protocol(7)` in one sitting.
+
+pub mod cipher;
+pub mod exchange;
+pub mod schedule;
+
+#[cfg(test)]
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
+}

@@ -1,0 +1,324 @@
+//! Transcript, key schedule and every label of STS/2 (`sts-protocol(7)`, "Key schedule").
+
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use super::exchange::Shared;
+use crate::Rejected;
+use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Purpose, Refusal, Root, Traffic};
+use crate::suite::Suite;
+
+/// Length in bytes of SHA-256's output, and of every MAC of the handshake.
+pub const DIGEST_LEN: usize = 32;
+/// Length in bytes of a session id.
+pub const SESSION_ID_LEN: usize = 8;
+/// Length in bytes of the beginning of th1 that names an attempt on the wire.
+pub const ATTEMPT_ID_LEN: usize = 16;
+
+/// SHA-256's output: a transcript hash or a fingerprint.
+pub type Digest = [u8; DIGEST_LEN];
+/// The first bytes of th1: which attempt a message belongs to.
+pub type AttemptId = [u8; ATTEMPT_ID_LEN];
+
+const HASH_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
+
+/// SHA-256 over `parts`, each behind its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
+#[must_use]
+pub fn digest(parts: &[&[u8]]) -> Digest {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// The two topics of a link, as both ends name them: without `$share` prefix, or the configured channel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Topics {
+    /// On which the master publishes.
+    pub master_to_slave: String,
+    /// On which the slave publishes.
+    pub slave_to_master: String,
+}
+
+/// The keys of one attempt, from the moment INITREQ and INITACK are both known.
+pub struct Schedule {
+    th1: Digest,
+    prk: Key<Root>,
+}
+
+impl Schedule {
+    /// th1 and prk, from the two messages as they were on the wire.
+    #[must_use]
+    pub fn new(topics: &Topics, init_req: &[u8], init_ack: &[u8], shared: &Shared) -> Self {
+        let th1 = digest(&[
+            b"sts2 th1",
+            topics.master_to_slave.as_bytes(),
+            topics.slave_to_master.as_bytes(),
+            init_req,
+            init_ack,
+        ]);
+        Self { th1, prk: extract(&th1, shared.expose()) }
+    }
+
+    /// Names the attempt in AUTHREQ and everything after it.
+    #[must_use]
+    pub fn attempt(&self) -> AttemptId {
+        *self.th1.first_chunk().expect("a digest is longer than an attempt id")
+    }
+
+    /// Seals the master's credentials in AUTHREQ.
+    #[must_use]
+    pub fn hs_m(&self) -> Key<HandshakeSeal> {
+        expand(&self.prk, &[b"sts2 handshake master"], 32)
+    }
+
+    /// Seals the slave's credentials in the AUTHACK that answers the AUTHREQ in `th2`, and in no other.
+    #[must_use]
+    pub fn hs_s(&self, th2: &Digest) -> Key<HandshakeSeal> {
+        expand(&self.prk, &[b"sts2 handshake slave", th2], 32)
+    }
+
+    /// Authenticates the refusal of an AUTHREQ.
+    #[must_use]
+    pub fn refusal(&self) -> Key<Refusal> {
+        expand(&self.prk, &[b"sts2 refusal"], 32)
+    }
+
+    /// What the master signs: who it is, in this attempt.
+    #[must_use]
+    pub fn signed_by_master(&self, name: &str, key: &[u8]) -> Vec<u8> {
+        [&b"sts2 auth master"[..], &self.th1, &digest(&[name.as_bytes(), key])].concat()
+    }
+
+    /// The transcript hash after AUTHREQ.
+    #[must_use]
+    pub fn th2(&self, auth_req: &[u8]) -> Digest {
+        digest(&[b"sts2 th2", &self.th1, auth_req])
+    }
+
+    /// The session that this attempt leads to, with both ends authenticated.
+    #[must_use]
+    pub fn session(&self, th2: &Digest, auth_ack: &[u8], suite: Suite) -> SessionKeys {
+        let th3 = digest(&[b"sts2 th3", th2, auth_ack]);
+        let prk2 = extract(&th3, self.prk.expose());
+        let id = expand::<Root>(&prk2, &[b"sts2 session id"], SESSION_ID_LEN);
+        SessionKeys {
+            th3,
+            id: id.expose().try_into().expect("that length was asked for"),
+            master_to_slave: expand(&prk2, &[b"sts2 key m2s"], suite.key_len()),
+            slave_to_master: expand(&prk2, &[b"sts2 key s2m"], suite.key_len()),
+            confirm: expand(&prk2, &[b"sts2 confirm"], 32),
+        }
+    }
+}
+
+/// What the slave signs: whether the suites agree and who it is, in answer to the AUTHREQ in `th2`.
+#[must_use]
+pub fn signed_by_slave(th2: &Digest, verdict: &[u8], name: &str, key: &[u8]) -> Vec<u8> {
+    [&b"sts2 auth slave"[..], th2, &digest(&[verdict, name.as_bytes(), key])].concat()
+}
+
+/// The secrets of one session (`sts-protocol(7)`, "Key schedule").
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionKeys {
+    /// The transcript of the handshake that made it.
+    pub th3: Digest,
+    /// Names it; its first three bytes are the session tag on the wire.
+    pub id: [u8; SESSION_ID_LEN],
+    /// Seals what the master sends.
+    pub master_to_slave: Key<Traffic>,
+    /// Seals what the slave sends.
+    pub slave_to_master: Key<Traffic>,
+    /// Authenticates RDYREQ, RDYACK and "still there".
+    pub confirm: Key<Confirm>,
+}
+
+/// The four confirmations that end a handshake; each has a label of its own, so none can be reflected as another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Confirmation {
+    /// Step 5, RDYREQ: the master has verified the slave.
+    Request,
+    /// Step 6, RDYACK: the slave has stored the session as pending.
+    SlaveReady,
+    /// Step 7, RDYACK: the master has stored the session and may already send.
+    MasterReady,
+    /// Step 8, RDYACK: the slave knows it; the master need not wait for more.
+    SlaveDone,
+}
+
+impl Confirmation {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Request => b"sts2 rdyreq",
+            Self::SlaveReady => b"sts2 slave ready",
+            Self::MasterReady => b"sts2 master ready",
+            Self::SlaveDone => b"sts2 slave done",
+        }
+    }
+
+    /// The MAC of this step.
+    #[must_use]
+    pub fn mac(self, keys: &SessionKeys) -> Digest {
+        self.hmac(keys).finalize().into_bytes().into()
+    }
+
+    /// Checks the MAC of this step in constant time.
+    ///
+    /// # Errors
+    /// [`Rejected::NotAuthentic`] if it is another's.
+    pub fn verify(self, keys: &SessionKeys, mac: &Digest) -> Result<(), Rejected> {
+        self.hmac(keys).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
+    }
+
+    fn hmac(self, keys: &SessionKeys) -> Hmac<Sha256> {
+        hmac(&keys.confirm, &[self.label(), &keys.th3])
+    }
+}
+
+/// The MAC of a refusal over everything before it.
+#[must_use]
+pub fn refusal_mac(key: &Key<Refusal>, message: &[u8]) -> Digest {
+    hmac(key, &[message]).finalize().into_bytes().into()
+}
+
+/// Checks the MAC of a refusal in constant time.
+///
+/// # Errors
+/// [`Rejected::NotAuthentic`] if it is another's.
+pub fn verify_refusal(key: &Key<Refusal>, message: &[u8], mac: &Digest) -> Result<(), Rejected> {
+    hmac(key, &[message]).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
+}
+
+/// Seals the one message of this key: AES-256-GCM, nonce 0. Taking the key by value is what makes it one.
+#[must_use]
+pub fn seal_once(key: Key<HandshakeSeal>, associated_data: &[u8], plaintext: &[u8]) -> Vec<u8> {
+    let sealed = gcm(&key)
+        .encrypt(&[0; 12].into(), Payload { msg: plaintext, aad: associated_data })
+        .expect("a handshake message is shorter than GCM's limit");
+    drop(key);
+    sealed
+}
+
+/// Opens the one message of this key.
+///
+/// # Errors
+/// [`Rejected::NotAuthentic`] whatever is wrong with it.
+pub fn open_once(
+    key: &Key<HandshakeSeal>,
+    associated_data: &[u8],
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, Rejected> {
+    gcm(key)
+        .decrypt(&[0; 12].into(), Payload { msg: sealed, aad: associated_data })
+        .map(Zeroizing::new)
+        .map_err(|_| Rejected::NotAuthentic)
+}
+
+/// All randomness of the answer to `message`: equal for an equal message as long as the epoch key lives.
+#[must_use]
+pub fn answer_rng(epoch: &Key<Epoch>, message: &[u8]) -> StdRng {
+    let seed = Zeroizing::new(<[u8; 32]>::from(hmac(epoch, &[message]).finalize().into_bytes()));
+    StdRng::from_seed(*seed)
+}
+
+fn gcm(key: &Key<HandshakeSeal>) -> Aes256Gcm {
+    Aes256Gcm::new_from_slice(key.expose()).expect("handshake keys are expanded to 32 bytes")
+}
+
+fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
+    let (prk, _) = Hkdf::<Sha256>::extract(Some(salt), ikm);
+    let prk = Zeroizing::new(<[u8; DIGEST_LEN]>::from(prk));
+    Key::generate(DIGEST_LEN, |key| key.copy_from_slice(&*prk))
+}
+
+fn expand<P: Purpose>(prk: &Key<Root>, info: &[&[u8]], len: usize) -> Key<P> {
+    let hkdf = Hkdf::<Sha256>::from_prk(prk.expose()).expect("a root key is one digest long");
+    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(HASH_LEN_FITS))
+}
+
+fn hmac<P: Purpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(part);
+    }
+    mac
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hex;
+
+    fn schedule() -> Schedule {
+        let topics = Topics { master_to_slave: "m2s".into(), slave_to_master: "s2m".into() };
+        Schedule::new(&topics, b"request", b"acknowledgement", &Shared::for_test((0..64).collect()))
+    }
+
+    /// Expected values from a separate computation with another language's HMAC and SHA-256.
+    #[test]
+    fn known_answers() {
+        let schedule = schedule();
+        let th2 = schedule.th2(b"authreq");
+        let session = schedule.session(&th2, b"authack", Suite::Cbc);
+        let expected = |bytes: &[u8], text: &str| assert_eq!(bytes, hex(text));
+        expected(&schedule.attempt(), "479f8c6dca4390737a7108d1d5d6aaa1");
+        expected(schedule.hs_m().expose(), "aadef3166a1010469b9457a3f8e6802d81b4d2fa5f33299df5de932104176e58");
+        expected(schedule.hs_s(&th2).expose(), "a8ce7de9bd447aa94c02b5b4e2426560887d4f4007d28a92246ab2433277a8cd");
+        expected(schedule.refusal().expose(), "faaaf2a863f49c5cf062b1e64bed868958424be97c89c7cb6719330339a8a964");
+        expected(&session.id, "96fdc7796f72772c");
+        expected(
+            session.master_to_slave.expose(),
+            "baa245c7edfb5dc753387d5f4ecdebb78ecb0dcab1306e156a1e0f7c314bb60d
+             76a5763a354a5fafdcb37f54ec6e4f381b168640f20cb9eb00bd50a03188ab26",
+        );
+        expected(
+            session.slave_to_master.expose(),
+            "a970ee7a4319b078627284df2ae76f8f9dc9ad87858e695715ac1a6d1962748b
+             3efbed92748302273c68572a48b899a4a76ba8fdcacd353bc6acff34191d2e40",
+        );
+        for (step, text) in [
+            (Confirmation::Request, "c28258320e1bdec69cd0667702f4f9c71b787b33405b7da78f5456d4da9e84ee"),
+            (Confirmation::SlaveReady, "fbb14784143b77438060b11d3f427db0d0db562a9f7cdd7014e47bbe2c3f83fa"),
+            (Confirmation::MasterReady, "7bf24c6bf05aaba7eb5a04a72a361ca75258ea9f057f95fa18f9df4153ef7fc8"),
+            (Confirmation::SlaveDone, "6858fa9ff91bc45c394d19f401cb38c0ef93889a534226eb295a464a7e39260b"),
+        ] {
+            expected(&step.mac(&session), text);
+        }
+    }
+
+    #[test]
+    fn a_confirmation_is_good_for_its_own_step_only() {
+        let schedule = schedule();
+        let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Gcm);
+        let steps =
+            [Confirmation::Request, Confirmation::SlaveReady, Confirmation::MasterReady, Confirmation::SlaveDone];
+        for made in steps {
+            for checked in steps {
+                assert_eq!(checked.verify(&session, &made.mac(&session)).is_ok(), made == checked);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_of_a_digest_do_not_run_together() {
+        assert_ne!(digest(&[b"ab", b"c"]), digest(&[b"a", b"bc"]));
+        assert_ne!(digest(&[b"ab"]), digest(&[b"ab", b""]));
+    }
+
+    #[test]
+    fn sealed_once_opens_with_the_same_associated_data_only() {
+        let schedule = schedule();
+        let sealed = seal_once(schedule.hs_m(), b"header", b"credentials");
+        assert_eq!(open_once(&schedule.hs_m(), b"header", &sealed).unwrap()[..], b"credentials"[..]);
+        assert_eq!(open_once(&schedule.hs_m(), b"other", &sealed), Err(Rejected::NotAuthentic));
+        assert_eq!(open_once(&schedule.hs_s(&[0; 32]), b"header", &sealed), Err(Rejected::NotAuthentic));
+    }
+}

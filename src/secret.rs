@@ -1,0 +1,106 @@
+//! Key material as types: one type a purpose, erased when dropped, never printed, compared in constant time.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// What a [`Key`] is for. Keys of different purposes are different types, so one cannot stand in for another.
+pub trait Purpose {
+    /// The purpose in a word, for `Debug`.
+    const NAME: &'static str;
+}
+
+macro_rules! purposes {
+    ($($(#[$doc:meta])* $purpose:ident = $name:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $purpose {}
+        impl Purpose for $purpose {
+            const NAME: &'static str = $name;
+        }
+    )*};
+}
+
+purposes! {
+    /// The key schedule's pseudorandom key, 32 bytes (RFC 5869, 2.2).
+    Root = "root";
+    /// Seals one message of the handshake, 32 bytes.
+    HandshakeSeal = "handshake seal";
+    /// Authenticates a refusal, 32 bytes.
+    Refusal = "refusal";
+    /// Authenticates RDYREQ and RDYACK, 32 bytes.
+    Confirm = "confirm";
+    /// Seals one direction of a session; 32 or 64 bytes, as the suite says.
+    Traffic = "traffic";
+    /// Makes a slave's answers repeatable while it keeps nothing, 32 bytes.
+    Epoch = "epoch";
+}
+
+/// Key material of one purpose.
+pub struct Key<P: Purpose> {
+    bytes: Zeroizing<Vec<u8>>,
+    purpose: PhantomData<P>,
+}
+
+impl<P: Purpose> Key<P> {
+    /// Takes over `bytes`; the caller's copy is the one that is erased.
+    #[must_use]
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self { bytes, purpose: PhantomData }
+    }
+
+    /// A key of `len` bytes that `fill` writes in place.
+    #[must_use]
+    pub fn generate(len: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let mut bytes = Zeroizing::new(vec![0; len]);
+        fill(&mut bytes);
+        Self::new(bytes)
+    }
+
+    /// The bytes, for the cipher or MAC they key and for the session file that keeps them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<P: Purpose> Clone for Key<P> {
+    fn clone(&self) -> Self {
+        Self::new(self.bytes.clone())
+    }
+}
+
+impl<P: Purpose> PartialEq for Key<P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes.ct_eq(&other.bytes).into()
+    }
+}
+
+impl<P: Purpose> Eq for Key<P> {}
+
+impl<P: Purpose> fmt::Debug for Key<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", P::NAME)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_names_the_purpose_and_nothing_else() {
+        let key = Key::<Confirm>::generate(32, |bytes| bytes.fill(0xa5));
+        assert_eq!(format!("{key:?}"), "Key(confirm)");
+    }
+
+    #[test]
+    fn equality_is_of_all_bytes() {
+        let key = |last| Key::<Traffic>::generate(64, |bytes| bytes[63] = last);
+        assert_eq!(key(1), key(1));
+        assert_ne!(key(1), key(2));
+        assert_ne!(key(0), Key::generate(32, |_| ()));
+    }
+}

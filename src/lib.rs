@@ -2,6 +2,7 @@
 
 pub mod crypto;
 pub mod error;
+pub mod files;
 pub mod message;
 pub mod secret;
 pub mod suite;

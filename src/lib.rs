@@ -2,6 +2,8 @@
 
 pub mod error;
 pub mod files;
+pub mod identity;
+pub mod name;
 pub mod suite;
 
 pub use error::{Error, Exit, Rejected, Result};

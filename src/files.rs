@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, S
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::text::tame;
 use crate::{Error, Exit, Result};
 
 #[cfg(test)]
@@ -286,10 +287,7 @@ const TEMPORARY: &str = ".new";
 
 // A path may hold anything but NUL: control characters must not reach a terminal.
 fn show(path: &Path) -> String {
-    path.to_string_lossy()
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    tame(&path.to_string_lossy())
 }
 
 fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {

@@ -1,10 +1,14 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
 
+pub mod cli;
 pub mod crypto;
 pub mod error;
 pub mod files;
+pub mod identity;
 pub mod message;
+pub mod name;
 pub mod secret;
 pub mod suite;
+pub mod text;
 
 pub use error::{Error, Exit, Rejected, Result};

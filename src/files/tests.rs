@@ -154,7 +154,7 @@ fn on_the_small_disk() {
     let dir = private_dir(Path::new(&place), false).unwrap();
     let held = lock(&dir, "lock").unwrap();
     replace(&dir, &held, "state", b"old", Durability::Power).unwrap();
-    let err = replace(&dir, &held, "state", &[0; 100_000], Durability::Power).unwrap_err();
+    let err = replace(&dir, &held, "state", &vec![0; 100_000], Durability::Power).unwrap_err();
     assert!(err.to_string().contains("No space left"), "{err}");
     assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"old");
     assert!(!dir.join("state.new").exists());

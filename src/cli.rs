@@ -1,0 +1,374 @@
+//! What the three tools share: their common options, what they say on stderr, and how they end.
+//!
+//! stdout carries data only. What a tool says goes to stderr as `tool: what: why`, then `tool: hint: what to do`.
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::error::ErrorKind;
+
+pub use crate::text::escape;
+use crate::text::tame;
+use crate::{Error, Exit, Result};
+
+/// The options that every tool takes.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct CommonArgs {
+    /// The link to use: NAME for NAME.conf, or a path [default: `$STS_LINK`, else `default`]
+    ///
+    /// NAME is looked for as NAME.conf in `$STS_CONFIG_DIR`; without that variable in `$XDG_CONFIG_HOME/sts` (or
+    /// ~/.config/sts), then in /etc/sts. With a `/` in it, it is the path of a configuration file.
+    #[arg(value_name = "LINK")]
+    pub link: Option<OsString>,
+
+    /// Set one configuration key, over what the file says; may be repeated
+    ///
+    /// The keys are those of sts.conf(5). No secret can be given this way: others see command lines.
+    #[arg(short = 'o', value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+
+    /// Say more
+    #[arg(short = 'v')]
+    pub verbose: bool,
+
+    /// Say only what ends the run
+    #[arg(short = 'q', conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+impl CommonArgs {
+    /// How much the tool is to say.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match (self.quiet, self.verbose) {
+            (true, _) => Level::Error,
+            (false, true) => Level::Verbose,
+            (false, false) => Level::Info,
+        }
+    }
+}
+
+/// How much is said: each level says what the one before says, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only what ends the run (`-q`).
+    Error,
+    /// What is probably not meant.
+    Warning,
+    /// What a user wants to know once.
+    Info,
+    /// Each step (`-v`).
+    Verbose,
+}
+
+/// What a tool says on stderr; a stderr that is closed or full never ends a run.
+pub struct Reporter {
+    tool: &'static str,
+    level: Level,
+    sink: RefCell<Box<dyn Write>>,
+}
+
+impl Reporter {
+    /// Says up to `level` on stderr, in the name of `tool`.
+    #[must_use]
+    pub fn new(tool: &'static str, level: Level) -> Self {
+        Self::to(tool, level, Box::new(io::stderr()))
+    }
+
+    /// As [`Reporter::new`], to another place than stderr.
+    #[must_use]
+    pub fn to(tool: &'static str, level: Level, sink: Box<dyn Write>) -> Self {
+        Self { tool, level, sink: RefCell::new(sink) }
+    }
+
+    /// The name of the tool that speaks.
+    #[must_use]
+    pub fn tool(&self) -> &'static str {
+        self.tool
+    }
+
+    /// Whether something of this level would be said: for what is costly to word.
+    #[must_use]
+    pub fn says(&self, level: Level) -> bool {
+        level <= self.level
+    }
+
+    /// Says why the run ends, and what to do about it.
+    pub fn error(&self, error: &Error) {
+        self.say(Level::Error, error, error.hint_text());
+    }
+
+    /// Says what goes wrong without ending the run, as an error would be worded.
+    pub fn warn(&self, error: &Error) {
+        self.say(Level::Warning, error, error.hint_text());
+    }
+
+    /// Says what is probably not meant, one line.
+    pub fn warning(&self, what: impl fmt::Display) {
+        self.say(Level::Warning, format_args!("warning: {what}"), None);
+    }
+
+    /// Says what a user wants to know once, one line.
+    pub fn info(&self, what: impl fmt::Display) {
+        self.say(Level::Info, what, None);
+    }
+
+    /// Says one step, one line.
+    pub fn verbose(&self, what: impl fmt::Display) {
+        self.say(Level::Verbose, what, None);
+    }
+
+    fn say(&self, level: Level, what: impl fmt::Display, hint: Option<&str>) {
+        if !self.says(level) {
+            return;
+        }
+        let mut text = format!("{}: {}\n", self.tool, tame(&what.to_string()));
+        if let Some(hint) = hint {
+            text.extend([self.tool, ": hint: ", &tame(hint), "\n"]);
+        }
+        // In one write, so that tools that share a terminal do not mix their lines; nobody is left to tell if it fails.
+        let mut sink = self.sink.borrow_mut();
+        let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reporter").field("tool", &self.tool).field("level", &self.level).finish_non_exhaustive()
+    }
+}
+
+/// Decides when something that happens again and again is said again.
+#[derive(Clone, Debug)]
+pub struct Notice {
+    pause: Option<Duration>,
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Notice {
+    /// Is said the first time only.
+    #[must_use]
+    pub fn once() -> Self {
+        Self { pause: None, last: None, held_back: 0 }
+    }
+
+    /// Is said at most once in `pause`.
+    #[must_use]
+    pub fn every(pause: Duration) -> Self {
+        Self { pause: Some(pause), last: None, held_back: 0 }
+    }
+
+    /// It happened at `now`: `Some` where it is to be said, with how often it happened unsaid since the last time.
+    pub fn happened(&mut self, now: Instant) -> Option<u64> {
+        let due = match (self.last, self.pause) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(last), Some(pause)) => now.saturating_duration_since(last) >= pause,
+        };
+        if due {
+            self.last = Some(now);
+            Some(std::mem::take(&mut self.held_back))
+        } else {
+            self.held_back = self.held_back.saturating_add(1);
+            None
+        }
+    }
+
+    /// It is over: the next time is a first time.
+    pub fn reset(&mut self) {
+        self.last = None;
+        self.held_back = 0;
+    }
+}
+
+/// The whole of a tool's `main`: parses the command line, runs, reports the error and gives the exit status.
+///
+/// A wrong command line ends with 64; `--help` and `--version` go to stdout and end with 0.
+pub fn run<A>(tool: &'static str, body: impl FnOnce(A, &Reporter) -> Result<()>) -> ExitCode
+where
+    A: clap::Parser + AsRef<CommonArgs>,
+{
+    let (reporter, outcome) = match A::try_parse_from(std::env::args_os()) {
+        Ok(args) => {
+            let reporter = Reporter::new(tool, args.as_ref().level());
+            let outcome = body(args, &reporter);
+            (reporter, outcome)
+        }
+        Err(stop) => (Reporter::new(tool, Level::Error), stopped(tool, &stop, &mut io::stdout().lock())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            reporter.error(&error);
+            error.exit().into()
+        }
+    }
+}
+
+/// What clap stops at: help and version, which are a success, or a wrong command line.
+fn stopped(tool: &str, stop: &clap::Error, stdout: &mut impl Write) -> Result<()> {
+    let text = stop.render().to_string();
+    if matches!(stop.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Error::new(Exit::Failed, "cannot write to stdout").because(err))
+            }
+            _ => Ok(()),
+        };
+    }
+    // Clap's text is `error: what`, more lines of it, then blocks with tips and the usage.
+    let mut blocks = text.split("\n\n").map(|block| block.lines().map(str::trim).collect::<Vec<_>>().join(" "));
+    let what = blocks.next().unwrap_or_default();
+    let tip = blocks.find_map(|block| block.strip_prefix("tip: ").map(str::to_owned));
+    let help = format!("{tool} --help");
+    Err(Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(&what)).hint(match tip {
+        Some(tip) => format!("{tip}; see {help}"),
+        None => help,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "sts-test", version)]
+    struct Args {
+        #[command(flatten)]
+        common: CommonArgs,
+        /// Short
+        ///
+        /// Long.
+        #[arg(long)]
+        timeout: Option<u32>,
+    }
+
+    impl AsRef<CommonArgs> for Args {
+        fn as_ref(&self) -> &CommonArgs {
+            &self.common
+        }
+    }
+
+    fn parse(args: &[&str]) -> std::result::Result<Args, clap::Error> {
+        Args::try_parse_from([&["sts-test"], args].concat())
+    }
+
+    fn stop(args: &[&str]) -> (Result<()>, String) {
+        let mut stdout = Vec::new();
+        let outcome = stopped("sts-test", &parse(args).unwrap_err(), &mut stdout);
+        (outcome, String::from_utf8(stdout).unwrap())
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Closed(io::ErrorKind);
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn options_are_where_the_manual_says() {
+        let args = parse(&["-o", "qos=2", "-oport=1884", "-v", "gateway"]).unwrap().common;
+        assert_eq!(args.overrides, ["qos=2", "port=1884"]);
+        assert_eq!(args.link.as_ref().unwrap(), "gateway");
+        assert_eq!(args.level(), Level::Verbose);
+        assert_eq!(parse(&["-q"]).unwrap().common.level(), Level::Error);
+        assert_eq!(parse(&[]).unwrap().common.level(), Level::Info);
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_64_and_worded_like_the_rest() {
+        for (args, what, hint) in [
+            (&["--timout", "3"][..], "unexpected argument '--timout' found", "'--timeout'"),
+            (&["--timeout", "x"], "invalid value 'x' for '--timeout <TIMEOUT>'", "sts-test --help"),
+            (&["a", "b"], "unexpected argument 'b' found", "sts-test --help"),
+            (&["-q", "-v"], "the argument '-q' cannot be used with '-v'", "sts-test --help"),
+        ] {
+            let (outcome, stdout) = stop(args);
+            let err = outcome.unwrap_err();
+            assert_eq!((err.exit(), stdout.as_str()), (Exit::Usage, ""));
+            assert!(err.to_string().starts_with(what), "{err}");
+            assert!(err.hint_text().unwrap().contains(hint), "{err:?}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_go_to_stdout_open_or_closed() {
+        let (outcome, short) = stop(&["-h"]);
+        assert!(outcome.is_ok() && short.contains("Short") && !short.contains("Long."));
+        let (outcome, long) = stop(&["--help"]);
+        assert!(outcome.is_ok() && long.contains("Long."));
+        let (outcome, version) = stop(&["-V"]);
+        assert!(outcome.is_ok() && version == format!("sts-test {}\n", env!("CARGO_PKG_VERSION")));
+        let help = parse(&["-h"]).unwrap_err();
+        assert!(stopped("sts-test", &help, &mut Closed(io::ErrorKind::BrokenPipe)).is_ok());
+        let full = stopped("sts-test", &help, &mut Closed(io::ErrorKind::StorageFull));
+        assert_eq!(full.unwrap_err().exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn each_level_says_what_the_one_before_says() {
+        let mut said = Vec::new();
+        for level in [Level::Error, Level::Warning, Level::Info, Level::Verbose] {
+            let sink = Shared::default();
+            let reporter = Reporter::to("sts-test", level, Box::new(sink.clone()));
+            reporter.verbose("d");
+            reporter.info("c");
+            reporter.warning("b");
+            reporter.error(&Error::new(Exit::Failed, "what").because("why\n\u{1b}[31m").hint("do"));
+            said.push(String::from_utf8(sink.0.take()).unwrap());
+        }
+        assert_eq!(said[0], "sts-test: what: why\\u{a}\\u{1b}[31m\nsts-test: hint: do\n");
+        assert_eq!(said[1], format!("sts-test: warning: b\n{}", said[0]));
+        assert_eq!(said[2], format!("sts-test: c\n{}", said[1]));
+        assert_eq!(said[3], format!("sts-test: d\n{}", said[2]));
+    }
+
+    #[test]
+    fn a_closed_stderr_ends_nothing() {
+        let reporter = Reporter::to("sts-test", Level::Verbose, Box::new(Closed(io::ErrorKind::BrokenPipe)));
+        reporter.error(&Error::new(Exit::Failed, "what"));
+        reporter.info("more");
+    }
+
+    #[test]
+    fn a_notice_counts_what_it_holds_back() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut once = Notice::once();
+        assert_eq!([once.happened(at(0)), once.happened(at(9999))], [Some(0), None]);
+        once.reset();
+        assert_eq!(once.happened(at(9999)), Some(0));
+        let mut minutely = Notice::every(Duration::from_secs(60));
+        let said = [0, 1, 59, 60, 61, 180].map(|secs| minutely.happened(at(secs)));
+        assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
+}

@@ -1,0 +1,271 @@
+//! A peer's public key: parsed strictly, compared by its exact bytes, shown as a fingerprint.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
+use rsa::traits::PublicKeyParts;
+use sha2::{Digest, Sha256};
+
+use super::PeerName;
+use crate::Rejected;
+
+/// The key type's name in a key line.
+const KIND: &str = "sts-rsa";
+
+/// Longest encoding that is parsed, in bytes: an RSA key of 8192 bits needs 1,062.
+const MAX_DER: usize = 2048;
+
+/// An RSA public key that this protocol accepts (`sts-protocol(7)`, "Primitives").
+///
+/// The modulus has 2048 to 8192 bits, the exponent is odd and from 65537 to 2^32. Equal keys have equal bytes: a key
+/// has one encoding here.
+#[derive(Clone)]
+pub struct PublicKey {
+    key: rsa::PublicKey,
+    der: Box<[u8]>,
+}
+
+/// Why a text or a row of bytes is no key that is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadKey {
+    /// A key line has three words: a name, `sts-rsa`, the key in base64.
+    Line,
+    /// The name breaks the rule for names.
+    Name,
+    /// Not base64.
+    Base64,
+    /// Not an RSA key as `SubjectPublicKeyInfo` in DER (RFC 5280, 4.1.2.7), or not its only encoding.
+    Encoding,
+    /// The modulus has fewer than 2048 or more than 8192 bits.
+    Modulus,
+    /// The exponent is even, below 65537 or above 2^32.
+    Exponent,
+}
+
+impl fmt::Display for BadKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line => write!(f, "not a key line: `NAME {KIND} BASE64`"),
+            Self::Name => crate::name::BadName.fmt(f),
+            Self::Base64 => f.write_str("the key is not whole: not base64"),
+            Self::Encoding => f.write_str("not the DER encoding of an RSA public key"),
+            Self::Modulus => f.write_str("an RSA key of fewer than 2048 or more than 8192 bits"),
+            Self::Exponent => f.write_str("an RSA exponent that is even or not from 65537 to 2^32"),
+        }
+    }
+}
+
+impl std::error::Error for BadKey {}
+
+impl PublicKey {
+    /// Parses a `SubjectPublicKeyInfo` in DER.
+    ///
+    /// # Errors
+    /// [`BadKey`], also where encoding the key again gives other bytes.
+    pub fn from_der(der: &[u8]) -> Result<Self, BadKey> {
+        if der.len() > MAX_DER {
+            return Err(BadKey::Encoding);
+        }
+        let key = rsa::PublicKey::from_public_key_der(der).map_err(|_| BadKey::Encoding)?;
+        let parsed = Self::from_rsa(key)?;
+        if *parsed.der == *der { Ok(parsed) } else { Err(BadKey::Encoding) }
+    }
+
+    pub(super) fn from_rsa(key: rsa::PublicKey) -> Result<Self, BadKey> {
+        if !(2048..=8192).contains(&key.n().bit_width_vartime()) {
+            return Err(BadKey::Modulus);
+        }
+        let exponent = key.e().to_be_bytes().iter().try_fold(0_u64, |sum, byte| {
+            sum.checked_mul(256).and_then(|shifted| shifted.checked_add(u64::from(*byte)))
+        });
+        if !exponent.is_some_and(|e| e % 2 == 1 && (65537..=1 << 32).contains(&e)) {
+            return Err(BadKey::Exponent);
+        }
+        let der = key.to_public_key_der().map_err(|_| BadKey::Encoding)?.as_bytes().into();
+        Ok(Self { key, der })
+    }
+
+    /// The `SubjectPublicKeyInfo` in DER: what goes over the wire and what is hashed.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// Length of the modulus in bits; a signature has an eighth of it in bytes.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        self.key.n().bit_width_vartime() as usize
+    }
+
+    /// SHA-256 of the DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(Sha256::digest(&self.der).into())
+    }
+
+    /// Checks a signature made as [`super::Identity::sign`] says.
+    ///
+    /// # Errors
+    /// [`Rejected::NotAuthentic`], whatever is wrong with it.
+    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Rejected> {
+        if signature.len() != self.key.size() {
+            return Err(Rejected::NotAuthentic);
+        }
+        self.key.pss_verify::<Sha256>(message, signature).map_err(|_| Rejected::NotAuthentic)
+    }
+
+    /// The line by which a key is handed on and pinned: `NAME sts-rsa BASE64`, without a newline.
+    #[must_use]
+    pub fn to_line(&self, name: &PeerName) -> String {
+        format!("{name} {KIND} {}", STANDARD.encode(&self.der))
+    }
+
+    /// Parses a key line; blanks around its words are free.
+    ///
+    /// # Errors
+    /// [`BadKey`].
+    pub fn from_line(line: &str) -> Result<(PeerName, Self), BadKey> {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(name), Some(KIND), Some(key), None) = (words.next(), words.next(), words.next(), words.next()) else {
+            return Err(BadKey::Line);
+        };
+        let name = PeerName::from_str(name).map_err(|_| BadKey::Name)?;
+        let der = STANDARD.decode(key).map_err(|_| BadKey::Base64)?;
+        Ok((name, Self::from_der(&der)?))
+    }
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.der == other.der
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", self.fingerprint())
+    }
+}
+
+/// SHA-256 of a public key's DER, shown as OpenSSH shows its own: `SHA256:` and base64 without padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The 32 bytes of the hash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// 64 hexadecimal digits: base64 has a `/`, which no file name may hold.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SHA256:{}", STANDARD_NO_PAD.encode(self.0))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    use std::sync::OnceLock;
+
+    use rand::SeedableRng;
+    use rsa::BoxedUint;
+
+    /// A few keys, made once a test run.
+    pub(in crate::identity) fn keys() -> &'static [PublicKey; 3] {
+        static KEYS: OnceLock<[PublicKey; 3]> = OnceLock::new();
+        KEYS.get_or_init(|| {
+            let mut rng = rand::rngs::StdRng::seed_from_u64(7);
+            [(); 3].map(|()| crate::identity::Identity::generate_bits(&mut rng, 2048).unwrap().public().clone())
+        })
+    }
+
+    // A modulus that is no product of primes will do: only its size is looked at.
+    fn of(bits: u32, exponent: u64) -> Result<PublicKey, BadKey> {
+        let mut modulus = vec![0xff_u8; bits.div_ceil(8) as usize];
+        modulus[0] >>= (8 - bits % 8) % 8;
+        let n = BoxedUint::from_be_slice(&modulus, bits.next_multiple_of(64)).unwrap();
+        PublicKey::from_rsa(rsa::PublicKey::new(n, BoxedUint::from(exponent)).map_err(|_| BadKey::Encoding)?)
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!(of(2047, 65537).unwrap_err(), BadKey::Modulus);
+        for bits in [2048, 2049, 8192] {
+            let key = of(bits, 65537).unwrap();
+            assert_eq!(key.bits(), bits as usize);
+            assert_eq!(PublicKey::from_der(key.der()).unwrap(), key);
+        }
+        assert!(of(8193, 65537).is_err());
+        for exponent in [3, 17, 65535, (1 << 32) + 1] {
+            assert_eq!(of(2048, exponent).unwrap_err(), BadKey::Exponent);
+        }
+        assert!(of(2048, 65538).is_err());
+        assert!(of(2048, (1 << 32) - 1).is_ok());
+    }
+
+    #[test]
+    fn a_key_has_one_encoding() {
+        let der = keys()[0].der();
+        assert_eq!(PublicKey::from_der(der).unwrap(), keys()[0]);
+        for at in 0..der.len() {
+            assert!(PublicKey::from_der(&der[..at]).is_err(), "cut at {at}");
+            let mut flipped = der.to_vec();
+            flipped[at] ^= 0x80;
+            assert_ne!(PublicKey::from_der(&flipped).ok().as_ref(), Some(&keys()[0]), "flipped at {at}");
+        }
+        let longer = [der, &[0]].concat();
+        assert_eq!(PublicKey::from_der(&longer).unwrap_err(), BadKey::Encoding);
+        assert_eq!(PublicKey::from_der(&vec![0x30; 1 << 20]).unwrap_err(), BadKey::Encoding);
+    }
+
+    #[test]
+    fn a_line_leads_back_to_its_key() {
+        let name: PeerName = "gateway".parse().unwrap();
+        let line = keys()[0].to_line(&name);
+        assert_eq!(PublicKey::from_line(&format!("  {line} \r\n")).unwrap(), (name, keys()[0].clone()));
+        let base64 = line.rsplit(' ').next().unwrap();
+        for (bad, why) in [
+            (String::new(), BadKey::Line),
+            ("gateway sts-rsa".into(), BadKey::Line),
+            (format!("gateway ssh-rsa {base64}"), BadKey::Line),
+            (format!("{line} comment"), BadKey::Line),
+            (format!("../x sts-rsa {base64}"), BadKey::Name),
+            (line[..line.len() - 1].into(), BadKey::Base64),
+            (format!("{line}="), BadKey::Base64),
+            ("gateway sts-rsa AAAA".into(), BadKey::Encoding),
+        ] {
+            assert_eq!(PublicKey::from_line(&bad).unwrap_err(), why, "{bad}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_look_like_opensshs() {
+        let fingerprint = Fingerprint(Sha256::digest(b"").into());
+        assert_eq!(fingerprint.to_string(), "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU");
+        assert_eq!(fingerprint.hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn no_wrong_signature_verifies() {
+        let key = &keys()[0];
+        for wrong in [vec![], vec![0; 255], vec![0; 256], vec![0xff; 256], vec![0; 257], vec![1; 10_000]] {
+            assert_eq!(key.verify(b"message", &wrong), Err(Rejected::NotAuthentic));
+        }
+    }
+}

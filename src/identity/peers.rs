@@ -1,0 +1,268 @@
+//! `known_peers`: whose keys are pinned here, and under which name.
+
+use super::{PeerName, PublicKey};
+use crate::files::{self, Dir, Durability, Guard, Stamp};
+use crate::{Error, Exit, Result};
+
+const FILE: &str = "known_peers";
+const LOCK: &str = "known_peers.lock";
+
+/// The pinned keys, as the file had them when it was read.
+///
+/// A line a peer, `NAME sts-rsa BASE64`; empty lines and those that begin with `#` are kept as they are. No key has two
+/// names, no name two keys.
+#[derive(Clone, Debug, Default)]
+pub struct KnownPeers {
+    lines: Vec<Line>,
+    stamp: Option<Stamp>,
+}
+
+#[derive(Clone, Debug)]
+enum Line {
+    Peer(PeerName, PublicKey),
+    Remark(String),
+}
+
+impl KnownPeers {
+    /// Reads the file; without one nobody is known.
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where others can write it, [`Exit::Config`] with the line's number where it is malformed.
+    pub fn load(dir: &Dir) -> Result<Self> {
+        // Taken before reading: a change in between is then seen as one by the next look.
+        let stamp = Self::stamp_of(dir)?;
+        let Some(bytes) = files::read(dir, FILE, Guard::Public)? else { return Ok(Self::default()) };
+        let place = dir.join(FILE).display().to_string();
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Error::new(Exit::Config, place.clone()).because("it holds bytes that are not UTF-8"))?;
+        let mut known = Self { lines: Vec::new(), stamp };
+        for (index, line) in text.lines().enumerate() {
+            let bad = |why: String| Error::new(Exit::Config, format!("{place}, line {}", index + 1)).because(why);
+            if line.trim().is_empty() || line.trim_start().starts_with('#') {
+                known.lines.push(Line::Remark(line.to_owned()));
+                continue;
+            }
+            let (name, key) = PublicKey::from_line(line).map_err(|why| bad(why.to_string()))?;
+            known.check_new(&name, &key).map_err(bad)?;
+            known.lines.push(Line::Peer(name, key));
+        }
+        Ok(known)
+    }
+
+    /// The stamp of the file that this was read from; `None` where there was none.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+
+    /// The stamp of the file as it is now, one stat: differs from [`KnownPeers::stamp`] once the file was changed.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the directory cannot be searched.
+    pub fn stamp_of(dir: &Dir) -> Result<Option<Stamp>> {
+        files::stamp(dir, FILE)
+    }
+
+    /// Reads the file again if it was changed; true where it was. After an error the old state stays.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::load`].
+    pub fn refresh(&mut self, dir: &Dir) -> Result<bool> {
+        if Self::stamp_of(dir)? == self.stamp {
+            return Ok(false);
+        }
+        *self = Self::load(dir)?;
+        Ok(true)
+    }
+
+    /// All peers, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerName, &PublicKey)> {
+        self.lines.iter().filter_map(|line| match line {
+            Line::Peer(name, key) => Some((name, key)),
+            Line::Remark(_) => None,
+        })
+    }
+
+    /// The name under which exactly these bytes (`SubjectPublicKeyInfo`, DER) are pinned, with the key.
+    #[must_use]
+    pub fn by_der(&self, der: &[u8]) -> Option<(&PeerName, &PublicKey)> {
+        self.iter().find(|(_, key)| key.der() == der)
+    }
+
+    /// The key that is pinned under a name.
+    #[must_use]
+    pub fn by_name(&self, name: &PeerName) -> Option<&PublicKey> {
+        self.iter().find(|(known, _)| *known == name).map(|(_, key)| key)
+    }
+
+    /// Pins a key under a name and stores the file; pinning the same pair again changes nothing.
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where the key is our own or has another name already, or the name another key; as
+    /// [`KnownPeers::load`]; [`Exit::Failed`] where the file cannot be stored, which is then as it was.
+    pub fn add(&mut self, dir: &Dir, own: &PublicKey, name: &PeerName, key: &PublicKey) -> Result<()> {
+        let refuse = |why: String| Error::new(Exit::NotTrusted, format!("cannot trust `{name}`")).because(why);
+        if key == own {
+            return Err(refuse("that is this device's own key".into()).hint("take the key line from the other device"));
+        }
+        self.change(dir, |known| {
+            if known.by_name(name) == Some(key) {
+                return Ok(false);
+            }
+            known.check_new(name, key).map_err(|why| {
+                let pinned = known.by_der(key.der()).map_or(name, |(pinned, _)| pinned);
+                refuse(why).hint(format!("if that is what you want: sts-pair --forget {pinned}, then trust again"))
+            })?;
+            known.lines.push(Line::Peer(name.clone(), key.clone()));
+            Ok(true)
+        })
+    }
+
+    /// Unpins a name, stores the file and returns the key, whose sessions must go too.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] where no peer has this name; as [`KnownPeers::add`].
+    pub fn remove(&mut self, dir: &Dir, name: &PeerName) -> Result<PublicKey> {
+        let mut removed = None;
+        self.change(dir, |known| {
+            removed = known.by_name(name).cloned();
+            known.lines.retain(|line| !matches!(line, Line::Peer(known, _) if known == name));
+            Ok(removed.is_some())
+        })?;
+        removed.ok_or_else(|| {
+            let names: Vec<&str> = self.iter().map(|(name, _)| name.as_str()).collect();
+            let known = if names.is_empty() { "nobody".into() } else { names.join(", ") };
+            Error::new(Exit::Config, format!("no peer `{name}`")).because(format!("known here: {known}"))
+        })
+    }
+
+    /// Applies an edit to the file as it is now, under its lock; `self` changes only once the file is stored.
+    fn change(&mut self, dir: &Dir, edit: impl FnOnce(&mut Self) -> Result<bool>) -> Result<()> {
+        let lock = files::lock(dir, LOCK)?;
+        let mut known = Self::load(dir)?;
+        if edit(&mut known)? {
+            files::replace(dir, &lock, FILE, known.to_text().as_bytes(), Durability::Power)?;
+            known.stamp = Self::stamp_of(dir)?;
+        }
+        *self = known;
+        Ok(())
+    }
+
+    fn check_new(&self, name: &PeerName, key: &PublicKey) -> std::result::Result<(), String> {
+        if let Some((pinned, _)) = self.by_der(key.der()) {
+            return Err(format!("this key is already known as `{pinned}`"));
+        }
+        match self.by_name(name) {
+            Some(pinned) => Err(format!("`{name}` is already known with another key, {}", pinned.fingerprint())),
+            None => Ok(()),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let line = |line: &Line| match line {
+            Line::Peer(name, key) => key.to_line(name) + "\n",
+            Line::Remark(text) => format!("{text}\n"),
+        };
+        self.lines.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::identity::key::tests::keys;
+
+    fn home() -> (tempfile::TempDir, Dir) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&home.path().join("sts"), Guard::Public).unwrap();
+        (home, dir)
+    }
+
+    fn name(text: &str) -> PeerName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_peer_is_pinned_found_and_forgotten() {
+        let (_home, dir) = home();
+        let [own, one, two] = keys();
+        let mut known = KnownPeers::load(&dir).unwrap();
+        assert_eq!(known.stamp(), None);
+        known.add(&dir, own, &name("one"), one).unwrap();
+        known.add(&dir, own, &name("two"), two).unwrap();
+        known.add(&dir, own, &name("two"), two).unwrap();
+        let read = KnownPeers::load(&dir).unwrap();
+        assert_eq!(read.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+        assert_eq!(read.by_der(two.der()).unwrap(), (&name("two"), two));
+        assert_eq!(read.by_name(&name("one")), Some(one));
+        assert!(read.by_der(own.der()).is_none() && read.by_der(&[]).is_none());
+        assert_eq!(known.remove(&dir, &name("one")).unwrap(), *one);
+        assert!(KnownPeers::load(&dir).unwrap().by_name(&name("one")).is_none());
+        let err = known.remove(&dir, &name("one")).unwrap_err();
+        assert_eq!((err.exit(), err.to_string()), (Exit::Config, "no peer `one`: known here: two".into()));
+    }
+
+    #[test]
+    fn ambiguity_is_refused() {
+        let (_home, dir) = home();
+        let [own, one, two] = keys();
+        let mut known = KnownPeers::default();
+        known.add(&dir, own, &name("one"), one).unwrap();
+        for (again, key) in [("uno", one), ("one", two), ("me", own)] {
+            assert_eq!(known.add(&dir, own, &name(again), key).unwrap_err().exit(), Exit::NotTrusted);
+        }
+        for (again, key) in [("uno", one), ("one", two)] {
+            let text = format!("{}\n\n{}", one.to_line(&name("one")), key.to_line(&name(again)));
+            fs::write(dir.join(FILE), text).unwrap();
+            let err = KnownPeers::load(&dir).unwrap_err();
+            assert!(err.exit() == Exit::Config && err.to_string().contains("known_peers, line 3: "), "{err}");
+        }
+    }
+
+    #[test]
+    fn remarks_and_order_stay() {
+        let (_home, dir) = home();
+        let [own, one, two] = keys();
+        let text = format!("# ours\r\n\n  # indented\n{}\n# end", two.to_line(&name("two")));
+        fs::write(dir.join(FILE), &text).unwrap();
+        let mut known = KnownPeers::load(&dir).unwrap();
+        known.add(&dir, own, &name("one"), one).unwrap();
+        let expected = format!("{}\n{}\n", text.replace('\r', ""), one.to_line(&name("one")));
+        assert_eq!(fs::read_to_string(dir.join(FILE)).unwrap(), expected);
+    }
+
+    #[test]
+    fn others_may_read_but_not_write_it() {
+        let (_home, dir) = home();
+        KnownPeers::default().add(&dir, &keys()[0], &name("one"), &keys()[1]).unwrap();
+        let chmod = |mode| fs::set_permissions(dir.join(FILE), fs::Permissions::from_mode(mode)).unwrap();
+        chmod(0o644);
+        assert!(KnownPeers::load(&dir).is_ok());
+        chmod(0o664);
+        let err = KnownPeers::load(&dir).unwrap_err();
+        let remedy = format!("chmod go-w {}", dir.join(FILE).display());
+        assert_eq!((err.exit(), err.hint_text()), (Exit::NotTrusted, Some(&*remedy)));
+    }
+
+    #[test]
+    fn a_change_elsewhere_is_noticed_and_kept() {
+        let (_home, dir) = home();
+        let [own, one, two] = keys();
+        let mut here = KnownPeers::load(&dir).unwrap();
+        let mut elsewhere = here.clone();
+        assert!(!here.refresh(&dir).unwrap());
+        elsewhere.add(&dir, own, &name("one"), one).unwrap();
+        assert!(here.by_name(&name("one")).is_none());
+        // Not refreshed first: the edit is made on the file as it is.
+        here.add(&dir, own, &name("two"), two).unwrap();
+        assert!(here.by_name(&name("one")).is_some());
+        assert!(elsewhere.refresh(&dir).unwrap() && elsewhere.by_name(&name("two")).is_some());
+        assert!(!elsewhere.refresh(&dir).unwrap());
+        fs::write(dir.join(FILE), "broken").unwrap();
+        assert!(elsewhere.refresh(&dir).is_err());
+        assert!(elsewhere.by_name(&name("two")).is_some());
+    }
+}

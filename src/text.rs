@@ -1,0 +1,108 @@
+//! Text for a person's eyes: untrusted bytes made harmless, and the word that was probably meant.
+
+use std::fmt::Write;
+
+/// Shows bytes that did not come from this machine as printable ASCII, on one line.
+///
+/// Everything else becomes `\n`, `\r`, `\t` or `\xNN`, and a backslash is doubled: what is shown leads back to the bytes,
+/// and no byte of it steers a terminal (`sts-protocol(7)`, "Text from elsewhere").
+#[must_use]
+pub fn escape(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().escape_ascii().to_string().replace("\\'", "'").replace("\\\"", "\"")
+}
+
+/// Makes text of our own safe to print: letters of any script stay, what steers a terminal or turns a line does not.
+#[must_use]
+pub fn tame(text: &str) -> String {
+    let mut tamed = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Bidirectional controls are no control characters to `char`, but reorder what a reader sees.
+        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            let _ = write!(tamed, "{}", c.escape_unicode());
+        } else {
+            tamed.push(c);
+        }
+    }
+    tamed
+}
+
+/// The one of `known` that `word` was probably meant to be, if any is near enough.
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_ascii_lowercase();
+    let near = |candidate: &&str| {
+        // A part of a key, as in `user` or `mode`, is as good as a slip of one finger.
+        if word.len() >= 3 && candidate.contains(word.as_str()) { 1 } else { distance(&word, candidate) }
+    };
+    let allowed = (word.len() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|candidate| (near(&candidate), candidate))
+        .filter(|(d, _)| *d <= allowed)
+        .min()
+        .map(|(_, c)| c)
+}
+
+/// How many insertions, deletions, replacements and swaps of neighbours lead from one word to the other.
+fn distance(a: &str, b: &str) -> usize {
+    // Beyond this no two words are near, and hostile ones would cost their lengths' product.
+    const LONG: usize = 64;
+    if a.len() > LONG || b.len() > LONG {
+        return usize::MAX;
+    }
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            rows[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                let best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+                if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best }
+            };
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_escaped_steers_a_terminal() {
+        assert_eq!(escape("plain 'text' \"here\""), "plain 'text' \"here\"");
+        assert_eq!(escape(b"a\\b\n\t\r\0\x1b[31m\x7f\x9b\xff"), r"a\\b\n\t\r\x00\x1b[31m\x7f\x9b\xff");
+        assert_eq!(escape("é"), r"\xc3\xa9");
+        let all: Vec<u8> = (0..=255).collect();
+        assert!(escape(all).bytes().all(|b| (0x20..0x7f).contains(&b)));
+    }
+
+    #[test]
+    fn our_own_text_keeps_its_letters() {
+        assert_eq!(tame("/home/élise/ключ"), "/home/élise/ключ");
+        assert_eq!(tame("a\u{1b}\n\u{202e}b"), r"a\u{1b}\u{a}\u{202e}b");
+    }
+
+    #[test]
+    fn slips_find_their_word() {
+        let known = ["username", "password", "sts_mode", "subtop", "pubtop", "qos"];
+        for (slip, meant) in [
+            ("usrname", Some("username")),
+            ("Username", Some("username")),
+            ("user", Some("username")),
+            ("pasword", Some("password")),
+            ("mode", Some("sts_mode")),
+            ("subtpo", Some("subtop")),
+            ("qso", Some("qos")),
+            ("colour", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(nearest(slip, known), meant, "{slip}");
+        }
+        assert_eq!(nearest(&"x".repeat(1 << 20), known), None);
+    }
+}

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod crypto;
 pub mod error;
 pub mod files;
+pub mod handshake;
 pub mod identity;
 pub mod message;
 pub mod name;

@@ -196,7 +196,7 @@ pub struct AuthReq<'a> {
     pub init_req: InitReq<'a>,
     /// Everything before the sealed part: its associated data.
     pub clear: &'a [u8],
-    /// [`Credentials`], sealed under hs_m.
+    /// [`Credentials`], sealed under `hs_m`.
     pub sealed: &'a [u8],
 }
 
@@ -231,7 +231,7 @@ pub enum AuthAck<'a> {
         attempt: &'a AttemptId,
         /// Everything before the sealed part: its associated data.
         clear: &'a [u8],
-        /// Verdict and [`Credentials`], sealed under hs_s.
+        /// Verdict and [`Credentials`], sealed under `hs_s`.
         sealed: &'a [u8],
     },
     /// `type 1 | th1[..16] | number 1 | MAC 32`: proves who answered INITREQ, and nothing about who that is.

@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(made[..MAC_TAG], tag[..]);
     }
 
-    /// The Galois/Counter Mode of Operation (McGrew and Viega), test case 14: the crate's cipher, as the suite uses it.
+    /// The Galois/Counter Mode of Operation (`McGrew` and Viega), test case 14: the crate's cipher, as the suite uses it.
     #[test]
     fn gcm_test_case_14() {
         let gcm = Aes256Gcm::new_from_slice(&[0; 32]).unwrap();

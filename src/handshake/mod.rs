@@ -1,0 +1,196 @@
+//! The handshake of STS/2 as two machines without I/O, clock or randomness of their own (`sts-protocol(7)`, "Handshake").
+//!
+//! Frames, the time and a random number generator come in; frames to send, a deadline and a finished session come out.
+//! Each machine answers `accept` with a [`Move`], or rejects the frame and is left exactly as it was: everything is
+//! derived from borrowed state first and assigned last.
+//!
+//! ```text
+//!      master                                        slave
+//!   1  INITREQ  random, suite, X25519, ML-KEM  --->
+//!                                              <---  INITACK  X25519, ML-KEM              2
+//!   3  AUTHREQ  {name, key, signature}         --->
+//!                                              <---  AUTHACK  {name, key, signature}      4
+//!   5  RDYREQ   confirmation                   --->  stores the session as pending
+//!      stores it as current                    <---  RDYACK   confirmation                6
+//!   7  RDYACK   confirmation                   --->  makes it current
+//!                                              <---  RDYACK   confirmation                8
+//! ```
+
+mod master;
+mod slave;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::{CryptoRng, RngExt};
+
+use crate::Rejected;
+use crate::crypto::schedule::{AttemptId, Confirmation, SessionKeys, Topics, digest};
+use crate::identity::{Fingerprint, Identity, PeerName, PublicKey};
+use crate::message::{NONCE_LEN, Ready, Type};
+use crate::suite::Suite;
+
+pub use master::Master;
+pub use slave::Slave;
+
+/// A peer that this link accepts: a pinned key, under the name it was pinned with here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name on this device.
+    pub name: PeerName,
+    /// Its identity key.
+    pub key: PublicKey,
+}
+
+/// One end of a link: who it is, whom it accepts, and what both ends must agree on.
+#[derive(Debug)]
+pub struct Party {
+    /// This device's identity key.
+    pub identity: Arc<Identity>,
+    /// The name that this device shows; it counts only while enrolling.
+    pub name: PeerName,
+    /// The two topics as both ends name them.
+    pub topics: Topics,
+    /// The suite that this end's configuration asks for.
+    pub suite: Suite,
+    /// Whom it accepts.
+    pub peers: Vec<Peer>,
+}
+
+impl Party {
+    /// The pinned peer with exactly these key bytes.
+    fn peer(&self, key: &[u8]) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.key.der() == key)
+    }
+}
+
+/// A session that both ends have authenticated, and with whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Established {
+    /// Its secrets.
+    pub keys: SessionKeys,
+    /// Its suite.
+    pub suite: Suite,
+    /// The peer, as pinned here.
+    pub peer: Peer,
+}
+
+/// What an accepted frame asks the caller to do, in this order: store, then send.
+#[derive(Debug)]
+pub enum Move {
+    /// Nothing more than was done.
+    Nothing,
+    /// Send this frame.
+    Send(Vec<u8>),
+    /// Slave, step 5: store the session as pending and send step 6. Master, step 6: store it as current and send step 7.
+    Store(Box<Established>, Vec<u8>),
+    /// Slave, step 7: make the session of this id current and send step 8. That is the end of the handshake.
+    Promote(Box<Established>, Vec<u8>),
+    /// Master, step 8: the slave knows that the session is current; nothing is left to wait for.
+    Finished,
+    /// The peer is authentic and its configuration is not ours; send the frame if there is one, then give up.
+    SuiteDiffers {
+        /// The peer, as pinned here.
+        peer: PeerName,
+        /// The number of the suite that it asks for.
+        theirs: u8,
+        /// The slave's signed verdict.
+        frame: Option<Vec<u8>>,
+    },
+    /// Something a person should know that no signature vouches for; send the frame if there is one.
+    Hint(Hint, Option<Vec<u8>>),
+}
+
+/// News that anybody on the topic could have made up: worth a line, never worth changing anything.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// Somebody whose key is not pinned here asks to pair, or answers.
+    UnknownKey(Fingerprint),
+    /// Somebody who answers says that it does not know this device's key.
+    Refused(Refusal),
+    /// Another master sends on the topic that this one listens on.
+    OtherMaster,
+}
+
+/// Why a slave refuses an AUTHREQ; a number on the wire, never text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The master's key is not pinned, or not allowed on this link.
+    UnknownKey,
+    /// A number that this version does not know.
+    Other(u8),
+}
+
+impl Refusal {
+    const UNKNOWN_KEY: u8 = 1;
+
+    fn from_code(code: u8) -> Self {
+        match code {
+            Self::UNKNOWN_KEY => Self::UnknownKey,
+            other => Self::Other(other),
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::UnknownKey => Self::UNKNOWN_KEY,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+/// The slave's verdict on an authentic AUTHREQ, inside what it seals and signs.
+const VERDICT_AGREED: u8 = 0;
+const VERDICT_SUITE_DIFFERS: u8 = 1;
+
+/// When to send a frame again: after 1 s, then doubling to 8 s, each wait shortened at random by up to a fifth.
+#[derive(Clone, Debug)]
+struct Repeat {
+    due: Instant,
+    wait: Duration,
+}
+
+impl Repeat {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(8);
+
+    /// Due at once.
+    fn now(now: Instant) -> Self {
+        Self { due: now, wait: Self::FIRST }
+    }
+
+    /// Sent at `now` already; due again after the first wait.
+    fn after(now: Instant, rng: &mut impl CryptoRng) -> Self {
+        let mut repeat = Self::now(now);
+        repeat.is_due(now, rng);
+        repeat
+    }
+
+    /// Whether to send now; if so, sets the next time.
+    fn is_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> bool {
+        let due = now >= self.due;
+        if due {
+            self.due = now + self.wait.mul_f64(rng.random_range(0.8..=1.0));
+            self.wait = (self.wait * 2).min(Self::LONGEST);
+        }
+        due
+    }
+}
+
+/// What INITACK refers to its INITREQ by: the beginning of its digest.
+fn init_req_reference(init_req: &[u8]) -> [u8; NONCE_LEN] {
+    *digest(&[init_req]).first_chunk().expect("a digest is longer than that")
+}
+
+/// The frame of one of the steps 5 to 8.
+fn confirm(kind: Type, attempt: &AttemptId, step: Confirmation, session: &Established) -> Vec<u8> {
+    Ready::frame(kind, attempt, &step.mac(&session.keys))
+}
+
+/// Signs a transcript. A signature that does not verify under its own key, a fault of the hardware, is never sent: the
+/// frame stays unanswered, and the next repeat tries again.
+fn sign(identity: &Identity, transcript: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>, Rejected> {
+    identity.sign(transcript, rng).map_err(|_| Rejected::Unexpected)
+}

@@ -1,0 +1,280 @@
+//! The slave: answers every INITREQ and keeps nothing for it, then sees authenticated attempts through.
+//!
+//! All randomness of an answer comes from a generator keyed by the epoch key and the frame that is answered, so an equal
+//! frame gets an equal answer, and AUTHREQ, which carries its INITREQ, is enough to make the attempt's keys again. A flood
+//! of INITREQs costs one X25519 and one ML-KEM each, no memory and no RSA.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use rand::CryptoRng;
+
+use super::{
+    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, confirm,
+    init_req_reference, sign,
+};
+use crate::Rejected;
+use crate::crypto::exchange::encapsulate;
+use crate::crypto::schedule::{
+    AttemptId, Confirmation, Digest, Schedule, answer_rng, digest, open_once, refusal_mac, seal_once, signed_by_slave,
+};
+use crate::identity::Fingerprint;
+use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Ready, Type};
+use crate::secret::{Epoch, Key};
+
+/// How long an epoch key answers; it is accepted for as long again.
+const EPOCH: Duration = Duration::from_secs(60);
+/// Authenticated attempts kept for each peer; the oldest makes room.
+const ATTEMPTS_PER_PEER: usize = 4;
+
+/// The slave's side of all pairings on a link.
+#[derive(Debug)]
+pub struct Slave {
+    party: Party,
+    epoch: Generation,
+    last_epoch: Option<Generation>,
+    attempts: Vec<Attempt>,
+}
+
+/// One epoch: its key, in memory only, and what of its attempts must not come again.
+#[derive(Debug)]
+struct Generation {
+    key: Key<Epoch>,
+    since: Instant,
+    /// Authenticated attempts that were let go: a replay of one is neither signed nor kept a second time.
+    gone: HashSet<AttemptId>,
+}
+
+/// An attempt whose master is authentic.
+#[derive(Debug)]
+struct Attempt {
+    id: AttemptId,
+    auth_req: Digest,
+    auth_ack: Vec<u8>,
+    session: Established,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Step 4 was sent.
+    AwaitingRequest,
+    /// Step 6 was sent and is repeated.
+    AwaitingMasterReady(Repeat),
+    /// Step 7 came, or another proof that the master has the session.
+    Done,
+}
+
+impl Generation {
+    fn new(now: Instant, rng: &mut impl CryptoRng) -> Self {
+        Self { key: Key::generate(32, |bytes| rng.fill_bytes(bytes)), since: now, gone: HashSet::new() }
+    }
+}
+
+impl Slave {
+    /// Begins to listen.
+    pub fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
+        Self { party, epoch: Generation::new(now, rng), last_epoch: None, attempts: Vec::new() }
+    }
+
+    /// This end of the link; its list of peers may change while the slave runs.
+    pub fn party_mut(&mut self) -> &mut Party {
+        &mut self.party
+    }
+
+    /// When [`Slave::poll`] has something to do, if nothing arrives before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let repeats = self.attempts.iter().filter_map(|attempt| match &attempt.state {
+            State::AwaitingMasterReady(repeat) => Some(repeat.due),
+            State::AwaitingRequest | State::Done => None,
+        });
+        repeats.min()
+    }
+
+    /// A frame that is due at `now`, if one is; ask again until there is none.
+    pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
+        self.attempts.iter_mut().find_map(|attempt| match &mut attempt.state {
+            State::AwaitingMasterReady(repeat) => repeat.is_due(now, rng).then(|| attempt.ready()),
+            State::AwaitingRequest | State::Done => None,
+        })
+    }
+
+    /// Notes that the master of this session proved to have it by other means than step 7: by a message under its key.
+    /// Returns the session if that is news.
+    pub fn proved(&mut self, session_id: &[u8]) -> Option<Established> {
+        let attempt = self.attempts.iter_mut().find(|attempt| {
+            matches!(attempt.state, State::AwaitingMasterReady(_)) && attempt.session.keys.id == session_id
+        })?;
+        attempt.state = State::Done;
+        Some(attempt.session.clone())
+    }
+
+    /// The sessions that are stored as pending and wait for their master's proof.
+    pub fn pending(&self) -> impl Iterator<Item = &Established> {
+        self.attempts
+            .iter()
+            .filter(|attempt| matches!(attempt.state, State::AwaitingMasterReady(_)))
+            .map(|attempt| &attempt.session)
+    }
+
+    /// Takes one frame from the master's topic.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the frame; the machine is then as it was.
+    pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Move, Rejected> {
+        self.turn_epoch(now, rng);
+        match Type::of(frame)? {
+            Type::InitReq => {
+                let init_req = InitReq::parse(frame)?;
+                let (init_ack, _) = self.answer(&self.epoch.key, &init_req)?;
+                Ok(Move::Send(init_ack))
+            }
+            Type::AuthReq => self.authenticate(frame),
+            Type::RdyReq => {
+                let (attempt, mac) = self.attempt(frame, Type::RdyReq)?;
+                Confirmation::Request.verify(&attempt.session.keys, mac)?;
+                let ready = attempt.ready();
+                if matches!(attempt.state, State::AwaitingRequest) {
+                    attempt.state = State::AwaitingMasterReady(Repeat::after(now, rng));
+                    return Ok(Move::Store(Box::new(attempt.session.clone()), ready));
+                }
+                Ok(Move::Send(ready))
+            }
+            Type::RdyAck => {
+                let (attempt, mac) = self.attempt(frame, Type::RdyAck)?;
+                Confirmation::MasterReady.verify(&attempt.session.keys, mac)?;
+                let done = confirm(Type::RdyAck, &attempt.id, Confirmation::SlaveDone, &attempt.session);
+                match attempt.state {
+                    // Step 7 follows from step 6, which this slave has not sent: a master that runs ahead.
+                    State::AwaitingRequest => Err(Rejected::Unexpected),
+                    State::AwaitingMasterReady(_) => {
+                        attempt.state = State::Done;
+                        Ok(Move::Promote(Box::new(attempt.session.clone()), done))
+                    }
+                    State::Done => Ok(Move::Send(done)),
+                }
+            }
+            Type::InitAck | Type::AuthAck | Type::Enc | Type::Kill => Err(Rejected::Unexpected),
+        }
+    }
+
+    fn turn_epoch(&mut self, now: Instant, rng: &mut impl CryptoRng) {
+        let age = now.saturating_duration_since(self.epoch.since);
+        if age >= EPOCH {
+            let ended = std::mem::replace(&mut self.epoch, Generation::new(now, rng));
+            // After a long silence even the epoch that just ended is older than it may be.
+            self.last_epoch = (age < 2 * EPOCH).then_some(ended);
+        }
+    }
+
+    /// Step 2, made from nothing but the frame and an epoch key.
+    fn answer(&self, epoch: &Key<Epoch>, init_req: &InitReq<'_>) -> Result<(Vec<u8>, Schedule), Rejected> {
+        let mut rng = answer_rng(epoch, init_req.frame);
+        let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, &mut rng)?;
+        let init_ack = InitAck::frame(&init_req_reference(init_req.frame), &ours.x25519, &ours.ciphertext);
+        let schedule = Schedule::new(&self.party.topics, init_req.frame, &init_ack, &ours.shared);
+        Ok((init_ack, schedule))
+    }
+
+    /// Steps 3 to 4.
+    fn authenticate(&mut self, frame: &[u8]) -> Result<Move, Rejected> {
+        let auth_req = AuthReq::parse(frame)?;
+        let id = *auth_req.attempt;
+        let frame_digest = digest(&[frame]);
+        if let Some(known) = self.attempts.iter().find(|attempt| attempt.id == id) {
+            // The same AUTHREQ again: its answer was lost. Another one for the same attempt: no honest master sends it.
+            let same = known.auth_req == frame_digest;
+            return if same { Ok(Move::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
+        }
+        let (epoch, schedule) = self.schedule_of(&auth_req)?;
+        if epoch.gone.contains(&id) {
+            return Err(Rejected::Duplicate);
+        }
+        let plaintext = open_once(&schedule.hs_m(), auth_req.clear, auth_req.sealed)?;
+        let credentials = Credentials::parse(&plaintext)?;
+        let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
+        let Some(peer) = self.party.peer(credentials.key).cloned() else {
+            let mut refusal = AuthAck::clear(auth_req.attempt);
+            refusal.push(Refusal::UnknownKey.code());
+            let mac = refusal_mac(&schedule.refusal(), &refusal);
+            refusal.extend_from_slice(&mac);
+            return Ok(Move::Hint(Hint::UnknownKey(Fingerprint::of(credentials.key)), Some(refusal)));
+        };
+        peer.key
+            .verify(&schedule.signed_by_master(name, credentials.key), credentials.signature)
+            .map_err(|_| Rejected::NotAuthentic)?;
+
+        let th2 = schedule.th2(frame);
+        let agreed = auth_req.init_req.suite == self.party.suite.code();
+        let verdict = [if agreed { VERDICT_AGREED } else { VERDICT_SUITE_DIFFERS }, self.party.suite.code()];
+        let own = (self.party.name.as_str(), self.party.identity.public().der());
+        let signed = signed_by_slave(&th2, &verdict, own.0, own.1);
+        let signature = sign(&self.party.identity, &signed, &mut answer_rng(&epoch.key, frame))?;
+        let mut answer = verdict.to_vec();
+        Credentials { name: own.0.as_bytes(), key: own.1, signature: &signature }.put(&mut answer);
+        let mut auth_ack = AuthAck::clear(auth_req.attempt);
+        let sealed = seal_once(schedule.hs_s(&th2), &auth_ack, &answer);
+        auth_ack.extend_from_slice(&sealed);
+        if !agreed {
+            let theirs = auth_req.init_req.suite;
+            self.let_go(id);
+            return Ok(Move::SuiteDiffers { peer: peer.name, theirs, frame: Some(auth_ack) });
+        }
+
+        let keys = schedule.session(&th2, &auth_ack, self.party.suite);
+        let session = Established { keys, suite: self.party.suite, peer };
+        self.make_room(&session);
+        self.attempts.push(Attempt {
+            id,
+            auth_req: frame_digest,
+            auth_ack: auth_ack.clone(),
+            session,
+            state: State::AwaitingRequest,
+        });
+        Ok(Move::Send(auth_ack))
+    }
+
+    /// The schedule of the attempt that AUTHREQ names, under whichever epoch key answered its INITREQ.
+    fn schedule_of(&self, auth_req: &AuthReq<'_>) -> Result<(&Generation, Schedule), Rejected> {
+        for epoch in std::iter::once(&self.epoch).chain(&self.last_epoch) {
+            let (_, schedule) = self.answer(&epoch.key, &auth_req.init_req)?;
+            if schedule.attempt() == *auth_req.attempt {
+                return Ok((epoch, schedule));
+            }
+        }
+        Err(Rejected::Unexpected)
+    }
+
+    fn make_room(&mut self, session: &Established) {
+        let same_peer = |attempt: &Attempt| attempt.session.peer.key == session.peer.key;
+        if self.attempts.iter().filter(|attempt| same_peer(attempt)).count() >= ATTEMPTS_PER_PEER
+            && let Some(oldest) = self.attempts.iter().position(same_peer)
+        {
+            let oldest = self.attempts.remove(oldest);
+            self.let_go(oldest.id);
+        }
+    }
+
+    /// Remembers an attempt for as long as an epoch key could open its AUTHREQ again.
+    fn let_go(&mut self, id: AttemptId) {
+        self.epoch.gone.insert(id);
+        if let Some(last) = &mut self.last_epoch {
+            last.gone.insert(id);
+        }
+    }
+
+    fn attempt<'a>(&mut self, frame: &'a [u8], kind: Type) -> Result<(&mut Attempt, &'a Digest), Rejected> {
+        let ready = Ready::parse(frame, kind)?;
+        let attempt =
+            self.attempts.iter_mut().find(|attempt| attempt.id == *ready.attempt).ok_or(Rejected::Unexpected)?;
+        Ok((attempt, ready.mac))
+    }
+}
+
+impl Attempt {
+    /// Step 6.
+    fn ready(&self) -> Vec<u8> {
+        confirm(Type::RdyAck, &self.id, Confirmation::SlaveReady, &self.session)
+    }
+}

@@ -1,0 +1,454 @@
+//! Claim: only an authentic frame moves a machine, and a pairing succeeds through any network that lets enough pass.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use super::*;
+use crate::crypto::exchange::encapsulate;
+use crate::message::{InitAck, InitReq};
+
+fn identities() -> &'static [Arc<Identity>; 3] {
+    static KEYS: OnceLock<[Arc<Identity>; 3]> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        [1, 2, 3].map(|seed| Arc::new(Identity::generate_bits(&mut StdRng::seed_from_u64(seed), 2048).unwrap()))
+    })
+}
+
+fn party(own: usize, suite: Suite, peers: &[usize]) -> Party {
+    let name = |index: usize| ["master", "slave", "stranger"][index].parse::<PeerName>().unwrap();
+    Party {
+        identity: identities()[own].clone(),
+        name: name(own),
+        topics: Topics { master_to_slave: "m2s".into(), slave_to_master: "s2m".into() },
+        suite,
+        peers: peers.iter().map(|&peer| Peer { name: name(peer), key: identities()[peer].public().clone() }).collect(),
+    }
+}
+
+/// Two devices and everything they stored and were told.
+struct World {
+    now: Instant,
+    rng: StdRng,
+    master: Master,
+    slave: Slave,
+    /// What the master stored as current.
+    current: Option<Established>,
+    /// What the slave stored as pending, newest last, and made current.
+    pending: Vec<Established>,
+    promoted: Option<Established>,
+    differs: Vec<u8>,
+    hints: Vec<Hint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Master,
+    Slave,
+}
+
+impl World {
+    fn new(seed: u64, master: Party, slave: Party) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let now = Instant::now();
+        let (master, slave) = (Master::new(master, now, &mut rng), Slave::new(slave, now, &mut rng));
+        Self {
+            now,
+            rng,
+            master,
+            slave,
+            current: None,
+            pending: Vec::new(),
+            promoted: None,
+            differs: Vec::new(),
+            hints: Vec::new(),
+        }
+    }
+
+    fn usual(seed: u64) -> Self {
+        Self::new(seed, party(0, Suite::Gcm, &[1]), party(1, Suite::Gcm, &[0]))
+    }
+
+    /// Hands a frame over, does what the machine asks for, and returns what it sends.
+    fn deliver(&mut self, to: To, frame: &[u8]) -> Result<Option<Vec<u8>>, Rejected> {
+        let outcome = match to {
+            To::Master => self.master.accept(frame, self.now, &mut self.rng)?,
+            To::Slave => self.slave.accept(frame, self.now, &mut self.rng)?,
+        };
+        Ok(match (to, outcome) {
+            (_, Move::Nothing | Move::Finished) => None,
+            (_, Move::Send(frame)) => Some(frame),
+            (To::Master, Move::Store(session, frame)) => {
+                assert!(self.pending.iter().any(|stored| stored.keys == session.keys), "the slave stored it first");
+                assert_eq!(self.current.replace(*session), None, "a master stores one session");
+                Some(frame)
+            }
+            (To::Slave, Move::Store(session, frame)) => {
+                assert!(!self.pending.contains(&session), "a repeat stores nothing");
+                self.pending.push(*session);
+                Some(frame)
+            }
+            (To::Slave, Move::Promote(session, frame)) => {
+                assert_eq!(
+                    self.current.as_ref().map(|stored| &stored.keys),
+                    Some(&session.keys),
+                    "the master stored it first"
+                );
+                self.promoted = Some(*session);
+                Some(frame)
+            }
+            (To::Master, Move::Promote(..)) => unreachable!("only a slave has pending sessions"),
+            (_, Move::SuiteDiffers { theirs, frame, .. }) => {
+                self.differs.push(theirs);
+                frame
+            }
+            (_, Move::Hint(hint, frame)) => {
+                self.hints.push(hint);
+                frame
+            }
+        })
+    }
+
+    fn poll(&mut self) -> Vec<(To, Vec<u8>)> {
+        let mut due: Vec<_> =
+            self.master.poll(self.now, &mut self.rng).map(|frame| (To::Slave, frame)).into_iter().collect();
+        while let Some(frame) = self.slave.poll(self.now, &mut self.rng) {
+            due.push((To::Master, frame));
+        }
+        due
+    }
+
+    /// Debug shows every part of the two machines' state that is no secret.
+    fn state(&self) -> String {
+        format!("{:?} {:?}", self.master, self.slave)
+    }
+
+    /// Moves the clock to whatever is due next.
+    fn sleep(&mut self) {
+        let next = self.master.deadline().into_iter().chain(self.slave.deadline()).min();
+        self.now = next.unwrap_or(self.now).max(self.now + Duration::from_millis(1));
+    }
+
+    /// Runs over a perfect network until nothing is left to do; returns every frame in order.
+    fn run(&mut self) -> Vec<(To, Vec<u8>)> {
+        let mut sent = Vec::new();
+        for _ in 0..40 {
+            let mut queue = self.poll();
+            while let Some((to, frame)) = queue.pop() {
+                sent.push((to, frame.clone()));
+                let answer = self.deliver(to, &frame).unwrap_or(None);
+                queue.extend(answer.map(|frame| (if to == To::Master { To::Slave } else { To::Master }, frame)));
+            }
+            if self.master.is_finished() {
+                break;
+            }
+            self.sleep();
+        }
+        sent
+    }
+
+    fn assert_paired(&self) {
+        let current = self.current.as_ref().expect("the master stored a session");
+        let promoted = self.promoted.as_ref().expect("the slave made it current");
+        assert_eq!(current.keys, promoted.keys);
+        assert_eq!((current.peer.name.as_str(), promoted.peer.name.as_str()), ("slave", "master"));
+    }
+}
+
+#[test]
+fn eight_frames_pair_two_devices_in_each_suite() {
+    for suite in Suite::ALL {
+        let mut world = World::new(1, party(0, suite, &[1]), party(1, suite, &[0, 2]));
+        let start = world.now;
+        let kinds: Vec<_> = world.run().iter().map(|(_, frame)| Type::of(frame).unwrap()).collect();
+        assert_eq!(
+            kinds,
+            [
+                Type::InitReq,
+                Type::InitAck,
+                Type::AuthReq,
+                Type::AuthAck,
+                Type::RdyReq,
+                Type::RdyAck,
+                Type::RdyAck,
+                Type::RdyAck
+            ]
+        );
+        assert_eq!(world.now, start, "no timer is part of a pairing that loses nothing");
+        world.assert_paired();
+        assert_eq!(world.current.unwrap().keys.master_to_slave.expose().len(), suite.key_len());
+    }
+}
+
+#[test]
+fn topics_are_part_of_what_is_agreed() {
+    let mut other = party(1, Suite::Gcm, &[0]);
+    other.topics.slave_to_master.push('2');
+    let mut world = World::new(1, party(0, Suite::Gcm, &[1]), other);
+    world.run();
+    assert!(world.pending.is_empty() && world.current.is_none());
+}
+
+#[test]
+fn another_suite_is_both_ends_own_finding() {
+    let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Cbc, &[0]));
+    world.run();
+    assert_eq!(world.differs[..2], [Suite::Gcm.code(), Suite::Cbc.code()]);
+    assert!(world.pending.is_empty() && world.current.is_none());
+}
+
+#[test]
+fn a_suite_that_was_altered_on_the_way_is_no_finding() {
+    let mut world = World::usual(1);
+    let (_, mut init_req) = world.poll().remove(0);
+    init_req[1 + NONCE_LEN] = Suite::Ecb.code();
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    assert_eq!(world.deliver(To::Master, &init_ack).err(), Some(Rejected::Unexpected));
+}
+
+#[test]
+fn an_unknown_master_is_refused_and_both_are_told() {
+    let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Gcm, &[2]));
+    world.run();
+    let unknown = Hint::UnknownKey(identities()[0].public().fingerprint());
+    assert_eq!(world.hints[..2], [unknown, Hint::Refused(Refusal::UnknownKey)]);
+    assert!(world.pending.is_empty() && world.current.is_none());
+}
+
+#[test]
+fn an_unknown_slave_is_refused() {
+    let mut world = World::new(1, party(0, Suite::Gcm, &[2]), party(1, Suite::Gcm, &[0]));
+    world.run();
+    assert_eq!(world.hints[0], Hint::UnknownKey(identities()[1].public().fingerprint()));
+    assert!(world.pending.is_empty() && world.current.is_none());
+}
+
+#[test]
+fn two_masters_see_each_other_but_not_themselves() {
+    let mut world = World::usual(1);
+    let (_, own) = world.poll().remove(0);
+    assert_eq!(world.deliver(To::Master, &own), Err(Rejected::Unexpected));
+    let other = Master::new(party(1, Suite::Gcm, &[0]), world.now, &mut world.rng)
+        .poll(world.now, &mut StdRng::seed_from_u64(9));
+    world.deliver(To::Master, &other.unwrap()).unwrap();
+    assert_eq!(world.hints, [Hint::OtherMaster]);
+}
+
+#[test]
+fn the_slave_keeps_nothing_for_an_init_req_and_repeats_its_answer() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let before = world.state();
+    let first = world.deliver(To::Slave, &init_req).unwrap();
+    assert_eq!(world.state(), before);
+    assert_eq!(world.deliver(To::Slave, &init_req).unwrap(), first);
+}
+
+#[test]
+fn an_answer_made_before_the_epoch_turned_is_still_good_once() {
+    for (seconds, good) in [(59, true), (61, true), (119, true), (181, false)] {
+        let mut world = World::usual(1);
+        let (_, init_req) = world.poll().remove(0);
+        let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+        let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+        world.now += Duration::from_secs(seconds);
+        assert_eq!(world.deliver(To::Slave, &auth_req).is_ok(), good, "{seconds} s later");
+    }
+}
+
+/// Attempts of the same master, one after another, until the slave lets the first one go.
+#[test]
+fn a_replayed_auth_req_is_never_signed_again() {
+    let mut world = World::usual(1);
+    let mut auth_reqs = Vec::new();
+    for _ in 0..6 {
+        world.master = Master::new(party(0, Suite::Gcm, &[1]), world.now, &mut world.rng);
+        let (_, init_req) = world.poll().remove(0);
+        let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+        let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+        world.deliver(To::Slave, &auth_req).unwrap();
+        auth_reqs.push(auth_req);
+        world.now += Duration::from_secs(1);
+    }
+    assert_eq!(world.deliver(To::Slave, &auth_reqs[0]), Err(Rejected::Duplicate));
+    world.now += Duration::from_secs(60);
+    assert_eq!(world.deliver(To::Slave, &auth_reqs[0]), Err(Rejected::Duplicate), "in the next epoch too");
+    let kept = world.deliver(To::Slave, &auth_reqs[5]).unwrap();
+    assert_eq!(world.deliver(To::Slave, &auth_reqs[5]).unwrap(), kept, "an attempt that is kept repeats its bytes");
+}
+
+fn attack(world: &mut World, to: To, frame: &[u8]) {
+    let before = world.state();
+    let stored = (world.current.clone(), world.pending.clone(), world.promoted.clone());
+    let deadlines = (world.master.deadline(), world.slave.deadline());
+    let outcome = world.deliver(to, frame);
+    assert_eq!(stored, (world.current.clone(), world.pending.clone(), world.promoted.clone()));
+    assert_eq!(deadlines, (world.master.deadline(), world.slave.deadline()), "no timer moved");
+    assert!(world.differs.is_empty());
+    // An INITACK is authentic only by what comes of it: answering one is no harm, believing it would be.
+    let guess = to == To::Master && matches!(Type::of(frame), Ok(Type::InitAck)) && outcome.is_ok();
+    assert!(guess || before == world.state(), "{to:?} moved at {:?}: {outcome:?}", Type::of(frame));
+}
+
+/// At every step: each frame of each type wrong in length, flipped, from another pairing, or reflected.
+#[test]
+fn a_forged_frame_changes_nothing_at_any_step() {
+    let elsewhere: Vec<_> = World::usual(77).run().into_iter().map(|(_, frame)| frame).collect();
+    let mut world = World::usual(1);
+    let mut queue = world.poll();
+    let mut rng = StdRng::seed_from_u64(5);
+    let mut steps = 0;
+    while let Some((to, genuine)) = queue.pop() {
+        steps += 1;
+        let mut forged: Vec<Vec<u8>> = elsewhere.clone();
+        forged.extend([0, 1, 2, 17, genuine.len() - 1].map(|len| genuine[..len].to_vec()));
+        forged.push([&genuine[..], &[0]].concat());
+        for _ in 0..40 {
+            let mut flipped = genuine.clone();
+            let at = rng.random_range(0..flipped.len() * 8);
+            flipped[at / 8] ^= 1 << (at % 8);
+            forged.push(flipped);
+        }
+        for kind in Type::ALL {
+            forged.push([&[kind.byte()][..], &genuine[1..]].concat());
+        }
+        forged.retain(|frame| *frame != genuine);
+        for frame in &forged {
+            for to in [To::Master, To::Slave] {
+                attack(&mut world, to, frame);
+            }
+        }
+        // Reflected: to whom it came from.
+        attack(&mut world, if to == To::Master { To::Slave } else { To::Master }, &genuine);
+        // Every forged INITACK cost the master a signature; give it time for the genuine one.
+        world.now += Duration::from_secs(1);
+        let answer = world.deliver(to, &genuine).unwrap();
+        queue.extend(answer.map(|frame| (if to == To::Master { To::Slave } else { To::Master }, frame)));
+    }
+    assert_eq!(steps, 8);
+    world.assert_paired();
+}
+
+#[test]
+fn a_forged_init_ack_does_not_win() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let parsed = InitReq::parse(&init_req).unwrap();
+    let mut answered = 0;
+    for _ in 0..200 {
+        let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
+        let frame = InitAck::frame(&init_req_reference(&init_req), &forged.x25519, &forged.ciphertext);
+        answered += u32::from(world.deliver(To::Master, &frame).is_ok());
+        world.now += Duration::from_millis(5);
+    }
+    assert!((2..=6).contains(&answered), "{answered} signatures within a second");
+    world.now += Duration::from_millis(250);
+    world.run();
+    world.assert_paired();
+}
+
+#[test]
+fn a_forged_auth_ack_does_not_end_the_attempt() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    for len in [50, 51, 900] {
+        let forged = [&auth_req[..17], &vec![1; len]].concat();
+        let mut forged = forged[..len].to_vec();
+        forged[0] = Type::AuthAck.byte();
+        assert_eq!(world.deliver(To::Master, &forged), Err(Rejected::NotAuthentic));
+    }
+    world.run();
+    world.assert_paired();
+}
+
+#[test]
+fn a_slave_that_started_anew_is_paired_with_all_the_same() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+    world.deliver(To::Master, &auth_ack).unwrap();
+    world.slave = Slave::new(party(1, Suite::Gcm, &[0]), world.now, &mut world.rng);
+    world.run();
+    world.assert_paired();
+}
+
+#[test]
+fn another_proof_ends_the_slaves_repeats() {
+    let mut world = World::usual(1);
+    let mut queue = world.poll();
+    while world.pending.is_empty() {
+        let (to, frame) = queue.pop().unwrap();
+        let answer = world.deliver(to, &frame).unwrap();
+        queue.extend(answer.map(|frame| (if to == To::Master { To::Slave } else { To::Master }, frame)));
+    }
+    let id = world.pending[0].keys.id;
+    assert!(world.slave.deadline().is_some());
+    assert_eq!(world.slave.proved(&[0; 8]), None);
+    assert_eq!(world.slave.proved(&id).as_ref(), Some(&world.pending[0]));
+    assert_eq!(world.slave.proved(&id), None);
+    assert_eq!(world.slave.deadline(), None);
+}
+
+/// A network that loses, repeats, delays, reorders, alters, reflects and invents, for two minutes of virtual time; then
+/// it only loses a third.
+#[test]
+fn a_hostile_network_is_survived_whatever_the_seed() {
+    for seed in 0..300 {
+        let mut world = World::usual(seed);
+        let mut net = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let mut wire: BTreeMap<(Instant, u64), (To, Vec<u8>)> = BTreeMap::new();
+        let mut history: Vec<Vec<u8>> = Vec::new();
+        let (mut count, calm) = (0, world.now + Duration::from_secs(20));
+        let end = world.now + Duration::from_secs(400);
+        while world.promoted.is_none() && !world.master.is_finished() && world.now < end {
+            let hostile = world.now < calm;
+            let mut sent = world.poll();
+            while let Some(entry) = wire.first_entry()
+                && entry.key().0 <= world.now
+            {
+                let (to, frame) = entry.remove();
+                if let Ok(Some(answer)) = world.deliver(to, &frame) {
+                    sent.push((if to == To::Master { To::Slave } else { To::Master }, answer));
+                }
+            }
+            for (to, frame) in sent {
+                history.push(frame.clone());
+                let copies = if hostile { net.random_range(0..3) } else { u32::from(net.random_bool(0.66)) };
+                for _ in 0..copies {
+                    let (mut to, mut frame) = (to, frame.clone());
+                    if hostile && net.random_bool(0.3) {
+                        match net.random_range(0..4) {
+                            0 => to = if to == To::Master { To::Slave } else { To::Master },
+                            1 => frame.clone_from(history.choose(&mut net).unwrap()),
+                            2 => {
+                                let at = net.random_range(0..frame.len());
+                                frame[at] ^= 1 << net.random_range(0..8);
+                            }
+                            _ => frame.truncate(net.random_range(0..frame.len())),
+                        }
+                    }
+                    let delay = Duration::from_millis(net.random_range(0..if hostile { 4000 } else { 40 }));
+                    count += 1;
+                    wire.insert((world.now + delay, count), (to, frame));
+                }
+            }
+            let arrival = wire.first_key_value().map(|((at, _), _)| *at);
+            let timers = world.master.deadline().into_iter().chain(world.slave.deadline());
+            let due = timers.chain(arrival).min().unwrap_or(world.now);
+            world.now = due.max(world.now + Duration::from_millis(1));
+        }
+        let current = world.current.as_ref().unwrap_or_else(|| panic!("seed {seed}: not paired"));
+        if world.promoted.is_none() {
+            // Every step 7 was lost and the master has left: its first sealed message is the proof.
+            world.promoted = world.slave.proved(&current.keys.id);
+        }
+        world.assert_paired();
+    }
+}

@@ -8,6 +8,7 @@ pub mod handshake;
 pub mod identity;
 pub mod message;
 pub mod name;
+pub mod pipe;
 pub mod secret;
 pub mod suite;
 pub mod text;

@@ -1,0 +1,64 @@
+//! Where standard input is cut into messages.
+
+/// How much of what was read becomes the next message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// At the last newline there is, so that a line's parts stay together and a backlog goes in large messages.
+    Lines,
+    /// After each newline: one message a line.
+    Each,
+    /// Anywhere: do not wait for newlines.
+    Binary,
+}
+
+impl Cut {
+    /// How many bytes of `read` are the next message of at most `room` bytes; `None` to wait for more.
+    ///
+    /// A line longer than a message is split. At the end of input what is left is a message, with or without a newline.
+    #[must_use]
+    pub fn next(self, read: &[u8], room: usize, at_end: bool) -> Option<usize> {
+        let fits = &read[..read.len().min(room)];
+        let newline = match self {
+            Self::Lines => fits.iter().rposition(|byte| *byte == b'\n'),
+            Self::Each => fits.iter().position(|byte| *byte == b'\n'),
+            Self::Binary => None,
+        };
+        match newline {
+            Some(at) => Some(at + 1),
+            None if fits.is_empty() => None,
+            None => (at_end || self == Self::Binary || fits.len() == room).then_some(fits.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lines_stay_together_and_long_ones_are_split() {
+        assert_eq!(Cut::Lines.next(b"one\ntwo\nthr", 100, false), Some(8));
+        assert_eq!(Cut::Each.next(b"one\ntwo\nthr", 100, false), Some(4));
+        assert_eq!(Cut::Binary.next(b"one\ntwo\nthr", 100, false), Some(11));
+        assert_eq!(Cut::Lines.next(b"thr", 100, false), None);
+        assert_eq!(Cut::Lines.next(b"thr", 100, true), Some(3));
+        assert_eq!(Cut::Lines.next(b"three", 4, false), Some(4));
+        assert_eq!(Cut::Lines.next(b"", 4, true), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_in_one_message(read in prop::collection::vec(0u8..20, 0..200), room in 1usize..50) {
+            for cut in [Cut::Lines, Cut::Each, Cut::Binary] {
+                let mut rest = &read[..];
+                while let Some(len) = cut.next(rest, room, true) {
+                    prop_assert!((1..=room).contains(&len));
+                    rest = &rest[len..];
+                }
+                prop_assert!(rest.is_empty());
+            }
+        }
+    }
+}

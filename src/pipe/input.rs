@@ -1,0 +1,75 @@
+//! Standard input, read only when something is there.
+
+use std::io::{self, Stdin};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::{Error, Exit, Result};
+
+/// Standard input up to its end.
+#[derive(Debug)]
+pub struct Input {
+    stdin: Stdin,
+    at_end: bool,
+}
+
+impl Input {
+    /// Standard input of this process.
+    #[must_use]
+    pub fn stdin() -> Self {
+        Self { stdin: io::stdin(), at_end: false }
+    }
+
+    /// What becomes readable when there is input or its end; `None` after that end.
+    #[must_use]
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        (!self.at_end).then(|| self.stdin.as_fd())
+    }
+
+    /// Whether there is nothing more to read.
+    #[must_use]
+    pub fn at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// Reads no further: what was read up to now is all there is.
+    pub fn stop(&mut self) {
+        self.at_end = true;
+    }
+
+    /// Appends to `buffer`, up to `limit` bytes of it in all, what can be read without waiting.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where standard input cannot be read, a directory for one.
+    pub fn read(&mut self, buffer: &mut BytesMut, limit: usize) -> Result<()> {
+        while !self.at_end && buffer.len() < limit && self.is_ready()? {
+            let start = buffer.len();
+            buffer.resize(limit, 0);
+            let result = rustix::io::read(&self.stdin, &mut buffer[start..]);
+            buffer.truncate(start + result.unwrap_or(0));
+            match result {
+                Ok(0) => self.at_end = true,
+                Ok(_) | Err(Errno::INTR) => {}
+                // Another program made the shared open file non-blocking: the next poll waits for us.
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(unreadable(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.stdin, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
+            Err(errno) => Err(unreadable(errno)),
+        }
+    }
+}
+
+fn unreadable(errno: Errno) -> Error {
+    Error::new(Exit::Failed, "cannot read standard input").because(errno)
+}

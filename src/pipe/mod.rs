@@ -1,0 +1,39 @@
+//! The local ends of a tool: standard input, standard output, signals, and the one wait for all of them.
+//!
+//! Neither standard stream is ever set non-blocking: the flag belongs to the open file, which other programs share. They
+//! are read and written only when poll(2) says so, and never by more than then goes through without blocking.
+
+mod cut;
+mod input;
+mod output;
+mod signals;
+mod weave;
+
+use std::time::Instant;
+
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::{Error, Exit, Result};
+
+pub use cut::Cut;
+pub use input::Input;
+pub use output::Output;
+pub use signals::Signals;
+pub use weave::Weave;
+
+/// Waits until one of `fds` is ready, `deadline` has passed, or a signal came; with neither ready nor deadline, for ever.
+///
+/// # Errors
+/// [`Exit::Failed`] if the system cannot wait, which is a lack of memory.
+pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>, now: Instant) -> Result<()> {
+    let timeout = deadline.map(|deadline| {
+        let left = deadline.saturating_duration_since(now);
+        // Rounded up to what poll resolves, so that the deadline has passed when it returns.
+        Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
+    });
+    match poll(fds, timeout.as_ref()) {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(errno) => Err(Error::new(Exit::Failed, "cannot wait for input").because(errno)),
+    }
+}

@@ -1,0 +1,130 @@
+//! Standard output: bytes in order, and word of what it has taken.
+
+use std::collections::VecDeque;
+use std::io::{self, Stdout};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use bytes::{Buf, BytesMut};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use crate::{Error, Exit, Result};
+
+/// What a pipe takes at once when poll(2) calls it writable: one page of it is free (pipe(7), `PIPE_BUF`).
+const PIPE_BUF: usize = 4096;
+
+/// What is on its way to standard output, with a note `T` at each place whose writing matters.
+#[derive(Debug)]
+pub struct Output<T> {
+    stdout: Stdout,
+    way: Way,
+    buffer: BytesMut,
+    /// Bytes taken since the start.
+    taken: u64,
+    /// Notes with the number of bytes that must be taken before each.
+    notes: VecDeque<(u64, T)>,
+}
+
+/// How as much as possible is written without blocking.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// A pipe or terminal: at most [`PIPE_BUF`] bytes after poll(2).
+    Page,
+    /// A socket: by a call that does not wait.
+    Socket,
+    /// A file: all of it; poll(2) knows no waiting there.
+    File,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It took something, or has nothing to take.
+    Some,
+    /// Nobody reads any more.
+    Closed,
+}
+
+impl<T> Output<T> {
+    /// Standard output of this process.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] if there is none.
+    pub fn stdout() -> Result<Self> {
+        let stdout = io::stdout();
+        let stat = fstat(&stdout).map_err(unwritable)?;
+        let way = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Way::File,
+            FileType::Socket => Way::Socket,
+            _ => Way::Page,
+        };
+        Ok(Self { stdout, way, buffer: BytesMut::new(), taken: 0, notes: VecDeque::new() })
+    }
+
+    /// The descriptor: writable when [`Output::write`] has room, in error when nobody reads any more.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stdout.as_fd()
+    }
+
+    /// Bytes that wait to be taken.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Adds bytes at the end.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Adds a note: [`Output::next_note`] gives it when everything pushed before it was taken.
+    pub fn note(&mut self, note: T) {
+        self.notes.push_back((self.taken + self.buffer.len() as u64, note));
+    }
+
+    /// The next note whose bytes were all taken.
+    pub fn next_note(&mut self) -> Option<T> {
+        let reached = self.notes.front().is_some_and(|(at, _)| *at <= self.taken);
+        if reached { self.notes.pop_front().map(|(_, note)| note) } else { None }
+    }
+
+    /// Whether nothing is left: neither bytes nor notes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.notes.is_empty()
+    }
+
+    /// Writes what goes through without waiting; to be called when poll(2) says that it is writable.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where standard output does not take it, a full disk for one; nothing that waits is lost by that.
+    pub fn write(&mut self) -> Result<Written> {
+        if self.buffer.is_empty() {
+            return Ok(Written::Some);
+        }
+        let page = self.buffer.len().min(PIPE_BUF);
+        let result = match self.way {
+            Way::Page => rustix::io::write(&self.stdout, &self.buffer[..page]),
+            Way::File => rustix::io::write(&self.stdout, &self.buffer),
+            Way::Socket => rustix::net::send(&self.stdout, &self.buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+        };
+        match result {
+            Ok(taken) => {
+                self.buffer.advance(taken);
+                self.taken += taken as u64;
+                Ok(Written::Some)
+            }
+            Err(Errno::INTR | Errno::AGAIN) => Ok(Written::Some),
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(Written::Closed),
+            Err(errno) => Err(unwritable(errno)),
+        }
+    }
+}
+
+fn unwritable(errno: Errno) -> Error {
+    Error::new(Exit::Failed, "cannot write to standard output").because(errno).hint(
+        "what was not written was not acknowledged: it comes again where the broker keeps it (sts.conf(5), clientid)",
+    )
+}

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, S
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::text::tame;
+use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 #[cfg(test)]
@@ -273,22 +273,7 @@ pub fn try_lock(dir: &Dir, name: &str) -> Result<Option<Lock>> {
     }
 }
 
-/// A path as a word that a shell reads back as this path, for a hint that someone pastes.
-#[must_use]
-pub fn quote(path: &Path) -> String {
-    let text = show(path);
-    if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@%,:=".contains(&b)) && !text.is_empty() {
-        return text;
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 const TEMPORARY: &str = ".new";
-
-// A path may hold anything but NUL: control characters must not reach a terminal.
-fn show(path: &Path) -> String {
-    tame(&path.to_string_lossy())
-}
 
 fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
     Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(err.into())

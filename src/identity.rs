@@ -10,6 +10,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::files::{self, Dir, Durability};
+use crate::text::show;
 use crate::{Error, Exit, Result};
 
 pub use self::key::{BadKey, Fingerprint, PublicKey};
@@ -40,7 +41,7 @@ impl Identity {
     pub fn load(dir: &Dir) -> Result<Option<Self>> {
         let Some(bytes) = files::read_private(dir, FILE)? else { return Ok(None) };
         let bad = |why: &dyn fmt::Display| {
-            Error::new(Exit::Config, dir.join(FILE).display().to_string()).because(why).hint(
+            Error::new(Exit::Config, show(&dir.join(FILE))).because(why).hint(
                 "put back a good copy; a new key is made only where there is no file, and every peer must then trust it anew",
             )
         };
@@ -72,8 +73,7 @@ impl Identity {
             return Ok(identity);
         }
         // Something that knows nothing of the lock put a key there meanwhile: that one counts.
-        Self::load(dir)?
-            .ok_or_else(|| Error::new(Exit::TryAgain, dir.join(FILE).display().to_string()).because("it vanished"))
+        Self::load(dir)?.ok_or_else(|| Error::new(Exit::TryAgain, show(&dir.join(FILE))).because("it vanished"))
     }
 
     /// A new key of 3072 bits, in memory only; takes from 0.2 s to several seconds on a small device.

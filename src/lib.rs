@@ -1,6 +1,7 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
 
 pub mod cli;
+pub mod config;
 pub mod crypto;
 pub mod error;
 pub mod files;

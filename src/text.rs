@@ -1,6 +1,7 @@
 //! Text for a person's eyes: untrusted bytes made harmless, and the word that was probably meant.
 
 use std::fmt::Write;
+use std::path::Path;
 
 /// Shows bytes that did not come from this machine as printable ASCII, on one line.
 ///
@@ -24,6 +25,22 @@ pub fn tame(text: &str) -> String {
         }
     }
     tamed
+}
+
+/// Shows a path in a message: it may hold anything but NUL.
+#[must_use]
+pub fn show(path: &Path) -> String {
+    tame(&path.to_string_lossy())
+}
+
+/// Shows a path as a word that a shell reads back as this path, for a command that someone pastes.
+#[must_use]
+pub fn quote(path: &Path) -> String {
+    let text = show(path);
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@%,:=".contains(&b)) && !text.is_empty() {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The one of `known` that `word` was probably meant to be, if any is near enough.
@@ -84,6 +101,13 @@ mod tests {
     fn our_own_text_keeps_its_letters() {
         assert_eq!(tame("/home/élise/ключ"), "/home/élise/ключ");
         assert_eq!(tame("a\u{1b}\n\u{202e}b"), r"a\u{1b}\u{a}\u{202e}b");
+    }
+
+    #[test]
+    fn a_shell_reads_a_path_back() {
+        assert_eq!(quote(Path::new("/run/sts-1/a.conf")), "/run/sts-1/a.conf");
+        assert_eq!(quote(Path::new("it's $HOME")), r"'it'\''s $HOME'");
+        assert_eq!(quote(Path::new("")), "''");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{PeerName, PublicKey};
 use crate::files::{self, Dir, Durability, Guard, Stamp};
+use crate::text::show;
 use crate::{Error, Exit, Result};
 
 const FILE: &str = "known_peers";
@@ -32,7 +33,7 @@ impl KnownPeers {
         // Taken before reading: a change in between is then seen as one by the next look.
         let stamp = Self::stamp_of(dir)?;
         let Some(bytes) = files::read(dir, FILE, Guard::Public)? else { return Ok(Self::default()) };
-        let place = dir.join(FILE).display().to_string();
+        let place = show(&dir.join(FILE));
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::new(Exit::Config, place.clone()).because("it holds bytes that are not UTF-8"))?;
         let mut known = Self { lines: Vec::new(), stamp };

@@ -1,0 +1,266 @@
+//! One link's configuration: its file, what `-o` sets over it, and the environment, parsed once into real types.
+//!
+//! [`Config::parse`] is a function of its arguments; only [`locate`] looks at the file system. The format and every key
+//! are described in `sts.conf(5)`:
+//!
+//! - A line is `key = value`, blank, or a comment: its first character that is no blank is `#`. A `#` anywhere else
+//!   belongs to the value, since `plant/#` is a topic and `#` may be part of a password.
+//! - A value is everything between the first `=` and the end of the line, without the blanks around it. An empty value
+//!   is the key's default, as if the line were not there.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::suite::Suite;
+use crate::{Error, Result};
+
+pub use self::endpoint::{ClientCert, Endpoint, TlsFiles};
+pub use self::entries::{Override, names as key_names};
+pub use self::locate::{Environment, Loaded, Located};
+pub use self::topic::{Filter, Topic};
+pub use crate::name::{LinkName, PeerName};
+
+mod build;
+mod endpoint;
+mod entries;
+mod later;
+pub mod locate;
+mod topic;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+/// Everything that a link's configuration says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The link's name, which also names its files in the runtime directory.
+    pub link: LinkName,
+    /// The broker and how to talk to it.
+    pub mqtt: Mqtt,
+    /// `pubtop`: where this side publishes.
+    pub publish: Topic,
+    /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
+    pub subscribe: Filter,
+    /// `sts_mode`: plaintext, or which side of the handshake this is.
+    pub role: Role,
+    /// What the configuration asks for that this version does not do.
+    not_yet: Option<Error>,
+}
+
+/// The broker and how to talk to it.
+#[derive(Clone, Debug)]
+pub struct Mqtt {
+    /// `mqtt_version`.
+    pub version: MqttVersion,
+    /// `ip`, `host` or `url`, with `port` and the TLS files.
+    pub endpoint: Endpoint,
+    /// `username`, `password`, `password_file`, or the URL's login.
+    pub login: Option<Login>,
+    /// `clientid`, 1 to 65,519 bytes (23 in MQTT 3.1); without one each run draws its own.
+    pub client_id: Option<String>,
+    /// `qos`.
+    pub qos: Qos,
+    /// `keep_alive`, seconds; 0 is never.
+    pub keep_alive: u16,
+    /// `clean_session`, where it is set; else the tool decides.
+    pub clean_session: Option<bool>,
+    /// `retain`: whether the broker keeps the last message for who subscribes later.
+    pub retain: bool,
+    /// `max_message`: largest payload to publish, [`MIN_MESSAGE`] to [`MAX_MESSAGE`] bytes.
+    pub max_message: usize,
+}
+
+/// Least `max_message`, in bytes: room for a sealed message's overhead and something to carry.
+pub const MIN_MESSAGE: usize = 256;
+
+/// Most `max_message`, in bytes: the largest MQTT packet, less the longest topic and what a PUBLISH adds to it.
+pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;
+
+/// Version of MQTT; the configuration calls them by the level in CONNECT: 3, 4, 5.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// MQTT 3.1.
+    V31,
+    /// MQTT 3.1.1.
+    #[default]
+    V311,
+    /// MQTT 5.0.
+    V5,
+}
+
+/// How hard the broker and we try to deliver a message (MQTT 3.1.1, 4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Qos {
+    /// 0: sent and forgotten.
+    AtMostOnce,
+    /// 1: sent until acknowledged.
+    #[default]
+    AtLeastOnce,
+    /// 2: sent until acknowledged, delivered once.
+    ExactlyOnce,
+}
+
+/// What the broker is told about who we are.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// At most 65,535 bytes.
+    pub username: String,
+    /// At most 65,535 bytes; MQTT allows none.
+    pub password: Option<Password>,
+}
+
+/// A broker password: erased on drop, never shown.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes a password over.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The password itself, for CONNECT and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// Which side of the link this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Plain MQTT: nothing is encrypted, nothing authenticated.
+    Nosec,
+    /// Begins the handshake.
+    Master(Sealed),
+    /// Answers the handshake.
+    Slave(Sealed),
+}
+
+impl Role {
+    /// What an encrypted role says about its sessions; `None` for [`Role::Nosec`].
+    #[must_use]
+    pub fn sealed(&self) -> Option<&Sealed> {
+        match self {
+            Self::Nosec => None,
+            Self::Master(sealed) | Self::Slave(sealed) => Some(sealed),
+        }
+    }
+
+    /// The name in the configuration: `nosec`, `master` or `slave`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Nosec => "nosec",
+            Self::Master(_) => "master",
+            Self::Slave(_) => "slave",
+        }
+    }
+}
+
+/// What an encrypted link's sessions are to be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// `sts_version`.
+    pub protocol: Protocol,
+    /// `aes`: both ends must say the same.
+    pub suite: Suite,
+    /// `peer`: whom this link accepts; empty where the configuration leaves it to the pinned keys.
+    pub peers: Vec<PeerName>,
+    /// `channel`: what the handshake calls this link instead of by its two topics.
+    pub channel: Option<Topic>,
+}
+
+/// Version of the protocol between the two devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// What the old C program speaks.
+    Sts1,
+    /// `sts-protocol(7)`.
+    #[default]
+    Sts2,
+}
+
+/// Where a configuration's text comes from, for messages and for the paths in it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The link's name.
+    pub link: LinkName,
+    /// The file, as a message names it; paths in the text are relative to its directory.
+    pub path: PathBuf,
+}
+
+/// A password file's content, and whether users other than us could read it.
+pub struct SecretFile {
+    /// All of it.
+    pub text: Zeroizing<String>,
+    /// True where its mode lets others read it.
+    pub exposed: bool,
+}
+
+/// What came of a configuration's text.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The configuration.
+    pub config: Config,
+    /// What is probably not meant, a line each.
+    pub warnings: Vec<String>,
+    /// Whether the text itself holds a password, so that its file must not be readable by others.
+    pub password_in_text: bool,
+}
+
+impl Config {
+    /// Parses a configuration's text and what `-o` set over it; `read` is called for a `password_file`, at most once.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Config`] naming file and line, or [`crate::Exit::Usage`] naming the `-o`: an unknown key with the
+    /// nearest right one, a bad value with what is allowed, a repeated key, a missing one, keys that contradict each
+    /// other.
+    pub fn parse(
+        source: &Source,
+        text: &str,
+        overrides: &[Override],
+        read: &mut dyn FnMut(&Path) -> io::Result<SecretFile>,
+    ) -> Result<Parsed> {
+        let table = entries::Table::parse(source, text, overrides)?;
+        build::build(&table, read)
+    }
+
+    /// Refuses what the configuration rightly asks for and this version does not do yet.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Config`], "not in this version", naming file and line.
+    pub fn check_supported(&self) -> Result<()> {
+        self.not_yet.clone().map_or(Ok(()), Err)
+    }
+
+    /// The two topics as the handshake hashes them, master to slave first; `None` where nothing is encrypted.
+    ///
+    /// Without a `$share` prefix; with `channel = NAME` they are `NAME/m2s` and `NAME/s2m` on both ends, whatever a
+    /// bridge between two brokers renames.
+    #[must_use]
+    pub fn handshake_topics(&self) -> Option<[String; 2]> {
+        let ours = [self.publish.as_str(), self.subscribe.plain()];
+        let (sealed, [m2s, s2m]) = match &self.role {
+            Role::Nosec => return None,
+            Role::Master(sealed) => (sealed, ours),
+            Role::Slave(sealed) => (sealed, [ours[1], ours[0]]),
+        };
+        Some(match &sealed.channel {
+            Some(channel) => [format!("{channel}/m2s"), format!("{channel}/s2m")],
+            None => [m2s.to_owned(), s2m.to_owned()],
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! From text to keys: lines and `-o` options, each key at most once, each with the place that an error names.
+
+use crate::config::Source;
+use crate::text::{escape, nearest, show, tame};
+use crate::{Error, Exit, Result};
+
+/// What a line sets; `ip`, `host` and `url` set the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    MqttVersion,
+    Host,
+    Port,
+    Username,
+    Password,
+    PasswordFile,
+    Subtop,
+    Pubtop,
+    ClientId,
+    Mode,
+    Aes,
+    StsVersion,
+    Peer,
+    Channel,
+    Qos,
+    KeepAlive,
+    CleanSession,
+    Retain,
+    MaxMessage,
+    Authorities,
+    ClientCert,
+    ClientSecret,
+}
+
+const NAMES: [(&str, Key); 24] = [
+    ("mqtt_version", Key::MqttVersion),
+    ("ip", Key::Host),
+    ("host", Key::Host),
+    ("url", Key::Host),
+    ("port", Key::Port),
+    ("username", Key::Username),
+    ("password", Key::Password),
+    ("password_file", Key::PasswordFile),
+    ("subtop", Key::Subtop),
+    ("pubtop", Key::Pubtop),
+    ("clientid", Key::ClientId),
+    ("sts_mode", Key::Mode),
+    ("aes", Key::Aes),
+    ("sts_version", Key::StsVersion),
+    ("peer", Key::Peer),
+    ("channel", Key::Channel),
+    ("qos", Key::Qos),
+    ("keep_alive", Key::KeepAlive),
+    ("clean_session", Key::CleanSession),
+    ("retain", Key::Retain),
+    ("max_message", Key::MaxMessage),
+    ("ca_file", Key::Authorities),
+    ("cert_file", Key::ClientCert),
+    ("key_file", Key::ClientSecret),
+];
+
+/// The names of all keys, in the manual's order.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
+}
+
+/// One key set on the command line, `-o KEY=VALUE`.
+#[derive(Clone)]
+pub struct Override {
+    name: &'static str,
+    key: Key,
+    value: String,
+}
+
+impl Override {
+    /// Parses `KEY=VALUE`; blanks around either are free.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] for an unknown key, and for a password or a login in a URL: every user of the machine can see a
+    /// command line.
+    pub fn parse(option: &str) -> Result<Self> {
+        let (word, value) = option.split_once('=').unwrap_or((option, ""));
+        let word = word.trim_matches(BLANKS);
+        let usage = |what: String| Error::new(Exit::Usage, what);
+        let Some((name, key)) = NAMES.into_iter().find(|(name, _)| *name == word) else {
+            return Err(unknown(usage("-o".into()), word));
+        };
+        let (value, place) = (value.trim_matches(BLANKS), format!("-o {name}"));
+        if !option.contains('=') {
+            return Err(usage(place).because("no value").hint(format!("-o {name}=VALUE")));
+        }
+        if key == Key::Password || (key == Key::Host && value.contains('@') && !value.starts_with("unix:")) {
+            let seen = "every user of this machine can see a command line";
+            return Err(usage(place)
+                .because(seen)
+                .hint("write the password to a file that only you can read, and name it: -o password_file=FILE"));
+        }
+        if value.contains(char::is_control) {
+            return Err(usage(place).because("a control character in the value"));
+        }
+        Ok(Self { name, key, value: value.to_owned() })
+    }
+}
+
+/// The blanks that are free around keys and values; a carriage return is what CRLF leaves of its line end.
+const BLANKS: [char; 3] = [' ', '\t', '\r'];
+
+/// One key as it was set.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'a> {
+    key: Key,
+    /// The name as written, of those that set the same.
+    pub(super) name: &'static str,
+    pub(super) value: &'a str,
+    /// The line's number; `None` for a `-o`.
+    line: Option<usize>,
+    source: &'a Source,
+}
+
+impl Entry<'_> {
+    pub(super) fn on_command_line(&self) -> bool {
+        self.line.is_none()
+    }
+
+    /// What it is called in a message about another key.
+    pub(super) fn shown(&self) -> String {
+        match self.line {
+            Some(line) => format!("`{}` on line {line}", self.name),
+            None => format!("-o {}", self.name),
+        }
+    }
+
+    /// Where it was set, as an error begins.
+    pub(super) fn place(&self) -> String {
+        self.line.map_or_else(|| format!("-o {}", self.name), |line| place(self.source, line))
+    }
+
+    /// An error at this place: in the file the configuration is wrong, on the command line its use.
+    pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
+        let exit = if self.on_command_line() { Exit::Usage } else { Exit::Config };
+        let error = Error::new(exit, self.place()).because(why);
+        // Only whole lines are comments: who wrote one behind a value finds it here.
+        if self.value.contains(" #") || self.value.contains("\t#") {
+            return error.hint("a comment needs a line of its own");
+        }
+        error
+    }
+
+    /// The value is none that this key can have; `allowed` says which are.
+    pub(super) fn bad(&self, allowed: impl std::fmt::Display) -> Error {
+        self.error(format!("`{}` cannot be {}: {allowed}", self.name, self.quoted()))
+    }
+
+    /// The value for a message, hidden where it may hold a password.
+    fn quoted(&self) -> String {
+        if self.key == Key::Password || (self.key == Key::Host && self.value.contains('@')) {
+            return "what it is".into();
+        }
+        format!("`{}`", tame(self.value))
+    }
+}
+
+/// All keys that are set, each once.
+pub(super) struct Table<'a> {
+    pub(super) source: &'a Source,
+    entries: Vec<Entry<'a>>,
+}
+
+impl<'a> Table<'a> {
+    pub(super) fn parse(source: &'a Source, text: &'a str, overrides: &'a [Override]) -> Result<Self> {
+        let mut entries: Vec<Entry<'a>> = Vec::new();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        for (index, line) in text.split('\n').enumerate() {
+            let number = index + 1;
+            let error = |why: String| Error::new(Exit::Config, place(source, number)).because(why);
+            let line = line.trim_matches(BLANKS);
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((word, value)) = line.split_once('=') else {
+                return Err(error("not a line of the form `key = value`".into()).hint("a comment begins with `#`"));
+            };
+            let word = word.trim_matches(BLANKS);
+            let Some((name, key)) = NAMES.into_iter().find(|(name, _)| *name == word) else {
+                return Err(unknown(Error::new(Exit::Config, place(source, number)), word));
+            };
+            let value = value.trim_matches(BLANKS);
+            if value.contains(|c: char| c.is_control() && c != '\t') {
+                return Err(error(format!("a control character in the value of `{name}`")));
+            }
+            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+                return Err(error(format!("`{name}` sets again what {} sets", first.shown())));
+            }
+            entries.push(Entry { key, name, value, line: Some(number), source });
+        }
+        let in_file = entries.len();
+        for option in overrides {
+            let entry = Entry { key: option.key, name: option.name, value: &option.value, line: None, source };
+            if let Some(first) = entries[in_file..].iter().find(|earlier| earlier.key == option.key) {
+                return Err(entry.error(format!("sets again what {} sets", first.shown())));
+            }
+            entries.push(entry);
+        }
+        Ok(Self { source, entries })
+    }
+
+    /// What a key is set to, the command line before the file; `None` where it has its default.
+    pub(super) fn get(&self, key: Key) -> Option<Entry<'a>> {
+        self.entries.iter().rfind(|entry| entry.key == key).filter(|entry| !entry.value.is_empty()).copied()
+    }
+}
+
+fn place(source: &Source, line: usize) -> String {
+    format!("{}, line {line}", show(&source.path))
+}
+
+fn unknown(error: Error, word: &str) -> Error {
+    // A long word is no key that was mistyped, and may be a secret in the wrong place.
+    let shown: String = word.chars().take(32).collect();
+    let error = error.because(format!("unknown key `{}`", escape(&shown)));
+    match nearest(word, names()) {
+        Some(name) => error.hint(format!("did you mean `{name}`?")),
+        None => error.hint(format!("the keys are {}", names().collect::<Vec<_>>().join(", "))),
+    }
+}

@@ -1,0 +1,35 @@
+//! What a configuration may rightly say and this version does not do: the one place to take it out of.
+
+use super::entries::{Entry, Key, Table};
+use super::{Config, Endpoint, MqttVersion, Protocol};
+use crate::{Error, Exit};
+
+/// The first thing in the configuration that this version does not do.
+pub(super) fn not_yet(table: &Table<'_>, config: &Config) -> Option<Error> {
+    let transport = match config.mqtt.endpoint {
+        Endpoint::Tcp { .. } => None,
+        _ => table
+            .get(Key::Host)
+            .map(|entry| refusal(entry, &format!("{}://", config.mqtt.endpoint.scheme()), "use mqtt://")),
+    };
+    let version = match config.mqtt.version {
+        MqttVersion::V311 => None,
+        MqttVersion::V31 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 3.1", "use mqtt_version = 4")),
+        MqttVersion::V5 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 5", "use mqtt_version = 4")),
+    };
+    let old = config.role.sealed().filter(|sealed| sealed.protocol == Protocol::Sts1);
+    let protocol = old
+        .and_then(|_| table.get(Key::StsVersion))
+        .map(|entry| refusal(entry, "sts_version 1", "use sts_version = 2 on both ends"));
+    transport.or(version).or(protocol)
+}
+
+/// A wildcard on an encrypted link: one slave for many masters.
+pub(super) fn wildcard(entry: Entry<'_>) -> Error {
+    refusal(entry, "a wildcard on an encrypted link", "name one topic, and make a link for each device")
+}
+
+fn refusal(entry: Entry<'_>, what: &str, instead: &str) -> Error {
+    // Not a wrong command line, where `-o` asks for it: the next version takes it.
+    Error::new(Exit::Config, entry.place()).because(format!("{what}: not in this version")).hint(instead)
+}

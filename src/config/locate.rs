@@ -1,0 +1,327 @@
+//! Finding and reading a link's configuration: the only part that looks at the file system.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{Config, LinkName, Override, SecretFile, Source};
+use crate::text::{escape, quote, show};
+use crate::{Error, Exit, Result};
+
+/// Longest configuration or password file that is read, in bytes.
+const MAX_LEN: u64 = 1 << 20;
+
+/// The environment variables that say where things are; empty ones count as unset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `STS_CONFIG_DIR`: the only place to look for a link by name.
+    pub config_dir: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`, else `HOME` with `.config`.
+    pub config_home: Option<PathBuf>,
+    /// `STS_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub runtime_home: Option<PathBuf>,
+    /// `STS_LINK`: the link that is meant where none is named.
+    pub link: Option<OsString>,
+}
+
+impl Environment {
+    /// The process's own.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::from_lookup(|name| std::env::var_os(name))
+    }
+
+    /// From any lookup of variables by name.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        // The XDG base directory specification: a relative path in its variables is ignored.
+        let absolute = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        Self {
+            config_dir: set("STS_CONFIG_DIR").map(PathBuf::from),
+            config_home: absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config"))),
+            runtime_dir: set("STS_RUNTIME_DIR").map(PathBuf::from),
+            runtime_home: absolute("XDG_RUNTIME_DIR"),
+            link: set("STS_LINK"),
+        }
+    }
+
+    /// Where links are looked for by name, in this order.
+    #[must_use]
+    pub fn config_dirs(&self) -> Vec<PathBuf> {
+        match (&self.config_dir, &self.config_home) {
+            (Some(dir), _) => vec![dir.clone()],
+            (None, Some(home)) => vec![home.join("sts"), PathBuf::from(SYSTEM_DIR)],
+            (None, None) => vec![PathBuf::from(SYSTEM_DIR)],
+        }
+    }
+
+    /// Where the identity key and the known peers are where no link says otherwise: the first of
+    /// [`Environment::config_dirs`].
+    #[must_use]
+    pub fn identity_dir(&self) -> PathBuf {
+        self.config_dirs().into_iter().next().unwrap_or_else(|| SYSTEM_DIR.into())
+    }
+
+    /// Where sessions are: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`.
+    #[must_use]
+    pub fn runtime_dir(&self) -> PathBuf {
+        let home = || self.runtime_home.as_ref().map(|home| home.join("sts"));
+        self.runtime_dir.clone().or_else(home).unwrap_or_else(|| "/run/sts".into())
+    }
+}
+
+const SYSTEM_DIR: &str = "/etc/sts";
+
+/// Where a link's configuration is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The link's name.
+    pub link: LinkName,
+    /// Its configuration file.
+    pub path: PathBuf,
+    /// The directory with the identity key and the known peers: the file's own where links are looked for by name
+    /// there, else [`Environment::identity_dir`].
+    pub identity_dir: PathBuf,
+    /// Whether it was found by name, so that its directory is ours to keep in order.
+    by_name: bool,
+}
+
+/// Finds a link: `argument`, else `$STS_LINK`, else `default`. With a `/` it is a path, else a name.
+///
+/// # Errors
+/// [`Exit::Usage`] for what is neither; [`Exit::Config`] where no configuration has this name, saying where it was
+/// looked for.
+pub fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Located> {
+    let word = argument.or(env.link.as_deref()).unwrap_or(OsStr::new("default"));
+    let dirs = env.config_dirs();
+    if word.as_bytes().contains(&b'/') {
+        let path = PathBuf::from(word);
+        let name = path.file_name().unwrap_or_default();
+        let name = name.as_bytes().strip_suffix(b".conf").unwrap_or(name.as_bytes());
+        let link = link_name(name)?;
+        let parent = path.parent().filter(|parent| dirs.iter().any(|dir| dir == parent));
+        let identity_dir = parent.map_or_else(|| env.identity_dir(), Path::to_path_buf);
+        return Ok(Located { link, path, identity_dir, by_name: false });
+    }
+    let link = link_name(word.as_bytes())?;
+    let file = format!("{link}.conf");
+    // A file that cannot be examined is found all the same: reading it says why.
+    let there = |dir: &&PathBuf| !matches!(dir.join(&file).symlink_metadata(), Err(err) if absent(&err));
+    if let Some(dir) = dirs.iter().find(there) {
+        return Ok(Located { link, path: dir.join(&file), identity_dir: dir.clone(), by_name: true });
+    }
+    let looked: Vec<String> = dirs.iter().map(|dir| show(&dir.join(&file))).collect();
+    let error = Error::new(Exit::Config, format!("no configuration for link `{link}`"))
+        .because(format!("there is no {}", looked.join(" and no ")));
+    Err(match link.as_str().strip_suffix(".conf") {
+        Some(name) => error.hint(format!("`{name}` for the link, or `./{link}` for the file here")),
+        None if argument.is_none() && env.link.is_none() => {
+            error.hint("name a link, or the path of a file; the format is in sts.conf(5)")
+        }
+        None => error.hint("write it as sts.conf(5) says, or give the path of another file, with a `/` in it"),
+    })
+}
+
+/// A link's configuration, found, read and parsed.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Where it was found.
+    pub located: Located,
+    /// What it says.
+    pub config: Config,
+    /// What is probably not meant, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Finds, reads and parses a link's configuration: everything a tool does before it begins.
+///
+/// # Errors
+/// As [`Override::parse`], [`locate`], [`Config::parse`] and [`Config::check_supported`]; [`Exit::Config`] where the file
+/// cannot be read, [`Exit::NotTrusted`] where it was found by name and others can write it.
+pub fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> Result<Loaded> {
+    let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
+    let located = locate(argument, env)?;
+    let path = &located.path;
+    let place = show(path);
+    let (bytes, mode) =
+        read(path).map_err(|err| Error::new(Exit::Config, format!("cannot read {place}")).because(err))?;
+    if located.by_name && mode & 0o022 != 0 {
+        return Err(Error::new(Exit::NotTrusted, place)
+            .because(format!("others can write it (mode {mode:04o})"))
+            .hint(format!("chmod go-w {}", quote(path))));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|err| {
+        let line = bytes[..err.valid_up_to()].split(|byte| *byte == b'\n').count();
+        Error::new(Exit::Config, format!("{place}, line {line}")).because("not UTF-8")
+    })?;
+    let source = Source { link: located.link.clone(), path: path.clone() };
+    let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
+    parsed.config.check_supported()?;
+    if parsed.password_in_text && mode & 0o044 != 0 {
+        parsed.warnings.push(format!("others can read the password in {place}: chmod 600 {}", quote(path)));
+    }
+    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located })
+}
+
+fn link_name(bytes: &[u8]) -> Result<LinkName> {
+    let bad = |why: &dyn std::fmt::Display| {
+        Error::new(Exit::Usage, format!("`{}` cannot name a link", escape(bytes))).because(why).hint(
+            "a link is a name such as gateway, or a path with a `/` in it, whose last part names the link's session files",
+        )
+    };
+    std::str::from_utf8(bytes).map_err(|err| bad(&err))?.parse().map_err(|why| bad(&why))
+}
+
+fn absent(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Reads a file that may hold a password, with its mode; a pipe has no mode that others could use.
+fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    // Room for all of it at once: a buffer that grew would leave copies of a password behind.
+    let room = usize::try_from(found.len().min(MAX_LEN)).unwrap_or(0);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
+    file.take(MAX_LEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_LEN {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_LEN} bytes")));
+    }
+    Ok((bytes, if found.is_file() { found.mode() & 0o7777 } else { 0 }))
+}
+
+fn read_secret(path: &Path) -> io::Result<SecretFile> {
+    let (bytes, mode) = read(path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))?;
+    Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: mode & 0o044 != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const NOSEC: &str = "sts_mode = nosec\nsubtop = a\npubtop = a\nusername = u\npassword = p\n";
+
+    fn env(pairs: &[(&str, &str)]) -> Environment {
+        Environment::from_lookup(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+    }
+
+    fn put(path: &Path, text: impl AsRef<[u8]>, mode: u32) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn directories_come_from_the_environment() {
+        let dirs = |pairs: &[(&str, &str)]| {
+            env(pairs).config_dirs().iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(dirs(&[]), ["/etc/sts"]);
+        assert_eq!(dirs(&[("HOME", "/h")]), ["/h/.config/sts", "/etc/sts"]);
+        assert_eq!(dirs(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]), ["/x/sts", "/etc/sts"]);
+        assert_eq!(
+            dirs(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "x"), ("STS_CONFIG_DIR", "")]),
+            ["/h/.config/sts", "/etc/sts"]
+        );
+        assert_eq!(dirs(&[("HOME", "/h"), ("STS_CONFIG_DIR", "here")]), ["here"]);
+        assert_eq!(env(&[]).runtime_dir(), Path::new("/run/sts"));
+        assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r")]).runtime_dir(), Path::new("/r/sts"));
+        assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r"), ("STS_RUNTIME_DIR", "/s")]).runtime_dir(), Path::new("/s"));
+    }
+
+    #[test]
+    fn a_link_is_a_name_or_a_path() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = home.path().join("sts");
+        put(&dir.join("gateway.conf"), NOSEC, 0o600);
+        put(&dir.join("default.conf"), NOSEC, 0o600);
+        let xdg = home.path().to_str().unwrap();
+        let here = env(&[("XDG_CONFIG_HOME", xdg), ("STS_LINK", "gateway")]);
+        let found = locate(None, &here).unwrap();
+        assert_eq!(
+            (found.link.as_str(), &found.path, &found.identity_dir),
+            ("gateway", &dir.join("gateway.conf"), &dir)
+        );
+        let plain = env(&[("XDG_CONFIG_HOME", xdg)]);
+        assert_eq!(locate(None, &plain).unwrap().link.as_str(), "default");
+        for (path, link) in [
+            ("./gateway.conf", "gateway"),
+            ("/tmp/nosec", "nosec"),
+            ("../a/gw.v2", "gw.v2"),
+            ("./a.conf.conf", "a.conf"),
+        ] {
+            let found = locate(Some(path.as_ref()), &plain).unwrap();
+            assert_eq!((found.link.as_str(), found.path.to_str().unwrap(), &found.identity_dir), (link, path, &dir));
+        }
+        for bad in ["", ".", "..", "-x", "a b", "/", "./", "./.conf", "a/..", "./a b", "\u{1b}[31m"] {
+            let err = locate(Some(bad.as_ref()), &plain).unwrap_err();
+            assert!(err.exit() == Exit::Usage && !err.to_string().contains('\u{1b}'), "{bad:?}: {err}");
+        }
+        let err = locate(Some("absent".as_ref()), &plain).unwrap_err();
+        assert_eq!(err.exit(), Exit::Config);
+        assert!(err.to_string().contains("sts/absent.conf and no /etc/sts/absent.conf"), "{err}");
+        let err = locate(Some("gateway.conf".as_ref()), &plain).unwrap_err();
+        assert_eq!(err.hint_text(), Some("`gateway` for the link, or `./gateway.conf` for the file here"));
+    }
+
+    #[test]
+    fn modes_are_looked_at() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("gw.conf");
+        let here = env(&[("STS_CONFIG_DIR", home.path().to_str().unwrap())]);
+        let by_name = || load(Some("gw".as_ref()), &[], &here);
+        assert_eq!(by_name().unwrap_err().exit(), Exit::Config);
+        put(&path, NOSEC, 0o600);
+        assert!(by_name().unwrap().warnings.is_empty());
+        put(&path, NOSEC, 0o644);
+        let warning = format!("others can read the password in {0}: chmod 600 {0}", path.display());
+        assert_eq!(by_name().unwrap().warnings, [warning]);
+        put(&path, NOSEC, 0o664);
+        let err = by_name().unwrap_err();
+        assert_eq!(
+            (err.exit(), err.hint_text().unwrap()),
+            (Exit::NotTrusted, &*format!("chmod go-w {}", path.display()))
+        );
+        assert!(load(Some(path.as_ref()), &[], &here).is_ok());
+        put(&path, [NOSEC.as_bytes(), b"\n# \xff"].concat(), 0o600);
+        assert!(by_name().unwrap_err().to_string().ends_with("gw.conf, line 7: not UTF-8"));
+        assert!(
+            load(Some(home.path().join("x").as_ref()), &[], &here).unwrap_err().to_string().contains("No such file")
+        );
+        assert_eq!(load(Some("gw".as_ref()), &["password=x".into()], &here).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_password_file_is_read_beside_the_configuration() {
+        let home = tempfile::tempdir().unwrap();
+        let here = env(&[("STS_CONFIG_DIR", home.path().to_str().unwrap())]);
+        let secret = home.path().join("secret");
+        put(&home.path().join("gw.conf"), NOSEC.replace("password = p", "password_file = secret"), 0o644);
+        let load = || load(Some("gw".as_ref()), &[], &here);
+        let err = load().unwrap_err();
+        assert!(err.to_string().contains("line 5: cannot read "), "{err}");
+        for (text, word) in [("word", "word"), ("word\n", "word"), ("word \r\n", "word "), ("a=#b", "a=#b")] {
+            put(&secret, text, 0o600);
+            let loaded = load().unwrap();
+            assert_eq!(loaded.config.mqtt.login.unwrap().password.unwrap().expose(), word);
+            assert!(loaded.warnings.is_empty());
+        }
+        put(&secret, "word", 0o604);
+        assert_eq!(load().unwrap().warnings.len(), 1);
+        for bad in [&b""[..], b"\n", b"two\nlines\n", b"a\0b", b"\xff"] {
+            put(&secret, bad, 0o600);
+            assert_eq!(load().unwrap_err().exit(), Exit::Config, "{bad:?}");
+        }
+    }
+}

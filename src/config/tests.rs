@@ -1,0 +1,329 @@
+//! Claim: the old program's files load unchanged, and whatever else is written either means one thing or is refused by
+//! file, line and remedy.
+
+use super::*;
+use crate::Exit;
+
+const SEED_NOSEC: &str = "mqtt_version  = 4\nip   = 127.0.0.1\nport = 1883\nusername = nosec\npassword = nosec\n\
+    subtop   = one_topic       \npubtop   = one_topic\nclientid = test_nosec\nsts_mode = nosec\naes      = null";
+const SEED_MASTER: &str = "mqtt_version  = 4\nip   = 127.0.0.1\nport = 1883\nusername = master\npassword = master\n\
+    subtop   = s2m\npubtop   = m2s\nclientid = test_master\nsts_mode = master\naes      = cbc";
+const SEED_SLAVE: &str = "mqtt_version  = 4\nip   = 127.0.0.1\nport = 1883\nusername = slave\npassword = slave\n\
+    subtop   = m2s\npubtop   = s2m\nclientid = test_slave\nsts_mode = slave\naes      = cbc";
+
+pub(super) const MASTER: &str = "sts_mode = master\nsubtop = s2m\npubtop = m2s\n";
+const NOSEC: &str = "sts_mode = nosec\nsubtop = a\npubtop = b\n";
+
+pub(super) fn parse_with(text: &str, options: &[&str]) -> Result<Parsed> {
+    let source = Source { link: "gw".parse().unwrap(), path: "etc/gw.conf".into() };
+    let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
+    Config::parse(&source, text, &overrides, &mut |path| {
+        assert_eq!(path, Path::new("etc/secret"));
+        Ok(SecretFile { text: Zeroizing::new("from file\n".into()), exposed: true })
+    })
+}
+
+pub(super) fn parse(text: &str) -> Config {
+    parse_with(text, &[]).unwrap().config
+}
+
+pub(super) fn password(config: &Config) -> &str {
+    config.mqtt.login.as_ref().unwrap().password.as_ref().unwrap().expose()
+}
+
+/// The exit status, the error and its hint, as the tools print them.
+fn failure(text: &str, options: &[&str]) -> (Exit, String, String) {
+    let err = match parse_with(text, options) {
+        Ok(parsed) => parsed.config.check_supported().expect_err(text),
+        Err(err) => err,
+    };
+    (err.exit(), err.to_string(), err.hint_text().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_old_programs_files_load_unchanged() {
+    for (text, name, topics) in [
+        (SEED_NOSEC, "nosec", ["one_topic"; 2]),
+        (SEED_MASTER, "master", ["m2s", "s2m"]),
+        (SEED_SLAVE, "slave", ["s2m", "m2s"]),
+    ] {
+        for text in [text.to_owned(), text.replace('\n', "\r\n"), format!("\u{feff}{text}\n")] {
+            let config = parse(&text);
+            config.check_supported().unwrap();
+            assert_eq!(config.role.name(), name);
+            assert_eq!([config.publish.as_str(), config.subscribe.as_str()], topics);
+            assert_eq!(config.mqtt.version, MqttVersion::V311);
+            assert_eq!(config.mqtt.endpoint, Endpoint::Tcp { host: "127.0.0.1".into(), port: 1883 });
+            assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), (name, name));
+            assert_eq!(config.mqtt.client_id.as_deref(), Some(&*format!("test_{name}")));
+            assert_eq!(config.role.sealed().map(|sealed| sealed.suite), (name != "nosec").then_some(Suite::Cbc));
+        }
+    }
+    let topics = Some(["m2s".to_owned(), "s2m".to_owned()]);
+    assert_eq!(parse(SEED_MASTER).handshake_topics(), topics);
+    assert_eq!(parse(SEED_SLAVE).handshake_topics(), topics);
+    assert_eq!(parse(SEED_NOSEC).handshake_topics(), None);
+}
+
+#[test]
+fn defaults_are_the_manuals() {
+    let config = parse(MASTER);
+    let mqtt = &config.mqtt;
+    assert_eq!(mqtt.endpoint, Endpoint::Tcp { host: "localhost".into(), port: 1883 });
+    assert_eq!((mqtt.version, mqtt.qos, mqtt.keep_alive), (MqttVersion::V311, Qos::AtLeastOnce, 60));
+    assert_eq!((mqtt.clean_session, mqtt.retain, mqtt.max_message), (None, false, 65_536));
+    assert!(mqtt.login.is_none() && mqtt.client_id.is_none());
+    let sealed = Sealed { protocol: Protocol::Sts2, suite: Suite::Gcm, peers: vec![], channel: None };
+    assert_eq!(config.role, Role::Master(sealed));
+    // An empty value is as good as no line.
+    let unset = |name: &&str| !MASTER.contains(*name) && !["host", "url"].contains(name);
+    let empty: Vec<&str> = key_names().filter(unset).flat_map(|name| [name, " =\n"]).collect();
+    assert_eq!(format!("{:?}", parse(&format!("{MASTER}{}", empty.concat()))), format!("{config:?}"));
+}
+
+#[test]
+fn values_keep_their_hashes_and_equals_signs() {
+    let config = parse(
+        "# c\n\t # c\nsts_mode=nosec\nsubtop = #\npubtop\t=\ta=b \nusername=u#1\npassword = a # = b\nclientid = x=#\n",
+    );
+    assert_eq!((config.subscribe.as_str(), config.publish.as_str()), ("#", "a=b"));
+    assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), ("u#1", "a # = b"));
+    assert_eq!(parse(&NOSEC.replace("= a", "= plant/#")).subscribe.as_str(), "plant/#");
+    let (_, text, hint) = failure(&NOSEC.replace("= a", "= a # in"), &[]);
+    assert!(text.starts_with("etc/gw.conf, line 2: ") && hint == "a comment needs a line of its own", "{text}");
+}
+
+#[test]
+fn urls_say_it_all() {
+    let endpoint = |url: &str| parse(&format!("{NOSEC}url = {url}\n")).mqtt.endpoint;
+    let tcp = |host: &str, port| Endpoint::Tcp { host: host.into(), port };
+    assert_eq!(endpoint("broker.local"), tcp("broker.local", 1883));
+    assert_eq!(endpoint("mqtt://10.0.0.1"), tcp("10.0.0.1", 1883));
+    assert_eq!(endpoint("MQTT://h:1884/"), tcp("h", 1884));
+    assert_eq!(endpoint("mqtt://[::1]:1884"), tcp("::1", 1884));
+    assert_eq!(endpoint("mqtt://[fe80::1%eth0]"), tcp("fe80::1%eth0", 1883));
+    assert_eq!(endpoint("::1"), tcp("::1", 1883));
+    assert_eq!(endpoint("mqtts://h"), Endpoint::Tls { host: "h".into(), port: 8883, files: TlsFiles::default() });
+    let web = |port, path: &str, tls| Endpoint::WebSocket { host: "h".into(), port, path: path.into(), tls };
+    assert_eq!(endpoint("ws://h"), web(80, "/mqtt", None));
+    assert_eq!(endpoint("wss://h:8443/a/b?c=d"), web(8443, "/a/b?c=d", Some(TlsFiles::default())));
+    assert_eq!(endpoint("unix:///run/m.sock"), Endpoint::Unix { path: "/run/m.sock".into() });
+
+    let config = parse(&format!("{NOSEC}url = mqtt://us%40er:p%3aw%25@h\n"));
+    assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), ("us@er", "p:w%"));
+    assert!(parse_with(&format!("{NOSEC}url = mqtt://u:p@h\n"), &[]).unwrap().password_in_text);
+
+    let tls = parse(&format!("{NOSEC}host = mqtts://h\nca_file = ca.pem\ncert_file = /c.pem\nkey_file = k.pem\n"));
+    let client = Some(ClientCert { cert: "/c.pem".into(), key: "etc/k.pem".into() });
+    let files = TlsFiles { ca: Some("etc/ca.pem".into()), client };
+    assert_eq!(tls.mqtt.endpoint, Endpoint::Tls { host: "h".into(), port: 8883, files });
+
+    for bad in [
+        "h:1883",
+        "mqtt://",
+        "mqtt://h:",
+        "mqtt://h:0",
+        "mqtt://h:65536",
+        "mqtt://h:+1",
+        "mqtt://::1",
+        "mqtt://[::1",
+        "[h]",
+        "mqtt://h/path",
+        "mqtt://h?x",
+        "http://h",
+        "unix://run/x",
+        "unix:///",
+        "a b",
+        "a/b",
+        "-h",
+        "mqtt://@h",
+        "mqtt://:p@h",
+        "mqtt://u:%zz@h",
+        "mqtt://u:%0a@h",
+        "mqtt://u:%ff@h",
+        "ws://h/a b",
+        "é",
+    ] {
+        let (exit, text, _) = failure(&format!("{NOSEC}url = {bad}\n"), &[]);
+        assert!(exit == Exit::Config && text.starts_with("etc/gw.conf, line 4: `url` cannot be "), "{bad}: {text}");
+    }
+    assert!(failure(&format!("{NOSEC}url = mqt://h\n"), &[]).1.ends_with("did you mean `mqtt://`?"));
+}
+
+#[test]
+fn wrong_lines_are_named_with_their_remedy() {
+    for (line, what, hint) in [
+        ("usrname = u", "unknown key `usrname`", "did you mean `username`?"),
+        ("Qos = 1", "unknown key `Qos`", "did you mean `qos`?"),
+        ("colour = red", "unknown key `colour`", "the keys are mqtt_version, ip, "),
+        ("\u{1b}[31m = x", r"unknown key `\x1b[31m`", ""),
+        ("qos", "not a line of the form `key = value`", ""),
+        ("qos = 3", "`qos` cannot be `3`: 0, 1 or 2", ""),
+        ("qos = 1 # once", "`qos` cannot be `1 # once`: 0, 1 or 2", "a comment needs a line of its own"),
+        ("port = 0", "`port` cannot be `0`: a port is a number from 1 to 65535", ""),
+        ("keep_alive = 65536", "`keep_alive` cannot be `65536`: a number from 0 to 65535", ""),
+        ("keep_alive = +1", "`keep_alive` cannot be `+1`: ", ""),
+        ("max_message = 255", "`max_message` cannot be `255`: a number from 256 to 268369904", ""),
+        ("max_message = 99999999999999999999", "`max_message` cannot be ", ""),
+        ("retain = yes", "`retain` cannot be `yes`: 0 or 1", ""),
+        ("mqtt_version = 6", "`mqtt_version` cannot be `6`: 3, 4 or 5", ""),
+        ("aes = gmc", "`aes` cannot be `gmc`: gcm, cbc, ecb or null", "did you mean `gcm`?"),
+        ("aes = null", "`aes = null` goes with `sts_mode = nosec` only", "gcm, cbc or ecb"),
+        ("sts_version = 3", "`sts_version` cannot be `3`: 1 or 2", ""),
+        ("peer = a, ../b", "`peer` cannot be `a, ../b`: a name is 1 to 64 ", ""),
+        ("peer = a a", "`a` stands twice in `peer`", ""),
+        ("peer = ,", "`peer` cannot be `,`", ""),
+        ("channel = a/#", "`channel` cannot be `a/#`", ""),
+        ("clientid = a\u{0}b", "a control character in the value of `clientid`", ""),
+        ("clientid = a\u{9b}b", "a control character in the value of `clientid`", ""),
+        ("password = p", "`password` needs `username`", ""),
+        ("ca_file = x", "`ca_file` needs TLS", "url = mqtts://HOST"),
+    ] {
+        let (exit, text, hints) = failure(&format!("{MASTER}{line}\n"), &[]);
+        assert_eq!(exit, Exit::Config, "{line}");
+        assert!(text.starts_with(&format!("etc/gw.conf, line 4: {what}")), "{line}: {text}");
+        assert!(hints.starts_with(hint), "{line}: {hints}");
+    }
+}
+
+#[test]
+fn keys_that_contradict_each_other_are_refused() {
+    for (text, expected) in [
+        ("qos = 1\nqos = 1", "line 5: `qos` sets again what `qos` on line 4 sets"),
+        ("ip = a\nhost = a", "line 5: `host` sets again what `ip` on line 4 sets"),
+        ("host = a\nurl = mqtt://a", "line 5: `url` sets again what `host` on line 4 sets"),
+        ("url = mqtt://a:1\nport = 1", "line 5: `url` on line 4 names a port already"),
+        ("url = mqtt://u@a\nusername = u", "line 5: `url` on line 4 holds a login already"),
+        ("url = unix:///s\nport = 1", "line 5: a Unix socket has no port"),
+        ("username = u\npassword = p\npassword_file = secret", "line 6: `password` is set already"),
+        ("url = mqtts://h\ncert_file = c", "line 5: `cert_file` needs `key_file`"),
+        ("url = wss://h\nkey_file = c", "line 5: `key_file` needs `cert_file`"),
+        ("sts_version = 1\naes = gcm", "line 5: `aes` cannot be `gcm`: cbc or ecb with `sts_version = 1`"),
+        ("mqtt_version = 3\nclientid = a23456789012345678901234", "line 5: `clientid` cannot be "),
+    ] {
+        let (exit, text, _) = failure(&format!("{MASTER}{text}\n"), &[]);
+        assert!(exit == Exit::Config && text.starts_with(&format!("etc/gw.conf, {expected}")), "{text}");
+    }
+    for (line, expected) in [
+        ("aes = gcm", "`aes = gcm` does not go with `sts_mode = nosec`"),
+        ("peer = a", "`peer` does not go with `sts_mode = nosec`"),
+        ("channel = a", "`channel` does not go with `sts_mode = nosec`"),
+    ] {
+        let (exit, text, _) = failure(&format!("{NOSEC}{line}\n"), &[]);
+        assert!(exit == Exit::Config && text.contains(expected), "{text}");
+    }
+    for (missing, text) in [
+        ("sts_mode", "subtop = a\npubtop = b"),
+        ("subtop", "sts_mode = nosec\npubtop = b"),
+        ("pubtop", "sts_mode = nosec\nsubtop = a"),
+    ] {
+        let (exit, text, hint) = failure(text, &[]);
+        assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf: `{missing}` is not set")));
+        assert!(hint.starts_with(&format!("add the line `{missing} = ")));
+    }
+}
+
+#[test]
+fn an_encrypted_link_has_two_topics() {
+    assert_eq!(parse(&NOSEC.replace("= b", "= a")).publish.as_str(), "a");
+    for topic in ["m2s", "$share/g/m2s"] {
+        let (exit, text, hint) = failure(&MASTER.replace("s2m", topic), &[]);
+        assert_eq!(exit, Exit::Config);
+        assert!(text.starts_with("etc/gw.conf, line 3: `pubtop` is the same topic as `subtop` on line 2"), "{text}");
+        assert_eq!(hint, "give each direction a topic of its own");
+    }
+    assert_eq!(failure(MASTER, &["subtop=m2s"]).0, Exit::Config);
+    let shared = parse(&MASTER.replace("s2m", "$share/g/s2m"));
+    assert_eq!(shared.handshake_topics().unwrap(), ["m2s", "s2m"]);
+    let named = parse(&format!("{MASTER}channel = site/7\npeer = a,b  c , d\n"));
+    assert_eq!(named.handshake_topics().unwrap(), ["site/7/m2s", "site/7/s2m"]);
+    assert_eq!(
+        named.role.sealed().unwrap().peers.iter().map(PeerName::as_str).collect::<Vec<_>>(),
+        ["a", "b", "c", "d"]
+    );
+}
+
+#[test]
+fn what_comes_later_is_understood_and_refused() {
+    for (line, what) in [
+        ("url = mqtts://h", "mqtts://"),
+        ("url = ws://h", "ws://"),
+        ("url = wss://h/x", "wss://"),
+        ("url = unix:///s", "unix://"),
+        ("mqtt_version = 3", "MQTT 3.1"),
+        ("mqtt_version = 5", "MQTT 5"),
+        ("sts_version = 1", "sts_version 1"),
+    ] {
+        let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
+        assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}: not in this version")));
+    }
+    assert_eq!(failure(MASTER, &["mqtt_version=5"]).1, "-o mqtt_version: MQTT 5: not in this version");
+    assert_eq!(failure(MASTER, &["mqtt_version=5"]).0, Exit::Config);
+    let slave = MASTER.replace("master", "slave");
+    for text in [slave.replace("s2m", "+/s2m"), slave.replace("m2s", "+/m2s"), slave.replace("s2m", "$share/g/#")] {
+        let (exit, text, _) = failure(&text, &[]);
+        assert!(
+            exit == Exit::Config && text.ends_with("a wildcard on an encrypted link: not in this version"),
+            "{text}"
+        );
+    }
+    assert!(failure(&MASTER.replace("s2m", "+/s2m"), &[]).1.contains("a master has one slave"));
+    assert!(parse(&NOSEC.replace("= a", "= +/a")).check_supported().is_ok());
+}
+
+#[test]
+fn the_command_line_goes_over_the_file() {
+    let file = format!("{MASTER}ip = a\nport = 1\nqos = 0\nusername = u\npassword = p\n");
+    let with = |options: &[&str]| parse_with(&file, options).unwrap();
+    let parsed = with(&["url = mqtt://b:2", "qos=2", "password_file=secret", "clientid="]);
+    assert_eq!(parsed.config.mqtt.endpoint, Endpoint::Tcp { host: "b".into(), port: 2 });
+    assert_eq!(parsed.config.mqtt.qos, Qos::ExactlyOnce);
+    assert_eq!(password(&parsed.config), "from file");
+    assert!(!parsed.password_in_text);
+    assert_eq!(parsed.warnings, ["others can read the password in etc/secret: chmod 600 etc/secret"]);
+    assert_eq!(with(&["port=3"]).config.mqtt.endpoint, Endpoint::Tcp { host: "a".into(), port: 3 });
+    assert_eq!(with(&["port="]).config.mqtt.endpoint, Endpoint::Tcp { host: "a".into(), port: 1883 });
+    for (options, what) in [
+        (&["qos=7"][..], "-o qos: `qos` cannot be `7`"),
+        (&["qso=1"], "-o: unknown key `qso`"),
+        (&["qos=1", "qos=1"], "-o qos: sets again what -o qos sets"),
+        (&["qos"], "-o qos: no value"),
+        (&["=x"], "-o: unknown key ``"),
+        (&["clientid=a\nb"], "-o clientid: a control character"),
+    ] {
+        let (exit, text, _) = failure(&file, options);
+        assert!(exit == Exit::Usage && text.starts_with(what), "{text}");
+    }
+}
+
+#[test]
+fn no_secret_is_taken_from_a_command_line_or_shown() {
+    for option in
+        ["password=hunter2", " password = hunter2", "url=mqtt://u:hunter2@h", "host=hunter2@h", "ip=mqtt://hunter2@h"]
+    {
+        let (exit, text, hint) = failure(NOSEC, &[option]);
+        assert!(exit == Exit::Usage && hint.ends_with("-o password_file=FILE"), "{text}");
+        assert!(!format!("{text}{hint}").contains("hunter2"), "{text} {hint}");
+    }
+    assert!(Override::parse("url=unix:///run/a@b").is_ok());
+    let config = parse(&format!("{NOSEC}username = u\npassword = hunter2\n"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for text in [
+        "url = mqtt://u:hunter2@h:x",
+        "url = mqt://u:hunter2@h",
+        "password = hunter2",
+        "password = hunter2\u{1}",
+        "pasword = hunter2",
+        "url = mqtt://u:hunter2@h\nport = x",
+    ] {
+        let (_, text, hint) = failure(&format!("{NOSEC}{text}\n"), &[]);
+        assert!(!format!("{text}{hint}").contains("hunter2"), "{text} {hint}");
+    }
+}
+
+#[test]
+fn ecb_is_warned_of() {
+    let warnings = parse_with(&format!("{MASTER}aes = ecb\n"), &[]).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].contains("ecb"));
+    assert!(parse_with(&format!("{MASTER}aes = cbc\n"), &[]).unwrap().warnings.is_empty());
+}

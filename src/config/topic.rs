@@ -1,0 +1,133 @@
+//! Topic names and topic filters (MQTT 3.1.1, 4.7).
+
+use std::fmt;
+
+/// Longest topic, in bytes (MQTT 3.1.1, 4.7.3).
+const MAX_LEN: usize = 65_535;
+
+/// What makes a topic from the configuration no topic.
+pub(super) type Why = &'static str;
+
+/// A topic to publish on: 1 to 65,535 bytes, no wildcard, no control character.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Topic(String);
+
+impl Topic {
+    pub(super) fn parse(text: &str) -> Result<Self, Why> {
+        check_text(text)?;
+        if text.contains(['+', '#']) {
+            return Err("a topic to publish on has no `+` and no `#`");
+        }
+        if text.starts_with(SHARE) {
+            return Err("`$share/` goes with a subscription only");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// The topic as MQTT carries it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+const SHARE: &str = "$share/";
+
+/// A filter to subscribe with: as a [`Topic`], with `+` and `#` where MQTT allows them, or `$share/GROUP/` in front.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Filter {
+    text: String,
+    prefix: usize,
+}
+
+impl Filter {
+    pub(super) fn parse(text: &str) -> Result<Self, Why> {
+        check_text(text)?;
+        let prefix = match text.strip_prefix(SHARE).map(|rest| rest.split_once('/')) {
+            None => 0,
+            Some(Some((group, plain))) if !group.is_empty() && !group.contains(['+', '#']) && !plain.is_empty() => {
+                text.len() - plain.len()
+            }
+            Some(_) => return Err("a shared subscription is `$share/GROUP/TOPIC`"),
+        };
+        let mut levels = text[prefix..].split('/').peekable();
+        while let Some(level) = levels.next() {
+            if level.contains('#') && (level != "#" || levels.peek().is_some()) {
+                return Err("`#` stands alone, behind the last `/`");
+            }
+            if level.contains('+') && level != "+" {
+                return Err("`+` stands alone between two `/`");
+            }
+        }
+        Ok(Self { text: text.to_owned(), prefix })
+    }
+
+    /// The filter as SUBSCRIBE carries it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The filter without `$share/GROUP/`: what messages' topics match, and what the handshake hashes.
+    #[must_use]
+    pub fn plain(&self) -> &str {
+        &self.text[self.prefix..]
+    }
+
+    /// Whether it matches more than one topic.
+    #[must_use]
+    pub fn has_wildcard(&self) -> bool {
+        self.plain().contains(['+', '#'])
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn check_text(text: &str) -> Result<(), Why> {
+    if text.is_empty() || text.len() > MAX_LEN {
+        return Err("a topic has 1 to 65535 bytes");
+    }
+    if text.contains(char::is_control) { Err("a topic has no control characters") } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_stand_where_mqtt_allows_them() {
+        for good in ["#", "+", "a/#", "+/a", "a/+/b", "/", "//", "a b", "$SYS/#", "é"] {
+            assert_eq!(Filter::parse(good).unwrap().plain(), good);
+        }
+        for bad in ["", "a#", "#/a", "a/#/b", "a+", "a/b+/c", "##", "a\0", "a\nb"] {
+            assert!(Filter::parse(bad).is_err(), "{bad:?}");
+        }
+        assert!(Filter::parse(&"a".repeat(65_535)).is_ok() && Topic::parse(&"a".repeat(65_535)).is_ok());
+        assert!(Filter::parse(&"a".repeat(65_536)).is_err() && Topic::parse(&"a".repeat(65_536)).is_err());
+        for bad in ["", "#", "a/+", "$share/g/a", "a\0"] {
+            assert!(Topic::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_prefix_is_set_apart() {
+        let filter = Filter::parse("$share/group/plant/+").unwrap();
+        assert_eq!((filter.as_str(), filter.plain()), ("$share/group/plant/+", "plant/+"));
+        assert!(filter.has_wildcard());
+        assert_eq!(Filter::parse("$share/g//").unwrap().plain(), "/");
+        for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g/a#"] {
+            assert!(Filter::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Filter::parse("$shared/g/a").unwrap().plain(), "$shared/g/a");
+    }
+}

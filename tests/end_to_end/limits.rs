@@ -68,7 +68,7 @@ fn closed_stdout_is_a_quiet_success() {
     command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
     let receiver = Process::started(command);
     drop(reader);
-    broker.wait_for_log("Sending SUBACK to gateway", 1);
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
     pair.master.send_all(&[], "nobody reads this\n").succeeded();
     let ended = receiver.wait().succeeded();
     assert_eq!(ended.stderr, "");
@@ -83,7 +83,7 @@ fn full_stdout_is_an_error_and_loses_nothing() {
     let mut command = pair.slave.recv(&[LINK]);
     command.stdin(Stdio::null()).stdout(File::create("/dev/full").unwrap()).stderr(Stdio::piped());
     let receiver = Process::started(command);
-    broker.wait_for_log("Sending SUBACK to gateway", 1);
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
     let input = readings(100);
     pair.master.send_all(&[], input.clone()).succeeded();
     receiver.wait().failed(&[1], &["stdout", "No space left on device"]);

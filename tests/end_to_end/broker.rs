@@ -1,0 +1,234 @@
+//! A mosquitto of the test's own: its configuration, its directory, a free loopback port, gone when dropped.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::process::wait_until;
+
+/// What a test may want different from an open broker that forgets everything when it stops.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options {
+    /// The only login that the broker takes.
+    pub(crate) login: Option<(&'static str, &'static str)>,
+    /// Refuse every subscription with SUBACK 0x80.
+    pub(crate) deny_subscriptions: bool,
+    /// Close the connection on packets longer than this, in bytes.
+    pub(crate) max_packet_size: Option<u32>,
+    /// Acknowledge payloads longer than this, in bytes, and drop them.
+    pub(crate) message_size_limit: Option<u32>,
+    /// Keep sessions and queued messages over an orderly stop.
+    pub(crate) persistence: bool,
+    /// Queue without a limit for slow or absent subscribers; the default is 1,000 messages.
+    pub(crate) unlimited_queue: bool,
+}
+
+pub(crate) struct Broker {
+    dir: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Broker {
+    pub(crate) fn start() -> Self {
+        Self::with(Options::default())
+    }
+
+    pub(crate) fn with(options: Options) -> Self {
+        let dir = tempfile::Builder::new().prefix("sts-broker-").tempdir().unwrap();
+        loop {
+            let port = free_port();
+            fs::write(dir.path().join("mosquitto.conf"), configuration(dir.path(), port, options)).unwrap();
+            if let Some(child) = launch(dir.path()) {
+                return Self { dir, port, child: Some(child) };
+            }
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Asks the broker to stop (it stores what it keeps) and waits until it did.
+    pub(crate) fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Takes the broker away as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    /// Starts a stopped broker on the port that it had.
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.child.is_none(), "the broker is running");
+        self.child = Some(launch(self.dir.path()).expect("the port was ours and is outside the ephemeral range"));
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.start_again();
+    }
+
+    /// Stops the broker's clock: connections stay open, nothing is answered.
+    pub(crate) fn pause(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    pub(crate) fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
+    /// Waits until the broker has logged `needle` at least `times` times since it last started.
+    pub(crate) fn wait_for_log(&self, needle: &str, times: usize) {
+        wait_until(&format!("mosquitto to log {needle:?} {times} times"), || {
+            fs::read_to_string(log(self.dir.path())).unwrap().matches(needle).count() >= times
+        });
+    }
+
+    /// Publishes one message as a stranger with mosquitto's own client does.
+    pub(crate) fn publish(&self, topic: &str, payload: &[u8]) {
+        self.publish_as("stranger", topic, payload);
+    }
+
+    /// Publishes under a client id of the caller's choice; whoever has that id is thrown out.
+    pub(crate) fn publish_as(&self, client_id: &str, topic: &str, payload: &[u8]) {
+        let file = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
+        fs::write(file.path(), payload).unwrap();
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-p", &self.port.to_string(), "-q", "1", "-i", client_id, "-t", topic]);
+        // `-f` refuses an empty file.
+        let status = if payload.is_empty() { command.arg("-n") } else { command.arg("-f").arg(file.path()) }
+            .status()
+            .expect("mosquitto-clients is installed");
+        assert!(status.success(), "mosquitto_pub: {status}");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(self.child.as_ref().expect("the broker is running"))
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut child) = self.child.take() {
+            let pid = Pid::from_child(&child);
+            // A stopped process takes SIGTERM only once it continues.
+            kill_process(pid, signal).and_then(|()| kill_process(pid, Signal::CONT)).ok();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end(Signal::KILL);
+    }
+}
+
+/// Starts mosquitto and waits until it serves; `None` if another program has the port.
+fn launch(dir: &Path) -> Option<Child> {
+    let errors = File::create(log(dir)).unwrap();
+    let mut child = Command::new(mosquitto())
+        .arg("-c")
+        .arg(dir.join("mosquitto.conf"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .expect("mosquitto is installed");
+    let mut running = false;
+    wait_until("mosquitto to serve", || {
+        let text = fs::read_to_string(log(dir)).unwrap();
+        running = text.lines().any(|line| line.ends_with(" running"));
+        let ended = child.try_wait().unwrap().is_some();
+        assert!(running || !ended || text.contains("Address already in use"), "mosquitto: {text}");
+        running || ended
+    });
+    running.then_some(child)
+}
+
+/// Debian keeps it outside an ordinary user's PATH.
+fn mosquitto() -> PathBuf {
+    let system = PathBuf::from("/usr/sbin/mosquitto");
+    if system.exists() { system } else { PathBuf::from("mosquitto") }
+}
+
+fn log(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+fn configuration(dir: &Path, port: u16, options: Options) -> String {
+    // Without `user root`, a mosquitto that root starts drops to a user who cannot read the directory.
+    let mut lines = vec![
+        format!("listener {port} 127.0.0.1"),
+        "user root".to_owned(),
+        "log_dest stderr".to_owned(),
+        "log_type all".to_owned(),
+        format!("allow_anonymous {}", options.login.is_none()),
+    ];
+    if let Some((user, password)) = options.login {
+        let file = dir.join("passwords");
+        let made = Command::new("mosquitto_passwd").arg("-b").arg("-c").arg(&file).args([user, password]).output();
+        assert!(made.expect("mosquitto is installed").status.success());
+        lines.push(format!("password_file {}", file.display()));
+    }
+    if options.deny_subscriptions {
+        // An acl_file lets every SUBSCRIBE pass; only the plugin answers 0x80.
+        let file = dir.join("dynamic-security.json");
+        fs::write(&file, DENY_SUBSCRIPTIONS).unwrap();
+        lines.push(format!("plugin {}", dynamic_security().display()));
+        lines.push(format!("plugin_opt_config_file {}", file.display()));
+    }
+    if let Some(bytes) = options.max_packet_size {
+        lines.push(format!("max_packet_size {bytes}"));
+    }
+    if let Some(bytes) = options.message_size_limit {
+        lines.push(format!("message_size_limit {bytes}"));
+    }
+    if options.persistence {
+        lines.push("persistence true".to_owned());
+        lines.push(format!("persistence_location {}/", dir.display()));
+    }
+    if options.unlimited_queue {
+        lines.push("max_queued_messages 0".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
+
+const DENY_SUBSCRIPTIONS: &str = r#"{
+    "defaultACLAccess": {
+        "publishClientSend": true, "publishClientReceive": true, "subscribe": false, "unsubscribe": true
+    },
+    "groups": [{"groupname": "everyone", "roles": []}],
+    "anonymousGroup": "everyone", "clients": [], "roles": []
+}"#;
+
+/// Where Debian puts the plugin depends on the machine's architecture.
+fn dynamic_security() -> PathBuf {
+    let file = "mosquitto_dynamic_security.so";
+    let mut candidates = vec![PathBuf::from("/usr/lib").join(file)];
+    candidates.extend(fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join(file)));
+    candidates.into_iter().find(|path| path.exists()).expect("Debian's mosquitto brings the plugin")
+}
+
+/// A port that nobody listens on now, below the range that outgoing connections take theirs from: while the broker is
+/// down, a client that keeps trying could otherwise be given the broker's port, and connect to itself.
+fn free_port() -> u16 {
+    const FIRST: u16 = 20_000;
+    const COUNT: u16 = 12_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(turn < COUNT, "no free port between {FIRST} and {}", FIRST + COUNT);
+        // Processes start at different places, so that tests that run at the same time rarely meet.
+        let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap().wrapping_mul(37) % COUNT;
+        let port = FIRST + (start + turn) % COUNT;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Claim: sts-recv ends when it was asked to, with a status that tells the truth, and leaves the rest for the next run.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use crate::broker::Broker;
+use crate::device::{LINK, Pair, readings};
+use crate::process::Process;
+
+/// 50 lines of two digits.
+fn numbers() -> Vec<String> {
+    (10..60).map(|number| format!("{number}\n")).collect()
+}
+
+#[test]
+fn once_follows_the_first_stream_and_leaves_the_next() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["-1"]);
+    pair.master.send_all(&[], "first\n").succeeded();
+    pair.master.send_all(&[], "second\n").succeeded();
+    receiver.wait().succeeded().wrote(b"first\n");
+    Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(b"second\n");
+}
+
+#[test]
+fn lines_are_counted_and_the_rest_waits() {
+    let broker = Broker::start();
+    for args in [&["--each"][..], &[]] {
+        let pair = Pair::paired(&broker, "gcm");
+        let lines = numbers();
+        let receiver = pair.slave.listen(&["-n", "3"]);
+        pair.master.send_all(args, lines.concat()).succeeded();
+        receiver.wait().succeeded().wrote(lines[..3].concat().as_bytes());
+        let next = Process::spawn(pair.slave.recv(&["-n", "7", LINK])).wait();
+        next.succeeded().wrote(lines[3..10].concat().as_bytes());
+        let rest = Process::spawn(pair.slave.recv(&["--once", LINK])).wait();
+        rest.succeeded().wrote(lines[10..].concat().as_bytes());
+    }
+}
+
+#[test]
+fn timeout_is_success_when_nothing_is_open() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--timeout", "1"]);
+    pair.master.send_all(&[], "complete\n").succeeded();
+    receiver.wait().succeeded().wrote(b"complete\n");
+    Process::spawn(pair.slave.recv(&["--timeout", "1", LINK])).wait().succeeded().wrote(b"");
+}
+
+#[test]
+fn timeout_names_the_stream_that_is_open() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--timeout", "1"]);
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    sender.write("and then\n");
+    receiver.wait().failed(&[75], &["stream"]).wrote(b"and then\n");
+}
+
+#[test]
+fn closed_stdout_is_a_quiet_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut command = pair.slave.recv(&[LINK]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let receiver = Process::started(command);
+    drop(reader);
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    pair.master.send_all(&[], "nobody reads this\n").succeeded();
+    let ended = receiver.wait().succeeded();
+    assert_eq!(ended.stderr, "");
+    // Nothing of it was acknowledged: the next run has it.
+    Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(b"nobody reads this\n");
+}
+
+#[test]
+fn full_stdout_is_an_error_and_loses_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut command = pair.slave.recv(&[LINK]);
+    command.stdin(Stdio::null()).stdout(File::create("/dev/full").unwrap()).stderr(Stdio::piped());
+    let receiver = Process::started(command);
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    let input = readings(100);
+    pair.master.send_all(&[], input.clone()).succeeded();
+    receiver.wait().failed(&[1], &["stdout", "No space left on device"]);
+    Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(&input);
+}
+
+#[test]
+fn a_second_receiver_on_the_link_says_so() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let first = pair.slave.listen(&["--once"]);
+    Process::spawn(pair.slave.recv(&[LINK])).wait().failed(&[75], &["already"]);
+    pair.master.send_all(&[], "to the first\n").succeeded();
+    first.wait().succeeded().wrote(b"to the first\n");
+}

@@ -1,0 +1,82 @@
+//! Claim: with `sts_mode = nosec` the same tools are a plain MQTT filter, and without it nothing is ever plain.
+
+use std::process::Command;
+
+use crate::broker::Broker;
+use crate::device::{Device, Identity, LINK, M2S, Pair, settings};
+use crate::process::Process;
+use crate::sniffer::Sniffer;
+
+fn plain_device(broker: &Broker) -> Device {
+    // As the seed's own file: one topic for both directions, so that a device hears itself.
+    let port = broker.port().to_string();
+    let device = Device::bare();
+    let lines = [("pubtop", "one_topic"), ("subtop", "one_topic")];
+    let rest = settings(&port, "nosec", "null").into_iter().filter(|(key, _)| !lines.iter().any(|(own, _)| own == key));
+    device.configure(&lines.into_iter().chain(rest).collect::<Vec<_>>());
+    device
+}
+
+#[test]
+fn other_programs_read_what_we_send() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    let sniffer = Sniffer::start(&broker);
+    device.send_all(&["--each"], "21.5\n22.0\n").succeeded();
+    sniffer.wait_for_type("one_topic", b'2', 2);
+    let seen: Vec<u8> = sniffer.seen().into_iter().flat_map(|seen| seen.payload).collect();
+    let text = String::from_utf8(seen).unwrap();
+    assert_eq!(text.replace('\n', ""), "21.522.0");
+}
+
+#[test]
+fn we_read_what_other_programs_send() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    let receiver = device.listen(&["-n", "2"]);
+    for line in ["from mosquitto_pub\n", "and again\n"] {
+        broker.publish("one_topic", line.as_bytes());
+    }
+    receiver.wait().succeeded().wrote(b"from mosquitto_pub\nand again\n");
+}
+
+#[test]
+fn a_device_hears_itself_on_one_topic() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    let receiver = device.listen(&["-n", "1"]);
+    device.send_all(&[], "echo\n").succeeded();
+    receiver.wait().succeeded().wrote(b"echo\n");
+}
+
+#[test]
+fn mosquitto_sub_prints_our_lines() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    let mut subscriber = Command::new("mosquitto_sub");
+    let port = broker.port().to_string();
+    subscriber.args(["-p", &port, "-i", "reader", "-q", "1", "-t", "one_topic", "-C", "1", "-N"]);
+    let subscriber = Process::spawn(subscriber);
+    broker.wait_for_log("Sending SUBACK to reader", 1);
+    device.send_all(&[], "one line\n").succeeded();
+    subscriber.wait().succeeded().wrote(b"one line\n");
+}
+
+#[test]
+fn an_encrypted_link_never_writes_plaintext_it_receives() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    broker.publish(M2S, b"rm -rf everything\n");
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", "clientid=plain"];
+    pair.master.send_all(&plain, "sent in the clear\n").succeeded();
+    pair.master.send_all(&[], "sealed\n").succeeded();
+    receiver.wait().succeeded().wrote(b"sealed\n");
+}
+
+#[test]
+fn pairing_a_plain_link_is_refused() {
+    let broker = Broker::start();
+    let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));
+    Process::spawn(device.pair(&["--timeout", "1", LINK])).wait().failed(&[64, 78], &["nosec"]);
+}

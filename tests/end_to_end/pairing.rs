@@ -1,0 +1,213 @@
+//! Claim: two devices that pinned each other's key agree a session, whichever starts first, and nothing else does.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::broker::Broker;
+use crate::device::{Device, Identity, LINK, M2S, Pair, S2M, readings};
+use crate::process::Process;
+use crate::sniffer::Sniffer;
+
+/// First bytes of the messages, `sts-protocol(7)`, "Header".
+const INITREQ: u8 = 0x21;
+const AUTHREQ: u8 = 0x23;
+
+#[test]
+fn master_may_start_first() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let master = Process::spawn(pair.master.pair(&[LINK]));
+    sniffer.wait_for_type(M2S, INITREQ, 1);
+    let slave = Process::spawn(pair.slave.pair(&[LINK]));
+    master.wait().succeeded();
+    slave.wait().succeeded();
+    pair.carries(&[], b"21.5 C\n");
+}
+
+#[test]
+fn slave_may_start_first() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&[LINK]));
+    broker.wait_for_log("Sending SUBACK", 1);
+    let master = Process::spawn(pair.master.pair(&[LINK]));
+    master.wait().succeeded();
+    slave.wait().succeeded();
+    pair.carries(&[], b"21.5 C\n");
+}
+
+#[test]
+fn both_say_with_whom() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&[LINK]));
+    let master = Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    let slave = slave.wait().succeeded();
+    for (ended, name, peer) in [(&master, "gateway", &pair.slave), (&slave, "station", &pair.master)] {
+        assert!(ended.stdout.is_empty(), "stdout carries data only");
+        let expected = format!("paired with {name} ({})", fingerprint(peer));
+        assert!(ended.stderr.contains(&expected), "no {expected:?} in:\n{}", ended.stderr);
+    }
+}
+
+#[test]
+fn identity_is_made_once_and_openssl_reads_it() {
+    let device = Device::bare();
+    let first = Process::spawn(device.pair(&["--key"])).wait().succeeded();
+    let again = Process::spawn(device.pair(&["--key"])).wait().succeeded();
+    assert_eq!(first.stdout, again.stdout);
+    assert!(first.text().starts_with("sts-rsa ") && first.text().ends_with('\n'), "{}", first.text());
+    assert_eq!(first.text().lines().count(), 1);
+
+    let file = device.config_dir().join("identity.pem");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let openssl = Command::new("openssl").args(["pkey", "-noout", "-text", "-in"]).arg(&file).output().unwrap();
+    assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
+    assert!(String::from_utf8_lossy(&openssl.stdout).contains("3072 bit"));
+}
+
+#[test]
+fn one_key_has_one_name_and_one_name_has_one_key() {
+    let device = Device::with(Identity::Gateway);
+    let key = |other: &Device| Process::spawn(other.pair(&["--key"])).wait().succeeded().stdout;
+    let trust = |name: &str, line: Vec<u8>| Process::spawn_with(device.pair(&["--trust", name]), line).wait();
+    let (station, stranger) = (key(&Device::with(Identity::Station)), key(&Device::with(Identity::Stranger)));
+
+    trust("station", station.clone()).succeeded();
+    trust("other-name", station).failed(&[65, 77], &["station"]);
+    trust("station", stranger.clone()).failed(&[65, 77], &["station"]);
+    trust("myself", key(&device)).failed(&[65, 77], &[]);
+    trust("../x", stranger).failed(&[64], &[]);
+    trust("nonsense", b"ssh-rsa AAAA\n".to_vec()).failed(&[65], &[]);
+    trust("nothing", Vec::new()).failed(&[65], &[]);
+}
+
+#[test]
+fn forgotten_peer_is_refused_at_once() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    Process::spawn(pair.slave.pair(&["--forget", "station"])).wait().succeeded();
+    pair.slave.send_all(&[], "too late\n").failed(&[75, 77], &[]);
+    assert!(pair.slave.runtime_files().iter().all(|(_, content)| !content.starts_with(b"-----")));
+}
+
+#[test]
+fn a_new_session_reaches_running_tools() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    sender.write("under the first session\n");
+    receiver.wait_for_stdout(b"under the first session\n");
+    pair.agree();
+    sender.write("under the second\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    pair.master.send_all(&[], "from a new process\n").succeeded();
+    receiver.wait_for_stdout(b"under the first session\nunder the second\nfrom a new process\n");
+}
+
+#[test]
+fn a_recorded_handshake_changes_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    pair.agree();
+    sniffer.wait_for_type(M2S, AUTHREQ, 1);
+    let recorded = sniffer.seen();
+
+    // A second pairing, with the whole first one said again, to both, between its own messages.
+    let slave = Process::spawn(pair.slave.pair(&[LINK]));
+    let master = Process::spawn(pair.master.pair(&[LINK]));
+    for message in &recorded {
+        broker.publish(&message.topic, &message.payload);
+        let reflected = if message.topic == M2S { S2M } else { M2S };
+        broker.publish(reflected, &message.payload);
+    }
+    master.wait().succeeded();
+    slave.wait().succeeded();
+
+    let receiver = pair.slave.listen(&["--once"]);
+    for message in &recorded {
+        broker.publish(&message.topic, &message.payload);
+    }
+    let input = readings(100);
+    pair.master.send_all(&[], input.clone()).succeeded();
+    receiver.wait().succeeded().wrote(&input);
+}
+
+#[test]
+fn status_shows_no_secret() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "cbc");
+    pair.carries(&[], &readings(10));
+    for (device, peer) in [(&pair.master, "gateway"), (&pair.slave, "station")] {
+        let status = Process::spawn(device.pair(&["--status"])).wait().succeeded();
+        for expected in [LINK, peer, "cbc"] {
+            assert!(status.text().contains(expected), "no {expected:?} in:\n{}", status.text());
+        }
+        for secret in secrets(device) {
+            let secret = secret.as_str();
+            assert!(!status.text().contains(secret) && !status.stderr.contains(secret), "shows {secret}");
+        }
+    }
+}
+
+#[test]
+fn end_ends_it_on_both_sides() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&[], "last words\n").succeeded();
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().succeeded().wrote(b"last words\n");
+    for device in [&pair.master, &pair.slave] {
+        device.send_all(&[], "anybody there?\n").failed(&[75], &["no session", "sts-pair gateway"]);
+    }
+    pair.agree();
+    pair.carries(&[], b"again\n");
+}
+
+#[test]
+fn nobody_there_is_a_timeout() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    for device in [&pair.master, &pair.slave] {
+        Process::spawn(device.pair(&["--timeout", "1", LINK])).wait().failed(&[75], &[]);
+    }
+    assert!(pair.master.runtime_files().iter().all(|(path, _)| !path.ends_with("gateway.session")));
+}
+
+/// The fingerprint that `sts-pair --key` prints, in OpenSSH's form: 43 characters of base64 after the hash's name.
+fn fingerprint(device: &Device) -> String {
+    let key = Process::spawn(device.pair(&["--key"])).wait().succeeded();
+    let at = key.stderr.find("SHA256:").expect("--key shows the fingerprint");
+    key.stderr[at..].chars().take("SHA256:".len() + 43).collect()
+}
+
+/// Every value in a device's session files that is base64 of at least 32 bytes, and the body of its identity file;
+/// without what is public, the key line and the fingerprints.
+fn secrets(device: &Device) -> Vec<String> {
+    let public = Process::spawn(device.pair(&["--key"])).wait().succeeded();
+    let mut secrets = Vec::new();
+    for (_, content) in device.runtime_files() {
+        for line in String::from_utf8_lossy(&content).lines() {
+            let Some((key, value)) = line.split_once('=') else { continue };
+            let value = value.trim();
+            let is_public = key.contains("fingerprint") || key.contains("peer") || key.contains("own");
+            if !is_public && STANDARD.decode(value).is_ok_and(|bytes| bytes.len() >= 32) {
+                secrets.push(value.to_owned());
+            }
+        }
+    }
+    assert!(!secrets.is_empty(), "a session file holds keys");
+    let pem = fs::read_to_string(device.config_dir().join("identity.pem")).unwrap();
+    secrets.extend(pem.lines().filter(|line| !line.starts_with('-') && line.len() >= 32).map(str::to_owned));
+    secrets.retain(|secret| !public.text().contains(secret));
+    secrets
+}

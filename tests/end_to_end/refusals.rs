@@ -1,0 +1,222 @@
+//! Claim: what cannot work is refused with the right status, its reason, and what to do about it.
+
+use crate::broker::{Broker, Options};
+use crate::device::{Device, Identity, LINK, M2S, Pair, S2M, settings};
+use crate::process::{Ended, Process};
+use crate::sniffer::Sniffer;
+
+/// A port that nothing listens on: refusals that need no broker come before the connection.
+const NO_BROKER: &str = "1";
+
+fn each_tool(device: &Device) -> [Ended; 3] {
+    [device.pair(&[LINK]), device.send(&[LINK]), device.recv(&[LINK])].map(|command| Process::spawn(command).wait())
+}
+
+#[test]
+fn no_configuration() {
+    let device = Device::with(Identity::Station);
+    for ended in each_tool(&device) {
+        let path = device.config_dir().join("gateway.conf");
+        ended.failed(&[78], &[path.to_str().unwrap(), "No such file"]);
+    }
+}
+
+#[test]
+fn unreadable_configuration() {
+    // Root reads every file, but not a directory.
+    let device = Device::with(Identity::Station);
+    std::fs::create_dir(device.config_dir().join("gateway.conf")).unwrap();
+    for ended in each_tool(&device) {
+        ended.failed(&[78], &["gateway.conf"]);
+    }
+}
+
+#[test]
+fn wrong_lines_in_the_configuration() {
+    let cases = [
+        (("usrname", "me"), &["line 9", "usrname", "username"][..]),
+        (("port", "1883"), &["line 9", "port"]),
+        (("qos", "3"), &["line 9", "qos"]),
+        (("keep_alive", "often"), &["line 9", "keep_alive"]),
+    ];
+    for (line, said) in cases {
+        let lines = [settings(NO_BROKER, "master", "gcm"), vec![line]].concat();
+        let device = Device::configured(Identity::Station, &lines);
+        for ended in each_tool(&device) {
+            ended.failed(&[78], &["gateway.conf"]).failed(&[78], said);
+        }
+    }
+}
+
+#[test]
+fn wrong_combinations_in_the_configuration() {
+    for (mode, suite) in [("master", "null"), ("nosec", "gcm"), ("both", "gcm"), ("slave", "des")] {
+        let device = Device::configured(Identity::Station, &settings(NO_BROKER, mode, suite));
+        for ended in each_tool(&device) {
+            ended.failed(&[78], &[]);
+        }
+    }
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    let one_topic = ["-o", "subtop=both", "-o", "pubtop=both", LINK];
+    Process::spawn(device.send(&one_topic)).wait().failed(&[78], &["subtop", "pubtop"]);
+}
+
+#[test]
+fn no_secret_on_the_command_line() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    for option in ["password=hunter2", "url=mqtt://me:hunter2@localhost"] {
+        let ended = Process::spawn(device.send(&["-o", option, LINK])).wait().failed(&[64, 78], &["sts-send: hint: "]);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn usage() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    Process::spawn(device.send(&["--no-such-option"])).wait().failed(&[64], &["--no-such-option"]);
+    Process::spawn(device.recv(&["-n", "many", LINK])).wait().failed(&[64], &["many"]);
+    for command in [device.pair(&["--version"]), device.send(&["-V"]), device.recv(&["-V"])] {
+        let ended = Process::spawn(command).wait().succeeded();
+        assert!(ended.text().contains(env!("CARGO_PKG_VERSION")), "{ended:?}");
+    }
+}
+
+#[test]
+fn no_session() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let directory = pair.master.runtime_dir();
+    let said = ["no session", "run sts-pair gateway", directory.to_str().unwrap()];
+    pair.master.send_all(&[], "hello\n").failed(&[75], &said);
+    let directory = pair.slave.runtime_dir();
+    let said = ["no session", "run sts-pair gateway", directory.to_str().unwrap()];
+    Process::spawn(pair.slave.recv(&[LINK])).wait().failed(&[75], &said);
+}
+
+#[test]
+fn a_session_for_other_topics_or_another_suite_is_no_session() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    for option in ["pubtop=elsewhere", "subtop=elsewhere", "aes=cbc"] {
+        pair.master.send_all(&["-o", option], "hello\n").failed(&[75], &["no session"]);
+    }
+}
+
+#[test]
+fn nobody_trusted_yet() {
+    let broker = Broker::start();
+    let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "master", "gcm"));
+    Process::spawn(device.pair(&["--timeout", "1", LINK])).wait().failed(&[77, 78], &["--trust"]);
+}
+
+#[test]
+fn two_trusted_and_none_named() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    pair.master.trust("other", &Device::with(Identity::Stranger));
+    Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[78], &["peer = "]);
+    let slave = Process::spawn(pair.slave.pair(&[LINK]));
+    Process::spawn(pair.master.pair(&["-o", "peer=gateway", LINK])).wait().succeeded();
+    slave.wait().succeeded();
+}
+
+#[test]
+fn unknown_peer_is_shown_with_its_fingerprint_and_the_remedy() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    Process::spawn(pair.slave.pair(&["--forget", "station"])).wait().succeeded();
+    pair.slave.trust("somebody-else", &Device::with(Identity::Stranger));
+
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "5", LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "5", LINK]));
+    slave.wait().failed(&[75, 77], &["SHA256:", "sts-pair --trust"]);
+    master.wait().failed(&[75, 77], &[]);
+    assert!(pair.master.runtime_files().iter().all(|(_, content)| !String::from_utf8_lossy(content).contains("gcm")));
+}
+
+#[test]
+fn both_ends_master() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let same_role = ["--timeout", "5", "-o", "sts_mode=master", LINK];
+    let one = Process::spawn(pair.master.pair(&same_role));
+    let other = Process::spawn(pair.slave.pair(&same_role));
+    one.wait().failed(&[75, 76], &["master"]);
+    other.wait().failed(&[75, 76], &["master"]);
+}
+
+#[test]
+fn suites_differ() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "5", "-o", "aes=cbc", LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "5", LINK]));
+    slave.wait().failed(&[75, 76], &["gcm", "cbc"]);
+    master.wait().failed(&[75, 76], &["suite"]);
+}
+
+#[test]
+fn wrong_password() {
+    let broker = Broker::with(Options { login: Some(("station", "right")), ..Options::default() });
+    let port = broker.port().to_string();
+    let login = vec![("username", "station"), ("password", "hunter2")];
+    let device = Device::configured(Identity::Station, &[settings(&port, "nosec", "null"), login].concat());
+    for ended in [Process::spawn_with(device.send(&[LINK]), "x\n"), Process::spawn(device.recv(&[LINK]))] {
+        let ended = ended.wait().failed(&[69], &["password"]);
+        assert!(!ended.stderr.contains("hunter2"), "{}", ended.stderr);
+    }
+    device
+        .configure(&[settings(&port, "nosec", "null"), vec![("username", "station"), ("password", "right")]].concat());
+    Process::spawn_with(device.send(&[LINK]), "x\n").wait().succeeded();
+}
+
+#[test]
+fn a_subscription_that_the_broker_denies_names_the_topic() {
+    let broker = Broker::with(Options { deny_subscriptions: true, ..Options::default() });
+    let pair = Pair::enrolled(&broker, "gcm");
+    Process::spawn(pair.master.pair(&["--timeout", "10", LINK])).wait().failed(&[69], &[S2M]);
+    Process::spawn(pair.slave.pair(&["--timeout", "10", LINK])).wait().failed(&[69], &[M2S]);
+    Process::spawn(pair.slave.recv(&["-o", "sts_mode=nosec", "-o", "aes=null", LINK])).wait().failed(&[69], &[M2S]);
+}
+
+#[test]
+fn a_message_that_the_broker_closes_on_is_not_sent_for_ever() {
+    let broker = Broker::with(Options { max_packet_size: Some(20_000), ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    pair.master.send_all(&[], "x".repeat(40_000) + "\n").failed(&[65, 69], &["max_message"]);
+    pair.carries(&["-o", "max_message=10000"], &vec![b'x'; 40_000]);
+}
+
+#[test]
+fn a_message_that_the_broker_drops_is_reported_at_the_other_end() {
+    // This mosquitto acknowledges what it drops: the sender cannot know, the receiver must.
+    let broker = Broker::with(Options { message_size_limit: Some(20_000), ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    sender.write("before\n");
+    receiver.wait_for_stdout(b"before\n");
+    sender.write("x".repeat(40_000) + "\nafter\n");
+    sender.close_stdin();
+    sender.wait();
+    receiver.wait().failed(&[65], &["gap"]).wrote(b"before\nafter\n");
+}
+
+#[test]
+fn options_of_a_later_version_say_so() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    for option in ["mqtt_version=5", "mqtt_version=3", "sts_version=1", "url=mqtts://localhost", "url=unix:///x"] {
+        Process::spawn(device.pair(&["-o", option, LINK])).wait().failed(&[78], &["not in this version"]);
+    }
+}
+
+#[test]
+fn nothing_is_published_without_a_session() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    pair.master.send_all(&[], "in the clear?\n").failed(&[75], &[]);
+    broker.publish("marker", b"x");
+    sniffer.wait_for_type("marker", b'x', 1);
+    assert_eq!(sniffer.seen().len(), 1);
+}

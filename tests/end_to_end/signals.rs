@@ -1,0 +1,63 @@
+//! Claim: SIGTERM and SIGINT end a tool in order: sts-send delivers what it has read, a second signal does not wait.
+
+use rustix::process::Signal;
+
+use crate::broker::Broker;
+use crate::device::{LINK, Pair};
+use crate::process::Process;
+
+#[test]
+fn first_signal_delivers_what_was_read() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    for signal in [Signal::TERM, Signal::INT] {
+        let receiver = pair.slave.listen(&["--once"]);
+        let mut sender = Process::spawn(pair.master.send(&[LINK]));
+        sender.write("before\n");
+        receiver.wait_for_stdout(b"before\n");
+        // Whatever it reads now can be acknowledged only after the signal.
+        broker.pause();
+        sender.write("read, not yet delivered\nwithout a newline");
+        sender.wait_until_read();
+        sender.signal(signal);
+        broker.resume();
+        sender.wait().succeeded();
+        receiver.wait().succeeded().wrote(b"before\nread, not yet delivered\nwithout a newline");
+    }
+}
+
+#[test]
+fn second_signal_says_how_much_is_left() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    sender.write("before\n");
+    receiver.wait_for_stdout(b"before\n");
+    broker.pause();
+    sender.write("never delivered\n");
+    sender.wait_until_read();
+    sender.signal(Signal::TERM);
+    // The text that answers the first signal shows that the second is not merged with it.
+    sender.wait_for("sts-send: ");
+    sender.signal(Signal::TERM);
+    sender.wait().failed(&[65], &["unacknowledged"]);
+}
+
+#[test]
+fn receiver_stops_in_order_and_goes_on_where_it_was() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    for line in ["one\n", "two\n", "three\n"] {
+        let receiver = pair.slave.listen(&[]);
+        sender.write(line);
+        receiver.wait_for_stdout(line.as_bytes());
+        receiver.stop().wrote(line.as_bytes());
+    }
+    let receiver = pair.slave.listen(&["--once"]);
+    sender.write("four\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"four\n");
+}

@@ -5,6 +5,8 @@ pub mod error;
 pub mod files;
 pub mod message;
 pub mod secret;
+pub mod session;
+pub mod stream;
 pub mod suite;
 
 pub use error::{Error, Exit, Rejected, Result};

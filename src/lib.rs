@@ -1,5 +1,6 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
 
+pub mod cache;
 pub mod crypto;
 pub mod error;
 pub mod files;

@@ -292,7 +292,7 @@ impl Receiver {
         entry.streams.apply(&mark);
         let promoted = entry.standing == Standing::Pending;
         if promoted {
-            self.promote(&session, &opened.peer);
+            self.promote(session, &opened.peer);
         }
         Ok(Accepted { mark, gap, skip, closed, promoted })
     }
@@ -336,10 +336,10 @@ impl Receiver {
         all
     }
 
-    fn promote(&mut self, id: &SessionId, peer: &Digest) {
+    fn promote(&mut self, id: SessionId, peer: &Digest) {
         for other in self.by_peer.get(peer).into_iter().flatten() {
             if let Some(entry) = self.sessions.get_mut(other) {
-                if other == id {
+                if *other == id {
                     entry.standing = Standing::Current;
                 } else if entry.standing == Standing::Current {
                     entry.standing = Standing::Retired;

@@ -86,6 +86,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::Config`] where not one byte of payload fits; [`Exit::Failed`] where the number is another session's.
+    #[expect(clippy::needless_pass_by_value, reason = "giving the number away is what makes it one sender's")]
     pub fn new(session: &Session, taken: Taken, salt: [u8; 4], max_message: usize) -> Result<Self> {
         let Taken { session: id, stream, blocks: granted } = taken;
         if id != session.id {
@@ -233,13 +234,14 @@ impl Sender {
         self.seal(Type::Enc, kind::CONFIRM, buffer, rng)
     }
 
-    /// Ends this session and every older one with the peer: `next_stream` is the first number that we never took.
+    /// Ends this session and every older one with the peer, once the receiver has every stream below this one.
     ///
     /// # Errors
     /// As [`Sender::end`].
-    pub fn kill(&mut self, next_stream: u32, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub fn kill(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let mut buffer = self.buffer(4);
-        buffer.put_u32(next_stream);
+        // Numbers are taken in order: what is above ours was taken after the session had ended.
+        buffer.put_u32(self.stream + 1);
         self.close(Type::Kill, kind::KILL, buffer, rng)
     }
 

@@ -161,7 +161,7 @@ struct Open {
 }
 
 /// The streams of one session, as far as they were received.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Streams {
     open: BTreeMap<u32, Open>,
     /// The streams that ended last: number, salt, and the seq after the last.
@@ -170,6 +170,16 @@ pub struct Streams {
     closed: Ranges,
     touches: u64,
 }
+
+/// Equal if they take every message alike: of how often each was touched, only the order counts.
+impl PartialEq for Streams {
+    fn eq(&self, other: &Self) -> bool {
+        let known = |streams: &Self| (streams.open([0; 8]), streams.recent.clone());
+        known(self) == known(other) && self.ended == other.ended && self.closed == other.closed
+    }
+}
+
+impl Eq for Streams {}
 
 /// A message that is the next of its stream, or later where gaps are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -271,13 +271,9 @@ impl Receiver {
         if newer && opened.asks {
             return Err(Refused::Newer { next: next.wanted });
         }
-        let lost = if newer { seq.checked_add(1) } else { Some(seq) };
-        let gap = lost.and_then(|end| end.checked_sub(1)).filter(|&last| next.wanted <= last).map(|last| Gap {
-            session,
-            stream,
-            first: next.wanted,
-            last,
-        });
+        // `open` lets no seq through that has none after it.
+        let lost_below = if newer { seq + 1 } else { seq };
+        let gap = (next.wanted < lost_below).then(|| Gap { session, stream, first: next.wanted, last: lost_below - 1 });
         let place = match opened.payload {
             Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
             Payload::Data | Payload::Confirm(_) | Payload::Newer => Place::Open,

@@ -120,7 +120,7 @@ fn fill_the_disk(place: &Path) {
     let cache = Cache::create(&place.join("sts"), "gateway").unwrap();
     let session = session(1);
     cache.store_current(&session, NOW).unwrap();
-    let (mut journal, _) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
     journal.record(&cache, &[mark(session.id, 0, 1, Place::Open)]).unwrap();
     let before = cache.load().unwrap();
     // To the last byte.

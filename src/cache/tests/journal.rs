@@ -11,7 +11,7 @@ fn what_was_marked_is_known_to_the_next_run() {
     cache.store_current(&session(1), NOW).unwrap();
     cache.store_current(&session(2), NOW).unwrap();
     let (old, new) = (session(1).id, session(2).id);
-    let (mut journal, lost) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+    let (mut journal, lost) = receive(&cache).unwrap();
     assert!(lost.is_empty());
     let err = Journal::open(&cache, &cache.load().unwrap()).map(|_| ()).unwrap_err();
     assert_eq!(err.exit(), Exit::TryAgain);
@@ -44,7 +44,7 @@ fn what_was_marked_is_known_to_the_next_run() {
 
     // Twice: the first reads the lines, the second the picture that the first made of them.
     for _ in 0..2 {
-        let (journal, lost) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+        let (journal, lost) = receive(&cache).unwrap();
         assert!(lost.is_empty());
         assert_eq!(journal.state(), &state);
     }
@@ -60,7 +60,7 @@ fn what_was_marked_is_known_to_the_next_run() {
     assert_eq!((status.sessions[0].missing.to_string(), status.sessions[0].age), ("1-2".into(), Some(NOW - 1000)));
     assert!(!format!("{status:?}").contains("Key("), "not even a key's name");
     cache.delete(&session(1).peer, &[old]).unwrap();
-    let (journal, _) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+    let (journal, _) = receive(&cache).unwrap();
     assert_eq!(journal.state().session(&old), None, "state goes with its session");
 }
 
@@ -69,8 +69,7 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     let (_home, cache) = cache();
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
-    let load = || cache.load().unwrap();
-    let (mut journal, _) = Journal::open(&cache, &load()).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
     journal.record(&cache, &[mark(id, 0, 1, Place::Open)]).unwrap();
     let first = journal.state().clone();
     let path = cache.dir().join("gateway@recv");
@@ -82,7 +81,7 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     for len in start..whole.len() {
         fs::write(&path, &whole[..len]).unwrap();
         assert_eq!(State::read(&cache).unwrap(), Some(first.clone()), "the write that was cut was not acknowledged");
-        let (mut journal, _) = Journal::open(&cache, &load()).unwrap();
+        let (mut journal, _) = receive(&cache).unwrap();
         journal.record(&cache, &[mark(id, 0, 2, Place::Open)]).unwrap();
         assert_eq!(State::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
     }
@@ -96,7 +95,7 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     torn.push(Vec::new());
     for bytes in torn {
         fs::write(&path, &bytes).unwrap();
-        let err = Journal::open(&cache, &load()).map(|_| ()).unwrap_err();
+        let err = receive(&cache).map(|_| ()).unwrap_err();
         assert!(err.to_string().contains("gateway@recv") && err.hint_text().unwrap().contains("sts-pair gateway"));
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
@@ -107,14 +106,14 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (_home, cache) = cache();
     let (old, new) = (session(1).id, session(2).id);
     cache.store_current(&session(1), NOW).unwrap();
-    let (mut journal, _) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
     journal.record(&cache, &[mark(old, 0, 1, Place::Open)]).unwrap();
     drop(journal);
     fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
-    let err = Journal::open(&cache, &cache.load().unwrap()).map(|_| ()).unwrap_err();
+    let err = receive(&cache).map(|_| ()).unwrap_err();
     assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("agree new keys: sts-pair gateway")));
     cache.store_pending(&session(2)).unwrap();
-    let (mut journal, lost) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+    let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
     journal.record(&cache, &[mark(new, 0, 1, Place::Open)]).unwrap();
     assert_eq!(journal.adopt(&cache.load().unwrap()), [old]);
@@ -125,7 +124,7 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let (_home, cache) = cache();
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
-    let (mut journal, _) = Journal::open(&cache, &cache.load().unwrap()).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
     let mut longest = 0;
     for next in 1..9_000 {
         journal.record(&cache, &[mark(id, 0, next, Place::Open)]).unwrap();

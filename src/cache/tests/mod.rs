@@ -34,6 +34,18 @@ fn mark(id: SessionId, stream: u32, next: u32, place: Place) -> Entry {
     Entry::Mark(Mark { session: id, stream, salt: [1, 2, 3, 0xff], next, skip: 0, place })
 }
 
+/// Opens the journal; a child that another test is starting may hold a copy of the last one's lock until its exec.
+fn receive(cache: &Cache) -> Result<(Journal, Vec<SessionId>)> {
+    let sessions = cache.load().unwrap();
+    for _ in 0..200 {
+        match Journal::open(cache, &sessions) {
+            Err(err) if err.to_string().contains("another sts-recv") => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened,
+        }
+    }
+    panic!("the lock was not given back");
+}
+
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

@@ -112,11 +112,25 @@ pub enum Rejected {
     Duplicate,
     /// It opened, but its stream number was used before with another salt.
     StreamReused,
+    /// It opened, but its stream was closed before its end to make room for others.
+    StreamClosed,
     /// A handshake message that nothing here waits for.
     Unexpected,
 }
 
 impl Rejected {
+    /// All reasons.
+    pub const ALL: [Self; 8] = [
+        Self::Foreign,
+        Self::Length,
+        Self::UnknownSession,
+        Self::NotAuthentic,
+        Self::Duplicate,
+        Self::StreamReused,
+        Self::StreamClosed,
+        Self::Unexpected,
+    ];
+
     /// One short phrase for a report and for `sts-pair --status`.
     #[must_use]
     pub fn reason(self) -> &'static str {
@@ -127,6 +141,7 @@ impl Rejected {
             Self::NotAuthentic => "not authentic",
             Self::Duplicate => "received before",
             Self::StreamReused => "stream number used twice",
+            Self::StreamClosed => "stream closed before its end",
             Self::Unexpected => "not expected now",
         }
     }

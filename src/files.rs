@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
@@ -18,8 +19,11 @@ use zeroize::Zeroizing;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
+mod append;
 #[cfg(test)]
 mod tests;
+
+pub use self::append::{Appender, append};
 
 /// Largest file that is read, in bytes; every file of ours is far smaller, so a larger one is a mistake.
 pub const MAX_LEN: u64 = 4 << 20;
@@ -146,6 +150,14 @@ pub fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>>
 /// # Errors
 /// As [`read_private`].
 pub fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    read_up_to(dir, name, guard, MAX_LEN)
+}
+
+/// Reads a file as [`read`] does, of at most `max` bytes.
+///
+/// # Errors
+/// As [`read_private`], with `max` in place of [`MAX_LEN`].
+pub fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let path = dir.join(name);
     // Not waiting, so that a FIFO in the file's place is found out instead of waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -156,15 +168,15 @@ pub fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<
         Err(errno) => return Err(failed("open", &path, errno)),
     };
     let stat = check_file(&fd, &path, guard)?;
-    let too_long = || Error::new(Exit::Failed, show(&path)).because(format!("longer than {MAX_LEN} bytes"));
+    let too_long = || Error::new(Exit::Failed, show(&path)).because(format!("longer than {max} bytes"));
     let len = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-    if len > MAX_LEN {
+    if len > max {
         return Err(too_long());
     }
     // Room for all of it at once: a buffer that grew would leave copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len).map_err(|_| too_long())? + 1));
-    File::from(fd).take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(|err| failed("read", &path, err))?;
-    if bytes.len() as u64 > MAX_LEN { Err(too_long()) } else { Ok(Some(bytes)) }
+    File::from(fd).take(max + 1).read_to_end(&mut bytes).map_err(|err| failed("read", &path, err))?;
+    if bytes.len() as u64 > max { Err(too_long()) } else { Ok(Some(bytes)) }
 }
 
 /// Replaces a file by one of mode 0600, or makes it: a reader sees the old bytes or the new, whatever fails.
@@ -223,6 +235,27 @@ pub struct Stamp {
     modified: (i64, i64),
     len: i64,
     inode: u64,
+}
+
+impl Stamp {
+    /// True if it is old enough at `now` to change with the next change: a file system's clock ticks only every few
+    /// milliseconds, so two changes at once may leave the same stamp.
+    #[must_use]
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        const TICK: Duration = Duration::from_millis(50);
+        let since = now.checked_sub(TICK).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+        let limit =
+            since.map(|since| (since.as_secs().try_into().unwrap_or(i64::MAX), i64::from(since.subsec_nanos())));
+        limit.is_some_and(|limit| self.modified < limit)
+    }
+}
+
+/// The stamp of a directory as it is now: another one once a file in it was made, replaced or removed.
+///
+/// # Errors
+/// [`Exit::Failed`] where it cannot be examined.
+pub fn dir_stamp(dir: &Dir) -> Result<Stamp> {
+    rustix::fs::fstat(&dir.fd).map(|stat| stamp_of(&stat)).map_err(|errno| failed("examine", &dir.path, errno))
 }
 
 /// The stamp of a file as it is now, one stat; `None` where it is absent.

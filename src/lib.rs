@@ -1,5 +1,6 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
 
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod crypto;
@@ -11,6 +12,8 @@ pub mod message;
 pub mod name;
 pub mod pipe;
 pub mod secret;
+pub mod session;
+pub mod stream;
 pub mod suite;
 pub mod text;
 

@@ -172,6 +172,35 @@ fn creation_is_exclusive() {
 }
 
 #[test]
+fn what_is_appended_is_whole_and_stays() {
+    let (_home, dir) = home();
+    let held = lock(&dir, "lock").unwrap();
+    assert_eq!(append(&dir, &held, "journal").unwrap_err().exit(), Exit::Failed, "it must exist");
+    replace(&dir, &held, "journal", b"one\n", Durability::Process).unwrap();
+    let mut journal = append(&dir, &held, "journal").unwrap();
+    journal.append(b"two\n").unwrap();
+    assert_eq!((journal.len(), journal.is_empty()), (8, false));
+    assert_eq!(**read_private(&dir, "journal").unwrap().unwrap(), *b"one\ntwo\n");
+    assert_eq!(read_up_to(&dir, "journal", Guard::Private, 7).unwrap_err().exit(), Exit::Failed);
+    chmod(&dir.join("journal"), 0o622);
+    assert_eq!(append(&dir, &held, "journal").unwrap_err().exit(), Exit::NotTrusted);
+    symlink(dir.join("lock"), dir.join("link")).unwrap();
+    assert!(append(&dir, &held, "link").is_err());
+}
+
+#[test]
+fn a_stamp_settles() {
+    let (_home, dir) = home();
+    let before = dir_stamp(&dir).unwrap();
+    assert!(!before.is_settled(SystemTime::now()));
+    assert!(before.is_settled(SystemTime::now() + Duration::from_secs(1)));
+    assert!(!before.is_settled(UNIX_EPOCH));
+    std::thread::sleep(Duration::from_millis(50));
+    lock(&dir, "new").unwrap();
+    assert_ne!(dir_stamp(&dir).unwrap(), before);
+}
+
+#[test]
 fn a_lock_excludes_and_is_given_back() {
     let (_home, dir) = home();
     let held = lock(&dir, "lock").unwrap();

@@ -1,0 +1,187 @@
+//! The text of a session file: strict to read, so that whatever is not ours from beginning to end is refused.
+
+use std::fmt::Write as _;
+use std::str::{FromStr, Lines};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::Stored;
+use crate::crypto::schedule::{Digest, Topics, digest};
+use crate::secret::{Key, Purpose};
+use crate::session::{Role, Session, SessionId, Standing};
+use crate::suite::Suite;
+
+const HEAD: &str = "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
+const FORMAT: &str = "sts-sessions-2";
+
+/// What a file should have had instead, for the error.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Torn(pub(super) &'static str);
+
+/// The file of one peer's sessions, newest first.
+pub(super) fn encode(link: &str, sessions: &[Stored]) -> Zeroizing<String> {
+    // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
+    let topics: usize = sessions.iter().map(|stored| topics_len(&stored.session.topics)).sum();
+    let mut text = Zeroizing::new(String::with_capacity(512 + sessions.len() * 1024 + topics));
+    text.push_str(HEAD);
+    put(&mut text, "format", FORMAT);
+    put(&mut text, "link", link);
+    for stored in sessions {
+        let session = &stored.session;
+        text.push('\n');
+        put(&mut text, "standing", stored.standing.name());
+        put(&mut text, "id", hex(&session.id));
+        put(&mut text, "role", session.role);
+        put(&mut text, "suite", session.suite);
+        put_bytes(&mut text, "own", &session.own);
+        put_bytes(&mut text, "peer", &session.peer);
+        put(&mut text, "master_to_slave", &session.topics.master_to_slave);
+        put(&mut text, "slave_to_master", &session.topics.slave_to_master);
+        put(&mut text, "created", session.created);
+        put(&mut text, "retired", stored.retired);
+        put(&mut text, "streams", stored.streams);
+        put(&mut text, "blocks", stored.blocks);
+        put(&mut text, "received", if stored.received { "yes" } else { "no" });
+        put_bytes(&mut text, "send", session.send.expose());
+        put_bytes(&mut text, "receive", session.receive.expose());
+        put_bytes(&mut text, "confirm", session.confirm.expose());
+    }
+    text.push('\n');
+    let sum = sum(&text);
+    put(&mut text, "sum", sum);
+    text
+}
+
+/// Reads what [`encode`] made for this link.
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<Vec<Stored>, Torn> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Torn("text"))?;
+    let end = text.rfind("sum = ").ok_or(Torn("`sum` at its end"))?;
+    let (body, last) = text.split_at(end);
+    if last.strip_prefix("sum = ").and_then(|rest| rest.strip_suffix('\n')) != Some(&sum(body)) {
+        return Err(Torn("the right `sum`"));
+    }
+    let mut fields = Fields(body.strip_prefix(HEAD).ok_or(Torn("its first line"))?.lines());
+    if fields.text("format")? != FORMAT {
+        return Err(Torn("the `format` of this version"));
+    }
+    if fields.text("link")? != link {
+        return Err(Torn("this link's name"));
+    }
+    let mut sessions = Vec::new();
+    fields.blank()?;
+    while let Some(standing) = fields.next_block()? {
+        sessions.push(fields.session(standing)?);
+        fields.blank()?;
+    }
+    Ok(sessions)
+}
+
+/// True if topics can be written as a line: a control character could pass for another field.
+pub(super) fn can_hold(topics: &Topics) -> bool {
+    ![&topics.master_to_slave, &topics.slave_to_master].into_iter().any(|topic| topic.contains(char::is_control))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Bytes from exactly so many lower-case hexadecimal digits.
+pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    let plain = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    if !plain || digits.len() != N * 2 {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+struct Fields<'a>(Lines<'a>);
+
+impl<'a> Fields<'a> {
+    fn text(&mut self, key: &'static str) -> Result<&'a str, Torn> {
+        let line = self.0.next().ok_or(Torn(key))?;
+        line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = ")).ok_or(Torn(key))
+    }
+
+    fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T, Torn> {
+        self.text(key)?.parse().map_err(|_| Torn(key))
+    }
+
+    fn bytes<const N: usize>(&mut self, key: &'static str) -> Result<[u8; N], Torn> {
+        let mut bytes = [0; N];
+        if STANDARD.decode_slice(self.text(key)?, &mut bytes) == Ok(N) { Ok(bytes) } else { Err(Torn(key)) }
+    }
+
+    fn key<P: Purpose>(&mut self, key: &'static str, len: usize) -> Result<Key<P>, Torn> {
+        let text = self.text(key)?;
+        let mut whole = false;
+        let decoded = Key::generate(len, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(len));
+        if whole { Ok(decoded) } else { Err(Torn(key)) }
+    }
+
+    fn blank(&mut self) -> Result<(), Torn> {
+        if self.0.next() == Some("") { Ok(()) } else { Err(Torn("an empty line")) }
+    }
+
+    fn next_block(&mut self) -> Result<Option<Standing>, Torn> {
+        if self.0.clone().next().is_none() {
+            return Ok(None);
+        }
+        Standing::from_name(self.text("standing")?).map(Some).ok_or(Torn("standing"))
+    }
+
+    fn session(&mut self, standing: Standing) -> Result<Stored, Torn> {
+        let id: SessionId = unhex(self.text("id")?).ok_or(Torn("id"))?;
+        let role = Role::from_name(self.text("role")?).ok_or(Torn("role"))?;
+        let suite = Suite::from_name(self.text("suite")?).ok_or(Torn("suite"))?;
+        let own: Digest = self.bytes("own")?;
+        let peer: Digest = self.bytes("peer")?;
+        let topics = Topics {
+            master_to_slave: self.text("master_to_slave")?.to_owned(),
+            slave_to_master: self.text("slave_to_master")?.to_owned(),
+        };
+        let created = self.number("created")?;
+        let retired = self.number("retired")?;
+        let streams = self.number("streams")?;
+        let blocks = self.number("blocks")?;
+        let received = match self.text("received")? {
+            "yes" => true,
+            "no" => false,
+            _ => return Err(Torn("received")),
+        };
+        let send = self.key("send", suite.key_len())?;
+        let receive = self.key("receive", suite.key_len())?;
+        let confirm = self.key("confirm", 32)?;
+        let session = Session { id, suite, role, own, peer, topics, created, send, receive, confirm };
+        Ok(Stored { session, standing, retired, streams, blocks, received })
+    }
+}
+
+fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "{key} = {value}");
+}
+
+fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
+    text.push_str(key);
+    text.push_str(" = ");
+    STANDARD.encode_string(bytes, text);
+    text.push('\n');
+}
+
+fn sum(text: &str) -> String {
+    hex(&digest(&[text.as_bytes()])[..8])
+}
+
+fn topics_len(topics: &Topics) -> usize {
+    topics.master_to_slave.len() + topics.slave_to_master.len()
+}

@@ -1,0 +1,195 @@
+//! What sts-recv has received on a link: `LINK@recv`, written by the one that holds `LINK@recv.lock`.
+//!
+//! A text file that begins with a whole picture and grows by a line for each batch of marks, in one write(2). Each line
+//! carries a checksum; a last line without its end is the write that a crash cut short, and nothing was acknowledged on
+//! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
+//! system, where the sessions are gone too) the last lines may be missing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
+
+use super::file::hex;
+use super::received::{Entry, State, index, put_entry, put_line};
+use super::{Cache, Stored};
+use crate::crypto::schedule::Digest;
+use crate::files::{self, Appender, Durability, Guard, Lock};
+use crate::session::{SessionId, Standing};
+use crate::text;
+use crate::{Error, Exit, Rejected, Result};
+
+/// The file is written anew once it is so long, in bytes, and twice as long as its picture was.
+pub const COMPACT: u64 = 256 << 10;
+/// Longest file that is read: 10,000 peers have one of a few MiB.
+const MAX_LEN: u64 = 64 << 20;
+struct Known {
+    peer: Digest,
+    received: bool,
+}
+
+/// The receive state of a link, held by its one receiver.
+pub struct Journal {
+    lock: Lock,
+    file: Appender,
+    /// Length of the picture that the file begins with.
+    picture: u64,
+    state: State,
+    known: HashMap<SessionId, Known>,
+    /// Counted, and to be written with the next mark: a message that changes nothing must not cause a write.
+    rejected: [u64; Rejected::ALL.len()],
+    duplicates: BTreeMap<SessionId, u64>,
+}
+
+impl Journal {
+    /// Takes the lock of the link's receiver and reads what was received; the journal keeps what belongs to `sessions`.
+    ///
+    /// Also returns the sessions that cannot be used: something was received under them, and what is not known.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where another sts-recv runs on this link, or where the state is lost of every session that
+    /// is not retired; otherwise as [`files::replace`].
+    pub fn open(cache: &Cache, sessions: &[Stored]) -> Result<(Self, Vec<SessionId>)> {
+        let lock = files::try_lock(cache.dir(), &format!("{}@recv.lock", cache.link()))?.ok_or_else(|| {
+            Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
+                .because("another sts-recv runs on this link")
+        })?;
+        let (mut state, torn) = match State::read(cache) {
+            Ok(state) => (state.unwrap_or_default(), None),
+            Err(err) if err.exit() == Exit::Failed => (State::default(), Some(err)),
+            Err(err) => return Err(err),
+        };
+        let lost = lost(&state, sessions);
+        let usable = |stored: &Stored| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
+        if !lost.is_empty() && !sessions.iter().any(usable) {
+            return Err(torn.unwrap_or_else(|| {
+                Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
+                    .because("what was received is not known any more, so old messages could pass for new ones")
+                    .hint(format!("agree new keys: sts-pair {}", cache.link()))
+            }));
+        }
+        let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
+        state.sessions.retain(|id, _| kept.contains(id));
+        let picture = state.encode(cache.link());
+        files::replace(cache.dir(), &lock, &name(cache), picture.as_bytes(), Durability::Power)?;
+        let file = files::append(cache.dir(), &lock, &name(cache))?;
+        let picture = file.len();
+        let mut journal = Self {
+            lock,
+            file,
+            picture,
+            state,
+            known: HashMap::new(),
+            rejected: Default::default(),
+            duplicates: BTreeMap::new(),
+        };
+        journal.adopt(sessions);
+        Ok((journal, lost))
+    }
+
+    /// Takes note of the link's sessions as they are now; returns those that cannot be used, as [`Journal::open`] does.
+    pub fn adopt(&mut self, sessions: &[Stored]) -> Vec<SessionId> {
+        let known =
+            |stored: &Stored| (stored.session.id, Known { peer: stored.session.peer, received: stored.received });
+        self.known = sessions.iter().map(known).collect();
+        lost(&self.state, sessions)
+    }
+
+    /// What was written down.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Counts a message that was dropped; it is written with the next mark.
+    pub fn count_rejected(&mut self, reason: Rejected) {
+        self.rejected[index(reason)] += 1;
+    }
+
+    /// Counts a message that had come before; it is written with the next mark.
+    pub fn count_duplicate(&mut self, session: &SessionId) {
+        *self.duplicates.entry(*session).or_default() += 1;
+    }
+
+    /// Writes entries down: after stdout took the bytes, and before PUBACK.
+    ///
+    /// The first time that something is received under a session, its session file says so when this returns.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where they cannot be written; what was there before is then as it was.
+    pub fn record(&mut self, cache: &Cache, entries: &[Entry]) -> Result<()> {
+        let mut line = String::new();
+        for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let _ = write!(line, "x {reason} {count} ");
+        }
+        for (id, count) in &self.duplicates {
+            let _ = write!(line, "n {} d {count} ", hex(id));
+        }
+        let mut session = None;
+        for entry in entries {
+            if session != Some(entry.session()) {
+                session = Some(entry.session());
+                let _ = write!(line, "n {} ", hex(&entry.session()));
+            }
+            put_entry(&mut line, entry);
+        }
+        let mut text = String::new();
+        put_line(&mut text, &line);
+        self.file.append(text.as_bytes())?;
+        for (total, count) in self.state.rejected.iter_mut().zip(std::mem::take(&mut self.rejected)) {
+            *total += count;
+        }
+        for (id, count) in std::mem::take(&mut self.duplicates) {
+            self.state.sessions.entry(id).or_default().1.duplicates += count;
+        }
+        for entry in entries {
+            self.state.apply(entry);
+        }
+        for entry in entries {
+            self.flag(cache, entry.session())?;
+        }
+        if self.file.len() > COMPACT.max(2 * self.picture) { self.compact(cache) } else { Ok(()) }
+    }
+
+    /// Sets `received` in the session file, where this is the session's first entry.
+    fn flag(&mut self, cache: &Cache, id: SessionId) -> Result<()> {
+        let Some(known) = self.known.get_mut(&id).filter(|known| !known.received) else { return Ok(()) };
+        cache.set_received(&known.peer, &[id])?;
+        known.received = true;
+        Ok(())
+    }
+
+    fn compact(&mut self, cache: &Cache) -> Result<()> {
+        let known = &self.known;
+        self.state.sessions.retain(|id, _| known.contains_key(id));
+        let picture = self.state.encode(cache.link());
+        files::replace(cache.dir(), &self.lock, &name(cache), picture.as_bytes(), Durability::Power)?;
+        self.file = files::append(cache.dir(), &self.lock, &name(cache))?;
+        self.picture = self.file.len();
+        Ok(())
+    }
+}
+
+/// The sessions under which something was received, without anything being known of it.
+fn lost(state: &State, sessions: &[Stored]) -> Vec<SessionId> {
+    let lost = |stored: &&Stored| stored.received && !state.sessions.contains_key(&stored.session.id);
+    sessions.iter().filter(lost).map(|stored| stored.session.id).collect()
+}
+
+fn name(cache: &Cache) -> String {
+    format!("{}@recv", cache.link())
+}
+
+impl State {
+    /// Reads the state of a link without changing it; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it is torn; otherwise as [`files::read_private`].
+    pub fn read(cache: &Cache) -> Result<Option<Self>> {
+        let file = name(cache);
+        let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_LEN)? else { return Ok(None) };
+        Self::parse(cache.link(), &bytes).map(Some).map_err(|torn| {
+            Error::new(Exit::Failed, format!("{}, line {torn}", text::show(&cache.dir().join(&file))))
+                .because("not a whole line of receive state")
+                .hint(format!("agree new keys: sts-pair {}", cache.link()))
+        })
+    }
+}

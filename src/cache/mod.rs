@@ -1,0 +1,378 @@
+//! Sessions on disk, in the runtime directory (`sts-protocol(7)`, "Session files").
+//!
+//! `LINK@PEER` holds the sessions with one peer, PEER being the first 32 hexadecimal digits of its fingerprint;
+//! `LINK@recv` is what sts-recv has received, in [`Journal`]. No link has an `@` in its name, so no two links share a
+//! file. Every change of a session file is made under the lock on `LINK@lock`, which is never replaced: read again,
+//! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
+
+mod file;
+mod journal;
+mod received;
+mod rotation;
+pub mod status;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use self::file::{Torn, hex};
+pub use self::journal::{COMPACT, Journal};
+pub use self::received::{Entry, MAX_GAPS, State, Tally};
+pub use self::rotation::{MAX_NEWER, MAX_RETIRED, MIN_RETIRED, Stored};
+use self::rotation::{limit, retire_current};
+pub use self::watch::Watch;
+use crate::crypto::schedule::Digest;
+use crate::files::{self, Dir, Durability, Guard, Lock};
+use crate::session::{Expected, Session, SessionId, Standing};
+use crate::stream::Taken;
+use crate::text;
+use crate::{Error, Exit, Result};
+
+/// Most blocks of one direction of a session.
+pub const MAX_BLOCKS: u64 = 1 << 48;
+
+/// The runtime directory: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`; an empty value is none.
+#[must_use]
+pub fn runtime_dir(sts_runtime_dir: Option<&OsStr>, xdg_runtime_dir: Option<&OsStr>) -> PathBuf {
+    let set = |value: Option<&OsStr>| value.filter(|value| !value.is_empty()).map(PathBuf::from);
+    set(sts_runtime_dir)
+        .or_else(|| set(xdg_runtime_dir).filter(|dir| dir.is_absolute()).map(|dir| dir.join("sts")))
+        .unwrap_or_else(|| PathBuf::from("/run/sts"))
+}
+
+/// The sessions of one link.
+#[derive(Debug)]
+pub struct Cache {
+    dir: Dir,
+    link: String,
+}
+
+impl Cache {
+    /// Opens the runtime directory for the sessions of `link`.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where it is absent: there is no session; [`Exit::NotTrusted`] as in [`Dir::open`].
+    pub fn open(path: &Path, link: &str) -> Result<Self> {
+        let dir = Dir::open(path, Guard::Private)?.ok_or_else(|| no_session(path, link))?;
+        Self::of(dir, link)
+    }
+
+    /// Opens the runtime directory, made with mode 0700 where it is absent, as sts-pair does.
+    ///
+    /// # Errors
+    /// As [`Dir::create`].
+    pub fn create(path: &Path, link: &str) -> Result<Self> {
+        Self::of(Dir::create(path, Guard::Private)?, link)
+    }
+
+    fn of(dir: Dir, link: &str) -> Result<Self> {
+        // The rule for names, checked here too because these become file names.
+        if link.is_empty() || !link.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            return Err(Error::new(Exit::Usage, format!("`{}`", link.escape_default())).because("not a link's name"));
+        }
+        Ok(Self { dir, link: link.to_owned() })
+    }
+
+    /// The link's name.
+    #[must_use]
+    pub fn link(&self) -> &str {
+        &self.link
+    }
+
+    /// The runtime directory.
+    #[must_use]
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The error of having no session, which says where it was looked for and what makes one.
+    #[must_use]
+    pub fn no_session(&self) -> Error {
+        no_session(self.dir.path(), &self.link)
+    }
+
+    /// All sessions of the link: those with one peer stand together, newest first.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] for a file that is torn or not ours, with the remedy; otherwise as [`files::read_private`].
+    pub fn load(&self) -> Result<Vec<Stored>> {
+        let mut sessions = Vec::new();
+        for name in self.names()? {
+            sessions.append(&mut self.read(&name)?);
+        }
+        Ok(sessions)
+    }
+
+    /// The sessions with one peer, newest first; none where there is no file.
+    ///
+    /// # Errors
+    /// As [`Cache::load`].
+    pub fn load_peer(&self, peer: &Digest) -> Result<Vec<Stored>> {
+        self.read(&self.name(peer))
+    }
+
+    /// The session that seals what is sent to a peer, if it is what the configuration expects.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where there is none, saying what is wrong with the one that is there; or as [`Cache::load`].
+    pub fn current(&self, peer: &Digest, expected: &Expected<'_>) -> Result<Stored> {
+        let sessions = self.load_peer(peer)?;
+        let waiting = sessions.iter().any(|stored| stored.standing == Standing::Pending);
+        let current = sessions.into_iter().find(|stored| stored.standing == Standing::Current);
+        let why = match &current {
+            Some(stored) => stored.session.mismatch(expected),
+            None => waiting.then_some("the one there waits for the first message of the peer"),
+        };
+        match (current, why) {
+            (Some(stored), None) => Ok(stored),
+            (_, None) => Err(self.no_session()),
+            (_, Some(why)) => {
+                Err(self.no_session().because(format!("looked in {}, {why}", text::show(self.dir.path()))))
+            }
+        }
+    }
+
+    /// The slave stores a session before it says so (step 6): it takes the place of an older pending one, and moves
+    /// nothing else. One that is stored already, in whatever standing, stays as it is.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be written; what was stored is then as it was.
+    pub fn store_pending(&self, session: &Session) -> Result<()> {
+        self.store(session, |sessions| {
+            sessions.retain(|stored| stored.standing != Standing::Pending);
+            sessions.insert(0, Stored::new(session, Standing::Pending));
+        })
+    }
+
+    /// The master stores a session once the slave has it (step 6): the one before it retires. One that is stored
+    /// already, in whatever standing, stays as it is.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub fn store_current(&self, session: &Session, now: u64) -> Result<()> {
+        self.store(session, |sessions| {
+            retire_current(sessions, now);
+            sessions.insert(0, Stored::new(session, Standing::Current));
+            limit(sessions, now);
+        })
+    }
+
+    /// Makes a pending session the current one, once something authentic came under it; the one before it retires.
+    /// False where it is not pending (any more).
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub fn promote(&self, peer: &Digest, id: &SessionId, now: u64) -> Result<bool> {
+        self.change(peer, |sessions| {
+            let is_it = |stored: &Stored| stored.session.id == *id && stored.standing == Standing::Pending;
+            let Some(at) = sessions.iter().position(is_it) else { return Ok((false, false)) };
+            retire_current(sessions, now);
+            let mut promoted = sessions.remove(at);
+            promoted.standing = Standing::Current;
+            sessions.insert(0, promoted);
+            limit(sessions, now);
+            Ok((true, true))
+        })
+    }
+
+    /// Deletes retired sessions of which nothing is to come ([`crate::stream::Receiver::finished`]), except those that
+    /// retired less than [`MIN_RETIRED`] ago; returns how many.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub fn drop_finished(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<usize> {
+        self.drop_if(peer, |stored| {
+            let retired = stored.standing == Standing::Retired && now.saturating_sub(stored.retired) >= MIN_RETIRED;
+            retired && ids.contains(&stored.session.id)
+        })
+    }
+
+    /// Deletes sessions with a peer whatever their standing, as a KILL of the peer asks; returns how many.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub fn delete(&self, peer: &Digest, ids: &[SessionId]) -> Result<usize> {
+        self.drop_if(peer, |stored| ids.contains(&stored.session.id))
+    }
+
+    /// Deletes all sessions with a peer, readable or not; false where there were none.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the directory cannot be written.
+    pub fn end(&self, peer: &Digest) -> Result<bool> {
+        let _lock = self.lock()?;
+        files::remove(&self.dir, &self.name(peer), Durability::Power)
+    }
+
+    /// Takes the session's next stream number, which is written down, fsynced and renamed, and the directory fsynced,
+    /// before this returns: nobody gets it again, whatever crashes.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers or blocks are used up, or
+    /// where the file cannot be written.
+    pub fn take_stream(&self, peer: &Digest, id: &SessionId) -> Result<Taken> {
+        self.change_one(peer, *id, |stored| {
+            // The number after the last one must exist: KILL carries it.
+            let number = u32::try_from(stored.streams).ok().filter(|number| *number != u32::MAX);
+            let number = number.ok_or_else(|| self.used_up("stream numbers"))?;
+            self.reserve(stored, Taken::BLOCKS)?;
+            stored.streams += 1;
+            Ok(Taken::new(*id, number))
+        })
+    }
+
+    /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::wanted`]).
+    ///
+    /// # Errors
+    /// As [`Cache::take_stream`].
+    pub fn reserve_blocks(&self, peer: &Digest, id: &SessionId, blocks: u64) -> Result<()> {
+        self.change_one(peer, *id, |stored| self.reserve(stored, blocks))
+    }
+
+    /// Writes down that something was received under these sessions, so that they are not used without receive state.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub fn set_received(&self, peer: &Digest, ids: &[SessionId]) -> Result<()> {
+        self.change(peer, |sessions| {
+            let mut changed = false;
+            for stored in sessions.iter_mut().filter(|stored| ids.contains(&stored.session.id)) {
+                changed |= !std::mem::replace(&mut stored.received, true);
+            }
+            Ok(((), changed))
+        })
+    }
+
+    /// The names of the link's session files.
+    fn names(&self) -> Result<Vec<String>> {
+        let ours = |name: &String| peer_digits(name).is_some_and(|(link, _)| link == self.link);
+        Ok(self.dir.names()?.into_iter().filter(ours).collect())
+    }
+
+    fn name(&self, peer: &Digest) -> String {
+        format!("{}@{}", self.link, digits(peer))
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        files::lock(&self.dir, &format!("{}@lock", self.link))
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<Stored>> {
+        let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(Vec::new()) };
+        self.parse(name, &bytes).map_err(|Torn(expected)| {
+            Error::new(Exit::Failed, text::show(&self.dir.join(name)))
+                .because(format!("not a whole session file: expected {expected}"))
+                .hint(format!("agree new keys, which replaces it: sts-pair {}", self.link))
+        })
+    }
+
+    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<Vec<Stored>, Torn> {
+        let sessions = file::parse(&self.link, bytes)?;
+        let of_peer = |stored: &Stored| self.name(&stored.session.peer) == name;
+        if sessions.iter().all(of_peer) { Ok(sessions) } else { Err(Torn("the peer that the file is named after")) }
+    }
+
+    /// Adds a session by `add`, unless it is there.
+    fn store(&self, session: &Session, add: impl FnOnce(&mut Vec<Stored>)) -> Result<()> {
+        if !file::can_hold(&session.topics) {
+            return Err(Error::new(Exit::Config, "a topic").because("it has control characters"));
+        }
+        let name = self.name(&session.peer);
+        let lock = self.lock()?;
+        let mut sessions = match files::read_private(&self.dir, &name)? {
+            // Keys that nobody can read are lost already: a torn file must not stop the pairing that replaces it.
+            Some(bytes) => self.parse(&name, &bytes).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        // A repeated step must not give a session's stream numbers a second time.
+        if sessions.iter().any(|stored| stored.session.id == session.id) {
+            return Ok(());
+        }
+        add(&mut sessions);
+        self.write(&lock, &name, &sessions)
+    }
+
+    /// Reads under the lock, changes, and writes if `change` says so.
+    fn change<T>(&self, peer: &Digest, change: impl FnOnce(&mut Vec<Stored>) -> Result<(T, bool)>) -> Result<T> {
+        let name = self.name(peer);
+        let lock = self.lock()?;
+        let mut sessions = self.read(&name)?;
+        let (result, changed) = change(&mut sessions)?;
+        if changed {
+            self.write(&lock, &name, &sessions)?;
+        }
+        Ok(result)
+    }
+
+    fn change_one<T>(&self, peer: &Digest, id: SessionId, change: impl FnOnce(&mut Stored) -> Result<T>) -> Result<T> {
+        self.change(peer, |sessions| {
+            let stored = sessions.iter_mut().find(|stored| stored.session.id == id);
+            Ok((change(stored.ok_or_else(|| self.no_session())?)?, true))
+        })
+    }
+
+    fn drop_if(&self, peer: &Digest, goes: impl Fn(&Stored) -> bool) -> Result<usize> {
+        self.change(peer, |sessions| {
+            let before = sessions.len();
+            sessions.retain(|stored| !goes(stored));
+            let dropped = before - sessions.len();
+            Ok((dropped, dropped > 0))
+        })
+    }
+
+    fn write(&self, lock: &Lock, name: &str, sessions: &[Stored]) -> Result<()> {
+        if sessions.is_empty() {
+            return files::remove(&self.dir, name, Durability::Power).map(|_| ());
+        }
+        let text = file::encode(&self.link, sessions);
+        files::replace(&self.dir, lock, name, text.as_bytes(), Durability::Power)
+    }
+
+    fn reserve(&self, stored: &mut Stored, blocks: u64) -> Result<()> {
+        let reserved = stored.blocks.checked_add(blocks).filter(|&reserved| reserved <= MAX_BLOCKS);
+        stored.blocks = reserved.ok_or_else(|| self.used_up("blocks"))?;
+        Ok(())
+    }
+
+    fn used_up(&self, what: &str) -> Error {
+        Error::new(Exit::Failed, format!("the session of {}", self.link))
+            .because(format!("all its {what} are used up"))
+            .hint(format!("sts-pair {}", self.link))
+    }
+}
+
+/// Deletes the sessions with a peer on every link, as `--forget` does; returns the links that had any.
+///
+/// # Errors
+/// As [`Cache::end`].
+pub fn forget(path: &Path, peer: &Digest) -> Result<Vec<String>> {
+    let mut links = Vec::new();
+    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
+    for name in dir.names()? {
+        let Some((link, _)) = peer_digits(&name).filter(|(_, digits_of)| *digits_of == digits(peer)) else { continue };
+        if Cache::open(path, link)?.end(peer)? {
+            links.push(link.to_owned());
+        }
+    }
+    links.sort_unstable();
+    Ok(links)
+}
+
+/// Splits the name of a session file into its link and the digits of its peer.
+fn peer_digits(name: &str) -> Option<(&str, &str)> {
+    name.split_once('@').filter(|(_, digits)| file::unhex::<16>(digits).is_some())
+}
+
+/// The digits of a fingerprint that name its file.
+fn digits(peer: &Digest) -> String {
+    hex(&peer[..16])
+}
+
+fn no_session(path: &Path, link: &str) -> Error {
+    Error::new(Exit::TryAgain, format!("no session for {}", link.escape_default()))
+        .because(format!("looked in {}", text::show(path)))
+        .hint(format!("run sts-pair {}", link.escape_default()))
+}

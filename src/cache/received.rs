@@ -1,0 +1,255 @@
+//! What was received on a link, as text: the lines of [`super::journal`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::str::{FromStr, SplitAsciiWhitespace};
+
+use super::file::{hex, unhex};
+use crate::Rejected;
+use crate::crypto::schedule::digest;
+use crate::session::SessionId;
+use crate::stream::{Gap, Mark, Place, Streams};
+
+/// Most gaps of a session that are kept one by one.
+pub const MAX_GAPS: usize = 16;
+const FORMAT: &str = "sts-receive-state-2";
+
+/// What came under one session, for `sts-pair --status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages accepted.
+    pub messages: u64,
+    /// Payload bytes written.
+    pub bytes: u64,
+    /// Messages that had come before.
+    pub duplicates: u64,
+    /// Gaps.
+    pub gaps: u64,
+    /// Messages lost in them.
+    pub lost: u64,
+    /// The latest gaps, at most [`MAX_GAPS`].
+    pub latest: VecDeque<Gap>,
+}
+
+/// What was received on a link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub(super) sessions: BTreeMap<SessionId, (Streams, Tally)>,
+    pub(super) rejected: [u64; Rejected::ALL.len()],
+}
+
+/// One thing to write down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A stream was written so far.
+    Mark(Mark),
+    /// Messages were lost.
+    Lost(Gap),
+    /// Messages were accepted, and payload bytes written.
+    Written {
+        /// Under which session.
+        session: SessionId,
+        /// How many messages.
+        messages: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
+}
+
+impl Entry {
+    pub(super) fn session(&self) -> SessionId {
+        match self {
+            Self::Mark(mark) => mark.session,
+            Self::Lost(gap) => gap.session,
+            Self::Written { session, .. } => *session,
+        }
+    }
+}
+
+impl State {
+    /// The streams and counters of a session.
+    #[must_use]
+    pub fn session(&self, id: &SessionId) -> Option<(&Streams, &Tally)> {
+        self.sessions.get(id).map(|(streams, tally)| (streams, tally))
+    }
+
+    /// How many messages were dropped, a reason.
+    pub fn rejected(&self) -> impl Iterator<Item = (Rejected, u64)> {
+        Rejected::ALL.into_iter().zip(self.rejected)
+    }
+
+    pub(super) fn apply(&mut self, entry: &Entry) {
+        match *entry {
+            Entry::Mark(mark) => self.sessions.entry(mark.session).or_default().0.apply(&mark),
+            Entry::Lost(gap) => {
+                let tally = &mut self.sessions.entry(gap.session).or_default().1;
+                tally.gaps += 1;
+                tally.lost += gap.messages();
+                tally.latest.push_back(gap);
+                if tally.latest.len() > MAX_GAPS {
+                    tally.latest.pop_front();
+                }
+            }
+            Entry::Written { session, messages, bytes } => {
+                let tally = &mut self.sessions.entry(session).or_default().1;
+                tally.messages += messages;
+                tally.bytes += bytes;
+            }
+        }
+    }
+
+    /// The whole state as lines.
+    pub(super) fn encode(&self, of: &str) -> String {
+        let mut text = String::new();
+        put_line(&mut text, &format!("{FORMAT} {of}"));
+        let mut line = String::new();
+        for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let _ = write!(line, "x {reason} {count} ");
+        }
+        put_line(&mut text, &line);
+        for (id, (streams, tally)) in &self.sessions {
+            line.clear();
+            let _ = write!(line, "n {} ", hex(id));
+            for (kind, ranges) in [("e", streams.ended()), ("c", streams.closed())] {
+                for (first, last) in ranges.iter() {
+                    let _ = write!(line, "{kind} {first} {last} ");
+                }
+            }
+            for (stream, salt, end) in streams.recent() {
+                let _ = write!(line, "r {stream} {} {end} ", hex(&salt));
+            }
+            for mark in streams.open(*id) {
+                put_entry(&mut line, &Entry::Mark(mark));
+            }
+            for gap in &tally.latest {
+                put_entry(&mut line, &Entry::Lost(*gap));
+            }
+            let Tally { messages, bytes, duplicates, gaps, lost, .. } = tally;
+            let _ = write!(line, "t {messages} {bytes} {duplicates} {gaps} {lost} ");
+            put_line(&mut text, &line);
+        }
+        text
+    }
+
+    /// Reads what [`State::encode`] made, and the lines after it; on failure the number of the line that is torn.
+    pub(super) fn parse(link: &str, bytes: &[u8]) -> std::result::Result<Self, usize> {
+        // What follows the last end of line is a write that was cut short.
+        let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').zip(1..);
+        let (head, _) = lines.next().ok_or(1usize)?;
+        if checked(head) != Some(&format!("{FORMAT} {link}")) {
+            return Err(1);
+        }
+        let mut state = Self::default();
+        for (line, number) in lines {
+            checked(line).and_then(|line| state.apply_line(line)).ok_or::<usize>(number)?;
+        }
+        Ok(state)
+    }
+
+    fn apply_line(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split_ascii_whitespace();
+        let mut session = None;
+        while let Some(word) = words.next() {
+            match word {
+                "n" => {
+                    let id = unhex(words.next()?)?;
+                    self.sessions.entry(id).or_default();
+                    session = Some(id);
+                }
+                "x" => {
+                    let (reason, count) = (number::<usize>(&mut words)?, number::<u64>(&mut words)?);
+                    *self.rejected.get_mut(reason)? += count;
+                }
+                word => self.apply_word(session?, word, &mut words)?,
+            }
+        }
+        Some(())
+    }
+
+    fn apply_word(&mut self, session: SessionId, word: &str, words: &mut SplitAsciiWhitespace<'_>) -> Option<()> {
+        match word {
+            "m" => {
+                let (stream, salt) = (number(words)?, unhex(words.next()?)?);
+                let (next, skip) = (number(words)?, number(words)?);
+                let place = match words.next()? {
+                    "o" => Place::Open,
+                    "e" => Place::Ended,
+                    "c" => Place::Closed,
+                    _ => return None,
+                };
+                self.apply(&Entry::Mark(Mark { session, stream, salt, next, skip, place }));
+            }
+            "g" => {
+                let (stream, (first, last)) = (number(words)?, range(words)?);
+                self.apply(&Entry::Lost(Gap { session, stream, first, last }));
+            }
+            "w" => {
+                let (messages, bytes) = (number(words)?, number(words)?);
+                self.apply(&Entry::Written { session, messages, bytes });
+            }
+            _ => {
+                let (streams, tally) = self.sessions.get_mut(&session)?;
+                match word {
+                    "d" => tally.duplicates += number::<u64>(words)?,
+                    "e" => range(words).map(|(first, last)| streams.end(first, last))?,
+                    "c" => range(words).map(|(first, last)| streams.close(first, last))?,
+                    "r" => streams.remember_ended(number(words)?, unhex(words.next()?)?, number(words)?),
+                    "t" => {
+                        let latest = std::mem::take(&mut tally.latest);
+                        let (messages, bytes, duplicates) = (number(words)?, number(words)?, number(words)?);
+                        *tally =
+                            Tally { messages, bytes, duplicates, gaps: number(words)?, lost: number(words)?, latest };
+                    }
+                    _ => return None,
+                }
+            }
+        }
+        Some(())
+    }
+}
+
+pub(super) fn index(reason: Rejected) -> usize {
+    Rejected::ALL.iter().position(|other| *other == reason).expect("every reason is in the list")
+}
+
+/// Appends an entry's words, each with a space behind it.
+pub(super) fn put_entry(line: &mut String, entry: &Entry) {
+    // Writing to a String does not fail.
+    let _ = match entry {
+        Entry::Mark(Mark { stream, salt, next, skip, place, .. }) => {
+            let place = match place {
+                Place::Open => "o",
+                Place::Ended => "e",
+                Place::Closed => "c",
+            };
+            write!(line, "m {stream} {} {next} {skip} {place} ", hex(salt))
+        }
+        Entry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {stream} {first} {last} "),
+        Entry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
+    };
+}
+
+pub(super) fn put_line(text: &mut String, line: &str) {
+    let line = line.trim_end();
+    let _ = writeln!(text, "{} {line}", sum(line));
+}
+
+/// The line without its checksum and end; `None` if they are not right.
+fn checked(line: &[u8]) -> Option<&str> {
+    let (checksum, line) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
+    (checksum == sum(line)).then_some(line)
+}
+
+fn sum(line: &str) -> String {
+    hex(&digest(&[line.as_bytes()])[..4])
+}
+
+fn number<T: FromStr>(words: &mut SplitAsciiWhitespace<'_>) -> Option<T> {
+    words.next()?.parse().ok()
+}
+
+fn range(words: &mut SplitAsciiWhitespace<'_>) -> Option<(u32, u32)> {
+    let (first, last) = (number(words)?, number(words)?);
+    (first <= last).then_some((first, last))
+}

@@ -1,0 +1,100 @@
+//! What `sts-pair --status` shows: everything about a link's sessions but their keys.
+
+use std::path::Path;
+
+use super::{Cache, State, Tally, peer_digits};
+use crate::crypto::schedule::Digest;
+use crate::files::{Dir, Guard};
+use crate::session::{Role, SessionId, Standing};
+use crate::stream::Ranges;
+use crate::suite::Suite;
+use crate::{Error, Rejected, Result};
+
+/// One session, without its keys.
+#[derive(Clone, Debug)]
+pub struct SessionStatus {
+    /// Names it.
+    pub id: SessionId,
+    /// The peer's fingerprint.
+    pub peer: Digest,
+    /// Which side we are.
+    pub role: Role,
+    /// How messages are sealed.
+    pub suite: Suite,
+    /// What it may be used for.
+    pub standing: Standing,
+    /// Age in seconds; `None` where it is stamped in the future.
+    pub age: Option<u64>,
+    /// How many stream numbers were taken to send under it.
+    pub streams_taken: u64,
+    /// What was received under it.
+    pub received: Tally,
+    /// How many of the peer's streams are open.
+    pub open: usize,
+    /// The peer's stream numbers below the highest of which nothing came.
+    pub missing: Ranges,
+}
+
+/// One link.
+#[derive(Debug)]
+pub struct LinkStatus {
+    /// Its name.
+    pub link: String,
+    /// Its sessions; those with one peer stand together, newest first.
+    pub sessions: Vec<SessionStatus>,
+    /// How many messages were dropped, a reason, without the reasons that never were.
+    pub rejected: Vec<(Rejected, u64)>,
+    /// Files that could not be read.
+    pub broken: Vec<Error>,
+}
+
+/// The names of all links that have sessions, in order; none where there is no runtime directory.
+///
+/// # Errors
+/// As [`Dir::open`].
+pub fn links(path: &Path) -> Result<Vec<String>> {
+    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(Vec::new()) };
+    let mut links: Vec<_> =
+        dir.names()?.iter().filter_map(|name| peer_digits(name)).map(|(link, _)| link.to_owned()).collect();
+    links.sort_unstable();
+    links.dedup();
+    Ok(links)
+}
+
+/// The status of one link at `now`, in seconds since 1970.
+///
+/// # Errors
+/// [`crate::Exit::Failed`] where the directory cannot be read; a file in it that cannot is in [`LinkStatus::broken`].
+pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
+    let mut broken = Vec::new();
+    let state = State::read(cache).unwrap_or_else(|err| {
+        broken.push(err);
+        None
+    });
+    let state = state.unwrap_or_default();
+    let mut sessions = Vec::new();
+    for name in cache.names()? {
+        let stored = cache.read(&name).unwrap_or_else(|err| {
+            broken.push(err);
+            Vec::new()
+        });
+        for stored in stored {
+            let session = &stored.session;
+            let (streams, tally) = state.session(&session.id).unzip();
+            sessions.push(SessionStatus {
+                id: session.id,
+                peer: session.peer,
+                role: session.role,
+                suite: session.suite,
+                standing: stored.standing,
+                age: session.age(now),
+                streams_taken: stored.streams,
+                received: tally.cloned().unwrap_or_default(),
+                open: streams.map_or(0, |streams| streams.open(session.id).len()),
+                missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
+            });
+        }
+    }
+    let rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
+    Ok(LinkStatus { link: cache.link().to_owned(), sessions, rejected, broken })
+}

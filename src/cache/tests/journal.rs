@@ -1,0 +1,135 @@
+//! Claim: what was acknowledged is never accepted again, and without proof of it nothing is accepted at all.
+
+use super::super::status::status;
+use super::*;
+use crate::Rejected;
+use crate::stream::Gap;
+
+#[test]
+fn what_was_marked_is_known_to_the_next_run() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    cache.store_current(&session(2), NOW).unwrap();
+    let (old, new) = (session(1).id, session(2).id);
+    let (mut journal, lost) = receive(&cache).unwrap();
+    assert!(lost.is_empty());
+    let err = Journal::open(&cache, &cache.load().unwrap()).map(|_| ()).unwrap_err();
+    assert_eq!(err.exit(), Exit::TryAgain);
+    assert!(err.to_string().contains("another sts-recv"), "{err}");
+
+    let before = fs::read(cache.dir().join("gateway@recv")).unwrap();
+    journal.count_rejected(Rejected::NotAuthentic);
+    journal.count_duplicate(&new);
+    assert_eq!(fs::read(cache.dir().join("gateway@recv")).unwrap(), before, "a forgery touches no file");
+    assert!(!cache.load().unwrap()[0].received);
+    let gap = Gap { session: new, stream: 0, first: 3, last: 5 };
+    let skipping = Mark { session: new, stream: 4, salt: [9; 4], next: 7, skip: 12, place: Place::Open };
+    journal
+        .record(
+            &cache,
+            &[
+                Entry::Lost(gap),
+                mark(new, 0, 7, Place::Ended),
+                Entry::Written { session: new, messages: 4, bytes: 99 },
+                mark(old, 2, 1, Place::Open),
+                mark(new, 3, 1, Place::Closed),
+                Entry::Mark(skipping),
+            ],
+        )
+        .unwrap();
+    let received: Vec<bool> = cache.load().unwrap().iter().map(|stored| stored.received).collect();
+    assert_eq!(received, [true, true]);
+    let state = journal.state().clone();
+    drop(journal);
+
+    // Twice: the first reads the lines, the second the picture that the first made of them.
+    for _ in 0..2 {
+        let (journal, lost) = receive(&cache).unwrap();
+        assert!(lost.is_empty());
+        assert_eq!(journal.state(), &state);
+    }
+    let (streams, tally) = state.session(&new).unwrap();
+    assert_eq!(streams.open(new), [skipping]);
+    assert_eq!((streams.ended().to_string(), streams.missing().to_string()), ("0".into(), "1-2".into()));
+    assert_eq!((tally.messages, tally.bytes, tally.duplicates, tally.gaps, tally.lost), (4, 99, 1, 1, 3));
+    assert_eq!(tally.latest, [gap]);
+
+    let status = status(&cache, NOW).unwrap();
+    assert_eq!(status.rejected, [(Rejected::NotAuthentic, 1)]);
+    assert_eq!(status.sessions[0].received.lost, 3);
+    assert_eq!((status.sessions[0].missing.to_string(), status.sessions[0].age), ("1-2".into(), Some(NOW - 1000)));
+    assert!(!format!("{status:?}").contains("Key("), "not even a key's name");
+    cache.delete(&session(1).peer, &[old]).unwrap();
+    let (journal, _) = receive(&cache).unwrap();
+    assert_eq!(journal.state().session(&old), None, "state goes with its session");
+}
+
+#[test]
+fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
+    let (_home, cache) = cache();
+    let id = session(1).id;
+    cache.store_current(&session(1), NOW).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
+    journal.record(&cache, &[mark(id, 0, 1, Place::Open)]).unwrap();
+    let first = journal.state().clone();
+    let path = cache.dir().join("gateway@recv");
+    let start = fs::read(&path).unwrap().len();
+    journal.record(&cache, &[mark(id, 0, 2, Place::Open)]).unwrap();
+    let second = journal.state().clone();
+    drop(journal);
+    let whole = fs::read(&path).unwrap();
+    for len in start..whole.len() {
+        fs::write(&path, &whole[..len]).unwrap();
+        assert_eq!(State::read(&cache).unwrap(), Some(first.clone()), "the write that was cut was not acknowledged");
+        let (mut journal, _) = receive(&cache).unwrap();
+        journal.record(&cache, &[mark(id, 0, 2, Place::Open)]).unwrap();
+        assert_eq!(State::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
+    }
+    let mut torn: Vec<_> = (0..whole.len() - 1)
+        .map(|at| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            bytes
+        })
+        .collect();
+    torn.push(Vec::new());
+    for bytes in torn {
+        fs::write(&path, &bytes).unwrap();
+        let err = receive(&cache).map(|_| ()).unwrap_err();
+        assert!(err.to_string().contains("gateway@recv") && err.hint_text().unwrap().contains("sts-pair gateway"));
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
+    let (_home, cache) = cache();
+    let (old, new) = (session(1).id, session(2).id);
+    cache.store_current(&session(1), NOW).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
+    journal.record(&cache, &[mark(old, 0, 1, Place::Open)]).unwrap();
+    drop(journal);
+    fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
+    let err = receive(&cache).map(|_| ()).unwrap_err();
+    assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("agree new keys: sts-pair gateway")));
+    cache.store_pending(&session(2)).unwrap();
+    let (mut journal, lost) = receive(&cache).unwrap();
+    assert_eq!(lost, [old]);
+    journal.record(&cache, &[mark(new, 0, 1, Place::Open)]).unwrap();
+    assert_eq!(journal.adopt(&cache.load().unwrap()), [old]);
+}
+
+#[test]
+fn the_journal_is_written_anew_before_it_is_long() {
+    let (_home, cache) = cache();
+    let id = session(1).id;
+    cache.store_current(&session(1), NOW).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
+    let mut longest = 0;
+    for next in 1..9_000 {
+        journal.record(&cache, &[mark(id, 0, next, Place::Open)]).unwrap();
+        longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
+    }
+    assert!((COMPACT - 100..COMPACT + 100).contains(&longest), "{longest}");
+    assert_eq!(State::read(&cache).unwrap().unwrap().session(&id), journal.state().session(&id));
+}

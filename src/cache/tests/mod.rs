@@ -1,0 +1,285 @@
+//! Claim: no stream number is given twice, no session file is ever half of one, and no key lies where others can read.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, SystemTime};
+
+use super::status::links;
+use super::*;
+use crate::crypto::schedule::Topics;
+use crate::session::pair;
+use crate::stream::{Mark, Place};
+use crate::suite::Suite;
+
+mod crash;
+mod journal;
+
+const NOW: u64 = 2_000_000;
+
+fn cache() -> (tempfile::TempDir, Cache) {
+    let home = tempfile::tempdir().unwrap();
+    let cache = Cache::create(&home.path().join("sts"), "gateway").unwrap();
+    (home, cache)
+}
+
+fn session(seed: u8) -> Session {
+    pair(seed, Suite::ALL[usize::from(seed) % 3]).0
+}
+
+fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
+    cache.load().unwrap().iter().map(|stored| (stored.session.id[0], stored.standing)).collect()
+}
+
+fn mark(id: SessionId, stream: u32, next: u32, place: Place) -> Entry {
+    Entry::Mark(Mark { session: id, stream, salt: [1, 2, 3, 0xff], next, skip: 0, place })
+}
+
+/// Opens the journal; a child that another test is starting may hold a copy of the last one's lock until its exec.
+fn receive(cache: &Cache) -> Result<(Journal, Vec<SessionId>)> {
+    let sessions = cache.load().unwrap();
+    for _ in 0..200 {
+        match Journal::open(cache, &sessions) {
+            Err(err) if err.to_string().contains("another sts-recv") => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened,
+        }
+    }
+    panic!("the lock was not given back");
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn the_runtime_directory_is_where_the_page_says() {
+    let some = |text: &'static str| Some(OsStr::new(text));
+    assert_eq!(runtime_dir(some("/a"), some("/b")), Path::new("/a"));
+    assert_eq!(runtime_dir(some(""), some("/b")), Path::new("/b/sts"));
+    assert_eq!(runtime_dir(None, some("relative")), Path::new("/run/sts"));
+    assert_eq!(runtime_dir(None, None), Path::new("/run/sts"));
+}
+
+#[test]
+fn no_session_says_where_and_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let absent = home.path().join("absent");
+    let err = Cache::open(&absent, "gateway").unwrap_err();
+    assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("run sts-pair gateway")));
+    assert!(err.to_string().contains(absent.to_str().unwrap()), "{err}");
+    assert!(!absent.exists(), "only sts-pair makes it");
+    let cache = Cache::create(&absent, "gateway").unwrap();
+    assert_eq!(fs::metadata(&absent).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert_eq!(cache.take_stream(&[0; 32], &[0; 8]).unwrap_err().exit(), Exit::TryAgain);
+    for bad in ["", "a/b", "a@b", "a b"] {
+        assert!(Cache::open(&absent, bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn what_is_loose_or_a_link_is_refused_with_the_remedy() {
+    let (home, cache) = cache();
+    let session = session(1);
+    cache.store_current(&session, NOW).unwrap();
+    let path = cache.dir().join(&cache.name(&session.peer));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+    chmod(&path, 0o640);
+    let err = cache.load().unwrap_err();
+    assert_eq!((err.exit(), err.hint_text().unwrap()), (Exit::NotTrusted, &*format!("chmod 600 {}", path.display())));
+    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap_err().exit(), Exit::NotTrusted);
+
+    let elsewhere = home.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).unwrap();
+    chmod(&elsewhere, 0o600);
+    symlink(&elsewhere, &path).unwrap();
+    assert_eq!(cache.load().unwrap_err().exit(), Exit::NotTrusted);
+
+    chmod(cache.dir().path(), 0o750);
+    assert_eq!(Cache::open(cache.dir().path(), "gateway").unwrap_err().exit(), Exit::NotTrusted);
+    chmod(cache.dir().path(), 0o700);
+    symlink(cache.dir().path(), home.path().join("link")).unwrap();
+    assert_eq!(Cache::open(&home.path().join("link"), "gateway").unwrap_err().exit(), Exit::NotTrusted);
+}
+
+#[test]
+fn what_was_stored_is_read_back() {
+    let (_home, cache) = cache();
+    for seed in 1..=3 {
+        let mut session = session(seed);
+        session.topics = Topics { master_to_slave: " = a topic, with #".into(), slave_to_master: String::new() };
+        cache.store_current(&session, NOW).unwrap();
+        assert_eq!(cache.load_peer(&session.peer).unwrap()[0].session, session);
+    }
+    let mut session = session(4);
+    session.topics.master_to_slave = "two\nstanding = lines".into();
+    assert_eq!(cache.store_current(&session, NOW).unwrap_err().exit(), Exit::Config);
+}
+
+#[test]
+fn a_torn_or_foreign_file_is_an_error_until_the_next_pairing() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    cache.store_current(&session, NOW).unwrap();
+    let path = cache.dir().join(&cache.name(&session.peer));
+    let whole = fs::read(&path).unwrap();
+    let mut torn: Vec<Vec<u8>> = (0..whole.len()).step_by(7).map(|len| whole[..len].to_vec()).collect();
+    torn.extend((0..whole.len()).step_by(5).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    }));
+    torn.push([&whole[..], b"\n"].concat());
+    for bytes in torn {
+        fs::write(&path, &bytes).unwrap();
+        let err = cache.load().unwrap_err();
+        assert!(err.to_string().contains(path.to_str().unwrap()), "{err}");
+        assert!(err.hint_text().unwrap().contains("sts-pair gateway"));
+        assert!(cache.take_stream(&session.peer, &session.id).is_err());
+        assert_eq!(fs::read(&path).unwrap(), bytes, "left as it was");
+    }
+    fs::write(&path, &whole).unwrap();
+    fs::rename(&path, cache.dir().join(&cache.name(&[7; 32]))).unwrap();
+    assert!(cache.load().unwrap_err().to_string().contains("named after"), "another peer's name");
+    fs::write(&path, "torn").unwrap();
+    chmod(&path, 0o600);
+    cache.store_current(&session, NOW).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole);
+}
+
+#[test]
+fn a_pending_session_moves_nothing_until_it_is_promoted() {
+    use Standing::{Current, Pending, Retired};
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    cache.store_current(&session(1), NOW).unwrap();
+    cache.store_pending(&session(2)).unwrap();
+    assert_eq!(standings(&cache), [(2, Pending), (1, Current)]);
+    for seed in 3..50 {
+        cache.store_pending(&session(seed)).unwrap();
+    }
+    assert_eq!(standings(&cache), [(49, Pending), (1, Current)], "a flood of pairings pushes nothing out");
+    assert!(!cache.promote(&peer, &session(2).id, NOW).unwrap(), "it was replaced");
+    assert!(cache.promote(&peer, &session(49).id, NOW).unwrap());
+    assert!(!cache.promote(&peer, &session(49).id, NOW).unwrap());
+    assert_eq!(standings(&cache), [(49, Current), (1, Retired)]);
+}
+
+#[test]
+fn a_session_of_another_configuration_is_no_session() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    let (peer, topics) = (session.peer, Some(&session.topics));
+    let expected = Expected { suite: session.suite, role: session.role, own: session.own, topics };
+    let why = |expected: &Expected<'_>| {
+        let err = cache.current(&peer, expected).unwrap_err();
+        assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("run sts-pair gateway")));
+        err.to_string()
+    };
+    assert!(why(&expected).ends_with("/sts"));
+    cache.store_pending(&session).unwrap();
+    assert!(why(&expected).contains("waits for the first message"));
+    cache.promote(&peer, &session.id, NOW).unwrap();
+    assert_eq!(cache.current(&peer, &expected).unwrap().session, session);
+    assert!(why(&Expected { own: [0; 32], ..expected }).contains("identity key"));
+}
+
+#[test]
+fn a_repeated_step_gives_no_number_again() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    cache.store_current(&session, NOW).unwrap();
+    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 0);
+    cache.store_current(&session, NOW).unwrap();
+    cache.store_pending(&session).unwrap();
+    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 1);
+    assert_eq!(standings(&cache), [(1, Standing::Current)]);
+}
+
+#[test]
+fn retired_sessions_go_by_number_and_age() {
+    let (_home, cache) = cache();
+    for seed in 1..=30 {
+        cache.store_current(&session(seed), NOW).unwrap();
+    }
+    let seeds: Vec<u8> = standings(&cache).iter().map(|(seed, _)| *seed).collect();
+    assert_eq!(seeds, (15..=30).rev().collect::<Vec<_>>(), "16 newer ones push one out");
+    cache.store_current(&session(31), NOW + MAX_RETIRED).unwrap();
+    assert_eq!(standings(&cache).len(), 2, "30 has just retired, the others 7 days ago");
+    cache.store_current(&session(32), 10).unwrap();
+    assert_eq!(standings(&cache).len(), 3, "a clock that was set back deletes nothing");
+    let retired: Vec<u64> = cache.load().unwrap().iter().map(|stored| stored.retired).collect();
+    assert_eq!(retired, [0, 10, 10]);
+}
+
+#[test]
+fn sessions_are_deleted_when_asked_for() {
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    for seed in 1..=4 {
+        cache.store_current(&session(seed), NOW).unwrap();
+    }
+    let ids = [session(1).id, session(4).id];
+    assert_eq!(cache.drop_finished(&peer, &ids, NOW + MIN_RETIRED - 1).unwrap(), 0);
+    assert_eq!(cache.drop_finished(&peer, &ids, NOW + MIN_RETIRED).unwrap(), 1, "the current one stays");
+    assert_eq!(cache.delete(&peer, &[session(2).id]).unwrap(), 1);
+    assert_eq!(standings(&cache).len(), 2);
+    assert_eq!(cache.delete(&peer, &[session(3).id, session(4).id]).unwrap(), 2);
+    assert!(!cache.dir().join(&cache.name(&peer)).exists(), "without sessions there is no file");
+    assert!(!cache.end(&peer).unwrap());
+
+    let other = Cache::create(cache.dir().path(), "gateway.recv").unwrap();
+    for cache in [&cache, &other] {
+        cache.store_current(&session(1), NOW).unwrap();
+    }
+    assert_eq!(cache.load().unwrap().len(), 1, "a link sees its own only");
+    assert_eq!(links(cache.dir().path()).unwrap(), ["gateway", "gateway.recv"]);
+    assert_eq!(forget(cache.dir().path(), &[0; 32]).unwrap(), Vec::<String>::new());
+    assert_eq!(forget(cache.dir().path(), &peer).unwrap(), ["gateway", "gateway.recv"]);
+    assert!(cache.load().unwrap().is_empty() && other.load().unwrap().is_empty());
+}
+
+#[test]
+fn numbers_and_blocks_have_an_end() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    let (peer, id) = (session.peer, session.id);
+    cache.store_current(&session, NOW).unwrap();
+    cache.reserve_blocks(&peer, &id, MAX_BLOCKS - Taken::BLOCKS).unwrap();
+    assert_eq!(cache.take_stream(&peer, &id).unwrap().stream(), 0);
+    for err in [cache.take_stream(&peer, &id).unwrap_err(), cache.reserve_blocks(&peer, &id, 1).unwrap_err()] {
+        assert!(err.to_string().contains("blocks"), "{err}");
+        assert_eq!(err.hint_text(), Some("sts-pair gateway"));
+    }
+    assert_eq!(cache.load().unwrap()[0].streams, 1, "what was refused took nothing");
+    cache
+        .change(&peer, |sessions| {
+            (sessions[0].streams, sessions[0].blocks) = (u64::from(u32::MAX) - 1, 0);
+            Ok(((), true))
+        })
+        .unwrap();
+    assert_eq!(cache.take_stream(&peer, &id).unwrap().stream(), u32::MAX - 1);
+    assert!(cache.take_stream(&peer, &id).unwrap_err().to_string().contains("stream numbers"));
+}
+
+#[test]
+fn a_running_tool_sees_what_changes() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let soon = || SystemTime::now() + Duration::from_secs(1);
+    let mut watch = Watch::new(&cache, SystemTime::now()).unwrap();
+    assert_eq!(watch.sessions().count(), 1);
+    assert!(!watch.refresh(&cache, soon()).unwrap());
+    // Two changes within a tick of the file system's clock leave one stamp: while it is new, nothing relies on it.
+    for seed in 2..20 {
+        cache.store_current(&session(seed), NOW).unwrap();
+        assert!(watch.refresh(&cache, SystemTime::now()).unwrap(), "{seed}");
+    }
+    assert!(!watch.refresh(&cache, soon()).unwrap());
+    assert!(!watch.refresh(&cache, soon()).unwrap());
+    cache.take_stream(&session(19).peer, &session(19).id).unwrap();
+    assert!(!watch.refresh(&cache, soon()).unwrap(), "a number that was taken is no news");
+    let path = cache.dir().join(&cache.name(&session(1).peer));
+    fs::write(&path, "torn").unwrap();
+    fs::write(cache.dir().join("other"), "").unwrap();
+    assert!(watch.refresh(&cache, SystemTime::now()).unwrap());
+    assert_eq!((watch.sessions().count(), watch.broken().count()), (0, 1));
+}

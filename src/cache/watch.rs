@@ -1,0 +1,73 @@
+//! A running tool's view of its link's sessions, kept up to date at the price of one stat.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::{Cache, Stored};
+use crate::files::{self, Stamp};
+use crate::session::{SessionId, Standing};
+use crate::{Error, Result};
+
+#[derive(Debug)]
+struct File {
+    /// `None` where the file was too new to tell its next version from this one.
+    stamp: Option<Stamp>,
+    sessions: Result<Vec<Stored>>,
+}
+
+/// The sessions of a link as they were at the last look.
+#[derive(Debug, Default)]
+pub struct Watch {
+    dir: Option<Stamp>,
+    files: BTreeMap<String, File>,
+    seen: Vec<(SessionId, Standing)>,
+}
+
+impl Watch {
+    /// A first look.
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`].
+    pub fn new(cache: &Cache, now: SystemTime) -> Result<Self> {
+        let mut watch = Self::default();
+        watch.refresh(cache, now)?;
+        Ok(watch)
+    }
+
+    /// All sessions; those with one peer stand together, newest first.
+    pub fn sessions(&self) -> impl Iterator<Item = &Stored> {
+        self.files.values().filter_map(|file| file.sessions.as_ref().ok()).flatten()
+    }
+
+    /// Files that could not be read, each with the error that says why: their peers have no session.
+    pub fn broken(&self) -> impl Iterator<Item = &Error> {
+        self.files.values().filter_map(|file| file.sessions.as_ref().err())
+    }
+
+    /// Looks again where the directory changed, reading only files that changed; true if a session came, went or
+    /// changed its standing. Where nothing changed this is one stat.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the directory cannot be read.
+    pub fn refresh(&mut self, cache: &Cache, now: SystemTime) -> Result<bool> {
+        // Stamps are taken before reading: a change in between makes the stamp old, never the data.
+        let dir = files::dir_stamp(&cache.dir)?;
+        if self.dir == Some(dir) {
+            return Ok(false);
+        }
+        let mut files = BTreeMap::new();
+        for name in cache.names()? {
+            let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
+            let file = match self.files.remove(&name) {
+                Some(known) if known.stamp == Some(stamp) => known,
+                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(now)), sessions: cache.read(&name) },
+            };
+            files.insert(name, file);
+        }
+        self.files = files;
+        self.dir = Some(dir).filter(|stamp| stamp.is_settled(now));
+        let seen = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
+        let before = std::mem::replace(&mut self.seen, seen);
+        Ok(before != self.seen)
+    }
+}

@@ -1,0 +1,260 @@
+//! A session: what a handshake leaves behind, and all that sealing and opening need (`sts-protocol(7)`, "Sessions").
+
+use std::fmt;
+
+use crate::crypto::cipher::Cipher;
+use crate::crypto::schedule::{Digest, SESSION_ID_LEN, SessionKeys, Topics};
+use crate::message::SessionTag;
+use crate::secret::{Confirm, Key, Traffic};
+use crate::suite::Suite;
+
+/// Names a session, 8 bytes; derived from the handshake, so both ends know it and neither can choose it.
+pub type SessionId = [u8; SESSION_ID_LEN];
+
+/// Which side of a link this device is: the configuration key `sts_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Begins the handshake.
+    Master,
+    /// Answers it.
+    Slave,
+}
+
+impl Role {
+    /// Both roles.
+    pub const ALL: [Self; 2] = [Self::Master, Self::Slave];
+
+    /// The role of this name in a configuration or session file.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+
+    /// The name: `master` or `slave`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Slave => "slave",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a session may be used for (`sts-protocol(7)`, "Sessions").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// The slave has stored it, and does not know yet whether the master has: it opens, and seals nothing.
+    Pending,
+    /// Seals what is sent, and opens.
+    Current,
+    /// A newer one took its place: it opens what is still on its way, and seals confirms.
+    Retired,
+}
+
+impl Standing {
+    /// All standings.
+    pub const ALL: [Self; 3] = [Self::Pending, Self::Current, Self::Retired];
+
+    /// The standing of this name in a session file.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|standing| standing.name() == name)
+    }
+
+    /// The name: `pending`, `current` or `retired`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Current => "current",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+/// One session with one peer: its keys, and everything that the configuration must still agree with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Names it.
+    pub id: SessionId,
+    /// How its messages are sealed.
+    pub suite: Suite,
+    /// Which side we are.
+    pub role: Role,
+    /// SHA-256 of our identity key's SPKI DER.
+    pub own: Digest,
+    /// SHA-256 of the peer's identity key's SPKI DER.
+    pub peer: Digest,
+    /// The topics that the handshake was bound to.
+    pub topics: Topics,
+    /// When it was agreed, in seconds since 1970 by this device's clock.
+    pub created: u64,
+    /// Seals what we send.
+    pub send: Key<Traffic>,
+    /// Opens what the peer sends.
+    pub receive: Key<Traffic>,
+    /// Authenticates the question whether the peer still has this session.
+    pub confirm: Key<Confirm>,
+}
+
+/// The two ends of a handshake: which of them we are, and the fingerprints of both identity keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Which side we are.
+    pub role: Role,
+    /// SHA-256 of our identity key's SPKI DER.
+    pub own: Digest,
+    /// SHA-256 of the peer's identity key's SPKI DER.
+    pub peer: Digest,
+}
+
+/// What the configuration says of a link; a session that says otherwise is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected<'a> {
+    /// How messages are to be sealed.
+    pub suite: Suite,
+    /// Which side we are.
+    pub role: Role,
+    /// SHA-256 of our identity key's SPKI DER.
+    pub own: Digest,
+    /// The topics; `None` on a wildcard link, whose filter decides instead.
+    pub topics: Option<&'a Topics>,
+}
+
+impl Session {
+    /// The session of these keys, with each direction's key put where our role has it.
+    #[must_use]
+    pub fn new(keys: SessionKeys, ends: Ends, topics: Topics, suite: Suite, created: u64) -> Self {
+        let (send, receive) = match ends.role {
+            Role::Master => (keys.master_to_slave, keys.slave_to_master),
+            Role::Slave => (keys.slave_to_master, keys.master_to_slave),
+        };
+        let Ends { role, own, peer } = ends;
+        Self { id: keys.id, suite, role, own, peer, topics, created, send, receive, confirm: keys.confirm }
+    }
+
+    /// The first bytes of the id, which each of its messages carries.
+    #[must_use]
+    pub fn tag(&self) -> SessionTag {
+        tag(&self.id)
+    }
+
+    /// The cipher of what we send.
+    #[must_use]
+    pub fn sealer(&self) -> Cipher {
+        Cipher::new(self.suite, &self.send)
+    }
+
+    /// The cipher of what the peer sends.
+    #[must_use]
+    pub fn opener(&self) -> Cipher {
+        Cipher::new(self.suite, &self.receive)
+    }
+
+    /// Age in seconds at `now`, in seconds since 1970; `None` where it is stamped in the future, which counts as old.
+    #[must_use]
+    pub fn age(&self, now: u64) -> Option<u64> {
+        now.checked_sub(self.created)
+    }
+
+    /// What of the configuration it disagrees with, in words for `-v`; `None` if it may be used.
+    #[must_use]
+    pub fn mismatch(&self, expected: &Expected<'_>) -> Option<&'static str> {
+        if self.own != expected.own {
+            Some("it was agreed with another identity key of ours")
+        } else if self.role != expected.role {
+            Some("it was agreed in the other role (`sts_mode`)")
+        } else if self.suite != expected.suite {
+            Some("it was agreed for another suite (`aes`)")
+        } else if expected.topics.is_some_and(|topics| *topics != self.topics) {
+            Some("it was agreed for other topics (`pubtop`, `subtop`, `channel`)")
+        } else {
+            None
+        }
+    }
+}
+
+/// The first bytes of a session id, which each message of that session carries.
+#[must_use]
+pub fn tag(id: &SessionId) -> SessionTag {
+    let [a, b, c, ..] = *id;
+    [a, b, c]
+}
+
+/// Both ends of one session, for tests: the master's and the slave's, with keys made from `seed`.
+#[cfg(test)]
+pub(crate) fn pair(seed: u8, suite: Suite) -> (Session, Session) {
+    let keys = SessionKeys {
+        th3: [seed; 32],
+        id: [seed, 2, 3, 4, 5, 6, 7, seed],
+        master_to_slave: Key::generate(suite.key_len(), |key| key.fill(seed)),
+        slave_to_master: Key::generate(suite.key_len(), |key| key.fill(!seed)),
+        confirm: Key::generate(32, |key| key.fill(seed ^ 0x55)),
+    };
+    let topics = Topics { master_to_slave: "down".into(), slave_to_master: "up".into() };
+    let (m, s) = ([0xaa; 32], [0x55; 32]);
+    let end = |role, own, peer| Session::new(keys.clone(), Ends { role, own, peer }, topics.clone(), suite, 1_000);
+    (end(Role::Master, m, s), end(Role::Slave, s, m))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_opens_what_the_other_seals() {
+        let (master, slave) = pair(1, Suite::Cbc);
+        assert_eq!(master.send, slave.receive);
+        assert_eq!(master.receive, slave.send);
+        assert_ne!(master.send, master.receive);
+        assert_eq!(master.tag(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let text = format!("{:?}", pair(0xa7, Suite::Gcm).0);
+        assert!(text.contains("Key(traffic)") && text.contains("Key(confirm)"), "{text}");
+        assert!(!text.contains("167, 167, 167"), "{text}");
+    }
+
+    #[test]
+    fn a_session_of_another_configuration_says_which() {
+        let session = pair(1, Suite::Gcm).0;
+        let topics = session.topics.clone();
+        let expected = Expected { suite: Suite::Gcm, role: Role::Master, own: session.own, topics: Some(&topics) };
+        assert_eq!(session.mismatch(&expected), None);
+        assert_eq!(session.mismatch(&Expected { topics: None, ..expected }), None);
+        let swapped =
+            Topics { master_to_slave: topics.slave_to_master.clone(), slave_to_master: topics.master_to_slave.clone() };
+        for (other, word) in [
+            (Expected { suite: Suite::Cbc, ..expected }, "aes"),
+            (Expected { role: Role::Slave, ..expected }, "sts_mode"),
+            (Expected { own: [0; 32], ..expected }, "identity"),
+            (Expected { topics: Some(&swapped), ..expected }, "pubtop"),
+        ] {
+            assert!(session.mismatch(&other).unwrap().contains(word));
+        }
+    }
+
+    #[test]
+    fn a_session_from_the_future_has_no_age() {
+        let session = pair(1, Suite::Gcm).0;
+        assert_eq!((session.age(1_060), session.age(999)), (Some(60), None));
+    }
+
+    #[test]
+    fn names_lead_back() {
+        for role in Role::ALL {
+            assert_eq!(Role::from_name(&role.to_string()), Some(role));
+        }
+        for standing in Standing::ALL {
+            assert_eq!(Standing::from_name(standing.name()), Some(standing));
+        }
+    }
+}

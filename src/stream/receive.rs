@@ -1,0 +1,389 @@
+//! Opening: check, open, then accept; what is accepted is marked only after stdout took it.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use bytes::{Buf, BytesMut};
+
+use super::kind;
+use super::state::{Gap, Mark, Place, Ranges, Streams};
+use crate::Rejected;
+use crate::crypto::cipher::Cipher;
+use crate::crypto::schedule::Digest;
+use crate::message::{Header, SessionTag, Type};
+use crate::session::{Session, SessionId, Standing};
+
+/// What a message says, beyond the bytes of data that it may carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Bytes to write.
+    Data,
+    /// The last bytes to write, or none: the stream is complete.
+    End,
+    /// The stream is complete, and its sender goes on in this one.
+    Continued {
+        /// Under which session.
+        session: SessionId,
+        /// In which stream.
+        stream: u32,
+    },
+    /// Streams that we send under this session, each with the next seq that the peer wants.
+    Confirm(Vec<(u32, u32)>),
+    /// The peer ends this session and every older one; it took no number from this one on.
+    Kill {
+        /// The first stream number that the peer never took.
+        next_stream: u32,
+    },
+    /// Authentic, but of a kind or with a flag that this version does not know: the peer is newer.
+    Newer,
+}
+
+/// An authentic message: opened, and not yet accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The session that it is sealed under.
+    pub session: SessionId,
+    /// The fingerprint of that session's peer, who sealed it, whatever topic it came on.
+    pub peer: Digest,
+    /// Its stream.
+    pub stream: u32,
+    /// Its number in the stream.
+    pub seq: u32,
+    /// What it says.
+    pub payload: Payload,
+    /// Its sender wants to know what was written, and then its stream has no gaps.
+    pub asks: bool,
+    salt: [u8; 4],
+}
+
+/// A message that is the next of its stream, or the next that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a gap must be reported, and the mark written down once the bytes are written"]
+pub struct Accepted {
+    /// How far the stream was received with it.
+    pub mark: Mark,
+    /// What was lost right before it; a message of a newer peer is lost itself.
+    pub gap: Option<Gap>,
+    /// How many of its payload bytes an earlier run wrote already.
+    pub skip: usize,
+    /// The stream that was closed to make room for this one; to be marked, and reported.
+    pub closed: Option<Mark>,
+    /// It was the first under a pending session, which is the current one from now on.
+    pub promoted: bool,
+}
+
+/// Why an authentic message is not written; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream used twice must be reported, a duplicate may have to be confirmed"]
+pub enum Refused {
+    /// It was received before; what its stream wants next.
+    Duplicate {
+        /// The seq to confirm, if its sender asks.
+        next: u32,
+    },
+    /// Its stream has no gaps, and something before it has not come yet.
+    Ahead {
+        /// The seq to confirm.
+        next: u32,
+    },
+    /// Its stream has no gaps, and this message cannot be written: the peer is newer.
+    Newer {
+        /// The seq to confirm.
+        next: u32,
+    },
+    /// Its stream number was used before with another salt: a copied or restored runtime directory.
+    StreamReused,
+    /// Its stream was closed before its end, to make room.
+    Closed,
+    /// Its session was removed after the message was opened.
+    Gone,
+}
+
+impl Refused {
+    /// What to count it as.
+    #[must_use]
+    pub fn rejected(self) -> Rejected {
+        match self {
+            Self::Duplicate { .. } => Rejected::Duplicate,
+            Self::Ahead { .. } | Self::Newer { .. } => Rejected::Unexpected,
+            Self::StreamReused => Rejected::StreamReused,
+            Self::Closed => Rejected::StreamClosed,
+            Self::Gone => Rejected::UnknownSession,
+        }
+    }
+
+    /// The seq to confirm to a sender that asks.
+    #[must_use]
+    pub fn confirm(self) -> Option<u32> {
+        match self {
+            Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
+            Self::StreamReused | Self::Closed | Self::Gone => None,
+        }
+    }
+}
+
+struct Entry {
+    session: Session,
+    standing: Standing,
+    /// Expanded when first needed: of thousands of peers, few send.
+    cipher: OnceCell<Cipher>,
+    streams: Streams,
+}
+
+/// Opens what comes on one link, from any number of peers, under any number of sessions with each.
+#[derive(Default)]
+pub struct Receiver {
+    sessions: HashMap<SessionId, Entry>,
+    by_tag: HashMap<SessionTag, Vec<SessionId>>,
+    /// The sessions of a peer, newest first.
+    by_peer: HashMap<Digest, Vec<SessionId>>,
+    /// Of sessions that were removed: should one come back, what was written stays written.
+    gone: HashMap<SessionId, Streams>,
+}
+
+/// Everything but keys, in a fixed order, so that two states can be compared.
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ids: Vec<_> = self.sessions.keys().collect();
+        ids.sort_unstable();
+        let entries = ids.into_iter().map(|id| (id, self.sessions[id].standing, &self.sessions[id].streams));
+        f.debug_list().entries(entries).finish()
+    }
+}
+
+impl Receiver {
+    /// A receiver without sessions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a session as its peer's newest; one that is known keeps its streams, and only its standing changes.
+    pub fn add(&mut self, session: Session, standing: Standing) {
+        let (id, peer) = (session.id, session.peer);
+        if let Some(entry) = self.sessions.get_mut(&id) {
+            entry.standing = standing;
+            return;
+        }
+        self.by_tag.entry(session.tag()).or_default().push(id);
+        let of_peer = self.by_peer.entry(peer).or_default();
+        if !of_peer.contains(&id) {
+            of_peer.insert(0, id);
+        }
+        let streams = self.gone.remove(&id).unwrap_or_default();
+        self.sessions.insert(id, Entry { session, standing, cipher: OnceCell::new(), streams });
+    }
+
+    /// Removes a session: its key is gone, and what is still on its way under it does not open any more.
+    pub fn remove(&mut self, id: &SessionId) {
+        let Some(entry) = self.sessions.remove(id) else { return };
+        let without = |list: Option<&mut Vec<SessionId>>| {
+            list.is_some_and(|list| {
+                list.retain(|other| other != id);
+                list.is_empty()
+            })
+        };
+        if without(self.by_tag.get_mut(&entry.session.tag())) {
+            self.by_tag.remove(&entry.session.tag());
+        }
+        if without(self.by_peer.get_mut(&entry.session.peer)) {
+            self.by_peer.remove(&entry.session.peer);
+        }
+        if !entry.streams.is_empty() {
+            self.gone.insert(*id, entry.streams);
+        }
+    }
+
+    /// Makes these its sessions: adds the new ones, removes the others; those of one peer come newest first.
+    pub fn update(&mut self, sessions: impl IntoIterator<Item = (Session, Standing)>) {
+        let sessions: Vec<_> = sessions.into_iter().collect();
+        let kept: HashSet<SessionId> = sessions.iter().map(|(session, _)| session.id).collect();
+        let removed: Vec<_> = self.sessions.keys().filter(|id| !kept.contains(*id)).copied().collect();
+        for id in removed {
+            self.remove(&id);
+        }
+        self.by_peer.clear();
+        for (session, _) in &sessions {
+            self.by_peer.entry(session.peer).or_default().push(session.id);
+        }
+        for (session, standing) in sessions {
+            self.add(session, standing);
+        }
+    }
+
+    /// Puts back what was written down of a session's streams; true if the session is known.
+    pub fn restore(&mut self, id: &SessionId, streams: Streams) -> bool {
+        self.sessions.get_mut(id).map(|entry| entry.streams = streams).is_some()
+    }
+
+    /// The ids of its sessions, in no order.
+    pub fn sessions(&self) -> impl Iterator<Item = &SessionId> {
+        self.sessions.keys()
+    }
+
+    /// The streams of a session.
+    #[must_use]
+    pub fn streams(&self, id: &SessionId) -> Option<&Streams> {
+        self.sessions.get(id).map(|entry| &entry.streams)
+    }
+
+    /// Opens a payload: on success `plaintext` holds the bytes of data, and nothing else; otherwise it is empty.
+    ///
+    /// Every session with the message's tag is tried. Nothing is changed, whoever made the payload.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`], [`Rejected::Length`], [`Rejected::UnknownSession`], [`Rejected::NotAuthentic`].
+    pub fn open(&self, payload: &[u8], plaintext: &mut BytesMut) -> Result<Opened, Rejected> {
+        plaintext.clear();
+        let header = Header::parse(payload)?;
+        let candidates = self.by_tag.get(&header.tag).ok_or(Rejected::UnknownSession)?;
+        // The number after the last one must exist, or the last message could be accepted for ever.
+        if header.seq == u32::MAX || header.stream == u32::MAX {
+            return Err(Rejected::NotAuthentic);
+        }
+        let mut rejected = Rejected::Length;
+        for id in candidates {
+            let entry = &self.sessions[id];
+            match entry.cipher.get_or_init(|| entry.session.opener()).open(payload, plaintext) {
+                Ok(()) => {
+                    let (payload, asks) = read(header.kind, plaintext);
+                    let (session, peer) = (*id, entry.session.peer);
+                    let Header { stream, salt, seq, .. } = header;
+                    return Ok(Opened { session, peer, stream, seq, payload, asks, salt });
+                }
+                Err(Rejected::Length) => {}
+                Err(other) => rejected = other,
+            }
+        }
+        Err(rejected)
+    }
+
+    /// Takes an opened message into account: from now on it counts as received.
+    ///
+    /// # Errors
+    /// [`Refused`], with nothing changed.
+    pub fn accept(&mut self, opened: &Opened) -> Result<Accepted, Refused> {
+        let Opened { session, stream, seq, salt, .. } = *opened;
+        let entry = self.sessions.get_mut(&session).ok_or(Refused::Gone)?;
+        let next = entry.streams.check(stream, salt, seq, !opened.asks)?;
+        let newer = opened.payload == Payload::Newer;
+        if newer && opened.asks {
+            return Err(Refused::Newer { next: next.wanted });
+        }
+        // `open` lets no seq through that has none after it.
+        let lost_below = if newer { seq + 1 } else { seq };
+        let gap = (next.wanted < lost_below).then(|| Gap { session, stream, first: next.wanted, last: lost_below - 1 });
+        let place = match opened.payload {
+            Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
+            Payload::Data | Payload::Confirm(_) | Payload::Newer => Place::Open,
+        };
+        let mark = Mark { session, stream, salt, next: seq + 1, skip: 0, place };
+        let closed = if place == Place::Open { entry.streams.close_for(session, stream) } else { None };
+        let skip = usize::try_from(next.skip).unwrap_or(usize::MAX);
+
+        if let Some(closed) = &closed {
+            entry.streams.apply(closed);
+        }
+        entry.streams.apply(&mark);
+        let promoted = entry.standing == Standing::Pending;
+        if promoted {
+            self.promote(session, &opened.peer);
+        }
+        Ok(Accepted { mark, gap, skip, closed, promoted })
+    }
+
+    /// The sessions with `peer` whose keys are not needed any more: retired, all their streams are over, and something
+    /// was opened under a newer one.
+    #[must_use]
+    pub fn finished(&self, peer: &Digest) -> Vec<SessionId> {
+        let mut newer = false;
+        let mut finished = Vec::new();
+        for id in self.by_peer.get(peer).into_iter().flatten() {
+            let entry = &self.sessions[id];
+            if newer && entry.standing == Standing::Retired && entry.streams.are_over() {
+                finished.push(*id);
+            }
+            newer |= !entry.streams.is_empty();
+        }
+        finished
+    }
+
+    /// This session and every older one with the same peer, newest first: what a KILL under it ends.
+    #[must_use]
+    pub fn ended_by(&self, id: &SessionId) -> &[SessionId] {
+        let Some(entry) = self.sessions.get(id) else { return &[] };
+        let all = self.by_peer.get(&entry.session.peer).map_or(&[][..], Vec::as_slice);
+        &all[all.iter().position(|other| other == id).unwrap_or(all.len())..]
+    }
+
+    /// The streams of a session below `end` that are not complete; without an end, below the highest that is known.
+    #[must_use]
+    pub fn outstanding(&self, id: &SessionId, end: Option<u32>) -> Ranges {
+        let Some(entry) = self.sessions.get(id) else { return Ranges::default() };
+        if let Some(end) = end {
+            return entry.streams.outstanding(end);
+        }
+        let mut all = entry.streams.missing();
+        let open = entry.streams.open(*id);
+        for (first, last) in entry.streams.closed().iter().chain(open.iter().map(|mark| (mark.stream, mark.stream))) {
+            all.insert(first, last);
+        }
+        all
+    }
+
+    fn promote(&mut self, id: SessionId, peer: &Digest) {
+        for other in self.by_peer.get(peer).into_iter().flatten() {
+            if let Some(entry) = self.sessions.get_mut(other) {
+                if *other == id {
+                    entry.standing = Standing::Current;
+                } else if entry.standing == Standing::Current {
+                    entry.standing = Standing::Retired;
+                }
+            }
+        }
+    }
+}
+
+/// Takes kind and padding off an authentic plaintext; what is left is data, and is emptied where there is none.
+fn read(frame: Type, plaintext: &mut BytesMut) -> (Payload, bool) {
+    let (payload, asks) = parse(frame, plaintext).unwrap_or((Payload::Newer, false));
+    if !matches!(payload, Payload::Data | Payload::End) {
+        plaintext.clear();
+    }
+    (payload, asks)
+}
+
+/// `None` for a kind that is no kind of this version, or not of the length that this version knows.
+fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Payload, bool)> {
+    let byte = *plaintext.first()?;
+    let asks = byte & kind::ASKS != 0;
+    let newer = Some((Payload::Newer, asks));
+    if byte & !(kind::MASK | kind::FLAGS) != 0 {
+        return newer;
+    }
+    if byte & kind::PADDED != 0 {
+        let Some(end) = plaintext.iter().rposition(|&byte| byte != 0) else { return newer };
+        if end == 0 || plaintext[end] != kind::PADDING {
+            return newer;
+        }
+        plaintext.truncate(end);
+    }
+    plaintext.advance(1);
+    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
+    let payload = match (frame, byte & kind::MASK) {
+        (Type::Enc, kind::DATA) => Some(Payload::Data),
+        (Type::Enc, kind::END) => Some(Payload::End),
+        (Type::Enc, kind::CONTINUED) => plaintext
+            .split_first_chunk()
+            .and_then(|(session, stream)| Some(Payload::Continued { session: *session, stream: word(stream)? })),
+        (Type::Enc, kind::CONFIRM) => {
+            let (pairs, rest) = plaintext.as_chunks::<8>();
+            let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();
+            if rest.is_empty() { pairs } else { None }.map(Payload::Confirm)
+        }
+        (Type::Kill, kind::KILL) => word(plaintext).map(|next_stream| Payload::Kill { next_stream }),
+        _ => None,
+    };
+    Some((payload.unwrap_or(Payload::Newer), asks))
+}

@@ -1,0 +1,182 @@
+//! Claim: every kind crosses, whatever is unknown is a gap, and nothing goes past its limit.
+
+use super::super::state::{MAX_OPEN, MAX_RANGES};
+use super::*;
+use crate::Exit;
+use crate::message::{Header, Type};
+
+#[test]
+fn overhead_is_33_bytes() {
+    let (master, _) = pair(1, Suite::Gcm);
+    assert_eq!(data(&mut sender(&master, 0), b"a line\n").len(), 7 + 33);
+}
+
+#[test]
+fn every_kind_crosses() {
+    let (master, slave) = pair(1, Suite::Ecb);
+    let mut receiver = receiver(&[&slave]);
+    let (mut first, second) = (sender(&master, 0).pad(64).unwrap(), sender(&master, 6));
+    let message = first.confirm(&[(3, 9), (4, 1)], &mut rng()).unwrap();
+    assert_eq!(receive(&mut receiver, &message).0.payload, Payload::Confirm(vec![(3, 9), (4, 1)]));
+    let message = first.continued(&second, &mut rng()).unwrap();
+    let (opened, accepted, plaintext) = receive(&mut receiver, &message);
+    assert_eq!(opened.payload, Payload::Continued { session: master.id, stream: 6 });
+    assert_eq!((accepted.unwrap().mark.place, plaintext.is_empty()), (Place::Ended, true));
+    let message = sender(&master, 8).kill(&mut rng()).unwrap();
+    assert_eq!(message[0], Type::Kill.byte());
+    let (opened, accepted, _) = receive(&mut receiver, &message);
+    assert_eq!(opened.payload, Payload::Kill { next_stream: 9 });
+    assert_eq!(accepted.unwrap().mark.place, Place::Ended);
+    assert_eq!(receiver.outstanding(&master.id, Some(9)).to_string(), "1-7");
+    assert_eq!(receiver.outstanding(&master.id, None).to_string(), "1-7");
+}
+
+/// Seals any plaintext as the next message of a stream.
+fn raw(session: &Session, frame: Type, seq: u32, plaintext: &[u8]) -> BytesMut {
+    let header = Header { kind: frame, tag: session.tag(), stream: 0, salt: [1; 4], seq }.to_bytes();
+    let mut message = BytesMut::from(&header[..]);
+    message.put_slice(plaintext);
+    session.sealer().seal(&mut message, &mut rng());
+    message
+}
+
+#[test]
+fn what_a_newer_peer_says_is_a_gap() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let newer: &[&[u8]] = &[
+        b"",
+        b"\x00",
+        b"\x06new",
+        b"\x11new flag",
+        b"\x21new flag",
+        b"\x05\0\0\0\x01",
+        b"\x03short",
+        b"\x04odd",
+        b"\x81no padding\x01",
+        b"\x81",
+        b"\x80",
+        b"\x83\x80",
+    ];
+    let mut receiver = receiver(&[&slave]);
+    for (seq, plaintext) in (0..).zip(newer) {
+        let (opened, accepted, written) = receive(&mut receiver, &raw(&master, Type::Enc, seq, plaintext));
+        assert_eq!((opened.payload, written.len()), (Payload::Newer, 0), "{plaintext:?}");
+        assert_eq!(accepted.unwrap().gap, Some(Gap { session: master.id, stream: 0, first: seq, last: seq }));
+    }
+    let seq = u32::try_from(newer.len()).unwrap() + 1;
+    let (_, accepted, _) = receive(&mut receiver, &raw(&master, Type::Kill, seq, b"\x01data"));
+    assert_eq!(accepted.unwrap().gap, Some(Gap { session: master.id, stream: 0, first: seq - 1, last: seq }));
+    let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, seq + 1, b"\x46asks"));
+    assert!(opened.asks);
+    assert_eq!(accepted, Err(Refused::Newer { next: seq + 1 }), "what is not written is not confirmed");
+}
+
+#[test]
+fn padding_hides_the_length_and_leaves_the_bytes() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut sender = sender(&master, 0).pad(64).unwrap();
+    for payload in [&b""[..], b"a", b"\x80", b"\x80\0\0", &[0; 62], &[0x80; 63]] {
+        let message = data(&mut sender, payload);
+        assert_eq!((message.len() - 32) % 64, 0);
+        assert_eq!(&receive(&mut receiver, &message).2[..], payload);
+    }
+}
+
+#[test]
+fn the_last_number_of_all_is_nobodys() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let receiver = receiver(&[&slave]);
+    let message = raw(&master, Type::Enc, u32::MAX, b"\x01data");
+    assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
+    assert!(receiver.open(&raw(&master, Type::Enc, u32::MAX - 1, b"\x02"), &mut BytesMut::new()).is_ok());
+}
+
+#[test]
+fn a_number_used_twice_is_noticed() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut first = sender(&master, 7);
+    let mut copied = Sender::new(&master, Taken::new(master.id, 7), [9; 4], LIMIT).unwrap();
+    assert!(receive(&mut receiver, &data(&mut first, b"a")).1.is_ok());
+    let before = format!("{receiver:?}");
+    assert_eq!(receive(&mut receiver, &data(&mut copied, b"b")).1, Err(Refused::StreamReused));
+    assert_eq!(before, format!("{receiver:?}"));
+    assert!(receive(&mut receiver, &end(&mut first, b"")).1.is_ok());
+    assert_eq!(receive(&mut receiver, &end(&mut copied, b"")).1, Err(Refused::StreamReused), "after its end too");
+}
+
+#[test]
+fn the_longest_idle_stream_makes_room() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut senders: Vec<_> = (0..u32::try_from(MAX_OPEN).unwrap()).map(|stream| sender(&master, stream)).collect();
+    for sender in &mut senders {
+        assert_eq!(receive(&mut receiver, &data(sender, b"")).1.unwrap().closed, None);
+    }
+    assert_eq!(receive(&mut receiver, &data(&mut senders[0], b"")).1.unwrap().closed, None);
+    // A stream of one message needs no room.
+    assert_eq!(receive(&mut receiver, &end(&mut sender(&master, 5000), b"")).1.unwrap().closed, None);
+    let accepted = receive(&mut receiver, &data(&mut sender(&master, 5001), b"")).1.unwrap();
+    assert_eq!(accepted.closed.map(|mark| (mark.stream, mark.next, mark.place)), Some((1, 1, Place::Closed)));
+    assert_eq!(receive(&mut receiver, &data(&mut senders[1], b"")).1, Err(Refused::Closed));
+    assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
+}
+
+#[test]
+fn a_peer_cannot_fill_our_memory() {
+    let mut streams = Streams::default();
+    for stream in (0..10_000).step_by(2) {
+        streams.apply(&Mark { session: [0; 8], stream, salt: [0; 4], next: 1, skip: 0, place: Place::Ended });
+    }
+    assert_eq!(streams.ended().iter().count(), MAX_RANGES);
+    assert!(streams.closed().contains(1) && !streams.closed().contains(9_997));
+    assert_eq!(streams.check(1, [0; 4], 0, true), Err(Refused::Closed), "given up, not forgotten");
+    assert_eq!(streams.missing().count(), MAX_RANGES as u64 - 1);
+}
+
+#[test]
+fn a_sender_stops_at_its_limits() {
+    let (master, _) = pair(1, Suite::Gcm);
+    let mut full = sender(&master, 0);
+    full.jump(Sender::MAX_SEQ - 1, 0);
+    data(&mut full, b"the last");
+    assert!(full.is_full());
+    let buffer = full.buffer(0);
+    let err = full.data(buffer.clone(), &mut rng()).unwrap_err();
+    assert_eq!(err.exit(), Exit::DataLost);
+    assert!(err.hint_text().unwrap().contains("sts-pair"), "{err:?}");
+    full.end(buffer.clone(), &mut rng()).unwrap();
+    assert_eq!(full.next_seq(), u32::MAX);
+    assert!(full.end(buffer, &mut rng()).is_err(), "closed");
+
+    let mut spent = sender(&master, 1);
+    assert_eq!(spent.wanted(100), 0);
+    spent.jump(0, Taken::BLOCKS - 4);
+    assert_eq!(spent.wanted(100), Taken::BLOCKS, "as many again as it has had");
+    assert!(
+        spent
+            .data(
+                {
+                    let mut b = spent.buffer(100);
+                    b.put_bytes(0, 100);
+                    b
+                },
+                &mut rng()
+            )
+            .is_err()
+    );
+    spent.grant(Taken::BLOCKS);
+    assert_eq!(spent.wanted(100), 0);
+    data(&mut spent, &[0; 100]);
+}
+
+#[test]
+fn a_message_limit_that_holds_nothing_is_refused() {
+    let (master, _) = pair(1, Suite::Gcm);
+    let new = |limit| Sender::new(&master, Taken::new(master.id, 0), [0; 4], limit);
+    assert_eq!(new(44).unwrap_err().exit(), Exit::Config);
+    assert_eq!(new(45).unwrap().payload_room(), 12);
+    assert_eq!(new(100).unwrap().pad(100).unwrap_err().exit(), Exit::Config);
+    assert!(Sender::new(&master, Taken::new([0; 8], 0), [0; 4], LIMIT).is_err(), "another session's number");
+}

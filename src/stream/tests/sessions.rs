@@ -1,0 +1,105 @@
+//! Claim: sessions come, go and take each other's place, and no message is lost or repeated by it.
+
+use super::*;
+use crate::secret::Key;
+
+#[test]
+fn a_run_goes_on_within_a_message() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut first = receiver(&[&slave]);
+    let sent = stream(&master, 0, false, 1, &[b"one\n".to_vec(), b"two\nthree\n".to_vec()]);
+    let (.., accepted, _) = receive(&mut first, &sent[0]);
+    let mut marked = Streams::default();
+    marked.apply(&accepted.unwrap().mark);
+    let (.., accepted, _) = receive(&mut first, &sent[1]);
+    marked.apply(&accepted.unwrap().mark.partly(4));
+
+    let mut second = receiver(&[&slave]);
+    assert!(second.restore(&slave.id, marked));
+    assert!(matches!(receive(&mut second, &sent[0]).1, Err(Refused::Duplicate { next: 1 })));
+    let (_, accepted, plaintext) = receive(&mut second, &sent[1]);
+    let accepted = accepted.unwrap();
+    assert_eq!(&plaintext[accepted.skip..], b"three\n");
+    assert_eq!((accepted.mark.skip, accepted.mark.place), (0, Place::Ended));
+}
+
+#[test]
+fn the_first_message_under_pending_promotes_it() {
+    let ((_, old), (master, new)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    let mut receiver = Receiver::new();
+    receiver.add(old.clone(), Standing::Current);
+    receiver.add(new.clone(), Standing::Pending);
+    let mut sender = sender(&master, 0);
+    assert!(receiver.finished(&old.peer).is_empty());
+    assert!(receive(&mut receiver, &data(&mut sender, b"")).1.unwrap().promoted);
+    assert!(!receive(&mut receiver, &data(&mut sender, b"")).1.unwrap().promoted);
+    assert_eq!(receiver.finished(&old.peer), [old.id]);
+    assert_eq!(receiver.ended_by(&new.id), [new.id, old.id]);
+    assert_eq!(receiver.ended_by(&old.id), [old.id]);
+}
+
+#[test]
+fn an_old_session_is_finished_when_its_streams_are() {
+    let ((old_master, old), (master, new)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    let mut receiver = Receiver::new();
+    receiver.update([(new.clone(), Standing::Current), (old.clone(), Standing::Retired)]);
+    let _ = receive(&mut receiver, &end(&mut sender(&master, 0), b""));
+    let _ = receive(&mut receiver, &end(&mut sender(&old_master, 1), b""));
+    assert!(receiver.finished(&old.peer).is_empty(), "stream 0 may still be on its way");
+    let mut last = sender(&old_master, 0);
+    let _ = receive(&mut receiver, &data(&mut last, b""));
+    assert!(receiver.finished(&old.peer).is_empty());
+    let _ = receive(&mut receiver, &end(&mut last, b""));
+    assert_eq!(receiver.finished(&old.peer), [old.id]);
+}
+
+#[test]
+fn a_session_that_comes_back_is_not_replayed() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let message = data(&mut sender(&master, 0), b"once");
+    let (opened, accepted, _) = receive(&mut receiver, &message);
+    assert!(accepted.is_ok());
+    receiver.update([]);
+    assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::UnknownSession));
+    assert_eq!(receiver.accept(&opened), Err(Refused::Gone));
+    receiver.add(slave, Standing::Retired);
+    assert!(matches!(receive(&mut receiver, &message).1, Err(Refused::Duplicate { .. })));
+}
+
+#[test]
+fn sessions_with_one_tag_are_all_tried() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let (mut other_master, mut other) = pair(2, Suite::Cbc);
+    other.id = [1, 2, 3, 0, 0, 0, 0, 0];
+    other_master.id = other.id;
+    let mut receiver = receiver(&[&slave, &other]);
+    for session in [&master, &other_master] {
+        let (opened, accepted, _) = receive(&mut receiver, &data(&mut sender(session, 0), b""));
+        assert_eq!((opened.session, accepted.is_ok()), (session.id, true));
+    }
+}
+
+#[test]
+fn ten_thousand_peers() {
+    let ends = |i: u32| {
+        let (mut master, mut slave) = pair(1, Suite::Gcm);
+        for session in [&mut master, &mut slave] {
+            session.id[..4].copy_from_slice(&i.to_be_bytes());
+            session.peer[..4].copy_from_slice(&i.to_be_bytes());
+        }
+        master.send = Key::generate(32, |key| key[..4].copy_from_slice(&i.to_be_bytes()));
+        slave.receive = master.send.clone();
+        (master, slave)
+    };
+    let sessions = (0..10_000).map(|i| (ends(i).1, Standing::Current));
+    let mut receiver = Receiver::new();
+    receiver.update(sessions.clone());
+    for i in [0, 77, 9_999] {
+        let (master, slave) = ends(i);
+        let (opened, accepted, _) = receive(&mut receiver, &data(&mut sender(&master, 0), b""));
+        assert_eq!((opened.session, opened.peer, accepted.is_ok()), (slave.id, slave.peer, true));
+    }
+    receiver.update(sessions.take(1));
+    assert_eq!(receiver.sessions().count(), 1);
+}

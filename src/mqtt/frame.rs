@@ -12,6 +12,9 @@ use super::packet::Packet;
 /// The first byte's high nibble in a PUBLISH.
 const PUBLISH: u8 = 3;
 
+/// The first byte's high nibble in a PUBREL.
+const PUBREL: u8 = 6;
+
 /// Longest control packet that a broker has a reason to send, bytes; anything longer is not MQTT.
 const MAX_CONTROL: usize = 65_536;
 
@@ -34,6 +37,19 @@ impl Header {
 
     fn len(self) -> usize {
         1 + self.len_len
+    }
+
+    /// Whether a packet other than PUBLISH can begin like this: it tells another protocol at once.
+    fn check_control(self) -> Result<(), Lost> {
+        // PUBREL has QoS 1 there, and in MQTT 3.1 it may have DUP.
+        let (mask, flags) = if self.kind() == PUBREL { (0b0111, 0b0010) } else { (0b1111, 0) };
+        if self.first & mask != flags {
+            return Err(Lost::malformed(format!("packet type {} with flags {:#x}", self.kind(), self.first & 0xf)));
+        }
+        if self.remaining > MAX_CONTROL {
+            return Err(Lost::malformed(format!("packet type {} of {} bytes", self.kind(), self.remaining)));
+        }
+        Ok(())
     }
 
     /// Reads the header at the front of `bytes`; `None` until all of it is there.
@@ -88,8 +104,8 @@ impl Framer {
         if self.skip.is_none() {
             let Some(header) = Header::parse(bytes)? else { return Ok(None) };
             let is_publish = header.kind() == PUBLISH;
-            if !is_publish && header.remaining > MAX_CONTROL {
-                return Err(Lost::malformed(format!("packet type {} of {} bytes", header.kind(), header.remaining)));
+            if !is_publish {
+                header.check_control()?;
             }
             if !is_publish || header.remaining <= self.limit {
                 let len = header.len() + header.remaining;

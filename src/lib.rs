@@ -9,6 +9,7 @@ pub mod files;
 pub mod handshake;
 pub mod identity;
 pub mod message;
+pub mod mqtt;
 pub mod name;
 pub mod pipe;
 pub mod secret;

@@ -1,0 +1,46 @@
+//! Names to addresses, on a thread of its own: getaddrinfo(3) blocks, and there is no other way to ask the system.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// One look-up; its descriptor becomes readable when the answer is there.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    ready: OwnedFd,
+    answer: Receiver<io::Result<Vec<SocketAddr>>>,
+}
+
+impl Resolver {
+    /// Starts to look up `host`.
+    pub(super) fn start(host: &str, port: u16) -> io::Result<Self> {
+        let (ready, done) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (sender, answer) = mpsc::channel();
+        let host = host.to_owned();
+        thread::Builder::new().name("resolver".to_owned()).spawn(move || {
+            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+            // Nobody waits any more when the client is gone; closing the pipe is what wakes the one who does.
+            drop((sender.send(found), done));
+        })?;
+        Ok(Self { ready, answer })
+    }
+
+    /// The addresses, once they are known.
+    pub(super) fn answer(&self) -> Option<io::Result<Vec<SocketAddr>>> {
+        match self.answer.try_recv() {
+            Ok(found) => Some(found),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the look-up ended without an answer"))),
+        }
+    }
+}
+
+impl AsFd for Resolver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+}

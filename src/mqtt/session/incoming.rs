@@ -1,0 +1,138 @@
+//! What each packet from the broker does to the session.
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::{Lost, Session, State};
+use crate::mqtt::inbound::Arrival;
+use crate::mqtt::outbound::Pubrec;
+use crate::mqtt::packet::{Packet, Refusal, Request};
+use crate::mqtt::pulse::Pulse;
+use crate::mqtt::{Event, Message, Receipt, Token, refusal};
+
+type Result<T> = std::result::Result<T, Lost>;
+
+impl Session {
+    /// Takes the packets off the front of `bytes`; part of one stays there for more to come.
+    ///
+    /// # Errors
+    /// [`Lost`] when the bytes are not what a broker sends, or the broker refused the connection.
+    pub fn received(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<()> {
+        if let State::Up { pulse, .. } = &mut self.state {
+            pulse.heard(now);
+        }
+        let result = self.receive(bytes, now);
+        if result.is_err() {
+            self.history.gave_up();
+        }
+        result
+    }
+
+    fn receive(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<()> {
+        while let Some(packet) = self.codec.decode(bytes)? {
+            match (&self.state, packet) {
+                (State::Connecting(_), Packet::ConnAck { session_present, refused }) => {
+                    self.connack(session_present, refused, now)?;
+                }
+                (State::Up { .. }, packet) => self.packet(packet)?,
+                (State::Connecting(_), _) => return Err(Lost::malformed("no CONNACK before other packets")),
+                (State::Down | State::Closing, _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn connack(&mut self, session_present: bool, refused: Option<Refusal>, now: Instant) -> Result<()> {
+        if let Some(refused) = refused {
+            let options = &self.options;
+            let error = refusal::connection(refused, options.version, &options.client_id, options.login.is_some());
+            let lost = Lost::new(error.to_string());
+            if refused != Refusal::Unavailable {
+                self.events.push_back(Event::Refused(error));
+            }
+            return Err(lost);
+        }
+        if !session_present {
+            self.outbound.forgotten();
+            self.inbound.forgotten();
+            self.subscriptions.forgotten();
+        }
+        let mut pulse = Pulse::new(Duration::from_secs(self.keep_alive.into()), now);
+        pulse.pause(self.paused, now);
+        self.state = State::Up { since: now, pulse };
+        self.events.push_back(Event::Up { session_present });
+        self.ask_for_subscriptions(now);
+        self.pump();
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: Packet) -> Result<()> {
+        match packet {
+            Packet::Publish { topic, payload, qos, retain, dup, pkid } => {
+                self.history.heard();
+                let arrival = self.inbound.publish(qos, pkid);
+                self.arrived(arrival, |receipt| Event::Message(Message { topic, payload, qos, retain, dup, receipt }));
+            }
+            Packet::Oversize { topic, qos, pkid, len } => {
+                let arrival = self.inbound.publish(qos, pkid);
+                self.arrived(arrival, |receipt| Event::Oversize { topic, len, receipt });
+            }
+            Packet::PubAck(pkid) => {
+                let token = self.outbound.puback(pkid, self.sent);
+                self.acknowledged(token);
+            }
+            Packet::PubRec(pkid) => {
+                let start = self.outgoing.len();
+                self.codec.encode(Request::PubRel(pkid), &mut self.outgoing);
+                let release = self.sent + start as u64..self.sent + self.outgoing.len() as u64;
+                match self.outbound.pubrec(pkid, self.sent, release) {
+                    Pubrec::Released => self.progressed(),
+                    Pubrec::Answer => {}
+                    Pubrec::Ignore => self.outgoing.truncate(start),
+                }
+            }
+            Packet::PubComp(pkid) => {
+                let token = self.outbound.pubcomp(pkid, self.sent);
+                self.acknowledged(token);
+            }
+            Packet::PubRel(pkid) => {
+                let answer = self.inbound.pubrel(pkid);
+                self.codec.encode(answer, &mut self.outgoing);
+            }
+            Packet::SubAck { pkid, granted } => self.events.extend(self.subscriptions.answered(pkid, &granted)?),
+            Packet::PingResp => {
+                if let State::Up { pulse, .. } = &mut self.state {
+                    pulse.answered();
+                }
+            }
+            Packet::UnsubAck(_) => {}
+            Packet::ConnAck { .. } => return Err(Lost::malformed("a second CONNACK")),
+            Packet::Disconnect => return Err(Lost::new("the broker sent DISCONNECT")),
+        }
+        Ok(())
+    }
+
+    fn arrived(&mut self, arrival: Arrival, event: impl FnOnce(Receipt) -> Event) {
+        match arrival {
+            Arrival::Deliver(receipt) => self.events.push_back(event(receipt)),
+            Arrival::Answer(request) => self.codec.encode(request, &mut self.outgoing),
+            Arrival::Ignore => {}
+        }
+    }
+
+    fn acknowledged(&mut self, token: Option<Token>) {
+        if let Some(token) = token {
+            self.events.push_back(Event::Acked(token));
+            self.progressed();
+        }
+    }
+
+    fn progressed(&mut self) {
+        let held_back = self.history.suspects();
+        self.history.acked();
+        if held_back {
+            self.pump();
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! MQTT 3.1.1 on the wire, by rumqttc's codec.
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::v4::{
+    ConnAck, Connect, ConnectReturnCode, Disconnect, PingReq, PubAck, PubComp, PubRec, PubRel, Publish, SubAck,
+    Subscribe, SubscribeReasonCode, UnsubAck,
+};
+use rumqttc::mqttbytes::{Error, FixedHeader, QoS};
+use zeroize::Zeroize;
+
+use super::Qos;
+use super::frame::Header;
+use super::lost::Lost;
+use super::packet::{Packet, Refusal, Request};
+
+/// What encoding keeps from one packet to the next.
+#[derive(Debug)]
+pub(super) struct Dialect {
+    /// rumqttc's PUBLISH owns its topic: one that is kept spares each message an allocation.
+    publish: Publish,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self { publish: Publish::from_bytes("", QoS::AtMostOnce, Bytes::new()) }
+    }
+}
+
+impl Dialect {
+    /// Reads one whole packet.
+    pub(super) fn decode(header: Header, frame: Bytes) -> Result<Packet, Lost> {
+        let fixed = FixedHeader::new(header.first, header.len_len, header.remaining);
+        let (name, packet) = match header.kind() {
+            2 => ("CONNACK", ConnAck::read(fixed, frame).map(|packet| connack(&packet))),
+            3 => ("PUBLISH", Publish::read(fixed, frame).map(publish)),
+            4 => ("PUBACK", PubAck::read(fixed, frame).map(|ack| Packet::PubAck(ack.pkid))),
+            5 => ("PUBREC", PubRec::read(fixed, frame).map(|ack| Packet::PubRec(ack.pkid))),
+            6 => ("PUBREL", PubRel::read(fixed, frame).map(|ack| Packet::PubRel(ack.pkid))),
+            7 => ("PUBCOMP", PubComp::read(fixed, frame).map(|ack| Packet::PubComp(ack.pkid))),
+            9 => ("SUBACK", SubAck::read(fixed, frame).map(suback)),
+            11 => ("UNSUBACK", UnsubAck::read(fixed, frame).map(|ack| Packet::UnsubAck(ack.pkid))),
+            13 => ("PINGRESP", empty(header, Packet::PingResp)),
+            14 => ("DISCONNECT", empty(header, Packet::Disconnect)),
+            kind => return Err(Lost::malformed(format!("packet type {kind}, which no broker sends"))),
+        };
+        packet.map_err(|error| Lost::malformed(format!("{name}: {error}")))
+    }
+
+    /// Appends one packet to `out`.
+    pub(super) fn encode(&mut self, request: Request<'_>, out: &mut BytesMut) {
+        let written = match request {
+            Request::Connect { client_id, login, keep_alive, clean_session } => {
+                let mut connect = Connect::new(client_id);
+                connect.keep_alive = keep_alive;
+                connect.clean_session = clean_session;
+                if let Some(login) = login {
+                    connect.set_login(login.username.as_str(), login.password.as_str());
+                }
+                // Its flags go to a fixed place in the buffer, so the buffer must begin with it.
+                let mut packet = BytesMut::new();
+                let written = connect.write(&mut packet);
+                out.extend_from_slice(&packet);
+                packet.as_mut().zeroize();
+                if let Some(login) = &mut connect.login {
+                    login.password.zeroize();
+                }
+                written
+            }
+            Request::Publish { topic, payload, qos, retain, dup, pkid } => {
+                if self.publish.topic != topic {
+                    topic.clone_into(&mut self.publish.topic);
+                }
+                self.publish.payload = payload.clone();
+                self.publish.qos = to_codec(qos);
+                self.publish.retain = retain;
+                self.publish.dup = dup;
+                self.publish.pkid = pkid;
+                let written = self.publish.write(out);
+                self.publish.payload = Bytes::new();
+                written
+            }
+            Request::PubAck(pkid) => PubAck::new(pkid).write(out),
+            Request::PubRec(pkid) => PubRec::new(pkid).write(out),
+            Request::PubRel(pkid) => PubRel::new(pkid).write(out),
+            Request::PubComp(pkid) => PubComp::new(pkid).write(out),
+            Request::Subscribe { pkid, filter, qos } => {
+                let mut subscribe = Subscribe::new(filter, to_codec(qos));
+                subscribe.pkid = pkid;
+                subscribe.write(out)
+            }
+            Request::PingReq => PingReq.write(out),
+            Request::Disconnect => Disconnect.write(out),
+        };
+        written.expect("the session keeps lengths and packet identifiers within what MQTT allows");
+    }
+}
+
+fn connack(packet: &ConnAck) -> Packet {
+    let refused = match packet.code {
+        ConnectReturnCode::Success => None,
+        ConnectReturnCode::RefusedProtocolVersion => Some(Refusal::Version),
+        ConnectReturnCode::BadClientId => Some(Refusal::ClientId),
+        ConnectReturnCode::ServiceUnavailable => Some(Refusal::Unavailable),
+        ConnectReturnCode::BadUserNamePassword => Some(Refusal::Login),
+        ConnectReturnCode::NotAuthorized => Some(Refusal::NotAuthorized),
+    };
+    Packet::ConnAck { session_present: packet.session_present, refused }
+}
+
+fn publish(packet: Publish) -> Packet {
+    let Publish { dup, qos, retain, topic, pkid, payload } = packet;
+    Packet::Publish { topic, payload, qos: from_codec(qos), retain, dup, pkid }
+}
+
+fn suback(packet: SubAck) -> Packet {
+    let granted = packet.return_codes.into_iter().map(|code| match code {
+        SubscribeReasonCode::Success(qos) => Some(from_codec(qos)),
+        SubscribeReasonCode::Failure => None,
+    });
+    Packet::SubAck { pkid: packet.pkid, granted: granted.collect() }
+}
+
+fn empty(header: Header, packet: Packet) -> Result<Packet, Error> {
+    if header.remaining == 0 { Ok(packet) } else { Err(Error::PayloadSizeIncorrect) }
+}
+
+fn to_codec(qos: Qos) -> QoS {
+    match qos {
+        Qos::AtMostOnce => QoS::AtMostOnce,
+        Qos::AtLeastOnce => QoS::AtLeastOnce,
+        Qos::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}
+
+fn from_codec(qos: QoS) -> Qos {
+    match qos {
+        QoS::AtMostOnce => Qos::AtMostOnce,
+        QoS::AtLeastOnce => Qos::AtLeastOnce,
+        QoS::ExactlyOnce => Qos::ExactlyOnce,
+    }
+}

@@ -1,2 +1,52 @@
-//! placeholder
-fn main() {}
+//! sts-recv: decrypts what the device at the other end of a link sends, to standard output.
+
+use std::num::NonZeroU64;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sts::cli::{self, CommonArgs, Reporter};
+use sts::link::Link;
+use sts::{Result, recv};
+
+/// Decrypt what the device at the other end of a link sends, to standard output
+///
+/// Writes byte for byte what sts-send read, and acknowledges to the broker only what standard output took. A gap is
+/// reported with its exact range. The manual is sts-recv(1).
+#[derive(Parser)]
+#[command(name = "sts-recv", version, args_override_self = false)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Follow the first stream that comes, and exit at its end: 0 only if it is complete
+    #[arg(short = '1', long)]
+    once: bool,
+
+    /// Exit after so many lines; the rest waits for the next run
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<NonZeroU64>,
+
+    /// Exit when nothing came for so many seconds; 0 is never
+    #[arg(long, value_name = "SECS", default_value_t = 0)]
+    timeout: u32,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+fn main() -> ExitCode {
+    cli::run("sts-recv", run)
+}
+
+fn run(args: &Args, report: &Reporter) -> Result<()> {
+    let options = recv::Options {
+        once: args.once,
+        lines: args.lines.map(NonZeroU64::get),
+        timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),
+    };
+    recv::run(&Link::open(&args.common, report)?, options, report)
+}

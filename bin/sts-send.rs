@@ -1,2 +1,53 @@
-//! placeholder
-fn main() {}
+//! sts-send: encrypts standard input to the device at the other end of a link.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use sts::cli::{self, CommonArgs, Reporter};
+use sts::link::Link;
+use sts::pipe::Cut;
+use sts::{Result, send};
+
+/// Encrypt standard input to the device at the other end of a link
+///
+/// Reads to the end of input and exits 0 only if every byte was acknowledged. What is there is sent at once, cut at the
+/// last newline. A broker that is away is waited for. The manual is sts-send(1).
+#[derive(Parser)]
+#[command(name = "sts-send", version, args_override_self = false)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Send one message a line
+    #[arg(long, conflicts_with = "binary")]
+    each: bool,
+
+    /// Do not wait for newlines
+    #[arg(short, long)]
+    binary: bool,
+
+    /// Give up when nothing was acknowledged for so many seconds; 0 is never
+    #[arg(long, value_name = "SECS", default_value_t = 0)]
+    timeout: u32,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+fn main() -> ExitCode {
+    cli::run("sts-send", run)
+}
+
+fn run(args: &Args, report: &Reporter) -> Result<()> {
+    let cut = match (args.each, args.binary) {
+        (true, _) => Cut::Each,
+        (_, true) => Cut::Binary,
+        _ => Cut::Lines,
+    };
+    let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
+    send::run(&Link::open(&args.common, report)?, send::Options { cut, timeout }, report)
+}

@@ -179,6 +179,12 @@ impl Notice {
         }
     }
 
+    /// Whether it happened since it was over last.
+    #[must_use]
+    pub fn has_happened(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// It is over: the next time is a first time.
     pub fn reset(&mut self) {
         self.last = None;
@@ -189,14 +195,14 @@ impl Notice {
 /// The whole of a tool's `main`: parses the command line, runs, reports the error and gives the exit status.
 ///
 /// A wrong command line ends with 64; `--help` and `--version` go to stdout and end with 0.
-pub fn run<A>(tool: &'static str, body: impl FnOnce(A, &Reporter) -> Result<()>) -> ExitCode
+pub fn run<A>(tool: &'static str, body: impl FnOnce(&A, &Reporter) -> Result<()>) -> ExitCode
 where
     A: clap::Parser + AsRef<CommonArgs>,
 {
     let (reporter, outcome) = match A::try_parse_from(std::env::args_os()) {
         Ok(args) => {
             let reporter = Reporter::new(tool, args.as_ref().level());
-            let outcome = body(args, &reporter);
+            let outcome = body(&args, &reporter);
             (reporter, outcome)
         }
         Err(stop) => (Reporter::new(tool, Level::Error), stopped(tool, &stop, &mut io::stdout().lock())),

@@ -21,6 +21,7 @@ pub use self::endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use self::entries::{Override, names as key_names};
 pub use self::locate::{Environment, Loaded, Located};
 pub use self::topic::{Filter, Topic};
+pub use crate::mqtt::{Qos, Version as MqttVersion};
 pub use crate::name::{LinkName, PeerName};
 
 mod build;
@@ -80,30 +81,6 @@ pub const MIN_MESSAGE: usize = 256;
 
 /// Most `max_message`, in bytes: the largest MQTT packet, less the longest topic and what a PUBLISH adds to it.
 pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;
-
-/// Version of MQTT; the configuration calls them by the level in CONNECT: 3, 4, 5.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MqttVersion {
-    /// MQTT 3.1.
-    V31,
-    /// MQTT 3.1.1.
-    #[default]
-    V311,
-    /// MQTT 5.0.
-    V5,
-}
-
-/// How hard the broker and we try to deliver a message (MQTT 3.1.1, 4.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Qos {
-    /// 0: sent and forgotten.
-    AtMostOnce,
-    /// 1: sent until acknowledged.
-    #[default]
-    AtLeastOnce,
-    /// 2: sent until acknowledged, delivered once.
-    ExactlyOnce,
-}
 
 /// What the broker is told about who we are.
 #[derive(Clone, Debug)]

@@ -50,7 +50,7 @@ impl Journal {
     pub fn open(cache: &Cache, sessions: &[Stored]) -> Result<(Self, Vec<SessionId>)> {
         let lock = files::try_lock(cache.dir(), &format!("{}@recv.lock", cache.link()))?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
-                .because("another sts-recv runs on this link")
+                .because("another sts-recv runs on this link already")
         })?;
         let (mut state, torn) = match State::read(cache) {
             Ok(state) => (state.unwrap_or_default(), None),

@@ -88,6 +88,17 @@ impl Cache {
         &self.dir
     }
 
+    /// Takes the link's pairing lock, so that one sts-pair runs on it at a time; it is held until dropped.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where another one runs.
+    pub fn lock_pairing(&self) -> Result<Lock> {
+        files::try_lock(&self.dir, &format!("{}@pair.lock", self.link))?.ok_or_else(|| {
+            Error::new(Exit::TryAgain, format!("cannot pair {}", self.link))
+                .because("another sts-pair runs on this link already")
+        })
+    }
+
     /// The error of having no session, which says where it was looked for and what makes one.
     #[must_use]
     pub fn no_session(&self) -> Error {

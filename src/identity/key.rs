@@ -117,24 +117,38 @@ impl PublicKey {
         self.key.pss_verify::<Sha256>(message, signature).map_err(|_| Rejected::NotAuthentic)
     }
 
-    /// The line by which a key is handed on and pinned: `NAME sts-rsa BASE64`, without a newline.
+    /// The line by which a key is handed on: `sts-rsa BASE64`, without a newline.
     #[must_use]
-    pub fn to_line(&self, name: &PeerName) -> String {
-        format!("{name} {KIND} {}", STANDARD.encode(&self.der))
+    pub fn key_line(&self) -> String {
+        format!("{KIND} {}", STANDARD.encode(&self.der))
     }
 
-    /// Parses a key line; blanks around its words are free.
+    /// The line by which a key is pinned: `NAME sts-rsa BASE64`, without a newline.
+    #[must_use]
+    pub fn to_line(&self, name: &PeerName) -> String {
+        format!("{name} {}", self.key_line())
+    }
+
+    /// Parses the line by which a key is handed on; blanks around its words are free.
+    ///
+    /// # Errors
+    /// [`BadKey`].
+    pub fn from_key_line(line: &str) -> Result<Self, BadKey> {
+        let mut words = line.split_ascii_whitespace();
+        let (Some(KIND), Some(key), None) = (words.next(), words.next(), words.next()) else {
+            return Err(BadKey::Line);
+        };
+        Self::from_der(&STANDARD.decode(key).map_err(|_| BadKey::Base64)?)
+    }
+
+    /// Parses the line by which a key is pinned.
     ///
     /// # Errors
     /// [`BadKey`].
     pub fn from_line(line: &str) -> Result<(PeerName, Self), BadKey> {
-        let mut words = line.split_ascii_whitespace();
-        let (Some(name), Some(KIND), Some(key), None) = (words.next(), words.next(), words.next(), words.next()) else {
-            return Err(BadKey::Line);
-        };
-        let name = PeerName::from_str(name).map_err(|_| BadKey::Name)?;
-        let der = STANDARD.decode(key).map_err(|_| BadKey::Base64)?;
-        Ok((name, Self::from_der(&der)?))
+        let (name, key) = line.trim_start().split_once([' ', '\t']).ok_or(BadKey::Line)?;
+        let key = Self::from_key_line(key)?;
+        Ok((PeerName::from_str(name).map_err(|_| BadKey::Name)?, key))
     }
 }
 
@@ -174,6 +188,12 @@ impl Fingerprint {
     pub fn hex(&self) -> String {
         let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
         self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
     }
 }
 

@@ -179,6 +179,12 @@ impl Client {
         }
     }
 
+    /// Whether it has finished: nothing will happen any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
     fn dial(&mut self, now: Instant) {
         let progress = match Dialer::start(&self.endpoint, now) {
             Ok(mut dialer) => {

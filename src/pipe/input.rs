@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::{Error, Exit, Result};
 
-/// Standard input up to its end.
+/// Standard input up to its end, or up to where we stopped reading it.
 #[derive(Debug)]
 pub struct Input {
     stdin: Stdin,
@@ -61,7 +61,14 @@ impl Input {
         Ok(())
     }
 
-    fn is_ready(&self) -> Result<bool> {
+    /// Whether there is input, or its end, that can be read without waiting.
+    ///
+    /// # Errors
+    /// As [`Input::read`].
+    pub fn is_ready(&self) -> Result<bool> {
+        if self.at_end {
+            return Ok(true);
+        }
         let mut fds = [PollFd::new(&self.stdin, PollFlags::IN)];
         match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             Ok(_) | Err(Errno::INTR) => Ok(!fds[0].revents().is_empty()),
@@ -71,5 +78,5 @@ impl Input {
 }
 
 fn unreadable(errno: Errno) -> Error {
-    Error::new(Exit::Failed, "cannot read standard input").because(errno)
+    Error::new(Exit::Failed, "cannot read stdin").because(errno)
 }

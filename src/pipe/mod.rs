@@ -18,7 +18,7 @@ use crate::{Error, Exit, Result};
 
 pub use cut::Cut;
 pub use input::Input;
-pub use output::Output;
+pub use output::{Output, Written};
 pub use signals::Signals;
 pub use weave::Weave;
 

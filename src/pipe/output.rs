@@ -5,6 +5,7 @@ use std::io::{self, Stdout};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::{Buf, BytesMut};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -40,7 +41,7 @@ enum Way {
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It took something, or has nothing to take.
+    /// It took what it could.
     Some,
     /// Nobody reads any more.
     Closed,
@@ -62,7 +63,7 @@ impl<T> Output<T> {
         Ok(Self { stdout, way, buffer: BytesMut::new(), taken: 0, notes: VecDeque::new() })
     }
 
-    /// The descriptor: writable when [`Output::write`] has room, in error when nobody reads any more.
+    /// The descriptor: writable when [`Output::write_ready`] has something to do, in error when nobody reads any more.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.stdout.as_fd()
@@ -96,14 +97,33 @@ impl<T> Output<T> {
         self.buffer.is_empty() && self.notes.is_empty()
     }
 
-    /// Writes what goes through without waiting; to be called when poll(2) says that it is writable.
+    /// Writes all that goes through without waiting, and finds out whether anybody still reads.
     ///
     /// # Errors
     /// [`Exit::Failed`] where standard output does not take it, a full disk for one; nothing that waits is lost by that.
-    pub fn write(&mut self) -> Result<Written> {
-        if self.buffer.is_empty() {
-            return Ok(Written::Some);
+    pub fn write_ready(&mut self) -> Result<Written> {
+        loop {
+            let wanted = if self.buffer.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            let mut fds = [PollFd::new(&self.stdout, wanted)];
+            match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(unwritable(errno)),
+            }
+            let ready = fds[0].revents();
+            if ready.contains(PollFlags::OUT) {
+                if self.write()? == Written::Closed {
+                    return Ok(Written::Closed);
+                }
+            } else {
+                let closed = ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+                return Ok(if closed { Written::Closed } else { Written::Some });
+            }
         }
+    }
+
+    /// One write, after poll(2) said that it does not wait.
+    fn write(&mut self) -> Result<Written> {
         let page = self.buffer.len().min(PIPE_BUF);
         let result = match self.way {
             Way::Page => rustix::io::write(&self.stdout, &self.buffer[..page]),
@@ -124,7 +144,7 @@ impl<T> Output<T> {
 }
 
 fn unwritable(errno: Errno) -> Error {
-    Error::new(Exit::Failed, "cannot write to standard output").because(errno).hint(
+    Error::new(Exit::Failed, "cannot write to stdout").because(errno).hint(
         "what was not written was not acknowledged: it comes again where the broker keeps it (sts.conf(5), clientid)",
     )
 }

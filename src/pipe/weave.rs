@@ -47,6 +47,12 @@ impl<K: Copy + Eq, T> Weave<K, T> {
         self.held.iter().map(|held| held.bytes.len()).sum()
     }
 
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Takes one message of `stream`; `write` gets what may go out now, in order. `ends` says that the stream is over.
     pub fn push(
         &mut self,

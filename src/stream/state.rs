@@ -274,6 +274,13 @@ impl Streams {
         &self.closed
     }
 
+    /// The number after the highest of which anything came or is known; 0 if nothing ever came.
+    #[must_use]
+    pub fn known_end(&self) -> u32 {
+        let highest = self.ended.last().max(self.closed.last()).max(self.open.keys().copied().max());
+        highest.map_or(0, |highest| highest.saturating_add(1))
+    }
+
     /// Numbers below the highest of which nothing came.
     #[must_use]
     pub fn missing(&self) -> Ranges {

@@ -67,8 +67,8 @@ fn closed_stdout_is_a_quiet_success() {
     let (reader, writer) = std::io::pipe().unwrap();
     command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
     let receiver = Process::started(command);
-    drop(reader);
     broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    drop(reader);
     pair.master.send_all(&[], "nobody reads this\n").succeeded();
     let ended = receiver.wait().succeeded();
     assert_eq!(ended.stderr, "");

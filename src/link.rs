@@ -1,0 +1,258 @@
+//! A link opened for use: its configuration, who is at both ends of it, and what to tell the broker.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use rand::{CryptoRng, RngExt};
+use zeroize::Zeroizing;
+
+use crate::cache::Cache;
+use crate::cli::{CommonArgs, Reporter};
+use crate::config::{self, Config, Endpoint, Environment, Password, PeerName};
+use crate::crypto::schedule::{Digest, Topics};
+use crate::files::{Dir, Guard};
+use crate::handshake::Peer;
+use crate::identity::{Identity, KnownPeers};
+use crate::mqtt;
+use crate::session::{Expected, Role, Session};
+use crate::suite::Suite;
+use crate::{Error, Exit, Result};
+
+/// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.
+const MAX_FOREIGN: usize = 1 << 20;
+
+/// Seconds since 1970 by this device's clock, which may be wrong.
+#[must_use]
+pub fn unix_time() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A configuration that was found, read and understood, and the directories that go with it.
+#[derive(Debug)]
+pub struct Link {
+    /// What it says.
+    pub config: Config,
+    identity_dir: PathBuf,
+    runtime_dir: PathBuf,
+    argument: Option<OsString>,
+}
+
+/// Which tool speaks to the broker; each has a client id of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// sts-pair.
+    Pair,
+    /// sts-send.
+    Send,
+    /// sts-recv: the one that keeps the configured id, and with it a session in the broker.
+    Receive,
+}
+
+impl Link {
+    /// Finds and reads the configuration that the command line means; its warnings go to `report`.
+    ///
+    /// # Errors
+    /// As [`config::locate::load`].
+    pub fn open(args: &CommonArgs, report: &Reporter) -> Result<Self> {
+        let env = Environment::of_process();
+        let loaded = config::locate::load(args.link.as_deref(), &args.overrides, &env)?;
+        for warning in &loaded.warnings {
+            report.warning(warning);
+        }
+        Ok(Self {
+            config: loaded.config,
+            identity_dir: loaded.located.identity_dir,
+            runtime_dir: env.runtime_dir(),
+            argument: args.link.clone(),
+        })
+    }
+
+    /// The two ends of an encrypted link; `None` where the configuration says `nosec`.
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.
+    pub fn ends(&self) -> Result<Option<Ends>> {
+        let (role, sealed) = match &self.config.role {
+            config::Role::Nosec => return Ok(None),
+            config::Role::Master(sealed) => (Role::Master, sealed),
+            config::Role::Slave(sealed) => (Role::Slave, sealed),
+        };
+        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        let identity = Identity::load_or_create(&dir, &mut rand::rng())?;
+        let known = KnownPeers::load(&dir)?;
+        let [master_to_slave, slave_to_master] =
+            self.config.handshake_topics().expect("an encrypted link has the topics of its handshake");
+        Ok(Some(Ends {
+            dir,
+            identity: identity.into(),
+            known,
+            role,
+            suite: sealed.suite,
+            topics: Topics { master_to_slave, slave_to_master },
+            wanted: sealed.peers.clone(),
+            wildcard: self.config.subscribe.has_wildcard(),
+        }))
+    }
+
+    /// The link's sessions, in the runtime directory as it is.
+    ///
+    /// # Errors
+    /// As [`Cache::open`].
+    pub fn sessions(&self) -> Result<Cache> {
+        Cache::open(&self.runtime_dir, self.config.link.as_str())
+    }
+
+    /// The link's sessions, in the runtime directory that is made where it is absent.
+    ///
+    /// # Errors
+    /// As [`Cache::create`].
+    pub fn create_sessions(&self) -> Result<Cache> {
+        Cache::create(&self.runtime_dir, self.config.link.as_str())
+    }
+
+    /// The link as the user named it, for a command to type.
+    #[must_use]
+    pub fn as_typed(&self) -> String {
+        match &self.argument {
+            Some(argument) => argument.to_string_lossy().into_owned(),
+            None => self.config.link.to_string(),
+        }
+    }
+
+    /// A connection to the broker, which begins when it is first driven. Two processes never share a client id, since the
+    /// broker would drop the first: only sts-recv, of which a link has one, uses the configured id as it is.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
+    pub fn connect(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
+        let config = &self.config.mqtt;
+        let endpoint = match &config.endpoint {
+            Endpoint::Tcp { host, port } => mqtt::Endpoint::tcp(host.as_str(), *port),
+            other => {
+                return Err(Error::new(Exit::Config, format!("{}://", other.scheme())).because("not in this version"));
+            }
+        };
+        let unique = format!("{:08x}", rng.random::<u32>());
+        let client_id = match (&config.client_id, tool) {
+            (Some(id), Tool::Receive) => id.clone(),
+            (Some(id), Tool::Send) => format!("{id}-send-{unique}"),
+            (Some(id), Tool::Pair) => format!("{id}-pair-{unique}"),
+            (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
+        };
+        let login = config.login.as_ref().map(|login| mqtt::Login {
+            username: login.username.clone(),
+            password: Zeroizing::new(login.password.as_ref().map_or("", Password::expose).to_owned()),
+        });
+        // A broker keeps messages for a client that it will know again, and for no other.
+        let durable = tool == Tool::Receive && config.client_id.is_some();
+        let options = mqtt::Options {
+            version: config.version,
+            login,
+            keep_alive: Duration::from_secs(config.keep_alive.into()),
+            clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
+            max_send: config.max_message,
+            max_receive: config.max_message.max(MAX_FOREIGN),
+            ..mqtt::Options::new(client_id)
+        };
+        mqtt::Client::new(endpoint, options, Instant::now())
+    }
+}
+
+/// What to say when the broker accepts us and drops us again and again.
+#[must_use]
+pub fn contested(times: u32) -> String {
+    format!("the broker dropped us {times} times in a row: does another client use our client id (clientid)?")
+}
+
+/// This device and those that it accepts on an encrypted link.
+#[derive(Debug)]
+pub struct Ends {
+    dir: Dir,
+    /// This device's identity key.
+    pub identity: std::sync::Arc<Identity>,
+    known: KnownPeers,
+    /// Which side this is.
+    pub role: Role,
+    /// The suite that the configuration asks for.
+    pub suite: Suite,
+    /// The topics as both ends name them.
+    pub topics: Topics,
+    wanted: Vec<PeerName>,
+    wildcard: bool,
+}
+
+impl Ends {
+    /// Looks at the known peers again, if their file changed.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::load`].
+    pub fn refresh(&mut self) -> Result<bool> {
+        self.known.refresh(&self.dir)
+    }
+
+    /// The peers that this link accepts: those that `peer` names, else the only pinned one (on a wildcard link, all).
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where none is pinned, [`Exit::Config`] where it is not clear which one is meant or a name in
+    /// `peer` is not pinned.
+    pub fn peers(&self) -> Result<Vec<Peer>> {
+        let own = self.identity.public();
+        let pinned: Vec<Peer> = self
+            .known
+            .iter()
+            // Written into the file by hand, our own key would let anybody reflect us to ourselves.
+            .filter(|(_, key)| *key != own)
+            .map(|(name, key)| Peer { name: name.clone(), key: key.clone() })
+            .collect();
+        if pinned.is_empty() {
+            return Err(Error::new(Exit::NotTrusted, "no peer is trusted yet")
+                .because("this device knows nobody's public key")
+                .hint("on the other device: sts-pair --key; pipe that line into: sts-pair --trust NAME"));
+        }
+        if self.wanted.is_empty() {
+            return if pinned.len() == 1 || self.wildcard { Ok(pinned) } else { Err(ambiguous(&pinned)) };
+        }
+        let named = |name: &PeerName| {
+            pinned.iter().find(|peer| peer.name == *name).cloned().ok_or_else(|| {
+                Error::new(Exit::NotTrusted, format!("`peer = {name}`"))
+                    .because("no key is pinned under this name")
+                    .hint(format!("on the other device: sts-pair --key; pipe that line into: sts-pair --trust {name}"))
+            })
+        };
+        self.wanted.iter().map(named).collect()
+    }
+
+    /// What a session must agree with to be used on this link.
+    #[must_use]
+    pub fn expected(&self) -> Expected<'_> {
+        Expected {
+            suite: self.suite,
+            role: self.role,
+            own: self.own(),
+            topics: (!self.wildcard).then_some(&self.topics),
+        }
+    }
+
+    /// The fingerprint of this device's key.
+    #[must_use]
+    pub fn own(&self) -> Digest {
+        *self.identity.public().fingerprint().as_bytes()
+    }
+
+    /// The peer of a session, if that session may be used: it agrees with the configuration, and its peer is accepted.
+    #[must_use]
+    pub fn accepts<'a>(&self, session: &Session, peers: &'a [Peer]) -> Option<&'a Peer> {
+        if session.mismatch(&self.expected()).is_some() {
+            return None;
+        }
+        peers.iter().find(|peer| *peer.key.fingerprint().as_bytes() == session.peer)
+    }
+}
+
+fn ambiguous(pinned: &[Peer]) -> Error {
+    let names: Vec<_> = pinned.iter().map(|peer| peer.name.as_str()).collect();
+    Error::new(Exit::Config, "several peers are trusted, and the configuration does not say which this link is to")
+        .because(names.join(", "))
+        .hint(format!("add a line to the configuration: peer = {}", names[0]))
+}

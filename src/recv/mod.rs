@@ -1,0 +1,371 @@
+//! sts-recv: what was sealed on the other side, opened, written to standard output, and only then acknowledged.
+//!
+//! ```text
+//! broker -> mqtt::Client -> Opening (stream::Receiver) -> Weave -> Output -> stdout
+//! broker <- mqtt::Client <- Opening (cache::Journal)  <-  what stdout took
+//! ```
+//!
+//! A message is acknowledged when standard output has taken its bytes and the journal says so. Junk is acknowledged in its
+//! turn, so that it never fills the broker's window.
+
+mod opening;
+
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rustix::event::PollFlags;
+
+use self::opening::{Opening, StreamId, What};
+use crate::cache::Entry;
+use crate::cli::{Notice, Reporter};
+use crate::config::Config;
+use crate::link::{Link, Tool, contested};
+use crate::mqtt::{self, Event, Receipt};
+use crate::pipe::{Output, Signals, Weave, Written};
+use crate::stream::Accepted;
+use crate::turn;
+use crate::{Error, Exit, Rejected, Result};
+
+/// Bytes on their way to standard output above which nothing more is read from the broker.
+const ENOUGH: usize = 1 << 20;
+
+/// What the command line says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Follow the first stream that comes, to its end.
+    pub once: bool,
+    /// End after so many lines.
+    pub lines: Option<u64>,
+    /// End when nothing came for so long.
+    pub timeout: Option<Duration>,
+}
+
+/// Receives until it is told to end, or an option says so.
+///
+/// # Errors
+/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was still open when
+/// nothing came for [`Options::timeout`]; [`Exit::DataLost`] where something was lost in a run that ended by itself;
+/// [`Exit::Unavailable`] where the broker refuses us; [`Exit::Failed`] where standard output cannot be written.
+pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
+    let now = Instant::now();
+    let source = match link.ends()? {
+        None => Source::Plain { received: false },
+        Some(ends) => Source::Sealed(Box::new(Opening::new(link, ends, options.once, report, now)?)),
+    };
+    let output = Output::stdout()?;
+    let signals = Signals::catch()?;
+    let mut client = link.connect(Tool::Receive, &mut rand::rng())?;
+    client.subscribe(link.config.subscribe.as_str(), link.config.mqtt.qos, now)?;
+    let run = Run {
+        config: &link.config,
+        options,
+        report,
+        source,
+        weave: Weave::new(link.config.mqtt.max_message),
+        sink: Sink { output, lines: options.lines },
+        signals,
+        client,
+        ready: PollFlags::empty(),
+        trouble: Notice::once(),
+        last: now,
+    };
+    run.finish()
+}
+
+/// Where the bytes of a message come from.
+enum Source<'a> {
+    /// `nosec`: the payload is the bytes.
+    Plain {
+        /// Something came.
+        received: bool,
+    },
+    /// A sealed stream.
+    Sealed(Box<Opening<'a>>),
+}
+
+/// One run, from SUBSCRIBE to the last PUBACK.
+struct Run<'a> {
+    config: &'a Config,
+    options: Options,
+    report: &'a Reporter,
+    source: Source<'a>,
+    weave: Weave<StreamId, Note>,
+    sink: Sink,
+    signals: Signals,
+    client: mqtt::Client,
+    /// What poll(2) said of the broker's socket.
+    ready: PollFlags,
+    trouble: Notice,
+    /// When something came last.
+    last: Instant,
+}
+
+/// What is done once standard output took a message's bytes.
+#[derive(Debug, Default)]
+struct Note {
+    /// What it did to its stream.
+    accepted: Option<Accepted>,
+    bytes: usize,
+    receipt: Option<Receipt>,
+}
+
+impl Note {
+    /// What to write down, in the order in which it happened.
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let written = |accepted: &Accepted| Entry::Written {
+            session: accepted.mark.session,
+            // A message that was written in part is counted when the rest is.
+            messages: u64::from(accepted.mark.skip == 0),
+            bytes: self.bytes as u64,
+        };
+        self.accepted.iter().flat_map(move |accepted| {
+            let Accepted { mark, gap, closed, .. } = *accepted;
+            closed
+                .map(Entry::Mark)
+                .into_iter()
+                .chain(gap.map(Entry::Lost))
+                .chain([written(accepted), Entry::Mark(mark)])
+        })
+    }
+}
+
+/// Standard output, and how many lines of it are still wanted.
+struct Sink {
+    output: Output<Note>,
+    lines: Option<u64>,
+}
+
+impl Sink {
+    /// Passes on a message's bytes, up to the last line that is wanted.
+    fn write(&mut self, bytes: &[u8], mut note: Note) {
+        let wanted = match &mut self.lines {
+            None => bytes.len(),
+            // What comes after the last wanted line is not even acknowledged: the next run gets it.
+            Some(0) => return,
+            Some(left) => lines_end(bytes, left),
+        };
+        self.output.push(&bytes[..wanted]);
+        note.bytes = wanted;
+        if wanted < bytes.len() {
+            note.receipt = None;
+            if let Some(accepted) = &mut note.accepted {
+                let written = u32::try_from(accepted.skip + wanted).expect("a message is shorter than 4 GiB");
+                accepted.mark = accepted.mark.partly(written);
+            }
+        }
+        self.output.note(note);
+    }
+
+    fn is_satisfied(&self) -> bool {
+        self.lines == Some(0)
+    }
+}
+
+/// Where the last wanted line ends in `bytes`; takes the lines before it off `left`.
+fn lines_end(bytes: &[u8], left: &mut u64) -> usize {
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        *left -= 1;
+        if *left == 0 {
+            return at + 1;
+        }
+    }
+    bytes.len()
+}
+
+/// Why a run ends.
+enum End {
+    /// By an option: its exit status tells what was lost.
+    Itself,
+    /// Somebody told it to, or nobody reads any more.
+    Told,
+}
+
+impl Run<'_> {
+    fn finish(mut self) -> Result<()> {
+        let mut data = BytesMut::new();
+        let end = loop {
+            let now = Instant::now();
+            self.client.drive(now, self.ready);
+            self.take_events(&mut data, now)?;
+            self.weave.release(now, |bytes, note| self.sink.write(bytes, note));
+            if self.write()? == Written::Closed {
+                break End::Told;
+            }
+            if self.signals.count() > 0 {
+                break self.told()?;
+            }
+            if let Some(end) = self.has_ended(now)? {
+                break end;
+            }
+            self.client.drive(now, PollFlags::empty());
+            self.wait(now)?;
+        };
+        // What is not handed over comes again, and is known then.
+        turn::leave(&mut self.client, &mut self.signals)?;
+        match end {
+            End::Told => Ok(()),
+            End::Itself => self.verdict(),
+        }
+    }
+
+    fn take_events(&mut self, data: &mut BytesMut, now: Instant) -> Result<()> {
+        while !self.has_enough()
+            && let Some(event) = self.client.next_event()
+        {
+            match event {
+                Event::Message(message) => self.take(&message.payload, message.receipt, data, now)?,
+                Event::Oversize { len, receipt, .. } => {
+                    if let Source::Sealed(opening) = &mut self.source {
+                        opening.rejected(Rejected::Foreign, now);
+                    } else {
+                        self.report.warning(format_args!("dropped a message of {len} bytes: too large"));
+                    }
+                    self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
+                }
+                Event::Subscribed { .. } => self.report.verbose(format_args!("listening on {}", self.config.subscribe)),
+                Event::Up { .. } => {
+                    if self.trouble.has_happened() {
+                        self.report.info("connected again");
+                        self.trouble.reset();
+                    }
+                }
+                Event::Down { why, .. } => {
+                    if self.trouble.happened(now).is_some() {
+                        self.report.info(format_args!("{why}; waiting for the broker"));
+                    }
+                }
+                Event::Refused(error) => return Err(error),
+                Event::Contested { times } => self.report.warning(contested(times)),
+                Event::Acked(_) | Event::Closed => {}
+            }
+        }
+        self.client.pause_reading(self.has_enough(), now);
+        Ok(())
+    }
+
+    fn has_enough(&self) -> bool {
+        self.sink.is_satisfied() || self.sink.output.waiting() + self.weave.waiting() > ENOUGH
+    }
+
+    fn take(&mut self, payload: &[u8], receipt: Receipt, data: &mut BytesMut, now: Instant) -> Result<()> {
+        let note = Note { receipt: Some(receipt), ..Note::default() };
+        match &mut self.source {
+            Source::Plain { received } => {
+                if self.options.once && std::mem::replace(received, true) {
+                    return Ok(());
+                }
+                self.last = now;
+                self.sink.write(payload, note);
+            }
+            Source::Sealed(opening) => match opening.take(payload, data, now)? {
+                What::Data { stream, ends, accepted } => {
+                    self.last = now;
+                    let bytes = &data[accepted.skip.min(data.len())..];
+                    let note = Note { accepted: Some(accepted), ..note };
+                    self.weave.push(stream, bytes, ends, note, now, |bytes, note| self.sink.write(bytes, note));
+                }
+                What::Said(accepted) => {
+                    self.last = now;
+                    self.sink.output.note(Note { accepted: Some(accepted), ..note });
+                }
+                What::Dropped => self.sink.output.note(note),
+                What::Left => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// Writes what standard output takes now, then writes down and acknowledges what it took.
+    fn write(&mut self) -> Result<Written> {
+        let written = self.sink.output.write_ready();
+        let mut entries = Vec::new();
+        let mut receipts = Vec::new();
+        while let Some(note) = self.sink.output.next_note() {
+            entries.extend(note.entries());
+            receipts.extend(note.receipt);
+        }
+        if let Source::Sealed(opening) = &mut self.source {
+            opening.record(&entries)?;
+        }
+        for receipt in receipts {
+            self.client.ack(receipt);
+        }
+        written
+    }
+
+    /// The first signal ends the run once standard output took what was received; a second one ends it at once.
+    fn told(&mut self) -> Result<End> {
+        self.weave.flush(|bytes, note| self.sink.write(bytes, note));
+        self.client.pause_reading(true, Instant::now());
+        while !self.sink.output.is_empty() {
+            if self.write()? == Written::Closed {
+                break;
+            }
+            if self.signals.count() > 1 {
+                let left = self.sink.output.waiting();
+                return Err(Error::new(Exit::Failed, "stopped by a second signal")
+                    .because(format!("{left} bytes that were received are not written, and not acknowledged")));
+            }
+            let now = Instant::now();
+            self.client.drive(now, self.ready);
+            self.wait(now)?;
+        }
+        Ok(End::Told)
+    }
+
+    /// Whether an option ends the run now.
+    fn has_ended(&mut self, now: Instant) -> Result<Option<End>> {
+        let idle = self.options.timeout.is_some_and(|timeout| now >= self.last + timeout);
+        if idle {
+            self.weave.flush(|bytes, note| self.sink.write(bytes, note));
+        }
+        let over = match &mut self.source {
+            Source::Plain { received } => self.options.once && *received,
+            Source::Sealed(opening) => {
+                if self.sink.output.is_empty() && self.weave.is_empty() {
+                    opening.settle(now)?;
+                }
+                opening.over
+            }
+        };
+        if over {
+            self.weave.flush(|bytes, note| self.sink.write(bytes, note));
+        }
+        let ended = over || idle || self.sink.is_satisfied();
+        Ok((ended && self.sink.output.is_empty()).then_some(End::Itself))
+    }
+
+    fn wait(&mut self, now: Instant) -> Result<()> {
+        let mut deadlines: Vec<Instant> = self.weave.deadline().into_iter().collect();
+        if let Source::Sealed(opening) = &self.source {
+            deadlines.extend(opening.deadline());
+        }
+        // Past it the run waits for standard output only.
+        deadlines.extend(self.options.timeout.map(|timeout| self.last + timeout).filter(|deadline| *deadline > now));
+        // Asked for nothing, poll still tells when the reader of a pipe has gone.
+        let wanted = if self.sink.output.waiting() > 0 { PollFlags::OUT } else { PollFlags::empty() };
+        let stdout = Some((self.sink.output.as_fd(), wanted));
+        self.ready = turn::wait(&self.client, &self.signals, stdout, deadlines.into_iter().min(), now)?;
+        Ok(())
+    }
+
+    /// What a run that ended by itself tells by its exit status.
+    fn verdict(&mut self) -> Result<()> {
+        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
+        if !self.options.once {
+            opening.report_missing();
+        }
+        let idle = self.options.timeout.is_some_and(|timeout| Instant::now() >= self.last + timeout);
+        if idle
+            && !opening.over
+            && !self.sink.is_satisfied()
+            && let Some(open) = opening.open_streams()
+        {
+            return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{open} is not complete")));
+        }
+        if opening.lost {
+            return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
+        }
+        Ok(())
+    }
+}

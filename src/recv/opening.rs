@@ -1,0 +1,375 @@
+//! What comes from the broker, opened: which bytes it carries, and what it says about its stream.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::BytesMut;
+
+use crate::cache::{Cache, Entry, Journal, Watch};
+use crate::cli::{Notice, Reporter};
+use crate::crypto::schedule::Digest;
+use crate::handshake::Peer;
+use crate::link::{Ends, Link, unix_time};
+use crate::message::Type;
+use crate::session::SessionId;
+use crate::stream::{Accepted, Gap, Opened, Payload, Receiver, Refused};
+use crate::{Rejected, Result};
+
+/// How often a running receiver looks whether a session came or went, while messages come.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long after a KILL the streams before it may still arrive.
+const AFTER_KILL: Duration = Duration::from_secs(60);
+
+/// One stream of one session.
+pub(super) type StreamId = (SessionId, u32);
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(super) enum What {
+    /// Its bytes belong to a stream.
+    Data {
+        stream: StreamId,
+        /// The stream is complete with it.
+        ends: bool,
+        accepted: Accepted,
+    },
+    /// It was taken into account and has no bytes.
+    Said(Accepted),
+    /// It was dropped.
+    Dropped,
+    /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
+    Left,
+}
+
+/// Which streams this run receives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Follow {
+    All,
+    /// The first one of which a message comes.
+    First,
+    Only(StreamId),
+}
+
+/// A peer that ended its sessions, of which the last streams may be on their way.
+struct Ending {
+    peer: Digest,
+    session: SessionId,
+    next_stream: u32,
+    until: Instant,
+}
+
+/// The sessions of an encrypted link, and what was received under them.
+pub(super) struct Opening<'a> {
+    report: &'a Reporter,
+    ends: Ends,
+    peers: Vec<Peer>,
+    cache: Cache,
+    watch: Watch,
+    looked: Instant,
+    receiver: Receiver,
+    journal: Journal,
+    endings: Vec<Ending>,
+    /// Streams that this run saw and that are not complete.
+    open: HashSet<StreamId>,
+    /// Per session, the first stream number that this run could see the beginning of.
+    first: HashMap<SessionId, u32>,
+    follow: Follow,
+    /// What was lost in this run.
+    pub(super) lost: bool,
+    /// The followed stream is complete, or the peer ended the last session.
+    pub(super) over: bool,
+    named: HashMap<Rejected, Notice>,
+}
+
+impl<'a> Opening<'a> {
+    /// Takes the link's receive state, which one sts-recv holds at a time.
+    ///
+    /// # Errors
+    /// As [`crate::recv::run`].
+    pub(super) fn new(link: &Link, ends: Ends, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
+        let cache = link.sessions()?;
+        let watch = Watch::new(&cache, SystemTime::now())?;
+        let peers = ends.peers()?;
+        let stored: Vec<_> = watch.sessions().cloned().collect();
+        let (journal, unusable) = Journal::open(&cache, &stored)?;
+        let mut opening = Self {
+            report,
+            ends,
+            peers,
+            cache,
+            watch,
+            looked: now,
+            receiver: Receiver::new(),
+            journal,
+            endings: Vec::new(),
+            open: HashSet::new(),
+            first: HashMap::new(),
+            follow: if once { Follow::First } else { Follow::All },
+            lost: false,
+            over: false,
+            named: HashMap::new(),
+        };
+        opening.adopt(&unusable);
+        if opening.receiver.sessions().next().is_none() {
+            let expected = opening.ends.expected();
+            let why = opening.watch.sessions().find_map(|stored| stored.session.mismatch(&expected));
+            let broken = opening.watch.broken().next();
+            return Err(match (why, broken) {
+                (Some(why), _) => opening.cache.no_session().because(format!("the one there is does not fit: {why}")),
+                (None, Some(broken)) => broken.clone(),
+                (None, None) => opening.cache.no_session(),
+            });
+        }
+        Ok(opening)
+    }
+
+    /// Gives the receiver the sessions that are usable now.
+    fn adopt(&mut self, unusable: &[SessionId]) {
+        let usable: Vec<_> = self
+            .watch
+            .sessions()
+            .filter(|stored| !unusable.contains(&stored.session.id))
+            .filter(|stored| self.ends.accepts(&stored.session, &self.peers).is_some())
+            .map(|stored| (stored.session.clone(), stored.standing))
+            .collect();
+        let known: HashSet<SessionId> = self.receiver.sessions().copied().collect();
+        let new: Vec<_> = usable.iter().map(|(session, _)| session.id).filter(|id| !known.contains(id)).collect();
+        self.receiver.update(usable);
+        for id in new {
+            let streams = self.journal.state().session(&id).map(|(streams, _)| streams.clone()).unwrap_or_default();
+            self.first.insert(id, streams.known_end());
+            self.receiver.restore(&id, streams);
+        }
+    }
+
+    /// Looks whether sessions came or went; one stat where none did.
+    fn look(&mut self, now: Instant) -> Result<bool> {
+        self.looked = now;
+        let changed = self.watch.refresh(&self.cache, SystemTime::now())?;
+        if self.ends.refresh()? {
+            // Nobody left to trust is no reason to end: what is on its way is dropped, and a peer may come back.
+            self.peers = self.ends.peers().unwrap_or_default();
+        } else if !changed {
+            return Ok(false);
+        }
+        let stored: Vec<_> = self.watch.sessions().cloned().collect();
+        let unusable = self.journal.adopt(&stored);
+        self.adopt(&unusable);
+        for peer in &self.peers {
+            let peer = *peer.key.fingerprint().as_bytes();
+            let finished = self.receiver.finished(&peer);
+            if !finished.is_empty() {
+                self.cache.drop_finished(&peer, &finished, unix_time())?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Opens one payload; its bytes are in `data` then.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
+    pub(super) fn take(&mut self, payload: &[u8], data: &mut BytesMut, now: Instant) -> Result<What> {
+        match Type::of(payload) {
+            Ok(Type::Enc | Type::Kill) => {}
+            // The handshake's frames are sts-pair's, which listens on the same topic.
+            Ok(_) => return Ok(What::Dropped),
+            Err(rejected) => return Ok(self.rejected(rejected, now)),
+        }
+        if now >= self.looked + LOOK_EVERY {
+            self.look(now)?;
+        }
+        let mut opened = self.receiver.open(payload, data);
+        if opened == Err(Rejected::UnknownSession) && self.look(now)? {
+            opened = self.receiver.open(payload, data);
+        }
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(rejected) => return Ok(self.rejected(rejected, now)),
+        };
+        let stream = (opened.session, opened.stream);
+        if matches!(opened.payload, Payload::Data | Payload::End | Payload::Continued { .. }) {
+            match self.follow {
+                Follow::All => {}
+                Follow::First => self.follow = Follow::Only(stream),
+                Follow::Only(followed) if followed == stream => {}
+                Follow::Only(_) => return Ok(What::Left),
+            }
+        }
+        match self.receiver.accept(&opened) {
+            Ok(accepted) => self.accepted(&opened, &accepted, now).map(|()| what(&opened, accepted)),
+            Err(refused) => Ok(self.refused(&opened, refused, now)),
+        }
+    }
+
+    fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {
+        let stream = (opened.session, opened.stream);
+        let name = self.name(&opened.peer);
+        if let Some(gap) = accepted.gap {
+            self.lost = true;
+            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream, messages_of(&gap)));
+        }
+        if let Some(closed) = accepted.closed {
+            self.lost = true;
+            self.open.remove(&(closed.session, closed.stream));
+            self.report.warning(format_args!(
+                "gap: {name}, stream {}: given up before its end, since too many streams are open",
+                closed.stream
+            ));
+        }
+        if accepted.promoted && self.cache.promote(&opened.peer, &opened.session, unix_time())? {
+            self.report.verbose(format_args!("{name}: the new session is in use"));
+        }
+        match opened.payload {
+            Payload::Data | Payload::Newer => drop(self.open.insert(stream)),
+            Payload::End => {
+                self.open.remove(&stream);
+                self.over |= self.follow == Follow::Only(stream);
+            }
+            Payload::Continued { session, stream: next } => {
+                self.open.remove(&stream);
+                self.open.insert((session, next));
+                if self.follow == Follow::Only(stream) {
+                    self.follow = Follow::Only((session, next));
+                }
+            }
+            Payload::Kill { next_stream } => {
+                let until = now + AFTER_KILL;
+                self.endings.push(Ending { peer: opened.peer, session: opened.session, next_stream, until });
+            }
+            Payload::Confirm(_) => {}
+        }
+        if opened.payload == Payload::Newer {
+            self.report.warning(format_args!("{name} sends what only a newer version understands; it is lost here"));
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, opened: &Opened, refused: Refused, now: Instant) -> What {
+        match refused {
+            Refused::Duplicate { .. } => {
+                self.journal.count_duplicate(&opened.session);
+                What::Dropped
+            }
+            Refused::StreamReused => {
+                self.report.warning(format_args!(
+                    "{} used stream {} twice: its runtime directory was copied or restored; pair again",
+                    self.name(&opened.peer),
+                    opened.stream
+                ));
+                self.rejected(refused.rejected(), now)
+            }
+            _ => self.rejected(refused.rejected(), now),
+        }
+    }
+
+    /// Counts a message that was dropped, and names its kind once.
+    pub(super) fn rejected(&mut self, rejected: Rejected, now: Instant) -> What {
+        self.journal.count_rejected(rejected);
+        if self.named.entry(rejected).or_insert_with(Notice::once).happened(now).is_some() {
+            self.report.warning(format_args!("dropped a message: {rejected}; others of the kind are only counted"));
+        }
+        What::Dropped
+    }
+
+    /// Writes down what standard output took.
+    ///
+    /// # Errors
+    /// As [`Journal::record`].
+    pub(super) fn record(&mut self, entries: &[Entry]) -> Result<()> {
+        if entries.is_empty() { Ok(()) } else { self.journal.record(&self.cache, entries) }
+    }
+
+    /// When [`Opening::settle`] has something to do at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.endings.iter().map(|ending| ending.until).min()
+    }
+
+    /// Deletes the sessions that their peer ended, once all of their streams are complete or it is too late for that.
+    /// To be called when everything received was written.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the session files cannot be written.
+    pub(super) fn settle(&mut self, now: Instant) -> Result<()> {
+        let mut waiting = Vec::new();
+        for ending in std::mem::take(&mut self.endings) {
+            let ids = self.receiver.ended_by(&ending.session).to_vec();
+            let end = |id: &SessionId| (*id == ending.session).then_some(ending.next_stream);
+            let incomplete: Vec<String> = ids
+                .iter()
+                .flat_map(|id| self.receiver.outstanding(id, end(id)).iter().map(range_of).collect::<Vec<_>>())
+                .collect();
+            if !incomplete.is_empty() && now < ending.until {
+                waiting.push(ending);
+                continue;
+            }
+            let name = self.name(&ending.peer);
+            if incomplete.is_empty() {
+                self.report.info(format_args!("{name} ended the session; its keys are deleted"));
+            } else {
+                self.lost = true;
+                let list = incomplete.join(", ");
+                self.report.warning(format_args!("gap: {name} ended the session; never complete: {list}"));
+            }
+            self.cache.delete(&ending.peer, &ids)?;
+            for id in &ids {
+                self.receiver.remove(id);
+                self.open.retain(|(session, _)| session != id);
+            }
+            self.over |= self.receiver.sessions().next().is_none();
+        }
+        self.endings = waiting;
+        Ok(())
+    }
+
+    /// The streams that this run saw and that are not complete, in words.
+    pub(super) fn open_streams(&self) -> Option<String> {
+        let mut streams: Vec<u32> = self.open.iter().map(|(_, stream)| *stream).collect();
+        streams.sort_unstable();
+        let names: Vec<_> = streams.iter().map(u32::to_string).collect();
+        (!names.is_empty()).then(|| format!("stream {}", names.join(", ")))
+    }
+
+    /// Reports streams that were lost whole: numbers that a later one proves to have been taken.
+    pub(super) fn report_missing(&mut self) {
+        let sessions: Vec<SessionId> = self.receiver.sessions().copied().collect();
+        for id in sessions {
+            let Some(streams) = self.receiver.streams(&id) else { continue };
+            let first = self.first.get(&id).copied().unwrap_or(0);
+            let missing: Vec<_> = streams
+                .missing()
+                .iter()
+                .filter(|(_, last)| *last >= first)
+                .map(|(from, to)| range_of((from.max(first), to)))
+                .collect();
+            if !missing.is_empty() {
+                self.lost = true;
+                self.report.warning(format_args!("gap: nothing came of {}", missing.join(", ")));
+            }
+        }
+    }
+
+    fn name(&self, peer: &Digest) -> String {
+        let known = self.peers.iter().find(|known| known.key.fingerprint().as_bytes() == peer);
+        known.map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
+    }
+}
+
+fn what(opened: &Opened, accepted: Accepted) -> What {
+    let stream = (opened.session, opened.stream);
+    match opened.payload {
+        Payload::Data => What::Data { stream, ends: false, accepted },
+        Payload::End => What::Data { stream, ends: true, accepted },
+        Payload::Kill { .. } => What::Left,
+        Payload::Continued { .. } | Payload::Confirm(_) | Payload::Newer => What::Said(accepted),
+    }
+}
+
+fn range_of((first, last): (u32, u32)) -> String {
+    if first == last { format!("stream {first}") } else { format!("streams {first}-{last}") }
+}
+
+fn messages_of(gap: &Gap) -> String {
+    let Gap { first, last, .. } = gap;
+    if first == last { format!("message {first} is lost") } else { format!("messages {first}-{last} are lost") }
+}

@@ -1,0 +1,221 @@
+//! sts-send: standard input, cut into messages, sealed, and in the broker's hands before it ends.
+//!
+//! ```text
+//! stdin -> Input -> Cut -> stream::Sender -> mqtt::Client -> broker
+//! ```
+//!
+//! Input is read straight into the message that it becomes, and only while there is room for another one, so that a
+//! broker that is slow or away slows down whoever writes to us.
+
+mod framing;
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::rngs::ThreadRng;
+use rustix::event::PollFlags;
+
+use self::framing::{Framing, Reading, Sealing};
+use crate::cli::{Notice, Reporter};
+use crate::config::Config;
+use crate::link::{Link, Tool, contested};
+use crate::mqtt::{self, Event};
+use crate::pipe::{Cut, Input, Signals};
+use crate::turn;
+use crate::{Error, Exit, Result};
+
+/// What the command line says.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Where to cut.
+    pub cut: Cut,
+    /// When to give up if nothing is acknowledged.
+    pub timeout: Option<Duration>,
+}
+
+/// Sends standard input to its end.
+///
+/// # Errors
+/// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`Options::timeout`]; [`Exit::Unavailable`]
+/// where the broker refuses us; [`Exit::DataLost`] where input was read that was not all acknowledged.
+pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
+    let mut rng = rand::rng();
+    let now = Instant::now();
+    let framing = match link.ends()? {
+        None => Framing::Plain { max_message: link.config.mqtt.max_message },
+        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, now)?)),
+    };
+    let run = Run {
+        config: &link.config,
+        options,
+        report,
+        framing,
+        signals: Signals::catch()?,
+        input: Input::stdin(),
+        client: link.connect(Tool::Send, &mut rng)?,
+        ready: PollFlags::empty(),
+        rng,
+        trouble: Notice::once(),
+        acknowledged: now,
+    };
+    if std::io::stdin().is_terminal() {
+        report.info("reading from the terminal; Ctrl-D ends the input");
+    }
+    run.finish()
+}
+
+/// One run, from the first byte to the last acknowledgement.
+struct Run<'a> {
+    config: &'a Config,
+    options: Options,
+    report: &'a Reporter,
+    framing: Framing,
+    signals: Signals,
+    input: Input,
+    client: mqtt::Client,
+    /// What poll(2) said of the broker's socket.
+    ready: PollFlags,
+    rng: ThreadRng,
+    trouble: Notice,
+    /// When something was acknowledged last, or nothing waited.
+    acknowledged: Instant,
+}
+
+impl Run<'_> {
+    fn finish(mut self) -> Result<()> {
+        let mut reading = None;
+        let mut ended = false;
+        let mut asked = 0;
+        loop {
+            let now = Instant::now();
+            self.client.drive(now, self.ready);
+            self.take_events(now)?;
+
+            if self.signals.count() > asked {
+                asked = self.signals.count();
+                if asked > 1 {
+                    return Err(self.unacknowledged(Exit::DataLost, "stopped by a second signal"));
+                }
+                self.input.stop();
+                self.report.info("stopping once what was read is delivered; a second signal stops at once");
+            }
+
+            if !ended {
+                (reading, ended) = self.read(reading, now)?;
+            }
+            if ended && self.client.unacknowledged().messages == 0 {
+                return turn::leave(&mut self.client, &mut self.signals);
+            }
+            self.client.drive(now, PollFlags::empty());
+            self.wait(ended, now)?;
+        }
+    }
+
+    /// Reads and sends as long as there is input, and room for it; true where that was the last of it.
+    fn read(&mut self, mut reading: Option<Reading>, now: Instant) -> Result<(Option<Reading>, bool)> {
+        while self.has_room() {
+            let mut message = match reading.take() {
+                Some(message) => message,
+                // Only now is there something to say that needs a stream.
+                None if self.input.is_ready()? => self.framing.begin(&[], &mut self.rng)?,
+                None => return Ok((None, false)),
+            };
+            let limit = message.head + message.room;
+            self.input.read(&mut message.buffer, limit)?;
+            let (data, at_end) = (message.data(), self.input.at_end());
+            let len = match self.options.cut.next(data, message.room, at_end) {
+                Some(len) => len,
+                None if at_end => 0,
+                None => return Ok((Some(message), false)),
+            };
+            let ends = at_end && len == data.len();
+            let rest = message.buffer.split_off(message.head + len);
+            if let Some(payload) = self.framing.follow(now, &mut self.rng)? {
+                self.publish(payload, now)?;
+            }
+            if let Some(payload) = self.framing.finish(message.buffer, ends, &mut self.rng)? {
+                self.publish(payload, now)?;
+            }
+            if ends {
+                return Ok((None, true));
+            }
+            if !rest.is_empty() {
+                reading = Some(self.framing.begin(&rest, &mut self.rng)?);
+            }
+        }
+        Ok((reading, false))
+    }
+
+    /// Whether one more message of the longest kind may wait for its acknowledgement.
+    fn has_room(&self) -> bool {
+        self.client.room(self.config.publish.as_str().len() + self.config.mqtt.max_message)
+    }
+
+    fn publish(&mut self, payload: Bytes, now: Instant) -> Result<()> {
+        if self.client.unacknowledged().messages == 0 {
+            self.acknowledged = now;
+        }
+        let mqtt = &self.config.mqtt;
+        self.client.publish(self.config.publish.as_str(), payload, mqtt.qos, mqtt.retain)?;
+        Ok(())
+    }
+
+    fn take_events(&mut self, now: Instant) -> Result<()> {
+        while let Some(event) = self.client.next_event() {
+            match event {
+                Event::Up { .. } => {
+                    self.report.verbose(format_args!("connected to {}", self.config.mqtt.endpoint));
+                    if self.trouble.has_happened() {
+                        self.report.info("connected again");
+                        self.trouble.reset();
+                    }
+                }
+                Event::Down { why, .. } => {
+                    if self.trouble.happened(now).is_some() {
+                        self.report.info(format_args!("{why}; waiting for the broker"));
+                    }
+                }
+                Event::Acked(_) => self.acknowledged = now,
+                Event::Refused(error) => {
+                    let left = self.client.unacknowledged();
+                    if left.messages > 0 {
+                        self.report.info(Unacknowledged(left));
+                    }
+                    return Err(error);
+                }
+                Event::Contested { times } => self.report.warning(contested(times)),
+                Event::Subscribed { .. } | Event::Message(_) | Event::Oversize { .. } | Event::Closed => {}
+            }
+        }
+        let waiting = self.client.unacknowledged().messages > 0;
+        if waiting && self.options.timeout.is_some_and(|timeout| now >= self.acknowledged + timeout) {
+            return Err(self.unacknowledged(Exit::TryAgain, "timed out"));
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, ended: bool, now: Instant) -> Result<()> {
+        let timeout = self.options.timeout.filter(|_| self.client.unacknowledged().messages > 0);
+        let input = self.input.as_fd().filter(|_| !ended && self.has_room()).map(|fd| (fd, PollFlags::IN));
+        let give_up = timeout.map(|timeout| self.acknowledged + timeout);
+        self.ready = turn::wait(&self.client, &self.signals, input, give_up, now)?;
+        Ok(())
+    }
+
+    /// An error that says how much of what was read is in nobody's hands.
+    fn unacknowledged(&self, exit: Exit, what: &str) -> Error {
+        Error::new(exit, what).because(Unacknowledged(self.client.unacknowledged()))
+    }
+}
+
+/// How much was read that is in nobody's hands, in words.
+struct Unacknowledged(mqtt::Unacknowledged);
+
+impl fmt::Display for Unacknowledged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mqtt::Unacknowledged { messages, bytes } = self.0;
+        write!(f, "{messages} messages ({bytes} bytes) are unacknowledged")
+    }
+}

@@ -1,0 +1,55 @@
+//! One turn of a tool's loop: waiting for the broker, for a signal, and for the tool's own end of the pipe.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::Result;
+use crate::mqtt::Client;
+use crate::pipe::{self, Signals};
+
+/// How long the last packets may take to get out.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Waits until the broker's socket is ready, a signal came, `own` is ready, or the client's deadline or `deadline` has
+/// passed; returns what the socket is ready for, which the next [`Client::drive`] wants to know.
+///
+/// # Errors
+/// As [`pipe::wait`].
+pub fn wait(
+    client: &Client,
+    signals: &Signals,
+    own: Option<(BorrowedFd<'_>, PollFlags)>,
+    deadline: Option<Instant>,
+    now: Instant,
+) -> Result<PollFlags> {
+    let deadline = deadline.into_iter().chain(client.deadline()).min();
+    let signals = signals.as_fd();
+    let socket = client.interest();
+    let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+    fds.extend(socket.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+    fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+    pipe::wait(&mut fds, deadline, now)?;
+    Ok(if socket.is_some() { fds[1].revents() } else { PollFlags::empty() })
+}
+
+/// Hands over what is queued, ends the connection, and waits for that a moment, or until another signal comes.
+///
+/// # Errors
+/// As [`pipe::wait`].
+pub fn leave(client: &mut Client, signals: &mut Signals) -> Result<()> {
+    let until = Instant::now() + FAREWELL;
+    let before = signals.count();
+    let mut ready = PollFlags::empty();
+    client.finish();
+    loop {
+        let now = Instant::now();
+        client.drive(now, ready);
+        while client.next_event().is_some() {}
+        if client.is_closed() || now >= until || signals.count() > before {
+            return Ok(());
+        }
+        ready = wait(client, signals, None, Some(until), now)?;
+    }
+}

@@ -66,6 +66,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         signals,
         client,
         ready: PollFlags::empty(),
+        paused: false,
         trouble: Notice::once(),
         last: now,
     };
@@ -95,6 +96,7 @@ struct Run<'a> {
     client: mqtt::Client,
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
+    paused: bool,
     trouble: Notice,
     /// When something came last.
     last: Instant,
@@ -197,6 +199,11 @@ impl Run<'_> {
             if let Some(end) = self.has_ended(now)? {
                 break end;
             }
+            if self.paused && !self.has_enough() {
+                // What the broker sent meanwhile is here already, or in the socket: poll would not tell of the former.
+                self.pause(false, now);
+                continue;
+            }
             self.client.drive(now, PollFlags::empty());
             self.wait(now)?;
         };
@@ -239,8 +246,14 @@ impl Run<'_> {
                 Event::Acked(_) | Event::Closed => {}
             }
         }
-        self.client.pause_reading(self.has_enough(), now);
+        self.pause(self.has_enough(), now);
         Ok(())
+    }
+
+    /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
+    fn pause(&mut self, paused: bool, now: Instant) {
+        self.paused = paused;
+        self.client.pause_reading(paused, now);
     }
 
     fn has_enough(&self) -> bool {
@@ -296,7 +309,7 @@ impl Run<'_> {
     /// The first signal ends the run once standard output took what was received; a second one ends it at once.
     fn told(&mut self) -> Result<End> {
         self.weave.flush(|bytes, note| self.sink.write(bytes, note));
-        self.client.pause_reading(true, Instant::now());
+        self.pause(true, Instant::now());
         while !self.sink.output.is_empty() {
             if self.write()? == Written::Closed {
                 break;

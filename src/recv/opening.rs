@@ -188,16 +188,18 @@ impl<'a> Opening<'a> {
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         };
         let stream = (opened.session, opened.stream);
-        if matches!(opened.payload, Payload::Data | Payload::End | Payload::Continued { .. }) {
-            match self.follow {
-                Follow::All => {}
-                Follow::First => self.follow = Follow::Only(stream),
-                Follow::Only(followed) if followed == stream => {}
-                Follow::Only(_) => return Ok(What::Left),
-            }
+        let has_data = matches!(opened.payload, Payload::Data | Payload::End | Payload::Continued { .. });
+        if has_data && matches!(self.follow, Follow::Only(followed) if followed != stream) {
+            return Ok(What::Left);
         }
         match self.receiver.accept(&opened) {
-            Ok(accepted) => self.accepted(&opened, &accepted, now).map(|()| what(&opened, accepted)),
+            Ok(accepted) => {
+                // Only now: a message played again is no beginning.
+                if has_data && self.follow == Follow::First {
+                    self.follow = Follow::Only(stream);
+                }
+                self.accepted(&opened, &accepted, now).map(|()| what(&opened, accepted))
+            }
             Err(refused) => Ok(self.refused(&opened, refused, now)),
         }
     }

@@ -12,7 +12,7 @@ use crate::Error;
 pub enum Event {
     /// The broker accepted the connection.
     Up {
-        /// It kept the session: what it had not delivered will come, and subscriptions stand.
+        /// It kept the session, for certain: what it had not delivered will come, and subscriptions stand.
         session_present: bool,
     },
     /// There is no connection, or no longer one; another is tried by itself.

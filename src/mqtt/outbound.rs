@@ -199,16 +199,17 @@ impl Outbound {
         self.unanswered.clear();
     }
 
-    /// The broker kept no session: all of it is new to it.
+    /// The broker kept no session, or (not `certain`) may not have: every message is sent again from PUBLISH on.
     ///
     /// That holds for a message with PUBREC but without PUBCOMP, too: a broker may wait for PUBREL before it passes a
     /// message on (MQTT 3.1.1, figure 4.3, method A; mosquitto does), so to drop it here would be to lose it.
-    pub(super) fn forgotten(&mut self) {
+    pub(super) fn forgotten(&mut self, certain: bool) {
         for flight in &mut self.flights {
-            flight.dup = false;
             if flight.stage == Stage::Release {
                 flight.stage = Stage::Publish;
+                flight.dup = true;
             }
+            flight.dup &= !certain;
         }
     }
 

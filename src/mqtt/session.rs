@@ -52,6 +52,9 @@ pub struct Session {
     topic: Option<Arc<str>>,
     paused: bool,
     finishing: bool,
+    /// A CONNECT went out and no CONNACK came: that one may have said that the session is gone, and the next one, that
+    /// a session is present, be about a new session.
+    unanswered: bool,
     history: History,
 }
 
@@ -87,6 +90,7 @@ impl Session {
             topic: None,
             paused: false,
             finishing: false,
+            unanswered: false,
             history: History::default(),
             options,
         })
@@ -273,7 +277,11 @@ impl Session {
                 let lived = now.saturating_duration_since(since);
                 self.events.extend(self.history.ended(lived, self.outbound.oldest_tried(self.sent)));
             }
-            State::Down | State::Connecting(_) | State::Closing => self.history.failed(),
+            State::Connecting(_) => {
+                self.unanswered |= self.sent > 0;
+                self.history.failed();
+            }
+            State::Down | State::Closing => self.history.failed(),
         }
         self.outbound.disconnected(self.sent);
         self.outgoing.clear();

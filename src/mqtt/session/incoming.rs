@@ -53,8 +53,11 @@ impl Session {
             }
             return Err(lost);
         }
+        let forgotten = !session_present;
+        let in_doubt = std::mem::take(&mut self.unanswered);
+        let session_present = session_present && !in_doubt;
         if !session_present {
-            self.outbound.forgotten();
+            self.outbound.forgotten(forgotten);
             self.inbound.forgotten();
             self.subscriptions.forgotten();
         }

@@ -332,6 +332,27 @@ fn qos_2_is_sent_anew_when_the_broker_forgot_before_pubcomp() {
 }
 
 #[test]
+fn a_lost_connack_leaves_doubt_about_the_session() {
+    let mut rig = Rig::new(|_| {});
+    rig.session.subscribe("in", Qos::ExactlyOnce, rig.now).unwrap();
+    rig.connect(false);
+    rig.sent();
+    rig.receive(&suback(PUBLISH_IDS + 1, SubscribeReasonCode::Success(QoS::ExactlyOnce))).unwrap();
+    rig.publish("a", Qos::ExactlyOnce);
+    rig.sent();
+    rig.receive(&pubrec(1)).unwrap();
+    rig.drop_connection();
+    rig.session.connected(rig.now);
+    rig.sent();
+    rig.drop_connection();
+    rig.connect(true);
+    let packets = rig.sent();
+    assert!(matches!(packets[0], Packet::Subscribe(_)));
+    assert_eq!(published(&packets[1..]), [row("a", 1, true)]);
+    assert!(rig.events().iter().any(|event| matches!(event, Event::Up { session_present: false })));
+}
+
+#[test]
 fn an_early_pubrec_does_not_release_what_is_still_to_be_repeated() {
     let mut rig = Rig::up();
     rig.publish("a", Qos::ExactlyOnce);
@@ -387,6 +408,7 @@ fn qos_2_arrives_once_until_pubrel() {
     rig.deliver(QoS::ExactlyOnce, 5, "x", true);
     let mut messages = rig.messages();
     assert_eq!(messages.len(), 1);
+    assert!(rig.sent().is_empty());
     // Over a connection that the session outlived, too: the repeat is answered, not delivered.
     rig.drop_connection();
     rig.connect(true);

@@ -1,0 +1,242 @@
+//! A model of a broker: correct, but with every freedom that MQTT 3.1.1 leaves to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use bytes::BytesMut;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, Publish};
+use rumqttc::mqttbytes::{Error, QoS};
+
+/// Messages that it sends before one of them is acknowledged.
+const WINDOW: usize = 5;
+
+#[derive(Debug)]
+pub(crate) struct Broker {
+    rng: StdRng,
+    /// The connection it listens to; bytes of any other are from the past.
+    connection: u64,
+    greeted: bool,
+    input: BytesMut,
+    /// Passes a message on at PUBREL (method A of figure 4.3), not at PUBLISH (method B).
+    holds_until_pubrel: bool,
+
+    /// From the client at QoS 2, by identifier: the message, between PUBLISH and PUBREL.
+    held: HashMap<u16, u32>,
+    /// PUBACK and PUBREC that it owes, sent in any order.
+    owed: Vec<Packet>,
+    /// Each complete PUBLISH, as it came: first arrivals only.
+    pub(crate) arrived: Vec<u32>,
+    seen: BTreeSet<u32>,
+    /// How often each message was passed on, by epoch.
+    pub(crate) passed_on: BTreeMap<(u32, u32), u32>,
+    /// Sessions so far, as the client knows them.
+    pub(crate) epoch: u32,
+    pub(crate) forgotten: u32,
+
+    /// To the client: messages not sent yet, and those between PUBLISH and the last acknowledgement.
+    queue: VecDeque<(u32, QoS)>,
+    flights: BTreeMap<u16, (u32, QoS, bool)>,
+    next_id: u16,
+    /// Messages to the client that the broker's own forgetting lost.
+    pub(crate) lost: BTreeSet<u32>,
+    /// What the client acknowledged, for the tool to confirm.
+    pub(crate) acknowledged: Vec<u32>,
+}
+
+impl Broker {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        Self {
+            holds_until_pubrel: rng.random(),
+            rng,
+            connection: 0,
+            greeted: false,
+            input: BytesMut::new(),
+            held: HashMap::new(),
+            owed: Vec::new(),
+            arrived: Vec::new(),
+            seen: BTreeSet::new(),
+            passed_on: BTreeMap::new(),
+            epoch: 0,
+            forgotten: 0,
+            queue: VecDeque::new(),
+            flights: BTreeMap::new(),
+            next_id: 0,
+            lost: BTreeSet::new(),
+            acknowledged: Vec::new(),
+        }
+    }
+
+    /// Has a message for the client.
+    pub(crate) fn queue(&mut self, number: u32, qos: QoS) {
+        self.queue.push_back((number, qos));
+    }
+
+    /// Loses the session, as a restart without persistence does.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten += 1;
+        self.held.clear();
+        self.owed.clear();
+        self.lost.extend(self.flights.values().map(|flight| flight.0));
+        self.flights.clear();
+    }
+
+    /// Whether nothing is under way in either direction.
+    pub(crate) fn idle(&self) -> bool {
+        self.owed.is_empty() && self.queue.is_empty() && self.flights.is_empty()
+    }
+
+    /// Bytes came over a connection; returns the answers. `session_present` is for a CONNECT among them.
+    pub(crate) fn receive(&mut self, connection: u64, bytes: &[u8], session_present: bool) -> BytesMut {
+        let mut out = BytesMut::new();
+        if connection < self.connection {
+            return out;
+        }
+        if connection > self.connection {
+            self.connection = connection;
+            self.greeted = false;
+            self.input.clear();
+            self.owed.clear();
+        }
+        self.input.extend_from_slice(bytes);
+        loop {
+            match Packet::read(&mut self.input, usize::MAX) {
+                Ok(packet) => self.packet(packet, session_present, &mut out),
+                Err(Error::InsufficientBytes(_)) => return out,
+                Err(error) => panic!("the client sent no MQTT: {error}"),
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: Packet, session_present: bool, out: &mut BytesMut) {
+        if let Packet::Connect(_) = packet {
+            assert!(!self.greeted, "CONNECT twice on a connection");
+            self.greeted = true;
+            if !session_present {
+                self.forget();
+            }
+            // What it owed on the last connection it may say on this one, too.
+            for pkid in self.held.keys() {
+                if self.rng.random() {
+                    self.owed.push(Packet::PubRec(PubRec::new(*pkid)));
+                }
+            }
+            let answer = ConnAck::new(ConnectReturnCode::Success, session_present);
+            answer.write(out).unwrap();
+            for (pkid, (number, qos, released)) in &self.flights {
+                if *released {
+                    PubRel::new(*pkid).write(out).unwrap();
+                } else {
+                    publish(*number, *qos, *pkid, true).write(out).unwrap();
+                }
+            }
+            return;
+        }
+        assert!(self.greeted, "{packet:?} before CONNECT");
+        match packet {
+            Packet::Publish(one) => self.publish(&one),
+            Packet::PubRel(rel) => {
+                if let Some(number) = self.held.remove(&rel.pkid)
+                    && self.holds_until_pubrel
+                {
+                    self.pass_on(number);
+                }
+                PubComp::new(rel.pkid).write(out).unwrap();
+            }
+            Packet::PubAck(ack) => {
+                let (number, qos, _) = self.flights.remove(&ack.pkid).expect("PUBACK for nothing");
+                assert_eq!(qos, QoS::AtLeastOnce);
+                self.acknowledged.push(number);
+            }
+            Packet::PubRec(ack) => {
+                let flight = self.flights.get_mut(&ack.pkid).expect("PUBREC for nothing");
+                assert_eq!(flight.1, QoS::ExactlyOnce);
+                if !flight.2 {
+                    self.acknowledged.push(flight.0);
+                }
+                flight.2 = true;
+                PubRel::new(ack.pkid).write(out).unwrap();
+            }
+            Packet::PubComp(ack) => {
+                let known = self.flights.remove(&ack.pkid);
+                assert!(known.is_none_or(|flight| flight.2), "PUBCOMP without PUBREL");
+            }
+            Packet::PingReq => Packet::PingResp.write(out, usize::MAX).map(drop).unwrap(),
+            other => panic!("not expected: {other:?}"),
+        }
+    }
+
+    fn publish(&mut self, one: &Publish) {
+        let number: u32 = std::str::from_utf8(&one.payload).unwrap().trim_end().parse().unwrap();
+        if self.seen.insert(number) {
+            self.arrived.push(number);
+        }
+        match one.qos {
+            QoS::AtMostOnce => self.pass_on(number),
+            QoS::AtLeastOnce => {
+                self.check_id(one.pkid, number);
+                self.pass_on(number);
+                self.owed.push(Packet::PubAck(PubAck::new(one.pkid)));
+            }
+            QoS::ExactlyOnce => {
+                self.check_id(one.pkid, number);
+                if self.held.insert(one.pkid, number).is_none() && !self.holds_until_pubrel {
+                    self.pass_on(number);
+                }
+                self.owed.push(Packet::PubRec(PubRec::new(one.pkid)));
+            }
+        }
+    }
+
+    /// An identifier cannot be free before its last acknowledgement was sent.
+    fn check_id(&self, pkid: u16, number: u32) {
+        let owed = self.owed.contains(&Packet::PubAck(PubAck::new(pkid)));
+        let held = self.held.get(&pkid).is_some_and(|held| *held != number);
+        assert!(!owed && !held, "identifier {pkid} of message {number} is in use");
+    }
+
+    fn pass_on(&mut self, number: u32) {
+        *self.passed_on.entry((number, self.epoch)).or_default() += 1;
+    }
+
+    /// Whether it was ever passed on.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        self.passed_on.range((number, 0)..=(number, u32::MAX)).next().is_some()
+    }
+
+    /// Sends something of what it has to send, if it has a connection: which, is chance.
+    pub(crate) fn work(&mut self) -> (u64, BytesMut) {
+        let mut out = BytesMut::new();
+        if self.greeted {
+            for _ in 0..self.rng.random_range(0..=self.owed.len()) {
+                let which = self.rng.random_range(0..self.owed.len());
+                let ack = self.owed.swap_remove(which);
+                ack.write(&mut out, usize::MAX).unwrap();
+                // Nothing forbids to say it twice.
+                if let Packet::PubAck(_) = ack
+                    && self.rng.random_bool(0.1)
+                {
+                    ack.write(&mut out, usize::MAX).unwrap();
+                }
+            }
+            while self.flights.len() < WINDOW
+                && let Some((number, qos)) = self.queue.pop_front()
+            {
+                self.next_id = self.next_id % 7 + 1;
+                while self.flights.contains_key(&self.next_id) {
+                    self.next_id = self.next_id % 7 + 1;
+                }
+                self.flights.insert(self.next_id, (number, qos, false));
+                publish(number, qos, self.next_id, false).write(&mut out).unwrap();
+            }
+        }
+        (self.connection, out)
+    }
+}
+
+fn publish(number: u32, qos: QoS, pkid: u16, dup: bool) -> Publish {
+    let mut publish = Publish::new("in", qos, number.to_string());
+    (publish.pkid, publish.dup) = (pkid, dup);
+    publish
+}

@@ -1,0 +1,356 @@
+//! Claim: whatever the network and a correct broker do, the session loses nothing, acknowledges nothing that was not
+//! taken, keeps the order, and delivers exactly once at QoS 2 while the broker keeps its session.
+//!
+//! A simulation in virtual time: everything that happens follows from a seed, which each failure names.
+
+mod broker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rumqttc::mqttbytes::QoS;
+use sts::mqtt::{Event, Options, Qos, Receipt, Session, Token, Window};
+
+use broker::Broker;
+
+/// What happens, at its time.
+enum Step {
+    Dial,
+    /// Bytes arrive at the broker.
+    Up(u64, BytesMut),
+    /// Bytes arrive at the client.
+    Down(u64, BytesMut),
+    /// The client learns that its connection is gone.
+    Cut(u64),
+    /// From now on the connection swallows everything.
+    HalfOpen(u64),
+    /// The tool has written a message, and acknowledges it.
+    Ack(u32, Receipt),
+    /// The broker acknowledges and sends.
+    Broker,
+    /// The tool publishes.
+    Publish,
+    /// The socket has room again, or a deadline has come.
+    Wake,
+}
+
+struct World {
+    rng: StdRng,
+    start: Instant,
+    /// Microseconds since the start.
+    time: u64,
+    steps: BTreeMap<(u64, u64), Step>,
+    counter: u64,
+    session: Session,
+    broker: Broker,
+
+    connection: u64,
+    alive: bool,
+    half_open: bool,
+    /// Nothing more of this connection and those before it reaches the broker.
+    lost: u64,
+    /// When the last bytes of each direction arrive: those of a stream do not overtake each other.
+    last: [u64; 2],
+    inbox: BytesMut,
+    wake_at: Option<u64>,
+
+    keeps_session: bool,
+    forgets: f64,
+    cuts: f64,
+    faults: bool,
+
+    to_publish: u32,
+    published: BTreeMap<Token, (u32, Qos)>,
+    acked: BTreeSet<u32>,
+    received: BTreeMap<(u32, u32), u32>,
+    tool_acked: BTreeSet<u32>,
+    epoch: u32,
+}
+
+impl World {
+    fn new(seed: u64, messages: u32, incoming: u32, faults: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut options = Options::new("sim");
+        options.clean_session = rng.random_bool(0.2);
+        options.window = if faults {
+            Window { messages: rng.random_range(1..40), bytes: rng.random_range(20..4000) }
+        } else {
+            Window { messages: 400, bytes: 1 << 20 }
+        };
+        let mut broker = Broker::new(seed);
+        for number in 0..incoming {
+            broker.queue(number, if rng.random() { QoS::AtLeastOnce } else { QoS::ExactlyOnce });
+        }
+        let mut world = Self {
+            keeps_session: !options.clean_session,
+            forgets: if rng.random() { 0.0 } else { rng.random_range(0.0..0.7) },
+            cuts: rng.random_range(0.0..0.1),
+            session: Session::new(options).unwrap(),
+            broker,
+            rng,
+            start: Instant::now(),
+            time: 0,
+            steps: BTreeMap::new(),
+            counter: 0,
+            connection: 0,
+            alive: false,
+            half_open: false,
+            lost: 0,
+            last: [0; 2],
+            inbox: BytesMut::new(),
+            wake_at: None,
+            faults,
+            to_publish: messages,
+            published: BTreeMap::new(),
+            acked: BTreeSet::new(),
+            received: BTreeMap::new(),
+            tool_acked: BTreeSet::new(),
+            epoch: 0,
+        };
+        world.after(0, Step::Dial);
+        world.after(0, Step::Publish);
+        world.after(0, Step::Broker);
+        world
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_micros(self.time)
+    }
+
+    fn at(&mut self, time: u64, step: Step) {
+        self.counter += 1;
+        self.steps.insert((time, self.counter), step);
+    }
+
+    fn after(&mut self, micros: u64, step: Step) {
+        self.at(self.time + micros, step);
+    }
+
+    fn done(&self) -> bool {
+        self.to_publish == 0 && self.session.unacknowledged().messages == 0 && self.broker.idle()
+    }
+
+    fn run(&mut self) {
+        let mut steps = 0;
+        while !self.done() {
+            let ((time, _), step) = self.steps.pop_first().expect("something always is to come");
+            self.time = time;
+            self.step(step);
+            self.flush();
+            self.events();
+            steps += 1;
+            assert!(steps < 2_000_000, "no end in sight");
+            // Chaos ends at some time, and everything must be well afterwards.
+            self.faults &= steps < 20_000;
+        }
+        self.verdict();
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Dial => {
+                if self.faults && self.rng.random_bool(0.1) {
+                    return self.disconnected();
+                }
+                self.connection += 1;
+                (self.alive, self.half_open) = (true, false);
+                self.inbox.clear();
+                self.last = [self.time; 2];
+                self.session.connected(self.now());
+            }
+            Step::Up(connection, _) if connection <= self.lost => {}
+            Step::Up(connection, bytes) => {
+                let present =
+                    self.keeps_session && self.connection > 1 && !(self.faults && self.rng.random_bool(self.forgets));
+                self.broker.epoch = self.epoch;
+                let answer = self.broker.receive(connection, &bytes, present);
+                self.to_client(connection, answer);
+                for number in std::mem::take(&mut self.broker.acknowledged) {
+                    assert!(self.tool_acked.contains(&number), "{number} was acknowledged before the tool wrote it");
+                }
+            }
+            Step::Down(connection, bytes) => {
+                if self.alive && !self.half_open && connection == self.connection {
+                    self.inbox.extend_from_slice(&bytes);
+                    let now = self.now();
+                    self.session.received(&mut self.inbox, now).unwrap();
+                }
+            }
+            Step::Cut(connection) => {
+                // What was on its way may arrive or not.
+                if self.rng.random() {
+                    self.lost = self.lost.max(connection);
+                }
+                if self.alive && connection == self.connection {
+                    self.disconnected();
+                }
+            }
+            Step::HalfOpen(connection) => self.half_open |= connection == self.connection,
+            Step::Ack(number, receipt) => {
+                self.tool_acked.insert(number);
+                self.session.ack(receipt);
+            }
+            Step::Broker => {
+                let (connection, bytes) = self.broker.work();
+                let bytes_sent = !bytes.is_empty();
+                self.to_client(connection, bytes);
+                // Hours of silence are cheap: where nothing went out, the next look is a long time away.
+                let longest = if bytes_sent { 20_000 } else { 2_000_000 };
+                let pause = self.rng.random_range(100..longest);
+                self.after(pause, Step::Broker);
+            }
+            Step::Publish => {
+                self.publish();
+                let pause = self.rng.random_range(0..if self.session.room(300) { 5_000 } else { 500_000 });
+                if self.to_publish > 0 {
+                    self.after(pause, Step::Publish);
+                }
+            }
+            Step::Wake => {
+                self.wake_at = None;
+                let now = self.now();
+                if self.alive && self.session.tick(now).is_err() {
+                    self.disconnected();
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        for _ in 0..self.rng.random_range(1..8) {
+            let number = self.to_publish;
+            let payload = format!("{:<len$}", 1_000_000 - number, len = self.rng.random_range(7..200));
+            if number == 0 || !self.session.room(3 + payload.len()) {
+                return;
+            }
+            let qos = Qos::from_code(self.rng.random_range(0..3)).unwrap();
+            let token = self.session.publish("out", Bytes::from(payload), qos, false).unwrap();
+            self.published.insert(token, (1_000_000 - number, qos));
+            self.to_publish -= 1;
+        }
+    }
+
+    fn disconnected(&mut self) {
+        self.alive = false;
+        let now = self.now();
+        let retry = self.session.disconnected("cut", now, &mut self.rng) - now;
+        self.after(u64::try_from(retry.as_micros()).unwrap(), Step::Dial);
+    }
+
+    fn to_client(&mut self, connection: u64, bytes: BytesMut) {
+        if !bytes.is_empty() && connection == self.connection {
+            let time = self.delay(0);
+            self.at(time, Step::Down(connection, bytes));
+        }
+    }
+
+    fn delay(&mut self, direction: usize) -> u64 {
+        self.last[direction] = self.last[direction].max(self.time + self.rng.random_range(50..30_000));
+        self.last[direction]
+    }
+
+    /// The socket takes some of what there is, and the network does something to it.
+    fn flush(&mut self) {
+        let waiting = self.session.outgoing().len();
+        if self.alive && waiting > 0 {
+            let count = self.rng.random_range(1..=waiting);
+            let bytes = BytesMut::from(&self.session.outgoing()[..count]);
+            let now = self.now();
+            self.session.sent(count, now);
+            if !self.half_open {
+                let time = self.delay(1);
+                self.at(time, Step::Up(self.connection, bytes));
+            }
+            if self.faults && self.rng.random_bool(self.cuts) {
+                let step = if self.rng.random_bool(0.2) { Step::HalfOpen } else { Step::Cut };
+                let pause = self.rng.random_range(0..60_000);
+                self.after(pause, step(self.connection));
+            }
+        }
+        let room = (!self.session.outgoing().is_empty() && self.alive).then_some(self.time + 200);
+        let deadline = self.session.deadline().map(|at| u64::try_from((at - self.start).as_micros()).unwrap() + 1);
+        if let Some(wake) = room.into_iter().chain(deadline.filter(|_| self.alive)).min()
+            && self.wake_at.is_none_or(|already| wake < already)
+        {
+            self.wake_at = Some(wake);
+            self.at(wake.max(self.time), Step::Wake);
+        }
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.session.next_event() {
+            match event {
+                Event::Acked(token) => {
+                    let (number, qos) = self.published[&token];
+                    assert!(self.acked.insert(number), "{number} was acknowledged twice");
+                    assert!(qos == Qos::AtMostOnce || self.broker.has(number), "{number} was not taken");
+                }
+                Event::Message(message) => {
+                    let number = std::str::from_utf8(&message.payload).unwrap().parse().unwrap();
+                    let times = self.received.entry((number, self.epoch)).or_default();
+                    *times += 1;
+                    assert!(message.qos == Qos::AtLeastOnce || *times == 1, "{number} came twice at QoS 2");
+                    let pause = self.rng.random_range(0..400_000);
+                    self.after(pause, Step::Ack(number, message.receipt));
+                }
+                Event::Up { session_present } => self.epoch += u32::from(!session_present),
+                _ => {}
+            }
+        }
+    }
+
+    fn verdict(&self) {
+        let broker = &self.broker;
+        assert!(broker.arrived.is_sorted(), "out of order: {:?}", broker.arrived);
+        for (number, qos) in self.published.values() {
+            assert!(self.acked.contains(number), "{number} was never acknowledged");
+            assert!(*qos == Qos::AtMostOnce || broker.has(*number), "{number} never arrived");
+            for times in broker.passed_on.range((*number, 0)..=(*number, u32::MAX)).map(|(_, times)| *times) {
+                assert!(*qos == Qos::AtLeastOnce || times == 1, "{number} was passed on {times} times at QoS {qos}");
+            }
+        }
+        let received: BTreeSet<_> = self.received.keys().map(|(number, _)| *number).collect();
+        for number in &self.tool_acked {
+            assert!(received.contains(number));
+        }
+    }
+}
+
+fn simulate(seed: u64, messages: u32, incoming: u32, faults: bool) -> World {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::new(seed, messages, incoming, faults);
+        world.run();
+        world
+    }));
+    result.unwrap_or_else(|_| panic!("seed {seed}"))
+}
+
+#[test]
+fn nothing_is_lost_whatever_the_network_does() {
+    let mut incoming = 0;
+    let mut forgotten = 0;
+    let mut connections = 0;
+    for seed in 0..3000 {
+        let world = simulate(seed, 60, 30, true);
+        let received: BTreeSet<_> = world.received.keys().map(|(number, _)| *number).collect();
+        for number in 0..30 {
+            assert!(received.contains(&number) || world.broker.lost.contains(&number), "seed {seed}: {number}");
+        }
+        incoming += received.len();
+        forgotten += world.broker.forgotten;
+        connections += world.connection;
+    }
+    // The simulation would prove little if it were a quiet one.
+    assert!(connections > 10_000, "{connections} connections");
+    assert!(forgotten > 5_000, "{forgotten} forgotten sessions");
+    assert!(incoming > 60_000, "{incoming} messages received");
+}
+
+#[test]
+fn identifiers_go_round_while_acknowledgements_come_out_of_order() {
+    simulate(1, 150_000, 0, false);
+}

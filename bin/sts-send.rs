@@ -27,6 +27,10 @@ struct Args {
     #[arg(short, long)]
     binary: bool,
 
+    /// Wait until the receiver has written everything; send again what the broker lost
+    #[arg(long)]
+    confirm: bool,
+
     /// Give up when nothing was acknowledged for so many seconds; 0 is never
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
@@ -49,5 +53,5 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         _ => Cut::Lines,
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
-    send::run(&Link::open(&args.common, report)?, send::Options { cut, timeout }, report)
+    send::run(&Link::open(&args.common, report)?, send::Options { cut, timeout, confirm: args.confirm }, report)
 }

@@ -34,7 +34,8 @@ pub fn wait(
     Ok(if socket.is_some() { fds[1].revents() } else { PollFlags::empty() })
 }
 
-/// Hands over what is queued, ends the connection, and waits for that a moment, or until another signal comes.
+/// Waits until the broker has all that was published, ends the connection, and waits for that: a moment in all, or until
+/// another signal comes.
 ///
 /// # Errors
 /// As [`pipe::wait`].
@@ -42,11 +43,14 @@ pub fn leave(client: &mut Client, signals: &mut Signals) -> Result<()> {
     let until = Instant::now() + FAREWELL;
     let before = signals.count();
     let mut ready = PollFlags::empty();
-    client.finish();
     loop {
         let now = Instant::now();
         client.drive(now, ready);
         while client.next_event().is_some() {}
+        if client.unacknowledged().messages == 0 {
+            client.finish();
+            client.drive(now, PollFlags::empty());
+        }
         if client.is_closed() || now >= until || signals.count() > before {
             return Ok(());
         }

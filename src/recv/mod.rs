@@ -8,11 +8,13 @@
 //! A message is acknowledged when standard output has taken its bytes and the journal says so. Junk is acknowledged in its
 //! turn, so that it never fills the broker's window.
 
+mod confirming;
 mod opening;
 
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use self::opening::{Opening, StreamId, What};
@@ -20,7 +22,7 @@ use crate::cache::Entry;
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::link::{Link, Tool, contested};
-use crate::mqtt::{self, Event, Receipt};
+use crate::mqtt::{self, Event, Qos, Receipt};
 use crate::pipe::{Output, Signals, Weave, Written};
 use crate::stream::Accepted;
 use crate::turn;
@@ -65,6 +67,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         sink: Sink { output, lines: options.lines },
         signals,
         client,
+        rng: rand::rng(),
         ready: PollFlags::empty(),
         paused: false,
         trouble: Notice::once(),
@@ -94,6 +97,7 @@ struct Run<'a> {
     sink: Sink,
     signals: Signals,
     client: mqtt::Client,
+    rng: ThreadRng,
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
     paused: bool,
@@ -107,6 +111,8 @@ struct Run<'a> {
 struct Note {
     /// What it did to its stream.
     accepted: Option<Accepted>,
+    /// Its sender wants to know.
+    asks: bool,
     bytes: usize,
     receipt: Option<Receipt>,
 }
@@ -190,9 +196,10 @@ impl Run<'_> {
             self.client.drive(now, self.ready);
             self.take_events(&mut data, now)?;
             self.weave.release(now, |bytes, note| self.sink.write(bytes, note));
-            if self.write()? == Written::Closed {
+            if self.write(now)? == Written::Closed {
                 break End::Told;
             }
+            self.confirm(false, now)?;
             if self.signals.count() > 0 {
                 break self.told()?;
             }
@@ -207,6 +214,8 @@ impl Run<'_> {
             self.client.drive(now, PollFlags::empty());
             self.wait(now)?;
         };
+        self.confirm(true, Instant::now())?;
+        self.end_confirms()?;
         // What is not handed over comes again, and is known then.
         turn::leave(&mut self.client, &mut self.signals)?;
         match end {
@@ -271,15 +280,15 @@ impl Run<'_> {
                 self.sink.write(payload, note);
             }
             Source::Sealed(opening) => match opening.take(payload, data, now)? {
-                What::Data { stream, ends, accepted } => {
+                What::Data { stream, ends, asks, accepted } => {
                     self.last = now;
                     let bytes = &data[accepted.skip.min(data.len())..];
-                    let note = Note { accepted: Some(accepted), ..note };
+                    let note = Note { accepted: Some(accepted), asks, ..note };
                     self.weave.push(stream, bytes, ends, note, now, |bytes, note| self.sink.write(bytes, note));
                 }
-                What::Said(accepted) => {
+                What::Said { asks, accepted } => {
                     self.last = now;
-                    self.sink.output.note(Note { accepted: Some(accepted), ..note });
+                    self.sink.output.note(Note { accepted: Some(accepted), asks, ..note });
                 }
                 What::Dropped => self.sink.output.note(note),
                 What::Left => {}
@@ -289,16 +298,24 @@ impl Run<'_> {
     }
 
     /// Writes what standard output takes now, then writes down and acknowledges what it took.
-    fn write(&mut self) -> Result<Written> {
+    fn write(&mut self, now: Instant) -> Result<Written> {
         let written = self.sink.output.write_ready();
         let mut entries = Vec::new();
         let mut receipts = Vec::new();
+        let mut asked = Vec::new();
         while let Some(note) = self.sink.output.next_note() {
             entries.extend(note.entries());
+            // A message that was written in part is not confirmed: the rest of it is wanted.
+            asked.extend(
+                note.accepted.filter(|accepted| note.asks && accepted.mark.skip == 0).map(|it| (it, note.bytes)),
+            );
             receipts.extend(note.receipt);
         }
         if let Source::Sealed(opening) = &mut self.source {
             opening.record(&entries)?;
+            for (accepted, bytes) in asked {
+                opening.written(&accepted, bytes, now);
+            }
         }
         for receipt in receipts {
             self.client.ack(receipt);
@@ -306,12 +323,40 @@ impl Run<'_> {
         written
     }
 
+    /// Tells senders that ask how far standard output took their streams.
+    fn confirm(&mut self, all: bool, now: Instant) -> Result<()> {
+        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
+        let topic = self.config.publish.as_str();
+        // Until there is room the confirms wait, and say more then.
+        if !self.client.room(topic.len() + self.config.mqtt.max_message) {
+            return Ok(());
+        }
+        for (confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
+            let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+            if self.client.room(topic.len() + confirm.len()) {
+                self.client.publish(topic, confirm, qos, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_confirms(&mut self) -> Result<()> {
+        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
+        let topic = self.config.publish.as_str();
+        for end in opening.end(&mut self.rng)? {
+            if self.client.room(topic.len() + end.len()) {
+                self.client.publish(topic, end, Qos::AtLeastOnce, false)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The first signal ends the run once standard output took what was received; a second one ends it at once.
     fn told(&mut self) -> Result<End> {
         self.weave.flush(|bytes, note| self.sink.write(bytes, note));
         self.pause(true, Instant::now());
         while !self.sink.output.is_empty() {
-            if self.write()? == Written::Closed {
+            if self.write(Instant::now())? == Written::Closed {
                 break;
             }
             if self.signals.count() > 1 {

@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use rand::CryptoRng;
 
+use super::confirming::Confirming;
 use crate::cache::{Cache, Entry, Journal, Watch};
 use crate::cli::{Notice, Reporter};
 use crate::crypto::schedule::Digest;
@@ -12,7 +14,7 @@ use crate::handshake::Peer;
 use crate::link::{Ends, Link, unix_time};
 use crate::message::Type;
 use crate::session::SessionId;
-use crate::stream::{Accepted, Gap, Opened, Payload, Receiver, Refused};
+use crate::stream::{Accepted, Gap, Mark, Opened, Payload, Place, Receiver, Refused};
 use crate::{Rejected, Result};
 
 /// How often a running receiver looks whether a session came or went, while messages come.
@@ -31,10 +33,16 @@ pub(super) enum What {
         stream: StreamId,
         /// The stream is complete with it.
         ends: bool,
+        /// Its sender wants to know when it was written.
+        asks: bool,
         accepted: Accepted,
     },
     /// It was taken into account and has no bytes.
-    Said(Accepted),
+    Said {
+        /// Its sender wants to know.
+        asks: bool,
+        accepted: Accepted,
+    },
     /// It was dropped.
     Dropped,
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
@@ -79,6 +87,8 @@ pub(super) struct Opening<'a> {
     /// The followed stream is complete, or the peer ended the last session.
     pub(super) over: bool,
     named: HashMap<Rejected, Notice>,
+    confirming: Confirming,
+    max_message: usize,
 }
 
 impl<'a> Opening<'a> {
@@ -108,6 +118,8 @@ impl<'a> Opening<'a> {
             lost: false,
             over: false,
             named: HashMap::new(),
+            confirming: Confirming::default(),
+            max_message: link.config.mqtt.max_message,
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
@@ -248,11 +260,16 @@ impl<'a> Opening<'a> {
     }
 
     fn refused(&mut self, opened: &Opened, refused: Refused, now: Instant) -> What {
+        if opened.asks && refused.confirm().is_some() {
+            self.confirming.again((opened.session, opened.stream), now);
+        }
         match refused {
             Refused::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.session);
                 What::Dropped
             }
+            // It comes again, after what is missing.
+            Refused::Ahead { .. } => What::Dropped,
             Refused::StreamReused => {
                 self.report.warning(format_args!(
                     "{} used stream {} twice: its runtime directory was copied or restored; pair again",
@@ -282,9 +299,45 @@ impl<'a> Opening<'a> {
         if entries.is_empty() { Ok(()) } else { self.journal.record(&self.cache, entries) }
     }
 
-    /// When [`Opening::settle`] has something to do at the latest.
+    /// When [`Opening::settle`] or [`Opening::confirm`] has something to do at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.endings.iter().map(|ending| ending.until).min()
+        self.endings.iter().map(|ending| ending.until).chain(self.confirming.deadline()).min()
+    }
+
+    /// Standard output took a message whose sender wants to know; it is written down.
+    pub(super) fn written(&mut self, accepted: &Accepted, bytes: usize, now: Instant) {
+        let Mark { session, stream, place, .. } = accepted.mark;
+        self.confirming.written((session, stream), bytes, place == Place::Ended, now);
+    }
+
+    /// The confirms that are due, `all` of them at the end of a run; each with whether it must arrive.
+    ///
+    /// What is confirmed is what is written down, never what is only accepted.
+    ///
+    /// # Errors
+    /// As [`Confirming::seal`].
+    pub(super) fn confirm(&mut self, all: bool, now: Instant, rng: &mut impl CryptoRng) -> Result<Vec<(Bytes, bool)>> {
+        let Some((streams, last)) = self.confirming.take(all, now) else { return Ok(Vec::new()) };
+        let mut sealed = Vec::new();
+        for of_session in streams.chunk_by(|(one, _), (other, _)| one == other) {
+            let id = of_session[0].0;
+            let Some(stored) = self.watch.sessions().find(|stored| stored.session.id == id) else { continue };
+            let Some((written, _)) = self.journal.state().session(&id) else { continue };
+            // A stream of which nothing is known is wanted from its beginning.
+            let wanted: Vec<_> =
+                of_session.iter().map(|(_, stream)| (*stream, written.wanted(*stream).unwrap_or(0))).collect();
+            let confirms = self.confirming.seal(&stored.session, &wanted, self.max_message, &self.cache, rng)?;
+            sealed.extend(confirms.into_iter().map(|confirm| (confirm, last)));
+        }
+        Ok(sealed)
+    }
+
+    /// The last messages of a run that confirmed something.
+    ///
+    /// # Errors
+    /// As [`Confirming::end`].
+    pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<Bytes>> {
+        self.confirming.end(rng)
     }
 
     /// Deletes the sessions that their peer ended, once all of their streams are complete or it is too late for that.
@@ -359,11 +412,12 @@ impl<'a> Opening<'a> {
 
 fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
+    let asks = opened.asks;
     match opened.payload {
-        Payload::Data => What::Data { stream, ends: false, accepted },
-        Payload::End => What::Data { stream, ends: true, accepted },
+        Payload::Data => What::Data { stream, ends: false, asks, accepted },
+        Payload::End => What::Data { stream, ends: true, asks, accepted },
         Payload::Kill { .. } => What::Left,
-        Payload::Continued { .. } | Payload::Confirm(_) | Payload::Newer => What::Said(accepted),
+        Payload::Continued { .. } | Payload::Confirm(_) | Payload::Newer => What::Said { asks, accepted },
     }
 }
 

@@ -9,11 +9,14 @@ use crate::cache::{Cache, Watch};
 use crate::handshake::Peer;
 use crate::link::{Ends, Link};
 use crate::session::{Session, Standing};
-use crate::stream::Sender;
-use crate::{Error, Exit, Result};
+use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
+use crate::{Error, Exit, Rejected, Result};
 
 /// How often a running sender looks whether there is a newer session.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Most bytes that wait for a confirm.
+const UNCONFIRMED: usize = 2 << 20;
 
 /// How a message is made of what was read.
 pub(super) enum Framing {
@@ -52,7 +55,7 @@ impl Framing {
         Ok(reading)
     }
 
-    /// The payloads that come before the next message, where the session changed since the last one.
+    /// What has to go before the next message, where the session changed since the last one.
     pub(super) fn follow(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
         match self {
             Self::Plain { .. } => Ok(None),
@@ -60,11 +63,51 @@ impl Framing {
         }
     }
 
+    /// What asks for confirms, if this does.
+    pub(super) fn confirms(&mut self) -> Option<&mut Sealing> {
+        match self {
+            Self::Sealed(sealing) if sealing.confirms.is_some() => Some(sealing),
+            _ => None,
+        }
+    }
+
+    /// Whether a message of `size` bytes may go out before older ones are confirmed.
+    pub(super) fn has_room(&self, size: usize) -> bool {
+        match self {
+            Self::Plain { .. } => true,
+            Self::Sealed(sealing) => {
+                sealing.confirms.as_ref().is_none_or(|confirms| confirms.next.is_none() && confirms.window.room(size))
+            }
+        }
+    }
+
+    /// Messages and bytes that the receiver has not confirmed; `None` where it is not asked to.
+    pub(super) fn unconfirmed(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Plain { .. } => None,
+            Self::Sealed(sealing) => sealing.confirms.as_ref().map(|confirms| confirms.window.unconfirmed()),
+        }
+    }
+
+    /// When [`Sealing::step`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Plain { .. } => None,
+            Self::Sealed(sealing) => sealing.confirms.as_ref().and_then(|confirms| confirms.window.deadline()),
+        }
+    }
+
     /// The payload of a message; `None` where there is nothing to say.
-    pub(super) fn finish(&mut self, message: BytesMut, ends: bool, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+    pub(super) fn finish(
+        &mut self,
+        message: BytesMut,
+        ends: bool,
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Option<Bytes>> {
         match self {
             Self::Plain { .. } => Ok((!message.is_empty()).then(|| message.freeze())),
-            Self::Sealed(sealing) => sealing.finish(message, ends, rng).map(Some),
+            Self::Sealed(sealing) => sealing.finish(message, ends, now, rng).map(Some),
         }
     }
 }
@@ -76,8 +119,26 @@ pub(super) struct Sealing {
     watch: Watch,
     looked: Instant,
     max_message: usize,
-    /// The stream and its peer's fingerprint; none before there is something to send.
+    /// The stream and its session; none before there is something to send.
     stream: Option<(Sender, Session)>,
+    confirms: Option<Confirms>,
+}
+
+/// What the receiver has confirmed, and what to do about the rest: `--confirm`.
+struct Confirms {
+    window: Window,
+    /// Opens the confirms; they come in a stream of the receiver's own.
+    receiver: Receiver,
+    next: Option<Next>,
+}
+
+/// On the way to another stream: nothing is sent in it before the old one is confirmed to its end, so that the receiver
+/// never has to hold one back.
+enum Next {
+    /// Once all is confirmed, the old stream says where it goes on.
+    Wanted,
+    /// It has said so; once that is confirmed, too, it goes on there.
+    Announced(Box<(Sender, Session)>),
 }
 
 impl Sealing {
@@ -85,13 +146,86 @@ impl Sealing {
     ///
     /// # Errors
     /// As [`crate::send::run`].
-    pub(super) fn open(link: &Link, ends: Ends, now: Instant) -> Result<Self> {
+    pub(super) fn open(link: &Link, ends: Ends, confirm: bool, now: Instant) -> Result<Self> {
         let cache = link.sessions()?;
         let watch = Watch::new(&cache, SystemTime::now())?;
         let max_message = link.config.mqtt.max_message;
-        let sealing = Self { ends, cache, watch, looked: now, max_message, stream: None };
+        let confirms = confirm.then(|| Confirms {
+            window: Window::new(0, UNCONFIRMED, now),
+            receiver: Receiver::new(),
+            next: None,
+        });
+        let mut sealing = Self { ends, cache, watch, looked: now, max_message, stream: None, confirms };
         sealing.current()?;
+        sealing.adopt()?;
         Ok(sealing)
+    }
+
+    /// Gives the sessions that are usable now to what opens confirms.
+    fn adopt(&mut self) -> Result<()> {
+        let Some(confirms) = &mut self.confirms else { return Ok(()) };
+        let peers = self.ends.peers()?;
+        let usable = self.watch.sessions().filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
+        confirms.receiver.update(usable.map(|stored| (stored.session.clone(), stored.standing)));
+        Ok(())
+    }
+
+    /// Takes a payload from the receiver's topic; true if it confirms something.
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing changed then.
+    pub(super) fn hear(&mut self, payload: &[u8], now: Instant) -> std::result::Result<bool, Rejected> {
+        let (Some(confirms), Some((sender, session))) = (&mut self.confirms, &self.stream) else { return Ok(false) };
+        let opened = confirms.receiver.open(payload, &mut BytesMut::new())?;
+        let Payload::Confirm(streams) = &opened.payload else { return Ok(false) };
+        if opened.session != session.id {
+            return Ok(false);
+        }
+        // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
+        let _: Accepted = confirms.receiver.accept(&opened).map_err(Refused::rejected)?;
+        match streams.iter().find(|(stream, _)| *stream == sender.stream()) {
+            Some((_, next)) => confirms.window.confirm(*next, now),
+            None => Ok(false),
+        }
+    }
+
+    /// Nothing can be heard now: that nothing is confirmed means nothing.
+    pub(super) fn not_yet(&mut self, now: Instant) {
+        if let Some(confirms) = &mut self.confirms {
+            confirms.window.not_yet(now);
+        }
+    }
+
+    /// What is to be sent besides new data: what was not confirmed, or the way to another stream.
+    ///
+    /// # Errors
+    /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
+    pub(super) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+        let Some(confirms) = &mut self.confirms else { return Ok(None) };
+        if let Some(again) = confirms.window.poll(now) {
+            return Ok(Some(again));
+        }
+        if confirms.window.unconfirmed().0 > 0 {
+            return Ok(None);
+        }
+        match confirms.next.take() {
+            None => Ok(None),
+            Some(Next::Wanted) => {
+                let session = self.current()?;
+                let next = self.take(&session, rng)?;
+                let (old, _) = self.stream.as_mut().expect("there is a stream to come from");
+                let continued = old.continued(&next, rng)?;
+                let confirms = self.confirms.as_mut().expect("it was there");
+                confirms.window.push(continued.clone(), now);
+                confirms.next = Some(Next::Announced(Box::new((next, session))));
+                Ok(Some(continued))
+            }
+            Some(Next::Announced(next)) => {
+                confirms.window = Window::new(next.0.next_seq(), UNCONFIRMED, now);
+                self.stream = Some(*next);
+                Ok(None)
+            }
+        }
     }
 
     /// The session to send under: the current one with the one peer of this link.
@@ -124,7 +258,8 @@ impl Sealing {
     /// A fresh stream of `session`.
     fn take(&self, session: &Session, rng: &mut impl CryptoRng) -> Result<Sender> {
         let taken = self.cache.take_stream(&session.peer, &session.id)?;
-        Sender::new(session, taken, rng.random(), self.max_message)
+        let sender = Sender::new(session, taken, rng.random(), self.max_message)?;
+        Ok(if self.confirms.is_some() { sender.ask_for_confirms() } else { sender })
     }
 
     fn stream(&mut self, rng: &mut impl CryptoRng) -> Result<&mut (Sender, Session)> {
@@ -156,7 +291,13 @@ impl Sealing {
             return Ok(None);
         }
         let newest = self.current()?;
-        if !full && newest.id == session.id {
+        let same = newest.id == session.id;
+        self.adopt()?;
+        if !full && same {
+            return Ok(None);
+        }
+        if let Some(confirms) = &mut self.confirms {
+            confirms.next.get_or_insert(Next::Wanted);
             return Ok(None);
         }
         let next = self.take(&newest, rng)?;
@@ -165,7 +306,7 @@ impl Sealing {
         old.continued(next, rng).map(Some)
     }
 
-    fn finish(&mut self, message: BytesMut, ends: bool, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    fn finish(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let cache = &self.cache;
         let (sender, session) = self.stream.as_mut().expect("a message is begun with a stream");
         let blocks = sender.wanted(message.len());
@@ -173,6 +314,10 @@ impl Sealing {
             cache.reserve_blocks(&session.peer, &session.id, blocks)?;
             sender.grant(blocks);
         }
-        if ends { sender.end(message, rng) } else { sender.data(message, rng) }
+        let sealed = if ends { sender.end(message, rng)? } else { sender.data(message, rng)? };
+        if let Some(confirms) = &mut self.confirms {
+            confirms.window.push(sealed.clone(), now);
+        }
+        Ok(sealed)
     }
 }

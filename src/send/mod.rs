@@ -21,10 +21,13 @@ use self::framing::{Framing, Reading, Sealing};
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::link::{Link, Tool, contested};
-use crate::mqtt::{self, Event};
+use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Cut, Input, Signals};
 use crate::turn;
 use crate::{Error, Exit, Result};
+
+/// How long nothing is confirmed before we say that we wait.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// What the command line says.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ pub struct Options {
     pub cut: Cut,
     /// When to give up if nothing is acknowledged.
     pub timeout: Option<Duration>,
+    /// Ask the receiver to confirm what it has written, and count nothing else as acknowledged.
+    pub confirm: bool,
 }
 
 /// Sends standard input to its end.
@@ -44,9 +49,17 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
     let now = Instant::now();
     let framing = match link.ends()? {
+        None if options.confirm => {
+            return Err(Error::new(Exit::Usage, "--confirm")
+                .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything"));
+        }
         None => Framing::Plain { max_message: link.config.mqtt.max_message },
-        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, now)?)),
+        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, options.confirm, now)?)),
     };
+    let mut client = link.connect(Tool::Send, &mut rng)?;
+    if options.confirm {
+        client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, now)?;
+    }
     let run = Run {
         config: &link.config,
         options,
@@ -54,10 +67,12 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         framing,
         signals: Signals::catch()?,
         input: Input::stdin(),
-        client: link.connect(Tool::Send, &mut rng)?,
+        client,
         ready: PollFlags::empty(),
         rng,
         trouble: Notice::once(),
+        silence: Notice::once(),
+        subscribed: false,
         acknowledged: now,
     };
     if std::io::stdin().is_terminal() {
@@ -79,6 +94,10 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Notice,
+    /// The receiver does not confirm.
+    silence: Notice,
+    /// The receiver's confirms can reach us.
+    subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
     acknowledged: Instant,
 }
@@ -105,7 +124,8 @@ impl Run<'_> {
             if !ended {
                 (reading, ended) = self.read(reading, now)?;
             }
-            if ended && self.client.unacknowledged().messages == 0 {
+            self.step(now)?;
+            if ended && self.waiting().messages == 0 {
                 return turn::leave(&mut self.client, &mut self.signals);
             }
             self.client.drive(now, PollFlags::empty());
@@ -131,11 +151,14 @@ impl Run<'_> {
                 None => return Ok((Some(message), false)),
             };
             let ends = at_end && len == data.len();
-            let rest = message.buffer.split_off(message.head + len);
             if let Some(payload) = self.framing.follow(now, &mut self.rng)? {
                 self.publish(payload, now)?;
             }
-            if let Some(payload) = self.framing.finish(message.buffer, ends, &mut self.rng)? {
+            if !self.has_room() {
+                return Ok((Some(message), false));
+            }
+            let rest = message.buffer.split_off(message.head + len);
+            if let Some(payload) = self.framing.finish(message.buffer, ends, now, &mut self.rng)? {
                 self.publish(payload, now)?;
             }
             if ends {
@@ -150,11 +173,58 @@ impl Run<'_> {
 
     /// Whether one more message of the longest kind may wait for its acknowledgement.
     fn has_room(&self) -> bool {
-        self.client.room(self.config.publish.as_str().len() + self.config.mqtt.max_message)
+        let longest = self.config.mqtt.max_message;
+        self.client.room(self.config.publish.as_str().len() + longest) && self.framing.has_room(longest)
+    }
+
+    /// What nobody has taken over: not the broker, or with `--confirm` not the receiver.
+    fn waiting(&self) -> mqtt::Unacknowledged {
+        let mut waiting = self.client.unacknowledged();
+        if let Some((messages, bytes)) = self.framing.unconfirmed() {
+            waiting.messages = waiting.messages.max(messages);
+            waiting.bytes = waiting.bytes.max(bytes);
+        }
+        waiting
+    }
+
+    /// Sends again what the receiver has not confirmed, and goes from stream to stream.
+    fn step(&mut self, now: Instant) -> Result<()> {
+        let clear = self.subscribed && self.client.unacknowledged().messages == 0;
+        if let Some(sealing) = self.framing.confirms()
+            && !clear
+        {
+            sealing.not_yet(now);
+        }
+        while self.client.room(self.config.publish.as_str().len() + self.config.mqtt.max_message)
+            && let Some(sealing) = self.framing.confirms()
+            && let Some(payload) = sealing.step(now, &mut self.rng)?
+        {
+            self.publish(payload, now)?;
+        }
+        let unconfirmed = self.framing.unconfirmed().is_some_and(|(messages, _)| messages > 0);
+        if unconfirmed && clear && now >= self.acknowledged + QUIET && self.silence.happened(now).is_some() {
+            self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, payload: &[u8], now: Instant) {
+        let Some(sealing) = self.framing.confirms() else { return };
+        match sealing.hear(payload, now) {
+            Ok(true) => {
+                self.acknowledged = now;
+                if self.silence.has_happened() {
+                    self.report.info("confirmed again");
+                    self.silence.reset();
+                }
+            }
+            Ok(false) => {}
+            Err(rejected) => self.report.verbose(format_args!("dropped a message: {rejected}")),
+        }
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<()> {
-        if self.client.unacknowledged().messages == 0 {
+        if self.waiting().messages == 0 {
             self.acknowledged = now;
         }
         let mqtt = &self.config.mqtt;
@@ -173,23 +243,34 @@ impl Run<'_> {
                     }
                 }
                 Event::Down { why, .. } => {
+                    self.subscribed = false;
                     if self.trouble.happened(now).is_some() {
                         self.report.info(format_args!("{why}; waiting for the broker"));
                     }
                 }
-                Event::Acked(_) => self.acknowledged = now,
+                Event::Acked(_) => {
+                    if !self.options.confirm {
+                        self.acknowledged = now;
+                    }
+                }
+                Event::Subscribed { .. } => self.subscribed = true,
+                Event::Message(message) => {
+                    self.hear(&message.payload, now);
+                    self.client.ack(message.receipt);
+                }
+                Event::Oversize { receipt, .. } => self.client.ack(receipt),
                 Event::Refused(error) => {
-                    let left = self.client.unacknowledged();
+                    let left = self.waiting();
                     if left.messages > 0 {
                         self.report.info(Unacknowledged(left));
                     }
                     return Err(error);
                 }
                 Event::Contested { times } => self.report.warning(contested(times)),
-                Event::Subscribed { .. } | Event::Message(_) | Event::Oversize { .. } | Event::Closed => {}
+                Event::Closed => {}
             }
         }
-        let waiting = self.client.unacknowledged().messages > 0;
+        let waiting = self.waiting().messages > 0;
         if waiting && self.options.timeout.is_some_and(|timeout| now >= self.acknowledged + timeout) {
             return Err(self.unacknowledged(Exit::TryAgain, "timed out"));
         }
@@ -197,16 +278,19 @@ impl Run<'_> {
     }
 
     fn wait(&mut self, ended: bool, now: Instant) -> Result<()> {
-        let timeout = self.options.timeout.filter(|_| self.client.unacknowledged().messages > 0);
+        let waiting = self.waiting().messages > 0;
+        let timeout = self.options.timeout.filter(|_| waiting);
+        let quiet = (waiting && self.options.confirm && !self.silence.has_happened()).then_some(QUIET);
         let input = self.input.as_fd().filter(|_| !ended && self.has_room()).map(|fd| (fd, PollFlags::IN));
-        let give_up = timeout.map(|timeout| self.acknowledged + timeout);
-        self.ready = turn::wait(&self.client, &self.signals, input, give_up, now)?;
+        let silent = timeout.into_iter().chain(quiet).map(|wait| self.acknowledged + wait).filter(|at| *at > now);
+        let deadline = silent.chain(self.framing.deadline()).min();
+        self.ready = turn::wait(&self.client, &self.signals, input, deadline, now)?;
         Ok(())
     }
 
     /// An error that says how much of what was read is in nobody's hands.
     fn unacknowledged(&self, exit: Exit, what: &str) -> Error {
-        Error::new(exit, what).because(Unacknowledged(self.client.unacknowledged()))
+        Error::new(exit, what).because(Unacknowledged(self.waiting()))
     }
 }
 

@@ -17,6 +17,7 @@
 pub mod receive;
 pub mod send;
 pub mod state;
+pub mod window;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ mod tests;
 pub use receive::{Accepted, Opened, Payload, Receiver, Refused};
 pub use send::{Sender, Taken};
 pub use state::{Gap, Mark, Place, Ranges, Streams};
+pub use window::Window;
 
 /// The kinds, as numbers on the wire.
 mod kind {

@@ -274,6 +274,13 @@ impl Streams {
         &self.closed
     }
 
+    /// What to confirm of a stream: the next seq that is wanted, if that much is known of it.
+    #[must_use]
+    pub fn wanted(&self, stream: u32) -> Option<u32> {
+        let ended = || self.recent.iter().find(|(number, ..)| *number == stream).map(|&(.., end)| end);
+        self.open.get(&stream).map(|open| open.next).or_else(ended)
+    }
+
     /// The number after the highest of which anything came or is known; 0 if nothing ever came.
     #[must_use]
     pub fn known_end(&self) -> u32 {

@@ -12,6 +12,7 @@ mod device;
 mod process;
 mod sniffer;
 
+mod confirm;
 mod directories;
 mod eavesdropping;
 mod limits;

@@ -12,6 +12,7 @@ use crate::Rejected;
 use crate::session::{Session, SessionId, Standing, pair};
 use crate::suite::Suite;
 
+mod confirmed;
 mod limits;
 mod sessions;
 

@@ -1,0 +1,142 @@
+//! Confirms: telling a sender that asks how far standard output took its stream (`sts-protocol(7)`, "Confirms").
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::{CryptoRng, RngExt};
+
+use super::opening::StreamId;
+use crate::Result;
+use crate::cache::Cache;
+use crate::session::{Session, SessionId};
+use crate::stream::Sender;
+
+/// A confirm waits so long for others to go with it.
+const DELAY: Duration = Duration::from_millis(50);
+/// Messages after which it does not wait.
+const MESSAGES: u32 = 64;
+/// Bytes after which it does not wait: a fraction of what a sender may have unconfirmed.
+const BYTES: usize = 256 << 10;
+
+/// What is to be confirmed, and the streams in which that is said: one a session, as confirms are sealed under the session
+/// whose streams they name.
+#[derive(Default)]
+pub(super) struct Confirming {
+    senders: BTreeMap<SessionId, Sender>,
+    due: BTreeSet<StreamId>,
+    since: Option<Instant>,
+    messages: u32,
+    bytes: usize,
+    /// A stream ended: its sender waits for nothing else.
+    urgent: bool,
+}
+
+impl Confirming {
+    /// Standard output took `bytes` bytes of a stream whose sender asks, its last ones if it `ends`.
+    pub(super) fn written(&mut self, stream: StreamId, bytes: usize, ends: bool, now: Instant) {
+        self.messages += 1;
+        self.bytes += bytes;
+        self.urgent |= ends;
+        self.again(stream, now);
+    }
+
+    /// A message of a stream came that was too early, or came before: its sender lacks our last confirm.
+    pub(super) fn again(&mut self, stream: StreamId, now: Instant) {
+        self.due.insert(stream);
+        self.since.get_or_insert(now);
+    }
+
+    /// When [`Confirming::take`] has something, if nothing more happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.since.map(|since| since + DELAY)
+    }
+
+    /// The streams to confirm at `now`, and whether the confirm must arrive: it is a stream's last one.
+    pub(super) fn take(&mut self, all: bool, now: Instant) -> Option<(Vec<StreamId>, bool)> {
+        let enough = self.urgent || self.messages >= MESSAGES || self.bytes >= BYTES;
+        if self.due.is_empty() || !(all || enough || self.deadline().is_some_and(|deadline| now >= deadline)) {
+            return None;
+        }
+        let last = all || self.urgent;
+        (self.since, self.messages, self.bytes, self.urgent) = (None, 0, 0, false);
+        Some((std::mem::take(&mut self.due).into_iter().collect(), last))
+    }
+
+    /// Seals what was written of streams of one session.
+    ///
+    /// # Errors
+    /// As [`Cache::take_stream`], the first time for a session; as [`Sender::confirm`].
+    pub(super) fn seal(
+        &mut self,
+        session: &Session,
+        wanted: &[(u32, u32)],
+        max_message: usize,
+        cache: &Cache,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<Bytes>> {
+        let sender = match self.senders.entry(session.id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let taken = cache.take_stream(&session.peer, &session.id)?;
+                entry.insert(Sender::new(session, taken, rng.random(), max_message)?)
+            }
+        };
+        let mut sealed = Vec::new();
+        for part in wanted.chunks(sender.confirm_room()) {
+            let blocks = sender.wanted(part.len() * 8);
+            if blocks > 0 {
+                cache.reserve_blocks(&session.peer, &session.id, blocks)?;
+                sender.grant(blocks);
+            }
+            sealed.push(sender.confirm(part, rng)?);
+        }
+        Ok(sealed)
+    }
+
+    /// Closes the streams of the confirms: every number that was taken is seen to its end.
+    ///
+    /// # Errors
+    /// As [`Sender::end`].
+    pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<Bytes>> {
+        let end = |mut sender: Sender| sender.end(sender.buffer(0), rng);
+        std::mem::take(&mut self.senders).into_values().map(end).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: StreamId = ([7; 8], 3);
+
+    #[test]
+    fn confirms_go_together_but_never_wait_long() {
+        let now = Instant::now();
+        let mut confirming = Confirming::default();
+        assert_eq!(confirming.take(true, now), None);
+        for _ in 1..MESSAGES {
+            confirming.written(STREAM, 10, false, now);
+            assert_eq!(confirming.take(false, now), None);
+        }
+        confirming.written(STREAM, 10, false, now);
+        assert_eq!(confirming.take(false, now), Some((vec![STREAM], false)));
+        assert_eq!(confirming.deadline(), None);
+
+        confirming.written(STREAM, BYTES, false, now);
+        assert_eq!(confirming.take(false, now), Some((vec![STREAM], false)));
+
+        confirming.again(STREAM, now);
+        assert_eq!(confirming.take(false, now + DELAY / 2), None);
+        assert_eq!(confirming.take(false, now + DELAY), Some((vec![STREAM], false)));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_confirmed_at_once() {
+        let now = Instant::now();
+        let mut confirming = Confirming::default();
+        confirming.written(STREAM, 0, true, now);
+        assert_eq!(confirming.take(false, now), Some((vec![STREAM], true)));
+    }
+}

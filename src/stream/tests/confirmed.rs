@@ -1,0 +1,99 @@
+//! Claim: a stream that asks for confirms arrives whole, in order and once, through any network, and is confirmed no
+//! further than it was written.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use super::*;
+
+/// A sender and a receiver, and a broker between them that does with their messages what it likes.
+struct World {
+    now: Instant,
+    net: StdRng,
+    /// What arrives when: at the receiver, or at the sender.
+    wire: BTreeMap<(Instant, u64), (bool, Bytes)>,
+    count: u64,
+}
+
+impl World {
+    /// Sends through the network: lost, once or twice, late, out of order.
+    fn send(&mut self, to_receiver: bool, message: &Bytes, hostile: bool) {
+        let copies = if hostile { self.net.random_range(0..3) } else { 1 };
+        for _ in 0..copies {
+            let delay = Duration::from_millis(self.net.random_range(0..if hostile { 2000 } else { 20 }));
+            self.count += 1;
+            self.wire.insert((self.now + delay, self.count), (to_receiver, message.clone()));
+        }
+    }
+}
+
+#[test]
+fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
+    for seed in 0..2000 {
+        let (master, slave) = pair(1, Suite::Gcm);
+        let parts: Parts = (0_u8..20).map(|number| vec![number; usize::from(number)]).collect();
+        let mut unsent = stream(&master, 0, true, 1, &parts).into_iter();
+        let (mut at_receiver, mut at_sender) = (receiver(&[&slave]), receiver(&[&master]));
+        // The receiver's process may end and start anew at any time: what it wrote it knows.
+        let mut written = Streams::default();
+        let mut output = Vec::new();
+        let mut confirms = sender(&slave, 0);
+        let start = Instant::now();
+        let mut world = World { now: start, net: StdRng::seed_from_u64(seed), wire: BTreeMap::new(), count: 0 };
+        let mut window = Window::new(0, 60, start);
+        let mut all_sent = false;
+        while !all_sent || window.unconfirmed().0 > 0 {
+            let hostile = world.now < start + Duration::from_secs(15);
+            assert!(world.now < start + Duration::from_secs(300), "seed {seed}: not confirmed");
+            while window.room(40) && !all_sent {
+                match unsent.next() {
+                    Some(message) => {
+                        window.push(message.clone(), world.now);
+                        world.send(true, &message, hostile);
+                    }
+                    None => all_sent = true,
+                }
+            }
+            while let Some(again) = window.poll(world.now) {
+                world.send(true, &again, hostile);
+            }
+            if hostile && world.net.random_bool(0.02) {
+                at_receiver = receiver(&[&slave]);
+                at_receiver.restore(&slave.id, written.clone());
+            }
+            while let Some(entry) = world.wire.first_entry()
+                && entry.key().0 <= world.now
+            {
+                let (to_receiver, message) = entry.remove();
+                if to_receiver {
+                    let (_, accepted, data) = receive(&mut at_receiver, &message);
+                    let wanted = match accepted {
+                        Ok(accepted) => {
+                            assert_eq!((accepted.gap, accepted.skip), (None, 0), "seed {seed}");
+                            output.extend_from_slice(&data);
+                            written.apply(&accepted.mark);
+                            accepted.mark.next
+                        }
+                        Err(refused) => refused.confirm().unwrap(),
+                    };
+                    if confirms.next_seq() < 1000 {
+                        let confirm = confirms.confirm(&[(0, wanted)], &mut rng()).unwrap();
+                        world.send(false, &confirm, hostile);
+                    }
+                } else if let (Opened { payload: Payload::Confirm(streams), .. }, Ok(_), _) =
+                    receive(&mut at_sender, &message)
+                {
+                    let (stream, next) = streams[0];
+                    assert!(written.wanted(stream).is_some_and(|wanted| next <= wanted), "seed {seed}: too much");
+                    window.confirm(next, world.now).unwrap();
+                }
+            }
+            let arrival = world.wire.first_key_value().map(|((at, _), _)| *at);
+            let next = arrival.into_iter().chain(window.deadline()).min().unwrap_or(world.now);
+            world.now = next.max(world.now + Duration::from_millis(1));
+        }
+        assert_eq!(output, parts.concat(), "seed {seed}");
+    }
+}

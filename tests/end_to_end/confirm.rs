@@ -1,0 +1,198 @@
+//! Claim: `sts-send --confirm` exits 0 exactly when the reader's output is the sender's input, whatever breaks between.
+
+use rustix::process::Signal;
+
+use crate::broker::{Broker, Options};
+use crate::device::{LINK, M2S, Pair, S2M, readings};
+use crate::process::{Process, assert_same, wait_until};
+use crate::sniffer::Sniffer;
+
+const ENC: u8 = 0x27;
+const CONFIRM: &str = "--confirm";
+
+#[test]
+fn confirmed_is_written() {
+    let broker = Broker::start();
+    for suite in ["gcm", "cbc", "ecb"] {
+        let pair = Pair::paired(&broker, suite);
+        pair.carries(&[CONFIRM], &readings(20_000));
+        pair.carries(&[CONFIRM, "--each"], &readings(2000));
+        pair.carries(&[CONFIRM], b"no newline at the end");
+        pair.carries(&[CONFIRM], b"");
+    }
+}
+
+#[test]
+fn at_every_quality_of_service() {
+    for qos in ["qos=0", "qos=2"] {
+        let broker = Broker::start();
+        let pair = Pair::paired(&broker, "gcm");
+        pair.carries(&[CONFIRM, "-o", qos], &readings(5000));
+    }
+}
+
+#[test]
+fn what_overflows_the_brokers_queue_is_sent_again() {
+    // mosquitto keeps a thousand messages for a client that is away, and drops the rest without a word to the sender.
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.slave.listen(&[]).stop();
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, "--each", LINK]), readings(5000));
+    let receiver = pair.slave.listen(&["--once"]);
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(&readings(5000));
+}
+
+#[test]
+fn a_reader_that_is_down_is_waited_for() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "patience\n");
+    sender.wait_for("waiting for sts-recv");
+    let receiver = pair.slave.listen(&["--once"]);
+    let sent = sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"patience\n");
+    assert_eq!(sent.stderr.matches("waiting for sts-recv").count(), 1, "said once:\n{}", sent.stderr);
+}
+
+#[test]
+fn a_reader_that_never_comes_is_a_timeout() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let ended = pair.master.send_all(&[CONFIRM, "--timeout", "2"], "nobody\n");
+    ended.failed(&[75], &["timed out", "unacknowledged"]);
+}
+
+#[test]
+fn nosec_has_nobody_to_confirm() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let ended = pair.master.send_all(&[CONFIRM, "-o", "sts_mode=nosec", "-o", "aes=null"], "plain\n");
+    ended.failed(&[64], &["--confirm", "nosec"]);
+}
+
+#[test]
+fn several_senders_at_once_each_have_their_stream() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let inputs: Vec<Vec<u8>> = (0..4)
+        .map(|sender| (0..3000).flat_map(|line| format!("sender {sender}, line {line:05}\n").into_bytes()).collect())
+        .collect();
+    let senders: Vec<_> =
+        inputs.iter().map(|input| Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), input.clone())).collect();
+    for sender in senders {
+        sender.wait().succeeded();
+    }
+    let all = receiver.stop().stdout;
+    for (sender, input) in inputs.iter().enumerate() {
+        let prefix = format!("sender {sender},");
+        let own: Vec<u8> = all
+            .split_inclusive(|&byte| byte == b'\n')
+            .filter(|line| line.starts_with(prefix.as_bytes()))
+            .flatten()
+            .copied()
+            .collect();
+        assert_same(&own, input, &prefix);
+    }
+    assert_eq!(all.len(), inputs.iter().map(Vec::len).sum::<usize>());
+}
+
+#[test]
+fn a_broker_that_forgets_everything_loses_nothing() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    let input = readings(60_000);
+    let mut sender = Process::spawn_with(pair.master.send(&[CONFIRM, "-o", "max_message=4000", LINK]), input.clone());
+    for part in 1..=8 {
+        let enough = input.len() / 10 * part;
+        wait_until("a part to arrive", || receiver.stdout().len() >= enough || !sender.is_running());
+        broker.kill();
+        broker.start_again();
+    }
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(&input);
+}
+
+/// A reader that is killed while it writes may have written what it had no time to note: one write(2) of a pipe.
+const ONE_WRITE: usize = 4096;
+
+#[test]
+fn a_reader_killed_at_any_instant_goes_on_where_it_was() {
+    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let input = readings(60_000);
+    let mut sender = Process::spawn_with(pair.master.send(&[CONFIRM, "-o", "max_message=4000", LINK]), input.clone());
+    let mut written = 0;
+    for part in 1..=12 {
+        let receiver = pair.slave.listen(&[]);
+        let enough = input.len() / 15;
+        wait_until("a part to arrive", || receiver.stdout().len() >= enough || !sender.is_running());
+        receiver.signal(Signal::KILL);
+        let output = receiver.wait().stdout;
+        let again = (0..=ONE_WRITE.min(written)).find(|again| input[written - again..].starts_with(&output));
+        let again = again.unwrap_or_else(|| panic!("run {part} did not go on at byte {written}"));
+        written = written - again + output.len();
+    }
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
+    sender.wait().succeeded();
+    let output = receiver.wait().succeeded().stdout;
+    let again = (0..=ONE_WRITE).find(|again| input[written - again..] == output[..]);
+    assert!(again.is_some(), "the last run did not write the rest");
+}
+
+#[test]
+fn a_session_agreed_in_full_flight_costs_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let to_slave = pair.slave.listen(&["--once"]);
+    let to_master = pair.master.listen(&["--once"]);
+    let mut down = Process::spawn(pair.master.send(&[CONFIRM, LINK]));
+    let mut up = Process::spawn(pair.slave.send(&[LINK]));
+    let mut sent = Vec::new();
+    for round in 0..6 {
+        for line in 0..200 {
+            let line = format!("round {round}, line {line}\n");
+            down.write(&line);
+            up.write(&line);
+            sent.extend_from_slice(line.as_bytes());
+        }
+        pair.agree();
+        // A sender looks for a new session once a second, when it has something to send.
+        to_slave.wait_for_stdout(&sent);
+        to_master.wait_for_stdout(&sent);
+    }
+    down.close_stdin();
+    up.close_stdin();
+    down.wait().succeeded();
+    up.wait().succeeded();
+    to_slave.wait().succeeded().wrote(&sent);
+    to_master.wait().succeeded().wrote(&sent);
+}
+
+#[test]
+fn confirms_that_are_old_altered_or_the_senders_own_confirm_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    pair.carries(&[CONFIRM, "--each"], &readings(200));
+    let confirms = sniffer.wait_for_type(S2M, ENC, 1);
+    let messages = sniffer.wait_for_type(M2S, ENC, 200);
+
+    // Nobody reads now: whatever is said, nothing is confirmed.
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, "--timeout", "4", LINK]), "not read\n");
+    sniffer.wait_for_type(M2S, ENC, messages.len() + 1);
+    for confirm in &confirms {
+        broker.publish(S2M, confirm);
+        for at in [0, 3, 7, 11, 15, 16, confirm.len() - 1] {
+            let mut altered = confirm.clone();
+            altered[at] ^= 1;
+            broker.publish(S2M, &altered);
+        }
+    }
+    for message in sniffer.wait_for_type(M2S, ENC, messages.len() + 1) {
+        broker.publish(S2M, &message);
+    }
+    sender.wait().failed(&[75], &["unacknowledged"]);
+}

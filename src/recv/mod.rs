@@ -186,6 +186,8 @@ enum End {
     Itself,
     /// Somebody told it to, or nobody reads any more.
     Told,
+    /// The broker refuses us.
+    Refused(Error),
 }
 
 impl Run<'_> {
@@ -194,14 +196,18 @@ impl Run<'_> {
         let end = loop {
             let now = Instant::now();
             self.client.drive(now, self.ready);
-            self.take_events(&mut data, now)?;
+            if let Some(refusal) = self.take_events(&mut data, now)? {
+                self.drain()?;
+                break End::Refused(refusal);
+            }
             self.weave.release(now, |bytes, note| self.sink.write(bytes, note));
             if self.write(now)? == Written::Closed {
                 break End::Told;
             }
             self.confirm(false, now)?;
             if self.signals.count() > 0 {
-                break self.told()?;
+                self.drain()?;
+                break End::Told;
             }
             if let Some(end) = self.has_ended(now)? {
                 break end;
@@ -220,11 +226,12 @@ impl Run<'_> {
         turn::leave(&mut self.client, &mut self.signals)?;
         match end {
             End::Told => Ok(()),
+            End::Refused(error) => Err(error),
             End::Itself => self.verdict(),
         }
     }
 
-    fn take_events(&mut self, data: &mut BytesMut, now: Instant) -> Result<()> {
+    fn take_events(&mut self, data: &mut BytesMut, now: Instant) -> Result<Option<Error>> {
         while !self.has_enough()
             && let Some(event) = self.client.next_event()
         {
@@ -250,13 +257,13 @@ impl Run<'_> {
                         self.report.info(format_args!("{why}; waiting for the broker"));
                     }
                 }
-                Event::Refused(error) => return Err(error),
+                Event::Refused(error) => return Ok(Some(error)),
                 Event::Contested { times } => self.report.warning(contested(times)),
                 Event::Acked(_) | Event::Closed => {}
             }
         }
         self.pause(self.has_enough(), now);
-        Ok(())
+        Ok(None)
     }
 
     /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
@@ -351,8 +358,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The first signal ends the run once standard output took what was received; a second one ends it at once.
-    fn told(&mut self) -> Result<End> {
+    /// Waits until standard output took what was received; a second signal ends that at once.
+    fn drain(&mut self) -> Result<()> {
         self.weave.flush(|bytes, note| self.sink.write(bytes, note));
         self.pause(true, Instant::now());
         while !self.sink.output.is_empty() {
@@ -368,7 +375,7 @@ impl Run<'_> {
             self.client.drive(now, self.ready);
             self.wait(now)?;
         }
-        Ok(End::Told)
+        Ok(())
     }
 
     /// Whether an option ends the run now.

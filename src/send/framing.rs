@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
 
+use super::reading::Reading;
 use crate::cache::{Cache, Watch};
 use crate::handshake::Peer;
 use crate::link::{Ends, Link};
@@ -29,30 +30,13 @@ pub(super) enum Framing {
     Sealed(Box<Sealing>),
 }
 
-/// A message that is being read: its bytes of data are `buffer[head..]`.
-pub(super) struct Reading {
-    pub(super) buffer: BytesMut,
-    pub(super) head: usize,
-    /// Most bytes of data that it carries.
-    pub(super) room: usize,
-}
-
-impl Reading {
-    /// What was read so far.
-    pub(super) fn data(&self) -> &[u8] {
-        &self.buffer[self.head..]
-    }
-}
-
 impl Framing {
-    /// A message that begins with `rest`, what the one before it did not take.
-    pub(super) fn begin(&mut self, rest: &[u8], rng: &mut impl CryptoRng) -> Result<Reading> {
-        let mut reading = match self {
-            Self::Plain { max_message } => Reading { buffer: BytesMut::new(), head: 0, room: *max_message },
-            Self::Sealed(sealing) => sealing.begin(rng)?,
-        };
-        reading.buffer.extend_from_slice(rest);
-        Ok(reading)
+    /// Begins to read: only now is there something to say that needs a stream.
+    pub(super) fn begin(&mut self, rng: &mut impl CryptoRng) -> Result<Reading> {
+        match self {
+            Self::Plain { max_message } => Ok(Reading::new(BytesMut::new(), *max_message)),
+            Self::Sealed(sealing) => sealing.begin(rng),
+        }
     }
 
     /// What has to go before the next message, where the session changed since the last one.
@@ -272,9 +256,7 @@ impl Sealing {
 
     fn begin(&mut self, rng: &mut impl CryptoRng) -> Result<Reading> {
         let (sender, _) = self.stream(rng)?;
-        let room = sender.payload_room();
-        let buffer = sender.buffer(room);
-        Ok(Reading { head: buffer.len(), buffer, room })
+        Ok(Reading::new(sender.buffer(0), sender.payload_room()))
     }
 
     /// Goes on in another stream where there is a newer session or this one has no numbers left: its first word is the

@@ -8,6 +8,7 @@
 //! broker that is slow or away slows down whoever writes to us.
 
 mod framing;
+mod reading;
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -17,7 +18,8 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use self::framing::{Framing, Reading, Sealing};
+use self::framing::{Framing, Sealing};
+use self::reading::Reading;
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::link::{Link, Tool, contested};
@@ -67,6 +69,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         framing,
         signals: Signals::catch()?,
         input: Input::stdin(),
+        reading: None,
         client,
         ready: PollFlags::empty(),
         rng,
@@ -89,6 +92,8 @@ struct Run<'a> {
     framing: Framing,
     signals: Signals,
     input: Input,
+    /// What was read; none before there is anything.
+    reading: Option<Reading>,
     client: mqtt::Client,
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
@@ -104,7 +109,6 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn finish(mut self) -> Result<()> {
-        let mut reading = None;
         let mut ended = false;
         let mut asked = 0;
         loop {
@@ -122,7 +126,7 @@ impl Run<'_> {
             }
 
             if !ended {
-                (reading, ended) = self.read(reading, now)?;
+                ended = self.read(now)?;
             }
             self.step(now)?;
             if ended && self.waiting().messages == 0 {
@@ -134,41 +138,44 @@ impl Run<'_> {
     }
 
     /// Reads and sends as long as there is input, and room for it; true where that was the last of it.
-    fn read(&mut self, mut reading: Option<Reading>, now: Instant) -> Result<(Option<Reading>, bool)> {
+    fn read(&mut self, now: Instant) -> Result<bool> {
         while self.has_room() {
-            let mut message = match reading.take() {
-                Some(message) => message,
-                // Only now is there something to say that needs a stream.
-                None if self.input.is_ready()? => self.framing.begin(&[], &mut self.rng)?,
-                None => return Ok((None, false)),
-            };
-            let limit = message.head + message.room;
-            self.input.read(&mut message.buffer, limit)?;
-            let (data, at_end) = (message.data(), self.input.at_end());
-            let len = match self.options.cut.next(data, message.room, at_end) {
+            if self.reading.is_none() {
+                if !self.input.is_ready()? {
+                    return Ok(false);
+                }
+                self.reading = Some(self.framing.begin(&mut self.rng)?);
+            }
+            let reading = self.reading.as_mut().expect("it was begun");
+            let cut = self.options.cut;
+            // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
+            if cut != Cut::Each || cut.next(reading.data(), reading.room(), false).is_none() {
+                let (buffer, limit) = reading.space();
+                self.input.read(buffer, limit)?;
+            }
+            let at_end = self.input.at_end();
+            let len = match cut.next(reading.data(), reading.room(), at_end) {
                 Some(len) => len,
                 None if at_end => 0,
-                None => return Ok((Some(message), false)),
+                None => return Ok(false),
             };
-            let ends = at_end && len == data.len();
             if let Some(payload) = self.framing.follow(now, &mut self.rng)? {
                 self.publish(payload, now)?;
             }
             if !self.has_room() {
-                return Ok((Some(message), false));
+                return Ok(false);
             }
-            let rest = message.buffer.split_off(message.head + len);
-            if let Some(payload) = self.framing.finish(message.buffer, ends, now, &mut self.rng)? {
+            let reading = self.reading.as_mut().expect("it was begun");
+            let ends = at_end && len == reading.data().len();
+            let message = reading.take(len);
+            if let Some(payload) = self.framing.finish(message, ends, now, &mut self.rng)? {
                 self.publish(payload, now)?;
             }
             if ends {
-                return Ok((None, true));
-            }
-            if !rest.is_empty() {
-                reading = Some(self.framing.begin(&rest, &mut self.rng)?);
+                return Ok(true);
             }
         }
-        Ok((reading, false))
+        Ok(false)
     }
 
     /// Whether one more message of the longest kind may wait for its acknowledgement.

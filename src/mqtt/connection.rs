@@ -128,6 +128,12 @@ impl Client {
         self.session.next_event()
     }
 
+    /// Whether [`next_event`](Self::next_event) has something: to be asked before poll(2), which would not tell of it.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        self.session.has_event()
+    }
+
     /// As [`Session::publish`]; the bytes leave at the next [`drive`](Self::drive).
     ///
     /// # Errors

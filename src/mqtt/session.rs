@@ -196,6 +196,12 @@ impl Session {
         self.events.pop_front()
     }
 
+    /// Whether something happened that [`next_event`](Self::next_event) has not told.
+    #[must_use]
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// The bytes that the stream is to take, packet after packet.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {

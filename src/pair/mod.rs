@@ -137,6 +137,10 @@ impl Run<'_> {
                 return if self.paired.is_some() { Ok(()) } else { Err(self.timed_out()) };
             }
             self.client.drive(now, PollFlags::empty());
+            if self.client.has_event() {
+                self.ready = PollFlags::empty();
+                continue;
+            }
             self.wait(now)?;
         }
     }

@@ -133,6 +133,11 @@ impl Run<'_> {
                 return turn::leave(&mut self.client, &mut self.signals);
             }
             self.client.drive(now, PollFlags::empty());
+            // At QoS 0 the socket taking it is all that happens to a message.
+            if self.client.has_event() {
+                self.ready = PollFlags::empty();
+                continue;
+            }
             self.wait(ended, now)?;
         }
     }

@@ -108,6 +108,18 @@ fn both_directions_at_once() {
 }
 
 #[test]
+fn at_qos_0_nothing_has_to_wake_the_sender_at_the_end() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    // Without a keep-alive a sender that waits for something, when all is in the socket, waits for ever.
+    for args in [&["--each", "-o", "qos=0", "-o", "keep_alive=0"][..], &["-o", "qos=0", "-o", "keep_alive=0"]] {
+        for _ in 0..5 {
+            pair.master.send_all(args, readings(2000)).succeeded();
+        }
+    }
+}
+
+#[test]
 fn an_idle_sensors_line_leaves_at_once() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

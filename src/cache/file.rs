@@ -43,7 +43,8 @@ pub(super) fn encode(link: &str, sessions: &[Stored]) -> Zeroizing<String> {
         put(&mut text, "retired", stored.retired);
         put(&mut text, "streams", stored.streams);
         put(&mut text, "blocks", stored.blocks);
-        put(&mut text, "received", if stored.received { "yes" } else { "no" });
+        put(&mut text, "received", yes_or_no(stored.received));
+        put(&mut text, "proven", yes_or_no(stored.proven));
         put_bytes(&mut text, "send", session.send.expose());
         put_bytes(&mut text, "receive", session.receive.expose());
         put_bytes(&mut text, "confirm", session.confirm.expose());
@@ -117,6 +118,14 @@ impl<'a> Fields<'a> {
         self.text(key)?.parse().map_err(|_| Torn(key))
     }
 
+    fn flag(&mut self, key: &'static str) -> Result<bool, Torn> {
+        match self.text(key)? {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            _ => Err(Torn(key)),
+        }
+    }
+
     fn bytes<const N: usize>(&mut self, key: &'static str) -> Result<[u8; N], Torn> {
         let mut bytes = [0; N];
         if STANDARD.decode_slice(self.text(key)?, &mut bytes) == Ok(N) { Ok(bytes) } else { Err(Torn(key)) }
@@ -154,21 +163,22 @@ impl<'a> Fields<'a> {
         let retired = self.number("retired")?;
         let streams = self.number("streams")?;
         let blocks = self.number("blocks")?;
-        let received = match self.text("received")? {
-            "yes" => true,
-            "no" => false,
-            _ => return Err(Torn("received")),
-        };
+        let received = self.flag("received")?;
+        let proven = self.flag("proven")?;
         let send = self.key("send", suite.key_len())?;
         let receive = self.key("receive", suite.key_len())?;
         let confirm = self.key("confirm", 32)?;
         let session = Session { id, suite, role, own, peer, topics, created, send, receive, confirm };
-        Ok(Stored { session, standing, retired, streams, blocks, received })
+        Ok(Stored { session, standing, retired, streams, blocks, received, proven })
     }
 }
 
 fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
     let _ = writeln!(text, "{key} = {value}");
+}
+
+fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
 }
 
 fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {

@@ -22,7 +22,7 @@ use self::file::{Torn, hex};
 pub use self::journal::{COMPACT, Journal};
 pub use self::received::{Entry, MAX_GAPS, State, Tally};
 pub use self::rotation::{MAX_NEWER, MAX_RETIRED, MIN_RETIRED, Stored};
-use self::rotation::{limit, retire_current};
+use self::rotation::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Durability, Guard, Lock};
@@ -146,15 +146,15 @@ impl Cache {
         }
     }
 
-    /// The slave stores a session before it says so (step 6): it takes the place of an older pending one, and moves
-    /// nothing else. One that is stored already, in whatever standing, stays as it is.
+    /// The slave stores a session before it says so (step 6), and moves no other: an older pending one may be what its
+    /// master uses already. One that is stored already, in whatever standing, stays as it is.
     ///
     /// # Errors
     /// [`Exit::Failed`] where it cannot be written; what was stored is then as it was.
-    pub fn store_pending(&self, session: &Session) -> Result<()> {
+    pub fn store_pending(&self, session: &Session, now: u64) -> Result<()> {
         self.store(session, |sessions| {
-            sessions.retain(|stored| stored.standing != Standing::Pending);
             sessions.insert(0, Stored::new(session, Standing::Pending));
+            limit(sessions, now);
         })
     }
 
@@ -180,12 +180,20 @@ impl Cache {
         self.change(peer, |sessions| {
             let is_it = |stored: &Stored| stored.session.id == *id && stored.standing == Standing::Pending;
             let Some(at) = sessions.iter().position(is_it) else { return Ok((false, false)) };
-            retire_current(sessions, now);
-            let mut promoted = sessions.remove(at);
-            promoted.standing = Standing::Current;
-            sessions.insert(0, promoted);
+            promote(sessions, at, now);
             limit(sessions, now);
             Ok((true, true))
+        })
+    }
+
+    /// The master notes that the slave uses a session (step 8); false where it is gone.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub fn prove(&self, peer: &Digest, id: &SessionId) -> Result<bool> {
+        self.change(peer, |sessions| {
+            let stored = sessions.iter_mut().find(|stored| stored.session.id == *id);
+            Ok(stored.map_or((false, false), |stored| (true, !std::mem::replace(&mut stored.proven, true))))
         })
     }
 
@@ -252,6 +260,7 @@ impl Cache {
             let mut changed = false;
             for stored in sessions.iter_mut().filter(|stored| ids.contains(&stored.session.id)) {
                 changed |= !std::mem::replace(&mut stored.received, true);
+                stored.proven = true;
             }
             Ok(((), changed))
         })

@@ -2,7 +2,7 @@
 
 use crate::session::{Session, Standing};
 
-/// A session goes when so many newer ones exist.
+/// A session goes when so many newer ones exist of its kind, proven or not.
 pub const MAX_NEWER: usize = 16;
 /// A session goes so many seconds after it was retired: 7 days.
 pub const MAX_RETIRED: u64 = 7 * 24 * 3600;
@@ -24,11 +24,14 @@ pub struct Stored {
     pub blocks: u64,
     /// Something was received under it, so there must be receive state.
     pub received: bool,
+    /// The peer has shown that it uses it. Whoever carries the handshake's messages decides how many sessions are made
+    /// that only one end uses: those must not push out one that both use.
+    pub proven: bool,
 }
 
 impl Stored {
     pub(super) fn new(session: &Session, standing: Standing) -> Self {
-        Self { session: session.clone(), standing, retired: 0, streams: 0, blocks: 0, received: false }
+        Self { session: session.clone(), standing, retired: 0, streams: 0, blocks: 0, received: false, proven: false }
     }
 
     fn retire(&mut self, now: u64) {
@@ -44,17 +47,27 @@ pub(super) fn retire_current(sessions: &mut [Stored], now: u64) {
     }
 }
 
-/// Deletes retired sessions that are too old or too many; a pending one may yet be replaced and does not count.
+/// Makes the pending session at this place the current one. It stays where it is in the order, newest first: a pending
+/// one before it may be the next, and one behind it is late, so that it opens but never takes over again.
+pub(super) fn promote(sessions: &mut [Stored], at: usize, now: u64) {
+    retire_current(sessions, now);
+    for older in sessions[at + 1..].iter_mut().filter(|stored| stored.standing == Standing::Pending) {
+        older.retire(now);
+    }
+    sessions[at].standing = Standing::Current;
+    sessions[at].proven = true;
+}
+
+/// Deletes sessions that are too old or too many. Proven and unproven ones are counted apart.
 pub(super) fn limit(sessions: &mut Vec<Stored>, now: u64) {
-    let mut newer = 0;
+    let (mut proven, mut unproven) = (0, 0);
     sessions.retain_mut(|stored| {
-        if stored.standing == Standing::Pending {
-            return true;
-        }
+        let newer = if stored.proven { &mut proven } else { &mut unproven };
         // A clock that was set back must neither delete what has just retired nor keep it for ever.
         stored.retired = stored.retired.min(now);
-        let keep = stored.standing == Standing::Current || (newer < MAX_NEWER && now - stored.retired < MAX_RETIRED);
-        newer += 1;
+        let too_old = stored.standing == Standing::Retired && now - stored.retired >= MAX_RETIRED;
+        let keep = stored.standing == Standing::Current || (*newer < MAX_NEWER && !too_old);
+        *newer += 1;
         keep
     });
 }

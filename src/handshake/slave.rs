@@ -132,8 +132,12 @@ impl Slave {
             }
             Type::AuthReq => self.authenticate(frame),
             Type::RdyReq => {
-                let (attempt, mac) = self.attempt(frame, Type::RdyReq)?;
-                Confirmation::Request.verify(&attempt.session.keys, mac)?;
+                let (at, mac) = self.attempt(frame, Type::RdyReq)?;
+                Confirmation::Request.verify(&self.attempts[at].session.keys, mac)?;
+                if self.is_superseded(at) {
+                    return Err(Rejected::Unexpected);
+                }
+                let attempt = &mut self.attempts[at];
                 let ready = attempt.ready();
                 if matches!(attempt.state, State::AwaitingRequest) {
                     attempt.state = State::AwaitingMasterReady(Repeat::after(now, rng));
@@ -142,7 +146,8 @@ impl Slave {
                 Ok(Move::Send(ready))
             }
             Type::RdyAck => {
-                let (attempt, mac) = self.attempt(frame, Type::RdyAck)?;
+                let (at, mac) = self.attempt(frame, Type::RdyAck)?;
+                let attempt = &mut self.attempts[at];
                 Confirmation::MasterReady.verify(&attempt.session.keys, mac)?;
                 let done = confirm(Type::RdyAck, &attempt.id, Confirmation::SlaveDone, &attempt.session);
                 match attempt.state {
@@ -264,11 +269,19 @@ impl Slave {
         }
     }
 
-    fn attempt<'a>(&mut self, frame: &'a [u8], kind: Type) -> Result<(&mut Attempt, &'a Digest), Rejected> {
+    /// The attempt that step 5 or 7 is about, by its place, and the frame's MAC.
+    fn attempt<'a>(&self, frame: &'a [u8], kind: Type) -> Result<(usize, &'a Digest), Rejected> {
         let ready = Ready::parse(frame, kind)?;
-        let attempt =
-            self.attempts.iter_mut().find(|attempt| attempt.id == *ready.attempt).ok_or(Rejected::Unexpected)?;
-        Ok((attempt, ready.mac))
+        let at = self.attempts.iter().position(|attempt| attempt.id == *ready.attempt);
+        Ok((at.ok_or(Rejected::Unexpected)?, ready.mac))
+    }
+
+    /// Whether its master has gone on to a later attempt: a step 5 that was held back must not be stored over that one.
+    fn is_superseded(&self, at: usize) -> bool {
+        let waits = |attempt: &Attempt| matches!(attempt.state, State::AwaitingRequest);
+        let peer = &self.attempts[at].session.peer.key;
+        let mut later = self.attempts[at + 1..].iter().filter(|attempt| attempt.session.peer.key == *peer);
+        waits(&self.attempts[at]) && later.any(|attempt| !waits(attempt))
     }
 }
 

@@ -31,6 +31,7 @@ fn party(own: usize, suite: Suite, peers: &[usize]) -> Party {
 
 /// Two devices and everything they stored and were told.
 struct World {
+    start: Instant,
     now: Instant,
     rng: StdRng,
     master: Master,
@@ -56,6 +57,7 @@ impl World {
         let now = Instant::now();
         let (master, slave) = (Master::new(master, now, &mut rng), Slave::new(slave, now, &mut rng));
         Self {
+            start: now,
             now,
             rng,
             master,
@@ -377,6 +379,34 @@ fn a_slave_that_started_anew_is_paired_with_all_the_same() {
     world.slave = Slave::new(party(1, Suite::Gcm, &[0]), world.now, &mut world.rng);
     world.run();
     world.assert_paired();
+}
+
+/// The network holds every step 5 of the first attempt back until the slave has stored the second one.
+#[test]
+fn a_step_5_that_was_held_back_is_not_stored_over_a_later_one() {
+    let mut world = World::usual(11);
+    let mut held = None;
+    while world.current.is_none() {
+        let mut queue = world.poll();
+        while let Some((to, frame)) = queue.pop() {
+            if Type::of(&frame) == Ok(Type::RdyReq) && world.now < world.start + Duration::from_secs(6) {
+                held = Some(frame);
+                continue;
+            }
+            let stored = world.pending.len();
+            let back = if to == To::Slave { To::Master } else { To::Slave };
+            if let Ok(Some(answer)) = world.deliver(to, &frame) {
+                queue.push((back, answer));
+            }
+            if world.pending.len() > stored {
+                assert_eq!(world.deliver(To::Slave, held.as_ref().unwrap()), Err(Rejected::Unexpected));
+            }
+        }
+        world.sleep();
+    }
+    world.run();
+    world.assert_paired();
+    assert_eq!(world.pending.len(), 1);
 }
 
 #[test]

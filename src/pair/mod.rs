@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Stored};
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::handshake::{Established, Hint, Master, Move, Party, Refusal, Slave};
@@ -20,7 +20,7 @@ use crate::message::Type;
 use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
 use crate::pipe::Signals;
-use crate::session::{Role, Session};
+use crate::session::{Role, Session, Standing};
 use crate::suite::Suite;
 use crate::turn;
 use crate::{Error, Exit, Rejected, Result};
@@ -230,13 +230,16 @@ impl Run<'_> {
     /// Stores first, then sends: a peer that hears of a session can rely on it.
     fn act(&mut self, step: Move, now: Instant) -> Result<()> {
         match step {
-            Move::Nothing | Move::Finished => Ok(()),
+            Move::Nothing => Ok(()),
+            Move::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
+                self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
+            }),
             Move::Send(frame) => self.publish(frame, Qos::AtMostOnce),
             Move::Store(established, frame) => {
                 let session = stored(&self.ends, &established);
                 match self.ends.role {
                     Role::Slave => {
-                        self.cache.store_pending(&session)?;
+                        self.cache.store_pending(&session, session.created)?;
                         self.publish(frame, Qos::AtMostOnce)
                     }
                     Role::Master => {
@@ -266,7 +269,15 @@ impl Run<'_> {
 
     fn promote(&mut self, established: Established) -> Result<()> {
         let session = stored(&self.ends, &established);
-        self.cache.promote(&session.peer, &session.id, unix_time())?;
+        let in_use = |stored: &Stored| stored.session.id == session.id && stored.standing != Standing::Pending;
+        // Where it is not pending any more, sts-recv was faster; or somebody deleted it.
+        if !self.cache.promote(&session.peer, &session.id, unix_time())?
+            && !self.cache.load_peer(&session.peer)?.iter().any(in_use)
+        {
+            return Err(Error::new(Exit::TryAgain, "the new session is gone")
+                .because("it was deleted while the pairing ran")
+                .hint("run sts-pair on both devices again"));
+        }
         self.paired = Some(established);
         Ok(())
     }

@@ -332,14 +332,16 @@ impl Receiver {
         all
     }
 
+    /// Of the others, the current one retires; an older pending one is late, a newer one may still be the next.
     fn promote(&mut self, id: SessionId, peer: &Digest) {
+        let mut older = false;
         for other in self.by_peer.get(peer).into_iter().flatten() {
-            if let Some(entry) = self.sessions.get_mut(other) {
-                if *other == id {
-                    entry.standing = Standing::Current;
-                } else if entry.standing == Standing::Current {
-                    entry.standing = Standing::Retired;
-                }
+            let Some(entry) = self.sessions.get_mut(other) else { continue };
+            if *other == id {
+                entry.standing = Standing::Current;
+                older = true;
+            } else if entry.standing == Standing::Current || older {
+                entry.standing = Standing::Retired;
             }
         }
     }

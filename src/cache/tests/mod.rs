@@ -151,16 +151,47 @@ fn a_pending_session_moves_nothing_until_it_is_promoted() {
     let (_home, cache) = cache();
     let peer = session(1).peer;
     cache.store_current(&session(1), NOW).unwrap();
-    cache.store_pending(&session(2)).unwrap();
-    assert_eq!(standings(&cache), [(2, Pending), (1, Current)]);
-    for seed in 3..50 {
-        cache.store_pending(&session(seed)).unwrap();
+    assert!(cache.prove(&peer, &session(1).id).unwrap() && !cache.prove(&peer, &session(99).id).unwrap());
+    for seed in 2..=4 {
+        cache.store_pending(&session(seed), NOW).unwrap();
     }
-    assert_eq!(standings(&cache), [(49, Pending), (1, Current)], "a flood of pairings pushes nothing out");
-    assert!(!cache.promote(&peer, &session(2).id, NOW).unwrap(), "it was replaced");
-    assert!(cache.promote(&peer, &session(49).id, NOW).unwrap());
-    assert!(!cache.promote(&peer, &session(49).id, NOW).unwrap());
-    assert_eq!(standings(&cache), [(49, Current), (1, Retired)]);
+    assert_eq!(standings(&cache), [(4, Pending), (3, Pending), (2, Pending), (1, Current)]);
+    assert!(cache.promote(&peer, &session(3).id, NOW).unwrap(), "an older one may be what the master uses");
+    assert!(!cache.promote(&peer, &session(3).id, NOW).unwrap());
+    assert_eq!(standings(&cache), [(4, Pending), (3, Current), (2, Retired), (1, Retired)]);
+    assert!(!cache.promote(&peer, &session(2).id, NOW).unwrap(), "one that is late takes nothing over");
+    assert!(cache.promote(&peer, &session(4).id, NOW).unwrap());
+    assert_eq!(standings(&cache), [(4, Current), (3, Retired), (2, Retired), (1, Retired)]);
+}
+
+#[test]
+fn sessions_that_one_end_alone_uses_push_none_out_that_both_use() {
+    let (_home, slave) = cache();
+    let peer = session(1).peer;
+    for seed in 1..=2 {
+        slave.store_pending(&session(seed), NOW).unwrap();
+        slave.promote(&peer, &session(seed).id, NOW).unwrap();
+    }
+    for seed in 3..60 {
+        slave.store_pending(&session(seed), NOW).unwrap();
+    }
+    let kept = standings(&slave);
+    assert_eq!(kept.len(), MAX_NEWER + 2, "they are bounded themselves");
+    assert_eq!(kept[MAX_NEWER..], [(2, Standing::Current), (1, Standing::Retired)]);
+    slave.promote(&peer, &session(59).id, NOW).unwrap();
+    assert_eq!(standings(&slave).len(), MAX_NEWER + 2);
+    assert_eq!(standings(&slave)[MAX_NEWER..], [(2, Standing::Retired), (1, Standing::Retired)]);
+
+    let (_home, master) = cache();
+    for seed in 1..=2 {
+        master.store_current(&session(seed), NOW).unwrap();
+    }
+    master.prove(&peer, &session(1).id).unwrap();
+    master.set_received(&peer, &[session(2).id]).unwrap();
+    for seed in 3..60 {
+        master.store_current(&session(seed), NOW).unwrap();
+    }
+    assert_eq!(standings(&master)[MAX_NEWER..], [(2, Standing::Retired), (1, Standing::Retired)]);
 }
 
 #[test]
@@ -175,7 +206,7 @@ fn a_session_of_another_configuration_is_no_session() {
         err.to_string()
     };
     assert!(why(&expected).ends_with("/sts"));
-    cache.store_pending(&session).unwrap();
+    cache.store_pending(&session, NOW).unwrap();
     assert!(why(&expected).contains("waits for the first message"));
     cache.promote(&peer, &session.id, NOW).unwrap();
     assert_eq!(cache.current(&peer, &expected).unwrap().session, session);
@@ -189,7 +220,7 @@ fn a_repeated_step_gives_no_number_again() {
     cache.store_current(&session, NOW).unwrap();
     assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 0);
     cache.store_current(&session, NOW).unwrap();
-    cache.store_pending(&session).unwrap();
+    cache.store_pending(&session, NOW).unwrap();
     assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 1);
     assert_eq!(standings(&cache), [(1, Standing::Current)]);
 }

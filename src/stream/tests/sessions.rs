@@ -39,6 +39,20 @@ fn the_first_message_under_pending_promotes_it() {
 }
 
 #[test]
+fn a_pending_session_that_is_late_opens_and_takes_nothing_over() {
+    let ends = [1, 2, 3].map(|seed| pair(seed, Suite::Gcm));
+    let mut receiver = Receiver::new();
+    receiver.update(ends.iter().rev().map(|(_, slave)| (slave.clone(), Standing::Pending)));
+    let mut promoted = |index: usize, stream| {
+        receive(&mut receiver, &data(&mut sender(&ends[index].0, stream), b"")).1.unwrap().promoted
+    };
+    assert!(promoted(1, 0), "the second one of three");
+    assert!(!promoted(0, 0) && !promoted(1, 1), "the first one is late");
+    assert!(promoted(2, 0), "the third one is the next");
+    assert!(!promoted(1, 2));
+}
+
+#[test]
 fn an_old_session_is_finished_when_its_streams_are() {
     let ((old_master, old), (master, new)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
     let mut receiver = Receiver::new();

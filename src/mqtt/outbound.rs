@@ -12,6 +12,10 @@ use super::{Qos, Token, Unacknowledged, Window};
 /// Packet identifiers 1 to this are for PUBLISH, those above for SUBSCRIBE: the two can never meet.
 pub(super) const PUBLISH_IDS: u16 = 0xff00;
 
+/// Messages at QoS 2 between PUBLISH and PUBCOMP. Before MQTT 5 a broker cannot say how many it takes, and mosquitto
+/// answers PUBREC and PUBCOMP to more than its `max_inflight_messages` (20 unless it is set), but drops them.
+const MAX_EXACTLY_ONCE: usize = 20;
+
 /// Bytes that no connection carried: no acknowledgement can be for them.
 const UNSENT: Range<u64> = u64::MAX..u64::MAX;
 
@@ -39,17 +43,6 @@ enum Stage {
     Done,
 }
 
-/// What a PUBREC calls for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pubrec {
-    /// PUBREL: the broker has the message.
-    Released,
-    /// PUBREL, though it is news to nobody.
-    Answer,
-    /// Nothing.
-    Ignore,
-}
-
 impl Flight {
     fn size(&self) -> usize {
         self.topic.len() + self.payload.len()
@@ -66,6 +59,8 @@ pub(super) struct Outbound {
     /// Serial number of the first one that this connection has not carried yet.
     next: u64,
     unacknowledged: Unacknowledged,
+    /// Messages at QoS 2 that this connection carried and that are not acknowledged.
+    exactly_once: usize,
     /// Serial numbers at QoS 0 that wait for the socket to take them.
     unanswered: VecDeque<u64>,
 }
@@ -79,6 +74,7 @@ impl Outbound {
             first: 0,
             next: 0,
             unacknowledged: Unacknowledged::default(),
+            exactly_once: 0,
             unanswered: VecDeque::new(),
         }
     }
@@ -125,6 +121,9 @@ impl Outbound {
         }
         let pkid = pkid(self.next);
         let flight = self.at(self.next)?;
+        if flight.qos == Qos::ExactlyOnce && self.exactly_once >= MAX_EXACTLY_ONCE {
+            return None;
+        }
         Some(match flight.stage {
             Stage::Release => Request::PubRel(pkid),
             Stage::Publish | Stage::Done => Request::Publish {
@@ -142,11 +141,12 @@ impl Outbound {
     pub(super) fn carried(&mut self, bytes: Range<u64>) {
         let serial = self.next;
         self.next += 1;
-        if let Some(flight) = self.at_mut(serial) {
-            flight.bytes = bytes;
-            if flight.qos == Qos::AtMostOnce {
-                self.unanswered.push_back(serial);
-            }
+        let Some(flight) = self.at_mut(serial) else { return };
+        flight.bytes = bytes;
+        match flight.qos {
+            Qos::AtMostOnce => self.unanswered.push_back(serial),
+            Qos::AtLeastOnce => {}
+            Qos::ExactlyOnce => self.exactly_once += 1,
         }
     }
 
@@ -166,20 +166,20 @@ impl Outbound {
         Some(self.done(serial))
     }
 
-    /// PUBREC: whether to answer with PUBREL, which would lie at `release` of this connection, and whether it was news.
-    pub(super) fn pubrec(&mut self, pkid: u16, sent: u64, release: Range<u64>) -> Pubrec {
+    /// PUBREC: whether to answer with PUBREL, which would lie at `release` of this connection.
+    pub(super) fn pubrec(&mut self, pkid: u16, sent: u64, release: Range<u64>) -> bool {
         let flight = self.serial(pkid).and_then(|serial| self.at_mut(serial));
         // The broker may have an identifier from a former process; PUBREL lets it forget (MQTT 3.1.1, 4.3.3).
-        let Some(flight) = flight else { return Pubrec::Answer };
+        let Some(flight) = flight else { return true };
         match flight.stage {
             Stage::Publish if flight.qos == Qos::ExactlyOnce && flight.bytes.end <= sent => {
                 flight.stage = Stage::Release;
                 flight.bytes = release;
-                Pubrec::Released
+                true
             }
             // Once let go, the PUBLISH that is still to be repeated would be a second message.
-            Stage::Publish if flight.dup || flight.bytes != UNSENT => Pubrec::Ignore,
-            Stage::Publish | Stage::Release | Stage::Done => Pubrec::Answer,
+            Stage::Publish => !flight.dup && flight.bytes == UNSENT,
+            Stage::Release | Stage::Done => true,
         }
     }
 
@@ -196,6 +196,7 @@ impl Outbound {
             flight.bytes = UNSENT;
         }
         self.next = self.first;
+        self.exactly_once = 0;
         self.unanswered.clear();
     }
 
@@ -229,9 +230,10 @@ impl Outbound {
 
     fn done(&mut self, serial: u64) -> Token {
         if let Some(flight) = self.at_mut(serial) {
-            let size = flight.size();
+            let (size, qos) = (flight.size(), flight.qos);
             flight.stage = Stage::Done;
             flight.payload = Bytes::new();
+            self.exactly_once -= usize::from(qos == Qos::ExactlyOnce);
             self.unacknowledged.messages -= 1;
             self.unacknowledged.bytes -= size;
         }

@@ -3,6 +3,8 @@
 //!
 //! A simulation in virtual time: everything that happens follows from a seed, which each failure names.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where it stands")]
+
 mod broker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +40,7 @@ enum Step {
     Wake,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a simulation is a heap of independent facts")]
 struct World {
     rng: StdRng,
     start: Instant,
@@ -168,7 +171,7 @@ impl World {
                     self.keeps_session && self.connection > 1 && !(self.faults && self.rng.random_bool(self.forgets));
                 self.broker.epoch = self.epoch;
                 let answer = self.broker.receive(connection, &bytes, present);
-                self.to_client(connection, answer);
+                self.deliver(connection, answer);
                 for number in std::mem::take(&mut self.broker.acknowledged) {
                     assert!(self.tool_acked.contains(&number), "{number} was acknowledged before the tool wrote it");
                 }
@@ -197,7 +200,7 @@ impl World {
             Step::Broker => {
                 let (connection, bytes) = self.broker.work();
                 let bytes_sent = !bytes.is_empty();
-                self.to_client(connection, bytes);
+                self.deliver(connection, bytes);
                 // Hours of silence are cheap: where nothing went out, the next look is a long time away.
                 let longest = if bytes_sent { 20_000 } else { 2_000_000 };
                 let pause = self.rng.random_range(100..longest);
@@ -241,7 +244,7 @@ impl World {
         self.after(u64::try_from(retry.as_micros()).unwrap(), Step::Dial);
     }
 
-    fn to_client(&mut self, connection: u64, bytes: BytesMut) {
+    fn deliver(&mut self, connection: u64, bytes: BytesMut) {
         if !bytes.is_empty() && connection == self.connection {
             let time = self.delay(0);
             self.at(time, Step::Down(connection, bytes));

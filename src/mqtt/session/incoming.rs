@@ -6,7 +6,6 @@ use bytes::BytesMut;
 
 use super::{Lost, Session, State};
 use crate::mqtt::inbound::Arrival;
-use crate::mqtt::outbound::Pubrec;
 use crate::mqtt::packet::{Packet, Refusal, Request};
 use crate::mqtt::pulse::Pulse;
 use crate::mqtt::{Event, Message, Receipt, Token, refusal};
@@ -89,10 +88,8 @@ impl Session {
                 let start = self.outgoing.len();
                 self.codec.encode(Request::PubRel(pkid), &mut self.outgoing);
                 let release = self.sent + start as u64..self.sent + self.outgoing.len() as u64;
-                match self.outbound.pubrec(pkid, self.sent, release) {
-                    Pubrec::Released => self.progressed(),
-                    Pubrec::Answer => {}
-                    Pubrec::Ignore => self.outgoing.truncate(start),
+                if !self.outbound.pubrec(pkid, self.sent, release) {
+                    self.outgoing.truncate(start);
                 }
             }
             Packet::PubComp(pkid) => {
@@ -127,14 +124,8 @@ impl Session {
     fn acknowledged(&mut self, token: Option<Token>) {
         if let Some(token) = token {
             self.events.push_back(Event::Acked(token));
-            self.progressed();
-        }
-    }
-
-    fn progressed(&mut self) {
-        let held_back = self.history.suspects();
-        self.history.acked();
-        if held_back {
+            self.history.acked();
+            // What went alone, or was one of as many as the broker takes, makes room for the next.
             self.pump();
         }
     }

@@ -226,7 +226,7 @@ impl Run<'_> {
     /// Stores first, then sends: a peer that hears of a session can rely on it.
     fn act(&mut self, step: Move, now: Instant) -> Result<()> {
         match step {
-            Move::Nothing | Move::Finished => Ok(()),
+            Move::Finished => Ok(()),
             Move::Send(frame) => self.publish(frame, Qos::AtMostOnce),
             Move::Store(established, frame) => {
                 let session = stored(&self.ends, &established);

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 
-pub use crate::text::escape;
 use crate::text::tame;
 use crate::{Error, Exit, Result};
 
@@ -85,18 +84,6 @@ impl Reporter {
         Self { tool, level, sink: RefCell::new(sink) }
     }
 
-    /// The name of the tool that speaks.
-    #[must_use]
-    pub fn tool(&self) -> &'static str {
-        self.tool
-    }
-
-    /// Whether something of this level would be said: for what is costly to word.
-    #[must_use]
-    pub fn says(&self, level: Level) -> bool {
-        level <= self.level
-    }
-
     /// Says why the run ends, and what to do about it.
     pub fn error(&self, error: &Error) {
         self.say(Level::Error, error, error.hint_text());
@@ -123,7 +110,7 @@ impl Reporter {
     }
 
     fn say(&self, level: Level, what: impl fmt::Display, hint: Option<&str>) {
-        if !self.says(level) {
+        if level > self.level {
             return;
         }
         let mut text = format!("{}: {}\n", self.tool, tame(&what.to_string()));

@@ -37,15 +37,6 @@ pub enum Guard {
     Public,
 }
 
-/// What a replaced file survives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The end of this process at any step: readers see the old file or the new one.
-    Process,
-    /// A power cut too: the file and its directory are fsynced before the call returns.
-    Power,
-}
-
 /// A directory that was opened and checked; files in it are named relative to the open descriptor.
 #[derive(Debug)]
 pub struct Dir {
@@ -121,21 +112,6 @@ impl Dir {
     }
 }
 
-/// The directory for what is secret: mode 0700, ours, not a link.
-///
-/// # Errors
-/// As [`Dir::open`] and [`Dir::create`]; [`Exit::Config`] where it is absent and `create` is false.
-pub fn private_dir(path: &Path, create: bool) -> Result<Dir> {
-    if create {
-        return Dir::create(path, Guard::Private);
-    }
-    Dir::open(path, Guard::Private)?.ok_or_else(|| {
-        Error::new(Exit::Config, show(path))
-            .because("no such directory")
-            .hint(format!("mkdir -p -m 700 {}", quote(path)))
-    })
-}
-
 /// Reads a file that only we can read or write; `None` where it is absent.
 ///
 /// # Errors
@@ -179,16 +155,17 @@ pub fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Optio
     if bytes.len() as u64 > max { Err(too_long()) } else { Ok(Some(bytes)) }
 }
 
-/// Replaces a file by one of mode 0600, or makes it: a reader sees the old bytes or the new, whatever fails.
+/// Replaces a file by one of mode 0600, or makes it: a reader sees the old bytes or the new, whatever fails, and after a
+/// power cut too, since the file and its directory are fsynced before this returns.
 ///
 /// `lock` is the lock under which every writer of this file works: with it no two share a temporary file, and what a
 /// crash left of one is simply taken over.
 ///
 /// # Errors
 /// [`Exit::Failed`] where the disk is full or the directory cannot be written; the old file is then as it was.
-pub fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8], durability: Durability) -> Result<()> {
+pub fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
     let Lock { .. } = lock;
-    write_and(dir, name, bytes, durability, |temporary, name| {
+    write_and(dir, name, bytes, |temporary, name| {
         rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true)
     })
     .map(|_| ())
@@ -198,9 +175,9 @@ pub fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8], durability: Dur
 ///
 /// # Errors
 /// As [`replace`], which says what `lock` is.
-pub fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8], durability: Durability) -> Result<bool> {
+pub fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<bool> {
     let Lock { .. } = lock;
-    write_and(dir, name, bytes, durability, |temporary, name| {
+    write_and(dir, name, bytes, |temporary, name| {
         match rustix::fs::renameat_with(&dir.fd, temporary, &dir.fd, name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
@@ -221,9 +198,9 @@ pub fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8], durability: Dura
 ///
 /// # Errors
 /// [`Exit::Failed`] where the directory cannot be written.
-pub fn remove(dir: &Dir, name: &str, durability: Durability) -> Result<bool> {
+pub fn remove(dir: &Dir, name: &str) -> Result<bool> {
     match rustix::fs::unlinkat(&dir.fd, file_name(name)?, AtFlags::empty()) {
-        Ok(()) => sync_dir(dir, durability).map(|()| true),
+        Ok(()) => sync_dir(dir).map(|()| true),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(failed("remove", &dir.join(name), errno)),
     }
@@ -363,22 +340,21 @@ fn write_and(
     dir: &Dir,
     name: &str,
     bytes: &[u8],
-    durability: Durability,
     publish: impl FnOnce(&str, &str) -> rustix::io::Result<bool>,
 ) -> Result<bool> {
     let name = file_name(name)?;
     let temporary = format!("{name}{TEMPORARY}");
-    let published = write_new(dir, &temporary, bytes, durability)
+    let published = write_new(dir, &temporary, bytes)
         .and_then(|()| Ok(publish(&temporary, name)?))
         .map_err(|err| failed("write", &dir.join(name), err));
     if !matches!(published, Ok(true)) {
         // What failed is reported; if even this fails, the next writer takes the temporary file over.
         let _ = rustix::fs::unlinkat(&dir.fd, &temporary, AtFlags::empty());
     }
-    if published? { sync_dir(dir, durability).map(|()| true) } else { Ok(false) }
+    if published? { sync_dir(dir).map(|()| true) } else { Ok(false) }
 }
 
-fn write_new(dir: &Dir, temporary: &str, bytes: &[u8], durability: Durability) -> io::Result<()> {
+fn write_new(dir: &Dir, temporary: &str, bytes: &[u8]) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(&dir.fd, temporary, flags, Mode::RUSR | Mode::WUSR);
     let fd = match open() {
@@ -390,17 +366,14 @@ fn write_new(dir: &Dir, temporary: &str, bytes: &[u8], durability: Durability) -
     };
     let mut file = File::from(fd);
     file.write_all(bytes)?;
-    if durability == Durability::Power { file.sync_all() } else { Ok(()) }
+    file.sync_all()
 }
 
-fn sync_dir(dir: &Dir, durability: Durability) -> Result<()> {
-    match durability {
-        Durability::Process => Ok(()),
-        Durability::Power => match rustix::fs::fsync(&dir.fd) {
-            // Some file systems keep directories in order themselves and know no fsync of one.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(errno) => Err(failed("write", &dir.path, errno)),
-        },
+fn sync_dir(dir: &Dir) -> Result<()> {
+    match rustix::fs::fsync(&dir.fd) {
+        // Some file systems keep directories in order themselves and know no fsync of one.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(failed("write", &dir.path, errno)),
     }
 }
 

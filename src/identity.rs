@@ -9,7 +9,7 @@ use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::files::{self, Dir, Durability};
+use crate::files::{self, Dir};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
@@ -69,25 +69,17 @@ impl Identity {
             return Ok(identity);
         }
         let identity = Self::generate_bits(rng, bits)?;
-        if files::create(dir, &lock, FILE, identity.to_pem()?.as_bytes(), Durability::Power)? {
+        if files::create(dir, &lock, FILE, identity.to_pem()?.as_bytes())? {
             return Ok(identity);
         }
         // Something that knows nothing of the lock put a key there meanwhile: that one counts.
         Self::load(dir)?.ok_or_else(|| Error::new(Exit::TryAgain, show(&dir.join(FILE))).because("it vanished"))
     }
 
-    /// A new key of 3072 bits, in memory only; takes from 0.2 s to several seconds on a small device.
+    /// A new key of 2048 to 8192 bits, in memory only; 3072 take from 0.2 s to several seconds on a small device.
     ///
     /// # Errors
     /// [`Exit::Failed`] where the library cannot make one.
-    pub fn generate(rng: &mut impl CryptoRng) -> Result<Self> {
-        Self::generate_bits(rng, KEY_BITS)
-    }
-
-    /// As [`Identity::generate`], of 2048 to 8192 bits.
-    ///
-    /// # Errors
-    /// As [`Identity::generate`].
     pub fn generate_bits(rng: &mut impl CryptoRng, bits: usize) -> Result<Self> {
         let failed = |why: &dyn fmt::Display| Error::new(Exit::Failed, "cannot make an identity key").because(why);
         let key = rsa::PrivateKey::new(rng, bits).map_err(|err| failed(&err))?;

@@ -1,26 +1,54 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
+//!
+//! A tour, in the order in which a line travels. The three tools are in `bin/`: each parses its command line and runs one
+//! of [`pair`], [`send`] and [`recv`].
+//!
+//! 1. **What was asked for**: [`cli`] has what the tools share (options, messages, exit), [`config`] makes one link's
+//!    configuration of file, `-o` and environment, [`identity`] has this device's key and those that it trusts, and
+//!    [`link`] puts the three together.
+//! 2. **Agreeing a session**, `sts-pair`: [`handshake`] takes and makes the frames of [`message`], with the keys that
+//!    [`crypto`] derives, and ends with a [`session`], which [`cache`] stores for the other two tools.
+//! 3. **From stdin to the broker**, `sts-send`: [`pipe`] reads and cuts, [`stream`] numbers and seals under the session,
+//!    [`mqtt`] publishes until it is acknowledged.
+//! 4. **From the broker to stdout**, `sts-recv`: the same rooms the other way round; [`cache`] remembers what was written,
+//!    and only then is it acknowledged.
+//!
+//! Each tool is one thread around one poll(2), [`turn`]. What decides something, [`handshake`], [`session`], [`stream`],
+//! [`message`], [`crypto`], [`secret`], and the parsing in [`config`], touches neither file nor socket nor clock nor a
+//! generator of its own: time and randomness come in as arguments, and clippy holds these modules to it.
 
-pub mod cache;
+// What was asked for.
 pub mod cli;
 pub mod config;
-pub mod crypto;
-pub mod error;
-pub mod files;
-pub mod handshake;
 pub mod identity;
 pub mod link;
-pub mod message;
-pub mod mqtt;
-pub mod name;
+
+// The three tools, and the loop that they share.
 pub mod pair;
-pub mod pipe;
 pub mod recv;
-pub mod secret;
 pub mod send;
-pub mod session;
-pub mod stream;
-pub mod suite;
-pub mod text;
 pub mod turn;
+
+// Between them and the broker.
+pub mod pipe;
+pub mod stream;
+
+pub mod handshake;
+pub mod message;
+pub mod session;
+
+pub mod crypto;
+pub mod secret;
+pub mod suite;
+
+pub mod cache;
+pub mod files;
+
+pub mod mqtt;
+
+// Words: of failure, for names, for a person's eyes.
+pub mod error;
+pub mod name;
+pub mod text;
 
 pub use error::{Error, Exit, Rejected, Result};

@@ -12,7 +12,7 @@ use super::file::hex;
 use super::received::{Entry, State, index, put_entry, put_line};
 use super::{Cache, Stored};
 use crate::crypto::schedule::Digest;
-use crate::files::{self, Appender, Durability, Guard, Lock};
+use crate::files::{self, Appender, Guard, Lock};
 use crate::session::{SessionId, Standing};
 use crate::text;
 use crate::{Error, Exit, Rejected, Result};
@@ -69,9 +69,9 @@ impl Journal {
         let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
         state.sessions.retain(|id, _| kept.contains(id));
         let picture = state.encode(cache.link());
-        files::replace(cache.dir(), &lock, &name(cache), picture.as_bytes(), Durability::Power)?;
+        files::replace(cache.dir(), &lock, &name(cache), picture.as_bytes())?;
         let file = files::append(cache.dir(), &lock, &name(cache))?;
-        let picture = file.len();
+        let picture = file.size();
         let mut journal = Self {
             lock,
             file,
@@ -146,7 +146,7 @@ impl Journal {
         for entry in entries {
             self.flag(cache, entry.session())?;
         }
-        if self.file.len() > COMPACT.max(2 * self.picture) { self.compact(cache) } else { Ok(()) }
+        if self.file.size() > COMPACT.max(2 * self.picture) { self.compact(cache) } else { Ok(()) }
     }
 
     /// Sets `received` in the session file, where this is the session's first entry.
@@ -161,9 +161,9 @@ impl Journal {
         let known = &self.known;
         self.state.sessions.retain(|id, _| known.contains_key(id));
         let picture = self.state.encode(cache.link());
-        files::replace(cache.dir(), &self.lock, &name(cache), picture.as_bytes(), Durability::Power)?;
+        files::replace(cache.dir(), &self.lock, &name(cache), picture.as_bytes())?;
         self.file = files::append(cache.dir(), &self.lock, &name(cache))?;
-        self.picture = self.file.len();
+        self.picture = self.file.size();
         Ok(())
     }
 }

@@ -15,8 +15,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use self::file::{Torn, hex};
 pub use self::journal::{COMPACT, Journal};
@@ -25,7 +24,7 @@ pub use self::rotation::{MAX_NEWER, MAX_RETIRED, MIN_RETIRED, Stored};
 use self::rotation::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
-use crate::files::{self, Dir, Durability, Guard, Lock};
+use crate::files::{self, Dir, Guard, Lock};
 use crate::session::{Expected, Session, SessionId, Standing};
 use crate::stream::Taken;
 use crate::text;
@@ -33,15 +32,6 @@ use crate::{Error, Exit, Result};
 
 /// Most blocks of one direction of a session.
 pub const MAX_BLOCKS: u64 = 1 << 48;
-
-/// The runtime directory: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`; an empty value is none.
-#[must_use]
-pub fn runtime_dir(sts_runtime_dir: Option<&OsStr>, xdg_runtime_dir: Option<&OsStr>) -> PathBuf {
-    let set = |value: Option<&OsStr>| value.filter(|value| !value.is_empty()).map(PathBuf::from);
-    set(sts_runtime_dir)
-        .or_else(|| set(xdg_runtime_dir).filter(|dir| dir.is_absolute()).map(|dir| dir.join("sts")))
-        .unwrap_or_else(|| PathBuf::from("/run/sts"))
-}
 
 /// The sessions of one link.
 #[derive(Debug)]
@@ -223,7 +213,7 @@ impl Cache {
     /// [`Exit::Failed`] where the directory cannot be written.
     pub fn end(&self, peer: &Digest) -> Result<bool> {
         let _lock = self.lock()?;
-        files::remove(&self.dir, &self.name(peer), Durability::Power)
+        files::remove(&self.dir, &self.name(peer))
     }
 
     /// Takes the session's next stream number, which is written down, fsynced and renamed, and the directory fsynced,
@@ -345,10 +335,10 @@ impl Cache {
 
     fn write(&self, lock: &Lock, name: &str, sessions: &[Stored]) -> Result<()> {
         if sessions.is_empty() {
-            return files::remove(&self.dir, name, Durability::Power).map(|_| ());
+            return files::remove(&self.dir, name).map(|_| ());
         }
         let text = file::encode(&self.link, sessions);
-        files::replace(&self.dir, lock, name, text.as_bytes(), Durability::Power)
+        files::replace(&self.dir, lock, name, text.as_bytes())
     }
 
     fn reserve(&self, stored: &mut Stored, blocks: u64) -> Result<()> {

@@ -66,12 +66,6 @@ impl Cipher {
         Self { kind, suite }
     }
 
-    /// The suite that this cipher seals by.
-    #[must_use]
-    pub fn suite(&self) -> Suite {
-        self.suite
-    }
-
     /// Bytes between the header and the plaintext that [`Cipher::seal`] fills in: CBC's IV, else none.
     #[must_use]
     pub fn head_room(&self) -> usize {

@@ -10,7 +10,7 @@ use super::*;
 
 fn home() -> (tempfile::TempDir, Dir) {
     let home = tempfile::tempdir().unwrap();
-    let dir = private_dir(&home.path().join("a/b"), true).unwrap();
+    let dir = Dir::create(&home.path().join("a/b"), Guard::Private).unwrap();
     (home, dir)
 }
 
@@ -27,7 +27,7 @@ fn a_directory_is_made_private_and_refused_when_it_is_not() {
     let (home, dir) = home();
     assert_eq!(mode(dir.path()), 0o700);
     chmod(dir.path(), 0o750);
-    let err = private_dir(dir.path(), true).unwrap_err();
+    let err = Dir::create(dir.path(), Guard::Private).unwrap_err();
     assert_eq!(err.exit(), Exit::NotTrusted);
     assert_eq!(err.hint_text().unwrap(), format!("chmod 700 {}", dir.path().display()));
     assert!(Dir::open(dir.path(), Guard::Public).unwrap().is_some());
@@ -39,21 +39,24 @@ fn a_directory_is_made_private_and_refused_when_it_is_not() {
     chmod(dir.path(), 0o700);
     symlink(dir.path(), &link).unwrap();
     for way in [link.clone(), link.join(""), link.join(".")] {
-        assert_eq!(private_dir(&way, true).unwrap_err().exit(), Exit::NotTrusted, "{way:?}");
+        assert_eq!(Dir::create(&way, Guard::Private).unwrap_err().exit(), Exit::NotTrusted, "{way:?}");
     }
     let file = home.path().join("file");
     fs::write(&file, "").unwrap();
-    assert_eq!(private_dir(&file, true).unwrap_err().exit(), Exit::NotTrusted);
+    assert_eq!(Dir::create(&file, Guard::Private).unwrap_err().exit(), Exit::NotTrusted);
 
-    let err = private_dir(&home.path().join("it's absent"), false).unwrap_err();
-    assert_eq!(err.exit(), Exit::Config);
-    assert!(err.hint_text().unwrap().ends_with(r"/it'\''s absent'"), "{err:?}");
+    let spaced = home.path().join("it's open");
+    fs::create_dir(&spaced).unwrap();
+    chmod(&spaced, 0o755);
+    let err = Dir::open(&spaced, Guard::Private).unwrap_err();
+    assert!(err.hint_text().unwrap().ends_with(r"/it'\''s open'"), "{err:?}");
+    assert!(Dir::open(&home.path().join("absent"), Guard::Private).unwrap().is_none());
 }
 
 #[test]
 fn another_users_directory_is_refused() {
     // `/` is root's: ours when the tests run as root, where it is refused for its mode instead.
-    assert_eq!(private_dir(Path::new("/"), false).unwrap_err().exit(), Exit::NotTrusted);
+    assert_eq!(Dir::open(Path::new("/"), Guard::Private).unwrap_err().exit(), Exit::NotTrusted);
 }
 
 #[test]
@@ -90,18 +93,16 @@ fn a_replaced_file_is_private_whatever_it_was() {
     let (_home, dir) = home();
     let held = lock(&dir, "lock").unwrap();
     assert_eq!(stamp(&dir, "state").unwrap(), None);
-    for durability in [Durability::Process, Durability::Power] {
-        fs::write(dir.join("state"), "old").unwrap();
-        chmod(&dir.join("state"), 0o666);
-        let before = stamp(&dir, "state").unwrap();
-        replace(&dir, &held, "state", b"new", durability).unwrap();
-        assert_ne!(stamp(&dir, "state").unwrap(), before);
-        assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"new");
-        assert_eq!(mode(&dir.join("state")), 0o600);
-    }
+    fs::write(dir.join("state"), "old").unwrap();
+    chmod(&dir.join("state"), 0o666);
+    let before = stamp(&dir, "state").unwrap();
+    replace(&dir, &held, "state", b"new").unwrap();
+    assert_ne!(stamp(&dir, "state").unwrap(), before);
+    assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"new");
+    assert_eq!(mode(&dir.join("state")), 0o600);
     assert_eq!(dir.names().unwrap(), ["lock", "state"]);
-    assert!(remove(&dir, "state", Durability::Power).unwrap());
-    assert!(!remove(&dir, "state", Durability::Power).unwrap());
+    assert!(remove(&dir, "state").unwrap());
+    assert!(!remove(&dir, "state").unwrap());
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn what_a_crash_left_is_neither_seen_nor_in_the_way() {
     fs::write(&elsewhere, "kept").unwrap();
     symlink(&elsewhere, dir.join("state.new")).unwrap();
     assert_eq!(dir.names().unwrap(), ["lock"]);
-    replace(&dir, &held, "state", b"whole", Durability::Process).unwrap();
+    replace(&dir, &held, "state", b"whole").unwrap();
     assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"whole");
     assert_eq!(fs::read(&elsewhere).unwrap(), b"kept");
     assert!(!dir.join("state.new").exists());
@@ -122,9 +123,9 @@ fn what_a_crash_left_is_neither_seen_nor_in_the_way() {
 fn a_failed_replacement_leaves_the_old_file() {
     let (_home, dir) = home();
     let held = lock(&dir, "lock").unwrap();
-    replace(&dir, &held, "state", b"old", Durability::Power).unwrap();
+    replace(&dir, &held, "state", b"old").unwrap();
     fs::create_dir(dir.join("state.new")).unwrap();
-    let err = replace(&dir, &held, "state", b"new", Durability::Power).unwrap_err();
+    let err = replace(&dir, &held, "state", b"new").unwrap_err();
     assert_eq!(err.exit(), Exit::Failed);
     assert!(err.to_string().contains("/state: "), "{err}");
     assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"old");
@@ -151,22 +152,22 @@ fn a_full_disk_leaves_the_old_file() {
 #[ignore = "a_full_disk_leaves_the_old_file runs it on a small file system"]
 fn on_the_small_disk() {
     let place = std::env::var_os("STS_TEST_FULL").unwrap();
-    let dir = private_dir(Path::new(&place), false).unwrap();
+    let dir = Dir::open(Path::new(&place), Guard::Private).unwrap().unwrap();
     let held = lock(&dir, "lock").unwrap();
-    replace(&dir, &held, "state", b"old", Durability::Power).unwrap();
-    let err = replace(&dir, &held, "state", &vec![0; 100_000], Durability::Power).unwrap_err();
+    replace(&dir, &held, "state", b"old").unwrap();
+    let err = replace(&dir, &held, "state", &vec![0; 100_000]).unwrap_err();
     assert!(err.to_string().contains("No space left"), "{err}");
     assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"old");
     assert!(!dir.join("state.new").exists());
-    replace(&dir, &held, "state", &[1; 4000], Durability::Power).unwrap();
+    replace(&dir, &held, "state", &[1; 4000]).unwrap();
 }
 
 #[test]
 fn creation_is_exclusive() {
     let (_home, dir) = home();
     let held = lock(&dir, "lock").unwrap();
-    assert!(create(&dir, &held, "key", b"first", Durability::Power).unwrap());
-    assert!(!create(&dir, &held, "key", b"second", Durability::Power).unwrap());
+    assert!(create(&dir, &held, "key", b"first").unwrap());
+    assert!(!create(&dir, &held, "key", b"second").unwrap());
     assert_eq!(**read_private(&dir, "key").unwrap().unwrap(), *b"first");
     assert_eq!(dir.names().unwrap(), ["key", "lock"]);
 }
@@ -176,10 +177,10 @@ fn what_is_appended_is_whole_and_stays() {
     let (_home, dir) = home();
     let held = lock(&dir, "lock").unwrap();
     assert_eq!(append(&dir, &held, "journal").unwrap_err().exit(), Exit::Failed, "it must exist");
-    replace(&dir, &held, "journal", b"one\n", Durability::Process).unwrap();
+    replace(&dir, &held, "journal", b"one\n").unwrap();
     let mut journal = append(&dir, &held, "journal").unwrap();
     journal.append(b"two\n").unwrap();
-    assert_eq!((journal.len(), journal.is_empty()), (8, false));
+    assert_eq!(journal.size(), 8);
     assert_eq!(**read_private(&dir, "journal").unwrap().unwrap(), *b"one\ntwo\n");
     assert_eq!(read_up_to(&dir, "journal", Guard::Private, 7).unwrap_err().exit(), Exit::Failed);
     chmod(&dir.join("journal"), 0o622);
@@ -206,7 +207,7 @@ fn a_lock_excludes_and_is_given_back() {
     let held = lock(&dir, "lock").unwrap();
     assert!(try_lock(&dir, "lock").unwrap().is_none());
     assert!(try_lock(&dir, "other").unwrap().is_some());
-    let second = private_dir(dir.path(), false).unwrap();
+    let second = Dir::open(dir.path(), Guard::Private).unwrap().unwrap();
     let (tell, told) = mpsc::channel();
     let waiter = std::thread::spawn(move || {
         let _held = lock(&second, "lock").unwrap();
@@ -224,7 +225,10 @@ fn a_lock_excludes_and_is_given_back() {
 #[test]
 fn errors_show_no_control_characters() {
     let home = tempfile::tempdir().unwrap();
-    let err = private_dir(&home.path().join("a\u{1b}[31m\nb"), false).unwrap_err();
+    let file = home.path().join("a\u{1b}[31m\nb");
+    fs::create_dir(&file).unwrap();
+    chmod(&file, 0o755);
+    let err = Dir::open(&file, Guard::Private).unwrap_err();
     assert!(!err.to_string().contains(char::is_control), "{err}");
     assert!(!err.hint_text().unwrap().contains(char::is_control));
 }

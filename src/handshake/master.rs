@@ -136,12 +136,6 @@ impl Master {
         matches!(self.state, State::Finished)
     }
 
-    /// Whether this end stored the session already.
-    #[must_use]
-    pub fn is_established(&self) -> bool {
-        matches!(self.state, State::AwaitingSlaveDone(_) | State::Finished)
-    }
-
     /// The frame that is due at `now`, if one is.
     pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
         match &mut self.state {

@@ -80,8 +80,6 @@ pub struct Established {
 /// What an accepted frame asks the caller to do, in this order: store, then send.
 #[derive(Debug)]
 pub enum Move {
-    /// Nothing more than was done.
-    Nothing,
     /// Send this frame.
     Send(Vec<u8>),
     /// Slave, step 5: store the session as pending and send step 6. Master, step 6: store it as current and send step 7.

@@ -81,7 +81,7 @@ impl World {
             To::Slave => self.slave.accept(frame, self.now, &mut self.rng)?,
         };
         Ok(match (to, outcome) {
-            (_, Move::Nothing | Move::Finished) => None,
+            (_, Move::Finished) => None,
             (_, Move::Send(frame)) => Some(frame),
             (To::Master, Move::Store(session, frame)) => {
                 assert!(self.pending.iter().any(|stored| stored.keys == session.keys), "the slave stored it first");

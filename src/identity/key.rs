@@ -182,13 +182,6 @@ impl Fingerprint {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
-
-    /// 64 hexadecimal digits: base64 has a `/`, which no file name may hold.
-    #[must_use]
-    pub fn hex(&self) -> String {
-        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-    }
 }
 
 impl From<[u8; 32]> for Fingerprint {
@@ -284,7 +277,6 @@ pub(super) mod tests {
     fn fingerprints_look_like_opensshs() {
         let fingerprint = Fingerprint(Sha256::digest(b"").into());
         assert_eq!(fingerprint.to_string(), "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU");
-        assert_eq!(fingerprint.hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
     #[test]

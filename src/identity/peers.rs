@@ -1,7 +1,7 @@
 //! `known_peers`: whose keys are pinned here, and under which name.
 
 use super::{PeerName, PublicKey};
-use crate::files::{self, Dir, Durability, Guard, Stamp};
+use crate::files::{self, Dir, Guard, Stamp};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
@@ -50,17 +50,8 @@ impl KnownPeers {
         Ok(known)
     }
 
-    /// The stamp of the file that this was read from; `None` where there was none.
-    #[must_use]
-    pub fn stamp(&self) -> Option<Stamp> {
-        self.stamp
-    }
-
-    /// The stamp of the file as it is now, one stat: differs from [`KnownPeers::stamp`] once the file was changed.
-    ///
-    /// # Errors
-    /// [`Exit::Failed`] where the directory cannot be searched.
-    pub fn stamp_of(dir: &Dir) -> Result<Option<Stamp>> {
+    /// The stamp of the file as it is now, one stat.
+    fn stamp_of(dir: &Dir) -> Result<Option<Stamp>> {
         files::stamp(dir, FILE)
     }
 
@@ -142,7 +133,7 @@ impl KnownPeers {
         let lock = files::lock(dir, LOCK)?;
         let mut known = Self::load(dir)?;
         if edit(&mut known)? {
-            files::replace(dir, &lock, FILE, known.to_text().as_bytes(), Durability::Power)?;
+            files::replace(dir, &lock, FILE, known.to_text().as_bytes())?;
             known.stamp = Self::stamp_of(dir)?;
         }
         *self = known;
@@ -191,7 +182,6 @@ mod tests {
         let (_home, dir) = home();
         let [own, one, two] = keys();
         let mut known = KnownPeers::load(&dir).unwrap();
-        assert_eq!(known.stamp(), None);
         known.add(&dir, own, &name("one"), one).unwrap();
         known.add(&dir, own, &name("two"), two).unwrap();
         known.add(&dir, own, &name("two"), two).unwrap();

@@ -230,7 +230,6 @@ impl Run<'_> {
     /// Stores first, then sends: a peer that hears of a session can rely on it.
     fn act(&mut self, step: Move, now: Instant) -> Result<()> {
         match step {
-            Move::Nothing => Ok(()),
             Move::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
                 self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
             }),

@@ -3,6 +3,8 @@
 //! These tests run this test program anew, in the role that is named in the environment.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use super::*;

@@ -51,15 +51,6 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[test]
-fn the_runtime_directory_is_where_the_page_says() {
-    let some = |text: &'static str| Some(OsStr::new(text));
-    assert_eq!(runtime_dir(some("/a"), some("/b")), Path::new("/a"));
-    assert_eq!(runtime_dir(some(""), some("/b")), Path::new("/b/sts"));
-    assert_eq!(runtime_dir(None, some("relative")), Path::new("/run/sts"));
-    assert_eq!(runtime_dir(None, None), Path::new("/run/sts"));
-}
-
-#[test]
 fn no_session_says_where_and_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let absent = home.path().join("absent");

@@ -9,6 +9,7 @@ use super::reading::Reading;
 use crate::cache::{Cache, Watch};
 use crate::handshake::Peer;
 use crate::link::{Ends, Link};
+use crate::message::Type;
 use crate::session::{Session, Standing};
 use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
 use crate::{Error, Exit, Rejected, Result};
@@ -116,6 +117,16 @@ struct Confirms {
     next: Option<Next>,
 }
 
+/// What [`Sealing::step`] did.
+pub(super) enum Step {
+    /// This is to be sent.
+    Send(Bytes),
+    /// It goes on in another stream, which has room.
+    Moved,
+    /// Nothing: there is something to wait for.
+    Wait,
+}
+
 /// On the way to another stream: nothing is sent in it before the old one is confirmed to its end, so that the receiver
 /// never has to hold one back.
 enum Next {
@@ -160,6 +171,9 @@ impl Sealing {
     /// What is wrong with it; nothing changed then.
     pub(super) fn hear(&mut self, payload: &[u8], now: Instant) -> std::result::Result<bool, Rejected> {
         let (Some(confirms), Some((sender, session))) = (&mut self.confirms, &self.stream) else { return Ok(false) };
+        if Type::of(payload)? != Type::Enc {
+            return Ok(false);
+        }
         let opened = confirms.receiver.open(payload, &mut BytesMut::new())?;
         let Payload::Confirm(streams) = &opened.payload else { return Ok(false) };
         if opened.session != session.id {
@@ -184,16 +198,16 @@ impl Sealing {
     ///
     /// # Errors
     /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
-    pub(super) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
-        let Some(confirms) = &mut self.confirms else { return Ok(None) };
+    pub(super) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Step> {
+        let Some(confirms) = &mut self.confirms else { return Ok(Step::Wait) };
         if let Some(again) = confirms.window.poll(now) {
-            return Ok(Some(again));
+            return Ok(Step::Send(again));
         }
         if confirms.window.unconfirmed().0 > 0 {
-            return Ok(None);
+            return Ok(Step::Wait);
         }
         match confirms.next.take() {
-            None => Ok(None),
+            None => Ok(Step::Wait),
             Some(Next::Wanted) => {
                 let session = self.current()?;
                 let next = self.take(&session, rng)?;
@@ -202,12 +216,12 @@ impl Sealing {
                 let confirms = self.confirms.as_mut().expect("it was there");
                 confirms.window.push(continued.clone(), now);
                 confirms.next = Some(Next::Announced(Box::new((next, session))));
-                Ok(Some(continued))
+                Ok(Step::Send(continued))
             }
             Some(Next::Announced(next)) => {
                 confirms.window = Window::new(next.0.next_seq(), UNCONFIRMED, now);
                 self.stream = Some(*next);
-                Ok(None)
+                Ok(Step::Moved)
             }
         }
     }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use self::framing::{Framing, Sealing};
+use self::framing::{Framing, Sealing, Step};
 use self::reading::Reading;
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
@@ -125,10 +125,13 @@ impl Run<'_> {
                 self.report.info("stopping once what was read is delivered; a second signal stops at once");
             }
 
-            if !ended {
-                ended = self.read(now)?;
+            loop {
+                ended = ended || self.read(now)?;
+                // Each step may make room for what was read before, of which poll would not tell.
+                if !self.step(now)? {
+                    break;
+                }
             }
-            self.step(now)?;
             if ended && self.waiting().messages == 0 {
                 return turn::leave(&mut self.client, &mut self.signals);
             }
@@ -199,25 +202,30 @@ impl Run<'_> {
         waiting
     }
 
-    /// Sends again what the receiver has not confirmed, and goes from stream to stream.
-    fn step(&mut self, now: Instant) -> Result<()> {
+    /// Sends again what the receiver has not confirmed, and goes from stream to stream; true if it did either.
+    fn step(&mut self, now: Instant) -> Result<bool> {
         let clear = self.subscribed && self.client.unacknowledged().messages == 0;
         if let Some(sealing) = self.framing.confirms()
             && !clear
         {
             sealing.not_yet(now);
         }
+        let mut stepped = false;
         while self.client.room(self.config.publish.as_str().len() + self.config.mqtt.max_message)
             && let Some(sealing) = self.framing.confirms()
-            && let Some(payload) = sealing.step(now, &mut self.rng)?
         {
-            self.publish(payload, now)?;
+            match sealing.step(now, &mut self.rng)? {
+                Step::Send(payload) => self.publish(payload, now)?,
+                Step::Moved => {}
+                Step::Wait => break,
+            }
+            stepped = true;
         }
         let unconfirmed = self.framing.unconfirmed().is_some_and(|(messages, _)| messages > 0);
         if unconfirmed && clear && now >= self.acknowledged + QUIET && self.silence.happened(now).is_some() {
             self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
         }
-        Ok(())
+        Ok(stepped)
     }
 
     fn hear(&mut self, payload: &[u8], now: Instant) {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::{CryptoRng, RngExt};
 use zeroize::Zeroizing;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Watch};
 use crate::cli::{CommonArgs, Reporter};
 use crate::config::{self, Config, Endpoint, Environment, Password, PeerName};
 use crate::crypto::schedule::{Digest, Topics};
@@ -247,6 +247,12 @@ impl Ends {
             return None;
         }
         peers.iter().find(|peer| *peer.key.fingerprint().as_bytes() == session.peer)
+    }
+
+    /// The error of having no session to use: as [`Watch::no_session`].
+    #[must_use]
+    pub fn no_session(&self, cache: &Cache, watch: &Watch, peers: &[Peer]) -> Error {
+        watch.no_session(cache, &self.expected(), |session| self.accepts(session, peers).is_some())
     }
 }
 

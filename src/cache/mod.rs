@@ -25,7 +25,7 @@ use self::rotation::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
-use crate::session::{Expected, Session, SessionId, Standing};
+use crate::session::{Session, SessionId, Standing};
 use crate::stream::Taken;
 use crate::text;
 use crate::{Error, Exit, Result};
@@ -113,27 +113,6 @@ impl Cache {
     /// As [`Cache::load`].
     pub fn load_peer(&self, peer: &Digest) -> Result<Vec<Stored>> {
         self.read(&self.name(peer))
-    }
-
-    /// The session that seals what is sent to a peer, if it is what the configuration expects.
-    ///
-    /// # Errors
-    /// [`Exit::TryAgain`] where there is none, saying what is wrong with the one that is there; or as [`Cache::load`].
-    pub fn current(&self, peer: &Digest, expected: &Expected<'_>) -> Result<Stored> {
-        let sessions = self.load_peer(peer)?;
-        let waiting = sessions.iter().any(|stored| stored.standing == Standing::Pending);
-        let current = sessions.into_iter().find(|stored| stored.standing == Standing::Current);
-        let why = match &current {
-            Some(stored) => stored.session.mismatch(expected),
-            None => waiting.then_some("the one there waits for the first message of the peer"),
-        };
-        match (current, why) {
-            (Some(stored), None) => Ok(stored),
-            (_, None) => Err(self.no_session()),
-            (_, Some(why)) => {
-                Err(self.no_session().because(format!("looked in {}, {why}", text::show(self.dir.path()))))
-            }
-        }
     }
 
     /// The slave stores a session before it says so (step 6), and moves no other: an older pending one may be what its

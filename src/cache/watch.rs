@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::{Cache, Stored};
 use crate::files::{self, Stamp};
-use crate::session::{SessionId, Standing};
+use crate::session::{Expected, Session, SessionId, Standing};
 use crate::{Error, Result};
 
 #[derive(Debug)]
@@ -42,6 +42,21 @@ impl Watch {
     /// Files that could not be read, each with the error that says why: their peers have no session.
     pub fn broken(&self) -> impl Iterator<Item = &Error> {
         self.files.values().filter_map(|file| file.sessions.as_ref().err())
+    }
+
+    /// The error of having no session to use, which says what is wrong with what is there; `accepts` tells whose sessions
+    /// the configuration accepts.
+    #[must_use]
+    pub fn no_session(&self, cache: &Cache, expected: &Expected<'_>, accepts: impl Fn(&Session) -> bool) -> Error {
+        let waits = |stored: &Stored| stored.standing == Standing::Pending && accepts(&stored.session);
+        if self.sessions().any(waits) {
+            return cache.no_session().because("the one there waits for the first message of the peer");
+        }
+        match (self.sessions().find_map(|stored| stored.session.mismatch(expected)), self.broken().next()) {
+            (Some(why), _) => cache.no_session().because(format!("the one there does not fit: {why}")),
+            (None, Some(broken)) => broken.clone(),
+            (None, None) => cache.no_session(),
+        }
     }
 
     /// Looks again where the directory changed, reading only files that changed; true if a session came, went or

@@ -123,14 +123,7 @@ impl<'a> Opening<'a> {
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
-            let expected = opening.ends.expected();
-            let why = opening.watch.sessions().find_map(|stored| stored.session.mismatch(&expected));
-            let broken = opening.watch.broken().next();
-            return Err(match (why, broken) {
-                (Some(why), _) => opening.cache.no_session().because(format!("the one there is does not fit: {why}")),
-                (None, Some(broken)) => broken.clone(),
-                (None, None) => opening.cache.no_session(),
-            });
+            return Err(opening.ends.no_session(&opening.cache, &opening.watch, &opening.peers));
         }
         Ok(opening)
     }

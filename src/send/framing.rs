@@ -242,15 +242,7 @@ impl Sealing {
         if let Some((session, _)) = of {
             return Ok(session.clone());
         }
-        let expected = self.ends.expected();
-        let mut current = self.watch.sessions().filter(|stored| stored.standing == Standing::Current);
-        let why = current.find_map(|stored| stored.session.mismatch(&expected));
-        let broken = self.watch.broken().next();
-        Err(match (why, broken) {
-            (Some(why), _) => self.cache.no_session().because(format!("the one there is does not fit: {why}")),
-            (None, Some(broken)) => broken.clone(),
-            (None, None) => self.cache.no_session(),
-        })
+        Err(self.ends.no_session(&self.cache, &self.watch, &peers))
     }
 
     /// A fresh stream of `session`.

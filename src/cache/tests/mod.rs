@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
-use crate::session::pair;
+use crate::session::{Expected, pair};
 use crate::stream::{Mark, Place};
 use crate::suite::Suite;
 
@@ -192,7 +192,8 @@ fn a_session_of_another_configuration_is_no_session() {
     let (peer, topics) = (session.peer, Some(&session.topics));
     let expected = Expected { suite: session.suite, role: session.role, own: session.own, topics };
     let why = |expected: &Expected<'_>| {
-        let err = cache.current(&peer, expected).unwrap_err();
+        let accepts = |session: &Session| session.mismatch(expected).is_none();
+        let err = Watch::new(&cache, SystemTime::now()).unwrap().no_session(&cache, expected, accepts);
         assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("run sts-pair gateway")));
         err.to_string()
     };
@@ -200,8 +201,10 @@ fn a_session_of_another_configuration_is_no_session() {
     cache.store_pending(&session, NOW).unwrap();
     assert!(why(&expected).contains("waits for the first message"));
     cache.promote(&peer, &session.id, NOW).unwrap();
-    assert_eq!(cache.current(&peer, &expected).unwrap().session, session);
     assert!(why(&Expected { own: [0; 32], ..expected }).contains("identity key"));
+    fs::write(cache.dir().join(&cache.name(&peer)), "torn").unwrap();
+    let broken = Watch::new(&cache, SystemTime::now()).unwrap().no_session(&cache, &expected, |_| true);
+    assert!(broken.to_string().contains("not a whole session file"), "{broken}");
 }
 
 #[test]

@@ -26,17 +26,17 @@ pub(super) type StreamId = (SessionId, u32);
 /// What becomes of a message.
 #[derive(Debug)]
 pub(super) enum What {
-    /// Its bytes belong to a stream.
-    Data {
+    /// It is the next of its stream, with bytes to write or without.
+    Next {
         stream: StreamId,
         /// The stream is complete with it.
         ends: bool,
         accepted: Accepted,
     },
-    /// It was taken into account and has no bytes.
-    Said(Accepted),
     /// It was dropped.
     Dropped,
+    /// It was dropped, since it had come before; its bytes may still be on their way to standard output.
+    Repeated(StreamId),
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
     Left,
 }
@@ -79,6 +79,7 @@ pub(super) struct Opening<'a> {
     /// The followed stream is complete, or the peer ended the last session.
     pub(super) over: bool,
     named: HashMap<Rejected, Notice>,
+    reused: Notice,
 }
 
 impl<'a> Opening<'a> {
@@ -108,6 +109,7 @@ impl<'a> Opening<'a> {
             lost: false,
             over: false,
             named: HashMap::new(),
+            reused: Notice::every(Duration::from_secs(60)),
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
@@ -230,7 +232,10 @@ impl<'a> Opening<'a> {
             }
             Payload::Continued { session, stream: next } => {
                 self.open.remove(&stream);
-                self.open.insert((session, next));
+                // Whoever carries the messages may have let the next stream pass in front.
+                if !self.receiver.streams(&session).is_some_and(|streams| streams.ended().contains(next)) {
+                    self.open.insert((session, next));
+                }
                 if self.follow == Follow::Only(stream) {
                     self.follow = Follow::Only((session, next));
                 }
@@ -251,8 +256,10 @@ impl<'a> Opening<'a> {
         match refused {
             Refused::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.session);
-                What::Dropped
+                What::Repeated((opened.session, opened.stream))
             }
+            // A message that shows it can be played again and again: it is news once a minute.
+            Refused::StreamReused if self.reused.happened(now).is_none() => self.rejected(refused.rejected(), now),
             Refused::StreamReused => {
                 self.report.warning(format_args!(
                     "{} used stream {} twice: its runtime directory was copied or restored; pair again",
@@ -360,10 +367,9 @@ impl<'a> Opening<'a> {
 fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
     match opened.payload {
-        Payload::Data => What::Data { stream, ends: false, accepted },
-        Payload::End => What::Data { stream, ends: true, accepted },
+        Payload::Data | Payload::Confirm(_) | Payload::Newer => What::Next { stream, ends: false, accepted },
+        Payload::End | Payload::Continued { .. } => What::Next { stream, ends: true, accepted },
         Payload::Kill { .. } => What::Left,
-        Payload::Continued { .. } | Payload::Confirm(_) | Payload::Newer => What::Said(accepted),
     }
 }
 

@@ -14,6 +14,7 @@ mod sniffer;
 
 mod directories;
 mod eavesdropping;
+mod hostile;
 mod limits;
 mod nosec;
 mod outages;

@@ -89,11 +89,13 @@ impl Slave {
             State::AwaitingMasterReady(repeat) => Some(repeat.due),
             State::AwaitingRequest | State::Done => None,
         });
-        repeats.min()
+        // With an epoch key whoever recorded an INITREQ has what was agreed: it goes in time even if nothing comes any more.
+        repeats.chain([self.epoch.since + EPOCH]).min()
     }
 
     /// A frame that is due at `now`, if one is; ask again until there is none.
     pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
+        self.turn_epoch(now, rng);
         self.attempts.iter_mut().find_map(|attempt| match &mut attempt.state {
             State::AwaitingMasterReady(repeat) => repeat.is_due(now, rng).then(|| attempt.ready()),
             State::AwaitingRequest | State::Done => None,

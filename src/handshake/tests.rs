@@ -263,6 +263,20 @@ fn an_answer_made_before_the_epoch_turned_is_still_good_once() {
 
 /// Attempts of the same master, one after another, until the slave lets the first one go.
 #[test]
+fn an_epoch_key_goes_though_nothing_comes_any_more() {
+    let mut world = World::usual(3);
+    let init_req = world.poll().remove(0).1;
+    let answer = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    for _ in 0..2 {
+        world.now = world.slave.deadline().expect("an epoch ends");
+        assert_eq!(world.slave.poll(world.now, &mut world.rng), None);
+    }
+    // The clock stands still for whoever took the slave's memory now.
+    let auth_req = world.deliver(To::Master, &answer).unwrap().unwrap();
+    assert_eq!(world.deliver(To::Slave, &auth_req), Err(Rejected::Unexpected));
+}
+
+#[test]
 fn a_replayed_auth_req_is_never_signed_again() {
     let mut world = World::usual(1);
     let mut auth_reqs = Vec::new();
@@ -419,11 +433,12 @@ fn another_proof_ends_the_slaves_repeats() {
         queue.extend(answer.map(|frame| (if to == To::Master { To::Slave } else { To::Master }, frame)));
     }
     let id = world.pending[0].keys.id;
-    assert!(world.slave.deadline().is_some());
+    let epoch_ends = Some(world.start + Duration::from_secs(60));
+    assert!(world.slave.deadline() < epoch_ends);
     assert_eq!(world.slave.proved(&[0; 8]), None);
     assert_eq!(world.slave.proved(&id).as_ref(), Some(&world.pending[0]));
     assert_eq!(world.slave.proved(&id), None);
-    assert_eq!(world.slave.deadline(), None);
+    assert_eq!(world.slave.deadline(), epoch_ends);
 }
 
 /// A network that loses, repeats, delays, reorders, alters, reflects and invents, for two minutes of virtual time; then

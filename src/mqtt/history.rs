@@ -29,6 +29,8 @@ pub(super) struct History {
     heard: bool,
     /// Connections in a row that the broker accepted and soon dropped.
     short_lived: u32,
+    /// Connections since the last one that settled, whatever ended them and whatever failed between them.
+    unsettled: u32,
     /// The message that the last connections ended on, and how many there were.
     stuck: Option<(Token, u32)>,
 }
@@ -77,7 +79,8 @@ impl History {
     pub(super) fn ended(&mut self, lived: Duration, oldest: Option<(Token, &Flight)>) -> Option<Event> {
         let cut_short = lived < SETTLED && !self.gave_up;
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
-        if lived >= SETTLED || ((self.acked || self.heard) && self.short_lived < CONTESTED) {
+        self.unsettled = if lived < SETTLED { self.unsettled.saturating_add(1) } else { 0 };
+        if lived >= SETTLED || ((self.acked || self.heard) && self.unsettled < CONTESTED) {
             self.backoff.reset();
         }
         if let Some((token, flight)) = oldest.filter(|_| cut_short && !self.acked) {

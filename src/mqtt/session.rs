@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// PUBLISH packets are encoded while fewer bytes than this wait for the socket.
 const HIGH_WATER: usize = 256 * 1024;
 
+/// Bytes of answers to the broker that may wait for the socket: four times what all 65535 packet identifiers call for.
+const ANSWERS: usize = 4 * 65_535 * 4;
+
 /// What is published and not acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unacknowledged {

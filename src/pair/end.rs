@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rand::RngExt;
 use rustix::event::PollFlags;
 
+use crate::cache::{Cache, Stored};
 use crate::cli::Reporter;
+use crate::crypto::schedule::Digest;
 use crate::handshake::Peer;
-use crate::link::{Link, Tool};
+use crate::link::{Ends, Link, Tool};
 use crate::mqtt::{Event, Qos};
 use crate::pipe::Signals;
 use crate::session::Standing;
@@ -24,34 +27,37 @@ pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<
     let ends = super::encrypted(link)?;
     let cache = link.sessions()?;
     let peers = ends.peers()?;
-    let mut outcome = Err(cache.no_session());
+    let mut outcome = None;
     for Peer { name, key } in &peers {
         let peer = *key.fingerprint().as_bytes();
-        let stored = cache.load_peer(&peer)?;
-        if stored.is_empty() {
-            continue;
-        }
-        let current = stored
-            .iter()
-            .find(|stored| stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none());
-        outcome = match current {
-            Some(stored) => {
-                let mut rng = rand::rng();
-                let taken = cache.take_stream(&peer, &stored.session.id)?;
-                let mut sender = Sender::new(&stored.session, taken, rng.random(), link.config.mqtt.max_message)?;
-                let kill = sender.kill(&mut rng)?;
-                tell(link, kill, timeout, report)
-            }
+        let told = kill(link, &ends, &cache, &peer).and_then(|kill| match kill {
+            Some(kill) => tell(link, kill, timeout, report),
             None => Ok(()),
-        };
-        cache.end(&peer)?;
-        report.info(format_args!("the sessions with {name} are deleted"));
+        });
+        // Whatever kept KILL from being made or sent: these keys are to go.
+        if cache.end(&peer)? {
+            report.info(format_args!("the sessions with {name} are deleted"));
+            outcome = Some(outcome.unwrap_or(Ok(())).and(told));
+        }
     }
-    outcome.map_err(|error| error.hint("the other device may not know: run sts-pair --end there, too"))
+    outcome
+        .unwrap_or_else(|| Err(cache.no_session()))
+        .map_err(|error| error.hint("the other device may not know: run sts-pair --end there, too"))
+}
+
+/// The KILL for a peer; `None` where there is no session to seal it under.
+fn kill(link: &Link, ends: &Ends, cache: &Cache, peer: &Digest) -> Result<Option<Bytes>> {
+    let current =
+        |stored: &Stored| stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none();
+    let Some(stored) = cache.load_peer(peer)?.into_iter().find(current) else { return Ok(None) };
+    let mut rng = rand::rng();
+    let taken = cache.take_stream(peer, &stored.session.id)?;
+    let mut sender = Sender::new(&stored.session, taken, rng.random(), link.config.mqtt.max_message)?;
+    sender.kill(&mut rng).map(Some)
 }
 
 /// Publishes KILL and waits until the broker has it.
-fn tell(link: &Link, kill: bytes::Bytes, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+fn tell(link: &Link, kill: Bytes, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let mut client = link.connect(Tool::Pair, &mut rand::rng())?;
     let mut ready = PollFlags::empty();
     let mut signals = Signals::catch()?;

@@ -1,16 +1,17 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
 pub mod end;
+mod hints;
 pub mod keys;
 pub mod status;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+use self::hints::Hints;
 use crate::cache::{Cache, Stored};
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
@@ -25,8 +26,6 @@ use crate::suite::Suite;
 use crate::turn;
 use crate::{Error, Exit, Rejected, Result};
 
-/// How often the same unverified news is told.
-const HINT_EVERY: Duration = Duration::from_secs(60);
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
 const NAME: &str = "sts";
 
@@ -62,7 +61,7 @@ pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<
         ready: PollFlags::empty(),
         rng,
         trouble: Notice::once(),
-        hints: HashMap::new(),
+        hints: Hints::default(),
         until: timeout.map(|timeout| start + timeout),
         machine: Machine::Waiting(Some(party)),
         paired: None,
@@ -100,7 +99,7 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Notice,
-    hints: HashMap<Hint, Notice>,
+    hints: Hints,
     until: Option<Instant>,
     machine: Machine,
     /// With whom a session is stored that both ends may use.
@@ -131,6 +130,9 @@ impl Run<'_> {
                 return Ok(());
             }
             if self.signals.count() > 0 {
+                if self.paired.is_some() {
+                    return Ok(());
+                }
                 return Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed"));
             }
             if self.until.is_some_and(|until| now >= until) {
@@ -304,12 +306,7 @@ impl Run<'_> {
 
     /// Tells what nobody vouches for, each thing once a minute.
     fn tell(&mut self, hint: &Hint, now: Instant) {
-        if self.hints.len() > 64 {
-            // A stranger with many keys: start over rather than remember them all.
-            self.hints.clear();
-        }
-        let notice = self.hints.entry(hint.clone()).or_insert_with(|| Notice::every(HINT_EVERY));
-        if notice.happened(now).is_none() {
+        if !self.hints.is_due(hint, now) {
             return;
         }
         let error = match hint {

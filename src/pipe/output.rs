@@ -75,6 +75,12 @@ impl<T> Output<T> {
         self.buffer.len()
     }
 
+    /// Notes whose bytes wait to be taken.
+    #[must_use]
+    pub fn notes(&self) -> usize {
+        self.notes.len()
+    }
+
     /// Adds bytes at the end.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

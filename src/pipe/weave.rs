@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 /// How long a line may wait for another stream's unfinished line.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Most messages of one stream that wait, however short they are.
+const MOST: usize = 1024;
 
 /// Decides which stream's bytes go out next.
 ///
 /// One stream at a time may leave a line unfinished; until it finishes that line, the others' bytes wait here: for
-/// [`PATIENCE`] at most, and up to `limit` bytes a stream. Past either, lines are torn rather than lost or delayed for ever.
+/// [`PATIENCE`] at most, and up to `limit` bytes and [`MOST`] messages a stream. Past either, lines are torn rather than lost or delayed for ever.
 #[derive(Debug)]
 pub struct Weave<K, T> {
     limit: usize,
@@ -53,6 +55,12 @@ impl<K: Copy + Eq, T> Weave<K, T> {
         self.held.is_empty()
     }
 
+    /// Whether anything of `stream` waits.
+    #[must_use]
+    pub fn holds(&self, stream: K) -> bool {
+        self.held.iter().any(|held| held.stream == stream)
+    }
+
     /// Takes one message of `stream`; `write` gets what may go out now, in order. `ends` says that the stream is over.
     pub fn push(
         &mut self,
@@ -65,7 +73,7 @@ impl<K: Copy + Eq, T> Weave<K, T> {
     ) {
         let others_line = self.unfinished.is_some_and(|owner| owner != stream);
         // What a stream has waiting goes before its next message.
-        let behind = self.held.iter().any(|held| held.stream == stream);
+        let behind = self.holds(stream);
         if !others_line && !behind {
             self.pass(stream, bytes, ends, note, &mut write);
             self.drain(&mut write);
@@ -73,7 +81,8 @@ impl<K: Copy + Eq, T> Weave<K, T> {
             self.held.push_back(Held { stream, bytes: bytes.to_vec(), ends, note });
             self.since.get_or_insert(now);
             let of_stream = self.held.iter().filter(|held| held.stream == stream);
-            if of_stream.map(|held| held.bytes.len()).sum::<usize>() > self.limit {
+            let (count, bytes) = of_stream.fold((0, 0), |(count, bytes), held| (count + 1, bytes + held.bytes.len()));
+            if count > MOST || bytes > self.limit {
                 self.tear(&mut write);
             }
         }
@@ -205,5 +214,12 @@ mod tests {
         }
         assert!(weave.waiting() <= 10);
         assert_eq!(written + weave.waiting(), 404);
+
+        weave.push(1, b"part", false, (), start, |_, ()| {});
+        let mut left = 0;
+        for _ in 0..10 * MOST {
+            weave.push(2, b"", false, (), start, |_, ()| left += 1);
+        }
+        assert!(left >= 9 * MOST, "messages without bytes are bounded, too");
     }
 }

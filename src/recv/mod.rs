@@ -30,6 +30,8 @@ use crate::{Error, Exit, Rejected, Result};
 
 /// Bytes on their way to standard output above which nothing more is read from the broker.
 const ENOUGH: usize = 1 << 20;
+/// Messages on their way, above which nothing more is read either: junk has no bytes for standard output.
+const ENOUGH_NOTES: usize = 1 << 13;
 
 /// What the command line says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -273,7 +275,9 @@ impl Run<'_> {
     }
 
     fn has_enough(&self) -> bool {
-        self.sink.is_satisfied() || self.sink.output.waiting() + self.weave.waiting() > ENOUGH
+        self.sink.is_satisfied()
+            || self.sink.output.waiting() + self.weave.waiting() > ENOUGH
+            || self.sink.output.notes() > ENOUGH_NOTES
     }
 
     fn take(&mut self, payload: &[u8], receipt: Receipt, data: &mut BytesMut, now: Instant) -> Result<()> {
@@ -287,17 +291,17 @@ impl Run<'_> {
                 self.sink.write(payload, note);
             }
             Source::Sealed(opening) => match opening.take(payload, data, now)? {
-                What::Data { stream, ends, asks, accepted } => {
+                What::Next { stream, ends, asks, accepted } => {
                     self.last = now;
                     let bytes = &data[accepted.skip.min(data.len())..];
                     let note = Note { accepted: Some(accepted), asks, ..note };
                     self.weave.push(stream, bytes, ends, note, now, |bytes, note| self.sink.write(bytes, note));
                 }
-                What::Said { asks, accepted } => {
-                    self.last = now;
-                    self.sink.output.note(Note { accepted: Some(accepted), asks, ..note });
+                // Acknowledged before the bytes that wait are written, it would be lost with this process.
+                What::Repeated(stream) if self.weave.holds(stream) => {
+                    self.weave.push(stream, &[], false, note, now, |bytes, note| self.sink.write(bytes, note));
                 }
-                What::Dropped => self.sink.output.note(note),
+                What::Dropped | What::Repeated(_) => self.sink.output.note(note),
                 What::Left => {}
             },
         }
@@ -403,7 +407,8 @@ impl Run<'_> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         let mut deadlines: Vec<Instant> = self.weave.deadline().into_iter().collect();
         if let Source::Sealed(opening) = &self.source {
-            deadlines.extend(opening.deadline());
+            // Past it, what it is for waits for standard output, too.
+            deadlines.extend(opening.deadline().filter(|deadline| *deadline > now));
         }
         // Past it the run waits for standard output only.
         deadlines.extend(self.options.timeout.map(|timeout| self.last + timeout).filter(|deadline| *deadline > now));

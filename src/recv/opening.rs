@@ -28,8 +28,8 @@ pub(super) type StreamId = (SessionId, u32);
 /// What becomes of a message.
 #[derive(Debug)]
 pub(super) enum What {
-    /// Its bytes belong to a stream.
-    Data {
+    /// It is the next of its stream, with bytes to write or without.
+    Next {
         stream: StreamId,
         /// The stream is complete with it.
         ends: bool,
@@ -37,14 +37,10 @@ pub(super) enum What {
         asks: bool,
         accepted: Accepted,
     },
-    /// It was taken into account and has no bytes.
-    Said {
-        /// Its sender wants to know.
-        asks: bool,
-        accepted: Accepted,
-    },
     /// It was dropped.
     Dropped,
+    /// It was dropped, since it had come before; its bytes may still be on their way to standard output.
+    Repeated(StreamId),
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
     Left,
 }
@@ -89,6 +85,7 @@ pub(super) struct Opening<'a> {
     named: HashMap<Rejected, Notice>,
     confirming: Confirming,
     max_message: usize,
+    reused: Notice,
 }
 
 impl<'a> Opening<'a> {
@@ -120,6 +117,7 @@ impl<'a> Opening<'a> {
             named: HashMap::new(),
             confirming: Confirming::default(),
             max_message: link.config.mqtt.max_message,
+            reused: Notice::every(Duration::from_secs(60)),
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
@@ -235,7 +233,10 @@ impl<'a> Opening<'a> {
             }
             Payload::Continued { session, stream: next } => {
                 self.open.remove(&stream);
-                self.open.insert((session, next));
+                // Whoever carries the messages may have let the next stream pass in front.
+                if !self.receiver.streams(&session).is_some_and(|streams| streams.ended().contains(next)) {
+                    self.open.insert((session, next));
+                }
                 if self.follow == Follow::Only(stream) {
                     self.follow = Follow::Only((session, next));
                 }
@@ -259,10 +260,10 @@ impl<'a> Opening<'a> {
         match refused {
             Refused::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.session);
-                What::Dropped
+                What::Repeated((opened.session, opened.stream))
             }
-            // It comes again, after what is missing.
-            Refused::Ahead { .. } => What::Dropped,
+            // A message that shows it can be played again and again: it is news once a minute.
+            Refused::StreamReused if self.reused.happened(now).is_none() => self.rejected(refused.rejected(), now),
             Refused::StreamReused => {
                 self.report.warning(format_args!(
                     "{} used stream {} twice: its runtime directory was copied or restored; pair again",
@@ -407,10 +408,9 @@ fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
     let asks = opened.asks;
     match opened.payload {
-        Payload::Data => What::Data { stream, ends: false, asks, accepted },
-        Payload::End => What::Data { stream, ends: true, asks, accepted },
+        Payload::Data | Payload::Confirm(_) | Payload::Newer => What::Next { stream, ends: false, asks, accepted },
+        Payload::End | Payload::Continued { .. } => What::Next { stream, ends: true, asks, accepted },
         Payload::Kill { .. } => What::Left,
-        Payload::Continued { .. } | Payload::Confirm(_) | Payload::Newer => What::Said { asks, accepted },
     }
 }
 

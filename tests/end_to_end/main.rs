@@ -15,6 +15,7 @@ mod sniffer;
 mod confirm;
 mod directories;
 mod eavesdropping;
+mod hostile;
 mod limits;
 mod nosec;
 mod outages;

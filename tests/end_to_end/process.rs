@@ -105,6 +105,13 @@ impl Process {
         assert!(self.feeder.as_ref().is_some_and(|feeder| !feeder.is_finished()), "{} read everything", self.name);
     }
 
+    /// Resident memory in bytes, as proc(5) has it.
+    pub(crate) fn memory(&self) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

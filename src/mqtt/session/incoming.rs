@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Lost, Session, State};
+use super::{ANSWERS, HIGH_WATER, Lost, Session, State};
 use crate::mqtt::inbound::Arrival;
 use crate::mqtt::packet::{Packet, Refusal, Request};
 use crate::mqtt::pulse::Pulse;
@@ -21,11 +21,20 @@ impl Session {
         if let State::Up { pulse, .. } = &mut self.state {
             pulse.heard(now);
         }
-        let result = self.receive(bytes, now);
+        let result = self.receive(bytes, now).and_then(|()| self.check_answers());
         if result.is_err() {
             self.history.gave_up();
         }
         result
+    }
+
+    /// Each packet may call for an answer: a broker that sends on and reads none would fill the memory with them.
+    fn check_answers(&self) -> Result<()> {
+        let published = HIGH_WATER + self.options.max_send + self.topic.as_ref().map_or(0, |topic| topic.len());
+        if self.outgoing.len() <= published + ANSWERS {
+            return Ok(());
+        }
+        Err(Lost::new("the broker sends and does not read"))
     }
 
     fn receive(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<()> {

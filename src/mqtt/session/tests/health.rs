@@ -195,3 +195,54 @@ fn an_acknowledgement_clears_the_suspicion() {
     rig.drop_connection();
     assert!(rig.refused().is_none());
 }
+
+#[test]
+fn a_broker_that_comes_and_goes_is_not_asked_ever_faster() {
+    // It is heard from each time, and attempts that fail lie between: neither makes it a broker that is well.
+    for malformed in [false, true] {
+        let mut rig = Rig::new(|_| {});
+        let mut waited = Duration::ZERO;
+        for _ in 0..40 {
+            rig.connect(false);
+            rig.deliver(QoS::AtMostOnce, 0, "junk", false);
+            if malformed {
+                assert!(rig.session.received(&mut BytesMut::from(&[0xff, 0][..]), rig.now).is_err());
+            }
+            waited += rig.drop_connection();
+            waited += rig.drop_connection();
+        }
+        assert!(waited > 300 * SECOND, "{waited:?}");
+    }
+}
+
+#[test]
+fn a_broker_that_sends_and_does_not_read_is_left() {
+    for call in [Packet::PubRel(v4::PubRel::new(1)), Packet::PubRec(v4::PubRec::new(1))] {
+        let mut rig = Rig::up();
+        rig.sent();
+        let mut answered = 0_u32;
+        while rig.receive(&call).is_ok() {
+            answered += 1;
+            assert!(answered < 1_000_000 && rig.session.outgoing().len() < 4 << 20);
+        }
+        assert!(answered > 65_535, "each packet identifier may have its answer");
+        rig.drop_connection();
+        assert!(rig.session.outgoing().is_empty());
+    }
+    let mut rig = Rig::up();
+    for round in 0..1_000_000 {
+        let mut bytes = BytesMut::new();
+        let mut publish = v4::Publish::new("in", QoS::AtLeastOnce, "");
+        publish.pkid = 1;
+        Packet::Publish(publish).write(&mut bytes, usize::MAX).unwrap();
+        if rig.session.received(&mut bytes, rig.now).is_err() {
+            return;
+        }
+        for event in rig.events() {
+            if let Event::Message(message) = event {
+                rig.session.ack(message.receipt);
+            }
+        }
+        assert!(round < 900_000, "PUBACKs pile up");
+    }
+}

@@ -1,5 +1,6 @@
 //! Claim: what strangers put on the topic costs nothing but its way through the broker: a retained payload of 250 MB is
-//! read past in constant memory and acknowledged, and junk never fills the broker's window.
+//! read past in constant memory and acknowledged, junk never fills the broker's window, and a client that takes our id
+//! again and again is named.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, readings};
 use crate::process::{Process, wait_until};
 
-/// What sts-recv may hold at its fullest, in KiB; it idles at a third of this.
+/// What sts-recv may hold at its fullest, in KiB: a tenth of the payload.
 const MOST_MEMORY: usize = 24 << 10;
 
 /// The most resident memory that a process ever had, in KiB: `VmHWM` of proc(5).
@@ -42,6 +43,7 @@ fn forty_pieces_of_junk_in_a_stream_never_stall_it() {
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);
     let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    let oversize = vec![0xff; (1 << 20) + 1];
     let junk: [&[u8]; 8] = [
         b"",
         b"\x27",
@@ -50,7 +52,7 @@ fn forty_pieces_of_junk_in_a_stream_never_stall_it() {
         b"\x28no such session, but long enough to be the end of one..",
         b"\x26a frame of a handshake that nobody began.............",
         b"plain text",
-        &[0xff; (1 << 20) + 1],
+        &oversize,
     ];
     let mut sent = Vec::new();
     for round in 0..40 {

@@ -45,9 +45,11 @@ fn pairings_whose_last_words_are_lost_push_nothing_out() {
     }
 
     // Without step 7 the master goes on to the new session, and its first message takes the slave along.
-    broker.filter(|topic, payload| {
-        if topic == M2S && payload.first() == Some(&RDYACK) { Fate::Drop } else { Fate::Pass }
-    });
+    broker.filter(
+        |topic, payload| {
+            if topic == M2S && payload.first() == Some(&RDYACK) { Fate::Drop } else { Fate::Pass }
+        },
+    );
     for round in 0..3 {
         assert_eq!(attempt(&pair), (0, 75));
         let to_master = pair.master.listen(&["--once"]);

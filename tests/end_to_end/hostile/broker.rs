@@ -19,7 +19,7 @@ pub(super) enum Input {
     Accepted(Connection, Sender<Output>),
     Bytes(Connection, Vec<u8>),
     Gone(Connection),
-    Mischief(Mischief),
+    Mischief(Box<Mischief>),
     Filter(Filter),
     /// Forget every session, and what was on its way.
     Forget,
@@ -57,7 +57,7 @@ impl HostileBroker {
     /// Forgets all sessions, and is hostile from now on, for so many acts.
     pub(crate) fn arm(&self, seed: u64, budget: u32) {
         self.tell(Input::Forget);
-        self.tell(Input::Mischief(Mischief::new(seed, budget)));
+        self.tell(Input::Mischief(Mischief::new(seed, budget).into()));
     }
 
     /// Does with each message from now on what `filter` says of its topic and payload.

@@ -101,13 +101,13 @@ impl Hub {
     fn due(&mut self, due: Due) {
         match due {
             Due::Bytes(line, bytes) => self.bytes(line, &bytes),
-            Due::Packet(line, packet) => self.send(line, packet),
+            Due::Packet(line, packet) => self.send(line, &packet),
             Due::Route(publish) => self.pass_on(&publish),
             Due::Cut(line, packet) => {
                 if self.may_cut(line) {
                     self.cut(line);
                 } else {
-                    self.send(line, packet);
+                    self.send(line, &packet);
                 }
             }
         }
@@ -134,7 +134,7 @@ impl Hub {
                 }
             }
             Input::Gone(line) => self.gone(line),
-            Input::Mischief(mischief) => self.mischief = mischief,
+            Input::Mischief(mischief) => self.mischief = *mischief,
             Input::Filter(filter) => self.filter = filter,
             Input::Forget => {
                 self.clients.retain(|_, client| client.line.is_some());
@@ -191,14 +191,14 @@ impl Hub {
                 if let Some((_, released)) = client.flights.get_mut(&ack.pkid) {
                     *released = true;
                 }
-                self.send(line, Packet::PubRel(PubRel::new(ack.pkid)));
+                self.send(line, &Packet::PubRel(PubRel::new(ack.pkid)));
             }
             Packet::Subscribe(subscribe) => {
                 let granted = subscribe.filters.iter().map(|filter| SubscribeReasonCode::Success(filter.qos)).collect();
                 client.subscriptions.extend(subscribe.filters.into_iter().map(|filter| (filter.path, filter.qos)));
                 self.answer(line, &Packet::SubAck(SubAck::new(subscribe.pkid, granted)));
             }
-            Packet::PingReq => self.send(line, Packet::PingResp),
+            Packet::PingReq => self.send(line, &Packet::PingResp),
             Packet::Disconnect => self.gone(line),
             other => panic!("not expected: {other:?}"),
         }
@@ -225,8 +225,8 @@ impl Hub {
             })
             .collect();
         self.lines.get_mut(&line).expect("it sent this").client = Some(id.clone());
-        self.send(line, Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, present)));
-        for packet in again {
+        self.send(line, &Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, present)));
+        for packet in &again {
             self.send(line, packet);
         }
         self.deliver(&id);
@@ -258,7 +258,9 @@ impl Hub {
                 to.push(id.clone());
             }
         }
-        to.iter().for_each(|id| self.deliver(id));
+        for id in to {
+            self.deliver(&id);
+        }
     }
 
     /// Sends a client what its window takes.
@@ -273,23 +275,23 @@ impl Hub {
                 publish.pkid = client.next_id;
                 client.flights.insert(publish.pkid, (publish.clone(), false));
             }
-            self.send(line, Packet::Publish(publish));
+            self.send(line, &Packet::Publish(publish));
         }
     }
 
     fn answer(&mut self, line: Connection, packet: &Packet) {
         match self.mischief.answer() {
-            Answer::Now => self.send(line, packet.clone()),
+            Answer::Now => self.send(line, packet),
             Answer::Late(wait) => self.put_off(wait, Due::Packet(line, packet.clone())),
             Answer::Twice(wait) => {
-                self.send(line, packet.clone());
+                self.send(line, packet);
                 self.put_off(wait, Due::Packet(line, packet.clone()));
             }
             Answer::Never(wait) => self.put_off(wait, Due::Cut(line, packet.clone())),
         }
     }
 
-    fn send(&mut self, line: Connection, packet: Packet) {
+    fn send(&mut self, line: Connection, packet: &Packet) {
         if !self.lines.contains_key(&line) {
             return;
         }

@@ -86,9 +86,20 @@ impl Broker {
 
     /// Waits until the broker has logged `needle` at least `times` times since it last started.
     pub(crate) fn wait_for_log(&self, needle: &str, times: usize) {
-        wait_until(&format!("mosquitto to log {needle:?} {times} times"), || {
-            fs::read_to_string(log(self.dir.path())).unwrap().matches(needle).count() >= times
-        });
+        wait_until(&format!("mosquitto to log {needle:?} {times} times"), || self.times_logged(needle) >= times);
+    }
+
+    /// How often the broker has logged `needle` since it last started.
+    pub(crate) fn times_logged(&self, needle: &str) -> usize {
+        fs::read_to_string(log(self.dir.path())).unwrap().matches(needle).count()
+    }
+
+    /// Leaves a file's content on `topic` for everybody who comes later.
+    pub(crate) fn retain(&self, topic: &str, content: &Path) {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-p", &self.port.to_string(), "-q", "1", "-r", "-t", topic, "-f"]).arg(content);
+        let status = command.status().expect("mosquitto-clients is installed");
+        assert!(status.success(), "mosquitto_pub: {status}");
     }
 
     /// Publishes one message as a stranger with mosquitto's own client does.

@@ -4,6 +4,7 @@ use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, S2M, readings};
+use crate::hostile::{Fate, HostileBroker};
 use crate::process::{Process, assert_same, wait_until};
 use crate::sniffer::Sniffer;
 
@@ -195,4 +196,45 @@ fn confirms_that_are_old_altered_or_the_senders_own_confirm_nothing() {
         broker.publish(S2M, &message);
     }
     sender.wait().failed(&[75], &["unacknowledged"]);
+}
+
+#[test]
+fn once_follows_no_stream_of_confirms() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let to_master = pair.master.listen(&["--once"]);
+    // The slave's sts-recv confirms in a stream of its own, and ends it; the master's sees that too.
+    pair.carries(&[CONFIRM], b"down\n");
+    pair.slave.send_all(&[CONFIRM, "--timeout", "10"], "up\n").succeeded();
+    to_master.wait().succeeded().wrote(b"up\n");
+}
+
+#[test]
+fn a_lost_confirm_is_no_lost_data() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let mut confirms = 0;
+    broker.filter(move |topic, payload| {
+        confirms += u32::from(topic == S2M && payload.first() == Some(&ENC));
+        if topic == S2M && confirms == 1 { Fate::Drop } else { Fate::Pass }
+    });
+    let to_master = pair.master.listen(&["--timeout", "4"]);
+    let to_slave = pair.slave.listen(&["-n", "2"]);
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", LINK]));
+    sender.write("one\n");
+    to_slave.wait_for_stdout(b"one\n");
+    sender.write("two\n");
+    sender.close_stdin();
+    to_slave.wait().succeeded().wrote(b"one\ntwo\n");
+    drop(sender);
+    to_master.wait().succeeded().wrote(b"");
+}
+
+#[test]
+fn once_without_a_stream_is_no_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = Process::spawn(pair.slave.recv(&["--once", "--timeout", "1", LINK]));
+    receiver.wait().failed(&[75], &["timed out"]).wrote(b"");
 }

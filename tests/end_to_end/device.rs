@@ -149,8 +149,14 @@ pub(crate) struct Pair {
 impl Pair {
     /// Both enrolled, no session yet.
     pub(crate) fn enrolled(broker: &Broker, suite: &str) -> Self {
-        let master = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "master", suite));
-        let slave = Device::configured(Identity::Gateway, &settings(&broker.port().to_string(), "slave", suite));
+        Self::enrolled_at(broker.port(), suite)
+    }
+
+    /// Both enrolled, on whatever broker has that port.
+    pub(crate) fn enrolled_at(port: u16, suite: &str) -> Self {
+        let port = port.to_string();
+        let master = Device::configured(Identity::Station, &settings(&port, "master", suite));
+        let slave = Device::configured(Identity::Gateway, &settings(&port, "slave", suite));
         master.trust("gateway", &slave);
         slave.trust("station", &master);
         Self { master, slave }

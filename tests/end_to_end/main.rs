@@ -21,5 +21,8 @@ mod nosec;
 mod outages;
 mod pairing;
 mod pipe;
+mod poison;
 mod refusals;
+mod rotation;
 mod signals;
+mod suspended;

@@ -138,6 +138,15 @@ impl Process {
         assert!(arrived, "{}: {got} of {} bytes, stderr:\n{}", self.name, expected.len(), self.stderr.text());
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What came on stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
     pub(crate) fn stdout(&self) -> Vec<u8> {
         self.stdout.bytes()
     }

@@ -1,0 +1,94 @@
+//! What a hostile broker does next: chance from a seed, until a budget is spent. Then it is benign, so that runs end.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// One decision in so many is a hostile one.
+const RATE: f64 = 0.2;
+
+/// What becomes of a message on its way from one client to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Pass,
+    Drop,
+    Late(Duration),
+    /// At once, and again later.
+    Twice(Duration),
+}
+
+/// What becomes of an acknowledgement to a client.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Answer {
+    Now,
+    Late(Duration),
+    Twice(Duration),
+    /// Not on this connection, which ends after so long.
+    Never(Duration),
+}
+
+#[derive(Debug)]
+pub(super) struct Mischief {
+    rng: StdRng,
+    left: u32,
+}
+
+impl Mischief {
+    /// Nothing at all.
+    pub(super) fn none() -> Self {
+        Self::new(0, 0)
+    }
+
+    /// So many hostile acts.
+    pub(super) fn new(seed: u64, budget: u32) -> Self {
+        Self { rng: StdRng::seed_from_u64(seed), left: budget }
+    }
+
+    pub(super) fn fate(&mut self) -> Fate {
+        if !self.strikes(RATE) {
+            return Fate::Pass;
+        }
+        match self.rng.random_range(0..5) {
+            0 | 1 => Fate::Drop,
+            2 => Fate::Twice(self.pause(300)),
+            _ => Fate::Late(self.pause(300)),
+        }
+    }
+
+    pub(super) fn answer(&mut self) -> Answer {
+        if !self.strikes(RATE) {
+            return Answer::Now;
+        }
+        match self.rng.random_range(0..4) {
+            0 => Answer::Never(self.pause(300)),
+            1 => Answer::Twice(self.pause(20)),
+            _ => Answer::Late(self.pause(400)),
+        }
+    }
+
+    /// Cuts the connection in the middle of the packet that was to be sent.
+    pub(super) fn cuts(&mut self) -> bool {
+        self.strikes(RATE / 4.0)
+    }
+
+    /// Forgets the session of a client that comes back.
+    pub(super) fn forgets(&mut self) -> bool {
+        self.strikes(0.5)
+    }
+
+    /// Hears nobody for a while.
+    pub(super) fn silence(&mut self) -> Option<Duration> {
+        self.strikes(RATE / 8.0).then(|| self.pause(600))
+    }
+
+    fn strikes(&mut self, rate: f64) -> bool {
+        let strikes = self.left > 0 && self.rng.random_bool(rate);
+        self.left -= u32::from(strikes);
+        strikes
+    }
+
+    fn pause(&mut self, most: u64) -> Duration {
+        Duration::from_millis(self.rng.random_range(1..=most))
+    }
+}

@@ -1,0 +1,121 @@
+//! Claim: behind a broker that drops, repeats, reorders, delays, cuts, forgets and lies, a confirmed stream arrives byte
+//! for byte, and one that is not confirmed arrives in order, nothing twice, with every hole reported to the message.
+
+mod broker;
+mod hub;
+mod mischief;
+
+use std::collections::BTreeSet;
+use std::thread;
+
+pub(crate) use self::broker::HostileBroker;
+pub(crate) use self::mischief::Fate;
+use crate::device::{LINK, Pair, readings};
+use crate::process::{Ended, Process};
+
+/// Pairs of devices at work at the same time: most of the time they wait for a broker that does not answer.
+const LANES: u64 = 8;
+/// Seeds a pair goes through, one after the other.
+const SEEDS: u64 = 13;
+
+/// Runs `test` once a seed: pairs agree their keys while the broker is benign, then it turns on them.
+fn with_seeds(first: u64, test: impl Fn(&Pair, &HostileBroker, u64) + Sync) {
+    thread::scope(|scope| {
+        for lane in 0..LANES {
+            let test = &test;
+            scope.spawn(move || {
+                let broker = HostileBroker::start();
+                let pair = Pair::enrolled_at(broker.port(), "gcm");
+                pair.agree();
+                for seed in (0..SEEDS).map(|turn| first + turn * LANES + lane) {
+                    // A thread of its own, so that a failure names its seed.
+                    let named = thread::Builder::new().name(format!("seed {seed}"));
+                    thread::scope(|scope| named.spawn_scoped(scope, || test(&pair, &broker, seed)).unwrap().join())
+                        .unwrap_or_else(|_| panic!("seed {seed} failed"));
+                }
+            });
+        }
+    });
+}
+
+/// How the seeds differ besides in what the broker does: quality of service, messages, hostile acts.
+fn shape(seed: u64) -> (&'static str, usize, u32) {
+    let qos = ["qos=1", "qos=0", "qos=1", "qos=2"][usize::try_from(seed % 4).unwrap()];
+    (qos, 20 + usize::try_from(seed * 37 % 180).unwrap(), 10 + u32::try_from(seed % 31).unwrap())
+}
+
+#[test]
+fn a_confirmed_stream_arrives_byte_for_byte() {
+    with_seeds(0, |pair, broker, seed| {
+        let (qos, messages, budget) = shape(seed);
+        let input = readings(messages);
+        broker.arm(seed, budget);
+        let receiver = Process::spawn(pair.slave.recv(&["--once", "-o", qos, LINK]));
+        let mut sender =
+            Process::spawn_with(pair.master.send(&["--confirm", "--each", "-o", qos, LINK]), input.clone());
+        receiver.wait().succeeded().wrote(&input);
+        // The broker may have taken the last confirm and dropped it: then the next run says it again.
+        if sender.is_running() {
+            let next = pair.slave.listen(&["-o", qos]);
+            sender.wait().succeeded();
+            next.stop().succeeded().wrote(b"");
+        } else {
+            sender.wait().succeeded();
+        }
+    });
+}
+
+#[test]
+fn every_hole_in_a_stream_that_is_not_confirmed_is_reported() {
+    with_seeds(1000, |pair, broker, seed| {
+        let (qos, messages, budget) = shape(seed);
+        let input = readings(messages);
+        broker.arm(seed, budget);
+        let receiver = pair.slave.listen(&["--once", "--timeout", "4", "-o", qos]);
+        pair.master.send_all(&["--each", "-o", qos], input.clone()).succeeded();
+        check_holes(&input, &receiver.wait());
+    });
+}
+
+/// A line is a message here: what is missing must be what the receiver says, number by number.
+fn check_holes(input: &[u8], got: &Ended) {
+    let said = &got.stderr;
+    let lines = |bytes: &[u8]| bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let mut sent = lines(input).into_iter().enumerate();
+    let mut arrived = BTreeSet::new();
+    for line in lines(&got.stdout) {
+        let found = sent.find(|(_, candidate)| *candidate == line);
+        arrived.insert(found.unwrap_or_else(|| panic!("out of order, or twice: {}", line.escape_ascii())).0);
+    }
+    let last = arrived.last().copied();
+    let count = lines(input).len();
+    let reported = reported(said);
+    let inner: BTreeSet<_> = (0..last.map_or(0, |last| last + 1)).filter(|number| !arrived.contains(number)).collect();
+    let within: BTreeSet<_> =
+        reported.iter().copied().filter(|number| last.is_some_and(|last| *number < last)).collect();
+    assert_eq!(within, inner, "reported, and missing; status {}:\n{said}", got.status);
+    match got.status {
+        0 => assert_eq!(arrived.len(), count, "exit 0 with a hole:\n{said}"),
+        65 => assert!(!reported.is_empty(), "65 without a gap:\n{said}"),
+        75 => assert!(said.contains("timed out"), "75 for no reason:\n{said}"),
+        other => panic!("status {other}:\n{said}"),
+    }
+    if got.status == 65 {
+        let missing: BTreeSet<_> = (0..count).filter(|number| !arrived.contains(number)).collect();
+        let lines_reported: BTreeSet<_> = reported.into_iter().filter(|number| *number < count).collect();
+        assert_eq!(lines_reported, missing, "65 must name all of it:\n{said}");
+    }
+}
+
+/// The message numbers in `gap: NAME, stream N: message N is lost` and `messages N-N are lost`.
+fn reported(stderr: &str) -> BTreeSet<usize> {
+    let gaps = stderr.lines().filter_map(|line| line.split_once("gap: ")?.1.split_once(": messag"));
+    let ranges = gaps.filter_map(|(_, what)| what.trim_start_matches("es ").trim_start_matches("e ").split(' ').next());
+    let number = |text: &str| text.parse::<usize>().unwrap();
+    ranges
+        .flat_map(|range| match range.split_once('-') {
+            Some((first, last)) => number(first)..=number(last),
+            None => number(range)..=number(range),
+        })
+        .collect()
+}

@@ -1,0 +1,121 @@
+//! Claim: a pairing that fails costs nothing, an old queue still opens, and the end of a session truncates nothing.
+
+use std::time::Duration;
+
+use crate::broker::Broker;
+use crate::device::{LINK, M2S, Pair, S2M, readings};
+use crate::hostile::{Fate, HostileBroker};
+use crate::process::Process;
+use crate::sniffer::Sniffer;
+
+/// First bytes of messages, `sts-protocol(7)`, "Header".
+const RDYACK: u8 = 0x26;
+const ENC: u8 = 0x27;
+const KILL: u8 = 0x28;
+
+/// Both directions, by tools that live on.
+fn carries_both_ways(pair: &Pair, text: &str) {
+    let to_slave = pair.slave.listen(&["--once"]);
+    let to_master = pair.master.listen(&["--once"]);
+    pair.master.send_all(&["--confirm"], text).succeeded();
+    pair.slave.send_all(&["--confirm"], text).succeeded();
+    to_slave.wait().succeeded().wrote(text.as_bytes());
+    to_master.wait().succeeded().wrote(text.as_bytes());
+}
+
+/// One pairing, which may fail: the exit statuses of master and slave.
+fn attempt(pair: &Pair) -> (i32, i32) {
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "4", LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "4", LINK]));
+    (master.wait().status, slave.wait().status)
+}
+
+#[test]
+fn pairings_whose_last_words_are_lost_push_nothing_out() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    carries_both_ways(&pair, "before\n");
+
+    // Without step 6 the master has no session; the slave's is pending, each in the place of the last.
+    broker.filter(|_, payload| if payload.first() == Some(&RDYACK) { Fate::Drop } else { Fate::Pass });
+    for round in 0..3 {
+        assert_eq!(attempt(&pair), (75, 75));
+        carries_both_ways(&pair, &format!("without step 6, {round}\n"));
+    }
+
+    // Without step 7 the master goes on to the new session, and its first message takes the slave along.
+    broker.filter(
+        |topic, payload| {
+            if topic == M2S && payload.first() == Some(&RDYACK) { Fate::Drop } else { Fate::Pass }
+        },
+    );
+    for round in 0..3 {
+        assert_eq!(attempt(&pair), (0, 75));
+        let to_master = pair.master.listen(&["--once"]);
+        pair.slave.send_all(&["--confirm"], "under the old one\n").succeeded();
+        to_master.wait().succeeded().wrote(b"under the old one\n");
+        carries_both_ways(&pair, &format!("without step 7, {round}\n"));
+    }
+}
+
+#[test]
+fn what_was_queued_three_pairings_ago_still_opens() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.slave.listen(&[]).stop();
+    let mut sent = Vec::new();
+    for round in 0..4 {
+        let lines = [format!("queued before {} pairings\n", 3 - round).into_bytes(), readings(10)].concat();
+        pair.master.send_all(&[], lines.clone()).succeeded();
+        sent.extend(lines);
+        if round < 3 {
+            pair.agree();
+        }
+    }
+    let receiver = Process::spawn(pair.slave.recv(&["-n", "44", LINK]));
+    receiver.wait().succeeded().wrote(&sent);
+}
+
+fn has_no_session(pair: &Pair) {
+    for device in [&pair.master, &pair.slave] {
+        Process::spawn(device.recv(&[LINK])).wait().failed(&[75], &["no session"]);
+        device.send_all(&[], "x\n").failed(&[75], &["no session"]);
+    }
+}
+
+#[test]
+fn an_end_right_behind_data_truncates_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&[], readings(20_000)).succeeded();
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().succeeded().wrote(&readings(20_000));
+    has_no_session(&pair);
+
+    // Under new keys it is a stranger's message.
+    let kill = sniffer.wait_for_type(M2S, KILL, 1).remove(0);
+    pair.agree();
+    let receiver = pair.slave.listen(&["--once"]);
+    broker.publish(M2S, &kill);
+    broker.publish(S2M, &kill);
+    pair.master.send_all(&["--confirm"], "still paired\n").succeeded();
+    receiver.wait().succeeded().wrote(b"still paired\n");
+    pair.carries(&[], b"and again\n");
+}
+
+#[test]
+fn an_end_that_overtakes_the_data_waits_for_it() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let late = Fate::Late(Duration::from_secs(2));
+    broker.filter(move |_, payload| if payload.first() == Some(&ENC) { late } else { Fate::Pass });
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&["--each"], readings(50)).succeeded();
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().succeeded().wrote(&readings(50));
+    has_no_session(&pair);
+}

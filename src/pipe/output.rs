@@ -41,8 +41,10 @@ enum Way {
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// It took what it could.
+    /// It took something: there may be room for more.
     Some,
+    /// There is nothing to write, or no room for it.
+    Nothing,
     /// Nobody reads any more.
     Closed,
 }
@@ -103,28 +105,25 @@ impl<T> Output<T> {
         self.buffer.is_empty() && self.notes.is_empty()
     }
 
-    /// Writes all that goes through without waiting, and finds out whether anybody still reads.
+    /// Writes once what goes through without waiting, and finds out whether anybody still reads.
     ///
     /// # Errors
     /// [`Exit::Failed`] where standard output does not take it, a full disk for one; nothing that waits is lost by that.
     pub fn write_ready(&mut self) -> Result<Written> {
-        loop {
-            let wanted = if self.buffer.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-            let mut fds = [PollFd::new(&self.stdout, wanted)];
-            match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-                Ok(_) => {}
-                Err(Errno::INTR) => continue,
-                Err(errno) => return Err(unwritable(errno)),
-            }
-            let ready = fds[0].revents();
-            if ready.contains(PollFlags::OUT) {
-                if self.write()? == Written::Closed {
-                    return Ok(Written::Closed);
-                }
-            } else {
-                let closed = ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
-                return Ok(if closed { Written::Closed } else { Written::Some });
-            }
+        let wanted = if self.buffer.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+        let mut fds = [PollFd::new(&self.stdout, wanted)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Written::Some),
+            Err(errno) => return Err(unwritable(errno)),
+        }
+        let ready = fds[0].revents();
+        if ready.contains(PollFlags::OUT) {
+            self.write()
+        } else if ready.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL) {
+            Ok(Written::Closed)
+        } else {
+            Ok(Written::Nothing)
         }
     }
 

@@ -98,9 +98,9 @@ impl Confirming {
     /// Closes the streams of the confirms: every number that was taken is seen to its end.
     ///
     /// # Errors
-    /// As [`Sender::end`].
+    /// As [`Sender::end_confirms`].
     pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<Bytes>> {
-        let end = |mut sender: Sender| sender.end(sender.buffer(0), rng);
+        let end = |mut sender: Sender| sender.end_confirms(rng);
         std::mem::take(&mut self.senders).into_values().map(end).collect()
     }
 }

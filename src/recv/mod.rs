@@ -308,9 +308,23 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Writes what standard output takes now, then writes down and acknowledges what it took.
+    /// Writes what standard output takes now.
+    ///
+    /// Each write is noted before the next: killed in between, at most that one, and the message that it ended in, come
+    /// again.
     fn write(&mut self, now: Instant) -> Result<Written> {
-        let written = self.sink.output.write_ready();
+        loop {
+            let written = self.sink.output.write_ready();
+            self.note_written(now)?;
+            match written? {
+                Written::Some => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Writes down and acknowledges what standard output took.
+    fn note_written(&mut self, now: Instant) -> Result<()> {
         let mut entries = Vec::new();
         let mut receipts = Vec::new();
         let mut asked = Vec::new();
@@ -331,7 +345,7 @@ impl Run<'_> {
         for receipt in receipts {
             self.client.ack(receipt);
         }
-        written
+        Ok(())
     }
 
     /// Tells senders that ask how far standard output took their streams.
@@ -432,6 +446,9 @@ impl Run<'_> {
             && let Some(open) = opening.open_streams()
         {
             return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{open} is not complete")));
+        }
+        if idle && self.options.once && !opening.over && !self.sink.is_satisfied() {
+            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream came"));
         }
         if opening.lost {
             return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));

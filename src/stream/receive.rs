@@ -273,8 +273,15 @@ impl Receiver {
         }
         // `open` lets no seq through that has none after it.
         let lost_below = if newer { seq + 1 } else { seq };
-        let gap = (next.wanted < lost_below).then(|| Gap { session, stream, first: next.wanted, last: lost_below - 1 });
-        let place = match opened.payload {
+        // A confirm says all that those before it said: none of them is missed.
+        let gap = (next.wanted < lost_below && !matches!(opened.payload, Payload::Confirm(_))).then(|| Gap {
+            session,
+            stream,
+            first: next.wanted,
+            last: lost_below - 1,
+        });
+        let place = match &opened.payload {
+            Payload::Confirm(streams) if streams.is_empty() => Place::Ended,
             Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
             Payload::Data | Payload::Confirm(_) | Payload::Newer => Place::Open,
         };

@@ -234,6 +234,14 @@ impl Sender {
         self.seal(Type::Enc, kind::CONFIRM, buffer, rng)
     }
 
+    /// Closes a stream of confirms: by a confirm of nothing, so that no receiver takes it for the end of data.
+    ///
+    /// # Errors
+    /// As [`Sender::end`].
+    pub fn end_confirms(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        self.close(Type::Enc, kind::CONFIRM, self.buffer(0), rng)
+    }
+
     /// Ends this session and every older one with the peer, once the receiver has every stream below this one.
     ///
     /// # Errors

@@ -116,8 +116,9 @@ fn a_broker_that_forgets_everything_loses_nothing() {
     receiver.wait().succeeded().wrote(&input);
 }
 
-/// A reader that is killed while it writes may have written what it had no time to note: one write(2) of a pipe.
-const ONE_WRITE: usize = 4096;
+/// A reader that is killed while it writes may have written what it had no time to note: one write(2) of a pipe, and the
+/// message that the write ended in.
+const ONE_WRITE: usize = 4096 + 4000;
 
 #[test]
 fn a_reader_killed_at_any_instant_goes_on_where_it_was() {

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 
+mod attacks;
 mod broker;
 mod device;
 mod process;

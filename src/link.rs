@@ -1,7 +1,7 @@
 //! A link opened for use: its configuration, who is at both ends of it, and what to tell the broker.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
@@ -17,6 +17,7 @@ use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
 use crate::session::{Expected, Role, Session};
 use crate::suite::Suite;
+use crate::text::quote;
 use crate::{Error, Exit, Result};
 
 /// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.
@@ -100,7 +101,7 @@ impl Link {
     /// # Errors
     /// As [`Cache::open`].
     pub fn sessions(&self) -> Result<Cache> {
-        Cache::open(&self.runtime_dir, self.config.link.as_str())
+        Cache::open(&self.runtime_dir, &self.config.link, &self.as_typed())
     }
 
     /// The link's sessions, in the runtime directory that is made where it is absent.
@@ -108,14 +109,13 @@ impl Link {
     /// # Errors
     /// As [`Cache::create`].
     pub fn create_sessions(&self) -> Result<Cache> {
-        Cache::create(&self.runtime_dir, self.config.link.as_str())
+        Cache::create(&self.runtime_dir, &self.config.link, &self.as_typed())
     }
 
     /// The link as the user named it, for a command to type.
-    #[must_use]
-    pub fn as_typed(&self) -> String {
+    fn as_typed(&self) -> String {
         match &self.argument {
-            Some(argument) => argument.to_string_lossy().into_owned(),
+            Some(argument) => quote(Path::new(argument)),
             None => self.config.link.to_string(),
         }
     }

@@ -23,6 +23,7 @@ pub use self::locate::{Environment, Loaded, Located};
 pub use self::topic::{Filter, Topic};
 pub use crate::mqtt::{Qos, Version as MqttVersion};
 pub use crate::name::{LinkName, PeerName};
+pub use crate::role::Role;
 
 mod build;
 mod endpoint;
@@ -47,8 +48,8 @@ pub struct Config {
     pub publish: Topic,
     /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
     pub subscribe: Filter,
-    /// `sts_mode`: plaintext, or which side of the handshake this is.
-    pub role: Role,
+    /// What `sts_mode = master` and `slave` need; `None` for `nosec`: nothing is encrypted, nothing authenticated.
+    pub sealed: Option<Sealed>,
     /// What the configuration asks for that this version does not do.
     not_yet: Option<Error>,
 }
@@ -115,41 +116,11 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Which side of the link this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Plain MQTT: nothing is encrypted, nothing authenticated.
-    Nosec,
-    /// Begins the handshake.
-    Master(Sealed),
-    /// Answers the handshake.
-    Slave(Sealed),
-}
-
-impl Role {
-    /// What an encrypted role says about its sessions; `None` for [`Role::Nosec`].
-    #[must_use]
-    pub fn sealed(&self) -> Option<&Sealed> {
-        match self {
-            Self::Nosec => None,
-            Self::Master(sealed) | Self::Slave(sealed) => Some(sealed),
-        }
-    }
-
-    /// The name in the configuration: `nosec`, `master` or `slave`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Nosec => "nosec",
-            Self::Master(_) => "master",
-            Self::Slave(_) => "slave",
-        }
-    }
-}
-
 /// What an encrypted link's sessions are to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
+    /// `sts_mode`: which side of the handshake this is.
+    pub role: Role,
     /// `sts_version`.
     pub protocol: Protocol,
     /// `aes`: both ends must say the same.
@@ -230,10 +201,10 @@ impl Config {
     #[must_use]
     pub fn handshake_topics(&self) -> Option<[String; 2]> {
         let ours = [self.publish.as_str(), self.subscribe.plain()];
-        let (sealed, [m2s, s2m]) = match &self.role {
-            Role::Nosec => return None,
-            Role::Master(sealed) => (sealed, ours),
-            Role::Slave(sealed) => (sealed, [ours[1], ours[0]]),
+        let sealed = self.sealed.as_ref()?;
+        let [m2s, s2m] = match sealed.role {
+            Role::Master => ours,
+            Role::Slave => [ours[1], ours[0]],
         };
         Some(match &sealed.channel {
             Some(channel) => [format!("{channel}/m2s"), format!("{channel}/s2m")],

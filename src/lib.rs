@@ -38,6 +38,7 @@ pub mod message;
 pub mod session;
 
 pub mod crypto;
+pub mod role;
 pub mod secret;
 pub mod suite;
 

@@ -15,7 +15,8 @@ use crate::files::{Dir, Guard};
 use crate::handshake::Peer;
 use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
-use crate::session::{Expected, Role, Session};
+use crate::role::Role;
+use crate::session::{Expected, Session};
 use crate::suite::Suite;
 use crate::text::quote;
 use crate::{Error, Exit, Result};
@@ -74,11 +75,7 @@ impl Link {
     /// # Errors
     /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.
     pub fn ends(&self) -> Result<Option<Ends>> {
-        let (role, sealed) = match &self.config.role {
-            config::Role::Nosec => return Ok(None),
-            config::Role::Master(sealed) => (Role::Master, sealed),
-            config::Role::Slave(sealed) => (Role::Slave, sealed),
-        };
+        let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let dir = Dir::create(&self.identity_dir, Guard::Public)?;
         let identity = Identity::load_or_create(&dir, &mut rand::rng())?;
         let known = KnownPeers::load(&dir)?;
@@ -88,7 +85,7 @@ impl Link {
             dir,
             identity: identity.into(),
             known,
-            role,
+            role: sealed.role,
             suite: sealed.suite,
             topics: Topics { master_to_slave, slave_to_master },
             wanted: sealed.peers.clone(),

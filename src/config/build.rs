@@ -24,9 +24,9 @@ type Read<'r> = &'r mut dyn FnMut(&Path) -> io::Result<SecretFile>;
 
 pub(super) fn build(table: &Table<'_>, read: Read<'_>) -> Result<Parsed> {
     let mut warnings = Vec::new();
-    let role = role(table)?;
-    let (publish, subscribe) = topics(table, &role)?;
-    if role.sealed().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
+    let sealed = sealed(table)?;
+    let (publish, subscribe) = topics(table, sealed.as_ref().map(|sealed| sealed.role))?;
+    if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
         warnings.push("aes = ecb shows where blocks of the data are equal; gcm and cbc do not".into());
     }
     let version =
@@ -51,25 +51,19 @@ pub(super) fn build(table: &Table<'_>, read: Read<'_>) -> Result<Parsed> {
         retain: choice(table, Key::Retain, &flags)?.unwrap_or(false),
         max_message: number(table, Key::MaxMessage, MIN_MESSAGE, MAX_MESSAGE)?.unwrap_or(65_536),
     };
-    let mut config = Config { link: table.source.link.clone(), mqtt, publish, subscribe, role, not_yet: None };
+    let mut config = Config { link: table.source.link.clone(), mqtt, publish, subscribe, sealed, not_yet: None };
     config.not_yet = later::not_yet(table, &config);
     Ok(Parsed { config, warnings, password_in_text })
 }
 
-fn role(table: &Table<'_>) -> Result<Role> {
-    #[derive(Clone, Copy)]
-    enum Mode {
-        Nosec,
-        Master,
-        Slave,
-    }
-    let modes = [("nosec", Mode::Nosec), ("master", Mode::Master), ("slave", Mode::Slave)];
+fn sealed(table: &Table<'_>) -> Result<Option<Sealed>> {
+    let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
     let mode = choice(table, Key::Mode, &modes)?
         .ok_or_else(|| missing(table, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
     let suites = [("gcm", Some(Suite::Gcm)), ("cbc", Some(Suite::Cbc)), ("ecb", Some(Suite::Ecb)), ("null", None)];
     let aes = table.get(Key::Aes).zip(choice(table, Key::Aes, &suites)?);
     let protocol = choice(table, Key::StsVersion, &[("1", Protocol::Sts1), ("2", Protocol::Sts2)])?.unwrap_or_default();
-    if let Mode::Nosec = mode {
+    let Some(role) = mode else {
         if let Some((entry, Some(_))) = aes {
             let why = format!("`aes = {}` does not go with `sts_mode = nosec`, which encrypts nothing", entry.value);
             return Err(entry.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
@@ -78,8 +72,8 @@ fn role(table: &Table<'_>) -> Result<Role> {
             let why = format!("`{}` does not go with `sts_mode = nosec`, which checks nobody", entry.name);
             return Err(entry.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
         }
-        return Ok(Role::Nosec);
-    }
+        return Ok(None);
+    };
     let suite = match (aes, protocol) {
         (Some((entry, None)), _) => {
             let why = "`aes = null` goes with `sts_mode = nosec` only";
@@ -94,8 +88,7 @@ fn role(table: &Table<'_>) -> Result<Role> {
         Some(entry) => Some(Topic::parse(entry.value).map_err(|why| entry.bad(why))?),
         None => None,
     };
-    let sealed = Sealed { protocol, suite, peers: peers(table)?, channel };
-    Ok(if let Mode::Master = mode { Role::Master(sealed) } else { Role::Slave(sealed) })
+    Ok(Some(Sealed { role, protocol, suite, peers: peers(table)?, channel }))
 }
 
 fn peers(table: &Table<'_>) -> Result<Vec<PeerName>> {
@@ -111,21 +104,21 @@ fn peers(table: &Table<'_>) -> Result<Vec<PeerName>> {
     if peers.is_empty() { Err(entry.bad("names, with commas or blanks between them")) } else { Ok(peers) }
 }
 
-fn topics(table: &Table<'_>, role: &Role) -> Result<(Topic, Filter)> {
+fn topics(table: &Table<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
     let required = |key, name| table.get(key).ok_or_else(|| missing(table, name, "TOPIC"));
     let (sub, publ) = (required(Key::Subtop, "subtop")?, required(Key::Pubtop, "pubtop")?);
     let subscribe = Filter::parse(sub.value).map_err(|why| sub.bad(why))?;
-    if let Role::Slave(_) = role {
+    if role == Some(Role::Slave) {
         let wild = |text: &str| text.split('/').any(|level| level == "+" || level == "#");
         if let Some(entry) = [sub, publ].into_iter().find(|entry| wild(entry.value)) {
             return Err(later::wildcard(entry));
         }
     }
-    if let (Role::Master(_), true) = (role, subscribe.has_wildcard()) {
+    if role == Some(Role::Master) && subscribe.has_wildcard() {
         return Err(sub.bad("a master has one slave, so its topics have no `+` and no `#`"));
     }
     let publish = Topic::parse(publ.value).map_err(|why| publ.bad(why))?;
-    if role.sealed().is_some() && subscribe.plain() == publish.as_str() {
+    if role.is_some() && subscribe.plain() == publish.as_str() {
         let why = format!("`{}` is the same topic as {}: each side would hear itself", publ.name, sub.shown());
         return Err(Error::new(Exit::Config, publ.place()).because(why).hint("give each direction a topic of its own"));
     }

@@ -8,7 +8,6 @@
 //! - A value is everything between the first `=` and the end of the line, without the blanks around it. An empty value
 //!   is the key's default, as if the line were not there.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,16 +16,16 @@ use zeroize::Zeroizing;
 use crate::suite::Suite;
 use crate::{Error, Result};
 
-pub use self::endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use self::entries::{Override, names as key_names};
 pub use self::locate::{Environment, Loaded, Located};
 pub use self::topic::{Filter, Topic};
-pub use crate::mqtt::{Qos, Version as MqttVersion};
+pub use crate::mqtt::{ClientCert, Endpoint, Login, Qos, TlsFiles, Version as MqttVersion};
 pub use crate::name::{LinkName, PeerName};
 pub use crate::role::Role;
+pub use crate::secret::Password;
 
+mod address;
 mod build;
-mod endpoint;
 mod entries;
 mod later;
 pub mod locate;
@@ -82,39 +81,6 @@ pub const MIN_MESSAGE: usize = 256;
 
 /// Most `max_message`, in bytes: the largest MQTT packet, less the longest topic and what a PUBLISH adds to it.
 pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;
-
-/// What the broker is told about who we are.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// At most 65,535 bytes.
-    pub username: String,
-    /// At most 65,535 bytes; MQTT allows none.
-    pub password: Option<Password>,
-}
-
-/// A broker password: erased on drop, never shown.
-#[derive(Clone)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Takes a password over.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The password itself, for CONNECT and nothing else.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
-    }
-}
 
 /// What an encrypted link's sessions are to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
-use zeroize::Zeroizing;
 
 use crate::cache::{Cache, Watch};
 use crate::cli::{CommonArgs, Reporter};
-use crate::config::{self, Config, Endpoint, Environment, Password, PeerName};
+use crate::config::{self, Config, Environment, PeerName};
 use crate::crypto::schedule::{Digest, Topics};
 use crate::files::{Dir, Guard};
 use crate::handshake::Peer;
@@ -124,12 +123,6 @@ impl Link {
     /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
     pub fn connect(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
         let config = &self.config.mqtt;
-        let endpoint = match &config.endpoint {
-            Endpoint::Tcp { host, port } => mqtt::Endpoint::tcp(host.as_str(), *port),
-            other => {
-                return Err(Error::new(Exit::Config, format!("{}://", other.scheme())).because("not in this version"));
-            }
-        };
         let unique = format!("{:08x}", rng.random::<u32>());
         let client_id = match (&config.client_id, tool) {
             (Some(id), Tool::Receive) => id.clone(),
@@ -137,22 +130,18 @@ impl Link {
             (Some(id), Tool::Pair) => format!("{id}-pair-{unique}"),
             (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
         };
-        let login = config.login.as_ref().map(|login| mqtt::Login {
-            username: login.username.clone(),
-            password: Zeroizing::new(login.password.as_ref().map_or("", Password::expose).to_owned()),
-        });
         // A broker keeps messages for a client that it will know again, and for no other.
         let durable = tool == Tool::Receive && config.client_id.is_some();
         let options = mqtt::Options {
             version: config.version,
-            login,
+            login: config.login.clone(),
             keep_alive: Duration::from_secs(config.keep_alive.into()),
             clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
             max_send: config.max_message,
             max_receive: config.max_message.max(MAX_FOREIGN),
             ..mqtt::Options::new(client_id)
         };
-        mqtt::Client::new(endpoint, options, Instant::now())
+        mqtt::Client::new(config.endpoint.clone(), options, Instant::now())
     }
 }
 

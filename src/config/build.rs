@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::endpoint::{Address, Scheme};
+use super::address::{self, Address, Scheme};
 use super::entries::{Entry, Key, Table};
 use super::topic::{Filter, Topic};
 use super::{
     ClientCert, Config, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName,
-    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, endpoint, later,
+    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, later,
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
@@ -127,7 +127,7 @@ fn topics(table: &Table<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
 
 fn endpoint(table: &Table<'_>, address: Option<(Entry<'_>, Address)>) -> Result<Endpoint> {
     let own_port = table.get(Key::Port);
-    let set_port = own_port.map(|entry| endpoint::port(entry.value).map_err(|why| entry.bad(why))).transpose()?;
+    let set_port = own_port.map(|entry| address::port(entry.value).map_err(|why| entry.bad(why))).transpose()?;
     let file = |key| table.get(key).map(|entry| (entry, resolve(table, entry.value)));
     let [ca, cert, key] = [Key::Authorities, Key::ClientCert, Key::ClientSecret].map(file);
     let first = ca.as_ref().or(cert.as_ref()).or(key.as_ref()).map(|(entry, _)| *entry);

@@ -28,7 +28,7 @@ mod topic;
 mod v311;
 
 pub use connection::Client;
-pub use endpoint::{Endpoint, Scheme};
+pub use endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use event::{Event, Message, Receipt, Token};
 pub use lost::Lost;
 pub use options::{Login, Options, Window};

@@ -8,6 +8,8 @@
 //! - A value is everything between the first `=` and the end of the line, without the blanks around it. An empty value
 //!   is the key's default, as if the line were not there.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::io;
 use std::path::{Path, PathBuf};
 

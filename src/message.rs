@@ -3,6 +3,8 @@
 //! Parsing checks lengths and nothing else; what comes out borrows from the payload. Whether a frame is authentic is
 //! decided by the handshake and by the session, with the keys that they hold.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use crate::Rejected;
 use crate::crypto::cipher::HEADER_LEN;
 use crate::crypto::exchange::{CIPHERTEXT_LEN, ENCAPSULATION_KEY_LEN, X25519_LEN};

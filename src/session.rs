@@ -1,5 +1,7 @@
 //! A session: what a handshake leaves behind, and all that sealing and opening need (`sts-protocol(7)`, "Sessions").
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::{Digest, SESSION_ID_LEN, SessionKeys, Topics};
 use crate::message::SessionTag;

@@ -1,5 +1,7 @@
 //! Finding and reading a link's configuration: the only part that looks at the file system.
 
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "it looks at the environment and at files")]
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};

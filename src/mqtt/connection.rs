@@ -3,6 +3,8 @@
 //! The only place that opens a socket. Nothing here blocks, and no failure of the network ends the run: it becomes an
 //! [`Event::Down`] and another attempt.
 
+#![expect(clippy::disallowed_methods, reason = "the jitter of the next attempt is drawn here")]
+
 use std::io::ErrorKind::{Interrupted, WouldBlock, WriteZero};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! From an endpoint to a byte stream, without ever blocking: look the name up, then try one address after the other.
 
+#![expect(clippy::disallowed_types, reason = "it opens the socket")]
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};

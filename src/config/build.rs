@@ -205,7 +205,10 @@ fn login(
 fn read_password(table: &Table<'_>, entry: Entry<'_>, read: Read<'_>, warnings: &mut Vec<String>) -> Result<Password> {
     let path = resolve(table, entry.value);
     let shown = show(&path);
-    let SecretFile { text, exposed } = read(&path).map_err(|err| entry.error(format!("cannot read {shown}: {err}")))?;
+    let SecretFile { text, exposed } = read(&path).map_err(|err| {
+        let error = entry.error(format!("cannot read {shown}: {err}"));
+        error.hint(format!("the password stands in it, on one line: (umask 077; cat >{})", quote(&path)))
+    })?;
     let word = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if word.is_empty() || word.len() > MAX_FIELD || word.contains(char::is_control) {
         return Err(entry.error(format!("{shown} is not one line of 1 to {MAX_FIELD} bytes")));

@@ -145,12 +145,6 @@ impl Link {
     }
 }
 
-/// What to say when the broker accepts us and drops us again and again.
-#[must_use]
-pub fn contested(times: u32) -> String {
-    format!("the broker dropped us {times} times in a row: does another client use our client id (clientid)?")
-}
-
 /// This device and those that it accepts on an encrypted link.
 #[derive(Debug)]
 pub struct Ends {

@@ -19,13 +19,13 @@ use rustix::event::PollFlags;
 
 use self::opening::{Opening, StreamId, What};
 use crate::cache::Entry;
-use crate::cli::{Notice, Reporter};
+use crate::cli::Reporter;
 use crate::config::Config;
-use crate::link::{Link, Tool, contested};
+use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos, Receipt};
 use crate::pipe::{Output, Signals, Weave, Written};
 use crate::stream::Accepted;
-use crate::turn;
+use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Rejected, Result};
 
 /// Bytes on their way to standard output above which nothing more is read from the broker.
@@ -72,7 +72,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         rng: rand::rng(),
         ready: PollFlags::empty(),
         paused: false,
-        trouble: Notice::once(),
+        trouble: Trouble::default(),
         last: now,
     };
     run.finish()
@@ -103,7 +103,7 @@ struct Run<'a> {
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
     paused: bool,
-    trouble: Notice,
+    trouble: Trouble,
     /// When something came last.
     last: Instant,
 }
@@ -248,19 +248,10 @@ impl Run<'_> {
                     self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
                 }
                 Event::Subscribed { .. } => self.report.verbose(format_args!("listening on {}", self.config.subscribe)),
-                Event::Up { .. } => {
-                    if self.trouble.has_happened() {
-                        self.report.info("connected again");
-                        self.trouble.reset();
-                    }
-                }
-                Event::Down { why, .. } => {
-                    if self.trouble.happened(now).is_some() {
-                        self.report.info(format_args!("{why}; waiting for the broker"));
-                    }
-                }
+                Event::Up { .. } => self.trouble.up(self.report),
+                Event::Down { why, .. } => self.trouble.down(&why, self.report),
                 Event::Refused(error) => return Ok(Some(error)),
-                Event::Contested { times } => self.report.warning(contested(times)),
+                Event::Contested { times } => Trouble::contested(times, self.report),
                 Event::Acked(_) | Event::Closed => {}
             }
         }

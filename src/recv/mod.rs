@@ -247,7 +247,15 @@ impl Run<'_> {
                     }
                     self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
                 }
-                Event::Subscribed { .. } => self.report.verbose(format_args!("listening on {}", self.config.subscribe)),
+                Event::Subscribed { asked, granted, .. } => {
+                    self.report.verbose(format_args!("listening on {}", self.config.subscribe));
+                    if granted < asked {
+                        self.report.warning(format_args!(
+                            "the broker grants QoS {granted} on {}, not {asked}: what it drops is not sent again",
+                            self.config.subscribe
+                        ));
+                    }
+                }
                 Event::Up { .. } => self.trouble.up(self.report),
                 Event::Down { why, .. } => self.trouble.down(&why, self.report),
                 Event::Refused(error) => return Ok(Some(error)),

@@ -8,7 +8,8 @@
 //! - A value is everything between the first `=` and the end of the line, without the blanks around it. An empty value
 //!   is the key's default, as if the line were not there.
 
-use std::fmt;
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,15 +18,16 @@ use zeroize::Zeroizing;
 use crate::suite::Suite;
 use crate::{Error, Result};
 
-pub use self::endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use self::entries::{Override, names as key_names};
 pub use self::locate::{Environment, Loaded, Located};
 pub use self::topic::{Filter, Topic};
-pub use crate::mqtt::{Qos, Version as MqttVersion};
+pub use crate::mqtt::{ClientCert, Endpoint, Login, Qos, TlsFiles, Version as MqttVersion};
 pub use crate::name::{LinkName, PeerName};
+pub use crate::role::Role;
+pub use crate::secret::Password;
 
+mod address;
 mod build;
-mod endpoint;
 mod entries;
 mod later;
 pub mod locate;
@@ -47,8 +49,8 @@ pub struct Config {
     pub publish: Topic,
     /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
     pub subscribe: Filter,
-    /// `sts_mode`: plaintext, or which side of the handshake this is.
-    pub role: Role,
+    /// What `sts_mode = master` and `slave` need; `None` for `nosec`: nothing is encrypted, nothing authenticated.
+    pub sealed: Option<Sealed>,
     /// What the configuration asks for that this version does not do.
     not_yet: Option<Error>,
 }
@@ -82,74 +84,11 @@ pub const MIN_MESSAGE: usize = 256;
 /// Most `max_message`, in bytes: the largest MQTT packet, less the longest topic and what a PUBLISH adds to it.
 pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;
 
-/// What the broker is told about who we are.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// At most 65,535 bytes.
-    pub username: String,
-    /// At most 65,535 bytes; MQTT allows none.
-    pub password: Option<Password>,
-}
-
-/// A broker password: erased on drop, never shown.
-#[derive(Clone)]
-pub struct Password(Zeroizing<String>);
-
-impl Password {
-    /// Takes a password over.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The password itself, for CONNECT and nothing else.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(..)")
-    }
-}
-
-/// Which side of the link this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Plain MQTT: nothing is encrypted, nothing authenticated.
-    Nosec,
-    /// Begins the handshake.
-    Master(Sealed),
-    /// Answers the handshake.
-    Slave(Sealed),
-}
-
-impl Role {
-    /// What an encrypted role says about its sessions; `None` for [`Role::Nosec`].
-    #[must_use]
-    pub fn sealed(&self) -> Option<&Sealed> {
-        match self {
-            Self::Nosec => None,
-            Self::Master(sealed) | Self::Slave(sealed) => Some(sealed),
-        }
-    }
-
-    /// The name in the configuration: `nosec`, `master` or `slave`.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Nosec => "nosec",
-            Self::Master(_) => "master",
-            Self::Slave(_) => "slave",
-        }
-    }
-}
-
 /// What an encrypted link's sessions are to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
+    /// `sts_mode`: which side of the handshake this is.
+    pub role: Role,
     /// `sts_version`.
     pub protocol: Protocol,
     /// `aes`: both ends must say the same.
@@ -230,10 +169,10 @@ impl Config {
     #[must_use]
     pub fn handshake_topics(&self) -> Option<[String; 2]> {
         let ours = [self.publish.as_str(), self.subscribe.plain()];
-        let (sealed, [m2s, s2m]) = match &self.role {
-            Role::Nosec => return None,
-            Role::Master(sealed) => (sealed, ours),
-            Role::Slave(sealed) => (sealed, [ours[1], ours[0]]),
+        let sealed = self.sealed.as_ref()?;
+        let [m2s, s2m] = match sealed.role {
+            Role::Master => ours,
+            Role::Slave => [ours[1], ours[0]],
         };
         Some(match &sealed.channel {
             Some(channel) => [format!("{channel}/m2s"), format!("{channel}/s2m")],

@@ -15,7 +15,8 @@
 //!
 //! Each tool is one thread around one poll(2), [`turn`]. What decides something, [`handshake`], [`session`], [`stream`],
 //! [`message`], [`crypto`], [`secret`], and the parsing in [`config`], touches neither file nor socket nor clock nor a
-//! generator of its own: time and randomness come in as arguments, and clippy holds these modules to it.
+//! generator of its own: time and randomness come in as arguments, and clippy holds these modules, and the session in
+//! [`mqtt`], to it.
 
 // What was asked for.
 pub mod cli;
@@ -38,6 +39,7 @@ pub mod message;
 pub mod session;
 
 pub mod crypto;
+pub mod role;
 pub mod secret;
 pub mod suite;
 

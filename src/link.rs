@@ -1,22 +1,23 @@
 //! A link opened for use: its configuration, who is at both ends of it, and what to tell the broker.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
-use zeroize::Zeroizing;
 
 use crate::cache::{Cache, Watch};
 use crate::cli::{CommonArgs, Reporter};
-use crate::config::{self, Config, Endpoint, Environment, Password, PeerName};
+use crate::config::{self, Config, Environment, PeerName};
 use crate::crypto::schedule::{Digest, Topics};
 use crate::files::{Dir, Guard};
 use crate::handshake::Peer;
 use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
-use crate::session::{Expected, Role, Session};
+use crate::role::Role;
+use crate::session::{Expected, Session};
 use crate::suite::Suite;
+use crate::text::quote;
 use crate::{Error, Exit, Result};
 
 /// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.
@@ -73,11 +74,7 @@ impl Link {
     /// # Errors
     /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.
     pub fn ends(&self) -> Result<Option<Ends>> {
-        let (role, sealed) = match &self.config.role {
-            config::Role::Nosec => return Ok(None),
-            config::Role::Master(sealed) => (Role::Master, sealed),
-            config::Role::Slave(sealed) => (Role::Slave, sealed),
-        };
+        let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let dir = Dir::create(&self.identity_dir, Guard::Public)?;
         let identity = Identity::load_or_create(&dir, &mut rand::rng())?;
         let known = KnownPeers::load(&dir)?;
@@ -87,7 +84,7 @@ impl Link {
             dir,
             identity: identity.into(),
             known,
-            role,
+            role: sealed.role,
             suite: sealed.suite,
             topics: Topics { master_to_slave, slave_to_master },
             wanted: sealed.peers.clone(),
@@ -100,7 +97,7 @@ impl Link {
     /// # Errors
     /// As [`Cache::open`].
     pub fn sessions(&self) -> Result<Cache> {
-        Cache::open(&self.runtime_dir, self.config.link.as_str())
+        Cache::open(&self.runtime_dir, &self.config.link, &self.as_typed())
     }
 
     /// The link's sessions, in the runtime directory that is made where it is absent.
@@ -108,14 +105,13 @@ impl Link {
     /// # Errors
     /// As [`Cache::create`].
     pub fn create_sessions(&self) -> Result<Cache> {
-        Cache::create(&self.runtime_dir, self.config.link.as_str())
+        Cache::create(&self.runtime_dir, &self.config.link, &self.as_typed())
     }
 
     /// The link as the user named it, for a command to type.
-    #[must_use]
-    pub fn as_typed(&self) -> String {
+    fn as_typed(&self) -> String {
         match &self.argument {
-            Some(argument) => argument.to_string_lossy().into_owned(),
+            Some(argument) => quote(Path::new(argument)),
             None => self.config.link.to_string(),
         }
     }
@@ -127,12 +123,6 @@ impl Link {
     /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
     pub fn connect(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
         let config = &self.config.mqtt;
-        let endpoint = match &config.endpoint {
-            Endpoint::Tcp { host, port } => mqtt::Endpoint::tcp(host.as_str(), *port),
-            other => {
-                return Err(Error::new(Exit::Config, format!("{}://", other.scheme())).because("not in this version"));
-            }
-        };
         let unique = format!("{:08x}", rng.random::<u32>());
         let client_id = match (&config.client_id, tool) {
             (Some(id), Tool::Receive) => id.clone(),
@@ -140,29 +130,19 @@ impl Link {
             (Some(id), Tool::Pair) => format!("{id}-pair-{unique}"),
             (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
         };
-        let login = config.login.as_ref().map(|login| mqtt::Login {
-            username: login.username.clone(),
-            password: Zeroizing::new(login.password.as_ref().map_or("", Password::expose).to_owned()),
-        });
         // A broker keeps messages for a client that it will know again, and for no other.
         let durable = tool == Tool::Receive && config.client_id.is_some();
         let options = mqtt::Options {
             version: config.version,
-            login,
+            login: config.login.clone(),
             keep_alive: Duration::from_secs(config.keep_alive.into()),
             clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
             max_send: config.max_message,
             max_receive: config.max_message.max(MAX_FOREIGN),
             ..mqtt::Options::new(client_id)
         };
-        mqtt::Client::new(endpoint, options, Instant::now())
+        mqtt::Client::new(config.endpoint.clone(), options, Instant::now())
     }
-}
-
-/// What to say when the broker accepts us and drops us again and again.
-#[must_use]
-pub fn contested(times: u32) -> String {
-    format!("the broker dropped us {times} times in a row: does another client use our client id (clientid)?")
 }
 
 /// This device and those that it accepts on an encrypted link.

@@ -1,4 +1,6 @@
-//! Key material as types: one type a purpose, erased when dropped, never printed, compared in constant time.
+//! Secrets as types: erased when dropped, never printed. Keys are one type a purpose, and compared in constant time.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -83,6 +85,30 @@ impl<P: Purpose> Eq for Key<P> {}
 impl<P: Purpose> fmt::Debug for Key<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", P::NAME)
+    }
+}
+
+/// A broker password: erased on drop, never shown.
+#[derive(Clone)]
+pub struct Password(Zeroizing<String>);
+
+impl Password {
+    /// Takes a password over.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The password itself, for CONNECT and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
     }
 }
 

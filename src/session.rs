@@ -1,50 +1,16 @@
 //! A session: what a handshake leaves behind, and all that sealing and opening need (`sts-protocol(7)`, "Sessions").
 
-use std::fmt;
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::{Digest, SESSION_ID_LEN, SessionKeys, Topics};
 use crate::message::SessionTag;
+use crate::role::Role;
 use crate::secret::{Confirm, Key, Traffic};
 use crate::suite::Suite;
 
 /// Names a session, 8 bytes; derived from the handshake, so both ends know it and neither can choose it.
 pub type SessionId = [u8; SESSION_ID_LEN];
-
-/// Which side of a link this device is: the configuration key `sts_mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Begins the handshake.
-    Master,
-    /// Answers it.
-    Slave,
-}
-
-impl Role {
-    /// Both roles.
-    pub const ALL: [Self; 2] = [Self::Master, Self::Slave];
-
-    /// The role of this name in a configuration or session file.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.name() == name)
-    }
-
-    /// The name: `master` or `slave`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Master => "master",
-            Self::Slave => "slave",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What a session may be used for (`sts-protocol(7)`, "Sessions").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -250,9 +216,6 @@ mod tests {
 
     #[test]
     fn names_lead_back() {
-        for role in Role::ALL {
-            assert_eq!(Role::from_name(&role.to_string()), Some(role));
-        }
         for standing in Standing::ALL {
             assert_eq!(Standing::from_name(standing.name()), Some(standing));
         }

@@ -6,11 +6,41 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::Result;
+use crate::cli::Reporter;
 use crate::mqtt::Client;
 use crate::pipe::{self, Signals};
 
 /// How long the last packets may take to get out.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// What the user was told of the connection: its loss once, however many attempts fail, and that it is back.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    told: bool,
+}
+
+impl Trouble {
+    /// There is no connection, or no longer one, for this reason.
+    pub fn down(&mut self, why: &str, report: &Reporter) {
+        if !std::mem::replace(&mut self.told, true) {
+            report.info(format_args!("{why}; waiting for the broker"));
+        }
+    }
+
+    /// The broker accepted the connection.
+    pub fn up(&mut self, report: &Reporter) {
+        if std::mem::take(&mut self.told) {
+            report.info("connected again");
+        }
+    }
+
+    /// The broker accepts us and drops us again and again.
+    pub fn contested(times: u32, report: &Reporter) {
+        report.warning(format_args!(
+            "the broker dropped us {times} times in a row: does another client use our client id (clientid)?"
+        ));
+    }
+}
 
 /// Waits until the broker's socket is ready, a signal came, `own` is ready, or the client's deadline or `deadline` has
 /// passed; returns what the socket is ready for, which the next [`Client::drive`] wants to know.

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sts::Exit;
 use sts::mqtt::{Client, Endpoint, Event, Login, Message, Options, Qos};
+use sts::secret::Password;
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -293,7 +294,7 @@ fn names_are_looked_up_and_a_wrong_one_is_an_ordinary_failure() {
 fn a_wrong_password_is_an_error_with_a_remedy() {
     let broker = Broker::start("allow_anonymous false\n");
     let mut client = broker.client(|options| {
-        options.login = Some(Login { username: "me".into(), password: "wrong".to_owned().into() });
+        options.login = Some(Login { username: "me".into(), password: Some(Password::new("wrong".into())) });
     });
     let error = refused(&mut client);
     assert_eq!(error.exit(), Exit::Unavailable);

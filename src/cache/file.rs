@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use super::Stored;
 use crate::crypto::schedule::{Digest, Topics, digest};
+use crate::role::Role;
 use crate::secret::{Key, Purpose};
-use crate::session::{Role, Session, SessionId, Standing};
+use crate::session::{Session, SessionId, Standing};
 use crate::suite::Suite;
 
 const HEAD: &str = "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";

@@ -63,12 +63,12 @@ impl Journal {
             return Err(torn.unwrap_or_else(|| {
                 Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
                     .because("what was received is not known any more, so old messages could pass for new ones")
-                    .hint(format!("agree new keys: sts-pair {}", cache.link()))
+                    .hint(format!("agree new keys: {}", cache.pairing_command()))
             }));
         }
         let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
         state.sessions.retain(|id, _| kept.contains(id));
-        let picture = state.encode(cache.link());
+        let picture = state.encode(cache.link().as_str());
         files::replace(cache.dir(), &lock, &name(cache), picture.as_bytes())?;
         let file = files::append(cache.dir(), &lock, &name(cache))?;
         let picture = file.size();
@@ -160,7 +160,7 @@ impl Journal {
     fn compact(&mut self, cache: &Cache) -> Result<()> {
         let known = &self.known;
         self.state.sessions.retain(|id, _| known.contains_key(id));
-        let picture = self.state.encode(cache.link());
+        let picture = self.state.encode(cache.link().as_str());
         files::replace(cache.dir(), &self.lock, &name(cache), picture.as_bytes())?;
         self.file = files::append(cache.dir(), &self.lock, &name(cache))?;
         self.picture = self.file.size();
@@ -186,10 +186,10 @@ impl State {
     pub fn read(cache: &Cache) -> Result<Option<Self>> {
         let file = name(cache);
         let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_LEN)? else { return Ok(None) };
-        Self::parse(cache.link(), &bytes).map(Some).map_err(|torn| {
+        Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|torn| {
             Error::new(Exit::Failed, format!("{}, line {torn}", text::show(&cache.dir().join(&file))))
                 .because("not a whole line of receive state")
-                .hint(format!("agree new keys: sts-pair {}", cache.link()))
+                .hint(format!("agree new keys: {}", cache.pairing_command()))
         })
     }
 }

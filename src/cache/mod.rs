@@ -25,6 +25,7 @@ use self::rotation::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
+use crate::name::LinkName;
 use crate::session::{Session, SessionId, Standing};
 use crate::stream::Taken;
 use crate::text;
@@ -37,39 +38,40 @@ pub const MAX_BLOCKS: u64 = 1 << 48;
 #[derive(Debug)]
 pub struct Cache {
     dir: Dir,
-    link: String,
+    link: LinkName,
+    /// The link as an argument to sts-pair, for the commands in hints.
+    typed: String,
 }
 
 impl Cache {
-    /// Opens the runtime directory for the sessions of `link`.
+    /// Opens the runtime directory for the sessions of `link`; `typed` is what the user calls it, safe in a shell.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where it is absent: there is no session; [`Exit::NotTrusted`] as in [`Dir::open`].
-    pub fn open(path: &Path, link: &str) -> Result<Self> {
-        let dir = Dir::open(path, Guard::Private)?.ok_or_else(|| no_session(path, link))?;
-        Self::of(dir, link)
+    pub fn open(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
+        let dir = Dir::open(path, Guard::Private)?.ok_or_else(|| no_session(path, link, typed))?;
+        Ok(Self { dir, link: link.clone(), typed: typed.to_owned() })
     }
 
     /// Opens the runtime directory, made with mode 0700 where it is absent, as sts-pair does.
     ///
     /// # Errors
     /// As [`Dir::create`].
-    pub fn create(path: &Path, link: &str) -> Result<Self> {
-        Self::of(Dir::create(path, Guard::Private)?, link)
-    }
-
-    fn of(dir: Dir, link: &str) -> Result<Self> {
-        // The rule for names, checked here too because these become file names.
-        if link.is_empty() || !link.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
-            return Err(Error::new(Exit::Usage, format!("`{}`", link.escape_default())).because("not a link's name"));
-        }
-        Ok(Self { dir, link: link.to_owned() })
+    pub fn create(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
+        let dir = Dir::create(path, Guard::Private)?;
+        Ok(Self { dir, link: link.clone(), typed: typed.to_owned() })
     }
 
     /// The link's name.
     #[must_use]
-    pub fn link(&self) -> &str {
+    pub fn link(&self) -> &LinkName {
         &self.link
+    }
+
+    /// The command that agrees new keys on this link.
+    #[must_use]
+    pub fn pairing_command(&self) -> String {
+        format!("sts-pair {}", self.typed)
     }
 
     /// The runtime directory.
@@ -92,7 +94,7 @@ impl Cache {
     /// The error of having no session, which says where it was looked for and what makes one.
     #[must_use]
     pub fn no_session(&self) -> Error {
-        no_session(self.dir.path(), &self.link)
+        no_session(self.dir.path(), &self.link, &self.typed)
     }
 
     /// All sessions of the link: those with one peer stand together, newest first.
@@ -237,7 +239,7 @@ impl Cache {
 
     /// The names of the link's session files.
     fn names(&self) -> Result<Vec<String>> {
-        let ours = |name: &String| peer_digits(name).is_some_and(|(link, _)| link == self.link);
+        let ours = |name: &String| peer_digits(name).is_some_and(|(link, _)| link == self.link.as_str());
         Ok(self.dir.names()?.into_iter().filter(ours).collect())
     }
 
@@ -254,12 +256,12 @@ impl Cache {
         self.parse(name, &bytes).map_err(|Torn(expected)| {
             Error::new(Exit::Failed, text::show(&self.dir.join(name)))
                 .because(format!("not a whole session file: expected {expected}"))
-                .hint(format!("agree new keys, which replaces it: sts-pair {}", self.link))
+                .hint(format!("agree new keys, which replaces it: {}", self.pairing_command()))
         })
     }
 
     fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<Vec<Stored>, Torn> {
-        let sessions = file::parse(&self.link, bytes)?;
+        let sessions = file::parse(self.link.as_str(), bytes)?;
         let of_peer = |stored: &Stored| self.name(&stored.session.peer) == name;
         if sessions.iter().all(of_peer) { Ok(sessions) } else { Err(Torn("the peer that the file is named after")) }
     }
@@ -316,7 +318,7 @@ impl Cache {
         if sessions.is_empty() {
             return files::remove(&self.dir, name).map(|_| ());
         }
-        let text = file::encode(&self.link, sessions);
+        let text = file::encode(self.link.as_str(), sessions);
         files::replace(&self.dir, lock, name, text.as_bytes())
     }
 
@@ -329,7 +331,7 @@ impl Cache {
     fn used_up(&self, what: &str) -> Error {
         Error::new(Exit::Failed, format!("the session of {}", self.link))
             .because(format!("all its {what} are used up"))
-            .hint(format!("sts-pair {}", self.link))
+            .hint(self.pairing_command())
     }
 }
 
@@ -337,13 +339,14 @@ impl Cache {
 ///
 /// # Errors
 /// As [`Cache::end`].
-pub fn forget(path: &Path, peer: &Digest) -> Result<Vec<String>> {
+pub fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
     let mut links = Vec::new();
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
     for name in dir.names()? {
         let Some((link, _)) = peer_digits(&name).filter(|(_, digits_of)| *digits_of == digits(peer)) else { continue };
-        if Cache::open(path, link)?.end(peer)? {
-            links.push(link.to_owned());
+        let Ok(link) = link.parse() else { continue };
+        if Cache::open(path, &link, link.as_str())?.end(peer)? {
+            links.push(link);
         }
     }
     links.sort_unstable();
@@ -360,8 +363,8 @@ fn digits(peer: &Digest) -> String {
     hex(&peer[..16])
 }
 
-fn no_session(path: &Path, link: &str) -> Error {
-    Error::new(Exit::TryAgain, format!("no session for {}", link.escape_default()))
+fn no_session(path: &Path, link: &LinkName, typed: &str) -> Error {
+    Error::new(Exit::TryAgain, format!("no session for {link}"))
         .because(format!("looked in {}", text::show(path)))
-        .hint(format!("run sts-pair {}", link.escape_default()))
+        .hint(format!("run sts-pair {typed}"))
 }

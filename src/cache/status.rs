@@ -5,7 +5,9 @@ use std::path::Path;
 use super::{Cache, State, Tally, peer_digits};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
-use crate::session::{Role, SessionId, Standing};
+use crate::name::LinkName;
+use crate::role::Role;
+use crate::session::{SessionId, Standing};
 use crate::stream::Ranges;
 use crate::suite::Suite;
 use crate::{Error, Rejected, Result};
@@ -39,7 +41,7 @@ pub struct SessionStatus {
 #[derive(Debug)]
 pub struct LinkStatus {
     /// Its name.
-    pub link: String,
+    pub link: LinkName,
     /// Its sessions; those with one peer stand together, newest first.
     pub sessions: Vec<SessionStatus>,
     /// How many messages were dropped, a reason, without the reasons that never were.
@@ -52,10 +54,10 @@ pub struct LinkStatus {
 ///
 /// # Errors
 /// As [`Dir::open`].
-pub fn links(path: &Path) -> Result<Vec<String>> {
+pub fn links(path: &Path) -> Result<Vec<LinkName>> {
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> =
-        dir.names()?.iter().filter_map(|name| peer_digits(name)).map(|(link, _)| link.to_owned()).collect();
+        dir.names()?.iter().filter_map(|name| peer_digits(name)).filter_map(|(link, _)| link.parse().ok()).collect();
     links.sort_unstable();
     links.dedup();
     Ok(links)
@@ -96,5 +98,5 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
         }
     }
     let rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
-    Ok(LinkStatus { link: cache.link().to_owned(), sessions, rejected, broken })
+    Ok(LinkStatus { link: cache.link().clone(), sessions, rejected, broken })
 }

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::endpoint::{Address, Scheme};
+use super::address::{self, Address, Scheme};
 use super::entries::{Entry, Key, Table};
 use super::topic::{Filter, Topic};
 use super::{
     ClientCert, Config, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName,
-    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, endpoint, later,
+    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, later,
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
@@ -24,9 +24,9 @@ type Read<'r> = &'r mut dyn FnMut(&Path) -> io::Result<SecretFile>;
 
 pub(super) fn build(table: &Table<'_>, read: Read<'_>) -> Result<Parsed> {
     let mut warnings = Vec::new();
-    let role = role(table)?;
-    let (publish, subscribe) = topics(table, &role)?;
-    if role.sealed().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
+    let sealed = sealed(table)?;
+    let (publish, subscribe) = topics(table, sealed.as_ref().map(|sealed| sealed.role))?;
+    if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
         warnings.push("aes = ecb shows where blocks of the data are equal; gcm and cbc do not".into());
     }
     let version =
@@ -51,25 +51,19 @@ pub(super) fn build(table: &Table<'_>, read: Read<'_>) -> Result<Parsed> {
         retain: choice(table, Key::Retain, &flags)?.unwrap_or(false),
         max_message: number(table, Key::MaxMessage, MIN_MESSAGE, MAX_MESSAGE)?.unwrap_or(65_536),
     };
-    let mut config = Config { link: table.source.link.clone(), mqtt, publish, subscribe, role, not_yet: None };
+    let mut config = Config { link: table.source.link.clone(), mqtt, publish, subscribe, sealed, not_yet: None };
     config.not_yet = later::not_yet(table, &config);
     Ok(Parsed { config, warnings, password_in_text })
 }
 
-fn role(table: &Table<'_>) -> Result<Role> {
-    #[derive(Clone, Copy)]
-    enum Mode {
-        Nosec,
-        Master,
-        Slave,
-    }
-    let modes = [("nosec", Mode::Nosec), ("master", Mode::Master), ("slave", Mode::Slave)];
+fn sealed(table: &Table<'_>) -> Result<Option<Sealed>> {
+    let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
     let mode = choice(table, Key::Mode, &modes)?
         .ok_or_else(|| missing(table, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
     let suites = [("gcm", Some(Suite::Gcm)), ("cbc", Some(Suite::Cbc)), ("ecb", Some(Suite::Ecb)), ("null", None)];
     let aes = table.get(Key::Aes).zip(choice(table, Key::Aes, &suites)?);
     let protocol = choice(table, Key::StsVersion, &[("1", Protocol::Sts1), ("2", Protocol::Sts2)])?.unwrap_or_default();
-    if let Mode::Nosec = mode {
+    let Some(role) = mode else {
         if let Some((entry, Some(_))) = aes {
             let why = format!("`aes = {}` does not go with `sts_mode = nosec`, which encrypts nothing", entry.value);
             return Err(entry.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
@@ -78,8 +72,8 @@ fn role(table: &Table<'_>) -> Result<Role> {
             let why = format!("`{}` does not go with `sts_mode = nosec`, which checks nobody", entry.name);
             return Err(entry.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
         }
-        return Ok(Role::Nosec);
-    }
+        return Ok(None);
+    };
     let suite = match (aes, protocol) {
         (Some((entry, None)), _) => {
             let why = "`aes = null` goes with `sts_mode = nosec` only";
@@ -94,8 +88,7 @@ fn role(table: &Table<'_>) -> Result<Role> {
         Some(entry) => Some(Topic::parse(entry.value).map_err(|why| entry.bad(why))?),
         None => None,
     };
-    let sealed = Sealed { protocol, suite, peers: peers(table)?, channel };
-    Ok(if let Mode::Master = mode { Role::Master(sealed) } else { Role::Slave(sealed) })
+    Ok(Some(Sealed { role, protocol, suite, peers: peers(table)?, channel }))
 }
 
 fn peers(table: &Table<'_>) -> Result<Vec<PeerName>> {
@@ -111,21 +104,21 @@ fn peers(table: &Table<'_>) -> Result<Vec<PeerName>> {
     if peers.is_empty() { Err(entry.bad("names, with commas or blanks between them")) } else { Ok(peers) }
 }
 
-fn topics(table: &Table<'_>, role: &Role) -> Result<(Topic, Filter)> {
+fn topics(table: &Table<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
     let required = |key, name| table.get(key).ok_or_else(|| missing(table, name, "TOPIC"));
     let (sub, publ) = (required(Key::Subtop, "subtop")?, required(Key::Pubtop, "pubtop")?);
     let subscribe = Filter::parse(sub.value).map_err(|why| sub.bad(why))?;
-    if let Role::Slave(_) = role {
+    if role == Some(Role::Slave) {
         let wild = |text: &str| text.split('/').any(|level| level == "+" || level == "#");
         if let Some(entry) = [sub, publ].into_iter().find(|entry| wild(entry.value)) {
             return Err(later::wildcard(entry));
         }
     }
-    if let (Role::Master(_), true) = (role, subscribe.has_wildcard()) {
+    if role == Some(Role::Master) && subscribe.has_wildcard() {
         return Err(sub.bad("a master has one slave, so its topics have no `+` and no `#`"));
     }
     let publish = Topic::parse(publ.value).map_err(|why| publ.bad(why))?;
-    if role.sealed().is_some() && subscribe.plain() == publish.as_str() {
+    if role.is_some() && subscribe.plain() == publish.as_str() {
         let why = format!("`{}` is the same topic as {}: each side would hear itself", publ.name, sub.shown());
         return Err(Error::new(Exit::Config, publ.place()).because(why).hint("give each direction a topic of its own"));
     }
@@ -134,7 +127,7 @@ fn topics(table: &Table<'_>, role: &Role) -> Result<(Topic, Filter)> {
 
 fn endpoint(table: &Table<'_>, address: Option<(Entry<'_>, Address)>) -> Result<Endpoint> {
     let own_port = table.get(Key::Port);
-    let set_port = own_port.map(|entry| endpoint::port(entry.value).map_err(|why| entry.bad(why))).transpose()?;
+    let set_port = own_port.map(|entry| address::port(entry.value).map_err(|why| entry.bad(why))).transpose()?;
     let file = |key| table.get(key).map(|entry| (entry, resolve(table, entry.value)));
     let [ca, cert, key] = [Key::Authorities, Key::ClientCert, Key::ClientSecret].map(file);
     let first = ca.as_ref().or(cert.as_ref()).or(key.as_ref()).map(|(entry, _)| *entry);
@@ -212,7 +205,10 @@ fn login(
 fn read_password(table: &Table<'_>, entry: Entry<'_>, read: Read<'_>, warnings: &mut Vec<String>) -> Result<Password> {
     let path = resolve(table, entry.value);
     let shown = show(&path);
-    let SecretFile { text, exposed } = read(&path).map_err(|err| entry.error(format!("cannot read {shown}: {err}")))?;
+    let SecretFile { text, exposed } = read(&path).map_err(|err| {
+        let error = entry.error(format!("cannot read {shown}: {err}"));
+        error.hint(format!("the password stands in it, on one line: (umask 077; cat >{})", quote(&path)))
+    })?;
     let word = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if word.is_empty() || word.len() > MAX_FIELD || word.contains(char::is_control) {
         return Err(entry.error(format!("{shown} is not one line of 1 to {MAX_FIELD} bytes")));

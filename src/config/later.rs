@@ -17,7 +17,7 @@ pub(super) fn not_yet(table: &Table<'_>, config: &Config) -> Option<Error> {
         MqttVersion::V31 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 3.1", "use mqtt_version = 4")),
         MqttVersion::V5 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 5", "use mqtt_version = 4")),
     };
-    let old = config.role.sealed().filter(|sealed| sealed.protocol == Protocol::Sts1);
+    let old = config.sealed.as_ref().filter(|sealed| sealed.protocol == Protocol::Sts1);
     let protocol = old
         .and_then(|_| table.get(Key::StsVersion))
         .map(|entry| refusal(entry, "sts_version 1", "use sts_version = 2 on both ends"));

@@ -1,5 +1,7 @@
 //! Finding and reading a link's configuration: the only part that looks at the file system.
 
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "it looks at the environment and at files")]
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -150,8 +152,10 @@ pub fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> 
     let located = locate(argument, env)?;
     let path = &located.path;
     let place = show(path);
-    let (bytes, mode) =
-        read(path).map_err(|err| Error::new(Exit::Config, format!("cannot read {place}")).because(err))?;
+    let (bytes, mode) = read(path).map_err(|err| {
+        let error = Error::new(Exit::Config, format!("cannot read {place}")).because(&err);
+        if absent(&err) { error.hint("write it as sts.conf(5) says") } else { error }
+    })?;
     if located.by_name && mode & 0o022 != 0 {
         return Err(Error::new(Exit::NotTrusted, place)
             .because(format!("others can write it (mode {mode:04o})"))

@@ -26,7 +26,7 @@ prop_compose! {
 /// What a configuration says, written as one.
 fn render(config: &Config) -> Vec<(&'static str, String)> {
     let Endpoint::Tcp { host, port } = &config.mqtt.endpoint else { panic!("not TCP") };
-    let (mqtt, sealed) = (&config.mqtt, config.role.sealed().unwrap());
+    let (mqtt, sealed) = (&config.mqtt, config.sealed.as_ref().unwrap());
     let peers: Vec<&str> = sealed.peers.iter().map(PeerName::as_str).collect();
     vec![
         ("host", host.clone()),
@@ -41,7 +41,7 @@ fn render(config: &Config) -> Vec<(&'static str, String)> {
         ("password", password(config).to_owned()),
         ("clientid", mqtt.client_id.clone().unwrap()),
         ("aes", sealed.suite.to_string()),
-        ("sts_mode", config.role.name().into()),
+        ("sts_mode", sealed.role.name().into()),
         ("peer", peers.join(", ")),
     ]
 }

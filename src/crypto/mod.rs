@@ -3,6 +3,8 @@
 //! No primitive is written here; each comes from a crate that is kept for it. What is ours is how they are put
 //! together, and that is all in these files, so that it can be read against `sts-protocol(7)` in one sitting.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod cipher;
 pub mod exchange;
 pub mod schedule;

@@ -16,6 +16,8 @@
 //!                                              <---  RDYACK   confirmation                8
 //! ```
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 mod master;
 mod slave;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! The only place that opens a socket. Nothing here blocks, and no failure of the network ends the run: it becomes an
 //! [`Event::Down`] and another attempt.
 
+#![expect(clippy::disallowed_methods, reason = "the jitter of the next attempt is drawn here")]
+
 use std::io::ErrorKind::{Interrupted, WouldBlock, WriteZero};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use super::dial::{Dialer, Progress};
 use super::inbox::Inbox;
 use super::stream::Stream;
 use super::{Endpoint, Event, Options, Qos, Receipt, Session, Token, Unacknowledged};
-use crate::Result;
+use crate::{Error, Exit, Result};
 
 /// How long the broker may take to close its side after DISCONNECT.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -57,8 +59,11 @@ impl Client {
     /// A client that begins to connect when it is first driven.
     ///
     /// # Errors
-    /// Those of [`Session::new`].
+    /// Those of [`Session::new`]; [`Exit::Config`] for an endpoint that is not TCP, which this version cannot reach.
     pub fn new(endpoint: Endpoint, options: Options, now: Instant) -> Result<Self> {
+        if !matches!(endpoint, Endpoint::Tcp { .. }) {
+            return Err(Error::new(Exit::Config, format!("{}://", endpoint.scheme())).because("not in this version"));
+        }
         Ok(Self {
             endpoint,
             session: Session::new(options)?,
@@ -69,12 +74,6 @@ impl Client {
             paused: false,
             hung_up: false,
         })
-    }
-
-    /// Where this client connects to.
-    #[must_use]
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
     }
 
     /// The descriptor to poll, and what for; it changes from one turn of the loop to the next.

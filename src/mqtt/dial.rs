@@ -1,8 +1,10 @@
 //! From an endpoint to a byte stream, without ever blocking: look the name up, then try one address after the other.
 
+#![expect(clippy::disallowed_types, reason = "it opens the socket")]
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -10,7 +12,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt};
 
-use super::endpoint::{Endpoint, Scheme};
+use super::endpoint::Endpoint;
 use super::resolve::Resolver;
 use super::stream::Stream;
 
@@ -20,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// One attempt at an endpoint.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    scheme: Scheme,
     stage: Stage,
     /// Addresses not tried yet.
     rest: VecDeque<SocketAddr>,
@@ -50,13 +51,13 @@ pub(super) enum Progress {
 impl Dialer {
     /// Begins an attempt; [`Dialer::drive`] does the work.
     pub(super) fn start(endpoint: &Endpoint, now: Instant) -> io::Result<Self> {
-        let rest: VecDeque<_> = endpoint.address().into_iter().collect();
-        let stage = if rest.is_empty() {
-            Stage::Resolving(Resolver::start(&endpoint.host, endpoint.port)?, now + PATIENCE)
-        } else {
-            Stage::Next
-        };
-        Ok(Self { scheme: endpoint.scheme, stage, rest, why: "the name has no address".to_owned() })
+        let Endpoint::Tcp { host, port } = endpoint else { return Err(io::ErrorKind::Unsupported.into()) };
+        // An address need not be looked up.
+        let address = host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, *port));
+        let rest: VecDeque<_> = address.into_iter().collect();
+        let stage =
+            if rest.is_empty() { Stage::Resolving(Resolver::start(host, *port)?, now + PATIENCE) } else { Stage::Next };
+        Ok(Self { stage, rest, why: "the name has no address".to_owned() })
     }
 
     /// What to poll for.
@@ -92,7 +93,7 @@ impl Dialer {
                     }
                 },
                 Stage::Connecting(socket, _) if ready => match sockopt::socket_error(&socket) {
-                    Ok(Ok(())) => match self.open(socket) {
+                    Ok(Ok(())) => match open(socket) {
                         Ok(stream) => return Progress::Connected(stream),
                         Err(error) => self.why = error.to_string(),
                     },
@@ -116,17 +117,13 @@ impl Dialer {
             ready = false;
         }
     }
+}
 
-    /// Makes a stream of a connected socket.
-    fn open(&self, socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
-        match self.scheme {
-            Scheme::Tcp => {
-                let stream = TcpStream::from(socket);
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
-            }
-        }
-    }
+/// Makes a stream of a connected socket.
+fn open(socket: OwnedFd) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
 }
 
 /// Starts to connect; the socket becomes writable when that is decided, at once or later.

@@ -1,59 +1,92 @@
 //! Where the broker is.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
-/// What carries MQTT to the broker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scheme {
-    /// A TCP connection, `mqtt://`.
-    #[default]
-    Tcp,
-}
-
-impl Scheme {
-    /// The port where brokers listen for this, by IANA's registry.
-    #[must_use]
-    pub fn default_port(self) -> u16 {
-        match self {
-            Self::Tcp => 1883,
-        }
-    }
-}
-
-/// Where the broker is; displays as `host:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// What carries MQTT there.
-    pub scheme: Scheme,
-    /// A name, an IPv4 address, or an IPv6 address with or without brackets.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
+/// How to reach the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `mqtt://`, a bare host or an address: MQTT over TCP, port 1883.
+    Tcp {
+        /// Name or address; an IPv6 address without brackets.
+        host: String,
+        /// TCP port, never 0.
+        port: u16,
+    },
+    /// `mqtts://`: MQTT over TLS, port 8883.
+    Tls {
+        /// As for TCP; the certificate must name it.
+        host: String,
+        /// TCP port, never 0.
+        port: u16,
+        /// Whom to trust and who we are.
+        files: TlsFiles,
+    },
+    /// `ws://` (port 80) and `wss://` (port 443): MQTT in WebSocket frames (RFC 6455).
+    WebSocket {
+        /// As for TCP.
+        host: String,
+        /// TCP port, never 0.
+        port: u16,
+        /// Path and query of the request, beginning with `/`; `/mqtt` where the URL has none.
+        path: String,
+        /// Present for `wss://`.
+        tls: Option<TlsFiles>,
+    },
+    /// `unix:///path`: MQTT over a Unix socket.
+    Unix {
+        /// The socket, an absolute path.
+        path: PathBuf,
+    },
 }
 
 impl Endpoint {
-    /// A broker on TCP.
+    /// The URL's scheme.
     #[must_use]
-    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
-        Self { scheme: Scheme::Tcp, host: host.into(), port }
+    pub fn scheme(&self) -> &'static str {
+        match self {
+            Self::Tcp { .. } => "mqtt",
+            Self::Tls { .. } => "mqtts",
+            Self::WebSocket { tls: None, .. } => "ws",
+            Self::WebSocket { tls: Some(_), .. } => "wss",
+            Self::Unix { .. } => "unix",
+        }
     }
 
-    /// The address, where `host` is one and need not be looked up.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        let bare = self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host);
-        bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, self.port))
+    /// MQTT over TCP.
+    #[must_use]
+    pub fn tcp(host: impl Into<String>, port: u16) -> Self {
+        Self::Tcp { host: host.into(), port }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.parse::<Ipv6Addr>().is_ok() {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host.escape_debug(), self.port)
+        match self {
+            Self::Unix { path } => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } | Self::WebSocket { host, port, .. } => {
+                if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+            }
         }
     }
+}
+
+/// Files for TLS, all PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `ca_file`: the authorities that may sign for the broker; without it, those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// `cert_file` and `key_file`.
+    pub client: Option<ClientCert>,
+}
+
+/// The certificate that we show the broker, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    /// `cert_file`.
+    pub cert: PathBuf,
+    /// `key_file`.
+    pub key: PathBuf,
 }
 
 #[cfg(test)]
@@ -61,12 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_need_no_look_up() {
-        for (host, shown) in [("127.0.0.1", "127.0.0.1:1"), ("::1", "[::1]:1"), ("[::1]", "[::1]:1")] {
-            let endpoint = Endpoint::tcp(host, 1);
-            assert!(endpoint.address().is_some(), "{host}");
-            assert_eq!(endpoint.to_string(), shown);
+    fn an_address_with_colons_is_shown_in_brackets() {
+        for (host, shown) in [("127.0.0.1", "127.0.0.1:1"), ("::1", "[::1]:1"), ("broker.example", "broker.example:1")]
+        {
+            assert_eq!(Endpoint::tcp(host, 1).to_string(), shown);
         }
-        assert_eq!(Endpoint::tcp("broker.example", 1883).address(), None);
     }
 }

@@ -4,6 +4,8 @@
 //! clock or generator, and [`connection`] is the only place that opens a socket. A tool drives a
 //! [`Client`] from its own poll(2) loop.
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod connection;
 pub mod endpoint;
 pub mod event;
@@ -28,7 +30,7 @@ mod topic;
 mod v311;
 
 pub use connection::Client;
-pub use endpoint::{Endpoint, Scheme};
+pub use endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use event::{Event, Message, Receipt, Token};
 pub use lost::Lost;
 pub use options::{Login, Options, Window};

@@ -1,12 +1,10 @@
 //! What a session is made with.
 
-use std::fmt;
 use std::time::Duration;
-
-use zeroize::Zeroizing;
 
 use super::Version;
 use super::topic::MAX_STRING;
+use crate::secret::Password;
 use crate::{Error, Exit, Result};
 
 /// What a session is made with; [`Options::new`] has the defaults.
@@ -40,18 +38,12 @@ pub struct Window {
 }
 
 /// User name and password for the broker.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Login {
-    /// The user name: 1 to 65535 bytes.
+    /// 1 to 65,535 bytes.
     pub username: String,
-    /// The password, up to 65535 bytes; empty for none.
-    pub password: Zeroizing<String>,
-}
-
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
-    }
+    /// At most 65,535 bytes; MQTT allows none.
+    pub password: Option<Password>,
 }
 
 impl Options {
@@ -86,7 +78,7 @@ impl Options {
             if login.username.len() > MAX_STRING || login.username.contains('\0') {
                 return wrong("`username`", "longer than 65535 bytes, or a NUL in it");
             }
-            if login.password.len() > MAX_STRING {
+            if login.password.as_ref().is_some_and(|password| password.expose().len() > MAX_STRING) {
                 return wrong("`password`", "longer than 65535 bytes");
             }
         }

@@ -1,5 +1,7 @@
 //! The byte stream below MQTT.
 
+#![expect(clippy::disallowed_types, reason = "it is the socket")]
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -12,6 +12,7 @@ use super::Qos;
 use super::frame::Header;
 use super::lost::Lost;
 use super::packet::{Packet, Refusal, Request};
+use crate::secret::Password;
 
 /// What encoding keeps from one packet to the next.
 #[derive(Debug)]
@@ -54,7 +55,8 @@ impl Dialect {
                 connect.keep_alive = keep_alive;
                 connect.clean_session = clean_session;
                 if let Some(login) = login {
-                    connect.set_login(login.username.as_str(), login.password.as_str());
+                    let password = login.password.as_ref().map_or("", Password::expose);
+                    connect.set_login(login.username.as_str(), password);
                 }
                 // Its flags go to a fixed place in the buffer, so the buffer must begin with it.
                 let mut packet = BytesMut::new();

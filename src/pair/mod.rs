@@ -13,17 +13,18 @@ use rustix::event::PollFlags;
 
 use self::hints::Hints;
 use crate::cache::{Cache, Stored};
-use crate::cli::{Notice, Reporter};
+use crate::cli::Reporter;
 use crate::config::Config;
 use crate::handshake::{Established, Hint, Master, Move, Party, Refusal, Slave};
-use crate::link::{Ends, Link, Tool, contested, unix_time};
+use crate::link::{Ends, Link, Tool, unix_time};
 use crate::message::Type;
 use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
 use crate::pipe::Signals;
-use crate::session::{Role, Session, Standing};
+use crate::role::Role;
+use crate::session::{Session, Standing};
 use crate::suite::Suite;
-use crate::turn;
+use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Rejected, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
@@ -60,7 +61,7 @@ pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<
         client,
         ready: PollFlags::empty(),
         rng,
-        trouble: Notice::once(),
+        trouble: Trouble::default(),
         hints: Hints::default(),
         until: timeout.map(|timeout| start + timeout),
         machine: Machine::Waiting(Some(party)),
@@ -98,7 +99,7 @@ struct Run<'a> {
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
     rng: ThreadRng,
-    trouble: Notice,
+    trouble: Trouble,
     hints: Hints,
     until: Option<Instant>,
     machine: Machine,
@@ -174,14 +175,10 @@ impl Run<'_> {
                 outcome?;
             }
             Event::Oversize { receipt, .. } => self.client.ack(receipt),
-            Event::Up { .. } => self.trouble.reset(),
-            Event::Down { why, .. } => {
-                if self.trouble.happened(now).is_some() {
-                    self.report.info(format_args!("{why}; waiting for the broker"));
-                }
-            }
+            Event::Up { .. } => self.trouble.up(self.report),
+            Event::Down { why, .. } => self.trouble.down(&why, self.report),
             Event::Refused(error) => return Err(error),
-            Event::Contested { times } => self.report.warning(contested(times)),
+            Event::Contested { times } => Trouble::contested(times, self.report),
             Event::Acked(_) | Event::Closed => {}
         }
         Ok(())

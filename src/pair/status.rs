@@ -29,7 +29,7 @@ pub fn run(env: &Environment, report: &Reporter) -> Result<()> {
     let mut text = String::new();
     let names = links(&runtime)?;
     for name in &names {
-        let link = status(&Cache::open(&runtime, name)?, unix_time())?;
+        let link = status(&Cache::open(&runtime, name, name.as_str())?, unix_time())?;
         for error in &link.broken {
             report.warn(error);
         }

@@ -10,6 +10,7 @@
 
 mod confirming;
 mod opening;
+mod sink;
 
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,13 @@ use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use self::opening::{Opening, StreamId, What};
-use crate::cache::Entry;
-use crate::cli::{Notice, Reporter};
+use self::sink::{Note, Sink};
+use crate::cli::Reporter;
 use crate::config::Config;
-use crate::link::{Link, Tool, contested};
+use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos, Receipt};
 use crate::pipe::{Output, Signals, Weave, Written};
-use crate::stream::Accepted;
-use crate::turn;
+use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Rejected, Result};
 
 /// Bytes on their way to standard output above which nothing more is read from the broker.
@@ -72,7 +72,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         rng: rand::rng(),
         ready: PollFlags::empty(),
         paused: false,
-        trouble: Notice::once(),
+        trouble: Trouble::default(),
         last: now,
     };
     run.finish()
@@ -103,83 +103,9 @@ struct Run<'a> {
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
     paused: bool,
-    trouble: Notice,
+    trouble: Trouble,
     /// When something came last.
     last: Instant,
-}
-
-/// What is done once standard output took a message's bytes.
-#[derive(Debug, Default)]
-struct Note {
-    /// What it did to its stream.
-    accepted: Option<Accepted>,
-    /// Its sender wants to know.
-    asks: bool,
-    bytes: usize,
-    receipt: Option<Receipt>,
-}
-
-impl Note {
-    /// What to write down, in the order in which it happened.
-    fn entries(&self) -> impl Iterator<Item = Entry> {
-        let written = |accepted: &Accepted| Entry::Written {
-            session: accepted.mark.session,
-            // A message that was written in part is counted when the rest is.
-            messages: u64::from(accepted.mark.skip == 0),
-            bytes: self.bytes as u64,
-        };
-        self.accepted.iter().flat_map(move |accepted| {
-            let Accepted { mark, gap, closed, .. } = *accepted;
-            closed
-                .map(Entry::Mark)
-                .into_iter()
-                .chain(gap.map(Entry::Lost))
-                .chain([written(accepted), Entry::Mark(mark)])
-        })
-    }
-}
-
-/// Standard output, and how many lines of it are still wanted.
-struct Sink {
-    output: Output<Note>,
-    lines: Option<u64>,
-}
-
-impl Sink {
-    /// Passes on a message's bytes, up to the last line that is wanted.
-    fn write(&mut self, bytes: &[u8], mut note: Note) {
-        let wanted = match &mut self.lines {
-            None => bytes.len(),
-            // What comes after the last wanted line is not even acknowledged: the next run gets it.
-            Some(0) => return,
-            Some(left) => lines_end(bytes, left),
-        };
-        self.output.push(&bytes[..wanted]);
-        note.bytes = wanted;
-        if wanted < bytes.len() {
-            note.receipt = None;
-            if let Some(accepted) = &mut note.accepted {
-                let written = u32::try_from(accepted.skip + wanted).expect("a message is shorter than 4 GiB");
-                accepted.mark = accepted.mark.partly(written);
-            }
-        }
-        self.output.note(note);
-    }
-
-    fn is_satisfied(&self) -> bool {
-        self.lines == Some(0)
-    }
-}
-
-/// Where the last wanted line ends in `bytes`; takes the lines before it off `left`.
-fn lines_end(bytes: &[u8], left: &mut u64) -> usize {
-    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
-        *left -= 1;
-        if *left == 0 {
-            return at + 1;
-        }
-    }
-    bytes.len()
 }
 
 /// Why a run ends.
@@ -247,20 +173,19 @@ impl Run<'_> {
                     }
                     self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
                 }
-                Event::Subscribed { .. } => self.report.verbose(format_args!("listening on {}", self.config.subscribe)),
-                Event::Up { .. } => {
-                    if self.trouble.has_happened() {
-                        self.report.info("connected again");
-                        self.trouble.reset();
+                Event::Subscribed { asked, granted, .. } => {
+                    self.report.verbose(format_args!("listening on {}", self.config.subscribe));
+                    if granted < asked {
+                        self.report.warning(format_args!(
+                            "the broker grants QoS {granted} on {}, not {asked}: what it drops is not sent again",
+                            self.config.subscribe
+                        ));
                     }
                 }
-                Event::Down { why, .. } => {
-                    if self.trouble.happened(now).is_some() {
-                        self.report.info(format_args!("{why}; waiting for the broker"));
-                    }
-                }
+                Event::Up { .. } => self.trouble.up(self.report),
+                Event::Down { why, .. } => self.trouble.down(&why, self.report),
                 Event::Refused(error) => return Ok(Some(error)),
-                Event::Contested { times } => self.report.warning(contested(times)),
+                Event::Contested { times } => Trouble::contested(times, self.report),
                 Event::Acked(_) | Event::Closed => {}
             }
         }

@@ -22,10 +22,10 @@ use self::framing::{Framing, Sealing, Step};
 use self::reading::Reading;
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
-use crate::link::{Link, Tool, contested};
+use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Cut, Input, Signals};
-use crate::turn;
+use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Result};
 
 /// How long nothing is confirmed before we say that we wait.
@@ -73,7 +73,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         client,
         ready: PollFlags::empty(),
         rng,
-        trouble: Notice::once(),
+        trouble: Trouble::default(),
         silence: Notice::once(),
         subscribed: false,
         acknowledged: now,
@@ -98,7 +98,7 @@ struct Run<'a> {
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
     rng: ThreadRng,
-    trouble: Notice,
+    trouble: Trouble,
     /// The receiver does not confirm.
     silence: Notice,
     /// The receiver's confirms can reach us.
@@ -257,16 +257,11 @@ impl Run<'_> {
             match event {
                 Event::Up { .. } => {
                     self.report.verbose(format_args!("connected to {}", self.config.mqtt.endpoint));
-                    if self.trouble.has_happened() {
-                        self.report.info("connected again");
-                        self.trouble.reset();
-                    }
+                    self.trouble.up(self.report);
                 }
                 Event::Down { why, .. } => {
                     self.subscribed = false;
-                    if self.trouble.happened(now).is_some() {
-                        self.report.info(format_args!("{why}; waiting for the broker"));
-                    }
+                    self.trouble.down(&why, self.report);
                 }
                 Event::Acked(_) => {
                     if !self.options.confirm {
@@ -286,7 +281,7 @@ impl Run<'_> {
                     }
                     return Err(error);
                 }
-                Event::Contested { times } => self.report.warning(contested(times)),
+                Event::Contested { times } => Trouble::contested(times, self.report),
                 Event::Closed => {}
             }
         }

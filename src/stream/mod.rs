@@ -14,6 +14,8 @@
 //! Above the low nibble, 0x40 asks for confirms and 0x80 says that padding follows: a byte 0x80, then zeros to the end
 //! (ISO/IEC 9797-1, method 2).
 
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod receive;
 pub mod send;
 pub mod state;

@@ -25,7 +25,7 @@ fn child(role: &str, place: &Path, before: &[&str]) -> Command {
 /// Takes a number, and appends it to `used` as the proof that it was used.
 fn take_and_use(place: &Path) {
     use std::io::Write as _;
-    let cache = Cache::open(&place.join("sts"), "gateway").unwrap();
+    let cache = Cache::open(&place.join("sts"), &link("gateway"), "gateway").unwrap();
     let taken = cache.take_stream(&session(1).peer, &session(1).id).unwrap();
     let mut used = fs::OpenOptions::new().append(true).create(true).open(place.join("used")).unwrap();
     used.write_all(format!("{}\n", taken.stream()).as_bytes()).unwrap();
@@ -119,7 +119,7 @@ fn a_full_disk_takes_nothing_away() {
 }
 
 fn fill_the_disk(place: &Path) {
-    let cache = Cache::create(&place.join("sts"), "gateway").unwrap();
+    let cache = Cache::create(&place.join("sts"), &link("gateway"), "gateway").unwrap();
     let session = session(1);
     cache.store_current(&session, NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();

@@ -1,12 +1,13 @@
 //! What we publish, and how it is acknowledged and repeated.
 
 use super::*;
+use crate::secret::Password;
 
 #[test]
 fn connect_says_what_the_options_say() {
     let mut rig = Rig::new(|options| {
         options.keep_alive = Duration::from_millis(1500);
-        options.login = Some(Login { username: "user".into(), password: "secret".to_owned().into() });
+        options.login = Some(Login { username: "user".into(), password: Some(Password::new("secret".into())) });
     });
     match &rig.connect(false)[..] {
         [Packet::Connect(connect)] => {
@@ -20,7 +21,7 @@ fn connect_says_what_the_options_say() {
 
 #[test]
 fn options_that_do_not_fit_are_refused() {
-    let login = |username: &str| Some(Login { username: username.into(), password: "x".to_owned().into() });
+    let login = |username: &str| Some(Login { username: username.into(), password: Some(Password::new("x".into())) });
     let wrong: [fn(&mut Options); 4] = [
         |options| options.keep_alive = Duration::from_secs(65_536),
         |options| options.client_id = String::new(),

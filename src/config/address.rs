@@ -1,91 +1,9 @@
-//! Where the broker is: a host, an address, or a URL.
+//! Where the broker is, as the configuration says it: a host, an address, or a URL.
 
-use std::fmt;
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
 
-use crate::config::Password;
+use crate::secret::Password;
 use crate::text::nearest;
-
-/// How to reach the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `mqtt://`, a bare host or an address: MQTT over TCP, port 1883.
-    Tcp {
-        /// Name or address; an IPv6 address without brackets.
-        host: String,
-        /// TCP port, never 0.
-        port: u16,
-    },
-    /// `mqtts://`: MQTT over TLS, port 8883.
-    Tls {
-        /// As for TCP; the certificate must name it.
-        host: String,
-        /// TCP port, never 0.
-        port: u16,
-        /// Whom to trust and who we are.
-        files: TlsFiles,
-    },
-    /// `ws://` (port 80) and `wss://` (port 443): MQTT in WebSocket frames (RFC 6455).
-    WebSocket {
-        /// As for TCP.
-        host: String,
-        /// TCP port, never 0.
-        port: u16,
-        /// Path and query of the request, beginning with `/`; `/mqtt` where the URL has none.
-        path: String,
-        /// Present for `wss://`.
-        tls: Option<TlsFiles>,
-    },
-    /// `unix:///path`: MQTT over a Unix socket.
-    Unix {
-        /// The socket, an absolute path.
-        path: PathBuf,
-    },
-}
-
-impl Endpoint {
-    /// The URL's scheme.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
-        match self {
-            Self::Tcp { .. } => "mqtt",
-            Self::Tls { .. } => "mqtts",
-            Self::WebSocket { tls: None, .. } => "ws",
-            Self::WebSocket { tls: Some(_), .. } => "wss",
-            Self::Unix { .. } => "unix",
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix { path } => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port } | Self::Tls { host, port, .. } | Self::WebSocket { host, port, .. } => {
-                if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
-            }
-        }
-    }
-}
-
-/// Files for TLS, all PEM.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// `ca_file`: the authorities that may sign for the broker; without it, those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// `cert_file` and `key_file`.
-    pub client: Option<ClientCert>,
-}
-
-/// The certificate that we show the broker, and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCert {
-    /// `cert_file`.
-    pub cert: PathBuf,
-    /// `key_file`.
-    pub key: PathBuf,
-}
 
 /// What a URL can begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

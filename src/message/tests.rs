@@ -1,0 +1,87 @@
+//! Claim: no payload panics a parser, and what is made is read back.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Every parser, on one payload; what it says beyond "no panic" is in the tests below.
+fn parse_all(payload: &[u8]) {
+    let _ = (Type::of(payload), InitReq::parse(payload), InitAck::parse(payload), AuthReq::parse(payload));
+    let _ = (AuthAck::parse(payload), Credentials::parse(payload), Header::parse(payload));
+    let _ = (Ready::parse(payload, Type::RdyReq), Ready::parse(payload, Type::RdyAck));
+}
+
+proptest! {
+    #[test]
+    fn no_payload_panics(kind in 0u8..=255, mut payload in prop::collection::vec(any::<u8>(), 0..3000)) {
+        parse_all(&payload);
+        for first in [kind, 0x20 | kind & 0x0f] {
+            if let Some(byte) = payload.first_mut() {
+                *byte = first;
+            }
+            parse_all(&payload);
+        }
+    }
+
+    #[test]
+    fn a_header_leads_back(kill: bool, tag: [u8; 3], stream: u32, salt: [u8; 4], seq: u32) {
+        let header = Header { kind: if kill { Type::Kill } else { Type::Enc }, tag, stream, salt, seq };
+        prop_assert_eq!(Header::parse(&header.to_bytes()), Ok(header));
+    }
+
+    #[test]
+    fn credentials_lead_back(
+        name in prop::collection::vec(any::<u8>(), 0..70),
+        key in prop::collection::vec(any::<u8>(), 0..600),
+        signature in prop::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let credentials = Credentials { name: &name, key: &key, signature: &signature };
+        let mut bytes = Vec::new();
+        credentials.put(&mut bytes);
+        prop_assert_eq!(Credentials::parse(&bytes), Ok(credentials));
+        prop_assert_eq!(Credentials::parse(&bytes[..bytes.len() - 1]), Err(Rejected::Length));
+        bytes.push(0);
+        prop_assert_eq!(Credentials::parse(&bytes), Err(Rejected::Length));
+    }
+}
+
+#[test]
+fn first_bytes_are_the_protocols() {
+    let bytes: Vec<u8> = Type::ALL.map(Type::byte).to_vec();
+    assert_eq!(bytes, [0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28]);
+    for first in 0..=u8::MAX {
+        assert_eq!(Type::of(&[first]).is_ok(), bytes.contains(&first));
+    }
+    assert_eq!(Type::of(&[]), Err(Rejected::Foreign));
+}
+
+#[test]
+fn frames_have_one_length() {
+    let init_req = InitReq::frame(&[1; 16], 1, &[2; 32], &[3; 1184]);
+    let init_ack = InitAck::frame(&[1; 16], &[2; 32], &[3; 1088]);
+    let ready = Ready::frame(Type::RdyReq, &[1; 16], &[2; 32]);
+    assert_eq!((init_req.len(), init_ack.len(), ready.len()), (1234, 1137, 49));
+    assert_eq!((InitReq::LEN, InitAck::LEN, Ready::LEN), (1234, 1137, 49));
+    for (frame, parse) in [
+        (&init_req, (|bytes| InitReq::parse(bytes).map(drop)) as fn(&[u8]) -> Result<(), Rejected>),
+        (&init_ack, |bytes| InitAck::parse(bytes).map(drop)),
+        (&ready, |bytes| Ready::parse(bytes, Type::RdyReq).map(drop)),
+    ] {
+        assert_eq!(parse(frame), Ok(()));
+        for len in 1..frame.len() {
+            assert_eq!(parse(&frame[..len]), Err(Rejected::Length));
+        }
+        assert_eq!(parse(&[frame, &[0][..]].concat()), Err(Rejected::Length));
+    }
+    assert!(Ready::parse(&ready, Type::RdyAck).is_err(), "a confirmation is of one type");
+}
+
+#[test]
+fn an_answer_is_longer_than_a_refusal() {
+    let clear = AuthAck::clear(&[7; 16]);
+    let refusal = [&clear[..], &[2], &[8; 32]].concat();
+    assert!(matches!(AuthAck::parse(&refusal), Ok(AuthAck::Refusal { reason: 2, mac: [8, ..], .. })));
+    let answer = [&refusal[..], &[0]].concat();
+    assert!(matches!(AuthAck::parse(&answer), Ok(AuthAck::Answer { sealed, .. }) if sealed.len() == 34));
+    assert_eq!(AuthAck::parse(&refusal[..49]).err(), Some(Rejected::Length));
+}

@@ -258,6 +258,8 @@ impl<'a> Opening<'a> {
             self.confirming.again((opened.session, opened.stream), now);
         }
         match refused {
+            // It is settled once the keys are deleted, however often the broker sends it until then.
+            Refused::Duplicate { .. } if matches!(opened.payload, Payload::Kill { .. }) => What::Left,
             Refused::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.session);
                 What::Repeated((opened.session, opened.stream))

@@ -1,0 +1,127 @@
+//! `tests/bench`: every figure that is promised, beside its peer's, measured in the same run on the same broker.
+//!
+//! `bench --tools DIRECTORY [--quick] [--default-queue] [OUTPUT]`: the tools are taken from there; the table, the figures
+//! and two plots go to OUTPUT. It is an example, and not a benchmark of cargo's, so that it can be run beside
+//! installed tools, too.
+
+mod broker;
+mod devices;
+mod flow;
+mod latency;
+mod plot;
+mod process;
+mod relay;
+mod report;
+mod rows;
+mod small;
+mod stats;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use crate::broker::Broker;
+use crate::devices::Bench;
+use crate::report::Report;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// What the command line says.
+#[derive(Default)]
+struct Options {
+    tools: PathBuf,
+    output: PathBuf,
+    quick: bool,
+    default_queue: bool,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self> {
+        let mut options = Self { output: PathBuf::from("target/bench"), ..Self::default() };
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--tools" => options.tools = args.next().ok_or("--tools: which directory?")?.into(),
+                "--quick" => options.quick = true,
+                "--default-queue" => options.default_queue = true,
+                option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),
+                output => options.output = output.into(),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("bench: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    let dir = tempfile::Builder::new().prefix("sts-bench-").tempdir()?;
+    process::clean_up_on_signals(dir.path().to_owned())?;
+    let broker = Broker::start(dir.path(), options.default_queue)?;
+    let bench = Bench::new(broker, &options.tools, dir.path())?;
+    fs::create_dir_all(&options.output)?;
+
+    let mut report = Report::new();
+    let charts = rows::measure(&bench, options.quick, &mut report)?;
+
+    let queue = if options.default_queue { "" } else { ", max_queued_messages 0" };
+    let about = format!(
+        "{}\n{}, default settings{queue}; medians; {:.0} s\n\n",
+        machine()?,
+        broker::version()?,
+        start.elapsed().as_secs_f64()
+    );
+    let table = about + &report.table();
+    print(&format!("\n{table}"))?;
+    let files = [("table.txt", &*table), ("figures.csv", report.csv())];
+    let plots = charts.iter().map(|(name, chart)| (*name, chart.svg())).collect::<Vec<_>>();
+    for (name, content) in files.into_iter().chain(plots.iter().map(|(name, svg)| (*name, &**svg))) {
+        write(&options.output, name, content)?;
+    }
+    print(&format!("written to {}\n", options.output.display()))
+}
+
+fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
+    Ok(fs::write(dir.join(name), content)?)
+}
+
+/// The day and the machine.
+fn machine() -> Result<String> {
+    let cpus = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).and_then(|line| line.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model);
+    let cores = std::thread::available_parallelism()?;
+    let day = process::output(Command::new("date").args(["-u", "+%F"]))?;
+    let kernel = process::output(Command::new("uname").args(["-srm"]))?;
+    Ok(format!("{}; {cores} cores of {model}; {}", day.trim(), kernel.trim()))
+}
+
+/// A number that nothing else in this run has.
+fn unique() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Says on stderr how far it is, and after how long.
+fn say(what: &str) {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let seconds = START.get_or_init(Instant::now).elapsed().as_secs();
+    // Nobody is left to tell if it fails.
+    let _ = writeln!(std::io::stderr(), "{seconds:4} s  {what}");
+}
+
+fn print(text: &str) -> Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,137 @@
+//! Two paired devices, and the tools as they are run on each; beside them the peers, on the same broker.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::broker::Broker;
+use crate::process::{Running, filled, output, run};
+
+/// The topic that station sends on.
+pub(crate) const TOPIC: &str = "from_station";
+/// The link's name on both devices.
+const LINK: &str = "bench";
+/// The topic of the peers.
+const PEERS: &str = "peers";
+
+/// Which of the two.
+#[derive(Clone, Copy)]
+pub(crate) enum Device {
+    /// Master; sends.
+    Station,
+    /// Slave; receives.
+    Gateway,
+}
+
+/// A broker, and two devices that have a session over it.
+pub(crate) struct Bench {
+    pub(crate) broker: Broker,
+    tools: PathBuf,
+    dir: PathBuf,
+}
+
+impl Bench {
+    /// Makes both devices in `dir`, with keys that they trust, and pairs them.
+    pub(crate) fn new(broker: Broker, tools: &Path, dir: &Path) -> Result<Self> {
+        let bench = Self { broker, tools: tools.to_owned(), dir: dir.to_owned() };
+        let port = bench.broker.port;
+        for (device, mode, publish, subscribe) in
+            [(Device::Station, "master", TOPIC, "to_station"), (Device::Gateway, "slave", "to_station", TOPIC)]
+        {
+            for dir in [bench.config_dir(device), bench.runtime_dir(device)] {
+                fs::create_dir_all(&dir)?;
+                fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+            }
+            let text =
+                format!("ip = 127.0.0.1\nport = {port}\nsts_mode = {mode}\npubtop = {publish}\nsubtop = {subscribe}\n");
+            fs::write(bench.config_dir(device).join(format!("{LINK}.conf")), text)?;
+        }
+        for (from, to, name) in
+            [(Device::Station, Device::Gateway, "station"), (Device::Gateway, Device::Station, "gateway")]
+        {
+            let key = output(bench.bare(from, "sts-pair").args(["-q", "--key"]))?;
+            run(bench.bare(to, "sts-pair").args(["-q", "--trust", name]).stdin(filled(key.as_bytes())?))?;
+        }
+        bench.pair()?;
+        Ok(bench)
+    }
+
+    /// Both ends agree a session; the time until both have ended.
+    pub(crate) fn pair(&self) -> Result<Duration> {
+        let start = Instant::now();
+        let mut slave = Running::start(&mut self.tool(Device::Gateway, "sts-pair", &["-q"]))?;
+        let mut master = Running::start(&mut self.tool(Device::Station, "sts-pair", &["-q"]))?;
+        master.succeeds()?;
+        slave.succeeds()?;
+        Ok(start.elapsed())
+    }
+
+    /// sts-send on station; stdin is piped.
+    pub(crate) fn send(&self, args: &[&str]) -> Command {
+        self.tool(Device::Station, "sts-send", args)
+    }
+
+    /// sts-recv on gateway, started and subscribed; stdout is piped.
+    pub(crate) fn listen(&self, args: &[&str]) -> Result<Running> {
+        let mut command = self.tool(Device::Gateway, "sts-recv", &[&["-v"], args].concat());
+        let mut receiver = Running::start(command.stderr(Stdio::piped()))?;
+        receiver.wait_for_stderr("listening on")?;
+        Ok(receiver)
+    }
+
+    /// Where an executable of ours lies.
+    pub(crate) fn executable(&self, tool: &str) -> PathBuf {
+        self.tools.join(tool)
+    }
+
+    /// `mosquitto_pub`; stdin is piped.
+    pub(crate) fn mosquitto_pub(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-p", &self.broker.port.to_string(), "-t", PEERS]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command
+    }
+
+    /// `mosquitto_sub`, started and subscribed; stdout is piped.
+    pub(crate) fn mosquitto_sub(&self, args: &[&str]) -> Result<Running> {
+        let id = format!("sub-{}", crate::unique());
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-p", &self.broker.port.to_string(), "-t", PEERS, "-i", &id]).args(args);
+        let receiver = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+        self.broker.wait_for_subscriber(&id)?;
+        Ok(receiver)
+    }
+
+    fn tool(&self, device: Device, tool: &str, args: &[&str]) -> Command {
+        let mut command = self.bare(device, tool);
+        command.args(args).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    fn bare(&self, device: Device, tool: &str) -> Command {
+        let mut command = Command::new(self.executable(tool));
+        command.env_remove("STS_LINK");
+        command.env("STS_CONFIG_DIR", self.config_dir(device)).env("STS_RUNTIME_DIR", self.runtime_dir(device));
+        command
+    }
+
+    fn config_dir(&self, device: Device) -> PathBuf {
+        self.dir.join(device.name()).join("config")
+    }
+
+    fn runtime_dir(&self, device: Device) -> PathBuf {
+        self.dir.join(device.name()).join("run")
+    }
+}
+
+impl Device {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Station => "station",
+            Self::Gateway => "gateway",
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Programs that are measured: started, read, and gone again whatever happens, by their ids.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::Result;
+
+/// How long anything that should happen may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an interrupted benchmark has to take away.
+static REMAINS: Mutex<Remains> = Mutex::new(Remains { running: Vec::new(), dir: None });
+
+struct Remains {
+    running: Vec<Pid>,
+    dir: Option<PathBuf>,
+}
+
+fn remains() -> MutexGuard<'static, Remains> {
+    REMAINS.lock().expect("nobody panics while holding it")
+}
+
+/// From here on a signal ends the benchmark with every process that it started, and removes `dir`.
+pub(crate) fn clean_up_on_signals(dir: PathBuf) -> Result<()> {
+    let (mut received, sent) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::low_level::pipe::register(signal, sent.try_clone()?)?;
+    }
+    remains().dir = Some(dir);
+    thread::spawn(move || {
+        let waited = received.read_exact(&mut [0]);
+        // Held to the end, so that nothing is started any more.
+        let remains = remains();
+        for pid in &remains.running {
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        if let Some(dir) = &remains.dir {
+            let _ = fs::remove_dir_all(dir);
+        }
+        std::process::exit(if waited.is_ok() { 130 } else { 1 });
+    });
+    Ok(())
+}
+
+/// A running program; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    pid: Pid,
+    name: String,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut remains = remains();
+        let child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
+        let pid = Pid::from_child(&child);
+        remains.running.push(pid);
+        Ok(Self { child, pid, name })
+    }
+
+    pub(crate) fn stdin(&mut self) -> Result<ChildStdin> {
+        self.child.stdin.take().ok_or_else(|| format!("{}: no stdin", self.name).into())
+    }
+
+    pub(crate) fn stdout(&mut self) -> Result<ChildStdout> {
+        self.child.stdout.take().ok_or_else(|| format!("{}: no stdout", self.name).into())
+    }
+
+    /// Waits until stderr, which must be piped, has a line with `needle`; the rest of it is read and forgotten.
+    pub(crate) fn wait_for_stderr(&mut self, needle: &str) -> Result<()> {
+        let mut stderr = self.child.stderr.take().ok_or("stderr is not piped")?;
+        let mut text = String::new();
+        let mut chunk = [0; 1024];
+        while !text.contains(needle) {
+            match stderr.read(&mut chunk)? {
+                0 => return Err(format!("{} ended: {text}", self.name).into()),
+                count => text.push_str(&String::from_utf8_lossy(&chunk[..count])),
+            }
+        }
+        thread::spawn(move || io::copy(&mut stderr, &mut io::stderr()));
+        Ok(())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        // Until it is reaped its id is nobody else's; only then may the id leave the list.
+        while waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            .is_err_and(|e| e == rustix::io::Errno::INTR)
+        {}
+        self.reap()
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> Result<bool> {
+        let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        Ok(waitid(WaitId::Pid(self.pid), how)?.is_some())
+    }
+
+    /// Waits for its end, which must be a good one.
+    pub(crate) fn succeeds(&mut self) -> Result<()> {
+        let status = self.wait()?;
+        if status.success() { Ok(()) } else { Err(format!("{}: {status}", self.name).into()) }
+    }
+
+    /// Ends it by SIGTERM, as a service manager does.
+    pub(crate) fn terminate(mut self) -> Result<()> {
+        kill_process(self.pid, Signal::TERM)?;
+        self.wait().map(drop)
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        kill_process(self.pid, Signal::KILL)?;
+        self.wait().map(drop)
+    }
+
+    /// The most memory that it had resident up to now, in bytes; `None` once it has ended.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        kib.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
+    /// How often any of its threads went to sleep up to now: each time something woke it before.
+    pub(crate) fn sleeps(&self) -> Result<u64> {
+        let mut sleeps = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sleeps += count.ok_or("no count of context switches in /proc")?.trim().parse::<u64>()?;
+        }
+        Ok(sleeps)
+    }
+
+    fn reap(&mut self) -> Result<ExitStatus> {
+        let mut remains = remains();
+        remains.running.retain(|pid| *pid != self.pid);
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Reaped already, it is only a number.
+        if remains().running.contains(&self.pid) {
+            let _ = kill_process(self.pid, Signal::KILL);
+            let _ = self.reap();
+        }
+    }
+}
+
+/// Starts a program and waits for its good end.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    Running::start(command)?.succeeds()
+}
+
+/// What a program prints, on stdout and then on stderr, until its good end.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot start {name}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("{name}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// Waits until `done` says so.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !done()? {
+        if Instant::now() > deadline {
+            return Err(format!("waited in vain for {what}").into());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// A stdin that has `input` in it already, and its end: whoever reads it waits for nobody.
+pub(crate) fn filled(input: &[u8]) -> Result<Stdio> {
+    let (read, write) = io::pipe()?;
+    rustix::io::write(write.as_fd(), input)?;
+    Ok(read.into())
+}

@@ -1,0 +1,148 @@
+//! The broker's own limit: opaque payloads through it at QoS 1, from a client that does nothing else.
+//!
+//! Written on the bare socket, with packets that are made beforehand, so that nothing of ours makes the bar lower.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// Messages in flight: what fits into the window of sts-send, 1 MiB.
+const WINDOW: usize = 16;
+/// Longest that a broker may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One MQTT 3.1.1 connection.
+pub(crate) struct Raw {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// What of the buffer was read and not taken.
+    filled: std::ops::Range<usize>,
+}
+
+impl Raw {
+    pub(crate) fn connect(port: u16) -> Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut raw = Self { stream, buffer: vec![0; 256 << 10], filled: 0..0 };
+        let id = format!("relay-{}", crate::unique());
+        let mut body = b"\0\x04MQTT\x04\x02\0\x3c\0".to_vec();
+        body.push(u8::try_from(id.len())?);
+        body.extend_from_slice(id.as_bytes());
+        raw.write(&packet(0x10, &body))?;
+        match raw.next()? {
+            (0x20, [_, 0]) => Ok(raw),
+            _ => Err("the broker refused the connection".into()),
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, topic: &str) -> Result<()> {
+        let body = [&[0, 1, 0][..], &[u8::try_from(topic.len())?], topic.as_bytes(), &[1]].concat();
+        self.write(&packet(0x82, &body))?;
+        match self.next()? {
+            (0x90, [0, 1, 1]) => Ok(()),
+            _ => Err("the broker refused the subscription".into()),
+        }
+    }
+
+    /// Waits for the next message at QoS 1, acknowledges it, and returns the length of its payload.
+    pub(crate) fn receive(&mut self) -> Result<usize> {
+        let (0x32, body) = self.next()? else { return Err("not a message at QoS 1".into()) };
+        let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+        let payload = body.len() - 2 - topic - 2;
+        let ack = [0x40, 2, body[2 + topic], body[3 + topic]];
+        self.write(&ack)?;
+        Ok(payload)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// The next packet: its first byte, and what follows its length.
+    fn next(&mut self) -> Result<(u8, &[u8])> {
+        loop {
+            if let Some((header, len)) = measure(&self.buffer[self.filled.clone()])
+                && header + len <= self.filled.len()
+            {
+                let start = self.filled.start;
+                self.filled.start += header + len;
+                return Ok((self.buffer[start], &self.buffer[start + header..][..len]));
+            }
+            if self.filled.start > self.buffer.len() / 2 {
+                self.buffer.copy_within(self.filled.clone(), 0);
+                self.filled = 0..self.filled.len();
+            }
+            match self.stream.read(&mut self.buffer[self.filled.end..])? {
+                0 => return Err("the broker closed the connection".into()),
+                count => self.filled.end += count,
+            }
+        }
+    }
+}
+
+/// Length of the fixed header, and of what follows it, once the header is there.
+fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut len = 0;
+    for (at, byte) in bytes.iter().skip(1).take(4).enumerate() {
+        len |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((at + 2, len));
+        }
+    }
+    None
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut packet = vec![first];
+    let mut left = body.len();
+    loop {
+        let digit = u8::try_from(left & 0x7f).expect("seven bits are a byte");
+        left >>= 7;
+        packet.push(if left > 0 { digit | 0x80 } else { digit });
+        if left == 0 {
+            break;
+        }
+    }
+    packet.extend_from_slice(body);
+    packet
+}
+
+/// Passes `count` payloads of `len` bytes; the time from the first connection to the last payload's arrival.
+pub(crate) fn relay(port: u16, count: usize, len: usize) -> Result<Duration> {
+    const RELAY: &str = "relay";
+    let mut receiver = Raw::connect(port)?;
+    receiver.subscribe(RELAY)?;
+    let receiver = thread::spawn(move || -> std::result::Result<Instant, String> {
+        for _ in 0..count {
+            receiver.receive().map_err(|error| error.to_string())?;
+        }
+        Ok(Instant::now())
+    });
+
+    let start = Instant::now();
+    let mut sender = Raw::connect(port)?;
+    let id_at = 2 + RELAY.len();
+    let mut body = vec![0x5a; id_at + 2 + len];
+    body[..2].copy_from_slice(&[0, u8::try_from(RELAY.len())?]);
+    body[2..id_at].copy_from_slice(RELAY.as_bytes());
+    let mut message = packet(0x32, &body);
+    let id_at = message.len() - len - 2;
+    let (mut sent, mut acknowledged) = (0, 0);
+    while acknowledged < count {
+        if sent < count && sent - acknowledged < WINDOW {
+            let id = u16::try_from(sent % 65_535)? + 1;
+            message[id_at..id_at + 2].copy_from_slice(&id.to_be_bytes());
+            sender.write(&message)?;
+            sent += 1;
+        } else {
+            let (0x40, _) = sender.next()? else { return Err("not a PUBACK".into()) };
+            acknowledged += 1;
+        }
+    }
+    let end = receiver.join().map_err(|_| "the relay's receiver panicked")??;
+    Ok(end - start)
+}

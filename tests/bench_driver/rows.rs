@@ -1,0 +1,282 @@
+//! The figures one by one: each run of ours next to one of the peer's, so that a noisy machine is noisy for both.
+
+use std::time::Duration;
+
+use crate::devices::Bench;
+use crate::flow::{self, Input};
+use crate::latency::Way;
+use crate::plot::{Chart, Series};
+use crate::relay::relay;
+use crate::report::{Bar, Report, Unit};
+use crate::small::{self, OneShot};
+use crate::stats::{median, percentile, real};
+use crate::{Result, say};
+
+/// Colours that tell apart for everybody, and on paper.
+const OURS: &str = "#0072b2";
+const PEERS: &str = "#d55e00";
+const MOSQUITTO: &str = "mosquitto";
+/// Payloads of the relay: as long as our longest messages.
+const PAYLOAD: usize = 64 << 10;
+
+/// Longest that a sender may take that is measured alone: a hundred times what it should.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much is measured.
+struct Amounts {
+    runs: usize,
+    /// Bytes through both ends.
+    long: u64,
+    long_runs: usize,
+    /// Bytes of each line length.
+    sweep: u64,
+    sweep_runs: usize,
+    blocks: usize,
+    lines_a_block: usize,
+    starts: usize,
+    pairings: usize,
+    idle: Duration,
+}
+
+impl Amounts {
+    fn new(quick: bool) -> Self {
+        if quick {
+            Self {
+                runs: 3,
+                long: 1 << 28,
+                long_runs: 1,
+                sweep: 16_000_000,
+                sweep_runs: 1,
+                blocks: 3,
+                lines_a_block: 300,
+                starts: 50,
+                pairings: 5,
+                idle: Duration::from_secs(3),
+            }
+        } else {
+            Self {
+                runs: 7,
+                long: 1_000_000_000,
+                long_runs: 5,
+                sweep: 64_000_000,
+                sweep_runs: 3,
+                blocks: 7,
+                lines_a_block: 1000,
+                starts: 300,
+                pairings: 25,
+                idle: Duration::from_secs(10),
+            }
+        }
+    }
+}
+
+/// Measures everything; returns the plots and the names of their files.
+pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result<[(&'static str, Chart); 2]> {
+    let amounts = Amounts::new(quick);
+    lines(bench, &amounts, report)?;
+    megabytes(bench, &amounts, report)?;
+    each(bench, &amounts, report)?;
+    let latency = latencies(bench, &amounts, report)?;
+    one_shot(bench, &amounts, report)?;
+    idle(bench, &amounts, report)?;
+    pairing(bench, &amounts, report)?;
+    sizes(bench, report)?;
+    cipher(report);
+    report.tested("lines lost or repeated, broker killed 100 times", "tests/end_to_end, tests/mqtt_session");
+    report.tested("forged or altered messages accepted", "tests/end_to_end, src/stream, src/crypto/cipher.rs");
+    let throughput = sweep(bench, &amounts, report)?;
+    Ok([("throughput.svg", throughput), ("latency.svg", latency)])
+}
+
+fn lines(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    say("200,000 lines of 74 bytes, stdin to stdout");
+    let input = Input::readings(200_000);
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..amounts.runs {
+        ours.push(flow::ours(bench, &[], &input)?.lines_per_second());
+        peers.push(flow::mosquitto(bench, "0", &input)?.lines_per_second());
+    }
+    let peer = Some(("mosquitto_pub -l -q 0, _sub", &*peers));
+    report.row("200,000 lines, encrypted, QoS 1", Unit::LinesPerSecond, &ours, peer, Bar::Times(20.0));
+    Ok(())
+}
+
+fn megabytes(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    let size = format!("{} MB", amounts.long / 1_000_000);
+    say(&format!("{size} of lines, stdin to stdout"));
+    let input = Input::readings(amounts.long / 74);
+    let count = usize::try_from(amounts.long)? / PAYLOAD;
+    let (mut ours, mut limit) = (Vec::new(), Vec::new());
+    let mut memory = [Vec::new(), Vec::new()];
+    for _ in 0..amounts.long_runs {
+        let flow = flow::ours(bench, &[], &input)?;
+        ours.push(flow.bytes_per_second());
+        for (peaks, peak) in memory.iter_mut().zip(flow.memory) {
+            peaks.push(real(peak));
+        }
+        limit.push(real((count * PAYLOAD) as u64) / relay(bench.broker.port, count, PAYLOAD)?.as_secs_f64());
+    }
+    let peer = Some(("the broker's limit, opaque 64 KiB", &*limit));
+    report.row(&format!("{size}, encrypted, QoS 1"), Unit::BytesPerSecond, &ours, peer, Bar::Times(0.5));
+    for (tool, peaks) in ["sts-send", "sts-recv"].into_iter().zip(&memory) {
+        report.row(&format!("resident, {tool}, {size} through"), Unit::Bytes, peaks, None, Bar::AtMost(16e6));
+    }
+    Ok(())
+}
+
+fn each(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    say("one message a line, QoS 0, the sender alone");
+    let input = Input::readings(200_000);
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    let mut what = "--each, QoS 0, sender".to_owned();
+    for _ in 0..amounts.runs {
+        let rate = |took: Duration| real(input.lines) / took.as_secs_f64();
+        let own = flow::sender_alone(&mut bench.send(&["--each", "-o", "qos=0"]), &input, PATIENCE)?;
+        let peer = flow::sender_alone(&mut bench.mosquitto_pub(&["-l", "-q", "0"]), &input, PATIENCE)?;
+        peers.push(peer.map_or(0.0, rate));
+        ours.push(own.map_or(0.0, rate));
+        if own.is_none() {
+            what = format!("{what} (not done after {} s)", PATIENCE.as_secs());
+            break;
+        }
+    }
+    let peer = Some(("mosquitto_pub -l -q 0", &*peers));
+    report.row(&what, Unit::LinesPerSecond, &ours, peer, Bar::Times(2.0));
+    Ok(())
+}
+
+fn latencies(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Chart> {
+    let parts = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999];
+    let mut series = Vec::new();
+    for qos in ["1", "0"] {
+        say(&format!("one line at a time, QoS {qos}"));
+        let mut ways = [Way::ours(bench, qos)?, Way::mosquitto(bench, qos)?];
+        let mut blocks = [Vec::new(), Vec::new()];
+        for _ in 0..amounts.blocks {
+            for (way, blocks) in ways.iter_mut().zip(&mut blocks) {
+                let block: Result<Vec<_>> =
+                    (0..amounts.lines_a_block).map(|_| way.pass().map(|took| took.as_secs_f64())).collect();
+                blocks.push(block?);
+            }
+        }
+        for way in ways {
+            way.end()?;
+        }
+        let [ours, peers] = &blocks;
+        for (name, part) in [("median", 0.5), ("p99", 0.99)] {
+            let of = |blocks: &[Vec<f64>]| blocks.iter().map(|block| percentile(block, part)).collect::<Vec<_>>();
+            let peer = of(peers);
+            let peer = Some(("mosquitto pair", &*peer));
+            report.row(
+                &format!("latency of a line, QoS {qos}, {name}"),
+                Unit::Seconds,
+                &of(ours),
+                peer,
+                Bar::AtMostTimes(1.2),
+            );
+        }
+        for (who, colour, blocks) in [("sts", OURS, ours), (MOSQUITTO, PEERS, peers)] {
+            let all = blocks.concat();
+            let points = parts.map(|part| (1.0 / (1.0 - part), percentile(&all, part) * 1e6)).to_vec();
+            for (part, (_, micros)) in parts.iter().zip(&points) {
+                let at = format!("QoS {qos}, {:.1} %", part * 100.0);
+                report.runs("latency", &at, who, Unit::Seconds, &[micros / 1e6]);
+            }
+            series.push(Series { name: format!("{who}, QoS {qos}"), colour, dashed: qos == "0", points });
+        }
+    }
+    let ticks = parts.map(|part| (1.0 / (1.0 - part), format!("{}", part * 100.0))).to_vec();
+    let title = "Latency of a line, stdin to stdout".to_owned();
+    Ok(Chart { title, x: "percentile", y: "microseconds", ticks, series })
+}
+
+fn one_shot(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    say("one line, one process");
+    let both = [OneShot::Ours, OneShot::Mosquitto];
+    let (mut times, mut memory) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    for turn in 0..amounts.starts {
+        for (at, one) in both.iter().enumerate() {
+            times[at].push(one.time(bench)?.as_secs_f64());
+            // Looked at while it runs, it is slower.
+            if turn % 2 == 0 {
+                memory[at].push(real(one.memory(bench)?));
+            }
+        }
+    }
+    let [ours, peers] = &times;
+    let peer = "mosquitto_pub -m hi";
+    report.row("echo hi | sts-send, wall", Unit::Seconds, ours, Some((peer, peers)), Bar::AtMostTimes(1.5));
+    // A look that comes late on a busy machine sees less than there was, never more: the most is nearest the truth.
+    let [ours, peers] = memory.map(|runs| [percentile(&runs, 1.0)]);
+    report.row("echo hi | sts-send, resident", Unit::Bytes, &ours, Some((peer, &peers)), Bar::AtMostTimes(1.0));
+    Ok(())
+}
+
+fn idle(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    let seconds = amounts.idle.as_secs();
+    say(&format!("nothing to do, {seconds} s"));
+    let [send, recv, publish, subscribe] = small::wake_ups(bench, amounts.idle)?.map(|count| [real(count)]);
+    for (tool, ours, peer, peers) in
+        [("sts-send", send, "mosquitto_pub -l", publish), ("sts-recv", recv, "mosquitto_sub", subscribe)]
+    {
+        let what = format!("wake-ups in {seconds} s idle, {tool}");
+        report.row(&what, Unit::Count, &ours, Some((peer, &peers)), Bar::AtMost(0.0));
+    }
+    Ok(())
+}
+
+fn pairing(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    say("pairing");
+    let took: Result<Vec<_>> = (0..amounts.pairings).map(|_| bench.pair().map(|took| took.as_secs_f64())).collect();
+    report.row("pairing, wall, both ends", Unit::Seconds, &took?, None, Bar::AtMost(0.060));
+    Ok(())
+}
+
+fn sizes(bench: &Bench, report: &mut Report) -> Result<()> {
+    for tool in ["sts-pair", "sts-send", "sts-recv"] {
+        let size = [real(small::size(bench, tool)?)];
+        report.row(&format!("executable, {tool}, without TLS"), Unit::Bytes, &size, None, Bar::AtMost(1.5e6));
+    }
+    let overhead = [real(small::overhead(bench)? as u64)];
+    report.row("overhead a message, gcm", Unit::Octets, &overhead, None, Bar::AtMost(33.0));
+    Ok(())
+}
+
+fn cipher(report: &mut Report) {
+    say("the cipher alone");
+    for len in [64, 1024, 65_536] {
+        let ours = [small::seal(len, Duration::from_secs(1))];
+        let openssl = small::openssl(len).map(|rate| [rate]);
+        let peer = openssl.as_ref().map(|rate| ("openssl speed", &rate[..]));
+        report.row(&format!("sealing, one core, {len} bytes"), Unit::BytesPerSecond, &ours, peer, Bar::None);
+    }
+}
+
+fn sweep(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Chart> {
+    /// More lines than this tell nothing more about the peers, slowly.
+    const ENOUGH: u64 = 100_000;
+    let lengths = [16, 64, 256, 1024, 4096, 16_384, 65_536_usize];
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for len in lengths {
+        say(&format!("lines of {len} bytes"));
+        let of_ours = Input::of_length(len, amounts.sweep);
+        let of_peers = Input::of_length(len, amounts.sweep.min(ENOUGH * len as u64));
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for _ in 0..amounts.sweep_runs {
+            own.push(flow::ours(bench, &[], &of_ours)?.bytes_per_second());
+            others.push(flow::mosquitto(bench, "0", &of_peers)?.bytes_per_second());
+        }
+        for (who, runs, points) in [("sts", &own, &mut ours), (MOSQUITTO, &others, &mut peers)] {
+            report.runs("throughput", &format!("lines of {len} bytes"), who, Unit::BytesPerSecond, runs);
+            points.push((real(len as u64), median(runs) / 1e6));
+        }
+    }
+    let series = vec![
+        Series { name: "sts, QoS 1".to_owned(), colour: OURS, dashed: false, points: ours },
+        Series { name: "mosquitto, QoS 0".to_owned(), colour: PEERS, dashed: false, points: peers },
+    ];
+    let name = |len: usize| if len < 1024 { format!("{len}") } else { format!("{}K", len / 1024) };
+    let ticks = lengths.map(|len| (real(len as u64), name(len))).to_vec();
+    let title = "Throughput, stdin to stdout".to_owned();
+    Ok(Chart { title, x: "bytes a line", y: "MB/s", ticks, series })
+}

@@ -1,0 +1,113 @@
+//! What costs once: a start, a pairing, memory, an executable; and what it costs to do nothing.
+
+use std::fs;
+use std::hint::black_box;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use sts::crypto::cipher::{Cipher, HEADER_LEN};
+use sts::secret::Key;
+use sts::suite::Suite;
+
+use crate::Result;
+use crate::devices::{Bench, TOPIC};
+use crate::process::{Running, filled, output, run};
+use crate::relay::Raw;
+use crate::stats::real;
+
+/// `echo hi | sts-send`, or its peer.
+pub(crate) enum OneShot {
+    Ours,
+    Mosquitto,
+}
+
+impl OneShot {
+    fn command(&self, bench: &Bench) -> Result<Command> {
+        let mut command = match self {
+            Self::Ours => bench.send(&[]),
+            Self::Mosquitto => bench.mosquitto_pub(&["-m", "hi"]),
+        };
+        command.stdin(filled(b"hi\n")?).stdout(Stdio::null());
+        Ok(command)
+    }
+
+    /// From its start to its end.
+    pub(crate) fn time(&self, bench: &Bench) -> Result<Duration> {
+        let mut command = self.command(bench)?;
+        let start = Instant::now();
+        run(&mut command)?;
+        Ok(start.elapsed())
+    }
+
+    /// The most that it has resident, in bytes: as its status says, read again and again until it ends.
+    pub(crate) fn memory(&self, bench: &Bench) -> Result<u64> {
+        let mut process = Running::start(&mut self.command(bench)?)?;
+        let mut peak = 0;
+        while let Some(now) = process.peak_memory() {
+            peak = now;
+        }
+        process.succeeds()?;
+        Ok(peak)
+    }
+}
+
+/// How often each of four programs that wait wakes up in `during`: sts-send, sts-recv, `mosquitto_pub -l`,
+/// `mosquitto_sub`.
+pub(crate) fn wake_ups(bench: &Bench, during: Duration) -> Result<[u64; 4]> {
+    let idle = [
+        Running::start(&mut bench.send(&[]))?,
+        bench.listen(&[])?,
+        Running::start(&mut bench.mosquitto_pub(&["-l"]))?,
+        bench.mosquitto_sub(&[])?,
+    ];
+    thread::sleep(Duration::from_secs(1));
+    let count = || idle.iter().map(Running::sleeps).collect::<Result<Vec<_>>>();
+    let before = count()?;
+    thread::sleep(during);
+    let after = count()?;
+    Ok(std::array::from_fn(|at| after[at] - before[at]))
+}
+
+/// The length in bytes of the executable `tool`, which the release profile strips.
+pub(crate) fn size(bench: &Bench, tool: &str) -> Result<u64> {
+    Ok(fs::metadata(bench.executable(tool))?.len())
+}
+
+/// Bytes of a message over those of the line in it.
+pub(crate) fn overhead(bench: &Bench) -> Result<usize> {
+    let mut eavesdropper = Raw::connect(bench.broker.port)?;
+    eavesdropper.subscribe(TOPIC)?;
+    let line = b"a line that is sealed\n";
+    run(bench.send(&[]).stdin(filled(line)?))?;
+    Ok(eavesdropper.receive()? - line.len())
+}
+
+/// Bytes a second that the suite seals on one core, in messages of `len` bytes.
+pub(crate) fn seal(len: usize, during: Duration) -> f64 {
+    let cipher = Cipher::new(Suite::Gcm, &Key::generate(Suite::Gcm.key_len(), |key| key.fill(7)));
+    let mut message = BytesMut::zeroed(HEADER_LEN + len);
+    message.reserve(HEADER_LEN);
+    let mut rng = rand::rng();
+    let start = Instant::now();
+    let mut sealed = 0_u64;
+    while start.elapsed() < during {
+        for number in 0..64_u32 {
+            message[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&number.to_be_bytes());
+            cipher.seal(black_box(&mut message), &mut rng);
+            message.truncate(HEADER_LEN + len);
+            sealed += len as u64;
+        }
+    }
+    real(sealed) / start.elapsed().as_secs_f64()
+}
+
+/// The same by `openssl speed`; `None` where there is none.
+pub(crate) fn openssl(len: usize) -> Option<f64> {
+    let args = ["speed", "-elapsed", "-seconds", "1", "-bytes", &len.to_string(), "-evp", "aes-256-gcm"];
+    let text = output(Command::new("openssl").args(args)).ok()?;
+    let line = text.lines().find(|line| line.to_ascii_uppercase().starts_with("AES-256-GCM"))?;
+    let thousands = line.split_whitespace().last()?.strip_suffix('k')?;
+    thousands.parse::<f64>().ok().map(|thousands| thousands * 1000.0)
+}

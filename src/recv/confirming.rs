@@ -17,6 +17,8 @@ use crate::stream::Sender;
 const DELAY: Duration = Duration::from_millis(50);
 /// Messages after which it does not wait.
 const MESSAGES: u32 = 64;
+/// How long a run that would end waits for a sender to say that it has heard of the end of its stream.
+const LINGER: Duration = Duration::from_secs(30);
 /// Bytes after which it does not wait: a fraction of what a sender may have unconfirmed.
 const BYTES: usize = 256 << 10;
 
@@ -31,6 +33,8 @@ pub(super) struct Confirming {
     bytes: usize,
     /// A stream ended: its sender waits for nothing else.
     urgent: bool,
+    /// Streams that are written to their end, until when we wait for their senders to say that they have heard of it.
+    unsettled: BTreeMap<StreamId, Instant>,
 }
 
 impl Confirming {
@@ -38,7 +42,11 @@ impl Confirming {
     pub(super) fn written(&mut self, stream: StreamId, bytes: usize, ends: bool, now: Instant) {
         self.messages += 1;
         self.bytes += bytes;
-        self.urgent |= ends;
+        if ends {
+            self.urgent = true;
+            self.unsettled.retain(|_, until| *until > now);
+            self.unsettled.insert(stream, now + LINGER);
+        }
         self.again(stream, now);
     }
 
@@ -46,6 +54,16 @@ impl Confirming {
     pub(super) fn again(&mut self, stream: StreamId, now: Instant) {
         self.due.insert(stream);
         self.since.get_or_insert(now);
+    }
+
+    /// The sender of a stream has heard that all of it is written.
+    pub(super) fn settled(&mut self, stream: StreamId) {
+        self.unsettled.remove(&stream);
+    }
+
+    /// Until when to stay and confirm again what is written to its end; `None` where all of that is settled.
+    pub(super) fn lingers(&self) -> Option<Instant> {
+        self.unsettled.values().max().copied()
     }
 
     /// When [`Confirming::take`] has something, if nothing more happens.
@@ -130,6 +148,31 @@ mod tests {
         confirming.again(STREAM, now);
         assert_eq!(confirming.take(false, now + DELAY / 2), None);
         assert_eq!(confirming.take(false, now + DELAY), Some((vec![STREAM], false)));
+    }
+
+    #[test]
+    fn a_stream_that_ended_is_answered_for_until_its_sender_has_heard() {
+        let now = Instant::now();
+        let mut confirming = Confirming::default();
+        confirming.written(STREAM, 10, false, now);
+        assert_eq!(confirming.lingers(), None);
+        confirming.written(STREAM, 10, true, now);
+        confirming.again(STREAM, now + LINGER / 2);
+        assert_eq!(confirming.lingers(), Some(now + LINGER), "what is played again keeps nobody");
+        confirming.settled(([7; 8], 4));
+        assert_eq!(confirming.lingers(), Some(now + LINGER));
+        confirming.settled(STREAM);
+        assert_eq!(confirming.lingers(), None);
+    }
+
+    #[test]
+    fn streams_that_nobody_settles_are_forgotten() {
+        let start = Instant::now();
+        let mut confirming = Confirming::default();
+        for second in 0..1000_u32 {
+            confirming.written(([7; 8], second), 0, true, start + Duration::from_secs(second.into()));
+        }
+        assert_eq!(confirming.unsettled.len(), usize::try_from(LINGER.as_secs()).unwrap());
     }
 
     #[test]

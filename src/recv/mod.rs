@@ -339,12 +339,20 @@ impl Run<'_> {
         if over {
             self.weave.flush(|bytes, note| self.sink.write(bytes, note));
         }
-        let ended = over || idle || self.sink.is_satisfied();
+        let ended = (over && self.lingers(now).is_none()) || idle || self.sink.is_satisfied();
         Ok((ended && self.sink.output.is_empty()).then_some(End::Itself))
     }
 
+    /// Until when a run that is over answers a sender that may not have heard so; nobody else would.
+    fn lingers(&self, now: Instant) -> Option<Instant> {
+        match &self.source {
+            Source::Sealed(opening) if opening.over => opening.lingers(now),
+            _ => None,
+        }
+    }
+
     fn wait(&mut self, now: Instant) -> Result<()> {
-        let mut deadlines: Vec<Instant> = self.weave.deadline().into_iter().collect();
+        let mut deadlines: Vec<Instant> = self.weave.deadline().into_iter().chain(self.lingers(now)).collect();
         if let Source::Sealed(opening) = &self.source {
             // Past it, what it is for waits for standard output, too.
             deadlines.extend(opening.deadline().filter(|deadline| *deadline > now));
@@ -361,7 +369,9 @@ impl Run<'_> {
     /// What a run that ended by itself tells by its exit status.
     fn verdict(&mut self) -> Result<()> {
         let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        if !self.options.once {
+        if self.options.once {
+            opening.report_unsettled();
+        } else {
             opening.report_missing();
         }
         let idle = self.options.timeout.is_some_and(|timeout| Instant::now() >= self.last + timeout);

@@ -245,7 +245,7 @@ impl<'a> Opening<'a> {
                 let until = now + AFTER_KILL;
                 self.endings.push(Ending { peer: opened.peer, session: opened.session, next_stream, until });
             }
-            Payload::Confirm(_) => {}
+            Payload::Confirm(_) | Payload::Settled => {}
         }
         if opened.payload == Payload::Newer {
             self.report.warning(format_args!("{name} sends what only a newer version understands; it is lost here"));
@@ -258,6 +258,10 @@ impl<'a> Opening<'a> {
             self.confirming.again((opened.session, opened.stream), now);
         }
         match refused {
+            Refused::Settled => {
+                self.confirming.settled((opened.session, opened.stream));
+                What::Dropped
+            }
             // It is settled once the keys are deleted, however often the broker sends it until then.
             Refused::Duplicate { .. } if matches!(opened.payload, Payload::Kill { .. }) => What::Left,
             Refused::Duplicate { .. } => {
@@ -326,6 +330,18 @@ impl<'a> Opening<'a> {
             sealed.extend(confirms.into_iter().map(|confirm| (confirm, last)));
         }
         Ok(sealed)
+    }
+
+    /// Until when a run that is over stays, as a sender may not have heard that all of its stream is written.
+    pub(super) fn lingers(&self, now: Instant) -> Option<Instant> {
+        self.confirming.lingers().filter(|until| *until > now)
+    }
+
+    /// Says where a sender may not have heard that all of its stream is written.
+    pub(super) fn report_unsettled(&self) {
+        if self.confirming.lingers().is_some() {
+            self.report.info("the other device may not have heard that all is written; the next run tells it");
+        }
     }
 
     /// The last messages of a run that confirmed something.
@@ -410,7 +426,9 @@ fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
     let asks = opened.asks;
     match opened.payload {
-        Payload::Data | Payload::Confirm(_) | Payload::Newer => What::Next { stream, ends: false, asks, accepted },
+        Payload::Data | Payload::Confirm(_) | Payload::Settled | Payload::Newer => {
+            What::Next { stream, ends: false, asks, accepted }
+        }
         Payload::End | Payload::Continued { .. } => What::Next { stream, ends: true, asks, accepted },
         Payload::Kill { .. } => What::Left,
     }

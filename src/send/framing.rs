@@ -121,8 +121,6 @@ struct Confirms {
 pub(super) enum Step {
     /// This is to be sent.
     Send(Bytes),
-    /// It goes on in another stream, which has room.
-    Moved,
     /// Nothing: there is something to wait for.
     Wait,
 }
@@ -220,10 +218,18 @@ impl Sealing {
             }
             Some(Next::Announced(next)) => {
                 confirms.window = Window::new(next.0.next_seq(), UNCONFIRMED, now);
-                self.stream = Some(*next);
-                Ok(Step::Moved)
+                let (old, _) = self.stream.replace(*next).expect("there is a stream to come from");
+                old.settled(rng).map(Step::Send)
             }
         }
+    }
+
+    /// The last word, once all is confirmed: whoever waits to confirm it again may go.
+    ///
+    /// # Errors
+    /// As [`Sender::settled`].
+    pub(super) fn settle(&mut self, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+        self.stream.take().map(|(sender, _)| sender.settled(rng)).transpose()
     }
 
     /// The session to send under: the current one with the one peer of this link.

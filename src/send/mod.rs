@@ -133,6 +133,7 @@ impl Run<'_> {
                 }
             }
             if ended && self.waiting().messages == 0 {
+                self.settle()?;
                 return turn::leave(&mut self.client, &mut self.signals);
             }
             self.client.drive(now, PollFlags::empty());
@@ -216,7 +217,6 @@ impl Run<'_> {
         {
             match sealing.step(now, &mut self.rng)? {
                 Step::Send(payload) => self.publish(payload, now)?,
-                Step::Moved => {}
                 Step::Wait => break,
             }
             stepped = true;
@@ -226,6 +226,13 @@ impl Run<'_> {
             self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
         }
         Ok(stepped)
+    }
+
+    /// Tells a receiver that waits to confirm the end again that it is known here.
+    fn settle(&mut self) -> Result<()> {
+        let Some(sealing) = self.framing.confirms() else { return Ok(()) };
+        let settled = sealing.settle(&mut self.rng)?;
+        settled.map_or(Ok(()), |payload| self.publish(payload, Instant::now()))
     }
 
     fn hear(&mut self, payload: &[u8], now: Instant) {

@@ -10,6 +10,7 @@
 //! | 3 continued | session id 8, stream 4: where the sender goes on |
 //! | 4 confirm | any number of (stream 4, next seq 4), of the session that it is sealed under |
 //! | 5 kill | the sender's next stream number, 4; in KILL and nowhere else |
+//! | 6 settled | none: behind the end of a stream, its sender has heard that all of it is written |
 //!
 //! Above the low nibble, 0x40 asks for confirms and 0x80 says that padding follows: a byte 0x80, then zeros to the end
 //! (ISO/IEC 9797-1, method 2).
@@ -36,6 +37,7 @@ mod kind {
     pub(super) const CONTINUED: u8 = 3;
     pub(super) const CONFIRM: u8 = 4;
     pub(super) const KILL: u8 = 5;
+    pub(super) const SETTLED: u8 = 6;
     /// The bits of the kind itself.
     pub(super) const MASK: u8 = 0x0f;
     pub(super) const ASKS: u8 = 0x40;

@@ -35,6 +35,8 @@ pub enum Payload {
         /// The first stream number that the peer never took.
         next_stream: u32,
     },
+    /// Behind the end of a stream: its sender has heard that all of it is written, and asks for nothing more.
+    Settled,
     /// Authentic, but of a kind or with a flag that this version does not know: the peer is newer.
     Newer,
 }
@@ -92,6 +94,8 @@ pub enum Refused {
         /// The seq to confirm.
         next: u32,
     },
+    /// It is no message of its stream, but says that its sender has heard the last confirm.
+    Settled,
     /// Its stream number was used before with another salt: a copied or restored runtime directory.
     StreamReused,
     /// Its stream was closed before its end, to make room.
@@ -106,7 +110,7 @@ impl Refused {
     pub fn rejected(self) -> Rejected {
         match self {
             Self::Duplicate { .. } => Rejected::Duplicate,
-            Self::Ahead { .. } | Self::Newer { .. } => Rejected::Unexpected,
+            Self::Ahead { .. } | Self::Newer { .. } | Self::Settled => Rejected::Unexpected,
             Self::StreamReused => Rejected::StreamReused,
             Self::Closed => Rejected::StreamClosed,
             Self::Gone => Rejected::UnknownSession,
@@ -118,7 +122,7 @@ impl Refused {
     pub fn confirm(self) -> Option<u32> {
         match self {
             Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
-            Self::StreamReused | Self::Closed | Self::Gone => None,
+            Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
         }
     }
 }
@@ -266,6 +270,9 @@ impl Receiver {
     pub fn accept(&mut self, opened: &Opened) -> Result<Accepted, Refused> {
         let Opened { session, stream, seq, salt, .. } = *opened;
         let entry = self.sessions.get_mut(&session).ok_or(Refused::Gone)?;
+        if opened.payload == Payload::Settled {
+            return Err(entry.streams.settled(stream, salt, seq));
+        }
         let next = entry.streams.check(stream, salt, seq, !opened.asks)?;
         let newer = opened.payload == Payload::Newer;
         if newer && opened.asks {
@@ -283,7 +290,7 @@ impl Receiver {
         let place = match &opened.payload {
             Payload::Confirm(streams) if streams.is_empty() => Place::Ended,
             Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
-            Payload::Data | Payload::Confirm(_) | Payload::Newer => Place::Open,
+            Payload::Data | Payload::Confirm(_) | Payload::Settled | Payload::Newer => Place::Open,
         };
         let mark = Mark { session, stream, salt, next: seq + 1, skip: 0, place };
         let closed = if place == Place::Open { entry.streams.close_for(session, stream) } else { None };
@@ -391,6 +398,7 @@ fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Payload, bool)> {
             let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();
             if rest.is_empty() { pairs } else { None }.map(Payload::Confirm)
         }
+        (Type::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Payload::Settled),
         (Type::Kill, kind::KILL) => word(plaintext).map(|next_stream| Payload::Kill { next_stream }),
         _ => None,
     };

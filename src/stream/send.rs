@@ -59,7 +59,7 @@ pub struct Sender {
     max_message: usize,
     padding: usize,
     asks: bool,
-    /// The next message's number; the last one of all is kept for the message that closes the stream.
+    /// The next message's number; the last two of all are kept for what closes the stream and what may come behind that.
     seq: u32,
     granted: u64,
     spent: u64,
@@ -77,8 +77,9 @@ impl std::fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// The last seq, which only the message that closes a stream can have: its confirm, one more, is still 32 bits.
-    pub const MAX_SEQ: u32 = u32::MAX - 1;
+    /// The last seq that a message which closes a stream can have: that of the `settled` behind it, and the number after
+    /// that, are still 32 bits.
+    pub const MAX_SEQ: u32 = u32::MAX - 2;
     /// Most blocks that are reserved at once: 16 GiB.
     pub const MAX_GRANT: u64 = 1 << 30;
 
@@ -165,8 +166,8 @@ impl Sender {
     /// How many more blocks to reserve before a message of `payload` bytes can be sealed; 0 where it can be now.
     #[must_use]
     pub fn wanted(&self, payload: usize) -> u64 {
-        // The message that closes the stream is always within what was granted.
-        let next = self.cost(payload) + self.cost(LEAST_PAYLOAD);
+        // What closes the stream, and what may come behind that, is always within what was granted.
+        let next = self.cost(payload) + self.cost(LEAST_PAYLOAD) + self.cost(0);
         let short = (self.spent + next).saturating_sub(self.granted);
         if short == 0 { 0 } else { short.max(self.granted.min(Self::MAX_GRANT)) }
     }
@@ -240,6 +241,17 @@ impl Sender {
     /// As [`Sender::end`].
     pub fn end_confirms(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         self.close(Type::Enc, kind::CONFIRM, self.buffer(0), rng)
+    }
+
+    /// Says, behind the message that closed the stream, that its confirm has come: nobody needs to answer for it any more.
+    ///
+    /// # Errors
+    /// [`Exit::DataLost`] where the stream is not closed.
+    pub fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        if !std::mem::take(&mut self.closed) {
+            return Err(self.refuse("it is not closed"));
+        }
+        self.seal(Type::Enc, kind::SETTLED, self.buffer(0), rng)
     }
 
     /// Ends this session and every older one with the peer, once the receiver has every stream below this one.

@@ -198,7 +198,7 @@ impl Streams {
             Some(open) => (open.next, open.skip),
             None => {
                 if let Some(&(_, other, end)) = self.recent.iter().find(|(number, ..)| *number == stream) {
-                    // A sender seals nothing after the end: whoever did has taken the number a second time.
+                    // A sender seals no more behind the end: whoever did has taken the number a second time.
                     let reused = other != salt || seq >= end;
                     return Err(if reused { Refused::StreamReused } else { Refused::Duplicate { next: end } });
                 }
@@ -217,6 +217,16 @@ impl Streams {
             Err(Refused::Ahead { next: wanted })
         } else {
             Ok(Next { wanted, skip: if seq == wanted { skip } else { 0 } })
+        }
+    }
+
+    /// What to make of a `settled`: the message right behind the end of a stream that was received whole.
+    pub(super) fn settled(&self, stream: u32, salt: [u8; 4], seq: u32) -> Refused {
+        match self.recent.iter().find(|(number, ..)| *number == stream) {
+            Some(&(_, ours, end)) if (ours, end) != (salt, seq) => Refused::StreamReused,
+            None if self.closed.contains(stream) => Refused::Closed,
+            None if !self.ended.contains(stream) => Refused::Ahead { next: self.wanted(stream).unwrap_or(0) },
+            _ => Refused::Settled,
         }
     }
 

@@ -233,6 +233,38 @@ fn a_lost_confirm_is_no_lost_data() {
 }
 
 #[test]
+fn a_lost_last_confirm_is_said_again_before_the_reader_leaves() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    // Whatever the reader says is lost until the sender has asked again twice: it has long written all of it by then.
+    let mut sent = 0;
+    broker.filter(move |topic, payload| {
+        let sealed = payload.first() == Some(&ENC);
+        sent += u32::from(topic == M2S && sealed);
+        if topic == S2M && sealed && sent < 3 { Fate::Drop } else { Fate::Pass }
+    });
+    let receiver = pair.slave.listen(&["--once"]);
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "the last line\n");
+    sender.wait().succeeded();
+    let ended = receiver.wait().succeeded().wrote(b"the last line\n");
+    assert!(!ended.stderr.contains("may not have heard"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_reader_whose_sender_is_gone_leaves_and_says_so() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    broker.filter(|topic, payload| if topic == S2M && payload.first() == Some(&ENC) { Fate::Drop } else { Fate::Pass });
+    let receiver = pair.slave.listen(&["--once"]);
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "the last line\n");
+    receiver.wait_for_stdout(b"the last line\n");
+    sender.signal(Signal::KILL);
+    receiver.wait().succeeded().failed(&[0], &["may not have heard"]).wrote(b"the last line\n");
+}
+
+#[test]
 fn once_without_a_stream_is_no_success() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

@@ -97,3 +97,34 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
         assert_eq!(output, parts.concat(), "seed {seed}");
     }
 }
+
+#[test]
+fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let asking = |number| sender(&master, number).ask_for_confirms();
+    let mut receiver = receiver(&[&slave]);
+
+    let mut whole = asking(0);
+    let messages = [data(&mut whole, b"one"), end(&mut whole, b"two")];
+    let settled = whole.settled(&mut rng()).unwrap();
+    let (opened, early, data_of) = receive(&mut receiver, &settled);
+    assert_eq!((opened.payload, opened.seq, data_of.len()), (Payload::Settled, 2, 0));
+    assert_eq!(early, Err(Refused::Ahead { next: 0 }), "before the end it settles nothing");
+    for message in &messages {
+        assert!(receive(&mut receiver, message).1.is_ok());
+    }
+    let before = format!("{receiver:?}");
+    for _ in 0..2 {
+        assert_eq!(receive(&mut receiver, &settled).1, Err(Refused::Settled));
+    }
+    assert_eq!(receive(&mut receiver, &messages[1]).1, Err(Refused::Duplicate { next: 2 }), "the end is still known");
+    assert_eq!(before, format!("{receiver:?}"), "it changes nothing");
+
+    // The same number, taken a second time.
+    let mut again = Sender::new(&master, Taken::new(master.id, 0), [1; 4], LIMIT).unwrap();
+    end(&mut again, b"other");
+    assert_eq!(receive(&mut receiver, &again.settled(&mut rng()).unwrap()).1, Err(Refused::StreamReused));
+
+    let open = asking(1).settled(&mut rng()).unwrap_err();
+    assert!(open.to_string().contains("not closed"), "{open}");
+}

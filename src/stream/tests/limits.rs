@@ -137,7 +137,7 @@ fn a_peer_cannot_fill_our_memory() {
 
 #[test]
 fn a_sender_stops_at_its_limits() {
-    let (master, _) = pair(1, Suite::Gcm);
+    let (master, slave) = pair(1, Suite::Gcm);
     let mut full = sender(&master, 0);
     full.jump(Sender::MAX_SEQ - 1, 0);
     data(&mut full, b"the last");
@@ -147,8 +147,11 @@ fn a_sender_stops_at_its_limits() {
     assert_eq!(err.exit(), Exit::DataLost);
     assert!(err.hint_text().unwrap().contains("sts-pair"), "{err:?}");
     full.end(buffer.clone(), &mut rng()).unwrap();
-    assert_eq!(full.next_seq(), u32::MAX);
+    assert_eq!(full.next_seq(), u32::MAX - 1);
     assert!(full.end(buffer, &mut rng()).is_err(), "closed");
+    let settled = full.settled(&mut rng()).unwrap();
+    let opened = receiver(&[&slave]).open(&settled, &mut BytesMut::new()).unwrap();
+    assert_eq!((opened.payload, opened.seq), (Payload::Settled, u32::MAX - 1));
 
     let mut spent = sender(&master, 1);
     assert_eq!(spent.wanted(100), 0);

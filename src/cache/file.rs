@@ -43,6 +43,7 @@ pub(super) fn encode(link: &str, sessions: &[Stored]) -> Zeroizing<String> {
         put(&mut text, "created", session.created);
         put(&mut text, "retired", stored.retired);
         put(&mut text, "streams", stored.streams);
+        put(&mut text, "confirms", stored.confirms);
         put(&mut text, "blocks", stored.blocks);
         put(&mut text, "received", yes_or_no(stored.received));
         put(&mut text, "proven", yes_or_no(stored.proven));
@@ -163,6 +164,7 @@ impl<'a> Fields<'a> {
         let created = self.number("created")?;
         let retired = self.number("retired")?;
         let streams = self.number("streams")?;
+        let confirms = self.number("confirms")?;
         let blocks = self.number("blocks")?;
         let received = self.flag("received")?;
         let proven = self.flag("proven")?;
@@ -170,7 +172,7 @@ impl<'a> Fields<'a> {
         let receive = self.key("receive", suite.key_len())?;
         let confirm = self.key("confirm", 32)?;
         let session = Session { id, suite, role, own, peer, topics, created, send, receive, confirm };
-        Ok(Stored { session, standing, retired, streams, blocks, received, proven })
+        Ok(Stored { session, standing, retired, streams, confirms, blocks, received, proven })
     }
 }
 

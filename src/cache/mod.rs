@@ -27,7 +27,7 @@ use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::Taken;
+use crate::stream::{CONFIRMS, Taken};
 use crate::text;
 use crate::{Error, Exit, Result};
 
@@ -204,13 +204,31 @@ impl Cache {
     /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers or blocks are used up, or
     /// where the file cannot be written.
     pub fn take_stream(&self, peer: &Digest, id: &SessionId) -> Result<Taken> {
-        self.change_one(peer, *id, |stored| {
-            // The number after the last one must exist: KILL carries it.
-            let number = u32::try_from(stored.streams).ok().filter(|number| *number != u32::MAX);
-            let number = number.ok_or_else(|| self.used_up("stream numbers"))?;
+        self.take_number(peer, *id, 0, |stored| &mut stored.streams)
+    }
+
+    /// Takes the session's next number for a stream of confirms, as [`Cache::take_stream`] does for one of data.
+    ///
+    /// # Errors
+    /// As [`Cache::take_stream`].
+    pub fn take_confirms(&self, peer: &Digest, id: &SessionId) -> Result<Taken> {
+        self.take_number(peer, *id, CONFIRMS, |stored| &mut stored.confirms)
+    }
+
+    fn take_number(
+        &self,
+        peer: &Digest,
+        id: SessionId,
+        first: u32,
+        taken: impl Fn(&mut Stored) -> &mut u64,
+    ) -> Result<Taken> {
+        self.change_one(peer, id, |stored| {
+            // The last of each half stays free: the number after any that is used exists, and KILL carries it.
+            let count = u32::try_from(*taken(stored)).ok().filter(|count| *count < CONFIRMS - 1);
+            let count = count.ok_or_else(|| self.used_up("stream numbers"))?;
             self.reserve(stored, Taken::BLOCKS)?;
-            stored.streams += 1;
-            Ok(Taken::new(*id, number))
+            *taken(stored) += 1;
+            Ok(Taken::new(id, first + count))
         })
     }
 

@@ -20,6 +20,8 @@ pub struct Stored {
     pub retired: u64,
     /// How many stream numbers were taken: the next one.
     pub streams: u64,
+    /// How many numbers of streams of confirms were taken.
+    pub confirms: u64,
     /// How many blocks were reserved for sealing.
     pub blocks: u64,
     /// Something was received under it, so there must be receive state.
@@ -31,7 +33,16 @@ pub struct Stored {
 
 impl Stored {
     pub(super) fn new(session: &Session, standing: Standing) -> Self {
-        Self { session: session.clone(), standing, retired: 0, streams: 0, blocks: 0, received: false, proven: false }
+        Self {
+            session: session.clone(),
+            standing,
+            retired: 0,
+            streams: 0,
+            confirms: 0,
+            blocks: 0,
+            received: false,
+            proven: false,
+        }
     }
 
     fn retire(&mut self, now: u64) {

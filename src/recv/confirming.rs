@@ -97,7 +97,7 @@ impl Confirming {
         let sender = match self.senders.entry(session.id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let taken = cache.take_stream(&session.peer, &session.id)?;
+                let taken = cache.take_confirms(&session.peer, &session.id)?;
                 entry.insert(Sender::new(session, taken, rng.random(), max_message)?)
             }
         };
@@ -111,15 +111,6 @@ impl Confirming {
             sealed.push(sender.confirm(part, rng)?);
         }
         Ok(sealed)
-    }
-
-    /// Closes the streams of the confirms: every number that was taken is seen to its end.
-    ///
-    /// # Errors
-    /// As [`Sender::end_confirms`].
-    pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<Bytes>> {
-        let end = |mut sender: Sender| sender.end_confirms(rng);
-        std::mem::take(&mut self.senders).into_values().map(end).collect()
     }
 }
 

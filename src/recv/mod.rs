@@ -149,7 +149,6 @@ impl Run<'_> {
             self.wait(now)?;
         };
         self.confirm(true, Instant::now())?;
-        self.end_confirms()?;
         // What is not handed over comes again, and is known then.
         turn::leave(&mut self.client, &mut self.signals)?;
         match end {
@@ -285,17 +284,6 @@ impl Run<'_> {
             let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
             if self.client.room(topic.len() + confirm.len()) {
                 self.client.publish(topic, confirm, qos, false)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end_confirms(&mut self) -> Result<()> {
-        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        let topic = self.config.publish.as_str();
-        for end in opening.end(&mut self.rng)? {
-            if self.client.room(topic.len() + end.len()) {
-                self.client.publish(topic, end, Qos::AtLeastOnce, false)?;
             }
         }
         Ok(())

@@ -344,14 +344,6 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// The last messages of a run that confirmed something.
-    ///
-    /// # Errors
-    /// As [`Confirming::end`].
-    pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<Bytes>> {
-        self.confirming.end(rng)
-    }
-
     /// Deletes the sessions that their peer ended, once all of their streams are complete or it is too late for that.
     /// To be called when everything received was written.
     ///
@@ -426,9 +418,9 @@ fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
     let asks = opened.asks;
     match opened.payload {
-        Payload::Data | Payload::Confirm(_) | Payload::Settled | Payload::Newer => {
-            What::Next { stream, ends: false, asks, accepted }
-        }
+        Payload::Data | Payload::Newer => What::Next { stream, ends: false, asks, accepted },
+        // For sts-send, if one waits.
+        Payload::Confirm(_) | Payload::Settled => What::Dropped,
         Payload::End | Payload::Continued { .. } => What::Next { stream, ends: true, asks, accepted },
         Payload::Kill { .. } => What::Left,
     }

@@ -8,7 +8,7 @@
 //! | 1 data | bytes |
 //! | 2 end | the last bytes, or none |
 //! | 3 continued | session id 8, stream 4: where the sender goes on |
-//! | 4 confirm | any number of (stream 4, next seq 4), of the session that it is sealed under |
+//! | 4 confirm | any number of (stream 4, next seq 4), of the session that it is sealed under; in a stream of confirms |
 //! | 5 kill | the sender's next stream number, 4; in KILL and nowhere else |
 //! | 6 settled | none: behind the end of a stream, its sender has heard that all of it is written |
 //!
@@ -46,6 +46,10 @@ mod kind {
     /// Where padding begins.
     pub(super) const PADDING: u8 = 0x80;
 }
+
+/// Stream numbers from here on are those of confirms, counted apart: a confirm that is lost is no lost data, so a receiver
+/// looks for no missing numbers among them, and keeps nothing of them.
+pub const CONFIRMS: u32 = 1 << 31;
 
 /// The block that limits are counted in, bytes (FIPS 197).
 const BLOCK: u64 = 16;

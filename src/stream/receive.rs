@@ -6,8 +6,8 @@ use std::fmt;
 
 use bytes::{Buf, BytesMut};
 
-use super::kind;
 use super::state::{Gap, Mark, Place, Ranges, Streams};
+use super::{CONFIRMS, kind};
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
@@ -133,6 +133,8 @@ struct Entry {
     /// Expanded when first needed: of thousands of peers, few send.
     cipher: OnceCell<Cipher>,
     streams: Streams,
+    /// The peer's streams of confirms, which only a sender that waits for them looks at; never stored.
+    confirms: Streams,
 }
 
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
@@ -176,7 +178,8 @@ impl Receiver {
             of_peer.insert(0, id);
         }
         let streams = self.gone.remove(&id).unwrap_or_default();
-        self.sessions.insert(id, Entry { session, standing, cipher: OnceCell::new(), streams });
+        self.sessions
+            .insert(id, Entry { session, standing, cipher: OnceCell::new(), streams, confirms: Streams::default() });
     }
 
     /// Removes a session: its key is gone, and what is still on its way under it does not open any more.
@@ -251,7 +254,7 @@ impl Receiver {
             let entry = &self.sessions[id];
             match entry.cipher.get_or_init(|| entry.session.opener()).open(payload, plaintext) {
                 Ok(()) => {
-                    let (payload, asks) = read(header.kind, plaintext);
+                    let (payload, asks) = read(&header, plaintext);
                     let (session, peer) = (*id, entry.session.peer);
                     let Header { stream, salt, seq, .. } = header;
                     return Ok(Opened { session, peer, stream, seq, payload, asks, salt });
@@ -273,33 +276,36 @@ impl Receiver {
         if opened.payload == Payload::Settled {
             return Err(entry.streams.settled(stream, salt, seq));
         }
-        let next = entry.streams.check(stream, salt, seq, !opened.asks)?;
+        let confirms = stream >= CONFIRMS;
+        let streams = if confirms { &mut entry.confirms } else { &mut entry.streams };
+        let next = streams.check(stream, salt, seq, !opened.asks)?;
         let newer = opened.payload == Payload::Newer;
-        if newer && opened.asks {
+        if newer && (opened.asks || confirms) {
             return Err(Refused::Newer { next: next.wanted });
         }
         // `open` lets no seq through that has none after it.
         let lost_below = if newer { seq + 1 } else { seq };
         // A confirm says all that those before it said: none of them is missed.
-        let gap = (next.wanted < lost_below && !matches!(opened.payload, Payload::Confirm(_))).then(|| Gap {
+        let gap = (next.wanted < lost_below && !confirms).then(|| Gap {
             session,
             stream,
             first: next.wanted,
             last: lost_below - 1,
         });
         let place = match &opened.payload {
-            Payload::Confirm(streams) if streams.is_empty() => Place::Ended,
             Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
             Payload::Data | Payload::Confirm(_) | Payload::Settled | Payload::Newer => Place::Open,
         };
         let mark = Mark { session, stream, salt, next: seq + 1, skip: 0, place };
-        let closed = if place == Place::Open { entry.streams.close_for(session, stream) } else { None };
+        let mut closed = if place == Place::Open { streams.close_for(session, stream) } else { None };
         let skip = usize::try_from(next.skip).unwrap_or(usize::MAX);
 
         if let Some(closed) = &closed {
-            entry.streams.apply(closed);
+            streams.apply(closed);
         }
-        entry.streams.apply(&mark);
+        streams.apply(&mark);
+        // Nothing is lost with a stream of confirms.
+        closed = closed.filter(|_| !confirms);
         let promoted = entry.standing == Standing::Pending;
         if promoted {
             self.promote(session, &opened.peer);
@@ -318,7 +324,7 @@ impl Receiver {
             if newer && entry.standing == Standing::Retired && entry.streams.are_over() {
                 finished.push(*id);
             }
-            newer |= !entry.streams.is_empty();
+            newer |= !(entry.streams.is_empty() && entry.confirms.is_empty());
         }
         finished
     }
@@ -362,8 +368,11 @@ impl Receiver {
 }
 
 /// Takes kind and padding off an authentic plaintext; what is left is data, and is emptied where there is none.
-fn read(frame: Type, plaintext: &mut BytesMut) -> (Payload, bool) {
-    let (payload, asks) = parse(frame, plaintext).unwrap_or((Payload::Newer, false));
+fn read(header: &Header, plaintext: &mut BytesMut) -> (Payload, bool) {
+    let (mut payload, asks) = parse(header.kind, plaintext).unwrap_or((Payload::Newer, false));
+    if matches!(payload, Payload::Confirm(_)) != (header.stream >= CONFIRMS) {
+        payload = Payload::Newer;
+    }
     if !matches!(payload, Payload::Data | Payload::End) {
         plaintext.clear();
     }

@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::{blocks, kind};
+use super::{CONFIRMS, blocks, kind};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::message::{Header, SessionTag, Type};
 use crate::session::{Session, SessionId};
@@ -219,7 +219,8 @@ impl Sender {
         self.payload_room() / 8
     }
 
-    /// Confirms streams of this session that the peer sends: all below each next seq was written.
+    /// Confirms streams of this session that the peer sends: all below each next seq was written. Only a stream of confirms
+    /// carries them, and it is never closed: nobody waits for its end.
     ///
     /// # Errors
     /// As [`Sender::data`].
@@ -233,14 +234,6 @@ impl Sender {
             buffer.put_u32(next);
         }
         self.seal(Type::Enc, kind::CONFIRM, buffer, rng)
-    }
-
-    /// Closes a stream of confirms: by a confirm of nothing, so that no receiver takes it for the end of data.
-    ///
-    /// # Errors
-    /// As [`Sender::end`].
-    pub fn end_confirms(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.close(Type::Enc, kind::CONFIRM, self.buffer(0), rng)
     }
 
     /// Says, behind the message that closed the stream, that its confirm has come: nobody needs to answer for it any more.
@@ -279,6 +272,9 @@ impl Sender {
         let cost = self.cost(payload);
         if self.closed {
             return Err(self.refuse("it is closed"));
+        }
+        if (kind == kind::CONFIRM) != (self.stream >= CONFIRMS) {
+            return Err(self.refuse("confirms have streams of their own"));
         }
         if payload > self.payload_room() {
             return Err(self.refuse("the payload is longer than a message can carry"));

@@ -211,6 +211,20 @@ fn once_follows_no_stream_of_confirms() {
 }
 
 #[test]
+fn a_reader_that_was_killed_leaves_nothing_that_its_peer_would_miss() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let to_slave = pair.slave.listen(&[]);
+    pair.master.send_all(&[CONFIRM], "confirmed\n").succeeded();
+    to_slave.signal(Signal::KILL);
+    to_slave.wait();
+    // Its last words are in no stream of data: the slave's end is complete without them.
+    let to_master = pair.master.listen(&[]);
+    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+    to_master.wait().succeeded().wrote(b"");
+}
+
+#[test]
 fn a_lost_confirm_is_no_lost_data() {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");

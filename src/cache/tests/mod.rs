@@ -283,12 +283,17 @@ fn numbers_and_blocks_have_an_end() {
     assert_eq!(cache.load().unwrap()[0].streams, 1, "what was refused took nothing");
     cache
         .change(&peer, |sessions| {
-            (sessions[0].streams, sessions[0].blocks) = (u64::from(u32::MAX) - 1, 0);
+            assert_eq!((sessions[0].streams, sessions[0].confirms), (1, 0));
+            let last = u64::from(CONFIRMS) - 2;
+            (sessions[0].streams, sessions[0].confirms, sessions[0].blocks) = (last, last, 0);
             Ok(((), true))
         })
         .unwrap();
-    assert_eq!(cache.take_stream(&peer, &id).unwrap().stream(), u32::MAX - 1);
-    assert!(cache.take_stream(&peer, &id).unwrap_err().to_string().contains("stream numbers"));
+    assert_eq!(cache.take_stream(&peer, &id).unwrap().stream(), CONFIRMS - 2);
+    assert_eq!(cache.take_confirms(&peer, &id).unwrap().stream(), u32::MAX - 1);
+    for err in [cache.take_stream(&peer, &id).unwrap_err(), cache.take_confirms(&peer, &id).unwrap_err()] {
+        assert!(err.to_string().contains("stream numbers"), "{err}");
+    }
 }
 
 #[test]

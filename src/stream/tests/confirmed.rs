@@ -39,7 +39,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
         // The receiver's process may end and start anew at any time: what it wrote it knows.
         let mut written = Streams::default();
         let mut output = Vec::new();
-        let mut confirms = sender(&slave, 0);
+        let mut confirms = sender(&slave, CONFIRMS);
         let start = Instant::now();
         let mut world = World { now: start, net: StdRng::seed_from_u64(seed), wire: BTreeMap::new(), count: 0 };
         let mut window = Window::new(0, 60, start);
@@ -127,4 +127,24 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
 
     let open = asking(1).settled(&mut rng()).unwrap_err();
     assert!(open.to_string().contains("not closed"), "{open}");
+}
+
+#[test]
+fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&master]);
+    let mut confirms = sender(&slave, CONFIRMS + 5);
+    for _ in 0..3 {
+        confirms.confirm(&[(0, 1)], &mut rng()).unwrap();
+    }
+    let message = confirms.confirm(&[(0, 2)], &mut rng()).unwrap();
+    let (opened, accepted, _) = receive(&mut receiver, &message);
+    assert_eq!((opened.payload, accepted.unwrap().gap), (Payload::Confirm(vec![(0, 2)]), None));
+    assert_eq!(receive(&mut receiver, &message).1, Err(Refused::Duplicate { next: 4 }));
+    let streams = receiver.streams(&slave.id).unwrap();
+    assert!(streams.is_empty() && streams.missing().is_empty());
+
+    let buffer = confirms.buffer(0);
+    assert!(confirms.data(buffer, &mut rng()).is_err(), "no data among confirms");
+    assert!(sender(&slave, 0).confirm(&[(0, 2)], &mut rng()).is_err(), "no confirms among data");
 }

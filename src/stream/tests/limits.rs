@@ -16,7 +16,8 @@ fn every_kind_crosses() {
     let (master, slave) = pair(1, Suite::Ecb);
     let mut receiver = receiver(&[&slave]);
     let (mut first, second) = (sender(&master, 0).pad(64).unwrap(), sender(&master, 6));
-    let message = first.confirm(&[(3, 9), (4, 1)], &mut rng()).unwrap();
+    let mut confirms = sender(&master, CONFIRMS).pad(64).unwrap();
+    let message = confirms.confirm(&[(3, 9), (4, 1)], &mut rng()).unwrap();
     assert_eq!(receive(&mut receiver, &message).0.payload, Payload::Confirm(vec![(3, 9), (4, 1)]));
     let message = first.continued(&second, &mut rng()).unwrap();
     let (opened, accepted, plaintext) = receive(&mut receiver, &message);
@@ -33,7 +34,11 @@ fn every_kind_crosses() {
 
 /// Seals any plaintext as the next message of a stream.
 fn raw(session: &Session, frame: Type, seq: u32, plaintext: &[u8]) -> BytesMut {
-    let header = Header { kind: frame, tag: session.tag(), stream: 0, salt: [1; 4], seq }.to_bytes();
+    raw_in(0, session, frame, seq, plaintext)
+}
+
+fn raw_in(stream: u32, session: &Session, frame: Type, seq: u32, plaintext: &[u8]) -> BytesMut {
+    let header = Header { kind: frame, tag: session.tag(), stream, salt: [1; 4], seq }.to_bytes();
     let mut message = BytesMut::from(&header[..]);
     message.put_slice(plaintext);
     session.sealer().seal(&mut message, &mut rng());
@@ -69,6 +74,18 @@ fn what_a_newer_peer_says_is_a_gap() {
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, seq + 1, b"\x46asks"));
     assert!(opened.asks);
     assert_eq!(accepted, Err(Refused::Newer { next: seq + 1 }), "what is not written is not confirmed");
+}
+
+#[test]
+fn data_among_confirms_and_confirms_among_data_are_from_a_newer_peer() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let (opened, accepted, written) = receive(&mut receiver, &raw_in(CONFIRMS, &master, Type::Enc, 0, b"\x01data"));
+    assert_eq!((opened.payload, written.len()), (Payload::Newer, 0));
+    assert_eq!(accepted, Err(Refused::Newer { next: 0 }));
+    let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, 0, b"\x04"));
+    assert_eq!(opened.payload, Payload::Newer);
+    assert!(accepted.unwrap().gap.is_some());
 }
 
 #[test]

@@ -136,6 +136,7 @@ impl Link {
             version: config.version,
             login: config.login.clone(),
             keep_alive: Duration::from_secs(config.keep_alive.into()),
+            exclusive: !durable,
             clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
             max_send: config.max_message,
             max_receive: config.max_message.max(MAX_FOREIGN),

@@ -75,13 +75,23 @@ impl History {
     }
 
     /// A connection ended that the broker had accepted and that lived for so long; `oldest` is the oldest
-    /// unacknowledged message, if the socket had taken some of it.
-    pub(super) fn ended(&mut self, lived: Duration, oldest: Option<(Token, &Flight)>) -> Option<Event> {
+    /// unacknowledged message, if the socket had taken some of it. An `exclusive` client id is nobody else's.
+    pub(super) fn ended(
+        &mut self,
+        lived: Duration,
+        exclusive: bool,
+        oldest: Option<(Token, &Flight)>,
+    ) -> Option<Event> {
         let cut_short = lived < SETTLED && !self.gave_up;
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
         self.unsettled = if lived < SETTLED { self.unsettled.saturating_add(1) } else { 0 };
-        if lived >= SETTLED || ((self.acked || self.heard) && self.unsettled < CONTESTED) {
+        let useful = self.acked || self.heard;
+        if lived >= SETTLED || (useful && self.unsettled < CONTESTED) {
             self.backoff.reset();
+        } else if useful && exclusive {
+            // A broker that comes and goes is to be used while it is there. Where the id is shared, it may be two clients
+            // that take the connection from each other, and neither must hurry.
+            self.backoff.hurry();
         }
         if let Some((token, flight)) = oldest.filter(|_| cut_short && !self.acked) {
             let times = self.stuck.filter(|(last, _)| *last == token).map_or(1, |(_, times)| times + 1);
@@ -90,7 +100,8 @@ impl History {
                 .is_multiple_of(STUCK)
                 .then(|| Event::Refused(refusal::message(&flight.topic, flight.payload.len(), times)));
         }
-        let contested = self.short_lived > 0 && self.short_lived.is_multiple_of(CONTESTED) && self.stuck.is_none();
+        let contested =
+            !exclusive && self.short_lived > 0 && self.short_lived.is_multiple_of(CONTESTED) && self.stuck.is_none();
         contested.then_some(Event::Contested { times: self.short_lived })
     }
 

@@ -20,6 +20,8 @@ pub struct Options {
     pub keep_alive: Duration,
     /// Asks the broker to forget the session at both ends of each connection.
     pub clean_session: bool,
+    /// The client id was drawn at random, so no other client has it and takes our connection away.
+    pub exclusive: bool,
     /// How much may be unacknowledged.
     pub window: Window,
     /// Largest payload to publish, bytes.
@@ -56,6 +58,7 @@ impl Options {
             login: None,
             keep_alive: Duration::from_secs(60),
             clean_session: true,
+            exclusive: false,
             window: Window { messages: 16_384, bytes: 1 << 20 },
             max_send: 65_536,
             max_receive: 1 << 20,

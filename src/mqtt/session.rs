@@ -284,7 +284,11 @@ impl Session {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Up { since, .. } => {
                 let lived = now.saturating_duration_since(since);
-                self.events.extend(self.history.ended(lived, self.outbound.oldest_tried(self.sent)));
+                self.events.extend(self.history.ended(
+                    lived,
+                    self.options.exclusive,
+                    self.outbound.oldest_tried(self.sent),
+                ));
             }
             State::Connecting(_) => {
                 self.unanswered |= self.sent > 0;

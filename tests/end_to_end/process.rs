@@ -147,6 +147,11 @@ impl Process {
         self.stderr.text()
     }
 
+    /// How many bytes came on stdout so far.
+    pub(crate) fn written(&self) -> usize {
+        self.stdout.bytes.lock().unwrap().len()
+    }
+
     pub(crate) fn stdout(&self) -> Vec<u8> {
         self.stdout.bytes()
     }

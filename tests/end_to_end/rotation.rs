@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, S2M, readings};
 use crate::hostile::{Fate, HostileBroker};
 use crate::process::Process;
@@ -118,4 +118,35 @@ fn an_end_that_overtakes_the_data_waits_for_it() {
     Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
     receiver.wait().succeeded().wrote(&readings(50));
     has_no_session(&pair);
+}
+
+#[test]
+fn keys_agreed_again_and_again_under_traffic_cost_nothing() {
+    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let to_slave = pair.slave.listen(&["--once"]);
+    let to_master = pair.master.listen(&["--once"]);
+    let mut down = Process::spawn(pair.master.send(&["--confirm", LINK]));
+    let mut up = Process::spawn(pair.slave.send(&["--each", LINK]));
+    let (mut sent, mut line) = (Vec::new(), 0);
+    for _ in 0..60 {
+        let mut pairings = [&pair.slave, &pair.master].map(|device| Process::spawn(device.pair(&[LINK])));
+        while pairings.iter_mut().any(Process::is_running) {
+            let lines: String = (line..line + 20).map(|line| format!("line {line} of all\n")).collect();
+            line += 20;
+            sent.extend_from_slice(lines.as_bytes());
+            for sender in [&mut down, &mut up] {
+                sender.write(&lines);
+                sender.wait_until_read();
+            }
+        }
+        for pairing in pairings {
+            pairing.wait().succeeded();
+        }
+    }
+    for (mut sender, receiver) in [(down, to_slave), (up, to_master)] {
+        sender.close_stdin();
+        sender.wait().succeeded();
+        receiver.wait().succeeded().wrote(&sent);
+    }
 }

@@ -216,6 +216,19 @@ fn a_broker_that_comes_and_goes_is_not_asked_ever_faster() {
 }
 
 #[test]
+fn whoever_has_an_id_of_its_own_uses_a_broker_that_comes_and_goes() {
+    let mut rig = Rig::new(|options| options.exclusive = true);
+    for round in 0..40 {
+        rig.connect(false);
+        rig.deliver(QoS::AtMostOnce, 0, "news", false);
+        let waited = rig.drop_connection();
+        assert!(waited < 2 * SECOND, "{waited:?}");
+        assert!(round < 10 || waited > SECOND / 2, "{waited:?}");
+    }
+    assert!(!rig.events().iter().any(|event| matches!(event, Event::Contested { .. })));
+}
+
+#[test]
 fn a_broker_that_sends_and_does_not_read_is_left() {
     for call in [Packet::PubRel(v4::PubRel::new(1)), Packet::PubRec(v4::PubRec::new(1))] {
         let mut rig = Rig::up();

@@ -196,7 +196,7 @@ fn what_was_sent_before_the_next_pairing_opens_after_it() {
     let broker = Hostile::start();
     let (master, slave) = broker.devices();
     broker.rule(|_, topic, payload| topic == S2M || payload[0] != RDYACK);
-    assert_eq!(pair(&master, &slave, "3"), [75, 0]);
+    assert_eq!(pair(&master, &slave, "12"), [75, 0]);
     broker.keep_sealed();
     master.send_all(&[], "before\n").succeeded();
     assert_eq!(pair(&master, &slave, "30"), [0, 0]);

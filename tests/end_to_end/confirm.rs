@@ -162,7 +162,7 @@ fn a_reader_killed_at_any_instant_goes_on_where_it_was() {
         let again = again.unwrap_or_else(|| panic!("run {part} did not go on at byte {written}"));
         written = written - again + output.len();
     }
-    let receiver = pair.slave.listen(&["--timeout", "5"]);
+    let receiver = pair.slave.listen(&["--timeout", "10"]);
     sender.wait().succeeded();
     let output = receiver.wait().succeeded().stdout;
     let again = (0..=ONE_WRITE).find(|again| input[written - again..] == output[..]);
@@ -231,7 +231,7 @@ fn once_follows_no_stream_of_confirms() {
     let to_master = pair.master.listen(&["--once"]);
     // The slave's sts-recv confirms in a stream of its own, and ends it; the master's sees that too.
     pair.carries(&[CONFIRM], b"down\n");
-    pair.slave.send_all(&[CONFIRM, "--timeout", "10"], "up\n").succeeded();
+    pair.slave.send_all(&[CONFIRM, "--timeout", "60"], "up\n").succeeded();
     to_master.wait().succeeded().wrote(b"up\n");
 }
 
@@ -259,7 +259,7 @@ fn a_lost_confirm_is_no_lost_data() {
         confirms += u32::from(topic == S2M && payload.first() == Some(&ENC));
         if topic == S2M && confirms == 1 { Fate::Drop } else { Fate::Pass }
     });
-    let to_master = pair.master.listen(&["--timeout", "4"]);
+    let to_master = pair.master.listen(&["--timeout", "10"]);
     let to_slave = pair.slave.listen(&["-n", "2"]);
     let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", LINK]));
     sender.write("one\n");

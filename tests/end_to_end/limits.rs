@@ -43,7 +43,7 @@ fn lines_are_counted_and_the_rest_waits() {
 fn timeout_is_success_when_nothing_is_open() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    let receiver = pair.slave.listen(&["--timeout", "1"]);
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
     pair.master.send_all(&[], "complete\n").succeeded();
     receiver.wait().succeeded().wrote(b"complete\n");
     Process::spawn(pair.slave.recv(&["--timeout", "1", LINK])).wait().succeeded().wrote(b"");
@@ -53,7 +53,7 @@ fn timeout_is_success_when_nothing_is_open() {
 fn timeout_names_the_stream_that_is_open() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    let receiver = pair.slave.listen(&["--timeout", "1"]);
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
     let mut sender = Process::spawn(pair.master.send(&[LINK]));
     sender.write("and then\n");
     receiver.wait().failed(&[75], &["stream"]).wrote(b"and then\n");

@@ -127,8 +127,8 @@ fn unknown_peer_is_shown_with_its_fingerprint_and_the_remedy() {
     Process::spawn(pair.slave.pair(&["--forget", "station"])).wait().succeeded();
     pair.slave.trust("somebody-else", &Device::with(Identity::Stranger));
 
-    let slave = Process::spawn(pair.slave.pair(&["--timeout", "5", LINK]));
-    let master = Process::spawn(pair.master.pair(&["--timeout", "5", LINK]));
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "10", LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "10", LINK]));
     slave.wait().failed(&[75, 77], &["SHA256:", "sts-pair --trust"]);
     master.wait().failed(&[75, 77], &[]);
     assert!(pair.master.runtime_files().iter().all(|(_, content)| !String::from_utf8_lossy(content).contains("gcm")));
@@ -138,7 +138,7 @@ fn unknown_peer_is_shown_with_its_fingerprint_and_the_remedy() {
 fn both_ends_master() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
-    let same_role = ["--timeout", "5", "-o", "sts_mode=master", LINK];
+    let same_role = ["--timeout", "10", "-o", "sts_mode=master", LINK];
     let one = Process::spawn(pair.master.pair(&same_role));
     let other = Process::spawn(pair.slave.pair(&same_role));
     one.wait().failed(&[75, 76], &["master"]);
@@ -149,8 +149,8 @@ fn both_ends_master() {
 fn suites_differ() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
-    let slave = Process::spawn(pair.slave.pair(&["--timeout", "5", "-o", "aes=cbc", LINK]));
-    let master = Process::spawn(pair.master.pair(&["--timeout", "5", LINK]));
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "10", "-o", "aes=cbc", LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "10", LINK]));
     slave.wait().failed(&[75, 76], &["gcm", "cbc"]);
     master.wait().failed(&[75, 76], &["suite"]);
 }

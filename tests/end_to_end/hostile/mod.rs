@@ -71,7 +71,7 @@ fn every_hole_in_a_stream_that_is_not_confirmed_is_reported() {
         let (qos, messages, budget) = shape(seed);
         let input = readings(messages);
         broker.arm(seed, budget);
-        let receiver = pair.slave.listen(&["--once", "--timeout", "4", "-o", qos]);
+        let receiver = pair.slave.listen(&["--once", "--timeout", "8", "-o", qos]);
         pair.master.send_all(&["--each", "-o", qos], input.clone()).succeeded();
         check_holes(&input, &receiver.wait());
     });

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use crate::{Error, Exit, Result};
 
@@ -28,14 +29,28 @@ pub struct Output<T> {
 }
 
 /// How as much as possible is written without blocking.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Way {
-    /// A pipe or terminal: at most [`PIPE_BUF`] bytes after poll(2).
+    /// A terminal: at most [`PIPE_BUF`] bytes after poll(2).
     Page,
+    /// A pipe: so many bytes, too; more of them through a pipe of our own.
+    Pipe(Relay),
     /// A socket: by a call that does not wait.
     Socket,
     /// A file: all of it; poll(2) knows no waiting there.
     File,
+}
+
+/// A pipe of our own, in front of the one that is standard output.
+///
+/// Whether that one blocks is decided by whoever opened it, together with us or not; splice(2) alone can be told for one
+/// call not to wait, and takes pages over without copying them.
+#[derive(Debug)]
+struct Relay {
+    out: OwnedFd,
+    into: OwnedFd,
+    /// How many of the first bytes of the buffer are in it.
+    staged: usize,
 }
 
 /// How a write ended.
@@ -60,6 +75,7 @@ impl<T> Output<T> {
         let way = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Way::File,
             FileType::Socket => Way::Socket,
+            FileType::Fifo => Relay::new().map_or(Way::Page, Way::Pipe),
             _ => Way::Page,
         };
         Ok(Self { stdout, way, buffer: BytesMut::new(), taken: 0, notes: VecDeque::new() })
@@ -130,8 +146,11 @@ impl<T> Output<T> {
     /// One write, after poll(2) said that it does not wait.
     fn write(&mut self) -> Result<Written> {
         let page = self.buffer.len().min(PIPE_BUF);
-        let result = match self.way {
-            Way::Page => rustix::io::write(&self.stdout, &self.buffer[..page]),
+        let result = match &mut self.way {
+            Way::Pipe(relay) if relay.staged > 0 || self.buffer.len() > PIPE_BUF => {
+                relay.pass(&self.buffer, &self.stdout)
+            }
+            Way::Page | Way::Pipe(_) => rustix::io::write(&self.stdout, &self.buffer[..page]),
             Way::File => rustix::io::write(&self.stdout, &self.buffer),
             Way::Socket => rustix::net::send(&self.stdout, &self.buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
         };
@@ -145,6 +164,24 @@ impl<T> Output<T> {
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(Written::Closed),
             Err(errno) => Err(unwritable(errno)),
         }
+    }
+}
+
+impl Relay {
+    /// `None` where no more descriptors are to be had: it goes without.
+    fn new() -> Option<Self> {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        Some(Self { out, into, staged: 0 })
+    }
+
+    /// Passes the front of `buffer` on to `to`; how much of it arrived there.
+    fn pass(&mut self, buffer: &[u8], to: &Stdout) -> rustix::io::Result<usize> {
+        if self.staged == 0 {
+            self.staged = rustix::io::write(&self.into, buffer)?;
+        }
+        let passed = splice(&self.out, None, to, None, self.staged, SpliceFlags::NONBLOCK)?;
+        self.staged -= passed;
+        Ok(passed)
     }
 }
 

@@ -143,7 +143,7 @@ fn a_broker_killed_a_hundred_times_costs_no_line_of_a_million() {
 
 /// A reader that is killed while it writes may have written what it had no time to note: one write(2) of a pipe, and the
 /// message that the write ended in.
-const ONE_WRITE: usize = 4096 + 4000;
+const ONE_WRITE: usize = 65_536 + 4000;
 
 #[test]
 fn a_reader_killed_at_any_instant_goes_on_where_it_was() {

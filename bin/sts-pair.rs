@@ -9,6 +9,10 @@ use sts::config::{Environment, PeerName};
 use sts::link::Link;
 use sts::{Result, pair};
 
+/// Seconds after which a pairing is given up; with a code, a person walks from one device to the other.
+const TIMEOUT: u32 = 30;
+const TIMEOUT_WITH_CODE: u32 = 600;
+
 /// Agree a session key with the device at the other end of a link
 ///
 /// Runs on both devices, on one as master and on the other as slave (sts.conf(5)); either may start first.
@@ -19,9 +23,13 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Give up after so many seconds; 0 is never
-    #[arg(long, value_name = "SECS", default_value_t = 30)]
-    timeout: u32,
+    /// Give up after so many seconds; 0 is never [default: 30, or 600 with --code]
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<u32>,
+
+    /// Call this device NAME while enrolling by code [default: the host name]
+    #[arg(long, value_name = "NAME", requires = "code")]
+    name: Option<PeerName>,
 
     #[command(flatten)]
     action: Action,
@@ -30,7 +38,14 @@ struct Args {
 /// What to do instead of pairing.
 #[derive(clap::Args)]
 #[group(multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
 struct Action {
+    /// Enrol by one-time code: pair with a device that does not know this one yet, and trust each other from then on
+    ///
+    /// The slave makes a code and shows it, the master asks for it; both take `$STS_CODE` where it is set.
+    #[arg(long)]
+    code: bool,
+
     /// Print this device's public key line, and its fingerprint on stderr
     ///
     /// The key pair is made if there is none yet, which takes up to some seconds on a small machine.
@@ -68,8 +83,13 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, report: &Reporter) -> Result<()> {
     let env = Environment::of_process();
-    let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
+    let secs = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT });
+    let timeout = (secs > 0).then(|| Duration::from_secs(secs.into()));
     match &args.action {
+        Action { code: true, .. } => {
+            let given = pair::code::given()?;
+            pair::code::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
+        }
         Action { key: true, .. } => pair::keys::show(&env, report),
         Action { trust: Some(name), .. } => pair::keys::trust(&env, name, report),
         Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),

@@ -2,10 +2,10 @@
 //!
 //! stdout carries data only. What a tool says goes to stderr as `tool: what: why`, then `tool: hint: what to do`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -69,19 +69,22 @@ pub struct Reporter {
     tool: &'static str,
     level: Level,
     sink: RefCell<Box<dyn Write>>,
+    /// On a terminal: how many columns the status line takes that stands there now.
+    status: Option<Cell<usize>>,
 }
 
 impl Reporter {
     /// Says up to `level` on stderr, in the name of `tool`.
     #[must_use]
     pub fn new(tool: &'static str, level: Level) -> Self {
-        Self::to(tool, level, Box::new(io::stderr()))
+        let status = (io::stderr().is_terminal() && level >= Level::Info).then(Cell::default);
+        Self { status, ..Self::to(tool, level, Box::new(io::stderr())) }
     }
 
     /// As [`Reporter::new`], to another place than stderr.
     #[must_use]
     pub fn to(tool: &'static str, level: Level, sink: Box<dyn Write>) -> Self {
-        Self { tool, level, sink: RefCell::new(sink) }
+        Self { tool, level, sink: RefCell::new(sink), status: None }
     }
 
     /// Says why the run ends, and what to do about it.
@@ -104,6 +107,34 @@ impl Reporter {
         self.say(Level::Info, what, None);
     }
 
+    /// Says what the user asked to be told, at every level.
+    pub fn answer(&self, what: impl fmt::Display) {
+        self.say(Level::Error, what, None);
+    }
+
+    /// Whether somebody at a terminal sees what [`Reporter::status`] shows.
+    #[must_use]
+    pub fn has_status(&self) -> bool {
+        self.status.is_some()
+    }
+
+    /// Shows on a terminal, and nowhere else, what goes on now, in place of what it showed before and until something is
+    /// said; an empty text takes it away.
+    pub fn status(&self, what: impl fmt::Display) {
+        let Some(shown) = &self.status else { return };
+        let mut text = tame(&what.to_string());
+        let columns = text.chars().count();
+        // Padded over what stood there; at the end the cursor is behind the text, or where the line begins.
+        text.insert(0, '\r');
+        text.extend(std::iter::repeat_n(' ', shown.get().saturating_sub(columns)));
+        if columns == 0 {
+            text.push('\r');
+        }
+        shown.set(columns);
+        let mut sink = self.sink.borrow_mut();
+        let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+    }
+
     /// Says one step, one line.
     pub fn verbose(&self, what: impl fmt::Display) {
         self.say(Level::Verbose, what, None);
@@ -112,6 +143,9 @@ impl Reporter {
     fn say(&self, level: Level, what: impl fmt::Display, hint: Option<&str>) {
         if level > self.level {
             return;
+        }
+        if self.status.as_ref().is_some_and(|shown| shown.get() > 0) {
+            self.status("");
         }
         let mut text = format!("{}: {}\n", self.tool, tame(&what.to_string()));
         if let Some(hint) = hint {

@@ -11,7 +11,7 @@ use crate::cli::{CommonArgs, Reporter};
 use crate::config::{self, Config, Environment, PeerName};
 use crate::crypto::schedule::{Digest, Topics};
 use crate::files::{Dir, Guard};
-use crate::handshake::Peer;
+use crate::handshake::{Code, Enrolment, Peer};
 use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
 use crate::role::Role;
@@ -178,18 +178,11 @@ impl Ends {
     /// [`Exit::NotTrusted`] where none is pinned, [`Exit::Config`] where it is not clear which one is meant or a name in
     /// `peer` is not pinned.
     pub fn peers(&self) -> Result<Vec<Peer>> {
-        let own = self.identity.public();
-        let pinned: Vec<Peer> = self
-            .known
-            .iter()
-            // Written into the file by hand, our own key would let anybody reflect us to ourselves.
-            .filter(|(_, key)| *key != own)
-            .map(|(name, key)| Peer { name: name.clone(), key: key.clone() })
-            .collect();
+        let pinned = self.pinned();
         if pinned.is_empty() {
             return Err(Error::new(Exit::NotTrusted, "no peer is trusted yet")
                 .because("this device knows nobody's public key")
-                .hint("on the other device: sts-pair --key; pipe that line into: sts-pair --trust NAME"));
+                .hint("sts-pair --code on both devices; or, on the other one, sts-pair --key; pipe that line into: sts-pair --trust NAME"));
         }
         if self.wanted.is_empty() {
             return if pinned.len() == 1 || self.wildcard { Ok(pinned) } else { Err(ambiguous(&pinned)) };
@@ -202,6 +195,34 @@ impl Ends {
             })
         };
         self.wanted.iter().map(named).collect()
+    }
+
+    /// All pinned peers, whatever their link.
+    fn pinned(&self) -> Vec<Peer> {
+        let own = self.identity.public();
+        // Written into the file by hand, our own key would let anybody reflect us to ourselves.
+        let others = self.known.iter().filter(|(_, key)| *key != own);
+        others.map(|(name, key)| Peer { name: name.clone(), key: key.clone() }).collect()
+    }
+
+    /// Enrolment on this link by a code that is good for so many attempts.
+    #[must_use]
+    pub fn enrolment(&self, code: Code, attempts: usize) -> Enrolment {
+        Enrolment::new(code, attempts, self.pinned(), self.wanted.clone())
+    }
+
+    /// Pins a peer.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::add`].
+    pub fn pin(&mut self, peer: &Peer) -> Result<()> {
+        self.known.add(&self.dir, self.identity.public(), &peer.name, &peer.key)
+    }
+
+    /// Whether the configuration must say which of several pinned peers the link is to, and does not.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        self.wanted.is_empty() && !self.wildcard && self.pinned().len() > 1
     }
 
     /// What a session must agree with to be used on this link.

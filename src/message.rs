@@ -8,6 +8,7 @@
 use crate::Rejected;
 use crate::crypto::cipher::HEADER_LEN;
 use crate::crypto::exchange::{CIPHERTEXT_LEN, ENCAPSULATION_KEY_LEN, X25519_LEN};
+use crate::crypto::pake::SHARE_LEN;
 use crate::crypto::schedule::{ATTEMPT_ID_LEN, AttemptId, DIGEST_LEN, Digest};
 
 /// The protocol version: the high nibble of every frame's first byte.
@@ -104,6 +105,11 @@ impl<'a> Fields<'a> {
         Ok(field)
     }
 
+    /// The SPAKE2 share, where its sender was given a code; there is nothing behind it.
+    fn share(self) -> Result<Option<&'a [u8; SHARE_LEN]>, Rejected> {
+        if self.0.is_empty() { Ok(None) } else { self.0.try_into().map(Some).map_err(|_| Rejected::Length) }
+    }
+
     fn end(self) -> Result<(), Rejected> {
         if self.0.is_empty() { Ok(()) } else { Err(Rejected::Length) }
     }
@@ -115,7 +121,7 @@ fn put_prefixed(out: &mut Vec<u8>, field: &[u8]) {
     out.extend_from_slice(field);
 }
 
-/// Step 1: `type 1 | random 16 | suite 1 | X25519 public key 32 | ML-KEM-768 encapsulation key 1184`.
+/// Step 1: `type 1 | random 16 | suite 1 | X25519 public key 32 | ML-KEM-768 encapsulation key 1184 [| SPAKE2 share 32]`.
 #[derive(Clone, Copy, Debug)]
 pub struct InitReq<'a> {
     /// The whole frame.
@@ -126,11 +132,15 @@ pub struct InitReq<'a> {
     pub x25519: &'a [u8; X25519_LEN],
     /// The master's ML-KEM-768 encapsulation key.
     pub encapsulation_key: &'a [u8; ENCAPSULATION_KEY_LEN],
+    /// The master's SPAKE2 share, if it was given a code.
+    pub share: Option<&'a [u8; SHARE_LEN]>,
 }
 
 impl<'a> InitReq<'a> {
-    /// Length in bytes of the frame.
+    /// Length in bytes of the frame without a share.
     pub const LEN: usize = 1 + NONCE_LEN + 1 + X25519_LEN + ENCAPSULATION_KEY_LEN;
+    /// Length in bytes of the frame with one.
+    pub const CODED_LEN: usize = Self::LEN + SHARE_LEN;
 
     /// Makes the frame.
     #[must_use]
@@ -139,8 +149,10 @@ impl<'a> InitReq<'a> {
         suite: u8,
         x25519: &[u8; X25519_LEN],
         encapsulation_key: &[u8; ENCAPSULATION_KEY_LEN],
+        share: Option<&[u8; SHARE_LEN]>,
     ) -> Vec<u8> {
-        [&[Type::InitReq.byte()][..], random, &[suite], x25519, encapsulation_key].concat()
+        let share = share.map_or(&[][..], |share| share);
+        [&[Type::InitReq.byte()][..], random, &[suite], x25519, encapsulation_key, share].concat()
     }
 
     /// Reads the frame.
@@ -150,13 +162,12 @@ impl<'a> InitReq<'a> {
     pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = Fields::of(frame, Type::InitReq)?;
         fields.array::<NONCE_LEN>()?;
-        let parsed = Self { frame, suite: fields.byte()?, x25519: fields.array()?, encapsulation_key: fields.array()? };
-        fields.end()?;
-        Ok(parsed)
+        let (suite, x25519, encapsulation_key) = (fields.byte()?, fields.array()?, fields.array()?);
+        Ok(Self { frame, suite, x25519, encapsulation_key, share: fields.share()? })
     }
 }
 
-/// Step 2: `type 1 | H(INITREQ)[..16] | X25519 public key 32 | ML-KEM-768 ciphertext 1088`.
+/// Step 2: `type 1 | H(INITREQ)[..16] | X25519 public key 32 | ML-KEM-768 ciphertext 1088 [| SPAKE2 share 32]`.
 #[derive(Clone, Copy, Debug)]
 pub struct InitAck<'a> {
     /// Which INITREQ it answers: the beginning of that frame's SHA-256.
@@ -165,16 +176,26 @@ pub struct InitAck<'a> {
     pub x25519: &'a [u8; X25519_LEN],
     /// The ML-KEM-768 ciphertext.
     pub ciphertext: &'a [u8; CIPHERTEXT_LEN],
+    /// The slave's SPAKE2 share, if it was given a code.
+    pub share: Option<&'a [u8; SHARE_LEN]>,
 }
 
 impl<'a> InitAck<'a> {
-    /// Length in bytes of the frame.
+    /// Length in bytes of the frame without a share.
     pub const LEN: usize = 1 + NONCE_LEN + X25519_LEN + CIPHERTEXT_LEN;
+    /// Length in bytes of the frame with one.
+    pub const CODED_LEN: usize = Self::LEN + SHARE_LEN;
 
     /// Makes the frame.
     #[must_use]
-    pub fn frame(answers: &[u8; NONCE_LEN], x25519: &[u8; X25519_LEN], ciphertext: &[u8; CIPHERTEXT_LEN]) -> Vec<u8> {
-        [&[Type::InitAck.byte()][..], answers, x25519, ciphertext].concat()
+    pub fn frame(
+        answers: &[u8; NONCE_LEN],
+        x25519: &[u8; X25519_LEN],
+        ciphertext: &[u8; CIPHERTEXT_LEN],
+        share: Option<&[u8; SHARE_LEN]>,
+    ) -> Vec<u8> {
+        let share = share.map_or(&[][..], |share| share);
+        [&[Type::InitAck.byte()][..], answers, x25519, ciphertext, share].concat()
     }
 
     /// Reads the frame.
@@ -183,9 +204,8 @@ impl<'a> InitAck<'a> {
     /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] for any other length.
     pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = Fields::of(frame, Type::InitAck)?;
-        let parsed = Self { answers: fields.array()?, x25519: fields.array()?, ciphertext: fields.array()? };
-        fields.end()?;
-        Ok(parsed)
+        let (answers, x25519, ciphertext) = (fields.array()?, fields.array()?, fields.array()?);
+        Ok(Self { answers, x25519, ciphertext, share: fields.share()? })
     }
 }
 

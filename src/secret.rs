@@ -28,6 +28,8 @@ macro_rules! purposes {
 purposes! {
     /// The key schedule's pseudorandom key, 32 bytes (RFC 5869, 2.2).
     Root = "root";
+    /// What SPAKE2 makes of a one-time code, 32 bytes; input to the key schedule only.
+    Pake = "pake";
     /// Seals one message of the handshake, 32 bytes.
     HandshakeSeal = "handshake seal";
     /// Authenticates a refusal, 32 bytes.

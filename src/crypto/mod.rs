@@ -7,6 +7,7 @@
 
 pub mod cipher;
 pub mod exchange;
+pub mod pake;
 pub mod schedule;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::exchange::Shared;
 use crate::Rejected;
-use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Purpose, Refusal, Root, Traffic};
+use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Pake, Purpose, Refusal, Root, Traffic};
 use crate::suite::Suite;
 
 /// Length in bytes of SHA-256's output, and of every MAC of the handshake.
@@ -52,12 +52,14 @@ pub struct Topics {
 pub struct Schedule {
     th1: Digest,
     prk: Key<Root>,
+    /// As prk, without a code in it: both ends have it, whatever code each was given.
+    codeless: Key<Root>,
 }
 
 impl Schedule {
-    /// th1 and prk, from the two messages as they were on the wire.
+    /// th1 and prk, from the two messages as they were on the wire, and from the code where they carry shares.
     #[must_use]
-    pub fn new(topics: &Topics, init_req: &[u8], init_ack: &[u8], shared: &Shared) -> Self {
+    pub fn new(topics: &Topics, init_req: &[u8], init_ack: &[u8], shared: &Shared, pake: Option<&Key<Pake>>) -> Self {
         let th1 = digest(&[
             b"sts2 th1",
             topics.master_to_slave.as_bytes(),
@@ -65,7 +67,12 @@ impl Schedule {
             init_req,
             init_ack,
         ]);
-        Self { th1, prk: extract(&th1, shared.expose()) }
+        let codeless = extract(&th1, shared.expose());
+        let prk = match pake {
+            Some(pake) => extract(&th1, &Zeroizing::new([shared.expose(), pake.expose()].concat())),
+            None => codeless.clone(),
+        };
+        Self { th1, prk, codeless }
     }
 
     /// Names the attempt in AUTHREQ and everything after it.
@@ -86,10 +93,10 @@ impl Schedule {
         expand(&self.prk, &[b"sts2 handshake slave", th2], 32)
     }
 
-    /// Authenticates the refusal of an AUTHREQ.
+    /// Authenticates the refusal of the AUTHREQ in `th2`, also where that was sealed under another code.
     #[must_use]
-    pub fn refusal(&self) -> Key<Refusal> {
-        expand(&self.prk, &[b"sts2 refusal"], 32)
+    pub fn refusal(&self, th2: &Digest) -> Key<Refusal> {
+        expand(&self.codeless, &[b"sts2 refusal", th2], 32)
     }
 
     /// What the master signs: who it is, in this attempt.
@@ -258,8 +265,12 @@ mod tests {
     use crate::crypto::hex;
 
     fn schedule() -> Schedule {
+        schedule_with(None)
+    }
+
+    fn schedule_with(pake: Option<&Key<Pake>>) -> Schedule {
         let topics = Topics { master_to_slave: "m2s".into(), slave_to_master: "s2m".into() };
-        Schedule::new(&topics, b"request", b"acknowledgement", &Shared::for_test((0..64).collect()))
+        Schedule::new(&topics, b"request", b"acknowledgement", &Shared::for_test((0..64).collect()), pake)
     }
 
     /// Expected values from a separate computation with another language's HMAC and SHA-256.
@@ -272,7 +283,7 @@ mod tests {
         expected(&schedule.attempt(), "479f8c6dca4390737a7108d1d5d6aaa1");
         expected(schedule.hs_m().expose(), "aadef3166a1010469b9457a3f8e6802d81b4d2fa5f33299df5de932104176e58");
         expected(schedule.hs_s(&th2).expose(), "a8ce7de9bd447aa94c02b5b4e2426560887d4f4007d28a92246ab2433277a8cd");
-        expected(schedule.refusal().expose(), "faaaf2a863f49c5cf062b1e64bed868958424be97c89c7cb6719330339a8a964");
+        expected(schedule.refusal(&th2).expose(), "6ad4c18d0cb60e6e9f20fabda61188e803bc98649010ebd4f8ab8c3cd514a9be");
         expected(&session.id, "96fdc7796f72772c");
         expected(
             session.master_to_slave.expose(),
@@ -292,6 +303,23 @@ mod tests {
         ] {
             expected(&step.mac(&session), text);
         }
+    }
+
+    /// The same with a code: everything but th1 and the refusal depends on it.
+    #[test]
+    fn known_answers_with_a_code() {
+        let schedule = schedule_with(Some(&Key::new(Zeroizing::new((64..96).collect()))));
+        let th2 = schedule.th2(b"authreq");
+        let session = schedule.session(&th2, b"authack", Suite::Gcm);
+        let expected = |bytes: &[u8], text: &str| assert_eq!(bytes, hex(text));
+        expected(&schedule.attempt(), "479f8c6dca4390737a7108d1d5d6aaa1");
+        expected(schedule.hs_m().expose(), "4b36154f9ee4ba3b1ab5b2a4a35d10183a7b72a5f4e3d9adb7867f9fc5b584e5");
+        expected(schedule.hs_s(&th2).expose(), "8fd9fd46a63c9a6b7e1c951c9270d49916a311ac24fd7bd805661b11a6c4a56c");
+        expected(schedule.refusal(&th2).expose(), "6ad4c18d0cb60e6e9f20fabda61188e803bc98649010ebd4f8ab8c3cd514a9be");
+        expected(&session.id, "92246b0813b0935d");
+        let m2s = "f6e3226e44fb3c95a9262e14ae2935bd8b3d32b08bbbd5552681ba82f46a9ddd";
+        expected(session.master_to_slave.expose(), m2s);
+        expected(session.confirm.expose(), "8fd1569532c2340c60e183c7e0601060e0ba95b3ef3d4df1cef88b95be160e6f");
     }
 
     #[test]

@@ -5,17 +5,20 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
+use super::enrol::agree;
 use super::{
-    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, confirm,
+    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT, confirm,
     init_req_reference, sign,
 };
 use crate::Rejected;
 use crate::crypto::exchange::Ephemeral;
+use crate::crypto::pake::Half;
 use crate::crypto::schedule::{
     AttemptId, Confirmation, Digest, Schedule, digest, open_once, seal_once, signed_by_slave, verify_refusal,
 };
 use crate::identity::Fingerprint;
 use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Ready, Type};
+use crate::role::Role;
 
 /// INITACKs that are answered at the same time; the oldest makes room. A forged one costs the genuine one nothing.
 const ATTEMPTS: usize = 8;
@@ -25,6 +28,8 @@ const SIGNATURE_EVERY: Duration = Duration::from_millis(250);
 const SIGNATURE_BURST: u32 = 2;
 /// RDYREQs without an answer after which the slave is taken to have started anew.
 const UNANSWERED: u32 = 3;
+/// Times that AUTHREQ is sent without an answer before an attempt with a code is over: half a minute.
+const UNANSWERED_WITH_CODE: u32 = 6;
 /// How long after the last step 6 the master stays to answer another one: longer than the slave's first wait.
 const LINGER: Duration = Duration::from_millis(1500);
 
@@ -42,14 +47,19 @@ enum State {
     AwaitingSlaveReady(AwaitingSlaveReady),
     AwaitingSlaveDone(AwaitingSlaveDone),
     Finished,
+    /// With a code: every attempt that it was good for has failed.
+    CodeErased,
 }
 
-/// Steps 1 to 3: one INITREQ, and an AUTHREQ for each INITACK that came for it.
+/// Steps 1 to 3: one INITREQ, and an AUTHREQ for each INITACK that came for it; with a code, for one.
 struct AwaitingAuthAck {
     ephemeral: Ephemeral,
+    half: Option<Half>,
     init_req: Vec<u8>,
     answers: [u8; NONCE_LEN],
     repeat: Repeat,
+    /// With a code: how often the one AUTHREQ was sent.
+    sent: u32,
     attempts: VecDeque<Attempt>,
 }
 
@@ -84,6 +94,7 @@ impl std::fmt::Debug for AwaitingAuthAck {
         let attempts: Vec<_> = self.attempts.iter().map(|attempt| (attempt.th2, attempt.sent)).collect();
         f.debug_struct("AwaitingAuthAck")
             .field("repeat", &self.repeat)
+            .field("sent", &self.sent)
             .field("attempts", &attempts)
             .finish_non_exhaustive()
     }
@@ -115,6 +126,12 @@ impl Master {
     }
 
     /// This end of the link.
+    #[must_use]
+    pub fn party(&self) -> &Party {
+        &self.party
+    }
+
+    /// This end of the link.
     pub fn party_mut(&mut self) -> &mut Party {
         &mut self.party
     }
@@ -126,7 +143,7 @@ impl Master {
             State::AwaitingAuthAck(state) => Some(state.repeat.due),
             State::AwaitingSlaveReady(state) => Some(state.repeat.due),
             State::AwaitingSlaveDone(state) => Some(state.leave),
-            State::Finished => None,
+            State::Finished | State::CodeErased => None,
         }
     }
 
@@ -136,11 +153,29 @@ impl Master {
         matches!(self.state, State::Finished)
     }
 
+    /// Whether it was given a code that was of no use in any of the attempts that it is good for.
+    #[must_use]
+    pub fn is_code_erased(&self) -> bool {
+        matches!(self.state, State::CodeErased)
+    }
+
     /// The frame that is due at `now`, if one is.
     pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
         match &mut self.state {
-            State::AwaitingAuthAck(state) => state.repeat.is_due(now, rng).then(|| state.init_req.clone()),
-            State::AwaitingSlaveReady(state) if state.repeat.due <= now && state.sent >= UNANSWERED => {
+            State::AwaitingAuthAck(state) if state.repeat.due <= now && state.sent >= UNANSWERED_WITH_CODE => {
+                let enrolment = self.party.enrolment.as_mut();
+                if enrolment.is_some_and(|enrolment| enrolment.attempts_left() == 0 && enrolment.erase()) {
+                    self.state = State::CodeErased;
+                    return None;
+                }
+                self.state = State::AwaitingAuthAck(AwaitingAuthAck::new(&self.party, now, rng));
+                self.poll(now, rng)
+            }
+            State::AwaitingAuthAck(state) => state.repeat.is_due(now, rng).then(|| state.due()),
+            // With a code the slave may have used it up already: there is nothing to begin again with.
+            State::AwaitingSlaveReady(state)
+                if state.repeat.due <= now && state.sent >= UNANSWERED && self.party.enrolment.is_none() =>
+            {
                 self.state = State::AwaitingAuthAck(AwaitingAuthAck::new(&self.party, now, rng));
                 self.poll(now, rng)
             }
@@ -154,7 +189,7 @@ impl Master {
                 }
                 None
             }
-            State::Finished => None,
+            State::Finished | State::CodeErased => None,
         }
     }
 
@@ -171,7 +206,7 @@ impl Master {
             }
             (Type::InitAck, State::AwaitingAuthAck(state)) => {
                 let init_ack = InitAck::parse(frame)?;
-                state.answer(&self.party, &mut self.signatures, &init_ack, frame, now, rng)
+                state.answer(&mut self.party, &mut self.signatures, &init_ack, frame, now, rng)
             }
             (Type::AuthAck, State::AwaitingAuthAck(state)) => {
                 let (attempt, verdict) = state.verify(&self.party, frame)?;
@@ -223,15 +258,31 @@ impl AwaitingAuthAck {
         let ephemeral = Ephemeral::generate(rng);
         let mut random = [0; NONCE_LEN];
         rng.fill_bytes(&mut random);
-        let init_req = InitReq::frame(&random, party.suite.code(), &ephemeral.x25519(), &ephemeral.encapsulation_key());
+        let half = party.half(Role::Master, rng);
+        let (x25519, encapsulation_key) = (ephemeral.x25519(), ephemeral.encapsulation_key());
+        let share = half.as_ref().map(Half::share);
+        let init_req = InitReq::frame(&random, party.suite.code(), &x25519, &encapsulation_key, share);
         let answers = init_req_reference(&init_req);
-        Self { ephemeral, init_req, answers, repeat: Repeat::now(now), attempts: VecDeque::new() }
+        let (repeat, attempts) = (Repeat::now(now), VecDeque::new());
+        Self { ephemeral, half, init_req, answers, repeat, sent: 0, attempts }
+    }
+
+    /// What is sent until an AUTHACK comes: INITREQ, since that draws an INITACK whoever forged another. With a code that
+    /// would be no use once one was answered; then the AUTHREQ itself.
+    fn due(&mut self) -> Vec<u8> {
+        match self.attempts.front() {
+            Some(attempt) if self.half.is_some() => {
+                self.sent += 1;
+                attempt.auth_req.clone()
+            }
+            _ => self.init_req.clone(),
+        }
     }
 
     /// Step 2 to 3. An INITACK that came before gets the same AUTHREQ again: it was lost, or its answer was.
     fn answer(
         &mut self,
-        party: &Party,
+        party: &mut Party,
         signatures: &mut Budget,
         init_ack: &InitAck<'_>,
         frame: &[u8],
@@ -250,9 +301,15 @@ impl AwaitingAuthAck {
             attempt.sent = now;
             return Ok(Move::Send(attempt.auth_req.clone()));
         }
+        party.check_share(init_ack.share)?;
+        // An AUTHREQ tells who made the INITACK whether it was made with the right code: one guess, so one of them.
+        if self.half.is_some() && !self.attempts.is_empty() {
+            return Err(Rejected::Unexpected);
+        }
         let left = signatures.spend(now).ok_or(Rejected::Unexpected)?;
         let shared = self.ephemeral.agree(init_ack.x25519, init_ack.ciphertext)?;
-        let schedule = Schedule::new(&party.topics, &self.init_req, frame, &shared);
+        let pake = agree(self.half.as_ref(), init_ack.share)?;
+        let schedule = Schedule::new(&party.topics, &self.init_req, frame, &shared, pake.as_ref());
         let name = party.name.as_str();
         let key = party.identity.public().der();
         let signature = sign(&party.identity, &schedule.signed_by_master(name, key), rng)?;
@@ -264,6 +321,11 @@ impl AwaitingAuthAck {
         let th2 = schedule.th2(&auth_req);
 
         *signatures = left;
+        if let Some(enrolment) = &mut party.enrolment {
+            enrolment.count(schedule.attempt());
+            self.repeat = Repeat::after(now, rng);
+            self.sent = 1;
+        }
         if self.attempts.len() == ATTEMPTS {
             self.attempts.pop_front();
         }
@@ -279,14 +341,19 @@ impl AwaitingAuthAck {
             self.attempts.iter().find(|attempt| attempt.schedule.attempt() == *id).ok_or(Rejected::Unexpected)?;
         let verdict = match parsed {
             AuthAck::Refusal { clear, reason, mac, .. } => {
-                verify_refusal(&attempt.schedule.refusal(), clear, mac)?;
-                Verdict::Other(Move::Hint(Hint::Refused(Refusal::from_code(reason)), None))
+                verify_refusal(&attempt.schedule.refusal(&attempt.th2), clear, mac)?;
+                Verdict::Other(match Refusal::from_code(reason) {
+                    why @ (Refusal::WrongCode | Refusal::CodeErased) if self.half.is_some() => {
+                        Move::WrongCode { erased: why == Refusal::CodeErased, frame: None }
+                    }
+                    why => Move::Hint(Hint::Refused(why), None),
+                })
             }
             AuthAck::Answer { clear, sealed, .. } => {
                 let plaintext = open_once(&attempt.schedule.hs_s(&attempt.th2), clear, sealed)?;
                 let (verdict, rest) = plaintext.split_first_chunk::<2>().ok_or(Rejected::Length)?;
                 let credentials = Credentials::parse(rest)?;
-                let Some(peer) = party.peer(credentials.key) else {
+                let Some(peer) = party.sender(&credentials)? else {
                     let fingerprint = Fingerprint::of(credentials.key);
                     return Ok((*id, Verdict::Other(Move::Hint(Hint::UnknownKey(fingerprint), None))));
                 };
@@ -295,11 +362,17 @@ impl AwaitingAuthAck {
                 peer.key.verify(&signed, credentials.signature).map_err(|_| Rejected::NotAuthentic)?;
                 match *verdict {
                     [VERDICT_AGREED, suite] if suite == party.suite.code() => {
+                        if let why @ Some(_) = party.unfit(&peer) {
+                            return Ok((*id, Verdict::Other(Move::Unfit { peer, why, frame: None })));
+                        }
                         let keys = attempt.schedule.session(&attempt.th2, frame, party.suite);
-                        Verdict::Agreed(Established { keys, suite: party.suite, peer: peer.clone() })
+                        Verdict::Agreed(Established { keys, suite: party.suite, peer })
                     }
                     [VERDICT_SUITE_DIFFERS, theirs] => {
-                        Verdict::Other(Move::SuiteDiffers { peer: peer.name.clone(), theirs, frame: None })
+                        Verdict::Other(Move::SuiteDiffers { peer: peer.name, theirs, frame: None })
+                    }
+                    [VERDICT_UNFIT, _] if party.enrolment.is_some() => {
+                        Verdict::Other(Move::Unfit { peer, why: None, frame: None })
                     }
                     _ => return Err(Rejected::NotAuthentic),
                 }

@@ -15,9 +15,13 @@
 //!   7  RDYACK   confirmation                   --->  makes it current
 //!                                              <---  RDYACK   confirmation                8
 //! ```
+//!
+//! While two devices enrol by code, 1 and 2 carry SPAKE2 shares, too, and 3 and 4 open only for who has the code.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod code;
+mod enrol;
 mod master;
 mod slave;
 #[cfg(test)]
@@ -34,6 +38,8 @@ use crate::identity::{Fingerprint, Identity, PeerName, PublicKey};
 use crate::message::{NONCE_LEN, Ready, Type};
 use crate::suite::Suite;
 
+pub use code::{BadCode, Code};
+pub use enrol::{ATTEMPTS, Enrolment, Unfit};
 pub use master::Master;
 pub use slave::Slave;
 
@@ -59,6 +65,8 @@ pub struct Party {
     pub suite: Suite,
     /// Whom it accepts.
     pub peers: Vec<Peer>,
+    /// The code that it was given, if it was: then whoever has it is accepted, and nobody else.
+    pub enrolment: Option<Enrolment>,
 }
 
 impl Party {
@@ -99,6 +107,23 @@ pub enum Move {
         /// The slave's signed verdict.
         frame: Option<Vec<u8>>,
     },
+    /// Slave: an attempt was counted against the code. Master: who answered says that the code is another one. Send the
+    /// frame if there is one; where the code is erased, give up.
+    WrongCode {
+        /// Whether no attempt is left on the slave.
+        erased: bool,
+        /// The slave's refusal.
+        frame: Option<Vec<u8>>,
+    },
+    /// The peer has the code, and it cannot be pinned; send the frame if there is one, then give up.
+    Unfit {
+        /// The peer, as it calls itself.
+        peer: Peer,
+        /// Why; `None` where it is the peer that cannot pin this end.
+        why: Option<Unfit>,
+        /// The slave's signed verdict.
+        frame: Option<Vec<u8>>,
+    },
     /// Something a person should know that no signature vouches for; send the frame if there is one.
     Hint(Hint, Option<Vec<u8>>),
 }
@@ -112,6 +137,10 @@ pub enum Hint {
     Refused(Refusal),
     /// Another master sends on the topic that this one listens on.
     OtherMaster,
+    /// A master enrols by code, and this slave was given none.
+    CodeThere,
+    /// A master pairs without a code, and this slave was given one.
+    CodeHere,
 }
 
 /// Why a slave refuses an AUTHREQ; a number on the wire, never text.
@@ -119,16 +148,24 @@ pub enum Hint {
 pub enum Refusal {
     /// The master's key is not pinned, or not allowed on this link.
     UnknownKey,
+    /// AUTHREQ did not open: the two sides were given different codes.
+    WrongCode,
+    /// As [`Refusal::WrongCode`], and no attempt is left.
+    CodeErased,
     /// A number that this version does not know.
     Other(u8),
 }
 
 impl Refusal {
     const UNKNOWN_KEY: u8 = 1;
+    const WRONG_CODE: u8 = 2;
+    const CODE_ERASED: u8 = 3;
 
     fn from_code(code: u8) -> Self {
         match code {
             Self::UNKNOWN_KEY => Self::UnknownKey,
+            Self::WRONG_CODE => Self::WrongCode,
+            Self::CODE_ERASED => Self::CodeErased,
             other => Self::Other(other),
         }
     }
@@ -136,6 +173,8 @@ impl Refusal {
     fn code(self) -> u8 {
         match self {
             Self::UnknownKey => Self::UNKNOWN_KEY,
+            Self::WrongCode => Self::WRONG_CODE,
+            Self::CodeErased => Self::CODE_ERASED,
             Self::Other(code) => code,
         }
     }
@@ -144,6 +183,7 @@ impl Refusal {
 /// The slave's verdict on an authentic AUTHREQ, inside what it seals and signs.
 const VERDICT_AGREED: u8 = 0;
 const VERDICT_SUITE_DIFFERS: u8 = 1;
+const VERDICT_UNFIT: u8 = 2;
 
 /// When to send a frame again: after 1 s, then doubling to 8 s, each wait shortened at random by up to a fifth.
 #[derive(Clone, Debug)]

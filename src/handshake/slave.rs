@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
+use super::enrol::agree;
 use super::{
-    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, confirm,
+    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT, confirm,
     init_req_reference, sign,
 };
 use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
+use crate::crypto::pake::Half;
 use crate::crypto::schedule::{
     AttemptId, Confirmation, Digest, Schedule, answer_rng, digest, open_once, refusal_mac, seal_once, signed_by_slave,
 };
 use crate::identity::Fingerprint;
 use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Ready, Type};
+use crate::role::Role;
 use crate::secret::{Epoch, Key};
 
 /// How long an epoch key answers; it is accepted for as long again.
@@ -77,6 +80,12 @@ impl Slave {
         Self { party, epoch: Generation::new(now, rng), last_epoch: None, attempts: Vec::new() }
     }
 
+    /// This end of the link.
+    #[must_use]
+    pub fn party(&self) -> &Party {
+        &self.party
+    }
+
     /// This end of the link; its list of peers may change while the slave runs.
     pub fn party_mut(&mut self) -> &mut Party {
         &mut self.party
@@ -129,6 +138,11 @@ impl Slave {
         match Type::of(frame)? {
             Type::InitReq => {
                 let init_req = InitReq::parse(frame)?;
+                match (&self.party.enrolment, init_req.share) {
+                    (None, Some(_)) => return Ok(Move::Hint(Hint::CodeThere, None)),
+                    (Some(enrolment), None) if enrolment.is_alive() => return Ok(Move::Hint(Hint::CodeHere, None)),
+                    _ => {}
+                }
                 let (init_ack, _) = self.answer(&self.epoch.key, &init_req)?;
                 Ok(Move::Send(init_ack))
             }
@@ -142,6 +156,10 @@ impl Slave {
                 let attempt = &mut self.attempts[at];
                 let ready = attempt.ready();
                 if matches!(attempt.state, State::AwaitingRequest) {
+                    // The code dies at its first success: another attempt that had it, too, comes too late.
+                    if self.party.enrolment.as_mut().is_some_and(|enrolment| !enrolment.erase()) {
+                        return Err(Rejected::Unexpected);
+                    }
                     attempt.state = State::AwaitingMasterReady(Repeat::after(now, rng));
                     return Ok(Move::Store(Box::new(attempt.session.clone()), ready));
                 }
@@ -177,10 +195,15 @@ impl Slave {
 
     /// Step 2, made from nothing but the frame and an epoch key.
     fn answer(&self, epoch: &Key<Epoch>, init_req: &InitReq<'_>) -> Result<(Vec<u8>, Schedule), Rejected> {
+        self.party.check_share(init_req.share)?;
         let mut rng = answer_rng(epoch, init_req.frame);
         let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, &mut rng)?;
-        let init_ack = InitAck::frame(&init_req_reference(init_req.frame), &ours.x25519, &ours.ciphertext);
-        let schedule = Schedule::new(&self.party.topics, init_req.frame, &init_ack, &ours.shared);
+        let half = self.party.half(Role::Slave, &mut rng);
+        let pake = agree(half.as_ref(), init_req.share)?;
+        let reference = init_req_reference(init_req.frame);
+        let share = half.as_ref().map(Half::share);
+        let init_ack = InitAck::frame(&reference, &ours.x25519, &ours.ciphertext, share);
+        let schedule = Schedule::new(&self.party.topics, init_req.frame, &init_ack, &ours.shared, pake.as_ref());
         Ok((init_ack, schedule))
     }
 
@@ -198,23 +221,29 @@ impl Slave {
         if epoch.gone.contains(&id) {
             return Err(Rejected::Duplicate);
         }
-        let plaintext = open_once(&schedule.hs_m(), auth_req.clear, auth_req.sealed)?;
+        let th2 = schedule.th2(frame);
+        let plaintext = match open_once(&schedule.hs_m(), auth_req.clear, auth_req.sealed) {
+            Ok(plaintext) => plaintext,
+            Err(rejected) => return self.count(id, &schedule, &th2).ok_or(rejected),
+        };
         let credentials = Credentials::parse(&plaintext)?;
         let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
-        let Some(peer) = self.party.peer(credentials.key).cloned() else {
-            let mut refusal = AuthAck::clear(auth_req.attempt);
-            refusal.push(Refusal::UnknownKey.code());
-            let mac = refusal_mac(&schedule.refusal(), &refusal);
-            refusal.extend_from_slice(&mac);
-            return Ok(Move::Hint(Hint::UnknownKey(Fingerprint::of(credentials.key)), Some(refusal)));
+        let Some(peer) = self.party.sender(&credentials)? else {
+            let frame = refuse(Refusal::UnknownKey, id, &schedule, &th2);
+            return Ok(Move::Hint(Hint::UnknownKey(Fingerprint::of(credentials.key)), Some(frame)));
         };
         peer.key
             .verify(&schedule.signed_by_master(name, credentials.key), credentials.signature)
             .map_err(|_| Rejected::NotAuthentic)?;
 
-        let th2 = schedule.th2(frame);
-        let agreed = auth_req.init_req.suite == self.party.suite.code();
-        let verdict = [if agreed { VERDICT_AGREED } else { VERDICT_SUITE_DIFFERS }, self.party.suite.code()];
+        let theirs = auth_req.init_req.suite;
+        let unfit = self.party.unfit(&peer);
+        let verdict = match &unfit {
+            Some(_) => VERDICT_UNFIT,
+            None if theirs == self.party.suite.code() => VERDICT_AGREED,
+            None => VERDICT_SUITE_DIFFERS,
+        };
+        let verdict = [verdict, self.party.suite.code()];
         let own = (self.party.name.as_str(), self.party.identity.public().der());
         let signed = signed_by_slave(&th2, &verdict, own.0, own.1);
         let signature = sign(&self.party.identity, &signed, &mut answer_rng(&epoch.key, frame))?;
@@ -223,10 +252,13 @@ impl Slave {
         let mut auth_ack = AuthAck::clear(auth_req.attempt);
         let sealed = seal_once(schedule.hs_s(&th2), &auth_ack, &answer);
         auth_ack.extend_from_slice(&sealed);
-        if !agreed {
-            let theirs = auth_req.init_req.suite;
+        if verdict[0] != VERDICT_AGREED {
             self.let_go(id);
-            return Ok(Move::SuiteDiffers { peer: peer.name, theirs, frame: Some(auth_ack) });
+            let frame = Some(auth_ack);
+            return Ok(match unfit {
+                Some(_) => Move::Unfit { peer, why: unfit, frame },
+                None => Move::SuiteDiffers { peer: peer.name, theirs, frame },
+            });
         }
 
         let keys = schedule.session(&th2, &auth_ack, self.party.suite);
@@ -242,6 +274,19 @@ impl Slave {
         Ok(Move::Send(auth_ack))
     }
 
+    /// An AUTHREQ of this attempt did not open. With a code that is a guess: counted once an attempt, whatever is sent in
+    /// it, since one share is good for one guess. `None` without a code: whatever it is, it is nothing to answer.
+    fn count(&mut self, id: AttemptId, schedule: &Schedule, th2: &Digest) -> Option<Move> {
+        let enrolment = self.party.enrolment.as_mut()?;
+        let fresh = enrolment.count(id);
+        let erased = enrolment.attempts_left() == 0;
+        if erased {
+            enrolment.erase();
+        }
+        let frame = refuse(if erased { Refusal::CodeErased } else { Refusal::WrongCode }, id, schedule, th2);
+        Some(if fresh { Move::WrongCode { erased, frame: Some(frame) } } else { Move::Send(frame) })
+    }
+
     /// The schedule of the attempt that AUTHREQ names, under whichever epoch key answered its INITREQ.
     fn schedule_of(&self, auth_req: &AuthReq<'_>) -> Result<(&Generation, Schedule), Rejected> {
         for epoch in std::iter::once(&self.epoch).chain(&self.last_epoch) {
@@ -254,7 +299,9 @@ impl Slave {
     }
 
     fn make_room(&mut self, session: &Established) {
-        let same_peer = |attempt: &Attempt| attempt.session.peer.key == session.peer.key;
+        // Who has the code may show any number of keys.
+        let coded = self.party.enrolment.is_some();
+        let same_peer = |attempt: &Attempt| coded || attempt.session.peer.key == session.peer.key;
         if self.attempts.iter().filter(|attempt| same_peer(attempt)).count() >= ATTEMPTS_PER_PEER
             && let Some(oldest) = self.attempts.iter().position(same_peer)
         {
@@ -285,6 +332,15 @@ impl Slave {
         let mut later = self.attempts[at + 1..].iter().filter(|attempt| attempt.session.peer.key == *peer);
         waits(&self.attempts[at]) && later.any(|attempt| !waits(attempt))
     }
+}
+
+/// Step 4 where the master is refused.
+fn refuse(why: Refusal, id: AttemptId, schedule: &Schedule, th2: &Digest) -> Vec<u8> {
+    let mut frame = AuthAck::clear(&id);
+    frame.push(why.code());
+    let mac = refusal_mac(&schedule.refusal(th2), &frame);
+    frame.extend_from_slice(&mac);
+    frame
 }
 
 impl Attempt {

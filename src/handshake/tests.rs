@@ -7,6 +7,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+mod coded;
+mod middle;
+
 use super::*;
 use crate::crypto::exchange::encapsulate;
 use crate::message::{InitAck, InitReq};
@@ -26,6 +29,7 @@ fn party(own: usize, suite: Suite, peers: &[usize]) -> Party {
         topics: Topics { master_to_slave: "m2s".into(), slave_to_master: "s2m".into() },
         suite,
         peers: peers.iter().map(|&peer| Peer { name: name(peer), key: identities()[peer].public().clone() }).collect(),
+        enrolment: None,
     }
 }
 
@@ -43,6 +47,8 @@ struct World {
     promoted: Option<Established>,
     differs: Vec<u8>,
     hints: Vec<Hint>,
+    wrong_codes: Vec<(To, bool)>,
+    unfit: Vec<(To, Option<Unfit>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,8 @@ impl World {
             promoted: None,
             differs: Vec::new(),
             hints: Vec::new(),
+            wrong_codes: Vec::new(),
+            unfit: Vec::new(),
         }
     }
 
@@ -105,6 +113,14 @@ impl World {
             (To::Master, Move::Promote(..)) => unreachable!("only a slave has pending sessions"),
             (_, Move::SuiteDiffers { theirs, frame, .. }) => {
                 self.differs.push(theirs);
+                frame
+            }
+            (_, Move::WrongCode { erased, frame }) => {
+                self.wrong_codes.push((to, erased));
+                frame
+            }
+            (_, Move::Unfit { why, frame, .. }) => {
+                self.unfit.push((to, why));
                 frame
             }
             (_, Move::Hint(hint, frame)) => {
@@ -356,7 +372,7 @@ fn a_forged_init_ack_does_not_win() {
     let mut answered = 0;
     for _ in 0..200 {
         let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
-        let frame = InitAck::frame(&init_req_reference(&init_req), &forged.x25519, &forged.ciphertext);
+        let frame = InitAck::frame(&init_req_reference(&init_req), &forged.x25519, &forged.ciphertext, None);
         answered += u32::from(world.deliver(To::Master, &frame).is_ok());
         world.now += Duration::from_millis(5);
     }

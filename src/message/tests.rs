@@ -57,8 +57,8 @@ fn first_bytes_are_the_protocols() {
 
 #[test]
 fn frames_have_one_length() {
-    let init_req = InitReq::frame(&[1; 16], 1, &[2; 32], &[3; 1184]);
-    let init_ack = InitAck::frame(&[1; 16], &[2; 32], &[3; 1088]);
+    let init_req = InitReq::frame(&[1; 16], 1, &[2; 32], &[3; 1184], None);
+    let init_ack = InitAck::frame(&[1; 16], &[2; 32], &[3; 1088], None);
     let ready = Ready::frame(Type::RdyReq, &[1; 16], &[2; 32]);
     assert_eq!((init_req.len(), init_ack.len(), ready.len()), (1234, 1137, 49));
     assert_eq!((InitReq::LEN, InitAck::LEN, Ready::LEN), (1234, 1137, 49));
@@ -74,6 +74,24 @@ fn frames_have_one_length() {
         assert_eq!(parse(&[frame, &[0][..]].concat()), Err(Rejected::Length));
     }
     assert!(Ready::parse(&ready, Type::RdyAck).is_err(), "a confirmation is of one type");
+}
+
+#[test]
+fn a_share_is_there_as_a_whole_or_not_at_all() {
+    let init_req = InitReq::frame(&[1; 16], 1, &[2; 32], &[3; 1184], Some(&[4; 32]));
+    let init_ack = InitAck::frame(&[1; 16], &[2; 32], &[3; 1088], Some(&[4; 32]));
+    assert_eq!((init_req.len(), init_ack.len()), (1266, 1169));
+    assert_eq!((InitReq::CODED_LEN, InitAck::CODED_LEN), (1266, 1169));
+    assert_eq!(InitReq::parse(&init_req).unwrap().share, Some(&[4; 32]));
+    assert_eq!(InitAck::parse(&init_ack).unwrap().share, Some(&[4; 32]));
+    for len in 1..=32 {
+        let bare = len == 32;
+        assert_eq!(InitReq::parse(&init_req[..1266 - len]).map(|parsed| parsed.share).is_ok(), bare);
+        assert_eq!(InitAck::parse(&init_ack[..1169 - len]).map(|parsed| parsed.share).is_ok(), bare);
+    }
+    assert_eq!(InitReq::parse(&init_req[..1234]).unwrap().share, None);
+    assert_eq!(InitReq::parse(&[&init_req[..], &[0]].concat()).err(), Some(Rejected::Length));
+    assert_eq!(InitAck::parse(&[&init_ack[..], &[0]].concat()).err(), Some(Rejected::Length));
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! How often unverified news is told: anybody on the topic can make up any number of it.
+//! Unverified news: what of it is told, and how often, since anybody on the topic can make up any number of it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::handshake::Hint;
+use crate::handshake::{Hint, Refusal};
+use crate::identity::Fingerprint;
+use crate::{Error, Exit};
 
 /// How often the same news is told, and the time in which [`MOST`] are.
 const EVERY: Duration = Duration::from_secs(60);
@@ -26,10 +28,40 @@ impl Hints {
     }
 }
 
+/// What is told; `own` is this device's key.
+pub(super) fn words(hint: &Hint, own: &Fingerprint) -> Error {
+    match hint {
+        Hint::UnknownKey(fingerprint) => Error::new(Exit::NotTrusted, "unknown peer")
+            .because(format!("a device with the key {fingerprint} wants to pair (unverified)"))
+            .hint(
+                "if it is yours, run sts-pair --code on both devices; or compare that with what sts-pair --key prints there, and pipe its key line here into: sts-pair --trust NAME",
+            ),
+        Hint::Refused(Refusal::UnknownKey) => Error::new(Exit::NotTrusted, "refused (unverified)")
+            .because("the other device does not know this device's key")
+            .hint(format!(
+                "it is {own}: run sts-pair --code on both devices; or pipe what sts-pair --key prints here into, on the other device: sts-pair --trust NAME"
+            )),
+        Hint::Refused(Refusal::WrongCode | Refusal::CodeErased) => {
+            Error::new(Exit::NotTrusted, "refused (unverified)")
+                .because("the other device speaks of a code, and this one was given none")
+        }
+        Hint::Refused(Refusal::Other(number)) => Error::new(Exit::Protocol, "refused (unverified)")
+            .because(format!("the other device gives reason {number}, which this version does not know")),
+        Hint::CodeThere => Error::new(Exit::NotTrusted, "the other device enrols by code (unverified)")
+            .because("this one was given none")
+            .hint("run sts-pair --code here, too"),
+        Hint::CodeHere => Error::new(Exit::NotTrusted, "the other device pairs without a code (unverified)")
+            .because("this one waits for a code")
+            .hint("run sts-pair --code there, too"),
+        Hint::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
+            .because("it sends the request that this device sends too")
+            .hint("set sts_mode to slave on one of the two devices"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Fingerprint;
 
     #[test]
     fn strangers_with_many_keys_are_told_of_a_few_times_a_minute() {

@@ -1,8 +1,11 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
+pub mod code;
 pub mod end;
 mod hints;
 pub mod keys;
+mod prompt;
+mod spinner;
 pub mod status;
 
 use std::time::{Duration, Instant};
@@ -12,10 +15,11 @@ use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use self::hints::Hints;
+use self::spinner::Spinner;
 use crate::cache::{Cache, Stored};
 use crate::cli::Reporter;
 use crate::config::Config;
-use crate::handshake::{Established, Hint, Master, Move, Party, Refusal, Slave};
+use crate::handshake::{Enrolment, Established, Hint, Master, Move, Party, Slave};
 use crate::link::{Ends, Link, Tool, unix_time};
 use crate::message::Type;
 use crate::mqtt::{self, Event, Qos};
@@ -37,17 +41,41 @@ const NAME: &str = "sts";
 /// be the peer, asks for another suite; [`Exit::NotTrusted`] where nobody is pinned; [`Exit::Unavailable`] where the broker
 /// refuses us; [`Exit::Usage`] on a link without encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    let name = NAME.parse().expect("the name is a name");
+    pair(link, name, |_| None, timeout, report).map(drop)
+}
+
+/// How a pairing ended that did not fail otherwise.
+enum Outcome {
+    Paired,
+    /// Who answered this master says that the code is another one; so many attempts are left here.
+    WrongCode {
+        left: usize,
+    },
+}
+
+/// As [`run`], under a name of this device's and, where there is one, with a code.
+fn pair(
+    link: &Link,
+    name: PeerName,
+    enrolment: impl FnOnce(&Ends) -> Option<Enrolment>,
+    timeout: Option<Duration>,
+    report: &Reporter,
+) -> Result<Outcome> {
     let mut rng = rand::rng();
     let ends = encrypted(link)?;
     let cache = link.create_sessions()?;
     let _lock = cache.lock_pairing()?;
     let start = Instant::now();
+    let enrolment = enrolment(&ends);
     let party = Party {
         identity: ends.identity.clone(),
-        name: NAME.parse().expect("the name is a name"),
+        name,
         topics: ends.topics.clone(),
         suite: ends.suite,
-        peers: ends.peers()?,
+        // While enrolling it is the code that lets in, not the key.
+        peers: if enrolment.is_some() { Vec::new() } else { ends.peers()? },
+        enrolment,
     };
     let signals = Signals::catch()?;
     let mut client = link.connect(Tool::Pair, &mut rng)?;
@@ -55,6 +83,7 @@ pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<
     let run = Run {
         config: &link.config,
         report,
+        enrolling: party.enrolment.is_some(),
         ends,
         cache,
         signals,
@@ -64,8 +93,10 @@ pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<
         trouble: Trouble::default(),
         hints: Hints::default(),
         until: timeout.map(|timeout| start + timeout),
+        spinner: Spinner::new(start),
         machine: Machine::Waiting(Some(party)),
         paired: None,
+        wrong_code: None,
     };
     run.finish()
 }
@@ -92,6 +123,8 @@ enum Machine {
 struct Run<'a> {
     config: &'a Config,
     report: &'a Reporter,
+    /// Whether a code lets in whom nobody knows yet.
+    enrolling: bool,
     ends: Ends,
     cache: Cache,
     signals: Signals,
@@ -102,21 +135,25 @@ struct Run<'a> {
     trouble: Trouble,
     hints: Hints,
     until: Option<Instant>,
+    spinner: Spinner,
     machine: Machine,
     /// With whom a session is stored that both ends may use.
     paired: Option<Established>,
+    /// On a master whose code is not the slave's: how many attempts are left.
+    wrong_code: Option<usize>,
 }
 
 impl Run<'_> {
-    fn finish(mut self) -> Result<()> {
+    fn finish(mut self) -> Result<Outcome> {
         let outcome = self.pair();
+        self.report.status("");
         // Whatever came of it, the last frame is for the peer: let the broker have it.
         turn::leave(&mut self.client, &mut self.signals)?;
         outcome?;
         if let Some(Established { peer, .. }) = &self.paired {
             self.report.info(format_args!("paired with {} ({})", peer.name, peer.key.fingerprint()));
         }
-        Ok(())
+        Ok(self.wrong_code.map_or(Outcome::Paired, |left| Outcome::WrongCode { left }))
     }
 
     fn pair(&mut self) -> Result<()> {
@@ -127,7 +164,7 @@ impl Run<'_> {
                 self.take_event(event, now)?;
             }
             self.send_due(now)?;
-            if self.is_finished() {
+            if self.is_finished() || self.wrong_code.is_some() {
                 return Ok(());
             }
             if self.signals.count() > 0 {
@@ -234,6 +271,9 @@ impl Run<'_> {
             }),
             Move::Send(frame) => self.publish(frame, Qos::AtMostOnce),
             Move::Store(established, frame) => {
+                if self.enrolling {
+                    code::pin(&mut self.ends, &established.peer, self.report)?;
+                }
                 let session = stored(&self.ends, &established);
                 match self.ends.role {
                     Role::Slave => {
@@ -257,6 +297,20 @@ impl Run<'_> {
                     self.publish(frame, Qos::AtMostOnce)?;
                 }
                 Err(suite_differs(&peer, theirs, self.ends.suite))
+            }
+            Move::WrongCode { erased, frame } => {
+                frame.map_or(Ok(()), |frame| self.publish(frame, Qos::AtMostOnce))?;
+                let left = self.attempts_left();
+                match self.ends.role {
+                    _ if erased => return Err(code::erased(self.ends.role)),
+                    Role::Slave => self.report.warn(&code::wrong(left)),
+                    Role::Master => self.wrong_code = Some(left),
+                }
+                Ok(())
+            }
+            Move::Unfit { peer, why, frame } => {
+                frame.map_or(Ok(()), |frame| self.publish(frame, Qos::AtMostOnce))?;
+                Err(code::unfit(&peer, why))
             }
             Move::Hint(hint, frame) => {
                 self.tell(&hint, now);
@@ -287,9 +341,23 @@ impl Run<'_> {
                 Machine::Master(master) => master.poll(now, &mut self.rng),
                 Machine::Slave(slave) => slave.poll(now, &mut self.rng),
             };
-            let Some(frame) = due else { return Ok(()) };
+            let Some(frame) = due else { break };
             self.publish(frame, Qos::AtMostOnce)?;
         }
+        match &self.machine {
+            Machine::Master(master) if master.is_code_erased() => Err(code::unanswered()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Attempts that the code is still good for.
+    fn attempts_left(&self) -> usize {
+        let party = match &self.machine {
+            Machine::Waiting(party) => party.as_ref(),
+            Machine::Master(master) => Some(master.party()),
+            Machine::Slave(slave) => Some(slave.party()),
+        };
+        party.and_then(|party| party.enrolment.as_ref()).map_or(0, Enrolment::attempts_left)
     }
 
     fn publish(&mut self, frame: Vec<u8>, qos: Qos) -> Result<()> {
@@ -306,25 +374,7 @@ impl Run<'_> {
         if !self.hints.is_due(hint, now) {
             return;
         }
-        let error = match hint {
-            Hint::UnknownKey(fingerprint) => Error::new(Exit::NotTrusted, "unknown peer")
-                .because(format!("a device with the key {fingerprint} wants to pair (unverified)"))
-                .hint(
-                    "if it is yours, compare that with what sts-pair --key prints there, and pipe its key line here into: sts-pair --trust NAME",
-                ),
-            Hint::Refused(Refusal::UnknownKey) => Error::new(Exit::NotTrusted, "refused (unverified)")
-                .because("the other device does not know this device's key")
-                .hint(format!(
-                    "it is {}: pipe what sts-pair --key prints here into, on the other device: sts-pair --trust NAME",
-                    self.ends.identity.public().fingerprint()
-                )),
-            Hint::Refused(Refusal::Other(number)) => Error::new(Exit::Protocol, "refused (unverified)")
-                .because(format!("the other device gives reason {number}, which this version does not know")),
-            Hint::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
-                .because("it sends the request that this device sends too")
-                .hint("set sts_mode to slave on one of the two devices"),
-        };
-        self.report.warn(&error);
+        self.report.warn(&hints::words(hint, &self.ends.identity.public().fingerprint()));
     }
 
     fn timed_out(&self) -> Error {
@@ -336,6 +386,9 @@ impl Run<'_> {
             Machine::Slave(slave) if slave.pending().next().is_some() => error
                 .because("the peer's last word is missing; the new session is kept for it")
                 .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
+            Machine::Master(_) | Machine::Slave(_) if self.enrolling => error
+                .because(format!("nobody with the code answered on {}", self.config.subscribe))
+                .hint("run sts-pair --code on both devices at the same time; one's pubtop is the other's subtop"),
             Machine::Master(_) | Machine::Slave(_) => error
                 .because(format!("no authentic answer on {}", self.config.subscribe))
                 .hint("run sts-pair on both devices at the same time; one's pubtop is the other's subtop"),
@@ -348,7 +401,8 @@ impl Run<'_> {
             Machine::Master(master) => master.deadline(),
             Machine::Slave(slave) => slave.deadline(),
         };
-        let deadline = machine.into_iter().chain(self.until).min();
+        let turns = self.report.has_status().then(|| self.spinner.turn(now, self.until, self.report));
+        let deadline = machine.into_iter().chain(self.until).chain(turns).min();
         self.ready = turn::wait(&self.client, &self.signals, None, deadline, now)?;
         Ok(())
     }

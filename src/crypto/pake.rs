@@ -1,0 +1,150 @@
+//! SPAKE2 over Ed25519: what a one-time code adds to the key exchange, so that only who has the code agrees on a key.
+//!
+//! A half shows nothing of the code, and whoever answers it can try one code with that answer: not several, and none
+//! afterwards. So what counts is how many answers are looked at; the machines of the handshake do the counting.
+
+use rand::rngs::StdRng;
+use rand::{CryptoRng, SeedableRng};
+use spake2::{Ed25519Group, Identity, Password, Spake2};
+use zeroize::Zeroizing;
+
+use crate::Rejected;
+use crate::role::Role;
+use crate::secret::{Key, Pake};
+
+/// Length in bytes of a share: a point, without the crate's mark of whose it is.
+pub const SHARE_LEN: usize = 32;
+
+const MASTER: &[u8] = b"sts2 master";
+const SLAVE: &[u8] = b"sts2 slave";
+
+/// One side's half: fresh for each attempt.
+///
+/// It keeps the seed of its secret instead of the secret, so that an answer that is none leaves it as it was.
+pub struct Half {
+    role: Role,
+    code: Zeroizing<Vec<u8>>,
+    seed: Zeroizing<[u8; 32]>,
+    share: [u8; SHARE_LEN],
+}
+
+impl Half {
+    /// Draws a fresh half for this code; an equal generator draws an equal one.
+    pub fn draw(role: Role, code: &[u8], rng: &mut impl CryptoRng) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut seed[..]);
+        let (_, message) = start(role, code, StdRng::from_seed(*seed));
+        let share = message[1..].try_into().expect("a message is a mark and a point of 32 bytes");
+        Self { role, code: Zeroizing::new(code.to_vec()), seed, share }
+    }
+
+    /// What the other side gets.
+    #[must_use]
+    pub fn share(&self) -> &[u8; SHARE_LEN] {
+        &self.share
+    }
+
+    /// The key that both sides have if both have the same code. Another code gives another key, not an error: the
+    /// messages sealed under it will not open.
+    ///
+    /// # Errors
+    /// [`Rejected::NotAuthentic`] if the share is no point of the curve.
+    pub fn agree(&self, theirs: &[u8; SHARE_LEN]) -> Result<Key<Pake>, Rejected> {
+        let (state, _) = start(self.role, &self.code, StdRng::from_seed(*self.seed));
+        let mark = match self.role {
+            Role::Master => b'B',
+            Role::Slave => b'A',
+        };
+        let message = [&[mark][..], theirs].concat();
+        state.finish(&message).map(|key| Key::new(Zeroizing::new(key))).map_err(|_| Rejected::NotAuthentic)
+    }
+}
+
+fn start(role: Role, code: &[u8], rng: impl CryptoRng) -> (Spake2<Ed25519Group>, Vec<u8>) {
+    let (code, master, slave) = (Password::new(code), Identity::new(MASTER), Identity::new(SLAVE));
+    match role {
+        Role::Master => Spake2::start_a_with_rng(&code, &master, &slave, rng),
+        Role::Slave => Spake2::start_b_with_rng(&code, &master, &slave, rng),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::crypto::hex;
+
+    /// A generator that counts, so that another implementation can draw the same.
+    struct Counting(u8);
+
+    impl rand::TryRng for Counting {
+        type Error = Infallible;
+
+        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+            unreachable!("scalars are drawn as bytes")
+        }
+
+        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+            unreachable!("scalars are drawn as bytes")
+        }
+
+        fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+            for byte in bytes {
+                *byte = self.0;
+                self.0 += 1;
+            }
+            Ok(())
+        }
+    }
+
+    impl rand::TryCryptoRng for Counting {}
+
+    /// Expected values from a separate computation with another language's SPAKE2.
+    #[test]
+    fn known_answers() {
+        let (master, of_master) = start(Role::Master, b"7KX4MP9QD", Counting(0));
+        let (slave, of_slave) = start(Role::Slave, b"7KX4MP9QD", Counting(64));
+        assert_eq!(of_master, hex("41c778ea6519353bbb7fbb67030b4b9c61cdc3bb0257007303a7bf191c9c4d849a"));
+        assert_eq!(of_slave, hex("42b978195b8a7139f958743755f54cb8bd7bce4a7f363570a5ef48591a670faa9a"));
+        let key = hex("ad74e2307d5b4224afa4ce12c878282342b48a45e013d5881dc6bbfb6a2ba893");
+        assert_eq!((master.finish(&of_slave), slave.finish(&of_master)), (Ok(key.clone()), Ok(key)));
+    }
+
+    fn half(role: Role, code: &[u8], seed: u64) -> Half {
+        Half::draw(role, code, &mut StdRng::seed_from_u64(seed))
+    }
+
+    #[test]
+    fn the_same_code_agrees_and_another_does_not() {
+        let (master, slave) = (half(Role::Master, b"code", 1), half(Role::Slave, b"code", 2));
+        let key = master.agree(slave.share()).unwrap();
+        assert_eq!(slave.agree(master.share()).unwrap(), key);
+        assert_eq!(master.agree(slave.share()).unwrap(), key, "a half can be asked again");
+        let other = half(Role::Slave, b"cope", 2);
+        assert_ne!(other.share(), slave.share());
+        assert_ne!(other.agree(master.share()).unwrap(), key);
+        assert_ne!(master.agree(other.share()).unwrap(), key);
+    }
+
+    #[test]
+    fn an_equal_generator_draws_an_equal_half() {
+        assert_eq!(half(Role::Slave, b"code", 1).share(), half(Role::Slave, b"code", 1).share());
+        assert_ne!(half(Role::Slave, b"code", 1).share(), half(Role::Slave, b"code", 2).share());
+    }
+
+    #[test]
+    fn a_reflected_share_agrees_on_nothing_that_its_owner_knows() {
+        let (master, slave) = (half(Role::Master, b"code", 1), half(Role::Slave, b"code", 2));
+        let key = master.agree(slave.share()).unwrap();
+        assert_ne!(master.agree(master.share()).unwrap(), key);
+        assert_ne!(slave.agree(slave.share()).unwrap(), key);
+    }
+
+    #[test]
+    fn what_is_no_point_is_refused() {
+        let master = half(Role::Master, b"code", 1);
+        let refused = (0..=u8::MAX).filter(|byte| master.agree(&[*byte; SHARE_LEN]).is_err()).count();
+        assert!((64..192).contains(&refused), "about half of all encodings: {refused}");
+    }
+}

@@ -25,6 +25,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use bytes::BytesMut;
 
 pub use self::size::Size;
@@ -41,6 +42,9 @@ use crate::{Error, Exit, Result};
 /// A segment with no record left in it is removed at this length in bytes, and before only at the end of a run: making
 /// another one costs the disk more than it frees.
 const WORTH_REMOVING: u64 = 64 << 10;
+
+/// What each piece that is written takes on the disk beside its bytes, in bytes.
+pub const PIECE: usize = chunk::HEAD;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
@@ -80,10 +84,12 @@ pub struct Spool {
     reading: Reading,
     /// The next record to read.
     next: u64,
-    /// Bytes on the disk of each record that was read and is not acknowledged.
-    read: VecDeque<u64>,
+    /// Of each record that was read and is not acknowledged: its bytes on the disk, and its own.
+    read: VecDeque<(u64, u64)>,
     /// Bytes on the disk that wait.
     waiting: u64,
+    /// Bytes of records that wait; at first a little more, where a record was written in many pieces.
+    payload: u64,
     max: u64,
     /// What opening it cut off, in bytes.
     torn: u64,
@@ -107,8 +113,10 @@ impl Spool {
         let (segments, torn) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
         let (reading, waiting) = segments.seek(&dir, state.acknowledged)?;
         let next = state.acknowledged;
-        let max = options.max.bytes();
-        Ok(Self { dir, lock, slots, state, segments, reading, next, read: VecDeque::new(), waiting, max, torn })
+        let messages = segments.whole() - next + u64::from(segments.unfinished() > 0);
+        let payload = waiting.saturating_sub(messages * chunk::HEAD as u64);
+        let (max, read) = (options.max.bytes(), VecDeque::new());
+        Ok(Self { dir, lock, slots, state, segments, reading, next, read, waiting, payload, max, torn })
     }
 
     /// Its path.
@@ -127,8 +135,7 @@ impl Spool {
     #[must_use]
     pub fn pending(&self) -> Pending {
         let messages = self.segments.whole() - self.state.acknowledged + u64::from(self.unfinished() > 0);
-        // Most records are of one chunk; what is said to a person need not be exact.
-        Pending { messages, bytes: self.waiting.saturating_sub(messages * chunk::HEAD as u64) }
+        Pending { messages, bytes: if messages == 0 { 0 } else { self.payload } }
     }
 
     /// Whether nothing waits in it.
@@ -156,8 +163,24 @@ impl Spool {
     /// # Errors
     /// [`Exit::Failed`] where it cannot be written for another reason.
     pub fn write<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<bool> {
-        let Some(written) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
+        let Some((written, payload)) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
         self.waiting += written;
+        self.payload += payload;
+        Ok(true)
+    }
+
+    /// On a full disk: frees what the last segment takes, where all of its whole records are acknowledged. What was
+    /// written of the next one goes to `buffer`, and is to be written again. False where nothing can be freed.
+    ///
+    /// # Errors
+    /// As [`Spool::read`].
+    pub fn take_back(&mut self, buffer: &mut BytesMut) -> Result<bool> {
+        if self.state.acknowledged < self.segments.whole() || self.segments.is_empty() {
+            return Ok(false);
+        }
+        self.segments.take_back(&self.dir, &mut self.reading, buffer)?;
+        (self.waiting, self.payload) = (0, 0);
+        self.remove_read(0)?;
         Ok(true)
     }
 
@@ -204,9 +227,10 @@ impl Spool {
             return Ok(false);
         }
         self.segments.sync()?;
+        let before = buffer.len();
         let len = self.segments.read(&self.dir, &mut self.reading, self.next, buffer)?;
         self.next += 1;
-        self.read.push_back(len);
+        self.read.push_back((len, (buffer.len() - before) as u64));
         if self.next > self.state.sealed {
             self.state.sealed = self.next;
             self.slots.write(&self.state)?;
@@ -224,7 +248,10 @@ impl Spool {
         }
         while self.next < below && self.read(&mut BytesMut::new())? {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
-        self.waiting -= self.read.drain(..count).sum::<u64>();
+        for (len, payload) in self.read.drain(..count) {
+            self.waiting -= len;
+            self.payload = self.payload.saturating_sub(payload);
+        }
         self.state.acknowledged += count as u64;
         self.slots.write(&self.state)?;
         self.remove_read(WORTH_REMOVING)
@@ -298,7 +325,7 @@ impl Spool {
 /// Claims a new spool for its owner, and refuses anybody else's.
 fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()> {
     let peer = match owner.peer {
-        Some(peer) => peer.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        Some(peer) => STANDARD.encode(peer),
         None => "none".to_owned(),
     };
     let (link, peer) = (format!("link = {}", owner.link), format!("peer = {peer}"));

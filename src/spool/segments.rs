@@ -62,12 +62,12 @@ impl Segments {
             }
         }
         let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };
-        let Some(last) = segments.list.back().copied() else {
+        let Some(newest) = segments.list.back().copied() else {
             return if acknowledged == sealed { Ok((segments, 0)) } else { Err(missing(dir, acknowledged, sealed)) };
         };
-        let mut file = files::append(dir, lock, &last.name())?;
-        let (mut reading, mut bytes) = (Reading::at(dir, last)?, BytesMut::new());
-        segments.record = last.first;
+        let mut file = files::append(dir, lock, &newest.name())?;
+        let (mut reading, mut bytes) = (Reading::at(dir, newest)?, BytesMut::new());
+        segments.record = newest.first;
         let mut whole = 0;
         while let Some(head) = reading.chunk(&mut bytes)?.filter(|head| head.record == segments.record) {
             segments.wrote(head.len, head.ends);
@@ -77,7 +77,7 @@ impl Segments {
         if segments.record < sealed {
             return Err(missing(dir, segments.record, sealed));
         }
-        let torn = last.len - whole;
+        let torn = newest.len - whole;
         if torn > 0 {
             file.cut(whole)?;
         }
@@ -104,13 +104,19 @@ impl Segments {
         }
     }
 
-    /// Appends pieces in one write, and returns how many bytes that is; `None` where the disk is full.
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Appends pieces in one write, and returns how many bytes that is on the disk, and how many the pieces have; `None`
+    /// where the disk is full. Only at the end of a record can another segment begin.
     pub(super) fn append<'a>(
         &mut self,
         dir: &Dir,
         lock: &Lock,
         pieces: impl IntoIterator<Item = (&'a [u8], bool)>,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Option<(u64, u64)>> {
         let mut bytes = Vec::new();
         let (mut record, mut lens) = (self.record, Vec::new());
         for (piece, ends) in pieces {
@@ -131,10 +137,12 @@ impl Segments {
             return Ok(None);
         }
         segment.len = file.size();
+        let mut payload = 0;
         for (len, ends) in lens {
+            payload += len as u64;
             self.wrote(len, ends);
         }
-        Ok(Some(bytes.len() as u64))
+        Ok(Some((bytes.len() as u64, payload)))
     }
 
     /// Returns once what was appended survives a power cut.
@@ -171,6 +179,19 @@ impl Segments {
     /// Appends the bytes of a whole record, the next one at `reading`, to `buffer`; returns how many bytes it takes on
     /// the disk.
     pub(super) fn read(&self, dir: &Dir, reading: &mut Reading, record: u64, buffer: &mut BytesMut) -> Result<u64> {
+        self.to_next(dir, reading, record)?;
+        let start = reading.offset;
+        loop {
+            match reading.chunk(buffer)? {
+                Some(head) if head.record == record && head.ends => return Ok(reading.offset - start),
+                Some(head) if head.record == record => {}
+                _ => return Err(reading.damaged(dir)),
+            }
+        }
+    }
+
+    /// Goes from the end of one segment to the beginning of the next, which begins with `record`.
+    fn to_next(&self, dir: &Dir, reading: &mut Reading, record: u64) -> Result<()> {
         let at_end = match &reading.at {
             Some((segment, _)) => {
                 let here = self.list.iter().find(|other| other.first == segment.first);
@@ -182,21 +203,26 @@ impl Segments {
             let next = self.list.iter().find(|segment| segment.first == record);
             *reading = Reading::at(dir, *next.ok_or_else(|| missing(dir, record, record + 1))?)?;
         }
-        let start = reading.offset;
-        loop {
-            match reading.chunk(buffer)? {
-                Some(head) if head.record == record && head.ends => return Ok(reading.offset - start),
-                Some(head) if head.record == record => {}
-                _ => return Err(reading.damaged(dir)),
-            }
+        Ok(())
+    }
+
+    /// Appends to `buffer` what is written of a record that is not whole, the next one at `reading`, and takes it for not
+    /// written.
+    pub(super) fn take_back(&mut self, dir: &Dir, reading: &mut Reading, buffer: &mut BytesMut) -> Result<()> {
+        if self.unfinished > 0 {
+            self.to_next(dir, reading, self.record)?;
+            while reading.chunk(buffer)?.is_some() {}
+            self.unfinished = 0;
         }
+        *reading = Reading::default();
+        Ok(())
     }
 
     /// Whether the first segment has acknowledged records only; the last one counts from a length of `least` on.
     pub(super) fn can_remove(&self, acknowledged: u64, least: u64) -> bool {
         match (self.list.front(), self.list.get(1)) {
             (_, Some(next)) => next.first <= acknowledged,
-            (Some(last), None) => acknowledged == self.record && self.unfinished == 0 && last.len >= least,
+            (Some(only), None) => acknowledged == self.record && self.unfinished == 0 && only.len >= least,
             (None, None) => false,
         }
     }

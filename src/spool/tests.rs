@@ -97,6 +97,23 @@ fn pieces_are_one_record() {
 }
 
 #[test]
+fn on_a_full_disk_what_is_acknowledged_makes_room_for_a_record_that_is_not_whole() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    let mut buffer = BytesMut::new();
+    assert!(!spool.take_back(&mut buffer).unwrap(), "there is nothing");
+    put(&mut spool, b"one\n");
+    assert!(spool.write([(&b"half "[..], false)]).unwrap() && spool.write([(&b"a li"[..], false)]).unwrap());
+    assert!(!spool.take_back(&mut buffer).unwrap(), "there is more than that");
+    assert_eq!(read_all(&mut spool), [b"one\n"]);
+    spool.acknowledge(1).unwrap();
+    assert!(spool.take_back(&mut buffer).unwrap());
+    assert_eq!((&buffer[..], spool.pending(), place.segments().len()), (&b"half a li"[..], Pending::default(), 0));
+    put(&mut spool, b"half a line\n");
+    assert_eq!((read_all(&mut spool), spool.next()), (vec![b"half a line\n".to_vec()], 2));
+}
+
+#[test]
 fn one_process_one_link_and_one_peer() {
     let place = Home::new();
     let spool = place.open().unwrap();
@@ -227,7 +244,8 @@ fn after(records: &[Vec<u8>], mend: impl FnOnce(&mut Vec<u8>)) -> (Vec<Vec<u8>>,
 #[test]
 fn cut_at_any_byte_whole_records_come_and_nothing_else() {
     let records: Vec<_> = (0..4).map(record).collect();
-    let ends: Vec<usize> = (1..=4).map(|count| records[..count].iter().map(|record| chunk::HEAD + record.len()).sum()).collect();
+    let ends: Vec<usize> =
+        (1..=4).map(|count| records[..count].iter().map(|record| chunk::HEAD + record.len()).sum()).collect();
     for cut in 0..=ends[3] {
         let whole = ends.iter().filter(|end| **end <= cut).count();
         let (found, torn) = after(&records, |bytes| bytes.truncate(cut));

@@ -26,4 +26,5 @@ mod poison;
 mod refusals;
 mod rotation;
 mod signals;
+mod spool;
 mod suspended;

@@ -1,5 +1,6 @@
 //! sts-send: encrypts standard input to the device at the other end of a link.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
 use sts::link::Link;
 use sts::pipe::Cut;
+use sts::spool::{self, Size};
 use sts::{Result, send};
 
 /// Encrypt standard input to the device at the other end of a link
@@ -31,6 +33,14 @@ struct Args {
     #[arg(long)]
     confirm: bool,
 
+    /// Keep input on the disk until it is acknowledged; what an earlier run left there goes first
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+
+    /// Let at most so many bytes wait in the spool; k, M or G may follow the number
+    #[arg(long, value_name = "BYTES", default_value = "64M", requires = "spool")]
+    spool_max: Size,
+
     /// Give up when nothing was acknowledged for so many seconds; 0 is never
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
@@ -53,5 +63,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         _ => Cut::Lines,
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
-    send::run(&Link::open(&args.common, report)?, send::Options { cut, timeout, confirm: args.confirm }, report)
+    let spool = args.spool.clone().map(|dir| spool::Options { dir, max: args.spool_max });
+    let options = send::Options { cut, timeout, confirm: args.confirm, spool };
+    send::run(&Link::open(&args.common, report)?, options, report)
 }

@@ -20,10 +20,12 @@ use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 mod append;
+mod fixed;
 #[cfg(test)]
 mod tests;
 
-pub use self::append::{Appender, append};
+pub use self::append::{Appender, append, begin};
+pub use self::fixed::{Fixed, fixed, for_reading};
 
 /// Largest file that is read, in bytes; every file of ours is far smaller, so a larger one is a mistake.
 pub const MAX_LEN: u64 = 4 << 20;

@@ -32,6 +32,7 @@ pub mod turn;
 
 // Between them and the broker.
 pub mod pipe;
+pub mod spool;
 pub mod stream;
 
 pub mod handshake;

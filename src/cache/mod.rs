@@ -232,6 +232,24 @@ impl Cache {
         })
     }
 
+    /// A stream number that was taken before, for the process that goes on where the one that took it ended; its blocks
+    /// are reserved anew.
+    ///
+    /// # Errors
+    /// As [`Cache::take_stream`]; [`Exit::Failed`] where the number was never taken, as in a runtime directory that is
+    /// older than what names it.
+    pub fn take_stream_again(&self, peer: &Digest, id: &SessionId, stream: u32) -> Result<Taken> {
+        self.change_one(peer, *id, |stored| {
+            if u64::from(stream) >= stored.streams {
+                return Err(Error::new(Exit::Failed, format!("stream {stream} of the session of {}", self.link))
+                    .because("its number was never taken: the runtime directory was restored or replaced")
+                    .hint(self.pairing_command()));
+            }
+            self.reserve(stored, Taken::BLOCKS)?;
+            Ok(Taken::again(*id, stream))
+        })
+    }
+
     /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::wanted`]).
     ///
     /// # Errors

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
-use super::{Dir, Guard, Lock, check_file, failed, file_name};
+use super::{Dir, Guard, Lock, check_file, failed, file_name, sync_dir};
 use crate::Result;
 
 /// A file that only grows, one whole piece at a time.
@@ -32,30 +33,81 @@ pub fn append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
     Ok(Appender { file: File::from(fd), path, len: u64::try_from(stat.st_size).unwrap_or(0), broken: false })
 }
 
+/// Makes a private file that must not exist, to append to it; `None` where the disk has no room for one. `lock` is as for
+/// [`append`].
+///
+/// # Errors
+/// As [`append`], and [`crate::Exit::Failed`] where it exists.
+pub fn begin(dir: &Dir, lock: &Lock, name: &str) -> Result<Option<Appender>> {
+    let Lock { .. } = lock;
+    let path = dir.join(name);
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => fd,
+        Err(Errno::NOSPC | Errno::DQUOT) => return Ok(None),
+        Err(errno) => return Err(failed("create", &path, errno)),
+    };
+    sync_dir(dir)?;
+    Ok(Some(Appender { file: File::from(fd), path, len: 0, broken: false }))
+}
+
 impl Appender {
     /// Appends `bytes` in one write(2): all of them, or none that stay.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the disk is full; what was there before is as it was.
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let whole = || io::Error::other("only a part could be written");
-        let mut write = || match self.file.write(bytes) {
+        self.write(bytes).map_err(|err| failed("write", &self.path, err))
+    }
+
+    /// Appends as [`Appender::append`] does; false where the disk, a quota or a limit has no room for it.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where it cannot be written for another reason.
+    pub fn append_if_room(&mut self, bytes: &[u8]) -> Result<bool> {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
+        match self.write(bytes) {
+            Ok(()) => Ok(true),
+            Err(err) if matches!(err.kind(), FileTooLarge | QuotaExceeded | StorageFull | WriteZero) => Ok(false),
+            Err(err) => Err(failed("write", &self.path, err)),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let whole = || io::Error::new(io::ErrorKind::WriteZero, "only a part could be written");
+        if self.broken {
+            self.file.set_len(self.len)?;
+            self.broken = false;
+        }
+        let written = match self.file.write(bytes) {
             Ok(written) if written == bytes.len() => Ok(()),
             Ok(_) => Err(whole()),
             Err(err) => Err(err),
         };
-        let written = if self.broken { Err(whole()) } else { write() };
         match written {
-            Ok(()) => {
-                self.len += bytes.len() as u64;
-                Ok(())
-            }
-            Err(err) => {
-                // A part that stays would sit in front of whatever comes next: then nothing may come.
-                self.broken = self.file.set_len(self.len).is_err();
-                Err(failed("write", &self.path, err))
-            }
+            Ok(()) => self.len += bytes.len() as u64,
+            // A part that stays would sit in front of whatever comes next: then nothing may come.
+            Err(_) => self.broken = self.file.set_len(self.len).is_err(),
         }
+        written
+    }
+
+    /// Cuts the file off behind its first `len` bytes.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where it cannot be written.
+    pub fn cut(&mut self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|err| failed("write", &self.path, err))?;
+        self.len = len;
+        Ok(())
+    }
+
+    /// Returns once a power cut takes nothing away of what was appended.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the disk says so.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|err| failed("write", &self.path, err))
     }
 
     /// The file's length in bytes.

@@ -1,5 +1,7 @@
 //! What becomes of the bytes that were read: an MQTT payload, sealed where the link is.
 
+mod resuming;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -45,6 +47,22 @@ impl Framing {
         match self {
             Self::Plain { .. } => Ok(None),
             Self::Sealed(sealing) => sealing.follow(now, rng),
+        }
+    }
+
+    /// The beginning of a message, to which its bytes are appended; empty where there is no stream.
+    pub(super) fn buffer(&self) -> BytesMut {
+        match self {
+            Self::Plain { .. } => BytesMut::new(),
+            Self::Sealed(sealing) => sealing.buffer(),
+        }
+    }
+
+    /// The seq of the first message of the stream that the receiver has not confirmed; `None` where it is not asked to.
+    pub(super) fn confirmed(&self) -> Option<u32> {
+        match self {
+            Self::Plain { .. } => None,
+            Self::Sealed(sealing) => sealing.confirms.as_ref().map(|confirms| confirms.window.first()),
         }
     }
 
@@ -106,6 +124,8 @@ pub(super) struct Sealing {
     max_message: usize,
     /// The stream and its session; none before there is something to send.
     stream: Option<(Sender, Session)>,
+    /// The stream's session was not the current one when an earlier run's stream was taken up.
+    stale: bool,
     confirms: Option<Confirms>,
 }
 
@@ -148,7 +168,7 @@ impl Sealing {
             receiver: Receiver::new(),
             next: None,
         });
-        let mut sealing = Self { ends, cache, watch, looked: now, max_message, stream: None, confirms };
+        let mut sealing = Self { ends, cache, watch, looked: now, max_message, stream: None, stale: false, confirms };
         sealing.current()?;
         sealing.adopt()?;
         Ok(sealing)
@@ -168,7 +188,9 @@ impl Sealing {
     /// # Errors
     /// What is wrong with it; nothing changed then.
     pub(super) fn hear(&mut self, payload: &[u8], now: Instant) -> std::result::Result<bool, Rejected> {
-        let (Some(confirms), Some((sender, session))) = (&mut self.confirms, &self.stream) else { return Ok(false) };
+        let (Some(confirms), Some((sender, session))) = (&mut self.confirms, &mut self.stream) else {
+            return Ok(false);
+        };
         if Type::of(payload)? != Type::Enc {
             return Ok(false);
         }
@@ -179,10 +201,11 @@ impl Sealing {
         }
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = confirms.receiver.accept(&opened).map_err(Refused::rejected)?;
-        match streams.iter().find(|(stream, _)| *stream == sender.stream()) {
-            Some((_, next)) => confirms.window.confirm(*next, now),
-            None => Ok(false),
-        }
+        let Some((_, next)) = streams.iter().find(|(stream, _)| *stream == sender.stream()) else { return Ok(false) };
+        let news = confirms.window.confirm(*next, now)?;
+        // The receiver may have what an earlier run sent and this one has not sent again.
+        sender.skip_to(confirms.window.first());
+        Ok(news)
     }
 
     /// Nothing can be heard now: that nothing is confirmed means nothing.
@@ -224,12 +247,13 @@ impl Sealing {
         }
     }
 
-    /// The last word, once all is confirmed: whoever waits to confirm it again may go.
+    /// The last word of a stream that this run closed, once all is confirmed: whoever waits to confirm it again may go.
     ///
     /// # Errors
     /// As [`Sender::settled`].
     pub(super) fn settle(&mut self, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
-        self.stream.take().map(|(sender, _)| sender.settled(rng)).transpose()
+        let closed = self.stream.take().filter(|(sender, _)| sender.is_closed());
+        closed.map(|(sender, _)| sender.settled(rng)).transpose()
     }
 
     /// The session to send under: the current one with the one peer of this link.
@@ -271,25 +295,28 @@ impl Sealing {
         Ok(Reading::new(sender.buffer(0), sender.payload_room()))
     }
 
-    /// Goes on in another stream where there is a newer session or this one has no numbers left: its first word is the
-    /// last one of the old stream, so that the receiver knows in which order they belong.
-    fn follow(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+    /// The session to go on under, where there is a newer one or the stream has no numbers left.
+    fn due(&mut self, now: Instant) -> Result<Option<Session>> {
         let Some((sender, session)) = &self.stream else { return Ok(None) };
         let full = sender.is_full();
-        if !full && now < self.looked + LOOK_EVERY {
+        if !full && !self.stale && now < self.looked + LOOK_EVERY {
             return Ok(None);
         }
         self.looked = now;
         let changed = self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
-        if !full && !changed {
+        if !full && !changed && !std::mem::take(&mut self.stale) {
             return Ok(None);
         }
         let newest = self.current()?;
         let same = newest.id == session.id;
         self.adopt()?;
-        if !full && same {
-            return Ok(None);
-        }
+        Ok((full || !same).then_some(newest))
+    }
+
+    /// Goes on in another stream where that is due: its first word is the last one of the old stream, so that the
+    /// receiver knows in which order they belong.
+    fn follow(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+        let Some(newest) = self.due(now)? else { return Ok(None) };
         if let Some(confirms) = &mut self.confirms {
             confirms.next.get_or_insert(Next::Wanted);
             return Ok(None);

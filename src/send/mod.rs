@@ -5,12 +5,18 @@
 //! ```
 //!
 //! Input is read straight into the message that it becomes, and only while there is room for another one, so that a
-//! broker that is slow or away slows down whoever writes to us.
+//! broker that is slow or away slows down whoever writes to us. With `--spool` it goes to the disk first, and the broker
+//! may be away for as long as there is room there:
+//!
+//! ```text
+//! stdin -> Input -> Cut -> spool::Spool -> stream::Sender -> mqtt::Client -> broker
+//! ```
 
 mod framing;
 mod reading;
+mod spooled;
+mod waiting;
 
-use std::fmt;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -20,11 +26,13 @@ use rustix::event::PollFlags;
 
 use self::framing::{Framing, Sealing, Step};
 use self::reading::Reading;
+use self::spooled::Spooled;
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Cut, Input, Signals};
+use crate::spool;
 use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Result};
 
@@ -32,7 +40,7 @@ use crate::{Error, Exit, Result};
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What the command line says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where to cut.
     pub cut: Cut,
@@ -40,23 +48,32 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Ask the receiver to confirm what it has written, and count nothing else as acknowledged.
     pub confirm: bool,
+    /// Keep input on the disk until it is acknowledged.
+    pub spool: Option<spool::Options>,
 }
 
 /// Sends standard input to its end.
 ///
 /// # Errors
 /// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`Options::timeout`]; [`Exit::Unavailable`]
-/// where the broker refuses us; [`Exit::DataLost`] where input was read that was not all acknowledged.
+/// where the broker refuses us; [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a
+/// spool either. With a spool as [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
     let now = Instant::now();
-    let framing = match link.ends()? {
+    let mut framing = match link.ends()? {
         None if options.confirm => {
             return Err(Error::new(Exit::Usage, "--confirm")
                 .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything"));
         }
         None => Framing::Plain { max_message: link.config.mqtt.max_message },
         Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, options.confirm, now)?)),
+    };
+    let source = match &options.spool {
+        None => Source::Direct(None),
+        Some(spool) => {
+            Source::Spooled(Box::new(Spooled::open(spool, options.cut, &mut framing, &link.config, report, now)?))
+        }
     };
     let mut client = link.connect(Tool::Send, &mut rng)?;
     if options.confirm {
@@ -69,14 +86,16 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         framing,
         signals: Signals::catch()?,
         input: Input::stdin(),
-        reading: None,
+        source,
         client,
         ready: PollFlags::empty(),
         rng,
         trouble: Trouble::default(),
         silence: Notice::once(),
+        connected: false,
         subscribed: false,
         acknowledged: now,
+        stopping: false,
     };
     if std::io::stdin().is_terminal() {
         report.info("reading from the terminal; Ctrl-D ends the input");
@@ -92,8 +111,7 @@ struct Run<'a> {
     framing: Framing,
     signals: Signals,
     input: Input,
-    /// What was read; none before there is anything.
-    reading: Option<Reading>,
+    source: Source,
     client: mqtt::Client,
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
@@ -101,14 +119,34 @@ struct Run<'a> {
     trouble: Trouble,
     /// The receiver does not confirm.
     silence: Notice,
+    connected: bool,
     /// The receiver's confirms can reach us.
     subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
     acknowledged: Instant,
+    /// A signal asked for an end.
+    stopping: bool,
+}
+
+/// What standard input goes through on its way into messages.
+enum Source {
+    /// What was read; none before there is anything.
+    Direct(Option<Reading>),
+    /// The disk.
+    Spooled(Box<Spooled>),
 }
 
 impl Run<'_> {
     fn finish(mut self) -> Result<()> {
+        let delivered = self.deliver();
+        let left = match &mut self.source {
+            Source::Direct(_) => Ok(()),
+            Source::Spooled(spooled) => spooled.end(),
+        };
+        delivered.and(left)
+    }
+
+    fn deliver(&mut self) -> Result<()> {
         let mut ended = false;
         let mut asked = 0;
         loop {
@@ -122,14 +160,20 @@ impl Run<'_> {
                     return Err(self.unacknowledged(Exit::DataLost, "stopped by a second signal"));
                 }
                 self.input.stop();
+                self.stopping = true;
+                self.acknowledged = now;
                 self.report.info("stopping once what was read is delivered; a second signal stops at once");
             }
 
-            loop {
-                ended = ended || self.read(now)?;
-                // Each step may make room for what was read before, of which poll would not tell.
-                if !self.step(now)? {
-                    break;
+            if let Source::Spooled(_) = self.source {
+                ended = self.pass_through_spool(now)?;
+            } else {
+                loop {
+                    ended = ended || self.read(now)?;
+                    // Each step may make room for what was read before, of which poll would not tell.
+                    if !self.step(now)? {
+                        break;
+                    }
                 }
             }
             if ended && self.waiting().messages == 0 {
@@ -146,16 +190,58 @@ impl Run<'_> {
         }
     }
 
+    /// Reads into the spool, and sends what is in it while there is a connection; true once nothing is left of either.
+    fn pass_through_spool(&mut self, now: Instant) -> Result<bool> {
+        loop {
+            let nothing_waited = self.waiting().messages == 0;
+            let Source::Spooled(spooled) = &mut self.source else { return Ok(true) };
+            if spooled.fill(&mut self.input, self.report, now)? && nothing_waited {
+                self.acknowledged = now;
+            }
+            if let Some(seq) = self.framing.confirmed() {
+                spooled.confirmed(seq)?;
+            }
+            // Without a connection nothing is given a place in a stream: by the time there is one, the session may be new.
+            let mut stepped = false;
+            while self.connected && self.has_room() && self.publish_from_spool(now)? {
+                stepped = true;
+            }
+            stepped |= self.step(now)?;
+            let in_flight = self.in_flight().messages;
+            let Source::Spooled(spooled) = &mut self.source else { return Ok(true) };
+            if in_flight == 0 {
+                stepped |= spooled.settle(&mut self.framing, now)?;
+            }
+            if !stepped {
+                return Ok(spooled.has_all(&self.input) && spooled.is_done(&self.framing));
+            }
+        }
+    }
+
+    fn publish_from_spool(&mut self, now: Instant) -> Result<bool> {
+        let Source::Spooled(spooled) = &mut self.source else { return Ok(false) };
+        let ended = spooled.has_all(&self.input);
+        let Some(message) = spooled.next(&mut self.framing, ended, now, &mut self.rng)? else { return Ok(false) };
+        let token = self.publish(message.payload, now)?;
+        if let Source::Spooled(spooled) = &mut self.source
+            && !self.options.confirm
+        {
+            spooled.published(token, message.record);
+        }
+        Ok(true)
+    }
+
     /// Reads and sends as long as there is input, and room for it; true where that was the last of it.
     fn read(&mut self, now: Instant) -> Result<bool> {
         while self.has_room() {
-            if self.reading.is_none() {
+            let Source::Direct(source) = &mut self.source else { return Ok(false) };
+            if source.is_none() {
                 if !self.input.is_ready()? {
                     return Ok(false);
                 }
-                self.reading = Some(self.framing.begin(&mut self.rng)?);
+                *source = Some(self.framing.begin(&mut self.rng)?);
             }
-            let reading = self.reading.as_mut().expect("it was begun");
+            let reading = source.as_mut().expect("it was begun");
             let cut = self.options.cut;
             // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
             if cut != Cut::Each || cut.next(reading.data(), reading.room(), false).is_none() {
@@ -174,7 +260,7 @@ impl Run<'_> {
             if !self.has_room() {
                 return Ok(false);
             }
-            let reading = self.reading.as_mut().expect("it was begun");
+            let Source::Direct(Some(reading)) = &mut self.source else { return Ok(false) };
             let ends = at_end && len == reading.data().len();
             let message = reading.take(len);
             if let Some(payload) = self.framing.finish(message, ends, now, &mut self.rng)? {
@@ -193,16 +279,6 @@ impl Run<'_> {
         self.client.room(self.config.publish.as_str().len() + longest) && self.framing.has_room(longest)
     }
 
-    /// What nobody has taken over: not the broker, or with `--confirm` not the receiver.
-    fn waiting(&self) -> mqtt::Unacknowledged {
-        let mut waiting = self.client.unacknowledged();
-        if let Some((messages, bytes)) = self.framing.unconfirmed() {
-            waiting.messages = waiting.messages.max(messages);
-            waiting.bytes = waiting.bytes.max(bytes);
-        }
-        waiting
-    }
-
     /// Sends again what the receiver has not confirmed, and goes from stream to stream; true if it did either.
     fn step(&mut self, now: Instant) -> Result<bool> {
         let clear = self.subscribed && self.client.unacknowledged().messages == 0;
@@ -216,7 +292,7 @@ impl Run<'_> {
             && let Some(sealing) = self.framing.confirms()
         {
             match sealing.step(now, &mut self.rng)? {
-                Step::Send(payload) => self.publish(payload, now)?,
+                Step::Send(payload) => drop(self.publish(payload, now)?),
                 Step::Wait => break,
             }
             stepped = true;
@@ -232,7 +308,7 @@ impl Run<'_> {
     fn settle(&mut self) -> Result<()> {
         let Some(sealing) = self.framing.confirms() else { return Ok(()) };
         let settled = sealing.settle(&mut self.rng)?;
-        settled.map_or(Ok(()), |payload| self.publish(payload, Instant::now()))
+        settled.map_or(Ok(()), |payload| self.publish(payload, Instant::now()).map(drop))
     }
 
     fn hear(&mut self, payload: &[u8], now: Instant) {
@@ -250,13 +326,12 @@ impl Run<'_> {
         }
     }
 
-    fn publish(&mut self, payload: Bytes, now: Instant) -> Result<()> {
+    fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
         if self.waiting().messages == 0 {
             self.acknowledged = now;
         }
         let mqtt = &self.config.mqtt;
-        self.client.publish(self.config.publish.as_str(), payload, mqtt.qos, mqtt.retain)?;
-        Ok(())
+        self.client.publish(self.config.publish.as_str(), payload, mqtt.qos, mqtt.retain)
     }
 
     fn take_events(&mut self, now: Instant) -> Result<()> {
@@ -264,15 +339,19 @@ impl Run<'_> {
             match event {
                 Event::Up { .. } => {
                     self.report.verbose(format_args!("connected to {}", self.config.mqtt.endpoint));
+                    self.connected = true;
                     self.trouble.up(self.report);
                 }
                 Event::Down { why, .. } => {
+                    self.connected = false;
                     self.subscribed = false;
                     self.trouble.down(&why, self.report);
                 }
-                Event::Acked(_) => {
-                    if !self.options.confirm {
-                        self.acknowledged = now;
+                Event::Acked(_) if self.options.confirm => {}
+                Event::Acked(token) => {
+                    self.acknowledged = now;
+                    if let Source::Spooled(spooled) = &mut self.source {
+                        spooled.acknowledged(token)?;
                     }
                 }
                 Event::Subscribed { .. } => self.subscribed = true,
@@ -282,9 +361,8 @@ impl Run<'_> {
                 }
                 Event::Oversize { receipt, .. } => self.client.ack(receipt),
                 Event::Refused(error) => {
-                    let left = self.waiting();
-                    if left.messages > 0 {
-                        self.report.info(Unacknowledged(left));
+                    if self.waiting().messages > 0 {
+                        self.report.info(self.unacknowledged(Exit::Failed, "the broker refuses us"));
                     }
                     return Err(error);
                 }
@@ -296,32 +374,9 @@ impl Run<'_> {
         if waiting && self.options.timeout.is_some_and(|timeout| now >= self.acknowledged + timeout) {
             return Err(self.unacknowledged(Exit::TryAgain, "timed out"));
         }
+        if waiting && self.lingering().is_some_and(|until| now >= until) {
+            return Err(self.unacknowledged(Exit::TryAgain, "stopped by a signal"));
+        }
         Ok(())
-    }
-
-    fn wait(&mut self, ended: bool, now: Instant) -> Result<()> {
-        let waiting = self.waiting().messages > 0;
-        let timeout = self.options.timeout.filter(|_| waiting);
-        let quiet = (waiting && self.options.confirm && !self.silence.has_happened()).then_some(QUIET);
-        let input = self.input.as_fd().filter(|_| !ended && self.has_room()).map(|fd| (fd, PollFlags::IN));
-        let silent = timeout.into_iter().chain(quiet).map(|wait| self.acknowledged + wait).filter(|at| *at > now);
-        let deadline = silent.chain(self.framing.deadline()).min();
-        self.ready = turn::wait(&self.client, &self.signals, input, deadline, now)?;
-        Ok(())
-    }
-
-    /// An error that says how much of what was read is in nobody's hands.
-    fn unacknowledged(&self, exit: Exit, what: &str) -> Error {
-        Error::new(exit, what).because(Unacknowledged(self.waiting()))
-    }
-}
-
-/// How much was read that is in nobody's hands, in words.
-struct Unacknowledged(mqtt::Unacknowledged);
-
-impl fmt::Display for Unacknowledged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mqtt::Unacknowledged { messages, bytes } = self.0;
-        write!(f, "{messages} messages ({bytes} bytes) are unacknowledged")
     }
 }

@@ -31,6 +31,11 @@ impl Taken {
         Self { session, stream, blocks: Self::BLOCKS }
     }
 
+    /// For whoever wrote down every message of this number before it was sealed, and reserved [`Taken::BLOCKS`] anew.
+    pub(crate) fn again(session: SessionId, stream: u32) -> Self {
+        Self::new(session, stream)
+    }
+
     /// The number.
     #[must_use]
     pub fn stream(&self) -> u32 {
@@ -126,10 +131,22 @@ impl Sender {
         self
     }
 
+    /// Goes on at a later message. Those before it were sealed by an earlier process; whatever that one sealed from there
+    /// on must be sealed again as the same plaintext, or it would be a second message under one nonce.
+    pub fn skip_to(&mut self, seq: u32) {
+        self.seq = self.seq.max(seq);
+    }
+
     /// The stream's number.
     #[must_use]
     pub fn stream(&self) -> u32 {
         self.stream
+    }
+
+    /// The stream's salt.
+    #[must_use]
+    pub fn salt(&self) -> [u8; 4] {
+        self.salt
     }
 
     /// The session that it seals under.
@@ -177,6 +194,12 @@ impl Sender {
         self.granted = self.granted.saturating_add(blocks);
     }
 
+    /// True where the message that closes the stream was sealed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// True where only the message that closes the stream can still be sealed: time to take another number.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -207,9 +230,17 @@ impl Sender {
     /// # Errors
     /// As [`Sender::end`].
     pub fn continued(&mut self, at: &Self, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        self.continued_at(&at.id, at.stream, rng)
+    }
+
+    /// As [`Sender::continued`], where the next stream has no sender yet.
+    ///
+    /// # Errors
+    /// As [`Sender::end`].
+    pub fn continued_at(&mut self, session: &SessionId, stream: u32, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let mut buffer = self.buffer(LEAST_PAYLOAD);
-        buffer.put_slice(&at.id);
-        buffer.put_u32(at.stream);
+        buffer.put_slice(session);
+        buffer.put_u32(stream);
         self.close(Type::Enc, kind::CONTINUED, buffer, rng)
     }
 

@@ -24,6 +24,8 @@ pub struct Window {
     limit: usize,
     /// The seq of the oldest.
     first: u32,
+    /// Messages below were sent by an earlier process, whether or not this one sent them again.
+    known: u32,
     sealed: VecDeque<Bytes>,
     bytes: usize,
     /// How many of the oldest are to be sent again, and which of them is next.
@@ -43,6 +45,7 @@ impl Window {
         Self {
             limit,
             first,
+            known: first,
             sealed: VecDeque::new(),
             bytes: 0,
             again: None,
@@ -51,6 +54,18 @@ impl Window {
             quiet_since: now,
             wait: FIRST_WAIT,
         }
+    }
+
+    /// As [`Window::new`], of a stream of which an earlier process sent every message below `known`.
+    #[must_use]
+    pub fn resumed(first: u32, known: u32, limit: usize, now: Instant) -> Self {
+        Self { known, ..Self::new(first, limit, now) }
+    }
+
+    /// The seq of the oldest message that is not confirmed, or of the next one.
+    #[must_use]
+    pub fn first(&self) -> u32 {
+        self.first
     }
 
     /// Whether a message of `size` bytes may be sent before older ones are confirmed.
@@ -87,9 +102,10 @@ impl Window {
             return Ok(false);
         };
         let confirmed = usize::try_from(confirmed).unwrap_or(usize::MAX);
-        if confirmed > self.sealed.len() {
+        if confirmed > self.sealed.len() && next > self.known {
             return Err(Rejected::Unexpected);
         }
+        let confirmed = confirmed.min(self.sealed.len());
         self.bytes -= self.sealed.drain(..confirmed).map(|sealed| sealed.len()).sum::<usize>();
         self.first = next;
         self.again = self.again.and_then(|(count, at)| {
@@ -196,6 +212,20 @@ mod tests {
         window.confirm(2, now + ROUND).unwrap();
         window.confirm(2, now + ROUND).unwrap();
         assert_eq!(sent_again(&mut window, now + ROUND), [2, 3]);
+    }
+
+    #[test]
+    fn what_an_earlier_process_sent_may_be_confirmed_before_it_is_sent_again() {
+        let now = Instant::now();
+        let mut window = Window::resumed(3, 9, 1 << 20, now);
+        window.push(message(3), now);
+        window.push(message(4), now);
+        assert_eq!(window.confirm(10, now), Err(Rejected::Unexpected));
+        assert_eq!(window.confirm(8, now), Ok(true));
+        assert_eq!((window.first(), window.unconfirmed()), (8, (0, 0)));
+        window.push(message(8), now);
+        assert_eq!(window.confirm(9, now), Ok(true));
+        assert_eq!(window.confirm(10, now), Err(Rejected::Unexpected));
     }
 
     #[test]

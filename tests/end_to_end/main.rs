@@ -27,4 +27,5 @@ mod poison;
 mod refusals;
 mod rotation;
 mod signals;
+mod spool;
 mod suspended;

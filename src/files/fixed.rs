@@ -1,0 +1,81 @@
+//! Files of which a part is read, or overwritten where it is.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Dir, Guard, Lock, check_file, failed, file_name};
+use crate::Result;
+
+/// A private file, read and written at any place in it.
+#[derive(Debug)]
+pub struct Fixed {
+    file: File,
+    path: PathBuf,
+}
+
+/// Opens a private file that exists, to overwrite parts of it, which takes no room on the disk; `lock` is the lock of its
+/// only writer, as for [`super::replace`].
+///
+/// # Errors
+/// As [`super::read_private`]; [`crate::Exit::Failed`] where it is absent.
+pub fn fixed(dir: &Dir, lock: &Lock, name: &str) -> Result<Fixed> {
+    let Lock { .. } = lock;
+    open(dir, name, OFlags::RDWR)
+}
+
+/// Opens a private file that exists, to read parts of it.
+///
+/// # Errors
+/// As [`fixed`].
+pub fn for_reading(dir: &Dir, name: &str) -> Result<Fixed> {
+    open(dir, name, OFlags::RDONLY)
+}
+
+fn open(dir: &Dir, name: &str, how: OFlags) -> Result<Fixed> {
+    let path = dir.join(name);
+    let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty())
+        .map_err(|errno| failed("open", &path, errno))?;
+    check_file(&fd, &path, Guard::Private)?;
+    Ok(Fixed { file: File::from(fd), path })
+}
+
+impl Fixed {
+    /// Its path, for messages.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Fills `bytes` from this place on; false where the file ends before.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where it cannot be read.
+    pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<bool> {
+        match self.file.read_exact_at(bytes, at) {
+            Ok(()) => Ok(true),
+            Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(err) => Err(failed("read", &self.path, err)),
+        }
+    }
+
+    /// Writes `bytes` over what is at this place.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where it cannot be written.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, at).map_err(|err| failed("write", &self.path, err))
+    }
+
+    /// Returns once a power cut takes nothing away of what was written.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the disk says so.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(|err| failed("write", &self.path, err))
+    }
+}

@@ -1,0 +1,90 @@
+//! Streams that outlive the process that began them: what a spool knows of them is sealed once more, and gone on from.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use rand::CryptoRng;
+
+use super::{Sealing, UNCONFIRMED};
+use crate::Result;
+use crate::crypto::schedule::Digest;
+use crate::session::Session;
+use crate::spool::{Close, Place, Stream};
+use crate::stream::{Sender, Window};
+
+impl Sealing {
+    /// The peer of the session to send under.
+    pub(in crate::send) fn peer(&self) -> Result<Digest> {
+        self.current().map(|session| session.peer)
+    }
+
+    /// Whether messages ask for confirms.
+    pub(in crate::send) fn asks(&self) -> bool {
+        self.confirms.is_some()
+    }
+
+    /// Takes up a stream that a spool knows, at its record `next`; false where its session is gone.
+    ///
+    /// # Errors
+    /// As [`Cache::take_stream_again`].
+    pub(in crate::send) fn resume(&mut self, stream: &Stream, next: u64, sealed: u64, now: Instant) -> Result<bool> {
+        let Place { session: id, stream: number, salt } = stream.place;
+        let peers = self.ends.peers()?;
+        let usable = |session: &Session| session.id == id && self.ends.accepts(session, &peers).is_some();
+        let Some(session) = self.watch.sessions().map(|stored| &stored.session).find(|session| usable(session)) else {
+            self.stream = None;
+            return Ok(false);
+        };
+        let session = session.clone();
+        let taken = self.cache.take_stream_again(&session.peer, &id, number)?;
+        let sender = Sender::new(&session, taken, salt, self.max_message)?;
+        let mut sender = if stream.asks { sender.ask_for_confirms() } else { sender };
+        sender.skip_to(stream.seq(next));
+        if let Some(confirms) = &mut self.confirms {
+            // What closes it may have been sent, too.
+            let known = stream.close.map_or(stream.seq(sealed), |(until, _)| stream.seq(until) + 1);
+            confirms.window = Window::resumed(sender.next_seq(), known, UNCONFIRMED, now);
+        }
+        self.stale = self.current()?.id != id;
+        self.stream = Some((sender, session));
+        Ok(true)
+    }
+
+    /// Takes up a fresh stream of the current session.
+    pub(in crate::send) fn fresh(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Place> {
+        self.stream = None;
+        let (sender, _) = self.stream(rng)?;
+        let place = place_of(sender);
+        if let Some(confirms) = &mut self.confirms {
+            confirms.window = Window::new(0, UNCONFIRMED, now);
+        }
+        Ok(place)
+    }
+
+    /// Takes the number of the stream to go on in, where that is due.
+    pub(in crate::send) fn next_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Place>> {
+        let Some(newest) = self.due(now)? else { return Ok(None) };
+        Ok(Some(place_of(&self.take(&newest, rng)?)))
+    }
+
+    /// Closes the stream: by an end, or where it goes on.
+    pub(in crate::send) fn close(&mut self, close: &Close, now: Instant, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        let (sender, _) = self.stream.as_mut().expect("only a stream is closed");
+        let sealed = match close {
+            Close::End => sender.end(sender.buffer(0), rng)?,
+            Close::Continued(place) => sender.continued_at(&place.session, place.stream, rng)?,
+        };
+        if let Some(confirms) = &mut self.confirms {
+            confirms.window.push(sealed.clone(), now);
+        }
+        Ok(sealed)
+    }
+
+    pub(in crate::send) fn buffer(&self) -> BytesMut {
+        self.stream.as_ref().map(|(sender, _)| sender.buffer(0)).unwrap_or_default()
+    }
+}
+
+fn place_of(sender: &Sender) -> Place {
+    Place { session: *sender.session(), stream: sender.stream(), salt: sender.salt() }
+}

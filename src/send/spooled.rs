@@ -1,0 +1,363 @@
+//! Standard input by way of a spool: on the disk first, then sealed and published, then deleted as it is acknowledged.
+//!
+//! A stream is not a run's here, but the spool's: the next run seals once more what is not acknowledged, as the same
+//! messages, and goes on in the same stream. Another stream begins only when all of the one before it is acknowledged, so
+//! there is one at most to remember.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rand::CryptoRng;
+
+use super::framing::Framing;
+use crate::cli::{Notice, Reporter};
+use crate::config::Config;
+use crate::mqtt::Token;
+use crate::pipe::{Cut, Input};
+use crate::spool::{self, Close, Owner, Pending, Spool, Stream};
+use crate::text::show;
+use crate::{Error, Exit, Result};
+
+/// More than any suite adds to a message: a record must fit whatever session comes to seal it.
+const OVERHEAD: usize = 96;
+/// Most bytes that are written before some are published.
+const ENOUGH: usize = 1 << 20;
+/// How often it is tried whether a full disk has room again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Between standard input and the broker.
+pub(super) struct Spooled {
+    spool: Spool,
+    cut: Cut,
+    /// Most bytes of a record.
+    longest: usize,
+    /// What was read and found no room on the disk.
+    held: BytesMut,
+    full: Notice,
+    /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
+    published: VecDeque<(Token, bool)>,
+    /// This run published what closes the stream.
+    closed: bool,
+    /// This run has had a stream.
+    began: bool,
+}
+
+/// What is to be published.
+pub(super) struct Outgoing {
+    pub(super) payload: Bytes,
+    /// It is a record of the spool, not what closes a stream.
+    pub(super) record: bool,
+}
+
+impl Spooled {
+    /// Opens the spool, and takes up the stream that an earlier run left in it.
+    ///
+    /// # Errors
+    /// As [`Spool::open`]; [`Exit::Usage`] where the spool is too small, or was left by a run with another `--confirm`.
+    pub(super) fn open(
+        options: &spool::Options,
+        cut: Cut,
+        framing: &mut Framing,
+        config: &Config,
+        report: &Reporter,
+        now: Instant,
+    ) -> Result<Self> {
+        let longest = config.mqtt.max_message;
+        if options.max.bytes() < 2 * longest as u64 {
+            return Err(Error::new(Exit::Usage, "--spool-max")
+                .because(format!("less than two messages of max_message, {longest} bytes")));
+        }
+        let (longest, peer) = match framing {
+            Framing::Plain { .. } => (longest, None),
+            Framing::Sealed(sealing) => (longest - OVERHEAD, Some(sealing.peer()?)),
+        };
+        let mut spool = Spool::open(options, Owner { link: &config.link, peer: peer.as_ref() })?;
+        if spool.torn() > 0 {
+            report.info(format_args!("cut off {} bytes of a write to the spool that did not finish", spool.torn()));
+        }
+        if spool.unfinished() > 0 {
+            // Of what an earlier run left nothing waits for what this one reads; on a full disk it has to.
+            spool.write([(&[][..], true)])?;
+        }
+        if !spool.is_empty() {
+            report.info(format_args!("{} in the spool from an earlier run", Left(spool.pending())));
+        }
+        let mut began = false;
+        if let (Framing::Sealed(sealing), Some(stream)) = (framing, spool.stream().copied()) {
+            check_asks(&stream, sealing.asks())?;
+            began = sealing.resume(&stream, spool.next(), spool.sealed(), now)?;
+            if !began {
+                let twice = spool.sealed() - spool.next();
+                if twice > 0 {
+                    report.warning(format_args!(
+                        "the session is gone under which {twice} messages in the spool were sent; \
+                         they are sent again under the new one, and may come twice"
+                    ));
+                }
+                spool.abandon()?;
+            }
+        }
+        let (held, published) = (BytesMut::new(), VecDeque::new());
+        Ok(Self { spool, cut, longest, held, full: Notice::once(), published, closed: false, began })
+    }
+
+    /// What is read and not acknowledged.
+    pub(super) fn pending(&self) -> Pending {
+        let pending = self.spool.pending();
+        let held = self.held.len() as u64;
+        Pending { messages: pending.messages + u64::from(held > 0), bytes: pending.bytes + held }
+    }
+
+    /// Whether standard input can be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.held.is_empty() && self.limit() > 0
+    }
+
+    /// When to try again whether the disk has room.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        (!self.held.is_empty()).then_some(now + RETRY)
+    }
+
+    /// Reads standard input into the spool, as long as there is any and room for it; true if anything was written.
+    ///
+    /// # Errors
+    /// As [`Input::read`] and [`Spool::write`].
+    pub(super) fn fill(&mut self, input: &mut Input, report: &Reporter, now: Instant) -> Result<bool> {
+        let mut written = 0;
+        loop {
+            if self.held.is_empty() && written < ENOUGH && !input.at_end() && input.is_ready()? {
+                let limit = self.limit();
+                input.read(&mut self.held, limit)?;
+            }
+            let finishes = input.at_end() && self.spool.unfinished() > 0;
+            if self.held.is_empty() && !finishes {
+                return Ok(written > 0);
+            }
+            let before = self.held.len();
+            if !self.write(input.at_end())? {
+                let mut unfinished = BytesMut::new();
+                if self.spool.take_back(&mut unfinished)? {
+                    unfinished.extend_from_slice(&self.held);
+                    self.held = unfinished;
+                    continue;
+                }
+                if self.full.happened(now).is_some() {
+                    let path = show(self.spool.path());
+                    report.info(format_args!("the disk is full; waiting for room to write to the spool {path}"));
+                }
+                return Ok(written > 0);
+            }
+            if self.full.has_happened() {
+                report.info("there is room on the disk again");
+                self.full.reset();
+            }
+            written += before.max(1);
+        }
+    }
+
+    /// Most bytes to read at once: no more than a message, and than there is room for.
+    fn limit(&self) -> usize {
+        let room = match self.cut {
+            // Each line may be a piece of its own.
+            Cut::Each => self.spool.room(2) / (1 + spool::PIECE),
+            _ => self.spool.room(2),
+        };
+        room.min(self.longest)
+    }
+
+    /// Writes what was read, cut into records; false where the disk is full.
+    fn write(&mut self, at_end: bool) -> Result<bool> {
+        let mut pieces: Vec<(&[u8], bool)> = Vec::new();
+        let (mut rest, mut unfinished) = (&self.held[..], self.spool.unfinished());
+        while let Some(len) = self.cut.next(rest, self.longest.saturating_sub(unfinished), at_end) {
+            pieces.push((&rest[..len], true));
+            (rest, unfinished) = (&rest[len..], 0);
+        }
+        // What is no whole record yet goes apart, so that it never stands in the way of a new segment.
+        let whole = self.held.len() - rest.len();
+        if !pieces.is_empty() && !self.spool.write(pieces)? {
+            return Ok(false);
+        }
+        self.held.advance(whole);
+        if !self.held.is_empty() || (at_end && self.spool.unfinished() > 0) {
+            if !self.spool.write([(&self.held[..], at_end)])? {
+                return Ok(false);
+            }
+            self.held.clear();
+        }
+        Ok(true)
+    }
+
+    /// The next message to publish, where there is one; with `ended` there is no more input.
+    ///
+    /// # Errors
+    /// As [`Spool::read`] and [`crate::stream::Sender::data`]; [`Exit::Config`] where a record does not fit any more.
+    pub(super) fn next(
+        &mut self,
+        framing: &mut Framing,
+        ended: bool,
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Option<Outgoing>> {
+        self.prepare_stream(framing, ended, now, rng)?;
+        let mut buffer = framing.buffer();
+        let head = buffer.len();
+        if self.spool.read(&mut buffer)? {
+            if buffer.len() - head > self.longest {
+                return Err(Error::new(Exit::Config, "max_message")
+                    .because(format!("a message of {} bytes waits in the spool", buffer.len() - head))
+                    .hint("set it to what it was when the spool was filled"));
+            }
+            let payload = framing.finish(buffer, false, now, rng)?;
+            return Ok(payload.map(|payload| Outgoing { payload, record: true }));
+        }
+        let close =
+            self.spool.stream().and_then(|stream| stream.close).filter(|(until, _)| self.spool.next() >= *until);
+        let (Framing::Sealed(sealing), Some((_, close)), false) = (framing, close, self.closed) else {
+            return Ok(None);
+        };
+        self.closed = true;
+        let payload = sealing.close(&close, now, rng)?;
+        Ok(Some(Outgoing { payload, record: false }))
+    }
+
+    /// Begins a stream where there is something to say, and ends it where that is all, or where another one is due.
+    fn prepare_stream(
+        &mut self,
+        framing: &mut Framing,
+        ended: bool,
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<()> {
+        let Framing::Sealed(sealing) = framing else { return Ok(()) };
+        let more = self.spool.next() < self.spool.whole();
+        if self.spool.stream().is_none() && (more || (ended && !self.began)) {
+            let place = sealing.fresh(now, rng)?;
+            self.spool.begin(place, sealing.asks())?;
+            self.began = true;
+        }
+        // What may have been sent in this stream stays in it.
+        if self.spool.stream().is_none_or(|stream| stream.close.is_some()) || self.spool.next() < self.spool.sealed() {
+            return Ok(());
+        }
+        if !more && ended {
+            return self.spool.close(Close::End);
+        }
+        let next = if more { sealing.next_due(now, rng)? } else { None };
+        next.map_or(Ok(()), |place| self.spool.close(Close::Continued(place)))
+    }
+
+    /// A message of [`Spooled::next`] was published.
+    pub(super) fn published(&mut self, token: Token, record: bool) {
+        if record {
+            self.published.push_back((token, false));
+        }
+    }
+
+    /// The broker has a message.
+    ///
+    /// # Errors
+    /// As [`Spool::acknowledge`].
+    pub(super) fn acknowledged(&mut self, token: Token) -> Result<()> {
+        if let Ok(at) = self.published.binary_search_by_key(&token, |(token, _)| *token) {
+            self.published[at].1 = true;
+        }
+        let count = self.published.iter().take_while(|(_, done)| *done).count();
+        if count == 0 {
+            return Ok(());
+        }
+        self.published.drain(..count);
+        self.spool.acknowledge(self.spool.next() - self.published.len() as u64)
+    }
+
+    /// The receiver has written every message of the stream below this seq.
+    ///
+    /// # Errors
+    /// As [`Spool::acknowledge`].
+    pub(super) fn confirmed(&mut self, seq: u32) -> Result<()> {
+        let Some(stream) = self.spool.stream() else { return Ok(()) };
+        let below = stream.base + u64::from(seq);
+        if let Some((until, _)) = stream.close {
+            // Its close may have been confirmed before this run sent it again.
+            self.closed |= below > until;
+            return self.spool.acknowledge(below.min(until));
+        }
+        self.spool.acknowledge(below)
+    }
+
+    /// Everything published is acknowledged: where that was the end of a stream, the next one can begin.
+    ///
+    /// # Errors
+    /// As [`Spool::leave`].
+    pub(super) fn settle(&mut self, framing: &mut Framing, now: Instant) -> Result<bool> {
+        if !std::mem::take(&mut self.closed) {
+            return Ok(false);
+        }
+        self.spool.leave()?;
+        if let (Framing::Sealed(sealing), Some(stream)) = (framing, self.spool.stream().copied())
+            && !sealing.resume(&stream, self.spool.next(), self.spool.next(), now)?
+        {
+            self.spool.abandon()?;
+        }
+        Ok(true)
+    }
+
+    /// Whether nothing is left to send or to be acknowledged, once there is no more input.
+    pub(super) fn is_done(&self, framing: &Framing) -> bool {
+        let streams_are_over =
+            matches!(framing, Framing::Plain { .. }) || (self.began && self.spool.stream().is_none());
+        self.held.is_empty() && self.spool.is_empty() && streams_are_over
+    }
+
+    /// Whether all of standard input that was read is in the spool, whole.
+    pub(super) fn has_all(&self, input: &Input) -> bool {
+        input.at_end() && self.held.is_empty() && self.spool.unfinished() == 0
+    }
+
+    /// Leaves the spool at the end of a run, however that ends.
+    ///
+    /// # Errors
+    /// As [`Spool::end`].
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.spool.end()
+    }
+
+    /// An error that says how much stays in the spool: nothing is lost by it.
+    pub(super) fn left(&self, what: &str) -> Error {
+        if !self.held.is_empty() {
+            let lost = self.held.len();
+            return Error::new(Exit::DataLost, what).because(format!(
+                "{lost} bytes were read that the spool has no room for; in it stay {}",
+                self.stays()
+            ));
+        }
+        Error::new(Exit::TryAgain, what)
+            .because(format!("{} stay in the spool {}", self.stays(), show(self.spool.path())))
+            .hint("the next run with this spool sends them first")
+    }
+
+    fn stays(&self) -> impl fmt::Display {
+        Left(self.spool.pending())
+    }
+}
+
+/// How much waits in a spool, in words.
+struct Left(Pending);
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages ({} bytes)", self.0.messages, self.0.bytes)
+    }
+}
+
+fn check_asks(stream: &Stream, asks: bool) -> Result<()> {
+    if stream.asks == asks {
+        return Ok(());
+    }
+    let (was, remedy) = if stream.asks { ("with", "with") } else { ("without", "once without") };
+    Err(Error::new(Exit::Usage, "--confirm")
+        .because(format!("what waits in the spool was sent {was} it, and can only be sent again in the same way"))
+        .hint(format!("run sts-send {remedy} --confirm until the spool is empty")))
+}

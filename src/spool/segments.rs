@@ -1,0 +1,278 @@
+//! The records, in segment files that are appended to at one end and removed at the other.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+
+use super::chunk::{self, HEAD, Head};
+use super::damaged;
+use crate::files::{self, Appender, Dir, Fixed, Lock};
+use crate::text::show;
+use crate::{Exit, Result};
+
+/// A segment of this length in bytes is not appended to any more.
+const LEN: u64 = 1 << 20;
+
+/// One file: the records from `first` on, up to those of the next file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    first: u64,
+    len: u64,
+}
+
+impl Segment {
+    fn name(&self) -> String {
+        format!("{:016x}", self.first)
+    }
+}
+
+/// All segments, oldest first.
+#[derive(Debug)]
+pub(super) struct Segments {
+    list: VecDeque<Segment>,
+    /// Appends to the last one.
+    last: Option<Appender>,
+    /// The record that is being written.
+    record: u64,
+    /// How much of it is written, in bytes.
+    unfinished: usize,
+    synced: bool,
+}
+
+/// A place between two chunks, from which records are read.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    at: Option<(Segment, Fixed)>,
+    offset: u64,
+}
+
+impl Segments {
+    /// Finds the segments, and where the last one ends: what is not whole there is cut off. Returns how much that was, in
+    /// bytes. A spool without any goes on with record `acknowledged`.
+    ///
+    /// # Errors
+    /// [`Exit::DataLost`] where a record below `sealed` is not whole: that is no write that was cut short, and its number
+    /// must not be given to another record. [`Exit::Failed`] where they cannot be read.
+    pub(super) fn open(dir: &Dir, lock: &Lock, acknowledged: u64, sealed: u64) -> Result<(Self, u64)> {
+        let mut list = VecDeque::new();
+        for name in dir.names()? {
+            let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+            if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
+                list.push_back(Segment { first, len: files::append(dir, lock, &name)?.size() });
+            }
+        }
+        let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };
+        let Some(newest) = segments.list.back().copied() else {
+            return if acknowledged == sealed { Ok((segments, 0)) } else { Err(missing(dir, acknowledged, sealed)) };
+        };
+        let mut file = files::append(dir, lock, &newest.name())?;
+        let (mut reading, mut bytes) = (Reading::at(dir, newest)?, BytesMut::new());
+        segments.record = newest.first;
+        let mut whole = 0;
+        while let Some(head) = reading.chunk(&mut bytes)?.filter(|head| head.record == segments.record) {
+            segments.wrote(head.len, head.ends);
+            whole = reading.offset;
+            bytes.clear();
+        }
+        if segments.record < sealed {
+            return Err(missing(dir, segments.record, sealed));
+        }
+        let torn = newest.len - whole;
+        if torn > 0 {
+            file.cut(whole)?;
+        }
+        segments.list.back_mut().expect("there is a last one").len = whole;
+        segments.last = Some(file);
+        Ok((segments, torn))
+    }
+
+    /// The record behind the last whole one.
+    pub(super) fn whole(&self) -> u64 {
+        self.record
+    }
+
+    /// Bytes of the record that is being written.
+    pub(super) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    fn wrote(&mut self, len: usize, ends: bool) {
+        self.unfinished += len;
+        if ends {
+            self.record += 1;
+            self.unfinished = 0;
+        }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Appends pieces in one write, and returns how many bytes that is on the disk, and how many the pieces have; `None`
+    /// where the disk is full. Only at the end of a record can another segment begin.
+    pub(super) fn append<'a>(
+        &mut self,
+        dir: &Dir,
+        lock: &Lock,
+        pieces: impl IntoIterator<Item = (&'a [u8], bool)>,
+    ) -> Result<Option<(u64, u64)>> {
+        let mut bytes = Vec::new();
+        let (mut record, mut lens) = (self.record, Vec::new());
+        for (piece, ends) in pieces {
+            chunk::put(&mut bytes, record, piece, ends);
+            record += u64::from(ends);
+            lens.push((piece.len(), ends));
+        }
+        if self.last.as_ref().is_none_or(|last| last.size() >= LEN && self.unfinished == 0) {
+            self.sync()?;
+            let segment = Segment { first: self.record, len: 0 };
+            let Some(file) = files::begin(dir, lock, &segment.name())? else { return Ok(None) };
+            self.last = Some(file);
+            self.list.push_back(segment);
+        }
+        let (Some(file), Some(segment)) = (&mut self.last, self.list.back_mut()) else { return Ok(None) };
+        self.synced = false;
+        if !file.append_if_room(&bytes)? {
+            return Ok(None);
+        }
+        segment.len = file.size();
+        let mut payload = 0;
+        for (len, ends) in lens {
+            payload += len as u64;
+            self.wrote(len, ends);
+        }
+        Ok(Some((bytes.len() as u64, payload)))
+    }
+
+    /// Returns once what was appended survives a power cut.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        if let Some(file) = self.last.as_ref().filter(|_| !self.synced) {
+            file.sync()?;
+            self.synced = true;
+        }
+        Ok(())
+    }
+
+    /// The place where a record begins, and how many bytes there are from there on.
+    pub(super) fn seek(&self, dir: &Dir, record: u64) -> Result<(Reading, u64)> {
+        let behind = self.list.partition_point(|segment| segment.first <= record);
+        let Some(at) = behind.checked_sub(1) else {
+            return match self.list.front() {
+                Some(first) => Err(missing(dir, record, first.first)),
+                None => Ok((Reading::default(), 0)),
+            };
+        };
+        let mut reading = Reading::at(dir, self.list[at])?;
+        let mut next = self.list[at].first;
+        let mut bytes = BytesMut::new();
+        while next < record {
+            let Some(head) = reading.chunk(&mut bytes)? else { break };
+            next += u64::from(head.ends);
+            bytes.clear();
+        }
+        let bytes: u64 = self.list.range(at..).map(|segment| segment.len).sum();
+        let waiting = bytes - reading.offset;
+        Ok((reading, waiting))
+    }
+
+    /// Appends the bytes of a whole record, the next one at `reading`, to `buffer`; returns how many bytes it takes on
+    /// the disk.
+    pub(super) fn read(&self, dir: &Dir, reading: &mut Reading, record: u64, buffer: &mut BytesMut) -> Result<u64> {
+        self.to_next(dir, reading, record)?;
+        let start = reading.offset;
+        loop {
+            match reading.chunk(buffer)? {
+                Some(head) if head.record == record && head.ends => return Ok(reading.offset - start),
+                Some(head) if head.record == record => {}
+                _ => return Err(reading.damaged(dir)),
+            }
+        }
+    }
+
+    /// Goes from the end of one segment to the beginning of the next, which begins with `record`.
+    fn to_next(&self, dir: &Dir, reading: &mut Reading, record: u64) -> Result<()> {
+        let at_end = match &reading.at {
+            Some((segment, _)) => {
+                let here = self.list.iter().find(|other| other.first == segment.first);
+                here.is_none_or(|here| here.len == reading.offset)
+            }
+            None => true,
+        };
+        if at_end {
+            let next = self.list.iter().find(|segment| segment.first == record);
+            *reading = Reading::at(dir, *next.ok_or_else(|| missing(dir, record, record + 1))?)?;
+        }
+        Ok(())
+    }
+
+    /// Appends to `buffer` what is written of a record that is not whole, the next one at `reading`, and takes it for not
+    /// written.
+    pub(super) fn take_back(&mut self, dir: &Dir, reading: &mut Reading, buffer: &mut BytesMut) -> Result<()> {
+        if self.unfinished > 0 {
+            self.to_next(dir, reading, self.record)?;
+            while reading.chunk(buffer)?.is_some() {}
+            self.unfinished = 0;
+        }
+        *reading = Reading::default();
+        Ok(())
+    }
+
+    /// Whether the first segment has acknowledged records only; the last one counts from a length of `least` on.
+    pub(super) fn can_remove(&self, acknowledged: u64, least: u64) -> bool {
+        match (self.list.front(), self.list.get(1)) {
+            (_, Some(next)) => next.first <= acknowledged,
+            (Some(only), None) => acknowledged == self.record && self.unfinished == 0 && only.len >= least,
+            (None, None) => false,
+        }
+    }
+
+    /// Removes the first segment.
+    pub(super) fn remove_first(&mut self, dir: &Dir) -> Result<()> {
+        if let Some(segment) = self.list.pop_front() {
+            files::remove(dir, &segment.name())?;
+        }
+        if self.list.is_empty() {
+            self.last = None;
+        }
+        Ok(())
+    }
+}
+
+impl Reading {
+    fn at(dir: &Dir, segment: Segment) -> Result<Self> {
+        let file = files::for_reading(dir, &segment.name())?;
+        Ok(Self { at: Some((segment, file)), offset: 0 })
+    }
+
+    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, where there is no whole one.
+    fn chunk(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>> {
+        let Some((_, file)) = &self.at else { return Ok(None) };
+        let mut head = [0; HEAD];
+        if !file.read(self.offset, &mut head)? {
+            return Ok(None);
+        }
+        let head = Head::parse(&head);
+        let (start, body) = (buffer.len(), self.offset + HEAD as u64);
+        // A length that is not there must not take the memory for it.
+        if head.len > 0 && !file.read(body + head.len as u64 - 1, &mut [0])? {
+            return Ok(None);
+        }
+        buffer.resize(start + head.len, 0);
+        if !file.read(body, &mut buffer[start..])? || !head.fits(&buffer[start..]) {
+            buffer.truncate(start);
+            return Ok(None);
+        }
+        self.offset = body + head.len as u64;
+        Ok(Some(head))
+    }
+
+    fn damaged(&self, dir: &Dir) -> crate::Error {
+        let file = self.at.as_ref().map(|(_, file)| show(file.path())).unwrap_or_default();
+        damaged(dir, Exit::DataLost, &format!("{file} at byte {}", self.offset))
+    }
+}
+
+fn missing(dir: &Dir, first: u64, end: u64) -> crate::Error {
+    damaged(dir, Exit::DataLost, &format!("{} messages from number {first} on are not whole", end - first))
+}

@@ -1,0 +1,276 @@
+//! The queue itself: what goes in comes out once, and whatever a crash leaves of it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const PEER: Digest = [0xab; 32];
+
+struct Home {
+    home: tempfile::TempDir,
+    link: LinkName,
+}
+
+impl Home {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap(), link: "plant".parse().unwrap() }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.home.path().join("spool")
+    }
+
+    fn open(&self) -> Result<Spool> {
+        let options = Options { dir: self.dir(), max: Size::new(64 << 20) };
+        Spool::open(&options, Owner { link: &self.link, peer: Some(&PEER) })
+    }
+
+    fn segments(&self) -> Vec<PathBuf> {
+        let paths = fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().path());
+        let mut paths: Vec<_> = paths.filter(|path| path.file_name().unwrap().len() == 16).collect();
+        paths.sort();
+        paths
+    }
+}
+
+fn put(spool: &mut Spool, record: &[u8]) {
+    assert!(spool.write([(record, true)]).unwrap());
+}
+
+fn read_all(spool: &mut Spool) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    let mut buffer = BytesMut::new();
+    while spool.read(&mut buffer).unwrap() {
+        records.push(buffer.split().to_vec());
+    }
+    records
+}
+
+fn record(number: u64) -> Vec<u8> {
+    format!("record {number} {}\n", "x".repeat(usize::try_from(number % 50).unwrap())).into_bytes()
+}
+
+#[test]
+fn what_goes_in_comes_out_in_order_and_goes_when_it_is_acknowledged() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    for number in 0..40_000 {
+        put(&mut spool, &record(number));
+    }
+    assert!(place.segments().len() > 1);
+    assert_eq!(spool.pending().messages, 40_000);
+    let bytes: usize = (0..40_000).map(|number| record(number).len()).sum();
+    assert_eq!(spool.pending().bytes, bytes as u64);
+    let read = read_all(&mut spool);
+    assert!(read.iter().zip(0..).all(|(read, number)| *read == record(number)) && read.len() == 40_000);
+    let before = place.segments().len();
+    spool.acknowledge(39_000).unwrap();
+    assert!(place.segments().len() < before, "what is acknowledged takes no room");
+    drop(spool);
+    let mut spool = place.open().unwrap();
+    assert_eq!(spool.next(), 39_000);
+    assert_eq!(read_all(&mut spool)[0], record(39_000));
+    spool.acknowledge(40_000).unwrap();
+    assert!(spool.is_empty());
+    spool.end().unwrap();
+    assert_eq!(place.segments(), [] as [PathBuf; 0]);
+    drop(spool);
+    // A number is never given twice.
+    assert_eq!(place.open().unwrap().whole(), 40_000);
+}
+
+#[test]
+fn pieces_are_one_record() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    assert!(spool.write([(&b"one\n"[..], true), (b"half a ", false)]).unwrap());
+    assert_eq!(spool.unfinished(), 7);
+    assert_eq!(read_all(&mut spool), [b"one\n"]);
+    drop(spool);
+    let mut spool = place.open().unwrap();
+    assert_eq!((spool.unfinished(), spool.pending().messages), (7, 2));
+    assert!(spool.write([(&b"line\n"[..], true), (b"", false), (b"", true)]).unwrap());
+    assert_eq!(read_all(&mut spool), [&b"one\n"[..], b"half a line\n", b""]);
+}
+
+#[test]
+fn on_a_full_disk_what_is_acknowledged_makes_room_for_a_record_that_is_not_whole() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    let mut buffer = BytesMut::new();
+    assert!(!spool.take_back(&mut buffer).unwrap(), "there is nothing");
+    put(&mut spool, b"one\n");
+    assert!(spool.write([(&b"half "[..], false)]).unwrap() && spool.write([(&b"a li"[..], false)]).unwrap());
+    assert!(!spool.take_back(&mut buffer).unwrap(), "there is more than that");
+    assert_eq!(read_all(&mut spool), [b"one\n"]);
+    spool.acknowledge(1).unwrap();
+    assert!(spool.take_back(&mut buffer).unwrap());
+    assert_eq!((&buffer[..], spool.pending(), place.segments().len()), (&b"half a li"[..], Pending::default(), 0));
+    put(&mut spool, b"half a line\n");
+    assert_eq!((read_all(&mut spool), spool.next()), (vec![b"half a line\n".to_vec()], 2));
+}
+
+#[test]
+fn one_process_one_link_and_one_peer() {
+    let place = Home::new();
+    let spool = place.open().unwrap();
+    assert_eq!(place.open().unwrap_err().exit(), Exit::TryAgain);
+    drop(spool);
+    let options = Options { dir: place.dir(), max: Size::new(1) };
+    let other: LinkName = "other".parse().unwrap();
+    for owner in [
+        Owner { link: &other, peer: Some(&PEER) },
+        Owner { link: &place.link, peer: Some(&[1; 32]) },
+        Owner { link: &place.link, peer: None },
+    ] {
+        assert_eq!(Spool::open(&options, owner).unwrap_err().exit(), Exit::Config);
+    }
+    place.open().unwrap();
+}
+
+#[test]
+fn a_stream_is_what_it_was_in_the_next_run() {
+    let place = Home::new();
+    let at = |number| Place { session: [7; 8], stream: number, salt: [1, 2, 3, 4] };
+    let mut spool = place.open().unwrap();
+    put(&mut spool, b"a");
+    put(&mut spool, b"b");
+    spool.begin(at(3), true).unwrap();
+    assert!(spool.read(&mut BytesMut::new()).unwrap());
+    spool.close(Close::Continued(at(4))).unwrap();
+    assert!(!spool.read(&mut BytesMut::new()).unwrap(), "the next record is the next stream's");
+    drop(spool);
+    let mut spool = place.open().unwrap();
+    let stream = *spool.stream().unwrap();
+    assert_eq!(stream, Stream { place: at(3), base: 0, asks: true, close: Some((1, Close::Continued(at(4)))) });
+    assert_eq!((stream.seq(1), spool.sealed(), spool.next()), (1, 1, 0));
+    assert_eq!(read_all(&mut spool), [b"a"]);
+    spool.leave().unwrap();
+    assert_eq!(spool.stream(), Some(&Stream { place: at(4), base: 1, asks: true, close: None }));
+    assert_eq!(read_all(&mut spool), [b"b"]);
+    spool.close(Close::End).unwrap();
+    spool.leave().unwrap();
+    assert_eq!((spool.stream(), spool.is_empty()), (None, true));
+}
+
+#[test]
+fn what_the_receiver_has_already_is_passed_over() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    for number in 0..10 {
+        put(&mut spool, &record(number));
+    }
+    spool.acknowledge(7).unwrap();
+    assert_eq!(read_all(&mut spool), [record(7), record(8), record(9)]);
+}
+
+#[test]
+fn a_record_that_may_have_been_sent_and_is_not_whole_is_an_error_and_nothing_is_cut() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    for number in 0..5 {
+        put(&mut spool, &record(number));
+    }
+    read_all(&mut spool);
+    drop(spool);
+    let path = place.segments()[0].clone();
+    let whole = fs::read(&path).unwrap();
+    for damaged in [&whole[..whole.len() - 1], &[]] {
+        fs::write(&path, damaged).unwrap();
+        assert_eq!(place.open().unwrap_err().exit(), Exit::DataLost);
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(place.open().unwrap_err().exit(), Exit::DataLost);
+    fs::write(&path, &whole).unwrap();
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(read_all(&mut place.open().unwrap()).len(), 5);
+}
+
+#[test]
+fn a_segment_that_is_damaged_or_gone_in_the_middle_is_an_error() {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    for number in 0..40_000 {
+        put(&mut spool, &record(number));
+    }
+    drop(spool);
+    let segments = place.segments();
+    assert!(segments.len() > 2);
+    let path = &segments[1];
+    let mut bytes = fs::read(path).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    let read_to_end = || {
+        let mut spool = place.open()?;
+        let mut records = 0;
+        while spool.read(&mut BytesMut::new())? {
+            records += 1;
+        }
+        Ok(records)
+    };
+    let error: Error = read_to_end().unwrap_err();
+    assert_eq!(error.exit(), Exit::DataLost);
+    assert!(error.to_string().contains("at byte"), "{error}");
+    fs::remove_file(path).unwrap();
+    assert_eq!(read_to_end().unwrap_err().exit(), Exit::DataLost);
+}
+
+/// Writes these records, cuts or alters the file, and gives back what the next run finds.
+fn after(records: &[Vec<u8>], mend: impl FnOnce(&mut Vec<u8>)) -> (Vec<Vec<u8>>, u64) {
+    let place = Home::new();
+    let mut spool = place.open().unwrap();
+    for record in records {
+        put(&mut spool, record);
+    }
+    drop(spool);
+    let path = place.segments()[0].clone();
+    let mut bytes = fs::read(&path).unwrap();
+    mend(&mut bytes);
+    fs::write(&path, &bytes).unwrap();
+    let mut spool = place.open().unwrap();
+    let torn = spool.torn();
+    // What comes next stands right behind what was whole.
+    put(&mut spool, b"next");
+    let mut found = read_all(&mut spool);
+    assert_eq!(found.pop().unwrap(), b"next");
+    (found, torn)
+}
+
+#[test]
+fn cut_at_any_byte_whole_records_come_and_nothing_else() {
+    let records: Vec<_> = (0..4).map(record).collect();
+    let ends: Vec<usize> =
+        (1..=4).map(|count| records[..count].iter().map(|record| chunk::HEAD + record.len()).sum()).collect();
+    for cut in 0..=ends[3] {
+        let whole = ends.iter().filter(|end| **end <= cut).count();
+        let (found, torn) = after(&records, |bytes| bytes.truncate(cut));
+        assert_eq!(found, records[..whole]);
+        let rest = cut - whole.checked_sub(1).map_or(0, |last| ends[last]);
+        assert_eq!(torn, rest as u64);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_was_altered_is_never_sent(
+        records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..6),
+        at: prop::sample::Index, bit in 0u8..8, garbage in prop::collection::vec(any::<u8>(), 0..50),
+    ) {
+        let (found, torn) = after(&records, |bytes| {
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+        });
+        prop_assert!(found.len() < records.len() && torn > 0);
+        prop_assert_eq!(&found[..], &records[..found.len()]);
+        let len = garbage.len() as u64;
+        let (found, torn) = after(&records, |bytes| bytes.extend_from_slice(&garbage));
+        prop_assert_eq!((found, torn), (records, len));
+    }
+}

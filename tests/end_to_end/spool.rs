@@ -1,0 +1,411 @@
+//! Claim: with `--spool` what sts-send has read is on the disk until it is acknowledged, and the next run sends the rest:
+//! no byte is lost and none comes twice, whatever was killed and when.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::process::Signal;
+
+use crate::broker::{Broker, Options};
+use crate::device::{LINK, M2S, Pair, readings};
+use crate::process::{Ended, Process, wait_until};
+use crate::sniffer::Sniffer;
+
+const SPOOL: [&str; 2] = ["--spool", "spool"];
+const CONFIRM: &str = "--confirm";
+
+fn spooled<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&SPOOL[..], more, &[LINK]].concat()
+}
+
+/// The plain bytes that wait in a spool: its segments without the heads of their chunks.
+fn waiting(spool: &Path) -> usize {
+    let files = fs::read_dir(spool).unwrap().map(|entry| entry.unwrap().path());
+    let segments = files.filter(|path| path.file_name().unwrap().len() == 16);
+    segments.map(|path| usize::try_from(fs::metadata(path).unwrap().len()).unwrap()).sum()
+}
+
+#[test]
+fn it_carries_what_a_pipe_does_and_leaves_nothing_behind() {
+    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    for suite in ["gcm", "cbc", "ecb"] {
+        let pair = Pair::paired(&broker, suite);
+        for args in
+            [&[][..], &["-b"], &["--each"], &[CONFIRM], &[CONFIRM, "--each"], &["-o", "qos=2"], &["-o", "qos=0"]]
+        {
+            for input in [&b""[..], b"no newline", b"one\ntwo\n", &readings(3000)] {
+                pair.carries(&[&SPOOL[..], args].concat(), input);
+            }
+        }
+        assert_eq!(waiting(&pair.master.path().join("spool")), 0);
+    }
+}
+
+#[test]
+fn a_line_of_an_idle_sensor_leaves_at_once() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    let mut sender = Process::spawn(pair.master.send(&spooled(&[])));
+    for line in ["one\n", "two\n"] {
+        let before = receiver.stdout();
+        sender.write(line);
+        receiver.wait_for_stdout(&[&before, line.as_bytes()].concat());
+    }
+    sender.write("half a li");
+    sender.wait_until_read();
+    sender.write("ne\nthe rest");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"one\ntwo\nhalf a line\nthe rest");
+}
+
+#[test]
+fn what_is_read_while_the_broker_is_away_waits_for_the_next_run() {
+    let mut broker = Broker::with(Options { persistence: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    pair.slave.listen(&[]).stop();
+    broker.stop();
+    let mut all = Vec::new();
+    for run in 0..4 {
+        let reading = format!("reading {run}, without its newline");
+        let ended = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), reading.as_bytes());
+        ended.failed(&[75], &["timed out", "stay in the spool", &format!("{} messages", run + 1)]);
+        all.extend_from_slice(reading.as_bytes());
+    }
+    // It holds readings: nobody else can look into it.
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    let spool = pair.master.path().join("spool");
+    assert_eq!(mode(&spool), 0o700);
+    assert!(fs::read_dir(&spool).unwrap().all(|entry| mode(&entry.unwrap().path()) == 0o600));
+    broker.start_again();
+    let receiver = pair.slave.listen(&["--once"]);
+    let sent = pair.master.send_all(&SPOOL, "the last one\n").succeeded();
+    assert!(sent.stderr.contains("4 messages"), "{}", sent.stderr);
+    all.extend_from_slice(b"the last one\n");
+    receiver.wait().succeeded().wrote(&all);
+}
+
+#[test]
+fn a_session_agreed_while_it_waited_is_the_one_that_is_used() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    for args in [&[][..], &[CONFIRM]] {
+        // Some of it is sealed under the old session and may have arrived.
+        let receiver = pair.slave.listen(&[]);
+        let mut sender = Process::spawn(pair.master.send(&spooled(args)));
+        sender.write("before\n");
+        receiver.wait_for_stdout(b"before\n");
+        sender.signal(Signal::KILL);
+        sender.wait();
+        pair.agree();
+        let sent = pair.master.send_all(&[&SPOOL[..], args].concat(), "after\n").succeeded();
+        assert!(!sent.stderr.contains("twice"), "{}", sent.stderr);
+        receiver.wait_for_stdout(b"before\nafter\n");
+        receiver.stop().succeeded().wrote(b"before\nafter\n");
+    }
+}
+
+#[test]
+fn a_session_that_is_gone_loses_nothing_and_says_what_may_come_twice() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    // Nobody confirms: it is sealed, and stays.
+    let ended = pair.master.send_all(&[&SPOOL[..], &[CONFIRM, "--timeout", "1"]].concat(), "one\ntwo\n");
+    ended.failed(&[75], &["stay in the spool"]);
+    for file in pair.master.runtime_files() {
+        fs::remove_file(file.0).unwrap();
+    }
+    pair.agree();
+    let receiver = pair.slave.listen(&["--once"]);
+    let sent = pair.master.send_all(&[&SPOOL[..], &[CONFIRM]].concat(), "three\n").succeeded();
+    assert!(sent.stderr.contains("may come twice"), "{}", sent.stderr);
+    receiver.wait().succeeded().wrote(b"one\ntwo\nthree\n");
+}
+
+/// Runs of sts-send that are fed from one file, each from where the one before had read to.
+struct Fed {
+    path: PathBuf,
+    input: Vec<u8>,
+    at: usize,
+    /// What each run read.
+    parts: Vec<(usize, usize)>,
+}
+
+impl Fed {
+    fn new(pair: &Pair, input: Vec<u8>) -> Self {
+        let path = pair.master.path().join("input");
+        fs::write(&path, &input).unwrap();
+        Self { path, input, at: 0, parts: Vec::new() }
+    }
+
+    /// One run, with at most `most` bytes to read; `during` is called while it runs.
+    fn run(&mut self, mut command: Command, most: usize, during: impl FnOnce(&Process)) -> Ended {
+        fs::write(&self.path, &self.input[self.at..self.input.len().min(self.at.saturating_add(most))]).unwrap();
+        let file = File::open(&self.path).unwrap();
+        command.stdin(file.try_clone().unwrap()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let sender = Process::started(command);
+        during(&sender);
+        let ended = sender.wait();
+        let read = usize::try_from(seek(&file, SeekFrom::Current(0)).unwrap()).unwrap();
+        self.parts.push((self.at, self.at + read));
+        self.at += read;
+        ended
+    }
+
+    /// Fails where something is lost or comes twice in `got`, but for what each run had read, and not yet written to the
+    /// spool: one read of `one_read` bytes at most.
+    fn arrived(&self, got: &[u8], one_read: usize) {
+        // Where in the output each run's part may end.
+        let mut ends = BTreeSet::from([0]);
+        for (run, (from, to)) in self.parts.iter().enumerate() {
+            let part = &self.input[*from..*to];
+            let least = part.len().saturating_sub(one_read);
+            let reached = |start: &usize| {
+                let same = part.iter().zip(&got[*start..]).take_while(|(a, b)| a == b).count();
+                *start + least..*start + same + 1
+            };
+            let next: BTreeSet<usize> = ends.iter().flat_map(reached).collect();
+            assert!(!next.is_empty(), "run {run}, bytes {from}-{to}: not what arrived at {ends:?} of {}", got.len());
+            ends = next;
+        }
+        assert!(ends.contains(&got.len()), "{} bytes arrived, not one of {:?}", got.len(), ends.last());
+    }
+}
+
+/// What arrived before the line that is sent last of all, without the spool.
+fn all_of(receiver: Process, pair: &Pair) -> Vec<u8> {
+    let last = b"the end\n";
+    pair.master.send_all(&[], &last[..]).succeeded();
+    wait_until("all of it to arrive", || receiver.stdout().ends_with(last));
+    let ended = receiver.stop();
+    assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
+    ended.stdout[..ended.stdout.len() - last.len()].to_vec()
+}
+
+/// The longest message, and so the most that is read at once.
+const MESSAGE: usize = 4000;
+
+/// Kills sts-send at longer and longer intervals while it is busy.
+fn killed_at_any_instant(args: &[&str]) {
+    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut fed = Fed::new(&pair, readings(60_000));
+    let send = || pair.master.send(&spooled(&[args, &["-o", "max_message=4000"]].concat()));
+    let mut kills = 0;
+    for run in 1..30u64 {
+        let ended = fed.run(send(), usize::MAX, |sender| {
+            // From its very beginning, through reading, sealing, publishing, acknowledging and removing.
+            thread::sleep(Duration::from_micros(run * run * 271 + 2000));
+            sender.signal(Signal::KILL);
+        });
+        kills += u32::from(ended.status == 128 + 9);
+    }
+    assert!(kills > 10, "{kills}");
+    fed.run(send(), usize::MAX, |_| ()).succeeded();
+    assert_eq!(fed.at, fed.input.len());
+    fed.arrived(&all_of(receiver, &pair), MESSAGE);
+}
+
+#[test]
+fn killed_at_any_instant_with_confirms() {
+    killed_at_any_instant(&[CONFIRM]);
+}
+
+#[test]
+fn killed_at_any_instant_without_confirms() {
+    killed_at_any_instant(&[]);
+    killed_at_any_instant(&["--each", "-o", "qos=2"]);
+}
+
+/// Kills sts-send before the first, the second, the third of each system call by which it changes anything.
+fn killed_at_each_step(args: &[&str], suite: &str) {
+    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, suite);
+    let receiver = pair.slave.listen(&[]);
+    let sniffer = Sniffer::start(&broker);
+    let mut fed = Fed::new(&pair, readings(3000));
+    let mut kills = 0;
+    for call in ["write", "pwrite64", "fdatasync", "fsync", "renameat,renameat2", "unlinkat", "sendto"] {
+        for when in 1..40 {
+            let inject = format!("inject={call}:signal=SIGKILL:when={when}");
+            let trace = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned);
+            let send = pair.master.send(&spooled(args));
+            let mut traced = Command::new("strace");
+            traced.args(trace).arg(send.get_program()).args(send.get_args()).current_dir(pair.master.path());
+            for (name, value) in send.get_envs() {
+                match value {
+                    Some(value) => traced.env(name, value),
+                    None => traced.env_remove(name),
+                };
+            }
+            let ended = fed.run(traced, 222, |_| ());
+            if ended.status == 0 {
+                break;
+            }
+            assert_eq!(ended.status, 128 + 9, "{}", ended.stderr);
+            kills += 1;
+        }
+    }
+    assert!(kills > 20, "{kills}");
+    fed.run(pair.master.send(&spooled(args)), 222, |_| ()).succeeded();
+    fed.arrived(&all_of(receiver, &pair), 222);
+    // The nonce is in the header: what is sent again is the same message, to its last byte.
+    let mut messages: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+    let mut again = 0;
+    for seen in sniffer.seen().into_iter().filter(|seen| seen.topic == M2S && suite == "gcm") {
+        let known = messages.insert(seen.payload[..16].to_vec(), seen.payload.clone());
+        assert!(known.as_ref().is_none_or(|known| *known == seen.payload), "one nonce for two messages");
+        again += u32::from(known.is_some());
+    }
+    assert!(again > 0 || suite != "gcm", "nothing was sent again");
+}
+
+#[test]
+fn killed_at_each_step_with_confirms() {
+    killed_at_each_step(&[CONFIRM, "--each"], "gcm");
+}
+
+#[test]
+fn killed_at_each_step_without_confirms() {
+    killed_at_each_step(&["--each"], "cbc");
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    let spool = pair.master.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let probe = Command::new("unshare").args(["-rm", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        // No namespaces here, so no small disk.
+        return;
+    }
+    broker.stop();
+    let tool = pair.master.send(&spooled(&[CONFIRM, "-o", "max_message=4000"]));
+    let mut command = Command::new("unshare");
+    let script = r#"mount -t tmpfs -o size=300k,mode=700 sts "$0" && exec "$@""#;
+    command.args(["-rm", "sh", "-c", script]).arg(&spool).arg(tool.get_program()).args(tool.get_args());
+    command.current_dir(pair.master.path());
+    command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
+    let sender = Process::spawn_with(command, readings(20_000));
+    sender.wait_for("the disk is full");
+    sender.wait_until_blocked();
+    broker.start_again();
+    let sent = sender.wait().succeeded();
+    assert!(sent.stderr.contains("room on the disk again"), "{}", sent.stderr);
+    receiver.wait().succeeded().wrote(&readings(20_000));
+}
+
+#[test]
+fn a_full_spool_slows_the_writer_down_and_memory_stays_bounded() {
+    let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    broker.stop();
+    let input = readings(200_000);
+    let max = 8 << 20;
+    let args = ["--spool-max", "8M", CONFIRM, "--each"];
+    let sender = Process::spawn_with(pair.master.send(&spooled(&args)), input.clone());
+    sender.wait_until_blocked();
+    let spool = pair.master.path().join("spool");
+    assert!((max / 2..=max + (1 << 20)).contains(&waiting(&spool)), "{}", waiting(&spool));
+    assert!(sender.memory() < 24 << 20, "{} bytes", sender.memory());
+    broker.start_again();
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(&input);
+    assert_eq!(waiting(&spool), 0);
+}
+
+#[test]
+fn a_spool_has_one_user_one_link_and_one_way_to_confirm() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&spooled(&[])));
+    sender.write("mine\n");
+    receiver.wait_for_stdout(b"mine\n");
+    pair.master.send_all(&SPOOL, "another's\n").failed(&[75], &["the spool spool", "another sts-send"]);
+    sender.close_stdin();
+    sender.wait().succeeded();
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null"];
+    pair.master.send_all(&[&SPOOL[..], &plain].concat(), "plain\n").failed(&[78], &["belongs to another"]);
+    pair.master.send_all(&[&SPOOL[..], &["--spool-max", "1k"]].concat(), "").failed(&[64], &["--spool-max"]);
+    pair.master.send_all(&["--spool-max", "1M"], "").failed(&[64], &["--spool"]);
+    receiver.stop();
+    let nobody = [&SPOOL[..], &[CONFIRM, "--timeout", "1"]].concat();
+    pair.master.send_all(&nobody, "waits\n").failed(&[75], &["stay in the spool"]);
+    pair.master.send_all(&SPOOL, "").failed(&[64], &["--confirm"]);
+    fs::set_permissions(pair.master.path().join("spool"), fs::Permissions::from_mode(0o750)).unwrap();
+    pair.master.send_all(&nobody, "").failed(&[77], &["chmod 700"]);
+}
+
+#[test]
+fn a_signal_leaves_in_the_spool_what_cannot_be_delivered() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    for signals in 1..=2 {
+        let mut sender = Process::spawn(pair.master.send(&spooled(&[])));
+        let before = receiver.stdout();
+        sender.write("before\n");
+        receiver.wait_for_stdout(&[&before[..], b"before\n"].concat());
+        broker.pause();
+        sender.write("after\nhalf");
+        sender.wait_until_read();
+        sender.signal(Signal::TERM);
+        sender.wait_for("stopping");
+        if signals == 2 {
+            sender.signal(Signal::TERM);
+        }
+        let what = if signals == 1 { "stopped by a signal" } else { "stopped by a second signal" };
+        sender.wait().failed(&[75], &[what, "2 messages (10 bytes) stay in the spool"]);
+        broker.resume();
+        pair.master.send_all(&SPOOL, "").succeeded();
+        receiver.wait_for_stdout(&[&before[..], b"before\nafter\nhalf"].concat());
+    }
+    receiver.stop().wrote(b"before\nafter\nhalfbefore\nafter\nhalf");
+}
+
+#[test]
+fn without_encryption_it_is_at_least_once() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null"];
+    broker.stop();
+    let args = [&SPOOL[..], &plain].concat();
+    pair.master
+        .send_all(&[&args[..], &["--timeout", "1"]].concat(), "one\ntwo\n")
+        .failed(&[75], &["stay in the spool"]);
+    broker.start_again();
+    let receiver = pair.slave.listen(&[&plain[..], &["-n", "3"]].concat());
+    pair.master.send_all(&args, "three\n").succeeded();
+    receiver.wait().succeeded().wrote(b"one\ntwo\nthree\n");
+}
+
+#[test]
+fn a_write_that_a_power_cut_tore_is_cut_off() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    let waits = [&SPOOL[..], &["--each", "--timeout", "1"]].concat();
+    pair.master.send_all(&waits, "one\ntwo\nthree\n").failed(&[75], &["3 messages"]);
+    let files = fs::read_dir(pair.master.path().join("spool")).unwrap().map(|entry| entry.unwrap().path());
+    let segment = files.into_iter().find(|path| path.file_name().unwrap().len() == 16).unwrap();
+    let bytes = fs::read(&segment).unwrap();
+    fs::write(&segment, &bytes[..bytes.len() - 3]).unwrap();
+    broker.start_again();
+    let receiver = pair.slave.listen(&["--once"]);
+    let sent = pair.master.send_all(&SPOOL, "four\n").succeeded();
+    assert!(sent.stderr.contains("did not finish"), "{}", sent.stderr);
+    receiver.wait().succeeded().wrote(b"one\ntwo\nfour\n");
+}

@@ -5,7 +5,9 @@
 use std::fmt;
 
 use rand::CryptoRng;
-use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, LineEnding};
+use rsa::pkcs1::{ALGORITHM_ID, RsaPrivateKeyRef};
+use rsa::pkcs8::der::Decode;
+use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding, PrivateKeyInfoRef, SecretDocument};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -39,15 +41,25 @@ impl Identity {
     /// [`Exit::NotTrusted`] where others can use the file, [`Exit::Config`] where it holds no RSA key of 2048 to 8192
     /// bits.
     pub fn load(dir: &Dir) -> Result<Option<Self>> {
-        let Some(bytes) = files::read_private(dir, FILE)? else { return Ok(None) };
-        let bad = |why: &dyn fmt::Display| {
-            Error::new(Exit::Config, show(&dir.join(FILE))).because(why).hint(
-                "put back a good copy; a new key is made only where there is no file, and every peer must then trust it anew",
-            )
-        };
-        let pem = std::str::from_utf8(&bytes).map_err(|_| bad(&"not a PEM file"))?;
-        let key = rsa::PrivateKey::from_pkcs8_pem(pem).map_err(|_| bad(&"not an RSA private key in PKCS#8 PEM"))?;
-        Self::from_key(key).map(Some).map_err(|why| bad(&why))
+        read(dir, |pem| {
+            Self::from_key(rsa::PrivateKey::from_pkcs8_pem(pem).map_err(|_| NOT_A_KEY)?).map_err(BadFile::Key)
+        })
+    }
+
+    /// The public half of `identity.pem`, which takes no arithmetic; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// As [`Identity::load`], for a file whose private half is not whole only if that shows in its encoding.
+    pub fn load_public(dir: &Dir) -> Result<Option<PublicKey>> {
+        read(dir, |pem| {
+            let (label, document) = SecretDocument::from_pem(pem).map_err(|_| NOT_A_KEY)?;
+            let info = PrivateKeyInfoRef::from_der(document.as_bytes()).map_err(|_| NOT_A_KEY)?;
+            if label != "PRIVATE KEY" || info.algorithm != ALGORITHM_ID {
+                return Err(NOT_A_KEY);
+            }
+            let key = RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| NOT_A_KEY)?;
+            PublicKey::from_parts(&key.public_key()).map_err(BadFile::Key)
+        })
     }
 
     /// Reads `identity.pem`, made first where there is none: 3072 bits, mode 0600.
@@ -87,8 +99,8 @@ impl Identity {
     }
 
     fn from_key(key: rsa::PrivateKey) -> std::result::Result<Self, BadKey> {
-        let public = PublicKey::from_rsa(key.to_public_key())?;
-        Ok(Self { key, public })
+        let der = key.to_public_key().to_public_key_der().map_err(|_| BadKey::Encoding)?;
+        Ok(Self { public: PublicKey::from_der(der.as_bytes())?, key })
     }
 
     fn to_pem(&self) -> Result<Zeroizing<String>> {
@@ -115,6 +127,34 @@ impl Identity {
             .pss_sign_with_rng::<Sha256, _>(rng, message)
             .map_err(|err| Error::new(Exit::Failed, "cannot sign with the identity key").because(err))
     }
+}
+
+/// What is wrong with the text of `identity.pem`.
+enum BadFile {
+    Form(&'static str),
+    Key(BadKey),
+}
+
+const NOT_A_KEY: BadFile = BadFile::Form("not an RSA private key in PKCS#8 PEM");
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Form(why) => f.write_str(why),
+            Self::Key(why) => why.fmt(f),
+        }
+    }
+}
+
+/// Reads `identity.pem`, and what `parse` makes of it; `None` where there is none yet.
+fn read<T>(dir: &Dir, parse: impl FnOnce(&str) -> std::result::Result<T, BadFile>) -> Result<Option<T>> {
+    let Some(bytes) = files::read_private(dir, FILE)? else { return Ok(None) };
+    let text = std::str::from_utf8(&bytes).map_err(|_| BadFile::Form("not a PEM file"));
+    text.and_then(parse).map(Some).map_err(|why| {
+        Error::new(Exit::Config, show(&dir.join(FILE))).because(why).hint(
+            "put back a good copy; a new key is made only where there is no file, and every peer must then trust it anew",
+        )
+    })
 }
 
 impl fmt::Debug for Identity {
@@ -160,9 +200,11 @@ mod tests {
     fn the_key_is_made_once_and_private() {
         let (_home, dir) = home();
         assert!(Identity::load(&dir).unwrap().is_none());
+        assert!(Identity::load_public(&dir).unwrap().is_none());
         let made = Identity::load_or_create_bits(&dir, &mut rng(1), 2048).unwrap();
         let again = Identity::load_or_create_bits(&dir, &mut rng(2), 2048).unwrap();
         assert_eq!(made.public(), again.public());
+        assert_eq!(Identity::load_public(&dir).unwrap().as_ref(), Some(made.public()));
         let path = dir.join(FILE);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -199,6 +241,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(Identity::load_or_create_bits(&dir, &mut rng(2), 2048).unwrap_err().exit(), Exit::Config);
+            assert_eq!(Identity::load_public(&dir).unwrap_err().exit(), Exit::Config, "{text}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
     }
@@ -235,7 +278,9 @@ mod tests {
 
         let theirs = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], b"").unwrap();
         std::fs::write(path, theirs).unwrap();
-        assert_eq!(Identity::load(&dir).unwrap().unwrap().public().bits(), 2048);
+        let theirs = Identity::load(&dir).unwrap().unwrap();
+        assert_eq!(theirs.public().bits(), 2048);
+        assert_eq!(Identity::load_public(&dir).unwrap().as_ref(), Some(theirs.public()));
     }
 
     #[test]

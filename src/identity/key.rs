@@ -5,8 +5,11 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use rsa::pkcs8::{DecodePublicKey, EncodePublicKey};
-use rsa::traits::PublicKeyParts;
+use rsa::pkcs1;
+use rsa::pkcs8::DecodePublicKey;
+use rsa::pkcs8::der::asn1::BitStringRef;
+use rsa::pkcs8::der::{Decode, Encode};
+use rsa::pkcs8::spki::{SubjectPublicKeyInfo, SubjectPublicKeyInfoRef};
 use sha2::{Digest, Sha256};
 
 use super::PeerName;
@@ -22,10 +25,12 @@ const MAX_DER: usize = 2048;
 ///
 /// The modulus has 2048 to 8192 bits, the exponent is odd and from 65537 to 2^32. Equal keys have equal bytes: a key
 /// has one encoding here.
+///
+/// Kept as its encoding: of ten thousand peers few sign anything, and no tool but sts-pair looks at a signature.
 #[derive(Clone)]
 pub struct PublicKey {
-    key: rsa::PublicKey,
     der: Box<[u8]>,
+    bits: usize,
 }
 
 /// Why a text or a row of bytes is no key that is accepted.
@@ -39,7 +44,7 @@ pub enum BadKey {
     Base64,
     /// Not an RSA key as `SubjectPublicKeyInfo` in DER (RFC 5280, 4.1.2.7), or not its only encoding.
     Encoding,
-    /// The modulus has fewer than 2048 or more than 8192 bits.
+    /// The modulus has fewer than 2048 or more than 8192 bits, or is even.
     Modulus,
     /// The exponent is even, below 65537 or above 2^32.
     Exponent,
@@ -52,7 +57,7 @@ impl fmt::Display for BadKey {
             Self::Name => crate::name::BadName.fmt(f),
             Self::Base64 => f.write_str("the key is not whole: not base64"),
             Self::Encoding => f.write_str("not the DER encoding of an RSA public key"),
-            Self::Modulus => f.write_str("an RSA key of fewer than 2048 or more than 8192 bits"),
+            Self::Modulus => f.write_str("an RSA modulus that is even or not of 2048 to 8192 bits"),
             Self::Exponent => f.write_str("an RSA exponent that is even or not from 65537 to 2^32"),
         }
     }
@@ -69,23 +74,34 @@ impl PublicKey {
         if der.len() > MAX_DER {
             return Err(BadKey::Encoding);
         }
-        let key = rsa::PublicKey::from_public_key_der(der).map_err(|_| BadKey::Encoding)?;
-        let parsed = Self::from_rsa(key)?;
+        let bad = |_| BadKey::Encoding;
+        let info = SubjectPublicKeyInfoRef::from_der(der).map_err(bad)?;
+        if info.algorithm != pkcs1::ALGORITHM_ID {
+            return Err(BadKey::Encoding);
+        }
+        let bits = info.subject_public_key.as_bytes().ok_or(BadKey::Encoding)?;
+        let parsed = Self::from_parts(&pkcs1::RsaPublicKeyRef::from_der(bits).map_err(bad)?)?;
         if *parsed.der == *der { Ok(parsed) } else { Err(BadKey::Encoding) }
     }
 
-    pub(super) fn from_rsa(key: rsa::PublicKey) -> Result<Self, BadKey> {
-        if !(2048..=8192).contains(&key.n().bit_width_vartime()) {
+    /// The key of this modulus and exponent.
+    pub(super) fn from_parts(key: &pkcs1::RsaPublicKeyRef<'_>) -> Result<Self, BadKey> {
+        let modulus = key.modulus.as_bytes();
+        let bits = modulus.first().map_or(0, |first| modulus.len() * 8 - first.leading_zeros() as usize);
+        if !(2048..=8192).contains(&bits) || modulus.last().is_some_and(|last| last % 2 == 0) {
             return Err(BadKey::Modulus);
         }
-        let exponent = key.e().to_be_bytes().iter().try_fold(0_u64, |sum, byte| {
+        let exponent = key.public_exponent.as_bytes().iter().try_fold(0_u64, |sum, byte| {
             sum.checked_mul(256).and_then(|shifted| shifted.checked_add(u64::from(*byte)))
         });
         if !exponent.is_some_and(|e| e % 2 == 1 && (65537..=1 << 32).contains(&e)) {
             return Err(BadKey::Exponent);
         }
-        let der = key.to_public_key_der().map_err(|_| BadKey::Encoding)?.as_bytes().into();
-        Ok(Self { key, der })
+        let bad = |_| BadKey::Encoding;
+        let key = key.to_der().map_err(bad)?;
+        let subject_public_key = BitStringRef::from_bytes(&key).map_err(bad)?;
+        let info = SubjectPublicKeyInfo { algorithm: pkcs1::ALGORITHM_ID, subject_public_key };
+        Ok(Self { der: info.to_der().map_err(bad)?.into(), bits })
     }
 
     /// The `SubjectPublicKeyInfo` in DER: what goes over the wire and what is hashed.
@@ -97,7 +113,7 @@ impl PublicKey {
     /// Length of the modulus in bits; a signature has an eighth of it in bytes.
     #[must_use]
     pub fn bits(&self) -> usize {
-        self.key.n().bit_width_vartime() as usize
+        self.bits
     }
 
     /// SHA-256 of the DER.
@@ -111,10 +127,11 @@ impl PublicKey {
     /// # Errors
     /// [`Rejected::NotAuthentic`], whatever is wrong with it.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Rejected> {
-        if signature.len() != self.key.size() {
+        if signature.len() != self.bits.div_ceil(8) {
             return Err(Rejected::NotAuthentic);
         }
-        self.key.pss_verify::<Sha256>(message, signature).map_err(|_| Rejected::NotAuthentic)
+        let key = rsa::PublicKey::from_public_key_der(&self.der).map_err(|_| Rejected::NotAuthentic)?;
+        key.pss_verify::<Sha256>(message, signature).map_err(|_| Rejected::NotAuthentic)
     }
 
     /// The line by which a key is handed on: `sts-rsa BASE64`, without a newline.
@@ -203,7 +220,7 @@ pub(super) mod tests {
     use std::sync::OnceLock;
 
     use rand::SeedableRng;
-    use rsa::BoxedUint;
+    use rsa::pkcs8::der::asn1::UintRef;
 
     /// A few keys, made once a test run.
     pub(in crate::identity) fn keys() -> &'static [PublicKey; 3] {
@@ -218,8 +235,15 @@ pub(super) mod tests {
     fn of(bits: u32, exponent: u64) -> Result<PublicKey, BadKey> {
         let mut modulus = vec![0xff_u8; bits.div_ceil(8) as usize];
         modulus[0] >>= (8 - bits % 8) % 8;
-        let n = BoxedUint::from_be_slice(&modulus, bits.next_multiple_of(64)).unwrap();
-        PublicKey::from_rsa(rsa::PublicKey::new(n, BoxedUint::from(exponent)).map_err(|_| BadKey::Encoding)?)
+        with(&modulus, exponent)
+    }
+
+    fn with(modulus: &[u8], exponent: u64) -> Result<PublicKey, BadKey> {
+        let exponent = exponent.to_be_bytes();
+        PublicKey::from_parts(&pkcs1::RsaPublicKeyRef {
+            modulus: UintRef::new(modulus).unwrap(),
+            public_exponent: UintRef::new(&exponent).unwrap(),
+        })
     }
 
     #[test]
@@ -230,7 +254,9 @@ pub(super) mod tests {
             assert_eq!(key.bits(), bits as usize);
             assert_eq!(PublicKey::from_der(key.der()).unwrap(), key);
         }
-        assert!(of(8193, 65537).is_err());
+        assert_eq!(of(8193, 65537).unwrap_err(), BadKey::Modulus);
+        let even = [vec![0xff; 255], vec![0xfe]].concat();
+        assert_eq!(with(&even, 65537).unwrap_err(), BadKey::Modulus);
         for exponent in [3, 17, 65535, (1 << 32) + 1] {
             assert_eq!(of(2048, exponent).unwrap_err(), BadKey::Exponent);
         }

@@ -233,7 +233,9 @@ fn killed_at_each_step(args: &[&str], suite: &str) {
     let sniffer = Sniffer::start(&broker);
     let mut fed = Fed::new(&pair, readings(3000));
     let mut kills = 0;
-    for call in ["write", "pwrite64", "fdatasync", "fsync", "renameat,renameat2", "unlinkat", "sendto"] {
+    for call in
+        ["write", "pwrite64", "fdatasync", "fsync", "renameat,renameat2", "unlinkat", "sendto", "recvfrom", "ppoll"]
+    {
         for when in 1..40 {
             let inject = format!("inject={call}:signal=SIGKILL:when={when}");
             let trace = ["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject].map(str::to_owned);

@@ -15,6 +15,7 @@
 mod framing;
 mod reading;
 mod spooled;
+mod unpaired;
 mod waiting;
 
 use std::io::IsTerminal;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use self::framing::{Framing, Sealing, Step};
+use self::framing::{Framing, Step};
 use self::reading::Reading;
 use self::spooled::Spooled;
 use crate::cli::{Notice, Reporter};
@@ -34,7 +35,7 @@ use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Cut, Input, Signals};
 use crate::spool;
 use crate::turn::{self, Trouble};
-use crate::{Error, Exit, Result};
+use crate::{Exit, Result};
 
 /// How long nothing is confirmed before we say that we wait.
 const QUIET: Duration = Duration::from_secs(5);
@@ -60,21 +61,15 @@ pub struct Options {
 /// spool either. With a spool as [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
-    let now = Instant::now();
-    let mut framing = match link.ends()? {
-        None if options.confirm => {
-            return Err(Error::new(Exit::Usage, "--confirm")
-                .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything"));
-        }
-        None => Framing::Plain { max_message: link.config.mqtt.max_message },
-        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, options.confirm, now)?)),
-    };
-    let source = match &options.spool {
-        None => Source::Direct(None),
+    let (mut input, mut signals) = (Input::stdin(), Signals::catch()?);
+    let (framing, source) = match &options.spool {
+        None => (unpaired::framing(link, &options, Instant::now())?, Source::Direct(None)),
         Some(spool) => {
-            Source::Spooled(Box::new(Spooled::open(spool, options.cut, &mut framing, &link.config, report, now)?))
+            let (framing, spooled) = unpaired::open(link, &options, spool, &mut input, &mut signals, report)?;
+            (framing, Source::Spooled(Box::new(spooled)))
         }
     };
+    let now = Instant::now();
     let mut client = link.connect(Tool::Send, &mut rng)?;
     if options.confirm {
         client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, now)?;
@@ -84,8 +79,8 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         options,
         report,
         framing,
-        signals: Signals::catch()?,
-        input: Input::stdin(),
+        signals,
+        input,
         source,
         client,
         ready: PollFlags::empty(),

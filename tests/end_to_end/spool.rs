@@ -129,6 +129,25 @@ fn a_session_that_is_gone_loses_nothing_and_says_what_may_come_twice() {
     receiver.wait().succeeded().wrote(b"one\ntwo\nthree\n");
 }
 
+#[test]
+fn without_a_session_input_waits_for_one() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let ended = pair.master.send_all(&SPOOL, "one\n");
+    ended.failed(&[75], &["no session", "1 messages (4 bytes) stay in the spool", "run sts-pair gateway"]);
+    let mut sender = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    sender.wait_for("until there is one");
+    sender.write("two\n");
+    sender.wait_until_read();
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    sender.write("three\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.stop().succeeded().wrote(b"one\ntwo\nthree\n");
+}
+
 /// Runs of sts-send that are fed from one file, each from where the one before had read to.
 struct Fed {
     path: PathBuf,

@@ -90,7 +90,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         connected: false,
         subscribed: false,
         acknowledged: now,
-        stopping: false,
+        stopping: None,
     };
     if std::io::stdin().is_terminal() {
         report.info("reading from the terminal; Ctrl-D ends the input");
@@ -119,8 +119,8 @@ struct Run<'a> {
     subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
     acknowledged: Instant,
-    /// A signal asked for an end.
-    stopping: bool,
+    /// When a signal asked for an end.
+    stopping: Option<Instant>,
 }
 
 /// What standard input goes through on its way into messages.
@@ -155,8 +155,7 @@ impl Run<'_> {
                     return Err(self.unacknowledged(Exit::DataLost, "stopped by a second signal"));
                 }
                 self.input.stop();
-                self.stopping = true;
-                self.acknowledged = now;
+                self.stopping = Some(now);
                 self.report.info("stopping once what was read is delivered; a second signal stops at once");
             }
 

@@ -9,7 +9,7 @@
 //! 2. **Agreeing a session**, `sts-pair`: [`handshake`] takes and makes the frames of [`message`], with the keys that
 //!    [`crypto`] derives, and ends with a [`session`], which [`cache`] stores for the other two tools.
 //! 3. **From stdin to the broker**, `sts-send`: [`pipe`] reads and cuts, [`stream`] numbers and seals under the session,
-//!    [`mqtt`] publishes until it is acknowledged.
+//!    [`mqtt`] publishes until it is acknowledged. With `--spool` the disk comes first: [`spool`].
 //! 4. **From the broker to stdout**, `sts-recv`: the same rooms the other way round; [`cache`] remembers what was written,
 //!    and only then is it acknowledged.
 //!

@@ -15,6 +15,7 @@
 mod framing;
 mod reading;
 mod spooled;
+mod unpaired;
 mod waiting;
 
 use std::io::IsTerminal;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use self::framing::{Framing, Sealing, Step};
+use self::framing::{Framing, Step};
 use self::reading::Reading;
 use self::spooled::Spooled;
 use crate::cli::{Notice, Reporter};
@@ -34,7 +35,7 @@ use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Cut, Input, Signals};
 use crate::spool;
 use crate::turn::{self, Trouble};
-use crate::{Error, Exit, Result};
+use crate::{Exit, Result};
 
 /// How long nothing is confirmed before we say that we wait.
 const QUIET: Duration = Duration::from_secs(5);
@@ -60,21 +61,15 @@ pub struct Options {
 /// spool either. With a spool as [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
-    let now = Instant::now();
-    let mut framing = match link.ends()? {
-        None if options.confirm => {
-            return Err(Error::new(Exit::Usage, "--confirm")
-                .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything"));
-        }
-        None => Framing::Plain { max_message: link.config.mqtt.max_message },
-        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, options.confirm, now)?)),
-    };
-    let source = match &options.spool {
-        None => Source::Direct(None),
+    let (mut input, mut signals) = (Input::stdin(), Signals::catch()?);
+    let (framing, source) = match &options.spool {
+        None => (unpaired::framing(link, &options, Instant::now())?, Source::Direct(None)),
         Some(spool) => {
-            Source::Spooled(Box::new(Spooled::open(spool, options.cut, &mut framing, &link.config, report, now)?))
+            let (framing, spooled) = unpaired::open(link, &options, spool, &mut input, &mut signals, report)?;
+            (framing, Source::Spooled(Box::new(spooled)))
         }
     };
+    let now = Instant::now();
     let mut client = link.connect(Tool::Send, &mut rng)?;
     if options.confirm {
         client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, now)?;
@@ -84,8 +79,8 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         options,
         report,
         framing,
-        signals: Signals::catch()?,
-        input: Input::stdin(),
+        signals,
+        input,
         source,
         client,
         ready: PollFlags::empty(),
@@ -95,7 +90,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         connected: false,
         subscribed: false,
         acknowledged: now,
-        stopping: false,
+        stopping: None,
     };
     if std::io::stdin().is_terminal() {
         report.info("reading from the terminal; Ctrl-D ends the input");
@@ -124,8 +119,8 @@ struct Run<'a> {
     subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
     acknowledged: Instant,
-    /// A signal asked for an end.
-    stopping: bool,
+    /// When a signal asked for an end.
+    stopping: Option<Instant>,
 }
 
 /// What standard input goes through on its way into messages.
@@ -160,8 +155,7 @@ impl Run<'_> {
                     return Err(self.unacknowledged(Exit::DataLost, "stopped by a second signal"));
                 }
                 self.input.stop();
-                self.stopping = true;
-                self.acknowledged = now;
+                self.stopping = Some(now);
                 self.report.info("stopping once what was read is delivered; a second signal stops at once");
             }
 

@@ -14,6 +14,7 @@ use rand::CryptoRng;
 use super::framing::Framing;
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
+use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
 use crate::pipe::{Cut, Input};
 use crate::spool::{self, Close, Owner, Pending, Spool, Stream};
@@ -52,28 +53,23 @@ pub(super) struct Outgoing {
 }
 
 impl Spooled {
-    /// Opens the spool, and takes up the stream that an earlier run left in it.
+    /// Opens the spool; `peer` is the fingerprint of whom the link is with, `None` where it is not encrypted.
     ///
     /// # Errors
-    /// As [`Spool::open`]; [`Exit::Usage`] where the spool is too small, or was left by a run with another `--confirm`.
+    /// As [`Spool::open`]; [`Exit::Usage`] where the spool is too small.
     pub(super) fn open(
         options: &spool::Options,
         cut: Cut,
-        framing: &mut Framing,
         config: &Config,
+        peer: Option<&Digest>,
         report: &Reporter,
-        now: Instant,
     ) -> Result<Self> {
         let longest = config.mqtt.max_message;
         if options.max.bytes() < 2 * longest as u64 {
             return Err(Error::new(Exit::Usage, "--spool-max")
                 .because(format!("less than two messages of max_message, {longest} bytes")));
         }
-        let (longest, peer) = match framing {
-            Framing::Plain { .. } => (longest, None),
-            Framing::Sealed(sealing) => (longest - OVERHEAD, Some(sealing.peer()?)),
-        };
-        let mut spool = Spool::open(options, Owner { link: &config.link, peer: peer.as_ref() })?;
+        let mut spool = Spool::open(options, Owner { link: &config.link, peer })?;
         if spool.torn() > 0 {
             report.info(format_args!("cut off {} bytes of a write to the spool that did not finish", spool.torn()));
         }
@@ -84,23 +80,30 @@ impl Spooled {
         if !spool.is_empty() {
             report.info(format_args!("{} in the spool from an earlier run", Left(spool.pending())));
         }
-        let mut began = false;
-        if let (Framing::Sealed(sealing), Some(stream)) = (framing, spool.stream().copied()) {
-            check_asks(&stream, sealing.asks())?;
-            began = sealing.resume(&stream, spool.next(), spool.sealed(), now)?;
-            if !began {
-                let twice = spool.sealed() - spool.next();
-                if twice > 0 {
-                    report.warning(format_args!(
-                        "the session is gone under which {twice} messages in the spool were sent; \
-                         they are sent again under the new one, and may come twice"
-                    ));
-                }
-                spool.abandon()?;
-            }
-        }
+        let longest = if peer.is_some() { longest - OVERHEAD } else { longest };
         let (held, published) = (BytesMut::new(), VecDeque::new());
-        Ok(Self { spool, cut, longest, held, full: Notice::once(), published, closed: false, began })
+        Ok(Self { spool, cut, longest, held, full: Notice::once(), published, closed: false, began: false })
+    }
+
+    /// Takes up the stream that an earlier run left in the spool.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as [`crate::cache::Cache::take_stream_again`].
+    pub(super) fn take_up(&mut self, framing: &mut Framing, report: &Reporter, now: Instant) -> Result<()> {
+        let (Framing::Sealed(sealing), Some(stream)) = (framing, self.spool.stream().copied()) else { return Ok(()) };
+        check_asks(&stream, sealing.asks())?;
+        self.began = sealing.resume(&stream, self.spool.next(), self.spool.sealed(), now)?;
+        if self.began {
+            return Ok(());
+        }
+        let twice = self.spool.sealed() - self.spool.next();
+        if twice > 0 {
+            report.warning(format_args!(
+                "the session is gone under which {twice} messages in the spool were sent; \
+                 they are sent again under the new one, and may come twice"
+            ));
+        }
+        self.spool.abandon()
     }
 
     /// What is read and not acknowledged.
@@ -336,6 +339,12 @@ impl Spooled {
         Error::new(Exit::TryAgain, what)
             .because(format!("{} stay in the spool {}", self.stays(), show(self.spool.path())))
             .hint("the next run with this spool sends them first")
+    }
+
+    /// As [`Spooled::left`], where there is no session.
+    pub(super) fn left_because(&self, error: &Error) -> Error {
+        let left = self.left(&error.to_string());
+        error.hint_text().map_or(left.clone(), |hint| left.hint(hint))
     }
 
     fn stays(&self) -> impl fmt::Display {

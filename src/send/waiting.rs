@@ -35,7 +35,8 @@ impl Run<'_> {
 
     /// Until when something must be acknowledged for a run that was told to end to go on: what is in a spool can wait.
     pub(super) fn lingering(&self) -> Option<Instant> {
-        (self.stopping && matches!(self.source, Source::Spooled(_))).then_some(self.acknowledged + LINGER)
+        let stopping = self.stopping.filter(|_| matches!(self.source, Source::Spooled(_)));
+        stopping.map(|stopping| stopping.max(self.acknowledged) + LINGER)
     }
 
     pub(super) fn wait(&mut self, ended: bool, now: Instant) -> Result<()> {

@@ -124,6 +124,9 @@ impl Reporter {
         let Some(shown) = &self.status else { return };
         let mut text = tame(&what.to_string());
         let columns = text.chars().count();
+        if columns == 0 && shown.get() == 0 {
+            return;
+        }
         // Padded over what stood there; at the end the cursor is behind the text, or where the line begins.
         text.insert(0, '\r');
         text.extend(std::iter::repeat_n(' ', shown.get().saturating_sub(columns)));
@@ -144,9 +147,7 @@ impl Reporter {
         if level > self.level {
             return;
         }
-        if self.status.as_ref().is_some_and(|shown| shown.get() > 0) {
-            self.status("");
-        }
+        self.status("");
         let mut text = format!("{}: {}\n", self.tool, tame(&what.to_string()));
         if let Some(hint) = hint {
             text.extend([self.tool, ": hint: ", &tame(hint), "\n"]);
@@ -377,6 +378,23 @@ mod tests {
         assert_eq!(said[1], format!("sts-test: warning: b\n{}", said[0]));
         assert_eq!(said[2], format!("sts-test: c\n{}", said[1]));
         assert_eq!(said[3], format!("sts-test: d\n{}", said[2]));
+    }
+
+    #[test]
+    fn a_status_line_gives_way_to_what_is_said() {
+        let sink = Shared::default();
+        let plain = Reporter::to("sts-test", Level::Info, Box::new(sink.clone()));
+        plain.status("not on a terminal");
+        assert!(!plain.has_status() && sink.0.borrow().is_empty());
+        let terminal = Reporter { status: Some(Cell::default()), ..plain };
+        terminal.status("abc\u{1b}");
+        terminal.status("d");
+        terminal.verbose("unsaid");
+        terminal.info("e");
+        terminal.info("f");
+        assert_eq!(sink.0.take(), b"\rabc\\u{1b}\rd        \r \rsts-test: e\nsts-test: f\n");
+        terminal.status("");
+        assert!(sink.0.take().is_empty(), "it is gone already");
     }
 
     #[test]

@@ -34,6 +34,12 @@ impl Trouble {
         }
     }
 
+    /// Whether there is no connection, and the user was told.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.told
+    }
+
     /// The broker accepts us and drops us again and again.
     pub fn contested(times: u32, report: &Reporter) {
         report.warning(format_args!(

@@ -38,9 +38,8 @@ pub fn given() -> Result<Option<Code>> {
     if value != ON_STDIN {
         let text = Zeroizing::new(value.to_string_lossy().into_owned());
         let code = Code::parse(&text).map_err(bad)?;
-        let failed = hand_over(&code).err().unwrap_or_else(|| io::ErrorKind::Other.into());
         return Err(Error::new(Exit::Failed, format!("cannot take {VARIABLE} out of the environment"))
-            .because(failed)
+            .because(hand_over(&code))
             .hint(format!("give the code on standard input, with {VARIABLE}={ON_STDIN}")));
     }
     let mut line = Zeroizing::new(String::new());
@@ -49,17 +48,18 @@ pub fn given() -> Result<Option<Code>> {
     Code::parse(&line).map(Some).map_err(bad)
 }
 
-/// Executes this program anew with the code on its standard input; returns only if that fails.
-fn hand_over(code: &Code) -> io::Result<()> {
-    let (read, mut write) = io::pipe()?;
-    write.write_all(code.expose().as_bytes())?;
-    drop(write);
+/// Executes this program anew with the code on its standard input; returns only if that fails, and why.
+fn hand_over(code: &Code) -> io::Error {
+    let filled = io::pipe().and_then(|(read, mut write)| write.write_all(code.expose().as_bytes()).map(|()| read));
     let mut args = std::env::args_os();
     let mut again = Command::new("/proc/self/exe");
     if let Some(name) = args.next() {
         again.arg0(name);
     }
-    Err(again.args(args).env(VARIABLE, ON_STDIN).stdin(read).exec())
+    match filled {
+        Ok(read) => again.args(args).env(VARIABLE, ON_STDIN).stdin(read).exec(),
+        Err(err) => err,
+    }
 }
 
 /// Pairs by code, and pins each other's key: the slave makes the code and shows it, the master asks for it, unless it is
@@ -174,7 +174,7 @@ pub(super) fn unfit(peer: &Peer, why: Option<Unfit>) -> Error {
     let error = Error::new(Exit::NotTrusted, format!("cannot trust `{name}`"));
     match why {
         None => Error::new(Exit::NotTrusted, format!("`{name}` cannot trust this device"))
-            .because("it has another device of the same name, or this one under another; see there")
+            .because("it says itself why: the name is taken there, or this device has another there, or the link is to another")
             .hint("to enrol under another name: sts-pair --code --name NAME"),
         Some(Unfit::OwnKey) => error
             .because("it shows this device's own key")

@@ -401,7 +401,8 @@ impl Run<'_> {
             Machine::Master(master) => master.deadline(),
             Machine::Slave(slave) => slave.deadline(),
         };
-        let turns = self.report.has_status().then(|| self.spinner.turn(now, self.until, self.report));
+        let whom = if self.trouble.stands() || machine.is_none() { "broker" } else { "other device" };
+        let turns = self.report.has_status().then(|| self.spinner.turn(now, whom, self.until, self.report));
         let deadline = machine.into_iter().chain(self.until).chain(turns).min();
         self.ready = turn::wait(&self.client, &self.signals, None, deadline, now)?;
         Ok(())

@@ -20,21 +20,21 @@ impl Spinner {
         Self { turns: 0, due: now }
     }
 
-    /// Shows the next picture if it is due; returns when the one after is.
-    pub(super) fn turn(&mut self, now: Instant, until: Option<Instant>, report: &Reporter) -> Instant {
+    /// Shows the next picture, and whom it waits for until when, if it is due; returns when the one after is.
+    pub(super) fn turn(&mut self, now: Instant, whom: &str, until: Option<Instant>, report: &Reporter) -> Instant {
         if now >= self.due {
             self.due = now + TURN;
             self.turns += 1;
-            report.status(format_args!("{} {}", PICTURES[self.turns % PICTURES.len()], words(now, until)));
+            report.status(format_args!("{} {}", PICTURES[self.turns % PICTURES.len()], words(now, whom, until)));
         }
         self.due
     }
 }
 
-fn words(now: Instant, until: Option<Instant>) -> String {
+fn words(now: Instant, whom: &str, until: Option<Instant>) -> String {
     let left = until.map(|until| until.saturating_duration_since(now).as_millis().div_ceil(1000));
     let left = left.map(|secs| format!(", {}:{:02} left", secs / 60, secs % 60)).unwrap_or_default();
-    format!("waiting for the other device{left}")
+    format!("waiting for the {whom}{left}")
 }
 
 #[cfg(test)]
@@ -47,8 +47,8 @@ mod tests {
         for (left, text) in [(600_000, ", 10:00 left"), (61_001, ", 1:02 left"), (1, ", 0:01 left"), (0, ", 0:00 left")]
         {
             let until = Some(now + Duration::from_millis(left));
-            assert_eq!(words(now, until), format!("waiting for the other device{text}"));
+            assert_eq!(words(now, "broker", until), format!("waiting for the broker{text}"));
         }
-        assert_eq!(words(now, None), "waiting for the other device");
+        assert_eq!(words(now, "other device", None), "waiting for the other device");
     }
 }

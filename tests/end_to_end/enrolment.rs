@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -9,7 +10,8 @@ use sts::handshake::Code;
 
 use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK, M2S, S2M, readings, settings};
-use crate::process::{Ended, Process};
+use crate::hostile::HostileBroker;
+use crate::process::{Ended, Process, wait_until};
 use crate::sniffer::Sniffer;
 
 const INITREQ: u8 = 0x21;
@@ -23,7 +25,12 @@ struct Strangers {
 
 impl Strangers {
     fn on(broker: &Broker) -> Self {
-        let port = broker.port().to_string();
+        Self::at(broker.port())
+    }
+
+    /// On whatever broker has that port.
+    fn at(port: u16) -> Self {
+        let port = port.to_string();
         Self {
             master: Device::configured(Identity::Station, &settings(&port, "master", "gcm")),
             slave: Device::configured(Identity::Gateway, &settings(&port, "slave", "gcm")),
@@ -135,6 +142,15 @@ fn the_slave_shows_a_code_and_the_command_for_the_other_device() {
 }
 
 #[test]
+fn quiet_is_not_about_the_code() {
+    let broker = Broker::start();
+    let devices = Strangers::on(&broker);
+    let slave = Process::spawn(devices.slave.pair(&["-q", "--code", "--timeout", "0", LINK]));
+    shown(&slave);
+    slave.stop().failed(&[75], &[]);
+}
+
+#[test]
 fn a_code_may_come_on_standard_input() {
     let broker = Broker::start();
     let devices = Strangers::on(&broker);
@@ -190,6 +206,32 @@ fn a_person_at_a_terminal_sees_that_it_waits_and_others_see_lines() {
     let said = String::from_utf8_lossy(&terminal.0.wait().succeeded().stdout).into_owned();
     // What is said begins where the line that turned was taken away.
     assert!(said.contains(" \rsts-pair: station is trusted"), "{said:?}");
+}
+
+#[test]
+fn while_there_is_no_broker_it_is_the_broker_that_is_waited_for() {
+    let device = Device::configured(Identity::Gateway, &settings("1", "slave", "gcm"));
+    let terminal = terminal(&device, "--code gateway");
+    terminal.wait_for_text("waiting for the broker, ", 3);
+    assert!(!terminal.text().contains("waiting for the other device"), "{}", terminal.text());
+}
+
+/// It drops, repeats, reorders, delays and cuts, and forges what it cannot know to be good for anything.
+#[test]
+fn a_broker_that_misbehaves_costs_time_and_no_code() {
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            scope.spawn(move || {
+                let broker = HostileBroker::start();
+                let devices = Strangers::at(broker.port());
+                let slave = devices.slave(Some(&code(seed)), &[]);
+                broker.arm(seed, 12);
+                devices.master(&code(seed), &[]).wait().succeeded();
+                let slave = slave.wait().succeeded();
+                assert!(!slave.stderr.contains("wrong code"), "{}", slave.stderr);
+            });
+        }
+    });
 }
 
 #[test]
@@ -366,6 +408,6 @@ impl Terminal {
 
     /// Waits until the terminal showed this text so many times.
     fn wait_for_text(&self, text: &str, times: usize) {
-        crate::process::wait_until(&format!("{text:?} on the terminal"), || self.text().matches(text).count() >= times);
+        wait_until(&format!("{text:?} on the terminal"), || self.text().matches(text).count() >= times);
     }
 }

@@ -205,6 +205,23 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
 }
 
 #[test]
+fn another_code_has_what_the_one_before_it_left() {
+    let [code, other] = codes();
+    let mut master = party(0, Suite::Gcm, &[]);
+    master.enrolment = Some(Enrolment::new(code.clone(), 1, Vec::new(), Vec::new()));
+    let mut world = World::new(1, master, newcomer(1, &code));
+    let (_, init_req) = world.poll().remove(0);
+    let forged = init_ack(&init_req, &other, &mut world.rng);
+    world.deliver(To::Master, &forged).unwrap();
+    while world.master.deadline().is_some() {
+        world.now = world.master.deadline().unwrap();
+        let due = world.master.poll(world.now, &mut world.rng);
+        assert!(due.is_none_or(|frame| Type::of(&frame) == Ok(Type::AuthReq)), "no second attempt");
+    }
+    assert!(world.master.is_code_erased());
+}
+
+#[test]
 fn an_attempt_that_somebody_else_answered_is_followed_by_another() {
     let mut world = world(1);
     let (_, init_req) = world.poll().remove(0);

@@ -21,6 +21,9 @@ use crate::{Error, Exit, Result};
 /// How long the broker may take to close its side after DISCONNECT.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// From so many bytes in one read on, more comes by itself: the system acknowledges often enough.
+const BULK: usize = 16 << 10;
+
 /// Reads of what the broker sent before the connection broke: acknowledgements that count.
 const LAST_READS: usize = 64;
 
@@ -284,6 +287,9 @@ impl Client {
         match stream.read(self.inbox.space()) {
             Ok(0) => Err("the broker closed the connection".to_owned()),
             Ok(count) => {
+                if count < BULK {
+                    stream.acknowledge();
+                }
                 self.inbox.filled(count);
                 self.session.received(self.inbox.data(), now).map_err(|lost| lost.to_string())?;
                 Ok(true)

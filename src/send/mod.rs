@@ -207,6 +207,8 @@ impl Run<'_> {
                 stepped |= spooled.settle(&mut self.framing, now)?;
             }
             if !stepped {
+                // While nothing is sent, nothing else makes sure that the disk has what was read.
+                spooled.sync()?;
                 return Ok(spooled.has_all(&self.input) && spooled.is_done(&self.framing));
             }
         }

@@ -319,6 +319,14 @@ impl Spooled {
         input.at_end() && self.held.is_empty() && self.spool.unfinished() == 0
     }
 
+    /// As [`Spool::sync`].
+    ///
+    /// # Errors
+    /// As [`Spool::sync`].
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.spool.sync()
+    }
+
     /// Leaves the spool at the end of a run, however that ends.
     ///
     /// # Errors

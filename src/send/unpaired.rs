@@ -65,6 +65,7 @@ pub(super) fn open(
             input.stop();
         }
         spooled.fill(input, report, now)?;
+        spooled.sync()?;
         let late = options.timeout.is_some_and(|timeout| now >= began + timeout);
         if spooled.has_all(input) || signals.count() > 0 || late {
             spooled.end()?;

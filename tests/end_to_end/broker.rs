@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -127,9 +128,15 @@ impl Broker {
     fn end(&mut self, signal: Signal) {
         if let Some(mut child) = self.child.take() {
             let pid = Pid::from_child(&child);
-            // A stopped process takes SIGTERM only once it continues.
-            kill_process(pid, signal).and_then(|()| kill_process(pid, Signal::CONT)).ok();
-            child.wait().unwrap();
+            let mut asked: Option<Instant> = None;
+            wait_until("mosquitto to end", || {
+                // A stopped process takes SIGTERM only once it continues; and one that has just started may overhear it.
+                if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(2)) {
+                    kill_process(pid, signal).and_then(|()| kill_process(pid, Signal::CONT)).ok();
+                    asked = Some(Instant::now());
+                }
+                child.try_wait().unwrap().is_some()
+            });
         }
     }
 }

@@ -27,5 +27,6 @@ mod poison;
 mod refusals;
 mod rotation;
 mod signals;
+mod soak;
 mod spool;
 mod suspended;

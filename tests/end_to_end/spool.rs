@@ -20,7 +20,7 @@ use crate::sniffer::Sniffer;
 const SPOOL: [&str; 2] = ["--spool", "spool"];
 const CONFIRM: &str = "--confirm";
 
-fn spooled<'a>(more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn spooled<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&SPOOL[..], more, &[LINK]].concat()
 }
 
@@ -149,23 +149,23 @@ fn without_a_session_input_waits_for_one() {
 }
 
 /// Runs of sts-send that are fed from one file, each from where the one before had read to.
-struct Fed {
+pub(crate) struct Fed {
     path: PathBuf,
-    input: Vec<u8>,
-    at: usize,
+    pub(crate) input: Vec<u8>,
+    pub(crate) at: usize,
     /// What each run read.
     parts: Vec<(usize, usize)>,
 }
 
 impl Fed {
-    fn new(pair: &Pair, input: Vec<u8>) -> Self {
+    pub(crate) fn new(pair: &Pair, input: Vec<u8>) -> Self {
         let path = pair.master.path().join("input");
         fs::write(&path, &input).unwrap();
         Self { path, input, at: 0, parts: Vec::new() }
     }
 
     /// One run, with at most `most` bytes to read; `during` is called while it runs.
-    fn run(&mut self, mut command: Command, most: usize, during: impl FnOnce(&Process)) -> Ended {
+    pub(crate) fn run(&mut self, mut command: Command, most: usize, during: impl FnOnce(&Process)) -> Ended {
         fs::write(&self.path, &self.input[self.at..self.input.len().min(self.at.saturating_add(most))]).unwrap();
         let file = File::open(&self.path).unwrap();
         command.stdin(file.try_clone().unwrap()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -180,7 +180,7 @@ impl Fed {
 
     /// Fails where something is lost or comes twice in `got`, but for what each run had read, and not yet written to the
     /// spool: one read of `one_read` bytes at most.
-    fn arrived(&self, got: &[u8], one_read: usize) {
+    pub(crate) fn arrived(&self, got: &[u8], one_read: usize) {
         // Where in the output each run's part may end.
         let mut ends = BTreeSet::from([0]);
         for (run, (from, to)) in self.parts.iter().enumerate() {
@@ -191,7 +191,8 @@ impl Fed {
                 *start + least..*start + same + 1
             };
             let next: BTreeSet<usize> = ends.iter().flat_map(reached).collect();
-            assert!(!next.is_empty(), "run {run}, bytes {from}-{to}: not what arrived at {ends:?} of {}", got.len());
+            let place = ends.first().zip(ends.last());
+            assert!(!next.is_empty(), "run {run}, bytes {from}-{to}: not what arrived at {place:?} of {}", got.len());
             ends = next;
         }
         assert!(ends.contains(&got.len()), "{} bytes arrived, not one of {:?}", got.len(), ends.last());

@@ -46,7 +46,7 @@ fn everything_is_killed_at_random() {
     let pair = Pair::paired(&broker, "gcm");
     let (stop_broker, stop_receiver) = (AtomicBool::new(false), AtomicBool::new(false));
     let until = Instant::now() + Duration::from_secs(seconds);
-    let mut fed = Fed::new(&pair, readings(400_000));
+    let mut fed = Fed::new(&pair, readings(50_000 * usize::try_from(seconds).unwrap()));
     let (mut kills, mut most) = (0, 0);
     let got = thread::scope(|scope| {
         let brokers = scope.spawn(|| {

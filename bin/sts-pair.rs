@@ -20,8 +20,12 @@ struct Args {
     common: CommonArgs,
 
     /// Give up after so many seconds; 0 is never
-    #[arg(long, value_name = "SECS", default_value_t = 30)]
+    #[arg(long, value_name = "SECS", default_value_t = 30, conflicts_with = "serve")]
     timeout: u32,
+
+    /// With --end: only the sessions with the peer NAME, on a link with several
+    #[arg(long, value_name = "NAME", requires = "end")]
+    to: Option<PeerName>,
 
     #[command(flatten)]
     action: Action,
@@ -30,6 +34,7 @@ struct Args {
 /// What to do instead of pairing.
 #[derive(clap::Args)]
 #[group(multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option, of which clap takes one")]
 struct Action {
     /// Print this device's public key line, and its fingerprint on stderr
     ///
@@ -54,6 +59,10 @@ struct Action {
     /// Tell the peer that it is over, and delete all sessions with it
     #[arg(long)]
     end: bool,
+
+    /// On a slave: stay, and answer every pairing until SIGTERM; SIGHUP reads the configuration again
+    #[arg(long)]
+    serve: bool,
 }
 
 impl AsRef<CommonArgs> for Args {
@@ -74,7 +83,10 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         Action { trust: Some(name), .. } => pair::keys::trust(&env, name, report),
         Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
         Action { status: true, .. } => pair::status::run(&env, report),
-        Action { end: true, .. } => pair::end::run(&Link::open(&args.common, report)?, timeout, report),
+        Action { end: true, .. } => {
+            pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
+        }
+        Action { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
         _ => pair::run(&Link::open(&args.common, report)?, timeout, report),
     }
 }

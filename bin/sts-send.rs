@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
+use sts::config::PeerName;
 use sts::link::Link;
 use sts::pipe::Cut;
 use sts::{Result, send};
@@ -31,6 +32,10 @@ struct Args {
     #[arg(long)]
     confirm: bool,
 
+    /// Send to the peer NAME, on a link with several
+    #[arg(long, value_name = "NAME")]
+    to: Option<PeerName>,
+
     /// Give up when nothing was acknowledged for so many seconds; 0 is never
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
@@ -53,5 +58,9 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         _ => Cut::Lines,
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
-    send::run(&Link::open(&args.common, report)?, send::Options { cut, timeout, confirm: args.confirm }, report)
+    send::run(
+        &Link::open(&args.common, report)?,
+        send::Options { cut, timeout, confirm: args.confirm, to: args.to.clone() },
+        report,
+    )
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::Rejected;
 use crate::crypto::exchange::Ephemeral;
 use crate::crypto::schedule::{
-    AttemptId, Confirmation, Digest, Schedule, digest, open_once, seal_once, signed_by_slave, verify_refusal,
+    AttemptId, Confirmation, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_slave, verify_refusal,
 };
 use crate::identity::Fingerprint;
 use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Ready, Type};
@@ -32,6 +32,7 @@ const LINGER: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Master {
     party: Party,
+    topics: Topics,
     state: State,
     signatures: Budget,
 }
@@ -108,10 +109,16 @@ impl Budget {
 }
 
 impl Master {
-    /// Begins: INITREQ is due at once.
-    pub fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
+    /// Begins, on these topics as both ends name them: INITREQ is due at once.
+    pub fn new(party: Party, topics: Topics, now: Instant, rng: &mut impl CryptoRng) -> Self {
         let state = State::AwaitingAuthAck(AwaitingAuthAck::new(&party, now, rng));
-        Self { party, state, signatures: Budget { tokens: SIGNATURE_BURST, since: now } }
+        Self { party, topics, state, signatures: Budget { tokens: SIGNATURE_BURST, since: now } }
+    }
+
+    /// The topics of its handshake.
+    #[must_use]
+    pub fn topics(&self) -> &Topics {
+        &self.topics
     }
 
     /// This end of the link.
@@ -170,11 +177,10 @@ impl Master {
                 if ours { Err(Rejected::Unexpected) } else { Ok(Move::Hint(Hint::OtherMaster, None)) }
             }
             (Type::InitAck, State::AwaitingAuthAck(state)) => {
-                let init_ack = InitAck::parse(frame)?;
-                state.answer(&self.party, &mut self.signatures, &init_ack, frame, now, rng)
+                state.answer(&self.party, &self.topics, &mut self.signatures, frame, now, rng)
             }
             (Type::AuthAck, State::AwaitingAuthAck(state)) => {
-                let (attempt, verdict) = state.verify(&self.party, frame)?;
+                let (attempt, verdict) = state.verify(&self.party, &self.topics, frame)?;
                 Ok(match verdict {
                     Verdict::Agreed(session) => {
                         let frame = confirm(Type::RdyReq, &attempt, Confirmation::Request, &session);
@@ -232,12 +238,13 @@ impl AwaitingAuthAck {
     fn answer(
         &mut self,
         party: &Party,
+        topics: &Topics,
         signatures: &mut Budget,
-        init_ack: &InitAck<'_>,
         frame: &[u8],
         now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<Move, Rejected> {
+        let init_ack = InitAck::parse(frame)?;
         if *init_ack.answers != self.answers {
             return Err(Rejected::Unexpected);
         }
@@ -252,7 +259,7 @@ impl AwaitingAuthAck {
         }
         let left = signatures.spend(now).ok_or(Rejected::Unexpected)?;
         let shared = self.ephemeral.agree(init_ack.x25519, init_ack.ciphertext)?;
-        let schedule = Schedule::new(&party.topics, &self.init_req, frame, &shared);
+        let schedule = Schedule::new(topics, &self.init_req, frame, &shared);
         let name = party.name.as_str();
         let key = party.identity.public().der();
         let signature = sign(&party.identity, &schedule.signed_by_master(name, key), rng)?;
@@ -272,7 +279,7 @@ impl AwaitingAuthAck {
     }
 
     /// Step 4: under whichever of the attempts it verifies.
-    fn verify(&self, party: &Party, frame: &[u8]) -> Result<(AttemptId, Verdict), Rejected> {
+    fn verify(&self, party: &Party, topics: &Topics, frame: &[u8]) -> Result<(AttemptId, Verdict), Rejected> {
         let parsed = AuthAck::parse(frame)?;
         let (AuthAck::Answer { attempt: id, .. } | AuthAck::Refusal { attempt: id, .. }) = parsed;
         let attempt =
@@ -296,7 +303,12 @@ impl AwaitingAuthAck {
                 match *verdict {
                     [VERDICT_AGREED, suite] if suite == party.suite.code() => {
                         let keys = attempt.schedule.session(&attempt.th2, frame, party.suite);
-                        Verdict::Agreed(Established { keys, suite: party.suite, peer: peer.clone() })
+                        Verdict::Agreed(Established {
+                            keys,
+                            suite: party.suite,
+                            peer: peer.clone(),
+                            topics: topics.clone(),
+                        })
                     }
                     [VERDICT_SUITE_DIFFERS, theirs] => {
                         Verdict::Other(Move::SuiteDiffers { peer: peer.name.clone(), theirs, frame: None })

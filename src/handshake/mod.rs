@@ -53,8 +53,6 @@ pub struct Party {
     pub identity: Arc<Identity>,
     /// The name that this device shows; it counts only while enrolling.
     pub name: PeerName,
-    /// The two topics as both ends name them.
-    pub topics: Topics,
     /// The suite that this end's configuration asks for.
     pub suite: Suite,
     /// Whom it accepts.
@@ -77,6 +75,8 @@ pub struct Established {
     pub suite: Suite,
     /// The peer, as pinned here.
     pub peer: Peer,
+    /// The topics that it is bound to.
+    pub topics: Topics,
 }
 
 /// What an accepted frame asks the caller to do, in this order: store, then send.

@@ -3,6 +3,7 @@
 pub mod end;
 mod hints;
 pub mod keys;
+pub mod serve;
 pub mod status;
 
 use std::time::{Duration, Instant};
@@ -12,18 +13,21 @@ use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use self::hints::Hints;
+use self::serve::Service;
 use crate::cache::{Cache, Stored};
 use crate::cli::Reporter;
 use crate::config::Config;
+use crate::crypto::schedule::Topics;
 use crate::handshake::{Established, Hint, Master, Move, Party, Refusal, Slave};
 use crate::link::{Ends, Link, Tool, unix_time};
-use crate::message::Type;
+use crate::message::{Header, Type};
 use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
 use crate::pipe::Signals;
 use crate::role::Role;
-use crate::session::{Session, Standing};
+use crate::session::{self, Session, Standing};
 use crate::suite::Suite;
+use crate::text::escape;
 use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Rejected, Result};
 
@@ -37,37 +41,23 @@ const NAME: &str = "sts";
 /// be the peer, asks for another suite; [`Exit::NotTrusted`] where nobody is pinned; [`Exit::Unavailable`] where the broker
 /// refuses us; [`Exit::Usage`] on a link without encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let mut rng = rand::rng();
     let ends = encrypted(link)?;
     let cache = link.create_sessions()?;
     let _lock = cache.lock_pairing()?;
-    let start = Instant::now();
-    let party = Party {
+    let party = party(&ends)?;
+    let mut run = Run::begin(link, report, ends, cache, Signals::catch()?, Machine::Waiting(Some(party)))?;
+    run.until = timeout.map(|timeout| Instant::now() + timeout);
+    run.finish()
+}
+
+/// This end of the link.
+fn party(ends: &Ends) -> Result<Party> {
+    Ok(Party {
         identity: ends.identity.clone(),
         name: NAME.parse().expect("the name is a name"),
-        topics: ends.topics.clone(),
         suite: ends.suite,
-        peers: ends.peers()?,
-    };
-    let signals = Signals::catch()?;
-    let mut client = link.connect(Tool::Pair, &mut rng)?;
-    client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, start)?;
-    let run = Run {
-        config: &link.config,
-        report,
-        ends,
-        cache,
-        signals,
-        client,
-        ready: PollFlags::empty(),
-        rng,
-        trouble: Trouble::default(),
-        hints: Hints::default(),
-        until: timeout.map(|timeout| start + timeout),
-        machine: Machine::Waiting(Some(party)),
-        paired: None,
-    };
-    run.finish()
+        peers: ends.peers()?.to_vec(),
+    })
 }
 
 /// The ends of the link, which must have some.
@@ -100,11 +90,46 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Trouble,
-    hints: Hints,
+    hints: Hints<Hint>,
     until: Option<Instant>,
+    /// `--serve`, and what goes with it.
+    service: Option<Service>,
     machine: Machine,
     /// With whom a session is stored that both ends may use.
     paired: Option<Established>,
+}
+
+impl<'a> Run<'a> {
+    /// Connects, without a time at which it is up.
+    fn begin(
+        link: &'a Link,
+        report: &'a Reporter,
+        ends: Ends,
+        cache: Cache,
+        signals: Signals,
+        machine: Machine,
+    ) -> Result<Self> {
+        let mut rng = rand::rng();
+        let mut client = link.connect(Tool::Pair, &mut rng)?;
+        // Not as one of a group that shares a subscription: each frame of a handshake is for whoever pairs.
+        client.subscribe(ends.route.filter(), Qos::AtLeastOnce, Instant::now())?;
+        Ok(Self {
+            config: &link.config,
+            report,
+            ends,
+            cache,
+            signals,
+            client,
+            ready: PollFlags::empty(),
+            rng,
+            trouble: Trouble::default(),
+            hints: Hints::new(),
+            until: None,
+            service: None,
+            machine,
+            paired: None,
+        })
+    }
 }
 
 impl Run<'_> {
@@ -113,8 +138,8 @@ impl Run<'_> {
         // Whatever came of it, the last frame is for the peer: let the broker have it.
         turn::leave(&mut self.client, &mut self.signals)?;
         outcome?;
-        if let Some(Established { peer, .. }) = &self.paired {
-            self.report.info(format_args!("paired with {} ({})", peer.name, peer.key.fingerprint()));
+        if let Some(established) = &self.paired {
+            self.tell_paired(established);
         }
         Ok(())
     }
@@ -124,14 +149,20 @@ impl Run<'_> {
             let now = Instant::now();
             self.client.drive(now, self.ready);
             while let Some(event) = self.client.next_event() {
+                let now = Instant::now();
                 self.take_event(event, now)?;
+                // Each answer goes out before the next signature is made: hundreds may wait.
+                self.client.drive(now, PollFlags::empty());
             }
             self.send_due(now)?;
             if self.is_finished() {
                 return Ok(());
             }
+            if self.service.as_mut().is_some_and(Service::is_told_to_reload) {
+                return Ok(());
+            }
             if self.signals.count() > 0 {
-                if self.paired.is_some() {
+                if self.service.is_some() || self.paired.is_some() {
                     return Ok(());
                 }
                 return Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed"));
@@ -152,7 +183,7 @@ impl Run<'_> {
         match &self.machine {
             Machine::Waiting(_) => false,
             Machine::Master(master) => master.is_finished() && self.client.unacknowledged().messages == 0,
-            Machine::Slave(_) => self.paired.is_some(),
+            Machine::Slave(_) => self.service.is_none() && self.paired.is_some(),
         }
     }
 
@@ -163,16 +194,21 @@ impl Run<'_> {
                 if let Machine::Waiting(party) = &mut self.machine
                     && let Some(party) = party.take()
                 {
-                    self.machine = match self.ends.role {
-                        Role::Master => Machine::Master(Master::new(party, now, &mut self.rng).into()),
-                        Role::Slave => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
+                    self.machine = match (self.ends.role, self.ends.route.topics(self.ends.route.filter())) {
+                        (Role::Master, Some(topics)) => {
+                            Machine::Master(Master::new(party, topics, now, &mut self.rng).into())
+                        }
+                        _ => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
                     };
                 }
             }
             Event::Message(message) => {
-                let outcome = self.take(&message.payload, now);
+                let outcome = self.take(&message.topic, &message.payload, now);
                 self.client.ack(message.receipt);
-                outcome?;
+                match (&mut self.service, outcome) {
+                    (Some(service), Err(error)) => service.complain(&error, self.report, now),
+                    (_, outcome) => outcome?,
+                }
             }
             Event::Oversize { receipt, .. } => self.client.ack(receipt),
             Event::Up { .. } => self.trouble.up(self.report),
@@ -184,13 +220,21 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn take(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+    fn take(&mut self, topic: &str, payload: &[u8], now: Instant) -> Result<()> {
         let kind = Type::of(payload);
-        if kind == Ok(Type::AuthReq) && self.ends.refresh()? {
-            let peers = self.ends.peers().unwrap_or_default();
+        let Some(topics) = self.ends.route.topics(topic) else {
+            self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
+            return Ok(());
+        };
+        // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.
+        if matches!(kind, Ok(Type::AuthReq | Type::RdyReq)) && self.has_new_peers(now)? {
+            let peers = self.ends.peers_left().to_vec();
             match &mut self.machine {
                 Machine::Master(master) => master.party_mut().peers = peers,
-                Machine::Slave(slave) => slave.party_mut().peers = peers,
+                Machine::Slave(slave) => {
+                    slave.party_mut().peers = peers;
+                    slave.forget_others();
+                }
                 Machine::Waiting(_) => {}
             }
         }
@@ -200,10 +244,10 @@ impl Run<'_> {
         let outcome = match &mut self.machine {
             Machine::Waiting(_) => Err(Rejected::Unexpected),
             Machine::Master(master) => master.accept(payload, now, &mut self.rng),
-            Machine::Slave(slave) => slave.accept(payload, now, &mut self.rng),
+            Machine::Slave(slave) => slave.accept(&topics, payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => self.act(step, now),
+            Ok(step) => self.act(step, &topics, now),
             Err(rejected) => {
                 self.report.verbose(format_args!("dropped {}: {rejected}", kind.map_or("a message", Type::name)));
                 Ok(())
@@ -211,13 +255,25 @@ impl Run<'_> {
         }
     }
 
+    /// Whether `known_peers` was changed; one that cannot be read leaves a service with those it had.
+    fn has_new_peers(&mut self, now: Instant) -> Result<bool> {
+        match (self.ends.refresh(), &mut self.service) {
+            (Err(error), Some(service)) => {
+                service.complain(&error, self.report, now);
+                Ok(false)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
     /// The master's first sealed message proves that it has the session, where its RDYACK was lost. It is opened for the
     /// proof only: sts-recv receives it.
     fn take_proof(&mut self, payload: &[u8]) -> Result<()> {
         let Machine::Slave(slave) = &mut self.machine else { return Ok(()) };
+        let Ok(header) = Header::parse(payload) else { return Ok(()) };
         let opens = |established: &&Established| {
-            let session = stored(&self.ends, established);
-            session.opener().open(payload, &mut BytesMut::new()).is_ok()
+            session::tag(&established.keys.id) == header.tag
+                && stored(&self.ends, established).opener().open(payload, &mut BytesMut::new()).is_ok()
         };
         let Some(id) = slave.pending().find(opens).map(|established| established.keys.id) else { return Ok(()) };
         if let Some(established) = slave.proved(&id) {
@@ -227,40 +283,40 @@ impl Run<'_> {
     }
 
     /// Stores first, then sends: a peer that hears of a session can rely on it.
-    fn act(&mut self, step: Move, now: Instant) -> Result<()> {
+    fn act(&mut self, step: Move, topics: &Topics, now: Instant) -> Result<()> {
         match step {
             Move::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
                 self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
             }),
-            Move::Send(frame) => self.publish(frame, Qos::AtMostOnce),
+            Move::Send(frame) => self.publish(topics, frame, Qos::AtMostOnce),
             Move::Store(established, frame) => {
                 let session = stored(&self.ends, &established);
                 match self.ends.role {
                     Role::Slave => {
                         self.cache.store_pending(&session, session.created)?;
-                        self.publish(frame, Qos::AtMostOnce)
+                        self.publish(topics, frame, Qos::AtMostOnce)
                     }
                     Role::Master => {
                         self.cache.store_current(&session, session.created)?;
                         self.paired = Some(*established);
                         // The broker keeps it for a slave that is off the line for a moment.
-                        self.publish(frame, Qos::AtLeastOnce)
+                        self.publish(topics, frame, Qos::AtLeastOnce)
                     }
                 }
             }
             Move::Promote(established, frame) => {
                 self.promote(*established)?;
-                self.publish(frame, Qos::AtMostOnce)
+                self.publish(topics, frame, Qos::AtMostOnce)
             }
             Move::SuiteDiffers { peer, theirs, frame } => {
                 if let Some(frame) = frame {
-                    self.publish(frame, Qos::AtMostOnce)?;
+                    self.publish(topics, frame, Qos::AtMostOnce)?;
                 }
                 Err(suite_differs(&peer, theirs, self.ends.suite))
             }
             Move::Hint(hint, frame) => {
                 self.tell(&hint, now);
-                frame.map_or(Ok(()), |frame| self.publish(frame, Qos::AtMostOnce))
+                frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))
             }
         }
     }
@@ -276,24 +332,34 @@ impl Run<'_> {
                 .because("it was deleted while the pairing ran")
                 .hint("run sts-pair on both devices again"));
         }
+        if self.service.is_some() {
+            self.tell_paired(&established);
+        }
         self.paired = Some(established);
         Ok(())
+    }
+
+    fn tell_paired(&self, Established { peer, .. }: &Established) {
+        self.report.info(format_args!("paired with {} ({})", peer.name, peer.key.fingerprint()));
     }
 
     fn send_due(&mut self, now: Instant) -> Result<()> {
         loop {
             let due = match &mut self.machine {
                 Machine::Waiting(_) => None,
-                Machine::Master(master) => master.poll(now, &mut self.rng),
+                Machine::Master(master) => {
+                    let topics = master.topics().clone();
+                    master.poll(now, &mut self.rng).map(|frame| (topics, frame))
+                }
                 Machine::Slave(slave) => slave.poll(now, &mut self.rng),
             };
-            let Some(frame) = due else { return Ok(()) };
-            self.publish(frame, Qos::AtMostOnce)?;
+            let Some((topics, frame)) = due else { return Ok(()) };
+            self.publish(&topics, frame, Qos::AtMostOnce)?;
         }
     }
 
-    fn publish(&mut self, frame: Vec<u8>, qos: Qos) -> Result<()> {
-        let topic = self.config.publish.as_str();
+    fn publish(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
+        let topic = self.ends.route.publish(topics);
         // A frame that finds no room is lost like one that the network loses: it is repeated.
         if self.client.room(topic.len() + frame.len()) {
             self.client.publish(topic, frame.into(), qos, false)?;
@@ -349,7 +415,8 @@ impl Run<'_> {
             Machine::Slave(slave) => slave.deadline(),
         };
         let deadline = machine.into_iter().chain(self.until).min();
-        self.ready = turn::wait(&self.client, &self.signals, None, deadline, now)?;
+        let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
+        self.ready = turn::wait(&self.client, &self.signals, hangup, deadline, now)?;
         Ok(())
     }
 }
@@ -358,7 +425,7 @@ impl Run<'_> {
 fn stored(ends: &Ends, established: &Established) -> Session {
     let fingerprints =
         crate::session::Ends { role: ends.role, own: ends.own(), peer: *established.peer.key.fingerprint().as_bytes() };
-    Session::new(established.keys.clone(), fingerprints, ends.topics.clone(), established.suite, unix_time())
+    Session::new(established.keys.clone(), fingerprints, established.topics.clone(), established.suite, unix_time())
 }
 
 fn suite_differs(peer: &PeerName, theirs: u8, ours: Suite) -> Error {

@@ -99,9 +99,9 @@ impl Confirming {
     ///
     /// # Errors
     /// As [`Sender::end_confirms`].
-    pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<Bytes>> {
-        let end = |mut sender: Sender| sender.end_confirms(rng);
-        std::mem::take(&mut self.senders).into_values().map(end).collect()
+    pub(super) fn end(&mut self, rng: &mut impl CryptoRng) -> Result<Vec<(SessionId, Bytes)>> {
+        let end = |(id, mut sender): (SessionId, Sender)| sender.end_confirms(rng).map(|end| (id, end));
+        std::mem::take(&mut self.senders).into_iter().map(end).collect()
     }
 }
 

@@ -276,15 +276,14 @@ impl Run<'_> {
     /// Tells senders that ask how far standard output took their streams.
     fn confirm(&mut self, all: bool, now: Instant) -> Result<()> {
         let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        let topic = self.config.publish.as_str();
         // Until there is room the confirms wait, and say more then.
-        if !self.client.room(topic.len() + self.config.mqtt.max_message) {
+        if !self.client.room(2 * self.config.mqtt.max_message) {
             return Ok(());
         }
-        for (confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
+        for (topic, confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
             let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
             if self.client.room(topic.len() + confirm.len()) {
-                self.client.publish(topic, confirm, qos, false)?;
+                self.client.publish(&topic, confirm, qos, false)?;
             }
         }
         Ok(())
@@ -292,10 +291,9 @@ impl Run<'_> {
 
     fn end_confirms(&mut self) -> Result<()> {
         let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        let topic = self.config.publish.as_str();
-        for end in opening.end(&mut self.rng)? {
+        for (topic, end) in opening.end(&mut self.rng)? {
             if self.client.room(topic.len() + end.len()) {
-                self.client.publish(topic, end, Qos::AtLeastOnce, false)?;
+                self.client.publish(&topic, end, Qos::AtLeastOnce, false)?;
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos};
+use crate::name::PeerName;
 use crate::pipe::{Cut, Input, Signals};
 use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Result};
@@ -32,7 +33,7 @@ use crate::{Error, Exit, Result};
 const QUIET: Duration = Duration::from_secs(5);
 
 /// What the command line says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where to cut.
     pub cut: Cut,
@@ -40,12 +41,14 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Ask the receiver to confirm what it has written, and count nothing else as acknowledged.
     pub confirm: bool,
+    /// To which peer, on a link with several.
+    pub to: Option<PeerName>,
 }
 
 /// Sends standard input to its end.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`Options::timeout`]; [`Exit::Unavailable`]
+/// [`Exit::Usage`] where the link has several peers and [`Options::to`] names none of them; [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`Options::timeout`]; [`Exit::Unavailable`]
 /// where the broker refuses us; [`Exit::DataLost`] where input was read that was not all acknowledged.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
@@ -55,12 +58,17 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
             return Err(Error::new(Exit::Usage, "--confirm")
                 .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything"));
         }
+        None if options.to.is_some() => {
+            return Err(Error::new(Exit::Usage, "--to")
+                .because("the link is not encrypted (sts_mode = nosec), so nobody has a name on it"));
+        }
         None => Framing::Plain { max_message: link.config.mqtt.max_message },
-        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, options.confirm, now)?)),
+        Some(ends) => Framing::Sealed(Box::new(Sealing::open(link, ends, &options, now)?)),
     };
     let mut client = link.connect(Tool::Send, &mut rng)?;
-    if options.confirm {
-        client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, now)?;
+    let listening = framing.listen().filter(|_| options.confirm).map(str::to_owned);
+    if let Some(topic) = &listening {
+        client.subscribe(topic, Qos::AtLeastOnce, now)?;
     }
     let run = Run {
         config: &link.config,
@@ -75,6 +83,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         rng,
         trouble: Trouble::default(),
         silence: Notice::once(),
+        listening,
         subscribed: false,
         acknowledged: now,
     };
@@ -101,6 +110,8 @@ struct Run<'a> {
     trouble: Trouble,
     /// The receiver does not confirm.
     silence: Notice,
+    /// Where the receiver's confirms come.
+    listening: Option<String>,
     /// The receiver's confirms can reach us.
     subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
@@ -189,7 +200,7 @@ impl Run<'_> {
     /// Whether one more message of the longest kind may wait for its acknowledgement.
     fn has_room(&self) -> bool {
         let longest = self.config.mqtt.max_message;
-        self.client.room(self.config.publish.as_str().len() + longest) && self.framing.has_room(longest)
+        self.client.room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
     }
 
     /// What nobody has taken over: not the broker, or with `--confirm` not the receiver.
@@ -211,12 +222,12 @@ impl Run<'_> {
             sealing.not_yet(now);
         }
         let mut stepped = false;
-        while self.client.room(self.config.publish.as_str().len() + self.config.mqtt.max_message)
+        while self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
             && let Some(sealing) = self.framing.confirms()
         {
             match sealing.step(now, &mut self.rng)? {
                 Step::Send(payload) => self.publish(payload, now)?,
-                Step::Moved => {}
+                Step::Moved => self.listen(now)?,
                 Step::Wait => break,
             }
             stepped = true;
@@ -226,6 +237,19 @@ impl Run<'_> {
             self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
         }
         Ok(stepped)
+    }
+
+    /// Listens where the peer publishes now: with a new session it may have other topics.
+    fn listen(&mut self, now: Instant) -> Result<()> {
+        let topic = self.framing.listen().map(str::to_owned);
+        if topic != self.listening
+            && let Some(topic) = &topic
+        {
+            self.client.subscribe(topic, Qos::AtLeastOnce, now)?;
+            self.subscribed = false;
+        }
+        self.listening = topic;
+        Ok(())
     }
 
     fn hear(&mut self, payload: &[u8], now: Instant) {
@@ -248,7 +272,7 @@ impl Run<'_> {
             self.acknowledged = now;
         }
         let mqtt = &self.config.mqtt;
-        self.client.publish(self.config.publish.as_str(), payload, mqtt.qos, mqtt.retain)?;
+        self.client.publish(self.framing.topic(self.config), payload, mqtt.qos, mqtt.retain)?;
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod sniffer;
 mod confirm;
 mod directories;
 mod eavesdropping;
+mod fleet;
 mod hostile;
 mod limits;
 mod nosec;

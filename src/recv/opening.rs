@@ -29,7 +29,9 @@ pub(super) type StreamId = (SessionId, u32);
 pub(super) enum What {
     /// It is the next of its stream, with bytes to write or without.
     Next {
+        peer: Digest,
         stream: StreamId,
+        seq: u32,
         /// The stream is complete with it.
         ends: bool,
         /// Its sender wants to know when it was written.
@@ -406,17 +408,20 @@ impl<'a> Opening<'a> {
         }
     }
 
-    fn name(&self, peer: &Digest) -> String {
+    /// The peer's name here, for messages.
+    pub(super) fn name(&self, peer: &Digest) -> String {
         self.peers.get(peer).map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
     }
 }
 
 fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
-    let asks = opened.asks;
+    let Opened { peer, seq, asks, .. } = *opened;
     match opened.payload {
-        Payload::Data | Payload::Confirm(_) | Payload::Newer => What::Next { stream, ends: false, asks, accepted },
-        Payload::End | Payload::Continued { .. } => What::Next { stream, ends: true, asks, accepted },
+        Payload::Data | Payload::Confirm(_) | Payload::Newer => {
+            What::Next { peer, stream, seq, ends: false, asks, accepted }
+        }
+        Payload::End | Payload::Continued { .. } => What::Next { peer, stream, seq, ends: true, asks, accepted },
         Payload::Kill { .. } => What::Left,
     }
 }

@@ -282,3 +282,81 @@ fn the_end_is_for_one_or_for_all() {
     }
     Process::spawn(fleet.gateway.pair(&["--to", "s1", LINK])).wait().failed(&[64], &["--end"]);
 }
+
+#[test]
+fn each_line_says_whose_it_is_and_none_is_torn() {
+    let broker = Broker::start();
+    let fleet = Fleet::paired(&broker, "plant", 0..6);
+    let receivers = ["--prefix", "--json"];
+    for option in receivers {
+        let receiver = fleet.gateway.listen(&[option]);
+        // Lines in pieces: each is longer than a message may be.
+        let line = |number, line| format!("s{number} {line:-<400}");
+        let sending: Vec<_> = (0..6)
+            .map(|number| {
+                let lines: Vec<_> = (0..=50).map(|at| line(number, at)).collect();
+                let args = ["-o", "max_message=256", "--confirm", LINK];
+                Process::spawn_with(fleet.sensors[number].send(&args), lines.join("\n"))
+            })
+            .collect();
+        for sender in sending {
+            sender.wait().succeeded();
+        }
+        let ended = receiver.stop().succeeded();
+        for (number, expected) in (0..6).flat_map(|number| (0..=50).map(move |line| (number, line))) {
+            let text = line(number, expected);
+            let of_peer: Vec<_> = match option {
+                "--prefix" => ended.text().lines().filter(|line| **line == format!("s{number}: {text}")).collect(),
+                _ => ended
+                    .text()
+                    .lines()
+                    .filter(|line| {
+                        line.starts_with(&format!(r#"{{"peer":"s{number}","stream":"#))
+                            && line.contains(&format!(r#""text":"{text}""#))
+                            && line.contains(r#""newline":false"#) == (expected == 50)
+                            && line.ends_with('}')
+                    })
+                    .collect(),
+            };
+            assert_eq!(of_peer.len(), 1, "{option} {text}:\n{}", ended.text());
+        }
+        assert_eq!(ended.text().lines().count(), 6 * 51, "{}", ended.text());
+    }
+    Process::spawn(fleet.gateway.recv(&["--json", "--prefix", LINK])).wait().failed(&[64], &["--prefix"]);
+}
+
+#[test]
+fn a_number_of_lines_and_the_rest_in_the_next_run() {
+    let broker = Broker::start();
+    let fleet = Fleet::paired(&broker, "plant", 0..2);
+    fleet.gateway.listen(&[]).stop().succeeded();
+    fleet.sensors[0].send_all(&[], "1\n2\n3\n4\n5").succeeded();
+    let run = |args: &[&str]| Process::spawn(fleet.gateway.recv(&[args, &[LINK]].concat())).wait().succeeded();
+    run(&["-n", "2", "--prefix"]).wrote(b"s0: 1\ns0: 2\n");
+    run(&["-n", "1"]).wrote(b"3\n");
+    let ended = run(&["-n", "1", "--json"]);
+    assert!(ended.text().ends_with("\"text\":\"4\"}\n"), "{}", ended.text());
+    run(&["--timeout", "2", "--prefix"]).wrote(b"s0: 5\n");
+    fleet.sensors[1].send_all(&[], b"\xff\x00\n".to_vec()).succeeded();
+    let ended = run(&["--once", "--json"]);
+    assert!(ended.text().starts_with("{\"peer\":\"s1\"") && ended.text().ends_with("\"base64\":\"/wA=\"}\n"));
+}
+
+#[test]
+fn without_encryption_the_topic_is_all_that_is_known() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let plain =
+        [("port", &*port), ("host", "127.0.0.1"), ("subtop", "plant/+"), ("pubtop", "x"), ("sts_mode", "nosec")];
+    let device = Device::bare();
+    device.configure(&plain);
+    let (prefix, json) = (device.listen(&["--prefix"]), device.listen(&["--json"]));
+    broker.publish("plant/\u{202e}é", b"21.5");
+    broker.publish("plant/b", b"one\ntwo\n");
+    prefix.wait_for_stdout(b"plant/\\xe2\\x80\\xae\\xc3\\xa9: 21.5\nplant/b: one\nplant/b: two\n");
+    wait_until("three objects", || json.stdout().ends_with(b"\"text\":\"two\"}\n"));
+    let text = String::from_utf8(json.stop().succeeded().stdout).unwrap();
+    assert!(text.starts_with("{\"topic\":\"plant/\\u202eé\",\"time\":1"), "{text}");
+    assert!(text.contains(",\"text\":\"21.5\",\"newline\":false}\n"), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+}

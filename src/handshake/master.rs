@@ -1,10 +1,12 @@
 //! The master: sends INITREQ until a slave that it trusts answers, then sees the session stored on both ends.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::CryptoRng;
+use rand::{CryptoRng, RngExt};
 
+use super::batch::{self, Batch, Leaf, Tree};
 use super::{
     Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, confirm,
     init_req_reference, sign,
@@ -12,14 +14,16 @@ use super::{
 use crate::Rejected;
 use crate::crypto::exchange::Ephemeral;
 use crate::crypto::schedule::{
-    AttemptId, Confirmation, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_slave, verify_refusal,
+    AttemptId, Confirmation, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_master, signed_by_slave,
+    verify_refusal,
 };
 use crate::identity::Fingerprint;
-use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Ready, Type};
+use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Ready, Type, put_path};
 
-/// INITACKs that are answered at the same time; the oldest makes room. A forged one costs the genuine one nothing.
-const ATTEMPTS: usize = 8;
-/// Time between two signatures, so that forged INITACKs cannot keep the processor busy.
+/// AUTHREQs that wait for their AUTHACK at the same time; the oldest makes room. At the pace of the signatures that is 4
+/// seconds' worth, in less than 1 MiB.
+const ATTEMPTS: usize = 4096;
+/// Time between two signatures, so that forged INITACKs cannot keep the processor busy; each signs all that came meanwhile.
 const SIGNATURE_EVERY: Duration = Duration::from_millis(250);
 /// Signatures that may come without that time between them.
 const SIGNATURE_BURST: u32 = 2;
@@ -51,16 +55,31 @@ struct AwaitingAuthAck {
     init_req: Vec<u8>,
     answers: [u8; NONCE_LEN],
     repeat: Repeat,
+    /// How often INITREQ was sent.
+    sent: u32,
+    /// INITACKs that wait for the next signature: at most [`batch::MOST`], of more any of them with the same chance.
+    unsigned: Vec<Unsigned>,
+    /// How many came since the last signature.
+    came: usize,
+    /// AUTHREQs that were made and not sent.
+    outbox: VecDeque<AttemptId>,
     attempts: VecDeque<Attempt>,
 }
 
-/// One INITACK, and the AUTHREQ that answers it.
+/// One INITACK.
+struct Unsigned {
+    schedule: Schedule,
+    init_ack: Digest,
+}
+
+/// One INITACK, and what the AUTHREQ that answers it is made of, each time the same.
 struct Attempt {
     schedule: Schedule,
     init_ack: Digest,
-    auth_req: Vec<u8>,
+    leaf: Leaf,
     th2: Digest,
-    sent: Instant,
+    /// How often INITREQ had been sent when this was sent last.
+    sent: u32,
 }
 
 /// Step 5.
@@ -83,8 +102,10 @@ struct AwaitingSlaveDone {
 impl std::fmt::Debug for AwaitingAuthAck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let attempts: Vec<_> = self.attempts.iter().map(|attempt| (attempt.th2, attempt.sent)).collect();
+        let unsigned: Vec<_> = self.unsigned.iter().map(|unsigned| unsigned.init_ack).collect();
         f.debug_struct("AwaitingAuthAck")
             .field("repeat", &self.repeat)
+            .field("unsigned", &unsigned)
             .field("attempts", &attempts)
             .finish_non_exhaustive()
     }
@@ -105,6 +126,11 @@ impl Budget {
         let tokens = self.tokens.saturating_add(earned).min(SIGNATURE_BURST);
         let since = if earned > 0 { now } else { self.since };
         Some(Self { tokens: tokens.checked_sub(1)?, since })
+    }
+
+    /// When there is one to spend at the latest.
+    fn next(&self) -> Instant {
+        if self.tokens > 0 { self.since } else { self.since + SIGNATURE_EVERY }
     }
 }
 
@@ -130,6 +156,10 @@ impl Master {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
+            State::AwaitingAuthAck(state) if !state.outbox.is_empty() => Some(self.signatures.since),
+            State::AwaitingAuthAck(state) if !state.unsigned.is_empty() => {
+                Some(state.repeat.due.min(self.signatures.next()))
+            }
             State::AwaitingAuthAck(state) => Some(state.repeat.due),
             State::AwaitingSlaveReady(state) => Some(state.repeat.due),
             State::AwaitingSlaveDone(state) => Some(state.leave),
@@ -143,10 +173,17 @@ impl Master {
         matches!(self.state, State::Finished)
     }
 
-    /// The frame that is due at `now`, if one is.
+    /// A frame that is due at `now`, if one is; ask again until there is none.
     pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
         match &mut self.state {
-            State::AwaitingAuthAck(state) => state.repeat.is_due(now, rng).then(|| state.init_req.clone()),
+            State::AwaitingAuthAck(state) => {
+                if state.repeat.is_due(now, rng) {
+                    state.sent += 1;
+                    return Some(state.init_req.clone());
+                }
+                state.sign(&self.party, &mut self.signatures, now, rng);
+                state.next_auth_req(&self.party)
+            }
             State::AwaitingSlaveReady(state) if state.repeat.due <= now && state.sent >= UNANSWERED => {
                 self.state = State::AwaitingAuthAck(AwaitingAuthAck::new(&self.party, now, rng));
                 self.poll(now, rng)
@@ -231,10 +268,21 @@ impl AwaitingAuthAck {
         rng.fill_bytes(&mut random);
         let init_req = InitReq::frame(&random, party.suite.code(), &ephemeral.x25519(), &ephemeral.encapsulation_key());
         let answers = init_req_reference(&init_req);
-        Self { ephemeral, init_req, answers, repeat: Repeat::now(now), attempts: VecDeque::new() }
+        Self {
+            ephemeral,
+            init_req,
+            answers,
+            repeat: Repeat::now(now),
+            sent: 0,
+            unsigned: Vec::new(),
+            came: 0,
+            outbox: VecDeque::new(),
+            attempts: VecDeque::new(),
+        }
     }
 
-    /// Step 2 to 3. An INITACK that came before gets the same AUTHREQ again: it was lost, or its answer was.
+    /// Step 2 to 3. An INITACK that came before gets the same AUTHREQ again: it was lost, or its answer was. But the slave
+    /// repeats itself only when INITREQ was repeated, so more often is no reason to send anything.
     fn answer(
         &mut self,
         party: &Party,
@@ -250,32 +298,74 @@ impl AwaitingAuthAck {
         }
         let id = digest(&[frame]);
         if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.init_ack == id) {
-            // An INITACK repeated faster than INITREQ is somebody else's: it is no reason to send anything.
-            if now < attempt.sent + SIGNATURE_EVERY {
+            if attempt.sent >= self.sent {
                 return Err(Rejected::Duplicate);
             }
-            attempt.sent = now;
-            return Ok(Move::Send(attempt.auth_req.clone()));
+            attempt.sent = self.sent;
+            return Ok(Move::Send(attempt.auth_req(party, &self.init_req)));
         }
-        let left = signatures.spend(now).ok_or(Rejected::Unexpected)?;
+        if self.unsigned.iter().any(|unsigned| unsigned.init_ack == id) {
+            return Err(Rejected::Duplicate);
+        }
+        // Where there are more than one signature covers, each has the same chance, the genuine one as well.
+        let place = if self.unsigned.len() < batch::MOST { self.came } else { rng.random_range(0..=self.came) };
+        if place >= batch::MOST {
+            self.came += 1;
+            return Err(Rejected::Unexpected);
+        }
         let shared = self.ephemeral.agree(init_ack.x25519, init_ack.ciphertext)?;
-        let schedule = Schedule::new(topics, &self.init_req, frame, &shared);
-        let name = party.name.as_str();
-        let key = party.identity.public().der();
-        let signature = sign(&party.identity, &schedule.signed_by_master(name, key), rng)?;
-        let mut credentials = Vec::new();
-        Credentials { name: name.as_bytes(), key, signature: &signature }.put(&mut credentials);
-        let mut auth_req = AuthReq::clear(&schedule.attempt(), &self.init_req);
-        let sealed = seal_once(schedule.hs_m(), &auth_req, &credentials);
-        auth_req.extend_from_slice(&sealed);
-        let th2 = schedule.th2(&auth_req);
-
-        *signatures = left;
-        if self.attempts.len() == ATTEMPTS {
-            self.attempts.pop_front();
+        let unsigned = Unsigned { schedule: Schedule::new(topics, &self.init_req, frame, &shared), init_ack: id };
+        self.came += 1;
+        match self.unsigned.get_mut(place) {
+            Some(other) => *other = unsigned,
+            None => self.unsigned.push(unsigned),
         }
-        self.attempts.push_back(Attempt { schedule, init_ack: id, auth_req: auth_req.clone(), th2, sent: now });
-        Ok(Move::Send(auth_req))
+        self.sign(party, signatures, now, rng);
+        let latest = self.attempts.back().filter(|attempt| attempt.init_ack == id).map(|it| it.schedule.attempt());
+        match latest {
+            Some(attempt) if self.outbox.back() == Some(&attempt) => {
+                let attempt = self.outbox.pop_back().and_then(|id| self.auth_req(party, &id));
+                attempt.map(Move::Send).ok_or(Rejected::Unexpected)
+            }
+            _ => Ok(Move::Later),
+        }
+    }
+
+    /// Signs what waits, if there is a signature to spend: an AUTHREQ for each goes into the outbox.
+    fn sign(&mut self, party: &Party, signatures: &mut Budget, now: Instant, rng: &mut impl CryptoRng) {
+        if self.unsigned.is_empty() {
+            return;
+        }
+        let Some(left) = signatures.spend(now) else { return };
+        *signatures = left;
+        self.came = 0;
+        let unsigned = std::mem::take(&mut self.unsigned);
+        let (name, key) = (party.name.as_str(), party.identity.public().der());
+        let tree = Tree::new(unsigned.iter().map(|one| one.schedule.master_leaf(name, key)).collect());
+        // One that fails was a fault of the hardware: the INITACKs come again.
+        let Ok(signature) = sign(&party.identity, &signed_by_master(&tree.root()), rng) else { return };
+        let batch = Arc::new(Batch { tree, signature });
+        for (at, Unsigned { schedule, init_ack }) in unsigned.into_iter().enumerate() {
+            let leaf = Leaf { batch: batch.clone(), at };
+            let mut attempt = Attempt { schedule, init_ack, leaf, th2: Digest::default(), sent: self.sent };
+            attempt.th2 = attempt.schedule.th2(&attempt.auth_req(party, &self.init_req));
+            if self.attempts.len() == ATTEMPTS {
+                self.attempts.pop_front();
+            }
+            self.outbox.push_back(attempt.schedule.attempt());
+            self.attempts.push_back(attempt);
+        }
+    }
+
+    fn next_auth_req(&mut self, party: &Party) -> Option<Vec<u8>> {
+        let id = self.outbox.pop_front()?;
+        self.auth_req(party, &id)
+    }
+
+    /// Step 3 of an attempt, by its id: of those that were made last, most likely.
+    fn auth_req(&self, party: &Party, id: &AttemptId) -> Option<Vec<u8>> {
+        let attempt = self.attempts.iter().rev().find(|attempt| attempt.schedule.attempt() == *id)?;
+        Some(attempt.auth_req(party, &self.init_req))
     }
 
     /// Step 4: under whichever of the attempts it verifies.
@@ -318,6 +408,21 @@ impl AwaitingAuthAck {
             }
         };
         Ok((*id, verdict))
+    }
+}
+
+impl Attempt {
+    /// Step 3: the same bytes each time.
+    fn auth_req(&self, party: &Party, init_req: &[u8]) -> Vec<u8> {
+        let Leaf { batch, at } = &self.leaf;
+        let (name, key) = (party.name.as_str().as_bytes(), party.identity.public().der());
+        let mut signed = Vec::new();
+        put_path(&mut signed, &batch.tree.path(*at));
+        Credentials { name, key, signature: &batch.signature }.put(&mut signed);
+        let mut auth_req = AuthReq::clear(&self.schedule.attempt(), init_req);
+        let sealed = seal_once(self.schedule.hs_m(), &auth_req, &signed);
+        auth_req.extend_from_slice(&sealed);
+        auth_req
     }
 }
 

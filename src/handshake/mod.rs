@@ -18,6 +18,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod batch;
 mod master;
 mod slave;
 #[cfg(test)]
@@ -84,6 +85,8 @@ pub struct Established {
 pub enum Move {
     /// Send this frame.
     Send(Vec<u8>),
+    /// Send nothing yet: what answers the frame is due later.
+    Later,
     /// Slave, step 5: store the session as pending and send step 6. Master, step 6: store it as current and send step 7.
     Store(Box<Established>, Vec<u8>),
     /// Slave, step 7: make the session of this id current and send step 8. That is the end of the handshake.

@@ -4,11 +4,12 @@
 //! frame gets an equal answer, and AUTHREQ, which carries its INITREQ, is enough to make the attempt's keys again. A flood
 //! of INITREQs costs one X25519 and one ML-KEM each, no memory and no RSA.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
+use super::batch;
 use super::{
     Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, confirm,
     init_req_reference, sign,
@@ -17,10 +18,10 @@ use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
 use crate::crypto::schedule::{
     AttemptId, Confirmation, Digest, Schedule, Topics, answer_rng, digest, open_once, refusal_mac, seal_once,
-    signed_by_slave,
+    signed_by_master, signed_by_slave,
 };
 use crate::identity::Fingerprint;
-use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Ready, Type};
+use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Ready, Type, split_path};
 use crate::secret::{Epoch, Key};
 
 /// How long an epoch key answers; it is accepted for as long again.
@@ -46,6 +47,31 @@ struct Generation {
     since: Instant,
     /// Authenticated attempts that were let go: a replay of one is neither signed nor kept a second time.
     gone: HashSet<AttemptId>,
+    answers: Answers,
+}
+
+/// Which attempt each of the latest INITREQs of an AUTHREQ has led to. Whoever forges INITACKs makes an honest master send
+/// an AUTHREQ for each, which this slave also hears: it must not encapsulate anew for every one.
+struct Answers(VecDeque<(Digest, AttemptId)>);
+
+impl Answers {
+    const MOST: usize = 64;
+
+    fn get(&self, init_req: &Digest) -> Option<&AttemptId> {
+        self.0.iter().find(|(known, _)| known == init_req).map(|(_, attempt)| attempt)
+    }
+
+    fn put(&mut self, init_req: Digest, attempt: AttemptId) {
+        self.0.truncate(Self::MOST - 1);
+        self.0.push_front((init_req, attempt));
+    }
+}
+
+/// What is remembered only for speed is no state.
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answers")
+    }
 }
 
 /// An attempt whose master is authentic.
@@ -71,7 +97,12 @@ enum State {
 
 impl Generation {
     fn new(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        Self { key: Key::generate(32, |bytes| rng.fill_bytes(bytes)), since: now, gone: HashSet::new() }
+        Self {
+            key: Key::generate(32, |bytes| rng.fill_bytes(bytes)),
+            since: now,
+            gone: HashSet::new(),
+            answers: Answers(VecDeque::new()),
+        }
     }
 }
 
@@ -223,12 +254,17 @@ impl Slave {
             let same = known.auth_req == frame_digest && known.session.topics == *topics;
             return if same { Ok(Move::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
         }
-        let (epoch, schedule) = self.schedule_of(topics, &auth_req)?;
+        let (epoch, schedule) =
+            schedule_of(std::iter::once(&mut self.epoch).chain(&mut self.last_epoch), topics, &auth_req)?;
         if epoch.gone.contains(&id) {
             return Err(Rejected::Duplicate);
         }
         let plaintext = open_once(&schedule.hs_m(), auth_req.clear, auth_req.sealed)?;
-        let credentials = Credentials::parse(&plaintext)?;
+        let (path, credentials) = split_path(&plaintext)?;
+        let credentials = Credentials::parse(credentials)?;
+        if path.len() > batch::LONGEST_PATH {
+            return Err(Rejected::Length);
+        }
         let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
         let Some(peer) = self.party.peer(credentials.key).cloned() else {
             let mut refusal = AuthAck::clear(auth_req.attempt);
@@ -237,9 +273,8 @@ impl Slave {
             refusal.extend_from_slice(&mac);
             return Ok(Move::Hint(Hint::UnknownKey(Fingerprint::of(credentials.key)), Some(refusal)));
         };
-        peer.key
-            .verify(&schedule.signed_by_master(name, credentials.key), credentials.signature)
-            .map_err(|_| Rejected::NotAuthentic)?;
+        let root = batch::climb(&schedule.master_leaf(name, credentials.key), path);
+        peer.key.verify(&signed_by_master(&root), credentials.signature).map_err(|_| Rejected::NotAuthentic)?;
 
         let th2 = schedule.th2(frame);
         let agreed = auth_req.init_req.suite == self.party.suite.code();
@@ -270,17 +305,6 @@ impl Slave {
             since: now,
         });
         Ok(Move::Send(auth_ack))
-    }
-
-    /// The schedule of the attempt that AUTHREQ names, under whichever epoch key answered its INITREQ.
-    fn schedule_of(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> Result<(&Generation, Schedule), Rejected> {
-        for epoch in std::iter::once(&self.epoch).chain(&self.last_epoch) {
-            let (_, schedule) = answer(&epoch.key, topics, &auth_req.init_req)?;
-            if schedule.attempt() == *auth_req.attempt {
-                return Ok((epoch, schedule));
-            }
-        }
-        Err(Rejected::Unexpected)
     }
 
     fn make_room(&mut self, session: &Established) {
@@ -325,6 +349,30 @@ fn answer(epoch: &Key<Epoch>, topics: &Topics, init_req: &InitReq<'_>) -> Result
     let init_ack = InitAck::frame(&init_req_reference(init_req.frame), &ours.x25519, &ours.ciphertext);
     let schedule = Schedule::new(topics, init_req.frame, &init_ack, &ours.shared);
     Ok((init_ack, schedule))
+}
+
+/// The schedule of the attempt that AUTHREQ names, under whichever epoch key answered its INITREQ.
+fn schedule_of<'e>(
+    epochs: impl Iterator<Item = &'e mut Generation>,
+    topics: &Topics,
+    auth_req: &AuthReq<'_>,
+) -> Result<(&'e Generation, Schedule), Rejected> {
+    let (m2s, s2m) = (topics.master_to_slave.as_bytes(), topics.slave_to_master.as_bytes());
+    let asked = digest(&[m2s, s2m, auth_req.init_req.frame]);
+    for epoch in epochs {
+        let known = epoch.answers.get(&asked).copied();
+        if known.is_some_and(|attempt| attempt != *auth_req.attempt) {
+            continue;
+        }
+        let (_, schedule) = answer(&epoch.key, topics, &auth_req.init_req)?;
+        if known.is_none() {
+            epoch.answers.put(asked, schedule.attempt());
+        }
+        if schedule.attempt() == *auth_req.attempt {
+            return Ok((epoch, schedule));
+        }
+    }
+    Err(Rejected::Unexpected)
 }
 
 impl Attempt {

@@ -289,6 +289,7 @@ impl Run<'_> {
                 self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
             }),
             Move::Send(frame) => self.publish(topics, frame, Qos::AtMostOnce),
+            Move::Later => Ok(()),
             Move::Store(established, frame) => {
                 let session = stored(&self.ends, &established);
                 match self.ends.role {

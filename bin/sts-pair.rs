@@ -24,12 +24,16 @@ struct Args {
     common: CommonArgs,
 
     /// Give up after so many seconds; 0 is never [default: 30, or 600 with --code]
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", conflicts_with = "serve")]
     timeout: Option<u32>,
 
     /// Call this device NAME while enrolling by code [default: the host name]
     #[arg(long, value_name = "NAME", requires = "code")]
     name: Option<PeerName>,
+
+    /// With --end: only the sessions with the peer NAME, on a link with several
+    #[arg(long, value_name = "NAME", requires = "end")]
+    to: Option<PeerName>,
 
     #[command(flatten)]
     action: Action,
@@ -69,6 +73,10 @@ struct Action {
     /// Tell the peer that it is over, and delete all sessions with it
     #[arg(long)]
     end: bool,
+
+    /// On a slave: stay, and answer every pairing until SIGTERM; SIGHUP reads the configuration again
+    #[arg(long)]
+    serve: bool,
 }
 
 impl AsRef<CommonArgs> for Args {
@@ -94,7 +102,10 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         Action { trust: Some(name), .. } => pair::keys::trust(&env, name, report),
         Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
         Action { status: true, .. } => pair::status::run(&env, report),
-        Action { end: true, .. } => pair::end::run(&Link::open(&args.common, report)?, timeout, report),
+        Action { end: true, .. } => {
+            pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
+        }
+        Action { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
         _ => pair::run(&Link::open(&args.common, report)?, timeout, report),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
 use sts::link::Link;
+use sts::recv::Format;
 use sts::{Result, recv};
 
 /// Decrypt what the device at the other end of a link sends, to standard output
@@ -27,6 +28,14 @@ struct Args {
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<NonZeroU64>,
 
+    /// Write the name of its peer and `: ` before each line
+    #[arg(long, conflicts_with = "json")]
+    prefix: bool,
+
+    /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 where it is no UTF-8
+    #[arg(long)]
+    json: bool,
+
     /// Exit when nothing came for so many seconds; 0 is never
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
@@ -43,7 +52,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, report: &Reporter) -> Result<()> {
+    let format = match (args.prefix, args.json) {
+        (true, _) => Format::Prefix,
+        (_, true) => Format::Json,
+        _ => Format::Plain,
+    };
     let options = recv::Options {
+        format,
         once: args.once,
         lines: args.lines.map(NonZeroU64::get),
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),

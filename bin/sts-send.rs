@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
+use sts::config::PeerName;
 use sts::link::Link;
 use sts::pipe::Cut;
 use sts::spool::{self, Size};
@@ -32,6 +33,10 @@ struct Args {
     /// Wait until the receiver has written everything; send again what the broker lost
     #[arg(long)]
     confirm: bool,
+
+    /// Send to the peer NAME, on a link with several
+    #[arg(long, value_name = "NAME")]
+    to: Option<PeerName>,
 
     /// Keep input on the disk until it is acknowledged; what an earlier run left there goes first
     #[arg(long, value_name = "DIR")]
@@ -64,6 +69,6 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
     let spool = args.spool.clone().map(|dir| spool::Options { dir, max: args.spool_max });
-    let options = send::Options { cut, timeout, confirm: args.confirm, spool };
+    let options = send::Options { cut, timeout, confirm: args.confirm, spool, to: args.to.clone() };
     send::run(&Link::open(&args.common, report)?, options, report)
 }

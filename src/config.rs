@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::crypto::schedule::Topics;
+use crate::route::{Pattern, Route};
 use crate::suite::Suite;
 use crate::{Error, Result};
 
@@ -45,7 +47,7 @@ pub struct Config {
     pub link: LinkName,
     /// The broker and how to talk to it.
     pub mqtt: Mqtt,
-    /// `pubtop`: where this side publishes.
+    /// `pubtop`: where this side publishes; with wildcards, what [`Config::route`] fills for each peer.
     pub publish: Topic,
     /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
     pub subscribe: Filter,
@@ -162,21 +164,22 @@ impl Config {
         self.not_yet.clone().map_or(Ok(()), Err)
     }
 
-    /// The two topics as the handshake hashes them, master to slave first; `None` where nothing is encrypted.
+    /// The topics of the link, as MQTT and as the handshake has them; `None` where nothing is encrypted.
     ///
-    /// Without a `$share` prefix; with `channel = NAME` they are `NAME/m2s` and `NAME/s2m` on both ends, whatever a
-    /// bridge between two brokers renames.
+    /// The handshake hashes them without a `$share` prefix; with `channel = NAME` they are `NAME/m2s` and `NAME/s2m` on
+    /// both ends, whatever a bridge between two brokers renames.
     #[must_use]
-    pub fn handshake_topics(&self) -> Option<[String; 2]> {
-        let ours = [self.publish.as_str(), self.subscribe.plain()];
+    pub fn route(&self) -> Option<Route> {
         let sealed = self.sealed.as_ref()?;
-        let [m2s, s2m] = match sealed.role {
-            Role::Master => ours,
-            Role::Slave => [ours[1], ours[0]],
+        let (publish, listen) = (self.publish.as_str().to_owned(), self.subscribe.plain().to_owned());
+        if self.subscribe.has_wildcard() {
+            return Some(Route::Each(Pattern { listen, publish }));
+        }
+        let (master_to_slave, slave_to_master) = match (&sealed.channel, sealed.role) {
+            (Some(channel), _) => (format!("{channel}/m2s"), format!("{channel}/s2m")),
+            (None, Role::Master) => (publish.clone(), listen.clone()),
+            (None, Role::Slave) => (listen.clone(), publish.clone()),
         };
-        Some(match &sealed.channel {
-            Some(channel) => [format!("{channel}/m2s"), format!("{channel}/s2m")],
-            None => [m2s.to_owned(), s2m.to_owned()],
-        })
+        Some(Route::One { publish, listen, topics: Topics { master_to_slave, slave_to_master } })
     }
 }

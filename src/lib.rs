@@ -41,6 +41,7 @@ pub mod session;
 
 pub mod crypto;
 pub mod role;
+pub mod route;
 pub mod secret;
 pub mod suite;
 

@@ -1,6 +1,8 @@
 //! A link opened for use: its configuration, who is at both ends of it, and what to tell the broker.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,12 +11,13 @@ use rand::{CryptoRng, RngExt};
 use crate::cache::{Cache, Watch};
 use crate::cli::{CommonArgs, Reporter};
 use crate::config::{self, Config, Environment, PeerName};
-use crate::crypto::schedule::{Digest, Topics};
+use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::handshake::{Code, Enrolment, Peer};
 use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
 use crate::role::Role;
+use crate::route::Route;
 use crate::session::{Expected, Session};
 use crate::suite::Suite;
 use crate::text::quote;
@@ -78,17 +81,14 @@ impl Link {
         let dir = Dir::create(&self.identity_dir, Guard::Public)?;
         let identity = Identity::load_or_create(&dir, &mut rand::rng())?;
         let known = KnownPeers::load(&dir)?;
-        let [master_to_slave, slave_to_master] =
-            self.config.handshake_topics().expect("an encrypted link has the topics of its handshake");
         Ok(Some(Ends {
             dir,
             identity: identity.into(),
             known,
             role: sealed.role,
             suite: sealed.suite,
-            topics: Topics { master_to_slave, slave_to_master },
+            route: self.config.route().expect("an encrypted link has a route"),
             wanted: sealed.peers.clone(),
-            wildcard: self.config.subscribe.has_wildcard(),
         }))
     }
 
@@ -157,10 +157,40 @@ pub struct Ends {
     pub role: Role,
     /// The suite that the configuration asks for.
     pub suite: Suite,
-    /// The topics as both ends name them.
-    pub topics: Topics,
+    /// The topics.
+    pub route: Route,
     wanted: Vec<PeerName>,
-    wildcard: bool,
+}
+
+/// Whom a link accepts, in the order of the configuration or of `known_peers`.
+#[derive(Clone, Debug, Default)]
+pub struct Peers {
+    all: Vec<Peer>,
+    places: HashMap<Digest, usize>,
+}
+
+impl Peers {
+    /// The peer with the key of this fingerprint.
+    #[must_use]
+    pub fn get(&self, fingerprint: &Digest) -> Option<&Peer> {
+        self.places.get(fingerprint).map(|place| &self.all[*place])
+    }
+}
+
+impl Deref for Peers {
+    type Target = [Peer];
+
+    fn deref(&self) -> &[Peer] {
+        &self.all
+    }
+}
+
+impl FromIterator<Peer> for Peers {
+    fn from_iter<I: IntoIterator<Item = Peer>>(peers: I) -> Self {
+        let all: Vec<_> = peers.into_iter().collect();
+        let places = all.iter().zip(0..).map(|(peer, place)| (*peer.key.fingerprint().as_bytes(), place)).collect();
+        Self { all, places }
+    }
 }
 
 impl Ends {
@@ -172,23 +202,32 @@ impl Ends {
         self.known.refresh(&self.dir)
     }
 
+    /// Whether [`Ends::refresh`] has something to read, one stat.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::has_changed`].
+    pub fn have_changed(&self) -> Result<bool> {
+        self.known.has_changed(&self.dir)
+    }
+
     /// The peers that this link accepts: those that `peer` names, else the only pinned one (on a wildcard link, all).
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where none is pinned, [`Exit::Config`] where it is not clear which one is meant or a name in
     /// `peer` is not pinned.
-    pub fn peers(&self) -> Result<Vec<Peer>> {
-        let pinned = self.pinned();
+    pub fn peers(&self) -> Result<Peers> {
+        let pinned: Peers = self.pinned().collect();
         if pinned.is_empty() {
             return Err(Error::new(Exit::NotTrusted, "no peer is trusted yet")
                 .because("this device knows nobody's public key")
                 .hint("sts-pair --code on both devices; or, on the other one, sts-pair --key; pipe that line into: sts-pair --trust NAME"));
         }
         if self.wanted.is_empty() {
-            return if pinned.len() == 1 || self.wildcard { Ok(pinned) } else { Err(ambiguous(&pinned)) };
+            return if pinned.len() == 1 || self.route.is_wildcard() { Ok(pinned) } else { Err(ambiguous(&pinned)) };
         }
+        let by_name: HashMap<_, _> = pinned.iter().map(|peer| (&peer.name, peer)).collect();
         let named = |name: &PeerName| {
-            pinned.iter().find(|peer| peer.name == *name).cloned().ok_or_else(|| {
+            by_name.get(name).copied().cloned().ok_or_else(|| {
                 Error::new(Exit::NotTrusted, format!("`peer = {name}`"))
                     .because("no key is pinned under this name")
                     .hint(format!("on the other device: sts-pair --key; pipe that line into: sts-pair --trust {name}"))
@@ -197,18 +236,32 @@ impl Ends {
         self.wanted.iter().map(named).collect()
     }
 
-    /// All pinned peers, whatever their link.
-    fn pinned(&self) -> Vec<Peer> {
-        let own = self.identity.public();
-        // Written into the file by hand, our own key would let anybody reflect us to ourselves.
-        let others = self.known.iter().filter(|(_, key)| *key != own);
-        others.map(|(name, key)| Peer { name: name.clone(), key: key.clone() }).collect()
+    /// Those of [`Ends::peers`] that are pinned now: while a tool runs, one that was forgotten is no reason to refuse
+    /// the others, and nobody left to trust is none to end.
+    #[must_use]
+    pub fn peers_left(&self) -> Peers {
+        let left = || self.pinned().filter(|peer| self.wanted.contains(&peer.name)).collect();
+        if self.wanted.is_empty() { self.peers().unwrap_or_default() } else { left() }
+    }
+
+    /// From now on this link is to this peer only.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] where it accepts no peer of that name; otherwise as [`Ends::peers`].
+    pub fn only(&mut self, name: &PeerName) -> Result<()> {
+        let peers = self.peers()?;
+        if !peers.iter().any(|peer| peer.name == *name) {
+            return Err(Error::new(Exit::Usage, format!("no peer `{name}` on this link"))
+                .because(format!("it accepts {}", list(peers.iter().map(|peer| &peer.name)))));
+        }
+        self.wanted = vec![name.clone()];
+        Ok(())
     }
 
     /// Enrolment on this link by a code that is good for so many attempts.
     #[must_use]
     pub fn enrolment(&self, code: Code, attempts: usize) -> Enrolment {
-        Enrolment::new(code, attempts, self.pinned(), self.wanted.clone())
+        Enrolment::new(code, attempts, self.pinned().collect(), self.wanted.clone())
     }
 
     /// Pins a peer.
@@ -222,18 +275,20 @@ impl Ends {
     /// Whether the configuration must say which of several pinned peers the link is to, and does not.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        self.wanted.is_empty() && !self.wildcard && self.pinned().len() > 1
+        self.wanted.is_empty() && !self.route.is_wildcard() && self.pinned().count() > 1
+    }
+
+    /// All pinned keys, but not our own: written into the file by hand, it would let anybody reflect us to ourselves.
+    fn pinned(&self) -> impl Iterator<Item = Peer> {
+        let own = self.identity.public();
+        let others = self.known.iter().filter(move |(_, key)| *key != own);
+        others.map(|(name, key)| Peer { name: name.clone(), key: key.clone() })
     }
 
     /// What a session must agree with to be used on this link.
     #[must_use]
     pub fn expected(&self) -> Expected<'_> {
-        Expected {
-            suite: self.suite,
-            role: self.role,
-            own: self.own(),
-            topics: (!self.wildcard).then_some(&self.topics),
-        }
+        Expected { suite: self.suite, role: self.role, own: self.own(), route: &self.route }
     }
 
     /// The fingerprint of this device's key.
@@ -244,23 +299,32 @@ impl Ends {
 
     /// The peer of a session, if that session may be used: it agrees with the configuration, and its peer is accepted.
     #[must_use]
-    pub fn accepts<'a>(&self, session: &Session, peers: &'a [Peer]) -> Option<&'a Peer> {
+    pub fn accepts<'a>(&self, session: &Session, peers: &'a Peers) -> Option<&'a Peer> {
         if session.mismatch(&self.expected()).is_some() {
             return None;
         }
-        peers.iter().find(|peer| *peer.key.fingerprint().as_bytes() == session.peer)
+        peers.get(&session.peer)
     }
 
     /// The error of having no session to use: as [`Watch::no_session`].
     #[must_use]
-    pub fn no_session(&self, cache: &Cache, watch: &Watch, peers: &[Peer]) -> Error {
+    pub fn no_session(&self, cache: &Cache, watch: &Watch, peers: &Peers) -> Error {
         watch.no_session(cache, &self.expected(), |session| self.accepts(session, peers).is_some())
     }
 }
 
+/// Names for a message: all of a few, the first of many.
+#[must_use]
+pub fn list<'a>(names: impl ExactSizeIterator<Item = &'a PeerName>) -> String {
+    const MOST: usize = 20;
+    let more = names.len().saturating_sub(MOST);
+    let shown: Vec<_> = names.take(MOST).map(PeerName::as_str).collect();
+    let shown = shown.join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
 fn ambiguous(pinned: &[Peer]) -> Error {
-    let names: Vec<_> = pinned.iter().map(|peer| peer.name.as_str()).collect();
     Error::new(Exit::Config, "several peers are trusted, and the configuration does not say which this link is to")
-        .because(names.join(", "))
-        .hint(format!("add a line to the configuration: peer = {}", names[0]))
+        .because(list(pinned.iter().map(|peer| &peer.name)))
+        .hint(format!("add a line to the configuration: peer = {}", pinned[0].name))
 }

@@ -218,7 +218,7 @@ pub struct AuthReq<'a> {
     pub init_req: InitReq<'a>,
     /// Everything before the sealed part: its associated data.
     pub clear: &'a [u8],
-    /// [`Credentials`], sealed under `hs_m`.
+    /// The way to the root that was signed, [`put_path`], and [`Credentials`], sealed under `hs_m`.
     pub sealed: &'a [u8],
 }
 
@@ -324,6 +324,22 @@ impl<'a> Credentials<'a> {
         fields.end()?;
         Ok(parsed)
     }
+}
+
+/// Appends what a leaf is hashed with on its way to the root: `number 1 | hash 32`, as many.
+pub fn put_path(out: &mut Vec<u8>, path: &[Digest]) {
+    out.push(u8::try_from(path.len()).expect("a tree is not that high"));
+    out.extend_from_slice(path.as_flattened());
+}
+
+/// Reads what [`put_path`] made; also returns what follows it.
+///
+/// # Errors
+/// [`Rejected::Length`] where it is not all there.
+pub fn split_path(plaintext: &[u8]) -> Result<(&[Digest], &[u8]), Rejected> {
+    let (&count, rest) = plaintext.split_first().ok_or(Rejected::Length)?;
+    let (path, rest) = rest.split_at_checked(usize::from(count) * DIGEST_LEN).ok_or(Rejected::Length)?;
+    Ok((path.as_chunks().0, rest))
 }
 
 /// Steps 5 to 8: `type 1 | th1[..16] | MAC 32`, as RDYREQ or RDYACK.

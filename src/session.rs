@@ -6,6 +6,7 @@ use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::{Digest, SESSION_ID_LEN, SessionKeys, Topics};
 use crate::message::SessionTag;
 use crate::role::Role;
+use crate::route::Route;
 use crate::secret::{Confirm, Key, Traffic};
 use crate::suite::Suite;
 
@@ -89,8 +90,8 @@ pub struct Expected<'a> {
     pub role: Role,
     /// SHA-256 of our identity key's SPKI DER.
     pub own: Digest,
-    /// The topics; `None` on a wildcard link, whose filter decides instead.
-    pub topics: Option<&'a Topics>,
+    /// The topics.
+    pub route: &'a Route,
 }
 
 impl Session {
@@ -138,7 +139,7 @@ impl Session {
             Some("it was agreed in the other role (`sts_mode`)")
         } else if self.suite != expected.suite {
             Some("it was agreed for another suite (`aes`)")
-        } else if expected.topics.is_some_and(|topics| *topics != self.topics) {
+        } else if !expected.route.has(&self.topics) {
             Some("it was agreed for other topics (`pubtop`, `subtop`, `channel`)")
         } else {
             None
@@ -193,16 +194,17 @@ mod tests {
     fn a_session_of_another_configuration_says_which() {
         let session = pair(1, Suite::Gcm).0;
         let topics = session.topics.clone();
-        let expected = Expected { suite: Suite::Gcm, role: Role::Master, own: session.own, topics: Some(&topics) };
-        assert_eq!(session.mismatch(&expected), None);
-        assert_eq!(session.mismatch(&Expected { topics: None, ..expected }), None);
+        let one = |topics| Route::One { publish: "down".into(), listen: "up".into(), topics };
         let swapped =
             Topics { master_to_slave: topics.slave_to_master.clone(), slave_to_master: topics.master_to_slave.clone() };
+        let (route, swapped) = (one(topics), one(swapped));
+        let expected = Expected { suite: Suite::Gcm, role: Role::Master, own: session.own, route: &route };
+        assert_eq!(session.mismatch(&expected), None);
         for (other, word) in [
             (Expected { suite: Suite::Cbc, ..expected }, "aes"),
             (Expected { role: Role::Slave, ..expected }, "sts_mode"),
             (Expected { own: [0; 32], ..expected }, "identity"),
-            (Expected { topics: Some(&swapped), ..expected }, "pubtop"),
+            (Expected { route: &swapped, ..expected }, "pubtop"),
         ] {
             assert!(session.mismatch(&other).unwrap().contains(word));
         }

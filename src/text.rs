@@ -17,14 +17,40 @@ pub fn escape(bytes: impl AsRef<[u8]>) -> String {
 pub fn tame(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     for c in text.chars() {
-        // Bidirectional controls are no control characters to `char`, but reorder what a reader sees.
-        if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if steers(c) {
             let _ = write!(tamed, "{}", c.escape_unicode());
         } else {
             tamed.push(c);
         }
     }
     tamed
+}
+
+/// Text as a JSON string (RFC 8259, 7), quotes and all; what steers a terminal or turns a line is escaped, too.
+#[must_use]
+pub fn json_string(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            '\n' => json.push_str("\\n"),
+            '\r' => json.push_str("\\r"),
+            '\t' => json.push_str("\\t"),
+            // All of them are below U+10000: one escape each.
+            c if steers(c) => {
+                let _ = write!(json, "\\u{:04x}", u32::from(c));
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+    json
+}
+
+/// Whether a character is a control. Bidirectional ones are none to `char`, but reorder what a reader sees.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Shows a path in a message: it may hold anything but NUL.
@@ -101,6 +127,17 @@ mod tests {
     fn our_own_text_keeps_its_letters() {
         assert_eq!(tame("/home/élise/ключ"), "/home/élise/ключ");
         assert_eq!(tame("a\u{1b}\n\u{202e}b"), r"a\u{1b}\u{a}\u{202e}b");
+    }
+
+    #[test]
+    fn json_strings_hold_any_text_on_one_line() {
+        assert_eq!(json_string("a\"b\\c\n\r\t/é😀"), "\"a\\\"b\\\\c\\n\\r\\t/é😀\"");
+        assert_eq!(
+            json_string("\0\u{1b}\u{7f}\u{9b}\u{2028}\u{2029}\u{202e}"),
+            r#""\u0000\u001b\u007f\u009b\u2028\u2029\u202e""#
+        );
+        let all: String = (0..=0xffff).filter_map(char::from_u32).collect();
+        assert!(!json_string(&all).chars().any(steers));
     }
 
     #[test]

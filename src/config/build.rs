@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::address::{self, Address, Scheme};
 use super::entries::{Entry, Key, Table};
-use super::topic::{Filter, Topic};
+use super::topic::{Filter, Topic, wildcards};
 use super::{
     ClientCert, Config, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName,
     Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, later,
@@ -108,21 +108,38 @@ fn topics(table: &Table<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
     let required = |key, name| table.get(key).ok_or_else(|| missing(table, name, "TOPIC"));
     let (sub, publ) = (required(Key::Subtop, "subtop")?, required(Key::Pubtop, "pubtop")?);
     let subscribe = Filter::parse(sub.value).map_err(|why| sub.bad(why))?;
-    if role == Some(Role::Slave) {
-        let wild = |text: &str| text.split('/').any(|level| level == "+" || level == "#");
-        if let Some(entry) = [sub, publ].into_iter().find(|entry| wild(entry.value)) {
-            return Err(later::wildcard(entry));
-        }
-    }
     if role == Some(Role::Master) && subscribe.has_wildcard() {
         return Err(sub.bad("a master has one slave, so its topics have no `+` and no `#`"));
     }
-    let publish = Topic::parse(publ.value).map_err(|why| publ.bad(why))?;
+    let wild = role == Some(Role::Slave) && (subscribe.has_wildcard() || wildcards(publ.value) > 0);
+    let publish = if wild { gateway(table, sub, &subscribe, publ)? } else { plain_topic(publ)? };
     if role.is_some() && subscribe.plain() == publish.as_str() {
         let why = format!("`{}` is the same topic as {}: each side would hear itself", publ.name, sub.shown());
         return Err(Error::new(Exit::Config, publ.place()).because(why).hint("give each direction a topic of its own"));
     }
     Ok((publish, subscribe))
+}
+
+fn plain_topic(entry: Entry<'_>) -> Result<Topic> {
+    Topic::parse(entry.value).map_err(|why| entry.bad(why))
+}
+
+/// `pubtop` of a slave with many masters: what each `+` of `subtop` matched must have its place in it.
+fn gateway(table: &Table<'_>, sub: Entry<'_>, subscribe: &Filter, publ: Entry<'_>) -> Result<Topic> {
+    if subscribe.plain().contains('#') {
+        let error = sub.bad("`#` does not say which device a topic belongs to");
+        return Err(error.hint("use `+`, a level for each device: subtop = plant/+/up and pubtop = plant/+/down"));
+    }
+    let publish = Topic::parse_pattern(publ.value).map_err(|why| publ.bad(why))?;
+    let (heard, filled) = (subscribe.wildcards(), wildcards(publish.as_str()));
+    if heard != filled {
+        let why = format!("`+` stands {heard} times in `subtop` and {filled} times in `pubtop`");
+        return Err(publ.error(why).hint("each `+` of `pubtop` is what the same `+` of `subtop` matched"));
+    }
+    match table.get(Key::Channel) {
+        Some(entry) => Err(entry.error("`channel` does not go with wildcards, where each device has its own topics")),
+        None => Ok(publish),
+    }
 }
 
 fn endpoint(table: &Table<'_>, address: Option<(Entry<'_>, Address)>) -> Result<Endpoint> {

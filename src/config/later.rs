@@ -24,11 +24,6 @@ pub(super) fn not_yet(table: &Table<'_>, config: &Config) -> Option<Error> {
     transport.or(version).or(protocol)
 }
 
-/// A wildcard on an encrypted link: one slave for many masters.
-pub(super) fn wildcard(entry: Entry<'_>) -> Error {
-    refusal(entry, "a wildcard on an encrypted link", "name one topic, and make a link for each device")
-}
-
 fn refusal(entry: Entry<'_>, what: &str, instead: &str) -> Error {
     // Not a wrong command line, where `-o` asks for it: the next version takes it.
     Error::new(Exit::Config, entry.place()).because(format!("{what}: not in this version")).hint(instead)

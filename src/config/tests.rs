@@ -59,10 +59,9 @@ fn the_old_programs_files_load_unchanged() {
             assert_eq!(config.sealed.as_ref().map(|sealed| sealed.suite), (name != "nosec").then_some(Suite::Cbc));
         }
     }
-    let topics = Some(["m2s".to_owned(), "s2m".to_owned()]);
-    assert_eq!(parse(SEED_MASTER).handshake_topics(), topics);
-    assert_eq!(parse(SEED_SLAVE).handshake_topics(), topics);
-    assert_eq!(parse(SEED_NOSEC).handshake_topics(), None);
+    assert_eq!(handshake_topics(&parse(SEED_MASTER)), ["m2s", "s2m"]);
+    assert_eq!(handshake_topics(&parse(SEED_SLAVE)), ["m2s", "s2m"]);
+    assert_eq!(parse(SEED_NOSEC).route(), None);
 }
 
 #[test]
@@ -235,9 +234,9 @@ fn an_encrypted_link_has_two_topics() {
     }
     assert_eq!(failure(MASTER, &["subtop=m2s"]).0, Exit::Config);
     let shared = parse(&MASTER.replace("s2m", "$share/g/s2m"));
-    assert_eq!(shared.handshake_topics().unwrap(), ["m2s", "s2m"]);
+    assert_eq!(handshake_topics(&shared), ["m2s", "s2m"]);
     let named = parse(&format!("{MASTER}channel = site/7\npeer = a,b  c , d\n"));
-    assert_eq!(named.handshake_topics().unwrap(), ["site/7/m2s", "site/7/s2m"]);
+    assert_eq!(handshake_topics(&named), ["site/7/m2s", "site/7/s2m"]);
     assert_eq!(
         named.sealed.as_ref().unwrap().peers.iter().map(PeerName::as_str).collect::<Vec<_>>(),
         ["a", "b", "c", "d"]
@@ -260,16 +259,44 @@ fn what_comes_later_is_understood_and_refused() {
     }
     assert_eq!(failure(MASTER, &["mqtt_version=5"]).1, "-o mqtt_version: MQTT 5: not in this version");
     assert_eq!(failure(MASTER, &["mqtt_version=5"]).0, Exit::Config);
-    let slave = MASTER.replace("master", "slave");
-    for text in [slave.replace("s2m", "+/s2m"), slave.replace("m2s", "+/m2s"), slave.replace("s2m", "$share/g/#")] {
-        let (exit, text, _) = failure(&text, &[]);
-        assert!(
-            exit == Exit::Config && text.ends_with("a wildcard on an encrypted link: not in this version"),
-            "{text}"
-        );
+}
+
+#[test]
+fn a_gateway_has_as_many_wildcards_to_fill_as_it_listens_with() {
+    let gateway = |sub: &str, publ: &str| format!("sts_mode = slave\nsubtop = {sub}\npubtop = {publ}\n");
+    for (sub, publ, came, answer) in [
+        ("plant/+/up", "plant/+/down", "plant/s7/up", "plant/s7/down"),
+        ("$share/g/plant/+/up", "plant/+/down", "plant/s7/up", "plant/s7/down"),
+        ("+/+", "to/+/of/+", "a/b", "to/a/of/b"),
+    ] {
+        let config = parse(&gateway(sub, publ));
+        assert!(config.check_supported().is_ok());
+        let topics = config.route().unwrap().topics(came).unwrap();
+        assert_eq!((topics.master_to_slave.as_str(), topics.slave_to_master.as_str()), (came, answer));
+    }
+    for (sub, publ, what) in [
+        ("plant/+/up", "plant/down", "`+` stands 1 times in `subtop` and 0 times in `pubtop`"),
+        ("plant/up", "plant/+/down", "`+` stands 0 times"),
+        ("+/+", "+", "`+` stands 2 times"),
+        ("plant/#", "plant/+", "`#` does not say which device"),
+        ("$share/g/#", "plant/+", "`#` does not say which device"),
+        ("plant/+/up", "plant/#", "no `#`"),
+        ("plant/+/up", "plant/a+/up", "`+` stands alone"),
+        ("plant/+/up", "$share/g/plant/+", "goes with a subscription only"),
+        ("plant/+/up", "plant/+/up", "is the same topic as"),
+        ("plant/+/up", "plant/+/down\nchannel = a", "`channel` does not go with wildcards"),
+    ] {
+        let (exit, text, _) = failure(&gateway(sub, publ), &[]);
+        assert!(exit == Exit::Config && text.contains(what), "{text}");
     }
     assert!(failure(&MASTER.replace("s2m", "+/s2m"), &[]).1.contains("a master has one slave"));
+    assert!(failure(&MASTER.replace("m2s", "+/m2s"), &[]).1.contains("no `+` and no `#`"));
     assert!(parse(&NOSEC.replace("= a", "= +/a")).check_supported().is_ok());
+}
+
+fn handshake_topics(config: &Config) -> [String; 2] {
+    let topics = config.route().unwrap().topics("whatever").unwrap();
+    [topics.master_to_slave, topics.slave_to_master]
 }
 
 #[test]

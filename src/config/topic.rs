@@ -8,20 +8,27 @@ const MAX_LEN: usize = 65_535;
 /// What makes a topic from the configuration no topic.
 pub(super) type Why = &'static str;
 
-/// A topic to publish on: 1 to 65,535 bytes, no wildcard, no control character.
+/// A topic to publish on: 1 to 65,535 bytes, no wildcard but a gateway's `+`, no control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Topic(String);
 
 impl Topic {
     pub(super) fn parse(text: &str) -> Result<Self, Why> {
-        check_text(text)?;
         if text.contains(['+', '#']) {
             return Err("a topic to publish on has no `+` and no `#`");
         }
+        Self::parse_pattern(text)
+    }
+
+    /// As [`Topic::parse`], with `+` where a filter may have it: to be filled before anything is published on it.
+    pub(super) fn parse_pattern(text: &str) -> Result<Self, Why> {
         if text.starts_with(SHARE) {
             return Err("`$share/` goes with a subscription only");
         }
-        Ok(Self(text.to_owned()))
+        if text.contains('#') {
+            return Err("a topic to publish on has no `#`");
+        }
+        Filter::parse(text).map(|filter| Self(filter.text))
     }
 
     /// The topic as MQTT carries it.
@@ -80,6 +87,12 @@ impl Filter {
         &self.text[self.prefix..]
     }
 
+    /// How many of its levels are `+`.
+    #[must_use]
+    pub fn wildcards(&self) -> usize {
+        wildcards(self.plain())
+    }
+
     /// Whether it matches more than one topic.
     #[must_use]
     pub fn has_wildcard(&self) -> bool {
@@ -91,6 +104,10 @@ impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+pub(super) fn wildcards(text: &str) -> usize {
+    text.split('/').filter(|level| *level == "+").count()
 }
 
 fn check_text(text: &str) -> Result<(), Why> {

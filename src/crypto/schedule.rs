@@ -99,10 +99,10 @@ impl Schedule {
         expand(&self.codeless, &[b"sts2 refusal", th2], 32)
     }
 
-    /// What the master signs: who it is, in this attempt.
+    /// What the master says with its signature, alone or as a leaf among others: who it is, in this attempt.
     #[must_use]
-    pub fn signed_by_master(&self, name: &str, key: &[u8]) -> Vec<u8> {
-        [&b"sts2 auth master"[..], &self.th1, &digest(&[name.as_bytes(), key])].concat()
+    pub fn master_leaf(&self, name: &str, key: &[u8]) -> Digest {
+        digest(&[b"sts2 leaf", &self.th1, name.as_bytes(), key])
     }
 
     /// The transcript hash after AUTHREQ.
@@ -125,6 +125,18 @@ impl Schedule {
             confirm: expand(&prk2, &[b"sts2 confirm"], 32),
         }
     }
+}
+
+/// A node over two others, whose order does not count: that a leaf is below it is all that is ever shown.
+#[must_use]
+pub fn tree_node(a: &Digest, b: &Digest) -> Digest {
+    digest(&[b"sts2 node", a.min(b), a.max(b)])
+}
+
+/// What the master signs: the root over its leaves.
+#[must_use]
+pub fn signed_by_master(root: &Digest) -> Vec<u8> {
+    [&b"sts2 auth master"[..], root].concat()
 }
 
 /// What the slave signs: whether the suites agree and who it is, in answer to the AUTHREQ in `th2`.

@@ -1,35 +1,21 @@
 //! The master: sends INITREQ until a slave that it trusts answers, then sees the session stored on both ends.
 
-use std::collections::VecDeque;
+mod authenticating;
+mod budget;
+
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use super::enrol::agree;
-use super::{
-    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT, confirm,
-    init_req_reference, sign,
-};
+use self::authenticating::{AwaitingAuthAck, Verdict};
+use self::budget::Budget;
+use super::{Established, Hint, Move, Party, Repeat, confirm};
 use crate::Rejected;
-use crate::crypto::exchange::Ephemeral;
-use crate::crypto::pake::Half;
-use crate::crypto::schedule::{
-    AttemptId, Confirmation, Digest, Schedule, digest, open_once, seal_once, signed_by_slave, verify_refusal,
-};
-use crate::identity::Fingerprint;
-use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Ready, Type};
-use crate::role::Role;
+use crate::crypto::schedule::{AttemptId, Confirmation, Topics};
+use crate::message::{InitReq, Ready, Type};
 
-/// INITACKs that are answered at the same time; the oldest makes room. A forged one costs the genuine one nothing.
-const ATTEMPTS: usize = 8;
-/// Time between two signatures, so that forged INITACKs cannot keep the processor busy.
-const SIGNATURE_EVERY: Duration = Duration::from_millis(250);
-/// Signatures that may come without that time between them.
-const SIGNATURE_BURST: u32 = 2;
 /// RDYREQs without an answer after which the slave is taken to have started anew.
 const UNANSWERED: u32 = 3;
-/// Times that AUTHREQ is sent without an answer before an attempt with a code is over: half a minute.
-const UNANSWERED_WITH_CODE: u32 = 6;
 /// How long after the last step 6 the master stays to answer another one: longer than the slave's first wait.
 const LINGER: Duration = Duration::from_millis(1500);
 
@@ -37,6 +23,7 @@ const LINGER: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Master {
     party: Party,
+    topics: Topics,
     state: State,
     signatures: Budget,
 }
@@ -51,33 +38,13 @@ enum State {
     CodeErased,
 }
 
-/// Steps 1 to 3: one INITREQ, and an AUTHREQ for each INITACK that came for it; with a code, for one.
-struct AwaitingAuthAck {
-    ephemeral: Ephemeral,
-    half: Option<Half>,
-    init_req: Vec<u8>,
-    answers: [u8; NONCE_LEN],
-    repeat: Repeat,
-    /// With a code: how often the one AUTHREQ was sent.
-    sent: u32,
-    attempts: VecDeque<Attempt>,
-}
-
-/// One INITACK, and the AUTHREQ that answers it.
-struct Attempt {
-    schedule: Schedule,
-    init_ack: Digest,
-    auth_req: Vec<u8>,
-    th2: Digest,
-    sent: Instant,
-}
-
 /// Step 5.
 #[derive(Debug)]
 struct AwaitingSlaveReady {
     session: Established,
     attempt: AttemptId,
     repeat: Repeat,
+    /// How often RDYREQ was sent.
     sent: u32,
 }
 
@@ -89,40 +56,17 @@ struct AwaitingSlaveDone {
     leave: Instant,
 }
 
-impl std::fmt::Debug for AwaitingAuthAck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let attempts: Vec<_> = self.attempts.iter().map(|attempt| (attempt.th2, attempt.sent)).collect();
-        f.debug_struct("AwaitingAuthAck")
-            .field("repeat", &self.repeat)
-            .field("sent", &self.sent)
-            .field("attempts", &attempts)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A bucket of tokens: one a signature.
-#[derive(Clone, Debug)]
-struct Budget {
-    tokens: u32,
-    since: Instant,
-}
-
-impl Budget {
-    /// The budget after spending one at `now`, if there is one to spend.
-    fn spend(&self, now: Instant) -> Option<Self> {
-        let earned = u32::try_from(now.saturating_duration_since(self.since).as_millis() / SIGNATURE_EVERY.as_millis())
-            .unwrap_or(u32::MAX);
-        let tokens = self.tokens.saturating_add(earned).min(SIGNATURE_BURST);
-        let since = if earned > 0 { now } else { self.since };
-        Some(Self { tokens: tokens.checked_sub(1)?, since })
-    }
-}
-
 impl Master {
-    /// Begins: INITREQ is due at once.
-    pub fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
+    /// Begins, on these topics as both ends name them: INITREQ is due at once.
+    pub fn new(party: Party, topics: Topics, now: Instant, rng: &mut impl CryptoRng) -> Self {
         let state = State::AwaitingAuthAck(AwaitingAuthAck::new(&party, now, rng));
-        Self { party, state, signatures: Budget { tokens: SIGNATURE_BURST, since: now } }
+        Self { party, topics, state, signatures: Budget::new(now) }
+    }
+
+    /// The topics of its handshake.
+    #[must_use]
+    pub fn topics(&self) -> &Topics {
+        &self.topics
     }
 
     /// This end of the link.
@@ -140,7 +84,7 @@ impl Master {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::AwaitingAuthAck(state) => Some(state.repeat.due),
+            State::AwaitingAuthAck(state) => Some(state.deadline(&self.signatures)),
             State::AwaitingSlaveReady(state) => Some(state.repeat.due),
             State::AwaitingSlaveDone(state) => Some(state.leave),
             State::Finished | State::CodeErased => None,
@@ -159,10 +103,10 @@ impl Master {
         matches!(self.state, State::CodeErased)
     }
 
-    /// The frame that is due at `now`, if one is.
+    /// A frame that is due at `now`, if one is; ask again until there is none.
     pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
         match &mut self.state {
-            State::AwaitingAuthAck(state) if state.repeat.due <= now && state.sent >= UNANSWERED_WITH_CODE => {
+            State::AwaitingAuthAck(state) if state.is_in_vain(now) => {
                 let enrolment = self.party.enrolment.as_mut();
                 if enrolment.is_some_and(|enrolment| enrolment.attempts_left() == 0 && enrolment.erase()) {
                     self.state = State::CodeErased;
@@ -171,7 +115,7 @@ impl Master {
                 self.state = State::AwaitingAuthAck(AwaitingAuthAck::new(&self.party, now, rng));
                 self.poll(now, rng)
             }
-            State::AwaitingAuthAck(state) => state.repeat.is_due(now, rng).then(|| state.due()),
+            State::AwaitingAuthAck(state) => state.poll(&self.party, &mut self.signatures, now, rng),
             // With a code the slave may have used it up already: there is nothing to begin again with.
             State::AwaitingSlaveReady(state)
                 if state.repeat.due <= now && state.sent >= UNANSWERED && self.party.enrolment.is_none() =>
@@ -200,16 +144,15 @@ impl Master {
     pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Move, Rejected> {
         match (Type::of(frame)?, &mut self.state) {
             (Type::InitReq, state) => {
-                let ours = matches!(state, State::AwaitingAuthAck(state) if state.init_req == frame);
+                let ours = matches!(state, State::AwaitingAuthAck(state) if state.sends(frame));
                 InitReq::parse(frame)?;
                 if ours { Err(Rejected::Unexpected) } else { Ok(Move::Hint(Hint::OtherMaster, None)) }
             }
             (Type::InitAck, State::AwaitingAuthAck(state)) => {
-                let init_ack = InitAck::parse(frame)?;
-                state.answer(&mut self.party, &mut self.signatures, &init_ack, frame, now, rng)
+                state.answer(&mut self.party, &self.topics, &mut self.signatures, frame, now, rng)
             }
             (Type::AuthAck, State::AwaitingAuthAck(state)) => {
-                let (attempt, verdict) = state.verify(&self.party, frame)?;
+                let (attempt, verdict) = state.verify(&self.party, &self.topics, frame)?;
                 Ok(match verdict {
                     Verdict::Agreed(session) => {
                         let frame = confirm(Type::RdyReq, &attempt, Confirmation::Request, &session);
@@ -246,142 +189,6 @@ impl Master {
         }
     }
 }
-
-/// The verified content of an AUTHACK.
-enum Verdict {
-    Agreed(Established),
-    Other(Move),
-}
-
-impl AwaitingAuthAck {
-    fn new(party: &Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let ephemeral = Ephemeral::generate(rng);
-        let mut random = [0; NONCE_LEN];
-        rng.fill_bytes(&mut random);
-        let half = party.half(Role::Master, rng);
-        let (x25519, encapsulation_key) = (ephemeral.x25519(), ephemeral.encapsulation_key());
-        let share = half.as_ref().map(Half::share);
-        let init_req = InitReq::frame(&random, party.suite.code(), &x25519, &encapsulation_key, share);
-        let answers = init_req_reference(&init_req);
-        let (repeat, attempts) = (Repeat::now(now), VecDeque::new());
-        Self { ephemeral, half, init_req, answers, repeat, sent: 0, attempts }
-    }
-
-    /// What is sent until an AUTHACK comes: INITREQ, since that draws an INITACK whoever forged another. With a code that
-    /// would be no use once one was answered; then the AUTHREQ itself.
-    fn due(&mut self) -> Vec<u8> {
-        match self.attempts.front() {
-            Some(attempt) if self.half.is_some() => {
-                self.sent += 1;
-                attempt.auth_req.clone()
-            }
-            _ => self.init_req.clone(),
-        }
-    }
-
-    /// Step 2 to 3. An INITACK that came before gets the same AUTHREQ again: it was lost, or its answer was.
-    fn answer(
-        &mut self,
-        party: &mut Party,
-        signatures: &mut Budget,
-        init_ack: &InitAck<'_>,
-        frame: &[u8],
-        now: Instant,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Move, Rejected> {
-        if *init_ack.answers != self.answers {
-            return Err(Rejected::Unexpected);
-        }
-        let id = digest(&[frame]);
-        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.init_ack == id) {
-            // An INITACK repeated faster than INITREQ is somebody else's: it is no reason to send anything.
-            if now < attempt.sent + SIGNATURE_EVERY {
-                return Err(Rejected::Duplicate);
-            }
-            attempt.sent = now;
-            return Ok(Move::Send(attempt.auth_req.clone()));
-        }
-        party.check_share(init_ack.share)?;
-        // An AUTHREQ tells who made the INITACK whether it was made with the right code: one guess, so one of them.
-        if self.half.is_some() && !self.attempts.is_empty() {
-            return Err(Rejected::Unexpected);
-        }
-        let left = signatures.spend(now).ok_or(Rejected::Unexpected)?;
-        let shared = self.ephemeral.agree(init_ack.x25519, init_ack.ciphertext)?;
-        let pake = agree(self.half.as_ref(), init_ack.share)?;
-        let schedule = Schedule::new(&party.topics, &self.init_req, frame, &shared, pake.as_ref());
-        let name = party.name.as_str();
-        let key = party.identity.public().der();
-        let signature = sign(&party.identity, &schedule.signed_by_master(name, key), rng)?;
-        let mut credentials = Vec::new();
-        Credentials { name: name.as_bytes(), key, signature: &signature }.put(&mut credentials);
-        let mut auth_req = AuthReq::clear(&schedule.attempt(), &self.init_req);
-        let sealed = seal_once(schedule.hs_m(), &auth_req, &credentials);
-        auth_req.extend_from_slice(&sealed);
-        let th2 = schedule.th2(&auth_req);
-
-        *signatures = left;
-        if let Some(enrolment) = &mut party.enrolment {
-            enrolment.count(schedule.attempt());
-            self.repeat = Repeat::after(now, rng);
-            self.sent = 1;
-        }
-        if self.attempts.len() == ATTEMPTS {
-            self.attempts.pop_front();
-        }
-        self.attempts.push_back(Attempt { schedule, init_ack: id, auth_req: auth_req.clone(), th2, sent: now });
-        Ok(Move::Send(auth_req))
-    }
-
-    /// Step 4: under whichever of the attempts it verifies.
-    fn verify(&self, party: &Party, frame: &[u8]) -> Result<(AttemptId, Verdict), Rejected> {
-        let parsed = AuthAck::parse(frame)?;
-        let (AuthAck::Answer { attempt: id, .. } | AuthAck::Refusal { attempt: id, .. }) = parsed;
-        let attempt =
-            self.attempts.iter().find(|attempt| attempt.schedule.attempt() == *id).ok_or(Rejected::Unexpected)?;
-        let verdict = match parsed {
-            AuthAck::Refusal { clear, reason, mac, .. } => {
-                verify_refusal(&attempt.schedule.refusal(&attempt.th2), clear, mac)?;
-                Verdict::Other(match Refusal::from_code(reason) {
-                    why @ (Refusal::WrongCode | Refusal::CodeErased) if self.half.is_some() => {
-                        Move::WrongCode { erased: why == Refusal::CodeErased, frame: None }
-                    }
-                    why => Move::Hint(Hint::Refused(why), None),
-                })
-            }
-            AuthAck::Answer { clear, sealed, .. } => {
-                let plaintext = open_once(&attempt.schedule.hs_s(&attempt.th2), clear, sealed)?;
-                let (verdict, rest) = plaintext.split_first_chunk::<2>().ok_or(Rejected::Length)?;
-                let credentials = Credentials::parse(rest)?;
-                let Some(peer) = party.sender(&credentials)? else {
-                    let fingerprint = Fingerprint::of(credentials.key);
-                    return Ok((*id, Verdict::Other(Move::Hint(Hint::UnknownKey(fingerprint), None))));
-                };
-                let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
-                let signed = signed_by_slave(&attempt.th2, verdict, name, credentials.key);
-                peer.key.verify(&signed, credentials.signature).map_err(|_| Rejected::NotAuthentic)?;
-                match *verdict {
-                    [VERDICT_AGREED, suite] if suite == party.suite.code() => {
-                        if let why @ Some(_) = party.unfit(&peer) {
-                            return Ok((*id, Verdict::Other(Move::Unfit { peer, why, frame: None })));
-                        }
-                        let keys = attempt.schedule.session(&attempt.th2, frame, party.suite);
-                        Verdict::Agreed(Established { keys, suite: party.suite, peer })
-                    }
-                    [VERDICT_SUITE_DIFFERS, theirs] => {
-                        Verdict::Other(Move::SuiteDiffers { peer: peer.name, theirs, frame: None })
-                    }
-                    [VERDICT_UNFIT, _] if party.enrolment.is_some() => {
-                        Verdict::Other(Move::Unfit { peer, why: None, frame: None })
-                    }
-                    _ => return Err(Rejected::NotAuthentic),
-                }
-            }
-        };
-        Ok((*id, verdict))
-    }
-}
-
 /// Checks an RDYACK.
 fn check(frame: &[u8], attempt: &AttemptId, step: Confirmation, session: &Established) -> Result<(), Rejected> {
     let ready = Ready::parse(frame, Type::RdyAck)?;

@@ -20,6 +20,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod batch;
 mod code;
 mod enrol;
 mod master;
@@ -59,8 +60,6 @@ pub struct Party {
     pub identity: Arc<Identity>,
     /// The name that this device shows; it counts only while enrolling.
     pub name: PeerName,
-    /// The two topics as both ends name them.
-    pub topics: Topics,
     /// The suite that this end's configuration asks for.
     pub suite: Suite,
     /// Whom it accepts.
@@ -85,6 +84,8 @@ pub struct Established {
     pub suite: Suite,
     /// The peer, as pinned here.
     pub peer: Peer,
+    /// The topics that it is bound to.
+    pub topics: Topics,
 }
 
 /// What an accepted frame asks the caller to do, in this order: store, then send.
@@ -92,6 +93,8 @@ pub struct Established {
 pub enum Move {
     /// Send this frame.
     Send(Vec<u8>),
+    /// Send nothing yet: what answers the frame is due later.
+    Later,
     /// Slave, step 5: store the session as pending and send step 6. Master, step 6: store it as current and send step 7.
     Store(Box<Established>, Vec<u8>),
     /// Slave, step 7: make the session of this id current and send step 8. That is the end of the handshake.

@@ -4,29 +4,28 @@
 //! frame gets an equal answer, and AUTHREQ, which carries its INITREQ, is enough to make the attempt's keys again. A flood
 //! of INITREQs costs one X25519 and one ML-KEM each, no memory and no RSA.
 
-use std::collections::HashSet;
+mod epoch;
+
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use super::enrol::agree;
+use self::epoch::{EPOCH, Generation, answer, schedule_of};
+use super::batch;
 use super::{
     Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT, confirm,
-    init_req_reference, sign,
+    sign,
 };
 use crate::Rejected;
-use crate::crypto::exchange::encapsulate;
-use crate::crypto::pake::Half;
 use crate::crypto::schedule::{
-    AttemptId, Confirmation, Digest, Schedule, answer_rng, digest, open_once, refusal_mac, seal_once, signed_by_slave,
+    AttemptId, Confirmation, Digest, Schedule, Topics, answer_rng, digest, open_once, refusal_mac, seal_once,
+    signed_by_master, signed_by_slave,
 };
 use crate::identity::Fingerprint;
-use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Ready, Type};
-use crate::role::Role;
-use crate::secret::{Epoch, Key};
+use crate::message::{AuthAck, AuthReq, Credentials, InitReq, Ready, Type, split_path};
 
-/// How long an epoch key answers; it is accepted for as long again.
-const EPOCH: Duration = Duration::from_secs(60);
+/// How long an attempt is kept for what its master may repeat; one whose session is stored is kept for its proof.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Authenticated attempts kept for each peer; the oldest makes room.
 const ATTEMPTS_PER_PEER: usize = 4;
 
@@ -39,15 +38,6 @@ pub struct Slave {
     attempts: Vec<Attempt>,
 }
 
-/// One epoch: its key, in memory only, and what of its attempts must not come again.
-#[derive(Debug)]
-struct Generation {
-    key: Key<Epoch>,
-    since: Instant,
-    /// Authenticated attempts that were let go: a replay of one is neither signed nor kept a second time.
-    gone: HashSet<AttemptId>,
-}
-
 /// An attempt whose master is authentic.
 #[derive(Debug)]
 struct Attempt {
@@ -56,22 +46,17 @@ struct Attempt {
     auth_ack: Vec<u8>,
     session: Established,
     state: State,
+    since: Instant,
 }
 
 #[derive(Debug)]
 enum State {
     /// Step 4 was sent.
     AwaitingRequest,
-    /// Step 6 was sent and is repeated.
-    AwaitingMasterReady(Repeat),
+    /// Step 6 was sent and is repeated, for as long as its master may be there.
+    AwaitingMasterReady(Option<Repeat>),
     /// Step 7 came, or another proof that the master has the session.
     Done,
-}
-
-impl Generation {
-    fn new(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        Self { key: Key::generate(32, |bytes| rng.fill_bytes(bytes)), since: now, gone: HashSet::new() }
-    }
 }
 
 impl Slave {
@@ -95,20 +80,28 @@ impl Slave {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let repeats = self.attempts.iter().filter_map(|attempt| match &attempt.state {
-            State::AwaitingMasterReady(repeat) => Some(repeat.due),
+            State::AwaitingMasterReady(repeat) => repeat.as_ref().map(|repeat| repeat.due),
             State::AwaitingRequest | State::Done => None,
         });
         // With an epoch key whoever recorded an INITREQ has what was agreed: it goes in time even if nothing comes any more.
         repeats.chain([self.epoch.since + EPOCH]).min()
     }
 
-    /// A frame that is due at `now`, if one is; ask again until there is none.
-    pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
+    /// A frame that is due at `now`, if one is, and the topics of its handshake; ask again until there is none.
+    pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Vec<u8>)> {
         self.turn_epoch(now, rng);
         self.attempts.iter_mut().find_map(|attempt| match &mut attempt.state {
-            State::AwaitingMasterReady(repeat) => repeat.is_due(now, rng).then(|| attempt.ready()),
-            State::AwaitingRequest | State::Done => None,
+            State::AwaitingMasterReady(Some(repeat)) => {
+                repeat.is_due(now, rng).then(|| (attempt.session.topics.clone(), attempt.ready()))
+            }
+            State::AwaitingMasterReady(None) | State::AwaitingRequest | State::Done => None,
         })
+    }
+
+    /// Lets go of what was begun with peers that are not accepted any more.
+    pub fn forget_others(&mut self) {
+        let Self { party, attempts, .. } = self;
+        attempts.retain(|attempt| party.peers.contains(&attempt.session.peer));
     }
 
     /// Notes that the master of this session proved to have it by other means than step 7: by a message under its key.
@@ -129,11 +122,18 @@ impl Slave {
             .map(|attempt| &attempt.session)
     }
 
-    /// Takes one frame from the master's topic.
+    /// Takes one frame from a master's topic; `topics` are that one and the one to answer on. An attempt's frames all
+    /// belong to the same two.
     ///
     /// # Errors
     /// Whatever is wrong with the frame; the machine is then as it was.
-    pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Move, Rejected> {
+    pub fn accept(
+        &mut self,
+        topics: &Topics,
+        frame: &[u8],
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Move, Rejected> {
         self.turn_epoch(now, rng);
         match Type::of(frame)? {
             Type::InitReq => {
@@ -143,12 +143,12 @@ impl Slave {
                     (Some(enrolment), None) if enrolment.is_alive() => return Ok(Move::Hint(Hint::CodeHere, None)),
                     _ => {}
                 }
-                let (init_ack, _) = self.answer(&self.epoch.key, &init_req)?;
+                let (init_ack, _) = answer(&self.party, &self.epoch.key, topics, &init_req)?;
                 Ok(Move::Send(init_ack))
             }
-            Type::AuthReq => self.authenticate(frame),
+            Type::AuthReq => self.authenticate(topics, frame, now),
             Type::RdyReq => {
-                let (at, mac) = self.attempt(frame, Type::RdyReq)?;
+                let (at, mac) = self.attempt(topics, frame, Type::RdyReq)?;
                 Confirmation::Request.verify(&self.attempts[at].session.keys, mac)?;
                 if self.is_superseded(at) {
                     return Err(Rejected::Unexpected);
@@ -160,13 +160,13 @@ impl Slave {
                     if self.party.enrolment.as_mut().is_some_and(|enrolment| !enrolment.erase()) {
                         return Err(Rejected::Unexpected);
                     }
-                    attempt.state = State::AwaitingMasterReady(Repeat::after(now, rng));
+                    attempt.state = State::AwaitingMasterReady(Some(Repeat::after(now, rng)));
                     return Ok(Move::Store(Box::new(attempt.session.clone()), ready));
                 }
                 Ok(Move::Send(ready))
             }
             Type::RdyAck => {
-                let (at, mac) = self.attempt(frame, Type::RdyAck)?;
+                let (at, mac) = self.attempt(topics, frame, Type::RdyAck)?;
                 let attempt = &mut self.attempts[at];
                 Confirmation::MasterReady.verify(&attempt.session.keys, mac)?;
                 let done = confirm(Type::RdyAck, &attempt.id, Confirmation::SlaveDone, &attempt.session);
@@ -190,34 +190,40 @@ impl Slave {
             let ended = std::mem::replace(&mut self.epoch, Generation::new(now, rng));
             // After a long silence even the epoch that just ended is older than it may be.
             self.last_epoch = (age < 2 * EPOCH).then_some(ended);
+            self.grow_old(now);
         }
     }
 
-    /// Step 2, made from nothing but the frame and an epoch key.
-    fn answer(&self, epoch: &Key<Epoch>, init_req: &InitReq<'_>) -> Result<(Vec<u8>, Schedule), Rejected> {
-        self.party.check_share(init_req.share)?;
-        let mut rng = answer_rng(epoch, init_req.frame);
-        let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, &mut rng)?;
-        let half = self.party.half(Role::Slave, &mut rng);
-        let pake = agree(half.as_ref(), init_req.share)?;
-        let reference = init_req_reference(init_req.frame);
-        let share = half.as_ref().map(Half::share);
-        let init_ack = InitAck::frame(&reference, &ours.x25519, &ours.ciphertext, share);
-        let schedule = Schedule::new(&self.party.topics, init_req.frame, &init_ack, &ours.shared, pake.as_ref());
-        Ok((init_ack, schedule))
+    /// A slave that serves for months keeps what is under way, and nothing else.
+    fn grow_old(&mut self, now: Instant) {
+        let (old, kept) = std::mem::take(&mut self.attempts)
+            .into_iter()
+            .partition(|attempt| now.saturating_duration_since(attempt.since) >= PATIENCE);
+        self.attempts = kept;
+        for mut attempt in old {
+            if matches!(attempt.state, State::AwaitingMasterReady(_)) {
+                attempt.state = State::AwaitingMasterReady(None);
+                self.attempts.push(attempt);
+            } else {
+                self.let_go(attempt.id);
+            }
+        }
+        // Oldest first, which decides who makes room.
+        self.attempts.sort_by_key(|attempt| attempt.since);
     }
 
     /// Steps 3 to 4.
-    fn authenticate(&mut self, frame: &[u8]) -> Result<Move, Rejected> {
+    fn authenticate(&mut self, topics: &Topics, frame: &[u8], now: Instant) -> Result<Move, Rejected> {
         let auth_req = AuthReq::parse(frame)?;
         let id = *auth_req.attempt;
         let frame_digest = digest(&[frame]);
         if let Some(known) = self.attempts.iter().find(|attempt| attempt.id == id) {
             // The same AUTHREQ again: its answer was lost. Another one for the same attempt: no honest master sends it.
-            let same = known.auth_req == frame_digest;
+            let same = known.auth_req == frame_digest && known.session.topics == *topics;
             return if same { Ok(Move::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
         }
-        let (epoch, schedule) = self.schedule_of(&auth_req)?;
+        let (epoch, schedule) =
+            schedule_of(&self.party, std::iter::once(&mut self.epoch).chain(&mut self.last_epoch), topics, &auth_req)?;
         if epoch.gone.contains(&id) {
             return Err(Rejected::Duplicate);
         }
@@ -226,15 +232,18 @@ impl Slave {
             Ok(plaintext) => plaintext,
             Err(rejected) => return self.count(id, &schedule, &th2).ok_or(rejected),
         };
-        let credentials = Credentials::parse(&plaintext)?;
+        let (path, credentials) = split_path(&plaintext)?;
+        let credentials = Credentials::parse(credentials)?;
+        if path.len() > batch::LONGEST_PATH {
+            return Err(Rejected::Length);
+        }
         let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
         let Some(peer) = self.party.sender(&credentials)? else {
             let frame = refuse(Refusal::UnknownKey, id, &schedule, &th2);
             return Ok(Move::Hint(Hint::UnknownKey(Fingerprint::of(credentials.key)), Some(frame)));
         };
-        peer.key
-            .verify(&schedule.signed_by_master(name, credentials.key), credentials.signature)
-            .map_err(|_| Rejected::NotAuthentic)?;
+        let root = batch::climb(&schedule.master_leaf(name, credentials.key), path);
+        peer.key.verify(&signed_by_master(&root), credentials.signature).map_err(|_| Rejected::NotAuthentic)?;
 
         let theirs = auth_req.init_req.suite;
         let unfit = self.party.unfit(&peer);
@@ -262,7 +271,7 @@ impl Slave {
         }
 
         let keys = schedule.session(&th2, &auth_ack, self.party.suite);
-        let session = Established { keys, suite: self.party.suite, peer };
+        let session = Established { keys, suite: self.party.suite, peer, topics: topics.clone() };
         self.make_room(&session);
         self.attempts.push(Attempt {
             id,
@@ -270,6 +279,7 @@ impl Slave {
             auth_ack: auth_ack.clone(),
             session,
             state: State::AwaitingRequest,
+            since: now,
         });
         Ok(Move::Send(auth_ack))
     }
@@ -285,17 +295,6 @@ impl Slave {
         }
         let frame = refuse(if erased { Refusal::CodeErased } else { Refusal::WrongCode }, id, schedule, th2);
         Some(if fresh { Move::WrongCode { erased, frame: Some(frame) } } else { Move::Send(frame) })
-    }
-
-    /// The schedule of the attempt that AUTHREQ names, under whichever epoch key answered its INITREQ.
-    fn schedule_of(&self, auth_req: &AuthReq<'_>) -> Result<(&Generation, Schedule), Rejected> {
-        for epoch in std::iter::once(&self.epoch).chain(&self.last_epoch) {
-            let (_, schedule) = self.answer(&epoch.key, &auth_req.init_req)?;
-            if schedule.attempt() == *auth_req.attempt {
-                return Ok((epoch, schedule));
-            }
-        }
-        Err(Rejected::Unexpected)
     }
 
     fn make_room(&mut self, session: &Established) {
@@ -319,9 +318,10 @@ impl Slave {
     }
 
     /// The attempt that step 5 or 7 is about, by its place, and the frame's MAC.
-    fn attempt<'a>(&self, frame: &'a [u8], kind: Type) -> Result<(usize, &'a Digest), Rejected> {
+    fn attempt<'a>(&self, topics: &Topics, frame: &'a [u8], kind: Type) -> Result<(usize, &'a Digest), Rejected> {
         let ready = Ready::parse(frame, kind)?;
-        let at = self.attempts.iter().position(|attempt| attempt.id == *ready.attempt);
+        let is_it = |attempt: &Attempt| attempt.id == *ready.attempt && attempt.session.topics == *topics;
+        let at = self.attempts.iter().position(is_it);
         Ok((at.ok_or(Rejected::Unexpected)?, ready.mac))
     }
 

@@ -1,5 +1,7 @@
 //! `known_peers`: whose keys are pinned here, and under which name.
 
+use std::collections::HashSet;
+
 use super::{PeerName, PublicKey};
 use crate::files::{self, Dir, Guard, Stamp};
 use crate::text::show;
@@ -37,6 +39,8 @@ impl KnownPeers {
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::new(Exit::Config, place.clone()).because("it holds bytes that are not UTF-8"))?;
         let mut known = Self { lines: Vec::new(), stamp };
+        // Of ten thousand peers each is not compared with each.
+        let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for (index, line) in text.lines().enumerate() {
             let bad = |why: String| Error::new(Exit::Config, format!("{place}, line {}", index + 1)).because(why);
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
@@ -44,7 +48,9 @@ impl KnownPeers {
                 continue;
             }
             let (name, key) = PublicKey::from_line(line).map_err(|why| bad(why.to_string()))?;
-            known.check_new(&name, &key).map_err(bad)?;
+            if !names.insert(name.clone()) | !keys.insert(key.fingerprint()) {
+                known.check_new(&name, &key).map_err(bad)?;
+            }
             known.lines.push(Line::Peer(name, key));
         }
         Ok(known)
@@ -55,12 +61,20 @@ impl KnownPeers {
         files::stamp(dir, FILE)
     }
 
+    /// Whether the file was changed since it was read, one stat.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where its directory cannot be searched.
+    pub fn has_changed(&self, dir: &Dir) -> Result<bool> {
+        Ok(Self::stamp_of(dir)? != self.stamp)
+    }
+
     /// Reads the file again if it was changed; true where it was. After an error the old state stays.
     ///
     /// # Errors
     /// As [`KnownPeers::load`].
     pub fn refresh(&mut self, dir: &Dir) -> Result<bool> {
-        if Self::stamp_of(dir)? == self.stamp {
+        if !self.has_changed(dir)? {
             return Ok(false);
         }
         *self = Self::load(dir)?;

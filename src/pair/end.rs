@@ -1,5 +1,6 @@
 //! `sts-pair --end`: tells the peer that it is over, and deletes the sessions with it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,68 +13,85 @@ use crate::crypto::schedule::Digest;
 use crate::handshake::Peer;
 use crate::link::{Ends, Link, Tool};
 use crate::mqtt::{Event, Qos};
+use crate::name::PeerName;
 use crate::pipe::Signals;
 use crate::session::Standing;
 use crate::stream::Sender;
 use crate::turn;
 use crate::{Error, Exit, Result};
 
-/// Sends KILL under the current session and deletes every session with the link's peers, whatever came of it.
+/// Sends KILL under the current session and deletes every session, whatever came of it: with `to`, or with all of the
+/// link's peers.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] where there was no session, or the broker did not acknowledge KILL in `timeout`;
-/// [`Exit::Unavailable`] where it refused us. The sessions are deleted all the same.
-pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let ends = super::encrypted(link)?;
+/// [`Exit::Usage`] where the link has no peer of that name; [`Exit::TryAgain`] where there was no session, or the broker
+/// did not acknowledge KILL in `timeout`; [`Exit::Unavailable`] where it refused us. The sessions are deleted all the same.
+pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    let mut ends = super::encrypted(link)?;
+    if let Some(name) = to {
+        ends.only(name)?;
+    }
     let cache = link.sessions()?;
     let peers = ends.peers()?;
-    let mut outcome = None;
-    for Peer { name, key } in &peers {
-        let peer = *key.fingerprint().as_bytes();
-        let told = kill(link, &ends, &cache, &peer).and_then(|kill| match kill {
-            Some(kill) => tell(link, kill, timeout, report),
-            None => Ok(()),
-        });
-        // Whatever kept KILL from being made or sent: these keys are to go.
-        if cache.end(&peer)? {
-            report.info(format_args!("the sessions with {name} are deleted"));
-            outcome = Some(outcome.unwrap_or(Ok(())).and(told));
+    let mut told = Ok(());
+    let mut kills = VecDeque::new();
+    for Peer { key, .. } in peers.iter() {
+        match kill(link, &ends, &cache, key.fingerprint().as_bytes()) {
+            Ok(kill) => kills.extend(kill),
+            Err(error) => told = told.and(Err(error)),
         }
     }
-    outcome
-        .unwrap_or_else(|| Err(cache.no_session()))
+    if !kills.is_empty() {
+        told = told.and(tell(link, kills, timeout, report));
+    }
+    let mut ended = false;
+    for Peer { name, key } in peers.iter() {
+        // Whatever kept KILL from being made or sent: these keys are to go.
+        if cache.end(key.fingerprint().as_bytes())? {
+            report.info(format_args!("the sessions with {name} are deleted"));
+            ended = true;
+        }
+    }
+    if ended { told } else { Err(cache.no_session()) }
         .map_err(|error| error.hint("the other device may not know: run sts-pair --end there, too"))
 }
 
-/// The KILL for a peer; `None` where there is no session to seal it under.
-fn kill(link: &Link, ends: &Ends, cache: &Cache, peer: &Digest) -> Result<Option<Bytes>> {
+/// The KILL for a peer, and its topic; `None` where there is no session to seal it under.
+fn kill(link: &Link, ends: &Ends, cache: &Cache, peer: &Digest) -> Result<Option<(String, Bytes)>> {
     let current =
         |stored: &Stored| stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none();
     let Some(stored) = cache.load_peer(peer)?.into_iter().find(current) else { return Ok(None) };
     let mut rng = rand::rng();
     let taken = cache.take_stream(peer, &stored.session.id)?;
     let mut sender = Sender::new(&stored.session, taken, rng.random(), link.config.mqtt.max_message)?;
-    sender.kill(&mut rng).map(Some)
+    let topic = ends.route.publish(&stored.session.topics).to_owned();
+    sender.kill(&mut rng).map(|kill| Some((topic, kill)))
 }
 
-/// Publishes KILL and waits until the broker has it.
-fn tell(link: &Link, kill: Bytes, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+/// Publishes each KILL and waits until the broker has all of them.
+fn tell(link: &Link, mut kills: VecDeque<(String, Bytes)>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let mut client = link.connect(Tool::Pair, &mut rand::rng())?;
     let mut ready = PollFlags::empty();
     let mut signals = Signals::catch()?;
     let until = timeout.map(|timeout| Instant::now() + timeout);
     let qos = link.config.mqtt.qos.max(Qos::AtLeastOnce);
-    client.publish(link.config.publish.as_str(), kill, qos, false)?;
     loop {
         let now = Instant::now();
+        while kills.front().is_some_and(|(topic, kill)| client.room(topic.len() + kill.len()))
+            && let Some((topic, kill)) = kills.pop_front()
+        {
+            client.publish(&topic, kill, qos, false)?;
+        }
         client.drive(now, ready);
         while let Some(event) = client.next_event() {
             match event {
-                Event::Acked(_) => return turn::leave(&mut client, &mut signals),
                 Event::Refused(error) => return Err(error),
                 Event::Down { why, .. } => report.verbose(why),
                 _ => {}
             }
+        }
+        if kills.is_empty() && client.unacknowledged().messages == 0 {
+            return turn::leave(&mut client, &mut signals);
         }
         if signals.count() > 0 || until.is_some_and(|until| now >= until) {
             return Err(Error::new(Exit::TryAgain, "the peer was not told")

@@ -1,6 +1,7 @@
-//! Unverified news: what of it is told, and how often, since anybody on the topic can make up any number of it.
+//! How often the same news is told, and in which words: anybody on the topic can make up any number of it.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::handshake::{Hint, Refusal};
@@ -13,12 +14,16 @@ const EVERY: Duration = Duration::from_secs(60);
 const MOST: usize = 8;
 
 /// What was told lately.
-#[derive(Debug, Default)]
-pub(super) struct Hints(HashMap<Hint, Instant>);
+#[derive(Debug)]
+pub(super) struct Hints<K>(HashMap<K, Instant>);
 
-impl Hints {
+impl<K: Clone + Eq + Hash> Hints<K> {
+    pub(super) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
     /// Whether to tell this at `now`; what it answers with true counts as told.
-    pub(super) fn is_due(&mut self, hint: &Hint, now: Instant) -> bool {
+    pub(super) fn is_due(&mut self, hint: &K, now: Instant) -> bool {
         self.0.retain(|_, told| now.saturating_duration_since(*told) < EVERY);
         let due = self.0.len() < MOST && !self.0.contains_key(hint);
         if due {
@@ -66,7 +71,7 @@ mod tests {
     #[test]
     fn strangers_with_many_keys_are_told_of_a_few_times_a_minute() {
         let start = Instant::now();
-        let mut hints = Hints::default();
+        let mut hints = Hints::new();
         let mut told = 0;
         for i in 0..6000_u32 {
             let hint = Hint::UnknownKey(Fingerprint::of(&(i % 600).to_be_bytes()));

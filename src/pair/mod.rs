@@ -1,33 +1,35 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
+mod acting;
 pub mod code;
 pub mod end;
 mod hints;
 pub mod keys;
 mod prompt;
+pub mod serve;
 mod spinner;
 pub mod status;
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use self::hints::Hints;
+use self::serve::Service;
 use self::spinner::Spinner;
-use crate::cache::{Cache, Stored};
+use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::config::Config;
-use crate::handshake::{Enrolment, Established, Hint, Master, Move, Party, Slave};
-use crate::link::{Ends, Link, Tool, unix_time};
+use crate::crypto::schedule::Topics;
+use crate::handshake::{Enrolment, Established, Hint, Master, Party, Slave};
+use crate::link::{Ends, Link, Tool};
 use crate::message::Type;
 use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
 use crate::pipe::Signals;
 use crate::role::Role;
-use crate::session::{Session, Standing};
-use crate::suite::Suite;
+use crate::text::escape;
 use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Rejected, Result};
 
@@ -41,8 +43,7 @@ const NAME: &str = "sts";
 /// be the peer, asks for another suite; [`Exit::NotTrusted`] where nobody is pinned; [`Exit::Unavailable`] where the broker
 /// refuses us; [`Exit::Usage`] on a link without encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let name = NAME.parse().expect("the name is a name");
-    pair(link, name, |_| None, timeout, report).map(drop)
+    pair(link, nameless(), |_| None, timeout, report).map(drop)
 }
 
 /// How a pairing ended that did not fail otherwise.
@@ -62,43 +63,31 @@ fn pair(
     timeout: Option<Duration>,
     report: &Reporter,
 ) -> Result<Outcome> {
-    let mut rng = rand::rng();
     let ends = encrypted(link)?;
     let cache = link.create_sessions()?;
     let _lock = cache.lock_pairing()?;
-    let start = Instant::now();
     let enrolment = enrolment(&ends);
-    let party = Party {
+    let party = party(&ends, name, enrolment)?;
+    let mut run = Run::begin(link, report, ends, cache, Signals::catch()?, Machine::Waiting(Some(party)))?;
+    run.until = timeout.map(|timeout| Instant::now() + timeout);
+    run.finish()
+}
+
+/// The name of a device that is not asked for one.
+fn nameless() -> PeerName {
+    NAME.parse().expect("the name is a name")
+}
+
+/// This end of the link.
+fn party(ends: &Ends, name: PeerName, enrolment: Option<Enrolment>) -> Result<Party> {
+    Ok(Party {
         identity: ends.identity.clone(),
         name,
-        topics: ends.topics.clone(),
         suite: ends.suite,
         // While enrolling it is the code that lets in, not the key.
-        peers: if enrolment.is_some() { Vec::new() } else { ends.peers()? },
+        peers: if enrolment.is_some() { Vec::new() } else { ends.peers()?.to_vec() },
         enrolment,
-    };
-    let signals = Signals::catch()?;
-    let mut client = link.connect(Tool::Pair, &mut rng)?;
-    client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, start)?;
-    let run = Run {
-        config: &link.config,
-        report,
-        enrolling: party.enrolment.is_some(),
-        ends,
-        cache,
-        signals,
-        client,
-        ready: PollFlags::empty(),
-        rng,
-        trouble: Trouble::default(),
-        hints: Hints::default(),
-        until: timeout.map(|timeout| start + timeout),
-        spinner: Spinner::new(start),
-        machine: Machine::Waiting(Some(party)),
-        paired: None,
-        wrong_code: None,
-    };
-    run.finish()
+    })
 }
 
 /// The ends of the link, which must have some.
@@ -133,14 +122,52 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Trouble,
-    hints: Hints,
+    hints: Hints<Hint>,
     until: Option<Instant>,
     spinner: Spinner,
+    /// `--serve`, and what goes with it.
+    service: Option<Service>,
     machine: Machine,
     /// With whom a session is stored that both ends may use.
     paired: Option<Established>,
     /// On a master whose code is not the slave's: how many attempts are left.
     wrong_code: Option<usize>,
+}
+
+impl<'a> Run<'a> {
+    /// Connects, without a time at which it is up.
+    fn begin(
+        link: &'a Link,
+        report: &'a Reporter,
+        ends: Ends,
+        cache: Cache,
+        signals: Signals,
+        machine: Machine,
+    ) -> Result<Self> {
+        let (mut rng, start) = (rand::rng(), Instant::now());
+        let mut client = link.connect(Tool::Pair, &mut rng)?;
+        // Not as one of a group that shares a subscription: each frame of a handshake is for whoever pairs.
+        client.subscribe(ends.route.filter(), Qos::AtLeastOnce, start)?;
+        Ok(Self {
+            config: &link.config,
+            report,
+            enrolling: matches!(&machine, Machine::Waiting(Some(party)) if party.enrolment.is_some()),
+            ends,
+            cache,
+            signals,
+            client,
+            ready: PollFlags::empty(),
+            rng,
+            trouble: Trouble::default(),
+            hints: Hints::new(),
+            until: None,
+            spinner: Spinner::new(start),
+            service: None,
+            machine,
+            paired: None,
+            wrong_code: None,
+        })
+    }
 }
 
 impl Run<'_> {
@@ -150,8 +177,8 @@ impl Run<'_> {
         // Whatever came of it, the last frame is for the peer: let the broker have it.
         turn::leave(&mut self.client, &mut self.signals)?;
         outcome?;
-        if let Some(Established { peer, .. }) = &self.paired {
-            self.report.info(format_args!("paired with {} ({})", peer.name, peer.key.fingerprint()));
+        if let Some(established) = &self.paired {
+            self.tell_paired(established);
         }
         Ok(self.wrong_code.map_or(Outcome::Paired, |left| Outcome::WrongCode { left }))
     }
@@ -161,14 +188,20 @@ impl Run<'_> {
             let now = Instant::now();
             self.client.drive(now, self.ready);
             while let Some(event) = self.client.next_event() {
+                let now = Instant::now();
                 self.take_event(event, now)?;
+                // Each answer goes out before the next signature is made: hundreds may wait.
+                self.client.drive(now, PollFlags::empty());
             }
             self.send_due(now)?;
             if self.is_finished() || self.wrong_code.is_some() {
                 return Ok(());
             }
+            if self.service.as_mut().is_some_and(Service::is_told_to_reload) {
+                return Ok(());
+            }
             if self.signals.count() > 0 {
-                if self.paired.is_some() {
+                if self.service.is_some() || self.paired.is_some() {
                     return Ok(());
                 }
                 return Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed"));
@@ -189,7 +222,7 @@ impl Run<'_> {
         match &self.machine {
             Machine::Waiting(_) => false,
             Machine::Master(master) => master.is_finished() && self.client.unacknowledged().messages == 0,
-            Machine::Slave(_) => self.paired.is_some(),
+            Machine::Slave(_) => self.service.is_none() && self.paired.is_some(),
         }
     }
 
@@ -200,16 +233,21 @@ impl Run<'_> {
                 if let Machine::Waiting(party) = &mut self.machine
                     && let Some(party) = party.take()
                 {
-                    self.machine = match self.ends.role {
-                        Role::Master => Machine::Master(Master::new(party, now, &mut self.rng).into()),
-                        Role::Slave => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
+                    self.machine = match (self.ends.role, self.ends.route.topics(self.ends.route.filter())) {
+                        (Role::Master, Some(topics)) => {
+                            Machine::Master(Master::new(party, topics, now, &mut self.rng).into())
+                        }
+                        _ => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
                     };
                 }
             }
             Event::Message(message) => {
-                let outcome = self.take(&message.payload, now);
+                let outcome = self.take(&message.topic, &message.payload, now);
                 self.client.ack(message.receipt);
-                outcome?;
+                match (&mut self.service, outcome) {
+                    (Some(service), Err(error)) => service.complain(&error, self.report, now),
+                    (_, outcome) => outcome?,
+                }
             }
             Event::Oversize { receipt, .. } => self.client.ack(receipt),
             Event::Up { .. } => self.trouble.up(self.report),
@@ -221,13 +259,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn take(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+    fn take(&mut self, topic: &str, payload: &[u8], now: Instant) -> Result<()> {
         let kind = Type::of(payload);
-        if kind == Ok(Type::AuthReq) && self.ends.refresh()? {
-            let peers = self.ends.peers().unwrap_or_default();
+        let Some(topics) = self.ends.route.topics(topic) else {
+            self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
+            return Ok(());
+        };
+        // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.
+        // Who has the code is let in by it, and pinned when its session is stored.
+        if matches!(kind, Ok(Type::AuthReq | Type::RdyReq)) && self.has_new_peers(now)? && !self.enrolling {
+            let peers = self.ends.peers_left().to_vec();
             match &mut self.machine {
                 Machine::Master(master) => master.party_mut().peers = peers,
-                Machine::Slave(slave) => slave.party_mut().peers = peers,
+                Machine::Slave(slave) => {
+                    slave.party_mut().peers = peers;
+                    slave.forget_others();
+                }
                 Machine::Waiting(_) => {}
             }
         }
@@ -237,10 +284,10 @@ impl Run<'_> {
         let outcome = match &mut self.machine {
             Machine::Waiting(_) => Err(Rejected::Unexpected),
             Machine::Master(master) => master.accept(payload, now, &mut self.rng),
-            Machine::Slave(slave) => slave.accept(payload, now, &mut self.rng),
+            Machine::Slave(slave) => slave.accept(&topics, payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => self.act(step, now),
+            Ok(step) => self.act(step, &topics, now),
             Err(rejected) => {
                 self.report.verbose(format_args!("dropped {}: {rejected}", kind.map_or("a message", Type::name)));
                 Ok(())
@@ -248,101 +295,29 @@ impl Run<'_> {
         }
     }
 
-    /// The master's first sealed message proves that it has the session, where its RDYACK was lost. It is opened for the
-    /// proof only: sts-recv receives it.
-    fn take_proof(&mut self, payload: &[u8]) -> Result<()> {
-        let Machine::Slave(slave) = &mut self.machine else { return Ok(()) };
-        let opens = |established: &&Established| {
-            let session = stored(&self.ends, established);
-            session.opener().open(payload, &mut BytesMut::new()).is_ok()
-        };
-        let Some(id) = slave.pending().find(opens).map(|established| established.keys.id) else { return Ok(()) };
-        if let Some(established) = slave.proved(&id) {
-            self.promote(established)?;
+    /// Whether `known_peers` was changed; one that cannot be read leaves a service with those it had.
+    fn has_new_peers(&mut self, now: Instant) -> Result<bool> {
+        match (self.ends.refresh(), &mut self.service) {
+            (Err(error), Some(service)) => {
+                service.complain(&error, self.report, now);
+                Ok(false)
+            }
+            (outcome, _) => outcome,
         }
-        Ok(())
-    }
-
-    /// Stores first, then sends: a peer that hears of a session can rely on it.
-    fn act(&mut self, step: Move, now: Instant) -> Result<()> {
-        match step {
-            Move::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
-                self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
-            }),
-            Move::Send(frame) => self.publish(frame, Qos::AtMostOnce),
-            Move::Store(established, frame) => {
-                if self.enrolling {
-                    code::pin(&mut self.ends, &established.peer, self.report)?;
-                }
-                let session = stored(&self.ends, &established);
-                match self.ends.role {
-                    Role::Slave => {
-                        self.cache.store_pending(&session, session.created)?;
-                        self.publish(frame, Qos::AtMostOnce)
-                    }
-                    Role::Master => {
-                        self.cache.store_current(&session, session.created)?;
-                        self.paired = Some(*established);
-                        // The broker keeps it for a slave that is off the line for a moment.
-                        self.publish(frame, Qos::AtLeastOnce)
-                    }
-                }
-            }
-            Move::Promote(established, frame) => {
-                self.promote(*established)?;
-                self.publish(frame, Qos::AtMostOnce)
-            }
-            Move::SuiteDiffers { peer, theirs, frame } => {
-                if let Some(frame) = frame {
-                    self.publish(frame, Qos::AtMostOnce)?;
-                }
-                Err(suite_differs(&peer, theirs, self.ends.suite))
-            }
-            Move::WrongCode { erased, frame } => {
-                frame.map_or(Ok(()), |frame| self.publish(frame, Qos::AtMostOnce))?;
-                let left = self.attempts_left();
-                match self.ends.role {
-                    _ if erased => return Err(code::erased(self.ends.role)),
-                    Role::Slave => self.report.warn(&code::wrong(left)),
-                    Role::Master => self.wrong_code = Some(left),
-                }
-                Ok(())
-            }
-            Move::Unfit { peer, why, frame } => {
-                frame.map_or(Ok(()), |frame| self.publish(frame, Qos::AtMostOnce))?;
-                Err(code::unfit(&peer, why))
-            }
-            Move::Hint(hint, frame) => {
-                self.tell(&hint, now);
-                frame.map_or(Ok(()), |frame| self.publish(frame, Qos::AtMostOnce))
-            }
-        }
-    }
-
-    fn promote(&mut self, established: Established) -> Result<()> {
-        let session = stored(&self.ends, &established);
-        let in_use = |stored: &Stored| stored.session.id == session.id && stored.standing != Standing::Pending;
-        // Where it is not pending any more, sts-recv was faster; or somebody deleted it.
-        if !self.cache.promote(&session.peer, &session.id, unix_time())?
-            && !self.cache.load_peer(&session.peer)?.iter().any(in_use)
-        {
-            return Err(Error::new(Exit::TryAgain, "the new session is gone")
-                .because("it was deleted while the pairing ran")
-                .hint("run sts-pair on both devices again"));
-        }
-        self.paired = Some(established);
-        Ok(())
     }
 
     fn send_due(&mut self, now: Instant) -> Result<()> {
         loop {
             let due = match &mut self.machine {
                 Machine::Waiting(_) => None,
-                Machine::Master(master) => master.poll(now, &mut self.rng),
+                Machine::Master(master) => {
+                    let topics = master.topics().clone();
+                    master.poll(now, &mut self.rng).map(|frame| (topics, frame))
+                }
                 Machine::Slave(slave) => slave.poll(now, &mut self.rng),
             };
-            let Some(frame) = due else { break };
-            self.publish(frame, Qos::AtMostOnce)?;
+            let Some((topics, frame)) = due else { break };
+            self.publish(&topics, frame, Qos::AtMostOnce)?;
         }
         match &self.machine {
             Machine::Master(master) if master.is_code_erased() => Err(code::unanswered()),
@@ -360,8 +335,8 @@ impl Run<'_> {
         party.and_then(|party| party.enrolment.as_ref()).map_or(0, Enrolment::attempts_left)
     }
 
-    fn publish(&mut self, frame: Vec<u8>, qos: Qos) -> Result<()> {
-        let topic = self.config.publish.as_str();
+    fn publish(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
+        let topic = self.ends.route.publish(topics);
         // A frame that finds no room is lost like one that the network loses: it is repeated.
         if self.client.room(topic.len() + frame.len()) {
             self.client.publish(topic, frame.into(), qos, false)?;
@@ -402,24 +377,11 @@ impl Run<'_> {
             Machine::Slave(slave) => slave.deadline(),
         };
         let whom = if self.trouble.stands() || machine.is_none() { "broker" } else { "other device" };
-        let turns = self.report.has_status().then(|| self.spinner.turn(now, whom, self.until, self.report));
+        let has_spinner = self.service.is_none() && self.report.has_status();
+        let turns = has_spinner.then(|| self.spinner.turn(now, whom, self.until, self.report));
         let deadline = machine.into_iter().chain(self.until).chain(turns).min();
-        self.ready = turn::wait(&self.client, &self.signals, None, deadline, now)?;
+        let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
+        self.ready = turn::wait(&self.client, &self.signals, hangup, deadline, now)?;
         Ok(())
     }
-}
-
-/// The session as it is stored.
-fn stored(ends: &Ends, established: &Established) -> Session {
-    let fingerprints =
-        crate::session::Ends { role: ends.role, own: ends.own(), peer: *established.peer.key.fingerprint().as_bytes() };
-    Session::new(established.keys.clone(), fingerprints, ends.topics.clone(), established.suite, unix_time())
-}
-
-fn suite_differs(peer: &PeerName, theirs: u8, ours: Suite) -> Error {
-    let theirs =
-        Suite::from_code(theirs).map_or_else(|| format!("suite number {theirs}"), |suite| format!("`aes = {suite}`"));
-    Error::new(Exit::Protocol, "the suites differ")
-        .because(format!("{peer} has {theirs}, this device has `aes = {ours}`"))
-        .hint("give both devices the same line in their configuration")
 }

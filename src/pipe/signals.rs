@@ -4,11 +4,11 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{Error, Exit, Result};
 
-/// SIGINT and SIGTERM, counted: the first asks for an orderly end, the second for an immediate one.
+/// Signals, counted. Of SIGINT and SIGTERM, the first asks for an orderly end, the second for an immediate one.
 #[derive(Debug)]
 pub struct Signals {
     received: UnixStream,
@@ -21,11 +21,23 @@ impl Signals {
     /// # Errors
     /// [`Exit::Failed`] if the process has no descriptors left.
     pub fn catch() -> Result<Self> {
+        Self::of(&[SIGINT, SIGTERM])
+    }
+
+    /// From here on SIGHUP, which asks a service to read its configuration again, is counted.
+    ///
+    /// # Errors
+    /// As [`Signals::catch`].
+    pub fn hangups() -> Result<Self> {
+        Self::of(&[SIGHUP])
+    }
+
+    fn of(signals: &[i32]) -> Result<Self> {
         let caught = || -> io::Result<Self> {
             let (received, sent) = UnixStream::pair()?;
             received.set_nonblocking(true)?;
-            for signal in [SIGINT, SIGTERM] {
-                signal_hook::low_level::pipe::register(signal, sent.try_clone()?)?;
+            for signal in signals {
+                signal_hook::low_level::pipe::register(*signal, sent.try_clone()?)?;
             }
             Ok(Self { received, count: 0 })
         };

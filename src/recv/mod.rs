@@ -1,7 +1,7 @@
 //! sts-recv: what was sealed on the other side, opened, written to standard output, and only then acknowledged.
 //!
 //! ```text
-//! broker -> mqtt::Client -> Opening (stream::Receiver) -> Weave -> Output -> stdout
+//! broker -> mqtt::Client -> Opening (stream::Receiver) -> Order -> Output -> stdout
 //! broker <- mqtt::Client <- Opening (cache::Journal)  <-  what stdout took
 //! ```
 //!
@@ -9,22 +9,29 @@
 //! turn, so that it never fills the broker's window.
 
 mod confirming;
+mod format;
+mod lines;
 mod opening;
+mod order;
 mod sink;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::BytesMut;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use self::opening::{Opening, StreamId, What};
+pub use self::format::Format;
+use self::lines::{Label, Lines};
+use self::opening::{Opening, What};
+use self::order::{Arrived, Order};
 use self::sink::{Note, Sink};
 use crate::cli::Reporter;
 use crate::config::Config;
 use crate::link::{Link, Tool};
-use crate::mqtt::{self, Event, Qos, Receipt};
+use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Output, Signals, Weave, Written};
+use crate::route::Route;
 use crate::turn::{self, Trouble};
 use crate::{Error, Exit, Rejected, Result};
 
@@ -42,6 +49,8 @@ pub struct Options {
     pub lines: Option<u64>,
     /// End when nothing came for so long.
     pub timeout: Option<Duration>,
+    /// What is written of each line.
+    pub format: Format,
 }
 
 /// Receives until it is told to end, or an option says so.
@@ -60,13 +69,20 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let signals = Signals::catch()?;
     let mut client = link.connect(Tool::Receive, &mut rand::rng())?;
     client.subscribe(link.config.subscribe.as_str(), link.config.mqtt.qos, now)?;
+    let max_message = link.config.mqtt.max_message;
+    let many = link.config.route().as_ref().is_some_and(Route::is_wildcard);
+    let order = if many || options.format != Format::Plain {
+        Order::Lines(Lines::new(max_message))
+    } else {
+        Order::Weave(Weave::new(max_message))
+    };
     let run = Run {
         config: &link.config,
         options,
         report,
         source,
-        weave: Weave::new(link.config.mqtt.max_message),
-        sink: Sink { output, lines: options.lines },
+        order,
+        sink: Sink { output, lines: options.lines, format: options.format },
         signals,
         client,
         rng: rand::rng(),
@@ -95,7 +111,7 @@ struct Run<'a> {
     options: Options,
     report: &'a Reporter,
     source: Source<'a>,
-    weave: Weave<StreamId, Note>,
+    order: Order,
     sink: Sink,
     signals: Signals,
     client: mqtt::Client,
@@ -128,7 +144,7 @@ impl Run<'_> {
                 self.drain()?;
                 break End::Refused(refusal);
             }
-            self.weave.release(now, |bytes, note| self.sink.write(bytes, note));
+            self.order.release(now, &mut self.sink);
             if self.write(now)? == Written::Closed {
                 break End::Told;
             }
@@ -163,7 +179,7 @@ impl Run<'_> {
             && let Some(event) = self.client.next_event()
         {
             match event {
-                Event::Message(message) => self.take(&message.payload, message.receipt, data, now)?,
+                Event::Message(message) => self.take(message, data, now)?,
                 Event::Oversize { len, receipt, .. } => {
                     if let Source::Sealed(opening) = &mut self.source {
                         opening.rejected(Rejected::Foreign, now);
@@ -200,30 +216,44 @@ impl Run<'_> {
 
     fn has_enough(&self) -> bool {
         self.sink.is_satisfied()
-            || self.sink.output.waiting() + self.weave.waiting() > ENOUGH
+            || self.sink.output.waiting() + self.order.waiting() > ENOUGH
             || self.sink.output.notes() > ENOUGH_NOTES
     }
 
-    fn take(&mut self, payload: &[u8], receipt: Receipt, data: &mut BytesMut, now: Instant) -> Result<()> {
-        let note = Note { receipt: Some(receipt), ..Note::default() };
+    fn take(&mut self, message: mqtt::Message, data: &mut BytesMut, now: Instant) -> Result<()> {
+        let note = Note { receipt: Some(message.receipt), ..Note::default() };
+        let labelled = self.options.format != Format::Plain;
         match &mut self.source {
             Source::Plain { received } => {
                 if self.options.once && std::mem::replace(received, true) {
                     return Ok(());
                 }
                 self.last = now;
-                self.sink.write(payload, note);
+                if labelled {
+                    let label = Label::Topic { topic: message.topic, received: SystemTime::now() };
+                    // Nobody says what belongs together: each message is all there is.
+                    let arrived =
+                        Arrived { stream: ([0; 8], 0), bytes: &message.payload, ends: true, note, label: Some(label) };
+                    self.order.push(arrived, now, &mut self.sink);
+                } else {
+                    self.sink.write(&message.payload, note);
+                }
             }
-            Source::Sealed(opening) => match opening.take(payload, data, now)? {
-                What::Next { stream, ends, asks, accepted } => {
+            Source::Sealed(opening) => match opening.take(&message.payload, data, now)? {
+                What::Next { peer, seq, stream, ends, asks, accepted } => {
                     self.last = now;
+                    let label = labelled.then(|| {
+                        let (name, received) = (opening.name(&peer), SystemTime::now());
+                        Label::Peer { name, stream: stream.1, seq, received }
+                    });
                     let bytes = &data[accepted.skip.min(data.len())..];
                     let note = Note { accepted: Some(accepted), asks, ..note };
-                    self.weave.push(stream, bytes, ends, note, now, |bytes, note| self.sink.write(bytes, note));
+                    self.order.push(Arrived { stream, bytes, ends, note, label }, now, &mut self.sink);
                 }
                 // Acknowledged before the bytes that wait are written, it would be lost with this process.
-                What::Repeated(stream) if self.weave.holds(stream) => {
-                    self.weave.push(stream, &[], false, note, now, |bytes, note| self.sink.write(bytes, note));
+                What::Repeated(stream) if self.order.holds(stream) => {
+                    let arrived = Arrived { stream, bytes: &[], ends: false, note, label: None };
+                    self.order.push(arrived, now, &mut self.sink);
                 }
                 What::Dropped | What::Repeated(_) => self.sink.output.note(note),
                 What::Left => {}
@@ -275,15 +305,14 @@ impl Run<'_> {
     /// Tells senders that ask how far standard output took their streams.
     fn confirm(&mut self, all: bool, now: Instant) -> Result<()> {
         let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        let topic = self.config.publish.as_str();
         // Until there is room the confirms wait, and say more then.
-        if !self.client.room(topic.len() + self.config.mqtt.max_message) {
+        if !self.client.room(2 * self.config.mqtt.max_message) {
             return Ok(());
         }
-        for (confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
+        for (topic, confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
             let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
             if self.client.room(topic.len() + confirm.len()) {
-                self.client.publish(topic, confirm, qos, false)?;
+                self.client.publish(&topic, confirm, qos, false)?;
             }
         }
         Ok(())
@@ -291,7 +320,7 @@ impl Run<'_> {
 
     /// Waits until standard output took what was received; a second signal ends that at once.
     fn drain(&mut self) -> Result<()> {
-        self.weave.flush(|bytes, note| self.sink.write(bytes, note));
+        self.order.flush(&mut self.sink);
         self.pause(true, Instant::now());
         while !self.sink.output.is_empty() {
             if self.write(Instant::now())? == Written::Closed {
@@ -313,19 +342,19 @@ impl Run<'_> {
     fn has_ended(&mut self, now: Instant) -> Result<Option<End>> {
         let idle = self.options.timeout.is_some_and(|timeout| now >= self.last + timeout);
         if idle {
-            self.weave.flush(|bytes, note| self.sink.write(bytes, note));
+            self.order.flush(&mut self.sink);
         }
         let over = match &mut self.source {
             Source::Plain { received } => self.options.once && *received,
             Source::Sealed(opening) => {
-                if self.sink.output.is_empty() && self.weave.is_empty() {
+                if self.sink.output.is_empty() && self.order.is_empty() {
                     opening.settle(now)?;
                 }
                 opening.over
             }
         };
         if over {
-            self.weave.flush(|bytes, note| self.sink.write(bytes, note));
+            self.order.flush(&mut self.sink);
         }
         let ended = (over && self.lingers(now).is_none()) || idle || self.sink.is_satisfied();
         Ok((ended && self.sink.output.is_empty()).then_some(End::Itself))
@@ -340,7 +369,7 @@ impl Run<'_> {
     }
 
     fn wait(&mut self, now: Instant) -> Result<()> {
-        let mut deadlines: Vec<Instant> = self.weave.deadline().into_iter().chain(self.lingers(now)).collect();
+        let mut deadlines: Vec<Instant> = self.order.deadline().into_iter().chain(self.lingers(now)).collect();
         if let Source::Sealed(opening) = &self.source {
             // Past it, what it is for waits for standard output, too.
             deadlines.extend(opening.deadline().filter(|deadline| *deadline > now));

@@ -10,8 +10,7 @@ use super::confirming::Confirming;
 use crate::cache::{Cache, Entry, Journal, Watch};
 use crate::cli::{Notice, Reporter};
 use crate::crypto::schedule::Digest;
-use crate::handshake::Peer;
-use crate::link::{Ends, Link, unix_time};
+use crate::link::{Ends, Link, Peers, unix_time};
 use crate::message::Type;
 use crate::session::SessionId;
 use crate::stream::{Accepted, Gap, Mark, Opened, Payload, Place, Receiver, Refused};
@@ -30,7 +29,9 @@ pub(super) type StreamId = (SessionId, u32);
 pub(super) enum What {
     /// It is the next of its stream, with bytes to write or without.
     Next {
+        peer: Digest,
         stream: StreamId,
+        seq: u32,
         /// The stream is complete with it.
         ends: bool,
         /// Its sender wants to know when it was written.
@@ -66,7 +67,7 @@ struct Ending {
 pub(super) struct Opening<'a> {
     report: &'a Reporter,
     ends: Ends,
-    peers: Vec<Peer>,
+    peers: Peers,
     cache: Cache,
     watch: Watch,
     looked: Instant,
@@ -150,19 +151,17 @@ impl<'a> Opening<'a> {
         self.looked = now;
         let changed = self.watch.refresh(&self.cache, SystemTime::now())?;
         if self.ends.refresh()? {
-            // Nobody left to trust is no reason to end: what is on its way is dropped, and a peer may come back.
-            self.peers = self.ends.peers().unwrap_or_default();
+            self.peers = self.ends.peers_left();
         } else if !changed {
             return Ok(false);
         }
         let stored: Vec<_> = self.watch.sessions().cloned().collect();
         let unusable = self.journal.adopt(&stored);
         self.adopt(&unusable);
-        for peer in &self.peers {
-            let peer = *peer.key.fingerprint().as_bytes();
-            let finished = self.receiver.finished(&peer);
+        for peer in self.receiver.peers() {
+            let finished = self.receiver.finished(peer);
             if !finished.is_empty() {
-                self.cache.drop_finished(&peer, &finished, unix_time())?;
+                self.cache.drop_finished(peer, &finished, unix_time())?;
             }
         }
         Ok(true)
@@ -179,7 +178,8 @@ impl<'a> Opening<'a> {
             Ok(_) => return Ok(What::Dropped),
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         }
-        if now >= self.looked + LOOK_EVERY {
+        // A peer that was forgotten is heard no more, not even for a second.
+        if now >= self.looked + LOOK_EVERY || self.ends.have_changed()? {
             self.look(now)?;
         }
         let mut opened = self.receiver.open(payload, data);
@@ -310,24 +310,30 @@ impl<'a> Opening<'a> {
         self.confirming.written((session, stream), bytes, place == Place::Ended, now);
     }
 
-    /// The confirms that are due, `all` of them at the end of a run; each with whether it must arrive.
+    /// The confirms that are due, `all` of them at the end of a run; each with its topic and whether it must arrive.
     ///
     /// What is confirmed is what is written down, never what is only accepted.
     ///
     /// # Errors
     /// As [`Confirming::seal`].
-    pub(super) fn confirm(&mut self, all: bool, now: Instant, rng: &mut impl CryptoRng) -> Result<Vec<(Bytes, bool)>> {
+    pub(super) fn confirm(
+        &mut self,
+        all: bool,
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<(String, Bytes, bool)>> {
         let Some((streams, last)) = self.confirming.take(all, now) else { return Ok(Vec::new()) };
         let mut sealed = Vec::new();
         for of_session in streams.chunk_by(|(one, _), (other, _)| one == other) {
             let id = of_session[0].0;
-            let Some(stored) = self.watch.sessions().find(|stored| stored.session.id == id) else { continue };
+            let Some(session) = self.receiver.session(&id) else { continue };
             let Some((written, _)) = self.journal.state().session(&id) else { continue };
             // A stream of which nothing is known is wanted from its beginning.
             let wanted: Vec<_> =
                 of_session.iter().map(|(_, stream)| (*stream, written.wanted(*stream).unwrap_or(0))).collect();
-            let confirms = self.confirming.seal(&stored.session, &wanted, self.max_message, &self.cache, rng)?;
-            sealed.extend(confirms.into_iter().map(|confirm| (confirm, last)));
+            let topic = self.ends.route.publish(&session.topics);
+            let confirms = self.confirming.seal(session, &wanted, self.max_message, &self.cache, rng)?;
+            sealed.extend(confirms.into_iter().map(|confirm| (topic.to_owned(), confirm, last)));
         }
         Ok(sealed)
     }
@@ -408,20 +414,20 @@ impl<'a> Opening<'a> {
         }
     }
 
-    fn name(&self, peer: &Digest) -> String {
-        let known = self.peers.iter().find(|known| known.key.fingerprint().as_bytes() == peer);
-        known.map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
+    /// The peer's name here, for messages.
+    pub(super) fn name(&self, peer: &Digest) -> String {
+        self.peers.get(peer).map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
     }
 }
 
 fn what(opened: &Opened, accepted: Accepted) -> What {
     let stream = (opened.session, opened.stream);
-    let asks = opened.asks;
+    let Opened { peer, seq, asks, .. } = *opened;
     match opened.payload {
-        Payload::Data | Payload::Newer => What::Next { stream, ends: false, asks, accepted },
+        Payload::Data | Payload::Newer => What::Next { peer, stream, seq, ends: false, asks, accepted },
         // For sts-send, if one waits.
         Payload::Confirm(_) | Payload::Settled => What::Dropped,
-        Payload::End | Payload::Continued { .. } => What::Next { stream, ends: true, asks, accepted },
+        Payload::End | Payload::Continued { .. } => What::Next { peer, stream, seq, ends: true, asks, accepted },
         Payload::Kill { .. } => What::Left,
     }
 }

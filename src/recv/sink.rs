@@ -1,5 +1,7 @@
 //! What goes to standard output, how much of it is still wanted, and what is owed once it was taken.
 
+use super::format::Format;
+use super::lines::Part;
 use crate::cache::Entry;
 use crate::mqtt::Receipt;
 use crate::pipe::Output;
@@ -17,6 +19,23 @@ pub(super) struct Note {
 }
 
 impl Note {
+    /// The note of the first `at` bytes; this one is of the rest then, and settles the message.
+    pub(super) fn split_to(&mut self, at: usize) -> Self {
+        let mut first = Self { accepted: None, asks: self.asks, bytes: 0, receipt: None };
+        if let Some(accepted) = &mut self.accepted {
+            let written = accepted.skip + at;
+            let mark = accepted.mark.partly(u32::try_from(written).expect("a message is shorter than 4 GiB"));
+            first.accepted = Some(Accepted { mark, ..*accepted });
+            *accepted = Accepted { skip: written, gap: None, closed: None, ..*accepted };
+        }
+        first
+    }
+
+    /// Whether something was lost right before it.
+    pub(super) fn follows_gap(&self) -> bool {
+        self.accepted.is_some_and(|accepted| accepted.gap.is_some())
+    }
+
     /// What to write down, in the order in which it happened.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         let written = |accepted: &Accepted| Entry::Written {
@@ -40,6 +59,7 @@ impl Note {
 pub(super) struct Sink {
     pub(super) output: Output<Note>,
     pub(super) lines: Option<u64>,
+    pub(super) format: Format,
 }
 
 impl Sink {
@@ -61,6 +81,51 @@ impl Sink {
             }
         }
         self.output.note(note);
+    }
+
+    /// Passes on whole lines, of one or more messages of a stream, up to the last one that is wanted. What is owed for a
+    /// message follows its last byte.
+    pub(super) fn write_lines(&mut self, parts: Vec<Part>) {
+        if self.is_satisfied() {
+            return;
+        }
+        // Where each part ends in what they are together.
+        let ends: Vec<usize> = parts
+            .iter()
+            .scan(0, |end, part| {
+                *end += part.bytes.len();
+                Some(*end)
+            })
+            .collect();
+        let all: Vec<u8> = parts.iter().flat_map(|part| &part.bytes).copied().collect();
+        let mut out = Vec::with_capacity(all.len());
+        let mut written = 0;
+        for line in all.split_inclusive(|&byte| byte == b'\n') {
+            written += line.len();
+            let of = ends.partition_point(|&end| end < written);
+            self.format.put(&mut out, parts[of].label.as_ref(), line);
+            if let Some(left) = &mut self.lines
+                && (line.ends_with(b"\n") || self.format != Format::Plain)
+            {
+                *left -= 1;
+                if *left == 0 {
+                    break;
+                }
+            }
+        }
+        self.output.push(&out);
+        for (mut part, end) in parts.into_iter().zip(ends) {
+            let begin = end - part.bytes.len();
+            if end <= written {
+                part.note.bytes = part.bytes.len();
+                self.output.note(part.note);
+            } else if begin < written {
+                // The rest of the message is for the next run.
+                let mut first = part.note.split_to(written - begin);
+                first.bytes = written - begin;
+                self.output.note(first);
+            }
+        }
     }
 
     pub(super) fn is_satisfied(&self) -> bool {

@@ -7,10 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
 
+use super::Options;
 use super::reading::Reading;
-use crate::cache::{Cache, Watch};
+use crate::cache::{Cache, Stored, Watch};
+use crate::config::Config;
+use crate::crypto::schedule::Topics;
 use crate::handshake::Peer;
-use crate::link::{Ends, Link};
+use crate::link::{Ends, Link, list};
 use crate::message::Type;
 use crate::session::{Session, Standing};
 use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
@@ -47,6 +50,22 @@ impl Framing {
         match self {
             Self::Plain { .. } => Ok(None),
             Self::Sealed(sealing) => sealing.follow(now, rng),
+        }
+    }
+
+    /// Where to publish.
+    pub(super) fn topic<'a>(&'a self, config: &'a Config) -> &'a str {
+        match self {
+            Self::Plain { .. } => config.publish.as_str(),
+            Self::Sealed(sealing) => sealing.ends.route.publish(&sealing.topics),
+        }
+    }
+
+    /// Where the peer publishes; `None` where there is none.
+    pub(super) fn listen(&self) -> Option<&str> {
+        match self {
+            Self::Plain { .. } => None,
+            Self::Sealed(sealing) => Some(sealing.ends.route.listen(&sealing.topics)),
         }
     }
 
@@ -122,6 +141,8 @@ pub(super) struct Sealing {
     watch: Watch,
     looked: Instant,
     max_message: usize,
+    /// Those of the session.
+    topics: Topics,
     /// The stream and its session; none before there is something to send.
     stream: Option<(Sender, Session)>,
     /// The stream's session was not the current one when an earlier run's stream was taken up.
@@ -139,7 +160,7 @@ struct Confirms {
 
 /// What [`Sealing::step`] did.
 pub(super) enum Step {
-    /// This is to be sent.
+    /// This is to be sent where the stream's session has had its topics until now.
     Send(Bytes),
     /// Nothing: there is something to wait for.
     Wait,
@@ -159,17 +180,26 @@ impl Sealing {
     ///
     /// # Errors
     /// As [`crate::send::run`].
-    pub(super) fn open(link: &Link, ends: Ends, confirm: bool, now: Instant) -> Result<Self> {
+    pub(super) fn open(link: &Link, mut ends: Ends, options: &Options, now: Instant) -> Result<Self> {
         let cache = link.sessions()?;
+        if let Some(name) = &options.to {
+            ends.only(name)?;
+        }
         let watch = Watch::new(&cache, SystemTime::now())?;
+        let session = current(&ends, &cache, &watch)?;
+        // The one peer that there is now stays the one, whoever else pairs meanwhile.
+        if let Some(peer) = ends.peers()?.get(&session.peer) {
+            ends.only(&peer.name)?;
+        }
         let max_message = link.config.mqtt.max_message;
-        let confirms = confirm.then(|| Confirms {
+        let confirms = options.confirm.then(|| Confirms {
             window: Window::new(0, UNCONFIRMED, now),
             receiver: Receiver::new(),
             next: None,
         });
-        let mut sealing = Self { ends, cache, watch, looked: now, max_message, stream: None, stale: false, confirms };
-        sealing.current()?;
+        let topics = session.topics;
+        let (stream, stale) = (None, false);
+        let mut sealing = Self { ends, cache, watch, looked: now, max_message, topics, stream, stale, confirms };
         sealing.adopt()?;
         Ok(sealing)
     }
@@ -241,6 +271,7 @@ impl Sealing {
             }
             Some(Next::Announced(next)) => {
                 confirms.window = Window::new(next.0.next_seq(), UNCONFIRMED, now);
+                self.topics = next.1.topics.clone();
                 let (old, _) = self.stream.replace(*next).expect("there is a stream to come from");
                 old.settled(rng).map(Step::Send)
             }
@@ -256,23 +287,8 @@ impl Sealing {
         closed.map(|(sender, _)| sender.settled(rng)).transpose()
     }
 
-    /// The session to send under: the current one with the one peer of this link.
     fn current(&self) -> Result<Session> {
-        let peers = self.ends.peers()?;
-        let mut of: Option<(&Session, &Peer)> = None;
-        for stored in self.watch.sessions().filter(|stored| stored.standing == Standing::Current) {
-            let Some(peer) = self.ends.accepts(&stored.session, &peers) else { continue };
-            if let Some((_, other)) = of {
-                return Err(Error::new(Exit::Config, "there are sessions with several peers")
-                    .because(format!("{}, {}", other.name, peer.name))
-                    .hint(format!("say which one is meant, in the configuration: peer = {}", peer.name)));
-            }
-            of = Some((&stored.session, peer));
-        }
-        if let Some((session, _)) = of {
-            return Ok(session.clone());
-        }
-        Err(self.ends.no_session(&self.cache, &self.watch, &peers))
+        current(&self.ends, &self.cache, &self.watch)
     }
 
     /// A fresh stream of `session`.
@@ -285,6 +301,7 @@ impl Sealing {
     fn stream(&mut self, rng: &mut impl CryptoRng) -> Result<&mut (Sender, Session)> {
         if self.stream.is_none() {
             let session = self.current()?;
+            self.topics = session.topics.clone();
             self.stream = Some((self.take(&session, rng)?, session));
         }
         Ok(self.stream.as_mut().expect("it was just set"))
@@ -299,11 +316,13 @@ impl Sealing {
     fn due(&mut self, now: Instant) -> Result<Option<Session>> {
         let Some((sender, session)) = &self.stream else { return Ok(None) };
         let full = sender.is_full();
-        if !full && !self.stale && now < self.looked + LOOK_EVERY {
+        // Nothing more is sealed for a peer that was forgotten, not even for a second.
+        let forgotten = self.ends.refresh()?;
+        if !full && !self.stale && !forgotten && now < self.looked + LOOK_EVERY {
             return Ok(None);
         }
         self.looked = now;
-        let changed = self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
+        let changed = self.watch.refresh(&self.cache, SystemTime::now())? | forgotten;
         if !full && !changed && !std::mem::take(&mut self.stale) {
             return Ok(None);
         }
@@ -322,6 +341,7 @@ impl Sealing {
             return Ok(None);
         }
         let next = self.take(&newest, rng)?;
+        self.topics = newest.topics.clone();
         let (mut old, _) = self.stream.replace((next, newest)).expect("there is one");
         let (next, _) = self.stream.as_ref().expect("it was just set");
         old.continued(next, rng).map(Some)
@@ -340,5 +360,24 @@ impl Sealing {
             confirms.window.push(sealed.clone(), now);
         }
         Ok(sealed)
+    }
+}
+
+/// The session to send under: the current one with the one peer of this link.
+fn current(ends: &Ends, cache: &Cache, watch: &Watch) -> Result<Session> {
+    let peers = ends.peers()?;
+    let is_current = |stored: &&Stored| stored.standing == Standing::Current;
+    let mut usable: Vec<(&Session, &Peer)> = watch
+        .sessions()
+        .filter(is_current)
+        .filter_map(|stored| ends.accepts(&stored.session, &peers).map(|peer| (&stored.session, peer)))
+        .collect();
+    usable.sort_by_key(|(_, peer)| &peer.name);
+    match usable[..] {
+        [] => Err(ends.no_session(cache, watch, &peers)),
+        [(session, _)] => Ok(session.clone()),
+        [(_, peer), ..] => Err(Error::new(Exit::Usage, "there are sessions with several peers")
+            .because(list(usable.iter().map(|(_, peer)| &peer.name)))
+            .hint(format!("say which one is meant: --to {}", peer.name))),
     }
 }

@@ -32,6 +32,7 @@ use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos};
+use crate::name::PeerName;
 use crate::pipe::{Cut, Input, Signals};
 use crate::spool;
 use crate::turn::{self, Trouble};
@@ -51,14 +52,17 @@ pub struct Options {
     pub confirm: bool,
     /// Keep input on the disk until it is acknowledged.
     pub spool: Option<spool::Options>,
+    /// To which peer, on a link with several.
+    pub to: Option<PeerName>,
 }
 
 /// Sends standard input to its end.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`Options::timeout`]; [`Exit::Unavailable`]
-/// where the broker refuses us; [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a
-/// spool either. With a spool as [`spool::Spool::open`], too.
+/// [`Exit::Usage`] where the link has several peers and [`Options::to`] names none of them; [`Exit::TryAgain`] without a
+/// session, or when nothing was acknowledged for [`Options::timeout`]; [`Exit::Unavailable`] where the broker refuses us;
+/// [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a spool either. With a spool as
+/// [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
     let (mut input, mut signals) = (Input::stdin(), Signals::catch()?);
@@ -71,8 +75,9 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     };
     let now = Instant::now();
     let mut client = link.connect(Tool::Send, &mut rng)?;
-    if options.confirm {
-        client.subscribe(link.config.subscribe.as_str(), Qos::AtLeastOnce, now)?;
+    let listening = framing.listen().filter(|_| options.confirm).map(str::to_owned);
+    if let Some(topic) = &listening {
+        client.subscribe(topic, Qos::AtLeastOnce, now)?;
     }
     let run = Run {
         config: &link.config,
@@ -88,6 +93,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         trouble: Trouble::default(),
         silence: Notice::once(),
         connected: false,
+        listening,
         subscribed: false,
         acknowledged: now,
         stopping: None,
@@ -115,6 +121,8 @@ struct Run<'a> {
     /// The receiver does not confirm.
     silence: Notice,
     connected: bool,
+    /// Where the receiver's confirms come.
+    listening: Option<String>,
     /// The receiver's confirms can reach us.
     subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
@@ -272,7 +280,7 @@ impl Run<'_> {
     /// Whether one more message of the longest kind may wait for its acknowledgement.
     fn has_room(&self) -> bool {
         let longest = self.config.mqtt.max_message;
-        self.client.room(self.config.publish.as_str().len() + longest) && self.framing.has_room(longest)
+        self.client.room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
     }
 
     /// Sends again what the receiver has not confirmed, and goes from stream to stream; true if it did either.
@@ -284,15 +292,20 @@ impl Run<'_> {
             sealing.not_yet(now);
         }
         let mut stepped = false;
-        while self.client.room(self.config.publish.as_str().len() + self.config.mqtt.max_message)
-            && let Some(sealing) = self.framing.confirms()
-        {
+        loop {
+            // The last word of a stream goes where its session has its topics, though the next one may have others.
+            let topic = self.framing.topic(self.config).to_owned();
+            let Some(sealing) = self.framing.confirms() else { break };
+            if !self.client.room(topic.len() + self.config.mqtt.max_message) {
+                break;
+            }
             match sealing.step(now, &mut self.rng)? {
-                Step::Send(payload) => drop(self.publish(payload, now)?),
+                Step::Send(payload) => drop(self.publish_on(&topic, payload, now)?),
                 Step::Wait => break,
             }
             stepped = true;
         }
+        self.listen(now)?;
         let unconfirmed = self.framing.unconfirmed().is_some_and(|(messages, _)| messages > 0);
         if unconfirmed && clear && now >= self.acknowledged + QUIET && self.silence.happened(now).is_some() {
             self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
@@ -305,6 +318,20 @@ impl Run<'_> {
         let Some(sealing) = self.framing.confirms() else { return Ok(()) };
         let settled = sealing.settle(&mut self.rng)?;
         settled.map_or(Ok(()), |payload| self.publish(payload, Instant::now()).map(drop))
+    }
+
+    /// Listens where the peer publishes now: with a new session it may have other topics.
+    fn listen(&mut self, now: Instant) -> Result<()> {
+        let topic = self.framing.listen().filter(|_| self.options.confirm);
+        if topic == self.listening.as_deref() {
+            return Ok(());
+        }
+        if let Some(topic) = topic {
+            self.client.subscribe(topic, Qos::AtLeastOnce, now)?;
+            self.subscribed = false;
+        }
+        self.listening = topic.map(str::to_owned);
+        Ok(())
     }
 
     fn hear(&mut self, payload: &[u8], now: Instant) {
@@ -323,11 +350,16 @@ impl Run<'_> {
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
+        let topic = self.framing.topic(self.config).to_owned();
+        self.publish_on(&topic, payload, now)
+    }
+
+    fn publish_on(&mut self, topic: &str, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
         if self.waiting().messages == 0 {
             self.acknowledged = now;
         }
         let mqtt = &self.config.mqtt;
-        self.client.publish(self.config.publish.as_str(), payload, mqtt.qos, mqtt.retain)
+        self.client.publish(topic, payload, mqtt.qos, mqtt.retain)
     }
 
     fn take_events(&mut self, now: Instant) -> Result<()> {

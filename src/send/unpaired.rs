@@ -25,8 +25,10 @@ pub(super) fn framing(link: &Link, options: &Options, now: Instant) -> Result<Fr
     match link.ends()? {
         None if options.confirm => Err(Error::new(Exit::Usage, "--confirm")
             .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything")),
+        None if options.to.is_some() => Err(Error::new(Exit::Usage, "--to")
+            .because("the link is not encrypted (sts_mode = nosec), so nobody has a name on it")),
         None => Ok(Framing::Plain { max_message: link.config.mqtt.max_message }),
-        Some(ends) => Ok(Framing::Sealed(Box::new(Sealing::open(link, ends, options.confirm, now)?))),
+        Some(ends) => Ok(Framing::Sealed(Box::new(Sealing::open(link, ends, options, now)?))),
     }
 }
 
@@ -47,7 +49,7 @@ pub(super) fn open(
     let peer = match &found {
         Ok(Framing::Plain { .. }) => None,
         Ok(Framing::Sealed(sealing)) => Some(sealing.peer()?),
-        Err(error) => Some(only_peer(link, error)?),
+        Err(error) => Some(only_peer(link, options, error)?),
     };
     let mut spooled = Spooled::open(spool, options.cut, &link.config, peer.as_ref(), report)?;
     let mut notice = Notice::once();
@@ -55,6 +57,15 @@ pub(super) fn open(
         let now = Instant::now();
         let error = match found {
             Ok(mut framing) => {
+                // Whoever paired while this run waited: what is in the spool is not for another.
+                if let Framing::Sealed(sealing) = &framing
+                    && Some(sealing.peer()?) != peer
+                {
+                    spooled.end()?;
+                    return Err(Error::new(Exit::Config, "another peer paired on this link")
+                        .because("what is in the spool is for the one that the link was with before")
+                        .hint("give each peer a spool of its own, and say which one is meant: --to NAME"));
+                }
                 spooled.take_up(&mut framing, report, now)?;
                 return Ok((framing, spooled));
             }
@@ -83,13 +94,17 @@ pub(super) fn open(
     }
 }
 
-/// The peer that the link's next session will be with; without a session it must be the only one.
-fn only_peer(link: &Link, error: &Error) -> Result<Digest> {
+/// The peer that the link's next session will be with: the one that `--to` names, or the only one.
+fn only_peer(link: &Link, options: &Options, error: &Error) -> Result<Digest> {
     if error.exit() == Exit::TryAgain
-        && let Some(ends) = link.ends()?
-        && let [peer] = &ends.peers()?[..]
+        && let Some(mut ends) = link.ends()?
     {
-        return Ok(*peer.key.fingerprint().as_bytes());
+        if let Some(name) = &options.to {
+            ends.only(name)?;
+        }
+        if let [peer] = &ends.peers()?[..] {
+            return Ok(*peer.key.fingerprint().as_bytes());
+        }
     }
     Err(error.clone())
 }

@@ -229,6 +229,17 @@ impl Receiver {
         self.sessions.keys()
     }
 
+    /// A session of this id.
+    #[must_use]
+    pub fn session(&self, id: &SessionId) -> Option<&Session> {
+        self.sessions.get(id).map(|entry| &entry.session)
+    }
+
+    /// The peers of its sessions, in no order.
+    pub fn peers(&self) -> impl Iterator<Item = &Digest> {
+        self.by_peer.keys()
+    }
+
     /// The streams of a session.
     #[must_use]
     pub fn streams(&self, id: &SessionId) -> Option<&Streams> {

@@ -17,6 +17,8 @@ mod confirm;
 mod directories;
 mod eavesdropping;
 mod enrolment;
+mod fleet;
+mod gateway;
 mod hostile;
 mod limits;
 mod nosec;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
+use crate::route::Route;
 use crate::session::{Expected, pair};
 use crate::stream::{Mark, Place};
 use crate::suite::Suite;
@@ -195,8 +196,9 @@ fn sessions_that_one_end_alone_uses_push_none_out_that_both_use() {
 fn a_session_of_another_configuration_is_no_session() {
     let (_home, cache) = cache();
     let session = session(1);
-    let (peer, topics) = (session.peer, Some(&session.topics));
-    let expected = Expected { suite: session.suite, role: session.role, own: session.own, topics };
+    let peer = session.peer;
+    let route = Route::One { publish: "down".into(), listen: "up".into(), topics: session.topics.clone() };
+    let expected = Expected { suite: session.suite, role: session.role, own: session.own, route: &route };
     let why = |expected: &Expected<'_>| {
         let accepts = |session: &Session| session.mismatch(expected).is_none();
         let err = Watch::new(&cache, SystemTime::now()).unwrap().no_session(&cache, expected, accepts);

@@ -91,7 +91,7 @@ fn a_wrong_code_is_told_on_both_sides_and_the_third_is_the_last() {
     let mut world = World::new(1, newcomer(0, &other), newcomer(1, &code));
     for attempt in 1..=ATTEMPTS {
         let erased = attempt == ATTEMPTS;
-        world.master = Master::new(newcomer(0, &other), world.now, &mut world.rng);
+        world.master = Master::new(newcomer(0, &other), topics(), world.now, &mut world.rng);
         let [.., auth_req] = world.begin();
         let refusal = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
         world.deliver(To::Master, &refusal).unwrap();
@@ -99,7 +99,7 @@ fn a_wrong_code_is_told_on_both_sides_and_the_third_is_the_last() {
         assert_eq!(left(world.slave.party()), ATTEMPTS - attempt);
         world.wrong_codes.clear();
     }
-    world.master = Master::new(newcomer(0, &code), world.now, &mut world.rng);
+    world.master = Master::new(newcomer(0, &code), topics(), world.now, &mut world.rng);
     let (_, init_req) = world.poll().remove(0);
     assert_eq!(world.deliver(To::Slave, &init_req), Err(Rejected::Unexpected), "not even the right one");
     assert!(world.nothing_stored());

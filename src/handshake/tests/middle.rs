@@ -12,7 +12,7 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
     let mut init_req_of_master = None;
     for _ in 0..40 {
         // Towards the slave, as often as it answers.
-        let mut eve = Master::new(newcomer(2, guess), world.now, &mut world.rng);
+        let mut eve = Master::new(newcomer(2, guess), topics(), world.now, &mut world.rng);
         let init_req = eve.poll(world.now, &mut world.rng).unwrap();
         if let Ok(Some(init_ack)) = world.deliver(To::Slave, &init_req)
             && let Ok(Move::Send(auth_req)) = eve.accept(&init_ack, world.now, &mut world.rng)
@@ -30,13 +30,13 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
             world.now += Duration::from_millis(300);
             let mut eve = Slave::new(newcomer(2, guess), world.now, &mut world.rng);
             let frame = init_req_of_master.as_ref().unwrap();
-            let Ok(Move::Send(init_ack)) = eve.accept(frame, world.now, &mut world.rng) else { break };
+            let Ok(Move::Send(init_ack)) = eve.accept(&topics(), frame, world.now, &mut world.rng) else { break };
             let Ok(Some(auth_req)) = world.deliver(To::Master, &init_ack) else { break };
             checked[1] += 1;
             // It opens only if the guess is right; the answer to a wrong one, a refusal, would end the master's run.
-            if let Ok(Move::Send(auth_ack)) = eve.accept(&auth_req, world.now, &mut world.rng)
+            if let Ok(Move::Send(auth_ack)) = eve.accept(&topics(), &auth_req, world.now, &mut world.rng)
                 && let Ok(Some(rdy_req)) = world.deliver(To::Master, &auth_ack)
-                && let Ok(Move::Store(session, rdy_ack)) = eve.accept(&rdy_req, world.now, &mut world.rng)
+                && let Ok(Move::Store(session, rdy_ack)) = eve.accept(&topics(), &rdy_req, world.now, &mut world.rng)
             {
                 world.pending.push(*session);
                 let _ = world.deliver(To::Master, &rdy_ack);

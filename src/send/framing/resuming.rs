@@ -46,6 +46,7 @@ impl Sealing {
             confirms.window = Window::resumed(sender.next_seq(), known, UNCONFIRMED, now);
         }
         self.stale = self.current()?.id != id;
+        self.topics = session.topics.clone();
         self.stream = Some((sender, session));
         Ok(true)
     }

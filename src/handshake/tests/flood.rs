@@ -1,0 +1,238 @@
+//! Claim: no flood of forged messages keeps two devices from each other, costs a code, or leaves anything behind.
+
+use std::collections::BTreeSet;
+
+use super::coded::{codes, left, newcomer, world};
+use super::*;
+use crate::crypto::pake::Half;
+use crate::crypto::schedule::{Schedule, open_once, signed_by_master};
+use crate::message::{AuthReq, Credentials, InitAck, InitReq, split_path};
+use crate::role::Role;
+
+/// Whoever answers an INITREQ without being the slave; it can open the AUTHREQs that answer it, and does.
+struct Forger {
+    init_req: Vec<u8>,
+    schedules: BTreeMap<AttemptId, Schedule>,
+    signatures: BTreeSet<Vec<u8>>,
+}
+
+impl Forger {
+    fn new(init_req: Vec<u8>) -> Self {
+        Self { init_req, schedules: BTreeMap::new(), signatures: BTreeSet::new() }
+    }
+
+    fn init_ack(&mut self, rng: &mut StdRng) -> Vec<u8> {
+        let parsed = InitReq::parse(&self.init_req).unwrap();
+        let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, rng).unwrap();
+        let frame = InitAck::frame(&init_req_reference(&self.init_req), &forged.x25519, &forged.ciphertext, None);
+        let schedule = Schedule::new(&topics(), &self.init_req, &frame, &forged.shared, None);
+        self.schedules.insert(schedule.attempt(), schedule);
+        frame
+    }
+
+    /// Notes the signature in an AUTHREQ for one of its INITACKs, which is good for that one; false where it is the slave's.
+    fn opens(&mut self, auth_req: &[u8]) -> bool {
+        let parsed = AuthReq::parse(auth_req).unwrap();
+        let Some(schedule) = self.schedules.get(parsed.attempt) else { return false };
+        let plaintext = open_once(&schedule.hs_m(), parsed.clear, parsed.sealed).unwrap();
+        let (path, credentials) = split_path(&plaintext).unwrap();
+        let credentials = Credentials::parse(credentials).unwrap();
+        let leaf = schedule.master_leaf(std::str::from_utf8(credentials.name).unwrap(), credentials.key);
+        let signed = signed_by_master(&batch::climb(&leaf, path));
+        identities()[0].public().verify(&signed, credentials.signature).unwrap();
+        self.signatures.insert(credentials.signature.to_vec());
+        true
+    }
+}
+
+#[test]
+fn a_thousand_forged_init_acks_a_second_stop_nothing() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let mut forger = Forger::new(init_req.clone());
+    // For a second nothing but forgeries; the slave's answer was lost.
+    let mut answered = 0;
+    let mut genuine = None;
+    let mut step = |world: &mut World, forger: &mut Forger, from_slave: Option<Vec<u8>>| {
+        let mut auth_reqs = Vec::new();
+        for frame in from_slave.into_iter().chain([forger.init_ack(&mut world.rng)]) {
+            auth_reqs.extend(world.deliver(To::Master, &frame).unwrap_or(None));
+        }
+        world.now += Duration::from_millis(1);
+        let mut repeated = None;
+        for (_, frame) in world.poll() {
+            if Type::of(&frame) == Ok(Type::InitReq) { repeated = Some(frame) } else { auth_reqs.push(frame) }
+        }
+        for auth_req in auth_reqs {
+            answered += 1;
+            if !forger.opens(&auth_req) {
+                genuine = Some(auth_req);
+            }
+        }
+        (repeated, genuine.take())
+    };
+    let mut steps = 0;
+    let repeated = loop {
+        steps += 1;
+        if let (Some(repeated), _) = step(&mut world, &mut forger, None) {
+            break repeated;
+        }
+    };
+    assert!((800..=1000).contains(&steps), "{steps}");
+    assert_eq!(repeated, init_req);
+
+    // The next retransmission gets through, in time and by its own attempt.
+    let init_ack = world.deliver(To::Slave, &repeated).unwrap();
+    let (mut steps, mut from_slave) = (0, init_ack);
+    let auth_req = loop {
+        steps += 1;
+        assert!(steps <= 300, "the genuine INITACK was not answered");
+        if let (_, Some(auth_req)) = step(&mut world, &mut forger, from_slave.take()) {
+            break auth_req;
+        }
+    };
+    let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+    let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
+    assert_eq!(Type::of(&rdy_req), Ok(Type::RdyReq));
+    assert!(forger.signatures.len() <= 2 + 4 * 2, "{} signatures in 1.3 seconds", forger.signatures.len());
+    assert!(answered > 900, "{answered} were answered");
+    world.run();
+    world.assert_paired();
+}
+
+#[test]
+fn past_what_a_signature_covers_chance_decides_and_memory_is_bounded() {
+    let mut world = World::usual(2);
+    let (_, init_req) = world.poll().remove(0);
+    let mut forger = Forger::new(init_req.clone());
+    let genuine = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let flood: Vec<_> = (0..2 * batch::MOST).map(|_| forger.init_ack(&mut world.rng)).collect();
+    let mut taken = 0;
+    for round in 0..6 {
+        world.master = Master::new(party(0, Suite::Gcm, &[1]), topics(), world.now, &mut StdRng::seed_from_u64(2));
+        // The same INITREQ as before, from the same randomness: the flood is for it.
+        let _ = world.poll();
+        for (at, frame) in flood.iter().enumerate() {
+            if at == 80 * round {
+                drop(world.deliver(To::Master, &genuine));
+            }
+            drop(world.deliver(To::Master, frame));
+        }
+        world.now += Duration::from_secs(1);
+        let sent = world.poll();
+        let auth_reqs: Vec<_> = sent.iter().filter(|(_, frame)| Type::of(frame) == Ok(Type::AuthReq)).collect();
+        assert!(auth_reqs.len() <= batch::MOST + 2);
+        taken += usize::from(auth_reqs.iter().any(|(_, frame)| !forger.opens(frame)));
+    }
+    assert!((1..=5).contains(&taken), "{taken} of 6, where half is to be expected");
+}
+
+#[test]
+fn strangers_leave_nothing_behind_and_get_no_signature() {
+    let mut world = World::usual(1);
+    let before = world.state();
+    let mut rng = StdRng::seed_from_u64(9);
+    for _ in 0..50 {
+        let mut stranger = Master::new(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
+        let init_req = stranger.poll(world.now, &mut rng).unwrap();
+        let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+        let Ok(Move::Send(auth_req)) = stranger.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
+        let refusal = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+        assert_eq!(refusal.len(), 50, "a refusal is a MAC");
+        world.deliver(To::Slave, &[&[Type::InitReq.byte()][..], &[7; 1233]].concat()).unwrap_or(None);
+    }
+    assert_eq!(world.state(), before);
+    world.run();
+    world.assert_paired();
+}
+
+/// Strangers without the code, with one of their own, and with the whole of their keys, in the middle of an enrolment.
+#[test]
+fn strangers_cost_a_slave_with_a_code_no_guess_until_they_guess() {
+    let mut world = world(1);
+    let (_, init_req) = world.poll().remove(0);
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    let mut rng = StdRng::seed_from_u64(9);
+    let before = world.state();
+    for _ in 0..100 {
+        // Without a code: told, not answered.
+        let mut uncoded = Master::new(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
+        let init_req = uncoded.poll(world.now, &mut rng).unwrap();
+        assert_eq!(world.deliver(To::Slave, &init_req), Ok(None));
+        // With another code: answered, as an answer confirms nothing; but they do not go on.
+        let mut coded = Master::new(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
+        let init_req = coded.poll(world.now, &mut rng).unwrap();
+        assert!(world.deliver(To::Slave, &init_req).unwrap().is_some());
+    }
+    assert_eq!(world.state(), before);
+    // What an honest master with the code says to those who answer in the slave's place is nobody's guess either.
+    for seed in 0..100 {
+        let mut other = self::world(seed + 100);
+        let (_, init_req) = other.poll().remove(0);
+        assert!(world.deliver(To::Slave, &init_req).unwrap().is_some());
+        let forged = super::coded::init_ack(&init_req, &codes()[1], &mut rng);
+        let auth_req = other.deliver(To::Master, &forged).unwrap().unwrap();
+        for _ in 0..2 {
+            assert_eq!(world.deliver(To::Slave, &auth_req), Err(Rejected::Unexpected));
+        }
+    }
+    assert_eq!((left(world.slave.party()), world.wrong_codes.len()), (ATTEMPTS, 0));
+
+    // A guess is counted once, though its INITREQ is known by then, and the genuine attempt still goes on.
+    let mut guessing = Master::new(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
+    let init_req = guessing.poll(world.now, &mut rng).unwrap();
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let Ok(Move::Send(guess)) = guessing.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
+    for _ in 0..5 {
+        assert!(world.deliver(To::Slave, &guess).unwrap().is_some(), "each gets its refusal");
+    }
+    assert_eq!((left(world.slave.party()), world.wrong_codes.len()), (ATTEMPTS - 1, 1));
+    let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+    let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
+    world.deliver(To::Slave, &rdy_req).unwrap();
+    world.run();
+    world.assert_paired();
+}
+
+/// The guesses are the code's, not a topic's.
+#[test]
+fn guesses_on_different_topics_count_together() {
+    let mut world = world(1);
+    for attempt in 1..=ATTEMPTS {
+        world.topics = Topics { master_to_slave: format!("{attempt}/up"), slave_to_master: format!("{attempt}/down") };
+        let mut guessing = Master::new(newcomer(2, &codes()[1]), world.topics.clone(), world.now, &mut world.rng);
+        let init_req = guessing.poll(world.now, &mut world.rng).unwrap();
+        let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+        let Ok(Move::Send(guess)) = guessing.accept(&init_ack, world.now, &mut world.rng) else { panic!("no AUTHREQ") };
+        world.deliver(To::Slave, &guess).unwrap();
+        assert_eq!(left(world.slave.party()), ATTEMPTS - attempt);
+    }
+    assert_eq!(world.wrong_codes.last(), Some(&(To::Slave, true)));
+}
+
+/// With a code the tree has one leaf, whoever waits for a signature beside it.
+#[test]
+fn a_coded_auth_req_is_the_only_one_under_its_signature() {
+    let mut world = world(1);
+    let (_, init_req) = world.poll().remove(0);
+    let parsed = InitReq::parse(&init_req).unwrap();
+    let made = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
+    let half = Half::draw(Role::Slave, &codes()[0].password(), &mut world.rng);
+    let reference = init_req_reference(&init_req);
+    let init_ack = InitAck::frame(&reference, &made.x25519, &made.ciphertext, Some(half.share()));
+    let pake = half.agree(parsed.share.unwrap()).unwrap();
+    let schedule = Schedule::new(&topics(), &init_req, &init_ack, &made.shared, Some(&pake));
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    let parsed = AuthReq::parse(&auth_req).unwrap();
+    let plaintext = open_once(&schedule.hs_m(), parsed.clear, parsed.sealed).unwrap();
+    let (path, credentials) = split_path(&plaintext).unwrap();
+    let credentials = Credentials::parse(credentials).unwrap();
+    assert!(path.is_empty());
+    let signed = signed_by_master(&schedule.master_leaf("master", credentials.key));
+    identities()[0].public().verify(&signed, credentials.signature).unwrap();
+    // Repeated, it is the same bytes; INITREQ is not sent any more, and the INITACK draws nothing more.
+    world.now += Duration::from_secs(1);
+    assert_eq!(world.poll(), [(To::Slave, auth_req)]);
+    assert_eq!(world.deliver(To::Master, &init_ack), Err(Rejected::Duplicate));
+}

@@ -1,5 +1,6 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
+mod asked;
 pub mod end;
 mod hints;
 pub mod keys;
@@ -12,6 +13,7 @@ use bytes::BytesMut;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+use self::asked::Asked;
 use self::hints::Hints;
 use self::serve::Service;
 use crate::cache::{Cache, Stored};
@@ -33,6 +35,11 @@ use crate::{Error, Exit, Rejected, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
 const NAME: &str = "sts";
+
+/// How long INITREQs are answered before anything else is looked at again.
+const ANSWERING: Duration = Duration::from_millis(20);
+/// Room that answers to them leave, in bytes, for frames of attempts.
+const RESERVED: usize = 1 << 19;
 
 /// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one.
 ///
@@ -91,6 +98,7 @@ struct Run<'a> {
     rng: ThreadRng,
     trouble: Trouble,
     hints: Hints<Hint>,
+    asked: Asked,
     until: Option<Instant>,
     /// `--serve`, and what goes with it.
     service: Option<Service>,
@@ -124,6 +132,7 @@ impl<'a> Run<'a> {
             rng,
             trouble: Trouble::default(),
             hints: Hints::new(),
+            asked: Asked::default(),
             until: None,
             service: None,
             machine,
@@ -147,13 +156,8 @@ impl Run<'_> {
     fn pair(&mut self) -> Result<()> {
         loop {
             let now = Instant::now();
-            self.client.drive(now, self.ready);
-            while let Some(event) = self.client.next_event() {
-                let now = Instant::now();
-                self.take_event(event, now)?;
-                // Each answer goes out before the next signature is made: hundreds may wait.
-                self.client.drive(now, PollFlags::empty());
-            }
+            self.take_events(now)?;
+            self.answer_asked()?;
             self.send_due(now)?;
             if self.is_finished() {
                 return Ok(());
@@ -176,6 +180,29 @@ impl Run<'_> {
                 continue;
             }
             self.wait(now)?;
+        }
+    }
+
+    /// Takes what came. While INITREQs wait for their answer it goes on reading for as long as it then answers: what waits in
+    /// the socket, or in the broker until that drops it, may be a frame of an attempt.
+    fn take_events(&mut self, begun: Instant) -> Result<()> {
+        let mut now = begun;
+        loop {
+            self.client.drive(now, self.ready);
+            while let Some(event) = self.client.next_event() {
+                now = Instant::now();
+                self.take_event(event, now)?;
+                // Each answer goes out before the next signature is made: hundreds may wait.
+                self.client.drive(now, PollFlags::empty());
+            }
+            self.ready = PollFlags::empty();
+            if self.asked.is_empty() || now >= begun + ANSWERING {
+                return Ok(());
+            }
+            self.ready = turn::wait(&self.client, &self.signals, None, Some(now), now)?;
+            if !self.ready.contains(PollFlags::IN) {
+                return Ok(());
+            }
         }
     }
 
@@ -238,18 +265,39 @@ impl Run<'_> {
                 Machine::Waiting(_) => {}
             }
         }
-        if matches!(kind, Ok(Type::Enc | Type::Kill)) {
-            return self.take_proof(payload);
+        match (kind, &self.machine) {
+            (Ok(Type::Enc | Type::Kill), _) => self.take_proof(payload),
+            (Ok(Type::InitReq), Machine::Slave(_)) => {
+                self.asked.push(topics, payload, &mut self.rng);
+                Ok(())
+            }
+            _ => self.accept(&topics, payload, now),
         }
+    }
+
+    /// Answers INITREQs for a while, as far as there is room for the answers.
+    fn answer_asked(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < ANSWERING
+            && self.client.room(RESERVED)
+            && let Some((topics, frame)) = self.asked.pop(&mut self.rng)
+        {
+            self.accept(&topics, &frame, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, topics: &Topics, payload: &[u8], now: Instant) -> Result<()> {
         let outcome = match &mut self.machine {
             Machine::Waiting(_) => Err(Rejected::Unexpected),
             Machine::Master(master) => master.accept(payload, now, &mut self.rng),
-            Machine::Slave(slave) => slave.accept(&topics, payload, now, &mut self.rng),
+            Machine::Slave(slave) => slave.accept(topics, payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => self.act(step, &topics, now),
+            Ok(step) => self.act(step, topics, now),
             Err(rejected) => {
-                self.report.verbose(format_args!("dropped {}: {rejected}", kind.map_or("a message", Type::name)));
+                let what = Type::of(payload).map_or("a message", Type::name);
+                self.report.verbose(format_args!("dropped {what}: {rejected}"));
                 Ok(())
             }
         }
@@ -415,7 +463,8 @@ impl Run<'_> {
             Machine::Master(master) => master.deadline(),
             Machine::Slave(slave) => slave.deadline(),
         };
-        let deadline = machine.into_iter().chain(self.until).min();
+        let asked = (!self.asked.is_empty() && self.client.room(RESERVED)).then_some(now);
+        let deadline = machine.into_iter().chain(self.until).chain(asked).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
         self.ready = turn::wait(&self.client, &self.signals, hangup, deadline, now)?;
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::{Cache, Stored};
+use crate::crypto::schedule::Digest;
 use crate::files::{self, Stamp};
 use crate::session::{Expected, Session, SessionId, Standing};
 use crate::{Error, Result};
@@ -18,6 +19,8 @@ struct File {
 /// The sessions of a link as they were at the last look.
 #[derive(Debug, Default)]
 pub struct Watch {
+    /// The only file to look at; none where it is all of the link's.
+    only: Option<String>,
     dir: Option<Stamp>,
     files: BTreeMap<String, File>,
     seen: Vec<(SessionId, Standing)>,
@@ -30,6 +33,17 @@ impl Watch {
     /// As [`Watch::refresh`].
     pub fn new(cache: &Cache, now: SystemTime) -> Result<Self> {
         let mut watch = Self::default();
+        watch.refresh(cache, now)?;
+        Ok(watch)
+    }
+
+    /// A first look at the sessions with one peer, whatever others there are: a stat of one file is all that the next
+    /// looks cost.
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`].
+    pub fn of_peer(cache: &Cache, peer: &Digest, now: SystemTime) -> Result<Self> {
+        let mut watch = Self { only: Some(cache.name(peer)), ..Self::default() };
         watch.refresh(cache, now)?;
         Ok(watch)
     }
@@ -66,12 +80,17 @@ impl Watch {
     /// [`crate::Exit::Failed`] where the directory cannot be read.
     pub fn refresh(&mut self, cache: &Cache, now: SystemTime) -> Result<bool> {
         // Stamps are taken before reading: a change in between makes the stamp old, never the data.
-        let dir = files::dir_stamp(&cache.dir)?;
-        if self.dir == Some(dir) {
-            return Ok(false);
-        }
+        let (dir, names) = if let Some(name) = &self.only {
+            (None, vec![name.clone()])
+        } else {
+            let dir = files::dir_stamp(&cache.dir)?;
+            if self.dir == Some(dir) {
+                return Ok(false);
+            }
+            (Some(dir), cache.names()?)
+        };
         let mut files = BTreeMap::new();
-        for name in cache.names()? {
+        for name in names {
             let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
             let file = match self.files.remove(&name) {
                 Some(known) if known.stamp == Some(stamp) => known,
@@ -80,7 +99,7 @@ impl Watch {
             files.insert(name, file);
         }
         self.files = files;
-        self.dir = Some(dir).filter(|stamp| stamp.is_settled(now));
+        self.dir = dir.filter(|stamp| stamp.is_settled(now));
         let seen = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
         let before = std::mem::replace(&mut self.seen, seen);
         Ok(before != self.seen)

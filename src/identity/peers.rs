@@ -9,6 +9,8 @@ use crate::{Error, Exit, Result};
 
 const FILE: &str = "known_peers";
 const LOCK: &str = "known_peers.lock";
+/// Longest file that is read, in bytes: ten thousand peers have one of 6 MB.
+const MAX_LEN: u64 = 64 << 20;
 
 /// The pinned keys, as the file had them when it was read.
 ///
@@ -34,7 +36,7 @@ impl KnownPeers {
     pub fn load(dir: &Dir) -> Result<Self> {
         // Taken before reading: a change in between is then seen as one by the next look.
         let stamp = Self::stamp_of(dir)?;
-        let Some(bytes) = files::read(dir, FILE, Guard::Public)? else { return Ok(Self::default()) };
+        let Some(bytes) = files::read_up_to(dir, FILE, Guard::Public, MAX_LEN)? else { return Ok(Self::default()) };
         let place = show(&dir.join(FILE));
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::new(Exit::Config, place.clone()).because("it holds bytes that are not UTF-8"))?;

@@ -1,6 +1,7 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
 mod acting;
+mod asked;
 pub mod code;
 pub mod end;
 mod hints;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+use self::asked::Asked;
 use self::hints::Hints;
 use self::serve::Service;
 use self::spinner::Spinner;
@@ -35,6 +37,11 @@ use crate::{Error, Exit, Rejected, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
 const NAME: &str = "sts";
+
+/// How long INITREQs are answered before anything else is looked at again.
+const ANSWERING: Duration = Duration::from_millis(20);
+/// Room that answers to them leave, in bytes, for frames of attempts.
+const RESERVED: usize = 1 << 19;
 
 /// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one.
 ///
@@ -123,6 +130,7 @@ struct Run<'a> {
     rng: ThreadRng,
     trouble: Trouble,
     hints: Hints<Hint>,
+    asked: Asked,
     until: Option<Instant>,
     spinner: Spinner,
     /// `--serve`, and what goes with it.
@@ -160,6 +168,7 @@ impl<'a> Run<'a> {
             rng,
             trouble: Trouble::default(),
             hints: Hints::new(),
+            asked: Asked::default(),
             until: None,
             spinner: Spinner::new(start),
             service: None,
@@ -186,13 +195,8 @@ impl Run<'_> {
     fn pair(&mut self) -> Result<()> {
         loop {
             let now = Instant::now();
-            self.client.drive(now, self.ready);
-            while let Some(event) = self.client.next_event() {
-                let now = Instant::now();
-                self.take_event(event, now)?;
-                // Each answer goes out before the next signature is made: hundreds may wait.
-                self.client.drive(now, PollFlags::empty());
-            }
+            self.take_events(now)?;
+            self.answer_asked()?;
             self.send_due(now)?;
             if self.is_finished() || self.wrong_code.is_some() {
                 return Ok(());
@@ -215,6 +219,29 @@ impl Run<'_> {
                 continue;
             }
             self.wait(now)?;
+        }
+    }
+
+    /// Takes what came. While INITREQs wait for their answer it goes on reading for as long as it then answers: what waits in
+    /// the socket, or in the broker until that drops it, may be a frame of an attempt.
+    fn take_events(&mut self, begun: Instant) -> Result<()> {
+        let mut now = begun;
+        loop {
+            self.client.drive(now, self.ready);
+            while let Some(event) = self.client.next_event() {
+                now = Instant::now();
+                self.take_event(event, now)?;
+                // Each answer goes out before the next signature is made: hundreds may wait.
+                self.client.drive(now, PollFlags::empty());
+            }
+            self.ready = PollFlags::empty();
+            if self.asked.is_empty() || now >= begun + ANSWERING {
+                return Ok(());
+            }
+            self.ready = turn::wait(&self.client, &self.signals, None, Some(now), now)?;
+            if !self.ready.contains(PollFlags::IN) {
+                return Ok(());
+            }
         }
     }
 
@@ -278,18 +305,39 @@ impl Run<'_> {
                 Machine::Waiting(_) => {}
             }
         }
-        if matches!(kind, Ok(Type::Enc | Type::Kill)) {
-            return self.take_proof(payload);
+        match (kind, &self.machine) {
+            (Ok(Type::Enc | Type::Kill), _) => self.take_proof(payload),
+            (Ok(Type::InitReq), Machine::Slave(_)) => {
+                self.asked.push(topics, payload, &mut self.rng);
+                Ok(())
+            }
+            _ => self.accept(&topics, payload, now),
         }
+    }
+
+    /// Answers INITREQs for a while, as far as there is room for the answers.
+    fn answer_asked(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < ANSWERING
+            && self.client.room(RESERVED)
+            && let Some((topics, frame)) = self.asked.pop(&mut self.rng)
+        {
+            self.accept(&topics, &frame, Instant::now())?;
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, topics: &Topics, payload: &[u8], now: Instant) -> Result<()> {
         let outcome = match &mut self.machine {
             Machine::Waiting(_) => Err(Rejected::Unexpected),
             Machine::Master(master) => master.accept(payload, now, &mut self.rng),
-            Machine::Slave(slave) => slave.accept(&topics, payload, now, &mut self.rng),
+            Machine::Slave(slave) => slave.accept(topics, payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => self.act(step, &topics, now),
+            Ok(step) => self.act(step, topics, now),
             Err(rejected) => {
-                self.report.verbose(format_args!("dropped {}: {rejected}", kind.map_or("a message", Type::name)));
+                let what = Type::of(payload).map_or("a message", Type::name);
+                self.report.verbose(format_args!("dropped {what}: {rejected}"));
                 Ok(())
             }
         }
@@ -379,7 +427,8 @@ impl Run<'_> {
         let whom = if self.trouble.stands() || machine.is_none() { "broker" } else { "other device" };
         let has_spinner = self.service.is_none() && self.report.has_status();
         let turns = has_spinner.then(|| self.spinner.turn(now, whom, self.until, self.report));
-        let deadline = machine.into_iter().chain(self.until).chain(turns).min();
+        let asked = (!self.asked.is_empty() && self.client.room(RESERVED)).then_some(now);
+        let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
         self.ready = turn::wait(&self.client, &self.signals, hangup, deadline, now)?;
         Ok(())

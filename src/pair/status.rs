@@ -1,5 +1,6 @@
 //! `sts-pair --status`: links, peers, sessions and what came under them; never a secret.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -9,7 +10,7 @@ use crate::cli::Reporter;
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
-use crate::identity::{Fingerprint, KnownPeers};
+use crate::identity::{Fingerprint, KnownPeers, PeerName};
 use crate::link::unix_time;
 use crate::session::Standing;
 use crate::text::show;
@@ -23,9 +24,10 @@ use crate::{Error, Exit, Result};
 pub fn run(env: &Environment, report: &Reporter) -> Result<()> {
     let runtime = env.runtime_dir();
     let known = match Dir::open(&env.identity_dir(), Guard::Public)? {
-        Some(dir) => Some(KnownPeers::load(&dir)?),
-        None => None,
+        Some(dir) => KnownPeers::load(&dir)?,
+        None => KnownPeers::default(),
     };
+    let known: Names<'_> = known.iter().map(|(name, key)| (*key.fingerprint().as_bytes(), name)).collect();
     let mut text = String::new();
     let names = links(&runtime)?;
     for name in &names {
@@ -33,7 +35,7 @@ pub fn run(env: &Environment, report: &Reporter) -> Result<()> {
         for error in &link.broken {
             report.warn(error);
         }
-        describe(&link, known.as_ref(), &mut text);
+        describe(&link, &known, &mut text);
     }
     if names.is_empty() {
         report.info(format_args!("no sessions in {}", show(&runtime)));
@@ -43,7 +45,10 @@ pub fn run(env: &Environment, report: &Reporter) -> Result<()> {
         .map_err(|err| Error::new(Exit::Failed, "cannot write to stdout").because(err))
 }
 
-fn describe(link: &LinkStatus, known: Option<&KnownPeers>, text: &mut String) {
+/// The names of those that are pinned, by fingerprint.
+type Names<'a> = HashMap<Digest, &'a PeerName>;
+
+fn describe(link: &LinkStatus, known: &Names<'_>, text: &mut String) {
     let mut of: Option<Digest> = None;
     let _ = writeln!(text, "{}", link.link);
     for session in &link.sessions {
@@ -86,10 +91,9 @@ fn describe_session(session: &SessionStatus, text: &mut String) {
 }
 
 /// The peer's name where it is pinned, and its fingerprint.
-fn peer(fingerprint: Digest, known: Option<&KnownPeers>) -> String {
+fn peer(fingerprint: Digest, known: &Names<'_>) -> String {
     let shown = Fingerprint::from(fingerprint);
-    let name = known.and_then(|known| known.iter().find(|(_, key)| key.fingerprint() == shown)).map(|(name, _)| name);
-    match name {
+    match known.get(&fingerprint) {
         Some(name) => format!("{name} ({shown})"),
         None => format!("{shown}, not trusted any more"),
     }

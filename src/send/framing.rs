@@ -11,7 +11,7 @@ use super::Options;
 use super::reading::Reading;
 use crate::cache::{Cache, Stored, Watch};
 use crate::config::Config;
-use crate::crypto::schedule::Topics;
+use crate::crypto::schedule::{Digest, Topics};
 use crate::handshake::Peer;
 use crate::link::{Ends, Link, list};
 use crate::message::Type;
@@ -185,10 +185,18 @@ impl Sealing {
         if let Some(name) = &options.to {
             ends.only(name)?;
         }
-        let watch = Watch::new(&cache, SystemTime::now())?;
-        let session = current(&ends, &cache, &watch)?;
+        let peers = ends.peers()?;
+        let of_peer = |peer: &Digest| Watch::of_peer(&cache, peer, SystemTime::now());
+        let (session, watch) = if let [one] = &peers[..] {
+            let watch = of_peer(one.key.fingerprint().as_bytes())?;
+            (current(&ends, &cache, &watch)?, watch)
+        } else {
+            let session = current(&ends, &cache, &Watch::new(&cache, SystemTime::now())?)?;
+            let watch = of_peer(&session.peer)?;
+            (session, watch)
+        };
         // The one peer that there is now stays the one, whoever else pairs meanwhile.
-        if let Some(peer) = ends.peers()?.get(&session.peer) {
+        if let Some(peer) = peers.get(&session.peer) {
             ends.only(&peer.name)?;
         }
         let max_message = link.config.mqtt.max_message;

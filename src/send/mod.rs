@@ -292,13 +292,12 @@ impl Run<'_> {
             sealing.not_yet(now);
         }
         let mut stepped = false;
-        loop {
+        while self.framing.confirms().is_some()
+            && self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
+        {
             // The last word of a stream goes where its session has its topics, though the next one may have others.
             let topic = self.framing.topic(self.config).to_owned();
             let Some(sealing) = self.framing.confirms() else { break };
-            if !self.client.room(topic.len() + self.config.mqtt.max_message) {
-                break;
-            }
             match sealing.step(now, &mut self.rng)? {
                 Step::Send(payload) => drop(self.publish_on(&topic, payload, now)?),
                 Step::Wait => break,
@@ -350,16 +349,22 @@ impl Run<'_> {
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
-        let topic = self.framing.topic(self.config).to_owned();
-        self.publish_on(&topic, payload, now)
+        self.begins_to_wait(now);
+        let mqtt = &self.config.mqtt;
+        self.client.publish(self.framing.topic(self.config), payload, mqtt.qos, mqtt.retain)
     }
 
     fn publish_on(&mut self, topic: &str, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
+        self.begins_to_wait(now);
+        let mqtt = &self.config.mqtt;
+        self.client.publish(topic, payload, mqtt.qos, mqtt.retain)
+    }
+
+    /// Something is about to wait for its acknowledgement: where nothing did, its time begins now.
+    fn begins_to_wait(&mut self, now: Instant) {
         if self.waiting().messages == 0 {
             self.acknowledged = now;
         }
-        let mqtt = &self.config.mqtt;
-        self.client.publish(topic, payload, mqtt.qos, mqtt.retain)
     }
 
     fn take_events(&mut self, now: Instant) -> Result<()> {

@@ -1,0 +1,151 @@
+//! Claim: a flood of frames that anybody can make stops no pairing, whichever side it is for, and fills no memory.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use sts::crypto::exchange::{Ephemeral, encapsulate};
+use sts::crypto::pake::Half;
+use sts::crypto::schedule::digest;
+use sts::handshake::Code;
+use sts::message::{InitAck, InitReq};
+use sts::role::Role;
+
+use crate::broker::Broker;
+use crate::device::{LINK, M2S, Pair, S2M};
+use crate::process::{Process, wait_until};
+use crate::sniffer::Sniffer;
+
+/// Somebody who publishes at QoS 0 as often as it likes, until dropped.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn start(
+        broker: &Broker,
+        topic: &'static str,
+        pause: Duration,
+        mut frame: impl FnMut() -> Vec<u8> + Send + 'static,
+    ) -> Self {
+        let mut socket = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
+        // CONNECT: MQTT 3.1.1, a clean session, no keep-alive, a client id of the broker's choice.
+        socket.write_all(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00").unwrap();
+        socket.read_exact(&mut [0; 4]).unwrap();
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (told, count) = (stop.clone(), sent.clone());
+        let thread = thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                socket.write_all(&publish(topic, &frame())).unwrap();
+                count.fetch_add(1, Ordering::Relaxed);
+                thread::sleep(pause);
+            }
+        });
+        Self { stop, sent, thread: Some(thread) }
+    }
+
+    fn wait_for(&self, count: usize) {
+        wait_until("the flood", || self.sent.load(Ordering::Relaxed) >= count);
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// PUBLISH at QoS 0 (MQTT 3.1.1, 3.3), of 128 to 16,383 bytes.
+fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
+    let len = 2 + topic.len() + payload.len();
+    let mut packet = vec![0x30, u8::try_from(len % 128).unwrap() | 0x80, u8::try_from(len / 128).unwrap()];
+    packet.extend_from_slice(&u16::try_from(topic.len()).unwrap().to_be_bytes());
+    packet.extend_from_slice(topic.as_bytes());
+    packet.extend_from_slice(payload);
+    packet
+}
+
+#[test]
+fn forged_init_acks_do_not_keep_a_master_from_its_slave() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let master = Process::spawn(pair.master.pair(&["--timeout", "60", LINK]));
+    let init_req = sniffer.wait_for_type(M2S, 0x21, 1).remove(0);
+    let flood = Flood::start(&broker, S2M, Duration::from_millis(5), move || {
+        let parsed = InitReq::parse(&init_req).unwrap();
+        let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut rand::rng()).unwrap();
+        let answers = digest(&[&init_req]);
+        InitAck::frame(answers.first_chunk().unwrap(), &forged.x25519, &forged.ciphertext, None)
+    });
+    flood.wait_for(100);
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "60", LINK]));
+    master.wait().succeeded();
+    slave.wait().succeeded();
+    drop(flood);
+    pair.carries(&[], b"after the flood\n");
+}
+
+#[test]
+fn strangers_init_reqs_do_not_keep_a_slave_from_its_master() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&["-v", "--serve", LINK]));
+    slave.wait_for("listening on");
+    let before = slave.memory();
+    let mut count = 0_u64;
+    let ephemeral = Ephemeral::generate(&mut rand::rng());
+    let flood = Flood::start(&broker, M2S, Duration::from_millis(2), move || {
+        // Half of them cannot be answered, the others are as good as anybody's.
+        count += 1;
+        let random = u128::from(count).to_be_bytes();
+        let key = if count.is_multiple_of(2) { vec![0xff; 1184] } else { ephemeral.encapsulation_key().to_vec() };
+        InitReq::frame(&random, 1, &ephemeral.x25519(), &key.try_into().unwrap(), None)
+    });
+    flood.wait_for(500);
+    Process::spawn(pair.master.pair(&["--timeout", "60", LINK])).wait().succeeded();
+    slave.wait_for("paired with station");
+    flood.wait_for(1_500);
+    let grown = slave.memory().saturating_sub(before) >> 10;
+    assert!(grown < 8 << 10, "{grown} KiB for strangers");
+    drop(flood);
+    slave.stop().succeeded();
+}
+
+/// One that has a code answers them, as an answer confirms nothing; none of them is a guess.
+#[test]
+fn strangers_init_reqs_cost_a_slave_with_a_code_none_of_it() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let code = Code::generate(&mut rand::rng()).expose();
+    let mut slave = pair.slave.pair(&["-v", "--code", "--name", "gateway", LINK]);
+    slave.env("STS_CODE", code.as_str());
+    let slave = Process::spawn(slave);
+    slave.wait_for("listening on");
+    let mut count = 0_u64;
+    let ephemeral = Ephemeral::generate(&mut rand::rng());
+    let share = *Half::draw(Role::Master, b"000000000", &mut rand::rng()).share();
+    let flood = Flood::start(&broker, M2S, Duration::from_millis(5), move || {
+        count += 1;
+        let random = u128::from(count).to_be_bytes();
+        let share = (!count.is_multiple_of(4)).then_some(&share);
+        InitReq::frame(&random, 1, &ephemeral.x25519(), &ephemeral.encapsulation_key(), share)
+    });
+    flood.wait_for(200);
+    let mut master = pair.master.pair(&["--code", "--name", "station", LINK]);
+    master.env("STS_CODE", code.as_str());
+    Process::spawn(master).wait().succeeded();
+    let ended = slave.wait().succeeded();
+    assert!(!ended.stderr.contains("wrong code"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("pairs without a code (unverified)"), "{}", ended.stderr);
+    drop(flood);
+    pair.carries(&[], b"after the flood\n");
+}

@@ -27,6 +27,25 @@ pub fn tame(text: &str) -> String {
     tamed
 }
 
+/// Shows text as a string of JSON (RFC 8259), in its quotes: what steers a terminal, or ends a line for JavaScript, is
+/// escaped (`sts-protocol(7)`, "Text from elsewhere").
+#[must_use]
+pub fn json_string(text: &str) -> String {
+    let mut json = String::with_capacity(text.len() + 2);
+    json.push('"');
+    for c in text.chars() {
+        let _ = match c {
+            '"' | '\\' => write!(json, "\\{c}"),
+            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+                write!(json, "\\u{:04x}", u32::from(c))
+            }
+            _ => write!(json, "{c}"),
+        };
+    }
+    json.push('"');
+    json
+}
+
 /// Shows a path in a message: it may hold anything but NUL.
 #[must_use]
 pub fn show(path: &Path) -> String {
@@ -101,6 +120,14 @@ mod tests {
     fn our_own_text_keeps_its_letters() {
         assert_eq!(tame("/home/élise/ключ"), "/home/élise/ключ");
         assert_eq!(tame("a\u{1b}\n\u{202e}b"), r"a\u{1b}\u{a}\u{202e}b");
+    }
+
+    #[test]
+    fn a_json_string_steers_no_terminal() {
+        assert_eq!(json_string("gateway-7 é"), "\"gateway-7 é\"");
+        assert_eq!(json_string("a\"b\\c\n\u{1b}[31m\u{9b}\u{2028}"), r#""a\"b\\c\u000a\u001b[31m\u009b\u2028""#);
+        let all: String = ('\0'..='\u{a0}').chain(['\u{2028}', '\u{2029}']).collect();
+        assert!(!json_string(&all).contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')));
     }
 
     #[test]

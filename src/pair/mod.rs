@@ -1,7 +1,9 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
+mod age;
 pub mod end;
 mod hints;
+mod keeping;
 pub mod keys;
 pub mod status;
 
@@ -11,10 +13,12 @@ use bytes::BytesMut;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+pub use self::age::Age;
 use self::hints::Hints;
 use crate::cache::{Cache, Stored};
 use crate::cli::Reporter;
 use crate::config::Config;
+use crate::handshake::alive::{self, Asking};
 use crate::handshake::{Established, Hint, Master, Move, Party, Refusal, Slave};
 use crate::link::{Ends, Link, Tool, unix_time};
 use crate::message::Type;
@@ -30,17 +34,23 @@ use crate::{Error, Exit, Rejected, Result};
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
 const NAME: &str = "sts";
 
-/// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one.
+/// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one. One that is younger
+/// than `if_older`, and that the peer still has, is kept instead (`sts-protocol(7)`, "Still there").
 ///
 /// # Errors
 /// [`Exit::TryAgain`] when time is up, or another sts-pair runs on the link; [`Exit::Protocol`] where the peer, proven to
 /// be the peer, asks for another suite; [`Exit::NotTrusted`] where nobody is pinned; [`Exit::Unavailable`] where the broker
 /// refuses us; [`Exit::Usage`] on a link without encryption.
-pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
     let ends = encrypted(link)?;
     let cache = link.create_sessions()?;
     let _lock = cache.lock_pairing()?;
+    let _answers = cache.lock_answers()?;
+    let asking = match if_older {
+        Some(age) => keeping::question(age, &ends, &cache, report, &mut rng)?,
+        None => None,
+    };
     let start = Instant::now();
     let party = Party {
         identity: ends.identity.clone(),
@@ -66,6 +76,9 @@ pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<
         until: timeout.map(|timeout| start + timeout),
         machine: Machine::Waiting(Some(party)),
         paired: None,
+        if_older,
+        asking,
+        kept: false,
     };
     run.finish()
 }
@@ -105,6 +118,11 @@ struct Run<'a> {
     machine: Machine,
     /// With whom a session is stored that both ends may use.
     paired: Option<Established>,
+    if_older: Option<Age>,
+    /// While it is not clear yet whether the peer still has a session that is young enough.
+    asking: Option<Asking>,
+    /// The peer has it.
+    kept: bool,
 }
 
 impl Run<'_> {
@@ -137,7 +155,7 @@ impl Run<'_> {
                 return Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed"));
             }
             if self.until.is_some_and(|until| now >= until) {
-                return if self.paired.is_some() { Ok(()) } else { Err(self.timed_out()) };
+                return if self.paired.is_some() || self.will_do()? { Ok(()) } else { Err(self.timed_out()) };
             }
             self.client.drive(now, PollFlags::empty());
             if self.client.has_event() {
@@ -150,6 +168,7 @@ impl Run<'_> {
 
     fn is_finished(&self) -> bool {
         match &self.machine {
+            _ if self.kept => true,
             Machine::Waiting(_) => false,
             Machine::Master(master) => master.is_finished() && self.client.unacknowledged().messages == 0,
             Machine::Slave(_) => self.paired.is_some(),
@@ -160,14 +179,10 @@ impl Run<'_> {
         match event {
             Event::Subscribed { .. } => {
                 self.report.verbose(format_args!("listening on {}", self.config.subscribe));
-                if let Machine::Waiting(party) = &mut self.machine
-                    && let Some(party) = party.take()
-                {
-                    self.machine = match self.ends.role {
-                        Role::Master => Machine::Master(Master::new(party, now, &mut self.rng).into()),
-                        Role::Slave => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
-                    };
+                if let Some(asking) = &mut self.asking {
+                    asking.begin(now);
                 }
+                self.begin(now);
             }
             Event::Message(message) => {
                 let outcome = self.take(&message.payload, now);
@@ -184,7 +199,25 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Begins the handshake. A slave does so while it still asks, and answers a master that wants a new session; a master
+    /// that asks has nothing to say in it.
+    fn begin(&mut self, now: Instant) {
+        let asks = self.asking.is_some() && self.ends.role == Role::Master;
+        if let Machine::Waiting(party) = &mut self.machine
+            && !asks
+            && let Some(party) = party.take()
+        {
+            self.machine = match self.ends.role {
+                Role::Master => Machine::Master(Master::new(party, now, &mut self.rng).into()),
+                Role::Slave => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
+            };
+        }
+    }
+
     fn take(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+        if alive::is_about(payload) {
+            return self.take_presence(payload, now);
+        }
         let kind = Type::of(payload);
         if kind == Ok(Type::AuthReq) && self.ends.refresh()? {
             let peers = self.ends.peers().unwrap_or_default();
@@ -203,7 +236,13 @@ impl Run<'_> {
             Machine::Slave(slave) => slave.accept(payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => self.act(step, now),
+            Ok(step) => {
+                // A master that this slave trusts is here to pair: no answer that is still on its way changes that.
+                if kind == Ok(Type::AuthReq) && matches!(step, Move::Send(_)) {
+                    self.asking = None;
+                }
+                self.act(step, now)
+            }
             Err(rejected) => {
                 self.report.verbose(format_args!("dropped {}: {rejected}", kind.map_or("a message", Type::name)));
                 Ok(())
@@ -281,6 +320,7 @@ impl Run<'_> {
     }
 
     fn send_due(&mut self, now: Instant) -> Result<()> {
+        self.ask(now)?;
         loop {
             let due = match &mut self.machine {
                 Machine::Waiting(_) => None,
@@ -348,7 +388,8 @@ impl Run<'_> {
             Machine::Master(master) => master.deadline(),
             Machine::Slave(slave) => slave.deadline(),
         };
-        let deadline = machine.into_iter().chain(self.until).min();
+        let asking = self.asking.as_ref().and_then(Asking::deadline);
+        let deadline = machine.into_iter().chain(asking).chain(self.until).min();
         self.ready = turn::wait(&self.client, &self.signals, None, deadline, now)?;
         Ok(())
     }

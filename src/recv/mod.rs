@@ -225,6 +225,14 @@ impl Run<'_> {
                 What::Repeated(stream) if self.weave.holds(stream) => {
                     self.weave.push(stream, &[], false, note, now, |bytes, note| self.sink.write(bytes, note));
                 }
+                What::Asked(answer) => {
+                    let topic = self.config.publish.as_str();
+                    // Without room it is as lost as on the way: the question comes again.
+                    if self.client.room(topic.len() + answer.len()) {
+                        self.client.publish(topic, answer.into(), Qos::AtMostOnce, false)?;
+                    }
+                    self.sink.output.note(note);
+                }
                 What::Dropped | What::Repeated(_) => self.sink.output.note(note),
                 What::Left => {}
             },

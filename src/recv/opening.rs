@@ -39,6 +39,8 @@ pub(super) enum What {
     },
     /// It was dropped.
     Dropped,
+    /// The peer asks whether a session is still here: this is the answer.
+    Asked(Vec<u8>),
     /// It was dropped, since it had come before; its bytes may still be on their way to standard output.
     Repeated(StreamId),
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
@@ -175,6 +177,7 @@ impl<'a> Opening<'a> {
     pub(super) fn take(&mut self, payload: &[u8], data: &mut BytesMut, now: Instant) -> Result<What> {
         match Type::of(payload) {
             Ok(Type::Enc | Type::Kill) => {}
+            Ok(Type::RdyReq) => return self.answer(payload, now),
             // The handshake's frames are sts-pair's, which listens on the same topic.
             Ok(_) => return Ok(What::Dropped),
             Err(rejected) => return Ok(self.rejected(rejected, now)),
@@ -205,6 +208,15 @@ impl<'a> Opening<'a> {
             }
             Err(refused) => Ok(self.refused(&opened, refused, now)),
         }
+    }
+
+    /// Answers a peer that asks whether it still has a session here.
+    fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
+        if now >= self.looked + LOOK_EVERY {
+            self.look(now)?;
+        }
+        let usable = self.watch.sessions().filter(|stored| self.ends.accepts(&stored.session, &self.peers).is_some());
+        Ok(self.cache.answer(payload, usable, unix_time())?.map_or(What::Dropped, What::Asked))
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {

@@ -7,8 +7,8 @@ use rand::{CryptoRng, RngExt};
 
 use super::reading::Reading;
 use crate::cache::{Cache, Watch};
-use crate::handshake::Peer;
-use crate::link::{Ends, Link};
+use crate::handshake::{Peer, alive};
+use crate::link::{Ends, Link, unix_time};
 use crate::message::Type;
 use crate::session::{Session, Standing};
 use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
@@ -103,6 +103,8 @@ pub(super) struct Sealing {
     cache: Cache,
     watch: Watch,
     looked: Instant,
+    /// A look saw a change that [`Sealing::follow`] has not seen yet.
+    changed: bool,
     max_message: usize,
     /// The stream and its session; none before there is something to send.
     stream: Option<(Sender, Session)>,
@@ -148,7 +150,7 @@ impl Sealing {
             receiver: Receiver::new(),
             next: None,
         });
-        let mut sealing = Self { ends, cache, watch, looked: now, max_message, stream: None, confirms };
+        let mut sealing = Self { ends, cache, watch, looked: now, changed: false, max_message, stream: None, confirms };
         sealing.current()?;
         sealing.adopt()?;
         Ok(sealing)
@@ -183,6 +185,24 @@ impl Sealing {
             Some((_, next)) => confirms.window.confirm(*next, now),
             None => Ok(false),
         }
+    }
+
+    /// The answer to a peer that asks whether a session is still here.
+    ///
+    /// # Errors
+    /// As [`Cache::answer`].
+    pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
+        if !alive::is_about(payload) {
+            return Ok(None);
+        }
+        // While there is nothing to send, nobody else looks.
+        if now >= self.looked + LOOK_EVERY {
+            self.looked = now;
+            self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
+        }
+        let peers = self.ends.peers()?;
+        let usable = self.watch.sessions().filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
+        self.cache.answer(payload, usable, unix_time())
     }
 
     /// Nothing can be heard now: that nothing is confirmed means nothing.
@@ -280,10 +300,11 @@ impl Sealing {
             return Ok(None);
         }
         self.looked = now;
-        let changed = self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
-        if !full && !changed {
+        self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
+        if !full && !self.changed {
             return Ok(None);
         }
+        self.changed = false;
         let newest = self.current()?;
         let same = newest.id == session.id;
         self.adopt()?;

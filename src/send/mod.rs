@@ -235,8 +235,16 @@ impl Run<'_> {
         settled.map_or(Ok(()), |payload| self.publish(payload, Instant::now()))
     }
 
-    fn hear(&mut self, payload: &[u8], now: Instant) {
-        let Some(sealing) = self.framing.confirms() else { return };
+    fn hear(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+        let Some(sealing) = self.framing.confirms() else { return Ok(()) };
+        if let Some(answer) = sealing.answer(payload, now)? {
+            let topic = self.config.publish.as_str();
+            // Without room it is as lost as on the way: the question comes again.
+            if self.client.room(topic.len() + answer.len()) {
+                self.client.publish(topic, answer.into(), Qos::AtMostOnce, false)?;
+            }
+            return Ok(());
+        }
         match sealing.hear(payload, now) {
             Ok(true) => {
                 self.acknowledged = now;
@@ -248,6 +256,7 @@ impl Run<'_> {
             Ok(false) => {}
             Err(rejected) => self.report.verbose(format_args!("dropped a message: {rejected}")),
         }
+        Ok(())
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<()> {
@@ -277,7 +286,7 @@ impl Run<'_> {
                 }
                 Event::Subscribed { .. } => self.subscribed = true,
                 Event::Message(message) => {
-                    self.hear(&message.payload, now);
+                    self.hear(&message.payload, now)?;
                     self.client.ack(message.receipt);
                 }
                 Event::Oversize { receipt, .. } => self.client.ack(receipt),

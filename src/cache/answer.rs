@@ -28,9 +28,6 @@ impl Cache {
         sessions: impl IntoIterator<Item = &'a Stored>,
         now: u64,
     ) -> Result<Option<Vec<u8>>> {
-        if !alive::is_about(payload) {
-            return Ok(None);
-        }
         let sessions: Vec<_> = sessions.into_iter().collect();
         let asked = alive::answer(payload, sessions.iter().map(|stored| &stored.session));
         // A stranger's junk has touched no file up to here.

@@ -11,7 +11,7 @@ use crate::Rejected;
 use crate::crypto::schedule::StillThere;
 use crate::message::{NONCE_LEN, Presence, Type};
 use crate::role::Role;
-use crate::session::Session;
+use crate::session::{Session, SessionId};
 
 /// How often the question is sent until it is answered.
 const EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[must_use]
 pub fn is_about(payload: &[u8]) -> bool {
     payload.len() == Presence::LEN && matches!(Type::of(payload), Ok(Type::RdyReq | Type::RdyAck))
+}
+
+/// The session that a payload asks for, if it is a question: not believed yet, but the only one worth looking at.
+#[must_use]
+pub fn asked_for(payload: &[u8]) -> Option<SessionId> {
+    Presence::parse(payload, Type::RdyReq).ok().map(|question| *question.session)
 }
 
 /// The answer to a peer that asks for one of `sessions`, and which one it is.

@@ -10,7 +10,7 @@ use super::confirming::Confirming;
 use crate::cache::{Cache, Entry, Journal, Watch};
 use crate::cli::{Notice, Reporter};
 use crate::crypto::schedule::Digest;
-use crate::handshake::Peer;
+use crate::handshake::{Peer, alive};
 use crate::link::{Ends, Link, unix_time};
 use crate::message::Type;
 use crate::session::SessionId;
@@ -210,13 +210,18 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Answers a peer that asks whether it still has a session here.
+    /// Answers a peer that asks whether a session of it is still here.
     fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
+        let Some(id) = alive::asked_for(payload) else { return Ok(What::Dropped) };
         if now >= self.looked + LOOK_EVERY {
             self.look(now)?;
         }
-        let usable = self.watch.sessions().filter(|stored| self.ends.accepts(&stored.session, &self.peers).is_some());
-        Ok(self.cache.answer(payload, usable, unix_time())?.map_or(What::Dropped, What::Asked))
+        // What this cannot open is as good as lost, though its file is there.
+        if !self.receiver.sessions().any(|usable| *usable == id) {
+            return Ok(What::Dropped);
+        }
+        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
+        Ok(self.cache.answer(payload, asked, unix_time())?.map_or(What::Dropped, What::Asked))
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {

@@ -192,16 +192,15 @@ impl Sealing {
     /// # Errors
     /// As [`Cache::answer`].
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
-        if !alive::is_about(payload) {
-            return Ok(None);
-        }
+        let Some(id) = alive::asked_for(payload) else { return Ok(None) };
         // While there is nothing to send, nobody else looks.
         if now >= self.looked + LOOK_EVERY {
             self.looked = now;
             self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
         }
         let peers = self.ends.peers()?;
-        let usable = self.watch.sessions().filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
+        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
+        let usable = asked.filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
         self.cache.answer(payload, usable, unix_time())
     }
 

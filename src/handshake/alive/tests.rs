@@ -26,6 +26,7 @@ fn the_peer_answers_and_nobody_else_can() {
     for (asker, peer) in [(&master, &slave), (&slave, &master)] {
         let (mut asking, question, now) = asking(asker, 1);
         assert!(is_about(&question));
+        assert_eq!((asked_for(&question), asked_for(&question[1..])), (Some(asker.id), None));
         let others = [pair(2, Suite::Gcm).0, peer.clone()];
         let (reply, about) = answer(&question, &others).unwrap();
         assert_eq!((about.id, is_about(&reply)), (peer.id, true));

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal};
 use sts::crypto::schedule::digest;
 
 use crate::broker::Broker;
-use crate::device::{Device, LINK, M2S, Pair, S2M};
+use crate::device::{Device, Identity, LINK, M2S, Pair, S2M};
 use crate::process::{Ended, Process, wait_until};
 use crate::sniffer::Sniffer;
 
@@ -200,6 +200,15 @@ fn a_run_that_overlaps_another_says_so() {
     broker.wait_for_log("Sending SUBACK", 1);
     cron(&pair.slave, "30").wait().failed(&[75], &["another sts-pair runs"]);
     first.stop().failed(&[75], &["signal"]);
+}
+
+#[test]
+fn it_is_for_links_with_one_peer() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    pair.slave.trust("stranger", &Device::with(Identity::Stranger));
+    let both = ["-o", "peer=station stranger", "--if-older", "1h", LINK];
+    Process::spawn(pair.slave.pair(&both)).wait().failed(&[64], &["--if-older", "station, stranger"]);
 }
 
 #[test]

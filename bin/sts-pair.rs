@@ -35,6 +35,17 @@ struct Args {
     #[arg(long, value_name = "NAME", requires = "end")]
     to: Option<PeerName>,
 
+    /// With --status: print an object of JSON a line
+    #[arg(long, requires = "status")]
+    json: bool,
+
+    /// Keep a session that is younger than AGE and that the peer still has; for cron
+    ///
+    /// AGE is a number and its unit: 90s, 30m, 24h, 7d. Where nobody is there to agree a new session, the one there is good
+    /// enough until it is twice as old.
+    #[arg(long, value_name = "AGE", conflicts_with = "Action")]
+    if_older: Option<pair::Age>,
+
     #[command(flatten)]
     action: Action,
 }
@@ -66,7 +77,7 @@ struct Action {
     #[arg(long, value_name = "NAME")]
     forget: Option<PeerName>,
 
-    /// Print links, peers, sessions and what came under them; never a secret
+    /// Print links, peers, sessions and what came under them, a line a peer; never a secret
     #[arg(long)]
     status: bool,
 
@@ -101,11 +112,11 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         Action { key: true, .. } => pair::keys::show(&env, report),
         Action { trust: Some(name), .. } => pair::keys::trust(&env, name, report),
         Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
-        Action { status: true, .. } => pair::status::run(&env, report),
+        Action { status: true, .. } => pair::status::run(&env, args.json, report),
         Action { end: true, .. } => {
             pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
         }
         Action { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
-        _ => pair::run(&Link::open(&args.common, report)?, timeout, report),
+        _ => pair::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
     }
 }

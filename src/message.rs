@@ -9,7 +9,7 @@ use crate::Rejected;
 use crate::crypto::cipher::HEADER_LEN;
 use crate::crypto::exchange::{CIPHERTEXT_LEN, ENCAPSULATION_KEY_LEN, X25519_LEN};
 use crate::crypto::pake::SHARE_LEN;
-use crate::crypto::schedule::{ATTEMPT_ID_LEN, AttemptId, DIGEST_LEN, Digest};
+use crate::crypto::schedule::{ATTEMPT_ID_LEN, AttemptId, DIGEST_LEN, Digest, SESSION_ID_LEN};
 
 /// The protocol version: the high nibble of every frame's first byte.
 pub const VERSION: u8 = 2;
@@ -368,6 +368,40 @@ impl<'a> Ready<'a> {
     pub fn parse(frame: &'a [u8], kind: Type) -> Result<Self, Rejected> {
         let mut fields = Fields::of(frame, kind)?;
         let parsed = Self { attempt: fields.array()?, mac: fields.array()? };
+        fields.end()?;
+        Ok(parsed)
+    }
+}
+
+/// Whether a session is still there: `type 1 | session id 8 | random 16 | MAC 32`, as RDYREQ or RDYACK; its length tells
+/// it from steps 5 to 8.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence<'a> {
+    /// Which session.
+    pub session: &'a [u8; SESSION_ID_LEN],
+    /// The fresh bytes of the question.
+    pub fresh: &'a [u8; NONCE_LEN],
+    /// The MAC.
+    pub mac: &'a Digest,
+}
+
+impl<'a> Presence<'a> {
+    /// Length in bytes of the frame.
+    pub const LEN: usize = 1 + SESSION_ID_LEN + NONCE_LEN + DIGEST_LEN;
+
+    /// Makes the frame.
+    #[must_use]
+    pub fn frame(kind: Type, session: &[u8; SESSION_ID_LEN], fresh: &[u8; NONCE_LEN], mac: &Digest) -> Vec<u8> {
+        [&[kind.byte()][..], session, fresh, mac].concat()
+    }
+
+    /// Reads the frame.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for a type other than `kind`, [`Rejected::Length`] for any other length.
+    pub fn parse(frame: &'a [u8], kind: Type) -> Result<Self, Rejected> {
+        let mut fields = Fields::of(frame, kind)?;
+        let parsed = Self { session: fields.array()?, fresh: fields.array()?, mac: fields.array()? };
         fields.end()?;
         Ok(parsed)
     }

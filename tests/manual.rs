@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sts::Exit;
-use sts::message::{InitAck, InitReq, Ready, Type};
+use sts::message::{InitAck, InitReq, Presence, Ready, Type};
 use sts::suite::Suite;
 
 const TOOLS: [(&str, &str); 3] = [
@@ -220,7 +220,7 @@ fn every_message_type_is_in_the_protocol_and_the_reverse() {
         let length = match kind {
             Type::InitReq => format!("{} or {}", InitReq::LEN, InitReq::CODED_LEN),
             Type::InitAck => format!("{} or {}", InitAck::LEN, InitAck::CODED_LEN),
-            Type::RdyReq | Type::RdyAck => Ready::LEN.to_string(),
+            Type::RdyReq | Type::RdyAck => format!("{} or {}", Ready::LEN, Presence::LEN),
             Type::AuthReq | Type::AuthAck | Type::Enc | Type::Kill => "varies".to_owned(),
         };
         format!("{:#04x} {} {length}", kind.byte(), kind.name())
@@ -244,6 +244,16 @@ fn every_label_is_in_the_protocol_and_the_reverse() {
     let text = page("sts-protocol.7");
     let described = between(&text, "\"sts2 ", '"').map(str::to_owned).collect();
     same("sts-protocol(7), labels", &known, &described);
+}
+
+#[test]
+fn every_field_of_the_status_is_in_its_page_and_the_reverse() {
+    let source = fs::read_to_string(root().join("src/pair/status/json.rs")).unwrap();
+    let known = between(&source, "        (\"", '"').map(str::to_owned).collect();
+    let text = page("sts-pair.1");
+    let items = section(&text, "DESCRIPTION").into_iter().filter(|line| line.starts_with(".It Cm "));
+    let described = items.flat_map(|item| arguments(item, "Cm")).collect();
+    same("sts-pair(1), --json", &known, &described);
 }
 
 #[test]
@@ -273,7 +283,9 @@ fn what_the_code_cites_of_the_protocol_is_there() {
 
 #[test]
 fn pages_name_only_pages_that_are_there() {
-    let ours: Vec<_> = fs::read_dir(root().join("man")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let files = fs::read_dir(root().join("man")).unwrap().map(|entry| entry.unwrap().path());
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|section| section.len() == 1);
+    let ours: Vec<_> = files.filter(is_page).filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
     for name in &ours {
         let name = name.to_str().unwrap();
         for line in page(name).lines().filter(|line| line.starts_with(".Xr sts")) {

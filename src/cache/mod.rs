@@ -5,6 +5,8 @@
 //! file. Every change of a session file is made under the lock on `LINK@lock`, which is never replaced: read again,
 //! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
 
+mod answer;
+mod due;
 mod file;
 mod journal;
 mod received;

@@ -44,6 +44,8 @@ pub struct LinkStatus {
     pub link: LinkName,
     /// Its sessions; those with one peer stand together, newest first.
     pub sessions: Vec<SessionStatus>,
+    /// After how many seconds cron replaces a session, where `--if-older` was ever given.
+    pub rotation: Option<u64>,
     /// How many messages were dropped, a reason, without the reasons that never were.
     pub rejected: Vec<(Rejected, u64)>,
     /// Files that could not be read.
@@ -97,6 +99,10 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
             });
         }
     }
+    let rotation = cache.rotation().unwrap_or_else(|err| {
+        broken.push(err);
+        None
+    });
     let rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
-    Ok(LinkStatus { link: cache.link().clone(), sessions, rejected, broken })
+    Ok(LinkStatus { link: cache.link().clone(), sessions, rotation, rejected, broken })
 }

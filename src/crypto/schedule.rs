@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::exchange::Shared;
 use crate::Rejected;
+use crate::role::Role;
 use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Pake, Purpose, Refusal, Root, Traffic};
 use crate::suite::Suite;
 
@@ -202,6 +203,51 @@ impl Confirmation {
     }
 }
 
+/// Whether the peer still has a session, asked and answered (`sts-protocol(7)`, "Still there"); each with a label of its
+/// own, and both bound to who asks, so that neither can be reflected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StillThere {
+    /// RDYREQ: is this session still there?
+    Question,
+    /// RDYACK: it is.
+    Answer,
+}
+
+impl StillThere {
+    /// The MAC over the session's id and the fresh bytes of the question that a device of role `asker` asks.
+    #[must_use]
+    pub fn mac(self, key: &Key<Confirm>, asker: Role, id: [u8; SESSION_ID_LEN], fresh: &[u8]) -> Digest {
+        self.hmac(key, asker, id, fresh).finalize().into_bytes().into()
+    }
+
+    /// Checks such a MAC in constant time.
+    ///
+    /// # Errors
+    /// [`Rejected::NotAuthentic`] if it is another's.
+    pub fn verify(
+        self,
+        key: &Key<Confirm>,
+        asker: Role,
+        id: [u8; SESSION_ID_LEN],
+        fresh: &[u8],
+        mac: &Digest,
+    ) -> Result<(), Rejected> {
+        self.hmac(key, asker, id, fresh).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
+    }
+
+    fn hmac(self, key: &Key<Confirm>, asker: Role, id: [u8; SESSION_ID_LEN], fresh: &[u8]) -> Hmac<Sha256> {
+        let label: &[u8] = match self {
+            Self::Question => b"sts2 still there",
+            Self::Answer => b"sts2 still here",
+        };
+        let asker = match asker {
+            Role::Master => 1,
+            Role::Slave => 2,
+        };
+        hmac(key, &[label, &id, fresh, &[asker]])
+    }
+}
+
 /// The MAC of a refusal over everything before it.
 #[must_use]
 pub fn refusal_mac(key: &Key<Refusal>, message: &[u8]) -> Digest {
@@ -344,6 +390,32 @@ mod tests {
             for checked in steps {
                 assert_eq!(checked.verify(&session, &made.mac(&session)).is_ok(), made == checked);
             }
+        }
+    }
+
+    /// Expected values from a separate computation, as above.
+    #[test]
+    fn a_question_and_its_answer_are_good_for_one_asker_only() {
+        let schedule = schedule();
+        let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Cbc);
+        let mac = |what: StillThere, asker| what.mac(&session.confirm, asker, session.id, &[7; 16]);
+        let mut seen = Vec::new();
+        for (what, asker, text) in [
+            (StillThere::Question, Role::Master, "0e5df83311bfb4b3f2b876d12859cd95c4ac7190b6b4afcaaae186d24aa51eb3"),
+            (StillThere::Question, Role::Slave, "0316c476edad1d5e525a73492fafdfabcb62e080b34045b4b488a6a971319020"),
+            (StillThere::Answer, Role::Master, "6df1b95b9ee8efa96101c70cd1cfd085e60b1f0a102e1cf330521f3b3032faa2"),
+            (StillThere::Answer, Role::Slave, "faa522006c367fbd76e4a96d060eb88d52586d1d0200d3477966bc9ddf9eb29b"),
+        ] {
+            assert_eq!(mac(what, asker)[..], hex(text));
+            seen.push(mac(what, asker));
+        }
+        for (made, what, asker) in [
+            (seen[0], StillThere::Question, Role::Slave),
+            (seen[0], StillThere::Answer, Role::Master),
+            (seen[0], StillThere::Answer, Role::Slave),
+            (seen[3], StillThere::Question, Role::Slave),
+        ] {
+            assert!(what.verify(&session.confirm, asker, session.id, &[7; 16], &made).is_err());
         }
     }
 

@@ -86,7 +86,7 @@ pub fn run(
     let mut attempts = ATTEMPTS;
     loop {
         let enrolment = |ends: &Ends| Some(ends.enrolment(code, attempts));
-        let Outcome::WrongCode { left } = super::pair(link, name.clone(), enrolment, timeout, report)? else {
+        let Outcome::WrongCode { left } = super::pair(link, name.clone(), enrolment, timeout, None, report)? else {
             return Ok(());
         };
         if !may_ask {

@@ -1,10 +1,12 @@
 //! sts-pair: the handshake over the broker, from SUBSCRIBE to a session that both ends have stored.
 
 mod acting;
+mod age;
 mod asked;
 pub mod code;
 pub mod end;
 mod hints;
+mod keeping;
 pub mod keys;
 mod prompt;
 pub mod serve;
@@ -16,6 +18,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+pub use self::age::Age;
 use self::asked::Asked;
 use self::hints::Hints;
 use self::serve::Service;
@@ -24,7 +27,8 @@ use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::config::Config;
 use crate::crypto::schedule::Topics;
-use crate::handshake::{Enrolment, Established, Hint, Master, Party, Slave};
+use crate::handshake::alive::{self, Asking};
+use crate::handshake::{Enrolment, Established, Hint, Master, Move, Party, Slave};
 use crate::link::{Ends, Link, Tool};
 use crate::message::Type;
 use crate::mqtt::{self, Event, Qos};
@@ -43,14 +47,15 @@ const ANSWERING: Duration = Duration::from_millis(20);
 /// Room that answers to them leave, in bytes, for frames of attempts.
 const RESERVED: usize = 1 << 19;
 
-/// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one.
+/// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one. One that is younger
+/// than `if_older`, and that the peer still has, is kept instead (`sts-protocol(7)`, "Still there").
 ///
 /// # Errors
 /// [`Exit::TryAgain`] when time is up, or another sts-pair runs on the link; [`Exit::Protocol`] where the peer, proven to
 /// be the peer, asks for another suite; [`Exit::NotTrusted`] where nobody is pinned; [`Exit::Unavailable`] where the broker
 /// refuses us; [`Exit::Usage`] on a link without encryption.
-pub fn run(link: &Link, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    pair(link, nameless(), |_| None, timeout, report).map(drop)
+pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
+    pair(link, nameless(), |_| None, timeout, if_older, report).map(drop)
 }
 
 /// How a pairing ended that did not fail otherwise.
@@ -68,15 +73,22 @@ fn pair(
     name: PeerName,
     enrolment: impl FnOnce(&Ends) -> Option<Enrolment>,
     timeout: Option<Duration>,
+    if_older: Option<Age>,
     report: &Reporter,
 ) -> Result<Outcome> {
     let ends = encrypted(link)?;
     let cache = link.create_sessions()?;
     let _lock = cache.lock_pairing()?;
+    let _answers = cache.lock_answers()?;
+    let asking = match if_older {
+        Some(age) => keeping::question(age, &ends, &cache, report, &mut rand::rng())?,
+        None => None,
+    };
     let enrolment = enrolment(&ends);
     let party = party(&ends, name, enrolment)?;
     let mut run = Run::begin(link, report, ends, cache, Signals::catch()?, Machine::Waiting(Some(party)))?;
     run.until = timeout.map(|timeout| Instant::now() + timeout);
+    (run.if_older, run.asking) = (if_older, asking);
     run.finish()
 }
 
@@ -140,6 +152,11 @@ struct Run<'a> {
     paired: Option<Established>,
     /// On a master whose code is not the slave's: how many attempts are left.
     wrong_code: Option<usize>,
+    if_older: Option<Age>,
+    /// While it is not clear yet whether the peer still has a session that is young enough.
+    asking: Option<Asking>,
+    /// The peer has it.
+    kept: bool,
 }
 
 impl<'a> Run<'a> {
@@ -175,6 +192,9 @@ impl<'a> Run<'a> {
             machine,
             paired: None,
             wrong_code: None,
+            if_older: None,
+            asking: None,
+            kept: false,
         })
     }
 }
@@ -211,7 +231,7 @@ impl Run<'_> {
                 return Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed"));
             }
             if self.until.is_some_and(|until| now >= until) {
-                return if self.paired.is_some() { Ok(()) } else { Err(self.timed_out()) };
+                return if self.paired.is_some() || self.will_do()? { Ok(()) } else { Err(self.timed_out()) };
             }
             self.client.drive(now, PollFlags::empty());
             if self.client.has_event() {
@@ -247,6 +267,7 @@ impl Run<'_> {
 
     fn is_finished(&self) -> bool {
         match &self.machine {
+            _ if self.kept => true,
             Machine::Waiting(_) => false,
             Machine::Master(master) => master.is_finished() && self.client.unacknowledged().messages == 0,
             Machine::Slave(_) => self.service.is_none() && self.paired.is_some(),
@@ -257,16 +278,10 @@ impl Run<'_> {
         match event {
             Event::Subscribed { .. } => {
                 self.report.verbose(format_args!("listening on {}", self.config.subscribe));
-                if let Machine::Waiting(party) = &mut self.machine
-                    && let Some(party) = party.take()
-                {
-                    self.machine = match (self.ends.role, self.ends.route.topics(self.ends.route.filter())) {
-                        (Role::Master, Some(topics)) => {
-                            Machine::Master(Master::new(party, topics, now, &mut self.rng).into())
-                        }
-                        _ => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
-                    };
+                if let Some(asking) = &mut self.asking {
+                    asking.begin(now);
                 }
+                self.start(now);
             }
             Event::Message(message) => {
                 let outcome = self.take(&message.topic, &message.payload, now);
@@ -286,12 +301,30 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Begins the handshake. A slave does so while it still asks, and answers a master that wants a new session; a master
+    /// that asks has nothing to say in it.
+    fn start(&mut self, now: Instant) {
+        let asks = self.asking.is_some() && self.ends.role == Role::Master;
+        if let Machine::Waiting(party) = &mut self.machine
+            && !asks
+            && let Some(party) = party.take()
+        {
+            self.machine = match (self.ends.role, self.ends.route.topics(self.ends.route.filter())) {
+                (Role::Master, Some(topics)) => Machine::Master(Master::new(party, topics, now, &mut self.rng).into()),
+                _ => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
+            };
+        }
+    }
+
     fn take(&mut self, topic: &str, payload: &[u8], now: Instant) -> Result<()> {
         let kind = Type::of(payload);
         let Some(topics) = self.ends.route.topics(topic) else {
             self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
             return Ok(());
         };
+        if alive::is_about(payload) {
+            return self.take_presence(&topics, payload, now);
+        }
         // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.
         // Who has the code is let in by it, and pinned when its session is stored.
         if matches!(kind, Ok(Type::AuthReq | Type::RdyReq)) && self.has_new_peers(now)? && !self.enrolling {
@@ -334,7 +367,13 @@ impl Run<'_> {
             Machine::Slave(slave) => slave.accept(topics, payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => self.act(step, topics, now),
+            Ok(step) => {
+                // A master that this slave trusts is here to pair: no answer that is still on its way changes that.
+                if Type::of(payload) == Ok(Type::AuthReq) && matches!(step, Move::Send(_)) {
+                    self.asking = None;
+                }
+                self.act(step, topics, now)
+            }
             Err(rejected) => {
                 let what = Type::of(payload).map_or("a message", Type::name);
                 self.report.verbose(format_args!("dropped {what}: {rejected}"));
@@ -355,6 +394,7 @@ impl Run<'_> {
     }
 
     fn send_due(&mut self, now: Instant) -> Result<()> {
+        self.ask(now)?;
         loop {
             let due = match &mut self.machine {
                 Machine::Waiting(_) => None,
@@ -428,7 +468,8 @@ impl Run<'_> {
         let has_spinner = self.service.is_none() && self.report.has_status();
         let turns = has_spinner.then(|| self.spinner.turn(now, whom, self.until, self.report));
         let asked = (!self.asked.is_empty() && self.client.room(RESERVED)).then_some(now);
-        let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).min();
+        let asking = self.asking.as_ref().and_then(Asking::deadline);
+        let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).chain(asking).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
         self.ready = turn::wait(&self.client, &self.signals, hangup, deadline, now)?;
         Ok(())

@@ -3,16 +3,21 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::hints::Hints;
 use super::{Machine, Run, encrypted, nameless, party};
+use crate::cache::{Cache, Watch};
 use crate::cli::Reporter;
-use crate::link::Link;
+use crate::handshake::alive;
+use crate::link::{Ends, Link, unix_time};
 use crate::pipe::Signals;
 use crate::role::Role;
 use crate::turn;
 use crate::{Error, Exit, Result};
+
+/// How often it looks whether a session came or went, while peers ask for some.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What goes on beside the pairings.
 pub(super) struct Service {
@@ -21,11 +26,21 @@ pub(super) struct Service {
     seen: usize,
     complaints: Hints<u64>,
     hasher: RandomState,
+    /// The sessions of the link, as of the last look.
+    watch: Watch,
+    looked: Option<Instant>,
 }
 
 impl Service {
     fn begin() -> Result<Self> {
-        Ok(Self { hangups: Signals::hangups()?, seen: 0, complaints: Hints::new(), hasher: RandomState::new() })
+        Ok(Self {
+            hangups: Signals::hangups()?,
+            seen: 0,
+            complaints: Hints::new(),
+            hasher: RandomState::new(),
+            watch: Watch::default(),
+            looked: None,
+        })
     }
 
     /// Whether SIGHUP came since this was last asked.
@@ -37,6 +52,29 @@ impl Service {
     /// What becomes readable at SIGHUP.
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.hangups.as_fd()
+    }
+
+    /// The answer to a peer that asks whether a session is still here. `sts-pair --serve` is always there, and wants no new
+    /// session itself.
+    ///
+    /// # Errors
+    /// As [`Cache::answer`] and [`Watch::refresh`].
+    pub(super) fn answer(
+        &mut self,
+        cache: &Cache,
+        ends: &Ends,
+        payload: &[u8],
+        now: Instant,
+    ) -> Result<Option<Vec<u8>>> {
+        let Some(id) = alive::asked_for(payload) else { return Ok(None) };
+        if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
+            self.looked = Some(now);
+            self.watch.refresh(cache, SystemTime::now())?;
+        }
+        let peers = ends.peers_left();
+        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
+        let usable = asked.filter(|stored| ends.accepts(&stored.session, &peers).is_some());
+        cache.answer(payload, usable, unix_time())
     }
 
     /// Tells what kept one pairing from its end, once a minute: the others go on.

@@ -255,6 +255,13 @@ impl Run<'_> {
                     let arrived = Arrived { stream, bytes: &[], ends: false, note, label: None };
                     self.order.push(arrived, now, &mut self.sink);
                 }
+                What::Asked { topic, answer } => {
+                    // Without room it is as lost as on the way: the question comes again.
+                    if self.client.room(topic.len() + answer.len()) {
+                        self.client.publish(&topic, answer.into(), Qos::AtMostOnce, false)?;
+                    }
+                    self.sink.output.note(note);
+                }
                 What::Dropped | What::Repeated(_) => self.sink.output.note(note),
                 What::Left => {}
             },

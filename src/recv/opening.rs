@@ -10,6 +10,7 @@ use super::confirming::Confirming;
 use crate::cache::{Cache, Entry, Journal, Watch};
 use crate::cli::{Notice, Reporter};
 use crate::crypto::schedule::Digest;
+use crate::handshake::alive;
 use crate::link::{Ends, Link, Peers, unix_time};
 use crate::message::Type;
 use crate::session::SessionId;
@@ -40,6 +41,8 @@ pub(super) enum What {
     },
     /// It was dropped.
     Dropped,
+    /// The peer asks whether a session is still here: this is the answer.
+    Asked { topic: String, answer: Vec<u8> },
     /// It was dropped, since it had come before; its bytes may still be on their way to standard output.
     Repeated(StreamId),
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
@@ -174,6 +177,7 @@ impl<'a> Opening<'a> {
     pub(super) fn take(&mut self, payload: &[u8], data: &mut BytesMut, now: Instant) -> Result<What> {
         match Type::of(payload) {
             Ok(Type::Enc | Type::Kill) => {}
+            Ok(Type::RdyReq) => return self.answer(payload, now),
             // The handshake's frames are sts-pair's, which listens on the same topic.
             Ok(_) => return Ok(What::Dropped),
             Err(rejected) => return Ok(self.rejected(rejected, now)),
@@ -205,6 +209,22 @@ impl<'a> Opening<'a> {
             }
             Err(refused) => Ok(self.refused(&opened, refused, now)),
         }
+    }
+
+    /// Answers a peer that asks whether a session of it is still here.
+    fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
+        let Some(id) = alive::asked_for(payload) else { return Ok(What::Dropped) };
+        if now >= self.looked + LOOK_EVERY {
+            self.look(now)?;
+        }
+        // What this cannot open is as good as lost, though its file is there.
+        if !self.receiver.sessions().any(|usable| *usable == id) {
+            return Ok(What::Dropped);
+        }
+        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
+        let Some(answer) = self.cache.answer(payload, asked, unix_time())? else { return Ok(What::Dropped) };
+        let topic = self.receiver.session(&id).map(|session| self.ends.route.publish(&session.topics).to_owned());
+        Ok(topic.map_or(What::Dropped, |topic| What::Asked { topic, answer }))
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {

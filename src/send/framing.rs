@@ -12,8 +12,8 @@ use super::reading::Reading;
 use crate::cache::{Cache, Stored, Watch};
 use crate::config::Config;
 use crate::crypto::schedule::{Digest, Topics};
-use crate::handshake::Peer;
-use crate::link::{Ends, Link, list};
+use crate::handshake::{Peer, alive};
+use crate::link::{Ends, Link, list, unix_time};
 use crate::message::Type;
 use crate::session::{Session, Standing};
 use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
@@ -140,6 +140,8 @@ pub(super) struct Sealing {
     cache: Cache,
     watch: Watch,
     looked: Instant,
+    /// A look saw a change that [`Sealing::follow`] has not seen yet.
+    changed: bool,
     max_message: usize,
     /// Those of the session.
     topics: Topics,
@@ -206,8 +208,9 @@ impl Sealing {
             next: None,
         });
         let topics = session.topics;
-        let (stream, stale) = (None, false);
-        let mut sealing = Self { ends, cache, watch, looked: now, max_message, topics, stream, stale, confirms };
+        let (stream, changed, stale) = (None, false, false);
+        let mut sealing =
+            Self { ends, cache, watch, looked: now, changed, max_message, topics, stream, stale, confirms };
         sealing.adopt()?;
         Ok(sealing)
     }
@@ -244,6 +247,23 @@ impl Sealing {
         // The receiver may have what an earlier run sent and this one has not sent again.
         sender.skip_to(confirms.window.first());
         Ok(news)
+    }
+
+    /// The answer to a peer that asks whether a session is still here.
+    ///
+    /// # Errors
+    /// As [`Cache::answer`].
+    pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
+        let Some(id) = alive::asked_for(payload) else { return Ok(None) };
+        // While there is nothing to send, nobody else looks.
+        if now >= self.looked + LOOK_EVERY {
+            self.looked = now;
+            self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
+        }
+        let peers = self.ends.peers_left();
+        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
+        let usable = asked.filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
+        self.cache.answer(payload, usable, unix_time())
     }
 
     /// Nothing can be heard now: that nothing is confirmed means nothing.
@@ -330,10 +350,11 @@ impl Sealing {
             return Ok(None);
         }
         self.looked = now;
-        let changed = self.watch.refresh(&self.cache, SystemTime::now())? | forgotten;
-        if !full && !changed && !std::mem::take(&mut self.stale) {
+        self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | forgotten;
+        if !full && !self.changed && !std::mem::take(&mut self.stale) {
             return Ok(None);
         }
+        self.changed = false;
         let newest = self.current()?;
         let same = newest.id == session.id;
         self.adopt()?;

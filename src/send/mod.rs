@@ -333,8 +333,16 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, payload: &[u8], now: Instant) {
-        let Some(sealing) = self.framing.confirms() else { return };
+    fn hear(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+        let Some(sealing) = self.framing.confirms() else { return Ok(()) };
+        if let Some(answer) = sealing.answer(payload, now)? {
+            let topic = self.framing.topic(self.config);
+            // Without room it is as lost as on the way: the question comes again.
+            if self.client.room(topic.len() + answer.len()) {
+                self.client.publish(topic, answer.into(), Qos::AtMostOnce, false)?;
+            }
+            return Ok(());
+        }
         match sealing.hear(payload, now) {
             Ok(true) => {
                 self.acknowledged = now;
@@ -346,6 +354,7 @@ impl Run<'_> {
             Ok(false) => {}
             Err(rejected) => self.report.verbose(format_args!("dropped a message: {rejected}")),
         }
+        Ok(())
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
@@ -389,7 +398,7 @@ impl Run<'_> {
                 }
                 Event::Subscribed { .. } => self.subscribed = true,
                 Event::Message(message) => {
-                    self.hear(&message.payload, now);
+                    self.hear(&message.payload, now)?;
                     self.client.ack(message.receipt);
                 }
                 Event::Oversize { receipt, .. } => self.client.ack(receipt),

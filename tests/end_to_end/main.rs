@@ -14,6 +14,7 @@ mod process;
 mod sniffer;
 
 mod confirm;
+mod cron;
 mod directories;
 mod eavesdropping;
 mod enrolment;

@@ -4,9 +4,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime};
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
+use crate::handshake::alive::{Asking, Heard};
 use crate::route::Route;
 use crate::session::{Expected, pair};
 use crate::stream::{Mark, Place};
@@ -268,6 +272,76 @@ fn sessions_are_deleted_when_asked_for() {
     assert!(forget(cache.dir().path(), &[0; 32]).unwrap().is_empty());
     assert_eq!(forget(cache.dir().path(), &peer).unwrap(), [link("gateway"), link("gateway.recv")]);
     assert!(cache.load().unwrap().is_empty() && other.load().unwrap().is_empty());
+}
+
+#[test]
+fn files_that_are_not_ours_keep_nobody_from_the_others() {
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    cache.store_current(&session(1), NOW).unwrap();
+    let path = cache.dir().path();
+    // Of links that cannot be: not a name, no name, one that would lead elsewhere; and digits of no peer.
+    for name in ["?", "", "..", "a\nb", ".x", "gateway@x", &"x".repeat(65)] {
+        fs::write(path.join(format!("{name}@{}", digits(&peer))), "stray").unwrap();
+    }
+    fs::write(path.join("gateway@0123"), "stray").unwrap();
+    assert_eq!(links(path).unwrap(), [link("gateway")]);
+    assert_eq!(status::status(&cache, NOW).unwrap().sessions.len(), 1);
+    assert_eq!(forget(path, &peer).unwrap(), [link("gateway")]);
+}
+
+#[test]
+fn when_the_next_session_is_due_is_noted() {
+    let (_home, cache) = cache();
+    assert_eq!(cache.rotation().unwrap(), None);
+    for seconds in [86_400, 86_400, 90] {
+        cache.note_rotation(seconds).unwrap();
+        assert_eq!(cache.rotation().unwrap(), Some(seconds));
+    }
+    let path = cache.dir().join("gateway@rotation");
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
+    cache.note_rotation(90).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written, "what is known is not written again");
+    fs::write(&path, "if_older = soon\n").unwrap();
+    assert_eq!(cache.rotation().unwrap(), None);
+    cache.note_rotation(90).unwrap();
+    assert_eq!(status::status(&cache, NOW).unwrap().rotation, Some(90));
+}
+
+#[test]
+fn one_tool_answers_and_sts_pair_before_the_others() {
+    let (_home, cache) = cache();
+    let (master, slave) = pair(1, Suite::Gcm);
+    let now = std::time::Instant::now();
+    let mut asking = Asking::new(master, [], &mut StdRng::seed_from_u64(1));
+    asking.begin(now);
+    let question = asking.poll(now).unwrap();
+
+    cache.store_pending(&slave, NOW).unwrap();
+    let sessions = cache.load().unwrap();
+    let pairing = cache.lock_answers().unwrap();
+    assert_eq!(cache.answer(&question, &sessions, NOW).unwrap(), None, "sts-pair runs");
+    assert_eq!(standings(&cache), [(1, Standing::Pending)]);
+    drop(pairing);
+
+    assert_eq!(cache.answer(&question[1..], &sessions, NOW).unwrap(), None);
+    assert_eq!(cache.answer(&[&question[..], &[0]].concat(), &sessions, NOW).unwrap(), None);
+    let mut forged = question.clone();
+    forged[30] ^= 1;
+    assert_eq!(cache.answer(&forged, &sessions, NOW).unwrap(), None);
+    assert_eq!(standings(&cache), [(1, Standing::Pending)], "nothing forged moves it");
+
+    // Another test's child may hold a copy of the lock until its exec.
+    let mut answer = None;
+    for _ in 0..200 {
+        answer = cache.answer(&question, &sessions, NOW).unwrap();
+        if answer.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(asking.accept(&answer.unwrap(), now), Ok(Heard::Answered));
+    assert_eq!(standings(&cache), [(1, Standing::Current)], "the question proves it");
 }
 
 #[test]

@@ -1,0 +1,117 @@
+//! `sts-pair --status`: links, peers, sessions and what came under them; never a secret.
+
+mod json;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write as _};
+
+use crate::cache::Cache;
+use crate::cache::status::{LinkStatus, SessionStatus, links, status};
+use crate::cli::Reporter;
+use crate::config::Environment;
+use crate::crypto::schedule::Digest;
+use crate::files::{Dir, Guard};
+use crate::identity::{Fingerprint, KnownPeers, PeerName};
+use crate::link::unix_time;
+use crate::session::Standing;
+use crate::stream::Gap;
+use crate::text::show;
+use crate::{Error, Exit, Result};
+
+/// Prints the status of every link that has sessions, as a table or, with `as_json`, as JSON: a line a peer in both.
+///
+/// # Errors
+/// [`Exit::NotTrusted`] where a directory is not as it must be; [`Exit::Failed`] where standard output does not take it.
+/// A file that cannot be read is reported and does not keep the others back.
+pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
+    let runtime = env.runtime_dir();
+    let mut names = HashMap::new();
+    if let Some(dir) = Dir::open(&env.identity_dir(), Guard::Public)? {
+        let known = KnownPeers::load(&dir)?;
+        names.extend(known.iter().map(|(name, key)| (*key.fingerprint().as_bytes(), name.clone())));
+    }
+    let mut statuses = Vec::new();
+    for name in links(&runtime)? {
+        let link = status(&Cache::open(&runtime, &name, name.as_str())?, unix_time())?;
+        for error in &link.broken {
+            report.warn(error);
+        }
+        statuses.push(link);
+    }
+    if statuses.is_empty() {
+        report.info(format_args!("no sessions in {}", show(&runtime)));
+    }
+    let rows: Vec<_> = statuses.iter().flat_map(|link| rows(link, &names)).collect();
+    let text = if as_json { json::lines(&rows) } else { table::table(&rows, has_colours()) };
+    match io::stdout().write_all(text.as_bytes()) {
+        // As in `sts-pair --status | head`.
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Exit::Failed, "cannot write to stdout").because(err))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Colours are for eyes: not for pipes, nor where the user does not want them (<https://no-color.org>).
+fn has_colours() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
+}
+
+/// What there is to say of one peer of one link.
+struct Row<'a> {
+    link: &'a LinkStatus,
+    /// The first row of its link, which shows what is counted for the link as a whole.
+    first: bool,
+    /// `None` where its key is not pinned any more.
+    name: Option<&'a PeerName>,
+    fingerprint: Fingerprint,
+    /// The current session, else the newest.
+    session: &'a SessionStatus,
+    /// All of its sessions.
+    sessions: &'a [SessionStatus],
+}
+
+fn rows<'a>(link: &'a LinkStatus, names: &'a HashMap<Digest, PeerName>) -> Vec<Row<'a>> {
+    let peers = link.sessions.chunk_by(|one, other| one.peer == other.peer).enumerate();
+    let row = |(number, sessions): (usize, &'a [SessionStatus])| {
+        let current = sessions.iter().find(|session| session.standing == Standing::Current);
+        let session = current.or(sessions.first()).expect("no group is empty");
+        let fingerprint = Fingerprint::from(session.peer);
+        Row { link, first: number == 0, name: names.get(&session.peer), fingerprint, session, sessions }
+    };
+    peers.map(row).collect()
+}
+
+impl Row<'_> {
+    fn sum(&self, of: impl Fn(&SessionStatus) -> u64) -> u64 {
+        self.sessions.iter().map(of).sum()
+    }
+
+    fn gaps(&self) -> u64 {
+        self.sum(|session| session.received.gaps)
+    }
+
+    /// The ranges of stream numbers of which nothing came.
+    fn missing(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.sessions.iter().flat_map(|session| session.missing.iter())
+    }
+
+    /// The latest gaps, oldest session first.
+    fn latest_gaps(&self) -> impl Iterator<Item = &Gap> {
+        self.sessions.iter().rev().flat_map(|session| &session.received.latest)
+    }
+
+    fn rejected(&self) -> u64 {
+        self.link.rejected.iter().map(|(_, count)| count).sum()
+    }
+
+    /// In how many seconds cron replaces the current session, 0 where it is due.
+    fn next(&self) -> Option<u64> {
+        let rotation = self.link.rotation.filter(|_| self.session.standing == Standing::Current)?;
+        Some(self.session.age.map_or(0, |age| rotation.saturating_sub(age)))
+    }
+}

@@ -1,0 +1,191 @@
+//! Claim: the files in man/examples are understood by what they are for, and say to the tools what the tools understand.
+
+#![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const TOOLS: [(&str, &str); 3] = [
+    ("sts-pair", env!("CARGO_BIN_EXE_sts-pair")),
+    ("sts-send", env!("CARGO_BIN_EXE_sts-send")),
+    ("sts-recv", env!("CARGO_BIN_EXE_sts-recv")),
+];
+
+/// Where the examples expect the tools.
+const INSTALLED: &str = "/usr/local/bin/";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All examples by their names, with their text.
+fn examples() -> BTreeMap<String, String> {
+    let entries = fs::read_dir(root().join("man/examples")).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (name(&path), fs::read_to_string(&path).unwrap())).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+fn run(program: &str, args: &[&str], file: Option<&Path>) -> Output {
+    let output = Command::new(program).args(args).args(file).output();
+    output.unwrap_or_else(|err| panic!("{program}: {err}; tests/run installs it"))
+}
+
+/// The tools that a text starts, each with the options that it gives them.
+fn commands(text: &str) -> Vec<(&'static str, Vec<String>)> {
+    // OpenRC has the arguments on a line of their own.
+    let text = text.replace("\ncommand_args=\"", " ").replace("\ncommand_args='", " ");
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'', '`', '$', '(', ')']));
+        while let Some(word) = words.next() {
+            let program = word.rsplit(['/', '=']).next().unwrap_or_default();
+            let Some((tool, _)) = TOOLS.iter().find(|(tool, _)| *tool == program) else { continue };
+            let arguments = words.by_ref().take_while(|word| !["|", "||", "&&", "&", ";", ">", ">>"].contains(word));
+            let options = arguments.filter(|word| word.starts_with('-') && word.len() > 1);
+            let options = options.map(|option| option.split('=').next().unwrap_or_default().to_owned());
+            found.push((*tool, options.collect()));
+        }
+    }
+    found
+}
+
+/// The options that a tool's `--help` begins a line with.
+fn options_of(executable: &str) -> BTreeSet<String> {
+    let help = String::from_utf8(run(executable, &["--help"], None).stdout).unwrap();
+    let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+    let words = heads.flat_map(|head| head.split([' ', ',']).map(str::to_owned).collect::<Vec<_>>());
+    words.filter(|word| word.starts_with('-')).collect()
+}
+
+#[test]
+fn every_option_exists() {
+    let mut given = 0;
+    for (name, text) in examples() {
+        for (tool, options) in commands(&text) {
+            let (_, executable) = TOOLS.iter().find(|(known, _)| *known == tool).unwrap();
+            let known = options_of(executable);
+            for option in options {
+                assert!(known.contains(&option), "{name}: {tool} has no {option}");
+                given += 1;
+            }
+        }
+    }
+    assert!(given > 10, "only {given} options found");
+}
+
+#[test]
+fn commands_are_found_where_they_stand() {
+    let text = "7 * * * *  sts-pair -q --if-older 24h plant || logger -t x\nExecStart=/usr/local/bin/sts-recv %i\n\
+                read | exec /x/sts-send --timeout=3 \"$1\"\ncommand=/x/sts-recv\ncommand_args=\"-q $link\"\n";
+    let found: Vec<_> = commands(text).into_iter().map(|(tool, options)| (tool, options.join(" "))).collect();
+    let expected = [("sts-pair", "-q --if-older"), ("sts-recv", ""), ("sts-send", "--timeout"), ("sts-recv", "-q")];
+    assert_eq!(found, expected.map(|(tool, options)| (tool, options.to_owned())));
+}
+
+#[test]
+fn shells_read_the_scripts() {
+    let scripts: Vec<_> = examples().into_iter().filter(|(_, text)| text.starts_with("#!")).collect();
+    assert_eq!(scripts.len(), 2);
+    for (name, _) in scripts {
+        let output = run("dash", &["-n"], Some(&root().join("man/examples").join(&name)));
+        assert!(output.status.success() && output.stderr.is_empty(), "{name}: {output:?}");
+    }
+}
+
+#[test]
+fn the_crontab_has_lines_that_cron_takes() {
+    let mut jobs = 0;
+    for line in examples()["crontab"].lines() {
+        let job = line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(line);
+        if job.is_empty() || job.starts_with('#') {
+            continue;
+        }
+        // crontab(5): `%` is an end of line there.
+        assert!(!job.contains('%'), "{job}");
+        if job.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')) {
+            continue;
+        }
+        let fields: Vec<_> = job.split_whitespace().collect();
+        let is_time = |field: &&str| field.bytes().all(|b| b.is_ascii_digit() || b"*/,-".contains(&b));
+        assert!(fields.len() > 5 && fields[..5].iter().all(is_time), "{job}");
+        let check = run("dash", &["-n", "-c", &fields[5..].join(" ")], None);
+        assert!(check.status.success(), "{job}: {check:?}");
+        jobs += 1;
+    }
+    assert_eq!(jobs, 3);
+}
+
+/// The units, as they would be where the tools are: those of this build.
+fn units(directory: &Path) -> Vec<PathBuf> {
+    let build = Path::new(TOOLS[0].1).parent().unwrap().display().to_string();
+    let mut units = Vec::new();
+    for (name, text) in examples() {
+        let path = directory.join(name);
+        if !path.extension().is_some_and(|kind| kind == "service" || kind == "timer") {
+            continue;
+        }
+        fs::write(&path, text.replace(INSTALLED, &format!("{build}/"))).unwrap();
+        units.push(path);
+    }
+    units
+}
+
+/// What systemd says of a unit, if anything: it ignores a key that it does not know with a word.
+fn verify(unit: &Path) -> String {
+    let output = run("systemd-analyze", &["verify", "--man=no", "--recursive-errors=no"], Some(unit));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { said } else { format!("{said}{}", output.status) }
+}
+
+#[test]
+fn systemd_takes_the_units() {
+    let directory = tempfile::tempdir().unwrap();
+    let units = units(directory.path());
+    assert_eq!(units.len(), 4);
+    for unit in &units {
+        assert_eq!(verify(unit), "", "{}", unit.display());
+    }
+    // Were a key wrong, or the tool not there, it would be told.
+    let service = units.iter().find(|unit| name(unit) == "sts-recv@.service").unwrap();
+    let good = fs::read_to_string(service).unwrap();
+    for (from, to) in [("ProtectClock=", "ProtectClok="), ("sts-recv %i", "sts-receive %i")] {
+        fs::write(service, good.replace(from, to)).unwrap();
+        assert_ne!(verify(service), "", "{to}");
+    }
+}
+
+#[test]
+fn the_services_are_kept_in() {
+    let directory = tempfile::tempdir().unwrap();
+    let services: Vec<_> =
+        units(directory.path()).into_iter().filter(|unit| unit.extension().is_some_and(|it| it == "service")).collect();
+    assert_eq!(services.len(), 3);
+    for service in services {
+        // Of 100, in tenths: 20 is what systemd calls OK; a unit without any of it has 96.
+        let args = ["security", "--offline=true", "--no-pager", "--threshold=20"];
+        let output = run("systemd-analyze", &args, Some(&service));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+#[test]
+fn the_pages_name_every_example_and_no_other() {
+    let known: BTreeSet<String> = examples().into_keys().collect();
+    let page = fs::read_to_string(root().join("man/sts-pair.1")).unwrap();
+    let (_, listed) = page.split_once(".Pa man/examples").unwrap();
+    let (listed, _) = listed.split_once(".Bd").unwrap();
+    let words = listed.lines().filter_map(|line| line.strip_prefix(".Pa ")?.split_whitespace().next());
+    assert_eq!(words.map(str::to_owned).collect::<BTreeSet<_>>(), known, "sts-pair(1)");
+
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, table) = readme.split_once("In `man/examples`").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ")).map(|(files, _)| files);
+    let files = rows.flat_map(|files| files.split(", ").map(|file| file.trim_matches('`').to_owned()));
+    assert_eq!(files.collect::<BTreeSet<_>>(), known, "README.md");
+}

@@ -22,7 +22,7 @@ use std::path::Path;
 use self::file::{Torn, hex};
 pub use self::journal::{COMPACT, Journal};
 pub use self::received::{Entry, MAX_GAPS, State, Tally};
-pub use self::rotation::{MAX_NEWER, MAX_RETIRED, MIN_RETIRED, Stored};
+pub use self::rotation::{GRACE, MAX_NEWER, MAX_RETIRED, MIN_RETIRED, MOST, Stored};
 use self::rotation::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;

@@ -4,6 +4,11 @@ use crate::session::{Session, Standing};
 
 /// A session goes when so many newer ones exist of its kind, proven or not.
 pub const MAX_NEWER: usize = 16;
+/// But a proven one stays so many seconds after it was retired, whatever is newer: a tool that runs looks for a new session
+/// once a second, and what it sealed before is on its way.
+pub const GRACE: u64 = 60;
+/// So many newer ones are too many in any case.
+pub const MOST: usize = 256;
 /// A session goes so many seconds after it was retired: 7 days.
 pub const MAX_RETIRED: u64 = 7 * 24 * 3600;
 /// A retired session stays so many seconds at least, although all its known streams ended: a process that took a number
@@ -77,7 +82,9 @@ pub(super) fn limit(sessions: &mut Vec<Stored>, now: u64) {
         // A clock that was set back must neither delete what has just retired nor keep it for ever.
         stored.retired = stored.retired.min(now);
         let too_old = stored.standing == Standing::Retired && now - stored.retired >= MAX_RETIRED;
-        let keep = stored.standing == Standing::Current || (*newer < MAX_NEWER && !too_old);
+        let in_grace = stored.proven && stored.standing == Standing::Retired && now - stored.retired < GRACE;
+        let room = *newer < if in_grace { MOST } else { MAX_NEWER };
+        let keep = stored.standing == Standing::Current || (room && !too_old);
         *newer += 1;
         keep
     });

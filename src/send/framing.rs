@@ -255,15 +255,31 @@ impl Sealing {
     /// As [`Cache::answer`].
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
         let Some(id) = alive::asked_for(payload) else { return Ok(None) };
-        // While there is nothing to send, nobody else looks.
-        if now >= self.looked + LOOK_EVERY {
-            self.looked = now;
-            self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
-        }
+        self.look(now)?;
         let peers = self.ends.peers_left();
         let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
         let usable = asked.filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
         self.cache.answer(payload, usable, unix_time())
+    }
+
+    /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: who is to confirm what
+    /// was sent under it has deleted it, too, or soon will.
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`].
+    pub(super) fn is_gone(&mut self, now: Instant) -> Result<bool> {
+        self.look(now)?;
+        let Some((_, session)) = &self.stream else { return Ok(false) };
+        Ok(!self.watch.sessions().any(|stored| stored.session.id == session.id))
+    }
+
+    /// Looks whether sessions came or went: while there is nothing to send, nobody else does.
+    fn look(&mut self, now: Instant) -> Result<()> {
+        if now >= self.looked + LOOK_EVERY {
+            self.looked = now;
+            self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
+        }
+        Ok(())
     }
 
     /// Nothing can be heard now: that nothing is confirmed means nothing.

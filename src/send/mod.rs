@@ -306,8 +306,17 @@ impl Run<'_> {
         }
         self.listen(now)?;
         let unconfirmed = self.framing.unconfirmed().is_some_and(|(messages, _)| messages > 0);
-        if unconfirmed && clear && now >= self.acknowledged + QUIET && self.silence.happened(now).is_some() {
-            self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
+        if unconfirmed && clear && now >= self.acknowledged + QUIET {
+            // With a spool it goes under the next session.
+            if matches!(self.source, Source::Direct(_))
+                && let Some(sealing) = self.framing.confirms()
+                && sealing.is_gone(now)?
+            {
+                return Err(self.unacknowledged(Exit::DataLost, "the session that it was sent under is gone"));
+            }
+            if self.silence.happened(now).is_some() {
+                self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
+            }
         }
         Ok(stepped)
     }

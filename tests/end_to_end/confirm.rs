@@ -250,6 +250,16 @@ fn a_reader_that_was_killed_leaves_nothing_that_its_peer_would_miss() {
 }
 
 #[test]
+fn a_sender_whose_session_was_deleted_does_not_wait_for_ever() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "too late\n");
+    sender.wait_for("waiting for sts-recv");
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    sender.wait().failed(&[65], &["is gone", "1 messages"]);
+}
+
+#[test]
 fn a_lost_confirm_is_no_lost_data() {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");

@@ -197,6 +197,30 @@ fn sessions_that_one_end_alone_uses_push_none_out_that_both_use() {
 }
 
 #[test]
+fn pairings_in_haste_push_nothing_out_that_was_in_use_a_moment_ago() {
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    let agree = |seed: u8, now: u64| {
+        cache.store_current(&session(seed), now).unwrap();
+        cache.prove(&peer, &session(seed).id).unwrap();
+    };
+    (1..=60).for_each(|seed| agree(seed, NOW + u64::from(seed) / 25));
+    assert_eq!(cache.load().unwrap().len(), 60, "all of it within three seconds");
+    agree(61, NOW + GRACE + 3);
+    // The newest was not proven yet when it was counted.
+    assert_eq!(cache.load().unwrap().len(), MAX_NEWER + 1);
+    for round in 0..2 {
+        (0..=u8::MAX).for_each(|seed| {
+            let mut one = session(seed);
+            one.id[7] = round;
+            cache.store_current(&one, NOW).unwrap();
+            cache.prove(&peer, &one.id).unwrap();
+        });
+    }
+    assert_eq!(cache.load().unwrap().len(), MOST + 1, "memory has its bound all the same");
+}
+
+#[test]
 fn a_session_of_another_configuration_is_no_session() {
     let (_home, cache) = cache();
     let session = session(1);

@@ -14,7 +14,7 @@ use crate::config::{self, Config, Environment, PeerName};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::handshake::{Code, Enrolment, Peer};
-use crate::identity::{Identity, KnownPeers};
+use crate::identity::{Identity, KnownPeers, PublicKey};
 use crate::mqtt;
 use crate::role::Role;
 use crate::route::Route;
@@ -79,17 +79,32 @@ impl Link {
     pub fn ends(&self) -> Result<Option<Ends>> {
         let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let dir = Dir::create(&self.identity_dir, Guard::Public)?;
-        let identity = Identity::load_or_create(&dir, &mut rand::rng())?;
+        let public = Identity::load_public(&dir)?.ok_or_else(nobody_trusted)?;
         let known = KnownPeers::load(&dir)?;
         Ok(Some(Ends {
             dir,
-            identity: identity.into(),
+            public,
             known,
             role: sealed.role,
             suite: sealed.suite,
             route: self.config.route().expect("an encrypted link has a route"),
             wanted: sealed.peers.clone(),
         }))
+    }
+
+    /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.
+    ///
+    /// # Errors
+    /// As [`Identity::load_or_create`].
+    pub fn make_identity(&self) -> Result<()> {
+        if self.config.sealed.is_none() {
+            return Ok(());
+        }
+        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        match Identity::load_public(&dir)? {
+            Some(_) => Ok(()),
+            None => Identity::load_or_create(&dir, &mut rand::rng()).map(drop),
+        }
     }
 
     /// The link's sessions, in the runtime directory as it is.
@@ -150,8 +165,8 @@ impl Link {
 #[derive(Debug)]
 pub struct Ends {
     dir: Dir,
-    /// This device's identity key.
-    pub identity: std::sync::Arc<Identity>,
+    /// The public half of this device's identity key: sealing and opening take no other.
+    pub public: PublicKey,
     known: KnownPeers,
     /// Which side this is.
     pub role: Role,
@@ -218,9 +233,7 @@ impl Ends {
     pub fn peers(&self) -> Result<Peers> {
         let pinned: Peers = self.pinned().collect();
         if pinned.is_empty() {
-            return Err(Error::new(Exit::NotTrusted, "no peer is trusted yet")
-                .because("this device knows nobody's public key")
-                .hint("sts-pair --code on both devices; or, on the other one, sts-pair --key; pipe that line into: sts-pair --trust NAME"));
+            return Err(nobody_trusted());
         }
         if self.wanted.is_empty() {
             return if pinned.len() == 1 || self.route.is_wildcard() { Ok(pinned) } else { Err(ambiguous(&pinned)) };
@@ -269,7 +282,7 @@ impl Ends {
     /// # Errors
     /// As [`KnownPeers::add`].
     pub fn pin(&mut self, peer: &Peer) -> Result<()> {
-        self.known.add(&self.dir, self.identity.public(), &peer.name, &peer.key)
+        self.known.add(&self.dir, &self.public, &peer.name, &peer.key)
     }
 
     /// Whether the configuration must say which of several pinned peers the link is to, and does not.
@@ -280,7 +293,7 @@ impl Ends {
 
     /// All pinned keys, but not our own: written into the file by hand, it would let anybody reflect us to ourselves.
     fn pinned(&self) -> impl Iterator<Item = Peer> {
-        let own = self.identity.public();
+        let own = &self.public;
         let others = self.known.iter().filter(move |(_, key)| *key != own);
         others.map(|(name, key)| Peer { name: name.clone(), key: key.clone() })
     }
@@ -291,10 +304,18 @@ impl Ends {
         Expected { suite: self.suite, role: self.role, own: self.own(), route: &self.route }
     }
 
+    /// This device's identity key, to sign with.
+    ///
+    /// # Errors
+    /// As [`Identity::load_or_create`].
+    pub fn identity(&self) -> Result<Identity> {
+        Identity::load_or_create(&self.dir, &mut rand::rng())
+    }
+
     /// The fingerprint of this device's key.
     #[must_use]
     pub fn own(&self) -> Digest {
-        *self.identity.public().fingerprint().as_bytes()
+        *self.public.fingerprint().as_bytes()
     }
 
     /// The peer of a session, if that session may be used: it agrees with the configuration, and its peer is accepted.
@@ -321,6 +342,12 @@ pub fn list<'a>(names: impl ExactSizeIterator<Item = &'a PeerName>) -> String {
     let shown: Vec<_> = names.take(MOST).map(PeerName::as_str).collect();
     let shown = shown.join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+fn nobody_trusted() -> Error {
+    Error::new(Exit::NotTrusted, "no peer is trusted yet")
+        .because("this device knows nobody's public key")
+        .hint("sts-pair --code on both devices; or, on the other one, sts-pair --key; pipe that line into: sts-pair --trust NAME")
 }
 
 fn ambiguous(pinned: &[Peer]) -> Error {

@@ -97,10 +97,10 @@ fn nameless() -> PeerName {
     NAME.parse().expect("the name is a name")
 }
 
-/// This end of the link.
+/// This end of the link, which signs.
 fn party(ends: &Ends, name: PeerName, enrolment: Option<Enrolment>) -> Result<Party> {
     Ok(Party {
-        identity: ends.identity.clone(),
+        identity: ends.identity()?.into(),
         name,
         suite: ends.suite,
         // While enrolling it is the code that lets in, not the key.
@@ -112,8 +112,9 @@ fn party(ends: &Ends, name: PeerName, enrolment: Option<Enrolment>) -> Result<Pa
 /// The ends of the link, which must have some.
 ///
 /// # Errors
-/// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::ends`].
+/// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::make_identity`] and [`Link::ends`].
 pub fn encrypted(link: &Link) -> Result<Ends> {
+    link.make_identity()?;
     link.ends()?.ok_or_else(|| {
         Error::new(Exit::Usage, "nothing to pair")
             .because("the link is not encrypted (sts_mode = nosec)")
@@ -437,7 +438,7 @@ impl Run<'_> {
         if !self.hints.is_due(hint, now) {
             return;
         }
-        self.report.warn(&hints::words(hint, &self.ends.identity.public().fingerprint()));
+        self.report.warn(&hints::words(hint, &self.ends.public.fingerprint()));
     }
 
     fn timed_out(&self) -> Error {

@@ -168,7 +168,13 @@ impl Run<'_> {
         // What is not handed over comes again, and is known then.
         turn::leave(&mut self.client, &mut self.signals)?;
         match end {
-            End::Told => Ok(()),
+            // Whoever ends a run that would go on for ever wants to know what it lost, too.
+            End::Told => {
+                if let (Source::Sealed(opening), false) = (&mut self.source, self.options.once) {
+                    opening.report_missing();
+                }
+                Ok(())
+            }
             End::Refused(error) => Err(error),
             End::Itself => self.verdict(),
         }

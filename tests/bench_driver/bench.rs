@@ -67,7 +67,10 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
-    let dir = tempfile::Builder::new().prefix("sts-bench-").tempdir()?;
+    // Where a device keeps its sessions, /run, is a file system in memory.
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let dir = tempfile::Builder::new().prefix("sts-bench-").tempdir_in(place)?;
     process::clean_up_on_signals(dir.path().to_owned())?;
     let broker = Broker::start(dir.path(), options.default_queue)?;
     let bench = Bench::new(broker, &options.tools, dir.path())?;

@@ -3,7 +3,8 @@
 use rustix::process::Signal;
 
 use crate::broker::Broker;
-use crate::device::{LINK, Pair};
+use crate::device::{LINK, M2S, Pair};
+use crate::hostile::{Fate, HostileBroker};
 use crate::process::Process;
 
 #[test]
@@ -60,4 +61,19 @@ fn receiver_stops_in_order_and_goes_on_where_it_was() {
     sender.close_stdin();
     sender.wait().succeeded();
     receiver.wait().succeeded().wrote(b"four\n");
+}
+
+#[test]
+fn a_receiver_that_is_stopped_names_a_stream_that_was_lost_whole() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    broker
+        .filter(|topic, payload| if topic == M2S && payload.first() == Some(&0x27) { Fate::Drop } else { Fate::Pass });
+    pair.master.send_all(&[], "lost\n").succeeded();
+    broker.filter(|_, _| Fate::Pass);
+    pair.master.send_all(&[], "arrives\n").succeeded();
+    receiver.wait_for_stdout(b"arrives\n");
+    receiver.stop().failed(&[0], &["nothing came of stream 0"]);
 }

@@ -1,7 +1,7 @@
 //! Confirms: telling a sender that asks how far standard output took its stream (`sts-protocol(7)`, "Confirms").
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,7 +27,8 @@ const BYTES: usize = 256 << 10;
 #[derive(Default)]
 pub(super) struct Confirming {
     senders: BTreeMap<SessionId, Sender>,
-    due: BTreeSet<StreamId>,
+    /// The streams, with what is known to be wanted of each where nothing of it is remembered any more.
+    due: BTreeMap<StreamId, u32>,
     since: Option<Instant>,
     messages: u32,
     bytes: usize,
@@ -47,12 +48,13 @@ impl Confirming {
             self.unsettled.retain(|_, until| *until > now);
             self.unsettled.insert(stream, now + LINGER);
         }
-        self.again(stream, now);
+        self.again(stream, 0, now);
     }
 
-    /// A message of a stream came that was too early, or came before: its sender lacks our last confirm.
-    pub(super) fn again(&mut self, stream: StreamId, now: Instant) {
-        self.due.insert(stream);
+    /// A message of a stream came that was too early, or came before: its sender lacks our last confirm, of `next`.
+    pub(super) fn again(&mut self, stream: StreamId, next: u32, now: Instant) {
+        let known = self.due.entry(stream).or_default();
+        *known = next.max(*known);
         self.since.get_or_insert(now);
     }
 
@@ -72,7 +74,7 @@ impl Confirming {
     }
 
     /// The streams to confirm at `now`, and whether the confirm must arrive: it is a stream's last one.
-    pub(super) fn take(&mut self, all: bool, now: Instant) -> Option<(Vec<StreamId>, bool)> {
+    pub(super) fn take(&mut self, all: bool, now: Instant) -> Option<(Vec<(StreamId, u32)>, bool)> {
         let enough = self.urgent || self.messages >= MESSAGES || self.bytes >= BYTES;
         if self.due.is_empty() || !(all || enough || self.deadline().is_some_and(|deadline| now >= deadline)) {
             return None;
@@ -130,15 +132,15 @@ mod tests {
             assert_eq!(confirming.take(false, now), None);
         }
         confirming.written(STREAM, 10, false, now);
-        assert_eq!(confirming.take(false, now), Some((vec![STREAM], false)));
+        assert_eq!(confirming.take(false, now), Some((vec![(STREAM, 0)], false)));
         assert_eq!(confirming.deadline(), None);
 
         confirming.written(STREAM, BYTES, false, now);
-        assert_eq!(confirming.take(false, now), Some((vec![STREAM], false)));
+        assert_eq!(confirming.take(false, now), Some((vec![(STREAM, 0)], false)));
 
-        confirming.again(STREAM, now);
+        confirming.again(STREAM, 0, now);
         assert_eq!(confirming.take(false, now + DELAY / 2), None);
-        assert_eq!(confirming.take(false, now + DELAY), Some((vec![STREAM], false)));
+        assert_eq!(confirming.take(false, now + DELAY), Some((vec![(STREAM, 0)], false)));
     }
 
     #[test]
@@ -148,7 +150,7 @@ mod tests {
         confirming.written(STREAM, 10, false, now);
         assert_eq!(confirming.lingers(), None);
         confirming.written(STREAM, 10, true, now);
-        confirming.again(STREAM, now + LINGER / 2);
+        confirming.again(STREAM, 0, now + LINGER / 2);
         assert_eq!(confirming.lingers(), Some(now + LINGER), "what is played again keeps nobody");
         confirming.settled(([7; 8], 4));
         assert_eq!(confirming.lingers(), Some(now + LINGER));
@@ -171,6 +173,6 @@ mod tests {
         let now = Instant::now();
         let mut confirming = Confirming::default();
         confirming.written(STREAM, 0, true, now);
-        assert_eq!(confirming.take(false, now), Some((vec![STREAM], true)));
+        assert_eq!(confirming.take(false, now), Some((vec![(STREAM, 0)], true)));
     }
 }

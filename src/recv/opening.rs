@@ -274,8 +274,10 @@ impl<'a> Opening<'a> {
     }
 
     fn refused(&mut self, opened: &Opened, refused: Refused, now: Instant) -> What {
-        if opened.asks && refused.confirm().is_some() {
-            self.confirming.again((opened.session, opened.stream), now);
+        if opened.asks
+            && let Some(next) = refused.confirm()
+        {
+            self.confirming.again((opened.session, opened.stream), next, now);
         }
         match refused {
             Refused::Settled => {
@@ -344,13 +346,19 @@ impl<'a> Opening<'a> {
     ) -> Result<Vec<(String, Bytes, bool)>> {
         let Some((streams, last)) = self.confirming.take(all, now) else { return Ok(Vec::new()) };
         let mut sealed = Vec::new();
-        for of_session in streams.chunk_by(|(one, _), (other, _)| one == other) {
-            let id = of_session[0].0;
+        for of_session in streams.chunk_by(|((one, _), _), ((other, _), _)| one == other) {
+            let ((id, _), _) = of_session[0];
             let Some(session) = self.receiver.session(&id) else { continue };
             let Some((written, _)) = self.journal.state().session(&id) else { continue };
-            // A stream of which nothing is known is wanted from its beginning.
-            let wanted: Vec<_> =
-                of_session.iter().map(|(_, stream)| (*stream, written.wanted(*stream).unwrap_or(0))).collect();
+            let wanted: Vec<_> = of_session
+                .iter()
+                .map(|&((_, stream), next)| {
+                    // Of a stream that ended long ago all that comes again was written; of any other that is not known,
+                    // nothing was.
+                    let forgotten = if written.ended().contains(stream) { next } else { 0 };
+                    (stream, written.wanted(stream).unwrap_or(forgotten))
+                })
+                .collect();
             let topic = self.ends.route.publish(&session.topics);
             let confirms = self.confirming.seal(session, &wanted, self.max_message, &self.cache, rng)?;
             sealed.extend(confirms.into_iter().map(|confirm| (topic.to_owned(), confirm, last)));

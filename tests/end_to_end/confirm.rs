@@ -260,6 +260,25 @@ fn a_sender_whose_session_was_deleted_does_not_wait_for_ever() {
 }
 
 #[test]
+fn a_stream_that_ended_long_ago_is_still_confirmed() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    // The first sender hears nothing; what comes of the others meanwhile is more than is remembered one by one.
+    broker.filter(|topic, payload| if topic == S2M && payload.first() == Some(&ENC) { Fate::Drop } else { Fate::Pass });
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "first\n");
+    receiver.wait_for_stdout(b"first\n");
+    for _ in 0..20 {
+        pair.master.send_all(&[], "x\n").succeeded();
+    }
+    receiver.wait_for_stdout(format!("first\n{}", "x\n".repeat(20)).as_bytes());
+    broker.filter(|_, _| Fate::Pass);
+    sender.wait().succeeded();
+    receiver.stop().succeeded();
+}
+
+#[test]
 fn a_lost_confirm_is_no_lost_data() {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");

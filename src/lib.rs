@@ -5,7 +5,7 @@
 //!
 //! 1. **What was asked for**: [`cli`] has what the tools share (options, messages, exit), [`config`] makes one link's
 //!    configuration of file, `-o` and environment, [`identity`] has this device's key and those that it trusts, and
-//!    [`link`] puts the three together.
+//!    [`link`] puts the three together, with the topics of both ends, [`route`].
 //! 2. **Agreeing a session**, `sts-pair`: [`handshake`] takes and makes the frames of [`message`], with the keys that
 //!    [`crypto`] derives, and ends with a [`session`], which [`cache`] stores for the other two tools.
 //! 3. **From stdin to the broker**, `sts-send`: [`pipe`] reads and cuts, [`stream`] numbers and seals under the session,

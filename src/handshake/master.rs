@@ -189,6 +189,7 @@ impl Master {
         }
     }
 }
+
 /// Checks an RDYACK.
 fn check(frame: &[u8], attempt: &AttemptId, step: Confirmation, session: &Established) -> Result<(), Rejected> {
     let ready = Ready::parse(frame, Type::RdyAck)?;

@@ -98,7 +98,7 @@ pub enum Move {
     Later,
     /// Slave, step 5: store the session as pending and send step 6. Master, step 6: store it as current and send step 7.
     Store(Box<Established>, Vec<u8>),
-    /// Slave, step 7: make the session of this id current and send step 8. That is the end of the handshake.
+    /// Slave, step 7: make the session current and send step 8. That is the end of the handshake.
     Promote(Box<Established>, Vec<u8>),
     /// Master, step 8: the slave knows that the session is current; nothing is left to wait for.
     Finished,

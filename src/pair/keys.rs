@@ -1,6 +1,6 @@
 //! `sts-pair --key`, `--trust` and `--forget`: this device's key and those that it trusts. No link is needed for them.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 
 use crate::cache;
 use crate::cli::Reporter;
@@ -36,6 +36,9 @@ pub fn show(env: &Environment, report: &Reporter) -> Result<()> {
 /// [`Exit::DataLost`] where standard input is no key line; [`Exit::NotTrusted`] for a name or key that is pinned
 /// otherwise, or our own key.
 pub fn trust(env: &Environment, name: &PeerName, report: &Reporter) -> Result<()> {
+    if std::io::stdin().is_terminal() {
+        report.info("reading the key line from the terminal; Ctrl-D ends the input");
+    }
     let mut line = String::new();
     let input = std::io::stdin().take(LONGEST).read_to_string(&mut line);
     let key = input
@@ -56,7 +59,7 @@ pub fn trust(env: &Environment, name: &PeerName, report: &Reporter) -> Result<()
 /// Unpins `name` and deletes all sessions with its key, on every link.
 ///
 /// # Errors
-/// [`Exit::Failed`] where nobody is pinned under this name, or a file cannot be changed.
+/// [`Exit::Config`] where nobody is pinned under this name; [`Exit::Failed`] where a file cannot be changed.
 pub fn forget(env: &Environment, name: &PeerName, report: &Reporter) -> Result<()> {
     let dir = directory(env)?;
     let key = KnownPeers::load(&dir)?.remove(&dir, name)?;

@@ -123,7 +123,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     }
 }
 
-fn reload(open: &impl Fn() -> Result<Link>, machine: &mut Machine) -> Result<(Link, crate::link::Ends)> {
+fn reload(open: &impl Fn() -> Result<Link>, machine: &mut Machine) -> Result<(Link, Ends)> {
     let link = open()?;
     let ends = encrypted(&link)?;
     check_role(ends.role)?;

@@ -1,3 +1,5 @@
+//! Claim: however its bytes are cut, what a broker sends is decoded; what is malformed is an error, never a panic.
+
 use proptest::prelude::*;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4;

@@ -92,7 +92,7 @@ impl Spooled {
     pub(super) fn take_up(&mut self, framing: &mut Framing, report: &Reporter, now: Instant) -> Result<()> {
         let (Framing::Sealed(sealing), Some(stream)) = (framing, self.spool.stream().copied()) else { return Ok(()) };
         check_asks(&stream, sealing.asks())?;
-        self.began = sealing.resume(&stream, self.spool.next(), self.spool.sealed(), now)?;
+        self.began = sealing.resume(&stream, self.spool.next(), self.spool.may_be_sealed(), now)?;
         if self.began {
             return Ok(());
         }
@@ -242,7 +242,9 @@ impl Spooled {
             self.began = true;
         }
         // What may have been sent in this stream stays in it.
-        if self.spool.stream().is_none_or(|stream| stream.close.is_some()) || self.spool.next() < self.spool.sealed() {
+        if self.spool.stream().is_none_or(|stream| stream.close.is_some())
+            || self.spool.next() < self.spool.may_be_sealed()
+        {
             return Ok(());
         }
         if !more && ended {

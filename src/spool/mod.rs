@@ -82,6 +82,9 @@ pub struct Spool {
     state: State,
     segments: Segments,
     reading: Reading,
+    /// Records of the stream below may have been sealed by an earlier run, though the state does not say so: what it says of
+    /// that is synchronized only with what follows it.
+    earlier: u64,
     /// The next record to read.
     next: u64,
     /// Of each record that was read and is not acknowledged: its bytes on the disk, and its own.
@@ -116,7 +119,9 @@ impl Spool {
         let messages = segments.whole() - next + u64::from(segments.unfinished() > 0);
         let payload = waiting.saturating_sub(messages * chunk::HEAD as u64);
         let (max, read) = (options.max.bytes(), VecDeque::new());
-        Ok(Self { dir, lock, slots, state, segments, reading, next, read, waiting, payload, max, torn })
+        let open = state.stream.is_some_and(|stream| stream.close.is_none());
+        let earlier = if open { segments.whole() } else { 0 };
+        Ok(Self { dir, lock, slots, state, segments, reading, earlier, next, read, waiting, payload, max, torn })
     }
 
     /// Its path.
@@ -214,6 +219,13 @@ impl Spool {
     #[must_use]
     pub fn sealed(&self) -> u64 {
         self.state.sealed
+    }
+
+    /// As [`Spool::sealed`], with those of which a power cut may have taken the word: none of their numbers may be given to
+    /// what closes the stream.
+    #[must_use]
+    pub fn may_be_sealed(&self) -> u64 {
+        self.state.sealed.max(self.earlier)
     }
 
     /// Appends the next record's bytes to `buffer`; false where there is none, or none in this stream. From now on it may
@@ -317,6 +329,7 @@ impl Spool {
 
     fn set_stream(&mut self, stream: Option<Stream>) -> Result<()> {
         self.state.stream = stream;
+        self.earlier = 0;
         self.slots.write(&self.state)?;
         self.slots.sync()
     }

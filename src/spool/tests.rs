@@ -156,6 +156,29 @@ fn a_stream_is_what_it_was_in_the_next_run() {
     assert_eq!((spool.stream(), spool.is_empty()), (None, true));
 }
 
+/// What closes a stream must not get the number of a message that was sent before the power went.
+#[test]
+fn a_power_cut_takes_no_word_of_what_was_sealed() {
+    let place = Home::new();
+    let at = Place { session: [7; 8], stream: 3, salt: [1, 2, 3, 4] };
+    let mut spool = place.open().unwrap();
+    put(&mut spool, b"a");
+    put(&mut spool, b"b");
+    spool.begin(at, true).unwrap();
+    let synchronized = fs::read(place.dir().join("state")).unwrap();
+    assert_eq!(read_all(&mut spool).len(), 2);
+    drop(spool);
+    fs::write(place.dir().join("state"), synchronized).unwrap();
+    let mut spool = place.open().unwrap();
+    put(&mut spool, b"c");
+    assert_eq!((spool.sealed(), spool.may_be_sealed(), spool.next()), (0, 2, 0));
+    assert_eq!(read_all(&mut spool), [b"a", b"b", b"c"]);
+    spool.close(Close::End).unwrap();
+    spool.leave().unwrap();
+    spool.begin(Place { stream: 4, ..at }, true).unwrap();
+    assert_eq!(spool.may_be_sealed(), 3, "of another stream nothing is in doubt");
+}
+
 #[test]
 fn what_the_receiver_has_already_is_passed_over() {
     let place = Home::new();

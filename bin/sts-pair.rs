@@ -7,7 +7,8 @@ use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
 use sts::config::{Environment, PeerName};
 use sts::link::Link;
-use sts::{Result, pair};
+use sts::text::escape;
+use sts::{Error, Exit, Result, pair};
 
 /// Seconds after which a pairing is given up; with a code, a person walks from one device to the other.
 const TIMEOUT: u32 = 30;
@@ -102,6 +103,11 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, report: &Reporter) -> Result<()> {
     let env = Environment::of_process();
+    let Action { key, trust, forget, status, .. } = &args.action;
+    if let (true, Some(link)) = (*key || *status || trust.is_some() || forget.is_some(), &args.common.link) {
+        return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
+            .because("--key, --trust, --forget and --status are for all links, and take none"));
+    }
     let secs = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT });
     let timeout = (secs > 0).then(|| Duration::from_secs(secs.into()));
     match &args.action {

@@ -1,6 +1,5 @@
 //! sts-recv: decrypts what the device at the other end of a link sends, to standard output.
 
-use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,8 +24,8 @@ struct Args {
     once: bool,
 
     /// Exit after so many lines; the rest waits for the next run
-    #[arg(short = 'n', long, value_name = "N")]
-    lines: Option<NonZeroU64>,
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    lines: Option<u64>,
 
     /// Write the name of its peer and `: ` before each line
     #[arg(long, conflicts_with = "json")]
@@ -60,7 +59,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     let options = recv::Options {
         format,
         once: args.once,
-        lines: args.lines.map(NonZeroU64::get),
+        lines: args.lines,
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),
     };
     recv::run(&Link::open(&args.common, report)?, options, report)

@@ -76,6 +76,8 @@ pub fn run(
     report: &Reporter,
 ) -> Result<()> {
     let ends = super::encrypted(link)?;
+    // Where another sts-pair runs, no code is made or asked for that nobody could use.
+    drop(link.create_sessions()?.lock_pairing()?);
     let name = name.unwrap_or_else(host_name);
     let may_ask = given.is_none();
     let mut code = match (given, ends.role) {

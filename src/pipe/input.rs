@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
 
 use crate::{Error, Exit, Result};
@@ -18,9 +19,19 @@ pub struct Input {
 
 impl Input {
     /// Standard input of this process.
-    #[must_use]
-    pub fn stdin() -> Self {
-        Self { stdin: io::stdin(), at_end: false }
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where nothing can ever be read from it: known before a stream is taken for what it would have.
+    pub fn stdin() -> Result<Self> {
+        let stdin = io::stdin();
+        let stat = fstat(&stdin).map_err(unreadable)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Err(unreadable(Errno::ISDIR));
+        }
+        if fcntl_getfl(&stdin).map_err(unreadable)? & OFlags::ACCMODE == OFlags::WRONLY {
+            return Err(unreadable(Errno::BADF));
+        }
+        Ok(Self { stdin, at_end: false })
     }
 
     /// What becomes readable when there is input or its end; `None` after that end.

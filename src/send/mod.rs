@@ -65,7 +65,7 @@ pub struct Options {
 /// [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
-    let (mut input, mut signals) = (Input::stdin(), Signals::catch()?);
+    let (mut input, mut signals) = (Input::stdin()?, Signals::catch()?);
     let (framing, source) = match &options.spool {
         None => (unpaired::framing(link, &options, Instant::now())?, Source::Direct(None)),
         Some(spool) => {

@@ -75,10 +75,24 @@ fn usage() {
     let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
     Process::spawn(device.send(&["--no-such-option"])).wait().failed(&[64], &["--no-such-option"]);
     Process::spawn(device.recv(&["-n", "many", LINK])).wait().failed(&[64], &["many"]);
+    Process::spawn(device.recv(&["-n", "0", LINK])).wait().failed(&[64], &["'0'"]);
+    Process::spawn(device.pair(&["--status", LINK])).wait().failed(&[64], &[LINK, "take none"]);
     for command in [device.pair(&["--version"]), device.send(&["-V"]), device.recv(&["-V"])] {
         let ended = Process::spawn(command).wait().succeeded();
         assert!(ended.text().contains(env!("CARGO_PKG_VERSION")), "{ended:?}");
     }
+}
+
+#[test]
+fn a_directory_as_stdin_is_refused_before_a_stream_is_taken() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
+    let mut command = pair.master.send(&[LINK]);
+    command.stdin(std::fs::File::open("/").unwrap()).stderr(std::process::Stdio::piped());
+    Process::started(command).wait().failed(&[1], &["stdin", "directory"]);
+    pair.master.send_all(&[], "next\n").succeeded();
+    receiver.wait().succeeded().wrote(b"next\n");
 }
 
 #[test]

@@ -80,7 +80,9 @@ impl State {
 
     pub(super) fn apply(&mut self, entry: &Entry) {
         match *entry {
-            Entry::Mark(mark) => self.sessions.entry(mark.session).or_default().0.apply(&mark),
+            Entry::Mark(mark) => {
+                self.sessions.entry(mark.session).or_default().0.apply(&mark);
+            }
             Entry::Lost(gap) => {
                 let tally = &mut self.sessions.entry(gap.session).or_default().1;
                 tally.gaps += 1;
@@ -192,7 +194,10 @@ impl State {
                 let (streams, tally) = self.sessions.get_mut(&session)?;
                 match word {
                     "d" => tally.duplicates += number::<u64>(words)?,
-                    "e" => range(words).map(|(first, last)| streams.end(first, last))?,
+                    "e" => {
+                        let (first, last) = range(words)?;
+                        streams.end(first, last);
+                    }
                     "c" => range(words).map(|(first, last)| streams.close(first, last))?,
                     "r" => streams.remember_ended(number(words)?, unhex(words.next()?)?, number(words)?),
                     "t" => {

@@ -242,6 +242,12 @@ impl<'a> Opening<'a> {
                 closed.stream
             ));
         }
+        // Else what a flood of other gaps covers would be nowhere at the end.
+        let first = self.first.get(&opened.session).copied().unwrap_or(0);
+        if let Some((from, to)) = accepted.given_up.filter(|(_, to)| *to >= first) {
+            self.lost = true;
+            self.report.warning(format_args!("gap: {name}: nothing came of {}", range_of((from.max(first), to))));
+        }
         if accepted.promoted && self.cache.promote(&opened.peer, &opened.session, unix_time())? {
             self.report.verbose(format_args!("{name}: the new session is in use"));
         }

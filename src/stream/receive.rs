@@ -71,6 +71,9 @@ pub struct Accepted {
     pub skip: usize,
     /// The stream that was closed to make room for this one; to be marked, and reported.
     pub closed: Option<Mark>,
+    /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
+    /// missing; to be reported.
+    pub given_up: Option<(u32, u32)>,
     /// It was the first under a pending session, which is the current one from now on.
     pub promoted: bool,
 }
@@ -314,14 +317,14 @@ impl Receiver {
         if let Some(closed) = &closed {
             streams.apply(closed);
         }
-        streams.apply(&mark);
+        let given_up = streams.apply(&mark);
         // Nothing is lost with a stream of confirms.
         closed = closed.filter(|_| !confirms);
         let promoted = entry.standing == Standing::Pending;
         if promoted {
             self.promote(session, &opened.peer);
         }
-        Ok(Accepted { mark, gap, skip, closed, promoted })
+        Ok(Accepted { mark, gap, skip, closed, given_up, promoted })
     }
 
     /// The sessions with `peer` whose keys are not needed any more: retired, all their streams are over, and something

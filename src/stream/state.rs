@@ -230,22 +230,25 @@ impl Streams {
         }
     }
 
-    /// Takes over a mark of this session, whatever was known of the stream before.
-    pub fn apply(&mut self, mark: &Mark) {
+    /// Takes over a mark of this session, whatever was known of the stream before; returns the numbers of streams of which
+    /// nothing came, if some are given up for it.
+    pub fn apply(&mut self, mark: &Mark) -> Option<(u32, u32)> {
         let Mark { stream, salt, next, skip, place, .. } = *mark;
         match place {
             Place::Open => {
                 self.touches += 1;
                 self.open.insert(stream, Open { salt, next, skip, touched: self.touches });
+                None
             }
             Place::Ended => {
                 self.open.remove(&stream);
                 self.remember_ended(stream, salt, next);
-                self.end(stream, stream);
+                self.end(stream, stream)
             }
             Place::Closed => {
                 self.open.remove(&stream);
                 self.close(stream, stream);
+                None
             }
         }
     }
@@ -344,16 +347,21 @@ impl Streams {
         }
     }
 
-    /// Restores ended numbers.
-    pub fn end(&mut self, first: u32, last: u32) {
+    /// Restores ended numbers; returns as [`Streams::apply`].
+    pub fn end(&mut self, first: u32, last: u32) -> Option<(u32, u32)> {
         self.ended.insert(first, last);
+        let mut given_up = None;
         // An authentic peer that skips every second number must not fill our memory.
         while self.ended.0.len() > MAX_RANGES
             && let Some((first, last)) = self.ended.first_hole()
         {
             self.ended.insert(first, last);
             self.close(first, last);
+            if self.open.range(first..=last).count() as u64 <= u64::from(last - first) {
+                given_up = Some((first, last));
+            }
         }
+        given_up
     }
 
     /// Restores closed numbers.

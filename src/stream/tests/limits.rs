@@ -152,6 +152,24 @@ fn a_peer_cannot_fill_our_memory() {
     assert_eq!(streams.missing().count(), MAX_RANGES as u64 - 1);
 }
 
+/// Else a broker could drop a stream whole, hold back a thousand others until it is given up, and let them pass then.
+#[test]
+fn what_is_given_up_is_told() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let ended = |receiver: &mut Receiver, stream| receive(receiver, &end(&mut sender(&master, stream), b"")).1;
+    let most = u32::try_from(MAX_RANGES).unwrap() * 2;
+    for stream in (0..most).step_by(2) {
+        assert_eq!(ended(&mut receiver, stream).unwrap().given_up, None);
+    }
+    assert_eq!(ended(&mut receiver, most).unwrap().given_up, Some((1, 1)));
+    for stream in (3..most).step_by(2) {
+        assert_eq!(ended(&mut receiver, stream).unwrap().given_up, None);
+    }
+    assert!(receiver.streams(&master.id).unwrap().missing().is_empty(), "nothing else would tell");
+    assert_eq!(ended(&mut receiver, 1), Err(Refused::Closed));
+}
+
 #[test]
 fn a_sender_stops_at_its_limits() {
     let (master, slave) = pair(1, Suite::Gcm);

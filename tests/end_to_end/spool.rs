@@ -205,7 +205,8 @@ fn all_of(receiver: Process, pair: &Pair) -> Vec<u8> {
     pair.master.send_all(&[], &last[..]).succeeded();
     wait_until("all of it to arrive", || receiver.stdout().ends_with(last));
     let ended = receiver.stop();
-    assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
+    // A run that was killed right behind taking its stream number left that without a message, and nothing was lost with it.
+    assert!(!ended.stderr.contains(" lost"), "{}", ended.stderr);
     ended.stdout[..ended.stdout.len() - last.len()].to_vec()
 }
 

@@ -147,7 +147,8 @@ fn quiet_is_not_about_the_code() {
     let devices = Strangers::on(&broker);
     let slave = Process::spawn(devices.slave.pair(&["-q", "--code", "--timeout", "0", LINK]));
     shown(&slave);
-    slave.stop().failed(&[75], &[]);
+    // Stopped before it listens for signals, it dies of this one.
+    slave.stop().failed(&[75, 128 + 15], &[]);
 }
 
 #[test]

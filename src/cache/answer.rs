@@ -1,10 +1,10 @@
 //! Answering a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there"): one tool of a link does.
 
-use super::{Cache, Stored};
+use super::{Book, Cache, Stored};
 use crate::Result;
 use crate::files::{self, Lock};
 use crate::handshake::alive;
-use crate::session::Standing;
+use crate::session::{Session, Standing};
 
 impl Cache {
     /// Takes it on itself to answer, as sts-pair does while it runs: it alone knows whether a new session is wanted. The
@@ -17,24 +17,25 @@ impl Cache {
         files::lock(&self.dir, &self.answers_lock())
     }
 
-    /// The answer to a payload that asks for one of `sessions`; `None` for any other payload, and where sts-pair runs. The
-    /// question proves a pending session, which becomes the current one.
+    /// The answer to a payload that asks under a session in `book`, of those that this device `can_use`; `None` for any other
+    /// payload, and where sts-pair runs. The question proves a pending session, which becomes the current one.
     ///
     /// # Errors
     /// As [`Cache::promote`], and as [`files::lock`].
-    pub fn answer<'a>(
+    pub fn answer(
         &self,
         payload: &[u8],
-        sessions: impl IntoIterator<Item = &'a Stored>,
+        book: &Book,
+        can_use: impl Fn(&Session) -> bool,
         now: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let sessions: Vec<_> = sessions.into_iter().collect();
-        let asked = alive::answer(payload, sessions.iter().map(|stored| &stored.session));
+        let usable = book.sessions.iter().map(|stored| &stored.session).filter(|session| can_use(session));
+        let asked = alive::answer(payload, usable, &book.past);
         // A stranger's junk has touched no file up to here.
         let Ok((answer, session)) = asked else { return Ok(None) };
         let Some(_lock) = files::try_lock(&self.dir, &self.answers_lock())? else { return Ok(None) };
-        let pending = |stored: &&Stored| stored.session.id == session.id && stored.standing == Standing::Pending;
-        if sessions.into_iter().any(|stored| pending(&stored)) {
+        let pending = |stored: &Stored| stored.session.id == session.id && stored.standing == Standing::Pending;
+        if book.sessions.iter().any(pending) {
             self.promote(&session.peer, &session.id, now)?;
         }
         Ok(Some(answer))

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::Stored;
+use super::{Book, Stored};
 use crate::crypto::schedule::{Digest, Topics, digest};
 use crate::role::Role;
 use crate::secret::{Key, Purpose};
@@ -15,20 +15,21 @@ use crate::session::{Session, SessionId, Standing};
 use crate::suite::Suite;
 
 const HEAD: &str = "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
-const FORMAT: &str = "sts-sessions-2";
+const FORMAT: &str = "sts-sessions-3";
 
 /// What a file should have had instead, for the error.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Torn(pub(super) &'static str);
 
-/// The file of one peer's sessions, newest first.
-pub(super) fn encode(link: &str, sessions: &[Stored]) -> Zeroizing<String> {
+/// The file of one peer's sessions.
+pub(super) fn encode(link: &str, Book { sessions, past }: &Book) -> Zeroizing<String> {
     // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
     let topics: usize = sessions.iter().map(|stored| topics_len(&stored.session.topics)).sum();
-    let mut text = Zeroizing::new(String::with_capacity(512 + sessions.len() * 1024 + topics));
+    let mut text = Zeroizing::new(String::with_capacity(512 + past.len() * 17 + sessions.len() * 1024 + topics));
     text.push_str(HEAD);
     put(&mut text, "format", FORMAT);
     put(&mut text, "link", link);
+    put(&mut text, "past", past.iter().map(|id| hex(id)).collect::<Vec<_>>().join(" "));
     for stored in sessions {
         let session = &stored.session;
         text.push('\n');
@@ -58,7 +59,7 @@ pub(super) fn encode(link: &str, sessions: &[Stored]) -> Zeroizing<String> {
 }
 
 /// Reads what [`encode`] made for this link.
-pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<Vec<Stored>, Torn> {
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<Book, Torn> {
     let text = std::str::from_utf8(bytes).map_err(|_| Torn("text"))?;
     let end = text.rfind("sum = ").ok_or(Torn("`sum` at its end"))?;
     let (body, last) = text.split_at(end);
@@ -72,13 +73,14 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<Vec<Stored>, Torn> {
     if fields.text("link")? != link {
         return Err(Torn("this link's name"));
     }
+    let past = fields.text("past")?.split_ascii_whitespace().map(unhex).collect::<Option<_>>().ok_or(Torn("past"))?;
     let mut sessions = Vec::new();
     fields.blank()?;
     while let Some(standing) = fields.next_block()? {
         sessions.push(fields.session(standing)?);
         fields.blank()?;
     }
-    Ok(sessions)
+    Ok(Book { sessions, past })
 }
 
 /// True if topics can be written as a line: a control character could pass for another field.

@@ -22,7 +22,7 @@ use std::path::Path;
 use self::file::{Torn, hex};
 pub use self::journal::{COMPACT, Journal};
 pub use self::received::{Entry, MAX_GAPS, State, Tally};
-pub use self::rotation::{GRACE, MAX_NEWER, MAX_RETIRED, MIN_RETIRED, MOST, Stored};
+pub use self::rotation::{Book, GRACE, MAX_NEWER, MAX_PAST, MAX_RETIRED, MIN_RETIRED, MOST, Stored};
 use self::rotation::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
@@ -106,16 +106,16 @@ impl Cache {
     pub fn load(&self) -> Result<Vec<Stored>> {
         let mut sessions = Vec::new();
         for name in self.names()? {
-            sessions.append(&mut self.read(&name)?);
+            sessions.append(&mut self.read(&name)?.sessions);
         }
         Ok(sessions)
     }
 
-    /// The sessions with one peer, newest first; none where there is no file.
+    /// The sessions with one peer; none where there is no file.
     ///
     /// # Errors
     /// As [`Cache::load`].
-    pub fn load_peer(&self, peer: &Digest) -> Result<Vec<Stored>> {
+    pub fn load_peer(&self, peer: &Digest) -> Result<Book> {
         self.read(&self.name(peer))
     }
 
@@ -289,8 +289,8 @@ impl Cache {
         files::lock(&self.dir, &format!("{}@lock", self.link))
     }
 
-    fn read(&self, name: &str) -> Result<Vec<Stored>> {
-        let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(Vec::new()) };
+    fn read(&self, name: &str) -> Result<Book> {
+        let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(Book::default()) };
         self.parse(name, &bytes).map_err(|Torn(expected)| {
             Error::new(Exit::Failed, text::show(&self.dir.join(name)))
                 .because(format!("not a whole session file: expected {expected}"))
@@ -298,10 +298,10 @@ impl Cache {
         })
     }
 
-    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<Vec<Stored>, Torn> {
-        let sessions = file::parse(self.link.as_str(), bytes)?;
+    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<Book, Torn> {
+        let book = file::parse(self.link.as_str(), bytes)?;
         let of_peer = |stored: &Stored| self.name(&stored.session.peer) == name;
-        if sessions.iter().all(of_peer) { Ok(sessions) } else { Err(Torn("the peer that the file is named after")) }
+        if book.sessions.iter().all(of_peer) { Ok(book) } else { Err(Torn("the peer that the file is named after")) }
     }
 
     /// Adds a session by `add`, unless it is there.
@@ -311,27 +311,27 @@ impl Cache {
         }
         let name = self.name(&session.peer);
         let lock = self.lock()?;
-        let mut sessions = match files::read_private(&self.dir, &name)? {
+        let mut book = match files::read_private(&self.dir, &name)? {
             // Keys that nobody can read are lost already: a torn file must not stop the pairing that replaces it.
             Some(bytes) => self.parse(&name, &bytes).unwrap_or_default(),
-            None => Vec::new(),
+            None => Book::default(),
         };
         // A repeated step must not give a session's stream numbers a second time.
-        if sessions.iter().any(|stored| stored.session.id == session.id) {
+        if book.sessions.iter().any(|stored| stored.session.id == session.id) {
             return Ok(());
         }
-        add(&mut sessions);
-        self.write(&lock, &name, &sessions)
+        book.change(add);
+        self.write(&lock, &name, &book)
     }
 
     /// Reads under the lock, changes, and writes if `change` says so.
     fn change<T>(&self, peer: &Digest, change: impl FnOnce(&mut Vec<Stored>) -> Result<(T, bool)>) -> Result<T> {
         let name = self.name(peer);
         let lock = self.lock()?;
-        let mut sessions = self.read(&name)?;
-        let (result, changed) = change(&mut sessions)?;
+        let mut book = self.read(&name)?;
+        let (result, changed) = book.change(change)?;
         if changed {
-            self.write(&lock, &name, &sessions)?;
+            self.write(&lock, &name, &book)?;
         }
         Ok(result)
     }
@@ -352,11 +352,11 @@ impl Cache {
         })
     }
 
-    fn write(&self, lock: &Lock, name: &str, sessions: &[Stored]) -> Result<()> {
-        if sessions.is_empty() {
+    fn write(&self, lock: &Lock, name: &str, book: &Book) -> Result<()> {
+        if book.sessions.is_empty() {
             return files::remove(&self.dir, name).map(|_| ());
         }
-        let text = file::encode(self.link.as_str(), sessions);
+        let text = file::encode(self.link.as_str(), book);
         files::replace(&self.dir, lock, name, text.as_bytes())
     }
 

@@ -1,6 +1,6 @@
 //! Whose session it is now: how sessions with one peer take each other's place (`sts-protocol(7)`, "Sessions").
 
-use crate::session::{Session, Standing};
+use crate::session::{Session, SessionId, Standing};
 
 /// A session goes when so many newer ones exist of its kind, proven or not.
 pub const MAX_NEWER: usize = 16;
@@ -14,6 +14,31 @@ pub const MAX_RETIRED: u64 = 7 * 24 * 3600;
 /// A retired session stays so many seconds at least, although all its known streams ended: a process that took a number
 /// under it may not have sent anything yet.
 pub const MIN_RETIRED: u64 = 3600;
+/// How many sessions are remembered that were deleted.
+pub const MAX_PAST: usize = 32;
+
+/// The sessions with one peer, as their file has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Book {
+    /// Newest first.
+    pub sessions: Vec<Stored>,
+    /// Those deleted last, the latest at the end: a peer that asks for one must not take it for lost.
+    pub past: Vec<SessionId>,
+}
+
+impl Book {
+    /// Changes the sessions, and remembers those that are not there any more.
+    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Vec<Stored>) -> T) -> T {
+        let before: Vec<SessionId> = self.sessions.iter().map(|stored| stored.session.id).collect();
+        let result = change(&mut self.sessions);
+        let is_there = |id: &SessionId| self.sessions.iter().any(|stored| stored.session.id == *id);
+        // The oldest is the last of them.
+        self.past.extend(before.iter().rev().filter(|id| !is_there(id)));
+        self.past.drain(..self.past.len().saturating_sub(MAX_PAST));
+        result
+    }
+}
+
 /// A session as its file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {

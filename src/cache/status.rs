@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Cache, State, Tally, peer_digits};
+use super::{Book, Cache, State, Tally, peer_digits};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -78,11 +78,11 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
     let state = state.unwrap_or_default();
     let mut sessions = Vec::new();
     for name in cache.names()? {
-        let stored = cache.read(&name).unwrap_or_else(|err| {
+        let book = cache.read(&name).unwrap_or_else(|err| {
             broken.push(err);
-            Vec::new()
+            Book::default()
         });
-        for stored in stored {
+        for stored in book.sessions {
             let session = &stored.session;
             let (streams, tally) = state.session(&session.id).unzip();
             sessions.push(SessionStatus {

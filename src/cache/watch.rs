@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use super::{Cache, Stored};
+use super::{Book, Cache, Stored};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Stamp};
 use crate::session::{Expected, Session, SessionId, Standing};
@@ -13,7 +13,7 @@ use crate::{Error, Result};
 struct File {
     /// `None` where the file was too new to tell its next version from this one.
     stamp: Option<Stamp>,
-    sessions: Result<Vec<Stored>>,
+    book: Result<Book>,
 }
 
 /// The sessions of a link as they were at the last look.
@@ -50,12 +50,22 @@ impl Watch {
 
     /// All sessions; those with one peer stand together, newest first.
     pub fn sessions(&self) -> impl Iterator<Item = &Stored> {
-        self.files.values().filter_map(|file| file.sessions.as_ref().ok()).flatten()
+        self.books().flat_map(|book| &book.sessions)
+    }
+
+    fn books(&self) -> impl Iterator<Item = &Book> {
+        self.files.values().filter_map(|file| file.book.as_ref().ok())
+    }
+
+    /// The sessions with the peer of this one; `None` where it is not there.
+    #[must_use]
+    pub fn book_with(&self, id: &SessionId) -> Option<&Book> {
+        self.books().find(|book| book.sessions.iter().any(|stored| stored.session.id == *id))
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
     pub fn broken(&self) -> impl Iterator<Item = &Error> {
-        self.files.values().filter_map(|file| file.sessions.as_ref().err())
+        self.files.values().filter_map(|file| file.book.as_ref().err())
     }
 
     /// The error of having no session to use, which says what is wrong with what is there; `accepts` tells whose sessions
@@ -94,7 +104,7 @@ impl Watch {
             let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
             let file = match self.files.remove(&name) {
                 Some(known) if known.stamp == Some(stamp) => known,
-                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(now)), sessions: cache.read(&name) },
+                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(now)), book: cache.read(&name) },
             };
             files.insert(name, file);
         }

@@ -204,47 +204,56 @@ impl Confirmation {
 }
 
 /// Whether the peer still has a session, asked and answered (`sts-protocol(7)`, "Still there"); each with a label of its
-/// own, and both bound to who asks, so that neither can be reflected.
+/// own, and all bound to who asks, so that none can be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StillThere {
-    /// RDYREQ: is this session still there?
+    /// RDYREQ: is it still there?
     Question,
     /// RDYACK: it is.
-    Answer,
+    Here,
+    /// RDYACK: nothing is known of it.
+    Lost,
+}
+
+/// What a question and its answer are about.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The role of the device that asks.
+    pub asker: Role,
+    /// The session whose keys both have.
+    pub under: &'a [u8; SESSION_ID_LEN],
+    /// The fresh bytes of the question.
+    pub fresh: &'a [u8; 16],
+    /// The session that is meant.
+    pub about: &'a [u8; SESSION_ID_LEN],
 }
 
 impl StillThere {
-    /// The MAC over the session's id and the fresh bytes of the question that a device of role `asker` asks.
+    /// The MAC under the confirmation key of the session that both have.
     #[must_use]
-    pub fn mac(self, key: &Key<Confirm>, asker: Role, id: [u8; SESSION_ID_LEN], fresh: &[u8]) -> Digest {
-        self.hmac(key, asker, id, fresh).finalize().into_bytes().into()
+    pub fn mac(self, key: &Key<Confirm>, asked: &Asked<'_>) -> Digest {
+        self.hmac(key, asked).finalize().into_bytes().into()
     }
 
     /// Checks such a MAC in constant time.
     ///
     /// # Errors
     /// [`Rejected::NotAuthentic`] if it is another's.
-    pub fn verify(
-        self,
-        key: &Key<Confirm>,
-        asker: Role,
-        id: [u8; SESSION_ID_LEN],
-        fresh: &[u8],
-        mac: &Digest,
-    ) -> Result<(), Rejected> {
-        self.hmac(key, asker, id, fresh).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
+    pub fn verify(self, key: &Key<Confirm>, asked: &Asked<'_>, mac: &Digest) -> Result<(), Rejected> {
+        self.hmac(key, asked).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
     }
 
-    fn hmac(self, key: &Key<Confirm>, asker: Role, id: [u8; SESSION_ID_LEN], fresh: &[u8]) -> Hmac<Sha256> {
+    fn hmac(self, key: &Key<Confirm>, asked: &Asked<'_>) -> Hmac<Sha256> {
         let label: &[u8] = match self {
             Self::Question => b"sts2 still there",
-            Self::Answer => b"sts2 still here",
+            Self::Here => b"sts2 still here",
+            Self::Lost => b"sts2 lost",
         };
-        let asker = match asker {
+        let role = match asked.asker {
             Role::Master => 1,
             Role::Slave => 2,
         };
-        hmac(key, &[label, &id, fresh, &[asker]])
+        hmac(key, &[label, asked.under, asked.fresh, asked.about, &[role]])
     }
 }
 
@@ -393,29 +402,32 @@ mod tests {
         }
     }
 
-    /// Expected values from a separate computation, as above.
+    /// Expected values from a separate computation, with the keys above.
     #[test]
     fn a_question_and_its_answer_are_good_for_one_asker_only() {
-        let schedule = schedule();
-        let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Cbc);
-        let mac = |what: StillThere, asker| what.mac(&session.confirm, asker, session.id, &[7; 16]);
+        let schedule = schedule_with(Some(&Key::new(Zeroizing::new((64..96).collect()))));
+        let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Gcm);
+        let asked = |asker| Asked { asker, under: &session.id, fresh: &[7; 16], about: &[3; 8] };
+        let mac = |what: StillThere, asker| what.mac(&session.confirm, &asked(asker));
         let mut seen = Vec::new();
         for (what, asker, text) in [
-            (StillThere::Question, Role::Master, "0e5df83311bfb4b3f2b876d12859cd95c4ac7190b6b4afcaaae186d24aa51eb3"),
-            (StillThere::Question, Role::Slave, "0316c476edad1d5e525a73492fafdfabcb62e080b34045b4b488a6a971319020"),
-            (StillThere::Answer, Role::Master, "6df1b95b9ee8efa96101c70cd1cfd085e60b1f0a102e1cf330521f3b3032faa2"),
-            (StillThere::Answer, Role::Slave, "faa522006c367fbd76e4a96d060eb88d52586d1d0200d3477966bc9ddf9eb29b"),
+            (StillThere::Question, Role::Master, "4fdf30a22d1570c45333c1cea68e28248f36771e7fc26aa480fb3d1aa817211a"),
+            (StillThere::Question, Role::Slave, "c5554317f7f2330af9053e2d592496c472083b8ab9075aac934f9e8eb3b2a587"),
+            (StillThere::Here, Role::Master, "77751cbdaa87ce02606df7f9124a7fef73d41bb6bebb02bc07579b8e804445a5"),
+            (StillThere::Here, Role::Slave, "39c4ce481252bfe2aaf89ac3b700cbb375d27f85ea35718179865fcfd7e73a38"),
+            (StillThere::Lost, Role::Master, "85c6c2f10c2304db4fb59f3aca52750bc21b886d9070761d0b56bf1b78db0868"),
+            (StillThere::Lost, Role::Slave, "6d91689b37465f880ce25d165d63586f68813169cc73f3efaafdf55a6f701056"),
         ] {
             assert_eq!(mac(what, asker)[..], hex(text));
-            seen.push(mac(what, asker));
+            seen.push((what, asker, mac(what, asker)));
         }
-        for (made, what, asker) in [
-            (seen[0], StillThere::Question, Role::Slave),
-            (seen[0], StillThere::Answer, Role::Master),
-            (seen[0], StillThere::Answer, Role::Slave),
-            (seen[3], StillThere::Question, Role::Slave),
-        ] {
-            assert!(what.verify(&session.confirm, asker, session.id, &[7; 16], &made).is_err());
+        for (made, of, made_mac) in &seen {
+            for (what, asker, _) in &seen {
+                let good = what.verify(&session.confirm, &asked(*asker), made_mac).is_ok();
+                assert_eq!(good, (made, of) == (what, asker));
+            }
+            let of_another = Asked { about: &session.id, ..asked(*of) };
+            assert!(made.verify(&session.confirm, &of_another, made_mac).is_err());
         }
     }
 

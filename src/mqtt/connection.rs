@@ -169,6 +169,12 @@ impl Client {
         self.session.ack(receipt);
     }
 
+    /// As [`Session::keeps`].
+    #[must_use]
+    pub fn keeps(&self, qos: Qos) -> bool {
+        self.session.keeps(qos)
+    }
+
     /// Stops reading from the broker, or goes on: how a full stdout reaches the broker.
     pub fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.session.pause_reading(paused, now);

@@ -226,6 +226,12 @@ impl Session {
         self.pump();
     }
 
+    /// Whether the broker keeps a message of this quality of service until it is acknowledged, beyond this process.
+    #[must_use]
+    pub fn keeps(&self, qos: Qos) -> bool {
+        qos > Qos::AtMostOnce && !self.options.clean_session
+    }
+
     /// When to call [`tick`](Self::tick), if nothing else happens before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {

@@ -99,7 +99,7 @@ impl Run<'_> {
         let in_use = |stored: &Stored| stored.session.id == session.id && stored.standing != Standing::Pending;
         // Where it is not pending any more, sts-recv was faster; or somebody deleted it.
         if !self.cache.promote(&session.peer, &session.id, unix_time())?
-            && !self.cache.load_peer(&session.peer)?.iter().any(in_use)
+            && !self.cache.load_peer(&session.peer)?.sessions.iter().any(in_use)
         {
             return Err(Error::new(Exit::TryAgain, "the new session is gone")
                 .because("it was deleted while the pairing ran")

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cache::{Cache, State, Stored};
+use crate::cache::{Book, Cache, State, Stored};
 use crate::crypto::schedule::Digest;
 use crate::link::Ends;
-use crate::session::{Session, Standing};
+use crate::session::{Session, SessionId, Standing};
 use crate::{Error, Exit, Result};
 
 /// The units of an age, largest first, with their seconds.
@@ -68,12 +68,22 @@ impl fmt::Display for Age {
     }
 }
 
-/// The sessions with the one peer that `--if-older` is about: the current one, if it may be used, and the others.
+/// The sessions with the one peer that `--if-older` is about.
+#[derive(Default)]
+pub(super) struct Sessions {
+    /// The current one, if it may be used.
+    pub(super) current: Option<Session>,
+    pub(super) others: Vec<Session>,
+    /// Those that were deleted.
+    pub(super) past: Vec<SessionId>,
+}
+
+/// Finds these sessions.
 ///
 /// # Errors
 /// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. What cannot be read is no
 /// session: a pairing replaces it.
-pub(super) fn sessions(ends: &Ends, cache: &Cache) -> Result<(Option<Session>, Vec<Session>)> {
+pub(super) fn sessions(ends: &Ends, cache: &Cache) -> Result<Sessions> {
     let peers = ends.peers()?;
     let [peer] = &peers[..] else {
         let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
@@ -82,7 +92,7 @@ pub(super) fn sessions(ends: &Ends, cache: &Cache) -> Result<(Option<Session>, V
             .hint("run it on the other devices, each of which has one"));
     };
     let peer: Digest = *peer.key.fingerprint().as_bytes();
-    let stored = readable(cache.load_peer(&peer))?.unwrap_or_default();
+    let Book { sessions, past } = readable(cache.load_peer(&peer))?.unwrap_or_default();
     let received = readable(State::read(cache))?.flatten().unwrap_or_default();
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
     let usable = |stored: &&Stored| {
@@ -90,9 +100,9 @@ pub(super) fn sessions(ends: &Ends, cache: &Cache) -> Result<(Option<Session>, V
         whole && ends.accepts(&stored.session, &peers).is_some()
     };
     let (current, others): (Vec<_>, Vec<_>) =
-        stored.iter().filter(usable).partition(|stored| stored.standing == Standing::Current);
+        sessions.iter().filter(usable).partition(|stored| stored.standing == Standing::Current);
     let others = others.into_iter().map(|stored| stored.session.clone()).collect();
-    Ok((current.first().map(|stored| stored.session.clone()), others))
+    Ok(Sessions { current: current.first().map(|stored| stored.session.clone()), others, past })
 }
 
 fn readable<T>(outcome: Result<T>) -> Result<Option<T>> {

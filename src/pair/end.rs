@@ -60,7 +60,7 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
 fn kill(link: &Link, ends: &Ends, cache: &Cache, peer: &Digest) -> Result<Option<(String, Bytes)>> {
     let current =
         |stored: &Stored| stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none();
-    let Some(stored) = cache.load_peer(peer)?.into_iter().find(current) else { return Ok(None) };
+    let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(current) else { return Ok(None) };
     let mut rng = rand::rng();
     let taken = cache.take_stream(peer, &stored.session.id)?;
     let mut sender = Sender::new(&stored.session, taken, rng.random(), link.config.mqtt.max_message)?;

@@ -28,9 +28,9 @@ pub(super) fn question(
         // Only --status wants to know.
         report.warn(&error);
     }
-    let (current, others) = age::sessions(ends, cache)?;
+    let age::Sessions { current, others, past } = age::sessions(ends, cache)?;
     let young = current.filter(|session| age.keeps(session, unix_time()));
-    Ok(young.map(|session| Asking::new(session, others, rng)))
+    Ok(young.map(|session| Asking::new(session, others, past, rng)))
 }
 
 impl Run<'_> {
@@ -84,7 +84,7 @@ impl Run<'_> {
     pub(super) fn will_do(&self) -> Result<bool> {
         let Some(age) = self.if_older else { return Ok(false) };
         let now = unix_time();
-        let session = age::sessions(&self.ends, &self.cache)?.0.filter(|session| age.tolerates(session, now));
+        let session = age::sessions(&self.ends, &self.cache)?.current.filter(|session| age.tolerates(session, now));
         if session.as_ref().is_some_and(|session| !age.keeps(session, now)) {
             self.report.info(format_args!("{}; the session that is there stays in use", self.timed_out()));
         }

@@ -66,15 +66,14 @@ impl Service {
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Vec<u8>>> {
-        let Some(id) = alive::asked_for(payload) else { return Ok(None) };
+        let Some(id) = alive::asked_under(payload) else { return Ok(None) };
         if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
             self.looked = Some(now);
             self.watch.refresh(cache, SystemTime::now())?;
         }
+        let Some(book) = self.watch.book_with(&id) else { return Ok(None) };
         let peers = ends.peers_left();
-        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
-        let usable = asked.filter(|stored| ends.accepts(&stored.session, &peers).is_some());
-        cache.answer(payload, usable, unix_time())
+        cache.answer(payload, book, |session| ends.accepts(session, &peers).is_some(), unix_time())
     }
 
     /// Tells what kept one pairing from its end, once a minute: the others go on.

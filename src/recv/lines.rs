@@ -161,7 +161,8 @@ mod tests {
 
     fn part(stream: u32, seq: u32, bytes: &str) -> Part {
         let mark = Mark { session: [0; 8], stream, salt: [0; 4], next: seq + 1, skip: 0, place: Place::Open };
-        let accepted = Accepted { mark, gap: None, skip: 0, closed: None, given_up: None, promoted: false };
+        let accepted =
+            Accepted { mark, gap: None, skip: 0, closed: None, before: None, given_up: None, promoted: false };
         let note = Note { accepted: Some(accepted), ..Note::default() };
         Part { bytes: bytes.into(), note, label: None }
     }

@@ -10,6 +10,8 @@
 
 mod confirming;
 mod format;
+mod held;
+mod leaving;
 mod lines;
 mod opening;
 mod order;
@@ -17,11 +19,12 @@ mod sink;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 pub use self::format::Format;
+use self::leaving::End;
 use self::lines::{Label, Lines};
 use self::opening::{Opening, What};
 use self::order::{Arrived, Order};
@@ -33,7 +36,7 @@ use crate::mqtt::{self, Event, Qos};
 use crate::pipe::{Output, Signals, Weave, Written};
 use crate::route::Route;
 use crate::turn::{self, Trouble};
-use crate::{Error, Exit, Rejected, Result};
+use crate::{Error, Rejected, Result};
 
 /// Bytes on their way to standard output above which nothing more is read from the broker.
 const ENOUGH: usize = 1 << 20;
@@ -56,9 +59,9 @@ pub struct Options {
 /// Receives until it is told to end, or an option says so.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was still open when
-/// nothing came for [`Options::timeout`]; [`Exit::DataLost`] where something was lost in a run that ended by itself;
-/// [`Exit::Unavailable`] where the broker refuses us; [`Exit::Failed`] where standard output cannot be written.
+/// [`crate::Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was still open when
+/// nothing came for [`Options::timeout`]; [`crate::Exit::DataLost`] where something was lost in a run that ended by itself;
+/// [`crate::Exit::Unavailable`] where the broker refuses us; [`crate::Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let now = Instant::now();
     let source = match link.ends()? {
@@ -124,16 +127,6 @@ struct Run<'a> {
     last: Instant,
 }
 
-/// Why a run ends.
-enum End {
-    /// By an option: its exit status tells what was lost.
-    Itself,
-    /// Somebody told it to, or nobody reads any more.
-    Told,
-    /// The broker refuses us.
-    Refused(Error),
-}
-
 impl Run<'_> {
     fn finish(mut self) -> Result<()> {
         let mut data = BytesMut::new();
@@ -141,19 +134,20 @@ impl Run<'_> {
             let now = Instant::now();
             self.client.drive(now, self.ready);
             if let Some(refusal) = self.take_events(&mut data, now)? {
-                self.drain()?;
+                self.drain(&mut data)?;
                 break End::Refused(refusal);
             }
+            self.take_held(&mut data, now)?;
             self.order.release(now, &mut self.sink);
             if self.write(now)? == Written::Closed {
                 break End::Told;
             }
             self.confirm(false, now)?;
             if self.signals.count() > 0 {
-                self.drain()?;
+                self.drain(&mut data)?;
                 break End::Told;
             }
-            if let Some(end) = self.has_ended(now)? {
+            if let Some(end) = self.has_ended(&mut data, now)? {
                 break end;
             }
             if self.paused && !self.has_enough() {
@@ -185,7 +179,7 @@ impl Run<'_> {
             && let Some(event) = self.client.next_event()
         {
             match event {
-                Event::Message(message) => self.take(message, data, now)?,
+                Event::Message(message) => self.take(message, false, data, now)?,
                 Event::Oversize { len, receipt, .. } => {
                     if let Source::Sealed(opening) = &mut self.source {
                         opening.rejected(Rejected::Foreign, now);
@@ -226,11 +220,36 @@ impl Run<'_> {
             || self.sink.output.notes() > ENOUGH_NOTES
     }
 
-    fn take(&mut self, message: mqtt::Message, data: &mut BytesMut, now: Instant) -> Result<()> {
-        let note = Note { receipt: Some(message.receipt), ..Note::default() };
+    /// Takes what was held and need not wait any more.
+    fn take_held(&mut self, data: &mut BytesMut, now: Instant) -> Result<()> {
+        loop {
+            let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
+            let messages = opening.release(now);
+            if messages.is_empty() {
+                return Ok(());
+            }
+            messages.into_iter().try_for_each(|message| self.take(message, true, data, now))?;
+        }
+    }
+
+    /// Takes all that was held: nothing more will come of what it waited for.
+    fn give_up_waiting(&mut self, data: &mut BytesMut, now: Instant) -> Result<()> {
+        loop {
+            let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
+            let messages = opening.held.give_up();
+            if messages.is_empty() {
+                return Ok(());
+            }
+            messages.into_iter().try_for_each(|message| self.take(message, true, data, now))?;
+        }
+    }
+
+    fn take(&mut self, message: mqtt::Message, was_held: bool, data: &mut BytesMut, now: Instant) -> Result<()> {
         let labelled = self.options.format != Format::Plain;
+        let note = |receipt| Note { receipt: Some(receipt), ..Note::default() };
         match &mut self.source {
             Source::Plain { received } => {
+                let note = note(message.receipt);
                 if self.options.once && std::mem::replace(received, true) {
                     return Ok(());
                 }
@@ -245,20 +264,27 @@ impl Run<'_> {
                     self.sink.write(&message.payload, note);
                 }
             }
-            Source::Sealed(opening) => match opening.take(&message.payload, data, now)? {
-                What::Next { peer, seq, stream, ends, asks, accepted } => {
+            Source::Sealed(opening) => match opening.take(&message.payload, was_held, data, now)? {
+                What::Next { peer, origin, stream, seq, ends, asks, accepted } => {
                     self.last = now;
                     let label = labelled.then(|| {
                         let (name, received) = (opening.name(&peer), SystemTime::now());
-                        Label::Peer { name, stream: stream.1, seq, received }
+                        Label::Peer { name, stream, seq, received }
                     });
                     let bytes = &data[accepted.skip.min(data.len())..];
-                    let note = Note { accepted: Some(accepted), asks, ..note };
-                    self.order.push(Arrived { stream, bytes, ends, note, label }, now, &mut self.sink);
+                    let note = Note { accepted: Some(accepted), asks, ..note(message.receipt) };
+                    self.order.push(Arrived { stream: origin, bytes, ends, note, label }, now, &mut self.sink);
+                }
+                What::Early(stream) => {
+                    self.last = now;
+                    // A view of the read buffer would keep all of that.
+                    let payload = Bytes::copy_from_slice(&message.payload);
+                    opening.held.push(stream, payload.len(), mqtt::Message { payload, ..message });
                 }
                 // Acknowledged before the bytes that wait are written, it would be lost with this process.
-                What::Repeated(stream) if self.order.holds(stream) => {
-                    let arrived = Arrived { stream, bytes: &[], ends: false, note, label: None };
+                What::Repeated(origin) if self.order.holds(origin) => {
+                    let note = note(message.receipt);
+                    let arrived = Arrived { stream: origin, bytes: &[], ends: false, note, label: None };
                     self.order.push(arrived, now, &mut self.sink);
                 }
                 What::Asked { topic, answer } => {
@@ -266,9 +292,9 @@ impl Run<'_> {
                     if self.client.room(topic.len() + answer.len()) {
                         self.client.publish(&topic, answer.into(), Qos::AtMostOnce, false)?;
                     }
-                    self.sink.output.note(note);
+                    self.sink.output.note(note(message.receipt));
                 }
-                What::Dropped | What::Repeated(_) => self.sink.output.note(note),
+                What::Dropped | What::Repeated(_) => self.sink.output.note(note(message.receipt)),
                 What::Left => {}
             },
         }
@@ -331,56 +357,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until standard output took what was received; a second signal ends that at once.
-    fn drain(&mut self) -> Result<()> {
-        self.order.flush(&mut self.sink);
-        self.pause(true, Instant::now());
-        while !self.sink.output.is_empty() {
-            if self.write(Instant::now())? == Written::Closed {
-                break;
-            }
-            if self.signals.count() > 1 {
-                let left = self.sink.output.waiting();
-                return Err(Error::new(Exit::Failed, "stopped by a second signal")
-                    .because(format!("{left} bytes that were received are not written, and not acknowledged")));
-            }
-            let now = Instant::now();
-            self.client.drive(now, self.ready);
-            self.wait(now)?;
-        }
-        Ok(())
-    }
-
-    /// Whether an option ends the run now.
-    fn has_ended(&mut self, now: Instant) -> Result<Option<End>> {
-        let idle = self.options.timeout.is_some_and(|timeout| now >= self.last + timeout);
-        if idle {
-            self.order.flush(&mut self.sink);
-        }
-        let over = match &mut self.source {
-            Source::Plain { received } => self.options.once && *received,
-            Source::Sealed(opening) => {
-                if self.sink.output.is_empty() && self.order.is_empty() {
-                    opening.settle(now)?;
-                }
-                opening.over
-            }
-        };
-        if over {
-            self.order.flush(&mut self.sink);
-        }
-        let ended = (over && self.lingers(now).is_none()) || idle || self.sink.is_satisfied();
-        Ok((ended && self.sink.output.is_empty()).then_some(End::Itself))
-    }
-
-    /// Until when a run that is over answers a sender that may not have heard so; nobody else would.
-    fn lingers(&self, now: Instant) -> Option<Instant> {
-        match &self.source {
-            Source::Sealed(opening) if opening.over => opening.lingers(now),
-            _ => None,
-        }
-    }
-
     fn wait(&mut self, now: Instant) -> Result<()> {
         let mut deadlines: Vec<Instant> = self.order.deadline().into_iter().chain(self.lingers(now)).collect();
         if let Source::Sealed(opening) = &self.source {
@@ -393,31 +369,6 @@ impl Run<'_> {
         let wanted = if self.sink.output.waiting() > 0 { PollFlags::OUT } else { PollFlags::empty() };
         let stdout = Some((self.sink.output.as_fd(), wanted));
         self.ready = turn::wait(&self.client, &self.signals, stdout, deadlines.into_iter().min(), now)?;
-        Ok(())
-    }
-
-    /// What a run that ended by itself tells by its exit status.
-    fn verdict(&mut self) -> Result<()> {
-        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        if self.options.once {
-            opening.report_unsettled();
-        } else {
-            opening.report_missing();
-        }
-        let idle = self.options.timeout.is_some_and(|timeout| Instant::now() >= self.last + timeout);
-        if idle
-            && !opening.over
-            && !self.sink.is_satisfied()
-            && let Some(open) = opening.open_streams()
-        {
-            return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{open} is not complete")));
-        }
-        if idle && self.options.once && !opening.over && !self.sink.is_satisfied() {
-            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream came"));
-        }
-        if opening.lost {
-            return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
-        }
         Ok(())
     }
 }

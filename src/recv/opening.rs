@@ -1,26 +1,29 @@
 //! What comes from the broker, opened: which bytes it carries, and what it says about its stream.
 
+mod ending;
+mod sessions;
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use rand::CryptoRng;
 
+use self::ending::Ending;
 use super::confirming::Confirming;
+use super::held::Held;
 use crate::cache::{Cache, Entry, Journal, Watch};
 use crate::cli::{Notice, Reporter};
 use crate::crypto::schedule::Digest;
-use crate::handshake::alive;
 use crate::link::{Ends, Link, Peers, unix_time};
 use crate::message::Type;
+use crate::mqtt::Message;
 use crate::session::SessionId;
-use crate::stream::{Accepted, Gap, Mark, Opened, Payload, Place, Receiver, Refused};
+use crate::stream::{Accepted, Gap, Mark, Opened, Payload, Place, Receiver, Refused, Streams};
 use crate::{Rejected, Result};
 
 /// How often a running receiver looks whether a session came or went, while messages come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long after a KILL the streams before it may still arrive.
-const AFTER_KILL: Duration = Duration::from_secs(60);
 
 /// One stream of one session.
 pub(super) type StreamId = (SessionId, u32);
@@ -31,9 +34,11 @@ pub(super) enum What {
     /// It is the next of its stream, with bytes to write or without.
     Next {
         peer: Digest,
-        stream: StreamId,
+        /// The stream that its own goes on from, in however many steps: they are one to standard output.
+        origin: StreamId,
+        stream: u32,
         seq: u32,
-        /// The stream is complete with it.
+        /// Nothing more is to come.
         ends: bool,
         /// Its sender wants to know when it was written.
         asks: bool,
@@ -43,8 +48,10 @@ pub(super) enum What {
     Dropped,
     /// The peer asks whether a session is still here: this is the answer.
     Asked { topic: String, answer: Vec<u8> },
-    /// It was dropped, since it had come before; its bytes may still be on their way to standard output.
+    /// It was dropped, since it had come before; its bytes may still be on their way to standard output, under this origin.
     Repeated(StreamId),
+    /// Its stream goes on from one of which the end has not come: to be kept until that has.
+    Early(StreamId),
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
     Left,
 }
@@ -55,15 +62,8 @@ enum Follow {
     All,
     /// The first one of which a message comes.
     First,
+    /// The one of this origin.
     Only(StreamId),
-}
-
-/// A peer that ended its sessions, of which the last streams may be on their way.
-struct Ending {
-    peer: Digest,
-    session: SessionId,
-    next_stream: u32,
-    until: Instant,
 }
 
 /// The sessions of an encrypted link, and what was received under them.
@@ -79,6 +79,9 @@ pub(super) struct Opening<'a> {
     endings: Vec<Ending>,
     /// Streams that this run saw and that are not complete.
     open: HashSet<StreamId>,
+    /// Where streams come from that go on from another: never that other one, but the first of them all.
+    origins: HashMap<StreamId, StreamId>,
+    pub(super) held: Held<Message>,
     /// Per session, the first stream number that this run could see the beginning of.
     first: HashMap<SessionId, u32>,
     follow: Follow,
@@ -114,6 +117,8 @@ impl<'a> Opening<'a> {
             journal,
             endings: Vec::new(),
             open: HashSet::new(),
+            origins: HashMap::new(),
+            held: Held::new(),
             first: HashMap::new(),
             follow: if once { Follow::First } else { Follow::All },
             lost: false,
@@ -130,51 +135,11 @@ impl<'a> Opening<'a> {
         Ok(opening)
     }
 
-    /// Gives the receiver the sessions that are usable now.
-    fn adopt(&mut self, unusable: &[SessionId]) {
-        let usable: Vec<_> = self
-            .watch
-            .sessions()
-            .filter(|stored| !unusable.contains(&stored.session.id))
-            .filter(|stored| self.ends.accepts(&stored.session, &self.peers).is_some())
-            .map(|stored| (stored.session.clone(), stored.standing))
-            .collect();
-        let known: HashSet<SessionId> = self.receiver.sessions().copied().collect();
-        let new: Vec<_> = usable.iter().map(|(session, _)| session.id).filter(|id| !known.contains(id)).collect();
-        self.receiver.update(usable);
-        for id in new {
-            let streams = self.journal.state().session(&id).map(|(streams, _)| streams.clone()).unwrap_or_default();
-            self.first.insert(id, streams.known_end());
-            self.receiver.restore(&id, streams);
-        }
-    }
-
-    /// Looks whether sessions came or went; one stat where none did.
-    fn look(&mut self, now: Instant) -> Result<bool> {
-        self.looked = now;
-        let changed = self.watch.refresh(&self.cache, SystemTime::now())?;
-        if self.ends.refresh()? {
-            self.peers = self.ends.peers_left();
-        } else if !changed {
-            return Ok(false);
-        }
-        let stored: Vec<_> = self.watch.sessions().cloned().collect();
-        let unusable = self.journal.adopt(&stored);
-        self.adopt(&unusable);
-        for peer in self.receiver.peers() {
-            let finished = self.receiver.finished(peer);
-            if !finished.is_empty() {
-                self.cache.drop_finished(peer, &finished, unix_time())?;
-            }
-        }
-        Ok(true)
-    }
-
-    /// Opens one payload; its bytes are in `data` then.
+    /// Opens one payload; its bytes are in `data` then. One that `was_held` is not held again.
     ///
     /// # Errors
     /// [`Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
-    pub(super) fn take(&mut self, payload: &[u8], data: &mut BytesMut, now: Instant) -> Result<What> {
+    pub(super) fn take(&mut self, payload: &[u8], was_held: bool, data: &mut BytesMut, now: Instant) -> Result<What> {
         match Type::of(payload) {
             Ok(Type::Enc | Type::Kill) => {}
             Ok(Type::RdyReq) => return self.answer(payload, now),
@@ -195,36 +160,47 @@ impl<'a> Opening<'a> {
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         };
         let stream = (opened.session, opened.stream);
-        let has_data = matches!(opened.payload, Payload::Data | Payload::End | Payload::Continued { .. });
-        if has_data && matches!(self.follow, Follow::Only(followed) if followed != stream) {
+        if let Some(before) = self.receiver.before(&opened) {
+            let origin = self.origin((before.session, before.stream));
+            self.origins.entry(stream).or_insert(origin);
+        }
+        let is_input = !matches!(opened.payload, Payload::Kill { .. } | Payload::Confirm(_) | Payload::Settled);
+        if is_input && matches!(self.follow, Follow::Only(followed) if followed != self.origin(stream)) {
             return Ok(What::Left);
+        }
+        if !was_held && self.is_early(&opened, now) {
+            return Ok(What::Early(stream));
         }
         match self.receiver.accept(&opened) {
             Ok(accepted) => {
                 // Only now: a message played again is no beginning.
-                if has_data && self.follow == Follow::First {
-                    self.follow = Follow::Only(stream);
+                if is_input && self.follow == Follow::First {
+                    self.follow = Follow::Only(self.origin(stream));
                 }
-                self.accepted(&opened, &accepted, now).map(|()| what(&opened, accepted))
+                self.accepted(&opened, &accepted, now).map(|()| self.what(&opened, accepted))
             }
             Err(refused) => Ok(self.refused(&opened, refused, now)),
         }
     }
 
-    /// Answers a peer that asks whether a session of it is still here.
-    fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
-        let Some(id) = alive::asked_for(payload) else { return Ok(What::Dropped) };
-        if now >= self.looked + LOOK_EVERY {
-            self.look(now)?;
+    /// Whether a message is of a stream that waits for another, or is to wait from now on.
+    fn is_early(&mut self, opened: &Opened, now: Instant) -> bool {
+        let stream = (opened.session, opened.stream);
+        let is_new = |streams: &Streams| streams.wanted(opened.stream).is_none() && !streams.is_over(opened.stream);
+        if let Some(before) = self.receiver.awaits(opened)
+            && self.receiver.streams(&opened.session).is_some_and(is_new)
+        {
+            let before = (before.session, before.stream);
+            self.open.insert(before);
+            self.held.begin(stream, before, now);
         }
-        // What this cannot open is as good as lost, though its file is there.
-        if !self.receiver.sessions().any(|usable| *usable == id) {
-            return Ok(What::Dropped);
-        }
-        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
-        let Some(answer) = self.cache.answer(payload, asked, unix_time())? else { return Ok(What::Dropped) };
-        let topic = self.receiver.session(&id).map(|session| self.ends.route.publish(&session.topics).to_owned());
-        Ok(topic.map_or(What::Dropped, |topic| What::Asked { topic, answer }))
+        self.held.holds(stream)
+    }
+
+    /// The messages that were held and need not wait any more, in order; none where there are no such.
+    pub(super) fn release(&mut self, now: Instant) -> Vec<Message> {
+        let receiver = &self.receiver;
+        self.held.release(now, |(session, stream)| receiver.is_over(&session, stream))
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {
@@ -242,6 +218,11 @@ impl<'a> Opening<'a> {
                 closed.stream
             ));
         }
+        if let Some((given_up, gap)) = accepted.before {
+            self.lost = true;
+            self.open.remove(&(given_up.session, given_up.stream));
+            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream, messages_of(&gap)));
+        }
         // Else what a flood of other gaps covers would be nowhere at the end.
         let first = self.first.get(&opened.session).copied().unwrap_or(0);
         if let Some((from, to)) = accepted.given_up.filter(|(_, to)| *to >= first) {
@@ -252,24 +233,22 @@ impl<'a> Opening<'a> {
             self.report.verbose(format_args!("{name}: the new session is in use"));
         }
         match opened.payload {
-            Payload::Data | Payload::Newer => drop(self.open.insert(stream)),
+            Payload::Data | Payload::Continues(_) | Payload::Newer => drop(self.open.insert(stream)),
             Payload::End => {
                 self.open.remove(&stream);
-                self.over |= self.follow == Follow::Only(stream);
+                self.over |= self.follow == Follow::Only(self.origin(stream));
             }
             Payload::Continued { session, stream: next } => {
                 self.open.remove(&stream);
-                // Whoever carries the messages may have let the next stream pass in front.
-                if !self.receiver.streams(&session).is_some_and(|streams| streams.ended().contains(next)) {
+                // Whoever carries the messages may have let the next stream pass in front, and its first message be lost.
+                if !self.receiver.streams(&session).is_some_and(|streams| streams.is_over(next)) {
                     self.open.insert((session, next));
                 }
-                if self.follow == Follow::Only(stream) {
-                    self.follow = Follow::Only((session, next));
-                }
+                let origin = self.origin(stream);
+                self.origins.entry((session, next)).or_insert(origin);
             }
             Payload::Kill { next_stream } => {
-                let until = now + AFTER_KILL;
-                self.endings.push(Ending { peer: opened.peer, session: opened.session, next_stream, until });
+                self.begin_ending(opened, next_stream, now);
             }
             Payload::Confirm(_) | Payload::Settled => {}
         }
@@ -294,7 +273,7 @@ impl<'a> Opening<'a> {
             Refused::Duplicate { .. } if matches!(opened.payload, Payload::Kill { .. }) => What::Left,
             Refused::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.session);
-                What::Repeated((opened.session, opened.stream))
+                What::Repeated(self.origin((opened.session, opened.stream)))
             }
             // A message that shows it can be played again and again: it is news once a minute.
             Refused::StreamReused if self.reused.happened(now).is_none() => self.rejected(refused.rejected(), now),
@@ -327,9 +306,10 @@ impl<'a> Opening<'a> {
         if entries.is_empty() { Ok(()) } else { self.journal.record(&self.cache, entries) }
     }
 
-    /// When [`Opening::settle`] or [`Opening::confirm`] has something to do at the latest.
+    /// When [`Opening::settle`], [`Opening::confirm`] or [`Opening::release`] has something to do at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.endings.iter().map(|ending| ending.until).chain(self.confirming.deadline()).min()
+        let endings = self.endings.iter().map(|ending| ending.until);
+        endings.chain(self.confirming.deadline()).chain(self.held.deadline()).min()
     }
 
     /// Standard output took a message whose sender wants to know; it is written down.
@@ -377,92 +357,18 @@ impl<'a> Opening<'a> {
         self.confirming.lingers().filter(|until| *until > now)
     }
 
-    /// Says where a sender may not have heard that all of its stream is written.
-    pub(super) fn report_unsettled(&self) {
-        if self.confirming.lingers().is_some() {
-            self.report.info("the other device may not have heard that all is written; the next run tells it");
+    fn what(&self, opened: &Opened, accepted: Accepted) -> What {
+        let origin = self.origin((opened.session, opened.stream));
+        let Opened { peer, stream, seq, asks, .. } = *opened;
+        match opened.payload {
+            Payload::Data | Payload::Continues(_) | Payload::Continued { .. } | Payload::Newer => {
+                What::Next { peer, origin, stream, seq, ends: false, asks, accepted }
+            }
+            Payload::End => What::Next { peer, origin, stream, seq, ends: true, asks, accepted },
+            // For sts-send, if one waits.
+            Payload::Confirm(_) | Payload::Settled => What::Dropped,
+            Payload::Kill { .. } => What::Left,
         }
-    }
-
-    /// Deletes the sessions that their peer ended, once all of their streams are complete or it is too late for that.
-    /// To be called when everything received was written.
-    ///
-    /// # Errors
-    /// [`Exit::Failed`] where the session files cannot be written.
-    pub(super) fn settle(&mut self, now: Instant) -> Result<()> {
-        let mut waiting = Vec::new();
-        for ending in std::mem::take(&mut self.endings) {
-            let ids = self.receiver.ended_by(&ending.session).to_vec();
-            let end = |id: &SessionId| (*id == ending.session).then_some(ending.next_stream);
-            let incomplete: Vec<String> = ids
-                .iter()
-                .flat_map(|id| self.receiver.outstanding(id, end(id)).iter().map(range_of).collect::<Vec<_>>())
-                .collect();
-            if !incomplete.is_empty() && now < ending.until {
-                waiting.push(ending);
-                continue;
-            }
-            let name = self.name(&ending.peer);
-            if incomplete.is_empty() {
-                self.report.info(format_args!("{name} ended the session; its keys are deleted"));
-            } else {
-                self.lost = true;
-                let list = incomplete.join(", ");
-                self.report.warning(format_args!("gap: {name} ended the session; never complete: {list}"));
-            }
-            self.cache.delete(&ending.peer, &ids)?;
-            for id in &ids {
-                self.receiver.remove(id);
-                self.open.retain(|(session, _)| session != id);
-            }
-            self.over |= self.receiver.sessions().next().is_none();
-        }
-        self.endings = waiting;
-        Ok(())
-    }
-
-    /// The streams that this run saw and that are not complete, in words.
-    pub(super) fn open_streams(&self) -> Option<String> {
-        let mut streams: Vec<u32> = self.open.iter().map(|(_, stream)| *stream).collect();
-        streams.sort_unstable();
-        let names: Vec<_> = streams.iter().map(u32::to_string).collect();
-        (!names.is_empty()).then(|| format!("stream {}", names.join(", ")))
-    }
-
-    /// Reports streams that were lost whole: numbers that a later one proves to have been taken.
-    pub(super) fn report_missing(&mut self) {
-        let sessions: Vec<SessionId> = self.receiver.sessions().copied().collect();
-        for id in sessions {
-            let Some(streams) = self.receiver.streams(&id) else { continue };
-            let first = self.first.get(&id).copied().unwrap_or(0);
-            let missing: Vec<_> = streams
-                .missing()
-                .iter()
-                .filter(|(_, last)| *last >= first)
-                .map(|(from, to)| range_of((from.max(first), to)))
-                .collect();
-            if !missing.is_empty() {
-                self.lost = true;
-                self.report.warning(format_args!("gap: nothing came of {}", missing.join(", ")));
-            }
-        }
-    }
-
-    /// The peer's name here, for messages.
-    pub(super) fn name(&self, peer: &Digest) -> String {
-        self.peers.get(peer).map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
-    }
-}
-
-fn what(opened: &Opened, accepted: Accepted) -> What {
-    let stream = (opened.session, opened.stream);
-    let Opened { peer, seq, asks, .. } = *opened;
-    match opened.payload {
-        Payload::Data | Payload::Newer => What::Next { peer, stream, seq, ends: false, asks, accepted },
-        // For sts-send, if one waits.
-        Payload::Confirm(_) | Payload::Settled => What::Dropped,
-        Payload::End | Payload::Continued { .. } => What::Next { peer, stream, seq, ends: true, asks, accepted },
-        Payload::Kill { .. } => What::Left,
     }
 }
 

@@ -26,14 +26,14 @@ impl Note {
             let written = accepted.skip + at;
             let mark = accepted.mark.partly(u32::try_from(written).expect("a message is shorter than 4 GiB"));
             first.accepted = Some(Accepted { mark, ..*accepted });
-            *accepted = Accepted { skip: written, gap: None, closed: None, ..*accepted };
+            *accepted = Accepted { skip: written, gap: None, closed: None, before: None, ..*accepted };
         }
         first
     }
 
     /// Whether something was lost right before it.
     pub(super) fn follows_gap(&self) -> bool {
-        self.accepted.is_some_and(|accepted| accepted.gap.is_some())
+        self.accepted.is_some_and(|accepted| accepted.gap.is_some() || accepted.before.is_some())
     }
 
     /// What to write down, in the order in which it happened.
@@ -45,12 +45,11 @@ impl Note {
             bytes: self.bytes as u64,
         };
         self.accepted.iter().flat_map(move |accepted| {
-            let Accepted { mark, gap, closed, .. } = *accepted;
-            closed
-                .map(Entry::Mark)
-                .into_iter()
-                .chain(gap.map(Entry::Lost))
-                .chain([written(accepted), Entry::Mark(mark)])
+            let Accepted { mark, gap, closed, before, .. } = *accepted;
+            let (given_up, rest) = before.unzip();
+            let marks = closed.into_iter().chain(given_up).map(Entry::Mark);
+            let gaps = rest.into_iter().chain(gap).map(Entry::Lost);
+            marks.chain(gaps).chain([written(accepted), Entry::Mark(mark)])
         })
     }
 }

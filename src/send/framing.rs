@@ -1,12 +1,17 @@
 //! What becomes of the bytes that were read: an MQTT payload, sealed where the link is.
 
+mod asking;
 mod resuming;
+mod rotating;
 
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
 
+use self::asking::Asking;
+use self::rotating::Next;
+pub(super) use self::rotating::Step;
 use super::Options;
 use super::reading::Reading;
 use crate::cache::{Cache, Stored, Watch};
@@ -45,11 +50,12 @@ impl Framing {
         }
     }
 
-    /// What has to go before the next message, where the session changed since the last one.
-    pub(super) fn follow(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+    /// Looks whether the next message is for another stream: then there is no room for it before [`Sealing::step`] has
+    /// said what has to be said between them.
+    pub(super) fn follow(&mut self, now: Instant) -> Result<()> {
         match self {
-            Self::Plain { .. } => Ok(None),
-            Self::Sealed(sealing) => sealing.follow(now, rng),
+            Self::Plain { .. } => Ok(()),
+            Self::Sealed(sealing) => sealing.follow(now),
         }
     }
 
@@ -69,6 +75,14 @@ impl Framing {
         }
     }
 
+    /// Where the peer answers what is asked, where anything is.
+    pub(super) fn asks_on(&self) -> Option<&str> {
+        match self {
+            Self::Plain { .. } => None,
+            Self::Sealed(sealing) => sealing.asks_on(),
+        }
+    }
+
     /// The beginning of a message, to which its bytes are appended; empty where there is no stream.
     pub(super) fn buffer(&self) -> BytesMut {
         match self {
@@ -85,20 +99,26 @@ impl Framing {
         }
     }
 
-    /// What asks for confirms, if this does.
-    pub(super) fn confirms(&mut self) -> Option<&mut Sealing> {
+    /// What seals, if anything does.
+    pub(super) fn sealing(&mut self) -> Option<&mut Sealing> {
         match self {
-            Self::Sealed(sealing) if sealing.confirms.is_some() => Some(sealing),
-            _ => None,
+            Self::Plain { .. } => None,
+            Self::Sealed(sealing) => Some(sealing),
         }
     }
 
-    /// Whether a message of `size` bytes may go out before older ones are confirmed.
+    /// What asks for confirms, if this does.
+    pub(super) fn confirms(&mut self) -> Option<&mut Sealing> {
+        self.sealing().filter(|sealing| sealing.confirms.is_some())
+    }
+
+    /// Whether a message of `size` bytes may go out now.
     pub(super) fn has_room(&self, size: usize) -> bool {
         match self {
             Self::Plain { .. } => true,
             Self::Sealed(sealing) => {
-                sealing.confirms.as_ref().is_none_or(|confirms| confirms.next.is_none() && confirms.window.room(size))
+                let confirms = sealing.confirms.as_ref();
+                sealing.next.is_none() && confirms.is_none_or(|confirms| confirms.window.room(size))
             }
         }
     }
@@ -149,7 +169,10 @@ pub(super) struct Sealing {
     stream: Option<(Sender, Session)>,
     /// The stream's session was not the current one when an earlier run's stream was taken up.
     stale: bool,
+    next: Option<Next>,
     confirms: Option<Confirms>,
+    /// Whether the receiver has lost the stream's session.
+    asking: Option<Asking>,
 }
 
 /// What the receiver has confirmed, and what to do about the rest: `--confirm`.
@@ -157,24 +180,6 @@ struct Confirms {
     window: Window,
     /// Opens the confirms; they come in a stream of the receiver's own.
     receiver: Receiver,
-    next: Option<Next>,
-}
-
-/// What [`Sealing::step`] did.
-pub(super) enum Step {
-    /// This is to be sent where the stream's session has had its topics until now.
-    Send(Bytes),
-    /// Nothing: there is something to wait for.
-    Wait,
-}
-
-/// On the way to another stream: nothing is sent in it before the old one is confirmed to its end, so that the receiver
-/// never has to hold one back.
-enum Next {
-    /// Once all is confirmed, the old stream says where it goes on.
-    Wanted,
-    /// It has said so; once that is confirmed, too, it goes on there.
-    Announced(Box<(Sender, Session)>),
 }
 
 impl Sealing {
@@ -202,15 +207,24 @@ impl Sealing {
             ends.only(&peer.name)?;
         }
         let max_message = link.config.mqtt.max_message;
-        let confirms = options.confirm.then(|| Confirms {
-            window: Window::new(0, UNCONFIRMED, now),
-            receiver: Receiver::new(),
-            next: None,
-        });
+        let confirms =
+            options.confirm.then(|| Confirms { window: Window::new(0, UNCONFIRMED, now), receiver: Receiver::new() });
         let topics = session.topics;
         let (stream, changed, stale) = (None, false, false);
-        let mut sealing =
-            Self { ends, cache, watch, looked: now, changed, max_message, topics, stream, stale, confirms };
+        let mut sealing = Self {
+            ends,
+            cache,
+            watch,
+            looked: now,
+            changed,
+            max_message,
+            topics,
+            stream,
+            stale,
+            next: None,
+            confirms,
+            asking: None,
+        };
         sealing.adopt()?;
         Ok(sealing)
     }
@@ -244,6 +258,9 @@ impl Sealing {
         let _: Accepted = confirms.receiver.accept(&opened).map_err(Refused::rejected)?;
         let Some((_, next)) = streams.iter().find(|(stream, _)| *stream == sender.stream()) else { return Ok(false) };
         let news = confirms.window.confirm(*next, now)?;
+        if news {
+            self.asking = None;
+        }
         // The receiver may have what an earlier run sent and this one has not sent again.
         sender.skip_to(confirms.window.first());
         Ok(news)
@@ -254,23 +271,27 @@ impl Sealing {
     /// # Errors
     /// As [`Cache::answer`].
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
-        let Some(id) = alive::asked_for(payload) else { return Ok(None) };
+        let Some(id) = alive::asked_under(payload) else { return Ok(None) };
         self.look(now)?;
+        let Some(book) = self.watch.book_with(&id) else { return Ok(None) };
         let peers = self.ends.peers_left();
-        let asked = self.watch.sessions().filter(|stored| stored.session.id == id);
-        let usable = asked.filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
-        self.cache.answer(payload, usable, unix_time())
+        self.cache.answer(payload, book, |session| self.ends.accepts(session, &peers).is_some(), unix_time())
     }
 
-    /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: who is to confirm what
-    /// was sent under it has deleted it, too, or soon will.
+    /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: no confirm under it can
+    /// be opened any more.
     ///
     /// # Errors
     /// As [`Watch::refresh`].
-    pub(super) fn is_gone(&mut self, now: Instant) -> Result<bool> {
+    pub(super) fn is_deleted(&mut self, now: Instant) -> Result<bool> {
         self.look(now)?;
         let Some((_, session)) = &self.stream else { return Ok(false) };
         Ok(!self.watch.sessions().any(|stored| stored.session.id == session.id))
+    }
+
+    /// Whether there is a session to send under, whatever that of the stream is.
+    pub(super) fn has_another(&self) -> bool {
+        self.current().is_ok()
     }
 
     /// Looks whether sessions came or went: while there is nothing to send, nobody else does.
@@ -287,48 +308,6 @@ impl Sealing {
         if let Some(confirms) = &mut self.confirms {
             confirms.window.not_yet(now);
         }
-    }
-
-    /// What is to be sent besides new data: what was not confirmed, or the way to another stream.
-    ///
-    /// # Errors
-    /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
-    pub(super) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Step> {
-        let Some(confirms) = &mut self.confirms else { return Ok(Step::Wait) };
-        if let Some(again) = confirms.window.poll(now) {
-            return Ok(Step::Send(again));
-        }
-        if confirms.window.unconfirmed().0 > 0 {
-            return Ok(Step::Wait);
-        }
-        match confirms.next.take() {
-            None => Ok(Step::Wait),
-            Some(Next::Wanted) => {
-                let session = self.current()?;
-                let next = self.take(&session, rng)?;
-                let (old, _) = self.stream.as_mut().expect("there is a stream to come from");
-                let continued = old.continued(&next, rng)?;
-                let confirms = self.confirms.as_mut().expect("it was there");
-                confirms.window.push(continued.clone(), now);
-                confirms.next = Some(Next::Announced(Box::new((next, session))));
-                Ok(Step::Send(continued))
-            }
-            Some(Next::Announced(next)) => {
-                confirms.window = Window::new(next.0.next_seq(), UNCONFIRMED, now);
-                self.topics = next.1.topics.clone();
-                let (old, _) = self.stream.replace(*next).expect("there is a stream to come from");
-                old.settled(rng).map(Step::Send)
-            }
-        }
-    }
-
-    /// The last word of a stream that this run closed, once all is confirmed: whoever waits to confirm it again may go.
-    ///
-    /// # Errors
-    /// As [`Sender::settled`].
-    pub(super) fn settle(&mut self, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
-        let closed = self.stream.take().filter(|(sender, _)| sender.is_closed());
-        closed.map(|(sender, _)| sender.settled(rng)).transpose()
     }
 
     fn current(&self) -> Result<Session> {
@@ -377,19 +356,11 @@ impl Sealing {
         Ok((full || !same).then_some(newest))
     }
 
-    /// Goes on in another stream where that is due: its first word is the last one of the old stream, so that the
-    /// receiver knows in which order they belong.
-    fn follow(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
-        let Some(newest) = self.due(now)? else { return Ok(None) };
-        if let Some(confirms) = &mut self.confirms {
-            confirms.next.get_or_insert(Next::Wanted);
-            return Ok(None);
+    fn follow(&mut self, now: Instant) -> Result<()> {
+        if self.due(now)?.is_some() {
+            self.next.get_or_insert(Next::Wanted);
         }
-        let next = self.take(&newest, rng)?;
-        self.topics = newest.topics.clone();
-        let (mut old, _) = self.stream.replace((next, newest)).expect("there is one");
-        let (next, _) = self.stream.as_ref().expect("it was just set");
-        old.continued(next, rng).map(Some)
+        Ok(())
     }
 
     fn finish(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut impl CryptoRng) -> Result<Bytes> {

@@ -12,6 +12,7 @@
 //! stdin -> Input -> Cut -> spool::Spool -> stream::Sender -> mqtt::Client -> broker
 //! ```
 
+mod dialogue;
 mod framing;
 mod reading;
 mod spooled;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use self::framing::{Framing, Step};
+use self::framing::Framing;
 use self::reading::Reading;
 use self::spooled::Spooled;
 use crate::cli::{Notice, Reporter};
@@ -94,6 +95,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         silence: Notice::once(),
         connected: false,
         listening,
+        answers: None,
         subscribed: false,
         acknowledged: now,
         stopping: None,
@@ -123,6 +125,8 @@ struct Run<'a> {
     connected: bool,
     /// Where the receiver's confirms come.
     listening: Option<String>,
+    /// Where its answers come, if that is elsewhere.
+    answers: Option<String>,
     /// The receiver's confirms can reach us.
     subscribed: bool,
     /// When something was acknowledged last, or nothing waited.
@@ -209,17 +213,27 @@ impl Run<'_> {
                 stepped = true;
             }
             stepped |= self.step(now)?;
-            let in_flight = self.in_flight().messages;
-            let Source::Spooled(spooled) = &mut self.source else { return Ok(true) };
-            if in_flight == 0 {
-                stepped |= spooled.settle(&mut self.framing, now)?;
+            if self.in_flight().messages == 0 && self.leave_stream(now)? {
+                stepped = true;
             }
+            let Source::Spooled(spooled) = &mut self.source else { return Ok(true) };
             if !stepped {
                 // While nothing is sent, nothing else makes sure that the disk has what was read.
                 spooled.sync()?;
                 return Ok(spooled.has_all(&self.input) && spooled.is_done(&self.framing));
             }
         }
+    }
+
+    /// Leaves a stream of the spool that is closed and acknowledged to its end; false where there is none.
+    fn leave_stream(&mut self, now: Instant) -> Result<bool> {
+        match &self.source {
+            Source::Spooled(spooled) if spooled.is_closed() => self.settle()?,
+            _ => return Ok(false),
+        }
+        let Source::Spooled(spooled) = &mut self.source else { return Ok(false) };
+        spooled.leave(&mut self.framing, now)?;
+        Ok(true)
     }
 
     fn publish_from_spool(&mut self, now: Instant) -> Result<bool> {
@@ -258,9 +272,7 @@ impl Run<'_> {
                 None if at_end => 0,
                 None => return Ok(false),
             };
-            if let Some(payload) = self.framing.follow(now, &mut self.rng)? {
-                self.publish(payload, now)?;
-            }
+            self.framing.follow(now)?;
             if !self.has_room() {
                 return Ok(false);
             }
@@ -281,89 +293,6 @@ impl Run<'_> {
     fn has_room(&self) -> bool {
         let longest = self.config.mqtt.max_message;
         self.client.room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
-    }
-
-    /// Sends again what the receiver has not confirmed, and goes from stream to stream; true if it did either.
-    fn step(&mut self, now: Instant) -> Result<bool> {
-        let clear = self.subscribed && self.client.unacknowledged().messages == 0;
-        if let Some(sealing) = self.framing.confirms()
-            && !clear
-        {
-            sealing.not_yet(now);
-        }
-        let mut stepped = false;
-        while self.framing.confirms().is_some()
-            && self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
-        {
-            // The last word of a stream goes where its session has its topics, though the next one may have others.
-            let topic = self.framing.topic(self.config).to_owned();
-            let Some(sealing) = self.framing.confirms() else { break };
-            match sealing.step(now, &mut self.rng)? {
-                Step::Send(payload) => drop(self.publish_on(&topic, payload, now)?),
-                Step::Wait => break,
-            }
-            stepped = true;
-        }
-        self.listen(now)?;
-        let unconfirmed = self.framing.unconfirmed().is_some_and(|(messages, _)| messages > 0);
-        if unconfirmed && clear && now >= self.acknowledged + QUIET {
-            // With a spool it goes under the next session.
-            if matches!(self.source, Source::Direct(_))
-                && let Some(sealing) = self.framing.confirms()
-                && sealing.is_gone(now)?
-            {
-                return Err(self.unacknowledged(Exit::DataLost, "the session that it was sent under is gone"));
-            }
-            if self.silence.happened(now).is_some() {
-                self.report.info("nothing is confirmed; waiting for sts-recv on the other device");
-            }
-        }
-        Ok(stepped)
-    }
-
-    /// Tells a receiver that waits to confirm the end again that it is known here.
-    fn settle(&mut self) -> Result<()> {
-        let Some(sealing) = self.framing.confirms() else { return Ok(()) };
-        let settled = sealing.settle(&mut self.rng)?;
-        settled.map_or(Ok(()), |payload| self.publish(payload, Instant::now()).map(drop))
-    }
-
-    /// Listens where the peer publishes now: with a new session it may have other topics.
-    fn listen(&mut self, now: Instant) -> Result<()> {
-        let topic = self.framing.listen().filter(|_| self.options.confirm);
-        if topic == self.listening.as_deref() {
-            return Ok(());
-        }
-        if let Some(topic) = topic {
-            self.client.subscribe(topic, Qos::AtLeastOnce, now)?;
-            self.subscribed = false;
-        }
-        self.listening = topic.map(str::to_owned);
-        Ok(())
-    }
-
-    fn hear(&mut self, payload: &[u8], now: Instant) -> Result<()> {
-        let Some(sealing) = self.framing.confirms() else { return Ok(()) };
-        if let Some(answer) = sealing.answer(payload, now)? {
-            let topic = self.framing.topic(self.config);
-            // Without room it is as lost as on the way: the question comes again.
-            if self.client.room(topic.len() + answer.len()) {
-                self.client.publish(topic, answer.into(), Qos::AtMostOnce, false)?;
-            }
-            return Ok(());
-        }
-        match sealing.hear(payload, now) {
-            Ok(true) => {
-                self.acknowledged = now;
-                if self.silence.has_happened() {
-                    self.report.info("confirmed again");
-                    self.silence.reset();
-                }
-            }
-            Ok(false) => {}
-            Err(rejected) => self.report.verbose(format_args!("dropped a message: {rejected}")),
-        }
-        Ok(())
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
@@ -405,7 +334,7 @@ impl Run<'_> {
                         spooled.acknowledged(token)?;
                     }
                 }
-                Event::Subscribed { .. } => self.subscribed = true,
+                Event::Subscribed { filter, .. } => self.subscribed |= self.listening.as_ref() == Some(&filter),
                 Event::Message(message) => {
                     self.hear(&message.payload, now)?;
                     self.client.ack(message.receipt);

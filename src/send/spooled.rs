@@ -18,7 +18,7 @@ use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
 use crate::pipe::{Cut, Input};
 use crate::spool::{self, Close, Owner, Pending, Spool, Stream};
-use crate::text::show;
+use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
 /// More than any suite adds to a message: a record must fit whatever session comes to seal it.
@@ -48,7 +48,7 @@ pub(super) struct Spooled {
 /// What is to be published.
 pub(super) struct Outgoing {
     pub(super) payload: Bytes,
-    /// It is a record of the spool, not what closes a stream.
+    /// It is a record of the spool, not what opens or closes a stream.
     pub(super) record: bool,
 }
 
@@ -78,7 +78,7 @@ impl Spooled {
             spool.write([(&[][..], true)])?;
         }
         if !spool.is_empty() {
-            report.info(format_args!("{} in the spool from an earlier run", Left(spool.pending())));
+            report.info(format_args!("in the spool from an earlier run: {}", Left(spool.pending())));
         }
         let longest = if peer.is_some() { longest - OVERHEAD } else { longest };
         let (held, published) = (BytesMut::new(), VecDeque::new());
@@ -96,14 +96,28 @@ impl Spooled {
         if self.began {
             return Ok(());
         }
-        let twice = self.spool.sealed() - self.spool.next();
-        if twice > 0 {
-            report.warning(format_args!(
-                "the session is gone under which {twice} messages in the spool were sent; \
-                 they are sent again under the new one, and may come twice"
-            ));
+        self.abandon(report, "the session is gone")
+    }
+
+    /// Leaves the stream for a fresh one, as its session is lost on the other side.
+    ///
+    /// # Errors
+    /// As [`Spool::abandon`].
+    pub(super) fn begin_again(&mut self, framing: &mut Framing, report: &Reporter, now: Instant) -> Result<()> {
+        if let Framing::Sealed(sealing) = framing {
+            sealing.forsake(now)?;
         }
-        self.spool.abandon()
+        self.closed = false;
+        self.abandon(report, "the other device has lost the session")
+    }
+
+    fn abandon(&mut self, report: &Reporter, why: &str) -> Result<()> {
+        self.spool.abandon()?;
+        let twice = self.spool.sealed().saturating_sub(self.spool.next());
+        if twice > 0 {
+            report.warning(May(why, twice));
+        }
+        Ok(())
     }
 
     /// What is read and not acknowledged.
@@ -205,6 +219,11 @@ impl Spooled {
         rng: &mut impl CryptoRng,
     ) -> Result<Option<Outgoing>> {
         self.prepare_stream(framing, ended, now, rng)?;
+        if let (Framing::Sealed(sealing), Some(stream)) = (&mut *framing, self.spool.stream())
+            && let Some(payload) = sealing.open_stream(stream, rng)?
+        {
+            return Ok(Some(Outgoing { payload, record: false }));
+        }
         let mut buffer = framing.buffer();
         let head = buffer.len();
         if self.spool.read(&mut buffer)? {
@@ -283,7 +302,7 @@ impl Spooled {
     /// As [`Spool::acknowledge`].
     pub(super) fn confirmed(&mut self, seq: u32) -> Result<()> {
         let Some(stream) = self.spool.stream() else { return Ok(()) };
-        let below = stream.base + u64::from(seq);
+        let below = stream.base + u64::from(seq.saturating_sub(stream.seq(stream.base)));
         if let Some((until, _)) = stream.close {
             // Its close may have been confirmed before this run sent it again.
             self.closed |= below > until;
@@ -292,21 +311,24 @@ impl Spooled {
         self.spool.acknowledge(below)
     }
 
-    /// Everything published is acknowledged: where that was the end of a stream, the next one can begin.
+    /// Whether what closes the stream was published, or is known to have come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Everything published is acknowledged, the end of the stream too: the next one can begin.
     ///
     /// # Errors
     /// As [`Spool::leave`].
-    pub(super) fn settle(&mut self, framing: &mut Framing, now: Instant) -> Result<bool> {
-        if !std::mem::take(&mut self.closed) {
-            return Ok(false);
-        }
+    pub(super) fn leave(&mut self, framing: &mut Framing, now: Instant) -> Result<()> {
+        self.closed = false;
         self.spool.leave()?;
         if let (Framing::Sealed(sealing), Some(stream)) = (framing, self.spool.stream().copied())
             && !sealing.resume(&stream, self.spool.next(), self.spool.next(), now)?
         {
             self.spool.abandon()?;
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Whether nothing is left to send or to be acknowledged, once there is no more input.
@@ -342,12 +364,13 @@ impl Spooled {
         if !self.held.is_empty() {
             let lost = self.held.len();
             return Error::new(Exit::DataLost, what).because(format!(
-                "{lost} bytes were read that the spool has no room for; in it stay {}",
-                self.stays()
+                "read, and no room for it in the spool: {}; left there: {}",
+                count(lost as u64, "byte"),
+                Left(self.spool.pending())
             ));
         }
         Error::new(Exit::TryAgain, what)
-            .because(format!("{} stay in the spool {}", self.stays(), show(self.spool.path())))
+            .because(format!("left in the spool {}: {}", show(self.spool.path()), Left(self.spool.pending())))
             .hint("the next run with this spool sends them first")
     }
 
@@ -356,9 +379,15 @@ impl Spooled {
         let left = self.left(&error.to_string());
         error.hint_text().map_or(left.clone(), |hint| left.hint(hint))
     }
+}
 
-    fn stays(&self) -> impl fmt::Display {
-        Left(self.spool.pending())
+/// That this many messages may come twice, and why.
+pub(super) struct May<'a>(pub(super) &'a str, pub(super) u64);
+
+impl fmt::Display for May<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(why, messages) = self;
+        write!(f, "{why}; sent again under the new one, and may come twice: {}", count(*messages, "message"))
     }
 }
 
@@ -367,7 +396,7 @@ struct Left(Pending);
 
 impl fmt::Display for Left {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages ({} bytes)", self.0.messages, self.0.bytes)
+        write!(f, "{} ({})", count(self.0.messages, "message"), count(self.0.bytes, "byte"))
     }
 }
 

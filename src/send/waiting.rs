@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 
 use super::{QUIET, Run, Source};
+use crate::text::count;
 use crate::{Error, Exit, Result, mqtt, spool, turn};
 
 /// After a signal, how long nothing is acknowledged before the rest is left in the spool.
@@ -70,6 +71,6 @@ struct Unacknowledged(mqtt::Unacknowledged);
 impl fmt::Display for Unacknowledged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mqtt::Unacknowledged { messages, bytes } = self.0;
-        write!(f, "{messages} messages ({bytes} bytes) are unacknowledged")
+        write!(f, "unacknowledged: {} ({})", count(messages as u64, "message"), count(bytes as u64, "byte"))
     }
 }

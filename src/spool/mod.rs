@@ -36,6 +36,7 @@ use self::state::{Slots, State};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
+use crate::stream::Before;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -284,7 +285,7 @@ impl Spool {
     /// # Errors
     /// [`Exit::Failed`] where the state cannot be written.
     pub fn begin(&mut self, place: Place, asks: bool) -> Result<()> {
-        self.set_stream(Some(Stream { place, base: self.next, asks, close: None }))
+        self.set_stream(Some(Stream { place, base: self.next, asks, before: None, close: None }))
     }
 
     /// Decides how the stream ends, behind the last record that was read: as [`Spool::begin`].
@@ -301,19 +302,27 @@ impl Spool {
     /// # Errors
     /// As [`Spool::begin`].
     pub fn leave(&mut self) -> Result<()> {
-        let Some(Stream { asks, close, .. }) = self.state.stream else { return Ok(()) };
-        self.acknowledge(close.map_or(self.next, |(until, _)| until))?;
-        self.set_stream(match close {
-            Some((_, Close::Continued(place))) => Some(Stream { place, base: self.next, asks, close: None }),
+        let Some(old) = self.state.stream else { return Ok(()) };
+        self.acknowledge(old.close.map_or(self.next, |(until, _)| until))?;
+        self.set_stream(match old.close {
+            Some((until, Close::Continued(place))) => {
+                let Place { session, stream, .. } = old.place;
+                // One that asks for confirms begins when all before it is confirmed: there is nothing to wait for.
+                let before = (!old.asks).then(|| Before { session, stream, end: old.seq(until) + 1 });
+                Some(Stream { place, base: self.next, asks: old.asks, before, close: None })
+            }
             _ => None,
         })
     }
 
-    /// The stream's session is gone: what is not acknowledged of it goes into another one.
+    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one.
     ///
     /// # Errors
-    /// As [`Spool::begin`].
+    /// As [`Spool::begin`] and [`Spool::read`].
     pub fn abandon(&mut self) -> Result<()> {
+        self.next = self.state.acknowledged;
+        self.read.clear();
+        (self.reading, _) = self.segments.seek(&self.dir, self.next)?;
         self.set_stream(None)
     }
 

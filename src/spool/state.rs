@@ -7,6 +7,7 @@ use super::damaged;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Fixed, Lock};
 use crate::session::SessionId;
+use crate::stream::Before;
 use crate::{Exit, Result};
 
 const NAME: &str = "state";
@@ -35,7 +36,8 @@ pub enum Close {
     Continued(Place),
 }
 
-/// The stream that records are sealed in: from `base` on, each is the message with the seq of its distance from there.
+/// The stream that records are sealed in: from `base` on, each is the message with the seq of its distance from there, or
+/// the one behind that, where the stream begins by saying what it goes on from.
 ///
 /// With the record's bytes this is all that makes the plaintext and the nonce of a message: it must never be sealed with
 /// one of them changed.
@@ -47,6 +49,8 @@ pub struct Stream {
     pub base: u64,
     /// It asks for confirms.
     pub asks: bool,
+    /// What it goes on from, where its first message says so.
+    pub before: Option<Before>,
     /// The first record behind it and how it ends, once that is decided.
     pub close: Option<(u64, Close)>,
 }
@@ -55,7 +59,15 @@ impl Stream {
     /// The seq of a record, or of what closes the stream, for the one behind its last.
     #[must_use]
     pub fn seq(&self, record: u64) -> u32 {
-        u32::try_from(record.saturating_sub(self.base)).unwrap_or(u32::MAX)
+        let first = u64::from(self.before.is_some());
+        u32::try_from(first + record.saturating_sub(self.base)).unwrap_or(u32::MAX)
+    }
+
+    /// The seq of the first message to seal, where this is the first record that is not acknowledged: whether what comes
+    /// before all records was, nobody has written down.
+    #[must_use]
+    pub fn seq_to_go_on_at(&self, record: u64) -> u32 {
+        if record <= self.base { 0 } else { self.seq(record) }
     }
 }
 
@@ -74,10 +86,16 @@ impl State {
         let mut out = Vec::with_capacity(LEN);
         out.extend_from_slice(&self.acknowledged.to_be_bytes());
         out.extend_from_slice(&self.sealed.to_be_bytes());
-        if let Some(Stream { place, base, asks, close }) = &self.stream {
+        if let Some(Stream { place, base, asks, before, close }) = &self.stream {
             out.extend_from_slice(&[1, u8::from(*asks)]);
             out.extend_from_slice(&base.to_be_bytes());
             put(&mut out, place);
+            out.push(u8::from(before.is_some()));
+            if let Some(Before { session, stream, end }) = before {
+                out.extend_from_slice(session);
+                out.extend_from_slice(&stream.to_be_bytes());
+                out.extend_from_slice(&end.to_be_bytes());
+            }
             if let Some((until, close)) = close {
                 out.push(if matches!(close, Close::End) { 1 } else { 2 });
                 out.extend_from_slice(&until.to_be_bytes());
@@ -98,6 +116,14 @@ impl State {
         if there == 1 {
             let base = u64::from_be_bytes(take(&mut rest)?);
             let place = place(&mut rest)?;
+            let before = match take(&mut rest)? {
+                [0] => None,
+                _ => Some(Before {
+                    session: take(&mut rest)?,
+                    stream: u32::from_be_bytes(take(&mut rest)?),
+                    end: u32::from_be_bytes(take(&mut rest)?),
+                }),
+            };
             let [kind] = take(&mut rest)?;
             let until = u64::from_be_bytes(take(&mut rest)?);
             let close = match kind {
@@ -106,7 +132,7 @@ impl State {
                 2 => Some((until, Close::Continued(self::place(&mut rest)?))),
                 _ => return None,
             };
-            state.stream = Some(Stream { place, base, asks: asks == 1, close });
+            state.stream = Some(Stream { place, base, asks: asks == 1, before, close });
         }
         (acknowledged <= sealed).then_some(state)
     }
@@ -210,9 +236,11 @@ mod tests {
 
     fn states() -> Vec<State> {
         let place = |seed| Place { session: [seed; 8], stream: 7 + u32::from(seed), salt: [seed; 4] };
-        let stream = Stream { place: place(1), base: 40, asks: true, close: None };
+        let stream = Stream { place: place(1), base: 40, asks: true, before: None, close: None };
+        let before = Some(Before { session: [3; 8], stream: 9, end: 77 });
+        let goes_on = Stream { asks: false, before, ..stream };
         let ends = Stream { close: Some((99, Close::End)), asks: false, ..stream };
-        let goes_on = Stream { close: Some((99, Close::Continued(place(2)))), ..stream };
+        let goes_on = Stream { close: Some((99, Close::Continued(place(2)))), ..goes_on };
         let state = |stream| State { acknowledged: 50, sealed: 90, stream };
         vec![state(None), state(Some(stream)), state(Some(ends)), state(Some(goes_on))]
     }

@@ -145,15 +145,42 @@ fn a_stream_is_what_it_was_in_the_next_run() {
     drop(spool);
     let mut spool = place.open().unwrap();
     let stream = *spool.stream().unwrap();
-    assert_eq!(stream, Stream { place: at(3), base: 0, asks: true, close: Some((1, Close::Continued(at(4)))) });
+    let close = Some((1, Close::Continued(at(4))));
+    assert_eq!(stream, Stream { place: at(3), base: 0, asks: true, before: None, close });
     assert_eq!((stream.seq(1), spool.sealed(), spool.next()), (1, 1, 0));
     assert_eq!(read_all(&mut spool), [b"a"]);
     spool.leave().unwrap();
-    assert_eq!(spool.stream(), Some(&Stream { place: at(4), base: 1, asks: true, close: None }));
+    assert_eq!(spool.stream(), Some(&Stream { place: at(4), base: 1, asks: true, before: None, close: None }));
     assert_eq!(read_all(&mut spool), [b"b"]);
     spool.close(Close::End).unwrap();
     spool.leave().unwrap();
     assert_eq!((spool.stream(), spool.is_empty()), (None, true));
+}
+
+/// The first message of a stream that goes on from another is sealed again for as long as nothing behind it is
+/// acknowledged, and as the same message.
+#[test]
+fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
+    let place = Home::new();
+    let at = |number| Place { session: [7; 8], stream: number, salt: [1, 2, 3, 4] };
+    let mut spool = place.open().unwrap();
+    put(&mut spool, b"a");
+    put(&mut spool, b"b");
+    spool.begin(at(3), false).unwrap();
+    assert!(spool.read(&mut BytesMut::new()).unwrap());
+    spool.close(Close::Continued(at(4))).unwrap();
+    spool.leave().unwrap();
+    drop(spool);
+    let mut spool = place.open().unwrap();
+    let stream = *spool.stream().unwrap();
+    assert_eq!(stream.before, Some(Before { session: [7; 8], stream: 3, end: 2 }));
+    assert_eq!((spool.next(), stream.seq_to_go_on_at(1), stream.seq(1), stream.seq_to_go_on_at(2)), (1, 0, 1, 2));
+
+    // A third stream, behind it: its continued has the seq behind its one record.
+    assert_eq!(read_all(&mut spool), [b"b"]);
+    spool.close(Close::Continued(at(5))).unwrap();
+    spool.leave().unwrap();
+    assert_eq!(spool.stream().unwrap().before, Some(Before { session: [7; 8], stream: 4, end: 3 }));
 }
 
 /// What closes a stream must not get the number of a message that was sent before the power went.

@@ -11,11 +11,14 @@
 //! | 4 confirm | any number of (stream 4, next seq 4), of the session that it is sealed under; in a stream of confirms |
 //! | 5 kill | the sender's next stream number, 4; in KILL and nowhere else |
 //! | 6 settled | none: behind the end of a stream, its sender has heard that all of it is written |
+//! | 7 continues | session id 8, stream 4, seq 4: the stream that this one goes on from, and the seq behind its last |
 //!
 //! Above the low nibble, 0x40 asks for confirms and 0x80 says that padding follows: a byte 0x80, then zeros to the end
 //! (ISO/IEC 9797-1, method 2).
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
+use crate::session::SessionId;
 
 pub mod receive;
 pub mod send;
@@ -38,6 +41,7 @@ mod kind {
     pub(super) const CONFIRM: u8 = 4;
     pub(super) const KILL: u8 = 5;
     pub(super) const SETTLED: u8 = 6;
+    pub(super) const CONTINUES: u8 = 7;
     /// The bits of the kind itself.
     pub(super) const MASK: u8 = 0x0f;
     pub(super) const ASKS: u8 = 0x40;
@@ -50,6 +54,17 @@ mod kind {
 /// Stream numbers from here on are those of confirms, counted apart: a confirm that is lost is no lost data, so a receiver
 /// looks for no missing numbers among them, and keeps nothing of them.
 pub const CONFIRMS: u32 = 1 << 31;
+
+/// Where a stream goes on from: the one before it, of the session before it or of the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Before {
+    /// Its session.
+    pub session: SessionId,
+    /// Its number.
+    pub stream: u32,
+    /// The seq behind its last message, the continued.
+    pub end: u32,
+}
 
 /// The block that limits are counted in, bytes (FIPS 197).
 const BLOCK: u64 = 16;

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::{Buf, BytesMut};
 
 use super::state::{Gap, Mark, Place, Ranges, Streams};
-use super::{CONFIRMS, kind};
+use super::{Before, CONFIRMS, kind};
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
@@ -28,6 +28,8 @@ pub enum Payload {
         /// In which stream.
         stream: u32,
     },
+    /// The first message of a stream: it goes on from this one.
+    Continues(Before),
     /// Streams that we send under this session, each with the next seq that the peer wants.
     Confirm(Vec<(u32, u32)>),
     /// The peer ends this session and every older one; it took no number from this one on.
@@ -71,6 +73,8 @@ pub struct Accepted {
     pub skip: usize,
     /// The stream that was closed to make room for this one; to be marked, and reported.
     pub closed: Option<Mark>,
+    /// The stream that this one goes on from, which was not complete: it is closed, without the messages in the gap.
+    pub before: Option<(Mark, Gap)>,
     /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be reported.
     pub given_up: Option<(u32, u32)>,
@@ -308,7 +312,9 @@ impl Receiver {
         });
         let place = match &opened.payload {
             Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
-            Payload::Data | Payload::Confirm(_) | Payload::Settled | Payload::Newer => Place::Open,
+            Payload::Data | Payload::Continues(_) | Payload::Confirm(_) | Payload::Settled | Payload::Newer => {
+                Place::Open
+            }
         };
         let mark = Mark { session, stream, salt, next: seq + 1, skip: 0, place };
         let mut closed = if place == Place::Open { streams.close_for(session, stream) } else { None };
@@ -324,7 +330,41 @@ impl Receiver {
         if promoted {
             self.promote(session, &opened.peer);
         }
-        Ok(Accepted { mark, gap, skip, closed, given_up, promoted })
+        let before = self.awaits(opened).and_then(|before| self.give_up(&before));
+        Ok(Accepted { mark, gap, skip, closed, before, given_up, promoted })
+    }
+
+    /// The stream to be complete before this message is accepted, which else gives up the rest of it: it is the first of
+    /// a stream that goes on from there. `None` for any other message, and where there is nothing to wait for.
+    #[must_use]
+    pub fn awaits(&self, opened: &Opened) -> Option<Before> {
+        let before = self.before(opened)?;
+        // One that asks for confirms begins when all before it is confirmed, whatever is still known of that here.
+        (!opened.asks && !self.is_over(&before.session, before.stream)).then_some(before)
+    }
+
+    /// The stream that this message says its own goes on from: one of the same peer, under a session that is here.
+    #[must_use]
+    pub fn before(&self, opened: &Opened) -> Option<Before> {
+        let Payload::Continues(before) = opened.payload else { return None };
+        let theirs = self.sessions.get(&before.session).is_some_and(|entry| entry.session.peer == opened.peer);
+        let is_other = (before.session, before.stream) != (opened.session, opened.stream);
+        (theirs && is_other && before.stream < CONFIRMS).then_some(before)
+    }
+
+    /// Whether nothing more is to come of a stream, as far as is known.
+    #[must_use]
+    pub fn is_over(&self, session: &SessionId, stream: u32) -> bool {
+        self.sessions.get(session).is_none_or(|entry| entry.streams.is_over(stream))
+    }
+
+    fn give_up(&mut self, before: &Before) -> Option<(Mark, Gap)> {
+        let Before { session, stream, end } = *before;
+        let streams = &mut self.sessions.get_mut(&session)?.streams;
+        let mark = streams.close_at(session, stream);
+        streams.apply(&mark);
+        // At least its last message is missing, the one that would have ended it.
+        Some((mark, Gap { session, stream, first: mark.next, last: end.max(mark.next + 1) - 1 }))
     }
 
     /// The sessions with `peer` whose keys are not needed any more: retired, all their streams are over, and something
@@ -382,9 +422,10 @@ impl Receiver {
 }
 
 /// Takes kind and padding off an authentic plaintext; what is left is data, and is emptied where there is none.
-fn read(header: &Header, plaintext: &mut BytesMut) -> (Payload, bool) {
+pub(super) fn read(header: &Header, plaintext: &mut BytesMut) -> (Payload, bool) {
     let (mut payload, asks) = parse(header.kind, plaintext).unwrap_or((Payload::Newer, false));
-    if matches!(payload, Payload::Confirm(_)) != (header.stream >= CONFIRMS) {
+    let out_of_place = matches!(payload, Payload::Continues(_)) && header.seq > 0;
+    if out_of_place || matches!(payload, Payload::Confirm(_)) != (header.stream >= CONFIRMS) {
         payload = Payload::Newer;
     }
     if !matches!(payload, Payload::Data | Payload::End) {
@@ -416,6 +457,11 @@ fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Payload, bool)> {
         (Type::Enc, kind::CONTINUED) => plaintext
             .split_first_chunk()
             .and_then(|(session, stream)| Some(Payload::Continued { session: *session, stream: word(stream)? })),
+        (Type::Enc, kind::CONTINUES) => plaintext.split_first_chunk().and_then(|(session, rest)| {
+            let (stream, end) = rest.split_first_chunk::<4>()?;
+            let (stream, end) = (u32::from_be_bytes(*stream), word(end)?);
+            Some(Payload::Continues(Before { session: *session, stream, end }))
+        }),
         (Type::Enc, kind::CONFIRM) => {
             let (pairs, rest) = plaintext.as_chunks::<8>();
             let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();

@@ -3,14 +3,15 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::{CONFIRMS, blocks, kind};
+use super::receive::{self, Payload};
+use super::{Before, CONFIRMS, blocks, kind};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::message::{Header, SessionTag, Type};
 use crate::session::{Session, SessionId};
 use crate::{Error, Exit, Result};
 
-/// What any stream must be able to carry: a `continued`, or a short limit would show only when one is due.
-const LEAST_PAYLOAD: usize = 12;
+/// What any stream must be able to carry: a `continues`, or a short limit would show only when one is due.
+const LEAST_PAYLOAD: usize = 16;
 
 /// A stream number that was taken from a session, durably, and that nobody else has or will get.
 ///
@@ -238,10 +239,32 @@ impl Sender {
     /// # Errors
     /// As [`Sender::end`].
     pub fn continued_at(&mut self, session: &SessionId, stream: u32, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        let mut buffer = self.buffer(LEAST_PAYLOAD);
+        let mut buffer = self.buffer(12);
         buffer.put_slice(session);
         buffer.put_u32(stream);
         self.close(Type::Enc, kind::CONTINUED, buffer, rng)
+    }
+
+    /// What the stream after this one begins with: this one is closed, and was [`Sender::continued`] there.
+    #[must_use]
+    pub fn before(&self) -> Before {
+        Before { session: self.id, stream: self.stream, end: self.seq }
+    }
+
+    /// Says, as the first message of the stream, which one it goes on from: whoever gets it before the end of that one
+    /// waits. A stream that asks for confirms has no need of it: it begins when the one before it is confirmed.
+    ///
+    /// # Errors
+    /// [`Exit::DataLost`] where something was sealed before.
+    pub fn continues(&mut self, before: &Before, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        if self.seq > 0 {
+            return Err(self.refuse("it has begun"));
+        }
+        let mut buffer = self.buffer(16);
+        buffer.put_slice(&before.session);
+        buffer.put_u32(before.stream);
+        buffer.put_u32(before.end);
+        self.seal(Type::Enc, kind::CONTINUES, buffer, rng)
     }
 
     /// Most streams that one confirm can name.
@@ -287,6 +310,19 @@ impl Sender {
         // Numbers are taken in order: what is above ours was taken after the session had ended.
         buffer.put_u32(self.stream + 1);
         self.close(Type::Kill, kind::KILL, buffer, rng)
+    }
+
+    /// What a message of this stream says, and its payload.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it is not one.
+    pub fn read_back(&self, sealed: &[u8]) -> Result<(Payload, BytesMut)> {
+        let mut plaintext = BytesMut::new();
+        let header = Header::parse(sealed).ok().filter(|header| header.stream == self.stream);
+        let opened = header.filter(|_| self.cipher.open(sealed, &mut plaintext).is_ok());
+        let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
+        let (payload, _) = receive::read(&header, &mut plaintext);
+        Ok((payload, plaintext))
     }
 
     fn close(&mut self, frame: Type, kind: u8, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {

@@ -263,6 +263,20 @@ impl Streams {
         Some(Mark { session, stream, salt, next, skip, place: Place::Closed })
     }
 
+    /// The mark that closes a stream where it is, whether or not anything of it came.
+    pub(super) fn close_at(&self, session: SessionId, stream: u32) -> Mark {
+        let open = self.open.get(&stream);
+        let Open { salt, next, skip, .. } =
+            open.cloned().unwrap_or(Open { salt: [0; 4], next: 0, skip: 0, touched: 0 });
+        Mark { session, stream, salt, next, skip, place: Place::Closed }
+    }
+
+    /// Whether nothing more is accepted of a stream: it ended, or was given up.
+    #[must_use]
+    pub fn is_over(&self, stream: u32) -> bool {
+        self.ended.contains(stream) || self.closed.contains(stream)
+    }
+
     /// The streams of which more is to come, longest idle first, as marks of `session`.
     #[must_use]
     pub fn open(&self, session: SessionId) -> Vec<Mark> {

@@ -122,6 +122,17 @@ impl Window {
         Ok(true)
     }
 
+    /// Those that are not confirmed, oldest first.
+    pub fn into_unconfirmed(self) -> impl Iterator<Item = Bytes> {
+        self.sealed.into_iter()
+    }
+
+    /// [`Window::poll`] has all of them, now.
+    pub fn send_all(&mut self, now: Instant) {
+        self.round = None;
+        self.send_all_again(now);
+    }
+
     fn send_all_again(&mut self, now: Instant) {
         if self.round.is_none_or(|round| now >= round + ROUND) {
             self.round = Some(now);

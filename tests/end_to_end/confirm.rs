@@ -1,5 +1,8 @@
 //! Claim: `sts-send --confirm` exits 0 exactly when the reader's output is the sender's input, whatever breaks between.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
@@ -249,6 +252,83 @@ fn a_reader_that_was_killed_leaves_nothing_that_its_peer_would_miss() {
     to_master.wait().succeeded().wrote(b"");
 }
 
+/// The reader's device starts anew, without the directory that had its sessions, while a sender runs and waits.
+fn a_reader_that_lost_its_sessions_gets_the_rest(options: &[&str]) {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let to_slave = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[&[CONFIRM, "--each"], options, &[LINK]].concat()));
+    sender.write("one\n");
+    to_slave.wait_for_stdout(b"one\n");
+    to_slave.stop().succeeded();
+    for (path, _) in pair.slave.runtime_files() {
+        std::fs::remove_file(path).unwrap();
+    }
+    sender.write("two\nthree\n");
+    sender.wait_for("waiting for sts-recv");
+    pair.agree();
+    let to_slave = pair.slave.listen(&["--once"]);
+    sender.wait_for("the other device has lost the session");
+    to_slave.wait_for_stdout(b"two\nthree\n");
+    sender.write("four\n");
+    to_slave.wait_for_stdout(b"two\nthree\nfour\n");
+    sender.close_stdin();
+    let ended = sender.wait().succeeded();
+    assert!(ended.stderr.contains("may come twice: 2 messages"), "{}", ended.stderr);
+    to_slave.wait().succeeded().wrote(b"two\nthree\nfour\n");
+}
+
+#[test]
+fn a_reader_that_lost_its_sessions_gets_the_rest_under_the_new_one() {
+    a_reader_that_lost_its_sessions_gets_the_rest(&[]);
+}
+
+#[test]
+fn a_reader_that_lost_its_sessions_gets_the_rest_of_a_spool() {
+    a_reader_that_lost_its_sessions_gets_the_rest(&["--spool", "spool"]);
+}
+
+#[test]
+fn the_end_of_a_stream_goes_under_the_new_session_too() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, "--each", LINK]), readings(3000));
+    sender.wait_for("waiting for sts-recv");
+    for (path, _) in pair.slave.runtime_files() {
+        std::fs::remove_file(path).unwrap();
+    }
+    pair.agree();
+    let to_slave = pair.slave.listen(&["--once"]);
+    sender.wait().succeeded();
+    to_slave.wait().succeeded().wrote(&readings(3000));
+}
+
+/// A session that its reader has, or once had, is never taken for lost: nothing is sent a second time for silence.
+#[test]
+fn a_reader_that_has_its_sessions_is_waited_for() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let to_slave = pair.slave.listen(&[]);
+    let confirms = |topic: &str, payload: &[u8]| topic == S2M && payload.first() == Some(&ENC);
+    broker.filter(move |topic, payload| if confirms(topic, payload) { Fate::Drop } else { Fate::Pass });
+    let sender = Process::spawn_with(pair.master.send(&[CONFIRM, "-v", "--timeout", "25", LINK]), "once\n");
+    to_slave.wait_for_stdout(b"once\n");
+    pair.agree();
+    let questions = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&questions);
+    broker.filter(move |topic, payload| {
+        if topic == M2S && payload.first() == Some(&0x25) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if confirms(topic, payload) { Fate::Drop } else { Fate::Pass }
+    });
+    let ended = sender.wait().failed(&[75], &["timed out", "1 message"]);
+    assert!(!ended.stderr.contains("lost the session"), "{}", ended.stderr);
+    assert!(questions.load(Ordering::Relaxed) > 0, "it was asked");
+    to_slave.stop().wrote(b"once\n");
+}
+
 #[test]
 fn a_sender_whose_session_was_deleted_does_not_wait_for_ever() {
     let broker = Broker::start();
@@ -256,7 +336,7 @@ fn a_sender_whose_session_was_deleted_does_not_wait_for_ever() {
     let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "too late\n");
     sender.wait_for("waiting for sts-recv");
     Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
-    sender.wait().failed(&[65], &["is gone", "1 messages"]);
+    sender.wait().failed(&[65], &["is gone", "1 message"]);
 }
 
 #[test]

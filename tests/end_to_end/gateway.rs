@@ -93,7 +93,7 @@ fn each_peer_has_a_spool_of_its_own() {
         fleet.gateway.send_all(&[&["--confirm", "--spool", spool][..], to].concat(), input)
     };
     // Before there is any session: for whom it is, is known by the name.
-    send("a", &["--to", "s0"], "one\n").failed(&[75], &["1 messages (4 bytes) stay in the spool"]);
+    send("a", &["--to", "s0"], "one\n").failed(&[75], &["left in the spool", "1 message (4 bytes)"]);
     send("a", &["--to", "s1"], "not for s0\n").failed(&[78], &["another peer of this link"]);
     send("a", &["--to", "s9"], "for nobody\n").failed(&[64], &["no peer `s9`"]);
     send("c", &[], "for whom?\n").failed(&[64, 75], &[]);

@@ -24,6 +24,7 @@ mod gateway;
 mod hostile;
 mod limits;
 mod nosec;
+mod order;
 mod outages;
 mod pairing;
 mod pipe;

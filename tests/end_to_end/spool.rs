@@ -76,7 +76,7 @@ fn what_is_read_while_the_broker_is_away_waits_for_the_next_run() {
     for run in 0..4 {
         let reading = format!("reading {run}, without its newline");
         let ended = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), reading.as_bytes());
-        ended.failed(&[75], &["timed out", "stay in the spool", &format!("{} messages", run + 1)]);
+        ended.failed(&[75], &["timed out", "left in the spool", &format!("{} message", run + 1)]);
         all.extend_from_slice(reading.as_bytes());
     }
     // It holds readings: nobody else can look into it.
@@ -118,7 +118,7 @@ fn a_session_that_is_gone_loses_nothing_and_says_what_may_come_twice() {
     let pair = Pair::paired(&broker, "gcm");
     // Nobody confirms: it is sealed, and stays.
     let ended = pair.master.send_all(&[&SPOOL[..], &[CONFIRM, "--timeout", "1"]].concat(), "one\ntwo\n");
-    ended.failed(&[75], &["stay in the spool"]);
+    ended.failed(&[75], &["left in the spool"]);
     for file in pair.master.runtime_files() {
         fs::remove_file(file.0).unwrap();
     }
@@ -134,7 +134,7 @@ fn without_a_session_input_waits_for_one() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
     let ended = pair.master.send_all(&SPOOL, "one\n");
-    ended.failed(&[75], &["no session", "1 messages (4 bytes) stay in the spool", "run sts-pair gateway"]);
+    ended.failed(&[75], &["no session", "left in the spool", "1 message (4 bytes)", "run sts-pair gateway"]);
     let mut sender = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
     sender.wait_for("until there is one");
     sender.write("two\n");
@@ -388,7 +388,7 @@ fn a_spool_has_one_user_one_link_and_one_way_to_confirm() {
     pair.master.send_all(&["--spool-max", "1M"], "").failed(&[64], &["--spool"]);
     receiver.stop();
     let nobody = [&SPOOL[..], &[CONFIRM, "--timeout", "1"]].concat();
-    pair.master.send_all(&nobody, "waits\n").failed(&[75], &["stay in the spool"]);
+    pair.master.send_all(&nobody, "waits\n").failed(&[75], &["left in the spool"]);
     pair.master.send_all(&SPOOL, "").failed(&[64], &["--confirm"]);
     fs::set_permissions(pair.master.path().join("spool"), fs::Permissions::from_mode(0o750)).unwrap();
     pair.master.send_all(&nobody, "").failed(&[77], &["chmod 700"]);
@@ -413,7 +413,7 @@ fn a_signal_leaves_in_the_spool_what_cannot_be_delivered() {
             sender.signal(Signal::TERM);
         }
         let what = if signals == 1 { "stopped by a signal" } else { "stopped by a second signal" };
-        sender.wait().failed(&[75], &[what, "2 messages (10 bytes) stay in the spool"]);
+        sender.wait().failed(&[75], &[what, "left in the spool", "2 messages (10 bytes)"]);
         broker.resume();
         pair.master.send_all(&SPOOL, "").succeeded();
         receiver.wait_for_stdout(&[&before[..], b"before\nafter\nhalf"].concat());
@@ -430,7 +430,7 @@ fn without_encryption_it_is_at_least_once() {
     let args = [&SPOOL[..], &plain].concat();
     pair.master
         .send_all(&[&args[..], &["--timeout", "1"]].concat(), "one\ntwo\n")
-        .failed(&[75], &["stay in the spool"]);
+        .failed(&[75], &["left in the spool"]);
     broker.start_again();
     let receiver = pair.slave.listen(&[&plain[..], &["-n", "3"]].concat());
     pair.master.send_all(&args, "three\n").succeeded();

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
-use crate::handshake::alive::{Asking, Heard};
+use crate::handshake::alive::{self, Asking, Heard, Question};
 use crate::route::Route;
 use crate::session::{Expected, pair};
 use crate::stream::{Mark, Place};
@@ -57,6 +57,34 @@ fn receive(cache: &Cache) -> Result<(Journal, Vec<SessionId>)> {
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_session_that_was_deleted_is_not_taken_for_lost() {
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    for seed in 1..=20 {
+        cache.store_current(&session(seed), NOW).unwrap();
+    }
+    cache.delete(&peer, &[session(10).id]).unwrap();
+    let book = cache.load_peer(&peer).unwrap();
+    let deleted = [1, 2, 3, 4, 10].map(|seed| session(seed).id);
+    assert_eq!(book.past, deleted, "pushed out, and by a KILL");
+
+    let (_, asker) = pair(20, session(20).suite);
+    let rng = &mut StdRng::seed_from_u64(1);
+    for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (77, false)] {
+        let question = Question::new(asker.clone(), session(about).id, rng);
+        let (answer, _) =
+            alive::answer(&question.frame(), book.sessions.iter().map(|it| &it.session), &book.past).unwrap();
+        assert_eq!(question.answered(&answer), Ok(is_there), "{about}");
+    }
+
+    for seed in 21..=100 {
+        cache.store_current(&session(seed), NOW).unwrap();
+    }
+    let past = cache.load_peer(&peer).unwrap().past;
+    assert_eq!((past.len(), past.last()), (MAX_PAST, Some(&session(84).id)), "memory has its bound");
 }
 
 #[test]
@@ -109,7 +137,7 @@ fn what_was_stored_is_read_back() {
         let mut session = session(seed);
         session.topics = Topics { master_to_slave: " = a topic, with #".into(), slave_to_master: String::new() };
         cache.store_current(&session, NOW).unwrap();
-        assert_eq!(cache.load_peer(&session.peer).unwrap()[0].session, session);
+        assert_eq!(cache.load_peer(&session.peer).unwrap().sessions[0].session, session);
     }
     let mut session = session(4);
     session.topics.master_to_slave = "two\nstanding = lines".into();
@@ -337,28 +365,30 @@ fn one_tool_answers_and_sts_pair_before_the_others() {
     let (_home, cache) = cache();
     let (master, slave) = pair(1, Suite::Gcm);
     let now = std::time::Instant::now();
-    let mut asking = Asking::new(master, [], &mut StdRng::seed_from_u64(1));
+    let mut asking = Asking::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
     asking.begin(now);
     let question = asking.poll(now).unwrap();
 
     cache.store_pending(&slave, NOW).unwrap();
-    let sessions = cache.load().unwrap();
+    let book = cache.load_peer(&slave.peer).unwrap();
+    let answer_to = |question: &[u8]| cache.answer(question, &book, |_| true, NOW).unwrap();
     let pairing = cache.lock_answers().unwrap();
-    assert_eq!(cache.answer(&question, &sessions, NOW).unwrap(), None, "sts-pair runs");
+    assert_eq!(answer_to(&question), None, "sts-pair runs");
     assert_eq!(standings(&cache), [(1, Standing::Pending)]);
     drop(pairing);
 
-    assert_eq!(cache.answer(&question[1..], &sessions, NOW).unwrap(), None);
-    assert_eq!(cache.answer(&[&question[..], &[0]].concat(), &sessions, NOW).unwrap(), None);
+    assert_eq!(answer_to(&question[1..]), None);
+    assert_eq!(answer_to(&[&question[..], &[0]].concat()), None);
+    assert_eq!(cache.answer(&question, &book, |_| false, NOW).unwrap(), None, "what it cannot use is not there");
     let mut forged = question.clone();
     forged[30] ^= 1;
-    assert_eq!(cache.answer(&forged, &sessions, NOW).unwrap(), None);
+    assert_eq!(answer_to(&forged), None);
     assert_eq!(standings(&cache), [(1, Standing::Pending)], "nothing forged moves it");
 
     // Another test's child may hold a copy of the lock until its exec.
     let mut answer = None;
     for _ in 0..200 {
-        answer = cache.answer(&question, &sessions, NOW).unwrap();
+        answer = answer_to(&question);
         if answer.is_some() {
             break;
         }

@@ -14,7 +14,7 @@ use crate::suite::Suite;
 
 fn asking(session: &Session, seed: u64) -> (Asking, Vec<u8>, Instant) {
     let now = Instant::now();
-    let mut asking = Asking::new(session.clone(), [], &mut StdRng::seed_from_u64(seed));
+    let mut asking = Asking::new(session.clone(), [], Vec::new(), &mut StdRng::seed_from_u64(seed));
     asking.begin(now);
     let question = asking.poll(now).expect("due at once");
     (asking, question, now)
@@ -26,16 +26,16 @@ fn the_peer_answers_and_nobody_else_can() {
     for (asker, peer) in [(&master, &slave), (&slave, &master)] {
         let (mut asking, question, now) = asking(asker, 1);
         assert!(is_about(&question));
-        assert_eq!((asked_for(&question), asked_for(&question[1..])), (Some(asker.id), None));
+        assert_eq!((asked_under(&question), asked_under(&question[1..])), (Some(asker.id), None));
         let others = [pair(2, Suite::Gcm).0, peer.clone()];
-        let (reply, about) = answer(&question, &others).unwrap();
+        let (reply, about) = answer(&question, &others, &[]).unwrap();
         assert_eq!((about.id, is_about(&reply)), (peer.id, true));
-        assert_eq!(answer(&question, &others).unwrap().0, reply, "played again, it tells nothing new");
+        assert_eq!(answer(&question, &others, &[]).unwrap().0, reply, "played again, it tells nothing new");
 
         // Reflected, to the one who asked and to the one who answered.
-        assert_eq!(answer(&question, [asker]).unwrap_err(), Rejected::NotAuthentic);
+        assert_eq!(answer(&question, [asker], &[]).unwrap_err(), Rejected::NotAuthentic);
         assert_eq!(asking.accept(&question, now), Err(Rejected::NotAuthentic));
-        assert_eq!(answer(&reply, &others).unwrap_err(), Rejected::Foreign);
+        assert_eq!(answer(&reply, &others, &[]).unwrap_err(), Rejected::Foreign);
         let mut swapped = question.clone();
         swapped[0] = Type::RdyAck.byte();
         assert_eq!(asking.accept(&swapped, now), Err(Rejected::NotAuthentic));
@@ -48,7 +48,7 @@ fn an_answer_to_another_question_is_none() {
     let (master, slave) = pair(1, Suite::Gcm);
     let (_, first, _) = asking(&master, 1);
     let (mut second, _, now) = asking(&master, 2);
-    let (recorded, _) = answer(&first, [&slave]).unwrap();
+    let (recorded, _) = answer(&first, [&slave], &[]).unwrap();
     assert_eq!(second.accept(&recorded, now), Err(Rejected::Unexpected));
 
     // The fresh bytes put right, and a session of the same id with other keys.
@@ -57,14 +57,51 @@ fn an_answer_to_another_question_is_none() {
     patched[9..25].copy_from_slice(&question[9..25]);
     assert_eq!(asking.accept(&patched, now), Err(Rejected::NotAuthentic));
     let stranger = Session { id: slave.id, ..pair(9, Suite::Gcm).1 };
-    assert_eq!(answer(&question, [&stranger]).unwrap_err(), Rejected::NotAuthentic);
-    assert_eq!(answer(&question, [&pair(9, Suite::Gcm).1]).unwrap_err(), Rejected::UnknownSession);
+    assert_eq!(answer(&question, [&stranger], &[]).unwrap_err(), Rejected::NotAuthentic);
+    assert_eq!(answer(&question, [&pair(9, Suite::Gcm).1], &[]).unwrap_err(), Rejected::UnknownSession);
+}
+
+#[test]
+fn only_who_never_had_a_session_or_lost_it_says_so() {
+    let ((old, old_peers), (new, new_peers), (_, strangers)) =
+        (pair(1, Suite::Gcm), pair(2, Suite::Gcm), pair(3, Suite::Gcm));
+    let mut rng = StdRng::seed_from_u64(1);
+    let question = Question::new(new.clone(), old.id, &mut rng);
+    let says = |sessions: &[&Session], past: &[SessionId]| {
+        let (reply, under) = answer(&question.frame(), sessions.iter().copied(), past).unwrap();
+        assert_eq!(under.id, new.id);
+        question.answered(&reply).unwrap()
+    };
+    assert!(says(&[&new_peers, &old_peers], &[]));
+    assert!(says(&[&new_peers], &[old.id]), "it was deleted, not lost");
+    assert!(!says(&[&new_peers], &[]));
+    assert!(!says(&[&new_peers, &Session { peer: strangers.own, ..old_peers.clone() }], &[]), "another peer's");
+    assert_eq!(answer(&question.frame(), [&old_peers], &[]).unwrap_err(), Rejected::UnknownSession);
+
+    // What was said to another question, of another session, or the other way round.
+    let (lost, _) = answer(&question.frame(), [&new_peers], &[]).unwrap();
+    let (here, _) = answer(&question.frame(), [&new_peers, &old_peers], &[]).unwrap();
+    assert_eq!(Question::new(new.clone(), old.id, &mut rng).answered(&lost), Err(Rejected::Unexpected));
+    let of_itself = Question { about: new.id, ..Question::new(new.clone(), old.id, &mut StdRng::seed_from_u64(1)) };
+    assert_eq!(of_itself.fresh, question.fresh);
+    let mut patched = lost.clone();
+    patched[25..33].copy_from_slice(&new.id);
+    assert_eq!(of_itself.answered(&patched), Err(Rejected::NotAuthentic));
+    for at in 0..lost.len() {
+        let mixed = [&lost[..at], &here[at..]].concat();
+        assert_eq!(question.answered(&mixed).is_ok(), mixed == lost || mixed == here, "{at}");
+    }
+    // Reflected.
+    let mut reflected = question.frame();
+    assert!(question.answered(&reflected).is_err());
+    reflected[0] = Type::RdyAck.byte();
+    assert_eq!(question.answered(&reflected), Err(Rejected::NotAuthentic));
 }
 
 #[test]
 fn a_session_that_is_gone_is_given_up_after_three_seconds() {
     let (master, _) = pair(1, Suite::Gcm);
-    let mut asking = Asking::new(master, [], &mut StdRng::seed_from_u64(1));
+    let mut asking = Asking::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
     let mut now = Instant::now();
     assert_eq!((asking.poll(now), asking.deadline(), asking.is_over(now)), (None, None, false), "not subscribed yet");
     let start = now;
@@ -85,7 +122,7 @@ fn a_peer_that_asks_is_waited_for_once() {
     let (mut asking, own, start) = asking(&master, 1);
     let (_, question, _) = super::tests::asking(&slave, 2);
     let late = start + Duration::from_millis(2_999);
-    let (reply, _) = answer(&question, [&master]).unwrap();
+    let (reply, _) = answer(&question, [&master], &[]).unwrap();
     assert_eq!(asking.accept(&question, late), Ok(Heard::Asked(&master, vec![own, reply.clone()])));
     assert!(!asking.is_over(start + PATIENCE));
     assert_eq!(asking.accept(&question, late + PATIENCE / 2), Ok(Heard::Asked(&master, vec![reply])));
@@ -97,20 +134,20 @@ proptest! {
     fn junk_is_rejected_and_changes_nothing(kind in 0x25u8..=0x26, flip in 0..Presence::LEN * 8, junk: Vec<u8>) {
         let (master, slave) = pair(1, Suite::Gcm);
         let (mut asking, question, now) = asking(&master, 1);
-        let (reply, _) = answer(&question, [&slave]).unwrap();
+        let (reply, _) = answer(&question, [&slave], &[]).unwrap();
         let before = format!("{asking:?}");
         for genuine in [&question, &reply] {
             let mut forged = genuine.clone();
             forged[flip / 8] ^= 1 << (flip % 8);
             prop_assert!(asking.accept(&forged, now).is_err());
-            prop_assert!(answer(&forged, [&slave]).is_err());
+            prop_assert!(answer(&forged, [&slave], &[]).is_err());
             for len in [0, 1, Ready::LEN, Presence::LEN - 1] {
                 prop_assert!(asking.accept(&genuine[..len], now).is_err());
-                prop_assert!(answer(&genuine[..len], [&slave]).is_err());
+                prop_assert!(answer(&genuine[..len], [&slave], &[]).is_err());
             }
         }
         let junk = [&[kind][..], &junk].concat();
-        prop_assert!(asking.accept(&junk, now).is_err() && answer(&junk, [&slave]).is_err());
+        prop_assert!(asking.accept(&junk, now).is_err() && answer(&junk, [&slave], &[]).is_err());
         prop_assert_eq!((before, asking.deadline()), (format!("{asking:?}"), Some(now + EVERY)));
     }
 }
@@ -155,7 +192,7 @@ fn simulate(young: [bool; 2], from: [Duration; 2], listens: [bool; 2], latency: 
     let mut rng = StdRng::seed_from_u64(seed);
     let (master, slave) = pair(1, Suite::Gcm);
     let mut devices = [(master, 0), (slave, 1)].map(|(session, at): (Session, usize)| Device {
-        asking: young[at].then(|| Asking::new(session.clone(), [], &mut rng)),
+        asking: young[at].then(|| Asking::new(session.clone(), [], Vec::new(), &mut rng)),
         session,
         from: from[at],
         listens: listens[at],
@@ -195,7 +232,7 @@ fn simulate(young: [bool; 2], from: [Duration; 2], listens: [bool; 2], latency: 
                     Some(Err(_)) | None => {}
                 }
             } else if device.listens
-                && let Ok((reply, _)) = answer(&frame, [&device.session])
+                && let Ok((reply, _)) = answer(&frame, [&device.session], &[])
             {
                 answers(reply);
             }

@@ -39,7 +39,7 @@ impl Sealing {
         let taken = self.cache.take_stream_again(&session.peer, &id, number)?;
         let sender = Sender::new(&session, taken, salt, self.max_message)?;
         let mut sender = if stream.asks { sender.ask_for_confirms() } else { sender };
-        sender.skip_to(stream.seq(next));
+        sender.skip_to(stream.seq_to_go_on_at(next));
         if let Some(confirms) = &mut self.confirms {
             // What closes it may have been sent, too.
             let known = stream.close.map_or(stream.seq(sealed), |(until, _)| stream.seq(until) + 1);
@@ -66,6 +66,12 @@ impl Sealing {
     pub(in crate::send) fn next_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Place>> {
         let Some(newest) = self.due(now)? else { return Ok(None) };
         Ok(Some(place_of(&self.take(&newest, rng)?)))
+    }
+
+    /// The first message of a stream that goes on from another, where it was not sealed yet.
+    pub(in crate::send) fn open_stream(&mut self, stream: &Stream, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+        let is_new = self.stream.as_ref().is_some_and(|(sender, _)| sender.next_seq() == 0);
+        stream.before.filter(|_| is_new).map(|before| self.begin_after(&before, rng)).transpose()
     }
 
     /// Closes the stream: by an end, or where it goes on.

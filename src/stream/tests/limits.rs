@@ -213,8 +213,8 @@ fn a_sender_stops_at_its_limits() {
 fn a_message_limit_that_holds_nothing_is_refused() {
     let (master, _) = pair(1, Suite::Gcm);
     let new = |limit| Sender::new(&master, Taken::new(master.id, 0), [0; 4], limit);
-    assert_eq!(new(44).unwrap_err().exit(), Exit::Config);
-    assert_eq!(new(45).unwrap().payload_room(), 12);
+    assert_eq!(new(48).unwrap_err().exit(), Exit::Config);
+    assert_eq!(new(49).unwrap().payload_room(), 16);
     assert_eq!(new(100).unwrap().pad(100).unwrap_err().exit(), Exit::Config);
     assert!(Sender::new(&master, Taken::new([0; 8], 0), [0; 4], LIMIT).is_err(), "another session's number");
 }

@@ -14,6 +14,7 @@ use crate::suite::Suite;
 
 mod confirmed;
 mod limits;
+mod order;
 mod sessions;
 
 const LIMIT: usize = 256;
@@ -191,7 +192,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_is_as_long_as_it_may_be(limit in 80usize..600, padding in 1usize..40) {
+    fn a_message_is_as_long_as_it_may_be(limit in 96usize..600, padding in 1usize..40) {
         for suite in Suite::ALL {
             let (master, slave) = pair(2, suite);
             let sender = Sender::new(&master, Taken::new(master.id, 0), [0; 4], limit).unwrap();

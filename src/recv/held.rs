@@ -1,0 +1,149 @@
+//! Streams that came before the end of the one that they go on from: what comes of them is kept as it came, sealed and
+//! unacknowledged, until that one is complete, or for as long as the rest of it may still be on its way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::opening::StreamId;
+
+/// How long the end of a stream is waited for once the next one has begun.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Most bytes of payloads that are kept: more than a broker usually has on the way to one client.
+const BYTES: usize = 2 << 20;
+/// Most messages that are kept, however short they are.
+const MESSAGES: usize = 1024;
+
+/// What waits, and for what; `T` is a message.
+#[derive(Debug)]
+pub(super) struct Held<T> {
+    streams: BTreeMap<StreamId, Waiting>,
+    messages: VecDeque<Kept<T>>,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    before: StreamId,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
+    stream: StreamId,
+    len: usize,
+    message: T,
+}
+
+impl<T> Held<T> {
+    /// Nothing waits.
+    pub(super) fn new() -> Self {
+        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Whether what comes of `stream` waits.
+    pub(super) fn holds(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    /// From now on `stream` waits for `before`; only the first call counts.
+    pub(super) fn begin(&mut self, stream: StreamId, before: StreamId, now: Instant) {
+        self.streams.entry(stream).or_insert(Waiting { before, until: now + PATIENCE });
+    }
+
+    /// Keeps a message of `len` bytes of a stream that waits.
+    pub(super) fn push(&mut self, stream: StreamId, len: usize, message: T) {
+        self.bytes += len;
+        self.messages.push_back(Kept { stream, len, message });
+    }
+
+    /// All that is kept.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &T> {
+        self.messages.iter().map(|kept| &kept.message)
+    }
+
+    /// When a stream has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.streams.values().map(|waiting| waiting.until).min()
+    }
+
+    /// The messages of one stream that waits no more, in the order in which they came: what it waited for `is_over`, or
+    /// that took too long, or too much is kept. None where all wait on.
+    pub(super) fn release(&mut self, now: Instant, is_over: impl Fn(StreamId) -> bool) -> Vec<T> {
+        let full = self.bytes > BYTES || self.messages.len() > MESSAGES;
+        self.take(|waiting| full || now >= waiting.until || is_over(waiting.before))
+    }
+
+    /// The messages of the stream that has waited longest, whatever for.
+    pub(super) fn give_up(&mut self) -> Vec<T> {
+        self.take(|_| true)
+    }
+
+    fn take(&mut self, may_go: impl Fn(&Waiting) -> bool) -> Vec<T> {
+        // Of two that go on from each other, the one that has waited longer is the first.
+        let due = self.streams.iter().filter(|(_, waiting)| may_go(waiting)).min_by_key(|(_, waiting)| waiting.until);
+        let Some((&stream, _)) = due else { return Vec::new() };
+        self.streams.remove(&stream);
+        let (freed, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.messages).into_iter().partition(|kept| kept.stream == stream);
+        self.messages = kept;
+        self.bytes -= freed.iter().map(|kept| kept.len).sum::<usize>();
+        freed.into_iter().map(|kept| kept.message).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: StreamId = ([1; 8], 3);
+    const NEW: StreamId = ([2; 8], 0);
+    const NEWEST: StreamId = ([3; 8], 0);
+
+    #[test]
+    fn a_stream_waits_for_the_one_before_it_but_not_for_ever() {
+        let now = Instant::now();
+        let mut held = Held::new();
+        assert!(!held.holds(NEW));
+        held.begin(NEW, OLD, now);
+        held.push(NEW, 10, "a");
+        held.begin(NEW, OLD, now + PATIENCE);
+        held.push(NEW, 10, "b");
+        assert_eq!((held.deadline(), held.messages().count()), (Some(now + PATIENCE), 2));
+        assert!(held.release(now, |_| false).is_empty());
+        assert_eq!(held.release(now, |before| before == OLD), ["a", "b"]);
+        assert!(!held.holds(NEW) && held.deadline().is_none());
+
+        held.begin(NEW, OLD, now);
+        held.push(NEW, 10, "c");
+        assert_eq!(held.release(now + PATIENCE, |_| false), ["c"]);
+    }
+
+    #[test]
+    fn of_a_chain_the_first_goes_first() {
+        let now = Instant::now();
+        let mut held = Held::new();
+        held.begin(NEWEST, NEW, now + PATIENCE / 2);
+        held.push(NEWEST, 1, "3");
+        held.begin(NEW, OLD, now);
+        held.push(NEW, 1, "2");
+        assert_eq!(held.release(now + PATIENCE, |_| false), ["2"]);
+        assert!(held.release(now + PATIENCE, |_| false).is_empty());
+        assert_eq!(held.give_up(), ["3"]);
+        assert!(held.give_up().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_and_in_messages() {
+        let now = Instant::now();
+        for (len, most) in [(64 << 10, BYTES / (64 << 10)), (0, MESSAGES)] {
+            let mut held = Held::new();
+            held.begin(NEW, OLD, now);
+            let mut kept = 0;
+            while held.release(now, |_| false).is_empty() {
+                held.push(NEW, len, ());
+                kept += 1;
+            }
+            assert_eq!(kept, most + 1);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How sessions and runs end: what a KILL leaves to wait for, and what is missing.
+
+use std::time::{Duration, Instant};
+
+use super::{Opening, range_of};
+use crate::Result;
+use crate::crypto::schedule::Digest;
+use crate::session::SessionId;
+use crate::stream::Opened;
+
+/// How long after a KILL the streams before it may still arrive.
+const AFTER_KILL: Duration = Duration::from_secs(60);
+
+/// A peer that ended its sessions, of which the last streams may be on their way.
+pub(super) struct Ending {
+    peer: Digest,
+    session: SessionId,
+    next_stream: u32,
+    pub(super) until: Instant,
+}
+
+impl Opening<'_> {
+    /// A KILL came: its sender took no stream number from `next_stream` on.
+    pub(super) fn begin_ending(&mut self, opened: &Opened, next_stream: u32, now: Instant) {
+        let ending = Ending { peer: opened.peer, session: opened.session, next_stream, until: now + AFTER_KILL };
+        self.endings.push(ending);
+    }
+
+    /// Deletes the sessions that their peer ended, once all of their streams are complete or it is too late for that.
+    /// To be called when everything received was written.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the session files cannot be written.
+    pub(in crate::recv) fn settle(&mut self, now: Instant) -> Result<()> {
+        let mut waiting = Vec::new();
+        for ending in std::mem::take(&mut self.endings) {
+            let ids = self.receiver.ended_by(&ending.session).to_vec();
+            let end = |id: &SessionId| (*id == ending.session).then_some(ending.next_stream);
+            let incomplete: Vec<String> = ids
+                .iter()
+                .flat_map(|id| self.receiver.outstanding(id, end(id)).iter().map(range_of).collect::<Vec<_>>())
+                .collect();
+            if !incomplete.is_empty() && now < ending.until {
+                waiting.push(ending);
+                continue;
+            }
+            let name = self.name(&ending.peer);
+            if incomplete.is_empty() {
+                self.report.info(format_args!("{name} ended the session; its keys are deleted"));
+            } else {
+                self.lost = true;
+                let list = incomplete.join(", ");
+                self.report.warning(format_args!("gap: {name} ended the session; never complete: {list}"));
+            }
+            self.cache.delete(&ending.peer, &ids)?;
+            for id in &ids {
+                self.receiver.remove(id);
+                self.open.retain(|(session, _)| session != id);
+            }
+            self.over |= self.receiver.sessions().next().is_none();
+        }
+        self.endings = waiting;
+        Ok(())
+    }
+
+    /// The streams that this run saw and that are not complete, in words.
+    pub(in crate::recv) fn open_streams(&self) -> Option<String> {
+        let mut streams: Vec<u32> = self.open.iter().map(|(_, stream)| *stream).collect();
+        streams.sort_unstable();
+        let names: Vec<_> = streams.iter().map(u32::to_string).collect();
+        (!names.is_empty()).then(|| format!("stream {}", names.join(", ")))
+    }
+
+    /// Reports streams that were lost whole: numbers that a later one proves to have been taken.
+    pub(in crate::recv) fn report_missing(&mut self) {
+        let sessions: Vec<SessionId> = self.receiver.sessions().copied().collect();
+        for id in sessions {
+            let Some(streams) = self.receiver.streams(&id) else { continue };
+            let first = self.first.get(&id).copied().unwrap_or(0);
+            let missing: Vec<_> = streams
+                .missing()
+                .iter()
+                .filter(|(_, last)| *last >= first)
+                .map(|(from, to)| range_of((from.max(first), to)))
+                .collect();
+            if !missing.is_empty() {
+                self.lost = true;
+                self.report.warning(format_args!("gap: nothing came of {}", missing.join(", ")));
+            }
+        }
+    }
+
+    /// Says where a sender may not have heard that all of its stream is written.
+    pub(in crate::recv) fn report_unsettled(&self) {
+        if self.confirming.lingers().is_some() {
+            self.report.info("the other device may not have heard that all is written; the next run tells it");
+        }
+    }
+}

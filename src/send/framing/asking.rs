@@ -1,0 +1,108 @@
+//! Where nothing is confirmed for long: whether the receiver still has the session of the stream, or has lost it, as with its
+//! runtime directory, and agreed a new one since. Only its own word counts (`sts-protocol(7)`, "Still there"): silence is
+//! whatever the broker likes, and what was sent once must not go out a second time for that.
+
+use std::time::{Duration, Instant};
+
+use rand::CryptoRng;
+
+use super::{Next, Sealing, UNCONFIRMED};
+use crate::handshake::alive::{self, Question};
+use crate::message::Type;
+use crate::stream::{Payload, Window};
+use crate::{Rejected, Result};
+
+/// The question is asked so often at most. What wakes a sender to ask is that it sends its oldest message again.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A question that is asked until it is answered.
+pub(super) struct Asking {
+    question: Question,
+    due: Instant,
+}
+
+impl Sealing {
+    /// Asks, where there is a newer session to ask under; returns the topic and the question.
+    ///
+    /// # Errors
+    /// As [`crate::cache::Watch::refresh`].
+    pub(in crate::send) fn ask(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<(String, Vec<u8>)>> {
+        self.look(now)?;
+        let (Some((_, session)), Ok(current)) = (&self.stream, self.current()) else { return Ok(None) };
+        if current.id == session.id {
+            return Ok(None);
+        }
+        let about = session.id;
+        let same = |asking: &Asking| (asking.question.under().id, *asking.question.about()) == (current.id, about);
+        if !self.asking.as_ref().is_some_and(same) {
+            let question = Question::new(current, about, rng);
+            self.asking = Some(Asking { question, due: now });
+        }
+        let Some(asking) = self.asking.as_mut().filter(|asking| now >= asking.due) else { return Ok(None) };
+        asking.due = now + EVERY;
+        let topic = self.ends.route.publish(&asking.question.under().topics).to_owned();
+        Ok(Some((topic, asking.question.frame())))
+    }
+
+    /// Where the answer to the question comes, if one is asked.
+    pub(super) fn asks_on(&self) -> Option<&str> {
+        self.asking.as_ref().map(|asking| self.ends.route.listen(&asking.question.under().topics))
+    }
+
+    /// What a payload from the receiver's topic says to the question: false where the session of the stream is lost there.
+    ///
+    /// # Errors
+    /// What is wrong with the payload.
+    pub(in crate::send) fn peer_has_session(&self, payload: &[u8]) -> std::result::Result<Option<bool>, Rejected> {
+        let is_answer = alive::is_about(payload) && Type::of(payload) == Ok(Type::RdyAck);
+        let asking = self.asking.as_ref().filter(|_| is_answer);
+        asking.map(|asking| asking.question.answered(payload)).transpose()
+    }
+
+    /// Leaves the stream, and what is not confirmed of it, to go on in one of the current session.
+    ///
+    /// # Errors
+    /// As [`Sealing::open`].
+    pub(in crate::send) fn forsake(&mut self, now: Instant) -> Result<()> {
+        (self.stream, self.next, self.asking) = (None, None, None);
+        if let Some(confirms) = &mut self.confirms {
+            confirms.window = Window::new(0, UNCONFIRMED, now);
+        }
+        self.adopt()
+    }
+
+    /// Seals what the receiver has not confirmed once more, in a stream of the current session, and sends it as [`Window`]
+    /// sends what nobody confirmed.
+    ///
+    /// # Errors
+    /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
+    pub(in crate::send) fn begin_again(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<()> {
+        let current = self.current()?;
+        let (Some(confirms), Some((old, _))) = (&mut self.confirms, self.stream.take()) else { return Ok(()) };
+        let window = std::mem::replace(&mut confirms.window, Window::new(0, UNCONFIRMED, now));
+        let announced = match self.next.take() {
+            Some(Next::Announced(next)) => Some(*next).filter(|(_, session)| session.id == current.id),
+            _ => None,
+        };
+        self.forsake(now)?;
+        // A number that was taken is used, or the receiver would miss its stream.
+        let next = announced.map_or_else(|| self.take(&current, rng).map(|sender| (sender, current)), Ok)?;
+        let empty = next.0.buffer(0);
+        self.go_on(next);
+        for sealed in window.into_unconfirmed() {
+            let (said, bytes) = old.read_back(&sealed)?;
+            let mut message = empty.clone();
+            message.extend_from_slice(&bytes);
+            match said {
+                Payload::Data => drop(self.finish(message, false, now, rng)?),
+                Payload::End => drop(self.finish(message, true, now, rng)?),
+                // It is there that we are now.
+                _ => {}
+            }
+        }
+        if let Some(confirms) = &mut self.confirms {
+            confirms.window.send_all(now);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! Claim: a receiver can tell that a stream goes on from one of which the end has not come, and exactly what of that is
+//! lost if it goes on without it.
+
+use super::*;
+
+/// A stream of two messages that goes on in another one of one message.
+struct Rotation {
+    slaves: [Session; 2],
+    old: Vec<Bytes>,
+    new: Vec<Bytes>,
+}
+
+fn rotation(asks: bool) -> Rotation {
+    let ((old, old_slave), (new, new_slave)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    let (mut one, mut two) = (sender(&old, 4), sender(&new, 0));
+    if asks {
+        (one, two) = (one.ask_for_confirms(), two.ask_for_confirms());
+    }
+    let old = vec![data(&mut one, b"a"), data(&mut one, b"b"), one.continued(&two, &mut rng()).unwrap()];
+    assert_eq!(one.before(), Before { session: *one.session(), stream: 4, end: 3 });
+    let new = vec![two.continues(&one.before(), &mut rng()).unwrap(), data(&mut two, b"c"), end(&mut two, b"d")];
+    assert!(two.continues(&one.before(), &mut rng()).is_err());
+    Rotation { slaves: [old_slave, new_slave], old, new }
+}
+
+fn opened(receiver: &Receiver, message: &[u8]) -> Opened {
+    receiver.open(message, &mut BytesMut::new()).unwrap()
+}
+
+#[test]
+fn a_stream_that_goes_on_awaits_the_end_of_the_one_before() {
+    let Rotation { slaves, old, new } = rotation(false);
+    let mut receiver = receiver(&slaves.each_ref());
+    let first = opened(&receiver, &new[0]);
+    let before = Before { session: slaves[0].id, stream: 4, end: 3 };
+    for (at, message) in old.iter().enumerate() {
+        assert_eq!(receiver.awaits(&first), Some(before), "of message {at} on");
+        assert!(!receiver.is_over(&before.session, 4));
+        assert_eq!(receive(&mut receiver, message).1.unwrap().gap, None);
+    }
+    assert_eq!((receiver.awaits(&first), receiver.before(&first)), (None, Some(before)));
+    for message in &new {
+        let accepted = receive(&mut receiver, message).1.unwrap();
+        assert_eq!((accepted.gap, accepted.before), (None, None));
+        assert_eq!(receiver.awaits(&opened(&receiver, &new[1])), None, "only the first message tells");
+    }
+    assert!(receiver.is_over(&slaves[1].id, 0));
+}
+
+#[test]
+fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
+    for arrived in 0..3 {
+        let Rotation { slaves, old, new } = rotation(false);
+        let mut receiver = receiver(&slaves.each_ref());
+        for message in &old[..arrived] {
+            assert!(receive(&mut receiver, message).1.is_ok());
+        }
+        let next = u32::try_from(arrived).unwrap();
+        let accepted = receive(&mut receiver, &new[0]).1.unwrap();
+        let (mark, gap) = accepted.before.unwrap();
+        assert_eq!((mark.stream, mark.next, mark.place), (4, next, Place::Closed));
+        assert_eq!(gap, Gap { session: slaves[0].id, stream: 4, first: next, last: 2 });
+        assert_eq!(receive(&mut receiver, &old[arrived]).1, Err(Refused::Closed));
+        assert_eq!(receive(&mut receiver, &new[0]).1, Err(Refused::Duplicate { next: 1 }));
+        assert!(receiver.streams(&slaves[0].id).unwrap().outstanding(5).contains(4), "a KILL names it, too");
+    }
+}
+
+#[test]
+fn nothing_is_awaited_of_what_is_not_known_or_not_the_peers_own() {
+    let Rotation { slaves: [old, new], old: _, new: sent } = rotation(false);
+    let alone = receiver(&[&new]);
+    let first = opened(&alone, &sent[0]);
+    assert_eq!((alone.awaits(&first), alone.before(&first)), (None, None), "the old session is gone");
+
+    let strangers = receiver(&[&Session { peer: [9; 32], ..old }, &new]);
+    assert_eq!(strangers.before(&opened(&strangers, &sent[0])), None);
+
+    let Rotation { slaves, new, .. } = rotation(true);
+    let mut confirmed = receiver(&slaves.each_ref());
+    assert_eq!(confirmed.awaits(&opened(&confirmed, &new[0])), None, "it began once all before it was confirmed");
+    assert_eq!(receive(&mut confirmed, &new[0]).1.unwrap().before, None);
+}
+
+#[test]
+fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for stream in [7, CONFIRMS, u32::MAX] {
+        let mut receiver = receiver(&[&slave]);
+        let lie = Before { session: slave.id, stream, end: 1 };
+        let message = sender(&master, 7).continues(&lie, &mut rng()).unwrap();
+        let first = opened(&receiver, &message);
+        assert_eq!((receiver.awaits(&first), receiver.before(&first)), (None, None));
+        assert_eq!(receive(&mut receiver, &message).1.unwrap().before, None);
+    }
+    // An end that is below what came, or above any seq.
+    for end in [0, 1, u32::MAX] {
+        let mut receiver = receiver(&[&slave]);
+        for message in stream(&master, 3, false, 1, &[vec![1], vec![2], vec![3]]).iter().take(2) {
+            assert!(receive(&mut receiver, message).1.is_ok());
+        }
+        let lie = Before { session: slave.id, stream: 3, end };
+        let accepted = receive(&mut receiver, &sender(&master, 7).continues(&lie, &mut rng()).unwrap()).1.unwrap();
+        let (_, gap) = accepted.before.unwrap();
+        assert_eq!((gap.first, gap.last), (2, end.saturating_sub(1).max(2)));
+    }
+}

@@ -1,0 +1,87 @@
+//! Claim: when a sender goes over to a new session, whoever carries its messages changes neither their order nor what is
+//! said of those that are lost.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::device::{LINK, M2S, Pair};
+use crate::hostile::{Fate, HostileBroker};
+use crate::process::Process;
+
+const ENC: u8 = 0x27;
+
+/// Sends one line under a session and two under the next, while the broker does `fate` to all of the first session but
+/// that line; returns the receiver and what it was told to be.
+fn rotated(pair: &Pair, broker: &HostileBroker, options: &[&str], fate: Fate) -> Process {
+    pair.agree();
+    broker.filter(|_, _| Fate::Pass);
+    let receiver = pair.slave.listen(&["--once"]);
+    let mut sender = Process::spawn(pair.master.send(&[options, &[LINK]].concat()));
+    sender.write("under the old session\n");
+    receiver.wait_for_stdout(b"under the old session\n");
+    let mut old = None;
+    broker.filter(move |topic, payload| {
+        if topic != M2S || payload.first() != Some(&ENC) {
+            return Fate::Pass;
+        }
+        let session = payload[1..4].to_vec();
+        if *old.get_or_insert_with(|| session.clone()) == session { fate } else { Fate::Pass }
+    });
+    sender.write("the last of the old session\n");
+    sender.wait_until_read();
+    pair.agree();
+    // A sender looks for new sessions once a second.
+    thread::sleep(Duration::from_millis(1100));
+    sender.write("under the new session\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver
+}
+
+#[test]
+fn a_new_stream_that_overtakes_the_old_one_waits_for_it() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    for options in [&["--each"][..], &["--each", "-o", "qos=0"], &["--each", "--spool", "spool"]] {
+        let receiver = rotated(&pair, &broker, options, Fate::Late(Duration::from_secs(2)));
+        let all = b"under the old session\nthe last of the old session\nunder the new session\n";
+        let ended = receiver.wait().succeeded().wrote(all);
+        assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_end_that_never_comes_is_a_gap_and_the_new_stream_goes_on() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    let receiver = rotated(&pair, &broker, &["--each"], Fate::Drop);
+    let ended = receiver.wait().failed(&[65], &["stream 0: messages 1-2 are lost", "data was lost"]);
+    ended.wrote(b"under the old session\nunder the new session\n");
+}
+
+#[test]
+fn a_receiver_that_gives_up_on_silence_reports_what_did_not_come() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    let receiver = pair.slave.listen(&["--timeout", "4"]);
+    sender.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    let mut old = None;
+    broker.filter(move |topic, payload| {
+        if topic != M2S || payload.first() != Some(&ENC) {
+            return Fate::Pass;
+        }
+        let session = payload[1..4].to_vec();
+        if *old.get_or_insert_with(|| session.clone()) == session { Fate::Drop } else { Fate::Pass }
+    });
+    sender.write("two\n");
+    sender.wait_until_read();
+    pair.agree();
+    thread::sleep(Duration::from_millis(1100));
+    sender.write("three\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().failed(&[65], &["stream 0: messages 1-2 are lost"]).wrote(b"one\nthree\n");
+}

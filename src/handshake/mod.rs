@@ -189,7 +189,8 @@ const VERDICT_AGREED: u8 = 0;
 const VERDICT_SUITE_DIFFERS: u8 = 1;
 const VERDICT_UNFIT: u8 = 2;
 
-/// When to send a frame again: after 1 s, then doubling to 8 s, each wait shortened at random by up to a fifth.
+/// When to send a frame again: after 1 s, or sooner where most likely nobody was there yet, then doubling to 8 s, each wait
+/// shortened at random by up to a fifth.
 #[derive(Clone, Debug)]
 struct Repeat {
     due: Instant,
@@ -198,16 +199,17 @@ struct Repeat {
 
 impl Repeat {
     const FIRST: Duration = Duration::from_secs(1);
+    const SOON: Duration = Duration::from_millis(250);
     const LONGEST: Duration = Duration::from_secs(8);
 
-    /// Due at once.
+    /// The first message of all, due at once: a peer that was started at the same moment may not be listening yet.
     fn now(now: Instant) -> Self {
-        Self { due: now, wait: Self::FIRST }
+        Self { due: now, wait: Self::SOON }
     }
 
     /// Sent at `now` already; due again after the first wait.
     fn after(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let mut repeat = Self::now(now);
+        let mut repeat = Self { due: now, wait: Self::FIRST };
         repeat.is_due(now, rng);
         repeat
     }

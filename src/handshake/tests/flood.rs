@@ -50,7 +50,7 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     let mut world = World::usual(1);
     let (_, init_req) = world.poll().remove(0);
     let mut forger = Forger::new(init_req.clone());
-    // For a second nothing but forgeries; the slave's answer was lost.
+    // For most of a second nothing but forgeries; the slave's first two answers were lost.
     let mut answered = 0;
     let mut genuine = None;
     let mut step = |world: &mut World, forger: &mut Forger, from_slave: Option<Vec<u8>>| {
@@ -71,18 +71,16 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
         }
         (repeated, genuine.take())
     };
-    let mut steps = 0;
-    let repeated = loop {
+    let (mut steps, mut repeats) = (0, Vec::new());
+    while repeats.len() < 2 {
         steps += 1;
-        if let (Some(repeated), _) = step(&mut world, &mut forger, None) {
-            break repeated;
-        }
-    };
-    assert!((800..=1000).contains(&steps), "{steps}");
-    assert_eq!(repeated, init_req);
+        repeats.extend(step(&mut world, &mut forger, None).0);
+    }
+    assert!((600..=750).contains(&steps), "{steps}");
+    assert_eq!(repeats, [init_req.clone(), init_req.clone()]);
 
     // The next retransmission gets through, in time and by its own attempt.
-    let init_ack = world.deliver(To::Slave, &repeated).unwrap();
+    let init_ack = world.deliver(To::Slave, &repeats[1]).unwrap();
     let (mut steps, mut from_slave) = (0, init_ack);
     let auth_req = loop {
         steps += 1;
@@ -95,7 +93,7 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
     assert_eq!(Type::of(&rdy_req), Ok(Type::RdyReq));
     assert!(forger.signatures.len() <= 2 + 4 * 2, "{} signatures in 1.3 seconds", forger.signatures.len());
-    assert!(answered > 900, "{answered} were answered");
+    assert!(answered > 600, "{answered} were answered");
     world.run();
     world.assert_paired();
 }

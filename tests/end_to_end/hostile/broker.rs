@@ -57,6 +57,11 @@ impl HostileBroker {
     /// Forgets all sessions, and is hostile from now on, for so many acts.
     pub(crate) fn arm(&self, seed: u64, budget: u32) {
         self.tell(Input::Forget);
+        self.turn(seed, budget);
+    }
+
+    /// Is hostile from now on, for so many acts, to the sessions that there are.
+    pub(crate) fn turn(&self, seed: u64, budget: u32) {
         self.tell(Input::Mischief(Mischief::new(seed, budget).into()));
     }
 

@@ -6,7 +6,9 @@ mod hub;
 mod mischief;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::thread;
+use std::time::Duration;
 
 pub(crate) use self::broker::HostileBroker;
 pub(crate) use self::mischief::Fate;
@@ -17,9 +19,11 @@ use crate::process::{Ended, Process};
 const LANES: u64 = 8;
 /// Seeds a pair goes through, one after the other.
 const SEEDS: u64 = 13;
+/// As many where each seed waits for a new session.
+const ROTATIONS: u64 = 4;
 
 /// Runs `test` once a seed: pairs agree their keys while the broker is benign, then it turns on them.
-fn with_seeds(first: u64, test: impl Fn(&Pair, &HostileBroker, u64) + Sync) {
+fn with_seeds(first: u64, seeds: u64, test: impl Fn(&Pair, &HostileBroker, u64) + Sync) {
     thread::scope(|scope| {
         for lane in 0..LANES {
             let test = &test;
@@ -27,7 +31,7 @@ fn with_seeds(first: u64, test: impl Fn(&Pair, &HostileBroker, u64) + Sync) {
                 let broker = HostileBroker::start();
                 let pair = Pair::enrolled_at(broker.port(), "gcm");
                 pair.agree();
-                for seed in (0..SEEDS).map(|turn| first + turn * LANES + lane) {
+                for seed in (0..seeds).map(|turn| first + turn * LANES + lane) {
                     // A thread of its own, so that a failure names its seed.
                     let named = thread::Builder::new().name(format!("seed {seed}"));
                     thread::scope(|scope| named.spawn_scoped(scope, || test(&pair, &broker, seed)).unwrap().join())
@@ -46,7 +50,7 @@ fn shape(seed: u64) -> (&'static str, usize, u32) {
 
 #[test]
 fn a_confirmed_stream_arrives_byte_for_byte() {
-    with_seeds(0, |pair, broker, seed| {
+    with_seeds(0, SEEDS, |pair, broker, seed| {
         let (qos, messages, budget) = shape(seed);
         let input = readings(messages);
         broker.arm(seed, budget);
@@ -67,7 +71,7 @@ fn a_confirmed_stream_arrives_byte_for_byte() {
 
 #[test]
 fn every_hole_in_a_stream_that_is_not_confirmed_is_reported() {
-    with_seeds(1000, |pair, broker, seed| {
+    with_seeds(1000, SEEDS, |pair, broker, seed| {
         let (qos, messages, budget) = shape(seed);
         let input = readings(messages);
         broker.arm(seed, budget);
@@ -75,6 +79,51 @@ fn every_hole_in_a_stream_that_is_not_confirmed_is_reported() {
         pair.master.send_all(&["--each", "-o", qos], input.clone()).succeeded();
         check_holes(&input, &receiver.wait());
     });
+}
+
+#[test]
+fn order_outlives_a_new_session_in_full_flight() {
+    with_seeds(2000, ROTATIONS, |pair, broker, seed| {
+        let (qos, messages, budget) = shape(seed);
+        let input = readings(messages);
+        let lines: Vec<&[u8]> = input.split_inclusive(|&byte| byte == b'\n').collect();
+        let (before, after) = lines.split_at(messages / 2);
+        broker.arm(seed, 0);
+        let receiver = pair.slave.listen(&["--once", "--timeout", "15", "-o", qos]);
+        let mut sender = Process::spawn(pair.master.send(&["--each", "-o", qos, LINK]));
+        sender.write(lines[0]);
+        receiver.wait_for_stdout(lines[0]);
+        pair.agree();
+        broker.turn(seed, budget);
+        sender.write(before[1..].concat());
+        sender.wait_until_read();
+        // A sender looks for new sessions once a second.
+        thread::sleep(Duration::from_millis(1100));
+        sender.write(after.concat());
+        sender.close_stdin();
+        sender.wait().succeeded();
+        check_order(&lines, &receiver.wait());
+    });
+}
+
+/// What arrived is in order and came once, and the gaps that were named are as large as what is missing, but for messages
+/// that carry no line: where a stream goes on, where it comes from, and its end.
+fn check_order(sent: &[&[u8]], got: &Ended) {
+    let said = &got.stderr;
+    let mut rest = sent.iter();
+    let mut arrived = 0;
+    for line in got.stdout.split_inclusive(|&byte| byte == b'\n') {
+        assert!(rest.any(|candidate| *candidate == line), "out of order, or twice: {}\n{said}", line.escape_ascii());
+        arrived += 1;
+    }
+    let missing = sent.len() - arrived;
+    let named: usize = ranges(said).map(Iterator::count).sum();
+    match got.status {
+        0 => assert_eq!((missing, named), (0, 0), "exit 0 with a hole:\n{said}"),
+        65 => assert!((missing..=missing + 3).contains(&named), "{missing} missing, {named} named:\n{said}"),
+        75 => assert!(said.contains("timed out"), "75 for no reason:\n{said}"),
+        other => panic!("status {other}:\n{said}"),
+    }
 }
 
 /// A line is a message here: what is missing must be what the receiver says, number by number.
@@ -109,13 +158,15 @@ fn check_holes(input: &[u8], got: &Ended) {
 
 /// The message numbers in `gap: NAME, stream N: message N is lost` and `messages N-N are lost`.
 fn reported(stderr: &str) -> BTreeSet<usize> {
+    ranges(stderr).flatten().collect()
+}
+
+fn ranges(stderr: &str) -> impl Iterator<Item = RangeInclusive<usize>> {
     let gaps = stderr.lines().filter_map(|line| line.split_once("gap: ")?.1.split_once(": messag"));
     let ranges = gaps.filter_map(|(_, what)| what.trim_start_matches("es ").trim_start_matches("e ").split(' ').next());
     let number = |text: &str| text.parse::<usize>().unwrap();
-    ranges
-        .flat_map(|range| match range.split_once('-') {
-            Some((first, last)) => number(first)..=number(last),
-            None => number(range)..=number(range),
-        })
-        .collect()
+    ranges.map(move |range| match range.split_once('-') {
+        Some((first, last)) => number(first)..=number(last),
+        None => number(range)..=number(range),
+    })
 }

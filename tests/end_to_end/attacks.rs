@@ -125,10 +125,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
                 Packet::Connect(_) => write(stream, &Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))),
                 Packet::Subscribe(subscribe) => {
                     let filter = subscribe.filters[0].path.clone();
-                    let stream = stream.try_clone().unwrap();
-                    state.lock().unwrap().clients.push(Client { stream, filter, acked: 0, sent: 0 });
                     let granted = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)];
-                    write(&state.lock().unwrap().clients.last().unwrap().stream, &suback(subscribe.pkid, granted));
+                    // Whoever publishes meanwhile waits: nothing is delivered before SUBACK.
+                    let clients = &mut state.lock().unwrap().clients;
+                    write(stream, &suback(subscribe.pkid, granted));
+                    clients.push(Client { stream: stream.try_clone().unwrap(), filter, acked: 0, sent: 0 });
                 }
                 Packet::Publish(publish) => {
                     if publish.qos == QoS::AtLeastOnce {

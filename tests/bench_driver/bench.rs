@@ -6,7 +6,10 @@
 
 mod broker;
 mod devices;
+mod fleet;
 mod flow;
+mod growth;
+mod in_flight;
 mod latency;
 mod plot;
 mod process;
@@ -21,8 +24,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::devices::Bench;
@@ -66,7 +69,6 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let start = Instant::now();
     // Where a device keeps its sessions, /run, is a file system in memory.
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -84,7 +86,7 @@ fn run(options: &Options) -> Result<()> {
         "{}\n{}, default settings{queue}; medians; {:.0} s\n\n",
         machine()?,
         broker::version()?,
-        start.elapsed().as_secs_f64()
+        elapsed().as_secs_f64()
     );
     let table = about + &report.table();
     print(&format!("\n{table}"))?;
@@ -117,10 +119,24 @@ fn unique() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// When the run began, and after how many milliseconds it said something last.
+static START: OnceLock<Instant> = OnceLock::new();
+static SAID: AtomicU64 = AtomicU64::new(0);
+
+fn elapsed() -> Duration {
+    START.get_or_init(Instant::now).elapsed()
+}
+
+/// How long ago [`say`] was called.
+fn said_ago() -> Duration {
+    elapsed().saturating_sub(Duration::from_millis(SAID.load(Ordering::Relaxed)))
+}
+
 /// Says on stderr how far it is, and after how long.
 fn say(what: &str) {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let seconds = START.get_or_init(Instant::now).elapsed().as_secs();
+    let since = elapsed();
+    let seconds = since.as_secs();
+    SAID.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     // Nobody is left to tell if it fails.
     let _ = writeln!(std::io::stderr(), "{seconds:4} s  {what}");
 }

@@ -13,8 +13,10 @@ const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 pub(crate) struct Broker {
     pub(crate) port: u16,
+    /// Messages that it keeps for a client that is away.
+    pub(crate) queue: u32,
     log: PathBuf,
-    _process: Running,
+    process: Running,
 }
 
 impl Broker {
@@ -39,13 +41,28 @@ impl Broker {
             }
             Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
         })?;
-        Ok(Self { port, log, _process: process })
+        Ok(Self { port, queue: if default_queue { 1000 } else { u32::MAX }, log, process })
+    }
+
+    /// Stops it, or lets it go on.
+    pub(crate) fn stop(&self, stopped: bool) -> Result<()> {
+        self.process.stop(stopped)
     }
 
     /// Waits until this client has subscribed.
     pub(crate) fn wait_for_subscriber(&self, client_id: &str) -> Result<()> {
         let needle = format!(": {client_id} ");
         wait_until("a peer to subscribe", || Ok(fs::read_to_string(&self.log)?.contains(&needle)))
+    }
+
+    /// Waits until it has read all that clients that are gone left in its sockets, and closed them.
+    ///
+    /// At QoS 0 a sender ends while megabytes of it are there: whoever subscribes next would be sent them.
+    pub(crate) fn wait_until_alone(&self) -> Result<()> {
+        wait_until("the broker to take what was sent", || {
+            let sockets = fs::read_to_string("/proc/net/tcp")?;
+            Ok(!sockets.lines().any(|line| is_readable_at(line, self.port)))
+        })
     }
 }
 
@@ -60,6 +77,16 @@ pub(crate) fn version() -> Result<String> {
 fn program() -> PathBuf {
     let system = PathBuf::from("/usr/sbin/mosquitto");
     if system.exists() { system } else { PathBuf::from("mosquitto") }
+}
+
+/// Whether a line of `/proc/net/tcp` is a socket at this local port that data may still be read from, proc(5).
+fn is_readable_at(line: &str, port: u16) -> bool {
+    /// `ESTABLISHED` and `CLOSE_WAIT`, as the kernel numbers them.
+    const READABLE: [&str; 2] = ["01", "08"];
+    let mut fields = line.split_whitespace().skip(1);
+    let local = fields.next().and_then(|address| address.split_once(':'));
+    local.is_some_and(|(_, digits)| u16::from_str_radix(digits, 16) == Ok(port))
+        && fields.nth(1).is_some_and(|state| READABLE.contains(&state))
 }
 
 /// Nobody's at the moment. Each process begins to look at a place of its own, so that two benchmarks rarely meet.

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::Result;
@@ -13,7 +14,7 @@ use crate::process::{Running, filled, output, run};
 /// The topic that station sends on.
 pub(crate) const TOPIC: &str = "from_station";
 /// The link's name on both devices.
-const LINK: &str = "bench";
+pub(crate) const LINK: &str = "bench";
 /// The topic of the peers.
 const PEERS: &str = "peers";
 
@@ -28,7 +29,7 @@ pub(crate) enum Device {
 
 /// A broker, and two devices that have a session over it.
 pub(crate) struct Bench {
-    pub(crate) broker: Broker,
+    pub(crate) broker: Rc<Broker>,
     tools: PathBuf,
     dir: PathBuf,
 }
@@ -36,19 +37,9 @@ pub(crate) struct Bench {
 impl Bench {
     /// Makes both devices in `dir`, with keys that they trust, and pairs them.
     pub(crate) fn new(broker: Broker, tools: &Path, dir: &Path) -> Result<Self> {
-        let bench = Self { broker, tools: tools.to_owned(), dir: dir.to_owned() };
-        let port = bench.broker.port;
-        for (device, mode, publish, subscribe) in
-            [(Device::Station, "master", TOPIC, "to_station"), (Device::Gateway, "slave", "to_station", TOPIC)]
-        {
-            for dir in [bench.config_dir(device), bench.runtime_dir(device)] {
-                fs::create_dir_all(&dir)?;
-                fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
-            }
-            let text =
-                format!("ip = 127.0.0.1\nport = {port}\nsts_mode = {mode}\npubtop = {publish}\nsubtop = {subscribe}\n");
-            fs::write(bench.config_dir(device).join(format!("{LINK}.conf")), text)?;
-        }
+        let bench = Self { broker: Rc::new(broker), tools: tools.to_owned(), dir: dir.to_owned() };
+        bench.make_dirs()?;
+        bench.configure(LINK, [TOPIC, "to_station"], [TOPIC, "to_station"])?;
         for (from, to, name) in
             [(Device::Station, Device::Gateway, "station"), (Device::Gateway, Device::Station, "gateway")]
         {
@@ -57,6 +48,45 @@ impl Bench {
         }
         bench.pair()?;
         Ok(bench)
+    }
+
+    /// The same two devices on the same broker, in a place of their own, with nothing but their identity keys.
+    pub(crate) fn elsewhere(&self, name: &str) -> Result<Self> {
+        let bench = Self { broker: Rc::clone(&self.broker), tools: self.tools.clone(), dir: self.dir.join(name) };
+        bench.make_dirs()?;
+        for device in [Device::Station, Device::Gateway] {
+            let [from, to] = [self, &bench].map(|bench| bench.config_dir(device).join("identity.pem"));
+            fs::copy(from, to)?;
+        }
+        Ok(bench)
+    }
+
+    /// Removes it.
+    pub(crate) fn remove(self) -> Result<()> {
+        Ok(fs::remove_dir_all(&self.dir)?)
+    }
+
+    fn make_dirs(&self) -> Result<()> {
+        for device in [Device::Station, Device::Gateway] {
+            for dir in [self.config_dir(device), self.runtime_dir(device)] {
+                fs::create_dir_all(&dir)?;
+                fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Configures a link on both devices: the topics that go up from station and down to it, as each of them names them.
+    pub(crate) fn configure(&self, link: &str, station: [&str; 2], gateway: [&str; 2]) -> Result<()> {
+        let port = self.broker.port;
+        for (device, mode, publish, subscribe) in
+            [(Device::Station, "master", station[0], station[1]), (Device::Gateway, "slave", gateway[1], gateway[0])]
+        {
+            let text =
+                format!("ip = 127.0.0.1\nport = {port}\nsts_mode = {mode}\npubtop = {publish}\nsubtop = {subscribe}\n");
+            fs::write(self.config_dir(device).join(format!("{link}.conf")), text)?;
+        }
+        Ok(())
     }
 
     /// Both ends agree a session; the time until both have ended.
@@ -105,24 +135,26 @@ impl Bench {
         Ok(receiver)
     }
 
-    fn tool(&self, device: Device, tool: &str, args: &[&str]) -> Command {
+    /// A tool of a device, for the link; stdin and stdout are piped.
+    pub(crate) fn tool(&self, device: Device, tool: &str, args: &[&str]) -> Command {
         let mut command = self.bare(device, tool);
         command.args(args).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }
 
-    fn bare(&self, device: Device, tool: &str) -> Command {
+    /// A tool of a device, without a link.
+    pub(crate) fn bare(&self, device: Device, tool: &str) -> Command {
         let mut command = Command::new(self.executable(tool));
         command.env_remove("STS_LINK");
         command.env("STS_CONFIG_DIR", self.config_dir(device)).env("STS_RUNTIME_DIR", self.runtime_dir(device));
         command
     }
 
-    fn config_dir(&self, device: Device) -> PathBuf {
+    pub(crate) fn config_dir(&self, device: Device) -> PathBuf {
         self.dir.join(device.name()).join("config")
     }
 
-    fn runtime_dir(&self, device: Device) -> PathBuf {
+    pub(crate) fn runtime_dir(&self, device: Device) -> PathBuf {
         self.dir.join(device.name()).join("run")
     }
 }

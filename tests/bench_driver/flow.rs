@@ -73,6 +73,8 @@ pub(crate) struct Flow {
     pub(crate) bytes: u64,
     /// The most that each end had resident, in bytes.
     pub(crate) memory: [u64; 2],
+    /// Processor time that the receiver took for it.
+    pub(crate) processor: Duration,
 }
 
 impl Flow {
@@ -86,7 +88,7 @@ impl Flow {
 }
 
 /// What was read of a receiver's stdout.
-struct Sink {
+pub(crate) struct Sink {
     counts: Arc<Counts>,
     start: Instant,
 }
@@ -100,7 +102,7 @@ struct Counts {
 }
 
 impl Sink {
-    fn read(mut stdout: ChildStdout, start: Instant) -> Self {
+    pub(crate) fn read(mut stdout: ChildStdout, start: Instant) -> Self {
         let counts = Arc::new(Counts::default());
         let shared = Arc::clone(&counts);
         thread::spawn(move || {
@@ -116,7 +118,7 @@ impl Sink {
         Self { counts, start }
     }
 
-    fn lines(&self) -> u64 {
+    pub(crate) fn lines(&self) -> u64 {
         self.counts.lines.load(Ordering::Acquire)
     }
 
@@ -141,7 +143,8 @@ impl Sink {
             *peak = process.peak_memory().unwrap_or(*peak);
         }
         let took = Duration::from_nanos(self.counts.last.load(Ordering::Relaxed));
-        Ok(Flow { took, lines: self.lines(), bytes: self.counts.bytes.load(Ordering::Relaxed), memory })
+        let bytes = self.counts.bytes.load(Ordering::Relaxed);
+        Ok(Flow { took, lines: self.lines(), bytes, memory, processor: Duration::ZERO })
     }
 }
 
@@ -151,12 +154,15 @@ fn newlines(bytes: &[u8]) -> u64 {
     bytes.chunks(255).map(|part| u64::from(count(part))).sum()
 }
 
-/// Through sts-send and sts-recv; everything must arrive.
+/// Through sts-send, with these options, and sts-recv; everything must arrive.
 pub(crate) fn ours(bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
-    let mut receiver = bench.listen(&[&["--once"], args].concat())?;
+    let mut receiver = bench.listen(&["--once"])?;
     let stdout = receiver.stdout()?;
-    let (flow, mut sender) = through(&mut bench.send(args), stdout, &receiver, input)?;
+    let before = receiver.processor()?;
+    let (mut flow, mut sender) = through(&mut bench.send(args), stdout, &receiver, input)?;
     sender.succeeds()?;
+    receiver.wait_for_end();
+    flow.processor = receiver.processor()?.saturating_sub(before);
     receiver.succeeds()?;
     if (flow.lines, flow.bytes) != (input.lines, input.len()) {
         return Err(format!("{} of {} lines arrived", flow.lines, input.lines).into());
@@ -187,21 +193,15 @@ fn through(sender: &mut Command, stdout: ChildStdout, receiver: &Running, input:
     Ok((flow, sender))
 }
 
-/// How long a sender takes for all of `input`, with nobody subscribed; `None` if that is longer than `patience`.
-pub(crate) fn sender_alone(command: &mut Command, input: &Input, patience: Duration) -> Result<Option<Duration>> {
+/// How long all of `input` takes with nobody subscribed: until its sender has ended, and until the broker has it, too.
+pub(crate) fn sender_alone(bench: &Bench, command: &mut Command, input: &Input) -> Result<[Duration; 2]> {
     let start = Instant::now();
     let mut sender = Running::start(command.stdout(Stdio::null()))?;
     let writer = input.write(sender.stdin()?);
-    let mut took = None;
-    while took.is_none() && start.elapsed() < patience {
-        took = sender.has_ended()?.then(|| start.elapsed());
-        thread::sleep(Duration::from_micros(200));
-    }
-    if took.is_some() {
-        sender.succeeds()?;
-    } else {
-        sender.kill()?;
-    }
+    sender.succeeds()?;
+    let ended = start.elapsed();
+    bench.broker.wait_until_alone()?;
+    let taken = start.elapsed();
     writer.join().map_err(|_| "the writer panicked")?;
-    Ok(took)
+    Ok([ended, taken])
 }

@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::process::{ChildStdin, ChildStdout};
 use std::time::{Duration, Instant};
 
+use crate::Result;
 use crate::devices::Bench;
 use crate::process::Running;
-use crate::{Result, say};
 
 /// Lines before the first one that counts.
 const WARM_UP: usize = 50;
@@ -52,7 +52,7 @@ impl Way {
         let mut buffer = [0; 1024];
         let start = Instant::now();
         self.stdin.write_all(line.as_bytes())?;
-        while !came.ends_with(line.as_bytes()) {
+        while came.len() < line.len() {
             match self.stdout.read(&mut buffer)? {
                 0 => return Err("a receiver ended".into()),
                 count => came.extend_from_slice(&buffer[..count]),
@@ -60,7 +60,8 @@ impl Way {
         }
         let took = start.elapsed();
         if came != line.as_bytes() {
-            say(&format!("  another line came, too: {}", String::from_utf8_lossy(&came).escape_debug()));
+            let came = String::from_utf8_lossy(&came);
+            return Err(format!("a receiver wrote another line: {}", came.escape_debug()).into());
         }
         Ok(took)
     }

@@ -7,16 +7,19 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::Result;
+use crate::{Result, say};
 
 /// How long anything that should happen may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long what [`say`] announces may take.
+const LONGEST_STEP: Duration = Duration::from_secs(180);
 
 /// What an interrupted benchmark has to take away.
 static REMAINS: Mutex<Remains> = Mutex::new(Remains { running: Vec::new(), dir: None });
@@ -30,15 +33,23 @@ fn remains() -> MutexGuard<'static, Remains> {
     REMAINS.lock().expect("nobody panics while holding it")
 }
 
-/// From here on a signal ends the benchmark with every process that it started, and removes `dir`.
+/// From here on a signal ends the benchmark with every process that it started, and removes `dir`; so does a step that
+/// does not end.
 pub(crate) fn clean_up_on_signals(dir: PathBuf) -> Result<()> {
     let (mut received, sent) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::low_level::pipe::register(signal, sent.try_clone()?)?;
     }
+    received.set_read_timeout(Some(Duration::from_secs(1)))?;
     remains().dir = Some(dir);
     thread::spawn(move || {
-        let waited = received.read_exact(&mut [0]);
+        let mut waited = received.read_exact(&mut [0]);
+        while waited.is_err() && crate::said_ago() < LONGEST_STEP {
+            waited = received.read_exact(&mut [0]);
+        }
+        if waited.is_err() {
+            say("bench: this does not end");
+        }
         // Held to the end, so that nothing is started any more.
         let remains = remains();
         for pid in &remains.running {
@@ -57,6 +68,8 @@ pub(crate) struct Running {
     child: Child,
     pid: Pid,
     name: String,
+    /// Reads the rest of what it says on stderr, if some of that was waited for.
+    listener: Option<JoinHandle<String>>,
 }
 
 impl Running {
@@ -66,7 +79,7 @@ impl Running {
         let child = command.spawn().map_err(|error| format!("cannot start {name}: {error}"))?;
         let pid = Pid::from_child(&child);
         remains.running.push(pid);
-        Ok(Self { child, pid, name })
+        Ok(Self { child, pid, name, listener: None })
     }
 
     pub(crate) fn stdin(&mut self) -> Result<ChildStdin> {
@@ -77,7 +90,7 @@ impl Running {
         self.child.stdout.take().ok_or_else(|| format!("{}: no stdout", self.name).into())
     }
 
-    /// Waits until stderr, which must be piped, has a line with `needle`; the rest of it is read and forgotten.
+    /// Waits until stderr, which must be piped, has a line with `needle`; the rest of it is read, too.
     pub(crate) fn wait_for_stderr(&mut self, needle: &str) -> Result<()> {
         let mut stderr = self.child.stderr.take().ok_or("stderr is not piped")?;
         let mut text = String::new();
@@ -88,16 +101,17 @@ impl Running {
                 count => text.push_str(&String::from_utf8_lossy(&chunk[..count])),
             }
         }
-        thread::spawn(move || io::copy(&mut stderr, &mut io::stderr()));
+        self.listener = Some(thread::spawn(move || {
+            let mut rest = Vec::new();
+            let _ = stderr.read_to_end(&mut rest);
+            String::from_utf8_lossy(&rest).into_owned()
+        }));
         Ok(())
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        // Until it is reaped its id is nobody else's; only then may the id leave the list.
-        while waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-            .is_err_and(|e| e == rustix::io::Errno::INTR)
-        {}
+        self.wait_for_end();
         self.reap()
     }
 
@@ -110,7 +124,11 @@ impl Running {
     /// Waits for its end, which must be a good one.
     pub(crate) fn succeeds(&mut self) -> Result<()> {
         let status = self.wait()?;
-        if status.success() { Ok(()) } else { Err(format!("{}: {status}", self.name).into()) }
+        if status.success() {
+            return Ok(());
+        }
+        let said = self.listener.take().and_then(|listener| listener.join().ok()).unwrap_or_default();
+        Err(format!("{}: {status} {said}", self.name).into())
     }
 
     /// Ends it by SIGTERM, as a service manager does.
@@ -119,17 +137,32 @@ impl Running {
         self.wait().map(drop)
     }
 
-    /// Ends it at once.
-    pub(crate) fn kill(mut self) -> Result<()> {
-        kill_process(self.pid, Signal::KILL)?;
-        self.wait().map(drop)
-    }
-
     /// The most memory that it had resident up to now, in bytes; `None` once it has ended.
     pub(crate) fn peak_memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         kib.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+    }
+
+    /// Processor time that it took up to now, also once it has ended and until it is waited for. Of its first thread: the
+    /// tools have no other that works.
+    pub(crate) fn processor(&self) -> Result<Duration> {
+        let text = fs::read_to_string(format!("/proc/{}/schedstat", self.pid))?;
+        let nanoseconds = text.split_whitespace().next().ok_or("no times in /proc")?;
+        Ok(Duration::from_nanos(nanoseconds.parse()?))
+    }
+
+    /// Waits for its end, and leaves it to be waited for again.
+    pub(crate) fn wait_for_end(&self) {
+        // Until it is reaped its id is nobody else's.
+        while waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+            .is_err_and(|e| e == rustix::io::Errno::INTR)
+        {}
+    }
+
+    /// Stops it, or lets it go on.
+    pub(crate) fn stop(&self, stopped: bool) -> Result<()> {
+        Ok(kill_process(self.pid, if stopped { Signal::STOP } else { Signal::CONT })?)
     }
 
     /// How often any of its threads went to sleep up to now: each time something woke it before.
@@ -143,6 +176,7 @@ impl Running {
         Ok(sleeps)
     }
 
+    /// Only now may its id leave the list, and be another's.
     fn reap(&mut self) -> Result<ExitStatus> {
         let mut remains = remains();
         remains.running.retain(|pid| *pid != self.pid);

@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::Result;
 
 /// Messages in flight: what fits into the window of sts-send, 1 MiB.
@@ -46,6 +48,18 @@ impl Raw {
             (0x90, [0, 1, 1]) => Ok(()),
             _ => Err("the broker refused the subscription".into()),
         }
+    }
+
+    /// Publishes each payload at QoS 1, and waits until the broker has acknowledged all.
+    pub(crate) fn publish(&mut self, topic: &str, payloads: &[Bytes]) -> Result<()> {
+        for (id, payload) in (1_u16..).zip(payloads) {
+            let body = [&[0, u8::try_from(topic.len())?], topic.as_bytes(), &id.to_be_bytes(), payload].concat();
+            self.write(&packet(0x32, &body))?;
+        }
+        for _ in payloads {
+            let (0x40, _) = self.next()? else { return Err("not a PUBACK".into()) };
+        }
+        Ok(())
     }
 
     /// Waits for the next message at QoS 1, acknowledges it, and returns the length of its payload.

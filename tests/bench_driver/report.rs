@@ -17,6 +17,15 @@ pub(crate) enum Bar {
     None,
 }
 
+/// How a figure may grow with a number.
+#[derive(Clone, Copy)]
+pub(crate) enum Growth {
+    /// Not faster than the number: at most tenfold where that grows tenfold.
+    Linear,
+    /// Not at all: at most half as much again as where it is least.
+    Flat,
+}
+
 /// What a figure counts.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
@@ -35,6 +44,7 @@ impl Unit {
             Self::LinesPerSecond if value >= 1e6 => format!("{:.2} M lines/s", value / 1e6),
             Self::LinesPerSecond => format!("{:.0} k lines/s", value / 1e3),
             Self::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
+            Self::Seconds if value < 1e-4 => format!("{:.1} us", value * 1e6),
             Self::Seconds if value < 1e-3 => format!("{:.0} us", value * 1e6),
             Self::Seconds => format!("{:.1} ms", value * 1e3),
             Self::Bytes => format!("{:.2} MB", value / 1e6),
@@ -57,7 +67,10 @@ impl Unit {
 /// Everything that was measured.
 #[derive(Default)]
 pub(crate) struct Report {
-    rows: Vec<[String; 6]>,
+    rows: Vec<Vec<String>>,
+    /// The numbers at which growth was measured, and the rows of that.
+    counts: Vec<u32>,
+    growth: Vec<Vec<String>>,
     csv: String,
     met: usize,
     bars: usize,
@@ -85,23 +98,44 @@ impl Report {
             Bar::AtMost(most) => (format!("<= {}", unit.show(most)), Some(own <= most)),
             Bar::None => (String::new(), None),
         };
+        let ratio = if ratio.is_nan() { String::new() } else { format!("{ratio:.2} x") };
+        let verdict = self.verdict(met);
+        self.rows.push(vec![what.to_owned(), unit.show(own), beside, ratio, wanted, verdict]);
+    }
+
+    /// Adds the runs of one figure at each of these numbers, and holds how their medians grow against the bar.
+    pub(crate) fn growth(&mut self, what: &str, unit: Unit, at: &[(u32, Vec<f64>)], bar: Growth) {
+        let mut medians = Vec::new();
+        for (count, runs) in at {
+            self.runs(what, &count.to_string(), "sts", unit, runs);
+            medians.push(median(runs));
+        }
+        if at.len() > self.counts.len() {
+            self.counts = at.iter().map(|(count, _)| *count).collect();
+        }
+        let [.., before, last] = medians[..] else { return };
+        let (ratio, most) = match bar {
+            Growth::Linear => (last / before, 10.0),
+            Growth::Flat => (last / medians.iter().copied().fold(f64::INFINITY, f64::min), 1.5),
+        };
+        let mut row = vec![what.to_owned()];
+        row.extend(medians.iter().map(|value| unit.show(*value)));
+        row.push(format!("{ratio:.2} x"));
+        row.push(format!("<= {most} x"));
+        row.push(self.verdict(Some(ratio <= most)));
+        self.growth.push(row);
+    }
+
+    fn verdict(&mut self, met: Option<bool>) -> String {
         self.bars += usize::from(met.is_some());
         self.met += usize::from(met == Some(true));
-        let ratio = if ratio.is_nan() { String::new() } else { format!("{ratio:.2} x") };
-        let verdict = met.map_or("", |met| if met { "met" } else { "MISSED" });
-        self.rows.push([what.to_owned(), unit.show(own), beside, ratio, wanted, verdict.to_owned()]);
+        met.map_or("", |met| if met { "met" } else { "MISSED" }).to_owned()
     }
 
     /// Adds a figure that a test shows, not a benchmark.
     pub(crate) fn tested(&mut self, what: &str, by: &str) {
-        self.rows.push([
-            what.to_owned(),
-            "0".to_owned(),
-            format!("test: {by}"),
-            String::new(),
-            String::new(),
-            String::new(),
-        ]);
+        let row = [what, "0", &format!("test: {by}"), "", "", ""];
+        self.rows.push(row.map(str::to_owned).to_vec());
     }
 
     /// Adds runs to the file of figures only.
@@ -117,23 +151,34 @@ impl Report {
         &self.csv
     }
 
-    /// The table as text.
+    /// The tables as text.
     pub(crate) fn table(&self) -> String {
-        let head = ["figure", "sts", "beside it, in the same run", "ratio", "bar", ""].map(str::to_owned);
-        let mut widths = [0; 6];
-        for row in self.rows.iter().chain([&head]) {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = cell.chars().count().max(*width);
-            }
-        }
-        let mut text = String::new();
-        let rule = widths.map(|width| "-".repeat(width));
-        for row in [&head, &rule].into_iter().chain(&self.rows) {
-            let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            text.push_str(cells.join("  ").trim_end());
-            text.push('\n');
-        }
+        let head = ["figure", "sts", "beside it, in the same run", "ratio", "bar", ""].map(str::to_owned).to_vec();
+        let mut text = table(&head, &self.rows);
+        let mut head = vec!["growth, with so many".to_owned()];
+        head.extend(self.counts.iter().map(u32::to_string));
+        head.extend(["ratio", "bar", ""].map(str::to_owned));
+        text.push('\n');
+        text.push_str(&table(&head, &self.growth));
+        text.push_str("\nratio of growth: of a sum, over the last tenfold; of a message, over where it costs least\n");
         let _ = writeln!(text, "\n{} of {} bars met", self.met, self.bars);
         text
     }
+}
+
+/// Columns as wide as what is in them.
+fn table(head: &Vec<String>, rows: &[Vec<String>]) -> String {
+    let width = |at: usize| {
+        let cells = rows.iter().chain([head]).filter_map(|row| row.get(at));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let rule = widths.iter().map(|width| "-".repeat(*width)).collect();
+    let mut text = String::new();
+    for row in [head, &rule].into_iter().chain(rows) {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::devices::Bench;
 use crate::flow::{self, Input};
+use crate::growth::{self, Extent};
 use crate::latency::Way;
 use crate::plot::{Chart, Series};
 use crate::relay::relay;
@@ -18,9 +19,6 @@ const PEERS: &str = "#d55e00";
 const MOSQUITTO: &str = "mosquitto";
 /// Payloads of the relay: as long as our longest messages.
 const PAYLOAD: usize = 64 << 10;
-
-/// Longest that a sender may take that is measured alone: a hundred times what it should.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How much is measured.
 struct Amounts {
@@ -85,6 +83,7 @@ pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result
     report.tested("lines lost or repeated, broker killed 100 times", "tests/end_to_end, tests/mqtt_session");
     report.tested("forged or altered messages accepted", "tests/end_to_end, src/stream, src/crypto/cipher.rs");
     let throughput = sweep(bench, &amounts, report)?;
+    growth::measure(bench, &Extent::new(quick), report)?;
     Ok([("throughput.svg", throughput), ("latency.svg", latency)])
 }
 
@@ -127,21 +126,20 @@ fn megabytes(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()
 fn each(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
     say("one message a line, QoS 0, the sender alone");
     let input = Input::readings(200_000);
-    let (mut ours, mut peers) = (Vec::new(), Vec::new());
-    let mut what = "--each, QoS 0, sender".to_owned();
+    let (mut ours, mut peers) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for _ in 0..amounts.runs {
-        let rate = |took: Duration| real(input.lines) / took.as_secs_f64();
-        let own = flow::sender_alone(&mut bench.send(&["--each", "-o", "qos=0"]), &input, PATIENCE)?;
-        let peer = flow::sender_alone(&mut bench.mosquitto_pub(&["-l", "-q", "0"]), &input, PATIENCE)?;
-        peers.push(peer.map_or(0.0, rate));
-        ours.push(own.map_or(0.0, rate));
-        if own.is_none() {
-            what = format!("{what} (not done after {} s)", PATIENCE.as_secs());
-            break;
+        let own = flow::sender_alone(bench, &mut bench.send(&["--each", "-o", "qos=0"]), &input)?;
+        let other = flow::sender_alone(bench, &mut bench.mosquitto_pub(&["-l", "-q", "0"]), &input)?;
+        for (runs, took) in [(&mut ours, own), (&mut peers, other)] {
+            for (runs, took) in runs.iter_mut().zip(took) {
+                runs.push(real(input.lines) / took.as_secs_f64());
+            }
         }
     }
-    let peer = Some(("mosquitto_pub -l -q 0", &*peers));
-    report.row(&what, Unit::LinesPerSecond, &ours, peer, Bar::Times(2.0));
+    for (at, what) in ["--each, QoS 0, sender", "--each, QoS 0, until the broker has it"].into_iter().enumerate() {
+        let peer = Some(("mosquitto_pub -l -q 0", &*peers[at]));
+        report.row(what, Unit::LinesPerSecond, &ours[at], peer, Bar::Times(2.0));
+    }
     Ok(())
 }
 

@@ -1,0 +1,124 @@
+//! Sessions by the thousand, without pairings: of many devices only the first has the key that it is known by.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rand::RngExt;
+use sts::cache::Cache;
+use sts::crypto::schedule::{SessionKeys, Topics};
+use sts::identity::PublicKey;
+use sts::role::Role;
+use sts::secret::Key;
+use sts::session::{Ends, Session};
+use sts::suite::Suite;
+
+use crate::Result;
+use crate::devices::{Bench, Device};
+use crate::process::output;
+
+/// Bytes of a 3072-bit modulus, and of what follows it in a key: an exponent of three bytes, and its header.
+const MODULUS: usize = 384;
+const EXPONENT: usize = 5;
+
+/// The keys of both devices.
+pub(crate) struct Fleet<'a> {
+    bench: &'a Bench,
+    station: PublicKey,
+    gateway: PublicKey,
+}
+
+impl<'a> Fleet<'a> {
+    pub(crate) fn new(bench: &'a Bench) -> Result<Self> {
+        let key = |device| -> Result<PublicKey> {
+            let line = output(bench.bare(device, "sts-pair").args(["-q", "--key"]))?;
+            PublicKey::from_key_line(line.trim()).map_err(|bad| bad.to_string().into())
+        };
+        Ok(Self { bench, station: key(Device::Station)?, gateway: key(Device::Gateway)? })
+    }
+
+    /// `count` devices that gateway knows and has sessions with, s0 and so on, over `plant/+/up`; station is s0.
+    pub(crate) fn devices(&self, link: &str, count: u32) -> Result<()> {
+        self.bench.configure(link, ["plant/s0/up", "plant/s0/down"], ["plant/+/up", "plant/+/down"])?;
+        let mut known = String::new();
+        for number in 0..count {
+            let key = if number == 0 { self.station.clone() } else { self.stranger()? };
+            writeln!(known, "{}", key.to_line(&format!("s{number}").parse()?))?;
+            let session = Sessions::new([&self.station, &self.gateway, &key], &format!("plant/s{number}"));
+            self.cache(Device::Gateway, link)?.store_current(&session.gateway, 1)?;
+            if number == 0 {
+                self.cache(Device::Station, link)?.store_current(&session.station, 1)?;
+            }
+        }
+        self.trust(Device::Gateway, &known)?;
+        self.trust(Device::Station, &format!("{}\n", self.gateway.to_line(&"gateway".parse()?)))
+    }
+
+    /// A link between the two devices with topics of its own, and a session on it: station's end of that.
+    pub(crate) fn link(&self, link: &str) -> Result<Session> {
+        let topic = format!("{link}-{}", crate::unique());
+        let topics = [&*format!("{topic}/up"), &*format!("{topic}/down")];
+        self.bench.configure(link, topics, topics)?;
+        let session = Sessions::new([&self.station, &self.gateway, &self.station], &topic);
+        self.cache(Device::Gateway, link)?.store_current(&session.gateway, 1)?;
+        self.cache(Device::Station, link)?.store_current(&session.station, 1)?;
+        Ok(session.station)
+    }
+
+    /// Makes each trust the other.
+    pub(crate) fn trust_each_other(&self) -> Result<()> {
+        self.trust(Device::Gateway, &format!("{}\n", self.station.to_line(&"s0".parse()?)))?;
+        self.trust(Device::Station, &format!("{}\n", self.gateway.to_line(&"gateway".parse()?)))
+    }
+
+    /// The sessions of a link on a device.
+    pub(crate) fn cache(&self, device: Device, link: &str) -> Result<Cache> {
+        Ok(Cache::open(&self.bench.runtime_dir(device), &link.parse()?, link)?)
+    }
+
+    /// The name under which station's sessions with gateway are stored.
+    pub(crate) fn gateway(&self) -> [u8; 32] {
+        *self.gateway.fingerprint().as_bytes()
+    }
+
+    fn trust(&self, device: Device, known: &str) -> Result<()> {
+        let path = self.bench.config_dir(device).join("known_peers");
+        fs::write(&path, known)?;
+        Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?)
+    }
+
+    /// A public key of which nobody has the other half, and nobody needs it.
+    fn stranger(&self) -> Result<PublicKey> {
+        let mut der = self.station.der().to_vec();
+        let end = der.len() - EXPONENT;
+        let modulus = &mut der[end - MODULUS..end];
+        rand::rng().fill(modulus);
+        modulus[0] |= 0x80;
+        modulus[MODULUS - 1] |= 1;
+        PublicKey::from_der(&der).map_err(|bad| bad.to_string().into())
+    }
+}
+
+/// Both ends of one session.
+struct Sessions {
+    station: Session,
+    gateway: Session,
+}
+
+impl Sessions {
+    /// Between gateway and `peer`, which has station's end if it is station.
+    fn new([station, gateway, peer]: [&PublicKey; 3], topic: &str) -> Self {
+        let mut rng = rand::rng();
+        let keys = SessionKeys {
+            th3: rng.random(),
+            id: rng.random(),
+            master_to_slave: Key::generate(32, |bytes| rng.fill(bytes)),
+            slave_to_master: Key::generate(32, |bytes| rng.fill(bytes)),
+            confirm: Key::generate(32, |bytes| rng.fill(bytes)),
+        };
+        let topics = Topics { master_to_slave: format!("{topic}/up"), slave_to_master: format!("{topic}/down") };
+        let [station, gateway, peer] = [station, gateway, peer].map(|key| *key.fingerprint().as_bytes());
+        let end = |role, own, peer| Session::new(keys.clone(), Ends { role, own, peer }, topics.clone(), Suite::Gcm, 1);
+        Self { station: end(Role::Master, station, gateway), gateway: end(Role::Slave, gateway, peer) }
+    }
+}

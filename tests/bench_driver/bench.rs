@@ -81,17 +81,18 @@ fn run(options: &Options) -> Result<()> {
     let mut report = Report::new();
     let charts = rows::measure(&bench, options.quick, &mut report)?;
 
+    let (day, machine) = (process::output(Command::new("date").args(["-u", "+%F"]))?, machine()?);
+    let note = format!("{}; {machine}", day.trim());
     let queue = if options.default_queue { "" } else { ", max_queued_messages 0" };
     let about = format!(
-        "{}\n{}, default settings{queue}; medians; {:.0} s\n\n",
-        machine()?,
+        "{note}\n{}, default settings{queue}; medians; {:.0} s\n\n",
         broker::version()?,
         elapsed().as_secs_f64()
     );
     let table = about + &report.table();
     print(&format!("\n{table}"))?;
     let files = [("table.txt", &*table), ("figures.csv", report.csv())];
-    let plots = charts.iter().map(|(name, chart)| (*name, chart.svg())).collect::<Vec<_>>();
+    let plots = charts.iter().map(|(name, chart)| (*name, chart.svg(&note))).collect::<Vec<_>>();
     for (name, content) in files.into_iter().chain(plots.iter().map(|(name, svg)| (*name, &**svg))) {
         write(&options.output, name, content)?;
     }
@@ -102,15 +103,14 @@ fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
     Ok(fs::write(dir.join(name), content)?)
 }
 
-/// The day and the machine.
+/// Its processors and its system.
 fn machine() -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).and_then(|line| line.split_once(": "));
     let model = model.map_or("unknown processor", |(_, model)| model);
     let cores = std::thread::available_parallelism()?;
-    let day = process::output(Command::new("date").args(["-u", "+%F"]))?;
-    let kernel = process::output(Command::new("uname").args(["-srm"]))?;
-    Ok(format!("{}; {cores} cores of {model}; {}", day.trim(), kernel.trim()))
+    let kernel = process::output(Command::new("uname").args(["-sm"]))?;
+    Ok(format!("{cores} cores of {model}; {}", kernel.trim()))
 }
 
 /// A number that nothing else in this run has.

@@ -157,13 +157,18 @@ fn newlines(bytes: &[u8]) -> u64 {
 /// Through sts-send, with these options, and sts-recv; everything must arrive.
 pub(crate) fn ours(bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
     let mut receiver = bench.listen(&["--once"])?;
+    let flow = send_to(&mut receiver, bench, args, input)?;
+    receiver.succeeds()?;
+    Ok(flow)
+}
+
+/// Through sts-send, with these options, to an sts-recv that listens; everything must arrive.
+pub(crate) fn send_to(receiver: &mut Running, bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
     let stdout = receiver.stdout()?;
     let before = receiver.processor()?;
-    let (mut flow, mut sender) = through(&mut bench.send(args), stdout, &receiver, input)?;
+    let (mut flow, mut sender) = through(&mut bench.send(args), stdout, receiver, input)?;
     sender.succeeds()?;
-    receiver.wait_for_end();
     flow.processor = receiver.processor()?.saturating_sub(before);
-    receiver.succeeds()?;
     if (flow.lines, flow.bytes) != (input.lines, input.len()) {
         return Err(format!("{} of {} lines arrived", flow.lines, input.lines).into());
     }

@@ -20,9 +20,9 @@ pub(crate) enum Bar {
 /// How a figure may grow with a number.
 #[derive(Clone, Copy)]
 pub(crate) enum Growth {
-    /// Not faster than the number: at most tenfold where that grows tenfold.
+    /// Not faster than the number: tenfold where that grows tenfold, and a fifth more for an uneven machine.
     Linear,
-    /// Not at all: at most half as much again as where it is least.
+    /// Not at all: half as much again as where it is least is unevenness, too.
     Flat,
 }
 
@@ -115,7 +115,7 @@ impl Report {
         }
         let [.., before, last] = medians[..] else { return };
         let (ratio, most) = match bar {
-            Growth::Linear => (last / before, 10.0),
+            Growth::Linear => (last / before, 12.0),
             Growth::Flat => (last / medians.iter().copied().fold(f64::INFINITY, f64::min), 1.5),
         };
         let mut row = vec![what.to_owned()];

@@ -6,16 +6,13 @@ use crate::devices::Bench;
 use crate::flow::{self, Input};
 use crate::growth::{self, Extent};
 use crate::latency::Way;
-use crate::plot::{Chart, Series};
+use crate::plot::{Chart, Series, Whose};
 use crate::relay::relay;
 use crate::report::{Bar, Report, Unit};
 use crate::small::{self, OneShot};
 use crate::stats::{median, percentile, real};
 use crate::{Result, say};
 
-/// Colours that tell apart for everybody, and on paper.
-const OURS: &str = "#0072b2";
-const PEERS: &str = "#d55e00";
 const MOSQUITTO: &str = "mosquitto";
 /// Payloads of the relay: as long as our longest messages.
 const PAYLOAD: usize = 64 << 10;
@@ -173,18 +170,18 @@ fn latencies(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Ch
                 Bar::AtMostTimes(1.2),
             );
         }
-        for (who, colour, blocks) in [("sts", OURS, ours), (MOSQUITTO, PEERS, peers)] {
+        for (who, whose, blocks) in [("sts", Whose::Ours, ours), (MOSQUITTO, Whose::Peers, peers)] {
             let all = blocks.concat();
             let points = parts.map(|part| (1.0 / (1.0 - part), percentile(&all, part) * 1e6)).to_vec();
             for (part, (_, micros)) in parts.iter().zip(&points) {
                 let at = format!("QoS {qos}, {:.1} %", part * 100.0);
                 report.runs("latency", &at, who, Unit::Seconds, &[micros / 1e6]);
             }
-            series.push(Series { name: format!("{who}, QoS {qos}"), colour, dashed: qos == "0", points });
+            series.push(Series { name: format!("{who}, QoS {qos}"), whose, dashed: qos == "0", points });
         }
     }
     let ticks = parts.map(|part| (1.0 / (1.0 - part), format!("{}", part * 100.0))).to_vec();
-    let title = "Latency of a line, stdin to stdout".to_owned();
+    let title = "Latency of a line, stdin to stdout: lower is better";
     Ok(Chart { title, x: "percentile", y: "microseconds", ticks, series })
 }
 
@@ -270,11 +267,11 @@ fn sweep(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Chart>
         }
     }
     let series = vec![
-        Series { name: "sts, QoS 1".to_owned(), colour: OURS, dashed: false, points: ours },
-        Series { name: "mosquitto, QoS 0".to_owned(), colour: PEERS, dashed: false, points: peers },
+        Series { name: "sts, QoS 1".to_owned(), whose: Whose::Ours, dashed: false, points: ours },
+        Series { name: "mosquitto, QoS 0".to_owned(), whose: Whose::Peers, dashed: false, points: peers },
     ];
-    let name = |len: usize| if len < 1024 { format!("{len}") } else { format!("{}K", len / 1024) };
+    let name = |len: usize| if len < 1024 { format!("{len} B") } else { format!("{} KiB", len / 1024) };
     let ticks = lengths.map(|len| (real(len as u64), name(len))).to_vec();
-    let title = "Throughput, stdin to stdout".to_owned();
-    Ok(Chart { title, x: "bytes a line", y: "MB/s", ticks, series })
+    let title = "Throughput, stdin to stdout: higher is better";
+    Ok(Chart { title, x: "length of a line", y: "MB/s", ticks, series })
 }

@@ -151,8 +151,8 @@ impl Run<'_> {
                 break end;
             }
             if self.paused && !self.has_enough() {
-                // What the broker sent meanwhile is here already, or in the socket: poll would not tell of the former.
-                self.pause(false, now);
+                // What was read and not taken comes first: reading on meanwhile would heap it up, and poll would not tell
+                // of it.
                 continue;
             }
             self.client.drive(now, PollFlags::empty());

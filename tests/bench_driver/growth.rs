@@ -15,12 +15,12 @@ use crate::fleet::Fleet;
 use crate::flow::{self, Flow, Input, Sink};
 use crate::process::{Running, filled, run, wait_until};
 use crate::relay::Raw;
-use crate::report::{Growth, Report, Unit};
-use crate::stats::real;
+use crate::report::{Growth, Report};
+use crate::stats::{Unit, real};
 use crate::{Result, say};
 
 /// Runs of what takes longer than some milliseconds.
-const FEW: usize = 3;
+const FEW: usize = 5;
 
 /// How far, and how often.
 pub(crate) struct Extent {

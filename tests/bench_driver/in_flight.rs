@@ -9,13 +9,13 @@ use crate::devices::{Bench, Device, LINK};
 use crate::fleet::Fleet;
 use crate::flow::Sink;
 use crate::process::{Running, wait_until};
-use crate::report::{Growth, Report, Unit};
-use crate::stats::real;
+use crate::report::{Growth, Report};
+use crate::stats::{Unit, real};
 use crate::{Result, say};
 
 /// Short enough for ten thousand of them in the window of sts-send, 1 MiB.
 const LINE: &[u8] = b"x\n";
-const RUNS: usize = 3;
+const RUNS: usize = 7;
 /// Longer than the last message that was read takes to be sealed.
 const SETTLED: Duration = Duration::from_millis(50);
 

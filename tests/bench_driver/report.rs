@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::stats::{median, percentile};
+use crate::stats::{Unit, median, percentile};
 
 /// What a figure must be.
 #[derive(Clone, Copy)]
@@ -24,44 +24,6 @@ pub(crate) enum Growth {
     Linear,
     /// Not at all: half as much again as where it is least is unevenness, too.
     Flat,
-}
-
-/// What a figure counts.
-#[derive(Clone, Copy)]
-pub(crate) enum Unit {
-    LinesPerSecond,
-    BytesPerSecond,
-    Seconds,
-    Bytes,
-    /// Bytes, one by one.
-    Octets,
-    Count,
-}
-
-impl Unit {
-    fn show(self, value: f64) -> String {
-        match self {
-            Self::LinesPerSecond if value >= 1e6 => format!("{:.2} M lines/s", value / 1e6),
-            Self::LinesPerSecond => format!("{:.0} k lines/s", value / 1e3),
-            Self::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
-            Self::Seconds if value < 1e-4 => format!("{:.1} us", value * 1e6),
-            Self::Seconds if value < 1e-3 => format!("{:.0} us", value * 1e6),
-            Self::Seconds => format!("{:.1} ms", value * 1e3),
-            Self::Bytes => format!("{:.2} MB", value / 1e6),
-            Self::Octets => format!("{value:.0} bytes"),
-            Self::Count => format!("{value:.0}"),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::LinesPerSecond => "lines/s",
-            Self::BytesPerSecond => "bytes/s",
-            Self::Seconds => "s",
-            Self::Bytes | Self::Octets => "bytes",
-            Self::Count => "",
-        }
-    }
 }
 
 /// Everything that was measured.

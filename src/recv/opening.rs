@@ -74,6 +74,8 @@ pub(super) struct Opening<'a> {
     cache: Cache,
     watch: Watch,
     looked: Instant,
+    /// The turn of the loop in which a message came last: within one nothing is looked at twice.
+    turn: Option<Instant>,
     receiver: Receiver,
     journal: Journal,
     endings: Vec<Ending>,
@@ -113,6 +115,7 @@ impl<'a> Opening<'a> {
             cache,
             watch,
             looked: now,
+            turn: None,
             receiver: Receiver::new(),
             journal,
             endings: Vec::new(),
@@ -148,7 +151,8 @@ impl<'a> Opening<'a> {
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         }
         // A peer that was forgotten is heard no more, not even for a second.
-        if now >= self.looked + LOOK_EVERY || self.ends.have_changed()? {
+        let new_turn = self.turn.replace(now) != Some(now);
+        if now >= self.looked + LOOK_EVERY || (new_turn && self.ends.have_changed()?) {
             self.look(now)?;
         }
         let mut opened = self.receiver.open(payload, data);

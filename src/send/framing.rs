@@ -160,6 +160,8 @@ pub(super) struct Sealing {
     cache: Cache,
     watch: Watch,
     looked: Instant,
+    /// The turn of the loop in which a message was sealed last: within one nothing is looked at twice.
+    turn: Option<Instant>,
     /// A look saw a change that [`Sealing::follow`] has not seen yet.
     changed: bool,
     max_message: usize,
@@ -210,12 +212,13 @@ impl Sealing {
         let confirms =
             options.confirm.then(|| Confirms { window: Window::new(0, UNCONFIRMED, now), receiver: Receiver::new() });
         let topics = session.topics;
-        let (stream, changed, stale) = (None, false, false);
+        let (turn, stream, changed, stale) = (None, None, false, false);
         let mut sealing = Self {
             ends,
             cache,
             watch,
             looked: now,
+            turn,
             changed,
             max_message,
             topics,
@@ -340,7 +343,7 @@ impl Sealing {
         let Some((sender, session)) = &self.stream else { return Ok(None) };
         let full = sender.is_full();
         // Nothing more is sealed for a peer that was forgotten, not even for a second.
-        let forgotten = self.ends.refresh()?;
+        let forgotten = self.turn.replace(now) != Some(now) && self.ends.refresh()?;
         if !full && !self.stale && !forgotten && now < self.looked + LOOK_EVERY {
             return Ok(None);
         }

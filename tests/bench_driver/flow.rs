@@ -198,15 +198,23 @@ fn through(sender: &mut Command, stdout: ChildStdout, receiver: &Running, input:
     Ok((flow, sender))
 }
 
-/// How long all of `input` takes with nobody subscribed: until its sender has ended, and until the broker has it, too.
-pub(crate) fn sender_alone(bench: &Bench, command: &mut Command, input: &Input) -> Result<[Duration; 2]> {
+/// What a sender took for all of its input, with nobody subscribed.
+pub(crate) struct Alone {
+    /// From its start until the broker had it.
+    pub(crate) took: Duration,
+    /// Of its own, all threads together.
+    pub(crate) processor: Duration,
+}
+
+pub(crate) fn sender_alone(bench: &Bench, command: &mut Command, input: &Input) -> Result<Alone> {
     let start = Instant::now();
     let mut sender = Running::start(command.stdout(Stdio::null()))?;
     let writer = input.write(sender.stdin()?);
+    sender.wait_for_end();
+    let processor = sender.processor_of_all()?;
     sender.succeeds()?;
-    let ended = start.elapsed();
     bench.broker.wait_until_alone()?;
-    let taken = start.elapsed();
+    let took = start.elapsed();
     writer.join().map_err(|_| "the writer panicked")?;
-    Ok([ended, taken])
+    Ok(Alone { took, processor })
 }

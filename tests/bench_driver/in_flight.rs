@@ -64,11 +64,13 @@ fn unacknowledged(site: &Bench, count: usize) -> Result<Found> {
     wait_until("sts-send to read", || Ok(rustix::io::ioctl_fionread(&stdin)? == 0))?;
     thread::sleep(SETTLED);
     let memory = sender.peak_memory().ok_or("sts-send has ended without an acknowledgement")?;
+    // Until here: how many acknowledgements one wake-up brings is the scheduler's doing.
+    let processor = sender.processor()?.saturating_sub(before);
     drop(stdin);
     let start = Instant::now();
     site.broker.stop(false)?;
     sender.wait_for_end();
-    let found = Found { memory, wall: start.elapsed(), processor: sender.processor()?.saturating_sub(before) };
+    let found = Found { memory, wall: start.elapsed(), processor };
     sender.succeeds()?;
     Ok(found)
 }

@@ -160,3 +160,20 @@ pub(crate) fn relay(port: u16, count: usize, len: usize) -> Result<Duration> {
     let end = receiver.join().map_err(|_| "the relay's receiver panicked")??;
     Ok(end - start)
 }
+
+/// Publishes `count` payloads of `len` bytes at QoS 0 to nobody; the time from the connection until the broker has them.
+pub(crate) fn flood(port: u16, count: usize, len: usize) -> Result<Duration> {
+    const AT_ONCE: usize = 1000;
+    let topic = b"\0\x05flood";
+    let messages = packet(0x30, &[topic, &*vec![0x5a; len]].concat()).repeat(AT_ONCE);
+    let start = Instant::now();
+    let mut sender = Raw::connect(port)?;
+    for _ in 0..count / AT_ONCE {
+        sender.write(&messages)?;
+    }
+    sender.write(&packet(0xe0, &[]))?;
+    match sender.stream.read(&mut [0])? {
+        0 => Ok(start.elapsed()),
+        _ => Err("the broker answers what asks for no answer".into()),
+    }
+}

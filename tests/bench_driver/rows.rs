@@ -7,7 +7,7 @@ use crate::flow::{self, Input};
 use crate::growth::{self, Extent};
 use crate::latency::Way;
 use crate::plot::{Chart, Series, Whose};
-use crate::relay::relay;
+use crate::relay::{flood, relay};
 use crate::report::{Bar, Report};
 use crate::small::{self, OneShot};
 use crate::stats::{Unit, median, percentile, real};
@@ -126,22 +126,29 @@ fn megabytes(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()
 }
 
 fn each(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    const LINES: u64 = 200_000;
     say("one message a line, QoS 0, the sender alone");
-    let input = Input::readings(200_000);
+    let input = Input::readings(LINES);
+    let sealed = usize::try_from(input.len() / LINES)? + small::overhead(bench)?;
     let (mut ours, mut peers) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+    let mut limit = Vec::new();
+    let rate = |time: Duration| real(LINES) / time.as_secs_f64();
     for _ in 0..amounts.runs {
         let own = flow::sender_alone(bench, &mut bench.send(&["--each", "-o", "qos=0"]), &input)?;
         let other = flow::sender_alone(bench, &mut bench.mosquitto_pub(&["-l", "-q", "0"]), &input)?;
-        for (runs, took) in [(&mut ours, own), (&mut peers, other)] {
-            for (runs, took) in runs.iter_mut().zip(took) {
-                runs.push(real(input.lines) / took.as_secs_f64());
-            }
+        for (runs, alone) in [(&mut ours, own), (&mut peers, other)] {
+            runs[0].push(rate(alone.processor));
+            runs[1].push(rate(alone.took));
         }
+        limit.push(rate(flood(bench.broker.port, usize::try_from(LINES)?, sealed)?));
     }
-    for (at, what) in ["--each, QoS 0, sender", "--each, QoS 0, until the broker has it"].into_iter().enumerate() {
-        let peer = Some(("mosquitto_pub -l -q 0", &*peers[at]));
-        report.row(what, Unit::LinesPerSecond, &ours[at], peer, Bar::Times(2.0));
-    }
+    let peer = |at: usize| ("mosquitto_pub -l -q 0", &*peers[at]);
+    let what = "--each, QoS 0, a second of the sender's processor";
+    report.row(what, Unit::LinesPerSecond, &ours[0], Some(peer(0)), Bar::Times(2.0));
+    let what = "--each, QoS 0, until the broker has it";
+    report.row(what, Unit::LinesPerSecond, &ours[1], Some(peer(1)), Bar::None);
+    let broker = Some(("the broker's limit, opaque, as long", &*limit));
+    report.row(&format!("{what}: its limit"), Unit::LinesPerSecond, &ours[1], broker, Bar::None);
     Ok(())
 }
 

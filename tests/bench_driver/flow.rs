@@ -73,8 +73,6 @@ pub(crate) struct Flow {
     pub(crate) bytes: u64,
     /// The most that each end had resident, in bytes.
     pub(crate) memory: [u64; 2],
-    /// Processor time that the receiver took for it.
-    pub(crate) processor: Duration,
 }
 
 impl Flow {
@@ -144,7 +142,7 @@ impl Sink {
         }
         let took = Duration::from_nanos(self.counts.last.load(Ordering::Relaxed));
         let bytes = self.counts.bytes.load(Ordering::Relaxed);
-        Ok(Flow { took, lines: self.lines(), bytes, memory, processor: Duration::ZERO })
+        Ok(Flow { took, lines: self.lines(), bytes, memory })
     }
 }
 
@@ -157,18 +155,10 @@ fn newlines(bytes: &[u8]) -> u64 {
 /// Through sts-send, with these options, and sts-recv; everything must arrive.
 pub(crate) fn ours(bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
     let mut receiver = bench.listen(&["--once"])?;
-    let flow = send_to(&mut receiver, bench, args, input)?;
-    receiver.succeeds()?;
-    Ok(flow)
-}
-
-/// Through sts-send, with these options, to an sts-recv that listens; everything must arrive.
-pub(crate) fn send_to(receiver: &mut Running, bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
     let stdout = receiver.stdout()?;
-    let before = receiver.processor()?;
-    let (mut flow, mut sender) = through(&mut bench.send(args), stdout, receiver, input)?;
+    let (flow, mut sender) = through(&mut bench.send(args), stdout, &receiver, input)?;
     sender.succeeds()?;
-    flow.processor = receiver.processor()?.saturating_sub(before);
+    receiver.succeeds()?;
     if (flow.lines, flow.bytes) != (input.lines, input.len()) {
         return Err(format!("{} of {} lines arrived", flow.lines, input.lines).into());
     }

@@ -4,7 +4,7 @@
 //! message costs may not grow at all.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use sts::session::Session;
@@ -12,7 +12,7 @@ use sts::stream::Sender;
 
 use crate::devices::{Bench, Device, LINK};
 use crate::fleet::Fleet;
-use crate::flow::{self, Flow, Input, Sink};
+use crate::flow::{self, Input, Sink};
 use crate::process::{Running, filled, run, wait_until};
 use crate::relay::Raw;
 use crate::report::{Growth, Report};
@@ -22,7 +22,7 @@ use crate::{Result, say};
 /// Runs of what takes longer than some milliseconds.
 const FEW: usize = 5;
 
-/// Messages that are published at once: the more, the fewer wake-ups each costs.
+/// Messages that come at once: few enough for a pipe and for a socket.
 const TOGETHER: usize = 900;
 
 /// How far, and how often.
@@ -64,9 +64,12 @@ fn peers(bench: &Bench, extent: &Extent, report: &mut Report) -> Result<()> {
         let site = bench.elsewhere(&format!("peers-{count}"))?;
         Fleet::new(&site)?.devices(LINK, count)?;
         starts.push((count, start_times(&site, extent.runs)?));
-        let flows = messages(&site, extent.lines)?;
-        memory.push((count, flows.iter().map(|flow| real(flow.memory[1])).collect()));
-        push_costs(&mut wall, &mut processor, count, &flows);
+        let flow = |_| flow::ours(&site, &["--each"], &Input::readings(extent.lines));
+        let flows: Result<Vec<_>> = (0..FEW).map(flow).collect();
+        wall.push((count, flows?.iter().map(|flow| flow.took.as_secs_f64() / real(flow.lines)).collect()));
+        let (costs, peaks) = of_one_stream(&site)?;
+        processor.push((count, costs));
+        memory.push((count, peaks));
         let to_one = || site.tool(Device::Gateway, "sts-send", &["--to", "s0"]);
         sends.push((count, times(extent.runs, || run(to_one().stdin(filled(b"hi\n")?)))?));
         site.remove()?;
@@ -112,28 +115,22 @@ fn streams(bench: &Bench, extent: &Extent, report: &mut Report, name: &str, what
         say(&format!("{count} {what}"));
         let new = usize::try_from(count - before)?;
         let messages: Result<Vec<_>> = (0..new).map(|_| one_line(&fleet, &session, name == "ended")).collect();
-        let mut receiver = site.listen(&[])?;
-        let sink = Sink::read(receiver.stdout()?, Instant::now());
-        let mut raw = Raw::connect(site.broker.port)?;
-        let (mut written, mut costs) = (0, Vec::new());
+        let mut costs = Vec::new();
         for messages in messages?.chunks(TOGETHER) {
-            let began = receiver.processor()?;
-            raw.publish(&session.topics.master_to_slave, messages)?;
-            written += messages.len() as u64;
-            wait_until("every stream's line", || Ok(sink.lines() == written))?;
-            let cost = receiver.processor()?.saturating_sub(began);
-            costs.push(cost.as_secs_f64() / real(messages.len() as u64));
+            let mut raw = Raw::connect(site.broker.port)?;
+            let (cost, _) = at_once(&site, messages.len(), || raw.publish(&session.topics.master_to_slave, messages))?;
+            costs.push(cost);
         }
-        news.push((count, costs));
-        receiver.terminate()?;
+        // Only the last ones come when nearly so many were there before.
+        news.push((count, costs.split_off(costs.len().saturating_sub(FEW))));
         before = count;
 
         starts.push((count, start_times(&site, extent.runs)?));
         let state = site.runtime_dir(Device::Gateway).join(format!("{LINK}@recv"));
         sizes.push((count, vec![real(fs::metadata(state)?.len())]));
-        let flows = self::messages(&site, extent.lines)?;
-        memory.push((count, flows.iter().map(|flow| real(flow.memory[1])).collect()));
-        push_costs(&mut Figure::new(), &mut processor, count, &flows);
+        let (costs, peaks) = of_one_stream(&site)?;
+        processor.push((count, costs));
+        memory.push((count, peaks));
     }
     report.growth(&format!("{what}: receive state"), Unit::Octets, &sizes, Growth::Linear);
     report.growth(&format!("{what}: sts-recv starts"), Unit::Seconds, &starts, Growth::Linear);
@@ -174,21 +171,27 @@ fn times(runs: usize, mut what: impl FnMut() -> Result<()>) -> Result<Vec<f64>> 
     (0..runs).map(time).collect()
 }
 
-/// A stream of so many messages, one a line, some times.
-fn messages(site: &Bench, lines: u64) -> Result<Vec<Flow>> {
-    let one = |_| {
-        // Where too many streams are open, each takes the place of one: to `--once` that is a loss.
-        let mut receiver = site.listen(&[])?;
-        let flow = flow::send_to(&mut receiver, site, &["--each"], &Input::readings(lines))?;
-        receiver.terminate()?;
-        Ok(flow)
-    };
+/// The processor time of sts-recv for a message of a stream, and its memory, some times.
+fn of_one_stream(site: &Bench) -> Result<(Vec<f64>, Vec<f64>)> {
+    let lines = b"{\"device\":\"station-07\",\"celsius\":21.25}\n".repeat(TOGETHER);
+    let one = |_| at_once(site, TOGETHER, || run(site.send(&["--each"]).stdin(filled(&lines)?)));
     (0..FEW).map(one).collect()
 }
 
-/// Adds what one message cost in these flows, end to end and in the receiver.
-fn push_costs(wall: &mut Figure, processor: &mut Figure, count: u32, flows: &[Flow]) {
-    let cost = |of: fn(&Flow) -> Duration| flows.iter().map(move |flow| of(flow).as_secs_f64() / real(flow.lines));
-    wall.push((count, cost(|flow| flow.took).collect()));
-    processor.push((count, cost(|flow| flow.processor).collect()));
+/// The processor time that sts-recv takes a message where `count` come at once, and its memory.
+///
+/// It stands still while `publish` brings them to the broker, which passes all of them on at QoS 0: else the scheduler
+/// decides how many it finds each time it wakes up, and that decides what they cost.
+fn at_once(site: &Bench, count: usize, publish: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
+    let mut receiver = site.listen(&["-o", "qos=0"])?;
+    let sink = Sink::read(receiver.stdout()?, Instant::now());
+    receiver.stop(true)?;
+    publish()?;
+    let before = receiver.processor()?;
+    receiver.stop(false)?;
+    wait_until("every line", || Ok(sink.lines() == count as u64))?;
+    let took = receiver.processor()?.saturating_sub(before);
+    let memory = receiver.peak_memory().ok_or("sts-recv has ended")?;
+    receiver.terminate()?;
+    Ok((took.as_secs_f64() / real(count as u64), real(memory)))
 }

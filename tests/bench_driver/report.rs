@@ -65,23 +65,24 @@ impl Report {
         self.rows.push(vec![what.to_owned(), unit.show(own), beside, ratio, wanted, verdict]);
     }
 
-    /// Adds the runs of one figure at each of these numbers, and holds how their medians grow against the bar.
+    /// Adds the runs of one figure at each of these numbers, and holds how the least of them grow against the bar:
+    /// whatever disturbs a run only adds to it.
     pub(crate) fn growth(&mut self, what: &str, unit: Unit, at: &[(u32, Vec<f64>)], bar: Growth) {
-        let mut medians = Vec::new();
+        let mut values = Vec::new();
         for (count, runs) in at {
             self.runs(what, &count.to_string(), "sts", unit, runs);
-            medians.push(median(runs));
+            values.push(percentile(runs, 0.0));
         }
         if at.len() > self.counts.len() {
             self.counts = at.iter().map(|(count, _)| *count).collect();
         }
-        let [.., before, last] = medians[..] else { return };
+        let [.., before, last] = values[..] else { return };
         let (ratio, most) = match bar {
             Growth::Linear => (last / before, 12.0),
-            Growth::Flat => (last / medians.iter().copied().fold(f64::INFINITY, f64::min), 1.5),
+            Growth::Flat => (last / percentile(&values, 0.0), 1.5),
         };
         let mut row = vec![what.to_owned()];
-        row.extend(medians.iter().map(|value| unit.show(*value)));
+        row.extend(values.iter().map(|value| unit.show(*value)));
         row.push(format!("{ratio:.2} x"));
         row.push(format!("<= {most} x"));
         row.push(self.verdict(Some(ratio <= most)));
@@ -122,7 +123,9 @@ impl Report {
         head.extend(["ratio", "bar", ""].map(str::to_owned));
         text.push('\n');
         text.push_str(&table(&head, &self.growth));
-        text.push_str("\nratio of growth: of a sum, over the last tenfold; of a message, over where it costs least\n");
+        text.push_str(
+            "\ngrowth: least of several runs; its ratio: of a sum over the last tenfold, of a message over the least\n",
+        );
         let _ = writeln!(text, "\n{} of {} bars met", self.met, self.bars);
         text
     }

@@ -39,8 +39,12 @@ impl From<Exit> for ExitCode {
 ///
 /// Displayed as `what: why`; the tool puts its own name in front and prints [`Error::hint`] on a second line.
 /// Neither part ever holds a secret, nor text from the network that was not escaped.
+// One pointer, and words put together out of line: it is returned in hundreds of places, and each would pay for more.
 #[derive(Clone, Debug)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+#[derive(Clone, Debug)]
+struct Parts {
     exit: Exit,
     what: String,
     why: Option<String>,
@@ -53,41 +57,54 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error that says `what` failed; lower case, no full stop.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: None, hint: None }
+        Self::of(exit, what.into())
+    }
+
+    fn of(exit: Exit, what: String) -> Self {
+        Self(Box::new(Parts { exit, what, why: None, hint: None }))
     }
 
     /// Adds the cause: usually the text of the system's or a library's own error.
     #[must_use]
     pub fn because(mut self, why: impl fmt::Display) -> Self {
-        self.why = Some(why.to_string());
+        self.explain(&why);
         self
+    }
+
+    fn explain(&mut self, why: &dyn fmt::Display) {
+        self.0.why = Some(why.to_string());
     }
 
     /// Adds what to do: a command to type, or a line to change.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.advise(hint.into());
         self
+    }
+
+    fn advise(&mut self, hint: String) {
+        self.0.hint = Some(hint);
     }
 
     /// The exit status this error ends the run with.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        self.exit
+        self.0.exit
     }
 
     /// What to do about it, where there is something to do.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.0.hint.as_deref()
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.why {
-            Some(why) => write!(f, "{}: {why}", self.what),
-            None => f.write_str(&self.what),
+        let Parts { what, why, .. } = &*self.0;
+        match why {
+            Some(why) => write!(f, "{what}: {why}"),
+            None => f.write_str(what),
         }
     }
 }

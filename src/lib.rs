@@ -39,11 +39,7 @@ pub mod handshake;
 pub mod message;
 pub mod session;
 
-pub mod crypto;
-pub mod role;
 pub mod route;
-pub mod secret;
-pub mod suite;
 
 pub mod cache;
 pub mod files;
@@ -54,5 +50,9 @@ pub mod mqtt;
 pub mod error;
 pub mod name;
 pub mod text;
+
+// A package of their own: compiled for speed, the rest for size.
+pub use sts_crypto as crypto;
+pub use sts_crypto::{role, secret, suite};
 
 pub use error::{Error, Exit, Rejected, Result};

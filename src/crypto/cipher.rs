@@ -101,7 +101,7 @@ impl Cipher {
     ///
     /// # Panics
     /// If `message` is shorter than header and head room, or longer than the 64 GiB that GCM allows.
-    pub fn seal(&self, message: &mut BytesMut, rng: &mut impl CryptoRng) {
+    pub fn seal(&self, message: &mut BytesMut, rng: &mut dyn CryptoRng) {
         let room = self.head_room();
         match &self.kind {
             Kind::Gcm(gcm) => {
@@ -190,7 +190,7 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::crypto::hex;
+    use crate::hex;
 
     fn cipher(suite: Suite, fill: u8) -> Cipher {
         Cipher::new(suite, &Key::generate(suite.key_len(), |key| key.fill(fill)))

@@ -53,7 +53,7 @@ pub struct Ephemeral {
 
 impl Ephemeral {
     /// Draws a fresh pair of keys.
-    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
         Self { x25519: StaticSecret::random_from_rng(rng), mlkem: DecapsulationKey::generate_from_rng(rng) }
     }
 
@@ -97,7 +97,7 @@ pub struct Encapsulated {
 pub fn encapsulate(
     x25519: &[u8; X25519_LEN],
     encapsulation_key: &[u8; ENCAPSULATION_KEY_LEN],
-    rng: &mut impl CryptoRng,
+    rng: &mut dyn CryptoRng,
 ) -> Result<Encapsulated, Rejected> {
     let mlkem = EncapsulationKey::<MlKem768>::new_from_slice(encapsulation_key).map_err(|_| Rejected::NotAuthentic)?;
     let own = StaticSecret::random_from_rng(rng);

@@ -30,7 +30,7 @@ pub struct Half {
 
 impl Half {
     /// Draws a fresh half for this code; an equal generator draws an equal one.
-    pub fn draw(role: Role, code: &[u8], rng: &mut impl CryptoRng) -> Self {
+    pub fn draw(role: Role, code: &[u8], rng: &mut dyn CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut seed[..]);
         let (_, message) = start(role, code, StdRng::from_seed(*seed));
@@ -73,7 +73,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-    use crate::crypto::hex;
+    use crate::hex;
 
     /// A generator that counts, so that another implementation can draw the same.
     struct Counting(u8);

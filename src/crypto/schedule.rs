@@ -329,7 +329,7 @@ fn hmac<P: Purpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::hex;
+    use crate::hex;
 
     fn schedule() -> Schedule {
         schedule_with(None)

@@ -2,6 +2,9 @@
 //!
 //! No primitive is written here; each comes from a crate that is kept for it. What is ours is how they are put
 //! together, and that is all in these files, so that it can be read against `sts-protocol(7)` in one sitting.
+//!
+//! A package of its own for one reason: it is compiled for speed, all else of ours for size (`Cargo.toml`). Generic code
+//! is compiled as the crate that asks for it, so nothing here is generic over its caller: generators come as `dyn`.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -9,6 +12,14 @@ pub mod cipher;
 pub mod exchange;
 pub mod pake;
 pub mod schedule;
+
+// What they are told, and what they say.
+mod rejected;
+pub mod role;
+pub mod secret;
+pub mod suite;
+
+pub use rejected::Rejected;
 
 #[cfg(test)]
 pub(crate) fn hex(text: &str) -> Vec<u8> {

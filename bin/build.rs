@@ -1,0 +1,46 @@
+//! Leaves the tables for unwinding out of release executables, where the linker can: a panic aborts, and without symbols
+//! not even a backtrace reads them.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs, io};
+
+/// In the linkers' own language, beside their own layout.
+const SCRIPT: &str =
+    "SECTIONS { /DISCARD/ : { *(.eh_frame .gcc_except_table .gcc_except_table.*) } } INSERT AFTER .text;\n";
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed=bin/build.rs");
+    // Other profiles unwind, and who asks for debug information wants to see stacks.
+    if is("PROFILE", "release") && is("DEBUG", "false") && is("CARGO_CFG_TARGET_OS", "linux") {
+        let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
+        let script = out.join("discard.ld");
+        fs::write(&script, SCRIPT)?;
+        let argument = format!("-Wl,--no-eh-frame-hdr,-T,{}", script.display());
+        if links(&out, &argument)? {
+            println!("cargo::rustc-link-arg-bins={argument}");
+        }
+    }
+    Ok(())
+}
+
+fn is(variable: &str, value: &str) -> bool {
+    env::var_os(variable).is_some_and(|found| found == value)
+}
+
+/// Whether the linker that cargo will use understands `argument`: mold does not, for one.
+fn links(out: &Path, argument: &str) -> io::Result<bool> {
+    let [rustc, target, linker, flags] = ["RUSTC", "TARGET", "RUSTC_LINKER", "CARGO_ENCODED_RUSTFLAGS"]
+        .map(|name| env::var_os(name).unwrap_or_default());
+    let source = out.join("empty.rs");
+    fs::write(&source, "fn main() {}\n")?;
+    let mut command = Command::new(rustc);
+    command.arg("--target").arg(target).arg("-Cpanic=abort").arg("--out-dir").arg(out).arg(source);
+    if !linker.is_empty() {
+        command.arg([OsString::from("-Clinker="), linker].into_iter().collect::<OsString>());
+    }
+    command.args(flags.to_string_lossy().split('\x1f').filter(|flag| !flag.is_empty()));
+    command.arg(format!("-Clink-arg={argument}"));
+    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
+}

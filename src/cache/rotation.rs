@@ -22,14 +22,16 @@ pub const MAX_PAST: usize = 32;
 pub struct Book {
     /// Newest first.
     pub sessions: Vec<Stored>,
-    /// Those deleted last, the latest at the end: a peer that asks for one must not take it for lost.
+    /// Those deleted last under which something was received, the latest at the end: a peer that asks for one must not
+    /// take it for lost. Of the others nothing was written, and whoever carries a handshake's messages makes any number.
     pub past: Vec<SessionId>,
 }
 
 impl Book {
-    /// Changes the sessions, and remembers those that are not there any more.
+    /// Changes the sessions, and remembers those received under that are not there any more.
     pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Vec<Stored>) -> T) -> T {
-        let before: Vec<SessionId> = self.sessions.iter().map(|stored| stored.session.id).collect();
+        let received = self.sessions.iter().filter(|stored| stored.received);
+        let before: Vec<SessionId> = received.map(|stored| stored.session.id).collect();
         let result = change(&mut self.sessions);
         let is_there = |id: &SessionId| self.sessions.iter().any(|stored| stored.session.id == *id);
         // The oldest is the last of them.

@@ -63,28 +63,36 @@ fn chmod(path: &Path, mode: u32) {
 fn a_session_that_was_deleted_is_not_taken_for_lost() {
     let (_home, cache) = cache();
     let peer = session(1).peer;
-    for seed in 1..=20 {
-        cache.store_current(&session(seed), NOW).unwrap();
-    }
-    cache.delete(&peer, &[session(10).id]).unwrap();
+    let received = |seed: u8| {
+        cache.store_current(&session(seed), NOW + u64::from(seed) * GRACE).unwrap();
+        cache.set_received(&peer, &[session(seed).id]).unwrap();
+    };
+    (1..=3).for_each(received);
+    cache.store_current(&session(4), NOW + 4 * GRACE).unwrap();
+    (5..=20).for_each(received);
+    cache.delete(&peer, &[session(4).id, session(10).id]).unwrap();
     let book = cache.load_peer(&peer).unwrap();
-    let deleted = [1, 2, 3, 4, 10].map(|seed| session(seed).id);
+    let deleted = [1, 2, 10].map(|seed| session(seed).id);
     assert_eq!(book.past, deleted, "pushed out, and by a KILL");
 
     let (_, asker) = pair(20, session(20).suite);
     let rng = &mut StdRng::seed_from_u64(1);
-    for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (77, false)] {
+    for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (4, false), (77, false)] {
         let question = Question::new(asker.clone(), session(about).id, rng);
         let (answer, _) =
             alive::answer(&question.frame(), book.sessions.iter().map(|it| &it.session), &book.past).unwrap();
         assert_eq!(question.answered(&answer), Ok(is_there), "{about}");
     }
 
+    // Whoever carries a handshake's messages can make any number of those.
     for seed in 21..=100 {
-        cache.store_current(&session(seed), NOW).unwrap();
+        cache.store_pending(&session(seed), NOW + u64::from(seed) * GRACE).unwrap();
     }
+    assert_eq!(cache.load_peer(&peer).unwrap().past, deleted, "nothing was ever received under them");
+
+    (101..=200).for_each(received);
     let past = cache.load_peer(&peer).unwrap().past;
-    assert_eq!((past.len(), past.last()), (MAX_PAST, Some(&session(84).id)), "memory has its bound");
+    assert_eq!((past.len(), past.last()), (MAX_PAST, Some(&session(183).id)), "memory has its bound");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::framing::Framing;
+use super::framing::{Framing, Sealing};
 use crate::cli::{Notice, Reporter};
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
@@ -96,7 +96,9 @@ impl Spooled {
         if self.began {
             return Ok(());
         }
-        self.abandon(report, "the session is gone")
+        self.abandon(sealing, report, "the session is gone", now)?;
+        self.began = self.spool.stream().is_some();
+        Ok(())
     }
 
     /// Leaves the stream for a fresh one, as its session is lost on the other side.
@@ -104,15 +106,15 @@ impl Spooled {
     /// # Errors
     /// As [`Spool::abandon`].
     pub(super) fn begin_again(&mut self, framing: &mut Framing, report: &Reporter, now: Instant) -> Result<()> {
-        if let Framing::Sealed(sealing) = framing {
-            sealing.forsake(now)?;
-        }
+        let Framing::Sealed(sealing) = framing else { return Ok(()) };
+        sealing.forsake(now)?;
         self.closed = false;
-        self.abandon(report, "the other device has lost the session")
+        self.abandon(sealing, report, "the other device has lost the session", now)
     }
 
-    fn abandon(&mut self, report: &Reporter, why: &str) -> Result<()> {
+    fn abandon(&mut self, sealing: &mut Sealing, report: &Reporter, why: &str, now: Instant) -> Result<()> {
         self.spool.abandon()?;
+        self.go_on(sealing, now)?;
         let twice = self.spool.sealed().saturating_sub(self.spool.next());
         if twice > 0 {
             report.warning(May(why, twice));
@@ -323,7 +325,12 @@ impl Spooled {
     pub(super) fn leave(&mut self, framing: &mut Framing, now: Instant) -> Result<()> {
         self.closed = false;
         self.spool.leave()?;
-        if let (Framing::Sealed(sealing), Some(stream)) = (framing, self.spool.stream().copied())
+        if let Framing::Sealed(sealing) = framing { self.go_on(sealing, now) } else { Ok(()) }
+    }
+
+    /// Takes up the next stream, of which nothing was sealed yet; where its session is gone, another is due.
+    fn go_on(&mut self, sealing: &mut Sealing, now: Instant) -> Result<()> {
+        if let Some(stream) = self.spool.stream().copied()
             && !sealing.resume(&stream, self.spool.next(), self.spool.next(), now)?
         {
             self.spool.abandon()?;

@@ -315,7 +315,8 @@ impl Spool {
         })
     }
 
-    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one.
+    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one; where its
+    /// close names one, into that, or the receiver would miss the number.
     ///
     /// # Errors
     /// As [`Spool::begin`] and [`Spool::read`].
@@ -323,7 +324,14 @@ impl Spool {
         self.next = self.state.acknowledged;
         self.read.clear();
         (self.reading, _) = self.segments.seek(&self.dir, self.next)?;
-        self.set_stream(None)
+        let next = self.state.stream.and_then(|old| match old.close {
+            // Nothing was sealed there: that begins when this stream is left.
+            Some((_, Close::Continued(place))) => {
+                Some(Stream { place, base: self.next, asks: old.asks, before: None, close: None })
+            }
+            _ => None,
+        });
+        self.set_stream(next)
     }
 
     /// Leaves the spool: removes it where nothing waits, and otherwise lets what does survive a power cut.

@@ -183,6 +183,26 @@ fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
     assert_eq!(spool.stream().unwrap().before, Some(Before { session: [7; 8], stream: 4, end: 3 }));
 }
 
+/// A number that was taken is used, or the receiver would miss its stream.
+#[test]
+fn a_stream_whose_session_is_gone_goes_on_where_it_was_to() {
+    let place = Home::new();
+    let at = |number| Place { session: [number; 8], stream: 7, salt: [1, 2, 3, 4] };
+    let mut spool = place.open().unwrap();
+    put(&mut spool, b"a");
+    put(&mut spool, b"b");
+    spool.begin(at(3), true).unwrap();
+    assert!(spool.read(&mut BytesMut::new()).unwrap());
+    spool.close(Close::Continued(at(4))).unwrap();
+    spool.abandon().unwrap();
+    drop(spool);
+    let mut spool = place.open().unwrap();
+    assert_eq!(spool.stream(), Some(&Stream { place: at(4), base: 0, asks: true, before: None, close: None }));
+    assert_eq!(read_all(&mut spool), [b"a", b"b"]);
+    spool.abandon().unwrap();
+    assert_eq!((spool.stream(), spool.next()), (None, 0));
+}
+
 /// What closes a stream must not get the number of a message that was sent before the power went.
 #[test]
 fn a_power_cut_takes_no_word_of_what_was_sealed() {

@@ -288,6 +288,33 @@ fn a_reader_that_lost_its_sessions_gets_the_rest_of_a_spool() {
     a_reader_that_lost_its_sessions_gets_the_rest(&["--spool", "spool"]);
 }
 
+/// A number that the sender had taken to go on in is used, or its stream would be missed for ever.
+#[test]
+fn a_reader_that_lost_its_sessions_misses_no_stream_of_a_spool() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", "--spool", "spool", LINK]));
+    sender.write("one\n");
+    sender.wait_for("waiting for sts-recv");
+    for (path, _) in pair.slave.runtime_files() {
+        std::fs::remove_file(path).unwrap();
+    }
+    pair.agree();
+    // By then it has looked for new sessions.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sender.write("two\n");
+    sender.wait_until_read();
+    let to_slave = pair.slave.listen(&[]);
+    sender.wait_for("the other device has lost the session");
+    to_slave.wait_for_stdout(b"one\ntwo\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    let next = pair.master.send_all(&[CONFIRM], "three\n");
+    next.succeeded();
+    let ended = to_slave.stop().succeeded().wrote(b"one\ntwo\nthree\n");
+    assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
+}
+
 #[test]
 fn the_end_of_a_stream_goes_under_the_new_session_too() {
     let broker = Broker::start();

@@ -19,6 +19,8 @@ pub(super) struct Held<T> {
     streams: BTreeMap<StreamId, Waiting>,
     messages: VecDeque<Kept<T>>,
     bytes: usize,
+    /// Nothing is read from the broker since then: what is waited for cannot come.
+    paused: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,7 @@ struct Kept<T> {
 impl<T> Held<T> {
     /// Nothing waits.
     pub(super) fn new() -> Self {
-        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0 }
+        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0, paused: None }
     }
 
     /// Whether what comes of `stream` waits.
@@ -61,16 +63,28 @@ impl<T> Held<T> {
         self.messages.iter().map(|kept| &kept.message)
     }
 
+    /// Nothing is read from the broker from now on, or something is again; the time between does not count.
+    pub(super) fn pause(&mut self, paused: bool, now: Instant) {
+        if paused {
+            self.paused.get_or_insert(now);
+        } else if let Some(since) = self.paused.take() {
+            for waiting in self.streams.values_mut() {
+                waiting.until += now.saturating_duration_since(since);
+            }
+        }
+    }
+
     /// When a stream has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.streams.values().map(|waiting| waiting.until).min()
+        self.streams.values().map(|waiting| waiting.until).min().filter(|_| self.paused.is_none())
     }
 
     /// The messages of one stream that waits no more, in the order in which they came: what it waited for `is_over`, or
     /// that took too long, or too much is kept. None where all wait on.
     pub(super) fn release(&mut self, now: Instant, is_over: impl Fn(StreamId) -> bool) -> Vec<T> {
         let full = self.bytes > BYTES || self.messages.len() > MESSAGES;
-        self.take(|waiting| full || now >= waiting.until || is_over(waiting.before))
+        let counts = self.paused.is_none();
+        self.take(|waiting| full || (counts && now >= waiting.until) || is_over(waiting.before))
     }
 
     /// The messages of the stream that has waited longest, whatever for.
@@ -116,6 +130,21 @@ mod tests {
         held.begin(NEW, OLD, now);
         held.push(NEW, 10, "c");
         assert_eq!(held.release(now + PATIENCE, |_| false), ["c"]);
+    }
+
+    #[test]
+    fn while_nothing_is_read_nothing_is_given_up() {
+        let now = Instant::now();
+        let mut held = Held::new();
+        held.begin(NEW, OLD, now);
+        held.push(NEW, 1, "a");
+        held.pause(true, now + PATIENCE / 2);
+        held.pause(true, now + PATIENCE);
+        assert!(held.deadline().is_none() && held.release(now + 2 * PATIENCE, |_| false).is_empty());
+        held.pause(false, now + 2 * PATIENCE);
+        assert_eq!(held.deadline(), Some(now + 2 * PATIENCE + PATIENCE / 2));
+        assert!(held.release(now + 2 * PATIENCE, |_| false).is_empty());
+        assert_eq!(held.release(now + 3 * PATIENCE, |_| false), ["a"]);
     }
 
     #[test]

@@ -22,7 +22,8 @@ impl Run<'_> {
     /// Whether an option ends the run now.
     pub(super) fn has_ended(&mut self, data: &mut BytesMut, now: Instant) -> Result<Option<End>> {
         let idle = self.options.timeout.is_some_and(|timeout| now >= self.last + timeout);
-        if idle {
+        let late = matches!(&self.source, Source::Sealed(opening) if opening.is_late(now));
+        if idle || late {
             self.give_up_waiting(data, now)?;
             self.order.flush(&mut self.sink);
         }

@@ -212,6 +212,9 @@ impl Run<'_> {
     fn pause(&mut self, paused: bool, now: Instant) {
         self.paused = paused;
         self.client.pause_reading(paused, now);
+        if let Source::Sealed(opening) = &mut self.source {
+            opening.held.pause(paused, now);
+        }
     }
 
     fn has_enough(&self) -> bool {
@@ -275,11 +278,14 @@ impl Run<'_> {
                     let note = Note { accepted: Some(accepted), asks, ..note(message.receipt) };
                     self.order.push(Arrived { stream: origin, bytes, ends, note, label }, now, &mut self.sink);
                 }
-                What::Early(stream) => {
-                    self.last = now;
-                    // A view of the read buffer would keep all of that.
-                    let payload = Bytes::copy_from_slice(&message.payload);
-                    opening.held.push(stream, payload.len(), mqtt::Message { payload, ..message });
+                What::Early { stream, ours } => {
+                    // Another's may never be accepted, and so be played again and again.
+                    if ours {
+                        self.last = now;
+                    }
+                    // A view of the read buffer would keep all of that; and a topic, which nobody asks for, up to 64 KiB.
+                    let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
+                    opening.held.push(stream, payload.len(), mqtt::Message { topic, payload, ..message });
                 }
                 // Acknowledged before the bytes that wait are written, it would be lost with this process.
                 What::Repeated(origin) if self.order.holds(origin) => {

@@ -51,7 +51,11 @@ pub(super) enum What {
     /// It was dropped, since it had come before; its bytes may still be on their way to standard output, under this origin.
     Repeated(StreamId),
     /// Its stream goes on from one of which the end has not come: to be kept until that has.
-    Early(StreamId),
+    Early {
+        stream: StreamId,
+        /// Whether this run receives it, as far as is known.
+        ours: bool,
+    },
     /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
     Left,
 }
@@ -164,16 +168,23 @@ impl<'a> Opening<'a> {
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         };
         let stream = (opened.session, opened.stream);
-        if let Some(before) = self.receiver.before(&opened) {
-            let origin = self.origin((before.session, before.stream));
-            self.origins.entry(stream).or_insert(origin);
+        if let Some(before) = self.receiver.before(&opened)
+            && self.is_new(stream)
+        {
+            self.goes_on_from(stream, (before.session, before.stream));
         }
         let is_input = !matches!(opened.payload, Payload::Kill { .. } | Payload::Confirm(_) | Payload::Settled);
-        if is_input && matches!(self.follow, Follow::Only(followed) if followed != self.origin(stream)) {
+        let origin = self.origin(stream);
+        let is_anothers = is_input && matches!(self.follow, Follow::Only(followed) if followed != origin);
+        // Where its stream goes on from one of which nothing came, that may go on from ours.
+        if is_anothers && (was_held || !self.is_new(origin)) {
             return Ok(What::Left);
         }
         if !was_held && self.is_early(&opened, now) {
-            return Ok(What::Early(stream));
+            return Ok(What::Early { stream, ours: !is_anothers });
+        }
+        if is_anothers {
+            return Ok(What::Left);
         }
         match self.receiver.accept(&opened) {
             Ok(accepted) => {
@@ -190,15 +201,20 @@ impl<'a> Opening<'a> {
     /// Whether a message is of a stream that waits for another, or is to wait from now on.
     fn is_early(&mut self, opened: &Opened, now: Instant) -> bool {
         let stream = (opened.session, opened.stream);
-        let is_new = |streams: &Streams| streams.wanted(opened.stream).is_none() && !streams.is_over(opened.stream);
         if let Some(before) = self.receiver.awaits(opened)
-            && self.receiver.streams(&opened.session).is_some_and(is_new)
+            && self.is_new(stream)
         {
             let before = (before.session, before.stream);
             self.open.insert(before);
             self.held.begin(stream, before, now);
         }
         self.held.holds(stream)
+    }
+
+    /// Whether nothing of a stream was accepted, and something may be.
+    fn is_new(&self, (session, stream): StreamId) -> bool {
+        let is_new = |streams: &Streams| streams.wanted(stream).is_none() && !streams.is_over(stream);
+        self.receiver.streams(&session).is_some_and(is_new)
     }
 
     /// The messages that were held and need not wait any more, in order; none where there are no such.
@@ -248,8 +264,7 @@ impl<'a> Opening<'a> {
                 if !self.receiver.streams(&session).is_some_and(|streams| streams.is_over(next)) {
                     self.open.insert((session, next));
                 }
-                let origin = self.origin(stream);
-                self.origins.entry((session, next)).or_insert(origin);
+                self.goes_on_from((session, next), stream);
             }
             Payload::Kill { next_stream } => {
                 self.begin_ending(opened, next_stream, now);

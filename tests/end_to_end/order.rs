@@ -85,3 +85,69 @@ fn a_receiver_that_gives_up_on_silence_reports_what_did_not_come() {
     sender.wait().succeeded();
     receiver.wait().failed(&[65], &["stream 0: messages 1-2 are lost"]).wrote(b"one\nthree\n");
 }
+
+/// Which of its sender's sessions a message is under, counted from 0, and its number in the stream.
+fn place(sessions: &mut Vec<Vec<u8>>, topic: &str, payload: &[u8]) -> Option<(usize, u32)> {
+    if topic != M2S || payload.first() != Some(&ENC) {
+        return None;
+    }
+    let session = payload[1..4].to_vec();
+    let at = sessions.iter().position(|other| *other == session).unwrap_or_else(|| {
+        sessions.push(session);
+        sessions.len() - 1
+    });
+    Some((at, u32::from_be_bytes(payload[12..16].try_into().unwrap())))
+}
+
+fn go_over(pair: &Pair, sender: &mut Process, line: &str) {
+    sender.wait_until_read();
+    pair.agree();
+    thread::sleep(Duration::from_millis(1100));
+    sender.write(line);
+}
+
+#[test]
+fn a_run_that_follows_one_stream_follows_it_through_sessions_that_come_in_any_order() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let mut sessions = Vec::new();
+    broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
+        Some((0, 1..)) => Fate::Late(Duration::from_secs(6)),
+        Some((1, _)) => Fate::Late(Duration::from_secs(3)),
+        _ => Fate::Pass,
+    });
+    let receiver = pair.slave.listen(&["--once", "--timeout", "12"]);
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    sender.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    sender.write("two\n");
+    go_over(&pair, &mut sender, "three\n");
+    go_over(&pair, &mut sender, "four\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"one\ntwo\nthree\nfour\n");
+}
+
+#[test]
+fn a_first_message_that_comes_late_does_not_stop_a_run_that_follows_its_stream() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let mut sessions = Vec::new();
+    broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
+        Some((0, _)) => Fate::Drop,
+        Some((1, 0)) => Fate::Late(Duration::from_millis(500)),
+        _ => Fate::Pass,
+    });
+    let receiver = pair.slave.listen(&["--once", "--timeout", "6"]);
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    sender.write("one\n");
+    go_over(&pair, &mut sender, "two\n");
+    receiver.wait_for_stdout(b"two\n");
+    thread::sleep(Duration::from_secs(1));
+    sender.write("three\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().failed(&[65], &["stream 0: message 0 is lost"]).wrote(b"two\nthree\n");
+}

@@ -26,6 +26,11 @@ impl Opening<'_> {
         self.endings.push(ending);
     }
 
+    /// Whether sessions that their peer ended are deleted now, whatever is still to come.
+    pub(in crate::recv) fn is_late(&self, now: Instant) -> bool {
+        self.endings.iter().any(|ending| now >= ending.until)
+    }
+
     /// Deletes the sessions that their peer ended, once all of their streams are complete or it is too late for that.
     /// To be called when everything received was written.
     ///
@@ -33,6 +38,7 @@ impl Opening<'_> {
     /// [`Exit::Failed`] where the session files cannot be written.
     pub(in crate::recv) fn settle(&mut self, now: Instant) -> Result<()> {
         let mut waiting = Vec::new();
+        let mut deleted = false;
         for ending in std::mem::take(&mut self.endings) {
             let ids = self.receiver.ended_by(&ending.session).to_vec();
             let end = |id: &SessionId| (*id == ending.session).then_some(ending.next_stream);
@@ -53,6 +59,7 @@ impl Opening<'_> {
                 self.report.warning(format_args!("gap: {name} ended the session; never complete: {list}"));
             }
             self.cache.delete(&ending.peer, &ids)?;
+            deleted = true;
             for id in &ids {
                 self.receiver.remove(id);
                 self.open.retain(|(session, _)| session != id);
@@ -60,6 +67,10 @@ impl Opening<'_> {
             self.over |= self.receiver.sessions().next().is_none();
         }
         self.endings = waiting;
+        if deleted {
+            // Until the next look the sessions would be neither there nor deleted: lost, to a peer that asks for one.
+            self.look(now)?;
+        }
         Ok(())
     }
 

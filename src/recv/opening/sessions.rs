@@ -60,6 +60,18 @@ impl Opening<'_> {
         self.origins.get(&stream).copied().unwrap_or(stream)
     }
 
+    /// Takes note that a stream goes on from another; so do then those that are known to go on from it.
+    pub(super) fn goes_on_from(&mut self, stream: StreamId, before: StreamId) {
+        let origin = self.origin(before);
+        if origin == stream || self.origins.contains_key(&stream) {
+            return;
+        }
+        for other in self.origins.values_mut().filter(|other| **other == stream) {
+            *other = origin;
+        }
+        self.origins.insert(stream, origin);
+    }
+
     /// Answers a peer that asks whether a session of it is still here.
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
         let Some(id) = alive::asked_under(payload) else { return Ok(What::Dropped) };

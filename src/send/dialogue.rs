@@ -9,6 +9,8 @@ use super::{QUIET, Run, Source};
 use crate::mqtt::Qos;
 use crate::{Exit, Result};
 
+/// The receiver does not have the session of a stream.
+const LOST: &str = "the other device has lost the session";
 /// The session of a stream was deleted.
 const GONE: &str = "the session that it was sent under is gone";
 
@@ -90,15 +92,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The receiver has lost the session: what it has not confirmed goes under the current one.
-    fn begin_again(&mut self, now: Instant) -> Result<()> {
+    /// Nothing more can be confirmed under the session of the stream: what is not, goes under the current one.
+    fn begin_again(&mut self, why: &str, now: Instant) -> Result<()> {
         let unconfirmed = self.framing.unconfirmed().map_or(0, |(messages, _)| messages);
         match &mut self.source {
-            Source::Spooled(spooled) => spooled.begin_again(&mut self.framing, self.report, now)?,
+            Source::Spooled(spooled) => spooled.begin_again(&mut self.framing, self.report, why, now)?,
             Source::Direct(_) => {
                 let Some(sealing) = self.framing.confirms() else { return Ok(()) };
                 sealing.begin_again(now, &mut self.rng)?;
-                self.report.warning(May("the other device has lost the session", unconfirmed as u64));
+                self.report.warning(May(why, unconfirmed as u64));
             }
         }
         self.acknowledged = now;
@@ -116,10 +118,14 @@ impl Run<'_> {
             return Ok(());
         }
         match sealing.peer_has_session(payload) {
-            Ok(Some(false)) => return self.begin_again(now),
+            Ok(Some(false)) => return self.begin_again(LOST, now),
             // It may have written all of it, and can say so only in a way that nobody here can open.
-            Ok(Some(true)) if sealing.is_deleted(now)? && matches!(self.source, Source::Direct(_)) => {
-                return Err(self.unacknowledged(Exit::DataLost, GONE));
+            Ok(Some(true)) if sealing.is_deleted(now)? => {
+                return match &self.source {
+                    Source::Direct(_) => Err(self.unacknowledged(Exit::DataLost, GONE)),
+                    // As the next run with this spool would do.
+                    Source::Spooled(_) => self.begin_again(GONE, now),
+                };
             }
             Ok(_) => {}
             Err(rejected) => self.report.verbose(format_args!("dropped an answer: {rejected}")),

@@ -101,15 +101,21 @@ impl Spooled {
         Ok(())
     }
 
-    /// Leaves the stream for a fresh one, as its session is lost on the other side.
+    /// Leaves the stream for another one, as nothing can be confirmed any more under its session.
     ///
     /// # Errors
     /// As [`Spool::abandon`].
-    pub(super) fn begin_again(&mut self, framing: &mut Framing, report: &Reporter, now: Instant) -> Result<()> {
+    pub(super) fn begin_again(
+        &mut self,
+        framing: &mut Framing,
+        report: &Reporter,
+        why: &str,
+        now: Instant,
+    ) -> Result<()> {
         let Framing::Sealed(sealing) = framing else { return Ok(()) };
         sealing.forsake(now)?;
         self.closed = false;
-        self.abandon(sealing, report, "the other device has lost the session", now)
+        self.abandon(sealing, report, why, now)
     }
 
     fn abandon(&mut self, sealing: &mut Sealing, report: &Reporter, why: &str, now: Instant) -> Result<()> {

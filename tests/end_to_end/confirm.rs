@@ -12,6 +12,7 @@ use crate::process::{Process, assert_same, wait_until};
 use crate::sniffer::Sniffer;
 
 const ENC: u8 = 0x27;
+const KILL: u8 = 0x28;
 const CONFIRM: &str = "--confirm";
 
 #[test]
@@ -328,6 +329,31 @@ fn the_end_of_a_stream_goes_under_the_new_session_too() {
     let to_slave = pair.slave.listen(&["--once"]);
     sender.wait().succeeded();
     to_slave.wait().succeeded().wrote(&readings(3000));
+}
+
+/// Whoever carries the messages keeps the peer from hearing that the session ended: then it has that one still.
+#[test]
+fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    pair.slave.listen(&[]).stop().succeeded();
+    broker.filter(|_, payload| if payload.first() == Some(&KILL) { Fate::Drop } else { Fate::Pass });
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--spool", "spool", LINK]));
+    sender.write("one\n");
+    sender.wait_for("waiting for sts-recv");
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    pair.agree();
+    // By then it has looked for new sessions.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    sender.write("two\n");
+    sender.wait_until_read();
+    let to_slave = pair.slave.listen(&[]);
+    sender.wait_for("is gone; sent again under the new one, and may come twice");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    let ended = to_slave.stop().succeeded();
+    assert!(ended.stdout.ends_with(b"one\ntwo\n"), "{}", ended.stdout.escape_ascii());
 }
 
 /// A session that its reader has, or once had, is never taken for lost: nothing is sent a second time for silence.

@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BYTES: usize = 2 << 20;
 /// Most messages that are kept, however short they are.
 const MESSAGES: usize = 1024;
+/// Most of them that the broker wants acknowledged: it has only so many on the way (20, with mosquitto) for all streams
+/// together, so that with more of them kept neither what is waited for comes nor anything else.
+const OWED: usize = 16;
 
 /// What waits, and for what; `T` is a message.
 #[derive(Debug)]
@@ -19,6 +22,7 @@ pub(super) struct Held<T> {
     streams: BTreeMap<StreamId, Waiting>,
     messages: VecDeque<Kept<T>>,
     bytes: usize,
+    owed: usize,
     /// Nothing is read from the broker since then: what is waited for cannot come.
     paused: Option<Instant>,
 }
@@ -33,13 +37,14 @@ struct Waiting {
 struct Kept<T> {
     stream: StreamId,
     len: usize,
+    is_owed: bool,
     message: T,
 }
 
 impl<T> Held<T> {
     /// Nothing waits.
     pub(super) fn new() -> Self {
-        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0, paused: None }
+        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0, owed: 0, paused: None }
     }
 
     /// Whether what comes of `stream` waits.
@@ -52,10 +57,11 @@ impl<T> Held<T> {
         self.streams.entry(stream).or_insert(Waiting { before, until: now + PATIENCE });
     }
 
-    /// Keeps a message of `len` bytes of a stream that waits.
-    pub(super) fn push(&mut self, stream: StreamId, len: usize, message: T) {
+    /// Keeps a message of `len` bytes of a stream that waits; where it `is_owed`, the broker waits for an acknowledgement.
+    pub(super) fn push(&mut self, stream: StreamId, len: usize, is_owed: bool, message: T) {
         self.bytes += len;
-        self.messages.push_back(Kept { stream, len, message });
+        self.owed += usize::from(is_owed);
+        self.messages.push_back(Kept { stream, len, is_owed, message });
     }
 
     /// All that is kept.
@@ -82,7 +88,7 @@ impl<T> Held<T> {
     /// The messages of one stream that waits no more, in the order in which they came: what it waited for `is_over`, or
     /// that took too long, or too much is kept. None where all wait on.
     pub(super) fn release(&mut self, now: Instant, is_over: impl Fn(StreamId) -> bool) -> Vec<T> {
-        let full = self.bytes > BYTES || self.messages.len() > MESSAGES;
+        let full = self.bytes > BYTES || self.messages.len() > MESSAGES || self.owed > OWED;
         let counts = self.paused.is_none();
         self.take(|waiting| full || (counts && now >= waiting.until) || is_over(waiting.before))
     }
@@ -101,6 +107,7 @@ impl<T> Held<T> {
             std::mem::take(&mut self.messages).into_iter().partition(|kept| kept.stream == stream);
         self.messages = kept;
         self.bytes -= freed.iter().map(|kept| kept.len).sum::<usize>();
+        self.owed -= freed.iter().filter(|kept| kept.is_owed).count();
         freed.into_iter().map(|kept| kept.message).collect()
     }
 }
@@ -119,16 +126,16 @@ mod tests {
         let mut held = Held::new();
         assert!(!held.holds(NEW));
         held.begin(NEW, OLD, now);
-        held.push(NEW, 10, "a");
+        held.push(NEW, 10, true, "a");
         held.begin(NEW, OLD, now + PATIENCE);
-        held.push(NEW, 10, "b");
+        held.push(NEW, 10, true, "b");
         assert_eq!((held.deadline(), held.messages().count()), (Some(now + PATIENCE), 2));
         assert!(held.release(now, |_| false).is_empty());
         assert_eq!(held.release(now, |before| before == OLD), ["a", "b"]);
         assert!(!held.holds(NEW) && held.deadline().is_none());
 
         held.begin(NEW, OLD, now);
-        held.push(NEW, 10, "c");
+        held.push(NEW, 10, true, "c");
         assert_eq!(held.release(now + PATIENCE, |_| false), ["c"]);
     }
 
@@ -137,7 +144,7 @@ mod tests {
         let now = Instant::now();
         let mut held = Held::new();
         held.begin(NEW, OLD, now);
-        held.push(NEW, 1, "a");
+        held.push(NEW, 1, true, "a");
         held.pause(true, now + PATIENCE / 2);
         held.pause(true, now + PATIENCE);
         assert!(held.deadline().is_none() && held.release(now + 2 * PATIENCE, |_| false).is_empty());
@@ -152,9 +159,9 @@ mod tests {
         let now = Instant::now();
         let mut held = Held::new();
         held.begin(NEWEST, NEW, now + PATIENCE / 2);
-        held.push(NEWEST, 1, "3");
+        held.push(NEWEST, 1, true, "3");
         held.begin(NEW, OLD, now);
-        held.push(NEW, 1, "2");
+        held.push(NEW, 1, true, "2");
         assert_eq!(held.release(now + PATIENCE, |_| false), ["2"]);
         assert!(held.release(now + PATIENCE, |_| false).is_empty());
         assert_eq!(held.give_up(), ["3"]);
@@ -162,17 +169,17 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_in_bytes_and_in_messages() {
+    fn what_waits_is_bounded_in_bytes_and_in_messages_and_leaves_room_for_others() {
         let now = Instant::now();
-        for (len, most) in [(64 << 10, BYTES / (64 << 10)), (0, MESSAGES)] {
+        for (len, is_owed, most) in [(64 << 10, false, BYTES / (64 << 10)), (0, false, MESSAGES), (0, true, OWED)] {
             let mut held = Held::new();
             held.begin(NEW, OLD, now);
             let mut kept = 0;
             while held.release(now, |_| false).is_empty() {
-                held.push(NEW, len, ());
+                held.push(NEW, len, is_owed, ());
                 kept += 1;
             }
-            assert_eq!(kept, most + 1);
+            assert_eq!((kept, held.owed), (most + 1, 0));
         }
     }
 }

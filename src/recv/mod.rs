@@ -285,7 +285,8 @@ impl Run<'_> {
                     }
                     // A view of the read buffer would keep all of that; and a topic, which nobody asks for, up to 64 KiB.
                     let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
-                    opening.held.push(stream, payload.len(), mqtt::Message { topic, payload, ..message });
+                    let is_owed = message.qos > Qos::AtMostOnce;
+                    opening.held.push(stream, payload.len(), is_owed, mqtt::Message { topic, payload, ..message });
                 }
                 // Acknowledged before the bytes that wait are written, it would be lost with this process.
                 What::Repeated(origin) if self.order.holds(origin) => {

@@ -359,7 +359,7 @@ fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()> {
         None => "none".to_owned(),
     };
     let (link, peer) = (format!("link = {}", owner.link), format!("peer = {peer}"));
-    let text = format!("# A spool of sts-send(1).\nformat = sts-spool-1\n{link}\n{peer}\n");
+    let text = format!("# A spool of sts-send(1).\nformat = sts-spool-2\n{link}\n{peer}\n");
     let Some(found) = files::read_private(dir, "owner")? else {
         return files::create(dir, lock, "owner", text.as_bytes()).map(|_| ());
     };
@@ -368,7 +368,7 @@ fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()> {
     }
     let found = String::from_utf8_lossy(&found).into_owned();
     let has = |line: &str| found.lines().any(|other| other == line);
-    let why = if !has("format = sts-spool-1") {
+    let why = if !has("format = sts-spool-2") {
         "it is not a spool of this version".to_owned()
     } else if !has(&link) {
         "it belongs to another link".to_owned()

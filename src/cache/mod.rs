@@ -353,7 +353,8 @@ impl Cache {
     }
 
     fn write(&self, lock: &Lock, name: &str, book: &Book) -> Result<()> {
-        if book.sessions.is_empty() {
+        // What was deleted is remembered for as long as the peer may ask for it.
+        if book.sessions.is_empty() && book.past.is_empty() {
             return files::remove(&self.dir, name).map(|_| ());
         }
         let text = file::encode(self.link.as_str(), book);

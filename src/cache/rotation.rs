@@ -15,7 +15,7 @@ pub const MAX_RETIRED: u64 = 7 * 24 * 3600;
 /// under it may not have sent anything yet.
 pub const MIN_RETIRED: u64 = 3600;
 /// How many sessions are remembered that were deleted.
-pub const MAX_PAST: usize = 32;
+pub const MAX_PAST: usize = 128;
 
 /// The sessions with one peer, as their file has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -90,9 +90,16 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
     }
     assert_eq!(cache.load_peer(&peer).unwrap().past, deleted, "nothing was ever received under them");
 
-    (101..=200).for_each(received);
+    (101..=250).for_each(received);
     let past = cache.load_peer(&peer).unwrap().past;
-    assert_eq!((past.len(), past.last()), (MAX_PAST, Some(&session(183).id)), "memory has its bound");
+    assert_eq!((past.len(), past.last()), (MAX_PAST, Some(&session(233).id)), "memory has its bound");
+
+    // A KILL leaves no session, and a new one is agreed at once.
+    let all: Vec<_> = cache.load_peer(&peer).unwrap().sessions.iter().map(|stored| stored.session.id).collect();
+    cache.delete(&peer, &all).unwrap();
+    assert!(cache.load().unwrap().is_empty());
+    cache.store_current(&session(251), NOW).unwrap();
+    assert!(cache.load_peer(&peer).unwrap().past.contains(&session(250).id));
 }
 
 #[test]

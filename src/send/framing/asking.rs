@@ -81,12 +81,14 @@ impl Sealing {
         let (Some(confirms), Some((old, _))) = (&mut self.confirms, self.stream.take()) else { return Ok(()) };
         let window = std::mem::replace(&mut confirms.window, Window::new(0, UNCONFIRMED, now));
         let announced = match self.next.take() {
-            Some(Next::Announced(next)) => Some(*next).filter(|(_, session)| session.id == current.id),
+            // A number that was taken is used, or the receiver would miss its stream; from there it may go on at once.
+            Some(Next::Announced(next)) => Some(*next),
             _ => None,
         };
         self.forsake(now)?;
-        // A number that was taken is used, or the receiver would miss its stream.
+        let current_id = current.id;
         let next = announced.map_or_else(|| self.take(&current, rng).map(|sender| (sender, current)), Ok)?;
+        self.stale = next.1.id != current_id;
         let empty = next.0.buffer(0);
         self.go_on(next);
         for sealed in window.into_unconfirmed() {

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use super::framing::Step;
 use super::spooled::May;
 use super::{QUIET, Run, Source};
 use crate::mqtt::Qos;
@@ -24,16 +23,11 @@ impl Run<'_> {
             sealing.not_yet(now);
         }
         let mut stepped = false;
-        while self.framing.sealing().is_some()
-            && self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
+        while self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
+            && let Some(sealing) = self.framing.sealing()
+            && let Some(payload) = sealing.step(now, &mut self.rng)?
         {
-            // The last word of a stream goes where its session has its topics, though the next one may have others.
-            let topic = self.framing.topic(self.config).to_owned();
-            let Some(sealing) = self.framing.sealing() else { break };
-            match sealing.step(now, &mut self.rng)? {
-                Step::Send(payload) => drop(self.publish_on(&topic, payload, now)?),
-                Step::Wait => break,
-            }
+            self.publish(payload, now)?;
             stepped = true;
         }
         self.listen(now)?;

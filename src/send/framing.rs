@@ -11,7 +11,6 @@ use rand::{CryptoRng, RngExt};
 
 use self::asking::Asking;
 use self::rotating::Next;
-pub(super) use self::rotating::Step;
 use super::Options;
 use super::reading::Reading;
 use crate::cache::{Cache, Stored, Watch};

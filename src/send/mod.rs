@@ -296,22 +296,12 @@ impl Run<'_> {
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
-        self.begins_to_wait(now);
-        let mqtt = &self.config.mqtt;
-        self.client.publish(self.framing.topic(self.config), payload, mqtt.qos, mqtt.retain)
-    }
-
-    fn publish_on(&mut self, topic: &str, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
-        self.begins_to_wait(now);
-        let mqtt = &self.config.mqtt;
-        self.client.publish(topic, payload, mqtt.qos, mqtt.retain)
-    }
-
-    /// Something is about to wait for its acknowledgement: where nothing did, its time begins now.
-    fn begins_to_wait(&mut self, now: Instant) {
+        // Where nothing waited for its acknowledgement, its time begins now.
         if self.waiting().messages == 0 {
             self.acknowledged = now;
         }
+        let mqtt = &self.config.mqtt;
+        self.client.publish(self.framing.topic(self.config), payload, mqtt.qos, mqtt.retain)
     }
 
     fn take_events(&mut self, now: Instant) -> Result<()> {

@@ -10,74 +10,67 @@ use crate::Result;
 use crate::session::Session;
 use crate::stream::{Before, Sender, Window};
 
-/// What [`Sealing::step`] did.
-pub(in crate::send) enum Step {
-    /// This is to be sent where the stream's session has had its topics until now.
-    Send(Bytes),
-    /// Nothing: there is something to wait for.
-    Wait,
-}
-
 /// On the way to another stream.
 pub(super) enum Next {
     /// The old stream is to say where it goes on; one that asks for confirms, once all is confirmed.
     Wanted,
-    /// It has said so, and asks for confirms: once that is confirmed, too, it goes on there. So the receiver never has to
-    /// hold one of them back.
+    /// It has said so, and goes on there; one that asks for confirms only once that is confirmed, too, so that the receiver
+    /// never has to hold any of it back.
     Announced(Box<(Sender, Session)>),
-    /// It has said so; what goes on there is to say where it comes from.
-    Begun(Before),
 }
 
 impl Sealing {
-    /// What is to be sent besides new data: what was not confirmed, or the way to another stream.
+    /// What is to be sent besides new data, if there is anything: what was not confirmed, or the way to another stream.
     ///
     /// # Errors
     /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
-    pub(in crate::send) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Step> {
+    pub(in crate::send) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
         if let Some(confirms) = &mut self.confirms {
             if let Some(again) = confirms.window.poll(now) {
-                return Ok(Step::Send(again));
+                return Ok(Some(again));
             }
             if confirms.window.unconfirmed().0 > 0 {
-                return Ok(Step::Wait);
+                return Ok(None);
             }
         }
         match self.next.take() {
-            None => Ok(Step::Wait),
+            None => Ok(None),
             Some(Next::Wanted) => {
                 let session = self.current()?;
                 let next = self.take(&session, rng)?;
                 let (old, _) = self.stream.as_mut().expect("there is a stream to come from");
                 let continued = old.continued(&next, rng)?;
-                let before = old.before();
-                let next = Box::new((next, session));
                 if let Some(confirms) = &mut self.confirms {
                     confirms.window.push(continued.clone(), now);
+                }
+                self.next = Some(Next::Announced(Box::new((next, session))));
+                Ok(Some(continued))
+            }
+            Some(Next::Announced(next)) => match (self.stream.take(), &mut self.confirms) {
+                // It has its last word first, where its session has its topics: the next one may have others.
+                (Some((old, _)), Some(_)) => {
                     self.next = Some(Next::Announced(next));
-                } else {
+                    old.settled(rng).map(Some)
+                }
+                (Some((old, _)), None) => {
                     self.go_on(*next);
-                    self.next = Some(Next::Begun(before));
+                    self.begin_after(&old.before(), rng).map(Some)
                 }
-                Ok(Step::Send(continued))
-            }
-            Some(Next::Announced(next)) => {
-                let first = next.0.next_seq();
-                let old = self.go_on(*next);
-                let settled = old.map(|(old, _)| old.settled(rng)).transpose()?;
-                if let Some(confirms) = &mut self.confirms {
-                    confirms.window = Window::new(first, UNCONFIRMED, now);
+                (None, confirms) => {
+                    if let Some(confirms) = confirms {
+                        confirms.window = Window::new(0, UNCONFIRMED, now);
+                    }
+                    self.go_on(*next);
+                    Ok(None)
                 }
-                Ok(settled.map_or(Step::Wait, Step::Send))
-            }
-            Some(Next::Begun(before)) => self.begin_after(&before, rng).map(Step::Send),
+            },
         }
     }
 
-    /// Goes on in another stream; returns the one before it.
-    pub(super) fn go_on(&mut self, next: (Sender, Session)) -> Option<(Sender, Session)> {
+    /// Goes on in another stream.
+    pub(super) fn go_on(&mut self, next: (Sender, Session)) {
         self.topics = next.1.topics.clone();
-        self.stream.replace(next)
+        self.stream = Some(next);
     }
 
     /// The first message of a stream that goes on from another.

@@ -90,15 +90,7 @@ impl<T> Held<T> {
     pub(super) fn release(&mut self, now: Instant, is_over: impl Fn(StreamId) -> bool) -> Vec<T> {
         let full = self.bytes > BYTES || self.messages.len() > MESSAGES || self.owed > OWED;
         let counts = self.paused.is_none();
-        self.take(|waiting| full || (counts && now >= waiting.until) || is_over(waiting.before))
-    }
-
-    /// The messages of the stream that has waited longest, whatever for.
-    pub(super) fn give_up(&mut self) -> Vec<T> {
-        self.take(|_| true)
-    }
-
-    fn take(&mut self, may_go: impl Fn(&Waiting) -> bool) -> Vec<T> {
+        let may_go = |waiting: &Waiting| full || (counts && now >= waiting.until) || is_over(waiting.before);
         // Of two that go on from each other, the one that has waited longer is the first.
         let due = self.streams.iter().filter(|(_, waiting)| may_go(waiting)).min_by_key(|(_, waiting)| waiting.until);
         let Some((&stream, _)) = due else { return Vec::new() };
@@ -164,8 +156,8 @@ mod tests {
         held.push(NEW, 1, true, "2");
         assert_eq!(held.release(now + PATIENCE, |_| false), ["2"]);
         assert!(held.release(now + PATIENCE, |_| false).is_empty());
-        assert_eq!(held.give_up(), ["3"]);
-        assert!(held.give_up().is_empty());
+        assert_eq!(held.release(now, |_| true), ["3"]);
+        assert!(held.release(now, |_| true).is_empty());
     }
 
     #[test]

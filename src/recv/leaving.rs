@@ -24,7 +24,7 @@ impl Run<'_> {
         let idle = self.options.timeout.is_some_and(|timeout| now >= self.last + timeout);
         let late = matches!(&self.source, Source::Sealed(opening) if opening.is_late(now));
         if idle || late {
-            self.give_up_waiting(data, now)?;
+            self.take_held(true, data, now)?;
             self.order.flush(&mut self.sink);
         }
         let over = match &mut self.source {
@@ -57,7 +57,7 @@ impl Run<'_> {
         if let Source::Sealed(opening) = &self.source
             && opening.held.messages().any(|message| !self.client.keeps(message.qos))
         {
-            self.give_up_waiting(data, Instant::now())?;
+            self.take_held(true, data, Instant::now())?;
         }
         self.order.flush(&mut self.sink);
         self.pause(true, Instant::now());

@@ -137,7 +137,7 @@ impl Run<'_> {
                 self.drain(&mut data)?;
                 break End::Refused(refusal);
             }
-            self.take_held(&mut data, now)?;
+            self.take_held(false, &mut data, now)?;
             self.order.release(now, &mut self.sink);
             if self.write(now)? == Written::Closed {
                 break End::Told;
@@ -223,23 +223,11 @@ impl Run<'_> {
             || self.sink.output.notes() > ENOUGH_NOTES
     }
 
-    /// Takes what was held and need not wait any more.
-    fn take_held(&mut self, data: &mut BytesMut, now: Instant) -> Result<()> {
+    /// Takes what was held and need not wait any more, or `all` of it, as nothing more will come of what it waits for.
+    fn take_held(&mut self, all: bool, data: &mut BytesMut, now: Instant) -> Result<()> {
         loop {
             let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-            let messages = opening.release(now);
-            if messages.is_empty() {
-                return Ok(());
-            }
-            messages.into_iter().try_for_each(|message| self.take(message, true, data, now))?;
-        }
-    }
-
-    /// Takes all that was held: nothing more will come of what it waited for.
-    fn give_up_waiting(&mut self, data: &mut BytesMut, now: Instant) -> Result<()> {
-        loop {
-            let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-            let messages = opening.held.give_up();
+            let messages = opening.release(all, now);
             if messages.is_empty() {
                 return Ok(());
             }

@@ -217,10 +217,11 @@ impl<'a> Opening<'a> {
         self.receiver.streams(&session).is_some_and(is_new)
     }
 
-    /// The messages that were held and need not wait any more, in order; none where there are no such.
-    pub(super) fn release(&mut self, now: Instant) -> Vec<Message> {
+    /// The messages of one stream that need not be held any more, or with `all` of any, in the order in which they came; none
+    /// where there is no such stream.
+    pub(super) fn release(&mut self, all: bool, now: Instant) -> Vec<Message> {
         let receiver = &self.receiver;
-        self.held.release(now, |(session, stream)| receiver.is_over(&session, stream))
+        self.held.release(now, |(session, stream)| all || receiver.is_over(&session, stream))
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {

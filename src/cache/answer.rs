@@ -1,6 +1,6 @@
 //! Answering a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there"): one tool of a link does.
 
-use super::{Book, Cache, Stored};
+use super::{Cache, Stored, Watch};
 use crate::Result;
 use crate::files::{self, Lock};
 use crate::handshake::alive;
@@ -17,7 +17,7 @@ impl Cache {
         files::lock(&self.dir, &self.answers_lock())
     }
 
-    /// The answer to a payload that asks under a session in `book`, of those that this device `can_use`; `None` for any other
+    /// The answer to a payload that asks under a session of those in `watch` that this device `can_use`; `None` for any other
     /// payload, and where sts-pair runs. The question proves a pending session, which becomes the current one.
     ///
     /// # Errors
@@ -25,10 +25,11 @@ impl Cache {
     pub fn answer(
         &self,
         payload: &[u8],
-        book: &Book,
+        watch: &Watch,
         can_use: impl Fn(&Session) -> bool,
         now: u64,
     ) -> Result<Option<Vec<u8>>> {
+        let Some(book) = alive::asked_under(payload).and_then(|id| watch.book_with(id)) else { return Ok(None) };
         let usable = book.sessions.iter().map(|stored| &stored.session).filter(|session| can_use(session));
         let asked = alive::answer(payload, usable, &book.past);
         // A stranger's junk has touched no file up to here.

@@ -1,13 +1,16 @@
 //! A running tool's view of its link's sessions, kept up to date at the price of one stat.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Book, Cache, Stored};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Stamp};
 use crate::session::{Expected, Session, SessionId, Standing};
 use crate::{Error, Result};
+
+/// How often a running tool looks whether a session came or went, while there is anything to do.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct File {
@@ -21,6 +24,7 @@ struct File {
 pub struct Watch {
     /// The only file to look at; none where it is all of the link's.
     only: Option<String>,
+    looked: Option<Instant>,
     dir: Option<Stamp>,
     files: BTreeMap<String, File>,
     seen: Vec<(SessionId, Standing)>,
@@ -31,9 +35,9 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::refresh`].
-    pub fn new(cache: &Cache, now: SystemTime) -> Result<Self> {
+    pub fn new(cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
         let mut watch = Self::default();
-        watch.refresh(cache, now)?;
+        watch.refresh(cache, now, date)?;
         Ok(watch)
     }
 
@@ -42,9 +46,9 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::refresh`].
-    pub fn of_peer(cache: &Cache, peer: &Digest, now: SystemTime) -> Result<Self> {
+    pub fn of_peer(cache: &Cache, peer: &Digest, now: Instant, date: SystemTime) -> Result<Self> {
         let mut watch = Self { only: Some(cache.name(peer)), ..Self::default() };
-        watch.refresh(cache, now)?;
+        watch.refresh(cache, now, date)?;
         Ok(watch)
     }
 
@@ -58,9 +62,8 @@ impl Watch {
     }
 
     /// The sessions with the peer of this one; `None` where it is not there.
-    #[must_use]
-    pub fn book_with(&self, id: &SessionId) -> Option<&Book> {
-        self.books().find(|book| book.sessions.iter().any(|stored| stored.session.id == *id))
+    pub(super) fn book_with(&self, id: SessionId) -> Option<&Book> {
+        self.books().find(|book| book.sessions.iter().any(|stored| stored.session.id == id))
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
@@ -83,12 +86,20 @@ impl Watch {
         }
     }
 
+    /// Whether the last look is so old that it is time for another one.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY)
+    }
+
     /// Looks again where the directory changed, reading only files that changed; true if a session came, went or
-    /// changed its standing. Where nothing changed this is one stat.
+    /// changed its standing. Where nothing changed this is one stat. It is `date` that tells files that may still change
+    /// without a new stamp.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the directory cannot be read.
-    pub fn refresh(&mut self, cache: &Cache, now: SystemTime) -> Result<bool> {
+    pub fn refresh(&mut self, cache: &Cache, now: Instant, date: SystemTime) -> Result<bool> {
+        self.looked = Some(now);
         // Stamps are taken before reading: a change in between makes the stamp old, never the data.
         let (dir, names) = if let Some(name) = &self.only {
             (None, vec![name.clone()])
@@ -104,12 +115,12 @@ impl Watch {
             let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
             let file = match self.files.remove(&name) {
                 Some(known) if known.stamp == Some(stamp) => known,
-                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(now)), book: cache.read(&name) },
+                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(date)), book: cache.read(&name) },
             };
             files.insert(name, file);
         }
         self.files = files;
-        self.dir = dir.filter(|stamp| stamp.is_settled(now));
+        self.dir = dir.filter(|stamp| stamp.is_settled(date));
         let seen = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
         let before = std::mem::replace(&mut self.seen, seen);
         Ok(before != self.seen)

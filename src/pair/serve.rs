@@ -3,21 +3,17 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use super::hints::Hints;
 use super::{Machine, Run, encrypted, nameless, party};
 use crate::cache::{Cache, Watch};
 use crate::cli::Reporter;
-use crate::handshake::alive;
 use crate::link::{Ends, Link, unix_time};
 use crate::pipe::Signals;
 use crate::role::Role;
 use crate::turn;
 use crate::{Error, Exit, Result};
-
-/// How often it looks whether a session came or went, while peers ask for some.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What goes on beside the pairings.
 pub(super) struct Service {
@@ -28,7 +24,6 @@ pub(super) struct Service {
     hasher: RandomState,
     /// The sessions of the link, as of the last look.
     watch: Watch,
-    looked: Option<Instant>,
 }
 
 impl Service {
@@ -39,7 +34,6 @@ impl Service {
             complaints: Hints::new(),
             hasher: RandomState::new(),
             watch: Watch::default(),
-            looked: None,
         })
     }
 
@@ -66,14 +60,11 @@ impl Service {
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Vec<u8>>> {
-        let Some(id) = alive::asked_under(payload) else { return Ok(None) };
-        if self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY) {
-            self.looked = Some(now);
-            self.watch.refresh(cache, SystemTime::now())?;
+        if self.watch.is_due(now) {
+            self.watch.refresh(cache, now, SystemTime::now())?;
         }
-        let Some(book) = self.watch.book_with(&id) else { return Ok(None) };
         let peers = ends.peers_left();
-        cache.answer(payload, book, |session| ends.accepts(session, &peers).is_some(), unix_time())
+        cache.answer(payload, &self.watch, |session| ends.accepts(session, &peers).is_some(), unix_time())
     }
 
     /// Tells what kept one pairing from its end, once a minute: the others go on.

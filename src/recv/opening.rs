@@ -22,9 +22,6 @@ use crate::session::SessionId;
 use crate::stream::{Accepted, Gap, Mark, Opened, Payload, Place, Receiver, Refused, Streams};
 use crate::{Rejected, Result};
 
-/// How often a running receiver looks whether a session came or went, while messages come.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// One stream of one session.
 pub(super) type StreamId = (SessionId, u32);
 
@@ -77,7 +74,6 @@ pub(super) struct Opening<'a> {
     peers: Peers,
     cache: Cache,
     watch: Watch,
-    looked: Instant,
     /// The turn of the loop in which a message came last: within one nothing is looked at twice.
     turn: Option<Instant>,
     receiver: Receiver,
@@ -108,7 +104,7 @@ impl<'a> Opening<'a> {
     /// As [`crate::recv::run`].
     pub(super) fn new(link: &Link, ends: Ends, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
         let cache = link.sessions()?;
-        let watch = Watch::new(&cache, SystemTime::now())?;
+        let watch = Watch::new(&cache, now, SystemTime::now())?;
         let peers = ends.peers()?;
         let stored: Vec<_> = watch.sessions().cloned().collect();
         let (journal, unusable) = Journal::open(&cache, &stored)?;
@@ -118,7 +114,6 @@ impl<'a> Opening<'a> {
             peers,
             cache,
             watch,
-            looked: now,
             turn: None,
             receiver: Receiver::new(),
             journal,
@@ -156,7 +151,7 @@ impl<'a> Opening<'a> {
         }
         // A peer that was forgotten is heard no more, not even for a second.
         let new_turn = self.turn.replace(now) != Some(now);
-        if now >= self.looked + LOOK_EVERY || (new_turn && self.ends.have_changed()?) {
+        if self.watch.is_due(now) || (new_turn && self.ends.have_changed()?) {
             self.look(now)?;
         }
         let mut opened = self.receiver.open(payload, data);

@@ -4,7 +4,7 @@ mod asking;
 mod resuming;
 mod rotating;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
@@ -22,9 +22,6 @@ use crate::message::Type;
 use crate::session::{Session, Standing};
 use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
 use crate::{Error, Exit, Rejected, Result};
-
-/// How often a running sender looks whether there is a newer session.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Most bytes that wait for a confirm.
 const UNCONFIRMED: usize = 2 << 20;
@@ -158,7 +155,6 @@ pub(super) struct Sealing {
     ends: Ends,
     cache: Cache,
     watch: Watch,
-    looked: Instant,
     /// The turn of the loop in which a message was sealed last: within one nothing is looked at twice.
     turn: Option<Instant>,
     /// A look saw a change that [`Sealing::follow`] has not seen yet.
@@ -194,12 +190,12 @@ impl Sealing {
             ends.only(name)?;
         }
         let peers = ends.peers()?;
-        let of_peer = |peer: &Digest| Watch::of_peer(&cache, peer, SystemTime::now());
+        let of_peer = |peer: &Digest| Watch::of_peer(&cache, peer, now, SystemTime::now());
         let (session, watch) = if let [one] = &peers[..] {
             let watch = of_peer(one.key.fingerprint().as_bytes())?;
             (current(&ends, &cache, &watch)?, watch)
         } else {
-            let session = current(&ends, &cache, &Watch::new(&cache, SystemTime::now())?)?;
+            let session = current(&ends, &cache, &Watch::new(&cache, now, SystemTime::now())?)?;
             let watch = of_peer(&session.peer)?;
             (session, watch)
         };
@@ -216,7 +212,6 @@ impl Sealing {
             ends,
             cache,
             watch,
-            looked: now,
             turn,
             changed,
             max_message,
@@ -273,11 +268,12 @@ impl Sealing {
     /// # Errors
     /// As [`Cache::answer`].
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
-        let Some(id) = alive::asked_under(payload) else { return Ok(None) };
+        if alive::asked_under(payload).is_none() {
+            return Ok(None);
+        }
         self.look(now)?;
-        let Some(book) = self.watch.book_with(&id) else { return Ok(None) };
         let peers = self.ends.peers_left();
-        self.cache.answer(payload, book, |session| self.ends.accepts(session, &peers).is_some(), unix_time())
+        self.cache.answer(payload, &self.watch, |session| self.ends.accepts(session, &peers).is_some(), unix_time())
     }
 
     /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: no confirm under it can
@@ -298,9 +294,8 @@ impl Sealing {
 
     /// Looks whether sessions came or went: while there is nothing to send, nobody else does.
     fn look(&mut self, now: Instant) -> Result<()> {
-        if now >= self.looked + LOOK_EVERY {
-            self.looked = now;
-            self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | self.ends.refresh()?;
+        if self.watch.is_due(now) {
+            self.changed |= self.watch.refresh(&self.cache, now, SystemTime::now())? | self.ends.refresh()?;
         }
         Ok(())
     }
@@ -343,11 +338,10 @@ impl Sealing {
         let full = sender.is_full();
         // Nothing more is sealed for a peer that was forgotten, not even for a second.
         let forgotten = self.turn.replace(now) != Some(now) && self.ends.refresh()?;
-        if !full && !self.stale && !forgotten && now < self.looked + LOOK_EVERY {
+        if !full && !self.stale && !forgotten && !self.watch.is_due(now) {
             return Ok(None);
         }
-        self.looked = now;
-        self.changed |= self.watch.refresh(&self.cache, SystemTime::now())? | forgotten;
+        self.changed |= self.watch.refresh(&self.cache, now, SystemTime::now())? | forgotten;
         if !full && !self.changed && !std::mem::take(&mut self.stale) {
             return Ok(None);
         }

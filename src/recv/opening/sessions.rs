@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Instant, SystemTime};
 
-use super::{LOOK_EVERY, Opening, StreamId, What};
+use super::{Opening, StreamId, What};
 use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::handshake::alive;
@@ -32,8 +32,7 @@ impl Opening<'_> {
 
     /// Looks whether sessions came or went; one stat where none did.
     pub(super) fn look(&mut self, now: Instant) -> Result<bool> {
-        self.looked = now;
-        let changed = self.watch.refresh(&self.cache, SystemTime::now())?;
+        let changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
         if self.ends.refresh()? {
             self.peers = self.ends.peers_left();
         } else if !changed {
@@ -75,18 +74,14 @@ impl Opening<'_> {
     /// Answers a peer that asks whether a session of it is still here.
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
         let Some(id) = alive::asked_under(payload) else { return Ok(What::Dropped) };
-        if now >= self.looked + LOOK_EVERY {
+        if self.watch.is_due(now) {
             self.look(now)?;
         }
         // What this cannot open is as good as lost, though its file is there.
-        if self.receiver.session(&id).is_none() {
-            return Ok(What::Dropped);
-        }
-        let Some(book) = self.watch.book_with(&id) else { return Ok(What::Dropped) };
         let can_use = |session: &Session| self.receiver.session(&session.id).is_some();
-        let Some(answer) = self.cache.answer(payload, book, can_use, unix_time())? else { return Ok(What::Dropped) };
-        let topic = self.receiver.session(&id).map(|session| self.ends.route.publish(&session.topics).to_owned());
-        Ok(topic.map_or(What::Dropped, |topic| What::Asked { topic, answer }))
+        let answer = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
+        let (Some(answer), Some(session)) = (answer, self.receiver.session(&id)) else { return Ok(What::Dropped) };
+        Ok(What::Asked { topic: self.ends.route.publish(&session.topics).to_owned(), answer })
     }
 
     /// The peer's name here, for messages.

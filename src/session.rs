@@ -66,7 +66,7 @@ pub struct Session {
     pub send: Key<Traffic>,
     /// Opens what the peer sends.
     pub receive: Key<Traffic>,
-    /// Authenticates the question whether the peer still has this session.
+    /// Authenticates questions whether a peer still has a session, and their answers.
     pub confirm: Key<Confirm>,
 }
 

@@ -34,7 +34,7 @@ impl Book {
         let before: Vec<SessionId> = received.map(|stored| stored.session.id).collect();
         let result = change(&mut self.sessions);
         let is_there = |id: &SessionId| self.sessions.iter().any(|stored| stored.session.id == *id);
-        // The oldest is the last of them.
+        // The oldest of them goes first.
         self.past.extend(before.iter().rev().filter(|id| !is_there(id)));
         self.past.drain(..self.past.len().saturating_sub(MAX_PAST));
         result

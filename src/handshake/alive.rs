@@ -33,7 +33,7 @@ pub fn asked_under(payload: &[u8]) -> Option<SessionId> {
 }
 
 /// The answer to a peer, and the session under which it asked; `sessions` are all that this device can use, and `past` those
-/// with this peer that it deleted: of them it is known that they were there, so nothing is said to be lost.
+/// with this peer that it deleted: these it has had, so they are not lost.
 ///
 /// # Errors
 /// What is wrong with the payload; [`Rejected::UnknownSession`] where the session that it is asked under is not among them.

@@ -31,7 +31,7 @@ impl Run<'_> {
             Source::Plain { received } => self.options.once && *received,
             Source::Sealed(opening) => {
                 if self.sink.output.is_empty() && self.order.is_empty() {
-                    opening.settle(now)?;
+                    opening.delete_ended(now)?;
                 }
                 opening.over
             }
@@ -53,7 +53,7 @@ impl Run<'_> {
 
     /// Waits until standard output took what was received; a second signal ends that at once.
     pub(super) fn drain(&mut self, data: &mut BytesMut) -> Result<()> {
-        // What the broker keeps comes again, behind the rest of what it waits for.
+        // What the broker keeps comes again, perhaps with the rest of what it waits for.
         if let Source::Sealed(opening) = &self.source
             && opening.held.messages().any(|message| !self.client.keeps(message.qos))
         {

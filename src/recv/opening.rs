@@ -53,7 +53,7 @@ pub(super) enum What {
         /// Whether this run receives it, as far as is known.
         ours: bool,
     },
-    /// It stays with the broker: another run's, or a KILL, which is settled only when the keys are deleted.
+    /// It stays with the broker: another run's, or a KILL, which is done with only when the keys are deleted.
     Left,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct Opening<'a> {
     endings: Vec<Ending>,
     /// Streams that this run saw and that are not complete.
     open: HashSet<StreamId>,
-    /// Where streams come from that go on from another: never that other one, but the first of them all.
+    /// Of each stream that goes on from another, the first stream of that chain.
     origins: HashMap<StreamId, StreamId>,
     pub(super) held: Held<Message>,
     /// Per session, the first stream number that this run could see the beginning of.
@@ -175,7 +175,7 @@ impl<'a> Opening<'a> {
         if is_anothers && (was_held || !self.is_new(origin)) {
             return Ok(What::Left);
         }
-        if !was_held && self.is_early(&opened, now) {
+        if !was_held && self.must_wait(&opened, now) {
             return Ok(What::Early { stream, ours: !is_anothers });
         }
         if is_anothers {
@@ -193,8 +193,8 @@ impl<'a> Opening<'a> {
         }
     }
 
-    /// Whether a message is of a stream that waits for another, or is to wait from now on.
-    fn is_early(&mut self, opened: &Opened, now: Instant) -> bool {
+    /// Whether a message must wait, as its stream does, for the end of another one; a stream's first message begins that.
+    fn must_wait(&mut self, opened: &Opened, now: Instant) -> bool {
         let stream = (opened.session, opened.stream);
         if let Some(before) = self.receiver.awaits(opened)
             && self.is_new(stream)
@@ -284,7 +284,7 @@ impl<'a> Opening<'a> {
                 self.confirming.settled((opened.session, opened.stream));
                 What::Dropped
             }
-            // It is settled once the keys are deleted, however often the broker sends it until then.
+            // It is done with once the keys are deleted, however often the broker sends it until then.
             Refused::Duplicate { .. } if matches!(opened.payload, Payload::Kill { .. }) => What::Left,
             Refused::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.session);
@@ -321,7 +321,7 @@ impl<'a> Opening<'a> {
         if entries.is_empty() { Ok(()) } else { self.journal.record(&self.cache, entries) }
     }
 
-    /// When [`Opening::settle`], [`Opening::confirm`] or [`Opening::release`] has something to do at the latest.
+    /// When [`Opening::delete_ended`], [`Opening::confirm`] or [`Opening::release`] has something to do at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let endings = self.endings.iter().map(|ending| ending.until);
         endings.chain(self.confirming.deadline()).chain(self.held.deadline()).min()

@@ -75,7 +75,7 @@ impl Run<'_> {
         let Some(sealing) = self.framing.confirms() else { return Ok(()) };
         let Some((topic, question)) = sealing.ask(now, &mut self.rng)? else { return Ok(()) };
         let known = [&self.listening, &self.answers].map(Option::as_deref);
-        if let Some(elsewhere) = self.framing.asks_on().filter(|topic| !known.contains(&Some(*topic))) {
+        if let Some(elsewhere) = self.framing.answers_on().filter(|topic| !known.contains(&Some(*topic))) {
             self.client.subscribe(elsewhere, Qos::AtLeastOnce, now)?;
             self.answers = Some(elsewhere.to_owned());
         }
@@ -101,6 +101,7 @@ impl Run<'_> {
         self.listen(now)
     }
 
+    /// Takes what came on the receiver's topic: a question or an answer about a session, or confirms.
     pub(super) fn hear(&mut self, payload: &[u8], now: Instant) -> Result<()> {
         let Some(sealing) = self.framing.confirms() else { return Ok(()) };
         if let Some(answer) = sealing.answer(payload, now)? {

@@ -71,11 +71,11 @@ impl Framing {
         }
     }
 
-    /// Where the peer answers what is asked, where anything is.
-    pub(super) fn asks_on(&self) -> Option<&str> {
+    /// Where the answer to a question about a session comes; `None` where none is asked.
+    pub(super) fn answers_on(&self) -> Option<&str> {
         match self {
             Self::Plain { .. } => None,
-            Self::Sealed(sealing) => sealing.asks_on(),
+            Self::Sealed(sealing) => sealing.answers_on(),
         }
     }
 

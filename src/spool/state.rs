@@ -36,8 +36,8 @@ pub enum Close {
     Continued(Place),
 }
 
-/// The stream that records are sealed in: from `base` on, each is the message with the seq of its distance from there, or
-/// the one behind that, where the stream begins by saying what it goes on from.
+/// The stream that records are sealed in: record `base + n` is the message with seq n, or n + 1 where the stream begins by
+/// saying what it goes on from.
 ///
 /// With the record's bytes this is all that makes the plaintext and the nonce of a message: it must never be sealed with
 /// one of them changed.
@@ -63,8 +63,8 @@ impl Stream {
         u32::try_from(first + record.saturating_sub(self.base)).unwrap_or(u32::MAX)
     }
 
-    /// The seq of the first message to seal, where this is the first record that is not acknowledged: whether what comes
-    /// before all records was, nobody has written down.
+    /// The seq of the first message to seal, where this is the first record that is not acknowledged. Whether the message
+    /// before all records was acknowledged is not written down: it is sealed again for as long as no record was.
     #[must_use]
     pub fn seq_to_go_on_at(&self, record: u64) -> u32 {
         if record <= self.base { 0 } else { self.seq(record) }

@@ -334,8 +334,8 @@ impl Receiver {
         Ok(Accepted { mark, gap, skip, closed, before, given_up, promoted })
     }
 
-    /// The stream to be complete before this message is accepted, which else gives up the rest of it: it is the first of
-    /// a stream that goes on from there. `None` for any other message, and where there is nothing to wait for.
+    /// The stream that must be complete before this message is accepted, or the rest of it is given up: the one that the
+    /// message's own goes on from. `None` where the message says nothing of that, and where there is nothing to wait for.
     #[must_use]
     pub fn awaits(&self, opened: &Opened) -> Option<Before> {
         let before = self.before(opened)?;

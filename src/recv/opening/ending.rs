@@ -36,7 +36,7 @@ impl Opening<'_> {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the session files cannot be written.
-    pub(in crate::recv) fn settle(&mut self, now: Instant) -> Result<()> {
+    pub(in crate::recv) fn delete_ended(&mut self, now: Instant) -> Result<()> {
         let mut waiting = Vec::new();
         let mut deleted = false;
         for ending in std::mem::take(&mut self.endings) {

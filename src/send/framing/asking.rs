@@ -1,6 +1,6 @@
-//! Where nothing is confirmed for long: whether the receiver still has the session of the stream, or has lost it, as with its
-//! runtime directory, and agreed a new one since. Only its own word counts (`sts-protocol(7)`, "Still there"): silence is
-//! whatever the broker likes, and what was sent once must not go out a second time for that.
+//! Where nothing is confirmed for long: whether the receiver still has the session of the stream, or has lost it, say with
+//! its runtime directory, and agreed a new one since. Only its own word counts (`sts-protocol(7)`, "Still there"): silence
+//! is whatever the broker likes, and no reason to send a second time what was sent.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::message::Type;
 use crate::stream::{Payload, Window};
 use crate::{Rejected, Result};
 
-/// The question is asked so often at most. What wakes a sender to ask is that it sends its oldest message again.
+/// Time between two questions at least. What wakes a sender to ask is that it sends its oldest message again.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// A question that is asked until it is answered.
@@ -45,11 +45,12 @@ impl Sealing {
     }
 
     /// Where the answer to the question comes, if one is asked.
-    pub(super) fn asks_on(&self) -> Option<&str> {
+    pub(super) fn answers_on(&self) -> Option<&str> {
         self.asking.as_ref().map(|asking| self.ends.route.listen(&asking.question.under().topics))
     }
 
-    /// What a payload from the receiver's topic says to the question: false where the session of the stream is lost there.
+    /// What a payload from the receiver's topic says to the question, if it is an answer: false where the session of the
+    /// stream is lost there.
     ///
     /// # Errors
     /// What is wrong with the payload.

@@ -257,7 +257,10 @@ impl Run<'_> {
             }
             Source::Sealed(opening) => match opening.take(&message.payload, was_held, data, now)? {
                 What::Next { peer, origin, stream, seq, ends, asks, accepted } => {
-                    self.last = now;
+                    // What was held came before.
+                    if !was_held {
+                        self.last = now;
+                    }
                     let label = labelled.then(|| {
                         let (name, received) = (opening.name(&peer), SystemTime::now());
                         Label::Peer { name, stream, seq, received }

@@ -1,7 +1,8 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
-//! No I/O and no clock. Sending is in [`send`], opening and ordering in [`receive`], and what a receiver remembers of a
-//! session's streams in [`state`]. The plaintext of a sealed message is `kind 1 | payload | padding`:
+//! No I/O and no clock. Sending is in [`send`], opening and ordering in [`receive`], what a receiver remembers of a
+//! session's streams in [`state`], and what a sender keeps until it is confirmed in [`window`]. The plaintext of a sealed
+//! message is `kind 1 | payload | padding`:
 //!
 //! | kind | payload |
 //! |---|---|
@@ -20,6 +21,7 @@
 
 use crate::session::SessionId;
 
+mod plaintext;
 pub mod receive;
 pub mod send;
 pub mod state;
@@ -28,7 +30,8 @@ pub mod window;
 #[cfg(test)]
 mod tests;
 
-pub use receive::{Accepted, Opened, Payload, Receiver, Refused};
+pub use plaintext::Payload;
+pub use receive::{Accepted, Opened, Receiver, Refused};
 pub use send::{Sender, Taken};
 pub use state::{Gap, Mark, Place, Ranges, Streams};
 pub use window::Window;

@@ -4,44 +4,16 @@ use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 
+use super::plaintext::{self, Payload};
 use super::state::{Gap, Mark, Place, Ranges, Streams};
-use super::{Before, CONFIRMS, kind};
+use super::{Before, CONFIRMS};
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
-use crate::message::{Header, SessionTag, Type};
+use crate::message::{Header, SessionTag};
 use crate::session::{Session, SessionId, Standing};
-
-/// What a message says, beyond the bytes of data that it may carry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
-    /// Bytes to write.
-    Data,
-    /// The last bytes to write, or none: the stream is complete.
-    End,
-    /// The stream is complete, and its sender goes on in this one.
-    Continued {
-        /// Under which session.
-        session: SessionId,
-        /// In which stream.
-        stream: u32,
-    },
-    /// The first message of a stream: it goes on from this one.
-    Continues(Before),
-    /// Streams that we send under this session, each with the next seq that the peer wants.
-    Confirm(Vec<(u32, u32)>),
-    /// The peer ends this session and every older one; it took no number from this one on.
-    Kill {
-        /// The first stream number that the peer never took.
-        next_stream: u32,
-    },
-    /// Behind the end of a stream: its sender has heard that all of it is written, and asks for nothing more.
-    Settled,
-    /// Authentic, but of a kind or with a flag that this version does not know: the peer is newer.
-    Newer,
-}
 
 /// An authentic message: opened, and not yet accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,7 +244,7 @@ impl Receiver {
             let entry = &self.sessions[id];
             match entry.cipher.get_or_init(|| entry.session.opener()).open(payload, plaintext) {
                 Ok(()) => {
-                    let (payload, asks) = read(&header, plaintext);
+                    let (payload, asks) = plaintext::read(&header, plaintext);
                     let (session, peer) = (*id, entry.session.peer);
                     let Header { stream, salt, seq, .. } = header;
                     return Ok(Opened { session, peer, stream, seq, payload, asks, salt });
@@ -419,57 +391,4 @@ impl Receiver {
             }
         }
     }
-}
-
-/// Takes kind and padding off an authentic plaintext; what is left is data, and is emptied where there is none.
-pub(super) fn read(header: &Header, plaintext: &mut BytesMut) -> (Payload, bool) {
-    let (mut payload, asks) = parse(header.kind, plaintext).unwrap_or((Payload::Newer, false));
-    let out_of_place = matches!(payload, Payload::Continues(_)) && header.seq > 0;
-    if out_of_place || matches!(payload, Payload::Confirm(_)) != (header.stream >= CONFIRMS) {
-        payload = Payload::Newer;
-    }
-    if !matches!(payload, Payload::Data | Payload::End) {
-        plaintext.clear();
-    }
-    (payload, asks)
-}
-
-/// `None` for a kind that is no kind of this version, or not of the length that this version knows.
-fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Payload, bool)> {
-    let byte = *plaintext.first()?;
-    let asks = byte & kind::ASKS != 0;
-    let newer = Some((Payload::Newer, asks));
-    if byte & !(kind::MASK | kind::FLAGS) != 0 {
-        return newer;
-    }
-    if byte & kind::PADDED != 0 {
-        let Some(end) = plaintext.iter().rposition(|&byte| byte != 0) else { return newer };
-        if end == 0 || plaintext[end] != kind::PADDING {
-            return newer;
-        }
-        plaintext.truncate(end);
-    }
-    plaintext.advance(1);
-    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
-    let payload = match (frame, byte & kind::MASK) {
-        (Type::Enc, kind::DATA) => Some(Payload::Data),
-        (Type::Enc, kind::END) => Some(Payload::End),
-        (Type::Enc, kind::CONTINUED) => plaintext
-            .split_first_chunk()
-            .and_then(|(session, stream)| Some(Payload::Continued { session: *session, stream: word(stream)? })),
-        (Type::Enc, kind::CONTINUES) => plaintext.split_first_chunk().and_then(|(session, rest)| {
-            let (stream, end) = rest.split_first_chunk::<4>()?;
-            let (stream, end) = (u32::from_be_bytes(*stream), word(end)?);
-            Some(Payload::Continues(Before { session: *session, stream, end }))
-        }),
-        (Type::Enc, kind::CONFIRM) => {
-            let (pairs, rest) = plaintext.as_chunks::<8>();
-            let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();
-            if rest.is_empty() { pairs } else { None }.map(Payload::Confirm)
-        }
-        (Type::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Payload::Settled),
-        (Type::Kill, kind::KILL) => word(plaintext).map(|next_stream| Payload::Kill { next_stream }),
-        _ => None,
-    };
-    Some((payload.unwrap_or(Payload::Newer), asks))
 }

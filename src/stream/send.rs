@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::receive::{self, Payload};
+use super::plaintext::{self, Payload};
 use super::{Before, CONFIRMS, blocks, kind};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::message::{Header, SessionTag, Type};
@@ -321,7 +321,7 @@ impl Sender {
         let header = Header::parse(sealed).ok().filter(|header| header.stream == self.stream);
         let opened = header.filter(|_| self.cipher.open(sealed, &mut plaintext).is_ok());
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let (payload, _) = receive::read(&header, &mut plaintext);
+        let (payload, _) = plaintext::read(&header, &mut plaintext);
         Ok((payload, plaintext))
     }
 

@@ -1,5 +1,6 @@
 //! Claim: a code lets in who has it, whatever the network does, and who has it not gets three guesses on either side.
 
+use super::hostile::attack;
 use super::*;
 use crate::crypto::pake::Half;
 use crate::message::{AuthReq, InitAck, InitReq};

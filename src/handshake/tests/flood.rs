@@ -1,6 +1,6 @@
 //! Claim: no flood of forged messages keeps two devices from each other, costs a code, or leaves anything behind.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::coded::{codes, left, newcomer, world};
 use super::*;

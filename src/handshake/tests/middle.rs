@@ -1,5 +1,9 @@
 //! Claim: who stands between two devices that enrol, without their code, has three guesses on either side and no more.
 
+use std::collections::BTreeMap;
+
+use rand::seq::IndexedRandom;
+
 use super::coded::{codes, init_ack, left, newcomer, world};
 use super::*;
 use crate::message::InitReq;

@@ -61,9 +61,9 @@ impl Run<'_> {
         }
         self.order.flush(&mut self.sink);
         self.pause(true, Instant::now());
-        while !self.sink.output.is_empty() {
-            if self.write(Instant::now())? == Written::Closed {
-                break;
+        loop {
+            if self.write(Instant::now())? == Written::Closed || self.sink.output.is_empty() {
+                return Ok(());
             }
             if self.signals.count() > 1 {
                 let left = self.sink.output.waiting();
@@ -74,7 +74,6 @@ impl Run<'_> {
             self.client.drive(now, self.ready);
             self.wait(now)?;
         }
-        Ok(())
     }
 
     /// What a run that ended by itself tells by its exit status.

@@ -134,3 +134,19 @@ fn a_first_message_that_comes_late_does_not_stop_a_run_that_follows_its_stream()
     sender.wait().succeeded();
     receiver.wait().failed(&[65], &["stream 0: message 0 is lost"]).wrote(b"two\nthree\n");
 }
+
+/// What the broker does not keep must not be lost with the run.
+#[test]
+fn a_receiver_that_is_stopped_writes_what_would_not_come_again() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    // Without PINGREQs nothing wakes a receiver that waits without a reason.
+    let options = ["-o", "qos=0", "-o", "keep_alive=0"];
+    let receiver = rotated(&pair, &broker, &["--each"], &options, Fate::Drop);
+    // A stream of its own, after what waits.
+    pair.master.send_all(&[], "of another process\n").succeeded();
+    receiver.wait_for_stdout(b"under the old session\nof another process\n");
+    let ended = receiver.stop().succeeded();
+    assert!(ended.stderr.contains("stream 0: messages 1-2 are lost"), "{}", ended.stderr);
+    ended.wrote(b"under the old session\nof another process\nunder the new session\n");
+}

@@ -254,6 +254,46 @@ fn nothing_is_acknowledged_while_earlier_bytes_of_its_stream_wait() {
     other.stop().succeeded();
 }
 
+/// A new stream comes before the end of the one that it goes on from, and the receiver is killed while it waits.
+#[test]
+fn nothing_is_acknowledged_while_its_stream_waits_for_another() {
+    let broker = Hostile::start();
+    let (master, slave) = broker.devices();
+    assert_eq!(pair(&master, &slave, "30"), [0, 0]);
+    broker.keep_sealed();
+    let mut sender = Process::spawn(master.send(&[LINK]));
+    sender.write("old\n");
+    broker.wait_for_kept(1);
+    assert_eq!(pair(&master, &slave, "30"), [0, 0]);
+    let looked = Instant::now();
+    wait_until("the next look for a session", || looked.elapsed() > Duration::from_millis(1100));
+    sender.write("new\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    let kept = broker.state().kept.clone();
+    let (old, new) = kept.split_at(2);
+
+    let receiver = slave.listen(&[]);
+    for payload in new {
+        broker.state().deliver(M2S, payload);
+    }
+    broker.state().deliver(M2S, &[ENC; 60]);
+    receiver.wait_for("dropped a message");
+    wait_until("the junk's acknowledgement", || broker.state().acked() == 1);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!((broker.state().acked(), receiver.stdout()), (1, Vec::new()), "the others wait");
+    receiver.signal(Signal::KILL);
+    drop(receiver);
+
+    let receiver = slave.listen(&[]);
+    for payload in new.iter().chain(old) {
+        broker.state().deliver(M2S, payload);
+    }
+    receiver.wait_for_stdout(b"old\nnew\n");
+    wait_until("all acknowledgements", || broker.state().acked() == kept.len());
+    assert!(!receiver.stop().succeeded().stderr.contains("gap"));
+}
+
 /// Junk has no bytes for a standard output that takes none: it must not pile up here instead.
 #[test]
 fn a_blocked_receiver_reads_only_so_much_junk() {

@@ -91,9 +91,14 @@ impl<T> Held<T> {
         let full = self.bytes > BYTES || self.messages.len() > MESSAGES || self.owed > OWED;
         let counts = self.paused.is_none();
         let may_go = |waiting: &Waiting| full || (counts && now >= waiting.until) || is_over(waiting.before);
-        // Of two that go on from each other, the one that has waited longer is the first.
         let due = self.streams.iter().filter(|(_, waiting)| may_go(waiting)).min_by_key(|(_, waiting)| waiting.until);
-        let Some((&stream, _)) = due else { return Vec::new() };
+        let Some((mut stream, mut waiting)) = due else { return Vec::new() };
+        // What it goes on from may wait, too, and goes first. An authentic peer may still lie: in a ring nobody is first.
+        for _ in 0..self.streams.len() {
+            let Some(before) = self.streams.get_key_value(&waiting.before) else { break };
+            (stream, waiting) = before;
+        }
+        let stream = *stream;
         self.streams.remove(&stream);
         let (freed, kept): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.messages).into_iter().partition(|kept| kept.stream == stream);
@@ -149,15 +154,31 @@ mod tests {
     #[test]
     fn of_a_chain_the_first_goes_first() {
         let now = Instant::now();
+        let later = now + PATIENCE / 2;
+        for (newest, new) in [(later, now), (now, later)] {
+            let mut held = Held::new();
+            held.begin(NEWEST, NEW, newest);
+            held.push(NEWEST, 1, true, "3");
+            held.begin(NEW, OLD, new);
+            held.push(NEW, 1, true, "2");
+            assert_eq!(held.release(now + PATIENCE, |_| false), ["2"]);
+            assert_eq!(held.release(now, |_| true), ["3"]);
+            assert!(held.release(now, |_| true).is_empty());
+        }
+    }
+
+    #[test]
+    fn in_a_ring_nobody_waits_for_ever() {
+        let now = Instant::now();
         let mut held = Held::new();
-        held.begin(NEWEST, NEW, now + PATIENCE / 2);
-        held.push(NEWEST, 1, true, "3");
-        held.begin(NEW, OLD, now);
-        held.push(NEW, 1, true, "2");
-        assert_eq!(held.release(now + PATIENCE, |_| false), ["2"]);
-        assert!(held.release(now + PATIENCE, |_| false).is_empty());
-        assert_eq!(held.release(now, |_| true), ["3"]);
-        assert!(held.release(now, |_| true).is_empty());
+        for (stream, before) in [(OLD, NEW), (NEW, NEWEST), (NEWEST, OLD), (([4; 8], 0), ([4; 8], 0))] {
+            held.begin(stream, before, now);
+            held.push(stream, 1, true, ());
+        }
+        for _ in 0..4 {
+            assert_eq!(held.release(now + PATIENCE, |_| false).len(), 1);
+        }
+        assert!(held.deadline().is_none());
     }
 
     #[test]

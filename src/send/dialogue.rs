@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::spooled::May;
+use super::spooled::MayComeTwice;
 use super::{QUIET, Run, Source};
 use crate::mqtt::Qos;
 use crate::{Exit, Result};
@@ -94,7 +94,7 @@ impl Run<'_> {
             Source::Direct(_) => {
                 let Some(sealing) = self.framing.confirms() else { return Ok(()) };
                 sealing.begin_again(now, &mut self.rng)?;
-                self.report.warning(May(why, unconfirmed as u64));
+                self.report.warning(MayComeTwice(why, unconfirmed as u64));
             }
         }
         self.acknowledged = now;

@@ -123,7 +123,7 @@ impl Spooled {
         self.go_on(sealing, now)?;
         let twice = self.spool.sealed().saturating_sub(self.spool.next());
         if twice > 0 {
-            report.warning(May(why, twice));
+            report.warning(MayComeTwice(why, twice));
         }
         Ok(())
     }
@@ -395,9 +395,9 @@ impl Spooled {
 }
 
 /// That this many messages may come twice, and why.
-pub(super) struct May<'a>(pub(super) &'a str, pub(super) u64);
+pub(super) struct MayComeTwice<'a>(pub(super) &'a str, pub(super) u64);
 
-impl fmt::Display for May<'_> {
+impl fmt::Display for MayComeTwice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(why, messages) = self;
         write!(f, "{why}; sent again under the new one, and may come twice: {}", count(*messages, "message"))

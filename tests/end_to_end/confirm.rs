@@ -356,7 +356,7 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     assert!(ended.stdout.ends_with(b"one\ntwo\n"), "{}", ended.stdout.escape_ascii());
 }
 
-/// A session that its reader has, or once had, is never taken for lost: nothing is sent a second time for silence.
+/// A session that its reader has is never taken for lost: nothing is sent a second time for silence.
 #[test]
 fn a_reader_that_has_its_sessions_is_waited_for() {
     let broker = HostileBroker::start();

@@ -14,7 +14,8 @@ const LOST: &str = "the other device has lost the session";
 const GONE: &str = "the session that it was sent under is gone";
 
 impl Run<'_> {
-    /// Sends again what the receiver has not confirmed, and goes from stream to stream; true if it did either.
+    /// Sends again what the receiver has not confirmed, and goes from stream to stream; true if it did either, so that there
+    /// may be room.
     pub(super) fn step(&mut self, now: Instant) -> Result<bool> {
         let clear = self.subscribed && self.client.unacknowledged().messages == 0;
         if let Some(sealing) = self.framing.confirms()
@@ -22,6 +23,8 @@ impl Run<'_> {
         {
             sealing.not_yet(now);
         }
+        // To go on in the next stream sends nothing.
+        let had_room = self.framing.has_room(0);
         let mut stepped = false;
         while self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
             && let Some(sealing) = self.framing.sealing()
@@ -30,6 +33,7 @@ impl Run<'_> {
             self.publish(payload, now)?;
             stepped = true;
         }
+        stepped |= self.framing.has_room(0) != had_room;
         self.listen(now)?;
         let unconfirmed = self.framing.unconfirmed().is_some_and(|(messages, _)| messages > 0);
         if unconfirmed && clear && now >= self.acknowledged + QUIET {

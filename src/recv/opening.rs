@@ -222,10 +222,6 @@ impl<'a> Opening<'a> {
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {
         let stream = (opened.session, opened.stream);
         let name = self.name(&opened.peer);
-        if let Some(gap) = accepted.gap {
-            self.lost = true;
-            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream, messages_of(&gap)));
-        }
         if let Some(closed) = accepted.closed {
             self.lost = true;
             self.open.remove(&(closed.session, closed.stream));
@@ -234,10 +230,12 @@ impl<'a> Opening<'a> {
                 closed.stream
             ));
         }
-        if let Some((given_up, gap)) = accepted.before {
+        for gap in accepted.before.map(|(_, gap)| gap).into_iter().chain(accepted.gap) {
             self.lost = true;
-            self.open.remove(&(given_up.session, given_up.stream));
             self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream, messages_of(&gap)));
+        }
+        if let Some((before, _)) = accepted.before {
+            self.open.remove(&(before.session, before.stream));
         }
         // Else what a flood of other gaps covers would be nowhere at the end.
         let first = self.first.get(&opened.session).copied().unwrap_or(0);

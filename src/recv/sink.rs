@@ -46,8 +46,8 @@ impl Note {
         };
         self.accepted.iter().flat_map(move |accepted| {
             let Accepted { mark, gap, closed, before, .. } = *accepted;
-            let (given_up, rest) = before.unzip();
-            let marks = closed.into_iter().chain(given_up).map(Entry::Mark);
+            let (before, rest) = before.unzip();
+            let marks = closed.into_iter().chain(before).map(Entry::Mark);
             let gaps = rest.into_iter().chain(gap).map(Entry::Lost);
             marks.chain(gaps).chain([written(accepted), Entry::Mark(mark)])
         })

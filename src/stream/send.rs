@@ -379,7 +379,7 @@ impl Sender {
         }
         Err(Error::new(Exit::Config, "max_message")
             .because(format!("{} bytes are too few for one sealed message", self.max_message))
-            .hint("set max_message to 128 or more, and to more than twice what `--pad` says"))
+            .hint("set max_message to 128 or more"))
     }
 
     fn refuse(&self, why: &str) -> Error {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::opening::StreamId;
+use crate::stream::Before;
 
 /// How long the end of a stream is waited for once the next one has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -12,9 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const BYTES: usize = 2 << 20;
 /// Most messages that are kept, however short they are.
 const MESSAGES: usize = 1024;
-/// Most of them that the broker wants acknowledged: it has only so many on the way (20, with mosquitto) for all streams
-/// together, so that with more of them kept neither what is waited for comes nor anything else.
+/// Most of them that the broker wants acknowledged for the whole of that time: it has only so many on the way (20, with
+/// mosquitto) for all streams together, so that with more of them kept neither what is waited for comes nor anything else.
 const OWED: usize = 16;
+/// How long with more.
+const SHORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What waits, and for what; `T` is a message.
 #[derive(Debug)]
@@ -29,8 +32,8 @@ pub(super) struct Held<T> {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    before: StreamId,
-    until: Instant,
+    before: Before,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -53,8 +56,8 @@ impl<T> Held<T> {
     }
 
     /// From now on `stream` waits for `before`; only the first call counts.
-    pub(super) fn begin(&mut self, stream: StreamId, before: StreamId, now: Instant) {
-        self.streams.entry(stream).or_insert(Waiting { before, until: now + PATIENCE });
+    pub(super) fn begin(&mut self, stream: StreamId, before: Before, now: Instant) {
+        self.streams.entry(stream).or_insert(Waiting { before, since: now });
     }
 
     /// Keeps a message of `len` bytes of a stream that waits; where it `is_owed`, the broker waits for an acknowledgement.
@@ -75,28 +78,34 @@ impl<T> Held<T> {
             self.paused.get_or_insert(now);
         } else if let Some(since) = self.paused.take() {
             for waiting in self.streams.values_mut() {
-                waiting.until += now.saturating_duration_since(since);
+                waiting.since += now.saturating_duration_since(since);
             }
         }
     }
 
     /// When a stream has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.streams.values().map(|waiting| waiting.until).min().filter(|_| self.paused.is_none())
+        let since = self.streams.values().map(|waiting| waiting.since).min().filter(|_| self.paused.is_none());
+        since.map(|since| since + self.patience())
     }
 
-    /// The messages of one stream that waits no more, in the order in which they came: what it waited for `is_over`, or
+    fn patience(&self) -> Duration {
+        if self.owed > OWED { SHORT_PATIENCE } else { PATIENCE }
+    }
+
+    /// The messages of one stream that waits no more, in the order in which they came: what it waited for `is_complete`, or
     /// that took too long, or too much is kept. None where all wait on.
-    pub(super) fn release(&mut self, now: Instant, is_over: impl Fn(StreamId) -> bool) -> Vec<T> {
-        let full = self.bytes > BYTES || self.messages.len() > MESSAGES || self.owed > OWED;
-        let counts = self.paused.is_none();
-        let may_go = |waiting: &Waiting| full || (counts && now >= waiting.until) || is_over(waiting.before);
-        let due = self.streams.iter().filter(|(_, waiting)| may_go(waiting)).min_by_key(|(_, waiting)| waiting.until);
+    pub(super) fn release(&mut self, now: Instant, is_complete: impl Fn(&Before) -> bool) -> Vec<T> {
+        let full = self.bytes > BYTES || self.messages.len() > MESSAGES;
+        let is_late = |since: Instant| self.paused.is_none() && now >= since + self.patience();
+        let may_go = |waiting: &Waiting| full || is_late(waiting.since) || is_complete(&waiting.before);
+        let due = self.streams.iter().filter(|(_, waiting)| may_go(waiting)).min_by_key(|(_, waiting)| waiting.since);
         let Some((mut stream, mut waiting)) = due else { return Vec::new() };
         // What it goes on from may wait, too, and goes first. An authentic peer may still lie: in a ring nobody is first.
         for _ in 0..self.streams.len() {
-            let Some(before) = self.streams.get_key_value(&waiting.before) else { break };
-            (stream, waiting) = before;
+            let before = (waiting.before.session, waiting.before.stream);
+            let Some(first) = self.streams.get_key_value(&before) else { break };
+            (stream, waiting) = first;
         }
         let stream = *stream;
         self.streams.remove(&stream);
@@ -117,21 +126,25 @@ mod tests {
     const NEW: StreamId = ([2; 8], 0);
     const NEWEST: StreamId = ([3; 8], 0);
 
+    fn after((session, stream): StreamId) -> Before {
+        Before { session, stream, end: 5 }
+    }
+
     #[test]
     fn a_stream_waits_for_the_one_before_it_but_not_for_ever() {
         let now = Instant::now();
         let mut held = Held::new();
         assert!(!held.holds(NEW));
-        held.begin(NEW, OLD, now);
+        held.begin(NEW, after(OLD), now);
         held.push(NEW, 10, true, "a");
-        held.begin(NEW, OLD, now + PATIENCE);
+        held.begin(NEW, after(OLD), now + PATIENCE);
         held.push(NEW, 10, true, "b");
         assert_eq!((held.deadline(), held.messages().count()), (Some(now + PATIENCE), 2));
         assert!(held.release(now, |_| false).is_empty());
-        assert_eq!(held.release(now, |before| before == OLD), ["a", "b"]);
+        assert_eq!(held.release(now, |before| *before == after(OLD)), ["a", "b"]);
         assert!(!held.holds(NEW) && held.deadline().is_none());
 
-        held.begin(NEW, OLD, now);
+        held.begin(NEW, after(OLD), now);
         held.push(NEW, 10, true, "c");
         assert_eq!(held.release(now + PATIENCE, |_| false), ["c"]);
     }
@@ -140,7 +153,7 @@ mod tests {
     fn while_nothing_is_read_nothing_is_given_up() {
         let now = Instant::now();
         let mut held = Held::new();
-        held.begin(NEW, OLD, now);
+        held.begin(NEW, after(OLD), now);
         held.push(NEW, 1, true, "a");
         held.pause(true, now + PATIENCE / 2);
         held.pause(true, now + PATIENCE);
@@ -157,9 +170,9 @@ mod tests {
         let later = now + PATIENCE / 2;
         for (newest, new) in [(later, now), (now, later)] {
             let mut held = Held::new();
-            held.begin(NEWEST, NEW, newest);
+            held.begin(NEWEST, after(NEW), newest);
             held.push(NEWEST, 1, true, "3");
-            held.begin(NEW, OLD, new);
+            held.begin(NEW, after(OLD), new);
             held.push(NEW, 1, true, "2");
             assert_eq!(held.release(now + PATIENCE, |_| false), ["2"]);
             assert_eq!(held.release(now, |_| true), ["3"]);
@@ -172,7 +185,7 @@ mod tests {
         let now = Instant::now();
         let mut held = Held::new();
         for (stream, before) in [(OLD, NEW), (NEW, NEWEST), (NEWEST, OLD), (([4; 8], 0), ([4; 8], 0))] {
-            held.begin(stream, before, now);
+            held.begin(stream, after(before), now);
             held.push(stream, 1, true, ());
         }
         for _ in 0..4 {
@@ -184,15 +197,30 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_in_bytes_and_in_messages_and_leaves_room_for_others() {
         let now = Instant::now();
-        for (len, is_owed, most) in [(64 << 10, false, BYTES / (64 << 10)), (0, false, MESSAGES), (0, true, OWED)] {
+        for (len, is_owed, at, most) in [
+            (64 << 10, false, now, BYTES / (64 << 10)),
+            (0, false, now, MESSAGES),
+            (0, true, now + SHORT_PATIENCE, OWED),
+        ] {
             let mut held = Held::new();
-            held.begin(NEW, OLD, now);
+            held.begin(NEW, after(OLD), now);
             let mut kept = 0;
-            while held.release(now, |_| false).is_empty() {
+            while held.release(at, |_| false).is_empty() {
                 held.push(NEW, len, is_owed, ());
                 kept += 1;
             }
             assert_eq!((kept, held.owed), (most + 1, 0));
         }
+    }
+
+    #[test]
+    fn with_no_room_left_for_others_a_stream_waits_for_a_second() {
+        let now = Instant::now();
+        let mut held = Held::new();
+        held.begin(NEW, after(OLD), now);
+        (0..=OWED).for_each(|_| held.push(NEW, 1, true, ()));
+        assert!(held.release(now, |_| false).is_empty());
+        assert_eq!(held.deadline(), Some(now + SHORT_PATIENCE));
+        assert_eq!(held.release(now + SHORT_PATIENCE, |_| false).len(), OWED + 1);
     }
 }

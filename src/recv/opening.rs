@@ -199,8 +199,7 @@ impl<'a> Opening<'a> {
         if let Some(before) = self.receiver.awaits(opened)
             && self.is_new(stream)
         {
-            let before = (before.session, before.stream);
-            self.open.insert(before);
+            self.open.insert((before.session, before.stream));
             self.held.begin(stream, before, now);
         }
         self.held.holds(stream)
@@ -216,7 +215,7 @@ impl<'a> Opening<'a> {
     /// where there is no such stream.
     pub(super) fn release(&mut self, all: bool, now: Instant) -> Vec<Message> {
         let receiver = &self.receiver;
-        self.held.release(now, |(session, stream)| all || receiver.is_over(&session, stream))
+        self.held.release(now, |before| all || receiver.is_complete(before))
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {
@@ -230,7 +229,7 @@ impl<'a> Opening<'a> {
                 closed.stream
             ));
         }
-        for gap in accepted.before.map(|(_, gap)| gap).into_iter().chain(accepted.gap) {
+        for gap in accepted.before.and_then(|(_, gap)| gap).into_iter().chain(accepted.gap) {
             self.lost = true;
             self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream, messages_of(&gap)));
         }

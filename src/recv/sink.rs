@@ -33,7 +33,8 @@ impl Note {
 
     /// Whether something was lost right before it.
     pub(super) fn follows_gap(&self) -> bool {
-        self.accepted.is_some_and(|accepted| accepted.gap.is_some() || accepted.before.is_some())
+        self.accepted
+            .is_some_and(|accepted| accepted.gap.is_some() || accepted.before.is_some_and(|(_, gap)| gap.is_some()))
     }
 
     /// What to write down, in the order in which it happened.
@@ -48,7 +49,7 @@ impl Note {
             let Accepted { mark, gap, closed, before, .. } = *accepted;
             let (before, rest) = before.unzip();
             let marks = closed.into_iter().chain(before).map(Entry::Mark);
-            let gaps = rest.into_iter().chain(gap).map(Entry::Lost);
+            let gaps = rest.flatten().into_iter().chain(gap).map(Entry::Lost);
             marks.chain(gaps).chain([written(accepted), Entry::Mark(mark)])
         })
     }

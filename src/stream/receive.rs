@@ -45,8 +45,8 @@ pub struct Accepted {
     pub skip: usize,
     /// The stream that was closed to make room for this one; to be marked, and reported.
     pub closed: Option<Mark>,
-    /// The stream that this one goes on from, which was not complete: it is closed, without the messages in the gap.
-    pub before: Option<(Mark, Gap)>,
+    /// The stream that this one goes on from, where its end had not come: it is over, without the messages in the gap.
+    pub before: Option<(Mark, Option<Gap>)>,
     /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be reported.
     pub given_up: Option<(u32, u32)>,
@@ -302,7 +302,7 @@ impl Receiver {
         if promoted {
             self.promote(session, &opened.peer);
         }
-        let before = self.awaits(opened).and_then(|before| self.give_up(&before));
+        let before = self.before(opened).filter(|_| !opened.asks).and_then(|before| self.leave(&before));
         Ok(Accepted { mark, gap, skip, closed, before, given_up, promoted })
     }
 
@@ -312,7 +312,7 @@ impl Receiver {
     pub fn awaits(&self, opened: &Opened) -> Option<Before> {
         let before = self.before(opened)?;
         // One that asks for confirms begins when all before it is confirmed, whatever is still known of that here.
-        (!opened.asks && !self.is_over(&before.session, before.stream)).then_some(before)
+        (!opened.asks && !self.is_complete(&before)).then_some(before)
     }
 
     /// The stream that this message says its own goes on from: one of the same peer, under a session that is here.
@@ -324,19 +324,30 @@ impl Receiver {
         (theirs && is_other && before.stream < CONFIRMS).then_some(before)
     }
 
-    /// Whether nothing more is to come of a stream, as far as is known.
+    /// Whether nothing of such a stream is to come that anybody would miss.
     #[must_use]
-    pub fn is_over(&self, session: &SessionId, stream: u32) -> bool {
-        self.sessions.get(session).is_none_or(|entry| entry.streams.is_over(stream))
+    pub fn is_complete(&self, before: &Before) -> bool {
+        self.sessions.get(&before.session).is_none_or(|entry| {
+            // Its last message, the continued, carries no data.
+            let has_all_data = entry.streams.wanted(before.stream).is_some_and(|next| next + 1 == before.end);
+            has_all_data || entry.streams.is_over(before.stream)
+        })
     }
 
-    fn give_up(&mut self, before: &Before) -> Option<(Mark, Gap)> {
+    /// Ends a stream that another one goes on from, or gives it up where something of it is missing.
+    fn leave(&mut self, before: &Before) -> Option<(Mark, Option<Gap>)> {
         let Before { session, stream, end } = *before;
-        let streams = &mut self.sessions.get_mut(&session)?.streams;
+        let is_complete = self.is_complete(before);
+        let streams = &mut self.sessions.get_mut(&session).filter(|entry| !entry.streams.is_over(stream))?.streams;
         let mark = streams.close_at(session, stream);
-        streams.apply(&mark);
-        // At least its last message is missing, the one that would have ended it.
-        Some((mark, Gap { session, stream, first: mark.next, last: end.max(mark.next + 1) - 1 }))
+        let left = if is_complete {
+            (Mark { next: end, place: Place::Ended, ..mark }, None)
+        } else {
+            // At least its last message is missing, the one that would have ended it.
+            (mark, Some(Gap { session, stream, first: mark.next, last: end.max(mark.next + 1) - 1 }))
+        };
+        streams.apply(&left.0);
+        Some(left)
     }
 
     /// The sessions with `peer` whose keys are not needed any more: retired, all their streams are over, and something

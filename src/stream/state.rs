@@ -164,6 +164,8 @@ struct Open {
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     open: BTreeMap<u32, Open>,
+    /// The open ones, longest idle first: by when each was touched.
+    idle: BTreeMap<u64, u32>,
     /// The streams that ended last: number, salt, and the seq after the last.
     recent: VecDeque<(u32, [u8; 4], u32)>,
     ended: Ranges,
@@ -237,19 +239,27 @@ impl Streams {
         match place {
             Place::Open => {
                 self.touches += 1;
+                self.forget(stream);
                 self.open.insert(stream, Open { salt, next, skip, touched: self.touches });
+                self.idle.insert(self.touches, stream);
                 None
             }
             Place::Ended => {
-                self.open.remove(&stream);
+                self.forget(stream);
                 self.remember_ended(stream, salt, next);
                 self.end(stream, stream)
             }
             Place::Closed => {
-                self.open.remove(&stream);
+                self.forget(stream);
                 self.close(stream, stream);
                 None
             }
+        }
+    }
+
+    fn forget(&mut self, stream: u32) {
+        if let Some(open) = self.open.remove(&stream) {
+            self.idle.remove(&open.touched);
         }
     }
 
@@ -258,16 +268,13 @@ impl Streams {
         if self.open.len() < MAX_OPEN || self.open.contains_key(&stream) {
             return None;
         }
-        let (&stream, idle) = self.open.iter().min_by_key(|(_, open)| open.touched)?;
-        let Open { salt, next, skip, .. } = *idle;
-        Some(Mark { session, stream, salt, next, skip, place: Place::Closed })
+        self.idle.values().next().map(|&idle| self.close_at(session, idle))
     }
 
     /// The mark that closes a stream where it is, whether or not anything of it came.
     pub(super) fn close_at(&self, session: SessionId, stream: u32) -> Mark {
-        let open = self.open.get(&stream);
-        let Open { salt, next, skip, .. } =
-            open.cloned().unwrap_or(Open { salt: [0; 4], next: 0, skip: 0, touched: 0 });
+        let known = self.open.get(&stream).map(|open| (open.salt, open.next, open.skip));
+        let (salt, next, skip) = known.unwrap_or_default();
         Mark { session, stream, salt, next, skip, place: Place::Closed }
     }
 
@@ -280,13 +287,8 @@ impl Streams {
     /// The streams of which more is to come, longest idle first, as marks of `session`.
     #[must_use]
     pub fn open(&self, session: SessionId) -> Vec<Mark> {
-        let mut open: Vec<_> = self.open.iter().collect();
-        open.sort_unstable_by_key(|(_, open)| open.touched);
-        let mark = |(&stream, open): (&u32, &Open)| {
-            let Open { salt, next, skip, .. } = *open;
-            Mark { session, stream, salt, next, skip, place: Place::Open }
-        };
-        open.into_iter().map(mark).collect()
+        let mark = |&stream| Mark { place: Place::Open, ..self.close_at(session, stream) };
+        self.idle.values().map(mark).collect()
     }
 
     /// The numbers of streams that ended.

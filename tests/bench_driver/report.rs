@@ -24,6 +24,8 @@ pub(crate) enum Growth {
     Linear,
     /// Not at all: half as much again as where it is least is unevenness, too.
     Flat,
+    /// The same up to that number.
+    FlatTo(u32),
 }
 
 /// Everything that was measured.
@@ -80,11 +82,16 @@ impl Report {
         let (ratio, most) = match bar {
             Growth::Linear => (last / before, 12.0),
             Growth::Flat => (last / percentile(&values, 0.0), 1.5),
+            Growth::FlatTo(end) => {
+                let within = &values[..at.iter().take_while(|(count, _)| *count <= end).count()];
+                (within.last().unwrap_or(&last) / percentile(within, 0.0), 1.5)
+            }
         };
         let mut row = vec![what.to_owned()];
         row.extend(values.iter().map(|value| unit.show(*value)));
         row.push(format!("{ratio:.2} x"));
-        row.push(format!("<= {most} x"));
+        let until = if let Growth::FlatTo(end) = bar { format!(" to {end}") } else { String::new() };
+        row.push(format!("<= {most} x{until}"));
         row.push(self.verdict(Some(ratio <= most)));
         self.growth.push(row);
     }

@@ -10,8 +10,9 @@ const MOST: usize = 1024;
 
 /// Decides which stream's bytes go out next.
 ///
-/// One stream at a time may leave a line unfinished; until it finishes that line, the others' bytes wait here: for
-/// [`PATIENCE`] at most, and up to `limit` bytes and [`MOST`] messages a stream. Past either, lines are torn rather than lost or delayed for ever.
+/// One stream at a time may leave a line unfinished; until it finishes that line, the others' bytes wait here: for a second
+/// at most, and up to `limit` bytes and 1,024 messages a stream. Past either, lines are torn rather than lost or delayed for
+/// ever.
 #[derive(Debug)]
 pub struct Weave<K, T> {
     limit: usize,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::opening::StreamId;
+use crate::session::SessionId;
 use crate::stream::Before;
 
 /// How long the end of a stream is waited for once the next one has begun.
@@ -53,6 +54,11 @@ impl<T> Held<T> {
     /// Whether what comes of `stream` waits.
     pub(super) fn holds(&self, stream: StreamId) -> bool {
         self.streams.contains_key(&stream)
+    }
+
+    /// Whether a stream of `session` waits, or one waits for it.
+    pub(super) fn needs(&self, session: SessionId) -> bool {
+        self.streams.iter().any(|(&(id, _), waiting)| id == session || waiting.before.session == session)
     }
 
     /// From now on `stream` waits for `before`; only the first call counts.
@@ -134,15 +140,16 @@ mod tests {
     fn a_stream_waits_for_the_one_before_it_but_not_for_ever() {
         let now = Instant::now();
         let mut held = Held::new();
-        assert!(!held.holds(NEW));
+        assert!(!held.holds(NEW) && !held.needs(NEW.0));
         held.begin(NEW, after(OLD), now);
+        assert!(held.needs(NEW.0) && held.needs(OLD.0) && !held.needs(NEWEST.0));
         held.push(NEW, 10, true, "a");
         held.begin(NEW, after(OLD), now + PATIENCE);
         held.push(NEW, 10, true, "b");
         assert_eq!((held.deadline(), held.messages().count()), (Some(now + PATIENCE), 2));
         assert!(held.release(now, |_| false).is_empty());
         assert_eq!(held.release(now, |before| *before == after(OLD)), ["a", "b"]);
-        assert!(!held.holds(NEW) && held.deadline().is_none());
+        assert!(!held.holds(NEW) && !held.needs(NEW.0) && held.deadline().is_none());
 
         held.begin(NEW, after(OLD), now);
         held.push(NEW, 10, true, "c");

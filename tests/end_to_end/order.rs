@@ -150,3 +150,28 @@ fn a_receiver_that_is_stopped_writes_what_would_not_come_again() {
     assert!(ended.stderr.contains("stream 0: messages 1-2 are lost"), "{}", ended.stderr);
     ended.wrote(b"under the old session\nof another process\nunder the new session\n");
 }
+
+#[test]
+fn a_peer_that_ends_its_sessions_takes_nothing_with_it_that_waits() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let mut sessions = Vec::new();
+    broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
+        Some((0, _)) => Fate::Drop,
+        _ => Fate::Pass,
+    });
+    let receiver = pair.slave.listen(&["-o", "qos=0"]);
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    sender.write("one\n");
+    go_over(&pair, &mut sender, "two\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    // The KILL says nothing of the streams of older sessions.
+    pair.agree();
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    thread::sleep(Duration::from_secs(1));
+    let ended = receiver.stop().succeeded();
+    assert!(ended.stderr.contains("stream 0: messages 0-1 are lost"), "{}", ended.stderr);
+    ended.wrote(b"two\n");
+}

@@ -46,7 +46,9 @@ impl Opening<'_> {
                 .iter()
                 .flat_map(|id| self.receiver.outstanding(id, end(id)).iter().map(range_of).collect::<Vec<_>>())
                 .collect();
-            if !incomplete.is_empty() && now < ending.until {
+            // What is held was not accepted: no stream is known by it.
+            let is_complete = incomplete.is_empty() && !ids.iter().any(|id| self.held.needs(*id));
+            if !is_complete && now < ending.until {
                 waiting.push(ending);
                 continue;
             }

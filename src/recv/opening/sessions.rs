@@ -42,7 +42,8 @@ impl Opening<'_> {
         let unusable = self.journal.adopt(&stored);
         self.adopt(&unusable);
         for peer in self.receiver.peers() {
-            let finished = self.receiver.finished(peer);
+            let mut finished = self.receiver.finished(peer);
+            finished.retain(|id| !self.held.needs(*id));
             if !finished.is_empty() {
                 self.cache.drop_finished(peer, &finished, unix_time())?;
             }

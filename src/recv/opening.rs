@@ -211,6 +211,17 @@ impl<'a> Opening<'a> {
         self.receiver.streams(&session).is_some_and(is_new)
     }
 
+    fn is_over(&self, (session, stream): StreamId) -> bool {
+        self.receiver.streams(&session).is_some_and(|streams| streams.is_over(stream))
+    }
+
+    /// Whether something of a stream was accepted in this run, or nothing will be.
+    fn has_begun(&self, (session, stream): StreamId) -> bool {
+        let is_open = self.open.contains(&(session, stream));
+        let came = self.receiver.streams(&session).is_some_and(|streams| streams.wanted(stream).is_some());
+        (is_open && came) || self.is_over((session, stream))
+    }
+
     /// The messages of one stream that need not be held any more, or with `all` of any, in the order in which they came; none
     /// where there is no such stream.
     pub(super) fn release(&mut self, all: bool, now: Instant) -> Vec<Message> {
@@ -253,11 +264,15 @@ impl<'a> Opening<'a> {
             }
             Payload::Continued { session, stream: next } => {
                 self.open.remove(&stream);
-                // Whoever carries the messages may have let the next stream pass in front, and its first message be lost.
-                if !self.receiver.streams(&session).is_some_and(|streams| streams.is_over(next)) {
-                    self.open.insert((session, next));
+                let next = (session, next);
+                // Whoever carries the messages may have let the next stream pass in front, and its first message be lost:
+                // then what comes of it goes behind what came of it, not behind this one.
+                if !self.has_begun(next) {
+                    self.goes_on_from(next, stream);
                 }
-                self.goes_on_from((session, next), stream);
+                if !self.is_over(next) {
+                    self.open.insert(next);
+                }
             }
             Payload::Kill { next_stream } => {
                 self.begin_ending(opened, next_stream, now);

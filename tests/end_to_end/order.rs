@@ -152,6 +152,32 @@ fn a_receiver_that_is_stopped_writes_what_would_not_come_again() {
 }
 
 #[test]
+fn a_stream_whose_first_message_is_lost_is_not_overtaken_by_itself() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    let mut sessions = Vec::new();
+    // What would say in time where the new stream goes on from is lost, or late; what came before waits for a line's end.
+    broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
+        Some((0, 1)) => Fate::Late(Duration::from_millis(300)),
+        Some((1, 0)) => Fate::Drop,
+        Some((1, 2..)) => Fate::Late(Duration::from_millis(600)),
+        _ => Fate::Pass,
+    });
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
+    let mut sender = Process::spawn(pair.master.send(&["--binary", LINK]));
+    sender.write("no line yet, ");
+    receiver.wait_for_stdout(b"no line yet, ");
+    go_over(&pair, &mut sender, "one\n");
+    // Or they go in one message.
+    thread::sleep(Duration::from_millis(100));
+    sender.write("two\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().failed(&[65], &["stream 0: message 0 is lost"]).wrote(b"no line yet, one\ntwo\n");
+}
+
+#[test]
 fn a_peer_that_ends_its_sessions_takes_nothing_with_it_that_waits() {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");

@@ -358,8 +358,8 @@ impl Run<'_> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         let mut deadlines: Vec<Instant> = self.order.deadline().into_iter().chain(self.lingers(now)).collect();
         if let Source::Sealed(opening) = &self.source {
-            // Past it, what it is for waits for standard output, too.
-            deadlines.extend(opening.deadline().filter(|deadline| *deadline > now));
+            // Past one, what it is for waits for standard output or for room, too.
+            deadlines.extend(opening.deadlines().filter(|deadline| *deadline > now));
         }
         // Past it the run waits for standard output only.
         deadlines.extend(self.options.timeout.map(|timeout| self.last + timeout).filter(|deadline| *deadline > now));

@@ -334,9 +334,9 @@ impl<'a> Opening<'a> {
     }
 
     /// When [`Opening::delete_ended`], [`Opening::confirm`] or [`Opening::release`] has something to do at the latest.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let endings = self.endings.iter().map(|ending| ending.until);
-        endings.chain(self.confirming.deadline()).chain(self.held.deadline()).min()
+        endings.chain(self.confirming.deadline()).chain(self.held.deadline())
     }
 
     /// Standard output took a message whose sender wants to know; it is written down.

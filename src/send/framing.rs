@@ -39,10 +39,10 @@ pub(super) enum Framing {
 
 impl Framing {
     /// Begins to read: only now is there something to say that needs a stream.
-    pub(super) fn begin(&mut self, rng: &mut impl CryptoRng) -> Result<Reading> {
+    pub(super) fn begin(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Reading> {
         match self {
             Self::Plain { max_message } => Ok(Reading::new(BytesMut::new(), *max_message)),
-            Self::Sealed(sealing) => sealing.begin(rng),
+            Self::Sealed(sealing) => sealing.begin(now, rng),
         }
     }
 
@@ -318,8 +318,11 @@ impl Sealing {
         Ok(if self.confirms.is_some() { sender.ask_for_confirms() } else { sender })
     }
 
-    fn stream(&mut self, rng: &mut impl CryptoRng) -> Result<&mut (Sender, Session)> {
+    fn stream(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<&mut (Sender, Session)> {
         if self.stream.is_none() {
+            // Up to here nobody may have looked since the run began, and the session of then may be gone.
+            self.look(now)?;
+            self.adopt()?;
             let session = self.current()?;
             self.topics = session.topics.clone();
             self.stream = Some((self.take(&session, rng)?, session));
@@ -327,8 +330,8 @@ impl Sealing {
         Ok(self.stream.as_mut().expect("it was just set"))
     }
 
-    fn begin(&mut self, rng: &mut impl CryptoRng) -> Result<Reading> {
-        let (sender, _) = self.stream(rng)?;
+    fn begin(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Reading> {
+        let (sender, _) = self.stream(now, rng)?;
         Ok(Reading::new(sender.buffer(0), sender.payload_room()))
     }
 

@@ -257,7 +257,7 @@ impl Run<'_> {
                 if !self.input.is_ready()? {
                     return Ok(false);
                 }
-                *source = Some(self.framing.begin(&mut self.rng)?);
+                *source = Some(self.framing.begin(now, &mut self.rng)?);
             }
             let reading = source.as_mut().expect("it was begun");
             let cut = self.options.cut;

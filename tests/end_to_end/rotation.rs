@@ -1,6 +1,7 @@
 //! Claim: a pairing that fails costs nothing, an old queue still opens, and the end of a session truncates nothing.
 
 use std::fmt::Write as _;
+use std::thread;
 use std::time::Duration;
 
 use crate::broker::{Broker, Options};
@@ -119,6 +120,26 @@ fn an_end_that_overtakes_the_data_waits_for_it() {
     Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
     receiver.wait().succeeded().wrote(&readings(50));
     has_no_session(&pair);
+}
+
+#[test]
+fn a_sender_that_has_said_nothing_yet_begins_under_the_session_of_now() {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    for options in [&["-v"][..], &["-v", "--confirm"], &["-v", "--spool", "spool"]] {
+        pair.agree();
+        let mut sender = Process::spawn(pair.master.send(&[options, &[LINK]].concat()));
+        sender.wait_for("connected");
+        Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+        pair.agree();
+        // A sender looks for new sessions once a second.
+        thread::sleep(Duration::from_millis(1100));
+        let receiver = pair.slave.listen(&["--once"]);
+        sender.write("under the new session\n");
+        sender.close_stdin();
+        sender.wait().succeeded();
+        receiver.wait().succeeded().wrote(b"under the new session\n");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Sealing {
     /// Takes up a fresh stream of the current session.
     pub(in crate::send) fn fresh(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Place> {
         self.stream = None;
-        let (sender, _) = self.stream(rng)?;
+        let (sender, _) = self.stream(now, rng)?;
         let place = place_of(sender);
         if let Some(confirms) = &mut self.confirms {
             confirms.window = Window::new(0, UNCONFIRMED, now);

@@ -341,7 +341,7 @@ impl Sealing {
         let full = sender.is_full();
         // Nothing more is sealed for a peer that was forgotten, not even for a second.
         let forgotten = self.turn.replace(now) != Some(now) && self.ends.refresh()?;
-        if !full && !self.stale && !forgotten && !self.watch.is_due(now) {
+        if !full && !self.stale && !self.changed && !forgotten && !self.watch.is_due(now) {
             return Ok(None);
         }
         self.changed |= self.watch.refresh(&self.cache, now, SystemTime::now())? | forgotten;

@@ -196,7 +196,9 @@ impl Cache {
     /// [`Exit::Failed`] where the directory cannot be written.
     pub fn end(&self, peer: &Digest) -> Result<bool> {
         let _lock = self.lock()?;
-        files::remove(&self.dir, &self.name(peer))
+        let name = self.name(peer);
+        let only_past = self.read(&name).is_ok_and(|book| book.sessions.is_empty());
+        Ok(files::remove(&self.dir, &name)? && !only_past)
     }
 
     /// Takes the session's next stream number, which is written down, fsynced and renamed, and the directory fsynced,

@@ -100,6 +100,12 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
     assert!(cache.load().unwrap().is_empty());
     cache.store_current(&session(251), NOW).unwrap();
     assert!(cache.load_peer(&peer).unwrap().past.contains(&session(250).id));
+
+    // What is only remembered is no session to be ended.
+    cache.delete(&peer, &[session(251).id]).unwrap();
+    assert!(cache.dir().join(&cache.name(&peer)).exists());
+    assert!(!cache.end(&peer).unwrap());
+    assert!(!cache.dir().join(&cache.name(&peer)).exists(), "but it is forgotten, too");
 }
 
 #[test]

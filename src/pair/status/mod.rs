@@ -41,7 +41,7 @@ pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
         }
         statuses.push(link);
     }
-    if statuses.is_empty() {
+    if statuses.iter().all(|link| link.sessions.is_empty() && link.broken.is_empty()) {
         report.info(format_args!("no sessions in {}", show(&runtime)));
     }
     let rows: Vec<_> = statuses.iter().flat_map(|link| rows(link, &names)).collect();

@@ -329,7 +329,8 @@ impl Receiver {
     pub fn is_complete(&self, before: &Before) -> bool {
         self.sessions.get(&before.session).is_none_or(|entry| {
             // Its last message, the continued, carries no data.
-            let has_all_data = entry.streams.wanted(before.stream).is_some_and(|next| next + 1 == before.end);
+            let has_all_data =
+                entry.streams.wanted(before.stream).is_some_and(|next| next.checked_add(1) == Some(before.end));
             has_all_data || entry.streams.is_over(before.stream)
         })
     }
@@ -344,7 +345,7 @@ impl Receiver {
             (Mark { next: end, place: Place::Ended, ..mark }, None)
         } else {
             // At least its last message is missing, the one that would have ended it.
-            (mark, Some(Gap { session, stream, first: mark.next, last: end.max(mark.next + 1) - 1 }))
+            (mark, Some(Gap { session, stream, first: mark.next, last: mark.next.max(end.saturating_sub(1)) }))
         };
         streams.apply(&left.0);
         Some(left)

@@ -27,7 +27,7 @@ pub(super) struct Held<T> {
     messages: VecDeque<Kept<T>>,
     bytes: usize,
     owed: usize,
-    /// Nothing is read from the broker since then: what is waited for cannot come.
+    /// Nothing is read from the broker since then, or there is no connection: what is waited for cannot come.
     paused: Option<Instant>,
 }
 
@@ -78,7 +78,7 @@ impl<T> Held<T> {
         self.messages.iter().map(|kept| &kept.message)
     }
 
-    /// Nothing is read from the broker from now on, or something is again; the time between does not count.
+    /// Nothing can come from the broker from now on, or something can again; the time between does not count.
     pub(super) fn pause(&mut self, paused: bool, now: Instant) {
         if paused {
             self.paused.get_or_insert(now);

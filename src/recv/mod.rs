@@ -91,6 +91,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         rng: rand::rng(),
         ready: PollFlags::empty(),
         paused: false,
+        connected: false,
         trouble: Trouble::default(),
         last: now,
     };
@@ -122,6 +123,7 @@ struct Run<'a> {
     /// What poll(2) said of the broker's socket.
     ready: PollFlags,
     paused: bool,
+    connected: bool,
     trouble: Trouble,
     /// When something came last.
     last: Instant,
@@ -197,8 +199,14 @@ impl Run<'_> {
                         ));
                     }
                 }
-                Event::Up { .. } => self.trouble.up(self.report),
-                Event::Down { why, .. } => self.trouble.down(&why, self.report),
+                Event::Up { .. } => {
+                    self.connected = true;
+                    self.trouble.up(self.report);
+                }
+                Event::Down { why, .. } => {
+                    self.connected = false;
+                    self.trouble.down(&why, self.report);
+                }
                 Event::Refused(error) => return Ok(Some(error)),
                 Event::Contested { times } => Trouble::contested(times, self.report),
                 Event::Acked(_) | Event::Closed => {}
@@ -213,7 +221,7 @@ impl Run<'_> {
         self.paused = paused;
         self.client.pause_reading(paused, now);
         if let Source::Sealed(opening) = &mut self.source {
-            opening.held.pause(paused, now);
+            opening.held.pause(paused || !self.connected, now);
         }
     }
 

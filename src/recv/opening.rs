@@ -140,7 +140,7 @@ impl<'a> Opening<'a> {
     /// Opens one payload; its bytes are in `data` then. One that `was_held` is not held again.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
+    /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     pub(super) fn take(&mut self, payload: &[u8], was_held: bool, data: &mut BytesMut, now: Instant) -> Result<What> {
         match Type::of(payload) {
             Ok(Type::Enc | Type::Kill) => {}

@@ -35,7 +35,7 @@ impl Opening<'_> {
     /// To be called when everything received was written.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the session files cannot be written.
+    /// [`crate::Exit::Failed`] where the session files cannot be written.
     pub(in crate::recv) fn delete_ended(&mut self, now: Instant) -> Result<()> {
         let mut waiting = Vec::new();
         let mut deleted = false;

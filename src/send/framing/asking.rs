@@ -76,7 +76,7 @@ impl Sealing {
     /// sends what nobody confirmed.
     ///
     /// # Errors
-    /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
+    /// As [`Sealing::open`]; [`crate::Exit::Failed`] where the session file cannot be written.
     pub(in crate::send) fn begin_again(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<()> {
         let current = self.current()?;
         let (Some(confirms), Some((old, _))) = (&mut self.confirms, self.stream.take()) else { return Ok(()) };

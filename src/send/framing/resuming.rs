@@ -26,7 +26,7 @@ impl Sealing {
     /// Takes up a stream that a spool knows, at its record `next`; false where its session is gone.
     ///
     /// # Errors
-    /// As [`Cache::take_stream_again`].
+    /// As [`crate::cache::Cache::take_stream_again`].
     pub(in crate::send) fn resume(&mut self, stream: &Stream, next: u64, sealed: u64, now: Instant) -> Result<bool> {
         let Place { session: id, stream: number, salt } = stream.place;
         let peers = self.ends.peers()?;

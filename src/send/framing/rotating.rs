@@ -23,7 +23,7 @@ impl Sealing {
     /// What is to be sent besides new data, if there is anything: what was not confirmed, or the way to another stream.
     ///
     /// # Errors
-    /// As [`Sealing::open`]; [`Exit::Failed`] where the session file cannot be written.
+    /// As [`Sealing::open`]; [`crate::Exit::Failed`] where the session file cannot be written.
     pub(in crate::send) fn step(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
         if let Some(confirms) = &mut self.confirms {
             if let Some(again) = confirms.window.poll(now) {

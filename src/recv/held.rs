@@ -73,6 +73,12 @@ impl<T> Held<T> {
         self.messages.push_back(Kept { stream, len, is_owed, message });
     }
 
+    /// The connection is gone: on the next one the broker sends again what it wants acknowledged.
+    pub(super) fn disconnected(&mut self) {
+        self.owed = 0;
+        self.messages.iter_mut().for_each(|kept| kept.is_owed = false);
+    }
+
     /// All that is kept.
     pub(super) fn messages(&self) -> impl Iterator<Item = &T> {
         self.messages.iter().map(|kept| &kept.message)
@@ -228,6 +234,11 @@ mod tests {
         (0..=OWED).for_each(|_| held.push(NEW, 1, true, ()));
         assert!(held.release(now, |_| false).is_empty());
         assert_eq!(held.deadline(), Some(now + SHORT_PATIENCE));
-        assert_eq!(held.release(now + SHORT_PATIENCE, |_| false).len(), OWED + 1);
+        held.disconnected();
+        (0..OWED).for_each(|_| held.push(NEW, 1, true, ()));
+        assert_eq!(held.deadline(), Some(now + PATIENCE), "what came again is owed once");
+        held.push(NEW, 1, true, ());
+        assert_eq!(held.release(now + SHORT_PATIENCE, |_| false).len(), 2 * (OWED + 1));
+        assert_eq!(held.owed, 0);
     }
 }

@@ -205,6 +205,9 @@ impl Run<'_> {
                 }
                 Event::Down { why, .. } => {
                     self.connected = false;
+                    if let Source::Sealed(opening) = &mut self.source {
+                        opening.held.disconnected();
+                    }
                     self.trouble.down(&why, self.report);
                 }
                 Event::Refused(error) => return Ok(Some(error)),

@@ -85,6 +85,7 @@ impl Link {
             dir,
             public,
             known,
+            turn: None,
             role: sealed.role,
             suite: sealed.suite,
             route: self.config.route().expect("an encrypted link has a route"),
@@ -168,6 +169,8 @@ pub struct Ends {
     /// The public half of this device's identity key: sealing and opening take no other.
     pub public: PublicKey,
     known: KnownPeers,
+    /// The turn of the loop in which it was looked at last: within one nothing is looked at twice.
+    turn: Option<Instant>,
     /// Which side this is.
     pub role: Role,
     /// The suite that the configuration asks for.
@@ -217,12 +220,13 @@ impl Ends {
         self.known.refresh(&self.dir)
     }
 
-    /// Whether [`Ends::refresh`] has something to read, one stat.
+    /// Whether [`Ends::refresh`] has something to read: one stat for each turn of a tool's loop, of which `now` is the time.
     ///
     /// # Errors
     /// As [`KnownPeers::has_changed`].
-    pub fn have_changed(&self) -> Result<bool> {
-        self.known.has_changed(&self.dir)
+    pub fn have_changed(&mut self, now: Instant) -> Result<bool> {
+        let new_turn = self.turn.replace(now) != Some(now);
+        Ok(new_turn && self.known.has_changed(&self.dir)?)
     }
 
     /// The peers that this link accepts: those that `peer` names, else the only pinned one (on a wildcard link, all).

@@ -74,8 +74,6 @@ pub(super) struct Opening<'a> {
     peers: Peers,
     cache: Cache,
     watch: Watch,
-    /// The turn of the loop in which a message came last: within one nothing is looked at twice.
-    turn: Option<Instant>,
     receiver: Receiver,
     journal: Journal,
     endings: Vec<Ending>,
@@ -114,7 +112,6 @@ impl<'a> Opening<'a> {
             peers,
             cache,
             watch,
-            turn: None,
             receiver: Receiver::new(),
             journal,
             endings: Vec::new(),
@@ -150,8 +147,7 @@ impl<'a> Opening<'a> {
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         }
         // A peer that was forgotten is heard no more, not even for a second.
-        let new_turn = self.turn.replace(now) != Some(now);
-        if self.watch.is_due(now) || (new_turn && self.ends.have_changed()?) {
+        if self.watch.is_due(now) || self.ends.have_changed(now)? {
             self.look(now)?;
         }
         let mut opened = self.receiver.open(payload, data);

@@ -155,8 +155,6 @@ pub(super) struct Sealing {
     ends: Ends,
     cache: Cache,
     watch: Watch,
-    /// The turn of the loop in which a message was sealed last: within one nothing is looked at twice.
-    turn: Option<Instant>,
     /// A look saw a change that [`Sealing::follow`] has not seen yet.
     changed: bool,
     max_message: usize,
@@ -207,12 +205,11 @@ impl Sealing {
         let confirms =
             options.confirm.then(|| Confirms { window: Window::new(0, UNCONFIRMED, now), receiver: Receiver::new() });
         let topics = session.topics;
-        let (turn, stream, changed, stale) = (None, None, false, false);
+        let (stream, changed, stale) = (None, false, false);
         let mut sealing = Self {
             ends,
             cache,
             watch,
-            turn,
             changed,
             max_message,
             topics,
@@ -340,7 +337,7 @@ impl Sealing {
         let Some((sender, session)) = &self.stream else { return Ok(None) };
         let full = sender.is_full();
         // Nothing more is sealed for a peer that was forgotten, not even for a second.
-        let forgotten = self.turn.replace(now) != Some(now) && self.ends.refresh()?;
+        let forgotten = self.ends.have_changed(now)? && self.ends.refresh()?;
         if !full && !self.stale && !self.changed && !forgotten && !self.watch.is_due(now) {
             return Ok(None);
         }

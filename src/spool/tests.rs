@@ -131,16 +131,25 @@ fn one_process_one_link_and_one_peer() {
     place.open().unwrap();
 }
 
-#[test]
-fn a_stream_is_what_it_was_in_the_next_run() {
-    let place = Home::new();
-    let at = |number| Place { session: [7; 8], stream: number, salt: [1, 2, 3, 4] };
+fn at(number: u32) -> Place {
+    Place { session: [7; 8], stream: number, salt: [1, 2, 3, 4] }
+}
+
+/// A spool whose first record is the only one of stream 3, which goes on in stream 4 with the second.
+fn continued(place: &Home, asks: bool) -> Spool {
     let mut spool = place.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.begin(at(3), true).unwrap();
+    spool.begin(at(3), asks).unwrap();
     assert!(spool.read(&mut BytesMut::new()).unwrap());
     spool.close(Close::Continued(at(4))).unwrap();
+    spool
+}
+
+#[test]
+fn a_stream_is_what_it_was_in_the_next_run() {
+    let place = Home::new();
+    let mut spool = continued(&place, true);
     assert!(!spool.read(&mut BytesMut::new()).unwrap(), "the next record is the next stream's");
     drop(spool);
     let mut spool = place.open().unwrap();
@@ -162,13 +171,7 @@ fn a_stream_is_what_it_was_in_the_next_run() {
 #[test]
 fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
     let place = Home::new();
-    let at = |number| Place { session: [7; 8], stream: number, salt: [1, 2, 3, 4] };
-    let mut spool = place.open().unwrap();
-    put(&mut spool, b"a");
-    put(&mut spool, b"b");
-    spool.begin(at(3), false).unwrap();
-    assert!(spool.read(&mut BytesMut::new()).unwrap());
-    spool.close(Close::Continued(at(4))).unwrap();
+    let mut spool = continued(&place, false);
     spool.leave().unwrap();
     drop(spool);
     let mut spool = place.open().unwrap();

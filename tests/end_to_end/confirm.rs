@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, S2M, readings, settings};
-use crate::hostile::{Fate, HostileBroker};
+use crate::hostile::{Fate, paired};
 use crate::process::{Process, assert_same, wait_until};
 use crate::sniffer::Sniffer;
 
@@ -334,9 +334,7 @@ fn the_end_of_a_stream_goes_under_the_new_session_too() {
 /// Whoever carries the messages keeps the peer from hearing that the session ended: then it has that one still.
 #[test]
 fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     pair.slave.listen(&[]).stop().succeeded();
     broker.filter(|_, payload| if payload.first() == Some(&KILL) { Fate::Drop } else { Fate::Pass });
     let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--spool", "spool", LINK]));
@@ -359,9 +357,7 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
 /// A session that its reader has is never taken for lost: nothing is sent a second time for silence.
 #[test]
 fn a_reader_that_has_its_sessions_is_waited_for() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let to_slave = pair.slave.listen(&[]);
     let confirms = |topic: &str, payload: &[u8]| topic == S2M && payload.first() == Some(&ENC);
     broker.filter(move |topic, payload| if confirms(topic, payload) { Fate::Drop } else { Fate::Pass });
@@ -394,9 +390,7 @@ fn a_sender_whose_session_was_deleted_does_not_wait_for_ever() {
 
 #[test]
 fn a_stream_that_ended_long_ago_is_still_confirmed() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let receiver = pair.slave.listen(&[]);
     // The first sender hears nothing; what comes of the others meanwhile is more than is remembered one by one.
     broker.filter(|topic, payload| if topic == S2M && payload.first() == Some(&ENC) { Fate::Drop } else { Fate::Pass });
@@ -413,9 +407,7 @@ fn a_stream_that_ended_long_ago_is_still_confirmed() {
 
 #[test]
 fn a_lost_confirm_is_no_lost_data() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let mut confirms = 0;
     broker.filter(move |topic, payload| {
         confirms += u32::from(topic == S2M && payload.first() == Some(&ENC));
@@ -435,9 +427,7 @@ fn a_lost_confirm_is_no_lost_data() {
 
 #[test]
 fn a_lost_last_confirm_is_said_again_before_the_reader_leaves() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     // Whatever the reader says is lost until the sender has asked again twice: it has long written all of it by then.
     let mut sent = 0;
     broker.filter(move |topic, payload| {
@@ -454,9 +444,7 @@ fn a_lost_last_confirm_is_said_again_before_the_reader_leaves() {
 
 #[test]
 fn a_reader_whose_sender_is_gone_leaves_and_says_so() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     broker.filter(|topic, payload| if topic == S2M && payload.first() == Some(&ENC) { Fate::Drop } else { Fate::Pass });
     let receiver = pair.slave.listen(&["--once"]);
     let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "the last line\n");

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::device::{LINK, M2S, Pair};
-use crate::hostile::{Fate, HostileBroker};
+use crate::hostile::{Fate, HostileBroker, paired};
 use crate::process::Process;
 
 const ENC: u8 = 0x27;
@@ -19,20 +19,13 @@ fn rotated(pair: &Pair, broker: &HostileBroker, send: &[&str], receive: &[&str],
     let mut sender = Process::spawn(pair.master.send(&[send, &[LINK]].concat()));
     sender.write("under the old session\n");
     receiver.wait_for_stdout(b"under the old session\n");
-    let mut old = None;
-    broker.filter(move |topic, payload| {
-        if topic != M2S || payload.first() != Some(&ENC) {
-            return Fate::Pass;
-        }
-        let session = payload[1..4].to_vec();
-        if *old.get_or_insert_with(|| session.clone()) == session { fate } else { Fate::Pass }
+    let mut sessions = Vec::new();
+    broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
+        Some((0, _)) => fate,
+        _ => Fate::Pass,
     });
     sender.write("the last of the old session\n");
-    sender.wait_until_read();
-    pair.agree();
-    // A sender looks for new sessions once a second.
-    thread::sleep(Duration::from_millis(1100));
-    sender.write("under the new session\n");
+    go_over(pair, &mut sender, "under the new session\n");
     sender.close_stdin();
     sender.wait().succeeded();
     receiver
@@ -82,18 +75,18 @@ fn place(sessions: &mut Vec<Vec<u8>>, topic: &str, payload: &[u8]) -> Option<(us
     Some((at, u32::from_be_bytes(payload[12..16].try_into().unwrap())))
 }
 
+/// Sends a line under a session that is new since the one before it.
 fn go_over(pair: &Pair, sender: &mut Process, line: &str) {
     sender.wait_until_read();
     pair.agree();
+    // A sender looks for new sessions once a second.
     thread::sleep(Duration::from_millis(1100));
     sender.write(line);
 }
 
 #[test]
 fn a_run_that_follows_one_stream_follows_it_through_sessions_that_come_in_any_order() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let mut sessions = Vec::new();
     broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
         Some((0, 1..)) => Fate::Late(Duration::from_secs(6)),
@@ -114,9 +107,7 @@ fn a_run_that_follows_one_stream_follows_it_through_sessions_that_come_in_any_or
 
 #[test]
 fn a_first_message_that_comes_late_does_not_stop_a_run_that_follows_its_stream() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let mut sessions = Vec::new();
     broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
         Some((0, _)) => Fate::Drop,
@@ -153,9 +144,7 @@ fn a_receiver_that_is_stopped_writes_what_would_not_come_again() {
 
 #[test]
 fn a_stream_whose_first_message_is_lost_is_not_overtaken_by_itself() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let mut sessions = Vec::new();
     // What would say in time where the new stream goes on from is lost, or late; what came before waits for a line's end.
     broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
@@ -179,9 +168,7 @@ fn a_stream_whose_first_message_is_lost_is_not_overtaken_by_itself() {
 
 #[test]
 fn a_peer_that_ends_its_sessions_takes_nothing_with_it_that_waits() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let mut sessions = Vec::new();
     broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
         Some((0, _)) => Fate::Drop,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, S2M, readings};
-use crate::hostile::{Fate, HostileBroker};
+use crate::hostile::{Fate, HostileBroker, paired};
 use crate::process::Process;
 use crate::sniffer::Sniffer;
 
@@ -34,9 +34,7 @@ fn attempt(pair: &Pair) -> (i32, i32) {
 
 #[test]
 fn pairings_whose_last_words_are_lost_push_nothing_out() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     carries_both_ways(&pair, "before\n");
 
     // Without step 6 the master has no session; the slave's is pending, each in the place of the last.
@@ -110,9 +108,7 @@ fn an_end_right_behind_data_truncates_nothing() {
 
 #[test]
 fn an_end_that_overtakes_the_data_waits_for_it() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let late = Fate::Late(Duration::from_secs(2));
     broker.filter(move |_, payload| if payload.first() == Some(&ENC) { late } else { Fate::Pass });
     let receiver = pair.slave.listen(&[]);

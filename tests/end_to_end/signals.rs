@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::broker::Broker;
 use crate::device::{LINK, M2S, Pair};
-use crate::hostile::{Fate, HostileBroker};
+use crate::hostile::{Fate, paired};
 use crate::process::Process;
 
 #[test]
@@ -65,9 +65,7 @@ fn receiver_stops_in_order_and_goes_on_where_it_was() {
 
 #[test]
 fn a_receiver_that_is_stopped_names_a_stream_that_was_lost_whole() {
-    let broker = HostileBroker::start();
-    let pair = Pair::enrolled_at(broker.port(), "gcm");
-    pair.agree();
+    let (broker, pair) = paired();
     let receiver = pair.slave.listen(&[]);
     broker
         .filter(|topic, payload| if topic == M2S && payload.first() == Some(&0x27) { Fate::Drop } else { Fate::Pass });

@@ -22,15 +22,21 @@ const SEEDS: u64 = 13;
 /// As many where each seed waits for a new session.
 const ROTATIONS: u64 = 4;
 
+/// A broker that is benign until it is told otherwise, and two devices that have agreed keys over it.
+pub(crate) fn paired() -> (HostileBroker, Pair) {
+    let broker = HostileBroker::start();
+    let pair = Pair::enrolled_at(broker.port(), "gcm");
+    pair.agree();
+    (broker, pair)
+}
+
 /// Runs `test` once a seed: pairs agree their keys while the broker is benign, then it turns on them.
 fn with_seeds(first: u64, seeds: u64, test: impl Fn(&Pair, &HostileBroker, u64) + Sync) {
     thread::scope(|scope| {
         for lane in 0..LANES {
             let test = &test;
             scope.spawn(move || {
-                let broker = HostileBroker::start();
-                let pair = Pair::enrolled_at(broker.port(), "gcm");
-                pair.agree();
+                let (broker, pair) = paired();
                 for seed in (0..seeds).map(|turn| first + turn * LANES + lane) {
                     // A thread of its own, so that a failure names its seed.
                     let named = thread::Builder::new().name(format!("seed {seed}"));

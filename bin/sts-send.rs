@@ -8,8 +8,8 @@ use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
 use sts::config::PeerName;
 use sts::link::Link;
-use sts::pipe::Cut;
 use sts::spool::{self, Size};
+use sts::stdio::Split;
 use sts::{Result, send};
 
 /// Encrypt standard input to the device at the other end of a link
@@ -63,9 +63,9 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, report: &Reporter) -> Result<()> {
     let cut = match (args.each, args.binary) {
-        (true, _) => Cut::Each,
-        (_, true) => Cut::Binary,
-        _ => Cut::Lines,
+        (true, _) => Split::Each,
+        (_, true) => Split::Binary,
+        _ => Split::Lines,
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
     let spool = args.spool.clone().map(|dir| spool::Options { dir, max: args.spool_max });

@@ -166,13 +166,13 @@ impl fmt::Debug for Reporter {
 
 /// Decides when something that happens again and again is said again.
 #[derive(Clone, Debug)]
-pub struct Notice {
+pub struct Throttle {
     pause: Option<Duration>,
     last: Option<Instant>,
     held_back: u64,
 }
 
-impl Notice {
+impl Throttle {
     /// Is said the first time only.
     #[must_use]
     pub fn once() -> Self {
@@ -408,11 +408,11 @@ mod tests {
     fn a_notice_counts_what_it_holds_back() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut once = Notice::once();
+        let mut once = Throttle::once();
         assert_eq!([once.happened(at(0)), once.happened(at(9999))], [Some(0), None]);
         once.reset();
         assert_eq!(once.happened(at(9999)), Some(0));
-        let mut minutely = Notice::every(Duration::from_secs(60));
+        let mut minutely = Throttle::every(Duration::from_secs(60));
         let said = [0, 1, 59, 60, 61, 180].map(|secs| minutely.happened(at(secs)));
         assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
     }

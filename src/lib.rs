@@ -8,12 +8,12 @@
 //!    [`link`] puts the three together, with the topics of both ends, [`route`].
 //! 2. **Agreeing a session**, `sts-pair`: [`handshake`] takes and makes the frames of [`message`], with the keys that
 //!    [`crypto`] derives, and ends with a [`session`], which [`cache`] stores for the other two tools.
-//! 3. **From stdin to the broker**, `sts-send`: [`pipe`] reads and cuts, [`stream`] numbers and seals under the session,
+//! 3. **From stdin to the broker**, `sts-send`: [`stdio`] reads and cuts, [`stream`] numbers and seals under the session,
 //!    [`mqtt`] publishes until it is acknowledged. With `--spool` the disk comes first: [`spool`].
 //! 4. **From the broker to stdout**, `sts-recv`: the same rooms the other way round; [`cache`] remembers what was written,
 //!    and only then is it acknowledged.
 //!
-//! Each tool is one thread around one poll(2), [`turn`]. What decides something, [`handshake`], [`session`], [`stream`],
+//! Each tool is one thread around one poll(2), [`event_loop`]. What decides something, [`handshake`], [`session`], [`stream`],
 //! [`message`], [`crypto`], [`secret`], and the parsing in [`config`], touches neither file nor socket nor clock nor a
 //! generator of its own: time and randomness come in as arguments, and clippy holds these modules, and the session in
 //! [`mqtt`], to it.
@@ -25,14 +25,14 @@ pub mod identity;
 pub mod link;
 
 // The three tools, and the loop that they share.
+pub mod event_loop;
 pub mod pair;
 pub mod recv;
 pub mod send;
-pub mod turn;
 
 // Between them and the broker.
-pub mod pipe;
 pub mod spool;
+pub mod stdio;
 pub mod stream;
 
 pub mod handshake;

@@ -76,12 +76,12 @@ impl Link {
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.
-    pub fn ends(&self) -> Result<Option<Ends>> {
+    pub fn ends(&self) -> Result<Option<LinkPeers>> {
         let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let dir = Dir::create(&self.identity_dir, Guard::Public)?;
         let public = Identity::load_public(&dir)?.ok_or_else(nobody_trusted)?;
         let known = KnownPeers::load(&dir)?;
-        Ok(Some(Ends {
+        Ok(Some(LinkPeers {
             dir,
             public,
             known,
@@ -164,7 +164,7 @@ impl Link {
 
 /// This device and those that it accepts on an encrypted link.
 #[derive(Debug)]
-pub struct Ends {
+pub struct LinkPeers {
     dir: Dir,
     /// The public half of this device's identity key: sealing and opening take no other.
     pub public: PublicKey,
@@ -182,12 +182,12 @@ pub struct Ends {
 
 /// Whom a link accepts, in the order of the configuration or of `known_peers`.
 #[derive(Clone, Debug, Default)]
-pub struct Peers {
+pub struct AcceptedPeers {
     all: Vec<Peer>,
     places: HashMap<Digest, usize>,
 }
 
-impl Peers {
+impl AcceptedPeers {
     /// The peer with the key of this fingerprint.
     #[must_use]
     pub fn get(&self, fingerprint: &Digest) -> Option<&Peer> {
@@ -195,7 +195,7 @@ impl Peers {
     }
 }
 
-impl Deref for Peers {
+impl Deref for AcceptedPeers {
     type Target = [Peer];
 
     fn deref(&self) -> &[Peer] {
@@ -203,7 +203,7 @@ impl Deref for Peers {
     }
 }
 
-impl FromIterator<Peer> for Peers {
+impl FromIterator<Peer> for AcceptedPeers {
     fn from_iter<I: IntoIterator<Item = Peer>>(peers: I) -> Self {
         let all: Vec<_> = peers.into_iter().collect();
         let places = all.iter().zip(0..).map(|(peer, place)| (*peer.key.fingerprint().as_bytes(), place)).collect();
@@ -211,7 +211,7 @@ impl FromIterator<Peer> for Peers {
     }
 }
 
-impl Ends {
+impl LinkPeers {
     /// Looks at the known peers again, if their file changed.
     ///
     /// # Errors
@@ -220,7 +220,7 @@ impl Ends {
         self.known.refresh(&self.dir)
     }
 
-    /// Whether [`Ends::refresh`] has something to read: one stat for each turn of a tool's loop, of which `now` is the time.
+    /// Whether [`LinkPeers::refresh`] has something to read: one stat for each turn of a tool's loop, of which `now` is the time.
     ///
     /// # Errors
     /// As [`KnownPeers::has_changed`].
@@ -234,8 +234,8 @@ impl Ends {
     /// # Errors
     /// [`Exit::NotTrusted`] where none is pinned, [`Exit::Config`] where it is not clear which one is meant or a name in
     /// `peer` is not pinned.
-    pub fn peers(&self) -> Result<Peers> {
-        let pinned: Peers = self.pinned().collect();
+    pub fn peers(&self) -> Result<AcceptedPeers> {
+        let pinned: AcceptedPeers = self.pinned().collect();
         if pinned.is_empty() {
             return Err(nobody_trusted());
         }
@@ -253,10 +253,10 @@ impl Ends {
         self.wanted.iter().map(named).collect()
     }
 
-    /// Those of [`Ends::peers`] that are pinned now: while a tool runs, one that was forgotten is no reason to refuse
+    /// Those of [`LinkPeers::peers`] that are pinned now: while a tool runs, one that was forgotten is no reason to refuse
     /// the others, and nobody left to trust is none to end.
     #[must_use]
-    pub fn peers_left(&self) -> Peers {
+    pub fn peers_left(&self) -> AcceptedPeers {
         let left = || self.pinned().filter(|peer| self.wanted.contains(&peer.name)).collect();
         if self.wanted.is_empty() { self.peers().unwrap_or_default() } else { left() }
     }
@@ -264,7 +264,7 @@ impl Ends {
     /// From now on this link is to this peer only.
     ///
     /// # Errors
-    /// [`Exit::Usage`] where it accepts no peer of that name; otherwise as [`Ends::peers`].
+    /// [`Exit::Usage`] where it accepts no peer of that name; otherwise as [`LinkPeers::peers`].
     pub fn only(&mut self, name: &PeerName) -> Result<()> {
         let peers = self.peers()?;
         if !peers.iter().any(|peer| peer.name == *name) {
@@ -324,7 +324,7 @@ impl Ends {
 
     /// The peer of a session, if that session may be used: it agrees with the configuration, and its peer is accepted.
     #[must_use]
-    pub fn accepts<'a>(&self, session: &Session, peers: &'a Peers) -> Option<&'a Peer> {
+    pub fn accepts<'a>(&self, session: &Session, peers: &'a AcceptedPeers) -> Option<&'a Peer> {
         if session.mismatch(&self.expected()).is_some() {
             return None;
         }
@@ -333,7 +333,7 @@ impl Ends {
 
     /// The error of having no session to use: as [`Watch::no_session`].
     #[must_use]
-    pub fn no_session(&self, cache: &Cache, watch: &Watch, peers: &Peers) -> Error {
+    pub fn no_session(&self, cache: &Cache, watch: &Watch, peers: &AcceptedPeers) -> Error {
         watch.no_session(cache, &self.expected(), |session| self.accepts(session, peers).is_some())
     }
 }

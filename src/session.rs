@@ -72,7 +72,7 @@ pub struct Session {
 
 /// The two ends of a handshake: which of them we are, and the fingerprints of both identity keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ends {
+pub struct Parties {
     /// Which side we are.
     pub role: Role,
     /// SHA-256 of our identity key's SPKI DER.
@@ -97,12 +97,12 @@ pub struct Expected<'a> {
 impl Session {
     /// The session of these keys, with each direction's key put where our role has it.
     #[must_use]
-    pub fn new(keys: SessionKeys, ends: Ends, topics: Topics, suite: Suite, created: u64) -> Self {
+    pub fn new(keys: SessionKeys, ends: Parties, topics: Topics, suite: Suite, created: u64) -> Self {
         let (send, receive) = match ends.role {
             Role::Master => (keys.master_to_slave, keys.slave_to_master),
             Role::Slave => (keys.slave_to_master, keys.master_to_slave),
         };
-        let Ends { role, own, peer } = ends;
+        let Parties { role, own, peer } = ends;
         Self { id: keys.id, suite, role, own, peer, topics, created, send, receive, confirm: keys.confirm }
     }
 
@@ -166,7 +166,7 @@ pub(crate) fn pair(seed: u8, suite: Suite) -> (Session, Session) {
     };
     let topics = Topics { master_to_slave: "down".into(), slave_to_master: "up".into() };
     let (m, s) = ([0xaa; 32], [0x55; 32]);
-    let end = |role, own, peer| Session::new(keys.clone(), Ends { role, own, peer }, topics.clone(), suite, 1_000);
+    let end = |role, own, peer| Session::new(keys.clone(), Parties { role, own, peer }, topics.clone(), suite, 1_000);
     (end(Role::Master, m, s), end(Role::Slave, s, m))
 }
 

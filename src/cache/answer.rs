@@ -1,6 +1,6 @@
 //! Answering a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there"): one tool of a link does.
 
-use super::{Cache, Stored, Watch};
+use super::{Cache, StoredSession, Watch};
 use crate::Result;
 use crate::files::{self, Lock};
 use crate::handshake::alive;
@@ -35,7 +35,7 @@ impl Cache {
         // A stranger's junk has touched no file up to here.
         let Ok((answer, session)) = asked else { return Ok(None) };
         let Some(_lock) = files::try_lock(&self.dir, &self.answers_lock())? else { return Ok(None) };
-        let pending = |stored: &Stored| stored.session.id == session.id && stored.standing == Standing::Pending;
+        let pending = |stored: &StoredSession| stored.session.id == session.id && stored.standing == Standing::Pending;
         if book.sessions.iter().any(pending) {
             self.promote(&session.peer, &session.id, now)?;
         }

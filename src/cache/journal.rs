@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use super::file::hex;
-use super::received::{Entry, State, index, put_entry, put_line};
-use super::{Cache, Stored};
+use super::receive_state::{JournalEntry, ReceiveState, index, put_entry, put_line};
+use super::session_file::hex;
+use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Appender, Guard, Lock};
 use crate::session::{SessionId, Standing};
@@ -32,7 +32,7 @@ pub struct Journal {
     file: Appender,
     /// Length of the picture that the file begins with.
     picture: u64,
-    state: State,
+    state: ReceiveState,
     known: HashMap<SessionId, Known>,
     /// Counted, and to be written with the next mark: a message that changes nothing must not cause a write.
     rejected: [u64; Rejected::ALL.len()],
@@ -47,18 +47,19 @@ impl Journal {
     /// # Errors
     /// [`Exit::TryAgain`] where another sts-recv runs on this link, or where the state is lost of every session that
     /// is not retired; otherwise as [`files::replace`].
-    pub fn open(cache: &Cache, sessions: &[Stored]) -> Result<(Self, Vec<SessionId>)> {
+    pub fn open(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
         let lock = files::try_lock(cache.dir(), &format!("{}@recv.lock", cache.link()))?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
                 .because("another sts-recv runs on this link already")
         })?;
-        let (mut state, torn) = match State::read(cache) {
+        let (mut state, torn) = match ReceiveState::read(cache) {
             Ok(state) => (state.unwrap_or_default(), None),
-            Err(err) if err.exit() == Exit::Failed => (State::default(), Some(err)),
+            Err(err) if err.exit() == Exit::Failed => (ReceiveState::default(), Some(err)),
             Err(err) => return Err(err),
         };
         let lost = lost(&state, sessions);
-        let usable = |stored: &Stored| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
+        let usable =
+            |stored: &StoredSession| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
         if !lost.is_empty() && !sessions.iter().any(usable) {
             return Err(torn.unwrap_or_else(|| {
                 Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
@@ -86,16 +87,17 @@ impl Journal {
     }
 
     /// Takes note of the link's sessions as they are now; returns those that cannot be used, as [`Journal::open`] does.
-    pub fn adopt(&mut self, sessions: &[Stored]) -> Vec<SessionId> {
-        let known =
-            |stored: &Stored| (stored.session.id, Known { peer: stored.session.peer, received: stored.received });
+    pub fn adopt(&mut self, sessions: &[StoredSession]) -> Vec<SessionId> {
+        let known = |stored: &StoredSession| {
+            (stored.session.id, Known { peer: stored.session.peer, received: stored.received })
+        };
         self.known = sessions.iter().map(known).collect();
         lost(&self.state, sessions)
     }
 
     /// What was written down.
     #[must_use]
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &ReceiveState {
         &self.state
     }
 
@@ -115,7 +117,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Exit::Failed`] where they cannot be written; what was there before is then as it was.
-    pub fn record(&mut self, cache: &Cache, entries: &[Entry]) -> Result<()> {
+    pub fn record(&mut self, cache: &Cache, entries: &[JournalEntry]) -> Result<()> {
         let mut line = String::new();
         for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
             let _ = write!(line, "x {reason} {count} ");
@@ -169,8 +171,8 @@ impl Journal {
 }
 
 /// The sessions under which something was received, without anything being known of it.
-fn lost(state: &State, sessions: &[Stored]) -> Vec<SessionId> {
-    let lost = |stored: &&Stored| stored.received && !state.sessions.contains_key(&stored.session.id);
+fn lost(state: &ReceiveState, sessions: &[StoredSession]) -> Vec<SessionId> {
+    let lost = |stored: &&StoredSession| stored.received && !state.sessions.contains_key(&stored.session.id);
     sessions.iter().filter(lost).map(|stored| stored.session.id).collect()
 }
 
@@ -178,7 +180,7 @@ fn name(cache: &Cache) -> String {
     format!("{}@recv", cache.link())
 }
 
-impl State {
+impl ReceiveState {
     /// Reads the state of a link without changing it; `None` where there is none.
     ///
     /// # Errors

@@ -6,12 +6,12 @@
 //! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
 
 mod answer;
-mod due;
-mod file;
 mod journal;
-mod received;
+mod receive_state;
 mod rotation;
+mod session_file;
 pub mod status;
+mod stored;
 mod watch;
 
 #[cfg(test)]
@@ -19,17 +19,17 @@ mod tests;
 
 use std::path::Path;
 
-use self::file::{Torn, hex};
 pub use self::journal::{COMPACT, Journal};
-pub use self::received::{Entry, MAX_GAPS, State, Tally};
-pub use self::rotation::{Book, GRACE, MAX_NEWER, MAX_PAST, MAX_RETIRED, MIN_RETIRED, MOST, Stored};
-use self::rotation::{limit, promote, retire_current};
+pub use self::receive_state::{Counters, JournalEntry, MAX_GAPS, ReceiveState};
+use self::session_file::{Malformed, hex};
+pub use self::stored::{GRACE, MAX_NEWER, MAX_PAST, MAX_RETIRED, MIN_RETIRED, MOST, PeerSessions, StoredSession};
+use self::stored::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::{CONFIRMS, Taken};
+use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
 use crate::text;
 use crate::{Error, Exit, Result};
 
@@ -103,7 +103,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Exit::Failed`] for a file that is torn or not ours, with the remedy; otherwise as [`files::read_private`].
-    pub fn load(&self) -> Result<Vec<Stored>> {
+    pub fn load(&self) -> Result<Vec<StoredSession>> {
         let mut sessions = Vec::new();
         for name in self.names()? {
             sessions.append(&mut self.read(&name)?.sessions);
@@ -115,7 +115,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::load`].
-    pub fn load_peer(&self, peer: &Digest) -> Result<Book> {
+    pub fn load_peer(&self, peer: &Digest) -> Result<PeerSessions> {
         self.read(&self.name(peer))
     }
 
@@ -126,7 +126,7 @@ impl Cache {
     /// [`Exit::Failed`] where it cannot be written; what was stored is then as it was.
     pub fn store_pending(&self, session: &Session, now: u64) -> Result<()> {
         self.store(session, |sessions| {
-            sessions.insert(0, Stored::new(session, Standing::Pending));
+            sessions.insert(0, StoredSession::new(session, Standing::Pending));
             limit(sessions, now);
         })
     }
@@ -139,7 +139,7 @@ impl Cache {
     pub fn store_current(&self, session: &Session, now: u64) -> Result<()> {
         self.store(session, |sessions| {
             retire_current(sessions, now);
-            sessions.insert(0, Stored::new(session, Standing::Current));
+            sessions.insert(0, StoredSession::new(session, Standing::Current));
             limit(sessions, now);
         })
     }
@@ -151,7 +151,7 @@ impl Cache {
     /// As [`Cache::store_pending`].
     pub fn promote(&self, peer: &Digest, id: &SessionId, now: u64) -> Result<bool> {
         self.change(peer, |sessions| {
-            let is_it = |stored: &Stored| stored.session.id == *id && stored.standing == Standing::Pending;
+            let is_it = |stored: &StoredSession| stored.session.id == *id && stored.standing == Standing::Pending;
             let Some(at) = sessions.iter().position(is_it) else { return Ok((false, false)) };
             promote(sessions, at, now);
             limit(sessions, now);
@@ -207,16 +207,16 @@ impl Cache {
     /// # Errors
     /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers or blocks are used up, or
     /// where the file cannot be written.
-    pub fn take_stream(&self, peer: &Digest, id: &SessionId) -> Result<Taken> {
+    pub fn reserve_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
         self.take_number(peer, *id, 0, |stored| &mut stored.streams)
     }
 
-    /// Takes the session's next number for a stream of confirms, as [`Cache::take_stream`] does for one of data.
+    /// Takes the session's next number for a stream of confirms, as [`Cache::reserve_stream`] does for one of data.
     ///
     /// # Errors
-    /// As [`Cache::take_stream`].
-    pub fn take_confirms(&self, peer: &Digest, id: &SessionId) -> Result<Taken> {
-        self.take_number(peer, *id, CONFIRMS, |stored| &mut stored.confirms)
+    /// As [`Cache::reserve_stream`].
+    pub fn reserve_confirm_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
+        self.take_number(peer, *id, FIRST_CONFIRM_STREAM, |stored| &mut stored.confirms)
     }
 
     fn take_number(
@@ -224,15 +224,15 @@ impl Cache {
         peer: &Digest,
         id: SessionId,
         first: u32,
-        taken: impl Fn(&mut Stored) -> &mut u64,
-    ) -> Result<Taken> {
+        taken: impl Fn(&mut StoredSession) -> &mut u64,
+    ) -> Result<ReservedStream> {
         self.change_one(peer, id, |stored| {
             // The last of each half stays free: the number after any that is used exists, and KILL carries it.
-            let count = u32::try_from(*taken(stored)).ok().filter(|count| *count < CONFIRMS - 1);
+            let count = u32::try_from(*taken(stored)).ok().filter(|count| *count < FIRST_CONFIRM_STREAM - 1);
             let count = count.ok_or_else(|| self.used_up("stream numbers"))?;
-            self.reserve(stored, Taken::BLOCKS)?;
+            self.reserve(stored, ReservedStream::BLOCKS)?;
             *taken(stored) += 1;
-            Ok(Taken::new(id, first + count))
+            Ok(ReservedStream::new(id, first + count))
         })
     }
 
@@ -240,24 +240,24 @@ impl Cache {
     /// are reserved anew.
     ///
     /// # Errors
-    /// As [`Cache::take_stream`]; [`Exit::Failed`] where the number was never taken, as in a runtime directory that is
+    /// As [`Cache::reserve_stream`]; [`Exit::Failed`] where the number was never taken, as in a runtime directory that is
     /// older than what names it.
-    pub fn take_stream_again(&self, peer: &Digest, id: &SessionId, stream: u32) -> Result<Taken> {
+    pub fn reserve_stream_again(&self, peer: &Digest, id: &SessionId, stream: u32) -> Result<ReservedStream> {
         self.change_one(peer, *id, |stored| {
             if u64::from(stream) >= stored.streams {
                 return Err(Error::new(Exit::Failed, format!("stream {stream} of the session of {}", self.link))
                     .because("its number was never taken: the runtime directory was restored or replaced")
                     .hint(self.pairing_command()));
             }
-            self.reserve(stored, Taken::BLOCKS)?;
-            Ok(Taken::again(*id, stream))
+            self.reserve(stored, ReservedStream::BLOCKS)?;
+            Ok(ReservedStream::again(*id, stream))
         })
     }
 
     /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::wanted`]).
     ///
     /// # Errors
-    /// As [`Cache::take_stream`].
+    /// As [`Cache::reserve_stream`].
     pub fn reserve_blocks(&self, peer: &Digest, id: &SessionId, blocks: u64) -> Result<()> {
         self.change_one(peer, *id, |stored| self.reserve(stored, blocks))
     }
@@ -291,24 +291,28 @@ impl Cache {
         files::lock(&self.dir, &format!("{}@lock", self.link))
     }
 
-    fn read(&self, name: &str) -> Result<Book> {
-        let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(Book::default()) };
-        self.parse(name, &bytes).map_err(|Torn(expected)| {
+    fn read(&self, name: &str) -> Result<PeerSessions> {
+        let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(PeerSessions::default()) };
+        self.parse(name, &bytes).map_err(|Malformed(expected)| {
             Error::new(Exit::Failed, text::show(&self.dir.join(name)))
                 .because(format!("not a whole session file: expected {expected}"))
                 .hint(format!("agree new keys, which replaces it: {}", self.pairing_command()))
         })
     }
 
-    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<Book, Torn> {
-        let book = file::parse(self.link.as_str(), bytes)?;
-        let of_peer = |stored: &Stored| self.name(&stored.session.peer) == name;
-        if book.sessions.iter().all(of_peer) { Ok(book) } else { Err(Torn("the peer that the file is named after")) }
+    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<PeerSessions, Malformed> {
+        let book = session_file::parse(self.link.as_str(), bytes)?;
+        let of_peer = |stored: &StoredSession| self.name(&stored.session.peer) == name;
+        if book.sessions.iter().all(of_peer) {
+            Ok(book)
+        } else {
+            Err(Malformed("the peer that the file is named after"))
+        }
     }
 
     /// Adds a session by `add`, unless it is there.
-    fn store(&self, session: &Session, add: impl FnOnce(&mut Vec<Stored>)) -> Result<()> {
-        if !file::can_hold(&session.topics) {
+    fn store(&self, session: &Session, add: impl FnOnce(&mut Vec<StoredSession>)) -> Result<()> {
+        if !session_file::can_hold(&session.topics) {
             return Err(Error::new(Exit::Config, "a topic").because("it has control characters"));
         }
         let name = self.name(&session.peer);
@@ -316,7 +320,7 @@ impl Cache {
         let mut book = match files::read_private(&self.dir, &name)? {
             // Keys that nobody can read are lost already: a torn file must not stop the pairing that replaces it.
             Some(bytes) => self.parse(&name, &bytes).unwrap_or_default(),
-            None => Book::default(),
+            None => PeerSessions::default(),
         };
         // A repeated step must not give a session's stream numbers a second time.
         if book.sessions.iter().any(|stored| stored.session.id == session.id) {
@@ -327,7 +331,7 @@ impl Cache {
     }
 
     /// Reads under the lock, changes, and writes if `change` says so.
-    fn change<T>(&self, peer: &Digest, change: impl FnOnce(&mut Vec<Stored>) -> Result<(T, bool)>) -> Result<T> {
+    fn change<T>(&self, peer: &Digest, change: impl FnOnce(&mut Vec<StoredSession>) -> Result<(T, bool)>) -> Result<T> {
         let name = self.name(peer);
         let lock = self.lock()?;
         let mut book = self.read(&name)?;
@@ -338,14 +342,19 @@ impl Cache {
         Ok(result)
     }
 
-    fn change_one<T>(&self, peer: &Digest, id: SessionId, change: impl FnOnce(&mut Stored) -> Result<T>) -> Result<T> {
+    fn change_one<T>(
+        &self,
+        peer: &Digest,
+        id: SessionId,
+        change: impl FnOnce(&mut StoredSession) -> Result<T>,
+    ) -> Result<T> {
         self.change(peer, |sessions| {
             let stored = sessions.iter_mut().find(|stored| stored.session.id == id);
             Ok((change(stored.ok_or_else(|| self.no_session())?)?, true))
         })
     }
 
-    fn drop_if(&self, peer: &Digest, goes: impl Fn(&Stored) -> bool) -> Result<usize> {
+    fn drop_if(&self, peer: &Digest, goes: impl Fn(&StoredSession) -> bool) -> Result<usize> {
         self.change(peer, |sessions| {
             let before = sessions.len();
             sessions.retain(|stored| !goes(stored));
@@ -354,16 +363,16 @@ impl Cache {
         })
     }
 
-    fn write(&self, lock: &Lock, name: &str, book: &Book) -> Result<()> {
+    fn write(&self, lock: &Lock, name: &str, book: &PeerSessions) -> Result<()> {
         // What was deleted is remembered for as long as the peer may ask for it.
         if book.sessions.is_empty() && book.past.is_empty() {
             return files::remove(&self.dir, name).map(|_| ());
         }
-        let text = file::encode(self.link.as_str(), book);
+        let text = session_file::encode(self.link.as_str(), book);
         files::replace(&self.dir, lock, name, text.as_bytes())
     }
 
-    fn reserve(&self, stored: &mut Stored, blocks: u64) -> Result<()> {
+    fn reserve(&self, stored: &mut StoredSession, blocks: u64) -> Result<()> {
         let reserved = stored.blocks.checked_add(blocks).filter(|&reserved| reserved <= MAX_BLOCKS);
         stored.blocks = reserved.ok_or_else(|| self.used_up("blocks"))?;
         Ok(())
@@ -396,7 +405,7 @@ pub fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
 
 /// Splits the name of a session file into its link and the digits of its peer.
 fn peer_digits(name: &str) -> Option<(&str, &str)> {
-    name.split_once('@').filter(|(_, digits)| file::unhex::<16>(digits).is_some())
+    name.split_once('@').filter(|(_, digits)| session_file::unhex::<16>(digits).is_some())
 }
 
 /// The digits of a fingerprint that name its file.

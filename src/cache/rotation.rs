@@ -1,118 +1,32 @@
-//! Whose session it is now: how sessions with one peer take each other's place (`sts-protocol(7)`, "Sessions").
+//! When cron agrees the next session: the last `--if-older AGE` of a link, for `sts-pair --status`.
 
-use crate::session::{Session, SessionId, Standing};
+use super::Cache;
+use crate::Result;
+use crate::files;
 
-/// A session goes when so many newer ones exist of its kind, proven or not.
-pub const MAX_NEWER: usize = 16;
-/// But a proven one stays so many seconds after it was retired, whatever is newer: a tool that runs looks for a new session
-/// once a second, and what it sealed before is on its way.
-pub const GRACE: u64 = 60;
-/// So many newer ones are too many in any case.
-pub const MOST: usize = 256;
-/// A session goes so many seconds after it was retired: 7 days.
-pub const MAX_RETIRED: u64 = 7 * 24 * 3600;
-/// A retired session stays so many seconds at least, although all its known streams ended: a process that took a number
-/// under it may not have sent anything yet.
-pub const MIN_RETIRED: u64 = 3600;
-/// How many sessions are remembered that were deleted.
-pub const MAX_PAST: usize = 128;
-
-/// The sessions with one peer, as their file has them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Book {
-    /// Newest first.
-    pub sessions: Vec<Stored>,
-    /// Those deleted last under which something was received, the latest at the end: a peer that asks for one must not
-    /// take it for lost. Of the others nothing was written, and whoever carries a handshake's messages makes any number.
-    pub past: Vec<SessionId>,
-}
-
-impl Book {
-    /// Changes the sessions, and remembers those received under that are not there any more.
-    pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Vec<Stored>) -> T) -> T {
-        let received = self.sessions.iter().filter(|stored| stored.received);
-        let before: Vec<SessionId> = received.map(|stored| stored.session.id).collect();
-        let result = change(&mut self.sessions);
-        let is_there = |id: &SessionId| self.sessions.iter().any(|stored| stored.session.id == *id);
-        // The oldest of them goes first.
-        self.past.extend(before.iter().rev().filter(|id| !is_there(id)));
-        self.past.drain(..self.past.len().saturating_sub(MAX_PAST));
-        result
-    }
-}
-
-/// A session as its file has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// The session.
-    pub session: Session,
-    /// What it may be used for.
-    pub standing: Standing,
-    /// When it was retired, in seconds since 1970; 0 where it was not.
-    pub retired: u64,
-    /// How many stream numbers were taken: the next one.
-    pub streams: u64,
-    /// How many numbers of streams of confirms were taken.
-    pub confirms: u64,
-    /// How many blocks were reserved for sealing.
-    pub blocks: u64,
-    /// Something was received under it, so there must be receive state.
-    pub received: bool,
-    /// The peer has shown that it uses it. Whoever carries the handshake's messages decides how many sessions are made
-    /// that only one end uses: those must not push out one that both use.
-    pub proven: bool,
-}
-
-impl Stored {
-    pub(super) fn new(session: &Session, standing: Standing) -> Self {
-        Self {
-            session: session.clone(),
-            standing,
-            retired: 0,
-            streams: 0,
-            confirms: 0,
-            blocks: 0,
-            received: false,
-            proven: false,
+impl Cache {
+    /// Notes after how many seconds a session is replaced; writes only where that is news.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where it cannot be written.
+    pub fn note_rotation(&self, seconds: u64) -> Result<()> {
+        if self.rotation()? == Some(seconds) {
+            return Ok(());
         }
+        files::replace(&self.dir, &self.lock()?, &self.rotation_file(), format!("if_older = {seconds}\n").as_bytes())
     }
 
-    fn retire(&mut self, now: u64) {
-        self.standing = Standing::Retired;
-        self.retired = now;
+    /// After how many seconds a session is replaced; `None` where nobody ever said, or the file is not whole.
+    ///
+    /// # Errors
+    /// As [`files::read_private`].
+    pub fn rotation(&self) -> Result<Option<u64>> {
+        let Some(bytes) = files::read_private(&self.dir, &self.rotation_file())? else { return Ok(None) };
+        let text = std::str::from_utf8(&bytes).ok();
+        Ok(text.and_then(|text| text.strip_prefix("if_older = ")?.strip_suffix('\n')?.parse().ok()))
     }
-}
 
-/// The current session retires.
-pub(super) fn retire_current(sessions: &mut [Stored], now: u64) {
-    for stored in sessions.iter_mut().filter(|stored| stored.standing == Standing::Current) {
-        stored.retire(now);
+    fn rotation_file(&self) -> String {
+        format!("{}@rotation", self.link)
     }
-}
-
-/// Makes the pending session at this place the current one. It stays where it is in the order, newest first: a pending
-/// one before it may be the next, and one behind it is late, so that it opens but never takes over again.
-pub(super) fn promote(sessions: &mut [Stored], at: usize, now: u64) {
-    retire_current(sessions, now);
-    for older in sessions[at + 1..].iter_mut().filter(|stored| stored.standing == Standing::Pending) {
-        older.retire(now);
-    }
-    sessions[at].standing = Standing::Current;
-    sessions[at].proven = true;
-}
-
-/// Deletes sessions that are too old or too many. Proven and unproven ones are counted apart.
-pub(super) fn limit(sessions: &mut Vec<Stored>, now: u64) {
-    let (mut proven, mut unproven) = (0, 0);
-    sessions.retain_mut(|stored| {
-        let newer = if stored.proven { &mut proven } else { &mut unproven };
-        // A clock that was set back must neither delete what has just retired nor keep it for ever.
-        stored.retired = stored.retired.min(now);
-        let too_old = stored.standing == Standing::Retired && now - stored.retired >= MAX_RETIRED;
-        let in_grace = stored.proven && stored.standing == Standing::Retired && now - stored.retired < GRACE;
-        let room = *newer < if in_grace { MOST } else { MAX_NEWER };
-        let keep = stored.standing == Standing::Current || (room && !too_old);
-        *newer += 1;
-        keep
-    });
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Book, Cache, State, Tally, peer_digits};
+use super::{Cache, Counters, PeerSessions, ReceiveState, peer_digits};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -30,7 +30,7 @@ pub struct SessionStatus {
     /// How many stream numbers were taken to send under it.
     pub streams_taken: u64,
     /// What was received under it.
-    pub received: Tally,
+    pub received: Counters,
     /// How many of the peer's streams are open.
     pub open: usize,
     /// The peer's stream numbers below the highest of which nothing came.
@@ -71,7 +71,7 @@ pub fn links(path: &Path) -> Result<Vec<LinkName>> {
 /// [`crate::Exit::Failed`] where the directory cannot be read; a file in it that cannot is in [`LinkStatus::broken`].
 pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
     let mut broken = Vec::new();
-    let state = State::read(cache).unwrap_or_else(|err| {
+    let state = ReceiveState::read(cache).unwrap_or_else(|err| {
         broken.push(err);
         None
     });
@@ -80,7 +80,7 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
     for name in cache.names()? {
         let book = cache.read(&name).unwrap_or_else(|err| {
             broken.push(err);
-            Book::default()
+            PeerSessions::default()
         });
         for stored in book.sessions {
             let session = &stored.session;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Book, Cache, Stored};
+use super::{Cache, PeerSessions, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Stamp};
 use crate::session::{Expected, Session, SessionId, Standing};
@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 struct File {
     /// `None` where the file was too new to tell its next version from this one.
     stamp: Option<Stamp>,
-    book: Result<Book>,
+    book: Result<PeerSessions>,
 }
 
 /// The sessions of a link as they were at the last look.
@@ -53,16 +53,16 @@ impl Watch {
     }
 
     /// All sessions; those with one peer stand together, newest first.
-    pub fn sessions(&self) -> impl Iterator<Item = &Stored> {
+    pub fn sessions(&self) -> impl Iterator<Item = &StoredSession> {
         self.books().flat_map(|book| &book.sessions)
     }
 
-    fn books(&self) -> impl Iterator<Item = &Book> {
+    fn books(&self) -> impl Iterator<Item = &PeerSessions> {
         self.files.values().filter_map(|file| file.book.as_ref().ok())
     }
 
     /// The sessions with the peer of this one; `None` where it is not there.
-    pub(super) fn book_with(&self, id: SessionId) -> Option<&Book> {
+    pub(super) fn book_with(&self, id: SessionId) -> Option<&PeerSessions> {
         self.books().find(|book| book.sessions.iter().any(|stored| stored.session.id == id))
     }
 
@@ -75,7 +75,7 @@ impl Watch {
     /// the configuration accepts.
     #[must_use]
     pub fn no_session(&self, cache: &Cache, expected: &Expected<'_>, accepts: impl Fn(&Session) -> bool) -> Error {
-        let waits = |stored: &Stored| stored.standing == Standing::Pending && accepts(&stored.session);
+        let waits = |stored: &StoredSession| stored.standing == Standing::Pending && accepts(&stored.session);
         if self.sessions().any(waits) {
             return cache.no_session().because("the one there waits for the first message of the peer");
         }

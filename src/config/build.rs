@@ -8,7 +8,7 @@ use super::entries::{Entry, Key, Table};
 use super::topic::{Filter, Topic, wildcards};
 use super::{
     ClientCert, Config, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName,
-    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, later,
+    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
@@ -52,7 +52,7 @@ pub(super) fn build(table: &Table<'_>, read: Read<'_>) -> Result<Parsed> {
         max_message: number(table, Key::MaxMessage, MIN_MESSAGE, MAX_MESSAGE)?.unwrap_or(65_536),
     };
     let mut config = Config { link: table.source.link.clone(), mqtt, publish, subscribe, sealed, not_yet: None };
-    config.not_yet = later::not_yet(table, &config);
+    config.not_yet = unsupported::not_yet(table, &config);
     Ok(Parsed { config, warnings, password_in_text })
 }
 

@@ -1,7 +1,7 @@
 //! The handshake of STS/2 as two machines without I/O, clock or randomness of their own (`sts-protocol(7)`, "Handshake").
 //!
 //! Frames, the time and a random number generator come in; frames to send, a deadline and a finished session come out.
-//! Each machine answers `accept` with a [`Move`], or rejects the frame and is left exactly as it was: everything is
+//! Each machine answers `accept` with a [`Action`], or rejects the frame and is left exactly as it was: everything is
 //! derived from borrowed state first and assigned last.
 //!
 //! ```text
@@ -23,7 +23,7 @@
 pub mod alive;
 mod batch;
 mod code;
-mod enrol;
+mod enrolment;
 mod master;
 mod slave;
 #[cfg(test)]
@@ -41,7 +41,7 @@ use crate::message::{NONCE_LEN, Ready, Type};
 use crate::suite::Suite;
 
 pub use code::{BadCode, Code};
-pub use enrol::{ATTEMPTS, Enrolment, Unfit};
+pub use enrolment::{ATTEMPTS, Enrolment, EnrolmentConflict};
 pub use master::Master;
 pub use slave::Slave;
 
@@ -91,7 +91,7 @@ pub struct Established {
 
 /// What an accepted frame asks the caller to do, in this order: store, then send.
 #[derive(Debug)]
-pub enum Move {
+pub enum Action {
     /// Send this frame.
     Send(Vec<u8>),
     /// Send nothing yet: what answers the frame is due later.
@@ -120,25 +120,25 @@ pub enum Move {
         frame: Option<Vec<u8>>,
     },
     /// The peer has the code, and it cannot be pinned; send the frame if there is one, then give up.
-    Unfit {
+    EnrolmentConflict {
         /// The peer, as it calls itself.
         peer: Peer,
         /// Why; `None` where it is the peer that cannot pin this end.
-        why: Option<Unfit>,
+        why: Option<EnrolmentConflict>,
         /// The slave's signed verdict.
         frame: Option<Vec<u8>>,
     },
     /// Something a person should know that no signature vouches for; send the frame if there is one.
-    Hint(Hint, Option<Vec<u8>>),
+    Claim(Claim, Option<Vec<u8>>),
 }
 
 /// News that anybody on the topic could have made up: worth a line, never worth changing anything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Hint {
+pub enum Claim {
     /// Somebody whose key is not pinned here asks to pair, or answers.
     UnknownKey(Fingerprint),
     /// Somebody who answers says that it does not know this device's key.
-    Refused(Refusal),
+    Refused(AuthRefusal),
     /// Another master sends on the topic that this one listens on.
     OtherMaster,
     /// A master enrols by code, and this slave was given none.
@@ -149,18 +149,18 @@ pub enum Hint {
 
 /// Why a slave refuses an AUTHREQ; a number on the wire, never text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum AuthRefusal {
     /// The master's key is not pinned, or not allowed on this link.
     UnknownKey,
     /// AUTHREQ did not open: the two sides were given different codes.
     WrongCode,
-    /// As [`Refusal::WrongCode`], and no attempt is left.
+    /// As [`AuthRefusal::WrongCode`], and no attempt is left.
     CodeErased,
     /// A number that this version does not know.
     Other(u8),
 }
 
-impl Refusal {
+impl AuthRefusal {
     const UNKNOWN_KEY: u8 = 1;
     const WRONG_CODE: u8 = 2;
     const CODE_ERASED: u8 = 3;

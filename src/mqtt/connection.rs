@@ -15,7 +15,7 @@ use rustix::event::PollFlags;
 use super::dial::{Dialer, Progress};
 use super::inbox::Inbox;
 use super::stream::Stream;
-use super::{Endpoint, Event, Options, Qos, Receipt, Session, Token, Unacknowledged};
+use super::{ClientSession, Endpoint, Event, Options, Qos, Receipt, Token, Unacknowledged};
 use crate::{Error, Exit, Result};
 
 /// How long the broker may take to close its side after DISCONNECT.
@@ -34,7 +34,7 @@ const LAST_READS: usize = 64;
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
-    session: Session,
+    session: ClientSession,
     phase: Phase,
     inbox: Inbox,
     /// Bytes of the session's outgoing ones that the stream accepted, but that the socket has not all taken.
@@ -62,14 +62,14 @@ impl Client {
     /// A client that begins to connect when it is first driven.
     ///
     /// # Errors
-    /// Those of [`Session::new`]; [`Exit::Config`] for an endpoint that is not TCP, which this version cannot reach.
+    /// Those of [`ClientSession::new`]; [`Exit::Config`] for an endpoint that is not TCP, which this version cannot reach.
     pub fn new(endpoint: Endpoint, options: Options, now: Instant) -> Result<Self> {
         if !matches!(endpoint, Endpoint::Tcp { .. }) {
             return Err(Error::new(Exit::Config, format!("{}://", endpoint.scheme())).because("not in this version"));
         }
         Ok(Self {
             endpoint,
-            session: Session::new(options)?,
+            session: ClientSession::new(options)?,
             phase: Phase::Waiting(now),
             inbox: Inbox::default(),
             accepted: 0,
@@ -136,40 +136,40 @@ impl Client {
         self.session.has_event()
     }
 
-    /// As [`Session::publish`]; the bytes leave at the next [`drive`](Self::drive).
+    /// As [`ClientSession::publish`]; the bytes leave at the next [`drive`](Self::drive).
     ///
     /// # Errors
-    /// Those of [`Session::publish`].
+    /// Those of [`ClientSession::publish`].
     pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
         self.session.publish(topic, payload, qos, retain)
     }
 
-    /// As [`Session::room`].
+    /// As [`ClientSession::room`].
     #[must_use]
     pub fn room(&self, size: usize) -> bool {
         self.session.room(size)
     }
 
-    /// As [`Session::unacknowledged`].
+    /// As [`ClientSession::unacknowledged`].
     #[must_use]
     pub fn unacknowledged(&self) -> Unacknowledged {
         self.session.unacknowledged()
     }
 
-    /// As [`Session::subscribe`].
+    /// As [`ClientSession::subscribe`].
     ///
     /// # Errors
-    /// Those of [`Session::subscribe`].
+    /// Those of [`ClientSession::subscribe`].
     pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.session.subscribe(filter, qos, now)
     }
 
-    /// As [`Session::ack`]; the bytes leave at the next [`drive`](Self::drive).
+    /// As [`ClientSession::ack`]; the bytes leave at the next [`drive`](Self::drive).
     pub fn ack(&mut self, receipt: Receipt) {
         self.session.ack(receipt);
     }
 
-    /// As [`Session::keeps`].
+    /// As [`ClientSession::keeps`].
     #[must_use]
     pub fn keeps(&self, qos: Qos) -> bool {
         self.session.keeps(qos)

@@ -6,7 +6,7 @@
 use bytes::{Buf, BytesMut};
 
 use super::Qos;
-use super::lost::Lost;
+use super::lost::ConnectionLost;
 use super::packet::Packet;
 
 /// The first byte's high nibble in a PUBLISH.
@@ -40,20 +40,24 @@ impl Header {
     }
 
     /// Whether a packet other than PUBLISH can begin like this: it tells another protocol at once.
-    fn check_control(self) -> Result<(), Lost> {
+    fn check_control(self) -> Result<(), ConnectionLost> {
         // PUBREL has QoS 1 there, and in MQTT 3.1 it may have DUP.
         let (mask, flags) = if self.kind() == PUBREL { (0b0111, 0b0010) } else { (0b1111, 0) };
         if self.first & mask != flags {
-            return Err(Lost::malformed(format!("packet type {} with flags {:#x}", self.kind(), self.first & 0xf)));
+            return Err(ConnectionLost::malformed(format!(
+                "packet type {} with flags {:#x}",
+                self.kind(),
+                self.first & 0xf
+            )));
         }
         if self.remaining > MAX_CONTROL {
-            return Err(Lost::malformed(format!("packet type {} of {} bytes", self.kind(), self.remaining)));
+            return Err(ConnectionLost::malformed(format!("packet type {} of {} bytes", self.kind(), self.remaining)));
         }
         Ok(())
     }
 
     /// Reads the header at the front of `bytes`; `None` until all of it is there.
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, Lost> {
+    fn parse(bytes: &[u8]) -> Result<Option<Self>, ConnectionLost> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
         let mut remaining = 0;
         for (at, &byte) in rest.iter().take(4).enumerate() {
@@ -62,7 +66,7 @@ impl Header {
                 return Ok(Some(Self { first, len_len: at + 1, remaining }));
             }
         }
-        if rest.len() < 4 { Ok(None) } else { Err(Lost::malformed("remaining length over four bytes")) }
+        if rest.len() < 4 { Ok(None) } else { Err(ConnectionLost::malformed("remaining length over four bytes")) }
     }
 }
 
@@ -100,7 +104,7 @@ impl Framer {
     }
 
     /// Takes the next packet off the front of `bytes`; `None` when more bytes must come first.
-    pub(super) fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, Lost> {
+    pub(super) fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Frame>, ConnectionLost> {
         if self.skip.is_none() {
             let Some(header) = Header::parse(bytes)? else { return Ok(None) };
             let is_publish = header.kind() == PUBLISH;
@@ -129,24 +133,28 @@ impl Framer {
 
 impl Skip {
     /// Begins to read past a PUBLISH, once its topic and packet identifier are there.
-    fn start(header: Header, bytes: &mut BytesMut) -> Result<Option<Self>, Lost> {
-        let Some(qos) = Qos::from_code((header.first >> 1) & 3) else { return Err(Lost::malformed("PUBLISH: QoS 3")) };
+    fn start(header: Header, bytes: &mut BytesMut) -> Result<Option<Self>, ConnectionLost> {
+        let Some(qos) = Qos::from_code((header.first >> 1) & 3) else {
+            return Err(ConnectionLost::malformed("PUBLISH: QoS 3"));
+        };
         let id_len = if qos == Qos::AtMostOnce { 0 } else { 2 };
         let Some(Some(topic_len)) = bytes.get(header.len()..).map(<[u8]>::first_chunk::<2>) else { return Ok(None) };
         let topic_len = usize::from(u16::from_be_bytes(*topic_len));
         let variable = 2 + topic_len + id_len;
         if variable > header.remaining {
-            return Err(Lost::malformed("PUBLISH: shorter than its topic"));
+            return Err(ConnectionLost::malformed("PUBLISH: shorter than its topic"));
         }
         if bytes.len() < header.len() + variable {
             return Ok(None);
         }
         bytes.advance(header.len() + 2);
         let topic = bytes.split_to(topic_len);
-        let topic = std::str::from_utf8(&topic).map_err(|_| Lost::malformed("PUBLISH: topic is not UTF-8"))?.to_owned();
+        let topic = std::str::from_utf8(&topic)
+            .map_err(|_| ConnectionLost::malformed("PUBLISH: topic is not UTF-8"))?
+            .to_owned();
         let pkid = if qos == Qos::AtMostOnce { 0 } else { bytes.get_u16() };
         if qos != Qos::AtMostOnce && pkid == 0 {
-            return Err(Lost::malformed("PUBLISH: packet identifier 0"));
+            return Err(ConnectionLost::malformed("PUBLISH: packet identifier 0"));
         }
         let left = header.remaining - variable;
         Ok(Some(Self { left, packet: Packet::Oversize { topic, qos, pkid, len: left } }))

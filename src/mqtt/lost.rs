@@ -4,9 +4,9 @@ use std::fmt;
 
 /// The connection must be dropped; another one is made. Displays as one phrase that says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost(String);
+pub struct ConnectionLost(String);
 
-impl Lost {
+impl ConnectionLost {
     /// Without text from the network that was not escaped.
     pub(super) fn new(why: impl Into<String>) -> Self {
         Self(why.into())
@@ -18,10 +18,10 @@ impl Lost {
     }
 }
 
-impl fmt::Display for Lost {
+impl fmt::Display for ConnectionLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Lost {}
+impl std::error::Error for ConnectionLost {}

@@ -32,9 +32,9 @@ mod v311;
 pub use connection::Client;
 pub use endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use event::{Event, Message, Receipt, Token};
-pub use lost::Lost;
-pub use options::{Login, Options, Window};
-pub use session::{Session, Unacknowledged};
+pub use lost::ConnectionLost;
+pub use options::{InFlightLimit, Login, Options};
+pub use session::{ClientSession, Unacknowledged};
 
 use std::fmt;
 

@@ -23,7 +23,7 @@ pub struct Options {
     /// The client id was drawn at random, so no other client has it and takes our connection away.
     pub exclusive: bool,
     /// How much may be unacknowledged.
-    pub window: Window,
+    pub window: InFlightLimit,
     /// Largest payload to publish, bytes.
     pub max_send: usize,
     /// Largest PUBLISH to take in, bytes after the fixed header; larger ones are read past.
@@ -32,7 +32,7 @@ pub struct Options {
 
 /// Bounds of what is published and not acknowledged; counted from the oldest such message.
 #[derive(Clone, Copy, Debug)]
-pub struct Window {
+pub struct InFlightLimit {
     /// Messages, 1 to 65280, acknowledged ones behind the oldest unacknowledged included.
     pub messages: usize,
     /// Bytes of unacknowledged topics and payloads; one message alone may exceed it.
@@ -59,7 +59,7 @@ impl Options {
             keep_alive: Duration::from_secs(60),
             clean_session: true,
             exclusive: false,
-            window: Window { messages: 16_384, bytes: 1 << 20 },
+            window: InFlightLimit { messages: 16_384, bytes: 1 << 20 },
             max_send: 65_536,
             max_receive: 1 << 20,
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::packet::Request;
-use super::{Qos, Token, Unacknowledged, Window};
+use super::{InFlightLimit, Qos, Token, Unacknowledged};
 
 /// Packet identifiers 1 to this are for PUBLISH, those above for SUBSCRIBE: the two can never meet.
 pub(super) const PUBLISH_IDS: u16 = 0xff00;
@@ -52,7 +52,7 @@ impl Flight {
 /// The window. A message's serial number gives its packet identifier, and so its place: nothing is ever searched for.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    window: Window,
+    window: InFlightLimit,
     flights: VecDeque<Flight>,
     /// Serial number of the oldest one in `flights`.
     first: u64,
@@ -66,8 +66,9 @@ pub(super) struct Outbound {
 }
 
 impl Outbound {
-    pub(super) fn new(window: Window) -> Self {
-        let window = Window { messages: window.messages.clamp(1, usize::from(PUBLISH_IDS)), bytes: window.bytes };
+    pub(super) fn new(window: InFlightLimit) -> Self {
+        let window =
+            InFlightLimit { messages: window.messages.clamp(1, usize::from(PUBLISH_IDS)), bytes: window.bytes };
         Self {
             window,
             flights: VecDeque::new(),

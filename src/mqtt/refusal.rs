@@ -1,27 +1,27 @@
 //! How each of a broker's refusals reads to the person who must mend it.
 
 use super::Version;
-use super::packet::Refusal;
+use super::packet::ConnectRefusal;
 use crate::{Error, Exit};
 
 /// A CONNACK with a refusal that trying again will not change.
-pub(super) fn connection(refusal: Refusal, version: Version, client_id: &str, with_login: bool) -> Error {
+pub(super) fn connection(refusal: ConnectRefusal, version: Version, client_id: &str, with_login: bool) -> Error {
     let error = Error::new(Exit::Unavailable, "the broker refused the connection");
     match refusal {
-        Refusal::Version => error
+        ConnectRefusal::Version => error
             .because(format!("it does not speak MQTT {version} (CONNACK 1)"))
             .hint("set `mqtt_version` to one that it speaks: 3 (MQTT 3.1), 4 (3.1.1) or 5"),
-        Refusal::ClientId => error
+        ConnectRefusal::ClientId => error
             .because(format!("it does not allow the client id {client_id:?} (CONNACK 2)"))
             .hint("set `clientid` to one that it allows"),
-        Refusal::Unavailable => error.because("its MQTT service is unavailable (CONNACK 3)"),
-        Refusal::Login => error
+        ConnectRefusal::Unavailable => error.because("its MQTT service is unavailable (CONNACK 3)"),
+        ConnectRefusal::Login => error
             .because("bad user name or password (CONNACK 4)")
             .hint("check `username` and `password` or `password_file`"),
-        Refusal::NotAuthorized if with_login => error
+        ConnectRefusal::NotAuthorized if with_login => error
             .because("not authorised (CONNACK 5)")
             .hint("check `username` and `password`, and what the broker allows this user and this `clientid`"),
-        Refusal::NotAuthorized => error
+        ConnectRefusal::NotAuthorized => error
             .because("not authorised (CONNACK 5)")
             .hint("the broker may want a login: set `username` and `password` or `password_file`"),
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::lost::Lost;
+use super::lost::ConnectionLost;
 use super::outbound::PUBLISH_IDS;
 use super::packet::Request;
 use super::{Event, Qos, refusal, topic};
@@ -65,7 +65,11 @@ impl Subscriptions {
     }
 
     /// A SUBACK came in; one that nobody waits for says nothing.
-    pub(super) fn answered(&mut self, pkid: u16, granted: &[Option<Qos>]) -> std::result::Result<Option<Event>, Lost> {
+    pub(super) fn answered(
+        &mut self,
+        pkid: u16,
+        granted: &[Option<Qos>],
+    ) -> std::result::Result<Option<Event>, ConnectionLost> {
         let place = pkid.checked_sub(PUBLISH_IDS + 1).map(usize::from);
         let Some(one) = place.and_then(|place| self.0.get_mut(place)) else { return Ok(None) };
         if one.asked.take().is_none() {
@@ -77,7 +81,7 @@ impl Subscriptions {
                 Ok(Some(Event::Subscribed { filter: one.filter.clone(), asked: one.qos, granted: *granted }))
             }
             [None] => Ok(Some(Event::Refused(refusal::subscription(&one.filter)))),
-            _ => Err(Lost::malformed("SUBACK: not one answer for one topic filter")),
+            _ => Err(ConnectionLost::malformed("SUBACK: not one answer for one topic filter")),
         }
     }
 }

@@ -10,8 +10,8 @@ use zeroize::Zeroize;
 
 use super::Qos;
 use super::frame::Header;
-use super::lost::Lost;
-use super::packet::{Packet, Refusal, Request};
+use super::lost::ConnectionLost;
+use super::packet::{ConnectRefusal, Packet, Request};
 use crate::secret::Password;
 
 /// What encoding keeps from one packet to the next.
@@ -29,7 +29,7 @@ impl Default for Dialect {
 
 impl Dialect {
     /// Reads one whole packet.
-    pub(super) fn decode(header: Header, frame: Bytes) -> Result<Packet, Lost> {
+    pub(super) fn decode(header: Header, frame: Bytes) -> Result<Packet, ConnectionLost> {
         let fixed = FixedHeader::new(header.first, header.len_len, header.remaining);
         let (name, packet) = match header.kind() {
             2 => ("CONNACK", ConnAck::read(fixed, frame).map(|packet| connack(&packet))),
@@ -42,9 +42,9 @@ impl Dialect {
             11 => ("UNSUBACK", UnsubAck::read(fixed, frame).map(|ack| Packet::UnsubAck(ack.pkid))),
             13 => ("PINGRESP", empty(header, Packet::PingResp)),
             14 => ("DISCONNECT", empty(header, Packet::Disconnect)),
-            kind => return Err(Lost::malformed(format!("packet type {kind}, which no broker sends"))),
+            kind => return Err(ConnectionLost::malformed(format!("packet type {kind}, which no broker sends"))),
         };
-        packet.map_err(|error| Lost::malformed(format!("{name}: {error}")))
+        packet.map_err(|error| ConnectionLost::malformed(format!("{name}: {error}")))
     }
 
     /// Appends one packet to `out`.
@@ -100,11 +100,11 @@ impl Dialect {
 fn connack(packet: &ConnAck) -> Packet {
     let refused = match packet.code {
         ConnectReturnCode::Success => None,
-        ConnectReturnCode::RefusedProtocolVersion => Some(Refusal::Version),
-        ConnectReturnCode::BadClientId => Some(Refusal::ClientId),
-        ConnectReturnCode::ServiceUnavailable => Some(Refusal::Unavailable),
-        ConnectReturnCode::BadUserNamePassword => Some(Refusal::Login),
-        ConnectReturnCode::NotAuthorized => Some(Refusal::NotAuthorized),
+        ConnectReturnCode::RefusedProtocolVersion => Some(ConnectRefusal::Version),
+        ConnectReturnCode::BadClientId => Some(ConnectRefusal::ClientId),
+        ConnectReturnCode::ServiceUnavailable => Some(ConnectRefusal::Unavailable),
+        ConnectReturnCode::BadUserNamePassword => Some(ConnectRefusal::Login),
+        ConnectReturnCode::NotAuthorized => Some(ConnectRefusal::NotAuthorized),
     };
     Packet::ConnAck { session_present: packet.session_present, refused }
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{Machine, Run, code};
-use crate::cache::Stored;
+use crate::cache::StoredSession;
 use crate::crypto::schedule::Topics;
-use crate::handshake::{Established, Move};
-use crate::link::{Ends, unix_time};
+use crate::handshake::{Action, Established};
+use crate::link::{LinkPeers, unix_time};
 use crate::message::Header;
 use crate::mqtt::Qos;
 use crate::name::PeerName;
@@ -38,14 +38,14 @@ impl Run<'_> {
     ///
     /// # Errors
     /// As [`super::run`].
-    pub(super) fn act(&mut self, step: Move, topics: &Topics, now: Instant) -> Result<()> {
+    pub(super) fn act(&mut self, step: Action, topics: &Topics, now: Instant) -> Result<()> {
         match step {
-            Move::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
+            Action::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
                 self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
             }),
-            Move::Send(frame) => self.publish(topics, frame, Qos::AtMostOnce),
-            Move::Later => Ok(()),
-            Move::Store(established, frame) => {
+            Action::Send(frame) => self.publish(topics, frame, Qos::AtMostOnce),
+            Action::Later => Ok(()),
+            Action::Store(established, frame) => {
                 if self.enrolling {
                     code::pin(&mut self.ends, &established.peer, self.report)?;
                 }
@@ -63,17 +63,17 @@ impl Run<'_> {
                     }
                 }
             }
-            Move::Promote(established, frame) => {
+            Action::Promote(established, frame) => {
                 self.promote(*established)?;
                 self.publish(topics, frame, Qos::AtMostOnce)
             }
-            Move::SuiteDiffers { peer, theirs, frame } => {
+            Action::SuiteDiffers { peer, theirs, frame } => {
                 if let Some(frame) = frame {
                     self.publish(topics, frame, Qos::AtMostOnce)?;
                 }
                 Err(suite_differs(&peer, theirs, self.ends.suite))
             }
-            Move::WrongCode { erased, frame } => {
+            Action::WrongCode { erased, frame } => {
                 frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))?;
                 let left = self.attempts_left();
                 match self.ends.role {
@@ -83,11 +83,11 @@ impl Run<'_> {
                 }
                 Ok(())
             }
-            Move::Unfit { peer, why, frame } => {
+            Action::EnrolmentConflict { peer, why, frame } => {
                 frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))?;
                 Err(code::unfit(&peer, why))
             }
-            Move::Hint(hint, frame) => {
+            Action::Claim(hint, frame) => {
                 self.tell(&hint, now);
                 frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))
             }
@@ -96,7 +96,7 @@ impl Run<'_> {
 
     fn promote(&mut self, established: Established) -> Result<()> {
         let session = stored(&self.ends, &established);
-        let in_use = |stored: &Stored| stored.session.id == session.id && stored.standing != Standing::Pending;
+        let in_use = |stored: &StoredSession| stored.session.id == session.id && stored.standing != Standing::Pending;
         // Where it is not pending any more, sts-recv was faster; or somebody deleted it.
         if !self.cache.promote(&session.peer, &session.id, unix_time())?
             && !self.cache.load_peer(&session.peer)?.sessions.iter().any(in_use)
@@ -118,9 +118,12 @@ impl Run<'_> {
 }
 
 /// The session as it is stored.
-fn stored(ends: &Ends, established: &Established) -> Session {
-    let fingerprints =
-        crate::session::Ends { role: ends.role, own: ends.own(), peer: *established.peer.key.fingerprint().as_bytes() };
+fn stored(ends: &LinkPeers, established: &Established) -> Session {
+    let fingerprints = crate::session::Parties {
+        role: ends.role,
+        own: ends.own(),
+        peer: *established.peer.key.fingerprint().as_bytes(),
+    };
     Session::new(established.keys.clone(), fingerprints, established.topics.clone(), established.suite, unix_time())
 }
 

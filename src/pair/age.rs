@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::cache::{Book, Cache, State, Stored};
+use crate::cache::{Cache, PeerSessions, ReceiveState, StoredSession};
 use crate::crypto::schedule::Digest;
-use crate::link::Ends;
+use crate::link::LinkPeers;
 use crate::session::{Session, SessionId, Standing};
 use crate::{Error, Exit, Result};
 
@@ -83,7 +83,7 @@ pub(super) struct Sessions {
 /// # Errors
 /// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. What cannot be read is no
 /// session: a pairing replaces it.
-pub(super) fn sessions(ends: &Ends, cache: &Cache) -> Result<Sessions> {
+pub(super) fn sessions(ends: &LinkPeers, cache: &Cache) -> Result<Sessions> {
     let peers = ends.peers()?;
     let [peer] = &peers[..] else {
         let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
@@ -92,10 +92,10 @@ pub(super) fn sessions(ends: &Ends, cache: &Cache) -> Result<Sessions> {
             .hint("run it on the other devices, each of which has one"));
     };
     let peer: Digest = *peer.key.fingerprint().as_bytes();
-    let Book { sessions, past } = readable(cache.load_peer(&peer))?.unwrap_or_default();
-    let received = readable(State::read(cache))?.flatten().unwrap_or_default();
+    let PeerSessions { sessions, past } = readable(cache.load_peer(&peer))?.unwrap_or_default();
+    let received = readable(ReceiveState::read(cache))?.flatten().unwrap_or_default();
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
-    let usable = |stored: &&Stored| {
+    let usable = |stored: &&StoredSession| {
         let whole = !stored.received || received.session(&stored.session.id).is_some();
         whole && ends.accepts(&stored.session, &peers).is_some()
     };

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{Outcome, prompt};
 use crate::cli::Reporter;
-use crate::handshake::{ATTEMPTS, BadCode, Code, Peer, Unfit};
-use crate::link::{Ends, Link};
+use crate::handshake::{ATTEMPTS, BadCode, Code, EnrolmentConflict, Peer};
+use crate::link::{Link, LinkPeers};
 use crate::name::PeerName;
 use crate::role::Role;
 use crate::{Error, Exit, Result};
@@ -87,7 +87,7 @@ pub fn run(
     };
     let mut attempts = ATTEMPTS;
     loop {
-        let enrolment = |ends: &Ends| Some(ends.enrolment(code, attempts));
+        let enrolment = |ends: &LinkPeers| Some(ends.enrolment(code, attempts));
         let Outcome::WrongCode { left } = super::pair(link, name.clone(), enrolment, timeout, None, report)? else {
             return Ok(());
         };
@@ -130,7 +130,7 @@ fn legal(text: &str) -> PeerName {
 ///
 /// # Errors
 /// As [`crate::identity::KnownPeers::add`].
-pub(super) fn pin(ends: &mut Ends, peer: &Peer, report: &Reporter) -> Result<()> {
+pub(super) fn pin(ends: &mut LinkPeers, peer: &Peer, report: &Reporter) -> Result<()> {
     ends.pin(peer)?;
     report.info(format_args!("{} is trusted from now on: {}", peer.name, peer.key.fingerprint()));
     if ends.is_ambiguous() {
@@ -171,25 +171,25 @@ pub(super) fn unanswered() -> Error {
 }
 
 /// A device that has the code, and cannot be pinned under its name.
-pub(super) fn unfit(peer: &Peer, why: Option<Unfit>) -> Error {
+pub(super) fn unfit(peer: &Peer, why: Option<EnrolmentConflict>) -> Error {
     let Peer { name, key } = peer;
     let error = Error::new(Exit::NotTrusted, format!("cannot trust `{name}`"));
     match why {
         None => Error::new(Exit::NotTrusted, format!("`{name}` cannot trust this device"))
             .because("it says itself why: the name is taken there, or this device has another there, or the link is to another")
             .hint("to enrol under another name: sts-pair --code --name NAME"),
-        Some(Unfit::OwnKey) => error
+        Some(EnrolmentConflict::OwnKey) => error
             .because("it shows this device's own key")
             .hint("two devices cannot share an identity.pem: remove it on the one to which it was copied"),
-        Some(Unfit::NameTaken(pinned)) => error
+        Some(EnrolmentConflict::NameTaken(pinned)) => error
             .because(format!("it has the key {}, and the name is known with {pinned}", key.fingerprint()))
             .hint(format!(
                 "give the other device another name with --name; or, if it has a new key: sts-pair --forget {name}"
             )),
-        Some(Unfit::KeyKnown(pinned)) => error
+        Some(EnrolmentConflict::KeyKnown(pinned)) => error
             .because(format!("its key is already known as `{pinned}`"))
             .hint(format!("enrol it with --name {pinned} there; or, for its new name: sts-pair --forget {pinned}")),
-        Some(Unfit::NotWanted(wanted)) => error
+        Some(EnrolmentConflict::NotWanted(wanted)) => error
             .because(format!("the link is to `{wanted}` by its configuration"))
             .hint(format!("enrol the other device with --name {wanted}, or change the configuration: peer = {name}")),
     }

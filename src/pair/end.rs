@@ -7,17 +7,17 @@ use bytes::Bytes;
 use rand::RngExt;
 use rustix::event::PollFlags;
 
-use crate::cache::{Cache, Stored};
+use crate::cache::{Cache, StoredSession};
 use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
+use crate::event_loop;
 use crate::handshake::Peer;
-use crate::link::{Ends, Link, Tool};
+use crate::link::{Link, LinkPeers, Tool};
 use crate::mqtt::{Event, Qos};
 use crate::name::PeerName;
-use crate::pipe::Signals;
 use crate::session::Standing;
+use crate::stdio::Signals;
 use crate::stream::Sender;
-use crate::turn;
 use crate::{Error, Exit, Result};
 
 /// Sends KILL under the current session and deletes every session, whatever came of it: with `to`, or with all of the
@@ -57,12 +57,13 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
 }
 
 /// The KILL for a peer, and its topic; `None` where there is no session to seal it under.
-fn kill(link: &Link, ends: &Ends, cache: &Cache, peer: &Digest) -> Result<Option<(String, Bytes)>> {
-    let current =
-        |stored: &Stored| stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none();
+fn kill(link: &Link, ends: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<Option<(String, Bytes)>> {
+    let current = |stored: &StoredSession| {
+        stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none()
+    };
     let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(current) else { return Ok(None) };
     let mut rng = rand::rng();
-    let taken = cache.take_stream(peer, &stored.session.id)?;
+    let taken = cache.reserve_stream(peer, &stored.session.id)?;
     let mut sender = Sender::new(&stored.session, taken, rng.random(), link.config.mqtt.max_message)?;
     let topic = ends.route.publish(&stored.session.topics).to_owned();
     sender.kill(&mut rng).map(|kill| Some((topic, kill)))
@@ -91,12 +92,12 @@ fn tell(link: &Link, mut kills: VecDeque<(String, Bytes)>, timeout: Option<Durat
             }
         }
         if kills.is_empty() && client.unacknowledged().messages == 0 {
-            return turn::leave(&mut client, &mut signals);
+            return event_loop::leave(&mut client, &mut signals);
         }
         if signals.count() > 0 || until.is_some_and(|until| now >= until) {
             return Err(Error::new(Exit::TryAgain, "the peer was not told")
                 .because(format!("the broker at {} did not acknowledge it", link.config.mqtt.endpoint)));
         }
-        ready = turn::wait(&client, &signals, None, until, now)?;
+        ready = event_loop::wait(&client, &signals, None, until, now)?;
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use crate::handshake::{Hint, Refusal};
+use crate::handshake::{AuthRefusal, Claim};
 use crate::identity::Fingerprint;
 use crate::{Error, Exit};
 
@@ -34,31 +34,31 @@ impl<K: Clone + Eq + Hash> Hints<K> {
 }
 
 /// What is told; `own` is this device's key.
-pub(super) fn words(hint: &Hint, own: &Fingerprint) -> Error {
+pub(super) fn words(hint: &Claim, own: &Fingerprint) -> Error {
     match hint {
-        Hint::UnknownKey(fingerprint) => Error::new(Exit::NotTrusted, "unknown peer")
+        Claim::UnknownKey(fingerprint) => Error::new(Exit::NotTrusted, "unknown peer")
             .because(format!("a device with the key {fingerprint} wants to pair (unverified)"))
             .hint(
                 "if it is yours, run sts-pair --code on both devices; or compare that with what sts-pair --key prints there, and pipe its key line here into: sts-pair --trust NAME",
             ),
-        Hint::Refused(Refusal::UnknownKey) => Error::new(Exit::NotTrusted, "refused (unverified)")
+        Claim::Refused(AuthRefusal::UnknownKey) => Error::new(Exit::NotTrusted, "refused (unverified)")
             .because("the other device does not know this device's key")
             .hint(format!(
                 "it is {own}: run sts-pair --code on both devices; or pipe what sts-pair --key prints here into, on the other device: sts-pair --trust NAME"
             )),
-        Hint::Refused(Refusal::WrongCode | Refusal::CodeErased) => {
+        Claim::Refused(AuthRefusal::WrongCode | AuthRefusal::CodeErased) => {
             Error::new(Exit::NotTrusted, "refused (unverified)")
                 .because("the other device speaks of a code, and this one was given none")
         }
-        Hint::Refused(Refusal::Other(number)) => Error::new(Exit::Protocol, "refused (unverified)")
+        Claim::Refused(AuthRefusal::Other(number)) => Error::new(Exit::Protocol, "refused (unverified)")
             .because(format!("the other device gives reason {number}, which this version does not know")),
-        Hint::CodeThere => Error::new(Exit::NotTrusted, "the other device enrols by code (unverified)")
+        Claim::CodeThere => Error::new(Exit::NotTrusted, "the other device enrols by code (unverified)")
             .because("this one was given none")
             .hint("run sts-pair --code here, too"),
-        Hint::CodeHere => Error::new(Exit::NotTrusted, "the other device pairs without a code (unverified)")
+        Claim::CodeHere => Error::new(Exit::NotTrusted, "the other device pairs without a code (unverified)")
             .because("this one waits for a code")
             .hint("run sts-pair --code there, too"),
-        Hint::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
+        Claim::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
             .because("it sends the request that this device sends too")
             .hint("set sts_mode to slave on one of the two devices"),
     }
@@ -74,12 +74,12 @@ mod tests {
         let mut hints = Hints::new();
         let mut told = 0;
         for i in 0..6000_u32 {
-            let hint = Hint::UnknownKey(Fingerprint::of(&(i % 600).to_be_bytes()));
+            let hint = Claim::UnknownKey(Fingerprint::of(&(i % 600).to_be_bytes()));
             told += usize::from(hints.is_due(&hint, start + Duration::from_millis(u64::from(i) * 20)));
         }
         assert_eq!(told, 2 * MOST, "in two minutes");
-        assert!(hints.is_due(&Hint::OtherMaster, start + Duration::from_secs(180)));
-        assert!(!hints.is_due(&Hint::OtherMaster, start + Duration::from_secs(239)));
-        assert!(hints.is_due(&Hint::OtherMaster, start + Duration::from_secs(240)));
+        assert!(hints.is_due(&Claim::OtherMaster, start + Duration::from_secs(180)));
+        assert!(!hints.is_due(&Claim::OtherMaster, start + Duration::from_secs(239)));
+        assert!(hints.is_due(&Claim::OtherMaster, start + Duration::from_secs(240)));
     }
 }

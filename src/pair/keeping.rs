@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::crypto::schedule::Topics;
 use crate::handshake::alive::{Asking, Heard};
-use crate::link::{Ends, unix_time};
+use crate::link::{LinkPeers, unix_time};
 use crate::mqtt::Qos;
 use crate::{Rejected, Result};
 
@@ -19,7 +19,7 @@ use crate::{Rejected, Result};
 /// As [`age::sessions`].
 pub(super) fn question(
     age: age::Age,
-    ends: &Ends,
+    ends: &LinkPeers,
     cache: &Cache,
     report: &Reporter,
     rng: &mut ThreadRng,

@@ -28,13 +28,13 @@ use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::config::Config;
 use crate::crypto::schedule::Topics;
+use crate::event_loop::{self, Trouble};
 use crate::handshake::alive::Asking;
-use crate::handshake::{Enrolment, Established, Hint, Master, Party, Slave};
-use crate::link::{Ends, Link, Tool};
+use crate::handshake::{Claim, Enrolment, Established, Master, Party, Slave};
+use crate::link::{Link, LinkPeers, Tool};
 use crate::mqtt::{self, Qos};
 use crate::name::PeerName;
-use crate::pipe::Signals;
-use crate::turn::{self, Trouble};
+use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
@@ -67,7 +67,7 @@ enum Outcome {
 fn pair(
     link: &Link,
     name: PeerName,
-    enrolment: impl FnOnce(&Ends) -> Option<Enrolment>,
+    enrolment: impl FnOnce(&LinkPeers) -> Option<Enrolment>,
     timeout: Option<Duration>,
     if_older: Option<Age>,
     report: &Reporter,
@@ -94,7 +94,7 @@ fn nameless() -> PeerName {
 }
 
 /// This end of the link, which signs.
-fn party(ends: &Ends, name: PeerName, enrolment: Option<Enrolment>) -> Result<Party> {
+fn party(ends: &LinkPeers, name: PeerName, enrolment: Option<Enrolment>) -> Result<Party> {
     Ok(Party {
         identity: ends.identity()?.into(),
         name,
@@ -109,7 +109,7 @@ fn party(ends: &Ends, name: PeerName, enrolment: Option<Enrolment>) -> Result<Pa
 ///
 /// # Errors
 /// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::make_identity`] and [`Link::ends`].
-pub fn encrypted(link: &Link) -> Result<Ends> {
+pub fn encrypted(link: &Link) -> Result<LinkPeers> {
     link.make_identity()?;
     link.ends()?.ok_or_else(|| {
         Error::new(Exit::Usage, "nothing to pair")
@@ -130,7 +130,7 @@ struct Run<'a> {
     report: &'a Reporter,
     /// Whether a code lets in whom nobody knows yet.
     enrolling: bool,
-    ends: Ends,
+    ends: LinkPeers,
     cache: Cache,
     signals: Signals,
     client: mqtt::Client,
@@ -138,7 +138,7 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Trouble,
-    hints: Hints<Hint>,
+    hints: Hints<Claim>,
     asked: Asked,
     until: Option<Instant>,
     spinner: Spinner,
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
     fn begin(
         link: &'a Link,
         report: &'a Reporter,
-        ends: Ends,
+        ends: LinkPeers,
         cache: Cache,
         signals: Signals,
         machine: Machine,
@@ -201,7 +201,7 @@ impl Run<'_> {
         let outcome = self.pair();
         self.report.status("");
         // Whatever came of it, the last frame is for the peer: let the broker have it.
-        turn::leave(&mut self.client, &mut self.signals)?;
+        event_loop::leave(&mut self.client, &mut self.signals)?;
         outcome?;
         if let Some(established) = &self.paired {
             self.tell_paired(established);
@@ -288,7 +288,7 @@ impl Run<'_> {
     }
 
     /// Tells what nobody vouches for, each thing once a minute.
-    fn tell(&mut self, hint: &Hint, now: Instant) {
+    fn tell(&mut self, hint: &Claim, now: Instant) {
         if !self.hints.is_due(hint, now) {
             return;
         }
@@ -326,7 +326,7 @@ impl Run<'_> {
         let asking = self.asking.as_ref().and_then(Asking::deadline);
         let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).chain(asking).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
-        self.ready = turn::wait(&self.client, &self.signals, hangup, deadline, now)?;
+        self.ready = event_loop::wait(&self.client, &self.signals, hangup, deadline, now)?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags};
 use zeroize::Zeroizing;
 
 use crate::handshake::Code;
-use crate::pipe::{self, Signals};
+use crate::stdio::{self, Signals};
 use crate::{Error, Exit, Result};
 
 const TERMINAL: &str = "/dev/tty";
@@ -43,7 +43,7 @@ fn read_line(mut terminal: &File, signals: &mut Signals) -> Result<Zeroizing<Str
     let (tty, caught) = (terminal.as_fd(), signals.as_fd());
     let mut fds = [PollFd::new(&tty, PollFlags::IN), PollFd::new(&caught, PollFlags::IN)];
     loop {
-        pipe::wait(&mut fds, None, Instant::now())?;
+        stdio::wait(&mut fds, None, Instant::now())?;
         if !fds[1].revents().is_empty() {
             let _ = terminal.write_all(b"\n");
             return Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no code was typed"));

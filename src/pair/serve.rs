@@ -9,10 +9,10 @@ use super::hints::Hints;
 use super::{Machine, Run, encrypted, nameless, party};
 use crate::cache::{Cache, Watch};
 use crate::cli::Reporter;
-use crate::link::{Ends, Link, unix_time};
-use crate::pipe::Signals;
+use crate::event_loop;
+use crate::link::{Link, LinkPeers, unix_time};
 use crate::role::Role;
-use crate::turn;
+use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
 
 /// What goes on beside the pairings.
@@ -56,7 +56,7 @@ impl Service {
     pub(super) fn answer(
         &mut self,
         cache: &Cache,
-        ends: &Ends,
+        ends: &LinkPeers,
         payload: &[u8],
         now: Instant,
     ) -> Result<Option<Vec<u8>>> {
@@ -96,7 +96,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
         let mut run = Run::begin(&link, report, ends, cache, signals, machine)?;
         run.service = Some(service);
         let outcome = run.pair();
-        turn::leave(&mut run.client, &mut run.signals)?;
+        event_loop::leave(&mut run.client, &mut run.signals)?;
         outcome?;
         if run.signals.count() > 0 {
             return Ok(());
@@ -113,7 +113,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     }
 }
 
-fn reload(open: &impl Fn() -> Result<Link>, machine: &mut Machine) -> Result<(Link, Ends)> {
+fn reload(open: &impl Fn() -> Result<Link>, machine: &mut Machine) -> Result<(Link, LinkPeers)> {
     let link = open()?;
     let ends = encrypted(&link)?;
     check_role(ends.role)?;

@@ -6,12 +6,12 @@ use rustix::event::PollFlags;
 
 use super::{Machine, RESERVED, Run};
 use crate::crypto::schedule::Topics;
-use crate::handshake::{Master, Move, Slave, alive};
+use crate::event_loop::{self, Trouble};
+use crate::handshake::{Action, Master, Slave, alive};
 use crate::message::Type;
 use crate::mqtt::Event;
 use crate::role::Role;
 use crate::text::escape;
-use crate::turn::{self, Trouble};
 use crate::{Rejected, Result};
 
 /// How long INITREQs are answered before anything else is looked at again.
@@ -34,7 +34,7 @@ impl Run<'_> {
             if self.asked.is_empty() || now >= begun + ANSWERING {
                 return Ok(());
             }
-            self.ready = turn::wait(&self.client, &self.signals, None, Some(now), now)?;
+            self.ready = event_loop::wait(&self.client, &self.signals, None, Some(now), now)?;
             if !self.ready.contains(PollFlags::IN) {
                 return Ok(());
             }
@@ -136,7 +136,7 @@ impl Run<'_> {
         match outcome {
             Ok(step) => {
                 // A master that this slave trusts is here to pair: no answer that is still on its way changes that.
-                if Type::of(payload) == Ok(Type::AuthReq) && matches!(step, Move::Send(_)) {
+                if Type::of(payload) == Ok(Type::AuthReq) && matches!(step, Action::Send(_)) {
                     self.asking = None;
                 }
                 self.act(step, topics, now)

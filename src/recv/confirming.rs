@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::{CryptoRng, RngExt};
 
-use super::opening::StreamId;
 use crate::Result;
 use crate::cache::Cache;
 use crate::session::{Session, SessionId};
-use crate::stream::Sender;
+use crate::stream::{Sender, StreamId};
 
 /// A confirm waits so long for others to go with it.
 const DELAY: Duration = Duration::from_millis(50);
@@ -87,7 +86,7 @@ impl Confirming {
     /// Seals what was written of streams of one session.
     ///
     /// # Errors
-    /// As [`Cache::take_stream`], the first time for a session; as [`Sender::confirm`].
+    /// As [`Cache::reserve_stream`], the first time for a session; as [`Sender::confirm`].
     pub(super) fn seal(
         &mut self,
         session: &Session,
@@ -99,7 +98,7 @@ impl Confirming {
         let sender = match self.senders.entry(session.id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let taken = cache.take_confirms(&session.peer, &session.id)?;
+                let taken = cache.reserve_confirm_stream(&session.peer, &session.id)?;
                 entry.insert(Sender::new(session, taken, rng.random(), max_message)?)
             }
         };
@@ -120,7 +119,7 @@ impl Confirming {
 mod tests {
     use super::*;
 
-    const STREAM: StreamId = ([7; 8], 3);
+    const STREAM: StreamId = StreamId { session: [7; 8], number: 3 };
 
     #[test]
     fn confirms_go_together_but_never_wait_long() {
@@ -152,7 +151,7 @@ mod tests {
         confirming.written(STREAM, 10, true, now);
         confirming.again(STREAM, 0, now + LINGER / 2);
         assert_eq!(confirming.lingers(), Some(now + LINGER), "what is played again keeps nobody");
-        confirming.settled(([7; 8], 4));
+        confirming.settled(StreamId { number: 4, ..STREAM });
         assert_eq!(confirming.lingers(), Some(now + LINGER));
         confirming.settled(STREAM);
         assert_eq!(confirming.lingers(), None);
@@ -163,7 +162,12 @@ mod tests {
         let start = Instant::now();
         let mut confirming = Confirming::default();
         for second in 0..1000_u32 {
-            confirming.written(([7; 8], second), 0, true, start + Duration::from_secs(second.into()));
+            confirming.written(
+                StreamId { number: second, ..STREAM },
+                0,
+                true,
+                start + Duration::from_secs(second.into()),
+            );
         }
         assert_eq!(confirming.unsettled.len(), usize::try_from(LINGER.as_secs()).unwrap());
     }

@@ -4,9 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::opening::StreamId;
 use crate::session::SessionId;
-use crate::stream::Before;
+use crate::stream::{Predecessor, StreamId};
 
 /// How long the end of a stream is waited for once the next one has begun.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +32,7 @@ pub(super) struct Held<T> {
 
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
-    before: Before,
+    before: Predecessor,
     since: Instant,
 }
 
@@ -58,11 +57,13 @@ impl<T> Held<T> {
 
     /// Whether a stream of `session` waits, or one waits for it.
     pub(super) fn needs(&self, session: SessionId) -> bool {
-        self.streams.iter().any(|(&(id, _), waiting)| id == session || waiting.before.session == session)
+        self.streams
+            .iter()
+            .any(|(stream, waiting)| stream.session == session || waiting.before.stream.session == session)
     }
 
     /// From now on `stream` waits for `before`; only the first call counts.
-    pub(super) fn begin(&mut self, stream: StreamId, before: Before, now: Instant) {
+    pub(super) fn begin(&mut self, stream: StreamId, before: Predecessor, now: Instant) {
         self.streams.entry(stream).or_insert(Waiting { before, since: now });
     }
 
@@ -107,7 +108,7 @@ impl<T> Held<T> {
 
     /// The messages of one stream that waits no more, in the order in which they came: what it waited for `is_complete`, or
     /// that took too long, or too much is kept. None where all wait on.
-    pub(super) fn release(&mut self, now: Instant, is_complete: impl Fn(&Before) -> bool) -> Vec<T> {
+    pub(super) fn release(&mut self, now: Instant, is_complete: impl Fn(&Predecessor) -> bool) -> Vec<T> {
         let full = self.bytes > BYTES || self.messages.len() > MESSAGES;
         let is_late = |since: Instant| self.paused.is_none() && now >= since + self.patience();
         let may_go = |waiting: &Waiting| full || is_late(waiting.since) || is_complete(&waiting.before);
@@ -115,7 +116,7 @@ impl<T> Held<T> {
         let Some((mut stream, mut waiting)) = due else { return Vec::new() };
         // What it goes on from may wait, too, and goes first. An authentic peer may still lie: in a ring nobody is first.
         for _ in 0..self.streams.len() {
-            let before = (waiting.before.session, waiting.before.stream);
+            let before = waiting.before.stream;
             let Some(first) = self.streams.get_key_value(&before) else { break };
             (stream, waiting) = first;
         }
@@ -134,28 +135,29 @@ impl<T> Held<T> {
 mod tests {
     use super::*;
 
-    const OLD: StreamId = ([1; 8], 3);
-    const NEW: StreamId = ([2; 8], 0);
-    const NEWEST: StreamId = ([3; 8], 0);
+    const OLD: StreamId = StreamId { session: [1; 8], number: 3 };
+    const NEW: StreamId = StreamId { session: [2; 8], number: 0 };
+    const OTHER: StreamId = StreamId { session: [4; 8], number: 0 };
+    const NEWEST: StreamId = StreamId { session: [3; 8], number: 0 };
 
-    fn after((session, stream): StreamId) -> Before {
-        Before { session, stream, end: 5 }
+    fn after(stream: StreamId) -> Predecessor {
+        Predecessor { stream, end: 5 }
     }
 
     #[test]
     fn a_stream_waits_for_the_one_before_it_but_not_for_ever() {
         let now = Instant::now();
         let mut held = Held::new();
-        assert!(!held.holds(NEW) && !held.needs(NEW.0));
+        assert!(!held.holds(NEW) && !held.needs(NEW.session));
         held.begin(NEW, after(OLD), now);
-        assert!(held.needs(NEW.0) && held.needs(OLD.0) && !held.needs(NEWEST.0));
+        assert!(held.needs(NEW.session) && held.needs(OLD.session) && !held.needs(NEWEST.session));
         held.push(NEW, 10, true, "a");
         held.begin(NEW, after(OLD), now + PATIENCE);
         held.push(NEW, 10, true, "b");
         assert_eq!((held.deadline(), held.messages().count()), (Some(now + PATIENCE), 2));
         assert!(held.release(now, |_| false).is_empty());
         assert_eq!(held.release(now, |before| *before == after(OLD)), ["a", "b"]);
-        assert!(!held.holds(NEW) && !held.needs(NEW.0) && held.deadline().is_none());
+        assert!(!held.holds(NEW) && !held.needs(NEW.session) && held.deadline().is_none());
 
         held.begin(NEW, after(OLD), now);
         held.push(NEW, 10, true, "c");
@@ -197,7 +199,7 @@ mod tests {
     fn in_a_ring_nobody_waits_for_ever() {
         let now = Instant::now();
         let mut held = Held::new();
-        for (stream, before) in [(OLD, NEW), (NEW, NEWEST), (NEWEST, OLD), (([4; 8], 0), ([4; 8], 0))] {
+        for (stream, before) in [(OLD, NEW), (NEW, NEWEST), (NEWEST, OLD), (OTHER, OTHER)] {
             held.begin(stream, after(before), now);
             held.push(stream, 1, true, ());
         }

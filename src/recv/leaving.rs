@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::{Run, Source};
-use crate::pipe::Written;
+use crate::stdio::Written;
 use crate::{Error, Exit, Result};
 
 /// Why a run ends.

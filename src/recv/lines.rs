@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::opening::StreamId;
 use super::sink::Note;
+use crate::stream::StreamId;
 
 /// How long an unfinished line waits for its end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -157,10 +157,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stream::{Accepted, Mark, Place};
+    use crate::stream::{Accepted, Progress, StreamState};
+
+    const fn id(session: u8, number: u32) -> StreamId {
+        StreamId { session: [session; 8], number }
+    }
 
     fn part(stream: u32, seq: u32, bytes: &str) -> Part {
-        let mark = Mark { session: [0; 8], stream, salt: [0; 4], next: seq + 1, skip: 0, place: Place::Open };
+        let mark = Progress {
+            stream: StreamId { session: [0; 8], number: stream },
+            salt: [0; 4],
+            next: seq + 1,
+            skip: 0,
+            place: StreamState::Open,
+        };
         let accepted =
             Accepted { mark, gap: None, skip: 0, closed: None, before: None, given_up: None, promoted: false };
         let note = Note { accepted: Some(accepted), ..Note::default() };
@@ -177,10 +187,10 @@ mod tests {
                 out.push_str(std::str::from_utf8(&part.bytes).unwrap());
             }
         };
-        lines.push(([1; 8], 1), part(1, 0, "half a "), false, start, &mut write);
-        lines.push(([2; 8], 1), part(1, 0, "whole\nbegun"), false, start, &mut write);
-        lines.push(([1; 8], 1), part(1, 1, "line\n"), false, start, &mut write);
-        assert!(lines.holds(([2; 8], 1)) && !lines.holds(([1; 8], 1)));
+        lines.push(id(1, 1), part(1, 0, "half a "), false, start, &mut write);
+        lines.push(id(2, 1), part(1, 0, "whole\nbegun"), false, start, &mut write);
+        lines.push(id(1, 1), part(1, 1, "line\n"), false, start, &mut write);
+        assert!(lines.holds(id(2, 1)) && !lines.holds(id(1, 1)));
         assert_eq!((lines.waiting(), lines.deadline()), (5, Some(start + PATIENCE)));
         lines.release(start + PATIENCE / 2, &mut write);
         lines.release(start + PATIENCE, &mut write);
@@ -195,7 +205,7 @@ mod tests {
         let mut written = 0;
         for seq in 0..100 {
             let bytes = if seq % 2 == 0 { "four" } else { "" };
-            lines.push(([1; 8], 1), part(1, seq, bytes), false, start, |parts| written += parts.len());
+            lines.push(id(1, 1), part(1, seq, bytes), false, start, |parts| written += parts.len());
             assert!(lines.waiting() <= 10);
         }
         assert!(written > 90);
@@ -217,22 +227,22 @@ mod tests {
             for (stream, bytes, ends) in &pushes {
                 let seq = *seqs.entry(*stream).and_modify(|seq| *seq += 1).or_insert(0);
                 sent.entry(*stream).or_default().push_str(bytes);
-                let held = lines.tails.get(&([0; 8], *stream)).map_or(0, |tail| tail.parts.len());
-                lines.push(([0; 8], *stream), part(*stream, seq, bytes), *ends, start, |parts| {
+                let held = lines.tails.get(&id(0, *stream)).map_or(0, |tail| tail.parts.len());
+                lines.push(id(0, *stream), part(*stream, seq, bytes), *ends, start, |parts| {
                     let whole = parts.last().is_none_or(|last| last.bytes.is_empty() || last.bytes.ends_with(b"\n"));
                     assert!(whole || *ends || held == MOST, "a line is torn");
                     for part in parts {
                         let mark = part.note.accepted.unwrap().mark;
                         let seq = if mark.skip == 0 { mark.next - 1 } else { mark.next };
-                        out.push((mark.stream, seq, part.bytes.len(), mark.skip == 0));
-                        texts.entry(mark.stream).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
+                        out.push((mark.stream.number, seq, part.bytes.len(), mark.skip == 0));
+                        texts.entry(mark.stream.number).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
                     }
                 });
             }
             lines.flush(|parts| for part in parts {
                 let mark = part.note.accepted.unwrap().mark;
-                out.push((mark.stream, mark.next - 1, part.bytes.len(), mark.skip == 0));
-                texts.entry(mark.stream).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
+                out.push((mark.stream.number, mark.next - 1, part.bytes.len(), mark.skip == 0));
+                texts.entry(mark.stream.number).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
             });
             prop_assert_eq!(texts, sent);
             for stream in 0..3 {

@@ -31,17 +31,21 @@ use self::order::{Arrived, Order};
 use self::sink::{Note, Sink};
 use crate::cli::Reporter;
 use crate::config::Config;
+use crate::event_loop::{self, Trouble};
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos};
-use crate::pipe::{Output, Signals, Weave, Written};
 use crate::route::Route;
-use crate::turn::{self, Trouble};
+use crate::stdio::{Output, Signals, Weave, Written};
+use crate::stream::StreamId;
 use crate::{Error, Rejected, Result};
 
 /// Bytes on their way to standard output above which nothing more is read from the broker.
 const ENOUGH: usize = 1 << 20;
 /// Messages on their way, above which nothing more is read either: junk has no bytes for standard output.
 const ENOUGH_NOTES: usize = 1 << 13;
+
+/// Where nothing is sealed, all messages are of one stream.
+const PLAIN_STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
 
 /// What the command line says.
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,7 +166,7 @@ impl Run<'_> {
         };
         self.confirm(true, Instant::now())?;
         // What is not handed over comes again, and is known then.
-        turn::leave(&mut self.client, &mut self.signals)?;
+        event_loop::leave(&mut self.client, &mut self.signals)?;
         match end {
             // Whoever ends a run that would go on for ever wants to know what it lost, too.
             End::Told => {
@@ -260,7 +264,7 @@ impl Run<'_> {
                     let label = Label::Topic { topic: message.topic, received: SystemTime::now() };
                     // Nobody says what belongs together: each message is all there is.
                     let arrived =
-                        Arrived { stream: ([0; 8], 0), bytes: &message.payload, ends: true, note, label: Some(label) };
+                        Arrived { stream: PLAIN_STREAM, bytes: &message.payload, ends: true, note, label: Some(label) };
                     self.order.push(arrived, now, &mut self.sink);
                 } else {
                     self.sink.write(&message.payload, note);
@@ -377,7 +381,7 @@ impl Run<'_> {
         // Asked for nothing, poll still tells when the reader of a pipe has gone.
         let wanted = if self.sink.output.waiting() > 0 { PollFlags::OUT } else { PollFlags::empty() };
         let stdout = Some((self.sink.output.as_fd(), wanted));
-        self.ready = turn::wait(&self.client, &self.signals, stdout, deadlines.into_iter().min(), now)?;
+        self.ready = event_loop::wait(&self.client, &self.signals, stdout, deadlines.into_iter().min(), now)?;
         Ok(())
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::lines::{Label, Lines, Part};
-use super::opening::StreamId;
 use super::sink::{Note, Sink};
-use crate::pipe::Weave;
+use crate::stdio::Weave;
+use crate::stream::StreamId;
 
 /// One of two ways.
 pub(super) enum Order {

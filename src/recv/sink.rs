@@ -2,9 +2,9 @@
 
 use super::format::Format;
 use super::lines::Part;
-use crate::cache::Entry;
+use crate::cache::JournalEntry;
 use crate::mqtt::Receipt;
-use crate::pipe::Output;
+use crate::stdio::Output;
 use crate::stream::Accepted;
 
 /// What is done once standard output took a message's bytes.
@@ -38,9 +38,9 @@ impl Note {
     }
 
     /// What to write down, in the order in which it happened.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
-        let written = |accepted: &Accepted| Entry::Written {
-            session: accepted.mark.session,
+    pub(super) fn entries(&self) -> impl Iterator<Item = JournalEntry> {
+        let written = |accepted: &Accepted| JournalEntry::Written {
+            session: accepted.mark.stream.session,
             // A message that was written in part is counted when the rest is.
             messages: u64::from(accepted.mark.skip == 0),
             bytes: self.bytes as u64,
@@ -48,9 +48,9 @@ impl Note {
         self.accepted.iter().flat_map(move |accepted| {
             let Accepted { mark, gap, closed, before, .. } = *accepted;
             let (before, rest) = before.unzip();
-            let marks = closed.into_iter().chain(before).map(Entry::Mark);
-            let gaps = rest.flatten().into_iter().chain(gap).map(Entry::Lost);
-            marks.chain(gaps).chain([written(accepted), Entry::Mark(mark)])
+            let marks = closed.into_iter().chain(before).map(JournalEntry::Progress);
+            let gaps = rest.flatten().into_iter().chain(gap).map(JournalEntry::Lost);
+            marks.chain(gaps).chain([written(accepted), JournalEntry::Progress(mark)])
         })
     }
 }

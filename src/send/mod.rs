@@ -29,14 +29,14 @@ use rustix::event::PollFlags;
 use self::framing::Framing;
 use self::reading::Reading;
 use self::spooled::Spooled;
-use crate::cli::{Notice, Reporter};
+use crate::cli::{Reporter, Throttle};
 use crate::config::Config;
+use crate::event_loop::{self, Trouble};
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
-use crate::pipe::{Cut, Input, Signals};
 use crate::spool;
-use crate::turn::{self, Trouble};
+use crate::stdio::{Input, Signals, Split};
 use crate::{Exit, Result};
 
 /// How long nothing is confirmed before we say that we wait.
@@ -46,7 +46,7 @@ const QUIET: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where to cut.
-    pub cut: Cut,
+    pub cut: Split,
     /// When to give up if nothing is acknowledged.
     pub timeout: Option<Duration>,
     /// Ask the receiver to confirm what it has written, and count nothing else as acknowledged.
@@ -92,7 +92,7 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         ready: PollFlags::empty(),
         rng,
         trouble: Trouble::default(),
-        silence: Notice::once(),
+        silence: Throttle::once(),
         connected: false,
         listening,
         answers: None,
@@ -121,7 +121,7 @@ struct Run<'a> {
     rng: ThreadRng,
     trouble: Trouble,
     /// The receiver does not confirm.
-    silence: Notice,
+    silence: Throttle,
     connected: bool,
     /// Where the receiver's confirms come.
     listening: Option<String>,
@@ -184,7 +184,7 @@ impl Run<'_> {
             }
             if ended && self.waiting().messages == 0 {
                 self.settle()?;
-                return turn::leave(&mut self.client, &mut self.signals);
+                return event_loop::leave(&mut self.client, &mut self.signals);
             }
             self.client.drive(now, PollFlags::empty());
             // At QoS 0 the socket taking it is all that happens to a message.
@@ -262,7 +262,7 @@ impl Run<'_> {
             let reading = source.as_mut().expect("it was begun");
             let cut = self.options.cut;
             // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
-            if cut != Cut::Each || cut.next(reading.data(), reading.room(), false).is_none() {
+            if cut != Split::Each || cut.next(reading.data(), reading.room(), false).is_none() {
                 let (buffer, limit) = reading.space();
                 self.input.read(buffer, limit)?;
             }

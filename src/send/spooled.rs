@@ -12,12 +12,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use rand::CryptoRng;
 
 use super::framing::{Framing, Sealing};
-use crate::cli::{Notice, Reporter};
+use crate::cli::{Reporter, Throttle};
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
-use crate::pipe::{Cut, Input};
-use crate::spool::{self, Close, Owner, Pending, Spool, Stream};
+use crate::spool::{self, Close, Owner, Pending, Spool, SpooledStream};
+use crate::stdio::{Input, Split};
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -31,12 +31,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Between standard input and the broker.
 pub(super) struct Spooled {
     spool: Spool,
-    cut: Cut,
+    cut: Split,
     /// Most bytes of a record.
     longest: usize,
     /// What was read and found no room on the disk.
     held: BytesMut,
-    full: Notice,
+    full: Throttle,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
     /// This run published what closes the stream.
@@ -59,7 +59,7 @@ impl Spooled {
     /// As [`Spool::open`]; [`Exit::Usage`] where the spool is too small.
     pub(super) fn open(
         options: &spool::Options,
-        cut: Cut,
+        cut: Split,
         config: &Config,
         peer: Option<&Digest>,
         report: &Reporter,
@@ -82,13 +82,13 @@ impl Spooled {
         }
         let longest = if peer.is_some() { longest - OVERHEAD } else { longest };
         let (held, published) = (BytesMut::new(), VecDeque::new());
-        Ok(Self { spool, cut, longest, held, full: Notice::once(), published, closed: false, began: false })
+        Ok(Self { spool, cut, longest, held, full: Throttle::once(), published, closed: false, began: false })
     }
 
     /// Takes up the stream that an earlier run left in the spool.
     ///
     /// # Errors
-    /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as [`crate::cache::Cache::take_stream_again`].
+    /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as [`crate::cache::Cache::reserve_stream_again`].
     pub(super) fn take_up(&mut self, framing: &mut Framing, report: &Reporter, now: Instant) -> Result<()> {
         let (Framing::Sealed(sealing), Some(stream)) = (framing, self.spool.stream().copied()) else { return Ok(()) };
         check_asks(&stream, sealing.asks())?;
@@ -186,7 +186,7 @@ impl Spooled {
     fn limit(&self) -> usize {
         let room = match self.cut {
             // Each line may be a piece of its own.
-            Cut::Each => self.spool.room(2) / (1 + spool::PIECE),
+            Split::Each => self.spool.room(2) / (1 + spool::PIECE),
             _ => self.spool.room(2),
         };
         room.min(self.longest)
@@ -413,7 +413,7 @@ impl fmt::Display for Left {
     }
 }
 
-fn check_asks(stream: &Stream, asks: bool) -> Result<()> {
+fn check_asks(stream: &SpooledStream, asks: bool) -> Result<()> {
     if stream.asks == asks {
         return Ok(());
     }

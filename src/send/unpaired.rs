@@ -8,10 +8,10 @@ use rustix::event::{PollFd, PollFlags};
 use super::Options;
 use super::framing::{Framing, Sealing};
 use super::spooled::Spooled;
-use crate::cli::{Notice, Reporter};
+use crate::cli::{Reporter, Throttle};
 use crate::crypto::schedule::Digest;
 use crate::link::Link;
-use crate::pipe::{self, Input, Signals};
+use crate::stdio::{self, Input, Signals};
 use crate::{Error, Exit, Result, spool};
 
 /// How often it is looked whether there is a session.
@@ -52,7 +52,7 @@ pub(super) fn open(
         Err(error) => Some(only_peer(link, options, error)?),
     };
     let mut spooled = Spooled::open(spool, options.cut, &link.config, peer.as_ref(), report)?;
-    let mut notice = Notice::once();
+    let mut notice = Throttle::once();
     loop {
         let now = Instant::now();
         let error = match found {
@@ -89,7 +89,7 @@ pub(super) fn open(
         let mut fds = vec![PollFd::new(&own, PollFlags::IN)];
         let stdin = input.as_fd().filter(|_| spooled.has_room());
         fds.extend(stdin.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
-        pipe::wait(&mut fds, Some(now + LOOK_EVERY), now)?;
+        stdio::wait(&mut fds, Some(now + LOOK_EVERY), now)?;
         found = framing(link, options, Instant::now());
     }
 }

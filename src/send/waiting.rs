@@ -7,7 +7,7 @@ use rustix::event::PollFlags;
 
 use super::{QUIET, Run, Source};
 use crate::text::count;
-use crate::{Error, Exit, Result, mqtt, spool, turn};
+use crate::{Error, Exit, Result, event_loop, mqtt, spool};
 
 /// After a signal, how long nothing is acknowledged before the rest is left in the spool.
 const LINGER: Duration = Duration::from_secs(5);
@@ -52,7 +52,7 @@ impl Run<'_> {
         let silent = timeout.into_iter().chain(quiet).map(|wait| self.acknowledged + wait);
         let silent = silent.chain(self.lingering().filter(|_| waiting)).filter(|at| *at > now);
         let deadline = silent.chain(self.framing.deadline()).chain(retry).min();
-        self.ready = turn::wait(&self.client, &self.signals, input, deadline, now)?;
+        self.ready = event_loop::wait(&self.client, &self.signals, input, deadline, now)?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `lock` | held by the one process that uses the spool |
 //! | `owner` | the link and the peer that it belongs to |
-//! | `state` | which records are acknowledged, and the stream that they are sealed in ([`Stream`]) |
+//! | `state` | which records are acknowledged, and the stream that they are sealed in ([`SpooledStream`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
 //!
 //! A record is kept as plaintext, and its number decides which message of its stream it is. So it is on the disk,
@@ -29,14 +29,14 @@ use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use bytes::BytesMut;
 
 pub use self::size::Size;
-pub use self::state::{Close, Place, Stream};
+pub use self::state::{Close, SpooledStream, StreamHeader};
 
 use self::segments::{Reading, Segments};
 use self::state::{Slots, State};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
-use crate::stream::Before;
+use crate::stream::Predecessor;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -200,7 +200,7 @@ impl Spool {
 
     /// The stream that records are sealed in.
     #[must_use]
-    pub fn stream(&self) -> Option<&Stream> {
+    pub fn stream(&self) -> Option<&SpooledStream> {
         self.state.stream.as_ref()
     }
 
@@ -284,8 +284,8 @@ impl Spool {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the state cannot be written.
-    pub fn begin(&mut self, place: Place, asks: bool) -> Result<()> {
-        self.set_stream(Some(Stream { place, base: self.next, asks, before: None, close: None }))
+    pub fn begin(&mut self, place: StreamHeader, asks: bool) -> Result<()> {
+        self.set_stream(Some(SpooledStream { place, base: self.next, asks, before: None, close: None }))
     }
 
     /// Decides how the stream ends, behind the last record that was read: as [`Spool::begin`].
@@ -293,7 +293,7 @@ impl Spool {
     /// # Errors
     /// As [`Spool::begin`].
     pub fn close(&mut self, close: Close) -> Result<()> {
-        let stream = self.state.stream.map(|stream| Stream { close: Some((self.next, close)), ..stream });
+        let stream = self.state.stream.map(|stream| SpooledStream { close: Some((self.next, close)), ..stream });
         self.set_stream(stream)
     }
 
@@ -306,10 +306,9 @@ impl Spool {
         self.acknowledge(old.close.map_or(self.next, |(until, _)| until))?;
         self.set_stream(match old.close {
             Some((until, Close::Continued(place))) => {
-                let Place { session, stream, .. } = old.place;
                 // One that asks for confirms begins when all before it is confirmed: there is nothing to wait for.
-                let before = (!old.asks).then(|| Before { session, stream, end: old.seq(until) + 1 });
-                Some(Stream { place, base: self.next, asks: old.asks, before, close: None })
+                let before = (!old.asks).then(|| Predecessor { stream: old.place.stream, end: old.seq(until) + 1 });
+                Some(SpooledStream { place, base: self.next, asks: old.asks, before, close: None })
             }
             _ => None,
         })
@@ -327,7 +326,7 @@ impl Spool {
         let next = self.state.stream.and_then(|old| match old.close {
             // Nothing was sealed there: that begins when this stream is left.
             Some((_, Close::Continued(place))) => {
-                Some(Stream { place, base: self.next, asks: old.asks, before: None, close: None })
+                Some(SpooledStream { place, base: self.next, asks: old.asks, before: None, close: None })
             }
             _ => None,
         });
@@ -344,7 +343,7 @@ impl Spool {
         self.remove_read(0)
     }
 
-    fn set_stream(&mut self, stream: Option<Stream>) -> Result<()> {
+    fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
         self.state.stream = stream;
         self.earlier = 0;
         self.slots.write(&self.state)?;

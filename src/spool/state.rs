@@ -6,8 +6,7 @@
 use super::damaged;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Fixed, Lock};
-use crate::session::SessionId;
-use crate::stream::Before;
+use crate::stream::{Predecessor, StreamId};
 use crate::{Exit, Result};
 
 const NAME: &str = "state";
@@ -18,11 +17,9 @@ const SUM: usize = 8;
 
 /// A stream as it must be known to seal its messages once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Under which session.
-    pub session: SessionId,
-    /// Its number.
-    pub stream: u32,
+pub struct StreamHeader {
+    /// Which one.
+    pub stream: StreamId,
     /// Its salt.
     pub salt: [u8; 4],
 }
@@ -33,7 +30,7 @@ pub enum Close {
     /// By an end.
     End,
     /// By a continued: it goes on there.
-    Continued(Place),
+    Continued(StreamHeader),
 }
 
 /// The stream that records are sealed in: record `base + n` is the message with seq n, or n + 1 where the stream begins by
@@ -42,20 +39,20 @@ pub enum Close {
 /// With the record's bytes this is all that makes the plaintext and the nonce of a message: it must never be sealed with
 /// one of them changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
+pub struct SpooledStream {
     /// Which one.
-    pub place: Place,
+    pub place: StreamHeader,
     /// Its first record.
     pub base: u64,
     /// It asks for confirms.
     pub asks: bool,
     /// What it goes on from, where its first message says so.
-    pub before: Option<Before>,
+    pub before: Option<Predecessor>,
     /// The first record behind it and how it ends, once that is decided.
     pub close: Option<(u64, Close)>,
 }
 
-impl Stream {
+impl SpooledStream {
     /// The seq of a record, or of what closes the stream, for the one behind its last.
     #[must_use]
     pub fn seq(&self, record: u64) -> u32 {
@@ -78,7 +75,7 @@ pub(super) struct State {
     pub(super) acknowledged: u64,
     /// Records below may have been sealed and published.
     pub(super) sealed: u64,
-    pub(super) stream: Option<Stream>,
+    pub(super) stream: Option<SpooledStream>,
 }
 
 impl State {
@@ -86,14 +83,13 @@ impl State {
         let mut out = Vec::with_capacity(LEN);
         out.extend_from_slice(&self.acknowledged.to_be_bytes());
         out.extend_from_slice(&self.sealed.to_be_bytes());
-        if let Some(Stream { place, base, asks, before, close }) = &self.stream {
+        if let Some(SpooledStream { place, base, asks, before, close }) = &self.stream {
             out.extend_from_slice(&[1, u8::from(*asks)]);
             out.extend_from_slice(&base.to_be_bytes());
             put(&mut out, place);
             out.push(u8::from(before.is_some()));
-            if let Some(Before { session, stream, end }) = before {
-                out.extend_from_slice(session);
-                out.extend_from_slice(&stream.to_be_bytes());
+            if let Some(Predecessor { stream, end }) = before {
+                put_id(&mut out, stream);
                 out.extend_from_slice(&end.to_be_bytes());
             }
             if let Some((until, close)) = close {
@@ -118,11 +114,7 @@ impl State {
             let place = place(&mut rest)?;
             let before = match take(&mut rest)? {
                 [0] => None,
-                _ => Some(Before {
-                    session: take(&mut rest)?,
-                    stream: u32::from_be_bytes(take(&mut rest)?),
-                    end: u32::from_be_bytes(take(&mut rest)?),
-                }),
+                _ => Some(Predecessor { stream: stream_id(&mut rest)?, end: u32::from_be_bytes(take(&mut rest)?) }),
             };
             let [kind] = take(&mut rest)?;
             let until = u64::from_be_bytes(take(&mut rest)?);
@@ -132,15 +124,19 @@ impl State {
                 2 => Some((until, Close::Continued(self::place(&mut rest)?))),
                 _ => return None,
             };
-            state.stream = Some(Stream { place, base, asks: asks == 1, before, close });
+            state.stream = Some(SpooledStream { place, base, asks: asks == 1, before, close });
         }
         (acknowledged <= sealed).then_some(state)
     }
 }
 
-fn put(out: &mut Vec<u8>, place: &Place) {
-    out.extend_from_slice(&place.session);
-    out.extend_from_slice(&place.stream.to_be_bytes());
+fn put_id(out: &mut Vec<u8>, stream: &StreamId) {
+    out.extend_from_slice(&stream.session);
+    out.extend_from_slice(&stream.number.to_be_bytes());
+}
+
+fn put(out: &mut Vec<u8>, place: &StreamHeader) {
+    put_id(out, &place.stream);
     out.extend_from_slice(&place.salt);
 }
 
@@ -150,8 +146,12 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*taken)
 }
 
-fn place(rest: &mut &[u8]) -> Option<Place> {
-    Some(Place { session: take(rest)?, stream: u32::from_be_bytes(take(rest)?), salt: take(rest)? })
+fn stream_id(rest: &mut &[u8]) -> Option<StreamId> {
+    Some(StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) })
+}
+
+fn place(rest: &mut &[u8]) -> Option<StreamHeader> {
+    Some(StreamHeader { stream: stream_id(rest)?, salt: take(rest)? })
 }
 
 /// The file.
@@ -235,12 +235,15 @@ mod tests {
     use crate::files::Guard;
 
     fn states() -> Vec<State> {
-        let place = |seed| Place { session: [seed; 8], stream: 7 + u32::from(seed), salt: [seed; 4] };
-        let stream = Stream { place: place(1), base: 40, asks: true, before: None, close: None };
-        let before = Some(Before { session: [3; 8], stream: 9, end: 77 });
-        let goes_on = Stream { asks: false, before, ..stream };
-        let ends = Stream { close: Some((99, Close::End)), asks: false, ..stream };
-        let goes_on = Stream { close: Some((99, Close::Continued(place(2)))), ..goes_on };
+        let place = |seed| StreamHeader {
+            stream: StreamId { session: [seed; 8], number: 7 + u32::from(seed) },
+            salt: [seed; 4],
+        };
+        let stream = SpooledStream { place: place(1), base: 40, asks: true, before: None, close: None };
+        let before = Some(Predecessor { stream: StreamId { session: [3; 8], number: 9 }, end: 77 });
+        let goes_on = SpooledStream { asks: false, before, ..stream };
+        let ends = SpooledStream { close: Some((99, Close::End)), asks: false, ..stream };
+        let goes_on = SpooledStream { close: Some((99, Close::Continued(place(2)))), ..goes_on };
         let state = |stream| State { acknowledged: 50, sealed: 90, stream };
         vec![state(None), state(Some(stream)), state(Some(ends)), state(Some(goes_on))]
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::StreamId;
 
 const PEER: Digest = [0xab; 32];
 
@@ -131,8 +132,8 @@ fn one_process_one_link_and_one_peer() {
     place.open().unwrap();
 }
 
-fn at(number: u32) -> Place {
-    Place { session: [7; 8], stream: number, salt: [1, 2, 3, 4] }
+fn at(number: u32) -> StreamHeader {
+    StreamHeader { stream: StreamId { session: [7; 8], number }, salt: [1, 2, 3, 4] }
 }
 
 /// A spool whose first record is the only one of stream 3, which goes on in stream 4 with the second.
@@ -155,11 +156,11 @@ fn a_stream_is_what_it_was_in_the_next_run() {
     let mut spool = place.open().unwrap();
     let stream = *spool.stream().unwrap();
     let close = Some((1, Close::Continued(at(4))));
-    assert_eq!(stream, Stream { place: at(3), base: 0, asks: true, before: None, close });
+    assert_eq!(stream, SpooledStream { place: at(3), base: 0, asks: true, before: None, close });
     assert_eq!((stream.seq(1), spool.sealed(), spool.next()), (1, 1, 0));
     assert_eq!(read_all(&mut spool), [b"a"]);
     spool.leave().unwrap();
-    assert_eq!(spool.stream(), Some(&Stream { place: at(4), base: 1, asks: true, before: None, close: None }));
+    assert_eq!(spool.stream(), Some(&SpooledStream { place: at(4), base: 1, asks: true, before: None, close: None }));
     assert_eq!(read_all(&mut spool), [b"b"]);
     spool.close(Close::End).unwrap();
     spool.leave().unwrap();
@@ -176,21 +177,24 @@ fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
     drop(spool);
     let mut spool = place.open().unwrap();
     let stream = *spool.stream().unwrap();
-    assert_eq!(stream.before, Some(Before { session: [7; 8], stream: 3, end: 2 }));
+    assert_eq!(stream.before, Some(Predecessor { stream: StreamId { session: [7; 8], number: 3 }, end: 2 }));
     assert_eq!((spool.next(), stream.seq_to_go_on_at(1), stream.seq(1), stream.seq_to_go_on_at(2)), (1, 0, 1, 2));
 
     // A third stream, behind it: its continued has the seq behind its one record.
     assert_eq!(read_all(&mut spool), [b"b"]);
     spool.close(Close::Continued(at(5))).unwrap();
     spool.leave().unwrap();
-    assert_eq!(spool.stream().unwrap().before, Some(Before { session: [7; 8], stream: 4, end: 3 }));
+    assert_eq!(
+        spool.stream().unwrap().before,
+        Some(Predecessor { stream: StreamId { session: [7; 8], number: 4 }, end: 3 })
+    );
 }
 
 /// A number that was taken is used, or the receiver would miss its stream.
 #[test]
 fn a_stream_whose_session_is_gone_goes_on_where_it_was_to() {
     let place = Home::new();
-    let at = |number| Place { session: [number; 8], stream: 7, salt: [1, 2, 3, 4] };
+    let at = |number| StreamHeader { stream: StreamId { session: [number; 8], number: 7 }, salt: [1, 2, 3, 4] };
     let mut spool = place.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
@@ -200,7 +204,7 @@ fn a_stream_whose_session_is_gone_goes_on_where_it_was_to() {
     spool.abandon().unwrap();
     drop(spool);
     let mut spool = place.open().unwrap();
-    assert_eq!(spool.stream(), Some(&Stream { place: at(4), base: 0, asks: true, before: None, close: None }));
+    assert_eq!(spool.stream(), Some(&SpooledStream { place: at(4), base: 0, asks: true, before: None, close: None }));
     assert_eq!(read_all(&mut spool), [b"a", b"b"]);
     spool.abandon().unwrap();
     assert_eq!((spool.stream(), spool.next()), (None, 0));
@@ -210,7 +214,7 @@ fn a_stream_whose_session_is_gone_goes_on_where_it_was_to() {
 #[test]
 fn a_power_cut_takes_no_word_of_what_was_sealed() {
     let place = Home::new();
-    let at = Place { session: [7; 8], stream: 3, salt: [1, 2, 3, 4] };
+    let at = StreamHeader { stream: StreamId { session: [7; 8], number: 3 }, salt: [1, 2, 3, 4] };
     let mut spool = place.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
@@ -225,7 +229,7 @@ fn a_power_cut_takes_no_word_of_what_was_sealed() {
     assert_eq!(read_all(&mut spool), [b"a", b"b", b"c"]);
     spool.close(Close::End).unwrap();
     spool.leave().unwrap();
-    spool.begin(Place { stream: 4, ..at }, true).unwrap();
+    spool.begin(StreamHeader { stream: StreamId { number: 4, ..at.stream }, ..at }, true).unwrap();
     assert_eq!(spool.may_be_sealed(), 3, "of another stream nothing is in doubt");
 }
 

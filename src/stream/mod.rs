@@ -1,7 +1,7 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
-//! No I/O and no clock. Sending is in [`send`], opening and ordering in [`receive`], what a receiver remembers of a
-//! session's streams in [`state`], and what a sender keeps until it is confirmed in [`window`]. The plaintext of a sealed
+//! No I/O and no clock. Sending is in [`sender`], opening and ordering in [`receiver`], what a receiver remembers of a
+//! session's streams in [`progress`], and what a sender keeps until it is confirmed in [`retransmit`]. The plaintext of a sealed
 //! message is `kind 1 | payload | padding`:
 //!
 //! | kind | payload |
@@ -21,20 +21,20 @@
 
 use crate::session::SessionId;
 
-mod plaintext;
-pub mod receive;
-pub mod send;
-pub mod state;
-pub mod window;
+mod content;
+pub mod progress;
+pub mod receiver;
+pub mod retransmit;
+pub mod sender;
 
 #[cfg(test)]
 mod tests;
 
-pub use plaintext::Payload;
-pub use receive::{Accepted, Opened, Receiver, Refused};
-pub use send::{Sender, Taken};
-pub use state::{Gap, Mark, Place, Ranges, Streams};
-pub use window::Window;
+pub use content::Content;
+pub use progress::{AcceptError, Gap, Progress, Ranges, StreamState, Streams};
+pub use receiver::{Accepted, Opened, Receiver};
+pub use retransmit::RetransmitQueue;
+pub use sender::{ReservedStream, Sender};
 
 /// The kinds, as numbers on the wire.
 mod kind {
@@ -56,16 +56,23 @@ mod kind {
 
 /// Stream numbers from here on are those of confirms, counted apart: a confirm that is lost is no lost data, so a receiver
 /// looks for no missing numbers among them, and keeps nothing of them.
-pub const CONFIRMS: u32 = 1 << 31;
+pub const FIRST_CONFIRM_STREAM: u32 = 1 << 31;
 
-/// Where a stream goes on from: the one before it, of the session before it or of the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Before {
-    /// Its session.
+/// Names a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    /// The session that its messages are sealed under.
     pub session: SessionId,
-    /// Its number.
-    pub stream: u32,
-    /// The seq behind its last message, the continued.
+    /// Its number there.
+    pub number: u32,
+}
+
+/// The stream that another one continues, of the session before or of the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Predecessor {
+    /// Which one.
+    pub stream: StreamId,
+    /// The seq after its last message, the continued.
     pub end: u32,
 }
 

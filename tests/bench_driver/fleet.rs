@@ -10,7 +10,7 @@ use sts::crypto::schedule::{SessionKeys, Topics};
 use sts::identity::PublicKey;
 use sts::role::Role;
 use sts::secret::Key;
-use sts::session::{Ends, Session};
+use sts::session::{Parties, Session};
 use sts::suite::Suite;
 
 use crate::Result;
@@ -118,7 +118,8 @@ impl Sessions {
         };
         let topics = Topics { master_to_slave: format!("{topic}/up"), slave_to_master: format!("{topic}/down") };
         let [station, gateway, peer] = [station, gateway, peer].map(|key| *key.fingerprint().as_bytes());
-        let end = |role, own, peer| Session::new(keys.clone(), Ends { role, own, peer }, topics.clone(), Suite::Gcm, 1);
+        let end =
+            |role, own, peer| Session::new(keys.clone(), Parties { role, own, peer }, topics.clone(), Suite::Gcm, 1);
         Self { station: end(Role::Master, station, gateway), gateway: end(Role::Slave, gateway, peer) }
     }
 }

@@ -145,7 +145,7 @@ fn streams(bench: &Bench, extent: &Extent, report: &mut Report, name: &str, what
 /// The only message of a stream of its own, which it ends or leaves open.
 fn one_line(fleet: &Fleet, session: &Session, ends: bool) -> Result<Bytes> {
     let cache = fleet.cache(Device::Station, LINK)?;
-    let taken = cache.take_stream(&fleet.gateway(), &session.id)?;
+    let taken = cache.reserve_stream(&fleet.gateway(), &session.id)?;
     let mut sender = Sender::new(session, taken, rand::random(), 1 << 16)?;
     let mut buffer = sender.buffer(2);
     buffer.put_slice(b"x\n");

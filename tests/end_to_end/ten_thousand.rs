@@ -15,7 +15,7 @@ use sts::crypto::schedule::{SessionKeys, Topics};
 use sts::identity::PublicKey;
 use sts::role::Role;
 use sts::secret::Key;
-use sts::session::{Ends, Session};
+use sts::session::{Parties, Session};
 use sts::suite::Suite;
 
 use crate::broker::Broker;
@@ -70,7 +70,7 @@ fn fleet(broker: &Broker, count: usize) -> (Device, Device) {
             Topics { master_to_slave: format!("plant/s{number}/up"), slave_to_master: format!("plant/s{number}/down") };
         let (own, peer) = (*own.fingerprint().as_bytes(), *peer.fingerprint().as_bytes());
         let session =
-            |role, own, peer| Session::new(keys.clone(), Ends { role, own, peer }, topics.clone(), Suite::Gcm, 1);
+            |role, own, peer| Session::new(keys.clone(), Parties { role, own, peer }, topics.clone(), Suite::Gcm, 1);
         here.store_current(&session(Role::Slave, own, peer), 1).unwrap();
         if number == 0 {
             there.store_current(&session(Role::Master, peer, own), 1).unwrap();

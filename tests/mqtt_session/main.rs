@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rumqttc::mqttbytes::QoS;
-use sts::mqtt::{Event, Options, Qos, Receipt, Session, Token, Window};
+use sts::mqtt::{ClientSession, Event, InFlightLimit, Options, Qos, Receipt, Token};
 
 use broker::Broker;
 
@@ -48,7 +48,7 @@ struct World {
     time: u64,
     steps: BTreeMap<(u64, u64), Step>,
     counter: u64,
-    session: Session,
+    session: ClientSession,
     broker: Broker,
 
     connection: u64,
@@ -80,9 +80,9 @@ impl World {
         let mut options = Options::new("sim");
         options.clean_session = rng.random_bool(0.2);
         options.window = if faults {
-            Window { messages: rng.random_range(1..40), bytes: rng.random_range(20..4000) }
+            InFlightLimit { messages: rng.random_range(1..40), bytes: rng.random_range(20..4000) }
         } else {
-            Window { messages: 400, bytes: 1 << 20 }
+            InFlightLimit { messages: 400, bytes: 1 << 20 }
         };
         let mut broker = Broker::new(seed);
         for number in 0..incoming {
@@ -92,7 +92,7 @@ impl World {
             keeps_session: !options.clean_session,
             forgets: if rng.random() { 0.0 } else { rng.random_range(0.0..0.7) },
             cuts: rng.random_range(0.0..0.1),
-            session: Session::new(options).unwrap(),
+            session: ClientSession::new(options).unwrap(),
             broker,
             rng,
             start: Instant::now(),

@@ -26,7 +26,7 @@ fn child(role: &str, place: &Path, before: &[&str]) -> Command {
 fn take_and_use(place: &Path) {
     use std::io::Write as _;
     let cache = Cache::open(&place.join("sts"), &link("gateway"), "gateway").unwrap();
-    let taken = cache.take_stream(&session(1).peer, &session(1).id).unwrap();
+    let taken = cache.reserve_stream(&session(1).peer, &session(1).id).unwrap();
     let mut used = fs::OpenOptions::new().append(true).create(true).open(place.join("used")).unwrap();
     used.write_all(format!("{}\n", taken.stream()).as_bytes()).unwrap();
 }
@@ -123,12 +123,12 @@ fn fill_the_disk(place: &Path) {
     let session = session(1);
     cache.store_current(&session, NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[mark(session.id, 0, 1, Place::Open)]).unwrap();
+    journal.record(&cache, &[mark(session.id, 0, 1, StreamState::Open)]).unwrap();
     let before = cache.load().unwrap();
     // To the last byte.
     assert!(fs::write(place.join("filler"), vec![0; 100_000]).is_err());
     for err in [
-        cache.take_stream(&session.peer, &session.id).unwrap_err(),
+        cache.reserve_stream(&session.peer, &session.id).unwrap_err(),
         cache.store_current(&pair(2, Suite::Cbc).0, NOW).unwrap_err(),
     ] {
         assert!(err.to_string().contains("No space left"), "{err}");
@@ -136,15 +136,15 @@ fn fill_the_disk(place: &Path) {
     assert_eq!(cache.load().unwrap(), before);
     let (mut next, mut state) = (2, journal.state().clone());
     let err = loop {
-        match journal.record(&cache, &[mark(session.id, 0, next, Place::Open)]) {
+        match journal.record(&cache, &[mark(session.id, 0, next, StreamState::Open)]) {
             Ok(()) => (next, state) = (next + 1, journal.state().clone()),
             Err(err) => break err,
         }
     };
     assert!(err.to_string().contains("gateway@recv"), "{err}");
-    assert_eq!(State::read(&cache).unwrap(), Some(state), "a line that did not fit leaves nothing of itself");
+    assert_eq!(ReceiveState::read(&cache).unwrap(), Some(state), "a line that did not fit leaves nothing of itself");
     fs::remove_file(place.join("filler")).unwrap();
-    journal.record(&cache, &[mark(session.id, 0, next, Place::Ended)]).unwrap();
-    assert_eq!(State::read(&cache).unwrap().as_ref(), Some(journal.state()));
-    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 0);
+    journal.record(&cache, &[mark(session.id, 0, next, StreamState::Ended)]).unwrap();
+    assert_eq!(ReceiveState::read(&cache).unwrap().as_ref(), Some(journal.state()));
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().stream(), 0);
 }

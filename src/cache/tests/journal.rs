@@ -3,7 +3,7 @@
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
-use crate::stream::Gap;
+use crate::stream::{Gap, StreamId};
 
 #[test]
 fn what_was_marked_is_known_to_the_next_run() {
@@ -22,18 +22,24 @@ fn what_was_marked_is_known_to_the_next_run() {
     journal.count_duplicate(&new);
     assert_eq!(fs::read(cache.dir().join("gateway@recv")).unwrap(), before, "a forgery touches no file");
     assert!(!cache.load().unwrap()[0].received);
-    let gap = Gap { session: new, stream: 0, first: 3, last: 5 };
-    let skipping = Mark { session: new, stream: 4, salt: [9; 4], next: 7, skip: 12, place: Place::Open };
+    let gap = Gap { stream: StreamId { session: new, number: 0 }, first: 3, last: 5 };
+    let skipping = Progress {
+        stream: StreamId { session: new, number: 4 },
+        salt: [9; 4],
+        next: 7,
+        skip: 12,
+        place: StreamState::Open,
+    };
     journal
         .record(
             &cache,
             &[
-                Entry::Lost(gap),
-                mark(new, 0, 7, Place::Ended),
-                Entry::Written { session: new, messages: 4, bytes: 99 },
-                mark(old, 2, 1, Place::Open),
-                mark(new, 3, 1, Place::Closed),
-                Entry::Mark(skipping),
+                JournalEntry::Lost(gap),
+                mark(new, 0, 7, StreamState::Ended),
+                JournalEntry::Written { session: new, messages: 4, bytes: 99 },
+                mark(old, 2, 1, StreamState::Open),
+                mark(new, 3, 1, StreamState::Closed),
+                JournalEntry::Progress(skipping),
             ],
         )
         .unwrap();
@@ -70,20 +76,24 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[mark(id, 0, 1, Place::Open)]).unwrap();
+    journal.record(&cache, &[mark(id, 0, 1, StreamState::Open)]).unwrap();
     let first = journal.state().clone();
     let path = cache.dir().join("gateway@recv");
     let start = fs::read(&path).unwrap().len();
-    journal.record(&cache, &[mark(id, 0, 2, Place::Open)]).unwrap();
+    journal.record(&cache, &[mark(id, 0, 2, StreamState::Open)]).unwrap();
     let second = journal.state().clone();
     drop(journal);
     let whole = fs::read(&path).unwrap();
     for len in start..whole.len() {
         fs::write(&path, &whole[..len]).unwrap();
-        assert_eq!(State::read(&cache).unwrap(), Some(first.clone()), "the write that was cut was not acknowledged");
+        assert_eq!(
+            ReceiveState::read(&cache).unwrap(),
+            Some(first.clone()),
+            "the write that was cut was not acknowledged"
+        );
         let (mut journal, _) = receive(&cache).unwrap();
-        journal.record(&cache, &[mark(id, 0, 2, Place::Open)]).unwrap();
-        assert_eq!(State::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
+        journal.record(&cache, &[mark(id, 0, 2, StreamState::Open)]).unwrap();
+        assert_eq!(ReceiveState::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
     }
     let mut torn: Vec<_> = (0..whole.len() - 1)
         .map(|at| {
@@ -107,7 +117,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (old, new) = (session(1).id, session(2).id);
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[mark(old, 0, 1, Place::Open)]).unwrap();
+    journal.record(&cache, &[mark(old, 0, 1, StreamState::Open)]).unwrap();
     drop(journal);
     fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
     let err = receive(&cache).map(|_| ()).unwrap_err();
@@ -115,7 +125,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     cache.store_pending(&session(2), NOW).unwrap();
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
-    journal.record(&cache, &[mark(new, 0, 1, Place::Open)]).unwrap();
+    journal.record(&cache, &[mark(new, 0, 1, StreamState::Open)]).unwrap();
     assert_eq!(journal.adopt(&cache.load().unwrap()), [old]);
 }
 
@@ -127,9 +137,9 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let (mut journal, _) = receive(&cache).unwrap();
     let mut longest = 0;
     for next in 1..9_000 {
-        journal.record(&cache, &[mark(id, 0, next, Place::Open)]).unwrap();
+        journal.record(&cache, &[mark(id, 0, next, StreamState::Open)]).unwrap();
         longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
     }
     assert!((COMPACT - 100..COMPACT + 100).contains(&longest), "{longest}");
-    assert_eq!(State::read(&cache).unwrap().unwrap().session(&id), journal.state().session(&id));
+    assert_eq!(ReceiveState::read(&cache).unwrap().unwrap().session(&id), journal.state().session(&id));
 }

@@ -13,7 +13,7 @@ use crate::crypto::schedule::Topics;
 use crate::handshake::alive::{self, Asking, Heard, Question};
 use crate::route::Route;
 use crate::session::{Expected, pair};
-use crate::stream::{Mark, Place};
+use crate::stream::{Progress, StreamId, StreamState};
 use crate::suite::Suite;
 
 mod crash;
@@ -39,8 +39,14 @@ fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
     cache.load().unwrap().iter().map(|stored| (stored.session.id[0], stored.standing)).collect()
 }
 
-fn mark(id: SessionId, stream: u32, next: u32, place: Place) -> Entry {
-    Entry::Mark(Mark { session: id, stream, salt: [1, 2, 3, 0xff], next, skip: 0, place })
+fn mark(id: SessionId, stream: u32, next: u32, place: StreamState) -> JournalEntry {
+    JournalEntry::Progress(Progress {
+        stream: StreamId { session: id, number: stream },
+        salt: [1, 2, 3, 0xff],
+        next,
+        skip: 0,
+        place,
+    })
 }
 
 /// Opens the journal; a child that another test is starting may hold a copy of the last one's lock until its exec.
@@ -118,7 +124,7 @@ fn no_session_says_where_and_what_to_do() {
     assert!(!absent.exists(), "only sts-pair makes it");
     let cache = Cache::create(&absent, &link("gateway"), "gateway").unwrap();
     assert_eq!(fs::metadata(&absent).unwrap().permissions().mode() & 0o7777, 0o700);
-    assert_eq!(cache.take_stream(&[0; 32], &[0; 8]).unwrap_err().exit(), Exit::TryAgain);
+    assert_eq!(cache.reserve_stream(&[0; 32], &[0; 8]).unwrap_err().exit(), Exit::TryAgain);
     let by_path = Cache::open(&home.path().join("none"), &link("gateway"), "./gateway.conf").unwrap_err();
     assert_eq!(by_path.hint_text(), Some("run sts-pair ./gateway.conf"));
 }
@@ -133,7 +139,7 @@ fn what_is_loose_or_a_link_is_refused_with_the_remedy() {
     chmod(&path, 0o640);
     let err = cache.load().unwrap_err();
     assert_eq!((err.exit(), err.hint_text().unwrap()), (Exit::NotTrusted, &*format!("chmod 600 {}", path.display())));
-    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap_err().exit(), Exit::NotTrusted);
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap_err().exit(), Exit::NotTrusted);
 
     let elsewhere = home.path().join("elsewhere");
     fs::rename(&path, &elsewhere).unwrap();
@@ -184,7 +190,7 @@ fn a_torn_or_foreign_file_is_an_error_until_the_next_pairing() {
         let err = cache.load().unwrap_err();
         assert!(err.to_string().contains(path.to_str().unwrap()), "{err}");
         assert!(err.hint_text().unwrap().contains("sts-pair gateway"));
-        assert!(cache.take_stream(&session.peer, &session.id).is_err());
+        assert!(cache.reserve_stream(&session.peer, &session.id).is_err());
         assert_eq!(fs::read(&path).unwrap(), bytes, "left as it was");
     }
     fs::write(&path, &whole).unwrap();
@@ -297,10 +303,10 @@ fn a_repeated_step_gives_no_number_again() {
     let (_home, cache) = cache();
     let session = session(1);
     cache.store_current(&session, NOW).unwrap();
-    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 0);
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().stream(), 0);
     cache.store_current(&session, NOW).unwrap();
     cache.store_pending(&session, NOW).unwrap();
-    assert_eq!(cache.take_stream(&session.peer, &session.id).unwrap().stream(), 1);
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().stream(), 1);
     assert_eq!(standings(&cache), [(1, Standing::Current)]);
 }
 
@@ -425,9 +431,9 @@ fn numbers_and_blocks_have_an_end() {
     let session = session(1);
     let (peer, id) = (session.peer, session.id);
     cache.store_current(&session, NOW).unwrap();
-    cache.reserve_blocks(&peer, &id, MAX_BLOCKS - Taken::BLOCKS).unwrap();
-    assert_eq!(cache.take_stream(&peer, &id).unwrap().stream(), 0);
-    for err in [cache.take_stream(&peer, &id).unwrap_err(), cache.reserve_blocks(&peer, &id, 1).unwrap_err()] {
+    cache.reserve_blocks(&peer, &id, MAX_BLOCKS - ReservedStream::BLOCKS).unwrap();
+    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().stream(), 0);
+    for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_blocks(&peer, &id, 1).unwrap_err()] {
         assert!(err.to_string().contains("blocks"), "{err}");
         assert_eq!(err.hint_text(), Some("sts-pair gateway"));
     }
@@ -435,14 +441,14 @@ fn numbers_and_blocks_have_an_end() {
     cache
         .change(&peer, |sessions| {
             assert_eq!((sessions[0].streams, sessions[0].confirms), (1, 0));
-            let last = u64::from(CONFIRMS) - 2;
+            let last = u64::from(FIRST_CONFIRM_STREAM) - 2;
             (sessions[0].streams, sessions[0].confirms, sessions[0].blocks) = (last, last, 0);
             Ok(((), true))
         })
         .unwrap();
-    assert_eq!(cache.take_stream(&peer, &id).unwrap().stream(), CONFIRMS - 2);
-    assert_eq!(cache.take_confirms(&peer, &id).unwrap().stream(), u32::MAX - 1);
-    for err in [cache.take_stream(&peer, &id).unwrap_err(), cache.take_confirms(&peer, &id).unwrap_err()] {
+    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().stream(), FIRST_CONFIRM_STREAM - 2);
+    assert_eq!(cache.reserve_confirm_stream(&peer, &id).unwrap().stream(), u32::MAX - 1);
+    for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_confirm_stream(&peer, &id).unwrap_err()] {
         assert!(err.to_string().contains("stream numbers"), "{err}");
     }
 }
@@ -464,7 +470,7 @@ fn a_running_tool_sees_what_changes() {
     }
     assert!(!watch.refresh(&cache, now, soon()).unwrap());
     assert!(!watch.refresh(&cache, now, soon()).unwrap());
-    cache.take_stream(&session(19).peer, &session(19).id).unwrap();
+    cache.reserve_stream(&session(19).peer, &session(19).id).unwrap();
     assert!(!watch.refresh(&cache, now, soon()).unwrap(), "a number that was taken is no news");
     let path = cache.dir().join(&cache.name(&session(1).peer));
     fs::write(&path, "torn").unwrap();

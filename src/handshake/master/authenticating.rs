@@ -19,9 +19,9 @@ use crate::crypto::schedule::{
     verify_refusal,
 };
 use crate::handshake::batch::{self, Batch, Leaf, Tree};
-use crate::handshake::enrol::agree;
+use crate::handshake::enrolment::agree;
 use crate::handshake::{
-    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT,
+    Action, AuthRefusal, Claim, Established, Party, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT,
     init_req_reference, sign,
 };
 use crate::identity::Fingerprint;
@@ -81,7 +81,7 @@ struct Attempt {
 /// The verified content of an AUTHACK.
 pub(super) enum Verdict {
     Agreed(Established),
-    Other(Move),
+    Other(Action),
 }
 
 impl std::fmt::Debug for AwaitingAuthAck {
@@ -183,7 +183,7 @@ impl AwaitingAuthAck {
         frame: &[u8],
         now: Instant,
         rng: &mut impl CryptoRng,
-    ) -> Result<Move, Rejected> {
+    ) -> Result<Action, Rejected> {
         let init_ack = InitAck::parse(frame)?;
         if *init_ack.answers != self.answers {
             return Err(Rejected::Unexpected);
@@ -206,13 +206,13 @@ impl AwaitingAuthAck {
         came: &Came<'_>,
         now: Instant,
         rng: &mut impl CryptoRng,
-    ) -> Result<Move, Rejected> {
+    ) -> Result<Action, Rejected> {
         if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.init_ack == came.id) {
             if attempt.init_reqs_sent >= self.init_reqs_sent {
                 return Err(Rejected::Duplicate);
             }
             attempt.init_reqs_sent = self.init_reqs_sent;
-            return Ok(Move::Send(attempt.auth_req(party, &self.init_req)));
+            return Ok(Action::Send(attempt.auth_req(party, &self.init_req)));
         }
         if self.unsigned.iter().any(|unsigned| unsigned.init_ack == came.id) {
             return Err(Rejected::Duplicate);
@@ -234,9 +234,9 @@ impl AwaitingAuthAck {
         match latest.map(|it| it.schedule.attempt()) {
             Some(attempt) if self.outbox.back() == Some(&attempt) => {
                 let attempt = self.outbox.pop_back().and_then(|id| self.auth_req(party, &id));
-                attempt.map(Move::Send).ok_or(Rejected::Unexpected)
+                attempt.map(Action::Send).ok_or(Rejected::Unexpected)
             }
-            _ => Ok(Move::Later),
+            _ => Ok(Action::Later),
         }
     }
 
@@ -249,7 +249,7 @@ impl AwaitingAuthAck {
         came: &Came<'_>,
         now: Instant,
         rng: &mut impl CryptoRng,
-    ) -> Result<Move, Rejected> {
+    ) -> Result<Action, Rejected> {
         match self.attempts.front() {
             Some(attempt) if attempt.init_ack == came.id => return Err(Rejected::Duplicate),
             Some(_) => return Err(Rejected::Unexpected),
@@ -266,7 +266,7 @@ impl AwaitingAuthAck {
         self.auth_reqs_sent = 1;
         let auth_req = attempt.auth_req(party, &self.init_req);
         self.attempts.push_back(attempt);
-        Ok(Move::Send(auth_req))
+        Ok(Action::Send(auth_req))
     }
 
     fn unsigned(&self, topics: &Topics, Came { parsed, frame, id }: &Came<'_>) -> Result<Unsigned, Rejected> {
@@ -337,11 +337,11 @@ impl AwaitingAuthAck {
         let verdict = match parsed {
             AuthAck::Refusal { clear, reason, mac, .. } => {
                 verify_refusal(&attempt.schedule.refusal(&attempt.th2), clear, mac)?;
-                Verdict::Other(match Refusal::from_code(reason) {
-                    why @ (Refusal::WrongCode | Refusal::CodeErased) if self.half.is_some() => {
-                        Move::WrongCode { erased: why == Refusal::CodeErased, frame: None }
+                Verdict::Other(match AuthRefusal::from_code(reason) {
+                    why @ (AuthRefusal::WrongCode | AuthRefusal::CodeErased) if self.half.is_some() => {
+                        Action::WrongCode { erased: why == AuthRefusal::CodeErased, frame: None }
                     }
-                    why => Move::Hint(Hint::Refused(why), None),
+                    why => Action::Claim(Claim::Refused(why), None),
                 })
             }
             AuthAck::Answer { clear, sealed, .. } => {
@@ -350,7 +350,7 @@ impl AwaitingAuthAck {
                 let credentials = Credentials::parse(rest)?;
                 let Some(peer) = party.sender(&credentials)? else {
                     let fingerprint = Fingerprint::of(credentials.key);
-                    return Ok((*id, Verdict::Other(Move::Hint(Hint::UnknownKey(fingerprint), None))));
+                    return Ok((*id, Verdict::Other(Action::Claim(Claim::UnknownKey(fingerprint), None))));
                 };
                 let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
                 let signed = signed_by_slave(&attempt.th2, verdict, name, credentials.key);
@@ -358,16 +358,16 @@ impl AwaitingAuthAck {
                 match *verdict {
                     [VERDICT_AGREED, suite] if suite == party.suite.code() => {
                         if let why @ Some(_) = party.unfit(&peer) {
-                            return Ok((*id, Verdict::Other(Move::Unfit { peer, why, frame: None })));
+                            return Ok((*id, Verdict::Other(Action::EnrolmentConflict { peer, why, frame: None })));
                         }
                         let keys = attempt.schedule.session(&attempt.th2, frame, party.suite);
                         Verdict::Agreed(Established { keys, suite: party.suite, peer, topics: topics.clone() })
                     }
                     [VERDICT_SUITE_DIFFERS, theirs] => {
-                        Verdict::Other(Move::SuiteDiffers { peer: peer.name, theirs, frame: None })
+                        Verdict::Other(Action::SuiteDiffers { peer: peer.name, theirs, frame: None })
                     }
                     [VERDICT_UNFIT, _] if party.enrolment.is_some() => {
-                        Verdict::Other(Move::Unfit { peer, why: None, frame: None })
+                        Verdict::Other(Action::EnrolmentConflict { peer, why: None, frame: None })
                     }
                     _ => return Err(Rejected::NotAuthentic),
                 }

@@ -9,7 +9,7 @@ use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
 use crate::crypto::pake::Half;
 use crate::crypto::schedule::{AttemptId, Digest, Schedule, Topics, answer_rng, digest};
-use crate::handshake::enrol::agree;
+use crate::handshake::enrolment::agree;
 use crate::handshake::{Party, init_req_reference};
 use crate::message::{AuthReq, InitAck, InitReq};
 use crate::role::Role;

@@ -132,10 +132,10 @@ fn a_side_with_a_code_ignores_one_without_and_says_so() {
     let usual = |own: usize| party(own, Suite::Gcm, &[1 - own]);
     let mut world = World::new(1, usual(0), with_code(usual(1), code.clone()));
     world.run();
-    assert_eq!((world.hints[0].clone(), world.nothing_stored()), (Hint::CodeHere, true));
+    assert_eq!((world.hints[0].clone(), world.nothing_stored()), (Claim::CodeHere, true));
     let mut world = World::new(1, with_code(usual(0), code), usual(1));
     world.run();
-    assert_eq!((world.hints[0].clone(), world.nothing_stored()), (Hint::CodeThere, true));
+    assert_eq!((world.hints[0].clone(), world.nothing_stored()), (Claim::CodeThere, true));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
     let mut coded = world(1);
     let (_, init_req) = coded.poll().remove(0);
     assert_eq!(coded.deliver(To::Slave, &init_req[..InitReq::LEN]), Ok(None));
-    assert_eq!(coded.hints, [Hint::CodeHere]);
+    assert_eq!(coded.hints, [Claim::CodeHere]);
     let init_ack = coded.deliver(To::Slave, &init_req).unwrap().unwrap();
     let before = coded.state();
     assert_eq!(coded.deliver(To::Master, &init_ack[..InitAck::LEN]), Err(Rejected::Unexpected));
@@ -160,7 +160,7 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
     let (_, init_req) = plain.poll().remove(0);
     let share = *Half::draw(Role::Slave, &code.password(), &mut plain.rng).share();
     assert_eq!(plain.deliver(To::Slave, &[&init_req[..], &share].concat()), Ok(None));
-    assert_eq!(plain.hints, [Hint::CodeThere]);
+    assert_eq!(plain.hints, [Claim::CodeThere]);
     let init_ack = plain.deliver(To::Slave, &init_req).unwrap().unwrap();
     assert_eq!(plain.deliver(To::Master, &[&init_ack[..], &share].concat()), Err(Rejected::Unexpected));
 }
@@ -258,9 +258,9 @@ fn who_cannot_be_pinned_is_refused_on_both_sides() {
     for side in [To::Master, To::Slave] {
         let (own, theirs, own_name) = if side == To::Master { (0, 1, "slave") } else { (1, 0, "master") };
         for (peers, wanted, expected) in [
-            (vec![known(own_name, 2)], None, Some(Unfit::NameTaken(fingerprint))),
-            (vec![known("other", theirs)], None, Some(Unfit::KeyKnown("other".parse().unwrap()))),
-            (vec![], Some("other"), Some(Unfit::NotWanted("other".parse().unwrap()))),
+            (vec![known(own_name, 2)], None, Some(EnrolmentConflict::NameTaken(fingerprint))),
+            (vec![known("other", theirs)], None, Some(EnrolmentConflict::KeyKnown("other".parse().unwrap()))),
+            (vec![], Some("other"), Some(EnrolmentConflict::NotWanted("other".parse().unwrap()))),
             (vec![known(own_name, theirs)], None, None),
             (vec![known("third", 2)], Some(own_name), None),
         ] {
@@ -283,7 +283,7 @@ fn who_cannot_be_pinned_is_refused_on_both_sides() {
         // A copy of this device.
         let mut world = World::new(1, newcomer(0, &code), newcomer(0, &code));
         world.run();
-        assert_eq!(world.unfit[0], (To::Slave, Some(Unfit::OwnKey)));
+        assert_eq!(world.unfit[0], (To::Slave, Some(EnrolmentConflict::OwnKey)));
     }
 }
 

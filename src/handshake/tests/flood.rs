@@ -134,7 +134,7 @@ fn strangers_leave_nothing_behind_and_get_no_signature() {
         let mut stranger = Master::new(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
         let init_req = stranger.poll(world.now, &mut rng).unwrap();
         let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
-        let Ok(Move::Send(auth_req)) = stranger.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
+        let Ok(Action::Send(auth_req)) = stranger.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
         let refusal = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
         assert_eq!(refusal.len(), 50, "a refusal is a MAC");
         world.deliver(To::Slave, &[&[Type::InitReq.byte()][..], &[7; 1233]].concat()).unwrap_or(None);
@@ -181,7 +181,7 @@ fn strangers_cost_a_slave_with_a_code_no_guess_until_they_guess() {
     let mut guessing = Master::new(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
     let init_req = guessing.poll(world.now, &mut rng).unwrap();
     let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
-    let Ok(Move::Send(guess)) = guessing.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
+    let Ok(Action::Send(guess)) = guessing.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
     for _ in 0..5 {
         assert!(world.deliver(To::Slave, &guess).unwrap().is_some(), "each gets its refusal");
     }
@@ -202,7 +202,9 @@ fn guesses_on_different_topics_count_together() {
         let mut guessing = Master::new(newcomer(2, &codes()[1]), world.topics.clone(), world.now, &mut world.rng);
         let init_req = guessing.poll(world.now, &mut world.rng).unwrap();
         let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
-        let Ok(Move::Send(guess)) = guessing.accept(&init_ack, world.now, &mut world.rng) else { panic!("no AUTHREQ") };
+        let Ok(Action::Send(guess)) = guessing.accept(&init_ack, world.now, &mut world.rng) else {
+            panic!("no AUTHREQ")
+        };
         world.deliver(To::Slave, &guess).unwrap();
         assert_eq!(left(world.slave.party()), ATTEMPTS - attempt);
     }

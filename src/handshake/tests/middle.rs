@@ -19,11 +19,11 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
         let mut eve = Master::new(newcomer(2, guess), topics(), world.now, &mut world.rng);
         let init_req = eve.poll(world.now, &mut world.rng).unwrap();
         if let Ok(Some(init_ack)) = world.deliver(To::Slave, &init_req)
-            && let Ok(Move::Send(auth_req)) = eve.accept(&init_ack, world.now, &mut world.rng)
+            && let Ok(Action::Send(auth_req)) = eve.accept(&init_ack, world.now, &mut world.rng)
             && let Ok(Some(auth_ack)) = world.deliver(To::Slave, &auth_req)
         {
             checked[0] += 1;
-            if let Ok(Move::Send(rdy_req)) = eve.accept(&auth_ack, world.now, &mut world.rng) {
+            if let Ok(Action::Send(rdy_req)) = eve.accept(&auth_ack, world.now, &mut world.rng) {
                 let _ = world.deliver(To::Slave, &rdy_req);
             }
         }
@@ -34,13 +34,13 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
             world.now += Duration::from_millis(300);
             let mut eve = Slave::new(newcomer(2, guess), world.now, &mut world.rng);
             let frame = init_req_of_master.as_ref().unwrap();
-            let Ok(Move::Send(init_ack)) = eve.accept(&topics(), frame, world.now, &mut world.rng) else { break };
+            let Ok(Action::Send(init_ack)) = eve.accept(&topics(), frame, world.now, &mut world.rng) else { break };
             let Ok(Some(auth_req)) = world.deliver(To::Master, &init_ack) else { break };
             checked[1] += 1;
             // It opens only if the guess is right; the answer to a wrong one, a refusal, would end the master's run.
-            if let Ok(Move::Send(auth_ack)) = eve.accept(&topics(), &auth_req, world.now, &mut world.rng)
+            if let Ok(Action::Send(auth_ack)) = eve.accept(&topics(), &auth_req, world.now, &mut world.rng)
                 && let Ok(Some(rdy_req)) = world.deliver(To::Master, &auth_ack)
-                && let Ok(Move::Store(session, rdy_ack)) = eve.accept(&topics(), &rdy_req, world.now, &mut world.rng)
+                && let Ok(Action::Store(session, rdy_ack)) = eve.accept(&topics(), &rdy_req, world.now, &mut world.rng)
             {
                 world.pending.push(*session);
                 let _ = world.deliver(To::Master, &rdy_ack);

@@ -61,7 +61,9 @@ fn expected(packet: &v4::Packet) -> Packet {
                 }
             }
         }
-        v4::Packet::ConnAck(_) => Packet::ConnAck { session_present: false, refused: Some(Refusal::NotAuthorized) },
+        v4::Packet::ConnAck(_) => {
+            Packet::ConnAck { session_present: false, refused: Some(ConnectRefusal::NotAuthorized) }
+        }
         v4::Packet::PubAck(ack) => Packet::PubAck(ack.pkid),
         v4::Packet::PubRec(ack) => Packet::PubRec(ack.pkid),
         v4::Packet::PubRel(ack) => Packet::PubRel(ack.pkid),

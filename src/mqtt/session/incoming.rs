@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{ANSWERS, HIGH_WATER, Lost, Session, State};
+use super::{ANSWERS, ClientSession, ConnectionLost, HIGH_WATER, State};
 use crate::mqtt::inbound::Arrival;
-use crate::mqtt::packet::{Packet, Refusal, Request};
+use crate::mqtt::packet::{ConnectRefusal, Packet, Request};
 use crate::mqtt::pulse::Pulse;
 use crate::mqtt::{Event, Message, Receipt, Token, refusal};
 
-type Result<T> = std::result::Result<T, Lost>;
+type Result<T> = std::result::Result<T, ConnectionLost>;
 
-impl Session {
+impl ClientSession {
     /// Takes the packets off the front of `bytes`; part of one stays there for more to come.
     ///
     /// # Errors
-    /// [`Lost`] when the bytes are not what a broker sends, or the broker refused the connection.
+    /// [`ConnectionLost`] when the bytes are not what a broker sends, or the broker refused the connection.
     pub fn received(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<()> {
         if let State::Up { pulse, .. } = &mut self.state {
             pulse.heard(now);
@@ -34,7 +34,7 @@ impl Session {
         if self.outgoing.len() <= published + ANSWERS {
             return Ok(());
         }
-        Err(Lost::new("the broker sends and does not read"))
+        Err(ConnectionLost::new("the broker sends and does not read"))
     }
 
     fn receive(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<()> {
@@ -44,19 +44,19 @@ impl Session {
                     self.connack(session_present, refused, now)?;
                 }
                 (State::Up { .. }, packet) => self.packet(packet)?,
-                (State::Connecting(_), _) => return Err(Lost::malformed("no CONNACK before other packets")),
+                (State::Connecting(_), _) => return Err(ConnectionLost::malformed("no CONNACK before other packets")),
                 (State::Down | State::Closing, _) => {}
             }
         }
         Ok(())
     }
 
-    fn connack(&mut self, session_present: bool, refused: Option<Refusal>, now: Instant) -> Result<()> {
+    fn connack(&mut self, session_present: bool, refused: Option<ConnectRefusal>, now: Instant) -> Result<()> {
         if let Some(refused) = refused {
             let options = &self.options;
             let error = refusal::connection(refused, options.version, &options.client_id, options.login.is_some());
-            let lost = Lost::new(error.to_string());
-            if refused != Refusal::Unavailable {
+            let lost = ConnectionLost::new(error.to_string());
+            if refused != ConnectRefusal::Unavailable {
                 self.events.push_back(Event::Refused(error));
             }
             return Err(lost);
@@ -116,8 +116,8 @@ impl Session {
                 }
             }
             Packet::UnsubAck(_) => {}
-            Packet::ConnAck { .. } => return Err(Lost::malformed("a second CONNACK")),
-            Packet::Disconnect => return Err(Lost::new("the broker sent DISCONNECT")),
+            Packet::ConnAck { .. } => return Err(ConnectionLost::malformed("a second CONNACK")),
+            Packet::Disconnect => return Err(ConnectionLost::new("the broker sent DISCONNECT")),
         }
         Ok(())
     }

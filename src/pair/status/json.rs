@@ -20,7 +20,7 @@ fn fields(row: &Row<'_>) -> [(&'static str, String); 19] {
     let session = row.session;
     let gaps = row
         .latest_gaps()
-        .map(|gap| format!(r#"{{"stream":{},"first":{},"last":{}}}"#, gap.stream, gap.first, gap.last));
+        .map(|gap| format!(r#"{{"stream":{},"first":{},"last":{}}}"#, gap.stream.number, gap.first, gap.last));
     let missing = row.missing().map(|(first, last)| format!(r#"{{"first":{first},"last":{last}}}"#));
     let rejected = row.link.rejected.iter();
     let rejected = rejected.map(|(reason, count)| format!("{}:{count}", json_string(reason.reason())));

@@ -91,7 +91,7 @@ fn describe(row: &Row<'_>, text: &mut String) {
     for Gap { stream, first, last, .. } in row.latest_gaps() {
         let messages =
             if first == last { format!("message {first} is") } else { format!("messages {first}-{last} are") };
-        let _ = writeln!(text, "gap: {link}, {name}, stream {stream}: {messages} lost");
+        let _ = writeln!(text, "gap: {link}, {name}, stream {}: {messages} lost", stream.number);
         shown += 1;
     }
     let lost = row.sum(|session| session.received.lost);

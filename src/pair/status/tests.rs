@@ -3,9 +3,9 @@
 use super::table::{duration, table};
 use super::*;
 use crate::Rejected;
-use crate::cache::Tally;
+use crate::cache::Counters;
 use crate::role::Role;
-use crate::stream::Ranges;
+use crate::stream::{Ranges, StreamId};
 use crate::suite::Suite;
 
 fn session(peer: u8, standing: Standing, age: Option<u64>) -> SessionStatus {
@@ -17,7 +17,7 @@ fn session(peer: u8, standing: Standing, age: Option<u64>) -> SessionStatus {
         standing,
         age,
         streams_taken: 4,
-        received: Tally { messages: 1204, bytes: 65_536, ..Tally::default() },
+        received: Counters { messages: 1204, bytes: 65_536, ..Counters::default() },
         open: 1,
         missing: Ranges::default(),
     }
@@ -31,8 +31,8 @@ fn with_losses() -> SessionStatus {
     let mut session = session(1, Standing::Retired, Some(90_000));
     session.received.gaps = 3;
     session.received.lost = 17;
-    session.received.latest.push_back(Gap { session: [1; 8], stream: 3, first: 5, last: 9 });
-    session.received.latest.push_back(Gap { session: [1; 8], stream: 4, first: 7, last: 7 });
+    session.received.latest.push_back(Gap { stream: StreamId { session: [1; 8], number: 3 }, first: 5, last: 9 });
+    session.received.latest.push_back(Gap { stream: StreamId { session: [1; 8], number: 4 }, first: 7, last: 7 });
     session.missing.insert(5, 6);
     session
 }

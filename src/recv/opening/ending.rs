@@ -22,7 +22,7 @@ pub(super) struct Ending {
 impl Opening<'_> {
     /// A KILL came: its sender took no stream number from `next_stream` on.
     pub(super) fn begin_ending(&mut self, opened: &Opened, next_stream: u32, now: Instant) {
-        let ending = Ending { peer: opened.peer, session: opened.session, next_stream, until: now + AFTER_KILL };
+        let ending = Ending { peer: opened.peer, session: opened.stream.session, next_stream, until: now + AFTER_KILL };
         self.endings.push(ending);
     }
 
@@ -64,7 +64,7 @@ impl Opening<'_> {
             deleted = true;
             for id in &ids {
                 self.receiver.remove(id);
-                self.open.retain(|(session, _)| session != id);
+                self.open.retain(|stream| stream.session != *id);
             }
             self.over |= self.receiver.sessions().next().is_none();
         }
@@ -78,7 +78,7 @@ impl Opening<'_> {
 
     /// The streams that this run saw and that are not complete, in words.
     pub(in crate::recv) fn open_streams(&self) -> Option<String> {
-        let mut streams: Vec<u32> = self.open.iter().map(|(_, stream)| *stream).collect();
+        let mut streams: Vec<u32> = self.open.iter().map(|stream| stream.number).collect();
         streams.sort_unstable();
         let names: Vec<_> = streams.iter().map(u32::to_string).collect();
         (!names.is_empty()).then(|| format!("stream {}", names.join(", ")))

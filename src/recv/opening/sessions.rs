@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 use std::time::{Instant, SystemTime};
 
-use super::{Opening, StreamId, What};
+use super::{Opening, What};
 use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::handshake::alive;
 use crate::link::unix_time;
 use crate::session::{Session, SessionId};
+use crate::stream::StreamId;
 
 impl Opening<'_> {
     /// Gives the receiver the sessions that are usable now.
@@ -50,8 +51,10 @@ impl Opening<'_> {
         }
         // What is written down as over has nothing on its way to standard output either.
         let state = self.journal.state();
-        let is_over = |(id, stream): &StreamId| state.session(id).is_some_and(|(streams, _)| streams.is_over(*stream));
-        self.origins.retain(|stream, _| self.receiver.session(&stream.0).is_some() && !is_over(stream));
+        let is_over = |stream: &StreamId| {
+            state.session(&stream.session).is_some_and(|(streams, _)| streams.is_over(stream.number))
+        };
+        self.origins.retain(|stream, _| self.receiver.session(&stream.session).is_some() && !is_over(stream));
         Ok(true)
     }
 

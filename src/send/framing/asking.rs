@@ -9,7 +9,7 @@ use rand::CryptoRng;
 use super::{Next, Sealing, UNCONFIRMED};
 use crate::handshake::alive::{self, Question};
 use crate::message::Type;
-use crate::stream::{Payload, Window};
+use crate::stream::{Content, RetransmitQueue};
 use crate::{Rejected, Result};
 
 /// Time between two questions at least. What wakes a sender to ask is that it sends its oldest message again.
@@ -67,12 +67,12 @@ impl Sealing {
     pub(in crate::send) fn forsake(&mut self, now: Instant) -> Result<()> {
         (self.stream, self.next, self.asking) = (None, None, None);
         if let Some(confirms) = &mut self.confirms {
-            confirms.window = Window::new(0, UNCONFIRMED, now);
+            confirms.window = RetransmitQueue::new(0, UNCONFIRMED, now);
         }
         self.adopt()
     }
 
-    /// Seals what the receiver has not confirmed once more, in a stream of the current session, and sends it as [`Window`]
+    /// Seals what the receiver has not confirmed once more, in a stream of the current session, and sends it as [`RetransmitQueue`]
     /// sends what nobody confirmed.
     ///
     /// # Errors
@@ -80,7 +80,7 @@ impl Sealing {
     pub(in crate::send) fn begin_again(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<()> {
         let current = self.current()?;
         let (Some(confirms), Some((old, _))) = (&mut self.confirms, self.stream.take()) else { return Ok(()) };
-        let window = std::mem::replace(&mut confirms.window, Window::new(0, UNCONFIRMED, now));
+        let window = std::mem::replace(&mut confirms.window, RetransmitQueue::new(0, UNCONFIRMED, now));
         let announced = match self.next.take() {
             // A number that was taken is used, or the receiver would miss its stream; from there it may go on at once.
             Some(Next::Announced(next)) => Some(*next),
@@ -97,8 +97,8 @@ impl Sealing {
             let mut message = empty.clone();
             message.extend_from_slice(&bytes);
             match said {
-                Payload::Data => drop(self.finish(message, false, now, rng)?),
-                Payload::End => drop(self.finish(message, true, now, rng)?),
+                Content::Data => drop(self.finish(message, false, now, rng)?),
+                Content::End => drop(self.finish(message, true, now, rng)?),
                 // It is there that we are now.
                 _ => {}
             }

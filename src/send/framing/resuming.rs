@@ -9,8 +9,8 @@ use super::{Sealing, UNCONFIRMED};
 use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::session::Session;
-use crate::spool::{Close, Place, Stream};
-use crate::stream::{Sender, Window};
+use crate::spool::{Close, SpooledStream, StreamHeader};
+use crate::stream::{RetransmitQueue, Sender, StreamId};
 
 impl Sealing {
     /// The peer of the session to send under.
@@ -26,9 +26,15 @@ impl Sealing {
     /// Takes up a stream that a spool knows, at its record `next`; false where its session is gone.
     ///
     /// # Errors
-    /// As [`crate::cache::Cache::take_stream_again`].
-    pub(in crate::send) fn resume(&mut self, stream: &Stream, next: u64, sealed: u64, now: Instant) -> Result<bool> {
-        let Place { session: id, stream: number, salt } = stream.place;
+    /// As [`crate::cache::Cache::reserve_stream_again`].
+    pub(in crate::send) fn resume(
+        &mut self,
+        stream: &SpooledStream,
+        next: u64,
+        sealed: u64,
+        now: Instant,
+    ) -> Result<bool> {
+        let StreamHeader { stream: StreamId { session: id, number }, salt } = stream.place;
         let peers = self.ends.peers()?;
         let usable = |session: &Session| session.id == id && self.ends.accepts(session, &peers).is_some();
         let Some(session) = self.watch.sessions().map(|stored| &stored.session).find(|session| usable(session)) else {
@@ -36,14 +42,14 @@ impl Sealing {
             return Ok(false);
         };
         let session = session.clone();
-        let taken = self.cache.take_stream_again(&session.peer, &id, number)?;
+        let taken = self.cache.reserve_stream_again(&session.peer, &id, number)?;
         let sender = Sender::new(&session, taken, salt, self.max_message)?;
         let mut sender = if stream.asks { sender.ask_for_confirms() } else { sender };
         sender.skip_to(stream.seq_to_go_on_at(next));
         if let Some(confirms) = &mut self.confirms {
             // What closes it may have been sent, too.
             let known = stream.close.map_or(stream.seq(sealed), |(until, _)| stream.seq(until) + 1);
-            confirms.window = Window::resumed(sender.next_seq(), known, UNCONFIRMED, now);
+            confirms.window = RetransmitQueue::resumed(sender.next_seq(), known, UNCONFIRMED, now);
         }
         self.stale = self.current()?.id != id;
         self.topics = session.topics.clone();
@@ -52,24 +58,28 @@ impl Sealing {
     }
 
     /// Takes up a fresh stream of the current session.
-    pub(in crate::send) fn fresh(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Place> {
+    pub(in crate::send) fn fresh(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<StreamHeader> {
         self.stream = None;
         let (sender, _) = self.stream(now, rng)?;
         let place = place_of(sender);
         if let Some(confirms) = &mut self.confirms {
-            confirms.window = Window::new(0, UNCONFIRMED, now);
+            confirms.window = RetransmitQueue::new(0, UNCONFIRMED, now);
         }
         Ok(place)
     }
 
     /// Takes the number of the stream to go on in, where that is due.
-    pub(in crate::send) fn next_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<Place>> {
+    pub(in crate::send) fn next_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Option<StreamHeader>> {
         let Some(newest) = self.due(now)? else { return Ok(None) };
         Ok(Some(place_of(&self.take(&newest, rng)?)))
     }
 
     /// The first message of a stream that goes on from another, where it was not sealed yet.
-    pub(in crate::send) fn open_stream(&mut self, stream: &Stream, rng: &mut impl CryptoRng) -> Result<Option<Bytes>> {
+    pub(in crate::send) fn open_stream(
+        &mut self,
+        stream: &SpooledStream,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Option<Bytes>> {
         let is_new = self.stream.as_ref().is_some_and(|(sender, _)| sender.next_seq() == 0);
         stream.before.filter(|_| is_new).map(|before| self.begin_after(&before, rng)).transpose()
     }
@@ -79,7 +89,7 @@ impl Sealing {
         let (sender, _) = self.stream.as_mut().expect("only a stream is closed");
         let sealed = match close {
             Close::End => sender.end(sender.buffer(0), rng)?,
-            Close::Continued(place) => sender.continued_at(&place.session, place.stream, rng)?,
+            Close::Continued(place) => sender.continued_at(&place.stream.session, place.stream.number, rng)?,
         };
         if let Some(confirms) = &mut self.confirms {
             confirms.window.push(sealed.clone(), now);
@@ -92,6 +102,6 @@ impl Sealing {
     }
 }
 
-fn place_of(sender: &Sender) -> Place {
-    Place { session: *sender.session(), stream: sender.stream(), salt: sender.salt() }
+fn place_of(sender: &Sender) -> StreamHeader {
+    StreamHeader { stream: StreamId { session: *sender.session(), number: sender.stream() }, salt: sender.salt() }
 }

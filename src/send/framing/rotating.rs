@@ -8,7 +8,7 @@ use rand::CryptoRng;
 use super::{Sealing, UNCONFIRMED};
 use crate::Result;
 use crate::session::Session;
-use crate::stream::{Before, Sender, Window};
+use crate::stream::{Predecessor, RetransmitQueue, Sender};
 
 /// On the way to another stream.
 pub(super) enum Next {
@@ -58,7 +58,7 @@ impl Sealing {
                 }
                 (None, confirms) => {
                     if let Some(confirms) = confirms {
-                        confirms.window = Window::new(0, UNCONFIRMED, now);
+                        confirms.window = RetransmitQueue::new(0, UNCONFIRMED, now);
                     }
                     self.go_on(*next);
                     Ok(None)
@@ -74,7 +74,7 @@ impl Sealing {
     }
 
     /// The first message of a stream that goes on from another.
-    pub(super) fn begin_after(&mut self, before: &Before, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(super) fn begin_after(&mut self, before: &Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let (sender, _) = self.stream.as_mut().expect("it was begun");
         sender.continues(before, rng)
     }

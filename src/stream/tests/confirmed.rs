@@ -39,10 +39,10 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
         // The receiver's process may end and start anew at any time: what it wrote it knows.
         let mut written = Streams::default();
         let mut output = Vec::new();
-        let mut confirms = sender(&slave, CONFIRMS);
+        let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM);
         let start = Instant::now();
         let mut world = World { now: start, net: StdRng::seed_from_u64(seed), wire: BTreeMap::new(), count: 0 };
-        let mut window = Window::new(0, 60, start);
+        let mut window = RetransmitQueue::new(0, 60, start);
         let mut all_sent = false;
         while !all_sent || window.unconfirmed().0 > 0 {
             let hostile = world.now < start + Duration::from_secs(15);
@@ -82,7 +82,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
                         let confirm = confirms.confirm(&[(0, wanted)], &mut rng()).unwrap();
                         world.send(false, &confirm, hostile);
                     }
-                } else if let (Opened { payload: Payload::Confirm(streams), .. }, Ok(_), _) =
+                } else if let (Opened { payload: Content::Confirm(streams), .. }, Ok(_), _) =
                     receive(&mut at_sender, &message)
                 {
                     let (stream, next) = streams[0];
@@ -108,22 +108,26 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
     let messages = [data(&mut whole, b"one"), end(&mut whole, b"two")];
     let settled = whole.settled(&mut rng()).unwrap();
     let (opened, early, data_of) = receive(&mut receiver, &settled);
-    assert_eq!((opened.payload, opened.seq, data_of.len()), (Payload::Settled, 2, 0));
-    assert_eq!(early, Err(Refused::Ahead { next: 0 }), "before the end it settles nothing");
+    assert_eq!((opened.payload, opened.seq, data_of.len()), (Content::Settled, 2, 0));
+    assert_eq!(early, Err(AcceptError::Ahead { next: 0 }), "before the end it settles nothing");
     for message in &messages {
         assert!(receive(&mut receiver, message).1.is_ok());
     }
     let before = format!("{receiver:?}");
     for _ in 0..2 {
-        assert_eq!(receive(&mut receiver, &settled).1, Err(Refused::Settled));
+        assert_eq!(receive(&mut receiver, &settled).1, Err(AcceptError::Settled));
     }
-    assert_eq!(receive(&mut receiver, &messages[1]).1, Err(Refused::Duplicate { next: 2 }), "the end is still known");
+    assert_eq!(
+        receive(&mut receiver, &messages[1]).1,
+        Err(AcceptError::Duplicate { next: 2 }),
+        "the end is still known"
+    );
     assert_eq!(before, format!("{receiver:?}"), "it changes nothing");
 
     // The same number, taken a second time.
-    let mut again = Sender::new(&master, Taken::new(master.id, 0), [1; 4], LIMIT).unwrap();
+    let mut again = Sender::new(&master, ReservedStream::new(master.id, 0), [1; 4], LIMIT).unwrap();
     end(&mut again, b"other");
-    assert_eq!(receive(&mut receiver, &again.settled(&mut rng()).unwrap()).1, Err(Refused::StreamReused));
+    assert_eq!(receive(&mut receiver, &again.settled(&mut rng()).unwrap()).1, Err(AcceptError::StreamReused));
 
     let open = asking(1).settled(&mut rng()).unwrap_err();
     assert!(open.to_string().contains("not closed"), "{open}");
@@ -133,14 +137,14 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
 fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&master]);
-    let mut confirms = sender(&slave, CONFIRMS + 5);
+    let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM + 5);
     for _ in 0..3 {
         confirms.confirm(&[(0, 1)], &mut rng()).unwrap();
     }
     let message = confirms.confirm(&[(0, 2)], &mut rng()).unwrap();
     let (opened, accepted, _) = receive(&mut receiver, &message);
-    assert_eq!((opened.payload, accepted.unwrap().gap), (Payload::Confirm(vec![(0, 2)]), None));
-    assert_eq!(receive(&mut receiver, &message).1, Err(Refused::Duplicate { next: 4 }));
+    assert_eq!((opened.payload, accepted.unwrap().gap), (Content::Confirm(vec![(0, 2)]), None));
+    assert_eq!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { next: 4 }));
     let streams = receiver.streams(&slave.id).unwrap();
     assert!(streams.is_empty() && streams.missing().is_empty());
 

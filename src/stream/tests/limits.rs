@@ -1,6 +1,6 @@
 //! Claim: every kind crosses, whatever is unknown is a gap, and nothing goes past its limit.
 
-use super::super::state::{MAX_OPEN, MAX_RANGES};
+use super::super::progress::{MAX_OPEN, MAX_RANGES};
 use super::*;
 use crate::Exit;
 use crate::message::{Header, Type};
@@ -16,18 +16,18 @@ fn every_kind_crosses() {
     let (master, slave) = pair(1, Suite::Ecb);
     let mut receiver = receiver(&[&slave]);
     let (mut first, second) = (sender(&master, 0).pad(64).unwrap(), sender(&master, 6));
-    let mut confirms = sender(&master, CONFIRMS).pad(64).unwrap();
+    let mut confirms = sender(&master, FIRST_CONFIRM_STREAM).pad(64).unwrap();
     let message = confirms.confirm(&[(3, 9), (4, 1)], &mut rng()).unwrap();
-    assert_eq!(receive(&mut receiver, &message).0.payload, Payload::Confirm(vec![(3, 9), (4, 1)]));
+    assert_eq!(receive(&mut receiver, &message).0.payload, Content::Confirm(vec![(3, 9), (4, 1)]));
     let message = first.continued(&second, &mut rng()).unwrap();
     let (opened, accepted, plaintext) = receive(&mut receiver, &message);
-    assert_eq!(opened.payload, Payload::Continued { session: master.id, stream: 6 });
-    assert_eq!((accepted.unwrap().mark.place, plaintext.is_empty()), (Place::Ended, true));
+    assert_eq!(opened.payload, Content::Continued(StreamId { session: master.id, number: 6 }));
+    assert_eq!((accepted.unwrap().mark.place, plaintext.is_empty()), (StreamState::Ended, true));
     let message = sender(&master, 8).kill(&mut rng()).unwrap();
     assert_eq!(message[0], Type::Kill.byte());
     let (opened, accepted, _) = receive(&mut receiver, &message);
-    assert_eq!(opened.payload, Payload::Kill { next_stream: 9 });
-    assert_eq!(accepted.unwrap().mark.place, Place::Ended);
+    assert_eq!(opened.payload, Content::Kill { next_stream: 9 });
+    assert_eq!(accepted.unwrap().mark.place, StreamState::Ended);
     assert_eq!(receiver.outstanding(&master.id, Some(9)).to_string(), "1-7");
     assert_eq!(receiver.outstanding(&master.id, None).to_string(), "1-7");
 }
@@ -65,26 +65,33 @@ fn what_a_newer_peer_says_is_a_gap() {
     let mut receiver = receiver(&[&slave]);
     for (seq, plaintext) in (0..).zip(newer) {
         let (opened, accepted, written) = receive(&mut receiver, &raw(&master, Type::Enc, seq, plaintext));
-        assert_eq!((opened.payload, written.len()), (Payload::Newer, 0), "{plaintext:?}");
-        assert_eq!(accepted.unwrap().gap, Some(Gap { session: master.id, stream: 0, first: seq, last: seq }));
+        assert_eq!((opened.payload, written.len()), (Content::Newer, 0), "{plaintext:?}");
+        assert_eq!(
+            accepted.unwrap().gap,
+            Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq, last: seq })
+        );
     }
     let seq = u32::try_from(newer.len()).unwrap() + 1;
     let (_, accepted, _) = receive(&mut receiver, &raw(&master, Type::Kill, seq, b"\x01data"));
-    assert_eq!(accepted.unwrap().gap, Some(Gap { session: master.id, stream: 0, first: seq - 1, last: seq }));
+    assert_eq!(
+        accepted.unwrap().gap,
+        Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq - 1, last: seq })
+    );
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, seq + 1, b"\x46asks"));
     assert!(opened.asks);
-    assert_eq!(accepted, Err(Refused::Newer { next: seq + 1 }), "what is not written is not confirmed");
+    assert_eq!(accepted, Err(AcceptError::Newer { next: seq + 1 }), "what is not written is not confirmed");
 }
 
 #[test]
 fn data_among_confirms_and_confirms_among_data_are_from_a_newer_peer() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
-    let (opened, accepted, written) = receive(&mut receiver, &raw_in(CONFIRMS, &master, Type::Enc, 0, b"\x01data"));
-    assert_eq!((opened.payload, written.len()), (Payload::Newer, 0));
-    assert_eq!(accepted, Err(Refused::Newer { next: 0 }));
+    let (opened, accepted, written) =
+        receive(&mut receiver, &raw_in(FIRST_CONFIRM_STREAM, &master, Type::Enc, 0, b"\x01data"));
+    assert_eq!((opened.payload, written.len()), (Content::Newer, 0));
+    assert_eq!(accepted, Err(AcceptError::Newer { next: 0 }));
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, 0, b"\x04"));
-    assert_eq!(opened.payload, Payload::Newer);
+    assert_eq!(opened.payload, Content::Newer);
     assert!(accepted.unwrap().gap.is_some());
 }
 
@@ -114,13 +121,13 @@ fn a_number_used_twice_is_noticed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let mut first = sender(&master, 7);
-    let mut copied = Sender::new(&master, Taken::new(master.id, 7), [9; 4], LIMIT).unwrap();
+    let mut copied = Sender::new(&master, ReservedStream::new(master.id, 7), [9; 4], LIMIT).unwrap();
     assert!(receive(&mut receiver, &data(&mut first, b"a")).1.is_ok());
     let before = format!("{receiver:?}");
-    assert_eq!(receive(&mut receiver, &data(&mut copied, b"b")).1, Err(Refused::StreamReused));
+    assert_eq!(receive(&mut receiver, &data(&mut copied, b"b")).1, Err(AcceptError::StreamReused));
     assert_eq!(before, format!("{receiver:?}"));
     assert!(receive(&mut receiver, &end(&mut first, b"")).1.is_ok());
-    assert_eq!(receive(&mut receiver, &end(&mut copied, b"")).1, Err(Refused::StreamReused), "after its end too");
+    assert_eq!(receive(&mut receiver, &end(&mut copied, b"")).1, Err(AcceptError::StreamReused), "after its end too");
 }
 
 #[test]
@@ -135,8 +142,11 @@ fn the_longest_idle_stream_makes_room() {
     // A stream of one message needs no room.
     assert_eq!(receive(&mut receiver, &end(&mut sender(&master, 5000), b"")).1.unwrap().closed, None);
     let accepted = receive(&mut receiver, &data(&mut sender(&master, 5001), b"")).1.unwrap();
-    assert_eq!(accepted.closed.map(|mark| (mark.stream, mark.next, mark.place)), Some((1, 1, Place::Closed)));
-    assert_eq!(receive(&mut receiver, &data(&mut senders[1], b"")).1, Err(Refused::Closed));
+    assert_eq!(
+        accepted.closed.map(|mark| (mark.stream.number, mark.next, mark.place)),
+        Some((1, 1, StreamState::Closed))
+    );
+    assert_eq!(receive(&mut receiver, &data(&mut senders[1], b"")).1, Err(AcceptError::Closed));
     assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
 }
 
@@ -144,11 +154,17 @@ fn the_longest_idle_stream_makes_room() {
 fn a_peer_cannot_fill_our_memory() {
     let mut streams = Streams::default();
     for stream in (0..10_000).step_by(2) {
-        streams.apply(&Mark { session: [0; 8], stream, salt: [0; 4], next: 1, skip: 0, place: Place::Ended });
+        streams.apply(&Progress {
+            stream: StreamId { session: [0; 8], number: stream },
+            salt: [0; 4],
+            next: 1,
+            skip: 0,
+            place: StreamState::Ended,
+        });
     }
     assert_eq!(streams.ended().iter().count(), MAX_RANGES);
     assert!(streams.closed().contains(1) && !streams.closed().contains(9_997));
-    assert_eq!(streams.check(1, [0; 4], 0, true), Err(Refused::Closed), "given up, not forgotten");
+    assert_eq!(streams.check(1, [0; 4], 0, true), Err(AcceptError::Closed), "given up, not forgotten");
     assert_eq!(streams.missing().count(), MAX_RANGES as u64 - 1);
 }
 
@@ -167,7 +183,7 @@ fn what_is_given_up_is_told() {
         assert_eq!(ended(&mut receiver, stream).unwrap().given_up, None);
     }
     assert!(receiver.streams(&master.id).unwrap().missing().is_empty(), "nothing else would tell");
-    assert_eq!(ended(&mut receiver, 1), Err(Refused::Closed));
+    assert_eq!(ended(&mut receiver, 1), Err(AcceptError::Closed));
 }
 
 #[test]
@@ -186,12 +202,12 @@ fn a_sender_stops_at_its_limits() {
     assert!(full.end(buffer, &mut rng()).is_err(), "closed");
     let settled = full.settled(&mut rng()).unwrap();
     let opened = receiver(&[&slave]).open(&settled, &mut BytesMut::new()).unwrap();
-    assert_eq!((opened.payload, opened.seq), (Payload::Settled, u32::MAX - 1));
+    assert_eq!((opened.payload, opened.seq), (Content::Settled, u32::MAX - 1));
 
     let mut spent = sender(&master, 1);
     assert_eq!(spent.wanted(100), 0);
-    spent.jump(0, Taken::BLOCKS - 4);
-    assert_eq!(spent.wanted(100), Taken::BLOCKS, "as many again as it has had");
+    spent.jump(0, ReservedStream::BLOCKS - 4);
+    assert_eq!(spent.wanted(100), ReservedStream::BLOCKS, "as many again as it has had");
     assert!(
         spent
             .data(
@@ -204,7 +220,7 @@ fn a_sender_stops_at_its_limits() {
             )
             .is_err()
     );
-    spent.grant(Taken::BLOCKS);
+    spent.grant(ReservedStream::BLOCKS);
     assert_eq!(spent.wanted(100), 0);
     data(&mut spent, &[0; 100]);
 }
@@ -212,9 +228,9 @@ fn a_sender_stops_at_its_limits() {
 #[test]
 fn a_message_limit_that_holds_nothing_is_refused() {
     let (master, _) = pair(1, Suite::Gcm);
-    let new = |limit| Sender::new(&master, Taken::new(master.id, 0), [0; 4], limit);
+    let new = |limit| Sender::new(&master, ReservedStream::new(master.id, 0), [0; 4], limit);
     assert_eq!(new(48).unwrap_err().exit(), Exit::Config);
     assert_eq!(new(49).unwrap().payload_room(), 16);
     assert_eq!(new(100).unwrap().pad(100).unwrap_err().exit(), Exit::Config);
-    assert!(Sender::new(&master, Taken::new([0; 8], 0), [0; 4], LIMIT).is_err(), "another session's number");
+    assert!(Sender::new(&master, ReservedStream::new([0; 8], 0), [0; 4], LIMIT).is_err(), "another session's number");
 }

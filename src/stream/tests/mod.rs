@@ -25,7 +25,7 @@ fn rng() -> StdRng {
 
 fn sender(session: &Session, stream: u32) -> Sender {
     let [a, b, c, d] = stream.to_be_bytes();
-    Sender::new(session, Taken::new(session.id, stream), [d, c, b, a ^ 0x77], LIMIT).unwrap()
+    Sender::new(session, ReservedStream::new(session.id, stream), [d, c, b, a ^ 0x77], LIMIT).unwrap()
 }
 
 fn data(sender: &mut Sender, bytes: &[u8]) -> Bytes {
@@ -46,7 +46,7 @@ fn receiver(sessions: &[&Session]) -> Receiver {
     receiver
 }
 
-fn receive(receiver: &mut Receiver, message: &[u8]) -> (Opened, Result<Accepted, Refused>, BytesMut) {
+fn receive(receiver: &mut Receiver, message: &[u8]) -> (Opened, Result<Accepted, AcceptError>, BytesMut) {
     let mut plaintext = BytesMut::new();
     let opened = receiver.open(message, &mut plaintext).unwrap();
     let accepted = receiver.accept(&opened);
@@ -90,26 +90,26 @@ proptest! {
             }
         }
         // What was written or reported lost, a stream: from which seq to which, and the bytes.
-        let mut seen = BTreeMap::<(SessionId, u32), Vec<(u32, u32, Option<Vec<u8>>)>>::new();
+        let mut seen = BTreeMap::<StreamId, Vec<(u32, u32, Option<Vec<u8>>)>>::new();
         let mut marked = BTreeMap::<SessionId, Streams>::new();
         for arrival in arrivals {
             let (part, message) = arrival.get(&sent);
             let (opened, accepted, plaintext) = receive(&mut receiver, message);
             prop_assert_eq!(&plaintext[..], &part[..]);
             let Ok(accepted) = accepted else {
-                let duplicate = matches!(accepted, Err(Refused::Duplicate { .. }));
+                let duplicate = matches!(accepted, Err(AcceptError::Duplicate { .. }));
                 prop_assert!(duplicate, "refused as {:?}", accepted);
                 continue;
             };
-            let seen = seen.entry((opened.session, opened.stream)).or_default();
+            let seen = seen.entry(opened.stream).or_default();
             if let Some(gap) = accepted.gap {
-                prop_assert_eq!((gap.session, gap.stream), (opened.session, opened.stream));
+                prop_assert_eq!(gap.stream, opened.stream);
                 seen.push((gap.first, gap.last, None));
             }
             seen.push((opened.seq, opened.seq, Some(plaintext.to_vec())));
-            marked.entry(opened.session).or_default().apply(&accepted.mark);
+            marked.entry(opened.stream.session).or_default().apply(&accepted.mark);
         }
-        for ((session, number), seen) in seen {
+        for (StreamId { session, number }, seen) in seen {
             let mut next = 0;
             for (first, last, bytes) in seen {
                 prop_assert_eq!(first, next, "no seq twice, none out of order, none unaccounted for");
@@ -195,7 +195,7 @@ proptest! {
     fn a_message_is_as_long_as_it_may_be(limit in 96usize..600, padding in 1usize..40) {
         for suite in Suite::ALL {
             let (master, slave) = pair(2, suite);
-            let sender = Sender::new(&master, Taken::new(master.id, 0), [0; 4], limit).unwrap();
+            let sender = Sender::new(&master, ReservedStream::new(master.id, 0), [0; 4], limit).unwrap();
             let Ok(mut sender) = sender.pad(padding) else { continue };
             let room = sender.payload_room();
             let message = data(&mut sender, &vec![7; room]);

@@ -17,7 +17,7 @@ fn rotation(asks: bool) -> Rotation {
         (one, two) = (one.ask_for_confirms(), two.ask_for_confirms());
     }
     let old = vec![data(&mut one, b"a"), data(&mut one, b"b"), one.continued(&two, &mut rng()).unwrap()];
-    assert_eq!(one.before(), Before { session: *one.session(), stream: 4, end: 3 });
+    assert_eq!(one.before(), Predecessor { stream: StreamId { session: *one.session(), number: 4 }, end: 3 });
     let new = vec![two.continues(&one.before(), &mut rng()).unwrap(), data(&mut two, b"c"), end(&mut two, b"d")];
     assert!(two.continues(&one.before(), &mut rng()).is_err());
     Rotation { slaves: [old_slave, new_slave], old, new }
@@ -32,7 +32,7 @@ fn a_stream_that_goes_on_awaits_the_end_of_the_one_before() {
     let Rotation { slaves, old, new } = rotation(false);
     let mut receiver = receiver(&slaves.each_ref());
     let first = opened(&receiver, &new[0]);
-    let before = Before { session: slaves[0].id, stream: 4, end: 3 };
+    let before = Predecessor { stream: StreamId { session: slaves[0].id, number: 4 }, end: 3 };
     for (at, message) in old.iter().enumerate() {
         // The last message carries nothing that anybody would miss.
         let awaited = (at < 2).then_some(before);
@@ -60,10 +60,10 @@ fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
         let accepted = receive(&mut receiver, &new[0]).1.unwrap();
         let (mark, gap) = accepted.before.unwrap();
         let gap = gap.unwrap();
-        assert_eq!((mark.stream, mark.next, mark.place), (4, next, Place::Closed));
-        assert_eq!(gap, Gap { session: slaves[0].id, stream: 4, first: next, last: 2 });
-        assert_eq!(receive(&mut receiver, &old[arrived]).1, Err(Refused::Closed));
-        assert_eq!(receive(&mut receiver, &new[0]).1, Err(Refused::Duplicate { next: 1 }));
+        assert_eq!((mark.stream.number, mark.next, mark.place), (4, next, StreamState::Closed));
+        assert_eq!(gap, Gap { stream: StreamId { session: slaves[0].id, number: 4 }, first: next, last: 2 });
+        assert_eq!(receive(&mut receiver, &old[arrived]).1, Err(AcceptError::Closed));
+        assert_eq!(receive(&mut receiver, &new[0]).1, Err(AcceptError::Duplicate { next: 1 }));
         assert!(receiver.streams(&slaves[0].id).unwrap().outstanding(5).contains(4), "a KILL names it, too");
     }
 }
@@ -77,8 +77,8 @@ fn going_on_without_the_last_word_loses_nothing() {
     }
     let accepted = receive(&mut receiver, &new[0]).1.unwrap();
     let (mark, gap) = accepted.before.unwrap();
-    assert_eq!((mark.stream, mark.next, mark.place, gap), (4, 3, Place::Ended, None));
-    assert_eq!(receive(&mut receiver, &old[2]).1, Err(Refused::Duplicate { next: 3 }));
+    assert_eq!((mark.stream.number, mark.next, mark.place, gap), (4, 3, StreamState::Ended, None));
+    assert_eq!(receive(&mut receiver, &old[2]).1, Err(AcceptError::Duplicate { next: 3 }));
     assert!(receiver.streams(&slaves[0].id).unwrap().open(slaves[0].id).is_empty());
 }
 
@@ -101,9 +101,9 @@ fn nothing_is_awaited_of_what_is_not_known_or_not_the_peers_own() {
 #[test]
 fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
     let (master, slave) = pair(1, Suite::Gcm);
-    for stream in [7, CONFIRMS, u32::MAX] {
+    for stream in [7, FIRST_CONFIRM_STREAM, u32::MAX] {
         let mut receiver = receiver(&[&slave]);
-        let lie = Before { session: slave.id, stream, end: 1 };
+        let lie = Predecessor { stream: StreamId { session: slave.id, number: stream }, end: 1 };
         let message = sender(&master, 7).continues(&lie, &mut rng()).unwrap();
         let first = opened(&receiver, &message);
         assert_eq!((receiver.awaits(&first), receiver.before(&first)), (None, None));
@@ -115,7 +115,7 @@ fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
         for message in stream(&master, 3, false, 1, &[vec![1], vec![2], vec![3]]).iter().take(2) {
             assert!(receive(&mut receiver, message).1.is_ok());
         }
-        let lie = Before { session: slave.id, stream: 3, end };
+        let lie = Predecessor { stream: StreamId { session: slave.id, number: 3 }, end };
         let accepted = receive(&mut receiver, &sender(&master, 7).continues(&lie, &mut rng()).unwrap()).1.unwrap();
         let gap = accepted.before.unwrap().1.unwrap();
         assert_eq!((gap.first, gap.last), (2, end.saturating_sub(1).max(2)));

@@ -16,11 +16,11 @@ fn a_run_goes_on_within_a_message() {
 
     let mut second = receiver(&[&slave]);
     assert!(second.restore(&slave.id, marked));
-    assert!(matches!(receive(&mut second, &sent[0]).1, Err(Refused::Duplicate { next: 1 })));
+    assert!(matches!(receive(&mut second, &sent[0]).1, Err(AcceptError::Duplicate { next: 1 })));
     let (_, accepted, plaintext) = receive(&mut second, &sent[1]);
     let accepted = accepted.unwrap();
     assert_eq!(&plaintext[accepted.skip..], b"three\n");
-    assert_eq!((accepted.mark.skip, accepted.mark.place), (0, Place::Ended));
+    assert_eq!((accepted.mark.skip, accepted.mark.place), (0, StreamState::Ended));
 }
 
 #[test]
@@ -76,9 +76,9 @@ fn a_session_that_comes_back_is_not_replayed() {
     assert!(accepted.is_ok());
     receiver.update([]);
     assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::UnknownSession));
-    assert_eq!(receiver.accept(&opened), Err(Refused::Gone));
+    assert_eq!(receiver.accept(&opened), Err(AcceptError::Gone));
     receiver.add(slave, Standing::Retired);
-    assert!(matches!(receive(&mut receiver, &message).1, Err(Refused::Duplicate { .. })));
+    assert!(matches!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { .. })));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn sessions_with_one_tag_are_all_tried() {
     let mut receiver = receiver(&[&slave, &other]);
     for session in [&master, &other_master] {
         let (opened, accepted, _) = receive(&mut receiver, &data(&mut sender(session, 0), b""));
-        assert_eq!((opened.session, accepted.is_ok()), (session.id, true));
+        assert_eq!((opened.stream.session, accepted.is_ok()), (session.id, true));
     }
 }
 
@@ -112,7 +112,7 @@ fn ten_thousand_peers() {
     for i in [0, 77, 9_999] {
         let (master, slave) = ends(i);
         let (opened, accepted, _) = receive(&mut receiver, &data(&mut sender(&master, 0), b""));
-        assert_eq!((opened.session, opened.peer, accepted.is_ok()), (slave.id, slave.peer, true));
+        assert_eq!((opened.stream.session, opened.peer, accepted.is_ok()), (slave.id, slave.peer, true));
     }
     receiver.update(sessions.take(1));
     assert_eq!(receiver.sessions().count(), 1);

@@ -31,17 +31,17 @@ fn options_that_do_not_fit_are_refused() {
     for change in wrong {
         let mut options = Options { clean_session: false, ..Options::new("me") };
         change(&mut options);
-        assert_eq!(Session::new(options).unwrap_err().exit(), Exit::Config);
+        assert_eq!(ClientSession::new(options).unwrap_err().exit(), Exit::Config);
     }
-    assert!(Session::new(Options { login: login(""), ..Options::new("me") }).is_err());
-    assert!(Session::new(Options { login: login("user"), ..Options::new("me") }).is_ok());
+    assert!(ClientSession::new(Options { login: login(""), ..Options::new("me") }).is_err());
+    assert!(ClientSession::new(Options { login: login("user"), ..Options::new("me") }).is_ok());
 }
 
 #[test]
 fn what_does_not_fit_never_enters_the_window() {
     let mut rig = Rig::new(|options| {
         options.max_send = 10;
-        options.window = Window { messages: 2, bytes: 20 };
+        options.window = InFlightLimit { messages: 2, bytes: 20 };
     });
     let mut publish = |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false);
     assert_eq!(publish("a/+", 1).unwrap_err().exit(), Exit::Config);

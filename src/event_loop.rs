@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::Result;
 use crate::cli::Reporter;
 use crate::mqtt::Client;
-use crate::pipe::{self, Signals};
+use crate::stdio::{self, Signals};
 
 /// How long the last packets may take to get out.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -52,7 +52,7 @@ impl Trouble {
 /// passed; returns what the socket is ready for, which the next [`Client::drive`] wants to know.
 ///
 /// # Errors
-/// As [`pipe::wait`].
+/// As [`stdio::wait`].
 pub fn wait(
     client: &Client,
     signals: &Signals,
@@ -66,7 +66,7 @@ pub fn wait(
     let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
     fds.extend(socket.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
     fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
-    pipe::wait(&mut fds, deadline, now)?;
+    stdio::wait(&mut fds, deadline, now)?;
     Ok(if socket.is_some() { fds[1].revents() } else { PollFlags::empty() })
 }
 
@@ -74,7 +74,7 @@ pub fn wait(
 /// another signal comes.
 ///
 /// # Errors
-/// As [`pipe::wait`].
+/// As [`stdio::wait`].
 pub fn leave(client: &mut Client, signals: &mut Signals) -> Result<()> {
     let until = Instant::now() + FAREWELL;
     let before = signals.count();

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::frame::{Frame, Framer};
-use super::{Login, Lost, Qos, Version, v311};
+use super::{ConnectionLost, Login, Qos, Version, v311};
 use crate::{Error, Exit, Result};
 
 /// The longest packet that MQTT can express, bytes after the fixed header (MQTT 3.1.1, 2.2.3).
@@ -17,7 +17,7 @@ pub enum Packet {
         /// The broker kept this client's session from before.
         session_present: bool,
         /// Why the broker refused the connection, if it did.
-        refused: Option<Refusal>,
+        refused: Option<ConnectRefusal>,
     },
     /// PUBLISH: a message for us.
     Publish {
@@ -70,7 +70,7 @@ pub enum Packet {
 
 /// Why a broker refused a connection (MQTT 3.1.1, table 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ConnectRefusal {
     /// 1: it does not speak this version.
     Version,
     /// 2: it does not allow this client identifier.
@@ -173,8 +173,8 @@ impl Codec {
     /// Takes the next packet off the front of `bytes`; `None` when more bytes must come first.
     ///
     /// # Errors
-    /// [`Lost`] when the bytes are not MQTT, or not what a broker sends: there is no way to go on from there.
-    pub fn decode(&mut self, bytes: &mut BytesMut) -> std::result::Result<Option<Packet>, Lost> {
+    /// [`ConnectionLost`] when the bytes are not MQTT, or not what a broker sends: there is no way to go on from there.
+    pub fn decode(&mut self, bytes: &mut BytesMut) -> std::result::Result<Option<Packet>, ConnectionLost> {
         match self.framer.next(bytes)? {
             None => Ok(None),
             Some(Frame::Oversize(packet)) => Ok(Some(packet)),

@@ -13,14 +13,14 @@ use self::asking::Asking;
 use self::rotating::Next;
 use super::Options;
 use super::reading::Reading;
-use crate::cache::{Cache, Stored, Watch};
+use crate::cache::{Cache, StoredSession, Watch};
 use crate::config::Config;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::handshake::{Peer, alive};
-use crate::link::{Ends, Link, list, unix_time};
+use crate::link::{Link, LinkPeers, list, unix_time};
 use crate::message::Type;
 use crate::session::{Session, Standing};
-use crate::stream::{Accepted, Payload, Receiver, Refused, Sender, Window};
+use crate::stream::{AcceptError, Accepted, Content, Receiver, RetransmitQueue, Sender};
 use crate::{Error, Exit, Rejected, Result};
 
 /// Most bytes that wait for a confirm.
@@ -152,7 +152,7 @@ impl Framing {
 
 /// The stream that standard input is sealed into, and where the next one comes from.
 pub(super) struct Sealing {
-    ends: Ends,
+    ends: LinkPeers,
     cache: Cache,
     watch: Watch,
     /// A look saw a change that [`Sealing::follow`] has not seen yet.
@@ -172,7 +172,7 @@ pub(super) struct Sealing {
 
 /// What the receiver has confirmed, and what to do about the rest: `--confirm`.
 struct Confirms {
-    window: Window,
+    window: RetransmitQueue,
     /// Opens the confirms; they come in a stream of the receiver's own.
     receiver: Receiver,
 }
@@ -182,7 +182,7 @@ impl Sealing {
     ///
     /// # Errors
     /// As [`crate::send::run`].
-    pub(super) fn open(link: &Link, mut ends: Ends, options: &Options, now: Instant) -> Result<Self> {
+    pub(super) fn open(link: &Link, mut ends: LinkPeers, options: &Options, now: Instant) -> Result<Self> {
         let cache = link.sessions()?;
         if let Some(name) = &options.to {
             ends.only(name)?;
@@ -202,8 +202,9 @@ impl Sealing {
             ends.only(&peer.name)?;
         }
         let max_message = link.config.mqtt.max_message;
-        let confirms =
-            options.confirm.then(|| Confirms { window: Window::new(0, UNCONFIRMED, now), receiver: Receiver::new() });
+        let confirms = options
+            .confirm
+            .then(|| Confirms { window: RetransmitQueue::new(0, UNCONFIRMED, now), receiver: Receiver::new() });
         let topics = session.topics;
         let (stream, changed, stale) = (None, false, false);
         let mut sealing = Self {
@@ -244,12 +245,12 @@ impl Sealing {
             return Ok(false);
         }
         let opened = confirms.receiver.open(payload, &mut BytesMut::new())?;
-        let Payload::Confirm(streams) = &opened.payload else { return Ok(false) };
-        if opened.session != session.id {
+        let Content::Confirm(streams) = &opened.payload else { return Ok(false) };
+        if opened.stream.session != session.id {
             return Ok(false);
         }
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
-        let _: Accepted = confirms.receiver.accept(&opened).map_err(Refused::rejected)?;
+        let _: Accepted = confirms.receiver.accept(&opened).map_err(AcceptError::rejected)?;
         let Some((_, next)) = streams.iter().find(|(stream, _)| *stream == sender.stream()) else { return Ok(false) };
         let news = confirms.window.confirm(*next, now)?;
         if news {
@@ -310,7 +311,7 @@ impl Sealing {
 
     /// A fresh stream of `session`.
     fn take(&self, session: &Session, rng: &mut impl CryptoRng) -> Result<Sender> {
-        let taken = self.cache.take_stream(&session.peer, &session.id)?;
+        let taken = self.cache.reserve_stream(&session.peer, &session.id)?;
         let sender = Sender::new(session, taken, rng.random(), self.max_message)?;
         Ok(if self.confirms.is_some() { sender.ask_for_confirms() } else { sender })
     }
@@ -376,9 +377,9 @@ impl Sealing {
 }
 
 /// The session to send under: the current one with the one peer of this link.
-fn current(ends: &Ends, cache: &Cache, watch: &Watch) -> Result<Session> {
+fn current(ends: &LinkPeers, cache: &Cache, watch: &Watch) -> Result<Session> {
     let peers = ends.peers()?;
-    let is_current = |stored: &&Stored| stored.standing == Standing::Current;
+    let is_current = |stored: &&StoredSession| stored.standing == Standing::Current;
     let mut usable: Vec<(&Session, &Peer)> = watch
         .sessions()
         .filter(is_current)

@@ -12,18 +12,15 @@ use rand::CryptoRng;
 use self::ending::Ending;
 use super::confirming::Confirming;
 use super::held::Held;
-use crate::cache::{Cache, Entry, Journal, Watch};
-use crate::cli::{Notice, Reporter};
+use crate::cache::{Cache, Journal, JournalEntry, Watch};
+use crate::cli::{Reporter, Throttle};
 use crate::crypto::schedule::Digest;
-use crate::link::{Ends, Link, Peers, unix_time};
+use crate::link::{AcceptedPeers, Link, LinkPeers, unix_time};
 use crate::message::Type;
 use crate::mqtt::Message;
 use crate::session::SessionId;
-use crate::stream::{Accepted, Gap, Mark, Opened, Payload, Place, Receiver, Refused, Streams};
+use crate::stream::{AcceptError, Accepted, Content, Gap, Opened, Progress, Receiver, StreamId, StreamState, Streams};
 use crate::{Rejected, Result};
-
-/// One stream of one session.
-pub(super) type StreamId = (SessionId, u32);
 
 /// What becomes of a message.
 #[derive(Debug)]
@@ -70,8 +67,8 @@ enum Follow {
 /// The sessions of an encrypted link, and what was received under them.
 pub(super) struct Opening<'a> {
     report: &'a Reporter,
-    ends: Ends,
-    peers: Peers,
+    ends: LinkPeers,
+    peers: AcceptedPeers,
     cache: Cache,
     watch: Watch,
     receiver: Receiver,
@@ -89,10 +86,10 @@ pub(super) struct Opening<'a> {
     pub(super) lost: bool,
     /// The followed stream is complete, or the peer ended the last session.
     pub(super) over: bool,
-    named: HashMap<Rejected, Notice>,
+    named: HashMap<Rejected, Throttle>,
     confirming: Confirming,
     max_message: usize,
-    reused: Notice,
+    reused: Throttle,
 }
 
 impl<'a> Opening<'a> {
@@ -100,7 +97,7 @@ impl<'a> Opening<'a> {
     ///
     /// # Errors
     /// As [`crate::recv::run`].
-    pub(super) fn new(link: &Link, ends: Ends, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
+    pub(super) fn new(link: &Link, ends: LinkPeers, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
         let cache = link.sessions()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
         let peers = ends.peers()?;
@@ -125,7 +122,7 @@ impl<'a> Opening<'a> {
             named: HashMap::new(),
             confirming: Confirming::default(),
             max_message: link.config.mqtt.max_message,
-            reused: Notice::every(Duration::from_secs(60)),
+            reused: Throttle::every(Duration::from_secs(60)),
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
@@ -158,13 +155,13 @@ impl<'a> Opening<'a> {
             Ok(opened) => opened,
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         };
-        let stream = (opened.session, opened.stream);
+        let stream = opened.stream;
         if let Some(before) = self.receiver.before(&opened)
             && self.is_new(stream)
         {
-            self.goes_on_from(stream, (before.session, before.stream));
+            self.goes_on_from(stream, before.stream);
         }
-        let is_input = !matches!(opened.payload, Payload::Kill { .. } | Payload::Confirm(_) | Payload::Settled);
+        let is_input = !matches!(opened.payload, Content::Kill { .. } | Content::Confirm(_) | Content::Settled);
         let origin = self.origin(stream);
         let is_anothers = is_input && matches!(self.follow, Follow::Only(followed) if followed != origin);
         // Where its stream goes on from one of which nothing came, that may go on from ours.
@@ -191,31 +188,32 @@ impl<'a> Opening<'a> {
 
     /// Whether a message must wait, as its stream does, for the end of another one; a stream's first message begins that.
     fn must_wait(&mut self, opened: &Opened, now: Instant) -> bool {
-        let stream = (opened.session, opened.stream);
+        let stream = opened.stream;
         if let Some(before) = self.receiver.awaits(opened)
             && self.is_new(stream)
         {
-            self.open.insert((before.session, before.stream));
+            self.open.insert(before.stream);
             self.held.begin(stream, before, now);
         }
         self.held.holds(stream)
     }
 
     /// Whether nothing of a stream was accepted, and something may be.
-    fn is_new(&self, (session, stream): StreamId) -> bool {
-        let is_new = |streams: &Streams| streams.wanted(stream).is_none() && !streams.is_over(stream);
+    fn is_new(&self, StreamId { session, number }: StreamId) -> bool {
+        let is_new = |streams: &Streams| streams.wanted(number).is_none() && !streams.is_over(number);
         self.receiver.streams(&session).is_some_and(is_new)
     }
 
-    fn is_over(&self, (session, stream): StreamId) -> bool {
-        self.receiver.streams(&session).is_some_and(|streams| streams.is_over(stream))
+    fn is_over(&self, stream: StreamId) -> bool {
+        self.receiver.streams(&stream.session).is_some_and(|streams| streams.is_over(stream.number))
     }
 
     /// Whether something of a stream was accepted in this run, or nothing will be.
-    fn has_begun(&self, (session, stream): StreamId) -> bool {
-        let is_open = self.open.contains(&(session, stream));
-        let came = self.receiver.streams(&session).is_some_and(|streams| streams.wanted(stream).is_some());
-        (is_open && came) || self.is_over((session, stream))
+    fn has_begun(&self, stream: StreamId) -> bool {
+        let is_open = self.open.contains(&stream);
+        let of_session = self.receiver.streams(&stream.session);
+        let came = of_session.is_some_and(|streams| streams.wanted(stream.number).is_some());
+        (is_open && came) || self.is_over(stream)
     }
 
     /// The messages of one stream that need not be held any more, or with `all` of any, in the order in which they came; none
@@ -226,41 +224,40 @@ impl<'a> Opening<'a> {
     }
 
     fn accepted(&mut self, opened: &Opened, accepted: &Accepted, now: Instant) -> Result<()> {
-        let stream = (opened.session, opened.stream);
+        let stream = opened.stream;
         let name = self.name(&opened.peer);
         if let Some(closed) = accepted.closed {
             self.lost = true;
-            self.open.remove(&(closed.session, closed.stream));
+            self.open.remove(&closed.stream);
             self.report.warning(format_args!(
                 "gap: {name}, stream {}: given up before its end, since too many streams are open",
-                closed.stream
+                closed.stream.number
             ));
         }
         for gap in accepted.before.and_then(|(_, gap)| gap).into_iter().chain(accepted.gap) {
             self.lost = true;
-            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream, messages_of(&gap)));
+            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream.number, messages_of(&gap)));
         }
         if let Some((before, _)) = accepted.before {
-            self.open.remove(&(before.session, before.stream));
+            self.open.remove(&before.stream);
         }
         // Else what a flood of other gaps covers would be nowhere at the end.
-        let first = self.first.get(&opened.session).copied().unwrap_or(0);
+        let first = self.first.get(&opened.stream.session).copied().unwrap_or(0);
         if let Some((from, to)) = accepted.given_up.filter(|(_, to)| *to >= first) {
             self.lost = true;
             self.report.warning(format_args!("gap: {name}: nothing came of {}", range_of((from.max(first), to))));
         }
-        if accepted.promoted && self.cache.promote(&opened.peer, &opened.session, unix_time())? {
+        if accepted.promoted && self.cache.promote(&opened.peer, &opened.stream.session, unix_time())? {
             self.report.verbose(format_args!("{name}: the new session is in use"));
         }
         match opened.payload {
-            Payload::Data | Payload::Continues(_) | Payload::Newer => drop(self.open.insert(stream)),
-            Payload::End => {
+            Content::Data | Content::Continues(_) | Content::Newer => drop(self.open.insert(stream)),
+            Content::End => {
                 self.open.remove(&stream);
                 self.over |= self.follow == Follow::Only(self.origin(stream));
             }
-            Payload::Continued { session, stream: next } => {
+            Content::Continued(next) => {
                 self.open.remove(&stream);
-                let next = (session, next);
                 // Whoever carries the messages may have let the next stream pass in front, and its first message be lost:
                 // then what comes of it goes behind what came of it, not behind this one.
                 if !self.has_begun(next) {
@@ -270,41 +267,41 @@ impl<'a> Opening<'a> {
                     self.open.insert(next);
                 }
             }
-            Payload::Kill { next_stream } => {
+            Content::Kill { next_stream } => {
                 self.begin_ending(opened, next_stream, now);
             }
-            Payload::Confirm(_) | Payload::Settled => {}
+            Content::Confirm(_) | Content::Settled => {}
         }
-        if opened.payload == Payload::Newer {
+        if opened.payload == Content::Newer {
             self.report.warning(format_args!("{name} sends what only a newer version understands; it is lost here"));
         }
         Ok(())
     }
 
-    fn refused(&mut self, opened: &Opened, refused: Refused, now: Instant) -> What {
+    fn refused(&mut self, opened: &Opened, refused: AcceptError, now: Instant) -> What {
         if opened.asks
             && let Some(next) = refused.confirm()
         {
-            self.confirming.again((opened.session, opened.stream), next, now);
+            self.confirming.again(opened.stream, next, now);
         }
         match refused {
-            Refused::Settled => {
-                self.confirming.settled((opened.session, opened.stream));
+            AcceptError::Settled => {
+                self.confirming.settled(opened.stream);
                 What::Dropped
             }
             // It is done with once the keys are deleted, however often the broker sends it until then.
-            Refused::Duplicate { .. } if matches!(opened.payload, Payload::Kill { .. }) => What::Left,
-            Refused::Duplicate { .. } => {
-                self.journal.count_duplicate(&opened.session);
-                What::Repeated(self.origin((opened.session, opened.stream)))
+            AcceptError::Duplicate { .. } if matches!(opened.payload, Content::Kill { .. }) => What::Left,
+            AcceptError::Duplicate { .. } => {
+                self.journal.count_duplicate(&opened.stream.session);
+                What::Repeated(self.origin(opened.stream))
             }
             // A message that shows it can be played again and again: it is news once a minute.
-            Refused::StreamReused if self.reused.happened(now).is_none() => self.rejected(refused.rejected(), now),
-            Refused::StreamReused => {
+            AcceptError::StreamReused if self.reused.happened(now).is_none() => self.rejected(refused.rejected(), now),
+            AcceptError::StreamReused => {
                 self.report.warning(format_args!(
                     "{} used stream {} twice: its runtime directory was copied or restored; pair again",
                     self.name(&opened.peer),
-                    opened.stream
+                    opened.stream.number
                 ));
                 self.rejected(refused.rejected(), now)
             }
@@ -315,7 +312,7 @@ impl<'a> Opening<'a> {
     /// Counts a message that was dropped, and names its kind once.
     pub(super) fn rejected(&mut self, rejected: Rejected, now: Instant) -> What {
         self.journal.count_rejected(rejected);
-        if self.named.entry(rejected).or_insert_with(Notice::once).happened(now).is_some() {
+        if self.named.entry(rejected).or_insert_with(Throttle::once).happened(now).is_some() {
             self.report.warning(format_args!("dropped a message: {rejected}; others of the kind are only counted"));
         }
         What::Dropped
@@ -325,7 +322,7 @@ impl<'a> Opening<'a> {
     ///
     /// # Errors
     /// As [`Journal::record`].
-    pub(super) fn record(&mut self, entries: &[Entry]) -> Result<()> {
+    pub(super) fn record(&mut self, entries: &[JournalEntry]) -> Result<()> {
         if entries.is_empty() { Ok(()) } else { self.journal.record(&self.cache, entries) }
     }
 
@@ -337,8 +334,8 @@ impl<'a> Opening<'a> {
 
     /// Standard output took a message whose sender wants to know; it is written down.
     pub(super) fn written(&mut self, accepted: &Accepted, bytes: usize, now: Instant) {
-        let Mark { session, stream, place, .. } = accepted.mark;
-        self.confirming.written((session, stream), bytes, place == Place::Ended, now);
+        let Progress { stream, place, .. } = accepted.mark;
+        self.confirming.written(stream, bytes, place == StreamState::Ended, now);
     }
 
     /// The confirms that are due, `all` of them at the end of a run; each with its topic and whether it must arrive.
@@ -355,13 +352,13 @@ impl<'a> Opening<'a> {
     ) -> Result<Vec<(String, Bytes, bool)>> {
         let Some((streams, last)) = self.confirming.take(all, now) else { return Ok(Vec::new()) };
         let mut sealed = Vec::new();
-        for of_session in streams.chunk_by(|((one, _), _), ((other, _), _)| one == other) {
-            let ((id, _), _) = of_session[0];
+        for of_session in streams.chunk_by(|(one, _), (other, _)| one.session == other.session) {
+            let id = of_session[0].0.session;
             let Some(session) = self.receiver.session(&id) else { continue };
             let Some((written, _)) = self.journal.state().session(&id) else { continue };
             let wanted: Vec<_> = of_session
                 .iter()
-                .map(|&((_, stream), next)| {
+                .map(|&(StreamId { number: stream, .. }, next)| {
                     // Of a stream that ended long ago all that comes again was written; of any other that is not known,
                     // nothing was.
                     let forgotten = if written.ended().contains(stream) { next } else { 0 };
@@ -381,16 +378,16 @@ impl<'a> Opening<'a> {
     }
 
     fn what(&self, opened: &Opened, accepted: Accepted) -> What {
-        let origin = self.origin((opened.session, opened.stream));
+        let origin = self.origin(opened.stream);
         let Opened { peer, stream, seq, asks, .. } = *opened;
         match opened.payload {
-            Payload::Data | Payload::Continues(_) | Payload::Continued { .. } | Payload::Newer => {
-                What::Next { peer, origin, stream, seq, ends: false, asks, accepted }
+            Content::Data | Content::Continues(_) | Content::Continued(_) | Content::Newer => {
+                What::Next { peer, origin, stream: stream.number, seq, ends: false, asks, accepted }
             }
-            Payload::End => What::Next { peer, origin, stream, seq, ends: true, asks, accepted },
+            Content::End => What::Next { peer, origin, stream: stream.number, seq, ends: true, asks, accepted },
             // For sts-send, if one waits.
-            Payload::Confirm(_) | Payload::Settled => What::Dropped,
-            Payload::Kill { .. } => What::Left,
+            Content::Confirm(_) | Content::Settled => What::Dropped,
+            Content::Kill { .. } => What::Left,
         }
     }
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Book, Stored};
+use super::{PeerSessions, StoredSession};
 use crate::crypto::schedule::{Digest, Topics, digest};
 use crate::role::Role;
 use crate::secret::{Key, Purpose};
@@ -19,10 +19,10 @@ const FORMAT: &str = "sts-sessions-3";
 
 /// What a file should have had instead, for the error.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Torn(pub(super) &'static str);
+pub(super) struct Malformed(pub(super) &'static str);
 
 /// The file of one peer's sessions.
-pub(super) fn encode(link: &str, Book { sessions, past }: &Book) -> Zeroizing<String> {
+pub(super) fn encode(link: &str, PeerSessions { sessions, past }: &PeerSessions) -> Zeroizing<String> {
     // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
     let topics: usize = sessions.iter().map(|stored| topics_len(&stored.session.topics)).sum();
     let mut text = Zeroizing::new(String::with_capacity(512 + past.len() * 17 + sessions.len() * 1024 + topics));
@@ -59,28 +59,29 @@ pub(super) fn encode(link: &str, Book { sessions, past }: &Book) -> Zeroizing<St
 }
 
 /// Reads what [`encode`] made for this link.
-pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<Book, Torn> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Torn("text"))?;
-    let end = text.rfind("sum = ").ok_or(Torn("`sum` at its end"))?;
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Malformed> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text"))?;
+    let end = text.rfind("sum = ").ok_or(Malformed("`sum` at its end"))?;
     let (body, last) = text.split_at(end);
     if last.strip_prefix("sum = ").and_then(|rest| rest.strip_suffix('\n')) != Some(&sum(body)) {
-        return Err(Torn("the right `sum`"));
+        return Err(Malformed("the right `sum`"));
     }
-    let mut fields = Fields(body.strip_prefix(HEAD).ok_or(Torn("its first line"))?.lines());
+    let mut fields = Fields(body.strip_prefix(HEAD).ok_or(Malformed("its first line"))?.lines());
     if fields.text("format")? != FORMAT {
-        return Err(Torn("the `format` of this version"));
+        return Err(Malformed("the `format` of this version"));
     }
     if fields.text("link")? != link {
-        return Err(Torn("this link's name"));
+        return Err(Malformed("this link's name"));
     }
-    let past = fields.text("past")?.split_ascii_whitespace().map(unhex).collect::<Option<_>>().ok_or(Torn("past"))?;
+    let past =
+        fields.text("past")?.split_ascii_whitespace().map(unhex).collect::<Option<_>>().ok_or(Malformed("past"))?;
     let mut sessions = Vec::new();
     fields.blank()?;
     while let Some(standing) = fields.next_block()? {
         sessions.push(fields.session(standing)?);
         fields.blank()?;
     }
-    Ok(Book { sessions, past })
+    Ok(PeerSessions { sessions, past })
 }
 
 /// True if topics can be written as a line: a control character could pass for another field.
@@ -113,50 +114,50 @@ pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 struct Fields<'a>(Lines<'a>);
 
 impl<'a> Fields<'a> {
-    fn text(&mut self, key: &'static str) -> Result<&'a str, Torn> {
-        let line = self.0.next().ok_or(Torn(key))?;
-        line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = ")).ok_or(Torn(key))
+    fn text(&mut self, key: &'static str) -> Result<&'a str, Malformed> {
+        let line = self.0.next().ok_or(Malformed(key))?;
+        line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = ")).ok_or(Malformed(key))
     }
 
-    fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T, Torn> {
-        self.text(key)?.parse().map_err(|_| Torn(key))
+    fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T, Malformed> {
+        self.text(key)?.parse().map_err(|_| Malformed(key))
     }
 
-    fn flag(&mut self, key: &'static str) -> Result<bool, Torn> {
+    fn flag(&mut self, key: &'static str) -> Result<bool, Malformed> {
         match self.text(key)? {
             "yes" => Ok(true),
             "no" => Ok(false),
-            _ => Err(Torn(key)),
+            _ => Err(Malformed(key)),
         }
     }
 
-    fn bytes<const N: usize>(&mut self, key: &'static str) -> Result<[u8; N], Torn> {
+    fn bytes<const N: usize>(&mut self, key: &'static str) -> Result<[u8; N], Malformed> {
         let mut bytes = [0; N];
-        if STANDARD.decode_slice(self.text(key)?, &mut bytes) == Ok(N) { Ok(bytes) } else { Err(Torn(key)) }
+        if STANDARD.decode_slice(self.text(key)?, &mut bytes) == Ok(N) { Ok(bytes) } else { Err(Malformed(key)) }
     }
 
-    fn key<P: Purpose>(&mut self, key: &'static str, len: usize) -> Result<Key<P>, Torn> {
+    fn key<P: Purpose>(&mut self, key: &'static str, len: usize) -> Result<Key<P>, Malformed> {
         let text = self.text(key)?;
         let mut whole = false;
         let decoded = Key::generate(len, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(len));
-        if whole { Ok(decoded) } else { Err(Torn(key)) }
+        if whole { Ok(decoded) } else { Err(Malformed(key)) }
     }
 
-    fn blank(&mut self) -> Result<(), Torn> {
-        if self.0.next() == Some("") { Ok(()) } else { Err(Torn("an empty line")) }
+    fn blank(&mut self) -> Result<(), Malformed> {
+        if self.0.next() == Some("") { Ok(()) } else { Err(Malformed("an empty line")) }
     }
 
-    fn next_block(&mut self) -> Result<Option<Standing>, Torn> {
+    fn next_block(&mut self) -> Result<Option<Standing>, Malformed> {
         if self.0.clone().next().is_none() {
             return Ok(None);
         }
-        Standing::from_name(self.text("standing")?).map(Some).ok_or(Torn("standing"))
+        Standing::from_name(self.text("standing")?).map(Some).ok_or(Malformed("standing"))
     }
 
-    fn session(&mut self, standing: Standing) -> Result<Stored, Torn> {
-        let id: SessionId = unhex(self.text("id")?).ok_or(Torn("id"))?;
-        let role = Role::from_name(self.text("role")?).ok_or(Torn("role"))?;
-        let suite = Suite::from_name(self.text("suite")?).ok_or(Torn("suite"))?;
+    fn session(&mut self, standing: Standing) -> Result<StoredSession, Malformed> {
+        let id: SessionId = unhex(self.text("id")?).ok_or(Malformed("id"))?;
+        let role = Role::from_name(self.text("role")?).ok_or(Malformed("role"))?;
+        let suite = Suite::from_name(self.text("suite")?).ok_or(Malformed("suite"))?;
         let own: Digest = self.bytes("own")?;
         let peer: Digest = self.bytes("peer")?;
         let topics = Topics {
@@ -174,7 +175,7 @@ impl<'a> Fields<'a> {
         let receive = self.key("receive", suite.key_len())?;
         let confirm = self.key("confirm", 32)?;
         let session = Session { id, suite, role, own, peer, topics, created, send, receive, confirm };
-        Ok(Stored { session, standing, retired, streams, confirms, blocks, received, proven })
+        Ok(StoredSession { session, standing, retired, streams, confirms, blocks, received, proven })
     }
 }
 

@@ -9,7 +9,7 @@ use rand::CryptoRng;
 
 use self::authenticating::{AwaitingAuthAck, Verdict};
 use self::budget::Budget;
-use super::{Established, Hint, Move, Party, Repeat, confirm};
+use super::{Action, Claim, Established, Party, Repeat, confirm};
 use crate::Rejected;
 use crate::crypto::schedule::{AttemptId, Confirmation, Topics};
 use crate::message::{InitReq, Ready, Type};
@@ -141,12 +141,12 @@ impl Master {
     ///
     /// # Errors
     /// Whatever is wrong with the frame; the machine is then as it was.
-    pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Move, Rejected> {
+    pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Action, Rejected> {
         match (Type::of(frame)?, &mut self.state) {
             (Type::InitReq, state) => {
                 let ours = matches!(state, State::AwaitingAuthAck(state) if state.sends(frame));
                 InitReq::parse(frame)?;
-                if ours { Err(Rejected::Unexpected) } else { Ok(Move::Hint(Hint::OtherMaster, None)) }
+                if ours { Err(Rejected::Unexpected) } else { Ok(Action::Claim(Claim::OtherMaster, None)) }
             }
             (Type::InitAck, State::AwaitingAuthAck(state)) => {
                 state.answer(&mut self.party, &self.topics, &mut self.signatures, frame, now, rng)
@@ -159,7 +159,7 @@ impl Master {
                         let repeat = Repeat::after(now, rng);
                         self.state =
                             State::AwaitingSlaveReady(AwaitingSlaveReady { session, attempt, repeat, sent: 1 });
-                        Move::Send(frame)
+                        Action::Send(frame)
                     }
                     Verdict::Other(other) => other,
                 })
@@ -174,16 +174,16 @@ impl Master {
                     attempt,
                     leave: now + LINGER,
                 });
-                Ok(Move::Store(Box::new(session), frame))
+                Ok(Action::Store(Box::new(session), frame))
             }
             (Type::RdyAck, State::AwaitingSlaveDone(state)) => {
                 if check(frame, &state.attempt, Confirmation::SlaveDone, &state.session).is_ok() {
                     self.state = State::Finished;
-                    return Ok(Move::Finished);
+                    return Ok(Action::Finished);
                 }
                 check(frame, &state.attempt, Confirmation::SlaveReady, &state.session)?;
                 state.leave = now + LINGER;
-                Ok(Move::Send(confirm(Type::RdyAck, &state.attempt, Confirmation::MasterReady, &state.session)))
+                Ok(Action::Send(confirm(Type::RdyAck, &state.attempt, Confirmation::MasterReady, &state.session)))
             }
             _ => Err(Rejected::Unexpected),
         }

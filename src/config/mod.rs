@@ -31,12 +31,10 @@ pub use crate::secret::Password;
 mod address;
 mod build;
 mod entries;
-mod later;
 pub mod locate;
 mod topic;
+mod unsupported;
 
-#[cfg(test)]
-mod properties;
 #[cfg(test)]
 mod tests;
 

@@ -3,10 +3,10 @@
 //! Neither standard stream is ever set non-blocking: the flag belongs to the open file, which other programs share. They
 //! are read and written only when poll(2) says so, and never by more than then goes through without blocking.
 
-mod cut;
 mod input;
 mod output;
 mod signals;
+mod split;
 mod weave;
 
 use std::time::Instant;
@@ -16,10 +16,10 @@ use rustix::io::Errno;
 
 use crate::{Error, Exit, Result};
 
-pub use cut::Cut;
 pub use input::Input;
 pub use output::{Output, Written};
 pub use signals::Signals;
+pub use split::Split;
 pub use weave::Weave;
 
 /// Waits until one of `fds` is ready, `deadline` has passed, or a signal came; with neither ready nor deadline, for ever.

@@ -6,9 +6,9 @@ use std::fmt;
 
 use bytes::BytesMut;
 
-use super::plaintext::{self, Payload};
-use super::state::{Gap, Mark, Place, Ranges, Streams};
-use super::{Before, CONFIRMS};
+use super::content::{self, Content};
+use super::progress::{AcceptError, Gap, Progress, Ranges, StreamState, Streams};
+use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
@@ -18,16 +18,14 @@ use crate::session::{Session, SessionId, Standing};
 /// An authentic message: opened, and not yet accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// The session that it is sealed under.
-    pub session: SessionId,
     /// The fingerprint of that session's peer, who sealed it, whatever topic it came on.
     pub peer: Digest,
     /// Its stream.
-    pub stream: u32,
+    pub stream: StreamId,
     /// Its number in the stream.
     pub seq: u32,
     /// What it says.
-    pub payload: Payload,
+    pub payload: Content,
     /// Its sender wants to know what was written, and then its stream has no gaps.
     pub asks: bool,
     salt: [u8; 4],
@@ -38,15 +36,15 @@ pub struct Opened {
 #[must_use = "a gap must be reported, and the mark written down once the bytes are written"]
 pub struct Accepted {
     /// How far the stream was received with it.
-    pub mark: Mark,
+    pub mark: Progress,
     /// What was lost right before it; a message of a newer peer is lost itself.
     pub gap: Option<Gap>,
     /// How many of its payload bytes an earlier run wrote already.
     pub skip: usize,
     /// The stream that was closed to make room for this one; to be marked, and reported.
-    pub closed: Option<Mark>,
+    pub closed: Option<Progress>,
     /// The stream that this one goes on from, where its end had not come: it is over, without the messages in the gap.
-    pub before: Option<(Mark, Option<Gap>)>,
+    pub before: Option<(Progress, Option<Gap>)>,
     /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be reported.
     pub given_up: Option<(u32, u32)>,
@@ -54,59 +52,7 @@ pub struct Accepted {
     pub promoted: bool,
 }
 
-/// Why an authentic message is not written; nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a stream used twice must be reported, a duplicate may have to be confirmed"]
-pub enum Refused {
-    /// It was received before; what its stream wants next.
-    Duplicate {
-        /// The seq to confirm, if its sender asks.
-        next: u32,
-    },
-    /// Its stream has no gaps, and something before it has not come yet.
-    Ahead {
-        /// The seq to confirm.
-        next: u32,
-    },
-    /// Its stream has no gaps, and this message cannot be written: the peer is newer.
-    Newer {
-        /// The seq to confirm.
-        next: u32,
-    },
-    /// It is no message of its stream, but says that its sender has heard the last confirm.
-    Settled,
-    /// Its stream number was used before with another salt: a copied or restored runtime directory.
-    StreamReused,
-    /// Its stream was closed before its end, to make room.
-    Closed,
-    /// Its session was removed after the message was opened.
-    Gone,
-}
-
-impl Refused {
-    /// What to count it as.
-    #[must_use]
-    pub fn rejected(self) -> Rejected {
-        match self {
-            Self::Duplicate { .. } => Rejected::Duplicate,
-            Self::Ahead { .. } | Self::Newer { .. } | Self::Settled => Rejected::Unexpected,
-            Self::StreamReused => Rejected::StreamReused,
-            Self::Closed => Rejected::StreamClosed,
-            Self::Gone => Rejected::UnknownSession,
-        }
-    }
-
-    /// The seq to confirm to a sender that asks.
-    #[must_use]
-    pub fn confirm(self) -> Option<u32> {
-        match self {
-            Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
-            Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
-        }
-    }
-}
-
-struct Entry {
+struct SessionEntry {
     session: Session,
     standing: Standing,
     /// Expanded when first needed: of thousands of peers, few send.
@@ -119,7 +65,7 @@ struct Entry {
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
 #[derive(Default)]
 pub struct Receiver {
-    sessions: HashMap<SessionId, Entry>,
+    sessions: HashMap<SessionId, SessionEntry>,
     by_tag: HashMap<SessionTag, Vec<SessionId>>,
     /// The sessions of a peer, newest first.
     by_peer: HashMap<Digest, Vec<SessionId>>,
@@ -157,8 +103,10 @@ impl Receiver {
             of_peer.insert(0, id);
         }
         let streams = self.gone.remove(&id).unwrap_or_default();
-        self.sessions
-            .insert(id, Entry { session, standing, cipher: OnceCell::new(), streams, confirms: Streams::default() });
+        self.sessions.insert(
+            id,
+            SessionEntry { session, standing, cipher: OnceCell::new(), streams, confirms: Streams::default() },
+        );
     }
 
     /// Removes a session: its key is gone, and what is still on its way under it does not open any more.
@@ -244,10 +192,11 @@ impl Receiver {
             let entry = &self.sessions[id];
             match entry.cipher.get_or_init(|| entry.session.opener()).open(payload, plaintext) {
                 Ok(()) => {
-                    let (payload, asks) = plaintext::read(&header, plaintext);
-                    let (session, peer) = (*id, entry.session.peer);
-                    let Header { stream, salt, seq, .. } = header;
-                    return Ok(Opened { session, peer, stream, seq, payload, asks, salt });
+                    let (payload, asks) = content::read(&header, plaintext);
+                    let peer = entry.session.peer;
+                    let Header { stream: number, salt, seq, .. } = header;
+                    let stream = StreamId { session: *id, number };
+                    return Ok(Opened { peer, stream, seq, payload, asks, salt });
                 }
                 Err(Rejected::Length) => {}
                 Err(other) => rejected = other,
@@ -259,37 +208,36 @@ impl Receiver {
     /// Takes an opened message into account: from now on it counts as received.
     ///
     /// # Errors
-    /// [`Refused`], with nothing changed.
-    pub fn accept(&mut self, opened: &Opened) -> Result<Accepted, Refused> {
-        let Opened { session, stream, seq, salt, .. } = *opened;
-        let entry = self.sessions.get_mut(&session).ok_or(Refused::Gone)?;
-        if opened.payload == Payload::Settled {
+    /// [`AcceptError`], with nothing changed.
+    pub fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
+        let Opened { stream: StreamId { session, number: stream }, seq, salt, .. } = *opened;
+        let entry = self.sessions.get_mut(&session).ok_or(AcceptError::Gone)?;
+        if opened.payload == Content::Settled {
             return Err(entry.streams.settled(stream, salt, seq));
         }
-        let confirms = stream >= CONFIRMS;
+        let confirms = stream >= FIRST_CONFIRM_STREAM;
         let streams = if confirms { &mut entry.confirms } else { &mut entry.streams };
         let next = streams.check(stream, salt, seq, !opened.asks)?;
-        let newer = opened.payload == Payload::Newer;
+        let newer = opened.payload == Content::Newer;
         if newer && (opened.asks || confirms) {
-            return Err(Refused::Newer { next: next.wanted });
+            return Err(AcceptError::Newer { next: next.wanted });
         }
         // `open` lets no seq through that has none after it.
         let lost_below = if newer { seq + 1 } else { seq };
         // A confirm says all that those before it said: none of them is missed.
         let gap = (next.wanted < lost_below && !confirms).then(|| Gap {
-            session,
-            stream,
+            stream: StreamId { session, number: stream },
             first: next.wanted,
             last: lost_below - 1,
         });
         let place = match &opened.payload {
-            Payload::End | Payload::Continued { .. } | Payload::Kill { .. } => Place::Ended,
-            Payload::Data | Payload::Continues(_) | Payload::Confirm(_) | Payload::Settled | Payload::Newer => {
-                Place::Open
+            Content::End | Content::Continued(_) | Content::Kill { .. } => StreamState::Ended,
+            Content::Data | Content::Continues(_) | Content::Confirm(_) | Content::Settled | Content::Newer => {
+                StreamState::Open
             }
         };
-        let mark = Mark { session, stream, salt, next: seq + 1, skip: 0, place };
-        let mut closed = if place == Place::Open { streams.close_for(session, stream) } else { None };
+        let mark = Progress { stream: StreamId { session, number: stream }, salt, next: seq + 1, skip: 0, place };
+        let mut closed = if place == StreamState::Open { streams.close_for(session, stream) } else { None };
         let skip = usize::try_from(next.skip).unwrap_or(usize::MAX);
 
         if let Some(closed) = &closed {
@@ -309,7 +257,7 @@ impl Receiver {
     /// The stream that must be complete before this message is accepted, or the rest of it is given up: the one that the
     /// message's own goes on from. `None` where the message says nothing of that, and where there is nothing to wait for.
     #[must_use]
-    pub fn awaits(&self, opened: &Opened) -> Option<Before> {
+    pub fn awaits(&self, opened: &Opened) -> Option<Predecessor> {
         let before = self.before(opened)?;
         // One that asks for confirms begins when all before it is confirmed, whatever is still known of that here.
         (!opened.asks && !self.is_complete(&before)).then_some(before)
@@ -317,35 +265,42 @@ impl Receiver {
 
     /// The stream that this message says its own goes on from: one of the same peer, under a session that is here.
     #[must_use]
-    pub fn before(&self, opened: &Opened) -> Option<Before> {
-        let Payload::Continues(before) = opened.payload else { return None };
-        let theirs = self.sessions.get(&before.session).is_some_and(|entry| entry.session.peer == opened.peer);
-        let is_other = (before.session, before.stream) != (opened.session, opened.stream);
-        (theirs && is_other && before.stream < CONFIRMS).then_some(before)
+    pub fn before(&self, opened: &Opened) -> Option<Predecessor> {
+        let Content::Continues(before) = opened.payload else { return None };
+        let theirs = self.sessions.get(&before.stream.session).is_some_and(|entry| entry.session.peer == opened.peer);
+        let is_other = before.stream.number != opened.stream.number;
+        (theirs && is_other && before.stream.number < FIRST_CONFIRM_STREAM).then_some(before)
     }
 
     /// Whether nothing of such a stream is to come that anybody would miss.
     #[must_use]
-    pub fn is_complete(&self, before: &Before) -> bool {
-        self.sessions.get(&before.session).is_none_or(|entry| {
+    pub fn is_complete(&self, before: &Predecessor) -> bool {
+        self.sessions.get(&before.stream.session).is_none_or(|entry| {
             // Its last message, the continued, carries no data.
             let has_all_data =
-                entry.streams.wanted(before.stream).is_some_and(|next| next.checked_add(1) == Some(before.end));
-            has_all_data || entry.streams.is_over(before.stream)
+                entry.streams.wanted(before.stream.number).is_some_and(|next| next.checked_add(1) == Some(before.end));
+            has_all_data || entry.streams.is_over(before.stream.number)
         })
     }
 
     /// Ends a stream that another one goes on from, or gives it up where something of it is missing.
-    fn leave(&mut self, before: &Before) -> Option<(Mark, Option<Gap>)> {
-        let Before { session, stream, end } = *before;
+    fn leave(&mut self, before: &Predecessor) -> Option<(Progress, Option<Gap>)> {
+        let Predecessor { stream: StreamId { session, number: stream }, end } = *before;
         let is_complete = self.is_complete(before);
         let streams = &mut self.sessions.get_mut(&session).filter(|entry| !entry.streams.is_over(stream))?.streams;
         let mark = streams.close_at(session, stream);
         let left = if is_complete {
-            (Mark { next: end, place: Place::Ended, ..mark }, None)
+            (Progress { next: end, place: StreamState::Ended, ..mark }, None)
         } else {
             // At least its last message is missing, the one that would have ended it.
-            (mark, Some(Gap { session, stream, first: mark.next, last: mark.next.max(end.saturating_sub(1)) }))
+            (
+                mark,
+                Some(Gap {
+                    stream: StreamId { session, number: stream },
+                    first: mark.next,
+                    last: mark.next.max(end.saturating_sub(1)),
+                }),
+            )
         };
         streams.apply(&left.0);
         Some(left)
@@ -384,7 +339,9 @@ impl Receiver {
         }
         let mut all = entry.streams.missing();
         let open = entry.streams.open(*id);
-        for (first, last) in entry.streams.closed().iter().chain(open.iter().map(|mark| (mark.stream, mark.stream))) {
+        for (first, last) in
+            entry.streams.closed().iter().chain(open.iter().map(|mark| (mark.stream.number, mark.stream.number)))
+        {
             all.insert(first, last);
         }
         all

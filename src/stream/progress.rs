@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use super::receive::Refused;
+use super::StreamId;
+use crate::Rejected;
 use crate::session::SessionId;
 
 /// Most streams of a session that are open at once; past that, the longest idle is closed.
@@ -97,10 +98,8 @@ impl fmt::Display for Ranges {
 /// Messages of one stream that were lost: every seq from `first` to `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gap {
-    /// Under which session.
-    pub session: SessionId,
     /// In which stream.
-    pub stream: u32,
+    pub stream: StreamId,
     /// The first seq that is missing.
     pub first: u32,
     /// The last one.
@@ -117,7 +116,7 @@ impl Gap {
 
 /// Where a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum StreamState {
     /// More is to come.
     Open,
     /// Its end was received: nothing more comes.
@@ -128,11 +127,9 @@ pub enum Place {
 
 /// How far a stream was received: what to write down once stdout took the bytes, and before PUBACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Mark {
-    /// The session.
-    pub session: SessionId,
-    /// The stream.
-    pub stream: u32,
+pub struct Progress {
+    /// Which stream.
+    pub stream: StreamId,
     /// Its salt.
     pub salt: [u8; 4],
     /// The next seq that is wanted.
@@ -140,14 +137,14 @@ pub struct Mark {
     /// How many payload bytes of that next message were written already.
     pub skip: u32,
     /// Open, ended or closed.
-    pub place: Place,
+    pub place: StreamState,
 }
 
-impl Mark {
+impl Progress {
     /// The mark where only the first `skip` payload bytes of the message were written: it is wanted once more.
     #[must_use]
     pub fn partly(self, skip: u32) -> Self {
-        Self { next: self.next.saturating_sub(1), skip, place: Place::Open, ..self }
+        Self { next: self.next.saturating_sub(1), skip, place: StreamState::Open, ..self }
     }
 }
 
@@ -158,6 +155,58 @@ struct Open {
     skip: u32,
     /// Orders streams by when something last came; a counter, not a time.
     touched: u64,
+}
+
+/// Why an authentic message is not written; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream used twice must be reported, a duplicate may have to be confirmed"]
+pub enum AcceptError {
+    /// It was received before; what its stream wants next.
+    Duplicate {
+        /// The seq to confirm, if its sender asks.
+        next: u32,
+    },
+    /// Its stream has no gaps, and something before it has not come yet.
+    Ahead {
+        /// The seq to confirm.
+        next: u32,
+    },
+    /// Its stream has no gaps, and this message cannot be written: the peer is newer.
+    Newer {
+        /// The seq to confirm.
+        next: u32,
+    },
+    /// It is no message of its stream, but says that its sender has heard the last confirm.
+    Settled,
+    /// Its stream number was used before with another salt: a copied or restored runtime directory.
+    StreamReused,
+    /// Its stream was closed before its end, to make room.
+    Closed,
+    /// Its session was removed after the message was opened.
+    Gone,
+}
+
+impl AcceptError {
+    /// What to count it as.
+    #[must_use]
+    pub fn rejected(self) -> Rejected {
+        match self {
+            Self::Duplicate { .. } => Rejected::Duplicate,
+            Self::Ahead { .. } | Self::Newer { .. } | Self::Settled => Rejected::Unexpected,
+            Self::StreamReused => Rejected::StreamReused,
+            Self::Closed => Rejected::StreamClosed,
+            Self::Gone => Rejected::UnknownSession,
+        }
+    }
+
+    /// The seq to confirm to a sender that asks.
+    #[must_use]
+    pub fn confirm(self) -> Option<u32> {
+        match self {
+            Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
+            Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
+        }
+    }
 }
 
 /// The streams of one session, as far as they were received.
@@ -194,62 +243,62 @@ pub(super) struct Next {
 
 impl Streams {
     /// Whether a message is new, and what is missing before it. A stream without gaps refuses one that is too early.
-    pub(super) fn check(&self, stream: u32, salt: [u8; 4], seq: u32, gaps: bool) -> Result<Next, Refused> {
+    pub(super) fn check(&self, stream: u32, salt: [u8; 4], seq: u32, gaps: bool) -> Result<Next, AcceptError> {
         let (wanted, skip) = match self.open.get(&stream) {
-            Some(open) if open.salt != salt => return Err(Refused::StreamReused),
+            Some(open) if open.salt != salt => return Err(AcceptError::StreamReused),
             Some(open) => (open.next, open.skip),
             None => {
                 if let Some(&(_, other, end)) = self.recent.iter().find(|(number, ..)| *number == stream) {
                     // A sender seals no more behind the end: whoever did has taken the number a second time.
                     let reused = other != salt || seq >= end;
-                    return Err(if reused { Refused::StreamReused } else { Refused::Duplicate { next: end } });
+                    return Err(if reused { AcceptError::StreamReused } else { AcceptError::Duplicate { next: end } });
                 }
                 if self.closed.contains(stream) {
-                    return Err(Refused::Closed);
+                    return Err(AcceptError::Closed);
                 }
                 if self.ended.contains(stream) {
-                    return Err(Refused::Duplicate { next: seq.saturating_add(1) });
+                    return Err(AcceptError::Duplicate { next: seq.saturating_add(1) });
                 }
                 (0, 0)
             }
         };
         if seq < wanted {
-            Err(Refused::Duplicate { next: wanted })
+            Err(AcceptError::Duplicate { next: wanted })
         } else if seq > wanted && !gaps {
-            Err(Refused::Ahead { next: wanted })
+            Err(AcceptError::Ahead { next: wanted })
         } else {
             Ok(Next { wanted, skip: if seq == wanted { skip } else { 0 } })
         }
     }
 
     /// What to make of a `settled`: the message right behind the end of a stream that was received whole.
-    pub(super) fn settled(&self, stream: u32, salt: [u8; 4], seq: u32) -> Refused {
+    pub(super) fn settled(&self, stream: u32, salt: [u8; 4], seq: u32) -> AcceptError {
         match self.recent.iter().find(|(number, ..)| *number == stream) {
-            Some(&(_, ours, end)) if (ours, end) != (salt, seq) => Refused::StreamReused,
-            None if self.closed.contains(stream) => Refused::Closed,
-            None if !self.ended.contains(stream) => Refused::Ahead { next: self.wanted(stream).unwrap_or(0) },
-            _ => Refused::Settled,
+            Some(&(_, ours, end)) if (ours, end) != (salt, seq) => AcceptError::StreamReused,
+            None if self.closed.contains(stream) => AcceptError::Closed,
+            None if !self.ended.contains(stream) => AcceptError::Ahead { next: self.wanted(stream).unwrap_or(0) },
+            _ => AcceptError::Settled,
         }
     }
 
     /// Takes over a mark of this session, whatever was known of the stream before; returns the numbers of streams of which
     /// nothing came, if some are given up for it.
-    pub fn apply(&mut self, mark: &Mark) -> Option<(u32, u32)> {
-        let Mark { stream, salt, next, skip, place, .. } = *mark;
+    pub fn apply(&mut self, mark: &Progress) -> Option<(u32, u32)> {
+        let Progress { stream: StreamId { number: stream, .. }, salt, next, skip, place } = *mark;
         match place {
-            Place::Open => {
+            StreamState::Open => {
                 self.touches += 1;
                 self.forget(stream);
                 self.open.insert(stream, Open { salt, next, skip, touched: self.touches });
                 self.idle.insert(self.touches, stream);
                 None
             }
-            Place::Ended => {
+            StreamState::Ended => {
                 self.forget(stream);
                 self.remember_ended(stream, salt, next);
                 self.end(stream, stream)
             }
-            Place::Closed => {
+            StreamState::Closed => {
                 self.forget(stream);
                 self.close(stream, stream);
                 None
@@ -264,7 +313,7 @@ impl Streams {
     }
 
     /// The mark that closes the longest idle stream, where there is no room for another than `stream`.
-    pub(super) fn close_for(&self, session: SessionId, stream: u32) -> Option<Mark> {
+    pub(super) fn close_for(&self, session: SessionId, stream: u32) -> Option<Progress> {
         if self.open.len() < MAX_OPEN || self.open.contains_key(&stream) {
             return None;
         }
@@ -272,10 +321,10 @@ impl Streams {
     }
 
     /// The mark that closes a stream where it is, whether or not anything of it came.
-    pub(super) fn close_at(&self, session: SessionId, stream: u32) -> Mark {
+    pub(super) fn close_at(&self, session: SessionId, stream: u32) -> Progress {
         let known = self.open.get(&stream).map(|open| (open.salt, open.next, open.skip));
         let (salt, next, skip) = known.unwrap_or_default();
-        Mark { session, stream, salt, next, skip, place: Place::Closed }
+        Progress { stream: StreamId { session, number: stream }, salt, next, skip, place: StreamState::Closed }
     }
 
     /// Whether nothing more is accepted of a stream: it ended, or was given up.
@@ -286,8 +335,8 @@ impl Streams {
 
     /// The streams of which more is to come, longest idle first, as marks of `session`.
     #[must_use]
-    pub fn open(&self, session: SessionId) -> Vec<Mark> {
-        let mark = |&stream| Mark { place: Place::Open, ..self.close_at(session, stream) };
+    pub fn open(&self, session: SessionId) -> Vec<Progress> {
+        let mark = |&stream| Progress { place: StreamState::Open, ..self.close_at(session, stream) };
         self.idle.values().map(mark).collect()
     }
 

@@ -29,7 +29,7 @@ pub struct Enrolment {
 
 /// Why a device that has the code cannot be taken in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum EnrolmentConflict {
     /// The key that it shows is this device's own.
     OwnKey,
     /// Its name is pinned here with another key.
@@ -72,19 +72,19 @@ impl Enrolment {
         self.code.take().is_some()
     }
 
-    fn unfit(&self, own: &PublicKey, peer: &Peer) -> Option<Unfit> {
+    fn unfit(&self, own: &PublicKey, peer: &Peer) -> Option<EnrolmentConflict> {
         if peer.key == *own {
-            return Some(Unfit::OwnKey);
+            return Some(EnrolmentConflict::OwnKey);
         }
         for known in &self.known {
             match (known.name == peer.name, known.key == peer.key) {
-                (true, false) => return Some(Unfit::NameTaken(known.key.fingerprint())),
-                (false, true) => return Some(Unfit::KeyKnown(known.name.clone())),
+                (true, false) => return Some(EnrolmentConflict::NameTaken(known.key.fingerprint())),
+                (false, true) => return Some(EnrolmentConflict::KeyKnown(known.name.clone())),
                 _ => {}
             }
         }
         let first = self.wanted.first()?;
-        (!self.wanted.contains(&peer.name)).then(|| Unfit::NotWanted(first.clone()))
+        (!self.wanted.contains(&peer.name)).then(|| EnrolmentConflict::NotWanted(first.clone()))
     }
 }
 
@@ -117,7 +117,7 @@ impl Party {
     }
 
     /// Why a peer that proved to have the code cannot be pinned, if it cannot.
-    pub(super) fn unfit(&self, peer: &Peer) -> Option<Unfit> {
+    pub(super) fn unfit(&self, peer: &Peer) -> Option<EnrolmentConflict> {
         self.enrolment.as_ref()?.unfit(self.identity.public(), peer)
     }
 }

@@ -2,7 +2,7 @@
 
 /// How much of what was read becomes the next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum Split {
     /// At the last newline there is, so that a line's parts stay together and a backlog goes in large messages.
     Lines,
     /// After each newline: one message a line.
@@ -11,7 +11,7 @@ pub enum Cut {
     Binary,
 }
 
-impl Cut {
+impl Split {
     /// How many bytes of `read` are the next message of at most `room` bytes; `None` to wait for more.
     ///
     /// A line longer than a message is split. At the end of input what is left is a message, with or without a newline.
@@ -39,19 +39,19 @@ mod tests {
 
     #[test]
     fn lines_stay_together_and_long_ones_are_split() {
-        assert_eq!(Cut::Lines.next(b"one\ntwo\nthr", 100, false), Some(8));
-        assert_eq!(Cut::Each.next(b"one\ntwo\nthr", 100, false), Some(4));
-        assert_eq!(Cut::Binary.next(b"one\ntwo\nthr", 100, false), Some(11));
-        assert_eq!(Cut::Lines.next(b"thr", 100, false), None);
-        assert_eq!(Cut::Lines.next(b"thr", 100, true), Some(3));
-        assert_eq!(Cut::Lines.next(b"three", 4, false), Some(4));
-        assert_eq!(Cut::Lines.next(b"", 4, true), None);
+        assert_eq!(Split::Lines.next(b"one\ntwo\nthr", 100, false), Some(8));
+        assert_eq!(Split::Each.next(b"one\ntwo\nthr", 100, false), Some(4));
+        assert_eq!(Split::Binary.next(b"one\ntwo\nthr", 100, false), Some(11));
+        assert_eq!(Split::Lines.next(b"thr", 100, false), None);
+        assert_eq!(Split::Lines.next(b"thr", 100, true), Some(3));
+        assert_eq!(Split::Lines.next(b"three", 4, false), Some(4));
+        assert_eq!(Split::Lines.next(b"", 4, true), None);
     }
 
     proptest! {
         #[test]
         fn every_byte_is_in_one_message(read in prop::collection::vec(0u8..20, 0..200), room in 1usize..50) {
-            for cut in [Cut::Lines, Cut::Each, Cut::Binary] {
+            for cut in [Split::Lines, Split::Each, Split::Binary] {
                 let mut rest = &read[..];
                 while let Some(len) = cut.next(rest, room, true) {
                     prop_assert!((1..=room).contains(&len));

@@ -13,8 +13,8 @@ use rand::CryptoRng;
 use self::epoch::{EPOCH, Generation, answer, schedule_of};
 use super::batch;
 use super::{
-    Established, Hint, Move, Party, Refusal, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT, confirm,
-    sign,
+    Action, AuthRefusal, Claim, Established, Party, Repeat, VERDICT_AGREED, VERDICT_SUITE_DIFFERS, VERDICT_UNFIT,
+    confirm, sign,
 };
 use crate::Rejected;
 use crate::crypto::schedule::{
@@ -133,18 +133,18 @@ impl Slave {
         frame: &[u8],
         now: Instant,
         rng: &mut impl CryptoRng,
-    ) -> Result<Move, Rejected> {
+    ) -> Result<Action, Rejected> {
         self.turn_epoch(now, rng);
         match Type::of(frame)? {
             Type::InitReq => {
                 let init_req = InitReq::parse(frame)?;
                 match (&self.party.enrolment, init_req.share) {
-                    (None, Some(_)) => return Ok(Move::Hint(Hint::CodeThere, None)),
-                    (Some(enrolment), None) if enrolment.is_alive() => return Ok(Move::Hint(Hint::CodeHere, None)),
+                    (None, Some(_)) => return Ok(Action::Claim(Claim::CodeThere, None)),
+                    (Some(enrolment), None) if enrolment.is_alive() => return Ok(Action::Claim(Claim::CodeHere, None)),
                     _ => {}
                 }
                 let (init_ack, _) = answer(&self.party, &self.epoch.key, topics, &init_req)?;
-                Ok(Move::Send(init_ack))
+                Ok(Action::Send(init_ack))
             }
             Type::AuthReq => self.authenticate(topics, frame, now),
             Type::RdyReq => {
@@ -161,9 +161,9 @@ impl Slave {
                         return Err(Rejected::Unexpected);
                     }
                     attempt.state = State::AwaitingMasterReady(Some(Repeat::after(now, rng)));
-                    return Ok(Move::Store(Box::new(attempt.session.clone()), ready));
+                    return Ok(Action::Store(Box::new(attempt.session.clone()), ready));
                 }
-                Ok(Move::Send(ready))
+                Ok(Action::Send(ready))
             }
             Type::RdyAck => {
                 let (at, mac) = self.attempt(topics, frame, Type::RdyAck)?;
@@ -175,9 +175,9 @@ impl Slave {
                     State::AwaitingRequest => Err(Rejected::Unexpected),
                     State::AwaitingMasterReady(_) => {
                         attempt.state = State::Done;
-                        Ok(Move::Promote(Box::new(attempt.session.clone()), done))
+                        Ok(Action::Promote(Box::new(attempt.session.clone()), done))
                     }
-                    State::Done => Ok(Move::Send(done)),
+                    State::Done => Ok(Action::Send(done)),
                 }
             }
             Type::InitAck | Type::AuthAck | Type::Enc | Type::Kill => Err(Rejected::Unexpected),
@@ -213,14 +213,14 @@ impl Slave {
     }
 
     /// Steps 3 to 4.
-    fn authenticate(&mut self, topics: &Topics, frame: &[u8], now: Instant) -> Result<Move, Rejected> {
+    fn authenticate(&mut self, topics: &Topics, frame: &[u8], now: Instant) -> Result<Action, Rejected> {
         let auth_req = AuthReq::parse(frame)?;
         let id = *auth_req.attempt;
         let frame_digest = digest(&[frame]);
         if let Some(known) = self.attempts.iter().find(|attempt| attempt.id == id) {
             // The same AUTHREQ again: its answer was lost. Another one for the same attempt: no honest master sends it.
             let same = known.auth_req == frame_digest && known.session.topics == *topics;
-            return if same { Ok(Move::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
+            return if same { Ok(Action::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
         }
         let (epoch, schedule) =
             schedule_of(&self.party, std::iter::once(&mut self.epoch).chain(&mut self.last_epoch), topics, &auth_req)?;
@@ -239,8 +239,8 @@ impl Slave {
         }
         let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
         let Some(peer) = self.party.sender(&credentials)? else {
-            let frame = refuse(Refusal::UnknownKey, id, &schedule, &th2);
-            return Ok(Move::Hint(Hint::UnknownKey(Fingerprint::of(credentials.key)), Some(frame)));
+            let frame = refuse(AuthRefusal::UnknownKey, id, &schedule, &th2);
+            return Ok(Action::Claim(Claim::UnknownKey(Fingerprint::of(credentials.key)), Some(frame)));
         };
         let root = batch::climb(&schedule.master_leaf(name, credentials.key), path);
         peer.key.verify(&signed_by_master(&root), credentials.signature).map_err(|_| Rejected::NotAuthentic)?;
@@ -265,8 +265,8 @@ impl Slave {
             self.let_go(id);
             let frame = Some(auth_ack);
             return Ok(match unfit {
-                Some(_) => Move::Unfit { peer, why: unfit, frame },
-                None => Move::SuiteDiffers { peer: peer.name, theirs, frame },
+                Some(_) => Action::EnrolmentConflict { peer, why: unfit, frame },
+                None => Action::SuiteDiffers { peer: peer.name, theirs, frame },
             });
         }
 
@@ -281,20 +281,20 @@ impl Slave {
             state: State::AwaitingRequest,
             since: now,
         });
-        Ok(Move::Send(auth_ack))
+        Ok(Action::Send(auth_ack))
     }
 
     /// An AUTHREQ of this attempt did not open. With a code that is a guess: counted once an attempt, whatever is sent in
     /// it, since one share is good for one guess. `None` without a code: whatever it is, it is nothing to answer.
-    fn count(&mut self, id: AttemptId, schedule: &Schedule, th2: &Digest) -> Option<Move> {
+    fn count(&mut self, id: AttemptId, schedule: &Schedule, th2: &Digest) -> Option<Action> {
         let enrolment = self.party.enrolment.as_mut()?;
         let fresh = enrolment.count(id);
         let erased = enrolment.attempts_left() == 0;
         if erased {
             enrolment.erase();
         }
-        let frame = refuse(if erased { Refusal::CodeErased } else { Refusal::WrongCode }, id, schedule, th2);
-        Some(if fresh { Move::WrongCode { erased, frame: Some(frame) } } else { Move::Send(frame) })
+        let frame = refuse(if erased { AuthRefusal::CodeErased } else { AuthRefusal::WrongCode }, id, schedule, th2);
+        Some(if fresh { Action::WrongCode { erased, frame: Some(frame) } } else { Action::Send(frame) })
     }
 
     fn make_room(&mut self, session: &Established) {
@@ -335,7 +335,7 @@ impl Slave {
 }
 
 /// Step 4 where the master is refused.
-fn refuse(why: Refusal, id: AttemptId, schedule: &Schedule, th2: &Digest) -> Vec<u8> {
+fn refuse(why: AuthRefusal, id: AttemptId, schedule: &Schedule, th2: &Digest) -> Vec<u8> {
     let mut frame = AuthAck::clear(&id);
     frame.push(why.code());
     let mac = refusal_mac(&schedule.refusal(th2), &frame);

@@ -3,36 +3,36 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::plaintext::{self, Payload};
-use super::{Before, CONFIRMS, blocks, kind};
+use super::content::{self, Content};
+use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId, blocks, kind};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::message::{Header, SessionTag, Type};
 use crate::session::{Session, SessionId};
 use crate::{Error, Exit, Result};
 
 /// What any stream must be able to carry: a `continues`, or a short limit would show only when one is due.
-const LEAST_PAYLOAD: usize = 16;
+const MIN_DATA: usize = 16;
 
 /// A stream number that was taken from a session, durably, and that nobody else has or will get.
 ///
 /// Only taking one makes it, and a [`Sender`] consumes it: that is why no two senders share a nonce.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct ReservedStream {
     session: SessionId,
     stream: u32,
     blocks: u64,
 }
 
-impl Taken {
+impl ReservedStream {
     /// Blocks that come with each number: with 2^32 numbers that is all 2^48 blocks of a direction of a session.
     pub const BLOCKS: u64 = 1 << 16;
 
-    /// For whoever wrote down, durably, that the number is taken and that [`Taken::BLOCKS`] are spent.
+    /// For whoever wrote down, durably, that the number is taken and that [`ReservedStream::BLOCKS`] are spent.
     pub(crate) fn new(session: SessionId, stream: u32) -> Self {
         Self { session, stream, blocks: Self::BLOCKS }
     }
 
-    /// For whoever wrote down every message of this number before it was sealed, and reserved [`Taken::BLOCKS`] anew.
+    /// For whoever wrote down every message of this number before it was sealed, and reserved [`ReservedStream::BLOCKS`] anew.
     pub(crate) fn again(session: SessionId, stream: u32) -> Self {
         Self::new(session, stream)
     }
@@ -53,7 +53,7 @@ impl Taken {
 /// Seals the messages of one stream, in order.
 ///
 /// The limit of 2^48 blocks a direction a session is kept in the session file, in advance: a number brings
-/// [`Taken::BLOCKS`] with it, and a sender that needs more reserves them under the session's lock before it spends them
+/// [`ReservedStream::BLOCKS`] with it, and a sender that needs more reserves them under the session's lock before it spends them
 /// ([`Sender::wanted`], [`Sender::grant`]), each time as many as it has had, so that a stream of any length writes the
 /// file a few dozen times and a crash wastes at most half.
 pub struct Sender {
@@ -94,8 +94,8 @@ impl Sender {
     /// # Errors
     /// [`Exit::Config`] where not one byte of payload fits; [`Exit::Failed`] where the number is another session's.
     #[expect(clippy::needless_pass_by_value, reason = "giving the number away is what makes it one sender's")]
-    pub fn new(session: &Session, taken: Taken, salt: [u8; 4], max_message: usize) -> Result<Self> {
-        let Taken { session: id, stream, blocks: granted } = taken;
+    pub fn new(session: &Session, taken: ReservedStream, salt: [u8; 4], max_message: usize) -> Result<Self> {
+        let ReservedStream { session: id, stream, blocks: granted } = taken;
         if id != session.id {
             return Err(Error::new(Exit::Failed, "cannot seal").because("the stream number is another session's"));
         }
@@ -185,7 +185,7 @@ impl Sender {
     #[must_use]
     pub fn wanted(&self, payload: usize) -> u64 {
         // What closes the stream, and what may come behind that, is always within what was granted.
-        let next = self.cost(payload) + self.cost(LEAST_PAYLOAD) + self.cost(0);
+        let next = self.cost(payload) + self.cost(MIN_DATA) + self.cost(0);
         let short = (self.spent + next).saturating_sub(self.granted);
         if short == 0 { 0 } else { short.max(self.granted.min(Self::MAX_GRANT)) }
     }
@@ -247,8 +247,8 @@ impl Sender {
 
     /// What the stream after this one begins with: this one is closed, and was [`Sender::continued`] there.
     #[must_use]
-    pub fn before(&self) -> Before {
-        Before { session: self.id, stream: self.stream, end: self.seq }
+    pub fn before(&self) -> Predecessor {
+        Predecessor { stream: StreamId { session: self.id, number: self.stream }, end: self.seq }
     }
 
     /// Says, as the first message of the stream, which one it goes on from: whoever gets it before the end of that one
@@ -256,13 +256,13 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::DataLost`] where something was sealed before.
-    pub fn continues(&mut self, before: &Before, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub fn continues(&mut self, before: &Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
         if self.seq > 0 {
             return Err(self.refuse("it has begun"));
         }
         let mut buffer = self.buffer(16);
-        buffer.put_slice(&before.session);
-        buffer.put_u32(before.stream);
+        buffer.put_slice(&before.stream.session);
+        buffer.put_u32(before.stream.number);
         buffer.put_u32(before.end);
         self.seal(Type::Enc, kind::CONTINUES, buffer, rng)
     }
@@ -316,12 +316,12 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::Failed`] where it is not one.
-    pub fn read_back(&self, sealed: &[u8]) -> Result<(Payload, BytesMut)> {
+    pub fn read_back(&self, sealed: &[u8]) -> Result<(Content, BytesMut)> {
         let mut plaintext = BytesMut::new();
         let header = Header::parse(sealed).ok().filter(|header| header.stream == self.stream);
         let opened = header.filter(|_| self.cipher.open(sealed, &mut plaintext).is_ok());
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let (payload, _) = plaintext::read(&header, &mut plaintext);
+        let (payload, _) = content::read(&header, &mut plaintext);
         Ok((payload, plaintext))
     }
 
@@ -340,7 +340,7 @@ impl Sender {
         if self.closed {
             return Err(self.refuse("it is closed"));
         }
-        if (kind == kind::CONFIRM) != (self.stream >= CONFIRMS) {
+        if (kind == kind::CONFIRM) != (self.stream >= FIRST_CONFIRM_STREAM) {
             return Err(self.refuse("confirms have streams of their own"));
         }
         if payload > self.payload_room() {
@@ -374,7 +374,7 @@ impl Sender {
     }
 
     fn fits(self) -> Result<Self> {
-        if self.payload_room() >= LEAST_PAYLOAD {
+        if self.payload_room() >= MIN_DATA {
             return Ok(self);
         }
         Err(Error::new(Exit::Config, "max_message")

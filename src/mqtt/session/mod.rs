@@ -16,7 +16,7 @@ use super::outbound::Outbound;
 use super::packet::{Codec, MAX_REMAINING, Request};
 use super::pulse::{Beat, Pulse};
 use super::subscriptions::Subscriptions;
-use super::{Event, Lost, Options, Qos, Receipt, Token, topic};
+use super::{ConnectionLost, Event, Options, Qos, Receipt, Token, topic};
 use crate::{Error, Exit, Result};
 
 /// How long CONNACK and SUBACK may take.
@@ -39,7 +39,7 @@ pub struct Unacknowledged {
 
 /// The client's side of an MQTT session, over any number of connections.
 #[derive(Debug)]
-pub struct Session {
+pub struct ClientSession {
     options: Options,
     keep_alive: u16,
     codec: Codec,
@@ -74,7 +74,7 @@ enum State {
     Closing,
 }
 
-impl Session {
+impl ClientSession {
     /// A session that has never been connected.
     ///
     /// # Errors
@@ -249,8 +249,8 @@ impl Session {
     /// Does what is due.
     ///
     /// # Errors
-    /// [`Lost`] when an answer is overdue.
-    pub fn tick(&mut self, now: Instant) -> std::result::Result<(), Lost> {
+    /// [`ConnectionLost`] when an answer is overdue.
+    pub fn tick(&mut self, now: Instant) -> std::result::Result<(), ConnectionLost> {
         if self.deadline().is_none_or(|deadline| now < deadline) {
             return Ok(());
         }
@@ -341,9 +341,9 @@ impl Session {
         }
     }
 
-    fn give_up(&mut self, why: &str) -> Lost {
+    fn give_up(&mut self, why: &str) -> ConnectionLost {
         self.history.gave_up();
-        Lost::new(why)
+        ConnectionLost::new(why)
     }
 }
 

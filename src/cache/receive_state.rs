@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::str::{FromStr, SplitAsciiWhitespace};
 
-use super::file::{hex, unhex};
+use super::session_file::{hex, unhex};
 use crate::Rejected;
 use crate::crypto::schedule::digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, Mark, Place, Streams};
+use crate::stream::{Gap, Progress, StreamId, StreamState, Streams};
 
 /// Most gaps of a session that are kept one by one.
 pub const MAX_GAPS: usize = 16;
@@ -16,7 +16,7 @@ const FORMAT: &str = "sts-receive-state-2";
 
 /// What came under one session, for `sts-pair --status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct Counters {
     /// Messages accepted.
     pub messages: u64,
     /// Payload bytes written.
@@ -33,16 +33,16 @@ pub struct Tally {
 
 /// What was received on a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct State {
-    pub(super) sessions: BTreeMap<SessionId, (Streams, Tally)>,
+pub struct ReceiveState {
+    pub(super) sessions: BTreeMap<SessionId, (Streams, Counters)>,
     pub(super) rejected: [u64; Rejected::ALL.len()],
 }
 
 /// One thing to write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum JournalEntry {
     /// A stream was written so far.
-    Mark(Mark),
+    Progress(Progress),
     /// Messages were lost.
     Lost(Gap),
     /// Messages were accepted, and payload bytes written.
@@ -56,20 +56,20 @@ pub enum Entry {
     },
 }
 
-impl Entry {
+impl JournalEntry {
     pub(super) fn session(&self) -> SessionId {
         match self {
-            Self::Mark(mark) => mark.session,
-            Self::Lost(gap) => gap.session,
+            Self::Progress(mark) => mark.stream.session,
+            Self::Lost(gap) => gap.stream.session,
             Self::Written { session, .. } => *session,
         }
     }
 }
 
-impl State {
+impl ReceiveState {
     /// The streams and counters of a session.
     #[must_use]
-    pub fn session(&self, id: &SessionId) -> Option<(&Streams, &Tally)> {
+    pub fn session(&self, id: &SessionId) -> Option<(&Streams, &Counters)> {
         self.sessions.get(id).map(|(streams, tally)| (streams, tally))
     }
 
@@ -78,13 +78,13 @@ impl State {
         Rejected::ALL.into_iter().zip(self.rejected)
     }
 
-    pub(super) fn apply(&mut self, entry: &Entry) {
+    pub(super) fn apply(&mut self, entry: &JournalEntry) {
         match *entry {
-            Entry::Mark(mark) => {
-                self.sessions.entry(mark.session).or_default().0.apply(&mark);
+            JournalEntry::Progress(mark) => {
+                self.sessions.entry(mark.stream.session).or_default().0.apply(&mark);
             }
-            Entry::Lost(gap) => {
-                let tally = &mut self.sessions.entry(gap.session).or_default().1;
+            JournalEntry::Lost(gap) => {
+                let tally = &mut self.sessions.entry(gap.stream.session).or_default().1;
                 tally.gaps += 1;
                 tally.lost += gap.messages();
                 tally.latest.push_back(gap);
@@ -92,7 +92,7 @@ impl State {
                     tally.latest.pop_front();
                 }
             }
-            Entry::Written { session, messages, bytes } => {
+            JournalEntry::Written { session, messages, bytes } => {
                 let tally = &mut self.sessions.entry(session).or_default().1;
                 tally.messages += messages;
                 tally.bytes += bytes;
@@ -121,19 +121,19 @@ impl State {
                 let _ = write!(line, "r {stream} {} {end} ", hex(&salt));
             }
             for mark in streams.open(*id) {
-                put_entry(&mut line, &Entry::Mark(mark));
+                put_entry(&mut line, &JournalEntry::Progress(mark));
             }
             for gap in &tally.latest {
-                put_entry(&mut line, &Entry::Lost(*gap));
+                put_entry(&mut line, &JournalEntry::Lost(*gap));
             }
-            let Tally { messages, bytes, duplicates, gaps, lost, .. } = tally;
+            let Counters { messages, bytes, duplicates, gaps, lost, .. } = tally;
             let _ = write!(line, "t {messages} {bytes} {duplicates} {gaps} {lost} ");
             put_line(&mut text, &line);
         }
         text
     }
 
-    /// Reads what [`State::encode`] made, and the lines after it; on failure the number of the line that is torn.
+    /// Reads what [`ReceiveState::encode`] made, and the lines after it; on failure the number of the line that is torn.
     pub(super) fn parse(link: &str, bytes: &[u8]) -> std::result::Result<Self, usize> {
         // What follows the last end of line is a write that was cut short.
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -175,20 +175,26 @@ impl State {
                 let (stream, salt) = (number(words)?, unhex(words.next()?)?);
                 let (next, skip) = (number(words)?, number(words)?);
                 let place = match words.next()? {
-                    "o" => Place::Open,
-                    "e" => Place::Ended,
-                    "c" => Place::Closed,
+                    "o" => StreamState::Open,
+                    "e" => StreamState::Ended,
+                    "c" => StreamState::Closed,
                     _ => return None,
                 };
-                self.apply(&Entry::Mark(Mark { session, stream, salt, next, skip, place }));
+                self.apply(&JournalEntry::Progress(Progress {
+                    stream: StreamId { session, number: stream },
+                    salt,
+                    next,
+                    skip,
+                    place,
+                }));
             }
             "g" => {
                 let (stream, (first, last)) = (number(words)?, range(words)?);
-                self.apply(&Entry::Lost(Gap { session, stream, first, last }));
+                self.apply(&JournalEntry::Lost(Gap { stream: StreamId { session, number: stream }, first, last }));
             }
             "w" => {
                 let (messages, bytes) = (number(words)?, number(words)?);
-                self.apply(&Entry::Written { session, messages, bytes });
+                self.apply(&JournalEntry::Written { session, messages, bytes });
             }
             _ => {
                 let (streams, tally) = self.sessions.get_mut(&session)?;
@@ -203,8 +209,14 @@ impl State {
                     "t" => {
                         let latest = std::mem::take(&mut tally.latest);
                         let (messages, bytes, duplicates) = (number(words)?, number(words)?, number(words)?);
-                        *tally =
-                            Tally { messages, bytes, duplicates, gaps: number(words)?, lost: number(words)?, latest };
+                        *tally = Counters {
+                            messages,
+                            bytes,
+                            duplicates,
+                            gaps: number(words)?,
+                            lost: number(words)?,
+                            latest,
+                        };
                     }
                     _ => return None,
                 }
@@ -219,19 +231,19 @@ pub(super) fn index(reason: Rejected) -> usize {
 }
 
 /// Appends an entry's words, each with a space behind it.
-pub(super) fn put_entry(line: &mut String, entry: &Entry) {
+pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
     // Writing to a String does not fail.
     let _ = match entry {
-        Entry::Mark(Mark { stream, salt, next, skip, place, .. }) => {
+        JournalEntry::Progress(Progress { stream, salt, next, skip, place, .. }) => {
             let place = match place {
-                Place::Open => "o",
-                Place::Ended => "e",
-                Place::Closed => "c",
+                StreamState::Open => "o",
+                StreamState::Ended => "e",
+                StreamState::Closed => "c",
             };
-            write!(line, "m {stream} {} {next} {skip} {place} ", hex(salt))
+            write!(line, "m {} {} {next} {skip} {place} ", stream.number, hex(salt))
         }
-        Entry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {stream} {first} {last} "),
-        Entry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
+        JournalEntry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {} {first} {last} ", stream.number),
+        JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
     };
 }
 

@@ -51,9 +51,9 @@ struct World {
     pending: Vec<Established>,
     promoted: Option<Established>,
     differs: Vec<u8>,
-    hints: Vec<Hint>,
+    hints: Vec<Claim>,
     wrong_codes: Vec<(To, bool)>,
-    unfit: Vec<(To, Option<Unfit>)>,
+    unfit: Vec<(To, Option<EnrolmentConflict>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,19 +95,19 @@ impl World {
             To::Slave => self.slave.accept(&self.topics, frame, self.now, &mut self.rng)?,
         };
         Ok(match (to, outcome) {
-            (_, Move::Finished | Move::Later) => None,
-            (_, Move::Send(frame)) => Some(frame),
-            (To::Master, Move::Store(session, frame)) => {
+            (_, Action::Finished | Action::Later) => None,
+            (_, Action::Send(frame)) => Some(frame),
+            (To::Master, Action::Store(session, frame)) => {
                 assert!(self.pending.iter().any(|stored| stored.keys == session.keys), "the slave stored it first");
                 assert_eq!(self.current.replace(*session), None, "a master stores one session");
                 Some(frame)
             }
-            (To::Slave, Move::Store(session, frame)) => {
+            (To::Slave, Action::Store(session, frame)) => {
                 assert!(!self.pending.contains(&session), "a repeat stores nothing");
                 self.pending.push(*session);
                 Some(frame)
             }
-            (To::Slave, Move::Promote(session, frame)) => {
+            (To::Slave, Action::Promote(session, frame)) => {
                 assert_eq!(
                     self.current.as_ref().map(|stored| &stored.keys),
                     Some(&session.keys),
@@ -116,20 +116,20 @@ impl World {
                 self.promoted = Some(*session);
                 Some(frame)
             }
-            (To::Master, Move::Promote(..)) => unreachable!("only a slave has pending sessions"),
-            (_, Move::SuiteDiffers { theirs, frame, .. }) => {
+            (To::Master, Action::Promote(..)) => unreachable!("only a slave has pending sessions"),
+            (_, Action::SuiteDiffers { theirs, frame, .. }) => {
                 self.differs.push(theirs);
                 frame
             }
-            (_, Move::WrongCode { erased, frame }) => {
+            (_, Action::WrongCode { erased, frame }) => {
                 self.wrong_codes.push((to, erased));
                 frame
             }
-            (_, Move::Unfit { why, frame, .. }) => {
+            (_, Action::EnrolmentConflict { why, frame, .. }) => {
                 self.unfit.push((to, why));
                 frame
             }
-            (_, Move::Hint(hint, frame)) => {
+            (_, Action::Claim(hint, frame)) => {
                 self.hints.push(hint);
                 frame
             }
@@ -281,8 +281,8 @@ fn a_suite_that_was_altered_on_the_way_is_no_finding() {
 fn an_unknown_master_is_refused_and_both_are_told() {
     let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Gcm, &[2]));
     world.run();
-    let unknown = Hint::UnknownKey(identities()[0].public().fingerprint());
-    assert_eq!(world.hints[..2], [unknown, Hint::Refused(Refusal::UnknownKey)]);
+    let unknown = Claim::UnknownKey(identities()[0].public().fingerprint());
+    assert_eq!(world.hints[..2], [unknown, Claim::Refused(AuthRefusal::UnknownKey)]);
     assert!(world.pending.is_empty() && world.current.is_none());
 }
 
@@ -290,7 +290,7 @@ fn an_unknown_master_is_refused_and_both_are_told() {
 fn an_unknown_slave_is_refused() {
     let mut world = World::new(1, party(0, Suite::Gcm, &[2]), party(1, Suite::Gcm, &[0]));
     world.run();
-    assert_eq!(world.hints[0], Hint::UnknownKey(identities()[1].public().fingerprint()));
+    assert_eq!(world.hints[0], Claim::UnknownKey(identities()[1].public().fingerprint()));
     assert!(world.pending.is_empty() && world.current.is_none());
 }
 
@@ -302,7 +302,7 @@ fn two_masters_see_each_other_but_not_themselves() {
     let other = Master::new(party(1, Suite::Gcm, &[0]), topics(), world.now, &mut world.rng)
         .poll(world.now, &mut StdRng::seed_from_u64(9));
     world.deliver(To::Master, &other.unwrap()).unwrap();
-    assert_eq!(world.hints, [Hint::OtherMaster]);
+    assert_eq!(world.hints, [Claim::OtherMaster]);
 }
 
 #[test]

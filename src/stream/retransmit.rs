@@ -20,7 +20,7 @@ const ROUND: Duration = Duration::from_millis(300);
 
 /// The unconfirmed messages of one stream, oldest first.
 #[derive(Debug)]
-pub struct Window {
+pub struct RetransmitQueue {
     limit: usize,
     /// The seq of the oldest.
     first: u32,
@@ -38,7 +38,7 @@ pub struct Window {
     wait: Duration,
 }
 
-impl Window {
+impl RetransmitQueue {
     /// An empty window of a stream whose next message is number `first`; it holds `limit` bytes, or one message.
     #[must_use]
     pub fn new(first: u32, limit: usize, now: Instant) -> Self {
@@ -56,7 +56,7 @@ impl Window {
         }
     }
 
-    /// As [`Window::new`], of a stream of which an earlier process sent every message below `known`.
+    /// As [`RetransmitQueue::new`], of a stream of which an earlier process sent every message below `known`.
     #[must_use]
     pub fn resumed(first: u32, known: u32, limit: usize, now: Instant) -> Self {
         Self { known, ..Self::new(first, limit, now) }
@@ -127,7 +127,7 @@ impl Window {
         self.sealed.into_iter()
     }
 
-    /// [`Window::poll`] has all of them, now.
+    /// [`RetransmitQueue::poll`] has all of them, now.
     pub fn send_all(&mut self, now: Instant) {
         self.round = None;
         self.send_all_again(now);
@@ -164,7 +164,7 @@ impl Window {
         self.sealed.front().cloned()
     }
 
-    /// When [`Window::poll`] has something if nothing is confirmed before.
+    /// When [`RetransmitQueue::poll`] has something if nothing is confirmed before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         (!self.sealed.is_empty()).then(|| self.quiet_since + self.wait)
@@ -179,13 +179,13 @@ mod tests {
         Bytes::from(vec![number; 10])
     }
 
-    fn filled(now: Instant, count: u8) -> Window {
-        let mut window = Window::new(0, 1000, now);
+    fn filled(now: Instant, count: u8) -> RetransmitQueue {
+        let mut window = RetransmitQueue::new(0, 1000, now);
         (0..count).for_each(|number| window.push(message(number), now));
         window
     }
 
-    fn sent_again(window: &mut Window, now: Instant) -> Vec<u8> {
+    fn sent_again(window: &mut RetransmitQueue, now: Instant) -> Vec<u8> {
         std::iter::from_fn(|| window.poll(now)).map(|sealed| sealed[0]).collect()
     }
 
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn room_is_bounded_but_one_message_always_fits() {
         let now = Instant::now();
-        let mut window = Window::new(0, 25, now);
+        let mut window = RetransmitQueue::new(0, 25, now);
         assert!(window.room(1000));
         window.push(message(0), now);
         assert!(window.room(15) && !window.room(16));
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn what_an_earlier_process_sent_may_be_confirmed_before_it_is_sent_again() {
         let now = Instant::now();
-        let mut window = Window::resumed(3, 9, 1 << 20, now);
+        let mut window = RetransmitQueue::resumed(3, 9, 1 << 20, now);
         window.push(message(3), now);
         window.push(message(4), now);
         assert_eq!(window.confirm(10, now), Err(Rejected::Unexpected));

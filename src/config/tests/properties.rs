@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::tests::{MASTER, parse, parse_with, password};
-use super::*;
+use super::{MASTER, parse, parse_with, password};
+use crate::config::*;
 
 prop_compose! {
     /// A configuration as a list of keys and values that go together.

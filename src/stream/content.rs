@@ -2,26 +2,20 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::{Before, CONFIRMS, kind};
+use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId, kind};
 use crate::message::{Header, Type};
-use crate::session::SessionId;
 
 /// What a message says, beyond the bytes of data that it may carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub enum Content {
     /// Bytes to write.
     Data,
     /// The last bytes to write, or none: the stream is complete.
     End,
     /// The stream is complete, and its sender goes on in this one.
-    Continued {
-        /// Under which session.
-        session: SessionId,
-        /// In which stream.
-        stream: u32,
-    },
+    Continued(StreamId),
     /// The first message of a stream: it goes on from this one.
-    Continues(Before),
+    Continues(Predecessor),
     /// Streams that we send under this session, each with the next seq that the peer wants.
     Confirm(Vec<(u32, u32)>),
     /// The peer ends this session and every older one; it took no number from this one on.
@@ -37,23 +31,23 @@ pub enum Payload {
 
 /// Takes kind and padding off an authentic plaintext; what is left is data, and nothing where the message carries none.
 /// Returns what it says, and whether it asks for confirms.
-pub(super) fn read(header: &Header, plaintext: &mut BytesMut) -> (Payload, bool) {
-    let (mut payload, asks) = parse(header.kind, plaintext).unwrap_or((Payload::Newer, false));
-    let out_of_place = matches!(payload, Payload::Continues(_)) && header.seq > 0;
-    if out_of_place || matches!(payload, Payload::Confirm(_)) != (header.stream >= CONFIRMS) {
-        payload = Payload::Newer;
+pub(super) fn read(header: &Header, plaintext: &mut BytesMut) -> (Content, bool) {
+    let (mut payload, asks) = parse(header.kind, plaintext).unwrap_or((Content::Newer, false));
+    let out_of_place = matches!(payload, Content::Continues(_)) && header.seq > 0;
+    if out_of_place || matches!(payload, Content::Confirm(_)) != (header.stream >= FIRST_CONFIRM_STREAM) {
+        payload = Content::Newer;
     }
-    if !matches!(payload, Payload::Data | Payload::End) {
+    if !matches!(payload, Content::Data | Content::End) {
         plaintext.clear();
     }
     (payload, asks)
 }
 
 /// `None` for a kind that is no kind of this version, or not of the length that this version knows.
-fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Payload, bool)> {
+fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Content, bool)> {
     let byte = *plaintext.first()?;
     let asks = byte & kind::ASKS != 0;
-    let newer = Some((Payload::Newer, asks));
+    let newer = Some((Content::Newer, asks));
     if byte & !(kind::MASK | kind::FLAGS) != 0 {
         return newer;
     }
@@ -67,24 +61,24 @@ fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Payload, bool)> {
     plaintext.advance(1);
     let word = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
     let payload = match (frame, byte & kind::MASK) {
-        (Type::Enc, kind::DATA) => Some(Payload::Data),
-        (Type::Enc, kind::END) => Some(Payload::End),
-        (Type::Enc, kind::CONTINUED) => plaintext
-            .split_first_chunk()
-            .and_then(|(session, stream)| Some(Payload::Continued { session: *session, stream: word(stream)? })),
+        (Type::Enc, kind::DATA) => Some(Content::Data),
+        (Type::Enc, kind::END) => Some(Content::End),
+        (Type::Enc, kind::CONTINUED) => plaintext.split_first_chunk().and_then(|(session, stream)| {
+            Some(Content::Continued(StreamId { session: *session, number: word(stream)? }))
+        }),
         (Type::Enc, kind::CONTINUES) => plaintext.split_first_chunk().and_then(|(session, rest)| {
             let (stream, end) = rest.split_first_chunk::<4>()?;
             let (stream, end) = (u32::from_be_bytes(*stream), word(end)?);
-            Some(Payload::Continues(Before { session: *session, stream, end }))
+            Some(Content::Continues(Predecessor { stream: StreamId { session: *session, number: stream }, end }))
         }),
         (Type::Enc, kind::CONFIRM) => {
             let (pairs, rest) = plaintext.as_chunks::<8>();
             let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();
-            if rest.is_empty() { pairs } else { None }.map(Payload::Confirm)
+            if rest.is_empty() { pairs } else { None }.map(Content::Confirm)
         }
-        (Type::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Payload::Settled),
-        (Type::Kill, kind::KILL) => word(plaintext).map(|next_stream| Payload::Kill { next_stream }),
+        (Type::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Content::Settled),
+        (Type::Kill, kind::KILL) => word(plaintext).map(|next_stream| Content::Kill { next_stream }),
         _ => None,
     };
-    Some((payload.unwrap_or(Payload::Newer), asks))
+    Some((payload.unwrap_or(Content::Newer), asks))
 }

@@ -12,13 +12,13 @@ use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Packet, SubscribeReasonCod
 
 use super::*;
 use crate::mqtt::outbound::PUBLISH_IDS;
-use crate::mqtt::{Login, Message, Unacknowledged, Version, Window};
+use crate::mqtt::{InFlightLimit, Login, Message, Unacknowledged, Version};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A session, the time, and the broker's end of the stream.
 struct Rig {
-    session: Session,
+    session: ClientSession,
     now: Instant,
     rng: StdRng,
 }
@@ -28,7 +28,7 @@ impl Rig {
         let mut options = Options::new("me");
         options.clean_session = false;
         change(&mut options);
-        Self { session: Session::new(options).unwrap(), now: Instant::now(), rng: StdRng::seed_from_u64(0) }
+        Self { session: ClientSession::new(options).unwrap(), now: Instant::now(), rng: StdRng::seed_from_u64(0) }
     }
 
     fn up() -> Self {
@@ -45,7 +45,7 @@ impl Rig {
         sent
     }
 
-    fn connack(&mut self, session_present: bool, code: ConnectReturnCode) -> std::result::Result<(), Lost> {
+    fn connack(&mut self, session_present: bool, code: ConnectReturnCode) -> std::result::Result<(), ConnectionLost> {
         self.receive(&Packet::ConnAck(v4::ConnAck::new(code, session_present)))
     }
 
@@ -54,7 +54,7 @@ impl Rig {
         self.session.disconnected("gone", self.now, &mut self.rng) - self.now
     }
 
-    fn receive(&mut self, packet: &Packet) -> std::result::Result<(), Lost> {
+    fn receive(&mut self, packet: &Packet) -> std::result::Result<(), ConnectionLost> {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, usize::MAX).unwrap();
         self.session.received(&mut bytes, self.now)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sts::Exit;
-use sts::message::{InitAck, InitReq, Presence, Ready, Type};
+use sts::message::{FrameType, InitAck, InitReq, Presence, Ready};
 use sts::suite::Suite;
 
 const TOOLS: [(&str, &str); 3] = [
@@ -216,14 +216,14 @@ fn table(title: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn every_message_type_is_in_the_protocol_and_the_reverse() {
-    let known = Type::ALL.iter().map(|kind| {
-        let length = match kind {
-            Type::InitReq => format!("{} or {}", InitReq::LEN, InitReq::CODED_LEN),
-            Type::InitAck => format!("{} or {}", InitAck::LEN, InitAck::CODED_LEN),
-            Type::RdyReq | Type::RdyAck => format!("{} or {}", Ready::LEN, Presence::LEN),
-            Type::AuthReq | Type::AuthAck | Type::Enc | Type::Kill => "varies".to_owned(),
+    let known = FrameType::ALL.iter().map(|frame_type| {
+        let length = match frame_type {
+            FrameType::InitReq => format!("{} or {}", InitReq::LEN, InitReq::CODED_LEN),
+            FrameType::InitAck => format!("{} or {}", InitAck::LEN, InitAck::CODED_LEN),
+            FrameType::RdyReq | FrameType::RdyAck => format!("{} or {}", Ready::LEN, Presence::LEN),
+            FrameType::AuthReq | FrameType::AuthAck | FrameType::Enc | FrameType::Kill => "varies".to_owned(),
         };
-        format!("{:#04x} {} {length}", kind.byte(), kind.name())
+        format!("{:#04x} {} {length}", frame_type.byte(), frame_type.name())
     });
     let described = table("Messages").iter().map(|row| row[..3].join(" ")).collect();
     same("sts-protocol(7), Messages", &known.collect(), &described);

@@ -37,7 +37,7 @@ use rand::{CryptoRng, RngExt};
 use crate::Rejected;
 use crate::crypto::schedule::{AttemptId, Confirmation, SessionKeys, Topics, digest};
 use crate::identity::{Fingerprint, Identity, PeerName, PublicKey};
-use crate::message::{NONCE_LEN, Ready, Type};
+use crate::message::{FrameType, NONCE_LEN, Ready};
 use crate::suite::Suite;
 
 pub use code::{BadCode, Code};
@@ -231,8 +231,8 @@ fn init_req_reference(init_req: &[u8]) -> [u8; NONCE_LEN] {
 }
 
 /// The frame of one of the steps 5 to 8.
-fn confirm(kind: Type, attempt: &AttemptId, step: Confirmation, session: &Established) -> Vec<u8> {
-    Ready::frame(kind, attempt, &step.mac(&session.keys))
+fn confirm(frame_type: FrameType, attempt: &AttemptId, step: Confirmation, session: &Established) -> Vec<u8> {
+    Ready::frame(frame_type, attempt, &step.mac(&session.keys))
 }
 
 /// Signs a transcript. A signature that does not verify under its own key, a fault of the hardware, is never sent: the

@@ -3,20 +3,21 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::Rejected;
 
 /// Every parser, on one payload; what it says beyond "no panic" is in the tests below.
 fn parse_all(payload: &[u8]) {
-    let _ = (Type::of(payload), InitReq::parse(payload), InitAck::parse(payload), AuthReq::parse(payload));
-    let _ = (AuthAck::parse(payload), Credentials::parse(payload), Header::parse(payload));
-    let _ = (Ready::parse(payload, Type::RdyReq), Ready::parse(payload, Type::RdyAck));
-    let _ = (Presence::parse(payload, Type::RdyReq), Presence::parse(payload, Type::RdyAck));
+    let _ = (FrameType::of(payload), InitReq::parse(payload), InitAck::parse(payload), AuthReq::parse(payload));
+    let _ = (AuthAck::parse(payload), Credentials::parse(payload), SealedHeader::parse(payload));
+    let _ = (Ready::parse(payload, FrameType::RdyReq), Ready::parse(payload, FrameType::RdyAck));
+    let _ = (Presence::parse(payload, FrameType::RdyReq), Presence::parse(payload, FrameType::RdyAck));
 }
 
 proptest! {
     #[test]
-    fn no_payload_panics(kind in 0u8..=255, mut payload in prop::collection::vec(any::<u8>(), 0..3000)) {
+    fn no_payload_panics(byte in 0u8..=255, mut payload in prop::collection::vec(any::<u8>(), 0..3000)) {
         parse_all(&payload);
-        for first in [kind, 0x20 | kind & 0x0f] {
+        for first in [byte, 0x20 | byte & 0x0f] {
             if let Some(byte) = payload.first_mut() {
                 *byte = first;
             }
@@ -26,8 +27,8 @@ proptest! {
 
     #[test]
     fn a_header_leads_back(kill: bool, tag: [u8; 3], stream: u32, salt: [u8; 4], seq: u32) {
-        let header = Header { kind: if kill { Type::Kill } else { Type::Enc }, tag, stream, salt, seq };
-        prop_assert_eq!(Header::parse(&header.to_bytes()), Ok(header));
+        let header = SealedHeader { frame_type: if kill { FrameType::Kill } else { FrameType::Enc }, tag, stream, salt, seq };
+        prop_assert_eq!(SealedHeader::parse(&header.to_bytes()), Ok(header));
     }
 
     #[test]
@@ -48,25 +49,25 @@ proptest! {
 
 #[test]
 fn first_bytes_are_the_protocols() {
-    let bytes: Vec<u8> = Type::ALL.map(Type::byte).to_vec();
+    let bytes: Vec<u8> = FrameType::ALL.map(FrameType::byte).to_vec();
     assert_eq!(bytes, [0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28]);
     for first in 0..=u8::MAX {
-        assert_eq!(Type::of(&[first]).is_ok(), bytes.contains(&first));
+        assert_eq!(FrameType::of(&[first]).is_ok(), bytes.contains(&first));
     }
-    assert_eq!(Type::of(&[]), Err(Rejected::Foreign));
+    assert_eq!(FrameType::of(&[]), Err(Rejected::Foreign));
 }
 
 #[test]
 fn frames_have_one_length() {
     let init_req = InitReq::frame(&[1; 16], 1, &[2; 32], &[3; 1184], None);
     let init_ack = InitAck::frame(&[1; 16], &[2; 32], &[3; 1088], None);
-    let ready = Ready::frame(Type::RdyReq, &[1; 16], &[2; 32]);
+    let ready = Ready::frame(FrameType::RdyReq, &[1; 16], &[2; 32]);
     assert_eq!((init_req.len(), init_ack.len(), ready.len()), (1234, 1137, 49));
     assert_eq!((InitReq::LEN, InitAck::LEN, Ready::LEN), (1234, 1137, 49));
     for (frame, parse) in [
         (&init_req, (|bytes| InitReq::parse(bytes).map(drop)) as fn(&[u8]) -> Result<(), Rejected>),
         (&init_ack, |bytes| InitAck::parse(bytes).map(drop)),
-        (&ready, |bytes| Ready::parse(bytes, Type::RdyReq).map(drop)),
+        (&ready, |bytes| Ready::parse(bytes, FrameType::RdyReq).map(drop)),
     ] {
         assert_eq!(parse(frame), Ok(()));
         for len in 1..frame.len() {
@@ -74,7 +75,7 @@ fn frames_have_one_length() {
         }
         assert_eq!(parse(&[frame, &[0][..]].concat()), Err(Rejected::Length));
     }
-    assert!(Ready::parse(&ready, Type::RdyAck).is_err(), "a confirmation is of one type");
+    assert!(Ready::parse(&ready, FrameType::RdyAck).is_err(), "a confirmation is of one type");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::cache::StoredSession;
 use crate::crypto::schedule::Topics;
 use crate::handshake::{Action, Established};
 use crate::link::{LinkPeers, unix_time};
-use crate::message::Header;
+use crate::message::SealedHeader;
 use crate::mqtt::Qos;
 use crate::name::PeerName;
 use crate::role::Role;
@@ -22,7 +22,7 @@ impl Run<'_> {
     /// proof only: sts-recv receives it.
     pub(super) fn take_proof(&mut self, payload: &[u8]) -> Result<()> {
         let Machine::Slave(slave) = &mut self.machine else { return Ok(()) };
-        let Ok(header) = Header::parse(payload) else { return Ok(()) };
+        let Ok(header) = SealedHeader::parse(payload) else { return Ok(()) };
         let opens = |established: &&Established| {
             session::tag(&established.keys.id) == header.tag
                 && stored(&self.ends, established).opener().open(payload, &mut BytesMut::new()).is_ok()

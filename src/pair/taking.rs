@@ -8,7 +8,7 @@ use super::{Machine, RESERVED, Run};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
 use crate::handshake::{Action, Master, Slave, alive};
-use crate::message::Type;
+use crate::message::FrameType;
 use crate::mqtt::Event;
 use crate::role::Role;
 use crate::text::escape;
@@ -84,7 +84,7 @@ impl Run<'_> {
     }
 
     fn take(&mut self, topic: &str, payload: &[u8], now: Instant) -> Result<()> {
-        let kind = Type::of(payload);
+        let frame_type = FrameType::of(payload);
         let Some(topics) = self.ends.route.topics(topic) else {
             self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
             return Ok(());
@@ -94,7 +94,10 @@ impl Run<'_> {
         }
         // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.
         // Who has the code is let in by it, and pinned when its session is stored.
-        if matches!(kind, Ok(Type::AuthReq | Type::RdyReq)) && self.has_new_peers(now)? && !self.enrolling {
+        if matches!(frame_type, Ok(FrameType::AuthReq | FrameType::RdyReq))
+            && self.has_new_peers(now)?
+            && !self.enrolling
+        {
             let peers = self.ends.peers_left().to_vec();
             match &mut self.machine {
                 Machine::Master(master) => master.party_mut().peers = peers,
@@ -105,9 +108,9 @@ impl Run<'_> {
                 Machine::Waiting(_) => {}
             }
         }
-        match (kind, &self.machine) {
-            (Ok(Type::Enc | Type::Kill), _) => self.take_proof(payload),
-            (Ok(Type::InitReq), Machine::Slave(_)) => {
+        match (frame_type, &self.machine) {
+            (Ok(FrameType::Enc | FrameType::Kill), _) => self.take_proof(payload),
+            (Ok(FrameType::InitReq), Machine::Slave(_)) => {
                 self.asked.push(topics, payload, &mut self.rng);
                 Ok(())
             }
@@ -136,13 +139,13 @@ impl Run<'_> {
         match outcome {
             Ok(step) => {
                 // A master that this slave trusts is here to pair: no answer that is still on its way changes that.
-                if Type::of(payload) == Ok(Type::AuthReq) && matches!(step, Action::Send(_)) {
+                if FrameType::of(payload) == Ok(FrameType::AuthReq) && matches!(step, Action::Send(_)) {
                     self.asking = None;
                 }
                 self.act(step, topics, now)
             }
             Err(rejected) => {
-                let what = Type::of(payload).map_or("a message", Type::name);
+                let what = FrameType::of(payload).map_or("a message", FrameType::name);
                 self.report.verbose(format_args!("dropped {what}: {rejected}"));
                 Ok(())
             }

@@ -3,7 +3,7 @@
 use bytes::{Buf, BytesMut};
 
 use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId, kind};
-use crate::message::{Header, Type};
+use crate::message::{FrameType, SealedHeader};
 
 /// What a message says, beyond the bytes of data that it may carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub enum Content {
 
 /// Takes kind and padding off an authentic plaintext; what is left is data, and nothing where the message carries none.
 /// Returns what it says, and whether it asks for confirms.
-pub(super) fn read(header: &Header, plaintext: &mut BytesMut) -> (Content, bool) {
-    let (mut payload, asks) = parse(header.kind, plaintext).unwrap_or((Content::Newer, false));
+pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> (Content, bool) {
+    let (mut payload, asks) = parse(header.frame_type, plaintext).unwrap_or((Content::Newer, false));
     let out_of_place = matches!(payload, Content::Continues(_)) && header.seq > 0;
     if out_of_place || matches!(payload, Content::Confirm(_)) != (header.stream >= FIRST_CONFIRM_STREAM) {
         payload = Content::Newer;
@@ -44,7 +44,7 @@ pub(super) fn read(header: &Header, plaintext: &mut BytesMut) -> (Content, bool)
 }
 
 /// `None` for a kind that is no kind of this version, or not of the length that this version knows.
-fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Content, bool)> {
+fn parse(frame: FrameType, plaintext: &mut BytesMut) -> Option<(Content, bool)> {
     let byte = *plaintext.first()?;
     let asks = byte & kind::ASKS != 0;
     let newer = Some((Content::Newer, asks));
@@ -61,23 +61,23 @@ fn parse(frame: Type, plaintext: &mut BytesMut) -> Option<(Content, bool)> {
     plaintext.advance(1);
     let word = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
     let payload = match (frame, byte & kind::MASK) {
-        (Type::Enc, kind::DATA) => Some(Content::Data),
-        (Type::Enc, kind::END) => Some(Content::End),
-        (Type::Enc, kind::CONTINUED) => plaintext.split_first_chunk().and_then(|(session, stream)| {
+        (FrameType::Enc, kind::DATA) => Some(Content::Data),
+        (FrameType::Enc, kind::END) => Some(Content::End),
+        (FrameType::Enc, kind::CONTINUED) => plaintext.split_first_chunk().and_then(|(session, stream)| {
             Some(Content::Continued(StreamId { session: *session, number: word(stream)? }))
         }),
-        (Type::Enc, kind::CONTINUES) => plaintext.split_first_chunk().and_then(|(session, rest)| {
+        (FrameType::Enc, kind::CONTINUES) => plaintext.split_first_chunk().and_then(|(session, rest)| {
             let (stream, end) = rest.split_first_chunk::<4>()?;
             let (stream, end) = (u32::from_be_bytes(*stream), word(end)?);
             Some(Content::Continues(Predecessor { stream: StreamId { session: *session, number: stream }, end }))
         }),
-        (Type::Enc, kind::CONFIRM) => {
+        (FrameType::Enc, kind::CONFIRM) => {
             let (pairs, rest) = plaintext.as_chunks::<8>();
             let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();
             if rest.is_empty() { pairs } else { None }.map(Content::Confirm)
         }
-        (Type::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Content::Settled),
-        (Type::Kill, kind::KILL) => word(plaintext).map(|next_stream| Content::Kill { next_stream }),
+        (FrameType::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Content::Settled),
+        (FrameType::Kill, kind::KILL) => word(plaintext).map(|next_stream| Content::Kill { next_stream }),
         _ => None,
     };
     Some((payload.unwrap_or(Content::Newer), asks))

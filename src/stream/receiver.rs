@@ -12,7 +12,7 @@ use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
-use crate::message::{Header, SessionTag};
+use crate::message::{SealedHeader, SessionTag};
 use crate::session::{Session, SessionId, Standing};
 
 /// An authentic message: opened, and not yet accepted.
@@ -181,7 +181,7 @@ impl Receiver {
     /// [`Rejected::Foreign`], [`Rejected::Length`], [`Rejected::UnknownSession`], [`Rejected::NotAuthentic`].
     pub fn open(&self, payload: &[u8], plaintext: &mut BytesMut) -> Result<Opened, Rejected> {
         plaintext.clear();
-        let header = Header::parse(payload)?;
+        let header = SealedHeader::parse(payload)?;
         let candidates = self.by_tag.get(&header.tag).ok_or(Rejected::UnknownSession)?;
         // The number after the last one must exist, or the last message could be accepted for ever.
         if header.seq == u32::MAX || header.stream == u32::MAX {
@@ -194,7 +194,7 @@ impl Receiver {
                 Ok(()) => {
                     let (payload, asks) = content::read(&header, plaintext);
                     let peer = entry.session.peer;
-                    let Header { stream: number, salt, seq, .. } = header;
+                    let SealedHeader { stream: number, salt, seq, .. } = header;
                     let stream = StreamId { session: *id, number };
                     return Ok(Opened { peer, stream, seq, payload, asks, salt });
                 }

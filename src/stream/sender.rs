@@ -6,7 +6,7 @@ use rand::CryptoRng;
 use super::content::{self, Content};
 use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId, blocks, kind};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
-use crate::message::{Header, SessionTag, Type};
+use crate::message::{FrameType, SealedHeader, SessionTag};
 use crate::session::{Session, SessionId};
 use crate::{Error, Exit, Result};
 
@@ -215,7 +215,7 @@ impl Sender {
         if self.is_full() {
             return Err(self.refuse("all its message numbers are used"));
         }
-        self.seal(Type::Enc, kind::DATA, buffer, rng)
+        self.seal(FrameType::Enc, kind::DATA, buffer, rng)
     }
 
     /// Seals the last data, or none, and closes the stream.
@@ -223,7 +223,7 @@ impl Sender {
     /// # Errors
     /// As [`Sender::data`], except that a full stream can be closed.
     pub fn end(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.close(Type::Enc, kind::END, buffer, rng)
+        self.close(FrameType::Enc, kind::END, buffer, rng)
     }
 
     /// Closes the stream, saying where it goes on.
@@ -242,7 +242,7 @@ impl Sender {
         let mut buffer = self.buffer(12);
         buffer.put_slice(session);
         buffer.put_u32(stream);
-        self.close(Type::Enc, kind::CONTINUED, buffer, rng)
+        self.close(FrameType::Enc, kind::CONTINUED, buffer, rng)
     }
 
     /// What the stream after this one begins with: this one is closed, and was [`Sender::continued`] there.
@@ -264,7 +264,7 @@ impl Sender {
         buffer.put_slice(&before.stream.session);
         buffer.put_u32(before.stream.number);
         buffer.put_u32(before.end);
-        self.seal(Type::Enc, kind::CONTINUES, buffer, rng)
+        self.seal(FrameType::Enc, kind::CONTINUES, buffer, rng)
     }
 
     /// Most streams that one confirm can name.
@@ -287,7 +287,7 @@ impl Sender {
             buffer.put_u32(stream);
             buffer.put_u32(next);
         }
-        self.seal(Type::Enc, kind::CONFIRM, buffer, rng)
+        self.seal(FrameType::Enc, kind::CONFIRM, buffer, rng)
     }
 
     /// Says, behind the message that closed the stream, that its confirm has come: nobody needs to answer for it any more.
@@ -298,7 +298,7 @@ impl Sender {
         if !std::mem::take(&mut self.closed) {
             return Err(self.refuse("it is not closed"));
         }
-        self.seal(Type::Enc, kind::SETTLED, self.buffer(0), rng)
+        self.seal(FrameType::Enc, kind::SETTLED, self.buffer(0), rng)
     }
 
     /// Ends this session and every older one with the peer, once the receiver has every stream below this one.
@@ -309,7 +309,7 @@ impl Sender {
         let mut buffer = self.buffer(4);
         // Numbers are taken in order: what is above ours was taken after the session had ended.
         buffer.put_u32(self.stream + 1);
-        self.close(Type::Kill, kind::KILL, buffer, rng)
+        self.close(FrameType::Kill, kind::KILL, buffer, rng)
     }
 
     /// What a message of this stream says, and its payload.
@@ -318,20 +318,20 @@ impl Sender {
     /// [`Exit::Failed`] where it is not one.
     pub fn read_back(&self, sealed: &[u8]) -> Result<(Content, BytesMut)> {
         let mut plaintext = BytesMut::new();
-        let header = Header::parse(sealed).ok().filter(|header| header.stream == self.stream);
+        let header = SealedHeader::parse(sealed).ok().filter(|header| header.stream == self.stream);
         let opened = header.filter(|_| self.cipher.open(sealed, &mut plaintext).is_ok());
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
         let (payload, _) = content::read(&header, &mut plaintext);
         Ok((payload, plaintext))
     }
 
-    fn close(&mut self, frame: Type, kind: u8, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    fn close(&mut self, frame: FrameType, kind: u8, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let sealed = self.seal(frame, kind, buffer, rng)?;
         self.closed = true;
         Ok(sealed)
     }
 
-    fn seal(&mut self, frame: Type, kind: u8, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    fn seal(&mut self, frame: FrameType, kind: u8, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let head = HEADER_LEN + self.cipher.head_room();
         let Some(payload) = buffer.len().checked_sub(head + 1) else {
             return Err(self.refuse("the message was not begun by this sender"));
@@ -350,7 +350,8 @@ impl Sender {
             return Err(self.refuse("all its blocks are spent"));
         }
         let header =
-            Header { kind: frame, tag: self.tag, stream: self.stream, salt: self.salt, seq: self.seq }.to_bytes();
+            SealedHeader { frame_type: frame, tag: self.tag, stream: self.stream, salt: self.salt, seq: self.seq }
+                .to_bytes();
         buffer[..HEADER_LEN].copy_from_slice(&header);
         buffer[head] = kind | if self.asks { kind::ASKS } else { 0 };
         if self.padding > 1 {

@@ -11,7 +11,7 @@ use rand::CryptoRng;
 
 use crate::Rejected;
 use crate::crypto::schedule::{Asked, StillThere};
-use crate::message::{NONCE_LEN, Presence, Type};
+use crate::message::{FrameType, NONCE_LEN, Presence};
 use crate::role::Role;
 use crate::session::{Session, SessionId};
 
@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Whether a payload is such a question or such an answer, by its type and length.
 #[must_use]
 pub fn is_about(payload: &[u8]) -> bool {
-    payload.len() == Presence::LEN && matches!(Type::of(payload), Ok(Type::RdyReq | Type::RdyAck))
+    payload.len() == Presence::LEN && matches!(FrameType::of(payload), Ok(FrameType::RdyReq | FrameType::RdyAck))
 }
 
 /// The session under which a payload asks, if it is a question: not believed yet, but the only one worth looking at.
 #[must_use]
 pub fn asked_under(payload: &[u8]) -> Option<SessionId> {
-    Presence::parse(payload, Type::RdyReq).ok().map(|question| *question.under)
+    Presence::parse(payload, FrameType::RdyReq).ok().map(|question| *question.under)
 }
 
 /// The answer to a peer, and the session under which it asked; `sessions` are all that this device can use, and `past` those
@@ -41,7 +41,7 @@ pub fn answer<'a, S>(payload: &[u8], sessions: S, past: &[SessionId]) -> Result<
 where
     S: IntoIterator<Item = &'a Session, IntoIter: Clone>,
 {
-    let Presence { under, fresh, about, mac } = Presence::parse(payload, Type::RdyReq)?;
+    let Presence { under, fresh, about, mac } = Presence::parse(payload, FrameType::RdyReq)?;
     let mut sessions = sessions.into_iter();
     let session = sessions.clone().find(|session| session.id == *under).ok_or(Rejected::UnknownSession)?;
     let asked = Asked { asker: other(session.role), under, fresh, about };
@@ -50,7 +50,7 @@ where
     let here = past.contains(about) || sessions.any(|meant| meant.id == *about && meant.peer == session.peer);
     let says = if here { StillThere::Here } else { StillThere::Lost };
     let mac = says.mac(&session.confirm, &asked);
-    Ok((Presence { under, fresh, about, mac: &mac }.frame(Type::RdyAck), session))
+    Ok((Presence { under, fresh, about, mac: &mac }.frame(FrameType::RdyAck), session))
 }
 
 fn other(role: Role) -> Role {
@@ -93,7 +93,7 @@ impl Question {
     pub fn frame(&self) -> Vec<u8> {
         let mac = StillThere::Question.mac(&self.under.confirm, &self.asked());
         let Asked { under, fresh, about, .. } = self.asked();
-        Presence { under, fresh, about, mac: &mac }.frame(Type::RdyReq)
+        Presence { under, fresh, about, mac: &mac }.frame(FrameType::RdyReq)
     }
 
     /// What the peer says to this very question: false where it knows nothing of the session, though both had it.
@@ -101,7 +101,7 @@ impl Question {
     /// # Errors
     /// What is wrong with the frame; [`Rejected::Unexpected`] for an answer to another question.
     pub fn answered(&self, frame: &[u8]) -> Result<bool, Rejected> {
-        let answer = Presence::parse(frame, Type::RdyAck)?;
+        let answer = Presence::parse(frame, FrameType::RdyAck)?;
         if (answer.under, answer.fresh, answer.about) != (&self.under.id, &self.fresh, &self.about) {
             return Err(Rejected::Unexpected);
         }
@@ -183,7 +183,7 @@ impl Asking {
     /// # Errors
     /// Whatever is wrong with the frame; nothing has changed then.
     pub fn accept(&mut self, frame: &[u8], now: Instant) -> Result<Heard<'_>, Rejected> {
-        if Type::of(frame)? == Type::RdyReq {
+        if FrameType::of(frame)? == FrameType::RdyReq {
             let (answer, session) = answer(frame, &self.sessions, &self.past)?;
             // A peer that leaves with our answer must have heard our question by then, and we must hear its answer. Once is
             // enough: more, and two devices whose answers get lost would ask each other as fast as they can.

@@ -37,7 +37,7 @@ fn the_peer_answers_and_nobody_else_can() {
         assert_eq!(asking.accept(&question, now), Err(Rejected::NotAuthentic));
         assert_eq!(answer(&reply, &others, &[]).unwrap_err(), Rejected::Foreign);
         let mut swapped = question.clone();
-        swapped[0] = Type::RdyAck.byte();
+        swapped[0] = FrameType::RdyAck.byte();
         assert_eq!(asking.accept(&swapped, now), Err(Rejected::NotAuthentic));
         assert_eq!(asking.accept(&reply, now), Ok(Heard::Answered));
     }
@@ -94,7 +94,7 @@ fn only_who_never_had_a_session_or_lost_it_says_so() {
     // Reflected.
     let mut reflected = question.frame();
     assert!(question.answered(&reflected).is_err());
-    reflected[0] = Type::RdyAck.byte();
+    reflected[0] = FrameType::RdyAck.byte();
     assert_eq!(question.answered(&reflected), Err(Rejected::NotAuthentic));
 }
 

@@ -12,7 +12,7 @@ use self::budget::Budget;
 use super::{Action, Claim, Established, Party, Repeat, confirm};
 use crate::Rejected;
 use crate::crypto::schedule::{AttemptId, Confirmation, Topics};
-use crate::message::{InitReq, Ready, Type};
+use crate::message::{FrameType, InitReq, Ready};
 
 /// RDYREQs without an answer after which the slave is taken to have started anew.
 const UNANSWERED: u32 = 3;
@@ -125,7 +125,7 @@ impl Master {
             }
             State::AwaitingSlaveReady(state) => state.repeat.is_due(now, rng).then(|| {
                 state.sent += 1;
-                confirm(Type::RdyReq, &state.attempt, Confirmation::Request, &state.session)
+                confirm(FrameType::RdyReq, &state.attempt, Confirmation::Request, &state.session)
             }),
             State::AwaitingSlaveDone(state) => {
                 if now >= state.leave {
@@ -142,20 +142,20 @@ impl Master {
     /// # Errors
     /// Whatever is wrong with the frame; the machine is then as it was.
     pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Action, Rejected> {
-        match (Type::of(frame)?, &mut self.state) {
-            (Type::InitReq, state) => {
+        match (FrameType::of(frame)?, &mut self.state) {
+            (FrameType::InitReq, state) => {
                 let ours = matches!(state, State::AwaitingAuthAck(state) if state.sends(frame));
                 InitReq::parse(frame)?;
                 if ours { Err(Rejected::Unexpected) } else { Ok(Action::Claim(Claim::OtherMaster, None)) }
             }
-            (Type::InitAck, State::AwaitingAuthAck(state)) => {
+            (FrameType::InitAck, State::AwaitingAuthAck(state)) => {
                 state.answer(&mut self.party, &self.topics, &mut self.signatures, frame, now, rng)
             }
-            (Type::AuthAck, State::AwaitingAuthAck(state)) => {
+            (FrameType::AuthAck, State::AwaitingAuthAck(state)) => {
                 let (attempt, verdict) = state.verify(&self.party, &self.topics, frame)?;
                 Ok(match verdict {
                     Verdict::Agreed(session) => {
-                        let frame = confirm(Type::RdyReq, &attempt, Confirmation::Request, &session);
+                        let frame = confirm(FrameType::RdyReq, &attempt, Confirmation::Request, &session);
                         let repeat = Repeat::after(now, rng);
                         self.state =
                             State::AwaitingSlaveReady(AwaitingSlaveReady { session, attempt, repeat, sent: 1 });
@@ -164,11 +164,11 @@ impl Master {
                     Verdict::Other(other) => other,
                 })
             }
-            (Type::RdyAck, State::AwaitingSlaveReady(state)) => {
+            (FrameType::RdyAck, State::AwaitingSlaveReady(state)) => {
                 check(frame, &state.attempt, Confirmation::SlaveReady, &state.session)?;
                 let session = state.session.clone();
                 let attempt = state.attempt;
-                let frame = confirm(Type::RdyAck, &attempt, Confirmation::MasterReady, &session);
+                let frame = confirm(FrameType::RdyAck, &attempt, Confirmation::MasterReady, &session);
                 self.state = State::AwaitingSlaveDone(AwaitingSlaveDone {
                     session: session.clone(),
                     attempt,
@@ -176,14 +176,14 @@ impl Master {
                 });
                 Ok(Action::Store(Box::new(session), frame))
             }
-            (Type::RdyAck, State::AwaitingSlaveDone(state)) => {
+            (FrameType::RdyAck, State::AwaitingSlaveDone(state)) => {
                 if check(frame, &state.attempt, Confirmation::SlaveDone, &state.session).is_ok() {
                     self.state = State::Finished;
                     return Ok(Action::Finished);
                 }
                 check(frame, &state.attempt, Confirmation::SlaveReady, &state.session)?;
                 state.leave = now + LINGER;
-                Ok(Action::Send(confirm(Type::RdyAck, &state.attempt, Confirmation::MasterReady, &state.session)))
+                Ok(Action::Send(confirm(FrameType::RdyAck, &state.attempt, Confirmation::MasterReady, &state.session)))
             }
             _ => Err(Rejected::Unexpected),
         }
@@ -192,7 +192,7 @@ impl Master {
 
 /// Checks an RDYACK.
 fn check(frame: &[u8], attempt: &AttemptId, step: Confirmation, session: &Established) -> Result<(), Rejected> {
-    let ready = Ready::parse(frame, Type::RdyAck)?;
+    let ready = Ready::parse(frame, FrameType::RdyAck)?;
     if ready.attempt != attempt {
         return Err(Rejected::Unexpected);
     }

@@ -22,7 +22,7 @@ use crate::crypto::schedule::{
     signed_by_master, signed_by_slave,
 };
 use crate::identity::Fingerprint;
-use crate::message::{AuthAck, AuthReq, Credentials, InitReq, Ready, Type, split_path};
+use crate::message::{AuthAck, AuthReq, Credentials, FrameType, InitReq, Ready, split_path};
 
 /// How long an attempt is kept for what its master may repeat; one whose session is stored is kept for its proof.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -135,8 +135,8 @@ impl Slave {
         rng: &mut impl CryptoRng,
     ) -> Result<Action, Rejected> {
         self.turn_epoch(now, rng);
-        match Type::of(frame)? {
-            Type::InitReq => {
+        match FrameType::of(frame)? {
+            FrameType::InitReq => {
                 let init_req = InitReq::parse(frame)?;
                 match (&self.party.enrolment, init_req.share) {
                     (None, Some(_)) => return Ok(Action::Claim(Claim::CodeThere, None)),
@@ -146,9 +146,9 @@ impl Slave {
                 let (init_ack, _) = answer(&self.party, &self.epoch.key, topics, &init_req)?;
                 Ok(Action::Send(init_ack))
             }
-            Type::AuthReq => self.authenticate(topics, frame, now),
-            Type::RdyReq => {
-                let (at, mac) = self.attempt(topics, frame, Type::RdyReq)?;
+            FrameType::AuthReq => self.authenticate(topics, frame, now),
+            FrameType::RdyReq => {
+                let (at, mac) = self.attempt(topics, frame, FrameType::RdyReq)?;
                 Confirmation::Request.verify(&self.attempts[at].session.keys, mac)?;
                 if self.is_superseded(at) {
                     return Err(Rejected::Unexpected);
@@ -165,11 +165,11 @@ impl Slave {
                 }
                 Ok(Action::Send(ready))
             }
-            Type::RdyAck => {
-                let (at, mac) = self.attempt(topics, frame, Type::RdyAck)?;
+            FrameType::RdyAck => {
+                let (at, mac) = self.attempt(topics, frame, FrameType::RdyAck)?;
                 let attempt = &mut self.attempts[at];
                 Confirmation::MasterReady.verify(&attempt.session.keys, mac)?;
-                let done = confirm(Type::RdyAck, &attempt.id, Confirmation::SlaveDone, &attempt.session);
+                let done = confirm(FrameType::RdyAck, &attempt.id, Confirmation::SlaveDone, &attempt.session);
                 match attempt.state {
                     // Step 7 follows from step 6, which this slave has not sent: a master that runs ahead.
                     State::AwaitingRequest => Err(Rejected::Unexpected),
@@ -180,7 +180,7 @@ impl Slave {
                     State::Done => Ok(Action::Send(done)),
                 }
             }
-            Type::InitAck | Type::AuthAck | Type::Enc | Type::Kill => Err(Rejected::Unexpected),
+            FrameType::InitAck | FrameType::AuthAck | FrameType::Enc | FrameType::Kill => Err(Rejected::Unexpected),
         }
     }
 
@@ -318,8 +318,13 @@ impl Slave {
     }
 
     /// The attempt that step 5 or 7 is about, by its place, and the frame's MAC.
-    fn attempt<'a>(&self, topics: &Topics, frame: &'a [u8], kind: Type) -> Result<(usize, &'a Digest), Rejected> {
-        let ready = Ready::parse(frame, kind)?;
+    fn attempt<'a>(
+        &self,
+        topics: &Topics,
+        frame: &'a [u8],
+        frame_type: FrameType,
+    ) -> Result<(usize, &'a Digest), Rejected> {
+        let ready = Ready::parse(frame, frame_type)?;
         let is_it = |attempt: &Attempt| attempt.id == *ready.attempt && attempt.session.topics == *topics;
         let at = self.attempts.iter().position(is_it);
         Ok((at.ok_or(Rejected::Unexpected)?, ready.mac))
@@ -346,6 +351,6 @@ fn refuse(why: AuthRefusal, id: AttemptId, schedule: &Schedule, th2: &Digest) ->
 impl Attempt {
     /// Step 6.
     fn ready(&self) -> Vec<u8> {
-        confirm(Type::RdyAck, &self.id, Confirmation::SlaveReady, &self.session)
+        confirm(FrameType::RdyAck, &self.id, Confirmation::SlaveReady, &self.session)
     }
 }

@@ -181,9 +181,9 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
     while !world.master.is_code_erased() {
         assert!(world.now < world.start + Duration::from_secs(300), "it ends by itself");
         if let Some(frame) = world.master.poll(world.now, &mut world.rng) {
-            match Type::of(&frame) {
-                Ok(Type::InitReq) => init_reqs.push(frame.clone()),
-                Ok(Type::AuthReq) => auth_reqs.push(frame.clone()),
+            match FrameType::of(&frame) {
+                Ok(FrameType::InitReq) => init_reqs.push(frame.clone()),
+                Ok(FrameType::AuthReq) => auth_reqs.push(frame.clone()),
                 other => panic!("{other:?}"),
             }
             for _ in 0..5 {
@@ -217,7 +217,7 @@ fn another_code_has_what_the_one_before_it_left() {
     while world.master.deadline().is_some() {
         world.now = world.master.deadline().unwrap();
         let due = world.master.poll(world.now, &mut world.rng);
-        assert!(due.is_none_or(|frame| Type::of(&frame) == Ok(Type::AuthReq)), "no second attempt");
+        assert!(due.is_none_or(|frame| FrameType::of(&frame) == Ok(FrameType::AuthReq)), "no second attempt");
     }
     assert!(world.master.is_code_erased());
 }
@@ -244,7 +244,7 @@ fn a_master_that_verified_the_slave_does_not_begin_again() {
     world.deliver(To::Master, &auth_ack).unwrap();
     for _ in 0..10 {
         world.now = world.master.deadline().unwrap();
-        assert_eq!(Type::of(&world.master.poll(world.now, &mut world.rng).unwrap()), Ok(Type::RdyReq));
+        assert_eq!(FrameType::of(&world.master.poll(world.now, &mut world.rng).unwrap()), Ok(FrameType::RdyReq));
     }
     world.run();
     world.assert_paired();
@@ -310,9 +310,9 @@ fn a_forged_frame_changes_nothing_at_any_step() {
     let (mut steps, mut attempt, mut reference, mut guesses) = (0, None, None, 0);
     while let Some((to, genuine)) = queue.pop() {
         steps += 1;
-        match Type::of(&genuine).unwrap() {
-            Type::InitReq => reference = Some(init_req_reference(&genuine)),
-            Type::AuthReq => attempt = Some(*AuthReq::parse(&genuine).unwrap().attempt),
+        match FrameType::of(&genuine).unwrap() {
+            FrameType::InitReq => reference = Some(init_req_reference(&genuine)),
+            FrameType::AuthReq => attempt = Some(*AuthReq::parse(&genuine).unwrap().attempt),
             _ => {}
         }
         let mut forged: Vec<Vec<u8>> = elsewhere.clone();
@@ -324,7 +324,7 @@ fn a_forged_frame_changes_nothing_at_any_step() {
             flipped[at / 8] ^= 1 << (at % 8);
             forged.push(flipped);
         }
-        forged.extend(Type::ALL.map(|kind| [&[kind.byte()][..], &genuine[1..]].concat()));
+        forged.extend(FrameType::ALL.map(|frame_type| [&[frame_type.byte()][..], &genuine[1..]].concat()));
         forged.retain(|frame| *frame != genuine);
         let back = if to == To::Master { To::Slave } else { To::Master };
         let mut attacks: Vec<_> =

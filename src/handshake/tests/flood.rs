@@ -61,7 +61,7 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
         world.now += Duration::from_millis(1);
         let mut repeated = None;
         for (_, frame) in world.poll() {
-            if Type::of(&frame) == Ok(Type::InitReq) { repeated = Some(frame) } else { auth_reqs.push(frame) }
+            if FrameType::of(&frame) == Ok(FrameType::InitReq) { repeated = Some(frame) } else { auth_reqs.push(frame) }
         }
         for auth_req in auth_reqs {
             answered += 1;
@@ -91,7 +91,7 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     };
     let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
     let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
-    assert_eq!(Type::of(&rdy_req), Ok(Type::RdyReq));
+    assert_eq!(FrameType::of(&rdy_req), Ok(FrameType::RdyReq));
     assert!(forger.signatures.len() <= 2 + 4 * 2, "{} signatures in 1.3 seconds", forger.signatures.len());
     assert!(answered > 600, "{answered} were answered");
     world.run();
@@ -118,7 +118,8 @@ fn past_what_a_signature_covers_chance_decides_and_memory_is_bounded() {
         }
         world.now += Duration::from_secs(1);
         let sent = world.poll();
-        let auth_reqs: Vec<_> = sent.iter().filter(|(_, frame)| Type::of(frame) == Ok(Type::AuthReq)).collect();
+        let auth_reqs: Vec<_> =
+            sent.iter().filter(|(_, frame)| FrameType::of(frame) == Ok(FrameType::AuthReq)).collect();
         assert!(auth_reqs.len() <= batch::MOST + 2);
         taken += usize::from(auth_reqs.iter().any(|(_, frame)| !forger.opens(frame)));
     }
@@ -137,7 +138,7 @@ fn strangers_leave_nothing_behind_and_get_no_signature() {
         let Ok(Action::Send(auth_req)) = stranger.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
         let refusal = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
         assert_eq!(refusal.len(), 50, "a refusal is a MAC");
-        world.deliver(To::Slave, &[&[Type::InitReq.byte()][..], &[7; 1233]].concat()).unwrap_or(None);
+        world.deliver(To::Slave, &[&[FrameType::InitReq.byte()][..], &[7; 1233]].concat()).unwrap_or(None);
     }
     assert_eq!(world.state(), before);
     world.run();

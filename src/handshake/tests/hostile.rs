@@ -15,10 +15,10 @@ pub(super) fn attack(world: &mut World, to: To, frame: &[u8]) {
     assert_eq!(stored, (world.current.clone(), world.pending.clone(), world.promoted.clone()));
     assert!(world.differs.is_empty());
     // An INITACK is authentic only by what comes of it: answering one is no harm, believing it would be.
-    let guess = to == To::Master && matches!(Type::of(frame), Ok(Type::InitAck)) && outcome.is_ok();
+    let guess = to == To::Master && matches!(FrameType::of(frame), Ok(FrameType::InitAck)) && outcome.is_ok();
     let timers = (world.master.deadline(), world.slave.deadline());
     assert!(deadlines == timers || guess && deadlines.1 == timers.1, "no timer moved");
-    assert!(guess || before == world.state(), "{to:?} moved at {:?}: {outcome:?}", Type::of(frame));
+    assert!(guess || before == world.state(), "{to:?} moved at {:?}: {outcome:?}", FrameType::of(frame));
 }
 
 /// At every step: each frame of each type wrong in length, flipped, from another pairing, or reflected.
@@ -40,8 +40,8 @@ fn a_forged_frame_changes_nothing_at_any_step() {
             flipped[at / 8] ^= 1 << (at % 8);
             forged.push(flipped);
         }
-        for kind in Type::ALL {
-            forged.push([&[kind.byte()][..], &genuine[1..]].concat());
+        for frame_type in FrameType::ALL {
+            forged.push([&[frame_type.byte()][..], &genuine[1..]].concat());
         }
         forged.retain(|frame| *frame != genuine);
         for frame in &forged {
@@ -83,7 +83,7 @@ fn a_forged_auth_ack_does_not_end_the_attempt() {
     for len in [50, 51, 900] {
         let forged = [&auth_req[..17], &vec![1; len]].concat();
         let mut forged = forged[..len].to_vec();
-        forged[0] = Type::AuthAck.byte();
+        forged[0] = FrameType::AuthAck.byte();
         assert_eq!(world.deliver(To::Master, &forged), Err(Rejected::NotAuthentic));
     }
     world.run();
@@ -98,7 +98,7 @@ fn a_step_5_that_was_held_back_is_not_stored_over_a_later_one() {
     while world.current.is_none() {
         let mut queue = world.poll();
         while let Some((to, frame)) = queue.pop() {
-            if Type::of(&frame) == Ok(Type::RdyReq) && world.now < world.start + Duration::from_secs(6) {
+            if FrameType::of(&frame) == Ok(FrameType::RdyReq) && world.now < world.start + Duration::from_secs(6) {
                 held = Some(frame);
                 continue;
             }

@@ -189,18 +189,18 @@ fn eight_frames_pair_two_devices_in_each_suite() {
     for suite in Suite::ALL {
         let mut world = World::new(1, party(0, suite, &[1]), party(1, suite, &[0, 2]));
         let start = world.now;
-        let kinds: Vec<_> = world.run().iter().map(|(_, frame)| Type::of(frame).unwrap()).collect();
+        let frame_types: Vec<_> = world.run().iter().map(|(_, frame)| FrameType::of(frame).unwrap()).collect();
         assert_eq!(
-            kinds,
+            frame_types,
             [
-                Type::InitReq,
-                Type::InitAck,
-                Type::AuthReq,
-                Type::AuthAck,
-                Type::RdyReq,
-                Type::RdyAck,
-                Type::RdyAck,
-                Type::RdyAck
+                FrameType::InitReq,
+                FrameType::InitAck,
+                FrameType::AuthReq,
+                FrameType::AuthAck,
+                FrameType::RdyReq,
+                FrameType::RdyAck,
+                FrameType::RdyAck,
+                FrameType::RdyAck
             ]
         );
         assert_eq!(world.now, start, "no timer is part of a pairing that loses nothing");
@@ -224,8 +224,10 @@ fn an_attempt_stays_on_its_topics() {
     world.assert_paired();
     let before = world.state();
     world.topics.slave_to_master.push('2');
-    for (_, frame) in sent.iter().filter(|(to, frame)| *to == To::Slave && Type::of(frame) != Ok(Type::InitReq)) {
-        assert!(world.deliver(To::Slave, frame).is_err(), "{:?}", Type::of(frame));
+    for (_, frame) in
+        sent.iter().filter(|(to, frame)| *to == To::Slave && FrameType::of(frame) != Ok(FrameType::InitReq))
+    {
+        assert!(world.deliver(To::Slave, frame).is_err(), "{:?}", FrameType::of(frame));
     }
     assert_eq!(world.state(), before);
 }
@@ -243,7 +245,7 @@ fn a_slave_that_serves_on_keeps_nothing_but_what_waits_for_its_proof() {
     let mut world = World::usual(2);
     let mut queue = world.poll();
     while let Some((to, frame)) = queue.pop() {
-        if to == To::Master && Type::of(&frame) == Ok(Type::RdyAck) {
+        if to == To::Master && FrameType::of(&frame) == Ok(FrameType::RdyAck) {
             continue;
         }
         let answer = world.deliver(to, &frame).unwrap_or(None);

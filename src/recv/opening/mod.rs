@@ -16,7 +16,7 @@ use crate::cache::{Cache, Journal, JournalEntry, Watch};
 use crate::cli::{Reporter, Throttle};
 use crate::crypto::schedule::Digest;
 use crate::link::{AcceptedPeers, Link, LinkPeers, unix_time};
-use crate::message::Type;
+use crate::message::FrameType;
 use crate::mqtt::Message;
 use crate::session::SessionId;
 use crate::stream::{AcceptError, Accepted, Content, Gap, Opened, Progress, Receiver, StreamId, StreamState, Streams};
@@ -136,9 +136,9 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     pub(super) fn take(&mut self, payload: &[u8], was_held: bool, data: &mut BytesMut, now: Instant) -> Result<What> {
-        match Type::of(payload) {
-            Ok(Type::Enc | Type::Kill) => {}
-            Ok(Type::RdyReq) => return self.answer(payload, now),
+        match FrameType::of(payload) {
+            Ok(FrameType::Enc | FrameType::Kill) => {}
+            Ok(FrameType::RdyReq) => return self.answer(payload, now),
             // The handshake's frames are sts-pair's, which listens on the same topic.
             Ok(_) => return Ok(What::Dropped),
             Err(rejected) => return Ok(self.rejected(rejected, now)),

@@ -8,7 +8,7 @@ use rand::CryptoRng;
 
 use super::{Next, Sealing, UNCONFIRMED};
 use crate::handshake::alive::{self, Question};
-use crate::message::Type;
+use crate::message::FrameType;
 use crate::stream::{Content, RetransmitQueue};
 use crate::{Rejected, Result};
 
@@ -55,7 +55,7 @@ impl Sealing {
     /// # Errors
     /// What is wrong with the payload.
     pub(in crate::send) fn peer_has_session(&self, payload: &[u8]) -> std::result::Result<Option<bool>, Rejected> {
-        let is_answer = alive::is_about(payload) && Type::of(payload) == Ok(Type::RdyAck);
+        let is_answer = alive::is_about(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
         let asking = self.asking.as_ref().filter(|_| is_answer);
         asking.map(|asking| asking.question.answered(payload)).transpose()
     }

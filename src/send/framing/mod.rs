@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::handshake::{Peer, alive};
 use crate::link::{Link, LinkPeers, list, unix_time};
-use crate::message::Type;
+use crate::message::FrameType;
 use crate::session::{Session, Standing};
 use crate::stream::{AcceptError, Accepted, Content, Receiver, RetransmitQueue, Sender};
 use crate::{Error, Exit, Rejected, Result};
@@ -241,7 +241,7 @@ impl Sealing {
         let (Some(confirms), Some((sender, session))) = (&mut self.confirms, &mut self.stream) else {
             return Ok(false);
         };
-        if Type::of(payload)? != Type::Enc {
+        if FrameType::of(payload)? != FrameType::Enc {
             return Ok(false);
         }
         let opened = confirms.receiver.open(payload, &mut BytesMut::new())?;

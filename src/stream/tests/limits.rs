@@ -3,7 +3,7 @@
 use super::super::progress::{MAX_OPEN, MAX_RANGES};
 use super::*;
 use crate::Exit;
-use crate::message::{Header, Type};
+use crate::message::{FrameType, SealedHeader};
 
 #[test]
 fn overhead_is_33_bytes() {
@@ -24,7 +24,7 @@ fn every_kind_crosses() {
     assert_eq!(opened.payload, Content::Continued(StreamId { session: master.id, number: 6 }));
     assert_eq!((accepted.unwrap().mark.place, plaintext.is_empty()), (StreamState::Ended, true));
     let message = sender(&master, 8).kill(&mut rng()).unwrap();
-    assert_eq!(message[0], Type::Kill.byte());
+    assert_eq!(message[0], FrameType::Kill.byte());
     let (opened, accepted, _) = receive(&mut receiver, &message);
     assert_eq!(opened.payload, Content::Kill { next_stream: 9 });
     assert_eq!(accepted.unwrap().mark.place, StreamState::Ended);
@@ -33,12 +33,12 @@ fn every_kind_crosses() {
 }
 
 /// Seals any plaintext as the next message of a stream.
-fn raw(session: &Session, frame: Type, seq: u32, plaintext: &[u8]) -> BytesMut {
+fn raw(session: &Session, frame: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
     raw_in(0, session, frame, seq, plaintext)
 }
 
-fn raw_in(stream: u32, session: &Session, frame: Type, seq: u32, plaintext: &[u8]) -> BytesMut {
-    let header = Header { kind: frame, tag: session.tag(), stream, salt: [1; 4], seq }.to_bytes();
+fn raw_in(stream: u32, session: &Session, frame: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
+    let header = SealedHeader { frame_type: frame, tag: session.tag(), stream, salt: [1; 4], seq }.to_bytes();
     let mut message = BytesMut::from(&header[..]);
     message.put_slice(plaintext);
     session.sealer().seal(&mut message, &mut rng());
@@ -64,7 +64,7 @@ fn what_a_newer_peer_says_is_a_gap() {
     ];
     let mut receiver = receiver(&[&slave]);
     for (seq, plaintext) in (0..).zip(newer) {
-        let (opened, accepted, written) = receive(&mut receiver, &raw(&master, Type::Enc, seq, plaintext));
+        let (opened, accepted, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq, plaintext));
         assert_eq!((opened.payload, written.len()), (Content::Newer, 0), "{plaintext:?}");
         assert_eq!(
             accepted.unwrap().gap,
@@ -72,12 +72,12 @@ fn what_a_newer_peer_says_is_a_gap() {
         );
     }
     let seq = u32::try_from(newer.len()).unwrap() + 1;
-    let (_, accepted, _) = receive(&mut receiver, &raw(&master, Type::Kill, seq, b"\x01data"));
+    let (_, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Kill, seq, b"\x01data"));
     assert_eq!(
         accepted.unwrap().gap,
         Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq - 1, last: seq })
     );
-    let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, seq + 1, b"\x46asks"));
+    let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq + 1, b"\x46asks"));
     assert!(opened.asks);
     assert_eq!(accepted, Err(AcceptError::Newer { next: seq + 1 }), "what is not written is not confirmed");
 }
@@ -87,10 +87,10 @@ fn data_among_confirms_and_confirms_among_data_are_from_a_newer_peer() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let (opened, accepted, written) =
-        receive(&mut receiver, &raw_in(FIRST_CONFIRM_STREAM, &master, Type::Enc, 0, b"\x01data"));
+        receive(&mut receiver, &raw_in(FIRST_CONFIRM_STREAM, &master, FrameType::Enc, 0, b"\x01data"));
     assert_eq!((opened.payload, written.len()), (Content::Newer, 0));
     assert_eq!(accepted, Err(AcceptError::Newer { next: 0 }));
-    let (opened, accepted, _) = receive(&mut receiver, &raw(&master, Type::Enc, 0, b"\x04"));
+    let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, b"\x04"));
     assert_eq!(opened.payload, Content::Newer);
     assert!(accepted.unwrap().gap.is_some());
 }
@@ -111,9 +111,9 @@ fn padding_hides_the_length_and_leaves_the_bytes() {
 fn the_last_number_of_all_is_nobodys() {
     let (master, slave) = pair(1, Suite::Gcm);
     let receiver = receiver(&[&slave]);
-    let message = raw(&master, Type::Enc, u32::MAX, b"\x01data");
+    let message = raw(&master, FrameType::Enc, u32::MAX, b"\x01data");
     assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
-    assert!(receiver.open(&raw(&master, Type::Enc, u32::MAX - 1, b"\x02"), &mut BytesMut::new()).is_ok());
+    assert!(receiver.open(&raw(&master, FrameType::Enc, u32::MAX - 1, b"\x02"), &mut BytesMut::new()).is_ok());
 }
 
 #[test]

@@ -1,0 +1,299 @@
+//! The frames of the handshake, steps 1 to 8, and of the question whether a session is still there.
+
+use super::fields::{FieldReader, put_prefixed};
+use super::frame_type::FrameType;
+use crate::Rejected;
+use crate::crypto::exchange::{CIPHERTEXT_LEN, ENCAPSULATION_KEY_LEN, X25519_LEN};
+use crate::crypto::pake::SHARE_LEN;
+use crate::crypto::schedule::{ATTEMPT_ID_LEN, AttemptId, DIGEST_LEN, Digest, SESSION_ID_LEN};
+
+/// Length in bytes of INITREQ's random part and of INITACK's reference to its INITREQ.
+pub const NONCE_LEN: usize = 16;
+
+/// Step 1: `type 1 | random 16 | suite 1 | X25519 public key 32 | ML-KEM-768 encapsulation key 1184 [| SPAKE2 share 32]`.
+#[derive(Clone, Copy, Debug)]
+pub struct InitReq<'a> {
+    /// The whole frame.
+    pub frame: &'a [u8],
+    /// The suite's number, which may be one that this version does not know.
+    pub suite: u8,
+    /// The master's X25519 public key.
+    pub x25519: &'a [u8; X25519_LEN],
+    /// The master's ML-KEM-768 encapsulation key.
+    pub encapsulation_key: &'a [u8; ENCAPSULATION_KEY_LEN],
+    /// The master's SPAKE2 share, if it was given a code.
+    pub share: Option<&'a [u8; SHARE_LEN]>,
+}
+
+impl<'a> InitReq<'a> {
+    /// Length in bytes of the frame without a share.
+    pub const LEN: usize = 1 + NONCE_LEN + 1 + X25519_LEN + ENCAPSULATION_KEY_LEN;
+    /// Length in bytes of the frame with one.
+    pub const CODED_LEN: usize = Self::LEN + SHARE_LEN;
+
+    /// Makes the frame.
+    #[must_use]
+    pub fn frame(
+        random: &[u8; NONCE_LEN],
+        suite: u8,
+        x25519: &[u8; X25519_LEN],
+        encapsulation_key: &[u8; ENCAPSULATION_KEY_LEN],
+        share: Option<&[u8; SHARE_LEN]>,
+    ) -> Vec<u8> {
+        let share = share.map_or(&[][..], |share| share);
+        [&[FrameType::InitReq.byte()][..], random, &[suite], x25519, encapsulation_key, share].concat()
+    }
+
+    /// Reads the frame.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] for any other length.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of(frame, FrameType::InitReq)?;
+        fields.array::<NONCE_LEN>()?;
+        let (suite, x25519, encapsulation_key) = (fields.byte()?, fields.array()?, fields.array()?);
+        Ok(Self { frame, suite, x25519, encapsulation_key, share: fields.share()? })
+    }
+}
+
+/// Step 2: `type 1 | H(INITREQ)[..16] | X25519 public key 32 | ML-KEM-768 ciphertext 1088 [| SPAKE2 share 32]`.
+#[derive(Clone, Copy, Debug)]
+pub struct InitAck<'a> {
+    /// Which INITREQ it answers: the beginning of that frame's SHA-256.
+    pub answers: &'a [u8; NONCE_LEN],
+    /// The slave's X25519 public key.
+    pub x25519: &'a [u8; X25519_LEN],
+    /// The ML-KEM-768 ciphertext.
+    pub ciphertext: &'a [u8; CIPHERTEXT_LEN],
+    /// The slave's SPAKE2 share, if it was given a code.
+    pub share: Option<&'a [u8; SHARE_LEN]>,
+}
+
+impl<'a> InitAck<'a> {
+    /// Length in bytes of the frame without a share.
+    pub const LEN: usize = 1 + NONCE_LEN + X25519_LEN + CIPHERTEXT_LEN;
+    /// Length in bytes of the frame with one.
+    pub const CODED_LEN: usize = Self::LEN + SHARE_LEN;
+
+    /// Makes the frame.
+    #[must_use]
+    pub fn frame(
+        answers: &[u8; NONCE_LEN],
+        x25519: &[u8; X25519_LEN],
+        ciphertext: &[u8; CIPHERTEXT_LEN],
+        share: Option<&[u8; SHARE_LEN]>,
+    ) -> Vec<u8> {
+        let share = share.map_or(&[][..], |share| share);
+        [&[FrameType::InitAck.byte()][..], answers, x25519, ciphertext, share].concat()
+    }
+
+    /// Reads the frame.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] for any other length.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of(frame, FrameType::InitAck)?;
+        let (answers, x25519, ciphertext) = (fields.array()?, fields.array()?, fields.array()?);
+        Ok(Self { answers, x25519, ciphertext, share: fields.share()? })
+    }
+}
+
+/// Step 3: `type 1 | th1[..16] | length 2, INITREQ | sealed(credentials)`.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthReq<'a> {
+    /// Which attempt.
+    pub attempt: &'a AttemptId,
+    /// The INITREQ of that attempt, from which the slave makes its state anew.
+    pub init_req: InitReq<'a>,
+    /// Everything before the sealed part: its associated data.
+    pub clear: &'a [u8],
+    /// The way to the root that was signed, [`put_path`], and [`Credentials`], sealed under `hs_m`.
+    pub sealed: &'a [u8],
+}
+
+impl<'a> AuthReq<'a> {
+    /// The part before the sealed one.
+    #[must_use]
+    pub fn clear(attempt: &AttemptId, init_req: &[u8]) -> Vec<u8> {
+        let mut frame = [&[FrameType::AuthReq.byte()][..], attempt].concat();
+        put_prefixed(&mut frame, init_req);
+        frame
+    }
+
+    /// Reads the frame.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] where a part of it is too short.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of(frame, FrameType::AuthReq)?;
+        let attempt = fields.array()?;
+        let init_req = InitReq::parse(fields.prefixed()?)?;
+        let sealed = fields.rest();
+        Ok(Self { attempt, init_req, clear: &frame[..frame.len() - sealed.len()], sealed })
+    }
+}
+
+/// Step 4: the slave's answer, or its refusal.
+#[derive(Clone, Copy, Debug)]
+pub enum AuthAck<'a> {
+    /// `type 1 | th1[..16] | sealed(verdict 1 | suite 1 | credentials)`.
+    Answer {
+        /// Which attempt.
+        attempt: &'a AttemptId,
+        /// Everything before the sealed part: its associated data.
+        clear: &'a [u8],
+        /// Verdict and [`Credentials`], sealed under `hs_s`.
+        sealed: &'a [u8],
+    },
+    /// `type 1 | th1[..16] | number 1 | MAC 32`: proves who answered INITREQ, and nothing about who that is.
+    Refusal {
+        /// Which attempt.
+        attempt: &'a AttemptId,
+        /// Everything before the MAC.
+        clear: &'a [u8],
+        /// Why, as a number.
+        reason: u8,
+        /// The MAC.
+        mac: &'a Digest,
+    },
+}
+
+impl<'a> AuthAck<'a> {
+    const REFUSAL_LEN: usize = 1 + ATTEMPT_ID_LEN + 1 + DIGEST_LEN;
+
+    /// The part of an answer before the sealed one; a refusal's begins with the same.
+    #[must_use]
+    pub fn clear(attempt: &AttemptId) -> Vec<u8> {
+        [&[FrameType::AuthAck.byte()][..], attempt].concat()
+    }
+
+    /// Reads the frame; credentials are always longer than a refusal.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] where it is shorter than a refusal.
+    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of(frame, FrameType::AuthAck)?;
+        let attempt = fields.array()?;
+        let rest = fields.rest();
+        if frame.len() > Self::REFUSAL_LEN {
+            return Ok(Self::Answer { attempt, clear: &frame[..frame.len() - rest.len()], sealed: rest });
+        }
+        let reason = fields.byte()?;
+        let mac = fields.array()?;
+        Ok(Self::Refusal { attempt, clear: &frame[..frame.len() - DIGEST_LEN], reason, mac })
+    }
+}
+
+/// Who someone is and the proof of it: `length 2, name | length 2, SPKI DER | length 2, signature`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credentials<'a> {
+    /// The name it gives itself, which counts only while enrolling by code.
+    pub name: &'a [u8],
+    /// Its identity key.
+    pub key: &'a [u8],
+    /// Its signature over its role's transcript.
+    pub signature: &'a [u8],
+}
+
+impl<'a> Credentials<'a> {
+    /// Appends the three fields to `out`.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        for field in [self.name, self.key, self.signature] {
+            put_prefixed(out, field);
+        }
+    }
+
+    /// Reads the three fields.
+    ///
+    /// # Errors
+    /// [`Rejected::Length`] if they are not all there, or not all.
+    pub fn parse(plaintext: &'a [u8]) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of_plaintext(plaintext);
+        let parsed = Self { name: fields.prefixed()?, key: fields.prefixed()?, signature: fields.prefixed()? };
+        fields.end()?;
+        Ok(parsed)
+    }
+}
+
+/// Appends what a leaf is hashed with on its way to the root: `number 1 | hash 32`, as many.
+pub fn put_path(out: &mut Vec<u8>, path: &[Digest]) {
+    out.push(u8::try_from(path.len()).expect("a tree is not that high"));
+    out.extend_from_slice(path.as_flattened());
+}
+
+/// Reads what [`put_path`] made; also returns what follows it.
+///
+/// # Errors
+/// [`Rejected::Length`] where it is not all there.
+pub fn split_path(plaintext: &[u8]) -> Result<(&[Digest], &[u8]), Rejected> {
+    let (&count, rest) = plaintext.split_first().ok_or(Rejected::Length)?;
+    let (path, rest) = rest.split_at_checked(usize::from(count) * DIGEST_LEN).ok_or(Rejected::Length)?;
+    Ok((path.as_chunks().0, rest))
+}
+
+/// Steps 5 to 8: `type 1 | th1[..16] | MAC 32`, as RDYREQ or RDYACK.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready<'a> {
+    /// Which attempt.
+    pub attempt: &'a AttemptId,
+    /// The confirmation's MAC.
+    pub mac: &'a Digest,
+}
+
+impl<'a> Ready<'a> {
+    /// Length in bytes of the frame.
+    pub const LEN: usize = 1 + ATTEMPT_ID_LEN + DIGEST_LEN;
+
+    /// Makes the frame.
+    #[must_use]
+    pub fn frame(frame_type: FrameType, attempt: &AttemptId, mac: &Digest) -> Vec<u8> {
+        [&[frame_type.byte()][..], attempt, mac].concat()
+    }
+
+    /// Reads the frame.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for a type other than `frame_type`, [`Rejected::Length`] for any other length.
+    pub fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of(frame, frame_type)?;
+        let parsed = Self { attempt: fields.array()?, mac: fields.array()? };
+        fields.end()?;
+        Ok(parsed)
+    }
+}
+
+/// Whether a session is still there: `type 1 | session id 8 | random 16 | session id 8 | MAC 32`, as RDYREQ or RDYACK; its
+/// length tells it from steps 5 to 8.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence<'a> {
+    /// Under which session it is asked and answered.
+    pub under: &'a [u8; SESSION_ID_LEN],
+    /// The fresh bytes of the question.
+    pub fresh: &'a [u8; NONCE_LEN],
+    /// Which session is meant; the same one, or another.
+    pub about: &'a [u8; SESSION_ID_LEN],
+    /// The MAC; which one it is tells what an answer says.
+    pub mac: &'a Digest,
+}
+
+impl<'a> Presence<'a> {
+    /// Length in bytes of the frame.
+    pub const LEN: usize = 1 + SESSION_ID_LEN + NONCE_LEN + SESSION_ID_LEN + DIGEST_LEN;
+
+    /// Makes the frame.
+    #[must_use]
+    pub fn frame(&self, frame_type: FrameType) -> Vec<u8> {
+        [&[frame_type.byte()][..], self.under, self.fresh, self.about, self.mac].concat()
+    }
+
+    /// Reads the frame.
+    ///
+    /// # Errors
+    /// [`Rejected::Foreign`] for a type other than `frame_type`, [`Rejected::Length`] for any other length.
+    pub fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
+        let mut fields = FieldReader::of(frame, frame_type)?;
+        let (under, fresh, about, mac) = (fields.array()?, fields.array()?, fields.array()?, fields.array()?);
+        fields.end()?;
+        Ok(Self { under, fresh, about, mac })
+    }
+}

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use sts::Exit;
 use sts::message::{FrameType, InitAck, InitReq, Presence, Ready};
+use sts::stream::Kind;
 use sts::suite::Suite;
 
 const TOOLS: [(&str, &str); 3] = [
@@ -227,6 +228,13 @@ fn every_message_type_is_in_the_protocol_and_the_reverse() {
     });
     let described = table("Messages").iter().map(|row| row[..3].join(" ")).collect();
     same("sts-protocol(7), Messages", &known.collect(), &described);
+}
+
+#[test]
+fn every_kind_is_in_the_protocol_and_the_reverse() {
+    let known = Kind::ALL.iter().map(|kind| format!("{} {}", kind.code(), kind.name())).collect();
+    let described = table("Kinds").iter().map(|row| row[..2].join(" ")).collect();
+    same("sts-protocol(7), Kinds", &known, &described);
 }
 
 #[test]

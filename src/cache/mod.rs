@@ -29,7 +29,7 @@ use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
+use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream, StreamId};
 use crate::text;
 use crate::{Error, Exit, Result};
 
@@ -232,7 +232,7 @@ impl Cache {
             let count = count.ok_or_else(|| self.used_up("stream numbers"))?;
             self.reserve(stored, ReservedStream::BLOCKS)?;
             *taken(stored) += 1;
-            Ok(ReservedStream::new(id, first + count))
+            Ok(ReservedStream::new(StreamId { session: id, number: first + count }))
         })
     }
 
@@ -250,7 +250,7 @@ impl Cache {
                     .hint(self.pairing_command()));
             }
             self.reserve(stored, ReservedStream::BLOCKS)?;
-            Ok(ReservedStream::again(*id, stream))
+            Ok(ReservedStream::again(StreamId { session: *id, number: stream }))
         })
     }
 

@@ -8,7 +8,7 @@ use super::session_file::{hex, unhex};
 use crate::Rejected;
 use crate::crypto::schedule::digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, Progress, StreamId, StreamState, Streams};
+use crate::stream::{Gap, Progress, RecentStream, StreamId, StreamState, Streams};
 
 /// Most gaps of a session that are kept one by one.
 pub const MAX_GAPS: usize = 16;
@@ -59,7 +59,7 @@ pub enum JournalEntry {
 impl JournalEntry {
     pub(super) fn session(&self) -> SessionId {
         match self {
-            Self::Progress(mark) => mark.stream.session,
+            Self::Progress(progress) => progress.stream.session,
             Self::Lost(gap) => gap.stream.session,
             Self::Written { session, .. } => *session,
         }
@@ -70,7 +70,7 @@ impl ReceiveState {
     /// The streams and counters of a session.
     #[must_use]
     pub fn session(&self, id: &SessionId) -> Option<(&Streams, &Counters)> {
-        self.sessions.get(id).map(|(streams, tally)| (streams, tally))
+        self.sessions.get(id).map(|(streams, counters)| (streams, counters))
     }
 
     /// How many messages were dropped, a reason.
@@ -80,22 +80,22 @@ impl ReceiveState {
 
     pub(super) fn apply(&mut self, entry: &JournalEntry) {
         match *entry {
-            JournalEntry::Progress(mark) => {
-                self.sessions.entry(mark.stream.session).or_default().0.apply(&mark);
+            JournalEntry::Progress(progress) => {
+                self.sessions.entry(progress.stream.session).or_default().0.apply(&progress);
             }
             JournalEntry::Lost(gap) => {
-                let tally = &mut self.sessions.entry(gap.stream.session).or_default().1;
-                tally.gaps += 1;
-                tally.lost += gap.messages();
-                tally.latest.push_back(gap);
-                if tally.latest.len() > MAX_GAPS {
-                    tally.latest.pop_front();
+                let counters = &mut self.sessions.entry(gap.stream.session).or_default().1;
+                counters.gaps += 1;
+                counters.lost += gap.messages();
+                counters.latest.push_back(gap);
+                if counters.latest.len() > MAX_GAPS {
+                    counters.latest.pop_front();
                 }
             }
             JournalEntry::Written { session, messages, bytes } => {
-                let tally = &mut self.sessions.entry(session).or_default().1;
-                tally.messages += messages;
-                tally.bytes += bytes;
+                let counters = &mut self.sessions.entry(session).or_default().1;
+                counters.messages += messages;
+                counters.bytes += bytes;
             }
         }
     }
@@ -109,7 +109,7 @@ impl ReceiveState {
             let _ = write!(line, "x {reason} {count} ");
         }
         put_line(&mut text, &line);
-        for (id, (streams, tally)) in &self.sessions {
+        for (id, (streams, counters)) in &self.sessions {
             line.clear();
             let _ = write!(line, "n {} ", hex(id));
             for (kind, ranges) in [("e", streams.ended()), ("c", streams.closed())] {
@@ -117,16 +117,16 @@ impl ReceiveState {
                     let _ = write!(line, "{kind} {first} {last} ");
                 }
             }
-            for (stream, salt, end) in streams.recent() {
-                let _ = write!(line, "r {stream} {} {end} ", hex(&salt));
+            for RecentStream { number, salt, end } in streams.recently_ended() {
+                let _ = write!(line, "r {number} {} {end} ", hex(&salt));
             }
-            for mark in streams.open(*id) {
-                put_entry(&mut line, &JournalEntry::Progress(mark));
+            for progress in streams.open(*id) {
+                put_entry(&mut line, &JournalEntry::Progress(progress));
             }
-            for gap in &tally.latest {
+            for gap in &counters.latest {
                 put_entry(&mut line, &JournalEntry::Lost(*gap));
             }
-            let Counters { messages, bytes, duplicates, gaps, lost, .. } = tally;
+            let Counters { messages, bytes, duplicates, gaps, lost, .. } = counters;
             let _ = write!(line, "t {messages} {bytes} {duplicates} {gaps} {lost} ");
             put_line(&mut text, &line);
         }
@@ -174,7 +174,7 @@ impl ReceiveState {
             "m" => {
                 let (stream, salt) = (number(words)?, unhex(words.next()?)?);
                 let (next, skip) = (number(words)?, number(words)?);
-                let place = match words.next()? {
+                let state = match words.next()? {
                     "o" => StreamState::Open,
                     "e" => StreamState::Ended,
                     "c" => StreamState::Closed,
@@ -185,7 +185,7 @@ impl ReceiveState {
                     salt,
                     next,
                     skip,
-                    place,
+                    state,
                 }));
             }
             "g" => {
@@ -197,19 +197,23 @@ impl ReceiveState {
                 self.apply(&JournalEntry::Written { session, messages, bytes });
             }
             _ => {
-                let (streams, tally) = self.sessions.get_mut(&session)?;
+                let (streams, counters) = self.sessions.get_mut(&session)?;
                 match word {
-                    "d" => tally.duplicates += number::<u64>(words)?,
+                    "d" => counters.duplicates += number::<u64>(words)?,
                     "e" => {
                         let (first, last) = range(words)?;
-                        streams.end(first, last);
+                        streams.insert_ended(first, last);
                     }
-                    "c" => range(words).map(|(first, last)| streams.close(first, last))?,
-                    "r" => streams.remember_ended(number(words)?, unhex(words.next()?)?, number(words)?),
+                    "c" => range(words).map(|(first, last)| streams.insert_closed(first, last))?,
+                    "r" => streams.insert_recent(RecentStream {
+                        number: number(words)?,
+                        salt: unhex(words.next()?)?,
+                        end: number(words)?,
+                    }),
                     "t" => {
-                        let latest = std::mem::take(&mut tally.latest);
+                        let latest = std::mem::take(&mut counters.latest);
                         let (messages, bytes, duplicates) = (number(words)?, number(words)?, number(words)?);
-                        *tally = Counters {
+                        *counters = Counters {
                             messages,
                             bytes,
                             duplicates,
@@ -234,13 +238,13 @@ pub(super) fn index(reason: Rejected) -> usize {
 pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
     // Writing to a String does not fail.
     let _ = match entry {
-        JournalEntry::Progress(Progress { stream, salt, next, skip, place, .. }) => {
-            let place = match place {
+        JournalEntry::Progress(Progress { stream, salt, next, skip, state, .. }) => {
+            let state = match state {
                 StreamState::Open => "o",
                 StreamState::Ended => "e",
                 StreamState::Closed => "c",
             };
-            write!(line, "m {} {} {next} {skip} {place} ", stream.number, hex(salt))
+            write!(line, "m {} {} {next} {skip} {state} ", stream.number, hex(salt))
         }
         JournalEntry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {} {first} {last} ", stream.number),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),

@@ -103,8 +103,8 @@ impl Confirming {
             }
         };
         let mut sealed = Vec::new();
-        for part in wanted.chunks(sender.confirm_room()) {
-            let blocks = sender.wanted(part.len() * 8);
+        for part in wanted.chunks(sender.max_confirmed_streams()) {
+            let blocks = sender.blocks_to_reserve(part.len() * 8);
             if blocks > 0 {
                 cache.reserve_blocks(&session.peer, &session.id, blocks)?;
                 sender.grant(blocks);

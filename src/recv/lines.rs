@@ -164,15 +164,15 @@ mod tests {
     }
 
     fn part(stream: u32, seq: u32, bytes: &str) -> Part {
-        let mark = Progress {
+        let progress = Progress {
             stream: StreamId { session: [0; 8], number: stream },
             salt: [0; 4],
             next: seq + 1,
             skip: 0,
-            place: StreamState::Open,
+            state: StreamState::Open,
         };
         let accepted =
-            Accepted { mark, gap: None, skip: 0, closed: None, before: None, given_up: None, promoted: false };
+            Accepted { progress, gap: None, skip: 0, closed: None, predecessor: None, given_up: None, promoted: false };
         let note = Note { accepted: Some(accepted), ..Note::default() };
         Part { bytes: bytes.into(), note, label: None }
     }
@@ -232,17 +232,17 @@ mod tests {
                     let whole = parts.last().is_none_or(|last| last.bytes.is_empty() || last.bytes.ends_with(b"\n"));
                     assert!(whole || *ends || held == MOST, "a line is torn");
                     for part in parts {
-                        let mark = part.note.accepted.unwrap().mark;
-                        let seq = if mark.skip == 0 { mark.next - 1 } else { mark.next };
-                        out.push((mark.stream.number, seq, part.bytes.len(), mark.skip == 0));
-                        texts.entry(mark.stream.number).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
+                        let progress = part.note.accepted.unwrap().progress;
+                        let seq = if progress.skip == 0 { progress.next - 1 } else { progress.next };
+                        out.push((progress.stream.number, seq, part.bytes.len(), progress.skip == 0));
+                        texts.entry(progress.stream.number).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
                     }
                 });
             }
             lines.flush(|parts| for part in parts {
-                let mark = part.note.accepted.unwrap().mark;
-                out.push((mark.stream.number, mark.next - 1, part.bytes.len(), mark.skip == 0));
-                texts.entry(mark.stream.number).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
+                let progress = part.note.accepted.unwrap().progress;
+                out.push((progress.stream.number, progress.next - 1, part.bytes.len(), progress.skip == 0));
+                texts.entry(progress.stream.number).or_default().push_str(std::str::from_utf8(&part.bytes).unwrap());
             });
             prop_assert_eq!(texts, sent);
             for stream in 0..3 {

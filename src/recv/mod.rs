@@ -338,7 +338,7 @@ impl Run<'_> {
             entries.extend(note.entries());
             // A message that was written in part is not confirmed: the rest of it is wanted.
             asked.extend(
-                note.accepted.filter(|accepted| note.asks && accepted.mark.skip == 0).map(|it| (it, note.bytes)),
+                note.accepted.filter(|accepted| note.asks && accepted.progress.skip == 0).map(|it| (it, note.bytes)),
             );
             receipts.extend(note.receipt);
         }

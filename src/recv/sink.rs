@@ -24,33 +24,34 @@ impl Note {
         let mut first = Self { accepted: None, asks: self.asks, bytes: 0, receipt: None };
         if let Some(accepted) = &mut self.accepted {
             let written = accepted.skip + at;
-            let mark = accepted.mark.partly(u32::try_from(written).expect("a message is shorter than 4 GiB"));
-            first.accepted = Some(Accepted { mark, ..*accepted });
-            *accepted = Accepted { skip: written, gap: None, closed: None, before: None, ..*accepted };
+            let progress = accepted.progress.partly(u32::try_from(written).expect("a message is shorter than 4 GiB"));
+            first.accepted = Some(Accepted { progress, ..*accepted });
+            *accepted = Accepted { skip: written, gap: None, closed: None, predecessor: None, ..*accepted };
         }
         first
     }
 
     /// Whether something was lost right before it.
     pub(super) fn follows_gap(&self) -> bool {
-        self.accepted
-            .is_some_and(|accepted| accepted.gap.is_some() || accepted.before.is_some_and(|(_, gap)| gap.is_some()))
+        self.accepted.is_some_and(|accepted| {
+            accepted.gap.is_some() || accepted.predecessor.is_some_and(|(_, gap)| gap.is_some())
+        })
     }
 
     /// What to write down, in the order in which it happened.
     pub(super) fn entries(&self) -> impl Iterator<Item = JournalEntry> {
         let written = |accepted: &Accepted| JournalEntry::Written {
-            session: accepted.mark.stream.session,
+            session: accepted.progress.stream.session,
             // A message that was written in part is counted when the rest is.
-            messages: u64::from(accepted.mark.skip == 0),
+            messages: u64::from(accepted.progress.skip == 0),
             bytes: self.bytes as u64,
         };
         self.accepted.iter().flat_map(move |accepted| {
-            let Accepted { mark, gap, closed, before, .. } = *accepted;
-            let (before, rest) = before.unzip();
-            let marks = closed.into_iter().chain(before).map(JournalEntry::Progress);
+            let Accepted { progress, gap, closed, predecessor, .. } = *accepted;
+            let (predecessor, rest) = predecessor.unzip();
+            let others = closed.into_iter().chain(predecessor).map(JournalEntry::Progress);
             let gaps = rest.flatten().into_iter().chain(gap).map(JournalEntry::Lost);
-            marks.chain(gaps).chain([written(accepted), JournalEntry::Progress(mark)])
+            others.chain(gaps).chain([written(accepted), JournalEntry::Progress(progress)])
         })
     }
 }
@@ -77,7 +78,7 @@ impl Sink {
             note.receipt = None;
             if let Some(accepted) = &mut note.accepted {
                 let written = u32::try_from(accepted.skip + wanted).expect("a message is shorter than 4 GiB");
-                accepted.mark = accepted.mark.partly(written);
+                accepted.progress = accepted.progress.partly(written);
             }
         }
         self.output.note(note);

@@ -1,9 +1,19 @@
-//! What an authentic plaintext says: kind, flags, payload and padding (`sts-protocol(7)`, "Kinds").
+//! What an authentic plaintext says: kind, flags, what the kind carries, and padding.
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
-use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId, kind};
+use super::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
+use super::kind::Kind;
 use crate::message::{FrameType, SealedHeader};
+
+/// The bits of the first byte that hold the kind.
+const KIND_MASK: u8 = 0x0f;
+/// The flag of a message whose sender wants its stream confirmed.
+pub(super) const WANTS_CONFIRMS: u8 = 0x40;
+/// The flag of a message that ends with padding.
+pub(super) const PADDED: u8 = 0x80;
+/// Where padding begins.
+pub(super) const PADDING: u8 = 0x80;
 
 /// What a message says, beyond the bytes of data that it may carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,73 +22,152 @@ pub enum Content {
     Data,
     /// The last bytes to write, or none: the stream is complete.
     End,
-    /// The stream is complete, and its sender goes on in this one.
+    /// The stream is complete, and its sender continues in this one.
     Continued(StreamId),
-    /// The first message of a stream: it goes on from this one.
-    Continues(Predecessor),
     /// Streams that we send under this session, each with the next seq that the peer wants.
     Confirm(Vec<(u32, u32)>),
-    /// The peer ends this session and every older one; it took no number from this one on.
+    /// The peer ends this session and every older one; it reserved no number from this one on.
     Kill {
-        /// The first stream number that the peer never took.
+        /// The first stream number that the peer never reserved.
         next_stream: u32,
     },
-    /// Behind the end of a stream: its sender has heard that all of it is written, and asks for nothing more.
+    /// After the end of a stream: its sender has heard that all of it is written, and asks for nothing more.
     Settled,
+    /// The first message of a stream: it continues this one.
+    Continues(Predecessor),
     /// Authentic, but of a kind or with a flag that this version does not know: the peer is newer.
     Newer,
 }
 
-/// Takes kind and padding off an authentic plaintext; what is left is data, and nothing where the message carries none.
-/// Returns what it says, and whether it asks for confirms.
-pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> (Content, bool) {
-    let (mut payload, asks) = parse(header.frame_type, plaintext).unwrap_or((Content::Newer, false));
-    let out_of_place = matches!(payload, Content::Continues(_)) && header.seq > 0;
-    if out_of_place || matches!(payload, Content::Confirm(_)) != (header.stream >= FIRST_CONFIRM_STREAM) {
-        payload = Content::Newer;
+impl Content {
+    /// Its kind; `None` where this version does not know it.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Data => Some(Kind::Data),
+            Self::End => Some(Kind::End),
+            Self::Continued(_) => Some(Kind::Continued),
+            Self::Confirm(_) => Some(Kind::Confirm),
+            Self::Kill { .. } => Some(Kind::Kill),
+            Self::Settled => Some(Kind::Settled),
+            Self::Continues(_) => Some(Kind::Continues),
+            Self::Newer => None,
+        }
     }
-    if !matches!(payload, Content::Data | Content::End) {
-        plaintext.clear();
+
+    /// As [`Kind::carries_data`]; what a newer peer says is not written.
+    #[must_use]
+    pub fn carries_data(&self) -> bool {
+        self.kind().is_some_and(Kind::carries_data)
     }
-    (payload, asks)
+
+    /// As [`Kind::closes_stream`]; after a message that is not understood, its stream may continue.
+    #[must_use]
+    pub fn closes_stream(&self) -> bool {
+        self.kind().is_some_and(Kind::closes_stream)
+    }
+
+    /// As [`Kind::is_input`]; what is not understood may be input, and is reported where the input's gaps are.
+    #[must_use]
+    pub fn is_input(&self) -> bool {
+        self.kind().is_none_or(Kind::is_input)
+    }
+
+    /// As [`Kind::is_in_sequence`]; what is not understood takes a seq.
+    #[must_use]
+    pub fn is_in_sequence(&self) -> bool {
+        self.kind().is_none_or(Kind::is_in_sequence)
+    }
+
+    /// As [`Kind::ends_session`].
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        self.kind().is_some_and(Kind::ends_session)
+    }
+
+    /// Appends what the kind carries, but for data.
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Data | Self::End | Self::Settled | Self::Newer => {}
+            Self::Continued(next) => put_id(out, next),
+            Self::Confirm(streams) => {
+                for &(stream, next) in streams {
+                    out.put_u32(stream);
+                    out.put_u32(next);
+                }
+            }
+            Self::Kill { next_stream } => out.put_u32(*next_stream),
+            Self::Continues(Predecessor { stream, end }) => {
+                put_id(out, stream);
+                out.put_u32(*end);
+            }
+        }
+    }
+
+    /// Reads what [`Content::put`] made; `None` where it is not of the length that the kind has.
+    fn parse(kind: Kind, bytes: &[u8]) -> Option<Self> {
+        match kind {
+            Kind::Data => Some(Self::Data),
+            Kind::End => Some(Self::End),
+            Kind::Continued => id(bytes).filter(|(_, rest)| rest.is_empty()).map(|(next, _)| Self::Continued(next)),
+            Kind::Confirm => {
+                let (pairs, rest) = bytes.as_chunks::<8>();
+                let pairs = pairs.iter().map(|pair| Some((number(&pair[..4])?, number(&pair[4..])?))).collect();
+                if rest.is_empty() { pairs } else { None }.map(Self::Confirm)
+            }
+            Kind::Kill => number(bytes).map(|next_stream| Self::Kill { next_stream }),
+            Kind::Settled => bytes.is_empty().then_some(Self::Settled),
+            Kind::Continues => {
+                let (stream, rest) = id(bytes)?;
+                Some(Self::Continues(Predecessor { stream, end: number(rest)? }))
+            }
+        }
+    }
 }
 
-/// `None` for a kind that is no kind of this version, or not of the length that this version knows.
-fn parse(frame: FrameType, plaintext: &mut BytesMut) -> Option<(Content, bool)> {
-    let byte = *plaintext.first()?;
-    let asks = byte & kind::ASKS != 0;
-    let newer = Some((Content::Newer, asks));
-    if byte & !(kind::MASK | kind::FLAGS) != 0 {
-        return newer;
+fn put_id(out: &mut BytesMut, stream: &StreamId) {
+    out.put_slice(&stream.session);
+    out.put_u32(stream.number);
+}
+
+fn id(bytes: &[u8]) -> Option<(StreamId, &[u8])> {
+    let (session, rest) = bytes.split_first_chunk()?;
+    let (number, rest) = rest.split_first_chunk()?;
+    Some((StreamId { session: *session, number: u32::from_be_bytes(*number) }, rest))
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.try_into().map(u32::from_be_bytes).ok()
+}
+
+/// Takes kind and padding off an authentic plaintext; what is left is data, and nothing where the message carries none.
+/// Returns what it says, and whether its sender wants confirms.
+pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> (Content, bool) {
+    let wants_confirms = plaintext.first().is_some_and(|first| first & WANTS_CONFIRMS != 0);
+    let of_confirms = header.stream >= FIRST_CONFIRM_STREAM;
+    let content = parse(header.frame_type, plaintext).unwrap_or(Content::Newer);
+    let is_in_place = |kind: Kind| (header.seq == 0 || !kind.begins_stream()) && kind.is_of_confirms() == of_confirms;
+    let content = if content.kind().is_some_and(is_in_place) { content } else { Content::Newer };
+    if !content.carries_data() {
+        plaintext.clear();
     }
-    if byte & kind::PADDED != 0 {
-        let Some(end) = plaintext.iter().rposition(|&byte| byte != 0) else { return newer };
-        if end == 0 || plaintext[end] != kind::PADDING {
-            return newer;
+    (content, wants_confirms)
+}
+
+/// Takes kind and padding off; `None` where this version does not know the kind or a flag, or the kind has another length.
+fn parse(frame_type: FrameType, plaintext: &mut BytesMut) -> Option<Content> {
+    let first = *plaintext.first()?;
+    if first & !(KIND_MASK | WANTS_CONFIRMS | PADDED) != 0 {
+        return None;
+    }
+    let kind = Kind::from_code(first & KIND_MASK).filter(|kind| kind.frame_type() == frame_type)?;
+    if first & PADDED != 0 {
+        let end = plaintext.iter().rposition(|&byte| byte != 0)?;
+        if end == 0 || plaintext[end] != PADDING {
+            return None;
         }
         plaintext.truncate(end);
     }
     plaintext.advance(1);
-    let word = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
-    let payload = match (frame, byte & kind::MASK) {
-        (FrameType::Enc, kind::DATA) => Some(Content::Data),
-        (FrameType::Enc, kind::END) => Some(Content::End),
-        (FrameType::Enc, kind::CONTINUED) => plaintext.split_first_chunk().and_then(|(session, stream)| {
-            Some(Content::Continued(StreamId { session: *session, number: word(stream)? }))
-        }),
-        (FrameType::Enc, kind::CONTINUES) => plaintext.split_first_chunk().and_then(|(session, rest)| {
-            let (stream, end) = rest.split_first_chunk::<4>()?;
-            let (stream, end) = (u32::from_be_bytes(*stream), word(end)?);
-            Some(Content::Continues(Predecessor { stream: StreamId { session: *session, number: stream }, end }))
-        }),
-        (FrameType::Enc, kind::CONFIRM) => {
-            let (pairs, rest) = plaintext.as_chunks::<8>();
-            let pairs = pairs.iter().map(|pair| Some((word(&pair[..4])?, word(&pair[4..])?))).collect();
-            if rest.is_empty() { pairs } else { None }.map(Content::Confirm)
-        }
-        (FrameType::Enc, kind::SETTLED) => plaintext.is_empty().then_some(Content::Settled),
-        (FrameType::Kill, kind::KILL) => word(plaintext).map(|next_stream| Content::Kill { next_stream }),
-        _ => None,
-    };
-    Some((payload.unwrap_or(Content::Newer), asks))
+    Content::parse(kind, plaintext)
 }

@@ -1,65 +1,31 @@
-//! Opening: check, open, then accept; what is accepted is marked only after stdout took it.
+//! The sessions under which a receiver opens, and what was received under each; messages come in `accept`.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use bytes::BytesMut;
-
-use super::content::{self, Content};
-use super::progress::{AcceptError, Gap, Progress, Ranges, StreamState, Streams};
-use super::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
-use crate::Rejected;
+use super::ranges::Ranges;
+use super::streams::Streams;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
-use crate::message::{SealedHeader, SessionTag};
+use crate::message::SessionTag;
 use crate::session::{Session, SessionId, Standing};
 
-/// An authentic message: opened, and not yet accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
-    /// The fingerprint of that session's peer, who sealed it, whatever topic it came on.
-    pub peer: Digest,
-    /// Its stream.
-    pub stream: StreamId,
-    /// Its number in the stream.
-    pub seq: u32,
-    /// What it says.
-    pub payload: Content,
-    /// Its sender wants to know what was written, and then its stream has no gaps.
-    pub asks: bool,
-    salt: [u8; 4],
-}
-
-/// A message that is the next of its stream, or the next that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a gap must be reported, and the mark written down once the bytes are written"]
-pub struct Accepted {
-    /// How far the stream was received with it.
-    pub mark: Progress,
-    /// What was lost right before it; a message of a newer peer is lost itself.
-    pub gap: Option<Gap>,
-    /// How many of its payload bytes an earlier run wrote already.
-    pub skip: usize,
-    /// The stream that was closed to make room for this one; to be marked, and reported.
-    pub closed: Option<Progress>,
-    /// The stream that this one goes on from, where its end had not come: it is over, without the messages in the gap.
-    pub before: Option<(Progress, Option<Gap>)>,
-    /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
-    /// missing; to be reported.
-    pub given_up: Option<(u32, u32)>,
-    /// It was the first under a pending session, which is the current one from now on.
-    pub promoted: bool,
-}
-
-struct SessionEntry {
-    session: Session,
-    standing: Standing,
+/// A session, and what was received under it.
+pub(super) struct SessionEntry {
+    pub(super) session: Session,
+    pub(super) standing: Standing,
     /// Expanded when first needed: of thousands of peers, few send.
     cipher: OnceCell<Cipher>,
-    streams: Streams,
+    pub(super) streams: Streams,
     /// The peer's streams of confirms, which only a sender that waits for them looks at; never stored.
-    confirms: Streams,
+    pub(super) confirms: Streams,
+}
+
+impl SessionEntry {
+    pub(super) fn cipher(&self) -> &Cipher {
+        self.cipher.get_or_init(|| self.session.opener())
+    }
 }
 
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
@@ -173,139 +139,6 @@ impl Receiver {
         self.sessions.get(id).map(|entry| &entry.streams)
     }
 
-    /// Opens a payload: on success `plaintext` holds the bytes of data, and nothing else; otherwise it is empty.
-    ///
-    /// Every session with the message's tag is tried. Nothing is changed, whoever made the payload.
-    ///
-    /// # Errors
-    /// [`Rejected::Foreign`], [`Rejected::Length`], [`Rejected::UnknownSession`], [`Rejected::NotAuthentic`].
-    pub fn open(&self, payload: &[u8], plaintext: &mut BytesMut) -> Result<Opened, Rejected> {
-        plaintext.clear();
-        let header = SealedHeader::parse(payload)?;
-        let candidates = self.by_tag.get(&header.tag).ok_or(Rejected::UnknownSession)?;
-        // The number after the last one must exist, or the last message could be accepted for ever.
-        if header.seq == u32::MAX || header.stream == u32::MAX {
-            return Err(Rejected::NotAuthentic);
-        }
-        let mut rejected = Rejected::Length;
-        for id in candidates {
-            let entry = &self.sessions[id];
-            match entry.cipher.get_or_init(|| entry.session.opener()).open(payload, plaintext) {
-                Ok(()) => {
-                    let (payload, asks) = content::read(&header, plaintext);
-                    let peer = entry.session.peer;
-                    let SealedHeader { stream: number, salt, seq, .. } = header;
-                    let stream = StreamId { session: *id, number };
-                    return Ok(Opened { peer, stream, seq, payload, asks, salt });
-                }
-                Err(Rejected::Length) => {}
-                Err(other) => rejected = other,
-            }
-        }
-        Err(rejected)
-    }
-
-    /// Takes an opened message into account: from now on it counts as received.
-    ///
-    /// # Errors
-    /// [`AcceptError`], with nothing changed.
-    pub fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
-        let Opened { stream: StreamId { session, number: stream }, seq, salt, .. } = *opened;
-        let entry = self.sessions.get_mut(&session).ok_or(AcceptError::Gone)?;
-        if opened.payload == Content::Settled {
-            return Err(entry.streams.settled(stream, salt, seq));
-        }
-        let confirms = stream >= FIRST_CONFIRM_STREAM;
-        let streams = if confirms { &mut entry.confirms } else { &mut entry.streams };
-        let next = streams.check(stream, salt, seq, !opened.asks)?;
-        let newer = opened.payload == Content::Newer;
-        if newer && (opened.asks || confirms) {
-            return Err(AcceptError::Newer { next: next.wanted });
-        }
-        // `open` lets no seq through that has none after it.
-        let lost_below = if newer { seq + 1 } else { seq };
-        // A confirm says all that those before it said: none of them is missed.
-        let gap = (next.wanted < lost_below && !confirms).then(|| Gap {
-            stream: StreamId { session, number: stream },
-            first: next.wanted,
-            last: lost_below - 1,
-        });
-        let place = match &opened.payload {
-            Content::End | Content::Continued(_) | Content::Kill { .. } => StreamState::Ended,
-            Content::Data | Content::Continues(_) | Content::Confirm(_) | Content::Settled | Content::Newer => {
-                StreamState::Open
-            }
-        };
-        let mark = Progress { stream: StreamId { session, number: stream }, salt, next: seq + 1, skip: 0, place };
-        let mut closed = if place == StreamState::Open { streams.close_for(session, stream) } else { None };
-        let skip = usize::try_from(next.skip).unwrap_or(usize::MAX);
-
-        if let Some(closed) = &closed {
-            streams.apply(closed);
-        }
-        let given_up = streams.apply(&mark);
-        // Nothing is lost with a stream of confirms.
-        closed = closed.filter(|_| !confirms);
-        let promoted = entry.standing == Standing::Pending;
-        if promoted {
-            self.promote(session, &opened.peer);
-        }
-        let before = self.before(opened).filter(|_| !opened.asks).and_then(|before| self.leave(&before));
-        Ok(Accepted { mark, gap, skip, closed, before, given_up, promoted })
-    }
-
-    /// The stream that must be complete before this message is accepted, or the rest of it is given up: the one that the
-    /// message's own goes on from. `None` where the message says nothing of that, and where there is nothing to wait for.
-    #[must_use]
-    pub fn awaits(&self, opened: &Opened) -> Option<Predecessor> {
-        let before = self.before(opened)?;
-        // One that asks for confirms begins when all before it is confirmed, whatever is still known of that here.
-        (!opened.asks && !self.is_complete(&before)).then_some(before)
-    }
-
-    /// The stream that this message says its own goes on from: one of the same peer, under a session that is here.
-    #[must_use]
-    pub fn before(&self, opened: &Opened) -> Option<Predecessor> {
-        let Content::Continues(before) = opened.payload else { return None };
-        let theirs = self.sessions.get(&before.stream.session).is_some_and(|entry| entry.session.peer == opened.peer);
-        let is_other = before.stream.number != opened.stream.number;
-        (theirs && is_other && before.stream.number < FIRST_CONFIRM_STREAM).then_some(before)
-    }
-
-    /// Whether nothing of such a stream is to come that anybody would miss.
-    #[must_use]
-    pub fn is_complete(&self, before: &Predecessor) -> bool {
-        self.sessions.get(&before.stream.session).is_none_or(|entry| {
-            // Its last message, the continued, carries no data.
-            let has_all_data =
-                entry.streams.wanted(before.stream.number).is_some_and(|next| next.checked_add(1) == Some(before.end));
-            has_all_data || entry.streams.is_over(before.stream.number)
-        })
-    }
-
-    /// Ends a stream that another one goes on from, or gives it up where something of it is missing.
-    fn leave(&mut self, before: &Predecessor) -> Option<(Progress, Option<Gap>)> {
-        let Predecessor { stream: StreamId { session, number: stream }, end } = *before;
-        let is_complete = self.is_complete(before);
-        let streams = &mut self.sessions.get_mut(&session).filter(|entry| !entry.streams.is_over(stream))?.streams;
-        let mark = streams.close_at(session, stream);
-        let left = if is_complete {
-            (Progress { next: end, place: StreamState::Ended, ..mark }, None)
-        } else {
-            // At least its last message is missing, the one that would have ended it.
-            (
-                mark,
-                Some(Gap {
-                    stream: StreamId { session, number: stream },
-                    first: mark.next,
-                    last: mark.next.max(end.saturating_sub(1)),
-                }),
-            )
-        };
-        streams.apply(&left.0);
-        Some(left)
-    }
-
     /// The sessions with `peer` whose keys are not needed any more: retired, all their streams are over, and something
     /// was opened under a newer one.
     #[must_use]
@@ -333,22 +166,20 @@ impl Receiver {
     /// The streams of a session below `end` that are not complete; without an end, below the highest that is known.
     #[must_use]
     pub fn outstanding(&self, id: &SessionId, end: Option<u32>) -> Ranges {
-        let Some(entry) = self.sessions.get(id) else { return Ranges::default() };
-        if let Some(end) = end {
-            return entry.streams.outstanding(end);
-        }
-        let mut all = entry.streams.missing();
-        let open = entry.streams.open(*id);
-        for (first, last) in
-            entry.streams.closed().iter().chain(open.iter().map(|mark| (mark.stream.number, mark.stream.number)))
-        {
-            all.insert(first, last);
-        }
-        all
+        self.streams(id).map(|streams| streams.outstanding(end)).unwrap_or_default()
+    }
+
+    /// The sessions of which a message with this tag may be one, if there are any.
+    pub(super) fn with_tag(&self, tag: SessionTag) -> Option<impl Iterator<Item = &SessionEntry>> {
+        Some(self.by_tag.get(&tag)?.iter().map(|id| &self.sessions[id]))
+    }
+
+    pub(super) fn entry_mut(&mut self, id: SessionId) -> Option<&mut SessionEntry> {
+        self.sessions.get_mut(&id)
     }
 
     /// Of the others, the current one retires; an older pending one is late, a newer one may still be the next.
-    fn promote(&mut self, id: SessionId, peer: &Digest) {
+    pub(super) fn promote(&mut self, id: SessionId, peer: &Digest) {
         let mut older = false;
         for other in self.by_peer.get(peer).into_iter().flatten() {
             let Some(entry) = self.sessions.get_mut(other) else { continue };

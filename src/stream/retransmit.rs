@@ -1,8 +1,8 @@
-//! What a sender that asks for confirms has sealed and its receiver has not confirmed (`sts-protocol(7)`, "Confirms").
+//! What a sender that wants confirms has sealed and its receiver has not confirmed (`sts-protocol(7)`, "Confirms").
 //!
-//! The receiver takes the messages of such a stream in order only, and says which one it wants next. So whatever is
-//! wanted is sent again from there, as the identical sealed bytes: sealing anew would be a second message under one nonce,
-//! or one message under two.
+//! The receiver takes the messages of such a stream in order only, and says which one it wants next. So the messages from
+//! there on are sent again, as the identical sealed bytes: sealing anew would be a second message under one nonce, or one
+//! message under two.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use bytes::Bytes;
 
 use crate::Rejected;
 
-/// How long nothing is confirmed before the first unconfirmed message is sent again; doubles while that goes on.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How long nothing is confirmed before the first unconfirmed message is sent again; doubles while that continues.
+const MIN_RESEND_DELAY: Duration = Duration::from_secs(1);
+/// The longest such delay.
+const MAX_RESEND_DELAY: Duration = Duration::from_secs(30);
 /// Time between two rounds of sending everything again: longer than a message and its confirm are usually on their way.
-const ROUND: Duration = Duration::from_millis(300);
+const ROUND_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The unconfirmed messages of one stream, oldest first.
 #[derive(Debug)]
@@ -28,18 +28,18 @@ pub struct RetransmitQueue {
     known: u32,
     sealed: VecDeque<Bytes>,
     bytes: usize,
-    /// How many of the oldest are to be sent again, and which of them is next.
-    again: Option<(usize, usize)>,
-    /// When a round of sending again began last.
-    round: Option<Instant>,
-    /// Only the oldest was sent again, to find out whether anybody is there; the rest goes once it is confirmed.
+    /// The round of sending again that is not over: how many of the oldest are in it, and which of them is next.
+    resending: Option<(usize, usize)>,
+    /// When the last round began.
+    round_began: Option<Instant>,
+    /// Only the oldest was sent again, to find out whether the receiver is there; the rest goes once it is confirmed.
     probing: bool,
     quiet_since: Instant,
-    wait: Duration,
+    delay: Duration,
 }
 
 impl RetransmitQueue {
-    /// An empty window of a stream whose next message is number `first`; it holds `limit` bytes, or one message.
+    /// An empty queue of a stream whose next message is number `first`; it holds `limit` bytes of messages, or one message.
     #[must_use]
     pub fn new(first: u32, limit: usize, now: Instant) -> Self {
         Self {
@@ -48,11 +48,11 @@ impl RetransmitQueue {
             known: first,
             sealed: VecDeque::new(),
             bytes: 0,
-            again: None,
-            round: None,
+            resending: None,
+            round_began: None,
             probing: false,
             quiet_since: now,
-            wait: FIRST_WAIT,
+            delay: MIN_RESEND_DELAY,
         }
     }
 
@@ -70,7 +70,7 @@ impl RetransmitQueue {
 
     /// Whether a message of `size` bytes may be sent before older ones are confirmed.
     #[must_use]
-    pub fn room(&self, size: usize) -> bool {
+    pub fn has_room(&self, size: usize) -> bool {
         self.sealed.is_empty() || self.bytes + size <= self.limit
     }
 
@@ -97,7 +97,7 @@ impl RetransmitQueue {
         let Some(confirmed) = next.checked_sub(self.first).filter(|count| *count > 0) else {
             // Not news: the receiver lacks the oldest, since what came after it was too early, or came twice.
             if next == self.first && !self.sealed.is_empty() {
-                self.send_all_again(now);
+                self.begin_round(now);
             }
             return Ok(false);
         };
@@ -108,49 +108,49 @@ impl RetransmitQueue {
         let confirmed = confirmed.min(self.sealed.len());
         self.bytes -= self.sealed.drain(..confirmed).map(|sealed| sealed.len()).sum::<usize>();
         self.first = next;
-        self.again = self.again.and_then(|(count, at)| {
+        self.resending = self.resending.and_then(|(count, at)| {
             let count = count.saturating_sub(confirmed);
             (count > 0).then_some((count, at.saturating_sub(confirmed)))
         });
         self.quiet_since = now;
-        self.wait = FIRST_WAIT;
+        self.delay = MIN_RESEND_DELAY;
         if std::mem::take(&mut self.probing) && !self.sealed.is_empty() {
-            // Somebody is there again; what was sent while nobody was is lost.
-            self.round = None;
-            self.send_all_again(now);
+            // The receiver is there again; what was sent while it was not is lost.
+            self.round_began = None;
+            self.begin_round(now);
         }
         Ok(true)
     }
 
-    /// Those that are not confirmed, oldest first.
+    /// The messages that are not confirmed, oldest first.
     pub fn into_unconfirmed(self) -> impl Iterator<Item = Bytes> {
         self.sealed.into_iter()
     }
 
-    /// [`RetransmitQueue::poll`] has all of them, now.
-    pub fn send_all(&mut self, now: Instant) {
-        self.round = None;
-        self.send_all_again(now);
+    /// From now on, [`RetransmitQueue::poll`] has all of them.
+    pub fn resend_all(&mut self, now: Instant) {
+        self.round_began = None;
+        self.begin_round(now);
     }
 
-    fn send_all_again(&mut self, now: Instant) {
-        if self.round.is_none_or(|round| now >= round + ROUND) {
-            self.round = Some(now);
-            self.again = Some((self.sealed.len(), 0));
+    fn begin_round(&mut self, now: Instant) {
+        if self.round_began.is_none_or(|began| now >= began + ROUND_INTERVAL) {
+            self.round_began = Some(now);
+            self.resending = Some((self.sealed.len(), 0));
             self.quiet_since = now;
         }
     }
 
-    /// The way to the broker is not clear: silence means nothing yet.
-    pub fn not_yet(&mut self, now: Instant) {
+    /// Counts the silence from now on: while the way to the broker is not clear, that nothing is confirmed means nothing.
+    pub fn restart_timer(&mut self, now: Instant) {
         self.quiet_since = now;
     }
 
     /// The next message to send again at `now`, if there is one.
     pub fn poll(&mut self, now: Instant) -> Option<Bytes> {
-        if let Some((count, at)) = self.again {
+        if let Some((count, at)) = self.resending {
             let next = self.sealed.get(at).filter(|_| at < count).cloned();
-            self.again = next.is_some().then_some((count, at + 1));
+            self.resending = next.is_some().then_some((count, at + 1));
             if next.is_some() {
                 return next;
             }
@@ -159,7 +159,7 @@ impl RetransmitQueue {
             return None;
         }
         self.quiet_since = now;
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.delay = (self.delay * 2).min(MAX_RESEND_DELAY);
         self.probing = true;
         self.sealed.front().cloned()
     }
@@ -167,7 +167,7 @@ impl RetransmitQueue {
     /// When [`RetransmitQueue::poll`] has something if nothing is confirmed before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.sealed.is_empty()).then(|| self.quiet_since + self.wait)
+        (!self.sealed.is_empty()).then(|| self.quiet_since + self.delay)
     }
 }
 
@@ -180,89 +180,89 @@ mod tests {
     }
 
     fn filled(now: Instant, count: u8) -> RetransmitQueue {
-        let mut window = RetransmitQueue::new(0, 1000, now);
-        (0..count).for_each(|number| window.push(message(number), now));
-        window
+        let mut queue = RetransmitQueue::new(0, 1000, now);
+        (0..count).for_each(|number| queue.push(message(number), now));
+        queue
     }
 
-    fn sent_again(window: &mut RetransmitQueue, now: Instant) -> Vec<u8> {
-        std::iter::from_fn(|| window.poll(now)).map(|sealed| sealed[0]).collect()
+    fn sent_again(queue: &mut RetransmitQueue, now: Instant) -> Vec<u8> {
+        std::iter::from_fn(|| queue.poll(now)).map(|sealed| sealed[0]).collect()
     }
 
     #[test]
     fn a_confirm_is_cumulative_and_never_above_what_was_sent() {
         let now = Instant::now();
-        let mut window = filled(now, 5);
-        assert_eq!(window.confirm(6, now), Err(Rejected::Unexpected));
-        assert_eq!(window.unconfirmed(), (5, 50));
-        assert_eq!(window.confirm(3, now), Ok(true));
-        assert_eq!(window.confirm(2, now), Ok(false));
-        assert_eq!(window.unconfirmed(), (2, 20));
-        assert_eq!(window.confirm(5, now), Ok(true));
-        assert_eq!(window.deadline(), None);
+        let mut queue = filled(now, 5);
+        assert_eq!(queue.confirm(6, now), Err(Rejected::Unexpected));
+        assert_eq!(queue.unconfirmed(), (5, 50));
+        assert_eq!(queue.confirm(3, now), Ok(true));
+        assert_eq!(queue.confirm(2, now), Ok(false));
+        assert_eq!(queue.unconfirmed(), (2, 20));
+        assert_eq!(queue.confirm(5, now), Ok(true));
+        assert_eq!(queue.deadline(), None);
     }
 
     #[test]
     fn room_is_bounded_but_one_message_always_fits() {
         let now = Instant::now();
-        let mut window = RetransmitQueue::new(0, 25, now);
-        assert!(window.room(1000));
-        window.push(message(0), now);
-        assert!(window.room(15) && !window.room(16));
+        let mut queue = RetransmitQueue::new(0, 25, now);
+        assert!(queue.has_room(1000));
+        queue.push(message(0), now);
+        assert!(queue.has_room(15) && !queue.has_room(16));
     }
 
     #[test]
     fn a_confirm_that_is_no_news_sends_all_again_once_a_round() {
         let now = Instant::now();
-        let mut window = filled(now, 4);
-        window.confirm(1, now).unwrap();
-        window.confirm(1, now).unwrap();
-        assert_eq!(sent_again(&mut window, now), [1, 2, 3]);
-        window.confirm(1, now + ROUND / 2).unwrap();
-        assert_eq!(sent_again(&mut window, now + ROUND / 2), []);
-        window.confirm(2, now + ROUND).unwrap();
-        window.confirm(2, now + ROUND).unwrap();
-        assert_eq!(sent_again(&mut window, now + ROUND), [2, 3]);
+        let mut queue = filled(now, 4);
+        queue.confirm(1, now).unwrap();
+        queue.confirm(1, now).unwrap();
+        assert_eq!(sent_again(&mut queue, now), [1, 2, 3]);
+        queue.confirm(1, now + ROUND_INTERVAL / 2).unwrap();
+        assert_eq!(sent_again(&mut queue, now + ROUND_INTERVAL / 2), []);
+        queue.confirm(2, now + ROUND_INTERVAL).unwrap();
+        queue.confirm(2, now + ROUND_INTERVAL).unwrap();
+        assert_eq!(sent_again(&mut queue, now + ROUND_INTERVAL), [2, 3]);
     }
 
     #[test]
     fn what_an_earlier_process_sent_may_be_confirmed_before_it_is_sent_again() {
         let now = Instant::now();
-        let mut window = RetransmitQueue::resumed(3, 9, 1 << 20, now);
-        window.push(message(3), now);
-        window.push(message(4), now);
-        assert_eq!(window.confirm(10, now), Err(Rejected::Unexpected));
-        assert_eq!(window.confirm(8, now), Ok(true));
-        assert_eq!((window.first(), window.unconfirmed()), (8, (0, 0)));
-        window.push(message(8), now);
-        assert_eq!(window.confirm(9, now), Ok(true));
-        assert_eq!(window.confirm(10, now), Err(Rejected::Unexpected));
+        let mut queue = RetransmitQueue::resumed(3, 9, 1 << 20, now);
+        queue.push(message(3), now);
+        queue.push(message(4), now);
+        assert_eq!(queue.confirm(10, now), Err(Rejected::Unexpected));
+        assert_eq!(queue.confirm(8, now), Ok(true));
+        assert_eq!((queue.first(), queue.unconfirmed()), (8, (0, 0)));
+        queue.push(message(8), now);
+        assert_eq!(queue.confirm(9, now), Ok(true));
+        assert_eq!(queue.confirm(10, now), Err(Rejected::Unexpected));
     }
 
     #[test]
     fn silence_sends_the_oldest_again_and_the_rest_once_somebody_is_there() {
         let mut now = Instant::now();
-        let mut window = filled(now, 3);
+        let mut queue = filled(now, 3);
         let mut waits = Vec::new();
         for _ in 0..7 {
-            let due = window.deadline().unwrap();
+            let due = queue.deadline().unwrap();
             waits.push((due - now).as_secs());
             now = due;
-            assert_eq!(sent_again(&mut window, now), [0]);
+            assert_eq!(sent_again(&mut queue, now), [0]);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-        window.confirm(1, now).unwrap();
-        assert_eq!(sent_again(&mut window, now), [1, 2]);
-        assert_eq!(window.deadline(), Some(now + FIRST_WAIT));
+        queue.confirm(1, now).unwrap();
+        assert_eq!(sent_again(&mut queue, now), [1, 2]);
+        assert_eq!(queue.deadline(), Some(now + MIN_RESEND_DELAY));
     }
 
     #[test]
     fn what_is_confirmed_meanwhile_is_not_sent_again() {
         let now = Instant::now();
-        let mut window = filled(now, 4);
-        window.confirm(0, now).unwrap();
-        assert_eq!(window.poll(now).unwrap()[0], 0);
-        window.confirm(2, now).unwrap();
-        assert_eq!(sent_again(&mut window, now), [2, 3]);
+        let mut queue = filled(now, 4);
+        queue.confirm(0, now).unwrap();
+        assert_eq!(queue.poll(now).unwrap()[0], 0);
+        queue.confirm(2, now).unwrap();
+        assert_eq!(sent_again(&mut queue, now), [2, 3]);
     }
 }

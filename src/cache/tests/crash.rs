@@ -28,7 +28,7 @@ fn take_and_use(place: &Path) {
     let cache = Cache::open(&place.join("sts"), &link("gateway"), "gateway").unwrap();
     let taken = cache.reserve_stream(&session(1).peer, &session(1).id).unwrap();
     let mut used = fs::OpenOptions::new().append(true).create(true).open(place.join("used")).unwrap();
-    used.write_all(format!("{}\n", taken.stream()).as_bytes()).unwrap();
+    used.write_all(format!("{}\n", taken.id().number).as_bytes()).unwrap();
 }
 
 fn used(place: &Path) -> Vec<u32> {
@@ -146,5 +146,5 @@ fn fill_the_disk(place: &Path) {
     fs::remove_file(place.join("filler")).unwrap();
     journal.record(&cache, &[mark(session.id, 0, next, StreamState::Ended)]).unwrap();
     assert_eq!(ReceiveState::read(&cache).unwrap().as_ref(), Some(journal.state()));
-    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().stream(), 0);
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().id().number, 0);
 }

@@ -28,7 +28,7 @@ fn what_was_marked_is_known_to_the_next_run() {
         salt: [9; 4],
         next: 7,
         skip: 12,
-        place: StreamState::Open,
+        state: StreamState::Open,
     };
     journal
         .record(

@@ -39,13 +39,13 @@ fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
     cache.load().unwrap().iter().map(|stored| (stored.session.id[0], stored.standing)).collect()
 }
 
-fn mark(id: SessionId, stream: u32, next: u32, place: StreamState) -> JournalEntry {
+fn mark(id: SessionId, stream: u32, next: u32, state: StreamState) -> JournalEntry {
     JournalEntry::Progress(Progress {
         stream: StreamId { session: id, number: stream },
         salt: [1, 2, 3, 0xff],
         next,
         skip: 0,
-        place,
+        state,
     })
 }
 
@@ -303,10 +303,10 @@ fn a_repeated_step_gives_no_number_again() {
     let (_home, cache) = cache();
     let session = session(1);
     cache.store_current(&session, NOW).unwrap();
-    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().stream(), 0);
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().id().number, 0);
     cache.store_current(&session, NOW).unwrap();
     cache.store_pending(&session, NOW).unwrap();
-    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().stream(), 1);
+    assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().id().number, 1);
     assert_eq!(standings(&cache), [(1, Standing::Current)]);
 }
 
@@ -432,7 +432,7 @@ fn numbers_and_blocks_have_an_end() {
     let (peer, id) = (session.peer, session.id);
     cache.store_current(&session, NOW).unwrap();
     cache.reserve_blocks(&peer, &id, MAX_BLOCKS - ReservedStream::BLOCKS).unwrap();
-    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().stream(), 0);
+    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().id().number, 0);
     for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_blocks(&peer, &id, 1).unwrap_err()] {
         assert!(err.to_string().contains("blocks"), "{err}");
         assert_eq!(err.hint_text(), Some("sts-pair gateway"));
@@ -446,8 +446,8 @@ fn numbers_and_blocks_have_an_end() {
             Ok(((), true))
         })
         .unwrap();
-    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().stream(), FIRST_CONFIRM_STREAM - 2);
-    assert_eq!(cache.reserve_confirm_stream(&peer, &id).unwrap().stream(), u32::MAX - 1);
+    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().id().number, FIRST_CONFIRM_STREAM - 2);
+    assert_eq!(cache.reserve_confirm_stream(&peer, &id).unwrap().id().number, u32::MAX - 1);
     for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_confirm_stream(&peer, &id).unwrap_err()] {
         assert!(err.to_string().contains("stream numbers"), "{err}");
     }

@@ -156,12 +156,12 @@ impl<'a> Opening<'a> {
             Err(rejected) => return Ok(self.rejected(rejected, now)),
         };
         let stream = opened.stream;
-        if let Some(before) = self.receiver.before(&opened)
+        if let Some(predecessor) = self.receiver.predecessor(&opened)
             && self.is_new(stream)
         {
-            self.goes_on_from(stream, before.stream);
+            self.goes_on_from(stream, predecessor.stream);
         }
-        let is_input = !matches!(opened.payload, Content::Kill { .. } | Content::Confirm(_) | Content::Settled);
+        let is_input = opened.content.is_input();
         let origin = self.origin(stream);
         let is_anothers = is_input && matches!(self.follow, Follow::Only(followed) if followed != origin);
         // Where its stream goes on from one of which nothing came, that may go on from ours.
@@ -200,7 +200,7 @@ impl<'a> Opening<'a> {
 
     /// Whether nothing of a stream was accepted, and something may be.
     fn is_new(&self, StreamId { session, number }: StreamId) -> bool {
-        let is_new = |streams: &Streams| streams.wanted(number).is_none() && !streams.is_over(number);
+        let is_new = |streams: &Streams| streams.next_seq(number).is_none() && !streams.is_over(number);
         self.receiver.streams(&session).is_some_and(is_new)
     }
 
@@ -212,7 +212,7 @@ impl<'a> Opening<'a> {
     fn has_begun(&self, stream: StreamId) -> bool {
         let is_open = self.open.contains(&stream);
         let of_session = self.receiver.streams(&stream.session);
-        let came = of_session.is_some_and(|streams| streams.wanted(stream.number).is_some());
+        let came = of_session.is_some_and(|streams| streams.next_seq(stream.number).is_some());
         (is_open && came) || self.is_over(stream)
     }
 
@@ -234,12 +234,12 @@ impl<'a> Opening<'a> {
                 closed.stream.number
             ));
         }
-        for gap in accepted.before.and_then(|(_, gap)| gap).into_iter().chain(accepted.gap) {
+        for gap in accepted.predecessor.and_then(|(_, gap)| gap).into_iter().chain(accepted.gap) {
             self.lost = true;
             self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream.number, messages_of(&gap)));
         }
-        if let Some((before, _)) = accepted.before {
-            self.open.remove(&before.stream);
+        if let Some((ended, _)) = accepted.predecessor {
+            self.open.remove(&ended.stream);
         }
         // Else what a flood of other gaps covers would be nowhere at the end.
         let first = self.first.get(&opened.stream.session).copied().unwrap_or(0);
@@ -250,7 +250,7 @@ impl<'a> Opening<'a> {
         if accepted.promoted && self.cache.promote(&opened.peer, &opened.stream.session, unix_time())? {
             self.report.verbose(format_args!("{name}: the new session is in use"));
         }
-        match opened.payload {
+        match opened.content {
             Content::Data | Content::Continues(_) | Content::Newer => drop(self.open.insert(stream)),
             Content::End => {
                 self.open.remove(&stream);
@@ -272,14 +272,14 @@ impl<'a> Opening<'a> {
             }
             Content::Confirm(_) | Content::Settled => {}
         }
-        if opened.payload == Content::Newer {
+        if opened.content == Content::Newer {
             self.report.warning(format_args!("{name} sends what only a newer version understands; it is lost here"));
         }
         Ok(())
     }
 
     fn refused(&mut self, opened: &Opened, refused: AcceptError, now: Instant) -> What {
-        if opened.asks
+        if opened.wants_confirms
             && let Some(next) = refused.confirm()
         {
             self.confirming.again(opened.stream, next, now);
@@ -290,7 +290,7 @@ impl<'a> Opening<'a> {
                 What::Dropped
             }
             // It is done with once the keys are deleted, however often the broker sends it until then.
-            AcceptError::Duplicate { .. } if matches!(opened.payload, Content::Kill { .. }) => What::Left,
+            AcceptError::Duplicate { .. } if opened.content.ends_session() => What::Left,
             AcceptError::Duplicate { .. } => {
                 self.journal.count_duplicate(&opened.stream.session);
                 What::Repeated(self.origin(opened.stream))
@@ -334,8 +334,8 @@ impl<'a> Opening<'a> {
 
     /// Standard output took a message whose sender wants to know; it is written down.
     pub(super) fn written(&mut self, accepted: &Accepted, bytes: usize, now: Instant) {
-        let Progress { stream, place, .. } = accepted.mark;
-        self.confirming.written(stream, bytes, place == StreamState::Ended, now);
+        let Progress { stream, state, .. } = accepted.progress;
+        self.confirming.written(stream, bytes, state == StreamState::Ended, now);
     }
 
     /// The confirms that are due, `all` of them at the end of a run; each with its topic and whether it must arrive.
@@ -362,7 +362,7 @@ impl<'a> Opening<'a> {
                     // Of a stream that ended long ago all that comes again was written; of any other that is not known,
                     // nothing was.
                     let forgotten = if written.ended().contains(stream) { next } else { 0 };
-                    (stream, written.wanted(stream).unwrap_or(forgotten))
+                    (stream, written.next_seq(stream).unwrap_or(forgotten))
                 })
                 .collect();
             let topic = self.ends.route.publish(&session.topics);
@@ -379,8 +379,8 @@ impl<'a> Opening<'a> {
 
     fn what(&self, opened: &Opened, accepted: Accepted) -> What {
         let origin = self.origin(opened.stream);
-        let Opened { peer, stream, seq, asks, .. } = *opened;
-        match opened.payload {
+        let Opened { peer, stream, seq, wants_confirms: asks, .. } = *opened;
+        match opened.content {
             Content::Data | Content::Continues(_) | Content::Continued(_) | Content::Newer => {
                 What::Next { peer, origin, stream: stream.number, seq, ends: false, asks, accepted }
             }

@@ -9,7 +9,7 @@ use rand::CryptoRng;
 use super::{Next, Sealing, UNCONFIRMED};
 use crate::handshake::alive::{self, Question};
 use crate::message::FrameType;
-use crate::stream::{Content, RetransmitQueue};
+use crate::stream::RetransmitQueue;
 use crate::{Rejected, Result};
 
 /// Time between two questions at least. What wakes a sender to ask is that it sends its oldest message again.
@@ -96,15 +96,13 @@ impl Sealing {
             let (said, bytes) = old.read_back(&sealed)?;
             let mut message = empty.clone();
             message.extend_from_slice(&bytes);
-            match said {
-                Content::Data => drop(self.finish(message, false, now, rng)?),
-                Content::End => drop(self.finish(message, true, now, rng)?),
-                // It is there that we are now.
-                _ => {}
+            // Any other says where the stream continued: it is there that we are now.
+            if said.carries_data() {
+                self.finish(message, said.closes_stream(), now, rng)?;
             }
         }
         if let Some(confirms) = &mut self.confirms {
-            confirms.window.send_all(now);
+            confirms.window.resend_all(now);
         }
         Ok(())
     }

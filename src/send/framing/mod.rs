@@ -114,7 +114,7 @@ impl Framing {
             Self::Plain { .. } => true,
             Self::Sealed(sealing) => {
                 let confirms = sealing.confirms.as_ref();
-                sealing.next.is_none() && confirms.is_none_or(|confirms| confirms.window.room(size))
+                sealing.next.is_none() && confirms.is_none_or(|confirms| confirms.window.has_room(size))
             }
         }
     }
@@ -245,13 +245,15 @@ impl Sealing {
             return Ok(false);
         }
         let opened = confirms.receiver.open(payload, &mut BytesMut::new())?;
-        let Content::Confirm(streams) = &opened.payload else { return Ok(false) };
+        let Content::Confirm(streams) = &opened.content else { return Ok(false) };
         if opened.stream.session != session.id {
             return Ok(false);
         }
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = confirms.receiver.accept(&opened).map_err(AcceptError::rejected)?;
-        let Some((_, next)) = streams.iter().find(|(stream, _)| *stream == sender.stream()) else { return Ok(false) };
+        let Some((_, next)) = streams.iter().find(|(stream, _)| *stream == sender.id().number) else {
+            return Ok(false);
+        };
         let news = confirms.window.confirm(*next, now)?;
         if news {
             self.asking = None;
@@ -301,7 +303,7 @@ impl Sealing {
     /// Nothing can be heard now: that nothing is confirmed means nothing.
     pub(super) fn not_yet(&mut self, now: Instant) {
         if let Some(confirms) = &mut self.confirms {
-            confirms.window.not_yet(now);
+            confirms.window.restart_timer(now);
         }
     }
 
@@ -330,7 +332,7 @@ impl Sealing {
 
     fn begin(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<Reading> {
         let (sender, _) = self.stream(now, rng)?;
-        Ok(Reading::new(sender.buffer(0), sender.payload_room()))
+        Ok(Reading::new(sender.buffer(0), sender.max_data_len()))
     }
 
     /// The session to go on under, where there is a newer one or the stream has no numbers left.
@@ -363,7 +365,7 @@ impl Sealing {
     fn finish(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let cache = &self.cache;
         let (sender, session) = self.stream.as_mut().expect("a message is begun with a stream");
-        let blocks = sender.wanted(message.len());
+        let blocks = sender.blocks_to_reserve(message.len());
         if blocks > 0 {
             cache.reserve_blocks(&session.peer, &session.id, blocks)?;
             sender.grant(blocks);

@@ -81,7 +81,7 @@ impl Sealing {
         rng: &mut impl CryptoRng,
     ) -> Result<Option<Bytes>> {
         let is_new = self.stream.as_ref().is_some_and(|(sender, _)| sender.next_seq() == 0);
-        stream.before.filter(|_| is_new).map(|before| self.begin_after(&before, rng)).transpose()
+        stream.before.filter(|_| is_new).map(|predecessor| self.begin_after(predecessor, rng)).transpose()
     }
 
     /// Closes the stream: by an end, or where it goes on.
@@ -89,7 +89,7 @@ impl Sealing {
         let (sender, _) = self.stream.as_mut().expect("only a stream is closed");
         let sealed = match close {
             Close::End => sender.end(sender.buffer(0), rng)?,
-            Close::Continued(place) => sender.continued_at(&place.stream.session, place.stream.number, rng)?,
+            Close::Continued(place) => sender.continued_in(place.stream, rng)?,
         };
         if let Some(confirms) = &mut self.confirms {
             confirms.window.push(sealed.clone(), now);
@@ -103,5 +103,5 @@ impl Sealing {
 }
 
 fn place_of(sender: &Sender) -> StreamHeader {
-    StreamHeader { stream: StreamId { session: *sender.session(), number: sender.stream() }, salt: sender.salt() }
+    StreamHeader { stream: sender.id(), salt: sender.salt() }
 }

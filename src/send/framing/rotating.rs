@@ -39,7 +39,7 @@ impl Sealing {
                 let session = self.current()?;
                 let next = self.take(&session, rng)?;
                 let (old, _) = self.stream.as_mut().expect("there is a stream to come from");
-                let continued = old.continued(&next, rng)?;
+                let continued = old.continued_in(next.id(), rng)?;
                 if let Some(confirms) = &mut self.confirms {
                     confirms.window.push(continued.clone(), now);
                 }
@@ -54,7 +54,7 @@ impl Sealing {
                 }
                 (Some((old, _)), None) => {
                     self.go_on(*next);
-                    self.begin_after(&old.before(), rng).map(Some)
+                    self.begin_after(old.as_predecessor(), rng).map(Some)
                 }
                 (None, confirms) => {
                     if let Some(confirms) = confirms {
@@ -74,9 +74,9 @@ impl Sealing {
     }
 
     /// The first message of a stream that goes on from another.
-    pub(super) fn begin_after(&mut self, before: &Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(super) fn begin_after(&mut self, predecessor: Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let (sender, _) = self.stream.as_mut().expect("it was begun");
-        sender.continues(before, rng)
+        sender.continues(predecessor, rng)
     }
 
     /// The last word of a stream that this run closed, once all is confirmed: whoever waits to confirm it again may go.

@@ -42,21 +42,21 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
         let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM);
         let start = Instant::now();
         let mut world = World { now: start, net: StdRng::seed_from_u64(seed), wire: BTreeMap::new(), count: 0 };
-        let mut window = RetransmitQueue::new(0, 60, start);
+        let mut queue = RetransmitQueue::new(0, 60, start);
         let mut all_sent = false;
-        while !all_sent || window.unconfirmed().0 > 0 {
+        while !all_sent || queue.unconfirmed().0 > 0 {
             let hostile = world.now < start + Duration::from_secs(15);
             assert!(world.now < start + Duration::from_secs(300), "seed {seed}: not confirmed");
-            while window.room(40) && !all_sent {
+            while queue.has_room(40) && !all_sent {
                 match unsent.next() {
                     Some(message) => {
-                        window.push(message.clone(), world.now);
+                        queue.push(message.clone(), world.now);
                         world.send(true, &message, hostile);
                     }
                     None => all_sent = true,
                 }
             }
-            while let Some(again) = window.poll(world.now) {
+            while let Some(again) = queue.poll(world.now) {
                 world.send(true, &again, hostile);
             }
             if hostile && world.net.random_bool(0.02) {
@@ -73,8 +73,8 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
                         Ok(accepted) => {
                             assert_eq!((accepted.gap, accepted.skip), (None, 0), "seed {seed}");
                             output.extend_from_slice(&data);
-                            written.apply(&accepted.mark);
-                            accepted.mark.next
+                            written.apply(&accepted.progress);
+                            accepted.progress.next
                         }
                         Err(refused) => refused.confirm().unwrap(),
                     };
@@ -82,16 +82,16 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
                         let confirm = confirms.confirm(&[(0, wanted)], &mut rng()).unwrap();
                         world.send(false, &confirm, hostile);
                     }
-                } else if let (Opened { payload: Content::Confirm(streams), .. }, Ok(_), _) =
+                } else if let (Opened { content: Content::Confirm(streams), .. }, Ok(_), _) =
                     receive(&mut at_sender, &message)
                 {
                     let (stream, next) = streams[0];
-                    assert!(written.wanted(stream).is_some_and(|wanted| next <= wanted), "seed {seed}: too much");
-                    window.confirm(next, world.now).unwrap();
+                    assert!(written.next_seq(stream).is_some_and(|wanted| next <= wanted), "seed {seed}: too much");
+                    queue.confirm(next, world.now).unwrap();
                 }
             }
             let arrival = world.wire.first_key_value().map(|((at, _), _)| *at);
-            let next = arrival.into_iter().chain(window.deadline()).min().unwrap_or(world.now);
+            let next = arrival.into_iter().chain(queue.deadline()).min().unwrap_or(world.now);
             world.now = next.max(world.now + Duration::from_millis(1));
         }
         assert_eq!(output, parts.concat(), "seed {seed}");
@@ -108,7 +108,7 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
     let messages = [data(&mut whole, b"one"), end(&mut whole, b"two")];
     let settled = whole.settled(&mut rng()).unwrap();
     let (opened, early, data_of) = receive(&mut receiver, &settled);
-    assert_eq!((opened.payload, opened.seq, data_of.len()), (Content::Settled, 2, 0));
+    assert_eq!((opened.content, opened.seq, data_of.len()), (Content::Settled, 2, 0));
     assert_eq!(early, Err(AcceptError::Ahead { next: 0 }), "before the end it settles nothing");
     for message in &messages {
         assert!(receive(&mut receiver, message).1.is_ok());
@@ -125,7 +125,7 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
     assert_eq!(before, format!("{receiver:?}"), "it changes nothing");
 
     // The same number, taken a second time.
-    let mut again = Sender::new(&master, ReservedStream::new(master.id, 0), [1; 4], LIMIT).unwrap();
+    let mut again = Sender::new(&master, reserved(&master, 0), [1; 4], LIMIT).unwrap();
     end(&mut again, b"other");
     assert_eq!(receive(&mut receiver, &again.settled(&mut rng()).unwrap()).1, Err(AcceptError::StreamReused));
 
@@ -143,7 +143,7 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     }
     let message = confirms.confirm(&[(0, 2)], &mut rng()).unwrap();
     let (opened, accepted, _) = receive(&mut receiver, &message);
-    assert_eq!((opened.payload, accepted.unwrap().gap), (Content::Confirm(vec![(0, 2)]), None));
+    assert_eq!((opened.content, accepted.unwrap().gap), (Content::Confirm(vec![(0, 2)]), None));
     assert_eq!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { next: 4 }));
     let streams = receiver.streams(&slave.id).unwrap();
     assert!(streams.is_empty() && streams.missing().is_empty());

@@ -1,9 +1,8 @@
 //! Claim: every kind crosses, whatever is unknown is a gap, and nothing goes past its limit.
 
-use super::super::progress::{MAX_OPEN, MAX_RANGES};
+use super::super::streams::{MAX_OPEN_STREAMS, MAX_RANGES};
 use super::*;
 use crate::Exit;
-use crate::message::{FrameType, SealedHeader};
 
 #[test]
 fn overhead_is_33_bytes() {
@@ -11,38 +10,72 @@ fn overhead_is_33_bytes() {
     assert_eq!(data(&mut sender(&master, 0), b"a line\n").len(), 7 + 33);
 }
 
+/// A message of this kind, and what it must say; data is `data`.
+fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
+    let other = StreamId { session: [9; 8], number: 6 };
+    let rng = &mut rng();
+    let mut sender = sender(session, 8);
+    match kind {
+        Kind::Data => (data(&mut sender, b"data"), Content::Data),
+        Kind::End => (end(&mut sender, b"data"), Content::End),
+        Kind::Continued => (sender.continued_in(other, rng).unwrap(), Content::Continued(other)),
+        Kind::Confirm => {
+            let streams = vec![(3, 9), (4, 1)];
+            let mut confirms = self::sender(session, FIRST_CONFIRM_STREAM);
+            (confirms.confirm(&streams, rng).unwrap(), Content::Confirm(streams))
+        }
+        Kind::Kill => (sender.kill(rng).unwrap(), Content::Kill { next_stream: 9 }),
+        Kind::Settled => {
+            end(&mut sender, b"");
+            (sender.settled(rng).unwrap(), Content::Settled)
+        }
+        Kind::Continues => {
+            let predecessor = Predecessor { stream: other, end: 77 };
+            (sender.continues(predecessor, rng).unwrap(), Content::Continues(predecessor))
+        }
+    }
+}
+
 #[test]
 fn every_kind_crosses() {
+    for (suite, kind, padding) in
+        Suite::ALL.into_iter().flat_map(|suite| Kind::ALL.map(|kind| [1, 64].map(|len| (suite, kind, len)))).flatten()
+    {
+        let (master, slave) = pair(1, suite);
+        let mut receiver = receiver(&[&slave]);
+        let (message, said) = example(kind, &master);
+        let (opened, accepted, plaintext) = receive(&mut receiver, &padded(&master, &message, padding));
+        assert_eq!((opened.content.kind(), &opened.content), (Some(kind), &said));
+        assert_eq!(plaintext, if kind.carries_data() { &b"data"[..] } else { b"" }, "{kind:?}");
+        assert_eq!(opened.stream.is_of_confirms(), kind.is_of_confirms());
+        let frame_type = if kind.ends_session() { FrameType::Kill } else { FrameType::Enc };
+        assert_eq!(message[0], frame_type.byte(), "{kind:?}");
+        let state = if kind.closes_stream() { StreamState::Ended } else { StreamState::Open };
+        let expected = kind.is_in_sequence().then_some(state);
+        assert_eq!(accepted.ok().map(|accepted| accepted.progress.state), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_kill_tells_which_streams_are_outstanding() {
     let (master, slave) = pair(1, Suite::Ecb);
     let mut receiver = receiver(&[&slave]);
-    let (mut first, second) = (sender(&master, 0).pad(64).unwrap(), sender(&master, 6));
-    let mut confirms = sender(&master, FIRST_CONFIRM_STREAM).pad(64).unwrap();
-    let message = confirms.confirm(&[(3, 9), (4, 1)], &mut rng()).unwrap();
-    assert_eq!(receive(&mut receiver, &message).0.payload, Content::Confirm(vec![(3, 9), (4, 1)]));
-    let message = first.continued(&second, &mut rng()).unwrap();
-    let (opened, accepted, plaintext) = receive(&mut receiver, &message);
-    assert_eq!(opened.payload, Content::Continued(StreamId { session: master.id, number: 6 }));
-    assert_eq!((accepted.unwrap().mark.place, plaintext.is_empty()), (StreamState::Ended, true));
-    let message = sender(&master, 8).kill(&mut rng()).unwrap();
-    assert_eq!(message[0], FrameType::Kill.byte());
-    let (opened, accepted, _) = receive(&mut receiver, &message);
-    assert_eq!(opened.payload, Content::Kill { next_stream: 9 });
-    assert_eq!(accepted.unwrap().mark.place, StreamState::Ended);
+    let (mut first, second) = (sender(&master, 0), sender(&master, 6));
+    let continued = first.continued_in(second.id(), &mut rng()).unwrap();
+    assert!(receive(&mut receiver, &continued).1.is_ok());
+    assert!(receive(&mut receiver, &sender(&master, 8).kill(&mut rng()).unwrap()).1.is_ok());
     assert_eq!(receiver.outstanding(&master.id, Some(9)).to_string(), "1-7");
     assert_eq!(receiver.outstanding(&master.id, None).to_string(), "1-7");
 }
 
 /// Seals any plaintext as the next message of a stream.
-fn raw(session: &Session, frame: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
-    raw_in(0, session, frame, seq, plaintext)
+fn raw(session: &Session, frame_type: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
+    raw_in(0, session, frame_type, seq, plaintext)
 }
 
-fn raw_in(stream: u32, session: &Session, frame: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
-    let header = SealedHeader { frame_type: frame, tag: session.tag(), stream, salt: [1; 4], seq }.to_bytes();
-    let mut message = BytesMut::from(&header[..]);
-    message.put_slice(plaintext);
-    session.sealer().seal(&mut message, &mut rng());
-    message
+fn raw_in(stream: u32, session: &Session, frame_type: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
+    let header = SealedHeader { frame_type, tag: session.tag(), stream, salt: [1; 4], seq };
+    seal(session, &header, plaintext)
 }
 
 #[test]
@@ -65,7 +98,7 @@ fn what_a_newer_peer_says_is_a_gap() {
     let mut receiver = receiver(&[&slave]);
     for (seq, plaintext) in (0..).zip(newer) {
         let (opened, accepted, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq, plaintext));
-        assert_eq!((opened.payload, written.len()), (Content::Newer, 0), "{plaintext:?}");
+        assert_eq!((opened.content, written.len()), (Content::Newer, 0), "{plaintext:?}");
         assert_eq!(
             accepted.unwrap().gap,
             Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq, last: seq })
@@ -78,7 +111,7 @@ fn what_a_newer_peer_says_is_a_gap() {
         Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq - 1, last: seq })
     );
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq + 1, b"\x46asks"));
-    assert!(opened.asks);
+    assert!(opened.wants_confirms);
     assert_eq!(accepted, Err(AcceptError::Newer { next: seq + 1 }), "what is not written is not confirmed");
 }
 
@@ -88,10 +121,10 @@ fn data_among_confirms_and_confirms_among_data_are_from_a_newer_peer() {
     let mut receiver = receiver(&[&slave]);
     let (opened, accepted, written) =
         receive(&mut receiver, &raw_in(FIRST_CONFIRM_STREAM, &master, FrameType::Enc, 0, b"\x01data"));
-    assert_eq!((opened.payload, written.len()), (Content::Newer, 0));
+    assert_eq!((opened.content, written.len()), (Content::Newer, 0));
     assert_eq!(accepted, Err(AcceptError::Newer { next: 0 }));
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, b"\x04"));
-    assert_eq!(opened.payload, Content::Newer);
+    assert_eq!(opened.content, Content::Newer);
     assert!(accepted.unwrap().gap.is_some());
 }
 
@@ -99,9 +132,9 @@ fn data_among_confirms_and_confirms_among_data_are_from_a_newer_peer() {
 fn padding_hides_the_length_and_leaves_the_bytes() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
-    let mut sender = sender(&master, 0).pad(64).unwrap();
+    let mut sender = sender(&master, 0);
     for payload in [&b""[..], b"a", b"\x80", b"\x80\0\0", &[0; 62], &[0x80; 63]] {
-        let message = data(&mut sender, payload);
+        let message = padded(&master, &data(&mut sender, payload), 64);
         assert_eq!((message.len() - 32) % 64, 0);
         assert_eq!(&receive(&mut receiver, &message).2[..], payload);
     }
@@ -121,7 +154,7 @@ fn a_number_used_twice_is_noticed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let mut first = sender(&master, 7);
-    let mut copied = Sender::new(&master, ReservedStream::new(master.id, 7), [9; 4], LIMIT).unwrap();
+    let mut copied = Sender::new(&master, reserved(&master, 7), [9; 4], LIMIT).unwrap();
     assert!(receive(&mut receiver, &data(&mut first, b"a")).1.is_ok());
     let before = format!("{receiver:?}");
     assert_eq!(receive(&mut receiver, &data(&mut copied, b"b")).1, Err(AcceptError::StreamReused));
@@ -134,7 +167,8 @@ fn a_number_used_twice_is_noticed() {
 fn the_longest_idle_stream_makes_room() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
-    let mut senders: Vec<_> = (0..u32::try_from(MAX_OPEN).unwrap()).map(|stream| sender(&master, stream)).collect();
+    let mut senders: Vec<_> =
+        (0..u32::try_from(MAX_OPEN_STREAMS).unwrap()).map(|stream| sender(&master, stream)).collect();
     for sender in &mut senders {
         assert_eq!(receive(&mut receiver, &data(sender, b"")).1.unwrap().closed, None);
     }
@@ -143,7 +177,7 @@ fn the_longest_idle_stream_makes_room() {
     assert_eq!(receive(&mut receiver, &end(&mut sender(&master, 5000), b"")).1.unwrap().closed, None);
     let accepted = receive(&mut receiver, &data(&mut sender(&master, 5001), b"")).1.unwrap();
     assert_eq!(
-        accepted.closed.map(|mark| (mark.stream.number, mark.next, mark.place)),
+        accepted.closed.map(|progress| (progress.stream.number, progress.next, progress.state)),
         Some((1, 1, StreamState::Closed))
     );
     assert_eq!(receive(&mut receiver, &data(&mut senders[1], b"")).1, Err(AcceptError::Closed));
@@ -159,7 +193,7 @@ fn a_peer_cannot_fill_our_memory() {
             salt: [0; 4],
             next: 1,
             skip: 0,
-            place: StreamState::Ended,
+            state: StreamState::Ended,
         });
     }
     assert_eq!(streams.ended().iter().count(), MAX_RANGES);
@@ -202,12 +236,12 @@ fn a_sender_stops_at_its_limits() {
     assert!(full.end(buffer, &mut rng()).is_err(), "closed");
     let settled = full.settled(&mut rng()).unwrap();
     let opened = receiver(&[&slave]).open(&settled, &mut BytesMut::new()).unwrap();
-    assert_eq!((opened.payload, opened.seq), (Content::Settled, u32::MAX - 1));
+    assert_eq!((opened.content, opened.seq), (Content::Settled, u32::MAX - 1));
 
     let mut spent = sender(&master, 1);
-    assert_eq!(spent.wanted(100), 0);
+    assert_eq!(spent.blocks_to_reserve(100), 0);
     spent.jump(0, ReservedStream::BLOCKS - 4);
-    assert_eq!(spent.wanted(100), ReservedStream::BLOCKS, "as many again as it has had");
+    assert_eq!(spent.blocks_to_reserve(100), ReservedStream::BLOCKS, "as many again as it has had");
     assert!(
         spent
             .data(
@@ -221,16 +255,18 @@ fn a_sender_stops_at_its_limits() {
             .is_err()
     );
     spent.grant(ReservedStream::BLOCKS);
-    assert_eq!(spent.wanted(100), 0);
+    assert_eq!(spent.blocks_to_reserve(100), 0);
     data(&mut spent, &[0; 100]);
 }
 
 #[test]
 fn a_message_limit_that_holds_nothing_is_refused() {
     let (master, _) = pair(1, Suite::Gcm);
-    let new = |limit| Sender::new(&master, ReservedStream::new(master.id, 0), [0; 4], limit);
+    let new = |limit| Sender::new(&master, reserved(&master, 0), [0; 4], limit);
     assert_eq!(new(48).unwrap_err().exit(), Exit::Config);
-    assert_eq!(new(49).unwrap().payload_room(), 16);
-    assert_eq!(new(100).unwrap().pad(100).unwrap_err().exit(), Exit::Config);
-    assert!(Sender::new(&master, ReservedStream::new([0; 8], 0), [0; 4], LIMIT).is_err(), "another session's number");
+    assert_eq!(new(49).unwrap().max_data_len(), 16);
+    assert!(
+        Sender::new(&master, ReservedStream::new(StreamId { session: [0; 8], number: 0 }), [0; 4], LIMIT).is_err(),
+        "another session's number"
+    );
 }

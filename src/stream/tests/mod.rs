@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::content::{PADDED, PADDING};
 use super::*;
 use crate::Rejected;
+use crate::message::{FrameType, SealedHeader};
 use crate::session::{Session, SessionId, Standing, pair};
 use crate::suite::Suite;
 
@@ -23,9 +25,13 @@ fn rng() -> StdRng {
     StdRng::seed_from_u64(3)
 }
 
+fn reserved(session: &Session, number: u32) -> ReservedStream {
+    ReservedStream::new(StreamId { session: session.id, number })
+}
+
 fn sender(session: &Session, stream: u32) -> Sender {
     let [a, b, c, d] = stream.to_be_bytes();
-    Sender::new(session, ReservedStream::new(session.id, stream), [d, c, b, a ^ 0x77], LIMIT).unwrap()
+    Sender::new(session, reserved(session, stream), [d, c, b, a ^ 0x77], LIMIT).unwrap()
 }
 
 fn data(sender: &mut Sender, bytes: &[u8]) -> Bytes {
@@ -53,16 +59,38 @@ fn receive(receiver: &mut Receiver, message: &[u8]) -> (Opened, Result<Accepted,
     (opened, accepted, plaintext)
 }
 
+/// A message as a sender seals it that pads plaintexts to a multiple of `len` bytes, as no version does yet; 1 pads nothing.
+fn padded(session: &Session, message: &[u8], len: usize) -> Bytes {
+    let mut plaintext = BytesMut::new();
+    session.sealer().open(message, &mut plaintext).unwrap();
+    if len > 1 {
+        plaintext[0] |= PADDED;
+        plaintext.put_u8(PADDING);
+        plaintext.resize(plaintext.len().next_multiple_of(len), 0);
+    }
+    seal(session, &SealedHeader::parse(message).unwrap(), &plaintext).freeze()
+}
+
+/// Seals any plaintext.
+fn seal(session: &Session, header: &SealedHeader, plaintext: &[u8]) -> BytesMut {
+    let cipher = session.sealer();
+    let mut message = BytesMut::from(&header.to_bytes()[..]);
+    message.put_bytes(0, cipher.head_room());
+    message.put_slice(plaintext);
+    cipher.seal(&mut message, &mut rng());
+    message
+}
+
 /// One stream as it was sent: messages in order, the last one its end.
-fn stream(session: &Session, number: u32, asks: bool, padding: usize, parts: &[Vec<u8>]) -> Vec<Bytes> {
-    let mut sender = sender(session, number).pad(padding).unwrap();
-    if asks {
+fn stream(session: &Session, number: u32, wants_confirms: bool, padding: usize, parts: &[Vec<u8>]) -> Vec<Bytes> {
+    let mut sender = sender(session, number);
+    if wants_confirms {
         sender = sender.ask_for_confirms();
     }
     let (last, parts) = parts.split_last().unwrap();
     let mut messages: Vec<_> = parts.iter().map(|part| data(&mut sender, part)).collect();
     messages.push(end(&mut sender, last));
-    messages
+    messages.iter().map(|message| padded(session, message, padding)).collect()
 }
 
 type Parts = Vec<Vec<u8>>;
@@ -107,7 +135,7 @@ proptest! {
                 seen.push((gap.first, gap.last, None));
             }
             seen.push((opened.seq, opened.seq, Some(plaintext.to_vec())));
-            marked.entry(opened.stream.session).or_default().apply(&accepted.mark);
+            marked.entry(opened.stream.session).or_default().apply(&accepted.progress);
         }
         for (StreamId { session, number }, seen) in seen {
             let mut next = 0;
@@ -133,12 +161,12 @@ proptest! {
         let late: Vec<_> = arrivals.iter().map(|at| at.get(&sent)).chain(&sent).collect();
         for message in late {
             let (opened, accepted, plaintext) = receive(&mut receiver, message);
-            prop_assert!(opened.asks);
+            prop_assert!(opened.wants_confirms);
             let next = match accepted {
                 Ok(accepted) => {
                     prop_assert_eq!(accepted.gap, None);
                     written.push(plaintext.to_vec());
-                    accepted.mark.next
+                    accepted.progress.next
                 }
                 Err(refused) => refused.confirm().unwrap(),
             };
@@ -192,19 +220,18 @@ proptest! {
     }
 
     #[test]
-    fn a_message_is_as_long_as_it_may_be(limit in 96usize..600, padding in 1usize..40) {
+    fn a_message_is_as_long_as_it_may_be(limit in 96usize..600) {
         for suite in Suite::ALL {
             let (master, slave) = pair(2, suite);
-            let sender = Sender::new(&master, ReservedStream::new(master.id, 0), [0; 4], limit).unwrap();
-            let Ok(mut sender) = sender.pad(padding) else { continue };
-            let room = sender.payload_room();
-            let message = data(&mut sender, &vec![7; room]);
+            let mut sender = Sender::new(&master, reserved(&master, 0), [0; 4], limit).unwrap();
+            let longest = sender.max_data_len();
+            let message = data(&mut sender, &vec![7; longest]);
             prop_assert!(message.len() <= limit);
-            prop_assert!(message.len() + padding.max(16) > limit - 16, "{} of {limit}", message.len());
+            prop_assert!(message.len() + 16 > limit - 16, "{} of {limit}", message.len());
             let (.., plaintext) = receive(&mut receiver(&[&slave]), &message);
-            prop_assert_eq!(plaintext.len(), room);
-            let mut buffer = sender.buffer(room + 1);
-            buffer.put_bytes(0, room + 1);
+            prop_assert_eq!(plaintext.len(), longest);
+            let mut buffer = sender.buffer(longest + 1);
+            buffer.put_bytes(0, longest + 1);
             prop_assert!(sender.data(buffer, &mut rng()).is_err());
         }
     }

@@ -10,16 +10,16 @@ struct Rotation {
     new: Vec<Bytes>,
 }
 
-fn rotation(asks: bool) -> Rotation {
+fn rotation(wants_confirms: bool) -> Rotation {
     let ((old, old_slave), (new, new_slave)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
     let (mut one, mut two) = (sender(&old, 4), sender(&new, 0));
-    if asks {
+    if wants_confirms {
         (one, two) = (one.ask_for_confirms(), two.ask_for_confirms());
     }
-    let old = vec![data(&mut one, b"a"), data(&mut one, b"b"), one.continued(&two, &mut rng()).unwrap()];
-    assert_eq!(one.before(), Predecessor { stream: StreamId { session: *one.session(), number: 4 }, end: 3 });
-    let new = vec![two.continues(&one.before(), &mut rng()).unwrap(), data(&mut two, b"c"), end(&mut two, b"d")];
-    assert!(two.continues(&one.before(), &mut rng()).is_err());
+    let old = vec![data(&mut one, b"a"), data(&mut one, b"b"), one.continued_in(two.id(), &mut rng()).unwrap()];
+    assert_eq!(one.as_predecessor(), Predecessor { stream: StreamId { session: one.id().session, number: 4 }, end: 3 });
+    let new = vec![two.continues(one.as_predecessor(), &mut rng()).unwrap(), data(&mut two, b"c"), end(&mut two, b"d")];
+    assert!(two.continues(one.as_predecessor(), &mut rng()).is_err());
     Rotation { slaves: [old_slave, new_slave], old, new }
 }
 
@@ -32,17 +32,21 @@ fn a_stream_that_goes_on_awaits_the_end_of_the_one_before() {
     let Rotation { slaves, old, new } = rotation(false);
     let mut receiver = receiver(&slaves.each_ref());
     let first = opened(&receiver, &new[0]);
-    let before = Predecessor { stream: StreamId { session: slaves[0].id, number: 4 }, end: 3 };
+    let predecessor = Predecessor { stream: StreamId { session: slaves[0].id, number: 4 }, end: 3 };
     for (at, message) in old.iter().enumerate() {
         // The last message carries nothing that anybody would miss.
-        let awaited = (at < 2).then_some(before);
-        assert_eq!((receiver.awaits(&first), receiver.is_complete(&before)), (awaited, at == 2), "of message {at} on");
+        let awaited = (at < 2).then_some(predecessor);
+        assert_eq!(
+            (receiver.awaits(&first), receiver.is_complete(&predecessor)),
+            (awaited, at == 2),
+            "of message {at} on"
+        );
         assert_eq!(receive(&mut receiver, message).1.unwrap().gap, None);
     }
-    assert_eq!((receiver.awaits(&first), receiver.before(&first)), (None, Some(before)));
+    assert_eq!((receiver.awaits(&first), receiver.predecessor(&first)), (None, Some(predecessor)));
     for message in &new {
         let accepted = receive(&mut receiver, message).1.unwrap();
-        assert_eq!((accepted.gap, accepted.before), (None, None));
+        assert_eq!((accepted.gap, accepted.predecessor), (None, None));
         assert_eq!(receiver.awaits(&opened(&receiver, &new[1])), None, "only the first message tells");
     }
     assert!(receiver.streams(&slaves[1].id).unwrap().is_over(0));
@@ -58,13 +62,13 @@ fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
         }
         let next = u32::try_from(arrived).unwrap();
         let accepted = receive(&mut receiver, &new[0]).1.unwrap();
-        let (mark, gap) = accepted.before.unwrap();
+        let (progress, gap) = accepted.predecessor.unwrap();
         let gap = gap.unwrap();
-        assert_eq!((mark.stream.number, mark.next, mark.place), (4, next, StreamState::Closed));
+        assert_eq!((progress.stream.number, progress.next, progress.state), (4, next, StreamState::Closed));
         assert_eq!(gap, Gap { stream: StreamId { session: slaves[0].id, number: 4 }, first: next, last: 2 });
         assert_eq!(receive(&mut receiver, &old[arrived]).1, Err(AcceptError::Closed));
         assert_eq!(receive(&mut receiver, &new[0]).1, Err(AcceptError::Duplicate { next: 1 }));
-        assert!(receiver.streams(&slaves[0].id).unwrap().outstanding(5).contains(4), "a KILL names it, too");
+        assert!(receiver.streams(&slaves[0].id).unwrap().outstanding(Some(5)).contains(4), "a KILL names it, too");
     }
 }
 
@@ -76,8 +80,8 @@ fn going_on_without_the_last_word_loses_nothing() {
         assert!(receive(&mut receiver, message).1.is_ok());
     }
     let accepted = receive(&mut receiver, &new[0]).1.unwrap();
-    let (mark, gap) = accepted.before.unwrap();
-    assert_eq!((mark.stream.number, mark.next, mark.place, gap), (4, 3, StreamState::Ended, None));
+    let (progress, gap) = accepted.predecessor.unwrap();
+    assert_eq!((progress.stream.number, progress.next, progress.state, gap), (4, 3, StreamState::Ended, None));
     assert_eq!(receive(&mut receiver, &old[2]).1, Err(AcceptError::Duplicate { next: 3 }));
     assert!(receiver.streams(&slaves[0].id).unwrap().open(slaves[0].id).is_empty());
 }
@@ -87,15 +91,15 @@ fn nothing_is_awaited_of_what_is_not_known_or_not_the_peers_own() {
     let Rotation { slaves: [old, new], old: _, new: sent } = rotation(false);
     let alone = receiver(&[&new]);
     let first = opened(&alone, &sent[0]);
-    assert_eq!((alone.awaits(&first), alone.before(&first)), (None, None), "the old session is gone");
+    assert_eq!((alone.awaits(&first), alone.predecessor(&first)), (None, None), "the old session is gone");
 
     let strangers = receiver(&[&Session { peer: [9; 32], ..old }, &new]);
-    assert_eq!(strangers.before(&opened(&strangers, &sent[0])), None);
+    assert_eq!(strangers.predecessor(&opened(&strangers, &sent[0])), None);
 
     let Rotation { slaves, new, .. } = rotation(true);
     let mut confirmed = receiver(&slaves.each_ref());
     assert_eq!(confirmed.awaits(&opened(&confirmed, &new[0])), None, "it began once all before it was confirmed");
-    assert_eq!(receive(&mut confirmed, &new[0]).1.unwrap().before, None);
+    assert_eq!(receive(&mut confirmed, &new[0]).1.unwrap().predecessor, None);
 }
 
 #[test]
@@ -104,10 +108,10 @@ fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
     for stream in [7, FIRST_CONFIRM_STREAM, u32::MAX] {
         let mut receiver = receiver(&[&slave]);
         let lie = Predecessor { stream: StreamId { session: slave.id, number: stream }, end: 1 };
-        let message = sender(&master, 7).continues(&lie, &mut rng()).unwrap();
+        let message = sender(&master, 7).continues(lie, &mut rng()).unwrap();
         let first = opened(&receiver, &message);
-        assert_eq!((receiver.awaits(&first), receiver.before(&first)), (None, None));
-        assert_eq!(receive(&mut receiver, &message).1.unwrap().before, None);
+        assert_eq!((receiver.awaits(&first), receiver.predecessor(&first)), (None, None));
+        assert_eq!(receive(&mut receiver, &message).1.unwrap().predecessor, None);
     }
     // An end that is below what came, or above any seq.
     for end in [0, 1, u32::MAX] {
@@ -116,8 +120,8 @@ fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
             assert!(receive(&mut receiver, message).1.is_ok());
         }
         let lie = Predecessor { stream: StreamId { session: slave.id, number: 3 }, end };
-        let accepted = receive(&mut receiver, &sender(&master, 7).continues(&lie, &mut rng()).unwrap()).1.unwrap();
-        let gap = accepted.before.unwrap().1.unwrap();
+        let accepted = receive(&mut receiver, &sender(&master, 7).continues(lie, &mut rng()).unwrap()).1.unwrap();
+        let gap = accepted.predecessor.unwrap().1.unwrap();
         assert_eq!((gap.first, gap.last), (2, end.saturating_sub(1).max(2)));
     }
 }

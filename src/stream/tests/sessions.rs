@@ -10,9 +10,9 @@ fn a_run_goes_on_within_a_message() {
     let sent = stream(&master, 0, false, 1, &[b"one\n".to_vec(), b"two\nthree\n".to_vec()]);
     let (.., accepted, _) = receive(&mut first, &sent[0]);
     let mut marked = Streams::default();
-    marked.apply(&accepted.unwrap().mark);
+    marked.apply(&accepted.unwrap().progress);
     let (.., accepted, _) = receive(&mut first, &sent[1]);
-    marked.apply(&accepted.unwrap().mark.partly(4));
+    marked.apply(&accepted.unwrap().progress.partly(4));
 
     let mut second = receiver(&[&slave]);
     assert!(second.restore(&slave.id, marked));
@@ -20,7 +20,7 @@ fn a_run_goes_on_within_a_message() {
     let (_, accepted, plaintext) = receive(&mut second, &sent[1]);
     let accepted = accepted.unwrap();
     assert_eq!(&plaintext[accepted.skip..], b"three\n");
-    assert_eq!((accepted.mark.skip, accepted.mark.place), (0, StreamState::Ended));
+    assert_eq!((accepted.progress.skip, accepted.progress.state), (0, StreamState::Ended));
 }
 
 #[test]

@@ -1,0 +1,33 @@
+//! Which stream is meant.
+
+use crate::session::SessionId;
+
+/// Stream numbers from here on are those of confirms, counted apart: a confirm that is lost is no lost data, so a receiver
+/// looks for no missing numbers among them, and keeps nothing of them.
+pub const FIRST_CONFIRM_STREAM: u32 = 1 << 31;
+
+/// Names a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId {
+    /// The session that its messages are sealed under.
+    pub session: SessionId,
+    /// Its number there.
+    pub number: u32,
+}
+
+impl StreamId {
+    /// Whether its messages are confirms, and nothing else.
+    #[must_use]
+    pub fn is_of_confirms(&self) -> bool {
+        self.number >= FIRST_CONFIRM_STREAM
+    }
+}
+
+/// The stream that another one continues, of the session before or of the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Predecessor {
+    /// Which one.
+    pub stream: StreamId,
+    /// The seq after its last message, the continued.
+    pub end: u32,
+}

@@ -1,0 +1,326 @@
+//! What a receiver remembers of one session's streams: enough to tell the next message from a repeated one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::id::StreamId;
+use super::progress::{Progress, StreamState};
+use super::ranges::Ranges;
+use crate::Rejected;
+use crate::session::SessionId;
+
+/// Most streams of a session that are open at once; past that, the longest idle is closed.
+pub(super) const MAX_OPEN_STREAMS: usize = 1024;
+/// Most ranges that ended stream numbers are kept as; past that, the lowest numbers missing between them are given up.
+pub(super) const MAX_RANGES: usize = 1024;
+/// How many of the streams that ended last are remembered with their salts, to notice a number used twice.
+const MAX_RECENT_STREAMS: usize = 16;
+
+/// Why an authentic message is not written; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stream used twice must be reported, a duplicate may have to be confirmed"]
+pub enum AcceptError {
+    /// It was received before; what its stream wants next.
+    Duplicate {
+        /// The seq to confirm, if its sender wants confirms.
+        next: u32,
+    },
+    /// Its stream has no gaps, and something before it has not come yet.
+    Ahead {
+        /// The seq to confirm.
+        next: u32,
+    },
+    /// Its stream has no gaps, and this message cannot be written: the peer is newer.
+    Newer {
+        /// The seq to confirm.
+        next: u32,
+    },
+    /// It does not count in its stream, but says that its sender has heard the last confirm.
+    Settled,
+    /// Its stream number was used before with another salt: a copied or restored runtime directory.
+    StreamReused,
+    /// Its stream was closed before its end, to make room.
+    Closed,
+    /// Its session was removed after the message was opened.
+    Gone,
+}
+
+impl AcceptError {
+    /// What to count it as.
+    #[must_use]
+    pub fn rejected(self) -> Rejected {
+        match self {
+            Self::Duplicate { .. } => Rejected::Duplicate,
+            Self::Ahead { .. } | Self::Newer { .. } | Self::Settled => Rejected::Unexpected,
+            Self::StreamReused => Rejected::StreamReused,
+            Self::Closed => Rejected::StreamClosed,
+            Self::Gone => Rejected::UnknownSession,
+        }
+    }
+
+    /// The seq to confirm to a sender that wants confirms.
+    #[must_use]
+    pub fn confirm(self) -> Option<u32> {
+        match self {
+            Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
+            Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OpenStream {
+    salt: [u8; 4],
+    next: u32,
+    skip: u32,
+    /// Orders streams by when something last came; a counter, not a time.
+    touched: u64,
+}
+
+/// A stream that ended, with what tells its messages from those of another that took its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecentStream {
+    /// Its number.
+    pub number: u32,
+    /// Its salt.
+    pub salt: [u8; 4],
+    /// The seq after its last.
+    pub end: u32,
+}
+
+/// The streams of one session, as far as they were received.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    open: BTreeMap<u32, OpenStream>,
+    /// The open ones, longest idle first: by when each was touched.
+    idle: BTreeMap<u64, u32>,
+    /// The streams that ended last, oldest first.
+    recent: VecDeque<RecentStream>,
+    ended: Ranges,
+    closed: Ranges,
+    touches: u64,
+}
+
+/// Equal if they take every message alike: of how often each was touched, only the order counts.
+impl PartialEq for Streams {
+    fn eq(&self, other: &Self) -> bool {
+        let known = |streams: &Self| (streams.open([0; 8]), streams.recent.clone());
+        known(self) == known(other) && self.ended == other.ended && self.closed == other.closed
+    }
+}
+
+impl Eq for Streams {}
+
+/// What was wanted of a stream when a message came that is the next one, or later where gaps are allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The seq: lower than the message's if there is a gap.
+    pub(super) seq: u32,
+    /// How many of the message's bytes of data were written before.
+    pub(super) skip: u32,
+}
+
+impl Streams {
+    /// Whether a message is new, and what is missing before it. A stream without gaps refuses one that is too early.
+    pub(super) fn check(&self, stream: u32, salt: [u8; 4], seq: u32, gaps: bool) -> Result<Wanted, AcceptError> {
+        let (wanted, skip) = match self.open.get(&stream) {
+            Some(open) if open.salt != salt => return Err(AcceptError::StreamReused),
+            Some(open) => (open.next, open.skip),
+            None => self.check_begins(stream, salt, seq).map(|()| (0, 0))?,
+        };
+        if seq < wanted {
+            Err(AcceptError::Duplicate { next: wanted })
+        } else if seq > wanted && !gaps {
+            Err(AcceptError::Ahead { next: wanted })
+        } else {
+            Ok(Wanted { seq: wanted, skip: if seq == wanted { skip } else { 0 } })
+        }
+    }
+
+    /// Whether a stream that is not open may begin with a message.
+    fn check_begins(&self, stream: u32, salt: [u8; 4], seq: u32) -> Result<(), AcceptError> {
+        if let Some(recent) = self.recent(stream) {
+            // A sender seals no more after the end: one that did has used the number a second time.
+            let reused = recent.salt != salt || seq >= recent.end;
+            return Err(if reused { AcceptError::StreamReused } else { AcceptError::Duplicate { next: recent.end } });
+        }
+        if self.closed.contains(stream) {
+            return Err(AcceptError::Closed);
+        }
+        if self.ended.contains(stream) {
+            return Err(AcceptError::Duplicate { next: seq.saturating_add(1) });
+        }
+        Ok(())
+    }
+
+    /// What to make of a message that does not count in its stream: right after the end of one that was received whole, its
+    /// sender has heard of that.
+    pub(super) fn check_settled(&self, stream: u32, salt: [u8; 4], seq: u32) -> AcceptError {
+        match self.recent(stream) {
+            Some(recent) if (recent.salt, recent.end) != (salt, seq) => AcceptError::StreamReused,
+            None if self.closed.contains(stream) => AcceptError::Closed,
+            None if !self.ended.contains(stream) => AcceptError::Ahead { next: self.next_seq(stream).unwrap_or(0) },
+            _ => AcceptError::Settled,
+        }
+    }
+
+    fn recent(&self, stream: u32) -> Option<&RecentStream> {
+        self.recent.iter().find(|recent| recent.number == stream)
+    }
+
+    /// Takes over a progress of this session, whatever was known of the stream before; returns the numbers of streams of
+    /// which nothing came, if some are given up for it.
+    pub fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
+        let Progress { stream: StreamId { number, .. }, salt, next, skip, state } = *progress;
+        self.forget(number);
+        match state {
+            StreamState::Open => {
+                self.touches += 1;
+                self.open.insert(number, OpenStream { salt, next, skip, touched: self.touches });
+                self.idle.insert(self.touches, number);
+                None
+            }
+            StreamState::Ended => {
+                self.insert_recent(RecentStream { number, salt, end: next });
+                self.insert_ended(number, number)
+            }
+            StreamState::Closed => {
+                self.insert_closed(number, number);
+                None
+            }
+        }
+    }
+
+    fn forget(&mut self, stream: u32) {
+        if let Some(open) = self.open.remove(&stream) {
+            self.idle.remove(&open.touched);
+        }
+    }
+
+    /// The progress that closes the longest idle stream, where there is no room for another than `stream`.
+    pub(super) fn close_for(&self, session: SessionId, stream: u32) -> Option<Progress> {
+        if self.open.len() < MAX_OPEN_STREAMS || self.open.contains_key(&stream) {
+            return None;
+        }
+        self.idle.values().next().map(|&number| self.close_at(StreamId { session, number }))
+    }
+
+    /// The progress that closes a stream where it is, whether or not anything of it came.
+    pub(super) fn close_at(&self, stream: StreamId) -> Progress {
+        let known = self.open.get(&stream.number).map(|open| (open.salt, open.next, open.skip));
+        let (salt, next, skip) = known.unwrap_or_default();
+        Progress { stream, salt, next, skip, state: StreamState::Closed }
+    }
+
+    /// Whether nothing more is accepted of a stream: it ended, or was given up.
+    #[must_use]
+    pub fn is_over(&self, stream: u32) -> bool {
+        self.ended.contains(stream) || self.closed.contains(stream)
+    }
+
+    /// The streams of which more is to come, longest idle first, as progress of `session`.
+    #[must_use]
+    pub fn open(&self, session: SessionId) -> Vec<Progress> {
+        let progress = |&number| Progress { state: StreamState::Open, ..self.close_at(StreamId { session, number }) };
+        self.idle.values().map(progress).collect()
+    }
+
+    /// The numbers of streams that ended.
+    #[must_use]
+    pub fn ended(&self) -> &Ranges {
+        &self.ended
+    }
+
+    /// The numbers of streams that were closed to make room, or given up.
+    #[must_use]
+    pub fn closed(&self) -> &Ranges {
+        &self.closed
+    }
+
+    /// What to confirm of a stream: the next seq that is wanted, if that much is known of it.
+    #[must_use]
+    pub fn next_seq(&self, stream: u32) -> Option<u32> {
+        self.open.get(&stream).map(|open| open.next).or_else(|| self.recent(stream).map(|recent| recent.end))
+    }
+
+    /// The number after the highest of which anything came or is known; 0 if nothing ever came.
+    #[must_use]
+    pub fn known_end(&self) -> u32 {
+        let highest = self.ended.last().max(self.closed.last()).max(self.open.keys().copied().max());
+        highest.map_or(0, |highest| highest.saturating_add(1))
+    }
+
+    /// Numbers below the highest of which nothing came.
+    #[must_use]
+    pub fn missing(&self) -> Ranges {
+        let mut seen = self.ended.clone();
+        for (first, last) in self.closed.iter().chain(self.open.keys().map(|&stream| (stream, stream))) {
+            seen.insert(first, last);
+        }
+        seen.missing_below(seen.last().unwrap_or(0))
+    }
+
+    /// Numbers of streams that are not complete: open, closed, or of which nothing came; those below `end`, or without one
+    /// below the highest that is known.
+    #[must_use]
+    pub fn outstanding(&self, end: Option<u32>) -> Ranges {
+        let end = end.unwrap_or_else(|| self.known_end());
+        let mut outstanding = self.ended.missing_below(end);
+        for (first, last) in self.closed.iter().filter(|&(first, _)| first < end) {
+            outstanding.insert(first, last.min(end - 1));
+        }
+        outstanding
+    }
+
+    /// True if nothing ever came.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.ended.is_empty() && self.closed.is_empty()
+    }
+
+    /// True if every stream that is known of is over: none is open and none is missing.
+    #[must_use]
+    pub fn are_over(&self) -> bool {
+        self.open.is_empty() && self.missing().is_empty()
+    }
+
+    /// The streams that ended last, oldest first.
+    pub fn recently_ended(&self) -> impl Iterator<Item = RecentStream> {
+        self.recent.iter().copied()
+    }
+
+    /// Restores one of [`Streams::recently_ended`].
+    pub fn insert_recent(&mut self, stream: RecentStream) {
+        self.recent.retain(|recent| recent.number != stream.number);
+        self.recent.push_back(stream);
+        if self.recent.len() > MAX_RECENT_STREAMS {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Restores ended numbers; returns as [`Streams::apply`].
+    pub fn insert_ended(&mut self, first: u32, last: u32) -> Option<(u32, u32)> {
+        self.ended.insert(first, last);
+        let mut given_up = None;
+        // An authentic peer that skips every second number must not fill our memory.
+        while self.ended.ranges() > MAX_RANGES
+            && let Some((first, last)) = self.ended.first_hole()
+        {
+            self.ended.insert(first, last);
+            self.insert_closed(first, last);
+            if self.open.range(first..=last).count() as u64 <= u64::from(last - first) {
+                given_up = Some((first, last));
+            }
+        }
+        given_up
+    }
+
+    /// Restores closed numbers.
+    pub fn insert_closed(&mut self, first: u32, last: u32) {
+        self.closed.insert(first, last);
+        while self.closed.ranges() > MAX_RANGES
+            && let Some((first, last)) = self.closed.first_hole()
+        {
+            self.closed.insert(first, last);
+        }
+    }
+}

@@ -60,7 +60,7 @@ fn sealed(table: &Table<'_>) -> Result<Option<Sealed>> {
     let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
     let mode = choice(table, Key::Mode, &modes)?
         .ok_or_else(|| missing(table, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
-    let suites = [("gcm", Some(Suite::Gcm)), ("cbc", Some(Suite::Cbc)), ("ecb", Some(Suite::Ecb)), ("null", None)];
+    let suites: Vec<_> = Suite::ALL.iter().map(|suite| (suite.name(), Some(*suite))).chain([("null", None)]).collect();
     let aes = table.get(Key::Aes).zip(choice(table, Key::Aes, &suites)?);
     let protocol = choice(table, Key::StsVersion, &[("1", Protocol::Sts1), ("2", Protocol::Sts2)])?.unwrap_or_default();
     let Some(role) = mode else {

@@ -18,6 +18,13 @@ impl Suite {
     /// All suites, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Ecb];
 
+    /// What sealing adds to a message at most, in any suite, in bytes: the header, the kind, an IV, padding to a whole block
+    /// and a tag take 81, rounded up to what a spool has always left for it. A record that is cut to `max_message` less
+    /// this fits whatever session comes to seal it.
+    pub const MAX_OVERHEAD_LEN: usize = 96;
+    /// What of that follows the message's bytes at most: padding and a tag take 48.
+    pub const MAX_TRAILER_LEN: usize = 64;
+
     /// The suite of this name in a configuration or session file.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

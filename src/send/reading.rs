@@ -2,8 +2,7 @@
 
 use bytes::BytesMut;
 
-/// What sealing adds behind a message's bytes, at most: padding to a block and a tag.
-const TAIL: usize = 64;
+use crate::suite::Suite;
 
 /// The message that is being read: `head` bytes that sealing fills in, then what standard input gave.
 pub(super) struct Reading {
@@ -19,7 +18,7 @@ impl Reading {
     /// An empty one, of messages that begin with the bytes of `head`.
     pub(super) fn new(head: BytesMut, room: usize) -> Self {
         let (len, mut buffer) = (head.len(), head);
-        buffer.reserve(room + TAIL);
+        buffer.reserve(room + Suite::MAX_TRAILER_LEN);
         Self { buffer, head: len, room, from: len }
     }
 
@@ -51,12 +50,12 @@ impl Reading {
         let end = self.from + len;
         if self.from == self.head && 2 * len > self.room {
             let rest = self.buffer.split_off(end);
-            let mut next = BytesMut::with_capacity(self.head + self.room + TAIL);
+            let mut next = BytesMut::with_capacity(self.head + self.room + Suite::MAX_TRAILER_LEN);
             next.resize(self.head, 0);
             next.extend_from_slice(&rest);
             return std::mem::replace(&mut self.buffer, next);
         }
-        let mut message = BytesMut::with_capacity(self.head + len + TAIL);
+        let mut message = BytesMut::with_capacity(self.head + len + Suite::MAX_TRAILER_LEN);
         message.extend_from_slice(&self.buffer[..self.head]);
         message.extend_from_slice(&self.buffer[self.from..end]);
         self.from = end;
@@ -89,7 +88,7 @@ mod tests {
                 let message = reading.take(len);
                 prop_assert_eq!(message.len(), 5 + len);
                 // A short message keeps little memory; it waits with thousands of others.
-                prop_assert!(message.capacity() <= 5 + TAIL + 2 * len.max(1) + 32);
+                prop_assert!(message.capacity() <= 5 + Suite::MAX_TRAILER_LEN + 2 * len.max(1) + 32);
                 taken.extend_from_slice(&message[5..]);
             }
             prop_assert_eq!(taken, input);

@@ -18,11 +18,10 @@ use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
 use crate::spool::{self, Close, Owner, Pending, Spool, SpooledStream};
 use crate::stdio::{Input, Split};
+use crate::suite::Suite;
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
-/// More than any suite adds to a message: a record must fit whatever session comes to seal it.
-const OVERHEAD: usize = 96;
 /// Most bytes that are written before some are published.
 const ENOUGH: usize = 1 << 20;
 /// How often it is tried whether a full disk has room again.
@@ -80,7 +79,7 @@ impl Spooled {
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Left(spool.pending())));
         }
-        let longest = if peer.is_some() { longest - OVERHEAD } else { longest };
+        let longest = if peer.is_some() { longest - Suite::MAX_OVERHEAD_LEN } else { longest };
         let (held, published) = (BytesMut::new(), VecDeque::new());
         Ok(Self { spool, cut, longest, held, full: Throttle::once(), published, closed: false, began: false })
     }

@@ -225,6 +225,7 @@ proptest! {
             let (master, slave) = pair(2, suite);
             let mut sender = Sender::new(&master, reserved(&master, 0), [0; 4], limit).unwrap();
             let longest = sender.max_data_len();
+            prop_assert!(longest >= limit - Suite::MAX_OVERHEAD_LEN);
             let message = data(&mut sender, &vec![7; longest]);
             prop_assert!(message.len() <= limit);
             prop_assert!(message.len() + 16 > limit - 16, "{} of {limit}", message.len());

@@ -29,14 +29,14 @@ impl Cache {
         can_use: impl Fn(&Session) -> bool,
         now: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let Some(book) = alive::asked_under(payload).and_then(|id| watch.book_with(id)) else { return Ok(None) };
-        let usable = book.sessions.iter().map(|stored| &stored.session).filter(|session| can_use(session));
-        let asked = alive::answer(payload, usable, &book.past);
+        let Some(of_peer) = alive::asked_under(payload).and_then(|id| watch.of_peer_with(id)) else { return Ok(None) };
+        let usable = of_peer.sessions.iter().map(|stored| &stored.session).filter(|session| can_use(session));
+        let asked = alive::answer(payload, usable, &of_peer.deleted);
         // A stranger's junk has touched no file up to here.
         let Ok((answer, session)) = asked else { return Ok(None) };
         let Some(_lock) = files::try_lock(&self.dir, &self.answers_lock())? else { return Ok(None) };
         let pending = |stored: &StoredSession| stored.session.id == session.id && stored.standing == Standing::Pending;
-        if book.sessions.iter().any(pending) {
+        if of_peer.sessions.iter().any(pending) {
             self.promote(&session.peer, &session.id, now)?;
         }
         Ok(Some(answer))

@@ -1,6 +1,6 @@
 //! What sts-recv has received on a link: `LINK@recv`, written by the one that holds `LINK@recv.lock`.
 //!
-//! A text file that begins with a whole picture and grows by a line for each batch of marks, in one write(2). Each line
+//! A text file that begins with a snapshot and grows by a line for each batch of entries, in one write(2). Each line
 //! carries a checksum; a last line without its end is the write that a crash cut short, and nothing was acknowledged on
 //! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
 //! system, where the sessions are gone too) the last lines may be missing.
@@ -17,10 +17,11 @@ use crate::session::{SessionId, Standing};
 use crate::text;
 use crate::{Error, Exit, Rejected, Result};
 
-/// The file is written anew once it is so long, in bytes, and twice as long as its picture was.
-pub const COMPACT: u64 = 256 << 10;
+/// The file is written anew once it is this long, in bytes, and twice as long as its snapshot was.
+pub const MIN_COMPACT_LEN: u64 = 256 << 10;
 /// Longest file that is read: 10,000 peers have one of a few MiB.
-const MAX_LEN: u64 = 64 << 20;
+const MAX_JOURNAL_LEN: u64 = 64 << 20;
+
 struct Known {
     peer: Digest,
     received: bool,
@@ -30,11 +31,11 @@ struct Known {
 pub struct Journal {
     lock: Lock,
     file: Appender,
-    /// Length of the picture that the file begins with.
-    picture: u64,
+    /// Length in bytes of the snapshot that the file begins with.
+    snapshot_len: u64,
     state: ReceiveState,
     known: HashMap<SessionId, Known>,
-    /// Counted, and to be written with the next mark: a message that changes nothing must not cause a write.
+    /// Counted, and to be written with the next entry: a message that changes nothing must not cause a write.
     rejected: [u64; Rejected::ALL.len()],
     duplicates: BTreeMap<SessionId, u64>,
 }
@@ -52,7 +53,7 @@ impl Journal {
             Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
                 .because("another sts-recv runs on this link already")
         })?;
-        let (mut state, torn) = match ReceiveState::read(cache) {
+        let (mut state, malformed) = match ReceiveState::read(cache) {
             Ok(state) => (state.unwrap_or_default(), None),
             Err(err) if err.exit() == Exit::Failed => (ReceiveState::default(), Some(err)),
             Err(err) => return Err(err),
@@ -61,7 +62,7 @@ impl Journal {
         let usable =
             |stored: &StoredSession| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
         if !lost.is_empty() && !sessions.iter().any(usable) {
-            return Err(torn.unwrap_or_else(|| {
+            return Err(malformed.unwrap_or_else(|| {
                 Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
                     .because("what was received is not known any more, so old messages could pass for new ones")
                     .hint(format!("agree new keys: {}", cache.pairing_command()))
@@ -69,14 +70,14 @@ impl Journal {
         }
         let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
         state.sessions.retain(|id, _| kept.contains(id));
-        let picture = state.encode(cache.link().as_str());
-        files::replace(cache.dir(), &lock, &name(cache), picture.as_bytes())?;
+        let snapshot = state.encode(cache.link().as_str());
+        files::replace(cache.dir(), &lock, &name(cache), snapshot.as_bytes())?;
         let file = files::append(cache.dir(), &lock, &name(cache))?;
-        let picture = file.size();
+        let snapshot_len = file.size();
         let mut journal = Self {
             lock,
             file,
-            picture,
+            snapshot_len,
             state,
             known: HashMap::new(),
             rejected: Default::default(),
@@ -101,12 +102,12 @@ impl Journal {
         &self.state
     }
 
-    /// Counts a message that was dropped; it is written with the next mark.
+    /// Counts a message that was dropped; it is written with the next entry.
     pub fn count_rejected(&mut self, reason: Rejected) {
         self.rejected[index(reason)] += 1;
     }
 
-    /// Counts a message that had come before; it is written with the next mark.
+    /// Counts a message that was received before; it is written with the next entry.
     pub fn count_duplicate(&mut self, session: &SessionId) {
         *self.duplicates.entry(*session).or_default() += 1;
     }
@@ -146,13 +147,13 @@ impl Journal {
             self.state.apply(entry);
         }
         for entry in entries {
-            self.flag(cache, entry.session())?;
+            self.set_received(cache, entry.session())?;
         }
-        if self.file.size() > COMPACT.max(2 * self.picture) { self.compact(cache) } else { Ok(()) }
+        if self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len) { self.compact(cache) } else { Ok(()) }
     }
 
     /// Sets `received` in the session file, where this is the session's first entry.
-    fn flag(&mut self, cache: &Cache, id: SessionId) -> Result<()> {
+    fn set_received(&mut self, cache: &Cache, id: SessionId) -> Result<()> {
         let Some(known) = self.known.get_mut(&id).filter(|known| !known.received) else { return Ok(()) };
         cache.set_received(&known.peer, &[id])?;
         known.received = true;
@@ -162,10 +163,10 @@ impl Journal {
     fn compact(&mut self, cache: &Cache) -> Result<()> {
         let known = &self.known;
         self.state.sessions.retain(|id, _| known.contains_key(id));
-        let picture = self.state.encode(cache.link().as_str());
-        files::replace(cache.dir(), &self.lock, &name(cache), picture.as_bytes())?;
+        let snapshot = self.state.encode(cache.link().as_str());
+        files::replace(cache.dir(), &self.lock, &name(cache), snapshot.as_bytes())?;
         self.file = files::append(cache.dir(), &self.lock, &name(cache))?;
-        self.picture = self.file.size();
+        self.snapshot_len = self.file.size();
         Ok(())
     }
 }
@@ -184,12 +185,14 @@ impl ReceiveState {
     /// Reads the state of a link without changing it; `None` where there is none.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where it is torn; otherwise as [`files::read_private`].
+    /// [`Exit::Failed`] where it is malformed; otherwise as [`files::read_private`].
     pub fn read(cache: &Cache) -> Result<Option<Self>> {
         let file = name(cache);
-        let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_LEN)? else { return Ok(None) };
-        Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|torn| {
-            Error::new(Exit::Failed, format!("{}, line {torn}", text::show(&cache.dir().join(&file))))
+        let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_JOURNAL_LEN)? else {
+            return Ok(None);
+        };
+        Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|line| {
+            Error::new(Exit::Failed, format!("{}, line {line}", text::show(&cache.dir().join(&file))))
                 .because("not a whole line of receive state")
                 .hint(format!("agree new keys: {}", cache.pairing_command()))
         })

@@ -7,11 +7,11 @@
 
 mod answer;
 mod journal;
+mod peer_sessions;
 mod receive_state;
 mod rotation;
 mod session_file;
 pub mod status;
-mod stored;
 mod watch;
 
 #[cfg(test)]
@@ -19,11 +19,14 @@ mod tests;
 
 use std::path::Path;
 
-pub use self::journal::{COMPACT, Journal};
-pub use self::receive_state::{Counters, JournalEntry, MAX_GAPS, ReceiveState};
+pub use self::journal::{Journal, MIN_COMPACT_LEN};
+pub use self::peer_sessions::{
+    MAX_DELETED, MAX_NEWER, MAX_NEWER_IN_GRACE, MAX_RETIRED_SECS, MIN_RETIRED_SECS, PeerSessions, RETIRED_GRACE_SECS,
+    StoredSession,
+};
+use self::peer_sessions::{limit, promote, retire_current};
+pub use self::receive_state::{Counters, JournalEntry, MAX_LATEST_GAPS, ReceiveState};
 use self::session_file::{Malformed, hex};
-pub use self::stored::{GRACE, MAX_NEWER, MAX_PAST, MAX_RETIRED, MIN_RETIRED, MOST, PeerSessions, StoredSession};
-use self::stored::{limit, promote, retire_current};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
@@ -102,7 +105,7 @@ impl Cache {
     /// All sessions of the link: those with one peer stand together, newest first.
     ///
     /// # Errors
-    /// [`Exit::Failed`] for a file that is torn or not ours, with the remedy; otherwise as [`files::read_private`].
+    /// [`Exit::Failed`] for a file that is malformed or not ours, with the remedy; otherwise as [`files::read_private`].
     pub fn load(&self) -> Result<Vec<StoredSession>> {
         let mut sessions = Vec::new();
         for name in self.names()? {
@@ -171,13 +174,14 @@ impl Cache {
     }
 
     /// Deletes retired sessions of which nothing is to come ([`crate::stream::Receiver::finished`]), except those that
-    /// retired less than [`MIN_RETIRED`] ago; returns how many.
+    /// retired less than [`MIN_RETIRED_SECS`] ago; returns how many.
     ///
     /// # Errors
     /// As [`Cache::store_pending`].
     pub fn drop_finished(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<usize> {
         self.drop_if(peer, |stored| {
-            let retired = stored.standing == Standing::Retired && now.saturating_sub(stored.retired) >= MIN_RETIRED;
+            let retired =
+                stored.standing == Standing::Retired && now.saturating_sub(stored.retired) >= MIN_RETIRED_SECS;
             retired && ids.contains(&stored.session.id)
         })
     }
@@ -194,53 +198,53 @@ impl Cache {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the directory cannot be written.
-    pub fn end(&self, peer: &Digest) -> Result<bool> {
+    pub fn delete_all(&self, peer: &Digest) -> Result<bool> {
         let _lock = self.lock()?;
         let name = self.name(peer);
-        let only_past = self.read(&name).is_ok_and(|book| book.sessions.is_empty());
-        Ok(files::remove(&self.dir, &name)? && !only_past)
+        let only_deleted = self.read(&name).is_ok_and(|of_peer| of_peer.sessions.is_empty());
+        Ok(files::remove(&self.dir, &name)? && !only_deleted)
     }
 
-    /// Takes the session's next stream number, which is written down, fsynced and renamed, and the directory fsynced,
-    /// before this returns: nobody gets it again, whatever crashes.
+    /// Reserves the session's next stream number, which is written down, fsynced and renamed, and the directory fsynced,
+    /// before this returns: no process gets it again, whatever crashes.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers or blocks are used up, or
     /// where the file cannot be written.
     pub fn reserve_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
-        self.take_number(peer, *id, 0, |stored| &mut stored.streams)
+        self.reserve_number(peer, *id, 0, |stored| &mut stored.streams)
     }
 
-    /// Takes the session's next number for a stream of confirms, as [`Cache::reserve_stream`] does for one of data.
+    /// Reserves the session's next number for a stream of confirms, as [`Cache::reserve_stream`] does for one of data.
     ///
     /// # Errors
     /// As [`Cache::reserve_stream`].
     pub fn reserve_confirm_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
-        self.take_number(peer, *id, FIRST_CONFIRM_STREAM, |stored| &mut stored.confirms)
+        self.reserve_number(peer, *id, FIRST_CONFIRM_STREAM, |stored| &mut stored.confirms)
     }
 
-    fn take_number(
+    fn reserve_number(
         &self,
         peer: &Digest,
         id: SessionId,
         first: u32,
-        taken: impl Fn(&mut StoredSession) -> &mut u64,
+        reserved: impl Fn(&mut StoredSession) -> &mut u64,
     ) -> Result<ReservedStream> {
         self.change_one(peer, id, |stored| {
             // The last of each half stays free: the number after any that is used exists, and KILL carries it.
-            let count = u32::try_from(*taken(stored)).ok().filter(|count| *count < FIRST_CONFIRM_STREAM - 1);
+            let count = u32::try_from(*reserved(stored)).ok().filter(|count| *count < FIRST_CONFIRM_STREAM - 1);
             let count = count.ok_or_else(|| self.used_up("stream numbers"))?;
-            self.reserve(stored, ReservedStream::BLOCKS)?;
-            *taken(stored) += 1;
+            self.add_blocks(stored, ReservedStream::BLOCKS)?;
+            *reserved(stored) += 1;
             Ok(ReservedStream::new(StreamId { session: id, number: first + count }))
         })
     }
 
-    /// A stream number that was taken before, for the process that goes on where the one that took it ended; its blocks
-    /// are reserved anew.
+    /// A stream number that was reserved before, for the process that continues where the one that reserved it ended; its
+    /// blocks are reserved anew.
     ///
     /// # Errors
-    /// As [`Cache::reserve_stream`]; [`Exit::Failed`] where the number was never taken, as in a runtime directory that is
+    /// As [`Cache::reserve_stream`]; [`Exit::Failed`] where the number was never reserved, as in a runtime directory that is
     /// older than what names it.
     pub fn reserve_stream_again(&self, peer: &Digest, id: &SessionId, stream: u32) -> Result<ReservedStream> {
         self.change_one(peer, *id, |stored| {
@@ -249,17 +253,17 @@ impl Cache {
                     .because("its number was never taken: the runtime directory was restored or replaced")
                     .hint(self.pairing_command()));
             }
-            self.reserve(stored, ReservedStream::BLOCKS)?;
+            self.add_blocks(stored, ReservedStream::BLOCKS)?;
             Ok(ReservedStream::again(StreamId { session: *id, number: stream }))
         })
     }
 
-    /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::wanted`]).
+    /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::blocks_to_reserve`]).
     ///
     /// # Errors
     /// As [`Cache::reserve_stream`].
     pub fn reserve_blocks(&self, peer: &Digest, id: &SessionId, blocks: u64) -> Result<()> {
-        self.change_one(peer, *id, |stored| self.reserve(stored, blocks))
+        self.change_one(peer, *id, |stored| self.add_blocks(stored, blocks))
     }
 
     /// Writes down that something was received under these sessions, so that they are not used without receive state.
@@ -301,10 +305,10 @@ impl Cache {
     }
 
     fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<PeerSessions, Malformed> {
-        let book = session_file::parse(self.link.as_str(), bytes)?;
-        let of_peer = |stored: &StoredSession| self.name(&stored.session.peer) == name;
-        if book.sessions.iter().all(of_peer) {
-            Ok(book)
+        let parsed = session_file::parse(self.link.as_str(), bytes)?;
+        let is_named = |stored: &StoredSession| self.name(&stored.session.peer) == name;
+        if parsed.sessions.iter().all(is_named) {
+            Ok(parsed)
         } else {
             Err(Malformed("the peer that the file is named after"))
         }
@@ -317,27 +321,27 @@ impl Cache {
         }
         let name = self.name(&session.peer);
         let lock = self.lock()?;
-        let mut book = match files::read_private(&self.dir, &name)? {
-            // Keys that nobody can read are lost already: a torn file must not stop the pairing that replaces it.
+        let mut of_peer = match files::read_private(&self.dir, &name)? {
+            // Keys that nobody can read are lost already: a malformed file must not stop the pairing that replaces it.
             Some(bytes) => self.parse(&name, &bytes).unwrap_or_default(),
             None => PeerSessions::default(),
         };
         // A repeated step must not give a session's stream numbers a second time.
-        if book.sessions.iter().any(|stored| stored.session.id == session.id) {
+        if of_peer.sessions.iter().any(|stored| stored.session.id == session.id) {
             return Ok(());
         }
-        book.change(add);
-        self.write(&lock, &name, &book)
+        of_peer.change(add);
+        self.write(&lock, &name, &of_peer)
     }
 
     /// Reads under the lock, changes, and writes if `change` says so.
     fn change<T>(&self, peer: &Digest, change: impl FnOnce(&mut Vec<StoredSession>) -> Result<(T, bool)>) -> Result<T> {
         let name = self.name(peer);
         let lock = self.lock()?;
-        let mut book = self.read(&name)?;
-        let (result, changed) = book.change(change)?;
+        let mut of_peer = self.read(&name)?;
+        let (result, changed) = of_peer.change(change)?;
         if changed {
-            self.write(&lock, &name, &book)?;
+            self.write(&lock, &name, &of_peer)?;
         }
         Ok(result)
     }
@@ -363,16 +367,16 @@ impl Cache {
         })
     }
 
-    fn write(&self, lock: &Lock, name: &str, book: &PeerSessions) -> Result<()> {
+    fn write(&self, lock: &Lock, name: &str, of_peer: &PeerSessions) -> Result<()> {
         // What was deleted is remembered for as long as the peer may ask for it.
-        if book.sessions.is_empty() && book.past.is_empty() {
+        if of_peer.sessions.is_empty() && of_peer.deleted.is_empty() {
             return files::remove(&self.dir, name).map(|_| ());
         }
-        let text = session_file::encode(self.link.as_str(), book);
+        let text = session_file::encode(self.link.as_str(), of_peer);
         files::replace(&self.dir, lock, name, text.as_bytes())
     }
 
-    fn reserve(&self, stored: &mut StoredSession, blocks: u64) -> Result<()> {
+    fn add_blocks(&self, stored: &mut StoredSession, blocks: u64) -> Result<()> {
         let reserved = stored.blocks.checked_add(blocks).filter(|&reserved| reserved <= MAX_BLOCKS);
         stored.blocks = reserved.ok_or_else(|| self.used_up("blocks"))?;
         Ok(())
@@ -388,14 +392,14 @@ impl Cache {
 /// Deletes the sessions with a peer on every link, as `--forget` does; returns the links that had any.
 ///
 /// # Errors
-/// As [`Cache::end`].
+/// As [`Cache::delete_all`].
 pub fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
     let mut links = Vec::new();
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
     for name in dir.names()? {
         let Some((link, _)) = peer_digits(&name).filter(|(_, digits_of)| *digits_of == digits(peer)) else { continue };
         let Ok(link) = link.parse() else { continue };
-        if Cache::open(path, &link, link.as_str())?.end(peer)? {
+        if Cache::open(path, &link, link.as_str())?.delete_all(peer)? {
             links.push(link);
         }
     }

@@ -1,4 +1,7 @@
 //! What was received on a link, as text: the lines of [`super::journal`].
+//!
+//! An unknown word makes the whole file malformed: a file with other words needs another number in its first line, and older
+//! versions refuse it until the next pairing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -11,23 +14,23 @@ use crate::session::SessionId;
 use crate::stream::{Gap, Progress, RecentStream, StreamId, StreamState, Streams};
 
 /// Most gaps of a session that are kept one by one.
-pub const MAX_GAPS: usize = 16;
-const FORMAT: &str = "sts-receive-state-2";
+pub const MAX_LATEST_GAPS: usize = 16;
+const RECEIVE_STATE_FORMAT: &str = "sts-receive-state-2";
 
-/// What came under one session, for `sts-pair --status`.
+/// What was received under one session, for `sts-pair --status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Messages accepted.
     pub messages: u64,
     /// Payload bytes written.
     pub bytes: u64,
-    /// Messages that had come before.
+    /// Messages that were received before.
     pub duplicates: u64,
     /// Gaps.
     pub gaps: u64,
     /// Messages lost in them.
     pub lost: u64,
-    /// The latest gaps, at most [`MAX_GAPS`].
+    /// The latest gaps, at most [`MAX_LATEST_GAPS`].
     pub latest: VecDeque<Gap>,
 }
 
@@ -73,7 +76,7 @@ impl ReceiveState {
         self.sessions.get(id).map(|(streams, counters)| (streams, counters))
     }
 
-    /// How many messages were dropped, a reason.
+    /// How many messages were dropped, per reason.
     pub fn rejected(&self) -> impl Iterator<Item = (Rejected, u64)> {
         Rejected::ALL.into_iter().zip(self.rejected)
     }
@@ -88,7 +91,7 @@ impl ReceiveState {
                 counters.gaps += 1;
                 counters.lost += gap.messages();
                 counters.latest.push_back(gap);
-                if counters.latest.len() > MAX_GAPS {
+                if counters.latest.len() > MAX_LATEST_GAPS {
                     counters.latest.pop_front();
                 }
             }
@@ -103,7 +106,7 @@ impl ReceiveState {
     /// The whole state as lines.
     pub(super) fn encode(&self, of: &str) -> String {
         let mut text = String::new();
-        put_line(&mut text, &format!("{FORMAT} {of}"));
+        put_line(&mut text, &format!("{RECEIVE_STATE_FORMAT} {of}"));
         let mut line = String::new();
         for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
             let _ = write!(line, "x {reason} {count} ");
@@ -133,13 +136,13 @@ impl ReceiveState {
         text
     }
 
-    /// Reads what [`ReceiveState::encode`] made, and the lines after it; on failure the number of the line that is torn.
+    /// Reads what [`ReceiveState::encode`] made, and the lines after it; on failure the number of the line that is malformed.
     pub(super) fn parse(link: &str, bytes: &[u8]) -> std::result::Result<Self, usize> {
         // What follows the last end of line is a write that was cut short.
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').zip(1..);
         let (head, _) = lines.next().ok_or(1usize)?;
-        if checked(head) != Some(&format!("{FORMAT} {link}")) {
+        if checked(head) != Some(&format!("{RECEIVE_STATE_FORMAT} {link}")) {
             return Err(1);
         }
         let mut state = Self::default();
@@ -234,7 +237,7 @@ pub(super) fn index(reason: Rejected) -> usize {
     Rejected::ALL.iter().position(|other| *other == reason).expect("every reason is in the list")
 }
 
-/// Appends an entry's words, each with a space behind it.
+/// Appends an entry's words, each with a space after it.
 pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
     // Writing to a String does not fail.
     let _ = match entry {

@@ -1,4 +1,7 @@
 //! The text of a session file: strict to read, so that whatever is not ours from beginning to end is refused.
+//!
+//! The fields have a fixed order, and one that is unknown or absent makes the file malformed: a file with other fields needs
+//! another format number, and older versions refuse it until the next pairing.
 
 use std::fmt::Write as _;
 use std::str::{FromStr, Lines};
@@ -14,22 +17,23 @@ use crate::secret::{Key, Purpose};
 use crate::session::{Session, SessionId, Standing};
 use crate::suite::Suite;
 
-const HEAD: &str = "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
-const FORMAT: &str = "sts-sessions-3";
+const FIRST_LINE: &str =
+    "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
+const SESSIONS_FORMAT: &str = "sts-sessions-3";
 
 /// What a file should have had instead, for the error.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
 /// The file of one peer's sessions.
-pub(super) fn encode(link: &str, PeerSessions { sessions, past }: &PeerSessions) -> Zeroizing<String> {
+pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessions) -> Zeroizing<String> {
     // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
     let topics: usize = sessions.iter().map(|stored| topics_len(&stored.session.topics)).sum();
-    let mut text = Zeroizing::new(String::with_capacity(512 + past.len() * 17 + sessions.len() * 1024 + topics));
-    text.push_str(HEAD);
-    put(&mut text, "format", FORMAT);
+    let mut text = Zeroizing::new(String::with_capacity(512 + deleted.len() * 17 + sessions.len() * 1024 + topics));
+    text.push_str(FIRST_LINE);
+    put(&mut text, "format", SESSIONS_FORMAT);
     put(&mut text, "link", link);
-    put(&mut text, "past", past.iter().map(|id| hex(id)).collect::<Vec<_>>().join(" "));
+    put(&mut text, "past", deleted.iter().map(|id| hex(id)).collect::<Vec<_>>().join(" "));
     for stored in sessions {
         let session = &stored.session;
         text.push('\n');
@@ -66,14 +70,14 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Malformed>
     if last.strip_prefix("sum = ").and_then(|rest| rest.strip_suffix('\n')) != Some(&sum(body)) {
         return Err(Malformed("the right `sum`"));
     }
-    let mut fields = Fields(body.strip_prefix(HEAD).ok_or(Malformed("its first line"))?.lines());
-    if fields.text("format")? != FORMAT {
+    let mut fields = FieldLines(body.strip_prefix(FIRST_LINE).ok_or(Malformed("its first line"))?.lines());
+    if fields.text("format")? != SESSIONS_FORMAT {
         return Err(Malformed("the `format` of this version"));
     }
     if fields.text("link")? != link {
         return Err(Malformed("this link's name"));
     }
-    let past =
+    let deleted =
         fields.text("past")?.split_ascii_whitespace().map(unhex).collect::<Option<_>>().ok_or(Malformed("past"))?;
     let mut sessions = Vec::new();
     fields.blank()?;
@@ -81,7 +85,7 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Malformed>
         sessions.push(fields.session(standing)?);
         fields.blank()?;
     }
-    Ok(PeerSessions { sessions, past })
+    Ok(PeerSessions { sessions, deleted })
 }
 
 /// True if topics can be written as a line: a control character could pass for another field.
@@ -111,9 +115,9 @@ pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-struct Fields<'a>(Lines<'a>);
+struct FieldLines<'a>(Lines<'a>);
 
-impl<'a> Fields<'a> {
+impl<'a> FieldLines<'a> {
     fn text(&mut self, key: &'static str) -> Result<&'a str, Malformed> {
         let line = self.0.next().ok_or(Malformed(key))?;
         line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = ")).ok_or(Malformed(key))

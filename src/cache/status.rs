@@ -28,7 +28,7 @@ pub struct SessionStatus {
     /// Age in seconds; `None` where it is stamped in the future.
     pub age: Option<u64>,
     /// How many stream numbers were taken to send under it.
-    pub streams_taken: u64,
+    pub streams_reserved: u64,
     /// What was received under it.
     pub received: Counters,
     /// How many of the peer's streams are open.
@@ -78,13 +78,13 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
     let state = state.unwrap_or_default();
     let mut sessions = Vec::new();
     for name in cache.names()? {
-        let book = cache.read(&name).unwrap_or_else(|err| {
+        let of_peer = cache.read(&name).unwrap_or_else(|err| {
             broken.push(err);
             PeerSessions::default()
         });
-        for stored in book.sessions {
+        for stored in of_peer.sessions {
             let session = &stored.session;
-            let (streams, tally) = state.session(&session.id).unzip();
+            let (streams, counters) = state.session(&session.id).unzip();
             sessions.push(SessionStatus {
                 id: session.id,
                 peer: session.peer,
@@ -92,8 +92,8 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
                 suite: session.suite,
                 standing: stored.standing,
                 age: session.age(now),
-                streams_taken: stored.streams,
-                received: tally.cloned().unwrap_or_default(),
+                streams_reserved: stored.streams,
+                received: counters.cloned().unwrap_or_default(),
                 open: streams.map_or(0, |streams| streams.open(session.id).len()),
                 missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
             });

@@ -9,25 +9,25 @@ use crate::files::{self, Stamp};
 use crate::session::{Expected, Session, SessionId, Standing};
 use crate::{Error, Result};
 
-/// How often a running tool looks whether a session came or went, while there is anything to do.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks of a running tool whether a session came or went, while there is anything to do.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct File {
     /// `None` where the file was too new to tell its next version from this one.
     stamp: Option<Stamp>,
-    book: Result<PeerSessions>,
+    sessions: Result<PeerSessions>,
 }
 
 /// The sessions of a link as they were at the last look.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// The only file to look at; none where it is all of the link's.
+    /// The only file to look at; `None`: all of the link's.
     only: Option<String>,
-    looked: Option<Instant>,
+    refreshed: Option<Instant>,
     dir: Option<Stamp>,
     files: BTreeMap<String, File>,
-    seen: Vec<(SessionId, Standing)>,
+    standings: Vec<(SessionId, Standing)>,
 }
 
 impl Watch {
@@ -54,21 +54,21 @@ impl Watch {
 
     /// All sessions; those with one peer stand together, newest first.
     pub fn sessions(&self) -> impl Iterator<Item = &StoredSession> {
-        self.books().flat_map(|book| &book.sessions)
+        self.readable().flat_map(|of_peer| &of_peer.sessions)
     }
 
-    fn books(&self) -> impl Iterator<Item = &PeerSessions> {
-        self.files.values().filter_map(|file| file.book.as_ref().ok())
+    fn readable(&self) -> impl Iterator<Item = &PeerSessions> {
+        self.files.values().filter_map(|file| file.sessions.as_ref().ok())
     }
 
-    /// The sessions with the peer of this one; `None` where it is not there.
-    pub(super) fn book_with(&self, id: SessionId) -> Option<&PeerSessions> {
-        self.books().find(|book| book.sessions.iter().any(|stored| stored.session.id == id))
+    /// All sessions with the peer of the session `id`; `None` where that is not there.
+    pub(super) fn of_peer_with(&self, id: SessionId) -> Option<&PeerSessions> {
+        self.readable().find(|of_peer| of_peer.sessions.iter().any(|stored| stored.session.id == id))
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
     pub fn broken(&self) -> impl Iterator<Item = &Error> {
-        self.files.values().filter_map(|file| file.book.as_ref().err())
+        self.files.values().filter_map(|file| file.sessions.as_ref().err())
     }
 
     /// The error of having no session to use, which says what is wrong with what is there; `accepts` tells whose sessions
@@ -89,7 +89,7 @@ impl Watch {
     /// Whether the last look is so old that it is time for another one.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
-        self.looked.is_none_or(|looked| now >= looked + LOOK_EVERY)
+        self.refreshed.is_none_or(|refreshed| now >= refreshed + REFRESH_INTERVAL)
     }
 
     /// Looks again where the directory changed, reading only files that changed; true if a session came, went or
@@ -99,7 +99,7 @@ impl Watch {
     /// # Errors
     /// [`crate::Exit::Failed`] where the directory cannot be read.
     pub fn refresh(&mut self, cache: &Cache, now: Instant, date: SystemTime) -> Result<bool> {
-        self.looked = Some(now);
+        self.refreshed = Some(now);
         // Stamps are taken before reading: a change in between makes the stamp old, never the data.
         let (dir, names) = if let Some(name) = &self.only {
             (None, vec![name.clone()])
@@ -115,14 +115,14 @@ impl Watch {
             let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
             let file = match self.files.remove(&name) {
                 Some(known) if known.stamp == Some(stamp) => known,
-                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(date)), book: cache.read(&name) },
+                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(date)), sessions: cache.read(&name) },
             };
             files.insert(name, file);
         }
         self.files = files;
         self.dir = dir.filter(|stamp| stamp.is_settled(date));
-        let seen = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
-        let before = std::mem::replace(&mut self.seen, seen);
-        Ok(before != self.seen)
+        let standings = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
+        let before = std::mem::replace(&mut self.standings, standings);
+        Ok(before != self.standings)
     }
 }

@@ -92,7 +92,7 @@ pub(super) fn sessions(ends: &LinkPeers, cache: &Cache) -> Result<Sessions> {
             .hint("run it on the other devices, each of which has one"));
     };
     let peer: Digest = *peer.key.fingerprint().as_bytes();
-    let PeerSessions { sessions, past } = readable(cache.load_peer(&peer))?.unwrap_or_default();
+    let PeerSessions { sessions, deleted: past } = readable(cache.load_peer(&peer))?.unwrap_or_default();
     let received = readable(ReceiveState::read(cache))?.flatten().unwrap_or_default();
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
     let usable = |stored: &&StoredSession| {

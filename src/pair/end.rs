@@ -47,7 +47,7 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
     let mut ended = false;
     for Peer { name, key } in peers.iter() {
         // Whatever kept KILL from being made or sent: these keys are to go.
-        if cache.end(key.fingerprint().as_bytes())? {
+        if cache.delete_all(key.fingerprint().as_bytes())? {
             report.info(format_args!("the sessions with {name} are deleted"));
             ended = true;
         }

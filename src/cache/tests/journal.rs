@@ -35,10 +35,10 @@ fn what_was_marked_is_known_to_the_next_run() {
             &cache,
             &[
                 JournalEntry::Lost(gap),
-                mark(new, 0, 7, StreamState::Ended),
+                progress(new, 0, 7, StreamState::Ended),
                 JournalEntry::Written { session: new, messages: 4, bytes: 99 },
-                mark(old, 2, 1, StreamState::Open),
-                mark(new, 3, 1, StreamState::Closed),
+                progress(old, 2, 1, StreamState::Open),
+                progress(new, 3, 1, StreamState::Closed),
                 JournalEntry::Progress(skipping),
             ],
         )
@@ -54,11 +54,14 @@ fn what_was_marked_is_known_to_the_next_run() {
         assert!(lost.is_empty());
         assert_eq!(journal.state(), &state);
     }
-    let (streams, tally) = state.session(&new).unwrap();
+    let (streams, counters) = state.session(&new).unwrap();
     assert_eq!(streams.open(new), [skipping]);
     assert_eq!((streams.ended().to_string(), streams.missing().to_string()), ("0".into(), "1-2".into()));
-    assert_eq!((tally.messages, tally.bytes, tally.duplicates, tally.gaps, tally.lost), (4, 99, 1, 1, 3));
-    assert_eq!(tally.latest, [gap]);
+    assert_eq!(
+        (counters.messages, counters.bytes, counters.duplicates, counters.gaps, counters.lost),
+        (4, 99, 1, 1, 3)
+    );
+    assert_eq!(counters.latest, [gap]);
 
     let status = status(&cache, NOW).unwrap();
     assert_eq!(status.rejected, [(Rejected::NotAuthentic, 1)]);
@@ -76,11 +79,11 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[mark(id, 0, 1, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(id, 0, 1, StreamState::Open)]).unwrap();
     let first = journal.state().clone();
     let path = cache.dir().join("gateway@recv");
     let start = fs::read(&path).unwrap().len();
-    journal.record(&cache, &[mark(id, 0, 2, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)]).unwrap();
     let second = journal.state().clone();
     drop(journal);
     let whole = fs::read(&path).unwrap();
@@ -92,7 +95,7 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
             "the write that was cut was not acknowledged"
         );
         let (mut journal, _) = receive(&cache).unwrap();
-        journal.record(&cache, &[mark(id, 0, 2, StreamState::Open)]).unwrap();
+        journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)]).unwrap();
         assert_eq!(ReceiveState::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
     }
     let mut torn: Vec<_> = (0..whole.len() - 1)
@@ -117,7 +120,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (old, new) = (session(1).id, session(2).id);
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[mark(old, 0, 1, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(old, 0, 1, StreamState::Open)]).unwrap();
     drop(journal);
     fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
     let err = receive(&cache).map(|_| ()).unwrap_err();
@@ -125,7 +128,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     cache.store_pending(&session(2), NOW).unwrap();
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
-    journal.record(&cache, &[mark(new, 0, 1, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(new, 0, 1, StreamState::Open)]).unwrap();
     assert_eq!(journal.adopt(&cache.load().unwrap()), [old]);
 }
 
@@ -137,9 +140,9 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let (mut journal, _) = receive(&cache).unwrap();
     let mut longest = 0;
     for next in 1..9_000 {
-        journal.record(&cache, &[mark(id, 0, next, StreamState::Open)]).unwrap();
+        journal.record(&cache, &[progress(id, 0, next, StreamState::Open)]).unwrap();
         longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
     }
-    assert!((COMPACT - 100..COMPACT + 100).contains(&longest), "{longest}");
+    assert!((MIN_COMPACT_LEN - 100..MIN_COMPACT_LEN + 100).contains(&longest), "{longest}");
     assert_eq!(ReceiveState::read(&cache).unwrap().unwrap().session(&id), journal.state().session(&id));
 }

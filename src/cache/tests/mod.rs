@@ -39,7 +39,7 @@ fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
     cache.load().unwrap().iter().map(|stored| (stored.session.id[0], stored.standing)).collect()
 }
 
-fn mark(id: SessionId, stream: u32, next: u32, state: StreamState) -> JournalEntry {
+fn progress(id: SessionId, stream: u32, next: u32, state: StreamState) -> JournalEntry {
     JournalEntry::Progress(Progress {
         stream: StreamId { session: id, number: stream },
         salt: [1, 2, 3, 0xff],
@@ -70,47 +70,47 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
     let (_home, cache) = cache();
     let peer = session(1).peer;
     let received = |seed: u8| {
-        cache.store_current(&session(seed), NOW + u64::from(seed) * GRACE).unwrap();
+        cache.store_current(&session(seed), NOW + u64::from(seed) * RETIRED_GRACE_SECS).unwrap();
         cache.set_received(&peer, &[session(seed).id]).unwrap();
     };
     (1..=3).for_each(received);
-    cache.store_current(&session(4), NOW + 4 * GRACE).unwrap();
+    cache.store_current(&session(4), NOW + 4 * RETIRED_GRACE_SECS).unwrap();
     (5..=20).for_each(received);
     cache.delete(&peer, &[session(4).id, session(10).id]).unwrap();
-    let book = cache.load_peer(&peer).unwrap();
+    let of_peer = cache.load_peer(&peer).unwrap();
     let deleted = [1, 2, 10].map(|seed| session(seed).id);
-    assert_eq!(book.past, deleted, "pushed out, and by a KILL");
+    assert_eq!(of_peer.deleted, deleted, "pushed out, and by a KILL");
 
     let (_, asker) = pair(20, session(20).suite);
     let rng = &mut StdRng::seed_from_u64(1);
     for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (4, false), (77, false)] {
         let question = Question::new(asker.clone(), session(about).id, rng);
         let (answer, _) =
-            alive::answer(&question.frame(), book.sessions.iter().map(|it| &it.session), &book.past).unwrap();
+            alive::answer(&question.frame(), of_peer.sessions.iter().map(|it| &it.session), &of_peer.deleted).unwrap();
         assert_eq!(question.answered(&answer), Ok(is_there), "{about}");
     }
 
     // Whoever carries a handshake's messages can make any number of those.
     for seed in 21..=100 {
-        cache.store_pending(&session(seed), NOW + u64::from(seed) * GRACE).unwrap();
+        cache.store_pending(&session(seed), NOW + u64::from(seed) * RETIRED_GRACE_SECS).unwrap();
     }
-    assert_eq!(cache.load_peer(&peer).unwrap().past, deleted, "nothing was ever received under them");
+    assert_eq!(cache.load_peer(&peer).unwrap().deleted, deleted, "nothing was ever received under them");
 
     (101..=250).for_each(received);
-    let past = cache.load_peer(&peer).unwrap().past;
-    assert_eq!((past.len(), past.last()), (MAX_PAST, Some(&session(233).id)), "memory has its bound");
+    let deleted = cache.load_peer(&peer).unwrap().deleted;
+    assert_eq!((deleted.len(), deleted.last()), (MAX_DELETED, Some(&session(233).id)), "memory has its bound");
 
     // A KILL leaves no session, and a new one is agreed at once.
     let all: Vec<_> = cache.load_peer(&peer).unwrap().sessions.iter().map(|stored| stored.session.id).collect();
     cache.delete(&peer, &all).unwrap();
     assert!(cache.load().unwrap().is_empty());
     cache.store_current(&session(251), NOW).unwrap();
-    assert!(cache.load_peer(&peer).unwrap().past.contains(&session(250).id));
+    assert!(cache.load_peer(&peer).unwrap().deleted.contains(&session(250).id));
 
     // What is only remembered is no session to be ended.
     cache.delete(&peer, &[session(251).id]).unwrap();
     assert!(cache.dir().join(&cache.name(&peer)).exists());
-    assert!(!cache.end(&peer).unwrap());
+    assert!(!cache.delete_all(&peer).unwrap());
     assert!(!cache.dir().join(&cache.name(&peer)).exists(), "but it is forgotten, too");
 }
 
@@ -261,7 +261,7 @@ fn pairings_in_haste_push_nothing_out_that_was_in_use_a_moment_ago() {
     };
     (1..=60).for_each(|seed| agree(seed, NOW + u64::from(seed) / 25));
     assert_eq!(cache.load().unwrap().len(), 60, "all of it within three seconds");
-    agree(61, NOW + GRACE + 3);
+    agree(61, NOW + RETIRED_GRACE_SECS + 3);
     // The newest was not proven yet when it was counted.
     assert_eq!(cache.load().unwrap().len(), MAX_NEWER + 1);
     for round in 0..2 {
@@ -272,7 +272,7 @@ fn pairings_in_haste_push_nothing_out_that_was_in_use_a_moment_ago() {
             cache.prove(&peer, &one.id).unwrap();
         });
     }
-    assert_eq!(cache.load().unwrap().len(), MOST + 1, "memory has its bound all the same");
+    assert_eq!(cache.load().unwrap().len(), MAX_NEWER_IN_GRACE + 1, "memory has its bound all the same");
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn retired_sessions_go_by_number_and_age() {
     }
     let seeds: Vec<u8> = standings(&cache).iter().map(|(seed, _)| *seed).collect();
     assert_eq!(seeds, (15..=30).rev().collect::<Vec<_>>(), "16 newer ones push one out");
-    cache.store_current(&session(31), NOW + MAX_RETIRED).unwrap();
+    cache.store_current(&session(31), NOW + MAX_RETIRED_SECS).unwrap();
     assert_eq!(standings(&cache).len(), 2, "30 has just retired, the others 7 days ago");
     cache.store_current(&session(32), 10).unwrap();
     assert_eq!(standings(&cache).len(), 3, "a clock that was set back deletes nothing");
@@ -334,13 +334,13 @@ fn sessions_are_deleted_when_asked_for() {
         cache.store_current(&session(seed), NOW).unwrap();
     }
     let ids = [session(1).id, session(4).id];
-    assert_eq!(cache.drop_finished(&peer, &ids, NOW + MIN_RETIRED - 1).unwrap(), 0);
-    assert_eq!(cache.drop_finished(&peer, &ids, NOW + MIN_RETIRED).unwrap(), 1, "the current one stays");
+    assert_eq!(cache.drop_finished(&peer, &ids, NOW + MIN_RETIRED_SECS - 1).unwrap(), 0);
+    assert_eq!(cache.drop_finished(&peer, &ids, NOW + MIN_RETIRED_SECS).unwrap(), 1, "the current one stays");
     assert_eq!(cache.delete(&peer, &[session(2).id]).unwrap(), 1);
     assert_eq!(standings(&cache).len(), 2);
     assert_eq!(cache.delete(&peer, &[session(3).id, session(4).id]).unwrap(), 2);
     assert!(!cache.dir().join(&cache.name(&peer)).exists(), "without sessions there is no file");
-    assert!(!cache.end(&peer).unwrap());
+    assert!(!cache.delete_all(&peer).unwrap());
 
     let other = Cache::create(cache.dir().path(), &link("gateway.recv"), "gateway.recv").unwrap();
     for cache in [&cache, &other] {

@@ -35,7 +35,7 @@ fn fields(row: &Row<'_>) -> [(&'static str, String); 19] {
         ("if_older", number(row.link.rotation)),
         ("next", number(row.next())),
         ("sessions", row.sessions.len().to_string()),
-        ("streams_sent", row.sum(|session| session.streams_taken).to_string()),
+        ("streams_sent", row.sum(|session| session.streams_reserved).to_string()),
         ("messages", row.sum(|session| session.received.messages).to_string()),
         ("bytes", row.sum(|session| session.received.bytes).to_string()),
         ("repeated", row.sum(|session| session.received.duplicates).to_string()),

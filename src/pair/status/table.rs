@@ -70,7 +70,7 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
         plain(key),
         age,
         plain(row.session.suite.to_string()),
-        plain(row.sum(|session| session.streams_taken).to_string()),
+        plain(row.sum(|session| session.streams_reserved).to_string()),
         plain(row.sum(|session| session.received.messages).to_string()),
         count(row.gaps() + missing),
         // Whose it was that was dropped nobody knows: it is counted for the link.

@@ -16,7 +16,7 @@ fn session(peer: u8, standing: Standing, age: Option<u64>) -> SessionStatus {
         suite: Suite::Gcm,
         standing,
         age,
-        streams_taken: 4,
+        streams_reserved: 4,
         received: Counters { messages: 1204, bytes: 65_536, ..Counters::default() },
         open: 1,
         missing: Ranges::default(),

@@ -1,21 +1,21 @@
-//! Whose session it is now: how sessions with one peer take each other's place (`sts-protocol(7)`, "Sessions").
+//! The sessions with one peer: which is current, and how long the others are kept (`sts-protocol(7)`, "Sessions").
 
 use crate::session::{Session, SessionId, Standing};
 
-/// A session goes when so many newer ones exist of its kind, proven or not.
+/// A session is deleted when this many newer ones exist that are proven as it is, or unproven as it is.
 pub const MAX_NEWER: usize = 16;
-/// But a proven one stays so many seconds after it was retired, whatever is newer: a tool that runs looks for a new session
-/// once a second, and what it sealed before is on its way.
-pub const GRACE: u64 = 60;
-/// So many newer ones are too many in any case.
-pub const MOST: usize = 256;
-/// A session goes so many seconds after it was retired: 7 days.
-pub const MAX_RETIRED: u64 = 7 * 24 * 3600;
-/// A retired session stays so many seconds at least, although all its known streams ended: a process that took a number
-/// under it may not have sent anything yet.
-pub const MIN_RETIRED: u64 = 3600;
-/// How many sessions are remembered that were deleted.
-pub const MAX_PAST: usize = 128;
+/// But a proven one stays for this time after it was retired, however many are newer, in seconds: a tool that runs looks
+/// for a new session once a second, and what it sealed before is on its way.
+pub const RETIRED_GRACE_SECS: u64 = 60;
+/// Hard limit of newer ones, whatever the grace period.
+pub const MAX_NEWER_IN_GRACE: usize = 256;
+/// A session is deleted this long after it was retired, in seconds: 7 days.
+pub const MAX_RETIRED_SECS: u64 = 7 * 24 * 3600;
+/// A retired session stays this long at least, in seconds, although all its known streams ended: a process that reserved a
+/// number under it may not have sent anything yet.
+pub const MIN_RETIRED_SECS: u64 = 3600;
+/// How many deleted sessions are remembered.
+pub const MAX_DELETED: usize = 128;
 
 /// The sessions with one peer, as their file has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,20 +23,20 @@ pub struct PeerSessions {
     /// Newest first.
     pub sessions: Vec<StoredSession>,
     /// Those deleted last under which something was received, the latest at the end: a peer that asks for one must not
-    /// take it for lost. Of the others nothing was written, and whoever carries a handshake's messages makes any number.
-    pub past: Vec<SessionId>,
+    /// take it for lost. Of the others nothing was written, and an attacker on the way of a handshake makes any number.
+    pub deleted: Vec<SessionId>,
 }
 
 impl PeerSessions {
-    /// Changes the sessions, and remembers those received under that are not there any more.
+    /// Changes the sessions, and remembers the deleted ones under which something was received.
     pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Vec<StoredSession>) -> T) -> T {
         let received = self.sessions.iter().filter(|stored| stored.received);
-        let before: Vec<SessionId> = received.map(|stored| stored.session.id).collect();
+        let received: Vec<SessionId> = received.map(|stored| stored.session.id).collect();
         let result = change(&mut self.sessions);
         let is_there = |id: &SessionId| self.sessions.iter().any(|stored| stored.session.id == *id);
         // The oldest of them goes first.
-        self.past.extend(before.iter().rev().filter(|id| !is_there(id)));
-        self.past.drain(..self.past.len().saturating_sub(MAX_PAST));
+        self.deleted.extend(received.iter().rev().filter(|id| !is_there(id)));
+        self.deleted.drain(..self.deleted.len().saturating_sub(MAX_DELETED));
         result
     }
 }
@@ -50,16 +50,16 @@ pub struct StoredSession {
     pub standing: Standing,
     /// When it was retired, in seconds since 1970; 0 where it was not.
     pub retired: u64,
-    /// How many stream numbers were taken: the next one.
+    /// How many stream numbers were reserved: the next one.
     pub streams: u64,
-    /// How many numbers of streams of confirms were taken.
+    /// How many numbers of streams of confirms were reserved.
     pub confirms: u64,
     /// How many blocks were reserved for sealing.
     pub blocks: u64,
     /// Something was received under it, so there must be receive state.
     pub received: bool,
-    /// The peer has shown that it uses it. Whoever carries the handshake's messages decides how many sessions are made
-    /// that only one end uses: those must not push out one that both use.
+    /// The peer has shown that it uses it. An attacker on the way of the handshake decides how many sessions are made that
+    /// only one end uses: those must not push out one that both use.
     pub proven: bool,
 }
 
@@ -91,7 +91,7 @@ pub(super) fn retire_current(sessions: &mut [StoredSession], now: u64) {
 }
 
 /// Makes the pending session at this place the current one. It stays where it is in the order, newest first: a pending
-/// one before it may be the next, and one behind it is late, so that it opens but never takes over again.
+/// one before it may be the next, and one after it is late, so that it opens but never takes over again.
 pub(super) fn promote(sessions: &mut [StoredSession], at: usize, now: u64) {
     retire_current(sessions, now);
     for older in sessions[at + 1..].iter_mut().filter(|stored| stored.standing == Standing::Pending) {
@@ -108,10 +108,11 @@ pub(super) fn limit(sessions: &mut Vec<StoredSession>, now: u64) {
         let newer = if stored.proven { &mut proven } else { &mut unproven };
         // A clock that was set back must neither delete what has just retired nor keep it for ever.
         stored.retired = stored.retired.min(now);
-        let too_old = stored.standing == Standing::Retired && now - stored.retired >= MAX_RETIRED;
-        let in_grace = stored.proven && stored.standing == Standing::Retired && now - stored.retired < GRACE;
-        let room = *newer < if in_grace { MOST } else { MAX_NEWER };
-        let keep = stored.standing == Standing::Current || (room && !too_old);
+        let too_old = stored.standing == Standing::Retired && now - stored.retired >= MAX_RETIRED_SECS;
+        let in_grace =
+            stored.proven && stored.standing == Standing::Retired && now - stored.retired < RETIRED_GRACE_SECS;
+        let few = *newer < if in_grace { MAX_NEWER_IN_GRACE } else { MAX_NEWER };
+        let keep = stored.standing == Standing::Current || (few && !too_old);
         *newer += 1;
         keep
     });

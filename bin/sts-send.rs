@@ -68,7 +68,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         _ => Split::Lines,
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
-    let spool = args.spool.clone().map(|dir| spool::Options { dir, max: args.spool_max });
+    let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
     let options = send::Options { cut, timeout, confirm: args.confirm, spool, to: args.to.clone() };
     send::run(&Link::open(&args.common, report)?, options, report)
 }

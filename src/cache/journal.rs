@@ -72,7 +72,7 @@ impl Journal {
         state.sessions.retain(|id, _| kept.contains(id));
         let snapshot = state.encode(cache.link().as_str());
         files::replace(cache.dir(), &lock, &name(cache), snapshot.as_bytes())?;
-        let file = files::append(cache.dir(), &lock, &name(cache))?;
+        let file = files::open_to_append(cache.dir(), &lock, &name(cache))?;
         let snapshot_len = file.size();
         let mut journal = Self {
             lock,
@@ -165,7 +165,7 @@ impl Journal {
         self.state.sessions.retain(|id, _| known.contains_key(id));
         let snapshot = self.state.encode(cache.link().as_str());
         files::replace(cache.dir(), &self.lock, &name(cache), snapshot.as_bytes())?;
-        self.file = files::append(cache.dir(), &self.lock, &name(cache))?;
+        self.file = files::open_to_append(cache.dir(), &self.lock, &name(cache))?;
         self.snapshot_len = self.file.size();
         Ok(())
     }

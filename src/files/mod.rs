@@ -19,16 +19,16 @@ use zeroize::Zeroizing;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
-mod append;
-mod fixed;
+mod appender;
+mod random_access;
 #[cfg(test)]
 mod tests;
 
-pub use self::append::{Appender, append, begin};
-pub use self::fixed::{Fixed, fixed, for_reading};
+pub use self::appender::{Appender, create_to_append, open_to_append};
+pub use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
 
 /// Largest file that is read, in bytes; every file of ours is far smaller, so a larger one is a mistake.
-pub const MAX_LEN: u64 = 4 << 20;
+pub const MAX_FILE_LEN: u64 = 4 << 20;
 
 /// What users other than us may do with a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Dir {
 ///
 /// # Errors
 /// [`Exit::NotTrusted`] where it is not a plain file, another's, or of a looser mode than 0600; [`Exit::Failed`] where
-/// it cannot be read or is longer than [`MAX_LEN`].
+/// it cannot be read or is longer than [`MAX_FILE_LEN`].
 pub fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
     read(dir, name, Guard::Private)
 }
@@ -128,13 +128,13 @@ pub fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>>
 /// # Errors
 /// As [`read_private`].
 pub fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<u8>>>> {
-    read_up_to(dir, name, guard, MAX_LEN)
+    read_up_to(dir, name, guard, MAX_FILE_LEN)
 }
 
 /// Reads a file as [`read`] does, of at most `max` bytes.
 ///
 /// # Errors
-/// As [`read_private`], with `max` in place of [`MAX_LEN`].
+/// As [`read_private`], with `max` in place of [`MAX_FILE_LEN`].
 pub fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let path = dir.join(name);
     // Not waiting, so that a FIFO in the file's place is found out instead of waited for.

@@ -80,7 +80,7 @@ fn a_file_is_read_only_if_it_is_plain_and_private() {
     assert_eq!(read_private(&dir, "dir").unwrap_err().exit(), Exit::NotTrusted);
     rustix::fs::mkfifoat(&dir.fd, "fifo", Mode::RUSR | Mode::WUSR).unwrap();
     assert_eq!(read_private(&dir, "fifo").unwrap_err().exit(), Exit::NotTrusted);
-    File::create(dir.join("big")).unwrap().set_len(MAX_LEN + 1).unwrap();
+    File::create(dir.join("big")).unwrap().set_len(MAX_FILE_LEN + 1).unwrap();
     chmod(&dir.join("big"), 0o600);
     assert_eq!(read_private(&dir, "big").unwrap_err().exit(), Exit::Failed);
     for name in ["", ".", "..", "../key", "/etc/passwd", "a/b", "key/"] {
@@ -176,17 +176,17 @@ fn creation_is_exclusive() {
 fn what_is_appended_is_whole_and_stays() {
     let (_home, dir) = home();
     let held = lock(&dir, "lock").unwrap();
-    assert_eq!(append(&dir, &held, "journal").unwrap_err().exit(), Exit::Failed, "it must exist");
+    assert_eq!(open_to_append(&dir, &held, "journal").unwrap_err().exit(), Exit::Failed, "it must exist");
     replace(&dir, &held, "journal", b"one\n").unwrap();
-    let mut journal = append(&dir, &held, "journal").unwrap();
+    let mut journal = open_to_append(&dir, &held, "journal").unwrap();
     journal.append(b"two\n").unwrap();
     assert_eq!(journal.size(), 8);
     assert_eq!(**read_private(&dir, "journal").unwrap().unwrap(), *b"one\ntwo\n");
     assert_eq!(read_up_to(&dir, "journal", Guard::Private, 7).unwrap_err().exit(), Exit::Failed);
     chmod(&dir.join("journal"), 0o622);
-    assert_eq!(append(&dir, &held, "journal").unwrap_err().exit(), Exit::NotTrusted);
+    assert_eq!(open_to_append(&dir, &held, "journal").unwrap_err().exit(), Exit::NotTrusted);
     symlink(dir.join("lock"), dir.join("link")).unwrap();
-    assert!(append(&dir, &held, "link").is_err());
+    assert!(open_to_append(&dir, &held, "link").is_err());
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub struct Options {
     /// Ask the receiver to confirm what it has written, and count nothing else as acknowledged.
     pub confirm: bool,
     /// Keep input on the disk until it is acknowledged.
-    pub spool: Option<spool::Options>,
+    pub spool: Option<spool::SpoolOptions>,
     /// To which peer, on a link with several.
     pub to: Option<PeerName>,
 }

@@ -57,7 +57,7 @@ impl Spooled {
     /// # Errors
     /// As [`Spool::open`]; [`Exit::Usage`] where the spool is too small.
     pub(super) fn open(
-        options: &spool::Options,
+        options: &spool::SpoolOptions,
         cut: Split,
         config: &Config,
         peer: Option<&Digest>,
@@ -69,8 +69,8 @@ impl Spooled {
                 .because(format!("less than two messages of max_message, {longest} bytes")));
         }
         let mut spool = Spool::open(options, Owner { link: &config.link, peer })?;
-        if spool.torn() > 0 {
-            report.info(format_args!("cut off {} bytes of a write to the spool that did not finish", spool.torn()));
+        if spool.cut_off() > 0 {
+            report.info(format_args!("cut off {} bytes of a write to the spool that did not finish", spool.cut_off()));
         }
         if spool.unfinished() > 0 {
             // Of what an earlier run left nothing waits for what this one reads; on a full disk it has to.
@@ -103,7 +103,7 @@ impl Spooled {
     /// Leaves the stream for another one, as nothing can be confirmed any more under its session.
     ///
     /// # Errors
-    /// As [`Spool::abandon`].
+    /// As [`Spool::restart_unacknowledged`].
     pub(super) fn begin_again(
         &mut self,
         framing: &mut Framing,
@@ -118,7 +118,7 @@ impl Spooled {
     }
 
     fn abandon(&mut self, sealing: &mut Sealing, report: &Reporter, why: &str, now: Instant) -> Result<()> {
-        self.spool.abandon()?;
+        self.spool.restart_unacknowledged()?;
         self.go_on(sealing, now)?;
         let twice = self.spool.sealed().saturating_sub(self.spool.next());
         if twice > 0 {
@@ -162,7 +162,7 @@ impl Spooled {
             let before = self.held.len();
             if !self.write(input.at_end())? {
                 let mut unfinished = BytesMut::new();
-                if self.spool.take_back(&mut unfinished)? {
+                if self.spool.reclaim_unfinished(&mut unfinished)? {
                     unfinished.extend_from_slice(&self.held);
                     self.held = unfinished;
                     continue;
@@ -185,8 +185,8 @@ impl Spooled {
     fn limit(&self) -> usize {
         let room = match self.cut {
             // Each line may be a piece of its own.
-            Split::Each => self.spool.room(2) / (1 + spool::PIECE),
-            _ => self.spool.room(2),
+            Split::Each => self.spool.free_bytes(2) / (1 + spool::PIECE_OVERHEAD_LEN),
+            _ => self.spool.free_bytes(2),
         };
         room.min(self.longest)
     }
@@ -264,7 +264,7 @@ impl Spooled {
         let more = self.spool.next() < self.spool.whole();
         if self.spool.stream().is_none() && (more || (ended && !self.began)) {
             let place = sealing.fresh(now, rng)?;
-            self.spool.begin(place, sealing.asks())?;
+            self.spool.start_stream(place, sealing.asks())?;
             self.began = true;
         }
         // What may have been sent in this stream stays in it.
@@ -274,10 +274,10 @@ impl Spooled {
             return Ok(());
         }
         if !more && ended {
-            return self.spool.close(Close::End);
+            return self.spool.close_stream(Close::End);
         }
         let next = if more { sealing.next_due(now, rng)? } else { None };
-        next.map_or(Ok(()), |place| self.spool.close(Close::Continued(place)))
+        next.map_or(Ok(()), |place| self.spool.close_stream(Close::Continued(place)))
     }
 
     /// A message of [`Spooled::next`] was published.
@@ -309,7 +309,7 @@ impl Spooled {
     /// As [`Spool::acknowledge`].
     pub(super) fn confirmed(&mut self, seq: u32) -> Result<()> {
         let Some(stream) = self.spool.stream() else { return Ok(()) };
-        let below = stream.base + u64::from(seq.saturating_sub(stream.seq(stream.base)));
+        let below = stream.first_record + u64::from(seq.saturating_sub(stream.seq(stream.first_record)));
         if let Some((until, _)) = stream.close {
             // Its close may have been confirmed before this run sent it again.
             self.closed |= below > until;
@@ -326,10 +326,10 @@ impl Spooled {
     /// Everything published is acknowledged, the end of the stream too: the next one can begin.
     ///
     /// # Errors
-    /// As [`Spool::leave`].
+    /// As [`Spool::advance_stream`].
     pub(super) fn leave(&mut self, framing: &mut Framing, now: Instant) -> Result<()> {
         self.closed = false;
-        self.spool.leave()?;
+        self.spool.advance_stream()?;
         if let Framing::Sealed(sealing) = framing { self.go_on(sealing, now) } else { Ok(()) }
     }
 
@@ -338,7 +338,7 @@ impl Spooled {
         if let Some(stream) = self.spool.stream().copied()
             && !sealing.resume(&stream, self.spool.next(), self.spool.next(), now)?
         {
-            self.spool.abandon()?;
+            self.spool.restart_unacknowledged()?;
         }
         Ok(())
     }
@@ -366,9 +366,9 @@ impl Spooled {
     /// Leaves the spool at the end of a run, however that ends.
     ///
     /// # Errors
-    /// As [`Spool::end`].
+    /// As [`Spool::shut_down`].
     pub(super) fn end(&mut self) -> Result<()> {
-        self.spool.end()
+        self.spool.shut_down()
     }
 
     /// An error that says how much stays in the spool: nothing is lost by it.
@@ -413,10 +413,10 @@ impl fmt::Display for Left {
 }
 
 fn check_asks(stream: &SpooledStream, asks: bool) -> Result<()> {
-    if stream.asks == asks {
+    if stream.wants_confirms == asks {
         return Ok(());
     }
-    let (was, remedy) = if stream.asks { ("with", "with") } else { ("without", "once without") };
+    let (was, remedy) = if stream.wants_confirms { ("with", "with") } else { ("without", "once without") };
     Err(Error::new(Exit::Usage, "--confirm")
         .because(format!("what waits in the spool was sent {was} it, and can only be sent again in the same way"))
         .hint(format!("run sts-send {remedy} --confirm until the spool is empty")))

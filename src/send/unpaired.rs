@@ -39,7 +39,7 @@ pub(super) fn framing(link: &Link, options: &Options, now: Instant) -> Result<Fr
 pub(super) fn open(
     link: &Link,
     options: &Options,
-    spool: &spool::Options,
+    spool: &spool::SpoolOptions,
     input: &mut Input,
     signals: &mut Signals,
     report: &Reporter,

@@ -4,15 +4,16 @@
 
 use crate::crypto::schedule::digest;
 
-/// What stands before a chunk's bytes, in bytes.
-pub(super) const HEAD: usize = 20;
+/// Length in bytes of what stands before a chunk's bytes.
+pub(super) const CHUNK_HEADER_LEN: usize = 20;
 /// Most bytes of one chunk.
-pub(super) const MAX: usize = (1 << 31) - 1;
-const ENDS: u32 = 1 << 31;
+pub(super) const MAX_CHUNK_LEN: usize = (1 << 31) - 1;
+/// The flag of a chunk that ends its record.
+const ENDS_RECORD: u32 = 1 << 31;
 
 /// What a chunk says of its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ChunkHeader {
     /// The record that they belong to.
     pub(super) record: u64,
     /// How many they are.
@@ -22,28 +23,29 @@ pub(super) struct Head {
     sum: [u8; 8],
 }
 
-/// Appends a chunk of at most [`MAX`] bytes to `out`.
+/// Appends a chunk of at most [`MAX_CHUNK_LEN`] bytes to `out`.
 pub(super) fn put(out: &mut Vec<u8>, record: u64, bytes: &[u8], ends: bool) {
-    let len = u32::try_from(bytes.len()).expect("no chunk is longer than MAX") | if ends { ENDS } else { 0 };
+    let len =
+        u32::try_from(bytes.len()).expect("no chunk is longer than MAX_CHUNK_LEN") | if ends { ENDS_RECORD } else { 0 };
     out.extend_from_slice(&sum(record, len, bytes));
     out.extend_from_slice(&record.to_be_bytes());
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(bytes);
 }
 
-impl Head {
-    /// Reads a head; what it says is not checked before [`Head::fits`].
-    pub(super) fn parse(bytes: &[u8; HEAD]) -> Self {
-        let (sum, rest) = bytes.split_first_chunk::<8>().expect("a head is longer than its sum");
-        let (record, rest) = rest.split_first_chunk::<8>().expect("a head is longer than sum and record");
+impl ChunkHeader {
+    /// Reads a header; what it says is not checked before [`ChunkHeader::fits`].
+    pub(super) fn parse(bytes: &[u8; CHUNK_HEADER_LEN]) -> Self {
+        let (sum, rest) = bytes.split_first_chunk::<8>().expect("a header is longer than its sum");
+        let (record, rest) = rest.split_first_chunk::<8>().expect("a header is longer than sum and record");
         let len = u32::from_be_bytes(rest.try_into().expect("four bytes are left"));
-        let bytes = usize::try_from(len & !ENDS).unwrap_or(usize::MAX);
-        Self { record: u64::from_be_bytes(*record), len: bytes, ends: len & ENDS != 0, sum: *sum }
+        let bytes = usize::try_from(len & !ENDS_RECORD).unwrap_or(usize::MAX);
+        Self { record: u64::from_be_bytes(*record), len: bytes, ends: len & ENDS_RECORD != 0, sum: *sum }
     }
 
-    /// Whether these are the bytes that the head was made for, and the head is as it was made.
+    /// Whether these are the bytes that the header was made for, and the header is as it was made.
     pub(super) fn fits(&self, bytes: &[u8]) -> bool {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX) | if self.ends { ENDS } else { 0 };
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX) | if self.ends { ENDS_RECORD } else { 0 };
         bytes.len() == self.len && sum(self.record, len, bytes) == self.sum
     }
 }
@@ -66,12 +68,12 @@ mod tests {
         ) {
             let mut out = Vec::new();
             put(&mut out, record, &bytes, ends);
-            let head = Head::parse(out.first_chunk().unwrap());
-            prop_assert_eq!((head.record, head.len, head.ends), (record, bytes.len(), ends));
-            prop_assert!(head.fits(&out[HEAD..]));
+            let header = ChunkHeader::parse(out.first_chunk().unwrap());
+            prop_assert_eq!((header.record, header.len, header.ends), (record, bytes.len(), ends));
+            prop_assert!(header.fits(&out[CHUNK_HEADER_LEN..]));
             let at = at.index(out.len());
             out[at] ^= 1 << bit;
-            prop_assert!(!Head::parse(out.first_chunk().unwrap()).fits(&out[HEAD..]));
+            prop_assert!(!ChunkHeader::parse(out.first_chunk().unwrap()).fits(&out[CHUNK_HEADER_LEN..]));
         }
     }
 }

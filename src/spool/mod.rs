@@ -15,6 +15,7 @@
 //! sealed, and what it leaves behind is cut off.
 
 mod chunk;
+mod owner;
 mod segments;
 mod size;
 mod state;
@@ -25,44 +26,34 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use bytes::BytesMut;
 
+pub use self::owner::Owner;
 pub use self::size::Size;
 pub use self::state::{Close, SpooledStream, StreamHeader};
 
-use self::segments::{Reading, Segments};
-use self::state::{Slots, State};
-use crate::crypto::schedule::Digest;
+use self::owner::check_owner;
+use self::segments::{RecordReader, Segments};
+use self::state::{SpoolState, StateFile};
 use crate::files::{self, Dir, Guard, Lock};
-use crate::name::LinkName;
 use crate::stream::Predecessor;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
-/// A segment with no record left in it is removed at this length in bytes, and before only at the end of a run: making
-/// another one costs the disk more than it frees.
-const WORTH_REMOVING: u64 = 64 << 10;
+/// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
+/// run: making another one costs the disk more than it frees.
+const MIN_REMOVED_LEN: u64 = 64 << 10;
 
-/// What each piece that is written takes on the disk beside its bytes, in bytes.
-pub const PIECE: usize = chunk::HEAD;
+/// What each piece that is written takes on the disk besides its bytes, in bytes.
+pub const PIECE_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SpoolOptions {
     /// The directory.
     pub dir: PathBuf,
     /// Most bytes that wait in it.
     pub max: Size,
-}
-
-/// To whom a spool belongs: what one link was to send is never sent on another.
-#[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
-    /// The link.
-    pub link: &'a LinkName,
-    /// The fingerprint of the peer; `None` on a link that is not encrypted.
-    pub peer: Option<&'a Digest>,
 }
 
 /// What waits in a spool.
@@ -79,24 +70,24 @@ pub struct Pending {
 pub struct Spool {
     dir: Dir,
     lock: Lock,
-    slots: Slots,
-    state: State,
+    state_file: StateFile,
+    state: SpoolState,
     segments: Segments,
-    reading: Reading,
+    reader: RecordReader,
     /// Records of the stream below may have been sealed by an earlier run, though the state does not say so: what it says of
     /// that is synchronized only with what follows it.
-    earlier: u64,
+    maybe_sealed: u64,
     /// The next record to read.
     next: u64,
     /// Of each record that was read and is not acknowledged: its bytes on the disk, and its own.
     read: VecDeque<(u64, u64)>,
     /// Bytes on the disk that wait.
-    waiting: u64,
-    /// Bytes of records that wait; at first a little more, where a record was written in many pieces.
-    payload: u64,
+    waiting_on_disk: u64,
+    /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
+    waiting_data: u64,
     max: u64,
-    /// What opening it cut off, in bytes.
-    torn: u64,
+    /// How many bytes opening it cut off.
+    cut_off: u64,
 }
 
 impl Spool {
@@ -105,7 +96,7 @@ impl Spool {
     /// # Errors
     /// [`Exit::TryAgain`] where another process uses it; [`Exit::Config`] where it belongs to another link or peer;
     /// [`Exit::DataLost`] where it is damaged; [`Exit::NotTrusted`] as in [`Dir::create`].
-    pub fn open(options: &Options, owner: Owner<'_>) -> Result<Self> {
+    pub fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Self> {
         let dir = Dir::create(&options.dir, Guard::Private)?;
         let lock = files::try_lock(&dir, "lock")?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("the spool {}", show(dir.path())))
@@ -113,16 +104,26 @@ impl Spool {
                 .hint("give each sts-send that runs at the same time a spool of its own")
         })?;
         check_owner(&dir, &lock, owner)?;
-        let (slots, state) = Slots::open(&dir, &lock)?;
-        let (segments, torn) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
-        let (reading, waiting) = segments.seek(&dir, state.acknowledged)?;
-        let next = state.acknowledged;
-        let messages = segments.whole() - next + u64::from(segments.unfinished() > 0);
-        let payload = waiting.saturating_sub(messages * chunk::HEAD as u64);
-        let (max, read) = (options.max.bytes(), VecDeque::new());
-        let open = state.stream.is_some_and(|stream| stream.close.is_none());
-        let earlier = if open { segments.whole() } else { 0 };
-        Ok(Self { dir, lock, slots, state, segments, reading, earlier, next, read, waiting, payload, max, torn })
+        let (state_file, state) = StateFile::open(&dir, &lock)?;
+        let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
+        let (reader, waiting_on_disk) = segments.seek(&dir, state.acknowledged)?;
+        let messages = segments.whole() - state.acknowledged + u64::from(segments.unfinished() > 0);
+        let is_open = state.stream.is_some_and(|stream| stream.close.is_none());
+        Ok(Self {
+            maybe_sealed: if is_open { segments.whole() } else { 0 },
+            next: state.acknowledged,
+            read: VecDeque::new(),
+            waiting_on_disk,
+            waiting_data: waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64),
+            max: options.max.bytes(),
+            cut_off,
+            dir,
+            lock,
+            state_file,
+            state,
+            segments,
+            reader,
+        })
     }
 
     /// Its path.
@@ -131,17 +132,17 @@ impl Spool {
         self.dir.path()
     }
 
-    /// Bytes of a write that did not finish, which opening it cut off.
+    /// How many bytes of a write that did not finish opening it cut off.
     #[must_use]
-    pub fn torn(&self) -> u64 {
-        self.torn
+    pub fn cut_off(&self) -> u64 {
+        self.cut_off
     }
 
     /// What waits in it.
     #[must_use]
     pub fn pending(&self) -> Pending {
         let messages = self.segments.whole() - self.state.acknowledged + u64::from(self.unfinished() > 0);
-        Pending { messages, bytes: if messages == 0 { 0 } else { self.payload } }
+        Pending { messages, bytes: if messages == 0 { 0 } else { self.waiting_data } }
     }
 
     /// Whether nothing waits in it.
@@ -156,36 +157,36 @@ impl Spool {
         self.segments.unfinished()
     }
 
-    /// Most bytes that can be written now, in so many pieces.
+    /// Most bytes that can be written now, in this number of pieces.
     #[must_use]
-    pub fn room(&self, pieces: usize) -> usize {
-        let room = self.max.saturating_sub(self.waiting);
-        usize::try_from(room).unwrap_or(usize::MAX).min(chunk::MAX).saturating_sub(pieces.saturating_mul(chunk::HEAD))
+    pub fn free_bytes(&self, pieces: usize) -> usize {
+        let free = usize::try_from(self.max.saturating_sub(self.waiting_on_disk)).unwrap_or(usize::MAX);
+        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(pieces.saturating_mul(chunk::CHUNK_HEADER_LEN))
     }
 
-    /// Appends bytes to the record that is being written, and ends it where `true` stands; false where the disk is full,
+    /// Appends pieces to the record that is being written, each with whether it ends the record; false if the disk is full,
     /// and nothing was written. What is written survives the end of this process.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where it cannot be written for another reason.
+    /// [`Exit::Failed`] if it cannot be written for another reason.
     pub fn write<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<bool> {
-        let Some((written, payload)) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
-        self.waiting += written;
-        self.payload += payload;
+        let Some((written, data)) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
+        self.waiting_on_disk += written;
+        self.waiting_data += data;
         Ok(true)
     }
 
-    /// On a full disk: frees what the last segment takes, where all of its whole records are acknowledged. What was
-    /// written of the next one goes to `buffer`, and is to be written again. False where nothing can be freed.
+    /// On a full disk: frees what the last segment takes, if all of its whole records are acknowledged. What was written of
+    /// the next one goes to `buffer`, and is to be written again. False if nothing can be freed.
     ///
     /// # Errors
     /// As [`Spool::read`].
-    pub fn take_back(&mut self, buffer: &mut BytesMut) -> Result<bool> {
+    pub fn reclaim_unfinished(&mut self, buffer: &mut BytesMut) -> Result<bool> {
         if self.state.acknowledged < self.segments.whole() || self.segments.is_empty() {
             return Ok(false);
         }
-        self.segments.take_back(&self.dir, &mut self.reading, buffer)?;
-        (self.waiting, self.payload) = (0, 0);
+        self.segments.reclaim_unfinished(&self.dir, &mut self.reader, buffer)?;
+        (self.waiting_on_disk, self.waiting_data) = (0, 0);
         self.remove_read(0)?;
         Ok(true)
     }
@@ -210,27 +211,27 @@ impl Spool {
         self.next
     }
 
-    /// The record behind the last whole one.
+    /// The record after the last whole one.
     #[must_use]
     pub fn whole(&self) -> u64 {
         self.segments.whole()
     }
 
-    /// Records below may have been sealed and published, by whatever run.
+    /// Records below may have been sealed and published, by this run or an earlier one.
     #[must_use]
     pub fn sealed(&self) -> u64 {
         self.state.sealed
     }
 
-    /// As [`Spool::sealed`], with those of which a power cut may have taken the word: none of their numbers may be given to
-    /// what closes the stream.
+    /// As [`Spool::sealed`], with those that a power cut may have made the state forget: none of their numbers may be given
+    /// to the message that closes the stream.
     #[must_use]
     pub fn may_be_sealed(&self) -> u64 {
-        self.state.sealed.max(self.earlier)
+        self.state.sealed.max(self.maybe_sealed)
     }
 
-    /// Appends the next record's bytes to `buffer`; false where there is none, or none in this stream. From now on it may
-    /// be sealed.
+    /// Appends the next record's bytes to `buffer`; false if there is none, or none in this stream. From now on it may be
+    /// sealed.
     ///
     /// # Errors
     /// [`Exit::DataLost`] where it is damaged; [`Exit::Failed`] where the disk fails.
@@ -240,13 +241,13 @@ impl Spool {
             return Ok(false);
         }
         self.segments.sync()?;
-        let before = buffer.len();
-        let len = self.segments.read(&self.dir, &mut self.reading, self.next, buffer)?;
+        let start = buffer.len();
+        let on_disk = self.segments.read(&self.dir, &mut self.reader, self.next, buffer)?;
         self.next += 1;
-        self.read.push_back((len, (buffer.len() - before) as u64));
+        self.read.push_back((on_disk, (buffer.len() - start) as u64));
         if self.next > self.state.sealed {
             self.state.sealed = self.next;
-            self.slots.write(&self.state)?;
+            self.state_file.write(&self.state)?;
         }
         Ok(true)
     }
@@ -261,122 +262,89 @@ impl Spool {
         }
         while self.next < below && self.read(&mut BytesMut::new())? {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
-        for (len, payload) in self.read.drain(..count) {
-            self.waiting -= len;
-            self.payload = self.payload.saturating_sub(payload);
+        for (on_disk, data) in self.read.drain(..count) {
+            self.waiting_on_disk -= on_disk;
+            self.waiting_data = self.waiting_data.saturating_sub(data);
         }
         self.state.acknowledged += count as u64;
-        self.slots.write(&self.state)?;
-        self.remove_read(WORTH_REMOVING)
+        self.state_file.write(&self.state)?;
+        self.remove_read(MIN_REMOVED_LEN)
     }
 
     /// Removes what is acknowledged, whole segments only, and the last one from this length on.
     fn remove_read(&mut self, least: u64) -> Result<()> {
         while self.segments.can_remove(self.state.acknowledged, least) {
             // A record's number must never be given to another record.
-            self.slots.sync()?;
+            self.state_file.sync()?;
             self.segments.remove_first(&self.dir)?;
         }
         Ok(())
     }
 
-    /// Begins a stream with the next record: written down, synchronized, before anything is sealed in it.
+    /// Starts a stream with the next record: written down, synchronized, before anything is sealed in it.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the state cannot be written.
-    pub fn begin(&mut self, place: StreamHeader, asks: bool) -> Result<()> {
-        self.set_stream(Some(SpooledStream { place, base: self.next, asks, before: None, close: None }))
+    /// [`Exit::Failed`] if the state cannot be written.
+    pub fn start_stream(&mut self, header: StreamHeader, wants_confirms: bool) -> Result<()> {
+        let (first_record, predecessor, close) = (self.next, None, None);
+        self.set_stream(Some(SpooledStream { header, first_record, wants_confirms, predecessor, close }))
     }
 
-    /// Decides how the stream ends, behind the last record that was read: as [`Spool::begin`].
+    /// Decides how the stream ends, after the last record that was read: as [`Spool::start_stream`].
     ///
     /// # Errors
-    /// As [`Spool::begin`].
-    pub fn close(&mut self, close: Close) -> Result<()> {
+    /// As [`Spool::start_stream`].
+    pub fn close_stream(&mut self, close: Close) -> Result<()> {
         let stream = self.state.stream.map(|stream| SpooledStream { close: Some((self.next, close)), ..stream });
         self.set_stream(stream)
     }
 
-    /// The stream is over, and all of it acknowledged: goes on in the next one, where its close names one.
+    /// The stream is over, and all of it acknowledged: advances to the next one, if its close names one.
     ///
     /// # Errors
-    /// As [`Spool::begin`].
-    pub fn leave(&mut self) -> Result<()> {
+    /// As [`Spool::start_stream`].
+    pub fn advance_stream(&mut self) -> Result<()> {
         let Some(old) = self.state.stream else { return Ok(()) };
         self.acknowledge(old.close.map_or(self.next, |(until, _)| until))?;
-        self.set_stream(match old.close {
-            Some((until, Close::Continued(place))) => {
-                // One that asks for confirms begins when all before it is confirmed: there is nothing to wait for.
-                let before = (!old.asks).then(|| Predecessor { stream: old.place.stream, end: old.seq(until) + 1 });
-                Some(SpooledStream { place, base: self.next, asks: old.asks, before, close: None })
-            }
-            _ => None,
-        })
-    }
-
-    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one; where its
-    /// close names one, into that, or the receiver would miss the number.
-    ///
-    /// # Errors
-    /// As [`Spool::begin`] and [`Spool::read`].
-    pub fn abandon(&mut self) -> Result<()> {
-        self.next = self.state.acknowledged;
-        self.read.clear();
-        (self.reading, _) = self.segments.seek(&self.dir, self.next)?;
-        let next = self.state.stream.and_then(|old| match old.close {
-            // Nothing was sealed there: that begins when this stream is left.
-            Some((_, Close::Continued(place))) => {
-                Some(SpooledStream { place, base: self.next, asks: old.asks, before: None, close: None })
-            }
-            _ => None,
+        // One that wants confirms begins when all before it is confirmed: there is nothing to wait for.
+        let names_predecessor = !old.wants_confirms;
+        let next = old.continued_in(self.next).map(|(until, next)| SpooledStream {
+            predecessor: names_predecessor.then(|| Predecessor { stream: old.header.stream, end: old.seq(until) + 1 }),
+            ..next
         });
         self.set_stream(next)
     }
 
-    /// Leaves the spool: removes it where nothing waits, and otherwise lets what does survive a power cut.
+    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one. If its
+    /// close names one, it goes into that: a number that was reserved and never used would be reported as missing.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the disk fails.
-    pub fn end(&mut self) -> Result<()> {
+    /// As [`Spool::start_stream`] and [`Spool::read`].
+    pub fn restart_unacknowledged(&mut self) -> Result<()> {
+        self.next = self.state.acknowledged;
+        self.read.clear();
+        (self.reader, _) = self.segments.seek(&self.dir, self.next)?;
+        // Nothing was sealed in the next one: that begins when this stream is left.
+        let next = self.state.stream.and_then(|old| old.continued_in(self.next)).map(|(_, next)| next);
+        self.set_stream(next)
+    }
+
+    /// At the end of a run: removes the segments if nothing waits, and otherwise lets what waits survive a power cut.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] if the disk fails.
+    pub fn shut_down(&mut self) -> Result<()> {
         self.segments.sync()?;
-        self.slots.sync()?;
+        self.state_file.sync()?;
         self.remove_read(0)
     }
 
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
         self.state.stream = stream;
-        self.earlier = 0;
-        self.slots.write(&self.state)?;
-        self.slots.sync()
+        self.maybe_sealed = 0;
+        self.state_file.write(&self.state)?;
+        self.state_file.sync()
     }
-}
-
-/// Claims a new spool for its owner, and refuses anybody else's.
-fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()> {
-    let peer = match owner.peer {
-        Some(peer) => STANDARD.encode(peer),
-        None => "none".to_owned(),
-    };
-    let (link, peer) = (format!("link = {}", owner.link), format!("peer = {peer}"));
-    let text = format!("# A spool of sts-send(1).\nformat = sts-spool-2\n{link}\n{peer}\n");
-    let Some(found) = files::read_private(dir, "owner")? else {
-        return files::create(dir, lock, "owner", text.as_bytes()).map(|_| ());
-    };
-    if *found == text.as_bytes() {
-        return Ok(());
-    }
-    let found = String::from_utf8_lossy(&found).into_owned();
-    let has = |line: &str| found.lines().any(|other| other == line);
-    let why = if !has("format = sts-spool-2") {
-        "it is not a spool of this version".to_owned()
-    } else if !has(&link) {
-        "it belongs to another link".to_owned()
-    } else {
-        "it belongs to another peer of this link, or to the link when it was not encrypted".to_owned()
-    };
-    Err(Error::new(Exit::Config, format!("the spool {}", show(dir.path())))
-        .because(why)
-        .hint("give each link and peer a spool of its own"))
 }
 
 fn damaged(dir: &Dir, exit: Exit, why: &str) -> Error {

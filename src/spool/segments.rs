@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 
-use super::chunk::{self, HEAD, Head};
+use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader};
 use super::damaged;
-use crate::files::{self, Appender, Dir, Fixed, Lock};
+use crate::files::{self, Appender, Dir, Lock, RandomAccessFile};
 use crate::text::show;
 use crate::{Exit, Result};
 
 /// A segment of this length in bytes is not appended to any more.
-const LEN: u64 = 1 << 20;
+const SEGMENT_LEN: u64 = 1 << 20;
 
 /// One file: the records from `first` on, up to those of the next file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +36,20 @@ pub(super) struct Segments {
     record: u64,
     /// How much of it is written, in bytes.
     unfinished: usize,
+    /// What was appended survives a power cut.
     synced: bool,
 }
 
-/// A place between two chunks, from which records are read.
+/// Reads records, from a place between two chunks on.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
-    at: Option<(Segment, Fixed)>,
+pub(super) struct RecordReader {
+    at: Option<(Segment, RandomAccessFile)>,
     offset: u64,
 }
 
 impl Segments {
     /// Finds the segments, and where the last one ends: what is not whole there is cut off. Returns how much that was, in
-    /// bytes. A spool without any goes on with record `acknowledged`.
+    /// bytes. A spool without any continues with record `acknowledged`.
     ///
     /// # Errors
     /// [`Exit::DataLost`] where a record below `sealed` is not whole: that is no write that was cut short, and its number
@@ -58,35 +59,35 @@ impl Segments {
         for name in dir.names()? {
             let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
-                list.push_back(Segment { first, len: files::append(dir, lock, &name)?.size() });
+                list.push_back(Segment { first, len: files::open_to_append(dir, lock, &name)?.size() });
             }
         }
         let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };
         let Some(newest) = segments.list.back().copied() else {
             return if acknowledged == sealed { Ok((segments, 0)) } else { Err(missing(dir, acknowledged, sealed)) };
         };
-        let mut file = files::append(dir, lock, &newest.name())?;
-        let (mut reading, mut bytes) = (Reading::at(dir, newest)?, BytesMut::new());
+        let mut file = files::open_to_append(dir, lock, &newest.name())?;
+        let (mut reader, mut bytes) = (RecordReader::at(dir, newest)?, BytesMut::new());
         segments.record = newest.first;
         let mut whole = 0;
-        while let Some(head) = reading.chunk(&mut bytes)?.filter(|head| head.record == segments.record) {
-            segments.wrote(head.len, head.ends);
-            whole = reading.offset;
+        while let Some(header) = reader.chunk(&mut bytes)?.filter(|header| header.record == segments.record) {
+            segments.wrote(header.len, header.ends);
+            whole = reader.offset;
             bytes.clear();
         }
         if segments.record < sealed {
             return Err(missing(dir, segments.record, sealed));
         }
-        let torn = newest.len - whole;
-        if torn > 0 {
-            file.cut(whole)?;
+        let cut_off = newest.len - whole;
+        if cut_off > 0 {
+            file.truncate(whole)?;
         }
         segments.list.back_mut().expect("there is a last one").len = whole;
         segments.last = Some(file);
-        Ok((segments, torn))
+        Ok((segments, cut_off))
     }
 
-    /// The record behind the last whole one.
+    /// The record after the last whole one.
     pub(super) fn whole(&self) -> u64 {
         self.record
     }
@@ -124,10 +125,10 @@ impl Segments {
             record += u64::from(ends);
             lens.push((piece.len(), ends));
         }
-        if self.last.as_ref().is_none_or(|last| last.size() >= LEN && self.unfinished == 0) {
+        if self.last.as_ref().is_none_or(|last| last.size() >= SEGMENT_LEN && self.unfinished == 0) {
             self.sync()?;
             let segment = Segment { first: self.record, len: 0 };
-            let Some(file) = files::begin(dir, lock, &segment.name())? else { return Ok(None) };
+            let Some(file) = files::create_to_append(dir, lock, &segment.name())? else { return Ok(None) };
             self.last = Some(file);
             self.list.push_back(segment);
         }
@@ -137,12 +138,12 @@ impl Segments {
             return Ok(None);
         }
         segment.len = file.size();
-        let mut payload = 0;
+        let mut data = 0;
         for (len, ends) in lens {
-            payload += len as u64;
+            data += len as u64;
             self.wrote(len, ends);
         }
-        Ok(Some((bytes.len() as u64, payload)))
+        Ok(Some((bytes.len() as u64, data)))
     }
 
     /// Returns once what was appended survives a power cut.
@@ -155,66 +156,71 @@ impl Segments {
     }
 
     /// The place where a record begins, and how many bytes there are from there on.
-    pub(super) fn seek(&self, dir: &Dir, record: u64) -> Result<(Reading, u64)> {
-        let behind = self.list.partition_point(|segment| segment.first <= record);
-        let Some(at) = behind.checked_sub(1) else {
+    pub(super) fn seek(&self, dir: &Dir, record: u64) -> Result<(RecordReader, u64)> {
+        let after = self.list.partition_point(|segment| segment.first <= record);
+        let Some(at) = after.checked_sub(1) else {
             return match self.list.front() {
                 Some(first) => Err(missing(dir, record, first.first)),
-                None => Ok((Reading::default(), 0)),
+                None => Ok((RecordReader::default(), 0)),
             };
         };
-        let mut reading = Reading::at(dir, self.list[at])?;
+        let mut reader = RecordReader::at(dir, self.list[at])?;
         let mut next = self.list[at].first;
         let mut bytes = BytesMut::new();
         while next < record {
-            let Some(head) = reading.chunk(&mut bytes)? else { break };
-            next += u64::from(head.ends);
+            let Some(header) = reader.chunk(&mut bytes)? else { break };
+            next += u64::from(header.ends);
             bytes.clear();
         }
         let bytes: u64 = self.list.range(at..).map(|segment| segment.len).sum();
-        let waiting = bytes - reading.offset;
-        Ok((reading, waiting))
+        let waiting = bytes - reader.offset;
+        Ok((reader, waiting))
     }
 
-    /// Appends the bytes of a whole record, the next one at `reading`, to `buffer`; returns how many bytes it takes on
+    /// Appends the bytes of a whole record, the next one at `reader`, to `buffer`; returns how many bytes it takes on
     /// the disk.
-    pub(super) fn read(&self, dir: &Dir, reading: &mut Reading, record: u64, buffer: &mut BytesMut) -> Result<u64> {
-        self.to_next(dir, reading, record)?;
-        let start = reading.offset;
+    pub(super) fn read(&self, dir: &Dir, reader: &mut RecordReader, record: u64, buffer: &mut BytesMut) -> Result<u64> {
+        self.to_next(dir, reader, record)?;
+        let start = reader.offset;
         loop {
-            match reading.chunk(buffer)? {
-                Some(head) if head.record == record && head.ends => return Ok(reading.offset - start),
-                Some(head) if head.record == record => {}
-                _ => return Err(reading.damaged(dir)),
+            match reader.chunk(buffer)? {
+                Some(header) if header.record == record && header.ends => return Ok(reader.offset - start),
+                Some(header) if header.record == record => {}
+                _ => return Err(reader.damaged(dir)),
             }
         }
     }
 
-    /// Goes from the end of one segment to the beginning of the next, which begins with `record`.
-    fn to_next(&self, dir: &Dir, reading: &mut Reading, record: u64) -> Result<()> {
-        let at_end = match &reading.at {
+    /// Moves from the end of one segment to the beginning of the next, which begins with `record`.
+    fn to_next(&self, dir: &Dir, reader: &mut RecordReader, record: u64) -> Result<()> {
+        let at_end = match &reader.at {
             Some((segment, _)) => {
                 let here = self.list.iter().find(|other| other.first == segment.first);
-                here.is_none_or(|here| here.len == reading.offset)
+                here.is_none_or(|here| here.len == reader.offset)
             }
             None => true,
         };
         if at_end {
             let next = self.list.iter().find(|segment| segment.first == record);
-            *reading = Reading::at(dir, *next.ok_or_else(|| missing(dir, record, record + 1))?)?;
+            *reader = RecordReader::at(dir, *next.ok_or_else(|| missing(dir, record, record + 1))?)?;
         }
         Ok(())
     }
 
-    /// Appends to `buffer` what is written of a record that is not whole, the next one at `reading`, and takes it for not
+    /// Appends to `buffer` what is written of a record that is not whole, the next one at `reader`, and takes it for not
     /// written.
-    pub(super) fn take_back(&mut self, dir: &Dir, reading: &mut Reading, buffer: &mut BytesMut) -> Result<()> {
+    pub(super) fn reclaim_unfinished(
+        &mut self,
+        dir: &Dir,
+        reader: &mut RecordReader,
+        buffer: &mut BytesMut,
+    ) -> Result<()> {
         if self.unfinished > 0 {
-            self.to_next(dir, reading, self.record)?;
-            while reading.chunk(buffer)?.is_some() {}
+            self.to_next(dir, reader, self.record)?;
+            while reader.chunk(buffer)?.is_some() {}
             self.unfinished = 0;
         }
-        *reading = Reading::default();
+        *reader = RecordReader::default();
         Ok(())
     }
 
@@ -239,32 +245,32 @@ impl Segments {
     }
 }
 
-impl Reading {
+impl RecordReader {
     fn at(dir: &Dir, segment: Segment) -> Result<Self> {
-        let file = files::for_reading(dir, &segment.name())?;
+        let file = files::open_to_read(dir, &segment.name())?;
         Ok(Self { at: Some((segment, file)), offset: 0 })
     }
 
     /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, where there is no whole one.
-    fn chunk(&mut self, buffer: &mut BytesMut) -> Result<Option<Head>> {
+    fn chunk(&mut self, buffer: &mut BytesMut) -> Result<Option<ChunkHeader>> {
         let Some((_, file)) = &self.at else { return Ok(None) };
-        let mut head = [0; HEAD];
-        if !file.read(self.offset, &mut head)? {
+        let mut header = [0; CHUNK_HEADER_LEN];
+        if !file.read(self.offset, &mut header)? {
             return Ok(None);
         }
-        let head = Head::parse(&head);
-        let (start, body) = (buffer.len(), self.offset + HEAD as u64);
+        let header = ChunkHeader::parse(&header);
+        let (start, body) = (buffer.len(), self.offset + CHUNK_HEADER_LEN as u64);
         // A length that is not there must not take the memory for it.
-        if head.len > 0 && !file.read(body + head.len as u64 - 1, &mut [0])? {
+        if header.len > 0 && !file.read(body + header.len as u64 - 1, &mut [0])? {
             return Ok(None);
         }
-        buffer.resize(start + head.len, 0);
-        if !file.read(body, &mut buffer[start..])? || !head.fits(&buffer[start..]) {
+        buffer.resize(start + header.len, 0);
+        if !file.read(body, &mut buffer[start..])? || !header.fits(&buffer[start..]) {
             buffer.truncate(start);
             return Ok(None);
         }
-        self.offset = body + head.len as u64;
-        Ok(Some(head))
+        self.offset = body + header.len as u64;
+        Ok(Some(header))
     }
 
     fn damaged(&self, dir: &Dir) -> crate::Error {

@@ -1,19 +1,22 @@
 //! What a spool knows of its records: which are acknowledged, which may have been sealed, and in which stream.
 //!
-//! `state` has two slots, and is never longer or shorter. A change is written over the slot that does not hold the last
+//! `state` has two file, and is never longer or shorter. A change is written over the slot that does not hold the last
 //! one that was synchronized, so that neither a full disk nor a power cut takes away what was there.
+//!
+//! The fields are fixed: a spool with other ones needs another format number in `owner`, and older versions refuse it.
 
 use super::damaged;
 use crate::crypto::schedule::digest;
-use crate::files::{self, Dir, Fixed, Lock};
+use crate::files::{self, Dir, Lock, RandomAccessFile};
 use crate::stream::{Predecessor, StreamId};
 use crate::{Exit, Result};
 
-const NAME: &str = "state";
-/// Where the second slot begins: in another block of any disk.
-const SLOT: u64 = 4096;
-const LEN: usize = 128;
-const SUM: usize = 8;
+const FILE_NAME: &str = "state";
+/// Where the second slot begins, in bytes: in another block of any disk.
+const SECOND_SLOT: u64 = 4096;
+/// Length of an encoded state in bytes: what is after its last field is zeros.
+const STATE_LEN: usize = 128;
+const SUM_LEN: usize = 8;
 
 /// A stream as it must be known to seal its messages once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,48 +32,55 @@ pub struct StreamHeader {
 pub enum Close {
     /// By an end.
     End,
-    /// By a continued: it goes on there.
+    /// By a continued: its records continue there.
     Continued(StreamHeader),
 }
 
-/// The stream that records are sealed in: record `base + n` is the message with seq n, or n + 1 where the stream begins by
-/// saying what it goes on from.
+/// The stream that records are sealed in: record `first_record + n` is the message with seq n, or n + 1 if the stream begins
+/// by saying what it continues.
 ///
 /// With the record's bytes this is all that makes the plaintext and the nonce of a message: it must never be sealed with
 /// one of them changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpooledStream {
     /// Which one.
-    pub place: StreamHeader,
+    pub header: StreamHeader,
     /// Its first record.
-    pub base: u64,
-    /// It asks for confirms.
-    pub asks: bool,
-    /// What it goes on from, where its first message says so.
-    pub before: Option<Predecessor>,
-    /// The first record behind it and how it ends, once that is decided.
+    pub first_record: u64,
+    /// Its messages ask for confirms.
+    pub wants_confirms: bool,
+    /// What it continues, if its first message says so.
+    pub predecessor: Option<Predecessor>,
+    /// The first record after it and how it ends, once that is decided.
     pub close: Option<(u64, Close)>,
 }
 
 impl SpooledStream {
-    /// The seq of a record, or of what closes the stream, for the one behind its last.
-    #[must_use]
-    pub fn seq(&self, record: u64) -> u32 {
-        let first = u64::from(self.before.is_some());
-        u32::try_from(first + record.saturating_sub(self.base)).unwrap_or(u32::MAX)
+    /// The stream in which it is continued, with its first record and none before it, if its close names one; and the first
+    /// record after this one's last.
+    pub(super) fn continued_in(&self, first_record: u64) -> Option<(u64, Self)> {
+        let Some((until, Close::Continued(header))) = self.close else { return None };
+        Some((until, Self { header, first_record, predecessor: None, close: None, ..*self }))
     }
 
-    /// The seq of the first message to seal, where this is the first record that is not acknowledged. Whether the message
+    /// The seq of a record, or of what closes the stream, for the one after its last.
+    #[must_use]
+    pub fn seq(&self, record: u64) -> u32 {
+        let first = u64::from(self.predecessor.is_some());
+        u32::try_from(first + record.saturating_sub(self.first_record)).unwrap_or(u32::MAX)
+    }
+
+    /// The seq of the first message to seal, if this is the first record that is not acknowledged. Whether the message
     /// before all records was acknowledged is not written down: it is sealed again for as long as no record was.
     #[must_use]
-    pub fn seq_to_go_on_at(&self, record: u64) -> u32 {
-        if record <= self.base { 0 } else { self.seq(record) }
+    pub fn resume_seq(&self, record: u64) -> u32 {
+        if record <= self.first_record { 0 } else { self.seq(record) }
     }
 }
 
-/// All that is written down beside the records.
+/// All that is written down besides the records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct SpoolState {
     /// Records below are acknowledged.
     pub(super) acknowledged: u64,
     /// Records below may have been sealed and published.
@@ -78,53 +88,54 @@ pub(super) struct State {
     pub(super) stream: Option<SpooledStream>,
 }
 
-impl State {
-    fn encode(&self) -> [u8; LEN] {
-        let mut out = Vec::with_capacity(LEN);
+impl SpoolState {
+    fn encode(&self) -> [u8; STATE_LEN] {
+        let mut out = Vec::with_capacity(STATE_LEN);
         out.extend_from_slice(&self.acknowledged.to_be_bytes());
         out.extend_from_slice(&self.sealed.to_be_bytes());
-        if let Some(SpooledStream { place, base, asks, before, close }) = &self.stream {
-            out.extend_from_slice(&[1, u8::from(*asks)]);
-            out.extend_from_slice(&base.to_be_bytes());
-            put(&mut out, place);
-            out.push(u8::from(before.is_some()));
-            if let Some(Predecessor { stream, end }) = before {
+        if let Some(SpooledStream { header, first_record, wants_confirms, predecessor, close }) = &self.stream {
+            out.extend_from_slice(&[1, u8::from(*wants_confirms)]);
+            out.extend_from_slice(&first_record.to_be_bytes());
+            put(&mut out, header);
+            out.push(u8::from(predecessor.is_some()));
+            if let Some(Predecessor { stream, end }) = predecessor {
                 put_id(&mut out, stream);
                 out.extend_from_slice(&end.to_be_bytes());
             }
             if let Some((until, close)) = close {
                 out.push(if matches!(close, Close::End) { 1 } else { 2 });
                 out.extend_from_slice(&until.to_be_bytes());
-                if let Close::Continued(place) = close {
-                    put(&mut out, place);
+                if let Close::Continued(next) = close {
+                    put(&mut out, next);
                 }
             }
         }
-        out.resize(LEN, 0);
+        out.resize(STATE_LEN, 0);
         out.try_into().expect("all of it fits")
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let (acknowledged, sealed) = (u64::from_be_bytes(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?));
-        let [there, asks] = take(&mut rest)?;
+        let [there, wants_confirms] = take(&mut rest)?;
         let mut state = Self { acknowledged, sealed, stream: None };
         if there == 1 {
-            let base = u64::from_be_bytes(take(&mut rest)?);
-            let place = place(&mut rest)?;
-            let before = match take(&mut rest)? {
+            let first_record = u64::from_be_bytes(take(&mut rest)?);
+            let header = header(&mut rest)?;
+            let predecessor = match take(&mut rest)? {
                 [0] => None,
                 _ => Some(Predecessor { stream: stream_id(&mut rest)?, end: u32::from_be_bytes(take(&mut rest)?) }),
             };
-            let [kind] = take(&mut rest)?;
+            let [close] = take(&mut rest)?;
             let until = u64::from_be_bytes(take(&mut rest)?);
-            let close = match kind {
+            let close = match close {
                 0 => None,
                 1 => Some((until, Close::End)),
-                2 => Some((until, Close::Continued(self::place(&mut rest)?))),
+                2 => Some((until, Close::Continued(self::header(&mut rest)?))),
                 _ => return None,
             };
-            state.stream = Some(SpooledStream { place, base, asks: asks == 1, before, close });
+            state.stream =
+                Some(SpooledStream { header, first_record, wants_confirms: wants_confirms == 1, predecessor, close });
         }
         (acknowledged <= sealed).then_some(state)
     }
@@ -135,51 +146,51 @@ fn put_id(out: &mut Vec<u8>, stream: &StreamId) {
     out.extend_from_slice(&stream.number.to_be_bytes());
 }
 
-fn put(out: &mut Vec<u8>, place: &StreamHeader) {
-    put_id(out, &place.stream);
-    out.extend_from_slice(&place.salt);
+fn put(out: &mut Vec<u8>, header: &StreamHeader) {
+    put_id(out, &header.stream);
+    out.extend_from_slice(&header.salt);
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, behind) = rest.split_first_chunk()?;
-    *rest = behind;
-    Some(*taken)
+    let (first, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*first)
 }
 
 fn stream_id(rest: &mut &[u8]) -> Option<StreamId> {
     Some(StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) })
 }
 
-fn place(rest: &mut &[u8]) -> Option<StreamHeader> {
+fn header(rest: &mut &[u8]) -> Option<StreamHeader> {
     Some(StreamHeader { stream: stream_id(rest)?, salt: take(rest)? })
 }
 
 /// The file.
 #[derive(Debug)]
-pub(super) struct Slots {
-    file: Fixed,
+pub(super) struct StateFile {
+    file: RandomAccessFile,
     /// Of the last one written; odd ones are in the second slot.
     generation: u64,
     /// Of the last one synchronized.
     durable: u64,
 }
 
-impl Slots {
+impl StateFile {
     /// Opens it, made where it is absent.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] where it is damaged; otherwise as [`files::create`] and [`files::fixed`].
-    pub(super) fn open(dir: &Dir, lock: &Lock) -> Result<(Self, State)> {
-        if files::stamp(dir, NAME)?.is_none() {
-            let mut fresh = encode(0, &State::default());
-            fresh.resize(usize::try_from(SLOT).expect("a block fits") + fresh.len(), 0);
-            files::create(dir, lock, NAME, &fresh)?;
+    /// [`Exit::DataLost`] where it is damaged; otherwise as [`files::create`] and [`files::open_in_place`].
+    pub(super) fn open(dir: &Dir, lock: &Lock) -> Result<(Self, SpoolState)> {
+        if files::stamp(dir, FILE_NAME)?.is_none() {
+            let mut fresh = encode(0, &SpoolState::default());
+            fresh.resize(usize::try_from(SECOND_SLOT).expect("a block fits") + fresh.len(), 0);
+            files::create(dir, lock, FILE_NAME, &fresh)?;
         }
-        let file = files::fixed(dir, lock, NAME)?;
-        let mut newest: Option<(u64, State)> = None;
+        let file = files::open_in_place(dir, lock, FILE_NAME)?;
+        let mut newest: Option<(u64, SpoolState)> = None;
         for slot in 0..2 {
-            let mut bytes = [0; SUM + 8 + LEN];
-            let whole = file.read(slot * SLOT, &mut bytes)?;
+            let mut bytes = [0; SUM_LEN + 8 + STATE_LEN];
+            let whole = file.read(slot * SECOND_SLOT, &mut bytes)?;
             if let Some((generation, state)) = parse(&bytes).filter(|_| whole)
                 && newest.is_none_or(|(newer, _)| generation > newer)
             {
@@ -196,10 +207,10 @@ impl Slots {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the file cannot be written.
-    pub(super) fn write(&mut self, state: &State) -> Result<()> {
+    pub(super) fn write(&mut self, state: &SpoolState) -> Result<()> {
         let step = if self.generation == self.durable { 1 } else { 2 };
         self.generation += step;
-        self.file.write(self.generation % 2 * SLOT, &encode(self.generation, state))
+        self.file.write(self.generation % 2 * SECOND_SLOT, &encode(self.generation, state))
     }
 
     /// Returns once what was written survives a power cut.
@@ -215,18 +226,18 @@ impl Slots {
     }
 }
 
-fn encode(generation: u64, state: &State) -> Vec<u8> {
+fn encode(generation: u64, state: &SpoolState) -> Vec<u8> {
     let body = [&generation.to_be_bytes()[..], &state.encode()].concat();
-    [&digest(&[&body])[..SUM], &body].concat()
+    [&digest(&[&body])[..SUM_LEN], &body].concat()
 }
 
-fn parse(bytes: &[u8]) -> Option<(u64, State)> {
-    let (sum, body) = bytes.split_at_checked(SUM)?;
-    if digest(&[body])[..SUM] != *sum {
+fn parse(bytes: &[u8]) -> Option<(u64, SpoolState)> {
+    let (sum, body) = bytes.split_at_checked(SUM_LEN)?;
+    if digest(&[body])[..SUM_LEN] != *sum {
         return None;
     }
     let (generation, state) = body.split_first_chunk()?;
-    Some((u64::from_be_bytes(*generation), State::parse(state)?))
+    Some((u64::from_be_bytes(*generation), SpoolState::parse(state)?))
 }
 
 #[cfg(test)]
@@ -234,21 +245,22 @@ mod tests {
     use super::*;
     use crate::files::Guard;
 
-    fn states() -> Vec<State> {
-        let place = |seed| StreamHeader {
+    fn states() -> Vec<SpoolState> {
+        let header = |seed| StreamHeader {
             stream: StreamId { session: [seed; 8], number: 7 + u32::from(seed) },
             salt: [seed; 4],
         };
-        let stream = SpooledStream { place: place(1), base: 40, asks: true, before: None, close: None };
-        let before = Some(Predecessor { stream: StreamId { session: [3; 8], number: 9 }, end: 77 });
-        let goes_on = SpooledStream { asks: false, before, ..stream };
-        let ends = SpooledStream { close: Some((99, Close::End)), asks: false, ..stream };
-        let goes_on = SpooledStream { close: Some((99, Close::Continued(place(2)))), ..goes_on };
-        let state = |stream| State { acknowledged: 50, sealed: 90, stream };
-        vec![state(None), state(Some(stream)), state(Some(ends)), state(Some(goes_on))]
+        let stream =
+            SpooledStream { header: header(1), first_record: 40, wants_confirms: true, predecessor: None, close: None };
+        let predecessor = Some(Predecessor { stream: StreamId { session: [3; 8], number: 9 }, end: 77 });
+        let continued = SpooledStream { wants_confirms: false, predecessor, ..stream };
+        let ends = SpooledStream { close: Some((99, Close::End)), wants_confirms: false, ..stream };
+        let continued = SpooledStream { close: Some((99, Close::Continued(header(2)))), ..continued };
+        let state = |stream| SpoolState { acknowledged: 50, sealed: 90, stream };
+        vec![state(None), state(Some(stream)), state(Some(ends)), state(Some(continued))]
     }
 
-    fn place() -> (tempfile::TempDir, Dir, Lock) {
+    fn home() -> (tempfile::TempDir, Dir, Lock) {
         let home = tempfile::tempdir().unwrap();
         let dir = Dir::create(&home.path().join("spool"), Guard::Private).unwrap();
         let lock = files::lock(&dir, "lock").unwrap();
@@ -257,40 +269,40 @@ mod tests {
 
     #[test]
     fn what_was_written_last_is_read() {
-        let (_home, dir, lock) = place();
-        assert_eq!(Slots::open(&dir, &lock).unwrap().1, State::default());
+        let (_home, dir, lock) = home();
+        assert_eq!(StateFile::open(&dir, &lock).unwrap().1, SpoolState::default());
         for state in states() {
-            let (mut slots, _) = Slots::open(&dir, &lock).unwrap();
+            let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
             for other in states() {
-                slots.write(&other).unwrap();
+                file.write(&other).unwrap();
             }
-            slots.write(&state).unwrap();
-            assert_eq!(Slots::open(&dir, &lock).unwrap().1, state);
+            file.write(&state).unwrap();
+            assert_eq!(StateFile::open(&dir, &lock).unwrap().1, state);
         }
     }
 
     #[test]
     fn what_was_synchronized_outlives_every_torn_write_after_it() {
-        let (_home, dir, lock) = place();
-        let path = dir.join(NAME);
+        let (_home, dir, lock) = home();
+        let path = dir.join(FILE_NAME);
         let [kept, later, last, _] = states()[..] else { unreachable!() };
         for writes in 1..5 {
-            let (mut slots, _) = Slots::open(&dir, &lock).unwrap();
-            slots.write(&kept).unwrap();
-            slots.sync().unwrap();
+            let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
+            file.write(&kept).unwrap();
+            file.sync().unwrap();
             let before = std::fs::read(&path).unwrap();
             for write in 0..writes {
-                slots.write(if write % 2 == 0 { &later } else { &last }).unwrap();
+                file.write(if write % 2 == 0 { &later } else { &last }).unwrap();
             }
             let after = std::fs::read(&path).unwrap();
             // Any of the bytes that changed may have reached the disk, and any not.
             for cut in (0..160).chain(4090..before.len()) {
                 let torn = [&after[..cut], &before[cut..]].concat();
                 std::fs::write(&path, &torn).unwrap();
-                let (_, state) = Slots::open(&dir, &lock).unwrap();
+                let (_, state) = StateFile::open(&dir, &lock).unwrap();
                 assert!([kept, later, last].contains(&state), "{state:?}");
                 std::fs::write(&path, [&before[..cut], &after[cut..]].concat()).unwrap();
-                assert!([kept, later, last].contains(&Slots::open(&dir, &lock).unwrap().1));
+                assert!([kept, later, last].contains(&StateFile::open(&dir, &lock).unwrap().1));
             }
             std::fs::write(&path, &after).unwrap();
         }
@@ -298,9 +310,9 @@ mod tests {
 
     #[test]
     fn a_state_that_is_not_whole_is_an_error() {
-        let (_home, dir, lock) = place();
-        Slots::open(&dir, &lock).unwrap();
-        std::fs::write(dir.join(NAME), vec![7; 5000]).unwrap();
-        assert_eq!(Slots::open(&dir, &lock).unwrap_err().exit(), Exit::DataLost);
+        let (_home, dir, lock) = home();
+        StateFile::open(&dir, &lock).unwrap();
+        std::fs::write(dir.join(FILE_NAME), vec![7; 5000]).unwrap();
+        assert_eq!(StateFile::open(&dir, &lock).unwrap_err().exit(), Exit::DataLost);
     }
 }

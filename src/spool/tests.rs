@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
+use crate::crypto::schedule::Digest;
+use crate::name::LinkName;
 use crate::stream::StreamId;
 
 const PEER: Digest = [0xab; 32];
@@ -25,7 +27,7 @@ impl Home {
     }
 
     fn open(&self) -> Result<Spool> {
-        let options = Options { dir: self.dir(), max: Size::new(64 << 20) };
+        let options = SpoolOptions { dir: self.dir(), max: Size::new(64 << 20) };
         Spool::open(&options, Owner { link: &self.link, peer: Some(&PEER) })
     }
 
@@ -56,42 +58,42 @@ fn record(number: u64) -> Vec<u8> {
 
 #[test]
 fn what_goes_in_comes_out_in_order_and_goes_when_it_is_acknowledged() {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     for number in 0..40_000 {
         put(&mut spool, &record(number));
     }
-    assert!(place.segments().len() > 1);
+    assert!(home.segments().len() > 1);
     assert_eq!(spool.pending().messages, 40_000);
     let bytes: usize = (0..40_000).map(|number| record(number).len()).sum();
     assert_eq!(spool.pending().bytes, bytes as u64);
     let read = read_all(&mut spool);
     assert!(read.iter().zip(0..).all(|(read, number)| *read == record(number)) && read.len() == 40_000);
-    let before = place.segments().len();
+    let before = home.segments().len();
     spool.acknowledge(39_000).unwrap();
-    assert!(place.segments().len() < before, "what is acknowledged takes no room");
+    assert!(home.segments().len() < before, "what is acknowledged takes no room");
     drop(spool);
-    let mut spool = place.open().unwrap();
+    let mut spool = home.open().unwrap();
     assert_eq!(spool.next(), 39_000);
     assert_eq!(read_all(&mut spool)[0], record(39_000));
     spool.acknowledge(40_000).unwrap();
     assert!(spool.is_empty());
-    spool.end().unwrap();
-    assert_eq!(place.segments(), [] as [PathBuf; 0]);
+    spool.shut_down().unwrap();
+    assert_eq!(home.segments(), [] as [PathBuf; 0]);
     drop(spool);
     // A number is never given twice.
-    assert_eq!(place.open().unwrap().whole(), 40_000);
+    assert_eq!(home.open().unwrap().whole(), 40_000);
 }
 
 #[test]
 fn pieces_are_one_record() {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     assert!(spool.write([(&b"one\n"[..], true), (b"half a ", false)]).unwrap());
     assert_eq!(spool.unfinished(), 7);
     assert_eq!(read_all(&mut spool), [b"one\n"]);
     drop(spool);
-    let mut spool = place.open().unwrap();
+    let mut spool = home.open().unwrap();
     assert_eq!((spool.unfinished(), spool.pending().messages), (7, 2));
     assert!(spool.write([(&b"line\n"[..], true), (b"", false), (b"", true)]).unwrap());
     assert_eq!(read_all(&mut spool), [&b"one\n"[..], b"half a line\n", b""]);
@@ -99,37 +101,37 @@ fn pieces_are_one_record() {
 
 #[test]
 fn on_a_full_disk_what_is_acknowledged_makes_room_for_a_record_that_is_not_whole() {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     let mut buffer = BytesMut::new();
-    assert!(!spool.take_back(&mut buffer).unwrap(), "there is nothing");
+    assert!(!spool.reclaim_unfinished(&mut buffer).unwrap(), "there is nothing");
     put(&mut spool, b"one\n");
     assert!(spool.write([(&b"half "[..], false)]).unwrap() && spool.write([(&b"a li"[..], false)]).unwrap());
-    assert!(!spool.take_back(&mut buffer).unwrap(), "there is more than that");
+    assert!(!spool.reclaim_unfinished(&mut buffer).unwrap(), "there is more than that");
     assert_eq!(read_all(&mut spool), [b"one\n"]);
     spool.acknowledge(1).unwrap();
-    assert!(spool.take_back(&mut buffer).unwrap());
-    assert_eq!((&buffer[..], spool.pending(), place.segments().len()), (&b"half a li"[..], Pending::default(), 0));
+    assert!(spool.reclaim_unfinished(&mut buffer).unwrap());
+    assert_eq!((&buffer[..], spool.pending(), home.segments().len()), (&b"half a li"[..], Pending::default(), 0));
     put(&mut spool, b"half a line\n");
     assert_eq!((read_all(&mut spool), spool.next()), (vec![b"half a line\n".to_vec()], 2));
 }
 
 #[test]
 fn one_process_one_link_and_one_peer() {
-    let place = Home::new();
-    let spool = place.open().unwrap();
-    assert_eq!(place.open().unwrap_err().exit(), Exit::TryAgain);
+    let home = Home::new();
+    let spool = home.open().unwrap();
+    assert_eq!(home.open().unwrap_err().exit(), Exit::TryAgain);
     drop(spool);
-    let options = Options { dir: place.dir(), max: Size::new(1) };
+    let options = SpoolOptions { dir: home.dir(), max: Size::new(1) };
     let other: LinkName = "other".parse().unwrap();
     for owner in [
         Owner { link: &other, peer: Some(&PEER) },
-        Owner { link: &place.link, peer: Some(&[1; 32]) },
-        Owner { link: &place.link, peer: None },
+        Owner { link: &home.link, peer: Some(&[1; 32]) },
+        Owner { link: &home.link, peer: None },
     ] {
         assert_eq!(Spool::open(&options, owner).unwrap_err().exit(), Exit::Config);
     }
-    place.open().unwrap();
+    home.open().unwrap();
 }
 
 fn at(number: u32) -> StreamHeader {
@@ -137,33 +139,39 @@ fn at(number: u32) -> StreamHeader {
 }
 
 /// A spool whose first record is the only one of stream 3, which goes on in stream 4 with the second.
-fn continued(place: &Home, asks: bool) -> Spool {
-    let mut spool = place.open().unwrap();
+fn continued(home: &Home, wants_confirms: bool) -> Spool {
+    let mut spool = home.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.begin(at(3), asks).unwrap();
+    spool.start_stream(at(3), wants_confirms).unwrap();
     assert!(spool.read(&mut BytesMut::new()).unwrap());
-    spool.close(Close::Continued(at(4))).unwrap();
+    spool.close_stream(Close::Continued(at(4))).unwrap();
     spool
 }
 
 #[test]
 fn a_stream_is_what_it_was_in_the_next_run() {
-    let place = Home::new();
-    let mut spool = continued(&place, true);
+    let home = Home::new();
+    let mut spool = continued(&home, true);
     assert!(!spool.read(&mut BytesMut::new()).unwrap(), "the next record is the next stream's");
     drop(spool);
-    let mut spool = place.open().unwrap();
+    let mut spool = home.open().unwrap();
     let stream = *spool.stream().unwrap();
     let close = Some((1, Close::Continued(at(4))));
-    assert_eq!(stream, SpooledStream { place: at(3), base: 0, asks: true, before: None, close });
+    assert_eq!(
+        stream,
+        SpooledStream { header: at(3), first_record: 0, wants_confirms: true, predecessor: None, close }
+    );
     assert_eq!((stream.seq(1), spool.sealed(), spool.next()), (1, 1, 0));
     assert_eq!(read_all(&mut spool), [b"a"]);
-    spool.leave().unwrap();
-    assert_eq!(spool.stream(), Some(&SpooledStream { place: at(4), base: 1, asks: true, before: None, close: None }));
+    spool.advance_stream().unwrap();
+    assert_eq!(
+        spool.stream(),
+        Some(&SpooledStream { header: at(4), first_record: 1, wants_confirms: true, predecessor: None, close: None })
+    );
     assert_eq!(read_all(&mut spool), [b"b"]);
-    spool.close(Close::End).unwrap();
-    spool.leave().unwrap();
+    spool.close_stream(Close::End).unwrap();
+    spool.advance_stream().unwrap();
     assert_eq!((spool.stream(), spool.is_empty()), (None, true));
 }
 
@@ -171,21 +179,21 @@ fn a_stream_is_what_it_was_in_the_next_run() {
 /// acknowledged, and as the same message.
 #[test]
 fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
-    let place = Home::new();
-    let mut spool = continued(&place, false);
-    spool.leave().unwrap();
+    let home = Home::new();
+    let mut spool = continued(&home, false);
+    spool.advance_stream().unwrap();
     drop(spool);
-    let mut spool = place.open().unwrap();
+    let mut spool = home.open().unwrap();
     let stream = *spool.stream().unwrap();
-    assert_eq!(stream.before, Some(Predecessor { stream: StreamId { session: [7; 8], number: 3 }, end: 2 }));
-    assert_eq!((spool.next(), stream.seq_to_go_on_at(1), stream.seq(1), stream.seq_to_go_on_at(2)), (1, 0, 1, 2));
+    assert_eq!(stream.predecessor, Some(Predecessor { stream: StreamId { session: [7; 8], number: 3 }, end: 2 }));
+    assert_eq!((spool.next(), stream.resume_seq(1), stream.seq(1), stream.resume_seq(2)), (1, 0, 1, 2));
 
     // A third stream, behind it: its continued has the seq behind its one record.
     assert_eq!(read_all(&mut spool), [b"b"]);
-    spool.close(Close::Continued(at(5))).unwrap();
-    spool.leave().unwrap();
+    spool.close_stream(Close::Continued(at(5))).unwrap();
+    spool.advance_stream().unwrap();
     assert_eq!(
-        spool.stream().unwrap().before,
+        spool.stream().unwrap().predecessor,
         Some(Predecessor { stream: StreamId { session: [7; 8], number: 4 }, end: 3 })
     );
 }
@@ -193,50 +201,53 @@ fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
 /// A number that was taken is used, or the receiver would miss its stream.
 #[test]
 fn a_stream_whose_session_is_gone_goes_on_where_it_was_to() {
-    let place = Home::new();
+    let home = Home::new();
     let at = |number| StreamHeader { stream: StreamId { session: [number; 8], number: 7 }, salt: [1, 2, 3, 4] };
-    let mut spool = place.open().unwrap();
+    let mut spool = home.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.begin(at(3), true).unwrap();
+    spool.start_stream(at(3), true).unwrap();
     assert!(spool.read(&mut BytesMut::new()).unwrap());
-    spool.close(Close::Continued(at(4))).unwrap();
-    spool.abandon().unwrap();
+    spool.close_stream(Close::Continued(at(4))).unwrap();
+    spool.restart_unacknowledged().unwrap();
     drop(spool);
-    let mut spool = place.open().unwrap();
-    assert_eq!(spool.stream(), Some(&SpooledStream { place: at(4), base: 0, asks: true, before: None, close: None }));
+    let mut spool = home.open().unwrap();
+    assert_eq!(
+        spool.stream(),
+        Some(&SpooledStream { header: at(4), first_record: 0, wants_confirms: true, predecessor: None, close: None })
+    );
     assert_eq!(read_all(&mut spool), [b"a", b"b"]);
-    spool.abandon().unwrap();
+    spool.restart_unacknowledged().unwrap();
     assert_eq!((spool.stream(), spool.next()), (None, 0));
 }
 
 /// What closes a stream must not get the number of a message that was sent before the power went.
 #[test]
 fn a_power_cut_takes_no_word_of_what_was_sealed() {
-    let place = Home::new();
+    let home = Home::new();
     let at = StreamHeader { stream: StreamId { session: [7; 8], number: 3 }, salt: [1, 2, 3, 4] };
-    let mut spool = place.open().unwrap();
+    let mut spool = home.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.begin(at, true).unwrap();
-    let synchronized = fs::read(place.dir().join("state")).unwrap();
+    spool.start_stream(at, true).unwrap();
+    let synchronized = fs::read(home.dir().join("state")).unwrap();
     assert_eq!(read_all(&mut spool).len(), 2);
     drop(spool);
-    fs::write(place.dir().join("state"), synchronized).unwrap();
-    let mut spool = place.open().unwrap();
+    fs::write(home.dir().join("state"), synchronized).unwrap();
+    let mut spool = home.open().unwrap();
     put(&mut spool, b"c");
     assert_eq!((spool.sealed(), spool.may_be_sealed(), spool.next()), (0, 2, 0));
     assert_eq!(read_all(&mut spool), [b"a", b"b", b"c"]);
-    spool.close(Close::End).unwrap();
-    spool.leave().unwrap();
-    spool.begin(StreamHeader { stream: StreamId { number: 4, ..at.stream }, ..at }, true).unwrap();
+    spool.close_stream(Close::End).unwrap();
+    spool.advance_stream().unwrap();
+    spool.start_stream(StreamHeader { stream: StreamId { number: 4, ..at.stream }, ..at }, true).unwrap();
     assert_eq!(spool.may_be_sealed(), 3, "of another stream nothing is in doubt");
 }
 
 #[test]
 fn what_the_receiver_has_already_is_passed_over() {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     for number in 0..10 {
         put(&mut spool, &record(number));
     }
@@ -246,36 +257,36 @@ fn what_the_receiver_has_already_is_passed_over() {
 
 #[test]
 fn a_record_that_may_have_been_sent_and_is_not_whole_is_an_error_and_nothing_is_cut() {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     for number in 0..5 {
         put(&mut spool, &record(number));
     }
     read_all(&mut spool);
     drop(spool);
-    let path = place.segments()[0].clone();
+    let path = home.segments()[0].clone();
     let whole = fs::read(&path).unwrap();
     for damaged in [&whole[..whole.len() - 1], &[]] {
         fs::write(&path, damaged).unwrap();
-        assert_eq!(place.open().unwrap_err().exit(), Exit::DataLost);
+        assert_eq!(home.open().unwrap_err().exit(), Exit::DataLost);
         assert_eq!(fs::read(&path).unwrap(), damaged);
     }
     fs::remove_file(&path).unwrap();
-    assert_eq!(place.open().unwrap_err().exit(), Exit::DataLost);
+    assert_eq!(home.open().unwrap_err().exit(), Exit::DataLost);
     fs::write(&path, &whole).unwrap();
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    assert_eq!(read_all(&mut place.open().unwrap()).len(), 5);
+    assert_eq!(read_all(&mut home.open().unwrap()).len(), 5);
 }
 
 #[test]
 fn a_segment_that_is_damaged_or_gone_in_the_middle_is_an_error() {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     for number in 0..40_000 {
         put(&mut spool, &record(number));
     }
     drop(spool);
-    let segments = place.segments();
+    let segments = home.segments();
     assert!(segments.len() > 2);
     let path = &segments[1];
     let mut bytes = fs::read(path).unwrap();
@@ -283,7 +294,7 @@ fn a_segment_that_is_damaged_or_gone_in_the_middle_is_an_error() {
     bytes[at] ^= 1;
     fs::write(path, &bytes).unwrap();
     let read_to_end = || {
-        let mut spool = place.open()?;
+        let mut spool = home.open()?;
         let mut records = 0;
         while spool.read(&mut BytesMut::new())? {
             records += 1;
@@ -299,36 +310,37 @@ fn a_segment_that_is_damaged_or_gone_in_the_middle_is_an_error() {
 
 /// Writes these records, cuts or alters the file, and gives back what the next run finds.
 fn after(records: &[Vec<u8>], mend: impl FnOnce(&mut Vec<u8>)) -> (Vec<Vec<u8>>, u64) {
-    let place = Home::new();
-    let mut spool = place.open().unwrap();
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
     for record in records {
         put(&mut spool, record);
     }
     drop(spool);
-    let path = place.segments()[0].clone();
+    let path = home.segments()[0].clone();
     let mut bytes = fs::read(&path).unwrap();
     mend(&mut bytes);
     fs::write(&path, &bytes).unwrap();
-    let mut spool = place.open().unwrap();
-    let torn = spool.torn();
+    let mut spool = home.open().unwrap();
+    let cut_off = spool.cut_off();
     // What comes next stands right behind what was whole.
     put(&mut spool, b"next");
     let mut found = read_all(&mut spool);
     assert_eq!(found.pop().unwrap(), b"next");
-    (found, torn)
+    (found, cut_off)
 }
 
 #[test]
 fn cut_at_any_byte_whole_records_come_and_nothing_else() {
     let records: Vec<_> = (0..4).map(record).collect();
-    let ends: Vec<usize> =
-        (1..=4).map(|count| records[..count].iter().map(|record| chunk::HEAD + record.len()).sum()).collect();
+    let ends: Vec<usize> = (1..=4)
+        .map(|count| records[..count].iter().map(|record| chunk::CHUNK_HEADER_LEN + record.len()).sum())
+        .collect();
     for cut in 0..=ends[3] {
         let whole = ends.iter().filter(|end| **end <= cut).count();
-        let (found, torn) = after(&records, |bytes| bytes.truncate(cut));
+        let (found, cut_off) = after(&records, |bytes| bytes.truncate(cut));
         assert_eq!(found, records[..whole]);
         let rest = cut - whole.checked_sub(1).map_or(0, |last| ends[last]);
-        assert_eq!(torn, rest as u64);
+        assert_eq!(cut_off, rest as u64);
     }
 }
 
@@ -340,14 +352,14 @@ proptest! {
         records in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..6),
         at: prop::sample::Index, bit in 0u8..8, garbage in prop::collection::vec(any::<u8>(), 0..50),
     ) {
-        let (found, torn) = after(&records, |bytes| {
+        let (found, cut_off) = after(&records, |bytes| {
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;
         });
-        prop_assert!(found.len() < records.len() && torn > 0);
+        prop_assert!(found.len() < records.len() && cut_off > 0);
         prop_assert_eq!(&found[..], &records[..found.len()]);
         let len = garbage.len() as u64;
-        let (found, torn) = after(&records, |bytes| bytes.extend_from_slice(&garbage));
-        prop_assert_eq!((found, torn), (records, len));
+        let (found, cut_off) = after(&records, |bytes| bytes.extend_from_slice(&garbage));
+        prop_assert_eq!((found, cut_off), (records, len));
     }
 }

@@ -34,7 +34,7 @@ impl Sealing {
         sealed: u64,
         now: Instant,
     ) -> Result<bool> {
-        let StreamHeader { stream: StreamId { session: id, number }, salt } = stream.place;
+        let StreamHeader { stream: StreamId { session: id, number }, salt } = stream.header;
         let peers = self.ends.peers()?;
         let usable = |session: &Session| session.id == id && self.ends.accepts(session, &peers).is_some();
         let Some(session) = self.watch.sessions().map(|stored| &stored.session).find(|session| usable(session)) else {
@@ -44,8 +44,8 @@ impl Sealing {
         let session = session.clone();
         let taken = self.cache.reserve_stream_again(&session.peer, &id, number)?;
         let sender = Sender::new(&session, taken, salt, self.max_message)?;
-        let mut sender = if stream.asks { sender.ask_for_confirms() } else { sender };
-        sender.skip_to(stream.seq_to_go_on_at(next));
+        let mut sender = if stream.wants_confirms { sender.ask_for_confirms() } else { sender };
+        sender.skip_to(stream.resume_seq(next));
         if let Some(confirms) = &mut self.confirms {
             // What closes it may have been sent, too.
             let known = stream.close.map_or(stream.seq(sealed), |(until, _)| stream.seq(until) + 1);
@@ -81,7 +81,7 @@ impl Sealing {
         rng: &mut impl CryptoRng,
     ) -> Result<Option<Bytes>> {
         let is_new = self.stream.as_ref().is_some_and(|(sender, _)| sender.next_seq() == 0);
-        stream.before.filter(|_| is_new).map(|predecessor| self.begin_after(predecessor, rng)).transpose()
+        stream.predecessor.filter(|_| is_new).map(|predecessor| self.begin_after(predecessor, rng)).transpose()
     }
 
     /// Closes the stream: by an end, or where it goes on.

@@ -1,4 +1,4 @@
-//! Files of which a part is read, or overwritten where it is.
+//! Files of which parts are read, or overwritten in place.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use crate::Result;
 
 /// A private file, read and written at any place in it.
 #[derive(Debug)]
-pub struct Fixed {
+pub struct RandomAccessFile {
     file: File,
     path: PathBuf,
 }
@@ -22,7 +22,7 @@ pub struct Fixed {
 ///
 /// # Errors
 /// As [`super::read_private`]; [`crate::Exit::Failed`] where it is absent.
-pub fn fixed(dir: &Dir, lock: &Lock, name: &str) -> Result<Fixed> {
+pub fn open_in_place(dir: &Dir, lock: &Lock, name: &str) -> Result<RandomAccessFile> {
     let Lock { .. } = lock;
     open(dir, name, OFlags::RDWR)
 }
@@ -30,21 +30,21 @@ pub fn fixed(dir: &Dir, lock: &Lock, name: &str) -> Result<Fixed> {
 /// Opens a private file that exists, to read parts of it.
 ///
 /// # Errors
-/// As [`fixed`].
-pub fn for_reading(dir: &Dir, name: &str) -> Result<Fixed> {
+/// As [`open_in_place`].
+pub fn open_to_read(dir: &Dir, name: &str) -> Result<RandomAccessFile> {
     open(dir, name, OFlags::RDONLY)
 }
 
-fn open(dir: &Dir, name: &str, how: OFlags) -> Result<Fixed> {
+fn open(dir: &Dir, name: &str, how: OFlags) -> Result<RandomAccessFile> {
     let path = dir.join(name);
     let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty())
         .map_err(|errno| failed("open", &path, errno))?;
     check_file(&fd, &path, Guard::Private)?;
-    Ok(Fixed { file: File::from(fd), path })
+    Ok(RandomAccessFile { file: File::from(fd), path })
 }
 
-impl Fixed {
+impl RandomAccessFile {
     /// Its path, for messages.
     #[must_use]
     pub fn path(&self) -> &Path {

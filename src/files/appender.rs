@@ -23,7 +23,7 @@ pub struct Appender {
 ///
 /// # Errors
 /// As [`super::read_private`]; [`crate::Exit::Failed`] where it is absent.
-pub fn append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
+pub fn open_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
     let Lock { .. } = lock;
     let path = dir.join(name);
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -33,12 +33,12 @@ pub fn append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
     Ok(Appender { file: File::from(fd), path, len: u64::try_from(stat.st_size).unwrap_or(0), broken: false })
 }
 
-/// Makes a private file that must not exist, to append to it; `None` where the disk has no room for one. `lock` is as for
-/// [`append`].
+/// Makes a private file that must not exist, to append to it; `None` if the disk has no room for one. `lock` is as for
+/// [`open_to_append`].
 ///
 /// # Errors
-/// As [`append`], and [`crate::Exit::Failed`] where it exists.
-pub fn begin(dir: &Dir, lock: &Lock, name: &str) -> Result<Option<Appender>> {
+/// As [`open_to_append`], and [`crate::Exit::Failed`] where it exists.
+pub fn create_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Option<Appender>> {
     let Lock { .. } = lock;
     let path = dir.join(name);
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -92,11 +92,11 @@ impl Appender {
         written
     }
 
-    /// Cuts the file off behind its first `len` bytes.
+    /// Cuts the file off after its first `len` bytes.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written.
-    pub fn cut(&mut self, len: u64) -> Result<()> {
+    pub fn truncate(&mut self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|err| failed("write", &self.path, err))?;
         self.len = len;
         Ok(())

@@ -1,0 +1,48 @@
+//! Whose a spool is: `owner`, made with the spool and never changed.
+//!
+//! An unknown format number is refused, and so is any other line than this version writes.
+
+use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
+
+use crate::crypto::schedule::Digest;
+use crate::files::{self, Dir, Lock};
+use crate::name::LinkName;
+use crate::text::show;
+use crate::{Error, Exit, Result};
+
+/// To whom a spool belongs: what one link was to send is never sent on another.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The link.
+    pub link: &'a LinkName,
+    /// The fingerprint of the peer; `None` on a link that is not encrypted.
+    pub peer: Option<&'a Digest>,
+}
+
+/// Claims a new spool for its owner, and refuses one of any other.
+pub(super) fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()> {
+    let peer = match owner.peer {
+        Some(peer) => STANDARD.encode(peer),
+        None => "none".to_owned(),
+    };
+    let (link, peer) = (format!("link = {}", owner.link), format!("peer = {peer}"));
+    let text = format!("# A spool of sts-send(1).\nformat = sts-spool-2\n{link}\n{peer}\n");
+    let Some(found) = files::read_private(dir, "owner")? else {
+        return files::create(dir, lock, "owner", text.as_bytes()).map(|_| ());
+    };
+    if *found == text.as_bytes() {
+        return Ok(());
+    }
+    let found = String::from_utf8_lossy(&found).into_owned();
+    let has = |line: &str| found.lines().any(|other| other == line);
+    let why = if !has("format = sts-spool-2") {
+        "it is not a spool of this version".to_owned()
+    } else if !has(&link) {
+        "it belongs to another link".to_owned()
+    } else {
+        "it belongs to another peer of this link, or to the link when it was not encrypted".to_owned()
+    };
+    Err(Error::new(Exit::Config, format!("the spool {}", show(dir.path())))
+        .because(why)
+        .hint("give each link and peer a spool of its own"))
+}

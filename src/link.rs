@@ -57,10 +57,10 @@ impl Link {
     /// Finds and reads the configuration that the command line means; its warnings go to `report`.
     ///
     /// # Errors
-    /// As [`config::locate::load`].
+    /// As [`config::load`].
     pub fn open(args: &CommonArgs, report: &Reporter) -> Result<Self> {
         let env = Environment::of_process();
-        let loaded = config::locate::load(args.link.as_deref(), &args.overrides, &env)?;
+        let loaded = config::load(args.link.as_deref(), &args.overrides, &env)?;
         for warning in &loaded.warnings {
             report.warning(warning);
         }

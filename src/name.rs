@@ -4,15 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Longest name, in bytes (`sts-protocol(7)`, "Handshake").
-pub const MAX_LEN: usize = 64;
+pub const MAX_NAME_LEN: usize = 64;
 
-/// A text that is no name; displays the rule, `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, in words.
+/// A text that is not a name; displays the rule, `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadName;
 
 impl fmt::Display for BadName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a name is 1 to {MAX_LEN} letters, digits, `.`, `_` or `-`, and begins with a letter or digit")
+        write!(f, "a name is 1 to {MAX_NAME_LEN} letters, digits, `.`, `_` or `-`, and begins with a letter or digit")
     }
 }
 
@@ -20,8 +20,8 @@ impl std::error::Error for BadName {}
 
 fn checked(text: &str) -> Result<String, BadName> {
     let begins = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    let goes_on = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    if begins && goes_on && text.len() <= MAX_LEN { Ok(text.to_owned()) } else { Err(BadName) }
+    let continues = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    if begins && continues && text.len() <= MAX_NAME_LEN { Ok(text.to_owned()) } else { Err(BadName) }
 }
 
 macro_rules! name {
@@ -70,12 +70,12 @@ mod tests {
 
     #[test]
     fn only_plain_names_pass() {
-        let longest = "x".repeat(MAX_LEN);
+        let longest = "x".repeat(MAX_NAME_LEN);
         for good in ["a", "0", "gateway", "node-7.local_2", &longest] {
             assert_eq!(good.parse::<PeerName>().unwrap().as_str(), good);
             assert_eq!(good.parse::<LinkName>().unwrap().to_string(), good);
         }
-        let long = "x".repeat(MAX_LEN + 1);
+        let long = "x".repeat(MAX_NAME_LEN + 1);
         for bad in ["", ".", "..", ".hidden", "-o", "_a", "a/b", "a b", "a\n", "a\0", "é", "a\u{1b}", "a;b", &long] {
             assert_eq!(bad.parse::<PeerName>(), Err(BadName), "{bad:?}");
         }

@@ -8,7 +8,7 @@
 use crate::crypto::schedule::Topics;
 
 /// Longest value of a level that a `+` matches on an encrypted link, in bytes.
-pub const MAX_LEVEL: usize = 64;
+pub const MAX_LEVEL_LEN: usize = 64;
 
 /// The topics of an encrypted link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +59,10 @@ impl Pattern {
     }
 }
 
-/// Whether what stands in place of a `+` may: 1 to [`MAX_LEVEL`] bytes, no wildcard, no control character, and no `$` in
+/// Whether what stands in place of a `+` may: 1 to [`MAX_LEVEL_LEN`] bytes, no wildcard, no control character, and no `$` in
 /// front, which is the broker's own.
 fn is_usable(level: &str) -> bool {
-    let len = 1..=MAX_LEVEL;
+    let len = 1..=MAX_LEVEL_LEN;
     len.contains(&level.len())
         && !level.starts_with('$')
         && !level.contains(|c: char| "+#".contains(c) || c.is_control())
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_level_that_could_be_anything_else_is_refused() {
         let all = pattern("+/up", "+/down");
-        let longest = "x".repeat(MAX_LEVEL);
+        let longest = "x".repeat(MAX_LEVEL_LEN);
         assert!(all.answer(&format!("{longest}/up")).is_some());
         for bad in ["", "+", "#", "a+", "a#b", "$SYS", "$share", "a\0", "a\n", "\u{1b}[2J", "\u{9b}", &(longest + "x")]
         {

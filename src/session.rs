@@ -1,4 +1,4 @@
-//! A session: what a handshake leaves behind, and all that sealing and opening need (`sts-protocol(7)`, "Sessions").
+//! A session: what a handshake results in, and all that sealing and opening need (`sts-protocol(7)`, "Sessions").
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -97,12 +97,12 @@ pub struct Expected<'a> {
 impl Session {
     /// The session of these keys, with each direction's key put where our role has it.
     #[must_use]
-    pub fn new(keys: SessionKeys, ends: Parties, topics: Topics, suite: Suite, created: u64) -> Self {
-        let (send, receive) = match ends.role {
+    pub fn new(keys: SessionKeys, parties: Parties, topics: Topics, suite: Suite, created: u64) -> Self {
+        let (send, receive) = match parties.role {
             Role::Master => (keys.master_to_slave, keys.slave_to_master),
             Role::Slave => (keys.slave_to_master, keys.master_to_slave),
         };
-        let Parties { role, own, peer } = ends;
+        let Parties { role, own, peer } = parties;
         Self { id: keys.id, suite, role, own, peer, topics, created, send, receive, confirm: keys.confirm }
     }
 

@@ -1,9 +1,9 @@
 //! One link's configuration: its file, what `-o` sets over it, and the environment, parsed once into real types.
 //!
-//! [`Config::parse`] is a function of its arguments; only [`locate`] looks at the file system. The format and every key
+//! [`Config::parse`] is a function of its arguments; only [`load`] and [`Environment`] look at the machine. The format and every key
 //! are described in `sts.conf(5)`:
 //!
-//! - A line is `key = value`, blank, or a comment: its first character that is no blank is `#`. A `#` anywhere else
+//! - A line is `key = value`, blank, or a comment: its first character that is not a blank is `#`. A `#` anywhere else
 //!   belongs to the value, since `plant/#` is a topic and `#` may be part of a password.
 //! - A value is everything between the first `=` and the end of the line, without the blanks around it. An empty value
 //!   is the key's default, as if the line were not there.
@@ -20,8 +20,10 @@ use crate::route::{Pattern, Route};
 use crate::suite::Suite;
 use crate::{Error, Result};
 
-pub use self::entries::{Override, names as key_names};
-pub use self::locate::{Environment, Loaded, Located};
+pub use self::environment::Environment;
+pub use self::keys::key_names;
+pub use self::load::{Loaded, Located, load, locate};
+pub use self::settings::Override;
 pub use self::topic::{Filter, Topic};
 pub use crate::mqtt::{ClientCert, Endpoint, Login, Qos, TlsFiles, Version as MqttVersion};
 pub use crate::name::{LinkName, PeerName};
@@ -29,11 +31,13 @@ pub use crate::role::Role;
 pub use crate::secret::Password;
 
 mod address;
-mod build;
-mod entries;
-pub mod locate;
+mod environment;
+mod keys;
+mod load;
+mod settings;
 mod topic;
 mod unsupported;
+mod validate;
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +56,7 @@ pub struct Config {
     /// What `sts_mode = master` and `slave` need; `None` for `nosec`: nothing is encrypted, nothing authenticated.
     pub sealed: Option<Sealed>,
     /// What the configuration asks for that this version does not do.
-    not_yet: Option<Error>,
+    unsupported: Option<Error>,
 }
 
 /// The broker and how to talk to it.
@@ -111,7 +115,7 @@ pub enum Protocol {
 
 /// Where a configuration's text comes from, for messages and for the paths in it.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct ConfigSource {
     /// The link's name.
     pub link: LinkName,
     /// The file, as a message names it; paths in the text are relative to its directory.
@@ -145,21 +149,21 @@ impl Config {
     /// nearest right one, a bad value with what is allowed, a repeated key, a missing one, keys that contradict each
     /// other.
     pub fn parse(
-        source: &Source,
+        source: &ConfigSource,
         text: &str,
         overrides: &[Override],
         read: &mut dyn FnMut(&Path) -> io::Result<SecretFile>,
     ) -> Result<Parsed> {
-        let table = entries::Table::parse(source, text, overrides)?;
-        build::build(&table, read)
+        let settings = settings::Settings::parse(source, text, overrides)?;
+        validate::validate(&settings, read)
     }
 
-    /// Refuses what the configuration rightly asks for and this version does not do yet.
+    /// Refuses what the configuration may ask for and this version does not do yet.
     ///
     /// # Errors
     /// [`crate::Exit::Config`], "not in this version", naming file and line.
     pub fn check_supported(&self) -> Result<()> {
-        self.not_yet.clone().map_or(Ok(()), Err)
+        self.unsupported.clone().map_or(Ok(()), Err)
     }
 
     /// The topics of the link, as MQTT and as the handshake has them; `None` where nothing is encrypted.

@@ -3,17 +3,17 @@
 use std::fmt;
 
 /// Longest topic, in bytes (MQTT 3.1.1, 4.7.3).
-const MAX_LEN: usize = 65_535;
+const MAX_TOPIC_LEN: usize = 65_535;
 
-/// What makes a topic from the configuration no topic.
-pub(super) type Why = &'static str;
+/// Why a text is not a topic.
+pub(super) type InvalidTopic = &'static str;
 
 /// A topic to publish on: 1 to 65,535 bytes, no wildcard but a gateway's `+`, no control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Topic(String);
 
 impl Topic {
-    pub(super) fn parse(text: &str) -> Result<Self, Why> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidTopic> {
         if text.contains(['+', '#']) {
             return Err("a topic to publish on has no `+` and no `#`");
         }
@@ -21,7 +21,7 @@ impl Topic {
     }
 
     /// As [`Topic::parse`], with `+` where a filter may have it: to be filled before anything is published on it.
-    pub(super) fn parse_pattern(text: &str) -> Result<Self, Why> {
+    pub(super) fn parse_pattern(text: &str) -> Result<Self, InvalidTopic> {
         if text.starts_with(SHARE) {
             return Err("`$share/` goes with a subscription only");
         }
@@ -54,7 +54,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    pub(super) fn parse(text: &str) -> Result<Self, Why> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidTopic> {
         check_text(text)?;
         let prefix = match text.strip_prefix(SHARE).map(|rest| rest.split_once('/')) {
             None => 0,
@@ -110,8 +110,8 @@ pub(super) fn wildcards(text: &str) -> usize {
     text.split('/').filter(|level| *level == "+").count()
 }
 
-fn check_text(text: &str) -> Result<(), Why> {
-    if text.is_empty() || text.len() > MAX_LEN {
+fn check_text(text: &str) -> Result<(), InvalidTopic> {
+    if text.is_empty() || text.len() > MAX_TOPIC_LEN {
         return Err("a topic has 1 to 65535 bytes");
     }
     if text.contains(char::is_control) { Err("a topic has no control characters") } else { Ok(()) }

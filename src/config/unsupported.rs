@@ -1,30 +1,35 @@
-//! What a configuration may rightly say and this version does not do: the one place to take it out of.
+//! What a configuration may say that this version does not do: to support it, it is removed here.
 
-use super::entries::{Entry, Key, Table};
+use super::keys::ConfigKey;
+use super::settings::{Setting, Settings};
 use super::{Config, Endpoint, MqttVersion, Protocol};
 use crate::{Error, Exit};
 
 /// The first thing in the configuration that this version does not do.
-pub(super) fn not_yet(table: &Table<'_>, config: &Config) -> Option<Error> {
+pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
     let transport = match config.mqtt.endpoint {
         Endpoint::Tcp { .. } => None,
-        _ => table
-            .get(Key::Host)
-            .map(|entry| refusal(entry, &format!("{}://", config.mqtt.endpoint.scheme()), "use mqtt://")),
+        _ => settings
+            .get(ConfigKey::Host)
+            .map(|setting| refusal(setting, &format!("{}://", config.mqtt.endpoint.scheme()), "use mqtt://")),
     };
     let version = match config.mqtt.version {
         MqttVersion::V311 => None,
-        MqttVersion::V31 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 3.1", "use mqtt_version = 4")),
-        MqttVersion::V5 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 5", "use mqtt_version = 4")),
+        MqttVersion::V31 => {
+            settings.get(ConfigKey::MqttVersion).map(|setting| refusal(setting, "MQTT 3.1", "use mqtt_version = 4"))
+        }
+        MqttVersion::V5 => {
+            settings.get(ConfigKey::MqttVersion).map(|setting| refusal(setting, "MQTT 5", "use mqtt_version = 4"))
+        }
     };
     let old = config.sealed.as_ref().filter(|sealed| sealed.protocol == Protocol::Sts1);
     let protocol = old
-        .and_then(|_| table.get(Key::StsVersion))
-        .map(|entry| refusal(entry, "sts_version 1", "use sts_version = 2 on both ends"));
+        .and_then(|_| settings.get(ConfigKey::StsVersion))
+        .map(|setting| refusal(setting, "sts_version 1", "use sts_version = 2 on both ends"));
     transport.or(version).or(protocol)
 }
 
-fn refusal(entry: Entry<'_>, what: &str, instead: &str) -> Error {
+fn refusal(setting: Setting<'_>, what: &str, instead: &str) -> Error {
     // Not a wrong command line, where `-o` asks for it: the next version takes it.
-    Error::new(Exit::Config, entry.place()).because(format!("{what}: not in this version")).hint(instead)
+    Error::new(Exit::Config, setting.place()).because(format!("{what}: not in this version")).hint(instead)
 }

@@ -15,11 +15,11 @@ use sha2::{Digest, Sha256};
 use super::PeerName;
 use crate::Rejected;
 
-/// The key type's name in a key line.
-const KIND: &str = "sts-rsa";
+/// The type of the key in a key line.
+const KEY_TYPE: &str = "sts-rsa";
 
 /// Longest encoding that is parsed, in bytes: an RSA key of 8192 bits needs 1,062.
-const MAX_DER: usize = 2048;
+const MAX_DER_LEN: usize = 2048;
 
 /// An RSA public key that this protocol accepts (`sts-protocol(7)`, "Primitives").
 ///
@@ -33,7 +33,7 @@ pub struct PublicKey {
     bits: usize,
 }
 
-/// Why a text or a row of bytes is no key that is accepted.
+/// Why a text or bytes are not a key that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadKey {
     /// A key line has three words: a name, `sts-rsa`, the key in base64.
@@ -53,7 +53,7 @@ pub enum BadKey {
 impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line => write!(f, "not a key line: `NAME {KIND} BASE64`"),
+            Self::Line => write!(f, "not a key line: `NAME {KEY_TYPE} BASE64`"),
             Self::Name => crate::name::BadName.fmt(f),
             Self::Base64 => f.write_str("the key is not whole: not base64"),
             Self::Encoding => f.write_str("not the DER encoding of an RSA public key"),
@@ -71,7 +71,7 @@ impl PublicKey {
     /// # Errors
     /// [`BadKey`], also where encoding the key again gives other bytes.
     pub fn from_der(der: &[u8]) -> Result<Self, BadKey> {
-        if der.len() > MAX_DER {
+        if der.len() > MAX_DER_LEN {
             return Err(BadKey::Encoding);
         }
         let bad = |_| BadKey::Encoding;
@@ -137,7 +137,7 @@ impl PublicKey {
     /// The line by which a key is handed on: `sts-rsa BASE64`, without a newline.
     #[must_use]
     pub fn key_line(&self) -> String {
-        format!("{KIND} {}", STANDARD.encode(&self.der))
+        format!("{KEY_TYPE} {}", STANDARD.encode(&self.der))
     }
 
     /// The line by which a key is pinned: `NAME sts-rsa BASE64`, without a newline.
@@ -152,7 +152,7 @@ impl PublicKey {
     /// [`BadKey`].
     pub fn from_key_line(line: &str) -> Result<Self, BadKey> {
         let mut words = line.split_ascii_whitespace();
-        let (Some(KIND), Some(key), None) = (words.next(), words.next(), words.next()) else {
+        let (Some(KEY_TYPE), Some(key), None) = (words.next(), words.next(), words.next()) else {
             return Err(BadKey::Line);
         };
         Self::from_der(&STANDARD.decode(key).map_err(|_| BadKey::Base64)?)
@@ -231,7 +231,7 @@ pub(super) mod tests {
         })
     }
 
-    // A modulus that is no product of primes will do: only its size is looked at.
+    // A modulus that is not a product of primes will do: only its size is looked at.
     fn of(bits: u32, exponent: u64) -> Result<PublicKey, BadKey> {
         let mut modulus = vec![0xff_u8; bits.div_ceil(8) as usize];
         modulus[0] >>= (8 - bits % 8) % 8;

@@ -1,4 +1,4 @@
-//! Who we are, and whom we know: the identity key and the known peers.
+//! Identities: this device's own key, and the keys of the peers that it trusts.
 //!
 //! Both live in the configuration directory: `identity.pem`, made on first use, and `known_peers`.
 
@@ -25,8 +25,8 @@ mod peers;
 /// Length of a new identity key's modulus, in bits.
 pub const KEY_BITS: usize = 3072;
 
-const FILE: &str = "identity.pem";
-const LOCK: &str = "identity.lock";
+const IDENTITY_FILE: &str = "identity.pem";
+const IDENTITY_LOCK: &str = "identity.lock";
 
 /// This device's long-term key: RSA, which only ever signs.
 pub struct Identity {
@@ -76,16 +76,17 @@ impl Identity {
         if let Some(identity) = Self::load(dir)? {
             return Ok(identity);
         }
-        let lock = files::lock(dir, LOCK)?;
+        let lock = files::lock(dir, IDENTITY_LOCK)?;
         if let Some(identity) = Self::load(dir)? {
             return Ok(identity);
         }
         let identity = Self::generate_bits(rng, bits)?;
-        if files::create(dir, &lock, FILE, identity.to_pem()?.as_bytes())? {
+        if files::create(dir, &lock, IDENTITY_FILE, identity.to_pem()?.as_bytes())? {
             return Ok(identity);
         }
-        // Something that knows nothing of the lock put a key there meanwhile: that one counts.
-        Self::load(dir)?.ok_or_else(|| Error::new(Exit::TryAgain, show(&dir.join(FILE))).because("it vanished"))
+        // A process that does not know the lock put a key there meanwhile: that one counts.
+        Self::load(dir)?
+            .ok_or_else(|| Error::new(Exit::TryAgain, show(&dir.join(IDENTITY_FILE))).because("it vanished"))
     }
 
     /// A new key of 2048 to 8192 bits, in memory only; 3072 take from 0.2 s to several seconds on a small device.
@@ -148,10 +149,10 @@ impl fmt::Display for BadFile {
 
 /// Reads `identity.pem`, and what `parse` makes of it; `None` where there is none yet.
 fn read<T>(dir: &Dir, parse: impl FnOnce(&str) -> std::result::Result<T, BadFile>) -> Result<Option<T>> {
-    let Some(bytes) = files::read_private(dir, FILE)? else { return Ok(None) };
+    let Some(bytes) = files::read_private(dir, IDENTITY_FILE)? else { return Ok(None) };
     let text = std::str::from_utf8(&bytes).map_err(|_| BadFile::Form("not a PEM file"));
     text.and_then(parse).map(Some).map_err(|why| {
-        Error::new(Exit::Config, show(&dir.join(FILE))).because(why).hint(
+        Error::new(Exit::Config, show(&dir.join(IDENTITY_FILE))).because(why).hint(
             "put back a good copy; a new key is made only where there is no file, and every peer must then trust it anew",
         )
     })
@@ -205,7 +206,7 @@ mod tests {
         let again = Identity::load_or_create_bits(&dir, &mut rng(2), 2048).unwrap();
         assert_eq!(made.public(), again.public());
         assert_eq!(Identity::load_public(&dir).unwrap().as_ref(), Some(made.public()));
-        let path = dir.join(FILE);
+        let path = dir.join(IDENTITY_FILE);
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let err = Identity::load_or_create_bits(&dir, &mut rng(3), 2048).unwrap_err();
@@ -237,7 +238,7 @@ mod tests {
         let (_home, dir) = home();
         let whole = Identity::generate_bits(&mut rng(1), 2048).unwrap().to_pem().unwrap();
         for text in ["", "not a key", &whole[..whole.len() / 2], &whole.replace("PRIVATE", "PUBLIC")] {
-            let path = dir.join(FILE);
+            let path = dir.join(IDENTITY_FILE);
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(Identity::load_or_create_bits(&dir, &mut rng(2), 2048).unwrap_err().exit(), Exit::Config);
@@ -260,7 +261,7 @@ mod tests {
     fn openssl_reads_the_key_and_we_read_openssls() {
         let (_home, dir) = home();
         let identity = Identity::load_or_create(&dir, &mut rng(1)).unwrap();
-        let path = dir.join(FILE);
+        let path = dir.join(IDENTITY_FILE);
         let path = path.to_str().unwrap();
         let Some(spki) = openssl(&["pkey", "-in", path, "-pubout", "-outform", "DER"], b"") else {
             return; // No openssl here to ask.

@@ -1,4 +1,4 @@
-//! `known_peers`: whose keys are pinned here, and under which name.
+//! `known_peers`: which keys are pinned here, and under which names.
 
 use std::collections::HashSet;
 
@@ -7,15 +7,15 @@ use crate::files::{self, Dir, Guard, Stamp};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
-const FILE: &str = "known_peers";
-const LOCK: &str = "known_peers.lock";
+const KNOWN_PEERS_FILE: &str = "known_peers";
+const KNOWN_PEERS_LOCK: &str = "known_peers.lock";
 /// Longest file that is read, in bytes: ten thousand peers have one of 6 MB.
-const MAX_LEN: u64 = 64 << 20;
+const MAX_KNOWN_PEERS_LEN: u64 = 64 << 20;
 
 /// The pinned keys, as the file had them when it was read.
 ///
-/// A line a peer, `NAME sts-rsa BASE64`; empty lines and those that begin with `#` are kept as they are. No key has two
-/// names, no name two keys.
+/// One line per peer, `NAME sts-rsa BASE64`; empty lines and those that begin with `#` are kept as they are. A key has one
+/// name, and a name one key. Any other line makes the file malformed, a key type of a newer version too.
 #[derive(Clone, Debug, Default)]
 pub struct KnownPeers {
     lines: Vec<Line>,
@@ -29,19 +29,21 @@ enum Line {
 }
 
 impl KnownPeers {
-    /// Reads the file; without one nobody is known.
+    /// Reads the file; without one no peer is known.
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where others can write it, [`Exit::Config`] with the line's number where it is malformed.
     pub fn load(dir: &Dir) -> Result<Self> {
         // Taken before reading: a change in between is then seen as one by the next look.
         let stamp = Self::stamp_of(dir)?;
-        let Some(bytes) = files::read_up_to(dir, FILE, Guard::Public, MAX_LEN)? else { return Ok(Self::default()) };
-        let place = show(&dir.join(FILE));
+        let Some(bytes) = files::read_up_to(dir, KNOWN_PEERS_FILE, Guard::Public, MAX_KNOWN_PEERS_LEN)? else {
+            return Ok(Self::default());
+        };
+        let place = show(&dir.join(KNOWN_PEERS_FILE));
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::new(Exit::Config, place.clone()).because("it holds bytes that are not UTF-8"))?;
         let mut known = Self { lines: Vec::new(), stamp };
-        // Of ten thousand peers each is not compared with each.
+        // Sets, as comparing each of ten thousand peers with each would take too long.
         let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for (index, line) in text.lines().enumerate() {
             let bad = |why: String| Error::new(Exit::Config, format!("{place}, line {}", index + 1)).because(why);
@@ -60,7 +62,7 @@ impl KnownPeers {
 
     /// The stamp of the file as it is now, one stat.
     fn stamp_of(dir: &Dir) -> Result<Option<Stamp>> {
-        files::stamp(dir, FILE)
+        files::stamp(dir, KNOWN_PEERS_FILE)
     }
 
     /// Whether the file was changed since it was read, one stat.
@@ -146,10 +148,10 @@ impl KnownPeers {
 
     /// Applies an edit to the file as it is now, under its lock; `self` changes only once the file is stored.
     fn change(&mut self, dir: &Dir, edit: impl FnOnce(&mut Self) -> Result<bool>) -> Result<()> {
-        let lock = files::lock(dir, LOCK)?;
+        let lock = files::lock(dir, KNOWN_PEERS_LOCK)?;
         let mut known = Self::load(dir)?;
         if edit(&mut known)? {
-            files::replace(dir, &lock, FILE, known.to_text().as_bytes())?;
+            files::replace(dir, &lock, KNOWN_PEERS_FILE, known.to_text().as_bytes())?;
             known.stamp = Self::stamp_of(dir)?;
         }
         *self = known;
@@ -223,7 +225,7 @@ mod tests {
         }
         for (again, key) in [("uno", one), ("one", two)] {
             let text = format!("{}\n\n{}", one.to_line(&name("one")), key.to_line(&name(again)));
-            fs::write(dir.join(FILE), text).unwrap();
+            fs::write(dir.join(KNOWN_PEERS_FILE), text).unwrap();
             let err = KnownPeers::load(&dir).unwrap_err();
             assert!(err.exit() == Exit::Config && err.to_string().contains("known_peers, line 3: "), "{err}");
         }
@@ -234,23 +236,23 @@ mod tests {
         let (_home, dir) = home();
         let [own, one, two] = keys();
         let text = format!("# ours\r\n\n  # indented\n{}\n# end", two.to_line(&name("two")));
-        fs::write(dir.join(FILE), &text).unwrap();
+        fs::write(dir.join(KNOWN_PEERS_FILE), &text).unwrap();
         let mut known = KnownPeers::load(&dir).unwrap();
         known.add(&dir, own, &name("one"), one).unwrap();
         let expected = format!("{}\n{}\n", text.replace('\r', ""), one.to_line(&name("one")));
-        assert_eq!(fs::read_to_string(dir.join(FILE)).unwrap(), expected);
+        assert_eq!(fs::read_to_string(dir.join(KNOWN_PEERS_FILE)).unwrap(), expected);
     }
 
     #[test]
     fn others_may_read_but_not_write_it() {
         let (_home, dir) = home();
         KnownPeers::default().add(&dir, &keys()[0], &name("one"), &keys()[1]).unwrap();
-        let chmod = |mode| fs::set_permissions(dir.join(FILE), fs::Permissions::from_mode(mode)).unwrap();
+        let chmod = |mode| fs::set_permissions(dir.join(KNOWN_PEERS_FILE), fs::Permissions::from_mode(mode)).unwrap();
         chmod(0o644);
         assert!(KnownPeers::load(&dir).is_ok());
         chmod(0o664);
         let err = KnownPeers::load(&dir).unwrap_err();
-        let remedy = format!("chmod go-w {}", dir.join(FILE).display());
+        let remedy = format!("chmod go-w {}", dir.join(KNOWN_PEERS_FILE).display());
         assert_eq!((err.exit(), err.hint_text()), (Exit::NotTrusted, Some(&*remedy)));
     }
 
@@ -268,7 +270,7 @@ mod tests {
         assert!(here.by_name(&name("one")).is_some());
         assert!(elsewhere.refresh(&dir).unwrap() && elsewhere.by_name(&name("two")).is_some());
         assert!(!elsewhere.refresh(&dir).unwrap());
-        fs::write(dir.join(FILE), "broken").unwrap();
+        fs::write(dir.join(KNOWN_PEERS_FILE), "broken").unwrap();
         assert!(elsewhere.refresh(&dir).is_err());
         assert!(elsewhere.by_name(&name("two")).is_some());
     }

@@ -17,7 +17,7 @@ pub(super) const MASTER: &str = "sts_mode = master\nsubtop = s2m\npubtop = m2s\n
 const NOSEC: &str = "sts_mode = nosec\nsubtop = a\npubtop = b\n";
 
 pub(super) fn parse_with(text: &str, options: &[&str]) -> Result<Parsed> {
-    let source = Source { link: "gw".parse().unwrap(), path: "etc/gw.conf".into() };
+    let source = ConfigSource { link: "gw".parse().unwrap(), path: "etc/gw.conf".into() };
     let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
     Config::parse(&source, text, &overrides, &mut |path| {
         assert_eq!(path, Path::new("etc/secret"));

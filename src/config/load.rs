@@ -1,8 +1,8 @@
-//! Finding and reading a link's configuration: the only part that looks at the file system.
+//! Finding and reading a link's configuration: the only part of this room that looks at files.
 
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "it looks at the environment and at files")]
+#![expect(clippy::disallowed_types, reason = "it looks at files")]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -11,75 +11,12 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Config, LinkName, Override, SecretFile, Source};
+use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
 use crate::text::{escape, quote, show};
 use crate::{Error, Exit, Result};
 
 /// Longest configuration or password file that is read, in bytes.
-const MAX_LEN: u64 = 1 << 20;
-
-/// The environment variables that say where things are; empty ones count as unset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Environment {
-    /// `STS_CONFIG_DIR`: the only place to look for a link by name.
-    pub config_dir: Option<PathBuf>,
-    /// `XDG_CONFIG_HOME`, else `HOME` with `.config`.
-    pub config_home: Option<PathBuf>,
-    /// `STS_RUNTIME_DIR`.
-    pub runtime_dir: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`.
-    pub runtime_home: Option<PathBuf>,
-    /// `STS_LINK`: the link that is meant where none is named.
-    pub link: Option<OsString>,
-}
-
-impl Environment {
-    /// The process's own.
-    #[must_use]
-    pub fn of_process() -> Self {
-        Self::from_lookup(|name| std::env::var_os(name))
-    }
-
-    /// From any lookup of variables by name.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
-        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
-        // The XDG base directory specification: a relative path in its variables is ignored.
-        let absolute = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        Self {
-            config_dir: set("STS_CONFIG_DIR").map(PathBuf::from),
-            config_home: absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config"))),
-            runtime_dir: set("STS_RUNTIME_DIR").map(PathBuf::from),
-            runtime_home: absolute("XDG_RUNTIME_DIR"),
-            link: set("STS_LINK"),
-        }
-    }
-
-    /// Where links are looked for by name, in this order.
-    #[must_use]
-    pub fn config_dirs(&self) -> Vec<PathBuf> {
-        match (&self.config_dir, &self.config_home) {
-            (Some(dir), _) => vec![dir.clone()],
-            (None, Some(home)) => vec![home.join("sts"), PathBuf::from(SYSTEM_DIR)],
-            (None, None) => vec![PathBuf::from(SYSTEM_DIR)],
-        }
-    }
-
-    /// Where the identity key and the known peers are where no link says otherwise: the first of
-    /// [`Environment::config_dirs`].
-    #[must_use]
-    pub fn identity_dir(&self) -> PathBuf {
-        self.config_dirs().into_iter().next().unwrap_or_else(|| SYSTEM_DIR.into())
-    }
-
-    /// Where sessions are: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`.
-    #[must_use]
-    pub fn runtime_dir(&self) -> PathBuf {
-        let home = || self.runtime_home.as_ref().map(|home| home.join("sts"));
-        self.runtime_dir.clone().or_else(home).unwrap_or_else(|| "/run/sts".into())
-    }
-}
-
-const SYSTEM_DIR: &str = "/etc/sts";
+const MAX_CONFIG_LEN: u64 = 1 << 20;
 
 /// Where a link's configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +102,7 @@ pub fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> 
         let line = bytes[..err.valid_up_to()].split(|byte| *byte == b'\n').count();
         Error::new(Exit::Config, format!("{place}, line {line}")).because("not UTF-8")
     })?;
-    let source = Source { link: located.link.clone(), path: path.clone() };
+    let source = ConfigSource { link: located.link.clone(), path: path.clone() };
     let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
     parsed.config.check_supported()?;
     if parsed.password_in_text && mode & 0o044 != 0 {
@@ -192,11 +129,11 @@ fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
     let file = File::open(path)?;
     let found = file.metadata()?;
     // Room for all of it at once: a buffer that grew would leave copies of a password behind.
-    let room = usize::try_from(found.len().min(MAX_LEN)).unwrap_or(0);
+    let room = usize::try_from(found.len().min(MAX_CONFIG_LEN)).unwrap_or(0);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
-    file.take(MAX_LEN + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_LEN {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_LEN} bytes")));
+    file.take(MAX_CONFIG_LEN + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_CONFIG_LEN {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_CONFIG_LEN} bytes")));
     }
     Ok((bytes, if found.is_file() { found.mode() & 0o7777 } else { 0 }))
 }
@@ -224,24 +161,6 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    #[test]
-    fn directories_come_from_the_environment() {
-        let dirs = |pairs: &[(&str, &str)]| {
-            env(pairs).config_dirs().iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(dirs(&[]), ["/etc/sts"]);
-        assert_eq!(dirs(&[("HOME", "/h")]), ["/h/.config/sts", "/etc/sts"]);
-        assert_eq!(dirs(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]), ["/x/sts", "/etc/sts"]);
-        assert_eq!(
-            dirs(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "x"), ("STS_CONFIG_DIR", "")]),
-            ["/h/.config/sts", "/etc/sts"]
-        );
-        assert_eq!(dirs(&[("HOME", "/h"), ("STS_CONFIG_DIR", "here")]), ["here"]);
-        assert_eq!(env(&[]).runtime_dir(), Path::new("/run/sts"));
-        assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r")]).runtime_dir(), Path::new("/r/sts"));
-        assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r"), ("STS_RUNTIME_DIR", "/s")]).runtime_dir(), Path::new("/s"));
     }
 
     #[test]

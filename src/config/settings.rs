@@ -1,73 +1,15 @@
-//! From text to keys: lines and `-o` options, each key at most once, each with the place that an error names.
+//! From text to settings: lines and `-o` options, each key at most once, each with the place that an error names.
 
-use crate::config::Source;
+use super::ConfigSource;
+use super::keys::{ConfigKey, KEY_NAMES, key_names};
 use crate::text::{escape, nearest, show, tame};
 use crate::{Error, Exit, Result};
-
-/// What a line sets; `ip`, `host` and `url` set the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    MqttVersion,
-    Host,
-    Port,
-    Username,
-    Password,
-    PasswordFile,
-    Subtop,
-    Pubtop,
-    ClientId,
-    Mode,
-    Aes,
-    StsVersion,
-    Peer,
-    Channel,
-    Qos,
-    KeepAlive,
-    CleanSession,
-    Retain,
-    MaxMessage,
-    Authorities,
-    ClientCert,
-    ClientSecret,
-}
-
-const NAMES: [(&str, Key); 24] = [
-    ("mqtt_version", Key::MqttVersion),
-    ("ip", Key::Host),
-    ("host", Key::Host),
-    ("url", Key::Host),
-    ("port", Key::Port),
-    ("username", Key::Username),
-    ("password", Key::Password),
-    ("password_file", Key::PasswordFile),
-    ("subtop", Key::Subtop),
-    ("pubtop", Key::Pubtop),
-    ("clientid", Key::ClientId),
-    ("sts_mode", Key::Mode),
-    ("aes", Key::Aes),
-    ("sts_version", Key::StsVersion),
-    ("peer", Key::Peer),
-    ("channel", Key::Channel),
-    ("qos", Key::Qos),
-    ("keep_alive", Key::KeepAlive),
-    ("clean_session", Key::CleanSession),
-    ("retain", Key::Retain),
-    ("max_message", Key::MaxMessage),
-    ("ca_file", Key::Authorities),
-    ("cert_file", Key::ClientCert),
-    ("key_file", Key::ClientSecret),
-];
-
-/// The names of all keys, in the manual's order.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.iter().map(|(name, _)| *name)
-}
 
 /// One key set on the command line, `-o KEY=VALUE`.
 #[derive(Clone)]
 pub struct Override {
     name: &'static str,
-    key: Key,
+    key: ConfigKey,
     value: String,
 }
 
@@ -81,14 +23,15 @@ impl Override {
         let (word, value) = option.split_once('=').unwrap_or((option, ""));
         let word = word.trim_matches(BLANKS);
         let usage = |what: String| Error::new(Exit::Usage, what);
-        let Some((name, key)) = NAMES.into_iter().find(|(name, _)| *name == word) else {
-            return Err(unknown(usage("-o".into()), word));
+        let Some((name, key)) = KEY_NAMES.into_iter().find(|(name, _)| *name == word) else {
+            return Err(unknown_key(usage("-o".into()), word));
         };
         let (value, place) = (value.trim_matches(BLANKS), format!("-o {name}"));
         if !option.contains('=') {
             return Err(usage(place).because("no value").hint(format!("-o {name}=VALUE")));
         }
-        if key == Key::Password || (key == Key::Host && value.contains('@') && !value.starts_with("unix:")) {
+        if key == ConfigKey::Password || (key == ConfigKey::Host && value.contains('@') && !value.starts_with("unix:"))
+        {
             let seen = "every user of this machine can see a command line";
             return Err(usage(place)
                 .because(seen)
@@ -106,17 +49,17 @@ const BLANKS: [char; 3] = [' ', '\t', '\r'];
 
 /// One key as it was set.
 #[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
-    key: Key,
+pub(super) struct Setting<'a> {
+    key: ConfigKey,
     /// The name as written, of those that set the same.
     pub(super) name: &'static str,
     pub(super) value: &'a str,
     /// The line's number; `None` for a `-o`.
     line: Option<usize>,
-    source: &'a Source,
+    source: &'a ConfigSource,
 }
 
-impl Entry<'_> {
+impl Setting<'_> {
     pub(super) fn on_command_line(&self) -> bool {
         self.line.is_none()
     }
@@ -152,7 +95,7 @@ impl Entry<'_> {
 
     /// The value for a message, hidden where it may hold a password.
     fn quoted(&self) -> String {
-        if self.key == Key::Password || (self.key == Key::Host && self.value.contains('@')) {
+        if self.key == ConfigKey::Password || (self.key == ConfigKey::Host && self.value.contains('@')) {
             return "what it is".into();
         }
         format!("`{}`", tame(self.value))
@@ -160,14 +103,14 @@ impl Entry<'_> {
 }
 
 /// All keys that are set, each once.
-pub(super) struct Table<'a> {
-    pub(super) source: &'a Source,
-    entries: Vec<Entry<'a>>,
+pub(super) struct Settings<'a> {
+    pub(super) source: &'a ConfigSource,
+    settings: Vec<Setting<'a>>,
 }
 
-impl<'a> Table<'a> {
-    pub(super) fn parse(source: &'a Source, text: &'a str, overrides: &'a [Override]) -> Result<Self> {
-        let mut entries: Vec<Entry<'a>> = Vec::new();
+impl<'a> Settings<'a> {
+    pub(super) fn parse(source: &'a ConfigSource, text: &'a str, overrides: &'a [Override]) -> Result<Self> {
+        let mut settings: Vec<Setting<'a>> = Vec::new();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.split('\n').enumerate() {
             let number = index + 1;
@@ -180,45 +123,45 @@ impl<'a> Table<'a> {
                 return Err(error("not a line of the form `key = value`".into()).hint("a comment begins with `#`"));
             };
             let word = word.trim_matches(BLANKS);
-            let Some((name, key)) = NAMES.into_iter().find(|(name, _)| *name == word) else {
-                return Err(unknown(Error::new(Exit::Config, place(source, number)), word));
+            let Some((name, key)) = KEY_NAMES.into_iter().find(|(name, _)| *name == word) else {
+                return Err(unknown_key(Error::new(Exit::Config, place(source, number)), word));
             };
             let value = value.trim_matches(BLANKS);
             if value.contains(|c: char| c.is_control() && c != '\t') {
                 return Err(error(format!("a control character in the value of `{name}`")));
             }
-            if let Some(first) = entries.iter().find(|entry| entry.key == key) {
+            if let Some(first) = settings.iter().find(|setting| setting.key == key) {
                 return Err(error(format!("`{name}` sets again what {} sets", first.shown())));
             }
-            entries.push(Entry { key, name, value, line: Some(number), source });
+            settings.push(Setting { key, name, value, line: Some(number), source });
         }
-        let in_file = entries.len();
+        let in_file = settings.len();
         for option in overrides {
-            let entry = Entry { key: option.key, name: option.name, value: &option.value, line: None, source };
-            if let Some(first) = entries[in_file..].iter().find(|earlier| earlier.key == option.key) {
-                return Err(entry.error(format!("sets again what {} sets", first.shown())));
+            let setting = Setting { key: option.key, name: option.name, value: &option.value, line: None, source };
+            if let Some(first) = settings[in_file..].iter().find(|earlier| earlier.key == option.key) {
+                return Err(setting.error(format!("sets again what {} sets", first.shown())));
             }
-            entries.push(entry);
+            settings.push(setting);
         }
-        Ok(Self { source, entries })
+        Ok(Self { source, settings })
     }
 
     /// What a key is set to, the command line before the file; `None` where it has its default.
-    pub(super) fn get(&self, key: Key) -> Option<Entry<'a>> {
-        self.entries.iter().rfind(|entry| entry.key == key).filter(|entry| !entry.value.is_empty()).copied()
+    pub(super) fn get(&self, key: ConfigKey) -> Option<Setting<'a>> {
+        self.settings.iter().rfind(|setting| setting.key == key).filter(|setting| !setting.value.is_empty()).copied()
     }
 }
 
-fn place(source: &Source, line: usize) -> String {
+fn place(source: &ConfigSource, line: usize) -> String {
     format!("{}, line {line}", show(&source.path))
 }
 
-fn unknown(error: Error, word: &str) -> Error {
+fn unknown_key(error: Error, word: &str) -> Error {
     // A long word is no key that was mistyped, and may be a secret in the wrong place.
     let shown: String = word.chars().take(32).collect();
     let error = error.because(format!("unknown key `{}`", escape(&shown)));
-    match nearest(word, names()) {
+    match nearest(word, key_names()) {
         Some(name) => error.hint(format!("did you mean `{name}`?")),
-        None => error.hint(format!("the keys are {}", names().collect::<Vec<_>>().join(", "))),
+        None => error.hint(format!("the keys are {}", key_names().collect::<Vec<_>>().join(", "))),
     }
 }

@@ -1,0 +1,99 @@
+//! Where things are, as the environment says.
+
+#![expect(clippy::disallowed_methods, reason = "it looks at the environment")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Where the machine's links are looked for by name, after the user's.
+const SYSTEM_DIR: &str = "/etc/sts";
+
+/// The environment variables that say where things are; empty ones count as unset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `STS_CONFIG_DIR`: the only place to look for a link by name.
+    pub config_dir: Option<PathBuf>,
+    /// `XDG_CONFIG_HOME`, else `HOME` with `.config`.
+    pub config_home: Option<PathBuf>,
+    /// `STS_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
+    /// `XDG_RUNTIME_DIR`.
+    pub runtime_home: Option<PathBuf>,
+    /// `STS_LINK`: the link that is meant where none is named.
+    pub link: Option<OsString>,
+}
+
+impl Environment {
+    /// The process's own.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::from_lookup(|name| std::env::var_os(name))
+    }
+
+    /// From any lookup of variables by name.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        // The XDG base directory specification: a relative path in its variables is ignored.
+        let absolute = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        Self {
+            config_dir: set("STS_CONFIG_DIR").map(PathBuf::from),
+            config_home: absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config"))),
+            runtime_dir: set("STS_RUNTIME_DIR").map(PathBuf::from),
+            runtime_home: absolute("XDG_RUNTIME_DIR"),
+            link: set("STS_LINK"),
+        }
+    }
+
+    /// Where links are looked for by name, in this order.
+    #[must_use]
+    pub fn config_dirs(&self) -> Vec<PathBuf> {
+        match (&self.config_dir, &self.config_home) {
+            (Some(dir), _) => vec![dir.clone()],
+            (None, Some(home)) => vec![home.join("sts"), PathBuf::from(SYSTEM_DIR)],
+            (None, None) => vec![PathBuf::from(SYSTEM_DIR)],
+        }
+    }
+
+    /// Where the identity key and the known peers are where no link says otherwise: the first of
+    /// [`Environment::config_dirs`].
+    #[must_use]
+    pub fn identity_dir(&self) -> PathBuf {
+        self.config_dirs().into_iter().next().unwrap_or_else(|| SYSTEM_DIR.into())
+    }
+
+    /// Where sessions are: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`.
+    #[must_use]
+    pub fn runtime_dir(&self) -> PathBuf {
+        let home = || self.runtime_home.as_ref().map(|home| home.join("sts"));
+        self.runtime_dir.clone().or_else(home).unwrap_or_else(|| "/run/sts".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Environment {
+        Environment::from_lookup(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+    }
+
+    #[test]
+    fn directories_come_from_the_environment() {
+        let dirs = |pairs: &[(&str, &str)]| {
+            env(pairs).config_dirs().iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(dirs(&[]), ["/etc/sts"]);
+        assert_eq!(dirs(&[("HOME", "/h")]), ["/h/.config/sts", "/etc/sts"]);
+        assert_eq!(dirs(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]), ["/x/sts", "/etc/sts"]);
+        assert_eq!(
+            dirs(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "x"), ("STS_CONFIG_DIR", "")]),
+            ["/h/.config/sts", "/etc/sts"]
+        );
+        assert_eq!(dirs(&[("HOME", "/h"), ("STS_CONFIG_DIR", "here")]), ["here"]);
+        assert_eq!(env(&[]).runtime_dir(), Path::new("/run/sts"));
+        assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r")]).runtime_dir(), Path::new("/r/sts"));
+        assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r"), ("STS_RUNTIME_DIR", "/s")]).runtime_dir(), Path::new("/s"));
+    }
+}

@@ -1,0 +1,304 @@
+//! From settings to a [`Config`]: every value checked, and every contradiction between keys refused.
+
+use std::io;
+use std::path::Path;
+
+use super::address::{self, Address, Scheme};
+use super::keys::ConfigKey;
+use super::settings::{Setting, Settings};
+use super::topic::{Filter, Topic, wildcards};
+use super::{
+    ClientCert, Config, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName,
+    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
+};
+use crate::suite::Suite;
+use crate::text::{nearest, quote, show};
+use crate::{Error, Exit, Result};
+
+/// Longest text that MQTT carries in one field, in bytes.
+const MAX_FIELD_LEN: usize = 65_535;
+
+/// Longest client id, in bytes: what is left of the field is for the tools that derive their own from it.
+const MAX_CLIENT_ID_LEN: usize = MAX_FIELD_LEN - 16;
+
+/// Reads a `password_file`.
+type ReadSecret<'r> = &'r mut dyn FnMut(&Path) -> io::Result<SecretFile>;
+
+pub(super) fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
+    let mut warnings = Vec::new();
+    let sealed = sealed(settings)?;
+    let (publish, subscribe) = topics(settings, sealed.as_ref().map(|sealed| sealed.role))?;
+    if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
+        warnings.push("aes = ecb shows where blocks of the data are equal; gcm and cbc do not".into());
+    }
+    let version = choice(
+        settings,
+        ConfigKey::MqttVersion,
+        &[("3", MqttVersion::V31), ("4", MqttVersion::V311), ("5", MqttVersion::V5)],
+    )?
+    .unwrap_or_default();
+    let address = match settings.get(ConfigKey::Host) {
+        Some(setting) => Some((setting, Address::parse(setting.value).map_err(|why| setting.bad(why))?)),
+        None => None,
+    };
+    let (login, password_in_text) = login(settings, address.as_ref(), read, &mut warnings)?;
+    let flags = [("0", false), ("1", true)];
+    let mqtt = Mqtt {
+        version,
+        endpoint: endpoint(settings, address)?,
+        login,
+        client_id: client_id(settings, version)?,
+        qos: choice(
+            settings,
+            ConfigKey::Qos,
+            &[("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), ("2", Qos::ExactlyOnce)],
+        )?
+        .unwrap_or_default(),
+        keep_alive: number(settings, ConfigKey::KeepAlive, 0, u16::MAX.into())?
+            .map_or(60, |secs| u16::try_from(secs).unwrap_or(u16::MAX)),
+        clean_session: choice(settings, ConfigKey::CleanSession, &flags)?,
+        retain: choice(settings, ConfigKey::Retain, &flags)?.unwrap_or(false),
+        max_message: number(settings, ConfigKey::MaxMessage, MIN_MESSAGE, MAX_MESSAGE)?.unwrap_or(65_536),
+    };
+    let mut config = Config { link: settings.source.link.clone(), mqtt, publish, subscribe, sealed, unsupported: None };
+    config.unsupported = unsupported::first(settings, &config);
+    Ok(Parsed { config, warnings, password_in_text })
+}
+
+fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
+    let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
+    let mode = choice(settings, ConfigKey::Mode, &modes)?
+        .ok_or_else(|| missing(settings, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
+    let suites: Vec<_> = Suite::ALL.iter().map(|suite| (suite.name(), Some(*suite))).chain([("null", None)]).collect();
+    let aes = settings.get(ConfigKey::Aes).zip(choice(settings, ConfigKey::Aes, &suites)?);
+    let protocol =
+        choice(settings, ConfigKey::StsVersion, &[("1", Protocol::Sts1), ("2", Protocol::Sts2)])?.unwrap_or_default();
+    let Some(role) = mode else {
+        if let Some((setting, Some(_))) = aes {
+            let why = format!("`aes = {}` does not go with `sts_mode = nosec`, which encrypts nothing", setting.value);
+            return Err(setting.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
+        }
+        if let Some(setting) = settings.get(ConfigKey::Peer).or(settings.get(ConfigKey::Channel)) {
+            let why = format!("`{}` does not go with `sts_mode = nosec`, which checks nobody", setting.name);
+            return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
+        }
+        return Ok(None);
+    };
+    let suite = match (aes, protocol) {
+        (Some((setting, None)), _) => {
+            let why = "`aes = null` goes with `sts_mode = nosec` only";
+            return Err(setting.error(why).hint("gcm, cbc or ecb; without `aes` it is gcm"));
+        }
+        (Some((setting, Some(Suite::Gcm))), Protocol::Sts1) => {
+            return Err(setting.bad("cbc or ecb with `sts_version = 1`"));
+        }
+        (Some((_, Some(suite))), _) => suite,
+        (None, Protocol::Sts1) => Suite::Cbc,
+        (None, Protocol::Sts2) => Suite::default(),
+    };
+    let channel = match settings.get(ConfigKey::Channel) {
+        Some(setting) => Some(Topic::parse(setting.value).map_err(|why| setting.bad(why))?),
+        None => None,
+    };
+    Ok(Some(Sealed { role, protocol, suite, peers: peers(settings)?, channel }))
+}
+
+fn peers(settings: &Settings<'_>) -> Result<Vec<PeerName>> {
+    let Some(setting) = settings.get(ConfigKey::Peer) else { return Ok(Vec::new()) };
+    let mut peers: Vec<PeerName> = Vec::new();
+    for word in setting.value.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
+        let name = word.parse().map_err(|why| setting.bad(why))?;
+        if peers.contains(&name) {
+            return Err(setting.error(format!("`{name}` stands twice in `peer`")));
+        }
+        peers.push(name);
+    }
+    if peers.is_empty() { Err(setting.bad("names, with commas or blanks between them")) } else { Ok(peers) }
+}
+
+fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
+    let required = |key, name| settings.get(key).ok_or_else(|| missing(settings, name, "TOPIC"));
+    let (sub, publ) = (required(ConfigKey::Subtop, "subtop")?, required(ConfigKey::Pubtop, "pubtop")?);
+    let subscribe = Filter::parse(sub.value).map_err(|why| sub.bad(why))?;
+    if role == Some(Role::Master) && subscribe.has_wildcard() {
+        return Err(sub.bad("a master has one slave, so its topics have no `+` and no `#`"));
+    }
+    let wild = role == Some(Role::Slave) && (subscribe.has_wildcard() || wildcards(publ.value) > 0);
+    let publish = if wild { gateway(settings, sub, &subscribe, publ)? } else { plain_topic(publ)? };
+    if role.is_some() && subscribe.plain() == publish.as_str() {
+        let why = format!("`{}` is the same topic as {}: each side would hear itself", publ.name, sub.shown());
+        return Err(Error::new(Exit::Config, publ.place()).because(why).hint("give each direction a topic of its own"));
+    }
+    Ok((publish, subscribe))
+}
+
+fn plain_topic(setting: Setting<'_>) -> Result<Topic> {
+    Topic::parse(setting.value).map_err(|why| setting.bad(why))
+}
+
+/// `pubtop` of a slave with many masters: what each `+` of `subtop` matched must have its place in it.
+fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &Filter, publ: Setting<'_>) -> Result<Topic> {
+    if subscribe.plain().contains('#') {
+        let error = sub.bad("`#` does not say which device a topic belongs to");
+        return Err(error.hint("use `+`, a level for each device: subtop = plant/+/up and pubtop = plant/+/down"));
+    }
+    let publish = Topic::parse_pattern(publ.value).map_err(|why| publ.bad(why))?;
+    let (heard, filled) = (subscribe.wildcards(), wildcards(publish.as_str()));
+    if heard != filled {
+        let why = format!("`+` stands {heard} times in `subtop` and {filled} times in `pubtop`");
+        return Err(publ.error(why).hint("each `+` of `pubtop` is what the same `+` of `subtop` matched"));
+    }
+    match settings.get(ConfigKey::Channel) {
+        Some(setting) => {
+            Err(setting.error("`channel` does not go with wildcards, where each device has its own topics"))
+        }
+        None => Ok(publish),
+    }
+}
+
+fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) -> Result<Endpoint> {
+    let own_port = settings.get(ConfigKey::Port);
+    let set_port = own_port.map(|setting| address::port(setting.value).map_err(|why| setting.bad(why))).transpose()?;
+    let file = |key| settings.get(key).map(|setting| (setting, resolve(settings, setting.value)));
+    let [ca, cert, key] = [ConfigKey::Authorities, ConfigKey::ClientCert, ConfigKey::ClientSecret].map(file);
+    let first = ca.as_ref().or(cert.as_ref()).or(key.as_ref()).map(|(setting, _)| *setting);
+    let client = match (cert, key) {
+        (Some((_, cert)), Some((_, key))) => Some(ClientCert { cert, key }),
+        (None, None) => None,
+        (Some((setting, _)), None) => return Err(setting.error("`cert_file` needs `key_file`")),
+        (None, Some((setting, _))) => return Err(setting.error("`key_file` needs `cert_file`")),
+    };
+    let files = TlsFiles { ca: ca.map(|(_, path)| path), client };
+
+    let (scheme, host, url_port, path, url) = match address {
+        Some((setting, found)) => (found.scheme, found.host, found.port, found.path, Some(setting)),
+        None => (Scheme::Mqtt, "localhost".into(), None, String::new(), None),
+    };
+    if let Some(setting) = first.filter(|_| !scheme.is_tls()) {
+        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint("url = mqtts://HOST or wss://HOST"));
+    }
+    let port = match (own_port, url_port, url) {
+        // The command line decides between the two, as it does everywhere.
+        (Some(own), Some(port), Some(url)) if url.on_command_line() && !own.on_command_line() => port,
+        (Some(own), Some(_), Some(url)) if url.on_command_line() == own.on_command_line() => {
+            return Err(own.error(format!("{} names a port already", url.shown())));
+        }
+        _ => set_port.or(url_port).unwrap_or(scheme.default_port()),
+    };
+    if let (Scheme::Unix, Some(setting)) = (scheme, own_port) {
+        return Err(setting.error("a Unix socket has no port"));
+    }
+    Ok(match scheme {
+        Scheme::Mqtt => Endpoint::Tcp { host, port },
+        Scheme::Mqtts => Endpoint::Tls { host, port, files },
+        Scheme::Ws => Endpoint::WebSocket { host, port, path, tls: None },
+        Scheme::Wss => Endpoint::WebSocket { host, port, path, tls: Some(files) },
+        Scheme::Unix => Endpoint::Unix { path: host.into() },
+    })
+}
+
+fn login(
+    settings: &Settings<'_>,
+    address: Option<&(Setting<'_>, Address)>,
+    read: ReadSecret<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<(Option<Login>, bool)> {
+    let [name, word, file] =
+        [ConfigKey::Username, ConfigKey::Password, ConfigKey::PasswordFile].map(|key| settings.get(key));
+    let set = name.or(word).or(file);
+    if let Some((url, Address { login: Some((username, password)), .. })) = address {
+        if let Some(setting) = set {
+            return Err(setting.error(format!("{} holds a login already", url.shown())));
+        }
+        let login = Login { username: username.clone(), password: password.clone() };
+        let lengths = [username.len(), password.as_ref().map_or(0, |word| word.expose().len())];
+        if lengths.iter().any(|len| *len > MAX_FIELD_LEN) {
+            return Err(url.bad("a name and a password have at most 65535 bytes"));
+        }
+        return Ok((Some(login), password.is_some()));
+    }
+    let (password, in_text) = match (word, file) {
+        (Some(_), Some(file)) if !file.on_command_line() => return Err(file.error("`password` is set already")),
+        (_, Some(file)) => (Some(read_password(settings, file, read, warnings)?), false),
+        (Some(word), None) => (Some(Password::new(word.value.to_owned())), true),
+        (None, None) => (None, false),
+    };
+    if let Some(long) = [name, word].into_iter().flatten().find(|setting| setting.value.len() > MAX_FIELD_LEN) {
+        return Err(long.error(format!("`{}` is longer than {MAX_FIELD_LEN} bytes", long.name)));
+    }
+    match (name, set) {
+        (Some(name), _) => Ok((Some(Login { username: name.value.to_owned(), password }), in_text)),
+        // MQTT 3.1.1, 3.1.2.9: no password without a name.
+        (None, Some(setting)) => Err(setting.error(format!("`{}` needs `username`", setting.name))),
+        (None, None) => Ok((None, false)),
+    }
+}
+
+fn read_password(
+    settings: &Settings<'_>,
+    setting: Setting<'_>,
+    read: ReadSecret<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Password> {
+    let path = resolve(settings, setting.value);
+    let shown = show(&path);
+    let SecretFile { text, exposed } = read(&path).map_err(|err| {
+        let error = setting.error(format!("cannot read {shown}: {err}"));
+        error.hint(format!("the password stands in it, on one line: (umask 077; cat >{})", quote(&path)))
+    })?;
+    let word = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if word.is_empty() || word.len() > MAX_FIELD_LEN || word.contains(char::is_control) {
+        return Err(setting.error(format!("{shown} is not one line of 1 to {MAX_FIELD_LEN} bytes")));
+    }
+    if exposed {
+        warnings.push(format!("others can read the password in {shown}: chmod 600 {}", quote(&path)));
+    }
+    Ok(Password::new(word.to_owned()))
+}
+
+fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<String>> {
+    let Some(setting) = settings.get(ConfigKey::ClientId) else { return Ok(None) };
+    if setting.value.len() > MAX_CLIENT_ID_LEN {
+        return Err(setting.error(format!("`clientid` is longer than {MAX_CLIENT_ID_LEN} bytes")));
+    }
+    if version == MqttVersion::V31 && setting.value.len() > 23 {
+        return Err(setting.bad("MQTT 3.1 allows 23 bytes"));
+    }
+    Ok(Some(setting.value.to_owned()))
+}
+
+/// A path in the configuration is relative to the directory of the file that it stands in.
+fn resolve(settings: &Settings<'_>, value: &str) -> std::path::PathBuf {
+    settings.source.path.parent().unwrap_or(Path::new("")).join(value)
+}
+
+/// One of a few words.
+fn choice<T: Copy>(settings: &Settings<'_>, key: ConfigKey, words: &[(&str, T)]) -> Result<Option<T>> {
+    let Some(setting) = settings.get(key) else { return Ok(None) };
+    if let Some((_, value)) = words.iter().find(|(word, _)| *word == setting.value) {
+        return Ok(Some(*value));
+    }
+    let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    let (last, first) = all.split_last().unwrap_or((&"", &[]));
+    let error = setting.bad(format!("{} or {last}", first.join(", ")));
+    Err(match nearest(setting.value, all.iter().copied()) {
+        Some(word) if word.len() > 1 && error.hint_text().is_none() => error.hint(format!("did you mean `{word}`?")),
+        _ => error,
+    })
+}
+
+/// A whole number between two bounds, both allowed.
+fn number(settings: &Settings<'_>, key: ConfigKey, least: usize, most: usize) -> Result<Option<usize>> {
+    let Some(setting) = settings.get(key) else { return Ok(None) };
+    let digits = setting.value.bytes().all(|b| b.is_ascii_digit());
+    match setting.value.parse() {
+        Ok(number) if digits && (least..=most).contains(&number) => Ok(Some(number)),
+        _ => Err(setting.bad(format!("a number from {least} to {most}"))),
+    }
+}
+
+fn missing(settings: &Settings<'_>, name: &str, value: &str) -> Error {
+    Error::new(Exit::Config, show(&settings.source.path))
+        .because(format!("`{name}` is not set"))
+        .hint(format!("add the line `{name} = {value}`"))
+}

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 /// Longest name, in bytes (`sts-protocol(7)`, "Handshake").
-pub const MAX_NAME_LEN: usize = 64;
+pub(crate) const MAX_NAME_LEN: usize = 64;
 
 /// A text that is not a name; displays the rule, `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ macro_rules! name {
         impl $name {
             /// The name as text: 1 to 64 bytes of ASCII, safe in a shell command, a path and a terminal.
             #[must_use]
-            pub fn as_str(&self) -> &str {
+            pub(crate) fn as_str(&self) -> &str {
                 &self.0
             }
         }

@@ -8,7 +8,7 @@
 use crate::crypto::schedule::Topics;
 
 /// Longest value of a level that a `+` matches on an encrypted link, in bytes.
-pub const MAX_LEVEL_LEN: usize = 64;
+pub(crate) const MAX_LEVEL_LEN: usize = 64;
 
 /// The topics of an encrypted link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +30,15 @@ pub enum Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     /// Without `$share` prefix.
-    pub listen: String,
+    pub(crate) listen: String,
     /// What is in place of `+` in a topic that `listen` matches goes in place of its `+`, in the same order.
-    pub publish: String,
+    pub(crate) publish: String,
 }
 
 impl Pattern {
     /// The topic to answer on what came on `topic`; `None` where the filter does not match, or a level may not be used.
     #[must_use]
-    pub fn answer(&self, topic: &str) -> Option<String> {
+    pub(crate) fn answer(&self, topic: &str) -> Option<String> {
         let mut levels = topic.split('/');
         let mut values = Vec::new();
         for wanted in self.listen.split('/') {
@@ -71,7 +71,7 @@ fn is_usable(level: &str) -> bool {
 impl Route {
     /// The topics of a handshake whose message came on `topic`; `None` where such a message is none of this link's.
     #[must_use]
-    pub fn topics(&self, topic: &str) -> Option<Topics> {
+    pub(crate) fn topics(&self, topic: &str) -> Option<Topics> {
         match self {
             Self::One { topics, .. } => Some(topics.clone()),
             Self::Each(pattern) => {
@@ -83,13 +83,13 @@ impl Route {
 
     /// Whether a session that was agreed on these topics is one of this link's.
     #[must_use]
-    pub fn has(&self, topics: &Topics) -> bool {
+    pub(crate) fn has(&self, topics: &Topics) -> bool {
         self.topics(&topics.master_to_slave).as_ref() == Some(topics)
     }
 
     /// On which topic to publish under a session that was agreed on these topics.
     #[must_use]
-    pub fn publish<'a>(&'a self, topics: &'a Topics) -> &'a str {
+    pub(crate) fn publish<'a>(&'a self, topics: &'a Topics) -> &'a str {
         match self {
             Self::One { publish, .. } => publish,
             Self::Each(_) => &topics.slave_to_master,
@@ -98,7 +98,7 @@ impl Route {
 
     /// On which topic the peer of that session publishes.
     #[must_use]
-    pub fn listen<'a>(&'a self, topics: &'a Topics) -> &'a str {
+    pub(crate) fn listen<'a>(&'a self, topics: &'a Topics) -> &'a str {
         match self {
             Self::One { listen, .. } => listen,
             Self::Each(_) => &topics.master_to_slave,
@@ -107,7 +107,7 @@ impl Route {
 
     /// What to subscribe to, to hear all that the link's peers publish, without `$share` prefix.
     #[must_use]
-    pub fn filter(&self) -> &str {
+    pub(crate) fn filter(&self) -> &str {
         match self {
             Self::One { listen, .. } => listen,
             Self::Each(pattern) => &pattern.listen,
@@ -116,7 +116,7 @@ impl Route {
 
     /// Whether it has many peers.
     #[must_use]
-    pub fn is_wildcard(&self) -> bool {
+    pub(crate) fn is_wildcard(&self) -> bool {
         matches!(self, Self::Each(_))
     }
 }

@@ -15,7 +15,7 @@ pub type SessionId = [u8; SESSION_ID_LEN];
 
 /// What a session may be used for (`sts-protocol(7)`, "Sessions").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// The slave has stored it, and does not know yet whether the master has: it opens, and seals nothing.
     Pending,
     /// Seals what is sent, and opens.
@@ -26,17 +26,17 @@ pub enum Standing {
 
 impl Standing {
     /// All standings.
-    pub const ALL: [Self; 3] = [Self::Pending, Self::Current, Self::Retired];
+    pub(crate) const ALL: [Self; 3] = [Self::Pending, Self::Current, Self::Retired];
 
     /// The standing of this name in a session file.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|standing| standing.name() == name)
     }
 
     /// The name: `pending`, `current` or `retired`.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Current => "current",
@@ -51,23 +51,23 @@ pub struct Session {
     /// Names it.
     pub id: SessionId,
     /// How its messages are sealed.
-    pub suite: Suite,
+    pub(crate) suite: Suite,
     /// Which side we are.
-    pub role: Role,
+    pub(crate) role: Role,
     /// SHA-256 of our identity key's SPKI DER.
-    pub own: Digest,
+    pub(crate) own: Digest,
     /// SHA-256 of the peer's identity key's SPKI DER.
-    pub peer: Digest,
+    pub(crate) peer: Digest,
     /// The topics that the handshake was bound to.
     pub topics: Topics,
     /// When it was agreed, in seconds since 1970 by this device's clock.
-    pub created: u64,
+    pub(crate) created: u64,
     /// Seals what we send.
-    pub send: Key<Traffic>,
+    pub(crate) send: Key<Traffic>,
     /// Opens what the peer sends.
-    pub receive: Key<Traffic>,
+    pub(crate) receive: Key<Traffic>,
     /// Authenticates questions whether a peer still has a session, and their answers.
-    pub confirm: Key<Confirm>,
+    pub(crate) confirm: Key<Confirm>,
 }
 
 /// The two ends of a handshake: which of them we are, and the fingerprints of both identity keys.
@@ -85,13 +85,13 @@ pub struct Parties {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected<'a> {
     /// How messages are to be sealed.
-    pub suite: Suite,
+    pub(crate) suite: Suite,
     /// Which side we are.
-    pub role: Role,
+    pub(crate) role: Role,
     /// SHA-256 of our identity key's SPKI DER.
-    pub own: Digest,
+    pub(crate) own: Digest,
     /// The topics.
-    pub route: &'a Route,
+    pub(crate) route: &'a Route,
 }
 
 impl Session {
@@ -108,31 +108,31 @@ impl Session {
 
     /// The first bytes of the id, which each of its messages carries.
     #[must_use]
-    pub fn tag(&self) -> SessionTag {
-        tag(&self.id)
+    pub(crate) fn tag(&self) -> SessionTag {
+        tag(self.id)
     }
 
     /// The cipher of what we send.
     #[must_use]
-    pub fn sealer(&self) -> Cipher {
+    pub(crate) fn sealer(&self) -> Cipher {
         Cipher::new(self.suite, &self.send)
     }
 
     /// The cipher of what the peer sends.
     #[must_use]
-    pub fn opener(&self) -> Cipher {
+    pub(crate) fn opener(&self) -> Cipher {
         Cipher::new(self.suite, &self.receive)
     }
 
     /// Age in seconds at `now`, in seconds since 1970; `None` where it is stamped in the future, which counts as old.
     #[must_use]
-    pub fn age(&self, now: u64) -> Option<u64> {
+    pub(crate) fn age(&self, now: u64) -> Option<u64> {
         now.checked_sub(self.created)
     }
 
     /// What of the configuration it disagrees with, in words for `-v`; `None` if it may be used.
     #[must_use]
-    pub fn mismatch(&self, expected: &Expected<'_>) -> Option<&'static str> {
+    pub(crate) fn mismatch(&self, expected: &Expected<'_>) -> Option<&'static str> {
         if self.own != expected.own {
             Some("it was agreed with another identity key of ours")
         } else if self.role != expected.role {
@@ -149,8 +149,8 @@ impl Session {
 
 /// The first bytes of a session id, which each message of that session carries.
 #[must_use]
-pub fn tag(id: &SessionId) -> SessionTag {
-    let [a, b, c, ..] = *id;
+pub(crate) fn tag(id: SessionId) -> SessionTag {
+    let [a, b, c, ..] = id;
     [a, b, c]
 }
 

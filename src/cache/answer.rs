@@ -12,7 +12,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`files::lock`].
-    pub fn lock_answers(&self) -> Result<Lock> {
+    pub(crate) fn lock_answers(&self) -> Result<Lock> {
         // The others hold it for a moment only: no reason to turn back.
         files::lock(&self.dir, &self.answers_lock())
     }
@@ -22,7 +22,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::promote`], and as [`files::lock`].
-    pub fn answer(
+    pub(crate) fn answer(
         &self,
         payload: &[u8],
         watch: &Watch,

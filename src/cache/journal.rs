@@ -18,7 +18,7 @@ use crate::text;
 use crate::{Error, Exit, Rejected, Result};
 
 /// The file is written anew once it is this long, in bytes, and twice as long as its snapshot was.
-pub const MIN_COMPACT_LEN: u64 = 256 << 10;
+pub(super) const MIN_COMPACT_LEN: u64 = 256 << 10;
 /// Longest file that is read: 10,000 peers have one of a few MiB.
 const MAX_JOURNAL_LEN: u64 = 64 << 20;
 
@@ -28,7 +28,7 @@ struct Known {
 }
 
 /// The receive state of a link, held by its one receiver.
-pub struct Journal {
+pub(crate) struct Journal {
     lock: Lock,
     file: Appender,
     /// Length in bytes of the snapshot that the file begins with.
@@ -48,7 +48,7 @@ impl Journal {
     /// # Errors
     /// [`Exit::TryAgain`] where another sts-recv runs on this link, or where the state is lost of every session that
     /// is not retired; otherwise as [`files::replace`].
-    pub fn open(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
+    pub(crate) fn open(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
         let lock = files::try_lock(cache.dir(), &format!("{}@recv.lock", cache.link()))?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
                 .because("another sts-recv runs on this link already")
@@ -88,7 +88,7 @@ impl Journal {
     }
 
     /// Takes note of the link's sessions as they are now; returns those that cannot be used, as [`Journal::open`] does.
-    pub fn adopt(&mut self, sessions: &[StoredSession]) -> Vec<SessionId> {
+    pub(crate) fn adopt(&mut self, sessions: &[StoredSession]) -> Vec<SessionId> {
         let known = |stored: &StoredSession| {
             (stored.session.id, Known { peer: stored.session.peer, received: stored.received })
         };
@@ -98,18 +98,18 @@ impl Journal {
 
     /// What was written down.
     #[must_use]
-    pub fn state(&self) -> &ReceiveState {
+    pub(crate) fn state(&self) -> &ReceiveState {
         &self.state
     }
 
     /// Counts a message that was dropped; it is written with the next entry.
-    pub fn count_rejected(&mut self, reason: Rejected) {
+    pub(crate) fn count_rejected(&mut self, reason: Rejected) {
         self.rejected[index(reason)] += 1;
     }
 
     /// Counts a message that was received before; it is written with the next entry.
-    pub fn count_duplicate(&mut self, session: &SessionId) {
-        *self.duplicates.entry(*session).or_default() += 1;
+    pub(crate) fn count_duplicate(&mut self, session: SessionId) {
+        *self.duplicates.entry(session).or_default() += 1;
     }
 
     /// Writes entries down: after stdout took the bytes, and before PUBACK.
@@ -118,7 +118,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Exit::Failed`] where they cannot be written; what was there before is then as it was.
-    pub fn record(&mut self, cache: &Cache, entries: &[JournalEntry]) -> Result<()> {
+    pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry]) -> Result<()> {
         let mut line = String::new();
         for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
             let _ = write!(line, "x {reason} {count} ");
@@ -186,7 +186,7 @@ impl ReceiveState {
     ///
     /// # Errors
     /// [`Exit::Failed`] where it is malformed; otherwise as [`files::read_private`].
-    pub fn read(cache: &Cache) -> Result<Option<Self>> {
+    pub(crate) fn read(cache: &Cache) -> Result<Option<Self>> {
         let file = name(cache);
         let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_JOURNAL_LEN)? else {
             return Ok(None);

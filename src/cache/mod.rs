@@ -11,7 +11,7 @@ mod peer_sessions;
 mod receive_state;
 mod rotation;
 mod session_file;
-pub mod status;
+pub(crate) mod status;
 mod watch;
 
 #[cfg(test)]
@@ -19,13 +19,12 @@ mod tests;
 
 use std::path::Path;
 
-pub use self::journal::{Journal, MIN_COMPACT_LEN};
-pub use self::peer_sessions::{
-    MAX_DELETED, MAX_NEWER, MAX_NEWER_IN_GRACE, MAX_RETIRED_SECS, MIN_RETIRED_SECS, PeerSessions, RETIRED_GRACE_SECS,
-    StoredSession,
-};
+pub(crate) use self::journal::Journal;
+use self::peer_sessions::MIN_RETIRED_SECS;
+pub(crate) use self::peer_sessions::PeerSessions;
+pub use self::peer_sessions::StoredSession;
 use self::peer_sessions::{limit, promote, retire_current};
-pub use self::receive_state::{Counters, JournalEntry, MAX_LATEST_GAPS, ReceiveState};
+pub(crate) use self::receive_state::{Counters, JournalEntry, ReceiveState};
 use self::session_file::{Malformed, hex};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
@@ -37,7 +36,7 @@ use crate::text;
 use crate::{Error, Exit, Result};
 
 /// Most blocks of one direction of a session.
-pub const MAX_BLOCKS: u64 = 1 << 48;
+pub(crate) const MAX_BLOCKS: u64 = 1 << 48;
 
 /// The sessions of one link.
 #[derive(Debug)]
@@ -69,19 +68,19 @@ impl Cache {
 
     /// The link's name.
     #[must_use]
-    pub fn link(&self) -> &LinkName {
+    pub(crate) fn link(&self) -> &LinkName {
         &self.link
     }
 
     /// The command that agrees new keys on this link.
     #[must_use]
-    pub fn pairing_command(&self) -> String {
+    pub(crate) fn pairing_command(&self) -> String {
         format!("sts-pair {}", self.typed)
     }
 
     /// The runtime directory.
     #[must_use]
-    pub fn dir(&self) -> &Dir {
+    pub(crate) fn dir(&self) -> &Dir {
         &self.dir
     }
 
@@ -89,7 +88,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where another one runs.
-    pub fn lock_pairing(&self) -> Result<Lock> {
+    pub(crate) fn lock_pairing(&self) -> Result<Lock> {
         files::try_lock(&self.dir, &format!("{}@pair.lock", self.link))?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("cannot pair {}", self.link))
                 .because("another sts-pair runs on this link already")
@@ -98,7 +97,7 @@ impl Cache {
 
     /// The error of having no session, which says where it was looked for and what makes one.
     #[must_use]
-    pub fn no_session(&self) -> Error {
+    pub(crate) fn no_session(&self) -> Error {
         no_session(self.dir.path(), &self.link, &self.typed)
     }
 
@@ -118,7 +117,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::load`].
-    pub fn load_peer(&self, peer: &Digest) -> Result<PeerSessions> {
+    pub(crate) fn load_peer(&self, peer: &Digest) -> Result<PeerSessions> {
         self.read(&self.name(peer))
     }
 
@@ -127,7 +126,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Exit::Failed`] where it cannot be written; what was stored is then as it was.
-    pub fn store_pending(&self, session: &Session, now: u64) -> Result<()> {
+    pub(crate) fn store_pending(&self, session: &Session, now: u64) -> Result<()> {
         self.store(session, |sessions| {
             sessions.insert(0, StoredSession::new(session, Standing::Pending));
             limit(sessions, now);
@@ -178,7 +177,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::store_pending`].
-    pub fn drop_finished(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<usize> {
+    pub(crate) fn drop_finished(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<usize> {
         self.drop_if(peer, |stored| {
             let retired =
                 stored.standing == Standing::Retired && now.saturating_sub(stored.retired) >= MIN_RETIRED_SECS;
@@ -190,7 +189,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::store_pending`].
-    pub fn delete(&self, peer: &Digest, ids: &[SessionId]) -> Result<usize> {
+    pub(crate) fn delete(&self, peer: &Digest, ids: &[SessionId]) -> Result<usize> {
         self.drop_if(peer, |stored| ids.contains(&stored.session.id))
     }
 
@@ -198,7 +197,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the directory cannot be written.
-    pub fn delete_all(&self, peer: &Digest) -> Result<bool> {
+    pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
         let _lock = self.lock()?;
         let name = self.name(peer);
         let only_deleted = self.read(&name).is_ok_and(|of_peer| of_peer.sessions.is_empty());
@@ -270,7 +269,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::store_pending`].
-    pub fn set_received(&self, peer: &Digest, ids: &[SessionId]) -> Result<()> {
+    pub(crate) fn set_received(&self, peer: &Digest, ids: &[SessionId]) -> Result<()> {
         self.change(peer, |sessions| {
             let mut changed = false;
             for stored in sessions.iter_mut().filter(|stored| ids.contains(&stored.session.id)) {
@@ -393,7 +392,7 @@ impl Cache {
 ///
 /// # Errors
 /// As [`Cache::delete_all`].
-pub fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
+pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
     let mut links = Vec::new();
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
     for name in dir.names()? {

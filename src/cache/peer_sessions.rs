@@ -3,28 +3,28 @@
 use crate::session::{Session, SessionId, Standing};
 
 /// A session is deleted when this many newer ones exist that are proven as it is, or unproven as it is.
-pub const MAX_NEWER: usize = 16;
+pub(super) const MAX_NEWER: usize = 16;
 /// But a proven one stays for this time after it was retired, however many are newer, in seconds: a tool that runs looks
 /// for a new session once a second, and what it sealed before is on its way.
-pub const RETIRED_GRACE_SECS: u64 = 60;
+pub(super) const RETIRED_GRACE_SECS: u64 = 60;
 /// Hard limit of newer ones, whatever the grace period.
-pub const MAX_NEWER_IN_GRACE: usize = 256;
+pub(super) const MAX_NEWER_IN_GRACE: usize = 256;
 /// A session is deleted this long after it was retired, in seconds: 7 days.
-pub const MAX_RETIRED_SECS: u64 = 7 * 24 * 3600;
+pub(super) const MAX_RETIRED_SECS: u64 = 7 * 24 * 3600;
 /// A retired session stays this long at least, in seconds, although all its known streams ended: a process that reserved a
 /// number under it may not have sent anything yet.
-pub const MIN_RETIRED_SECS: u64 = 3600;
+pub(crate) const MIN_RETIRED_SECS: u64 = 3600;
 /// How many deleted sessions are remembered.
-pub const MAX_DELETED: usize = 128;
+pub(super) const MAX_DELETED: usize = 128;
 
 /// The sessions with one peer, as their file has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerSessions {
+pub(crate) struct PeerSessions {
     /// Newest first.
-    pub sessions: Vec<StoredSession>,
+    pub(crate) sessions: Vec<StoredSession>,
     /// Those deleted last under which something was received, the latest at the end: a peer that asks for one must not
     /// take it for lost. Of the others nothing was written, and an attacker on the way of a handshake makes any number.
-    pub deleted: Vec<SessionId>,
+    pub(crate) deleted: Vec<SessionId>,
 }
 
 impl PeerSessions {
@@ -45,22 +45,22 @@ impl PeerSessions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSession {
     /// The session.
-    pub session: Session,
+    pub(crate) session: Session,
     /// What it may be used for.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
     /// When it was retired, in seconds since 1970; 0 where it was not.
-    pub retired: u64,
+    pub(crate) retired: u64,
     /// How many stream numbers were reserved: the next one.
-    pub streams: u64,
+    pub(crate) streams: u64,
     /// How many numbers of streams of confirms were reserved.
-    pub confirms: u64,
+    pub(crate) confirms: u64,
     /// How many blocks were reserved for sealing.
-    pub blocks: u64,
+    pub(crate) blocks: u64,
     /// Something was received under it, so there must be receive state.
-    pub received: bool,
+    pub(crate) received: bool,
     /// The peer has shown that it uses it. An attacker on the way of the handshake decides how many sessions are made that
     /// only one end uses: those must not push out one that both use.
-    pub proven: bool,
+    pub(crate) proven: bool,
 }
 
 impl StoredSession {

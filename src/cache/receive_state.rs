@@ -14,36 +14,36 @@ use crate::session::SessionId;
 use crate::stream::{Gap, Progress, RecentStream, StreamId, StreamState, Streams};
 
 /// Most gaps of a session that are kept one by one.
-pub const MAX_LATEST_GAPS: usize = 16;
+const MAX_LATEST_GAPS: usize = 16;
 const RECEIVE_STATE_FORMAT: &str = "sts-receive-state-2";
 
 /// What was received under one session, for `sts-pair --status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Messages accepted.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Payload bytes written.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Messages that were received before.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Gaps.
-    pub gaps: u64,
+    pub(crate) gaps: u64,
     /// Messages lost in them.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// The latest gaps, at most [`MAX_LATEST_GAPS`].
-    pub latest: VecDeque<Gap>,
+    pub(crate) latest: VecDeque<Gap>,
 }
 
 /// What was received on a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReceiveState {
+pub(crate) struct ReceiveState {
     pub(super) sessions: BTreeMap<SessionId, (Streams, Counters)>,
     pub(super) rejected: [u64; Rejected::ALL.len()],
 }
 
 /// One thing to write down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JournalEntry {
+pub(crate) enum JournalEntry {
     /// A stream was written so far.
     Progress(Progress),
     /// Messages were lost.
@@ -72,12 +72,12 @@ impl JournalEntry {
 impl ReceiveState {
     /// The streams and counters of a session.
     #[must_use]
-    pub fn session(&self, id: &SessionId) -> Option<(&Streams, &Counters)> {
-        self.sessions.get(id).map(|(streams, counters)| (streams, counters))
+    pub(crate) fn session(&self, id: SessionId) -> Option<(&Streams, &Counters)> {
+        self.sessions.get(&id).map(|(streams, counters)| (streams, counters))
     }
 
     /// How many messages were dropped, per reason.
-    pub fn rejected(&self) -> impl Iterator<Item = (Rejected, u64)> {
+    pub(crate) fn rejected(&self) -> impl Iterator<Item = (Rejected, u64)> {
         Rejected::ALL.into_iter().zip(self.rejected)
     }
 

@@ -9,7 +9,7 @@ impl Cache {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written.
-    pub fn note_rotation(&self, seconds: u64) -> Result<()> {
+    pub(crate) fn note_rotation(&self, seconds: u64) -> Result<()> {
         if self.rotation()? == Some(seconds) {
             return Ok(());
         }
@@ -20,7 +20,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`files::read_private`].
-    pub fn rotation(&self) -> Result<Option<u64>> {
+    pub(crate) fn rotation(&self) -> Result<Option<u64>> {
         let Some(bytes) = files::read_private(&self.dir, &self.rotation_file())? else { return Ok(None) };
         let text = std::str::from_utf8(&bytes).ok();
         Ok(text.and_then(|text| text.strip_prefix("if_older = ")?.strip_suffix('\n')?.parse().ok()))

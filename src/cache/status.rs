@@ -7,56 +7,52 @@ use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
 use crate::role::Role;
-use crate::session::{SessionId, Standing};
+use crate::session::Standing;
 use crate::stream::Ranges;
 use crate::suite::Suite;
 use crate::{Error, Rejected, Result};
 
 /// One session, without its keys.
 #[derive(Clone, Debug)]
-pub struct SessionStatus {
-    /// Names it.
-    pub id: SessionId,
+pub(crate) struct SessionStatus {
     /// The peer's fingerprint.
-    pub peer: Digest,
+    pub(crate) peer: Digest,
     /// Which side we are.
-    pub role: Role,
+    pub(crate) role: Role,
     /// How messages are sealed.
-    pub suite: Suite,
+    pub(crate) suite: Suite,
     /// What it may be used for.
-    pub standing: Standing,
+    pub(crate) standing: Standing,
     /// Age in seconds; `None` where it is stamped in the future.
-    pub age: Option<u64>,
+    pub(crate) age: Option<u64>,
     /// How many stream numbers were taken to send under it.
-    pub streams_reserved: u64,
+    pub(crate) streams_reserved: u64,
     /// What was received under it.
-    pub received: Counters,
-    /// How many of the peer's streams are open.
-    pub open: usize,
+    pub(crate) received: Counters,
     /// The peer's stream numbers below the highest of which nothing came.
-    pub missing: Ranges,
+    pub(crate) missing: Ranges,
 }
 
 /// One link.
 #[derive(Debug)]
-pub struct LinkStatus {
+pub(crate) struct LinkStatus {
     /// Its name.
-    pub link: LinkName,
+    pub(crate) link: LinkName,
     /// Its sessions; those with one peer stand together, newest first.
-    pub sessions: Vec<SessionStatus>,
+    pub(crate) sessions: Vec<SessionStatus>,
     /// After how many seconds cron replaces a session, where `--if-older` was ever given.
-    pub rotation: Option<u64>,
+    pub(crate) rotation: Option<u64>,
     /// How many messages were dropped, a reason, without the reasons that never were.
-    pub rejected: Vec<(Rejected, u64)>,
+    pub(crate) rejected: Vec<(Rejected, u64)>,
     /// Files that could not be read.
-    pub broken: Vec<Error>,
+    pub(crate) broken: Vec<Error>,
 }
 
 /// The names of all links that have sessions, in order; none where there is no runtime directory.
 ///
 /// # Errors
 /// As [`Dir::open`].
-pub fn links(path: &Path) -> Result<Vec<LinkName>> {
+pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> =
         dir.names()?.iter().filter_map(|name| peer_digits(name)).filter_map(|(link, _)| link.parse().ok()).collect();
@@ -69,7 +65,7 @@ pub fn links(path: &Path) -> Result<Vec<LinkName>> {
 ///
 /// # Errors
 /// [`crate::Exit::Failed`] where the directory cannot be read; a file in it that cannot is in [`LinkStatus::broken`].
-pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
+pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
     let mut broken = Vec::new();
     let state = ReceiveState::read(cache).unwrap_or_else(|err| {
         broken.push(err);
@@ -84,9 +80,8 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
         });
         for stored in of_peer.sessions {
             let session = &stored.session;
-            let (streams, counters) = state.session(&session.id).unzip();
+            let (streams, counters) = state.session(session.id).unzip();
             sessions.push(SessionStatus {
-                id: session.id,
                 peer: session.peer,
                 role: session.role,
                 suite: session.suite,
@@ -94,7 +89,6 @@ pub fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
                 age: session.age(now),
                 streams_reserved: stored.streams,
                 received: counters.cloned().unwrap_or_default(),
-                open: streams.map_or(0, |streams| streams.open(session.id).len()),
                 missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
             });
         }

@@ -35,7 +35,7 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::refresh`].
-    pub fn new(cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
+    pub(crate) fn new(cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
         let mut watch = Self::default();
         watch.refresh(cache, now, date)?;
         Ok(watch)
@@ -46,14 +46,14 @@ impl Watch {
     ///
     /// # Errors
     /// As [`Watch::refresh`].
-    pub fn of_peer(cache: &Cache, peer: &Digest, now: Instant, date: SystemTime) -> Result<Self> {
+    pub(crate) fn of_peer(cache: &Cache, peer: &Digest, now: Instant, date: SystemTime) -> Result<Self> {
         let mut watch = Self { only: Some(cache.name(peer)), ..Self::default() };
         watch.refresh(cache, now, date)?;
         Ok(watch)
     }
 
     /// All sessions; those with one peer stand together, newest first.
-    pub fn sessions(&self) -> impl Iterator<Item = &StoredSession> {
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &StoredSession> {
         self.readable().flat_map(|of_peer| &of_peer.sessions)
     }
 
@@ -67,14 +67,19 @@ impl Watch {
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
-    pub fn broken(&self) -> impl Iterator<Item = &Error> {
+    pub(crate) fn broken(&self) -> impl Iterator<Item = &Error> {
         self.files.values().filter_map(|file| file.sessions.as_ref().err())
     }
 
     /// The error of having no session to use, which says what is wrong with what is there; `accepts` tells whose sessions
     /// the configuration accepts.
     #[must_use]
-    pub fn no_session(&self, cache: &Cache, expected: &Expected<'_>, accepts: impl Fn(&Session) -> bool) -> Error {
+    pub(crate) fn no_session(
+        &self,
+        cache: &Cache,
+        expected: &Expected<'_>,
+        accepts: impl Fn(&Session) -> bool,
+    ) -> Error {
         let waits = |stored: &StoredSession| stored.standing == Standing::Pending && accepts(&stored.session);
         if self.sessions().any(waits) {
             return cache.no_session().because("the one there waits for the first message of the peer");
@@ -88,7 +93,7 @@ impl Watch {
 
     /// Whether the last look is so old that it is time for another one.
     #[must_use]
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         self.refreshed.is_none_or(|refreshed| now >= refreshed + REFRESH_INTERVAL)
     }
 
@@ -98,7 +103,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the directory cannot be read.
-    pub fn refresh(&mut self, cache: &Cache, now: Instant, date: SystemTime) -> Result<bool> {
+    pub(crate) fn refresh(&mut self, cache: &Cache, now: Instant, date: SystemTime) -> Result<bool> {
         self.refreshed = Some(now);
         // Stamps are taken before reading: a change in between makes the stamp old, never the data.
         let (dir, names) = if let Some(name) = &self.only {

@@ -12,15 +12,15 @@ const SYSTEM_DIR: &str = "/etc/sts";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     /// `STS_CONFIG_DIR`: the only place to look for a link by name.
-    pub config_dir: Option<PathBuf>,
+    pub(crate) config_dir: Option<PathBuf>,
     /// `XDG_CONFIG_HOME`, else `HOME` with `.config`.
-    pub config_home: Option<PathBuf>,
+    pub(crate) config_home: Option<PathBuf>,
     /// `STS_RUNTIME_DIR`.
-    pub runtime_dir: Option<PathBuf>,
+    pub(crate) runtime_dir: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
-    pub runtime_home: Option<PathBuf>,
+    pub(crate) runtime_home: Option<PathBuf>,
     /// `STS_LINK`: the link that is meant where none is named.
-    pub link: Option<OsString>,
+    pub(crate) link: Option<OsString>,
 }
 
 impl Environment {
@@ -31,7 +31,7 @@ impl Environment {
     }
 
     /// From any lookup of variables by name.
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
         // The XDG base directory specification: a relative path in its variables is ignored.
         let absolute = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -46,7 +46,7 @@ impl Environment {
 
     /// Where links are looked for by name, in this order.
     #[must_use]
-    pub fn config_dirs(&self) -> Vec<PathBuf> {
+    pub(crate) fn config_dirs(&self) -> Vec<PathBuf> {
         match (&self.config_dir, &self.config_home) {
             (Some(dir), _) => vec![dir.clone()],
             (None, Some(home)) => vec![home.join("sts"), PathBuf::from(SYSTEM_DIR)],
@@ -57,13 +57,13 @@ impl Environment {
     /// Where the identity key and the known peers are where no link says otherwise: the first of
     /// [`Environment::config_dirs`].
     #[must_use]
-    pub fn identity_dir(&self) -> PathBuf {
+    pub(crate) fn identity_dir(&self) -> PathBuf {
         self.config_dirs().into_iter().next().unwrap_or_else(|| SYSTEM_DIR.into())
     }
 
     /// Where sessions are: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`.
     #[must_use]
-    pub fn runtime_dir(&self) -> PathBuf {
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
         let home = || self.runtime_home.as_ref().map(|home| home.join("sts"));
         self.runtime_dir.clone().or_else(home).unwrap_or_else(|| "/run/sts".into())
     }

@@ -20,14 +20,14 @@ const MAX_CONFIG_LEN: u64 = 1 << 20;
 
 /// Where a link's configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
+pub(crate) struct Located {
     /// The link's name.
-    pub link: LinkName,
+    pub(crate) link: LinkName,
     /// Its configuration file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The directory with the identity key and the known peers: the file's own where links are looked for by name
     /// there, else [`Environment::identity_dir`].
-    pub identity_dir: PathBuf,
+    pub(crate) identity_dir: PathBuf,
     /// Whether it was found by name, so that its directory is ours to keep in order.
     by_name: bool,
 }
@@ -37,7 +37,7 @@ pub struct Located {
 /// # Errors
 /// [`Exit::Usage`] for what is neither; [`Exit::Config`] where no configuration has this name, saying where it was
 /// looked for.
-pub fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Located> {
+pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Located> {
     let word = argument.or(env.link.as_deref()).unwrap_or(OsStr::new("default"));
     let dirs = env.config_dirs();
     if word.as_bytes().contains(&b'/') {
@@ -70,13 +70,13 @@ pub fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Located> {
 
 /// A link's configuration, found, read and parsed.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub(crate) struct Loaded {
     /// Where it was found.
-    pub located: Located,
+    pub(crate) located: Located,
     /// What it says.
-    pub config: Config,
+    pub(crate) config: Config,
     /// What is probably not meant, a line each.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Finds, reads and parses a link's configuration: everything a tool does before it begins.
@@ -84,7 +84,7 @@ pub struct Loaded {
 /// # Errors
 /// As [`Override::parse`], [`locate`], [`Config::parse`] and [`Config::check_supported`]; [`Exit::Config`] where the file
 /// cannot be read, [`Exit::NotTrusted`] where it was found by name and others can write it.
-pub fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> Result<Loaded> {
+pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> Result<Loaded> {
     let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
     let located = locate(argument, env)?;
     let path = &located.path;

@@ -1,6 +1,6 @@
 //! One link's configuration: its file, what `-o` sets over it, and the environment, parsed once into real types.
 //!
-//! [`Config::parse`] is a function of its arguments; only [`load`] and [`Environment`] look at the machine. The format and every key
+//! [`Config::parse`] is a function of its arguments; only `load` and [`Environment`] look at the machine. The format and every key
 //! are described in `sts.conf(5)`:
 //!
 //! - A line is `key = value`, blank, or a comment: its first character that is not a blank is `#`. A `#` anywhere else
@@ -22,13 +22,13 @@ use crate::{Error, Result};
 
 pub use self::environment::Environment;
 pub use self::keys::key_names;
-pub use self::load::{Loaded, Located, load, locate};
-pub use self::settings::Override;
-pub use self::topic::{Filter, Topic};
-pub use crate::mqtt::{ClientCert, Endpoint, Login, Qos, TlsFiles, Version as MqttVersion};
+pub(crate) use self::load::load;
+pub(crate) use self::settings::Override;
+pub(crate) use self::topic::{Filter, Topic};
+pub(crate) use crate::mqtt::{ClientCert, Endpoint, Login, Qos, TlsFiles, Version as MqttVersion};
 pub use crate::name::{LinkName, PeerName};
-pub use crate::role::Role;
-pub use crate::secret::Password;
+pub(crate) use crate::role::Role;
+pub(crate) use crate::secret::Password;
 
 mod address;
 mod environment;
@@ -46,40 +46,40 @@ mod tests;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The link's name, which also names its files in the runtime directory.
-    pub link: LinkName,
+    pub(crate) link: LinkName,
     /// The broker and how to talk to it.
-    pub mqtt: Mqtt,
+    pub(crate) mqtt: Mqtt,
     /// `pubtop`: where this side publishes; with wildcards, what [`Config::route`] fills for each peer.
-    pub publish: Topic,
+    pub(crate) publish: Topic,
     /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
-    pub subscribe: Filter,
+    pub(crate) subscribe: Filter,
     /// What `sts_mode = master` and `slave` need; `None` for `nosec`: nothing is encrypted, nothing authenticated.
-    pub sealed: Option<Sealed>,
+    pub(crate) sealed: Option<Sealed>,
     /// What the configuration asks for that this version does not do.
     unsupported: Option<Error>,
 }
 
 /// The broker and how to talk to it.
 #[derive(Clone, Debug)]
-pub struct Mqtt {
+pub(crate) struct Mqtt {
     /// `mqtt_version`.
-    pub version: MqttVersion,
+    pub(crate) version: MqttVersion,
     /// `ip`, `host` or `url`, with `port` and the TLS files.
-    pub endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     /// `username`, `password`, `password_file`, or the URL's login.
-    pub login: Option<Login>,
+    pub(crate) login: Option<Login>,
     /// `clientid`, 1 to 65,519 bytes (23 in MQTT 3.1); without one each run draws its own.
-    pub client_id: Option<String>,
+    pub(crate) client_id: Option<String>,
     /// `qos`.
-    pub qos: Qos,
+    pub(crate) qos: Qos,
     /// `keep_alive`, seconds; 0 is never.
-    pub keep_alive: u16,
+    pub(crate) keep_alive: u16,
     /// `clean_session`, where it is set; else the tool decides.
-    pub clean_session: Option<bool>,
+    pub(crate) clean_session: Option<bool>,
     /// `retain`: whether the broker keeps the last message for who subscribes later.
-    pub retain: bool,
+    pub(crate) retain: bool,
     /// `max_message`: largest payload to publish, [`MIN_MESSAGE`] to [`MAX_MESSAGE`] bytes.
-    pub max_message: usize,
+    pub(crate) max_message: usize,
 }
 
 /// Least `max_message`, in bytes: room for a sealed message's overhead and something to carry.
@@ -90,22 +90,22 @@ pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;
 
 /// What an encrypted link's sessions are to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     /// `sts_mode`: which side of the handshake this is.
-    pub role: Role,
+    pub(crate) role: Role,
     /// `sts_version`.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// `aes`: both ends must say the same.
-    pub suite: Suite,
+    pub(crate) suite: Suite,
     /// `peer`: whom this link accepts; empty where the configuration leaves it to the pinned keys.
-    pub peers: Vec<PeerName>,
+    pub(crate) peers: Vec<PeerName>,
     /// `channel`: what the handshake calls this link instead of by its two topics.
-    pub channel: Option<Topic>,
+    pub(crate) channel: Option<Topic>,
 }
 
 /// Version of the protocol between the two devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// What the old C program speaks.
     Sts1,
     /// `sts-protocol(7)`.
@@ -115,30 +115,30 @@ pub enum Protocol {
 
 /// Where a configuration's text comes from, for messages and for the paths in it.
 #[derive(Clone, Debug)]
-pub struct ConfigSource {
+pub(crate) struct ConfigSource {
     /// The link's name.
-    pub link: LinkName,
+    pub(crate) link: LinkName,
     /// The file, as a message names it; paths in the text are relative to its directory.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 /// A password file's content, and whether users other than us could read it.
-pub struct SecretFile {
+pub(crate) struct SecretFile {
     /// All of it.
-    pub text: Zeroizing<String>,
+    pub(crate) text: Zeroizing<String>,
     /// True where its mode lets others read it.
-    pub exposed: bool,
+    pub(crate) exposed: bool,
 }
 
 /// What came of a configuration's text.
 #[derive(Clone, Debug)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     /// The configuration.
-    pub config: Config,
+    pub(crate) config: Config,
     /// What is probably not meant, a line each.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
     /// Whether the text itself holds a password, so that its file must not be readable by others.
-    pub password_in_text: bool,
+    pub(crate) password_in_text: bool,
 }
 
 impl Config {
@@ -148,7 +148,7 @@ impl Config {
     /// [`crate::Exit::Config`] naming file and line, or [`crate::Exit::Usage`] naming the `-o`: an unknown key with the
     /// nearest right one, a bad value with what is allowed, a repeated key, a missing one, keys that contradict each
     /// other.
-    pub fn parse(
+    pub(crate) fn parse(
         source: &ConfigSource,
         text: &str,
         overrides: &[Override],
@@ -162,7 +162,7 @@ impl Config {
     ///
     /// # Errors
     /// [`crate::Exit::Config`], "not in this version", naming file and line.
-    pub fn check_supported(&self) -> Result<()> {
+    pub(crate) fn check_supported(&self) -> Result<()> {
         self.unsupported.clone().map_or(Ok(()), Err)
     }
 
@@ -171,7 +171,7 @@ impl Config {
     /// The handshake hashes them without a `$share` prefix; with `channel = NAME` they are `NAME/m2s` and `NAME/s2m` on
     /// both ends, whatever a bridge between two brokers renames.
     #[must_use]
-    pub fn route(&self) -> Option<Route> {
+    pub(crate) fn route(&self) -> Option<Route> {
         let sealed = self.sealed.as_ref()?;
         let (publish, listen) = (self.publish.as_str().to_owned(), self.subscribe.plain().to_owned());
         if self.subscribe.has_wildcard() {

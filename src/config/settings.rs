@@ -7,7 +7,7 @@ use crate::{Error, Exit, Result};
 
 /// One key set on the command line, `-o KEY=VALUE`.
 #[derive(Clone)]
-pub struct Override {
+pub(crate) struct Override {
     name: &'static str,
     key: ConfigKey,
     value: String,
@@ -19,7 +19,7 @@ impl Override {
     /// # Errors
     /// [`Exit::Usage`] for an unknown key, and for a password or a login in a URL: every user of the machine can see a
     /// command line.
-    pub fn parse(option: &str) -> Result<Self> {
+    pub(crate) fn parse(option: &str) -> Result<Self> {
         let (word, value) = option.split_once('=').unwrap_or((option, ""));
         let word = word.trim_matches(BLANKS);
         let usage = |what: String| Error::new(Exit::Usage, what);

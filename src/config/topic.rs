@@ -10,7 +10,7 @@ pub(super) type InvalidTopic = &'static str;
 
 /// A topic to publish on: 1 to 65,535 bytes, no wildcard but a gateway's `+`, no control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Topic(String);
+pub(crate) struct Topic(String);
 
 impl Topic {
     pub(super) fn parse(text: &str) -> Result<Self, InvalidTopic> {
@@ -33,7 +33,7 @@ impl Topic {
 
     /// The topic as MQTT carries it.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -48,7 +48,7 @@ const SHARE: &str = "$share/";
 
 /// A filter to subscribe with: as a [`Topic`], with `+` and `#` where MQTT allows them, or `$share/GROUP/` in front.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Filter {
+pub(crate) struct Filter {
     text: String,
     prefix: usize,
 }
@@ -77,25 +77,25 @@ impl Filter {
 
     /// The filter as SUBSCRIBE carries it.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The filter without `$share/GROUP/`: what messages' topics match, and what the handshake hashes.
     #[must_use]
-    pub fn plain(&self) -> &str {
+    pub(crate) fn plain(&self) -> &str {
         &self.text[self.prefix..]
     }
 
     /// How many of its levels are `+`.
     #[must_use]
-    pub fn wildcards(&self) -> usize {
+    pub(crate) fn wildcards(&self) -> usize {
         wildcards(self.plain())
     }
 
     /// Whether it matches more than one topic.
     #[must_use]
-    pub fn has_wildcard(&self) -> bool {
+    pub(crate) fn has_wildcard(&self) -> bool {
         self.plain().contains(['+', '#'])
     }
 }

@@ -12,7 +12,7 @@ use crate::Result;
 
 /// A file that only grows, one whole piece at a time.
 #[derive(Debug)]
-pub struct Appender {
+pub(crate) struct Appender {
     file: File,
     path: PathBuf,
     len: u64,
@@ -23,7 +23,7 @@ pub struct Appender {
 ///
 /// # Errors
 /// As [`super::read_private`]; [`crate::Exit::Failed`] where it is absent.
-pub fn open_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
+pub(crate) fn open_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
     let Lock { .. } = lock;
     let path = dir.join(name);
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -38,7 +38,7 @@ pub fn open_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appender> {
 ///
 /// # Errors
 /// As [`open_to_append`], and [`crate::Exit::Failed`] where it exists.
-pub fn create_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Option<Appender>> {
+pub(crate) fn create_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Option<Appender>> {
     let Lock { .. } = lock;
     let path = dir.join(name);
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -56,7 +56,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the disk is full; what was there before is as it was.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.write(bytes).map_err(|err| failed("write", &self.path, err))
     }
 
@@ -64,7 +64,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written for another reason.
-    pub fn append_if_room(&mut self, bytes: &[u8]) -> Result<bool> {
+    pub(crate) fn append_if_room(&mut self, bytes: &[u8]) -> Result<bool> {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
         match self.write(bytes) {
             Ok(()) => Ok(true),
@@ -96,7 +96,7 @@ impl Appender {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written.
-    pub fn truncate(&mut self, len: u64) -> Result<()> {
+    pub(crate) fn truncate(&mut self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|err| failed("write", &self.path, err))?;
         self.len = len;
         Ok(())
@@ -106,13 +106,13 @@ impl Appender {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the disk says so.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|err| failed("write", &self.path, err))
     }
 
     /// The file's length in bytes.
     #[must_use]
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.len
     }
 }

@@ -24,15 +24,15 @@ mod random_access;
 #[cfg(test)]
 mod tests;
 
-pub use self::appender::{Appender, create_to_append, open_to_append};
-pub use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
+pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
+pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
 
 /// Largest file that is read, in bytes; every file of ours is far smaller, so a larger one is a mistake.
-pub const MAX_FILE_LEN: u64 = 4 << 20;
+pub(crate) const MAX_FILE_LEN: u64 = 4 << 20;
 
 /// What users other than us may do with a file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
+pub(crate) enum Guard {
     /// Nothing: it is ours, mode 0600 (a directory 0700, and not a link).
     Private,
     /// Read it: it is ours or root's, and nobody else can write it.
@@ -41,7 +41,7 @@ pub enum Guard {
 
 /// A directory that was opened and checked; files in it are named relative to the open descriptor.
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -52,7 +52,7 @@ impl Dir {
     /// # Errors
     /// [`Exit::NotTrusted`] where it is a link ([`Guard::Private`] only), another's, or of a looser mode than `guard`
     /// allows.
-    pub fn open(path: &Path, guard: Guard) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, guard: Guard) -> Result<Option<Self>> {
         // A trailing slash or dot would make O_NOFOLLOW follow: rebuilding the path drops them.
         let path: PathBuf = if path.as_os_str().is_empty() { ".".into() } else { path.components().collect() };
         let follow = if guard == Guard::Private { OFlags::NOFOLLOW } else { OFlags::empty() };
@@ -74,7 +74,7 @@ impl Dir {
     ///
     /// # Errors
     /// As [`Dir::open`], and [`Exit::Failed`] where it cannot be made.
-    pub fn create(path: &Path, guard: Guard) -> Result<Self> {
+    pub(crate) fn create(path: &Path, guard: Guard) -> Result<Self> {
         if let Some(dir) = Self::open(path, guard)? {
             return Ok(dir);
         }
@@ -85,13 +85,13 @@ impl Dir {
 
     /// The path that it was opened by, for messages.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of a file in it, for messages.
     #[must_use]
-    pub fn join(&self, name: &str) -> PathBuf {
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
@@ -99,7 +99,7 @@ impl Dir {
     ///
     /// # Errors
     /// [`Exit::Failed`] where it cannot be read.
-    pub fn names(&self) -> Result<Vec<String>> {
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
         let fail = |errno| failed("read", &self.path, errno);
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
@@ -119,7 +119,7 @@ impl Dir {
 /// # Errors
 /// [`Exit::NotTrusted`] where it is not a plain file, another's, or of a looser mode than 0600; [`Exit::Failed`] where
 /// it cannot be read or is longer than [`MAX_FILE_LEN`].
-pub fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
     read(dir, name, Guard::Private)
 }
 
@@ -127,7 +127,7 @@ pub fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>>
 ///
 /// # Errors
 /// As [`read_private`].
-pub fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<u8>>>> {
     read_up_to(dir, name, guard, MAX_FILE_LEN)
 }
 
@@ -135,7 +135,7 @@ pub fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<
 ///
 /// # Errors
 /// As [`read_private`], with `max` in place of [`MAX_FILE_LEN`].
-pub fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let path = dir.join(name);
     // Not waiting, so that a FIFO in the file's place is found out instead of waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -165,7 +165,7 @@ pub fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Optio
 ///
 /// # Errors
 /// [`Exit::Failed`] where the disk is full or the directory cannot be written; the old file is then as it was.
-pub fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
     let Lock { .. } = lock;
     write_and(dir, name, bytes, |temporary, name| {
         rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true)
@@ -177,7 +177,7 @@ pub fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// As [`replace`], which says what `lock` is.
-pub fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<bool> {
+pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<bool> {
     let Lock { .. } = lock;
     write_and(dir, name, bytes, |temporary, name| {
         match rustix::fs::renameat_with(&dir.fd, temporary, &dir.fd, name, RenameFlags::NOREPLACE) {
@@ -200,7 +200,7 @@ pub fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<bool> 
 ///
 /// # Errors
 /// [`Exit::Failed`] where the directory cannot be written.
-pub fn remove(dir: &Dir, name: &str) -> Result<bool> {
+pub(crate) fn remove(dir: &Dir, name: &str) -> Result<bool> {
     match rustix::fs::unlinkat(&dir.fd, file_name(name)?, AtFlags::empty()) {
         Ok(()) => sync_dir(dir).map(|()| true),
         Err(Errno::NOENT) => Ok(false),
@@ -210,7 +210,7 @@ pub fn remove(dir: &Dir, name: &str) -> Result<bool> {
 
 /// What tells one version of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub(crate) struct Stamp {
     modified: (i64, i64),
     len: i64,
     inode: u64,
@@ -220,7 +220,7 @@ impl Stamp {
     /// True if it is old enough at `now` to change with the next change: a file system's clock ticks only every few
     /// milliseconds, so two changes at once may leave the same stamp.
     #[must_use]
-    pub fn is_settled(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
         const TICK: Duration = Duration::from_millis(50);
         let since = now.checked_sub(TICK).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
         let limit =
@@ -233,7 +233,7 @@ impl Stamp {
 ///
 /// # Errors
 /// [`Exit::Failed`] where it cannot be examined.
-pub fn dir_stamp(dir: &Dir) -> Result<Stamp> {
+pub(crate) fn dir_stamp(dir: &Dir) -> Result<Stamp> {
     rustix::fs::fstat(&dir.fd).map(|stat| stamp_of(&stat)).map_err(|errno| failed("examine", &dir.path, errno))
 }
 
@@ -241,7 +241,7 @@ pub fn dir_stamp(dir: &Dir) -> Result<Stamp> {
 ///
 /// # Errors
 /// [`Exit::Failed`] where the directory cannot be searched.
-pub fn stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
+pub(crate) fn stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
     match rustix::fs::statat(&dir.fd, file_name(name)?, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stamp_of(&stat))),
         Err(Errno::NOENT) => Ok(None),
@@ -253,7 +253,7 @@ pub fn stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
 ///
 /// Its file is never removed or replaced: a lock on a file that a rename replaces excludes nobody.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _fd: OwnedFd,
 }
 
@@ -261,7 +261,7 @@ pub struct Lock {
 ///
 /// # Errors
 /// As [`read_private`] for the lock's file, which is made where it is absent.
-pub fn lock(dir: &Dir, name: &str) -> Result<Lock> {
+pub(crate) fn lock(dir: &Dir, name: &str) -> Result<Lock> {
     let fd = lock_file(dir, name)?;
     loop {
         match rustix::fs::flock(&fd, FlockOperation::LockExclusive) {
@@ -276,7 +276,7 @@ pub fn lock(dir: &Dir, name: &str) -> Result<Lock> {
 ///
 /// # Errors
 /// As [`lock`].
-pub fn try_lock(dir: &Dir, name: &str) -> Result<Option<Lock>> {
+pub(crate) fn try_lock(dir: &Dir, name: &str) -> Result<Option<Lock>> {
     let fd = lock_file(dir, name)?;
     match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(Lock { _fd: fd })),

@@ -12,7 +12,7 @@ use crate::Result;
 
 /// A private file, read and written at any place in it.
 #[derive(Debug)]
-pub struct RandomAccessFile {
+pub(crate) struct RandomAccessFile {
     file: File,
     path: PathBuf,
 }
@@ -22,7 +22,7 @@ pub struct RandomAccessFile {
 ///
 /// # Errors
 /// As [`super::read_private`]; [`crate::Exit::Failed`] where it is absent.
-pub fn open_in_place(dir: &Dir, lock: &Lock, name: &str) -> Result<RandomAccessFile> {
+pub(crate) fn open_in_place(dir: &Dir, lock: &Lock, name: &str) -> Result<RandomAccessFile> {
     let Lock { .. } = lock;
     open(dir, name, OFlags::RDWR)
 }
@@ -31,7 +31,7 @@ pub fn open_in_place(dir: &Dir, lock: &Lock, name: &str) -> Result<RandomAccessF
 ///
 /// # Errors
 /// As [`open_in_place`].
-pub fn open_to_read(dir: &Dir, name: &str) -> Result<RandomAccessFile> {
+pub(crate) fn open_to_read(dir: &Dir, name: &str) -> Result<RandomAccessFile> {
     open(dir, name, OFlags::RDONLY)
 }
 
@@ -47,7 +47,7 @@ fn open(dir: &Dir, name: &str, how: OFlags) -> Result<RandomAccessFile> {
 impl RandomAccessFile {
     /// Its path, for messages.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -55,7 +55,7 @@ impl RandomAccessFile {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be read.
-    pub fn read(&self, at: u64, bytes: &mut [u8]) -> Result<bool> {
+    pub(crate) fn read(&self, at: u64, bytes: &mut [u8]) -> Result<bool> {
         match self.file.read_exact_at(bytes, at) {
             Ok(()) => Ok(true),
             Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -67,7 +67,7 @@ impl RandomAccessFile {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written.
-    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> Result<()> {
         self.file.write_all_at(bytes, at).map_err(|err| failed("write", &self.path, err))
     }
 
@@ -75,7 +75,7 @@ impl RandomAccessFile {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the disk says so.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|err| failed("write", &self.path, err))
     }
 }

@@ -111,8 +111,8 @@ impl PublicKey {
     }
 
     /// Length of the modulus in bits; a signature has an eighth of it in bytes.
-    #[must_use]
-    pub fn bits(&self) -> usize {
+    #[cfg(test)]
+    pub(super) fn bits(&self) -> usize {
         self.bits
     }
 
@@ -126,7 +126,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`Rejected::NotAuthentic`], whatever is wrong with it.
-    pub fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Rejected> {
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Rejected> {
         if signature.len() != self.bits.div_ceil(8) {
             return Err(Rejected::NotAuthentic);
         }
@@ -136,7 +136,7 @@ impl PublicKey {
 
     /// The line by which a key is handed on: `sts-rsa BASE64`, without a newline.
     #[must_use]
-    pub fn key_line(&self) -> String {
+    pub(crate) fn key_line(&self) -> String {
         format!("{KEY_TYPE} {}", STANDARD.encode(&self.der))
     }
 
@@ -162,7 +162,7 @@ impl PublicKey {
     ///
     /// # Errors
     /// [`BadKey`].
-    pub fn from_line(line: &str) -> Result<(PeerName, Self), BadKey> {
+    pub(crate) fn from_line(line: &str) -> Result<(PeerName, Self), BadKey> {
         let (name, key) = line.trim_start().split_once([' ', '\t']).ok_or(BadKey::Line)?;
         let key = Self::from_key_line(key)?;
         Ok((PeerName::from_str(name).map_err(|_| BadKey::Name)?, key))
@@ -190,7 +190,7 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// The fingerprint of a key's DER, whether or not it is one that we would use.
     #[must_use]
-    pub fn of(der: &[u8]) -> Self {
+    pub(crate) fn of(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
     }
 

@@ -15,15 +15,16 @@ use crate::files::{self, Dir};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
-pub use self::key::{BadKey, Fingerprint, PublicKey};
-pub use self::peers::KnownPeers;
-pub use crate::name::PeerName;
+pub(crate) use self::key::BadKey;
+pub use self::key::{Fingerprint, PublicKey};
+pub(crate) use self::peers::KnownPeers;
+pub(crate) use crate::name::PeerName;
 
 mod key;
 mod peers;
 
 /// Length of a new identity key's modulus, in bits.
-pub const KEY_BITS: usize = 3072;
+pub(crate) const KEY_BITS: usize = 3072;
 
 const IDENTITY_FILE: &str = "identity.pem";
 const IDENTITY_LOCK: &str = "identity.lock";
@@ -40,7 +41,7 @@ impl Identity {
     /// # Errors
     /// [`Exit::NotTrusted`] where others can use the file, [`Exit::Config`] where it holds no RSA key of 2048 to 8192
     /// bits.
-    pub fn load(dir: &Dir) -> Result<Option<Self>> {
+    pub(crate) fn load(dir: &Dir) -> Result<Option<Self>> {
         read(dir, |pem| {
             Self::from_key(rsa::PrivateKey::from_pkcs8_pem(pem).map_err(|_| NOT_A_KEY)?).map_err(BadFile::Key)
         })
@@ -50,7 +51,7 @@ impl Identity {
     ///
     /// # Errors
     /// As [`Identity::load`], for a file whose private half is not whole only if that shows in its encoding.
-    pub fn load_public(dir: &Dir) -> Result<Option<PublicKey>> {
+    pub(crate) fn load_public(dir: &Dir) -> Result<Option<PublicKey>> {
         read(dir, |pem| {
             let (label, document) = SecretDocument::from_pem(pem).map_err(|_| NOT_A_KEY)?;
             let info = PrivateKeyInfoRef::from_der(document.as_bytes()).map_err(|_| NOT_A_KEY)?;
@@ -68,7 +69,7 @@ impl Identity {
     ///
     /// # Errors
     /// As [`Identity::load`]; [`Exit::Failed`] where it cannot be stored.
-    pub fn load_or_create(dir: &Dir, rng: &mut impl CryptoRng) -> Result<Self> {
+    pub(crate) fn load_or_create(dir: &Dir, rng: &mut impl CryptoRng) -> Result<Self> {
         Self::load_or_create_bits(dir, rng, KEY_BITS)
     }
 
@@ -93,7 +94,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the library cannot make one.
-    pub fn generate_bits(rng: &mut impl CryptoRng, bits: usize) -> Result<Self> {
+    pub(crate) fn generate_bits(rng: &mut impl CryptoRng, bits: usize) -> Result<Self> {
         let failed = |why: &dyn fmt::Display| Error::new(Exit::Failed, "cannot make an identity key").because(why);
         let key = rsa::PrivateKey::new(rng, bits).map_err(|err| failed(&err))?;
         Self::from_key(key).map_err(|err| failed(&err))
@@ -112,7 +113,7 @@ impl Identity {
 
     /// The half that peers pin.
     #[must_use]
-    pub fn public(&self) -> &PublicKey {
+    pub(crate) fn public(&self) -> &PublicKey {
         &self.public
     }
 
@@ -123,7 +124,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the library finds its own result wrong.
-    pub fn sign(&self, message: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>> {
+    pub(crate) fn sign(&self, message: &[u8], rng: &mut impl CryptoRng) -> Result<Vec<u8>> {
         self.key
             .pss_sign_with_rng::<Sha256, _>(rng, message)
             .map_err(|err| Error::new(Exit::Failed, "cannot sign with the identity key").because(err))

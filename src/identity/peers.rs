@@ -17,7 +17,7 @@ const MAX_KNOWN_PEERS_LEN: u64 = 64 << 20;
 /// One line per peer, `NAME sts-rsa BASE64`; empty lines and those that begin with `#` are kept as they are. A key has one
 /// name, and a name one key. Any other line makes the file malformed, a key type of a newer version too.
 #[derive(Clone, Debug, Default)]
-pub struct KnownPeers {
+pub(crate) struct KnownPeers {
     lines: Vec<Line>,
     stamp: Option<Stamp>,
 }
@@ -33,7 +33,7 @@ impl KnownPeers {
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where others can write it, [`Exit::Config`] with the line's number where it is malformed.
-    pub fn load(dir: &Dir) -> Result<Self> {
+    pub(crate) fn load(dir: &Dir) -> Result<Self> {
         // Taken before reading: a change in between is then seen as one by the next look.
         let stamp = Self::stamp_of(dir)?;
         let Some(bytes) = files::read_up_to(dir, KNOWN_PEERS_FILE, Guard::Public, MAX_KNOWN_PEERS_LEN)? else {
@@ -69,7 +69,7 @@ impl KnownPeers {
     ///
     /// # Errors
     /// [`Exit::Failed`] where its directory cannot be searched.
-    pub fn has_changed(&self, dir: &Dir) -> Result<bool> {
+    pub(crate) fn has_changed(&self, dir: &Dir) -> Result<bool> {
         Ok(Self::stamp_of(dir)? != self.stamp)
     }
 
@@ -77,7 +77,7 @@ impl KnownPeers {
     ///
     /// # Errors
     /// As [`KnownPeers::load`].
-    pub fn refresh(&mut self, dir: &Dir) -> Result<bool> {
+    pub(crate) fn refresh(&mut self, dir: &Dir) -> Result<bool> {
         if !self.has_changed(dir)? {
             return Ok(false);
         }
@@ -86,7 +86,7 @@ impl KnownPeers {
     }
 
     /// All peers, in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = (&PeerName, &PublicKey)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerName, &PublicKey)> {
         self.lines.iter().filter_map(|line| match line {
             Line::Peer(name, key) => Some((name, key)),
             Line::Remark(_) => None,
@@ -95,13 +95,13 @@ impl KnownPeers {
 
     /// The name under which exactly these bytes (`SubjectPublicKeyInfo`, DER) are pinned, with the key.
     #[must_use]
-    pub fn by_der(&self, der: &[u8]) -> Option<(&PeerName, &PublicKey)> {
+    pub(crate) fn by_der(&self, der: &[u8]) -> Option<(&PeerName, &PublicKey)> {
         self.iter().find(|(_, key)| key.der() == der)
     }
 
     /// The key that is pinned under a name.
     #[must_use]
-    pub fn by_name(&self, name: &PeerName) -> Option<&PublicKey> {
+    pub(crate) fn by_name(&self, name: &PeerName) -> Option<&PublicKey> {
         self.iter().find(|(known, _)| *known == name).map(|(_, key)| key)
     }
 
@@ -110,7 +110,7 @@ impl KnownPeers {
     /// # Errors
     /// [`Exit::NotTrusted`] where the key is our own or has another name already, or the name another key; as
     /// [`KnownPeers::load`]; [`Exit::Failed`] where the file cannot be stored, which is then as it was.
-    pub fn add(&mut self, dir: &Dir, own: &PublicKey, name: &PeerName, key: &PublicKey) -> Result<()> {
+    pub(crate) fn add(&mut self, dir: &Dir, own: &PublicKey, name: &PeerName, key: &PublicKey) -> Result<()> {
         let refuse = |why: String| Error::new(Exit::NotTrusted, format!("cannot trust `{name}`")).because(why);
         if key == own {
             return Err(refuse("that is this device's own key".into()).hint("take the key line from the other device"));
@@ -132,7 +132,7 @@ impl KnownPeers {
     ///
     /// # Errors
     /// [`Exit::Config`] where no peer has this name; as [`KnownPeers::add`].
-    pub fn remove(&mut self, dir: &Dir, name: &PeerName) -> Result<PublicKey> {
+    pub(crate) fn remove(&mut self, dir: &Dir, name: &PeerName) -> Result<PublicKey> {
         let mut removed = None;
         self.change(dir, |known| {
             removed = known.by_name(name).cloned();

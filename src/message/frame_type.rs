@@ -35,7 +35,7 @@ impl FrameType {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] if it is empty, or begins with no known type of this version.
-    pub fn of(payload: &[u8]) -> Result<Self, Rejected> {
+    pub(crate) fn of(payload: &[u8]) -> Result<Self, Rejected> {
         let first = *payload.first().ok_or(Rejected::Foreign)?;
         Self::ALL.into_iter().find(|frame_type| frame_type.byte() == first).ok_or(Rejected::Foreign)
     }

@@ -8,21 +8,21 @@ use crate::crypto::pake::SHARE_LEN;
 use crate::crypto::schedule::{ATTEMPT_ID_LEN, AttemptId, DIGEST_LEN, Digest, SESSION_ID_LEN};
 
 /// Length in bytes of INITREQ's random part and of INITACK's reference to its INITREQ.
-pub const NONCE_LEN: usize = 16;
+pub(crate) const NONCE_LEN: usize = 16;
 
 /// Step 1: `type 1 | random 16 | suite 1 | X25519 public key 32 | ML-KEM-768 encapsulation key 1184 [| SPAKE2 share 32]`.
 #[derive(Clone, Copy, Debug)]
 pub struct InitReq<'a> {
     /// The whole frame.
-    pub frame: &'a [u8],
+    pub(crate) frame: &'a [u8],
     /// The suite's number, which may be one that this version does not know.
-    pub suite: u8,
+    pub(crate) suite: u8,
     /// The master's X25519 public key.
     pub x25519: &'a [u8; X25519_LEN],
     /// The master's ML-KEM-768 encapsulation key.
     pub encapsulation_key: &'a [u8; ENCAPSULATION_KEY_LEN],
     /// The master's SPAKE2 share, if it was given a code.
-    pub share: Option<&'a [u8; SHARE_LEN]>,
+    pub(crate) share: Option<&'a [u8; SHARE_LEN]>,
 }
 
 impl<'a> InitReq<'a> {
@@ -60,13 +60,13 @@ impl<'a> InitReq<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct InitAck<'a> {
     /// Which INITREQ it answers: the beginning of that frame's SHA-256.
-    pub answers: &'a [u8; NONCE_LEN],
+    pub(crate) answers: &'a [u8; NONCE_LEN],
     /// The slave's X25519 public key.
-    pub x25519: &'a [u8; X25519_LEN],
+    pub(crate) x25519: &'a [u8; X25519_LEN],
     /// The ML-KEM-768 ciphertext.
-    pub ciphertext: &'a [u8; CIPHERTEXT_LEN],
+    pub(crate) ciphertext: &'a [u8; CIPHERTEXT_LEN],
     /// The slave's SPAKE2 share, if it was given a code.
-    pub share: Option<&'a [u8; SHARE_LEN]>,
+    pub(crate) share: Option<&'a [u8; SHARE_LEN]>,
 }
 
 impl<'a> InitAck<'a> {
@@ -91,7 +91,7 @@ impl<'a> InitAck<'a> {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] for any other length.
-    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+    pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, FrameType::InitAck)?;
         let (answers, x25519, ciphertext) = (fields.array()?, fields.array()?, fields.array()?);
         Ok(Self { answers, x25519, ciphertext, share: fields.share()? })
@@ -100,21 +100,21 @@ impl<'a> InitAck<'a> {
 
 /// Step 3: `type 1 | th1[..16] | length 2, INITREQ | sealed(credentials)`.
 #[derive(Clone, Copy, Debug)]
-pub struct AuthReq<'a> {
+pub(crate) struct AuthReq<'a> {
     /// Which attempt.
-    pub attempt: &'a AttemptId,
+    pub(crate) attempt: &'a AttemptId,
     /// The INITREQ of that attempt, from which the slave makes its state anew.
-    pub init_req: InitReq<'a>,
+    pub(crate) init_req: InitReq<'a>,
     /// Everything before the sealed part: its associated data.
-    pub clear: &'a [u8],
+    pub(crate) clear: &'a [u8],
     /// The way to the root that was signed, [`put_path`], and [`Credentials`], sealed under `hs_m`.
-    pub sealed: &'a [u8],
+    pub(crate) sealed: &'a [u8],
 }
 
 impl<'a> AuthReq<'a> {
     /// The part before the sealed one.
     #[must_use]
-    pub fn clear(attempt: &AttemptId, init_req: &[u8]) -> Vec<u8> {
+    pub(crate) fn clear(attempt: &AttemptId, init_req: &[u8]) -> Vec<u8> {
         let mut frame = [&[FrameType::AuthReq.byte()][..], attempt].concat();
         put_prefixed(&mut frame, init_req);
         frame
@@ -124,7 +124,7 @@ impl<'a> AuthReq<'a> {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] where a part of it is too short.
-    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+    pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, FrameType::AuthReq)?;
         let attempt = fields.array()?;
         let init_req = InitReq::parse(fields.prefixed()?)?;
@@ -135,7 +135,7 @@ impl<'a> AuthReq<'a> {
 
 /// Step 4: the slave's answer, or its refusal.
 #[derive(Clone, Copy, Debug)]
-pub enum AuthAck<'a> {
+pub(crate) enum AuthAck<'a> {
     /// `type 1 | th1[..16] | sealed(verdict 1 | suite 1 | credentials)`.
     Answer {
         /// Which attempt.
@@ -163,7 +163,7 @@ impl<'a> AuthAck<'a> {
 
     /// The part of an answer before the sealed one; a refusal's begins with the same.
     #[must_use]
-    pub fn clear(attempt: &AttemptId) -> Vec<u8> {
+    pub(crate) fn clear(attempt: &AttemptId) -> Vec<u8> {
         [&[FrameType::AuthAck.byte()][..], attempt].concat()
     }
 
@@ -171,7 +171,7 @@ impl<'a> AuthAck<'a> {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] where it is shorter than a refusal.
-    pub fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
+    pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, FrameType::AuthAck)?;
         let attempt = fields.array()?;
         let rest = fields.rest();
@@ -186,18 +186,18 @@ impl<'a> AuthAck<'a> {
 
 /// Who someone is and the proof of it: `length 2, name | length 2, SPKI DER | length 2, signature`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Credentials<'a> {
+pub(crate) struct Credentials<'a> {
     /// The name it gives itself, which counts only while enrolling by code.
-    pub name: &'a [u8],
+    pub(crate) name: &'a [u8],
     /// Its identity key.
-    pub key: &'a [u8],
+    pub(crate) key: &'a [u8],
     /// Its signature over its role's transcript.
-    pub signature: &'a [u8],
+    pub(crate) signature: &'a [u8],
 }
 
 impl<'a> Credentials<'a> {
     /// Appends the three fields to `out`.
-    pub fn put(&self, out: &mut Vec<u8>) {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
         for field in [self.name, self.key, self.signature] {
             put_prefixed(out, field);
         }
@@ -207,7 +207,7 @@ impl<'a> Credentials<'a> {
     ///
     /// # Errors
     /// [`Rejected::Length`] if they are not all there, or not all.
-    pub fn parse(plaintext: &'a [u8]) -> Result<Self, Rejected> {
+    pub(crate) fn parse(plaintext: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of_plaintext(plaintext);
         let parsed = Self { name: fields.prefixed()?, key: fields.prefixed()?, signature: fields.prefixed()? };
         fields.end()?;
@@ -216,7 +216,7 @@ impl<'a> Credentials<'a> {
 }
 
 /// Appends what a leaf is hashed with on its way to the root: `number 1 | hash 32`, as many.
-pub fn put_path(out: &mut Vec<u8>, path: &[Digest]) {
+pub(crate) fn put_path(out: &mut Vec<u8>, path: &[Digest]) {
     out.push(u8::try_from(path.len()).expect("a tree is not that high"));
     out.extend_from_slice(path.as_flattened());
 }
@@ -225,7 +225,7 @@ pub fn put_path(out: &mut Vec<u8>, path: &[Digest]) {
 ///
 /// # Errors
 /// [`Rejected::Length`] where it is not all there.
-pub fn split_path(plaintext: &[u8]) -> Result<(&[Digest], &[u8]), Rejected> {
+pub(crate) fn split_path(plaintext: &[u8]) -> Result<(&[Digest], &[u8]), Rejected> {
     let (&count, rest) = plaintext.split_first().ok_or(Rejected::Length)?;
     let (path, rest) = rest.split_at_checked(usize::from(count) * DIGEST_LEN).ok_or(Rejected::Length)?;
     Ok((path.as_chunks().0, rest))
@@ -235,9 +235,9 @@ pub fn split_path(plaintext: &[u8]) -> Result<(&[Digest], &[u8]), Rejected> {
 #[derive(Clone, Copy, Debug)]
 pub struct Ready<'a> {
     /// Which attempt.
-    pub attempt: &'a AttemptId,
+    pub(crate) attempt: &'a AttemptId,
     /// The confirmation's MAC.
-    pub mac: &'a Digest,
+    pub(crate) mac: &'a Digest,
 }
 
 impl<'a> Ready<'a> {
@@ -246,7 +246,7 @@ impl<'a> Ready<'a> {
 
     /// Makes the frame.
     #[must_use]
-    pub fn frame(frame_type: FrameType, attempt: &AttemptId, mac: &Digest) -> Vec<u8> {
+    pub(crate) fn frame(frame_type: FrameType, attempt: &AttemptId, mac: &Digest) -> Vec<u8> {
         [&[frame_type.byte()][..], attempt, mac].concat()
     }
 
@@ -254,7 +254,7 @@ impl<'a> Ready<'a> {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] for a type other than `frame_type`, [`Rejected::Length`] for any other length.
-    pub fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
+    pub(crate) fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, frame_type)?;
         let parsed = Self { attempt: fields.array()?, mac: fields.array()? };
         fields.end()?;
@@ -267,13 +267,13 @@ impl<'a> Ready<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Presence<'a> {
     /// Under which session it is asked and answered.
-    pub under: &'a [u8; SESSION_ID_LEN],
+    pub(crate) under: &'a [u8; SESSION_ID_LEN],
     /// The fresh bytes of the question.
-    pub fresh: &'a [u8; NONCE_LEN],
+    pub(crate) fresh: &'a [u8; NONCE_LEN],
     /// Which session is meant; the same one, or another.
-    pub about: &'a [u8; SESSION_ID_LEN],
+    pub(crate) about: &'a [u8; SESSION_ID_LEN],
     /// The MAC; which one it is tells what an answer says.
-    pub mac: &'a Digest,
+    pub(crate) mac: &'a Digest,
 }
 
 impl<'a> Presence<'a> {
@@ -282,7 +282,7 @@ impl<'a> Presence<'a> {
 
     /// Makes the frame.
     #[must_use]
-    pub fn frame(&self, frame_type: FrameType) -> Vec<u8> {
+    pub(crate) fn frame(&self, frame_type: FrameType) -> Vec<u8> {
         [&[frame_type.byte()][..], self.under, self.fresh, self.about, self.mac].concat()
     }
 
@@ -290,7 +290,7 @@ impl<'a> Presence<'a> {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] for a type other than `frame_type`, [`Rejected::Length`] for any other length.
-    pub fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
+    pub(crate) fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, frame_type)?;
         let (under, fresh, about, mac) = (fields.array()?, fields.array()?, fields.array()?, fields.array()?);
         fields.end()?;

@@ -17,7 +17,6 @@ mod sealed;
 mod tests;
 
 pub use self::frame_type::FrameType;
-pub use self::handshake::{
-    AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Presence, Ready, put_path, split_path,
-};
-pub use self::sealed::{SealedHeader, SessionTag};
+pub(crate) use self::handshake::{AuthAck, AuthReq, Credentials, NONCE_LEN, put_path, split_path};
+pub use self::handshake::{InitAck, InitReq, Presence, Ready};
+pub(crate) use self::sealed::{SealedHeader, SessionTag};

@@ -6,31 +6,28 @@ use crate::Rejected;
 use crate::crypto::cipher::HEADER_LEN;
 
 /// The first bytes of a session id, on each sealed message: a hint for the search, never a proof.
-pub type SessionTag = [u8; 3];
+pub(crate) type SessionTag = [u8; 3];
 
 /// The clear beginning of ENC and KILL, and their associated data:
 /// `type 1 | session tag 3 | stream 4 | salt 4 | seq 4`, numbers big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SealedHeader {
+pub(crate) struct SealedHeader {
     /// ENC or KILL.
-    pub frame_type: FrameType,
+    pub(crate) frame_type: FrameType,
     /// The beginning of the session's id.
-    pub tag: SessionTag,
+    pub(crate) tag: SessionTag,
     /// The stream's number: one for each sending process of a session.
-    pub stream: u32,
+    pub(crate) stream: u32,
     /// Random, one for each stream.
-    pub salt: [u8; 4],
+    pub(crate) salt: [u8; 4],
     /// Counts the stream's messages from 0.
-    pub seq: u32,
+    pub(crate) seq: u32,
 }
 
 impl SealedHeader {
-    /// Length in bytes.
-    pub const LEN: usize = HEADER_LEN;
-
     /// The bytes on the wire.
     #[must_use]
-    pub fn to_bytes(self) -> [u8; HEADER_LEN] {
+    pub(crate) fn to_bytes(self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[0] = self.frame_type.byte();
         bytes[1..4].copy_from_slice(&self.tag);
@@ -44,7 +41,7 @@ impl SealedHeader {
     ///
     /// # Errors
     /// [`Rejected::Foreign`] for any type but ENC and KILL, [`Rejected::Length`] where it is cut.
-    pub fn parse(payload: &[u8]) -> Result<Self, Rejected> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self, Rejected> {
         let frame_type = FrameType::of(payload)?;
         if !matches!(frame_type, FrameType::Enc | FrameType::Kill) {
             return Err(Rejected::Foreign);

@@ -24,7 +24,7 @@ impl Run<'_> {
         let Machine::Slave(slave) = &mut self.machine else { return Ok(()) };
         let Ok(header) = SealedHeader::parse(payload) else { return Ok(()) };
         let opens = |established: &&Established| {
-            session::tag(&established.keys.id) == header.tag
+            session::tag(established.keys.id) == header.tag
                 && stored(&self.ends, established).opener().open(payload, &mut BytesMut::new()).is_ok()
         };
         let Some(id) = slave.pending().find(opens).map(|established| established.keys.id) else { return Ok(()) };

@@ -96,7 +96,7 @@ pub(super) fn sessions(ends: &LinkPeers, cache: &Cache) -> Result<Sessions> {
     let received = readable(ReceiveState::read(cache))?.flatten().unwrap_or_default();
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
     let usable = |stored: &&StoredSession| {
-        let whole = !stored.received || received.session(&stored.session.id).is_some();
+        let whole = !stored.received || received.session(stored.session.id).is_some();
         whole && ends.accepts(&stored.session, &peers).is_some()
     };
     let (current, others): (Vec<_>, Vec<_>) =

@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 
-pub use self::owner::Owner;
+pub(crate) use self::owner::Owner;
 pub use self::size::Size;
-pub use self::state::{Close, SpooledStream, StreamHeader};
+pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
 
 use self::owner::check_owner;
 use self::segments::{RecordReader, Segments};
@@ -45,7 +45,7 @@ use crate::{Error, Exit, Result};
 const MIN_REMOVED_LEN: u64 = 64 << 10;
 
 /// What each piece that is written takes on the disk besides its bytes, in bytes.
-pub const PIECE_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
+pub(crate) const PIECE_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
@@ -58,16 +58,16 @@ pub struct SpoolOptions {
 
 /// What waits in a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// Records, the one that is being written included.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// An open spool, which no other process can open meanwhile.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     dir: Dir,
     lock: Lock,
     state_file: StateFile,
@@ -96,7 +96,7 @@ impl Spool {
     /// # Errors
     /// [`Exit::TryAgain`] where another process uses it; [`Exit::Config`] where it belongs to another link or peer;
     /// [`Exit::DataLost`] where it is damaged; [`Exit::NotTrusted`] as in [`Dir::create`].
-    pub fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Self> {
+    pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Self> {
         let dir = Dir::create(&options.dir, Guard::Private)?;
         let lock = files::try_lock(&dir, "lock")?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("the spool {}", show(dir.path())))
@@ -128,38 +128,38 @@ impl Spool {
 
     /// Its path.
     #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// How many bytes of a write that did not finish opening it cut off.
     #[must_use]
-    pub fn cut_off(&self) -> u64 {
+    pub(crate) fn cut_off(&self) -> u64 {
         self.cut_off
     }
 
     /// What waits in it.
     #[must_use]
-    pub fn pending(&self) -> Pending {
+    pub(crate) fn pending(&self) -> Pending {
         let messages = self.segments.whole() - self.state.acknowledged + u64::from(self.unfinished() > 0);
         Pending { messages, bytes: if messages == 0 { 0 } else { self.waiting_data } }
     }
 
     /// Whether nothing waits in it.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pending().messages == 0
     }
 
     /// Bytes of the record that is being written.
     #[must_use]
-    pub fn unfinished(&self) -> usize {
+    pub(crate) fn unfinished(&self) -> usize {
         self.segments.unfinished()
     }
 
     /// Most bytes that can be written now, in this number of pieces.
     #[must_use]
-    pub fn free_bytes(&self, pieces: usize) -> usize {
+    pub(crate) fn free_bytes(&self, pieces: usize) -> usize {
         let free = usize::try_from(self.max.saturating_sub(self.waiting_on_disk)).unwrap_or(usize::MAX);
         free.min(chunk::MAX_CHUNK_LEN).saturating_sub(pieces.saturating_mul(chunk::CHUNK_HEADER_LEN))
     }
@@ -169,7 +169,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`Exit::Failed`] if it cannot be written for another reason.
-    pub fn write<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<bool> {
+    pub(crate) fn write<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<bool> {
         let Some((written, data)) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
         self.waiting_on_disk += written;
         self.waiting_data += data;
@@ -181,7 +181,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::read`].
-    pub fn reclaim_unfinished(&mut self, buffer: &mut BytesMut) -> Result<bool> {
+    pub(crate) fn reclaim_unfinished(&mut self, buffer: &mut BytesMut) -> Result<bool> {
         if self.state.acknowledged < self.segments.whole() || self.segments.is_empty() {
             return Ok(false);
         }
@@ -195,38 +195,38 @@ impl Spool {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the disk says so.
-    pub fn sync(&mut self) -> Result<()> {
+    pub(crate) fn sync(&mut self) -> Result<()> {
         self.segments.sync()
     }
 
     /// The stream that records are sealed in.
     #[must_use]
-    pub fn stream(&self) -> Option<&SpooledStream> {
+    pub(crate) fn stream(&self) -> Option<&SpooledStream> {
         self.state.stream.as_ref()
     }
 
     /// The next record to read.
     #[must_use]
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
     /// The record after the last whole one.
     #[must_use]
-    pub fn whole(&self) -> u64 {
+    pub(crate) fn whole(&self) -> u64 {
         self.segments.whole()
     }
 
     /// Records below may have been sealed and published, by this run or an earlier one.
     #[must_use]
-    pub fn sealed(&self) -> u64 {
+    pub(crate) fn sealed(&self) -> u64 {
         self.state.sealed
     }
 
     /// As [`Spool::sealed`], with those that a power cut may have made the state forget: none of their numbers may be given
     /// to the message that closes the stream.
     #[must_use]
-    pub fn may_be_sealed(&self) -> u64 {
+    pub(crate) fn may_be_sealed(&self) -> u64 {
         self.state.sealed.max(self.maybe_sealed)
     }
 
@@ -235,7 +235,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`Exit::DataLost`] where it is damaged; [`Exit::Failed`] where the disk fails.
-    pub fn read(&mut self, buffer: &mut BytesMut) -> Result<bool> {
+    pub(crate) fn read(&mut self, buffer: &mut BytesMut) -> Result<bool> {
         let until = self.state.stream.and_then(|stream| stream.close).map_or(u64::MAX, |(until, _)| until);
         if self.next >= self.whole().min(until) {
             return Ok(false);
@@ -256,7 +256,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::read`].
-    pub fn acknowledge(&mut self, below: u64) -> Result<()> {
+    pub(crate) fn acknowledge(&mut self, below: u64) -> Result<()> {
         if below <= self.state.acknowledged {
             return Ok(());
         }
@@ -285,7 +285,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`Exit::Failed`] if the state cannot be written.
-    pub fn start_stream(&mut self, header: StreamHeader, wants_confirms: bool) -> Result<()> {
+    pub(crate) fn start_stream(&mut self, header: StreamHeader, wants_confirms: bool) -> Result<()> {
         let (first_record, predecessor, close) = (self.next, None, None);
         self.set_stream(Some(SpooledStream { header, first_record, wants_confirms, predecessor, close }))
     }
@@ -294,7 +294,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::start_stream`].
-    pub fn close_stream(&mut self, close: Close) -> Result<()> {
+    pub(crate) fn close_stream(&mut self, close: Close) -> Result<()> {
         let stream = self.state.stream.map(|stream| SpooledStream { close: Some((self.next, close)), ..stream });
         self.set_stream(stream)
     }
@@ -303,7 +303,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::start_stream`].
-    pub fn advance_stream(&mut self) -> Result<()> {
+    pub(crate) fn advance_stream(&mut self) -> Result<()> {
         let Some(old) = self.state.stream else { return Ok(()) };
         self.acknowledge(old.close.map_or(self.next, |(until, _)| until))?;
         // One that wants confirms begins when all before it is confirmed: there is nothing to wait for.
@@ -320,7 +320,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Spool::start_stream`] and [`Spool::read`].
-    pub fn restart_unacknowledged(&mut self) -> Result<()> {
+    pub(crate) fn restart_unacknowledged(&mut self) -> Result<()> {
         self.next = self.state.acknowledged;
         self.read.clear();
         (self.reader, _) = self.segments.seek(&self.dir, self.next)?;
@@ -333,7 +333,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`Exit::Failed`] if the disk fails.
-    pub fn shut_down(&mut self) -> Result<()> {
+    pub(crate) fn shut_down(&mut self) -> Result<()> {
         self.segments.sync()?;
         self.state_file.sync()?;
         self.remove_read(0)

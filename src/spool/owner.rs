@@ -12,11 +12,11 @@ use crate::{Error, Exit, Result};
 
 /// To whom a spool belongs: what one link was to send is never sent on another.
 #[derive(Clone, Copy, Debug)]
-pub struct Owner<'a> {
+pub(crate) struct Owner<'a> {
     /// The link.
-    pub link: &'a LinkName,
+    pub(crate) link: &'a LinkName,
     /// The fingerprint of the peer; `None` on a link that is not encrypted.
-    pub peer: Option<&'a Digest>,
+    pub(crate) peer: Option<&'a Digest>,
 }
 
 /// Claims a new spool for its owner, and refuses one of any other.

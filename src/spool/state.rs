@@ -20,16 +20,16 @@ const SUM_LEN: usize = 8;
 
 /// A stream as it must be known to seal its messages once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamHeader {
+pub(crate) struct StreamHeader {
     /// Which one.
-    pub stream: StreamId,
+    pub(crate) stream: StreamId,
     /// Its salt.
-    pub salt: [u8; 4],
+    pub(crate) salt: [u8; 4],
 }
 
 /// How a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
+pub(crate) enum Close {
     /// By an end.
     End,
     /// By a continued: its records continue there.
@@ -42,17 +42,17 @@ pub enum Close {
 /// With the record's bytes this is all that makes the plaintext and the nonce of a message: it must never be sealed with
 /// one of them changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpooledStream {
+pub(crate) struct SpooledStream {
     /// Which one.
-    pub header: StreamHeader,
+    pub(crate) header: StreamHeader,
     /// Its first record.
-    pub first_record: u64,
+    pub(crate) first_record: u64,
     /// Its messages ask for confirms.
-    pub wants_confirms: bool,
+    pub(crate) wants_confirms: bool,
     /// What it continues, if its first message says so.
-    pub predecessor: Option<Predecessor>,
+    pub(crate) predecessor: Option<Predecessor>,
     /// The first record after it and how it ends, once that is decided.
-    pub close: Option<(u64, Close)>,
+    pub(crate) close: Option<(u64, Close)>,
 }
 
 impl SpooledStream {
@@ -65,7 +65,7 @@ impl SpooledStream {
 
     /// The seq of a record, or of what closes the stream, for the one after its last.
     #[must_use]
-    pub fn seq(&self, record: u64) -> u32 {
+    pub(crate) fn seq(&self, record: u64) -> u32 {
         let first = u64::from(self.predecessor.is_some());
         u32::try_from(first + record.saturating_sub(self.first_record)).unwrap_or(u32::MAX)
     }
@@ -73,7 +73,7 @@ impl SpooledStream {
     /// The seq of the first message to seal, if this is the first record that is not acknowledged. Whether the message
     /// before all records was acknowledged is not written down: it is sealed again for as long as no record was.
     #[must_use]
-    pub fn resume_seq(&self, record: u64) -> u32 {
+    pub(crate) fn resume_seq(&self, record: u64) -> u32 {
         if record <= self.first_record { 0 } else { self.seq(record) }
     }
 }

@@ -14,39 +14,39 @@ use crate::session::Standing;
 
 /// An authentic message: opened, and not yet accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The fingerprint of the session's peer, who sealed it, whatever topic it came on.
-    pub peer: Digest,
+    pub(crate) peer: Digest,
     /// Its stream.
-    pub stream: StreamId,
+    pub(crate) stream: StreamId,
     /// Its number in the stream.
-    pub seq: u32,
+    pub(crate) seq: u32,
     /// What it says.
-    pub content: Content,
+    pub(crate) content: Content,
     /// Its sender wants to know what was written, and then its stream has no gaps.
-    pub wants_confirms: bool,
+    pub(crate) wants_confirms: bool,
     salt: [u8; 4],
 }
 
 /// A message that is the next of its stream, or the next that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a gap must be reported, and the progress written down once the bytes are written"]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// How far the stream was received with it.
-    pub progress: Progress,
+    pub(crate) progress: Progress,
     /// What was lost right before it; a message of a newer peer is lost itself.
-    pub gap: Option<Gap>,
+    pub(crate) gap: Option<Gap>,
     /// How many of its bytes of data an earlier run wrote already.
-    pub skip: usize,
+    pub(crate) skip: usize,
     /// The stream that was closed to make room for this one; to be written down, and reported.
-    pub closed: Option<Progress>,
+    pub(crate) closed: Option<Progress>,
     /// The stream that this one continues, if its end had not come: it is over, without the messages in the gap.
-    pub predecessor: Option<(Progress, Option<Gap>)>,
+    pub(crate) predecessor: Option<(Progress, Option<Gap>)>,
     /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be reported.
-    pub given_up: Option<(u32, u32)>,
+    pub(crate) given_up: Option<(u32, u32)>,
     /// It was the first under a pending session, which is the current one from now on.
-    pub promoted: bool,
+    pub(crate) promoted: bool,
 }
 
 impl Receiver {
@@ -56,7 +56,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`Rejected::Foreign`], [`Rejected::Length`], [`Rejected::UnknownSession`], [`Rejected::NotAuthentic`].
-    pub fn open(&self, payload: &[u8], plaintext: &mut BytesMut) -> Result<Opened, Rejected> {
+    pub(crate) fn open(&self, payload: &[u8], plaintext: &mut BytesMut) -> Result<Opened, Rejected> {
         plaintext.clear();
         let header = SealedHeader::parse(payload)?;
         let candidates = self.with_tag(header.tag).ok_or(Rejected::UnknownSession)?;
@@ -84,7 +84,7 @@ impl Receiver {
     ///
     /// # Errors
     /// [`AcceptError`], with nothing changed.
-    pub fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
+    pub(crate) fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
         let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
         let entry = self.entry_mut(stream.session).ok_or(AcceptError::Gone)?;
         if !opened.content.is_in_sequence() {
@@ -124,7 +124,7 @@ impl Receiver {
     /// The stream that must be complete before this message is accepted, or the rest of it is given up: the one that the
     /// message's own continues. `None` if the message says nothing of that, or there is nothing to wait for.
     #[must_use]
-    pub fn awaits(&self, opened: &Opened) -> Option<Predecessor> {
+    pub(crate) fn awaits(&self, opened: &Opened) -> Option<Predecessor> {
         let predecessor = self.predecessor(opened)?;
         // One that wants confirms begins when all before it is confirmed, whatever is still known of that here.
         (!opened.wants_confirms && !self.is_complete(&predecessor)).then_some(predecessor)
@@ -132,18 +132,18 @@ impl Receiver {
 
     /// The stream that this message says its own continues: one of the same peer, under a session that is here.
     #[must_use]
-    pub fn predecessor(&self, opened: &Opened) -> Option<Predecessor> {
+    pub(crate) fn predecessor(&self, opened: &Opened) -> Option<Predecessor> {
         let Content::Continues(predecessor) = opened.content else { return None };
         let stream = predecessor.stream;
-        let is_theirs = self.session(&stream.session).is_some_and(|session| session.peer == opened.peer);
+        let is_theirs = self.session(stream.session).is_some_and(|session| session.peer == opened.peer);
         let is_other = stream.number != opened.stream.number;
         (is_theirs && is_other && !stream.is_of_confirms()).then_some(predecessor)
     }
 
     /// Whether no more data of such a stream is to come: it is over, or its session is gone.
     #[must_use]
-    pub fn is_complete(&self, Predecessor { stream, end }: &Predecessor) -> bool {
-        self.streams(&stream.session).is_none_or(|streams| {
+    pub(crate) fn is_complete(&self, Predecessor { stream, end }: &Predecessor) -> bool {
+        self.streams(stream.session).is_none_or(|streams| {
             // Its last message, the continued, carries no data.
             let next = streams.next_seq(stream.number);
             next.is_some_and(|next| next.checked_add(1) == Some(*end)) || streams.is_over(stream.number)

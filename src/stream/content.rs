@@ -17,7 +17,7 @@ pub(super) const PADDING: u8 = 0x80;
 
 /// What a message says, beyond the bytes of data that it may carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub(crate) enum Content {
     /// Bytes to write.
     Data,
     /// The last bytes to write, or none: the stream is complete.
@@ -42,7 +42,7 @@ pub enum Content {
 impl Content {
     /// Its kind; `None` where this version does not know it.
     #[must_use]
-    pub fn kind(&self) -> Option<Kind> {
+    pub(crate) fn kind(&self) -> Option<Kind> {
         match self {
             Self::Data => Some(Kind::Data),
             Self::End => Some(Kind::End),
@@ -57,31 +57,31 @@ impl Content {
 
     /// As [`Kind::carries_data`]; what a newer peer says is not written.
     #[must_use]
-    pub fn carries_data(&self) -> bool {
+    pub(crate) fn carries_data(&self) -> bool {
         self.kind().is_some_and(Kind::carries_data)
     }
 
     /// As [`Kind::closes_stream`]; after a message that is not understood, its stream may continue.
     #[must_use]
-    pub fn closes_stream(&self) -> bool {
+    pub(crate) fn closes_stream(&self) -> bool {
         self.kind().is_some_and(Kind::closes_stream)
     }
 
     /// As [`Kind::is_input`]; what is not understood may be input, and is reported where the input's gaps are.
     #[must_use]
-    pub fn is_input(&self) -> bool {
+    pub(crate) fn is_input(&self) -> bool {
         self.kind().is_none_or(Kind::is_input)
     }
 
     /// As [`Kind::is_in_sequence`]; what is not understood takes a seq.
     #[must_use]
-    pub fn is_in_sequence(&self) -> bool {
+    pub(crate) fn is_in_sequence(&self) -> bool {
         self.kind().is_none_or(Kind::is_in_sequence)
     }
 
     /// As [`Kind::ends_session`].
     #[must_use]
-    pub fn ends_session(&self) -> bool {
+    pub(crate) fn ends_session(&self) -> bool {
         self.kind().is_some_and(Kind::ends_session)
     }
 

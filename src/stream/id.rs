@@ -4,30 +4,30 @@ use crate::session::SessionId;
 
 /// Stream numbers from here on are those of confirms, counted apart: a confirm that is lost is no lost data, so a receiver
 /// looks for no missing numbers among them, and keeps nothing of them.
-pub const FIRST_CONFIRM_STREAM: u32 = 1 << 31;
+pub(crate) const FIRST_CONFIRM_STREAM: u32 = 1 << 31;
 
 /// Names a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId {
+pub(crate) struct StreamId {
     /// The session that its messages are sealed under.
-    pub session: SessionId,
+    pub(crate) session: SessionId,
     /// Its number there.
-    pub number: u32,
+    pub(crate) number: u32,
 }
 
 impl StreamId {
     /// Whether its messages are confirms, and nothing else.
     #[must_use]
-    pub fn is_of_confirms(&self) -> bool {
+    pub(crate) fn is_of_confirms(&self) -> bool {
         self.number >= FIRST_CONFIRM_STREAM
     }
 }
 
 /// The stream that another one continues, of the session before or of the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Predecessor {
+pub(crate) struct Predecessor {
     /// Which one.
-    pub stream: StreamId,
+    pub(crate) stream: StreamId,
     /// The seq after its last message, the continued.
-    pub end: u32,
+    pub(crate) end: u32,
 }

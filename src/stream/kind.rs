@@ -56,7 +56,7 @@ impl Kind {
 
     /// The kind of this number on the wire, 4 bits.
     #[must_use]
-    pub fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
@@ -83,7 +83,7 @@ impl Kind {
 
     /// Whether it carries bytes of the user's, which go to standard output.
     #[must_use]
-    pub fn carries_data(self) -> bool {
+    pub(crate) fn carries_data(self) -> bool {
         match self {
             Self::Data | Self::End => true,
             Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Continues => false,
@@ -92,7 +92,7 @@ impl Kind {
 
     /// Whether it is the last message in the sequence of its stream.
     #[must_use]
-    pub fn closes_stream(self) -> bool {
+    pub(crate) fn closes_stream(self) -> bool {
         match self {
             Self::End | Self::Continued | Self::Kill => true,
             Self::Data | Self::Confirm | Self::Settled | Self::Continues => false,
@@ -101,7 +101,7 @@ impl Kind {
 
     /// Whether it may only be the first message of its stream.
     #[must_use]
-    pub fn begins_stream(self) -> bool {
+    pub(crate) fn begins_stream(self) -> bool {
         match self {
             Self::Continues => true,
             Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Settled => false,
@@ -110,7 +110,7 @@ impl Kind {
 
     /// Whether it belongs to a stream of confirms; every other kind belongs to a stream of data.
     #[must_use]
-    pub fn is_of_confirms(self) -> bool {
+    pub(crate) fn is_of_confirms(self) -> bool {
         match self {
             Self::Confirm => true,
             Self::Data | Self::End | Self::Continued | Self::Kill | Self::Settled | Self::Continues => false,
@@ -120,7 +120,7 @@ impl Kind {
     /// Whether it is part of the sender's input, or says how the streams of the input follow each other; otherwise it is
     /// between the two tools only.
     #[must_use]
-    pub fn is_input(self) -> bool {
+    pub(crate) fn is_input(self) -> bool {
         match self {
             Self::Data | Self::End | Self::Continued | Self::Continues => true,
             Self::Confirm | Self::Kill | Self::Settled => false,
@@ -130,7 +130,7 @@ impl Kind {
     /// Whether it counts in its stream's sequence, so that it is missed where it is lost; otherwise it comes after the
     /// message that closed the stream, and changes nothing that is stored.
     #[must_use]
-    pub fn is_in_sequence(self) -> bool {
+    pub(crate) fn is_in_sequence(self) -> bool {
         match self {
             Self::Settled => false,
             Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Continues => true,
@@ -139,7 +139,7 @@ impl Kind {
 
     /// Whether it ends the session that it is sealed under; such kinds travel in KILL and nowhere else.
     #[must_use]
-    pub fn ends_session(self) -> bool {
+    pub(crate) fn ends_session(self) -> bool {
         match self {
             Self::Kill => true,
             Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Settled | Self::Continues => false,

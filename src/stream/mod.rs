@@ -23,13 +23,13 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-pub use self::accept::{Accepted, Opened};
-pub use self::content::Content;
-pub use self::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
+pub(crate) use self::accept::{Accepted, Opened};
+pub(crate) use self::content::Content;
+pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
 pub use self::kind::Kind;
-pub use self::progress::{Gap, Progress, StreamState};
-pub use self::ranges::Ranges;
-pub use self::receiver::Receiver;
-pub use self::retransmit::RetransmitQueue;
+pub(crate) use self::progress::{Gap, Progress, StreamState};
+pub(crate) use self::ranges::Ranges;
+pub(crate) use self::receiver::Receiver;
+pub(crate) use self::retransmit::RetransmitQueue;
 pub use self::sender::{ReservedStream, Sender};
-pub use self::streams::{AcceptError, RecentStream, Streams};
+pub(crate) use self::streams::{AcceptError, RecentStream, Streams};

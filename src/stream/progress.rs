@@ -4,26 +4,26 @@ use super::id::StreamId;
 
 /// Messages of one stream that were lost: every seq from `first` to `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Gap {
+pub(crate) struct Gap {
     /// In which stream.
-    pub stream: StreamId,
+    pub(crate) stream: StreamId,
     /// The first seq that is missing.
-    pub first: u32,
+    pub(crate) first: u32,
     /// The last one.
-    pub last: u32,
+    pub(crate) last: u32,
 }
 
 impl Gap {
     /// How many messages.
     #[must_use]
-    pub fn messages(&self) -> u64 {
+    pub(crate) fn messages(&self) -> u64 {
         u64::from(self.last - self.first) + 1
     }
 }
 
 /// Whether more of a stream is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StreamState {
+pub(crate) enum StreamState {
     /// More is to come.
     Open,
     /// Its end was received: nothing more comes.
@@ -34,23 +34,23 @@ pub enum StreamState {
 
 /// How far a stream was received: what to write down once stdout took the bytes, and before PUBACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Progress {
+pub(crate) struct Progress {
     /// Which stream.
-    pub stream: StreamId,
+    pub(crate) stream: StreamId,
     /// Its salt.
-    pub salt: [u8; 4],
+    pub(crate) salt: [u8; 4],
     /// The next seq that is wanted.
-    pub next: u32,
+    pub(crate) next: u32,
     /// How many bytes of data of that next message were written already.
-    pub skip: u32,
+    pub(crate) skip: u32,
     /// Open, ended or closed.
-    pub state: StreamState,
+    pub(crate) state: StreamState,
 }
 
 impl Progress {
     /// The progress where only the first `skip` bytes of data of the message were written: it is wanted once more.
     #[must_use]
-    pub fn partly(self, skip: u32) -> Self {
+    pub(crate) fn partly(self, skip: u32) -> Self {
         Self { next: self.next.saturating_sub(1), skip, state: StreamState::Open, ..self }
     }
 }

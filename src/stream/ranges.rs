@@ -4,11 +4,11 @@ use std::fmt;
 
 /// Numbers as disjoint inclusive ranges, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ranges(Vec<(u32, u32)>);
+pub(crate) struct Ranges(Vec<(u32, u32)>);
 
 impl Ranges {
     /// Adds all numbers from `first` to `last`.
-    pub fn insert(&mut self, first: u32, last: u32) {
+    pub(crate) fn insert(&mut self, first: u32, last: u32) {
         let from = self.0.partition_point(|&(_, end)| end.saturating_add(1) < first);
         let to = self.0.partition_point(|&(start, _)| start <= last.saturating_add(1));
         let (mut start, mut end) = (first, last);
@@ -21,37 +21,37 @@ impl Ranges {
 
     /// True if `number` is among them.
     #[must_use]
-    pub fn contains(&self, number: u32) -> bool {
+    pub(crate) fn contains(&self, number: u32) -> bool {
         let at = self.0.partition_point(|&(_, end)| end < number);
         self.0.get(at).is_some_and(|&(start, _)| start <= number)
     }
 
     /// The ranges, each as its first and last number.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
         self.0.iter().copied()
     }
 
     /// How many numbers there are.
-    #[must_use]
-    pub fn count(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u64 {
         self.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
     }
 
     /// True if there are none.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The highest number.
     #[must_use]
-    pub fn last(&self) -> Option<u32> {
+    pub(crate) fn last(&self) -> Option<u32> {
         self.0.last().map(|&(_, last)| last)
     }
 
     /// The numbers below `end` that are not among these.
     #[must_use]
-    pub fn missing_below(&self, end: u32) -> Self {
+    pub(crate) fn missing_below(&self, end: u32) -> Self {
         let mut missing = Vec::new();
         let mut next = 0;
         for (first, last) in self.iter().take_while(|&(first, _)| first < end) {

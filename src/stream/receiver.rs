@@ -30,7 +30,7 @@ impl SessionEntry {
 
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
 #[derive(Default)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     sessions: HashMap<SessionId, SessionEntry>,
     by_tag: HashMap<SessionTag, Vec<SessionId>>,
     /// The sessions of a peer, newest first.
@@ -52,12 +52,12 @@ impl fmt::Debug for Receiver {
 impl Receiver {
     /// A receiver without sessions.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Adds a session as its peer's newest; one that is known keeps its streams, and only its standing changes.
-    pub fn add(&mut self, session: Session, standing: Standing) {
+    pub(crate) fn add(&mut self, session: Session, standing: Standing) {
         let (id, peer) = (session.id, session.peer);
         if let Some(entry) = self.sessions.get_mut(&id) {
             entry.standing = standing;
@@ -76,11 +76,11 @@ impl Receiver {
     }
 
     /// Removes a session: its key is gone, and what is still on its way under it does not open any more.
-    pub fn remove(&mut self, id: &SessionId) {
-        let Some(entry) = self.sessions.remove(id) else { return };
+    pub(crate) fn remove(&mut self, id: SessionId) {
+        let Some(entry) = self.sessions.remove(&id) else { return };
         let without = |list: Option<&mut Vec<SessionId>>| {
             list.is_some_and(|list| {
-                list.retain(|other| other != id);
+                list.retain(|other| *other != id);
                 list.is_empty()
             })
         };
@@ -91,17 +91,17 @@ impl Receiver {
             self.by_peer.remove(&entry.session.peer);
         }
         if !entry.streams.is_empty() {
-            self.gone.insert(*id, entry.streams);
+            self.gone.insert(id, entry.streams);
         }
     }
 
     /// Makes these its sessions: adds the new ones, removes the others; those of one peer come newest first.
-    pub fn update(&mut self, sessions: impl IntoIterator<Item = (Session, Standing)>) {
+    pub(crate) fn update(&mut self, sessions: impl IntoIterator<Item = (Session, Standing)>) {
         let sessions: Vec<_> = sessions.into_iter().collect();
         let kept: HashSet<SessionId> = sessions.iter().map(|(session, _)| session.id).collect();
         let removed: Vec<_> = self.sessions.keys().filter(|id| !kept.contains(*id)).copied().collect();
         for id in removed {
-            self.remove(&id);
+            self.remove(id);
         }
         self.by_peer.clear();
         for (session, _) in &sessions {
@@ -113,36 +113,36 @@ impl Receiver {
     }
 
     /// Puts back what was written down of a session's streams; true if the session is known.
-    pub fn restore(&mut self, id: &SessionId, streams: Streams) -> bool {
-        self.sessions.get_mut(id).map(|entry| entry.streams = streams).is_some()
+    pub(crate) fn restore(&mut self, id: SessionId, streams: Streams) -> bool {
+        self.sessions.get_mut(&id).map(|entry| entry.streams = streams).is_some()
     }
 
     /// The ids of its sessions, in no order.
-    pub fn sessions(&self) -> impl Iterator<Item = &SessionId> {
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = &SessionId> {
         self.sessions.keys()
     }
 
     /// A session of this id.
     #[must_use]
-    pub fn session(&self, id: &SessionId) -> Option<&Session> {
-        self.sessions.get(id).map(|entry| &entry.session)
+    pub(crate) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id).map(|entry| &entry.session)
     }
 
     /// The peers of its sessions, in no order.
-    pub fn peers(&self) -> impl Iterator<Item = &Digest> {
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Digest> {
         self.by_peer.keys()
     }
 
     /// The streams of a session.
     #[must_use]
-    pub fn streams(&self, id: &SessionId) -> Option<&Streams> {
-        self.sessions.get(id).map(|entry| &entry.streams)
+    pub(crate) fn streams(&self, id: SessionId) -> Option<&Streams> {
+        self.sessions.get(&id).map(|entry| &entry.streams)
     }
 
     /// The sessions with `peer` whose keys are not needed any more: retired, all their streams are over, and something
     /// was opened under a newer one.
     #[must_use]
-    pub fn finished(&self, peer: &Digest) -> Vec<SessionId> {
+    pub(crate) fn finished(&self, peer: &Digest) -> Vec<SessionId> {
         let mut newer = false;
         let mut finished = Vec::new();
         for id in self.by_peer.get(peer).into_iter().flatten() {
@@ -157,15 +157,15 @@ impl Receiver {
 
     /// This session and every older one with the same peer, newest first: what a KILL under it ends.
     #[must_use]
-    pub fn ended_by(&self, id: &SessionId) -> &[SessionId] {
-        let Some(entry) = self.sessions.get(id) else { return &[] };
+    pub(crate) fn ended_by(&self, id: SessionId) -> &[SessionId] {
+        let Some(entry) = self.sessions.get(&id) else { return &[] };
         let all = self.by_peer.get(&entry.session.peer).map_or(&[][..], Vec::as_slice);
-        &all[all.iter().position(|other| other == id).unwrap_or(all.len())..]
+        &all[all.iter().position(|other| *other == id).unwrap_or(all.len())..]
     }
 
     /// The streams of a session below `end` that are not complete; without an end, below the highest that is known.
     #[must_use]
-    pub fn outstanding(&self, id: &SessionId, end: Option<u32>) -> Ranges {
+    pub(crate) fn outstanding(&self, id: SessionId, end: Option<u32>) -> Ranges {
         self.streams(id).map(|streams| streams.outstanding(end)).unwrap_or_default()
     }
 

@@ -20,7 +20,7 @@ const ROUND_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The unconfirmed messages of one stream, oldest first.
 #[derive(Debug)]
-pub struct RetransmitQueue {
+pub(crate) struct RetransmitQueue {
     limit: usize,
     /// The seq of the oldest.
     first: u32,
@@ -41,7 +41,7 @@ pub struct RetransmitQueue {
 impl RetransmitQueue {
     /// An empty queue of a stream whose next message is number `first`; it holds `limit` bytes of messages, or one message.
     #[must_use]
-    pub fn new(first: u32, limit: usize, now: Instant) -> Self {
+    pub(crate) fn new(first: u32, limit: usize, now: Instant) -> Self {
         Self {
             limit,
             first,
@@ -58,30 +58,30 @@ impl RetransmitQueue {
 
     /// As [`RetransmitQueue::new`], of a stream of which an earlier process sent every message below `known`.
     #[must_use]
-    pub fn resumed(first: u32, known: u32, limit: usize, now: Instant) -> Self {
+    pub(crate) fn resumed(first: u32, known: u32, limit: usize, now: Instant) -> Self {
         Self { known, ..Self::new(first, limit, now) }
     }
 
     /// The seq of the oldest message that is not confirmed, or of the next one.
     #[must_use]
-    pub fn first(&self) -> u32 {
+    pub(crate) fn first(&self) -> u32 {
         self.first
     }
 
     /// Whether a message of `size` bytes may be sent before older ones are confirmed.
     #[must_use]
-    pub fn has_room(&self, size: usize) -> bool {
+    pub(crate) fn has_room(&self, size: usize) -> bool {
         self.sealed.is_empty() || self.bytes + size <= self.limit
     }
 
     /// Messages and bytes that are not confirmed.
     #[must_use]
-    pub fn unconfirmed(&self) -> (usize, usize) {
+    pub(crate) fn unconfirmed(&self) -> (usize, usize) {
         (self.sealed.len(), self.bytes)
     }
 
     /// Keeps a message that is sent for the first time now.
-    pub fn push(&mut self, sealed: Bytes, now: Instant) {
+    pub(crate) fn push(&mut self, sealed: Bytes, now: Instant) {
         if self.sealed.is_empty() {
             self.quiet_since = now;
         }
@@ -93,7 +93,7 @@ impl RetransmitQueue {
     ///
     /// # Errors
     /// [`Rejected::Unexpected`] for a number above what was sent; nothing changes then.
-    pub fn confirm(&mut self, next: u32, now: Instant) -> Result<bool, Rejected> {
+    pub(crate) fn confirm(&mut self, next: u32, now: Instant) -> Result<bool, Rejected> {
         let Some(confirmed) = next.checked_sub(self.first).filter(|count| *count > 0) else {
             // Not news: the receiver lacks the oldest, since what came after it was too early, or came twice.
             if next == self.first && !self.sealed.is_empty() {
@@ -123,12 +123,12 @@ impl RetransmitQueue {
     }
 
     /// The messages that are not confirmed, oldest first.
-    pub fn into_unconfirmed(self) -> impl Iterator<Item = Bytes> {
+    pub(crate) fn into_unconfirmed(self) -> impl Iterator<Item = Bytes> {
         self.sealed.into_iter()
     }
 
     /// From now on, [`RetransmitQueue::poll`] has all of them.
-    pub fn resend_all(&mut self, now: Instant) {
+    pub(crate) fn resend_all(&mut self, now: Instant) {
         self.round_began = None;
         self.begin_round(now);
     }
@@ -142,12 +142,12 @@ impl RetransmitQueue {
     }
 
     /// Counts the silence from now on: while the way to the broker is not clear, that nothing is confirmed means nothing.
-    pub fn restart_timer(&mut self, now: Instant) {
+    pub(crate) fn restart_timer(&mut self, now: Instant) {
         self.quiet_since = now;
     }
 
     /// The next message to send again at `now`, if there is one.
-    pub fn poll(&mut self, now: Instant) -> Option<Bytes> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Bytes> {
         if let Some((count, at)) = self.resending {
             let next = self.sealed.get(at).filter(|_| at < count).cloned();
             self.resending = next.is_some().then_some((count, at + 1));
@@ -166,7 +166,7 @@ impl RetransmitQueue {
 
     /// When [`RetransmitQueue::poll`] has something if nothing is confirmed before.
     #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         (!self.sealed.is_empty()).then(|| self.quiet_since + self.delay)
     }
 }

@@ -29,7 +29,7 @@ pub struct ReservedStream {
 
 impl ReservedStream {
     /// Blocks that come with each number: with 2^32 numbers that is all 2^48 blocks of a direction of a session.
-    pub const BLOCKS: u64 = 1 << 16;
+    pub(crate) const BLOCKS: u64 = 1 << 16;
 
     /// For a caller that wrote down, durably, that the number is reserved and that [`ReservedStream::BLOCKS`] are spent.
     pub(crate) fn new(id: StreamId) -> Self {
@@ -43,8 +43,8 @@ impl ReservedStream {
     }
 
     /// Which stream.
-    #[must_use]
-    pub fn id(&self) -> StreamId {
+    #[cfg(test)]
+    pub(crate) fn id(&self) -> StreamId {
         self.id
     }
 }
@@ -78,9 +78,9 @@ impl std::fmt::Debug for Sender {
 impl Sender {
     /// The last seq that a message which closes a stream can have: that of the `settled` after it, and the number after
     /// that, are still 32 bits.
-    pub const MAX_SEQ: u32 = u32::MAX - 2;
+    pub(crate) const MAX_SEQ: u32 = u32::MAX - 2;
     /// Most blocks that are reserved at once: 16 GiB.
-    pub const MAX_GRANT: u64 = 1 << 30;
+    pub(crate) const MAX_GRANT: u64 = 1 << 30;
 
     /// The sender of a stream, with a random salt and messages of at most `max_message` bytes.
     ///
@@ -115,38 +115,38 @@ impl Sender {
 
     /// Asks the receiver for confirms, in every message from now on.
     #[must_use]
-    pub fn ask_for_confirms(mut self) -> Self {
+    pub(crate) fn ask_for_confirms(mut self) -> Self {
         self.wants_confirms = true;
         self
     }
 
     /// Continues at a later message. Those before it were sealed by an earlier process; whatever that one sealed from there
     /// on must be sealed again as the same plaintext, or it would be a second message under one nonce.
-    pub fn skip_to(&mut self, seq: u32) {
+    pub(crate) fn skip_to(&mut self, seq: u32) {
         self.seq = self.seq.max(seq);
     }
 
     /// Which stream.
     #[must_use]
-    pub fn id(&self) -> StreamId {
+    pub(crate) fn id(&self) -> StreamId {
         self.id
     }
 
     /// The stream's salt.
     #[must_use]
-    pub fn salt(&self) -> [u8; 4] {
+    pub(crate) fn salt(&self) -> [u8; 4] {
         self.salt
     }
 
     /// The seq of the next message: how many were sealed.
     #[must_use]
-    pub fn next_seq(&self) -> u32 {
+    pub(crate) fn next_seq(&self) -> u32 {
         self.seq
     }
 
     /// Most bytes of data that one message can carry.
     #[must_use]
-    pub fn max_data_len(&self) -> usize {
+    pub(crate) fn max_data_len(&self) -> usize {
         self.cipher.plaintext_len(self.max_message).unwrap_or(0).saturating_sub(1)
     }
 
@@ -167,7 +167,7 @@ impl Sender {
 
     /// How many more blocks to reserve before a message of `len` bytes of data can be sealed; 0 if it can be now.
     #[must_use]
-    pub fn blocks_to_reserve(&self, len: usize) -> u64 {
+    pub(crate) fn blocks_to_reserve(&self, len: usize) -> u64 {
         // What closes the stream, and what may come after that, is always within what was granted.
         let next = self.cost(len) + self.cost(MIN_CARRIED_LEN) + self.cost(0);
         let short = (self.spent + next).saturating_sub(self.granted);
@@ -175,19 +175,19 @@ impl Sender {
     }
 
     /// Takes note of blocks that were reserved in the session file.
-    pub fn grant(&mut self, blocks: u64) {
+    pub(crate) fn grant(&mut self, blocks: u64) {
         self.granted = self.granted.saturating_add(blocks);
     }
 
     /// True if the message that closes the stream was sealed.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// True if only the message that closes the stream can still be sealed: time to reserve another number.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.seq >= Self::MAX_SEQ
     }
 
@@ -211,13 +211,13 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Sender::end`].
-    pub fn continued_in(&mut self, next: StreamId, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(crate) fn continued_in(&mut self, next: StreamId, rng: &mut impl CryptoRng) -> Result<Bytes> {
         self.seal_control(&Content::Continued(next), rng)
     }
 
     /// What the stream after this one begins with: this one is closed, and was [`Sender::continued_in`] that one.
     #[must_use]
-    pub fn as_predecessor(&self) -> Predecessor {
+    pub(crate) fn as_predecessor(&self) -> Predecessor {
         Predecessor { stream: self.id, end: self.seq }
     }
 
@@ -226,13 +226,13 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::DataLost`] if something was sealed before.
-    pub fn continues(&mut self, predecessor: Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(crate) fn continues(&mut self, predecessor: Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
         self.seal_control(&Content::Continues(predecessor), rng)
     }
 
     /// Most streams that one confirm can name.
     #[must_use]
-    pub fn max_confirmed_streams(&self) -> usize {
+    pub(crate) fn max_confirmed_streams(&self) -> usize {
         self.max_data_len() / 8
     }
 
@@ -241,7 +241,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Sender::data`].
-    pub fn confirm(&mut self, streams: &[(u32, u32)], rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(crate) fn confirm(&mut self, streams: &[(u32, u32)], rng: &mut impl CryptoRng) -> Result<Bytes> {
         self.seal_control(&Content::Confirm(streams.to_vec()), rng)
     }
 
@@ -249,7 +249,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the stream is not closed.
-    pub fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(crate) fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         self.seal_control(&Content::Settled, rng)
     }
 
@@ -257,7 +257,7 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Sender::end`].
-    pub fn kill(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(crate) fn kill(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         // Numbers are reserved in order: what is above ours was reserved after the session had ended.
         self.seal_control(&Content::Kill { next_stream: self.id.number + 1 }, rng)
     }
@@ -266,7 +266,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::Failed`] if it is not one.
-    pub fn read_back(&self, sealed: &[u8]) -> Result<(Content, BytesMut)> {
+    pub(crate) fn read_back(&self, sealed: &[u8]) -> Result<(Content, BytesMut)> {
         let mut plaintext = BytesMut::new();
         let header = SealedHeader::parse(sealed).ok().filter(|header| header.stream == self.id.number);
         let opened = header.filter(|_| self.cipher.open(sealed, &mut plaintext).is_ok());

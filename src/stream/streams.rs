@@ -18,7 +18,7 @@ const MAX_RECENT_STREAMS: usize = 16;
 /// Why an authentic message is not written; nothing changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stream used twice must be reported, a duplicate may have to be confirmed"]
-pub enum AcceptError {
+pub(crate) enum AcceptError {
     /// It was received before; what its stream wants next.
     Duplicate {
         /// The seq to confirm, if its sender wants confirms.
@@ -47,7 +47,7 @@ pub enum AcceptError {
 impl AcceptError {
     /// What to count it as.
     #[must_use]
-    pub fn rejected(self) -> Rejected {
+    pub(crate) fn rejected(self) -> Rejected {
         match self {
             Self::Duplicate { .. } => Rejected::Duplicate,
             Self::Ahead { .. } | Self::Newer { .. } | Self::Settled => Rejected::Unexpected,
@@ -59,7 +59,7 @@ impl AcceptError {
 
     /// The seq to confirm to a sender that wants confirms.
     #[must_use]
-    pub fn confirm(self) -> Option<u32> {
+    pub(crate) fn confirm(self) -> Option<u32> {
         match self {
             Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
             Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
@@ -78,18 +78,18 @@ struct OpenStream {
 
 /// A stream that ended, with what tells its messages from those of another that took its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecentStream {
+pub(crate) struct RecentStream {
     /// Its number.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Its salt.
-    pub salt: [u8; 4],
+    pub(crate) salt: [u8; 4],
     /// The seq after its last.
-    pub end: u32,
+    pub(crate) end: u32,
 }
 
 /// The streams of one session, as far as they were received.
 #[derive(Clone, Debug, Default)]
-pub struct Streams {
+pub(crate) struct Streams {
     open: BTreeMap<u32, OpenStream>,
     /// The open ones, longest idle first: by when each was touched.
     idle: BTreeMap<u64, u32>,
@@ -169,7 +169,7 @@ impl Streams {
 
     /// Takes over a progress of this session, whatever was known of the stream before; returns the numbers of streams of
     /// which nothing came, if some are given up for it.
-    pub fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
+    pub(crate) fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
         let Progress { stream: StreamId { number, .. }, salt, next, skip, state } = *progress;
         self.forget(number);
         match state {
@@ -213,45 +213,45 @@ impl Streams {
 
     /// Whether nothing more is accepted of a stream: it ended, or was given up.
     #[must_use]
-    pub fn is_over(&self, stream: u32) -> bool {
+    pub(crate) fn is_over(&self, stream: u32) -> bool {
         self.ended.contains(stream) || self.closed.contains(stream)
     }
 
     /// The streams of which more is to come, longest idle first, as progress of `session`.
     #[must_use]
-    pub fn open(&self, session: SessionId) -> Vec<Progress> {
+    pub(crate) fn open(&self, session: SessionId) -> Vec<Progress> {
         let progress = |&number| Progress { state: StreamState::Open, ..self.close_at(StreamId { session, number }) };
         self.idle.values().map(progress).collect()
     }
 
     /// The numbers of streams that ended.
     #[must_use]
-    pub fn ended(&self) -> &Ranges {
+    pub(crate) fn ended(&self) -> &Ranges {
         &self.ended
     }
 
     /// The numbers of streams that were closed to make room, or given up.
     #[must_use]
-    pub fn closed(&self) -> &Ranges {
+    pub(crate) fn closed(&self) -> &Ranges {
         &self.closed
     }
 
     /// What to confirm of a stream: the next seq that is wanted, if that much is known of it.
     #[must_use]
-    pub fn next_seq(&self, stream: u32) -> Option<u32> {
+    pub(crate) fn next_seq(&self, stream: u32) -> Option<u32> {
         self.open.get(&stream).map(|open| open.next).or_else(|| self.recent(stream).map(|recent| recent.end))
     }
 
     /// The number after the highest of which anything came or is known; 0 if nothing ever came.
     #[must_use]
-    pub fn known_end(&self) -> u32 {
+    pub(crate) fn known_end(&self) -> u32 {
         let highest = self.ended.last().max(self.closed.last()).max(self.open.keys().copied().max());
         highest.map_or(0, |highest| highest.saturating_add(1))
     }
 
     /// Numbers below the highest of which nothing came.
     #[must_use]
-    pub fn missing(&self) -> Ranges {
+    pub(crate) fn missing(&self) -> Ranges {
         let mut seen = self.ended.clone();
         for (first, last) in self.closed.iter().chain(self.open.keys().map(|&stream| (stream, stream))) {
             seen.insert(first, last);
@@ -262,7 +262,7 @@ impl Streams {
     /// Numbers of streams that are not complete: open, closed, or of which nothing came; those below `end`, or without one
     /// below the highest that is known.
     #[must_use]
-    pub fn outstanding(&self, end: Option<u32>) -> Ranges {
+    pub(crate) fn outstanding(&self, end: Option<u32>) -> Ranges {
         let end = end.unwrap_or_else(|| self.known_end());
         let mut outstanding = self.ended.missing_below(end);
         for (first, last) in self.closed.iter().filter(|&(first, _)| first < end) {
@@ -273,23 +273,23 @@ impl Streams {
 
     /// True if nothing ever came.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.ended.is_empty() && self.closed.is_empty()
     }
 
     /// True if every stream that is known of is over: none is open and none is missing.
     #[must_use]
-    pub fn are_over(&self) -> bool {
+    pub(crate) fn are_over(&self) -> bool {
         self.open.is_empty() && self.missing().is_empty()
     }
 
     /// The streams that ended last, oldest first.
-    pub fn recently_ended(&self) -> impl Iterator<Item = RecentStream> {
+    pub(crate) fn recently_ended(&self) -> impl Iterator<Item = RecentStream> {
         self.recent.iter().copied()
     }
 
     /// Restores one of [`Streams::recently_ended`].
-    pub fn insert_recent(&mut self, stream: RecentStream) {
+    pub(crate) fn insert_recent(&mut self, stream: RecentStream) {
         self.recent.retain(|recent| recent.number != stream.number);
         self.recent.push_back(stream);
         if self.recent.len() > MAX_RECENT_STREAMS {
@@ -298,7 +298,7 @@ impl Streams {
     }
 
     /// Restores ended numbers; returns as [`Streams::apply`].
-    pub fn insert_ended(&mut self, first: u32, last: u32) -> Option<(u32, u32)> {
+    pub(crate) fn insert_ended(&mut self, first: u32, last: u32) -> Option<(u32, u32)> {
         self.ended.insert(first, last);
         let mut given_up = None;
         // An authentic peer that skips every second number must not fill our memory.
@@ -315,7 +315,7 @@ impl Streams {
     }
 
     /// Restores closed numbers.
-    pub fn insert_closed(&mut self, first: u32, last: u32) {
+    pub(crate) fn insert_closed(&mut self, first: u32, last: u32) {
         self.closed.insert(first, last);
         while self.closed.ranges() > MAX_RANGES
             && let Some((first, last)) = self.closed.first_hole()

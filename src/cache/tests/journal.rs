@@ -1,5 +1,6 @@
 //! Claim: what was acknowledged is never accepted again, and without proof of it nothing is accepted at all.
 
+use super::super::journal::MIN_COMPACT_LEN;
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
@@ -19,7 +20,7 @@ fn what_was_marked_is_known_to_the_next_run() {
 
     let before = fs::read(cache.dir().join("gateway@recv")).unwrap();
     journal.count_rejected(Rejected::NotAuthentic);
-    journal.count_duplicate(&new);
+    journal.count_duplicate(new);
     assert_eq!(fs::read(cache.dir().join("gateway@recv")).unwrap(), before, "a forgery touches no file");
     assert!(!cache.load().unwrap()[0].received);
     let gap = Gap { stream: StreamId { session: new, number: 0 }, first: 3, last: 5 };
@@ -54,7 +55,7 @@ fn what_was_marked_is_known_to_the_next_run() {
         assert!(lost.is_empty());
         assert_eq!(journal.state(), &state);
     }
-    let (streams, counters) = state.session(&new).unwrap();
+    let (streams, counters) = state.session(new).unwrap();
     assert_eq!(streams.open(new), [skipping]);
     assert_eq!((streams.ended().to_string(), streams.missing().to_string()), ("0".into(), "1-2".into()));
     assert_eq!(
@@ -70,7 +71,7 @@ fn what_was_marked_is_known_to_the_next_run() {
     assert!(!format!("{status:?}").contains("Key("), "not even a key's name");
     cache.delete(&session(1).peer, &[old]).unwrap();
     let (journal, _) = receive(&cache).unwrap();
-    assert_eq!(journal.state().session(&old), None, "state goes with its session");
+    assert_eq!(journal.state().session(old), None, "state goes with its session");
 }
 
 #[test]
@@ -144,5 +145,5 @@ fn the_journal_is_written_anew_before_it_is_long() {
         longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
     }
     assert!((MIN_COMPACT_LEN - 100..MIN_COMPACT_LEN + 100).contains(&longest), "{longest}");
-    assert_eq!(ReceiveState::read(&cache).unwrap().unwrap().session(&id), journal.state().session(&id));
+    assert_eq!(ReceiveState::read(&cache).unwrap().unwrap().session(id), journal.state().session(id));
 }

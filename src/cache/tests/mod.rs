@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::peer_sessions::{MAX_DELETED, MAX_NEWER, MAX_NEWER_IN_GRACE, MAX_RETIRED_SECS, RETIRED_GRACE_SECS};
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;

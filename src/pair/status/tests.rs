@@ -10,7 +10,6 @@ use crate::suite::Suite;
 
 fn session(peer: u8, standing: Standing, age: Option<u64>) -> SessionStatus {
     SessionStatus {
-        id: [peer; 8],
         peer: [peer; 32],
         role: Role::Slave,
         suite: Suite::Gcm,
@@ -18,7 +17,6 @@ fn session(peer: u8, standing: Standing, age: Option<u64>) -> SessionStatus {
         age,
         streams_reserved: 4,
         received: Counters { messages: 1204, bytes: 65_536, ..Counters::default() },
-        open: 1,
         missing: Ranges::default(),
     }
 }

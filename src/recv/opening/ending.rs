@@ -40,11 +40,11 @@ impl Opening<'_> {
         let mut waiting = Vec::new();
         let mut deleted = false;
         for ending in std::mem::take(&mut self.endings) {
-            let ids = self.receiver.ended_by(&ending.session).to_vec();
+            let ids = self.receiver.ended_by(ending.session).to_vec();
             let end = |id: &SessionId| (*id == ending.session).then_some(ending.next_stream);
             let incomplete: Vec<String> = ids
                 .iter()
-                .flat_map(|id| self.receiver.outstanding(id, end(id)).iter().map(range_of).collect::<Vec<_>>())
+                .flat_map(|id| self.receiver.outstanding(*id, end(id)).iter().map(range_of).collect::<Vec<_>>())
                 .collect();
             // What is held was not accepted: no stream is known by it.
             let is_complete = incomplete.is_empty() && !ids.iter().any(|id| self.held.needs(*id));
@@ -63,7 +63,7 @@ impl Opening<'_> {
             self.cache.delete(&ending.peer, &ids)?;
             deleted = true;
             for id in &ids {
-                self.receiver.remove(id);
+                self.receiver.remove(*id);
                 self.open.retain(|stream| stream.session != *id);
             }
             self.over |= self.receiver.sessions().next().is_none();
@@ -88,7 +88,7 @@ impl Opening<'_> {
     pub(in crate::recv) fn report_missing(&mut self) {
         let sessions: Vec<SessionId> = self.receiver.sessions().copied().collect();
         for id in sessions {
-            let Some(streams) = self.receiver.streams(&id) else { continue };
+            let Some(streams) = self.receiver.streams(id) else { continue };
             let first = self.first.get(&id).copied().unwrap_or(0);
             let missing: Vec<_> = streams
                 .missing()

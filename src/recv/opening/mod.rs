@@ -201,17 +201,17 @@ impl<'a> Opening<'a> {
     /// Whether nothing of a stream was accepted, and something may be.
     fn is_new(&self, StreamId { session, number }: StreamId) -> bool {
         let is_new = |streams: &Streams| streams.next_seq(number).is_none() && !streams.is_over(number);
-        self.receiver.streams(&session).is_some_and(is_new)
+        self.receiver.streams(session).is_some_and(is_new)
     }
 
     fn is_over(&self, stream: StreamId) -> bool {
-        self.receiver.streams(&stream.session).is_some_and(|streams| streams.is_over(stream.number))
+        self.receiver.streams(stream.session).is_some_and(|streams| streams.is_over(stream.number))
     }
 
     /// Whether something of a stream was accepted in this run, or nothing will be.
     fn has_begun(&self, stream: StreamId) -> bool {
         let is_open = self.open.contains(&stream);
-        let of_session = self.receiver.streams(&stream.session);
+        let of_session = self.receiver.streams(stream.session);
         let came = of_session.is_some_and(|streams| streams.next_seq(stream.number).is_some());
         (is_open && came) || self.is_over(stream)
     }
@@ -292,7 +292,7 @@ impl<'a> Opening<'a> {
             // It is done with once the keys are deleted, however often the broker sends it until then.
             AcceptError::Duplicate { .. } if opened.content.ends_session() => What::Left,
             AcceptError::Duplicate { .. } => {
-                self.journal.count_duplicate(&opened.stream.session);
+                self.journal.count_duplicate(opened.stream.session);
                 What::Repeated(self.origin(opened.stream))
             }
             // A message that shows it can be played again and again: it is news once a minute.
@@ -354,8 +354,8 @@ impl<'a> Opening<'a> {
         let mut sealed = Vec::new();
         for of_session in streams.chunk_by(|(one, _), (other, _)| one.session == other.session) {
             let id = of_session[0].0.session;
-            let Some(session) = self.receiver.session(&id) else { continue };
-            let Some((written, _)) = self.journal.state().session(&id) else { continue };
+            let Some(session) = self.receiver.session(id) else { continue };
+            let Some((written, _)) = self.journal.state().session(id) else { continue };
             let wanted: Vec<_> = of_session
                 .iter()
                 .map(|&(StreamId { number: stream, .. }, next)| {

@@ -25,9 +25,9 @@ impl Opening<'_> {
         let new: Vec<_> = usable.iter().map(|(session, _)| session.id).filter(|id| !known.contains(id)).collect();
         self.receiver.update(usable);
         for id in new {
-            let streams = self.journal.state().session(&id).map(|(streams, _)| streams.clone()).unwrap_or_default();
+            let streams = self.journal.state().session(id).map(|(streams, _)| streams.clone()).unwrap_or_default();
             self.first.insert(id, streams.known_end());
-            self.receiver.restore(&id, streams);
+            self.receiver.restore(id, streams);
         }
     }
 
@@ -52,9 +52,9 @@ impl Opening<'_> {
         // What is written down as over has nothing on its way to standard output either.
         let state = self.journal.state();
         let is_over = |stream: &StreamId| {
-            state.session(&stream.session).is_some_and(|(streams, _)| streams.is_over(stream.number))
+            state.session(stream.session).is_some_and(|(streams, _)| streams.is_over(stream.number))
         };
-        self.origins.retain(|stream, _| self.receiver.session(&stream.session).is_some() && !is_over(stream));
+        self.origins.retain(|stream, _| self.receiver.session(stream.session).is_some() && !is_over(stream));
         Ok(true)
     }
 
@@ -82,9 +82,9 @@ impl Opening<'_> {
             self.look(now)?;
         }
         // What this cannot open is as good as lost, though its file is there.
-        let can_use = |session: &Session| self.receiver.session(&session.id).is_some();
+        let can_use = |session: &Session| self.receiver.session(session.id).is_some();
         let answer = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
-        let (Some(answer), Some(session)) = (answer, self.receiver.session(&id)) else { return Ok(What::Dropped) };
+        let (Some(answer), Some(session)) = (answer, self.receiver.session(id)) else { return Ok(What::Dropped) };
         Ok(What::Asked { topic: self.ends.route.publish(&session.topics).to_owned(), answer })
     }
 

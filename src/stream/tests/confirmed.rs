@@ -61,7 +61,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
             }
             if hostile && world.net.random_bool(0.02) {
                 at_receiver = receiver(&[&slave]);
-                at_receiver.restore(&slave.id, written.clone());
+                at_receiver.restore(slave.id, written.clone());
             }
             while let Some(entry) = world.wire.first_entry()
                 && entry.key().0 <= world.now
@@ -145,7 +145,7 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let (opened, accepted, _) = receive(&mut receiver, &message);
     assert_eq!((opened.content, accepted.unwrap().gap), (Content::Confirm(vec![(0, 2)]), None));
     assert_eq!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { next: 4 }));
-    let streams = receiver.streams(&slave.id).unwrap();
+    let streams = receiver.streams(slave.id).unwrap();
     assert!(streams.is_empty() && streams.missing().is_empty());
 
     let buffer = confirms.buffer(0);

@@ -64,8 +64,8 @@ fn a_kill_tells_which_streams_are_outstanding() {
     let continued = first.continued_in(second.id(), &mut rng()).unwrap();
     assert!(receive(&mut receiver, &continued).1.is_ok());
     assert!(receive(&mut receiver, &sender(&master, 8).kill(&mut rng()).unwrap()).1.is_ok());
-    assert_eq!(receiver.outstanding(&master.id, Some(9)).to_string(), "1-7");
-    assert_eq!(receiver.outstanding(&master.id, None).to_string(), "1-7");
+    assert_eq!(receiver.outstanding(master.id, Some(9)).to_string(), "1-7");
+    assert_eq!(receiver.outstanding(master.id, None).to_string(), "1-7");
 }
 
 /// Seals any plaintext as the next message of a stream.
@@ -216,7 +216,7 @@ fn what_is_given_up_is_told() {
     for stream in (3..most).step_by(2) {
         assert_eq!(ended(&mut receiver, stream).unwrap().given_up, None);
     }
-    assert!(receiver.streams(&master.id).unwrap().missing().is_empty(), "nothing else would tell");
+    assert!(receiver.streams(master.id).unwrap().missing().is_empty(), "nothing else would tell");
     assert_eq!(ended(&mut receiver, 1), Err(AcceptError::Closed));
 }
 

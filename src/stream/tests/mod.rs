@@ -147,7 +147,7 @@ proptest! {
                 }
             }
             // What was marked is what is known: a run that begins with it goes on where this one stopped.
-            prop_assert_eq!(receiver.streams(&session), marked.get(&session));
+            prop_assert_eq!(receiver.streams(session), marked.get(&session));
         }
     }
 

@@ -49,7 +49,7 @@ fn a_stream_that_goes_on_awaits_the_end_of_the_one_before() {
         assert_eq!((accepted.gap, accepted.predecessor), (None, None));
         assert_eq!(receiver.awaits(&opened(&receiver, &new[1])), None, "only the first message tells");
     }
-    assert!(receiver.streams(&slaves[1].id).unwrap().is_over(0));
+    assert!(receiver.streams(slaves[1].id).unwrap().is_over(0));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
         assert_eq!(gap, Gap { stream: StreamId { session: slaves[0].id, number: 4 }, first: next, last: 2 });
         assert_eq!(receive(&mut receiver, &old[arrived]).1, Err(AcceptError::Closed));
         assert_eq!(receive(&mut receiver, &new[0]).1, Err(AcceptError::Duplicate { next: 1 }));
-        assert!(receiver.streams(&slaves[0].id).unwrap().outstanding(Some(5)).contains(4), "a KILL names it, too");
+        assert!(receiver.streams(slaves[0].id).unwrap().outstanding(Some(5)).contains(4), "a KILL names it, too");
     }
 }
 
@@ -83,7 +83,7 @@ fn going_on_without_the_last_word_loses_nothing() {
     let (progress, gap) = accepted.predecessor.unwrap();
     assert_eq!((progress.stream.number, progress.next, progress.state, gap), (4, 3, StreamState::Ended, None));
     assert_eq!(receive(&mut receiver, &old[2]).1, Err(AcceptError::Duplicate { next: 3 }));
-    assert!(receiver.streams(&slaves[0].id).unwrap().open(slaves[0].id).is_empty());
+    assert!(receiver.streams(slaves[0].id).unwrap().open(slaves[0].id).is_empty());
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn a_run_goes_on_within_a_message() {
     marked.apply(&accepted.unwrap().progress.partly(4));
 
     let mut second = receiver(&[&slave]);
-    assert!(second.restore(&slave.id, marked));
+    assert!(second.restore(slave.id, marked));
     assert!(matches!(receive(&mut second, &sent[0]).1, Err(AcceptError::Duplicate { next: 1 })));
     let (_, accepted, plaintext) = receive(&mut second, &sent[1]);
     let accepted = accepted.unwrap();
@@ -34,8 +34,8 @@ fn the_first_message_under_pending_promotes_it() {
     assert!(receive(&mut receiver, &data(&mut sender, b"")).1.unwrap().promoted);
     assert!(!receive(&mut receiver, &data(&mut sender, b"")).1.unwrap().promoted);
     assert_eq!(receiver.finished(&old.peer), [old.id]);
-    assert_eq!(receiver.ended_by(&new.id), [new.id, old.id]);
-    assert_eq!(receiver.ended_by(&old.id), [old.id]);
+    assert_eq!(receiver.ended_by(new.id), [new.id, old.id]);
+    assert_eq!(receiver.ended_by(old.id), [old.id]);
 }
 
 #[test]

@@ -172,6 +172,7 @@ impl ReceiveState {
         Some(())
     }
 
+    /// Applies one word and what follows it, of the entries that a run writes.
     fn apply_word(&mut self, session: SessionId, word: &str, words: &mut SplitAsciiWhitespace<'_>) -> Option<()> {
         match word {
             "m" => {
@@ -183,13 +184,8 @@ impl ReceiveState {
                     "c" => StreamState::Closed,
                     _ => return None,
                 };
-                self.apply(&JournalEntry::Progress(Progress {
-                    stream: StreamId { session, number: stream },
-                    salt,
-                    next,
-                    skip,
-                    state,
-                }));
+                let stream = StreamId { session, number: stream };
+                self.apply(&JournalEntry::Progress(Progress { stream, salt, next, skip, state }));
             }
             "g" => {
                 let (stream, (first, last)) = (number(words)?, range(words)?);
@@ -199,35 +195,40 @@ impl ReceiveState {
                 let (messages, bytes) = (number(words)?, number(words)?);
                 self.apply(&JournalEntry::Written { session, messages, bytes });
             }
-            _ => {
-                let (streams, counters) = self.sessions.get_mut(&session)?;
-                match word {
-                    "d" => counters.duplicates += number::<u64>(words)?,
-                    "e" => {
-                        let (first, last) = range(words)?;
-                        streams.insert_ended(first, last);
-                    }
-                    "c" => range(words).map(|(first, last)| streams.insert_closed(first, last))?,
-                    "r" => streams.insert_recent(RecentStream {
-                        number: number(words)?,
-                        salt: unhex(words.next()?)?,
-                        end: number(words)?,
-                    }),
-                    "t" => {
-                        let latest = std::mem::take(&mut counters.latest);
-                        let (messages, bytes, duplicates) = (number(words)?, number(words)?, number(words)?);
-                        *counters = Counters {
-                            messages,
-                            bytes,
-                            duplicates,
-                            gaps: number(words)?,
-                            lost: number(words)?,
-                            latest,
-                        };
-                    }
-                    _ => return None,
-                }
+            "d" => self.sessions.get_mut(&session)?.1.duplicates += number::<u64>(words)?,
+            _ => self.apply_snapshot_word(session, word, words)?,
+        }
+        Some(())
+    }
+
+    /// As [`ReceiveState::apply_word`], of the words that stand in a snapshot only.
+    fn apply_snapshot_word(
+        &mut self,
+        session: SessionId,
+        word: &str,
+        words: &mut SplitAsciiWhitespace<'_>,
+    ) -> Option<()> {
+        let (streams, counters) = self.sessions.get_mut(&session)?;
+        match word {
+            "e" => {
+                let (first, last) = range(words)?;
+                streams.insert_ended(first, last);
             }
+            "c" => {
+                let (first, last) = range(words)?;
+                streams.insert_closed(first, last);
+            }
+            "r" => {
+                let (number, salt, end) = (number(words)?, unhex(words.next()?)?, number(words)?);
+                streams.insert_recent(RecentStream { number, salt, end });
+            }
+            "t" => {
+                let latest = std::mem::take(&mut counters.latest);
+                let (messages, bytes, duplicates) = (number(words)?, number(words)?, number(words)?);
+                let (gaps, lost) = (number(words)?, number(words)?);
+                *counters = Counters { messages, bytes, duplicates, gaps, lost, latest };
+            }
+            _ => return None,
         }
         Some(())
     }

@@ -1,7 +1,7 @@
 //! One link's configuration: its file, what `-o` sets over it, and the environment, parsed once into real types.
 //!
-//! [`Config::parse`] is a function of its arguments; only `load` and [`Environment`] look at the machine. The format and every key
-//! are described in `sts.conf(5)`:
+//! [`Config::parse`] is a function of its arguments; only `load` and [`Environment`] look at the machine. The format and
+//! every key are described in `sts.conf(5)`:
 //!
 //! - A line is `key = value`, blank, or a comment: its first character that is not a blank is `#`. A `#` anywhere else
 //!   belongs to the value, since `plant/#` is a topic and `#` may be part of a password.
@@ -10,8 +10,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
@@ -142,22 +141,6 @@ pub(crate) struct Parsed {
 }
 
 impl Config {
-    /// Parses a configuration's text and what `-o` set over it; `read` is called for a `password_file`, at most once.
-    ///
-    /// # Errors
-    /// [`crate::Exit::Config`] naming file and line, or [`crate::Exit::Usage`] naming the `-o`: an unknown key with the
-    /// nearest right one, a bad value with what is allowed, a repeated key, a missing one, keys that contradict each
-    /// other.
-    pub(crate) fn parse(
-        source: &ConfigSource,
-        text: &str,
-        overrides: &[Override],
-        read: &mut dyn FnMut(&Path) -> io::Result<SecretFile>,
-    ) -> Result<Parsed> {
-        let settings = settings::Settings::parse(source, text, overrides)?;
-        validate::validate(&settings, read)
-    }
-
     /// Refuses what the configuration may ask for and this version does not do yet.
     ///
     /// # Errors

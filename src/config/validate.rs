@@ -5,11 +5,11 @@ use std::path::Path;
 
 use super::address::{self, Address, Scheme};
 use super::keys::ConfigKey;
-use super::settings::{Setting, Settings};
+use super::settings::{Override, Setting, Settings};
 use super::topic::{Filter, Topic, wildcards};
 use super::{
-    ClientCert, Config, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName,
-    Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
+    ClientCert, Config, ConfigSource, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password,
+    PeerName, Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
@@ -24,7 +24,24 @@ const MAX_CLIENT_ID_LEN: usize = MAX_FIELD_LEN - 16;
 /// Reads a `password_file`.
 type ReadSecret<'r> = &'r mut dyn FnMut(&Path) -> io::Result<SecretFile>;
 
-pub(super) fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
+impl Config {
+    /// Parses a configuration's text and what `-o` set over it; `read` is called for a `password_file`, at most once.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Config`] naming file and line, or [`crate::Exit::Usage`] naming the `-o`: an unknown key with the
+    /// nearest right one, a bad value with what is allowed, a repeated key, a missing one, keys that contradict each
+    /// other.
+    pub(crate) fn parse(
+        source: &ConfigSource,
+        text: &str,
+        overrides: &[Override],
+        read: ReadSecret<'_>,
+    ) -> Result<Parsed> {
+        validate(&Settings::parse(source, text, overrides)?, read)
+    }
+}
+
+fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     let mut warnings = Vec::new();
     let sealed = sealed(settings)?;
     let (publish, subscribe) = topics(settings, sealed.as_ref().map(|sealed| sealed.role))?;

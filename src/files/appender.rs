@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Dir, Guard, Lock, check_file, failed, file_name, sync_dir};
+use super::check::{Guard, check_file, failed, file_name};
+use super::dir::{Dir, sync_dir};
+use super::lock::Lock;
 use crate::Result;
 
 /// A file that only grows, one whole piece at a time.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{Dir, Guard, Lock, check_file, failed, file_name};
+use super::check::{Guard, check_file, failed, file_name};
+use super::dir::Dir;
+use super::lock::Lock;
 use crate::Result;
 
 /// A private file, read and written at any place in it.

@@ -1,12 +1,17 @@
 //! Claim: a file of ours is read only if it is ours alone, and is replaced whole or not at all.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::Mode;
+
+use super::whole::{MAX_FILE_LEN, read};
 use super::*;
+use crate::Exit;
 
 fn home() -> (tempfile::TempDir, Dir) {
     let home = tempfile::tempdir().unwrap();

@@ -15,6 +15,7 @@
 //! sealed, and what it leaves behind is cut off.
 
 mod chunk;
+mod damaged;
 mod owner;
 mod segments;
 mod size;
@@ -37,7 +38,7 @@ use self::segments::{RecordReader, Segments};
 use self::state::{SpoolState, StateFile};
 use crate::files::{self, Dir, Guard, Lock};
 use crate::stream::Predecessor;
-use crate::text::{quote, show};
+use crate::text::show;
 use crate::{Error, Exit, Result};
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
@@ -345,10 +346,4 @@ impl Spool {
         self.state_file.write(&self.state)?;
         self.state_file.sync()
     }
-}
-
-fn damaged(dir: &Dir, exit: Exit, why: &str) -> Error {
-    Error::new(exit, format!("the spool {} is damaged", show(dir.path())))
-        .because(why)
-        .hint(format!("to give up what is in it: mv {0} {0}.damaged", quote(dir.path())))
 }

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use bytes::BytesMut;
 
 use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader};
-use super::damaged;
+use super::damaged::damaged;
+use crate::Result;
 use crate::files::{self, Appender, Dir, Lock, RandomAccessFile};
 use crate::text::show;
-use crate::{Exit, Result};
 
 /// A segment of this length in bytes is not appended to any more.
 const SEGMENT_LEN: u64 = 1 << 20;
@@ -275,10 +275,10 @@ impl RecordReader {
 
     fn damaged(&self, dir: &Dir) -> crate::Error {
         let file = self.at.as_ref().map(|(_, file)| show(file.path())).unwrap_or_default();
-        damaged(dir, Exit::DataLost, &format!("{file} at byte {}", self.offset))
+        damaged(dir, &format!("{file} at byte {}", self.offset))
     }
 }
 
 fn missing(dir: &Dir, first: u64, end: u64) -> crate::Error {
-    damaged(dir, Exit::DataLost, &format!("{} messages from number {first} on are not whole", end - first))
+    damaged(dir, &format!("{} messages from number {first} on are not whole", end - first))
 }

@@ -5,11 +5,11 @@
 //!
 //! The fields are fixed: a spool with other ones needs another format number in `owner`, and older versions refuse it.
 
-use super::damaged;
+use super::damaged::damaged;
+use crate::Result;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Lock, RandomAccessFile};
 use crate::stream::{Predecessor, StreamId};
-use crate::{Exit, Result};
 
 const FILE_NAME: &str = "state";
 /// Where the second slot begins, in bytes: in another block of any disk.
@@ -197,7 +197,7 @@ impl StateFile {
                 newest = Some((generation, state));
             }
         }
-        let (generation, state) = newest.ok_or_else(|| damaged(dir, Exit::DataLost, "its state is not whole"))?;
+        let (generation, state) = newest.ok_or_else(|| damaged(dir, "its state is not whole"))?;
         // The last one may be from a process that was killed: it is the one to keep.
         file.sync()?;
         Ok((Self { file, generation, durable: generation }, state))
@@ -243,6 +243,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, SpoolState)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Exit;
     use crate::files::Guard;
 
     fn states() -> Vec<SpoolState> {

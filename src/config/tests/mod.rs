@@ -3,6 +3,8 @@
 
 mod properties;
 
+use std::path::Path;
+
 use super::*;
 use crate::Exit;
 

@@ -1,0 +1,90 @@
+//! Claim: a running tool sees the sessions as they are, and one tool of a link answers for them.
+
+use super::*;
+
+#[test]
+fn a_session_of_another_configuration_is_no_session() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    let peer = session.peer;
+    let route = Route::One { publish: "down".into(), listen: "up".into(), topics: session.topics.clone() };
+    let expected = Expected { suite: session.suite, role: session.role, own: session.own, route: &route };
+    let why = |expected: &Expected<'_>| {
+        let accepts = |session: &Session| session.mismatch(expected).is_none();
+        let err = Watch::new(&cache, Instant::now(), SystemTime::now()).unwrap().no_session(&cache, expected, accepts);
+        assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("run sts-pair gateway")));
+        err.to_string()
+    };
+    assert!(why(&expected).ends_with("/sts"));
+    cache.store_pending(&session, NOW).unwrap();
+    assert!(why(&expected).contains("waits for the first message"));
+    cache.promote(&peer, &session.id, NOW).unwrap();
+    assert!(why(&Expected { own: [0; 32], ..expected }).contains("identity key"));
+    fs::write(cache.dir().join(&cache.name(&peer)), "torn").unwrap();
+    let broken = Watch::new(&cache, Instant::now(), SystemTime::now()).unwrap().no_session(&cache, &expected, |_| true);
+    assert!(broken.to_string().contains("not a whole session file"), "{broken}");
+}
+
+#[test]
+fn one_tool_answers_and_sts_pair_before_the_others() {
+    let (_home, cache) = cache();
+    let (master, slave) = pair(1, Suite::Gcm);
+    let now = Instant::now();
+    let mut asking = Asking::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
+    asking.begin(now);
+    let question = asking.poll(now).unwrap();
+
+    cache.store_pending(&slave, NOW).unwrap();
+    let watch = Watch::new(&cache, now, SystemTime::now()).unwrap();
+    let answer_to = |question: &[u8]| cache.answer(question, &watch, |_| true, NOW).unwrap();
+    let pairing = cache.lock_answers().unwrap();
+    assert_eq!(answer_to(&question), None, "sts-pair runs");
+    assert_eq!(standings(&cache), [(1, Standing::Pending)]);
+    drop(pairing);
+
+    assert_eq!(answer_to(&question[1..]), None);
+    assert_eq!(answer_to(&[&question[..], &[0]].concat()), None);
+    assert_eq!(cache.answer(&question, &watch, |_| false, NOW).unwrap(), None, "what it cannot use is not there");
+    let mut forged = question.clone();
+    forged[30] ^= 1;
+    assert_eq!(answer_to(&forged), None);
+    assert_eq!(standings(&cache), [(1, Standing::Pending)], "nothing forged moves it");
+
+    // Another test's child may hold a copy of the lock until its exec.
+    let mut answer = None;
+    for _ in 0..200 {
+        answer = answer_to(&question);
+        if answer.is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(asking.accept(&answer.unwrap(), now), Ok(Heard::Answered));
+    assert_eq!(standings(&cache), [(1, Standing::Current)], "the question proves it");
+}
+
+#[test]
+fn a_running_tool_sees_what_changes() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let soon = || SystemTime::now() + Duration::from_secs(1);
+    let now = Instant::now();
+    let mut watch = Watch::new(&cache, now, SystemTime::now()).unwrap();
+    assert_eq!(watch.sessions().count(), 1);
+    assert!(!watch.is_due(now) && watch.is_due(now + Duration::from_secs(1)));
+    assert!(!watch.refresh(&cache, now, soon()).unwrap());
+    // Two changes within a tick of the file system's clock leave one stamp: while it is new, nothing relies on it.
+    for seed in 2..20 {
+        cache.store_current(&session(seed), NOW).unwrap();
+        assert!(watch.refresh(&cache, now, SystemTime::now()).unwrap(), "{seed}");
+    }
+    assert!(!watch.refresh(&cache, now, soon()).unwrap());
+    assert!(!watch.refresh(&cache, now, soon()).unwrap());
+    cache.reserve_stream(&session(19).peer, &session(19).id).unwrap();
+    assert!(!watch.refresh(&cache, now, soon()).unwrap(), "a number that was taken is no news");
+    let path = cache.dir().join(&cache.name(&session(1).peer));
+    fs::write(&path, "torn").unwrap();
+    fs::write(cache.dir().join("other"), "").unwrap();
+    assert!(watch.refresh(&cache, now, SystemTime::now()).unwrap());
+    assert_eq!((watch.sessions().count(), watch.broken().count()), (0, 1));
+}

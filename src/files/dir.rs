@@ -1,0 +1,99 @@
+//! Directories: opened and checked once; every file in them is named relative to the open descriptor.
+
+use std::fs::DirBuilder;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::check::{Guard, check, failed};
+use crate::text::show;
+use crate::{Error, Exit, Result};
+
+/// How the name of a temporary file ends.
+pub(super) const TEMPORARY: &str = ".new";
+
+/// A directory that was opened and checked; files in it are named relative to the open descriptor.
+#[derive(Debug)]
+pub(crate) struct Dir {
+    pub(super) fd: OwnedFd,
+    pub(super) path: PathBuf,
+}
+
+impl Dir {
+    /// Opens a directory that may be absent (`None`).
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where it is a link ([`Guard::Private`] only), another's, or of a looser mode than `guard`
+    /// allows.
+    pub(crate) fn open(path: &Path, guard: Guard) -> Result<Option<Self>> {
+        // A trailing slash or dot would make O_NOFOLLOW follow: rebuilding the path drops them.
+        let path: PathBuf = if path.as_os_str().is_empty() { ".".into() } else { path.components().collect() };
+        let follow = if guard == Guard::Private { OFlags::NOFOLLOW } else { OFlags::empty() };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | follow;
+        let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(Error::new(Exit::NotTrusted, show(&path)).because("not a directory, or a link to one"));
+            }
+            Err(errno) => return Err(failed("open", &path, errno)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("examine", &path, errno))?;
+        check(&path, &stat, guard)?;
+        Ok(Some(Self { fd, path }))
+    }
+
+    /// Opens a directory, made first where it is absent: it and its missing parents with mode 0700.
+    ///
+    /// # Errors
+    /// As [`Dir::open`], and [`Exit::Failed`] where it cannot be made.
+    pub(crate) fn create(path: &Path, guard: Guard) -> Result<Self> {
+        if let Some(dir) = Self::open(path, guard)? {
+            return Ok(dir);
+        }
+        // Another process may make it at the same moment: `recursive` takes that as success.
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|err| failed("create", path, err))?;
+        Self::open(path, guard)?.ok_or_else(|| failed("open", path, Errno::NOENT))
+    }
+
+    /// The path that it was opened by, for messages.
+    #[must_use]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in it, for messages.
+    #[must_use]
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The names in it that are UTF-8 (ours are), sorted; a temporary file that a crash left is not among them.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be read.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        let fail = |errno| failed("read", &self.path, errno);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
+            match entry.map_err(fail)?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) if name.ends_with(TEMPORARY) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+pub(super) fn sync_dir(dir: &Dir) -> Result<()> {
+    match rustix::fs::fsync(&dir.fd) {
+        // Some file systems keep directories in order themselves and know no fsync of one.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(failed("write", &dir.path, errno)),
+    }
+}

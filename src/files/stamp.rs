@@ -1,0 +1,59 @@
+//! Whether a file changed, without reading it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{AtFlags, Stat};
+use rustix::io::Errno;
+
+use super::check::{failed, file_name};
+use super::dir::Dir;
+use crate::Result;
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    modified: (i64, i64),
+    len: i64,
+    inode: u64,
+}
+
+impl Stamp {
+    /// True if it is old enough at `now` to change with the next change: a file system's clock ticks only every few
+    /// milliseconds, so two changes at once may leave the same stamp.
+    #[must_use]
+    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+        const TICK: Duration = Duration::from_millis(50);
+        let since = now.checked_sub(TICK).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
+        let limit =
+            since.map(|since| (since.as_secs().try_into().unwrap_or(i64::MAX), i64::from(since.subsec_nanos())));
+        limit.is_some_and(|limit| self.modified < limit)
+    }
+}
+
+/// The stamp of a directory as it is now: another one once a file in it was made, replaced or removed.
+///
+/// # Errors
+/// [`crate::Exit::Failed`] where it cannot be examined.
+pub(crate) fn dir_stamp(dir: &Dir) -> Result<Stamp> {
+    rustix::fs::fstat(&dir.fd).map(|stat| stamp_of(&stat)).map_err(|errno| failed("examine", &dir.path, errno))
+}
+
+/// The stamp of a file as it is now, one stat; `None` where it is absent.
+///
+/// # Errors
+/// [`crate::Exit::Failed`] where the directory cannot be searched.
+pub(crate) fn stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
+    match rustix::fs::statat(&dir.fd, file_name(name)?, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stamp_of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(failed("examine", &dir.join(name), errno)),
+    }
+}
+
+fn stamp_of(stat: &Stat) -> Stamp {
+    // The fields' types differ between architectures.
+    fn wide(field: impl TryInto<i64>) -> i64 {
+        field.try_into().unwrap_or(i64::MAX)
+    }
+    Stamp { modified: (wide(stat.st_mtime), wide(stat.st_mtime_nsec)), len: wide(stat.st_size), inode: stat.st_ino }
+}

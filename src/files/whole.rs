@@ -1,0 +1,145 @@
+//! Files that are read, made and replaced as a whole.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use zeroize::Zeroizing;
+
+use super::check::{Guard, check_file, failed, file_name};
+use super::dir::{Dir, TEMPORARY, sync_dir};
+use super::lock::Lock;
+use crate::text::show;
+use crate::{Error, Exit, Result};
+
+/// Largest file that is read, in bytes; every file of ours is far smaller, so a larger one is a mistake.
+pub(super) const MAX_FILE_LEN: u64 = 4 << 20;
+
+/// Reads a file that only we can read or write; `None` where it is absent.
+///
+/// # Errors
+/// [`Exit::NotTrusted`] where it is not a plain file, another's, or of a looser mode than 0600; [`Exit::Failed`] where
+/// it cannot be read or is longer than [`MAX_FILE_LEN`].
+pub(crate) fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    read(dir, name, Guard::Private)
+}
+
+/// Reads a file that others can do no more with than `guard` says; `None` where it is absent.
+///
+/// # Errors
+/// As [`read_private`].
+pub(crate) fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    read_up_to(dir, name, guard, MAX_FILE_LEN)
+}
+
+/// Reads a file as [`read`] does, of at most `max` bytes.
+///
+/// # Errors
+/// As [`read_private`], with `max` in place of [`MAX_FILE_LEN`].
+pub(crate) fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let path = dir.join(name);
+    // Not waiting, so that a FIFO in the file's place is found out instead of waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = match rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(Error::new(Exit::NotTrusted, show(&path)).because("it is a link")),
+        Err(errno) => return Err(failed("open", &path, errno)),
+    };
+    let stat = check_file(&fd, &path, guard)?;
+    let too_long = || Error::new(Exit::Failed, show(&path)).because(format!("longer than {max} bytes"));
+    let len = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    if len > max {
+        return Err(too_long());
+    }
+    // Room for all of it at once: a buffer that grew would leave copies of a key behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len).map_err(|_| too_long())? + 1));
+    File::from(fd).take(max + 1).read_to_end(&mut bytes).map_err(|err| failed("read", &path, err))?;
+    if bytes.len() as u64 > max { Err(too_long()) } else { Ok(Some(bytes)) }
+}
+
+/// Replaces a file by one of mode 0600, or makes it: a reader sees the old bytes or the new, whatever fails, and after a
+/// power cut too, since the file and its directory are fsynced before this returns.
+///
+/// `lock` is the lock under which every writer of this file works: with it no two share a temporary file, and what a
+/// crash left of one is simply taken over.
+///
+/// # Errors
+/// [`Exit::Failed`] where the disk is full or the directory cannot be written; the old file is then as it was.
+pub(crate) fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
+    let Lock { .. } = lock;
+    write_and(dir, name, bytes, |temporary, name| {
+        rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true)
+    })
+    .map(|_| ())
+}
+
+/// Makes a file of mode 0600 that must not exist yet, complete from the moment it can be seen; false where it existed.
+///
+/// # Errors
+/// As [`replace`], which says what `lock` is.
+pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<bool> {
+    let Lock { .. } = lock;
+    write_and(dir, name, bytes, |temporary, name| {
+        match rustix::fs::renameat_with(&dir.fd, temporary, &dir.fd, name, RenameFlags::NOREPLACE) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            // Network file systems know no RENAME_NOREPLACE; a hard link is as exclusive.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                match rustix::fs::linkat(&dir.fd, temporary, &dir.fd, name, AtFlags::empty()) {
+                    Ok(()) => rustix::fs::unlinkat(&dir.fd, temporary, AtFlags::empty()).map(|()| true),
+                    Err(Errno::EXIST) => Ok(false),
+                    Err(errno) => Err(errno),
+                }
+            }
+            Err(errno) => Err(errno),
+        }
+    })
+}
+
+/// Removes a file; false where there was none.
+///
+/// # Errors
+/// [`Exit::Failed`] where the directory cannot be written.
+pub(crate) fn remove(dir: &Dir, name: &str) -> Result<bool> {
+    match rustix::fs::unlinkat(&dir.fd, file_name(name)?, AtFlags::empty()) {
+        Ok(()) => sync_dir(dir).map(|()| true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(failed("remove", &dir.join(name), errno)),
+    }
+}
+
+/// Writes the bytes to a temporary file and lets `publish` give it its name; true where it did.
+fn write_and(
+    dir: &Dir,
+    name: &str,
+    bytes: &[u8],
+    publish: impl FnOnce(&str, &str) -> rustix::io::Result<bool>,
+) -> Result<bool> {
+    let name = file_name(name)?;
+    let temporary = format!("{name}{TEMPORARY}");
+    let published = write_new(dir, &temporary, bytes)
+        .and_then(|()| Ok(publish(&temporary, name)?))
+        .map_err(|err| failed("write", &dir.join(name), err));
+    if !matches!(published, Ok(true)) {
+        // What failed is reported; if even this fails, the next writer takes the temporary file over.
+        let _ = rustix::fs::unlinkat(&dir.fd, &temporary, AtFlags::empty());
+    }
+    if published? { sync_dir(dir).map(|()| true) } else { Ok(false) }
+}
+
+fn write_new(dir: &Dir, temporary: &str, bytes: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(&dir.fd, temporary, flags, Mode::RUSR | Mode::WUSR);
+    let fd = match open() {
+        Err(Errno::EXIST) => {
+            rustix::fs::unlinkat(&dir.fd, temporary, AtFlags::empty())?;
+            open()?
+        }
+        other => other?,
+    };
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    file.sync_all()
+}

@@ -1,7 +1,8 @@
 //! Which topics the two ends of a link use: one pair, or, at a gateway with wildcards, a pair for each of its devices.
 //!
-//! The levels of a topic come from whoever publishes on it. What a `+` matched goes into one level of the topic that is
-//! answered on, and nowhere else; it is checked here, by our own filter, whatever the broker passes on.
+//! The levels of a topic come from the peer that publishes on it, which need not be one that we trust. What a `+` matched
+//! goes into one level of the topic that is answered on, and nowhere else; it is checked here, by our own filter, whatever
+//! the broker passes on.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 

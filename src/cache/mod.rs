@@ -257,7 +257,7 @@ impl Cache {
         let name = self.name(&session.peer);
         let lock = self.lock()?;
         let mut of_peer = match files::read_private(&self.dir, &name)? {
-            // Keys that nobody can read are lost already: a malformed file must not stop the pairing that replaces it.
+            // Keys that cannot be read are lost already: a malformed file must not stop the pairing that replaces it.
             Some(bytes) => self.parse(&name, &bytes).unwrap_or_default(),
             None => PeerSessions::default(),
         };

@@ -55,7 +55,7 @@ impl Cache {
         self.change_one(peer, *id, |stored| {
             if u64::from(stream) >= stored.streams {
                 return Err(Error::new(Exit::Failed, format!("stream {stream} of the session of {}", self.link))
-                    .because("its number was never taken: the runtime directory was restored or replaced")
+                    .because("its number was never reserved: the runtime directory was restored or replaced")
                     .hint(self.pairing_command()));
             }
             self.add_blocks(stored, ReservedStream::BLOCKS)?;

@@ -16,7 +16,7 @@ impl Cache {
         files::replace(&self.dir, &self.lock()?, &self.rotation_file(), format!("if_older = {seconds}\n").as_bytes())
     }
 
-    /// After how many seconds a session is replaced; `None` where nobody ever said, or the file is not whole.
+    /// After how many seconds a session is replaced; `None` if `--if-older` was never given, or the file is malformed.
     ///
     /// # Errors
     /// As [`files::read_private`].

@@ -25,11 +25,11 @@ pub(crate) struct SessionStatus {
     pub(crate) standing: Standing,
     /// Age in seconds; `None` where it is stamped in the future.
     pub(crate) age: Option<u64>,
-    /// How many stream numbers were taken to send under it.
+    /// How many stream numbers were reserved to send under it.
     pub(crate) streams_reserved: u64,
     /// What was received under it.
     pub(crate) received: Counters,
-    /// The peer's stream numbers below the highest of which nothing came.
+    /// The peer's stream numbers below the highest of which no messages were received.
     pub(crate) missing: Ranges,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct LinkStatus {
     pub(crate) sessions: Vec<SessionStatus>,
     /// After how many seconds cron replaces a session, where `--if-older` was ever given.
     pub(crate) rotation: Option<u64>,
-    /// How many messages were dropped, a reason, without the reasons that never were.
+    /// How many messages were dropped, per reason; only reasons with any.
     pub(crate) rejected: Vec<(Rejected, u64)>,
     /// Files that could not be read.
     pub(crate) broken: Vec<Error>,

@@ -33,7 +33,7 @@ impl Scheme {
     }
 }
 
-/// A host, address or URL taken apart; what the other keys say is not in it yet.
+/// A host, address or URL taken apart; the other keys are not applied yet.
 pub(super) struct Address {
     pub(super) scheme: Scheme,
     /// A name or address; a path for `unix`.
@@ -63,14 +63,14 @@ impl Address {
             return Ok(Self { scheme, host: rest.to_owned(), port: None, login: None, path: String::new() });
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let (login, place) = match authority.rsplit_once('@') {
-            Some((login, place)) => (Some(self::login(login)?), place),
+        let (login, host_and_port) = match authority.rsplit_once('@') {
+            Some((login, host_and_port)) => (Some(self::login(login)?), host_and_port),
             None => (None, authority),
         };
-        let (name, port) = match place.rsplit_once(':') {
+        let (name, port) = match host_and_port.rsplit_once(':') {
             // The colons of an IPv6 address in brackets are not the port's.
             Some((name, port)) if !port.ends_with(']') => (name, Some(self::port(port)?)),
-            _ => (place, None),
+            _ => (host_and_port, None),
         };
         if name.contains(':') && !name.starts_with('[') {
             return Err("an IPv6 address in a URL stands in brackets: mqtt://[::1]:1883".into());
@@ -81,7 +81,7 @@ impl Address {
                 path.to_owned()
             }
             Scheme::Mqtt | Scheme::Mqtts if path.is_empty() || path == "/" => String::new(),
-            _ => return Err("a URL ends behind its host and port; only ws:// and wss:// have a path".into()),
+            _ => return Err("a URL ends after its host and port; only ws:// and wss:// have a path".into()),
         };
         Ok(Self { scheme, host: host(name)?, port, login, path })
     }

@@ -88,25 +88,25 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
     let located = locate(argument, env)?;
     let path = &located.path;
-    let place = show(path);
+    let shown = show(path);
     let (bytes, mode) = read(path).map_err(|err| {
-        let error = Error::new(Exit::Config, format!("cannot read {place}")).because(&err);
+        let error = Error::new(Exit::Config, format!("cannot read {shown}")).because(&err);
         if absent(&err) { error.hint("write it as sts.conf(5) says") } else { error }
     })?;
     if located.by_name && mode & 0o022 != 0 {
-        return Err(Error::new(Exit::NotTrusted, place)
+        return Err(Error::new(Exit::NotTrusted, shown)
             .because(format!("others can write it (mode {mode:04o})"))
             .hint(format!("chmod go-w {}", quote(path))));
     }
     let text = std::str::from_utf8(&bytes).map_err(|err| {
         let line = bytes[..err.valid_up_to()].split(|byte| *byte == b'\n').count();
-        Error::new(Exit::Config, format!("{place}, line {line}")).because("not UTF-8")
+        Error::new(Exit::Config, format!("{shown}, line {line}")).because("not UTF-8")
     })?;
     let source = ConfigSource { link: located.link.clone(), path: path.clone() };
     let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
     parsed.config.check_supported()?;
     if parsed.password_in_text && mode & 0o044 != 0 {
-        parsed.warnings.push(format!("others can read the password in {place}: chmod 600 {}", quote(path)));
+        parsed.warnings.push(format!("others can read the password in {shown}: chmod 600 {}", quote(path)));
     }
     Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located })
 }

@@ -1,4 +1,4 @@
-//! From text to settings: lines and `-o` options, each key at most once, each with the place that an error names.
+//! From text to settings: lines and `-o` options, each key at most once, each with the location that an error names.
 
 use super::ConfigSource;
 use super::keys::{ConfigKey, KEY_NAMES, key_names};
@@ -26,19 +26,19 @@ impl Override {
         let Some((name, key)) = KEY_NAMES.into_iter().find(|(name, _)| *name == word) else {
             return Err(unknown_key(usage("-o".into()), word));
         };
-        let (value, place) = (value.trim_matches(BLANKS), format!("-o {name}"));
+        let (value, location) = (value.trim_matches(BLANKS), format!("-o {name}"));
         if !option.contains('=') {
-            return Err(usage(place).because("no value").hint(format!("-o {name}=VALUE")));
+            return Err(usage(location).because("no value").hint(format!("-o {name}=VALUE")));
         }
         if key == ConfigKey::Password || (key == ConfigKey::Host && value.contains('@') && !value.starts_with("unix:"))
         {
             let seen = "every user of this machine can see a command line";
-            return Err(usage(place)
+            return Err(usage(location)
                 .because(seen)
                 .hint("write the password to a file that only you can read, and name it: -o password_file=FILE"));
         }
         if value.contains(char::is_control) {
-            return Err(usage(place).because("a control character in the value"));
+            return Err(usage(location).because("a control character in the value"));
         }
         Ok(Self { name, key, value: value.to_owned() })
     }
@@ -73,32 +73,32 @@ impl Setting<'_> {
     }
 
     /// Where it was set, as an error begins.
-    pub(super) fn place(&self) -> String {
-        self.line.map_or_else(|| format!("-o {}", self.name), |line| place(self.source, line))
+    pub(super) fn location(&self) -> String {
+        self.line.map_or_else(|| format!("-o {}", self.name), |line| location(self.source, line))
     }
 
-    /// An error at this place: in the file the configuration is wrong, on the command line its use.
+    /// An error at this location: in the file the configuration is wrong, on the command line its use.
     pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
         let exit = if self.on_command_line() { Exit::Usage } else { Exit::Config };
-        let error = Error::new(exit, self.place()).because(why);
-        // Only whole lines are comments: who wrote one behind a value finds it here.
+        let error = Error::new(exit, self.location()).because(why);
+        // Only whole lines are comments: a comment written after a value is explained here.
         if self.value.contains(" #") || self.value.contains("\t#") {
             return error.hint("a comment needs a line of its own");
         }
         error
     }
 
-    /// The value is none that this key can have; `allowed` says which are.
-    pub(super) fn bad(&self, allowed: impl std::fmt::Display) -> Error {
-        self.error(format!("`{}` cannot be {}: {allowed}", self.name, self.quoted()))
+    /// The error of a value that this key cannot have; `why` says so, or which it can.
+    pub(super) fn invalid(&self, why: impl std::fmt::Display) -> Error {
+        self.error(format!("invalid value{} for `{}`: {why}", self.quoted(), self.name))
     }
 
-    /// The value for a message, hidden where it may hold a password.
+    /// The value for a message, after a blank; nothing where it may hold a password.
     fn quoted(&self) -> String {
         if self.key == ConfigKey::Password || (self.key == ConfigKey::Host && self.value.contains('@')) {
-            return "what it is".into();
+            return String::new();
         }
-        format!("`{}`", tame(self.value))
+        format!(" `{}`", tame(self.value))
     }
 }
 
@@ -114,7 +114,7 @@ impl<'a> Settings<'a> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (index, line) in text.split('\n').enumerate() {
             let number = index + 1;
-            let error = |why: String| Error::new(Exit::Config, place(source, number)).because(why);
+            let error = |why: String| Error::new(Exit::Config, location(source, number)).because(why);
             let line = line.trim_matches(BLANKS);
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -124,7 +124,7 @@ impl<'a> Settings<'a> {
             };
             let word = word.trim_matches(BLANKS);
             let Some((name, key)) = KEY_NAMES.into_iter().find(|(name, _)| *name == word) else {
-                return Err(unknown_key(Error::new(Exit::Config, place(source, number)), word));
+                return Err(unknown_key(Error::new(Exit::Config, location(source, number)), word));
             };
             let value = value.trim_matches(BLANKS);
             if value.contains(|c: char| c.is_control() && c != '\t') {
@@ -152,12 +152,12 @@ impl<'a> Settings<'a> {
     }
 }
 
-fn place(source: &ConfigSource, line: usize) -> String {
+fn location(source: &ConfigSource, line: usize) -> String {
     format!("{}, line {line}", show(&source.path))
 }
 
 fn unknown_key(error: Error, word: &str) -> Error {
-    // A long word is no key that was mistyped, and may be a secret in the wrong place.
+    // A long word is not a mistyped key, and may be a secret in the wrong location.
     let shown: String = word.chars().take(32).collect();
     let error = error.because(format!("unknown key `{}`", escape(&shown)));
     match nearest(word, key_names()) {

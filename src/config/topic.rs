@@ -66,7 +66,7 @@ impl Filter {
         let mut levels = text[prefix..].split('/').peekable();
         while let Some(level) = levels.next() {
             if level.contains('#') && (level != "#" || levels.peek().is_some()) {
-                return Err("`#` stands alone, behind the last `/`");
+                return Err("`#` stands alone, after the last `/`");
             }
             if level.contains('+') && level != "+" {
                 return Err("`+` stands alone between two `/`");

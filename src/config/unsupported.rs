@@ -31,5 +31,5 @@ pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
 
 fn refusal(setting: Setting<'_>, what: &str, instead: &str) -> Error {
     // Not a wrong command line, where `-o` asks for it: the next version takes it.
-    Error::new(Exit::Config, setting.place()).because(format!("{what}: not in this version")).hint(instead)
+    Error::new(Exit::Config, setting.location()).because(format!("{what}: not in this version")).hint(instead)
 }

@@ -55,7 +55,7 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     )?
     .unwrap_or_default();
     let address = match settings.get(ConfigKey::Host) {
-        Some(setting) => Some((setting, Address::parse(setting.value).map_err(|why| setting.bad(why))?)),
+        Some(setting) => Some((setting, Address::parse(setting.value).map_err(|why| setting.invalid(why))?)),
         None => None,
     };
     let (login, password_in_text) = login(settings, address.as_ref(), read, &mut warnings)?;
@@ -96,7 +96,7 @@ fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
             return Err(setting.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
         }
         if let Some(setting) = settings.get(ConfigKey::Peer).or(settings.get(ConfigKey::Channel)) {
-            let why = format!("`{}` does not go with `sts_mode = nosec`, which checks nobody", setting.name);
+            let why = format!("`{}` does not go with `sts_mode = nosec`, which authenticates no peer", setting.name);
             return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
         }
         return Ok(None);
@@ -107,14 +107,14 @@ fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
             return Err(setting.error(why).hint("gcm, cbc or ecb; without `aes` it is gcm"));
         }
         (Some((setting, Some(Suite::Gcm))), Protocol::Sts1) => {
-            return Err(setting.bad("cbc or ecb with `sts_version = 1`"));
+            return Err(setting.invalid("must be cbc or ecb with `sts_version = 1`"));
         }
         (Some((_, Some(suite))), _) => suite,
         (None, Protocol::Sts1) => Suite::Cbc,
         (None, Protocol::Sts2) => Suite::default(),
     };
     let channel = match settings.get(ConfigKey::Channel) {
-        Some(setting) => Some(Topic::parse(setting.value).map_err(|why| setting.bad(why))?),
+        Some(setting) => Some(Topic::parse(setting.value).map_err(|why| setting.invalid(why))?),
         None => None,
     };
     Ok(Some(Sealed { role, protocol, suite, peers: peers(settings)?, channel }))
@@ -124,42 +124,44 @@ fn peers(settings: &Settings<'_>) -> Result<Vec<PeerName>> {
     let Some(setting) = settings.get(ConfigKey::Peer) else { return Ok(Vec::new()) };
     let mut peers: Vec<PeerName> = Vec::new();
     for word in setting.value.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
-        let name = word.parse().map_err(|why| setting.bad(why))?;
+        let name = word.parse().map_err(|why| setting.invalid(why))?;
         if peers.contains(&name) {
             return Err(setting.error(format!("`{name}` stands twice in `peer`")));
         }
         peers.push(name);
     }
-    if peers.is_empty() { Err(setting.bad("names, with commas or blanks between them")) } else { Ok(peers) }
+    if peers.is_empty() { Err(setting.invalid("must be names, with commas or blanks between them")) } else { Ok(peers) }
 }
 
 fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
     let required = |key, name| settings.get(key).ok_or_else(|| missing(settings, name, "TOPIC"));
     let (sub, publ) = (required(ConfigKey::Subtop, "subtop")?, required(ConfigKey::Pubtop, "pubtop")?);
-    let subscribe = Filter::parse(sub.value).map_err(|why| sub.bad(why))?;
+    let subscribe = Filter::parse(sub.value).map_err(|why| sub.invalid(why))?;
     if role == Some(Role::Master) && subscribe.has_wildcard() {
-        return Err(sub.bad("a master has one slave, so its topics have no `+` and no `#`"));
+        return Err(sub.invalid("a master has one slave, so its topics have no `+` and no `#`"));
     }
     let wild = role == Some(Role::Slave) && (subscribe.has_wildcard() || wildcards(publ.value) > 0);
     let publish = if wild { gateway(settings, sub, &subscribe, publ)? } else { plain_topic(publ)? };
     if role.is_some() && subscribe.plain() == publish.as_str() {
         let why = format!("`{}` is the same topic as {}: each side would hear itself", publ.name, sub.shown());
-        return Err(Error::new(Exit::Config, publ.place()).because(why).hint("give each direction a topic of its own"));
+        return Err(Error::new(Exit::Config, publ.location())
+            .because(why)
+            .hint("give each direction a topic of its own"));
     }
     Ok((publish, subscribe))
 }
 
 fn plain_topic(setting: Setting<'_>) -> Result<Topic> {
-    Topic::parse(setting.value).map_err(|why| setting.bad(why))
+    Topic::parse(setting.value).map_err(|why| setting.invalid(why))
 }
 
-/// `pubtop` of a slave with many masters: what each `+` of `subtop` matched must have its place in it.
+/// `pubtop` of a slave with many masters: it must have a `+` for each one of `subtop`.
 fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &Filter, publ: Setting<'_>) -> Result<Topic> {
     if subscribe.plain().contains('#') {
-        let error = sub.bad("`#` does not say which device a topic belongs to");
+        let error = sub.invalid("`#` does not say which device a topic belongs to");
         return Err(error.hint("use `+`, a level for each device: subtop = plant/+/up and pubtop = plant/+/down"));
     }
-    let publish = Topic::parse_pattern(publ.value).map_err(|why| publ.bad(why))?;
+    let publish = Topic::parse_pattern(publ.value).map_err(|why| publ.invalid(why))?;
     let (heard, filled) = (subscribe.wildcards(), wildcards(publish.as_str()));
     if heard != filled {
         let why = format!("`+` stands {heard} times in `subtop` and {filled} times in `pubtop`");
@@ -175,7 +177,8 @@ fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &Filter, publ: 
 
 fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) -> Result<Endpoint> {
     let own_port = settings.get(ConfigKey::Port);
-    let set_port = own_port.map(|setting| address::port(setting.value).map_err(|why| setting.bad(why))).transpose()?;
+    let set_port =
+        own_port.map(|setting| address::port(setting.value).map_err(|why| setting.invalid(why))).transpose()?;
     let file = |key| settings.get(key).map(|setting| (setting, resolve(settings, setting.value)));
     let [ca, cert, key] = [ConfigKey::Authorities, ConfigKey::ClientCert, ConfigKey::ClientSecret].map(file);
     let first = ca.as_ref().or(cert.as_ref()).or(key.as_ref()).map(|(setting, _)| *setting);
@@ -230,7 +233,7 @@ fn login(
         let login = Login { username: username.clone(), password: password.clone() };
         let lengths = [username.len(), password.as_ref().map_or(0, |word| word.expose().len())];
         if lengths.iter().any(|len| *len > MAX_FIELD_LEN) {
-            return Err(url.bad("a name and a password have at most 65535 bytes"));
+            return Err(url.invalid("a name and a password have at most 65535 bytes"));
         }
         return Ok((Some(login), password.is_some()));
     }
@@ -279,7 +282,7 @@ fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<Str
         return Err(setting.error(format!("`clientid` is longer than {MAX_CLIENT_ID_LEN} bytes")));
     }
     if version == MqttVersion::V31 && setting.value.len() > 23 {
-        return Err(setting.bad("MQTT 3.1 allows 23 bytes"));
+        return Err(setting.invalid("MQTT 3.1 allows 23 bytes"));
     }
     Ok(Some(setting.value.to_owned()))
 }
@@ -297,7 +300,7 @@ fn choice<T: Copy>(settings: &Settings<'_>, key: ConfigKey, words: &[(&str, T)])
     }
     let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
     let (last, first) = all.split_last().unwrap_or((&"", &[]));
-    let error = setting.bad(format!("{} or {last}", first.join(", ")));
+    let error = setting.invalid(format!("must be {} or {last}", first.join(", ")));
     Err(match nearest(setting.value, all.iter().copied()) {
         Some(word) if word.len() > 1 && error.hint_text().is_none() => error.hint(format!("did you mean `{word}`?")),
         _ => error,
@@ -310,7 +313,7 @@ fn number(settings: &Settings<'_>, key: ConfigKey, least: usize, most: usize) ->
     let digits = setting.value.bytes().all(|b| b.is_ascii_digit());
     match setting.value.parse() {
         Ok(number) if digits && (least..=most).contains(&number) => Ok(Some(number)),
-        _ => Err(setting.bad(format!("a number from {least} to {most}"))),
+        _ => Err(setting.invalid(format!("must be a number from {least} to {most}"))),
     }
 }
 

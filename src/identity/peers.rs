@@ -39,14 +39,14 @@ impl KnownPeers {
         let Some(bytes) = files::read_up_to(dir, KNOWN_PEERS_FILE, Guard::Public, MAX_KNOWN_PEERS_LEN)? else {
             return Ok(Self::default());
         };
-        let place = show(&dir.join(KNOWN_PEERS_FILE));
+        let location = show(&dir.join(KNOWN_PEERS_FILE));
         let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::new(Exit::Config, place.clone()).because("it holds bytes that are not UTF-8"))?;
+            .map_err(|_| Error::new(Exit::Config, location.clone()).because("it holds bytes that are not UTF-8"))?;
         let mut known = Self { lines: Vec::new(), stamp };
         // Sets, as comparing each of ten thousand peers with each would take too long.
         let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for (index, line) in text.lines().enumerate() {
-            let bad = |why: String| Error::new(Exit::Config, format!("{place}, line {}", index + 1)).because(why);
+            let bad = |why: String| Error::new(Exit::Config, format!("{location}, line {}", index + 1)).because(why);
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
                 known.lines.push(Line::Remark(line.to_owned()));
                 continue;

@@ -52,7 +52,7 @@ impl Segments {
     /// bytes. A spool without any continues with record `acknowledged`.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] where a record below `sealed` is not whole: that is no write that was cut short, and its number
+    /// [`Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and its number
     /// must not be given to another record. [`Exit::Failed`] where they cannot be read.
     pub(super) fn open(dir: &Dir, lock: &Lock, acknowledged: u64, sealed: u64) -> Result<(Self, u64)> {
         let mut list = VecDeque::new();
@@ -251,7 +251,7 @@ impl RecordReader {
         Ok(Self { at: Some((segment, file)), offset: 0 })
     }
 
-    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, where there is no whole one.
+    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, if there is no whole one.
     fn chunk(&mut self, buffer: &mut BytesMut) -> Result<Option<ChunkHeader>> {
         let Some((_, file)) = &self.at else { return Ok(None) };
         let mut header = [0; CHUNK_HEADER_LEN];

@@ -2,7 +2,7 @@
 
 use crate::session::SessionId;
 
-/// Stream numbers from here on are those of confirms, counted apart: a confirm that is lost is no lost data, so a receiver
+/// Stream numbers from here on are those of confirms, counted apart: a lost confirm is not lost data, so a receiver
 /// looks for no missing numbers among them, and keeps nothing of them.
 pub(crate) const FIRST_CONFIRM_STREAM: u32 = 1 << 31;
 

@@ -1,4 +1,8 @@
 //! The three suites that a session can seal its messages with (`sts-protocol(7)`, "Suites").
+//!
+//! To add one: a variant here with its number, name and key length; how it seals and opens in `cipher.rs`; its row in the
+//! protocol's table, which `tests/manual.rs` compares with [`Suite::ALL`], and its name under `aes` in `sts.conf(5)`. The
+//! configuration takes the names from here.
 
 use std::fmt;
 

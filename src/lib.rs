@@ -23,6 +23,8 @@ pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod link;
+pub mod peers;
+pub mod sessions;
 
 // The three tools, and the loop that they share.
 pub mod event_loop;

@@ -26,6 +26,12 @@ struct Broker {
     child: Option<Child>,
 }
 
+/// A client that connects from now on.
+fn connecting(mut client: Client) -> Client {
+    client.connect(Instant::now());
+    client
+}
+
 impl Broker {
     fn start(config: &str) -> Self {
         Self::start_with(config, &[])
@@ -71,7 +77,7 @@ impl Broker {
     fn client(&self, change: impl FnOnce(&mut Options)) -> Client {
         let mut options = Options::new(format!("test-{:016x}", rand::random::<u64>()));
         change(&mut options);
-        Client::new(Endpoint::tcp("127.0.0.1", self.port), options, Instant::now()).unwrap()
+        connecting(Client::new(Endpoint::tcp("127.0.0.1", self.port), options).unwrap())
     }
 }
 
@@ -280,12 +286,11 @@ fn a_broker_that_is_not_there_yet_is_waited_for() {
 #[test]
 fn names_are_looked_up_and_a_wrong_one_is_an_ordinary_failure() {
     let broker = Broker::start("allow_anonymous true\n");
-    let now = Instant::now();
-    let mut client = Client::new(Endpoint::tcp("localhost", broker.port), Options::new("by-name"), now).unwrap();
+    let mut client = connecting(Client::new(Endpoint::tcp("localhost", broker.port), Options::new("by-name")).unwrap());
     assert!(!up(&mut client));
     finish(client);
     let nowhere = Endpoint::tcp("no-such-host.invalid", 1883);
-    let mut client = Client::new(nowhere, Options::new("nowhere"), now).unwrap();
+    let mut client = connecting(Client::new(nowhere, Options::new("nowhere")).unwrap());
     assert!(down(&mut client).starts_with("no-such-host.invalid:1883: "));
     finish(client);
 }

@@ -48,6 +48,8 @@ pub struct Client {
 
 #[derive(Debug)]
 enum Phase {
+    /// It was not asked to connect yet.
+    Idle,
     /// The next attempt begins then.
     Waiting(Instant),
     Dialing(Dialer),
@@ -59,18 +61,18 @@ enum Phase {
 }
 
 impl Client {
-    /// A client that begins to connect when it is first driven.
+    /// A client that does nothing before [`Client::connect`].
     ///
     /// # Errors
     /// Those of [`ClientSession::new`]; [`Exit::Config`] for an endpoint that is not TCP, which this version cannot reach.
-    pub fn new(endpoint: Endpoint, options: Options, now: Instant) -> Result<Self> {
+    pub fn new(endpoint: Endpoint, options: Options) -> Result<Self> {
         if !matches!(endpoint, Endpoint::Tcp { .. }) {
             return Err(Error::new(Exit::Config, format!("{}://", endpoint.scheme())).because("not in this version"));
         }
         Ok(Self {
             endpoint,
             session: ClientSession::new(options)?,
-            phase: Phase::Waiting(now),
+            phase: Phase::Idle,
             inbox: Inbox::default(),
             accepted: 0,
             blocked: false,
@@ -79,11 +81,24 @@ impl Client {
         })
     }
 
+    /// Where the broker is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Begins to connect; until then nothing is done, and only the first call counts.
+    pub fn connect(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Waiting(now);
+        }
+    }
+
     /// The descriptor to poll, and what for; it changes from one turn of the loop to the next.
     #[must_use]
     pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match &self.phase {
-            Phase::Waiting(_) | Phase::Closed => None,
+            Phase::Idle | Phase::Waiting(_) | Phase::Closed => None,
             Phase::Dialing(dialer) => dialer.interest(),
             Phase::Open(stream) => {
                 let mut flags = if self.paused { PollFlags::empty() } else { PollFlags::IN };
@@ -101,7 +116,7 @@ impl Client {
             Phase::Waiting(until) | Phase::Closing(_, until) => Some(*until),
             Phase::Dialing(dialer) => dialer.deadline(),
             Phase::Open(_) => self.session.deadline(),
-            Phase::Closed => None,
+            Phase::Idle | Phase::Closed => None,
         }
     }
 
@@ -121,7 +136,7 @@ impl Client {
                     self.close();
                 }
             }
-            Phase::Waiting(_) | Phase::Closed => {}
+            Phase::Idle | Phase::Waiting(_) | Phase::Closed => {}
         }
     }
 
@@ -188,7 +203,7 @@ impl Client {
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
     pub fn finish(&mut self) {
         self.session.finish();
-        if matches!(self.phase, Phase::Waiting(_) | Phase::Dialing(_)) {
+        if matches!(self.phase, Phase::Idle | Phase::Waiting(_) | Phase::Dialing(_)) {
             self.close();
         }
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::cache::{Cache, PeerSessions, ReceiveState, StoredSession};
 use crate::crypto::schedule::Digest;
-use crate::link::LinkPeers;
+use crate::peers::LinkPeers;
 use crate::session::{Session, SessionId, Standing};
 use crate::{Error, Exit, Result};
 
@@ -84,7 +84,7 @@ pub(super) struct Sessions {
 /// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. What cannot be read is no
 /// session: a pairing replaces it.
 pub(super) fn sessions(ends: &LinkPeers, cache: &Cache) -> Result<Sessions> {
-    let peers = ends.peers()?;
+    let peers = ends.accepted()?;
     let [peer] = &peers[..] else {
         let names: Vec<_> = peers.iter().map(|peer| peer.name.as_str()).collect();
         return Err(Error::new(Exit::Usage, "--if-older")
@@ -97,7 +97,7 @@ pub(super) fn sessions(ends: &LinkPeers, cache: &Cache) -> Result<Sessions> {
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
     let usable = |stored: &&StoredSession| {
         let whole = !stored.received || received.session(&stored.session.id).is_some();
-        whole && ends.accepts(&stored.session, &peers).is_some()
+        whole && ends.peer_of(&stored.session, &peers).is_some()
     };
     let (current, others): (Vec<_>, Vec<_>) =
         sessions.iter().filter(usable).partition(|stored| stored.standing == Standing::Current);

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::{Outcome, prompt};
 use crate::cli::Reporter;
 use crate::handshake::{ATTEMPTS, BadCode, Code, EnrolmentConflict, Peer};
-use crate::link::{Link, LinkPeers};
+use crate::link::Link;
 use crate::name::PeerName;
+use crate::peers::LinkPeers;
 use crate::role::Role;
 use crate::{Error, Exit, Result};
 
@@ -77,7 +78,7 @@ pub fn run(
 ) -> Result<()> {
     let ends = super::encrypted(link)?;
     // Where another sts-pair runs, no code is made or asked for that nobody could use.
-    drop(link.create_sessions()?.lock_pairing()?);
+    drop(link.create_cache()?.lock_pairing()?);
     let name = name.unwrap_or_else(host_name);
     let may_ask = given.is_none();
     let mut code = match (given, ends.role) {

@@ -12,9 +12,10 @@ use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::event_loop;
 use crate::handshake::Peer;
-use crate::link::{Link, LinkPeers, Tool};
+use crate::link::{Link, Tool};
 use crate::mqtt::{Event, Qos};
 use crate::name::PeerName;
+use crate::peers::LinkPeers;
 use crate::session::Standing;
 use crate::stdio::Signals;
 use crate::stream::Sender;
@@ -29,10 +30,10 @@ use crate::{Error, Exit, Result};
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let mut ends = super::encrypted(link)?;
     if let Some(name) = to {
-        ends.only(name)?;
+        ends.restrict_to(name)?;
     }
-    let cache = link.sessions()?;
-    let peers = ends.peers()?;
+    let cache = link.cache()?;
+    let peers = ends.accepted()?;
     let mut told = Ok(());
     let mut kills = VecDeque::new();
     for Peer { key, .. } in peers.iter() {

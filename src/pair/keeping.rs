@@ -9,8 +9,9 @@ use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::crypto::schedule::Topics;
 use crate::handshake::alive::{Asking, Heard};
-use crate::link::{LinkPeers, unix_time};
+use crate::link::unix_time;
 use crate::mqtt::Qos;
+use crate::peers::LinkPeers;
 use crate::{Rejected, Result};
 
 /// The question whether the peer still has the current session, where that is younger than `age`.

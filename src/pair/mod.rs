@@ -31,9 +31,10 @@ use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
 use crate::handshake::alive::Asking;
 use crate::handshake::{Claim, Enrolment, Established, Master, Party, Slave};
-use crate::link::{Link, LinkPeers, Tool};
+use crate::link::{Link, Tool};
 use crate::mqtt::{self, Qos};
 use crate::name::PeerName;
+use crate::peers::LinkPeers;
 use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
 
@@ -73,7 +74,7 @@ fn pair(
     report: &Reporter,
 ) -> Result<Outcome> {
     let ends = encrypted(link)?;
-    let cache = link.create_sessions()?;
+    let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;
     let asking = match if_older {
@@ -100,7 +101,7 @@ fn party(ends: &LinkPeers, name: PeerName, enrolment: Option<Enrolment>) -> Resu
         name,
         suite: ends.suite,
         // While enrolling it is the code that lets in, not the key.
-        peers: if enrolment.is_some() { Vec::new() } else { ends.peers()?.to_vec() },
+        peers: if enrolment.is_some() { Vec::new() } else { ends.accepted()?.to_vec() },
         enrolment,
     })
 }
@@ -111,7 +112,7 @@ fn party(ends: &LinkPeers, name: PeerName, enrolment: Option<Enrolment>) -> Resu
 /// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::make_identity`] and [`Link::ends`].
 pub fn encrypted(link: &Link) -> Result<LinkPeers> {
     link.make_identity()?;
-    link.ends()?.ok_or_else(|| {
+    link.peers()?.ok_or_else(|| {
         Error::new(Exit::Usage, "nothing to pair")
             .because("the link is not encrypted (sts_mode = nosec)")
             .hint("set sts_mode to master on one device and to slave on the other")

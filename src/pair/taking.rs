@@ -95,7 +95,7 @@ impl Run<'_> {
         // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.
         // Who has the code is let in by it, and pinned when its session is stored.
         if matches!(kind, Ok(Type::AuthReq | Type::RdyReq)) && self.has_new_peers(now)? && !self.enrolling {
-            let peers = self.ends.peers_left().to_vec();
+            let peers = self.ends.still_accepted().to_vec();
             match &mut self.machine {
                 Machine::Master(master) => master.party_mut().peers = peers,
                 Machine::Slave(slave) => {

@@ -68,7 +68,7 @@ pub struct Options {
 /// [`crate::Exit::Unavailable`] where the broker refuses us; [`crate::Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let now = Instant::now();
-    let source = match link.ends()? {
+    let source = match link.peers()? {
         None => Source::Plain { received: false },
         Some(ends) => Source::Sealed(Box::new(Opening::new(link, ends, options.once, report, now)?)),
     };

@@ -15,9 +15,10 @@ use super::held::Held;
 use crate::cache::{Cache, Journal, JournalEntry, Watch};
 use crate::cli::{Reporter, Throttle};
 use crate::crypto::schedule::Digest;
-use crate::link::{AcceptedPeers, Link, LinkPeers, unix_time};
+use crate::link::{Link, unix_time};
 use crate::message::Type;
 use crate::mqtt::Message;
+use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::SessionId;
 use crate::stream::{AcceptError, Accepted, Content, Gap, Opened, Progress, Receiver, StreamId, StreamState, Streams};
 use crate::{Rejected, Result};
@@ -98,9 +99,9 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// As [`crate::recv::run`].
     pub(super) fn new(link: &Link, ends: LinkPeers, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
-        let cache = link.sessions()?;
+        let cache = link.cache()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
-        let peers = ends.peers()?;
+        let peers = ends.accepted()?;
         let stored: Vec<_> = watch.sessions().cloned().collect();
         let (journal, unusable) = Journal::open(&cache, &stored)?;
         let mut opening = Self {
@@ -126,7 +127,8 @@ impl<'a> Opening<'a> {
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
-            return Err(opening.ends.no_session(&opening.cache, &opening.watch, &opening.peers));
+            let Opening { ends, peers, cache, watch, .. } = &opening;
+            return Err(watch.no_session(cache, &ends.expected(), |session| ends.peer_of(session, peers).is_some()));
         }
         Ok(opening)
     }

@@ -19,22 +19,22 @@ use crate::{Error, Exit, Result};
 pub struct CommonArgs {
     /// The link to use: NAME for NAME.conf, or a path [default: `$STS_LINK`, else `default`]
     ///
-    /// NAME is looked for as NAME.conf in `$STS_CONFIG_DIR`; without that variable in `$XDG_CONFIG_HOME/sts` (or
-    /// ~/.config/sts), then in /etc/sts. With a `/` in it, it is the path of a configuration file.
+    /// NAME.conf is looked for in `$STS_CONFIG_DIR`; if that is not set, in `$XDG_CONFIG_HOME/sts` (or ~/.config/sts), then
+    /// in /etc/sts. If LINK contains a `/`, it is the path of a configuration file.
     #[arg(value_name = "LINK")]
     pub link: Option<OsString>,
 
-    /// Set one configuration key, over what the file says; may be repeated
+    /// Set a configuration key, overriding the file; may be repeated
     ///
-    /// The keys are those of sts.conf(5). No secret can be given this way: others see command lines.
+    /// The keys are those of sts.conf(5). A secret cannot be given this way, since other users can see command lines.
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 
-    /// Say more
+    /// Print each step
     #[arg(short = 'v')]
     pub verbose: bool,
 
-    /// Say only what ends the run
+    /// Report only the error that ends the run
     #[arg(short = 'q', conflicts_with = "verbose")]
     pub quiet: bool,
 }

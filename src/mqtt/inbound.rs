@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use super::Qos;
+use super::codec::Request;
 use super::event::{Owed, Receipt};
-use super::packet::Request;
 
 /// Deliveries at QoS 2 between PUBLISH and PUBREL, by packet identifier; QoS 1 needs no memory.
 #[derive(Debug, Default)]

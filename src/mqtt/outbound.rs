@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::packet::Request;
+use super::codec::Request;
 use super::{InFlightLimit, Qos, Token, Unacknowledged};
 
 /// Packet identifiers 1 to this are for PUBLISH, those above for SUBSCRIBE: the two can never meet.

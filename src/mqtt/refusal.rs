@@ -1,7 +1,7 @@
 //! How each of a broker's refusals reads to the person who must mend it.
 
 use super::Version;
-use super::packet::ConnectRefusal;
+use super::codec::ConnectRefusal;
 use crate::{Error, Exit};
 
 /// A CONNACK with a refusal that trying again will not change.
@@ -9,8 +9,8 @@ pub(super) fn connection(refusal: ConnectRefusal, version: Version, client_id: &
     let error = Error::new(Exit::Unavailable, "the broker refused the connection");
     match refusal {
         ConnectRefusal::Version => error
-            .because(format!("it does not speak MQTT {version} (CONNACK 1)"))
-            .hint("set `mqtt_version` to one that it speaks: 3 (MQTT 3.1), 4 (3.1.1) or 5"),
+            .because(format!("it does not support MQTT {version} (CONNACK 1)"))
+            .hint(format!("set `mqtt_version` to a version that it supports: {}", versions())),
         ConnectRefusal::ClientId => error
             .because(format!("it does not allow the client id {client_id:?} (CONNACK 2)"))
             .hint("set `clientid` to one that it allows"),
@@ -25,6 +25,11 @@ pub(super) fn connection(refusal: ConnectRefusal, version: Version, client_id: &
             .because("not authorised (CONNACK 5)")
             .hint("the broker may want a login: set `username` and `password` or `password_file`"),
     }
+}
+
+/// Each version with its value in the configuration.
+fn versions() -> String {
+    Version::ALL.map(|version| format!("{} (MQTT {version})", version.config_value())).join(", ")
 }
 
 /// A SUBACK that refuses a topic filter.

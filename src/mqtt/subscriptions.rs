@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::lost::ConnectionLost;
+use super::codec::Request;
+use super::connection_lost::ConnectionLost;
 use super::outbound::PUBLISH_IDS;
-use super::packet::Request;
 use super::{Event, Qos, refusal, topic};
 use crate::{Error, Exit, Result};
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::{ANSWERS, ClientSession, ConnectionLost, HIGH_WATER, State};
+use crate::mqtt::codec::{ConnectRefusal, Packet, Request};
 use crate::mqtt::inbound::Arrival;
-use crate::mqtt::packet::{ConnectRefusal, Packet, Request};
 use crate::mqtt::pulse::Pulse;
 use crate::mqtt::{Event, Message, Receipt, Token, refusal};
 

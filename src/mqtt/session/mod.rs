@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use rand::CryptoRng;
 
+use super::codec::{Codec, MAX_REMAINING_LEN, Request};
 use super::history::History;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
-use super::packet::{Codec, MAX_REMAINING, Request};
 use super::pulse::{Beat, Pulse};
 use super::subscriptions::Subscriptions;
 use super::{ConnectionLost, Event, Options, Qos, Receipt, Token, topic};
@@ -112,7 +112,7 @@ impl ClientSession {
                 Arc::clone(self.topic.insert(Arc::from(topic)))
             }
         };
-        let limit = self.options.max_send.min(MAX_REMAINING - 4 - topic.len());
+        let limit = self.options.max_send.min(MAX_REMAINING_LEN - 4 - topic.len());
         if payload.len() > limit {
             return Err(Error::new(Exit::Config, format!("a message of {} bytes", payload.len()))
                 .because(format!("over `max_message`, {limit} bytes")));

@@ -84,7 +84,7 @@ pub fn leave(client: &mut Client, signals: &mut Signals) -> Result<()> {
         client.drive(now, ready);
         while client.next_event().is_some() {}
         if client.unacknowledged().messages == 0 {
-            client.finish();
+            client.disconnect();
             client.drive(now, PollFlags::empty());
         }
         if client.is_closed() || now >= until || signals.count() > before {

@@ -1,17 +1,16 @@
 //! What a configuration may rightly say and this version does not do: the one place to take it out of.
 
 use super::entries::{Entry, Key, Table};
-use super::{Config, Endpoint, Protocol};
+use super::{Config, Protocol};
 use crate::{Error, Exit};
 
 /// The first thing in the configuration that this version does not do.
 pub(super) fn not_yet(table: &Table<'_>, config: &Config) -> Option<Error> {
-    let transport = match config.mqtt.endpoint {
-        Endpoint::Tcp { .. } => None,
-        _ => table
-            .get(Key::Host)
-            .map(|entry| refusal(entry, &format!("{}://", config.mqtt.endpoint.scheme()), "use mqtt://")),
-    };
+    let endpoint = &config.mqtt.endpoint;
+    let transport = (!endpoint.is_supported())
+        .then(|| table.get(Key::Host))
+        .flatten()
+        .map(|entry| refusal(entry, &format!("{}://", endpoint.scheme()), "use mqtt://"));
     let version = config.mqtt.version;
     let version = (!version.is_supported())
         .then(|| table.get(Key::MqttVersion))

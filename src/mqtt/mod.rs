@@ -1,39 +1,29 @@
-//! MQTT: rumqttc's packets, and our own session over them.
+//! MQTT: rumqttc's packets, and our own client over them.
 //!
-//! From the wire up: [`codec`] turns bytes into packets and back, [`session`] is the client as a machine without I/O,
-//! clock or generator, and [`connection`] is the only place that opens a socket. A tool drives a
-//! [`Client`] from its own poll(2) loop.
+//! A tool drives a [`Client`] from its own poll(2) loop. From there down to the wire: `client_session` is the client as
+//! a state machine without I/O, clock or generator, `codec` turns bytes into packets and back, and `network` is the only
+//! place that opens a socket.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-pub mod connection;
-pub mod endpoint;
-pub mod event;
-pub mod session;
-
 mod backoff;
+mod client;
+mod client_options;
+mod client_session;
 mod codec;
 mod connection_lost;
-mod dial;
-mod history;
-mod inbound;
-mod inbox;
-mod options;
-mod outbound;
-mod pulse;
+mod endpoint;
+mod event;
+mod network;
 mod qos;
-mod refusal;
-mod resolve;
-mod stream;
-mod subscriptions;
 mod topic;
 mod version;
 
-pub use connection::Client;
+pub use client::Client;
+pub use client_options::{ClientOptions, InFlightLimit, Login};
+pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
 pub use endpoint::{ClientCert, Endpoint, TlsFiles};
 pub use event::{Event, Message, Receipt, Token};
-pub use options::{InFlightLimit, Login, Options};
 pub use qos::Qos;
-pub use session::{ClientSession, Unacknowledged};
 pub use version::Version;

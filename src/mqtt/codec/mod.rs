@@ -1,12 +1,13 @@
 //! Bytes to packets and packets to bytes: the only place that knows how a version of MQTT looks on the wire.
 //!
-//! [`packet`] has the packets, as they are in every version, [`packet_reader`] finds where one ends and the next begins,
-//! and a dialect encodes and decodes the packets of one version, as [`v311`] does those of MQTT 3.1.1.
+//! [`packet`] has the packets, as they are in every version, [`packet_reader`] finds where one ends and the next
+//! begins, and a dialect encodes and decodes the packets of one version, as [`v311`] does those of MQTT 3.1.1.
 //!
-//! To add a version: write its dialect beside [`v311`], give it a variant of [`Dialect`], and name that in
-//! [`Dialect::of`]; the compiler then asks for each arm that is missing. [`Version`] has a row for it already, with its
-//! name and its limits. What it can say that others cannot goes into [`packet`], and from there the compiler leads to the
-//! client session. Its pages are sts.conf(5), under `mqtt_version`, and the README, under the supported versions.
+//! To add MQTT 3.1 or 5, which [`Version`] lists already: write its dialect beside [`v311`], give it a variant of
+//! [`Dialect`] and return that from [`Dialect::of`]. The compiler then reports each match without an arm for it, and the
+//! configuration accepts the version. Fields and packets that only this version has go into [`packet`]; from there the
+//! compiler leads to the other dialects and to the client session. Then tell the users: sts.conf(5) at `mqtt_version`,
+//! and the README.
 
 mod packet;
 mod packet_reader;

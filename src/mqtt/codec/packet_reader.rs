@@ -38,7 +38,8 @@ impl FixedHeader {
         1 + self.remaining_len_len
     }
 
-    /// Whether a packet other than PUBLISH can begin like this, so that another protocol is recognised by its first bytes.
+    /// Whether a packet other than PUBLISH can begin like this, so that another protocol is recognised by its first
+    /// bytes.
     fn check_control(self) -> Result<(), ConnectionLost> {
         // PUBREL has QoS 1 there, and in MQTT 3.1 it may have DUP.
         let (mask, flags) = if self.packet_type() == PUBREL { (0b0111, 0b0010) } else { (0b1111, 0) };

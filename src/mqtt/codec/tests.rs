@@ -126,7 +126,7 @@ proptest! {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(lost) => {
-                        prop_assert!(lost.to_string().starts_with("the peer does not speak MQTT: "));
+                        prop_assert!(lost.to_string().starts_with("the broker sent invalid MQTT: "));
                         break 'stream;
                     }
                 }

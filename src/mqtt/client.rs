@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::PollFlags;
 
-use super::network::{Connection, Connector, Transport};
+use super::network::{ConnectOutcome, Connection, Connector};
 use super::{ClientOptions, ClientSession, Endpoint, Event, Qos, Receipt, Token, Unacknowledged};
 use crate::{Error, Exit, Result};
 
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    fn attempted(&mut self, outcome: Poll<std::result::Result<Box<dyn Transport>, String>>, now: Instant) {
+    fn attempted(&mut self, outcome: ConnectOutcome, now: Instant) {
         match outcome {
             Poll::Pending => {}
             Poll::Ready(Err(why)) => self.lost(&why, now),

@@ -22,8 +22,7 @@ impl Qos {
     }
 
     /// The number: 0, 1 or 2.
-    #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         // The discriminants are the numbers.
         self as u8
     }

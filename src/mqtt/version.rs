@@ -15,7 +15,7 @@ pub enum Version {
 }
 
 /// What distinguishes a version before anything is sent.
-struct Row {
+struct VersionFacts {
     /// The value of `mqtt_version`, which is the protocol level.
     config_value: &'static str,
     name: &'static str,
@@ -27,27 +27,27 @@ impl Version {
     /// All of them, oldest first.
     pub(crate) const ALL: [Self; 3] = [Self::V31, Self::V311, Self::V5];
 
-    const fn row(self) -> Row {
+    const fn facts(self) -> VersionFacts {
         match self {
-            Self::V31 => Row { config_value: "3", name: "3.1", max_client_id: Some(23) },
-            Self::V311 => Row { config_value: "4", name: "3.1.1", max_client_id: None },
-            Self::V5 => Row { config_value: "5", name: "5", max_client_id: None },
+            Self::V31 => VersionFacts { config_value: "3", name: "3.1", max_client_id: Some(23) },
+            Self::V311 => VersionFacts { config_value: "4", name: "3.1.1", max_client_id: None },
+            Self::V5 => VersionFacts { config_value: "5", name: "5", max_client_id: None },
         }
     }
 
     /// The value that the configuration key `mqtt_version` has for it.
     pub(crate) const fn config_value(self) -> &'static str {
-        self.row().config_value
+        self.facts().config_value
     }
 
     /// The longest client identifier, bytes, where this version limits it.
     pub(crate) const fn max_client_id(self) -> Option<usize> {
-        self.row().max_client_id
+        self.facts().max_client_id
     }
 }
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.row().name)
+        f.write_str(self.facts().name)
     }
 }

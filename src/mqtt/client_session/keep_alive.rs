@@ -1,4 +1,4 @@
-//! Keep-alive: finds a connection that died without notice, and wakes nobody while there is traffic.
+//! Keep-alive: finds a connection that died without notice, and costs no wake-up while there is traffic.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,7 @@ impl KeepAlive {
         self.ping = None;
     }
 
-    /// While nobody reads, no answer can be late; afterwards the timeout starts anew.
+    /// While reading is paused, no answer can be late; afterwards the timeout starts anew.
     pub(super) fn pause(&mut self, paused: bool, now: Instant) {
         if self.paused && !paused {
             self.bytes_received(now);

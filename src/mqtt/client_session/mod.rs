@@ -5,6 +5,7 @@
 //! the socket, and reports exactly how many bytes it took: at QoS 0 nothing else is ever known of a message.
 
 mod connection_history;
+mod connection_lifecycle;
 mod incoming_publishes;
 mod keep_alive;
 mod outgoing_publishes;
@@ -20,7 +21,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use rand::CryptoRng;
 
 pub use outgoing_publishes::Unacknowledged;
 
@@ -152,7 +152,7 @@ impl ClientSession {
     ///
     /// # Errors
     /// [`Exit::Config`] for a filter that MQTT does not allow, or the 256th one.
-    pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
+    pub(super) fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.subscriptions.add(filter, qos)?;
         if matches!(self.state, ConnectionState::Up { .. }) {
             self.send_subscribes(now);
@@ -175,23 +175,13 @@ impl ClientSession {
     /// Sends what is queued, then DISCONNECT; nothing can be published any more.
     ///
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
-    pub fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.disconnecting = true;
         self.fill_write_buffer();
     }
 
-    /// Whether DISCONNECT went out, or never will because there is no connection.
-    #[must_use]
-    pub fn is_disconnect_sent(&self) -> bool {
-        match self.state {
-            ConnectionState::Closing => self.write_buffer.is_empty(),
-            ConnectionState::Down | ConnectionState::Connecting(_) => self.disconnecting,
-            ConnectionState::Up { .. } => false,
-        }
-    }
-
-    /// Tells whether the driver pauses reading, during which no answer can be late.
-    pub fn pause_reading(&mut self, paused: bool, now: Instant) {
+    /// Tells the session that reading is paused or resumed: while it is paused, no answer can be late.
+    pub(super) fn pause_reading(&mut self, paused: bool, now: Instant) {
         if self.paused && !paused {
             if let ConnectionState::Connecting(since) = &mut self.state {
                 *since = now;
@@ -204,9 +194,8 @@ impl ClientSession {
         self.paused = paused;
     }
 
-    /// Whether the driver pauses reading.
-    #[must_use]
-    pub fn is_paused(&self) -> bool {
+    /// Whether reading is paused.
+    pub(super) fn is_paused(&self) -> bool {
         self.paused
     }
 
@@ -215,9 +204,8 @@ impl ClientSession {
         self.events.pop_front()
     }
 
-    /// Whether something happened that [`next_event`](Self::next_event) has not told.
-    #[must_use]
-    pub fn has_event(&self) -> bool {
+    /// Whether [`next_event`](Self::next_event) has something.
+    pub(super) fn has_event(&self) -> bool {
         !self.events.is_empty()
     }
 
@@ -244,8 +232,7 @@ impl ClientSession {
 
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
     /// ends.
-    #[must_use]
-    pub fn keeps(&self, qos: Qos) -> bool {
+    pub(super) fn keeps(&self, qos: Qos) -> bool {
         qos > Qos::AtMostOnce && !self.options.clean_session
     }
 
@@ -283,59 +270,6 @@ impl ClientSession {
             KeepAliveAction::GiveUp => Err(self.give_up("no PINGRESP from the broker")),
             KeepAliveAction::Wait => Err(self.give_up("no SUBACK from the broker")),
         }
-    }
-
-    /// The transport to the broker is open: CONNECT goes first.
-    pub fn transport_opened(&mut self, now: Instant) {
-        self.codec.reset();
-        self.write_buffer.clear();
-        self.sent_bytes = 0;
-        self.incoming.connection_began();
-        self.history.connection_began();
-        self.codec.encode(
-            Request::Connect {
-                client_id: &self.options.client_id,
-                login: self.options.login.as_ref(),
-                keep_alive: self.keep_alive_interval,
-                clean_session: self.options.clean_session,
-            },
-            &mut self.write_buffer,
-        );
-        self.state = ConnectionState::Connecting(now);
-    }
-
-    /// The transport is gone, or could not be opened; `why` is for [`Event::Down`]. Returns when to try again.
-    pub fn transport_lost(&mut self, why: &str, now: Instant, rng: &mut impl CryptoRng) -> Instant {
-        match std::mem::replace(&mut self.state, ConnectionState::Down) {
-            ConnectionState::Up { since, .. } => {
-                let lifetime = now.saturating_duration_since(since);
-                self.events.extend(self.history.connection_ended(
-                    lifetime,
-                    self.options.unique_client_id,
-                    self.outgoing.oldest_attempted(self.sent_bytes),
-                ));
-            }
-            ConnectionState::Connecting(_) => {
-                self.connack_missing |= self.sent_bytes > 0;
-                self.history.attempt_failed();
-            }
-            ConnectionState::Down | ConnectionState::Closing => self.history.attempt_failed(),
-        }
-        self.outgoing.connection_ended(self.sent_bytes);
-        self.write_buffer.clear();
-        self.subscriptions.connection_ended();
-        let retry = self.history.next_delay(rng);
-        self.events.push_back(Event::Down { why: why.to_owned(), retry });
-        now + retry
-    }
-
-    /// The transport is closed after [`disconnect`](Self::disconnect), and no other will be opened.
-    pub fn transport_closed(&mut self) {
-        self.state = ConnectionState::Down;
-        self.disconnecting = true;
-        self.outgoing.connection_ended(self.sent_bytes);
-        self.write_buffer.clear();
-        self.events.push_back(Event::Closed);
     }
 
     fn send_subscribes(&mut self, now: Instant) {

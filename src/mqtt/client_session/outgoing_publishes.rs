@@ -178,7 +178,7 @@ impl OutgoingPublishes {
         Some(self.acknowledge(serial))
     }
 
-    /// PUBACK: the message it is for, if there is one in publish.
+    /// PUBACK: the message it is for, if there is one in flight.
     pub(super) fn puback(&mut self, pkid: u16, sent_bytes: u64) -> Option<Token> {
         let serial = self.answered(pkid, Qos::AtLeastOnce, PublishState::Publishing, sent_bytes)?;
         Some(self.acknowledge(serial))
@@ -201,7 +201,7 @@ impl OutgoingPublishes {
         }
     }
 
-    /// PUBCOMP: the message it is for, if there is one in publish.
+    /// PUBCOMP: the message it is for, if there is one in flight.
     pub(super) fn pubcomp(&mut self, pkid: u16, sent_bytes: u64) -> Option<Token> {
         let serial = self.answered(pkid, Qos::ExactlyOnce, PublishState::Releasing, sent_bytes)?;
         Some(self.acknowledge(serial))

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use crate::mqtt::{Login, Qos};
 
 /// The longest packet that MQTT can express, bytes after the fixed header (MQTT 3.1.1, 2.2.3).
-pub(crate) const MAX_REMAINING_LEN: usize = 268_435_455;
+pub(in crate::mqtt) const MAX_REMAINING_LEN: usize = 268_435_455;
 
 /// A packet that a broker sends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Packet {
+pub(in crate::mqtt) enum Packet {
     /// CONNACK: the answer to CONNECT.
     ConnAck {
         /// The broker kept the MQTT session of an earlier connection.
@@ -68,7 +68,7 @@ pub(crate) enum Packet {
 
 /// Why a broker refused a connection (MQTT 3.1.1, table 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ConnectRefusal {
+pub(in crate::mqtt) enum ConnectRefusal {
     /// 1: it does not support this version.
     Version,
     /// 2: it does not allow this client identifier.
@@ -83,7 +83,7 @@ pub(crate) enum ConnectRefusal {
 
 /// A packet that we send.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Request<'a> {
+pub(in crate::mqtt) enum Request<'a> {
     /// CONNECT, without a will.
     Connect {
         /// The client identifier, at most 65535 bytes.

@@ -17,10 +17,10 @@ const MIN_BULK_READ: usize = 16 << 10;
 /// Reads after the connection broke: acknowledgements that the broker sent before that count.
 const MAX_FINAL_READS: usize = 64;
 
-/// The peer is gone, or the socket failed.
+/// The broker hung up, or the socket failed.
 const BROKEN: PollFlags = PollFlags::HUP.union(PollFlags::ERR);
 
-/// A transport and its buffers; gone with it.
+/// A transport and its buffers, which end together.
 #[derive(Debug)]
 pub(in crate::mqtt) struct Connection {
     transport: Box<dyn Transport>,
@@ -29,7 +29,7 @@ pub(in crate::mqtt) struct Connection {
     accepted: usize,
     /// The socket takes nothing until poll reports it writable.
     blocked: bool,
-    /// The peer hung up while reading was paused: poll would report that for ever.
+    /// The broker hung up while reading was paused: poll would report that for ever.
     hung_up: bool,
 }
 
@@ -50,12 +50,12 @@ impl Connection {
         (self.transport.as_fd(), PollFlags::IN)
     }
 
-    /// Reading goes on after a pause, and finds out about a hang-up by itself.
+    /// Reading resumes after a pause; the next read notices a hang-up by itself.
     pub(in crate::mqtt) fn resume_reading(&mut self) {
         self.hung_up = false;
     }
 
-    /// Writes, reads and does what is due, if `ready`, which poll returned, leaves something to do.
+    /// One turn of the loop: writes, reads where `ready` says so, and does what is due.
     pub(in crate::mqtt) fn drive(
         &mut self,
         session: &mut ClientSession,
@@ -73,7 +73,8 @@ impl Connection {
         self.write(session, now)
     }
 
-    /// Takes in what poll found; whether the peer hung up while reading is paused, so that nothing is to be done.
+    /// Notes what poll found. Returns whether the broker hung up while reading is paused: then there is nothing to drive,
+    /// because what it sent before is read after the pause.
     pub(in crate::mqtt) fn polled(&mut self, ready: PollFlags, paused: bool) -> bool {
         if ready.intersects(PollFlags::OUT | BROKEN) {
             self.blocked = false;

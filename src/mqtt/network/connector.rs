@@ -44,8 +44,8 @@ enum ConnectorState {
     NextAddress,
 }
 
-/// How an attempt ends: with a transport, or with the reason why there is none.
-type Outcome = Poll<Result<Box<dyn Transport>, String>>;
+/// How an attempt stands: still under way, or over with a transport or with the reason why there is none.
+pub(in crate::mqtt) type ConnectOutcome = Poll<Result<Box<dyn Transport>, String>>;
 
 impl Connector {
     /// Begins an attempt; [`Connector::drive`] does the work.
@@ -78,7 +78,7 @@ impl Connector {
     }
 
     /// Goes as far as it can; `ready` says whether poll found something at the descriptor.
-    pub(in crate::mqtt) fn drive(&mut self, now: Instant, ready: bool) -> Outcome {
+    pub(in crate::mqtt) fn drive(&mut self, now: Instant, ready: bool) -> ConnectOutcome {
         let mut ready = ready;
         loop {
             let step = match std::mem::replace(&mut self.state, ConnectorState::NextAddress) {
@@ -94,7 +94,7 @@ impl Connector {
         }
     }
 
-    fn resolve(&mut self, resolver: Resolver, due: Instant, now: Instant) -> ControlFlow<Outcome> {
+    fn resolve(&mut self, resolver: Resolver, due: Instant, now: Instant) -> ControlFlow<ConnectOutcome> {
         match resolver.answer() {
             Some(Ok(addresses)) => self.addresses = addresses.into(),
             Some(Err(error)) => return fail(error.to_string()),
@@ -107,7 +107,7 @@ impl Connector {
         ControlFlow::Continue(())
     }
 
-    fn begin_address(&mut self, now: Instant) -> ControlFlow<Outcome> {
+    fn begin_address(&mut self, now: Instant) -> ControlFlow<ConnectOutcome> {
         let Some(address) = self.addresses.pop_front() else { return fail(std::mem::take(&mut self.why)) };
         match begin(address) {
             Ok(socket) => self.state = ConnectorState::Connecting(socket, now + CONNECT_TIMEOUT),
@@ -116,7 +116,13 @@ impl Connector {
         ControlFlow::Continue(())
     }
 
-    fn finish_address(&mut self, socket: OwnedFd, due: Instant, now: Instant, ready: bool) -> ControlFlow<Outcome> {
+    fn finish_address(
+        &mut self,
+        socket: OwnedFd,
+        due: Instant,
+        now: Instant,
+        ready: bool,
+    ) -> ControlFlow<ConnectOutcome> {
         if ready {
             match sockopt::socket_error(&socket)
                 .and_then(|result| result)
@@ -151,7 +157,7 @@ fn tcp_target(endpoint: &Endpoint) -> Option<(&str, u16)> {
     }
 }
 
-fn fail(why: String) -> ControlFlow<Outcome> {
+fn fail(why: String) -> ControlFlow<ConnectOutcome> {
     ControlFlow::Break(Poll::Ready(Err(why)))
 }
 

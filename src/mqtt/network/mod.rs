@@ -7,5 +7,4 @@ mod resolver;
 mod transport;
 
 pub(super) use connection::Connection;
-pub(super) use connector::Connector;
-pub(super) use transport::Transport;
+pub(super) use connector::{ConnectOutcome, Connector};

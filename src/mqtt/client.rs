@@ -135,10 +135,10 @@ impl Client {
         self.session.unacknowledged()
     }
 
-    /// As [`ClientSession::subscribe`].
+    /// Subscribes to `filter`, now and on each later connection for which the broker has no session.
     ///
     /// # Errors
-    /// Those of [`ClientSession::subscribe`].
+    /// [`Exit::Config`] for a filter that MQTT does not allow, or the 256th one.
     pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.session.subscribe(filter, qos, now)
     }

@@ -112,8 +112,8 @@ impl ClientSession {
     ///
     /// # Errors
     /// [`Exit::Config`] for a topic that MQTT does not allow or a payload over `max_send`; [`Exit::Failed`] when
-    /// too much is in flight, as [`has_room`](Self::has_room) tells, or after [`disconnect`](Self::disconnect). Nothing
-    /// is queued then.
+    /// too much is in flight, as [`has_room`](Self::has_room) tells, or once it is disconnecting. Nothing is queued
+    /// then.
     pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
         let topic = match &self.last_topic {
             Some(last) if **last == *topic => Arc::clone(last),
@@ -148,10 +148,7 @@ impl ClientSession {
         self.outgoing.unacknowledged()
     }
 
-    /// Subscribes to `filter`, now and on each later connection for which the broker has no session.
-    ///
-    /// # Errors
-    /// [`Exit::Config`] for a filter that MQTT does not allow, or the 256th one.
+    /// As [`Client::subscribe`](super::Client::subscribe).
     pub(super) fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.subscriptions.add(filter, qos)?;
         if matches!(self.state, ConnectionState::Up { .. }) {

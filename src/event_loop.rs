@@ -35,8 +35,8 @@ pub enum Event {
     Subscribed {
         /// The topic filter.
         filter: String,
-        /// The quality of service asked for.
-        asked: Qos,
+        /// The quality of service requested.
+        requested: Qos,
         /// The one granted, which may be lower.
         granted: Qos,
     },
@@ -133,8 +133,10 @@ impl<'a> EventLoop<'a> {
                 }
                 mqtt::Event::Closed => continue,
                 mqtt::Event::Refused(error) => return Err(error),
-                mqtt::Event::Subscribed { filter, asked, granted } => Event::Subscribed { filter, asked, granted },
-                mqtt::Event::Acked(token) => Event::Acknowledged(token),
+                mqtt::Event::Subscribed { filter, requested, granted } => {
+                    Event::Subscribed { filter, requested, granted }
+                }
+                mqtt::Event::Acknowledged(token) => Event::Acknowledged(token),
                 mqtt::Event::Message(message) => Event::Message(message),
                 mqtt::Event::Oversize { len, receipt, .. } => Event::Oversize { len, receipt },
             }));
@@ -208,7 +210,7 @@ impl<'a> EventLoop<'a> {
     /// As [`Client::publish`].
     pub fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<()> {
         let frame = frame.into();
-        if self.broker.room(topic.len() + frame.len()) {
+        if self.broker.has_room(topic.len() + frame.len()) {
             self.broker.publish(topic, frame, qos, false)?;
         }
         Ok(())
@@ -226,7 +228,7 @@ impl<'a> EventLoop<'a> {
             let now = self.begin_turn();
             while self.broker.next_event().is_some() {}
             if self.broker.unacknowledged().messages == 0 {
-                self.broker.finish();
+                self.broker.disconnect();
                 self.flush(now);
             }
             if self.broker.is_closed() || now >= until || self.stop_requested() > stop {
@@ -311,7 +313,7 @@ pub fn leave(client: &mut Client, signals: &mut Signals) -> Result<()> {
         client.drive(now, ready);
         while client.next_event().is_some() {}
         if client.unacknowledged().messages == 0 {
-            client.finish();
+            client.disconnect();
             client.drive(now, PollFlags::empty());
         }
         if client.is_closed() || now >= until || signals.count() > before {

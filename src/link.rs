@@ -114,8 +114,8 @@ impl Link {
         }
     }
 
-    /// A connection to the broker, which begins when it is first driven. Two processes never share a client id, since the
-    /// broker would drop the first: only sts-recv, of which a link has one, uses the configured id as it is.
+    /// A client that begins to connect when it is first driven. Two processes never share a client id, since the broker
+    /// would drop the first: only sts-recv, of which a link has one, uses the configured id as it is.
     ///
     /// # Errors
     /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
@@ -130,15 +130,15 @@ impl Link {
         };
         // A broker keeps messages for a client that it will know again, and for no other.
         let durable = tool == Tool::Receive && config.client_id.is_some();
-        let options = mqtt::Options {
+        let options = mqtt::ClientOptions {
             version: config.version,
             login: config.login.clone(),
             keep_alive: Duration::from_secs(config.keep_alive.into()),
-            exclusive: !durable,
+            unique_client_id: !durable,
             clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
             max_send: config.max_message,
             max_receive: config.max_message.max(MAX_FOREIGN),
-            ..mqtt::Options::new(client_id)
+            ..mqtt::ClientOptions::new(client_id)
         };
         let mut client = mqtt::Client::new(config.endpoint.clone(), options)?;
         client.connect(Instant::now());

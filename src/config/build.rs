@@ -29,9 +29,8 @@ pub(super) fn build(table: &Table<'_>, read: Read<'_>) -> Result<Parsed> {
     if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
         warnings.push("aes = ecb shows where blocks of the data are equal; gcm and cbc do not".into());
     }
-    let version =
-        choice(table, Key::MqttVersion, &[("3", MqttVersion::V31), ("4", MqttVersion::V311), ("5", MqttVersion::V5)])?
-            .unwrap_or_default();
+    let version = choice(table, Key::MqttVersion, &MqttVersion::ALL.map(|version| (version.config_value(), version)))?
+        .unwrap_or_default();
     let address = match table.get(Key::Host) {
         Some(entry) => Some((entry, Address::parse(entry.value).map_err(|why| entry.bad(why))?)),
         None => None,
@@ -241,8 +240,8 @@ fn client_id(table: &Table<'_>, version: MqttVersion) -> Result<Option<String>> 
     if entry.value.len() > MAX_CLIENT_ID {
         return Err(entry.error(format!("`clientid` is longer than {MAX_CLIENT_ID} bytes")));
     }
-    if version == MqttVersion::V31 && entry.value.len() > 23 {
-        return Err(entry.bad("MQTT 3.1 allows 23 bytes"));
+    if let Some(max) = version.max_client_id().filter(|max| entry.value.len() > *max) {
+        return Err(entry.bad(format!("MQTT {version} allows {max} bytes")));
     }
     Ok(Some(entry.value.to_owned()))
 }

@@ -1,22 +1,21 @@
 //! What a configuration may rightly say and this version does not do: the one place to take it out of.
 
 use super::entries::{Entry, Key, Table};
-use super::{Config, Endpoint, MqttVersion, Protocol};
+use super::{Config, Protocol};
 use crate::{Error, Exit};
 
 /// The first thing in the configuration that this version does not do.
 pub(super) fn not_yet(table: &Table<'_>, config: &Config) -> Option<Error> {
-    let transport = match config.mqtt.endpoint {
-        Endpoint::Tcp { .. } => None,
-        _ => table
-            .get(Key::Host)
-            .map(|entry| refusal(entry, &format!("{}://", config.mqtt.endpoint.scheme()), "use mqtt://")),
-    };
-    let version = match config.mqtt.version {
-        MqttVersion::V311 => None,
-        MqttVersion::V31 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 3.1", "use mqtt_version = 4")),
-        MqttVersion::V5 => table.get(Key::MqttVersion).map(|entry| refusal(entry, "MQTT 5", "use mqtt_version = 4")),
-    };
+    let endpoint = &config.mqtt.endpoint;
+    let transport = (!endpoint.is_supported())
+        .then(|| table.get(Key::Host))
+        .flatten()
+        .map(|entry| refusal(entry, &format!("{}://", endpoint.scheme()), "use mqtt://"));
+    let version = config.mqtt.version;
+    let version = (!version.is_supported())
+        .then(|| table.get(Key::MqttVersion))
+        .flatten()
+        .map(|entry| refusal(entry, &format!("MQTT {version}"), "use mqtt_version = 4"));
     let old = config.sealed.as_ref().filter(|sealed| sealed.protocol == Protocol::Sts1);
     let protocol = old
         .and_then(|_| table.get(Key::StsVersion))

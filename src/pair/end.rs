@@ -79,7 +79,7 @@ fn tell(link: &Link, mut kills: VecDeque<(String, Bytes)>, timeout: Option<Durat
     let qos = link.config.mqtt.qos.max(Qos::AtLeastOnce);
     loop {
         let now = Instant::now();
-        while kills.front().is_some_and(|(topic, kill)| client.room(topic.len() + kill.len()))
+        while kills.front().is_some_and(|(topic, kill)| client.has_room(topic.len() + kill.len()))
             && let Some((topic, kill)) = kills.pop_front()
         {
             client.publish(&topic, kill, qos, false)?;

@@ -282,7 +282,7 @@ impl Run<'_> {
     fn publish(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
         let topic = self.ends.route.publish(topics);
         // A frame that finds no room is lost like one that the network loses: it is repeated.
-        if self.client.room(topic.len() + frame.len()) {
+        if self.client.has_room(topic.len() + frame.len()) {
             self.client.publish(topic, frame.into(), qos, false)?;
         }
         Ok(())
@@ -323,7 +323,7 @@ impl Run<'_> {
         let whom = if self.trouble.stands() || machine.is_none() { "broker" } else { "other device" };
         let has_spinner = self.service.is_none() && self.report.has_status();
         let turns = has_spinner.then(|| self.spinner.turn(now, whom, self.until, self.report));
-        let asked = (!self.asked.is_empty() && self.client.room(RESERVED)).then_some(now);
+        let asked = (!self.asked.is_empty() && self.client.has_room(RESERVED)).then_some(now);
         let asking = self.asking.as_ref().and_then(Asking::deadline);
         let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).chain(asking).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));

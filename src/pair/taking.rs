@@ -63,7 +63,7 @@ impl Run<'_> {
             Event::Down { why, .. } => self.trouble.down(&why, self.report),
             Event::Refused(error) => return Err(error),
             Event::Contested { times } => Trouble::contested(times, self.report),
-            Event::Acked(_) | Event::Closed => {}
+            Event::Acknowledged(_) | Event::Closed => {}
         }
         Ok(())
     }
@@ -119,7 +119,7 @@ impl Run<'_> {
     pub(super) fn answer_asked(&mut self) -> Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < ANSWERING
-            && self.client.room(RESERVED)
+            && self.client.has_room(RESERVED)
             && let Some((topics, frame)) = self.asked.pop(&mut self.rng)
         {
             self.accept(&topics, &frame, Instant::now())?;

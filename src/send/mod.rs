@@ -292,7 +292,7 @@ impl Run<'_> {
     /// Whether one more message of the longest kind may wait for its acknowledgement.
     fn has_room(&self) -> bool {
         let longest = self.config.mqtt.max_message;
-        self.client.room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
+        self.client.has_room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
@@ -317,8 +317,8 @@ impl Run<'_> {
                     self.subscribed = false;
                     self.trouble.down(&why, self.report);
                 }
-                Event::Acked(_) if self.options.confirm => {}
-                Event::Acked(token) => {
+                Event::Acknowledged(_) if self.options.confirm => {}
+                Event::Acknowledged(token) => {
                     self.acknowledged = now;
                     if let Source::Spooled(spooled) = &mut self.source {
                         spooled.acknowledged(token)?;

@@ -6,7 +6,7 @@ use super::*;
 fn connack_and_suback_must_come() {
     let mut rig = Rig::new(|_| {});
     assert_eq!(rig.session.deadline(), None);
-    rig.session.connected(rig.now);
+    rig.session.transport_opened(rig.now);
     rig.now = rig.session.deadline().unwrap();
     assert!(rig.session.tick(rig.now.checked_sub(SECOND).unwrap()).is_ok());
     assert!(rig.session.tick(rig.now).unwrap_err().to_string().contains("CONNACK"));
@@ -65,7 +65,7 @@ fn a_stuck_socket_is_found_and_a_slow_one_is_not() {
     // One byte a second: PINGREQ waits behind the message, and nobody is to blame.
     for _ in 0..600 {
         rig.now += SECOND;
-        rig.session.sent(1, rig.now);
+        rig.session.bytes_sent(1, rig.now);
         rig.session.tick(rig.now).unwrap();
     }
     let deadline = rig.session.deadline().unwrap();
@@ -98,23 +98,23 @@ fn disconnect_goes_after_what_is_queued() {
     for _ in 0..20 {
         rig.session.publish("t", vec![0; 50_000].into(), Qos::AtMostOnce, false).unwrap();
     }
-    rig.session.finish();
-    assert!(!rig.session.finished() && !rig.session.room(0));
+    rig.session.disconnect();
+    assert!(!rig.session.is_disconnect_sent() && !rig.session.has_room(0));
     assert!(rig.session.publish("t", Bytes::new(), Qos::AtMostOnce, false).is_err());
     let packets = rig.sent();
     assert_eq!(packets.len(), 21);
     assert_eq!(packets.last(), Some(&Packet::Disconnect));
-    assert!(rig.session.finished());
+    assert!(rig.session.is_disconnect_sent());
     assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
 }
 
 #[test]
 fn the_outgoing_buffer_is_bounded() {
-    let mut rig = Rig::new(|options| options.window.bytes = 64 << 20);
+    let mut rig = Rig::new(|options| options.in_flight_limit.bytes = 64 << 20);
     rig.connect(false);
     for _ in 0..500 {
         rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false).unwrap();
-        assert!(rig.session.outgoing().len() < HIGH_WATER + 61_000);
+        assert!(rig.session.bytes_to_send().len() < MAX_WRITE_BUFFER + 61_000);
     }
     assert_eq!(rig.sent().len(), 500);
 }
@@ -163,7 +163,7 @@ fn a_message_that_ends_each_connection_is_named() {
     rig.publish("later", Qos::AtLeastOnce);
     rig.sent();
     rig.receive(&puback(1)).unwrap();
-    assert_eq!(rig.acked(), [good]);
+    assert_eq!(rig.acknowledged(), [good]);
     rig.drop_connection();
     for round in 1..=3 {
         assert!(rig.refused().is_none());
@@ -206,7 +206,7 @@ fn a_broker_that_comes_and_goes_is_not_asked_ever_faster() {
             rig.connect(false);
             rig.deliver(QoS::AtMostOnce, 0, "junk", false);
             if malformed {
-                assert!(rig.session.received(&mut BytesMut::from(&[0xff, 0][..]), rig.now).is_err());
+                assert!(rig.session.bytes_received(&mut BytesMut::from(&[0xff, 0][..]), rig.now).is_err());
             }
             waited += rig.drop_connection();
             waited += rig.drop_connection();
@@ -217,7 +217,7 @@ fn a_broker_that_comes_and_goes_is_not_asked_ever_faster() {
 
 #[test]
 fn whoever_has_an_id_of_its_own_uses_a_broker_that_comes_and_goes() {
-    let mut rig = Rig::new(|options| options.exclusive = true);
+    let mut rig = Rig::new(|options| options.unique_client_id = true);
     for round in 0..40 {
         rig.connect(false);
         rig.deliver(QoS::AtMostOnce, 0, "news", false);
@@ -236,11 +236,11 @@ fn a_broker_that_sends_and_does_not_read_is_left() {
         let mut answered = 0_u32;
         while rig.receive(&call).is_ok() {
             answered += 1;
-            assert!(answered < 1_000_000 && rig.session.outgoing().len() < 4 << 20);
+            assert!(answered < 1_000_000 && rig.session.bytes_to_send().len() < 4 << 20);
         }
         assert!(answered > 65_535, "each packet identifier may have its answer");
         rig.drop_connection();
-        assert!(rig.session.outgoing().is_empty());
+        assert!(rig.session.bytes_to_send().is_empty());
     }
     let mut rig = Rig::up();
     for round in 0..1_000_000 {
@@ -248,7 +248,7 @@ fn a_broker_that_sends_and_does_not_read_is_left() {
         let mut publish = v4::Publish::new("in", QoS::AtLeastOnce, "");
         publish.pkid = 1;
         Packet::Publish(publish).write(&mut bytes, usize::MAX).unwrap();
-        if rig.session.received(&mut bytes, rig.now).is_err() {
+        if rig.session.bytes_received(&mut bytes, rig.now).is_err() {
             return;
         }
         for event in rig.events() {

@@ -22,26 +22,26 @@ fn connect_says_what_the_options_say() {
 #[test]
 fn options_that_do_not_fit_are_refused() {
     let login = |username: &str| Some(Login { username: username.into(), password: Some(Password::new("x".into())) });
-    let wrong: [fn(&mut Options); 4] = [
+    let wrong: [fn(&mut ClientOptions); 4] = [
         |options| options.keep_alive = Duration::from_secs(65_536),
         |options| options.client_id = String::new(),
         |options| options.client_id = "x".repeat(65_536),
         |options| options.version = Version::V5,
     ];
     for change in wrong {
-        let mut options = Options { clean_session: false, ..Options::new("me") };
+        let mut options = ClientOptions { clean_session: false, ..ClientOptions::new("me") };
         change(&mut options);
         assert_eq!(ClientSession::new(options).unwrap_err().exit(), Exit::Config);
     }
-    assert!(ClientSession::new(Options { login: login(""), ..Options::new("me") }).is_err());
-    assert!(ClientSession::new(Options { login: login("user"), ..Options::new("me") }).is_ok());
+    assert!(ClientSession::new(ClientOptions { login: login(""), ..ClientOptions::new("me") }).is_err());
+    assert!(ClientSession::new(ClientOptions { login: login("user"), ..ClientOptions::new("me") }).is_ok());
 }
 
 #[test]
 fn what_does_not_fit_never_enters_the_window() {
     let mut rig = Rig::new(|options| {
         options.max_send = 10;
-        options.window = InFlightLimit { messages: 2, bytes: 20 };
+        options.in_flight_limit = InFlightLimit { messages: 2, bytes: 20 };
     });
     let mut publish = |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false);
     assert_eq!(publish("a/+", 1).unwrap_err().exit(), Exit::Config);
@@ -50,27 +50,27 @@ fn what_does_not_fit_never_enters_the_window() {
     assert!(error.to_string().contains("11 bytes") && error.to_string().contains("`max_message`"), "{error}");
     assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
     rig.session.publish("t", vec![0; 10].into(), Qos::AtLeastOnce, false).unwrap();
-    assert!(rig.session.room(9) && !rig.session.room(10));
+    assert!(rig.session.has_room(9) && !rig.session.has_room(10));
     rig.session.publish("t", vec![0; 1].into(), Qos::AtLeastOnce, false).unwrap();
-    assert!(!rig.session.room(0));
+    assert!(!rig.session.has_room(0));
     assert!(rig.session.publish("t", Bytes::new(), Qos::AtLeastOnce, false).is_err());
     assert_eq!(rig.session.unacknowledged(), Unacknowledged { messages: 2, bytes: 13 });
 }
 
 #[test]
 fn the_window_starts_at_the_oldest_unacknowledged() {
-    let mut rig = Rig::new(|options| options.window.messages = 3);
+    let mut rig = Rig::new(|options| options.in_flight_limit.messages = 3);
     rig.connect(false);
     let tokens: Vec<_> = ["a", "b", "c"].into_iter().map(|one| rig.publish(one, Qos::AtLeastOnce)).collect();
     rig.sent();
     rig.receive(&puback(2)).unwrap();
     rig.receive(&puback(3)).unwrap();
-    assert_eq!(rig.acked(), tokens[1..]);
+    assert_eq!(rig.acknowledged(), tokens[1..]);
     assert_eq!(rig.session.unacknowledged().messages, 1);
-    assert!(!rig.session.room(0));
+    assert!(!rig.session.has_room(0));
     rig.receive(&puback(1)).unwrap();
-    assert_eq!(rig.acked(), tokens[..1]);
-    assert!(rig.session.room(0));
+    assert_eq!(rig.acknowledged(), tokens[..1]);
+    assert!(rig.session.has_room(0));
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn identifiers_go_round_without_meeting_one_in_flight() {
         rig.publish("x", Qos::AtLeastOnce);
         let packets = rig.sent();
         let pkid = published(&packets)[0].1;
-        assert!((1..=PUBLISH_IDS).contains(&pkid));
+        assert!((1..=MAX_PUBLISH_ID).contains(&pkid));
         rig.receive(&puback(pkid)).unwrap();
-        seen += u32::try_from(rig.acked().len()).unwrap();
+        seen += u32::try_from(rig.acknowledged().len()).unwrap();
     }
     assert_eq!(seen, 70_000);
 }
@@ -95,13 +95,13 @@ fn unknown_and_stale_acknowledgements_are_ignored() {
     // Before the socket took it, nothing can be an answer to it.
     rig.receive(&puback(1)).unwrap();
     rig.sent();
-    for packet in [puback(0), puback(2), puback(PUBLISH_IDS), puback(u16::MAX), pubcomp(1)] {
+    for packet in [puback(0), puback(2), puback(MAX_PUBLISH_ID), puback(u16::MAX), pubcomp(1)] {
         rig.receive(&packet).unwrap();
     }
-    assert!(rig.acked().is_empty());
+    assert!(rig.acknowledged().is_empty());
     rig.receive(&puback(1)).unwrap();
     rig.receive(&puback(1)).unwrap();
-    assert_eq!(rig.acked(), [token]);
+    assert_eq!(rig.acknowledged(), [token]);
 }
 
 #[test]
@@ -115,16 +115,16 @@ fn a_kept_session_gets_repeats_in_order_and_a_forgetful_one_new_messages() {
         rig.receive(&puback(2)).unwrap();
         rig.drop_connection();
         rig.publish("d", Qos::AtLeastOnce);
-        assert_eq!(rig.acked(), [second]);
+        assert_eq!(rig.acknowledged(), [second]);
         rig.connect(session_present);
         // An acknowledgement from before the repeat is from before the connection.
         rig.receive(&puback(1)).unwrap();
-        assert!(rig.acked().is_empty());
+        assert!(rig.acknowledged().is_empty());
         let dup = session_present;
         let packets = rig.sent();
         assert_eq!(published(&packets), [row("a", 1, dup), row("c", 3, dup), row("d", 4, false)]);
         rig.receive(&puback(1)).unwrap();
-        assert_eq!(rig.acked(), [first]);
+        assert_eq!(rig.acknowledged(), [first]);
     }
 }
 
@@ -133,8 +133,8 @@ fn a_message_that_the_socket_did_not_take_is_no_repeat() {
     let mut rig = Rig::up();
     rig.publish("a", Qos::AtLeastOnce);
     rig.publish("b", Qos::AtLeastOnce);
-    let half = rig.session.outgoing().len() / 2;
-    rig.session.sent(half + 3, rig.now);
+    let half = rig.session.bytes_to_send().len() / 2;
+    rig.session.bytes_sent(half + 3, rig.now);
     rig.now += 6 * SECOND;
     rig.drop_connection();
     rig.connect(true);
@@ -147,18 +147,18 @@ fn qos_0_counts_when_the_socket_took_it_and_is_repeated_when_it_did_not() {
     let mut rig = Rig::up();
     let first = rig.publish("a", Qos::AtMostOnce);
     let second = rig.publish("b", Qos::AtMostOnce);
-    let len = rig.session.outgoing().len() / 2;
-    rig.session.sent(len - 1, rig.now);
-    assert!(rig.acked().is_empty());
-    rig.session.sent(1, rig.now);
-    assert_eq!(rig.acked(), [first]);
-    rig.session.sent(len - 1, rig.now);
+    let len = rig.session.bytes_to_send().len() / 2;
+    rig.session.bytes_sent(len - 1, rig.now);
+    assert!(rig.acknowledged().is_empty());
+    rig.session.bytes_sent(1, rig.now);
+    assert_eq!(rig.acknowledged(), [first]);
+    rig.session.bytes_sent(len - 1, rig.now);
     assert_eq!(rig.session.unacknowledged().messages, 1);
     rig.drop_connection();
     rig.connect(false);
     let packets = rig.sent();
     assert_eq!(published(&packets), [row("b", 0, false)]);
-    assert_eq!(rig.acked(), [second]);
+    assert_eq!(rig.acknowledged(), [second]);
 }
 
 #[test]
@@ -176,13 +176,13 @@ fn qos_2_goes_through_its_steps_and_repeats_the_right_one() {
     assert_eq!(packets[0], pubrel(1));
     assert_eq!(published(&packets[1..]), [row("b", 2, true)]);
     rig.receive(&pubcomp(1)).unwrap();
-    assert_eq!(rig.acked(), [first]);
+    assert_eq!(rig.acknowledged(), [first]);
     rig.receive(&pubcomp(2)).unwrap();
-    assert!(rig.acked().is_empty());
+    assert!(rig.acknowledged().is_empty());
     rig.receive(&pubrec(2)).unwrap();
     rig.sent();
     rig.receive(&pubcomp(2)).unwrap();
-    assert_eq!(rig.acked(), [second]);
+    assert_eq!(rig.acknowledged(), [second]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn qos_2_is_sent_anew_when_the_broker_forgot_before_pubcomp() {
     rig.sent();
     rig.drop_connection();
     rig.connect(false);
-    assert!(rig.acked().is_empty());
+    assert!(rig.acknowledged().is_empty());
     let packets = rig.sent();
     assert_eq!(published(&packets), [row("a", 1, false)]);
 }
@@ -218,12 +218,12 @@ fn a_lost_connack_leaves_doubt_about_the_session() {
     rig.session.subscribe("in", Qos::ExactlyOnce, rig.now).unwrap();
     rig.connect(false);
     rig.sent();
-    rig.receive(&suback(PUBLISH_IDS + 1, SubscribeReasonCode::Success(QoS::ExactlyOnce))).unwrap();
+    rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Success(QoS::ExactlyOnce))).unwrap();
     rig.publish("a", Qos::ExactlyOnce);
     rig.sent();
     rig.receive(&pubrec(1)).unwrap();
     rig.drop_connection();
-    rig.session.connected(rig.now);
+    rig.session.transport_opened(rig.now);
     rig.sent();
     rig.drop_connection();
     rig.connect(true);
@@ -239,7 +239,7 @@ fn an_early_pubrec_does_not_release_what_is_still_to_be_repeated() {
     rig.publish("a", Qos::ExactlyOnce);
     rig.sent();
     rig.drop_connection();
-    rig.session.connected(rig.now);
+    rig.session.transport_opened(rig.now);
     rig.sent();
     rig.connack(true, ConnectReturnCode::Success).unwrap();
     rig.receive(&pubrec(1)).unwrap();

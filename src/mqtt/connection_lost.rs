@@ -1,20 +1,26 @@
 //! Why a connection must be dropped.
 
-use std::fmt;
+use std::{fmt, io};
 
-/// The connection must be dropped; another one is made. Displays as one phrase that says why.
+/// The connection must be dropped; the client then makes another one. Displays as one phrase that says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionLost(String);
 
 impl ConnectionLost {
-    /// Without text from the network that was not escaped.
+    /// Text from the network in `why` must be escaped.
     pub(super) fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 
     /// What came in is not MQTT, or not what a broker may send.
     pub(super) fn malformed(what: impl fmt::Display) -> Self {
-        Self(format!("the peer does not speak MQTT: {what}"))
+        Self(format!("the broker sent invalid MQTT: {what}"))
+    }
+}
+
+impl From<io::Error> for ConnectionLost {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
     }
 }
 

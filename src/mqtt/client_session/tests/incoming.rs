@@ -106,8 +106,8 @@ fn subscriptions_are_made_again_where_the_broker_has_them_not() {
     assert_eq!(rig.sent(), asked);
     rig.receive(&suback(pkid, SubscribeReasonCode::Success(QoS::AtLeastOnce))).unwrap();
     match rig.events().pop() {
-        Some(Event::Subscribed { filter, asked, granted }) => {
-            assert_eq!((filter.as_str(), asked, granted), ("a/#", Qos::ExactlyOnce, Qos::AtLeastOnce));
+        Some(Event::Subscribed { filter, requested, granted }) => {
+            assert_eq!((filter.as_str(), requested, granted), ("a/#", Qos::ExactlyOnce, Qos::AtLeastOnce));
         }
         other => panic!("{other:?}"),
     }
@@ -125,12 +125,12 @@ fn a_refused_subscription_names_its_filter() {
     let mut rig = Rig::up();
     rig.session.subscribe("secret/topic", Qos::AtLeastOnce, rig.now).unwrap();
     rig.sent();
-    rig.receive(&suback(PUBLISH_IDS + 1, SubscribeReasonCode::Failure)).unwrap();
+    rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Failure)).unwrap();
     let error = rig.refused().unwrap();
     assert_eq!(error.exit(), Exit::Unavailable);
     assert!(error.to_string().contains("secret/topic"), "{error}");
     // Nobody waits for these.
-    rig.receive(&suback(PUBLISH_IDS + 1, SubscribeReasonCode::Failure)).unwrap();
+    rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Failure)).unwrap();
     rig.receive(&suback(1, SubscribeReasonCode::Failure)).unwrap();
     assert!(rig.events().is_empty());
 }
@@ -144,14 +144,14 @@ fn a_refused_connection_says_what_to_mend() {
         (ConnectReturnCode::NotAuthorized, "username"),
     ] {
         let mut rig = Rig::new(|_| {});
-        rig.session.connected(rig.now);
+        rig.session.transport_opened(rig.now);
         assert!(rig.connack(false, code).is_err());
         let error = rig.refused().unwrap();
         assert_eq!(error.exit(), Exit::Unavailable);
         assert!(error.hint_text().unwrap().contains(words), "{error}");
     }
     let mut rig = Rig::new(|_| {});
-    rig.session.connected(rig.now);
+    rig.session.transport_opened(rig.now);
     let lost = rig.connack(false, ConnectReturnCode::ServiceUnavailable).unwrap_err();
     assert!(lost.to_string().contains("unavailable"));
     assert!(rig.refused().is_none());
@@ -160,10 +160,10 @@ fn a_refused_connection_says_what_to_mend() {
 #[test]
 fn a_broker_that_breaks_the_protocol_is_left() {
     let mut rig = Rig::new(|_| {});
-    rig.session.connected(rig.now);
+    rig.session.transport_opened(rig.now);
     assert!(rig.receive(&puback(1)).is_err());
     let mut rig = Rig::up();
     assert!(rig.connack(false, ConnectReturnCode::Success).is_err());
     let mut rig = Rig::up();
-    assert!(rig.session.received(&mut BytesMut::from(&b"HTTP/1.1 400 Bad Request"[..]), rig.now).is_err());
+    assert!(rig.session.bytes_received(&mut BytesMut::from(&b"HTTP/1.1 400 Bad Request"[..]), rig.now).is_err());
 }

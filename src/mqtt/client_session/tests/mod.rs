@@ -10,9 +10,9 @@ use rand::rngs::StdRng;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Packet, SubscribeReasonCode};
 
+use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::*;
-use crate::mqtt::outbound::PUBLISH_IDS;
-use crate::mqtt::{InFlightLimit, Login, Message, Unacknowledged, Version};
+use crate::mqtt::{InFlightLimit, Login, Message, Version};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,8 +24,8 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(change: impl FnOnce(&mut Options)) -> Self {
-        let mut options = Options::new("me");
+    fn new(change: impl FnOnce(&mut ClientOptions)) -> Self {
+        let mut options = ClientOptions::new("me");
         options.clean_session = false;
         change(&mut options);
         Self { session: ClientSession::new(options).unwrap(), now: Instant::now(), rng: StdRng::seed_from_u64(0) }
@@ -39,7 +39,7 @@ impl Rig {
 
     /// CONNECT, CONNACK; returns what the client sent before CONNACK.
     fn connect(&mut self, session_present: bool) -> Vec<Packet> {
-        self.session.connected(self.now);
+        self.session.transport_opened(self.now);
         let sent = self.sent();
         self.connack(session_present, ConnectReturnCode::Success).unwrap();
         sent
@@ -51,13 +51,13 @@ impl Rig {
 
     /// The peer drops the connection.
     fn drop_connection(&mut self) -> Duration {
-        self.session.disconnected("gone", self.now, &mut self.rng) - self.now
+        self.session.transport_lost("gone", self.now, &mut self.rng) - self.now
     }
 
     fn receive(&mut self, packet: &Packet) -> std::result::Result<(), ConnectionLost> {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, usize::MAX).unwrap();
-        self.session.received(&mut bytes, self.now)
+        self.session.bytes_received(&mut bytes, self.now)
     }
 
     fn deliver(&mut self, qos: QoS, pkid: u16, payload: &str, dup: bool) {
@@ -69,9 +69,9 @@ impl Rig {
     /// The socket takes everything, and the broker reads it.
     fn sent(&mut self) -> Vec<Packet> {
         let mut all = BytesMut::new();
-        while !self.session.outgoing().is_empty() {
-            all.extend_from_slice(self.session.outgoing());
-            self.session.sent(self.session.outgoing().len(), self.now);
+        while !self.session.bytes_to_send().is_empty() {
+            all.extend_from_slice(self.session.bytes_to_send());
+            self.session.bytes_sent(self.session.bytes_to_send().len(), self.now);
         }
         parse(all)
     }
@@ -84,9 +84,9 @@ impl Rig {
         std::iter::from_fn(|| self.session.next_event()).collect()
     }
 
-    fn acked(&mut self) -> Vec<Token> {
-        let acked = |event| if let Event::Acked(token) = event { Some(token) } else { None };
-        self.events().into_iter().filter_map(acked).collect()
+    fn acknowledged(&mut self) -> Vec<Token> {
+        let acknowledged = |event| if let Event::Acknowledged(token) = event { Some(token) } else { None };
+        self.events().into_iter().filter_map(acknowledged).collect()
     }
 
     fn messages(&mut self) -> Vec<Message> {

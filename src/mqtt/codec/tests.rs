@@ -5,6 +5,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4;
 
 use super::*;
+use crate::mqtt::Qos;
 
 /// Largest PUBLISH that the codecs here take in.
 const LIMIT: usize = 300;
@@ -125,7 +126,7 @@ proptest! {
                     Ok(Some(_)) => {}
                     Ok(None) => break,
                     Err(lost) => {
-                        prop_assert!(lost.to_string().starts_with("the peer does not speak MQTT: "));
+                        prop_assert!(lost.to_string().starts_with("the broker sent invalid MQTT: "));
                         break 'stream;
                     }
                 }
@@ -159,7 +160,7 @@ fn payloads_are_views_of_the_buffer() {
 fn a_message_larger_than_memory_is_read_past() {
     // 256 MiB less one byte, in chunks of 64 KiB.
     let mut bytes = BytesMut::from(&[0x32, 0xff, 0xff, 0xff, 0x7f, 0, 1, b't', 0, 7][..]);
-    let (mut codec, mut left) = (codec(), MAX_REMAINING - 5);
+    let (mut codec, mut left) = (codec(), MAX_REMAINING_LEN - 5);
     assert_eq!(codec.decode(&mut bytes).unwrap(), None);
     while left > 65_536 {
         bytes.resize(65_536, 0);
@@ -169,7 +170,7 @@ fn a_message_larger_than_memory_is_read_past() {
     }
     bytes.resize(left, 0);
     bytes.extend_from_slice(&[0xd0, 0]);
-    let oversize = Packet::Oversize { topic: "t".into(), qos: Qos::AtLeastOnce, pkid: 7, len: MAX_REMAINING - 5 };
+    let oversize = Packet::Oversize { topic: "t".into(), qos: Qos::AtLeastOnce, pkid: 7, len: MAX_REMAINING_LEN - 5 };
     assert_eq!(codec.decode(&mut bytes).unwrap(), Some(oversize));
     assert_eq!(codec.decode(&mut bytes).unwrap(), Some(Packet::PingResp));
 }

@@ -1,4 +1,4 @@
-//! Names to addresses, on a thread of its own: getaddrinfo(3) blocks, and there is no other way to ask the system.
+//! Host names to addresses, on a thread of its own because getaddrinfo(3) blocks.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,7 +8,7 @@ use std::thread;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-/// One look-up; its descriptor becomes readable when the answer is there.
+/// One lookup; its descriptor becomes readable when the answer is there.
 #[derive(Debug)]
 pub(super) struct Resolver {
     ready: OwnedFd,
@@ -23,7 +23,7 @@ impl Resolver {
         let host = host.to_owned();
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
             let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-            // Nobody waits any more when the client is gone; closing the pipe is what wakes the one who does.
+            // The client may be gone by now. If it still waits, closing the pipe wakes it.
             drop((sender.send(found), done));
         })?;
         Ok(Self { ready, answer })
@@ -34,7 +34,7 @@ impl Resolver {
         match self.answer.try_recv() {
             Ok(found) => Some(found),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the look-up ended without an answer"))),
+            Err(TryRecvError::Disconnected) => Some(Err(io::Error::other("the lookup ended without a result"))),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use strsim::osa_distance;
+
 /// Shows bytes that did not come from this machine as printable ASCII, on one line.
 ///
 /// Everything else becomes `\n`, `\r`, `\t` or `\xNN`, and a backslash is doubled: what is shown leads back to the bytes,
@@ -79,42 +81,26 @@ pub fn quote(path: &Path) -> String {
 /// The one of `known` that `word` was probably meant to be, if any is near enough.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Beyond this no two words are near, and hostile ones would cost the product of their lengths.
+    const MAX_WORD_LEN: usize = 64;
     let word = word.to_ascii_lowercase();
-    let near = |candidate: &&str| {
+    let distance = |candidate: &str| {
         // A part of a key, as in `user` or `mode`, is as good as a slip of one finger.
-        if word.len() >= 3 && candidate.contains(word.as_str()) { 1 } else { distance(&word, candidate) }
+        if word.len() >= 3 && candidate.contains(&word) {
+            1
+        } else if word.len().max(candidate.len()) > MAX_WORD_LEN {
+            usize::MAX
+        } else {
+            osa_distance(&word, candidate)
+        }
     };
     let allowed = (word.len() / 3).clamp(1, 3);
     known
         .into_iter()
-        .map(|candidate| (near(&candidate), candidate))
-        .filter(|(d, _)| *d <= allowed)
+        .map(|candidate| (distance(candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
         .min()
-        .map(|(_, c)| c)
-}
-
-/// How many insertions, deletions, replacements and swaps of neighbours lead from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    // Beyond this no two words are near, and hostile ones would cost their lengths' product.
-    const LONG: usize = 64;
-    if a.len() > LONG || b.len() > LONG {
-        return usize::MAX;
-    }
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                let best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

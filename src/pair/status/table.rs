@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use anstyle::{AnsiColor, Style};
+
 use super::Row;
 use crate::session::Standing;
 use crate::stream::Gap;
@@ -12,14 +14,13 @@ const NUMBERS: [usize; 4] = [5, 6, 7, 8];
 /// How much of a fingerprint is shown, in characters of base64: enough to tell keys apart, not to compare them.
 const KEY_LEN: usize = 8;
 
-/// Select Graphic Rendition of ECMA-48.
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
-const PLAIN: &str = "\x1b[m";
+const PLAIN: Style = Style::new();
+const BOLD: Style = PLAIN.bold();
+const RED: Style = AnsiColor::Red.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
 
-/// One cell: its text and how it is painted, where there are colours.
-type Cell = (String, &'static str);
+/// One cell: its text, and its style where there are colours.
+type Cell = (String, Style);
 
 /// The table, a line a peer, as wide as its content; empty where there are no rows.
 pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
@@ -32,10 +33,10 @@ pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].0.len()).max().unwrap_or_default();
     let widths: Vec<_> = (0..HEAD.len()).map(width).collect();
     for line in &lines {
-        for (column, ((cell, paint), width)) in line.iter().zip(&widths).enumerate() {
+        for (column, ((cell, style), width)) in line.iter().zip(&widths).enumerate() {
             let space = " ".repeat(width - cell.len());
-            let painted = colours && !paint.is_empty();
-            let cell = if painted { format!("{paint}{cell}{PLAIN}") } else { cell.clone() };
+            let style = if colours { *style } else { PLAIN };
+            let cell = format!("{style}{cell}{style:#}");
             text += if column == 0 { "" } else { "  " };
             text += &if NUMBERS.contains(&column) { space + &cell } else { cell + &space };
         }
@@ -54,8 +55,8 @@ pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
 }
 
 fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
-    let plain = |text: String| (text, "");
-    let count = |count: u64| (count.to_string(), if count > 0 { RED } else { "" });
+    let plain = |text: String| (text, PLAIN);
+    let count = |count: u64| (count.to_string(), if count > 0 { RED } else { PLAIN });
     let fingerprint = row.fingerprint.to_string();
     let key = fingerprint.trim_start_matches("SHA256:").chars().take(KEY_LEN).collect();
     let missing: u64 = row.missing().map(|(first, last)| u64::from(last - first) + 1).sum();

@@ -77,10 +77,10 @@ rejected: gateway: 40 unknown session
     assert_eq!(table(&rows, false), expected);
 
     let coloured = table(&rows, true);
-    assert!(coloured.starts_with("\x1b[1mLINK\x1b[m"), "{coloured:?}");
+    assert!(coloured.starts_with("\x1b[1mLINK\x1b[0m"), "{coloured:?}");
     assert_eq!(coloured.matches("\x1b[31m").count(), 2, "what was lost, and what was dropped");
     let mut plain = coloured;
-    for paint in ["\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[m"] {
+    for paint in ["\x1b[1m", "\x1b[31m", "\x1b[33m", "\x1b[0m"] {
         plain = plain.replace(paint, "");
     }
     let trimmed: Vec<_> = plain.lines().map(str::trim_end).collect();

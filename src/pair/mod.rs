@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-pub use self::age::Age;
 use self::asked::Asked;
 use self::hints::Hints;
 use self::serve::Service;
@@ -36,6 +35,7 @@ use crate::mqtt::{self, Qos};
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
 use crate::stdio::Signals;
+use crate::units::Age;
 use crate::{Error, Exit, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use super::Row;
 use crate::session::Standing;
 use crate::stream::Gap;
+use crate::units::approximate;
 
 const HEAD: [&str; 10] = ["LINK", "PEER", "KEY", "AGE", "SUITE", "SENT", "RECV", "GAPS", "REJECT", "NEXT"];
 /// Columns of numbers, which stand at the right.
@@ -61,7 +62,7 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
     let key = fingerprint.trim_start_matches("SHA256:").chars().take(KEY_LEN).collect();
     let missing: u64 = row.missing().map(|(first, last)| u64::from(last - first) + 1).sum();
     let age = match (row.session.standing, row.session.age) {
-        (Standing::Current, Some(age)) => plain(duration(age)),
+        (Standing::Current, Some(age)) => plain(approximate(age)),
         (Standing::Current, None) => ("future".to_owned(), YELLOW),
         (other, _) => (other.name().to_owned(), YELLOW),
     };
@@ -79,7 +80,7 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
         match row.next() {
             None => plain("-".to_owned()),
             Some(0) => ("now".to_owned(), YELLOW),
-            Some(next) => plain(duration(next)),
+            Some(next) => plain(approximate(next)),
         },
     ]
 }
@@ -106,19 +107,4 @@ fn describe(row: &Row<'_>, text: &mut String) {
     for (reason, count) in row.link.rejected.iter().filter(|_| row.first) {
         let _ = writeln!(text, "rejected: {link}: {count} {reason}");
     }
-}
-
-/// Seconds in the two largest units that they fill.
-pub(super) fn duration(seconds: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
-    let mut left = seconds;
-    let mut text = String::new();
-    for (unit, name) in UNITS.iter().skip(largest).take(2) {
-        if left >= *unit || text.is_empty() {
-            let _ = write!(text, "{}{name}", left / unit);
-        }
-        left %= unit;
-    }
-    text
 }

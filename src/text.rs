@@ -55,11 +55,31 @@ fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A number of things, in words: `1 message`, `2 messages`.
+/// A number of things: `1 message`, `2 messages`.
 #[must_use]
 pub fn count(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
+}
+
+/// Things that have numbers, as inclusive ranges: `message 3`, `messages 3-9`, `streams 3, 7-9`.
+#[must_use]
+pub fn numbered(thing: &str, numbers: &[(u32, u32)]) -> String {
+    let plural = if matches!(numbers, [(first, last)] if first == last) { "" } else { "s" };
+    format!("{thing}{plural} {}", ranges(numbers))
+}
+
+/// Inclusive ranges of numbers: `3, 7-9`.
+#[must_use]
+pub fn ranges(numbers: &[(u32, u32)]) -> String {
+    let range = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    numbers.iter().map(range).collect::<Vec<_>>().join(", ")
+}
+
+/// The verb for a number of things: `is` or `are`.
+#[must_use]
+pub fn is_or_are(number: u64) -> &'static str {
+    if number == 1 { "is" } else { "are" }
 }
 
 /// Shows a path in a message: it may hold anything but NUL.
@@ -138,6 +158,17 @@ mod tests {
         assert_eq!(quote(Path::new("/run/sts-1/a.conf")), "/run/sts-1/a.conf");
         assert_eq!(quote(Path::new("it's $HOME")), r"'it'\''s $HOME'");
         assert_eq!(quote(Path::new("")), "''");
+    }
+
+    #[test]
+    fn words_agree_with_numbers() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "byte")), ["0 bytes", "1 byte", "2 bytes"]);
+        assert_eq!([0, 1, 2].map(is_or_are), ["are", "is", "are"]);
+        for (ranges, text) in
+            [(&[(3, 3)][..], "stream 3"), (&[(3, 9)], "streams 3-9"), (&[(3, 3), (7, 9)], "streams 3, 7-9")]
+        {
+            assert_eq!(numbered("stream", ranges), text);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::Row;
 use crate::session::Standing;
-use crate::stream::Gap;
+use crate::text::{count, numbered};
 use crate::units::approximate;
 
 const HEAD: [&str; 10] = ["LINK", "PEER", "KEY", "AGE", "SUITE", "SENT", "RECV", "GAPS", "REJECT", "NEXT"];
@@ -57,7 +57,7 @@ pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
 
 fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
     let plain = |text: String| (text, PLAIN);
-    let count = |count: u64| (count.to_string(), if count > 0 { RED } else { PLAIN });
+    let trouble = |count: u64| (count.to_string(), if count > 0 { RED } else { PLAIN });
     let fingerprint = row.fingerprint.to_string();
     let key = fingerprint.trim_start_matches("SHA256:").chars().take(KEY_LEN).collect();
     let missing: u64 = row.missing().map(|(first, last)| u64::from(last - first) + 1).sum();
@@ -74,9 +74,9 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
         plain(row.session.suite.to_string()),
         plain(row.sum(|session| session.streams_taken).to_string()),
         plain(row.sum(|session| session.received.messages).to_string()),
-        count(row.gaps() + missing),
+        trouble(row.gaps() + missing),
         // Whose it was that was dropped nobody knows: it is counted for the link.
-        if row.first { count(row.rejected()) } else { plain(String::new()) },
+        if row.first { trouble(row.rejected()) } else { plain(String::new()) },
         match row.next() {
             None => plain("-".to_owned()),
             Some(0) => ("now".to_owned(), YELLOW),
@@ -90,18 +90,16 @@ fn describe(row: &Row<'_>, text: &mut String) {
     let link = &row.link.link;
     let name = row.name.map_or_else(|| row.fingerprint.to_string(), ToString::to_string);
     let mut shown = 0;
-    for Gap { stream, first, last, .. } in row.latest_gaps() {
-        let messages =
-            if first == last { format!("message {first} is") } else { format!("messages {first}-{last} are") };
-        let _ = writeln!(text, "gap: {link}, {name}, stream {}: {messages} lost", stream.number);
+    for gap in row.latest_gaps() {
+        let _ = writeln!(text, "gap: {link}, {name}, {gap}");
         shown += 1;
     }
-    let lost = row.sum(|session| session.received.lost);
     if row.gaps() > shown {
-        let _ = writeln!(text, "gap: {link}, {name}: {} in all, {lost} messages lost", row.gaps());
+        let lost = count(row.sum(|session| session.received.lost), "message");
+        let _ = writeln!(text, "gap: {link}, {name}: {} in all, {lost} lost", row.gaps());
     }
-    for (first, last) in row.missing() {
-        let streams = if first == last { format!("stream {first}") } else { format!("streams {first}-{last}") };
+    for range in row.missing() {
+        let streams = numbered("stream", &[range]);
         let _ = writeln!(text, "gap: {link}, {name}: nothing came of {streams}");
     }
     for (reason, count) in row.link.rejected.iter().filter(|_| row.first) {

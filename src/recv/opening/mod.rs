@@ -20,7 +20,8 @@ use crate::message::Type;
 use crate::mqtt::Message;
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::SessionId;
-use crate::stream::{AcceptError, Accepted, Content, Gap, Opened, Progress, Receiver, StreamId, StreamState, Streams};
+use crate::stream::{AcceptError, Accepted, Content, Opened, Progress, Receiver, StreamId, StreamState, Streams};
+use crate::text::numbered;
 use crate::{Rejected, Result};
 
 /// What becomes of a message.
@@ -238,7 +239,7 @@ impl<'a> Opening<'a> {
         }
         for gap in accepted.before.and_then(|(_, gap)| gap).into_iter().chain(accepted.gap) {
             self.lost = true;
-            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream.number, messages_of(&gap)));
+            self.report.warning(format_args!("gap: {name}, {gap}"));
         }
         if let Some((before, _)) = accepted.before {
             self.open.remove(&before.stream);
@@ -247,7 +248,8 @@ impl<'a> Opening<'a> {
         let first = self.first.get(&opened.stream.session).copied().unwrap_or(0);
         if let Some((from, to)) = accepted.given_up.filter(|(_, to)| *to >= first) {
             self.lost = true;
-            self.report.warning(format_args!("gap: {name}: nothing came of {}", range_of((from.max(first), to))));
+            let streams = numbered("stream", &[(from.max(first), to)]);
+            self.report.warning(format_args!("gap: {name}: nothing came of {streams}"));
         }
         if accepted.promoted && self.cache.promote(&opened.peer, &opened.stream.session, unix_time())? {
             self.report.verbose(format_args!("{name}: the new session is in use"));
@@ -392,13 +394,4 @@ impl<'a> Opening<'a> {
             Content::Kill { .. } => What::Left,
         }
     }
-}
-
-fn range_of((first, last): (u32, u32)) -> String {
-    if first == last { format!("stream {first}") } else { format!("streams {first}-{last}") }
-}
-
-fn messages_of(gap: &Gap) -> String {
-    let Gap { first, last, .. } = gap;
-    if first == last { format!("message {first} is lost") } else { format!("messages {first}-{last} are lost") }
 }

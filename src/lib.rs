@@ -52,6 +52,7 @@ pub mod mqtt;
 pub mod error;
 pub mod name;
 pub mod text;
+mod throttle;
 pub mod units;
 
 // A package of their own: compiled for speed, the rest for size.

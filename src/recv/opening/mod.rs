@@ -13,7 +13,7 @@ use self::ending::Ending;
 use super::confirming::Confirming;
 use super::held::Held;
 use crate::cache::{Cache, Journal, JournalEntry, Watch};
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::link::{Link, unix_time};
 use crate::message::Type;
@@ -22,6 +22,7 @@ use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::SessionId;
 use crate::stream::{AcceptError, Accepted, Content, Opened, Progress, Receiver, StreamId, StreamState, Streams};
 use crate::text::numbered;
+use crate::throttle::{KeyedThrottle, Throttle};
 use crate::{Rejected, Result};
 
 /// What becomes of a message.
@@ -88,7 +89,7 @@ pub(super) struct Opening<'a> {
     pub(super) lost: bool,
     /// The followed stream is complete, or the peer ended the last session.
     pub(super) over: bool,
-    named: HashMap<Rejected, Throttle>,
+    named: KeyedThrottle<Rejected>,
     confirming: Confirming,
     max_message: usize,
     reused: Throttle,
@@ -121,7 +122,7 @@ impl<'a> Opening<'a> {
             follow: if once { Follow::First } else { Follow::All },
             lost: false,
             over: false,
-            named: HashMap::new(),
+            named: KeyedThrottle::once(),
             confirming: Confirming::default(),
             max_message: link.config.mqtt.max_message,
             reused: Throttle::every(Duration::from_secs(60)),
@@ -316,7 +317,7 @@ impl<'a> Opening<'a> {
     /// Counts a message that was dropped, and names its kind once.
     pub(super) fn rejected(&mut self, rejected: Rejected, now: Instant) -> What {
         self.journal.count_rejected(rejected);
-        if self.named.entry(rejected).or_insert_with(Throttle::once).happened(now).is_some() {
+        if self.named.is_due(&rejected, now) {
             self.report.warning(format_args!("dropped a message: {rejected}; others of the kind are only counted"));
         }
         What::Dropped

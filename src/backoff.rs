@@ -30,6 +30,11 @@ impl Backoff {
         wait
     }
 
+    /// Makes the next wait no longer than `limit`, and goes on doubling from there.
+    pub(crate) fn shorten(&mut self, limit: Duration) {
+        self.wait = self.wait.min(limit);
+    }
+
     /// Begins anew.
     pub(crate) fn reset(&mut self) {
         self.wait = self.first;
@@ -46,7 +51,10 @@ mod tests {
         let mut backoff = Backoff::new(secs(1), secs(30));
         let mut waits = |count| -> Vec<_> { (0..count).map(|_| backoff.next().as_secs()).collect() };
         assert_eq!(waits(7), [1, 2, 4, 8, 16, 30, 30]);
-        assert_eq!((backoff.current(), backoff.next(), backoff.next()), (secs(30), secs(30), secs(30)));
+        backoff.shorten(secs(4));
+        assert_eq!(backoff.next(), secs(4));
+        backoff.shorten(secs(20));
+        assert_eq!((backoff.current(), backoff.next(), backoff.next()), (secs(8), secs(8), secs(16)));
         backoff.reset();
         assert_eq!(backoff.next(), secs(1));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::CryptoRng;
 
-use super::backoff::Backoff;
+use super::backoff::ReconnectDelay;
 use super::outbound::Flight;
 use super::{Event, Token, refusal};
 
@@ -20,7 +20,7 @@ const STUCK: u32 = 3;
 /// The record of this connection and of those before it.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    backoff: Backoff,
+    backoff: ReconnectDelay,
     /// We ended this connection, not the peer.
     gave_up: bool,
     /// This connection brought an acknowledgement.

@@ -1,4 +1,4 @@
-//! Text for a person's eyes: untrusted bytes made harmless, and the word that was probably meant.
+//! Text for a person's eyes: untrusted bytes made harmless, numbers with their nouns, and the word that was probably meant.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -15,8 +15,7 @@ pub fn escape(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// Makes text of our own safe to print: letters of any script stay, what steers a terminal or turns a line does not.
-#[must_use]
-pub fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {
@@ -29,8 +28,7 @@ pub fn tame(text: &str) -> String {
 }
 
 /// Text as a JSON string (RFC 8259, 7), quotes and all; what steers a terminal or turns a line is escaped, too.
-#[must_use]
-pub fn json_string(text: &str) -> String {
+pub(crate) fn json_string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');
     for c in text.chars() {
@@ -56,41 +54,35 @@ fn steers(c: char) -> bool {
 }
 
 /// A number of things: `1 message`, `2 messages`.
-#[must_use]
-pub fn count(number: u64, thing: &str) -> String {
+pub(crate) fn count(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
 }
 
 /// Things that have numbers, as inclusive ranges: `message 3`, `messages 3-9`, `streams 3, 7-9`.
-#[must_use]
-pub fn numbered(thing: &str, numbers: &[(u32, u32)]) -> String {
+pub(crate) fn numbered(thing: &str, numbers: &[(u32, u32)]) -> String {
     let plural = if matches!(numbers, [(first, last)] if first == last) { "" } else { "s" };
     format!("{thing}{plural} {}", ranges(numbers))
 }
 
 /// Inclusive ranges of numbers: `3, 7-9`.
-#[must_use]
-pub fn ranges(numbers: &[(u32, u32)]) -> String {
+pub(crate) fn ranges(numbers: &[(u32, u32)]) -> String {
     let range = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
     numbers.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
 /// The verb for a number of things: `is` or `are`.
-#[must_use]
-pub fn is_or_are(number: u64) -> &'static str {
+pub(crate) fn is_or_are(number: u64) -> &'static str {
     if number == 1 { "is" } else { "are" }
 }
 
 /// Shows a path in a message: it may hold anything but NUL.
-#[must_use]
-pub fn show(path: &Path) -> String {
+pub(crate) fn show(path: &Path) -> String {
     tame(&path.to_string_lossy())
 }
 
 /// Shows a path as a word that a shell reads back as this path, for a command that someone pastes.
-#[must_use]
-pub fn quote(path: &Path) -> String {
+pub(crate) fn quote(path: &Path) -> String {
     let text = show(path);
     if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@%,:=".contains(&b)) && !text.is_empty() {
         return text;
@@ -99,8 +91,7 @@ pub fn quote(path: &Path) -> String {
 }
 
 /// The one of `known` that `word` was probably meant to be, if any is near enough.
-#[must_use]
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Beyond this no two words are near, and hostile ones would cost the product of their lengths.
     const MAX_WORD_LEN: usize = 64;
     let word = word.to_ascii_lowercase();

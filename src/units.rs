@@ -89,7 +89,6 @@ impl FromStr for Size {
 }
 
 /// Seconds in the two largest units that they fill, rounded down, as `3h12m`.
-#[must_use]
 pub(crate) fn approximate(seconds: u64) -> String {
     let largest = TIMES.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(TIMES.len() - 1);
     let mut left = seconds;
@@ -104,7 +103,6 @@ pub(crate) fn approximate(seconds: u64) -> String {
 }
 
 /// The time that is left, in minutes and seconds, rounded up, as `10:00`.
-#[must_use]
 pub(crate) fn countdown(left: Duration) -> String {
     let seconds = left.as_millis().div_ceil(1000);
     format!("{}:{:02}", seconds / 60, seconds % 60)

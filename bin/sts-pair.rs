@@ -8,6 +8,7 @@ use sts::cli::{self, CommonArgs, Reporter};
 use sts::config::{Environment, PeerName};
 use sts::link::Link;
 use sts::text::escape;
+use sts::units::Age;
 use sts::{Error, Exit, Result, pair};
 
 /// Seconds after which a pairing is given up; with a code, a person has to walk from one device to the other.
@@ -45,7 +46,7 @@ struct Args {
     /// AGE is a number with a unit: 90s, 30m, 24h, 7d. If the peer is not there to agree on a new session, the existing one
     /// is good enough until it is twice as old.
     #[arg(long, value_name = "AGE", conflicts_with = "Action")]
-    if_older: Option<pair::Age>,
+    if_older: Option<Age>,
 
     #[command(flatten)]
     action: Action,

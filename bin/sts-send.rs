@@ -8,8 +8,9 @@ use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
 use sts::config::PeerName;
 use sts::link::Link;
-use sts::spool::{self, Size};
+use sts::spool;
 use sts::stdio::Split;
+use sts::units::Size;
 use sts::{Result, send};
 
 /// Encrypt standard input and send it to the device at the other end of a link

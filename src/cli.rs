@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 
@@ -161,56 +160,6 @@ impl Reporter {
 impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reporter").field("tool", &self.tool).field("level", &self.level).finish_non_exhaustive()
-    }
-}
-
-/// Decides when something that happens again and again is said again.
-#[derive(Clone, Debug)]
-pub struct Throttle {
-    pause: Option<Duration>,
-    last: Option<Instant>,
-    held_back: u64,
-}
-
-impl Throttle {
-    /// Is said the first time only.
-    #[must_use]
-    pub fn once() -> Self {
-        Self { pause: None, last: None, held_back: 0 }
-    }
-
-    /// Is said at most once in `pause`.
-    #[must_use]
-    pub fn every(pause: Duration) -> Self {
-        Self { pause: Some(pause), last: None, held_back: 0 }
-    }
-
-    /// It happened at `now`: `Some` where it is to be said, with how often it happened unsaid since the last time.
-    pub fn happened(&mut self, now: Instant) -> Option<u64> {
-        let due = match (self.last, self.pause) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(last), Some(pause)) => now.saturating_duration_since(last) >= pause,
-        };
-        if due {
-            self.last = Some(now);
-            Some(std::mem::take(&mut self.held_back))
-        } else {
-            self.held_back = self.held_back.saturating_add(1);
-            None
-        }
-    }
-
-    /// Whether it happened since it was over last.
-    #[must_use]
-    pub fn has_happened(&self) -> bool {
-        self.last.is_some()
-    }
-
-    /// It is over: the next time is a first time.
-    pub fn reset(&mut self) {
-        self.last = None;
-        self.held_back = 0;
     }
 }
 
@@ -402,18 +351,5 @@ mod tests {
         let reporter = Reporter::to("sts-test", Level::Verbose, Box::new(Closed(io::ErrorKind::BrokenPipe)));
         reporter.error(&Error::new(Exit::Failed, "what"));
         reporter.info("more");
-    }
-
-    #[test]
-    fn a_notice_counts_what_it_holds_back() {
-        let start = Instant::now();
-        let at = |secs| start + Duration::from_secs(secs);
-        let mut once = Throttle::once();
-        assert_eq!([once.happened(at(0)), once.happened(at(9999))], [Some(0), None]);
-        once.reset();
-        assert_eq!(once.happened(at(9999)), Some(0));
-        let mut minutely = Throttle::every(Duration::from_secs(60));
-        let said = [0, 1, 59, 60, 61, 180].map(|secs| minutely.happened(at(secs)));
-        assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

@@ -6,7 +6,6 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-mod backoff;
 mod client;
 mod client_options;
 mod client_session;
@@ -16,6 +15,7 @@ mod endpoint;
 mod event;
 mod network;
 mod qos;
+mod reconnect_delay;
 mod topic;
 mod version;
 

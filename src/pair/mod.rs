@@ -19,9 +19,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-pub use self::age::Age;
 use self::asked::Asked;
-use self::hints::Hints;
 use self::serve::Service;
 use self::spinner::Spinner;
 use crate::cache::Cache;
@@ -36,6 +34,8 @@ use crate::mqtt::{self, Qos};
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
 use crate::stdio::Signals;
+use crate::throttle::KeyedThrottle;
+use crate::units::Age;
 use crate::{Error, Exit, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
@@ -139,7 +139,7 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Trouble,
-    hints: Hints<Claim>,
+    hints: KeyedThrottle<Claim>,
     asked: Asked,
     until: Option<Instant>,
     spinner: Spinner,
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
             ready: PollFlags::empty(),
             rng,
             trouble: Trouble::default(),
-            hints: Hints::new(),
+            hints: hints::throttle(),
             asked: Asked::default(),
             until: None,
             spinner: Spinner::new(start),

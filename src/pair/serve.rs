@@ -5,8 +5,7 @@ use std::hash::BuildHasher;
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
-use super::hints::Hints;
-use super::{Machine, Run, encrypted, nameless, party};
+use super::{Machine, Run, encrypted, hints, nameless, party};
 use crate::cache::{Cache, Watch};
 use crate::cli::Reporter;
 use crate::event_loop;
@@ -14,6 +13,7 @@ use crate::link::{Link, unix_time};
 use crate::peers::LinkPeers;
 use crate::role::Role;
 use crate::stdio::Signals;
+use crate::throttle::KeyedThrottle;
 use crate::{Error, Exit, Result};
 
 /// What goes on beside the pairings.
@@ -21,7 +21,7 @@ pub(super) struct Service {
     hangups: Signals,
     /// How many were seen.
     seen: usize,
-    complaints: Hints<u64>,
+    complaints: KeyedThrottle<u64>,
     hasher: RandomState,
     /// The sessions of the link, as of the last look.
     watch: Watch,
@@ -32,7 +32,7 @@ impl Service {
         Ok(Self {
             hangups: Signals::hangups()?,
             seen: 0,
-            complaints: Hints::new(),
+            complaints: hints::throttle(),
             hasher: RandomState::new(),
             watch: Watch::default(),
         })

@@ -29,7 +29,7 @@ use rustix::event::PollFlags;
 use self::framing::Framing;
 use self::reading::Reading;
 use self::spooled::Spooled;
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::config::Config;
 use crate::event_loop::{self, Trouble};
 use crate::link::{Link, Tool};
@@ -37,6 +37,7 @@ use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
 use crate::spool;
 use crate::stdio::{Input, Signals, Split};
+use crate::throttle::Throttle;
 use crate::{Exit, Result};
 
 /// How long nothing is confirmed before we say that we wait.

@@ -12,13 +12,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use rand::CryptoRng;
 
 use super::framing::{Framing, Sealing};
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
 use crate::spool::{self, Close, Owner, Pending, Spool, SpooledStream};
 use crate::stdio::{Input, Split};
 use crate::text::{count, show};
+use crate::throttle::Throttle;
 use crate::{Error, Exit, Result};
 
 /// More than any suite adds to a message: a record must fit whatever session comes to seal it.

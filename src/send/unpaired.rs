@@ -8,10 +8,11 @@ use rustix::event::{PollFd, PollFlags};
 use super::Options;
 use super::framing::{Framing, Sealing};
 use super::spooled::Spooled;
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::link::Link;
 use crate::stdio::{self, Input, Signals};
+use crate::throttle::Throttle;
 use crate::{Error, Exit, Result, spool};
 
 /// How often it is looked whether there is a session.

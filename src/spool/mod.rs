@@ -16,7 +16,6 @@
 
 mod chunk;
 mod segments;
-mod size;
 mod state;
 
 #[cfg(test)]
@@ -28,7 +27,6 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 use bytes::BytesMut;
 
-pub use self::size::Size;
 pub use self::state::{Close, SpooledStream, StreamHeader};
 
 use self::segments::{Reading, Segments};
@@ -38,6 +36,7 @@ use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
 use crate::stream::Predecessor;
 use crate::text::{quote, show};
+use crate::units::Size;
 use crate::{Error, Exit, Result};
 
 /// A segment with no record left in it is removed at this length in bytes, and before only at the end of a run: making

@@ -6,6 +6,7 @@ use std::fmt;
 use super::StreamId;
 use crate::Rejected;
 use crate::session::SessionId;
+use crate::text::{is_or_are, numbered, ranges};
 
 /// Most streams of a session that are open at once; past that, the longest idle is closed.
 pub const MAX_OPEN: usize = 1024;
@@ -87,11 +88,7 @@ impl Ranges {
 /// As `3, 7-9`.
 impl fmt::Display for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (first, last)) in self.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
-        }
-        Ok(())
+        f.write_str(&ranges(&self.0))
     }
 }
 
@@ -111,6 +108,14 @@ impl Gap {
     #[must_use]
     pub fn messages(&self) -> u64 {
         u64::from(self.last - self.first) + 1
+    }
+}
+
+/// As `stream 3: messages 5-9 are lost`.
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages = numbered("message", &[(self.first, self.last)]);
+        write!(f, "stream {}: {messages} {} lost", self.stream.number, is_or_are(self.messages()))
     }
 }
 

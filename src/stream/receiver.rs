@@ -268,7 +268,7 @@ impl Receiver {
     pub fn before(&self, opened: &Opened) -> Option<Predecessor> {
         let Content::Continues(before) = opened.payload else { return None };
         let theirs = self.sessions.get(&before.stream.session).is_some_and(|entry| entry.session.peer == opened.peer);
-        let is_other = before.stream.number != opened.stream.number;
+        let is_other = before.stream != opened.stream;
         (theirs && is_other && before.stream.number < FIRST_CONFIRM_STREAM).then_some(before)
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::Rejected;
+use crate::backoff::Backoff;
 
 /// How long nothing is confirmed before the first unconfirmed message is sent again; doubles while that goes on.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ pub struct RetransmitQueue {
     /// Only the oldest was sent again, to find out whether anybody is there; the rest goes once it is confirmed.
     probing: bool,
     quiet_since: Instant,
-    wait: Duration,
+    wait: Backoff,
 }
 
 impl RetransmitQueue {
@@ -52,7 +53,7 @@ impl RetransmitQueue {
             round: None,
             probing: false,
             quiet_since: now,
-            wait: FIRST_WAIT,
+            wait: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
         }
     }
 
@@ -113,7 +114,7 @@ impl RetransmitQueue {
             (count > 0).then_some((count, at.saturating_sub(confirmed)))
         });
         self.quiet_since = now;
-        self.wait = FIRST_WAIT;
+        self.wait.reset();
         if std::mem::take(&mut self.probing) && !self.sealed.is_empty() {
             // Somebody is there again; what was sent while nobody was is lost.
             self.round = None;
@@ -159,7 +160,7 @@ impl RetransmitQueue {
             return None;
         }
         self.quiet_since = now;
-        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        self.wait.next();
         self.probing = true;
         self.sealed.front().cloned()
     }
@@ -167,7 +168,7 @@ impl RetransmitQueue {
     /// When [`RetransmitQueue::poll`] has something if nothing is confirmed before.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        (!self.sealed.is_empty()).then(|| self.quiet_since + self.wait)
+        (!self.sealed.is_empty()).then(|| self.quiet_since + self.wait.current())
     }
 }
 

@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::outgoing_publishes::OutgoingPublish;
 use super::refusal;
-use crate::mqtt::backoff::Backoff;
+use crate::mqtt::reconnect_delay::ReconnectDelay;
 use crate::mqtt::{Event, Token};
 
 /// A connection that lived this long was a stable one.
@@ -22,7 +22,7 @@ const MIN_STUCK: u32 = 3;
 /// The record of this connection and of those before it.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionHistory {
-    backoff: Backoff,
+    delay: ReconnectDelay,
     /// We ended this connection, not the broker.
     gave_up: bool,
     /// This connection brought an acknowledgement.
@@ -100,11 +100,11 @@ impl ConnectionHistory {
     fn adjust_backoff(&mut self, stable: bool, unique_client_id: bool) {
         let useful = self.acknowledged || self.received;
         if stable || (useful && self.unstable < MIN_CONTESTED) {
-            self.backoff.reset();
+            self.delay.reset();
         } else if useful && unique_client_id {
             // A broker that comes and goes is to be used while it is there. Where the client identifier is shared, two
             // clients may be taking the connection from each other, and hurrying would only make that worse.
-            self.backoff.hurry();
+            self.delay.hurry();
         }
     }
 
@@ -119,6 +119,6 @@ impl ConnectionHistory {
 
     /// How long to wait before the next attempt.
     pub(super) fn next_delay(&mut self, rng: &mut impl CryptoRng) -> Duration {
-        self.backoff.next(rng)
+        self.delay.next(rng)
     }
 }

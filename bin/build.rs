@@ -1,5 +1,5 @@
-//! Leaves the unwinding tables out of release executables if the linker supports it: a panic aborts, and without symbols
-//! not even a backtrace uses these tables.
+//! Leaves the unwinding tables out of release executables if the linker supports it: a panic aborts, and without
+//! symbols not even a backtrace uses these tables.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -38,7 +38,8 @@ impl<'a> Fleet<'a> {
         Ok(Self { bench, station: key(Device::Station)?, gateway: key(Device::Gateway)? })
     }
 
-    /// `count` devices, s0 and so on, that the gateway trusts and has sessions with over `plant/+/up`; s0 is the station.
+    /// `count` devices, s0 and so on, that the gateway trusts and has sessions with over `plant/+/up`; s0 is the
+    /// station.
     pub(crate) fn devices(&self, link: &str, count: u32) -> Result<()> {
         self.bench.configure(link, ["plant/s0/up", "plant/s0/down"], ["plant/+/up", "plant/+/down"])?;
         let mut known = String::new();

@@ -1,7 +1,7 @@
 //! How the cost grows with the number of peers, links, streams and messages in flight.
 //!
-//! Each is measured at 1, 10, 100 and so on, up to 10,000. Totals may grow in proportion to the number, but not faster; the
-//! cost of a message may not grow at all.
+//! Each is measured at 1, 10, 100 and so on, up to 10,000. Totals may grow in proportion to the number, but not faster;
+//! the cost of a message may not grow at all.
 
 use std::fs;
 use std::time::Instant;
@@ -184,8 +184,8 @@ fn of_one_stream(site: &Bench) -> Result<(Vec<f64>, Vec<f64>)> {
 
 /// CPU time of sts-recv per message, if `count` arrive at once, and its peak memory.
 ///
-/// It is stopped while `publish` sends them to the broker, which passes all of them on at QoS 0. Otherwise the cost would
-/// depend on how many messages it finds at each wake-up, which the scheduler decides.
+/// It is stopped while `publish` sends them to the broker, which passes all of them on at QoS 0. Otherwise the cost
+/// would depend on how many messages it finds at each wake-up, which the scheduler decides.
 fn at_once(site: &Bench, count: usize, publish: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
     let mut receiver = site.listen(&["-o", "qos=0"])?;
     let sink = Sink::read(receiver.stdout()?, Instant::now());

@@ -33,8 +33,8 @@ fn remains() -> MutexGuard<'static, Remains> {
     REMAINS.lock().expect("nobody panics while holding it")
 }
 
-/// From now on, a signal or a step that takes too long ends the benchmark and every process that it started, and removes
-/// `dir`.
+/// From now on, a signal or a step that takes too long ends the benchmark and every process that it started, and
+/// removes `dir`.
 pub(crate) fn clean_up_on_signals(dir: PathBuf) -> Result<()> {
     let (mut received, sent) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {

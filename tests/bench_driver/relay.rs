@@ -125,8 +125,8 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Sends `count` payloads of `len` bytes through the broker; returns the time from the sender's connection to the arrival
-/// of the last payload.
+/// Sends `count` payloads of `len` bytes through the broker; returns the time from the sender's connection to the
+/// arrival of the last payload.
 pub(crate) fn relay(port: u16, count: usize, len: usize) -> Result<Duration> {
     const RELAY: &str = "relay";
     let mut receiver = Raw::connect(port)?;
@@ -162,8 +162,8 @@ pub(crate) fn relay(port: u16, count: usize, len: usize) -> Result<Duration> {
     Ok(end - start)
 }
 
-/// Publishes `count` payloads of `len` bytes at QoS 0 without a subscriber; returns the time from the connection until the
-/// broker has them.
+/// Publishes `count` payloads of `len` bytes at QoS 0 without a subscriber; returns the time from the connection until
+/// the broker has them.
 pub(crate) fn flood(port: u16, count: usize, len: usize) -> Result<Duration> {
     const AT_ONCE: usize = 1000;
     let topic = b"\0\x05flood";

@@ -67,8 +67,8 @@ impl Report {
         self.rows.push(vec![what.to_owned(), unit.show(own), beside, ratio, wanted, verdict]);
     }
 
-    /// Adds the runs of one figure at each N, and checks how the least of them grow against the limit. The least is used
-    /// because a disturbance can only make a run slower.
+    /// Adds the runs of one figure at each N, and checks how the least of them grow against the limit. The least is
+    /// used because a disturbance can only make a run slower.
     pub(crate) fn growth(&mut self, what: &str, unit: Unit, at: &[(u32, Vec<f64>)], bar: Growth) {
         let mut values = Vec::new();
         for (count, runs) in at {
@@ -131,8 +131,8 @@ impl Report {
         text.push('\n');
         text.push_str(&table(&head, &self.growth));
         text.push_str(
-            "\nsecond table: least of several runs; ratio of a total: at the last N to the one before; of a cost per message:\n\
-             at the last N to the least\n",
+            "\nsecond table: the least of several runs; the ratio of a total is its last value to the one before,\n\
+             that of a cost per message is its last value to the least\n",
         );
         let _ = writeln!(text, "\n{} of {} limits met", self.met, self.bars);
         text

@@ -1,5 +1,5 @@
-//! Claim: `--if-older` keeps what both ends have and renews what one of them lost or finds old, and two ends that cron starts
-//! within the same minute end with one session and exit status 0.
+//! Claim: `--if-older` keeps a session that both ends have, and renews one that an end has lost or finds too old. Two
+//! ends that cron starts within the same minute end up with one session and exit status 0.
 
 use std::fmt::Write as _;
 use std::fs;

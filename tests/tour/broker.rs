@@ -1,7 +1,7 @@
 //! The broker of the tour: `broker [PORT]`, an MQTT 3.1.1 broker on loopback for machines without one.
 //!
-//! Prints `listening on PORT` once it accepts connections, on a free port if PORT is missing or 0. Then it prints one line
-//! for each message that passes through it, as an eavesdropper would record it: the topic, a space, the payload in
+//! Prints `listening on PORT` once it accepts connections, on a free port if PORT is missing or 0. Then it prints one
+//! line for each message that passes through it, as an eavesdropper would record it: the topic, a space, the payload in
 //! hexadecimal.
 
 use std::collections::HashMap;

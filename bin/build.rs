@@ -1,18 +1,18 @@
-//! Leaves the tables for unwinding out of release executables, where the linker can: a panic aborts, and without symbols
-//! not even a backtrace reads them.
+//! Leaves the unwinding tables out of release executables if the linker supports it: a panic aborts, and without
+//! symbols not even a backtrace uses these tables.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs, io};
 
-/// In the linkers' own language, beside their own layout.
+/// A linker script that is added to the linker's default layout.
 const SCRIPT: &str =
     "SECTIONS { /DISCARD/ : { *(.eh_frame .gcc_except_table .gcc_except_table.*) } } INSERT AFTER .text;\n";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=bin/build.rs");
-    // Other profiles unwind, and who asks for debug information wants to see stacks.
+    // Other profiles unwind, and a build with debug information is meant to show stacks.
     if is("PROFILE", "release") && is("DEBUG", "false") && is("CARGO_CFG_TARGET_OS", "linux") {
         let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
         let script = out.join("discard.ld");
@@ -29,7 +29,7 @@ fn is(variable: &str, value: &str) -> bool {
     env::var_os(variable).is_some_and(|found| found == value)
 }
 
-/// Whether the linker that cargo will use understands `argument`: mold does not, for one.
+/// Whether the linker that cargo will use accepts `argument`; mold, for example, does not.
 fn links(out: &Path, argument: &str) -> io::Result<bool> {
     let [rustc, target, linker, flags] = ["RUSTC", "TARGET", "RUSTC_LINKER", "CARGO_ENCODED_RUSTFLAGS"]
         .map(|name| env::var_os(name).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! sts-pair: agrees a session key with the device at the other end of a link.
+//! sts-pair: agrees on a session key with the device at the other end of a link.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,44 +8,45 @@ use sts::cli::{self, CommonArgs, Reporter};
 use sts::config::{Environment, PeerName};
 use sts::link::Link;
 use sts::text::escape;
+use sts::units::Age;
 use sts::{Error, Exit, Result, pair};
 
-/// Seconds after which a pairing is given up; with a code, a person walks from one device to the other.
+/// Seconds after which a pairing is given up; with a code, a person has to walk from one device to the other.
 const TIMEOUT: u32 = 30;
 const TIMEOUT_WITH_CODE: u32 = 600;
 
-/// Agree a session key with the device at the other end of a link
+/// Agree on a session key with the device at the other end of a link
 ///
-/// Runs on both devices, on one as master and on the other as slave (sts.conf(5)); either may start first.
-/// Both then have a fresh session, under which sts-send and sts-recv seal and open. The manual is sts-pair(1).
+/// Run it on both devices, on one as master and on the other as slave (sts.conf(5)); either may start first. Both then have
+/// a new session, under which sts-send encrypts and sts-recv decrypts. The manual is sts-pair(1).
 #[derive(Parser)]
 #[command(name = "sts-pair", version, args_override_self = false)]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Give up after so many seconds; 0 is never [default: 30, or 600 with --code]
+    /// Give up after SECS seconds (0: never) [default: 30, or 600 with --code]
     #[arg(long, value_name = "SECS", conflicts_with = "serve")]
     timeout: Option<u32>,
 
-    /// Call this device NAME while enrolling by code [default: the host name]
+    /// With --code: the name under which the other device knows this one [default: the host name]
     #[arg(long, value_name = "NAME", requires = "code")]
     name: Option<PeerName>,
 
-    /// With --end: only the sessions with the peer NAME, on a link with several
+    /// With --end: end only the sessions with the peer NAME, on a link with several peers
     #[arg(long, value_name = "NAME", requires = "end")]
     to: Option<PeerName>,
 
-    /// With --status: print an object of JSON a line
+    /// With --status: print one JSON object per line
     #[arg(long, requires = "status")]
     json: bool,
 
-    /// Keep a session that is younger than AGE and that the peer still has; for cron
+    /// Keep the session if it is younger than AGE and the peer still has it; for cron
     ///
-    /// AGE is a number and its unit: 90s, 30m, 24h, 7d. Where nobody is there to agree a new session, the one there is good
-    /// enough until it is twice as old.
+    /// AGE is a number with a unit: 90s, 30m, 24h, 7d. If the peer is not there to agree on a new session, the existing one
+    /// is good enough until it is twice as old.
     #[arg(long, value_name = "AGE", conflicts_with = "Action")]
-    if_older: Option<pair::Age>,
+    if_older: Option<Age>,
 
     #[command(flatten)]
     action: Action,
@@ -58,19 +59,21 @@ struct Args {
 struct Action {
     /// Enrol by one-time code: pair with a device that does not know this one yet, and trust each other from then on
     ///
-    /// The slave makes a code and shows it, the master asks for it; both take `$STS_CODE` where it is set.
+    /// The slave generates a code and prints it, and the master asks for it. If `$STS_CODE` is set, both take the code from
+    /// there.
     #[arg(long)]
     code: bool,
 
     /// Print this device's public key line, and its fingerprint on stderr
     ///
-    /// The key pair is made if there is none yet, which takes up to some seconds on a small machine.
+    /// If there is no key pair yet, it is generated, which may take some seconds on a small machine.
     #[arg(long)]
     key: bool,
 
-    /// Trust the public key line on stdin as the one of NAME
+    /// Read a public key line from stdin and trust it as NAME's
     ///
-    /// It is the line that --key prints on the other device, and must come by a way that nobody else could alter.
+    /// It is the line that --key prints on the other device. It must come over a channel on which nobody else could have
+    /// altered it.
     #[arg(long, value_name = "NAME")]
     trust: Option<PeerName>,
 
@@ -78,15 +81,15 @@ struct Action {
     #[arg(long, value_name = "NAME")]
     forget: Option<PeerName>,
 
-    /// Print links, peers, sessions and what came under them, a line a peer; never a secret
+    /// Print links, peers, sessions and what was received under them, one line per peer; never a secret
     #[arg(long)]
     status: bool,
 
-    /// Tell the peer that it is over, and delete all sessions with it
+    /// Tell the peer that the session has ended, and delete all sessions with it
     #[arg(long)]
     end: bool,
 
-    /// On a slave: stay, and answer every pairing until SIGTERM; SIGHUP reads the configuration again
+    /// On a slave: keep running and answer every pairing until SIGTERM; SIGHUP reloads the configuration
     #[arg(long)]
     serve: bool,
 }

@@ -1,4 +1,4 @@
-//! sts-recv: decrypts what the device at the other end of a link sends, to standard output.
+//! sts-recv: decrypts what the device at the other end of a link sends, and writes it to standard output.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use sts::link::Link;
 use sts::recv::Format;
 use sts::{Result, recv};
 
-/// Decrypt what the device at the other end of a link sends, to standard output
+/// Decrypt what the device at the other end of a link sends, and write it to standard output
 ///
-/// Writes byte for byte what sts-send read, and acknowledges to the broker only what standard output took. A gap is
+/// Writes byte for byte what sts-send read, and acknowledges to the broker only what standard output has accepted. A gap is
 /// reported with its exact range. The manual is sts-recv(1).
 #[derive(Parser)]
 #[command(name = "sts-recv", version, args_override_self = false)]
@@ -19,23 +19,23 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Follow the first stream that comes, and exit at its end: 0 only if it is complete
+    /// Follow the first stream that starts, and exit at its end: with 0 only if it is complete
     #[arg(short = '1', long)]
     once: bool,
 
-    /// Exit after so many lines; the rest waits for the next run
+    /// Exit after N lines; the rest is left for the next run
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     lines: Option<u64>,
 
-    /// Write the name of its peer and `: ` before each line
+    /// Write the name of the peer and `: ` before each line
     #[arg(long, conflicts_with = "json")]
     prefix: bool,
 
-    /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 where it is no UTF-8
+    /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 if it is not UTF-8
     #[arg(long)]
     json: bool,
 
-    /// Exit when nothing came for so many seconds; 0 is never
+    /// Exit after SECS seconds in which nothing was received (0: never)
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
 }

@@ -1,4 +1,4 @@
-//! sts-send: encrypts standard input to the device at the other end of a link.
+//! sts-send: encrypts standard input and sends it to the device at the other end of a link.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,21 +8,22 @@ use clap::Parser;
 use sts::cli::{self, CommonArgs, Reporter};
 use sts::config::PeerName;
 use sts::link::Link;
-use sts::spool::{self, Size};
+use sts::spool;
 use sts::stdio::Split;
+use sts::units::Size;
 use sts::{Result, send};
 
-/// Encrypt standard input to the device at the other end of a link
+/// Encrypt standard input and send it to the device at the other end of a link
 ///
-/// Reads to the end of input and exits 0 only if every byte was acknowledged. What is there is sent at once, cut at the
-/// last newline. A broker that is away is waited for. The manual is sts-send(1).
+/// Reads standard input to its end, and exits with 0 only if every byte was acknowledged. Input is sent as soon as it is
+/// available, up to its last newline. If the broker is away, sts-send waits for it. The manual is sts-send(1).
 #[derive(Parser)]
 #[command(name = "sts-send", version, args_override_self = false)]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Send one message a line
+    /// Send one message per line
     #[arg(long, conflicts_with = "binary")]
     each: bool,
 
@@ -30,23 +31,23 @@ struct Args {
     #[arg(short, long)]
     binary: bool,
 
-    /// Wait until the receiver has written everything; send again what the broker lost
+    /// Wait until the receiver has written everything, and resend what the broker lost
     #[arg(long)]
     confirm: bool,
 
-    /// Send to the peer NAME, on a link with several
+    /// Send to the peer NAME, on a link with several peers
     #[arg(long, value_name = "NAME")]
     to: Option<PeerName>,
 
-    /// Keep input on the disk until it is acknowledged; what an earlier run left there goes first
+    /// Keep input on disk until it is acknowledged; what an earlier run left there is sent first
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
 
-    /// Let at most so many bytes wait in the spool; k, M or G may follow the number
+    /// Let at most BYTES bytes wait in the spool; the number may be followed by k, M or G
     #[arg(long, value_name = "BYTES", default_value = "64M", requires = "spool")]
     spool_max: Size,
 
-    /// Give up when nothing was acknowledged for so many seconds; 0 is never
+    /// Give up after SECS seconds without an acknowledgement (0: never)
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
 }

@@ -7,7 +7,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 
@@ -19,22 +18,22 @@ use crate::{Error, Exit, Result};
 pub struct CommonArgs {
     /// The link to use: NAME for NAME.conf, or a path [default: `$STS_LINK`, else `default`]
     ///
-    /// NAME is looked for as NAME.conf in `$STS_CONFIG_DIR`; without that variable in `$XDG_CONFIG_HOME/sts` (or
-    /// ~/.config/sts), then in /etc/sts. With a `/` in it, it is the path of a configuration file.
+    /// NAME.conf is looked for in `$STS_CONFIG_DIR`; if that is not set, in `$XDG_CONFIG_HOME/sts` (or ~/.config/sts), then
+    /// in /etc/sts. If LINK contains a `/`, it is the path of a configuration file.
     #[arg(value_name = "LINK")]
     pub link: Option<OsString>,
 
-    /// Set one configuration key, over what the file says; may be repeated
+    /// Set a configuration key, overriding the file; may be repeated
     ///
-    /// The keys are those of sts.conf(5). No secret can be given this way: others see command lines.
+    /// The keys are those of sts.conf(5). A secret cannot be given this way, since other users can see command lines.
     #[arg(short = 'o', value_name = "KEY=VALUE")]
     pub overrides: Vec<String>,
 
-    /// Say more
+    /// Print each step
     #[arg(short = 'v')]
     pub verbose: bool,
 
-    /// Say only what ends the run
+    /// Report only the error that ends the run
     #[arg(short = 'q', conflicts_with = "verbose")]
     pub quiet: bool,
 }
@@ -161,56 +160,6 @@ impl Reporter {
 impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reporter").field("tool", &self.tool).field("level", &self.level).finish_non_exhaustive()
-    }
-}
-
-/// Decides when something that happens again and again is said again.
-#[derive(Clone, Debug)]
-pub struct Throttle {
-    pause: Option<Duration>,
-    last: Option<Instant>,
-    held_back: u64,
-}
-
-impl Throttle {
-    /// Is said the first time only.
-    #[must_use]
-    pub fn once() -> Self {
-        Self { pause: None, last: None, held_back: 0 }
-    }
-
-    /// Is said at most once in `pause`.
-    #[must_use]
-    pub fn every(pause: Duration) -> Self {
-        Self { pause: Some(pause), last: None, held_back: 0 }
-    }
-
-    /// It happened at `now`: `Some` where it is to be said, with how often it happened unsaid since the last time.
-    pub fn happened(&mut self, now: Instant) -> Option<u64> {
-        let due = match (self.last, self.pause) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(last), Some(pause)) => now.saturating_duration_since(last) >= pause,
-        };
-        if due {
-            self.last = Some(now);
-            Some(std::mem::take(&mut self.held_back))
-        } else {
-            self.held_back = self.held_back.saturating_add(1);
-            None
-        }
-    }
-
-    /// Whether it happened since it was over last.
-    #[must_use]
-    pub fn has_happened(&self) -> bool {
-        self.last.is_some()
-    }
-
-    /// It is over: the next time is a first time.
-    pub fn reset(&mut self) {
-        self.last = None;
-        self.held_back = 0;
     }
 }
 
@@ -402,18 +351,5 @@ mod tests {
         let reporter = Reporter::to("sts-test", Level::Verbose, Box::new(Closed(io::ErrorKind::BrokenPipe)));
         reporter.error(&Error::new(Exit::Failed, "what"));
         reporter.info("more");
-    }
-
-    #[test]
-    fn a_notice_counts_what_it_holds_back() {
-        let start = Instant::now();
-        let at = |secs| start + Duration::from_secs(secs);
-        let mut once = Throttle::once();
-        assert_eq!([once.happened(at(0)), once.happened(at(9999))], [Some(0), None]);
-        once.reset();
-        assert_eq!(once.happened(at(9999)), Some(0));
-        let mut minutely = Throttle::every(Duration::from_secs(60));
-        let said = [0, 1, 59, 60, 61, 180].map(|secs| minutely.happened(at(secs)));
-        assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

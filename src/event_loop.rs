@@ -1,4 +1,15 @@
-//! One turn of a tool's loop: waiting for the broker, for a signal, and for the tool's own end of the pipe.
+//! The loop of a tool that speaks to the broker, written once.
+//!
+//! A run is a series of turns. Each one does, in this order:
+//!
+//! 1. [`EventLoop::begin_turn`]: connects, reads and writes as far as that goes without waiting, and gives the time of the turn.
+//! 2. [`EventLoop::next_event`] until there is none: what the broker did. Outages are reported here, not by the run.
+//! 3. [`EventLoop::stop_requested`]: whether a signal asks the run to end.
+//! 4. The run's own work: publish and acknowledge through [`EventLoop::broker`], read stdin, write stdout.
+//! 5. [`EventLoop::wait`]: sends what was published, then sleeps until there is something to do.
+//!
+//! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run but its
+//! deadline and the keep-alive.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -7,8 +18,226 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::Result;
 use crate::cli::Reporter;
-use crate::mqtt::Client;
+use crate::mqtt::{self, Client, Message, Qos, Receipt, Token};
 use crate::stdio::{self, Signals};
+
+/// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the broker did, as far as a run must act on it.
+#[derive(Debug)]
+pub enum Event {
+    /// The broker accepted the connection.
+    Connected,
+    /// The connection was lost, or an attempt failed. Another one follows by itself.
+    Disconnected,
+    /// The broker accepted a subscription.
+    Subscribed {
+        /// The topic filter.
+        filter: String,
+        /// The quality of service requested.
+        requested: Qos,
+        /// The one granted, which may be lower.
+        granted: Qos,
+    },
+    /// The broker has this message; at QoS 0, the socket has it.
+    Acknowledged(Token),
+    /// A message came in.
+    Message(Message),
+    /// A message came in that is over the limit. Its payload was discarded.
+    Oversize {
+        /// Length of the payload in bytes.
+        len: usize,
+        /// Acknowledges it, so that the broker does not send it again.
+        receipt: Receipt,
+    },
+}
+
+/// Whether signals ask the run to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    /// They do not.
+    No,
+    /// The first one came: finish what was begun.
+    Gracefully,
+    /// A second one came.
+    AtOnce,
+}
+
+/// The connection to the broker, the signals, and the one wait for both.
+pub struct EventLoop<'a> {
+    /// The connection: to publish, subscribe and acknowledge. Only the loop drives it and takes its events.
+    pub broker: Client,
+    signals: Signals,
+    report: &'a Reporter,
+    /// What poll(2) last said of the broker's socket.
+    ready: PollFlags,
+    /// Events stay queued, and nothing is read.
+    paused: bool,
+    connected: bool,
+    /// The user was told that there is no connection: once per outage, however many attempts fail.
+    outage_reported: bool,
+}
+
+impl<'a> EventLoop<'a> {
+    /// A loop around a client that may be idle until [`Client::connect`].
+    #[must_use]
+    pub fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
+        Self {
+            broker,
+            signals,
+            report,
+            ready: PollFlags::empty(),
+            paused: false,
+            connected: false,
+            outage_reported: false,
+        }
+    }
+
+    /// Step 1: does all input and output that does not wait. Returns the time of this turn.
+    pub fn begin_turn(&mut self) -> Instant {
+        let now = Instant::now();
+        let ready = std::mem::replace(&mut self.ready, PollFlags::empty());
+        self.broker.drive(now, ready);
+        now
+    }
+
+    /// Step 2: what happened next, if anything did.
+    ///
+    /// # Errors
+    /// The broker's refusal, which trying again would not change. The run decides how it ends.
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
+        while let Some(event) = self.broker.next_event() {
+            return Ok(Some(match event {
+                mqtt::Event::Up { .. } => {
+                    self.connected = true;
+                    self.report.verbose(format_args!("connected to {}", self.broker.endpoint()));
+                    if std::mem::take(&mut self.outage_reported) {
+                        self.report.info("connected again");
+                    }
+                    Event::Connected
+                }
+                mqtt::Event::Down { why, .. } => {
+                    self.connected = false;
+                    if !std::mem::replace(&mut self.outage_reported, true) {
+                        self.report.info(format_args!("{why}; waiting for the broker"));
+                    }
+                    Event::Disconnected
+                }
+                mqtt::Event::Contested { times } => {
+                    self.report.warning(format_args!(
+                        "the broker dropped the connection {times} times in a row: \
+                         does another client use the same client id (clientid)?"
+                    ));
+                    continue;
+                }
+                mqtt::Event::Closed => continue,
+                mqtt::Event::Refused(error) => return Err(error),
+                mqtt::Event::Subscribed { filter, requested, granted } => {
+                    Event::Subscribed { filter, requested, granted }
+                }
+                mqtt::Event::Acknowledged(token) => Event::Acknowledged(token),
+                mqtt::Event::Message(message) => Event::Message(message),
+                mqtt::Event::Oversize { len, receipt, .. } => Event::Oversize { len, receipt },
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Step 3: how the run was asked to end.
+    pub fn stop_requested(&mut self) -> Stop {
+        match self.signals.count() {
+            0 => Stop::No,
+            1 => Stop::Gracefully,
+            _ => Stop::AtOnce,
+        }
+    }
+
+    /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready, or
+    /// `deadline` passes. Returns at once where events are queued that the run may take.
+    ///
+    /// # Errors
+    /// As [`stdio::wait`].
+    pub fn wait(
+        &mut self,
+        own: Option<(BorrowedFd<'_>, PollFlags)>,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<()> {
+        self.flush(now);
+        // At QoS 0 the socket taking a message is all that ever happens to it, and poll(2) would not tell.
+        if self.broker.has_event() && !self.paused {
+            return Ok(());
+        }
+        let deadline = deadline.into_iter().chain(self.broker.deadline()).min();
+        let signals = self.signals.as_fd();
+        let socket = self.broker.interest();
+        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        fds.extend(socket.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+        fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+        stdio::wait(&mut fds, deadline, now)?;
+        self.ready = if socket.is_some() { fds[1].revents() } else { PollFlags::empty() };
+        Ok(())
+    }
+
+    /// Sends what was published, as far as that goes without waiting.
+    pub fn flush(&mut self, now: Instant) {
+        self.broker.drive(now, PollFlags::empty());
+    }
+
+    /// Whether the last wait found something to read from the broker.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.ready.contains(PollFlags::IN)
+    }
+
+    /// Whether the broker accepted the connection that there is.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Stops reading from the broker, or resumes: what the run cannot take now must wait there.
+    pub fn pause_reading(&mut self, paused: bool, now: Instant) {
+        self.paused = paused;
+        self.broker.pause_reading(paused, now);
+    }
+
+    /// Publishes a frame that its sender repeats until it is answered: without room it is dropped, as if the network had
+    /// lost it.
+    ///
+    /// # Errors
+    /// As [`Client::publish`].
+    pub fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<()> {
+        let frame = frame.into();
+        if self.broker.has_room(topic.len() + frame.len()) {
+            self.broker.publish(topic, frame, qos, false)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the broker has acknowledged all that was published, then ends the connection: for three seconds in all,
+    /// or until another signal comes. Returns the signals for a loop that follows.
+    ///
+    /// # Errors
+    /// As [`stdio::wait`].
+    pub fn close(mut self) -> Result<Signals> {
+        let until = Instant::now() + CLOSE_TIMEOUT;
+        let stop = self.stop_requested();
+        loop {
+            let now = self.begin_turn();
+            while self.broker.next_event().is_some() {}
+            if self.broker.unacknowledged().messages == 0 {
+                self.broker.disconnect();
+                self.flush(now);
+            }
+            if self.broker.is_closed() || now >= until || self.stop_requested() > stop {
+                return Ok(self.signals);
+            }
+            self.wait(None, Some(until), now)?;
+        }
+    }
+}
 
 /// How long the last packets may take to get out.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -84,7 +313,7 @@ pub fn leave(client: &mut Client, signals: &mut Signals) -> Result<()> {
         client.drive(now, ready);
         while client.next_event().is_some() {}
         if client.unacknowledged().messages == 0 {
-            client.finish();
+            client.disconnect();
             client.drive(now, PollFlags::empty());
         }
         if client.is_closed() || now >= until || signals.count() > before {

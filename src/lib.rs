@@ -23,6 +23,8 @@ pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod link;
+pub mod peers;
+pub mod sessions;
 
 // The three tools, and the loop that they share.
 pub mod event_loop;
@@ -46,10 +48,15 @@ pub mod files;
 
 pub mod mqtt;
 
+// When to repeat something: a message to send, news to say.
+mod backoff;
+mod throttle;
+
 // Words: of failure, for names, for a person's eyes.
 pub mod error;
 pub mod name;
 pub mod text;
+pub mod units;
 
 // A package of their own: compiled for speed, the rest for size.
 pub use sts_crypto as crypto;

@@ -1,7 +1,9 @@
-//! Text for a person's eyes: untrusted bytes made harmless, and the word that was probably meant.
+//! Text for a person's eyes: untrusted bytes made harmless, numbers with their nouns, and the word that was probably meant.
 
 use std::fmt::Write;
 use std::path::Path;
+
+use strsim::osa_distance;
 
 /// Shows bytes that did not come from this machine as printable ASCII, on one line.
 ///
@@ -13,8 +15,7 @@ pub fn escape(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// Makes text of our own safe to print: letters of any script stay, what steers a terminal or turns a line does not.
-#[must_use]
-pub fn tame(text: &str) -> String {
+pub(crate) fn tame(text: &str) -> String {
     let mut tamed = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {
@@ -27,8 +28,7 @@ pub fn tame(text: &str) -> String {
 }
 
 /// Text as a JSON string (RFC 8259, 7), quotes and all; what steers a terminal or turns a line is escaped, too.
-#[must_use]
-pub fn json_string(text: &str) -> String {
+pub(crate) fn json_string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
     json.push('"');
     for c in text.chars() {
@@ -53,22 +53,36 @@ fn steers(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A number of things, in words: `1 message`, `2 messages`.
-#[must_use]
-pub fn count(number: u64, thing: &str) -> String {
+/// A number of things: `1 message`, `2 messages`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {thing}{plural}")
 }
 
+/// Things that have numbers, as inclusive ranges: `message 3`, `messages 3-9`, `streams 3, 7-9`.
+pub(crate) fn numbered(thing: &str, numbers: &[(u32, u32)]) -> String {
+    let plural = if matches!(numbers, [(first, last)] if first == last) { "" } else { "s" };
+    format!("{thing}{plural} {}", ranges(numbers))
+}
+
+/// Inclusive ranges of numbers: `3, 7-9`.
+pub(crate) fn ranges(numbers: &[(u32, u32)]) -> String {
+    let range = |&(first, last): &(u32, u32)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    numbers.iter().map(range).collect::<Vec<_>>().join(", ")
+}
+
+/// The verb for a number of things: `is` or `are`.
+pub(crate) fn is_or_are(number: u64) -> &'static str {
+    if number == 1 { "is" } else { "are" }
+}
+
 /// Shows a path in a message: it may hold anything but NUL.
-#[must_use]
-pub fn show(path: &Path) -> String {
+pub(crate) fn show(path: &Path) -> String {
     tame(&path.to_string_lossy())
 }
 
 /// Shows a path as a word that a shell reads back as this path, for a command that someone pastes.
-#[must_use]
-pub fn quote(path: &Path) -> String {
+pub(crate) fn quote(path: &Path) -> String {
     let text = show(path);
     if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@%,:=".contains(&b)) && !text.is_empty() {
         return text;
@@ -77,44 +91,27 @@ pub fn quote(path: &Path) -> String {
 }
 
 /// The one of `known` that `word` was probably meant to be, if any is near enough.
-#[must_use]
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Beyond this no two words are near, and hostile ones would cost the product of their lengths.
+    const MAX_WORD_LEN: usize = 64;
     let word = word.to_ascii_lowercase();
-    let near = |candidate: &&str| {
+    let distance = |candidate: &str| {
         // A part of a key, as in `user` or `mode`, is as good as a slip of one finger.
-        if word.len() >= 3 && candidate.contains(word.as_str()) { 1 } else { distance(&word, candidate) }
+        if word.len() >= 3 && candidate.contains(&word) {
+            1
+        } else if word.len().max(candidate.len()) > MAX_WORD_LEN {
+            usize::MAX
+        } else {
+            osa_distance(&word, candidate)
+        }
     };
     let allowed = (word.len() / 3).clamp(1, 3);
     known
         .into_iter()
-        .map(|candidate| (near(&candidate), candidate))
-        .filter(|(d, _)| *d <= allowed)
+        .map(|candidate| (distance(candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
         .min()
-        .map(|(_, c)| c)
-}
-
-/// How many insertions, deletions, replacements and swaps of neighbours lead from one word to the other.
-fn distance(a: &str, b: &str) -> usize {
-    // Beyond this no two words are near, and hostile ones would cost their lengths' product.
-    const LONG: usize = 64;
-    if a.len() > LONG || b.len() > LONG {
-        return usize::MAX;
-    }
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                let best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best }
-            };
-        }
-    }
-    rows[a.len()][b.len()]
+        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]
@@ -152,6 +149,17 @@ mod tests {
         assert_eq!(quote(Path::new("/run/sts-1/a.conf")), "/run/sts-1/a.conf");
         assert_eq!(quote(Path::new("it's $HOME")), r"'it'\''s $HOME'");
         assert_eq!(quote(Path::new("")), "''");
+    }
+
+    #[test]
+    fn words_agree_with_numbers() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "byte")), ["0 bytes", "1 byte", "2 bytes"]);
+        assert_eq!([0, 1, 2].map(is_or_are), ["are", "is", "are"]);
+        for (ranges, text) in
+            [(&[(3, 3)][..], "stream 3"), (&[(3, 9)], "streams 3-9"), (&[(3, 3), (7, 9)], "streams 3, 7-9")]
+        {
+            assert_eq!(numbered("stream", ranges), text);
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Claim: the files in man/examples are understood by what they are for, and say to the tools what the tools understand.
+//! Claim: the files in man/examples are accepted by the programs that they are for, and use only options that the tools
+//! have.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 
@@ -13,14 +14,14 @@ const TOOLS: [(&str, &str); 3] = [
     ("sts-recv", env!("CARGO_BIN_EXE_sts-recv")),
 ];
 
-/// Where the examples expect the tools.
+/// The directory in which the examples expect the tools.
 const INSTALLED: &str = "/usr/local/bin/";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All examples by their names, with their text.
+/// All examples: their names and texts.
 fn examples() -> BTreeMap<String, String> {
     let entries = fs::read_dir(root().join("man/examples")).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| (name(&path), fs::read_to_string(&path).unwrap())).collect()
@@ -35,9 +36,9 @@ fn run(program: &str, args: &[&str], file: Option<&Path>) -> Output {
     output.unwrap_or_else(|err| panic!("{program}: {err}; tests/run installs it"))
 }
 
-/// The tools that a text starts, each with the options that it gives them.
+/// The tools that a text starts, each with the options that the text gives it.
 fn commands(text: &str) -> Vec<(&'static str, Vec<String>)> {
-    // OpenRC has the arguments on a line of their own.
+    // OpenRC keeps the arguments on a separate line.
     let text = text.replace("\ncommand_args=\"", " ").replace("\ncommand_args='", " ");
     let mut found = Vec::new();
     for line in text.lines() {
@@ -54,7 +55,7 @@ fn commands(text: &str) -> Vec<(&'static str, Vec<String>)> {
     found
 }
 
-/// The options that a tool's `--help` begins a line with.
+/// The options that begin a line of a tool's `--help`.
 fn options_of(executable: &str) -> BTreeSet<String> {
     let help = String::from_utf8(run(executable, &["--help"], None).stdout).unwrap();
     let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
@@ -105,7 +106,7 @@ fn the_crontab_has_lines_that_cron_takes() {
         if job.is_empty() || job.starts_with('#') {
             continue;
         }
-        // crontab(5): `%` is an end of line there.
+        // A `%` ends the line, crontab(5).
         assert!(!job.contains('%'), "{job}");
         if job.split_once('=').is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')) {
             continue;
@@ -120,7 +121,7 @@ fn the_crontab_has_lines_that_cron_takes() {
     assert_eq!(jobs, 3);
 }
 
-/// The units, as they would be where the tools are: those of this build.
+/// The units, written to `directory`, with the path of this build's tools.
 fn units(directory: &Path) -> Vec<PathBuf> {
     let build = Path::new(TOOLS[0].1).parent().unwrap().display().to_string();
     let mut units = Vec::new();
@@ -135,7 +136,7 @@ fn units(directory: &Path) -> Vec<PathBuf> {
     units
 }
 
-/// What systemd says of a unit, if anything: it ignores a key that it does not know with a word.
+/// What systemd reports about a unit, empty if nothing. It reports a key that it does not know, but then ignores it.
 fn verify(unit: &Path) -> String {
     let output = run("systemd-analyze", &["verify", "--man=no", "--recursive-errors=no"], Some(unit));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -150,7 +151,7 @@ fn systemd_takes_the_units() {
     for unit in &units {
         assert_eq!(verify(unit), "", "{}", unit.display());
     }
-    // Were a key wrong, or the tool not there, it would be told.
+    // To show that a wrong key or a missing tool would be reported:
     let service = units.iter().find(|unit| name(unit) == "sts-recv@.service").unwrap();
     let good = fs::read_to_string(service).unwrap();
     for (from, to) in [("ProtectClock=", "ProtectClok="), ("sts-recv %i", "sts-receive %i")] {
@@ -166,7 +167,8 @@ fn the_services_are_kept_in() {
         units(directory.path()).into_iter().filter(|unit| unit.extension().is_some_and(|it| it == "service")).collect();
     assert_eq!(services.len(), 3);
     for service in services {
-        // Of 100, in tenths: 20 is what systemd calls OK; a unit without any of it has 96.
+        // The threshold is on a scale of 100, which systemd prints as 0.0 to 10.0. systemd calls 20 OK; a unit without
+        // any protection has 96.
         let args = ["security", "--offline=true", "--no-pager", "--threshold=20"];
         let output = run("systemd-analyze", &args, Some(&service));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

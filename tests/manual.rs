@@ -1,6 +1,6 @@
-//! Claim: the manual pages say what the code does: options, keys, exit statuses, messages, labels, cited sections.
+//! Claim: the manual pages agree with the code on options, keys, exit statuses, messages, labels and cited sections.
 //!
-//! Every comparison goes both ways: what the code has and a page lacks fails, and so does what only a page has.
+//! Every comparison goes both ways: a test fails if a page lacks something that the code has, or the reverse.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 
@@ -20,7 +20,7 @@ const TOOLS: [(&str, &str); 3] = [
     ("sts-recv", env!("CARGO_BIN_EXE_sts-recv")),
 ];
 
-/// Macros that end the arguments of the one before them, of those that stand in our lists' heads.
+/// Macros that end the arguments of the macro before them; only those that the heads of our lists use.
 const CALLABLE: [&str; 9] = ["Ar", "Cm", "Fl", "Ns", "Op", "Oo", "Oc", "Sy", "Ta"];
 
 type Words = BTreeSet<String>;
@@ -34,7 +34,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The lines of one section of a page, from its heading to the next one of the same or a higher rank.
+/// The lines of one section of a page, from its heading to the next one of the same or a higher level.
 fn section<'a>(page: &'a str, title: &str) -> Vec<&'a str> {
     let mut lines = page.lines().skip_while(|line| heading(line) != Some(title));
     let own = lines.next().unwrap_or_else(|| panic!("no section {title}"));
@@ -46,7 +46,7 @@ fn heading(line: &str) -> Option<&str> {
     line.strip_prefix(".Sh ").or_else(|| line.strip_prefix(".Ss "))
 }
 
-/// The arguments of every `name` macro on a line of mdoc, without punctuation: `-timeout` of `.It Fl -timeout Ar SECS`.
+/// The arguments of every `name` macro on a line of mdoc, without punctuation: `-timeout` in `.It Fl -timeout Ar SECS`.
 fn arguments(line: &str, name: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut inside = false;
@@ -64,17 +64,17 @@ fn options_in<'a>(lines: impl IntoIterator<Item = &'a str>) -> Words {
     lines.into_iter().flat_map(|line| arguments(line, "Fl")).map(|flag| format!("-{flag}")).collect()
 }
 
-/// The options of a page, each under all its spellings.
+/// The options of a page, each with all its spellings.
 fn described_options(page: &str) -> Vec<Words> {
     let items = section(page, "DESCRIPTION").into_iter().filter(|line| line.starts_with(".It Fl "));
     items.map(|item| options_in([item])).collect()
 }
 
-/// The options that a tool's `--help` lists: there each has a line that begins with a dash.
+/// The options that a tool's `--help` lists, each on a line that begins with a dash.
 fn listed_options(help: &str) -> Words {
     let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let spellings = heads.flat_map(|head| {
-        // A description may follow on the same line, behind two blanks.
+        // A description may follow on the same line, after two spaces.
         let head = head.split_once("  ").map_or(head, |(head, _)| head);
         head.split([' ', ',', '=']).filter(|word| word.starts_with('-')).map(str::to_owned).collect::<Vec<_>>()
     });
@@ -92,7 +92,7 @@ fn words(list: &[&str]) -> Words {
     list.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// All of our sources, each with its path.
+/// All source files, each with its path.
 fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut directories = vec![root().join("src"), root().join("bin"), root().join("tests")];
@@ -168,7 +168,7 @@ const ALL_EXITS: [Exit; 8] = [
     Exit::Config,
 ];
 
-/// A word that the page's text of an exit status must have. Who adds a status is led here by the compiler.
+/// A word that must be in a page's text about an exit status. The compiler asks for one when a status is added.
 fn meaning(exit: Exit) -> &'static str {
     match exit {
         Exit::Failed => "otherwise",
@@ -207,7 +207,7 @@ fn every_exit_status_is_in_the_readme_and_the_reverse() {
     same("README.md, exit status", &known.collect(), &described.collect());
 }
 
-/// The rows of a table in a section of sts-protocol(7), without its head: the cells of each.
+/// The cells of each row of a table in a section of sts-protocol(7), without the table's head.
 fn table(title: &str) -> Vec<Vec<String>> {
     let text = page("sts-protocol.7");
     let rows = section(&text, title).into_iter().filter_map(|line| line.strip_prefix(".It "));

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sts::Exit;
-use sts::mqtt::{Client, Endpoint, Event, Login, Message, Options, Qos};
+use sts::mqtt::{Client, ClientOptions, Endpoint, Event, Login, Message, Qos};
 use sts::secret::Password;
 use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A mosquitto of its own, on a free port, gone with this value.
 struct Broker {
@@ -55,7 +55,7 @@ impl Broker {
         self.child = Some(command.spawn().unwrap());
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "mosquitto does not answer");
+            assert!(start.elapsed() < EVENT_TIMEOUT, "mosquitto does not answer");
             sleep(Duration::from_millis(5));
         }
     }
@@ -68,10 +68,10 @@ impl Broker {
         }
     }
 
-    fn client(&self, change: impl FnOnce(&mut Options)) -> Client {
-        let mut options = Options::new(format!("test-{:016x}", rand::random::<u64>()));
+    fn client(&self, change: impl FnOnce(&mut ClientOptions)) -> Client {
+        let mut options = ClientOptions::new(format!("test-{:016x}", rand::random::<u64>()));
         change(&mut options);
-        Client::new(Endpoint::tcp("127.0.0.1", self.port), options, Instant::now()).unwrap()
+        connecting(Endpoint::tcp("127.0.0.1", self.port), options)
     }
 }
 
@@ -79,6 +79,13 @@ impl Drop for Broker {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A client that begins to connect when it is first driven.
+fn connecting(endpoint: Endpoint, options: ClientOptions) -> Client {
+    let mut client = Client::new(endpoint, options).unwrap();
+    client.connect(Instant::now());
+    client
 }
 
 /// One turn of a tool's loop, for any number of clients.
@@ -110,7 +117,7 @@ fn wait<T>(client: &mut Client, mut pick: impl FnMut(Event) -> Option<T>) -> T {
                 return found;
             }
         }
-        assert!(start.elapsed() < PATIENCE, "nothing came");
+        assert!(start.elapsed() < EVENT_TIMEOUT, "nothing came");
         turn(&mut [&mut *client]);
     }
 }
@@ -135,13 +142,13 @@ fn message(client: &mut Client) -> Message {
     wait(client, |event| if let Event::Message(message) = event { Some(message) } else { None })
 }
 
-fn acked(client: &mut Client) {
-    wait(client, |event| if let Event::Acked(_) = event { Some(()) } else { None });
+fn acknowledged(client: &mut Client) {
+    wait(client, |event| if let Event::Acknowledged(_) = event { Some(()) } else { None });
 }
 
 /// Sends what was acknowledged, waits for DISCONNECT and its echo.
-fn finish(mut client: Client) {
-    client.finish();
+fn disconnect(mut client: Client) {
+    client.disconnect();
     wait(&mut client, |event| if let Event::Closed = event { Some(()) } else { None });
     assert!(client.interest().is_none() && client.deadline().is_none());
 }
@@ -159,13 +166,13 @@ fn messages_cross_at_every_quality_of_service() {
         assert_eq!(subscribed(&mut receiver), qos);
         let mut sender = broker.client(|_| {});
         let token = sender.publish("to/you", Bytes::from_static(b"hello"), qos, false).unwrap();
-        let acked = wait(&mut sender, |event| if let Event::Acked(token) = event { Some(token) } else { None });
-        assert_eq!((acked, sender.unacknowledged().messages), (token, 0));
+        let found = wait(&mut sender, |event| if let Event::Acknowledged(token) = event { Some(token) } else { None });
+        assert_eq!((found, sender.unacknowledged().messages), (token, 0));
         let got = message(&mut receiver);
         assert_eq!((got.topic.as_str(), &got.payload[..], got.qos, got.dup), ("to/you", &b"hello"[..], qos, false));
         receiver.ack(got.receipt);
-        finish(receiver);
-        finish(sender);
+        disconnect(receiver);
+        disconnect(sender);
     }
 }
 
@@ -175,7 +182,7 @@ fn a_large_payload_and_an_empty_one_arrive_whole_and_one_over_the_limit_is_read_
     let mut client = broker.client(|options| {
         options.max_send = 8 << 20;
         options.max_receive = 2 << 20;
-        options.window.bytes = 32 << 20;
+        options.in_flight_limit.bytes = 32 << 20;
     });
     client.subscribe("t", Qos::AtLeastOnce, Instant::now()).unwrap();
     subscribed(&mut client);
@@ -194,7 +201,7 @@ fn a_large_payload_and_an_empty_one_arrive_whole_and_one_over_the_limit_is_read_
         assert!(got.payload == expected);
         client.ack(got.receipt);
     }
-    finish(client);
+    disconnect(client);
 }
 
 #[test]
@@ -203,16 +210,16 @@ fn everything_at_qos_0_is_with_the_broker_when_the_client_has_closed() {
     let mut receiver = broker.client(|_| {});
     receiver.subscribe("t", Qos::AtMostOnce, Instant::now()).unwrap();
     subscribed(&mut receiver);
-    let mut sender = broker.client(|options| options.window.bytes = 16 << 20);
+    let mut sender = broker.client(|options| options.in_flight_limit.bytes = 16 << 20);
     for number in 0..5000 {
         sender.publish("t", text(number), Qos::AtMostOnce, false).unwrap();
     }
-    let mut acked = 0;
+    let mut acknowledged = 0;
     let mut expected = 0;
-    while acked < 5000 || expected < 5000 {
+    while acknowledged < 5000 || expected < 5000 {
         turn(&mut [&mut sender, &mut receiver]);
         while let Some(event) = sender.next_event() {
-            acked += u32::from(matches!(event, Event::Acked(_)));
+            acknowledged += u32::from(matches!(event, Event::Acknowledged(_)));
         }
         while let Some(event) = receiver.next_event() {
             if let Event::Message(message) = event {
@@ -221,7 +228,7 @@ fn everything_at_qos_0_is_with_the_broker_when_the_client_has_closed() {
             }
         }
     }
-    finish(sender);
+    disconnect(sender);
 }
 
 #[test]
@@ -231,19 +238,19 @@ fn every_message_is_acknowledged_though_the_broker_is_killed_again_and_again() {
         let mut receiver = broker.client(|options| options.clean_session = false);
         receiver.subscribe("t", qos, Instant::now()).unwrap();
         subscribed(&mut receiver);
-        let mut sender = broker.client(|options| options.window.messages = 100);
-        let (mut next, mut acked, mut kills) = (0, 0, 0);
+        let mut sender = broker.client(|options| options.in_flight_limit.messages = 100);
+        let (mut next, mut acknowledged, mut kills) = (0, 0, 0);
         let start = Instant::now();
-        while acked < 20_000 {
-            assert!(start.elapsed() < 3 * PATIENCE, "stuck at {acked} of {next} after {kills} kills");
-            while next < 20_000 && sender.room(100) {
+        while acknowledged < 20_000 {
+            assert!(start.elapsed() < 3 * EVENT_TIMEOUT, "stuck at {acknowledged} of {next} after {kills} kills");
+            while next < 20_000 && sender.has_room(100) {
                 sender.publish("t", text(next), qos, false).unwrap();
                 next += 1;
             }
             turn(&mut [&mut sender, &mut receiver]);
             while let Some(event) = sender.next_event() {
                 match event {
-                    Event::Acked(_) => acked += 1,
+                    Event::Acknowledged(_) => acknowledged += 1,
                     Event::Refused(error) => panic!("{error}"),
                     _ => {}
                 }
@@ -253,14 +260,14 @@ fn every_message_is_acknowledged_though_the_broker_is_killed_again_and_again() {
                     receiver.ack(message.receipt);
                 }
             }
-            if acked > (kills + 1) * 2000 && kills < 8 {
+            if acknowledged > (kills + 1) * 2000 && kills < 8 {
                 broker.kill();
                 broker.run();
                 kills += 1;
             }
         }
         assert_eq!((kills, sender.unacknowledged().messages), (8, 0));
-        finish(sender);
+        disconnect(sender);
     }
 }
 
@@ -273,21 +280,20 @@ fn a_broker_that_is_not_there_yet_is_waited_for() {
     let why = down(&mut client);
     assert!(why.contains("refused") && why.contains(&broker.port.to_string()), "{why}");
     broker.run();
-    acked(&mut client);
-    finish(client);
+    acknowledged(&mut client);
+    disconnect(client);
 }
 
 #[test]
 fn names_are_looked_up_and_a_wrong_one_is_an_ordinary_failure() {
     let broker = Broker::start("allow_anonymous true\n");
-    let now = Instant::now();
-    let mut client = Client::new(Endpoint::tcp("localhost", broker.port), Options::new("by-name"), now).unwrap();
+    let mut client = connecting(Endpoint::tcp("localhost", broker.port), ClientOptions::new("by-name"));
     assert!(!up(&mut client));
-    finish(client);
+    disconnect(client);
     let nowhere = Endpoint::tcp("no-such-host.invalid", 1883);
-    let mut client = Client::new(nowhere, Options::new("nowhere"), now).unwrap();
+    let mut client = connecting(nowhere, ClientOptions::new("nowhere"));
     assert!(down(&mut client).starts_with("no-such-host.invalid:1883: "));
-    finish(client);
+    disconnect(client);
 }
 
 #[test]
@@ -316,7 +322,7 @@ fn a_subscription_that_is_not_allowed_names_its_topic() {
     let error = refused(&mut client);
     assert_eq!(error.exit(), Exit::Unavailable);
     assert!(error.to_string().contains("closed/a"), "{error}");
-    finish(client);
+    disconnect(client);
 }
 
 /// mosquitto's access control plugin: below `/usr/lib`, in a directory named after the machine on some systems.
@@ -339,7 +345,7 @@ fn a_burst_at_qos_2_arrives_whole_and_once() {
     let start = Instant::now();
     let mut expected = 0;
     while expected < 500 || sender.unacknowledged().messages > 0 {
-        assert!(start.elapsed() < PATIENCE, "{expected} came");
+        assert!(start.elapsed() < EVENT_TIMEOUT, "{expected} came");
         turn(&mut [&mut sender, &mut receiver]);
         while let Some(event) = receiver.next_event() {
             if let Event::Message(message) = event {
@@ -349,8 +355,8 @@ fn a_burst_at_qos_2_arrives_whole_and_once() {
             }
         }
     }
-    finish(sender);
-    finish(receiver);
+    disconnect(sender);
+    disconnect(receiver);
 }
 
 #[test]
@@ -374,7 +380,7 @@ fn two_clients_with_one_identifier_are_told() {
     let mut other = broker.client(|options| options.client_id = "same".into());
     let start = Instant::now();
     loop {
-        assert!(start.elapsed() < PATIENCE);
+        assert!(start.elapsed() < EVENT_TIMEOUT);
         turn(&mut [&mut one, &mut other]);
         let mut events = std::iter::from_fn(|| one.next_event().or_else(|| other.next_event()));
         if events.any(|event| matches!(event, Event::Contested { .. })) {
@@ -398,13 +404,13 @@ fn what_was_not_acknowledged_comes_again_to_a_persistent_session() {
     let mut sender = broker.client(|_| {});
     for number in 0..3 {
         sender.publish("t", text(number), Qos::AtLeastOnce, false).unwrap();
-        acked(&mut sender);
+        acknowledged(&mut sender);
     }
     let first = message(&mut receiver);
     assert_eq!(first.payload, text(0));
     receiver.ack(first.receipt);
     assert_eq!(message(&mut receiver).payload, text(1));
-    finish(receiver);
+    disconnect(receiver);
     let mut receiver = persistent();
     assert!(up(&mut receiver));
     for number in 1..3 {
@@ -412,7 +418,7 @@ fn what_was_not_acknowledged_comes_again_to_a_persistent_session() {
         assert_eq!(got.payload, text(number));
         receiver.ack(got.receipt);
     }
-    finish(receiver);
+    disconnect(receiver);
 }
 
 #[test]
@@ -424,7 +430,7 @@ fn pausing_holds_messages_back_without_a_busy_loop() {
     receiver.pause_reading(true, Instant::now());
     let mut sender = broker.client(|_| {});
     sender.publish("t", text(7), Qos::AtLeastOnce, false).unwrap();
-    acked(&mut sender);
+    acknowledged(&mut sender);
     for _ in 0..3 {
         turn(&mut [&mut receiver]);
     }

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::str::{FromStr, Lines};
 
+use base16ct::HexDisplay;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -95,24 +96,14 @@ pub(super) fn can_hold(topics: &Topics) -> bool {
 
 /// Bytes as lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    format!("{:x}", HexDisplay(bytes))
 }
 
-/// Bytes from exactly so many lower-case hexadecimal digits.
+/// `N` bytes from exactly twice as many hexadecimal digits, all lower case.
 pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    let plain = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    if !plain || digits.len() != N * 2 {
-        return None;
-    }
     let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    let is_whole = base16ct::lower::decode(text, &mut bytes).is_ok_and(|decoded| decoded.len() == N);
+    is_whole.then_some(bytes)
 }
 
 struct FieldLines<'a>(Lines<'a>);
@@ -204,4 +195,18 @@ fn sum(text: &str) -> String {
 
 fn topics_len(topics: &Topics) -> usize {
     topics.master_to_slave.len() + topics.slave_to_master.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_lower_case_and_of_the_right_length() {
+        assert_eq!(hex(&[0x00, 0x9a, 0xff]), "009aff");
+        assert_eq!(unhex("009aff"), Some([0x00, 0x9a, 0xff]));
+        for bad in ["", "009af", "009a", "009aff00", "009aFf", "+09aff", "009a f", "009afg", "009a\u{e9}"] {
+            assert_eq!(unhex::<3>(bad), None, "{bad}");
+        }
+    }
 }

@@ -2,26 +2,21 @@
 
 use super::keys::ConfigKey;
 use super::settings::{Setting, Settings};
-use super::{Config, Endpoint, MqttVersion, Protocol};
+use super::{Config, Protocol};
 use crate::{Error, Exit};
 
 /// The first thing in the configuration that this version does not do.
 pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
-    let transport = match config.mqtt.endpoint {
-        Endpoint::Tcp { .. } => None,
-        _ => settings
-            .get(ConfigKey::Host)
-            .map(|setting| refusal(setting, &format!("{}://", config.mqtt.endpoint.scheme()), "use mqtt://")),
-    };
-    let version = match config.mqtt.version {
-        MqttVersion::V311 => None,
-        MqttVersion::V31 => {
-            settings.get(ConfigKey::MqttVersion).map(|setting| refusal(setting, "MQTT 3.1", "use mqtt_version = 4"))
-        }
-        MqttVersion::V5 => {
-            settings.get(ConfigKey::MqttVersion).map(|setting| refusal(setting, "MQTT 5", "use mqtt_version = 4"))
-        }
-    };
+    let endpoint = &config.mqtt.endpoint;
+    let transport = (!endpoint.is_supported())
+        .then(|| settings.get(ConfigKey::Host))
+        .flatten()
+        .map(|setting| refusal(setting, &format!("{}://", endpoint.scheme()), "use mqtt://"));
+    let version = config.mqtt.version;
+    let version = (!version.is_supported())
+        .then(|| settings.get(ConfigKey::MqttVersion))
+        .flatten()
+        .map(|setting| refusal(setting, &format!("MQTT {version}"), "use mqtt_version = 4"));
     let old = config.sealed.as_ref().filter(|sealed| sealed.protocol == Protocol::Sts1);
     let protocol = old
         .and_then(|_| settings.get(ConfigKey::StsVersion))

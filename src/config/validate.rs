@@ -48,12 +48,8 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
         warnings.push("aes = ecb shows where blocks of the data are equal; gcm and cbc do not".into());
     }
-    let version = choice(
-        settings,
-        ConfigKey::MqttVersion,
-        &[("3", MqttVersion::V31), ("4", MqttVersion::V311), ("5", MqttVersion::V5)],
-    )?
-    .unwrap_or_default();
+    let versions = MqttVersion::ALL.map(|version| (version.config_value(), version));
+    let version = choice(settings, ConfigKey::MqttVersion, &versions)?.unwrap_or_default();
     let address = match settings.get(ConfigKey::Host) {
         Some(setting) => Some((setting, Address::parse(setting.value).map_err(|why| setting.invalid(why))?)),
         None => None,
@@ -281,8 +277,8 @@ fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<Str
     if setting.value.len() > MAX_CLIENT_ID_LEN {
         return Err(setting.error(format!("`clientid` is longer than {MAX_CLIENT_ID_LEN} bytes")));
     }
-    if version == MqttVersion::V31 && setting.value.len() > 23 {
-        return Err(setting.invalid("MQTT 3.1 allows 23 bytes"));
+    if let Some(max) = version.max_client_id().filter(|max| setting.value.len() > *max) {
+        return Err(setting.invalid(format!("MQTT {version} allows {max} bytes")));
     }
     Ok(Some(setting.value.to_owned()))
 }

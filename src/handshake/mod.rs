@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use rand::{CryptoRng, RngExt};
 
 use crate::Rejected;
+use crate::backoff::Backoff;
 use crate::crypto::schedule::{AttemptId, Confirmation, SessionKeys, Topics, digest};
 use crate::identity::{Fingerprint, Identity, PeerName, PublicKey};
 use crate::message::{FrameType, NONCE_LEN, Ready};
@@ -194,7 +195,7 @@ const VERDICT_UNFIT: u8 = 2;
 #[derive(Clone, Debug)]
 struct Repeat {
     due: Instant,
-    wait: Duration,
+    backoff: Backoff,
 }
 
 impl Repeat {
@@ -204,12 +205,12 @@ impl Repeat {
 
     /// The first message of all, due at once: a peer that was started at the same moment may not be listening yet.
     fn now(now: Instant) -> Self {
-        Self { due: now, wait: Self::SOON }
+        Self { due: now, backoff: Backoff::new(Self::SOON, Self::LONGEST) }
     }
 
     /// Sent at `now` already; due again after the first wait.
     fn after(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let mut repeat = Self { due: now, wait: Self::FIRST };
+        let mut repeat = Self { due: now, backoff: Backoff::new(Self::FIRST, Self::LONGEST) };
         repeat.is_due(now, rng);
         repeat
     }
@@ -218,8 +219,7 @@ impl Repeat {
     fn is_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> bool {
         let due = now >= self.due;
         if due {
-            self.due = now + self.wait.mul_f64(rng.random_range(0.8..=1.0));
-            self.wait = (self.wait * 2).min(Self::LONGEST);
+            self.due = now + self.backoff.next().mul_f64(rng.random_range(0.8..=1.0));
         }
         due
     }

@@ -59,7 +59,7 @@ impl<'a> InitReq<'a> {
 /// Step 2: `type 1 | H(INITREQ)[..16] | X25519 public key 32 | ML-KEM-768 ciphertext 1088 [| SPAKE2 share 32]`.
 #[derive(Clone, Copy, Debug)]
 pub struct InitAck<'a> {
-    /// Which INITREQ it answers: the beginning of that frame's SHA-256.
+    /// Which INITREQ it answers: the beginning of that frame's [`digest`](crate::crypto::schedule::digest).
     pub(crate) answers: &'a [u8; NONCE_LEN],
     /// The slave's X25519 public key.
     pub(crate) x25519: &'a [u8; X25519_LEN],

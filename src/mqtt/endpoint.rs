@@ -19,7 +19,7 @@ pub enum Endpoint {
         host: String,
         /// TCP port, never 0.
         port: u16,
-        /// Whom to trust and who we are.
+        /// Whom we trust, and our own certificate.
         files: TlsFiles,
     },
     /// `ws://` (port 80) and `wss://` (port 443): MQTT in WebSocket frames (RFC 6455).
@@ -42,8 +42,7 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// The URL's scheme.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         match self {
             Self::Tcp { .. } => "mqtt",
             Self::Tls { .. } => "mqtts",

@@ -1,4 +1,4 @@
-//! What a session tells the tool that drives it.
+//! What the client reports to the tool that drives it.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use bytes::Bytes;
 use super::Qos;
 use crate::Error;
 
-/// Something happened; the tool takes these with `next_event` until there are none.
+/// Something happened; the tool takes events with `next_event` until there are none.
 #[derive(Debug)]
 pub enum Event {
     /// The broker accepted the connection.
     Up {
-        /// It kept the session, for certain: what it had not delivered will come, and subscriptions stand.
+        /// It certainly kept the MQTT session: undelivered messages will come, and subscriptions stand.
         session_present: bool,
     },
-    /// There is no connection, or no longer one; another is tried by itself.
+    /// The connection was lost, or an attempt failed; the client tries again by itself.
     Down {
-        /// One phrase, without text from the network that was not escaped.
+        /// One phrase; text from the network in it is escaped.
         why: String,
         /// How long until the next attempt.
         retry: Duration,
@@ -27,15 +27,15 @@ pub enum Event {
         /// The topic filter.
         filter: String,
         /// The quality of service asked for.
-        asked: Qos,
-        /// The one granted; may be lower.
+        requested: Qos,
+        /// The one granted, which may be lower.
         granted: Qos,
     },
-    /// The broker has this message; at QoS 0, the socket has it.
-    Acked(Token),
+    /// The broker has this message; at QoS 0, the socket took it.
+    Acknowledged(Token),
     /// A message came in.
     Message(Message),
-    /// A message came in that is larger than `Options::max_receive`, and was read past.
+    /// A message came in that is larger than `ClientOptions::max_receive`, and was skipped.
     Oversize {
         /// The topic that it was published on.
         topic: String,
@@ -44,14 +44,14 @@ pub enum Event {
         /// Acknowledges it, so that the broker does not send it again.
         receipt: Receipt,
     },
-    /// The broker said no. The session would go on trying: the tool decides whether this ends the run.
+    /// The broker refused something. The client keeps trying: the tool decides whether this ends the run.
     Refused(Error),
-    /// The broker accepts each connection and soon drops it; most likely another client uses this client identifier.
+    /// The broker accepts each connection and soon drops it: another client probably uses this client identifier.
     Contested {
         /// How many connections in a row.
         times: u32,
     },
-    /// All that was queued went out, and the connection is closed; nothing follows.
+    /// All queued packets went out, and the connection is closed; no event follows.
     Closed,
 }
 
@@ -60,11 +60,11 @@ pub enum Event {
 pub struct Message {
     /// The topic that it was published on.
     pub topic: String,
-    /// The payload: a view of the read buffer, to be dropped soon.
+    /// The payload: a view of the read buffer, whose memory it keeps until it is dropped.
     pub payload: Bytes,
     /// The quality of service it came with.
     pub qos: Qos,
-    /// It was retained: published before we subscribed.
+    /// It was retained: it may have been published before we subscribed.
     pub retain: bool,
     /// The broker may have sent it before.
     pub dup: bool,
@@ -78,15 +78,15 @@ pub struct Token(pub(super) u64);
 
 /// The right to acknowledge one received message, once.
 #[derive(Debug)]
-pub struct Receipt(pub(super) Owed);
+pub struct Receipt(pub(super) RequiredAck);
 
-/// The acknowledgement that a message needs.
+/// The acknowledgement that a message requires.
 #[derive(Debug)]
-pub(super) enum Owed {
+pub(super) enum RequiredAck {
     /// None (QoS 0).
-    Nothing,
-    /// PUBACK, on the connection that it came over: on another the same identifier is another message.
+    None,
+    /// PUBACK, on the connection that it came over: on another one the identifier may be of another message.
     PubAck { pkid: u16, connection: u64 },
-    /// PUBREC; the delivery outlives the connection, as the broker's session does.
+    /// PUBREC, on any connection: the delivery lives as long as the broker's session.
     PubRec { pkid: u16, delivery: u64 },
 }

@@ -1,16 +1,16 @@
-//! What a topic may look like, checked before the broker sees it: it would answer by closing the connection.
+//! The syntax of topics, checked here because a broker answers a wrong one by closing the connection.
 
 use rumqttc::mqttbytes;
 
 use crate::{Error, Exit, Result};
 
 /// The longest string that MQTT can carry, bytes (MQTT 3.1.1, 1.5.3).
-pub(super) const MAX_STRING: usize = 65_535;
+pub(super) const MAX_STRING_LEN: usize = 65_535;
 
 /// Whether `topic` can be published on: 1 to 65535 bytes, no wildcard, no NUL (MQTT 3.1.1, 4.7).
 pub(super) fn check_name(topic: &str) -> Result<()> {
     if !mqttbytes::valid_topic(topic) {
-        return Err(wrong(topic, "a topic to publish on has no wildcard `+` or `#`"));
+        return Err(invalid(topic, "a topic to publish on cannot contain the wildcards `+` and `#`"));
     }
     check_string(topic)
 }
@@ -19,25 +19,25 @@ pub(super) fn check_name(topic: &str) -> Result<()> {
 pub(super) fn check_filter(filter: &str) -> Result<()> {
     check_string(filter)?;
     if !mqttbytes::valid_filter(filter) {
-        return Err(wrong(filter, "`+` and `#` must each be a whole level, and `#` the last one"));
+        return Err(invalid(filter, "`+` and `#` must each be a whole level, and `#` the last one"));
     }
     Ok(())
 }
 
 fn check_string(topic: &str) -> Result<()> {
     if topic.is_empty() {
-        return Err(wrong(topic, "empty"));
+        return Err(invalid(topic, "empty"));
     }
-    if topic.len() > MAX_STRING {
-        return Err(Error::new(Exit::Config, "topic").because(format!("longer than {MAX_STRING} bytes")));
+    if topic.len() > MAX_STRING_LEN {
+        return Err(Error::new(Exit::Config, "topic").because(format!("longer than {MAX_STRING_LEN} bytes")));
     }
     if topic.contains('\0') {
-        return Err(wrong(topic, "has a NUL in it"));
+        return Err(invalid(topic, "contains a NUL character"));
     }
     Ok(())
 }
 
-fn wrong(topic: &str, why: &str) -> Error {
+fn invalid(topic: &str, why: &str) -> Error {
     Error::new(Exit::Config, format!("topic {topic:?}")).because(why)
 }
 
@@ -50,7 +50,7 @@ mod tests {
         for good in ["a", "a/b", "/", "grüße/ä", "$share/x"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "a/+", "#", "a\0", &"x".repeat(MAX_STRING + 1)] {
+        for bad in ["", "a/+", "#", "a\0", &"x".repeat(MAX_STRING_LEN + 1)] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
         for good in ["a", "+", "#", "a/+/b", "a/#", "$share/group/a/#"] {

@@ -10,9 +10,11 @@ use zeroize::Zeroizing;
 use super::{Outcome, prompt};
 use crate::cli::Reporter;
 use crate::handshake::{ATTEMPTS, BadCode, Code, EnrolmentConflict, Peer};
-use crate::link::{Link, LinkPeers};
+use crate::link::Link;
 use crate::name::PeerName;
+use crate::peers::LinkPeers;
 use crate::role::Role;
+use crate::text::{count, is_or_are};
 use crate::{Error, Exit, Result};
 
 /// The variable that brings the code where nobody can be asked or shown one.
@@ -77,7 +79,7 @@ pub fn run(
 ) -> Result<()> {
     let ends = super::encrypted(link)?;
     // Where another sts-pair runs, no code is made or asked for that nobody could use.
-    drop(link.create_sessions()?.lock_pairing()?);
+    drop(link.create_cache()?.lock_pairing()?);
     let name = name.unwrap_or_else(host_name);
     let may_ask = given.is_none();
     let mut code = match (given, ends.role) {
@@ -145,11 +147,10 @@ pub(super) fn pin(ends: &mut LinkPeers, peer: &Peer, report: &Reporter) -> Resul
 
 /// The two sides were given different codes, and another can be tried.
 pub(super) fn wrong(left: usize) -> Error {
-    let left = match left {
-        1 => "1 attempt is left".to_owned(),
-        left => format!("{left} attempts are left"),
-    };
-    Error::new(Exit::NotTrusted, "wrong code").because(format!("the two devices were given different ones; {left}"))
+    let left = left as u64;
+    let (attempts, are) = (count(left, "attempt"), is_or_are(left));
+    Error::new(Exit::NotTrusted, "wrong code")
+        .because(format!("the two devices were given different ones; {attempts} {are} left"))
 }
 
 /// As [`wrong`], and it was the last time on the slave.

@@ -12,9 +12,10 @@ use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::event_loop;
 use crate::handshake::Peer;
-use crate::link::{Link, LinkPeers, Tool};
+use crate::link::{Link, Tool};
 use crate::mqtt::{Event, Qos};
 use crate::name::PeerName;
+use crate::peers::LinkPeers;
 use crate::session::Standing;
 use crate::stdio::Signals;
 use crate::stream::Sender;
@@ -29,10 +30,10 @@ use crate::{Error, Exit, Result};
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let mut ends = super::encrypted(link)?;
     if let Some(name) = to {
-        ends.only(name)?;
+        ends.restrict_to(name)?;
     }
-    let cache = link.sessions()?;
-    let peers = ends.peers()?;
+    let cache = link.cache()?;
+    let peers = ends.accepted()?;
     let mut told = Ok(());
     let mut kills = VecDeque::new();
     for Peer { key, .. } in peers.iter() {
@@ -78,7 +79,7 @@ fn tell(link: &Link, mut kills: VecDeque<(String, Bytes)>, timeout: Option<Durat
     let qos = link.config.mqtt.qos.max(Qos::AtLeastOnce);
     loop {
         let now = Instant::now();
-        while kills.front().is_some_and(|(topic, kill)| client.room(topic.len() + kill.len()))
+        while kills.front().is_some_and(|(topic, kill)| client.has_room(topic.len() + kill.len()))
             && let Some((topic, kill)) = kills.pop_front()
         {
             client.publish(&topic, kill, qos, false)?;

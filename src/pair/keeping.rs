@@ -9,8 +9,10 @@ use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::crypto::schedule::Topics;
 use crate::handshake::alive::{Asking, Heard};
-use crate::link::{LinkPeers, unix_time};
+use crate::link::unix_time;
 use crate::mqtt::Qos;
+use crate::peers::LinkPeers;
+use crate::units::Age;
 use crate::{Rejected, Result};
 
 /// The question whether the peer still has the current session, where that is younger than `age`.
@@ -18,7 +20,7 @@ use crate::{Rejected, Result};
 /// # Errors
 /// As [`age::sessions`].
 pub(super) fn question(
-    age: age::Age,
+    age: Age,
     ends: &LinkPeers,
     cache: &Cache,
     report: &Reporter,

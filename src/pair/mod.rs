@@ -19,9 +19,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-pub use self::age::Age;
 use self::asked::Asked;
-use self::hints::Hints;
 use self::serve::Service;
 use self::spinner::Spinner;
 use crate::cache::Cache;
@@ -31,10 +29,13 @@ use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
 use crate::handshake::alive::Asking;
 use crate::handshake::{Claim, Enrolment, Established, Master, Party, Slave};
-use crate::link::{Link, LinkPeers, Tool};
+use crate::link::{Link, Tool};
 use crate::mqtt::{self, Qos};
 use crate::name::PeerName;
+use crate::peers::LinkPeers;
 use crate::stdio::Signals;
+use crate::throttle::KeyedThrottle;
+use crate::units::Age;
 use crate::{Error, Exit, Result};
 
 /// The name that a device shows where it has none; it counts for nothing while keys are pinned by hand.
@@ -73,7 +74,7 @@ fn pair(
     report: &Reporter,
 ) -> Result<Outcome> {
     let ends = encrypted(link)?;
-    let cache = link.create_sessions()?;
+    let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;
     let asking = match if_older {
@@ -100,7 +101,7 @@ fn party(ends: &LinkPeers, name: PeerName, enrolment: Option<Enrolment>) -> Resu
         name,
         suite: ends.suite,
         // While enrolling it is the code that lets in, not the key.
-        peers: if enrolment.is_some() { Vec::new() } else { ends.peers()?.to_vec() },
+        peers: if enrolment.is_some() { Vec::new() } else { ends.accepted()?.to_vec() },
         enrolment,
     })
 }
@@ -111,7 +112,7 @@ fn party(ends: &LinkPeers, name: PeerName, enrolment: Option<Enrolment>) -> Resu
 /// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::make_identity`] and [`Link::ends`].
 pub fn encrypted(link: &Link) -> Result<LinkPeers> {
     link.make_identity()?;
-    link.ends()?.ok_or_else(|| {
+    link.peers()?.ok_or_else(|| {
         Error::new(Exit::Usage, "nothing to pair")
             .because("the link is not encrypted (sts_mode = nosec)")
             .hint("set sts_mode to master on one device and to slave on the other")
@@ -138,7 +139,7 @@ struct Run<'a> {
     ready: PollFlags,
     rng: ThreadRng,
     trouble: Trouble,
-    hints: Hints<Claim>,
+    hints: KeyedThrottle<Claim>,
     asked: Asked,
     until: Option<Instant>,
     spinner: Spinner,
@@ -181,7 +182,7 @@ impl<'a> Run<'a> {
             ready: PollFlags::empty(),
             rng,
             trouble: Trouble::default(),
-            hints: Hints::new(),
+            hints: hints::throttle(),
             asked: Asked::default(),
             until: None,
             spinner: Spinner::new(start),
@@ -281,7 +282,7 @@ impl Run<'_> {
     fn publish(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
         let topic = self.ends.route.publish(topics);
         // A frame that finds no room is lost like one that the network loses: it is repeated.
-        if self.client.room(topic.len() + frame.len()) {
+        if self.client.has_room(topic.len() + frame.len()) {
             self.client.publish(topic, frame.into(), qos, false)?;
         }
         Ok(())
@@ -322,7 +323,7 @@ impl Run<'_> {
         let whom = if self.trouble.stands() || machine.is_none() { "broker" } else { "other device" };
         let has_spinner = self.service.is_none() && self.report.has_status();
         let turns = has_spinner.then(|| self.spinner.turn(now, whom, self.until, self.report));
-        let asked = (!self.asked.is_empty() && self.client.room(RESERVED)).then_some(now);
+        let asked = (!self.asked.is_empty() && self.client.has_room(RESERVED)).then_some(now);
         let asking = self.asking.as_ref().and_then(Asking::deadline);
         let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).chain(asking).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));

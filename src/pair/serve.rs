@@ -5,14 +5,15 @@ use std::hash::BuildHasher;
 use std::os::fd::BorrowedFd;
 use std::time::{Instant, SystemTime};
 
-use super::hints::Hints;
-use super::{Machine, Run, encrypted, nameless, party};
+use super::{Machine, Run, encrypted, hints, nameless, party};
 use crate::cache::{Cache, Watch};
 use crate::cli::Reporter;
 use crate::event_loop;
-use crate::link::{Link, LinkPeers, unix_time};
+use crate::link::{Link, unix_time};
+use crate::peers::LinkPeers;
 use crate::role::Role;
 use crate::stdio::Signals;
+use crate::throttle::KeyedThrottle;
 use crate::{Error, Exit, Result};
 
 /// What goes on beside the pairings.
@@ -20,7 +21,7 @@ pub(super) struct Service {
     hangups: Signals,
     /// How many were seen.
     seen: usize,
-    complaints: Hints<u64>,
+    complaints: KeyedThrottle<u64>,
     hasher: RandomState,
     /// The sessions of the link, as of the last look.
     watch: Watch,
@@ -31,7 +32,7 @@ impl Service {
         Ok(Self {
             hangups: Signals::hangups()?,
             seen: 0,
-            complaints: Hints::new(),
+            complaints: hints::throttle(),
             hasher: RandomState::new(),
             watch: Watch::default(),
         })
@@ -63,8 +64,8 @@ impl Service {
         if self.watch.is_due(now) {
             self.watch.refresh(cache, now, SystemTime::now())?;
         }
-        let peers = ends.peers_left();
-        cache.answer(payload, &self.watch, |session| ends.accepts(session, &peers).is_some(), unix_time())
+        let peers = ends.still_accepted();
+        cache.answer(payload, &self.watch, |session| ends.peer_of(session, &peers).is_some(), unix_time())
     }
 
     /// Tells what kept one pairing from its end, once a minute: the others go on.
@@ -87,12 +88,12 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     let mut link = open()?;
     let mut ends = encrypted(&link)?;
     check_role(ends.role)?;
-    let _lock = link.create_sessions()?.lock_pairing()?;
+    let _lock = link.create_cache()?.lock_pairing()?;
     let mut signals = Signals::catch()?;
     let mut service = Service::begin()?;
     let mut machine = Machine::Waiting(Some(party(&ends, nameless(), None)?));
     loop {
-        let cache = link.create_sessions()?;
+        let cache = link.create_cache()?;
         let mut run = Run::begin(&link, report, ends, cache, signals, machine)?;
         run.service = Some(service);
         let outcome = run.pair();

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cli::Reporter;
+use crate::units::countdown;
 
 /// How long each picture stands.
 const TURN: Duration = Duration::from_millis(250);
@@ -32,8 +33,8 @@ impl Spinner {
 }
 
 fn words(now: Instant, whom: &str, until: Option<Instant>) -> String {
-    let left = until.map(|until| until.saturating_duration_since(now).as_millis().div_ceil(1000));
-    let left = left.map(|secs| format!(", {}:{:02} left", secs / 60, secs % 60)).unwrap_or_default();
+    let left = until.map(|until| format!(", {} left", countdown(until.saturating_duration_since(now))));
+    let left = left.unwrap_or_default();
     format!("waiting for the {whom}{left}")
 }
 

@@ -63,7 +63,7 @@ impl Run<'_> {
             Event::Down { why, .. } => self.trouble.down(&why, self.report),
             Event::Refused(error) => return Err(error),
             Event::Contested { times } => Trouble::contested(times, self.report),
-            Event::Acked(_) | Event::Closed => {}
+            Event::Acknowledged(_) | Event::Closed => {}
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Run<'_> {
             && self.has_new_peers(now)?
             && !self.enrolling
         {
-            let peers = self.ends.peers_left().to_vec();
+            let peers = self.ends.still_accepted().to_vec();
             match &mut self.machine {
                 Machine::Master(master) => master.party_mut().peers = peers,
                 Machine::Slave(slave) => {
@@ -122,7 +122,7 @@ impl Run<'_> {
     pub(super) fn answer_asked(&mut self) -> Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < ANSWERING
-            && self.client.room(RESERVED)
+            && self.client.has_room(RESERVED)
             && let Some((topics, frame)) = self.asked.pop(&mut self.rng)
         {
             self.accept(&topics, &frame, Instant::now())?;

@@ -90,7 +90,7 @@ impl Run<'_> {
             && !self.sink.is_satisfied()
             && let Some(open) = opening.open_streams()
         {
-            return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{open} is not complete")));
+            return Err(Error::new(Exit::TryAgain, "timed out").because(open));
         }
         if idle && self.options.once && !opening.over && !self.sink.is_satisfied() {
             return Err(Error::new(Exit::TryAgain, "timed out").because("no stream came"));

@@ -68,7 +68,7 @@ pub struct Options {
 /// [`crate::Exit::Unavailable`] where the broker refuses us; [`crate::Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let now = Instant::now();
-    let source = match link.ends()? {
+    let source = match link.peers()? {
         None => Source::Plain { received: false },
         Some(ends) => Source::Sealed(Box::new(Opening::new(link, ends, options.once, report, now)?)),
     };
@@ -194,11 +194,11 @@ impl Run<'_> {
                     }
                     self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
                 }
-                Event::Subscribed { asked, granted, .. } => {
+                Event::Subscribed { requested, granted, .. } => {
                     self.report.verbose(format_args!("listening on {}", self.config.subscribe));
-                    if granted < asked {
+                    if granted < requested {
                         self.report.warning(format_args!(
-                            "the broker grants QoS {granted} on {}, not {asked}: what it drops is not sent again",
+                            "the broker grants QoS {granted} on {}, not {requested}: what it drops is not sent again",
                             self.config.subscribe
                         ));
                     }
@@ -216,7 +216,7 @@ impl Run<'_> {
                 }
                 Event::Refused(error) => return Ok(Some(error)),
                 Event::Contested { times } => Trouble::contested(times, self.report),
-                Event::Acked(_) | Event::Closed => {}
+                Event::Acknowledged(_) | Event::Closed => {}
             }
         }
         self.pause(self.has_enough(), now);
@@ -302,7 +302,7 @@ impl Run<'_> {
                 }
                 What::Asked { topic, answer } => {
                     // Without room it is as lost as on the way: the question comes again.
-                    if self.client.room(topic.len() + answer.len()) {
+                    if self.client.has_room(topic.len() + answer.len()) {
                         self.client.publish(&topic, answer.into(), Qos::AtMostOnce, false)?;
                     }
                     self.sink.output.note(note(message.receipt));
@@ -358,12 +358,12 @@ impl Run<'_> {
     fn confirm(&mut self, all: bool, now: Instant) -> Result<()> {
         let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
         // Until there is room the confirms wait, and say more then.
-        if !self.client.room(2 * self.config.mqtt.max_message) {
+        if !self.client.has_room(2 * self.config.mqtt.max_message) {
             return Ok(());
         }
         for (topic, confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
             let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-            if self.client.room(topic.len() + confirm.len()) {
+            if self.client.has_room(topic.len() + confirm.len()) {
                 self.client.publish(&topic, confirm, qos, false)?;
             }
         }

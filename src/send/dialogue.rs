@@ -26,7 +26,7 @@ impl Run<'_> {
         // To go on in the next stream sends nothing.
         let had_room = self.framing.has_room(0);
         let mut stepped = false;
-        while self.client.room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
+        while self.client.has_room(self.framing.topic(self.config).len() + self.config.mqtt.max_message)
             && let Some(sealing) = self.framing.sealing()
             && let Some(payload) = sealing.step(now, &mut self.rng)?
         {
@@ -84,7 +84,7 @@ impl Run<'_> {
             self.answers = Some(elsewhere.to_owned());
         }
         // Without room, or before the broker lets us hear the answer, it is as good as lost: it is asked again.
-        if self.client.room(topic.len() + question.len()) {
+        if self.client.has_room(topic.len() + question.len()) {
             self.client.publish(&topic, question.into(), Qos::AtMostOnce, false)?;
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Run<'_> {
         if let Some(answer) = sealing.answer(payload, now)? {
             let topic = self.framing.topic(self.config);
             // Without room it is as lost as on the way: the question comes again.
-            if self.client.room(topic.len() + answer.len()) {
+            if self.client.has_room(topic.len() + answer.len()) {
                 self.client.publish(topic, answer.into(), Qos::AtMostOnce, false)?;
             }
             return Ok(());

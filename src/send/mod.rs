@@ -29,7 +29,7 @@ use rustix::event::PollFlags;
 use self::framing::Framing;
 use self::reading::Reading;
 use self::spooled::Spooled;
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::config::Config;
 use crate::event_loop::{self, Trouble};
 use crate::link::{Link, Tool};
@@ -37,6 +37,7 @@ use crate::mqtt::{self, Event, Qos};
 use crate::name::PeerName;
 use crate::spool;
 use crate::stdio::{Input, Signals, Split};
+use crate::throttle::Throttle;
 use crate::{Exit, Result};
 
 /// How long nothing is confirmed before we say that we wait.
@@ -292,7 +293,7 @@ impl Run<'_> {
     /// Whether one more message of the longest kind may wait for its acknowledgement.
     fn has_room(&self) -> bool {
         let longest = self.config.mqtt.max_message;
-        self.client.room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
+        self.client.has_room(self.framing.topic(self.config).len() + longest) && self.framing.has_room(longest)
     }
 
     fn publish(&mut self, payload: Bytes, now: Instant) -> Result<mqtt::Token> {
@@ -317,8 +318,8 @@ impl Run<'_> {
                     self.subscribed = false;
                     self.trouble.down(&why, self.report);
                 }
-                Event::Acked(_) if self.options.confirm => {}
-                Event::Acked(token) => {
+                Event::Acknowledged(_) if self.options.confirm => {}
+                Event::Acknowledged(token) => {
                     self.acknowledged = now;
                     if let Source::Spooled(spooled) = &mut self.source {
                         spooled.acknowledged(token)?;

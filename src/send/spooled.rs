@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rand::CryptoRng;
 
 use super::framing::{Framing, Sealing};
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
@@ -20,6 +20,7 @@ use crate::spool::{self, Close, Owner, Pending, Spool, SpooledStream};
 use crate::stdio::{Input, Split};
 use crate::suite::Suite;
 use crate::text::{count, show};
+use crate::throttle::Throttle;
 use crate::{Error, Exit, Result};
 
 /// Most bytes that are written before some are published.

@@ -8,10 +8,11 @@ use rustix::event::{PollFd, PollFlags};
 use super::Options;
 use super::framing::{Framing, Sealing};
 use super::spooled::Spooled;
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::link::Link;
 use crate::stdio::{self, Input, Signals};
+use crate::throttle::Throttle;
 use crate::{Error, Exit, Result, spool};
 
 /// How often it is looked whether there is a session.
@@ -22,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`Exit::TryAgain`] without a session; [`Exit::Usage`] where nobody can confirm anything.
 pub(super) fn framing(link: &Link, options: &Options, now: Instant) -> Result<Framing> {
-    match link.ends()? {
+    match link.peers()? {
         None if options.confirm => Err(Error::new(Exit::Usage, "--confirm")
             .because("the link is not encrypted (sts_mode = nosec), so nobody can confirm anything")),
         None if options.to.is_some() => Err(Error::new(Exit::Usage, "--to")
@@ -97,12 +98,12 @@ pub(super) fn open(
 /// The peer that the link's next session will be with: the one that `--to` names, or the only one.
 fn only_peer(link: &Link, options: &Options, error: &Error) -> Result<Digest> {
     if error.exit() == Exit::TryAgain
-        && let Some(mut ends) = link.ends()?
+        && let Some(mut ends) = link.peers()?
     {
         if let Some(name) = &options.to {
-            ends.only(name)?;
+            ends.restrict_to(name)?;
         }
-        if let [peer] = &ends.peers()?[..] {
+        if let [peer] = &ends.accepted()?[..] {
             return Ok(*peer.key.fingerprint().as_bytes());
         }
     }

@@ -18,7 +18,6 @@ mod chunk;
 mod damaged;
 mod owner;
 mod segments;
-mod size;
 mod state;
 
 #[cfg(test)]
@@ -30,7 +29,6 @@ use std::path::{Path, PathBuf};
 use bytes::BytesMut;
 
 pub(crate) use self::owner::Owner;
-pub use self::size::Size;
 pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
 
 use self::owner::check_owner;
@@ -39,6 +37,7 @@ use self::state::{SpoolState, StateFile};
 use crate::files::{self, Dir, Guard, Lock};
 use crate::stream::Predecessor;
 use crate::text::show;
+use crate::units::Size;
 use crate::{Error, Exit, Result};
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a

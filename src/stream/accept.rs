@@ -136,7 +136,7 @@ impl Receiver {
         let Content::Continues(predecessor) = opened.content else { return None };
         let stream = predecessor.stream;
         let is_theirs = self.session(stream.session).is_some_and(|session| session.peer == opened.peer);
-        let is_other = stream.number != opened.stream.number;
+        let is_other = stream != opened.stream;
         (is_theirs && is_other && !stream.is_of_confirms()).then_some(predecessor)
     }
 

@@ -1,6 +1,9 @@
 //! How far a stream was received, and what of it was lost.
 
+use std::fmt;
+
 use super::id::StreamId;
+use crate::text::{is_or_are, numbered};
 
 /// Messages of one stream that were lost: every seq from `first` to `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +21,14 @@ impl Gap {
     #[must_use]
     pub(crate) fn messages(&self) -> u64 {
         u64::from(self.last - self.first) + 1
+    }
+}
+
+/// As `stream 3: messages 5-9 are lost`.
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages = numbered("message", &[(self.first, self.last)]);
+        write!(f, "stream {}: {messages} {} lost", self.stream.number, is_or_are(self.messages()))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::ranges;
+
 /// Numbers as disjoint inclusive ranges, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranges(Vec<(u32, u32)>);
@@ -81,10 +83,6 @@ impl Ranges {
 /// As `3, 7-9`.
 impl fmt::Display for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (first, last)) in self.iter().enumerate() {
-            let comma = if i == 0 { "" } else { ", " };
-            if first == last { write!(f, "{comma}{first}")? } else { write!(f, "{comma}{first}-{last}")? }
-        }
-        Ok(())
+        f.write_str(&ranges(&self.0))
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::Rejected;
+use crate::backoff::Backoff;
 
 /// How long nothing is confirmed before the first unconfirmed message is sent again; doubles while that continues.
 const MIN_RESEND_DELAY: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ pub(crate) struct RetransmitQueue {
     /// Only the oldest was sent again, to find out whether the receiver is there; the rest goes once it is confirmed.
     probing: bool,
     quiet_since: Instant,
-    delay: Duration,
+    delay: Backoff,
 }
 
 impl RetransmitQueue {
@@ -52,7 +53,7 @@ impl RetransmitQueue {
             round_began: None,
             probing: false,
             quiet_since: now,
-            delay: MIN_RESEND_DELAY,
+            delay: Backoff::new(MIN_RESEND_DELAY, MAX_RESEND_DELAY),
         }
     }
 
@@ -113,7 +114,7 @@ impl RetransmitQueue {
             (count > 0).then_some((count, at.saturating_sub(confirmed)))
         });
         self.quiet_since = now;
-        self.delay = MIN_RESEND_DELAY;
+        self.delay.reset();
         if std::mem::take(&mut self.probing) && !self.sealed.is_empty() {
             // The receiver is there again; what was sent while it was not is lost.
             self.round_began = None;
@@ -159,7 +160,7 @@ impl RetransmitQueue {
             return None;
         }
         self.quiet_since = now;
-        self.delay = (self.delay * 2).min(MAX_RESEND_DELAY);
+        self.delay.next();
         self.probing = true;
         self.sealed.front().cloned()
     }
@@ -167,7 +168,7 @@ impl RetransmitQueue {
     /// When [`RetransmitQueue::poll`] has something if nothing is confirmed before.
     #[must_use]
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        (!self.sealed.is_empty()).then(|| self.quiet_since + self.delay)
+        (!self.sealed.is_empty()).then(|| self.quiet_since + self.delay.current())
     }
 }
 

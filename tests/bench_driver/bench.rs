@@ -1,8 +1,9 @@
-//! `tests/bench`: every figure that is promised, beside its peer's, measured in the same run on the same broker.
+//! `tests/bench`: each figure of README together with the one it is compared to, measured in one run and through one
+//! broker.
 //!
-//! `bench --tools DIRECTORY [--quick] [--default-queue] [OUTPUT]`: the tools are taken from there; the table, the figures
-//! and two plots go to OUTPUT. It is an example, and not a benchmark of cargo's, so that it can be run beside
-//! installed tools, too.
+//! `bench --tools DIRECTORY [--quick] [--default-queue] [OUTPUT]` measures the tools in DIRECTORY, and writes the
+//! tables, the figures and two plots to OUTPUT. It is a cargo example, not a cargo benchmark, so that it can also
+//! measure installed tools.
 
 mod broker;
 mod devices;
@@ -33,7 +34,7 @@ use crate::report::Report;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What the command line says.
+/// The command line.
 #[derive(Default)]
 struct Options {
     tools: PathBuf,
@@ -47,7 +48,7 @@ impl Options {
         let mut options = Self { output: PathBuf::from("target/bench"), ..Self::default() };
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "--tools" => options.tools = args.next().ok_or("--tools: which directory?")?.into(),
+                "--tools" => options.tools = args.next().ok_or("--tools needs a directory")?.into(),
                 "--quick" => options.quick = true,
                 "--default-queue" => options.default_queue = true,
                 option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    // Where a device keeps its sessions, /run, is a file system in memory.
+    // A device keeps its sessions in /run, which is a file system in memory.
     let memory = Path::new("/dev/shm");
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let dir = tempfile::Builder::new().prefix("sts-bench-").tempdir_in(place)?;
@@ -103,7 +104,7 @@ fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
     Ok(fs::write(dir.join(name), content)?)
 }
 
-/// Its processors and its system.
+/// The processors and the system of this machine.
 fn machine() -> Result<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).and_then(|line| line.split_once(": "));
@@ -113,13 +114,13 @@ fn machine() -> Result<String> {
     Ok(format!("{cores} cores of {model}; {}", kernel.trim()))
 }
 
-/// A number that nothing else in this run has.
+/// A number that is unique within this run.
 fn unique() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// When the run began, and after how many milliseconds it said something last.
+/// When the run began, and how many milliseconds later it last reported its progress.
 static START: OnceLock<Instant> = OnceLock::new();
 static SAID: AtomicU64 = AtomicU64::new(0);
 
@@ -127,17 +128,17 @@ fn elapsed() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// How long ago [`say`] was called.
+/// Time since the last call of [`say`].
 fn said_ago() -> Duration {
     elapsed().saturating_sub(Duration::from_millis(SAID.load(Ordering::Relaxed)))
 }
 
-/// Says on stderr how far it is, and after how long.
+/// Reports progress on stderr, with the time since the run began.
 fn say(what: &str) {
     let since = elapsed();
     let seconds = since.as_secs();
     SAID.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    // Nobody is left to tell if it fails.
+    // If this fails, there is nowhere left to report it.
     let _ = writeln!(std::io::stderr(), "{seconds:4} s  {what}");
 }
 

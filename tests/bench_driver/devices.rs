@@ -1,4 +1,4 @@
-//! Two paired devices, and the tools as they are run on each; beside them the peers, on the same broker.
+//! Two paired devices with the tools that run on each, and mosquitto's clients on the same broker to compare to.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,19 +11,19 @@ use crate::Result;
 use crate::broker::Broker;
 use crate::process::{Running, filled, output, run};
 
-/// The topic that station sends on.
+/// The topic that the station publishes on.
 pub(crate) const TOPIC: &str = "from_station";
 /// The link's name on both devices.
 pub(crate) const LINK: &str = "bench";
-/// The topic of the peers.
+/// The topic of mosquitto's clients.
 const PEERS: &str = "peers";
 
-/// Which of the two.
+/// One of the two devices.
 #[derive(Clone, Copy)]
 pub(crate) enum Device {
-    /// Master; sends.
+    /// The master, which sends.
     Station,
-    /// Slave; receives.
+    /// The slave, which receives.
     Gateway,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    /// Makes both devices in `dir`, with keys that they trust, and pairs them.
+    /// Sets up both devices in `dir`, makes each trust the other's key, and pairs them.
     pub(crate) fn new(broker: Broker, tools: &Path, dir: &Path) -> Result<Self> {
         let bench = Self { broker: Rc::new(broker), tools: tools.to_owned(), dir: dir.to_owned() };
         bench.make_dirs()?;
@@ -50,7 +50,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The same two devices on the same broker, in a place of their own, with nothing but their identity keys.
+    /// The same two devices on the same broker, in directories of their own that have only their identity keys.
     pub(crate) fn elsewhere(&self, name: &str) -> Result<Self> {
         let bench = Self { broker: Rc::clone(&self.broker), tools: self.tools.clone(), dir: self.dir.join(name) };
         bench.make_dirs()?;
@@ -61,7 +61,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// Removes it.
+    /// Removes its directories.
     pub(crate) fn remove(self) -> Result<()> {
         Ok(fs::remove_dir_all(&self.dir)?)
     }
@@ -76,7 +76,8 @@ impl Bench {
         Ok(())
     }
 
-    /// Configures a link on both devices: the topics that go up from station and down to it, as each of them names them.
+    /// Configures a link on both devices; each array is the topic from the station and the topic to it, as that device
+    /// names them.
     pub(crate) fn configure(&self, link: &str, station: [&str; 2], gateway: [&str; 2]) -> Result<()> {
         let port = self.broker.port;
         for (device, mode, publish, subscribe) in
@@ -89,7 +90,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Both ends agree a session; the time until both have ended.
+    /// Makes both ends agree on a session; returns the time until both have exited.
     pub(crate) fn pair(&self) -> Result<Duration> {
         let start = Instant::now();
         let mut slave = Running::start(&mut self.tool(Device::Gateway, "sts-pair", &["-q"]))?;
@@ -99,12 +100,12 @@ impl Bench {
         Ok(start.elapsed())
     }
 
-    /// sts-send on station; stdin is piped.
+    /// sts-send on the station; stdin is piped.
     pub(crate) fn send(&self, args: &[&str]) -> Command {
         self.tool(Device::Station, "sts-send", args)
     }
 
-    /// sts-recv on gateway, started and subscribed; stdout is piped.
+    /// sts-recv on the gateway, started and subscribed; stdout is piped.
     pub(crate) fn listen(&self, args: &[&str]) -> Result<Running> {
         let mut command = self.tool(Device::Gateway, "sts-recv", &[&["-v"], args].concat());
         let mut receiver = Running::start(command.stderr(Stdio::piped()))?;
@@ -112,7 +113,7 @@ impl Bench {
         Ok(receiver)
     }
 
-    /// Where an executable of ours lies.
+    /// The path of one of the tools.
     pub(crate) fn executable(&self, tool: &str) -> PathBuf {
         self.tools.join(tool)
     }
@@ -135,14 +136,14 @@ impl Bench {
         Ok(receiver)
     }
 
-    /// A tool of a device, for the link; stdin and stdout are piped.
+    /// A tool on a device, with the link as its argument; stdin and stdout are piped.
     pub(crate) fn tool(&self, device: Device, tool: &str, args: &[&str]) -> Command {
         let mut command = self.bare(device, tool);
         command.args(args).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }
 
-    /// A tool of a device, without a link.
+    /// A tool on a device, without a link.
     pub(crate) fn bare(&self, device: Device, tool: &str) -> Command {
         let mut command = Command::new(self.executable(tool));
         command.env_remove("STS_LINK");

@@ -1,4 +1,5 @@
-//! Sessions by the thousand, without pairings: of many devices only the first has the key that it is known by.
+//! Thousands of sessions without pairings: only the first of the devices has the private key that belongs to its public
+//! key.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,7 +18,7 @@ use crate::Result;
 use crate::devices::{Bench, Device};
 use crate::process::output;
 
-/// Bytes of a 3072-bit modulus, and of what follows it in a key: an exponent of three bytes, and its header.
+/// Bytes of a 3072-bit modulus, and of what follows it in a key: an exponent of three bytes with its header.
 const MODULUS: usize = 384;
 const EXPONENT: usize = 5;
 
@@ -37,7 +38,8 @@ impl<'a> Fleet<'a> {
         Ok(Self { bench, station: key(Device::Station)?, gateway: key(Device::Gateway)? })
     }
 
-    /// `count` devices that gateway knows and has sessions with, s0 and so on, over `plant/+/up`; station is s0.
+    /// `count` devices, s0 and so on, that the gateway trusts and has sessions with over `plant/+/up`; s0 is the
+    /// station.
     pub(crate) fn devices(&self, link: &str, count: u32) -> Result<()> {
         self.bench.configure(link, ["plant/s0/up", "plant/s0/down"], ["plant/+/up", "plant/+/down"])?;
         let mut known = String::new();
@@ -54,7 +56,7 @@ impl<'a> Fleet<'a> {
         self.trust(Device::Station, &format!("{}\n", self.gateway.to_line(&"gateway".parse()?)))
     }
 
-    /// A link between the two devices with topics of its own, and a session on it: station's end of that.
+    /// A link between the two devices, with topics of its own and a session; returns the station's end of the session.
     pub(crate) fn link(&self, link: &str) -> Result<Session> {
         let topic = format!("{link}-{}", crate::unique());
         let topics = [&*format!("{topic}/up"), &*format!("{topic}/down")];
@@ -65,7 +67,7 @@ impl<'a> Fleet<'a> {
         Ok(session.station)
     }
 
-    /// Makes each trust the other.
+    /// Makes each device trust the other.
     pub(crate) fn trust_each_other(&self) -> Result<()> {
         self.trust(Device::Gateway, &format!("{}\n", self.station.to_line(&"s0".parse()?)))?;
         self.trust(Device::Station, &format!("{}\n", self.gateway.to_line(&"gateway".parse()?)))
@@ -76,7 +78,7 @@ impl<'a> Fleet<'a> {
         Ok(Cache::open(&self.bench.runtime_dir(device), &link.parse()?, link)?)
     }
 
-    /// The name under which station's sessions with gateway are stored.
+    /// The fingerprint under which the station stores its sessions with the gateway.
     pub(crate) fn gateway(&self) -> [u8; 32] {
         *self.gateway.fingerprint().as_bytes()
     }
@@ -87,7 +89,7 @@ impl<'a> Fleet<'a> {
         Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?)
     }
 
-    /// A public key of which nobody has the other half, and nobody needs it.
+    /// A public key without a private key: none is needed here.
     fn stranger(&self) -> Result<PublicKey> {
         let mut der = self.station.der().to_vec();
         let end = der.len() - EXPONENT;
@@ -106,7 +108,7 @@ struct Sessions {
 }
 
 impl Sessions {
-    /// Between gateway and `peer`, which has station's end if it is station.
+    /// A session between the gateway and `peer`; its station end is of use only if `peer` is the station.
     fn new([station, gateway, peer]: [&PublicKey; 3], topic: &str) -> Self {
         let mut rng = rand::rng();
         let keys = SessionKeys {

@@ -1,4 +1,4 @@
-//! Lines from stdin to stdout, as fast as they go, through ours and through the peers.
+//! Lines from stdin to stdout as fast as possible, through sts-send and sts-recv and through mosquitto's clients.
 
 use std::io::{Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
@@ -12,26 +12,26 @@ use crate::devices::Bench;
 use crate::process::Running;
 use crate::stats::real;
 
-/// After so long without a line the peers have delivered what they deliver.
+/// If no line arrives for this long after the sender has exited, the rest is lost.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Equal lines, so many of them.
+/// A number of equal lines.
 #[derive(Clone)]
 pub(crate) struct Input {
-    /// Some lines, to be written again and again.
+    /// Some lines, to be written repeatedly.
     block: Arc<Vec<u8>>,
     line: u64,
     pub(crate) lines: u64,
 }
 
 impl Input {
-    /// JSON lines as a sensor writes them, 74 bytes each with their newline.
+    /// JSON lines as a sensor prints them, 74 bytes each including the newline.
     pub(crate) fn readings(lines: u64) -> Self {
         let reading = r#"{"seq":            1,"device":"station-07","celsius":21.25,"humid":0.481}"#;
         Self::repeat(format!("{reading}\n").as_bytes(), lines)
     }
 
-    /// About `bytes` bytes of lines of `len` bytes, newline included.
+    /// About `bytes` bytes, in lines of `len` bytes including the newline.
     pub(crate) fn of_length(len: usize, bytes: u64) -> Self {
         let mut line = vec![b'x'; len];
         line[len - 1] = b'\n';
@@ -42,19 +42,19 @@ impl Input {
         Self { block: Arc::new(line.repeat((128 << 10) / line.len())), line: line.len() as u64, lines }
     }
 
-    /// All of it, in bytes.
+    /// The total length in bytes.
     pub(crate) fn len(&self) -> u64 {
         self.line * self.lines
     }
 
-    /// Writes all of it, and closes.
+    /// Writes all lines, then closes `stdin`.
     fn write(&self, mut stdin: ChildStdin) -> JoinHandle<()> {
         let input = self.clone();
         thread::spawn(move || {
             let mut left = usize::try_from(input.len()).expect("a file fits into memory's addresses");
             while left > 0 {
                 let part = &input.block[..left.min(input.block.len())];
-                // A reader that has gone shows by what it delivered.
+                // If the reader has exited, the number of lines that arrived will show it.
                 if stdin.write_all(part).is_err() {
                     break;
                 }
@@ -64,14 +64,14 @@ impl Input {
     }
 }
 
-/// What came out at the other end.
+/// What arrived at the other end.
 #[derive(Clone, Copy)]
 pub(crate) struct Flow {
-    /// From the start of the sender to the last byte out of the receiver.
+    /// From the start of the sender to the last byte of the receiver's output.
     pub(crate) took: Duration,
     pub(crate) lines: u64,
     pub(crate) bytes: u64,
-    /// The most that each end had resident, in bytes.
+    /// Peak resident memory of each end, in bytes.
     pub(crate) memory: [u64; 2],
 }
 
@@ -85,7 +85,7 @@ impl Flow {
     }
 }
 
-/// What was read of a receiver's stdout.
+/// Counts what is read from a receiver's stdout.
 pub(crate) struct Sink {
     counts: Arc<Counts>,
     start: Instant,
@@ -120,7 +120,7 @@ impl Sink {
         self.counts.lines.load(Ordering::Acquire)
     }
 
-    /// Watches until all of `input` came, or nothing has come for a while since `sender` ended.
+    /// Waits until all of `input` has arrived, or until `sender` has exited and nothing has arrived for a while.
     fn wait(&self, input: &Input, sender: &Running, receiver: &Running) -> Result<Flow> {
         let mut memory = [0; 2];
         let mut quiet = Instant::now();
@@ -146,13 +146,13 @@ impl Sink {
     }
 }
 
-/// How many newlines there are, counted in bytes first: a sum that the compiler makes vectors of.
+/// The number of newlines, summed in bytes first so that the compiler can vectorize it.
 fn newlines(bytes: &[u8]) -> u64 {
     let count = |part: &[u8]| part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>();
     bytes.chunks(255).map(|part| u64::from(count(part))).sum()
 }
 
-/// Through sts-send, with these options, and sts-recv; everything must arrive.
+/// Through sts-send with these options and sts-recv; everything must arrive.
 pub(crate) fn ours(bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
     let mut receiver = bench.listen(&["--once"])?;
     let stdout = receiver.stdout()?;
@@ -165,7 +165,7 @@ pub(crate) fn ours(bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> 
     Ok(flow)
 }
 
-/// Through `mosquitto_pub -l` and `mosquitto_sub`; what arrives, arrives.
+/// Through `mosquitto_pub -l` and `mosquitto_sub`, which may lose lines.
 pub(crate) fn mosquitto(bench: &Bench, qos: &str, input: &Input) -> Result<Flow> {
     let mut receiver = bench.mosquitto_sub(&["-q", qos])?;
     let stdout = receiver.stdout()?;
@@ -188,11 +188,11 @@ fn through(sender: &mut Command, stdout: ChildStdout, receiver: &Running, input:
     Ok((flow, sender))
 }
 
-/// What a sender took for all of its input, with nobody subscribed.
+/// What a sender needed for all of its input, without a subscriber.
 pub(crate) struct Alone {
-    /// From its start until the broker had it.
+    /// From its start until the broker has everything.
     pub(crate) took: Duration,
-    /// Of its own, all threads together.
+    /// Its own CPU time, of all threads.
     pub(crate) processor: Duration,
 }
 

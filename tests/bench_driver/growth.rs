@@ -1,7 +1,7 @@
-//! What one more costs: one more peer, one more link, one more stream, one more message in flight.
+//! How the cost grows with the number of peers, links, streams and messages in flight.
 //!
-//! Each is measured at 1, 10, 100 and so on, up to ten thousand. Sums may grow with the number, never faster; what a
-//! message costs may not grow at all.
+//! Each is measured at 1, 10, 100 and so on, up to 10,000. Totals may grow in proportion to the number, but not faster;
+//! the cost of a message may not grow at all.
 
 use std::fs;
 use std::time::Instant;
@@ -19,18 +19,18 @@ use crate::report::{Growth, Report};
 use crate::stats::{Unit, real};
 use crate::{Result, say};
 
-/// Runs of what takes longer than some milliseconds.
+/// Runs of a measurement that takes more than a few milliseconds.
 const FEW: usize = 5;
 
-/// Messages that come at once: few enough for a pipe and for a socket.
+/// Messages that arrive at once: few enough to fit into a pipe and a socket.
 const TOGETHER: usize = 900;
 
-/// How far, and how often.
+/// Up to which numbers to measure, and how often.
 pub(crate) struct Extent {
     counts: &'static [u32],
-    /// Runs of what takes some milliseconds.
+    /// Runs of a measurement that takes a few milliseconds.
     runs: usize,
-    /// Lines of which the cost of one is taken.
+    /// Lines over which the cost of one is averaged.
     lines: u64,
 }
 
@@ -47,16 +47,16 @@ impl Extent {
     }
 }
 
-/// Measures all of it.
+/// Measures everything.
 pub(crate) fn measure(bench: &Bench, extent: &Extent, report: &mut Report) -> Result<()> {
     peers(bench, extent, report)?;
     links(bench, extent, report)?;
-    streams(bench, extent, report, "ended", "streams that ended")?;
+    streams(bench, extent, report, "ended", "streams received before")?;
     streams(bench, extent, report, "open", "streams left open")?;
     crate::in_flight::measure(bench, extent.counts, report)
 }
 
-/// Peers with a session on one link of the receiver.
+/// Peers that have a session on one link of the receiver.
 fn peers(bench: &Bench, extent: &Extent, report: &mut Report) -> Result<()> {
     let [mut starts, mut memory, mut wall, mut processor, mut sends] = [const { Figure::new() }; 5];
     for &count in extent.counts {
@@ -74,15 +74,16 @@ fn peers(bench: &Bench, extent: &Extent, report: &mut Report) -> Result<()> {
         sends.push((count, times(extent.runs, || run(to_one().stdin(filled(b"hi\n")?)))?));
         site.remove()?;
     }
-    report.growth("peers: sts-recv starts", Unit::Seconds, &starts, Growth::Linear);
-    report.growth("peers: sts-recv, resident", Unit::Bytes, &memory, Growth::Linear);
-    report.growth("peers: a message of one of them", Unit::Seconds, &wall, Growth::Flat);
-    report.growth("peers: the same, processor of sts-recv", Unit::Seconds, &processor, Growth::Flat);
-    report.growth("peers: echo hi | sts-send --to one of them", Unit::Seconds, &sends, Growth::Linear);
+    report.growth("N peers on a link: sts-recv starts", Unit::Seconds, &starts, Growth::Linear);
+    report.growth("N peers on a link: resident memory of sts-recv", Unit::Bytes, &memory, Growth::Linear);
+    report.growth("N peers on a link: a message from one of them, wall time", Unit::Seconds, &wall, Growth::Flat);
+    let what = "N peers on a link: sts-recv receives a message from one of them, CPU time";
+    report.growth(what, Unit::Seconds, &processor, Growth::Flat);
+    report.growth("N peers on a link: echo hi | sts-send --to one of them", Unit::Seconds, &sends, Growth::Linear);
     Ok(())
 }
 
-/// Links with a session each, in the same two directories.
+/// Links that have a session each, in the same two directories.
 fn links(bench: &Bench, extent: &Extent, report: &mut Report) -> Result<()> {
     let [mut sends, mut starts] = [const { Figure::new() }; 2];
     for &count in extent.counts {
@@ -98,12 +99,12 @@ fn links(bench: &Bench, extent: &Extent, report: &mut Report) -> Result<()> {
         starts.push((count, start_times(&site, extent.runs)?));
         site.remove()?;
     }
-    report.growth("links: echo hi | sts-send on one of them", Unit::Seconds, &sends, Growth::Linear);
-    report.growth("links: sts-recv starts on one of them", Unit::Seconds, &starts, Growth::Linear);
+    report.growth("N links: echo hi | sts-send on one of them", Unit::Seconds, &sends, Growth::Linear);
+    report.growth("N links: sts-recv starts on one of them", Unit::Seconds, &starts, Growth::Linear);
     Ok(())
 }
 
-/// Streams of one session, received before; past 1,024 that are open the receiver closes the longest idle.
+/// Streams of one session that were received before; if more than 1,024 are open, the receiver closes the longest idle.
 fn streams(bench: &Bench, extent: &Extent, report: &mut Report, name: &str, what: &str) -> Result<()> {
     let site = bench.elsewhere(name)?;
     let fleet = Fleet::new(&site)?;
@@ -121,7 +122,7 @@ fn streams(bench: &Bench, extent: &Extent, report: &mut Report, name: &str, what
             let (cost, _) = at_once(&site, messages.len(), || raw.publish(&session.topics.master_to_slave, messages))?;
             costs.push(cost);
         }
-        // Only the last ones come when nearly so many were there before.
+        // Only the last ones arrive when there are nearly as many streams as are to be measured.
         news.push((count, costs.split_off(costs.len().saturating_sub(FEW))));
         before = count;
 
@@ -132,17 +133,18 @@ fn streams(bench: &Bench, extent: &Extent, report: &mut Report, name: &str, what
         processor.push((count, costs));
         memory.push((count, peaks));
     }
-    report.growth(&format!("{what}: receive state"), Unit::Octets, &sizes, Growth::Linear);
-    report.growth(&format!("{what}: sts-recv starts"), Unit::Seconds, &starts, Growth::Linear);
-    report.growth(&format!("{what}: sts-recv, resident"), Unit::Bytes, &memory, Growth::Linear);
-    // Past 1,024 each new one closes another, of which a line on standard error tells.
+    report.growth(&format!("N {what}: size of the receive state"), Unit::Octets, &sizes, Growth::Linear);
+    report.growth(&format!("N {what}: sts-recv starts"), Unit::Seconds, &starts, Growth::Linear);
+    report.growth(&format!("N {what}: resident memory of sts-recv"), Unit::Bytes, &memory, Growth::Linear);
+    // Beyond 1,024, each new one closes another, which is reported on standard error.
     let growth = if name == "open" { Growth::FlatTo(1000) } else { Growth::Flat };
-    report.growth(&format!("{what}: one more, processor of sts-recv"), Unit::Seconds, &news, growth);
-    report.growth(&format!("{what}: a message, processor of sts-recv"), Unit::Seconds, &processor, Growth::Flat);
+    report.growth(&format!("N {what}: sts-recv receives one more stream, CPU time"), Unit::Seconds, &news, growth);
+    let per_message = format!("N {what}: sts-recv receives a message, CPU time");
+    report.growth(&per_message, Unit::Seconds, &processor, Growth::Flat);
     site.remove()
 }
 
-/// The only message of a stream of its own, which it ends or leaves open.
+/// The only message of a new stream, which it ends or leaves open.
 fn one_line(fleet: &Fleet, session: &Session, ends: bool) -> Result<Bytes> {
     let cache = fleet.cache(Device::Station, LINK)?;
     let taken = cache.reserve_stream(&fleet.gateway(), &session.id)?;
@@ -153,7 +155,7 @@ fn one_line(fleet: &Fleet, session: &Session, ends: bool) -> Result<Bytes> {
     Ok(if ends { sender.end(buffer, rng)? } else { sender.data(buffer, rng)? })
 }
 
-/// From the start of sts-recv until it listens.
+/// Times from the start of sts-recv until it is subscribed.
 fn start_times(site: &Bench, runs: usize) -> Result<Vec<f64>> {
     let mut starts = Vec::new();
     for _ in 0..runs {
@@ -173,17 +175,17 @@ fn times(runs: usize, mut what: impl FnMut() -> Result<()>) -> Result<Vec<f64>> 
     (0..runs).map(time).collect()
 }
 
-/// The processor time of sts-recv for a message of a stream, and its memory, some times.
+/// CPU time of sts-recv per message of one stream, and its peak memory, in each of a few runs.
 fn of_one_stream(site: &Bench) -> Result<(Vec<f64>, Vec<f64>)> {
     let lines = b"{\"device\":\"station-07\",\"celsius\":21.25}\n".repeat(TOGETHER);
     let one = |_| at_once(site, TOGETHER, || run(site.send(&["--each"]).stdin(filled(&lines)?)));
     (0..FEW).map(one).collect()
 }
 
-/// The processor time that sts-recv takes a message where `count` come at once, and its memory.
+/// CPU time of sts-recv per message, if `count` arrive at once, and its peak memory.
 ///
-/// It stands still while `publish` brings them to the broker, which passes all of them on at QoS 0: else the scheduler
-/// decides how many it finds each time it wakes up, and that decides what they cost.
+/// It is stopped while `publish` sends them to the broker, which passes all of them on at QoS 0. Otherwise the cost
+/// would depend on how many messages it finds at each wake-up, which the scheduler decides.
 fn at_once(site: &Bench, count: usize, publish: impl FnOnce() -> Result<()>) -> Result<(f64, f64)> {
     let mut receiver = site.listen(&["-o", "qos=0"])?;
     let sink = Sink::read(receiver.stdout()?, Instant::now());
@@ -191,7 +193,7 @@ fn at_once(site: &Bench, count: usize, publish: impl FnOnce() -> Result<()>) -> 
     publish()?;
     let before = receiver.processor()?;
     receiver.stop(false)?;
-    wait_until("every line", || Ok(sink.lines() == count as u64))?;
+    wait_until("all lines", || Ok(sink.lines() == count as u64))?;
     let took = receiver.processor()?.saturating_sub(before);
     let memory = receiver.peak_memory().ok_or("sts-recv has ended")?;
     receiver.terminate()?;

@@ -1,4 +1,4 @@
-//! What one more message in flight costs: one that waits for its acknowledgement, or one that waits for its receiver.
+//! How the cost grows with the number of messages that wait for their acknowledgement, or for their receiver.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -13,47 +13,48 @@ use crate::report::{Growth, Report};
 use crate::stats::{Unit, real};
 use crate::{Result, say};
 
-/// Short enough for ten thousand of them in the window of sts-send, 1 MiB.
+/// Short enough for 10,000 of them to fit into sts-send's in-flight limit, 1 MiB.
 const LINE: &[u8] = b"x\n";
 const RUNS: usize = 7;
-/// Longer than the last message that was read takes to be sealed.
+/// Longer than sts-send needs to seal the last message that it has read.
 const SETTLED: Duration = Duration::from_millis(50);
 
-/// What one run found.
+/// The results of one run.
 struct Found {
-    /// Bytes, at most.
+    /// Peak resident memory, in bytes.
     memory: u64,
     wall: Duration,
     processor: Duration,
 }
 
-/// Measures both, at each of these numbers.
+/// Measures both at each of these numbers.
 pub(crate) fn measure(bench: &Bench, counts: &[u32], report: &mut Report) -> Result<()> {
     let site = bench.elsewhere("in-flight")?;
     let fleet = Fleet::new(&site)?;
     fleet.trust_each_other()?;
     fleet.link(LINK)?;
     for (what, tool, run) in [
-        ("unacknowledged", "sts-send", unacknowledged as fn(&Bench, usize) -> Result<Found>),
-        ("queued by the broker", "sts-recv", queued),
+        ("messages unacknowledged", "sts-send", unacknowledged as fn(&Bench, usize) -> Result<Found>),
+        ("messages queued for sts-recv", "sts-recv", queued),
     ] {
         let [mut memory, mut wall, mut processor] = [const { Vec::new() }; 3];
-        for &count in counts.iter().filter(|count| what == "unacknowledged" || **count <= bench.broker.queue) {
-            say(&format!("{count} messages {what}"));
+        for &count in counts.iter().filter(|count| tool == "sts-send" || **count <= bench.broker.queue) {
+            say(&format!("{count} {what}"));
             let found: Vec<Found> = (0..RUNS).map(|_| run(&site, usize::try_from(count)?)).collect::<Result<_>>()?;
             let each = |of: Duration| of.as_secs_f64() / f64::from(count);
             memory.push((count, found.iter().map(|found| real(found.memory)).collect()));
             wall.push((count, found.iter().map(|found| each(found.wall)).collect()));
             processor.push((count, found.iter().map(|found| each(found.processor)).collect()));
         }
-        report.growth(&format!("{what}: {tool}, resident"), Unit::Bytes, &memory, Growth::Linear);
-        report.growth(&format!("{what}: a message"), Unit::Seconds, &wall, Growth::Flat);
-        report.growth(&format!("{what}: the same, processor of {tool}"), Unit::Seconds, &processor, Growth::Flat);
+        report.growth(&format!("N {what}: resident memory of {tool}"), Unit::Bytes, &memory, Growth::Linear);
+        report.growth(&format!("N {what}: wall time per message"), Unit::Seconds, &wall, Growth::Flat);
+        let per_message = format!("N {what}: CPU time of {tool} per message");
+        report.growth(&per_message, Unit::Seconds, &processor, Growth::Flat);
     }
     site.remove()
 }
 
-/// The broker stands still while sts-send reads `count` lines, and then takes and acknowledges all of them.
+/// The broker is stopped while sts-send reads `count` lines; then it reads and acknowledges all of them.
 fn unacknowledged(site: &Bench, count: usize) -> Result<Found> {
     let mut sender = Running::start(site.send(&["-v", "--each"]).stdout(Stdio::null()).stderr(Stdio::piped()))?;
     sender.wait_for_stderr("connected to")?;
@@ -64,7 +65,7 @@ fn unacknowledged(site: &Bench, count: usize) -> Result<Found> {
     wait_until("sts-send to read", || Ok(rustix::io::ioctl_fionread(&stdin)? == 0))?;
     thread::sleep(SETTLED);
     let memory = sender.peak_memory().ok_or("sts-send has ended without an acknowledgement")?;
-    // Until here: how many acknowledgements one wake-up brings is the scheduler's doing.
+    // Not later: the scheduler decides how many acknowledgements arrive per wake-up.
     let processor = sender.processor()?.saturating_sub(before);
     drop(stdin);
     let start = Instant::now();
@@ -75,7 +76,7 @@ fn unacknowledged(site: &Bench, count: usize) -> Result<Found> {
     Ok(found)
 }
 
-/// `count` messages wait in the broker for a client that is away; then sts-recv starts, and takes all of them.
+/// `count` messages are queued by the broker for sts-recv, which then starts and receives all of them.
 fn queued(site: &Bench, count: usize) -> Result<Found> {
     let client = ["-o", "clientid=in-flight"];
     site.listen(&client)?.terminate()?;
@@ -94,6 +95,6 @@ fn queued(site: &Bench, count: usize) -> Result<Found> {
     }
     let found = Found { memory, wall: start.elapsed(), processor: receiver.processor()? };
     receiver.succeeds()?;
-    wait_until("every line", || Ok(sink.lines() == count as u64))?;
+    wait_until("all lines", || Ok(sink.lines() == count as u64))?;
     Ok(found)
 }

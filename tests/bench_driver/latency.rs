@@ -1,4 +1,4 @@
-//! One line at a time: written to the sender's stdin, awaited at the receiver's stdout.
+//! One line at a time: written to the sender's stdin, then read from the receiver's stdout.
 
 use std::io::{Read, Write};
 use std::process::{ChildStdin, ChildStdout};
@@ -8,10 +8,10 @@ use crate::Result;
 use crate::devices::Bench;
 use crate::process::Running;
 
-/// Lines before the first one that counts.
+/// Lines that are sent before the first one that is measured.
 const WARM_UP: usize = 50;
 
-/// A pair of programs with a line's way through them.
+/// A sender and a receiver, and the pipes to them.
 pub(crate) struct Way {
     stdin: ChildStdin,
     stdout: ChildStdout,
@@ -42,9 +42,9 @@ impl Way {
         Ok(way)
     }
 
-    /// One line: how long it took.
+    /// Sends one line, and returns how long it took to arrive.
     pub(crate) fn pass(&mut self) -> Result<Duration> {
-        // Each line is another one: an older line that comes late must not pass for this one.
+        // Each line is different, so that an older one that arrives late is not taken for this one.
         self.passed += 1;
         let line =
             format!("{{\"seq\":{:>13},\"device\":\"station-07\",\"celsius\":21.25,\"humid\":0.481}}\n", self.passed);
@@ -54,14 +54,14 @@ impl Way {
         self.stdin.write_all(line.as_bytes())?;
         while came.len() < line.len() {
             match self.stdout.read(&mut buffer)? {
-                0 => return Err("a receiver ended".into()),
+                0 => return Err("the receiver exited".into()),
                 count => came.extend_from_slice(&buffer[..count]),
             }
         }
         let took = start.elapsed();
         if came != line.as_bytes() {
             let came = String::from_utf8_lossy(&came);
-            return Err(format!("a receiver wrote another line: {}", came.escape_debug()).into());
+            return Err(format!("the receiver wrote a different line: {}", came.escape_debug()).into());
         }
         Ok(took)
     }

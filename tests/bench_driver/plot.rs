@@ -1,4 +1,4 @@
-//! Line charts as SVG, with logarithmic axes, dark where the reader asks for that.
+//! Line charts as SVG with logarithmic axes, dark if the reader's system prefers that.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,8 @@ const RIGHT: f64 = 180.0;
 const TOP: f64 = 64.0;
 const BOTTOM: f64 = 56.0;
 
-/// Colours that tell apart for everybody, on a page of their own: whatever the page around it is, the text is legible.
+/// Colours that colour-blind readers can distinguish, on a background of their own, so that the text is legible on any
+/// page.
 const STYLE: &str = "\
 <style>
 .page { fill: #fff; stroke: #d0d7de }
@@ -32,7 +33,7 @@ text { fill: #e6edf3 }
 }
 </style>";
 
-/// Whose a line is.
+/// What a line shows: sts, or what it is compared to.
 #[derive(Clone, Copy)]
 pub(crate) enum Whose {
     Ours,
@@ -61,7 +62,7 @@ pub(crate) struct Chart {
     pub(crate) title: &'static str,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
-    /// Where the x axis is marked, and with what.
+    /// The marks on the x axis: positions and labels.
     pub(crate) ticks: Vec<(f64, String)>,
     pub(crate) series: Vec<Series>,
 }
@@ -82,7 +83,7 @@ impl Axis {
 }
 
 impl Chart {
-    /// The whole file, with a note under the title.
+    /// The complete file, with a note under the title.
     pub(crate) fn svg(&self, note: &str) -> String {
         let values = || self.series.iter().flat_map(|series| &series.points);
         let range = |of: fn(&(f64, f64)) -> f64| {
@@ -153,14 +154,14 @@ impl Series {
     }
 }
 
-/// A power of ten as people write it.
+/// A power of ten with a comma between thousands.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let (front, back) = digits.split_at(digits.len().saturating_sub(3));
     if value < 1.0 || front.is_empty() { format!("{value}") } else { format!("{front},{back}") }
 }
 
-/// The power of ten next to a value.
+/// A value rounded to a power of ten.
 fn power(value: f64, round: fn(f64) -> f64) -> f64 {
     10_f64.powf(round(value.log10()))
 }

@@ -1,4 +1,4 @@
-//! Programs that are measured: started, read, and gone again whatever happens, by their ids.
+//! The programs that are measured: started, read, and ended in any case, by their process ids.
 
 use std::fs;
 use std::io::{self, Read};
@@ -15,13 +15,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{Result, say};
 
-/// How long anything that should happen may take.
+/// Time limit for anything that is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long what [`say`] announces may take.
+/// Time limit for a step that [`say`] announces.
 const LONGEST_STEP: Duration = Duration::from_secs(180);
 
-/// What an interrupted benchmark has to take away.
+/// What an interrupted benchmark has to clean up.
 static REMAINS: Mutex<Remains> = Mutex::new(Remains { running: Vec::new(), dir: None });
 
 struct Remains {
@@ -33,8 +33,8 @@ fn remains() -> MutexGuard<'static, Remains> {
     REMAINS.lock().expect("nobody panics while holding it")
 }
 
-/// From here on a signal ends the benchmark with every process that it started, and removes `dir`; so does a step that
-/// does not end.
+/// From now on, a signal or a step that takes too long ends the benchmark and every process that it started, and
+/// removes `dir`.
 pub(crate) fn clean_up_on_signals(dir: PathBuf) -> Result<()> {
     let (mut received, sent) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM, SIGHUP] {
@@ -48,9 +48,9 @@ pub(crate) fn clean_up_on_signals(dir: PathBuf) -> Result<()> {
             waited = received.read_exact(&mut [0]);
         }
         if waited.is_err() {
-            say("bench: this does not end");
+            say("bench: this step takes too long: giving up");
         }
-        // Held to the end, so that nothing is started any more.
+        // Held until the process exits, so that no more processes are started.
         let remains = remains();
         for pid in &remains.running {
             let _ = kill_process(*pid, Signal::KILL);
@@ -68,7 +68,7 @@ pub(crate) struct Running {
     child: Child,
     pid: Pid,
     name: String,
-    /// Reads the rest of what it says on stderr, if some of that was waited for.
+    /// Reads the rest of stderr, after a line of it was waited for.
     listener: Option<JoinHandle<String>>,
 }
 
@@ -90,7 +90,7 @@ impl Running {
         self.child.stdout.take().ok_or_else(|| format!("{}: no stdout", self.name).into())
     }
 
-    /// Waits until stderr, which must be piped, has a line with `needle`; the rest of it is read, too.
+    /// Waits until stderr, which must be piped, has a line with `needle`; a thread reads the rest.
     pub(crate) fn wait_for_stderr(&mut self, needle: &str) -> Result<()> {
         let mut stderr = self.child.stderr.take().ok_or("stderr is not piped")?;
         let mut text = String::new();
@@ -109,19 +109,19 @@ impl Running {
         Ok(())
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
         self.wait_for_end();
         self.reap()
     }
 
-    /// Whether it has ended.
+    /// Whether it has exited.
     pub(crate) fn has_ended(&self) -> Result<bool> {
         let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         Ok(waitid(WaitId::Pid(self.pid), how)?.is_some())
     }
 
-    /// Waits for its end, which must be a good one.
+    /// Waits until it exits, which must be with status 0.
     pub(crate) fn succeeds(&mut self) -> Result<()> {
         let status = self.wait()?;
         if status.success() {
@@ -131,50 +131,50 @@ impl Running {
         Err(format!("{}: {status} {said}", self.name).into())
     }
 
-    /// Ends it by SIGTERM, as a service manager does.
+    /// Ends it with SIGTERM, as a service manager does.
     pub(crate) fn terminate(mut self) -> Result<()> {
         kill_process(self.pid, Signal::TERM)?;
         self.wait().map(drop)
     }
 
-    /// The most memory that it had resident up to now, in bytes; `None` once it has ended.
+    /// Its peak resident memory up to now, in bytes; `None` once it has exited.
     pub(crate) fn peak_memory(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         kib.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
     }
 
-    /// Processor time that it took up to now, also once it has ended and until it is waited for. Of its first thread: the
-    /// tools have no other that works.
+    /// CPU time of its first thread up to now; also after it has exited, until it is waited for. No other thread of the
+    /// tools does any work.
     pub(crate) fn processor(&self) -> Result<Duration> {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", self.pid))?;
         let nanoseconds = text.split_whitespace().next().ok_or("no times in /proc")?;
         Ok(Duration::from_nanos(nanoseconds.parse()?))
     }
 
-    /// Processor time of all its threads, those that ended, too; to 10 ms.
+    /// CPU time of all its threads, including those that have ended; with a resolution of 10 ms.
     pub(crate) fn processor_of_all(&self) -> Result<Duration> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
-        // What follows the name, which may have anything in it; proc(5) counts utime as the 14th field.
+        // The fields after the name, which may contain anything; utime is the 14th field, proc(5).
         let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
         let ticks = fields.map(str::parse::<u64>).sum::<std::result::Result<u64, _>>()?;
         Ok(Duration::from_millis(10 * ticks))
     }
 
-    /// Waits for its end, and leaves it to be waited for again.
+    /// Waits until it exits, without reaping it.
     pub(crate) fn wait_for_end(&self) {
-        // Until it is reaped its id is nobody else's.
+        // Until it is reaped, no other process gets its id.
         while waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
             .is_err_and(|e| e == rustix::io::Errno::INTR)
         {}
     }
 
-    /// Stops it, or lets it go on.
+    /// Stops it, or continues it.
     pub(crate) fn stop(&self, stopped: bool) -> Result<()> {
         Ok(kill_process(self.pid, if stopped { Signal::STOP } else { Signal::CONT })?)
     }
 
-    /// How often any of its threads went to sleep up to now: each time something woke it before.
+    /// How often its threads have gone to sleep up to now, which is how often they were woken up.
     pub(crate) fn sleeps(&self) -> Result<u64> {
         let mut sleeps = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
@@ -185,7 +185,7 @@ impl Running {
         Ok(sleeps)
     }
 
-    /// Only now may its id leave the list, and be another's.
+    /// Removes its id from the list; from then on, another process may get the id.
     fn reap(&mut self) -> Result<ExitStatus> {
         let mut remains = remains();
         remains.running.retain(|pid| *pid != self.pid);
@@ -195,7 +195,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Reaped already, it is only a number.
+        // If it was reaped, its id may belong to another process.
         if remains().running.contains(&self.pid) {
             let _ = kill_process(self.pid, Signal::KILL);
             let _ = self.reap();
@@ -203,12 +203,12 @@ impl Drop for Running {
     }
 }
 
-/// Starts a program and waits for its good end.
+/// Runs a program, which must exit with status 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     Running::start(command)?.succeeds()
 }
 
-/// What a program prints, on stdout and then on stderr, until its good end.
+/// What a program prints on stdout and then on stderr; it must exit with status 0.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot start {name}: {error}"))?;
@@ -218,19 +218,19 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// Waits until `done` says so.
+/// Waits until `done` returns true.
 pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !done()? {
         if Instant::now() > deadline {
-            return Err(format!("waited in vain for {what}").into());
+            return Err(format!("timed out waiting for {what}").into());
         }
         thread::sleep(Duration::from_millis(1));
     }
     Ok(())
 }
 
-/// A stdin that has `input` in it already, and its end: whoever reads it waits for nobody.
+/// A stdin that already contains `input` and its end, so that the reader never waits.
 pub(crate) fn filled(input: &[u8]) -> Result<Stdio> {
     let (read, write) = io::pipe()?;
     rustix::io::write(write.as_fd(), input)?;

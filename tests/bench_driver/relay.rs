@@ -1,6 +1,6 @@
-//! The broker's own limit: opaque payloads through it at QoS 1, from a client that does nothing else.
+//! The broker's own limit: how fast it passes on or accepts opaque payloads, from a client that does nothing else.
 //!
-//! Written on the bare socket, with packets that are made beforehand, so that nothing of ours makes the bar lower.
+//! The client writes prepared packets to the bare socket, so that no code of this project lowers the limit.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,16 +11,16 @@ use bytes::Bytes;
 
 use crate::Result;
 
-/// Messages in flight: what fits into the window of sts-send, 1 MiB.
+/// Messages in flight: as many as fit into sts-send's in-flight limit, 1 MiB.
 const WINDOW: usize = 16;
-/// Longest that a broker may be silent.
+/// How long to wait for an answer of the broker.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One MQTT 3.1.1 connection.
 pub(crate) struct Raw {
     stream: TcpStream,
     buffer: Vec<u8>,
-    /// What of the buffer was read and not taken.
+    /// The part of the buffer that was read and not yet taken.
     filled: std::ops::Range<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Raw {
         }
     }
 
-    /// Publishes each payload at QoS 1, and waits until the broker has acknowledged all.
+    /// Publishes each payload at QoS 1, and waits until the broker has acknowledged all of them.
     pub(crate) fn publish(&mut self, topic: &str, payloads: &[Bytes]) -> Result<()> {
         for (id, payload) in (1_u16..).zip(payloads) {
             let body = [&[0, u8::try_from(topic.len())?], topic.as_bytes(), &id.to_be_bytes(), payload].concat();
@@ -76,7 +76,7 @@ impl Raw {
         Ok(self.stream.write_all(bytes)?)
     }
 
-    /// The next packet: its first byte, and what follows its length.
+    /// The next packet: its first byte, and what follows its length field.
     fn next(&mut self) -> Result<(u8, &[u8])> {
         loop {
             if let Some((header, len)) = measure(&self.buffer[self.filled.clone()])
@@ -98,7 +98,7 @@ impl Raw {
     }
 }
 
-/// Length of the fixed header, and of what follows it, once the header is there.
+/// Length of the fixed header and of what follows it, once the header is complete.
 fn measure(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut len = 0;
     for (at, byte) in bytes.iter().skip(1).take(4).enumerate() {
@@ -125,7 +125,8 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Passes `count` payloads of `len` bytes; the time from the first connection to the last payload's arrival.
+/// Sends `count` payloads of `len` bytes through the broker; returns the time from the sender's connection to the
+/// arrival of the last payload.
 pub(crate) fn relay(port: u16, count: usize, len: usize) -> Result<Duration> {
     const RELAY: &str = "relay";
     let mut receiver = Raw::connect(port)?;
@@ -161,7 +162,8 @@ pub(crate) fn relay(port: u16, count: usize, len: usize) -> Result<Duration> {
     Ok(end - start)
 }
 
-/// Publishes `count` payloads of `len` bytes at QoS 0 to nobody; the time from the connection until the broker has them.
+/// Publishes `count` payloads of `len` bytes at QoS 0 without a subscriber; returns the time from the connection until
+/// the broker has them.
 pub(crate) fn flood(port: u16, count: usize, len: usize) -> Result<Duration> {
     const AT_ONCE: usize = 1000;
     let topic = b"\0\x05flood";
@@ -174,6 +176,6 @@ pub(crate) fn flood(port: u16, count: usize, len: usize) -> Result<Duration> {
     sender.write(&packet(0xe0, &[]))?;
     match sender.stream.read(&mut [0])? {
         0 => Ok(start.elapsed()),
-        _ => Err("the broker answers what asks for no answer".into()),
+        _ => Err("the broker sent an unexpected answer".into()),
     }
 }

@@ -1,30 +1,30 @@
-//! What a run found: a table to read, and a file to compute with.
+//! The results of a run: two tables to read, and a CSV file to compute with.
 
 use std::fmt::Write as _;
 
 use crate::stats::{Unit, median, percentile};
 
-/// What a figure must be.
+/// The limit that a figure is checked against.
 #[derive(Clone, Copy)]
 pub(crate) enum Bar {
-    /// At least so many times the peer's.
+    /// At least this many times the figure that it is compared to.
     Times(f64),
-    /// At most so many times the peer's.
+    /// At most this many times the figure that it is compared to.
     AtMostTimes(f64),
-    /// At most this.
+    /// At most this value.
     AtMost(f64),
-    /// Told beside its peer, without a bar.
+    /// Compared without a limit.
     None,
 }
 
-/// How a figure may grow with a number.
+/// How a figure may grow with the number N.
 #[derive(Clone, Copy)]
 pub(crate) enum Growth {
-    /// Not faster than the number: tenfold where that grows tenfold, and a fifth more for an uneven machine.
+    /// In proportion to N: tenfold if N grows tenfold, plus a fifth for noise.
     Linear,
-    /// Not at all: half as much again as where it is least is unevenness, too.
+    /// Not at all: up to one and a half times the least value counts as noise.
     Flat,
-    /// The same up to that number.
+    /// Not at all up to that N.
     FlatTo(u32),
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum Growth {
 #[derive(Default)]
 pub(crate) struct Report {
     rows: Vec<Vec<String>>,
-    /// The numbers at which growth was measured, and the rows of that.
+    /// The numbers N at which growth was measured.
     counts: Vec<u32>,
     growth: Vec<Vec<String>>,
     csv: String,
@@ -45,7 +45,7 @@ impl Report {
         Self { csv: "figure,at,who,unit,median,least,most,runs\n".to_owned(), ..Self::default() }
     }
 
-    /// Adds the runs of one figure, ours and the peer's, and holds their medians against the bar.
+    /// Adds the runs of one figure and of the one that it is compared to, and checks their medians against the limit.
     pub(crate) fn row(&mut self, what: &str, unit: Unit, ours: &[f64], peer: Option<(&str, &[f64])>, bar: Bar) {
         self.runs(what, "", "sts", unit, ours);
         let own = median(ours);
@@ -67,8 +67,8 @@ impl Report {
         self.rows.push(vec![what.to_owned(), unit.show(own), beside, ratio, wanted, verdict]);
     }
 
-    /// Adds the runs of one figure at each of these numbers, and holds how the least of them grow against the bar:
-    /// whatever disturbs a run only adds to it.
+    /// Adds the runs of one figure at each N, and checks how the least of them grow against the limit. The least is
+    /// used because a disturbance can only make a run slower.
     pub(crate) fn growth(&mut self, what: &str, unit: Unit, at: &[(u32, Vec<f64>)], bar: Growth) {
         let mut values = Vec::new();
         for (count, runs) in at {
@@ -90,7 +90,7 @@ impl Report {
         let mut row = vec![what.to_owned()];
         row.extend(values.iter().map(|value| unit.show(*value)));
         row.push(format!("{ratio:.2} x"));
-        let until = if let Growth::FlatTo(end) = bar { format!(" to {end}") } else { String::new() };
+        let until = if let Growth::FlatTo(end) = bar { format!(" up to N = {end}") } else { String::new() };
         row.push(format!("<= {most} x{until}"));
         row.push(self.verdict(Some(ratio <= most)));
         self.growth.push(row);
@@ -102,13 +102,13 @@ impl Report {
         met.map_or("", |met| if met { "met" } else { "MISSED" }).to_owned()
     }
 
-    /// Adds a figure that a test shows, not a benchmark.
+    /// Adds a figure that a test proves, not the benchmark.
     pub(crate) fn tested(&mut self, what: &str, by: &str) {
         let row = [what, "0", &format!("test: {by}"), "", "", ""];
         self.rows.push(row.map(str::to_owned).to_vec());
     }
 
-    /// Adds runs to the file of figures only.
+    /// Adds runs to the CSV file only.
     pub(crate) fn runs(&mut self, figure: &str, at: &str, who: &str, unit: Unit, runs: &[f64]) {
         let [low, middle, high] = [0.0, 0.5, 1.0].map(|part| percentile(runs, part));
         let fields = [figure, at, who, unit.name()].map(|field| format!("\"{field}\"")).join(",");
@@ -116,29 +116,30 @@ impl Report {
         let _ = writeln!(self.csv, "{fields},{middle},{low},{high},{}", runs.len());
     }
 
-    /// One figure, one line, for a spreadsheet.
+    /// The figures as CSV, one per line.
     pub(crate) fn csv(&self) -> &str {
         &self.csv
     }
 
     /// The tables as text.
     pub(crate) fn table(&self) -> String {
-        let head = ["figure", "sts", "beside it, in the same run", "ratio", "bar", ""].map(str::to_owned).to_vec();
+        let head = ["figure", "sts", "compared to", "ratio", "limit", ""].map(str::to_owned).to_vec();
         let mut text = table(&head, &self.rows);
-        let mut head = vec!["growth, with so many".to_owned()];
+        let mut head = vec!["N".to_owned()];
         head.extend(self.counts.iter().map(u32::to_string));
-        head.extend(["ratio", "bar", ""].map(str::to_owned));
+        head.extend(["ratio", "limit", ""].map(str::to_owned));
         text.push('\n');
         text.push_str(&table(&head, &self.growth));
         text.push_str(
-            "\ngrowth: least of several runs; its ratio: of a sum over the last tenfold, of a message over the least\n",
+            "\nsecond table: the least of several runs; the ratio of a total is its last value to the one before,\n\
+             that of a cost per message is its last value to the least\n",
         );
-        let _ = writeln!(text, "\n{} of {} bars met", self.met, self.bars);
+        let _ = writeln!(text, "\n{} of {} limits met", self.met, self.bars);
         text
     }
 }
 
-/// Columns as wide as what is in them.
+/// A table whose columns are as wide as their longest cell.
 fn table(head: &Vec<String>, rows: &[Vec<String>]) -> String {
     let width = |at: usize| {
         let cells = rows.iter().chain([head]).filter_map(|row| row.get(at));

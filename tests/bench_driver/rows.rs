@@ -1,4 +1,4 @@
-//! The figures one by one: each run of ours next to one of the peer's, so that a noisy machine is noisy for both.
+//! The figures one by one: runs alternate with those that they are compared to, so that noise affects both alike.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::stats::{Unit, median, percentile, real};
 use crate::{Result, say};
 
 const MOSQUITTO: &str = "mosquitto";
-/// Payloads of the relay: as long as our longest messages.
+/// Length of the broker's opaque payloads: that of the longest messages of sts-send.
 const PAYLOAD: usize = 64 << 10;
 
-/// How much is measured.
+/// How much to measure.
 struct Amounts {
     runs: usize,
-    /// Bytes through both ends.
+    /// Bytes of the long stream.
     long: u64,
     long_runs: usize,
-    /// Bytes of each line length.
+    /// Bytes for each line length.
     sweep: u64,
     sweep_runs: usize,
     blocks: usize,
@@ -65,7 +65,7 @@ impl Amounts {
     }
 }
 
-/// Measures everything; returns the plots and the names of their files.
+/// Measures everything; returns the plots with the names of their files.
 pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result<[(&'static str, Chart); 2]> {
     let amounts = Amounts::new(quick);
     lines(bench, &amounts, report)?;
@@ -77,7 +77,10 @@ pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result
     pairing(bench, &amounts, report)?;
     sizes(bench, report)?;
     cipher(report);
-    report.tested("of 1,000,000 lines, lost or repeated, broker killed 100 times", "tests/end_to_end/confirm.rs");
+    report.tested(
+        "of 1,000,000 lines: lost or repeated, with the broker killed 100 times",
+        "tests/end_to_end/confirm.rs",
+    );
     report.tested(
         "forged, altered, replayed or reflected messages accepted",
         "tests/end_to_end/eavesdropping.rs, src/stream/tests",
@@ -95,14 +98,18 @@ fn lines(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
         ours.push(flow::ours(bench, &[], &input)?.lines_per_second());
         peers.push(flow::mosquitto(bench, "0", &input)?.lines_per_second());
     }
-    let peer = Some(("mosquitto_pub -l -q 0, _sub", &*peers));
-    report.row("200,000 lines, encrypted, QoS 1", Unit::LinesPerSecond, &ours, peer, Bar::Times(20.0));
+    let peer = Some(("mosquitto_pub -l -q 0 to mosquitto_sub", &*peers));
+    let what = "200,000 JSON lines, stdin to stdout, encrypted, QoS 1";
+    report.row(what, Unit::LinesPerSecond, &ours, peer, Bar::Times(20.0));
     Ok(())
 }
 
 fn megabytes(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
-    let size = format!("{} MB", amounts.long / 1_000_000);
-    say(&format!("{size} of lines, stdin to stdout"));
+    let size = match amounts.long / 1_000_000 {
+        1000 => "1 GB".to_owned(),
+        megabytes => format!("{megabytes} MB"),
+    };
+    say(&format!("{size} of JSON lines, stdin to stdout"));
     let input = Input::readings(amounts.long / 74);
     let count = usize::try_from(amounts.long)? / PAYLOAD;
     let (mut ours, mut limit) = (Vec::new(), Vec::new());
@@ -115,19 +122,21 @@ fn megabytes(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()
         }
         limit.push(real((count * PAYLOAD) as u64) / relay(bench.broker.port, count, PAYLOAD)?.as_secs_f64());
     }
-    let peer = Some(("the broker's limit, opaque 64 KiB", &*limit));
-    report.row(&format!("{size}, encrypted, QoS 1"), Unit::BytesPerSecond, &ours, peer, Bar::Times(0.5));
+    let peer = Some(("the broker, passing on opaque payloads of 64 KiB", &*limit));
+    let what = format!("{size} of JSON lines, stdin to stdout, encrypted, QoS 1");
+    report.row(&what, Unit::BytesPerSecond, &ours, peer, Bar::Times(0.5));
     for (tool, peaks) in ["sts-send", "sts-recv"].into_iter().zip(&memory) {
-        // Of a promise never to take more, the median tells nothing.
+        // The limit is a promise never to exceed it, so the median would say nothing.
         let most = [percentile(peaks, 1.0)];
-        report.row(&format!("resident, {tool}, {size} through, at most"), Unit::Bytes, &most, None, Bar::AtMost(16e6));
+        let what = format!("resident memory of {tool}, {size} of JSON lines");
+        report.row(&what, Unit::Bytes, &most, None, Bar::AtMost(16e6));
     }
     Ok(())
 }
 
 fn each(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
     const LINES: u64 = 200_000;
-    say("one message a line, QoS 0, the sender alone");
+    say("one message per line, QoS 0, sender only");
     let input = Input::readings(LINES);
     let sealed = usize::try_from(input.len() / LINES)? + small::overhead(bench)?;
     let (mut ours, mut peers) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
@@ -142,13 +151,13 @@ fn each(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
         }
         limit.push(rate(flood(bench.broker.port, usize::try_from(LINES)?, sealed)?));
     }
-    let peer = |at: usize| ("mosquitto_pub -l -q 0", &*peers[at]);
-    let what = "--each, QoS 0, a second of the sender's processor";
+    let peer = |at: usize| ("mosquitto_pub -l", &*peers[at]);
+    let what = "--each, QoS 0, lines per second of the sender's CPU time";
     report.row(what, Unit::LinesPerSecond, &ours[0], Some(peer(0)), Bar::Times(2.0));
-    let what = "--each, QoS 0, until the broker has it";
+    let what = "--each, QoS 0, until the broker has them";
     report.row(what, Unit::LinesPerSecond, &ours[1], Some(peer(1)), Bar::None);
-    let broker = Some(("the broker's limit, opaque, as long", &*limit));
-    report.row(&format!("{what}: its limit"), Unit::LinesPerSecond, &ours[1], broker, Bar::None);
+    let broker = Some(("the most that the broker accepts", &*limit));
+    report.row(&format!("{what}, against its limit"), Unit::LinesPerSecond, &ours[1], broker, Bar::None);
     Ok(())
 }
 
@@ -173,9 +182,9 @@ fn latencies(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Ch
         for (name, part) in [("median", 0.5), ("p99", 0.99)] {
             let of = |blocks: &[Vec<f64>]| blocks.iter().map(|block| percentile(block, part)).collect::<Vec<_>>();
             let peer = of(peers);
-            let peer = Some(("mosquitto pair", &*peer));
+            let peer = Some(("mosquitto_pub -l to mosquitto_sub", &*peer));
             report.row(
-                &format!("latency of a line, QoS {qos}, {name}"),
+                &format!("latency of a line, QoS {qos}: {name}"),
                 Unit::Seconds,
                 &of(ours),
                 peer,
@@ -198,13 +207,13 @@ fn latencies(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Ch
 }
 
 fn one_shot(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
-    say("one line, one process");
+    say("one line per process");
     let both = [OneShot::Ours, OneShot::Mosquitto];
     let (mut times, mut memory) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for turn in 0..amounts.starts {
         for (at, one) in both.iter().enumerate() {
             times[at].push(one.time(bench)?.as_secs_f64());
-            // Looked at while it runs, it is slower.
+            // Reading its memory while it runs makes it slower, so these are separate runs.
             if turn % 2 == 0 {
                 memory[at].push(real(one.memory(bench)?));
             }
@@ -212,10 +221,10 @@ fn one_shot(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()>
     }
     let [ours, peers] = &times;
     let peer = "mosquitto_pub -m hi";
-    report.row("echo hi | sts-send, wall", Unit::Seconds, ours, Some((peer, peers)), Bar::AtMostTimes(1.5));
-    // A look that comes late on a busy machine sees less than there was, never more: the most is nearest the truth.
+    report.row("echo hi | sts-send: wall time", Unit::Seconds, ours, Some((peer, peers)), Bar::AtMostTimes(1.5));
+    // On a busy machine, the last reading may come before the peak, so the largest value is the most accurate.
     let [ours, peers] = memory.map(|runs| [percentile(&runs, 1.0)]);
-    report.row("echo hi | sts-send, resident", Unit::Bytes, &ours, Some((peer, &peers)), Bar::AtMostTimes(1.0));
+    report.row("echo hi | sts-send: resident memory", Unit::Bytes, &ours, Some((peer, &peers)), Bar::AtMostTimes(1.0));
     Ok(())
 }
 
@@ -226,7 +235,7 @@ fn idle(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
     for (tool, ours, peer, peers) in
         [("sts-send", send, "mosquitto_pub -l", publish), ("sts-recv", recv, "mosquitto_sub", subscribe)]
     {
-        let what = format!("wake-ups in {seconds} s idle, {tool}");
+        let what = format!("wake-ups in {seconds} s with nothing to do: {tool}");
         report.row(&what, Unit::Count, &ours, Some((peer, &peers)), Bar::AtMost(0.0));
     }
     Ok(())
@@ -235,36 +244,36 @@ fn idle(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
 fn pairing(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
     say("pairing");
     let took: Result<Vec<_>> = (0..amounts.pairings).map(|_| bench.pair().map(|took| took.as_secs_f64())).collect();
-    report.row("pairing, wall, both ends", Unit::Seconds, &took?, None, Bar::AtMost(0.060));
+    report.row("pairing, both ends", Unit::Seconds, &took?, None, Bar::AtMost(0.060));
     Ok(())
 }
 
 fn sizes(bench: &Bench, report: &mut Report) -> Result<()> {
     for tool in ["sts-pair", "sts-send", "sts-recv"] {
         let size = [real(small::size(bench, tool)?)];
-        report.row(&format!("executable, {tool}, without TLS"), Unit::Bytes, &size, None, Bar::AtMost(1.5e6));
+        report.row(&format!("executable: {tool}"), Unit::Bytes, &size, None, Bar::AtMost(1.5e6));
     }
     let overhead = [real(small::overhead(bench)? as u64)];
-    report.row("overhead a message, gcm", Unit::Octets, &overhead, None, Bar::AtMost(33.0));
+    report.row("overhead per message, gcm", Unit::Octets, &overhead, None, Bar::AtMost(33.0));
     Ok(())
 }
 
 fn cipher(report: &mut Report) {
     const RUNS: usize = 3;
-    say("the cipher alone");
-    for len in [64, 1024, 65_536] {
+    say("the cipher only");
+    for (len, size) in [(64, "64 bytes"), (1024, "1 KiB"), (65_536, "64 KiB")] {
         let (mut ours, mut openssl) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
             ours.push(small::seal(len, Duration::from_secs(1)));
             openssl.extend(small::openssl(len));
         }
         let peer = (!openssl.is_empty()).then_some(("openssl speed", &openssl[..]));
-        report.row(&format!("sealing, one core, {len} bytes"), Unit::BytesPerSecond, &ours, peer, Bar::None);
+        report.row(&format!("sealing on one core, {size} per message"), Unit::BytesPerSecond, &ours, peer, Bar::None);
     }
 }
 
 fn sweep(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<Chart> {
-    /// More lines than this tell nothing more about the peers, slowly.
+    /// With more lines than this, mosquitto's clients only take longer; the figure does not change.
     const ENOUGH: u64 = 100_000;
     let lengths = [16, 64, 256, 1024, 4096, 16_384, 65_536_usize];
     let (mut ours, mut peers) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! What costs once: a start, a pairing, memory, an executable; and what it costs to do nothing.
+//! Costs of a single run: starting, memory, the executable, the overhead of a message, sealing, and waiting idle.
 
 use std::fs;
 use std::hint::black_box;
@@ -17,7 +17,7 @@ use crate::process::{Running, filled, output, run};
 use crate::relay::Raw;
 use crate::stats::real;
 
-/// `echo hi | sts-send`, or its peer.
+/// `echo hi | sts-send`, or the mosquitto client that it is compared to.
 pub(crate) enum OneShot {
     Ours,
     Mosquitto,
@@ -33,7 +33,7 @@ impl OneShot {
         Ok(command)
     }
 
-    /// From its start to its end.
+    /// The time from its start until it exits.
     pub(crate) fn time(&self, bench: &Bench) -> Result<Duration> {
         let mut command = self.command(bench)?;
         let start = Instant::now();
@@ -41,7 +41,7 @@ impl OneShot {
         Ok(start.elapsed())
     }
 
-    /// The most that it has resident, in bytes: as its status says, read again and again until it ends.
+    /// Its peak resident memory in bytes, read from its status repeatedly until it exits.
     pub(crate) fn memory(&self, bench: &Bench) -> Result<u64> {
         let mut process = Running::start(&mut self.command(bench)?)?;
         let mut peak = 0;
@@ -53,8 +53,7 @@ impl OneShot {
     }
 }
 
-/// How often each of four programs that wait wakes up in `during`: sts-send, sts-recv, `mosquitto_pub -l`,
-/// `mosquitto_sub`.
+/// How often each of four idle programs wakes up in `during`: sts-send, sts-recv, `mosquitto_pub -l`, `mosquitto_sub`.
 pub(crate) fn wake_ups(bench: &Bench, during: Duration) -> Result<[u64; 4]> {
     let idle = [
         Running::start(&mut bench.send(&[]))?,
@@ -70,12 +69,12 @@ pub(crate) fn wake_ups(bench: &Bench, during: Duration) -> Result<[u64; 4]> {
     Ok(std::array::from_fn(|at| after[at] - before[at]))
 }
 
-/// The length in bytes of the executable `tool`, which the release profile strips.
+/// Length in bytes of the executable `tool`, which the release profile strips.
 pub(crate) fn size(bench: &Bench, tool: &str) -> Result<u64> {
     Ok(fs::metadata(bench.executable(tool))?.len())
 }
 
-/// Bytes of a message over those of the line in it.
+/// How many bytes a message is longer than the line in it.
 pub(crate) fn overhead(bench: &Bench) -> Result<usize> {
     let mut eavesdropper = Raw::connect(bench.broker.port)?;
     eavesdropper.subscribe(TOPIC)?;
@@ -84,7 +83,7 @@ pub(crate) fn overhead(bench: &Bench) -> Result<usize> {
     Ok(eavesdropper.receive()? - line.len())
 }
 
-/// Bytes a second that the suite seals on one core, in messages of `len` bytes.
+/// Bytes per second that `gcm` seals on one core, in messages of `len` bytes.
 pub(crate) fn seal(len: usize, during: Duration) -> f64 {
     let cipher = Cipher::new(Suite::Gcm, &Key::generate(Suite::Gcm.key_len(), |key| key.fill(7)));
     let mut message = BytesMut::zeroed(HEADER_LEN + len);
@@ -103,7 +102,7 @@ pub(crate) fn seal(len: usize, during: Duration) -> f64 {
     real(sealed) / start.elapsed().as_secs_f64()
 }
 
-/// The same by `openssl speed`; `None` where there is none.
+/// The same, measured by `openssl speed`; `None` if openssl is not installed.
 pub(crate) fn openssl(len: usize) -> Option<f64> {
     let args = ["speed", "-elapsed", "-seconds", "1", "-bytes", &len.to_string(), "-evp", "aes-256-gcm"];
     let text = output(Command::new("openssl").args(args)).ok()?;

@@ -1,19 +1,19 @@
-//! Figures: what they count, their medians and percentiles.
+//! Figures: their units, medians and percentiles.
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     LinesPerSecond,
     BytesPerSecond,
     Seconds,
     Bytes,
-    /// Bytes, one by one.
+    /// Bytes, shown without a prefix.
     Octets,
     Count,
 }
 
 impl Unit {
-    /// As people read it.
+    /// The value for a table.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::LinesPerSecond if value >= 1e6 => format!("{:.2} M lines/s", value / 1e6),
@@ -28,7 +28,7 @@ impl Unit {
         }
     }
 
-    /// As a spreadsheet has it.
+    /// The name of the unit for a spreadsheet.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::LinesPerSecond => "lines/s",
@@ -46,12 +46,12 @@ pub(crate) fn real(count: u64) -> f64 {
     count as f64
 }
 
-/// The middle one of several runs.
+/// The median of several runs.
 pub(crate) fn median(runs: &[f64]) -> f64 {
     percentile(runs, 0.5)
 }
 
-/// The value that the given part of all values do not exceed.
+/// The value that the given part of all values does not exceed.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a length is one")]
 pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();

@@ -1,4 +1,5 @@
-//! Claim: whoever owns the broker can keep messages back, and nothing else: no byte is lost in silence, no end is fooled.
+//! Claim: an attacker who controls the broker can withhold messages, and nothing else: no loss goes unreported, and
+//! neither end is deceived.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

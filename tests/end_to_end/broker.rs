@@ -1,4 +1,4 @@
-//! A mosquitto of the test's own: its configuration, its directory, a free loopback port, gone when dropped.
+//! A mosquitto for one test: its configuration, its directory and a free port on loopback; it is gone when dropped.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,4 +1,5 @@
-//! Claim: `sts-send --confirm` exits 0 exactly when the reader's output is the sender's input, whatever breaks between.
+//! Claim: `sts-send --confirm` exits with 0 if and only if the receiver's output equals the sender's input, whatever
+//! fails in between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! Claim: `--if-older` keeps what both ends have and renews what one of them lost or finds old, and two ends that cron starts
-//! within the same minute end with one session and exit status 0.
+//! Claim: `--if-older` keeps a session that both ends have, and renews one that an end has lost or finds too old. Two
+//! ends that cron starts within the same minute end up with one session and exit status 0.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -350,7 +350,7 @@ fn colours_are_for_terminals_only() {
         command.env("TERM", "xterm").env_remove("NO_COLOR").env(name, value);
         Process::spawn(command).wait().succeeded().text().to_owned()
     };
-    assert!(on_a_terminal("NO_COLOR", "").contains("\x1b[1mLINK\x1b[m"));
+    assert!(on_a_terminal("NO_COLOR", "").contains("\x1b[1mLINK\x1b[0m"));
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
         let text = on_a_terminal(name, value);
         assert!(text.contains("LINK") && !text.contains('\x1b'), "{name}={value}: {text:?}");

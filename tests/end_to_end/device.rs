@@ -1,4 +1,4 @@
-//! A device: its own configuration and runtime directories, and the three tools started as if on a machine of its own.
+//! A device: its own configuration and runtime directories, and the three tools, run as if on a machine of their own.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Claim: keys and sessions are read from, and written to, only what nobody else can read or write.
+//! Claim: keys and sessions are read from and written to only files and directories that no other user can read or
+//! write.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

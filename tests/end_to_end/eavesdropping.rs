@@ -1,4 +1,4 @@
-//! Claim: a broker that reads everything learns no plaintext, and one that invents, repeats or alters changes nothing.
+//! Claim: a broker that reads everything learns no plaintext, and forged, repeated or altered messages change nothing.
 
 use crate::broker::Broker;
 use crate::device::{LINK, M2S, Pair, S2M, readings};

@@ -1,4 +1,5 @@
-//! Claim: a code that a person carries over makes two devices trust each other, and nobody else gets in by it.
+//! Claim: a code that a person carries from one device to the other makes the two trust each other, and lets nobody
+//! else in.
 
 use std::fs;
 use std::process::{Command, Stdio};

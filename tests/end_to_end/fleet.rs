@@ -1,5 +1,6 @@
-//! Claim: one gateway serves many devices over wildcards. All of them pair at once, each with topics and sessions of its
-//! own; nobody's garbage, gap or end touches anybody else; and no name or topic from outside becomes anything but text.
+//! Claim: one gateway serves many devices over wildcards. All of them pair at once, each with its own topics and
+//! sessions. Junk, gaps or the end of a session of one device do not affect the others, and no name or topic from
+//! outside is ever anything but text.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Claim: a flood of frames that anybody can make stops no pairing, whichever side it is for, and fills no memory.
+//! Claim: a flood of frames that anyone can make prevents no pairing, whichever side it is aimed at, and fills no
+//! memory.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Claim: what a link between two devices can do, a gateway can do with each of many: take one in by a code, keep what it is
-//! sent in a spool, and tell it that all is written.
+//! Claim: whatever a link between two devices can do, a gateway can do with each of many devices: enrol one by code,
+//! keep data for it in a spool, and receive its confirms.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

@@ -1,4 +1,4 @@
-//! Claim: sts-recv ends when it was asked to, with a status that tells the truth, and leaves the rest for the next run.
+//! Claim: sts-recv ends when its options say so, its exit status is correct, and the rest is left for the next run.
 
 use std::fs::File;
 use std::process::Stdio;

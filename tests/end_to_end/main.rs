@@ -1,9 +1,10 @@
-//! Claim: the three tools keep their promises towards a real broker, as real processes, on real files.
+//! Claim: the three tools keep their promises as real processes, on real files, with a real broker.
 //!
-//! One program for all of it, so that the few RSA keys it needs are made once. The rooms:
+//! All tests are one program, so that the few RSA keys that they need are generated only once. The modules:
 //!
-//! - `broker`: a mosquitto of our own, `process`: a running tool, `device`: its directories, `sniffer`: an eavesdropper
-//! - the others: the claims, one at the head of each file
+//! - `broker`: a mosquitto for one test
+//! - `device`: a device's directories and tools, `process`: a running tool, `sniffer`: an eavesdropper
+//! - the others: tests, with their claim at the head of each file
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 

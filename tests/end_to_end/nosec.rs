@@ -1,4 +1,4 @@
-//! Claim: with `sts_mode = nosec` the same tools are a plain MQTT filter, and without it nothing is ever plain.
+//! Claim: with `sts_mode = nosec`, the tools are plain MQTT filters; without it, nothing is ever sent in plaintext.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Claim: when a sender goes over to a new session, whoever carries its messages changes neither their order nor what is
-//! said of those that are lost.
+//! Claim: when a sender changes to a new session, the broker can change neither the order of its messages nor what is
+//! reported about lost ones.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Claim: a broker that is away, restarts, hangs or throws us out costs time, never data without a word.
+//! Claim: a broker that is unreachable, restarts, hangs or disconnects its clients costs time, but no data is lost
+//! without a report.
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, Pair, readings};

@@ -1,4 +1,4 @@
-//! Claim: two devices that pinned each other's key agree a session, whichever starts first, and nothing else does.
+//! Claim: two devices that pinned each other's key agree on a session, whichever starts first; no other devices do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

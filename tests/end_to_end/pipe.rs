@@ -1,4 +1,5 @@
-//! Claim: what sts-recv writes is byte for byte what sts-send read, and sts-send exits 0 only after all of it.
+//! Claim: the output of sts-recv is byte for byte the input of sts-send, which exits with 0 only after all of it is
+//! acknowledged.
 
 use std::fs::File;
 use std::io::Read;

@@ -1,6 +1,6 @@
-//! Claim: what strangers put on the topic costs nothing but its way through the broker: a retained payload of 250 MB is
-//! read past in constant memory and acknowledged, junk never fills the broker's window, and a client that takes our id
-//! again and again is named.
+//! Claim: junk from strangers on the topic costs only its transfer: a retained payload of 250 MB is skipped in constant
+//! memory and acknowledged, junk never fills the broker's in-flight window, and a client that repeatedly takes over our
+//! client id is reported.
 
 use std::fs;
 

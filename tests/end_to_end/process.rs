@@ -1,4 +1,4 @@
-//! A running tool: its output captured as it comes, every wait with a deadline, killed when dropped.
+//! A running tool: its output is captured as it arrives, every wait has a deadline, and it is killed when dropped.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;

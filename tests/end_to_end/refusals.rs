@@ -1,4 +1,4 @@
-//! Claim: what cannot work is refused with the right status, its reason, and what to do about it.
+//! Claim: what cannot work is refused with the right exit status, the reason, and a hint what to do about it.
 
 use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, M2S, Pair, S2M, settings};

@@ -1,4 +1,5 @@
-//! Claim: a pairing that fails costs nothing, an old queue still opens, and the end of a session truncates nothing.
+//! Claim: a failed pairing has no effect, messages from an old queue still open, and the end of a session truncates
+//! nothing.
 
 use std::fmt::Write as _;
 use std::thread;

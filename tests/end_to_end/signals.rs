@@ -1,4 +1,5 @@
-//! Claim: SIGTERM and SIGINT end a tool in order: sts-send delivers what it has read, a second signal does not wait.
+//! Claim: SIGTERM and SIGINT end a tool in good order: sts-send delivers what it has read, and a second signal ends it
+//! at once.
 
 use rustix::process::Signal;
 

@@ -1,4 +1,4 @@
-//! An eavesdropper: keeps every message that the broker passes on, as mosquitto's own client shows it.
+//! An eavesdropper: keeps every message that the broker passes on, as printed by mosquitto's own client.
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
-//! Claim: sts-send with a spool, sts-recv and the broker can be killed with -9 at any instants, all at the same time, as
-//! often as one likes; what is written is what was read, in order and once.
+//! Claim: sts-send with a spool, sts-recv and the broker can each be killed with SIGKILL at any time and any number of
+//! times; the output is the input, in order and once.
 //!
-//! Eight seconds of it by default; `STS_SOAK=60 cargo test --test end_to_end soak` takes a minute.
+//! This takes eight seconds by default; `STS_SOAK=60 cargo test --test end_to_end soak` takes a minute.
 
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};

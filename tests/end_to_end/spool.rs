@@ -1,5 +1,5 @@
-//! Claim: with `--spool` what sts-send has read is on the disk until it is acknowledged, and the next run sends the rest:
-//! no byte is lost and none comes twice, whatever was killed and when.
+//! Claim: with `--spool`, what sts-send has read is on disk until it is acknowledged, and the next run sends the rest:
+//! no byte is lost or duplicated, whatever is killed and whenever.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};

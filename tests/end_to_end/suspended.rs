@@ -1,4 +1,4 @@
-//! Claim: a reader that stands still stops the data, not the connection, and nothing is lost meanwhile.
+//! Claim: a reader that stops reading stops the data but not the connection, and nothing is lost in the meantime.
 
 use std::io::Read;
 use std::process::Stdio;

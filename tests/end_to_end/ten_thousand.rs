@@ -1,6 +1,6 @@
-//! Claim: a gateway with ten thousand devices starts in seconds, and a message costs what it costs with one device.
+//! Claim: a gateway with ten thousand devices starts within seconds, and a message costs the same as with one device.
 //!
-//! Figures go to stderr. The large fleet is for a build with optimisation, and only where it is asked for:
+//! Figures are printed on stderr. The large fleet needs an optimised build, and is tested only on request:
 //! `cargo test --release --test end_to_end -- --ignored --nocapture ten_thousand`.
 
 use std::fmt::Write as _;

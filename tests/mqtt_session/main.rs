@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rumqttc::mqttbytes::QoS;
-use sts::mqtt::{ClientSession, Event, InFlightLimit, Options, Qos, Receipt, Token};
+use sts::mqtt::{ClientOptions, ClientSession, Event, InFlightLimit, Qos, Receipt, Token};
 
 use broker::Broker;
 
@@ -58,7 +58,7 @@ struct World {
     lost: u64,
     /// When the last bytes of each direction arrive: those of a stream do not overtake each other.
     last: [u64; 2],
-    inbox: BytesMut,
+    read_buffer: BytesMut,
     wake_at: Option<u64>,
 
     keeps_session: bool,
@@ -68,7 +68,7 @@ struct World {
 
     to_publish: u32,
     published: BTreeMap<Token, (u32, Qos)>,
-    acked: BTreeSet<u32>,
+    acknowledged: BTreeSet<u32>,
     received: BTreeMap<(u32, u32), u32>,
     tool_acked: BTreeSet<u32>,
     epoch: u32,
@@ -77,9 +77,9 @@ struct World {
 impl World {
     fn new(seed: u64, messages: u32, incoming: u32, faults: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut options = Options::new("sim");
+        let mut options = ClientOptions::new("sim");
         options.clean_session = rng.random_bool(0.2);
-        options.window = if faults {
+        options.in_flight_limit = if faults {
             InFlightLimit { messages: rng.random_range(1..40), bytes: rng.random_range(20..4000) }
         } else {
             InFlightLimit { messages: 400, bytes: 1 << 20 }
@@ -104,12 +104,12 @@ impl World {
             half_open: false,
             lost: 0,
             last: [0; 2],
-            inbox: BytesMut::new(),
+            read_buffer: BytesMut::new(),
             wake_at: None,
             faults,
             to_publish: messages,
             published: BTreeMap::new(),
-            acked: BTreeSet::new(),
+            acknowledged: BTreeSet::new(),
             received: BTreeMap::new(),
             tool_acked: BTreeSet::new(),
             epoch: 0,
@@ -161,9 +161,9 @@ impl World {
                 }
                 self.connection += 1;
                 (self.alive, self.half_open) = (true, false);
-                self.inbox.clear();
+                self.read_buffer.clear();
                 self.last = [self.time; 2];
-                self.session.connected(self.now());
+                self.session.transport_opened(self.now());
             }
             Step::Up(connection, _) if connection <= self.lost => {}
             Step::Up(connection, bytes) => {
@@ -178,9 +178,9 @@ impl World {
             }
             Step::Down(connection, bytes) => {
                 if self.alive && !self.half_open && connection == self.connection {
-                    self.inbox.extend_from_slice(&bytes);
+                    self.read_buffer.extend_from_slice(&bytes);
                     let now = self.now();
-                    self.session.received(&mut self.inbox, now).unwrap();
+                    self.session.bytes_received(&mut self.read_buffer, now).unwrap();
                 }
             }
             Step::Cut(connection) => {
@@ -208,7 +208,7 @@ impl World {
             }
             Step::Publish => {
                 self.publish();
-                let pause = self.rng.random_range(0..if self.session.room(300) { 5_000 } else { 500_000 });
+                let pause = self.rng.random_range(0..if self.session.has_room(300) { 5_000 } else { 500_000 });
                 if self.to_publish > 0 {
                     self.after(pause, Step::Publish);
                 }
@@ -227,7 +227,7 @@ impl World {
         for _ in 0..self.rng.random_range(1..8) {
             let number = self.to_publish;
             let payload = format!("{:<len$}", 1_000_000 - number, len = self.rng.random_range(7..200));
-            if number == 0 || !self.session.room(3 + payload.len()) {
+            if number == 0 || !self.session.has_room(3 + payload.len()) {
                 return;
             }
             let qos = Qos::from_code(self.rng.random_range(0..3)).unwrap();
@@ -240,7 +240,7 @@ impl World {
     fn disconnected(&mut self) {
         self.alive = false;
         let now = self.now();
-        let retry = self.session.disconnected("cut", now, &mut self.rng) - now;
+        let retry = self.session.transport_lost("cut", now, &mut self.rng) - now;
         self.after(u64::try_from(retry.as_micros()).unwrap(), Step::Dial);
     }
 
@@ -258,12 +258,12 @@ impl World {
 
     /// The socket takes some of what there is, and the network does something to it.
     fn flush(&mut self) {
-        let waiting = self.session.outgoing().len();
+        let waiting = self.session.bytes_to_send().len();
         if self.alive && waiting > 0 {
             let count = self.rng.random_range(1..=waiting);
-            let bytes = BytesMut::from(&self.session.outgoing()[..count]);
+            let bytes = BytesMut::from(&self.session.bytes_to_send()[..count]);
             let now = self.now();
-            self.session.sent(count, now);
+            self.session.bytes_sent(count, now);
             if !self.half_open {
                 let time = self.delay(1);
                 self.at(time, Step::Up(self.connection, bytes));
@@ -274,7 +274,7 @@ impl World {
                 self.after(pause, step(self.connection));
             }
         }
-        let room = (!self.session.outgoing().is_empty() && self.alive).then_some(self.time + 200);
+        let room = (!self.session.bytes_to_send().is_empty() && self.alive).then_some(self.time + 200);
         let deadline = self.session.deadline().map(|at| u64::try_from((at - self.start).as_micros()).unwrap() + 1);
         if let Some(wake) = room.into_iter().chain(deadline.filter(|_| self.alive)).min()
             && self.wake_at.is_none_or(|already| wake < already)
@@ -287,9 +287,9 @@ impl World {
     fn events(&mut self) {
         while let Some(event) = self.session.next_event() {
             match event {
-                Event::Acked(token) => {
+                Event::Acknowledged(token) => {
                     let (number, qos) = self.published[&token];
-                    assert!(self.acked.insert(number), "{number} was acknowledged twice");
+                    assert!(self.acknowledged.insert(number), "{number} was acknowledged twice");
                     assert!(qos == Qos::AtMostOnce || self.broker.has(number), "{number} was not taken");
                 }
                 Event::Message(message) => {
@@ -310,7 +310,7 @@ impl World {
         let broker = &self.broker;
         assert!(broker.arrived.is_sorted(), "out of order: {:?}", broker.arrived);
         for (number, qos) in self.published.values() {
-            assert!(self.acked.contains(number), "{number} was never acknowledged");
+            assert!(self.acknowledged.contains(number), "{number} was never acknowledged");
             assert!(*qos == Qos::AtMostOnce || broker.has(*number), "{number} never arrived");
             for times in broker.passed_on.range((*number, 0)..=(*number, u32::MAX)).map(|(_, times)| *times) {
                 assert!(*qos == Qos::AtLeastOnce || times == 1, "{number} was passed on {times} times at QoS {qos}");

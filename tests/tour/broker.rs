@@ -1,7 +1,8 @@
 //! The broker of the tour: `broker [PORT]`, an MQTT 3.1.1 broker on loopback for machines without one.
 //!
-//! Prints `listening on PORT` once it answers (a free port if none, or 0, was asked for), then one line for every
-//! message that passes through it: the topic, a blank, the payload in hex. It is what an eavesdropper would keep.
+//! Prints `listening on PORT` once it accepts connections, on a free port if PORT is missing or 0. Then it prints one
+//! line for each message that passes through it, as an eavesdropper would record it: the topic, a space, the payload in
+//! hexadecimal.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -13,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use rumqttd::{Broker, Config, ConnectionSettings, Notification, RouterConfig, ServerSettings};
 
-/// Largest payload that the broker passes on, in bytes; `max_message` is 64 KiB where nobody changed it.
+/// Largest payload that the broker passes on, in bytes; the default `max_message` is 64 KiB.
 const MAX_PAYLOAD: usize = 1 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let wanted: u16 = std::env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
-    // rumqttd cannot say which port the system chose, so it is chosen here.
+    // rumqttd cannot report the port that the system chose, so choose it here.
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted))?.local_addr()?;
 
     let mut broker = Broker::new(config(address));
@@ -40,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Err("the broker stopped".into())
 }
 
-/// One MQTT 3.1.1 server that anybody on this machine may use, and nothing else.
+/// Only one MQTT 3.1.1 server, which anyone on this machine may use.
 fn config(listen: SocketAddr) -> Config {
     let connections = ConnectionSettings {
         connection_timeout_ms: 60_000,
@@ -69,7 +70,7 @@ fn config(listen: SocketAddr) -> Config {
 ///
 /// # Errors
 ///
-/// If it does not within 10 seconds: the last refusal.
+/// The last failure to connect, if it does not accept one within 10 seconds.
 fn wait_until_it_answers(address: SocketAddr) -> io::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {

@@ -2,9 +2,12 @@
 
 use std::fmt::Write as _;
 
+use anstyle::{AnsiColor, Style};
+
 use super::Row;
 use crate::session::Standing;
-use crate::stream::Gap;
+use crate::text::{count, numbered};
+use crate::units::approximate;
 
 const HEAD: [&str; 10] = ["LINK", "PEER", "KEY", "AGE", "SUITE", "SENT", "RECV", "GAPS", "REJECT", "NEXT"];
 /// Columns of numbers, which stand at the right.
@@ -12,14 +15,13 @@ const NUMBERS: [usize; 4] = [5, 6, 7, 8];
 /// How much of a fingerprint is shown, in characters of base64: enough to tell keys apart, not to compare them.
 const KEY_LEN: usize = 8;
 
-/// Select Graphic Rendition of ECMA-48.
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
-const PLAIN: &str = "\x1b[m";
+const PLAIN: Style = Style::new();
+const BOLD: Style = PLAIN.bold();
+const RED: Style = AnsiColor::Red.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
 
-/// One cell: its text and how it is painted, where there are colours.
-type Cell = (String, &'static str);
+/// One cell: its text, and its style where there are colours.
+type Cell = (String, Style);
 
 /// The table, a line a peer, as wide as its content; empty where there are no rows.
 pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
@@ -32,10 +34,10 @@ pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].0.len()).max().unwrap_or_default();
     let widths: Vec<_> = (0..HEAD.len()).map(width).collect();
     for line in &lines {
-        for (column, ((cell, paint), width)) in line.iter().zip(&widths).enumerate() {
+        for (column, ((cell, style), width)) in line.iter().zip(&widths).enumerate() {
             let space = " ".repeat(width - cell.len());
-            let painted = colours && !paint.is_empty();
-            let cell = if painted { format!("{paint}{cell}{PLAIN}") } else { cell.clone() };
+            let style = if colours { *style } else { PLAIN };
+            let cell = format!("{style}{cell}{style:#}");
             text += if column == 0 { "" } else { "  " };
             text += &if NUMBERS.contains(&column) { space + &cell } else { cell + &space };
         }
@@ -54,13 +56,13 @@ pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
 }
 
 fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
-    let plain = |text: String| (text, "");
-    let count = |count: u64| (count.to_string(), if count > 0 { RED } else { "" });
+    let plain = |text: String| (text, PLAIN);
+    let trouble = |count: u64| (count.to_string(), if count > 0 { RED } else { PLAIN });
     let fingerprint = row.fingerprint.to_string();
     let key = fingerprint.trim_start_matches("SHA256:").chars().take(KEY_LEN).collect();
     let missing: u64 = row.missing().map(|(first, last)| u64::from(last - first) + 1).sum();
     let age = match (row.session.standing, row.session.age) {
-        (Standing::Current, Some(age)) => plain(duration(age)),
+        (Standing::Current, Some(age)) => plain(approximate(age)),
         (Standing::Current, None) => ("future".to_owned(), YELLOW),
         (other, _) => (other.name().to_owned(), YELLOW),
     };
@@ -72,13 +74,13 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
         plain(row.session.suite.to_string()),
         plain(row.sum(|session| session.streams_reserved).to_string()),
         plain(row.sum(|session| session.received.messages).to_string()),
-        count(row.gaps() + missing),
+        trouble(row.gaps() + missing),
         // Whose it was that was dropped nobody knows: it is counted for the link.
-        if row.first { count(row.rejected()) } else { plain(String::new()) },
+        if row.first { trouble(row.rejected()) } else { plain(String::new()) },
         match row.next() {
             None => plain("-".to_owned()),
             Some(0) => ("now".to_owned(), YELLOW),
-            Some(next) => plain(duration(next)),
+            Some(next) => plain(approximate(next)),
         },
     ]
 }
@@ -88,36 +90,19 @@ fn describe(row: &Row<'_>, text: &mut String) {
     let link = &row.link.link;
     let name = row.name.map_or_else(|| row.fingerprint.to_string(), ToString::to_string);
     let mut shown = 0;
-    for Gap { stream, first, last, .. } in row.latest_gaps() {
-        let messages =
-            if first == last { format!("message {first} is") } else { format!("messages {first}-{last} are") };
-        let _ = writeln!(text, "gap: {link}, {name}, stream {}: {messages} lost", stream.number);
+    for gap in row.latest_gaps() {
+        let _ = writeln!(text, "gap: {link}, {name}, {gap}");
         shown += 1;
     }
-    let lost = row.sum(|session| session.received.lost);
     if row.gaps() > shown {
-        let _ = writeln!(text, "gap: {link}, {name}: {} in all, {lost} messages lost", row.gaps());
+        let lost = count(row.sum(|session| session.received.lost), "message");
+        let _ = writeln!(text, "gap: {link}, {name}: {} in all, {lost} lost", row.gaps());
     }
-    for (first, last) in row.missing() {
-        let streams = if first == last { format!("stream {first}") } else { format!("streams {first}-{last}") };
+    for range in row.missing() {
+        let streams = numbered("stream", &[range]);
         let _ = writeln!(text, "gap: {link}, {name}: nothing came of {streams}");
     }
     for (reason, count) in row.link.rejected.iter().filter(|_| row.first) {
         let _ = writeln!(text, "rejected: {link}: {count} {reason}");
     }
-}
-
-/// Seconds in the two largest units that they fill.
-pub(super) fn duration(seconds: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
-    let largest = UNITS.iter().position(|(unit, _)| seconds >= *unit).unwrap_or(UNITS.len() - 1);
-    let mut left = seconds;
-    let mut text = String::new();
-    for (unit, name) in UNITS.iter().skip(largest).take(2) {
-        if left >= *unit || text.is_empty() {
-            let _ = write!(text, "{}{name}", left / unit);
-        }
-        left %= unit;
-    }
-    text
 }

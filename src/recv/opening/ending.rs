@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Opening, range_of};
+use super::Opening;
 use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
 use crate::stream::Opened;
+use crate::text::{is_or_are, numbered};
 
 /// How long after a KILL the streams before it may still arrive.
 const AFTER_KILL: Duration = Duration::from_secs(60);
@@ -42,10 +43,8 @@ impl Opening<'_> {
         for ending in std::mem::take(&mut self.endings) {
             let ids = self.receiver.ended_by(ending.session).to_vec();
             let end = |id: &SessionId| (*id == ending.session).then_some(ending.next_stream);
-            let incomplete: Vec<String> = ids
-                .iter()
-                .flat_map(|id| self.receiver.outstanding(*id, end(id)).iter().map(range_of).collect::<Vec<_>>())
-                .collect();
+            let incomplete: Vec<_> =
+                ids.iter().flat_map(|id| self.receiver.outstanding(*id, end(id)).iter().collect::<Vec<_>>()).collect();
             // What is held was not accepted: no stream is known by it.
             let is_complete = incomplete.is_empty() && !ids.iter().any(|id| self.held.needs(*id));
             if !is_complete && now < ending.until {
@@ -57,8 +56,8 @@ impl Opening<'_> {
                 self.report.info(format_args!("{name} ended the session; its keys are deleted"));
             } else {
                 self.lost = true;
-                let list = incomplete.join(", ");
-                self.report.warning(format_args!("gap: {name} ended the session; never complete: {list}"));
+                let streams = numbered("stream", &incomplete);
+                self.report.warning(format_args!("gap: {name} ended the session; never complete: {streams}"));
             }
             self.cache.delete(&ending.peer, &ids)?;
             deleted = true;
@@ -76,12 +75,12 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// The streams that this run saw and that are not complete, in words.
+    /// The streams that this run saw and that are not complete, as `stream 3 is not complete`.
     pub(in crate::recv) fn open_streams(&self) -> Option<String> {
-        let mut streams: Vec<u32> = self.open.iter().map(|stream| stream.number).collect();
+        let mut streams: Vec<_> = self.open.iter().map(|stream| (stream.number, stream.number)).collect();
         streams.sort_unstable();
-        let names: Vec<_> = streams.iter().map(u32::to_string).collect();
-        (!names.is_empty()).then(|| format!("stream {}", names.join(", ")))
+        let are = is_or_are(streams.len() as u64);
+        (!streams.is_empty()).then(|| format!("{} {are} not complete", numbered("stream", &streams)))
     }
 
     /// Reports streams that were lost whole: numbers that a later one proves to have been taken.
@@ -94,11 +93,11 @@ impl Opening<'_> {
                 .missing()
                 .iter()
                 .filter(|(_, last)| *last >= first)
-                .map(|(from, to)| range_of((from.max(first), to)))
+                .map(|(from, to)| (from.max(first), to))
                 .collect();
             if !missing.is_empty() {
                 self.lost = true;
-                self.report.warning(format_args!("gap: nothing came of {}", missing.join(", ")));
+                self.report.warning(format_args!("gap: nothing came of {}", numbered("stream", &missing)));
             }
         }
     }

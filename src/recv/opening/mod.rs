@@ -13,13 +13,16 @@ use self::ending::Ending;
 use super::confirming::Confirming;
 use super::held::Held;
 use crate::cache::{Cache, Journal, JournalEntry, Watch};
-use crate::cli::{Reporter, Throttle};
+use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
-use crate::link::{AcceptedPeers, Link, LinkPeers, unix_time};
+use crate::link::{Link, unix_time};
 use crate::message::FrameType;
 use crate::mqtt::Message;
+use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::SessionId;
-use crate::stream::{AcceptError, Accepted, Content, Gap, Opened, Progress, Receiver, StreamId, StreamState, Streams};
+use crate::stream::{AcceptError, Accepted, Content, Opened, Progress, Receiver, StreamId, StreamState, Streams};
+use crate::text::numbered;
+use crate::throttle::{KeyedThrottle, Throttle};
 use crate::{Rejected, Result};
 
 /// What becomes of a message.
@@ -86,7 +89,7 @@ pub(super) struct Opening<'a> {
     pub(super) lost: bool,
     /// The followed stream is complete, or the peer ended the last session.
     pub(super) over: bool,
-    named: HashMap<Rejected, Throttle>,
+    named: KeyedThrottle<Rejected>,
     confirming: Confirming,
     max_message: usize,
     reused: Throttle,
@@ -98,9 +101,9 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// As [`crate::recv::run`].
     pub(super) fn new(link: &Link, ends: LinkPeers, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
-        let cache = link.sessions()?;
+        let cache = link.cache()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
-        let peers = ends.peers()?;
+        let peers = ends.accepted()?;
         let stored: Vec<_> = watch.sessions().cloned().collect();
         let (journal, unusable) = Journal::open(&cache, &stored)?;
         let mut opening = Self {
@@ -119,14 +122,15 @@ impl<'a> Opening<'a> {
             follow: if once { Follow::First } else { Follow::All },
             lost: false,
             over: false,
-            named: HashMap::new(),
+            named: KeyedThrottle::once(),
             confirming: Confirming::default(),
             max_message: link.config.mqtt.max_message,
             reused: Throttle::every(Duration::from_secs(60)),
         };
         opening.adopt(&unusable);
         if opening.receiver.sessions().next().is_none() {
-            return Err(opening.ends.no_session(&opening.cache, &opening.watch, &opening.peers));
+            let Opening { ends, peers, cache, watch, .. } = &opening;
+            return Err(watch.no_session(cache, &ends.expected(), |session| ends.peer_of(session, peers).is_some()));
         }
         Ok(opening)
     }
@@ -236,7 +240,7 @@ impl<'a> Opening<'a> {
         }
         for gap in accepted.predecessor.and_then(|(_, gap)| gap).into_iter().chain(accepted.gap) {
             self.lost = true;
-            self.report.warning(format_args!("gap: {name}, stream {}: {}", gap.stream.number, messages_of(&gap)));
+            self.report.warning(format_args!("gap: {name}, {gap}"));
         }
         if let Some((ended, _)) = accepted.predecessor {
             self.open.remove(&ended.stream);
@@ -245,7 +249,8 @@ impl<'a> Opening<'a> {
         let first = self.first.get(&opened.stream.session).copied().unwrap_or(0);
         if let Some((from, to)) = accepted.given_up.filter(|(_, to)| *to >= first) {
             self.lost = true;
-            self.report.warning(format_args!("gap: {name}: nothing came of {}", range_of((from.max(first), to))));
+            let streams = numbered("stream", &[(from.max(first), to)]);
+            self.report.warning(format_args!("gap: {name}: nothing came of {streams}"));
         }
         if accepted.promoted && self.cache.promote(&opened.peer, &opened.stream.session, unix_time())? {
             self.report.verbose(format_args!("{name}: the new session is in use"));
@@ -312,7 +317,7 @@ impl<'a> Opening<'a> {
     /// Counts a message that was dropped, and names its kind once.
     pub(super) fn rejected(&mut self, rejected: Rejected, now: Instant) -> What {
         self.journal.count_rejected(rejected);
-        if self.named.entry(rejected).or_insert_with(Throttle::once).happened(now).is_some() {
+        if self.named.is_due(&rejected, now) {
             self.report.warning(format_args!("dropped a message: {rejected}; others of the kind are only counted"));
         }
         What::Dropped
@@ -390,13 +395,4 @@ impl<'a> Opening<'a> {
             Content::Kill { .. } => What::Left,
         }
     }
-}
-
-fn range_of((first, last): (u32, u32)) -> String {
-    if first == last { format!("stream {first}") } else { format!("streams {first}-{last}") }
-}
-
-fn messages_of(gap: &Gap) -> String {
-    let Gap { first, last, .. } = gap;
-    if first == last { format!("message {first} is lost") } else { format!("messages {first}-{last} are lost") }
 }

@@ -18,7 +18,7 @@ impl Opening<'_> {
             .watch
             .sessions()
             .filter(|stored| !unusable.contains(&stored.session.id))
-            .filter(|stored| self.ends.accepts(&stored.session, &self.peers).is_some())
+            .filter(|stored| self.ends.peer_of(&stored.session, &self.peers).is_some())
             .map(|stored| (stored.session.clone(), stored.standing))
             .collect();
         let known: HashSet<SessionId> = self.receiver.sessions().copied().collect();
@@ -35,7 +35,7 @@ impl Opening<'_> {
     pub(super) fn look(&mut self, now: Instant) -> Result<bool> {
         let changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
         if self.ends.refresh()? {
-            self.peers = self.ends.peers_left();
+            self.peers = self.ends.still_accepted();
         } else if !changed {
             return Ok(false);
         }

@@ -17,8 +17,9 @@ use crate::cache::{Cache, StoredSession, Watch};
 use crate::config::Config;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::handshake::{Peer, alive};
-use crate::link::{Link, LinkPeers, list, unix_time};
+use crate::link::{Link, unix_time};
 use crate::message::FrameType;
+use crate::peers::{LinkPeers, list};
 use crate::session::{Session, Standing};
 use crate::stream::{AcceptError, Accepted, Content, Receiver, RetransmitQueue, Sender};
 use crate::{Error, Exit, Rejected, Result};
@@ -183,11 +184,11 @@ impl Sealing {
     /// # Errors
     /// As [`crate::send::run`].
     pub(super) fn open(link: &Link, mut ends: LinkPeers, options: &Options, now: Instant) -> Result<Self> {
-        let cache = link.sessions()?;
+        let cache = link.cache()?;
         if let Some(name) = &options.to {
-            ends.only(name)?;
+            ends.restrict_to(name)?;
         }
-        let peers = ends.peers()?;
+        let peers = ends.accepted()?;
         let of_peer = |peer: &Digest| Watch::of_peer(&cache, peer, now, SystemTime::now());
         let (session, watch) = if let [one] = &peers[..] {
             let watch = of_peer(one.key.fingerprint().as_bytes())?;
@@ -199,7 +200,7 @@ impl Sealing {
         };
         // The one peer that there is now stays the one, whoever else pairs meanwhile.
         if let Some(peer) = peers.get(&session.peer) {
-            ends.only(&peer.name)?;
+            ends.restrict_to(&peer.name)?;
         }
         let max_message = link.config.mqtt.max_message;
         let confirms = options
@@ -227,8 +228,8 @@ impl Sealing {
     /// Gives the sessions that are usable now to what opens confirms.
     fn adopt(&mut self) -> Result<()> {
         let Some(confirms) = &mut self.confirms else { return Ok(()) };
-        let peers = self.ends.peers()?;
-        let usable = self.watch.sessions().filter(|stored| self.ends.accepts(&stored.session, &peers).is_some());
+        let peers = self.ends.accepted()?;
+        let usable = self.watch.sessions().filter(|stored| self.ends.peer_of(&stored.session, &peers).is_some());
         confirms.receiver.update(usable.map(|stored| (stored.session.clone(), stored.standing)));
         Ok(())
     }
@@ -272,8 +273,8 @@ impl Sealing {
             return Ok(None);
         }
         self.look(now)?;
-        let peers = self.ends.peers_left();
-        self.cache.answer(payload, &self.watch, |session| self.ends.accepts(session, &peers).is_some(), unix_time())
+        let peers = self.ends.still_accepted();
+        self.cache.answer(payload, &self.watch, |session| self.ends.peer_of(session, &peers).is_some(), unix_time())
     }
 
     /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: no confirm under it can
@@ -380,16 +381,16 @@ impl Sealing {
 
 /// The session to send under: the current one with the one peer of this link.
 fn current(ends: &LinkPeers, cache: &Cache, watch: &Watch) -> Result<Session> {
-    let peers = ends.peers()?;
+    let peers = ends.accepted()?;
     let is_current = |stored: &&StoredSession| stored.standing == Standing::Current;
     let mut usable: Vec<(&Session, &Peer)> = watch
         .sessions()
         .filter(is_current)
-        .filter_map(|stored| ends.accepts(&stored.session, &peers).map(|peer| (&stored.session, peer)))
+        .filter_map(|stored| ends.peer_of(&stored.session, &peers).map(|peer| (&stored.session, peer)))
         .collect();
     usable.sort_by_key(|(_, peer)| &peer.name);
     match usable[..] {
-        [] => Err(ends.no_session(cache, watch, &peers)),
+        [] => Err(watch.no_session(cache, &ends.expected(), |session| ends.peer_of(session, &peers).is_some())),
         [(session, _)] => Ok(session.clone()),
         [(_, peer), ..] => Err(Error::new(Exit::Usage, "there are sessions with several peers")
             .because(list(usable.iter().map(|(_, peer)| &peer.name)))

@@ -35,8 +35,8 @@ impl Sealing {
         now: Instant,
     ) -> Result<bool> {
         let StreamHeader { stream: StreamId { session: id, number }, salt } = stream.header;
-        let peers = self.ends.peers()?;
-        let usable = |session: &Session| session.id == id && self.ends.accepts(session, &peers).is_some();
+        let peers = self.ends.accepted()?;
+        let usable = |session: &Session| session.id == id && self.ends.peer_of(session, &peers).is_some();
         let Some(session) = self.watch.sessions().map(|stored| &stored.session).find(|session| usable(session)) else {
             self.stream = None;
             return Ok(false);

@@ -1,4 +1,5 @@
-//! A broker inside the test that may drop, repeat, reorder, delay, cut, forget and be silent: its sockets and threads.
+//! A broker inside the test that may drop, repeat, reorder and delay messages, cut connections, forget sessions and
+//! fall silent: its sockets and threads.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! The hostile broker's state: sessions, what is on its way, and what is put off. MQTT 3.1.1, exact topics only.
+//! The hostile broker's state: sessions, messages in flight and delayed ones. MQTT 3.1.1, exact topics only.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};

@@ -1,4 +1,5 @@
-//! What a hostile broker does next: chance from a seed, until a budget is spent. Then it is benign, so that runs end.
+//! What a hostile broker does next: chosen at random from a seed until a budget is used up. After that it behaves well,
+//! so that runs end.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! Claim: behind a broker that drops, repeats, reorders, delays, cuts, forgets and lies, a confirmed stream arrives byte
-//! for byte, and one that is not confirmed arrives in order, nothing twice, with every hole reported to the message.
+//! Claim: through a broker that drops, repeats, reorders, delays, disconnects, forgets and lies, a stream with confirms
+//! arrives byte for byte. One without confirms arrives in order, without repeats, and with every missing message
+//! reported.
 
 mod broker;
 mod hub;

@@ -1,0 +1,283 @@
+//! The client: a session and what connects it to the broker, driven from the tool's own poll(2) loop.
+//!
+//! Nothing here blocks, and no failure of the network ends the run: it becomes an [`Event::Down`] and another attempt.
+
+#![expect(clippy::disallowed_methods, reason = "the jitter of the next attempt is drawn here")]
+
+use std::os::fd::BorrowedFd;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rustix::event::PollFlags;
+
+use super::network::{ConnectOutcome, Connection, Connector};
+use super::{ClientOptions, ClientSession, Endpoint, Event, Qos, Receipt, Token, Unacknowledged};
+use crate::{Error, Exit, Result};
+
+/// How long the broker may take to close its side after DISCONNECT.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A client session, and whatever connects it to the broker at the moment.
+///
+/// The loop of a tool: [`connect`](Self::connect) once, then poll [`interest`](Self::interest) until
+/// [`deadline`](Self::deadline), [`drive`](Self::drive), take each [`next_event`](Self::next_event), publish and
+/// acknowledge, drive again.
+#[derive(Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    session: ClientSession,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Before [`Client::connect`].
+    Idle,
+    /// The next attempt begins then.
+    Waiting(Instant),
+    Connecting(Connector),
+    Open(Connection),
+    /// DISCONNECT went out. Until then the broker may close its side: closing ours earlier could cost bytes on their
+    /// way.
+    Closing(Connection, Instant),
+    Closed,
+}
+
+impl Client {
+    /// A client that does nothing until [`connect`](Self::connect).
+    ///
+    /// # Errors
+    /// Those of [`ClientSession::new`]; [`Exit::Config`] for an endpoint that this program has no transport for.
+    pub fn new(endpoint: Endpoint, options: ClientOptions) -> Result<Self> {
+        if !endpoint.is_supported() {
+            return Err(Error::new(Exit::Config, format!("{}://", endpoint.scheme())).because("not in this version"));
+        }
+        Ok(Self { endpoint, session: ClientSession::new(options)?, phase: Phase::Idle })
+    }
+
+    /// Where the broker is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Has the next [`drive`](Self::drive) begin to connect; does nothing if it was called before.
+    pub fn connect(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Idle) {
+            self.phase = Phase::Waiting(now);
+        }
+    }
+
+    /// The descriptor to poll, and what for; it changes from one turn of the loop to the next.
+    #[must_use]
+    pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        match &self.phase {
+            Phase::Idle | Phase::Waiting(_) | Phase::Closed => None,
+            Phase::Connecting(connector) => connector.interest(),
+            Phase::Open(connection) => connection.interest(&self.session),
+            Phase::Closing(connection, _) => Some(connection.closing_interest()),
+        }
+    }
+
+    /// When to drive, if poll finds nothing before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Idle | Phase::Closed => None,
+            Phase::Waiting(until) | Phase::Closing(_, until) => Some(*until),
+            Phase::Connecting(connector) => connector.deadline(),
+            Phase::Open(_) => self.session.deadline(),
+        }
+    }
+
+    /// Connects, writes, reads and keeps time, as far as that goes without waiting.
+    ///
+    /// `ready` is what poll returned for [`interest`](Self::interest), empty if nothing.
+    pub fn drive(&mut self, now: Instant, ready: PollFlags) {
+        match &mut self.phase {
+            Phase::Waiting(until) if now >= *until => self.start_attempt(now),
+            Phase::Connecting(connector) => {
+                let outcome = connector.drive(now, !ready.is_empty());
+                self.attempted(outcome, now);
+            }
+            Phase::Open(_) => self.exchange(now, ready),
+            Phase::Closing(connection, until) => {
+                if now >= *until || (!ready.is_empty() && connection.is_at_end()) {
+                    self.close();
+                }
+            }
+            Phase::Idle | Phase::Waiting(_) | Phase::Closed => {}
+        }
+    }
+
+    /// What happened since, oldest first.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.session.next_event()
+    }
+
+    /// Whether [`next_event`](Self::next_event) has something: to be asked before poll(2), which does not report it.
+    pub(crate) fn has_event(&self) -> bool {
+        self.session.has_event()
+    }
+
+    /// As [`ClientSession::publish`]; the bytes leave at the next [`drive`](Self::drive).
+    ///
+    /// # Errors
+    /// Those of [`ClientSession::publish`].
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
+        self.session.publish(topic, payload, qos, retain)
+    }
+
+    /// As [`ClientSession::has_room`].
+    #[must_use]
+    pub fn has_room(&self, size: usize) -> bool {
+        self.session.has_room(size)
+    }
+
+    /// As [`ClientSession::unacknowledged`].
+    #[must_use]
+    pub fn unacknowledged(&self) -> Unacknowledged {
+        self.session.unacknowledged()
+    }
+
+    /// Subscribes to `filter`, now and on each later connection for which the broker has no session.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] for a filter that MQTT does not allow, or the 256th one.
+    pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
+        self.session.subscribe(filter, qos, now)
+    }
+
+    /// As [`ClientSession::ack`]; the bytes leave at the next [`drive`](Self::drive).
+    pub fn ack(&mut self, receipt: Receipt) {
+        self.session.ack(receipt);
+    }
+
+    /// As [`ClientSession::keeps`].
+    pub(crate) fn keeps(&self, qos: Qos) -> bool {
+        self.session.keeps(qos)
+    }
+
+    /// Pauses reading from the broker, or resumes it, so that a full stdout slows the broker down.
+    pub fn pause_reading(&mut self, paused: bool, now: Instant) {
+        self.session.pause_reading(paused, now);
+        if let Phase::Open(connection) = &mut self.phase
+            && !paused
+        {
+            connection.resume_reading();
+        }
+    }
+
+    /// Sends what is queued and DISCONNECT, then closes; [`Event::Closed`] follows, at once if there is no connection.
+    ///
+    /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
+    pub fn disconnect(&mut self) {
+        self.session.disconnect();
+        if matches!(self.phase, Phase::Idle | Phase::Waiting(_) | Phase::Connecting(_)) {
+            self.close();
+        }
+    }
+
+    /// Whether the connection was closed after [`disconnect`](Self::disconnect): nothing will happen any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    fn start_attempt(&mut self, now: Instant) {
+        match Connector::start(&self.endpoint, now) {
+            Ok(mut connector) => {
+                let outcome = connector.drive(now, false);
+                self.phase = Phase::Connecting(connector);
+                self.attempted(outcome, now);
+            }
+            Err(error) => self.lost(&error.to_string(), now),
+        }
+    }
+
+    fn attempted(&mut self, outcome: ConnectOutcome, now: Instant) {
+        match outcome {
+            Poll::Pending => {}
+            Poll::Ready(Err(why)) => self.lost(&why, now),
+            Poll::Ready(Ok(transport)) => {
+                self.phase = Phase::Open(Connection::new(transport));
+                self.session.transport_opened(now);
+                self.exchange(now, PollFlags::empty());
+            }
+        }
+    }
+
+    /// One turn of an open connection.
+    fn exchange(&mut self, now: Instant, ready: PollFlags) {
+        let Phase::Open(connection) = &mut self.phase else { return };
+        if connection.polled(ready, self.session.is_paused()) {
+            return;
+        }
+        if let Err(lost) = connection.drive(&mut self.session, ready, now) {
+            self.lost(&lost.to_string(), now);
+        } else if self.session.is_disconnect_sent() {
+            self.start_closing(now);
+        }
+    }
+
+    fn start_closing(&mut self, now: Instant) {
+        if let Phase::Open(mut connection) = std::mem::replace(&mut self.phase, Phase::Closed)
+            && connection.shutdown_write().is_ok()
+        {
+            self.phase = Phase::Closing(connection, now + CLOSE_TIMEOUT);
+        } else {
+            self.close();
+        }
+    }
+
+    /// The connection was lost, or the attempt failed.
+    fn lost(&mut self, why: &str, now: Instant) {
+        if !self.session.is_disconnect_sent() {
+            let why = format!("{}: {why}", self.endpoint);
+            self.phase = Phase::Waiting(self.session.transport_lost(&why, now, &mut rand::rng()));
+        }
+        // After `disconnect` there is no next attempt.
+        if self.session.is_disconnect_sent() {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.session.transport_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle() -> Client {
+        Client::new(Endpoint::tcp("127.0.0.1", 1), ClientOptions::new("idle")).unwrap()
+    }
+
+    #[test]
+    fn a_client_does_nothing_until_it_is_told_to_connect() {
+        let mut client = idle();
+        let now = Instant::now();
+        client.subscribe("t", Qos::AtLeastOnce, now).unwrap();
+        client.publish("t", Bytes::new(), Qos::AtLeastOnce, false).unwrap();
+        client.drive(now + Duration::from_secs(60), PollFlags::empty());
+        assert!(client.interest().is_none() && client.deadline().is_none());
+        assert!(client.next_event().is_none() && !client.is_closed());
+        client.connect(now);
+        assert_eq!(client.deadline(), Some(now));
+        client.drive(now, PollFlags::empty());
+        // Refused at once, or still on its way: it is under way in any case.
+        assert!(client.interest().is_some() || matches!(client.next_event(), Some(Event::Down { .. })));
+    }
+
+    #[test]
+    fn an_idle_client_disconnects_at_once() {
+        let mut client = idle();
+        client.disconnect();
+        assert!(matches!(client.next_event(), Some(Event::Closed)) && client.is_closed());
+        client.connect(Instant::now());
+        assert!(client.is_closed());
+    }
+}

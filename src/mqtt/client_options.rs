@@ -1,0 +1,92 @@
+//! What a client is made with.
+
+use std::time::Duration;
+
+use super::Version;
+use super::topic::MAX_STRING_LEN;
+use crate::secret::Password;
+use crate::{Error, Exit, Result};
+
+/// What a client is made with; [`ClientOptions::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// The protocol's version.
+    pub version: Version,
+    /// The client identifier, 0 to 65535 bytes. If it is empty, the broker chooses one; `clean_session` must be set
+    /// then.
+    pub client_id: String,
+    /// The broker login.
+    pub login: Option<Login>,
+    /// PINGREQ goes out after this time without traffic: at most 65535 s, rounded up to seconds; zero for never.
+    pub keep_alive: Duration,
+    /// Asks the broker to discard the MQTT session when a connection begins and when it ends.
+    pub clean_session: bool,
+    /// The client identifier was drawn at random, so that no other client takes our connection over.
+    pub unique_client_id: bool,
+    /// How much may be published and not acknowledged.
+    pub in_flight_limit: InFlightLimit,
+    /// Largest payload to publish, bytes.
+    pub max_send: usize,
+    /// Largest PUBLISH to receive, bytes after the fixed header; larger ones are skipped.
+    pub max_receive: usize,
+}
+
+/// Limits of what is published and not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlightLimit {
+    /// Messages, 1 to 65280, counted from the oldest unacknowledged one: acknowledged ones after it included.
+    pub messages: usize,
+    /// Bytes of unacknowledged topics and payloads; one message alone may exceed it.
+    pub bytes: usize,
+}
+
+/// User name and password for the broker.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// 1 to 65,535 bytes.
+    pub username: String,
+    /// At most 65,535 bytes.
+    pub password: Option<Password>,
+}
+
+impl ClientOptions {
+    /// MQTT 3.1.1, no login, keep-alive of 60 s, a clean session, messages of 64 KiB, and 1 MiB in flight.
+    #[must_use]
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self {
+            version: Version::V311,
+            client_id: client_id.into(),
+            login: None,
+            keep_alive: Duration::from_secs(60),
+            clean_session: true,
+            unique_client_id: false,
+            in_flight_limit: InFlightLimit { messages: 16_384, bytes: 1 << 20 },
+            max_send: 65_536,
+            max_receive: 1 << 20,
+        }
+    }
+
+    /// Checks that each field fits into its packet; returns the keep-alive interval as CONNECT carries it, in seconds.
+    pub(super) fn check(&self) -> Result<u16> {
+        let invalid = |what: &str, why: &str| Err(Error::new(Exit::Config, what).because(why));
+        if self.client_id.len() > MAX_STRING_LEN || self.client_id.contains('\0') {
+            return invalid("`clientid`", "longer than 65535 bytes, or contains a NUL character");
+        }
+        if self.client_id.is_empty() && !self.clean_session {
+            return invalid("`clean_session = 0`", "a session that the broker is to keep needs a `clientid`");
+        }
+        if let Some(login) = &self.login {
+            if login.username.is_empty() {
+                return invalid("`password`", "MQTT does not allow a password without a `username`");
+            }
+            if login.username.len() > MAX_STRING_LEN || login.username.contains('\0') {
+                return invalid("`username`", "longer than 65535 bytes, or contains a NUL character");
+            }
+            if login.password.as_ref().is_some_and(|password| password.expose().len() > MAX_STRING_LEN) {
+                return invalid("`password`", "longer than 65535 bytes");
+            }
+        }
+        u16::try_from(self.keep_alive.as_millis().div_ceil(1000))
+            .map_err(|_| Error::new(Exit::Config, "`keep_alive`").because("more than 65535 seconds"))
+    }
+}

@@ -1,0 +1,73 @@
+//! How connections begin and end for a session.
+
+use std::time::Instant;
+
+use rand::CryptoRng;
+
+use super::{ClientSession, ConnectionState};
+use crate::mqtt::Event;
+use crate::mqtt::codec::Request;
+
+impl ClientSession {
+    /// The transport to the broker is open: CONNECT goes first.
+    pub fn transport_opened(&mut self, now: Instant) {
+        self.codec.reset();
+        self.write_buffer.clear();
+        self.sent_bytes = 0;
+        self.incoming.connection_began();
+        self.history.connection_began();
+        self.codec.encode(
+            Request::Connect {
+                client_id: &self.options.client_id,
+                login: self.options.login.as_ref(),
+                keep_alive: self.keep_alive_interval,
+                clean_session: self.options.clean_session,
+            },
+            &mut self.write_buffer,
+        );
+        self.state = ConnectionState::Connecting(now);
+    }
+
+    /// The transport is gone, or could not be opened; `why` is for [`Event::Down`]. Returns when to try again.
+    pub fn transport_lost(&mut self, why: &str, now: Instant, rng: &mut impl CryptoRng) -> Instant {
+        match std::mem::replace(&mut self.state, ConnectionState::Down) {
+            ConnectionState::Up { since, .. } => {
+                let lifetime = now.saturating_duration_since(since);
+                self.events.extend(self.history.connection_ended(
+                    lifetime,
+                    self.options.unique_client_id,
+                    self.outgoing.oldest_attempted(self.sent_bytes),
+                ));
+            }
+            ConnectionState::Connecting(_) => {
+                self.connack_missing |= self.sent_bytes > 0;
+                self.history.attempt_failed();
+            }
+            ConnectionState::Down | ConnectionState::Closing => self.history.attempt_failed(),
+        }
+        self.outgoing.connection_ended(self.sent_bytes);
+        self.write_buffer.clear();
+        self.subscriptions.connection_ended();
+        let retry = self.history.next_delay(rng);
+        self.events.push_back(Event::Down { why: why.to_owned(), retry });
+        now + retry
+    }
+
+    /// The transport is closed after [`disconnect`](Self::disconnect), and no other will be opened.
+    pub(in crate::mqtt) fn transport_closed(&mut self) {
+        self.state = ConnectionState::Down;
+        self.disconnecting = true;
+        self.outgoing.connection_ended(self.sent_bytes);
+        self.write_buffer.clear();
+        self.events.push_back(Event::Closed);
+    }
+
+    /// Whether DISCONNECT went out, or never will because there is no connection.
+    pub(in crate::mqtt) fn is_disconnect_sent(&self) -> bool {
+        match self.state {
+            ConnectionState::Closing => self.write_buffer.is_empty(),
+            ConnectionState::Down | ConnectionState::Connecting(_) => self.disconnecting,
+            ConnectionState::Up { .. } => false,
+        }
+    }
+}

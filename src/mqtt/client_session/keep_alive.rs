@@ -1,0 +1,111 @@
+//! Keep-alive: finds a connection that died without notice, and costs no wake-up while there is traffic.
+
+use std::time::{Duration, Instant};
+
+/// How long PINGRESP may take, at least and at most: half the keep-alive interval lies between.
+const MIN_PING_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_PING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Clock of one connection: when to send PINGREQ, and when to stop waiting for PINGRESP.
+#[derive(Debug)]
+pub(super) struct KeepAlive {
+    /// `None` for no keep-alive.
+    interval: Option<Duration>,
+    sent_at: Instant,
+    received_at: Instant,
+    ping: Option<PendingPing>,
+    paused: bool,
+}
+
+/// A PINGREQ without its PINGRESP.
+#[derive(Debug)]
+struct PendingPing {
+    /// Where its last byte lies among those of the connection.
+    end: u64,
+    /// The socket took all its bytes.
+    sent: bool,
+    /// The timeout of PINGRESP counts from here.
+    since: Instant,
+}
+
+/// What is due on a connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum KeepAliveAction {
+    /// Nothing yet.
+    Wait,
+    /// Send PINGREQ, then call [`KeepAlive::ping_queued`].
+    SendPing,
+    /// Drop the connection: PINGRESP is overdue.
+    GiveUp,
+}
+
+impl KeepAlive {
+    pub(super) fn new(interval: Duration, now: Instant) -> Self {
+        let interval = Some(interval).filter(|interval| !interval.is_zero());
+        Self { interval, sent_at: now, received_at: now, ping: None, paused: false }
+    }
+
+    /// The socket took bytes, `sent_bytes` in all.
+    pub(super) fn bytes_sent(&mut self, sent_bytes: u64, now: Instant) {
+        self.sent_at = now;
+        // A slow socket is not a dead one: until it has taken PINGREQ, each byte that it takes restarts the timeout.
+        if let Some(ping) = self.ping.as_mut().filter(|ping| !ping.sent) {
+            ping.since = now;
+            ping.sent = ping.end <= sent_bytes;
+        }
+    }
+
+    /// The broker sent something, so the connection works.
+    pub(super) fn bytes_received(&mut self, now: Instant) {
+        self.received_at = now;
+        if let Some(ping) = &mut self.ping {
+            ping.since = now;
+        }
+    }
+
+    /// PINGREQ was queued; its last byte lies at `end`.
+    pub(super) fn ping_queued(&mut self, end: u64, now: Instant) {
+        self.ping = Some(PendingPing { end, sent: false, since: now });
+    }
+
+    /// PINGRESP came.
+    pub(super) fn ping_answered(&mut self) {
+        self.ping = None;
+    }
+
+    /// While reading is paused, no answer can be late; afterwards the timeout starts anew.
+    pub(super) fn pause(&mut self, paused: bool, now: Instant) {
+        if self.paused && !paused {
+            self.bytes_received(now);
+        }
+        self.paused = paused;
+    }
+
+    /// When to ask for the next [`KeepAlive::action`].
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let interval = self.interval?;
+        match &self.ping {
+            // The broker expects packets even while we do not read. If the socket does not take the first PINGREQ, it
+            // will not take a second one either.
+            Some(ping) if self.paused => ping.sent.then(|| self.sent_at + interval),
+            Some(ping) => Some(ping.since + ping_timeout(interval)),
+            None if self.paused => Some(self.sent_at + interval),
+            // Idle in either direction: a sender at QoS 0 receives nothing, and must find a dead broker, too.
+            None => Some(self.sent_at.min(self.received_at) + interval),
+        }
+    }
+
+    pub(super) fn action(&self, now: Instant) -> KeepAliveAction {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            KeepAliveAction::Wait
+        } else if self.ping.is_some() && !self.paused {
+            KeepAliveAction::GiveUp
+        } else {
+            KeepAliveAction::SendPing
+        }
+    }
+}
+
+fn ping_timeout(interval: Duration) -> Duration {
+    (interval / 2).clamp(MIN_PING_TIMEOUT, MAX_PING_TIMEOUT)
+}

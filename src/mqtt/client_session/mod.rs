@@ -1,0 +1,298 @@
+//! The client's side of an MQTT session: publishes, subscriptions and acknowledgements, over one connection after
+//! another.
+//!
+//! A state machine without I/O: bytes and the time come in; bytes, [`Event`]s and a deadline come out. The driver owns
+//! the socket, and reports exactly how many bytes it took: at QoS 0 nothing else is ever known of a message.
+
+mod connection_history;
+mod connection_lifecycle;
+mod incoming_publishes;
+mod keep_alive;
+mod outgoing_publishes;
+mod packet_handler;
+mod refusal;
+mod subscriptions;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+pub use outgoing_publishes::Unacknowledged;
+
+use connection_history::ConnectionHistory;
+use incoming_publishes::IncomingPublishes;
+use keep_alive::{KeepAlive, KeepAliveAction};
+use outgoing_publishes::OutgoingPublishes;
+use subscriptions::Subscriptions;
+
+use super::codec::{Codec, MAX_REMAINING_LEN, Request};
+use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, topic};
+use crate::{Error, Exit, Result};
+
+/// How long CONNACK and SUBACK may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// PUBLISH packets are encoded while fewer bytes than this wait for the socket; one packet may exceed it.
+const MAX_WRITE_BUFFER: usize = 256 * 1024;
+
+/// Bytes of answers that may wait for the socket: four answers of four bytes to each of the 65535 packet identifiers.
+const MAX_ANSWERS: usize = 4 * 65_535 * 4;
+
+/// The client's side of an MQTT session.
+#[derive(Debug)]
+pub struct ClientSession {
+    options: ClientOptions,
+    /// Seconds; 0 for none.
+    keep_alive_interval: u16,
+    codec: Codec,
+    state: ConnectionState,
+    /// Encoded packets that the socket has not taken.
+    write_buffer: BytesMut,
+    /// Bytes that the socket took on this connection.
+    sent_bytes: u64,
+    outgoing: OutgoingPublishes,
+    incoming: IncomingPublishes,
+    subscriptions: Subscriptions,
+    events: VecDeque<Event>,
+    /// The last topic published on, which is valid: messages on the same one share it.
+    last_topic: Option<Arc<str>>,
+    paused: bool,
+    /// [`ClientSession::disconnect`] was called.
+    disconnecting: bool,
+    /// A CONNECT went out and no CONNACK came. The broker may have made a new session then; if the next CONNACK says
+    /// that a session is present, it may mean that one.
+    connack_missing: bool,
+    history: ConnectionHistory,
+}
+
+#[derive(Debug)]
+enum ConnectionState {
+    Down,
+    /// CONNECT is queued; CONNACK is awaited since then.
+    Connecting(Instant),
+    Up {
+        since: Instant,
+        keep_alive: KeepAlive,
+    },
+    /// DISCONNECT is queued.
+    Closing,
+}
+
+impl ClientSession {
+    /// A session that has never been connected.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] when something in `options` does not fit into MQTT, or is not supported.
+    pub fn new(options: ClientOptions) -> Result<Self> {
+        Ok(Self {
+            keep_alive_interval: options.check()?,
+            codec: Codec::new(options.version, options.max_receive)?,
+            state: ConnectionState::Down,
+            write_buffer: BytesMut::new(),
+            sent_bytes: 0,
+            outgoing: OutgoingPublishes::new(options.in_flight_limit),
+            incoming: IncomingPublishes::default(),
+            subscriptions: Subscriptions::default(),
+            events: VecDeque::new(),
+            last_topic: None,
+            paused: false,
+            disconnecting: false,
+            connack_missing: false,
+            history: ConnectionHistory::default(),
+            options,
+        })
+    }
+
+    /// Queues a message, which goes out on this connection if there is one, else on the next.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] for a topic that MQTT does not allow or a payload over `max_send`; [`Exit::Failed`] when
+    /// too much is in flight, as [`has_room`](Self::has_room) tells, or once it is disconnecting. Nothing is queued
+    /// then.
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
+        let topic = match &self.last_topic {
+            Some(last) if **last == *topic => Arc::clone(last),
+            _ => {
+                topic::check_name(topic)?;
+                Arc::clone(self.last_topic.insert(Arc::from(topic)))
+            }
+        };
+        let limit = self.options.max_send.min(MAX_REMAINING_LEN - 4 - topic.len());
+        if payload.len() > limit {
+            return Err(Error::new(Exit::Config, format!("a message of {} bytes", payload.len()))
+                .because(format!("larger than `max_message` ({limit} bytes)")));
+        }
+        if self.disconnecting || !self.outgoing.has_room(topic.len() + payload.len()) {
+            let why = if self.disconnecting { "the client is disconnecting" } else { "too much is unacknowledged" };
+            return Err(Error::new(Exit::Failed, "cannot publish").because(why));
+        }
+        let token = self.outgoing.push(topic, payload, qos, retain);
+        self.fill_write_buffer();
+        Ok(token)
+    }
+
+    /// Whether a message of `size` bytes, topic and payload, can be published now.
+    #[must_use]
+    pub fn has_room(&self, size: usize) -> bool {
+        !self.disconnecting && self.outgoing.has_room(size)
+    }
+
+    /// What is published and not acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Unacknowledged {
+        self.outgoing.unacknowledged()
+    }
+
+    /// As [`Client::subscribe`](super::Client::subscribe).
+    pub(super) fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
+        self.subscriptions.add(filter, qos)?;
+        if matches!(self.state, ConnectionState::Up { .. }) {
+            self.send_subscribes(now);
+        }
+        Ok(())
+    }
+
+    /// Acknowledges a message to the broker.
+    ///
+    /// If the broker is going to send the message again anyway, this does nothing.
+    #[expect(clippy::needless_pass_by_value, reason = "a receipt is good for one acknowledgement")]
+    pub fn ack(&mut self, receipt: Receipt) {
+        if let Some(request) = self.incoming.ack(&receipt)
+            && matches!(self.state, ConnectionState::Up { .. })
+        {
+            self.codec.encode(request, &mut self.write_buffer);
+        }
+    }
+
+    /// Sends what is queued, then DISCONNECT; nothing can be published any more.
+    ///
+    /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
+    pub(super) fn disconnect(&mut self) {
+        self.disconnecting = true;
+        self.fill_write_buffer();
+    }
+
+    /// Tells the session that reading is paused or resumed: while it is paused, no answer can be late.
+    pub(super) fn pause_reading(&mut self, paused: bool, now: Instant) {
+        if self.paused && !paused {
+            if let ConnectionState::Connecting(since) = &mut self.state {
+                *since = now;
+            }
+            self.subscriptions.restart_timeouts(now);
+        }
+        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
+            keep_alive.pause(paused, now);
+        }
+        self.paused = paused;
+    }
+
+    /// Whether reading is paused.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What happened since, oldest first.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether [`next_event`](Self::next_event) has something.
+    pub(super) fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// The bytes that the socket is to take, packet after packet.
+    #[must_use]
+    pub fn bytes_to_send(&self) -> &[u8] {
+        &self.write_buffer
+    }
+
+    /// The socket took the first `count` of [`bytes_to_send`](Self::bytes_to_send).
+    pub fn bytes_sent(&mut self, count: usize, now: Instant) {
+        let count = count.min(self.write_buffer.len());
+        self.write_buffer.advance(count);
+        self.sent_bytes += count as u64;
+        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
+            keep_alive.bytes_sent(self.sent_bytes, now);
+        }
+        while let Some(token) = self.outgoing.next_sent(self.sent_bytes) {
+            self.history.message_sent(token);
+            self.events.push_back(Event::Acknowledged(token));
+        }
+        self.fill_write_buffer();
+    }
+
+    /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
+    /// ends.
+    pub(super) fn keeps(&self, qos: Qos) -> bool {
+        qos > Qos::AtMostOnce && !self.options.clean_session
+    }
+
+    /// When to call [`tick`](Self::tick), if nothing else happens before.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            ConnectionState::Down | ConnectionState::Closing => None,
+            ConnectionState::Connecting(since) => (!self.paused).then(|| *since + ANSWER_TIMEOUT),
+            ConnectionState::Up { keep_alive, .. } => {
+                let requested_at = self.subscriptions.oldest_request().filter(|_| !self.paused);
+                let suback = requested_at.map(|requested_at| requested_at + ANSWER_TIMEOUT);
+                keep_alive.deadline().into_iter().chain(suback).min()
+            }
+        }
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// [`ConnectionLost`] when an answer is overdue.
+    pub fn tick(&mut self, now: Instant) -> std::result::Result<(), ConnectionLost> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Ok(());
+        }
+        let ConnectionState::Up { keep_alive, .. } = &mut self.state else {
+            return Err(self.give_up("no CONNACK from the broker"));
+        };
+        match keep_alive.action(now) {
+            KeepAliveAction::SendPing => {
+                self.codec.encode(Request::PingReq, &mut self.write_buffer);
+                keep_alive.ping_queued(self.sent_bytes + self.write_buffer.len() as u64, now);
+                Ok(())
+            }
+            KeepAliveAction::GiveUp => Err(self.give_up("no PINGRESP from the broker")),
+            KeepAliveAction::Wait => Err(self.give_up("no SUBACK from the broker")),
+        }
+    }
+
+    fn send_subscribes(&mut self, now: Instant) {
+        self.subscriptions.request_missing(now, |request| self.codec.encode(request, &mut self.write_buffer));
+    }
+
+    /// Encodes what the connection is to carry next, until the write buffer is full.
+    fn fill_write_buffer(&mut self) {
+        if !matches!(self.state, ConnectionState::Up { .. }) {
+            return;
+        }
+        let alone = self.history.suspects_oldest();
+        while self.write_buffer.len() < MAX_WRITE_BUFFER {
+            let start = self.sent_bytes + self.write_buffer.len() as u64;
+            let Some(request) = self.outgoing.next_packet(alone) else { break };
+            self.codec.encode(request, &mut self.write_buffer);
+            self.outgoing.encoded(start..self.sent_bytes + self.write_buffer.len() as u64);
+        }
+        if self.disconnecting && self.outgoing.all_sent() {
+            self.codec.encode(Request::Disconnect, &mut self.write_buffer);
+            self.state = ConnectionState::Closing;
+        }
+    }
+
+    fn give_up(&mut self, why: &str) -> ConnectionLost {
+        self.history.gave_up();
+        ConnectionLost::new(why)
+    }
+}

@@ -1,0 +1,261 @@
+//! Time and misfortune: keep-alive, back-pressure, backoff, and who is to blame.
+
+use super::*;
+
+#[test]
+fn connack_and_suback_must_come() {
+    let mut rig = Rig::new(|_| {});
+    assert_eq!(rig.session.deadline(), None);
+    rig.session.transport_opened(rig.now);
+    rig.now = rig.session.deadline().unwrap();
+    assert!(rig.session.tick(rig.now.checked_sub(SECOND).unwrap()).is_ok());
+    assert!(rig.session.tick(rig.now).unwrap_err().to_string().contains("CONNACK"));
+    let mut rig = Rig::up();
+    rig.session.subscribe("a", Qos::AtMostOnce, rig.now).unwrap();
+    rig.now = rig.session.deadline().unwrap();
+    assert!(rig.session.tick(rig.now).unwrap_err().to_string().contains("SUBACK"));
+}
+
+#[test]
+fn pingreq_goes_only_after_silence() {
+    let mut rig = Rig::up();
+    rig.sent();
+    for _ in 0..100 {
+        rig.now += 50 * SECOND;
+        rig.session.tick(rig.now).unwrap();
+        rig.publish("x", Qos::AtMostOnce);
+        assert_eq!(rig.sent().len(), 1);
+        rig.deliver(QoS::AtMostOnce, 0, "x", false);
+    }
+    assert_eq!(rig.session.deadline(), Some(rig.now + 60 * SECOND));
+    rig.now += 60 * SECOND;
+    rig.session.tick(rig.now).unwrap();
+    assert_eq!(rig.sent(), [Packet::PingReq]);
+    rig.now += 3 * SECOND;
+    rig.receive(&Packet::PingResp).unwrap();
+    assert_eq!(rig.session.deadline(), Some(rig.now + 57 * SECOND));
+    let mut rig = Rig::new(|options| options.keep_alive = Duration::ZERO);
+    rig.connect(false);
+    assert_eq!(rig.session.deadline(), None);
+}
+
+#[test]
+fn a_half_open_connection_is_found_though_the_socket_takes_bytes() {
+    let mut rig = Rig::up();
+    rig.sent();
+    let start = rig.now;
+    let lost = loop {
+        rig.now += SECOND;
+        rig.publish("x", Qos::AtMostOnce);
+        rig.sent();
+        if let Err(lost) = rig.session.tick(rig.now) {
+            break lost;
+        }
+        assert!(rig.now - start < 200 * SECOND);
+    };
+    assert!(lost.to_string().contains("PINGRESP"));
+    assert!(rig.now - start <= 91 * SECOND);
+}
+
+#[test]
+fn a_stuck_socket_is_found_and_a_slow_one_is_not() {
+    let mut rig = Rig::up();
+    rig.sent();
+    rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false).unwrap();
+    // One byte a second: PINGREQ waits behind the message, and nobody is to blame.
+    for _ in 0..600 {
+        rig.now += SECOND;
+        rig.session.bytes_sent(1, rig.now);
+        rig.session.tick(rig.now).unwrap();
+    }
+    let deadline = rig.session.deadline().unwrap();
+    assert!(deadline - rig.now <= 30 * SECOND);
+    assert!(rig.session.tick(deadline).is_err());
+}
+
+#[test]
+fn while_nobody_reads_pingreq_goes_out_and_no_answer_is_late() {
+    let mut rig = Rig::up();
+    rig.session.subscribe("a", Qos::AtMostOnce, rig.now).unwrap();
+    rig.sent();
+    rig.session.pause_reading(true, rig.now);
+    for _ in 0..10 {
+        rig.now = rig.session.deadline().unwrap();
+        rig.session.tick(rig.now).unwrap();
+        assert_eq!(rig.sent(), [Packet::PingReq]);
+    }
+    rig.now += 59 * SECOND;
+    rig.session.pause_reading(false, rig.now);
+    rig.session.tick(rig.now + 15 * SECOND).unwrap();
+    // From here on answers are awaited again.
+    rig.now += 30 * SECOND;
+    assert!(rig.session.tick(rig.now).is_err());
+}
+
+#[test]
+fn disconnect_goes_after_what_is_queued() {
+    let mut rig = Rig::up();
+    for _ in 0..20 {
+        rig.session.publish("t", vec![0; 50_000].into(), Qos::AtMostOnce, false).unwrap();
+    }
+    rig.session.disconnect();
+    assert!(!rig.session.is_disconnect_sent() && !rig.session.has_room(0));
+    assert!(rig.session.publish("t", Bytes::new(), Qos::AtMostOnce, false).is_err());
+    let packets = rig.sent();
+    assert_eq!(packets.len(), 21);
+    assert_eq!(packets.last(), Some(&Packet::Disconnect));
+    assert!(rig.session.is_disconnect_sent());
+    assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
+}
+
+#[test]
+fn the_outgoing_buffer_is_bounded() {
+    let mut rig = Rig::new(|options| options.in_flight_limit.bytes = 64 << 20);
+    rig.connect(false);
+    for _ in 0..500 {
+        rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false).unwrap();
+        assert!(rig.session.bytes_to_send().len() < MAX_WRITE_BUFFER + 61_000);
+    }
+    assert_eq!(rig.sent().len(), 500);
+}
+
+#[test]
+fn backoff_grows_until_a_connection_was_worth_something() {
+    let mut rig = Rig::new(|_| {});
+    let delays: Vec<_> = (0..12).map(|_| rig.drop_connection()).collect();
+    assert!(delays[0] <= Duration::from_millis(100) && delays[11] >= 15 * SECOND);
+    rig.connect(false);
+    rig.now += 6 * SECOND;
+    assert!(rig.drop_connection() <= Duration::from_millis(100));
+    rig.drop_connection();
+    rig.connect(false);
+    rig.publish("a", Qos::AtLeastOnce);
+    rig.sent();
+    rig.receive(&puback(1)).unwrap();
+    assert!(rig.drop_connection() <= Duration::from_millis(100));
+}
+
+#[test]
+fn a_takeover_is_suspected() {
+    let mut rig = Rig::new(|_| {});
+    for round in 1..=5 {
+        rig.connect(true);
+        rig.sent();
+        rig.now += SECOND;
+        rig.drop_connection();
+        let contested = rig.events().into_iter().any(|event| matches!(event, Event::Contested { times: 5 }));
+        assert_eq!(contested, round == 5);
+    }
+    // A broker that is restarted again and again is something else: attempts fail in between.
+    for _ in 0..20 {
+        rig.connect(true);
+        rig.drop_connection();
+        rig.drop_connection();
+    }
+    assert!(!rig.events().iter().any(|event| matches!(event, Event::Contested { .. })));
+}
+
+#[test]
+fn a_message_that_ends_each_connection_is_named() {
+    let mut rig = Rig::up();
+    let good = rig.publish("good", Qos::AtLeastOnce);
+    rig.publish("poison", Qos::AtLeastOnce);
+    rig.publish("later", Qos::AtLeastOnce);
+    rig.sent();
+    rig.receive(&puback(1)).unwrap();
+    assert_eq!(rig.acknowledged(), [good]);
+    rig.drop_connection();
+    for round in 1..=3 {
+        assert!(rig.refused().is_none());
+        rig.connect(true);
+        let packets = rig.sent();
+        // Alone, from the second time on: then it is known to be the one.
+        assert_eq!(packets.len(), if round == 1 { 2 } else { 1 });
+        rig.drop_connection();
+    }
+    let error = rig.refused().unwrap();
+    assert_eq!(error.exit(), Exit::DataLost);
+    assert!(error.to_string().contains("6 bytes"), "{error}");
+    assert!(error.hint_text().unwrap().contains("max_message"));
+}
+
+#[test]
+fn an_acknowledgement_clears_the_suspicion() {
+    let mut rig = Rig::up();
+    rig.publish("a", Qos::AtLeastOnce);
+    rig.publish("b", Qos::AtLeastOnce);
+    for _ in 0..2 {
+        rig.sent();
+        rig.drop_connection();
+        rig.connect(true);
+    }
+    assert_eq!(rig.sent().len(), 1);
+    rig.receive(&puback(1)).unwrap();
+    assert_eq!(published(&rig.sent()).len(), 1);
+    rig.drop_connection();
+    assert!(rig.refused().is_none());
+}
+
+#[test]
+fn a_broker_that_comes_and_goes_is_not_asked_ever_faster() {
+    // It is heard from each time, and attempts that fail lie between: neither makes it a broker that is well.
+    for malformed in [false, true] {
+        let mut rig = Rig::new(|_| {});
+        let mut waited = Duration::ZERO;
+        for _ in 0..40 {
+            rig.connect(false);
+            rig.deliver(QoS::AtMostOnce, 0, "junk", false);
+            if malformed {
+                assert!(rig.session.bytes_received(&mut BytesMut::from(&[0xff, 0][..]), rig.now).is_err());
+            }
+            waited += rig.drop_connection();
+            waited += rig.drop_connection();
+        }
+        assert!(waited > 300 * SECOND, "{waited:?}");
+    }
+}
+
+#[test]
+fn whoever_has_an_id_of_its_own_uses_a_broker_that_comes_and_goes() {
+    let mut rig = Rig::new(|options| options.unique_client_id = true);
+    for round in 0..40 {
+        rig.connect(false);
+        rig.deliver(QoS::AtMostOnce, 0, "news", false);
+        let waited = rig.drop_connection();
+        assert!(waited < 2 * SECOND, "{waited:?}");
+        assert!(round < 10 || waited > SECOND / 2, "{waited:?}");
+    }
+    assert!(!rig.events().iter().any(|event| matches!(event, Event::Contested { .. })));
+}
+
+#[test]
+fn a_broker_that_sends_and_does_not_read_is_left() {
+    for call in [Packet::PubRel(v4::PubRel::new(1)), Packet::PubRec(v4::PubRec::new(1))] {
+        let mut rig = Rig::up();
+        rig.sent();
+        let mut answered = 0_u32;
+        while rig.receive(&call).is_ok() {
+            answered += 1;
+            assert!(answered < 1_000_000 && rig.session.bytes_to_send().len() < 4 << 20);
+        }
+        assert!(answered > 65_535, "each packet identifier may have its answer");
+        rig.drop_connection();
+        assert!(rig.session.bytes_to_send().is_empty());
+    }
+    let mut rig = Rig::up();
+    for round in 0..1_000_000 {
+        let mut bytes = BytesMut::new();
+        let mut publish = v4::Publish::new("in", QoS::AtLeastOnce, "");
+        publish.pkid = 1;
+        Packet::Publish(publish).write(&mut bytes, usize::MAX).unwrap();
+        if rig.session.bytes_received(&mut bytes, rig.now).is_err() {
+            return;
+        }
+        for event in rig.events() {
+            if let Event::Message(message) = event {
+                rig.session.ack(message.receipt);
+            }
+        }
+        assert!(round < 900_000, "PUBACKs pile up");
+    }
+}

@@ -1,0 +1,158 @@
+//! An open transport, and the bytes on their way between it and the client session.
+
+use std::io;
+use std::io::ErrorKind::{Interrupted, WouldBlock, WriteZero};
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+
+use super::read_buffer::ReadBuffer;
+use super::transport::Transport;
+use crate::mqtt::{ClientSession, ConnectionLost};
+
+/// A read of at least this many bytes needs no quick acknowledgement: the system sends enough of them during bulk data.
+const MIN_BULK_READ: usize = 16 << 10;
+
+/// Reads after the connection broke: acknowledgements that the broker sent before that count.
+const MAX_FINAL_READS: usize = 64;
+
+/// The broker hung up, or the socket failed.
+const BROKEN: PollFlags = PollFlags::HUP.union(PollFlags::ERR);
+
+/// A transport and its buffers, which end together.
+#[derive(Debug)]
+pub(in crate::mqtt) struct Connection {
+    transport: Box<dyn Transport>,
+    read_buffer: ReadBuffer,
+    /// How many of the session's bytes the transport accepted, while the socket has not taken all of them.
+    accepted: usize,
+    /// The socket takes nothing until poll reports it writable.
+    blocked: bool,
+    /// The broker hung up while reading was paused: poll would report that for ever.
+    hung_up: bool,
+}
+
+impl Connection {
+    pub(in crate::mqtt) fn new(transport: Box<dyn Transport>) -> Self {
+        Self { transport, read_buffer: ReadBuffer::default(), accepted: 0, blocked: false, hung_up: false }
+    }
+
+    /// What to poll for.
+    pub(in crate::mqtt) fn interest(&self, session: &ClientSession) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let mut flags = if session.is_paused() { PollFlags::empty() } else { PollFlags::IN };
+        flags.set(PollFlags::OUT, self.blocked || session.bytes_to_send().len() > self.accepted);
+        (!self.hung_up).then(|| (self.transport.as_fd(), flags))
+    }
+
+    /// What to poll for after [`Connection::shutdown_write`].
+    pub(in crate::mqtt) fn closing_interest(&self) -> (BorrowedFd<'_>, PollFlags) {
+        (self.transport.as_fd(), PollFlags::IN)
+    }
+
+    /// Reading resumes after a pause; the next read notices a hang-up by itself.
+    pub(in crate::mqtt) fn resume_reading(&mut self) {
+        self.hung_up = false;
+    }
+
+    /// One turn of the loop: writes, reads where `ready` says so, and does what is due.
+    pub(in crate::mqtt) fn drive(
+        &mut self,
+        session: &mut ClientSession,
+        ready: PollFlags,
+        now: Instant,
+    ) -> Result<(), ConnectionLost> {
+        if let Err(lost) = self.write(session, now) {
+            self.read_rest(session, now)?;
+            return Err(lost);
+        }
+        if ready.intersects(PollFlags::IN | BROKEN) && !session.is_paused() {
+            self.read(session, now)?;
+        }
+        session.tick(now)?;
+        self.write(session, now)
+    }
+
+    /// Notes what poll found. Returns whether the broker hung up while reading is paused: then there is nothing to drive,
+    /// because what it sent before is read after the pause.
+    pub(in crate::mqtt) fn polled(&mut self, ready: PollFlags, paused: bool) -> bool {
+        if ready.intersects(PollFlags::OUT | BROKEN) {
+            self.blocked = false;
+        }
+        let hung_up = paused && ready.intersects(BROKEN);
+        self.hung_up |= hung_up;
+        hung_up
+    }
+
+    /// Writes until the session has nothing more, or the socket takes no more.
+    fn write(&mut self, session: &mut ClientSession, now: Instant) -> Result<(), ConnectionLost> {
+        while !self.blocked && !session.bytes_to_send().is_empty() {
+            match self.write_once(session.bytes_to_send()) {
+                Ok(()) => {
+                    session.bytes_sent(self.accepted, now);
+                    self.accepted = 0;
+                }
+                Err(error) if error.kind() == WouldBlock => self.blocked = true,
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the transport accept what it has not accepted of `bytes`, and the socket take it.
+    fn write_once(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let rest = &bytes[self.accepted..];
+        if !rest.is_empty() {
+            match self.transport.write(rest)? {
+                0 => return Err(WriteZero.into()),
+                count => self.accepted += count,
+            }
+        }
+        self.transport.flush()
+    }
+
+    /// Reads once; whether there was something.
+    fn read(&mut self, session: &mut ClientSession, now: Instant) -> Result<bool, ConnectionLost> {
+        match self.transport.read(self.read_buffer.space()) {
+            Ok(0) => Err(ConnectionLost::new("the broker closed the connection")),
+            Ok(count) => {
+                if count < MIN_BULK_READ {
+                    self.transport.quick_ack();
+                }
+                self.read_buffer.filled(count);
+                session.bytes_received(self.read_buffer.data(), now)?;
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind(), WouldBlock | Interrupted) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads what the broker sent before the connection broke.
+    fn read_rest(&mut self, session: &mut ClientSession, now: Instant) -> Result<(), ConnectionLost> {
+        for _ in 0..MAX_FINAL_READS {
+            if session.is_paused() || !self.read(session, now)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the broker that nothing more will be written.
+    pub(in crate::mqtt) fn shutdown_write(&mut self) -> io::Result<()> {
+        self.transport.shutdown_write()
+    }
+
+    /// Discards what the broker still sends; whether it closed its side.
+    pub(in crate::mqtt) fn is_at_end(&mut self) -> bool {
+        loop {
+            match self.transport.read(self.read_buffer.space()) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) => return error.kind() != WouldBlock,
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The network below MQTT: from an endpoint to a [`Connection`] that carries the bytes of a client session.
+
+mod connection;
+mod connector;
+mod read_buffer;
+mod resolver;
+mod transport;
+
+pub(super) use connection::Connection;
+pub(super) use connector::{ConnectOutcome, Connector};

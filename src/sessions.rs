@@ -1,0 +1,248 @@
+//! A running tool's view of its link's sessions: which of them are usable now, and which one to send under.
+//!
+//! Sessions come and go while a tool runs: `sts-pair` agrees new ones, `--forget` and `--end` delete them. All three tools see
+//! that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for `known_peers`, so
+//! that nothing more is sealed for a peer that was forgotten.
+
+use std::time::{Instant, SystemTime};
+
+use rand::{CryptoRng, RngExt};
+
+use crate::cache::{Cache, StoredSession, Watch};
+use crate::crypto::schedule::Digest;
+use crate::handshake::{Peer, alive};
+use crate::link::{Link, unix_time};
+use crate::name::PeerName;
+use crate::peers::{AcceptedPeers, LinkPeers, list};
+use crate::session::{Session, SessionId, Standing};
+use crate::stream::Sender;
+use crate::{Error, Exit, Result};
+
+/// The sessions of a link, as of the last look at them.
+#[derive(Debug)]
+pub struct LinkSessions {
+    /// Whom the link accepts.
+    pub peers: LinkPeers,
+    /// Those of them that were pinned at the last look.
+    accepted: AcceptedPeers,
+    cache: Cache,
+    watch: Watch,
+    /// Counts the changes seen.
+    version: u64,
+}
+
+/// An answer to a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there").
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Where the peer listens.
+    pub topic: String,
+    /// What to publish there.
+    pub frame: Vec<u8>,
+}
+
+impl LinkSessions {
+    /// The sessions with these peers. Nothing is read before the first [`LinkSessions::refresh`] or
+    /// [`LinkSessions::refresh_if_due`].
+    #[must_use]
+    pub fn new(peers: LinkPeers, cache: Cache) -> Self {
+        Self { accepted: peers.still_accepted(), peers, cache, watch: Watch::default(), version: 0 }
+    }
+
+    /// The sessions with all peers of a link, read now.
+    ///
+    /// # Errors
+    /// As [`LinkPeers::accepted`], [`Link::cache`] and [`Watch::refresh`].
+    pub fn open(link: &Link, peers: LinkPeers, now: Instant) -> Result<Self> {
+        let cache = link.cache()?;
+        let accepted = peers.accepted()?;
+        let watch = Watch::new(&cache, now, SystemTime::now())?;
+        Ok(Self { peers, accepted, cache, watch, version: 0 })
+    }
+
+    /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session. From
+    /// then on that peer stays the one, whoever else pairs.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::open`] and [`LinkSessions::current`].
+    pub fn open_to_send(link: &Link, mut peers: LinkPeers, to: Option<&PeerName>, now: Instant) -> Result<Self> {
+        let cache = link.cache()?;
+        if let Some(name) = to {
+            peers.restrict_to(name)?;
+        }
+        let accepted = peers.accepted()?;
+        let watch = match &accepted[..] {
+            [one] => Watch::of_peer(&cache, one.key.fingerprint().as_bytes(), now, SystemTime::now())?,
+            _ => Watch::new(&cache, now, SystemTime::now())?,
+        };
+        let mut sessions = Self { peers, accepted, cache, watch, version: 0 };
+        let peer = sessions.current()?.peer;
+        if sessions.accepted.len() > 1 {
+            sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
+        }
+        if let Some(peer) = sessions.accepted.get(&peer) {
+            sessions.peers.restrict_to(&peer.name)?;
+            sessions.accepted = sessions.peers.accepted()?;
+        }
+        Ok(sessions)
+    }
+
+    /// Looks again if a second has passed since the last look, or if `known_peers` changed; true if a session came, went or
+    /// changed its standing, or if other peers are accepted now.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::refresh`].
+    pub fn refresh_if_due(&mut self, now: Instant) -> Result<bool> {
+        if self.watch.is_due(now) || self.peers.have_changed(now)? { self.refresh(now) } else { Ok(false) }
+    }
+
+    /// Looks again; otherwise as [`LinkSessions::refresh_if_due`].
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`] and [`LinkPeers::refresh`].
+    pub fn refresh(&mut self, now: Instant) -> Result<bool> {
+        let mut changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
+        if self.peers.refresh()? {
+            self.accepted = self.peers.still_accepted();
+            changed = true;
+        }
+        self.version += u64::from(changed);
+        Ok(changed)
+    }
+
+    /// How many changes were seen: two equal numbers mean that nothing changed in between.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// All stored sessions, usable or not; those with one peer stand together, newest first.
+    pub fn stored(&self) -> impl Iterator<Item = &StoredSession> {
+        self.watch.sessions()
+    }
+
+    /// The sessions that agree with the configuration and whose peer is accepted; those with one peer newest first.
+    pub fn usable(&self) -> impl Iterator<Item = &StoredSession> {
+        self.stored().filter(|stored| self.is_usable(&stored.session))
+    }
+
+    fn is_usable(&self, session: &Session) -> bool {
+        self.peers.peer_of(session, &self.accepted).is_some()
+    }
+
+    /// The usable session of this id.
+    #[must_use]
+    pub fn usable_session(&self, id: &SessionId) -> Option<&Session> {
+        self.usable().map(|stored| &stored.session).find(|session| session.id == *id)
+    }
+
+    /// Whether a session is stored, usable or not. No confirm under one that is not can be opened any more.
+    #[must_use]
+    pub fn is_stored(&self, id: &SessionId) -> bool {
+        self.stored().any(|stored| stored.session.id == *id)
+    }
+
+    /// The session to send under: the current one with the one peer of this link.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers; otherwise as
+    /// [`LinkPeers::accepted`].
+    pub fn current(&self) -> Result<&Session> {
+        if self.accepted.is_empty() {
+            // Says why nobody is accepted.
+            self.peers.accepted()?;
+        }
+        let is_current = |stored: &&StoredSession| stored.standing == Standing::Current;
+        let mut usable: Vec<(&Session, &Peer)> = self
+            .stored()
+            .filter(is_current)
+            .filter_map(|stored| Some((&stored.session, self.peers.peer_of(&stored.session, &self.accepted)?)))
+            .collect();
+        usable.sort_by_key(|(_, peer)| &peer.name);
+        match usable[..] {
+            [] => Err(self.none_usable()),
+            [(session, _)] => Ok(session),
+            [(_, peer), ..] => Err(Error::new(Exit::Usage, "there are sessions with several peers")
+                .because(list(usable.iter().map(|(_, peer)| &peer.name)))
+                .hint(format!("say which one is meant: --to {}", peer.name))),
+        }
+    }
+
+    /// The error of having no session to use, which says what is wrong with what is there.
+    #[must_use]
+    pub fn none_usable(&self) -> Error {
+        self.watch.no_session(&self.cache, &self.peers.expected(), |session| self.is_usable(session))
+    }
+
+    /// The peer's name on this device, for messages.
+    #[must_use]
+    pub fn peer_name(&self, peer: &Digest) -> String {
+        self.accepted.get(peer).map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
+    }
+
+    /// The topic on which messages under a session are published.
+    #[must_use]
+    pub fn publish_topic<'a>(&'a self, session: &'a Session) -> &'a str {
+        self.peers.route.publish(&session.topics)
+    }
+
+    /// The topic on which the session's peer publishes.
+    #[must_use]
+    pub fn listen_topic<'a>(&'a self, session: &'a Session) -> &'a str {
+        self.peers.route.listen(&session.topics)
+    }
+
+    /// The answer to a payload that asks about a session, under one of those that this tool `can_use`; `None` for any other
+    /// payload, and while sts-pair answers.
+    ///
+    /// # Errors
+    /// As [`Cache::answer`].
+    pub fn answer(&self, payload: &[u8], can_use: impl Fn(&Session) -> bool) -> Result<Option<Answer>> {
+        let under = alive::asked_under(payload).and_then(|id| self.usable_session(&id));
+        let Some(session) = under else { return Ok(None) };
+        let can_use = |session: &Session| self.is_usable(session) && can_use(session);
+        let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
+        Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
+    }
+
+    /// Begins a stream of a session: takes its next number, durably.
+    ///
+    /// # Errors
+    /// As [`Cache::reserve_stream`] and [`Sender::new`].
+    pub fn begin_stream(&self, session: &Session, max_message: usize, rng: &mut impl CryptoRng) -> Result<Sender> {
+        let number = self.cache.reserve_stream(&session.peer, &session.id)?;
+        Sender::new(session, number, rng.random(), max_message)
+    }
+
+    /// As [`LinkSessions::begin_stream`], for a stream of confirms.
+    ///
+    /// # Errors
+    /// As [`Cache::reserve_confirm_stream`] and [`Sender::new`].
+    pub fn begin_confirm_stream(
+        &self,
+        session: &Session,
+        max_message: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sender> {
+        let number = self.cache.reserve_confirm_stream(&session.peer, &session.id)?;
+        Sender::new(session, number, rng.random(), max_message)
+    }
+
+    /// Reserves the blocks that a message of `len` bytes needs beyond those that its stream has.
+    ///
+    /// # Errors
+    /// As [`Cache::reserve_blocks`].
+    pub fn reserve_blocks(&self, sender: &mut Sender, session: &Session, len: usize) -> Result<()> {
+        let blocks = sender.blocks_to_reserve(len);
+        if blocks > 0 {
+            self.cache.reserve_blocks(&session.peer, &session.id, blocks)?;
+            sender.grant(blocks);
+        }
+        Ok(())
+    }
+
+    /// The files behind this view.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+}

@@ -10,7 +10,7 @@ use rand::{CryptoRng, RngExt};
 
 use crate::cache::{Cache, StoredSession, Watch};
 use crate::crypto::schedule::Digest;
-use crate::handshake::{Peer, alive};
+use crate::handshake::{Peer, session_check};
 use crate::link::{Link, unix_time};
 use crate::name::PeerName;
 use crate::peers::{AcceptedPeers, LinkPeers, list};
@@ -197,8 +197,8 @@ impl LinkSessions {
     /// # Errors
     /// As [`Cache::answer`].
     pub fn answer(&self, payload: &[u8], can_use: impl Fn(&Session) -> bool) -> Result<Option<Answer>> {
-        let under = alive::asked_under(payload).and_then(|id| self.usable_session(&id));
-        let Some(session) = under else { return Ok(None) };
+        let queried = session_check::query_session(payload).and_then(|id| self.usable_session(&id));
+        let Some(session) = queried else { return Ok(None) };
         let can_use = |session: &Session| self.is_usable(session) && can_use(session);
         let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))

@@ -157,7 +157,7 @@ pub struct SessionKeys {
     pub master_to_slave: Key<Traffic>,
     /// Seals what the slave sends.
     pub slave_to_master: Key<Traffic>,
-    /// Authenticates RDYREQ, RDYACK and "still there".
+    /// Authenticates RDYREQ and RDYACK, also those of a session check.
     pub confirm: Key<Confirm>,
 }
 
@@ -203,57 +203,62 @@ impl Confirmation {
     }
 }
 
-/// Whether the peer still has a session, asked and answered (`sts-protocol(7)`, "Still there"); each with a label of its
-/// own, and all bound to who asks, so that none can be reflected.
+/// The MACs of a session check (`sts-protocol(7)`, "Still there"). Each has its own label, and all cover the role of the device
+/// that asks, so that none can be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StillThere {
-    /// RDYREQ: is it still there?
-    Question,
-    /// RDYACK: it is.
-    Here,
-    /// RDYACK: nothing is known of it.
+pub enum SessionCheckMac {
+    /// RDYREQ: asks whether the peer still has the session.
+    Query,
+    /// RDYACK: the peer has it.
+    Present,
+    /// RDYACK: the peer does not know it.
     Lost,
 }
 
-/// What a question and its answer are about.
+/// What the MACs of a query and of its reply cover.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct SessionCheckTranscript<'a> {
     /// The role of the device that asks.
     pub asker: Role,
-    /// The session whose keys both have.
-    pub under: &'a [u8; SESSION_ID_LEN],
-    /// The fresh bytes of the question.
-    pub fresh: &'a [u8; 16],
-    /// The session that is meant.
+    /// The session whose confirmation key authenticates both frames.
+    pub session: &'a [u8; SESSION_ID_LEN],
+    /// The random bytes of the query ("fresh").
+    pub nonce: &'a [u8; 16],
+    /// The session that the query is about.
     pub about: &'a [u8; SESSION_ID_LEN],
 }
 
-impl StillThere {
-    /// The MAC under the confirmation key of the session that both have.
+impl SessionCheckMac {
+    /// The MAC under the confirmation key of `transcript.session`.
     #[must_use]
-    pub fn mac(self, key: &Key<Confirm>, asked: &Asked<'_>) -> Digest {
-        self.hmac(key, asked).finalize().into_bytes().into()
+    pub fn mac(self, key: &Key<Confirm>, transcript: &SessionCheckTranscript<'_>) -> Digest {
+        self.hmac(key, transcript).finalize().into_bytes().into()
     }
 
     /// Checks such a MAC in constant time.
     ///
     /// # Errors
     /// [`Rejected::NotAuthentic`] if it is another's.
-    pub fn verify(self, key: &Key<Confirm>, asked: &Asked<'_>, mac: &Digest) -> Result<(), Rejected> {
-        self.hmac(key, asked).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
+    pub fn verify(
+        self,
+        key: &Key<Confirm>,
+        transcript: &SessionCheckTranscript<'_>,
+        mac: &Digest,
+    ) -> Result<(), Rejected> {
+        self.hmac(key, transcript).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
     }
 
-    fn hmac(self, key: &Key<Confirm>, asked: &Asked<'_>) -> Hmac<Sha256> {
+    fn hmac(self, key: &Key<Confirm>, transcript: &SessionCheckTranscript<'_>) -> Hmac<Sha256> {
         let label: &[u8] = match self {
-            Self::Question => b"sts2 still there",
-            Self::Here => b"sts2 still here",
+            Self::Query => b"sts2 still there",
+            Self::Present => b"sts2 still here",
             Self::Lost => b"sts2 lost",
         };
-        let role = match asked.asker {
+        let role = match transcript.asker {
             Role::Master => 1,
             Role::Slave => 2,
         };
-        hmac(key, &[label, asked.under, asked.fresh, asked.about, &[role]])
+        hmac(key, &[label, transcript.session, transcript.nonce, transcript.about, &[role]])
     }
 }
 
@@ -404,29 +409,34 @@ mod tests {
 
     /// Expected values from a separate computation, with the keys above.
     #[test]
-    fn a_question_and_its_answer_are_good_for_one_asker_only() {
+    fn a_query_and_its_reply_are_good_for_one_asker_only() {
         let schedule = schedule_with(Some(&Key::new(Zeroizing::new((64..96).collect()))));
         let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Gcm);
-        let asked = |asker| Asked { asker, under: &session.id, fresh: &[7; 16], about: &[3; 8] };
-        let mac = |what: StillThere, asker| what.mac(&session.confirm, &asked(asker));
+        let transcript =
+            |asker| SessionCheckTranscript { asker, session: &session.id, nonce: &[7; 16], about: &[3; 8] };
+        let mac = |what: SessionCheckMac, asker| what.mac(&session.confirm, &transcript(asker));
         let mut seen = Vec::new();
         for (what, asker, text) in [
-            (StillThere::Question, Role::Master, "4fdf30a22d1570c45333c1cea68e28248f36771e7fc26aa480fb3d1aa817211a"),
-            (StillThere::Question, Role::Slave, "c5554317f7f2330af9053e2d592496c472083b8ab9075aac934f9e8eb3b2a587"),
-            (StillThere::Here, Role::Master, "77751cbdaa87ce02606df7f9124a7fef73d41bb6bebb02bc07579b8e804445a5"),
-            (StillThere::Here, Role::Slave, "39c4ce481252bfe2aaf89ac3b700cbb375d27f85ea35718179865fcfd7e73a38"),
-            (StillThere::Lost, Role::Master, "85c6c2f10c2304db4fb59f3aca52750bc21b886d9070761d0b56bf1b78db0868"),
-            (StillThere::Lost, Role::Slave, "6d91689b37465f880ce25d165d63586f68813169cc73f3efaafdf55a6f701056"),
+            (SessionCheckMac::Query, Role::Master, "4fdf30a22d1570c45333c1cea68e28248f36771e7fc26aa480fb3d1aa817211a"),
+            (SessionCheckMac::Query, Role::Slave, "c5554317f7f2330af9053e2d592496c472083b8ab9075aac934f9e8eb3b2a587"),
+            (
+                SessionCheckMac::Present,
+                Role::Master,
+                "77751cbdaa87ce02606df7f9124a7fef73d41bb6bebb02bc07579b8e804445a5",
+            ),
+            (SessionCheckMac::Present, Role::Slave, "39c4ce481252bfe2aaf89ac3b700cbb375d27f85ea35718179865fcfd7e73a38"),
+            (SessionCheckMac::Lost, Role::Master, "85c6c2f10c2304db4fb59f3aca52750bc21b886d9070761d0b56bf1b78db0868"),
+            (SessionCheckMac::Lost, Role::Slave, "6d91689b37465f880ce25d165d63586f68813169cc73f3efaafdf55a6f701056"),
         ] {
             assert_eq!(mac(what, asker)[..], hex(text));
             seen.push((what, asker, mac(what, asker)));
         }
         for (made, of, made_mac) in &seen {
             for (what, asker, _) in &seen {
-                let good = what.verify(&session.confirm, &asked(*asker), made_mac).is_ok();
+                let good = what.verify(&session.confirm, &transcript(*asker), made_mac).is_ok();
                 assert_eq!(good, (made, of) == (what, asker));
             }
-            let of_another = Asked { about: &session.id, ..asked(*of) };
+            let of_another = SessionCheckTranscript { about: &session.id, ..transcript(*of) };
             assert!(made.verify(&session.confirm, &of_another, made_mac).is_err());
         }
     }

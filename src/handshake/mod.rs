@@ -20,11 +20,11 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-pub mod alive;
 mod batch;
 mod code;
 mod enrolment;
 mod master;
+pub mod session_check;
 mod slave;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use super::{Run, age};
 use crate::cache::Cache;
 use crate::cli::Reporter;
 use crate::crypto::schedule::Topics;
-use crate::handshake::alive::{Asking, Heard};
+use crate::handshake::session_check::{CheckEvent, SessionCheck};
 use crate::link::unix_time;
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
@@ -25,21 +25,21 @@ pub(super) fn question(
     cache: &Cache,
     report: &Reporter,
     rng: &mut ThreadRng,
-) -> Result<Option<Asking>> {
+) -> Result<Option<SessionCheck>> {
     if let Err(error) = cache.note_rotation(age.seconds()) {
         // Only --status wants to know.
         report.warn(&error);
     }
     let age::Sessions { current, others, past } = age::sessions(ends, cache)?;
     let young = current.filter(|session| age.keeps(session, unix_time()));
-    Ok(young.map(|session| Asking::new(session, others, past, rng)))
+    Ok(young.map(|session| SessionCheck::new(session, others, past, rng)))
 }
 
 impl Run<'_> {
     /// Sends the question where it is due; unanswered for too long, the handshake begins.
     pub(super) fn ask(&mut self, now: Instant) -> Result<()> {
         let Some(asking) = &mut self.asking else { return Ok(()) };
-        if asking.is_over(now) {
+        if asking.is_timed_out(now) {
             self.report.verbose("the peer does not say that it still has the session");
             self.asking = None;
             self.start(now);
@@ -57,12 +57,12 @@ impl Run<'_> {
         }
         let heard = self.asking.as_mut().map_or(Err(Rejected::Unexpected), |asking| asking.accept(payload, now));
         match heard {
-            Ok(Heard::Asked(session, frames)) => {
+            Ok(CheckEvent::Queried(session, frames)) => {
                 // Where this is pending, the question proves it.
                 self.cache.promote(&session.peer, &session.id, unix_time())?;
                 frames.into_iter().try_for_each(|frame| self.publish(topics, frame, Qos::AtMostOnce))
             }
-            Ok(Heard::Answered) => {
+            Ok(CheckEvent::Present) => {
                 if let Some(asking) = self.asking.take() {
                     let session = asking.session();
                     self.kept = self.cache.prove(&session.peer, &session.id)?;

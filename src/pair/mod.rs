@@ -27,7 +27,7 @@ use crate::cli::Reporter;
 use crate::config::Config;
 use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
-use crate::handshake::alive::Asking;
+use crate::handshake::session_check::SessionCheck;
 use crate::handshake::{Claim, Enrolment, Established, Master, Party, Slave};
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Qos};
@@ -152,7 +152,7 @@ struct Run<'a> {
     wrong_code: Option<usize>,
     if_older: Option<Age>,
     /// While it is not clear yet whether the peer still has a session that is young enough.
-    asking: Option<Asking>,
+    asking: Option<SessionCheck>,
     /// The peer has it.
     kept: bool,
 }
@@ -324,7 +324,7 @@ impl Run<'_> {
         let has_spinner = self.service.is_none() && self.report.has_status();
         let turns = has_spinner.then(|| self.spinner.turn(now, whom, self.until, self.report));
         let asked = (!self.asked.is_empty() && self.client.has_room(RESERVED)).then_some(now);
-        let asking = self.asking.as_ref().and_then(Asking::deadline);
+        let asking = self.asking.as_ref().and_then(SessionCheck::deadline);
         let deadline = machine.into_iter().chain(self.until).chain(turns).chain(asked).chain(asking).min();
         let hangup = self.service.as_ref().map(|service| (service.as_fd(), PollFlags::IN));
         self.ready = event_loop::wait(&self.client, &self.signals, hangup, deadline, now)?;

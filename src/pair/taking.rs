@@ -7,7 +7,7 @@ use rustix::event::PollFlags;
 use super::{Machine, RESERVED, Run};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
-use crate::handshake::{Action, Master, Slave, alive};
+use crate::handshake::{Action, Master, Slave, session_check};
 use crate::message::Type;
 use crate::mqtt::Event;
 use crate::role::Role;
@@ -46,7 +46,7 @@ impl Run<'_> {
             Event::Subscribed { .. } => {
                 self.report.verbose(format_args!("listening on {}", self.config.subscribe));
                 if let Some(asking) = &mut self.asking {
-                    asking.begin(now);
+                    asking.start(now);
                 }
                 self.start(now);
             }
@@ -89,7 +89,7 @@ impl Run<'_> {
             self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
             return Ok(());
         };
-        if alive::is_about(payload) {
+        if session_check::is_session_check(payload) {
             return self.take_presence(&topics, payload, now);
         }
         // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.

@@ -7,13 +7,12 @@ use bytes::BytesMut;
 use super::{Machine, Run, code};
 use crate::cache::StoredSession;
 use crate::crypto::schedule::Topics;
-use crate::handshake::{Action, Established};
+use crate::handshake::{Action, Established, Failure};
 use crate::link::unix_time;
 use crate::message::Header;
 use crate::mqtt::Qos;
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
-use crate::role::Role;
 use crate::session::{self, Session, Standing};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
@@ -22,14 +21,14 @@ impl Run<'_> {
     /// The master's first sealed message proves that it has the session, where its RDYACK was lost. It is opened for the
     /// proof only: sts-recv receives it.
     pub(super) fn take_proof(&mut self, payload: &[u8]) -> Result<()> {
-        let Machine::Slave(slave) = &mut self.machine else { return Ok(()) };
+        let Machine::Running(handshake) = &mut self.machine else { return Ok(()) };
         let Ok(header) = Header::parse(payload) else { return Ok(()) };
         let opens = |established: &&Established| {
             session::tag(&established.keys.id) == header.tag
                 && stored(&self.ends, established).opener().open(payload, &mut BytesMut::new()).is_ok()
         };
-        let Some(id) = slave.pending().find(opens).map(|established| established.keys.id) else { return Ok(()) };
-        if let Some(established) = slave.proved(&id) {
+        let Some(id) = handshake.pending().find(opens).map(|established| established.keys.id) else { return Ok(()) };
+        if let Some(established) = handshake.mark_proved(&id) {
             self.promote(established)?;
         }
         Ok(())
@@ -41,58 +40,61 @@ impl Run<'_> {
     /// As [`super::run`].
     pub(super) fn act(&mut self, step: Action, topics: &Topics, now: Instant) -> Result<()> {
         match step {
-            Action::Finished => self.paired.as_ref().map_or(Ok(()), |Established { keys, peer, .. }| {
-                self.cache.prove(peer.key.fingerprint().as_bytes(), &keys.id).map(drop)
-            }),
+            Action::Finished(established) => {
+                let peer = established.peer.key.fingerprint();
+                self.cache.prove(peer.as_bytes(), &established.keys.id).map(drop)
+            }
             Action::Send(frame) => self.publish(topics, frame, Qos::AtMostOnce),
-            Action::Later => Ok(()),
-            Action::Store(established, frame) => {
-                if self.enrolling {
-                    code::pin(&mut self.ends, &established.peer, self.report)?;
-                }
+            // A master that this slave trusts is here to pair: no reply that is still on its way changes that.
+            Action::MasterAuthenticated(frame) => {
+                self.asking = None;
+                self.publish(topics, frame, Qos::AtMostOnce)
+            }
+            Action::Wait => Ok(()),
+            Action::StorePending(established, frame) => {
+                self.pin(&established)?;
                 let session = stored(&self.ends, &established);
-                match self.ends.role {
-                    Role::Slave => {
-                        self.cache.store_pending(&session, session.created)?;
-                        self.publish(topics, frame, Qos::AtMostOnce)
-                    }
-                    Role::Master => {
-                        self.cache.store_current(&session, session.created)?;
-                        self.paired = Some(*established);
-                        // The broker keeps it for a slave that is off the line for a moment.
-                        self.publish(topics, frame, Qos::AtLeastOnce)
-                    }
-                }
+                self.cache.store_pending(&session, session.created)?;
+                self.publish(topics, frame, Qos::AtMostOnce)
+            }
+            Action::StoreCurrent(established, frame) => {
+                self.pin(&established)?;
+                let session = stored(&self.ends, &established);
+                self.cache.store_current(&session, session.created)?;
+                self.paired = Some(*established);
+                // The broker keeps it for a slave that is off the line for a moment.
+                self.publish(topics, frame, Qos::AtLeastOnce)
             }
             Action::Promote(established, frame) => {
                 self.promote(*established)?;
                 self.publish(topics, frame, Qos::AtMostOnce)
             }
-            Action::SuiteDiffers { peer, theirs, frame } => {
-                if let Some(frame) = frame {
-                    self.publish(topics, frame, Qos::AtMostOnce)?;
-                }
-                Err(suite_differs(&peer, theirs, self.ends.suite))
-            }
-            Action::WrongCode { erased, frame } => {
-                frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))?;
-                let left = self.attempts_left();
-                match self.ends.role {
-                    _ if erased => return Err(code::erased(self.ends.role)),
-                    Role::Slave => self.report.warn(&code::wrong(left)),
-                    Role::Master => self.wrong_code = Some(left),
-                }
+            Action::WrongCode { left, frame } => {
+                self.publish(topics, frame, Qos::AtMostOnce)?;
+                self.report.warn(&code::wrong(left));
                 Ok(())
             }
-            Action::EnrolmentConflict { peer, why, frame } => {
+            Action::CodeRejected { left } => {
+                self.wrong_code = Some(left);
+                Ok(())
+            }
+            Action::Fail(failure, frame) => {
                 frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))?;
-                Err(code::unfit(&peer, why))
+                Err(match failure {
+                    Failure::SuiteDiffers { peer, theirs } => suite_differs(&peer, theirs, self.ends.suite),
+                    Failure::EnrolmentConflict { peer, conflict } => code::unfit(&peer, conflict),
+                    Failure::CodeErased(role) => code::erased(role),
+                })
             }
             Action::Claim(hint, frame) => {
                 self.tell(&hint, now);
                 frame.map_or(Ok(()), |frame| self.publish(topics, frame, Qos::AtMostOnce))
             }
         }
+    }
+
+    fn pin(&mut self, established: &Established) -> Result<()> {
+        if self.enrolling { code::pin(&mut self.ends, &established.peer, self.report) } else { Ok(()) }
     }
 
     fn promote(&mut self, established: Established) -> Result<()> {

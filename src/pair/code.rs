@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{Outcome, prompt};
 use crate::cli::Reporter;
-use crate::handshake::{ATTEMPTS, BadCode, Code, EnrolmentConflict, Peer};
+use crate::handshake::{BadCode, Code, EnrolmentConflict, MAX_CODE_ATTEMPTS, Peer};
 use crate::link::Link;
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
@@ -87,7 +87,7 @@ pub fn run(
         (None, Role::Slave) => show(link, report),
         (None, Role::Master) => prompt::ask()?,
     };
-    let mut attempts = ATTEMPTS;
+    let mut attempts = MAX_CODE_ATTEMPTS;
     loop {
         let enrolment = |ends: &LinkPeers| Some(ends.enrolment(code, attempts));
         let Outcome::WrongCode { left } = super::pair(link, name.clone(), enrolment, timeout, None, report)? else {

@@ -37,10 +37,10 @@ pub(super) fn words(hint: &Claim, own: &Fingerprint) -> Error {
         }
         Claim::Refused(AuthRefusal::Other(number)) => Error::new(Exit::Protocol, "refused (unverified)")
             .because(format!("the other device gives reason {number}, which this version does not know")),
-        Claim::CodeThere => Error::new(Exit::NotTrusted, "the other device enrols by code (unverified)")
+        Claim::PeerHasCode => Error::new(Exit::NotTrusted, "the other device enrols by code (unverified)")
             .because("this one was given none")
             .hint("run sts-pair --code here, too"),
-        Claim::CodeHere => Error::new(Exit::NotTrusted, "the other device pairs without a code (unverified)")
+        Claim::PeerHasNoCode => Error::new(Exit::NotTrusted, "the other device pairs without a code (unverified)")
             .because("this one waits for a code")
             .hint("run sts-pair --code there, too"),
         Claim::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
 use crate::handshake::session_check::SessionCheck;
-use crate::handshake::{Claim, Enrolment, Established, Master, Party, Slave};
+use crate::handshake::{Claim, Enrolment, Established, Handshake, Party, Trust};
 use crate::link::{Link, Tool};
 use crate::mqtt::{self, Qos};
 use crate::name::PeerName;
@@ -101,8 +101,10 @@ fn party(ends: &LinkPeers, name: PeerName, enrolment: Option<Enrolment>) -> Resu
         name,
         suite: ends.suite,
         // While enrolling it is the code that lets in, not the key.
-        peers: if enrolment.is_some() { Vec::new() } else { ends.accepted()?.to_vec() },
-        enrolment,
+        trust: match enrolment {
+            Some(enrolment) => Trust::Code(enrolment),
+            None => Trust::Pinned(ends.accepted()?.to_vec()),
+        },
     })
 }
 
@@ -122,8 +124,7 @@ pub fn encrypted(link: &Link) -> Result<LinkPeers> {
 /// The handshake's state: it begins once the broker passes the peer's messages on.
 enum Machine {
     Waiting(Option<Party>),
-    Master(Box<Master>),
-    Slave(Box<Slave>),
+    Running(Handshake),
 }
 
 struct Run<'a> {
@@ -174,7 +175,7 @@ impl<'a> Run<'a> {
         Ok(Self {
             config: &link.config,
             report,
-            enrolling: matches!(&machine, Machine::Waiting(Some(party)) if party.enrolment.is_some()),
+            enrolling: matches!(&machine, Machine::Waiting(Some(Party { trust: Trust::Code(_), .. }))),
             ends,
             cache,
             signals,
@@ -244,8 +245,10 @@ impl Run<'_> {
         match &self.machine {
             _ if self.kept => true,
             Machine::Waiting(_) => false,
-            Machine::Master(master) => master.is_finished() && self.client.unacknowledged().messages == 0,
-            Machine::Slave(_) => self.service.is_none() && self.paired.is_some(),
+            Machine::Running(handshake) if handshake.is_finished() => self.client.unacknowledged().messages == 0,
+            Machine::Running(_) => {
+                self.ends.role == crate::role::Role::Slave && self.service.is_none() && self.paired.is_some()
+            }
         }
     }
 
@@ -254,29 +257,15 @@ impl Run<'_> {
         loop {
             let due = match &mut self.machine {
                 Machine::Waiting(_) => None,
-                Machine::Master(master) => {
-                    let topics = master.topics().clone();
-                    master.poll(now, &mut self.rng).map(|frame| (topics, frame))
-                }
-                Machine::Slave(slave) => slave.poll(now, &mut self.rng),
+                Machine::Running(handshake) => handshake.poll(now, &mut self.rng),
             };
             let Some((topics, frame)) = due else { break };
             self.publish(&topics, frame, Qos::AtMostOnce)?;
         }
         match &self.machine {
-            Machine::Master(master) if master.is_code_erased() => Err(code::unanswered()),
+            Machine::Running(handshake) if handshake.is_code_used_up() => Err(code::unanswered()),
             _ => Ok(()),
         }
-    }
-
-    /// Attempts that the code is still good for.
-    fn attempts_left(&self) -> usize {
-        let party = match &self.machine {
-            Machine::Waiting(party) => party.as_ref(),
-            Machine::Master(master) => Some(master.party()),
-            Machine::Slave(slave) => Some(slave.party()),
-        };
-        party.and_then(|party| party.enrolment.as_ref()).map_or(0, Enrolment::attempts_left)
     }
 
     fn publish(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
@@ -302,13 +291,13 @@ impl Run<'_> {
             Machine::Waiting(_) => {
                 error.because(format!("the broker at {} did not let us in", self.config.mqtt.endpoint))
             }
-            Machine::Slave(slave) if slave.pending().next().is_some() => error
+            Machine::Running(handshake) if handshake.pending().next().is_some() => error
                 .because("the peer's last word is missing; the new session is kept for it")
                 .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
-            Machine::Master(_) | Machine::Slave(_) if self.enrolling => error
+            Machine::Running(_) if self.enrolling => error
                 .because(format!("nobody with the code answered on {}", self.config.subscribe))
                 .hint("run sts-pair --code on both devices at the same time; one's pubtop is the other's subtop"),
-            Machine::Master(_) | Machine::Slave(_) => error
+            Machine::Running(_) => error
                 .because(format!("no authentic answer on {}", self.config.subscribe))
                 .hint("run sts-pair on both devices at the same time; one's pubtop is the other's subtop"),
         }
@@ -317,8 +306,7 @@ impl Run<'_> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         let machine = match &self.machine {
             Machine::Waiting(_) => None,
-            Machine::Master(master) => master.deadline(),
-            Machine::Slave(slave) => slave.deadline(),
+            Machine::Running(handshake) => handshake.deadline(),
         };
         let whom = if self.trouble.stands() || machine.is_none() { "broker" } else { "other device" };
         let has_spinner = self.service.is_none() && self.report.has_status();

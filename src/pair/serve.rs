@@ -120,11 +120,8 @@ fn reload(open: &impl Fn() -> Result<Link>, machine: &mut Machine) -> Result<(Li
     check_role(ends.role)?;
     let party = party(&ends, nameless(), None)?;
     match machine {
-        Machine::Slave(slave) => {
-            *slave.party_mut() = party;
-            slave.forget_others();
-        }
-        waiting => *waiting = Machine::Waiting(Some(party)),
+        Machine::Running(handshake) => handshake.set_party(party),
+        Machine::Waiting(waiting) => *waiting = Some(party),
     }
     Ok((link, ends))
 }

@@ -7,7 +7,7 @@ use rustix::event::PollFlags;
 use super::{Machine, RESERVED, Run};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::{self, Trouble};
-use crate::handshake::{Action, Master, Slave, session_check};
+use crate::handshake::{Handshake, session_check};
 use crate::message::Type;
 use crate::mqtt::Event;
 use crate::role::Role;
@@ -77,9 +77,12 @@ impl Run<'_> {
             && let Some(party) = party.take()
         {
             self.machine = match (self.ends.role, self.ends.route.topics(self.ends.route.filter())) {
-                (Role::Master, Some(topics)) => Machine::Master(Master::new(party, topics, now, &mut self.rng).into()),
-                _ => Machine::Slave(Slave::new(party, now, &mut self.rng).into()),
+                (Role::Master, Some(topics)) => Machine::Running(Handshake::master(party, topics, now)),
+                _ => Machine::Running(Handshake::slave(party, now, &mut self.rng)),
             };
+            if let Machine::Running(handshake) = &mut self.machine {
+                handshake.begin(now, &mut self.rng);
+            }
         }
     }
 
@@ -94,20 +97,15 @@ impl Run<'_> {
         }
         // Before a session is agreed, and before it is stored: whoever was forgotten meanwhile gets none.
         // Who has the code is let in by it, and pinned when its session is stored.
-        if matches!(kind, Ok(Type::AuthReq | Type::RdyReq)) && self.has_new_peers(now)? && !self.enrolling {
-            let peers = self.ends.still_accepted().to_vec();
-            match &mut self.machine {
-                Machine::Master(master) => master.party_mut().peers = peers,
-                Machine::Slave(slave) => {
-                    slave.party_mut().peers = peers;
-                    slave.forget_others();
-                }
-                Machine::Waiting(_) => {}
-            }
+        if matches!(kind, Ok(Type::AuthReq | Type::RdyReq))
+            && self.has_new_peers(now)?
+            && let Machine::Running(handshake) = &mut self.machine
+        {
+            handshake.set_peers(self.ends.still_accepted().to_vec());
         }
         match (kind, &self.machine) {
             (Ok(Type::Enc | Type::Kill), _) => self.take_proof(payload),
-            (Ok(Type::InitReq), Machine::Slave(_)) => {
+            (Ok(kind), Machine::Running(handshake)) if handshake.is_costly(kind) => {
                 self.asked.push(topics, payload, &mut self.rng);
                 Ok(())
             }
@@ -130,17 +128,10 @@ impl Run<'_> {
     fn accept(&mut self, topics: &Topics, payload: &[u8], now: Instant) -> Result<()> {
         let outcome = match &mut self.machine {
             Machine::Waiting(_) => Err(Rejected::Unexpected),
-            Machine::Master(master) => master.accept(payload, now, &mut self.rng),
-            Machine::Slave(slave) => slave.accept(topics, payload, now, &mut self.rng),
+            Machine::Running(handshake) => handshake.accept(topics, payload, now, &mut self.rng),
         };
         match outcome {
-            Ok(step) => {
-                // A master that this slave trusts is here to pair: no answer that is still on its way changes that.
-                if Type::of(payload) == Ok(Type::AuthReq) && matches!(step, Action::Send(_)) {
-                    self.asking = None;
-                }
-                self.act(step, topics, now)
-            }
+            Ok(action) => self.act(action, topics, now),
             Err(rejected) => {
                 let what = Type::of(payload).map_or("a message", Type::name);
                 self.report.verbose(format_args!("dropped {what}: {rejected}"));

@@ -20,15 +20,13 @@ const QUERY_INTERVAL: Duration = Duration::from_secs(1);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Whether a payload is a query or a reply of a session check, by its type and length.
-#[must_use]
-pub fn is_session_check(payload: &[u8]) -> bool {
+pub(crate) fn is_session_check(payload: &[u8]) -> bool {
     payload.len() == SessionCheckFrame::LEN && matches!(Type::of(payload), Ok(Type::RdyReq | Type::RdyAck))
 }
 
 /// The session whose key authenticates a query; `None` if the payload is not a query. Nothing is verified yet, but no other
 /// session needs to be looked up.
-#[must_use]
-pub fn query_session(payload: &[u8]) -> Option<SessionId> {
+pub(crate) fn query_session(payload: &[u8]) -> Option<SessionId> {
     SessionCheckFrame::parse(payload, Type::RdyReq).ok().map(|query| *query.session)
 }
 
@@ -38,7 +36,11 @@ pub fn query_session(payload: &[u8]) -> Option<SessionId> {
 /// # Errors
 /// The reason why the payload is not an authentic query; [`Rejected::UnknownSession`] if the session that authenticates it
 /// is not among `sessions`.
-pub fn reply<'a, S>(payload: &[u8], sessions: S, deleted: &[SessionId]) -> Result<(Vec<u8>, &'a Session), Rejected>
+pub(crate) fn reply<'a, S>(
+    payload: &[u8],
+    sessions: S,
+    deleted: &[SessionId],
+) -> Result<(Vec<u8>, &'a Session), Rejected>
 where
     S: IntoIterator<Item = &'a Session, IntoIter: Clone>,
 {
@@ -56,7 +58,7 @@ where
 
 /// One query, which may be sent any number of times.
 #[derive(Debug)]
-pub struct SessionQuery {
+pub(crate) struct SessionQuery {
     session: Session,
     about: SessionId,
     nonce: [u8; NONCE_LEN],
@@ -64,27 +66,24 @@ pub struct SessionQuery {
 
 impl SessionQuery {
     /// Asks whether the peer still has the session `about`. `session`, which may be the same one, authenticates the query.
-    pub fn new(session: Session, about: SessionId, rng: &mut impl CryptoRng) -> Self {
+    pub(crate) fn new(session: Session, about: SessionId, rng: &mut impl CryptoRng) -> Self {
         let mut nonce = [0; NONCE_LEN];
         rng.fill_bytes(&mut nonce);
         Self { session, about, nonce }
     }
 
     /// The session that authenticates the query.
-    #[must_use]
-    pub fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &Session {
         &self.session
     }
 
     /// The session that the query is about.
-    #[must_use]
-    pub fn about(&self) -> &SessionId {
+    pub(crate) fn about(&self) -> &SessionId {
         &self.about
     }
 
     /// The frame to send.
-    #[must_use]
-    pub fn frame(&self) -> Vec<u8> {
+    pub(crate) fn frame(&self) -> Vec<u8> {
         let mac = SessionCheckMac::Query.mac(&self.session.confirm, &self.transcript());
         let SessionCheckTranscript { session, nonce, about, .. } = self.transcript();
         SessionCheckFrame { session, nonce, about, mac: &mac }.frame(Type::RdyReq)
@@ -94,7 +93,7 @@ impl SessionQuery {
     ///
     /// # Errors
     /// The reason why the frame is not an authentic reply; [`Rejected::Unexpected`] for a reply to another query.
-    pub fn is_present(&self, frame: &[u8]) -> Result<bool, Rejected> {
+    pub(crate) fn is_present(&self, frame: &[u8]) -> Result<bool, Rejected> {
         let reply = SessionCheckFrame::parse(frame, Type::RdyAck)?;
         if (reply.session, reply.nonce, reply.about) != (&self.session.id, &self.nonce, &self.about) {
             return Err(Rejected::Unexpected);
@@ -111,7 +110,7 @@ impl SessionQuery {
 
 /// What a frame of the peer means for a [`SessionCheck`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum CheckEvent<'a> {
+pub(crate) enum CheckEvent<'a> {
     /// The peer sent a query of its own, authenticated with this session: send these frames, in this order.
     Queried(&'a Session, Vec<Vec<u8>>),
     /// The peer still has the session.
@@ -121,7 +120,7 @@ pub enum CheckEvent<'a> {
 /// Checks whether the peer still has a session, which is then kept. Meanwhile it replies to the peer's queries. A device
 /// that wants a new session does not reply, so that its peer agrees a new one, too.
 #[derive(Debug)]
-pub struct SessionCheck {
+pub(crate) struct SessionCheck {
     query: SessionQuery,
     /// The session that the query is about, and the others with this peer.
     sessions: Vec<Session>,
@@ -140,7 +139,7 @@ struct QueryTimer {
 
 impl SessionCheck {
     /// A check of `session`. The peer may query that one, the `others`, and the ones that were `deleted`.
-    pub fn new(
+    pub(crate) fn new(
         session: Session,
         others: impl IntoIterator<Item = Session>,
         deleted: Vec<SessionId>,
@@ -152,26 +151,24 @@ impl SessionCheck {
     }
 
     /// Starts to query, once replies can be received; only the first call counts.
-    pub fn start(&mut self, now: Instant) {
+    pub(crate) fn start(&mut self, now: Instant) {
         self.timer.get_or_insert(QueryTimer { due: now, until: now + REPLY_TIMEOUT });
     }
 
     /// The query, if it is due at `now`.
-    pub fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Vec<u8>> {
         let timer = self.timer.as_mut().filter(|timer| timer.due <= now && now < timer.until)?;
         timer.due = now + QUERY_INTERVAL;
         Some(self.query.frame())
     }
 
     /// When to call [`SessionCheck::poll`] and [`SessionCheck::is_timed_out`] again, if nothing arrives before.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         self.timer.as_ref().map(|timer| timer.due.min(timer.until))
     }
 
     /// Whether no reply came in time.
-    #[must_use]
-    pub fn is_timed_out(&self, now: Instant) -> bool {
+    pub(crate) fn is_timed_out(&self, now: Instant) -> bool {
         self.timer.as_ref().is_some_and(|timer| now >= timer.until)
     }
 
@@ -179,7 +176,7 @@ impl SessionCheck {
     ///
     /// # Errors
     /// The reason why the frame was rejected; the state has not changed then.
-    pub fn accept(&mut self, frame: &[u8], now: Instant) -> Result<CheckEvent<'_>, Rejected> {
+    pub(crate) fn accept(&mut self, frame: &[u8], now: Instant) -> Result<CheckEvent<'_>, Rejected> {
         if Type::of(frame)? == Type::RdyReq {
             let (reply, session) = reply(frame, &self.sessions, &self.deleted)?;
             // A peer that leaves with our reply must have heard our query by then, and we must hear its reply. Once is
@@ -197,8 +194,7 @@ impl SessionCheck {
     }
 
     /// The session that is checked.
-    #[must_use]
-    pub fn session(&self) -> &Session {
+    pub(crate) fn session(&self) -> &Session {
         self.query.session()
     }
 }

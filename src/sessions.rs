@@ -109,6 +109,26 @@ impl LinkSessions {
         Ok(changed)
     }
 
+    /// Reads the known peers again if their file changed, and leaves the sessions as they were at the last look; true if it
+    /// did. For a service with thousands of sessions, which reads them only when a peer checks one.
+    ///
+    /// # Errors
+    /// As [`LinkPeers::refresh`].
+    pub fn refresh_peers(&mut self) -> Result<bool> {
+        let changed = self.peers.refresh()?;
+        if changed {
+            self.accepted = self.peers.still_accepted();
+            self.version += 1;
+        }
+        Ok(changed)
+    }
+
+    /// The peers that the link accepts, as of the last look.
+    #[must_use]
+    pub fn accepted(&self) -> &AcceptedPeers {
+        &self.accepted
+    }
+
     /// How many changes were seen: two equal numbers mean that nothing changed in between.
     #[must_use]
     pub fn version(&self) -> u64 {

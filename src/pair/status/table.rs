@@ -100,7 +100,7 @@ fn describe(row: &Row<'_>, text: &mut String) {
     }
     for range in row.missing() {
         let streams = numbered("stream", &[range]);
-        let _ = writeln!(text, "gap: {link}, {name}: nothing came of {streams}");
+        let _ = writeln!(text, "gap: {link}, {name}: no messages of {streams} were received");
     }
     for (reason, count) in row.link.rejected.iter().filter(|_| row.first) {
         let _ = writeln!(text, "rejected: {link}: {count} {reason}");

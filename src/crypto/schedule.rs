@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::exchange::Shared;
+use super::exchange::SharedSecret;
 use crate::Rejected;
 use crate::role::Role;
 use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Pake, Purpose, Refusal, Root, Traffic};
@@ -27,9 +27,9 @@ pub type Digest = [u8; DIGEST_LEN];
 /// The first bytes of th1: which attempt a message belongs to.
 pub type AttemptId = [u8; ATTEMPT_ID_LEN];
 
-const HASH_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
+const OKM_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
 
-/// SHA-256 over `parts`, each behind its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
+/// SHA-256 over `parts`, each after its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
 #[must_use]
 pub fn digest(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
@@ -53,14 +53,20 @@ pub struct Topics {
 pub struct Schedule {
     th1: Digest,
     prk: Key<Root>,
-    /// As prk, without a code in it: both ends have it, whatever code each was given.
+    /// As prk, without the code: both ends have it, whichever code each was given.
     codeless: Key<Root>,
 }
 
 impl Schedule {
-    /// th1 and prk, from the two messages as they were on the wire, and from the code where they carry shares.
+    /// th1 and prk, from the two messages as they were on the wire, and from the code if they carry shares.
     #[must_use]
-    pub fn new(topics: &Topics, init_req: &[u8], init_ack: &[u8], shared: &Shared, pake: Option<&Key<Pake>>) -> Self {
+    pub fn new(
+        topics: &Topics,
+        init_req: &[u8],
+        init_ack: &[u8],
+        shared: &SharedSecret,
+        pake: Option<&Key<Pake>>,
+    ) -> Self {
         let th1 = digest(&[
             b"sts2 th1",
             topics.master_to_slave.as_bytes(),
@@ -320,7 +326,7 @@ fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
 
 fn expand<P: Purpose>(prk: &Key<Root>, info: &[&[u8]], len: usize) -> Key<P> {
     let hkdf = Hkdf::<Sha256>::from_prk(prk.expose()).expect("a root key is one digest long");
-    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(HASH_LEN_FITS))
+    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(OKM_LEN_FITS))
 }
 
 fn hmac<P: Purpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
@@ -342,7 +348,7 @@ mod tests {
 
     fn schedule_with(pake: Option<&Key<Pake>>) -> Schedule {
         let topics = Topics { master_to_slave: "m2s".into(), slave_to_master: "s2m".into() };
-        Schedule::new(&topics, b"request", b"acknowledgement", &Shared::for_test((0..64).collect()), pake)
+        Schedule::new(&topics, b"request", b"acknowledgement", &SharedSecret::for_test((0..64).collect()), pake)
     }
 
     /// Expected values from a separate computation with another language's HMAC and SHA-256.

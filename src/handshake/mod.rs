@@ -103,10 +103,10 @@ impl Handshake {
 
     /// Whether answering a frame of this type costs a key exchange before anything is known of its sender. Such frames can
     /// wait, so that a flood of them does not hold up the others.
-    pub(crate) fn is_costly(&self, kind: Type) -> bool {
+    pub(crate) fn is_costly(&self, frame_type: Type) -> bool {
         match &self.0 {
             Side::Master(_) => false,
-            Side::Slave(_) => kind == Type::InitReq,
+            Side::Slave(_) => frame_type == Type::InitReq,
         }
     }
 
@@ -222,8 +222,8 @@ fn init_req_reference(init_req: &[u8]) -> [u8; NONCE_LEN] {
 }
 
 /// The frame of one of the steps 5 to 8.
-fn confirm(kind: Type, attempt: &AttemptId, step: Confirmation, session: &Established) -> Vec<u8> {
-    Ready::frame(kind, attempt, &step.mac(&session.keys))
+fn confirm(frame_type: Type, attempt: &AttemptId, step: Confirmation, session: &Established) -> Vec<u8> {
+    Ready::frame(frame_type, attempt, &step.mac(&session.keys))
 }
 
 /// Signs a transcript. A signature that does not verify under its own key, a fault of the hardware, is never sent: the

@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::{Enrolment, EnrolmentConflict};
 use crate::Rejected;
-use crate::crypto::pake::{Half, SHARE_LEN};
+use crate::crypto::pake::{SHARE_LEN, Spake2Half};
 use crate::crypto::schedule::{SessionKeys, Topics};
 use crate::identity::{Identity, PeerName, PublicKey};
 use crate::message::Credentials;
@@ -90,9 +90,9 @@ impl Party {
     }
 
     /// This end's half of SPAKE2, if it has a code.
-    pub(super) fn half(&self, role: Role, rng: &mut impl CryptoRng) -> Option<Half> {
+    pub(super) fn half(&self, role: Role, rng: &mut impl CryptoRng) -> Option<Spake2Half> {
         let code = self.enrolment()?.code()?;
-        Some(Half::draw(role, &code.password(), rng))
+        Some(Spake2Half::draw(role, &code.password(), rng))
     }
 
     /// Checks that a frame carries a SPAKE2 share if this end has a code, and none otherwise.
@@ -125,8 +125,11 @@ impl Party {
 /// What the code adds to an attempt's keys, if both sides sent a share.
 ///
 /// # Errors
-/// [`Rejected::Unexpected`] if only one did; as [`Half::agree`].
-pub(super) fn agree(ours: Option<&Half>, theirs: Option<&[u8; SHARE_LEN]>) -> Result<Option<Key<Pake>>, Rejected> {
+/// [`Rejected::Unexpected`] if only one did; as [`Spake2Half::agree`].
+pub(super) fn agree(
+    ours: Option<&Spake2Half>,
+    theirs: Option<&[u8; SHARE_LEN]>,
+) -> Result<Option<Key<Pake>>, Rejected> {
     match (ours, theirs) {
         (None, None) => Ok(None),
         (Some(ours), Some(theirs)) => ours.agree(theirs).map(Some),

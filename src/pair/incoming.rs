@@ -85,7 +85,7 @@ impl Run<'_> {
         }
         match Type::of(payload) {
             Ok(Type::Enc | Type::Kill) => self.take_proof(payload),
-            Ok(kind) if self.handshake.is_costly(kind) => {
+            Ok(frame_type) if self.handshake.is_costly(frame_type) => {
                 self.init_reqs.push(topics, payload, &mut rand::rng());
                 Ok(())
             }

@@ -8,7 +8,7 @@ use rand::CryptoRng;
 
 use crate::Rejected;
 use crate::crypto::exchange::Ephemeral;
-use crate::crypto::pake::Half;
+use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{
     AttemptId, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_master, signed_by_slave,
     verify_refusal,
@@ -26,7 +26,7 @@ pub(super) struct SentInitReq {
     topics: Topics,
     ephemeral: Ephemeral,
     /// With a code: this end's half of SPAKE2.
-    half: Option<Half>,
+    half: Option<Spake2Half>,
     frame: Vec<u8>,
     /// How an INITACK refers to it.
     reference: [u8; NONCE_LEN],
@@ -75,7 +75,7 @@ impl SentInitReq {
         rng.fill_bytes(&mut random);
         let half = party.half(Role::Master, rng);
         let (x25519, encapsulation_key) = (ephemeral.x25519(), ephemeral.encapsulation_key());
-        let share = half.as_ref().map(Half::share);
+        let share = half.as_ref().map(Spake2Half::share);
         let frame = InitReq::frame(&random, party.suite.code(), &x25519, &encapsulation_key, share);
         let reference = init_req_reference(&frame);
         Self { topics, ephemeral, half, frame, reference }

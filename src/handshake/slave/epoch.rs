@@ -8,7 +8,7 @@ use rand::CryptoRng;
 
 use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
-use crate::crypto::pake::Half;
+use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{AttemptId, Digest, Schedule, Topics, answer_rng, digest};
 use crate::handshake::party::agree;
 use crate::handshake::{Party, init_req_reference};
@@ -78,7 +78,7 @@ pub(super) fn answer(
     let half = party.half(Role::Slave, &mut rng);
     let pake = agree(half.as_ref(), init_req.share)?;
     let reference = init_req_reference(init_req.frame);
-    let init_ack = InitAck::frame(&reference, &ours.x25519, &ours.ciphertext, half.as_ref().map(Half::share));
+    let init_ack = InitAck::frame(&reference, &ours.x25519, &ours.ciphertext, half.as_ref().map(Spake2Half::share));
     let schedule = Schedule::new(topics, init_req.frame, &init_ack, &ours.shared, pake.as_ref());
     Ok((init_ack, schedule))
 }

@@ -300,8 +300,8 @@ impl Slave {
     }
 
     /// The index of the attempt that step 5 or 7 is about, and the frame's MAC.
-    fn find<'a>(&self, topics: &Topics, frame: &'a [u8], kind: Type) -> Result<(usize, &'a Digest), Rejected> {
-        let ready = Ready::parse(frame, kind)?;
+    fn find<'a>(&self, topics: &Topics, frame: &'a [u8], frame_type: Type) -> Result<(usize, &'a Digest), Rejected> {
+        let ready = Ready::parse(frame, frame_type)?;
         let is_it = |attempt: &VerifiedAttempt| attempt.id == *ready.attempt && attempt.session.topics == *topics;
         let index = self.attempts.iter().position(is_it);
         Ok((index.ok_or(Rejected::Unexpected)?, ready.mac))

@@ -2,7 +2,7 @@
 
 use super::hostile::attack;
 use super::*;
-use crate::crypto::pake::Half;
+use crate::crypto::pake::Spake2Half;
 use crate::message::{AuthReq, InitAck, InitReq};
 
 /// Two codes.
@@ -157,7 +157,7 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
 
     let mut plain = World::usual(1);
     let (_, init_req) = plain.poll().remove(0);
-    let share = *Half::draw(Role::Slave, &code.password(), &mut plain.rng).share();
+    let share = *Spake2Half::draw(Role::Slave, &code.password(), &mut plain.rng).share();
     assert_eq!(plain.deliver(To::Slave, &[&init_req[..], &share].concat()), Ok(None));
     assert_eq!(plain.claims, [Claim::PeerHasCode]);
     let init_ack = plain.deliver(To::Slave, &init_req).unwrap().unwrap();
@@ -168,7 +168,7 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
 pub(super) fn init_ack(init_req: &[u8], code: &Code, rng: &mut StdRng) -> Vec<u8> {
     let parsed = InitReq::parse(init_req).unwrap();
     let made = encapsulate(parsed.x25519, parsed.encapsulation_key, rng).unwrap();
-    let half = Half::draw(Role::Slave, &code.password(), rng);
+    let half = Spake2Half::draw(Role::Slave, &code.password(), rng);
     InitAck::frame(&init_req_reference(init_req), &made.x25519, &made.ciphertext, Some(half.share()))
 }
 

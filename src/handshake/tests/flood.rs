@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::enrolment::{codes, left, newcomer, world};
 use super::*;
-use crate::crypto::pake::Half;
+use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{Schedule, open_once, signed_by_master};
 use crate::handshake::merkle::{MAX_LEAVES, root_over};
 use crate::message::{AuthReq, Credentials, InitAck, InitReq, split_path};
@@ -218,7 +218,7 @@ fn a_coded_auth_req_is_the_only_one_under_its_signature() {
     let (_, init_req) = world.poll().remove(0);
     let parsed = InitReq::parse(&init_req).unwrap();
     let made = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
-    let half = Half::draw(Role::Slave, &codes()[0].password(), &mut world.rng);
+    let half = Spake2Half::draw(Role::Slave, &codes()[0].password(), &mut world.rng);
     let reference = init_req_reference(&init_req);
     let init_ack = InitAck::frame(&reference, &made.x25519, &made.ciphertext, Some(half.share()));
     let pake = half.agree(parsed.share.unwrap()).unwrap();

@@ -80,7 +80,7 @@ impl Run<'_> {
         if matches!(self.purpose, Purpose::Enrol { .. }) {
             self.pin(&established.peer)?;
         }
-        Ok(session(&self.sessions.peers, established))
+        Ok(session_to_store(&self.sessions.peers, established))
     }
 
     fn pin(&mut self, peer: &Peer) -> Result<()> {
@@ -93,7 +93,10 @@ impl Run<'_> {
         let Ok(header) = Header::parse(payload) else { return Ok(()) };
         let opens = |established: &&Established| {
             session::tag(&established.keys.id) == header.tag
-                && session(&self.sessions.peers, established).opener().open(payload, &mut BytesMut::new()).is_ok()
+                && session_to_store(&self.sessions.peers, established)
+                    .opener()
+                    .open(payload, &mut BytesMut::new())
+                    .is_ok()
         };
         let id = self.handshake.pending().find(opens).map(|established| established.keys.id);
         match id.and_then(|id| self.handshake.mark_proved(&id)) {
@@ -104,7 +107,7 @@ impl Run<'_> {
 
     /// Makes a pending session the current one. That is all that a slave waits for, unless it serves.
     fn promote(&mut self, established: Established) -> Result<()> {
-        let session = session(&self.sessions.peers, &established);
+        let session = session_to_store(&self.sessions.peers, &established);
         let cache = self.sessions.cache();
         let in_use = |stored: &StoredSession| stored.session.id == session.id && stored.standing != Standing::Pending;
         // If it is not pending any more, sts-recv was faster, or it was deleted.
@@ -132,7 +135,7 @@ impl Run<'_> {
 }
 
 /// The session as it is stored.
-fn session(peers: &LinkPeers, established: &Established) -> Session {
+fn session_to_store(peers: &LinkPeers, established: &Established) -> Session {
     let Established { keys, suite, peer, topics } = established.clone();
     let parties = Parties { role: peers.role, own: peers.own(), peer: *peer.key.fingerprint().as_bytes() };
     Session::new(keys, parties, topics, suite, unix_time())

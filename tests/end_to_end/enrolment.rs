@@ -285,7 +285,7 @@ fn a_key_has_one_name_and_a_link_the_peer_that_it_names() {
     devices.slave.write("known_peers", "", 0o600);
     let slave = devices.slave(Some(&code(2)), &["-o", "peer=pump"]);
     devices.master(&code(2), &[]).wait().failed(&[77], &["cannot trust this device"]);
-    slave.wait().failed(&[77], &["the link is to `pump`", "peer = station"]);
+    slave.wait().failed(&[77], &["the link is with `pump`", "peer = station"]);
     assert_eq!(known_peers(&devices.slave), "");
 }
 

@@ -167,7 +167,7 @@ impl<'a> Run<'a> {
         if self.handshake.is_code_used_up() { Err(enrol::code_used_up()) } else { Ok(()) }
     }
 
-    /// Begins the handshake, if it has not begun: no session is kept.
+    /// Begins the handshake, since no session is kept.
     pub(super) fn begin_handshake(&mut self, now: Instant) {
         self.phase = Phase::Handshaking;
         self.handshake.begin(now, &mut rand::rng());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sts::Exit;
-use sts::message::{InitAck, InitReq, Presence, Ready, Type};
+use sts::message::{InitAck, InitReq, Ready, SessionCheckFrame, Type};
 use sts::suite::Suite;
 
 const TOOLS: [(&str, &str); 3] = [
@@ -220,7 +220,7 @@ fn every_message_type_is_in_the_protocol_and_the_reverse() {
         let length = match kind {
             Type::InitReq => format!("{} or {}", InitReq::LEN, InitReq::CODED_LEN),
             Type::InitAck => format!("{} or {}", InitAck::LEN, InitAck::CODED_LEN),
-            Type::RdyReq | Type::RdyAck => format!("{} or {}", Ready::LEN, Presence::LEN),
+            Type::RdyReq | Type::RdyAck => format!("{} or {}", Ready::LEN, SessionCheckFrame::LEN),
             Type::AuthReq | Type::AuthAck | Type::Enc | Type::Kill => "varies".to_owned(),
         };
         format!("{:#04x} {} {length}", kind.byte(), kind.name())

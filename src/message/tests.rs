@@ -9,7 +9,7 @@ fn parse_all(payload: &[u8]) {
     let _ = (Type::of(payload), InitReq::parse(payload), InitAck::parse(payload), AuthReq::parse(payload));
     let _ = (AuthAck::parse(payload), Credentials::parse(payload), Header::parse(payload));
     let _ = (Ready::parse(payload, Type::RdyReq), Ready::parse(payload, Type::RdyAck));
-    let _ = (Presence::parse(payload, Type::RdyReq), Presence::parse(payload, Type::RdyAck));
+    let _ = (SessionCheckFrame::parse(payload, Type::RdyReq), SessionCheckFrame::parse(payload, Type::RdyAck));
 }
 
 proptest! {

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
-use crate::handshake::alive::{self, Asking, Heard, Question};
+use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
 use crate::stream::{Progress, StreamId, StreamState};
@@ -84,10 +84,10 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
     let (_, asker) = pair(20, session(20).suite);
     let rng = &mut StdRng::seed_from_u64(1);
     for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (4, false), (77, false)] {
-        let question = Question::new(asker.clone(), session(about).id, rng);
+        let question = SessionQuery::new(asker.clone(), session(about).id, rng);
         let (answer, _) =
-            alive::answer(&question.frame(), book.sessions.iter().map(|it| &it.session), &book.past).unwrap();
-        assert_eq!(question.answered(&answer), Ok(is_there), "{about}");
+            session_check::reply(&question.frame(), book.sessions.iter().map(|it| &it.session), &book.past).unwrap();
+        assert_eq!(question.is_present(&answer), Ok(is_there), "{about}");
     }
 
     // Whoever carries a handshake's messages can make any number of those.
@@ -392,8 +392,8 @@ fn one_tool_answers_and_sts_pair_before_the_others() {
     let (_home, cache) = cache();
     let (master, slave) = pair(1, Suite::Gcm);
     let now = Instant::now();
-    let mut asking = Asking::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
-    asking.begin(now);
+    let mut asking = SessionCheck::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
+    asking.start(now);
     let question = asking.poll(now).unwrap();
 
     cache.store_pending(&slave, NOW).unwrap();
@@ -421,7 +421,7 @@ fn one_tool_answers_and_sts_pair_before_the_others() {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(asking.accept(&answer.unwrap(), now), Ok(Heard::Answered));
+    assert_eq!(asking.accept(&answer.unwrap(), now), Ok(CheckEvent::Present));
     assert_eq!(standings(&cache), [(1, Standing::Current)], "the question proves it");
 }
 

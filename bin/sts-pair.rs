@@ -115,8 +115,8 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     let timeout = (secs > 0).then(|| Duration::from_secs(secs.into()));
     match &args.action {
         Action { code: true, .. } => {
-            let given = pair::code::given()?;
-            pair::code::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
+            let given = pair::given_code()?;
+            pair::enrol::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
         }
         Action { key: true, .. } => pair::keys::show(&env, report),
         Action { trust: Some(name), .. } => pair::keys::trust(&env, name, report),
@@ -126,6 +126,6 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
             pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
         }
         Action { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
-        _ => pair::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
+        _ => pair::once::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
     }
 }

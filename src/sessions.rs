@@ -10,7 +10,7 @@ use rand::{CryptoRng, RngExt};
 
 use crate::cache::{Cache, StoredSession, Watch};
 use crate::crypto::schedule::Digest;
-use crate::handshake::{Peer, alive};
+use crate::handshake::{Peer, session_check};
 use crate::link::{Link, unix_time};
 use crate::name::PeerName;
 use crate::peers::{AcceptedPeers, LinkPeers, list};
@@ -109,6 +109,26 @@ impl LinkSessions {
         Ok(changed)
     }
 
+    /// Reads the known peers again if their file changed, and leaves the sessions as they were at the last look; true if it
+    /// did. For a service with thousands of sessions, which reads them only when a peer checks one.
+    ///
+    /// # Errors
+    /// As [`LinkPeers::refresh`].
+    pub fn refresh_peers(&mut self) -> Result<bool> {
+        let changed = self.peers.refresh()?;
+        if changed {
+            self.accepted = self.peers.still_accepted();
+            self.version += 1;
+        }
+        Ok(changed)
+    }
+
+    /// The peers that the link accepts, as of the last look.
+    #[must_use]
+    pub fn accepted(&self) -> &AcceptedPeers {
+        &self.accepted
+    }
+
     /// How many changes were seen: two equal numbers mean that nothing changed in between.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -197,8 +217,8 @@ impl LinkSessions {
     /// # Errors
     /// As [`Cache::answer`].
     pub fn answer(&self, payload: &[u8], can_use: impl Fn(&Session) -> bool) -> Result<Option<Answer>> {
-        let under = alive::asked_under(payload).and_then(|id| self.usable_session(&id));
-        let Some(session) = under else { return Ok(None) };
+        let queried = session_check::query_session(payload).and_then(|id| self.usable_session(&id));
+        let Some(session) = queried else { return Ok(None) };
         let can_use = |session: &Session| self.is_usable(session) && can_use(session);
         let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))

@@ -3,7 +3,7 @@
 use super::{Cache, StoredSession, Watch};
 use crate::Result;
 use crate::files::{self, Lock};
-use crate::handshake::alive;
+use crate::handshake::session_check;
 use crate::session::{Session, Standing};
 
 impl Cache {
@@ -29,9 +29,11 @@ impl Cache {
         can_use: impl Fn(&Session) -> bool,
         now: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let Some(of_peer) = alive::asked_under(payload).and_then(|id| watch.of_peer_with(id)) else { return Ok(None) };
+        let Some(of_peer) = session_check::query_session(payload).and_then(|id| watch.of_peer_with(id)) else {
+            return Ok(None);
+        };
         let usable = of_peer.sessions.iter().map(|stored| &stored.session).filter(|session| can_use(session));
-        let asked = alive::answer(payload, usable, &of_peer.deleted);
+        let asked = session_check::reply(payload, usable, &of_peer.deleted);
         // A stranger's junk has touched no file up to here.
         let Ok((answer, session)) = asked else { return Ok(None) };
         let Some(_lock) = files::try_lock(&self.dir, &self.answers_lock())? else { return Ok(None) };

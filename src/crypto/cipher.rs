@@ -22,21 +22,21 @@ use crate::suite::Suite;
 /// Length in bytes of the header of a sealed message, which is its associated data.
 pub const HEADER_LEN: usize = 16;
 
-const BLOCK: usize = 16;
+const BLOCK_LEN: usize = 16;
 /// GCM's nonce is what of the header is never the same twice: stream, salt and seq.
-const NONCE: std::ops::Range<usize> = 4..HEADER_LEN;
-const GCM_TAG: usize = 16;
-const MAC_KEY: usize = 32;
-const MAC_TAG: usize = 32;
-const SPLITS: &str = "the key has the length its suite asks for";
+const NONCE_RANGE: std::ops::Range<usize> = 4..HEADER_LEN;
+const GCM_TAG_LEN: usize = 16;
+const MAC_KEY_LEN: usize = 32;
+const MAC_TAG_LEN: usize = 32;
+const KEY_FITS_SUITE: &str = "the key has the length its suite asks for";
 
 /// One direction's key, expanded and ready to seal or open.
 pub struct Cipher {
-    kind: Kind,
+    keys: SuiteKeys,
     suite: Suite,
 }
 
-enum Kind {
+enum SuiteKeys {
     Gcm(Box<Aes256Gcm>),
     /// CBC or ECB, encrypt-then-MAC.
     EtM {
@@ -53,23 +53,23 @@ impl Cipher {
     #[must_use]
     pub fn new(suite: Suite, key: &Key<Traffic>) -> Self {
         let key = key.expose();
-        let kind = match suite {
-            Suite::Gcm => Kind::Gcm(Box::new(Aes256Gcm::new_from_slice(key).expect(SPLITS))),
+        let keys = match suite {
+            Suite::Gcm => SuiteKeys::Gcm(Box::new(Aes256Gcm::new_from_slice(key).expect(KEY_FITS_SUITE))),
             Suite::Cbc | Suite::Ecb => {
-                let (mac_key, block_key) = key.split_at_checked(MAC_KEY).expect(SPLITS);
-                Kind::EtM {
+                let (mac_key, block_key) = key.split_at_checked(MAC_KEY_LEN).expect(KEY_FITS_SUITE);
+                SuiteKeys::EtM {
                     mac: Box::new(Hmac::new_from_slice(mac_key).expect("HMAC takes keys of any length")),
-                    block: Box::new(Aes256::new_from_slice(block_key).expect(SPLITS)),
+                    block: Box::new(Aes256::new_from_slice(block_key).expect(KEY_FITS_SUITE)),
                 }
             }
         };
-        Self { kind, suite }
+        Self { keys, suite }
     }
 
     /// Bytes between the header and the plaintext that [`Cipher::seal`] fills in: CBC's IV, else none.
     #[must_use]
     pub fn head_room(&self) -> usize {
-        if self.suite == Suite::Cbc { BLOCK } else { 0 }
+        if self.suite == Suite::Cbc { BLOCK_LEN } else { 0 }
     }
 
     /// Length in bytes of the whole message, header included, that `plaintext` bytes become.
@@ -77,8 +77,8 @@ impl Cipher {
     pub fn sealed_len(&self, plaintext: usize) -> usize {
         HEADER_LEN
             + match self.suite {
-                Suite::Gcm => plaintext + GCM_TAG,
-                Suite::Cbc | Suite::Ecb => self.head_room() + (plaintext / BLOCK + 1) * BLOCK + MAC_TAG,
+                Suite::Gcm => plaintext + GCM_TAG_LEN,
+                Suite::Cbc | Suite::Ecb => self.head_room() + (plaintext / BLOCK_LEN + 1) * BLOCK_LEN + MAC_TAG_LEN,
             }
     }
 
@@ -86,10 +86,10 @@ impl Cipher {
     #[must_use]
     pub fn plaintext_len(&self, message: usize) -> Option<usize> {
         match self.suite {
-            Suite::Gcm => message.checked_sub(HEADER_LEN + GCM_TAG),
+            Suite::Gcm => message.checked_sub(HEADER_LEN + GCM_TAG_LEN),
             Suite::Cbc | Suite::Ecb => {
-                let blocks = message.checked_sub(HEADER_LEN + self.head_room() + MAC_TAG)? / BLOCK;
-                (blocks * BLOCK).checked_sub(1)
+                let blocks = message.checked_sub(HEADER_LEN + self.head_room() + MAC_TAG_LEN)? / BLOCK_LEN;
+                (blocks * BLOCK_LEN).checked_sub(1)
             }
         }
     }
@@ -103,8 +103,8 @@ impl Cipher {
     /// If `message` is shorter than header and head room, or longer than the 64 GiB that GCM allows.
     pub fn seal(&self, message: &mut BytesMut, rng: &mut dyn CryptoRng) {
         let room = self.head_room();
-        match &self.kind {
-            Kind::Gcm(gcm) => {
+        match &self.keys {
+            SuiteKeys::Gcm(gcm) => {
                 let (header, body) = message.split_at_mut(HEADER_LEN);
                 let nonce = nonce(header);
                 let tag = gcm
@@ -112,13 +112,13 @@ impl Cipher {
                     .expect("a packet is shorter than GCM's limit");
                 message.put_slice(&tag);
             }
-            Kind::EtM { mac, block } => {
+            SuiteKeys::EtM { mac, block } => {
                 let plaintext = message.len() - HEADER_LEN - room;
-                message.resize(self.sealed_len(plaintext) - MAC_TAG, 0);
+                message.resize(self.sealed_len(plaintext) - MAC_TAG_LEN, 0);
                 let (iv, body) = message[HEADER_LEN..].split_at_mut(room);
                 rng.fill_bytes(iv);
                 let padded = if self.suite == Suite::Cbc {
-                    let iv: &[u8; BLOCK] = (&*iv).try_into().expect("CBC's head room is a block");
+                    let iv: &[u8; BLOCK_LEN] = (&*iv).try_into().expect("CBC's head room is a block");
                     cbc::Encryptor::inner_iv_init(&**block, iv.into()).encrypt_padded::<Pkcs7>(body, plaintext)
                 } else {
                     ecb::Encryptor::inner_init(&**block).encrypt_padded::<Pkcs7>(body, plaintext)
@@ -126,7 +126,7 @@ impl Cipher {
                 padded.expect("the buffer was made long enough for the padding");
                 let (header, sealed) = message.split_at(HEADER_LEN);
                 let tag = etm_tag(mac, header, sealed).finalize().into_bytes();
-                message.put_slice(&tag[..MAC_TAG]);
+                message.put_slice(&tag[..MAC_TAG_LEN]);
             }
         }
     }
@@ -139,9 +139,9 @@ impl Cipher {
     pub fn open(&self, message: &[u8], plaintext: &mut BytesMut) -> Result<(), Rejected> {
         let (header, body) = message.split_at_checked(HEADER_LEN).ok_or(Rejected::Length)?;
         let start = plaintext.len();
-        match &self.kind {
-            Kind::Gcm(gcm) => {
-                let (ciphertext, tag) = body.split_last_chunk::<GCM_TAG>().ok_or(Rejected::Length)?;
+        match &self.keys {
+            SuiteKeys::Gcm(gcm) => {
+                let (ciphertext, tag) = body.split_last_chunk::<GCM_TAG_LEN>().ok_or(Rejected::Length)?;
                 let nonce = nonce(header);
                 plaintext.resize(start + ciphertext.len(), 0);
                 let buffers = InOutBuf::new(ciphertext, &mut plaintext[start..]).expect("both are of one length");
@@ -150,17 +150,17 @@ impl Cipher {
                     Rejected::NotAuthentic
                 })
             }
-            Kind::EtM { mac, block } => {
-                let (sealed, tag) = body.split_last_chunk::<MAC_TAG>().ok_or(Rejected::Length)?;
+            SuiteKeys::EtM { mac, block } => {
+                let (sealed, tag) = body.split_last_chunk::<MAC_TAG_LEN>().ok_or(Rejected::Length)?;
                 let (iv, ciphertext) = sealed.split_at_checked(self.head_room()).ok_or(Rejected::Length)?;
-                if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK) {
+                if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK_LEN) {
                     return Err(Rejected::Length);
                 }
                 etm_tag(mac, header, sealed).verify_truncated_left(tag).map_err(|_| Rejected::NotAuthentic)?;
                 plaintext.resize(start + ciphertext.len(), 0);
                 let out = &mut plaintext[start..];
                 let unpadded = if self.suite == Suite::Cbc {
-                    let iv: &[u8; BLOCK] = iv.try_into().expect("CBC's head room is a block");
+                    let iv: &[u8; BLOCK_LEN] = iv.try_into().expect("CBC's head room is a block");
                     cbc::Decryptor::inner_iv_init(&**block, iv.into()).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
                 } else {
                     ecb::Decryptor::inner_init(&**block).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
@@ -175,7 +175,7 @@ impl Cipher {
 }
 
 fn nonce(header: &[u8]) -> [u8; 12] {
-    header[NONCE].try_into().expect("the range is 12 bytes of a header of 16")
+    header[NONCE_RANGE].try_into().expect("the range is 12 bytes of a header of 16")
 }
 
 /// HMAC over associated data, IV, ciphertext and the associated data's length in bits (RFC 7518, 5.2.2.1, step 5).
@@ -257,7 +257,7 @@ mod tests {
             for len in 0..message.len() {
                 assert!(opened(&cipher, &message[..len]).is_err(), "{suite}, cut to {len}");
             }
-            for extra in 1..=BLOCK {
+            for extra in 1..=BLOCK_LEN {
                 let mut long = message.clone();
                 long.resize(message.len() + extra, 0);
                 assert!(opened(&cipher, &long).is_err(), "{suite}, {extra} more");
@@ -292,17 +292,17 @@ mod tests {
         let tag =
             hex("4d d3 b4 c0 88 a7 f4 5c 21 68 39 64 5b 20 12 bf 2e 62 69 a8 c5 6a 81 6d bc 1b 26 77 61 95 5b c5");
         let cipher = Cipher::new(Suite::Cbc, &Key::generate(64, |bytes| bytes.copy_from_slice(&key)));
-        let Kind::EtM { mac, block } = &cipher.kind else { unreachable!("CBC encrypts, then MACs") };
+        let SuiteKeys::EtM { mac, block } = &cipher.keys else { unreachable!("CBC encrypts, then MACs") };
 
         let mut body = plaintext.clone();
-        body.resize((plaintext.len() / BLOCK + 1) * BLOCK, 0);
-        let iv_block: &[u8; BLOCK] = iv[..].try_into().unwrap();
+        body.resize((plaintext.len() / BLOCK_LEN + 1) * BLOCK_LEN, 0);
+        let iv_block: &[u8; BLOCK_LEN] = iv[..].try_into().unwrap();
         let made = cbc::Encryptor::inner_iv_init(&**block, iv_block.into())
             .encrypt_padded::<Pkcs7>(&mut body, plaintext.len())
             .unwrap();
         assert_eq!(made, &ciphertext[..]);
         let made = etm_tag(mac, data, &[iv, ciphertext].concat()).finalize().into_bytes();
-        assert_eq!(made[..MAC_TAG], tag[..]);
+        assert_eq!(made[..MAC_TAG_LEN], tag[..]);
     }
 
     /// The Galois/Counter Mode of Operation (`McGrew` and Viega), test case 14: the crate's cipher, as the suite uses it.
@@ -321,6 +321,6 @@ mod tests {
         let key: Vec<u8> = [vec![0; 32], (0..32).collect()].concat();
         let cipher = Cipher::new(Suite::Ecb, &Key::generate(64, |bytes| bytes.copy_from_slice(&key)));
         let message = sealed(&cipher, [0; HEADER_LEN], &hex("00112233445566778899aabbccddeeff"));
-        assert_eq!(message[HEADER_LEN..][..BLOCK], hex("8ea2b7ca516745bfeafc49904b496089"));
+        assert_eq!(message[HEADER_LEN..][..BLOCK_LEN], hex("8ea2b7ca516745bfeafc49904b496089"));
     }
 }

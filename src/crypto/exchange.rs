@@ -18,9 +18,9 @@ pub const CIPHERTEXT_LEN: usize = 1088;
 const SHARED_LEN: usize = 32;
 
 /// What both ends of an exchange share: the X25519 result, then ML-KEM's; 64 bytes, input to the key schedule only.
-pub struct Shared(Zeroizing<Vec<u8>>);
+pub struct SharedSecret(Zeroizing<Vec<u8>>);
 
-impl Shared {
+impl SharedSecret {
     /// Joins the two results.
     ///
     /// # Errors
@@ -74,9 +74,13 @@ impl Ephemeral {
     ///
     /// # Errors
     /// [`Rejected::NotAuthentic`] if the X25519 key is of small order.
-    pub fn agree(&self, x25519: &[u8; X25519_LEN], ciphertext: &[u8; CIPHERTEXT_LEN]) -> Result<Shared, Rejected> {
+    pub fn agree(
+        &self,
+        x25519: &[u8; X25519_LEN],
+        ciphertext: &[u8; CIPHERTEXT_LEN],
+    ) -> Result<SharedSecret, Rejected> {
         let mlkem = Zeroizing::new(self.mlkem.decapsulate(&Array::from(*ciphertext)));
-        Shared::join(&self.x25519.diffie_hellman(&PublicKey::from(*x25519)), &mlkem[..])
+        SharedSecret::join(&self.x25519.diffie_hellman(&PublicKey::from(*x25519)), &mlkem[..])
     }
 }
 
@@ -87,7 +91,7 @@ pub struct Encapsulated {
     /// The ML-KEM ciphertext of INITACK.
     pub ciphertext: [u8; CIPHERTEXT_LEN],
     /// What the master will compute from these two.
-    pub shared: Shared,
+    pub shared: SharedSecret,
 }
 
 /// Answers the two public keys of an INITREQ; equal inputs and an equal `rng` give an equal answer.
@@ -103,7 +107,7 @@ pub fn encapsulate(
     let own = StaticSecret::random_from_rng(rng);
     let (ciphertext, secret) = mlkem.encapsulate_with_rng(rng);
     let secret = Zeroizing::new(secret);
-    let shared = Shared::join(&own.diffie_hellman(&PublicKey::from(*x25519)), &secret[..])?;
+    let shared = SharedSecret::join(&own.diffie_hellman(&PublicKey::from(*x25519)), &secret[..])?;
     Ok(Encapsulated { x25519: PublicKey::from(&own).to_bytes(), ciphertext: ciphertext.into(), shared })
 }
 

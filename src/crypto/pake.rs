@@ -1,7 +1,8 @@
-//! SPAKE2 over Ed25519: what a one-time code adds to the key exchange, so that only who has the code agrees on a key.
+//! SPAKE2 over Ed25519: what a one-time code adds to the key exchange, so that only two devices with the same code agree on a
+//! key.
 //!
-//! A half shows nothing of the code, and whoever answers it can try one code with that answer: not several, and none
-//! afterwards. So what counts is how many answers are looked at; the machines of the handshake do the counting.
+//! A half shows nothing of the code, and a device that answers it can try one code with that answer: not several, and none
+//! afterwards. So what counts is how many answers are looked at; the handshake counts them.
 
 use rand::rngs::StdRng;
 use rand::{CryptoRng, SeedableRng};
@@ -12,7 +13,7 @@ use crate::Rejected;
 use crate::role::Role;
 use crate::secret::{Key, Pake};
 
-/// Length in bytes of a share: a point, without the crate's mark of whose it is.
+/// Length in bytes of a share: a point, without the byte by which the crate tells the two sides apart.
 pub const SHARE_LEN: usize = 32;
 
 const MASTER: &[u8] = b"sts2 master";
@@ -20,21 +21,21 @@ const SLAVE: &[u8] = b"sts2 slave";
 
 /// One side's half: fresh for each attempt.
 ///
-/// It keeps the seed of its secret instead of the secret, so that an answer that is none leaves it as it was.
-pub struct Half {
+/// It keeps the seed of its secret instead of the secret, so that an invalid answer leaves it as it was.
+pub struct Spake2Half {
     role: Role,
     code: Zeroizing<Vec<u8>>,
     seed: Zeroizing<[u8; 32]>,
     share: [u8; SHARE_LEN],
 }
 
-impl Half {
+impl Spake2Half {
     /// Draws a fresh half for this code; an equal generator draws an equal one.
     pub fn draw(role: Role, code: &[u8], rng: &mut dyn CryptoRng) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rng.fill_bytes(&mut seed[..]);
         let (_, message) = start(role, code, StdRng::from_seed(*seed));
-        let share = message[1..].try_into().expect("a message is a mark and a point of 32 bytes");
+        let share = message[1..].try_into().expect("a message is one byte and a point of 32 bytes");
         Self { role, code: Zeroizing::new(code.to_vec()), seed, share }
     }
 
@@ -48,14 +49,14 @@ impl Half {
     /// messages sealed under it will not open.
     ///
     /// # Errors
-    /// [`Rejected::NotAuthentic`] if the share is no point of the curve.
+    /// [`Rejected::NotAuthentic`] if the share is not a point of the curve.
     pub fn agree(&self, theirs: &[u8; SHARE_LEN]) -> Result<Key<Pake>, Rejected> {
         let (state, _) = start(self.role, &self.code, StdRng::from_seed(*self.seed));
-        let mark = match self.role {
+        let side = match self.role {
             Role::Master => b'B',
             Role::Slave => b'A',
         };
-        let message = [&[mark][..], theirs].concat();
+        let message = [&[side][..], theirs].concat();
         state.finish(&message).map(|key| Key::new(Zeroizing::new(key))).map_err(|_| Rejected::NotAuthentic)
     }
 }
@@ -111,8 +112,8 @@ mod tests {
         assert_eq!((master.finish(&of_slave), slave.finish(&of_master)), (Ok(key.clone()), Ok(key)));
     }
 
-    fn half(role: Role, code: &[u8], seed: u64) -> Half {
-        Half::draw(role, code, &mut StdRng::seed_from_u64(seed))
+    fn half(role: Role, code: &[u8], seed: u64) -> Spake2Half {
+        Spake2Half::draw(role, code, &mut StdRng::seed_from_u64(seed))
     }
 
     #[test]

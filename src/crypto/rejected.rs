@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why one message from the network was dropped (`sts-protocol(7)`, "Sealed messages").
 ///
-/// Deliberately coarse: whoever sent the message learns nothing from it, and every cryptographic failure is the same
+/// Deliberately coarse: the sender learns nothing from it, and every cryptographic failure is the same
 /// [`Rejected::NotAuthentic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejected {
@@ -14,7 +14,7 @@ pub enum Rejected {
     Length,
     /// Its session tag belongs to no session of this link.
     UnknownSession,
-    /// It did not open: altered, forged, reflected, or sealed under a key that is gone.
+    /// It did not open: altered, forged, reflected, or sealed under a key that was deleted.
     NotAuthentic,
     /// It opened, but its number was received before.
     Duplicate,

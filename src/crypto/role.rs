@@ -21,6 +21,15 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 
+    /// The role of the device at the other end.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Master => Self::Slave,
+            Self::Slave => Self::Master,
+        }
+    }
+
     /// The name: `master` or `slave`.
     #[must_use]
     pub fn name(self) -> &'static str {

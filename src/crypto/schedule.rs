@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::exchange::Shared;
+use super::exchange::SharedSecret;
 use crate::Rejected;
 use crate::role::Role;
 use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Pake, Purpose, Refusal, Root, Traffic};
@@ -27,9 +27,9 @@ pub type Digest = [u8; DIGEST_LEN];
 /// The first bytes of th1: which attempt a message belongs to.
 pub type AttemptId = [u8; ATTEMPT_ID_LEN];
 
-const HASH_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
+const OKM_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
 
-/// SHA-256 over `parts`, each behind its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
+/// SHA-256 over `parts`, each after its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
 #[must_use]
 pub fn digest(parts: &[&[u8]]) -> Digest {
     let mut hash = Sha256::new();
@@ -53,14 +53,20 @@ pub struct Topics {
 pub struct Schedule {
     th1: Digest,
     prk: Key<Root>,
-    /// As prk, without a code in it: both ends have it, whatever code each was given.
+    /// As prk, without the code: both ends have it, whichever code each was given.
     codeless: Key<Root>,
 }
 
 impl Schedule {
-    /// th1 and prk, from the two messages as they were on the wire, and from the code where they carry shares.
+    /// th1 and prk, from the two messages as they were on the wire, and from the code if they carry shares.
     #[must_use]
-    pub fn new(topics: &Topics, init_req: &[u8], init_ack: &[u8], shared: &Shared, pake: Option<&Key<Pake>>) -> Self {
+    pub fn new(
+        topics: &Topics,
+        init_req: &[u8],
+        init_ack: &[u8],
+        shared: &SharedSecret,
+        pake: Option<&Key<Pake>>,
+    ) -> Self {
         let th1 = digest(&[
             b"sts2 th1",
             topics.master_to_slave.as_bytes(),
@@ -157,7 +163,7 @@ pub struct SessionKeys {
     pub master_to_slave: Key<Traffic>,
     /// Seals what the slave sends.
     pub slave_to_master: Key<Traffic>,
-    /// Authenticates RDYREQ, RDYACK and "still there".
+    /// Authenticates RDYREQ and RDYACK, also those of a session check.
     pub confirm: Key<Confirm>,
 }
 
@@ -203,57 +209,62 @@ impl Confirmation {
     }
 }
 
-/// Whether the peer still has a session, asked and answered (`sts-protocol(7)`, "Still there"); each with a label of its
-/// own, and all bound to who asks, so that none can be reflected.
+/// The MACs of a session check (`sts-protocol(7)`, "Still there"). Each has its own label, and all cover the role of the device
+/// that asks, so that none can be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum StillThere {
-    /// RDYREQ: is it still there?
-    Question,
-    /// RDYACK: it is.
-    Here,
-    /// RDYACK: nothing is known of it.
+pub enum SessionCheckMac {
+    /// RDYREQ: asks whether the peer still has the session.
+    Query,
+    /// RDYACK: the peer has it.
+    Present,
+    /// RDYACK: the peer does not know it.
     Lost,
 }
 
-/// What a question and its answer are about.
+/// What the MACs of a query and of its reply cover.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct SessionCheckTranscript<'a> {
     /// The role of the device that asks.
     pub asker: Role,
-    /// The session whose keys both have.
-    pub under: &'a [u8; SESSION_ID_LEN],
-    /// The fresh bytes of the question.
-    pub fresh: &'a [u8; 16],
-    /// The session that is meant.
+    /// The session whose confirmation key authenticates both frames.
+    pub session: &'a [u8; SESSION_ID_LEN],
+    /// The random bytes of the query ("fresh").
+    pub nonce: &'a [u8; 16],
+    /// The session that the query is about.
     pub about: &'a [u8; SESSION_ID_LEN],
 }
 
-impl StillThere {
-    /// The MAC under the confirmation key of the session that both have.
+impl SessionCheckMac {
+    /// The MAC under the confirmation key of `transcript.session`.
     #[must_use]
-    pub fn mac(self, key: &Key<Confirm>, asked: &Asked<'_>) -> Digest {
-        self.hmac(key, asked).finalize().into_bytes().into()
+    pub fn mac(self, key: &Key<Confirm>, transcript: &SessionCheckTranscript<'_>) -> Digest {
+        self.hmac(key, transcript).finalize().into_bytes().into()
     }
 
     /// Checks such a MAC in constant time.
     ///
     /// # Errors
     /// [`Rejected::NotAuthentic`] if it is another's.
-    pub fn verify(self, key: &Key<Confirm>, asked: &Asked<'_>, mac: &Digest) -> Result<(), Rejected> {
-        self.hmac(key, asked).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
+    pub fn verify(
+        self,
+        key: &Key<Confirm>,
+        transcript: &SessionCheckTranscript<'_>,
+        mac: &Digest,
+    ) -> Result<(), Rejected> {
+        self.hmac(key, transcript).verify(mac.into()).map_err(|_| Rejected::NotAuthentic)
     }
 
-    fn hmac(self, key: &Key<Confirm>, asked: &Asked<'_>) -> Hmac<Sha256> {
+    fn hmac(self, key: &Key<Confirm>, transcript: &SessionCheckTranscript<'_>) -> Hmac<Sha256> {
         let label: &[u8] = match self {
-            Self::Question => b"sts2 still there",
-            Self::Here => b"sts2 still here",
+            Self::Query => b"sts2 still there",
+            Self::Present => b"sts2 still here",
             Self::Lost => b"sts2 lost",
         };
-        let role = match asked.asker {
+        let role = match transcript.asker {
             Role::Master => 1,
             Role::Slave => 2,
         };
-        hmac(key, &[label, asked.under, asked.fresh, asked.about, &[role]])
+        hmac(key, &[label, transcript.session, transcript.nonce, transcript.about, &[role]])
     }
 }
 
@@ -315,7 +326,7 @@ fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
 
 fn expand<P: Purpose>(prk: &Key<Root>, info: &[&[u8]], len: usize) -> Key<P> {
     let hkdf = Hkdf::<Sha256>::from_prk(prk.expose()).expect("a root key is one digest long");
-    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(HASH_LEN_FITS))
+    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(OKM_LEN_FITS))
 }
 
 fn hmac<P: Purpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
@@ -337,7 +348,7 @@ mod tests {
 
     fn schedule_with(pake: Option<&Key<Pake>>) -> Schedule {
         let topics = Topics { master_to_slave: "m2s".into(), slave_to_master: "s2m".into() };
-        Schedule::new(&topics, b"request", b"acknowledgement", &Shared::for_test((0..64).collect()), pake)
+        Schedule::new(&topics, b"request", b"acknowledgement", &SharedSecret::for_test((0..64).collect()), pake)
     }
 
     /// Expected values from a separate computation with another language's HMAC and SHA-256.
@@ -404,29 +415,34 @@ mod tests {
 
     /// Expected values from a separate computation, with the keys above.
     #[test]
-    fn a_question_and_its_answer_are_good_for_one_asker_only() {
+    fn a_query_and_its_reply_are_good_for_one_asker_only() {
         let schedule = schedule_with(Some(&Key::new(Zeroizing::new((64..96).collect()))));
         let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Gcm);
-        let asked = |asker| Asked { asker, under: &session.id, fresh: &[7; 16], about: &[3; 8] };
-        let mac = |what: StillThere, asker| what.mac(&session.confirm, &asked(asker));
+        let transcript =
+            |asker| SessionCheckTranscript { asker, session: &session.id, nonce: &[7; 16], about: &[3; 8] };
+        let mac = |what: SessionCheckMac, asker| what.mac(&session.confirm, &transcript(asker));
         let mut seen = Vec::new();
         for (what, asker, text) in [
-            (StillThere::Question, Role::Master, "4fdf30a22d1570c45333c1cea68e28248f36771e7fc26aa480fb3d1aa817211a"),
-            (StillThere::Question, Role::Slave, "c5554317f7f2330af9053e2d592496c472083b8ab9075aac934f9e8eb3b2a587"),
-            (StillThere::Here, Role::Master, "77751cbdaa87ce02606df7f9124a7fef73d41bb6bebb02bc07579b8e804445a5"),
-            (StillThere::Here, Role::Slave, "39c4ce481252bfe2aaf89ac3b700cbb375d27f85ea35718179865fcfd7e73a38"),
-            (StillThere::Lost, Role::Master, "85c6c2f10c2304db4fb59f3aca52750bc21b886d9070761d0b56bf1b78db0868"),
-            (StillThere::Lost, Role::Slave, "6d91689b37465f880ce25d165d63586f68813169cc73f3efaafdf55a6f701056"),
+            (SessionCheckMac::Query, Role::Master, "4fdf30a22d1570c45333c1cea68e28248f36771e7fc26aa480fb3d1aa817211a"),
+            (SessionCheckMac::Query, Role::Slave, "c5554317f7f2330af9053e2d592496c472083b8ab9075aac934f9e8eb3b2a587"),
+            (
+                SessionCheckMac::Present,
+                Role::Master,
+                "77751cbdaa87ce02606df7f9124a7fef73d41bb6bebb02bc07579b8e804445a5",
+            ),
+            (SessionCheckMac::Present, Role::Slave, "39c4ce481252bfe2aaf89ac3b700cbb375d27f85ea35718179865fcfd7e73a38"),
+            (SessionCheckMac::Lost, Role::Master, "85c6c2f10c2304db4fb59f3aca52750bc21b886d9070761d0b56bf1b78db0868"),
+            (SessionCheckMac::Lost, Role::Slave, "6d91689b37465f880ce25d165d63586f68813169cc73f3efaafdf55a6f701056"),
         ] {
             assert_eq!(mac(what, asker)[..], hex(text));
             seen.push((what, asker, mac(what, asker)));
         }
         for (made, of, made_mac) in &seen {
             for (what, asker, _) in &seen {
-                let good = what.verify(&session.confirm, &asked(*asker), made_mac).is_ok();
+                let good = what.verify(&session.confirm, &transcript(*asker), made_mac).is_ok();
                 assert_eq!(good, (made, of) == (what, asker));
             }
-            let of_another = Asked { about: &session.id, ..asked(*of) };
+            let of_another = SessionCheckTranscript { about: &session.id, ..transcript(*of) };
             assert!(made.verify(&session.confirm, &of_another, made_mac).is_err());
         }
     }

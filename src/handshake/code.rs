@@ -1,31 +1,30 @@
 //! The one-time code as a person reads it off one device and types it into another.
 //!
 //! Nine symbols of Crockford's base 32, as in `7KX-4MP-9QC`: eight at random, 40 bits, and one that checks them. Read as
-//! elements of GF(32), each weighed by its own power of a generator, they add up to zero. So no single symbol that is
-//! mistaken, and no two that are exchanged, make another code: a typo is found before it is sent, and costs no guess.
+//! elements of GF(32), each weighed by its own power of a generator, they add up to zero. X//! mistaken, and no two that are exchanged, make another code: a typo is found before it is sent, and costs no guess.
 
 use std::fmt;
 
 use rand::{CryptoRng, RngExt};
 use zeroize::Zeroizing;
 
-/// Symbols of a code, with the one that checks.
+/// Symbols of a code, including the check symbol.
 const LEN: usize = 9;
 /// Symbols in a group.
 const GROUP: usize = 3;
 /// Crockford's base 32: without `I`, `L`, `O`, which are read as the digits that they resemble, and without `U`.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// A one-time code: erased on drop, shown by [`Code::expose`] and by nothing else.
+/// A one-time code: erased on drop, shown only by [`Code::expose`].
 #[derive(Clone)]
 pub struct Code(Zeroizing<[u8; LEN]>);
 
-/// A text that is no code; displays why.
+/// A text that is not a code; displays why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadCode {
-    /// It has fewer or more symbols, or others, than a code has.
+    /// It has fewer or more symbols than a code has, or others.
     Form,
-    /// It has the form, but its symbols do not fit each other.
+    /// It has the form, but the symbols do not match the check symbol.
     Check,
 }
 
@@ -33,7 +32,7 @@ impl fmt::Display for BadCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Form => write!(f, "a code is {LEN} letters and digits, in groups of {GROUP}"),
-            Self::Check => f.write_str("a symbol in it is wrong, or two are exchanged"),
+            Self::Check => f.write_str("one character is wrong, or two are swapped"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The handshake of STS/2 as two machines without I/O, clock or randomness of their own (`sts-protocol(7)`, "Handshake").
 //!
 //! Frames, the time and a random number generator come in; frames to send, a deadline and a finished session come out.
-//! Each machine answers `accept` with a [`Action`], or rejects the frame and is left exactly as it was: everything is
+//! Each machine answers `accept` with an [`Action`], or rejects the frame and is left exactly as it was: everything is
 //! derived from borrowed state first and assigned last.
 //!
 //! ```text
@@ -16,179 +16,170 @@
 //!                                              <---  RDYACK   confirmation                8
 //! ```
 //!
-//! While two devices enrol by code, 1 and 2 carry SPAKE2 shares, too, and 3 and 4 open only for who has the code.
+//! While two devices enrol by code, 1 and 2 carry SPAKE2 shares, too, and only a device that has the code can open 3 and 4.
+//!
+//! [`Handshake`] is the one of the two machines that this device is, and all that its callers see of it.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-pub mod alive;
-mod batch;
+mod action;
 mod code;
 mod enrolment;
 mod master;
+mod merkle;
+mod party;
+pub(crate) mod session_check;
 mod slave;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::{CryptoRng, RngExt};
 
 use crate::Rejected;
 use crate::backoff::Backoff;
-use crate::crypto::schedule::{AttemptId, Confirmation, SessionKeys, Topics, digest};
-use crate::identity::{Fingerprint, Identity, PeerName, PublicKey};
+use crate::crypto::schedule::{AttemptId, Confirmation, Topics, digest};
+use crate::identity::Identity;
 use crate::message::{FrameType, NONCE_LEN, Ready};
-use crate::suite::Suite;
 
 pub use code::{BadCode, Code};
-pub use enrolment::{ATTEMPTS, Enrolment, EnrolmentConflict};
-pub use master::Master;
-pub use slave::Slave;
+pub use enrolment::Enrolment;
+pub use party::Peer;
 
-/// A peer that this link accepts: a pinned key, under the name it was pinned with here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name on this device.
-    pub name: PeerName,
-    /// Its identity key.
-    pub key: PublicKey,
-}
+pub(crate) use action::{Action, Claim, Failure};
+pub(crate) use enrolment::{EnrolmentConflict, MAX_CODE_ATTEMPTS};
+pub(crate) use party::{Established, Party, Trust};
+pub(crate) use verdict::AuthRefusal;
 
-/// One end of a link: who it is, whom it accepts, and what both ends must agree on.
+use self::master::Master;
+use self::slave::Slave;
+
+/// This device's side of the handshakes on a link.
 #[derive(Debug)]
-pub struct Party {
-    /// This device's identity key.
-    pub identity: Arc<Identity>,
-    /// The name that this device shows; it counts only while enrolling.
-    pub name: PeerName,
-    /// The suite that this end's configuration asks for.
-    pub suite: Suite,
-    /// Whom it accepts.
-    pub peers: Vec<Peer>,
-    /// The code that it was given, if it was: then whoever has it is accepted, and nobody else.
-    pub enrolment: Option<Enrolment>,
+pub(crate) struct Handshake(Side);
+
+#[derive(Debug)]
+enum Side {
+    Master(Box<Master>),
+    Slave(Box<Slave>),
 }
 
-impl Party {
-    /// The pinned peer with exactly these key bytes.
-    fn peer(&self, key: &[u8]) -> Option<&Peer> {
-        self.peers.iter().find(|peer| peer.key.der() == key)
+impl Handshake {
+    /// A master, on these topics: it sends nothing and accepts nothing before [`Handshake::begin`].
+    pub(crate) fn master(party: Party, topics: Topics, now: Instant) -> Self {
+        Self(Side::Master(Box::new(Master::new(party, topics, now))))
     }
-}
 
-/// A session that both ends have authenticated, and with whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Established {
-    /// Its secrets.
-    pub keys: SessionKeys,
-    /// Its suite.
-    pub suite: Suite,
-    /// The peer, as pinned here.
-    pub peer: Peer,
-    /// The topics that it is bound to.
-    pub topics: Topics,
-}
+    /// A slave: it answers each master, on the topics that its frames come in on.
+    pub(crate) fn slave(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
+        Self(Side::Slave(Box::new(Slave::new(party, now, rng))))
+    }
 
-/// What an accepted frame asks the caller to do, in this order: store, then send.
-#[derive(Debug)]
-pub enum Action {
-    /// Send this frame.
-    Send(Vec<u8>),
-    /// Send nothing yet: what answers the frame is due later.
-    Later,
-    /// Slave, step 5: store the session as pending and send step 6. Master, step 6: store it as current and send step 7.
-    Store(Box<Established>, Vec<u8>),
-    /// Slave, step 7: make the session current and send step 8. That is the end of the handshake.
-    Promote(Box<Established>, Vec<u8>),
-    /// Master, step 8: the slave knows that the session is current; nothing is left to wait for.
-    Finished,
-    /// The peer is authentic and its configuration is not ours; send the frame if there is one, then give up.
-    SuiteDiffers {
-        /// The peer, as pinned here.
-        peer: PeerName,
-        /// The number of the suite that it asks for.
-        theirs: u8,
-        /// The slave's signed verdict.
-        frame: Option<Vec<u8>>,
-    },
-    /// Slave: an attempt was counted against the code. Master: who answered says that the code is another one. Send the
-    /// frame if there is one; where the code is erased, give up.
-    WrongCode {
-        /// Whether no attempt is left on the slave.
-        erased: bool,
-        /// The slave's refusal.
-        frame: Option<Vec<u8>>,
-    },
-    /// The peer has the code, and it cannot be pinned; send the frame if there is one, then give up.
-    EnrolmentConflict {
-        /// The peer, as it calls itself.
-        peer: Peer,
-        /// Why; `None` where it is the peer that cannot pin this end.
-        why: Option<EnrolmentConflict>,
-        /// The slave's signed verdict.
-        frame: Option<Vec<u8>>,
-    },
-    /// Something a person should know that no signature vouches for; send the frame if there is one.
-    Claim(Claim, Option<Vec<u8>>),
-}
-
-/// News that anybody on the topic could have made up: worth a line, never worth changing anything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Claim {
-    /// Somebody whose key is not pinned here asks to pair, or answers.
-    UnknownKey(Fingerprint),
-    /// Somebody who answers says that it does not know this device's key.
-    Refused(AuthRefusal),
-    /// Another master sends on the topic that this one listens on.
-    OtherMaster,
-    /// A master enrols by code, and this slave was given none.
-    CodeThere,
-    /// A master pairs without a code, and this slave was given one.
-    CodeHere,
-}
-
-/// Why a slave refuses an AUTHREQ; a number on the wire, never text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AuthRefusal {
-    /// The master's key is not pinned, or not allowed on this link.
-    UnknownKey,
-    /// AUTHREQ did not open: the two sides were given different codes.
-    WrongCode,
-    /// As [`AuthRefusal::WrongCode`], and no attempt is left.
-    CodeErased,
-    /// A number that this version does not know.
-    Other(u8),
-}
-
-impl AuthRefusal {
-    const UNKNOWN_KEY: u8 = 1;
-    const WRONG_CODE: u8 = 2;
-    const CODE_ERASED: u8 = 3;
-
-    fn from_code(code: u8) -> Self {
-        match code {
-            Self::UNKNOWN_KEY => Self::UnknownKey,
-            Self::WRONG_CODE => Self::WrongCode,
-            Self::CODE_ERASED => Self::CodeErased,
-            other => Self::Other(other),
+    /// A new session is wanted: a master sends INITREQ from now on. A slave answers its master in any case.
+    pub(crate) fn begin(&mut self, now: Instant, rng: &mut impl CryptoRng) {
+        match &mut self.0 {
+            Side::Master(master) => master.begin(now, rng),
+            Side::Slave(_) => {}
         }
     }
 
-    fn code(self) -> u8 {
-        match self {
-            Self::UnknownKey => Self::UNKNOWN_KEY,
-            Self::WrongCode => Self::WRONG_CODE,
-            Self::CodeErased => Self::CODE_ERASED,
-            Self::Other(code) => code,
+    /// Replaces this end of the link; attempts go on with those peers that it still accepts.
+    pub(crate) fn set_party(&mut self, party: Party) {
+        match &mut self.0 {
+            Side::Master(master) => *master.party_mut() = party,
+            Side::Slave(slave) => slave.set_party(party),
+        }
+    }
+
+    /// Replaces the pinned peers; no attempt goes on with another one. While enrolling there are none, and this does nothing.
+    pub(crate) fn set_peers(&mut self, peers: Vec<Peer>) {
+        match &mut self.0 {
+            Side::Master(master) => master.party_mut().set_peers(peers),
+            Side::Slave(slave) => slave.set_peers(peers),
+        }
+    }
+
+    /// Whether answering a frame of this type costs a key exchange before anything is known of its sender. Such frames can
+    /// wait, so that a flood of them does not hold up the others.
+    pub(crate) fn is_costly(&self, frame_type: FrameType) -> bool {
+        match &self.0 {
+            Side::Master(_) => false,
+            Side::Slave(_) => frame_type == FrameType::InitReq,
+        }
+    }
+
+    /// Takes one frame from the peer's topic. `topics` are that one and the one to answer on; an attempt's frames all belong
+    /// to the same two.
+    ///
+    /// # Errors
+    /// The reason why the frame was rejected; the handshake has not changed then.
+    pub(crate) fn accept(
+        &mut self,
+        topics: &Topics,
+        frame: &[u8],
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Action, Rejected> {
+        match &mut self.0 {
+            Side::Master(master) => master.accept(frame, now, rng),
+            Side::Slave(slave) => slave.accept(topics, frame, now, rng),
+        }
+    }
+
+    /// A frame that is due at `now`, if one is, and the topics of its handshake; call again until there is none.
+    pub(crate) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Vec<u8>)> {
+        match &mut self.0 {
+            Side::Master(master) => master.poll(now, rng).map(|frame| (master.topics().clone(), frame)),
+            Side::Slave(slave) => slave.poll(now, rng),
+        }
+    }
+
+    /// When [`Handshake::poll`] has something to do, if nothing arrives before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.0 {
+            Side::Master(master) => master.deadline(),
+            Side::Slave(slave) => slave.deadline(),
+        }
+    }
+
+    /// Whether a master has nothing left to do: the session is stored on both ends, as far as it can know. A slave is ready
+    /// for the next master at any time.
+    pub(crate) fn is_finished(&self) -> bool {
+        match &self.0 {
+            Side::Master(master) => master.is_finished(),
+            Side::Slave(_) => false,
+        }
+    }
+
+    /// Whether a master's code was of no use: in each attempt an INITACK was answered whose sender did not continue. A slave
+    /// learns of that attempt by attempt ([`Action::WrongCode`]).
+    pub(crate) fn is_code_used_up(&self) -> bool {
+        match &self.0 {
+            Side::Master(master) => master.is_code_used_up(),
+            Side::Slave(_) => false,
+        }
+    }
+
+    /// The sessions that are stored as pending and wait for their master's proof; a master has none.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Established> {
+        let slave = match &self.0 {
+            Side::Master(_) => None,
+            Side::Slave(slave) => Some(slave),
+        };
+        slave.into_iter().flat_map(|slave| slave.pending())
+    }
+
+    /// Notes that the master of a pending session proved to have it in another way than by step 7: by a message under its
+    /// key. Returns the session if it was pending.
+    pub(crate) fn mark_proved(&mut self, session_id: &[u8]) -> Option<Established> {
+        match &mut self.0 {
+            Side::Master(_) => None,
+            Side::Slave(slave) => slave.mark_proved(session_id),
         }
     }
 }
-
-/// The slave's verdict on an authentic AUTHREQ, inside what it seals and signs.
-const VERDICT_AGREED: u8 = 0;
-const VERDICT_SUITE_DIFFERS: u8 = 1;
-const VERDICT_UNFIT: u8 = 2;
 
 /// When to send a frame again: after 1 s, or sooner where most likely nobody was there yet, then doubling to 8 s, each wait
 /// shortened at random by up to a fifth.
@@ -225,7 +216,7 @@ impl Repeat {
     }
 }
 
-/// What INITACK refers to its INITREQ by: the beginning of its digest.
+/// How an INITACK refers to its INITREQ: by the beginning of its digest.
 fn init_req_reference(init_req: &[u8]) -> [u8; NONCE_LEN] {
     *digest(&[init_req]).first_chunk().expect("a digest is longer than that")
 }

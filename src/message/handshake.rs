@@ -262,28 +262,28 @@ impl<'a> Ready<'a> {
     }
 }
 
-/// Whether a session is still there: `type 1 | session id 8 | random 16 | session id 8 | MAC 32`, as RDYREQ or RDYACK; its
+/// A session check, query or reply: `type 1 | session id 8 | random 16 | session id 8 | MAC 32`, as RDYREQ or RDYACK; its
 /// length tells it from steps 5 to 8.
 #[derive(Clone, Copy, Debug)]
-pub struct Presence<'a> {
-    /// Under which session it is asked and answered.
-    pub(crate) under: &'a [u8; SESSION_ID_LEN],
-    /// The fresh bytes of the question.
-    pub(crate) fresh: &'a [u8; NONCE_LEN],
-    /// Which session is meant; the same one, or another.
+pub struct SessionCheckFrame<'a> {
+    /// The session that authenticates the frame.
+    pub(crate) session: &'a [u8; SESSION_ID_LEN],
+    /// The random bytes of the query, which its reply repeats.
+    pub(crate) nonce: &'a [u8; NONCE_LEN],
+    /// The session that is checked: the same one, or another.
     pub(crate) about: &'a [u8; SESSION_ID_LEN],
-    /// The MAC; which one it is tells what an answer says.
+    /// The MAC; its label is what a reply says.
     pub(crate) mac: &'a Digest,
 }
 
-impl<'a> Presence<'a> {
+impl<'a> SessionCheckFrame<'a> {
     /// Length in bytes of the frame.
     pub const LEN: usize = 1 + SESSION_ID_LEN + NONCE_LEN + SESSION_ID_LEN + DIGEST_LEN;
 
     /// Makes the frame.
     #[must_use]
     pub(crate) fn frame(&self, frame_type: FrameType) -> Vec<u8> {
-        [&[frame_type.byte()][..], self.under, self.fresh, self.about, self.mac].concat()
+        [&[frame_type.byte()][..], self.session, self.nonce, self.about, self.mac].concat()
     }
 
     /// Reads the frame.
@@ -292,8 +292,8 @@ impl<'a> Presence<'a> {
     /// [`Rejected::Foreign`] for a type other than `frame_type`, [`Rejected::Length`] for any other length.
     pub(crate) fn parse(frame: &'a [u8], frame_type: FrameType) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, frame_type)?;
-        let (under, fresh, about, mac) = (fields.array()?, fields.array()?, fields.array()?, fields.array()?);
+        let (session, nonce, about, mac) = (fields.array()?, fields.array()?, fields.array()?, fields.array()?);
         fields.end()?;
-        Ok(Self { under, fresh, about, mac })
+        Ok(Self { session, nonce, about, mac })
     }
 }

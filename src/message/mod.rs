@@ -18,5 +18,5 @@ mod tests;
 
 pub use self::frame_type::FrameType;
 pub(crate) use self::handshake::{AuthAck, AuthReq, Credentials, NONCE_LEN, put_path, split_path};
-pub use self::handshake::{InitAck, InitReq, Presence, Ready};
+pub use self::handshake::{InitAck, InitReq, Ready, SessionCheckFrame};
 pub(crate) use self::sealed::{SealedHeader, SessionTag};

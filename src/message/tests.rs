@@ -10,7 +10,8 @@ fn parse_all(payload: &[u8]) {
     let _ = (FrameType::of(payload), InitReq::parse(payload), InitAck::parse(payload), AuthReq::parse(payload));
     let _ = (AuthAck::parse(payload), Credentials::parse(payload), SealedHeader::parse(payload));
     let _ = (Ready::parse(payload, FrameType::RdyReq), Ready::parse(payload, FrameType::RdyAck));
-    let _ = (Presence::parse(payload, FrameType::RdyReq), Presence::parse(payload, FrameType::RdyAck));
+    let _ =
+        (SessionCheckFrame::parse(payload, FrameType::RdyReq), SessionCheckFrame::parse(payload, FrameType::RdyAck));
 }
 
 proptest! {

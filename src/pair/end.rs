@@ -1,19 +1,19 @@
-//! `sts-pair --end`: tells the peer that it is over, and deletes the sessions with it.
+//! `sts-pair --end`: tells the peer that its sessions are over, and deletes them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rand::RngExt;
-use rustix::event::PollFlags;
 
+use super::link_peers;
 use crate::cache::{Cache, StoredSession};
 use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
-use crate::event_loop;
+use crate::event_loop::{EventLoop, Stop};
 use crate::handshake::Peer;
 use crate::link::{Link, Tool};
-use crate::mqtt::{Event, Qos};
+use crate::mqtt::Qos;
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
 use crate::session::Standing;
@@ -21,33 +21,40 @@ use crate::stdio::Signals;
 use crate::stream::Sender;
 use crate::{Error, Exit, Result};
 
-/// Sends KILL under the current session and deletes every session, whatever came of it: with `to`, or with all of the
-/// link's peers.
+/// A KILL, and the topic to publish it on.
+struct Kill {
+    topic: String,
+    frame: Bytes,
+}
+
+/// Sends KILL under the current session and deletes every session, even if KILL could not be sent: with the peer `to`, or with
+/// all peers of the link.
 ///
 /// # Errors
-/// [`Exit::Usage`] where the link has no peer of that name; [`Exit::TryAgain`] where there was no session, or the broker
-/// did not acknowledge KILL in `timeout`; [`Exit::Unavailable`] where it refused us. The sessions are deleted all the same.
+/// [`Exit::Usage`] if the link has no peer of that name; [`Exit::TryAgain`] if there was no session, or if the broker did not
+/// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection. The sessions are deleted in any
+/// case.
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let mut ends = super::encrypted(link)?;
+    let mut peers = link_peers(link)?;
     if let Some(name) = to {
-        ends.restrict_to(name)?;
+        peers.restrict_to(name)?;
     }
     let cache = link.cache()?;
-    let peers = ends.accepted()?;
+    let accepted = peers.accepted()?;
     let mut told = Ok(());
     let mut kills = VecDeque::new();
-    for Peer { key, .. } in peers.iter() {
-        match kill(link, &ends, &cache, key.fingerprint().as_bytes()) {
+    for Peer { key, .. } in accepted.iter() {
+        match kill(link, &peers, &cache, key.fingerprint().as_bytes()) {
             Ok(kill) => kills.extend(kill),
             Err(error) => told = told.and(Err(error)),
         }
     }
     if !kills.is_empty() {
-        told = told.and(tell(link, kills, timeout, report));
+        told = told.and(publish(link, kills, timeout, report));
     }
     let mut ended = false;
-    for Peer { name, key } in peers.iter() {
-        // Whatever kept KILL from being made or sent: these keys are to go.
+    for Peer { name, key } in accepted.iter() {
+        // Whatever kept KILL from being made or sent: these keys must go.
         if cache.delete_all(key.fingerprint().as_bytes())? {
             report.info(format_args!("the sessions with {name} are deleted"));
             ended = true;
@@ -57,48 +64,40 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
         .map_err(|error| error.hint("the other device may not know: run sts-pair --end there, too"))
 }
 
-/// The KILL for a peer, and its topic; `None` where there is no session to seal it under.
-fn kill(link: &Link, ends: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<Option<(String, Bytes)>> {
-    let current = |stored: &StoredSession| {
-        stored.standing == Standing::Current && stored.session.mismatch(&ends.expected()).is_none()
+/// The KILL for a peer; `None` if there is no session to seal it under.
+fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<Option<Kill>> {
+    let is_current = |stored: &StoredSession| {
+        stored.standing == Standing::Current && stored.session.mismatch(&peers.expected()).is_none()
     };
-    let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(current) else { return Ok(None) };
+    let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(is_current) else { return Ok(None) };
     let mut rng = rand::rng();
-    let taken = cache.reserve_stream(peer, &stored.session.id)?;
-    let mut sender = Sender::new(&stored.session, taken, rng.random(), link.config.mqtt.max_message)?;
-    let topic = ends.route.publish(&stored.session.topics).to_owned();
-    sender.kill(&mut rng).map(|kill| Some((topic, kill)))
+    let stream = cache.reserve_stream(peer, &stored.session.id)?;
+    let mut sender = Sender::new(&stored.session, stream, rng.random(), link.config.mqtt.max_message)?;
+    let topic = peers.route.publish(&stored.session.topics).to_owned();
+    sender.kill(&mut rng).map(|frame| Some(Kill { topic, frame }))
 }
 
 /// Publishes each KILL and waits until the broker has all of them.
-fn tell(link: &Link, mut kills: VecDeque<(String, Bytes)>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let mut client = link.connect(Tool::Pair, &mut rand::rng())?;
-    let mut ready = PollFlags::empty();
-    let mut signals = Signals::catch()?;
+fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    let broker = link.connect(Tool::Pair, &mut rand::rng())?;
+    let mut event_loop = EventLoop::new(broker, Signals::catch()?, report);
     let until = timeout.map(|timeout| Instant::now() + timeout);
     let qos = link.config.mqtt.qos.max(Qos::AtLeastOnce);
     loop {
-        let now = Instant::now();
-        while kills.front().is_some_and(|(topic, kill)| client.has_room(topic.len() + kill.len()))
-            && let Some((topic, kill)) = kills.pop_front()
+        let now = event_loop.begin_turn();
+        while event_loop.next_event()?.is_some() {}
+        while kills.front().is_some_and(|kill| event_loop.broker.has_room(kill.topic.len() + kill.frame.len()))
+            && let Some(Kill { topic, frame }) = kills.pop_front()
         {
-            client.publish(&topic, kill, qos, false)?;
+            event_loop.broker.publish(&topic, frame, qos, false)?;
         }
-        client.drive(now, ready);
-        while let Some(event) = client.next_event() {
-            match event {
-                Event::Refused(error) => return Err(error),
-                Event::Down { why, .. } => report.verbose(why),
-                _ => {}
-            }
+        if kills.is_empty() && event_loop.broker.unacknowledged().messages == 0 {
+            return event_loop.close().map(drop);
         }
-        if kills.is_empty() && client.unacknowledged().messages == 0 {
-            return event_loop::leave(&mut client, &mut signals);
-        }
-        if signals.count() > 0 || until.is_some_and(|until| now >= until) {
+        if event_loop.stop_requested() > Stop::No || until.is_some_and(|until| now >= until) {
             return Err(Error::new(Exit::TryAgain, "the peer was not told")
                 .because(format!("the broker at {} did not acknowledge it", link.config.mqtt.endpoint)));
         }
-        ready = event_loop::wait(&client, &signals, None, until, now)?;
+        event_loop.wait(None, until, now)?;
     }
 }

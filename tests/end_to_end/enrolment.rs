@@ -102,7 +102,7 @@ fn without_a_terminal_both_take_the_code_from_the_environment() {
     assert!(known_peers(&devices.slave).starts_with("station sts-rsa "), "{}", known_peers(&devices.slave));
     for (ended, peer) in [(&master, "gateway"), (&slave, "station")] {
         assert!(ended.stdout.is_empty(), "stdout carries data only");
-        for text in [format!("{peer} is trusted from now on: SHA256:"), format!("paired with {peer} (SHA256:")] {
+        for text in [format!("{peer} is now trusted: SHA256:"), format!("paired with {peer} (SHA256:")] {
             assert!(ended.stderr.contains(&text), "no {text:?} in:\n{}", ended.stderr);
         }
         assert!(!ended.stderr.contains(&code[..3]) && !ended.stderr.contains('\r'), "{}", ended.stderr);
@@ -179,7 +179,7 @@ fn the_master_asks_for_the_code_on_its_terminal() {
     }
     terminal.0.write(format!("{}\n", typo.iter().collect::<String>()));
     terminal.wait_for_text("code that the other device shows: ", 2);
-    assert!(terminal.text().contains("a symbol in it is wrong, or two are exchanged"), "{}", terminal.text());
+    assert!(terminal.text().contains("one character is wrong, or two are swapped"), "{}", terminal.text());
     // Well formed and wrong: it costs an attempt, and it is asked for again.
     terminal.0.write(format!("{}\n", self::code(99)));
     slave.wait_for("2 attempts are left");
@@ -207,7 +207,7 @@ fn a_person_at_a_terminal_sees_that_it_waits_and_others_see_lines() {
     devices.master(rest.lines().next().unwrap().trim(), &[]).wait().succeeded();
     let said = String::from_utf8_lossy(&terminal.0.wait().succeeded().stdout).into_owned();
     // What is said begins where the line that turned was taken away.
-    assert!(said.contains(" \rsts-pair: station is trusted"), "{said:?}");
+    assert!(said.contains(" \rsts-pair: station is now trusted"), "{said:?}");
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn three_wrong_codes_end_the_wait_and_both_are_told() {
     }
     let slave = slave.wait().failed(&[77], &["2 attempts are left", "1 attempt is left", "erased", "hint: "]);
     assert!(!slave.stderr.contains(&right[..3]), "{}", slave.stderr);
-    devices.master(&right, &["--timeout", "1"]).wait().failed(&[75], &["nobody with the code answered", "--code"]);
+    devices.master(&right, &["--timeout", "1"]).wait().failed(&[75], &["no device with the code answered", "--code"]);
     assert_eq!(known_peers(&devices.master) + &known_peers(&devices.slave), "");
 }
 
@@ -285,7 +285,7 @@ fn a_key_has_one_name_and_a_link_the_peer_that_it_names() {
     devices.slave.write("known_peers", "", 0o600);
     let slave = devices.slave(Some(&code(2)), &["-o", "peer=pump"]);
     devices.master(&code(2), &[]).wait().failed(&[77], &["cannot trust this device"]);
-    slave.wait().failed(&[77], &["the link is to `pump`", "peer = station"]);
+    slave.wait().failed(&[77], &["the link is with `pump`", "peer = station"]);
     assert_eq!(known_peers(&devices.slave), "");
 }
 

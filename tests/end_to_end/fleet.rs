@@ -218,12 +218,12 @@ fn a_service_reads_its_configuration_again() {
     let serving = fleet.serve();
     fleet.gateway.write("gateway.conf", "nonsense\n", 0o600);
     serving.signal(Signal::HUP);
-    serving.wait_for("the configuration before it stays in use");
+    serving.wait_for("keeping the previous configuration");
     fleet.pair();
     serving.wait_for_times("paired with s0", 1);
     fleet.gateway.write("gateway.conf", good.replace("plant/", "works/"), 0o600);
     serving.signal(Signal::HUP);
-    serving.wait_for("the configuration is read again");
+    serving.wait_for("configuration reloaded");
     serving.wait_for("listening on works/+/up");
     let moved = ["-o", "subtop=works/s0/down", "-o", "pubtop=works/s0/up", LINK];
     Process::spawn(fleet.sensors[0].pair(&moved)).wait().succeeded();

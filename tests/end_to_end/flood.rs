@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sts::crypto::exchange::{Ephemeral, encapsulate};
-use sts::crypto::pake::Half;
+use sts::crypto::pake::Spake2Half;
 use sts::crypto::schedule::digest;
 use sts::handshake::Code;
 use sts::message::{InitAck, InitReq};
@@ -133,7 +133,7 @@ fn strangers_init_reqs_cost_a_slave_with_a_code_none_of_it() {
     slave.wait_for("listening on");
     let mut count = 0_u64;
     let ephemeral = Ephemeral::generate(&mut rand::rng());
-    let share = *Half::draw(Role::Master, b"000000000", &mut rand::rng()).share();
+    let share = *Spake2Half::draw(Role::Master, b"000000000", &mut rand::rng()).share();
     let flood = Flood::start(&broker, M2S, Duration::from_millis(5), move || {
         count += 1;
         let random = u128::from(count).to_be_bytes();

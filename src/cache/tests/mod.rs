@@ -11,7 +11,7 @@ use super::reserve::MAX_BLOCKS;
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
-use crate::handshake::alive::{self, Asking, Heard, Question};
+use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
 use crate::stream::{FIRST_CONFIRM_STREAM, Progress, ReservedStream, StreamId, StreamState};

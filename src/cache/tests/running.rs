@@ -30,8 +30,8 @@ fn one_tool_answers_and_sts_pair_before_the_others() {
     let (_home, cache) = cache();
     let (master, slave) = pair(1, Suite::Gcm);
     let now = Instant::now();
-    let mut asking = Asking::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
-    asking.begin(now);
+    let mut asking = SessionCheck::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
+    asking.start(now);
     let question = asking.poll(now).unwrap();
 
     cache.store_pending(&slave, NOW).unwrap();
@@ -59,7 +59,7 @@ fn one_tool_answers_and_sts_pair_before_the_others() {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(asking.accept(&answer.unwrap(), now), Ok(Heard::Answered));
+    assert_eq!(asking.accept(&answer.unwrap(), now), Ok(CheckEvent::Present));
     assert_eq!(standings(&cache), [(1, Standing::Current)], "the question proves it");
 }
 

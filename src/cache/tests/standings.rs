@@ -22,10 +22,11 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
     let (_, asker) = pair(20, session(20).suite);
     let rng = &mut StdRng::seed_from_u64(1);
     for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (4, false), (77, false)] {
-        let question = Question::new(asker.clone(), session(about).id, rng);
+        let question = SessionQuery::new(asker.clone(), session(about).id, rng);
         let (answer, _) =
-            alive::answer(&question.frame(), of_peer.sessions.iter().map(|it| &it.session), &of_peer.deleted).unwrap();
-        assert_eq!(question.answered(&answer), Ok(is_there), "{about}");
+            session_check::reply(&question.frame(), of_peer.sessions.iter().map(|it| &it.session), &of_peer.deleted)
+                .unwrap();
+        assert_eq!(question.is_present(&answer), Ok(is_there), "{about}");
     }
 
     // Whoever carries a handshake's messages can make any number of those.

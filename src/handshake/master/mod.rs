@@ -1,44 +1,48 @@
-//! The master: sends INITREQ until a slave that it trusts answers, then sees the session stored on both ends.
+//! The master: sends INITREQ until a slave that it trusts answers, then waits until the session is stored on both ends.
 
-mod authenticating;
-mod budget;
+mod attempt;
+mod awaiting_auth_ack;
+mod signature_budget;
 
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use self::authenticating::{AwaitingAuthAck, Verdict};
-use self::budget::Budget;
-use super::{Action, Claim, Established, Party, Repeat, confirm};
+use self::attempt::AuthAckOutcome;
+use self::awaiting_auth_ack::AwaitingAuthAck;
+use self::signature_budget::SignatureBudget;
+use super::{Action, Claim, Enrolment, Established, Party, Repeat, confirm};
 use crate::Rejected;
 use crate::crypto::schedule::{AttemptId, Confirmation, Topics};
 use crate::message::{FrameType, InitReq, Ready};
 
-/// RDYREQs without an answer after which the slave is taken to have started anew.
-const UNANSWERED: u32 = 3;
-/// How long after the last step 6 the master stays to answer another one: longer than the slave's first wait.
-const LINGER: Duration = Duration::from_millis(1500);
+/// RDYREQs without an answer after which the slave is assumed to have started anew.
+const MAX_UNANSWERED_RDY_REQS: u32 = 3;
+/// How long the master waits for step 8 after the last step 6, to answer another one: longer than the slave's first wait.
+const SLAVE_DONE_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// The master's side of one pairing.
 #[derive(Debug)]
-pub struct Master {
+pub(super) struct Master {
     party: Party,
     topics: Topics,
-    state: State,
-    signatures: Budget,
+    state: MasterState,
+    signatures: SignatureBudget,
 }
 
 #[derive(Debug)]
-enum State {
-    AwaitingAuthAck(AwaitingAuthAck),
+enum MasterState {
+    /// Before [`Master::begin`].
+    Idle,
+    AwaitingAuthAck(Box<AwaitingAuthAck>),
     AwaitingSlaveReady(AwaitingSlaveReady),
     AwaitingSlaveDone(AwaitingSlaveDone),
     Finished,
     /// With a code: every attempt that it was good for has failed.
-    CodeErased,
+    CodeUsedUp,
 }
 
-/// Step 5.
+/// Step 5 was sent.
 #[derive(Debug)]
 struct AwaitingSlaveReady {
     session: Established,
@@ -48,150 +52,182 @@ struct AwaitingSlaveReady {
     sent: u32,
 }
 
-/// Step 7.
+/// Step 7 was sent.
 #[derive(Debug)]
 struct AwaitingSlaveDone {
     session: Established,
     attempt: AttemptId,
-    leave: Instant,
+    until: Instant,
 }
 
 impl Master {
-    /// Begins, on these topics as both ends name them: INITREQ is due at once.
-    pub fn new(party: Party, topics: Topics, now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let state = State::AwaitingAuthAck(AwaitingAuthAck::new(&party, now, rng));
-        Self { party, topics, state, signatures: Budget::new(now) }
+    /// A master that is idle until [`Master::begin`].
+    pub(super) fn new(party: Party, topics: Topics, now: Instant) -> Self {
+        Self { party, topics, state: MasterState::Idle, signatures: SignatureBudget::new(now) }
+    }
+
+    /// Begins, or begins again: step 1 is due at once.
+    pub(super) fn begin(&mut self, now: Instant, rng: &mut impl CryptoRng) {
+        self.state =
+            MasterState::AwaitingAuthAck(Box::new(AwaitingAuthAck::new(&self.party, self.topics.clone(), now, rng)));
     }
 
     /// The topics of its handshake.
-    #[must_use]
-    pub fn topics(&self) -> &Topics {
+    pub(super) fn topics(&self) -> &Topics {
         &self.topics
     }
 
     /// This end of the link.
-    #[must_use]
-    pub fn party(&self) -> &Party {
-        &self.party
-    }
-
-    /// This end of the link.
-    pub fn party_mut(&mut self) -> &mut Party {
+    pub(super) fn party_mut(&mut self) -> &mut Party {
         &mut self.party
     }
 
     /// When [`Master::poll`] has something to do, if nothing arrives before.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::AwaitingAuthAck(state) => Some(state.deadline(&self.signatures)),
-            State::AwaitingSlaveReady(state) => Some(state.repeat.due),
-            State::AwaitingSlaveDone(state) => Some(state.leave),
-            State::Finished | State::CodeErased => None,
+            MasterState::AwaitingAuthAck(state) => Some(state.deadline(&self.signatures)),
+            MasterState::AwaitingSlaveReady(state) => Some(state.repeat.due),
+            MasterState::AwaitingSlaveDone(state) => Some(state.until),
+            MasterState::Idle | MasterState::Finished | MasterState::CodeUsedUp => None,
         }
     }
 
     /// Whether the session is stored on both ends, as far as this end can know, and nothing is left to do.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        matches!(self.state, State::Finished)
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.state, MasterState::Finished)
     }
 
-    /// Whether it was given a code that was of no use in any of the attempts that it is good for.
-    #[must_use]
-    pub fn is_code_erased(&self) -> bool {
-        matches!(self.state, State::CodeErased)
+    /// Whether the code was of no use in any of the attempts that it is good for.
+    pub(super) fn is_code_used_up(&self) -> bool {
+        matches!(self.state, MasterState::CodeUsedUp)
     }
 
-    /// A frame that is due at `now`, if one is; ask again until there is none.
-    pub fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
+    /// A frame that is due at `now`, if one is; call again until there is none.
+    pub(super) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
         match &mut self.state {
-            State::AwaitingAuthAck(state) if state.is_in_vain(now) => {
-                let enrolment = self.party.enrolment.as_mut();
-                if enrolment.is_some_and(|enrolment| enrolment.attempts_left() == 0 && enrolment.erase()) {
-                    self.state = State::CodeErased;
+            MasterState::AwaitingAuthAck(state) if state.is_unanswered(now) => {
+                let is_last = |enrolment: &mut Enrolment| enrolment.attempts_left() == 0 && enrolment.erase();
+                if self.party.enrolment_mut().is_some_and(is_last) {
+                    self.state = MasterState::CodeUsedUp;
                     return None;
                 }
-                self.state = State::AwaitingAuthAck(AwaitingAuthAck::new(&self.party, now, rng));
+                self.begin(now, rng);
                 self.poll(now, rng)
             }
-            State::AwaitingAuthAck(state) => state.poll(&self.party, &mut self.signatures, now, rng),
-            // With a code the slave may have used it up already: there is nothing to begin again with.
-            State::AwaitingSlaveReady(state)
-                if state.repeat.due <= now && state.sent >= UNANSWERED && self.party.enrolment.is_none() =>
-            {
-                self.state = State::AwaitingAuthAck(AwaitingAuthAck::new(&self.party, now, rng));
+            MasterState::AwaitingAuthAck(state) => state.poll(&self.party, &mut self.signatures, now, rng),
+            // With a code the slave may have used it up already: a new attempt would fail.
+            MasterState::AwaitingSlaveReady(state) if state.is_unanswered(now) && self.party.enrolment().is_none() => {
+                self.begin(now, rng);
                 self.poll(now, rng)
             }
-            State::AwaitingSlaveReady(state) => state.repeat.is_due(now, rng).then(|| {
-                state.sent += 1;
-                confirm(FrameType::RdyReq, &state.attempt, Confirmation::Request, &state.session)
-            }),
-            State::AwaitingSlaveDone(state) => {
-                if now >= state.leave {
-                    self.state = State::Finished;
+            MasterState::AwaitingSlaveReady(state) => state.poll(now, rng),
+            MasterState::AwaitingSlaveDone(state) => {
+                if now >= state.until {
+                    self.state = MasterState::Finished;
                 }
                 None
             }
-            State::Finished | State::CodeErased => None,
+            MasterState::Idle | MasterState::Finished | MasterState::CodeUsedUp => None,
         }
     }
 
     /// Takes one frame from the slave's topic.
     ///
     /// # Errors
-    /// Whatever is wrong with the frame; the machine is then as it was.
-    pub fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Action, Rejected> {
+    /// The reason why the frame was rejected; the machine has not changed then.
+    pub(super) fn accept(&mut self, frame: &[u8], now: Instant, rng: &mut impl CryptoRng) -> Result<Action, Rejected> {
         match (FrameType::of(frame)?, &mut self.state) {
-            (FrameType::InitReq, state) => {
-                let ours = matches!(state, State::AwaitingAuthAck(state) if state.sends(frame));
-                InitReq::parse(frame)?;
-                if ours { Err(Rejected::Unexpected) } else { Ok(Action::Claim(Claim::OtherMaster, None)) }
+            (_, MasterState::Idle) => Err(Rejected::Unexpected),
+            (FrameType::InitReq, _) => self.reject_init_req(frame),
+            (FrameType::InitAck, MasterState::AwaitingAuthAck(state)) => {
+                state.answer(&mut self.party, &mut self.signatures, frame, now, rng)
             }
-            (FrameType::InitAck, State::AwaitingAuthAck(state)) => {
-                state.answer(&mut self.party, &self.topics, &mut self.signatures, frame, now, rng)
-            }
-            (FrameType::AuthAck, State::AwaitingAuthAck(state)) => {
-                let (attempt, verdict) = state.verify(&self.party, &self.topics, frame)?;
-                Ok(match verdict {
-                    Verdict::Agreed(session) => {
-                        let frame = confirm(FrameType::RdyReq, &attempt, Confirmation::Request, &session);
-                        let repeat = Repeat::after(now, rng);
-                        self.state =
-                            State::AwaitingSlaveReady(AwaitingSlaveReady { session, attempt, repeat, sent: 1 });
-                        Action::Send(frame)
+            (FrameType::AuthAck, MasterState::AwaitingAuthAck(state)) => {
+                let (attempt, outcome) = state.verify(&self.party, frame)?;
+                Ok(match outcome {
+                    AuthAckOutcome::Agreed(session) => {
+                        let state = AwaitingSlaveReady::new(session, attempt, now, rng);
+                        let rdy_req = state.rdy_req();
+                        self.state = MasterState::AwaitingSlaveReady(state);
+                        Action::Send(rdy_req)
                     }
-                    Verdict::Other(other) => other,
+                    AuthAckOutcome::Declined(action) => action,
                 })
             }
-            (FrameType::RdyAck, State::AwaitingSlaveReady(state)) => {
-                check(frame, &state.attempt, Confirmation::SlaveReady, &state.session)?;
-                let session = state.session.clone();
-                let attempt = state.attempt;
-                let frame = confirm(FrameType::RdyAck, &attempt, Confirmation::MasterReady, &session);
-                self.state = State::AwaitingSlaveDone(AwaitingSlaveDone {
-                    session: session.clone(),
-                    attempt,
-                    leave: now + LINGER,
-                });
-                Ok(Action::Store(Box::new(session), frame))
+            (FrameType::RdyAck, MasterState::AwaitingSlaveReady(state)) => {
+                let next = state.accept(frame, now)?;
+                let (session, rdy_ack) = (Box::new(next.session.clone()), next.rdy_ack());
+                self.state = MasterState::AwaitingSlaveDone(next);
+                Ok(Action::StoreCurrent(session, rdy_ack))
             }
-            (FrameType::RdyAck, State::AwaitingSlaveDone(state)) => {
-                if check(frame, &state.attempt, Confirmation::SlaveDone, &state.session).is_ok() {
-                    self.state = State::Finished;
-                    return Ok(Action::Finished);
+            (FrameType::RdyAck, MasterState::AwaitingSlaveDone(state)) => {
+                let action = state.accept(frame, now)?;
+                if matches!(action, Action::Finished(_)) {
+                    self.state = MasterState::Finished;
                 }
-                check(frame, &state.attempt, Confirmation::SlaveReady, &state.session)?;
-                state.leave = now + LINGER;
-                Ok(Action::Send(confirm(FrameType::RdyAck, &state.attempt, Confirmation::MasterReady, &state.session)))
+                Ok(action)
             }
             _ => Err(Rejected::Unexpected),
         }
     }
+
+    /// An INITREQ is this master's own, as the broker returns it, or comes from another master.
+    fn reject_init_req(&self, frame: &[u8]) -> Result<Action, Rejected> {
+        let is_own = matches!(&self.state, MasterState::AwaitingAuthAck(state) if state.sends(frame));
+        InitReq::parse(frame)?;
+        if is_own { Err(Rejected::Unexpected) } else { Ok(Action::Claim(Claim::OtherMaster, None)) }
+    }
 }
 
-/// Checks an RDYACK.
-fn check(frame: &[u8], attempt: &AttemptId, step: Confirmation, session: &Established) -> Result<(), Rejected> {
+impl AwaitingSlaveReady {
+    fn new(session: Established, attempt: AttemptId, now: Instant, rng: &mut impl CryptoRng) -> Self {
+        Self { session, attempt, repeat: Repeat::after(now, rng), sent: 1 }
+    }
+
+    /// Step 5.
+    fn rdy_req(&self) -> Vec<u8> {
+        confirm(FrameType::RdyReq, &self.attempt, Confirmation::Request, &self.session)
+    }
+
+    /// Whether the slave has had its time to answer.
+    fn is_unanswered(&self, now: Instant) -> bool {
+        self.repeat.due <= now && self.sent >= MAX_UNANSWERED_RDY_REQS
+    }
+
+    /// Step 5 again, if it is due.
+    fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<Vec<u8>> {
+        self.repeat.is_due(now, rng).then(|| {
+            self.sent += 1;
+            self.rdy_req()
+        })
+    }
+
+    /// Step 6.
+    fn accept(&self, frame: &[u8], now: Instant) -> Result<AwaitingSlaveDone, Rejected> {
+        verify(frame, &self.attempt, Confirmation::SlaveReady, &self.session)?;
+        Ok(AwaitingSlaveDone { session: self.session.clone(), attempt: self.attempt, until: now + SLAVE_DONE_TIMEOUT })
+    }
+}
+
+impl AwaitingSlaveDone {
+    /// Step 7.
+    fn rdy_ack(&self) -> Vec<u8> {
+        confirm(FrameType::RdyAck, &self.attempt, Confirmation::MasterReady, &self.session)
+    }
+
+    /// Step 8, or step 6 again: then step 7 was lost.
+    fn accept(&mut self, frame: &[u8], now: Instant) -> Result<Action, Rejected> {
+        if verify(frame, &self.attempt, Confirmation::SlaveDone, &self.session).is_ok() {
+            return Ok(Action::Finished(Box::new(self.session.clone())));
+        }
+        verify(frame, &self.attempt, Confirmation::SlaveReady, &self.session)?;
+        self.until = now + SLAVE_DONE_TIMEOUT;
+        Ok(Action::Send(self.rdy_ack()))
+    }
+}
+
+/// Verifies an RDYACK.
+fn verify(frame: &[u8], attempt: &AttemptId, step: Confirmation, session: &Established) -> Result<(), Rejected> {
     let ready = Ready::parse(frame, FrameType::RdyAck)?;
     if ready.attempt != attempt {
         return Err(Rejected::Unexpected);

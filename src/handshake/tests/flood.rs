@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::coded::{codes, left, newcomer, world};
+use super::enrolment::{codes, left, newcomer, world};
 use super::*;
-use crate::crypto::pake::Half;
+use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{Schedule, open_once, signed_by_master};
+use crate::handshake::merkle::{MAX_LEAVES, root_over};
 use crate::message::{AuthReq, Credentials, InitAck, InitReq, split_path};
-use crate::role::Role;
 
 /// Whoever answers an INITREQ without being the slave; it can open the AUTHREQs that answer it, and does.
 struct Forger {
@@ -38,7 +38,7 @@ impl Forger {
         let (path, credentials) = split_path(&plaintext).unwrap();
         let credentials = Credentials::parse(credentials).unwrap();
         let leaf = schedule.master_leaf(std::str::from_utf8(credentials.name).unwrap(), credentials.key);
-        let signed = signed_by_master(&batch::climb(&leaf, path));
+        let signed = signed_by_master(&root_over(&leaf, path));
         identities()[0].public().verify(&signed, credentials.signature).unwrap();
         self.signatures.insert(credentials.signature.to_vec());
         true
@@ -104,10 +104,10 @@ fn past_what_a_signature_covers_chance_decides_and_memory_is_bounded() {
     let (_, init_req) = world.poll().remove(0);
     let mut forger = Forger::new(init_req.clone());
     let genuine = world.deliver(To::Slave, &init_req).unwrap().unwrap();
-    let flood: Vec<_> = (0..2 * batch::MOST).map(|_| forger.init_ack(&mut world.rng)).collect();
+    let flood: Vec<_> = (0..2 * MAX_LEAVES).map(|_| forger.init_ack(&mut world.rng)).collect();
     let mut taken = 0;
     for round in 0..6 {
-        world.master = Master::new(party(0, Suite::Gcm, &[1]), topics(), world.now, &mut StdRng::seed_from_u64(2));
+        world.master = begun(party(0, Suite::Gcm, &[1]), topics(), world.now, &mut StdRng::seed_from_u64(2));
         // The same INITREQ as before, from the same randomness: the flood is for it.
         let _ = world.poll();
         for (at, frame) in flood.iter().enumerate() {
@@ -120,7 +120,7 @@ fn past_what_a_signature_covers_chance_decides_and_memory_is_bounded() {
         let sent = world.poll();
         let auth_reqs: Vec<_> =
             sent.iter().filter(|(_, frame)| FrameType::of(frame) == Ok(FrameType::AuthReq)).collect();
-        assert!(auth_reqs.len() <= batch::MOST + 2);
+        assert!(auth_reqs.len() <= MAX_LEAVES + 2);
         taken += usize::from(auth_reqs.iter().any(|(_, frame)| !forger.opens(frame)));
     }
     assert!((1..=5).contains(&taken), "{taken} of 6, where half is to be expected");
@@ -132,7 +132,7 @@ fn strangers_leave_nothing_behind_and_get_no_signature() {
     let before = world.state();
     let mut rng = StdRng::seed_from_u64(9);
     for _ in 0..50 {
-        let mut stranger = Master::new(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
+        let mut stranger = begun(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
         let init_req = stranger.poll(world.now, &mut rng).unwrap();
         let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
         let Ok(Action::Send(auth_req)) = stranger.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
@@ -156,11 +156,11 @@ fn strangers_cost_a_slave_with_a_code_no_guess_until_they_guess() {
     let before = world.state();
     for _ in 0..100 {
         // Without a code: told, not answered.
-        let mut uncoded = Master::new(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
+        let mut uncoded = begun(party(2, Suite::Gcm, &[1]), topics(), world.now, &mut rng);
         let init_req = uncoded.poll(world.now, &mut rng).unwrap();
         assert_eq!(world.deliver(To::Slave, &init_req), Ok(None));
         // With another code: answered, as an answer confirms nothing; but they do not go on.
-        let mut coded = Master::new(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
+        let mut coded = begun(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
         let init_req = coded.poll(world.now, &mut rng).unwrap();
         assert!(world.deliver(To::Slave, &init_req).unwrap().is_some());
     }
@@ -170,23 +170,23 @@ fn strangers_cost_a_slave_with_a_code_no_guess_until_they_guess() {
         let mut other = self::world(seed + 100);
         let (_, init_req) = other.poll().remove(0);
         assert!(world.deliver(To::Slave, &init_req).unwrap().is_some());
-        let forged = super::coded::init_ack(&init_req, &codes()[1], &mut rng);
+        let forged = super::enrolment::init_ack(&init_req, &codes()[1], &mut rng);
         let auth_req = other.deliver(To::Master, &forged).unwrap().unwrap();
         for _ in 0..2 {
             assert_eq!(world.deliver(To::Slave, &auth_req), Err(Rejected::Unexpected));
         }
     }
-    assert_eq!((left(world.slave.party()), world.wrong_codes.len()), (ATTEMPTS, 0));
+    assert_eq!((left(world.slave.party()), world.wrong_codes.len()), (MAX_CODE_ATTEMPTS, 0));
 
     // A guess is counted once, though its INITREQ is known by then, and the genuine attempt still goes on.
-    let mut guessing = Master::new(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
+    let mut guessing = begun(newcomer(2, &codes()[1]), topics(), world.now, &mut rng);
     let init_req = guessing.poll(world.now, &mut rng).unwrap();
     let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
     let Ok(Action::Send(guess)) = guessing.accept(&init_ack, world.now, &mut rng) else { panic!("no AUTHREQ") };
     for _ in 0..5 {
         assert!(world.deliver(To::Slave, &guess).unwrap().is_some(), "each gets its refusal");
     }
-    assert_eq!((left(world.slave.party()), world.wrong_codes.len()), (ATTEMPTS - 1, 1));
+    assert_eq!((left(world.slave.party()), world.wrong_codes.len()), (MAX_CODE_ATTEMPTS - 1, 1));
     let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
     let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
     world.deliver(To::Slave, &rdy_req).unwrap();
@@ -198,16 +198,16 @@ fn strangers_cost_a_slave_with_a_code_no_guess_until_they_guess() {
 #[test]
 fn guesses_on_different_topics_count_together() {
     let mut world = world(1);
-    for attempt in 1..=ATTEMPTS {
+    for attempt in 1..=MAX_CODE_ATTEMPTS {
         world.topics = Topics { master_to_slave: format!("{attempt}/up"), slave_to_master: format!("{attempt}/down") };
-        let mut guessing = Master::new(newcomer(2, &codes()[1]), world.topics.clone(), world.now, &mut world.rng);
+        let mut guessing = begun(newcomer(2, &codes()[1]), world.topics.clone(), world.now, &mut world.rng);
         let init_req = guessing.poll(world.now, &mut world.rng).unwrap();
         let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
         let Ok(Action::Send(guess)) = guessing.accept(&init_ack, world.now, &mut world.rng) else {
             panic!("no AUTHREQ")
         };
         world.deliver(To::Slave, &guess).unwrap();
-        assert_eq!(left(world.slave.party()), ATTEMPTS - attempt);
+        assert_eq!(left(world.slave.party()), MAX_CODE_ATTEMPTS - attempt);
     }
     assert_eq!(world.wrong_codes.last(), Some(&(To::Slave, true)));
 }
@@ -219,7 +219,7 @@ fn a_coded_auth_req_is_the_only_one_under_its_signature() {
     let (_, init_req) = world.poll().remove(0);
     let parsed = InitReq::parse(&init_req).unwrap();
     let made = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
-    let half = Half::draw(Role::Slave, &codes()[0].password(), &mut world.rng);
+    let half = Spake2Half::draw(Role::Slave, &codes()[0].password(), &mut world.rng);
     let reference = init_req_reference(&init_req);
     let init_ack = InitAck::frame(&reference, &made.x25519, &made.ciphertext, Some(half.share()));
     let pake = half.agree(parsed.share.unwrap()).unwrap();

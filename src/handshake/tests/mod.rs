@@ -1,18 +1,20 @@
 //! Claim: two devices that trust each other's key pair in eight frames, and neither keeps or repeats more than it must;
 //! where they do not pair, both say why.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-mod coded;
+mod enrolment;
 mod flood;
 mod hostile;
-mod middle;
+mod man_in_the_middle;
 
 use super::*;
 use crate::crypto::exchange::encapsulate;
+use crate::role::Role;
+use crate::suite::Suite;
 
 fn identities() -> &'static [Arc<Identity>; 3] {
     static KEYS: OnceLock<[Arc<Identity>; 3]> = OnceLock::new();
@@ -21,15 +23,25 @@ fn identities() -> &'static [Arc<Identity>; 3] {
     })
 }
 
+fn peer_of(index: usize) -> Peer {
+    let name = ["master", "slave", "stranger"][index].parse().unwrap();
+    Peer { name, key: identities()[index].public().clone() }
+}
+
 fn party(own: usize, suite: Suite, peers: &[usize]) -> Party {
-    let name = |index: usize| ["master", "slave", "stranger"][index].parse::<PeerName>().unwrap();
     Party {
         identity: identities()[own].clone(),
-        name: name(own),
+        name: peer_of(own).name,
         suite,
-        peers: peers.iter().map(|&peer| Peer { name: name(peer), key: identities()[peer].public().clone() }).collect(),
-        enrolment: None,
+        trust: Trust::Pinned(peers.iter().map(|&peer| peer_of(peer)).collect()),
     }
+}
+
+/// A master that has begun.
+fn begun(party: Party, topics: Topics, now: Instant, rng: &mut StdRng) -> Master {
+    let mut master = Master::new(party, topics, now);
+    master.begin(now, rng);
+    master
 }
 
 fn topics() -> Topics {
@@ -51,9 +63,9 @@ struct World {
     pending: Vec<Established>,
     promoted: Option<Established>,
     differs: Vec<u8>,
-    hints: Vec<Claim>,
+    claims: Vec<Claim>,
     wrong_codes: Vec<(To, bool)>,
-    unfit: Vec<(To, Option<EnrolmentConflict>)>,
+    conflicts: Vec<(To, Option<EnrolmentConflict>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +78,7 @@ impl World {
     fn new(seed: u64, master: Party, slave: Party) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let now = Instant::now();
-        let (master, slave) = (Master::new(master, topics(), now, &mut rng), Slave::new(slave, now, &mut rng));
+        let (master, slave) = (begun(master, topics(), now, &mut rng), Slave::new(slave, now, &mut rng));
         Self {
             start: now,
             now,
@@ -78,9 +90,9 @@ impl World {
             pending: Vec::new(),
             promoted: None,
             differs: Vec::new(),
-            hints: Vec::new(),
+            claims: Vec::new(),
             wrong_codes: Vec::new(),
-            unfit: Vec::new(),
+            conflicts: Vec::new(),
         }
     }
 
@@ -95,14 +107,18 @@ impl World {
             To::Slave => self.slave.accept(&self.topics, frame, self.now, &mut self.rng)?,
         };
         Ok(match (to, outcome) {
-            (_, Action::Finished | Action::Later) => None,
-            (_, Action::Send(frame)) => Some(frame),
-            (To::Master, Action::Store(session, frame)) => {
+            (To::Master, Action::Finished(session)) => {
+                assert_eq!(self.current, Some(*session));
+                None
+            }
+            (_, Action::Wait) => None,
+            (_, Action::Send(frame)) | (To::Slave, Action::MasterAuthenticated(frame)) => Some(frame),
+            (To::Master, Action::StoreCurrent(session, frame)) => {
                 assert!(self.pending.iter().any(|stored| stored.keys == session.keys), "the slave stored it first");
                 assert_eq!(self.current.replace(*session), None, "a master stores one session");
                 Some(frame)
             }
-            (To::Slave, Action::Store(session, frame)) => {
+            (To::Slave, Action::StorePending(session, frame)) => {
                 assert!(!self.pending.contains(&session), "a repeat stores nothing");
                 self.pending.push(*session);
                 Some(frame)
@@ -116,23 +132,33 @@ impl World {
                 self.promoted = Some(*session);
                 Some(frame)
             }
-            (To::Master, Action::Promote(..)) => unreachable!("only a slave has pending sessions"),
-            (_, Action::SuiteDiffers { theirs, frame, .. }) => {
+            (_, Action::Fail(Failure::SuiteDiffers { theirs, .. }, frame)) => {
                 self.differs.push(theirs);
                 frame
             }
-            (_, Action::WrongCode { erased, frame }) => {
-                self.wrong_codes.push((to, erased));
+            (To::Slave, Action::WrongCode { left, frame }) => {
+                assert_eq!(left, enrolment::left(self.slave.party()));
+                self.wrong_codes.push((to, false));
+                Some(frame)
+            }
+            (To::Master, Action::CodeRejected { .. }) => {
+                self.wrong_codes.push((to, false));
+                None
+            }
+            (_, Action::Fail(Failure::CodeErased(role), frame)) => {
+                assert_eq!(role == Role::Slave, to == To::Slave);
+                self.wrong_codes.push((to, true));
                 frame
             }
-            (_, Action::EnrolmentConflict { why, frame, .. }) => {
-                self.unfit.push((to, why));
+            (_, Action::Fail(Failure::EnrolmentConflict { conflict, .. }, frame)) => {
+                self.conflicts.push((to, conflict));
                 frame
             }
-            (_, Action::Claim(hint, frame)) => {
-                self.hints.push(hint);
+            (_, Action::Claim(claim, frame)) => {
+                self.claims.push(claim);
                 frame
             }
+            (to, other) => unreachable!("{to:?}: {other:?}"),
         })
     }
 
@@ -189,9 +215,9 @@ fn eight_frames_pair_two_devices_in_each_suite() {
     for suite in Suite::ALL {
         let mut world = World::new(1, party(0, suite, &[1]), party(1, suite, &[0, 2]));
         let start = world.now;
-        let frame_types: Vec<_> = world.run().iter().map(|(_, frame)| FrameType::of(frame).unwrap()).collect();
+        let kinds: Vec<_> = world.run().iter().map(|(_, frame)| FrameType::of(frame).unwrap()).collect();
         assert_eq!(
-            frame_types,
+            kinds,
             [
                 FrameType::InitReq,
                 FrameType::InitAck,
@@ -259,7 +285,7 @@ fn a_slave_that_serves_on_keeps_nothing_but_what_waits_for_its_proof() {
     }
     assert!((10..40).contains(&repeats), "{repeats}");
     assert_eq!(world.slave.pending().count(), 1);
-    assert!(world.slave.proved(&id).is_some());
+    assert!(world.slave.mark_proved(&id).is_some());
 }
 
 #[test]
@@ -284,7 +310,7 @@ fn an_unknown_master_is_refused_and_both_are_told() {
     let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Gcm, &[2]));
     world.run();
     let unknown = Claim::UnknownKey(identities()[0].public().fingerprint());
-    assert_eq!(world.hints[..2], [unknown, Claim::Refused(AuthRefusal::UnknownKey)]);
+    assert_eq!(world.claims[..2], [unknown, Claim::Refused(AuthRefusal::UnknownKey)]);
     assert!(world.pending.is_empty() && world.current.is_none());
 }
 
@@ -292,7 +318,7 @@ fn an_unknown_master_is_refused_and_both_are_told() {
 fn an_unknown_slave_is_refused() {
     let mut world = World::new(1, party(0, Suite::Gcm, &[2]), party(1, Suite::Gcm, &[0]));
     world.run();
-    assert_eq!(world.hints[0], Claim::UnknownKey(identities()[1].public().fingerprint()));
+    assert_eq!(world.claims[0], Claim::UnknownKey(identities()[1].public().fingerprint()));
     assert!(world.pending.is_empty() && world.current.is_none());
 }
 
@@ -301,10 +327,10 @@ fn two_masters_see_each_other_but_not_themselves() {
     let mut world = World::usual(1);
     let (_, own) = world.poll().remove(0);
     assert_eq!(world.deliver(To::Master, &own), Err(Rejected::Unexpected));
-    let other = Master::new(party(1, Suite::Gcm, &[0]), topics(), world.now, &mut world.rng)
+    let other = begun(party(1, Suite::Gcm, &[0]), topics(), world.now, &mut world.rng)
         .poll(world.now, &mut StdRng::seed_from_u64(9));
     world.deliver(To::Master, &other.unwrap()).unwrap();
-    assert_eq!(world.hints, [Claim::OtherMaster]);
+    assert_eq!(world.claims, [Claim::OtherMaster]);
 }
 
 #[test]
@@ -348,7 +374,7 @@ fn a_replayed_auth_req_is_never_signed_again() {
     let mut world = World::usual(1);
     let mut auth_reqs = Vec::new();
     for _ in 0..6 {
-        world.master = Master::new(party(0, Suite::Gcm, &[1]), topics(), world.now, &mut world.rng);
+        world.master = begun(party(0, Suite::Gcm, &[1]), topics(), world.now, &mut world.rng);
         let (_, init_req) = world.poll().remove(0);
         let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
         let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
@@ -388,8 +414,8 @@ fn another_proof_ends_the_slaves_repeats() {
     let id = world.pending[0].keys.id;
     let epoch_ends = Some(world.start + Duration::from_secs(60));
     assert!(world.slave.deadline() < epoch_ends);
-    assert_eq!(world.slave.proved(&[0; 8]), None);
-    assert_eq!(world.slave.proved(&id).as_ref(), Some(&world.pending[0]));
-    assert_eq!(world.slave.proved(&id), None);
+    assert_eq!(world.slave.mark_proved(&[0; 8]), None);
+    assert_eq!(world.slave.mark_proved(&id).as_ref(), Some(&world.pending[0]));
+    assert_eq!(world.slave.mark_proved(&id), None);
     assert_eq!(world.slave.deadline(), epoch_ends);
 }

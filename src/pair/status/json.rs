@@ -1,11 +1,11 @@
-//! The status as JSON (RFC 8259), an object a line a peer; `sts-pair(1)` lists the fields.
+//! The status as JSON (RFC 8259), one object per peer and line; `sts-pair(1)` lists the fields.
 
 use std::fmt::Write as _;
 
 use super::Row;
 use crate::text::json_string;
 
-/// The objects, each on a line of its own.
+/// The objects, one per line.
 pub(super) fn lines(rows: &[Row<'_>]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -15,7 +15,7 @@ pub(super) fn lines(rows: &[Row<'_>]) -> String {
     text
 }
 
-/// The names of the fields with their values as JSON. A script relies on the names: none changes its meaning, or goes.
+/// The names of the fields with their values as JSON. Scripts rely on the names: none is removed or changes its meaning.
 fn fields(row: &Row<'_>) -> [(&'static str, String); 19] {
     let session = row.session;
     let gaps = row

@@ -1,4 +1,4 @@
-//! `sts-pair --status`: links, peers, sessions and what came under them; never a secret.
+//! `sts-pair --status`: links, peers, sessions and what was received under them; never a secret.
 
 mod json;
 mod table;
@@ -21,11 +21,11 @@ use crate::stream::Gap;
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
-/// Prints the status of every link that has sessions, as a table or, with `as_json`, as JSON: a line a peer in both.
+/// Prints the status of every link that has sessions, as a table or, with `as_json`, as JSON: one line per peer in both.
 ///
 /// # Errors
-/// [`Exit::NotTrusted`] where a directory is not as it must be; [`Exit::Failed`] where standard output does not take it.
-/// A file that cannot be read is reported and does not keep the others back.
+/// [`Exit::NotTrusted`] if a directory has the wrong owner or mode; [`Exit::Failed`] if standard output cannot be written.
+/// A file that cannot be read is reported, and the others are shown.
 pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
     let runtime = env.runtime_dir();
     let mut names = HashMap::new();
@@ -55,18 +55,18 @@ pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
     }
 }
 
-/// Colours are for eyes: not for pipes, nor where the user does not want them (<https://no-color.org>).
+/// Colours are for a terminal, unless the user does not want them (<https://no-color.org>).
 fn has_colours() -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// What there is to say of one peer of one link.
+/// One peer of one link.
 struct Row<'a> {
     link: &'a LinkStatus,
     /// The first row of its link, which shows what is counted for the link as a whole.
     first: bool,
-    /// `None` where its key is not pinned any more.
+    /// `None` if its key is no longer pinned.
     name: Option<&'a PeerName>,
     fingerprint: Fingerprint,
     /// The current session, else the newest.
@@ -95,7 +95,7 @@ impl Row<'_> {
         self.sum(|session| session.received.gaps)
     }
 
-    /// The ranges of stream numbers of which nothing came.
+    /// The ranges of stream numbers of which no message was received.
     fn missing(&self) -> impl Iterator<Item = (u32, u32)> {
         self.sessions.iter().flat_map(|session| session.missing.iter())
     }
@@ -109,7 +109,7 @@ impl Row<'_> {
         self.link.rejected.iter().map(|(_, count)| count).sum()
     }
 
-    /// In how many seconds cron replaces the current session, 0 where it is due.
+    /// Seconds until cron replaces the current session, 0 if it is due.
     fn next(&self) -> Option<u64> {
         let rotation = self.link.rotation.filter(|_| self.session.standing == Standing::Current)?;
         Some(self.session.age.map_or(0, |age| rotation.saturating_sub(age)))

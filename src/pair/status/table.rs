@@ -10,7 +10,7 @@ use crate::text::{count, numbered};
 use crate::units::approximate;
 
 const HEAD: [&str; 10] = ["LINK", "PEER", "KEY", "AGE", "SUITE", "SENT", "RECV", "GAPS", "REJECT", "NEXT"];
-/// Columns of numbers, which stand at the right.
+/// Columns of numbers, which are aligned to the right.
 const NUMBERS: [usize; 4] = [5, 6, 7, 8];
 /// How much of a fingerprint is shown, in characters of base64: enough to tell keys apart, not to compare them.
 const KEY_LEN: usize = 8;
@@ -20,10 +20,10 @@ const BOLD: Style = PLAIN.bold();
 const RED: Style = AnsiColor::Red.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
-/// One cell: its text, and its style where there are colours.
+/// One cell: its text, and its style if there are colours.
 type Cell = (String, Style);
 
-/// The table, a line a peer, as wide as its content; empty where there are no rows.
+/// The table, one line per peer, as wide as its content; empty if there are no rows.
 pub(super) fn table(rows: &[Row<'_>], colours: bool) -> String {
     let mut text = String::new();
     if rows.is_empty() {
@@ -75,7 +75,7 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
         plain(row.sum(|session| session.streams_reserved).to_string()),
         plain(row.sum(|session| session.received.messages).to_string()),
         trouble(row.gaps() + missing),
-        // Whose it was that was dropped nobody knows: it is counted for the link.
+        // Which peer a dropped message came from is not known: it is counted for the link.
         if row.first { trouble(row.rejected()) } else { plain(String::new()) },
         match row.next() {
             None => plain("-".to_owned()),
@@ -100,7 +100,7 @@ fn describe(row: &Row<'_>, text: &mut String) {
     }
     for range in row.missing() {
         let streams = numbered("stream", &[range]);
-        let _ = writeln!(text, "gap: {link}, {name}: nothing came of {streams}");
+        let _ = writeln!(text, "gap: {link}, {name}: no messages of {streams} were received");
     }
     for (reason, count) in row.link.rejected.iter().filter(|_| row.first) {
         let _ = writeln!(text, "rejected: {link}: {count} {reason}");

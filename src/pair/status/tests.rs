@@ -68,7 +68,7 @@ plant    pump-7     AwMDAwMD  pending  gcm       4  1204     0       0  -
 gap: gateway, station, stream 3: messages 5-9 are lost
 gap: gateway, station, stream 4: message 7 is lost
 gap: gateway, station: 3 in all, 17 messages lost
-gap: gateway, station: nothing came of streams 5-6
+gap: gateway, station: no messages of streams 5-6 were received
 rejected: gateway: 2 not authentic
 rejected: gateway: 40 unknown session
 ";

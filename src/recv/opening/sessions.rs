@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::{Opening, What};
 use crate::Result;
 use crate::crypto::schedule::Digest;
-use crate::handshake::alive;
+use crate::handshake::session_check;
 use crate::link::unix_time;
 use crate::session::{Session, SessionId};
 use crate::stream::StreamId;
@@ -77,7 +77,7 @@ impl Opening<'_> {
 
     /// Answers a peer that asks whether a session of it is still here.
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<What> {
-        let Some(id) = alive::asked_under(payload) else { return Ok(What::Dropped) };
+        let Some(id) = session_check::query_session(payload) else { return Ok(What::Dropped) };
         if self.watch.is_due(now) {
             self.look(now)?;
         }

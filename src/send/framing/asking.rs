@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::CryptoRng;
 
 use super::{Next, Sealing, UNCONFIRMED};
-use crate::handshake::alive::{self, Question};
+use crate::handshake::session_check::{self, SessionQuery};
 use crate::message::FrameType;
 use crate::stream::RetransmitQueue;
 use crate::{Rejected, Result};
@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// A question that is asked until it is answered.
 pub(super) struct Asking {
-    question: Question,
+    question: SessionQuery,
     due: Instant,
 }
 
@@ -33,20 +33,20 @@ impl Sealing {
             return Ok(None);
         }
         let about = session.id;
-        let same = |asking: &Asking| (asking.question.under().id, *asking.question.about()) == (current.id, about);
+        let same = |asking: &Asking| (asking.question.session().id, *asking.question.about()) == (current.id, about);
         if !self.asking.as_ref().is_some_and(same) {
-            let question = Question::new(current, about, rng);
+            let question = SessionQuery::new(current, about, rng);
             self.asking = Some(Asking { question, due: now });
         }
         let Some(asking) = self.asking.as_mut().filter(|asking| now >= asking.due) else { return Ok(None) };
         asking.due = now + EVERY;
-        let topic = self.ends.route.publish(&asking.question.under().topics).to_owned();
+        let topic = self.ends.route.publish(&asking.question.session().topics).to_owned();
         Ok(Some((topic, asking.question.frame())))
     }
 
     /// Where the answer to the question comes, if one is asked.
     pub(super) fn answers_on(&self) -> Option<&str> {
-        self.asking.as_ref().map(|asking| self.ends.route.listen(&asking.question.under().topics))
+        self.asking.as_ref().map(|asking| self.ends.route.listen(&asking.question.session().topics))
     }
 
     /// What a payload from the receiver's topic says to the question, if it is an answer: false where the session of the
@@ -55,9 +55,9 @@ impl Sealing {
     /// # Errors
     /// What is wrong with the payload.
     pub(in crate::send) fn peer_has_session(&self, payload: &[u8]) -> std::result::Result<Option<bool>, Rejected> {
-        let is_answer = alive::is_about(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
+        let is_answer = session_check::is_session_check(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
         let asking = self.asking.as_ref().filter(|_| is_answer);
-        asking.map(|asking| asking.question.answered(payload)).transpose()
+        asking.map(|asking| asking.question.is_present(payload)).transpose()
     }
 
     /// Leaves the stream, and what is not confirmed of it, to go on in one of the current session.

@@ -16,7 +16,7 @@ use super::reading::Reading;
 use crate::cache::{Cache, StoredSession, Watch};
 use crate::config::Config;
 use crate::crypto::schedule::{Digest, Topics};
-use crate::handshake::{Peer, alive};
+use crate::handshake::{Peer, session_check};
 use crate::link::{Link, unix_time};
 use crate::message::FrameType;
 use crate::peers::{LinkPeers, list};
@@ -269,7 +269,7 @@ impl Sealing {
     /// # Errors
     /// As [`Cache::answer`].
     pub(super) fn answer(&mut self, payload: &[u8], now: Instant) -> Result<Option<Vec<u8>>> {
-        if alive::asked_under(payload).is_none() {
+        if session_check::query_session(payload).is_none() {
             return Ok(None);
         }
         self.look(now)?;

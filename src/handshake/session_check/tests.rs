@@ -1,4 +1,4 @@
-//! Claim: only the peer's own answer to this very question keeps a session, and two ends that disagree on its age end with
+//! Claim: only the peer's own answer to this very query keeps a session, and two ends that disagree on its age end with
 //! one session, whoever comes first.
 
 use std::collections::VecDeque;
@@ -9,56 +9,57 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::message::Ready;
+use crate::role::Role;
 use crate::session::pair;
 use crate::suite::Suite;
 
-fn asking(session: &Session, seed: u64) -> (Asking, Vec<u8>, Instant) {
+fn started(session: &Session, seed: u64) -> (SessionCheck, Vec<u8>, Instant) {
     let now = Instant::now();
-    let mut asking = Asking::new(session.clone(), [], Vec::new(), &mut StdRng::seed_from_u64(seed));
-    asking.begin(now);
-    let question = asking.poll(now).expect("due at once");
-    (asking, question, now)
+    let mut check = SessionCheck::new(session.clone(), [], Vec::new(), &mut StdRng::seed_from_u64(seed));
+    check.start(now);
+    let query = check.poll(now).expect("due at once");
+    (check, query, now)
 }
 
 #[test]
 fn the_peer_answers_and_nobody_else_can() {
     let (master, slave) = pair(1, Suite::Gcm);
     for (asker, peer) in [(&master, &slave), (&slave, &master)] {
-        let (mut asking, question, now) = asking(asker, 1);
-        assert!(is_about(&question));
-        assert_eq!((asked_under(&question), asked_under(&question[1..])), (Some(asker.id), None));
+        let (mut check, query, now) = started(asker, 1);
+        assert!(is_session_check(&query));
+        assert_eq!((query_session(&query), query_session(&query[1..])), (Some(asker.id), None));
         let others = [pair(2, Suite::Gcm).0, peer.clone()];
-        let (reply, about) = answer(&question, &others, &[]).unwrap();
-        assert_eq!((about.id, is_about(&reply)), (peer.id, true));
-        assert_eq!(answer(&question, &others, &[]).unwrap().0, reply, "played again, it tells nothing new");
+        let (answer, session) = reply(&query, &others, &[]).unwrap();
+        assert_eq!((session.id, is_session_check(&answer)), (peer.id, true));
+        assert_eq!(reply(&query, &others, &[]).unwrap().0, answer, "played again, it tells nothing new");
 
         // Reflected, to the one who asked and to the one who answered.
-        assert_eq!(answer(&question, [asker], &[]).unwrap_err(), Rejected::NotAuthentic);
-        assert_eq!(asking.accept(&question, now), Err(Rejected::NotAuthentic));
-        assert_eq!(answer(&reply, &others, &[]).unwrap_err(), Rejected::Foreign);
-        let mut swapped = question.clone();
+        assert_eq!(reply(&query, [asker], &[]).unwrap_err(), Rejected::NotAuthentic);
+        assert_eq!(check.accept(&query, now), Err(Rejected::NotAuthentic));
+        assert_eq!(reply(&answer, &others, &[]).unwrap_err(), Rejected::Foreign);
+        let mut swapped = query.clone();
         swapped[0] = FrameType::RdyAck.byte();
-        assert_eq!(asking.accept(&swapped, now), Err(Rejected::NotAuthentic));
-        assert_eq!(asking.accept(&reply, now), Ok(Heard::Answered));
+        assert_eq!(check.accept(&swapped, now), Err(Rejected::NotAuthentic));
+        assert_eq!(check.accept(&answer, now), Ok(CheckEvent::Present));
     }
 }
 
 #[test]
 fn an_answer_to_another_question_is_none() {
     let (master, slave) = pair(1, Suite::Gcm);
-    let (_, first, _) = asking(&master, 1);
-    let (mut second, _, now) = asking(&master, 2);
-    let (recorded, _) = answer(&first, [&slave], &[]).unwrap();
+    let (_, first, _) = started(&master, 1);
+    let (mut second, _, now) = started(&master, 2);
+    let (recorded, _) = reply(&first, [&slave], &[]).unwrap();
     assert_eq!(second.accept(&recorded, now), Err(Rejected::Unexpected));
 
     // The fresh bytes put right, and a session of the same id with other keys.
-    let (mut asking, question, now) = asking(&master, 3);
+    let (mut check, query, now) = started(&master, 3);
     let mut patched = recorded.clone();
-    patched[9..25].copy_from_slice(&question[9..25]);
-    assert_eq!(asking.accept(&patched, now), Err(Rejected::NotAuthentic));
+    patched[9..25].copy_from_slice(&query[9..25]);
+    assert_eq!(check.accept(&patched, now), Err(Rejected::NotAuthentic));
     let stranger = Session { id: slave.id, ..pair(9, Suite::Gcm).1 };
-    assert_eq!(answer(&question, [&stranger], &[]).unwrap_err(), Rejected::NotAuthentic);
-    assert_eq!(answer(&question, [&pair(9, Suite::Gcm).1], &[]).unwrap_err(), Rejected::UnknownSession);
+    assert_eq!(reply(&query, [&stranger], &[]).unwrap_err(), Rejected::NotAuthentic);
+    assert_eq!(reply(&query, [&pair(9, Suite::Gcm).1], &[]).unwrap_err(), Rejected::UnknownSession);
 }
 
 #[test]
@@ -66,89 +67,90 @@ fn only_who_never_had_a_session_or_lost_it_says_so() {
     let ((old, old_peers), (new, new_peers), (_, strangers)) =
         (pair(1, Suite::Gcm), pair(2, Suite::Gcm), pair(3, Suite::Gcm));
     let mut rng = StdRng::seed_from_u64(1);
-    let question = Question::new(new.clone(), old.id, &mut rng);
+    let query = SessionQuery::new(new.clone(), old.id, &mut rng);
     let says = |sessions: &[&Session], past: &[SessionId]| {
-        let (reply, under) = answer(&question.frame(), sessions.iter().copied(), past).unwrap();
-        assert_eq!(under.id, new.id);
-        question.answered(&reply).unwrap()
+        let (answer, session) = reply(&query.frame(), sessions.iter().copied(), past).unwrap();
+        assert_eq!(session.id, new.id);
+        query.is_present(&answer).unwrap()
     };
     assert!(says(&[&new_peers, &old_peers], &[]));
     assert!(says(&[&new_peers], &[old.id]), "it was deleted, not lost");
     assert!(!says(&[&new_peers], &[]));
     assert!(!says(&[&new_peers, &Session { peer: strangers.own, ..old_peers.clone() }], &[]), "another peer's");
-    assert_eq!(answer(&question.frame(), [&old_peers], &[]).unwrap_err(), Rejected::UnknownSession);
+    assert_eq!(reply(&query.frame(), [&old_peers], &[]).unwrap_err(), Rejected::UnknownSession);
 
-    // What was said to another question, of another session, or the other way round.
-    let (lost, _) = answer(&question.frame(), [&new_peers], &[]).unwrap();
-    let (here, _) = answer(&question.frame(), [&new_peers, &old_peers], &[]).unwrap();
-    assert_eq!(Question::new(new.clone(), old.id, &mut rng).answered(&lost), Err(Rejected::Unexpected));
-    let of_itself = Question { about: new.id, ..Question::new(new.clone(), old.id, &mut StdRng::seed_from_u64(1)) };
-    assert_eq!(of_itself.fresh, question.fresh);
+    // What was said to another query, of another session, or the other way round.
+    let (lost, _) = reply(&query.frame(), [&new_peers], &[]).unwrap();
+    let (here, _) = reply(&query.frame(), [&new_peers, &old_peers], &[]).unwrap();
+    assert_eq!(SessionQuery::new(new.clone(), old.id, &mut rng).is_present(&lost), Err(Rejected::Unexpected));
+    let of_itself =
+        SessionQuery { about: new.id, ..SessionQuery::new(new.clone(), old.id, &mut StdRng::seed_from_u64(1)) };
+    assert_eq!(of_itself.nonce, query.nonce);
     let mut patched = lost.clone();
     patched[25..33].copy_from_slice(&new.id);
-    assert_eq!(of_itself.answered(&patched), Err(Rejected::NotAuthentic));
+    assert_eq!(of_itself.is_present(&patched), Err(Rejected::NotAuthentic));
     for at in 0..lost.len() {
         let mixed = [&lost[..at], &here[at..]].concat();
-        assert_eq!(question.answered(&mixed).is_ok(), mixed == lost || mixed == here, "{at}");
+        assert_eq!(query.is_present(&mixed).is_ok(), mixed == lost || mixed == here, "{at}");
     }
     // Reflected.
-    let mut reflected = question.frame();
-    assert!(question.answered(&reflected).is_err());
+    let mut reflected = query.frame();
+    assert!(query.is_present(&reflected).is_err());
     reflected[0] = FrameType::RdyAck.byte();
-    assert_eq!(question.answered(&reflected), Err(Rejected::NotAuthentic));
+    assert_eq!(query.is_present(&reflected), Err(Rejected::NotAuthentic));
 }
 
 #[test]
 fn a_session_that_is_gone_is_given_up_after_three_seconds() {
     let (master, _) = pair(1, Suite::Gcm);
-    let mut asking = Asking::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
+    let mut check = SessionCheck::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
     let mut now = Instant::now();
-    assert_eq!((asking.poll(now), asking.deadline(), asking.is_over(now)), (None, None, false), "not subscribed yet");
+    assert_eq!((check.poll(now), check.deadline(), check.is_timed_out(now)), (None, None, false), "not subscribed yet");
     let start = now;
-    asking.begin(start);
+    check.start(start);
     let mut sent = Vec::new();
-    while !asking.is_over(now) {
-        sent.extend(asking.poll(now));
-        asking.begin(now);
-        now = asking.deadline().expect("it goes on");
+    while !check.is_timed_out(now) {
+        sent.extend(check.poll(now));
+        check.start(now);
+        now = check.deadline().expect("it goes on");
     }
-    assert_eq!((now - start, sent.len()), (PATIENCE, 3));
+    assert_eq!((now - start, sent.len()), (REPLY_TIMEOUT, 3));
     assert!(sent.windows(2).all(|two| two[0] == two[1]), "each answer is good, however late");
 }
 
 #[test]
 fn a_peer_that_asks_is_waited_for_once() {
     let (master, slave) = pair(1, Suite::Gcm);
-    let (mut asking, own, start) = asking(&master, 1);
-    let (_, question, _) = super::tests::asking(&slave, 2);
+    let (mut check, own, start) = started(&master, 1);
+    let (_, query, _) = started(&slave, 2);
     let late = start + Duration::from_millis(2_999);
-    let (reply, _) = answer(&question, [&master], &[]).unwrap();
-    assert_eq!(asking.accept(&question, late), Ok(Heard::Asked(&master, vec![own, reply.clone()])));
-    assert!(!asking.is_over(start + PATIENCE));
-    assert_eq!(asking.accept(&question, late + PATIENCE / 2), Ok(Heard::Asked(&master, vec![reply])));
-    assert!(asking.is_over(late + PATIENCE), "a recording does not hold it up for ever");
+    let (answer, _) = reply(&query, [&master], &[]).unwrap();
+    assert_eq!(check.accept(&query, late), Ok(CheckEvent::Queried(&master, vec![own, answer.clone()])));
+    assert!(!check.is_timed_out(start + REPLY_TIMEOUT));
+    assert_eq!(check.accept(&query, late + REPLY_TIMEOUT / 2), Ok(CheckEvent::Queried(&master, vec![answer])));
+    assert!(check.is_timed_out(late + REPLY_TIMEOUT), "a recording does not hold it up for ever");
 }
 
 proptest! {
     #[test]
-    fn junk_is_rejected_and_changes_nothing(kind in 0x25u8..=0x26, flip in 0..Presence::LEN * 8, junk: Vec<u8>) {
+    fn junk_is_rejected_and_changes_nothing(first_byte in 0x25u8..=0x26, flip in 0..SessionCheckFrame::LEN * 8, junk: Vec<u8>) {
         let (master, slave) = pair(1, Suite::Gcm);
-        let (mut asking, question, now) = asking(&master, 1);
-        let (reply, _) = answer(&question, [&slave], &[]).unwrap();
-        let before = format!("{asking:?}");
-        for genuine in [&question, &reply] {
+        let (mut check, query, now) = started(&master, 1);
+        let (answer, _) = reply(&query, [&slave], &[]).unwrap();
+        let before = format!("{check:?}");
+        for genuine in [&query, &answer] {
             let mut forged = genuine.clone();
             forged[flip / 8] ^= 1 << (flip % 8);
-            prop_assert!(asking.accept(&forged, now).is_err());
-            prop_assert!(answer(&forged, [&slave], &[]).is_err());
-            for len in [0, 1, Ready::LEN, Presence::LEN - 1] {
-                prop_assert!(asking.accept(&genuine[..len], now).is_err());
-                prop_assert!(answer(&genuine[..len], [&slave], &[]).is_err());
+            prop_assert!(check.accept(&forged, now).is_err());
+            prop_assert!(reply(&forged, [&slave], &[]).is_err());
+            for len in [0, 1, Ready::LEN, SessionCheckFrame::LEN - 1] {
+                prop_assert!(check.accept(&genuine[..len], now).is_err());
+                prop_assert!(reply(&genuine[..len], [&slave], &[]).is_err());
             }
         }
-        let junk = [&[kind][..], &junk].concat();
-        prop_assert!(asking.accept(&junk, now).is_err() && answer(&junk, [&slave], &[]).is_err());
-        prop_assert_eq!((before, asking.deadline()), (format!("{asking:?}"), Some(now + EVERY)));
+        let junk = [&[first_byte][..], &junk].concat();
+        prop_assert!(check.accept(&junk, now).is_err() && reply(&junk, [&slave], &[]).is_err());
+        prop_assert_eq!((before, check.deadline()), (format!("{check:?}"), Some(now + QUERY_INTERVAL)));
     }
 }
 
@@ -168,7 +170,7 @@ struct Device {
     session: Session,
     from: Duration,
     listens: bool,
-    asking: Option<Asking>,
+    check: Option<SessionCheck>,
     end: Option<(Duration, End)>,
 }
 
@@ -181,7 +183,7 @@ impl Device {
 
     /// Would pair: as master it sends INITREQ, as slave it answers one, while it asks, too.
     fn pairs(&self, at: Duration) -> bool {
-        self.runs(at) && (self.asking.is_none() || self.session.role == Role::Slave)
+        self.runs(at) && (self.check.is_none() || self.session.role == Role::Slave)
     }
 }
 
@@ -192,7 +194,7 @@ fn simulate(young: [bool; 2], from: [Duration; 2], listens: [bool; 2], latency: 
     let mut rng = StdRng::seed_from_u64(seed);
     let (master, slave) = pair(1, Suite::Gcm);
     let mut devices = [(master, 0), (slave, 1)].map(|(session, at): (Session, usize)| Device {
-        asking: young[at].then(|| Asking::new(session.clone(), [], Vec::new(), &mut rng)),
+        check: young[at].then(|| SessionCheck::new(session.clone(), [], Vec::new(), &mut rng)),
         session,
         from: from[at],
         listens: listens[at],
@@ -203,11 +205,11 @@ fn simulate(young: [bool; 2], from: [Duration; 2], listens: [bool; 2], latency: 
     while devices.iter().any(|device| device.end.is_none()) {
         let now = start + at;
         for (number, device) in devices.iter_mut().enumerate().filter(|(_, device)| device.runs(at)) {
-            if let Some(asking) = &mut device.asking {
-                asking.begin(now);
-                wire.extend(asking.poll(now).map(|frame| (at + latency, 1 - number, frame)));
-                if asking.is_over(now) {
-                    device.asking = None;
+            if let Some(check) = &mut device.check {
+                check.start(now);
+                wire.extend(check.poll(now).map(|frame| (at + latency, 1 - number, frame)));
+                if check.is_timed_out(now) {
+                    device.check = None;
                 }
             }
             if at >= device.from + TIMEOUT {
@@ -225,16 +227,16 @@ fn simulate(young: [bool; 2], from: [Duration; 2], listens: [bool; 2], latency: 
             let device = &mut devices[to];
             let mut answers = |frame| wire.push_back((at + latency, 1 - to, frame));
             if device.runs(at) {
-                match device.asking.as_mut().map(|asking| asking.accept(&frame, now)) {
-                    Some(Ok(Heard::Asked(_, frames))) => frames.into_iter().for_each(&mut answers),
-                    Some(Ok(Heard::Answered)) => device.end = Some((at, End::Kept)),
+                match device.check.as_mut().map(|check| check.accept(&frame, now)) {
+                    Some(Ok(CheckEvent::Queried(_, frames))) => frames.into_iter().for_each(&mut answers),
+                    Some(Ok(CheckEvent::Present)) => device.end = Some((at, End::Kept)),
                     // It wants to pair, and says so by its silence.
                     Some(Err(_)) | None => {}
                 }
             } else if device.listens
-                && let Ok((reply, _)) = answer(&frame, [&device.session], &[])
+                && let Ok((answer, _)) = reply(&frame, [&device.session], &[])
             {
-                answers(reply);
+                answers(answer);
             }
         }
         at += STEP;
@@ -270,7 +272,7 @@ proptest! {
                 prop_assert_eq!(ends[at], End::Kept);
             }
             // Whoever wants a new one, and was there before, gets it: its other tools do not speak in its place.
-            if !young[at] && from[at] < from[1 - at] && from[1 - at] + 2 * PATIENCE < from[at] + TIMEOUT {
+            if !young[at] && from[at] < from[1 - at] && from[1 - at] + 2 * REPLY_TIMEOUT < from[at] + TIMEOUT {
                 prop_assert_eq!(ends[at], End::Paired);
             }
         }

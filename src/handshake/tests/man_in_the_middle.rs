@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::seq::IndexedRandom;
 
-use super::coded::{codes, init_ack, left, newcomer, world};
+use super::enrolment::{codes, init_ack, left, newcomer, world};
 use super::*;
 use crate::message::InitReq;
 
@@ -16,7 +16,7 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
     let mut init_req_of_master = None;
     for _ in 0..40 {
         // Towards the slave, as often as it answers.
-        let mut eve = Master::new(newcomer(2, guess), topics(), world.now, &mut world.rng);
+        let mut eve = begun(newcomer(2, guess), topics(), world.now, &mut world.rng);
         let init_req = eve.poll(world.now, &mut world.rng).unwrap();
         if let Ok(Some(init_ack)) = world.deliver(To::Slave, &init_req)
             && let Ok(Action::Send(auth_req)) = eve.accept(&init_ack, world.now, &mut world.rng)
@@ -38,9 +38,11 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
             let Ok(Some(auth_req)) = world.deliver(To::Master, &init_ack) else { break };
             checked[1] += 1;
             // It opens only if the guess is right; the answer to a wrong one, a refusal, would end the master's run.
-            if let Ok(Action::Send(auth_ack)) = eve.accept(&topics(), &auth_req, world.now, &mut world.rng)
+            if let Ok(Action::MasterAuthenticated(auth_ack)) =
+                eve.accept(&topics(), &auth_req, world.now, &mut world.rng)
                 && let Ok(Some(rdy_req)) = world.deliver(To::Master, &auth_ack)
-                && let Ok(Action::Store(session, rdy_ack)) = eve.accept(&topics(), &rdy_req, world.now, &mut world.rng)
+                && let Ok(Action::StorePending(session, rdy_ack)) =
+                    eve.accept(&topics(), &rdy_req, world.now, &mut world.rng)
             {
                 world.pending.push(*session);
                 let _ = world.deliver(To::Master, &rdy_ack);
@@ -56,8 +58,8 @@ fn a_man_in_the_middle_has_three_guesses_on_either_side() {
     let [right, wrong] = codes();
     for seed in 0..5 {
         let (world, checked) = man_in_the_middle(&wrong, seed);
-        assert_eq!(checked, [ATTEMPTS, ATTEMPTS]);
-        assert!(world.nothing_stored() && world.master.is_code_erased() && left(world.slave.party()) == 0);
+        assert_eq!(checked, [MAX_CODE_ATTEMPTS, MAX_CODE_ATTEMPTS]);
+        assert!(world.nothing_stored() && world.master.is_code_used_up() && left(world.slave.party()) == 0);
     }
     // The same attacker with the right code gets in: the test above could fail.
     let (world, _) = man_in_the_middle(&right, 1);
@@ -109,7 +111,7 @@ fn through(seed: u64, hostile: bool) -> World {
         }
         // What a tool does then: it gives up.
         over =
-            world.master.is_code_erased() || world.wrong_codes.iter().any(|(to, erased)| *erased || *to == To::Master);
+            world.master.is_code_used_up() || world.wrong_codes.iter().any(|(to, erased)| *erased || *to == To::Master);
         let arrival = wire.first_key_value().map(|((at, _), _)| *at);
         let timers = world.master.deadline().into_iter().chain(world.slave.deadline());
         let due = timers.chain(arrival).min().unwrap_or(world.now);
@@ -118,7 +120,7 @@ fn through(seed: u64, hostile: bool) -> World {
     if let Some(current) = &world.current
         && world.promoted.is_none()
     {
-        world.promoted = world.slave.proved(&current.keys.id);
+        world.promoted = world.slave.mark_proved(&current.keys.id);
     }
     world
 }
@@ -142,7 +144,7 @@ fn a_hostile_network_can_burn_a_code_and_do_nothing_else() {
             world.assert_paired();
             paired += 1;
         }
-        assert!(world.pending.len() <= 1 && world.unfit.is_empty() && world.differs.is_empty(), "seed {seed}");
+        assert!(world.pending.len() <= 1 && world.conflicts.is_empty() && world.differs.is_empty(), "seed {seed}");
     }
     assert!((5..80).contains(&paired), "{paired} of 80");
 }

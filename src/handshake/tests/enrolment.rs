@@ -2,18 +2,17 @@
 
 use super::hostile::attack;
 use super::*;
-use crate::crypto::pake::Half;
+use crate::crypto::pake::Spake2Half;
 use crate::message::{AuthReq, InitAck, InitReq};
-use crate::role::Role;
 
 /// Two codes.
 pub(super) fn codes() -> [Code; 2] {
     [1, 2].map(|seed| Code::generate(&mut StdRng::seed_from_u64(seed)))
 }
 
-fn with_code(mut party: Party, code: Code) -> Party {
-    party.enrolment = Some(Enrolment::new(code, ATTEMPTS, party.peers.clone(), Vec::new()));
-    party
+fn with_code(party: Party, code: Code) -> Party {
+    let Trust::Pinned(known) = party.trust else { panic!("a code already") };
+    Party { trust: Trust::Code(Enrolment::new(code, MAX_CODE_ATTEMPTS, known, Vec::new())), ..party }
 }
 
 /// A party that knows nobody.
@@ -27,7 +26,7 @@ pub(super) fn world(seed: u64) -> World {
 }
 
 pub(super) fn left(party: &Party) -> usize {
-    party.enrolment.as_ref().unwrap().attempts_left()
+    party.enrolment().unwrap().attempts_left()
 }
 
 impl World {
@@ -74,7 +73,7 @@ fn the_code_dies_at_its_first_success() {
 
     let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
     let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
-    assert_eq!(left(world.slave.party()), ATTEMPTS);
+    assert_eq!(left(world.slave.party()), MAX_CODE_ATTEMPTS);
     world.deliver(To::Slave, &rdy_req).unwrap();
     assert_eq!(left(world.slave.party()), 0, "before step 6 is sent");
     assert_eq!(world.deliver(To::Slave, &rdy_req_2), Err(Rejected::Unexpected));
@@ -90,17 +89,17 @@ fn the_code_dies_at_its_first_success() {
 fn a_wrong_code_is_told_on_both_sides_and_the_third_is_the_last() {
     let [code, other] = codes();
     let mut world = World::new(1, newcomer(0, &other), newcomer(1, &code));
-    for attempt in 1..=ATTEMPTS {
-        let erased = attempt == ATTEMPTS;
-        world.master = Master::new(newcomer(0, &other), topics(), world.now, &mut world.rng);
+    for attempt in 1..=MAX_CODE_ATTEMPTS {
+        let erased = attempt == MAX_CODE_ATTEMPTS;
+        world.master = begun(newcomer(0, &other), topics(), world.now, &mut world.rng);
         let [.., auth_req] = world.begin();
         let refusal = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
         world.deliver(To::Master, &refusal).unwrap();
         assert_eq!(world.wrong_codes, [(To::Slave, erased), (To::Master, erased)]);
-        assert_eq!(left(world.slave.party()), ATTEMPTS - attempt);
+        assert_eq!(left(world.slave.party()), MAX_CODE_ATTEMPTS - attempt);
         world.wrong_codes.clear();
     }
-    world.master = Master::new(newcomer(0, &code), topics(), world.now, &mut world.rng);
+    world.master = begun(newcomer(0, &code), topics(), world.now, &mut world.rng);
     let (_, init_req) = world.poll().remove(0);
     assert_eq!(world.deliver(To::Slave, &init_req), Err(Rejected::Unexpected), "not even the right one");
     assert!(world.nothing_stored());
@@ -118,7 +117,7 @@ fn what_is_forged_in_an_attempt_counts_once_and_spoils_nothing() {
         assert_eq!(world.deliver(To::Master, &refusal), Err(Rejected::NotAuthentic));
     }
     assert_eq!(world.wrong_codes, [(To::Slave, false)]);
-    assert_eq!(left(world.slave.party()), ATTEMPTS - 1);
+    assert_eq!(left(world.slave.party()), MAX_CODE_ATTEMPTS - 1);
     let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
     let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
     world.deliver(To::Slave, &rdy_req).unwrap();
@@ -132,10 +131,10 @@ fn a_side_with_a_code_ignores_one_without_and_says_so() {
     let usual = |own: usize| party(own, Suite::Gcm, &[1 - own]);
     let mut world = World::new(1, usual(0), with_code(usual(1), code.clone()));
     world.run();
-    assert_eq!((world.hints[0].clone(), world.nothing_stored()), (Claim::CodeHere, true));
+    assert_eq!((world.claims[0].clone(), world.nothing_stored()), (Claim::PeerHasNoCode, true));
     let mut world = World::new(1, with_code(usual(0), code), usual(1));
     world.run();
-    assert_eq!((world.hints[0].clone(), world.nothing_stored()), (Claim::CodeThere, true));
+    assert_eq!((world.claims[0].clone(), world.nothing_stored()), (Claim::PeerHasCode, true));
 }
 
 #[test]
@@ -144,7 +143,7 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
     let mut coded = world(1);
     let (_, init_req) = coded.poll().remove(0);
     assert_eq!(coded.deliver(To::Slave, &init_req[..InitReq::LEN]), Ok(None));
-    assert_eq!(coded.hints, [Claim::CodeHere]);
+    assert_eq!(coded.claims, [Claim::PeerHasNoCode]);
     let init_ack = coded.deliver(To::Slave, &init_req).unwrap().unwrap();
     let before = coded.state();
     assert_eq!(coded.deliver(To::Master, &init_ack[..InitAck::LEN]), Err(Rejected::Unexpected));
@@ -158,9 +157,9 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
 
     let mut plain = World::usual(1);
     let (_, init_req) = plain.poll().remove(0);
-    let share = *Half::draw(Role::Slave, &code.password(), &mut plain.rng).share();
+    let share = *Spake2Half::draw(Role::Slave, &code.password(), &mut plain.rng).share();
     assert_eq!(plain.deliver(To::Slave, &[&init_req[..], &share].concat()), Ok(None));
-    assert_eq!(plain.hints, [Claim::CodeThere]);
+    assert_eq!(plain.claims, [Claim::PeerHasCode]);
     let init_ack = plain.deliver(To::Slave, &init_req).unwrap().unwrap();
     assert_eq!(plain.deliver(To::Master, &[&init_ack[..], &share].concat()), Err(Rejected::Unexpected));
 }
@@ -169,7 +168,7 @@ fn a_share_that_is_stripped_or_added_on_the_way_gets_no_answer() {
 pub(super) fn init_ack(init_req: &[u8], code: &Code, rng: &mut StdRng) -> Vec<u8> {
     let parsed = InitReq::parse(init_req).unwrap();
     let made = encapsulate(parsed.x25519, parsed.encapsulation_key, rng).unwrap();
-    let half = Half::draw(Role::Slave, &code.password(), rng);
+    let half = Spake2Half::draw(Role::Slave, &code.password(), rng);
     InitAck::frame(&init_req_reference(init_req), &made.x25519, &made.ciphertext, Some(half.share()))
 }
 
@@ -178,7 +177,7 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
     let mut world = world(1);
     let mut auth_reqs = Vec::new();
     let mut init_reqs = Vec::new();
-    while !world.master.is_code_erased() {
+    while !world.master.is_code_used_up() {
         assert!(world.now < world.start + Duration::from_secs(300), "it ends by itself");
         if let Some(frame) = world.master.poll(world.now, &mut world.rng) {
             match FrameType::of(&frame) {
@@ -200,7 +199,7 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
     auth_reqs.sort();
     auth_reqs.dedup();
     init_reqs.dedup();
-    assert_eq!((auth_reqs.len(), init_reqs.len()), (ATTEMPTS, ATTEMPTS));
+    assert_eq!((auth_reqs.len(), init_reqs.len()), (MAX_CODE_ATTEMPTS, MAX_CODE_ATTEMPTS));
     assert_eq!((world.master.deadline(), world.master.poll(world.now, &mut world.rng)), (None, None));
     assert!(world.nothing_stored());
 }
@@ -209,7 +208,7 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
 fn another_code_has_what_the_one_before_it_left() {
     let [code, other] = codes();
     let mut master = party(0, Suite::Gcm, &[]);
-    master.enrolment = Some(Enrolment::new(code.clone(), 1, Vec::new(), Vec::new()));
+    master.trust = Trust::Code(Enrolment::new(code.clone(), 1, Vec::new(), Vec::new()));
     let mut world = World::new(1, master, newcomer(1, &code));
     let (_, init_req) = world.poll().remove(0);
     let forged = init_ack(&init_req, &other, &mut world.rng);
@@ -219,7 +218,7 @@ fn another_code_has_what_the_one_before_it_left() {
         let due = world.master.poll(world.now, &mut world.rng);
         assert!(due.is_none_or(|frame| FrameType::of(&frame) == Ok(FrameType::AuthReq)), "no second attempt");
     }
-    assert!(world.master.is_code_erased());
+    assert!(world.master.is_code_used_up());
 }
 
 #[test]
@@ -266,7 +265,7 @@ fn who_cannot_be_pinned_is_refused_on_both_sides() {
         ] {
             let wanted = wanted.map(|name| name.parse().unwrap()).into_iter().collect();
             let mut here = party(own, Suite::Gcm, &[]);
-            here.enrolment = Some(Enrolment::new(code.clone(), ATTEMPTS, peers, wanted));
+            here.trust = Trust::Code(Enrolment::new(code.clone(), MAX_CODE_ATTEMPTS, peers, wanted));
             let there = newcomer(theirs, &code);
             let (master, slave) = if side == To::Master { (here, there) } else { (there, here) };
             let mut world = World::new(1, master, slave);
@@ -275,15 +274,15 @@ fn who_cannot_be_pinned_is_refused_on_both_sides() {
                 world.assert_paired();
                 continue;
             };
-            assert_eq!(world.unfit[0], (side, Some(why)));
-            let told = world.unfit.contains(&(To::Master, None));
+            assert_eq!(world.conflicts[0], (side, Some(why)));
+            let told = world.conflicts.contains(&(To::Master, None));
             assert_eq!(told, side == To::Slave, "a master hears of it by the slave's signed verdict");
             assert!(world.nothing_stored());
         }
         // A copy of this device.
         let mut world = World::new(1, newcomer(0, &code), newcomer(0, &code));
         world.run();
-        assert_eq!(world.unfit[0], (To::Slave, Some(EnrolmentConflict::OwnKey)));
+        assert_eq!(world.conflicts[0], (To::Slave, Some(EnrolmentConflict::OwnKey)));
     }
 }
 
@@ -346,7 +345,7 @@ fn a_forged_frame_changes_nothing_at_any_step() {
             }
             attack(&mut world, at, frame);
         }
-        assert!(world.wrong_codes.len() <= 1 && world.unfit.is_empty());
+        assert!(world.wrong_codes.len() <= 1 && world.conflicts.is_empty());
         let answer = world.deliver(to, &genuine).unwrap();
         queue.extend(answer.map(|frame| (back, frame)));
     }

@@ -1,4 +1,4 @@
-//! Asking for the one-time code on the terminal, whatever standard input is.
+//! Asks for the one-time code on the terminal, even if standard input is another file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,17 +14,17 @@ use crate::{Error, Exit, Result};
 
 const TERMINAL: &str = "/dev/tty";
 /// Longest line that a terminal hands over, in bytes (termios(3)).
-const LINE: usize = 4096;
+const MAX_LINE_LEN: usize = 4096;
 
-/// Asks until a code is typed. It is shown as it is typed: it is good once, and a typo that is seen is mended sooner.
+/// Asks until a code is typed. The terminal echoes it: a code is good once, and a typo that is seen is corrected sooner.
 ///
 /// # Errors
-/// [`Exit::Usage`] where there is no terminal to ask on, or its user ends the input; [`Exit::TryAgain`] on a signal.
+/// [`Exit::Usage`] if there is no terminal, or its user ends the input; [`Exit::TryAgain`] on a signal.
 pub(super) fn ask() -> Result<Code> {
     let cannot = |err: io::Error| {
         Error::new(Exit::Usage, "cannot ask for the code")
             .because(format!("{TERMINAL}: {err}"))
-            .hint("without a terminal, give it in the environment, as STS_CODE")
+            .hint("without a terminal, set STS_CODE in the environment to it")
     };
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL).map_err(cannot)?;
     let mut signals = Signals::catch()?;
@@ -38,7 +38,7 @@ pub(super) fn ask() -> Result<Code> {
     }
 }
 
-/// One line: a terminal hands it over as a whole.
+/// Reads one line; a terminal hands it over as a whole.
 fn read_line(mut terminal: &File, signals: &mut Signals) -> Result<Zeroizing<String>> {
     let (tty, caught) = (terminal.as_fd(), signals.as_fd());
     let mut fds = [PollFd::new(&tty, PollFlags::IN), PollFd::new(&caught, PollFlags::IN)];
@@ -52,7 +52,7 @@ fn read_line(mut terminal: &File, signals: &mut Signals) -> Result<Zeroizing<Str
             break;
         }
     }
-    let mut bytes = Zeroizing::new(vec![0; LINE]);
+    let mut bytes = Zeroizing::new(vec![0; MAX_LINE_LEN]);
     match terminal.read(&mut bytes) {
         Ok(0) | Err(_) => {
             let _ = terminal.write_all(b"\n");

@@ -1,0 +1,182 @@
+//! `--if-older`: keeps the session that is there if it is young enough and the peer still has it, or if no peer comes to
+//! agree a new one.
+
+use std::time::Instant;
+
+use super::run::{Outcome, Phase, Purpose, Run};
+use crate::cache::{Cache, PeerSessions, ReceiveState, StoredSession};
+use crate::cli::Reporter;
+use crate::crypto::schedule::{Digest, Topics};
+use crate::handshake::session_check::{CheckEvent, SessionCheck};
+use crate::link::unix_time;
+use crate::peers::LinkPeers;
+use crate::session::{Session, SessionId, Standing};
+use crate::units::Age;
+use crate::{Error, Exit, Rejected, Result};
+
+impl Age {
+    /// Whether a session is so young that it is kept if the peer still has it. A session from the future counts as old.
+    fn keeps(self, session: &Session, now: u64) -> bool {
+        session.age(now).is_some_and(|age| age < self.seconds())
+    }
+
+    /// Whether a session will do if no peer comes to agree a new one: until it is twice as old, later runs try again.
+    fn tolerates(self, session: &Session, now: u64) -> bool {
+        session.age(now).is_some_and(|age| age < self.seconds().saturating_mul(2))
+    }
+}
+
+/// The sessions with the one peer that `--if-older` is about.
+#[derive(Default)]
+struct SessionsWithPeer {
+    /// The current one, if it may be used.
+    current: Option<Session>,
+    others: Vec<Session>,
+    deleted: Vec<SessionId>,
+}
+
+/// The check whether the peer still has the current session, if that is younger than `age`.
+///
+/// # Errors
+/// As [`sessions_with_peer`].
+pub(super) fn session_check(
+    age: Age,
+    peers: &LinkPeers,
+    cache: &Cache,
+    report: &Reporter,
+) -> Result<Option<SessionCheck>> {
+    if let Err(error) = cache.note_rotation(age.seconds()) {
+        // Only --status reads that note.
+        report.warn(&error);
+    }
+    let SessionsWithPeer { current, others, deleted } = sessions_with_peer(peers, cache)?;
+    let young = current.filter(|session| age.keeps(session, unix_time()));
+    Ok(young.map(|session| SessionCheck::new(session, others, deleted, &mut rand::rng())))
+}
+
+/// Finds these sessions.
+///
+/// # Errors
+/// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. A file that cannot be read
+/// counts as no session: a pairing replaces it.
+fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPeer> {
+    let accepted = peers.accepted()?;
+    let [peer] = &accepted[..] else {
+        let names: Vec<_> = accepted.iter().map(|peer| peer.name.as_str()).collect();
+        return Err(Error::new(Exit::Usage, "--if-older")
+            .because(format!("this link has several peers: {}", names.join(", ")))
+            .hint("run it on the other devices, each of which has one"));
+    };
+    let peer: Digest = *peer.key.fingerprint().as_bytes();
+    let PeerSessions { sessions, deleted } = if_readable(cache.load_peer(&peer))?.unwrap_or_default();
+    let received = if_readable(ReceiveState::read(cache))?.flatten().unwrap_or_default();
+    // As sts-recv sees it: what was received under a session must be known, or it could be played again.
+    let is_usable = |stored: &&StoredSession| {
+        let is_whole = !stored.received || received.session(stored.session.id).is_some();
+        is_whole && peers.peer_of(&stored.session, &accepted).is_some()
+    };
+    let (current, others): (Vec<_>, Vec<_>) =
+        sessions.iter().filter(is_usable).partition(|stored| stored.standing == Standing::Current);
+    let others = others.into_iter().map(|stored| stored.session.clone()).collect();
+    Ok(SessionsWithPeer { current: current.first().map(|stored| stored.session.clone()), others, deleted })
+}
+
+/// What was read; `None` if the file is damaged.
+fn if_readable<T>(outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if error.exit() != Exit::Failed => Err(error),
+        outcome => Ok(outcome.ok()),
+    }
+}
+
+impl Run<'_> {
+    /// Sends the query if it is due; without a reply in time, the handshake begins.
+    pub(super) fn poll_session_check(&mut self, now: Instant) -> Result<()> {
+        let Phase::Checking(check) = &mut self.phase else { return Ok(()) };
+        if check.is_timed_out(now) {
+            self.report.verbose("the peer does not say that it still has the session");
+            self.begin_handshake(now);
+            return Ok(());
+        }
+        let topics = check.session().topics.clone();
+        check.poll(now).map_or(Ok(()), |query| self.publish(&topics, query))
+    }
+
+    /// Takes a query or a reply. A device that wants a new session does not reply, so that its peer comes to pair.
+    pub(super) fn take_session_check(&mut self, topics: &Topics, payload: &[u8], now: Instant) -> Result<()> {
+        if matches!(self.purpose, Purpose::Serve(_)) {
+            return self.answer_session_check(payload, now);
+        }
+        match self.phase.check().map_or(Err(Rejected::Unexpected), |check| check.accept(payload, now)) {
+            Ok(CheckEvent::Queried(session, frames)) => {
+                // The query proves a session that is still pending here.
+                self.sessions.cache().promote(&session.peer, &session.id, unix_time())?;
+                frames.into_iter().try_for_each(|frame| self.publish(topics, frame))
+            }
+            Ok(CheckEvent::Present) => self.peer_has_session(now),
+            Err(rejected) => {
+                self.report.verbose(format_args!("dropped a session check: {rejected}"));
+                Ok(())
+            }
+        }
+    }
+
+    /// The peer has the session that is checked: keeps it, unless it was deleted here meanwhile.
+    fn peer_has_session(&mut self, now: Instant) -> Result<()> {
+        let Some(check) = self.phase.check() else { return Ok(()) };
+        let (peer, id) = (check.session().peer, check.session().id);
+        if self.sessions.cache().prove(&peer, &id)? {
+            self.report.verbose("the session is young enough, and the peer still has it");
+            self.phase = Phase::Done(Outcome::Kept);
+        } else {
+            self.begin_handshake(now);
+        }
+        Ok(())
+    }
+
+    /// Ends the check without its result: the master wants a new session, and a reply that is still on its way does not
+    /// change that.
+    pub(super) fn abandon_check(&mut self, now: Instant) {
+        match &mut self.phase {
+            Phase::Subscribing(check) => *check = None,
+            Phase::Checking(_) => self.begin_handshake(now),
+            Phase::Handshaking | Phase::Confirming(_) | Phase::Done(_) => {}
+        }
+    }
+
+    /// Whether the session that is there will do, since no peer came to agree a new one.
+    ///
+    /// # Errors
+    /// As [`sessions_with_peer`].
+    pub(super) fn tolerates_session(&self) -> Result<bool> {
+        let Purpose::Once { if_older: Some(age), .. } = self.purpose else { return Ok(false) };
+        let now = unix_time();
+        let current = sessions_with_peer(&self.sessions.peers, self.sessions.cache())?.current;
+        let tolerated = current.filter(|session| age.tolerates(session, now));
+        if tolerated.as_ref().is_some_and(|session| !age.keeps(session, now)) {
+            self.report.info(format_args!("{}; the existing session stays in use", self.timed_out()));
+        }
+        Ok(tolerated.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::pair;
+    use crate::suite::Suite;
+
+    #[test]
+    fn a_session_is_young_then_old_then_too_old() {
+        // Agreed at 1,000 s.
+        let session = pair(1, Suite::Gcm).0;
+        let age: Age = "100s".parse().unwrap();
+        for (now, keeps, tolerates) in
+            [(999, false, false), (1_000, true, true), (1_099, true, true), (1_100, false, true), (1_200, false, false)]
+        {
+            assert_eq!((age.keeps(&session, now), age.tolerates(&session, now)), (keeps, tolerates), "{now}");
+        }
+        let endless: Age = format!("{}s", u64::MAX).parse().unwrap();
+        assert!(endless.tolerates(&session, 5_000));
+    }
+}

@@ -1,0 +1,35 @@
+//! `sts-pair` without an action: agrees one session with the link's peer.
+
+use std::time::Duration;
+
+use super::progress_line::ProgressLine;
+use super::run::{Purpose, Run, handshake};
+use super::{if_older, link_peers, pinned_party};
+use crate::Result;
+use crate::cli::Reporter;
+use crate::link::Link;
+use crate::sessions::LinkSessions;
+use crate::stdio::Signals;
+use crate::units::Age;
+
+/// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one. A session that is younger
+/// than `if_older`, and that the peer still has, is kept instead (`sts-protocol(7)`, "Still there").
+///
+/// # Errors
+/// [`crate::Exit::TryAgain`] when time is up, or if another sts-pair runs on the link; [`crate::Exit::Protocol`] if the
+/// authenticated peer asks for another suite; [`crate::Exit::NotTrusted`] if no peer is pinned; [`crate::Exit::Unavailable`]
+/// if the broker refuses the connection; [`crate::Exit::Usage`] on a link without encryption.
+pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
+    let peers = link_peers(link)?;
+    let cache = link.create_cache()?;
+    let _lock = cache.lock_pairing()?;
+    let _answers = cache.lock_answers()?;
+    let check = match if_older {
+        Some(age) => if_older::session_check(age, &peers, &cache, report)?,
+        None => None,
+    };
+    let handshake = handshake(&peers, pinned_party(&peers)?);
+    let purpose = Purpose::Once { if_older, progress: ProgressLine::new(timeout) };
+    let sessions = LinkSessions::new(peers, cache);
+    Run::begin(link, report, sessions, handshake, purpose, check, Signals::catch()?)?.finish().map(drop)
+}

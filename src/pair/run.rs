@@ -1,0 +1,307 @@
+//! One run of a pairing: what it is for, how far it has come, and how it ends.
+
+use std::time::Instant;
+
+use rustix::event::PollFlags;
+
+use super::claims;
+use super::enrol;
+use super::init_req_queue::InitReqQueue;
+use super::progress_line::ProgressLine;
+use super::serve::Service;
+use crate::cli::Reporter;
+use crate::config::Config;
+use crate::crypto::schedule::Topics;
+use crate::event_loop::{EventLoop, Stop};
+use crate::handshake::session_check::SessionCheck;
+use crate::handshake::{Claim, Handshake, Party, Peer};
+use crate::link::{Link, Tool};
+use crate::mqtt::Qos;
+use crate::peers::LinkPeers;
+use crate::role::Role;
+use crate::sessions::LinkSessions;
+use crate::stdio::Signals;
+use crate::throttle::KeyedThrottle;
+use crate::units::Age;
+use crate::{Error, Exit, Result};
+
+/// Room that answers to INITREQs leave for the frames of attempts, in bytes.
+const RESERVED_ROOM: usize = 1 << 19;
+
+/// What a run is for.
+pub(super) enum Purpose<'a> {
+    /// One session with a peer that is pinned; with `if_older`, unless the one that is there will do.
+    Once { if_older: Option<Age>, progress: ProgressLine },
+    /// One session with a device that has the code, which is pinned then.
+    Enrol { progress: ProgressLine },
+    /// A session with each master that wants one.
+    Serve(&'a mut Service),
+}
+
+/// How far a run has come.
+pub(super) enum Phase {
+    /// The broker has not accepted the subscription yet. A session that may be kept is checked after that.
+    Subscribing(Option<Box<SessionCheck>>),
+    /// Checks whether the peer still has the session. A slave answers its master meanwhile, which may want a new one.
+    Checking(Box<SessionCheck>),
+    /// Agrees a new session.
+    Handshaking,
+    /// A master has stored the session, and waits to hear that the slave has done so, too.
+    Confirming(Peer),
+    /// Nothing is left to do.
+    Done(Outcome),
+}
+
+/// How a run ended that did not fail.
+#[derive(Clone)]
+pub(super) enum Outcome {
+    /// A session with this peer is stored, and both ends may use it.
+    Paired(Peer),
+    /// The session that was there stays in use.
+    Kept,
+    /// The slave says that this master was given another code; this many attempts are left.
+    WrongCode { left: usize },
+    /// A service is to end, or to read its configuration again.
+    Interrupted,
+}
+
+pub(super) struct Run<'a> {
+    pub(super) config: &'a Config,
+    pub(super) report: &'a Reporter,
+    pub(super) purpose: Purpose<'a>,
+    pub(super) phase: Phase,
+    pub(super) event_loop: EventLoop<'a>,
+    pub(super) sessions: LinkSessions,
+    pub(super) handshake: Handshake,
+    pub(super) init_reqs: InitReqQueue,
+    claims: KeyedThrottle<Claim>,
+}
+
+/// This end's handshake on a link.
+pub(super) fn handshake(peers: &LinkPeers, party: Party) -> Handshake {
+    let now = Instant::now();
+    match (peers.role, peers.route.topics(peers.route.filter())) {
+        (Role::Master, Some(topics)) => Handshake::master(party, topics, now),
+        // The topics of a slave come with each frame; a master always has topics of its own.
+        _ => Handshake::slave(party, now, &mut rand::rng()),
+    }
+}
+
+impl<'a> Run<'a> {
+    /// Connects and subscribes.
+    ///
+    /// # Errors
+    /// As [`Link::connect`].
+    pub(super) fn begin(
+        link: &'a Link,
+        report: &'a Reporter,
+        sessions: LinkSessions,
+        handshake: Handshake,
+        purpose: Purpose<'a>,
+        check: Option<SessionCheck>,
+        signals: Signals,
+    ) -> Result<Self> {
+        let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
+        // Not with a shared subscription: each frame of a handshake is for the one process that pairs.
+        broker.subscribe(sessions.peers.route.filter(), Qos::AtLeastOnce, Instant::now())?;
+        Ok(Self {
+            config: &link.config,
+            report,
+            purpose,
+            phase: Phase::Subscribing(check.map(Box::new)),
+            event_loop: EventLoop::new(broker, signals, report),
+            sessions,
+            handshake,
+            init_reqs: InitReqQueue::default(),
+            claims: claims::throttle(),
+        })
+    }
+
+    /// Runs to the end and closes the connection.
+    ///
+    /// # Errors
+    /// As [`super::once::run`].
+    pub(super) fn finish(mut self) -> Result<Outcome> {
+        let outcome = self.run();
+        self.report.status("");
+        let report = self.report;
+        // Even if the run failed: its last frame tells the peer why, so let the broker have it.
+        self.close()?;
+        let outcome = outcome?;
+        if let Outcome::Paired(peer) = &outcome {
+            tell_paired(peer, report);
+        }
+        Ok(outcome)
+    }
+
+    /// Closes the connection; returns what another run can continue with.
+    ///
+    /// # Errors
+    /// As [`EventLoop::close`].
+    pub(super) fn close(self) -> Result<(Signals, Handshake, LinkPeers)> {
+        Ok((self.event_loop.close()?, self.handshake, self.sessions.peers))
+    }
+
+    /// Runs until there is an outcome.
+    ///
+    /// # Errors
+    /// As [`super::once::run`].
+    pub(super) fn run(&mut self) -> Result<Outcome> {
+        loop {
+            let now = self.take_events()?;
+            self.answer_init_reqs()?;
+            self.poll_session_check(now)?;
+            self.poll_handshake(now)?;
+            if let Some(outcome) = self.outcome(now)? {
+                return Ok(outcome);
+            }
+            self.wait(now)?;
+        }
+    }
+
+    /// Sends what is due in the handshake.
+    fn poll_handshake(&mut self, now: Instant) -> Result<()> {
+        while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
+            self.publish(&topics, frame)?;
+        }
+        if self.handshake.is_code_used_up() { Err(enrol::code_used_up()) } else { Ok(()) }
+    }
+
+    /// Begins the handshake, since no session is kept.
+    pub(super) fn begin_handshake(&mut self, now: Instant) {
+        self.phase = Phase::Handshaking;
+        self.handshake.begin(now, &mut rand::rng());
+    }
+
+    /// The outcome, if the run is over.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] if it is over without a session.
+    fn outcome(&mut self, now: Instant) -> Result<Option<Outcome>> {
+        if let Phase::Confirming(peer) = &self.phase
+            && self.handshake.is_finished()
+            && self.event_loop.broker.unacknowledged().messages == 0
+        {
+            self.phase = Phase::Done(Outcome::Paired(peer.clone()));
+        }
+        if let Phase::Done(outcome) = &self.phase {
+            return Ok(Some(outcome.clone()));
+        }
+        let is_stopped = self.event_loop.stop_requested() > Stop::No;
+        if let Purpose::Serve(service) = &mut self.purpose {
+            return Ok((service.is_told_to_reload() || is_stopped).then_some(Outcome::Interrupted));
+        }
+        match &self.phase {
+            Phase::Confirming(peer) if is_stopped || self.is_timed_out(now) => Ok(Some(Outcome::Paired(peer.clone()))),
+            _ if is_stopped => Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed")),
+            _ if !self.is_timed_out(now) => Ok(None),
+            _ if self.tolerates_session()? => Ok(Some(Outcome::Kept)),
+            _ => Err(self.timed_out()),
+        }
+    }
+
+    fn is_timed_out(&self, now: Instant) -> bool {
+        self.purpose.until().is_some_and(|until| now >= until)
+    }
+
+    /// The error of having no session in time.
+    pub(super) fn timed_out(&self) -> Error {
+        let error = Error::new(Exit::TryAgain, "timed out");
+        let listen = &self.config.subscribe;
+        match (&self.phase, &self.purpose) {
+            (Phase::Subscribing(_), _) => {
+                let endpoint = self.event_loop.broker.endpoint();
+                error.because(format!("the broker at {endpoint} did not accept the connection"))
+            }
+            _ if self.handshake.pending().next().is_some() => error
+                .because("the peer's last message is missing; the new session is kept for it")
+                .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
+            (_, Purpose::Enrol { .. }) => error
+                .because(format!("no device with the code answered on {listen}"))
+                .hint("run sts-pair --code on both devices at the same time; one's pubtop is the other's subtop"),
+            (_, Purpose::Once { .. } | Purpose::Serve(_)) => error
+                .because(format!("no authentic answer on {listen}"))
+                .hint("run sts-pair on both devices at the same time; one's pubtop is the other's subtop"),
+        }
+    }
+
+    /// Publishes a frame to the peer on these topics. Without room it is dropped, since its sender repeats it.
+    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>) -> Result<()> {
+        self.publish_at(topics, frame, Qos::AtMostOnce)
+    }
+
+    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
+        let topic = self.sessions.peers.route.publish(topics);
+        self.event_loop.publish_or_drop(topic, frame, qos)
+    }
+
+    /// Whether there is room for answers to INITREQs.
+    pub(super) fn has_room_for_init_acks(&self) -> bool {
+        self.event_loop.broker.has_room(RESERVED_ROOM)
+    }
+
+    /// Tells the user of a claim that nothing proves, the same one once a minute.
+    pub(super) fn tell_claim(&mut self, claim: &Claim, now: Instant) {
+        if self.claims.is_due(claim, now) {
+            self.report.warn(&claims::report(claim, &self.sessions.peers.public.fingerprint()));
+        }
+    }
+
+    fn wait(&mut self, now: Instant) -> Result<()> {
+        let init_reqs = (!self.init_reqs.is_empty() && self.has_room_for_init_acks()).then_some(now);
+        let progress = self.show_progress(now);
+        let deadlines = [self.handshake.deadline(), self.phase.deadline(), self.purpose.until(), init_reqs, progress];
+        let hangup = match &self.purpose {
+            Purpose::Once { .. } | Purpose::Enrol { .. } => None,
+            Purpose::Serve(service) => Some((service.as_fd(), PollFlags::IN)),
+        };
+        self.event_loop.wait(hangup, deadlines.into_iter().flatten().min(), now)
+    }
+
+    /// Shows a person at a terminal what the run waits for; returns when to do so again.
+    fn show_progress(&mut self, now: Instant) -> Option<Instant> {
+        let is_listening = !matches!(self.phase, Phase::Subscribing(_)) && self.event_loop.is_connected();
+        let progress = self.purpose.progress().filter(|_| self.report.has_status())?;
+        // Once the handshake is over, only the broker's acknowledgements are missing.
+        let waits_for_peer = is_listening && !self.handshake.is_finished();
+        Some(progress.show(now, if waits_for_peer { "other device" } else { "broker" }, self.report))
+    }
+}
+
+impl Purpose<'_> {
+    /// When the run gives up.
+    fn until(&self) -> Option<Instant> {
+        match self {
+            Self::Once { progress, .. } | Self::Enrol { progress } => progress.until(),
+            Self::Serve(_) => None,
+        }
+    }
+
+    fn progress(&mut self) -> Option<&mut ProgressLine> {
+        match self {
+            Self::Once { progress, .. } | Self::Enrol { progress } => Some(progress),
+            Self::Serve(_) => None,
+        }
+    }
+}
+
+impl Phase {
+    /// The session check that has not ended yet.
+    pub(super) fn check(&mut self) -> Option<&mut SessionCheck> {
+        match self {
+            Self::Subscribing(check) => check.as_deref_mut(),
+            Self::Checking(check) => Some(check),
+            Self::Handshaking | Self::Confirming(_) | Self::Done(_) => None,
+        }
+    }
+
+    /// When the check must be polled, if nothing arrives before.
+    fn deadline(&self) -> Option<Instant> {
+        if let Self::Checking(check) = self { check.deadline() } else { None }
+    }
+}
+
+/// Tells the user that a session is agreed.
+pub(super) fn tell_paired(peer: &Peer, report: &Reporter) {
+    report.info(format_args!("paired with {} ({})", peer.name, peer.key.fingerprint()));
+}

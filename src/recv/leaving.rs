@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::{Run, Source};
+use super::opening::Opening;
+use super::{Options, Run, Source};
+use crate::event_loop::Stop;
 use crate::stdio::Written;
 use crate::{Error, Exit, Result};
 
@@ -55,49 +57,47 @@ impl Run<'_> {
     pub(super) fn drain(&mut self, data: &mut BytesMut) -> Result<()> {
         // What the broker keeps comes again, perhaps with the rest of what it waits for.
         if let Source::Sealed(opening) = &self.source
-            && opening.held.messages().any(|message| !self.client.keeps(message.qos))
+            && opening.held.messages().any(|message| !self.events.broker.keeps(message.qos))
         {
             self.take_held(true, data, Instant::now())?;
         }
         self.order.flush(&mut self.sink);
         self.pause(true, Instant::now());
         loop {
-            if self.write(Instant::now())? == Written::Closed || self.sink.output.is_empty() {
+            let now = self.events.begin_turn();
+            if self.write(now)? == Written::Closed || self.sink.output.is_empty() {
                 return Ok(());
             }
-            if self.signals.count() > 1 {
+            if self.events.stop_requested() == Stop::AtOnce {
                 let left = self.sink.output.waiting();
                 return Err(Error::new(Exit::Failed, "stopped by a second signal")
                     .because(format!("{left} bytes that were received are not written, and not acknowledged")));
             }
-            let now = Instant::now();
-            self.client.drive(now, self.ready);
             self.wait(now)?;
         }
     }
+}
 
-    /// What a run that ended by itself tells by its exit status.
-    pub(super) fn verdict(&mut self) -> Result<()> {
-        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-        if self.options.once {
-            opening.report_unsettled();
-        } else {
-            opening.report_missing();
-        }
-        let idle = self.options.timeout.is_some_and(|timeout| Instant::now() >= self.last + timeout);
-        if idle
-            && !opening.over
-            && !self.sink.is_satisfied()
-            && let Some(open) = opening.open_streams()
-        {
-            return Err(Error::new(Exit::TryAgain, "timed out").because(open));
-        }
-        if idle && self.options.once && !opening.over && !self.sink.is_satisfied() {
-            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream came"));
-        }
-        if opening.lost {
-            return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
-        }
-        Ok(())
+/// What a run that ended by itself tells by its exit status.
+pub(super) fn verdict(mut opening: Opening<'_>, options: Options, is_satisfied: bool, last: Instant) -> Result<()> {
+    if options.once {
+        opening.report_unsettled();
+    } else {
+        opening.report_missing();
     }
+    let idle = options.timeout.is_some_and(|timeout| Instant::now() >= last + timeout);
+    if idle
+        && !opening.over
+        && !is_satisfied
+        && let Some(open) = opening.open_streams()
+    {
+        return Err(Error::new(Exit::TryAgain, "timed out").because(open));
+    }
+    if idle && options.once && !opening.over && !is_satisfied {
+        return Err(Error::new(Exit::TryAgain, "timed out").because("no stream came"));
+    }
+    if opening.lost {
+        return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
+    }
+    Ok(())
 }

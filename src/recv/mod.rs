@@ -31,9 +31,9 @@ use self::order::{Arrived, Order};
 use self::sink::{Note, Sink};
 use crate::cli::Reporter;
 use crate::config::Config;
-use crate::event_loop::{self, Trouble};
+use crate::event_loop::{Event, EventLoop, Stop};
 use crate::link::{Link, Tool};
-use crate::mqtt::{self, Event, Qos};
+use crate::mqtt::{self, Qos};
 use crate::route::Route;
 use crate::stdio::{Output, Signals, Weave, Written};
 use crate::stream::StreamId;
@@ -90,13 +90,8 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
         source,
         order,
         sink: Sink { output, lines: options.lines, format: options.format },
-        signals,
-        client,
+        events: EventLoop::new(client, signals, report),
         rng: rand::rng(),
-        ready: PollFlags::empty(),
-        paused: false,
-        connected: false,
-        trouble: Trouble::default(),
         last: now,
     };
     run.finish()
@@ -121,14 +116,8 @@ struct Run<'a> {
     source: Source<'a>,
     order: Order,
     sink: Sink,
-    signals: Signals,
-    client: mqtt::Client,
+    events: EventLoop<'a>,
     rng: ThreadRng,
-    /// What poll(2) said of the broker's socket.
-    ready: PollFlags,
-    paused: bool,
-    connected: bool,
-    trouble: Trouble,
     /// When something came last.
     last: Instant,
 }
@@ -137,98 +126,93 @@ impl Run<'_> {
     fn finish(mut self) -> Result<()> {
         let mut data = BytesMut::new();
         let end = loop {
-            let now = Instant::now();
-            self.client.drive(now, self.ready);
+            let now = self.events.begin_turn();
             if let Some(refusal) = self.take_events(&mut data, now)? {
                 self.drain(&mut data)?;
                 break End::Refused(refusal);
             }
+            // Before anything is given up for taking too long: while nothing is read, nothing can come.
+            self.pause(self.has_enough(), now);
             self.take_held(false, &mut data, now)?;
             self.order.release(now, &mut self.sink);
             if self.write(now)? == Written::Closed {
                 break End::Told;
             }
             self.confirm(false, now)?;
-            if self.signals.count() > 0 {
+            if self.events.stop_requested() > Stop::No {
                 self.drain(&mut data)?;
                 break End::Told;
             }
             if let Some(end) = self.has_ended(&mut data, now)? {
                 break end;
             }
-            if self.paused && !self.has_enough() {
-                // What was read and not taken comes first: reading on meanwhile would heap it up, and poll would not tell
-                // of it.
-                continue;
-            }
-            self.client.drive(now, PollFlags::empty());
+            // Again, as there may be room now: then the wait returns at once for the messages that are queued already, and
+            // nothing more is read before they are taken.
+            self.pause(self.has_enough(), now);
             self.wait(now)?;
         };
         self.confirm(true, Instant::now())?;
+        let Self { events, options, source, sink, last, .. } = self;
         // What is not handed over comes again, and is known then.
-        event_loop::leave(&mut self.client, &mut self.signals)?;
-        match end {
+        events.close()?;
+        match (end, source) {
+            (End::Refused(error), _) => Err(error),
             // Whoever ends a run that would go on for ever wants to know what it lost, too.
-            End::Told => {
-                if let (Source::Sealed(opening), false) = (&mut self.source, self.options.once) {
-                    opening.report_missing();
-                }
+            (End::Told, Source::Sealed(mut opening)) if !options.once => {
+                opening.report_missing();
                 Ok(())
             }
-            End::Refused(error) => Err(error),
-            End::Itself => self.verdict(),
+            (End::Itself, Source::Sealed(opening)) => leaving::verdict(*opening, options, sink.is_satisfied(), last),
+            _ => Ok(()),
         }
     }
 
     fn take_events(&mut self, data: &mut BytesMut, now: Instant) -> Result<Option<Error>> {
-        while !self.has_enough()
-            && let Some(event) = self.client.next_event()
-        {
-            match event {
-                Event::Message(message) => self.take(message, false, data, now)?,
-                Event::Oversize { len, receipt, .. } => {
-                    if let Source::Sealed(opening) = &mut self.source {
-                        opening.rejected(Rejected::Foreign, now);
-                    } else {
-                        self.report.warning(format_args!("dropped a message of {len} bytes: too large"));
-                    }
-                    self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
-                }
-                Event::Subscribed { requested, granted, .. } => {
-                    self.report.verbose(format_args!("listening on {}", self.config.subscribe));
-                    if granted < requested {
-                        self.report.warning(format_args!(
-                            "the broker grants QoS {granted} on {}, not {requested}: what it drops is not sent again",
-                            self.config.subscribe
-                        ));
-                    }
-                }
-                Event::Up { .. } => {
-                    self.connected = true;
-                    self.trouble.up(self.report);
-                }
-                Event::Down { why, .. } => {
-                    self.connected = false;
-                    if let Source::Sealed(opening) = &mut self.source {
-                        opening.held.disconnected();
-                    }
-                    self.trouble.down(&why, self.report);
-                }
-                Event::Refused(error) => return Ok(Some(error)),
-                Event::Contested { times } => Trouble::contested(times, self.report),
-                Event::Acknowledged(_) | Event::Closed => {}
+        while !self.has_enough() {
+            match self.events.next_event() {
+                Err(refusal) => return Ok(Some(refusal)),
+                Ok(None) => break,
+                Ok(Some(event)) => self.handle(event, data, now)?,
             }
         }
-        self.pause(self.has_enough(), now);
         Ok(None)
+    }
+
+    fn handle(&mut self, event: Event, data: &mut BytesMut, now: Instant) -> Result<()> {
+        match event {
+            Event::Message(message) => self.take(message, false, data, now)?,
+            Event::Oversize { len, receipt } => {
+                if let Source::Sealed(opening) = &mut self.source {
+                    opening.rejected(Rejected::Foreign, now);
+                } else {
+                    self.report.warning(format_args!("dropped a message of {len} bytes: too large"));
+                }
+                self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
+            }
+            Event::Subscribed { requested, granted, .. } => {
+                self.report.verbose(format_args!("listening on {}", self.config.subscribe));
+                if granted < requested {
+                    self.report.warning(format_args!(
+                        "the broker grants QoS {granted} on {}, not {requested}: what it drops is not sent again",
+                        self.config.subscribe
+                    ));
+                }
+            }
+            Event::Disconnected => {
+                if let Source::Sealed(opening) = &mut self.source {
+                    opening.held.disconnected();
+                }
+            }
+            Event::Connected | Event::Acknowledged(_) => {}
+        }
+        Ok(())
     }
 
     /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
     fn pause(&mut self, paused: bool, now: Instant) {
-        self.paused = paused;
-        self.client.pause_reading(paused, now);
+        self.events.pause_reading(paused, now);
         if let Source::Sealed(opening) = &mut self.source {
-            opening.held.pause(paused || !self.connected, now);
+            opening.held.pause(paused || !self.events.is_connected(), now);
         }
     }
 
@@ -301,10 +285,7 @@ impl Run<'_> {
                     self.order.push(arrived, now, &mut self.sink);
                 }
                 What::Asked { topic, answer } => {
-                    // Without room it is as lost as on the way: the question comes again.
-                    if self.client.has_room(topic.len() + answer.len()) {
-                        self.client.publish(&topic, answer.into(), Qos::AtMostOnce, false)?;
-                    }
+                    self.events.publish_or_drop(&topic, answer, Qos::AtMostOnce)?;
                     self.sink.output.note(note(message.receipt));
                 }
                 What::Dropped | What::Repeated(_) => self.sink.output.note(note(message.receipt)),
@@ -349,7 +330,7 @@ impl Run<'_> {
             }
         }
         for receipt in receipts {
-            self.client.ack(receipt);
+            self.events.broker.ack(receipt);
         }
         Ok(())
     }
@@ -358,14 +339,12 @@ impl Run<'_> {
     fn confirm(&mut self, all: bool, now: Instant) -> Result<()> {
         let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
         // Until there is room the confirms wait, and say more then.
-        if !self.client.has_room(2 * self.config.mqtt.max_message) {
+        if !self.events.broker.has_room(2 * self.config.mqtt.max_message) {
             return Ok(());
         }
         for (topic, confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
             let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-            if self.client.has_room(topic.len() + confirm.len()) {
-                self.client.publish(&topic, confirm, qos, false)?;
-            }
+            self.events.publish_or_drop(&topic, confirm, qos)?;
         }
         Ok(())
     }
@@ -381,7 +360,6 @@ impl Run<'_> {
         // Asked for nothing, poll still tells when the reader of a pipe has gone.
         let wanted = if self.sink.output.waiting() > 0 { PollFlags::OUT } else { PollFlags::empty() };
         let stdout = Some((self.sink.output.as_fd(), wanted));
-        self.ready = event_loop::wait(&self.client, &self.signals, stdout, deadlines.into_iter().min(), now)?;
-        Ok(())
+        self.events.wait(stdout, deadlines.into_iter().min(), now)
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! 1. `Run` takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
 //!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`.
-//! 2. They decide what becomes of it, a `Disposition`. To write it is one of six, and the others end here: hold, drop, repeat,
-//!    answer, leave with the broker.
+//! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
+//!    first of these goes on.
 //! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
 //!    write down, a confirm, a PUBACK.
 //! 4. The `Printer` keeps the lines of different streams apart and formats them.

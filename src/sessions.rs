@@ -152,7 +152,8 @@ impl LinkSessions {
     /// The usable session of this id.
     #[must_use]
     pub fn usable_session(&self, id: &SessionId) -> Option<&Session> {
-        self.usable().map(|stored| &stored.session).find(|session| session.id == *id)
+        let stored = self.stored().map(|stored| &stored.session).find(|session| session.id == *id);
+        stored.filter(|session| self.is_usable(session))
     }
 
     /// Whether a session is stored, usable or not. No confirm under one that is not can be opened any more.

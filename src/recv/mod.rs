@@ -1,327 +1,240 @@
-//! sts-recv: what was sealed on the other side, opened, written to standard output, and only then acknowledged.
+//! sts-recv: opens what the peer sealed, writes it to standard output, and acknowledges it only then.
+//!
+//! A message goes this way, and never turns back:
 //!
 //! ```text
-//! broker -> mqtt::Client -> Opening (stream::Receiver) -> Order -> Output -> stdout
-//! broker <- mqtt::Client <- Opening (cache::Journal)  <-  what stdout took
+//! broker -> EventLoop -- Message --> IncomingStreams::receive -- Delivery --> Printer -> standard output
+//!                                      (Opened)                                               |
+//! broker <- EventLoop <- Receipt --- IncomingStreams::record <-- Completion ------------------+
 //! ```
 //!
-//! A message is acknowledged when standard output has taken its bytes and the journal says so. Junk is acknowledged in its
-//! turn, so that it never fills the broker's window.
+//! 1. `Run` takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
+//!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`.
+//! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
+//!    first of these goes on.
+//! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
+//!    write down, a confirm, a PUBACK.
+//! 4. The `Printer` keeps the lines of different streams apart and formats them.
+//! 5. Once standard output has taken it, its completion comes back. `IncomingStreams::record` writes the state down, and only
+//!    then `Run` acknowledges the message: killed in between, this device gets it again and knows that it is a repeat. Junk
+//!    is acknowledged in its turn, so that it does not fill the broker's queue.
+//!
+//! Where something new belongs:
+//!
+//! - a type of frame: `SealedStreams::receive`, the `match` over all types;
+//! - a kind of content, such as a heartbeat: `SealedStreams::accept`, the `match` over [`crate::stream::Content`], and
+//!   `is_of_data_stream` below it. The compiler asks for both once [`crate::stream::Content`] has it;
+//! - a sentence for the user: `sealed::reports`;
+//! - an output format: a variant of [`Format`], which the compiler asks for in `printer::format`;
+//! - an option: a field of [`Options`]. What ends a run is in `Run::has_ended`, and its exit status in
+//!   `IncomingStreams::verdict`.
 
-mod confirming;
-mod format;
-mod held;
-mod leaving;
-mod lines;
-mod opening;
-mod order;
-mod sink;
+mod delivery;
+mod incoming;
+mod plain;
+mod printer;
+mod sealed;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use rand::rngs::ThreadRng;
-use rustix::event::PollFlags;
-
-pub use self::format::Format;
-use self::leaving::End;
-use self::lines::{Label, Lines};
-use self::opening::{Opening, What};
-use self::order::{Arrived, Order};
-use self::sink::{Note, Sink};
+use self::incoming::{Disposition, IncomingStreams};
+use self::plain::PlainStreams;
+pub use self::printer::Format;
+use self::printer::Printer;
+use self::sealed::SealedStreams;
 use crate::cli::Reporter;
 use crate::config::Config;
-use crate::event_loop::{self, Trouble};
+use crate::event_loop::{Event, EventLoop, Stop};
 use crate::link::{Link, Tool};
-use crate::mqtt::{self, Event, Qos};
+use crate::mqtt::Qos;
 use crate::route::Route;
-use crate::stdio::{Output, Signals, Weave, Written};
-use crate::stream::StreamId;
-use crate::{Error, Rejected, Result};
+use crate::stdio::{Signals, Written};
+use crate::{Error, Exit, Result};
 
-/// Bytes on their way to standard output above which nothing more is read from the broker.
-const ENOUGH: usize = 1 << 20;
-/// Messages on their way, above which nothing more is read either: junk has no bytes for standard output.
-const ENOUGH_NOTES: usize = 1 << 13;
-
-/// Where nothing is sealed, all messages are of one stream.
-const PLAIN_STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
-
-/// What the command line says.
+/// The options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Follow the first stream that comes, to its end.
+    /// Receive the first stream that comes, up to its end.
     pub once: bool,
-    /// End after so many lines.
+    /// End after this many lines.
     pub lines: Option<u64>,
-    /// End when nothing came for so long.
+    /// End when nothing was received for this long.
     pub timeout: Option<Duration>,
-    /// What is written of each line.
+    /// How each line is written.
     pub format: Format,
 }
 
-/// Receives until it is told to end, or an option says so.
+/// Receives until a signal or an option ends it.
 ///
 /// # Errors
-/// [`crate::Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was still open when
-/// nothing came for [`Options::timeout`]; [`crate::Exit::DataLost`] where something was lost in a run that ended by itself;
-/// [`crate::Exit::Unavailable`] where the broker refuses us; [`crate::Exit::Failed`] where standard output cannot be written.
+/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete when
+/// nothing was received for [`Options::timeout`]; [`Exit::DataLost`] where data was lost in a run that an option ended;
+/// [`Exit::Unavailable`] where the broker refuses the connection; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let now = Instant::now();
-    let source = match link.peers()? {
-        None => Source::Plain { received: false },
-        Some(ends) => Source::Sealed(Box::new(Opening::new(link, ends, options.once, report, now)?)),
+    let Config { subscribe, mqtt, .. } = &link.config;
+    let with_metadata = options.format.needs_metadata();
+    let streams: Box<dyn IncomingStreams + '_> = match link.peers()? {
+        None => Box::new(PlainStreams::new(options.once, with_metadata, report)),
+        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
     };
-    let output = Output::stdout()?;
+    let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
+    let printer = Printer::stdout(options.format, options.lines, many_peers, mqtt.max_message)?;
     let signals = Signals::catch()?;
-    let mut client = link.connect(Tool::Receive, &mut rand::rng())?;
-    client.subscribe(link.config.subscribe.as_str(), link.config.mqtt.qos, now)?;
-    let max_message = link.config.mqtt.max_message;
-    let many = link.config.route().as_ref().is_some_and(Route::is_wildcard);
-    let order = if many || options.format != Format::Plain {
-        Order::Lines(Lines::new(max_message))
-    } else {
-        Order::Weave(Weave::new(max_message))
-    };
-    let run = Run {
-        config: &link.config,
-        options,
-        report,
-        source,
-        order,
-        sink: Sink { output, lines: options.lines, format: options.format },
-        signals,
-        client,
-        rng: rand::rng(),
-        ready: PollFlags::empty(),
-        paused: false,
-        connected: false,
-        trouble: Trouble::default(),
-        last: now,
-    };
-    run.finish()
+    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
+    broker.subscribe(subscribe.as_str(), mqtt.qos, now)?;
+    let events = EventLoop::new(broker, signals, report);
+    let mut run =
+        Run { config: &link.config, timeout: options.timeout, report, events, streams, printer, last_received: now };
+    let end = run.receive()?;
+    run.send_confirms(true, Instant::now())?;
+    let Run { events, mut streams, .. } = run;
+    // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
+    events.close()?;
+    match end {
+        End::Refused(error) => Err(error),
+        End::Stopped => {
+            streams.report_missing();
+            Ok(())
+        }
+        End::ByOption { timed_out } => streams.verdict(timed_out),
+    }
 }
 
-/// Where the bytes of a message come from.
-enum Source<'a> {
-    /// `nosec`: the payload is the bytes.
-    Plain {
-        /// Something came.
-        received: bool,
+/// Why a run ends.
+enum End {
+    /// By an option: its exit status tells what was lost.
+    ByOption {
+        /// Before all came that was wanted.
+        timed_out: bool,
     },
-    /// A sealed stream.
-    Sealed(Box<Opening<'a>>),
+    /// By a signal, or because standard output was closed.
+    Stopped,
+    /// The broker refuses the connection.
+    Refused(Error),
 }
 
 /// One run, from SUBSCRIBE to the last PUBACK.
 struct Run<'a> {
     config: &'a Config,
-    options: Options,
+    timeout: Option<Duration>,
     report: &'a Reporter,
-    source: Source<'a>,
-    order: Order,
-    sink: Sink,
-    signals: Signals,
-    client: mqtt::Client,
-    rng: ThreadRng,
-    /// What poll(2) said of the broker's socket.
-    ready: PollFlags,
-    paused: bool,
-    connected: bool,
-    trouble: Trouble,
-    /// When something came last.
-    last: Instant,
+    events: EventLoop<'a>,
+    streams: Box<dyn IncomingStreams + 'a>,
+    printer: Printer,
+    /// When something was received that restarts the timeout.
+    last_received: Instant,
 }
 
 impl Run<'_> {
-    fn finish(mut self) -> Result<()> {
-        let mut data = BytesMut::new();
-        let end = loop {
-            let now = Instant::now();
-            self.client.drive(now, self.ready);
-            if let Some(refusal) = self.take_events(&mut data, now)? {
-                self.drain(&mut data)?;
-                break End::Refused(refusal);
+    /// The turns of the loop; returns when all that was received is written, or standard output is closed.
+    fn receive(&mut self) -> Result<End> {
+        loop {
+            let now = self.events.begin_turn();
+            if let Some(refusal) = self.take_events(now)? {
+                self.drain()?;
+                return Ok(End::Refused(refusal));
             }
-            self.take_held(false, &mut data, now)?;
-            self.order.release(now, &mut self.sink);
+            // Before anything is given up for taking too long: while nothing is read, nothing can come.
+            self.pause_reading(self.printer.is_full(), now);
+            self.take_released(false, now)?;
+            self.printer.release(now);
             if self.write(now)? == Written::Closed {
-                break End::Told;
+                return Ok(End::Stopped);
             }
-            self.confirm(false, now)?;
-            if self.signals.count() > 0 {
-                self.drain(&mut data)?;
-                break End::Told;
+            self.send_confirms(false, now)?;
+            if self.events.stop_requested() > Stop::No {
+                self.drain()?;
+                return Ok(End::Stopped);
             }
-            if let Some(end) = self.has_ended(&mut data, now)? {
-                break end;
+            if let Some(end) = self.has_ended(now)? {
+                return Ok(end);
             }
-            if self.paused && !self.has_enough() {
-                // What was read and not taken comes first: reading on meanwhile would heap it up, and poll would not tell
-                // of it.
-                continue;
-            }
-            self.client.drive(now, PollFlags::empty());
+            // Again, as there may be room now: then the wait returns at once for the messages that are queued already, and
+            // nothing more is read before they are taken.
+            self.pause_reading(self.printer.is_full(), now);
             self.wait(now)?;
-        };
-        self.confirm(true, Instant::now())?;
-        // What is not handed over comes again, and is known then.
-        event_loop::leave(&mut self.client, &mut self.signals)?;
-        match end {
-            // Whoever ends a run that would go on for ever wants to know what it lost, too.
-            End::Told => {
-                if let (Source::Sealed(opening), false) = (&mut self.source, self.options.once) {
-                    opening.report_missing();
-                }
-                Ok(())
-            }
-            End::Refused(error) => Err(error),
-            End::Itself => self.verdict(),
         }
     }
 
-    fn take_events(&mut self, data: &mut BytesMut, now: Instant) -> Result<Option<Error>> {
-        while !self.has_enough()
-            && let Some(event) = self.client.next_event()
-        {
-            match event {
-                Event::Message(message) => self.take(message, false, data, now)?,
-                Event::Oversize { len, receipt, .. } => {
-                    if let Source::Sealed(opening) = &mut self.source {
-                        opening.rejected(Rejected::Foreign, now);
-                    } else {
-                        self.report.warning(format_args!("dropped a message of {len} bytes: too large"));
-                    }
-                    self.sink.output.note(Note { receipt: Some(receipt), ..Note::default() });
-                }
-                Event::Subscribed { requested, granted, .. } => {
-                    self.report.verbose(format_args!("listening on {}", self.config.subscribe));
-                    if granted < requested {
-                        self.report.warning(format_args!(
-                            "the broker grants QoS {granted} on {}, not {requested}: what it drops is not sent again",
-                            self.config.subscribe
-                        ));
-                    }
-                }
-                Event::Up { .. } => {
-                    self.connected = true;
-                    self.trouble.up(self.report);
-                }
-                Event::Down { why, .. } => {
-                    self.connected = false;
-                    if let Source::Sealed(opening) = &mut self.source {
-                        opening.held.disconnected();
-                    }
-                    self.trouble.down(&why, self.report);
-                }
-                Event::Refused(error) => return Ok(Some(error)),
-                Event::Contested { times } => Trouble::contested(times, self.report),
-                Event::Acknowledged(_) | Event::Closed => {}
+    /// Takes what the broker did, as far as there is room for it; returns its refusal.
+    fn take_events(&mut self, now: Instant) -> Result<Option<Error>> {
+        while !self.printer.is_full() {
+            match self.events.next_event() {
+                Err(refusal) => return Ok(Some(refusal)),
+                Ok(None) => break,
+                Ok(Some(event)) => self.handle(event, now)?,
             }
         }
-        self.pause(self.has_enough(), now);
         Ok(None)
     }
 
-    /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
-    fn pause(&mut self, paused: bool, now: Instant) {
-        self.paused = paused;
-        self.client.pause_reading(paused, now);
-        if let Source::Sealed(opening) = &mut self.source {
-            opening.held.pause(paused || !self.connected, now);
-        }
-    }
-
-    fn has_enough(&self) -> bool {
-        self.sink.is_satisfied()
-            || self.sink.output.waiting() + self.order.waiting() > ENOUGH
-            || self.sink.output.notes() > ENOUGH_NOTES
-    }
-
-    /// Takes what was held and need not wait any more, or `all` of it, as nothing more will come of what it waits for.
-    fn take_held(&mut self, all: bool, data: &mut BytesMut, now: Instant) -> Result<()> {
-        loop {
-            let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
-            let messages = opening.release(all, now);
-            if messages.is_empty() {
-                return Ok(());
-            }
-            messages.into_iter().try_for_each(|message| self.take(message, true, data, now))?;
-        }
-    }
-
-    fn take(&mut self, message: mqtt::Message, was_held: bool, data: &mut BytesMut, now: Instant) -> Result<()> {
-        let labelled = self.options.format != Format::Plain;
-        let note = |receipt| Note { receipt: Some(receipt), ..Note::default() };
-        match &mut self.source {
-            Source::Plain { received } => {
-                let note = note(message.receipt);
-                if self.options.once && std::mem::replace(received, true) {
-                    return Ok(());
+    fn handle(&mut self, event: Event, now: Instant) -> Result<()> {
+        match event {
+            Event::Message(message) => {
+                let disposition = self.streams.receive(message, now)?;
+                if disposition.restarts_timeout() {
+                    self.last_received = now;
                 }
-                self.last = now;
-                if labelled {
-                    let label = Label::Topic { topic: message.topic, received: SystemTime::now() };
-                    // Nobody says what belongs together: each message is all there is.
-                    let arrived =
-                        Arrived { stream: PLAIN_STREAM, bytes: &message.payload, ends: true, note, label: Some(label) };
-                    self.order.push(arrived, now, &mut self.sink);
-                } else {
-                    self.sink.write(&message.payload, note);
+                self.dispose(disposition, now)?;
+            }
+            Event::Oversize { len, receipt } => {
+                self.streams.reject_oversize(len, now);
+                self.printer.acknowledge(receipt);
+            }
+            Event::Subscribed { requested, granted, .. } => {
+                let topic = &self.config.subscribe;
+                self.report.verbose(format_args!("listening on {topic}"));
+                if granted < requested {
+                    self.report.warning(format_args!(
+                        "the broker granted QoS {granted} on {topic} instead of {requested}: \
+                         it does not send a message again that was lost"
+                    ));
                 }
             }
-            Source::Sealed(opening) => match opening.take(&message.payload, was_held, data, now)? {
-                What::Next { peer, origin, stream, seq, ends, asks, accepted } => {
-                    // What was held came before.
-                    if !was_held {
-                        self.last = now;
-                    }
-                    let label = labelled.then(|| {
-                        let (name, received) = (opening.name(&peer), SystemTime::now());
-                        Label::Peer { name, stream, seq, received }
-                    });
-                    let bytes = &data[accepted.skip.min(data.len())..];
-                    let note = Note { accepted: Some(accepted), asks, ..note(message.receipt) };
-                    self.order.push(Arrived { stream: origin, bytes, ends, note, label }, now, &mut self.sink);
-                }
-                What::Early { stream, ours } => {
-                    // Another's may never be accepted, and so be played again and again.
-                    if ours {
-                        self.last = now;
-                    }
-                    // A view of the read buffer would keep all of that; and a topic, which nobody asks for, up to 64 KiB.
-                    let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
-                    let is_owed = message.qos > Qos::AtMostOnce;
-                    opening.held.push(stream, payload.len(), is_owed, mqtt::Message { topic, payload, ..message });
-                }
-                // Acknowledged before the bytes that wait are written, it would be lost with this process.
-                What::Repeated(origin) if self.order.holds(origin) => {
-                    let note = note(message.receipt);
-                    let arrived = Arrived { stream: origin, bytes: &[], ends: false, note, label: None };
-                    self.order.push(arrived, now, &mut self.sink);
-                }
-                What::Asked { topic, answer } => {
-                    // Without room it is as lost as on the way: the question comes again.
-                    if self.client.has_room(topic.len() + answer.len()) {
-                        self.client.publish(&topic, answer.into(), Qos::AtMostOnce, false)?;
-                    }
-                    self.sink.output.note(note(message.receipt));
-                }
-                What::Dropped | What::Repeated(_) => self.sink.output.note(note(message.receipt)),
-                What::Left => {}
-            },
+            Event::Disconnected => self.streams.disconnected(),
+            Event::Connected | Event::Acknowledged(_) => {}
         }
         Ok(())
     }
 
+    fn dispose(&mut self, disposition: Disposition, now: Instant) -> Result<()> {
+        match disposition {
+            Disposition::Deliver(delivery) => self.printer.print(delivery, now),
+            Disposition::Drop(receipt) => self.printer.acknowledge(receipt),
+            Disposition::Repeat { stream, receipt } => self.printer.acknowledge_repeat(stream, receipt, now),
+            Disposition::Answer { answer, receipt } => {
+                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
+                self.printer.acknowledge(receipt);
+            }
+            Disposition::Hold { .. } | Disposition::Leave => {}
+        }
+        Ok(())
+    }
+
+    /// Takes what was held and need not wait any more, or `all` of it, as nothing more will come of what it waits for.
+    fn take_released(&mut self, all: bool, now: Instant) -> Result<()> {
+        // They came before: the timeout does not begin again.
+        while let Some(disposition) = self.streams.next_released(all, now)? {
+            self.dispose(disposition, now)?;
+        }
+        Ok(())
+    }
+
+    /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
+    fn pause_reading(&mut self, paused: bool, now: Instant) {
+        self.events.pause_reading(paused, now);
+        self.streams.set_stalled(paused || !self.events.is_connected(), now);
+    }
+
     /// Writes what standard output takes now.
     ///
-    /// Each write is noted before the next: killed in between, at most that one, and the message that it ended in, come
-    /// again.
+    /// What is owed for each write is settled before the next: killed in between, at most that one, and the message that it
+    /// ended in, come again.
     fn write(&mut self, now: Instant) -> Result<Written> {
         loop {
-            let written = self.sink.output.write_ready();
-            self.note_written(now)?;
+            let written = self.printer.write_ready();
+            self.settle(now)?;
             match written? {
                 Written::Some => {}
                 other => return Ok(other),
@@ -329,59 +242,79 @@ impl Run<'_> {
         }
     }
 
-    /// Writes down and acknowledges what standard output took.
-    fn note_written(&mut self, now: Instant) -> Result<()> {
-        let mut entries = Vec::new();
-        let mut receipts = Vec::new();
-        let mut asked = Vec::new();
-        while let Some(note) = self.sink.output.next_note() {
-            entries.extend(note.entries());
-            // A message that was written in part is not confirmed: the rest of it is wanted.
-            asked.extend(
-                note.accepted.filter(|accepted| note.asks && accepted.progress.skip == 0).map(|it| (it, note.bytes)),
-            );
-            receipts.extend(note.receipt);
-        }
-        if let Source::Sealed(opening) = &mut self.source {
-            opening.record(&entries)?;
-            for (accepted, bytes) in asked {
-                opening.written(&accepted, bytes, now);
-            }
-        }
-        for receipt in receipts {
-            self.client.ack(receipt);
+    /// Settles what is owed for what standard output took: it is written down first, then acknowledged.
+    fn settle(&mut self, now: Instant) -> Result<()> {
+        let completions: Vec<_> = std::iter::from_fn(|| self.printer.next_completion()).collect();
+        self.streams.record(&completions, now)?;
+        for receipt in completions.into_iter().filter_map(|completion| completion.receipt) {
+            self.events.broker.ack(receipt);
         }
         Ok(())
     }
 
     /// Tells senders that ask how far standard output took their streams.
-    fn confirm(&mut self, all: bool, now: Instant) -> Result<()> {
-        let Source::Sealed(opening) = &mut self.source else { return Ok(()) };
+    fn send_confirms(&mut self, all: bool, now: Instant) -> Result<()> {
         // Until there is room the confirms wait, and say more then.
-        if !self.client.has_room(2 * self.config.mqtt.max_message) {
+        if !self.events.broker.has_room(2 * self.config.mqtt.max_message) {
             return Ok(());
         }
-        for (topic, confirm, must_arrive) in opening.confirm(all, now, &mut self.rng)? {
-            let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-            if self.client.has_room(topic.len() + confirm.len()) {
-                self.client.publish(&topic, confirm, qos, false)?;
-            }
+        for confirm in self.streams.due_confirms(all, now)? {
+            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
         }
         Ok(())
     }
 
-    fn wait(&mut self, now: Instant) -> Result<()> {
-        let mut deadlines: Vec<Instant> = self.order.deadline().into_iter().chain(self.lingers(now)).collect();
-        if let Source::Sealed(opening) = &self.source {
-            // Past one, what it is for waits for standard output or for room, too.
-            deadlines.extend(opening.deadlines().filter(|deadline| *deadline > now));
+    /// Whether an option ends the run now.
+    fn has_ended(&mut self, now: Instant) -> Result<Option<End>> {
+        let is_idle = self.timeout_at().is_some_and(|deadline| now >= deadline);
+        if is_idle || self.streams.gives_up(now) {
+            self.take_released(true, now)?;
+            self.printer.flush();
         }
-        // Past it the run waits for standard output only.
-        deadlines.extend(self.options.timeout.map(|timeout| self.last + timeout).filter(|deadline| *deadline > now));
-        // Asked for nothing, poll still tells when the reader of a pipe has gone.
-        let wanted = if self.sink.output.waiting() > 0 { PollFlags::OUT } else { PollFlags::empty() };
-        let stdout = Some((self.sink.output.as_fd(), wanted));
-        self.ready = event_loop::wait(&self.client, &self.signals, stdout, deadlines.into_iter().min(), now)?;
-        Ok(())
+        if self.printer.is_idle() {
+            self.streams.delete_ended_sessions(now)?;
+        }
+        let (is_complete, has_all_lines) = (self.streams.is_complete(), self.printer.has_all_lines());
+        if is_complete {
+            self.printer.flush();
+        }
+        let ends = (is_complete && self.streams.linger_until(now).is_none()) || is_idle || has_all_lines;
+        let timed_out = is_idle && !is_complete && !has_all_lines;
+        Ok((ends && self.printer.is_flushed()).then_some(End::ByOption { timed_out }))
+    }
+
+    /// When the run ends, if nothing is received before.
+    fn timeout_at(&self) -> Option<Instant> {
+        self.timeout.map(|timeout| self.last_received + timeout)
+    }
+
+    /// Waits until standard output took what was received; a second signal ends that at once.
+    fn drain(&mut self) -> Result<()> {
+        let now = Instant::now();
+        // What the broker keeps comes again, perhaps with the rest of what it waits for.
+        if self.streams.holds_unkept(&|qos| self.events.broker.keeps(qos)) {
+            self.take_released(true, now)?;
+        }
+        self.printer.flush();
+        self.pause_reading(true, now);
+        loop {
+            let now = self.events.begin_turn();
+            if self.write(now)? == Written::Closed || self.printer.is_flushed() {
+                return Ok(());
+            }
+            if self.events.stop_requested() == Stop::AtOnce {
+                let bytes = self.printer.unwritten();
+                return Err(Error::new(Exit::Failed, "stopped by a second signal")
+                    .because(format!("{bytes} received bytes were not written, and are not acknowledged")));
+            }
+            self.wait(now)?;
+        }
+    }
+
+    fn wait(&mut self, now: Instant) -> Result<()> {
+        // Past the timeout the run waits for standard output only.
+        let timeout = self.timeout_at().filter(|deadline| *deadline > now);
+        let deadlines = [self.printer.deadline(), self.streams.deadline(now), timeout];
+        self.events.wait(Some(self.printer.interest()), deadlines.into_iter().flatten().min(), now)
     }
 }

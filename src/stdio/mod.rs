@@ -7,7 +7,6 @@ mod input;
 mod output;
 mod signals;
 mod split;
-mod weave;
 
 use std::time::Instant;
 
@@ -17,10 +16,9 @@ use rustix::io::Errno;
 use crate::{Error, Exit, Result};
 
 pub use input::Input;
-pub use output::{Output, Written};
+pub(crate) use output::{Output, Written};
 pub use signals::Signals;
 pub use split::Split;
-pub use weave::Weave;
 
 /// Waits until one of `fds` is ready, `deadline` has passed, or a signal came; with neither ready nor deadline, for ever.
 ///

@@ -1,4 +1,4 @@
-//! Standard output: bytes in order, and word of what it has taken.
+//! Standard output: bytes in order, and what is to be done once they are written.
 
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
@@ -16,35 +16,35 @@ use crate::{Error, Exit, Result};
 /// What a pipe takes at once when poll(2) calls it writable: one page of it is free (pipe(7), `PIPE_BUF`).
 const PIPE_BUF: usize = 4096;
 
-/// What is on its way to standard output, with a note `T` at each place whose writing matters.
+/// What is on its way to standard output, with a completion `C` at each place whose writing matters.
 #[derive(Debug)]
-pub struct Output<T> {
+pub(crate) struct Output<C> {
     stdout: Stdout,
-    way: Way,
+    method: WriteMethod,
     buffer: BytesMut,
-    /// Bytes taken since the start.
-    taken: u64,
-    /// Notes with the number of bytes that must be taken before each.
-    notes: VecDeque<(u64, T)>,
+    /// Bytes written since the start.
+    written: u64,
+    /// Completions, each with the number of bytes that must be written before it.
+    completions: VecDeque<(u64, C)>,
 }
 
 /// How as much as possible is written without blocking.
 #[derive(Debug)]
-enum Way {
+enum WriteMethod {
     /// A terminal: at most [`PIPE_BUF`] bytes after poll(2).
     Page,
-    /// A pipe: so many bytes, too; more of them through a pipe of our own.
+    /// A pipe: the same; more than that goes through a pipe of our own.
     Pipe(Relay),
     /// A socket: by a call that does not wait.
     Socket,
-    /// A file: all of it; poll(2) knows no waiting there.
+    /// A file: all of it, as a file never blocks in the sense of poll(2).
     File,
 }
 
 /// A pipe of our own, in front of the one that is standard output.
 ///
-/// Whether that one blocks is decided by whoever opened it, together with us or not; splice(2) alone can be told for one
-/// call not to wait, and takes pages over without copying them.
+/// Whether that one blocks is a flag of the open file, which other programs share, so we must not set it. splice(2) alone can be
+/// told not to wait for one call; and it moves pages without copying them.
 #[derive(Debug)]
 struct Relay {
     out: OwnedFd,
@@ -55,77 +55,73 @@ struct Relay {
 
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Written {
-    /// It took something: there may be room for more.
+pub(crate) enum Written {
+    /// Something was written: there may be room for more.
     Some,
     /// There is nothing to write, or no room for it.
     Nothing,
-    /// Nobody reads any more.
+    /// The reader has closed its end.
     Closed,
 }
 
-impl<T> Output<T> {
+impl<C> Output<C> {
     /// Standard output of this process.
     ///
     /// # Errors
     /// [`Exit::Failed`] if there is none.
-    pub fn stdout() -> Result<Self> {
+    pub(crate) fn stdout() -> Result<Self> {
         let stdout = io::stdout();
         let stat = fstat(&stdout).map_err(unwritable)?;
-        let way = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Way::File,
-            FileType::Socket => Way::Socket,
-            FileType::Fifo => Relay::new().map_or(Way::Page, Way::Pipe),
-            _ => Way::Page,
+        let method = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => WriteMethod::File,
+            FileType::Socket => WriteMethod::Socket,
+            FileType::Fifo => Relay::new().map_or(WriteMethod::Page, WriteMethod::Pipe),
+            _ => WriteMethod::Page,
         };
-        Ok(Self { stdout, way, buffer: BytesMut::new(), taken: 0, notes: VecDeque::new() })
+        Ok(Self { stdout, method, buffer: BytesMut::new(), written: 0, completions: VecDeque::new() })
     }
 
-    /// The descriptor: writable when [`Output::write_ready`] has something to do, in error when nobody reads any more.
-    #[must_use]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    /// The descriptor: writable when [`Output::write_ready`] has something to do, in error when the reader has gone.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.stdout.as_fd()
     }
 
-    /// Bytes that wait to be taken.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
+    /// Bytes that wait to be written.
+    pub(crate) fn pending_bytes(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Notes whose bytes wait to be taken.
-    #[must_use]
-    pub fn notes(&self) -> usize {
-        self.notes.len()
+    /// Completions that [`Output::next_completion`] has not returned.
+    pub(crate) fn pending_completions(&self) -> usize {
+        self.completions.len()
     }
 
     /// Adds bytes at the end.
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Adds a note: [`Output::next_note`] gives it when everything pushed before it was taken.
-    pub fn note(&mut self, note: T) {
-        self.notes.push_back((self.taken + self.buffer.len() as u64, note));
+    /// Adds a completion: [`Output::next_completion`] returns it when everything pushed before it was written.
+    pub(crate) fn push_completion(&mut self, completion: C) {
+        self.completions.push_back((self.written + self.buffer.len() as u64, completion));
     }
 
-    /// The next note whose bytes were all taken.
-    pub fn next_note(&mut self) -> Option<T> {
-        let reached = self.notes.front().is_some_and(|(at, _)| *at <= self.taken);
-        if reached { self.notes.pop_front().map(|(_, note)| note) } else { None }
+    /// The next completion whose bytes were all written.
+    pub(crate) fn next_completion(&mut self) -> Option<C> {
+        let reached = self.completions.front().is_some_and(|(at, _)| *at <= self.written);
+        if reached { self.completions.pop_front().map(|(_, completion)| completion) } else { None }
     }
 
-    /// Whether nothing is left: neither bytes nor notes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.buffer.is_empty() && self.notes.is_empty()
+    /// Whether nothing is left: neither bytes nor completions.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.completions.is_empty()
     }
 
-    /// Writes once what goes through without waiting, and finds out whether anybody still reads.
+    /// Writes once, as much as goes without waiting, and finds out whether there still is a reader.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where standard output does not take it, a full disk for one; nothing that waits is lost by that.
-    pub fn write_ready(&mut self) -> Result<Written> {
+    /// [`Exit::Failed`] where standard output cannot be written, as on a full disk; what waits is kept.
+    pub(crate) fn write_ready(&mut self) -> Result<Written> {
         let wanted = if self.buffer.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
         let mut fds = [PollFd::new(&self.stdout, wanted)];
         match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
@@ -146,18 +142,20 @@ impl<T> Output<T> {
     /// One write, after poll(2) said that it does not wait.
     fn write(&mut self) -> Result<Written> {
         let page = self.buffer.len().min(PIPE_BUF);
-        let result = match &mut self.way {
-            Way::Pipe(relay) if relay.staged > 0 || self.buffer.len() > PIPE_BUF => {
+        let result = match &mut self.method {
+            WriteMethod::Pipe(relay) if relay.staged > 0 || self.buffer.len() > PIPE_BUF => {
                 relay.pass(&self.buffer, &self.stdout)
             }
-            Way::Page | Way::Pipe(_) => rustix::io::write(&self.stdout, &self.buffer[..page]),
-            Way::File => rustix::io::write(&self.stdout, &self.buffer),
-            Way::Socket => rustix::net::send(&self.stdout, &self.buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            WriteMethod::Page | WriteMethod::Pipe(_) => rustix::io::write(&self.stdout, &self.buffer[..page]),
+            WriteMethod::File => rustix::io::write(&self.stdout, &self.buffer),
+            WriteMethod::Socket => {
+                rustix::net::send(&self.stdout, &self.buffer, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            }
         };
         match result {
-            Ok(taken) => {
-                self.buffer.advance(taken);
-                self.taken += taken as u64;
+            Ok(written) => {
+                self.buffer.advance(written);
+                self.written += written as u64;
                 Ok(Written::Some)
             }
             Err(Errno::INTR | Errno::AGAIN) => Ok(Written::Some),
@@ -168,13 +166,13 @@ impl<T> Output<T> {
 }
 
 impl Relay {
-    /// `None` where no more descriptors are to be had: it goes without.
+    /// `None` where the process has no descriptors left: writing a page at a time needs none.
     fn new() -> Option<Self> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         Some(Self { out, into, staged: 0 })
     }
 
-    /// Passes the front of `buffer` on to `to`; how much of it arrived there.
+    /// Passes the front of `buffer` on to `to`; returns how many bytes of it arrived there.
     fn pass(&mut self, buffer: &[u8], to: &Stdout) -> rustix::io::Result<usize> {
         if self.staged == 0 {
             self.staged = rustix::io::write(&self.into, buffer)?;
@@ -187,6 +185,6 @@ impl Relay {
 
 fn unwritable(errno: Errno) -> Error {
     Error::new(Exit::Failed, "cannot write to stdout").because(errno).hint(
-        "what was not written was not acknowledged: it comes again where the broker keeps it (sts.conf(5), clientid)",
+        "data that was not written was not acknowledged: the broker sends it again if it keeps it (sts.conf(5), clientid)",
     )
 }

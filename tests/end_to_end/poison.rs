@@ -91,7 +91,7 @@ fn thrown_out_again_and_again_sts_recv_says_why_that_may_be() {
         receiver.wait_for_times("listening on", takeovers);
         broker.publish_as("gateway", "elsewhere", b"I have your client id");
         takeovers += 1;
-        receiver.stderr().contains("does another client use our client id")
+        receiver.stderr().contains("does another client use the same client id")
     });
     receiver.wait_for_times("listening on", takeovers);
     pair.master.send_all(&[], "still here\n").succeeded();

@@ -1,4 +1,4 @@
-//! What is written of each line: the line, or with `--prefix` and `--json` where it is from, too.
+//! How a line is written: as it is, or with `--prefix` and `--json` with where it is from.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::lines::Label;
+use crate::recv::delivery::Metadata;
 use crate::text::{escape, json_string};
 
 /// How a line is written.
@@ -15,26 +15,34 @@ pub enum Format {
     /// Byte for byte.
     #[default]
     Plain,
-    /// Behind its peer's name, a colon and a blank.
+    /// After its peer's name, a colon and a space.
     Prefix,
     /// As a JSON object (RFC 8259).
     Json,
 }
 
 impl Format {
+    /// Whether it writes more than the line.
+    pub(in crate::recv) fn needs_metadata(self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Prefix | Self::Json => true,
+        }
+    }
+
     /// Appends one line, which ends with its newline or was cut before that, as one line of output.
-    pub(super) fn put(self, out: &mut Vec<u8>, label: Option<&Label>, line: &[u8]) {
+    pub(super) fn write_line(self, out: &mut Vec<u8>, metadata: Option<&Metadata>, line: &[u8]) {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        match (self, label) {
+        match (self, metadata) {
             (Self::Plain, _) | (_, None) => out.extend_from_slice(line),
-            (Self::Prefix, Some(label)) => {
-                out.extend_from_slice(label.name().as_bytes());
+            (Self::Prefix, Some(metadata)) => {
+                out.extend_from_slice(metadata.name().as_bytes());
                 out.extend_from_slice(b": ");
                 out.extend_from_slice(text);
                 out.push(b'\n');
             }
-            (Self::Json, Some(label)) => {
-                let mut object = label.members();
+            (Self::Json, Some(metadata)) => {
+                let mut object = metadata.members();
                 // Writing to a String does not fail.
                 let _ = match std::str::from_utf8(text) {
                     Ok(text) => write!(object, r#","text":{}"#, json_string(text)),
@@ -50,23 +58,23 @@ impl Format {
     }
 }
 
-impl Label {
-    /// Printable ASCII: a peer's name is checked, a topic is anybody's.
+impl Metadata {
+    /// Printable ASCII: a peer's name was checked when it was chosen, but a topic can be anything.
     fn name(&self) -> String {
         match self {
-            Self::Peer { name, .. } => name.clone(),
-            Self::Topic { topic, .. } => escape(topic),
+            Self::Sealed { peer, .. } => peer.clone(),
+            Self::Plain { topic, .. } => escape(topic),
         }
     }
 
-    /// The beginning of the object.
+    /// The first members of the JSON object, with the brace before them.
     fn members(&self) -> String {
         match self {
-            Self::Peer { name, stream, seq, received } => {
-                let (name, time) = (json_string(name), seconds(*received));
-                format!(r#"{{"peer":{name},"stream":{stream},"seq":{seq},"time":{time}"#)
+            Self::Sealed { peer, stream, seq, received } => {
+                let (peer, time) = (json_string(peer), seconds(*received));
+                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq},"time":{time}"#)
             }
-            Self::Topic { topic, received } => {
+            Self::Plain { topic, received } => {
                 format!(r#"{{"topic":{},"time":{}"#, json_string(topic), seconds(*received))
             }
         }
@@ -85,16 +93,16 @@ mod tests {
 
     use super::*;
 
-    fn put(format: Format, label: &Label, line: &[u8]) -> String {
+    fn put(format: Format, metadata: &Metadata, line: &[u8]) -> String {
         let mut out = Vec::new();
-        format.put(&mut out, Some(label), line);
+        format.write_line(&mut out, Some(metadata), line);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn each_line_is_one_line_of_output() {
         let received = UNIX_EPOCH + Duration::from_millis(1_795_642_707_023);
-        let peer = Label::Peer { name: "s7".into(), stream: 3, seq: 17, received };
+        let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, received };
         assert_eq!(put(Format::Plain, &peer, b"21.5\n"), "21.5\n");
         assert_eq!(put(Format::Plain, &peer, b"21.5"), "21.5");
         assert_eq!(put(Format::Prefix, &peer, b"21.5\n"), "s7: 21.5\n");
@@ -112,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_anybodys_text() {
-        let topic = Label::Topic { topic: "a\u{1b}[31m\u{202e}é".into(), received: UNIX_EPOCH };
+        let topic = Metadata::Plain { topic: "a\u{1b}[31m\u{202e}é".into(), received: UNIX_EPOCH };
         assert_eq!(put(Format::Prefix, &topic, b"x\n"), "a\\x1b[31m\\xe2\\x80\\xae\\xc3\\xa9: x\n");
         assert_eq!(
             put(Format::Json, &topic, b"\n"),

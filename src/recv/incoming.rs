@@ -1,0 +1,146 @@
+//! What the run asks of the messages that it receives. A link is sealed or it is plain: only the two implementors of
+//! [`IncomingStreams`] know which, and [`super::run`], which chooses one.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::delivery::{Completion, Delivery};
+use crate::Result;
+use crate::mqtt::{Message, Qos, Receipt};
+use crate::sessions::Answer;
+use crate::stream::StreamId;
+
+/// What becomes of a message.
+#[derive(Debug)]
+pub(super) enum Disposition {
+    /// It is written, then what is owed for it is settled.
+    Deliver(Delivery),
+    /// It is kept until the end of another stream has come, which its own stream continues. It is not acknowledged yet: should
+    /// this process end, the broker sends it again.
+    Hold {
+        /// Whether this run receives its stream, as far as is known.
+        is_followed: bool,
+    },
+    /// It is junk, or for somebody else: it is acknowledged, so that it does not fill the broker's queue.
+    Drop(Receipt),
+    /// It was received before, and is acknowledged once all that came of its stream is written.
+    Repeat {
+        /// The stream that it is printed as.
+        stream: StreamId,
+        receipt: Receipt,
+    },
+    /// The peer asks whether a session is still here.
+    Answer { answer: Answer, receipt: Receipt },
+    /// It stays with the broker, unacknowledged: another run's, or a KILL, which is done with only when the keys are deleted.
+    Leave,
+}
+
+impl Disposition {
+    /// Whether the time of [`super::Options::timeout`] begins again with it. A message that this run does not receive may
+    /// never be accepted, and so be played again and again.
+    pub(super) fn restarts_timeout(&self) -> bool {
+        match self {
+            Self::Deliver(_) => true,
+            Self::Hold { is_followed } => *is_followed,
+            Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave => false,
+        }
+    }
+}
+
+/// A confirm to publish.
+#[derive(Debug)]
+pub(super) struct ConfirmMessage {
+    pub(super) topic: String,
+    pub(super) frame: Bytes,
+    pub(super) qos: Qos,
+}
+
+/// Decides what becomes of each message. What a plain link has no use for does nothing by default.
+pub(super) trait IncomingStreams {
+    /// What becomes of a message that came from the broker.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
+    fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
+
+    /// A message of `len` bytes came that is over the limit, and its payload was discarded.
+    fn reject_oversize(&mut self, len: usize, now: Instant);
+
+    /// What becomes of the next message that was held and need not wait any more; with `all`, of any that is held, as nothing
+    /// more will come of what it waits for.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn next_released(&mut self, _all: bool, _now: Instant) -> Result<Option<Disposition>> {
+        Ok(None)
+    }
+
+    /// Whether a message is held that would be lost with this process, where `keeps` tells whether the broker keeps one of this
+    /// quality of service until it is acknowledged.
+    fn holds_unkept(&self, _keeps: &dyn Fn(Qos) -> bool) -> bool {
+        false
+    }
+
+    /// Nothing can come from the broker from now on, or something can again; the time between counts for no timeout.
+    fn set_stalled(&mut self, _stalled: bool, _now: Instant) {}
+
+    /// The connection is gone.
+    fn disconnected(&mut self) {}
+
+    /// Writes down what is owed for messages that standard output has taken. Until this returns, none of them may be
+    /// acknowledged: the broker would not send it again, and the next run could not know that it was written.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn record(&mut self, _written: &[Completion], _now: Instant) -> Result<()> {
+        Ok(())
+    }
+
+    /// The confirms that are due; `all` of them at the end of a run.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn due_confirms(&mut self, _all: bool, _now: Instant) -> Result<Vec<ConfirmMessage>> {
+        Ok(Vec::new())
+    }
+
+    /// Whether it gives up waiting for anything that has not come: a peer ended its sessions, and the time for the last of their
+    /// streams has passed.
+    fn gives_up(&self, _now: Instant) -> bool {
+        false
+    }
+
+    /// Deletes sessions that their peer ended, where nothing more is to come. To be called when everything received is written.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn delete_ended_sessions(&mut self, _now: Instant) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether nothing more will come that this run receives.
+    fn is_complete(&self) -> bool;
+
+    /// Until when a complete run stays: a sender may not have heard that all of its stream is written, and nobody else would
+    /// tell it.
+    fn linger_until(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
+
+    /// When one of these methods has something to do, if nothing comes before.
+    fn deadline(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
+
+    /// Reports what was lost whole, for a run that is told to end: it would not have ended by itself.
+    fn report_missing(&mut self) {}
+
+    /// What a run that ended by an option says by its exit status; `timed_out` if that option was the timeout.
+    ///
+    /// # Errors
+    /// [`crate::Exit::TryAgain`] where a stream is not complete; [`crate::Exit::DataLost`] where something was lost.
+    fn verdict(&mut self, _timed_out: bool) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Several streams into one output, without one tearing the lines of another.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::recv::delivery::Delivery;
+use crate::stream::StreamId;
+
+/// How long a line may wait for another stream's unfinished line.
+const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most messages of one stream that wait, however short they are.
+const MAX_WAITING_MESSAGES: usize = 1024;
+
+/// Decides which stream's bytes are written next.
+///
+/// One stream at a time may leave a line unfinished. Until it finishes that line, the bytes of the others wait here: for a
+/// second at most, and up to `limit` bytes and 1,024 messages per stream. Beyond that, lines are torn rather than lost or
+/// delayed for ever.
+#[derive(Debug)]
+pub(super) struct Interleaver {
+    limit: usize,
+    /// The stream that has written part of a line.
+    unfinished: Option<StreamId>,
+    waiting: VecDeque<Delivery>,
+    since: Option<Instant>,
+}
+
+impl Interleaver {
+    /// Keeps at most `limit` bytes of each stream.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, unfinished: None, waiting: VecDeque::new(), since: None }
+    }
+
+    /// When [`Interleaver::release`] has something to do, if nothing comes before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.since.map(|since| since + UNFINISHED_LINE_TIMEOUT)
+    }
+
+    /// Bytes that wait.
+    pub(super) fn pending_bytes(&self) -> usize {
+        self.waiting.iter().map(|delivery| delivery.data.len()).sum()
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether anything of `stream` waits.
+    pub(super) fn holds(&self, stream: StreamId) -> bool {
+        self.waiting.iter().any(|delivery| delivery.stream == stream)
+    }
+
+    /// Takes one message; `write` gets what may be written now, in order.
+    pub(super) fn push(&mut self, delivery: Delivery, now: Instant, mut write: impl FnMut(Delivery)) {
+        let stream = delivery.stream;
+        let is_line_of_another = self.unfinished.is_some_and(|owner| owner != stream);
+        // What a stream has waiting goes before its next message.
+        if !is_line_of_another && !self.holds(stream) {
+            self.pass(delivery, &mut write);
+            self.pass_waiting(&mut write);
+        } else {
+            self.waiting.push_back(delivery.detached());
+            self.since.get_or_insert(now);
+            let of_stream = self.waiting.iter().filter(|waiting| waiting.stream == stream);
+            let (count, bytes) = of_stream.fold((0, 0), |(count, bytes), it| (count + 1, bytes + it.data.len()));
+            if count > MAX_WAITING_MESSAGES || bytes > self.limit {
+                self.tear(&mut write);
+            }
+        }
+    }
+
+    /// Passes on what has waited long enough.
+    pub(super) fn release(&mut self, now: Instant, mut write: impl FnMut(Delivery)) {
+        if self.deadline().is_some_and(|deadline| now >= deadline) {
+            self.tear(&mut write);
+        }
+    }
+
+    /// Passes on everything: no more will come.
+    pub(super) fn flush(&mut self, mut write: impl FnMut(Delivery)) {
+        while !self.waiting.is_empty() {
+            self.tear(&mut write);
+        }
+    }
+
+    /// Waits no longer for the unfinished line.
+    fn tear(&mut self, write: &mut impl FnMut(Delivery)) {
+        self.unfinished = None;
+        self.since = None;
+        self.pass_waiting(write);
+    }
+
+    fn pass(&mut self, delivery: Delivery, write: &mut impl FnMut(Delivery)) {
+        let stream = delivery.stream;
+        let is_mid_line = match delivery.data.last() {
+            Some(last) => *last != b'\n',
+            None => self.unfinished == Some(stream),
+        };
+        self.unfinished = (is_mid_line && !delivery.ends).then_some(stream);
+        write(delivery);
+    }
+
+    /// Passes on what waits, oldest first, as far as the unfinished line allows.
+    fn pass_waiting(&mut self, write: &mut impl FnMut(Delivery)) {
+        loop {
+            let next = match self.unfinished {
+                None => (!self.waiting.is_empty()).then_some(0),
+                Some(owner) => self.waiting.iter().position(|waiting| waiting.stream == owner),
+            };
+            let Some(delivery) = next.and_then(|index| self.waiting.remove(index)) else { break };
+            self.pass(delivery, write);
+        }
+        if self.waiting.is_empty() {
+            self.since = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recv::delivery::for_tests::{delivery, seq_of};
+
+    #[derive(Clone, Debug)]
+    struct Push {
+        stream: u32,
+        bytes: String,
+        ends: bool,
+    }
+
+    fn pushes() -> impl Strategy<Value = Vec<Push>> {
+        let push = (0u32..3, "[ab\n]{0,6}", prop::bool::weighted(0.1)).prop_map(|(stream, bytes, ends)| Push {
+            stream,
+            bytes,
+            ends,
+        });
+        prop::collection::vec(push, 0..40)
+    }
+
+    /// The stream that a message was pushed for, and its text.
+    fn text_of(pushes: &[Push], written: &Delivery) -> (u32, String) {
+        let index = usize::try_from(seq_of(written)).unwrap();
+        (pushes[index].stream, String::from_utf8(written.data.to_vec()).unwrap())
+    }
+
+    proptest! {
+        /// No byte is lost, repeated or reordered within its stream, and no line is torn while patience lasts.
+        #[test]
+        fn streams_are_woven_by_lines(pushes in pushes()) {
+            let start = Instant::now();
+            let mut streams = Interleaver::new(usize::MAX);
+            let mut out: Vec<(u32, String)> = Vec::new();
+            for (index, push) in pushes.iter().enumerate() {
+                let message = delivery(push.stream, u32::try_from(index).unwrap(), &push.bytes, push.ends);
+                streams.push(message, start, |written| out.push(text_of(&pushes, &written)));
+            }
+            let mut unfinished = None;
+            for (index, (stream, bytes)) in out.iter().enumerate() {
+                prop_assert!(unfinished.is_none_or(|owner| owner == *stream), "message {index} tears a line");
+                let ended = pushes.iter().any(|push| push.stream == *stream && push.ends);
+                if let Some(last) = bytes.chars().last() {
+                    unfinished = (last != '\n' && !ended).then_some(*stream);
+                }
+                if ended {
+                    unfinished = None;
+                }
+            }
+            streams.flush(|written| out.push(text_of(&pushes, &written)));
+            for stream in 0..3 {
+                let sent: String = pushes.iter().filter(|push| push.stream == stream).map(|push| &push.bytes[..]).collect();
+                let got: String = out.iter().filter(|(from, _)| *from == stream).map(|(_, bytes)| &bytes[..]).collect();
+                prop_assert_eq!(sent, got);
+            }
+            prop_assert_eq!(out.len(), pushes.len());
+        }
+    }
+
+    #[test]
+    fn a_line_waits_for_the_unfinished_one_but_not_for_ever() {
+        let start = Instant::now();
+        let mut streams = Interleaver::new(100);
+        let mut out = Vec::new();
+        streams.push(delivery(1, 0, "part", false), start, |written| out.extend_from_slice(&written.data));
+        streams.push(delivery(2, 0, "other\n", false), start, |written| out.extend_from_slice(&written.data));
+        assert_eq!(out, b"part");
+        streams.release(start + UNFINISHED_LINE_TIMEOUT / 2, |written| out.extend_from_slice(&written.data));
+        assert_eq!(out, b"part");
+        streams.release(streams.deadline().unwrap(), |written| out.extend_from_slice(&written.data));
+        assert_eq!(out, b"partother\n");
+        assert_eq!(streams.deadline(), None);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let start = Instant::now();
+        let mut streams = Interleaver::new(10);
+        let mut written = 0;
+        streams.push(delivery(1, 0, "part", false), start, |message| written += message.data.len());
+        for seq in 0..100 {
+            streams.push(delivery(2, seq, "four", false), start, |message| written += message.data.len());
+        }
+        assert!(streams.pending_bytes() <= 10);
+        assert_eq!(written + streams.pending_bytes(), 404);
+
+        streams.push(delivery(1, 1, "part", false), start, |_| {});
+        let mut left = 0;
+        for _ in 0..10 * MAX_WAITING_MESSAGES {
+            streams.push(delivery(2, 100, "", false), start, |_| left += 1);
+        }
+        assert!(left >= 9 * MAX_WAITING_MESSAGES, "messages without bytes are bounded, too");
+    }
+}

@@ -1,0 +1,92 @@
+//! Lines to standard output, up to the last one that is wanted.
+
+use super::format::Format;
+use crate::recv::delivery::{Completion, Delivery};
+use crate::stdio::Output;
+
+/// Standard output, and how many lines of it are still wanted.
+pub(super) struct LineWriter {
+    pub(super) output: Output<Completion>,
+    format: Format,
+    /// `None`: all that come.
+    lines_left: Option<u64>,
+}
+
+impl LineWriter {
+    pub(super) fn new(output: Output<Completion>, format: Format, lines: Option<u64>) -> Self {
+        Self { output, format, lines_left: lines }
+    }
+
+    /// Whether the last line that is wanted was written.
+    pub(super) fn has_all_lines(&self) -> bool {
+        self.lines_left == Some(0)
+    }
+
+    /// Writes a message's bytes as they are, up to the last line that is wanted.
+    pub(super) fn write(&mut self, delivery: Delivery) {
+        let Delivery { data, mut completion, .. } = delivery;
+        let wanted = match &mut self.lines_left {
+            None => data.len(),
+            // What comes after the last line that is wanted is not even acknowledged: the next run gets it.
+            Some(0) => return,
+            Some(left) => lines_end(&data, left),
+        };
+        self.output.push(&data[..wanted]);
+        let owed = if wanted < data.len() { completion.split_to(wanted) } else { completion };
+        self.output.push_completion(owed);
+    }
+
+    /// Writes whole lines, of one or more messages of a stream, up to the last one that is wanted. What is owed for a
+    /// message follows its last byte.
+    pub(super) fn write_lines(&mut self, deliveries: Vec<Delivery>) {
+        if self.has_all_lines() {
+            return;
+        }
+        // Where the bytes of each message end in what they are together.
+        let ends: Vec<usize> = deliveries
+            .iter()
+            .scan(0, |end, delivery| {
+                *end += delivery.data.len();
+                Some(*end)
+            })
+            .collect();
+        let all: Vec<u8> = deliveries.iter().flat_map(|delivery| &delivery.data).copied().collect();
+        let mut out = Vec::with_capacity(all.len());
+        let mut written = 0;
+        for line in all.split_inclusive(|&byte| byte == b'\n') {
+            written += line.len();
+            // A line has the metadata of the message in which it ends.
+            let last = ends.partition_point(|&end| end < written);
+            self.format.write_line(&mut out, deliveries[last].metadata.as_ref(), line);
+            if let Some(left) = &mut self.lines_left
+                && (line.ends_with(b"\n") || self.format.needs_metadata())
+            {
+                *left -= 1;
+                if *left == 0 {
+                    break;
+                }
+            }
+        }
+        self.output.push(&out);
+        for (mut delivery, end) in deliveries.into_iter().zip(ends) {
+            let begin = end - delivery.data.len();
+            if end <= written {
+                self.output.push_completion(delivery.completion);
+            } else if begin < written {
+                // The rest of the message is for the next run.
+                self.output.push_completion(delivery.completion.split_to(written - begin));
+            }
+        }
+    }
+}
+
+/// Where the last line that is wanted ends in `bytes`; takes the lines before it off `left`.
+fn lines_end(bytes: &[u8], left: &mut u64) -> usize {
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        *left -= 1;
+        if *left == 0 {
+            return at + 1;
+        }
+    }
+    bytes.len()
+}

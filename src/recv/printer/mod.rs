@@ -1,0 +1,137 @@
+//! From a delivery to the bytes on standard output, and back: which deliveries were written.
+//!
+//! ```text
+//! Delivery -> OutputOrder -> LineWriter (-n, Format) -> stdio::Output -> Completion
+//! ```
+//!
+//! [`OutputOrder`] keeps lines of different streams apart, and [`LineWriter`] writes them in the [`Format`] that the command
+//! line asks for, up to the last line that it wants. A new format is a variant of [`Format`], with its option in `bin/sts-recv.rs`.
+
+mod format;
+mod interleaver;
+mod line_buffers;
+mod line_writer;
+mod order;
+
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rustix::event::PollFlags;
+
+pub use self::format::Format;
+use self::line_writer::LineWriter;
+use self::order::OutputOrder;
+use crate::Result;
+use crate::mqtt::Receipt;
+use crate::recv::delivery::{Completion, Delivery};
+use crate::stdio::{Output, Written};
+use crate::stream::StreamId;
+
+/// Bytes on their way to standard output above which nothing more is read from the broker.
+const MAX_PENDING_BYTES: usize = 1 << 20;
+/// Messages on their way above which nothing more is read either: junk has no bytes for standard output.
+const MAX_PENDING_MESSAGES: usize = 1 << 13;
+
+/// Standard output, and what is on its way there.
+pub(super) struct Printer {
+    order: OutputOrder,
+    writer: LineWriter,
+}
+
+impl Printer {
+    /// Prints on the standard output of this process, at most `lines` lines of it. Messages come from `many` peers, or from one;
+    /// none is longer than `max_message`.
+    ///
+    /// # Errors
+    /// As [`Output::stdout`].
+    pub(super) fn stdout(format: Format, lines: Option<u64>, many: bool, max_message: usize) -> Result<Self> {
+        // What stands before a line must not come into the middle of another one.
+        let whole_lines = many || format.needs_metadata();
+        let order =
+            if whole_lines { OutputOrder::buffered(max_message) } else { OutputOrder::interleaved(max_message) };
+        Ok(Self { order, writer: LineWriter::new(Output::stdout()?, format, lines) })
+    }
+
+    /// Takes a message, and passes on what may be written now.
+    pub(super) fn print(&mut self, delivery: Delivery, now: Instant) {
+        self.order.push(delivery, now, &mut self.writer);
+    }
+
+    /// Has a message acknowledged in its turn, after all that was passed on before it.
+    pub(super) fn acknowledge(&mut self, receipt: Receipt) {
+        self.writer.output.push_completion(receipt.into());
+    }
+
+    /// Has a repeated message acknowledged. While bytes of its stream wait for the end of a line, its own may be among them:
+    /// acknowledged before they are written, they would be lost with this process.
+    pub(super) fn acknowledge_repeat(&mut self, stream: StreamId, receipt: Receipt, now: Instant) {
+        if self.order.holds(stream) {
+            let completion = receipt.into();
+            self.print(Delivery::new(stream, Bytes::new(), false, None, completion), now);
+        } else {
+            self.acknowledge(receipt);
+        }
+    }
+
+    /// Passes on what has waited long enough for the end of a line.
+    pub(super) fn release(&mut self, now: Instant) {
+        self.order.release(now, &mut self.writer);
+    }
+
+    /// Passes on everything: no more will come.
+    pub(super) fn flush(&mut self) {
+        self.order.flush(&mut self.writer);
+    }
+
+    /// When [`Printer::release`] has something to do, if nothing comes before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.order.deadline()
+    }
+
+    /// Writes once, as far as that goes without waiting.
+    ///
+    /// # Errors
+    /// As [`Output::write_ready`].
+    pub(super) fn write_ready(&mut self) -> Result<Written> {
+        self.writer.output.write_ready()
+    }
+
+    /// What is owed for the next message that was written.
+    pub(super) fn next_completion(&mut self) -> Option<Completion> {
+        self.writer.output.next_completion()
+    }
+
+    /// What to poll. Without anything to write, poll(2) still tells when the reader of a pipe has gone.
+    pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let wanted = if self.unwritten() > 0 { PollFlags::OUT } else { PollFlags::empty() };
+        (self.writer.output.as_fd(), wanted)
+    }
+
+    /// Bytes that were passed on and are not written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.writer.output.pending_bytes()
+    }
+
+    /// Whether so much waits that nothing more is to be read from the broker.
+    pub(super) fn is_full(&self) -> bool {
+        self.has_all_lines()
+            || self.unwritten() + self.order.pending_bytes() > MAX_PENDING_BYTES
+            || self.writer.output.pending_completions() > MAX_PENDING_MESSAGES
+    }
+
+    /// Whether the last line that is wanted (`-n`) was passed on.
+    pub(super) fn has_all_lines(&self) -> bool {
+        self.writer.has_all_lines()
+    }
+
+    /// Whether all that was passed on is written.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.writer.output.is_empty()
+    }
+
+    /// Whether nothing is on its way at all.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_flushed() && self.order.is_empty()
+    }
+}

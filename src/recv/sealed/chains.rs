@@ -1,0 +1,219 @@
+//! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "Rotation").
+//!
+//! A stream may overtake the end of its predecessor. Its messages then wait in the [`ReorderBuffer`]. With `--once` the run
+//! follows one chain, and leaves the messages of all others with the broker.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::reorder_buffer::ReorderBuffer;
+use super::sessions::UsableSessions;
+use crate::mqtt::{Message, Qos};
+use crate::session::SessionId;
+use crate::stream::{Opened, StreamId};
+
+/// Whether an opened message is accepted now.
+pub(super) enum Admission {
+    Accept,
+    /// Its stream waits for the end of another one.
+    Hold {
+        /// Whether this run receives its stream, as far as is known.
+        is_followed: bool,
+    },
+    /// This run does not receive its stream.
+    Leave,
+}
+
+/// Which streams this run receives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Selection {
+    All,
+    /// The chain of which a message is accepted first.
+    FirstChain,
+    /// The chain that begins with this stream.
+    Chain(StreamId),
+}
+
+/// The streams that this run saw, and what of them waits.
+pub(super) struct Chains {
+    selection: Selection,
+    /// Of each stream that continues another, the head of its chain: the first stream.
+    heads: HashMap<StreamId, StreamId>,
+    /// Streams that this run saw, and that are not complete.
+    incomplete: HashSet<StreamId>,
+    reorder: ReorderBuffer<Message>,
+    /// Messages that wait no longer, and go before any that comes now.
+    released: VecDeque<Message>,
+}
+
+impl Chains {
+    /// Follows the first chain that comes, or all.
+    pub(super) fn new(once: bool) -> Self {
+        Self {
+            selection: if once { Selection::FirstChain } else { Selection::All },
+            heads: HashMap::new(),
+            incomplete: HashSet::new(),
+            reorder: ReorderBuffer::new(),
+            released: VecDeque::new(),
+        }
+    }
+
+    /// The head of the chain that a stream is in: the stream itself, if it continues no other.
+    pub(super) fn head_of(&self, stream: StreamId) -> StreamId {
+        self.heads.get(&stream).copied().unwrap_or(stream)
+    }
+
+    /// Whether this run follows one chain only.
+    pub(super) fn is_selective(&self) -> bool {
+        self.selection != Selection::All
+    }
+
+    /// Whether a stream is in the one chain that this run follows.
+    pub(super) fn is_selected(&self, stream: StreamId) -> bool {
+        self.selection == Selection::Chain(self.head_of(stream))
+    }
+
+    /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, only messages of data are
+    /// another run's: any that is not `is_data` concerns this run, too.
+    pub(super) fn admit(
+        &mut self,
+        opened: &Opened,
+        is_data: bool,
+        was_held: bool,
+        sessions: &UsableSessions,
+        now: Instant,
+    ) -> Admission {
+        let stream = opened.stream;
+        if let Some(predecessor) = sessions.receiver.predecessor(opened)
+            && sessions.is_new(stream)
+        {
+            self.link(stream, predecessor.stream);
+        }
+        let head = self.head_of(stream);
+        let is_others = is_data && matches!(self.selection, Selection::Chain(selected) if selected != head);
+        // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
+        // not decide yet.
+        if is_others && (was_held || !sessions.is_new(head)) {
+            return Admission::Leave;
+        }
+        if !was_held {
+            if let Some(predecessor) = sessions.receiver.awaits(opened)
+                && sessions.is_new(stream)
+            {
+                self.incomplete.insert(predecessor.stream);
+                self.reorder.hold(stream, predecessor, now);
+            }
+            if self.reorder.holds(stream) {
+                return Admission::Hold { is_followed: !is_others };
+            }
+        }
+        if is_others { Admission::Leave } else { Admission::Accept }
+    }
+
+    /// A message of a stream was accepted. If this run is to follow the first chain, it is this one: only now, as a message that
+    /// is played again begins nothing.
+    pub(super) fn select(&mut self, stream: StreamId) {
+        if self.selection == Selection::FirstChain {
+            self.selection = Selection::Chain(self.head_of(stream));
+        }
+    }
+
+    /// More is to come of a stream.
+    pub(super) fn begin(&mut self, stream: StreamId) {
+        self.incomplete.insert(stream);
+    }
+
+    /// Nothing more is to come of a stream, or will be accepted.
+    pub(super) fn end(&mut self, stream: StreamId) {
+        self.incomplete.remove(&stream);
+    }
+
+    /// A stream is complete, and its sender goes on in another one.
+    pub(super) fn continue_in(&mut self, next: StreamId, stream: StreamId, sessions: &UsableSessions) {
+        self.end(stream);
+        // The broker may have let the next stream overtake this one, and its first message, which names this stream, may be
+        // lost. Then it is a chain of its own: what comes of it follows what came of it, not this stream.
+        let came =
+            sessions.receiver.streams(next.session).is_some_and(|streams| streams.next_seq(next.number).is_some());
+        let has_begun = (self.incomplete.contains(&next) && came) || sessions.is_over(next);
+        if !has_begun {
+            self.link(next, stream);
+        }
+        if !sessions.is_over(next) {
+            self.incomplete.insert(next);
+        }
+    }
+
+    /// A stream continues another one, and so do the streams that are known to continue it.
+    fn link(&mut self, stream: StreamId, predecessor: StreamId) {
+        let head = self.head_of(predecessor);
+        if head == stream || self.heads.contains_key(&stream) {
+            return;
+        }
+        for other in self.heads.values_mut().filter(|other| **other == stream) {
+            *other = head;
+        }
+        self.heads.insert(stream, head);
+    }
+
+    /// Keeps a message of a stream that waits.
+    pub(super) fn hold(&mut self, stream: StreamId, message: Message) {
+        let is_unacknowledged = message.qos > Qos::AtMostOnce;
+        // A view of the read buffer would keep all of that; and a topic, which a sealed message does not need, up to 64 KiB.
+        let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
+        self.reorder.push(stream, payload.len(), is_unacknowledged, Message { topic, payload, ..message });
+    }
+
+    /// The next message that was held and waits no longer, oldest first within its stream; with `all`, of any stream.
+    pub(super) fn next_released(&mut self, all: bool, sessions: &UsableSessions, now: Instant) -> Option<Message> {
+        if self.released.is_empty() {
+            let is_complete = |predecessor: &_| all || sessions.receiver.is_complete(predecessor);
+            self.released = self.reorder.release(now, is_complete);
+        }
+        self.released.pop_front()
+    }
+
+    /// All messages that wait.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Message> {
+        self.reorder.messages()
+    }
+
+    /// Whether a stream of a session waits, or one waits for it.
+    pub(super) fn involves(&self, session: SessionId) -> bool {
+        self.reorder.involves(session)
+    }
+
+    /// As [`ReorderBuffer::set_stalled`].
+    pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
+        self.reorder.set_stalled(stalled, now);
+    }
+
+    /// As [`ReorderBuffer::disconnected`].
+    pub(super) fn disconnected(&mut self) {
+        self.reorder.disconnected();
+    }
+
+    /// When [`Chains::next_released`] has something, if nothing comes before.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.reorder.deadline()
+    }
+
+    /// The numbers of the streams that this run saw and that are not complete, in order.
+    pub(super) fn incomplete(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = self.incomplete.iter().map(|stream| stream.number).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// Forgets the chains of streams that are not `needed` any more.
+    pub(super) fn retain_chains(&mut self, needed: impl Fn(StreamId) -> bool) {
+        self.heads.retain(|stream, _| needed(*stream));
+    }
+
+    /// A session is deleted: nothing more will come of its streams.
+    pub(super) fn forget_session(&mut self, session: SessionId) {
+        self.incomplete.retain(|stream| stream.session != session);
+    }
+}

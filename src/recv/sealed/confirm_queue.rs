@@ -1,0 +1,176 @@
+//! Confirms: telling a sender that asks how far standard output took its stream (`sts-protocol(7)`, "Confirms").
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rand::CryptoRng;
+
+use crate::Result;
+use crate::session::{Session, SessionId};
+use crate::sessions::LinkSessions;
+use crate::stream::{Sender, StreamId};
+
+/// How long a confirm waits for others to go with it.
+const CONFIRM_DELAY: Duration = Duration::from_millis(50);
+/// Messages after which it does not wait.
+const MAX_UNCONFIRMED_MESSAGES: u32 = 64;
+/// Bytes after which it does not wait: a fraction of what a sender may have unconfirmed.
+const MAX_UNCONFIRMED_BYTES: usize = 256 << 10;
+/// How long a run that is complete waits for a sender to say that it has heard of the end of its stream.
+const SETTLED_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What is to be confirmed, and the streams in which that is said: one per session, as confirms are sealed under the session
+/// whose streams they name.
+#[derive(Default)]
+pub(super) struct ConfirmQueue {
+    senders: BTreeMap<SessionId, Sender>,
+    /// The streams, each with the next seq that is wanted of it where nothing of it is remembered any more.
+    due: BTreeMap<StreamId, u32>,
+    since: Option<Instant>,
+    messages: u32,
+    bytes: usize,
+    /// A stream ended: its sender waits for nothing but the confirm.
+    urgent: bool,
+    /// Streams that are written to their end, each with the time until which their sender is waited for.
+    unsettled: BTreeMap<StreamId, Instant>,
+}
+
+impl ConfirmQueue {
+    /// Standard output took `bytes` bytes of a stream whose sender asks, the last ones if the stream `ends`.
+    pub(super) fn written(&mut self, stream: StreamId, bytes: usize, ends: bool, now: Instant) {
+        self.messages += 1;
+        self.bytes += bytes;
+        if ends {
+            self.urgent = true;
+            self.unsettled.retain(|_, until| *until > now);
+            self.unsettled.insert(stream, now + SETTLED_TIMEOUT);
+        }
+        self.repeat(stream, 0, now);
+    }
+
+    /// A message came that was too early, or that had come before: its sender lacks our last confirm, of `next`.
+    pub(super) fn repeat(&mut self, stream: StreamId, next: u32, now: Instant) {
+        let known = self.due.entry(stream).or_default();
+        *known = next.max(*known);
+        self.since.get_or_insert(now);
+    }
+
+    /// The sender of a stream has heard that all of it is written.
+    pub(super) fn settled(&mut self, stream: StreamId) {
+        self.unsettled.remove(&stream);
+    }
+
+    /// Until when to stay and confirm again what is written to its end; `None` where all of that is settled.
+    pub(super) fn unsettled_until(&self) -> Option<Instant> {
+        self.unsettled.values().max().copied()
+    }
+
+    /// When [`ConfirmQueue::take_due`] has something, if nothing more happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.since.map(|since| since + CONFIRM_DELAY)
+    }
+
+    /// The streams to confirm at `now`, and whether the confirm must arrive, as the last one of a stream must.
+    pub(super) fn take_due(&mut self, all: bool, now: Instant) -> Option<(Vec<(StreamId, u32)>, bool)> {
+        let many = self.messages >= MAX_UNCONFIRMED_MESSAGES || self.bytes >= MAX_UNCONFIRMED_BYTES;
+        let is_due = all || self.urgent || many || self.deadline().is_some_and(|deadline| now >= deadline);
+        if self.due.is_empty() || !is_due {
+            return None;
+        }
+        let must_arrive = all || self.urgent;
+        (self.since, self.messages, self.bytes, self.urgent) = (None, 0, 0, false);
+        Some((std::mem::take(&mut self.due).into_iter().collect(), must_arrive))
+    }
+
+    /// Seals what is `wanted` of streams of one session: pairs of a stream's number and its next seq.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`Sender::confirm`].
+    pub(super) fn seal(
+        &mut self,
+        session: &Session,
+        wanted: &[(u32, u32)],
+        max_message: usize,
+        sessions: &LinkSessions,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Vec<Bytes>> {
+        let sender = match self.senders.entry(session.id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(sessions.begin_confirm_stream(session, max_message, rng)?),
+        };
+        let mut sealed = Vec::new();
+        for part in wanted.chunks(sender.max_confirmed_streams()) {
+            sessions.reserve_blocks(sender, session, part.len() * 8)?;
+            sealed.push(sender.confirm(part, rng)?);
+        }
+        Ok(sealed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: StreamId = StreamId { session: [7; 8], number: 3 };
+
+    #[test]
+    fn confirms_go_together_but_never_wait_long() {
+        let now = Instant::now();
+        let mut confirms = ConfirmQueue::default();
+        assert_eq!(confirms.take_due(true, now), None);
+        for _ in 1..MAX_UNCONFIRMED_MESSAGES {
+            confirms.written(STREAM, 10, false, now);
+            assert_eq!(confirms.take_due(false, now), None);
+        }
+        confirms.written(STREAM, 10, false, now);
+        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, 0)], false)));
+        assert_eq!(confirms.deadline(), None);
+
+        confirms.written(STREAM, MAX_UNCONFIRMED_BYTES, false, now);
+        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, 0)], false)));
+
+        confirms.repeat(STREAM, 0, now);
+        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY / 2), None);
+        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY), Some((vec![(STREAM, 0)], false)));
+    }
+
+    #[test]
+    fn a_stream_that_ended_is_answered_for_until_its_sender_has_heard() {
+        let now = Instant::now();
+        let mut confirms = ConfirmQueue::default();
+        confirms.written(STREAM, 10, false, now);
+        assert_eq!(confirms.unsettled_until(), None);
+        confirms.written(STREAM, 10, true, now);
+        confirms.repeat(STREAM, 0, now + SETTLED_TIMEOUT / 2);
+        assert_eq!(confirms.unsettled_until(), Some(now + SETTLED_TIMEOUT), "what is played again keeps nobody");
+        confirms.settled(StreamId { number: 4, ..STREAM });
+        assert_eq!(confirms.unsettled_until(), Some(now + SETTLED_TIMEOUT));
+        confirms.settled(STREAM);
+        assert_eq!(confirms.unsettled_until(), None);
+    }
+
+    #[test]
+    fn streams_that_nobody_settles_are_forgotten() {
+        let start = Instant::now();
+        let mut confirms = ConfirmQueue::default();
+        for second in 0..1000_u32 {
+            confirms.written(
+                StreamId { number: second, ..STREAM },
+                0,
+                true,
+                start + Duration::from_secs(second.into()),
+            );
+        }
+        assert_eq!(confirms.unsettled.len(), usize::try_from(SETTLED_TIMEOUT.as_secs()).unwrap());
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_confirmed_at_once() {
+        let now = Instant::now();
+        let mut confirms = ConfirmQueue::default();
+        confirms.written(STREAM, 0, true, now);
+        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, 0)], true)));
+    }
+}

@@ -1,0 +1,86 @@
+//! Sessions that their peer ended with a KILL, until their last streams have come and their keys are deleted.
+
+use std::time::{Duration, Instant};
+
+use super::chains::Chains;
+use super::reports::Reports;
+use super::sessions::UsableSessions;
+use crate::Result;
+use crate::crypto::schedule::Digest;
+use crate::session::SessionId;
+
+/// How long after a KILL the streams before it may still arrive.
+const LATE_STREAM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A session that its peer ended, with all older ones.
+struct EndedSession {
+    peer: Digest,
+    session: SessionId,
+    /// The first stream number that the peer did not use.
+    next_stream: u32,
+    until: Instant,
+}
+
+/// The sessions whose end was received, and whose keys are still here.
+#[derive(Default)]
+pub(super) struct EndedSessions(Vec<EndedSession>);
+
+impl EndedSessions {
+    /// A KILL came.
+    pub(super) fn push(&mut self, peer: Digest, session: SessionId, next_stream: u32, now: Instant) {
+        self.0.push(EndedSession { peer, session, next_stream, until: now + LATE_STREAM_TIMEOUT });
+    }
+
+    /// Whether the time for the last streams of a session has passed.
+    pub(super) fn any_late(&self, now: Instant) -> bool {
+        self.0.iter().any(|ended| now >= ended.until)
+    }
+
+    /// When the time of each session passes.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.0.iter().map(|ended| ended.until)
+    }
+
+    /// Deletes the sessions of which all streams are complete, or the time for that has passed; true if there were any.
+    ///
+    /// # Errors
+    /// As [`crate::cache::Cache::delete`].
+    pub(super) fn delete(
+        &mut self,
+        sessions: &mut UsableSessions,
+        chains: &mut Chains,
+        reports: &mut Reports<'_>,
+        now: Instant,
+    ) -> Result<bool> {
+        let mut waiting = Vec::new();
+        let mut has_deleted = false;
+        for ended in std::mem::take(&mut self.0) {
+            let ids = sessions.receiver.ended_by(ended.session).to_vec();
+            let end = |id: &SessionId| (*id == ended.session).then_some(ended.next_stream);
+            let incomplete: Vec<(u32, u32)> = ids
+                .iter()
+                .flat_map(|id| sessions.receiver.outstanding(*id, end(id)).iter().collect::<Vec<_>>())
+                .collect();
+            // A message that is held was not accepted, so that the receiver does not know its stream.
+            let is_complete = incomplete.is_empty() && !ids.iter().any(|id| chains.involves(*id));
+            if !is_complete && now < ended.until {
+                waiting.push(ended);
+                continue;
+            }
+            let name = sessions.peer_name(&ended.peer);
+            if incomplete.is_empty() {
+                reports.sessions_ended(&name);
+            } else {
+                reports.sessions_ended_early(&name, &incomplete);
+            }
+            sessions.link.cache().delete(&ended.peer, &ids)?;
+            has_deleted = true;
+            for id in &ids {
+                sessions.receiver.remove(*id);
+                chains.forget_session(*id);
+            }
+        }
+        self.0 = waiting;
+        Ok(has_deleted)
+    }
+}

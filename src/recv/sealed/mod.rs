@@ -1,0 +1,372 @@
+//! An encrypted link: which messages are authentic, in which order they are written, and what is owed for each.
+//!
+//! [`SealedStreams`] takes a message through four steps, each with an owner of its own:
+//!
+//! 1. open it, under one of the [`UsableSessions`]; junk is dropped here;
+//! 2. admit it: [`Chains`] know whether this run receives its stream, and whether it must wait for another one;
+//! 3. accept it: the receiver tells the next message of a stream from a repeated one, and what was lost before it;
+//! 4. act on its content, in [`SealedStreams::accept`], where each kind of content has its line.
+//!
+//! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`].
+
+mod chains;
+mod confirm_queue;
+mod ended_sessions;
+mod receive_log;
+mod reorder_buffer;
+mod reports;
+mod sessions;
+
+use std::time::{Instant, SystemTime};
+
+use bytes::{Buf, BytesMut};
+
+use self::chains::{Admission, Chains};
+use self::ended_sessions::EndedSessions;
+use self::receive_log::ReceiveLog;
+use self::reports::Reports;
+use self::sessions::UsableSessions;
+use super::delivery::{Completion, Delivery, Metadata};
+use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
+use crate::cache::JournalEntry;
+use crate::cli::Reporter;
+use crate::crypto::schedule::Digest;
+use crate::link::{Link, unix_time};
+use crate::message::FrameType;
+use crate::mqtt::{Message, Qos, Receipt};
+use crate::peers::LinkPeers;
+use crate::session::SessionId;
+use crate::sessions::LinkSessions;
+use crate::stream::{AcceptError, Accepted, Content, Opened};
+use crate::text::{is_or_are, numbered};
+use crate::{Error, Exit, Rejected, Result};
+
+/// The messages of an encrypted link.
+pub(super) struct SealedStreams<'a> {
+    sessions: UsableSessions,
+    chains: Chains,
+    log: ReceiveLog,
+    ended: EndedSessions,
+    reports: Reports<'a>,
+    /// What the last message was opened into. The delivery gets a view of it, and once that is printed the buffer is used again.
+    plaintext: BytesMut,
+    with_metadata: bool,
+    /// The chain that this run follows is complete, or the peer ended the last session.
+    is_complete: bool,
+}
+
+impl<'a> SealedStreams<'a> {
+    /// Takes the link's receive state, which one sts-recv holds at a time.
+    ///
+    /// # Errors
+    /// As [`crate::recv::run`].
+    pub(super) fn open(
+        link: &Link,
+        peers: LinkPeers,
+        once: bool,
+        with_metadata: bool,
+        report: &'a Reporter,
+        now: Instant,
+    ) -> Result<Self> {
+        let mut sessions = UsableSessions::new(LinkSessions::open(link, peers, now)?);
+        let (log, unusable) =
+            ReceiveLog::open(sessions.link.cache(), &sessions.stored(), link.config.mqtt.max_message)?;
+        sessions.adopt(&unusable, log.state());
+        if sessions.is_empty() {
+            return Err(sessions.link.none_usable());
+        }
+        Ok(Self {
+            sessions,
+            chains: Chains::new(once),
+            log,
+            ended: EndedSessions::default(),
+            reports: Reports::new(report),
+            plaintext: BytesMut::new(),
+            with_metadata,
+            is_complete: false,
+        })
+    }
+
+    /// Steps 1 and 2; one that `was_held` is not held again.
+    fn receive_sealed(&mut self, message: Message, was_held: bool, now: Instant) -> Result<Disposition> {
+        // A peer that was forgotten is not heard any more, not even for a second.
+        self.refresh_if_due(now)?;
+        let mut opened = self.sessions.receiver.open(&message.payload, &mut self.plaintext);
+        if opened == Err(Rejected::UnknownSession) && self.refresh(now)? {
+            opened = self.sessions.receiver.open(&message.payload, &mut self.plaintext);
+        }
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(reason) => return Ok(self.reject(reason, message.receipt, now)),
+        };
+        match self.chains.admit(&opened, opened.content.is_input(), was_held, &self.sessions, now) {
+            Admission::Accept => self.accept(&opened, message.receipt, now),
+            Admission::Hold { is_followed } => {
+                self.chains.hold(opened.stream, message);
+                Ok(Disposition::Hold { is_followed })
+            }
+            Admission::Leave => Ok(Disposition::Leave),
+        }
+    }
+
+    /// Steps 3 and 4.
+    fn accept(&mut self, opened: &Opened, receipt: Receipt, now: Instant) -> Result<Disposition> {
+        let accepted = match self.sessions.receiver.accept(opened) {
+            Ok(accepted) => accepted,
+            Err(error) => return Ok(self.refuse(opened, error, receipt, now)),
+        };
+        let stream = opened.stream;
+        if opened.content.is_input() {
+            self.chains.select(stream);
+        }
+        let prior = self.note_losses(&opened.peer, &accepted);
+        if accepted.promoted && self.sessions.link.cache().promote(&opened.peer, &opened.stream.session, unix_time())? {
+            self.reports.session_in_use(&self.sessions.peer_name(&opened.peer));
+        }
+        match opened.content {
+            Content::Data | Content::Continues(_) => self.chains.begin(stream),
+            Content::End => {
+                self.chains.end(stream);
+                self.is_complete |= self.chains.is_selected(stream);
+            }
+            Content::Continued(next) => self.chains.continue_in(next, stream, &self.sessions),
+            Content::Newer => {
+                self.chains.begin(stream);
+                self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
+            }
+            // It stays with the broker, as a run that ends before the keys are deleted must get it again.
+            Content::Kill { next_stream } => {
+                self.ended.push(opened.peer, stream.session, next_stream, now);
+                return Ok(Disposition::Leave);
+            }
+            // For sts-send, if one waits.
+            Content::Confirm(_) | Content::Settled => return Ok(Disposition::Drop(receipt)),
+        }
+        let completion = Completion {
+            progress: Some(accepted.progress),
+            prior,
+            offset: accepted.skip,
+            wants_confirm: opened.wants_confirms,
+            receipt: Some(receipt),
+            ..Completion::default()
+        };
+        Ok(Disposition::Deliver(self.delivery(opened, completion)))
+    }
+
+    /// Reports what was lost before a message; returns what is to be written down of it once the message is written.
+    fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
+        let Accepted { progress, gap, closed, predecessor, given_up, .. } = *accepted;
+        let name = || self.sessions.peer_name(peer);
+        let mut prior = Vec::new();
+        if let Some(closed) = closed {
+            self.chains.end(closed.stream);
+            self.reports.stream_closed(&name(), closed.stream.number);
+            prior.push(JournalEntry::Progress(closed));
+        }
+        let (predecessor, rest) = predecessor.unzip();
+        if let Some(predecessor) = predecessor {
+            self.chains.end(predecessor.stream);
+            prior.push(JournalEntry::Progress(predecessor));
+        }
+        for gap in rest.flatten().into_iter().chain(gap) {
+            self.reports.messages_lost(&name(), &gap);
+            prior.push(JournalEntry::Lost(gap));
+        }
+        // Now, as they no longer count as missing when the run ends.
+        if let Some((from, to)) = given_up {
+            let first = self.sessions.visible_from(progress.stream.session);
+            if to >= first {
+                self.reports.streams_given_up(&name(), (from.max(first), to));
+            }
+        }
+        prior
+    }
+
+    /// The accepted message, with all that is owed for it.
+    fn delivery(&mut self, opened: &Opened, completion: Completion) -> Delivery {
+        let mut data = self.plaintext.split().freeze();
+        data.advance(completion.offset.min(data.len()));
+        let metadata = self.with_metadata.then(|| Metadata::Sealed {
+            peer: self.sessions.peer_name(&opened.peer),
+            stream: opened.stream.number,
+            seq: opened.seq,
+            received: SystemTime::now(),
+        });
+        let ends = opened.content == Content::End;
+        Delivery::new(self.chains.head_of(opened.stream), data, ends, metadata, completion)
+    }
+
+    /// What becomes of an authentic message that is not the next of its stream.
+    fn refuse(&mut self, opened: &Opened, error: AcceptError, receipt: Receipt, now: Instant) -> Disposition {
+        let stream = opened.stream;
+        if opened.wants_confirms
+            && let Some(next) = error.confirm()
+        {
+            self.log.confirms.repeat(stream, next, now);
+        }
+        match error {
+            AcceptError::Settled => {
+                self.log.confirms.settled(stream);
+                Disposition::Drop(receipt)
+            }
+            // It is done with once the keys are deleted, however often the broker sends it until then.
+            AcceptError::Duplicate { .. } if opened.content.ends_session() => Disposition::Leave,
+            AcceptError::Duplicate { .. } => {
+                self.log.journal.count_duplicate(stream.session);
+                Disposition::Repeat { stream: self.chains.head_of(stream), receipt }
+            }
+            AcceptError::StreamReused => {
+                self.reports.stream_reused(&self.sessions.peer_name(&opened.peer), stream.number, now);
+                self.reject(error.rejected(), receipt, now)
+            }
+            AcceptError::Ahead { .. } | AcceptError::Newer { .. } | AcceptError::Closed | AcceptError::Gone => {
+                self.reject(error.rejected(), receipt, now)
+            }
+        }
+    }
+
+    /// Counts a message that is dropped.
+    fn reject(&mut self, reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
+        self.log.journal.count_rejected(reason);
+        self.reports.rejected(reason, now);
+        Disposition::Drop(receipt)
+    }
+
+    /// Answers a peer that asks whether a session is still here.
+    fn answer(&mut self, message: Message, now: Instant) -> Result<Disposition> {
+        self.refresh_if_due(now)?;
+        let Message { payload, receipt, .. } = message;
+        Ok(match self.sessions.answer(&payload)? {
+            Some(answer) => Disposition::Answer { answer, receipt },
+            None => Disposition::Drop(receipt),
+        })
+    }
+
+    fn refresh_if_due(&mut self, now: Instant) -> Result<()> {
+        if self.sessions.link.refresh_if_due(now)? { self.adopt_sessions() } else { Ok(()) }
+    }
+
+    /// Looks again whether sessions came or went; true if so.
+    fn refresh(&mut self, now: Instant) -> Result<bool> {
+        let has_changed = self.sessions.link.refresh(now)?;
+        if has_changed {
+            self.adopt_sessions()?;
+        }
+        Ok(has_changed)
+    }
+
+    fn adopt_sessions(&mut self) -> Result<()> {
+        let unusable = self.log.journal.adopt(&self.sessions.stored());
+        self.sessions.adopt(&unusable, self.log.state());
+        self.sessions.delete_finished(|id| self.chains.involves(id))?;
+        let (sessions, log) = (&self.sessions, &self.log);
+        self.chains.retain_chains(|stream| sessions.receiver.session(stream.session).is_some() && !log.is_over(stream));
+        Ok(())
+    }
+}
+
+impl IncomingStreams for SealedStreams<'_> {
+    fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
+        match FrameType::of(&message.payload) {
+            Ok(FrameType::Enc | FrameType::Kill) => self.receive_sealed(message, false, now),
+            Ok(FrameType::RdyReq) => self.answer(message, now),
+            // The handshake's frames are sts-pair's, which listens on the same topic.
+            Ok(_) => Ok(Disposition::Drop(message.receipt)),
+            Err(reason) => Ok(self.reject(reason, message.receipt, now)),
+        }
+    }
+
+    fn reject_oversize(&mut self, _len: usize, now: Instant) {
+        self.log.journal.count_rejected(Rejected::Foreign);
+        self.reports.rejected(Rejected::Foreign, now);
+    }
+
+    fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
+        let released = self.chains.next_released(all, &self.sessions, now);
+        released.map(|message| self.receive_sealed(message, true, now)).transpose()
+    }
+
+    fn holds_unkept(&self, keeps: &dyn Fn(Qos) -> bool) -> bool {
+        self.chains.held().any(|message| !keeps(message.qos))
+    }
+
+    fn set_stalled(&mut self, stalled: bool, now: Instant) {
+        self.chains.set_stalled(stalled, now);
+    }
+
+    fn disconnected(&mut self) {
+        self.chains.disconnected();
+    }
+
+    fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
+        self.log.record(written, self.sessions.link.cache(), now)
+    }
+
+    fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
+        self.log.due_confirms(all, &self.sessions, now, &mut rand::rng())
+    }
+
+    fn gives_up(&self, now: Instant) -> bool {
+        self.ended.any_late(now)
+    }
+
+    fn delete_ended_sessions(&mut self, now: Instant) -> Result<()> {
+        if self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, now)? {
+            self.is_complete |= self.sessions.is_empty();
+            // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for one.
+            self.refresh(now)?;
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+
+    fn linger_until(&self, now: Instant) -> Option<Instant> {
+        self.log.confirms.unsettled_until().filter(|until| self.is_complete && *until > now)
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        // Past one of these, what it is for waits for standard output or for room.
+        let own = self.ended.deadlines().chain(self.log.confirms.deadline()).chain(self.chains.deadline());
+        own.filter(|deadline| *deadline > now).chain(self.linger_until(now)).min()
+    }
+
+    fn report_missing(&mut self) {
+        // Other streams than the one that it follows were not for this run.
+        if self.chains.is_selective() {
+            return;
+        }
+        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
+        for id in ids {
+            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
+            let first = self.sessions.visible_from(id);
+            let missing = streams.missing();
+            let seen: Vec<_> =
+                missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();
+            if !seen.is_empty() {
+                self.reports.streams_missing(&seen);
+            }
+        }
+    }
+
+    fn verdict(&mut self, timed_out: bool) -> Result<()> {
+        if self.chains.is_selective() && self.log.confirms.unsettled_until().is_some() {
+            self.reports.unsettled();
+        }
+        self.report_missing();
+        let incomplete: Vec<_> = self.chains.incomplete().into_iter().map(|number| (number, number)).collect();
+        if timed_out && !incomplete.is_empty() {
+            let (streams, are) = (numbered("stream", &incomplete), is_or_are(incomplete.len() as u64));
+            return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{streams} {are} not complete")));
+        }
+        if timed_out && self.chains.is_selective() {
+            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream was received"));
+        }
+        if self.reports.is_data_lost() {
+            return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! Messages of a stream that continues another one, and that overtook its end. They are kept as they came, sealed and
+//! unacknowledged, until that stream is complete, or for as long as the rest of it may still be on its way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::session::SessionId;
+use crate::stream::{Predecessor, StreamId};
+
+/// How long a stream waits for the end of its predecessor.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it waits while more than [`MAX_UNACKNOWLEDGED`] messages are held.
+const CROWDED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Most bytes of payloads that are held: more than a broker usually has on the way to one client.
+const MAX_BYTES: usize = 2 << 20;
+/// Most messages that are held, however short they are.
+const MAX_MESSAGES: usize = 1024;
+/// Most messages that are held for the whole of [`PREDECESSOR_TIMEOUT`] although the broker wants them acknowledged. It sends
+/// only so many without an acknowledgement (20, with mosquitto) for all streams together, so that with more of them held
+/// neither the end of the predecessor comes nor anything else.
+const MAX_UNACKNOWLEDGED: usize = 16;
+
+/// The streams that wait, and their messages; `T` is a message.
+#[derive(Debug)]
+pub(super) struct ReorderBuffer<T> {
+    streams: BTreeMap<StreamId, WaitingStream>,
+    messages: VecDeque<HeldMessage<T>>,
+    bytes: usize,
+    /// How many messages the broker of this connection waits for.
+    unacknowledged: usize,
+    /// Since when nothing is read from the broker, or there is no connection: no predecessor can end meanwhile.
+    stalled: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WaitingStream {
+    predecessor: Predecessor,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct HeldMessage<T> {
+    stream: StreamId,
+    len: usize,
+    is_unacknowledged: bool,
+    message: T,
+}
+
+impl<T> ReorderBuffer<T> {
+    /// Nothing waits.
+    pub(super) fn new() -> Self {
+        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0, unacknowledged: 0, stalled: None }
+    }
+
+    /// Whether `stream` waits.
+    pub(super) fn holds(&self, stream: StreamId) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    /// Whether a stream of `session` waits, or one waits for it.
+    pub(super) fn involves(&self, session: SessionId) -> bool {
+        self.streams
+            .iter()
+            .any(|(stream, waiting)| stream.session == session || waiting.predecessor.stream.session == session)
+    }
+
+    /// From now on `stream` waits for the end of `predecessor`; only the first call counts.
+    pub(super) fn hold(&mut self, stream: StreamId, predecessor: Predecessor, now: Instant) {
+        self.streams.entry(stream).or_insert(WaitingStream { predecessor, since: now });
+    }
+
+    /// Keeps a message of `len` bytes of a stream that waits; `is_unacknowledged` if the broker waits for its
+    /// acknowledgement.
+    pub(super) fn push(&mut self, stream: StreamId, len: usize, is_unacknowledged: bool, message: T) {
+        self.bytes += len;
+        self.unacknowledged += usize::from(is_unacknowledged);
+        self.messages.push_back(HeldMessage { stream, len, is_unacknowledged, message });
+    }
+
+    /// The connection is gone: on the next one the broker sends again what it wants acknowledged, so that the same messages
+    /// would be counted twice.
+    pub(super) fn disconnected(&mut self) {
+        self.unacknowledged = 0;
+        self.messages.iter_mut().for_each(|held| held.is_unacknowledged = false);
+    }
+
+    /// All messages that are held.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &T> {
+        self.messages.iter().map(|held| &held.message)
+    }
+
+    /// Nothing can come from the broker from now on, or something can again; the time between does not count.
+    pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
+        if stalled {
+            self.stalled.get_or_insert(now);
+        } else if let Some(since) = self.stalled.take() {
+            for waiting in self.streams.values_mut() {
+                waiting.since += now.saturating_duration_since(since);
+            }
+        }
+    }
+
+    /// When a stream has waited long enough.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let since = self.streams.values().map(|waiting| waiting.since).min().filter(|_| self.stalled.is_none());
+        since.map(|since| since + self.timeout())
+    }
+
+    fn timeout(&self) -> Duration {
+        if self.unacknowledged > MAX_UNACKNOWLEDGED { CROWDED_TIMEOUT } else { PREDECESSOR_TIMEOUT }
+    }
+
+    /// The messages of one stream that waits no longer, in the order in which they came: its predecessor `is_complete`, or
+    /// that took too long, or too much is held. None where all streams wait on.
+    pub(super) fn release(&mut self, now: Instant, is_complete: impl Fn(&Predecessor) -> bool) -> VecDeque<T> {
+        let full = self.bytes > MAX_BYTES || self.messages.len() > MAX_MESSAGES;
+        let is_late = |since: Instant| self.stalled.is_none() && now >= since + self.timeout();
+        let may_go = |waiting: &WaitingStream| full || is_late(waiting.since) || is_complete(&waiting.predecessor);
+        let due = self.streams.iter().filter(|(_, waiting)| may_go(waiting)).min_by_key(|(_, waiting)| waiting.since);
+        let Some((mut stream, mut waiting)) = due else { return VecDeque::new() };
+        // Its predecessor may wait, too, and goes first. An authentic peer may still lie: the search ends in a ring, too.
+        for _ in 0..self.streams.len() {
+            let Some(earlier) = self.streams.get_key_value(&waiting.predecessor.stream) else { break };
+            (stream, waiting) = earlier;
+        }
+        let stream = *stream;
+        self.streams.remove(&stream);
+        let (released, kept): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.messages).into_iter().partition(|held| held.stream == stream);
+        self.messages = kept;
+        self.bytes -= released.iter().map(|held| held.len).sum::<usize>();
+        self.unacknowledged -= released.iter().filter(|held| held.is_unacknowledged).count();
+        released.into_iter().map(|held| held.message).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: StreamId = StreamId { session: [1; 8], number: 3 };
+    const NEW: StreamId = StreamId { session: [2; 8], number: 0 };
+    const OTHER: StreamId = StreamId { session: [4; 8], number: 0 };
+    const NEWEST: StreamId = StreamId { session: [3; 8], number: 0 };
+
+    fn after(stream: StreamId) -> Predecessor {
+        Predecessor { stream, end: 5 }
+    }
+
+    #[test]
+    fn a_stream_waits_for_the_one_before_it_but_not_for_ever() {
+        let now = Instant::now();
+        let mut buffer = ReorderBuffer::new();
+        assert!(!buffer.holds(NEW) && !buffer.involves(NEW.session));
+        buffer.hold(NEW, after(OLD), now);
+        assert!(buffer.involves(NEW.session) && buffer.involves(OLD.session) && !buffer.involves(NEWEST.session));
+        buffer.push(NEW, 10, true, "a");
+        buffer.hold(NEW, after(OLD), now + PREDECESSOR_TIMEOUT);
+        buffer.push(NEW, 10, true, "b");
+        assert_eq!((buffer.deadline(), buffer.messages().count()), (Some(now + PREDECESSOR_TIMEOUT), 2));
+        assert!(buffer.release(now, |_| false).is_empty());
+        assert_eq!(buffer.release(now, |predecessor| *predecessor == after(OLD)), ["a", "b"]);
+        assert!(!buffer.holds(NEW) && !buffer.involves(NEW.session) && buffer.deadline().is_none());
+
+        buffer.hold(NEW, after(OLD), now);
+        buffer.push(NEW, 10, true, "c");
+        assert_eq!(buffer.release(now + PREDECESSOR_TIMEOUT, |_| false), ["c"]);
+    }
+
+    #[test]
+    fn while_nothing_is_read_nothing_is_given_up() {
+        let now = Instant::now();
+        let mut buffer = ReorderBuffer::new();
+        buffer.hold(NEW, after(OLD), now);
+        buffer.push(NEW, 1, true, "a");
+        buffer.set_stalled(true, now + PREDECESSOR_TIMEOUT / 2);
+        buffer.set_stalled(true, now + PREDECESSOR_TIMEOUT);
+        assert!(buffer.deadline().is_none() && buffer.release(now + 2 * PREDECESSOR_TIMEOUT, |_| false).is_empty());
+        buffer.set_stalled(false, now + 2 * PREDECESSOR_TIMEOUT);
+        assert_eq!(buffer.deadline(), Some(now + 2 * PREDECESSOR_TIMEOUT + PREDECESSOR_TIMEOUT / 2));
+        assert!(buffer.release(now + 2 * PREDECESSOR_TIMEOUT, |_| false).is_empty());
+        assert_eq!(buffer.release(now + 3 * PREDECESSOR_TIMEOUT, |_| false), ["a"]);
+    }
+
+    #[test]
+    fn of_a_chain_the_first_goes_first() {
+        let now = Instant::now();
+        let later = now + PREDECESSOR_TIMEOUT / 2;
+        for (newest, new) in [(later, now), (now, later)] {
+            let mut buffer = ReorderBuffer::new();
+            buffer.hold(NEWEST, after(NEW), newest);
+            buffer.push(NEWEST, 1, true, "3");
+            buffer.hold(NEW, after(OLD), new);
+            buffer.push(NEW, 1, true, "2");
+            assert_eq!(buffer.release(now + PREDECESSOR_TIMEOUT, |_| false), ["2"]);
+            assert_eq!(buffer.release(now, |_| true), ["3"]);
+            assert!(buffer.release(now, |_| true).is_empty());
+        }
+    }
+
+    #[test]
+    fn in_a_ring_nobody_waits_for_ever() {
+        let now = Instant::now();
+        let mut buffer = ReorderBuffer::new();
+        for (stream, predecessor) in [(OLD, NEW), (NEW, NEWEST), (NEWEST, OLD), (OTHER, OTHER)] {
+            buffer.hold(stream, after(predecessor), now);
+            buffer.push(stream, 1, true, ());
+        }
+        for _ in 0..4 {
+            assert_eq!(buffer.release(now + PREDECESSOR_TIMEOUT, |_| false).len(), 1);
+        }
+        assert!(buffer.deadline().is_none());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_and_in_messages_and_leaves_room_for_others() {
+        let now = Instant::now();
+        for (len, is_unacknowledged, at, most) in [
+            (64 << 10, false, now, MAX_BYTES / (64 << 10)),
+            (0, false, now, MAX_MESSAGES),
+            (0, true, now + CROWDED_TIMEOUT, MAX_UNACKNOWLEDGED),
+        ] {
+            let mut buffer = ReorderBuffer::new();
+            buffer.hold(NEW, after(OLD), now);
+            let mut kept = 0;
+            while buffer.release(at, |_| false).is_empty() {
+                buffer.push(NEW, len, is_unacknowledged, ());
+                kept += 1;
+            }
+            assert_eq!((kept, buffer.unacknowledged), (most + 1, 0));
+        }
+    }
+
+    #[test]
+    fn with_no_room_left_for_others_a_stream_waits_for_a_second() {
+        let now = Instant::now();
+        let mut buffer = ReorderBuffer::new();
+        buffer.hold(NEW, after(OLD), now);
+        (0..=MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, true, ()));
+        assert!(buffer.release(now, |_| false).is_empty());
+        assert_eq!(buffer.deadline(), Some(now + CROWDED_TIMEOUT));
+        buffer.disconnected();
+        (0..MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, true, ()));
+        assert_eq!(buffer.deadline(), Some(now + PREDECESSOR_TIMEOUT), "what came again is counted once");
+        buffer.push(NEW, 1, true, ());
+        assert_eq!(buffer.release(now + CROWDED_TIMEOUT, |_| false).len(), 2 * (MAX_UNACKNOWLEDGED + 1));
+        assert_eq!(buffer.unacknowledged, 0);
+    }
+}

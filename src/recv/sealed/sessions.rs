@@ -1,0 +1,100 @@
+//! The sessions that messages can be opened under, as they come and go while sts-recv runs.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::Result;
+use crate::cache::{ReceiveState, StoredSession};
+use crate::crypto::schedule::Digest;
+use crate::link::unix_time;
+use crate::session::SessionId;
+use crate::sessions::{Answer, LinkSessions};
+use crate::stream::{Receiver, StreamId, Streams};
+
+/// The link's sessions, and the receiver that has those of them that are usable.
+pub(super) struct UsableSessions {
+    pub(super) link: LinkSessions,
+    pub(super) receiver: Receiver,
+    /// Per session, the number of the first stream whose beginning this run could see: what is missing below it was for an
+    /// earlier run to report.
+    visible_from: HashMap<SessionId, u32>,
+}
+
+impl UsableSessions {
+    /// Nothing is usable before [`UsableSessions::adopt`].
+    pub(super) fn new(link: LinkSessions) -> Self {
+        Self { link, receiver: Receiver::new(), visible_from: HashMap::new() }
+    }
+
+    /// All stored sessions, usable or not.
+    pub(super) fn stored(&self) -> Vec<StoredSession> {
+        self.link.stored().cloned().collect()
+    }
+
+    /// Gives the receiver the sessions that are usable now, new ones with what was received under them. One that is `unusable`
+    /// has lost that: an old message under it could pass for a new one.
+    pub(super) fn adopt(&mut self, unusable: &[SessionId], received: &ReceiveState) {
+        let usable: Vec<_> = self
+            .link
+            .usable()
+            .filter(|stored| !unusable.contains(&stored.session.id))
+            .map(|stored| (stored.session.clone(), stored.standing))
+            .collect();
+        let known: HashSet<SessionId> = self.receiver.sessions().copied().collect();
+        let new: Vec<_> = usable.iter().map(|(session, _)| session.id).filter(|id| !known.contains(id)).collect();
+        self.receiver.update(usable);
+        for id in new {
+            let streams = received.session(id).map(|(streams, _)| streams.clone()).unwrap_or_default();
+            self.visible_from.insert(id, streams.known_end());
+            self.receiver.restore(id, streams);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.receiver.sessions().next().is_none()
+    }
+
+    /// The peer's name on this device, for messages.
+    pub(super) fn peer_name(&self, peer: &Digest) -> String {
+        self.link.peer_name(peer)
+    }
+
+    /// The number of the first stream of a session whose beginning this run could see.
+    pub(super) fn visible_from(&self, id: SessionId) -> u32 {
+        self.visible_from.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing of a stream was accepted, and something may be.
+    pub(super) fn is_new(&self, StreamId { session, number }: StreamId) -> bool {
+        let is_new = |streams: &Streams| streams.next_seq(number).is_none() && !streams.is_over(number);
+        self.receiver.streams(session).is_some_and(is_new)
+    }
+
+    /// Whether nothing more is accepted of a stream.
+    pub(super) fn is_over(&self, StreamId { session, number }: StreamId) -> bool {
+        self.receiver.streams(session).is_some_and(|streams| streams.is_over(number))
+    }
+
+    /// The answer to a payload that asks whether a session is still here; `None` for any other payload, and while sts-pair
+    /// answers. A session that the receiver does not have is as good as lost, though its file is there.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::answer`].
+    pub(super) fn answer(&self, payload: &[u8]) -> Result<Option<Answer>> {
+        self.link.answer(payload, |session| self.receiver.session(session.id).is_some())
+    }
+
+    /// Deletes retired sessions of which nothing is to come, except those that are still `needed`.
+    ///
+    /// # Errors
+    /// As [`crate::cache::Cache::drop_finished`].
+    pub(super) fn delete_finished(&self, needed: impl Fn(SessionId) -> bool) -> Result<()> {
+        for peer in self.receiver.peers() {
+            let mut finished = self.receiver.finished(peer);
+            finished.retain(|id| !needed(*id));
+            if !finished.is_empty() {
+                self.link.cache().drop_finished(peer, &finished, unix_time())?;
+            }
+        }
+        Ok(())
+    }
+}

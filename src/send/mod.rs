@@ -1,20 +1,20 @@
-//! sts-send: reads standard input, cuts it into messages, seals them, and ends once they were all taken over: by the broker,
-//! or with `--confirm` by the receiver.
+//! sts-send: reads standard input, splits it into messages, seals them, and ends once they were all delivered: to the broker,
+//! or with `--confirm` to the receiver.
 //!
 //! [`run`] makes two choices, and nothing after it asks which they were:
 //!
-//! - where messages come from, a `MessageSource`: `direct` cuts standard input as it is read; `spooled` writes it to disk
+//! - where messages come from, a `MessageSource`: `direct` splits standard input as it is read; `spooled` writes it to disk
 //!   first, so that the broker may be away for as long as there is room there;
 //! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `plain` on any other.
 //!
 //! ```text
-//! stdin -> Input -> Split -> direct ------------> sealed (stream::Sender) -> Run::publish -> mqtt::Client -> broker
-//!                         -> spooled -> Spool  -> plain
+//! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> Run::publish -> mqtt::Client -> broker
+//!                          +-> spooled -> spool::Spool -+
 //! ```
 //!
-//! A line meets the files in the order of this picture. `run` is the loop that moves it on: it decides whether there is room
-//! for another message, the one way out is there, and so is the one deadline. What the receiver replies, with `--confirm`,
-//! is in `replies`; when a run that waits gives up is in `timeouts`.
+//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for what limits
+//! sending (`may_publish`), for the way out (`publish`) and for the time that wakes a run (`deadline`). What the receiver
+//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`.
 
 mod direct;
 mod first_session;
@@ -48,7 +48,7 @@ use crate::stdio::{Input, Signals, Split};
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to cut standard input into messages.
+    /// Where to split standard input into messages.
     pub split: Split,
     /// When to give up if nothing is acknowledged.
     pub timeout: Option<Duration>,

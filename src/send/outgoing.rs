@@ -92,7 +92,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
 
 /// What the receiver has to say of a stream, with `--confirm`.
 pub(super) trait ConfirmedStream {
-    /// Whether it is the receiver who takes messages over, and not the broker.
+    /// Whether a message is delivered when the receiver confirms it, rather than when the broker acknowledges it.
     fn is_confirmed(&self) -> bool {
         false
     }
@@ -112,7 +112,7 @@ pub(super) trait ConfirmedStream {
         None
     }
 
-    /// Nothing can be heard now, so silence does not count.
+    /// Confirms cannot reach us now, so silence does not count.
     fn ignore_silence(&mut self, _now: Instant) {}
 
     /// Takes a payload from one of these topics.

@@ -86,8 +86,8 @@ impl Run<'_> {
         }
     }
 
-    /// Nothing was confirmed for long, though nothing keeps us from hearing it. Silence alone is no reason to send anything
-    /// under another session, as whoever carries the messages can cause it: only the receiver's word is.
+    /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
+    /// another session, as the broker can cause it: only the receiver's word is.
     pub(super) fn handle_silence(&mut self, now: Instant) -> Result<()> {
         if !self.source.survives_session() && self.stream.is_orphaned(now)? {
             return Err(self.undelivered(Exit::DataLost, SESSION_GONE));

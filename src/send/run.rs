@@ -126,8 +126,8 @@ impl Run<'_> {
     /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either, or
     /// entered the next stream.
     fn publish_control(&mut self, now: Instant) -> Result<bool> {
-        let can_hear = self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0;
-        if !can_hear {
+        let can_receive = self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0;
+        if !can_receive {
             self.stream.ignore_silence(now);
         }
         let had_room = self.stream.has_room(0);
@@ -140,13 +140,13 @@ impl Run<'_> {
         }
         progressed |= self.stream.has_room(0) != had_room;
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-        if can_hear && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
+        if can_receive && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
             self.handle_silence(now)?;
         }
         Ok(progressed)
     }
 
-    /// Leaves a stream that is closed and taken over to its end, for the next one; true if it did.
+    /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.
     fn leave_stream(&mut self, now: Instant) -> Result<bool> {
         if self.in_flight().messages > 0 || !self.source.is_stream_closed(&*self.stream) {
             return Ok(false);
@@ -221,7 +221,7 @@ impl Run<'_> {
         }
     }
 
-    /// What is on its way, and not taken over: by the broker, or with `--confirm` by the receiver.
+    /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.
     fn in_flight(&self) -> Pending {
         let broker = self.events.broker.unacknowledged();
         let broker = Pending { messages: broker.messages as u64, bytes: broker.bytes as u64 };

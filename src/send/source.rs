@@ -22,7 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) rng: &'a mut ThreadRng,
 }
 
-/// The owner of standard input, from reading it to the moment when somebody else has taken it over.
+/// The owner of standard input, from reading it until it is delivered: to the broker, or with `--confirm` to the receiver.
 ///
 /// The methods that have a default tell of a disk, which only a spool has.
 pub(super) trait MessageSource {
@@ -69,7 +69,7 @@ pub(super) trait MessageSource {
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64>;
 
     /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be sealed
-    /// under that, as the next run would do. Without a disk, that nobody can confirm them is the end of the run.
+    /// under that, as the next run would do. Without a disk, the run ends when they can no longer be confirmed.
     fn survives_session(&self) -> bool {
         false
     }
@@ -88,14 +88,14 @@ pub(super) trait MessageSource {
     /// Whether standard input has ended, and all of it was sent.
     fn is_done(&self, stream: &dyn OutgoingStream) -> bool;
 
-    /// What was read and nobody has taken over, to the last byte: that in flight included.
+    /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a message waits to be taken over. Time counts against these only: the beginning of a line waits for whoever
-    /// writes the rest of it.
+    /// Whether a message waits to be delivered. Timeouts count for these only: the beginning of a line waits for the rest of
+    /// it, however long that takes.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
-    /// After a signal, how long a run goes on without an acknowledgement. `None` is until another signal, since what is not
+    /// After a signal, how long a run continues without an acknowledgement. `None`: until another signal, since what is not
     /// delivered is lost.
     fn stop_timeout(&self) -> Option<Duration> {
         None

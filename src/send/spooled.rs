@@ -28,7 +28,7 @@ const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// After a signal, how long nothing is acknowledged before the rest is left in the spool.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Standard input, on disk until somebody has taken it over.
+/// Standard input, on disk until it is delivered.
 pub(super) struct Spooled<'a> {
     input: Input,
     split: Split,

@@ -11,7 +11,7 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Timeouts {
     /// `--timeout`.
     timeout: Option<Duration>,
-    /// How long a run that was told to stop goes on without an acknowledgement.
+    /// How long a run that was told to stop continues without an acknowledgement.
     stop_timeout: Option<Duration>,
     /// A receiver is to confirm: report that it does not.
     confirmed: bool,
@@ -27,12 +27,12 @@ impl Timeouts {
         Self { timeout, stop_timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
     }
 
-    /// Whether messages wait to be taken over, as of now.
+    /// Whether messages wait to be delivered, as of now.
     pub(super) fn observe(&mut self, waiting: bool, now: Instant) {
         self.waiting_since = waiting.then(|| self.waiting_since.unwrap_or(now));
     }
 
-    /// Something was taken over: time counts from here.
+    /// Something was delivered: time counts from here.
     pub(super) fn progress(&mut self, now: Instant) {
         self.waiting_since = Some(now);
     }

@@ -10,7 +10,7 @@
 //! | `Left` | what ends a stream | `Open`, with a spool |
 //!
 //! Between `Draining` and `Open` no new message is sealed. A stream of a spool is only `Idle`, `Open` and `Left`: the spool
-//! knows where that goes on.
+//! knows where it continues.
 
 use std::time::Instant;
 
@@ -131,8 +131,8 @@ impl SealedStream {
         self.confirms.use_sessions(&self.sessions);
     }
 
-    /// Seals again what is not confirmed, in a stream of the current session, to be sent as
-    /// [`crate::stream::RetransmitQueue`] sends what nobody confirmed. Returns how many messages that are.
+    /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions. Returns how
+    /// many messages that are.
     pub(super) fn reseal_unconfirmed(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
         let (old, announced) = match self.state.take() {
             SealingState::Open(old) | SealingState::Draining(old) => (old, None),

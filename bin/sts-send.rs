@@ -63,13 +63,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, report: &Reporter) -> Result<()> {
-    let cut = match (args.each, args.binary) {
+    let split = match (args.each, args.binary) {
         (true, _) => Split::Each,
         (_, true) => Split::Binary,
         _ => Split::Lines,
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
-    let options = send::Options { cut, timeout, confirm: args.confirm, spool, to: args.to.clone() };
-    send::run(&Link::open(&args.common, report)?, options, report)
+    let options = send::Options { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
+    send::run(&Link::open(&args.common, report)?, &options, report)
 }

@@ -114,12 +114,22 @@ impl Link {
         }
     }
 
-    /// A client that begins to connect when it is first driven. Two processes never share a client id, since the broker
+    /// A client, as [`Link::client`], that begins to connect when it is first driven.
+    ///
+    /// # Errors
+    /// As [`Link::client`].
+    pub fn connect(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
+        let mut client = self.client(tool, rng)?;
+        client.connect(Instant::now());
+        Ok(client)
+    }
+
+    /// A client of the broker, idle until [`mqtt::Client::connect`]. Two processes never share a client id, since the broker
     /// would drop the first: only sts-recv, of which a link has one, uses the configured id as it is.
     ///
     /// # Errors
-    /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
-    pub fn connect(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
+    /// [`Exit::Config`](crate::Exit::Config) where something in the configuration does not fit into MQTT.
+    pub fn client(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
         let config = &self.config.mqtt;
         let unique = format!("{:08x}", rng.random::<u32>());
         let client_id = match (&config.client_id, tool) {
@@ -140,8 +150,6 @@ impl Link {
             max_receive: config.max_message.max(MAX_FOREIGN),
             ..mqtt::ClientOptions::new(client_id)
         };
-        let mut client = mqtt::Client::new(config.endpoint.clone(), options)?;
-        client.connect(Instant::now());
-        Ok(client)
+        mqtt::Client::new(config.endpoint.clone(), options)
     }
 }

@@ -234,6 +234,16 @@ impl LinkSessions {
         Sender::new(session, number, rng.random(), max_message)
     }
 
+    /// Takes up a stream that an earlier process began, each message of which it wrote down before it was sealed: seals the
+    /// same messages again, and then further ones.
+    ///
+    /// # Errors
+    /// As [`Cache::reserve_stream_again`] and [`Sender::new`].
+    pub fn resume_stream(&self, session: &Session, number: u32, salt: [u8; 4], max_message: usize) -> Result<Sender> {
+        let number = self.cache.reserve_stream_again(&session.peer, &session.id, number)?;
+        Sender::new(session, number, salt, max_message)
+    }
+
     /// As [`LinkSessions::begin_stream`], for a stream of confirms.
     ///
     /// # Errors

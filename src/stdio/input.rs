@@ -21,7 +21,7 @@ impl Input {
     /// Standard input of this process.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where nothing can ever be read from it: known before a stream is taken for what it would have.
+    /// [`Exit::Failed`] where stdin can never be read: found out before a stream number is taken for it.
     pub fn stdin() -> Result<Self> {
         let stdin = io::stdin();
         let stat = fstat(&stdin).map_err(unreadable)?;
@@ -46,7 +46,7 @@ impl Input {
         self.at_end
     }
 
-    /// Reads no further: what was read up to now is all there is.
+    /// Reads no further: what was read so far is all there is.
     pub fn stop(&mut self) {
         self.at_end = true;
     }

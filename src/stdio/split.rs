@@ -1,23 +1,23 @@
-//! Where standard input is cut into messages.
+//! Where standard input is split into messages.
 
 /// How much of what was read becomes the next message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// At the last newline there is, so that a line's parts stay together and a backlog goes in large messages.
+    /// At the last newline that was read: lines stay whole, and a backlog becomes large messages.
     Lines,
-    /// After each newline: one message a line.
+    /// After each newline: one message per line.
     Each,
     /// Anywhere: do not wait for newlines.
     Binary,
 }
 
 impl Split {
-    /// How many bytes of `read` are the next message of at most `room` bytes; `None` to wait for more.
+    /// The length of the next message, at the beginning of `read` and of at most `max_len` bytes; `None` to wait for more.
     ///
     /// A line longer than a message is split. At the end of input what is left is a message, with or without a newline.
     #[must_use]
-    pub fn next(self, read: &[u8], room: usize, at_end: bool) -> Option<usize> {
-        let fits = &read[..read.len().min(room)];
+    pub fn next(self, read: &[u8], max_len: usize, at_end: bool) -> Option<usize> {
+        let fits = &read[..read.len().min(max_len)];
         let newline = match self {
             Self::Lines => fits.iter().rposition(|byte| *byte == b'\n'),
             Self::Each => fits.iter().position(|byte| *byte == b'\n'),
@@ -26,7 +26,7 @@ impl Split {
         match newline {
             Some(at) => Some(at + 1),
             None if fits.is_empty() => None,
-            None => (at_end || self == Self::Binary || fits.len() == room).then_some(fits.len()),
+            None => (at_end || self == Self::Binary || fits.len() == max_len).then_some(fits.len()),
         }
     }
 }
@@ -50,11 +50,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_byte_is_in_one_message(read in prop::collection::vec(0u8..20, 0..200), room in 1usize..50) {
-            for cut in [Split::Lines, Split::Each, Split::Binary] {
+        fn every_byte_is_in_one_message(read in prop::collection::vec(0u8..20, 0..200), max_len in 1usize..50) {
+            for split in [Split::Lines, Split::Each, Split::Binary] {
                 let mut rest = &read[..];
-                while let Some(len) = cut.next(rest, room, true) {
-                    prop_assert!((1..=room).contains(&len));
+                while let Some(len) = split.next(rest, max_len, true) {
+                    prop_assert!((1..=max_len).contains(&len));
                     rest = &rest[len..];
                 }
                 prop_assert!(rest.is_empty());

@@ -276,7 +276,7 @@ fn a_reader_that_lost_its_sessions_gets_the_rest(options: &[&str]) {
     to_slave.wait_for_stdout(b"two\nthree\nfour\n");
     sender.close_stdin();
     let ended = sender.wait().succeeded();
-    assert!(ended.stderr.contains("may come twice: 2 messages"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("possibly duplicated: 2 messages"), "{}", ended.stderr);
     to_slave.wait().succeeded().wrote(b"two\nthree\nfour\n");
 }
 
@@ -348,7 +348,7 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     sender.write("two\n");
     sender.wait_until_read();
     let to_slave = pair.slave.listen(&[]);
-    sender.wait_for("is gone; sent again under the new one, and may come twice");
+    sender.wait_for("is gone; resent under the new session, possibly duplicated");
     sender.close_stdin();
     sender.wait().succeeded();
     let ended = to_slave.stop().succeeded();

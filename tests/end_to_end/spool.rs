@@ -106,7 +106,7 @@ fn a_session_agreed_while_it_waited_is_the_one_that_is_used() {
         sender.wait();
         pair.agree();
         let sent = pair.master.send_all(&[&SPOOL[..], args].concat(), "after\n").succeeded();
-        assert!(!sent.stderr.contains("twice"), "{}", sent.stderr);
+        assert!(!sent.stderr.contains("duplicated"), "{}", sent.stderr);
         receiver.wait_for_stdout(b"before\nafter\n");
         receiver.stop().succeeded().wrote(b"before\nafter\n");
     }
@@ -125,7 +125,7 @@ fn a_session_that_is_gone_loses_nothing_and_says_what_may_come_twice() {
     pair.agree();
     let receiver = pair.slave.listen(&["--once"]);
     let sent = pair.master.send_all(&[&SPOOL[..], &[CONFIRM]].concat(), "three\n").succeeded();
-    assert!(sent.stderr.contains("may come twice"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("possibly duplicated"), "{}", sent.stderr);
     receiver.wait().succeeded().wrote(b"one\ntwo\nthree\n");
 }
 
@@ -347,7 +347,7 @@ fn a_full_disk_is_waited_for() {
     sender.wait_until_blocked();
     broker.start_again();
     let sent = sender.wait().succeeded();
-    assert!(sent.stderr.contains("room on the disk again"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("space on the disk again"), "{}", sent.stderr);
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
@@ -451,6 +451,6 @@ fn a_write_that_a_power_cut_tore_is_cut_off() {
     broker.start_again();
     let receiver = pair.slave.listen(&["--once"]);
     let sent = pair.master.send_all(&SPOOL, "four\n").succeeded();
-    assert!(sent.stderr.contains("did not finish"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("unfinished write"), "{}", sent.stderr);
     receiver.wait().succeeded().wrote(b"one\ntwo\nfour\n");
 }

@@ -1,0 +1,204 @@
+//! Messages straight from standard input: cut as it is read, and in memory until they are acknowledged.
+//!
+//! Input is read only while there is room for another message, so that a slow or absent broker slows down the program that
+//! writes to us.
+
+use std::os::fd::BorrowedFd;
+
+use bytes::BytesMut;
+
+use super::outgoing::{OutgoingStream, Publication};
+use super::source::{Amount, MessageSource, Turn};
+use crate::spool::Pending;
+use crate::stdio::{Input, Split};
+use crate::suite::Suite;
+use crate::{Error, Exit, Result};
+
+/// Standard input on its way into messages.
+pub(super) struct Direct {
+    input: Input,
+    split: Split,
+    progress: ReadProgress,
+}
+
+/// How far standard input was read.
+enum ReadProgress {
+    /// There was nothing to read yet, so no stream has begun.
+    NotBegun,
+    /// Some of it may wait to become a message.
+    Reading(ReadBuffer),
+    /// All of it was made into messages.
+    Ended,
+}
+
+impl Direct {
+    pub(super) fn new(input: Input, split: Split) -> Self {
+        Self { input, split, progress: ReadProgress::NotBegun }
+    }
+
+    /// What was read and is not in a message yet.
+    fn buffered(&self) -> Pending {
+        let ReadProgress::Reading(buffer) = &self.progress else { return Pending::default() };
+        let (mut rest, mut messages) = (buffer.data(), 0);
+        while let Some(len) = self.split.next(rest, buffer.max_data, true) {
+            (rest, messages) = (&rest[len..], messages + 1);
+        }
+        Pending { messages, bytes: buffer.data().len() as u64 }
+    }
+}
+
+impl MessageSource for Direct {
+    fn fill(&mut self, room: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+        if !room {
+            return Ok(());
+        }
+        if matches!(self.progress, ReadProgress::NotBegun) && self.input.is_ready()? {
+            let max_data = stream.begin(turn.now, turn.rng)?;
+            self.progress = ReadProgress::Reading(ReadBuffer::new(stream.buffer(), max_data));
+        }
+        let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
+        // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
+        if self.split == Split::Each && self.split.next(buffer.data(), buffer.max_data, false).is_some() {
+            return Ok(());
+        }
+        let (bytes, limit) = buffer.space();
+        self.input.read(bytes, limit)
+    }
+
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
+        let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(None) };
+        let at_end = self.input.at_end();
+        let len = match self.split.next(buffer.data(), buffer.max_data, at_end) {
+            Some(len) => len,
+            // An end is a message, too.
+            None if at_end => 0,
+            None => return Ok(None),
+        };
+        if !stream.is_current(turn.now)? {
+            return Ok(None);
+        }
+        let ends = at_end && len == buffer.data().len();
+        let message = buffer.take(len);
+        if ends {
+            self.progress = ReadProgress::Ended;
+        }
+        Ok(stream.seal(message, ends, turn.now, turn.rng)?.map(Publication::Message))
+    }
+
+    fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>> {
+        self.input.as_fd().filter(|_| room)
+    }
+
+    fn stop_reading(&mut self) {
+        self.input.stop();
+    }
+
+    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
+        stream.reseal(turn.now, turn.rng)
+    }
+
+    fn is_done(&self, _stream: &dyn OutgoingStream) -> bool {
+        matches!(self.progress, ReadProgress::Ended)
+    }
+
+    fn pending(&self, in_flight: Pending) -> Pending {
+        let buffered = self.buffered();
+        Pending { messages: in_flight.messages + buffered.messages, bytes: in_flight.bytes + buffered.bytes }
+    }
+
+    fn awaits_delivery(&self, in_flight: Pending) -> bool {
+        in_flight.messages > 0
+    }
+
+    fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
+        Error::new(exit, what).because(format!("unacknowledged: {}", Amount(self.pending(in_flight))))
+    }
+}
+
+/// The message that is being read: the bytes that sealing fills in, then what standard input gave. A long message is handed
+/// on without a copy.
+struct ReadBuffer {
+    bytes: BytesMut,
+    head_len: usize,
+    /// Most bytes of data that one message carries.
+    max_data: usize,
+    /// Where the data begins that no message has taken yet.
+    start: usize,
+}
+
+impl ReadBuffer {
+    /// An empty one, of messages that begin with the bytes of `head`.
+    fn new(head: BytesMut, max_data: usize) -> Self {
+        let (head_len, mut bytes) = (head.len(), head);
+        bytes.reserve(max_data + Suite::MAX_TRAILER_LEN);
+        Self { bytes, head_len, max_data, start: head_len }
+    }
+
+    /// What was read and no message has taken.
+    fn data(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Where to append what is read, and the length up to which.
+    fn space(&mut self) -> (&mut BytesMut, usize) {
+        if self.start > self.head_len {
+            self.bytes.copy_within(self.start.., self.head_len);
+            self.bytes.truncate(self.bytes.len() - (self.start - self.head_len));
+            self.start = self.head_len;
+        }
+        (&mut self.bytes, self.head_len + self.max_data)
+    }
+
+    /// A message of the first `len` bytes of data.
+    ///
+    /// A short one is copied: in the buffer that it was read into, it would keep all of that in memory until it is
+    /// acknowledged.
+    fn take(&mut self, len: usize) -> BytesMut {
+        let end = self.start + len;
+        if self.start == self.head_len && 2 * len > self.max_data {
+            let rest = self.bytes.split_off(end);
+            let mut next = BytesMut::with_capacity(self.head_len + self.max_data + Suite::MAX_TRAILER_LEN);
+            next.resize(self.head_len, 0);
+            next.extend_from_slice(&rest);
+            return std::mem::replace(&mut self.bytes, next);
+        }
+        let mut message = BytesMut::with_capacity(self.head_len + len + Suite::MAX_TRAILER_LEN);
+        message.extend_from_slice(&self.bytes[..self.head_len]);
+        message.extend_from_slice(&self.bytes[self.start..end]);
+        self.start = end;
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn messages_hold_what_was_read_in_order(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
+            cuts in prop::collection::vec(0usize..40, 0..60),
+        ) {
+            let mut buffer = ReadBuffer::new(BytesMut::from(&[7; 5][..]), 32);
+            let input: Vec<u8> = pieces.concat();
+            let (mut unread, mut cuts) = (&input[..], cuts.into_iter());
+            let mut taken = Vec::new();
+            while !unread.is_empty() || !buffer.data().is_empty() {
+                let (space, limit) = buffer.space();
+                let piece = unread.len().min(limit - space.len());
+                space.extend_from_slice(&unread[..piece]);
+                unread = &unread[piece..];
+                let len = cuts.next().unwrap_or(40).clamp(1, 32).min(buffer.data().len());
+                let message = buffer.take(len);
+                prop_assert_eq!(message.len(), 5 + len);
+                // A short message keeps little memory; it waits with thousands of others.
+                prop_assert!(message.capacity() <= 5 + Suite::MAX_TRAILER_LEN + 2 * len.max(1) + 32);
+                taken.extend_from_slice(&message[5..]);
+            }
+            prop_assert_eq!(taken, input);
+        }
+    }
+}

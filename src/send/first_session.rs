@@ -1,0 +1,104 @@
+//! A spool on a link that has no session yet, say after a restart that cleared the runtime directory: what a sensor reports
+//! until the next pairing is worth keeping, too.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use super::Options;
+use super::outgoing::{self, OutgoingStream};
+use super::source::MessageSource;
+use super::spooled::Spooled;
+use crate::cli::Reporter;
+use crate::crypto::schedule::Digest;
+use crate::event_loop::{EventLoop, Stop};
+use crate::link::Link;
+use crate::throttle::Throttle;
+use crate::{Error, Exit, Result, spool};
+
+/// How often to look whether there is a session.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The peer that a spool is for: that of the stream that was `found`, or else the one that the link's next session will be
+/// with, which is the one that `--to` names, or the only one. `None` where the link is not encrypted.
+///
+/// # Errors
+/// Why no stream was found, if that does not mean to wait for one, or if the peer is not known.
+pub(super) fn peer_of(
+    found: &Result<Box<dyn OutgoingStream>>,
+    link: &Link,
+    options: &Options,
+) -> Result<Option<Digest>> {
+    let error = match found {
+        Ok(stream) => return stream.peer(),
+        Err(error) => error,
+    };
+    if error.exit() == Exit::TryAgain
+        && let Some(mut peers) = link.peers()?
+    {
+        if let Some(name) = &options.to {
+            peers.restrict_to(name)?;
+        }
+        if let [peer] = &peers.accepted()?[..] {
+            return Ok(Some(*peer.key.fingerprint().as_bytes()));
+        }
+    }
+    Err(error.clone())
+}
+
+/// Fills the spool for as long as there is no session; returns the stream once there is one. The client stays idle.
+///
+/// # Errors
+/// [`Exit::TryAgain`] if the input, a signal or [`Options::timeout`] ends the run before; [`Exit::Config`] if another peer
+/// paired than the one that the spool is for.
+pub(super) fn wait(
+    mut found: Result<Box<dyn OutgoingStream>>,
+    link: &Link,
+    options: &Options,
+    peer: Option<&Digest>,
+    spooled: &mut Spooled<'_>,
+    events: &mut EventLoop<'_>,
+    report: &Reporter,
+) -> Result<Box<dyn OutgoingStream>> {
+    let give_up_at = options.timeout.map(|timeout| Instant::now() + timeout);
+    let mut notice = Throttle::once();
+    loop {
+        let now = events.begin_turn();
+        let error = match found {
+            Ok(stream) if stream.peer()?.as_ref() == peer => return Ok(stream),
+            Ok(_) => {
+                spooled.close()?;
+                return Err(Error::new(Exit::Config, "another peer paired on this link")
+                    .because("the messages in the spool are for the previous peer")
+                    .hint("give each peer its own spool, and name the peer: --to NAME"));
+            }
+            Err(error) if error.exit() != Exit::TryAgain => return Err(error),
+            Err(error) => error,
+        };
+        let stopping = events.stop_requested() > Stop::No;
+        if stopping {
+            spooled.stop_reading();
+        }
+        spooled.read_input(now)?;
+        spooled.sync()?;
+        if spooled.has_all_input() || stopping || give_up_at.is_some_and(|at| now >= at) {
+            spooled.close()?;
+            return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });
+        }
+        if notice.happened(now).is_some() {
+            report.info(format_args!("{error}; input waits in the spool until there is one"));
+        }
+        let input = spooled.input_fd(true).map(|fd| (fd, PollFlags::IN));
+        events.wait(input, Some(now + SESSION_CHECK_INTERVAL), now)?;
+        found = outgoing::open(link, options, Instant::now());
+    }
+}
+
+/// Says that the spool keeps what was read, and why it was not sent.
+fn left_in_spool(spooled: &Spooled<'_>, why: &Error) -> Error {
+    let left = spooled.undelivered(Exit::TryAgain, &why.to_string(), spool::Pending::default());
+    match why.hint_text() {
+        Some(hint) => left.hint(hint),
+        None => left,
+    }
+}

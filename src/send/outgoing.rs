@@ -1,0 +1,208 @@
+//! The outgoing stream: what makes MQTT payloads of messages.
+//!
+//! [`open`] chooses it, once: [`SealedStream`] on an encrypted link, [`PlainStream`] on any other. It is seen through three
+//! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, and [`SpoolStream`] what
+//! a spool adds. The defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use rand::rngs::ThreadRng;
+
+use super::Options;
+use super::plain::PlainStream;
+use super::sealed::SealedStream;
+use crate::crypto::schedule::Digest;
+use crate::link::Link;
+use crate::spool::{Pending, Spool};
+use crate::{Error, Exit, Rejected, Result};
+
+/// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.
+///
+/// # Errors
+/// [`Exit::TryAgain`] without a session; [`Exit::Usage`] for an option that needs an encrypted link; otherwise as
+/// [`crate::sessions::LinkSessions::open_to_send`].
+pub(super) fn open(link: &Link, options: &Options, now: Instant) -> Result<Box<dyn OutgoingStream>> {
+    let unencrypted = |option: &str, so: &str| {
+        Err(Error::new(Exit::Usage, option).because(format!("the link is not encrypted (sts_mode = nosec), so {so}")))
+    };
+    Ok(match link.peers()? {
+        Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
+        None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
+        None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),
+        None => Box::new(PlainStream::new(&link.config)),
+    })
+}
+
+/// What leaves a run, and what an acknowledgement of it means.
+pub(super) enum Publication {
+    /// A message of the stream.
+    Message(Bytes),
+    /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go.
+    Record(Bytes),
+    /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network had
+    /// lost it.
+    BestEffort { topic: String, frame: Vec<u8> },
+}
+
+/// Makes payloads of messages, in order.
+pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
+    /// Where to publish its messages.
+    fn topic(&self) -> &str;
+
+    /// The fingerprint of the peer; `None` where the link is not encrypted.
+    fn peer(&self) -> Result<Option<Digest>> {
+        Ok(None)
+    }
+
+    /// Begins the stream, once there is something to send; returns the most bytes that one message carries.
+    fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize>;
+
+    /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
+    fn buffer(&self) -> BytesMut;
+
+    /// Whether the next message still belongs to this stream. If not, there is no room for it before
+    /// [`OutgoingStream::next_control`] has said what has to be said between two streams.
+    fn is_current(&mut self, _now: Instant) -> Result<bool> {
+        Ok(true)
+    }
+
+    /// Whether a message of `size` bytes may be sealed now.
+    fn has_room(&self, _size: usize) -> bool {
+        true
+    }
+
+    /// The payload of a message; `ends` makes it the last one of the stream. `None` where there is nothing to say.
+    fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>>;
+
+    /// The next payload that no message asks for: a retransmission, or what is said between two streams.
+    ///
+    /// A kind of message that is sent by time, whatever the input does, is made here, and its time is part of
+    /// [`OutgoingStream::deadline`]. With a spool the number of a message follows from its record
+    /// ([`crate::spool::SpooledStream::seq`]), so it would need a stream of its own there.
+    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// When [`OutgoingStream::next_control`] has something, if nothing arrives before.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// What the receiver has to say of a stream, with `--confirm`.
+pub(super) trait ConfirmedStream {
+    /// Whether a message is delivered when the receiver confirms it, rather than when the broker acknowledges it.
+    fn is_confirmed(&self) -> bool {
+        false
+    }
+
+    /// What the receiver has not confirmed.
+    fn unconfirmed(&self) -> Pending {
+        Pending::default()
+    }
+
+    /// Where confirms arrive.
+    fn confirm_topic(&self) -> Option<&str> {
+        None
+    }
+
+    /// Where the answer to [`ConfirmedStream::query`] arrives, while one is open.
+    fn answer_topic(&self) -> Option<&str> {
+        None
+    }
+
+    /// Confirms cannot reach us now, so silence does not count.
+    fn ignore_silence(&mut self, _now: Instant) {}
+
+    /// Takes a payload from one of these topics.
+    fn receive(&mut self, _payload: &[u8], _now: Instant) -> Result<Reply> {
+        Ok(Reply::Nothing)
+    }
+
+    /// Asks whether the receiver has lost the session of the stream: where there is a newer one, every few seconds until it
+    /// answers.
+    fn query(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Publication>> {
+        Ok(None)
+    }
+
+    /// Whether the session of the stream was deleted here and there is no other one, so that nothing can be confirmed.
+    fn is_orphaned(&mut self, _now: Instant) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Seals what is not confirmed again, in a stream of the current session; returns how many messages that are.
+    fn reseal(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// The last message of a stream that is closed and confirmed: the receiver need not repeat its last confirm.
+    fn settle(&mut self, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+}
+
+/// What a payload from the receiver calls for.
+pub(super) enum Reply {
+    /// Nothing: it says nothing new.
+    Nothing,
+    /// Nothing: this is wrong with it.
+    Rejected(Rejected),
+    /// The receiver asks the same of us; this is the answer.
+    Answer(Publication),
+    /// The receiver has written every message of the stream below this seq.
+    Confirmed(u32),
+    /// The receiver has lost the session of the stream.
+    SessionLost,
+    /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.
+    SessionDeleted,
+}
+
+/// Streams that belong to a spool, not to a run: the next run seals what is not acknowledged again, as the same messages,
+/// and continues in the same stream. Another stream begins only when all of the one before it is acknowledged, so the spool
+/// has at most one to remember.
+pub(super) trait SpoolStream {
+    /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where that is
+    /// not possible.
+    fn resume(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// What is to be sent before the next record, if anything. Begins a stream if there is none, and decides whether it is
+    /// closed here; `ended` says that no more records will be written.
+    fn before_record(
+        &mut self,
+        _spool: &mut Spool,
+        _ended: bool,
+        _now: Instant,
+        _rng: &mut ThreadRng,
+    ) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// What closes the stream, after the last of its records.
+    fn after_last_record(&mut self, _spool: &Spool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
+    /// Whether what closes the stream was sent, or is known to have arrived.
+    fn is_closed(&self, _spool: &Spool) -> bool {
+        false
+    }
+
+    /// Leaves the stream, which is closed and acknowledged to its end, and takes up the next one.
+    fn leave(&mut self, _spool: &mut Spool, _now: Instant) -> Result<()> {
+        Ok(())
+    }
+
+    /// Leaves the stream without an end: what is not acknowledged of it goes into another one. Returns how many messages may
+    /// be duplicated.
+    fn reseal_records(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Whether all streams of this run are over.
+    fn is_over(&self, _spool: &Spool) -> bool {
+        true
+    }
+}

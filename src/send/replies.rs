@@ -1,0 +1,121 @@
+//! What the receiver says of the stream, with `--confirm`, and what to do about its silence.
+
+use std::time::Instant;
+
+use super::outgoing::{OutgoingStream, Reply};
+use super::run::Run;
+use super::source::Turn;
+use crate::cli::Reporter;
+use crate::mqtt::{Client, Qos};
+use crate::text::count;
+use crate::{Exit, Result};
+
+/// The receiver does not have the session of the stream.
+const SESSION_LOST: &str = "the other device has lost the session";
+/// The session of the stream is not on this device any more.
+pub(super) const SESSION_GONE: &str = "the session is gone";
+
+/// The topics that the receiver's replies arrive on.
+#[derive(Default)]
+pub(super) struct ReplyTopics {
+    /// Where confirms arrive.
+    confirms: Option<String>,
+    /// Where the answer to a query about a session arrives, if that is another topic.
+    answers: Option<String>,
+    /// The broker has accepted the subscription for confirms, on this connection.
+    subscribed: bool,
+}
+
+impl ReplyTopics {
+    /// Subscribes where the receiver publishes now: with a new session it may have other topics.
+    pub(super) fn follow(&mut self, stream: &dyn OutgoingStream, broker: &mut Client, now: Instant) -> Result<()> {
+        let topic = stream.confirm_topic();
+        if topic != self.confirms.as_deref() {
+            if let Some(topic) = topic {
+                broker.subscribe(topic, Qos::AtLeastOnce, now)?;
+                self.subscribed = false;
+            }
+            self.confirms = topic.map(str::to_owned);
+        }
+        let known = [self.confirms.as_deref(), self.answers.as_deref()];
+        if let Some(topic) = stream.answer_topic().filter(|topic| !known.contains(&Some(*topic))) {
+            broker.subscribe(topic, Qos::AtLeastOnce, now)?;
+            self.answers = Some(topic.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The broker accepted a subscription.
+    pub(super) fn subscription_accepted(&mut self, filter: &str) {
+        self.subscribed |= self.confirms.as_deref() == Some(filter);
+    }
+
+    /// Subscriptions do not outlive their connection.
+    pub(super) fn disconnected(&mut self) {
+        self.subscribed = false;
+    }
+
+    /// Whether confirms reach us.
+    pub(super) fn are_subscribed(&self) -> bool {
+        self.subscribed
+    }
+}
+
+impl Run<'_> {
+    /// Acts on what arrived on one of the [`ReplyTopics`].
+    pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+        match self.stream.receive(payload, now)? {
+            Reply::Nothing => Ok(()),
+            Reply::Rejected(rejected) => {
+                self.report.verbose(format_args!("dropped a message: {rejected}"));
+                Ok(())
+            }
+            Reply::Answer(answer) => self.publish(answer),
+            Reply::Confirmed(seq) => {
+                self.timeouts.progress(now);
+                if self.timeouts.end_silence() {
+                    self.report.info("confirms are arriving again");
+                }
+                self.source.confirmed(seq)
+            }
+            Reply::SessionLost => self.reseal(SESSION_LOST, now),
+            Reply::SessionDeleted if self.source.survives_session() => self.reseal(SESSION_GONE, now),
+            // The receiver may have written everything and can only say so in a way that this device cannot read, so sending
+            // it again could duplicate all of it.
+            Reply::SessionDeleted => Err(self.undelivered(Exit::DataLost, SESSION_GONE)),
+        }
+    }
+
+    /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
+    /// another session, as the broker can cause it: only the receiver's word is.
+    pub(super) fn handle_silence(&mut self, now: Instant) -> Result<()> {
+        if !self.source.survives_session() && self.stream.is_orphaned(now)? {
+            return Err(self.undelivered(Exit::DataLost, SESSION_GONE));
+        }
+        if let Some(query) = self.stream.query(now, &mut self.rng)? {
+            self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
+            self.publish(query)?;
+        }
+        if self.timeouts.report_silence(now) {
+            self.report.info("no confirms are arriving; waiting for sts-recv on the other device");
+        }
+        Ok(())
+    }
+
+    /// Nothing more can be confirmed under the session of the stream: what is not, is sealed again under the current one.
+    fn reseal(&mut self, why: &str, now: Instant) -> Result<()> {
+        let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
+        let duplicates = self.source.reseal(&mut *self.stream, &mut turn)?;
+        warn_of_duplicates(why, duplicates, self.report);
+        self.timeouts.progress(now);
+        self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)
+    }
+}
+
+/// Reports how many messages the receiver may have under another session already.
+pub(super) fn warn_of_duplicates(why: &str, duplicates: u64, report: &Reporter) {
+    if duplicates > 0 {
+        let messages = count(duplicates, "message");
+        report.warning(format_args!("{why}; resent under the new session, possibly duplicated: {messages}"));
+    }
+}

@@ -1,0 +1,186 @@
+//! What the receiver has confirmed, and what is sent again until it has (`--confirm`).
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use rand::rngs::ThreadRng;
+
+use super::{SealedStream, SealingState};
+use crate::message::FrameType;
+use crate::send::outgoing::{ConfirmedStream, Publication, Reply};
+use crate::sessions::LinkSessions;
+use crate::spool::Pending;
+use crate::stream::{AcceptError, Accepted, Content, Receiver, RetransmitQueue, Sender, StreamId};
+use crate::{Rejected, Result};
+
+/// Most bytes that wait for a confirm.
+const MAX_UNCONFIRMED: usize = 2 << 20;
+
+/// The messages that the receiver has not confirmed. Where no confirms are asked for, there never are any.
+pub(super) struct Confirms {
+    asked_for: bool,
+    queue: RetransmitQueue,
+    /// Opens the confirms: they arrive in a stream of the receiver's own.
+    receiver: Receiver,
+}
+
+impl Confirms {
+    pub(super) fn new(asked_for: bool, now: Instant) -> Self {
+        Self { asked_for, queue: RetransmitQueue::new(0, MAX_UNCONFIRMED, now), receiver: Receiver::new() }
+    }
+
+    pub(super) fn are_asked_for(&self) -> bool {
+        self.asked_for
+    }
+
+    /// Makes the messages of a stream ask for confirms, if they are to.
+    pub(super) fn ask_in(&self, sender: Sender) -> Sender {
+        if self.asked_for { sender.ask_for_confirms() } else { sender }
+    }
+
+    /// Opens confirms under the sessions that are usable now.
+    pub(super) fn use_sessions(&mut self, sessions: &LinkSessions) {
+        if self.asked_for {
+            let usable = sessions.usable();
+            self.receiver.update(usable.map(|stored| (stored.session.clone(), stored.standing)));
+        }
+    }
+
+    /// A new stream begins, of which nothing was sent.
+    pub(super) fn restart(&mut self, now: Instant) {
+        self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
+    }
+
+    /// An earlier run's stream continues with `next_seq`; that run may have sent messages below `known`.
+    pub(super) fn resume(&mut self, next_seq: u32, known: u32, now: Instant) {
+        self.queue = RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now);
+    }
+
+    /// A message of the stream is sent for the first time.
+    pub(super) fn sent(&mut self, sealed: &Bytes, now: Instant) {
+        if self.asked_for {
+            self.queue.push(sealed.clone(), now);
+        }
+    }
+
+    pub(super) fn have_room(&self, size: usize) -> bool {
+        self.queue.has_room(size)
+    }
+
+    pub(super) fn unconfirmed(&self) -> Pending {
+        let (messages, bytes) = self.queue.unconfirmed();
+        Pending { messages: messages as u64, bytes: bytes as u64 }
+    }
+
+    /// The seq below which all is confirmed; `None` where no confirms are asked for.
+    pub(super) fn confirmed(&self) -> Option<u32> {
+        self.asked_for.then(|| self.queue.first())
+    }
+
+    /// The next message to send again, if one is due.
+    pub(super) fn retransmit(&mut self, now: Instant) -> Option<Bytes> {
+        self.queue.poll(now)
+    }
+
+    /// Everything unconfirmed is due now.
+    pub(super) fn retransmit_all(&mut self, now: Instant) {
+        self.queue.resend_all(now);
+    }
+
+    /// Gives away what is not confirmed, oldest first.
+    pub(super) fn take_unconfirmed(&mut self, now: Instant) -> impl Iterator<Item = Bytes> + use<> {
+        let queue = std::mem::replace(&mut self.queue, RetransmitQueue::new(0, MAX_UNCONFIRMED, now));
+        queue.into_unconfirmed()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.queue.deadline()
+    }
+
+    /// Takes a payload from the receiver's topic. Returns the seq below which all of `stream` is confirmed now, if that is
+    /// news.
+    ///
+    /// # Errors
+    /// What is wrong with the payload; nothing changed then.
+    fn receive(
+        &mut self,
+        payload: &[u8],
+        stream: StreamId,
+        now: Instant,
+    ) -> std::result::Result<Option<u32>, Rejected> {
+        if FrameType::of(payload)? != FrameType::Enc {
+            return Ok(None);
+        }
+        let opened = self.receiver.open(payload, &mut BytesMut::new())?;
+        let Content::Confirm(confirmed) = &opened.content else { return Ok(None) };
+        if opened.stream.session != stream.session {
+            return Ok(None);
+        }
+        // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
+        let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
+        let Some((_, next)) = confirmed.iter().find(|(number, _)| *number == stream.number) else { return Ok(None) };
+        Ok(self.queue.confirm(*next, now)?.then(|| self.queue.first()))
+    }
+}
+
+impl ConfirmedStream for SealedStream {
+    fn is_confirmed(&self) -> bool {
+        self.confirms.are_asked_for()
+    }
+
+    fn unconfirmed(&self) -> Pending {
+        self.confirms.unconfirmed()
+    }
+
+    fn confirm_topic(&self) -> Option<&str> {
+        self.is_confirmed().then(|| self.sessions.peers.route.listen(&self.topics))
+    }
+
+    fn answer_topic(&self) -> Option<&str> {
+        self.open_query.as_ref().map(|open| self.sessions.listen_topic(open.session()))
+    }
+
+    fn ignore_silence(&mut self, now: Instant) {
+        self.confirms.queue.restart_timer(now);
+    }
+
+    fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
+        if let Some(reply) = self.receive_session_query(payload, now)? {
+            return Ok(reply);
+        }
+        let Some(stream) = self.state.stream() else { return Ok(Reply::Nothing) };
+        let stream = stream.sender.id();
+        Ok(match self.confirms.receive(payload, stream, now) {
+            Ok(Some(seq)) => {
+                self.open_query = None;
+                self.state.skip_to(seq);
+                Reply::Confirmed(seq)
+            }
+            Ok(None) => Reply::Nothing,
+            Err(rejected) => Reply::Rejected(rejected),
+        })
+    }
+
+    fn query(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
+        self.query_session(now, rng)
+    }
+
+    fn is_orphaned(&mut self, now: Instant) -> Result<bool> {
+        Ok(self.is_session_deleted(now)? && self.sessions.current().is_err())
+    }
+
+    fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
+        self.reseal_unconfirmed(now, rng)
+    }
+
+    fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        if !self.confirms.are_asked_for() {
+            return Ok(None);
+        }
+        match self.state.take() {
+            // What an earlier run closed has nothing more to say.
+            SealingState::Open(stream) if stream.sender.is_closed() => stream.sender.settled(rng).map(Some),
+            _ => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Messages on an encrypted link: sealed under the current session with the peer, in a stream.
+//!
+//! This file is the way of a message. Beside it are:
+//!
+//! - `switching`: the state of the stream, and how it is replaced by one of a newer session;
+//! - `confirms`: what the receiver has confirmed, and what is sent again (`--confirm`);
+//! - `session_query`: whether the receiver still has the session, if it confirms nothing;
+//! - `spool_stream`: streams that outlive the run (`--spool`).
+
+mod confirms;
+mod session_query;
+mod spool_stream;
+mod switching;
+
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use rand::rngs::ThreadRng;
+
+use self::confirms::Confirms;
+use self::session_query::OpenQuery;
+use self::switching::{OpenStream, SealingState};
+use super::Options;
+use super::outgoing::OutgoingStream;
+use crate::Result;
+use crate::crypto::schedule::{Digest, Topics};
+use crate::link::Link;
+use crate::peers::LinkPeers;
+use crate::session::Session;
+use crate::sessions::LinkSessions;
+
+/// The stream of a run, or one after another.
+pub(super) struct SealedStream {
+    sessions: LinkSessions,
+    /// The [`LinkSessions::version`] for which it is known whether the stream's session is the current one; none for a stream
+    /// that another run began.
+    checked_version: Option<u64>,
+    max_message: usize,
+    /// The topics of the session that was used last: the last words of a stream are sent there, too.
+    topics: Topics,
+    state: SealingState,
+    confirms: Confirms,
+    open_query: Option<OpenQuery>,
+}
+
+impl SealedStream {
+    /// Finds the session to send under. No stream number is taken yet.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::open_to_send`].
+    pub(super) fn open(link: &Link, peers: LinkPeers, options: &Options, now: Instant) -> Result<Self> {
+        let sessions = LinkSessions::open_to_send(link, peers, options.to.as_ref(), now)?;
+        let topics = sessions.current()?.topics.clone();
+        let mut confirms = Confirms::new(options.confirm, now);
+        confirms.use_sessions(&sessions);
+        Ok(Self {
+            sessions,
+            checked_version: None,
+            max_message: link.config.mqtt.max_message,
+            topics,
+            state: SealingState::Idle,
+            confirms,
+            open_query: None,
+        })
+    }
+
+    /// A stream of a session, whose number is taken now, durably.
+    fn new_stream(&self, session: Session, rng: &mut ThreadRng) -> Result<Box<OpenStream>> {
+        let sender = self.sessions.begin_stream(&session, self.max_message, rng)?;
+        Ok(Box::new(OpenStream { sender: self.confirms.ask_in(sender), session }))
+    }
+
+    /// Seals in this stream from now on.
+    fn enter(&mut self, stream: Box<OpenStream>) {
+        self.topics = stream.session.topics.clone();
+        self.state = SealingState::Open(stream);
+    }
+
+    /// The session to continue under, where there is a newer one or the stream has no numbers left.
+    ///
+    /// Asked for each message, so that none is sealed for a peer that was forgotten, not even for a second.
+    fn next_session(&mut self, now: Instant) -> Result<Option<Session>> {
+        let stream = self.state.open_stream()?;
+        let (id, full) = (stream.session.id, stream.sender.is_full());
+        self.sessions.refresh_if_due(now)?;
+        let version = Some(self.sessions.version());
+        if !full && self.checked_version == version {
+            return Ok(None);
+        }
+        let newest = self.sessions.current()?.clone();
+        self.checked_version = version;
+        self.confirms.use_sessions(&self.sessions);
+        Ok((full || newest.id != id).then_some(newest))
+    }
+}
+
+impl OutgoingStream for SealedStream {
+    fn topic(&self) -> &str {
+        self.sessions.peers.route.publish(&self.topics)
+    }
+
+    fn peer(&self) -> Result<Option<Digest>> {
+        self.sessions.current().map(|session| Some(session.peer))
+    }
+
+    fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize> {
+        // The run may have waited long for its first input, and the session found at its start may be gone.
+        self.sessions.refresh_if_due(now)?;
+        self.checked_version = Some(self.sessions.version());
+        self.confirms.use_sessions(&self.sessions);
+        let stream = self.new_stream(self.sessions.current()?.clone(), rng)?;
+        let max_data = stream.sender.max_data_len();
+        self.confirms.restart(now);
+        self.enter(stream);
+        Ok(max_data)
+    }
+
+    fn buffer(&self) -> BytesMut {
+        self.state.stream().map(|stream| stream.sender.buffer(0)).unwrap_or_default()
+    }
+
+    fn is_current(&mut self, now: Instant) -> Result<bool> {
+        let current = self.next_session(now)?.is_none();
+        if !current {
+            self.state.drain();
+        }
+        Ok(current)
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        !self.state.is_switching() && self.confirms.have_room(size)
+    }
+
+    fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        let OpenStream { sender, session } = self.state.open_stream()?;
+        self.sessions.reserve_blocks(sender, session, message.len())?;
+        let sealed = if ends { sender.end(message, rng)? } else { sender.data(message, rng)? };
+        self.confirms.sent(&sealed, now);
+        Ok(Some(sealed))
+    }
+
+    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        if let Some(sealed) = self.confirms.retransmit(now) {
+            return Ok(Some(sealed));
+        }
+        // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one back.
+        if self.confirms.unconfirmed().messages > 0 {
+            return Ok(None);
+        }
+        self.switch(now, rng)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.confirms.deadline()
+    }
+}

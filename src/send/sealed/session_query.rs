@@ -1,0 +1,82 @@
+//! Whether the receiver still has the session of the stream, if nothing is confirmed for long: it may have lost it, say with
+//! its runtime directory, and agreed a new one since. Only its own word counts (`sts-protocol(7)`, "Still there"): silence
+//! can be caused by the broker, and is no reason to send a second time what was sent.
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::ThreadRng;
+
+use super::SealedStream;
+use crate::Result;
+use crate::handshake::session_check::{self, SessionQuery};
+use crate::message::FrameType;
+use crate::send::outgoing::{Publication, Reply};
+use crate::session::{Session, SessionId};
+
+/// Least time between two queries. What wakes a run to ask is that it sends its oldest message again.
+const QUERY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A query that is repeated until it is answered.
+pub(super) struct OpenQuery {
+    query: SessionQuery,
+    due: Instant,
+}
+
+impl OpenQuery {
+    /// The session under which it is sent.
+    pub(super) fn session(&self) -> &Session {
+        self.query.session()
+    }
+
+    fn is_about(&self, about: SessionId, under: &Session) -> bool {
+        (self.query.session().id, *self.query.about()) == (under.id, about)
+    }
+}
+
+impl SealedStream {
+    /// The query, if it is due, and if there is a newer session to send it under.
+    pub(super) fn query_session(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
+        self.sessions.refresh_if_due(now)?;
+        let (Some(stream), Ok(current)) = (self.state.stream(), self.sessions.current()) else { return Ok(None) };
+        let about = stream.session.id;
+        if current.id == about {
+            return Ok(None);
+        }
+        let open = match self.open_query.take() {
+            Some(open) if open.is_about(about, current) => open,
+            _ => OpenQuery { query: SessionQuery::new(current.clone(), about, rng), due: now },
+        };
+        let open = self.open_query.insert(open);
+        if now < open.due {
+            return Ok(None);
+        }
+        open.due = now + QUERY_INTERVAL;
+        let topic = self.sessions.publish_topic(open.session()).to_owned();
+        Ok(Some(Publication::BestEffort { topic, frame: open.query.frame() }))
+    }
+
+    /// Takes a payload from the receiver's topic, if it is a query of its own or the answer to ours.
+    pub(super) fn receive_session_query(&mut self, payload: &[u8], now: Instant) -> Result<Option<Reply>> {
+        if session_check::query_session(payload).is_some() {
+            self.sessions.refresh_if_due(now)?;
+            let answer = self.sessions.answer(payload, |_| true)?;
+            let publication = answer.map(|answer| Publication::BestEffort { topic: answer.topic, frame: answer.frame });
+            return Ok(Some(publication.map_or(Reply::Nothing, Reply::Answer)));
+        }
+        let is_answer = session_check::is_session_check(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
+        let Some(open) = self.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
+        Ok(Some(match open.query.is_present(payload) {
+            Ok(false) => Reply::SessionLost,
+            Ok(true) if self.is_session_deleted(now)? => Reply::SessionDeleted,
+            Ok(true) => Reply::Nothing,
+            Err(rejected) => Reply::Rejected(rejected),
+        }))
+    }
+
+    /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: no confirm under it can
+    /// be opened any more.
+    pub(super) fn is_session_deleted(&mut self, now: Instant) -> Result<bool> {
+        self.sessions.refresh_if_due(now)?;
+        Ok(self.state.stream().is_some_and(|stream| !self.sessions.is_stored(&stream.session.id)))
+    }
+}

@@ -1,0 +1,170 @@
+//! From one stream to the next: what has to be said between them, and in which order.
+//!
+//! | state | what was sealed last | what follows |
+//! |---|---|---|
+//! | `Idle` | nothing | `Open` |
+//! | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left |
+//! | `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` |
+//! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, `continues` in the next stream: `Open` |
+//! | `Starting` | `settled` | `Open` |
+//! | `Left` | what ends a stream | `Open`, with a spool |
+//!
+//! Between `Draining` and `Open` no new message is sealed. A stream of a spool is only `Idle`, `Open` and `Left`: the spool
+//! knows where it continues.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use rand::rngs::ThreadRng;
+
+use super::{OutgoingStream, SealedStream};
+use crate::session::Session;
+use crate::stream::{Content, Sender};
+use crate::{Error, Exit, Result};
+
+/// A stream that messages can be sealed in, and its session.
+pub(super) struct OpenStream {
+    pub(super) sender: Sender,
+    pub(super) session: Session,
+}
+
+/// Where a run is between two streams. The table above says what follows what.
+pub(super) enum SealingState {
+    /// There was no stream yet.
+    Idle,
+    /// Messages are sealed in it.
+    Open(Box<OpenStream>),
+    /// It is to say where it continues, and has no room for messages.
+    Draining(Box<OpenStream>),
+    /// The old one has said so.
+    Switching { old: Box<OpenStream>, next: Box<OpenStream> },
+    /// The old one is left.
+    Starting(Box<OpenStream>),
+    /// The last stream is left, and another one has not begun.
+    Left,
+}
+
+impl SealingState {
+    /// The stream whose messages may still be unconfirmed.
+    pub(super) fn stream(&self) -> Option<&OpenStream> {
+        match self {
+            Self::Open(stream) | Self::Draining(stream) | Self::Switching { old: stream, .. } => Some(stream),
+            Self::Idle | Self::Starting(_) | Self::Left => None,
+        }
+    }
+
+    /// The stream to seal in.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where there is none, which is a fault of the caller.
+    pub(super) fn open_stream(&mut self) -> Result<&mut OpenStream> {
+        match self {
+            Self::Open(stream) => Ok(stream),
+            _ => Err(Error::new(Exit::Failed, "cannot seal").because("no stream is open")),
+        }
+    }
+
+    /// The receiver may have messages that this run has not sealed again: continues after them.
+    pub(super) fn skip_to(&mut self, seq: u32) {
+        if let Self::Open(stream) | Self::Draining(stream) | Self::Switching { old: stream, .. } = self {
+            stream.sender.skip_to(seq);
+        }
+    }
+
+    /// Whether no message can be sealed before the next stream is open.
+    pub(super) fn is_switching(&self) -> bool {
+        matches!(self, Self::Draining(_) | Self::Switching { .. } | Self::Starting(_))
+    }
+
+    /// Seals no more messages in an open stream.
+    pub(super) fn drain(&mut self) {
+        *self = match self.take() {
+            Self::Open(stream) => Self::Draining(stream),
+            other => other,
+        };
+    }
+
+    /// The state, to be replaced by what follows it.
+    pub(super) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::Left)
+    }
+}
+
+impl SealedStream {
+    /// Does one step towards the next stream, if one is to be entered; returns what is to be sent for it.
+    pub(super) fn switch(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        match self.state.take() {
+            SealingState::Draining(mut old) => {
+                let next = self.new_stream(self.sessions.current()?.clone(), rng)?;
+                let continued = old.sender.continued_in(next.sender.id(), rng)?;
+                self.confirms.sent(&continued, now);
+                self.state = SealingState::Switching { old, next };
+                Ok(Some(continued))
+            }
+            SealingState::Switching { old, next } if self.confirms.are_asked_for() => {
+                // Where its own session has its topics: the next one may have others.
+                self.state = SealingState::Starting(next);
+                old.sender.settled(rng).map(Some)
+            }
+            SealingState::Switching { old, mut next } => {
+                let continues = next.sender.continues(old.sender.as_predecessor(), rng)?;
+                self.enter(next);
+                Ok(Some(continues))
+            }
+            SealingState::Starting(next) => {
+                self.confirms.restart(now);
+                self.enter(next);
+                Ok(None)
+            }
+            unchanged @ (SealingState::Idle | SealingState::Open(_) | SealingState::Left) => {
+                self.state = unchanged;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Leaves the stream, and what is not confirmed of it, as nothing can be confirmed any more.
+    pub(super) fn abandon_stream(&mut self, now: Instant) {
+        self.state = SealingState::Left;
+        self.open_query = None;
+        self.confirms.restart(now);
+        self.confirms.use_sessions(&self.sessions);
+    }
+
+    /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions. Returns how
+    /// many messages that are.
+    pub(super) fn reseal_unconfirmed(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
+        let (old, announced) = match self.state.take() {
+            SealingState::Open(old) | SealingState::Draining(old) => (old, None),
+            // Its number is taken, so it is used, or the receiver would miss a stream.
+            SealingState::Switching { old, next } => (old, Some(next)),
+            unchanged @ (SealingState::Idle | SealingState::Starting(_) | SealingState::Left) => {
+                self.state = unchanged;
+                return Ok(0);
+            }
+        };
+        let next = match announced {
+            Some(next) => next,
+            None => self.new_stream(self.sessions.current()?.clone(), rng)?,
+        };
+        let count = self.confirms.unconfirmed().messages;
+        let unconfirmed = self.confirms.take_unconfirmed(now);
+        self.abandon_stream(now);
+        self.checked_version = None;
+        self.enter(next);
+        for sealed in unconfirmed {
+            let (content, data) = old.sender.read_back(&sealed)?;
+            let ends = match content {
+                Content::Data => false,
+                Content::End => true,
+                // Where the old stream continues, which is here.
+                _ => continue,
+            };
+            let mut message = self.buffer();
+            message.extend_from_slice(&data);
+            self.seal(message, ends, now, rng)?;
+        }
+        self.confirms.retransmit_all(now);
+        Ok(count)
+    }
+}

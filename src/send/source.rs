@@ -1,0 +1,125 @@
+//! Where messages come from: standard input directly ([`Direct`]), or by way of a spool ([`Spooled`]).
+//!
+//! [`Direct`]: super::direct::Direct
+//! [`Spooled`]: super::spooled::Spooled
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rand::rngs::ThreadRng;
+
+use super::outgoing::{OutgoingStream, Publication};
+use crate::mqtt::Token;
+use crate::spool::Pending;
+use crate::text::count;
+use crate::{Error, Exit, Result};
+
+/// What one turn of the loop has at hand.
+pub(super) struct Turn<'a> {
+    pub(super) now: Instant,
+    pub(super) connected: bool,
+    pub(super) rng: &'a mut ThreadRng,
+}
+
+/// The owner of standard input, from reading it until it is delivered: to the broker, or with `--confirm` to the receiver.
+///
+/// The methods that have a default tell of a disk, which only a spool has.
+pub(super) trait MessageSource {
+    /// Reads what there is to read and room for; nothing here waits. `room` says whether a message can be sealed now.
+    fn fill(&mut self, room: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()>;
+
+    /// The next message of what was read. Called only while there is room for the longest one.
+    ///
+    /// A message gets its place in the stream here. With a spool that takes a connection: by the time there is one, the
+    /// session may be new. Without a spool it does not: what is sealed waits in the client, and what was read is held
+    /// nowhere else.
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
+
+    /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
+    fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>>;
+
+    /// Reads no further: what was read is all there is.
+    fn stop_reading(&mut self);
+
+    /// A [`Publication::Record`] of this source was published.
+    fn published(&mut self, _token: Token) {}
+
+    /// The broker has a message.
+    fn acknowledged(&mut self, _token: Token) -> Result<()> {
+        Ok(())
+    }
+
+    /// The receiver has written every message of the stream below this seq.
+    fn confirmed(&mut self, _seq: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// Nothing more will be sent for now: whatever is not safe yet becomes so before the run waits.
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// When to call [`MessageSource::fill`] again, if nothing else happens before.
+    fn deadline(&self, _now: Instant) -> Option<Instant> {
+        None
+    }
+
+    /// Seals what is not confirmed again, under the current session; returns how many messages may be duplicated.
+    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64>;
+
+    /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be sealed
+    /// under that, as the next run would do. Without a disk, the run ends when they can no longer be confirmed.
+    fn survives_session(&self) -> bool {
+        false
+    }
+
+    /// Whether the stream is closed, and can be left once everything in it is acknowledged. A run without a spool has one
+    /// stream to leave, at its very end.
+    fn is_stream_closed(&self, _stream: &dyn OutgoingStream) -> bool {
+        false
+    }
+
+    /// Leaves a closed stream for the next one.
+    fn leave_stream(&mut self, _stream: &mut dyn OutgoingStream, _now: Instant) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether standard input has ended, and all of it was sent.
+    fn is_done(&self, stream: &dyn OutgoingStream) -> bool;
+
+    /// What was read and is not delivered, to the last byte, including what is in flight.
+    fn pending(&self, in_flight: Pending) -> Pending;
+
+    /// Whether a message waits to be delivered. Timeouts count for these only: the beginning of a line waits for the rest of
+    /// it, however long that takes.
+    fn awaits_delivery(&self, in_flight: Pending) -> bool;
+
+    /// After a signal, how long a run continues without an acknowledgement. `None`: until another signal, since what is not
+    /// delivered is lost.
+    fn stop_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
+    fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
+
+    /// Leaves the disk at the end of a run, however that ends.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The larger of two ways to count the same messages.
+pub(super) fn larger(one: Pending, other: Pending) -> Pending {
+    Pending { messages: one.messages.max(other.messages), bytes: one.bytes.max(other.bytes) }
+}
+
+/// How much is pending, in words.
+pub(super) struct Amount(pub(super) Pending);
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", count(self.0.messages, "message"), count(self.0.bytes, "byte"))
+    }
+}

@@ -1,0 +1,139 @@
+//! How long a run waits for an acknowledgement: before it reports that, and before it ends.
+
+use std::time::{Duration, Instant};
+
+use crate::throttle::Throttle;
+
+/// How long nothing is confirmed before it is reported, and the receiver is asked why.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a run that waits does when.
+pub(super) struct Timeouts {
+    /// `--timeout`.
+    timeout: Option<Duration>,
+    /// How long a run that was told to stop continues without an acknowledgement.
+    stop_timeout: Option<Duration>,
+    /// A receiver is to confirm: report that it does not.
+    confirmed: bool,
+    /// When something was last acknowledged, or when the first message began to wait; none while nothing waits.
+    waiting_since: Option<Instant>,
+    /// When a signal asked the run to stop.
+    stopping_since: Option<Instant>,
+    silence: Throttle,
+}
+
+impl Timeouts {
+    pub(super) fn new(timeout: Option<Duration>, stop_timeout: Option<Duration>, confirmed: bool) -> Self {
+        Self { timeout, stop_timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
+    }
+
+    /// Whether messages wait to be delivered, as of now.
+    pub(super) fn observe(&mut self, waiting: bool, now: Instant) {
+        self.waiting_since = waiting.then(|| self.waiting_since.unwrap_or(now));
+    }
+
+    /// Something was delivered: time counts from here.
+    pub(super) fn progress(&mut self, now: Instant) {
+        self.waiting_since = Some(now);
+    }
+
+    /// A signal asks the run to stop; true for the first one.
+    pub(super) fn begin_stop(&mut self, now: Instant) -> bool {
+        self.stopping_since.replace(self.stopping_since.unwrap_or(now)).is_none()
+    }
+
+    /// Why the run must end now, if it must.
+    pub(super) fn expired(&self, now: Instant) -> Option<&'static str> {
+        let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if passed(self.give_up_at()) {
+            return Some("timed out");
+        }
+        passed(self.stop_at()).then_some("stopped by a signal")
+    }
+
+    /// Whether the receiver has been silent for long.
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.silent_at().is_some_and(|at| now >= at)
+    }
+
+    /// The receiver is silent; true where the user is to be told.
+    pub(super) fn report_silence(&mut self, now: Instant) -> bool {
+        self.silence.happened(now).is_some()
+    }
+
+    /// The receiver confirms something; true where the user was told that it did not.
+    pub(super) fn end_silence(&mut self) -> bool {
+        let reported = self.silence.has_happened();
+        self.silence.reset();
+        reported
+    }
+
+    /// When one of these times has come, some of which may have passed.
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        let silent_at = self.silent_at().filter(|_| !self.silence.has_happened());
+        [self.give_up_at(), self.stop_at(), silent_at].into_iter().flatten()
+    }
+
+    fn give_up_at(&self) -> Option<Instant> {
+        Some(self.waiting_since? + self.timeout?)
+    }
+
+    fn stop_at(&self) -> Option<Instant> {
+        Some(self.stopping_since?.max(self.waiting_since?) + self.stop_timeout?)
+    }
+
+    fn silent_at(&self) -> Option<Instant> {
+        Some(self.waiting_since.filter(|_| self.confirmed)? + SILENCE_TIMEOUT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn time_counts_only_while_something_waits() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(Some(secs(10)), None, false);
+        assert_eq!(timeouts.deadlines().count(), 0);
+        timeouts.observe(true, start + secs(100));
+        timeouts.observe(true, start + secs(105));
+        assert_eq!(timeouts.expired(start + secs(109)), None);
+        timeouts.progress(start + secs(109));
+        timeouts.observe(true, start + secs(109));
+        assert_eq!(timeouts.expired(start + secs(118)), None);
+        assert_eq!(timeouts.deadlines().collect::<Vec<_>>(), [start + secs(119)]);
+        assert_eq!(timeouts.expired(start + secs(119)), Some("timed out"));
+        timeouts.observe(false, start + secs(119));
+        assert_eq!(timeouts.expired(start + secs(1000)), None);
+    }
+
+    #[test]
+    fn a_stopped_run_goes_on_while_something_is_acknowledged() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(None, Some(secs(5)), false);
+        timeouts.observe(true, start);
+        assert!(timeouts.begin_stop(start + secs(60)));
+        assert!(!timeouts.begin_stop(start + secs(61)));
+        assert_eq!(timeouts.expired(start + secs(64)), None);
+        timeouts.progress(start + secs(64));
+        assert_eq!(timeouts.expired(start + secs(68)), None);
+        assert_eq!(timeouts.expired(start + secs(69)), Some("stopped by a signal"));
+    }
+
+    #[test]
+    fn silence_is_reported_once_until_it_ends() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(None, None, true);
+        timeouts.observe(true, start);
+        assert!(!timeouts.is_silent(start + secs(4)) && timeouts.is_silent(start + secs(5)));
+        assert_eq!(timeouts.deadlines().count(), 1);
+        assert!(timeouts.report_silence(start + secs(5)) && !timeouts.report_silence(start + secs(6)));
+        assert_eq!(timeouts.deadlines().count(), 0);
+        assert!(timeouts.end_silence() && !timeouts.end_silence());
+    }
+}

@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sts::cli::{self, CommonArgs, Reporter};
+use sts::cli::{self, CommonArgs};
 use sts::config::{Environment, PeerName};
 use sts::link::Link;
+use sts::report::Reporter;
 use sts::text::escape;
 use sts::units::Age;
 use sts::{Error, Exit, Result, pair};

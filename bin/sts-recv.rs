@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sts::cli::{self, CommonArgs, Reporter};
+use sts::cli::{self, CommonArgs};
 use sts::link::Link;
 use sts::recv::Format;
+use sts::report::Reporter;
 use sts::{Result, recv};
 
 /// Decrypt what the device at the other end of a link sends, and write it to standard output
@@ -56,7 +57,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         (_, true) => Format::Json,
         _ => Format::Plain,
     };
-    let options = recv::Options {
+    let options = recv::RecvOptions {
         format,
         once: args.once,
         lines: args.lines,

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sts::cli::{self, CommonArgs, Reporter};
+use sts::cli::{self, CommonArgs};
 use sts::config::PeerName;
 use sts::link::Link;
+use sts::report::Reporter;
 use sts::spool;
 use sts::stdio::Split;
 use sts::units::Size;
@@ -70,6 +71,6 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     };
     let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
-    let options = send::Options { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
+    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
     send::run(&Link::open(&args.common, report)?, &options, report)
 }

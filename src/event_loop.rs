@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::Result;
-use crate::cli::Reporter;
 use crate::mqtt::{self, Client, Message, Qos, Receipt, Token};
+use crate::report::Reporter;
 use crate::stdio::{self, Signals};
 
 /// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
@@ -26,7 +26,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the broker did, as far as a run must act on it.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum BrokerEvent {
     /// The broker accepted the connection.
     Connected,
     /// The connection was lost, or an attempt failed. Another one follows by itself.
@@ -55,7 +55,7 @@ pub enum Event {
 
 /// Whether signals ask the run to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// They do not.
     No,
     /// The first one came: finish what was begun.
@@ -65,7 +65,7 @@ pub enum Stop {
 }
 
 /// The connection to the broker, the signals, and the one wait for both.
-pub struct EventLoop<'a> {
+pub(crate) struct EventLoop<'a> {
     /// The connection: to publish, subscribe and acknowledge. Only the loop drives it and takes its events.
     pub broker: Client,
     signals: Signals,
@@ -82,7 +82,7 @@ pub struct EventLoop<'a> {
 impl<'a> EventLoop<'a> {
     /// A loop around a client that may be idle until [`Client::connect`].
     #[must_use]
-    pub fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
+    pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
         Self {
             broker,
             signals,
@@ -95,7 +95,7 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Step 1: does all input and output that does not wait. Returns the time of this turn.
-    pub fn begin_turn(&mut self) -> Instant {
+    pub(crate) fn begin_turn(&mut self) -> Instant {
         let now = Instant::now();
         let ready = std::mem::replace(&mut self.ready, PollFlags::empty());
         self.broker.drive(now, ready);
@@ -106,7 +106,7 @@ impl<'a> EventLoop<'a> {
     ///
     /// # Errors
     /// The broker's refusal, which trying again would not change. The run decides how it ends.
-    pub fn next_event(&mut self) -> Result<Option<Event>> {
+    pub(crate) fn next_event(&mut self) -> Result<Option<BrokerEvent>> {
         while let Some(event) = self.broker.next_event() {
             return Ok(Some(match event {
                 mqtt::Event::Up { .. } => {
@@ -115,14 +115,14 @@ impl<'a> EventLoop<'a> {
                     if std::mem::take(&mut self.outage_reported) {
                         self.report.info("connected again");
                     }
-                    Event::Connected
+                    BrokerEvent::Connected
                 }
                 mqtt::Event::Down { why, .. } => {
                     self.connected = false;
                     if !std::mem::replace(&mut self.outage_reported, true) {
                         self.report.info(format_args!("{why}; waiting for the broker"));
                     }
-                    Event::Disconnected
+                    BrokerEvent::Disconnected
                 }
                 mqtt::Event::Contested { times } => {
                     self.report.warning(format_args!(
@@ -134,18 +134,18 @@ impl<'a> EventLoop<'a> {
                 mqtt::Event::Closed => continue,
                 mqtt::Event::Refused(error) => return Err(error),
                 mqtt::Event::Subscribed { filter, requested, granted } => {
-                    Event::Subscribed { filter, requested, granted }
+                    BrokerEvent::Subscribed { filter, requested, granted }
                 }
-                mqtt::Event::Acknowledged(token) => Event::Acknowledged(token),
-                mqtt::Event::Message(message) => Event::Message(message),
-                mqtt::Event::Oversize { len, receipt, .. } => Event::Oversize { len, receipt },
+                mqtt::Event::Acknowledged(token) => BrokerEvent::Acknowledged(token),
+                mqtt::Event::Message(message) => BrokerEvent::Message(message),
+                mqtt::Event::Oversize { len, receipt, .. } => BrokerEvent::Oversize { len, receipt },
             }));
         }
         Ok(None)
     }
 
     /// Step 3: how the run was asked to end.
-    pub fn stop_requested(&mut self) -> Stop {
+    pub(crate) fn stop_requested(&mut self) -> Stop {
         match self.signals.count() {
             0 => Stop::No,
             1 => Stop::Gracefully,
@@ -158,7 +158,7 @@ impl<'a> EventLoop<'a> {
     ///
     /// # Errors
     /// As [`stdio::wait`].
-    pub fn wait(
+    pub(crate) fn wait(
         &mut self,
         own: Option<(BorrowedFd<'_>, PollFlags)>,
         deadline: Option<Instant>,
@@ -181,24 +181,24 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Sends what was published, as far as that goes without waiting.
-    pub fn flush(&mut self, now: Instant) {
+    pub(crate) fn flush(&mut self, now: Instant) {
         self.broker.drive(now, PollFlags::empty());
     }
 
     /// Whether the last wait found something to read from the broker.
     #[must_use]
-    pub fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         self.ready.contains(PollFlags::IN)
     }
 
     /// Whether the broker accepted the connection that there is.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.connected
     }
 
     /// Stops reading from the broker, or resumes: what the run cannot take now must wait there.
-    pub fn pause_reading(&mut self, paused: bool, now: Instant) {
+    pub(crate) fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.paused = paused;
         self.broker.pause_reading(paused, now);
     }
@@ -208,7 +208,7 @@ impl<'a> EventLoop<'a> {
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<()> {
+    pub(crate) fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<()> {
         let frame = frame.into();
         if self.broker.has_room(topic.len() + frame.len()) {
             self.broker.publish(topic, frame, qos, false)?;
@@ -221,7 +221,7 @@ impl<'a> EventLoop<'a> {
     ///
     /// # Errors
     /// As [`stdio::wait`].
-    pub fn close(mut self) -> Result<Signals> {
+    pub(crate) fn close(mut self) -> Result<Signals> {
         let until = Instant::now() + CLOSE_TIMEOUT;
         let stop = self.stop_requested();
         loop {

@@ -1,52 +1,59 @@
-//! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither trusts.
+//! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither device trusts.
 //!
-//! A tour, in the order in which a line travels. The three tools are in `bin/`: each parses its command line and runs one
-//! of [`pair`], [`send`] and [`recv`].
+//! This is a tour of the code, in the order in which a line travels. The three tools are in `bin/`: each parses its command
+//! line and runs one of [`pair`], [`send`] and [`recv`].
 //!
-//! 1. **What was asked for**: [`cli`] has what the tools share (options, messages, exit), [`config`] makes one link's
-//!    configuration of file, `-o` and environment, [`identity`] has this device's key and those that it trusts, and
-//!    [`link`] puts the three together, with the topics of both ends, [`route`].
-//! 2. **Agreeing a session**, `sts-pair`: [`handshake`] takes and makes the frames of [`message`], with the keys that
-//!    [`crypto`] derives, and ends with a [`session`], which [`cache`] stores for the other two tools.
-//! 3. **From stdin to the broker**, `sts-send`: [`stdio`] reads and cuts, [`stream`] numbers and seals under the session,
-//!    [`mqtt`] publishes until it is acknowledged. With `--spool` the disk comes first: [`spool`].
-//! 4. **From the broker to stdout**, `sts-recv`: the same rooms the other way round; [`cache`] remembers what was written,
-//!    and only then is it acknowledged.
+//! 1. **What was asked for**: [`cli`] has the options that the tools share, [`report`] what they say on stderr. [`config`]
+//!    makes one link's configuration of file, `-o` and environment. [`link`] is that configuration opened for use, with
+//!    the topics of both ends ([`route`]). [`peers`] knows this device's [`identity`] and whom the link accepts.
+//! 2. **Agreeing on a session** (`sts-pair`): [`handshake`] reads and makes the frames of [`message`], with the keys that
+//!    [`crypto`] derives. It ends with a [`session`], which [`cache`] stores on disk. [`sessions`] is what a running tool
+//!    sees of them.
+//! 3. **From stdin to the broker** (`sts-send`): [`stdio`] reads, [`send`] splits, [`stream`] numbers and seals under the
+//!    session, [`mqtt`] publishes until the message is acknowledged. With `--spool` the disk comes first: [`spool`].
+//! 4. **From the broker to stdout** (`sts-recv`): [`mqtt`] hands in a message, [`stream`] opens it, [`recv`] puts it in order
+//!    and writes it. [`cache`] records what was written, and only then the message is acknowledged.
 //!
-//! Each tool is one thread around one poll(2), [`event_loop`]. What decides something, [`handshake`], [`session`], [`stream`],
-//! [`message`], [`crypto`], [`secret`], and the parsing in [`config`], touches neither file nor socket nor clock nor a
-//! generator of its own: time and randomness come in as arguments, and clippy holds these modules, and the session in
-//! [`mqtt`], to it.
+//! Each tool is one thread around one poll(2), in [`event_loop`]. (Name lookups have a thread of their own, since the system
+//! has no other way.) Two kinds of failure exist: an [`Error`] ends a run, a [`Rejected`] drops one message.
+//!
+//! The modules that decide something touch neither file nor socket nor clock, and have no generator of their own: time and
+//! randomness come in as arguments. These are [`handshake`], [`session`], [`stream`], [`message`], [`route`], [`crypto`], the
+//! parsing in [`config`], and the client session in [`mqtt`]. clippy holds them to it (`clippy.toml`), so that their tests
+//! run in virtual time.
+//!
+//! There are three packages because Cargo sets an optimization level per package. This one is compiled for size. The
+//! ciphers (`src/crypto`) and the executables must be compiled for speed, since generic code is optimized as the package
+//! that uses it. With one level for all, the executables are a fifth larger, or AES takes twice as long.
 
 // What was asked for.
 pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod link;
-pub mod peers;
-pub mod sessions;
+pub mod report;
 
-// The three tools, and the loop that they share.
-pub mod event_loop;
+// The three tools, their loop, and what they see of a link.
+mod event_loop;
 pub mod pair;
+mod peers;
 pub mod recv;
 pub mod send;
+mod sessions;
 
-// Between them and the broker.
+// Between stdin, stdout, the disk and the broker.
+pub mod mqtt;
 pub mod spool;
 pub mod stdio;
 pub mod stream;
 
+// Agreeing on a session, and what it leaves behind.
+pub mod cache;
+mod files;
 pub mod handshake;
 pub mod message;
+mod route;
 pub mod session;
-
-pub mod route;
-
-pub mod cache;
-pub mod files;
-
-pub mod mqtt;
 
 // When to repeat something: a message to send, news to say.
 mod backoff;
@@ -58,7 +65,7 @@ pub mod name;
 pub mod text;
 pub mod units;
 
-// A package of their own: compiled for speed, the rest for size.
+// A package of its own: compiled for speed, this one for size.
 pub use sts_crypto as crypto;
 pub use sts_crypto::{role, secret, suite};
 

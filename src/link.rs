@@ -8,12 +8,13 @@ use rand::{CryptoRng, RngExt};
 
 use crate::Result;
 use crate::cache::Cache;
-use crate::cli::{CommonArgs, Reporter};
+use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
 use crate::identity::Identity;
 use crate::mqtt;
 use crate::peers::LinkPeers;
+use crate::report::Reporter;
 use crate::text::quote;
 
 /// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.

@@ -201,7 +201,7 @@ impl LinkPeers {
 
 /// Names for a message: all of a few, the first of many.
 #[must_use]
-pub fn list<'a>(names: impl ExactSizeIterator<Item = &'a PeerName>) -> String {
+pub(crate) fn list<'a>(names: impl ExactSizeIterator<Item = &'a PeerName>) -> String {
     const MAX_SHOWN: usize = 20;
     let more = names.len().saturating_sub(MAX_SHOWN);
     let shown: Vec<_> = names.take(MAX_SHOWN).map(PeerName::as_str).collect();

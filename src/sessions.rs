@@ -20,7 +20,7 @@ use crate::{Error, Exit, Result};
 
 /// The sessions of a link, as of the last look at them.
 #[derive(Debug)]
-pub struct LinkSessions {
+pub(crate) struct LinkSessions {
     /// Whom the link accepts.
     pub peers: LinkPeers,
     /// Those of them that were pinned at the last look.
@@ -33,7 +33,7 @@ pub struct LinkSessions {
 
 /// An answer to a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there").
 #[derive(Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// Where the peer listens.
     pub topic: String,
     /// What to publish there.
@@ -44,7 +44,7 @@ impl LinkSessions {
     /// The sessions with these peers. Nothing is read before the first [`LinkSessions::refresh`] or
     /// [`LinkSessions::refresh_if_due`].
     #[must_use]
-    pub fn new(peers: LinkPeers, cache: Cache) -> Self {
+    pub(crate) fn new(peers: LinkPeers, cache: Cache) -> Self {
         Self { accepted: peers.still_accepted(), peers, cache, watch: Watch::default(), version: 0 }
     }
 
@@ -52,7 +52,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`LinkPeers::accepted`], [`Link::cache`] and [`Watch::refresh`].
-    pub fn open(link: &Link, peers: LinkPeers, now: Instant) -> Result<Self> {
+    pub(crate) fn open(link: &Link, peers: LinkPeers, now: Instant) -> Result<Self> {
         let cache = link.cache()?;
         let accepted = peers.accepted()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
@@ -64,7 +64,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`LinkSessions::open`] and [`LinkSessions::current`].
-    pub fn open_to_send(link: &Link, mut peers: LinkPeers, to: Option<&PeerName>, now: Instant) -> Result<Self> {
+    pub(crate) fn open_to_send(link: &Link, mut peers: LinkPeers, to: Option<&PeerName>, now: Instant) -> Result<Self> {
         let cache = link.cache()?;
         if let Some(name) = to {
             peers.restrict_to(name)?;
@@ -91,7 +91,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`LinkSessions::refresh`].
-    pub fn refresh_if_due(&mut self, now: Instant) -> Result<bool> {
+    pub(crate) fn refresh_if_due(&mut self, now: Instant) -> Result<bool> {
         if self.watch.is_due(now) || self.peers.have_changed(now)? { self.refresh(now) } else { Ok(false) }
     }
 
@@ -99,7 +99,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Watch::refresh`] and [`LinkPeers::refresh`].
-    pub fn refresh(&mut self, now: Instant) -> Result<bool> {
+    pub(crate) fn refresh(&mut self, now: Instant) -> Result<bool> {
         let mut changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
         if self.peers.refresh()? {
             self.accepted = self.peers.still_accepted();
@@ -114,7 +114,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`LinkPeers::refresh`].
-    pub fn refresh_peers(&mut self) -> Result<bool> {
+    pub(crate) fn refresh_peers(&mut self) -> Result<bool> {
         let changed = self.peers.refresh()?;
         if changed {
             self.accepted = self.peers.still_accepted();
@@ -125,23 +125,23 @@ impl LinkSessions {
 
     /// The peers that the link accepts, as of the last look.
     #[must_use]
-    pub fn accepted(&self) -> &AcceptedPeers {
+    pub(crate) fn accepted(&self) -> &AcceptedPeers {
         &self.accepted
     }
 
     /// How many changes were seen: two equal numbers mean that nothing changed in between.
     #[must_use]
-    pub fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         self.version
     }
 
     /// All stored sessions, usable or not; those with one peer stand together, newest first.
-    pub fn stored(&self) -> impl Iterator<Item = &StoredSession> {
+    pub(crate) fn stored(&self) -> impl Iterator<Item = &StoredSession> {
         self.watch.sessions()
     }
 
     /// The sessions that agree with the configuration and whose peer is accepted; those with one peer newest first.
-    pub fn usable(&self) -> impl Iterator<Item = &StoredSession> {
+    pub(crate) fn usable(&self) -> impl Iterator<Item = &StoredSession> {
         self.stored().filter(|stored| self.is_usable(&stored.session))
     }
 
@@ -151,15 +151,15 @@ impl LinkSessions {
 
     /// The usable session of this id.
     #[must_use]
-    pub fn usable_session(&self, id: &SessionId) -> Option<&Session> {
-        let stored = self.stored().map(|stored| &stored.session).find(|session| session.id == *id);
+    pub(crate) fn usable_session(&self, id: SessionId) -> Option<&Session> {
+        let stored = self.stored().map(|stored| &stored.session).find(|session| session.id == id);
         stored.filter(|session| self.is_usable(session))
     }
 
     /// Whether a session is stored, usable or not. No confirm under one that is not can be opened any more.
     #[must_use]
-    pub fn is_stored(&self, id: &SessionId) -> bool {
-        self.stored().any(|stored| stored.session.id == *id)
+    pub(crate) fn is_stored(&self, id: SessionId) -> bool {
+        self.stored().any(|stored| stored.session.id == id)
     }
 
     /// The session to send under: the current one with the one peer of this link.
@@ -167,7 +167,7 @@ impl LinkSessions {
     /// # Errors
     /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers; otherwise as
     /// [`LinkPeers::accepted`].
-    pub fn current(&self) -> Result<&Session> {
+    pub(crate) fn current(&self) -> Result<&Session> {
         if self.accepted.is_empty() {
             // Says why nobody is accepted.
             self.peers.accepted()?;
@@ -190,25 +190,25 @@ impl LinkSessions {
 
     /// The error of having no session to use, which says what is wrong with what is there.
     #[must_use]
-    pub fn none_usable(&self) -> Error {
+    pub(crate) fn none_usable(&self) -> Error {
         self.watch.no_session(&self.cache, &self.peers.expected(), |session| self.is_usable(session))
     }
 
     /// The peer's name on this device, for messages.
     #[must_use]
-    pub fn peer_name(&self, peer: &Digest) -> String {
+    pub(crate) fn peer_name(&self, peer: &Digest) -> String {
         self.accepted.get(peer).map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
     }
 
     /// The topic on which messages under a session are published.
     #[must_use]
-    pub fn publish_topic<'a>(&'a self, session: &'a Session) -> &'a str {
+    pub(crate) fn publish_topic<'a>(&'a self, session: &'a Session) -> &'a str {
         self.peers.route.publish(&session.topics)
     }
 
     /// The topic on which the session's peer publishes.
     #[must_use]
-    pub fn listen_topic<'a>(&'a self, session: &'a Session) -> &'a str {
+    pub(crate) fn listen_topic<'a>(&'a self, session: &'a Session) -> &'a str {
         self.peers.route.listen(&session.topics)
     }
 
@@ -217,8 +217,8 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::answer`].
-    pub fn answer(&self, payload: &[u8], can_use: impl Fn(&Session) -> bool) -> Result<Option<Answer>> {
-        let queried = session_check::query_session(payload).and_then(|id| self.usable_session(&id));
+    pub(crate) fn answer(&self, payload: &[u8], can_use: impl Fn(&Session) -> bool) -> Result<Option<Answer>> {
+        let queried = session_check::query_session(payload).and_then(|id| self.usable_session(id));
         let Some(session) = queried else { return Ok(None) };
         let can_use = |session: &Session| self.is_usable(session) && can_use(session);
         let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
@@ -229,7 +229,12 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::reserve_stream`] and [`Sender::new`].
-    pub fn begin_stream(&self, session: &Session, max_message: usize, rng: &mut impl CryptoRng) -> Result<Sender> {
+    pub(crate) fn begin_stream(
+        &self,
+        session: &Session,
+        max_message: usize,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Sender> {
         let number = self.cache.reserve_stream(&session.peer, &session.id)?;
         Sender::new(session, number, rng.random(), max_message)
     }
@@ -239,7 +244,13 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::reserve_stream_again`] and [`Sender::new`].
-    pub fn resume_stream(&self, session: &Session, number: u32, salt: [u8; 4], max_message: usize) -> Result<Sender> {
+    pub(crate) fn resume_stream(
+        &self,
+        session: &Session,
+        number: u32,
+        salt: [u8; 4],
+        max_message: usize,
+    ) -> Result<Sender> {
         let number = self.cache.reserve_stream_again(&session.peer, &session.id, number)?;
         Sender::new(session, number, salt, max_message)
     }
@@ -248,7 +259,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::reserve_confirm_stream`] and [`Sender::new`].
-    pub fn begin_confirm_stream(
+    pub(crate) fn begin_confirm_stream(
         &self,
         session: &Session,
         max_message: usize,
@@ -262,7 +273,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::reserve_blocks`].
-    pub fn reserve_blocks(&self, sender: &mut Sender, session: &Session, len: usize) -> Result<()> {
+    pub(crate) fn reserve_blocks(&self, sender: &mut Sender, session: &Session, len: usize) -> Result<()> {
         let blocks = sender.blocks_to_reserve(len);
         if blocks > 0 {
             self.cache.reserve_blocks(&session.peer, &session.id, blocks)?;
@@ -273,7 +284,7 @@ impl LinkSessions {
 
     /// The files behind this view.
     #[must_use]
-    pub fn cache(&self) -> &Cache {
+    pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
 }

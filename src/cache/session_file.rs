@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::{PeerSessions, StoredSession};
 use crate::crypto::schedule::{Digest, Topics, digest};
 use crate::role::Role;
-use crate::secret::{Key, Purpose};
+use crate::secret::{Key, KeyPurpose};
 use crate::session::{Session, SessionId, Standing};
 use crate::suite::Suite;
 
@@ -131,7 +131,7 @@ impl<'a> FieldLines<'a> {
         if STANDARD.decode_slice(self.text(key)?, &mut bytes) == Ok(N) { Ok(bytes) } else { Err(Malformed(key)) }
     }
 
-    fn key<P: Purpose>(&mut self, key: &'static str, len: usize) -> Result<Key<P>, Malformed> {
+    fn key<P: KeyPurpose>(&mut self, key: &'static str, len: usize) -> Result<Key<P>, Malformed> {
         let text = self.text(key)?;
         let mut whole = false;
         let decoded = Key::generate(len, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(len));

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::exchange::SharedSecret;
 use crate::Rejected;
 use crate::role::Role;
-use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, Pake, Purpose, Refusal, Root, Traffic};
+use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, KeyPurpose, Pake, Refusal, Root, Traffic};
 use crate::suite::Suite;
 
 /// Length in bytes of SHA-256's output, and of every MAC of the handshake.
@@ -324,12 +324,12 @@ fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
     Key::generate(DIGEST_LEN, |key| key.copy_from_slice(&*prk))
 }
 
-fn expand<P: Purpose>(prk: &Key<Root>, info: &[&[u8]], len: usize) -> Key<P> {
+fn expand<P: KeyPurpose>(prk: &Key<Root>, info: &[&[u8]], len: usize) -> Key<P> {
     let hkdf = Hkdf::<Sha256>::from_prk(prk.expose()).expect("a root key is one digest long");
     Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(OKM_LEN_FITS))
 }
 
-fn hmac<P: Purpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
+fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
     for part in parts {
         mac.update(part);

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 /// What a [`Key`] is for. Keys of different purposes are different types, so one cannot stand in for another.
-pub trait Purpose {
+pub trait KeyPurpose {
     /// The purpose in a word, for `Debug`.
     const NAME: &'static str;
 }
@@ -17,7 +17,7 @@ macro_rules! purposes {
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $purpose {}
-        impl Purpose for $purpose {
+        impl KeyPurpose for $purpose {
             const NAME: &'static str = $name;
         }
     )*};
@@ -41,12 +41,12 @@ purposes! {
 }
 
 /// Key material of one purpose.
-pub struct Key<P: Purpose> {
+pub struct Key<P: KeyPurpose> {
     bytes: Zeroizing<Vec<u8>>,
     purpose: PhantomData<P>,
 }
 
-impl<P: Purpose> Key<P> {
+impl<P: KeyPurpose> Key<P> {
     /// Takes over `bytes`; the caller's copy is the one that is erased.
     #[must_use]
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
@@ -68,21 +68,21 @@ impl<P: Purpose> Key<P> {
     }
 }
 
-impl<P: Purpose> Clone for Key<P> {
+impl<P: KeyPurpose> Clone for Key<P> {
     fn clone(&self) -> Self {
         Self::new(self.bytes.clone())
     }
 }
 
-impl<P: Purpose> PartialEq for Key<P> {
+impl<P: KeyPurpose> PartialEq for Key<P> {
     fn eq(&self, other: &Self) -> bool {
         self.bytes.ct_eq(&other.bytes).into()
     }
 }
 
-impl<P: Purpose> Eq for Key<P> {}
+impl<P: KeyPurpose> Eq for Key<P> {}
 
-impl<P: Purpose> fmt::Debug for Key<P> {
+impl<P: KeyPurpose> fmt::Debug for Key<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", P::NAME)
     }

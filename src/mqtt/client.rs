@@ -27,11 +27,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Client {
     endpoint: Endpoint,
     session: ClientSession,
-    phase: Phase,
+    phase: ConnectionPhase,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum ConnectionPhase {
     /// Before [`Client::connect`].
     Idle,
     /// The next attempt begins then.
@@ -53,7 +53,7 @@ impl Client {
         if !endpoint.is_supported() {
             return Err(Error::new(Exit::Config, format!("{}://", endpoint.scheme())).because("not in this version"));
         }
-        Ok(Self { endpoint, session: ClientSession::new(options)?, phase: Phase::Idle })
+        Ok(Self { endpoint, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle })
     }
 
     /// Where the broker is.
@@ -64,8 +64,8 @@ impl Client {
 
     /// Has the next [`drive`](Self::drive) begin to connect; does nothing if it was called before.
     pub fn connect(&mut self, now: Instant) {
-        if matches!(self.phase, Phase::Idle) {
-            self.phase = Phase::Waiting(now);
+        if matches!(self.phase, ConnectionPhase::Idle) {
+            self.phase = ConnectionPhase::Waiting(now);
         }
     }
 
@@ -73,10 +73,10 @@ impl Client {
     #[must_use]
     pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
         match &self.phase {
-            Phase::Idle | Phase::Waiting(_) | Phase::Closed => None,
-            Phase::Connecting(connector) => connector.interest(),
-            Phase::Open(connection) => connection.interest(&self.session),
-            Phase::Closing(connection, _) => Some(connection.closing_interest()),
+            ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Closed => None,
+            ConnectionPhase::Connecting(connector) => connector.interest(),
+            ConnectionPhase::Open(connection) => connection.interest(&self.session),
+            ConnectionPhase::Closing(connection, _) => Some(connection.closing_interest()),
         }
     }
 
@@ -84,10 +84,10 @@ impl Client {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Idle | Phase::Closed => None,
-            Phase::Waiting(until) | Phase::Closing(_, until) => Some(*until),
-            Phase::Connecting(connector) => connector.deadline(),
-            Phase::Open(_) => self.session.deadline(),
+            ConnectionPhase::Idle | ConnectionPhase::Closed => None,
+            ConnectionPhase::Waiting(until) | ConnectionPhase::Closing(_, until) => Some(*until),
+            ConnectionPhase::Connecting(connector) => connector.deadline(),
+            ConnectionPhase::Open(_) => self.session.deadline(),
         }
     }
 
@@ -96,18 +96,18 @@ impl Client {
     /// `ready` is what poll returned for [`interest`](Self::interest), empty if nothing.
     pub fn drive(&mut self, now: Instant, ready: PollFlags) {
         match &mut self.phase {
-            Phase::Waiting(until) if now >= *until => self.start_attempt(now),
-            Phase::Connecting(connector) => {
+            ConnectionPhase::Waiting(until) if now >= *until => self.start_attempt(now),
+            ConnectionPhase::Connecting(connector) => {
                 let outcome = connector.drive(now, !ready.is_empty());
                 self.attempted(outcome, now);
             }
-            Phase::Open(_) => self.exchange(now, ready),
-            Phase::Closing(connection, until) => {
+            ConnectionPhase::Open(_) => self.exchange(now, ready),
+            ConnectionPhase::Closing(connection, until) => {
                 if now >= *until || (!ready.is_empty() && connection.is_at_end()) {
                     self.close();
                 }
             }
-            Phase::Idle | Phase::Waiting(_) | Phase::Closed => {}
+            ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Closed => {}
         }
     }
 
@@ -162,7 +162,7 @@ impl Client {
     /// Pauses reading from the broker, or resumes it, so that a full stdout slows the broker down.
     pub fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.session.pause_reading(paused, now);
-        if let Phase::Open(connection) = &mut self.phase
+        if let ConnectionPhase::Open(connection) = &mut self.phase
             && !paused
         {
             connection.resume_reading();
@@ -174,21 +174,21 @@ impl Client {
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
     pub fn disconnect(&mut self) {
         self.session.disconnect();
-        if matches!(self.phase, Phase::Idle | Phase::Waiting(_) | Phase::Connecting(_)) {
+        if matches!(self.phase, ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Connecting(_)) {
             self.close();
         }
     }
 
     /// Whether the connection was closed after [`disconnect`](Self::disconnect): nothing will happen any more.
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+        matches!(self.phase, ConnectionPhase::Closed)
     }
 
     fn start_attempt(&mut self, now: Instant) {
         match Connector::start(&self.endpoint, now) {
             Ok(mut connector) => {
                 let outcome = connector.drive(now, false);
-                self.phase = Phase::Connecting(connector);
+                self.phase = ConnectionPhase::Connecting(connector);
                 self.attempted(outcome, now);
             }
             Err(error) => self.lost(&error.to_string(), now),
@@ -200,7 +200,7 @@ impl Client {
             Poll::Pending => {}
             Poll::Ready(Err(why)) => self.lost(&why, now),
             Poll::Ready(Ok(transport)) => {
-                self.phase = Phase::Open(Connection::new(transport));
+                self.phase = ConnectionPhase::Open(Connection::new(transport));
                 self.session.transport_opened(now);
                 self.exchange(now, PollFlags::empty());
             }
@@ -209,7 +209,7 @@ impl Client {
 
     /// One turn of an open connection.
     fn exchange(&mut self, now: Instant, ready: PollFlags) {
-        let Phase::Open(connection) = &mut self.phase else { return };
+        let ConnectionPhase::Open(connection) = &mut self.phase else { return };
         if connection.polled(ready, self.session.is_paused()) {
             return;
         }
@@ -221,10 +221,10 @@ impl Client {
     }
 
     fn start_closing(&mut self, now: Instant) {
-        if let Phase::Open(mut connection) = std::mem::replace(&mut self.phase, Phase::Closed)
+        if let ConnectionPhase::Open(mut connection) = std::mem::replace(&mut self.phase, ConnectionPhase::Closed)
             && connection.shutdown_write().is_ok()
         {
-            self.phase = Phase::Closing(connection, now + CLOSE_TIMEOUT);
+            self.phase = ConnectionPhase::Closing(connection, now + CLOSE_TIMEOUT);
         } else {
             self.close();
         }
@@ -234,7 +234,7 @@ impl Client {
     fn lost(&mut self, why: &str, now: Instant) {
         if !self.session.is_disconnect_sent() {
             let why = format!("{}: {why}", self.endpoint);
-            self.phase = Phase::Waiting(self.session.transport_lost(&why, now, &mut rand::rng()));
+            self.phase = ConnectionPhase::Waiting(self.session.transport_lost(&why, now, &mut rand::rng()));
         }
         // After `disconnect` there is no next attempt.
         if self.session.is_disconnect_sent() {
@@ -243,7 +243,7 @@ impl Client {
     }
 
     fn close(&mut self) {
-        self.phase = Phase::Closed;
+        self.phase = ConnectionPhase::Closed;
         self.session.transport_closed();
     }
 }

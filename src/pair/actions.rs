@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::enrol;
-use super::run::{Outcome, Phase, Purpose, Run, tell_paired};
+use super::enrolment_outcome;
+use super::run::{Outcome, PairRun, Phase, Purpose, tell_paired};
 use crate::cache::StoredSession;
 use crate::crypto::schedule::Topics;
 use crate::handshake::{Action, Established, Failure, Peer};
@@ -18,7 +18,7 @@ use crate::session::{self, Parties, Session, Standing};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
-impl Run<'_> {
+impl PairRun<'_> {
     /// Does what a frame on these topics led to.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Run<'_> {
             }
             Action::WrongCode { left, frame } => {
                 self.publish(topics, frame)?;
-                self.report.warn(&enrol::wrong_code(left));
+                self.report.warn(&enrolment_outcome::wrong_code(left));
                 Ok(())
             }
             Action::CodeRejected { left } => {
@@ -84,7 +84,7 @@ impl Run<'_> {
     }
 
     fn pin(&mut self, peer: &Peer) -> Result<()> {
-        enrol::pin(&mut self.sessions.peers, peer, self.report)
+        enrolment_outcome::pin(&mut self.sessions.peers, peer, self.report)
     }
 
     /// The first sealed message of a master proves that it has the session, if its RDYACK was lost. The message is opened for
@@ -128,8 +128,8 @@ impl Run<'_> {
     fn error_of(&self, failure: Failure) -> Error {
         match failure {
             Failure::SuiteDiffers { peer, theirs } => suite_differs(&peer, theirs, self.sessions.peers.suite),
-            Failure::EnrolmentConflict { peer, conflict } => enrol::conflict(&peer, conflict),
-            Failure::CodeErased(role) => enrol::code_erased(role),
+            Failure::EnrolmentConflict { peer, conflict } => enrolment_outcome::conflict(&peer, conflict),
+            Failure::CodeErased(role) => enrolment_outcome::code_erased(role),
         }
     }
 }

@@ -8,7 +8,6 @@ use rand::RngExt;
 
 use super::link_peers;
 use crate::cache::{Cache, StoredSession};
-use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
 use crate::handshake::Peer;
@@ -16,6 +15,7 @@ use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
+use crate::report::Reporter;
 use crate::session::Standing;
 use crate::stdio::Signals;
 use crate::stream::Sender;

@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use super::run::{Outcome, Phase, Purpose, Run};
+use super::run::{Outcome, PairRun, Phase, Purpose};
 use crate::cache::{Cache, PeerSessions, ReceiveState, StoredSession};
-use crate::cli::Reporter;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::handshake::session_check::{CheckEvent, SessionCheck};
 use crate::link::unix_time;
 use crate::peers::LinkPeers;
+use crate::report::Reporter;
 use crate::session::{Session, SessionId, Standing};
 use crate::units::Age;
 use crate::{Error, Exit, Rejected, Result};
@@ -89,7 +89,7 @@ fn if_readable<T>(outcome: Result<T>) -> Result<Option<T>> {
     }
 }
 
-impl Run<'_> {
+impl PairRun<'_> {
     /// Sends the query if it is due; without a reply in time, the handshake begins.
     pub(super) fn poll_session_check(&mut self, now: Instant) -> Result<()> {
         let Phase::Checking(check) = &mut self.phase else { return Ok(()) };

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::run::{Phase, Purpose, Run};
+use super::run::{PairRun, Phase, Purpose};
 use crate::Result;
 use crate::crypto::schedule::Topics;
-use crate::event_loop::Event;
+use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
 use crate::message::FrameType;
 use crate::text::escape;
@@ -13,7 +13,7 @@ use crate::text::escape;
 /// How long INITREQs are answered before anything else is looked at again.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(20);
 
-impl Run<'_> {
+impl PairRun<'_> {
     /// Takes what came in; returns the time of this turn. While INITREQs wait for their answer it goes on reading for as long
     /// as it then answers: what waits in the socket, or in the broker until that drops it, may be a frame of an attempt.
     pub(super) fn take_events(&mut self) -> Result<Instant> {
@@ -37,14 +37,14 @@ impl Run<'_> {
         }
     }
 
-    fn take_event(&mut self, event: Event, now: Instant) -> Result<()> {
+    fn take_event(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {
         match event {
-            Event::Subscribed { .. } => {
+            BrokerEvent::Subscribed { .. } => {
                 self.report.verbose(format_args!("listening on {}", self.config.subscribe));
                 self.subscribed(now);
                 Ok(())
             }
-            Event::Message(message) => {
+            BrokerEvent::Message(message) => {
                 let outcome = self.take_message(&message.topic, &message.payload, now);
                 self.event_loop.broker.ack(message.receipt);
                 match (&mut self.purpose, outcome) {
@@ -54,11 +54,11 @@ impl Run<'_> {
                 }
                 Ok(())
             }
-            Event::Oversize { receipt, .. } => {
+            BrokerEvent::Oversize { receipt, .. } => {
                 self.event_loop.broker.ack(receipt);
                 Ok(())
             }
-            Event::Connected | Event::Disconnected | Event::Acknowledged(_) => Ok(()),
+            BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Acknowledged(_) => Ok(()),
         }
     }
 

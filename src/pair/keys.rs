@@ -3,10 +3,10 @@
 use std::io::{IsTerminal, Read, Write};
 
 use crate::cache;
-use crate::cli::Reporter;
 use crate::config::Environment;
 use crate::files::{Dir, Guard};
 use crate::identity::{Identity, KnownPeers, PeerName, PublicKey};
+use crate::report::Reporter;
 use crate::{Error, Exit, Result};
 
 /// Longest standard input that is read for a key line, in bytes.

@@ -9,6 +9,7 @@ mod code_prompt;
 mod code_source;
 pub mod end;
 pub mod enrol;
+mod enrolment_outcome;
 mod if_older;
 mod incoming;
 mod init_req_queue;
@@ -17,6 +18,7 @@ pub mod once;
 mod progress_line;
 mod run;
 pub mod serve;
+mod service;
 pub mod status;
 
 pub use self::code_source::given as given_code;

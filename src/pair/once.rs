@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::progress_line::ProgressLine;
-use super::run::{Purpose, Run, handshake};
+use super::run::{PairRun, Purpose, handshake};
 use super::{if_older, link_peers, pinned_party};
 use crate::Result;
-use crate::cli::Reporter;
 use crate::link::Link;
+use crate::report::Reporter;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
 use crate::units::Age;
@@ -31,5 +31,5 @@ pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report
     let handshake = handshake(&peers, pinned_party(&peers)?);
     let purpose = Purpose::Once { if_older, progress: ProgressLine::new(timeout) };
     let sessions = LinkSessions::new(peers, cache);
-    Run::begin(link, report, sessions, handshake, purpose, check, Signals::catch()?)?.finish().map(drop)
+    PairRun::begin(link, report, sessions, handshake, purpose, check, Signals::catch()?)?.finish().map(drop)
 }

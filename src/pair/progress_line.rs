@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::cli::Reporter;
+use crate::report::Reporter;
 use crate::units::countdown;
 
 /// How long each frame of the spinner is shown.

@@ -5,11 +5,10 @@ use std::time::Instant;
 use rustix::event::PollFlags;
 
 use super::claims;
-use super::enrol;
+use super::enrolment_outcome;
 use super::init_req_queue::InitReqQueue;
 use super::progress_line::ProgressLine;
-use super::serve::Service;
-use crate::cli::Reporter;
+use super::service::Service;
 use crate::config::Config;
 use crate::crypto::schedule::Topics;
 use crate::event_loop::{EventLoop, Stop};
@@ -18,6 +17,7 @@ use crate::handshake::{Claim, Handshake, Party, Peer};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
+use crate::report::Reporter;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
@@ -65,7 +65,7 @@ pub(super) enum Outcome {
     Interrupted,
 }
 
-pub(super) struct Run<'a> {
+pub(super) struct PairRun<'a> {
     pub(super) config: &'a Config,
     pub(super) report: &'a Reporter,
     pub(super) purpose: Purpose<'a>,
@@ -87,7 +87,7 @@ pub(super) fn handshake(peers: &LinkPeers, party: Party) -> Handshake {
     }
 }
 
-impl<'a> Run<'a> {
+impl<'a> PairRun<'a> {
     /// Connects and subscribes.
     ///
     /// # Errors
@@ -164,7 +164,7 @@ impl<'a> Run<'a> {
         while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
             self.publish(&topics, frame)?;
         }
-        if self.handshake.is_code_used_up() { Err(enrol::code_used_up()) } else { Ok(()) }
+        if self.handshake.is_code_used_up() { Err(enrolment_outcome::code_used_up()) } else { Ok(()) }
     }
 
     /// Begins the handshake, since no session is kept.

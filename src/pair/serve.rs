@@ -1,58 +1,21 @@
 //! `sts-pair --serve`: a slave that is always there, for one master or for thousands.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::run::{Purpose, Run, handshake};
-use super::{claims, link_peers, pinned_party};
-use crate::cli::Reporter;
+use super::run::{PairRun, Purpose, handshake};
+use super::service::Service;
+use super::{link_peers, pinned_party};
 use crate::handshake::Handshake;
 use crate::link::Link;
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
+use crate::report::Reporter;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
-use crate::throttle::KeyedThrottle;
 use crate::{Error, Exit, Result};
 
-/// What a service has beside its pairings: requests to reload, and errors that do not end it.
-pub(super) struct Service {
-    hangups: Signals,
-    /// How many of them led to a reload.
-    handled: usize,
-    reported: KeyedThrottle<u64>,
-    hasher: RandomState,
-}
-
-impl Service {
-    fn begin() -> Result<Self> {
-        let (reported, hasher) = (claims::throttle(), RandomState::new());
-        Ok(Self { hangups: Signals::hangups()?, handled: 0, reported, hasher })
-    }
-
-    /// Whether SIGHUP came since the last call.
-    pub(super) fn is_told_to_reload(&mut self) -> bool {
-        let handled = std::mem::replace(&mut self.handled, self.hangups.count());
-        self.handled > handled
-    }
-
-    /// Becomes readable at SIGHUP.
-    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        self.hangups.as_fd()
-    }
-
-    /// Reports what ended one pairing, the same error once a minute. The others go on.
-    pub(super) fn report_error(&mut self, error: &Error, report: &Reporter, now: Instant) {
-        if self.reported.is_due(&self.hasher.hash_one(error.to_string()), now) {
-            report.warn(error);
-        }
-    }
-}
-
-impl Run<'_> {
+impl PairRun<'_> {
     /// Replies to a peer that checks a session. A service replies under every usable one: it wants no new session itself.
     ///
     /// # Errors
@@ -86,7 +49,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     loop {
         let sessions = LinkSessions::new(peers, link.create_cache()?);
         let purpose = Purpose::Serve(&mut service);
-        let mut run = Run::begin(&link, report, sessions, handshake, purpose, None, signals)?;
+        let mut run = PairRun::begin(&link, report, sessions, handshake, purpose, None, signals)?;
         let outcome = run.run();
         (signals, handshake, peers) = run.close()?;
         outcome?;

@@ -37,7 +37,7 @@ pub(super) enum Disposition {
 }
 
 impl Disposition {
-    /// Whether the time of [`super::Options::timeout`] begins again with it. A message that this run does not receive may
+    /// Whether the time of [`super::RecvOptions::timeout`] begins again with it. A message that this run does not receive may
     /// never be accepted, and so be played again and again.
     pub(super) fn restarts_timeout(&self) -> bool {
         match self {

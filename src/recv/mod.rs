@@ -8,7 +8,7 @@
 //! broker <- EventLoop <- Receipt --- IncomingStreams::record <-- Completion ------------------+
 //! ```
 //!
-//! 1. `Run` takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
+//! 1. `RecvRun` takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
 //!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`.
 //! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
 //!    first of these goes on.
@@ -16,7 +16,7 @@
 //!    write down, a confirm, a PUBACK.
 //! 4. The `Printer` keeps the lines of different streams apart and formats them.
 //! 5. Once standard output has taken it, its completion comes back. `IncomingStreams::record` writes the state down, and only
-//!    then `Run` acknowledges the message: killed in between, this device gets it again and knows that it is a repeat. Junk
+//!    then `RecvRun` acknowledges the message: killed in between, this device gets it again and knows that it is a repeat. Junk
 //!    is acknowledged in its turn, so that it does not fill the broker's queue.
 //!
 //! Where something new belongs:
@@ -26,7 +26,7 @@
 //!   `is_of_data_stream` below it. The compiler asks for both once [`crate::stream::Content`] has it;
 //! - a sentence for the user: `sealed::reports`;
 //! - an output format: a variant of [`Format`], which the compiler asks for in `printer::format`;
-//! - an option: a field of [`Options`]. What ends a run is in `Run::has_ended`, and its exit status in
+//! - an option: a field of [`RecvOptions`]. What ends a run is in `RecvRun::has_ended`, and its exit status in
 //!   `IncomingStreams::verdict`.
 
 mod delivery;
@@ -42,18 +42,18 @@ use self::plain::PlainStreams;
 pub use self::printer::Format;
 use self::printer::Printer;
 use self::sealed::SealedStreams;
-use crate::cli::Reporter;
 use crate::config::Config;
-use crate::event_loop::{Event, EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
+use crate::report::Reporter;
 use crate::route::Route;
 use crate::stdio::{Signals, Written};
 use crate::{Error, Exit, Result};
 
 /// The options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct RecvOptions {
     /// Receive the first stream that comes, up to its end.
     pub once: bool,
     /// End after this many lines.
@@ -68,9 +68,9 @@ pub struct Options {
 ///
 /// # Errors
 /// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete when
-/// nothing was received for [`Options::timeout`]; [`Exit::DataLost`] where data was lost in a run that an option ended;
+/// nothing was received for [`RecvOptions::timeout`]; [`Exit::DataLost`] where data was lost in a run that an option ended;
 /// [`Exit::Unavailable`] where the broker refuses the connection; [`Exit::Failed`] where standard output cannot be written.
-pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
+pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let now = Instant::now();
     let Config { subscribe, mqtt, .. } = &link.config;
     let with_metadata = options.format.needs_metadata();
@@ -84,11 +84,18 @@ pub fn run(link: &Link, options: Options, report: &Reporter) -> Result<()> {
     let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
     broker.subscribe(subscribe.as_str(), mqtt.qos, now)?;
     let events = EventLoop::new(broker, signals, report);
-    let mut run =
-        Run { config: &link.config, timeout: options.timeout, report, events, streams, printer, last_received: now };
+    let mut run = RecvRun {
+        config: &link.config,
+        timeout: options.timeout,
+        report,
+        events,
+        streams,
+        printer,
+        last_received: now,
+    };
     let end = run.receive()?;
     run.send_confirms(true, Instant::now())?;
-    let Run { events, mut streams, .. } = run;
+    let RecvRun { events, mut streams, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
     events.close()?;
     match end {
@@ -115,7 +122,7 @@ enum End {
 }
 
 /// One run, from SUBSCRIBE to the last PUBACK.
-struct Run<'a> {
+struct RecvRun<'a> {
     config: &'a Config,
     timeout: Option<Duration>,
     report: &'a Reporter,
@@ -126,7 +133,7 @@ struct Run<'a> {
     last_received: Instant,
 }
 
-impl Run<'_> {
+impl RecvRun<'_> {
     /// The turns of the loop; returns when all that was received is written, or standard output is closed.
     fn receive(&mut self) -> Result<End> {
         loop {
@@ -169,20 +176,20 @@ impl Run<'_> {
         Ok(None)
     }
 
-    fn handle(&mut self, event: Event, now: Instant) -> Result<()> {
+    fn handle(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {
         match event {
-            Event::Message(message) => {
+            BrokerEvent::Message(message) => {
                 let disposition = self.streams.receive(message, now)?;
                 if disposition.restarts_timeout() {
                     self.last_received = now;
                 }
                 self.dispose(disposition, now)?;
             }
-            Event::Oversize { len, receipt } => {
+            BrokerEvent::Oversize { len, receipt } => {
                 self.streams.reject_oversize(len, now);
                 self.printer.acknowledge(receipt);
             }
-            Event::Subscribed { requested, granted, .. } => {
+            BrokerEvent::Subscribed { requested, granted, .. } => {
                 let topic = &self.config.subscribe;
                 self.report.verbose(format_args!("listening on {topic}"));
                 if granted < requested {
@@ -192,8 +199,8 @@ impl Run<'_> {
                     ));
                 }
             }
-            Event::Disconnected => self.streams.disconnected(),
-            Event::Connected | Event::Acknowledged(_) => {}
+            BrokerEvent::Disconnected => self.streams.disconnected(),
+            BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{Disposition, IncomingStreams};
 use crate::Result;
-use crate::cli::Reporter;
 use crate::mqtt::Message;
+use crate::report::Reporter;
 use crate::stream::StreamId;
 
 /// Nothing says which messages belong together, so all are of one stream; each ends it, so that no line waits for another

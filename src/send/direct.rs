@@ -26,7 +26,7 @@ enum ReadProgress {
     /// There was nothing to read yet, so no stream has begun.
     NotBegun,
     /// Some of it may wait to become a message.
-    Reading(ReadBuffer),
+    Reading(MessageBuffer),
     /// All of it was made into messages.
     Ended,
 }
@@ -54,7 +54,7 @@ impl MessageSource for Direct {
         }
         if matches!(self.progress, ReadProgress::NotBegun) && self.input.is_ready()? {
             let max_data = stream.begin(turn.now, turn.rng)?;
-            self.progress = ReadProgress::Reading(ReadBuffer::new(stream.buffer(), max_data));
+            self.progress = ReadProgress::Reading(MessageBuffer::new(stream.buffer(), max_data));
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
         // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
@@ -117,7 +117,7 @@ impl MessageSource for Direct {
 
 /// The message that is being read: the bytes that sealing fills in, then what standard input gave. A long message is handed
 /// on without a copy.
-struct ReadBuffer {
+struct MessageBuffer {
     bytes: BytesMut,
     head_len: usize,
     /// Most bytes of data that one message carries.
@@ -126,7 +126,7 @@ struct ReadBuffer {
     start: usize,
 }
 
-impl ReadBuffer {
+impl MessageBuffer {
     /// An empty one, of messages that begin with the bytes of `head`.
     fn new(head: BytesMut, max_data: usize) -> Self {
         let (head_len, mut bytes) = (head.len(), head);
@@ -182,7 +182,7 @@ mod tests {
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
             cuts in prop::collection::vec(0usize..40, 0..60),
         ) {
-            let mut buffer = ReadBuffer::new(BytesMut::from(&[7; 5][..]), 32);
+            let mut buffer = MessageBuffer::new(BytesMut::from(&[7; 5][..]), 32);
             let input: Vec<u8> = pieces.concat();
             let (mut unread, mut cuts) = (&input[..], cuts.into_iter());
             let mut taken = Vec::new();

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::Options;
-use super::outgoing::{self, OutgoingStream};
+use super::SendOptions;
+use super::outgoing::OutgoingStream;
 use super::source::MessageSource;
 use super::spooled::Spooled;
-use crate::cli::Reporter;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
 use crate::link::Link;
+use crate::report::Reporter;
 use crate::throttle::Throttle;
 use crate::{Error, Exit, Result, spool};
 
@@ -27,7 +27,7 @@ const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn peer_of(
     found: &Result<Box<dyn OutgoingStream>>,
     link: &Link,
-    options: &Options,
+    options: &SendOptions,
 ) -> Result<Option<Digest>> {
     let error = match found {
         Ok(stream) => return stream.peer(),
@@ -49,12 +49,12 @@ pub(super) fn peer_of(
 /// Fills the spool for as long as there is no session; returns the stream once there is one. The client stays idle.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] if the input, a signal or [`Options::timeout`] ends the run before; [`Exit::Config`] if another peer
+/// [`Exit::TryAgain`] if the input, a signal or [`SendOptions::timeout`] ends the run before; [`Exit::Config`] if another peer
 /// paired than the one that the spool is for.
 pub(super) fn wait(
     mut found: Result<Box<dyn OutgoingStream>>,
     link: &Link,
-    options: &Options,
+    options: &SendOptions,
     peer: Option<&Digest>,
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
@@ -90,7 +90,7 @@ pub(super) fn wait(
         }
         let input = spooled.input_fd(true).map(|fd| (fd, PollFlags::IN));
         events.wait(input, Some(now + SESSION_CHECK_INTERVAL), now)?;
-        found = outgoing::open(link, options, Instant::now());
+        found = super::open_stream(link, options, Instant::now());
     }
 }
 

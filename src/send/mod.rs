@@ -21,6 +21,7 @@ mod first_session;
 mod outgoing;
 mod plain;
 mod replies;
+mod reply_topics;
 mod run;
 mod sealed;
 mod source;
@@ -32,22 +33,25 @@ use std::time::{Duration, Instant};
 
 use self::direct::Direct;
 use self::outgoing::OutgoingStream;
-use self::replies::{ReplyTopics, SESSION_GONE, warn_of_duplicates};
-use self::run::Run;
+use self::plain::PlainStream;
+use self::replies::{SESSION_GONE, warn_of_duplicates};
+use self::reply_topics::ReplyTopics;
+use self::run::SendRun;
+use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
 use self::timeouts::Timeouts;
-use crate::Result;
-use crate::cli::Reporter;
 use crate::event_loop::EventLoop;
 use crate::link::{Link, Tool};
 use crate::name::PeerName;
+use crate::report::Reporter;
 use crate::spool;
 use crate::stdio::{Input, Signals, Split};
+use crate::{Error, Exit, Result};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SendOptions {
     /// Where to split standard input into messages.
     pub split: Split,
     /// When to give up if nothing is acknowledged.
@@ -63,15 +67,15 @@ pub struct Options {
 /// Sends standard input to its end.
 ///
 /// # Errors
-/// [`Exit::Usage`](crate::Exit::Usage) where the link has several peers and [`Options::to`] names none of them;
-/// [`Exit::TryAgain`](crate::Exit::TryAgain) without a session, or when nothing was acknowledged for [`Options::timeout`];
-/// [`Exit::Unavailable`](crate::Exit::Unavailable) where the broker refuses the connection;
-/// [`Exit::DataLost`](crate::Exit::DataLost) where input was read that was not all acknowledged, and is not in a spool
+/// [`Exit::Usage`] where the link has several peers and [`SendOptions::to`] names none of them;
+/// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`SendOptions::timeout`];
+/// [`Exit::Unavailable`] where the broker refuses the connection;
+/// [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a spool
 /// either. With a spool as [`spool::Spool::open`], too.
-pub fn run(link: &Link, options: &Options, report: &Reporter) -> Result<()> {
+pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
     let (input, signals) = (Input::stdin()?, Signals::catch()?);
-    let found = outgoing::open(link, options, Instant::now());
+    let found = open_stream(link, options, Instant::now());
     let (source, stream, events): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>, _) = match &options.spool {
         None => {
             let stream = found?;
@@ -93,5 +97,22 @@ pub fn run(link: &Link, options: &Options, report: &Reporter) -> Result<()> {
     }
     let timeouts = Timeouts::new(options.timeout, source.stop_timeout(), stream.is_confirmed());
     let (mqtt, reply_topics) = (&link.config.mqtt, ReplyTopics::default());
-    Run { events, mqtt, report, source, stream, reply_topics, timeouts, rng }.finish()
+    SendRun { events, mqtt, report, source, stream, reply_topics, timeouts, rng }.finish()
+}
+
+/// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.
+///
+/// # Errors
+/// [`Exit::TryAgain`] without a session; [`Exit::Usage`] for an option that needs an encrypted link; otherwise as
+/// [`crate::sessions::LinkSessions::open_to_send`].
+fn open_stream(link: &Link, options: &SendOptions, now: Instant) -> Result<Box<dyn OutgoingStream>> {
+    let unencrypted = |option: &str, so: &str| {
+        Err(Error::new(Exit::Usage, option).because(format!("the link is not encrypted (sts_mode = nosec), so {so}")))
+    };
+    Ok(match link.peers()? {
+        Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
+        None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
+        None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),
+        None => Box::new(PlainStream::new(&link.config)),
+    })
 }

@@ -1,6 +1,6 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
-//! [`open`] chooses it, once: [`SealedStream`] on an encrypted link, [`PlainStream`] on any other. It is seen through three
+//! [`super::run`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through three
 //! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, and [`SpoolStream`] what
 //! a spool adds. The defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
 
@@ -9,30 +9,9 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
-use super::Options;
-use super::plain::PlainStream;
-use super::sealed::SealedStream;
 use crate::crypto::schedule::Digest;
-use crate::link::Link;
 use crate::spool::{Pending, Spool};
-use crate::{Error, Exit, Rejected, Result};
-
-/// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.
-///
-/// # Errors
-/// [`Exit::TryAgain`] without a session; [`Exit::Usage`] for an option that needs an encrypted link; otherwise as
-/// [`crate::sessions::LinkSessions::open_to_send`].
-pub(super) fn open(link: &Link, options: &Options, now: Instant) -> Result<Box<dyn OutgoingStream>> {
-    let unencrypted = |option: &str, so: &str| {
-        Err(Error::new(Exit::Usage, option).because(format!("the link is not encrypted (sts_mode = nosec), so {so}")))
-    };
-    Ok(match link.peers()? {
-        Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
-        None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
-        None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),
-        None => Box::new(PlainStream::new(&link.config)),
-    })
-}
+use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum Publication {

@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use super::outgoing::{OutgoingStream, Reply};
-use super::run::Run;
+use super::outgoing::Reply;
+use super::run::SendRun;
 use super::source::Turn;
-use crate::cli::Reporter;
-use crate::mqtt::{Client, Qos};
+use crate::report::Reporter;
 use crate::text::count;
 use crate::{Exit, Result};
 
@@ -15,53 +14,7 @@ const SESSION_LOST: &str = "the other device has lost the session";
 /// The session of the stream is not on this device any more.
 pub(super) const SESSION_GONE: &str = "the session is gone";
 
-/// The topics that the receiver's replies arrive on.
-#[derive(Default)]
-pub(super) struct ReplyTopics {
-    /// Where confirms arrive.
-    confirms: Option<String>,
-    /// Where the answer to a query about a session arrives, if that is another topic.
-    answers: Option<String>,
-    /// The broker has accepted the subscription for confirms, on this connection.
-    subscribed: bool,
-}
-
-impl ReplyTopics {
-    /// Subscribes where the receiver publishes now: with a new session it may have other topics.
-    pub(super) fn follow(&mut self, stream: &dyn OutgoingStream, broker: &mut Client, now: Instant) -> Result<()> {
-        let topic = stream.confirm_topic();
-        if topic != self.confirms.as_deref() {
-            if let Some(topic) = topic {
-                broker.subscribe(topic, Qos::AtLeastOnce, now)?;
-                self.subscribed = false;
-            }
-            self.confirms = topic.map(str::to_owned);
-        }
-        let known = [self.confirms.as_deref(), self.answers.as_deref()];
-        if let Some(topic) = stream.answer_topic().filter(|topic| !known.contains(&Some(*topic))) {
-            broker.subscribe(topic, Qos::AtLeastOnce, now)?;
-            self.answers = Some(topic.to_owned());
-        }
-        Ok(())
-    }
-
-    /// The broker accepted a subscription.
-    pub(super) fn subscription_accepted(&mut self, filter: &str) {
-        self.subscribed |= self.confirms.as_deref() == Some(filter);
-    }
-
-    /// Subscriptions do not outlive their connection.
-    pub(super) fn disconnected(&mut self) {
-        self.subscribed = false;
-    }
-
-    /// Whether confirms reach us.
-    pub(super) fn are_subscribed(&self) -> bool {
-        self.subscribed
-    }
-}
-
-impl Run<'_> {
+impl SendRun<'_> {
     /// Acts on what arrived on one of the [`ReplyTopics`].
     pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Result<()> {
         match self.stream.receive(payload, now)? {

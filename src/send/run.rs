@@ -3,10 +3,10 @@
 //! What limits sending is decided here and nowhere else. A limit by time, say of bytes per second, belongs in three places,
 //! which every frame passes in every mode:
 //!
-//! - [`Run::may_publish`] says whether there is room for one more frame, a retransmission included. Without room nothing is
+//! - [`SendRun::may_publish`] says whether there is room for one more frame, a retransmission included. Without room nothing is
 //!   sealed, and standard input is not read further than into the spool.
-//! - [`Run::publish`] is the one way out, where what leaves can be counted.
-//! - [`Run::deadline`] is the one time that wakes the run if nothing else happens: when room comes with time.
+//! - [`SendRun::publish`] is the one way out, where what leaves can be counted.
+//! - [`SendRun::deadline`] is the one time that wakes the run if nothing else happens: when room comes with time.
 //!
 //! Below that, the client sends what was in flight when a connection broke again on the next one, by itself.
 
@@ -16,18 +16,18 @@ use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use super::outgoing::{OutgoingStream, Publication};
-use super::replies::ReplyTopics;
+use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::Timeouts;
-use crate::cli::Reporter;
 use crate::config::Mqtt;
-use crate::event_loop::{Event, EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::mqtt::Qos;
+use crate::report::Reporter;
 use crate::spool::Pending;
 use crate::{Error, Exit, Result};
 
 /// One run, from the first byte to the last acknowledgement.
-pub(super) struct Run<'a> {
+pub(super) struct SendRun<'a> {
     pub(super) events: EventLoop<'a>,
     pub(super) mqtt: &'a Mqtt,
     pub(super) report: &'a Reporter,
@@ -38,7 +38,7 @@ pub(super) struct Run<'a> {
     pub(super) rng: ThreadRng,
 }
 
-impl Run<'_> {
+impl SendRun<'_> {
     /// Sends all of the source, and ends the connection.
     pub(super) fn finish(mut self) -> Result<()> {
         let delivered = self.deliver().and_then(|()| self.events.close().map(drop));
@@ -179,22 +179,22 @@ impl Run<'_> {
         }
     }
 
-    fn handle_event(&mut self, event: Event, now: Instant) -> Result<()> {
+    fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {
         match event {
-            Event::Connected => {}
-            Event::Disconnected => self.reply_topics.disconnected(),
-            Event::Subscribed { filter, .. } => self.reply_topics.subscription_accepted(&filter),
+            BrokerEvent::Connected => {}
+            BrokerEvent::Disconnected => self.reply_topics.disconnected(),
+            BrokerEvent::Subscribed { filter, .. } => self.reply_topics.subscription_accepted(&filter),
             // That the broker has a message says nothing of the receiver.
-            Event::Acknowledged(_) if self.stream.is_confirmed() => {}
-            Event::Acknowledged(token) => {
+            BrokerEvent::Acknowledged(_) if self.stream.is_confirmed() => {}
+            BrokerEvent::Acknowledged(token) => {
                 self.timeouts.progress(now);
                 self.source.acknowledged(token)?;
             }
-            Event::Message(message) => {
+            BrokerEvent::Message(message) => {
                 self.handle_reply(&message.payload, now)?;
                 self.events.broker.ack(message.receipt);
             }
-            Event::Oversize { receipt, .. } => self.events.broker.ack(receipt),
+            BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
         }
         Ok(())
     }

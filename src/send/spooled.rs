@@ -9,10 +9,10 @@ use bytes::{Buf, BytesMut};
 
 use super::outgoing::{OutgoingStream, Publication};
 use super::source::{Amount, MessageSource, Turn, larger};
-use crate::cli::Reporter;
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
+use crate::report::Reporter;
 use crate::spool::{self, Owner, Pending, Spool};
 use crate::stdio::{Input, Split};
 use crate::suite::Suite;

@@ -10,12 +10,12 @@ use std::io::{self, IsTerminal, Write as _};
 
 use crate::cache::Cache;
 use crate::cache::status::{LinkStatus, SessionStatus, links, status};
-use crate::cli::Reporter;
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::identity::{Fingerprint, KnownPeers, PeerName};
 use crate::link::unix_time;
+use crate::report::Reporter;
 use crate::session::Standing;
 use crate::stream::Gap;
 use crate::text::show;

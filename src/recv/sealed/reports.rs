@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Rejected;
-use crate::cli::Reporter;
+use crate::report::Reporter;
 use crate::stream::Gap;
 use crate::text::numbered;
 use crate::throttle::{KeyedThrottle, Throttle};

@@ -19,8 +19,8 @@ use rand::rngs::ThreadRng;
 
 use self::confirms::Confirms;
 use self::session_query::OpenQuery;
-use self::switching::{OpenStream, SealingState};
-use super::Options;
+use self::switching::{ActiveStream, SealingState};
+use super::SendOptions;
 use super::outgoing::OutgoingStream;
 use crate::Result;
 use crate::crypto::schedule::{Digest, Topics};
@@ -48,7 +48,7 @@ impl SealedStream {
     ///
     /// # Errors
     /// As [`LinkSessions::open_to_send`].
-    pub(super) fn open(link: &Link, peers: LinkPeers, options: &Options, now: Instant) -> Result<Self> {
+    pub(super) fn open(link: &Link, peers: LinkPeers, options: &SendOptions, now: Instant) -> Result<Self> {
         let sessions = LinkSessions::open_to_send(link, peers, options.to.as_ref(), now)?;
         let topics = sessions.current()?.topics.clone();
         let mut confirms = Confirms::new(options.confirm, now);
@@ -65,13 +65,13 @@ impl SealedStream {
     }
 
     /// A stream of a session, whose number is taken now, durably.
-    fn new_stream(&self, session: Session, rng: &mut ThreadRng) -> Result<Box<OpenStream>> {
+    fn new_stream(&self, session: Session, rng: &mut ThreadRng) -> Result<Box<ActiveStream>> {
         let sender = self.sessions.begin_stream(&session, self.max_message, rng)?;
-        Ok(Box::new(OpenStream { sender: self.confirms.ask_in(sender), session }))
+        Ok(Box::new(ActiveStream { sender: self.confirms.ask_in(sender), session }))
     }
 
     /// Seals in this stream from now on.
-    fn enter(&mut self, stream: Box<OpenStream>) {
+    fn enter(&mut self, stream: Box<ActiveStream>) {
         self.topics = stream.session.topics.clone();
         self.state = SealingState::Open(stream);
     }
@@ -132,7 +132,7 @@ impl OutgoingStream for SealedStream {
     }
 
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        let OpenStream { sender, session } = self.state.open_stream()?;
+        let ActiveStream { sender, session } = self.state.open_stream()?;
         self.sessions.reserve_blocks(sender, session, message.len())?;
         let sealed = if ends { sender.end(message, rng)? } else { sender.data(message, rng)? };
         self.confirms.sent(&sealed, now);

@@ -77,6 +77,6 @@ impl SealedStream {
     /// be opened any more.
     pub(super) fn is_session_deleted(&mut self, now: Instant) -> Result<bool> {
         self.sessions.refresh_if_due(now)?;
-        Ok(self.state.stream().is_some_and(|stream| !self.sessions.is_stored(&stream.session.id)))
+        Ok(self.state.stream().is_some_and(|stream| !self.sessions.is_stored(stream.session.id)))
     }
 }

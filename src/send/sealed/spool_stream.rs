@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rand::rngs::ThreadRng;
 
-use super::{OpenStream, OutgoingStream, SealedStream, SealingState};
+use super::{ActiveStream, OutgoingStream, SealedStream, SealingState};
 use crate::send::outgoing::SpoolStream;
 use crate::spool::{Close, Spool, SpooledStream, StreamHeader};
 use crate::stream::Sender;
@@ -16,7 +16,7 @@ impl SealedStream {
     /// session is gone.
     fn resume_stream(&mut self, stream: &SpooledStream, next: u64, sealed: u64, now: Instant) -> Result<bool> {
         let StreamHeader { stream: id, salt } = stream.header;
-        let Some(session) = self.sessions.usable_session(&id.session).cloned() else { return Ok(false) };
+        let Some(session) = self.sessions.usable_session(id.session).cloned() else { return Ok(false) };
         let sender = self.sessions.resume_stream(&session, id.number, salt, self.max_message)?;
         let mut sender = self.confirms.ask_in(sender);
         sender.skip_to(stream.resume_seq(next));
@@ -24,7 +24,7 @@ impl SealedStream {
         let known = stream.close.map_or(stream.seq(sealed), |(end, _)| stream.seq(end) + 1);
         self.confirms.resume(sender.next_seq(), known, now);
         self.checked_version = None;
-        self.enter(Box::new(OpenStream { sender, session }));
+        self.enter(Box::new(ActiveStream { sender, session }));
         Ok(true)
     }
 

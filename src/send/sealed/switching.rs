@@ -23,7 +23,7 @@ use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
 /// A stream that messages can be sealed in, and its session.
-pub(super) struct OpenStream {
+pub(super) struct ActiveStream {
     pub(super) sender: Sender,
     pub(super) session: Session,
 }
@@ -33,20 +33,20 @@ pub(super) enum SealingState {
     /// There was no stream yet.
     Idle,
     /// Messages are sealed in it.
-    Open(Box<OpenStream>),
+    Open(Box<ActiveStream>),
     /// It is to say where it continues, and has no room for messages.
-    Draining(Box<OpenStream>),
+    Draining(Box<ActiveStream>),
     /// The old one has said so.
-    Switching { old: Box<OpenStream>, next: Box<OpenStream> },
+    Switching { old: Box<ActiveStream>, next: Box<ActiveStream> },
     /// The old one is left.
-    Starting(Box<OpenStream>),
+    Starting(Box<ActiveStream>),
     /// The last stream is left, and another one has not begun.
     Left,
 }
 
 impl SealingState {
     /// The stream whose messages may still be unconfirmed.
-    pub(super) fn stream(&self) -> Option<&OpenStream> {
+    pub(super) fn stream(&self) -> Option<&ActiveStream> {
         match self {
             Self::Open(stream) | Self::Draining(stream) | Self::Switching { old: stream, .. } => Some(stream),
             Self::Idle | Self::Starting(_) | Self::Left => None,
@@ -57,7 +57,7 @@ impl SealingState {
     ///
     /// # Errors
     /// [`Exit::Failed`] where there is none, which is a fault of the caller.
-    pub(super) fn open_stream(&mut self) -> Result<&mut OpenStream> {
+    pub(super) fn open_stream(&mut self) -> Result<&mut ActiveStream> {
         match self {
             Self::Open(stream) => Ok(stream),
             _ => Err(Error::new(Exit::Failed, "cannot seal").because("no stream is open")),

@@ -1,7 +1,7 @@
 //! sts-send: reads standard input, splits it into messages, seals them, and ends once they were all delivered: to the broker,
 //! or with `--confirm` to the receiver.
 //!
-//! [`run`] makes two choices, and nothing after it asks which they were:
+//! [`run()`] makes two choices, and nothing after it asks which they were:
 //!
 //! - where messages come from, a `MessageSource`: `direct` splits standard input as it is read; `spooled` writes it to disk
 //!   first, so that the broker may be away for as long as there is room there;

@@ -1,4 +1,4 @@
-//! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "Rotation").
+//! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "The receiver").
 //!
 //! A stream may overtake the end of its predecessor. Its messages then wait in the [`ReorderBuffer`]. With `--once` the run
 //! follows one chain, and leaves the messages of all others with the broker.

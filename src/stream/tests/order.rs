@@ -52,6 +52,24 @@ fn a_stream_that_goes_on_awaits_the_end_of_the_one_before() {
     assert!(receiver.streams(slaves[1].id).unwrap().is_over(0));
 }
 
+/// Numbers begin anew with each session, so two streams of a rotation often have the same one.
+#[test]
+fn a_predecessor_may_have_the_same_number_in_another_session() {
+    let ((old, old_slave), (new, new_slave)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    let (mut one, mut two) = (sender(&old, 0), sender(&new, 0));
+    data(&mut one, b"a");
+    one.continued_in(two.id(), &mut rng()).unwrap();
+    let first = two.continues(one.as_predecessor(), &mut rng()).unwrap();
+    let receiver = receiver(&[&old_slave, &new_slave]);
+    assert_eq!(receiver.awaits(&opened(&receiver, &first)), Some(one.as_predecessor()));
+
+    // But a stream is never its own predecessor.
+    let mut three = sender(&new, 1);
+    let itself = Predecessor { stream: three.id(), end: 1 };
+    let lie = three.continues(itself, &mut rng()).unwrap();
+    assert_eq!(receiver.predecessor(&opened(&receiver, &lie)), None);
+}
+
 #[test]
 fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
     for arrived in 0..2 {

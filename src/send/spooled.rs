@@ -24,8 +24,6 @@ use crate::{Error, Exit, Result};
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
 /// Time between two attempts to write to a full disk.
 const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// After a signal, how long nothing is acknowledged before the rest is left in the spool.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Standard input, on disk until it is delivered.
 pub(super) struct Spooled<'a> {
@@ -280,8 +278,8 @@ impl MessageSource for Spooled<'_> {
         in_flight.messages > 0 || self.spool.pending().messages > begun || !self.unwritten.is_empty()
     }
 
-    fn stop_timeout(&self) -> Option<Duration> {
-        Some(STOP_TIMEOUT)
+    fn is_delivered(&self) -> bool {
+        self.has_all_input() && self.spool.is_empty()
     }
 
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {

@@ -1,14 +1,14 @@
 //! Claim: SIGTERM, SIGINT and SIGHUP end a tool in good order: sts-send delivers what it has read, and a second signal ends
-//! it at once.
+//! it at once. One signal is enough, whatever is missing: a broker, a receiver, a reader of standard output.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::broker::Broker;
 use crate::device::{LINK, M2S, Pair};
 use crate::hostile::{Fate, paired};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 
 #[test]
 fn first_signal_delivers_what_was_read() {
@@ -127,4 +127,59 @@ fn a_tool_that_nohup_started_ignores_a_hangup() {
     pair.master.send_all(&[], "still there\n").succeeded();
     receiver.wait_for_stdout(b"still there\n");
     receiver.stop().succeeded();
+}
+
+#[test]
+fn one_signal_ends_a_run_without_a_broker() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    for (args, input, status, said) in [
+        (&[][..], "one\nhalf", 65, "unacknowledged"),
+        (&["--confirm"], "one\n", 65, "unacknowledged"),
+        (&[], "", 75, "nothing was read"),
+        (&["--spool", "spool"], "one\n", 75, "1 message (4 bytes)"),
+    ] {
+        let mut sender = Process::spawn(pair.master.send(&[args, &["-v", LINK]].concat()));
+        sender.write(input);
+        sender.wait_until_read();
+        sender.wait_for("waiting for the broker");
+        sender.signal(Signal::TERM);
+        sender.wait_for("stopping");
+        sender.wait().failed(&[status], &["stopped by a signal", said]);
+    }
+    let ending = Process::spawn(pair.slave.pair(&["--end", "--timeout", "0", LINK]));
+    ending.wait_for("waiting for the broker");
+    ending.signal(Signal::TERM);
+    ending.wait().failed(&[75], &["the peer was not told"]);
+    broker.start_again();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&["--spool", "spool", LINK]));
+    sender.write("all of it\n");
+    receiver.wait_for_stdout(b"all of it\n");
+    broker.wait_for_log("Sending PUBACK to", 1);
+    broker.stop();
+    sender.wait_for("waiting for the broker");
+    sender.signal(Signal::TERM);
+    // Only the end of the stream is missing, which the next run sends.
+    sender.wait().succeeded();
+}
+
+#[test]
+fn one_signal_ends_a_receiver_whose_output_is_not_read() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    // Nobody reads this pipe, and nobody closes it.
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = pair.slave.recv(&["-v", LINK]);
+    command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let receiver = Process::started(command);
+    receiver.wait_for("listening on");
+    // One message that is longer than any pipe.
+    let line = [&[b'x'; 200_000][..], b"\n"].concat();
+    pair.master.send_all(&["--each", "-o", "max_message=300000"], line).succeeded();
+    wait_until("some of it to be written", || rustix::io::ioctl_fionread(&reader).unwrap() > 0);
+    receiver.signal(Signal::TERM);
+    receiver.wait().failed(&[1], &["stopped by a signal", "not acknowledged"]);
 }

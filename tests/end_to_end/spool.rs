@@ -351,6 +351,57 @@ fn a_full_disk_is_waited_for() {
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
+/// Runs sts-send with a spool that is empty, on a disk of its own that is full until there is a file `room`; `None` where
+/// there are no namespaces, so no disk.
+fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
+    let probe = Command::new("unshare").args(["-rm", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let spool = pair.master.path().join("spool");
+    fs::create_dir_all(&spool).unwrap();
+    let tool = pair.master.send(&spooled(args));
+    let script = r#"
+        mount -t tmpfs -o size=200k,mode=700 sts "$0" && "$@" </dev/null || exit 99
+        cat /dev/zero >"$0/filler" 2>/dev/null
+        (while kill -0 $$ && ! test -e room; do sleep 0.05; done; rm "$0/filler") </dev/null >/dev/null 2>&1 &
+        exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script]).arg(&spool).arg(tool.get_program()).args(tool.get_args());
+    command.current_dir(pair.master.path());
+    command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
+    Some(Process::spawn(command))
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_is_waited_for() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let room = pair.master.path().join("room");
+    let lost = ["not written to the spool because the disk is full: 4 bytes"];
+    for (args, signal) in [(&["--timeout", "1"][..], None), (&[], Some(Signal::TERM)), (&[], None)] {
+        let Some(mut sender) = on_a_full_disk(&pair, args) else { return };
+        sender.write("one\n");
+        sender.wait_for("the disk is full");
+        match signal {
+            Some(signal) => sender.signal(signal),
+            None if args.is_empty() => fs::write(&room, "").unwrap(),
+            None => {}
+        }
+        if !room.exists() {
+            let ended = sender.wait().failed(&[65], &lost);
+            assert_eq!(ended.stderr.matches("disk is full; waiting").count(), 1, "{}", ended.stderr);
+            continue;
+        }
+        sender.wait_for("space on the disk again");
+        sender.close_stdin();
+        sender.wait().succeeded();
+    }
+    receiver.wait_for_stdout(b"one\n");
+    receiver.stop().succeeded().wrote(b"one\n");
+}
+
 #[test]
 fn a_full_spool_slows_the_writer_down_and_memory_stays_bounded() {
     let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });

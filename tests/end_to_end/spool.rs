@@ -446,6 +446,46 @@ fn a_spool_has_one_user_one_link_and_one_way_to_confirm() {
 }
 
 #[test]
+fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    let quiet = |more: &[&str], input: &[u8]| {
+        let args = [&SPOOL[..], &["-q", "--timeout", "1", "--spool-max", "256k"], more].concat();
+        let ended = pair.master.send_all(&args, input);
+        assert_eq!(ended.status, 75, "{}", ended.stderr);
+        ended.stderr
+    };
+    let waiting = pair.master.path().join("spool/waiting");
+    let older = |key: &str| {
+        let text = fs::read_to_string(&waiting).unwrap();
+        let aged = |line: &str| match line.split_once(" = ") {
+            Some((name, time)) if name == key => format!("{key} = {}\n", time.parse::<u64>().unwrap() - 24 * 60 * 60),
+            _ => format!("{line}\n"),
+        };
+        fs::write(&waiting, text.lines().map(aged).collect::<String>()).unwrap();
+    };
+    assert_eq!([quiet(&[], b"one\n"), quiet(&[], b"two\n")], ["", ""]);
+    older("since");
+    let said = quiet(&[], b"three\n");
+    assert!(said.contains("warning") && said.contains("3 messages (14 bytes)") && said.contains("a day"), "{said}");
+    assert_eq!(quiet(&[], b"four\n"), "", "once a day");
+    older("warned");
+    assert!(quiet(&[], &readings(2000)).contains("half full"));
+    assert_eq!(quiet(&[], b""), "");
+    // Who did not ask for quiet hears of each run.
+    let loud = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), "");
+    loud.failed(&[75], &["timed out", "left in the spool", "hint"]);
+    broker.start_again();
+    pair.master.send_all(&[&SPOOL[..], &["-q"]].concat(), "").succeeded();
+    assert!(!waiting.exists());
+    for file in pair.master.runtime_files() {
+        fs::remove_file(file.0).unwrap();
+    }
+    assert_eq!(quiet(&[], b"without a session\n"), "");
+}
+
+#[test]
 fn a_signal_leaves_in_the_spool_what_cannot_be_delivered() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

@@ -24,6 +24,9 @@ use crate::stdio::{self, Signals};
 /// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// After the first signal, how long a run continues without progress: an acknowledgement, or something written.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What the broker did, as far as a run must act on it.
 #[derive(Debug)]
 pub(crate) enum BrokerEvent {

@@ -43,7 +43,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     let mut link = open()?;
     let mut peers = slave_peers(&link)?;
     let _lock = link.create_cache()?.lock_pairing()?;
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
     let mut handshake = handshake(&peers, pinned_party(&peers)?);
     loop {

@@ -43,7 +43,7 @@ pub use self::printer::Format;
 use self::printer::Printer;
 use self::sealed::SealedStreams;
 use crate::config::Config;
-use crate::event_loop::{BrokerEvent, EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, EventLoop, STOP_TIMEOUT, Stop};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::report::Reporter;
@@ -295,7 +295,8 @@ impl RecvRun<'_> {
         self.timeout.map(|timeout| self.last_received + timeout)
     }
 
-    /// Waits until standard output took what was received; a second signal ends that at once.
+    /// Waits until standard output took what was received. A second signal ends that at once, and so does a first one if
+    /// standard output takes nothing for a while.
     fn drain(&mut self) -> Result<()> {
         let now = Instant::now();
         // What the broker keeps comes again, perhaps with the rest of what it waits for.
@@ -304,17 +305,26 @@ impl RecvRun<'_> {
         }
         self.printer.flush();
         self.pause_reading(true, now);
+        let (mut unwritten, mut until) = (self.printer.unwritten(), now + STOP_TIMEOUT);
         loop {
             let now = self.events.begin_turn();
             if self.write(now)? == Written::Closed || self.printer.is_flushed() {
                 return Ok(());
             }
-            if self.events.stop_requested() == Stop::AtOnce {
-                let bytes = self.printer.unwritten();
-                return Err(Error::new(Exit::Failed, "stopped by a second signal")
-                    .because(format!("{bytes} received bytes were not written, and are not acknowledged")));
+            let left = self.printer.unwritten();
+            if std::mem::replace(&mut unwritten, left) != left {
+                until = now + STOP_TIMEOUT;
             }
-            self.wait(now)?;
+            let what = match self.events.stop_requested() {
+                Stop::AtOnce => "stopped by a second signal",
+                Stop::Gracefully if now >= until => "stopped by a signal",
+                Stop::No | Stop::Gracefully => {
+                    self.events.wait(Some(self.printer.interest()), Some(until).filter(|until| *until > now), now)?;
+                    continue;
+                }
+            };
+            return Err(Error::new(Exit::Failed, what)
+                .because(format!("{left} received bytes were not written, and are not acknowledged")));
         }
     }
 

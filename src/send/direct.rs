@@ -19,6 +19,8 @@ pub(super) struct Direct {
     input: Input,
     split: Split,
     progress: ReadProgress,
+    /// There was something to read.
+    has_read: bool,
 }
 
 /// How far standard input was read.
@@ -33,7 +35,7 @@ enum ReadProgress {
 
 impl Direct {
     pub(super) fn new(input: Input, split: Split) -> Self {
-        Self { input, split, progress: ReadProgress::NotBegun }
+        Self { input, split, progress: ReadProgress::NotBegun, has_read: false }
     }
 
     /// What was read and is not in a message yet.
@@ -62,7 +64,9 @@ impl MessageSource for Direct {
             return Ok(());
         }
         let (bytes, limit) = buffer.space();
-        self.input.read(bytes, limit)
+        self.input.read(bytes, limit)?;
+        self.has_read |= !buffer.data().is_empty();
+        Ok(())
     }
 
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
@@ -111,6 +115,9 @@ impl MessageSource for Direct {
     }
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
+        if !self.has_read {
+            return Error::new(Exit::TryAgain, what).because("nothing was read, and the receiver does not know that");
+        }
         Error::new(exit, what).because(format!("unacknowledged: {}", Amount(self.pending(in_flight))))
     }
 }

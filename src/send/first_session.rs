@@ -81,6 +81,7 @@ pub(super) fn wait(
         }
         spooled.read_input(now)?;
         spooled.sync()?;
+        spooled.warn_of_backlog(false);
         if spooled.has_all_input() || stopping || give_up_at.is_some_and(|at| now >= at) {
             spooled.close()?;
             return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });

@@ -95,7 +95,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     if std::io::stdin().is_terminal() {
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
-    let timeouts = Timeouts::new(options.timeout, source.stop_timeout(), stream.is_confirmed());
+    let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
     let (mqtt, reply_topics) = (&link.config.mqtt, ReplyTopics::default());
     SendRun { events, mqtt, report, source, stream, reply_topics, timeouts, rng }.finish()
 }

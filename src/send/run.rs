@@ -53,8 +53,9 @@ impl SendRun<'_> {
         loop {
             let now = self.events.begin_turn();
             self.handle_events(now)?;
-            self.check_timeouts(now)?;
-            self.handle_signals(now)?;
+            if self.is_stopped(now)? {
+                return Ok(());
+            }
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
                 return self.settle();
@@ -199,25 +200,24 @@ impl SendRun<'_> {
         Ok(())
     }
 
-    fn check_timeouts(&mut self, now: Instant) -> Result<()> {
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
-        match self.timeouts.expired(now) {
-            Some(why) => Err(self.undelivered(Exit::TryAgain, why)),
-            None => Ok(()),
+    /// Whether a timeout or a signal ends the run now.
+    ///
+    /// # Errors
+    /// As [`MessageSource::undelivered`], where that leaves anything undelivered.
+    fn is_stopped(&mut self, now: Instant) -> Result<bool> {
+        let stop = self.events.stop_requested();
+        if stop > Stop::No && self.timeouts.begin_stop(now) {
+            self.source.stop_reading();
+            self.report.info("delivering what was read, then stopping; signal again to stop immediately");
         }
-    }
-
-    fn handle_signals(&mut self, now: Instant) -> Result<()> {
-        match self.events.stop_requested() {
-            Stop::No => Ok(()),
-            Stop::Gracefully => {
-                if self.timeouts.begin_stop(now) {
-                    self.source.stop_reading();
-                    self.report.info("delivering what was read, then stopping; signal again to stop immediately");
-                }
-                Ok(())
-            }
-            Stop::AtOnce => Err(self.undelivered(Exit::DataLost, "stopped by a second signal")),
+        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        let why = match stop {
+            Stop::AtOnce => Some((Exit::DataLost, "stopped by a second signal")),
+            Stop::No | Stop::Gracefully => self.timeouts.expired(now),
+        };
+        match why {
+            Some((exit, what)) if !self.source.is_delivered() => Err(self.undelivered(exit, what)),
+            stopped => Ok(stopped.is_some()),
         }
     }
 

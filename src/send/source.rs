@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::rngs::ThreadRng;
 
@@ -95,10 +95,10 @@ pub(super) trait MessageSource {
     /// it, however long that takes.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
-    /// After a signal, how long a run continues without an acknowledgement. `None`: until another signal, since what is not
-    /// delivered is lost.
-    fn stop_timeout(&self) -> Option<Duration> {
-        None
+    /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a disk
+    /// there is no next run.
+    fn is_delivered(&self) -> bool {
+        false
     }
 
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.

@@ -11,6 +11,7 @@ use super::outgoing::{OutgoingStream, Publication};
 use super::source::{Amount, MessageSource, Turn, larger};
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
+use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
 use crate::spool::{self, Owner, Pending, Spool};
@@ -24,8 +25,6 @@ use crate::{Error, Exit, Result};
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
 /// Time between two attempts to write to a full disk.
 const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// After a signal, how long nothing is acknowledged before the rest is left in the spool.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Standard input, on disk until it is delivered.
 pub(super) struct Spooled<'a> {
@@ -165,6 +164,14 @@ impl<'a> Spooled<'a> {
         Ok(true)
     }
 
+    /// Tells a person of what waits for long, whatever they wanted to hear: with `-q` they hear of no outage otherwise.
+    pub(super) fn warn_of_backlog(&mut self, connected: bool) {
+        if let Some(why) = self.spool.due_warning(connected, unix_time()) {
+            let (path, waiting) = (show(self.spool.path()), Amount(self.spool.pending()));
+            self.report.answer(format_args!("warning: in the spool {path}: {waiting}; {why}"));
+        }
+    }
+
     /// Whether all of standard input was read, and all that was read is in the spool, in whole records.
     pub(super) fn has_all_input(&self) -> bool {
         self.input.at_end() && self.unwritten.is_empty() && self.spool.unfinished() == 0
@@ -179,7 +186,9 @@ impl<'a> Spooled<'a> {
 impl MessageSource for Spooled<'_> {
     fn fill(&mut self, _room: bool, _stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         // The room that counts is that on the disk.
-        self.read_input(turn.now)
+        self.read_input(turn.now)?;
+        self.warn_of_backlog(turn.connected);
+        Ok(())
     }
 
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
@@ -280,8 +289,8 @@ impl MessageSource for Spooled<'_> {
         in_flight.messages > 0 || self.spool.pending().messages > begun || !self.unwritten.is_empty()
     }
 
-    fn stop_timeout(&self) -> Option<Duration> {
-        Some(STOP_TIMEOUT)
+    fn is_delivered(&self) -> bool {
+        self.has_all_input() && self.spool.is_empty()
     }
 
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {
@@ -296,9 +305,11 @@ impl MessageSource for Spooled<'_> {
         Error::new(Exit::TryAgain, what)
             .because(format!("left in the spool {}: {left}", show(self.spool.path())))
             .hint("the next run with this spool sends them first")
+            .deferred()
     }
 
     fn close(&mut self) -> Result<()> {
+        self.warn_of_backlog(false);
         self.spool.shut_down()
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::Exit;
+use crate::event_loop::STOP_TIMEOUT;
 use crate::throttle::Throttle;
 
 /// How long nothing is confirmed before it is reported, and the receiver is asked why.
@@ -11,8 +13,6 @@ const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Timeouts {
     /// `--timeout`.
     timeout: Option<Duration>,
-    /// How long a run that was told to stop continues without an acknowledgement.
-    stop_timeout: Option<Duration>,
     /// A receiver is to confirm: report that it does not.
     confirmed: bool,
     /// When something was last acknowledged, or when the first message began to wait; none while nothing waits.
@@ -23,8 +23,8 @@ pub(super) struct Timeouts {
 }
 
 impl Timeouts {
-    pub(super) fn new(timeout: Option<Duration>, stop_timeout: Option<Duration>, confirmed: bool) -> Self {
-        Self { timeout, stop_timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
+    pub(super) fn new(timeout: Option<Duration>, confirmed: bool) -> Self {
+        Self { timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
     }
 
     /// Whether messages wait to be delivered, as of now.
@@ -42,13 +42,13 @@ impl Timeouts {
         self.stopping_since.replace(self.stopping_since.unwrap_or(now)).is_none()
     }
 
-    /// Why the run must end now, if it must.
-    pub(super) fn expired(&self, now: Instant) -> Option<&'static str> {
+    /// Why the run must end now, if it must, and its exit status where something is lost by that.
+    pub(super) fn expired(&self, now: Instant) -> Option<(Exit, &'static str)> {
         let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if passed(self.give_up_at()) {
-            return Some("timed out");
+            return Some((Exit::TryAgain, "timed out"));
         }
-        passed(self.stop_at()).then_some("stopped by a signal")
+        passed(self.stop_at()).then_some((Exit::DataLost, "stopped by a signal"))
     }
 
     /// Whether the receiver has been silent for long.
@@ -78,8 +78,10 @@ impl Timeouts {
         Some(self.waiting_since? + self.timeout?)
     }
 
+    /// Whether or not a message waits: without a broker the end of a stream cannot even be sealed.
     fn stop_at(&self) -> Option<Instant> {
-        Some(self.stopping_since?.max(self.waiting_since?) + self.stop_timeout?)
+        let stopping_since = self.stopping_since?;
+        Some(self.waiting_since.map_or(stopping_since, |since| since.max(stopping_since)) + STOP_TIMEOUT)
     }
 
     fn silent_at(&self) -> Option<Instant> {
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn time_counts_only_while_something_waits() {
         let start = Instant::now();
-        let mut timeouts = Timeouts::new(Some(secs(10)), None, false);
+        let mut timeouts = Timeouts::new(Some(secs(10)), false);
         assert_eq!(timeouts.deadlines().count(), 0);
         timeouts.observe(true, start + secs(100));
         timeouts.observe(true, start + secs(105));
@@ -107,7 +109,7 @@ mod tests {
         timeouts.observe(true, start + secs(109));
         assert_eq!(timeouts.expired(start + secs(118)), None);
         assert_eq!(timeouts.deadlines().collect::<Vec<_>>(), [start + secs(119)]);
-        assert_eq!(timeouts.expired(start + secs(119)), Some("timed out"));
+        assert_eq!(timeouts.expired(start + secs(119)), Some((Exit::TryAgain, "timed out")));
         timeouts.observe(false, start + secs(119));
         assert_eq!(timeouts.expired(start + secs(1000)), None);
     }
@@ -115,20 +117,29 @@ mod tests {
     #[test]
     fn a_stopped_run_goes_on_while_something_is_acknowledged() {
         let start = Instant::now();
-        let mut timeouts = Timeouts::new(None, Some(secs(5)), false);
+        let mut timeouts = Timeouts::new(None, false);
         timeouts.observe(true, start);
         assert!(timeouts.begin_stop(start + secs(60)));
         assert!(!timeouts.begin_stop(start + secs(61)));
         assert_eq!(timeouts.expired(start + secs(64)), None);
         timeouts.progress(start + secs(64));
         assert_eq!(timeouts.expired(start + secs(68)), None);
-        assert_eq!(timeouts.expired(start + secs(69)), Some("stopped by a signal"));
+        assert_eq!(timeouts.expired(start + secs(69)), Some((Exit::DataLost, "stopped by a signal")));
+    }
+
+    #[test]
+    fn a_stopped_run_ends_though_nothing_waits() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(None, false);
+        assert!(timeouts.begin_stop(start));
+        assert_eq!(timeouts.deadlines().collect::<Vec<_>>(), [start + secs(5)]);
+        assert!(timeouts.expired(start + secs(4)).is_none() && timeouts.expired(start + secs(5)).is_some());
     }
 
     #[test]
     fn silence_is_reported_once_until_it_ends() {
         let start = Instant::now();
-        let mut timeouts = Timeouts::new(None, None, true);
+        let mut timeouts = Timeouts::new(None, true);
         timeouts.observe(true, start);
         assert!(!timeouts.is_silent(start + secs(4)) && timeouts.is_silent(start + secs(5)));
         assert_eq!(timeouts.deadlines().count(), 1);

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `lock` | held by the one process that uses the spool |
 //! | `owner` | the link and the peer that it belongs to |
+//! | `waiting` | since when something waits that the last run left ([`backlog`]) |
 //! | `state` | which records are acknowledged, and the stream that they are sealed in ([`SpooledStream`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
 //!
@@ -14,6 +15,7 @@
 //! the same nonce, for the receiver to drop if it has it, and never another one. A write that was cut short was never
 //! sealed, and what it leaves behind is cut off.
 
+mod backlog;
 mod chunk;
 mod damaged;
 mod owner;
@@ -31,6 +33,7 @@ use bytes::BytesMut;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
 
+use self::backlog::Backlog;
 use self::owner::check_owner;
 use self::segments::{RecordReader, Segments};
 use self::state::{SpoolState, StateFile};
@@ -86,6 +89,7 @@ pub(crate) struct Spool {
     /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
     waiting_data: u64,
     max: u64,
+    backlog: Backlog,
     /// How many bytes opening it cut off.
     cut_off: u64,
 }
@@ -117,6 +121,7 @@ impl Spool {
             waiting_data: waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64),
             max: options.max.bytes(),
             cut_off,
+            backlog: Backlog::load(&dir)?,
             dir,
             lock,
             state_file,
@@ -191,6 +196,14 @@ impl Spool {
         Ok(true)
     }
 
+    /// Why a person is to be told now, in seconds since 1970, of what waits: once a day, while nothing was delivered for a
+    /// day, or the spool is half full and will not be `draining` soon.
+    pub(crate) fn due_warning(&mut self, draining: bool, now: u64) -> Option<&'static str> {
+        let is_half_full = !draining && self.waiting_on_disk >= self.max / 2;
+        let due = !self.is_empty() && self.backlog.is_due(is_half_full, now);
+        due.then_some(if is_half_full { "it is half full" } else { "nothing was delivered for a day" })
+    }
+
     /// Returns once what was written survives a power cut.
     ///
     /// # Errors
@@ -260,6 +273,7 @@ impl Spool {
         if below <= self.state.acknowledged {
             return Ok(());
         }
+        self.backlog.restart();
         while self.next < below && self.read(&mut BytesMut::new())? {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
         for (on_disk, data) in self.read.drain(..count) {
@@ -336,7 +350,8 @@ impl Spool {
     pub(crate) fn shut_down(&mut self) -> Result<()> {
         self.segments.sync()?;
         self.state_file.sync()?;
-        self.remove_read(0)
+        self.remove_read(0)?;
+        self.backlog.store(&self.dir, &self.lock)
     }
 
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {

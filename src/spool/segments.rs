@@ -105,9 +105,9 @@ impl Segments {
         }
     }
 
-    /// Whether there are none.
+    /// Whether nothing is in them: removing a segment that was just made frees nothing, and it is needed again.
     pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.iter().all(|segment| segment.len == 0)
     }
 
     /// Appends pieces in one write, and returns how many bytes that is on the disk, and how many the pieces have; `None`

@@ -117,6 +117,21 @@ fn on_a_full_disk_what_is_acknowledged_makes_room_for_a_record_that_is_not_whole
 }
 
 #[test]
+fn a_segment_without_room_for_its_first_record_stays() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    // As a full disk leaves it.
+    fs::write(home.dir().join("0000000000000000"), "").unwrap();
+    fs::set_permissions(home.dir().join("0000000000000000"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    drop(spool);
+    spool = home.open().unwrap();
+    assert!(!spool.reclaim_unfinished(&mut BytesMut::new()).unwrap(), "nothing is freed by removing it");
+    put(&mut spool, b"one\n");
+    assert_eq!(read_all(&mut spool), [b"one\n"]);
+}
+
+#[test]
 fn one_process_one_link_and_one_peer() {
     let home = Home::new();
     let spool = home.open().unwrap();

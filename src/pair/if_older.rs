@@ -176,7 +176,7 @@ mod tests {
         {
             assert_eq!((age.keeps(&session, now), age.tolerates(&session, now)), (keeps, tolerates), "{now}");
         }
-        let endless: Age = format!("{}s", u64::MAX).parse().unwrap();
+        let endless: Age = u32::MAX.to_string().parse().unwrap();
         assert!(endless.tolerates(&session, 5_000));
     }
 }

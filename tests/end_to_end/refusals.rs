@@ -84,6 +84,25 @@ fn usage() {
 }
 
 #[test]
+fn times_have_one_form_in_all_options() {
+    let broker = Broker::start();
+    let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));
+    for time in ["1", "1s", "0m1s"] {
+        Process::spawn(device.recv(&["--timeout", time, LINK])).wait().succeeded();
+        Process::spawn_with(device.send(&["--timeout", time, LINK]), "x\n").wait().succeeded();
+        Process::spawn(device.pair(&["--timeout", time, LINK])).wait().failed(&[64], &["not encrypted"]);
+        Process::spawn(device.pair(&["--if-older", time, LINK])).wait().failed(&[64], &["not encrypted"]);
+    }
+    for time in ["5x", "1h30", "1 s"] {
+        let option = format!("--timeout={time}");
+        for command in [device.recv(&[&option]), device.send(&[&option]), device.pair(&[&option])] {
+            Process::spawn(command).wait().failed(&[64], &[time, "1h30m"]);
+        }
+        Process::spawn(device.pair(&["--if-older", time])).wait().failed(&[64], &[time]);
+    }
+}
+
+#[test]
 fn a_directory_as_stdin_is_refused_before_a_stream_is_taken() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

@@ -86,6 +86,13 @@ fn defaults_are_the_manuals() {
 }
 
 #[test]
+fn times_and_sizes_have_the_form_that_the_options_have() {
+    let config = parse(&format!("{NOSEC}keep_alive = 1m30s\nmax_message = 64k\n"));
+    assert_eq!((config.mqtt.keep_alive, config.mqtt.max_message), (90, 65_536));
+    assert_eq!(parse(&format!("{NOSEC}keep_alive = 5\n")).mqtt.keep_alive, 5);
+}
+
+#[test]
 fn values_keep_their_hashes_and_equals_signs() {
     let config = parse(
         "# c\n\t # c\nsts_mode=nosec\nsubtop = #\npubtop\t=\ta=b \nusername=u#1\npassword = a # = b\nclientid = x=#\n",
@@ -175,6 +182,7 @@ fn wrong_lines_are_named_with_their_remedy() {
         ),
         ("port = 0", "invalid value `0` for `port`: a port is a number from 1 to 65535", ""),
         ("keep_alive = 65536", "invalid value `65536` for `keep_alive`: must be a number from 0 to 65535", ""),
+        ("keep_alive = 1d", "invalid value `1d` for `keep_alive`: must be a number from 0 to 65535", ""),
         ("keep_alive = +1", "invalid value `+1` for `keep_alive`: ", ""),
         ("max_message = 255", "invalid value `255` for `max_message`: must be a number from 256 to 268369904", ""),
         ("max_message = 99999999999999999999", "invalid value `99999999999999999999` for `max_message`: ", ""),

@@ -42,8 +42,18 @@ impl Config {
     }
 }
 
+/// The keys that any text can be a value of.
+const FREE_TEXT: [ConfigKey; 6] = [
+    ConfigKey::Username,
+    ConfigKey::Password,
+    ConfigKey::ClientId,
+    ConfigKey::Subtop,
+    ConfigKey::Pubtop,
+    ConfigKey::Channel,
+];
+
 fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<_> = FREE_TEXT.iter().filter_map(|key| settings.get(*key)?.warning()).collect();
     let sealed = sealed(settings)?;
     let (publish, subscribe) = topics(settings, sealed.as_ref().map(|sealed| sealed.role))?;
     if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
@@ -191,7 +201,7 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
         None => (Scheme::Mqtt, "localhost".into(), None, String::new(), None),
     };
     if let Some(setting) = first.filter(|_| !scheme.is_tls()) {
-        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint("url = mqtts://HOST or wss://HOST"));
+        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint(unsupported::tls_hint()));
     }
     let port = match (own_port, url_port, url) {
         // The command line decides between the two, as it does everywhere.
@@ -260,6 +270,9 @@ fn read_password(
     let shown = show(&path);
     let SecretFile { text, exposed } = read(&path).map_err(|err| {
         let error = setting.error(format!("cannot read {shown}: {err}"));
+        if error.hint_text().is_some() {
+            return error;
+        }
         error.hint(format!("the password stands in it, on one line: (umask 077; cat >{})", quote(&path)))
     })?;
     let word = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));

@@ -154,6 +154,30 @@ fn two_trusted_and_none_named() {
 }
 
 #[test]
+fn a_mistyped_name_leads_to_the_nearest_one() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let meant = "did you mean `gateway`?";
+    pair.master.send_all(&["--to", "gatewya"], "x\n").failed(&[64], &[meant]);
+    for command in [
+        pair.master.pair(&["-o", "peer=gatway", "--timeout", "1", LINK]),
+        pair.master.recv(&["-o", "peer=gatway", LINK]),
+        pair.master.send(&["-o", "peer=gatway", LINK]),
+    ] {
+        Process::spawn(command).wait().failed(&[77], &["peer = gatway", meant]);
+    }
+    Process::spawn(pair.master.pair(&["--end", "--to", "Gateway", LINK])).wait().failed(&[64], &[meant]);
+    Process::spawn(pair.master.pair(&["--forget", "gatway"])).wait().failed(&[78], &[meant]);
+    for command in [pair.master.send(&["gatway"]), pair.master.recv(&["gatway"]), pair.master.pair(&["gatway"])] {
+        Process::spawn(command).wait().failed(&[78], &[meant]);
+    }
+    let path = pair.master.config_dir().join(LINK);
+    Process::spawn(pair.master.send(&[path.to_str().unwrap()]))
+        .wait()
+        .failed(&[78], &["did you mean ", "gateway.conf?"]);
+}
+
+#[test]
 fn unknown_peer_is_shown_with_its_fingerprint_and_the_remedy() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");

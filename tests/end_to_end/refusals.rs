@@ -84,6 +84,18 @@ fn usage() {
 }
 
 #[test]
+fn the_options_of_mosquittos_clients_lead_to_ours() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    let habit = ["-h", "broker", "-t", "plant/up", "-m", "21.5"];
+    let said = ["-o host=HOST", "-o pubtop=TOPIC", "echo MESSAGE | sts-send LINK"];
+    Process::spawn(device.send(&habit)).wait().failed(&[64], &said).wrote(b"");
+    Process::spawn(device.send(&habit[2..])).wait().failed(&[64], &said[1..]);
+    Process::spawn(device.recv(&["-t", "plant/up", "-C", "1"])).wait().failed(&[64], &["-o subtop=TOPIC", "-n N"]);
+    Process::spawn(device.pair(&["-h", "broker"])).wait().failed(&[64], &["-o host=HOST"]).wrote(b"");
+    Process::spawn(device.send(&[LINK, "-h"])).wait().succeeded();
+}
+
+#[test]
 fn times_have_one_form_in_all_options() {
     let broker = Broker::start();
     let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));

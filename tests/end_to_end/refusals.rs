@@ -215,6 +215,21 @@ fn both_ends_master() {
 }
 
 #[test]
+fn both_ends_slave() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    for option in ["--", "--code"] {
+        let as_slave =
+            |device: &Device| Process::spawn(device.pair(&["--timeout", "1", "-o", "sts_mode=slave", option, LINK]));
+        let ends = [as_slave(&pair.master), as_slave(&pair.slave)];
+        for (ended, heard) in ends.map(Process::wait).into_iter().zip([S2M, M2S]) {
+            let other = format!("sts_mode = master, pubtop = {heard}");
+            ended.failed(&[75], &["no master ", "this device is the slave", &other]);
+        }
+    }
+}
+
+#[test]
 fn suites_differ() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");

@@ -1,7 +1,6 @@
 //! sts-pair: agrees on a session key with the device at the other end of a link.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use sts::cli::{self, CommonArgs};
@@ -9,12 +8,12 @@ use sts::config::{Environment, PeerName};
 use sts::link::Link;
 use sts::report::Reporter;
 use sts::text::escape;
-use sts::units::Age;
+use sts::units::{Age, Seconds};
 use sts::{Error, Exit, Result, pair};
 
-/// Seconds after which a pairing is given up; with a code, a person has to walk from one device to the other.
-const TIMEOUT: u32 = 30;
-const TIMEOUT_WITH_CODE: u32 = 600;
+/// When a pairing is given up; with a code, a person has to walk from one device to the other.
+const TIMEOUT: Seconds = Seconds::new(30);
+const TIMEOUT_WITH_CODE: Seconds = Seconds::new(600);
 
 /// Agree on a session key with the device at the other end of a link
 ///
@@ -26,9 +25,9 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Give up after SECS seconds (0: never) [default: 30, or 600 with --code]
-    #[arg(long, value_name = "SECS", conflicts_with = "serve")]
-    timeout: Option<u32>,
+    /// Give up after TIME: 90, 90s, 1h30m (0: never) [default: 30s, or 10m with --code]
+    #[arg(long, value_name = "TIME", conflicts_with = "serve")]
+    timeout: Option<Seconds>,
 
     /// With --code: the name under which the other device knows this one [default: the host name]
     #[arg(long, value_name = "NAME", requires = "code")]
@@ -44,7 +43,7 @@ struct Args {
 
     /// Keep the session if it is younger than AGE and the peer still has it; for cron
     ///
-    /// AGE is a number with a unit: 90s, 30m, 24h, 7d. If the peer is not there to agree on a new session, the existing one
+    /// AGE is a time: 90s, 30m, 24h, 7d. If the peer is not there to agree on a new session, the existing one
     /// is good enough until it is twice as old.
     #[arg(long, value_name = "AGE", conflicts_with = "Action")]
     if_older: Option<Age>,
@@ -112,8 +111,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
             .because("--key, --trust, --forget and --status are for all links, and take none"));
     }
-    let secs = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT });
-    let timeout = (secs > 0).then(|| Duration::from_secs(secs.into()));
+    let timeout = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
     match &args.action {
         Action { code: true, .. } => {
             let given = pair::given_code()?;

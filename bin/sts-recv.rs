@@ -1,13 +1,13 @@
 //! sts-recv: decrypts what the device at the other end of a link sends, and writes it to standard output.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use sts::cli::{self, CommonArgs};
 use sts::link::Link;
 use sts::recv::Format;
 use sts::report::Reporter;
+use sts::units::Seconds;
 use sts::{Result, recv};
 
 /// Decrypt what the device at the other end of a link sends, and write it to standard output
@@ -36,9 +36,9 @@ struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Exit after SECS seconds in which nothing was received (0: never)
-    #[arg(long, value_name = "SECS", default_value_t = 0)]
-    timeout: u32,
+    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
+    timeout: Seconds,
 }
 
 impl AsRef<CommonArgs> for Args {
@@ -57,11 +57,6 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         (_, true) => Format::Json,
         _ => Format::Plain,
     };
-    let options = recv::RecvOptions {
-        format,
-        once: args.once,
-        lines: args.lines,
-        timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),
-    };
+    let options = recv::RecvOptions { format, once: args.once, lines: args.lines, timeout: args.timeout.limit() };
     recv::run(&Link::open(&args.common, report)?, options, report)
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Parser;
 use sts::cli::{self, CommonArgs};
@@ -11,7 +10,7 @@ use sts::link::Link;
 use sts::report::Reporter;
 use sts::spool;
 use sts::stdio::Split;
-use sts::units::Size;
+use sts::units::{Seconds, Size};
 use sts::{Result, send};
 
 /// Encrypt standard input and send it to the device at the other end of a link
@@ -48,9 +47,9 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value = "64M", requires = "spool")]
     spool_max: Size,
 
-    /// Give up after SECS seconds without an acknowledgement (0: never)
-    #[arg(long, value_name = "SECS", default_value_t = 0)]
-    timeout: u32,
+    /// Give up after TIME without an acknowledgement: 90, 90s, 1h30m (0: never)
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
+    timeout: Seconds,
 }
 
 impl AsRef<CommonArgs> for Args {
@@ -69,7 +68,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         (_, true) => Split::Binary,
         _ => Split::Lines,
     };
-    let timeout = (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into()));
+    let timeout = args.timeout.limit();
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
     let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
     send::run(&Link::open(&args.common, report)?, &options, report)

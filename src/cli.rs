@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 
 use crate::report::{Level, Reporter};
-use crate::{Error, Exit, Result};
+use crate::{Error, Exit, Result, mosquitto_options};
 
 /// The options that every tool takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -53,13 +53,14 @@ pub fn run<A>(tool: &'static str, body: impl FnOnce(&A, &Reporter) -> Result<()>
 where
     A: clap::Parser + AsRef<CommonArgs>,
 {
-    let (reporter, outcome) = match A::try_parse_from(std::env::args_os()) {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let (reporter, outcome) = match A::try_parse_from(&args) {
         Ok(args) => {
             let reporter = Reporter::new(tool, args.as_ref().level());
             let outcome = body(&args, &reporter);
             (reporter, outcome)
         }
-        Err(stop) => (Reporter::new(tool, Level::Error), stopped(tool, &stop, &mut io::stdout().lock())),
+        Err(stop) => (Reporter::new(tool, Level::Error), stopped(tool, &args, &stop, &mut io::stdout().lock())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,8 +72,12 @@ where
 }
 
 /// What clap stops at: help and version, which are a success, or a wrong command line.
-fn stopped(tool: &str, stop: &clap::Error, stdout: &mut impl Write) -> Result<()> {
+fn stopped(tool: &str, args: &[OsString], stop: &clap::Error, stdout: &mut impl Write) -> Result<()> {
     let text = stop.render().to_string();
+    let instead = mosquitto_options::instead(tool, args);
+    if stop.kind() == ErrorKind::DisplayHelp && instead.is_some() {
+        return Err(Error::new(Exit::Usage, "unexpected value for '-h'").hint_if(instead));
+    }
     if matches!(stop.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         return match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
@@ -86,9 +91,11 @@ fn stopped(tool: &str, stop: &clap::Error, stdout: &mut impl Write) -> Result<()
     let what = blocks.next().unwrap_or_default();
     let tip = blocks.find_map(|block| block.strip_prefix("tip: ").map(str::to_owned));
     let help = format!("{tool} --help");
-    Err(Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(&what)).hint(match tip {
-        Some(tip) => format!("{tip}; see {help}"),
-        None => help,
+    let instead = instead.filter(|_| stop.kind() == ErrorKind::UnknownArgument);
+    Err(Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(&what)).hint(match (instead, tip) {
+        (Some(instead), _) => instead,
+        (None, Some(tip)) => format!("{tip}; see {help}"),
+        (None, None) => help,
     }))
 }
 
@@ -123,7 +130,8 @@ mod tests {
 
     fn stop(args: &[&str]) -> (Result<()>, String) {
         let mut stdout = Vec::new();
-        let outcome = stopped("sts-test", &parse(args).unwrap_err(), &mut stdout);
+        let words: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let outcome = stopped("sts-test", &words, &parse(args).unwrap_err(), &mut stdout);
         (outcome, String::from_utf8(stdout).unwrap())
     }
 
@@ -144,6 +152,13 @@ mod tests {
             (&["--timout", "3"][..], "unexpected argument '--timout' found", "'--timeout'"),
             (&["--timeout", "x"], "invalid value 'x' for '--timeout <TIMEOUT>'", "sts-test --help"),
             (&["a", "b"], "unexpected argument 'b' found", "sts-test --help"),
+            (&["-h", "broker", "-t", "a"], "unexpected value for '-h'", "-o host=HOST for -h, -o pubtop=TOPIC for -t"),
+            (
+                &["-t", "a", "-h", "broker"],
+                "unexpected argument '-t' found",
+                "-o pubtop=TOPIC for -t, -o host=HOST for -h",
+            ),
+            (&["-q", "1", "a"], "unexpected argument 'a' found", "-o qos=QOS for -q"),
             (&["-q", "-v"], "the argument '-q' cannot be used with '-v'", "sts-test --help"),
         ] {
             let (outcome, stdout) = stop(args);
@@ -158,13 +173,15 @@ mod tests {
     fn help_and_version_go_to_stdout_open_or_closed() {
         let (outcome, short) = stop(&["-h"]);
         assert!(outcome.is_ok() && short.contains("Short") && !short.contains("Long."));
+        let (outcome, after) = stop(&["a", "-h"]);
+        assert!(outcome.is_ok() && after == short);
         let (outcome, long) = stop(&["--help"]);
         assert!(outcome.is_ok() && long.contains("Long."));
         let (outcome, version) = stop(&["-V"]);
         assert!(outcome.is_ok() && version == format!("sts-test {}\n", env!("CARGO_PKG_VERSION")));
         let help = parse(&["-h"]).unwrap_err();
-        assert!(stopped("sts-test", &help, &mut Closed(io::ErrorKind::BrokenPipe)).is_ok());
-        let full = stopped("sts-test", &help, &mut Closed(io::ErrorKind::StorageFull));
+        assert!(stopped("sts-test", &[], &help, &mut Closed(io::ErrorKind::BrokenPipe)).is_ok());
+        let full = stopped("sts-test", &[], &help, &mut Closed(io::ErrorKind::StorageFull));
         assert_eq!(full.unwrap_err().exit(), Exit::Failed);
     }
 }

@@ -85,6 +85,15 @@ impl Error {
         self
     }
 
+    /// As [`Error::hint`], where there is something to say.
+    #[must_use]
+    pub(crate) fn hint_if(self, hint: Option<String>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     fn advise(&mut self, hint: String) {
         self.0.hint = Some(hint);
     }

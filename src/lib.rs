@@ -31,6 +31,7 @@ pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod link;
+mod mosquitto_options;
 pub mod report;
 
 // The three tools, their loop, and what they see of a link.

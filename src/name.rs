@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::text::nearest;
+
 /// Longest name, in bytes (`sts-protocol(7)`, "Handshake").
 pub(crate) const MAX_NAME_LEN: usize = 64;
 
@@ -62,6 +64,20 @@ name! {
 name! {
     /// The name of one configuration file without `.conf`, which also names this link's files in the runtime directory.
     LinkName
+}
+
+/// Names for a message: all of a few, the first of many.
+pub(crate) fn list(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
+    const MAX_SHOWN: usize = 20;
+    let more = names.len().saturating_sub(MAX_SHOWN);
+    let shown: Vec<_> = names.take(MAX_SHOWN).map(|name| name.to_string()).collect();
+    let shown = shown.join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}
+
+/// The question whether another of these names was meant, if one is near enough.
+pub(crate) fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(name, known).map(|near| format!("did you mean `{near}`?"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::crypto::schedule::Digest;
 use crate::files::Dir;
 use crate::handshake::{Code, Enrolment, Peer};
 use crate::identity::{Identity, KnownPeers, PublicKey};
-use crate::name::PeerName;
+use crate::name::{PeerName, did_you_mean, list};
 use crate::role::Role;
 use crate::route::Route;
 use crate::session::{Expected, Session};
@@ -112,9 +112,12 @@ impl LinkPeers {
         let by_name: HashMap<_, _> = pinned.iter().map(|peer| (&peer.name, peer)).collect();
         let named = |name: &PeerName| {
             by_name.get(name).copied().cloned().ok_or_else(|| {
+                let hint = did_you_mean(name.as_str(), pinned.iter().map(|peer| peer.name.as_str()));
                 Error::new(Exit::NotTrusted, format!("`peer = {name}`"))
                     .because("no key is pinned under this name")
-                    .hint(format!("on the other device: sts-pair --key; pipe that line into: sts-pair --trust {name}"))
+                    .hint(hint.unwrap_or_else(|| {
+                        format!("on the other device: sts-pair --key; pipe that line into: sts-pair --trust {name}")
+                    }))
             })
         };
         self.wanted.iter().map(named).collect()
@@ -135,8 +138,10 @@ impl LinkPeers {
     pub fn restrict_to(&mut self, name: &PeerName) -> Result<()> {
         let peers = self.accepted()?;
         if !peers.iter().any(|peer| peer.name == *name) {
+            let names = || peers.iter().map(|peer| &peer.name);
             return Err(Error::new(Exit::Usage, format!("no peer `{name}` on this link"))
-                .because(format!("it accepts {}", list(peers.iter().map(|peer| &peer.name)))));
+                .because(format!("it accepts {}", list(names())))
+                .hint_if(did_you_mean(name.as_str(), names().map(PeerName::as_str))));
         }
         self.wanted = vec![name.clone()];
         Ok(())
@@ -197,16 +202,6 @@ impl LinkPeers {
         }
         accepted.get(&session.peer)
     }
-}
-
-/// Names for a message: all of a few, the first of many.
-#[must_use]
-pub(crate) fn list<'a>(names: impl ExactSizeIterator<Item = &'a PeerName>) -> String {
-    const MAX_SHOWN: usize = 20;
-    let more = names.len().saturating_sub(MAX_SHOWN);
-    let shown: Vec<_> = names.take(MAX_SHOWN).map(PeerName::as_str).collect();
-    let shown = shown.join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 fn no_peer_trusted() -> Error {

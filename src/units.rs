@@ -4,30 +4,90 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The units of time, largest first, in seconds.
-const TIMES: [(char, u64); 4] = [('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+/// The units of time, largest first, in seconds. Weeks are read, and never written.
+const TIMES: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
+/// Those in which times are written.
+const SHOWN_TIMES: &[(char, u64)] = TIMES.split_at(1).1;
 /// The units of size, in bytes.
 const SIZES: [(char, u64); 4] = [('G', 1 << 30), ('M', 1 << 20), ('k', 1 << 10), ('K', 1 << 10)];
 
-/// An age in whole seconds, at least 1, as in `90s`, `30m`, `24h` or `7d`.
+/// Longest time, in seconds: 136 years, which no clock leaves the range of.
+const MAX_TIME: u64 = u32::MAX as u64;
+
+/// A time in whole seconds, as in `90`, `90s`, `30m`, `1h30m` or `7d`: the one form of a time in all options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Age(u64);
+pub struct Seconds(u64);
+
+impl Seconds {
+    /// A time of this many seconds.
+    #[must_use]
+    pub const fn new(seconds: u32) -> Self {
+        Self(seconds as u64)
+    }
+
+    /// The time in seconds.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        self.0
+    }
+
+    /// The time as a limit, where 0 stands for none.
+    #[must_use]
+    pub fn limit(self) -> Option<Duration> {
+        (self.0 > 0).then(|| Duration::from_secs(self.0))
+    }
+}
+
+/// The text is not a time; displays the form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadTime;
+
+impl fmt::Display for BadTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a time is a number of seconds, or numbers with the units `w`, `d`, `h`, `m` or `s`: 90, 90s, 1h30m, 7d",
+        )
+    }
+}
+
+impl std::error::Error for BadTime {}
+
+impl FromStr for Seconds {
+    type Err = BadTime;
+
+    fn from_str(text: &str) -> Result<Self, BadTime> {
+        let seconds = number(text).or_else(|| sum_of_units(text)).filter(|seconds| *seconds <= MAX_TIME);
+        seconds.map(Self).ok_or(BadTime)
+    }
+}
+
+/// An age in whole seconds, at least 1, in the form of [`Seconds`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(Seconds);
 
 impl Age {
     /// The age in seconds, at least 1.
     #[must_use]
     pub fn seconds(self) -> u64 {
-        self.0
+        self.0.count()
     }
 }
 
 /// The text is not an [`Age`]; displays the form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadAge;
+pub enum BadAge {
+    /// Not a time.
+    Time,
+    /// No time at all.
+    Zero,
+}
 
 impl fmt::Display for BadAge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an age is a number above 0 with a unit, `s`, `m`, `h` or `d`: 90s, 30m, 24h, 7d")
+        match self {
+            Self::Time => BadTime.fmt(f),
+            Self::Zero => f.write_str("an age is at least 1 second"),
+        }
     }
 }
 
@@ -37,7 +97,8 @@ impl FromStr for Age {
     type Err = BadAge;
 
     fn from_str(text: &str) -> Result<Self, BadAge> {
-        with_unit(text, &TIMES).filter(|seconds| *seconds > 0).map(Self).ok_or(BadAge)
+        let seconds: Seconds = text.parse().map_err(|BadTime| BadAge::Time)?;
+        if seconds.count() > 0 { Ok(Self(seconds)) } else { Err(BadAge::Zero) }
     }
 }
 
@@ -45,8 +106,8 @@ impl FromStr for Age {
 impl fmt::Display for Age {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, seconds) =
-            TIMES.iter().find(|(_, seconds)| self.0.is_multiple_of(*seconds)).expect("1 divides any number");
-        write!(f, "{}{unit}", self.0 / seconds)
+            SHOWN_TIMES.iter().find(|(_, unit)| self.seconds().is_multiple_of(*unit)).expect("1 divides any number");
+        write!(f, "{}{unit}", self.seconds() / seconds)
     }
 }
 
@@ -90,10 +151,10 @@ impl FromStr for Size {
 
 /// Seconds in the two largest units that they fill, rounded down, as `3h12m`.
 pub(crate) fn approximate(seconds: u64) -> String {
-    let largest = TIMES.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(TIMES.len() - 1);
+    let largest = SHOWN_TIMES.iter().position(|(_, unit)| seconds >= *unit).unwrap_or(SHOWN_TIMES.len() - 1);
     let mut left = seconds;
     let mut text = String::new();
-    for (name, unit) in TIMES.iter().skip(largest).take(2) {
+    for (name, unit) in SHOWN_TIMES.iter().skip(largest).take(2) {
         if left >= *unit || text.is_empty() {
             let _ = write!(text, "{}{name}", left / unit);
         }
@@ -106,6 +167,19 @@ pub(crate) fn approximate(seconds: u64) -> String {
 pub(crate) fn countdown(left: Duration) -> String {
     let seconds = left.as_millis().div_ceil(1000);
     format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The sum of numbers with units of time, each unit once at most and the larger ones first.
+fn sum_of_units(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut sum = 0_u64;
+    for (name, unit) in TIMES {
+        if let Some((digits, after)) = rest.split_once(name) {
+            sum = sum.checked_add(number(digits)?.checked_mul(unit)?)?;
+            rest = after;
+        }
+    }
+    (rest.is_empty() && !text.is_empty()).then_some(sum)
 }
 
 /// The number before one of these units, times what the unit stands for.
@@ -124,20 +198,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_age_is_a_number_and_a_unit() {
-        for (text, seconds) in
-            [("90s", 90), ("1s", 1), ("30m", 1800), ("24h", 86_400), ("7d", 604_800), ("007d", 604_800)]
+    fn a_time_is_a_number_of_seconds_or_numbers_with_units() {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90", 90),
+            ("90s", 90),
+            ("0s", 0),
+            ("30m", 1800),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("007d", 604_800),
+            ("1w", 604_800),
+            ("1h30m", 5400),
+            ("1w2d3h4m5s", 604_800 + 2 * 86_400 + 3 * 3600 + 4 * 60 + 5),
+            ("4294967295", MAX_TIME),
+        ] {
+            assert_eq!(text.parse(), Ok(Seconds(seconds)), "{text}");
+        }
+        let large = format!("{}d", u64::MAX / 86_400 + 1);
+        for bad in [
+            "",
+            "h",
+            "-1h",
+            "+1",
+            "1.5h",
+            "1 h",
+            "1h ",
+            "1h30",
+            "30m1h",
+            "1h1h",
+            "1hm",
+            "24H",
+            "1y",
+            "٣h",
+            "1é",
+            "4294967296",
+            "7102w",
+            &large,
+        ] {
+            assert_eq!(bad.parse::<Seconds>(), Err(BadTime), "{bad}");
+        }
+        assert_eq!((Seconds::new(0).limit(), Seconds::new(5).limit()), (None, Some(Duration::from_secs(5))));
+    }
+
+    #[test]
+    fn an_age_is_a_time_above_0_and_is_read_as_it_is_written() {
+        for (text, seconds, written) in
+            [("90", 90, "90s"), ("24h", 86_400, "1d"), ("1h30m", 5400, "90m"), ("2w", 1_209_600, "14d")]
         {
             let age: Age = text.parse().unwrap();
-            assert_eq!(age.seconds(), seconds);
+            assert_eq!((age.seconds(), age.to_string().as_str()), (seconds, written));
             assert_eq!(age.to_string().parse(), Ok(age));
         }
-        assert_eq!(Age(90).to_string(), "90s");
-        assert_eq!(Age(86_400).to_string(), "1d");
-        let large = format!("{}d", u64::MAX / 86_400 + 1);
-        for bad in ["", "24", "h", "0h", "-1h", "+1h", "1.5h", "1 h", "1h30m", "24H", "1w", "٣h", "1é", &large] {
-            assert_eq!(bad.parse::<Age>(), Err(BadAge), "{bad}");
-        }
+        assert_eq!("0h".parse::<Age>(), Err(BadAge::Zero));
+        assert_eq!("daily".parse::<Age>(), Err(BadAge::Time));
     }
 
     #[test]

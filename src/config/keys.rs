@@ -3,6 +3,8 @@
 //! To add one: its name and variant here, its value in `validate.rs`, a field of [`super::Config`], and its item in
 //! `sts.conf(5)`, which `tests/manual.rs` compares with the list.
 
+use super::unsupported;
+
 /// What a line sets; `ip`, `host` and `url` set the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConfigKey {
@@ -62,4 +64,28 @@ pub(super) const KEY_NAMES: [(&str, ConfigKey); 24] = [
 /// The names of all keys, in the manual's order.
 pub fn key_names() -> impl Iterator<Item = &'static str> {
     KEY_NAMES.iter().map(|(name, _)| *name)
+}
+
+/// What other programs call these things, and what says it here.
+const FOREIGN_WORDS: [(&[&str], &str); 8] = [
+    (&["broker", "server", "address", "hostname"], "the key is `host`"),
+    (&["topic", "topics"], "the keys are `subtop`, the topic to receive on, and `pubtop`, the one to publish on"),
+    (&["publish", "publish_topic"], "the key is `pubtop`"),
+    (&["subscribe", "subscribe_topic"], "the key is `subtop`"),
+    (&["user", "login"], "the key is `username`"),
+    (&["pass", "pw", "secret"], "the key is `password`, or `password_file`"),
+    (&["id", "client"], "the key is `clientid`"),
+    (&["role"], "the key is `sts_mode`"),
+];
+
+/// The words that ask for TLS elsewhere.
+const TLS_WORDS: [&str; 4] = ["tls", "ssl", "use_tls", "secure"];
+
+/// What to write instead of a key of another program.
+pub(super) fn instead_of(word: &str) -> Option<&'static str> {
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    if TLS_WORDS.contains(&&*word) {
+        return Some(unsupported::tls_hint());
+    }
+    FOREIGN_WORDS.iter().find(|(words, _)| words.contains(&&*word)).map(|(_, hint)| *hint)
 }

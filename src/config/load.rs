@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_types, reason = "it looks at files")]
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
+use crate::name::{did_you_mean, list};
 use crate::text::{escape, quote, show};
 use crate::{Error, Exit, Result};
 
@@ -59,13 +61,30 @@ pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Loca
     let looked: Vec<String> = dirs.iter().map(|dir| show(&dir.join(&file))).collect();
     let error = Error::new(Exit::Config, format!("no configuration for link `{link}`"))
         .because(format!("there is no {}", looked.join(" and no ")));
-    Err(match link.as_str().strip_suffix(".conf") {
-        Some(name) => error.hint(format!("`{name}` for the link, or `./{link}` for the file here")),
-        None if argument.is_none() && env.link.is_none() => {
-            error.hint("name a link, or the path of a file; the format is in sts.conf(5)")
-        }
-        None => error.hint("write it as sts.conf(5) says, or give the path of another file, with a `/` in it"),
-    })
+    Err(error.hint(match link.as_str().strip_suffix(".conf") {
+        Some(name) => format!("`{name}` for the link, or `./{link}` for the file here"),
+        None => hint_for_no_link(&link, argument.or(env.link.as_deref()).is_some(), &links_in(&dirs)),
+    }))
+}
+
+/// What to do about a link without a configuration, which was `named` or is the default one.
+fn hint_for_no_link(link: &LinkName, named: bool, known: &[LinkName]) -> String {
+    if let Some(near) = did_you_mean(link.as_str(), known.iter().map(LinkName::as_str)) {
+        return near;
+    }
+    match (named, known) {
+        (true, _) => "write it as sts.conf(5) says, or give the path of another file, with a `/` in it".into(),
+        (false, []) => "name a link, or the path of a file; the format is in sts.conf(5)".into(),
+        (false, known) => format!("name a link: {}", list(known.iter())),
+    }
+}
+
+/// The links that have a configuration in these directories, in alphabetical order.
+fn links_in(dirs: &[PathBuf]) -> Vec<LinkName> {
+    let entries = dirs.iter().filter_map(|dir| dir.read_dir().ok()).flatten().flatten();
+    let name = |path: PathBuf| path.file_name()?.to_str()?.strip_suffix(".conf")?.parse().ok();
+    let names: BTreeSet<LinkName> = entries.filter_map(|entry| name(entry.path())).collect();
+    names.into_iter().collect()
 }
 
 /// A link's configuration, found, read and parsed.
@@ -91,7 +110,7 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let shown = show(path);
     let (bytes, mode) = read(path).map_err(|err| {
         let error = Error::new(Exit::Config, format!("cannot read {shown}")).because(&err);
-        if absent(&err) { error.hint("write it as sts.conf(5) says") } else { error }
+        error.hint_if(hint_for_unreadable(&located, env, &err))
     })?;
     if located.by_name && mode & 0o022 != 0 {
         return Err(Error::new(Exit::NotTrusted, shown)
@@ -118,6 +137,25 @@ fn link_name(bytes: &[u8]) -> Result<LinkName> {
         )
     };
     std::str::from_utf8(bytes).map_err(|err| bad(&err))?.parse().map_err(|why| bad(&why))
+}
+
+/// What to do about a configuration that cannot be read: the path of another one, if one was meant.
+fn hint_for_unreadable(located: &Located, env: &Environment, err: &io::Error) -> Option<String> {
+    let Located { link, path, .. } = located;
+    let file = format!("{link}.conf");
+    let sibling = path.with_file_name(&file);
+    if sibling != *path && sibling.is_file() {
+        return Some(format!("did you mean {}?", quote(&sibling)));
+    }
+    if !absent(err) {
+        return None;
+    }
+    let is_link = env.config_dirs().iter().any(|dir| dir.join(&file).is_file());
+    Some(if is_link {
+        format!("for the link in the configuration directory: {link}")
+    } else {
+        "write it as sts.conf(5) says".into()
+    })
 }
 
 fn absent(err: &io::Error) -> bool {
@@ -196,6 +234,29 @@ mod tests {
         assert!(err.to_string().contains("sts/absent.conf and no /etc/sts/absent.conf"), "{err}");
         let err = locate(Some("gateway.conf".as_ref()), &plain).unwrap_err();
         assert_eq!(err.hint_text(), Some("`gateway` for the link, or `./gateway.conf` for the file here"));
+    }
+
+    #[test]
+    fn another_link_or_file_that_was_probably_meant_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let here = env(&[("STS_CONFIG_DIR", home.path().to_str().unwrap())]);
+        let hint = |link: &str| {
+            let link = (!link.is_empty()).then_some(OsStr::new(link));
+            load(link, &[], &here).unwrap_err().hint_text().unwrap_or_default().to_owned()
+        };
+        assert!(hint("").starts_with("name a link, or the path of a file"));
+        put(&home.path().join("plant.conf"), NOSEC, 0o600);
+        put(&home.path().join("gateway.conf"), NOSEC, 0o600);
+        put(&home.path().join("sub/plant.conf"), NOSEC, 0o600);
+        assert_eq!(hint(""), "name a link: gateway, plant");
+        assert_eq!(hint("plnat"), "did you mean `plant`?");
+        assert!(hint("elsewhere").starts_with("write it as sts.conf(5) says"));
+        let path = |name: &str| home.path().join(name).display().to_string();
+        assert_eq!(hint(&path("plant")), format!("did you mean {}?", path("plant.conf")));
+        assert_eq!(hint(&path("nowhere/plant")), "for the link in the configuration directory: plant");
+        assert_eq!(hint(&path("nowhere/else")), "write it as sts.conf(5) says");
+        fs::create_dir(home.path().join("gateway")).unwrap();
+        assert_eq!(hint(&path("gateway")), format!("did you mean {}?", path("gateway.conf")));
     }
 
     #[test]

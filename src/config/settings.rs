@@ -1,7 +1,7 @@
 //! From text to settings: lines and `-o` options, each key at most once, each with the location that an error names.
 
 use super::ConfigSource;
-use super::keys::{ConfigKey, KEY_NAMES, key_names};
+use super::keys::{ConfigKey, KEY_NAMES, instead_of, key_names};
 use crate::text::{escape, nearest, show, tame};
 use crate::{Error, Exit, Result};
 
@@ -81,11 +81,30 @@ impl Setting<'_> {
     pub(super) fn error(&self, why: impl std::fmt::Display) -> Error {
         let exit = if self.on_command_line() { Exit::Usage } else { Exit::Config };
         let error = Error::new(exit, self.location()).because(why);
-        // Only whole lines are comments: a comment written after a value is explained here.
+        error.hint_if(self.slip().map(|slip| match slip {
+            Slip::Comment => "a comment needs a line of its own".into(),
+            Slip::Quotes => "quotes are part of a value: leave them out".into(),
+        }))
+    }
+
+    /// What is probably not meant to be part of the value. It is one all the same, as passwords and topics may need it.
+    fn slip(&self) -> Option<Slip> {
+        let is_quoted = |quote| self.value.len() > 1 && self.value.starts_with(quote) && self.value.ends_with(quote);
+        // Only whole lines are comments.
         if self.value.contains(" #") || self.value.contains("\t#") {
-            return error.hint("a comment needs a line of its own");
+            Some(Slip::Comment)
+        } else {
+            (is_quoted('"') || is_quoted('\'')).then_some(Slip::Quotes)
         }
-        error
+    }
+
+    /// The warning of a value that any text can be, and that is probably not meant as it is.
+    pub(super) fn warning(&self) -> Option<String> {
+        let why = match self.slip()? {
+            Slip::Comment => "contains ` #` and what follows it: a comment needs a line of its own",
+            Slip::Quotes => "contains the quotes around it: leave them out",
+        };
+        Some(format!("{}: the value of `{}` {why}", self.location(), self.name))
     }
 
     /// The error of a value that this key cannot have; `why` says so, or which it can.
@@ -100,6 +119,12 @@ impl Setting<'_> {
         }
         format!(" `{}`", tame(self.value))
     }
+}
+
+/// What a value has that other formats take off.
+enum Slip {
+    Comment,
+    Quotes,
 }
 
 /// All keys that are set, each once.
@@ -160,6 +185,9 @@ fn unknown_key(error: Error, word: &str) -> Error {
     // A long word is not a mistyped key, and may be a secret in the wrong location.
     let shown: String = word.chars().take(32).collect();
     let error = error.because(format!("unknown key `{}`", escape(&shown)));
+    if let Some(hint) = instead_of(word) {
+        return error.hint(hint);
+    }
     match nearest(word, key_names()) {
         Some(name) => error.hint(format!("did you mean `{name}`?")),
         None => error.hint(format!("the keys are {}", key_names().collect::<Vec<_>>().join(", "))),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
+use crate::units::{Seconds, Size};
 use crate::{Error, Exit, Result};
 
 /// Longest text that MQTT carries in one field, in bytes.
@@ -41,8 +42,18 @@ impl Config {
     }
 }
 
+/// The keys that any text can be a value of.
+const FREE_TEXT: [ConfigKey; 6] = [
+    ConfigKey::Username,
+    ConfigKey::Password,
+    ConfigKey::ClientId,
+    ConfigKey::Subtop,
+    ConfigKey::Pubtop,
+    ConfigKey::Channel,
+];
+
 fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<_> = FREE_TEXT.iter().filter_map(|key| settings.get(*key)?.warning()).collect();
     let sealed = sealed(settings)?;
     let (publish, subscribe) = topics(settings, sealed.as_ref().map(|sealed| sealed.role))?;
     if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
@@ -67,11 +78,10 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
             &[("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), ("2", Qos::ExactlyOnce)],
         )?
         .unwrap_or_default(),
-        keep_alive: number(settings, ConfigKey::KeepAlive, 0, u16::MAX.into())?
-            .map_or(60, |secs| u16::try_from(secs).unwrap_or(u16::MAX)),
+        keep_alive: keep_alive(settings)?,
         clean_session: choice(settings, ConfigKey::CleanSession, &flags)?,
         retain: choice(settings, ConfigKey::Retain, &flags)?.unwrap_or(false),
-        max_message: number(settings, ConfigKey::MaxMessage, MIN_MESSAGE, MAX_MESSAGE)?.unwrap_or(65_536),
+        max_message: max_message(settings)?,
     };
     let mut config = Config { link: settings.source.link.clone(), mqtt, publish, subscribe, sealed, unsupported: None };
     config.unsupported = unsupported::first(settings, &config);
@@ -191,7 +201,7 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
         None => (Scheme::Mqtt, "localhost".into(), None, String::new(), None),
     };
     if let Some(setting) = first.filter(|_| !scheme.is_tls()) {
-        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint("url = mqtts://HOST or wss://HOST"));
+        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint(unsupported::tls_hint()));
     }
     let port = match (own_port, url_port, url) {
         // The command line decides between the two, as it does everywhere.
@@ -260,6 +270,9 @@ fn read_password(
     let shown = show(&path);
     let SecretFile { text, exposed } = read(&path).map_err(|err| {
         let error = setting.error(format!("cannot read {shown}: {err}"));
+        if error.hint_text().is_some() {
+            return error;
+        }
         error.hint(format!("the password stands in it, on one line: (umask 077; cat >{})", quote(&path)))
     })?;
     let word = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
@@ -303,14 +316,20 @@ fn choice<T: Copy>(settings: &Settings<'_>, key: ConfigKey, words: &[(&str, T)])
     })
 }
 
-/// A whole number between two bounds, both allowed.
-fn number(settings: &Settings<'_>, key: ConfigKey, least: usize, most: usize) -> Result<Option<usize>> {
-    let Some(setting) = settings.get(key) else { return Ok(None) };
-    let digits = setting.value.bytes().all(|b| b.is_ascii_digit());
-    match setting.value.parse() {
-        Ok(number) if digits && (least..=most).contains(&number) => Ok(Some(number)),
-        _ => Err(setting.invalid(format!("must be a number from {least} to {most}"))),
-    }
+/// `keep_alive`, a time in the form that the options have.
+fn keep_alive(settings: &Settings<'_>) -> Result<u16> {
+    let Some(setting) = settings.get(ConfigKey::KeepAlive) else { return Ok(60) };
+    let seconds = setting.value.parse().ok().and_then(|time: Seconds| u16::try_from(time.count()).ok());
+    seconds.ok_or_else(|| setting.invalid("must be a number from 0 to 65535, or a time such as 90s or 5m"))
+}
+
+/// `max_message`, a size in the form that the options have.
+fn max_message(settings: &Settings<'_>) -> Result<usize> {
+    let Some(setting) = settings.get(ConfigKey::MaxMessage) else { return Ok(65_536) };
+    let bytes = setting.value.parse().ok().and_then(|size: Size| usize::try_from(size.bytes()).ok());
+    bytes.filter(|bytes| (MIN_MESSAGE..=MAX_MESSAGE).contains(bytes)).ok_or_else(|| {
+        setting.invalid(format!("must be a number from {MIN_MESSAGE} to {MAX_MESSAGE}, or a size such as 64k or 1M"))
+    })
 }
 
 fn missing(settings: &Settings<'_>, name: &str, value: &str) -> Error {

@@ -33,11 +33,62 @@ pub struct PublicKey {
     bits: usize,
 }
 
+/// What people take for a key line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookalike {
+    /// Nothing at all.
+    Nothing,
+    /// A line of `known_peers`, where a name stands before the key.
+    PinnedLine,
+    /// The fingerprint of a key.
+    Fingerprint,
+    /// A public key of ssh.
+    SshKey,
+    /// A public key or a certificate in PEM.
+    PublicPem,
+    /// A private key in PEM.
+    PrivatePem,
+}
+
+impl Lookalike {
+    /// What this text is, if people take it for a key line.
+    fn of(text: &str) -> Option<Self> {
+        let text = text.trim_start();
+        let mut words = text.split_ascii_whitespace();
+        let first = words.next().unwrap_or_default();
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| first.starts_with(prefix));
+        Some(match words.next() {
+            None if first.is_empty() => Self::Nothing,
+            Some(KEY_TYPE) => Self::PinnedLine,
+            _ if begins(&["SHA256:"]) => Self::Fingerprint,
+            _ if begins(&["ssh-", "ecdsa-", "sk-"]) => Self::SshKey,
+            _ if begins(&["-----BEGIN"]) && text.lines().next()?.contains("PRIVATE") => Self::PrivatePem,
+            _ if begins(&["-----BEGIN"]) => Self::PublicPem,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Lookalike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "it is empty",
+            Self::PinnedLine => "that is a line of known_peers: leave out the name before the key",
+            Self::Fingerprint => "that is a fingerprint, not the key itself",
+            Self::SshKey => "that is a key of ssh, not of sts",
+            Self::PublicPem => "that is PEM, not a key line",
+            Self::PrivatePem => "that is a private key, which must never leave its device",
+        })
+    }
+}
+
 /// Why a text or bytes are not a key that is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadKey {
-    /// A key line has three words: a name, `sts-rsa`, the key in base64.
+    /// A key line has two words, `sts-rsa` and the key in base64; one by which a key is pinned begins with a name.
     Line,
+    /// It is something else, which people take for a key line.
+    Instead(Lookalike),
     /// The name breaks the rule for names.
     Name,
     /// Not base64.
@@ -53,7 +104,8 @@ pub enum BadKey {
 impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line => write!(f, "not a key line: `NAME {KEY_TYPE} BASE64`"),
+            Self::Line => write!(f, "not a key line, `{KEY_TYPE} BASE64`"),
+            Self::Instead(found) => found.fmt(f),
             Self::Name => crate::name::BadName.fmt(f),
             Self::Base64 => f.write_str("the key is not whole: not base64"),
             Self::Encoding => f.write_str("not the DER encoding of an RSA public key"),
@@ -153,7 +205,7 @@ impl PublicKey {
     pub fn from_key_line(line: &str) -> Result<Self, BadKey> {
         let mut words = line.split_ascii_whitespace();
         let (Some(KEY_TYPE), Some(key), None) = (words.next(), words.next(), words.next()) else {
-            return Err(BadKey::Line);
+            return Err(Lookalike::of(line).map_or(BadKey::Line, BadKey::Instead));
         };
         Self::from_der(&STANDARD.decode(key).map_err(|_| BadKey::Base64)?)
     }
@@ -163,8 +215,9 @@ impl PublicKey {
     /// # Errors
     /// [`BadKey`].
     pub(crate) fn from_line(line: &str) -> Result<(PeerName, Self), BadKey> {
-        let (name, key) = line.trim_start().split_once([' ', '\t']).ok_or(BadKey::Line)?;
-        let key = Self::from_key_line(key)?;
+        let foreign = || Lookalike::of(line).filter(|found| *found != Lookalike::PinnedLine).map(BadKey::Instead);
+        let (name, key) = line.trim_start().split_once([' ', '\t']).ok_or_else(|| foreign().unwrap_or(BadKey::Line))?;
+        let key = Self::from_key_line(key).map_err(|why| foreign().unwrap_or(why))?;
         Ok((PeerName::from_str(name).map_err(|_| BadKey::Name)?, key))
     }
 }
@@ -286,9 +339,10 @@ pub(super) mod tests {
         assert_eq!(PublicKey::from_line(&format!("  {line} \r\n")).unwrap(), (name, keys()[0].clone()));
         let base64 = line.rsplit(' ').next().unwrap();
         for (bad, why) in [
-            (String::new(), BadKey::Line),
+            (String::new(), BadKey::Instead(Lookalike::Nothing)),
+            (format!("ssh-rsa {base64} user@host"), BadKey::Instead(Lookalike::SshKey)),
             ("gateway sts-rsa".into(), BadKey::Line),
-            (format!("gateway ssh-rsa {base64}"), BadKey::Line),
+            (format!("gateway ssh-rsa {base64}"), BadKey::Instead(Lookalike::SshKey)),
             (format!("{line} comment"), BadKey::Line),
             (format!("../x sts-rsa {base64}"), BadKey::Name),
             (line[..line.len() - 1].into(), BadKey::Base64),
@@ -297,6 +351,24 @@ pub(super) mod tests {
         ] {
             assert_eq!(PublicKey::from_line(&bad).unwrap_err(), why, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_key_line_is_named() {
+        let line = keys()[0].to_line(&"gateway".parse().unwrap());
+        for (text, expected) in [
+            ("", Lookalike::Nothing),
+            (" \n", Lookalike::Nothing),
+            (&*line, Lookalike::PinnedLine),
+            ("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", Lookalike::Fingerprint),
+            ("ssh-rsa AAAA user@host\n", Lookalike::SshKey),
+            ("ssh-ed25519 AAAA\n", Lookalike::SshKey),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n", Lookalike::PublicPem),
+            ("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n", Lookalike::PrivatePem),
+        ] {
+            assert_eq!(PublicKey::from_key_line(text), Err(BadKey::Instead(expected)), "{text}");
+        }
+        assert_eq!(PublicKey::from_key_line("hello"), Err(BadKey::Line));
     }
 
     #[test]

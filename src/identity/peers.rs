@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::{PeerName, PublicKey};
 use crate::files::{self, Dir, Guard, Stamp};
+use crate::name::{did_you_mean, list};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
@@ -140,9 +141,11 @@ impl KnownPeers {
             Ok(removed.is_some())
         })?;
         removed.ok_or_else(|| {
-            let names: Vec<&str> = self.iter().map(|(name, _)| name.as_str()).collect();
-            let known = if names.is_empty() { "nobody".into() } else { names.join(", ") };
-            Error::new(Exit::Config, format!("no peer `{name}`")).because(format!("known here: {known}"))
+            let names: Vec<&PeerName> = self.iter().map(|(name, _)| name).collect();
+            let known = if names.is_empty() { "nobody".into() } else { list(names.iter().copied()) };
+            Error::new(Exit::Config, format!("no peer `{name}`"))
+                .because(format!("known here: {known}"))
+                .hint_if(did_you_mean(name.as_str(), names.into_iter().map(PeerName::as_str)))
         })
     }
 
@@ -212,6 +215,8 @@ mod tests {
         assert!(KnownPeers::load(&dir).unwrap().by_name(&name("one")).is_none());
         let err = known.remove(&dir, &name("one")).unwrap_err();
         assert_eq!((err.exit(), err.to_string()), (Exit::Config, "no peer `one`: known here: two".into()));
+        let err = known.remove(&dir, &name("tow")).unwrap_err();
+        assert_eq!(err.hint_text(), Some("did you mean `two`?"));
     }
 
     #[test]

@@ -208,6 +208,8 @@ impl<'a> PairRun<'a> {
     pub(super) fn timed_out(&self) -> Error {
         let error = Error::new(Exit::TryAgain, "timed out");
         let listen = &self.config.subscribe;
+        let role = self.sessions.peers.role;
+        let (other, did) = (role.other(), if role == Role::Master { "answered" } else { "asked to pair" });
         match (&self.phase, &self.purpose) {
             (Phase::Subscribing(_), _) => {
                 let endpoint = self.event_loop.broker.endpoint();
@@ -217,12 +219,21 @@ impl<'a> PairRun<'a> {
                 .because("the peer's last message is missing; the new session is kept for it")
                 .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
             (_, Purpose::Enrol { .. }) => error
-                .because(format!("no device with the code answered on {listen}"))
-                .hint("run sts-pair --code on both devices at the same time; one's pubtop is the other's subtop"),
+                .because(format!("no {other} with the code {did} on {listen}"))
+                .hint(self.how_to_meet("sts-pair --code")),
             (_, Purpose::Once { .. } | Purpose::Serve(_)) => error
-                .because(format!("no authentic answer on {listen}"))
-                .hint("run sts-pair on both devices at the same time; one's pubtop is the other's subtop"),
+                .because(format!("no {other} that is trusted here {did} on {listen}"))
+                .hint(self.how_to_meet("sts-pair")),
         }
+    }
+
+    /// What the other device needs to meet this one: most often both have the same role, or the same topics.
+    fn how_to_meet(&self, command: &str) -> String {
+        let (publish, listen) = (&self.config.publish, self.config.subscribe.plain());
+        let (role, other) = (self.sessions.peers.role, self.sessions.peers.role.other());
+        format!(
+            "this device is the {role}; run {command} at the same time on the other one, with sts_mode = {other}, pubtop = {listen} and subtop = {publish}"
+        )
     }
 
     /// Publishes a frame to the peer on these topics. Without room it is dropped, since its sender repeats it.

@@ -248,7 +248,7 @@ fn three_wrong_codes_end_the_wait_and_both_are_told() {
     }
     let slave = slave.wait().failed(&[77], &["2 attempts are left", "1 attempt is left", "erased", "hint: "]);
     assert!(!slave.stderr.contains(&right[..3]), "{}", slave.stderr);
-    devices.master(&right, &["--timeout", "1"]).wait().failed(&[75], &["no device with the code answered", "--code"]);
+    devices.master(&right, &["--timeout", "1"]).wait().failed(&[75], &["no slave with the code answered", "--code"]);
     assert_eq!(known_peers(&devices.master) + &known_peers(&devices.slave), "");
 }
 

@@ -83,8 +83,18 @@ fn one_key_has_one_name_and_one_name_has_one_key() {
     trust("station", stranger.clone()).failed(&[65, 77], &["station"]);
     trust("myself", key(&device)).failed(&[65, 77], &[]);
     trust("../x", stranger).failed(&[64], &[]);
-    trust("nonsense", b"ssh-rsa AAAA\n".to_vec()).failed(&[65], &[]);
-    trust("nothing", Vec::new()).failed(&[65], &[]);
+    let hint = "sts-pair --key prints on the other device";
+    for (input, said) in [
+        ("ssh-rsa AAAA user@host\n", "a key of ssh"),
+        ("-----BEGIN PUBLIC KEY-----\nAAAA\n", "PEM"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n", "a private key"),
+        ("other sts-rsa AAAA\n", "leave out the name"),
+        ("SHA256:47DEQpj8HBSa\n", "a fingerprint"),
+        ("hello\n", "`sts-rsa BASE64`"),
+        ("", "empty"),
+    ] {
+        trust("nonsense", input.into()).failed(&[65], &[said, hint]);
+    }
 }
 
 #[test]

@@ -84,6 +84,37 @@ fn usage() {
 }
 
 #[test]
+fn the_options_of_mosquittos_clients_lead_to_ours() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    let habit = ["-h", "broker", "-t", "plant/up", "-m", "21.5"];
+    let said = ["-o host=HOST", "-o pubtop=TOPIC", "echo MESSAGE | sts-send LINK"];
+    Process::spawn(device.send(&habit)).wait().failed(&[64], &said).wrote(b"");
+    Process::spawn(device.send(&habit[2..])).wait().failed(&[64], &said[1..]);
+    Process::spawn(device.recv(&["-t", "plant/up", "-C", "1"])).wait().failed(&[64], &["-o subtop=TOPIC", "-n N"]);
+    Process::spawn(device.pair(&["-h", "broker"])).wait().failed(&[64], &["-o host=HOST"]).wrote(b"");
+    Process::spawn(device.send(&[LINK, "-h"])).wait().succeeded();
+}
+
+#[test]
+fn times_have_one_form_in_all_options() {
+    let broker = Broker::start();
+    let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));
+    for time in ["1", "1s", "0m1s"] {
+        Process::spawn(device.recv(&["--timeout", time, LINK])).wait().succeeded();
+        Process::spawn_with(device.send(&["--timeout", time, LINK]), "x\n").wait().succeeded();
+        Process::spawn(device.pair(&["--timeout", time, LINK])).wait().failed(&[64], &["not encrypted"]);
+        Process::spawn(device.pair(&["--if-older", time, LINK])).wait().failed(&[64], &["not encrypted"]);
+    }
+    for time in ["5x", "1h30", "1 s"] {
+        let option = format!("--timeout={time}");
+        for command in [device.recv(&[&option]), device.send(&[&option]), device.pair(&[&option])] {
+            Process::spawn(command).wait().failed(&[64], &[time, "1h30m"]);
+        }
+        Process::spawn(device.pair(&["--if-older", time])).wait().failed(&[64], &[time]);
+    }
+}
+
+#[test]
 fn a_directory_as_stdin_is_refused_before_a_stream_is_taken() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
@@ -135,6 +166,30 @@ fn two_trusted_and_none_named() {
 }
 
 #[test]
+fn a_mistyped_name_leads_to_the_nearest_one() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let meant = "did you mean `gateway`?";
+    pair.master.send_all(&["--to", "gatewya"], "x\n").failed(&[64], &[meant]);
+    for command in [
+        pair.master.pair(&["-o", "peer=gatway", "--timeout", "1", LINK]),
+        pair.master.recv(&["-o", "peer=gatway", LINK]),
+        pair.master.send(&["-o", "peer=gatway", LINK]),
+    ] {
+        Process::spawn(command).wait().failed(&[77], &["peer = gatway", meant]);
+    }
+    Process::spawn(pair.master.pair(&["--end", "--to", "Gateway", LINK])).wait().failed(&[64], &[meant]);
+    Process::spawn(pair.master.pair(&["--forget", "gatway"])).wait().failed(&[78], &[meant]);
+    for command in [pair.master.send(&["gatway"]), pair.master.recv(&["gatway"]), pair.master.pair(&["gatway"])] {
+        Process::spawn(command).wait().failed(&[78], &[meant]);
+    }
+    let path = pair.master.config_dir().join(LINK);
+    Process::spawn(pair.master.send(&[path.to_str().unwrap()]))
+        .wait()
+        .failed(&[78], &["did you mean ", "gateway.conf?"]);
+}
+
+#[test]
 fn unknown_peer_is_shown_with_its_fingerprint_and_the_remedy() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
@@ -157,6 +212,21 @@ fn both_ends_master() {
     let other = Process::spawn(pair.slave.pair(&same_role));
     one.wait().failed(&[75, 76], &["master"]);
     other.wait().failed(&[75, 76], &["master"]);
+}
+
+#[test]
+fn both_ends_slave() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    for option in ["--", "--code"] {
+        let as_slave =
+            |device: &Device| Process::spawn(device.pair(&["--timeout", "1", "-o", "sts_mode=slave", option, LINK]));
+        let ends = [as_slave(&pair.master), as_slave(&pair.slave)];
+        for (ended, heard) in ends.map(Process::wait).into_iter().zip([S2M, M2S]) {
+            let other = format!("sts_mode = master, pubtop = {heard}");
+            ended.failed(&[75], &["no master ", "this device is the slave", &other]);
+        }
+    }
 }
 
 #[test]

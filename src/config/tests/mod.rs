@@ -86,6 +86,13 @@ fn defaults_are_the_manuals() {
 }
 
 #[test]
+fn times_and_sizes_have_the_form_that_the_options_have() {
+    let config = parse(&format!("{NOSEC}keep_alive = 1m30s\nmax_message = 64k\n"));
+    assert_eq!((config.mqtt.keep_alive, config.mqtt.max_message), (90, 65_536));
+    assert_eq!(parse(&format!("{NOSEC}keep_alive = 5\n")).mqtt.keep_alive, 5);
+}
+
+#[test]
 fn values_keep_their_hashes_and_equals_signs() {
     let config = parse(
         "# c\n\t # c\nsts_mode=nosec\nsubtop = #\npubtop\t=\ta=b \nusername=u#1\npassword = a # = b\nclientid = x=#\n",
@@ -175,6 +182,7 @@ fn wrong_lines_are_named_with_their_remedy() {
         ),
         ("port = 0", "invalid value `0` for `port`: a port is a number from 1 to 65535", ""),
         ("keep_alive = 65536", "invalid value `65536` for `keep_alive`: must be a number from 0 to 65535", ""),
+        ("keep_alive = 1d", "invalid value `1d` for `keep_alive`: must be a number from 0 to 65535", ""),
         ("keep_alive = +1", "invalid value `+1` for `keep_alive`: ", ""),
         ("max_message = 255", "invalid value `255` for `max_message`: must be a number from 256 to 268369904", ""),
         ("max_message = 99999999999999999999", "invalid value `99999999999999999999` for `max_message`: ", ""),
@@ -190,7 +198,19 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("clientid = a\u{0}b", "a control character in the value of `clientid`", ""),
         ("clientid = a\u{9b}b", "a control character in the value of `clientid`", ""),
         ("password = p", "`password` needs `username`", ""),
-        ("ca_file = x", "`ca_file` needs TLS", "url = mqtts://HOST"),
+        ("ca_file = x", "`ca_file` needs TLS", "TLS is not in this version: "),
+        ("tls = 1", "unknown key `tls`", "TLS is not in this version: "),
+        ("use-tls = 1", "unknown key `use-tls`", "TLS is not in this version: "),
+        ("broker = b", "unknown key `broker`", "the key is `host`"),
+        ("Broker = b", "unknown key `Broker`", "the key is `host`"),
+        ("topic = t", "unknown key `topic`", "the keys are `subtop`, the topic to receive on, and `pubtop`, "),
+        ("user = u", "unknown key `user`", "the key is `username`"),
+        ("pass = p", "unknown key `pass`", "the key is `password`, or `password_file`"),
+        ("id = i", "unknown key `id`", "the key is `clientid`"),
+        ("client-id = i", "unknown key `client-id`", "did you mean `clientid`?"),
+        ("aes = 'gcm'", "invalid value `'gcm'` for `aes`", "quotes are part of a value: leave them out"),
+        ("host = \"b\"", "invalid value `\"b\"` for `host`", "quotes are part of a value: leave them out"),
+        ("peer = \"a\"", "invalid value `\"a\"` for `peer`", "quotes are part of a value: leave them out"),
     ] {
         let (exit, text, hints) = failure(&format!("{MASTER}{line}\n"), &[]);
         assert_eq!(exit, Exit::Config, "{line}");
@@ -365,6 +385,32 @@ fn no_secret_is_taken_from_a_command_line_or_shown() {
     ] {
         let (_, text, hint) = failure(&format!("{NOSEC}{text}\n"), &[]);
         assert!(!format!("{text}{hint}").contains("hunter2"), "{text} {hint}");
+    }
+}
+
+#[test]
+fn what_other_formats_take_off_a_value_is_warned_of() {
+    let comment = "contains ` #` and what follows it: a comment needs a line of its own";
+    let quotes = "contains the quotes around it: leave them out";
+    for (line, name, why) in [
+        ("username = \"u\"", "username", quotes),
+        ("username = u # the station", "username", comment),
+        ("username = u\npassword = 'hunter2'", "password", quotes),
+        ("username = u\npassword = hunter2\t# secret", "password", comment),
+        ("clientid = \"c\"", "clientid", quotes),
+        ("channel = \"c\"", "channel", quotes),
+    ] {
+        let warnings = parse_with(&format!("{MASTER}{line}\n"), &[]).unwrap().warnings;
+        let number = 4 + line.matches('\n').count();
+        assert_eq!(warnings, [format!("etc/gw.conf, line {number}: the value of `{name}` {why}")], "{line}");
+    }
+    for (from, to) in [("= s2m", "= \"s2m\""), ("= m2s", "= 'm2s'")] {
+        assert_eq!(parse_with(&MASTER.replace(from, to), &[]).unwrap().warnings.len(), 1, "{to}");
+    }
+    let option = parse_with(MASTER, &["username='u'"]).unwrap().warnings;
+    assert_eq!(option, [format!("-o username: the value of `username` {quotes}")]);
+    for line in ["username = u#1", "username = \"", "username = it's", "clientid = \"a\" b"] {
+        assert!(parse_with(&format!("{MASTER}{line}\n"), &[]).unwrap().warnings.is_empty(), "{line}");
     }
 }
 

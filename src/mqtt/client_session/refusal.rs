@@ -8,9 +8,9 @@ use crate::{Error, Exit};
 pub(super) fn connection(refusal: ConnectRefusal, version: Version, client_id: &str, with_login: bool) -> Error {
     let error = Error::new(Exit::Unavailable, "the broker refused the connection");
     match refusal {
-        ConnectRefusal::Version => error
-            .because(format!("it does not support MQTT {version} (CONNACK 1)"))
-            .hint(format!("set `mqtt_version` to a version that it supports: {}", versions())),
+        ConnectRefusal::Version => {
+            error.because(format!("it does not support MQTT {version} (CONNACK 1)")).hint(other_versions(version))
+        }
         ConnectRefusal::ClientId => error
             .because(format!("it rejected the client id {client_id:?} (CONNACK 2)"))
             .hint("set `clientid` to one that the broker accepts"),
@@ -27,9 +27,15 @@ pub(super) fn connection(refusal: ConnectRefusal, version: Version, client_id: &
     }
 }
 
-/// Each version with its value in the configuration.
-fn versions() -> String {
-    Version::ALL.map(|version| format!("{} (MQTT {version})", version.config_value())).join(", ")
+/// What to do if the broker does not support this version: take another one, if this program has one.
+fn other_versions(refused: Version) -> String {
+    let others = Version::ALL.into_iter().filter(|version| version.is_supported() && *version != refused);
+    let others: Vec<_> =
+        others.map(|version| format!("mqtt_version = {} (MQTT {version})", version.config_value())).collect();
+    if others.is_empty() {
+        return format!("this version of sts has no other: use a broker or a listener for MQTT {refused}");
+    }
+    format!("set a version that it supports: {}", others.join(", "))
 }
 
 /// A SUBACK that refuses a topic filter.
@@ -46,4 +52,23 @@ pub(super) fn message(topic: &str, len: usize, times: u32) -> Error {
         .hint(
             "if it exceeds the broker's size limit, set a lower `max_message`; else check the permissions for `pubtop`",
         )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_this_program_has_is_proposed() {
+        for refused in Version::ALL {
+            let error = connection(ConnectRefusal::Version, refused, "id", false);
+            let hint = error.hint_text().unwrap();
+            let proposed = |version: &Version| hint.contains(&format!("mqtt_version = {}", version.config_value()));
+            let proposed: Vec<_> = Version::ALL.into_iter().filter(proposed).collect();
+            let possible = |version: &Version| version.is_supported() && *version != refused;
+            let possible: Vec<_> = Version::ALL.into_iter().filter(possible).collect();
+            assert_eq!(proposed, possible, "{hint}");
+            assert!(!possible.is_empty() || hint.contains(&format!("for MQTT {refused}")), "{hint}");
+        }
+    }
 }

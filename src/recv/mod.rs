@@ -52,6 +52,9 @@ use crate::stdio::{Signals, Written};
 use crate::text::count;
 use crate::{Error, Exit, Result};
 
+/// How long the broker may take to acknowledge the last confirms, before a run leaves that has all its lines.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Why a run ends that no option ends: the peer deleted its last session.
 const SESSION_ENDED: &str = "the peer ended the session";
 
@@ -101,6 +104,9 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     };
     let end = run.receive()?;
     run.send_confirms(true, Instant::now())?;
+    if run.printer.has_all_lines() {
+        run.take_ends()?;
+    }
     let unreachable = run.unreachable(&end);
     let RecvRun { events, mut streams, printer, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
@@ -298,6 +304,31 @@ impl RecvRun<'_> {
             self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
         }
         Ok(())
+    }
+
+    /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the last
+    /// confirm: each is usually right behind the data, and its sender waits for nothing else.
+    fn take_ends(&mut self) -> Result<()> {
+        let until = Instant::now() + ENDS_TIMEOUT;
+        loop {
+            let now = self.events.begin_turn();
+            self.pause_reading(false, now);
+            // A refusal takes nothing away from the lines that were written.
+            while let Ok(Some(event)) = self.events.next_event() {
+                if let BrokerEvent::Message(message) = event
+                    && let Some(completion) = self.streams.receive_end(message, now)?
+                {
+                    self.printer.settle(completion);
+                }
+            }
+            self.settle(now)?;
+            self.send_confirms(true, now)?;
+            let is_over = self.events.broker.unacknowledged().messages == 0 || !self.events.is_connected();
+            if is_over || now >= until || self.events.stop_requested() > Stop::No {
+                return Ok(());
+            }
+            self.events.wait(None, Some(until), now)?;
+        }
     }
 
     /// Whether an option ends the run now.

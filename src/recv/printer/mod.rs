@@ -63,6 +63,11 @@ impl Printer {
         self.writer.output.push_completion(receipt.into());
     }
 
+    /// Has what is owed for a message without data settled in its turn, as [`Printer::acknowledge`].
+    pub(super) fn settle(&mut self, completion: Completion) {
+        self.writer.output.push_completion(completion);
+    }
+
     /// Has a repeated message acknowledged. While bytes of its stream wait for the end of a line, its own may be among them:
     /// acknowledged before they are written, they would be lost with this process.
     pub(super) fn acknowledge_repeat(&mut self, stream: StreamId, receipt: Receipt, now: Instant) {

@@ -64,6 +64,15 @@ pub(super) trait IncomingStreams {
     /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
 
+    /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data itself,
+    /// and its sender waits for the confirm of it. Any other message is left with the broker.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn receive_end(&mut self, _message: Message, _now: Instant) -> Result<Option<Completion>> {
+        Ok(None)
+    }
+
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
 
@@ -136,7 +145,7 @@ pub(super) trait IncomingStreams {
     /// Reports what was lost whole, for a run that is told to end: it would not have ended by itself.
     fn report_missing(&mut self) {}
 
-    /// What a run that ended by an option says by its exit status; `timed_out` if that option was the timeout.
+    /// What a run that ended by itself says by its exit status; `timed_out` if that was for lack of messages.
     ///
     /// # Errors
     /// [`crate::Exit::TryAgain`] where a stream is not complete; [`crate::Exit::DataLost`] where something was lost.

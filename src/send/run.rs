@@ -215,10 +215,29 @@ impl SendRun<'_> {
             Stop::AtOnce => Some((Exit::DataLost, "stopped by a second signal")),
             Stop::No | Stop::Gracefully => self.timeouts.expired(now),
         };
+        if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
+            self.report.info("everything was written, but the receiver did not confirm the end of the stream");
+            return Ok(true);
+        }
         match why {
-            Some((exit, what)) if !self.source.is_delivered() => Err(self.undelivered(exit, what)),
+            Some((exit, what)) if !self.source.is_delivered() => Err(self.ended_undelivered(exit, what)),
             stopped => Ok(stopped.is_some()),
         }
+    }
+
+    /// The error of ending now. Where time is up, it is the broker that was missing if there is no connection.
+    fn ended_undelivered(&self, exit: Exit, what: &str) -> Error {
+        match self.events.unreachable(what).filter(|_| exit == Exit::TryAgain) {
+            Some(cause) => self.undelivered(cause.exit(), &cause.to_string()),
+            None => self.undelivered(exit, what),
+        }
+    }
+
+    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker has that
+    /// end, and so has a spool.
+    fn is_written(&self) -> Result<bool> {
+        let has_rest = self.source.pending(Pending::default()).messages > 0;
+        Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)
     }
 
     /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.

@@ -26,6 +26,7 @@ use self::ended_sessions::EndedSessions;
 use self::receive_log::ReceiveLog;
 use self::reports::Reports;
 use self::sessions::UsableSessions;
+use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
 use crate::cache::JournalEntry;
@@ -276,6 +277,18 @@ impl IncomingStreams for SealedStreams<'_> {
         }
     }
 
+    fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
+        let Ok(opened) = self.sessions.receiver.open(&message.payload, &mut self.plaintext) else { return Ok(None) };
+        let is_end = opened.content == Content::End && self.plaintext.is_empty();
+        if !(is_end && opened.wants_confirms && self.log.is_written_before(opened.stream, opened.seq)) {
+            return Ok(None);
+        }
+        Ok(match self.accept(&opened, message.receipt, now)? {
+            Disposition::Deliver(delivery) => Some(delivery.completion),
+            _ => None,
+        })
+    }
+
     fn reject_oversize(&mut self, _len: usize, now: Instant) {
         self.log.journal.count_rejected(Rejected::Foreign);
         self.reports.rejected(Rejected::Foreign, now);
@@ -361,8 +374,9 @@ impl IncomingStreams for SealedStreams<'_> {
             let (streams, are) = (numbered("stream", &incomplete), is_or_are(incomplete.len() as u64));
             return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{streams} {are} not complete")));
         }
-        if timed_out && self.chains.is_selective() {
-            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream was received"));
+        if self.chains.awaits_first() {
+            let what = if timed_out { "timed out" } else { SESSION_ENDED };
+            return Err(Error::new(Exit::TryAgain, what).because("no stream was received"));
         }
         if self.reports.is_data_lost() {
             return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));

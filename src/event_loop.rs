@@ -124,6 +124,10 @@ impl<'a> EventLoop<'a> {
                     }
                     BrokerEvent::Disconnected
                 }
+                mqtt::Event::Suspect(warning) => {
+                    self.report.warn(&warning);
+                    continue;
+                }
                 mqtt::Event::Contested { times } => {
                     self.report.warning(format_args!(
                         "the broker dropped the connection {times} times in a row: \

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::Result;
 use crate::mqtt::{self, Client, Message, Qos, Receipt, Token};
 use crate::report::Reporter;
 use crate::stdio::{self, Signals};
+use crate::{Error, Exit, Result};
 
 /// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -64,6 +64,16 @@ pub(crate) enum Stop {
     AtOnce,
 }
 
+/// Whether there is a connection that the broker accepted.
+enum Reachability {
+    /// No attempt to connect has ended.
+    Unknown,
+    Connected,
+    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage, however many
+    /// attempts fail.
+    Lost(String),
+}
+
 /// The connection to the broker, the signals, and the one wait for both.
 pub(crate) struct EventLoop<'a> {
     /// The connection: to publish, subscribe and acknowledge. Only the loop drives it and takes its events.
@@ -74,24 +84,15 @@ pub(crate) struct EventLoop<'a> {
     ready: PollFlags,
     /// Events stay queued, and nothing is read.
     paused: bool,
-    connected: bool,
-    /// The user was told that there is no connection: once per outage, however many attempts fail.
-    outage_reported: bool,
+    reachability: Reachability,
 }
 
 impl<'a> EventLoop<'a> {
     /// A loop around a client that may be idle until [`Client::connect`].
     #[must_use]
     pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
-        Self {
-            broker,
-            signals,
-            report,
-            ready: PollFlags::empty(),
-            paused: false,
-            connected: false,
-            outage_reported: false,
-        }
+        let (ready, reachability) = (PollFlags::empty(), Reachability::Unknown);
+        Self { broker, signals, report, ready, paused: false, reachability }
     }
 
     /// Step 1: does all input and output that does not wait. Returns the time of this turn.
@@ -110,18 +111,18 @@ impl<'a> EventLoop<'a> {
         while let Some(event) = self.broker.next_event() {
             return Ok(Some(match event {
                 mqtt::Event::Up { .. } => {
-                    self.connected = true;
+                    let before = std::mem::replace(&mut self.reachability, Reachability::Connected);
                     self.report.verbose(format_args!("connected to {}", self.broker.endpoint()));
-                    if std::mem::take(&mut self.outage_reported) {
+                    if matches!(before, Reachability::Lost(_)) {
                         self.report.info("connected again");
                     }
                     BrokerEvent::Connected
                 }
                 mqtt::Event::Down { why, .. } => {
-                    self.connected = false;
-                    if !std::mem::replace(&mut self.outage_reported, true) {
+                    if !matches!(self.reachability, Reachability::Lost(_)) {
                         self.report.info(format_args!("{why}; waiting for the broker"));
                     }
+                    self.reachability = Reachability::Lost(why);
                     BrokerEvent::Disconnected
                 }
                 mqtt::Event::Suspect(warning) => {
@@ -198,7 +199,19 @@ impl<'a> EventLoop<'a> {
     /// Whether the broker accepted the connection that there is.
     #[must_use]
     pub(crate) fn is_connected(&self) -> bool {
-        self.connected
+        matches!(self.reachability, Reachability::Connected)
+    }
+
+    /// The error of ending now, `what` being the reason, for lack of a connection: it names what the last attempt failed on.
+    /// `None` where there is a connection.
+    #[must_use]
+    pub(crate) fn unreachable(&self, what: &str) -> Option<Error> {
+        let why = match &self.reachability {
+            Reachability::Connected => return None,
+            Reachability::Lost(why) => why.clone(),
+            Reachability::Unknown => format!("{}: no answer", self.broker.endpoint()),
+        };
+        Some(Error::new(Exit::Unavailable, what).because(format!("no connection to the broker: {why}")))
     }
 
     /// Stops reading from the broker, or resumes: what the run cannot take now must wait there.

@@ -32,8 +32,8 @@ struct Kill {
 ///
 /// # Errors
 /// [`Exit::Usage`] if the link has no peer of that name; [`Exit::TryAgain`] if there was no session, or if the broker did not
-/// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection. The sessions are deleted in any
-/// case.
+/// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection, or if there was none. The sessions
+/// are deleted in any case.
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let mut peers = link_peers(link)?;
     if let Some(name) = to {
@@ -95,8 +95,11 @@ fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, re
             return event_loop.close().map(drop);
         }
         if event_loop.stop_requested() > Stop::No || until.is_some_and(|until| now >= until) {
-            return Err(Error::new(Exit::TryAgain, "the peer was not told")
-                .because(format!("the broker at {} did not acknowledge it", link.config.mqtt.endpoint)));
+            const WHAT: &str = "the peer was not told";
+            return Err(event_loop.unreachable(WHAT).unwrap_or_else(|| {
+                let endpoint = &link.config.mqtt.endpoint;
+                Error::new(Exit::TryAgain, WHAT).because(format!("the broker at {endpoint} did not acknowledge it"))
+            }));
         }
         event_loop.wait(None, until, now)?;
     }

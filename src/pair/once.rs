@@ -18,7 +18,8 @@ use crate::units::Age;
 /// # Errors
 /// [`crate::Exit::TryAgain`] when time is up, or if another sts-pair runs on the link; [`crate::Exit::Protocol`] if the
 /// authenticated peer asks for another suite; [`crate::Exit::NotTrusted`] if no peer is pinned; [`crate::Exit::Unavailable`]
-/// if the broker refuses the connection; [`crate::Exit::Usage`] on a link without encryption.
+/// if the broker refuses the connection, or if there is none when time is up; [`crate::Exit::Usage`] on a link without
+/// encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
     let peers = link_peers(link)?;
     let cache = link.create_cache()?;

@@ -176,7 +176,7 @@ impl<'a> PairRun<'a> {
     /// The outcome, if the run is over.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] if it is over without a session.
+    /// [`Exit::TryAgain`] if it is over without a session; [`Exit::Unavailable`] if there is no connection either.
     fn outcome(&mut self, now: Instant) -> Result<Option<Outcome>> {
         if let Phase::Confirming(peer) = &self.phase
             && self.handshake.is_finished()
@@ -206,12 +206,16 @@ impl<'a> PairRun<'a> {
 
     /// The error of having no session in time.
     pub(super) fn timed_out(&self) -> Error {
+        if let Some(error) = self.event_loop.unreachable("timed out") {
+            return error;
+        }
         let error = Error::new(Exit::TryAgain, "timed out");
         let listen = &self.config.subscribe;
         match (&self.phase, &self.purpose) {
             (Phase::Subscribing(_), _) => {
                 let endpoint = self.event_loop.broker.endpoint();
-                error.because(format!("the broker at {endpoint} did not accept the connection"))
+                Error::new(Exit::Unavailable, "timed out")
+                    .because(format!("the broker at {endpoint} did not answer the subscription to {listen}"))
             }
             _ if self.handshake.pending().next().is_some() => error
                 .because("the peer's last message is missing; the new session is kept for it")

@@ -136,7 +136,7 @@ pub(super) trait IncomingStreams {
     /// Reports what was lost whole, for a run that is told to end: it would not have ended by itself.
     fn report_missing(&mut self) {}
 
-    /// What a run that ended by an option says by its exit status; `timed_out` if that option was the timeout.
+    /// What a run that ended by itself says by its exit status; `timed_out` if that was for lack of messages.
     ///
     /// # Errors
     /// [`crate::Exit::TryAgain`] where a stream is not complete; [`crate::Exit::DataLost`] where something was lost.

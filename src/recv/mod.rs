@@ -49,7 +49,11 @@ use crate::mqtt::Qos;
 use crate::report::Reporter;
 use crate::route::Route;
 use crate::stdio::{Signals, Written};
+use crate::text::count;
 use crate::{Error, Exit, Result};
+
+/// Why a run ends that no option ends: the peer deleted its last session.
+const SESSION_ENDED: &str = "the peer ended the session";
 
 /// The options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,9 +71,10 @@ pub struct RecvOptions {
 /// Receives until a signal or an option ends it.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete when
-/// nothing was received for [`RecvOptions::timeout`]; [`Exit::DataLost`] where data was lost in a run that an option ended;
-/// [`Exit::Unavailable`] where the broker refuses the connection; [`Exit::Failed`] where standard output cannot be written.
+/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete, or
+/// fewer than [`RecvOptions::lines`] came, when nothing was received for [`RecvOptions::timeout`]; [`Exit::DataLost`] where
+/// data was lost in a run that ended by itself; [`Exit::Unavailable`] where the broker refuses the connection, or where there
+/// is none at that time; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let now = Instant::now();
     let Config { subscribe, mqtt, .. } = &link.config;
@@ -92,10 +97,12 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         streams,
         printer,
         last_received: now,
+        is_subscribed: false,
     };
     let end = run.receive()?;
     run.send_confirms(true, Instant::now())?;
-    let RecvRun { events, mut streams, .. } = run;
+    let unreachable = run.unreachable(&end);
+    let RecvRun { events, mut streams, printer, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
     events.close()?;
     match end {
@@ -104,15 +111,34 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
             streams.report_missing();
             Ok(())
         }
-        End::ByOption { timed_out } => streams.verdict(timed_out),
+        End::BySelf { timed_out } => {
+            // In any case, as it reports what is missing.
+            let verdict = streams.verdict(timed_out);
+            match unreachable {
+                Some(unreachable) => Err(unreachable),
+                None => check_count(printer.short_count(), options.once, timed_out, verdict),
+            }
+        }
+    }
+}
+
+/// The verdict of a run that wanted `short.1` lines and wrote `short.0`. With `--once`, a complete stream is all that there is.
+fn check_count(short: Option<(u64, u64)>, once: bool, timed_out: bool, verdict: Result<()>) -> Result<()> {
+    match short {
+        Some((written, wanted)) if timed_out || (verdict.is_ok() && !once) => {
+            let what = if timed_out { "timed out" } else { SESSION_ENDED };
+            let why = format!("{written} of {} were received", count(wanted, "line"));
+            Err(Error::new(Exit::TryAgain, what).because(why))
+        }
+        _ => verdict,
     }
 }
 
 /// Why a run ends.
 enum End {
-    /// By an option: its exit status tells what was lost.
-    ByOption {
-        /// Before all came that was wanted.
+    /// By itself, as an option asks, or as the peer ended its last session: its exit status tells what was lost.
+    BySelf {
+        /// For lack of messages, before all came that was wanted.
         timed_out: bool,
     },
     /// By a signal, or because standard output was closed.
@@ -131,6 +157,8 @@ struct RecvRun<'a> {
     printer: Printer,
     /// When something was received that restarts the timeout.
     last_received: Instant,
+    /// The broker has accepted the subscription.
+    is_subscribed: bool,
 }
 
 impl RecvRun<'_> {
@@ -191,6 +219,7 @@ impl RecvRun<'_> {
             }
             BrokerEvent::Subscribed { requested, granted, .. } => {
                 let topic = &self.config.subscribe;
+                self.is_subscribed = true;
                 self.report.verbose(format_args!("listening on {topic}"));
                 if granted < requested {
                     self.report.warning(format_args!(
@@ -287,12 +316,23 @@ impl RecvRun<'_> {
         }
         let ends = (is_complete && self.streams.linger_until(now).is_none()) || is_idle || has_all_lines;
         let timed_out = is_idle && !is_complete && !has_all_lines;
-        Ok((ends && self.printer.is_flushed()).then_some(End::ByOption { timed_out }))
+        Ok((ends && self.printer.is_flushed()).then_some(End::BySelf { timed_out }))
     }
 
     /// When the run ends, if nothing is received before.
     fn timeout_at(&self) -> Option<Instant> {
         self.timeout.map(|timeout| self.last_received + timeout)
+    }
+
+    /// The error of a run that timed out although nothing could come.
+    fn unreachable(&self, end: &End) -> Option<Error> {
+        let End::BySelf { timed_out: true } = end else { return None };
+        let what = "timed out";
+        self.events.unreachable(what).or_else(|| {
+            let (endpoint, topic) = (self.events.broker.endpoint(), &self.config.subscribe);
+            let why = format!("the broker at {endpoint} did not answer the subscription to {topic}");
+            (!self.is_subscribed).then(|| Error::new(Exit::Unavailable, what).because(why))
+        })
     }
 
     /// Waits until standard output took what was received; a second signal ends that at once.

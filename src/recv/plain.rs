@@ -4,10 +4,10 @@ use std::time::{Instant, SystemTime};
 
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{Disposition, IncomingStreams};
-use crate::Result;
 use crate::mqtt::Message;
 use crate::report::Reporter;
 use crate::stream::StreamId;
+use crate::{Error, Exit, Result};
 
 /// Nothing says which messages belong together, so all are of one stream; each ends it, so that no line waits for another
 /// message.
@@ -45,5 +45,12 @@ impl IncomingStreams for PlainStreams<'_> {
 
     fn is_complete(&self) -> bool {
         self.once && self.has_received
+    }
+
+    fn verdict(&mut self, _timed_out: bool) -> Result<()> {
+        if self.once && !self.has_received {
+            return Err(Error::new(Exit::TryAgain, "timed out").because("no message was received"));
+        }
+        Ok(())
     }
 }

@@ -69,7 +69,7 @@ pub struct SendOptions {
 /// # Errors
 /// [`Exit::Usage`] where the link has several peers and [`SendOptions::to`] names none of them;
 /// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`SendOptions::timeout`];
-/// [`Exit::Unavailable`] where the broker refuses the connection;
+/// [`Exit::Unavailable`] where the broker refuses the connection, or where there is none then and nothing keeps the input;
 /// [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a spool
 /// either. With a spool as [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> {

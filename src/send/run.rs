@@ -201,10 +201,11 @@ impl SendRun<'_> {
 
     fn check_timeouts(&mut self, now: Instant) -> Result<()> {
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
-        match self.timeouts.expired(now) {
-            Some(why) => Err(self.undelivered(Exit::TryAgain, why)),
-            None => Ok(()),
-        }
+        let Some(why) = self.timeouts.expired(now) else { return Ok(()) };
+        Err(match self.events.unreachable(why) {
+            Some(cause) => self.undelivered(cause.exit(), &cause.to_string()),
+            None => self.undelivered(Exit::TryAgain, why),
+        })
     }
 
     fn handle_signals(&mut self, now: Instant) -> Result<()> {

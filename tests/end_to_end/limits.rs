@@ -60,6 +60,39 @@ fn timeout_names_the_stream_that_is_open() {
 }
 
 #[test]
+fn fewer_lines_than_were_asked_for_are_no_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["-n", "3", "--timeout", "5"]);
+    pair.master.send_all(&[], "one\ntwo\n").succeeded();
+    receiver.wait().failed(&[75], &["timed out", "2 of 3 lines"]).wrote(b"one\ntwo\n");
+    // All of a stream is all that there is of it.
+    let receiver = pair.slave.listen(&["-1", "-n", "3"]);
+    pair.master.send_all(&[], "one\ntwo\n").succeeded();
+    receiver.wait().succeeded().wrote(b"one\ntwo\n");
+    // The peer will send no more of them.
+    let receiver = pair.slave.listen(&["-n", "3"]);
+    pair.master.send_all(&[], "one\n").succeeded();
+    receiver.wait_for_stdout(b"one\n");
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().failed(&[75], &["ended the session", "1 of 3 lines"]).wrote(b"one\n");
+}
+
+#[test]
+fn a_stream_that_never_began_is_no_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    Process::spawn(pair.slave.recv(&["-1", "--timeout", "1", LINK])).wait().failed(&[75], &["no stream"]);
+    let receiver = pair.slave.listen(&["-1"]);
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().failed(&[75], &["ended the session", "no stream"]);
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", "clientid=plain", "--timeout", "1", LINK];
+    Process::spawn(pair.slave.recv(&[&["-1"][..], &plain].concat())).wait().failed(&[75], &["no message"]);
+    Process::spawn(pair.slave.recv(&[&["-n", "1"][..], &plain].concat())).wait().failed(&[75], &["0 of 1 line"]);
+    Process::spawn(pair.slave.recv(&plain)).wait().succeeded();
+}
+
+#[test]
 fn closed_stdout_is_a_quiet_success() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

@@ -2,6 +2,7 @@
 //! without a report.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use crate::broker::{Broker, Options};
@@ -82,13 +83,46 @@ fn a_broker_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_broker_that_stays_down_is_a_failure_in_the_end() {
+fn a_broker_that_stays_down_is_unavailable_in_the_end() {
     let mut broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     broker.stop();
     let port = broker.port().to_string();
-    Process::spawn_with(pair.master.send(&["--timeout", "1", LINK]), "lost\n").wait().failed(&[69, 75], &[&port]);
-    Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &[&port]);
+    let said = [port.as_str(), "no connection to the broker", "refused"];
+    for options in [&["--timeout", "1", "-q"][..], &["--timeout", "1", "-n", "3"], &["--timeout", "1", "--once"]] {
+        Process::spawn(pair.slave.recv(&[options, &[LINK]].concat())).wait().failed(&[69], &said).wrote(b"");
+    }
+    pair.master.send_all(&["--timeout", "1"], "lost\n").failed(&[69], &said);
+    pair.master.send_all(&["--timeout", "1", "--confirm"], "lost\n").failed(&[69], &said);
+    // Nothing is lost there: the next run sends it.
+    pair.master.send_all(&["--timeout", "1", "--spool", "spool"], "kept\n").failed(&[75], &said);
+    Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[69], &said);
+    Process::spawn(pair.slave.pair(&["--timeout", "1", "--code", LINK])).wait().failed(&[69], &said);
+    Process::spawn(pair.master.pair(&["--timeout", "1", "--end", LINK])).wait().failed(&[69], &said);
+}
+
+#[test]
+fn a_broker_that_goes_away_is_unavailable_in_the_end() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    sender.write("and then\n");
+    receiver.wait_for_stdout(b"and then\n");
+    broker.stop();
+    receiver.wait().failed(&[69], &["no connection to the broker"]).wrote(b"and then\n");
+}
+
+#[test]
+fn a_broker_that_accepts_and_says_nothing_is_unavailable() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let pair = Pair::paired(&Broker::start(), "gcm");
+    let port = format!("port={}", silent.local_addr().unwrap().port());
+    let options = ["--timeout", "1", "-o", &port, LINK];
+    let said = ["no connection to the broker", "no answer"];
+    Process::spawn(pair.slave.recv(&options)).wait().failed(&[69], &said);
+    Process::spawn(pair.master.pair(&options)).wait().failed(&[69], &said);
+    Process::spawn_with(pair.master.send(&options), "lost\n").wait().failed(&[69], &said);
 }
 
 #[test]
@@ -97,7 +131,7 @@ fn a_broker_that_hangs_is_a_timeout() {
     let pair = Pair::paired(&broker, "gcm");
     let mut sender = Process::spawn(pair.master.send(&["--timeout", "2", LINK]));
     sender.write("first\n");
-    broker.wait_for_log("Sending PUBACK to", 1);
+    broker.wait_for_log("Sending PUBACK to station-send-", 1);
     broker.pause();
     sender.write("second\n");
     sender.close_stdin();

@@ -10,16 +10,24 @@ pub(super) struct LineWriter {
     format: Format,
     /// `None`: all that come.
     lines_left: Option<u64>,
+    /// As many as were wanted at first.
+    lines: Option<u64>,
 }
 
 impl LineWriter {
     pub(super) fn new(output: Output<Completion>, format: Format, lines: Option<u64>) -> Self {
-        Self { output, format, lines_left: lines }
+        Self { output, format, lines_left: lines, lines }
     }
 
     /// Whether the last line that is wanted was written.
     pub(super) fn has_all_lines(&self) -> bool {
         self.lines_left == Some(0)
+    }
+
+    /// How many lines were passed on, and how many are wanted, where that is more.
+    pub(super) fn short_count(&self) -> Option<(u64, u64)> {
+        let (left, wanted) = (self.lines_left?, self.lines?);
+        (left > 0).then_some((wanted - left, wanted))
     }
 
     /// Writes a message's bytes as they are, up to the last line that is wanted.

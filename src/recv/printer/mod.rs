@@ -125,6 +125,11 @@ impl Printer {
         self.writer.has_all_lines()
     }
 
+    /// How many lines were passed on, and how many are wanted (`-n`), where that is more.
+    pub(super) fn short_count(&self) -> Option<(u64, u64)> {
+        self.writer.short_count()
+    }
+
     /// Whether all that was passed on is written.
     pub(super) fn is_flushed(&self) -> bool {
         self.writer.output.is_empty()

@@ -70,6 +70,11 @@ impl Chains {
         self.selection != Selection::All
     }
 
+    /// Whether this run is to follow one chain, and nothing of any was accepted.
+    pub(super) fn awaits_first(&self) -> bool {
+        self.selection == Selection::FirstChain
+    }
+
     /// Whether a stream is in the one chain that this run follows.
     pub(super) fn is_selected(&self, stream: StreamId) -> bool {
         self.selection == Selection::Chain(self.head_of(stream))

@@ -26,6 +26,7 @@ use self::ended_sessions::EndedSessions;
 use self::receive_log::ReceiveLog;
 use self::reports::Reports;
 use self::sessions::UsableSessions;
+use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
 use crate::cache::JournalEntry;
@@ -361,8 +362,9 @@ impl IncomingStreams for SealedStreams<'_> {
             let (streams, are) = (numbered("stream", &incomplete), is_or_are(incomplete.len() as u64));
             return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{streams} {are} not complete")));
         }
-        if timed_out && self.chains.is_selective() {
-            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream was received"));
+        if self.chains.awaits_first() {
+            let what = if timed_out { "timed out" } else { SESSION_ENDED };
+            return Err(Error::new(Exit::TryAgain, what).because("no stream was received"));
         }
         if self.reports.is_data_lost() {
             return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));

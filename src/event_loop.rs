@@ -128,6 +128,10 @@ impl<'a> EventLoop<'a> {
                     self.reachability = Reachability::Lost(why);
                     BrokerEvent::Disconnected
                 }
+                mqtt::Event::Suspect(warning) => {
+                    self.report.warn(&warning);
+                    continue;
+                }
                 mqtt::Event::Contested { times } => {
                     self.report.warning(format_args!(
                         "the broker dropped the connection {times} times in a row: \

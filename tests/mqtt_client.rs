@@ -17,7 +17,7 @@ use sts::mqtt::{Client, ClientOptions, Endpoint, Event, Login, Message, Qos};
 use sts::secret::Password;
 use tempfile::TempDir;
 
-const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
+const EVENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A mosquitto of its own, on a free port, gone with this value.
 struct Broker {

@@ -4,6 +4,7 @@
 //!
 //! - `broker`: a mosquitto for one test
 //! - `device`: a device's directories and tools, `process`: a running tool, `sniffer`: an eavesdropper
+//! - `server`: a server that is no broker, or a bad one
 //! - the others: tests, with their claim at the head of each file
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
@@ -12,6 +13,7 @@ mod attacks;
 mod broker;
 mod device;
 mod process;
+mod server;
 mod sniffer;
 
 mod confirm;

@@ -1,11 +1,14 @@
 //! Claim: a broker that is unreachable, restarts, hangs or disconnects its clients costs time, but no data is lost
 //! without a report.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
+use crate::server::{CONNACK, PINGRESP, Server, carry, read_for, read_once, reset};
 
 /// Keeps its sessions and queues over an orderly restart.
 const KEEPING: Options = Options {
@@ -159,4 +162,39 @@ fn thrown_out_by_a_client_with_our_id_we_come_back() {
     receiver.wait_for_times("listening on", 2);
     pair.master.send_all(&[], "still here\n").succeeded();
     receiver.wait().succeeded().wrote(b"still here\n");
+}
+
+/// How long each connection lives, in milliseconds, before the link is a good one.
+const SHORT_LIVES: [u64; 5] = [0, 1500, 300, 0, 900];
+
+/// A link to the broker that resets the first connections after CONNACK; `answers_ping` says whether the broker answers
+/// PINGREQ before that.
+fn flaky_link(broker: &Broker, answers_ping: bool) -> Server {
+    let port = broker.port();
+    Server::start(move |number, mut stream| match SHORT_LIVES.get(number) {
+        None => carry(stream, port),
+        Some(millis) => {
+            read_once(&mut stream);
+            stream.write_all(&CONNACK).unwrap();
+            if answers_ping {
+                // From the second connection on the client asks; before that, the answer to nothing is ignored.
+                stream.write_all(&PINGRESP).unwrap();
+            }
+            read_for(&mut stream, Duration::from_millis(*millis));
+            reset(stream);
+        }
+    })
+}
+
+#[test]
+fn a_link_that_keeps_breaking_is_not_blamed_on_the_message() {
+    for answers_ping in [false, true] {
+        let broker = Broker::with(KEEPING);
+        let pair = Pair::paired(&broker, "gcm");
+        let receiver = pair.slave.listen(&["--once"]);
+        let link = flaky_link(&broker, answers_ping);
+        let port = format!("port={}", link.port());
+        pair.master.send_all(&["-o", &port], "a small message\n").succeeded();
+        receiver.wait().succeeded().wrote(b"a small message\n");
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rand::CryptoRng;
 
+use super::connection_history::EndedConnection;
 use super::{ClientSession, ConnectionState};
 use crate::mqtt::Event;
 use crate::mqtt::codec::Request;
@@ -31,13 +32,14 @@ impl ClientSession {
     /// The transport is gone, or could not be opened; `why` is for [`Event::Down`]. Returns when to try again.
     pub fn transport_lost(&mut self, why: &str, now: Instant, rng: &mut impl CryptoRng) -> Instant {
         match std::mem::replace(&mut self.state, ConnectionState::Down) {
-            ConnectionState::Up { since, .. } => {
-                let lifetime = now.saturating_duration_since(since);
-                self.events.extend(self.history.connection_ended(
-                    lifetime,
-                    self.options.unique_client_id,
-                    self.outgoing.oldest_attempted(self.sent_bytes),
-                ));
+            ConnectionState::Up { since, keep_alive } => {
+                let connection = EndedConnection {
+                    since,
+                    ended: now,
+                    answered_ping: keep_alive.was_ping_answered(),
+                    in_doubt: self.outgoing.oldest_in_doubt(self.sent_bytes),
+                };
+                self.events.extend(self.history.connection_ended(&connection, self.options.unique_client_id));
             }
             ConnectionState::Connecting(_) => {
                 self.connack_missing |= self.sent_bytes > 0;

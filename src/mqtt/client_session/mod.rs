@@ -260,12 +260,18 @@ impl ClientSession {
         };
         match keep_alive.action(now) {
             KeepAliveAction::SendPing => {
-                self.codec.encode(Request::PingReq, &mut self.write_buffer);
-                keep_alive.ping_queued(self.sent_bytes + self.write_buffer.len() as u64, now);
+                self.send_ping(now);
                 Ok(())
             }
             KeepAliveAction::GiveUp => Err(self.give_up("no PINGRESP from the broker")),
             KeepAliveAction::Wait => Err(self.give_up("no SUBACK from the broker")),
+        }
+    }
+
+    fn send_ping(&mut self, now: Instant) {
+        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
+            self.codec.encode(Request::PingReq, &mut self.write_buffer);
+            keep_alive.ping_queued(self.sent_bytes + self.write_buffer.len() as u64, now);
         }
     }
 

@@ -80,6 +80,11 @@ impl ClientSession {
         self.state = ConnectionState::Up { since: now, keep_alive };
         self.events.push_back(Event::Up { session_present });
         self.send_subscribes(now);
+        if self.history.suspects_oldest() {
+            // After SUBSCRIBE and before PUBLISH, in one flight with them: if PINGRESP comes and the connection falls all the
+            // same, then it was the message.
+            self.send_ping(now);
+        }
         self.fill_write_buffer();
         Ok(())
     }

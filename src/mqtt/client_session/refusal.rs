@@ -45,13 +45,24 @@ pub(super) fn subscription(filter: &str) -> Error {
         .hint("check `subtop`, and the permissions of this user on the broker")
 }
 
+/// What may be wrong with a message that ends each connection on which it is sent.
+const MESSAGE_HINT: &str =
+    "if it exceeds the broker's size limit, set a lower `max_message`; else check the permissions for `pubtop`";
+
 /// A message that ends each connection on which it is sent.
 pub(super) fn message(topic: &str, len: usize, times: u32) -> Error {
-    Error::new(Exit::DataLost, format!("the broker did not accept a message of {len} bytes on {topic:?}"))
-        .because(format!("it closed the connection {times} times in a row when this message was sent"))
-        .hint(
-            "if it exceeds the broker's size limit, set a lower `max_message`; else check the permissions for `pubtop`",
-        )
+    Error::new(Exit::DataLost, format!("the broker does not take a message of {len} bytes on {topic:?}"))
+        .because(format!("it answered until this message was sent, then closed the connection, {times} times in a row"))
+        .hint(MESSAGE_HINT)
+}
+
+/// A message of which that may still be chance.
+pub(super) fn suspect(topic: &str, len: usize, times: u32) -> Error {
+    Error::new(Exit::DataLost, "trying again")
+        .because(format!(
+            "the broker closed the connection {times} times in a row when a message of {len} bytes was sent on {topic:?}"
+        ))
+        .hint(MESSAGE_HINT)
 }
 
 #[cfg(test)]

@@ -154,6 +154,7 @@ fn qos_0_counts_when_the_socket_took_it_and_is_repeated_when_it_did_not() {
     assert_eq!(rig.acknowledged(), [first]);
     rig.session.bytes_sent(len - 1, rig.now);
     assert_eq!(rig.session.unacknowledged().messages, 1);
+    rig.now += 6 * SECOND;
     rig.drop_connection();
     rig.connect(false);
     let packets = rig.sent();
@@ -238,6 +239,7 @@ fn an_early_pubrec_does_not_release_what_is_still_to_be_repeated() {
     let mut rig = Rig::up();
     rig.publish("a", Qos::ExactlyOnce);
     rig.sent();
+    rig.now += 6 * SECOND;
     rig.drop_connection();
     rig.session.transport_opened(rig.now);
     rig.sent();

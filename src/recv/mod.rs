@@ -65,6 +65,8 @@ pub struct RecvOptions {
     pub once: bool,
     /// End after this many lines.
     pub lines: Option<u64>,
+    /// Write payloads of a link without encryption as they are; otherwise each ends with a newline.
+    pub binary: bool,
     /// End when nothing was received for this long.
     pub timeout: Option<Duration>,
     /// How each line is written.
@@ -83,7 +85,7 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let Config { subscribe, mqtt, .. } = &link.config;
     let with_metadata = options.format.needs_metadata();
     let streams: Box<dyn IncomingStreams + '_> = match link.peers()? {
-        None => Box::new(PlainStreams::new(options.once, with_metadata, report)),
+        None => Box::new(PlainStreams::new(&options, report)),
         Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
     };
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);

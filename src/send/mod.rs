@@ -113,6 +113,6 @@ fn open_stream(link: &Link, options: &SendOptions, now: Instant) -> Result<Box<d
         Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
         None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
         None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),
-        None => Box::new(PlainStream::new(&link.config)),
+        None => Box::new(PlainStream::new(&link.config, options.split)),
     })
 }

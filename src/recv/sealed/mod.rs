@@ -97,7 +97,7 @@ impl<'a> SealedStreams<'a> {
         }
         let opened = match opened {
             Ok(opened) => opened,
-            Err(reason) => return Ok(self.reject(reason, message.receipt, now)),
+            Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
         };
         match self.chains.admit(&opened, opened.content.is_input(), was_held, &self.sessions, now) {
             Admission::Accept => self.accept(&opened, message.receipt, now),
@@ -222,6 +222,18 @@ impl<'a> SealedStreams<'a> {
             AcceptError::Ahead { .. } | AcceptError::Newer { .. } | AcceptError::Closed | AcceptError::Gone => {
                 self.reject(error.rejected(), receipt, now)
             }
+        }
+    }
+
+    /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
+    /// it stays with the broker until the configuration accepts it.
+    fn leave_or_reject(&mut self, payload: &[u8], reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
+        match self.sessions.keeping_out(payload, self.log.state()) {
+            Some((session, why)) => {
+                self.reports.left_with_broker(session, &why, now);
+                Disposition::Leave
+            }
+            None => self.reject(reason, receipt, now),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::delivery::{Completion, Delivery, Metadata};
-use super::incoming::{Disposition, IncomingStreams};
+use super::incoming::{Disposition, IncomingStreams, oversize};
 use crate::Result;
 use crate::mqtt::Message;
 use crate::report::Reporter;
@@ -40,7 +40,7 @@ impl IncomingStreams for PlainStreams<'_> {
     }
 
     fn reject_oversize(&mut self, len: usize, _now: Instant) {
-        self.report.warning(format_args!("dropped a message of {len} bytes: too large"));
+        self.report.warn(&oversize(len));
     }
 
     fn is_complete(&self) -> bool {

@@ -273,6 +273,21 @@ fn what_the_configuration_does_not_accept_waits_with_the_broker() {
         .wrote(b"under gcm\n");
 }
 
+/// Its payload is not kept, so nobody can tell whether it was the peer's; the limit is this device's own.
+#[test]
+fn a_message_that_is_too_large_for_this_device_is_said_to_be() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let line = vec![b'x'; (1 << 20) + 1000];
+    pair.master.send_all(&["-o", "max_message=4000000"], [&line[..], b"\n"].concat()).succeeded();
+    receiver.wait_for("add a line to the configuration of this device: max_message = 10");
+    receiver.stop().succeeded();
+    let receiver = pair.slave.listen(&["-o", "max_message=4000000", "-n", "1"]);
+    pair.master.send_all(&["-o", "max_message=4000000"], [&line[..], b"\n"].concat()).succeeded();
+    assert_eq!(receiver.wait().stdout.len(), line.len() + 1);
+}
+
 /// A person who reads the file sees which link is with whom.
 #[test]
 fn known_peers_says_which_link_is_with_whom() {

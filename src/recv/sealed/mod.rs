@@ -288,9 +288,9 @@ impl IncomingStreams for SealedStreams<'_> {
         }
     }
 
-    fn reject_oversize(&mut self, _len: usize, now: Instant) {
+    fn reject_oversize(&mut self, len: usize, now: Instant) {
         self.log.journal.count_rejected(Rejected::Foreign);
-        self.reports.rejected(Rejected::Foreign, now);
+        self.reports.oversize(len, now);
     }
 
     fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {

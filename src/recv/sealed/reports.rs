@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::recv::incoming::oversize;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::stream::Gap;
@@ -19,6 +20,7 @@ pub(super) struct Reports<'a> {
     rejected: KeyedThrottle<Rejected>,
     stream_reused: Throttle,
     left: KeyedThrottle<SessionId>,
+    oversize: Throttle,
 }
 
 impl<'a> Reports<'a> {
@@ -29,6 +31,7 @@ impl<'a> Reports<'a> {
             rejected: KeyedThrottle::once(),
             stream_reused: Throttle::every(STREAM_REUSED_INTERVAL),
             left: KeyedThrottle::once(),
+            oversize: Throttle::once(),
         }
     }
 
@@ -96,6 +99,13 @@ impl<'a> Reports<'a> {
     pub(super) fn rejected(&mut self, reason: Rejected, now: Instant) {
         if self.rejected.is_due(&reason, now) {
             self.report.warning(format_args!("dropped a message: {reason} (further ones are counted, not reported)"));
+        }
+    }
+
+    /// A message was dropped that is over the limit of this device. Nothing tells whether it was junk.
+    pub(super) fn oversize(&mut self, len: usize, now: Instant) {
+        if self.oversize.happened(now).is_some() {
+            self.report.warn(&oversize(len));
         }
     }
 

@@ -73,7 +73,16 @@ impl Link {
     pub fn peers(&self) -> Result<Option<LinkPeers>> {
         let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let route = self.config.route().expect("an encrypted link has a route");
-        LinkPeers::load(Dir::create(&self.identity_dir, Guard::Public)?, sealed, route).map(Some)
+        let dir = self.identity_dir()?;
+        LinkPeers::load(self.config.link.clone(), dir, sealed, route).map(Some)
+    }
+
+    /// The directory with this device's identity key and the keys that it trusts.
+    ///
+    /// # Errors
+    /// As [`Dir::create`].
+    pub(crate) fn identity_dir(&self) -> Result<Dir> {
+        Dir::create(&self.identity_dir, Guard::Public)
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.
@@ -84,7 +93,7 @@ impl Link {
         if self.config.sealed.is_none() {
             return Ok(());
         }
-        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        let dir = self.identity_dir()?;
         match Identity::load_public(&dir)? {
             Some(_) => Ok(()),
             None => Identity::load_or_create(&dir, &mut rand::rng()).map(drop),

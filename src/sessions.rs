@@ -45,7 +45,13 @@ impl LinkSessions {
     /// [`LinkSessions::refresh_if_due`].
     #[must_use]
     pub(crate) fn new(peers: LinkPeers, cache: Cache) -> Self {
-        Self { accepted: peers.still_accepted(), peers, cache, watch: Watch::default(), version: 0 }
+        Self {
+            accepted: peers.still_accepted(&AcceptedPeers::default()),
+            peers,
+            cache,
+            watch: Watch::default(),
+            version: 0,
+        }
     }
 
     /// The sessions with all peers of a link, read now.
@@ -102,7 +108,7 @@ impl LinkSessions {
     pub(crate) fn refresh(&mut self, now: Instant) -> Result<bool> {
         let mut changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
         if self.peers.refresh()? {
-            self.accepted = self.peers.still_accepted();
+            self.accepted = self.peers.still_accepted(&self.accepted);
             changed = true;
         }
         self.version += u64::from(changed);
@@ -117,7 +123,7 @@ impl LinkSessions {
     pub(crate) fn refresh_peers(&mut self) -> Result<bool> {
         let changed = self.peers.refresh()?;
         if changed {
-            self.accepted = self.peers.still_accepted();
+            self.accepted = self.peers.still_accepted(&self.accepted);
             self.version += 1;
         }
         Ok(changed)
@@ -147,6 +153,26 @@ impl LinkSessions {
 
     fn is_usable(&self, session: &Session) -> bool {
         self.peers.peer_of(session, &self.accepted).is_some()
+    }
+
+    /// Why the configuration keeps out what comes under a session of a peer that is still trusted; `None` where it does not.
+    #[must_use]
+    pub(crate) fn keeps_out(&self, session: &Session) -> Option<Error> {
+        if self.is_usable(session) {
+            return None;
+        }
+        let name = self.peers.pinned_name(&session.peer)?;
+        let error = Error::new(Exit::Config, format!("messages of {name} are left with the broker"));
+        Some(if let Some(why) = session.mismatch(&self.peers.expected()) {
+            error
+                .because(format!("the session does not fit the configuration: {why}"))
+                .hint("set that back until they are received")
+        } else {
+            let names: Vec<_> = self.accepted.iter().map(|peer| peer.name.as_str()).chain([name.as_str()]).collect();
+            error
+                .because("this link does not accept that peer")
+                .hint(format!("to receive them: peer = {}; to drop them: sts-pair --forget {name}", names.join(", ")))
+        })
     }
 
     /// The usable session of this id.

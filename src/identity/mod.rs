@@ -15,11 +15,13 @@ use crate::files::{self, Dir};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
+pub(crate) use self::binding::Binding;
 pub(crate) use self::key::BadKey;
 pub use self::key::{Fingerprint, PublicKey};
 pub(crate) use self::peers::KnownPeers;
 pub(crate) use crate::name::PeerName;
 
+mod binding;
 mod key;
 mod peers;
 

@@ -105,6 +105,14 @@ impl PairRun<'_> {
         }
     }
 
+    /// Writes down with whom the link is. A directory that cannot be written does not undo the pairing: until a reboot, the
+    /// session says it, too.
+    pub(super) fn note_paired(&mut self, peer: &Peer) {
+        if let Err(error) = self.sessions.peers.note_paired(peer) {
+            self.report.verbose(format_args!("cannot write down with whom the link is: {error}"));
+        }
+    }
+
     /// Makes a pending session the current one. That is all that a slave waits for, unless it serves.
     fn promote(&mut self, established: Established) -> Result<()> {
         let session = session_to_store(&self.sessions.peers, &established);
@@ -120,7 +128,10 @@ impl PairRun<'_> {
         }
         match self.purpose {
             Purpose::Once { .. } | Purpose::Enrol { .. } => self.phase = Phase::Done(Outcome::Paired(established.peer)),
-            Purpose::Serve(_) => tell_paired(&established.peer, self.report),
+            Purpose::Serve(_) => {
+                self.note_paired(&established.peer);
+                tell_paired(&established.peer, self.report);
+            }
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ pub(super) fn session_check(
 /// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. A file that cannot be read
 /// counts as no session: a pairing replaces it.
 fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPeer> {
-    let accepted = peers.accepted()?;
+    let accepted = peers.to_pair_with()?;
     let [peer] = &accepted[..] else {
         return Err(Error::new(Exit::Usage, "--if-older")
             .because(format!("this link has several peers: {}", list(accepted.iter().map(|peer| &peer.name))))

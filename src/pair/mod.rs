@@ -49,12 +49,24 @@ fn link_peers(link: &Link) -> Result<LinkPeers> {
     })
 }
 
+/// As [`link_peers`], of a link whose peers are pinned already. If it could be with several, and has sessions with one of them,
+/// it is with that one.
+///
+/// # Errors
+/// As [`link_peers`], [`Link::create_cache`] and [`LinkPeers::accepted`].
+fn pinned_peers(link: &Link) -> Result<LinkPeers> {
+    let mut peers = link_peers(link)?;
+    let cache = link.create_cache()?;
+    peers.settle(|peer| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty()))?;
+    Ok(peers)
+}
+
 /// This end of a link whose peers are pinned already.
 ///
 /// # Errors
-/// As [`LinkPeers::accepted`] and [`LinkPeers::identity`].
+/// As [`LinkPeers::to_pair_with`] and [`LinkPeers::identity`].
 fn pinned_party(peers: &LinkPeers) -> Result<Party> {
-    party(peers, default_name(), Trust::Pinned(peers.accepted()?.to_vec()))
+    party(peers, default_name(), Trust::Pinned(peers.to_pair_with()?.to_vec()))
 }
 
 fn party(peers: &LinkPeers, name: PeerName, trust: Trust) -> Result<Party> {

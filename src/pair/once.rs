@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::progress_line::ProgressLine;
 use super::run::{PairRun, Purpose, handshake};
-use super::{if_older, link_peers, pinned_party};
+use super::{if_older, pinned_party, pinned_peers};
 use crate::Result;
 use crate::link::Link;
 use crate::report::Reporter;
@@ -21,7 +21,7 @@ use crate::units::Age;
 /// if the broker refuses the connection, or if there is none when time is up; [`crate::Exit::Usage`] on a link without
 /// encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
-    let peers = link_peers(link)?;
+    let peers = pinned_peers(link)?;
     let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;

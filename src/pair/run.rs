@@ -123,6 +123,9 @@ impl<'a> PairRun<'a> {
     /// As [`super::once::run`].
     pub(super) fn finish(mut self) -> Result<Outcome> {
         let outcome = self.run();
+        if let Ok(Outcome::Paired(peer)) = &outcome {
+            self.note_paired(peer);
+        }
         self.report.status("");
         let report = self.report;
         // Even if the run failed: its last frame tells the peer why, so let the broker have it.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::run::{PairRun, Purpose, handshake};
 use super::service::Service;
-use super::{link_peers, pinned_party};
+use super::{pinned_party, pinned_peers};
 use crate::handshake::Handshake;
 use crate::link::Link;
 use crate::mqtt::Qos;
@@ -75,7 +75,7 @@ fn reload(open: &impl Fn() -> Result<Link>, handshake: &mut Handshake) -> Result
 
 /// The peers of a link of which this device is the slave.
 fn slave_peers(link: &Link) -> Result<LinkPeers> {
-    let peers = link_peers(link)?;
+    let peers = pinned_peers(link)?;
     match peers.role {
         Role::Slave => Ok(peers),
         Role::Master => Err(Error::new(Exit::Usage, "--serve")

@@ -6,10 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::delivery::{Completion, Delivery};
-use crate::Result;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::sessions::Answer;
 use crate::stream::StreamId;
+use crate::{Error, Exit, Result};
 
 /// What becomes of a message.
 #[derive(Debug)]
@@ -46,6 +46,13 @@ impl Disposition {
             Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave => false,
         }
     }
+}
+
+/// What the user is told of a message of `len` bytes that is over the limit.
+pub(super) fn oversize(len: usize) -> Error {
+    Error::new(Exit::Config, format!("dropped a message of {len} bytes"))
+        .because("it is larger than this device takes")
+        .hint(format!("if it is not junk, add a line to the configuration of this device: max_message = {len}"))
 }
 
 /// A confirm to publish.

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::RecvOptions;
 use super::delivery::{Completion, Delivery, Metadata};
-use super::incoming::{Disposition, IncomingStreams};
+use super::incoming::{Disposition, IncomingStreams, oversize};
 use crate::mqtt::Message;
 use crate::report::Reporter;
 use crate::stream::StreamId;
@@ -72,7 +72,7 @@ impl IncomingStreams for PlainStreams<'_> {
     }
 
     fn reject_oversize(&mut self, len: usize, _now: Instant) {
-        self.report.warning(format_args!("dropped a message of {len} bytes: too large"));
+        self.report.warn(&oversize(len));
     }
 
     fn is_complete(&self) -> bool {

@@ -39,3 +39,4 @@ mod soak;
 mod spool;
 mod suspended;
 mod ten_thousand;
+mod trust;

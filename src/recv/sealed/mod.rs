@@ -98,7 +98,7 @@ impl<'a> SealedStreams<'a> {
         }
         let opened = match opened {
             Ok(opened) => opened,
-            Err(reason) => return Ok(self.reject(reason, message.receipt, now)),
+            Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
         };
         match self.chains.admit(&opened, opened.content.is_input(), was_held, &self.sessions, now) {
             Admission::Accept => self.accept(&opened, message.receipt, now),
@@ -226,6 +226,18 @@ impl<'a> SealedStreams<'a> {
         }
     }
 
+    /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
+    /// it stays with the broker until the configuration accepts it.
+    fn leave_or_reject(&mut self, payload: &[u8], reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
+        match self.sessions.keeping_out(payload, self.log.state()) {
+            Some((session, why)) => {
+                self.reports.left_with_broker(session, &why, now);
+                Disposition::Leave
+            }
+            None => self.reject(reason, receipt, now),
+        }
+    }
+
     /// Counts a message that is dropped.
     fn reject(&mut self, reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
         self.log.journal.count_rejected(reason);
@@ -289,9 +301,9 @@ impl IncomingStreams for SealedStreams<'_> {
         })
     }
 
-    fn reject_oversize(&mut self, _len: usize, now: Instant) {
+    fn reject_oversize(&mut self, len: usize, now: Instant) {
         self.log.journal.count_rejected(Rejected::Foreign);
-        self.reports.rejected(Rejected::Foreign, now);
+        self.reports.oversize(len, now);
     }
 
     fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {

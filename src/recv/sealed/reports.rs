@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Rejected;
+use crate::recv::incoming::oversize;
 use crate::report::Reporter;
+use crate::session::SessionId;
 use crate::stream::Gap;
 use crate::text::numbered;
 use crate::throttle::{KeyedThrottle, Throttle};
+use crate::{Error, Rejected};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
@@ -17,6 +19,8 @@ pub(super) struct Reports<'a> {
     is_data_lost: bool,
     rejected: KeyedThrottle<Rejected>,
     stream_reused: Throttle,
+    left: KeyedThrottle<SessionId>,
+    oversize: Throttle,
 }
 
 impl<'a> Reports<'a> {
@@ -26,6 +30,8 @@ impl<'a> Reports<'a> {
             is_data_lost: false,
             rejected: KeyedThrottle::once(),
             stream_reused: Throttle::every(STREAM_REUSED_INTERVAL),
+            left: KeyedThrottle::once(),
+            oversize: Throttle::once(),
         }
     }
 
@@ -93,6 +99,20 @@ impl<'a> Reports<'a> {
     pub(super) fn rejected(&mut self, reason: Rejected, now: Instant) {
         if self.rejected.is_due(&reason, now) {
             self.report.warning(format_args!("dropped a message: {reason} (further ones are counted, not reported)"));
+        }
+    }
+
+    /// A message was dropped that is over the limit of this device. Nothing tells whether it was junk.
+    pub(super) fn oversize(&mut self, len: usize, now: Instant) {
+        if self.oversize.happened(now).is_some() {
+            self.report.warn(&oversize(len));
+        }
+    }
+
+    /// The configuration keeps messages of this session out, for the reason that it gives.
+    pub(super) fn left_with_broker(&mut self, session: SessionId, why: &Error, now: Instant) {
+        if self.left.is_due(&session, now) {
+            self.report.warn(why);
         }
     }
 

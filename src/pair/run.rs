@@ -162,7 +162,7 @@ impl<'a> PairRun<'a> {
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
         while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
-            self.publish(&topics, frame)?;
+            self.publish(&topics, frame, now)?;
         }
         if self.handshake.is_code_used_up() { Err(enrolment_outcome::code_used_up()) } else { Ok(()) }
     }
@@ -226,13 +226,13 @@ impl<'a> PairRun<'a> {
     }
 
     /// Publishes a frame to the peer on these topics. Without room it is dropped, since its sender repeats it.
-    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>) -> Result<()> {
-        self.publish_at(topics, frame, Qos::AtMostOnce)
+    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>, now: Instant) -> Result<()> {
+        self.publish_at(topics, frame, Qos::AtMostOnce, now)
     }
 
-    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
+    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos, now: Instant) -> Result<()> {
         let topic = self.sessions.peers.route.publish(topics);
-        self.event_loop.publish_or_drop(topic, frame, qos)
+        self.event_loop.publish_or_drop(topic, frame, qos, now).map(drop)
     }
 
     /// Whether there is room for answers to INITREQs.

@@ -25,7 +25,9 @@ impl PairRun<'_> {
             self.handshake.set_peers(self.sessions.accepted().to_vec());
         }
         match self.sessions.answer(payload, |_| true)? {
-            Some(answer) => self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce),
+            Some(answer) => {
+                self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce, now).map(drop)
+            }
             None => Ok(()),
         }
     }

@@ -107,6 +107,7 @@ impl MessageSource for Direct {
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
+        // A whole message in the buffer waits for room, of which there is enough unless something is in flight.
         in_flight.messages > 0
     }
 

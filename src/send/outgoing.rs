@@ -63,7 +63,9 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         Ok(None)
     }
 
-    /// When [`OutgoingStream::next_control`] has something, if nothing arrives before.
+    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It may have something already,
+    /// where it was not asked for lack of room: that is not a matter of time, and the acknowledgement that makes room wakes
+    /// the run. So it may be in the past, which the caller filters out.
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -91,7 +93,7 @@ pub(super) trait ConfirmedStream {
         None
     }
 
-    /// Confirms cannot reach us now, so silence does not count.
+    /// Confirms cannot reach us now (`SendRun::is_path_clear`), so silence does not count.
     fn ignore_silence(&mut self, _now: Instant) {}
 
     /// Takes a payload from one of these topics.

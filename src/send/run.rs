@@ -138,8 +138,8 @@ impl SendRun<'_> {
 
     /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either.
     fn publish_control(&mut self, now: Instant) -> Result<bool> {
-        let can_receive = self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0;
-        if !can_receive {
+        let is_path_clear = self.is_path_clear();
+        if !is_path_clear {
             self.stream.ignore_silence(now);
         }
         let mut progressed = false;
@@ -150,10 +150,18 @@ impl SendRun<'_> {
             progressed = true;
         }
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-        if can_receive && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
+        if is_path_clear && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
             self.handle_silence(now)?;
         }
         Ok(progressed)
+    }
+
+    /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged every
+    /// frame, and on this connection the subscription for confirms. Only then does it mean something that nothing is
+    /// confirmed. Until then the silence is the broker's, or a limit's that holds frames back: nothing is sent again for
+    /// it, and it is neither reported nor queried.
+    fn is_path_clear(&self) -> bool {
+        self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
     }
 
     /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.
@@ -209,6 +217,7 @@ impl SendRun<'_> {
         Ok(())
     }
 
+    /// Ends the run if one of its timeouts has expired: after the events of this turn, which may have delivered something.
     fn check_timeouts(&mut self, now: Instant) -> Result<()> {
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
         match self.timeouts.expired(now) {

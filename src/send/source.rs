@@ -91,8 +91,9 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a message waits to be delivered. Timeouts count for these only: the beginning of a line waits for the rest of
-    /// it, however long that takes.
+    /// Whether a whole message that was read is not delivered. Timeouts count for these only: the beginning of a line waits for
+    /// the rest of it, however long that takes. Input that cannot be read on before something is done with what was read
+    /// counts as whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
     /// After a signal, how long a run continues without an acknowledgement. `None`: until another signal, since what is not

@@ -277,6 +277,7 @@ impl MessageSource for Spooled<'_> {
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
         let begun = u64::from(self.spool.unfinished() > 0);
+        // What a full disk does not take keeps the rest of its line from being read.
         in_flight.messages > 0 || self.spool.pending().messages > begun || !self.unwritten.is_empty()
     }
 

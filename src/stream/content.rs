@@ -7,7 +7,7 @@ use super::kind::Kind;
 use crate::message::{FrameType, SealedHeader};
 
 /// The bits of the first byte that hold the kind.
-const KIND_MASK: u8 = 0x0f;
+pub(super) const KIND_MASK: u8 = 0x0f;
 /// The flag of a message whose sender wants its stream confirmed.
 pub(super) const WANTS_CONFIRMS: u8 = 0x40;
 /// The flag of a message that ends with padding.
@@ -67,10 +67,16 @@ impl Content {
         self.kind().is_some_and(Kind::closes_stream)
     }
 
-    /// As [`Kind::is_input`]; what is not understood may be input, and is reported where the input's gaps are.
+    /// As [`Kind::ends_chain`]; after a message that is not understood, its chain may continue.
     #[must_use]
-    pub(crate) fn is_input(&self) -> bool {
-        self.kind().is_none_or(Kind::is_input)
+    pub(crate) fn ends_chain(&self) -> bool {
+        self.kind().is_some_and(Kind::ends_chain)
+    }
+
+    /// As [`Kind::stays_with_stream`]; what is not understood counts in its stream, and is a gap for the run that follows it.
+    #[must_use]
+    pub(crate) fn stays_with_stream(&self) -> bool {
+        self.kind().is_none_or(Kind::stays_with_stream)
     }
 
     /// As [`Kind::is_in_sequence`]; what is not understood takes a seq.

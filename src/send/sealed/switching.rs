@@ -157,8 +157,15 @@ impl SealedStream {
             let ends = match content {
                 Content::Data => false,
                 Content::End => true,
-                // Where the old stream continues, which is here.
-                _ => continue,
+                // A continued says where the old stream continues, which is here. None of the others waits for a confirm: a
+                // stream that asks for confirms does not begin with a continues, a settled is not in sequence, and the rest is
+                // not of a stream of data.
+                Content::Continued(_)
+                | Content::Continues(_)
+                | Content::Settled
+                | Content::Confirm(_)
+                | Content::Kill { .. }
+                | Content::Newer => continue,
             };
             let mut message = self.buffer();
             message.extend_from_slice(&data);

@@ -20,7 +20,8 @@
 //!
 //! 1. Here: a row of the table below, and its answer in each predicate.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
-//! 3. In `sender.rs`: a method that seals one.
+//! 3. Sealing takes nothing new: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content` in a stream of sts-send,
+//!    reserves blocks for it, and keeps it where confirms are asked for.
 //! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
 //!    `every_kind_crosses`.
@@ -31,9 +32,7 @@
 //!   kind without data is delivered as no bytes, and confirmed as data is.
 //! - `Receiver::predecessor` and `Confirms::receive` of sts-send look for one kind each, and pass over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - Each message of a stream of data costs blocks, which are reserved before it is sealed (`LinkSessions::reserve_blocks`).
-//! - In a stream that asks for confirms, a message that is in sequence is kept until it is confirmed (`Confirms::sent`), and
-//!   sealed again in another stream if the receiver lost the session (`SealedStream::reseal_unconfirmed`).
+//! - What closes a stream must cost no blocks beyond those that were granted before (`Sender::blocks_to_reserve`).
 //! - With a spool the number of a record decides its seq (`SpooledStream::seq`). Any other message before it shifts that: it
 //!   must be in the state of the spool before it is sealed, or be in another stream.
 //!

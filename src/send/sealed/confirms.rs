@@ -56,7 +56,7 @@ impl Confirms {
         self.queue = RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now);
     }
 
-    /// A message of the stream is sent for the first time.
+    /// A message of the stream, in sequence, is sent for the first time.
     pub(super) fn sent(&mut self, sealed: &Bytes, now: Instant) {
         if self.asked_for {
             self.queue.push(sealed.clone(), now);

@@ -31,6 +31,21 @@ enum ReadProgress {
     Ended,
 }
 
+impl ReadProgress {
+    fn is_begun(&self) -> bool {
+        !matches!(self, Self::NotBegun)
+    }
+
+    /// Begins the stream, unless it has begun: the one place that does, whatever there is to send first.
+    fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+        if !self.is_begun() {
+            let max_data = stream.begin(turn.now, turn.rng)?;
+            *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
+        }
+        Ok(())
+    }
+}
+
 impl Direct {
     pub(super) fn new(input: Input, split: Split) -> Self {
         Self { input, split, progress: ReadProgress::NotBegun }
@@ -52,9 +67,8 @@ impl MessageSource for Direct {
         if !room {
             return Ok(());
         }
-        if matches!(self.progress, ReadProgress::NotBegun) && self.input.is_ready()? {
-            let max_data = stream.begin(turn.now, turn.rng)?;
-            self.progress = ReadProgress::Reading(MessageBuffer::new(stream.buffer(), max_data));
+        if !self.progress.is_begun() && self.input.is_ready()? {
+            self.progress.begin(stream, turn)?;
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
         // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.

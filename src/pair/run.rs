@@ -18,10 +18,10 @@ use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
+use crate::report_throttle::KeyedReportThrottle;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
-use crate::throttle::KeyedThrottle;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
@@ -74,7 +74,7 @@ pub(super) struct PairRun<'a> {
     pub(super) sessions: LinkSessions,
     pub(super) handshake: Handshake,
     pub(super) init_reqs: InitReqQueue,
-    claims: KeyedThrottle<Claim>,
+    claims: KeyedReportThrottle<Claim>,
 }
 
 /// This end's handshake on a link.

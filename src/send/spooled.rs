@@ -13,11 +13,11 @@ use crate::config::Config;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Token;
 use crate::report::Reporter;
+use crate::report_throttle::ReportThrottle;
 use crate::spool::{self, Owner, Pending, Spool};
 use crate::stdio::{Input, Split};
 use crate::suite::Suite;
 use crate::text::{count, show};
-use crate::throttle::Throttle;
 use crate::{Error, Exit, Result};
 
 /// Most bytes that are written to the spool before some are published.
@@ -36,7 +36,7 @@ pub(super) struct Spooled<'a> {
     max_record: usize,
     /// What was read and not written, as the disk is full.
     unwritten: BytesMut,
-    disk_full: Throttle,
+    disk_full: ReportThrottle,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
     report: &'a Reporter,
@@ -77,7 +77,7 @@ impl<'a> Spooled<'a> {
             spool,
             max_record: if peer.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message },
             unwritten: BytesMut::new(),
-            disk_full: Throttle::once(),
+            disk_full: ReportThrottle::once(),
             published: VecDeque::new(),
             report,
         })

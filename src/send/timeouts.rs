@@ -17,7 +17,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::throttle::Throttle;
+use crate::report_throttle::ReportThrottle;
 
 /// How long nothing is confirmed before it is reported, and the receiver is asked why.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,12 +34,19 @@ pub(super) struct Timeouts {
     waiting_since: Option<Instant>,
     /// When a signal asked the run to stop.
     stopping_since: Option<Instant>,
-    silence: Throttle,
+    silence: ReportThrottle,
 }
 
 impl Timeouts {
     pub(super) fn new(timeout: Option<Duration>, stop_timeout: Option<Duration>, confirmed: bool) -> Self {
-        Self { timeout, stop_timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
+        Self {
+            timeout,
+            stop_timeout,
+            confirmed,
+            waiting_since: None,
+            stopping_since: None,
+            silence: ReportThrottle::once(),
+        }
     }
 
     /// Whether messages wait to be delivered, as of now: before each question to this, and after sending.

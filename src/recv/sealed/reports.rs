@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::Rejected;
 use crate::report::Reporter;
+use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::stream::Gap;
 use crate::text::numbered;
-use crate::throttle::{KeyedThrottle, Throttle};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
@@ -15,8 +15,8 @@ const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Reports<'a> {
     report: &'a Reporter,
     is_data_lost: bool,
-    rejected: KeyedThrottle<Rejected>,
-    stream_reused: Throttle,
+    rejected: KeyedReportThrottle<Rejected>,
+    stream_reused: ReportThrottle,
 }
 
 impl<'a> Reports<'a> {
@@ -24,8 +24,8 @@ impl<'a> Reports<'a> {
         Self {
             report,
             is_data_lost: false,
-            rejected: KeyedThrottle::once(),
-            stream_reused: Throttle::every(STREAM_REUSED_INTERVAL),
+            rejected: KeyedReportThrottle::once(),
+            stream_reused: ReportThrottle::every(STREAM_REUSED_INTERVAL),
         }
     }
 

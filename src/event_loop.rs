@@ -162,7 +162,8 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready, or
-    /// `deadline` passes. Returns at once where events are queued that the run may take.
+    /// the run's `deadline` or that of [`EventLoop::broker`] passes. Returns at once where events are queued that the run may
+    /// take.
     ///
     /// # Errors
     /// As [`stdio::wait`].
@@ -224,16 +225,23 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Publishes a frame that its sender repeats until it is answered: without room it is dropped, as if the network had
-    /// lost it.
+    /// lost it. Returns whether it was published.
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub(crate) fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<()> {
+    pub(crate) fn publish_or_drop(
+        &mut self,
+        topic: &str,
+        frame: impl Into<bytes::Bytes>,
+        qos: Qos,
+        now: Instant,
+    ) -> Result<bool> {
         let frame = frame.into();
-        if self.broker.has_room(topic.len() + frame.len()) {
-            self.broker.publish(topic, frame, qos, false)?;
+        let has_room = self.broker.has_room(topic.len() + frame.len());
+        if has_room {
+            self.broker.publish(topic, frame, qos, false, now)?;
         }
-        Ok(())
+        Ok(has_room)
     }
 
     /// Waits until the broker has acknowledged all that was published, then ends the connection: for three seconds in all,
@@ -242,16 +250,18 @@ impl<'a> EventLoop<'a> {
     /// # Errors
     /// As [`stdio::wait`].
     pub(crate) fn close(mut self) -> Result<Signals> {
-        let until = Instant::now() + CLOSE_TIMEOUT;
-        let stop = self.stop_requested();
+        let (started, signals) = (Instant::now(), self.signals.count());
+        let until = started + CLOSE_TIMEOUT;
+        // Or the last acknowledgements could not be read. Messages that come now are not acknowledged, and come again.
+        self.pause_reading(false, started);
         loop {
             let now = self.begin_turn();
             while self.broker.next_event().is_some() {}
             if self.broker.unacknowledged().messages == 0 {
-                self.broker.disconnect();
+                self.broker.disconnect(now);
                 self.flush(now);
             }
-            if self.broker.is_closed() || now >= until || self.stop_requested() > stop {
+            if self.broker.is_closed() || now >= until || self.signals.count() > signals {
                 return Ok(self.signals);
             }
             self.wait(None, Some(until), now)?;

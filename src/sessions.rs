@@ -6,6 +6,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
 
 use crate::cache::{Cache, StoredSession, Watch};
@@ -15,7 +16,7 @@ use crate::link::{Link, unix_time};
 use crate::name::{PeerName, list};
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::Sender;
+use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
 /// The sessions of a link, as of the last look at them.
@@ -113,6 +114,17 @@ impl LinkSessions {
         }
         self.version += u64::from(changed);
         Ok(changed)
+    }
+
+    /// Looks at the sessions alone, if a second has passed since the last look.
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`].
+    pub(crate) fn refresh_sessions_if_due(&mut self, now: Instant) -> Result<()> {
+        if self.watch.is_due(now) {
+            self.version += u64::from(self.watch.refresh(&self.cache, now, SystemTime::now())?);
+        }
+        Ok(())
     }
 
     /// Reads the known peers again if their file changed, and leaves the sessions as they were at the last look; true if it
@@ -295,17 +307,21 @@ impl LinkSessions {
         Sender::new(session, number, rng.random(), max_message)
     }
 
-    /// Reserves the blocks that a message of `len` bytes needs beyond those that its stream has.
+    /// Seals the next message of a stream of this session, as [`Sender::seal`]: the blocks that it needs beyond those that its
+    /// stream has are reserved in the session file.
     ///
     /// # Errors
-    /// As [`Cache::reserve_blocks`].
-    pub(crate) fn reserve_blocks(&self, sender: &mut Sender, session: &Session, len: usize) -> Result<()> {
-        let blocks = sender.blocks_to_reserve(len);
-        if blocks > 0 {
-            self.cache.reserve_blocks(&session.peer, &session.id, blocks)?;
-            sender.grant(blocks);
-        }
-        Ok(())
+    /// As [`Cache::reserve_blocks`] and [`Sender::seal`].
+    pub(crate) fn seal(
+        &self,
+        sender: &mut Sender,
+        session: &Session,
+        content: &Content,
+        buffer: BytesMut,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Bytes> {
+        let reserve = |blocks| self.cache.reserve_blocks(&session.peer, &session.id, blocks);
+        sender.seal(content, buffer, reserve, rng)
     }
 
     /// The files behind this view.

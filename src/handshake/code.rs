@@ -1,7 +1,8 @@
 //! The one-time code as a person reads it off one device and types it into another.
 //!
 //! Nine symbols of Crockford's base 32, as in `7KX-4MP-9QC`: eight at random, 40 bits, and one that checks them. Read as
-//! elements of GF(32), each weighed by its own power of a generator, they add up to zero. X//! mistaken, and no two that are exchanged, make another code: a typo is found before it is sent, and costs no guess.
+//! elements of GF(32), each weighed by its own power of a generator, they add up to zero. So no single symbol that is
+//! mistaken, and no two that are exchanged, make another code: a typo is found before it is sent, and costs no guess.
 
 use std::fmt;
 

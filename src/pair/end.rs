@@ -72,7 +72,7 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
     let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(is_current) else { return Ok(None) };
     let mut rng = rand::rng();
     let stream = cache.reserve_stream(peer, &stored.session.id)?;
-    let mut sender = Sender::new(&stored.session, stream, rng.random(), link.config.mqtt.max_message)?;
+    let sender = Sender::new(&stored.session, stream, rng.random(), link.config.mqtt.max_message)?;
     let topic = peers.route.publish(&stored.session.topics).to_owned();
     sender.kill(&mut rng).map(|frame| Some(Kill { topic, frame }))
 }
@@ -89,7 +89,7 @@ fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, re
         while kills.front().is_some_and(|kill| event_loop.broker.has_room(kill.topic.len() + kill.frame.len()))
             && let Some(Kill { topic, frame }) = kills.pop_front()
         {
-            event_loop.broker.publish(&topic, frame, qos, false)?;
+            event_loop.broker.publish(&topic, frame, qos, false, now)?;
         }
         if kills.is_empty() && event_loop.broker.unacknowledged().messages == 0 {
             return event_loop.close().map(drop);

@@ -18,10 +18,10 @@ use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
+use crate::report_throttle::KeyedReportThrottle;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
-use crate::throttle::KeyedThrottle;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
@@ -74,7 +74,7 @@ pub(super) struct PairRun<'a> {
     pub(super) sessions: LinkSessions,
     pub(super) handshake: Handshake,
     pub(super) init_reqs: InitReqQueue,
-    claims: KeyedThrottle<Claim>,
+    claims: KeyedReportThrottle<Claim>,
 }
 
 /// This end's handshake on a link.
@@ -165,7 +165,7 @@ impl<'a> PairRun<'a> {
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
         while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
-            self.publish(&topics, frame)?;
+            self.publish(&topics, frame, now)?;
         }
         if self.handshake.is_code_used_up() { Err(enrolment_outcome::code_used_up()) } else { Ok(()) }
     }
@@ -217,14 +217,14 @@ impl<'a> PairRun<'a> {
         let role = self.sessions.peers.role;
         let (other, did) = (role.other(), if role == Role::Master { "answered" } else { "asked to pair" });
         match (&self.phase, &self.purpose) {
+            _ if self.handshake.pending().next().is_some() => error
+                .because("the peer's last message is missing; the new session is kept for it")
+                .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
             (Phase::Subscribing(_), _) => {
                 let endpoint = self.event_loop.broker.endpoint();
                 Error::new(Exit::Unavailable, "timed out")
                     .because(format!("the broker at {endpoint} did not answer the subscription to {listen}"))
             }
-            _ if self.handshake.pending().next().is_some() => error
-                .because("the peer's last message is missing; the new session is kept for it")
-                .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
             (_, Purpose::Enrol { .. }) => error
                 .because(format!("no {other} with the code {did} on {listen}"))
                 .hint(self.how_to_meet("sts-pair --code")),
@@ -244,13 +244,13 @@ impl<'a> PairRun<'a> {
     }
 
     /// Publishes a frame to the peer on these topics. Without room it is dropped, since its sender repeats it.
-    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>) -> Result<()> {
-        self.publish_at(topics, frame, Qos::AtMostOnce)
+    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>, now: Instant) -> Result<()> {
+        self.publish_at(topics, frame, Qos::AtMostOnce, now)
     }
 
-    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
+    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos, now: Instant) -> Result<()> {
         let topic = self.sessions.peers.route.publish(topics);
-        self.event_loop.publish_or_drop(topic, frame, qos)
+        self.event_loop.publish_or_drop(topic, frame, qos, now).map(drop)
     }
 
     /// Whether there is room for answers to INITREQs.

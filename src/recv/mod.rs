@@ -22,8 +22,9 @@
 //! Where something new belongs:
 //!
 //! - a type of frame: `SealedStreams::receive`, the `match` over all types;
-//! - a kind of content, such as a heartbeat: `SealedStreams::accept`, the `match` over [`crate::stream::Content`], and
-//!   `is_of_data_stream` below it. The compiler asks for both once [`crate::stream::Content`] has it;
+//! - a kind of content, such as a heartbeat: `stream/kind.rs`, whose head says how to add one. Here that is
+//!   `SealedStreams::accept`, the `match` over [`crate::stream::Content`], for which the compiler asks; whether `--once`
+//!   leaves it for another run is [`crate::stream::Kind::stays_with_stream`];
 //! - a sentence for the user: `sealed::reports`;
 //! - an output format: a variant of [`Format`], which the compiler asks for in `printer::format`;
 //! - an option: a field of [`RecvOptions`]. What ends a run is in `RecvRun::has_ended`, and its exit status in
@@ -248,7 +249,7 @@ impl RecvRun<'_> {
             Disposition::Drop(receipt) => self.printer.acknowledge(receipt),
             Disposition::Repeat { stream, receipt } => self.printer.acknowledge_repeat(stream, receipt, now),
             Disposition::Answer { answer, receipt } => {
-                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
+                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce, now)?;
                 self.printer.acknowledge(receipt);
             }
             Disposition::Hold { .. } | Disposition::Leave => {}
@@ -303,7 +304,7 @@ impl RecvRun<'_> {
             return Ok(());
         }
         for confirm in self.streams.due_confirms(all, now)? {
-            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
+            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos, now)?;
         }
         Ok(())
     }

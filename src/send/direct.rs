@@ -33,6 +33,21 @@ enum ReadProgress {
     Ended,
 }
 
+impl ReadProgress {
+    fn is_begun(&self) -> bool {
+        !matches!(self, Self::NotBegun)
+    }
+
+    /// Begins the stream, unless it has begun: the one place that does, whatever there is to send first.
+    fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+        if !self.is_begun() {
+            let max_data = stream.begin(turn.now, turn.rng)?;
+            *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
+        }
+        Ok(())
+    }
+}
+
 impl Direct {
     pub(super) fn new(input: Input, split: Split) -> Self {
         Self { input, split, progress: ReadProgress::NotBegun, has_read: false }
@@ -54,9 +69,8 @@ impl MessageSource for Direct {
         if !room {
             return Ok(());
         }
-        if matches!(self.progress, ReadProgress::NotBegun) && self.input.is_ready()? {
-            let max_data = stream.begin(turn.now, turn.rng)?;
-            self.progress = ReadProgress::Reading(MessageBuffer::new(stream.buffer(), max_data));
+        if !self.progress.is_begun() && self.input.is_ready()? {
+            self.progress.begin(stream, turn)?;
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
         // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
@@ -111,6 +125,7 @@ impl MessageSource for Direct {
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
+        // A whole message in the buffer waits for room, of which there is enough unless something is in flight.
         in_flight.messages > 0
     }
 

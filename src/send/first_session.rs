@@ -13,7 +13,7 @@ use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
 use crate::link::Link;
 use crate::report::Reporter;
-use crate::throttle::Throttle;
+use crate::report_throttle::ReportThrottle;
 use crate::{Error, Exit, Result, spool};
 
 /// How often to look whether there is a session.
@@ -61,7 +61,7 @@ pub(super) fn wait(
     report: &Reporter,
 ) -> Result<Box<dyn OutgoingStream>> {
     let give_up_at = options.timeout.map(|timeout| Instant::now() + timeout);
-    let mut notice = Throttle::once();
+    let mut notice = ReportThrottle::once();
     loop {
         let now = events.begin_turn();
         let error = match found {

@@ -1,20 +1,26 @@
 //! sts-send: reads standard input, splits it into messages, seals them, and ends once they were all delivered: to the broker,
 //! or with `--confirm` to the receiver.
 //!
-//! [`run()`] makes two choices, and nothing after it asks which they were:
+//! [`run()`] makes two choices:
 //!
 //! - where messages come from, a `MessageSource`: `direct` splits standard input as it is read; `spooled` writes it to disk
 //!   first, so that the broker may be away for as long as there is room there;
 //! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `plain` on any other.
 //!
 //! ```text
-//! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> Run::publish -> mqtt::Client -> broker
+//! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> SendRun::publish -> mqtt::Client -> broker
 //!                          +-> spooled -> spool::Spool -+
 //! ```
 //!
-//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for what limits
-//! sending (`may_publish`), for the way out (`publish`) and for the time that wakes a run (`deadline`). What the receiver
-//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`.
+//! After that, nothing asks which they were, and two questions are asked of what was chosen. `is_confirmed`: whether a message
+//! is delivered when the receiver confirms it, or when the broker acknowledges it; it decides whose word counts in `run`,
+//! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
+//! wait for another session, or the run ends when its own is deleted (`replies`).
+//!
+//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the limit of
+//! what is under way (`may_publish`), for the way out (`publish`) and for the run's own time (`deadline`); its head says where
+//! another limit belongs. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits gives up is in
+//! `timeouts`.
 
 mod direct;
 mod first_session;

@@ -34,7 +34,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         Ok(None)
     }
 
-    /// Begins the stream, once there is something to send; returns the most bytes that one message carries.
+    /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once for each
+    /// stream, by the source: a second call would begin another one and leave this without an end.
     fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
@@ -56,14 +57,15 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
 
     /// The next payload that no message asks for: a retransmission, or what is said between two streams.
     ///
-    /// A kind of message that is sent by time, whatever the input does, is made here, and its time is part of
-    /// [`OutgoingStream::deadline`]. With a spool the number of a message follows from its record
-    /// ([`crate::spool::SpooledStream::seq`]), so it would need a stream of its own there.
+    /// A message that is sent by time, say when there was no input for long, does not belong here: see
+    /// [`MessageSource::next`](super::source::MessageSource::next).
     fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)
     }
 
-    /// When [`OutgoingStream::next_control`] has something, if nothing arrives before.
+    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It may have something already,
+    /// where it was not asked for lack of room: that is not a matter of time, and the acknowledgement that makes room wakes
+    /// the run. So it may be in the past, which the caller filters out.
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -91,7 +93,7 @@ pub(super) trait ConfirmedStream {
         None
     }
 
-    /// Confirms cannot reach us now, so silence does not count.
+    /// Confirms cannot reach us now (`SendRun::is_path_clear`), so silence does not count.
     fn ignore_silence(&mut self, _now: Instant) {}
 
     /// Takes a payload from one of these topics.

@@ -23,7 +23,7 @@ impl SendRun<'_> {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));
                 Ok(())
             }
-            Reply::Answer(answer) => self.publish(answer),
+            Reply::Answer(answer) => self.publish(answer, now),
             Reply::Confirmed(seq) => {
                 self.timeouts.progress(now);
                 if self.timeouts.end_silence() {
@@ -47,7 +47,7 @@ impl SendRun<'_> {
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
             self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-            self.publish(query)?;
+            self.publish(query, now)?;
         }
         if self.timeouts.report_silence(now) {
             self.report.info("no confirms are arriving; waiting for sts-recv on the other device");

@@ -34,6 +34,11 @@ pub(super) trait MessageSource {
     /// A message gets its place in the stream here. With a spool that takes a connection: by the time there is one, the
     /// session may be new. Without a spool it does not: what is sealed waits in the client, and what was read is held
     /// nowhere else.
+    ///
+    /// A message that is sent by time, say when there was no input for long, belongs here, and its time in
+    /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a spool
+    /// it must be in the state of the spool before it is sealed, as everything is that shifts the numbers of what follows:
+    /// the number of a record decides its seq ([`crate::spool::SpooledStream::seq`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
 
     /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
@@ -60,7 +65,7 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// When to call [`MessageSource::fill`] again, if nothing else happens before.
+    /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before.
     fn deadline(&self, _now: Instant) -> Option<Instant> {
         None
     }
@@ -91,8 +96,9 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a message waits to be delivered. Timeouts count for these only: the beginning of a line waits for the rest of
-    /// it, however long that takes.
+    /// Whether a whole message that was read is not delivered. Timeouts count for these only: the beginning of a line waits for
+    /// the rest of it, however long that takes. Input that cannot be read on before something is done with what was read
+    /// counts as whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
     /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a disk

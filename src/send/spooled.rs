@@ -14,11 +14,11 @@ use crate::crypto::schedule::Digest;
 use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
+use crate::report_throttle::ReportThrottle;
 use crate::spool::{self, Owner, Pending, Spool};
 use crate::stdio::{Input, Split};
 use crate::suite::Suite;
 use crate::text::{count, show};
-use crate::throttle::Throttle;
 use crate::{Error, Exit, Result};
 
 /// Most bytes that are written to the spool before some are published.
@@ -35,7 +35,7 @@ pub(super) struct Spooled<'a> {
     max_record: usize,
     /// What was read and not written, as the disk is full.
     unwritten: BytesMut,
-    disk_full: Throttle,
+    disk_full: ReportThrottle,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
     report: &'a Reporter,
@@ -76,7 +76,7 @@ impl<'a> Spooled<'a> {
             spool,
             max_record: if peer.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message },
             unwritten: BytesMut::new(),
-            disk_full: Throttle::once(),
+            disk_full: ReportThrottle::once(),
             published: VecDeque::new(),
             report,
         })
@@ -286,6 +286,7 @@ impl MessageSource for Spooled<'_> {
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
         let begun = u64::from(self.spool.unfinished() > 0);
+        // What a full disk does not take keeps the rest of its line from being read.
         in_flight.messages > 0 || self.spool.pending().messages > begun || !self.unwritten.is_empty()
     }
 

@@ -1,10 +1,25 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
+//!
+//! Three timeouts run from the same time, [`Timeouts::waiting_since`], and none while nothing waits:
+//!
+//! | timeout | of | then |
+//! |---|---|---|
+//! | `--timeout` | any run that has it | it ends |
+//! | `stop_timeout` | a run with a spool, not before the signal that stops it | it ends, and leaves the rest in the spool |
+//! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
+//!
+//! Time counts here whatever the reason is that nothing is delivered, an absent broker included; only what is done about
+//! silence also needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
+//! [`crate::stream::RetransmitQueue`], which starts anew for as long as the path is not clear.
+//!
+//! In each turn of the loop: [`Timeouts::progress`] for each delivery among the events, [`Timeouts::observe`],
+//! [`Timeouts::expired`]; after sending, [`Timeouts::observe`] again, then [`Timeouts::deadlines`].
 
 use std::time::{Duration, Instant};
 
 use crate::Exit;
 use crate::event_loop::STOP_TIMEOUT;
-use crate::throttle::Throttle;
+use crate::report_throttle::ReportThrottle;
 
 /// How long nothing is confirmed before it is reported, and the receiver is asked why.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,26 +34,26 @@ pub(super) struct Timeouts {
     timeout: Option<Duration>,
     /// A receiver is to confirm: report that it does not.
     confirmed: bool,
-    /// When something was last acknowledged, or when the first message began to wait; none while nothing waits.
+    /// When something was last delivered, or when the first message began to wait if that is later; none while nothing waits.
     waiting_since: Option<Instant>,
     /// When a signal asked the run to stop.
     stopping_since: Option<Instant>,
-    silence: Throttle,
+    silence: ReportThrottle,
 }
 
 impl Timeouts {
     pub(super) fn new(timeout: Option<Duration>, confirmed: bool) -> Self {
-        Self { timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
+        Self { timeout, confirmed, waiting_since: None, stopping_since: None, silence: ReportThrottle::once() }
     }
 
-    /// Whether messages wait to be delivered, as of now.
+    /// Whether messages wait to be delivered, as of now: before each question to this, and after sending.
     pub(super) fn observe(&mut self, waiting: bool, now: Instant) {
         self.waiting_since = waiting.then(|| self.waiting_since.unwrap_or(now));
     }
 
-    /// Something was delivered: time counts from here.
+    /// Something was delivered: for what still waits, time counts from here.
     pub(super) fn progress(&mut self, now: Instant) {
-        self.waiting_since = Some(now);
+        self.waiting_since = self.waiting_since.map(|_| now);
     }
 
     /// A signal asks the run to stop; true for the first one.
@@ -125,6 +140,14 @@ mod tests {
         assert_eq!(timeouts.expired(start + secs(119)), Some((Exit::TryAgain, "timed out")));
         timeouts.observe(false, start + secs(119));
         assert_eq!(timeouts.expired(start + secs(1000)), None);
+    }
+
+    #[test]
+    fn a_delivery_starts_no_clock_where_nothing_waits() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(Some(secs(10)), true);
+        timeouts.progress(start);
+        assert_eq!((timeouts.deadlines().count(), timeouts.expired(start + secs(100))), (0, None));
     }
 
     #[test]

@@ -14,6 +14,10 @@
 //! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it under
 //! the same nonce, for the receiver to drop if it has it, and never another one. A write that was cut short was never
 //! sealed, and what it leaves behind is cut off.
+//!
+//! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more if
+//! the stream begins with a message that is no record, which is a `continues` ([`Spool::advance_stream`]). Any other message
+//! among the records would shift those after it in the same way, so the state must say where it is before it is sealed.
 
 mod backlog;
 mod chunk;

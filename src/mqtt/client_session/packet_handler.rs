@@ -42,7 +42,7 @@ impl ClientSession {
                 (ConnectionState::Connecting(_), Packet::ConnAck { session_present, refused }) => {
                     self.connack(session_present, refused, now)?;
                 }
-                (ConnectionState::Up { .. }, packet) => self.handle(packet)?,
+                (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
                 (ConnectionState::Connecting(_), _) => {
                     return Err(ConnectionLost::malformed("a packet before CONNACK"));
                 }
@@ -85,11 +85,11 @@ impl ClientSession {
             // same, then it was the message.
             self.send_ping(now);
         }
-        self.fill_write_buffer();
+        self.fill_write_buffer(now);
         Ok(())
     }
 
-    fn handle(&mut self, packet: Packet) -> Result<(), ConnectionLost> {
+    fn handle(&mut self, packet: Packet, now: Instant) -> Result<(), ConnectionLost> {
         match packet {
             Packet::Publish { topic, payload, qos, retain, dup, pkid } => {
                 self.history.message_received();
@@ -104,7 +104,7 @@ impl ClientSession {
             }
             Packet::PubAck(pkid) => {
                 let token = self.outgoing.puback(pkid, self.sent_bytes);
-                self.acknowledged(token);
+                self.acknowledged(token, now);
             }
             Packet::PubRec(pkid) => {
                 let start = self.write_buffer.len();
@@ -116,7 +116,7 @@ impl ClientSession {
             }
             Packet::PubComp(pkid) => {
                 let token = self.outgoing.pubcomp(pkid, self.sent_bytes);
-                self.acknowledged(token);
+                self.acknowledged(token, now);
             }
             Packet::PubRel(pkid) => {
                 let answer = self.incoming.pubrel(pkid);
@@ -143,13 +143,13 @@ impl ClientSession {
         }
     }
 
-    fn acknowledged(&mut self, token: Option<Token>) {
+    fn acknowledged(&mut self, token: Option<Token>, now: Instant) {
         if let Some(token) = token {
             self.events.push_back(Event::Acknowledged(token));
             self.history.message_acknowledged();
             // The next message may have waited for this one: because it is under suspicion, or because of the limit at
             // QoS 2.
-            self.fill_write_buffer();
+            self.fill_write_buffer(now);
         }
     }
 }

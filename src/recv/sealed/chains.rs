@@ -80,12 +80,12 @@ impl Chains {
         self.selection == Selection::Chain(self.head_of(stream))
     }
 
-    /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, only messages of data are
-    /// another run's: any that is not `is_data` concerns this run, too.
+    /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, a stream that is not of
+    /// the chain that this run follows is left for another run, and so is each message that
+    /// [stays with it](crate::stream::Kind::stays_with_stream); any other message concerns this run, too.
     pub(super) fn admit(
         &mut self,
         opened: &Opened,
-        is_data: bool,
         was_held: bool,
         sessions: &UsableSessions,
         now: Instant,
@@ -97,7 +97,8 @@ impl Chains {
             self.link(stream, predecessor.stream);
         }
         let head = self.head_of(stream);
-        let is_others = is_data && matches!(self.selection, Selection::Chain(selected) if selected != head);
+        let is_others = opened.content.stays_with_stream()
+            && matches!(self.selection, Selection::Chain(selected) if selected != head);
         // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
         // not decide yet.
         if is_others && (was_held || !sessions.is_new(head)) {
@@ -117,8 +118,8 @@ impl Chains {
         if is_others { Admission::Leave } else { Admission::Accept }
     }
 
-    /// A message of a stream was accepted. If this run is to follow the first chain, it is this one: only now, as a message that
-    /// is played again begins nothing.
+    /// A message that stays with its stream was accepted. If this run is to follow the first chain, it is this one: only now, as
+    /// a message that is played again begins nothing.
     pub(super) fn select(&mut self, stream: StreamId) {
         if self.selection == Selection::FirstChain {
             self.selection = Selection::Chain(self.head_of(stream));

@@ -100,7 +100,7 @@ impl<'a> SealedStreams<'a> {
             Ok(opened) => opened,
             Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
         };
-        match self.chains.admit(&opened, opened.content.is_input(), was_held, &self.sessions, now) {
+        match self.chains.admit(&opened, was_held, &self.sessions, now) {
             Admission::Accept => self.accept(&opened, message.receipt, now),
             Admission::Hold { is_followed } => {
                 self.chains.hold(opened.stream, message);
@@ -117,7 +117,7 @@ impl<'a> SealedStreams<'a> {
             Err(error) => return Ok(self.refuse(opened, error, receipt, now)),
         };
         let stream = opened.stream;
-        if opened.content.is_input() {
+        if opened.content.stays_with_stream() {
             self.chains.select(stream);
         }
         let prior = self.note_losses(&opened.peer, &accepted);
@@ -193,7 +193,7 @@ impl<'a> SealedStreams<'a> {
             seq: opened.seq,
             received: SystemTime::now(),
         });
-        let ends = opened.content == Content::End;
+        let ends = opened.content.ends_chain();
         Delivery::new(self.chains.head_of(opened.stream), data, ends, metadata, completion)
     }
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::recv::incoming::oversize;
 use crate::report::Reporter;
+use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
 use crate::stream::Gap;
 use crate::text::numbered;
-use crate::throttle::{KeyedThrottle, Throttle};
 use crate::{Error, Rejected};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
@@ -17,10 +17,10 @@ const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Reports<'a> {
     report: &'a Reporter,
     is_data_lost: bool,
-    rejected: KeyedThrottle<Rejected>,
-    stream_reused: Throttle,
-    left: KeyedThrottle<SessionId>,
-    oversize: Throttle,
+    rejected: KeyedReportThrottle<Rejected>,
+    stream_reused: ReportThrottle,
+    left: KeyedReportThrottle<SessionId>,
+    oversize: ReportThrottle,
 }
 
 impl<'a> Reports<'a> {
@@ -28,10 +28,10 @@ impl<'a> Reports<'a> {
         Self {
             report,
             is_data_lost: false,
-            rejected: KeyedThrottle::once(),
-            stream_reused: Throttle::every(STREAM_REUSED_INTERVAL),
-            left: KeyedThrottle::once(),
-            oversize: Throttle::once(),
+            rejected: KeyedReportThrottle::once(),
+            stream_reused: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+            left: KeyedReportThrottle::once(),
+            oversize: ReportThrottle::once(),
         }
     }
 

@@ -56,7 +56,7 @@ impl Confirms {
         self.queue = RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now);
     }
 
-    /// A message of the stream is sent for the first time.
+    /// A message of the stream, in sequence, is sent for the first time.
     pub(super) fn sent(&mut self, sealed: &Bytes, now: Instant) {
         if self.asked_for {
             self.queue.push(sealed.clone(), now);
@@ -150,6 +150,10 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
+        // A run that asks for nothing subscribes to nothing: what comes all the same is a broker's doing, and draws no answer.
+        if !self.is_confirmed() {
+            return Ok(Reply::Nothing);
+        }
         if let Some(reply) = self.receive_session_query(payload, now)? {
             return Ok(reply);
         }

@@ -16,7 +16,7 @@ use super::{ClientOptions, ClientSession, Endpoint, Event, Qos, Receipt, Token, 
 use crate::{Error, Exit, Result};
 
 /// How long the broker may take to close its side after DISCONNECT.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client session, and whatever connects it to the broker at the moment.
 ///
@@ -225,7 +225,7 @@ impl Client {
         if let ConnectionPhase::Open(mut connection) = std::mem::replace(&mut self.phase, ConnectionPhase::Closed)
             && connection.shutdown_write().is_ok()
         {
-            self.phase = ConnectionPhase::Closing(connection, now + CLOSE_TIMEOUT);
+            self.phase = ConnectionPhase::Closing(connection, now + BROKER_CLOSE_TIMEOUT);
         } else {
             self.close();
         }

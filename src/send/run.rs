@@ -9,9 +9,10 @@
 //!   ([`Publication::BestEffort`]). Sealing again (`SendRun::reseal`) publishes nothing: it fills the queue of
 //!   retransmissions, which do ask.
 //! - How much may leave per second: there is no such limit. It belongs in the client session, in `fill_write_buffer`
-//!   (`mqtt::client_session`), through which every frame of every mode leaves, and again after each reconnection, which the
-//!   run does not see. What is held back there is under way, so that the first limit stops the run. The client's deadline
-//!   wakes the run when more may leave: nothing is to be done for that here.
+//!   (`ClientSession`, whose comment lists the steps), through which every frame of every mode leaves, and again after each
+//!   reconnection, which the run does not see. What is held back there is under way, so that the first limit stops the run,
+//!   and the client's deadline wakes it when more may leave. All that a run has to know is that time does not count
+//!   meanwhile: [`Timeouts::observe`].
 
 use std::time::Instant;
 
@@ -131,9 +132,11 @@ impl SendRun<'_> {
     }
 
     /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. Never in the past: what
-    /// was due by now is done, or waits for something else than time.
+    /// was due by now is done, or waits for something else than time. While the path is not clear nothing is sent again, and
+    /// what clears it wakes the run.
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let others = [self.stream.deadline(), self.source.deadline(now)].into_iter().flatten();
+        let resend = self.stream.deadline().filter(|_| self.is_path_clear());
+        let others = [resend, self.source.deadline(now)].into_iter().flatten();
         self.timeouts.deadlines().chain(others).filter(|at| *at > now).min()
     }
 
@@ -159,8 +162,7 @@ impl SendRun<'_> {
 
     /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged every
     /// frame, and on this connection the subscription for confirms. Only then does it mean something that nothing is
-    /// confirmed. Until then the silence is the broker's, or a limit's that holds frames back: nothing is sent again for
-    /// it, and it is neither reported nor queried.
+    /// confirmed. Until then the silence is the broker's: nothing is sent again for it, and it is neither reported nor queried.
     fn is_path_clear(&self) -> bool {
         self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
     }

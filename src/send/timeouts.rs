@@ -1,12 +1,13 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
 //!
-//! Three timeouts run from the same time, [`Timeouts::waiting_since`], and none while nothing waits:
+//! These timeouts run from the same time, [`Timeouts::waiting_since`], and only [`STOP_TIMEOUT`] while nothing waits:
 //!
 //! | timeout | of | then |
 //! |---|---|---|
 //! | `--timeout` | any run that has it | it ends |
-//! | `stop_timeout` | a run with a spool, not before the signal that stops it | it ends, and leaves the rest in the spool |
+//! | [`STOP_TIMEOUT`] | any run, not before the signal that stops it | it ends; what it leaves is lost, or in the spool |
 //! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
+//! | [`END_TIMEOUT`] | a run with `--confirm` of which only the end is not confirmed | it ends, as all is written |
 //!
 //! Time counts here whatever the reason is that nothing is delivered, an absent broker included; only what is done about
 //! silence also needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of

@@ -297,15 +297,20 @@ impl ClientSession {
     /// Encodes what the connection is to carry next, until the write buffer is full.
     ///
     /// Every PUBLISH leaves here and nowhere else: a new one, one that waited for room, and one that is repeated on a new
-    /// connection, of every tool and of every kind. So a limit by time, say of bytes per second, belongs here, and takes
-    /// three steps:
+    /// connection, of every tool and of every kind. So a limit by time, say of bytes per second, belongs here. It takes
+    /// these steps; no mode of a tool has one of its own:
     ///
-    /// 1. the loop stops where nothing more may leave at `now`, and what it encodes is counted;
-    /// 2. [`deadline`](Self::deadline) includes the time from which more may leave;
-    /// 3. [`tick`](Self::tick) calls this once that has passed.
+    /// 1. The limit is a field of [`ClientOptions`], which `Link::client` makes for each tool.
+    /// 2. The loop stops where nothing more may leave at `now`, and what it encodes is counted. The count outlives a
+    ///    connection, unlike `sent_bytes`. `now` is here for that.
+    /// 3. [`deadline`](Self::deadline) includes the time from which more may leave, but only while the connection is up and
+    ///    this loop stopped for it: [`tick`](Self::tick) calls this once that has passed, and a deadline that stays behind
+    ///    makes the tool's loop spin.
+    /// 4. What is held back here is unacknowledged: it fills the window, so that [`has_room`](Self::has_room) stops whatever
+    ///    makes messages, and DISCONNECT waits for it. Nobody is late with it, so the time that it is held must not count
+    ///    in sts-send's `Timeouts::observe`, nor towards the timeout of `EventLoop::close`: both ask a method here.
     ///
-    /// What is held back here is unacknowledged: it fills the window, so that [`has_room`](Self::has_room) stops whatever
-    /// makes messages, and DISCONNECT waits for it. Other packets (acknowledgements, PINGREQ) are not held back.
+    /// Other packets (acknowledgements, PINGREQ, the first PUBREL of a message) are not held back.
     fn fill_write_buffer(&mut self, _now: Instant) {
         if !matches!(self.state, ConnectionState::Up { .. }) {
             return;

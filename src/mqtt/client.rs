@@ -80,8 +80,9 @@ impl Client {
         }
     }
 
-    /// When to drive, if poll finds nothing before. After [`drive`](Self::drive), which handles every deadline that has
-    /// passed, it is a later time than that of the call.
+    /// When to drive, if poll finds nothing before. [`drive`](Self::drive) handles every deadline that has passed, so that a
+    /// caller need not ask which one it was. (A call that finds the broker gone while reading is paused does nothing else,
+    /// and leaves them to the next call.)
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {

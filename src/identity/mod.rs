@@ -12,6 +12,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::files::{self, Dir};
+use crate::report::Reporter;
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
@@ -65,13 +66,27 @@ impl Identity {
         })
     }
 
+    /// This device's identity, made first where there is none. The user is told where: a new key in a directory that was
+    /// mistyped is no peer's.
+    ///
+    /// # Errors
+    /// As [`Identity::load_or_create`].
+    pub(crate) fn of_device(dir: &Dir, report: &Reporter) -> Result<Self> {
+        if let Some(identity) = Self::load(dir)? {
+            return Ok(identity);
+        }
+        let identity = Self::load_or_create(dir, &mut rand::rng())?;
+        report.info(format_args!("made a new identity key for this device: {}", show(&dir.join(IDENTITY_FILE))));
+        Ok(identity)
+    }
+
     /// Reads `identity.pem`, made first where there is none: 3072 bits, mode 0600.
     ///
     /// Of several processes that find none at once, one makes it and all end with the same key.
     ///
     /// # Errors
     /// As [`Identity::load`]; [`Exit::Failed`] where it cannot be stored.
-    pub(crate) fn load_or_create(dir: &Dir, rng: &mut impl CryptoRng) -> Result<Self> {
+    fn load_or_create(dir: &Dir, rng: &mut impl CryptoRng) -> Result<Self> {
         Self::load_or_create_bits(dir, rng, KEY_BITS)
     }
 

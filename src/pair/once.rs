@@ -20,7 +20,7 @@ use crate::units::Age;
 /// authenticated peer asks for another suite; [`crate::Exit::NotTrusted`] if no peer is pinned; [`crate::Exit::Unavailable`]
 /// if the broker refuses the connection; [`crate::Exit::Usage`] on a link without encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
-    let peers = pinned_peers(link)?;
+    let peers = pinned_peers(link, report)?;
     let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::check::{Guard, check, failed};
-use crate::text::show;
+use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 /// How the name of a temporary file ends.
@@ -36,9 +36,7 @@ impl Dir {
         let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                return Err(Error::new(Exit::NotTrusted, show(&path)).because("not a directory, or a link to one"));
-            }
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(not_a_directory(&path)),
             Err(errno) => return Err(failed("open", &path, errno)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("examine", &path, errno))?;
@@ -87,6 +85,14 @@ impl Dir {
         }
         names.sort_unstable();
         Ok(names)
+    }
+}
+
+fn not_a_directory(path: &Path) -> Error {
+    let error = Error::new(Exit::NotTrusted, show(path)).because("not a directory, or a link to one");
+    match path.read_link() {
+        Ok(target) => error.hint(format!("give the directory itself instead of the link to it: {}", quote(&target))),
+        Err(_) => error.hint("it must be a directory of this user"),
     }
 }
 

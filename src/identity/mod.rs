@@ -11,7 +11,7 @@ use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::files::{self, Dir};
+use crate::files::{self, Dir, Guard};
 use crate::report::Reporter;
 use crate::text::show;
 use crate::{Error, Exit, Result};
@@ -167,7 +167,7 @@ impl fmt::Display for BadFile {
 
 /// Reads `identity.pem`, and what `parse` makes of it; `None` where there is none yet.
 fn read<T>(dir: &Dir, parse: impl FnOnce(&str) -> std::result::Result<T, BadFile>) -> Result<Option<T>> {
-    let Some(bytes) = files::read_private(dir, IDENTITY_FILE)? else { return Ok(None) };
+    let Some(bytes) = files::read(dir, IDENTITY_FILE, Guard::Secret)? else { return Ok(None) };
     let text = std::str::from_utf8(&bytes).map_err(|_| BadFile::Form("not a PEM file"));
     text.and_then(parse).map(Some).map_err(|why| {
         Error::new(Exit::Config, show(&dir.join(IDENTITY_FILE))).because(why).hint(
@@ -192,8 +192,6 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::files::Guard;
-
     fn rng(seed: u64) -> StdRng {
         StdRng::seed_from_u64(seed)
     }

@@ -83,7 +83,7 @@ impl Link {
     /// # Errors
     /// As [`Dir::create`].
     pub(crate) fn identity_dir(&self) -> Result<Dir> {
-        Dir::create(&self.identity_dir, Guard::Public)
+        Dir::create(&self.identity_dir, Guard::Public).map_err(|error| Environment::of_process().explain(error))
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.

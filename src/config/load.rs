@@ -92,7 +92,7 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let shown = show(path);
     let (bytes, access) = read(path).map_err(|err| {
         let error = Error::new(Exit::Config, format!("cannot read {shown}")).because(&err);
-        if absent(&err) { error.hint("write it as sts.conf(5) says") } else { error }
+        if absent(&err) { error.hint("write it as sts.conf(5) says") } else { env.explain(error) }
     })?;
     if located.by_name {
         access.check(path)?;
@@ -144,7 +144,7 @@ impl Access {
     /// Whether a file that was found by name is one that only this user and root can write; in a directory where others can
     /// make files, it must also be of one of the two.
     fn check(self, path: &Path) -> Result<()> {
-        let us = rustix::process::geteuid().as_raw();
+        let us = files::us();
         let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
         let is_open = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o022 != 0);
         if self.owner != us && self.owner != 0 && path.parent().is_some_and(is_open) {

@@ -8,7 +8,8 @@ use std::path::Path;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::groups;
+use super::dir::Dir;
+use super::users;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -46,12 +47,16 @@ pub(super) fn file_name(name: &str) -> Result<&str> {
     Err(Error::new(Exit::Failed, format!("`{}`", name.escape_default())).because("not a file name"))
 }
 
-pub(super) fn check(path: &Path, stat: &Stat, guard: Guard) -> Result<()> {
-    let us = rustix::process::geteuid().as_raw();
+/// Checks what belongs to the user `us`.
+pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<()> {
     let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
-    if stat.st_uid != us && (guard == Guard::Private || !is_ours_or_roots(stat)) {
-        return Err(distrust(format!("belongs to user {}, not to us (user {us})", stat.st_uid))
-            .hint(format!("chown {us} {}", quote(path))));
+    if stat.st_uid != us && (guard == Guard::Private || stat.st_uid != 0) {
+        let (theirs, ours) = (users::user_name(stat.st_uid), users::user_name(us));
+        return Err(distrust(format!("belongs to user {theirs}, not to us (user {ours})")).hint(match us {
+            // A service's: given to root, the service could not use it any more.
+            0 => users::run_as(stat.st_uid),
+            _ => format!("run it as that user; or, as root, if it is to be this user's: chown {ours} {}", quote(path)),
+        }));
     }
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let (forbidden, ability, remedy) = match (guard, directory) {
@@ -69,10 +74,6 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn is_ours_or_roots(stat: &Stat) -> bool {
-    stat.st_uid == 0 || stat.st_uid == rustix::process::geteuid().as_raw()
-}
-
 /// Whether others than its owner can change what a directory or a link leads to. In a sticky directory they can replace
 /// nothing that is not theirs.
 pub(super) fn can_be_changed(stat: &Stat) -> bool {
@@ -83,15 +84,16 @@ pub(super) fn can_be_changed(stat: &Stat) -> bool {
 /// Whether others than this user and root can read a file of this group and mode. A group in which nobody else is counts as this
 /// user if nobody can write the file: such a mode was chosen, as for a container's secrets.
 pub(crate) fn others_can_read(group: u32, mode: u32) -> bool {
-    let is_for_us = || mode & 0o222 == 0 && groups::is_ours_alone(group);
+    let is_for_us = || mode & 0o222 == 0 && users::is_ours_alone(group);
     mode & 0o004 != 0 || (mode & 0o040 != 0 && !is_for_us())
 }
 
-pub(super) fn check_file(fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
+/// Checks a file in this directory, which must belong to the same user.
+pub(super) fn check_file(dir: &Dir, fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| failed("examine", path, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new(Exit::NotTrusted, show(path)).because("not a plain file"));
     }
-    check(path, &stat, guard)?;
+    check(path, &stat, guard, dir.owner)?;
     Ok(stat)
 }

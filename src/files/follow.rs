@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::check::{can_be_changed, failed, file_name, is_ours_or_roots};
+use super::check::{can_be_changed, failed, file_name};
 use super::dir::Dir;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
@@ -26,6 +26,8 @@ struct Walk {
     path: PathBuf,
     rest: VecDeque<OsString>,
     links: usize,
+    /// Who may change what it leads through, besides root.
+    owner: u32,
 }
 
 /// Opens a file for reading; `None` where it is absent. Not waiting, so that a FIFO in its place is found out.
@@ -42,7 +44,8 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
     let link = dir.join(name);
     let fd = rustix::fs::openat(&dir.fd, ".", DIRECTORY, Mode::empty());
     let fd = fd.map_err(|errno| failed("open", dir.path(), errno))?;
-    let mut walk = Walk { dir: fd, path: dir.path().to_owned(), rest: [name.into()].into(), links: 0 };
+    let mut walk =
+        Walk { dir: fd, path: dir.path().to_owned(), rest: [name.into()].into(), links: 0, owner: dir.owner };
     loop {
         if let Some(fd) = walk.step().map_err(|why| not_followed(&link, why))? {
             return Ok(Some(fd));
@@ -118,7 +121,7 @@ impl Walk {
 
     fn check(&self, name: &OsStr, stat: &Stat) -> std::result::Result<(), NotFollowed> {
         let path = self.path.join(name);
-        if !is_ours_or_roots(stat) {
+        if stat.st_uid != self.owner && stat.st_uid != 0 {
             return Err(NotFollowed::because(format!(
                 "{} belongs to user {}, who can change it",
                 show(&path),

@@ -14,7 +14,7 @@ use crate::{Error, Exit, Result};
 const MAX_INPUT_LEN: u64 = 64 << 10;
 
 fn directory(env: &Environment) -> Result<Dir> {
-    Dir::create(&env.identity_dir(), Guard::Public)
+    Dir::create(&env.identity_dir(), Guard::Public).map_err(|error| env.explain(error))
 }
 
 /// Prints this device's key line on standard output, its fingerprint on standard error.
@@ -82,7 +82,7 @@ fn note_sessions(known: &mut KnownPeers, dir: &Dir, env: &Environment, report: &
         if known.with_bindings().any(|(_, _, binding)| binding.has_paired(&link)) {
             continue;
         }
-        let sessions = Cache::open(&runtime, &link, link.as_str()).and_then(|cache| cache.load()).unwrap_or_default();
+        let sessions = Cache::look(&runtime, &link).and_then(|cache| cache.load()).unwrap_or_default();
         let has_session = |key: &PublicKey| sessions.iter().any(|it| it.session.peer == *key.fingerprint().as_bytes());
         let keys: Vec<_> = known.iter().map(|(_, key)| key).filter(|key| has_session(key)).take(2).cloned().collect();
         if let [key] = &keys[..]

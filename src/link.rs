@@ -13,7 +13,7 @@ use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
 use crate::identity::Identity;
 use crate::mqtt;
-use crate::peers::LinkPeers;
+use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
 use crate::text::quote;
 
@@ -73,7 +73,8 @@ impl Link {
     pub fn peers(&self) -> Result<Option<LinkPeers>> {
         let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let route = self.config.route().expect("an encrypted link has a route");
-        let dir = self.identity_dir()?;
+        // Only what writes there makes the directory.
+        let dir = Dir::open(&self.identity_dir, Guard::Public)?.ok_or_else(no_peer_trusted)?;
         LinkPeers::load(self.config.link.clone(), dir, sealed, route).map(Some)
     }
 
@@ -82,21 +83,21 @@ impl Link {
     /// # Errors
     /// As [`Dir::create`].
     pub(crate) fn identity_dir(&self) -> Result<Dir> {
-        Dir::create(&self.identity_dir, Guard::Public)
+        Dir::create(&self.identity_dir, Guard::Public).map_err(|error| Environment::of_process().explain(error))
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.
     ///
     /// # Errors
-    /// As [`Identity::load_or_create`].
-    pub fn make_identity(&self) -> Result<()> {
+    /// As [`Identity::of_device`].
+    pub(crate) fn make_identity(&self, report: &Reporter) -> Result<()> {
         if self.config.sealed.is_none() {
             return Ok(());
         }
         let dir = self.identity_dir()?;
         match Identity::load_public(&dir)? {
             Some(_) => Ok(()),
-            None => Identity::load_or_create(&dir, &mut rand::rng()).map(drop),
+            None => Identity::of_device(&dir, report).map(drop),
         }
     }
 

@@ -278,9 +278,9 @@ impl LinkPeers {
     /// This device's identity key, to sign with.
     ///
     /// # Errors
-    /// As [`Identity::load_or_create`].
+    /// As [`Identity::load`]; [`Exit::NotTrusted`] where it was removed meanwhile.
     pub fn identity(&self) -> Result<Identity> {
-        Identity::load_or_create(&self.dir, &mut rand::rng())
+        Identity::load(&self.dir)?.ok_or_else(no_peer_trusted)
     }
 
     /// The fingerprint of this device's key.
@@ -299,7 +299,8 @@ impl LinkPeers {
     }
 }
 
-fn no_peer_trusted() -> Error {
+/// The error of having no key of any peer.
+pub(crate) fn no_peer_trusted() -> Error {
     Error::new(Exit::NotTrusted, "no peer is trusted yet")
         .because("this device does not know any public key")
         .hint("run sts-pair --code on both devices; or run sts-pair --key on the other one, and pipe its line into: sts-pair --trust NAME")

@@ -1,8 +1,8 @@
 //! What `sts-pair --status` shows: everything about a link's sessions but their keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, PeerSessions, ReceiveState, peer_digits};
+use super::{Cache, Counters, PeerSessions, ReceiveState, peer_digits, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -48,12 +48,18 @@ pub(crate) struct LinkStatus {
     pub(crate) broken: Vec<Error>,
 }
 
-/// The names of all links that have sessions, in order; none where there is no runtime directory.
+/// Another directory where sessions usually are, if there are any in it.
+#[must_use]
+pub(crate) fn other_dir(path: &Path) -> Option<PathBuf> {
+    usual_dirs::other_with_sessions(path, None)
+}
+
+/// The names of all links that have sessions, in order; none where there is no runtime directory. Root may look at any user's.
 ///
 /// # Errors
-/// As [`Dir::open`].
+/// As [`Dir::look`].
 pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
-    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(Vec::new()) };
+    let Some(dir) = Dir::look(path, Guard::Private)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> =
         dir.names()?.iter().filter_map(|name| peer_digits(name)).filter_map(|(link, _)| link.parse().ok()).collect();
     links.sort_unstable();

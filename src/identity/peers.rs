@@ -63,7 +63,7 @@ impl KnownPeers {
 
     /// The stamp of the file as it is now, one stat.
     fn stamp_of(dir: &Dir) -> Result<Option<Stamp>> {
-        files::stamp(dir, KNOWN_PEERS_FILE)
+        files::target_stamp(dir, KNOWN_PEERS_FILE)
     }
 
     /// Whether the file was changed since it was read, one stat.
@@ -192,6 +192,7 @@ impl KnownPeers {
         let lock = files::lock(dir, KNOWN_PEERS_LOCK)?;
         let mut known = Self::load(dir)?;
         if edit(&mut known)? {
+            files::check_replaceable(dir, KNOWN_PEERS_FILE)?;
             files::replace(dir, &lock, KNOWN_PEERS_FILE, known.to_text().as_bytes())?;
             known.stamp = Self::stamp_of(dir)?;
         }

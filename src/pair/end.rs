@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::RngExt;
 
-use super::link_peers;
+use super::encrypted_peers;
 use crate::cache::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
@@ -35,7 +35,7 @@ struct Kill {
 /// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection, or if there was none. The sessions
 /// are deleted in any case.
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let mut peers = link_peers(link)?;
+    let mut peers = encrypted_peers(link)?;
     if let Some(name) = to {
         peers.restrict_to(name)?;
     }

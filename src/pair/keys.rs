@@ -14,15 +14,15 @@ use crate::{Error, Exit, Result};
 const MAX_INPUT_LEN: u64 = 64 << 10;
 
 fn directory(env: &Environment) -> Result<Dir> {
-    Dir::create(&env.identity_dir(), Guard::Public)
+    Dir::create(&env.identity_dir(), Guard::Public).map_err(|error| env.explain(error))
 }
 
 /// Prints this device's key line on standard output, its fingerprint on standard error.
 ///
 /// # Errors
-/// As [`Identity::load_or_create`]; [`Exit::Failed`] if standard output cannot be written.
+/// As [`Identity::of_device`]; [`Exit::Failed`] if standard output cannot be written.
 pub fn show(env: &Environment, report: &Reporter) -> Result<()> {
-    let identity = Identity::load_or_create(&directory(env)?, &mut rand::rng())?;
+    let identity = Identity::of_device(&directory(env)?, report)?;
     let line = format!("{}\n", identity.public().key_line());
     std::io::stdout()
         .write_all(line.as_bytes())
@@ -39,10 +39,10 @@ pub fn show(env: &Environment, report: &Reporter) -> Result<()> {
 /// and for our own key; [`Exit::Usage`] for a link without encryption.
 pub fn trust(env: &Environment, name: &PeerName, link: Option<&Link>, report: &Reporter) -> Result<()> {
     // Before the key is read: a link that cannot be used needs none.
-    let peers = link.map(super::link_peers).transpose()?;
+    let peers = link.map(|link| super::link_peers(link, report)).transpose()?;
     let key = read_key_line(name, report)?;
     let dir = link.map_or_else(|| directory(env), Link::identity_dir)?;
-    let identity = Identity::load_or_create(&dir, &mut rand::rng())?;
+    let identity = Identity::of_device(&dir, report)?;
     let mut known = KnownPeers::load(&dir)?;
     note_sessions(&mut known, &dir, env, report);
     let link = link.map(|link| &link.config.link);
@@ -82,7 +82,7 @@ fn note_sessions(known: &mut KnownPeers, dir: &Dir, env: &Environment, report: &
         if known.with_bindings().any(|(_, _, binding)| binding.has_paired(&link)) {
             continue;
         }
-        let sessions = Cache::open(&runtime, &link, link.as_str()).and_then(|cache| cache.load()).unwrap_or_default();
+        let sessions = Cache::look(&runtime, &link).and_then(|cache| cache.load()).unwrap_or_default();
         let has_session = |key: &PublicKey| sessions.iter().any(|it| it.session.peer == *key.fingerprint().as_bytes());
         let keys: Vec<_> = known.iter().map(|(_, key)| key).filter(|key| has_session(key)).take(2).cloned().collect();
         if let [key] = &keys[..]

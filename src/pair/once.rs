@@ -21,7 +21,7 @@ use crate::units::Age;
 /// if the broker refuses the connection, or if there is none when time is up; [`crate::Exit::Usage`] on a link without
 /// encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
-    let peers = pinned_peers(link)?;
+    let peers = pinned_peers(link, report)?;
     let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;

@@ -43,7 +43,7 @@ impl PairRun<'_> {
 /// [`super::once::run`] before it begins.
 pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     let mut link = open()?;
-    let mut peers = slave_peers(&link)?;
+    let mut peers = slave_peers(&link, report)?;
     let _lock = link.create_cache()?.lock_pairing()?;
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
@@ -58,7 +58,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
         if signals.count() > 0 {
             return Ok(());
         }
-        match reload(&open, &mut handshake) {
+        match reload(&open, &mut handshake, report) {
             Ok(reloaded) => {
                 (link, peers) = reloaded;
                 report.info("configuration reloaded");
@@ -68,16 +68,16 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     }
 }
 
-fn reload(open: &impl Fn() -> Result<Link>, handshake: &mut Handshake) -> Result<(Link, LinkPeers)> {
+fn reload(open: &impl Fn() -> Result<Link>, handshake: &mut Handshake, report: &Reporter) -> Result<(Link, LinkPeers)> {
     let link = open()?;
-    let peers = slave_peers(&link)?;
+    let peers = slave_peers(&link, report)?;
     handshake.set_party(pinned_party(&peers)?);
     Ok((link, peers))
 }
 
 /// The peers of a link of which this device is the slave.
-fn slave_peers(link: &Link) -> Result<LinkPeers> {
-    let peers = pinned_peers(link)?;
+fn slave_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
+    let peers = pinned_peers(link, report)?;
     match peers.role {
         Role::Slave => Ok(peers),
         Role::Master => Err(Error::new(Exit::Usage, "--serve")

@@ -21,4 +21,4 @@ pub(crate) use self::dir::Dir;
 pub(crate) use self::lock::{Lock, lock, try_lock};
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
 pub(crate) use self::stamp::{Stamp, dir_stamp, stamp};
-pub(crate) use self::whole::{create, read_private, read_up_to, remove, replace};
+pub(crate) use self::whole::{create, read_private, read_up_to, remove, rename, replace};

@@ -18,6 +18,7 @@
 
 mod direct;
 mod first_session;
+mod intake;
 mod outgoing;
 mod plain;
 mod replies;

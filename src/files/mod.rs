@@ -25,4 +25,4 @@ pub(crate) use self::lock::{Lock, lock, try_lock};
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
 pub(crate) use self::stamp::{Stamp, dir_stamp, stamp, target_stamp};
 pub(crate) use self::users::{us, user_name};
-pub(crate) use self::whole::{check_replaceable, create, read, read_private, read_up_to, remove, replace};
+pub(crate) use self::whole::{check_replaceable, create, read, read_private, read_up_to, remove, rename, replace};

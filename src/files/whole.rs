@@ -127,6 +127,17 @@ pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result
     })
 }
 
+/// Gives a file of ours another name, in place of any file of that name; `lock` is as for [`replace`].
+///
+/// # Errors
+/// [`Exit::Failed`] where the directory cannot be written.
+pub(crate) fn rename(dir: &Dir, lock: &Lock, from: &str, to: &str) -> Result<()> {
+    let Lock { .. } = lock;
+    rustix::fs::renameat(&dir.fd, file_name(from)?, &dir.fd, file_name(to)?)
+        .map_err(|errno| failed("rename", &dir.join(from), errno))?;
+    sync_dir(dir)
+}
+
 /// Removes a file; false where there was none.
 ///
 /// # Errors

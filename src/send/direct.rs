@@ -4,6 +4,7 @@
 //! writes to us.
 
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -107,8 +108,9 @@ impl MessageSource for Direct {
         self.input.as_fd().filter(|_| room)
     }
 
-    fn stop_reading(&mut self) {
+    fn stop_reading(&mut self, _now: Instant) -> Result<()> {
         self.input.stop();
+        Ok(())
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {

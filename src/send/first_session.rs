@@ -75,14 +75,14 @@ pub(super) fn wait(
             Err(error) if error.exit() != Exit::TryAgain => return Err(error),
             Err(error) => error,
         };
-        let stopping = events.stop_requested() > Stop::No;
+        let stopping = events.stop_requested() > Stop::No || give_up_at.is_some_and(|at| now >= at);
         if stopping {
-            spooled.stop_reading();
+            spooled.stop_reading(now)?;
         }
         spooled.read_input(now)?;
         spooled.sync()?;
         spooled.warn_of_backlog(false);
-        if spooled.has_all_input() || stopping || give_up_at.is_some_and(|at| now >= at) {
+        if spooled.has_all_input() || stopping {
             spooled.close()?;
             return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });
         }

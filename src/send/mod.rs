@@ -24,6 +24,7 @@
 
 mod direct;
 mod first_session;
+mod intake;
 mod outgoing;
 mod plain;
 mod replies;

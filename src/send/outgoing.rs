@@ -191,6 +191,11 @@ pub(super) trait SpoolStream {
         Ok(0)
     }
 
+    /// What waits in the spool was cut anew, for another stream than this one, which is left without an end.
+    fn restart(&mut self, _spool: &mut Spool, _now: Instant) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether all streams of this run are over.
     fn is_over(&self, _spool: &Spool) -> bool {
         true

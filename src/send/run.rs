@@ -194,7 +194,7 @@ impl SendRun<'_> {
                     if self.pending().messages > 0 {
                         self.report.info(self.undelivered(Exit::Failed, "refused by the broker"));
                     }
-                    return Err(refusal);
+                    return Err(self.source.refused(refusal));
                 }
             }
         }
@@ -227,7 +227,7 @@ impl SendRun<'_> {
     fn is_stopped(&mut self, now: Instant) -> Result<bool> {
         let stop = self.events.stop_requested();
         if stop > Stop::No && self.timeouts.begin_stop(now) {
-            self.source.stop_reading();
+            self.source.stop_reading(now)?;
             self.report.info("delivering what was read, then stopping; signal again to stop immediately");
         }
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
@@ -240,7 +240,10 @@ impl SendRun<'_> {
             return Ok(true);
         }
         match why {
-            Some((exit, what)) if !self.source.is_delivered() => Err(self.ended_undelivered(exit, what)),
+            Some((exit, what)) if !self.source.is_delivered() => {
+                self.source.stop_reading(now)?;
+                Err(self.ended_undelivered(exit, what))
+            }
             stopped => Ok(stopped.is_some()),
         }
     }

@@ -44,8 +44,8 @@ pub(super) trait MessageSource {
     /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
     fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>>;
 
-    /// Reads no further: what was read is all there is.
-    fn stop_reading(&mut self);
+    /// Reads no further: what was read is all there is, and is kept where there is a disk.
+    fn stop_reading(&mut self, now: Instant) -> Result<()>;
 
     /// A [`Publication::Record`] of this source was published.
     fn published(&mut self, _token: Token) {}
@@ -109,6 +109,11 @@ pub(super) trait MessageSource {
 
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
+
+    /// The error of ending because the broker refuses something, or a message.
+    fn refused(&self, refusal: Error) -> Error {
+        refusal
+    }
 
     /// Leaves the disk at the end of a run, however that ends.
     fn close(&mut self) -> Result<()> {

@@ -9,6 +9,7 @@
 //! | `waiting` | since when something waits that the last run left ([`backlog`]) |
 //! | `state` | which records are acknowledged, and the stream that they are sealed in ([`SpooledStream`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
+//! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`recut`]) |
 //!
 //! A record is kept as plaintext, and its number decides which message of its stream it is. So it is on the disk,
 //! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it under
@@ -23,6 +24,7 @@ mod backlog;
 mod chunk;
 mod damaged;
 mod owner;
+mod recut;
 mod segments;
 mod state;
 
@@ -51,8 +53,8 @@ use crate::{Error, Exit, Result};
 /// run: making another one costs the disk more than it frees.
 const MIN_REMOVED_LEN: u64 = 64 << 10;
 
-/// What each piece that is written takes on the disk besides its bytes, in bytes.
-pub(crate) const PIECE_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
+/// What each record takes on the disk besides its bytes, in bytes.
+pub(crate) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
@@ -70,6 +72,17 @@ pub(crate) struct Pending {
     pub(crate) messages: u64,
     /// Bytes.
     pub(crate) bytes: u64,
+}
+
+/// What was found where the next record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No record, or none in this stream.
+    Nothing,
+    /// A record.
+    Record,
+    /// One that is longer than wanted. It is still the next one.
+    TooLong,
 }
 
 /// An open spool, which no other process can open meanwhile.
@@ -113,6 +126,7 @@ impl Spool {
         })?;
         check_owner(&dir, &lock, owner)?;
         let (state_file, state) = StateFile::open(&dir, &lock)?;
+        recut::recover(&dir, &lock, state.acknowledged)?;
         let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
         let (reader, waiting_on_disk) = segments.seek(&dir, state.acknowledged)?;
         let messages = segments.whole() - state.acknowledged + u64::from(segments.unfinished() > 0);
@@ -166,36 +180,33 @@ impl Spool {
         self.segments.unfinished()
     }
 
-    /// Most bytes that can be written now, in this number of pieces.
+    /// Most bytes that can be written now, in this number of records.
     #[must_use]
-    pub(crate) fn free_bytes(&self, pieces: usize) -> usize {
+    pub(crate) fn free_bytes(&self, records: usize) -> usize {
         let free = usize::try_from(self.max.saturating_sub(self.waiting_on_disk)).unwrap_or(usize::MAX);
-        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(pieces.saturating_mul(chunk::CHUNK_HEADER_LEN))
+        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(chunk::CHUNK_HEADER_LEN))
     }
 
-    /// Appends pieces to the record that is being written, each with whether it ends the record; false if the disk is full,
-    /// and nothing was written. What is written survives the end of this process.
+    /// Appends records, in one write; false if the disk is full, and nothing was written. What is written survives the end of
+    /// this process.
     ///
     /// # Errors
     /// [`Exit::Failed`] if it cannot be written for another reason.
-    pub(crate) fn write<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<bool> {
-        let Some((written, data)) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
+    pub(crate) fn write(&mut self, records: &[&[u8]]) -> Result<bool> {
+        let Some((written, data)) = self.segments.append(&self.dir, &self.lock, records)? else { return Ok(false) };
         self.waiting_on_disk += written;
         self.waiting_data += data;
         Ok(true)
     }
 
-    /// On a full disk: frees what the last segment takes, if all of its whole records are acknowledged. What was written of
-    /// the next one goes to `buffer`, and is to be written again. False if nothing can be freed.
+    /// On a full disk: frees what the last segment takes, if all of it is acknowledged. False if nothing can be freed.
     ///
     /// # Errors
-    /// As [`Spool::read`].
-    pub(crate) fn reclaim_unfinished(&mut self, buffer: &mut BytesMut) -> Result<bool> {
-        if self.state.acknowledged < self.segments.whole() || self.segments.is_empty() {
+    /// As [`Spool::acknowledge`].
+    pub(crate) fn make_room(&mut self) -> Result<bool> {
+        if !self.is_empty() || self.segments.is_empty() {
             return Ok(false);
         }
-        self.segments.reclaim_unfinished(&self.dir, &mut self.reader, buffer)?;
-        (self.waiting_on_disk, self.waiting_data) = (0, 0);
         self.remove_read(0)?;
         Ok(true)
     }
@@ -247,26 +258,28 @@ impl Spool {
         self.state.sealed.max(self.maybe_sealed)
     }
 
-    /// Appends the next record's bytes to `buffer`; false if there is none, or none in this stream. From now on it may be
-    /// sealed.
+    /// Appends the next record's bytes to `buffer`, if there is one in this stream, and of at most `max` bytes. From now on
+    /// it may be sealed.
     ///
     /// # Errors
     /// [`Exit::DataLost`] where it is damaged; [`Exit::Failed`] where the disk fails.
-    pub(crate) fn read(&mut self, buffer: &mut BytesMut) -> Result<bool> {
+    pub(crate) fn read(&mut self, buffer: &mut BytesMut, max: usize) -> Result<Found> {
         let until = self.state.stream.and_then(|stream| stream.close).map_or(u64::MAX, |(until, _)| until);
         if self.next >= self.whole().min(until) {
-            return Ok(false);
+            return Ok(Found::Nothing);
         }
         self.segments.sync()?;
         let start = buffer.len();
-        let on_disk = self.segments.read(&self.dir, &mut self.reader, self.next, buffer)?;
+        let Some(on_disk) = self.segments.read(&self.dir, &mut self.reader, self.next, buffer, max)? else {
+            return Ok(Found::TooLong);
+        };
         self.next += 1;
         self.read.push_back((on_disk, (buffer.len() - start) as u64));
         if self.next > self.state.sealed {
             self.state.sealed = self.next;
             self.state_file.write(&self.state)?;
         }
-        Ok(true)
+        Ok(Found::Record)
     }
 
     /// Records below were acknowledged; what was not read of them is passed over.
@@ -278,7 +291,7 @@ impl Spool {
             return Ok(());
         }
         self.backlog.restart();
-        while self.next < below && self.read(&mut BytesMut::new())? {}
+        while self.next < below && self.read(&mut BytesMut::new(), usize::MAX)? == Found::Record {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
         for (on_disk, data) in self.read.drain(..count) {
             self.waiting_on_disk -= on_disk;
@@ -294,7 +307,7 @@ impl Spool {
         while self.segments.can_remove(self.state.acknowledged, least) {
             // A record's number must never be given to another record.
             self.state_file.sync()?;
-            self.segments.remove_first(&self.dir)?;
+            self.segments.remove_first(&self.dir, &mut self.reader)?;
         }
         Ok(())
     }
@@ -339,12 +352,20 @@ impl Spool {
     /// # Errors
     /// As [`Spool::start_stream`] and [`Spool::read`].
     pub(crate) fn restart_unacknowledged(&mut self) -> Result<()> {
-        self.next = self.state.acknowledged;
-        self.read.clear();
-        (self.reader, _) = self.segments.seek(&self.dir, self.next)?;
+        self.rewind()?;
         // Nothing was sealed in the next one: that begins when this stream is left.
         let next = self.state.stream.and_then(|old| old.continued_in(self.next)).map(|(_, next)| next);
         self.set_stream(next)
+    }
+
+    /// Reads next what is not acknowledged.
+    fn rewind(&mut self) -> Result<()> {
+        self.next = self.state.acknowledged;
+        self.read.clear();
+        (self.reader, self.waiting_on_disk) = self.segments.seek(&self.dir, self.next)?;
+        let messages = self.segments.whole() - self.next + u64::from(self.unfinished() > 0);
+        self.waiting_data = self.waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64);
+        Ok(())
     }
 
     /// At the end of a run: removes the segments if nothing waits, and otherwise lets what waits survive a power cut.

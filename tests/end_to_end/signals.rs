@@ -177,7 +177,7 @@ fn one_signal_ends_a_receiver_whose_output_is_not_read() {
     let receiver = Process::started(command);
     receiver.wait_for("listening on");
     // One message that is longer than any pipe.
-    let line = [vec![b'x'; 200_000], b"\n".to_vec()].concat();
+    let line = "x".repeat(200_000) + "\n";
     pair.master.send_all(&["--each", "-o", "max_message=300000"], line).succeeded();
     wait_until("some of it to be written", || rustix::io::ioctl_fionread(&reader).unwrap() > 0);
     receiver.signal(Signal::TERM);

@@ -446,12 +446,36 @@ fn a_spool_has_one_user_one_link_and_one_way_to_confirm() {
 }
 
 #[test]
+fn what_is_too_long_for_the_broker_is_cut_anew_once_max_message_is_lower() {
+    let options = Options { max_packet_size: Some(5000), unlimited_queue: true, ..Options::default() };
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null"];
+    for (args, spool) in [(&[][..], "gcm"), (&[CONFIRM], "confirm"), (&plain, "plain")] {
+        let broker = Broker::with(options);
+        let pair = Pair::paired(&broker, "gcm");
+        let long = [&b"short\n"[..], &vec![b'x'; 9000], b"\n"].concat();
+        let send = |more: &[&str], input: &[u8]| {
+            let args = [&["--spool", spool, "--each"], args, more].concat();
+            pair.master.send_all(&args, input)
+        };
+        let receiver = pair.slave.listen(if spool == "plain" { &plain } else { &[] });
+        for _ in 0..2 {
+            send(&[], &long).failed(&[75], &["did not accept a message", "left in the spool", "lower `max_message`"]);
+        }
+        let ended = send(&["-o", "max_message=4000"], b"last\n").succeeded();
+        assert!(ended.stderr.contains("cut anew") && ended.stderr.contains("possibly duplicated"), "{}", ended.stderr);
+        receiver.wait_for_stdout(&[&long[..], &long[..], b"last\n"].concat());
+        receiver.stop();
+    }
+}
+
+#[test]
 fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
     let mut broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     broker.stop();
     let quiet = |more: &[&str], input: &[u8]| {
-        let args = [&SPOOL[..], &["-q", "--timeout", "1", "--spool-max", "256k"], more].concat();
+        let args =
+            [&SPOOL[..], &["-q", "--timeout", "1", "--spool-max", "8k", "-o", "max_message=1000"], more].concat();
         let ended = pair.master.send_all(&args, input);
         assert_eq!(ended.status, 75, "{}", ended.stderr);
         ended.stderr
@@ -471,7 +495,7 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
     assert!(said.contains("warning") && said.contains("3 messages (14 bytes)") && said.contains("a day"), "{said}");
     assert_eq!(quiet(&[], b"four\n"), "", "once a day");
     older("warned");
-    assert!(quiet(&[], &readings(2000)).contains("half full"));
+    assert!(quiet(&[], &readings(60)).contains("half full"));
     assert_eq!(quiet(&[], b""), "");
     // Who did not ask for quiet hears of each run.
     let loud = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), "");

@@ -123,6 +123,11 @@ impl SpoolStream for SealedStream {
         self.abandon_records(spool, now)
     }
 
+    fn restart(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+        self.abandon_stream(now);
+        self.resume_next(spool, now)
+    }
+
     fn is_over(&self, spool: &Spool) -> bool {
         !matches!(self.state, SealingState::Idle) && spool.stream().is_none()
     }

@@ -102,15 +102,15 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         last_received: now,
         is_subscribed: false,
     };
-    let end = run.receive()?;
-    run.send_confirms(true, Instant::now())?;
-    if run.printer.has_all_lines() {
-        run.take_ends()?;
-    }
-    let unreachable = run.unreachable(&end);
+    let received = run.receive();
+    // Even if it failed: the senders hear of what was written, and the broker.
+    let told = run.tell_written();
+    let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
     let RecvRun { events, mut streams, printer, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
     events.close()?;
+    let end = received?;
+    told?;
     match end {
         End::Refused(error) => Err(error),
         End::Stopped => {
@@ -277,9 +277,13 @@ impl RecvRun<'_> {
         loop {
             let written = self.printer.write_ready();
             self.settle(now)?;
-            match written? {
-                Written::Some => {}
-                other => return Ok(other),
+            match written {
+                Ok(Written::Some) => {}
+                Ok(other) => return Ok(other),
+                Err(error) => {
+                    self.record_interrupted(now)?;
+                    return Err(error);
+                }
             }
         }
     }
@@ -294,6 +298,14 @@ impl RecvRun<'_> {
         Ok(())
     }
 
+    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that byte.
+    fn record_interrupted(&mut self, now: Instant) -> Result<()> {
+        match self.printer.interrupted() {
+            Some(completion) => self.streams.record(&[completion], now),
+            None => Ok(()),
+        }
+    }
+
     /// Tells senders that ask how far standard output took their streams.
     fn send_confirms(&mut self, all: bool, now: Instant) -> Result<()> {
         // Until there is room the confirms wait, and say more then.
@@ -304,6 +316,12 @@ impl RecvRun<'_> {
             self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
         }
         Ok(())
+    }
+
+    /// Tells senders that ask what was written, when a run ends.
+    fn tell_written(&mut self) -> Result<()> {
+        self.send_confirms(true, Instant::now())?;
+        if self.printer.has_all_lines() { self.take_ends() } else { Ok(()) }
     }
 
     /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the last
@@ -382,6 +400,7 @@ impl RecvRun<'_> {
             }
             if self.events.stop_requested() == Stop::AtOnce {
                 let bytes = self.printer.unwritten();
+                self.record_interrupted(now)?;
                 return Err(Error::new(Exit::Failed, "stopped by a second signal")
                     .because(format!("{bytes} received bytes were not written, and are not acknowledged")));
             }

@@ -16,6 +16,7 @@ use sts::{Result, recv};
 /// reported with its exact range. The manual is sts-recv(1).
 #[derive(Parser)]
 #[command(name = "sts-recv", version, args_override_self = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -35,6 +36,10 @@ struct Args {
     /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 if it is not UTF-8
     #[arg(long)]
     json: bool,
+
+    /// Without a session, wait for the first one; for services
+    #[arg(long)]
+    wait: bool,
 
     /// Exit after SECS seconds in which nothing was received (0: never)
     #[arg(long, value_name = "SECS", default_value_t = 0)]
@@ -59,6 +64,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     };
     let options = recv::RecvOptions {
         format,
+        wait: args.wait,
         once: args.once,
         lines: args.lines,
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),

@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
-use crate::identity::Identity;
+use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
@@ -74,6 +74,19 @@ impl Link {
         let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let route = self.config.route().expect("an encrypted link has a route");
         LinkPeers::load(Dir::create(&self.identity_dir, Guard::Public)?, sealed, route).map(Some)
+    }
+
+    /// Whether this device has a key of its own and trusts another one, as every session needs. True where the configuration
+    /// says `nosec`.
+    ///
+    /// # Errors
+    /// As [`Identity::load_public`] and [`KnownPeers::load`].
+    pub(crate) fn is_enrolled(&self) -> Result<bool> {
+        if self.config.sealed.is_none() {
+            return Ok(true);
+        }
+        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        Ok(Identity::load_public(&dir)?.is_some() && KnownPeers::load(&dir)?.iter().next().is_some())
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.

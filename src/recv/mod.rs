@@ -30,6 +30,7 @@
 //!   `IncomingStreams::verdict`.
 
 mod delivery;
+mod first_session;
 mod incoming;
 mod plain;
 mod printer;
@@ -69,6 +70,8 @@ pub struct RecvOptions {
     pub timeout: Option<Duration>,
     /// How each line is written.
     pub format: Format,
+    /// Without a session, wait for the first one.
+    pub wait: bool,
 }
 
 /// Receives until a signal or an option ends it.
@@ -79,19 +82,22 @@ pub struct RecvOptions {
 /// data was lost in a run that ended by itself; [`Exit::Unavailable`] where the broker refuses the connection, or where there
 /// is none at that time; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
-    let now = Instant::now();
     let Config { subscribe, mqtt, .. } = &link.config;
-    let with_metadata = options.format.needs_metadata();
-    let streams: Box<dyn IncomingStreams + '_> = match link.peers()? {
-        None => Box::new(PlainStreams::new(options.once, with_metadata, report)),
-        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
-    };
+    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
+    broker.subscribe(subscribe.as_str(), mqtt.qos, Instant::now())?;
+    // Nothing is sent before its first turn.
+    let mut events = EventLoop::new(broker, Signals::catch()?, report);
+    let mut kept = Vec::new();
+    if options.wait {
+        match first_session::wait(link, options.timeout, &mut events, report)? {
+            Some(events) => kept = events,
+            None => return events.close().map(drop),
+        }
+    }
+    let now = Instant::now();
+    let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
     let printer = Printer::stdout(options.format, options.lines, many_peers, mqtt.max_message)?;
-    let signals = Signals::catch()?;
-    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
-    broker.subscribe(subscribe.as_str(), mqtt.qos, now)?;
-    let events = EventLoop::new(broker, signals, report);
     let mut run = RecvRun {
         config: &link.config,
         timeout: options.timeout,
@@ -102,7 +108,7 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         last_received: now,
         is_subscribed: false,
     };
-    let received = run.receive();
+    let received = run.receive(kept);
     // Even if it failed: the senders hear of what was written, and the broker.
     let told = run.tell_written();
     let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
@@ -126,6 +132,23 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
             }
         }
     }
+}
+
+/// The incoming streams of a link as it is configured.
+///
+/// # Errors
+/// As [`Link::peers`] and [`SealedStreams::open`].
+fn open_streams<'a>(
+    link: &Link,
+    options: &RecvOptions,
+    report: &'a Reporter,
+    now: Instant,
+) -> Result<Box<dyn IncomingStreams + 'a>> {
+    let with_metadata = options.format.needs_metadata();
+    Ok(match link.peers()? {
+        None => Box::new(PlainStreams::new(options.once, with_metadata, report)),
+        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
+    })
 }
 
 /// The verdict of a run that wanted `short.1` lines and wrote `short.0`. With `--once`, a complete stream is all that there is.
@@ -168,8 +191,11 @@ struct RecvRun<'a> {
 }
 
 impl RecvRun<'_> {
-    /// The turns of the loop; returns when all that was received is written, or standard output is closed.
-    fn receive(&mut self) -> Result<End> {
+    /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is written,
+    /// or standard output is closed.
+    fn receive(&mut self, kept: Vec<BrokerEvent>) -> Result<End> {
+        let now = Instant::now();
+        kept.into_iter().try_for_each(|event| self.handle(event, now))?;
         loop {
             let now = self.events.begin_turn();
             if let Some(refusal) = self.take_events(now)? {

@@ -120,15 +120,19 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     match end {
         End::Refused(error) => Err(error),
         End::Stopped => {
-            streams.report_missing();
+            streams.report_unfinished();
             Ok(())
         }
         End::BySelf { timed_out } => {
             // In any case, as it reports what is missing.
             let verdict = streams.verdict(timed_out);
-            match unreachable {
-                Some(unreachable) => Err(unreachable),
-                None => check_count(printer.short_count(), options.once, timed_out, verdict),
+            let cause = unreachable.or_else(|| short_of_lines(&printer, &options, timed_out, verdict.is_ok()));
+            match (cause, verdict) {
+                (Some(cause), verdict) => {
+                    verdict.unwrap_or_else(|error| report.warn(&error));
+                    Err(cause)
+                }
+                (None, verdict) => verdict,
             }
         }
     }
@@ -151,16 +155,12 @@ fn open_streams<'a>(
     })
 }
 
-/// The verdict of a run that wanted `short.1` lines and wrote `short.0`. With `--once`, a complete stream is all that there is.
-fn check_count(short: Option<(u64, u64)>, once: bool, timed_out: bool, verdict: Result<()>) -> Result<()> {
-    match short {
-        Some((written, wanted)) if timed_out || (verdict.is_ok() && !once) => {
-            let what = if timed_out { "timed out" } else { SESSION_ENDED };
-            let why = format!("{written} of {} were received", count(wanted, "line"));
-            Err(Error::new(Exit::TryAgain, what).because(why))
-        }
-        _ => verdict,
-    }
+/// The error of a run that wanted more lines than it got. With `--once`, a complete stream is all that there is.
+fn short_of_lines(printer: &Printer, options: &RecvOptions, timed_out: bool, has_all: bool) -> Option<Error> {
+    let (written, wanted) = printer.short_count()?;
+    let what = if timed_out { "timed out" } else { SESSION_ENDED };
+    let why = format!("{written} of {} were received", count(wanted, "line"));
+    (timed_out || (has_all && !options.once)).then(|| Error::new(Exit::TryAgain, what).because(why))
 }
 
 /// Why a run ends.

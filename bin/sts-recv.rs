@@ -41,6 +41,10 @@ struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Without a session, wait for the first one; for services
+    #[arg(long)]
+    wait: bool,
+
     /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     timeout: Seconds,
@@ -64,6 +68,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     };
     let options = recv::RecvOptions {
         format,
+        wait: args.wait,
         once: args.once,
         lines: args.lines,
         binary: args.binary,

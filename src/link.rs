@@ -11,7 +11,7 @@ use crate::cache::Cache;
 use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
-use crate::identity::Identity;
+use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
 use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
@@ -84,6 +84,19 @@ impl Link {
     /// As [`Dir::create`].
     pub(crate) fn identity_dir(&self) -> Result<Dir> {
         Dir::create(&self.identity_dir, Guard::Public).map_err(|error| Environment::of_process().explain(error))
+    }
+
+    /// Whether this device has a key of its own and trusts another one, as every session needs. True where the configuration
+    /// says `nosec`.
+    ///
+    /// # Errors
+    /// As [`Identity::load_public`] and [`KnownPeers::load`].
+    pub(crate) fn is_enrolled(&self) -> Result<bool> {
+        if self.config.sealed.is_none() {
+            return Ok(true);
+        }
+        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        Ok(Identity::load_public(&dir)?.is_some() && KnownPeers::load(&dir)?.iter().next().is_some())
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.

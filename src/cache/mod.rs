@@ -26,7 +26,7 @@ use self::peer_sessions::MIN_RETIRED_SECS;
 pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;
 use self::peer_sessions::{limit, promote, retire_current};
-pub(crate) use self::receive_state::{Counters, JournalEntry, ReceiveState};
+pub(crate) use self::receive_state::{Counters, JournalEntry, OpenStream, ReceiveState};
 use self::session_file::{Malformed, hex};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, PeerSessions, ReceiveState, peer_digits, usual_dirs};
+use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, peer_digits, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -29,6 +29,8 @@ pub(crate) struct SessionStatus {
     pub(crate) streams_reserved: u64,
     /// What was received under it.
     pub(crate) received: Counters,
+    /// The streams of which more is to come, or the end was lost; the longest idle first.
+    pub(crate) open: Vec<OpenStream>,
     /// The peer's stream numbers below the highest of which no messages were received.
     pub(crate) missing: Ranges,
 }
@@ -95,6 +97,7 @@ pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
                 age: session.age(now),
                 streams_reserved: stored.streams,
                 received: counters.cloned().unwrap_or_default(),
+                open: state.open_streams(session.id, now),
                 missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
             });
         }

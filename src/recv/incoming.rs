@@ -149,8 +149,9 @@ pub(super) trait IncomingStreams {
         None
     }
 
-    /// Reports what was lost whole, for a run that is told to end: it would not have ended by itself.
-    fn report_missing(&mut self) {}
+    /// Reports which streams are open, and what was lost whole, for a run that is told to end: it would not have ended by
+    /// itself.
+    fn report_unfinished(&mut self) {}
 
     /// What a run that ended by itself says by its exit status; `timed_out` if that was for lack of messages.
     ///

@@ -31,6 +31,7 @@
 //!   `IncomingStreams::verdict`.
 
 mod delivery;
+mod first_session;
 mod incoming;
 mod plain;
 mod printer;
@@ -72,6 +73,8 @@ pub struct RecvOptions {
     pub timeout: Option<Duration>,
     /// How each line is written.
     pub format: Format,
+    /// Without a session, wait for the first one.
+    pub wait: bool,
 }
 
 /// Receives until a signal or an option ends it.
@@ -82,19 +85,22 @@ pub struct RecvOptions {
 /// data was lost in a run that ended by itself; [`Exit::Unavailable`] where the broker refuses the connection, or where there
 /// is none at that time; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
-    let now = Instant::now();
     let Config { subscribe, mqtt, .. } = &link.config;
-    let with_metadata = options.format.needs_metadata();
-    let streams: Box<dyn IncomingStreams + '_> = match link.peers()? {
-        None => Box::new(PlainStreams::new(&options, report)),
-        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
-    };
+    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
+    broker.subscribe(subscribe.as_str(), mqtt.qos, Instant::now())?;
+    // Nothing is sent before its first turn.
+    let mut events = EventLoop::new(broker, Signals::catch()?, report);
+    let mut kept = Vec::new();
+    if options.wait {
+        match first_session::wait(link, options.timeout, &mut events, report)? {
+            Some(events) => kept = events,
+            None => return events.close().map(drop),
+        }
+    }
+    let now = Instant::now();
+    let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
     let printer = Printer::stdout(options.format, options.lines, many_peers, mqtt.max_message)?;
-    let signals = Signals::catch()?;
-    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
-    broker.subscribe(subscribe.as_str(), mqtt.qos, now)?;
-    let events = EventLoop::new(broker, signals, report);
     let mut run = RecvRun {
         config: &link.config,
         timeout: options.timeout,
@@ -105,42 +111,59 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         last_received: now,
         is_subscribed: false,
     };
-    let end = run.receive()?;
-    run.send_confirms(true, Instant::now())?;
-    if run.printer.has_all_lines() {
-        run.take_ends()?;
-    }
-    let unreachable = run.unreachable(&end);
+    let received = run.receive(kept);
+    // Even if it failed: the senders hear of what was written, and the broker.
+    let told = run.tell_written();
+    let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
     let RecvRun { events, mut streams, printer, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
     events.close()?;
+    let end = received?;
+    told?;
     match end {
         End::Refused(error) => Err(error),
         End::Stopped => {
-            streams.report_missing();
+            streams.report_unfinished();
             Ok(())
         }
         End::BySelf { timed_out } => {
             // In any case, as it reports what is missing.
             let verdict = streams.verdict(timed_out);
-            match unreachable {
-                Some(unreachable) => Err(unreachable),
-                None => check_count(printer.short_count(), options.once, timed_out, verdict),
+            let cause = unreachable.or_else(|| short_of_lines(&printer, &options, timed_out, verdict.is_ok()));
+            match (cause, verdict) {
+                (Some(cause), verdict) => {
+                    verdict.unwrap_or_else(|error| report.warn(&error));
+                    Err(cause)
+                }
+                (None, verdict) => verdict,
             }
         }
     }
 }
 
-/// The verdict of a run that wanted `short.1` lines and wrote `short.0`. With `--once`, a complete stream is all that there is.
-fn check_count(short: Option<(u64, u64)>, once: bool, timed_out: bool, verdict: Result<()>) -> Result<()> {
-    match short {
-        Some((written, wanted)) if timed_out || (verdict.is_ok() && !once) => {
-            let what = if timed_out { "timed out" } else { SESSION_ENDED };
-            let why = format!("{written} of {} were received", count(wanted, "line"));
-            Err(Error::new(Exit::TryAgain, what).because(why))
-        }
-        _ => verdict,
-    }
+/// The incoming streams of a link as it is configured.
+///
+/// # Errors
+/// As [`Link::peers`] and [`SealedStreams::open`].
+fn open_streams<'a>(
+    link: &Link,
+    options: &RecvOptions,
+    report: &'a Reporter,
+    now: Instant,
+) -> Result<Box<dyn IncomingStreams + 'a>> {
+    let with_metadata = options.format.needs_metadata();
+    Ok(match link.peers()? {
+        None => Box::new(PlainStreams::new(options, report)),
+        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
+    })
+}
+
+/// The error of a run that wanted more lines than it got. With `--once`, a complete stream is all that there is.
+fn short_of_lines(printer: &Printer, options: &RecvOptions, timed_out: bool, has_all: bool) -> Option<Error> {
+    let (written, wanted) = printer.short_count()?;
+    let what = if timed_out { "timed out" } else { SESSION_ENDED };
+    let why = format!("{written} of {} were received", count(wanted, "line"));
+    (timed_out || (has_all && !options.once)).then(|| Error::new(Exit::TryAgain, what).because(why))
 }
 
 /// Why a run ends.
@@ -171,8 +194,11 @@ struct RecvRun<'a> {
 }
 
 impl RecvRun<'_> {
-    /// The turns of the loop; returns when all that was received is written, or standard output is closed.
-    fn receive(&mut self) -> Result<End> {
+    /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is written,
+    /// or standard output is closed.
+    fn receive(&mut self, kept: Vec<BrokerEvent>) -> Result<End> {
+        let now = Instant::now();
+        kept.into_iter().try_for_each(|event| self.handle(event, now))?;
         loop {
             let now = self.events.begin_turn();
             if let Some(refusal) = self.take_events(now)? {
@@ -280,9 +306,13 @@ impl RecvRun<'_> {
         loop {
             let written = self.printer.write_ready();
             self.settle(now)?;
-            match written? {
-                Written::Some => {}
-                other => return Ok(other),
+            match written {
+                Ok(Written::Some) => {}
+                Ok(other) => return Ok(other),
+                Err(error) => {
+                    self.record_interrupted(now)?;
+                    return Err(error);
+                }
             }
         }
     }
@@ -297,6 +327,14 @@ impl RecvRun<'_> {
         Ok(())
     }
 
+    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that byte.
+    fn record_interrupted(&mut self, now: Instant) -> Result<()> {
+        match self.printer.interrupted() {
+            Some(completion) => self.streams.record(&[completion], now),
+            None => Ok(()),
+        }
+    }
+
     /// Tells senders that ask how far standard output took their streams.
     fn send_confirms(&mut self, all: bool, now: Instant) -> Result<()> {
         // Until there is room the confirms wait, and say more then.
@@ -307,6 +345,12 @@ impl RecvRun<'_> {
             self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos, now)?;
         }
         Ok(())
+    }
+
+    /// Tells senders that ask what was written, when a run ends.
+    fn tell_written(&mut self) -> Result<()> {
+        self.send_confirms(true, Instant::now())?;
+        if self.printer.has_all_lines() { self.take_ends() } else { Ok(()) }
     }
 
     /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the last
@@ -397,6 +441,7 @@ impl RecvRun<'_> {
                     continue;
                 }
             };
+            self.record_interrupted(now)?;
             return Err(Error::new(Exit::Failed, what)
                 .because(format!("{left} received bytes were not written, and are not acknowledged")));
         }

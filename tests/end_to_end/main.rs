@@ -21,6 +21,7 @@ mod cron;
 mod directories;
 mod eavesdropping;
 mod enrolment;
+mod first_session;
 mod fleet;
 mod flood;
 mod gateway;

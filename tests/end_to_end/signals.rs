@@ -66,6 +66,36 @@ fn receiver_stops_in_order_and_goes_on_where_it_was() {
     receiver.wait().succeeded().wrote(b"four\n");
 }
 
+/// The end of a stream may be lost, and nothing comes after it that shows it.
+#[test]
+fn a_receiver_that_is_stopped_says_how_far_open_streams_came() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    for (written, line) in ["one\n", "one\ntwo\n"].iter().zip(["one\n", "two\n"]) {
+        sender.write(line);
+        receiver.wait_for_stdout(written.as_bytes());
+    }
+    sender.signal(Signal::KILL);
+    sender.wait();
+    pair.master.send_all(&[], "complete\n").succeeded();
+    receiver.wait_for_stdout(b"one\ntwo\ncomplete\n");
+    let open = "station, stream 0: 2 messages so far, the last ";
+    receiver.stop().failed(&[0], &[&format!("open: {open}")]);
+
+    let status = |arguments: &[&str]| Process::spawn(pair.slave.pair(arguments)).wait().succeeded();
+    let table = status(&["--status"]);
+    assert!(table.text().contains(&format!("\nopen: gateway, {open}")), "{}", table.text());
+    let json = status(&["--status", "--json"]);
+    assert!(json.text().contains(r#""open_streams":[{"stream":0,"messages":2,"age":"#), "{}", json.text());
+
+    // A run that did not see it says so, and is not to blame for it.
+    let ended = Process::spawn(pair.slave.recv(&["--timeout", "1", LINK])).wait();
+    ended.failed(&[0], &[&format!("open: {open}")]);
+    pair.agree();
+}
+
 #[test]
 fn a_receiver_that_is_stopped_names_a_stream_that_was_lost_whole() {
     let (broker, pair) = paired();

@@ -8,8 +8,8 @@ mod tests;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write as _};
 
-use crate::cache::Cache;
 use crate::cache::status::{LinkStatus, SessionStatus, links, other_dir, status};
+use crate::cache::{Cache, OpenStream};
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
@@ -124,6 +124,11 @@ impl Row<'_> {
     /// The latest gaps, oldest session first.
     fn latest_gaps(&self) -> impl Iterator<Item = &Gap> {
         self.sessions.iter().rev().flat_map(|session| &session.received.latest)
+    }
+
+    /// The open streams, oldest session first.
+    fn open_streams(&self) -> impl Iterator<Item = &OpenStream> {
+        self.sessions.iter().rev().flat_map(|session| &session.open)
     }
 
     fn rejected(&self) -> u64 {

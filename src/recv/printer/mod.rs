@@ -107,6 +107,11 @@ impl Printer {
         self.writer.output.next_completion()
     }
 
+    /// What is owed for the part of a message that was written, where writing ended in the middle of it.
+    pub(super) fn interrupted(&mut self) -> Option<Completion> {
+        self.writer.interrupted()
+    }
+
     /// What to poll. Without anything to write, poll(2) still tells when the reader of a pipe has gone.
     pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
         let wanted = if self.unwritten() > 0 { PollFlags::OUT } else { PollFlags::empty() };

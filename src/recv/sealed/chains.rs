@@ -206,11 +206,11 @@ impl Chains {
         self.reorder.deadline()
     }
 
-    /// The numbers of the streams that this run saw and that are not complete, in order.
-    pub(super) fn incomplete(&self) -> Vec<u32> {
-        let mut numbers: Vec<u32> = self.incomplete.iter().map(|stream| stream.number).collect();
-        numbers.sort_unstable();
-        numbers
+    /// The streams that this run saw and that are not complete, in order of their numbers.
+    pub(super) fn incomplete(&self) -> Vec<StreamId> {
+        let mut streams: Vec<StreamId> = self.incomplete.iter().copied().collect();
+        streams.sort_unstable_by_key(|stream| (stream.number, stream.session));
+        streams
     }
 
     /// Forgets the chains of streams that are not `needed` any more.

@@ -24,12 +24,12 @@ use bytes::{Buf, BytesMut};
 use self::chains::{Admission, Chains};
 use self::ended_sessions::EndedSessions;
 use self::receive_log::ReceiveLog;
-use self::reports::Reports;
+use self::reports::{Reports, not_complete};
 use self::sessions::UsableSessions;
 use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
-use crate::cache::JournalEntry;
+use crate::cache::{JournalEntry, OpenStream};
 use crate::crypto::schedule::Digest;
 use crate::link::{Link, unix_time};
 use crate::message::FrameType;
@@ -38,8 +38,7 @@ use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, Content, Opened};
-use crate::text::{is_or_are, numbered};
+use crate::stream::{AcceptError, Accepted, Content, Opened, StreamId};
 use crate::{Error, Exit, Rejected, Result};
 
 /// The messages of an encrypted link.
@@ -238,6 +237,41 @@ impl<'a> SealedStreams<'a> {
         }
     }
 
+    /// Reports each open stream that this run follows, except those that its error is about. Returns all.
+    fn report_open(&self, in_error: &[StreamId]) -> Vec<OpenStream> {
+        let now = unix_time();
+        let sessions = self.sessions.receiver.sessions();
+        let mut all: Vec<_> = sessions.flat_map(|id| self.log.state().open_streams(*id, now)).collect();
+        all.retain(|open| !self.chains.is_selective() || self.chains.is_selected(open.stream));
+        all.sort_unstable_by_key(|open| std::cmp::Reverse(open.age));
+        let others = all.iter().filter(|open| !in_error.contains(&open.stream));
+        let named = others.filter_map(|open| {
+            let session = self.sessions.receiver.session(open.stream.session)?;
+            Some((self.sessions.peer_name(&session.peer), open))
+        });
+        self.reports.streams_open(&named.collect::<Vec<_>>());
+        all
+    }
+
+    /// Reports the streams of which no message came, though one came of a later stream.
+    fn report_missing(&mut self) {
+        // Other streams than the one that it follows were not for this run.
+        if self.chains.is_selective() {
+            return;
+        }
+        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
+        for id in ids {
+            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
+            let first = self.sessions.visible_from(id);
+            let missing = streams.missing();
+            let seen: Vec<_> =
+                missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();
+            if !seen.is_empty() {
+                self.reports.streams_missing(&seen);
+            }
+        }
+    }
+
     /// Counts a message that is dropped.
     fn reject(&mut self, reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
         self.log.journal.count_rejected(reason);
@@ -358,22 +392,9 @@ impl IncomingStreams for SealedStreams<'_> {
         own.filter(|deadline| *deadline > now).chain(self.linger_until(now)).min()
     }
 
-    fn report_missing(&mut self) {
-        // Other streams than the one that it follows were not for this run.
-        if self.chains.is_selective() {
-            return;
-        }
-        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
-        for id in ids {
-            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
-            let first = self.sessions.visible_from(id);
-            let missing = streams.missing();
-            let seen: Vec<_> =
-                missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();
-            if !seen.is_empty() {
-                self.reports.streams_missing(&seen);
-            }
-        }
+    fn report_unfinished(&mut self) {
+        self.report_open(&[]);
+        self.report_missing();
     }
 
     fn verdict(&mut self, timed_out: bool) -> Result<()> {
@@ -381,10 +402,12 @@ impl IncomingStreams for SealedStreams<'_> {
             self.reports.unsettled();
         }
         self.report_missing();
-        let incomplete: Vec<_> = self.chains.incomplete().into_iter().map(|number| (number, number)).collect();
-        if timed_out && !incomplete.is_empty() {
-            let (streams, are) = (numbered("stream", &incomplete), is_or_are(incomplete.len() as u64));
-            return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{streams} {are} not complete")));
+        if timed_out {
+            let incomplete = self.chains.incomplete();
+            let open = self.report_open(&incomplete);
+            if !incomplete.is_empty() {
+                return Err(Error::new(Exit::TryAgain, "timed out").because(not_complete(&incomplete, &open)));
+            }
         }
         if self.chains.awaits_first() {
             let what = if timed_out { "timed out" } else { SESSION_ENDED };

@@ -2,16 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cache::OpenStream;
 use crate::recv::incoming::oversize;
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
-use crate::stream::Gap;
-use crate::text::numbered;
+use crate::stream::{Gap, StreamId};
+use crate::text::{count, is_or_are, numbered};
 use crate::{Error, Rejected};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Most open streams that are reported one by one.
+const MAX_OPEN_REPORTED: usize = 16;
+/// Most of them that an error tells of how far they came.
+const MAX_OPEN_IN_ERROR: usize = 4;
 
 /// Reports to the user, and remembers whether data was lost.
 pub(super) struct Reports<'a> {
@@ -63,6 +69,17 @@ impl<'a> Reports<'a> {
     /// No message came of these streams of a session, though one came of a later stream.
     pub(super) fn streams_missing(&mut self, streams: &[(u32, u32)]) {
         self.gap(format_args!("no messages of {} were received", numbered("stream", streams)));
+    }
+
+    /// Streams are open, each of the peer of that name, and the run ends.
+    pub(super) fn streams_open(&self, streams: &[(String, &OpenStream)]) {
+        for (peer, open) in streams.iter().take(MAX_OPEN_REPORTED) {
+            self.report.info(format_args!("open: {peer}, {open}"));
+        }
+        let more = streams.len().saturating_sub(MAX_OPEN_REPORTED);
+        if more > 0 {
+            self.report.info(format_args!("open: {} more", count(more as u64, "stream")));
+        }
     }
 
     /// A peer ended its sessions, and these streams of them are not complete.
@@ -120,4 +137,13 @@ impl<'a> Reports<'a> {
     pub(super) fn unsettled(&self) {
         self.report.info("the other device may not have heard that everything was written; the next run will tell it");
     }
+}
+
+/// Why a run times out of which streams are not complete; of a few that are `open`, how far they came.
+pub(super) fn not_complete(incomplete: &[StreamId], open: &[OpenStream]) -> String {
+    let numbers: Vec<_> = incomplete.iter().map(|stream| (stream.number, stream.number)).collect();
+    let text = format!("{} {} not complete", numbered("stream", &numbers), is_or_are(numbers.len() as u64));
+    let known = open.iter().filter(|open| incomplete.contains(&open.stream));
+    let shown: Vec<_> = known.take(MAX_OPEN_IN_ERROR).map(ToString::to_string).collect();
+    if shown.is_empty() { text } else { format!("{text} ({})", shown.join("; ")) }
 }

@@ -14,10 +14,12 @@
 //!
 //! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for what limits
 //! sending (`may_publish`), for the way out (`publish`) and for the time that wakes a run (`deadline`). What the receiver
-//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`.
+//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`, and whom it names then in
+//! `missing`.
 
 mod direct;
 mod first_session;
+mod missing;
 mod outgoing;
 mod plain;
 mod replies;

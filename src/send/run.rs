@@ -171,7 +171,7 @@ impl SendRun<'_> {
                 Ok(None) => return Ok(()),
                 Err(refusal) => {
                     if self.pending().messages > 0 {
-                        self.report.info(self.undelivered(Exit::Failed, "refused by the broker"));
+                        self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
                     }
                     return Err(refusal);
                 }
@@ -201,11 +201,10 @@ impl SendRun<'_> {
 
     fn check_timeouts(&mut self, now: Instant) -> Result<()> {
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
-        let Some(why) = self.timeouts.expired(now) else { return Ok(()) };
-        Err(match self.events.unreachable(why) {
-            Some(cause) => self.undelivered(cause.exit(), &cause.to_string()),
-            None => self.undelivered(Exit::TryAgain, why),
-        })
+        match self.timeouts.expired(now) {
+            Some(why) => Err(self.undelivered(Exit::TryAgain, why)),
+            None => Ok(()),
+        }
     }
 
     fn handle_signals(&mut self, now: Instant) -> Result<()> {
@@ -233,8 +232,8 @@ impl SendRun<'_> {
         self.source.pending(self.in_flight())
     }
 
-    /// The error of ending now for this reason.
-    pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
+    /// The error of ending now for a reason that says it all.
+    pub(super) fn unfinished(&self, exit: Exit, what: &str) -> Error {
         self.source.undelivered(exit, what, self.in_flight())
     }
 }

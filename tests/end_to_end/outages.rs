@@ -17,6 +17,7 @@ const KEEPING: Options = Options {
     max_packet_size: None,
     message_size_limit: None,
     persistence: true,
+    acl: None,
     unlimited_queue: true,
 };
 

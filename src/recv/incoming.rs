@@ -64,6 +64,15 @@ pub(super) trait IncomingStreams {
     /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
 
+    /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data itself,
+    /// and its sender waits for the confirm of it. Any other message is left with the broker.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn receive_end(&mut self, _message: Message, _now: Instant) -> Result<Option<Completion>> {
+        Ok(None)
+    }
+
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
 

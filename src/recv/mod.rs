@@ -52,6 +52,9 @@ use crate::stdio::{Signals, Written};
 use crate::text::count;
 use crate::{Error, Exit, Result};
 
+/// How long the broker may take to acknowledge the last confirms, before a run leaves that has all its lines.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Why a run ends that no option ends: the peer deleted its last session.
 const SESSION_ENDED: &str = "the peer ended the session";
 
@@ -99,12 +102,15 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         last_received: now,
         is_subscribed: false,
     };
-    let end = run.receive()?;
-    run.send_confirms(true, Instant::now())?;
-    let unreachable = run.unreachable(&end);
+    let received = run.receive();
+    // Even if it failed: the senders hear of what was written, and the broker.
+    let told = run.tell_written();
+    let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
     let RecvRun { events, mut streams, printer, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
     events.close()?;
+    let end = received?;
+    told?;
     match end {
         End::Refused(error) => Err(error),
         End::Stopped => {
@@ -271,9 +277,13 @@ impl RecvRun<'_> {
         loop {
             let written = self.printer.write_ready();
             self.settle(now)?;
-            match written? {
-                Written::Some => {}
-                other => return Ok(other),
+            match written {
+                Ok(Written::Some) => {}
+                Ok(other) => return Ok(other),
+                Err(error) => {
+                    self.record_interrupted(now)?;
+                    return Err(error);
+                }
             }
         }
     }
@@ -288,6 +298,14 @@ impl RecvRun<'_> {
         Ok(())
     }
 
+    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that byte.
+    fn record_interrupted(&mut self, now: Instant) -> Result<()> {
+        match self.printer.interrupted() {
+            Some(completion) => self.streams.record(&[completion], now),
+            None => Ok(()),
+        }
+    }
+
     /// Tells senders that ask how far standard output took their streams.
     fn send_confirms(&mut self, all: bool, now: Instant) -> Result<()> {
         // Until there is room the confirms wait, and say more then.
@@ -298,6 +316,37 @@ impl RecvRun<'_> {
             self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
         }
         Ok(())
+    }
+
+    /// Tells senders that ask what was written, when a run ends.
+    fn tell_written(&mut self) -> Result<()> {
+        self.send_confirms(true, Instant::now())?;
+        if self.printer.has_all_lines() { self.take_ends() } else { Ok(()) }
+    }
+
+    /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the last
+    /// confirm: each is usually right behind the data, and its sender waits for nothing else.
+    fn take_ends(&mut self) -> Result<()> {
+        let until = Instant::now() + ENDS_TIMEOUT;
+        loop {
+            let now = self.events.begin_turn();
+            self.pause_reading(false, now);
+            // A refusal takes nothing away from the lines that were written.
+            while let Ok(Some(event)) = self.events.next_event() {
+                if let BrokerEvent::Message(message) = event
+                    && let Some(completion) = self.streams.receive_end(message, now)?
+                {
+                    self.printer.settle(completion);
+                }
+            }
+            self.settle(now)?;
+            self.send_confirms(true, now)?;
+            let is_over = self.events.broker.unacknowledged().messages == 0 || !self.events.is_connected();
+            if is_over || now >= until || self.events.stop_requested() > Stop::No {
+                return Ok(());
+            }
+            self.events.wait(None, Some(until), now)?;
+        }
     }
 
     /// Whether an option ends the run now.
@@ -351,6 +400,7 @@ impl RecvRun<'_> {
             }
             if self.events.stop_requested() == Stop::AtOnce {
                 let bytes = self.printer.unwritten();
+                self.record_interrupted(now)?;
                 return Err(Error::new(Exit::Failed, "stopped by a second signal")
                     .because(format!("{bytes} received bytes were not written, and are not acknowledged")));
             }

@@ -120,6 +120,15 @@ pub(super) trait ConfirmedStream {
         Ok(0)
     }
 
+    /// Whether the receiver has written all data of the stream, which is closed: only its end, which carries none, is not
+    /// confirmed.
+    ///
+    /// # Errors
+    /// As [`crate::stream::Sender::read_back`].
+    fn is_written(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// The last message of a stream that is closed and confirmed: the receiver need not repeat its last confirm.
     fn settle(&mut self, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)

@@ -53,6 +53,11 @@ impl SendRun<'_> {
         loop {
             let now = self.events.begin_turn();
             self.handle_events(now)?;
+            let must_end = self.timeouts.is_end_overdue(now) || self.events.stop_requested() == Stop::AtOnce;
+            if must_end && self.is_written()? {
+                self.report.info("everything was written, but the receiver did not confirm the end of the stream");
+                return Ok(());
+            }
             self.check_timeouts(now)?;
             self.handle_signals(now)?;
             self.transfer(now)?;
@@ -219,6 +224,13 @@ impl SendRun<'_> {
             }
             Stop::AtOnce => Err(self.undelivered(Exit::DataLost, "stopped by a second signal")),
         }
+    }
+
+    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker has that
+    /// end, and so has a spool.
+    fn is_written(&self) -> Result<bool> {
+        let has_rest = self.source.pending(Pending::default()).messages > 0;
+        Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)
     }
 
     /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.

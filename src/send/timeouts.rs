@@ -7,6 +7,10 @@ use crate::throttle::Throttle;
 /// How long nothing is confirmed before it is reported, and the receiver is asked why.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a run waits for the confirm of the end of a stream of which all data is confirmed. The receiver may have left
+/// after the last line that it wanted, and it waits as long itself before it leaves after an end.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What a run that waits does when.
 pub(super) struct Timeouts {
     /// `--timeout`.
@@ -51,6 +55,11 @@ impl Timeouts {
         passed(self.stop_at()).then_some("stopped by a signal")
     }
 
+    /// Whether to wait no longer for the confirm of an end that carries no data.
+    pub(super) fn is_end_overdue(&self, now: Instant) -> bool {
+        self.expired(now).is_some() || self.end_overdue_at().is_some_and(|at| now >= at)
+    }
+
     /// Whether the receiver has been silent for long.
     pub(super) fn is_silent(&self, now: Instant) -> bool {
         self.silent_at().is_some_and(|at| now >= at)
@@ -71,7 +80,7 @@ impl Timeouts {
     /// When one of these times has come, some of which may have passed.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let silent_at = self.silent_at().filter(|_| !self.silence.has_happened());
-        [self.give_up_at(), self.stop_at(), silent_at].into_iter().flatten()
+        [self.give_up_at(), self.stop_at(), silent_at, self.end_overdue_at()].into_iter().flatten()
     }
 
     fn give_up_at(&self) -> Option<Instant> {
@@ -80,6 +89,10 @@ impl Timeouts {
 
     fn stop_at(&self) -> Option<Instant> {
         Some(self.stopping_since?.max(self.waiting_since?) + self.stop_timeout?)
+    }
+
+    fn end_overdue_at(&self) -> Option<Instant> {
+        Some(self.waiting_since.filter(|_| self.confirmed)? + END_TIMEOUT)
     }
 
     fn silent_at(&self) -> Option<Instant> {
@@ -131,9 +144,24 @@ mod tests {
         let mut timeouts = Timeouts::new(None, None, true);
         timeouts.observe(true, start);
         assert!(!timeouts.is_silent(start + secs(4)) && timeouts.is_silent(start + secs(5)));
-        assert_eq!(timeouts.deadlines().count(), 1);
+        assert_eq!(timeouts.deadlines().min(), Some(start + secs(5)));
         assert!(timeouts.report_silence(start + secs(5)) && !timeouts.report_silence(start + secs(6)));
-        assert_eq!(timeouts.deadlines().count(), 0);
+        assert_eq!(timeouts.deadlines().min(), Some(start + END_TIMEOUT));
         assert!(timeouts.end_silence() && !timeouts.end_silence());
+    }
+
+    #[test]
+    fn an_end_is_waited_for_as_long_as_a_receiver_stays_and_no_longer_than_the_run() {
+        let start = Instant::now();
+        for (timeout, until) in [(None, 30), (Some(secs(60)), 30), (Some(secs(10)), 10)] {
+            let mut timeouts = Timeouts::new(timeout, None, true);
+            timeouts.observe(true, start);
+            timeouts.progress(start);
+            assert!(!timeouts.is_end_overdue(start + secs(until - 1)) && timeouts.is_end_overdue(start + secs(until)));
+            assert!(timeouts.deadlines().any(|deadline| deadline == start + secs(until)));
+        }
+        let mut timeouts = Timeouts::new(None, None, false);
+        timeouts.observe(true, start);
+        assert!(!timeouts.is_end_overdue(start + secs(1000)), "nobody is asked");
     }
 }

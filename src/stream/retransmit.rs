@@ -81,6 +81,12 @@ impl RetransmitQueue {
         (self.sealed.len(), self.bytes)
     }
 
+    /// The only message that is not confirmed; `None` where there are several or none.
+    #[must_use]
+    pub(crate) fn last_unconfirmed(&self) -> Option<&Bytes> {
+        self.sealed.front().filter(|_| self.sealed.len() == 1)
+    }
+
     /// Keeps a message that is sent for the first time now.
     pub(crate) fn push(&mut self, sealed: Bytes, now: Instant) {
         if self.sealed.is_empty() {

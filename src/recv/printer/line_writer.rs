@@ -30,6 +30,15 @@ impl LineWriter {
         (left > 0).then_some((wanted - left, wanted))
     }
 
+    /// What is owed for the part of a message that was written, where writing ended in the middle of it.
+    pub(super) fn interrupted(&mut self) -> Option<Completion> {
+        let (written, mut completion) = self.output.interrupted()?;
+        match self.format {
+            Format::Plain => Some(completion.split_to(written)),
+            Format::Prefix | Format::Json => None,
+        }
+    }
+
     /// Writes a message's bytes as they are, up to the last line that is wanted.
     pub(super) fn write(&mut self, delivery: Delivery) {
         let Delivery { data, mut completion, .. } = delivery;
@@ -47,6 +56,9 @@ impl LineWriter {
     /// Writes whole lines, of one or more messages of a stream, up to the last one that is wanted. What is owed for a
     /// message follows its last byte.
     pub(super) fn write_lines(&mut self, deliveries: Vec<Delivery>) {
+        if self.format == Format::Plain {
+            return deliveries.into_iter().for_each(|delivery| self.write(delivery));
+        }
         if self.has_all_lines() {
             return;
         }

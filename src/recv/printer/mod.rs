@@ -63,6 +63,11 @@ impl Printer {
         self.writer.output.push_completion(receipt.into());
     }
 
+    /// Has what is owed for a message without data settled in its turn, as [`Printer::acknowledge`].
+    pub(super) fn settle(&mut self, completion: Completion) {
+        self.writer.output.push_completion(completion);
+    }
+
     /// Has a repeated message acknowledged. While bytes of its stream wait for the end of a line, its own may be among them:
     /// acknowledged before they are written, they would be lost with this process.
     pub(super) fn acknowledge_repeat(&mut self, stream: StreamId, receipt: Receipt, now: Instant) {
@@ -100,6 +105,11 @@ impl Printer {
     /// What is owed for the next message that was written.
     pub(super) fn next_completion(&mut self) -> Option<Completion> {
         self.writer.output.next_completion()
+    }
+
+    /// What is owed for the part of a message that was written, where writing ended in the middle of it.
+    pub(super) fn interrupted(&mut self) -> Option<Completion> {
+        self.writer.interrupted()
     }
 
     /// What to poll. Without anything to write, poll(2) still tells when the reader of a pipe has gone.

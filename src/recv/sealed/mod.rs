@@ -277,6 +277,18 @@ impl IncomingStreams for SealedStreams<'_> {
         }
     }
 
+    fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
+        let Ok(opened) = self.sessions.receiver.open(&message.payload, &mut self.plaintext) else { return Ok(None) };
+        let is_end = opened.content == Content::End && self.plaintext.is_empty();
+        if !(is_end && opened.wants_confirms && self.log.is_written_before(opened.stream, opened.seq)) {
+            return Ok(None);
+        }
+        Ok(match self.accept(&opened, message.receipt, now)? {
+            Disposition::Deliver(delivery) => Some(delivery.completion),
+            _ => None,
+        })
+    }
+
     fn reject_oversize(&mut self, _len: usize, now: Instant) {
         self.log.journal.count_rejected(Rejected::Foreign);
         self.reports.rejected(Rejected::Foreign, now);

@@ -45,6 +45,11 @@ impl ReceiveLog {
         self.state().session(session).is_some_and(|(streams, _)| streams.is_over(number))
     }
 
+    /// Whether a stream is written down as written up to a message, which is the next one.
+    pub(super) fn is_written_before(&self, StreamId { session, number }: StreamId, seq: u32) -> bool {
+        self.state().session(session).is_some_and(|(streams, _)| streams.next_seq(number) == Some(seq))
+    }
+
     /// Writes down what standard output took. Only then are confirms due: what is confirmed, the sender forgets.
     ///
     /// # Errors

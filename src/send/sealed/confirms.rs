@@ -77,6 +77,11 @@ impl Confirms {
         self.asked_for.then(|| self.queue.first())
     }
 
+    /// The only message that is not confirmed, where the receiver has confirmed others of the stream.
+    pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
+        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0)
+    }
+
     /// The next message to send again, if one is due.
     pub(super) fn retransmit(&mut self, now: Instant) -> Option<Bytes> {
         self.queue.poll(now)
@@ -177,6 +182,14 @@ impl ConfirmedStream for SealedStream {
 
     fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
         self.reseal_unconfirmed(now, rng)
+    }
+
+    fn is_written(&self) -> Result<bool> {
+        let (Some(stream), Some(last)) = (self.state.stream(), self.confirms.last_unconfirmed()) else {
+            return Ok(false);
+        };
+        let (content, data) = stream.sender.read_back(last)?;
+        Ok(content == Content::End && data.is_empty())
     }
 
     fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {

@@ -37,7 +37,7 @@ impl ClientSession {
                     since,
                     ended: now,
                     answered_ping: keep_alive.was_ping_answered(),
-                    in_doubt: self.outgoing.oldest_in_doubt(self.sent_bytes),
+                    attempted: self.outgoing.oldest_attempted(self.sent_bytes),
                 };
                 self.events.extend(self.history.connection_ended(&connection, self.options.unique_client_id));
             }

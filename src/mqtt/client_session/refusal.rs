@@ -47,7 +47,7 @@ const MESSAGE_HINT: &str =
 /// A message that ends each connection on which it is sent.
 pub(super) fn message(publish: &AttemptedPublish<'_>, times: u32) -> Error {
     let AttemptedPublish { topic, len, .. } = publish;
-    Error::new(Exit::DataLost, format!("the broker does not take a message of {len} bytes on {topic:?}"))
+    Error::new(Exit::DataLost, format!("the broker did not accept a message of {len} bytes on {topic:?}"))
         .because(format!("it answered until this message was sent, then closed the connection, {times} times in a row"))
         .hint(MESSAGE_HINT)
 }

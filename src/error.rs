@@ -78,6 +78,14 @@ impl Error {
         self.0.why = Some(why.to_string());
     }
 
+    /// Adds one more cause after those that there are.
+    #[must_use]
+    pub fn and_because(mut self, why: impl fmt::Display) -> Self {
+        let Some(first) = self.0.why.take() else { return self.because(why) };
+        self.explain(&format_args!("{first}; {why}"));
+        self
+    }
+
     /// Adds what to do: a command to type, or a line to change.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

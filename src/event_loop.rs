@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::mqtt::{self, Client, Message, Qos, Receipt, Token};
+use crate::mqtt::{self, Client, Message, Outage, Qos, Receipt, Token};
 use crate::report::Reporter;
 use crate::stdio::{self, Signals};
 use crate::{Error, Exit, Result};
@@ -74,7 +74,7 @@ enum Reachability {
     Connected,
     /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage, however many
     /// attempts fail.
-    Lost(String),
+    Lost(Outage),
 }
 
 /// The connection to the broker, the signals, and the one wait for both.
@@ -121,11 +121,14 @@ impl<'a> EventLoop<'a> {
                     }
                     BrokerEvent::Connected
                 }
-                mqtt::Event::Down { why, .. } => {
+                mqtt::Event::Down { outage, .. } => {
                     if !matches!(self.reachability, Reachability::Lost(_)) {
-                        self.report.info(format_args!("{why}; waiting for the broker"));
+                        self.report.info(format_args!("{outage}; waiting for the broker"));
+                        if let Some(hint) = outage.hint() {
+                            self.report.info(format_args!("hint: {hint}"));
+                        }
                     }
-                    self.reachability = Reachability::Lost(why);
+                    self.reachability = Reachability::Lost(outage);
                     BrokerEvent::Disconnected
                 }
                 mqtt::Event::Suspect(warning) => {
@@ -206,16 +209,31 @@ impl<'a> EventLoop<'a> {
         matches!(self.reachability, Reachability::Connected)
     }
 
+    /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still waits for.
+    /// `None` where there is a connection.
+    #[must_use]
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        match &self.reachability {
+            Reachability::Connected => None,
+            Reachability::Lost(outage) => Some(outage.clone()),
+            Reachability::Unknown => Some(self.broker.pending_attempt()),
+        }
+    }
+
     /// The error of ending now, `what` being the reason, for lack of a connection: it names what the last attempt failed on.
     /// `None` where there is a connection.
     #[must_use]
     pub(crate) fn unreachable(&self, what: &str) -> Option<Error> {
-        let why = match &self.reachability {
-            Reachability::Connected => return None,
-            Reachability::Lost(why) => why.clone(),
-            Reachability::Unknown => format!("{}: no answer", self.broker.endpoint()),
-        };
-        Some(Error::new(Exit::Unavailable, what).because(format!("no connection to the broker: {why}")))
+        self.outage().map(|outage| outage.explain(Error::new(Exit::Unavailable, what)))
+    }
+
+    /// Adds to the error of a run that ends why there is no connection, if there is none.
+    #[must_use]
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match self.outage() {
+            Some(outage) => outage.explain(error),
+            None => error,
+        }
     }
 
     /// Stops reading from the broker, or resumes: what the run cannot take now must wait there.

@@ -127,7 +127,7 @@ fn up(client: &mut Client) -> bool {
 }
 
 fn down(client: &mut Client) -> String {
-    wait(client, |event| if let Event::Down { why, .. } = event { Some(why) } else { None })
+    wait(client, |event| if let Event::Down { outage, .. } = event { Some(outage.to_string()) } else { None })
 }
 
 fn subscribed(client: &mut Client) -> Qos {

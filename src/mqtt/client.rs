@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::PollFlags;
 
+use super::connection_lost::{ConnectionLost, Obstacle};
 use super::network::{ConnectOutcome, Connection, Connector};
-use super::{ClientOptions, ClientSession, Endpoint, Event, Qos, Receipt, Token, Unacknowledged};
+use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged};
 use crate::{Error, Exit, Result};
 
 /// How long the broker may take to close its side after DISCONNECT.
@@ -186,6 +187,18 @@ impl Client {
         matches!(self.phase, ConnectionPhase::Closed)
     }
 
+    /// What the attempt that is under way waits for, as the reason of a run that waits no longer.
+    pub(crate) fn pending_attempt(&self) -> Outage {
+        let lost = match &self.phase {
+            ConnectionPhase::Connecting(connector) => connector.pending(),
+            ConnectionPhase::Open(_) if !self.session.is_accepted() => {
+                ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet to CONNECT")
+            }
+            _ => ConnectionLost::new("no answer yet"),
+        };
+        Outage::before_connack(&self.endpoint, &lost)
+    }
+
     fn start_attempt(&mut self, now: Instant) {
         match Connector::start(&self.endpoint, now) {
             Ok(mut connector) => {
@@ -193,14 +206,14 @@ impl Client {
                 self.phase = ConnectionPhase::Connecting(connector);
                 self.attempted(outcome, now);
             }
-            Err(error) => self.lost(&error.to_string(), now),
+            Err(error) => self.lost(&error.into(), now),
         }
     }
 
     fn attempted(&mut self, outcome: ConnectOutcome, now: Instant) {
         match outcome {
             Poll::Pending => {}
-            Poll::Ready(Err(why)) => self.lost(&why, now),
+            Poll::Ready(Err(lost)) => self.lost(&lost, now),
             Poll::Ready(Ok(transport)) => {
                 self.phase = ConnectionPhase::Open(Connection::new(transport));
                 self.session.transport_opened(now);
@@ -216,7 +229,7 @@ impl Client {
             return;
         }
         if let Err(lost) = connection.drive(&mut self.session, ready, now) {
-            self.lost(&lost.to_string(), now);
+            self.lost(&lost, now);
         } else if self.session.is_disconnect_sent() {
             self.start_closing(now);
         }
@@ -233,10 +246,14 @@ impl Client {
     }
 
     /// The connection was lost, or the attempt failed.
-    fn lost(&mut self, why: &str, now: Instant) {
+    fn lost(&mut self, lost: &ConnectionLost, now: Instant) {
         if !self.session.is_disconnect_sent() {
-            let why = format!("{}: {why}", self.endpoint);
-            self.phase = ConnectionPhase::Waiting(self.session.transport_lost(&why, now, &mut rand::rng()));
+            let outage = if self.session.is_accepted() {
+                Outage::after_connack(&self.endpoint, lost)
+            } else {
+                Outage::before_connack(&self.endpoint, lost)
+            };
+            self.phase = ConnectionPhase::Waiting(self.session.transport_lost(outage, now, &mut rand::rng()));
         }
         // After `disconnect` there is no next attempt.
         if self.session.is_disconnect_sent() {

@@ -196,7 +196,10 @@ impl<'a> PairRun<'a> {
         }
         match &self.phase {
             Phase::Confirming(peer) if is_stopped || self.is_timed_out(now) => Ok(Some(Outcome::Paired(peer.clone()))),
-            _ if is_stopped => Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed")),
+            _ if is_stopped => {
+                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed");
+                Err(self.event_loop.explain(error))
+            }
             _ if !self.is_timed_out(now) => Ok(None),
             _ if self.tolerates_session()? => Ok(Some(Outcome::Kept)),
             _ => Err(self.timed_out()),
@@ -209,10 +212,16 @@ impl<'a> PairRun<'a> {
 
     /// The error of having no session in time.
     pub(super) fn timed_out(&self) -> Error {
+        let error = Error::new(Exit::TryAgain, "timed out");
+        if self.handshake.pending().next().is_some() {
+            let error = error
+                .because("the peer's last message is missing; the new session is kept for it")
+                .hint("nothing to do if the peer says that it is paired: its first message makes the session current");
+            return self.event_loop.explain(error);
+        }
         if let Some(error) = self.event_loop.unreachable("timed out") {
             return error;
         }
-        let error = Error::new(Exit::TryAgain, "timed out");
         let listen = &self.config.subscribe;
         let role = self.sessions.peers.role;
         let (other, did) = (role.other(), if role == Role::Master { "answered" } else { "asked to pair" });

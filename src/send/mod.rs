@@ -20,11 +20,12 @@
 //! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the limit of
 //! what is under way (`may_publish`), for the way out (`publish`) and for the run's own time (`deadline`); its head says where
 //! another limit belongs. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits gives up is in
-//! `timeouts`.
+//! `timeouts`, and whom it names then in `missing`.
 
 mod direct;
 mod first_session;
 mod intake;
+mod missing;
 mod outgoing;
 mod plain;
 mod replies;

@@ -83,6 +83,11 @@ pub(super) trait ConfirmedStream {
         Pending::default()
     }
 
+    /// Who is to confirm, for messages.
+    fn receiver(&self) -> String {
+        "the other device".to_owned()
+    }
+
     /// Where confirms arrive.
     fn confirm_topic(&self) -> Option<&str> {
         None

@@ -192,7 +192,7 @@ impl SendRun<'_> {
                 Ok(None) => return Ok(()),
                 Err(refusal) => {
                     if self.pending().messages > 0 {
-                        self.report.info(self.undelivered(Exit::Failed, "refused by the broker"));
+                        self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
                     }
                     return Err(self.source.refused(refusal));
                 }
@@ -242,17 +242,9 @@ impl SendRun<'_> {
         match why {
             Some((exit, what)) if !self.source.is_delivered() => {
                 self.source.stop_reading(now)?;
-                Err(self.ended_undelivered(exit, what))
+                Err(self.undelivered(exit, what))
             }
             stopped => Ok(stopped.is_some()),
-        }
-    }
-
-    /// The error of ending now. Where time is up, it is the broker that was missing if there is no connection.
-    fn ended_undelivered(&self, exit: Exit, what: &str) -> Error {
-        match self.events.unreachable(what).filter(|_| exit == Exit::TryAgain) {
-            Some(cause) => self.undelivered(cause.exit(), &cause.to_string()),
-            None => self.undelivered(exit, what),
         }
     }
 
@@ -274,8 +266,8 @@ impl SendRun<'_> {
         self.source.pending(self.in_flight())
     }
 
-    /// The error of ending now for this reason.
-    pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
+    /// The error of ending now for a reason that says it all.
+    pub(super) fn unfinished(&self, exit: Exit, what: &str) -> Error {
         self.source.undelivered(exit, what, self.in_flight())
     }
 }

@@ -16,6 +16,7 @@ mod process;
 mod server;
 mod sniffer;
 
+mod causes;
 mod confirm;
 mod cron;
 mod directories;

@@ -17,6 +17,7 @@ const KEEPING: Options = Options {
     max_packet_size: None,
     message_size_limit: None,
     persistence: true,
+    acl: None,
     unlimited_queue: true,
 };
 
@@ -197,4 +198,21 @@ fn a_link_that_keeps_breaking_is_not_blamed_on_the_message() {
         pair.master.send_all(&["-o", &port], "a small message\n").succeeded();
         receiver.wait().succeeded().wrote(b"a small message\n");
     }
+}
+
+#[test]
+fn every_tool_outlives_a_link_that_keeps_breaking() {
+    let broker = Broker::with(KEEPING);
+    let pair = Pair::enrolled(&broker, "gcm");
+    let over = |link: &Server| format!("port={}", link.port());
+    let (slave_link, master_link) = (flaky_link(&broker, false), flaky_link(&broker, true));
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "0", "-o", &over(&slave_link), LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "0", "-o", &over(&master_link), LINK]));
+    master.wait().succeeded();
+    slave.wait().succeeded();
+    // Each of them publishes: messages, and confirms.
+    let (slave_link, master_link) = (flaky_link(&broker, true), flaky_link(&broker, true));
+    let receiver = pair.slave.listen(&["--once", "-o", &over(&slave_link)]);
+    pair.master.send_all(&["--confirm", "-o", &over(&master_link)], "in spite of it\n").succeeded();
+    receiver.wait().succeeded().wrote(b"in spite of it\n");
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use super::outgoing_publishes::OutgoingPublish;
+use super::outgoing_publishes::AttemptedPublish;
 use super::refusal;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
 use crate::mqtt::{Event, Token};
@@ -61,8 +61,8 @@ pub(super) struct EndedConnection<'a> {
     pub(super) ended: Instant,
     /// The broker answered a PINGREQ.
     pub(super) answered_ping: bool,
-    /// The message that the broker may have refused.
-    pub(super) in_doubt: Option<(Token, &'a OutgoingPublish)>,
+    /// The message that it may have ended on.
+    pub(super) attempted: Option<AttemptedPublish<'a>>,
 }
 
 impl ConnectionHistory {
@@ -116,8 +116,8 @@ impl ConnectionHistory {
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
         self.unstable = if stable { 0 } else { self.unstable.saturating_add(1) };
         self.adjust_backoff(stable, unique_client_id);
-        if let Some((token, publish)) = connection.in_doubt.filter(|_| cut_short && !self.acknowledged) {
-            return self.ended_on(token, publish, connection);
+        if let Some(publish) = connection.attempted.as_ref().filter(|_| cut_short && !self.acknowledged) {
+            return self.ended_on(publish, connection.answered_ping, connection.ended);
         }
         let contested =
             self.short_lived > 0 && self.short_lived.is_multiple_of(MIN_CONTESTED) && self.suspect.is_none();
@@ -137,24 +137,24 @@ impl ConnectionHistory {
 
     /// A short connection ended on this message. That alone says nothing: a link that keeps breaking ends each connection on
     /// whatever is sent first.
-    fn ended_on(&mut self, token: Token, publish: &OutgoingPublish, connection: &EndedConnection<'_>) -> Option<Event> {
-        let now = connection.ended;
+    fn ended_on(&mut self, publish: &AttemptedPublish<'_>, answered_ping: bool, now: Instant) -> Option<Event> {
+        let token = publish.token;
         let (mut times, mut since) = match &self.suspect {
-            Some(suspect) if suspect.token == token && connection.answered_ping => (suspect.times, suspect.since),
+            Some(suspect) if suspect.token == token && answered_ping => (suspect.times, suspect.since),
             _ => (0, now),
         };
-        if connection.answered_ping {
+        if answered_ping {
             since = if times == 0 { now } else { since };
             times += 1;
         }
-        let refused = times >= MIN_REFUSED && now.saturating_duration_since(since) >= MIN_REFUSED_TIME;
+        let certain = times >= MIN_REFUSED && now.saturating_duration_since(since) >= MIN_REFUSED_TIME;
+        let refused = certain && !publish.longer_was_accepted;
         // A tool that continues all the same is told again after as much evidence.
         self.suspect = Some(Suspect { token, times: if refused { 0 } else { times }, since });
-        let (topic, len) = (&publish.topic, publish.payload.len());
         if refused {
-            return Some(Event::Refused(refusal::message(topic, len, times)));
+            return Some(Event::Refused(refusal::message(publish, times)));
         }
-        (times == MIN_SUSPICIOUS).then(|| Event::Suspect(refusal::suspect(topic, len, times)))
+        (times == MIN_SUSPICIOUS).then(|| Event::Suspect(refusal::suspect(publish, times)))
     }
 
     /// How long to wait before the next attempt.

@@ -31,6 +31,7 @@ use outgoing_publishes::OutgoingPublishes;
 use subscriptions::Subscriptions;
 
 use super::codec::{Codec, MAX_REMAINING_LEN, Request};
+use super::connection_lost::Obstacle;
 use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, topic};
 use crate::{Error, Exit, Result};
 
@@ -201,6 +202,11 @@ impl ClientSession {
         self.events.pop_front()
     }
 
+    /// Whether the broker accepted this connection.
+    pub(super) fn is_accepted(&self) -> bool {
+        matches!(self.state, ConnectionState::Up { .. } | ConnectionState::Closing)
+    }
+
     /// Whether [`next_event`](Self::next_event) has something.
     pub(super) fn has_event(&self) -> bool {
         !self.events.is_empty()
@@ -268,7 +274,8 @@ impl ClientSession {
     pub fn tick(&mut self, now: Instant) -> std::result::Result<(), ConnectionLost> {
         let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
         if has_passed(self.connack_deadline()) {
-            return Err(self.give_up("no CONNACK from the broker"));
+            self.history.gave_up();
+            return Err(ConnectionLost::at(Obstacle::Silence, "no CONNACK from the broker"));
         }
         if has_passed(self.suback_deadline()) {
             return Err(self.give_up("no SUBACK from the broker"));

@@ -30,9 +30,9 @@ pub struct Unacknowledged {
 
 /// One published message.
 #[derive(Debug)]
-pub(super) struct OutgoingPublish {
-    pub(super) topic: Arc<str>,
-    pub(super) payload: Bytes,
+struct OutgoingPublish {
+    topic: Arc<str>,
+    payload: Bytes,
     qos: Qos,
     retain: bool,
     state: PublishState,
@@ -56,6 +56,16 @@ impl OutgoingPublish {
     fn size(&self) -> usize {
         self.topic.len() + self.payload.len()
     }
+}
+
+/// A message that went out and was not answered: did the broker refuse it?
+#[derive(Debug)]
+pub(super) struct AttemptedPublish<'a> {
+    pub(super) token: Token,
+    pub(super) topic: &'a str,
+    pub(super) len: usize,
+    /// The broker accepted one at least as long on this topic in this run, so it has no reason to.
+    pub(super) longer_was_accepted: bool,
 }
 
 /// All of them. A message's serial number gives its packet identifier and its place, so nothing is ever searched for.
@@ -124,16 +134,20 @@ impl OutgoingPublishes {
         self.next_serial == self.first_serial + self.publishes.len() as u64
     }
 
-    /// The oldest message, if the broker may be refusing it: this connection's socket has taken some of its PUBLISH, to which
-    /// there is no answer, and none as long was accepted on its topic. `sent_bytes` counts all that the socket took.
-    pub(super) fn oldest_in_doubt(&self, sent_bytes: u64) -> Option<(Token, &OutgoingPublish)> {
+    /// The oldest message, if this connection's socket has taken some of its PUBLISH, to which there is no answer;
+    /// `sent_bytes` counts all that it took.
+    pub(super) fn oldest_attempted(&self, sent_bytes: u64) -> Option<AttemptedPublish<'_>> {
         let oldest = self.publishes.front()?;
         let attempted = oldest.state == PublishState::Publishing && oldest.position.start < sent_bytes;
-        let accepted = self
-            .longest_accepted
-            .as_ref()
-            .is_some_and(|(topic, len)| *topic == oldest.topic && *len >= oldest.payload.len());
-        (attempted && !accepted).then_some((Token(self.first_serial), oldest))
+        attempted.then(|| AttemptedPublish {
+            token: Token(self.first_serial),
+            topic: &oldest.topic,
+            len: oldest.payload.len(),
+            longer_was_accepted: self
+                .longest_accepted
+                .as_ref()
+                .is_some_and(|(topic, longest)| *topic == oldest.topic && *longest >= oldest.payload.len()),
+        })
     }
 
     /// The next packet to send, or nothing. With `alone`, nothing while an older message is not acknowledged.

@@ -8,7 +8,7 @@ use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
 use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, refusal};
 use crate::mqtt::codec::{ConnectRefusal, Packet, Request};
-use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Token};
+use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Token, foreign_protocol};
 
 impl ClientSession {
     /// Takes the packets off the front of `bytes`; part of one stays there for more to come.
@@ -37,6 +37,11 @@ impl ClientSession {
     }
 
     fn receive(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<(), ConnectionLost> {
+        if matches!(self.state, ConnectionState::Connecting(_))
+            && let Some(lost) = foreign_protocol::recognize(bytes)
+        {
+            return Err(lost);
+        }
         while let Some(packet) = self.codec.decode(bytes)? {
             match (&self.state, packet) {
                 (ConnectionState::Connecting(_), Packet::ConnAck { session_present, refused }) => {

@@ -137,6 +137,12 @@ impl ConfirmedStream for SealedStream {
         self.confirms.unconfirmed()
     }
 
+    fn receiver(&self) -> String {
+        let stream = self.state.stream().map(|stream| &stream.session);
+        let session = stream.or_else(|| self.sessions.current().ok());
+        session.map_or_else(|| "the other device".to_owned(), |session| self.sessions.peer_name(&session.peer))
+    }
+
     fn confirm_topic(&self) -> Option<&str> {
         self.is_confirmed().then(|| self.sessions.peers.route.listen(&self.topics))
     }

@@ -188,24 +188,30 @@ impl MessageSource for Spooled<'_> {
         }
         let ended = self.has_all_input();
         if let Some(payload) = stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
-            return Ok(Some(Publication::Message(payload)));
+            return Ok(Some(Publication::control(payload)));
         }
         let mut message = stream.buffer();
         let head_len = message.len();
         if !self.spool.read(&mut message)? {
             let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-            return Ok(close.map(Publication::Message));
+            return Ok(close.map(Publication::control));
         }
-        let len = message.len() - head_len;
-        if len > self.max_record {
+        let data_len = message.len() - head_len;
+        if data_len > self.max_record {
             return Err(Error::new(Exit::Config, "max_message")
-                .because(format!("the spool holds a message of {len} bytes"))
+                .because(format!("the spool holds a message of {data_len} bytes"))
                 .hint("set it to the value that it had when the spool was filled"));
         }
         let payload = stream.seal(message, false, turn.now, turn.rng)?;
         // With `--confirm` a record can go when the receiver has written it, whatever the broker acknowledges.
-        let publication = if stream.is_confirmed() { Publication::Message } else { Publication::Record };
-        Ok(payload.map(publication))
+        let is_record = !stream.is_confirmed();
+        Ok(payload.map(|payload| {
+            if is_record {
+                Publication::Record { payload, data_len }
+            } else {
+                Publication::Message { payload, data_len }
+            }
+        }))
     }
 
     fn input_fd(&self, _room: bool) -> Option<BorrowedFd<'_>> {

@@ -264,6 +264,22 @@ fn a_subscription_that_the_broker_denies_names_the_topic() {
 }
 
 #[test]
+fn what_is_undelivered_is_counted_in_bytes_of_the_input() {
+    let broker = Broker::start();
+    let unreachable = format!("port={NO_BROKER}");
+    let nosec = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", &unreachable];
+    for suite in ["gcm", "cbc"] {
+        let pair = Pair::paired(&broker, suite);
+        for options in [&["-o", &unreachable][..], &["--confirm", "-o", &unreachable], &["--confirm"], &nosec] {
+            let send =
+                |options: &[&str], input: &str| pair.master.send_all(&[&["--timeout", "1"], options].concat(), input);
+            send(options, "hi\n").failed(&[69, 75], &["1 message (3 bytes)"]);
+            send(&[options, &["--each"]].concat(), "a\nbcd\n").failed(&[69, 75], &["2 messages (6 bytes)"]);
+        }
+    }
+}
+
+#[test]
 fn a_message_that_the_broker_closes_on_is_not_sent_for_ever() {
     let broker = Broker::with(Options { max_packet_size: Some(20_000), ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");

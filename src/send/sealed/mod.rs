@@ -133,9 +133,10 @@ impl OutgoingStream for SealedStream {
 
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         let ActiveStream { sender, session } = self.state.open_stream()?;
+        let data_len = sender.data_len(&message);
         self.sessions.reserve_blocks(sender, session, message.len())?;
         let sealed = if ends { sender.end(message, rng)? } else { sender.data(message, rng)? };
-        self.confirms.sent(&sealed, now);
+        self.confirms.sent(&sealed, data_len, now);
         Ok(Some(sealed))
     }
 

@@ -101,7 +101,7 @@ impl SpoolStream for SealedStream {
             Close::End => sender.end(sender.buffer(0), rng)?,
             Close::Continued(next) => sender.continued_in(next.stream, rng)?,
         };
-        self.confirms.sent(&sealed, now);
+        self.confirms.sent(&sealed, 0, now);
         Ok(Some(sealed))
     }
 

@@ -97,7 +97,7 @@ impl SealedStream {
             SealingState::Draining(mut old) => {
                 let next = self.new_stream(self.sessions.current()?.clone(), rng)?;
                 let continued = old.sender.continued_in(next.sender.id(), rng)?;
-                self.confirms.sent(&continued, now);
+                self.confirms.sent(&continued, 0, now);
                 self.state = SealingState::Switching { old, next };
                 Ok(Some(continued))
             }

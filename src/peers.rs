@@ -138,10 +138,10 @@ impl LinkPeers {
     pub fn restrict_to(&mut self, name: &PeerName) -> Result<()> {
         let peers = self.accepted()?;
         if !peers.iter().any(|peer| peer.name == *name) {
-            let names = || peers.iter().map(|peer| &peer.name);
+            let names = || peers.iter().map(|peer| peer.name.as_str());
             return Err(Error::new(Exit::Usage, format!("no peer `{name}` on this link"))
                 .because(format!("it accepts {}", list(names())))
-                .hint_if(did_you_mean(name.as_str(), names().map(PeerName::as_str))));
+                .hint_if(did_you_mean(name.as_str(), names())));
         }
         self.wanted = vec![name.clone()];
         Ok(())
@@ -215,6 +215,6 @@ fn ambiguous(pinned: &[Peer]) -> Error {
         Exit::Config,
         "several peers are trusted, and the configuration does not say which one this link is with",
     )
-    .because(list(pinned.iter().map(|peer| &peer.name)))
+    .because(list(pinned.iter().map(|peer| peer.name.as_str())))
     .hint(format!("add a line to the configuration: peer = {}", pinned[0].name))
 }

@@ -331,5 +331,5 @@ fn digits(peer: &Digest) -> String {
 fn no_session(path: &Path, link: &LinkName, typed: &str) -> Error {
     Error::new(Exit::TryAgain, format!("no session for {link}"))
         .because(format!("looked in {}", text::show(path)))
-        .hint(format!("run sts-pair {typed}"))
+        .hint(format!("run sts-pair {typed}, and sts-pair on the other device at the same time"))
 }

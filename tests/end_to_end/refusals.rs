@@ -96,6 +96,26 @@ fn the_options_of_mosquittos_clients_lead_to_ours() {
 }
 
 #[test]
+fn what_other_programs_take_as_arguments_leads_to_what_is_done_here() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    for (command, said) in [
+        (device.send(&[LINK, "hello"]), "echo TEXT | sts-send LINK"),
+        (device.recv(&[LINK, "out.txt"]), "sts-recv LINK > FILE"),
+        (device.recv(&[LINK, "-o", "out.txt"]), "output goes to stdout"),
+        (device.pair(&["trust", "gateway"]), "actions are options, such as --status and --trust"),
+    ] {
+        Process::spawn(command).wait().failed(&[64], &[said]);
+    }
+    Process::spawn(device.pair(&["status"])).wait().failed(&[78], &["did you mean --status?"]);
+    let ended = Process::spawn(device.send(&["-x", LINK])).wait().failed(&[64], &["'-x'"]);
+    assert!(!ended.stderr.contains("as a value"), "{}", ended.stderr);
+    let mut command = device.send(&["readings.csv"]);
+    command.current_dir(device.path());
+    std::fs::write(device.path().join("readings.csv"), "21.5\n").unwrap();
+    Process::spawn(command).wait().failed(&[78], &["sts-send LINK < readings.csv"]);
+}
+
+#[test]
 fn times_have_one_form_in_all_options() {
     let broker = Broker::start();
     let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));

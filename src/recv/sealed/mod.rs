@@ -80,7 +80,7 @@ impl<'a> SealedStreams<'a> {
             chains: Chains::new(once),
             log,
             ended: EndedSessions::default(),
-            reports: Reports::new(report),
+            reports: Reports::new(report, link.config.mqtt.client_id.is_some()),
             plaintext: BytesMut::new(),
             with_metadata,
             is_complete: false,
@@ -364,9 +364,6 @@ impl IncomingStreams for SealedStreams<'_> {
         if timed_out && self.chains.is_selective() {
             return Err(Error::new(Exit::TryAgain, "timed out").because("no stream was received"));
         }
-        if self.reports.is_data_lost() {
-            return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
-        }
-        Ok(())
+        self.reports.data_lost().map_or(Ok(()), Err)
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::Rejected;
 use crate::report::Reporter;
 use crate::stream::Gap;
-use crate::text::numbered;
+use crate::text::{self, numbered};
 use crate::throttle::{KeyedThrottle, Throttle};
+use crate::{Error, Exit, Rejected};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
@@ -14,29 +14,41 @@ const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
 /// Reports to the user, and remembers whether data was lost.
 pub(super) struct Reports<'a> {
     report: &'a Reporter,
-    is_data_lost: bool,
+    /// The first gap, and how many there are.
+    gaps: Option<(String, u64)>,
+    /// Whether the broker keeps messages for this client while it is not running.
+    has_client_id: bool,
     rejected: KeyedThrottle<Rejected>,
     stream_reused: Throttle,
 }
 
 impl<'a> Reports<'a> {
-    pub(super) fn new(report: &'a Reporter) -> Self {
+    pub(super) fn new(report: &'a Reporter, has_client_id: bool) -> Self {
         Self {
             report,
-            is_data_lost: false,
+            gaps: None,
+            has_client_id,
             rejected: KeyedThrottle::once(),
             stream_reused: Throttle::every(STREAM_REUSED_INTERVAL),
         }
     }
 
-    /// Whether data was lost in this run.
-    pub(super) fn is_data_lost(&self) -> bool {
-        self.is_data_lost
+    /// The error of a run in which data was lost, if any was. It says what, as with `-q` nothing else does.
+    pub(super) fn data_lost(&self) -> Option<Error> {
+        let (first, count) = self.gaps.as_ref()?;
+        let more = if *count > 1 { format!(", and {} more", text::count(count - 1, "gap")) } else { String::new() };
+        let hint =
+            "if it was sent while sts-recv was not running: with a `clientid`, the broker keeps it for the next run";
+        Some(
+            Error::new(Exit::DataLost, "data was lost")
+                .because(format!("{first}{more}"))
+                .hint_if((!self.has_client_id).then(|| hint.to_owned())),
+        )
     }
 
     fn gap(&mut self, text: std::fmt::Arguments<'_>) {
-        self.is_data_lost = true;
         self.report.warning(format_args!("gap: {text}"));
+        self.gaps.get_or_insert_with(|| (text.to_string(), 0)).1 += 1;
     }
 
     /// Messages of a stream were lost.

@@ -25,7 +25,7 @@ struct Args {
     #[arg(short = '1', long)]
     once: bool,
 
-    /// Exit after N lines; the rest is left for the next run
+    /// Exit after N lines; with a `clientid`, the rest is left for the next run
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     lines: Option<u64>,
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::report::{Level, Reporter};
 use crate::{Error, Exit, Result, mosquitto_options};
@@ -89,14 +89,32 @@ fn stopped(tool: &str, args: &[OsString], stop: &clap::Error, stdout: &mut impl 
     // Clap's text is `error: what`, more lines of it, then blocks with tips and the usage.
     let mut blocks = text.split("\n\n").map(|block| block.lines().map(str::trim).collect::<Vec<_>>().join(" "));
     let what = blocks.next().unwrap_or_default();
-    let tip = blocks.find_map(|block| block.strip_prefix("tip: ").map(str::to_owned));
+    // No link begins with a dash, so an option is never meant to be one.
+    let is_useful = |tip: &&str| !tip.starts_with("to pass ");
+    let tip = blocks.find_map(|block| block.strip_prefix("tip: ").filter(is_useful).map(str::to_owned));
     let help = format!("{tool} --help");
-    let instead = instead.filter(|_| stop.kind() == ErrorKind::UnknownArgument);
+    let instead = match (stop.kind(), stop.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) => {
+            instead.or_else(|| (!word.starts_with('-')).then(|| second_argument(tool).to_owned()))
+        }
+        _ => None,
+    };
     Err(Error::new(Exit::Usage, what.strip_prefix("error: ").unwrap_or(&what)).hint(match (instead, tip) {
         (Some(instead), _) => instead,
         (None, Some(tip)) => format!("{tip}; see {help}"),
         (None, None) => help,
     }))
+}
+
+/// What to do instead of naming something after the link.
+fn second_argument(tool: &str) -> &'static str {
+    match tool {
+        "sts-send" => {
+            "the only argument is a link; input is read from stdin: sts-send LINK < FILE, or echo TEXT | sts-send LINK"
+        }
+        "sts-recv" => "the only argument is a link; output goes to stdout: sts-recv LINK > FILE",
+        _ => "the only argument is a link; actions are options, such as --status and --trust: sts-pair --help",
+    }
 }
 
 #[cfg(test)]
@@ -151,7 +169,8 @@ mod tests {
         for (args, what, hint) in [
             (&["--timout", "3"][..], "unexpected argument '--timout' found", "'--timeout'"),
             (&["--timeout", "x"], "invalid value 'x' for '--timeout <TIMEOUT>'", "sts-test --help"),
-            (&["a", "b"], "unexpected argument 'b' found", "sts-test --help"),
+            (&["a", "b"], "unexpected argument 'b' found", "the only argument is a link; "),
+            (&["-x"], "unexpected argument '-x' found", "sts-test --help"),
             (&["-h", "broker", "-t", "a"], "unexpected value for '-h'", "-o host=HOST for -h, -o pubtop=TOPIC for -t"),
             (
                 &["-t", "a", "-h", "broker"],
@@ -166,6 +185,7 @@ mod tests {
             assert_eq!((err.exit(), stdout.as_str()), (Exit::Usage, ""));
             assert!(err.to_string().starts_with(what), "{err}");
             assert!(err.hint_text().unwrap().contains(hint), "{err:?}");
+            assert!(!err.hint_text().unwrap().contains("as a value"), "{err:?}");
         }
     }
 

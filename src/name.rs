@@ -67,10 +67,21 @@ name! {
 }
 
 /// Names for a message: all of a few, the first of many.
-pub(crate) fn list(names: impl ExactSizeIterator<Item = impl fmt::Display>) -> String {
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    list_of(&mut names.into_iter())
+}
+
+// One copy in the executable, whatever the names come from.
+fn list_of(names: &mut dyn Iterator<Item = &str>) -> String {
     const MAX_SHOWN: usize = 20;
-    let more = names.len().saturating_sub(MAX_SHOWN);
-    let shown: Vec<_> = names.take(MAX_SHOWN).map(|name| name.to_string()).collect();
+    let (mut shown, mut more) = (Vec::new(), 0);
+    for name in names {
+        if shown.len() < MAX_SHOWN {
+            shown.push(name);
+        } else {
+            more += 1;
+        }
+    }
     let shown = shown.join(", ");
     if more > 0 { format!("{shown} and {more} more") } else { shown }
 }

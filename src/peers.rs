@@ -222,10 +222,10 @@ impl LinkPeers {
     pub fn restrict_to(&mut self, name: &PeerName) -> Result<()> {
         let peers = self.accepted()?;
         if !peers.iter().any(|peer| peer.name == *name) {
-            let names = || peers.iter().map(|peer| &peer.name);
+            let names = || peers.iter().map(|peer| peer.name.as_str());
             return Err(Error::new(Exit::Usage, format!("no peer `{name}` on this link"))
                 .because(format!("it accepts {}", list(names())))
-                .hint_if(did_you_mean(name.as_str(), names().map(PeerName::as_str))));
+                .hint_if(did_you_mean(name.as_str(), names())));
         }
         self.wanted = vec![name.clone()];
         Ok(())
@@ -327,6 +327,6 @@ fn bound_elsewhere<'a>(link: &LinkName, pinned: impl Iterator<Item = (Peer, &'a 
     ))
 }
 
-fn names(peers: &[Peer]) -> impl ExactSizeIterator<Item = &PeerName> {
-    peers.iter().map(|peer| &peer.name)
+fn names(peers: &[Peer]) -> impl Iterator<Item = &str> {
+    peers.iter().map(|peer| peer.name.as_str())
 }

@@ -221,7 +221,7 @@ impl LinkSessions {
             [] => Err(self.none_usable()),
             [(session, _)] => Ok(session),
             [(_, peer), ..] => Err(Error::new(Exit::Usage, "there are sessions with several peers")
-                .because(list(usable.iter().map(|(_, peer)| &peer.name)))
+                .because(list(usable.iter().map(|(_, peer)| peer.name.as_str())))
                 .hint(format!("say which one is meant: --to {}", peer.name))),
         }
     }

@@ -92,6 +92,11 @@ pub(crate) fn quote(path: &Path) -> String {
 
 /// The one of `known` that `word` was probably meant to be, if any is near enough.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_of(word, &mut known.into_iter())
+}
+
+// One copy in the executable, whatever the words come from.
+fn nearest_of<'a>(word: &str, known: &mut dyn Iterator<Item = &'a str>) -> Option<&'a str> {
     // Beyond this no two words are near, and hostile ones would cost the product of their lengths.
     const MAX_WORD_LEN: usize = 64;
     let word = word.to_ascii_lowercase();
@@ -107,7 +112,6 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     };
     let allowed = (word.len() / 3).clamp(1, 3);
     known
-        .into_iter()
         .map(|candidate| (distance(candidate), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min()

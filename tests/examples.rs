@@ -121,6 +121,28 @@ fn the_crontab_has_lines_that_cron_takes() {
     assert_eq!(jobs, 3);
 }
 
+/// The lines of a text that cron does something with.
+fn lines_for_cron(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+}
+
+#[test]
+fn the_crontab_is_the_one_in_the_readme_and_in_the_pages() {
+    let examples = examples();
+    let lines = lines_for_cron(&examples["crontab"]);
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, shown) = readme.split_once("```crontab\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    assert_eq!(lines_for_cron(shown), lines, "README.md");
+
+    let page = fs::read_to_string(root().join("man/sts-pair.1")).unwrap();
+    let jobs =
+        page.lines().filter(|line| line.contains(" sts-pair ") && line.starts_with(|c: char| c.is_ascii_digit()));
+    let jobs: Vec<_> = jobs.collect();
+    let job = lines.iter().find(|line| line.contains(" sts-pair ")).unwrap();
+    assert_eq!(jobs, [*job], "sts-pair(1)");
+}
+
 /// The units, written to `directory`, with the path of this build's tools.
 fn units(directory: &Path) -> Vec<PathBuf> {
     let build = Path::new(TOOLS[0].1).parent().unwrap().display().to_string();

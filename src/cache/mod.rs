@@ -347,6 +347,8 @@ fn no_session(path: &Path, link: &LinkName, typed: &str) -> Error {
         Some(other) => error
             .because(format!("{looked}; there is one in {}", text::show(&other)))
             .hint(format!("set STS_RUNTIME_DIR={} for all tools on this link", text::quote(&other))),
-        None => error.because(looked).hint(format!("run sts-pair {typed}")),
+        None => error
+            .because(looked)
+            .hint(format!("run sts-pair {typed}, and sts-pair on the other device at the same time")),
     }
 }

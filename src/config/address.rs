@@ -51,6 +51,12 @@ impl Address {
             return Ok(Self { scheme: Scheme::Mqtt, host: host(value)?, port: None, login: None, path: String::new() });
         };
         let Some((_, scheme, _)) = SCHEMES.into_iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name)) else {
+            let scheme = match scheme {
+                // As other clients of MQTT have it.
+                "tcp" => "mqtt",
+                "ssl" | "tls" => "mqtts",
+                other => other,
+            };
             let meant =
                 nearest(scheme, SCHEMES.map(|(name, ..)| name)).map(|name| format!("; did you mean `{name}://`?"));
             let meant = meant.unwrap_or_default();

@@ -2,7 +2,6 @@
 
 #![expect(clippy::disallowed_types, reason = "it looks at files")]
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
@@ -20,6 +19,9 @@ use crate::{Error, Exit, Result};
 
 /// Longest configuration or password file that is read, in bytes.
 const MAX_CONFIG_LEN: u64 = 1 << 20;
+
+/// Options that are commands in other programs, and are taken for a link here.
+const COMMANDS: [&str; 9] = ["help", "version", "key", "trust", "forget", "status", "serve", "code", "end"];
 
 /// Where a link's configuration is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,13 +72,19 @@ pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Loca
 
 /// What to do about a link without a configuration, which was `named` or is the default one.
 fn hint_for_no_link(link: &LinkName, named: bool, known: &[LinkName]) -> String {
+    if COMMANDS.contains(&link.as_str()) {
+        return format!("did you mean --{link}? what a tool does is said by options");
+    }
     if let Some(near) = did_you_mean(link.as_str(), known.iter().map(LinkName::as_str)) {
         return near;
+    }
+    if named && Path::new(link.as_str()).is_file() {
+        return format!("`./{link}` for the configuration file here; to send a file: sts-send LINK < {link}");
     }
     match (named, known) {
         (true, _) => "write it as sts.conf(5) says, or give the path of another file, with a `/` in it".into(),
         (false, []) => "name a link, or the path of a file; the format is in sts.conf(5)".into(),
-        (false, known) => format!("name a link: {}", list(known.iter())),
+        (false, known) => format!("name a link: {}", list(known.iter().map(LinkName::as_str))),
     }
 }
 
@@ -84,8 +92,13 @@ fn hint_for_no_link(link: &LinkName, named: bool, known: &[LinkName]) -> String 
 fn links_in(dirs: &[PathBuf]) -> Vec<LinkName> {
     let entries = dirs.iter().filter_map(|dir| dir.read_dir().ok()).flatten().flatten();
     let name = |path: PathBuf| path.file_name()?.to_str()?.strip_suffix(".conf")?.parse().ok();
-    let names: BTreeSet<LinkName> = entries.filter_map(|entry| name(entry.path())).collect();
-    names.into_iter().collect()
+    let mut names: Vec<LinkName> = Vec::new();
+    for link in entries.filter_map(|entry| name(entry.path())) {
+        if let Err(at) = names.binary_search(&link) {
+            names.insert(at, link);
+        }
+    }
+    names
 }
 
 /// A link's configuration, found, read and parsed.
@@ -288,6 +301,7 @@ mod tests {
         put(&home.path().join("sub/plant.conf"), NOSEC, 0o600);
         assert_eq!(hint(""), "name a link: gateway, plant");
         assert_eq!(hint("plnat"), "did you mean `plant`?");
+        assert_eq!(hint("status"), "did you mean --status? what a tool does is said by options");
         assert!(hint("elsewhere").starts_with("write it as sts.conf(5) says"));
         let path = |name: &str| home.path().join(name).display().to_string();
         assert_eq!(hint(&path("plant")), format!("did you mean {}?", path("plant.conf")));

@@ -24,7 +24,11 @@ impl Override {
         let word = word.trim_matches(BLANKS);
         let usage = |what: String| Error::new(Exit::Usage, what);
         let Some((name, key)) = KEY_NAMES.into_iter().find(|(name, _)| *name == word) else {
-            return Err(unknown_key(usage("-o".into()), word));
+            let error = unknown_key(usage("-o".into()), word);
+            if option.contains('=') {
+                return Err(error);
+            }
+            return Err(error.hint("-o sets a key of the configuration, as in -o qos=2; output goes to stdout: > FILE"));
         };
         let (value, location) = (value.trim_matches(BLANKS), format!("-o {name}"));
         if !option.contains('=') {
@@ -145,7 +149,8 @@ impl<'a> Settings<'a> {
                 continue;
             }
             let Some((word, value)) = line.split_once('=') else {
-                return Err(error("not a line of the form `key = value`".into()).hint("a comment begins with `#`"));
+                let error = error("not a line of the form `key = value`".into());
+                return Err(error.hint(hint_for_no_setting(line)));
             };
             let word = word.trim_matches(BLANKS);
             let Some((name, key)) = KEY_NAMES.into_iter().find(|(name, _)| *name == word) else {
@@ -179,6 +184,16 @@ impl<'a> Settings<'a> {
 
 fn location(source: &ConfigSource, line: usize) -> String {
     format!("{}, line {line}", show(&source.path))
+}
+
+/// What to do about a line without `=`.
+fn hint_for_no_setting(line: &str) -> String {
+    let (word, _) = line.split_once([':', ' ', '\t']).unwrap_or((line, ""));
+    match KEY_NAMES.iter().find(|(name, _)| *name == word) {
+        Some((name, _)) => format!("write `{name} = ` and the value"),
+        None if line.starts_with('[') => "there are no sections: remove this line".into(),
+        None => "a comment begins with `#`".into(),
+    }
 }
 
 fn unknown_key(error: Error, word: &str) -> Error {

@@ -22,6 +22,9 @@ const MAX_FIELD_LEN: usize = 65_535;
 /// Longest client id, in bytes: what is left of the field is for the tools that derive their own from it.
 const MAX_CLIENT_ID_LEN: usize = MAX_FIELD_LEN - 16;
 
+/// What to set `sts_mode` to.
+const MODES: &str = "master on one of the two devices and slave on the other; nosec for plain MQTT on both";
+
 /// Reads a `password_file`.
 type ReadSecret<'r> = &'r mut dyn FnMut(&Path) -> io::Result<SecretFile>;
 
@@ -90,7 +93,8 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
 
 fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
     let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
-    let mode = choice(settings, ConfigKey::Mode, &modes)?
+    let mode = choice(settings, ConfigKey::Mode, &modes)
+        .map_err(|error| if error.hint_text().is_none() { error.hint(MODES) } else { error })?
         .ok_or_else(|| missing(settings, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
     let suites: Vec<_> = Suite::ALL.iter().map(|suite| (suite.name(), Some(*suite))).chain([("null", None)]).collect();
     let aes = settings.get(ConfigKey::Aes).zip(choice(settings, ConfigKey::Aes, &suites)?);

@@ -179,11 +179,11 @@ impl KnownPeers {
             Ok(removed.is_some())
         })?;
         removed.ok_or_else(|| {
-            let names: Vec<&PeerName> = self.iter().map(|(name, _)| name).collect();
+            let names: Vec<&str> = self.iter().map(|(name, _)| name.as_str()).collect();
             let known = if names.is_empty() { "nobody".into() } else { list(names.iter().copied()) };
             Error::new(Exit::Config, format!("no peer `{name}`"))
                 .because(format!("known here: {known}"))
-                .hint_if(did_you_mean(name.as_str(), names.into_iter().map(PeerName::as_str)))
+                .hint_if(did_you_mean(name.as_str(), names))
         })
     }
 

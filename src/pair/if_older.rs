@@ -64,7 +64,7 @@ fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPe
     let accepted = peers.to_pair_with()?;
     let [peer] = &accepted[..] else {
         return Err(Error::new(Exit::Usage, "--if-older")
-            .because(format!("this link has several peers: {}", list(accepted.iter().map(|peer| &peer.name))))
+            .because(format!("this link has several peers: {}", list(accepted.iter().map(|peer| peer.name.as_str()))))
             .hint("run it on the other devices, each of which has one"));
     };
     let peer: Digest = *peer.key.fingerprint().as_bytes();

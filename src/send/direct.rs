@@ -101,7 +101,8 @@ impl MessageSource for Direct {
         if ends {
             self.progress = ReadProgress::Ended;
         }
-        Ok(stream.seal(message, ends, turn.now, turn.rng)?.map(Publication::Message))
+        let payload = stream.seal(message, ends, turn.now, turn.rng)?;
+        Ok(payload.map(|payload| Publication::Message { payload, data_len: len }))
     }
 
     fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>> {

@@ -22,6 +22,7 @@
 //! another limit belongs. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits gives up is in
 //! `timeouts`, and whom it names then in `missing`.
 
+mod data_in_flight;
 mod direct;
 mod first_session;
 mod intake;
@@ -39,6 +40,7 @@ mod timeouts;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use self::data_in_flight::DataInFlight;
 use self::direct::Direct;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
@@ -104,8 +106,8 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
-    let (mqtt, reply_topics) = (&link.config.mqtt, ReplyTopics::default());
-    SendRun { events, mqtt, report, source, stream, reply_topics, timeouts, rng }.finish()
+    let (mqtt, reply_topics, data_in_flight) = (&link.config.mqtt, ReplyTopics::default(), DataInFlight::default());
+    SendRun { events, mqtt, report, source, stream, reply_topics, data_in_flight, timeouts, rng }.finish()
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.

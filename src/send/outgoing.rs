@@ -15,13 +15,20 @@ use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum Publication {
-    /// A message of the stream.
-    Message(Bytes),
+    /// A message of the stream, with so many bytes of data.
+    Message { payload: Bytes, data_len: usize },
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go.
-    Record(Bytes),
+    Record { payload: Bytes, data_len: usize },
     /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network had
     /// lost it.
     BestEffort { topic: String, frame: Vec<u8> },
+}
+
+impl Publication {
+    /// A message of the stream with no new data: what the stream itself has to say, or a retransmission.
+    pub(super) fn control(payload: Bytes) -> Self {
+        Self::Message { payload, data_len: 0 }
+    }
 }
 
 /// Makes payloads of messages, in order.

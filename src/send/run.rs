@@ -19,6 +19,7 @@ use std::time::Instant;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+use super::data_in_flight::DataInFlight;
 use super::outgoing::{OutgoingStream, Publication};
 use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
@@ -38,6 +39,7 @@ pub(super) struct SendRun<'a> {
     pub(super) source: Box<dyn MessageSource + 'a>,
     pub(super) stream: Box<dyn OutgoingStream>,
     pub(super) reply_topics: ReplyTopics,
+    pub(super) data_in_flight: DataInFlight,
     pub(super) timeouts: Timeouts,
     pub(super) rng: ThreadRng,
 }
@@ -117,11 +119,14 @@ impl SendRun<'_> {
     pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<()> {
         let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
         match publication {
-            Publication::Message(payload) => {
-                self.events.broker.publish(self.stream.topic(), payload, qos, retain, now).map(drop)
-            }
-            Publication::Record(payload) => {
+            Publication::Message { payload, data_len } => {
                 let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain, now)?;
+                self.data_in_flight.published(token, data_len);
+                Ok(())
+            }
+            Publication::Record { payload, data_len } => {
+                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain, now)?;
+                self.data_in_flight.published(token, data_len);
                 self.source.published(token);
                 Ok(())
             }
@@ -150,7 +155,7 @@ impl SendRun<'_> {
         while self.may_publish()
             && let Some(payload) = self.stream.next_control(now, &mut self.rng)?
         {
-            self.publish(Publication::Message(payload), now)?;
+            self.publish(Publication::control(payload), now)?;
             progressed = true;
         }
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
@@ -180,7 +185,7 @@ impl SendRun<'_> {
     /// Publishes the last message of a stream, on the topic that it has until it is left.
     fn settle(&mut self, now: Instant) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(Publication::Message(payload), now),
+            Some(payload) => self.publish(Publication::control(payload), now),
             None => Ok(()),
         }
     }
@@ -205,11 +210,13 @@ impl SendRun<'_> {
             BrokerEvent::Connected => {}
             BrokerEvent::Disconnected => self.reply_topics.disconnected(),
             BrokerEvent::Subscribed { filter, .. } => self.reply_topics.subscription_accepted(&filter),
-            // That the broker has a message says nothing of the receiver.
-            BrokerEvent::Acknowledged(_) if self.stream.is_confirmed() => {}
             BrokerEvent::Acknowledged(token) => {
-                self.timeouts.progress(now);
-                self.source.acknowledged(token)?;
+                self.data_in_flight.acknowledged(token);
+                // That the broker has a message says nothing of the receiver.
+                if !self.stream.is_confirmed() {
+                    self.timeouts.progress(now);
+                    self.source.acknowledged(token)?;
+                }
             }
             BrokerEvent::Message(message) => {
                 self.handle_reply(&message.payload, now)?;
@@ -257,8 +264,8 @@ impl SendRun<'_> {
 
     /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.
     fn in_flight(&self) -> Pending {
-        let broker = self.events.broker.unacknowledged();
-        let broker = Pending { messages: broker.messages as u64, bytes: broker.bytes as u64 };
+        let messages = self.events.broker.unacknowledged().messages as u64;
+        let broker = Pending { messages, bytes: self.data_in_flight.bytes() };
         larger(broker, self.stream.unconfirmed())
     }
 

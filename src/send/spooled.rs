@@ -127,22 +127,30 @@ impl MessageSource for Spooled<'_> {
         }
         let ended = self.has_all_input();
         if let Some(payload) = stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
-            return Ok(Some(Publication::Message(payload)));
+            return Ok(Some(Publication::control(payload)));
         }
         let mut message = stream.buffer();
+        let head_len = message.len();
         match self.spool.read(&mut message, self.intake.max_record())? {
             Found::Record => {}
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-                return Ok(close.map(Publication::Message));
+                return Ok(close.map(Publication::control));
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
             Found::TooLong => return Ok(None),
         }
+        let data_len = message.len() - head_len;
         let payload = stream.seal(message, false, turn.now, turn.rng)?;
         // With `--confirm` a record can go when the receiver has written it, whatever the broker acknowledges.
-        let publication = if stream.is_confirmed() { Publication::Message } else { Publication::Record };
-        Ok(payload.map(publication))
+        let is_record = !stream.is_confirmed();
+        Ok(payload.map(|payload| {
+            if is_record {
+                Publication::Record { payload, data_len }
+            } else {
+                Publication::Message { payload, data_len }
+            }
+        }))
     }
 
     fn input_fd(&self, _room: bool) -> Option<BorrowedFd<'_>> {

@@ -160,6 +160,12 @@ impl Sender {
         buffer
     }
 
+    /// How many bytes of data were appended to such a beginning.
+    #[must_use]
+    pub(crate) fn data_len(&self, message: &[u8]) -> usize {
+        message.len().saturating_sub(self.kind_at() + 1)
+    }
+
     /// Where the plaintext begins, with its kind.
     fn kind_at(&self) -> usize {
         HEADER_LEN + self.cipher.head_room()

@@ -216,3 +216,21 @@ fn every_tool_outlives_a_link_that_keeps_breaking() {
     pair.master.send_all(&["--confirm", "-o", &over(&master_link)], "in spite of it\n").succeeded();
     receiver.wait().succeeded().wrote(b"in spite of it\n");
 }
+
+#[test]
+fn the_last_line_says_what_was_lost_and_what_would_have_kept_it() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let without_client_id = ["--timeout", "2", "-o", "clientid="];
+    let receiver = pair.slave.listen(&without_client_id);
+    pair.master.send_all(&[], "first\n").succeeded();
+    receiver.wait().succeeded().wrote(b"first\n");
+    pair.master.send_all(&[], "nobody listens\n").succeeded();
+    let subscribed = broker.times_logged("Sending SUBACK");
+    // With -q nothing is said before the last line.
+    let receiver = Process::spawn(pair.slave.recv(&[&["-q"], &without_client_id[..], &[LINK]].concat()));
+    broker.wait_for_log("Sending SUBACK", subscribed + 1);
+    pair.master.send_all(&[], "third\n").succeeded();
+    let ended = receiver.wait().failed(&[65], &["data was lost: no messages of stream 1 ", "with a `clientid`"]);
+    assert_eq!(ended.wrote(b"third\n").stderr.lines().count(), 2);
+}

@@ -96,6 +96,26 @@ fn the_options_of_mosquittos_clients_lead_to_ours() {
 }
 
 #[test]
+fn what_other_programs_take_as_arguments_leads_to_what_is_done_here() {
+    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "gcm"));
+    for (command, said) in [
+        (device.send(&[LINK, "hello"]), "echo TEXT | sts-send LINK"),
+        (device.recv(&[LINK, "out.txt"]), "sts-recv LINK > FILE"),
+        (device.recv(&[LINK, "-o", "out.txt"]), "output goes to stdout"),
+        (device.pair(&["trust", "gateway"]), "actions are options, such as --status and --trust"),
+    ] {
+        Process::spawn(command).wait().failed(&[64], &[said]);
+    }
+    Process::spawn(device.pair(&["status"])).wait().failed(&[78], &["did you mean --status?"]);
+    let ended = Process::spawn(device.send(&["-x", LINK])).wait().failed(&[64], &["'-x'"]);
+    assert!(!ended.stderr.contains("as a value"), "{}", ended.stderr);
+    let mut command = device.send(&["readings.csv"]);
+    command.current_dir(device.path());
+    std::fs::write(device.path().join("readings.csv"), "21.5\n").unwrap();
+    Process::spawn(command).wait().failed(&[78], &["sts-send LINK < readings.csv"]);
+}
+
+#[test]
 fn times_have_one_form_in_all_options() {
     let broker = Broker::start();
     let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));
@@ -261,6 +281,22 @@ fn a_subscription_that_the_broker_denies_names_the_topic() {
     Process::spawn(pair.master.pair(&["--timeout", "10", LINK])).wait().failed(&[69], &[S2M]);
     Process::spawn(pair.slave.pair(&["--timeout", "10", LINK])).wait().failed(&[69], &[M2S]);
     Process::spawn(pair.slave.recv(&["-o", "sts_mode=nosec", "-o", "aes=null", LINK])).wait().failed(&[69], &[M2S]);
+}
+
+#[test]
+fn what_is_undelivered_is_counted_in_bytes_of_the_input() {
+    let broker = Broker::start();
+    let unreachable = format!("port={NO_BROKER}");
+    let nosec = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", &unreachable];
+    for suite in ["gcm", "cbc"] {
+        let pair = Pair::paired(&broker, suite);
+        for options in [&["-o", &unreachable][..], &["--confirm", "-o", &unreachable], &["--confirm"], &nosec] {
+            let send =
+                |options: &[&str], input: &str| pair.master.send_all(&[&["--timeout", "1"], options].concat(), input);
+            send(options, "hi\n").failed(&[69, 75], &["1 message (3 bytes)"]);
+            send(&[options, &["--each"]].concat(), "a\nbcd\n").failed(&[69, 75], &["2 messages (6 bytes)"]);
+        }
+    }
 }
 
 #[test]

@@ -73,14 +73,20 @@ fn no_session_says_where_and_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let absent = home.path().join("absent");
     let err = Cache::open(&absent, &link("gateway"), "gateway").unwrap_err();
-    assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("run sts-pair gateway")));
+    assert_eq!(
+        (err.exit(), err.hint_text()),
+        (Exit::TryAgain, Some("run sts-pair gateway, and sts-pair on the other device at the same time"))
+    );
     assert!(err.to_string().contains(absent.to_str().unwrap()), "{err}");
     assert!(!absent.exists(), "only sts-pair makes it");
     let cache = Cache::create(&absent, &link("gateway"), "gateway").unwrap();
     assert_eq!(fs::metadata(&absent).unwrap().permissions().mode() & 0o7777, 0o700);
     assert_eq!(cache.reserve_stream(&[0; 32], &[0; 8]).unwrap_err().exit(), Exit::TryAgain);
     let by_path = Cache::open(&home.path().join("none"), &link("gateway"), "./gateway.conf").unwrap_err();
-    assert_eq!(by_path.hint_text(), Some("run sts-pair ./gateway.conf"));
+    assert_eq!(
+        by_path.hint_text(),
+        Some("run sts-pair ./gateway.conf, and sts-pair on the other device at the same time")
+    );
 }
 
 #[test]

@@ -12,7 +12,10 @@ fn a_session_of_another_configuration_is_no_session() {
     let why = |expected: &Expected<'_>| {
         let accepts = |session: &Session| session.mismatch(expected).is_none();
         let err = Watch::new(&cache, Instant::now(), SystemTime::now()).unwrap().no_session(&cache, expected, accepts);
-        assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("run sts-pair gateway")));
+        assert_eq!(
+            (err.exit(), err.hint_text()),
+            (Exit::TryAgain, Some("run sts-pair gateway, and sts-pair on the other device at the same time"))
+        );
         err.to_string()
     };
     assert!(why(&expected).ends_with("/sts"));

@@ -163,7 +163,10 @@ fn urls_say_it_all() {
             "{bad}: {text}"
         );
     }
-    assert!(failure(&format!("{NOSEC}url = mqt://h\n"), &[]).1.ends_with("did you mean `mqtt://`?"));
+    for scheme in ["mqt", "tcp"] {
+        let (_, text, _) = failure(&format!("{NOSEC}url = {scheme}://h\n"), &[]);
+        assert!(text.ends_with("did you mean `mqtt://`?"), "{text}");
+    }
 }
 
 #[test]
@@ -173,7 +176,11 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("Qos = 1", "unknown key `Qos`", "did you mean `qos`?"),
         ("colour = red", "unknown key `colour`", "the keys are mqtt_version, ip, "),
         ("\u{1b}[31m = x", r"unknown key `\x1b[31m`", ""),
-        ("qos", "not a line of the form `key = value`", ""),
+        ("qos", "not a line of the form `key = value`", "write `qos = ` and the value"),
+        ("qos: 1", "not a line of the form `key = value`", "write `qos = ` and the value"),
+        ("qos 1", "not a line of the form `key = value`", "write `qos = ` and the value"),
+        ("[broker]", "not a line of the form `key = value`", "there are no sections: remove this line"),
+        ("; qos", "not a line of the form `key = value`", "a comment begins with `#`"),
         ("qos = 3", "invalid value `3` for `qos`: must be 0, 1 or 2", ""),
         (
             "qos = 1 # once",
@@ -221,6 +228,8 @@ fn wrong_lines_are_named_with_their_remedy() {
 
 #[test]
 fn keys_that_contradict_each_other_are_refused() {
+    let (_, text, hint) = failure(&NOSEC.replace("nosec", "server"), &[]);
+    assert!(text.ends_with("must be nosec, master or slave") && hint.starts_with("master on one of"), "{text}: {hint}");
     for (text, expected) in [
         ("qos = 1\nqos = 1", "line 5: `qos` sets again what `qos` on line 4 sets"),
         ("ip = a\nhost = a", "line 5: `host` sets again what `ip` on line 4 sets"),
@@ -355,6 +364,7 @@ fn the_command_line_goes_over_the_file() {
         (&["qso=1"], "-o: unknown key `qso`"),
         (&["qos=1", "qos=1"], "-o qos: sets again what -o qos sets"),
         (&["qos"], "-o qos: no value"),
+        (&["out.txt"], "-o: unknown key `out.txt`"),
         (&["=x"], "-o: unknown key ``"),
         (&["clientid=a\nb"], "-o clientid: a control character"),
     ] {

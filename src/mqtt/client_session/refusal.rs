@@ -34,7 +34,9 @@ fn other_versions(refused: Version) -> String {
     let others: Vec<_> =
         others.map(|version| format!("mqtt_version = {} (MQTT {version})", version.config_value())).collect();
     if others.is_empty() {
-        return format!("this version of sts has no other: use a broker or a listener for MQTT {refused}");
+        return format!(
+            "`mqtt_version` has no other value in this version: use a broker or a listener for MQTT {refused}"
+        );
     }
     format!("set a version that it supports: {}", others.join(", "))
 }

@@ -80,7 +80,7 @@ impl<'a> SealedStreams<'a> {
             chains: Chains::new(once),
             log,
             ended: EndedSessions::default(),
-            reports: Reports::new(report),
+            reports: Reports::new(report, link.config.mqtt.client_id.is_some()),
             plaintext: BytesMut::new(),
             with_metadata,
             is_complete: false,
@@ -413,9 +413,6 @@ impl IncomingStreams for SealedStreams<'_> {
             let what = if timed_out { "timed out" } else { SESSION_ENDED };
             return Err(Error::new(Exit::TryAgain, what).because("no stream was received"));
         }
-        if self.reports.is_data_lost() {
-            return Err(Error::new(Exit::DataLost, "data was lost").because("the gaps are reported above"));
-        }
-        Ok(())
+        self.reports.data_lost().map_or(Ok(()), Err)
     }
 }

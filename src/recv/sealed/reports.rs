@@ -9,7 +9,7 @@ use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
 use crate::stream::{Gap, StreamId};
 use crate::text::{count, is_or_are, numbered};
-use crate::{Error, Rejected};
+use crate::{Error, Exit, Rejected};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
@@ -22,7 +22,10 @@ const MAX_OPEN_IN_ERROR: usize = 4;
 /// Reports to the user, and remembers whether data was lost.
 pub(super) struct Reports<'a> {
     report: &'a Reporter,
-    is_data_lost: bool,
+    /// The first gap, and how many there are.
+    gaps: Option<(String, u64)>,
+    /// Whether the broker keeps messages for this client while it is not running.
+    has_client_id: bool,
     rejected: KeyedReportThrottle<Rejected>,
     stream_reused: ReportThrottle,
     left: KeyedReportThrottle<SessionId>,
@@ -30,10 +33,11 @@ pub(super) struct Reports<'a> {
 }
 
 impl<'a> Reports<'a> {
-    pub(super) fn new(report: &'a Reporter) -> Self {
+    pub(super) fn new(report: &'a Reporter, has_client_id: bool) -> Self {
         Self {
             report,
-            is_data_lost: false,
+            gaps: None,
+            has_client_id,
             rejected: KeyedReportThrottle::once(),
             stream_reused: ReportThrottle::every(STREAM_REUSED_INTERVAL),
             left: KeyedReportThrottle::once(),
@@ -41,14 +45,22 @@ impl<'a> Reports<'a> {
         }
     }
 
-    /// Whether data was lost in this run.
-    pub(super) fn is_data_lost(&self) -> bool {
-        self.is_data_lost
+    /// The error of a run in which data was lost, if any was. It says what, as with `-q` nothing else does.
+    pub(super) fn data_lost(&self) -> Option<Error> {
+        let (first, gaps) = self.gaps.as_ref()?;
+        let more = if *gaps > 1 { format!(", and {} more", count(gaps - 1, "gap")) } else { String::new() };
+        let hint =
+            "if it was sent while sts-recv was not running: with a `clientid`, the broker keeps it for the next run";
+        Some(
+            Error::new(Exit::DataLost, "data was lost")
+                .because(format!("{first}{more}"))
+                .hint_if((!self.has_client_id).then(|| hint.to_owned())),
+        )
     }
 
     fn gap(&mut self, text: std::fmt::Arguments<'_>) {
-        self.is_data_lost = true;
         self.report.warning(format_args!("gap: {text}"));
+        self.gaps.get_or_insert_with(|| (text.to_string(), 0)).1 += 1;
     }
 
     /// Messages of a stream were lost.

@@ -1,5 +1,6 @@
 //! What the receiver has confirmed, and what is sent again until it has (`--confirm`).
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -20,13 +21,17 @@ const MAX_UNCONFIRMED: usize = 2 << 20;
 pub(super) struct Confirms {
     asked_for: bool,
     queue: RetransmitQueue,
+    /// How many bytes of data each message of the queue carries, and all of them.
+    data_lens: VecDeque<usize>,
+    data_bytes: usize,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
     receiver: Receiver,
 }
 
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
-        Self { asked_for, queue: RetransmitQueue::new(0, MAX_UNCONFIRMED, now), receiver: Receiver::new() }
+        let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
+        Self { asked_for, queue, data_lens: VecDeque::new(), data_bytes: 0, receiver: Receiver::new() }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -48,17 +53,19 @@ impl Confirms {
 
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
-        self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
+        self.replace_queue(RetransmitQueue::new(0, MAX_UNCONFIRMED, now));
     }
 
     /// An earlier run's stream continues with `next_seq`; that run may have sent messages below `known`.
     pub(super) fn resume(&mut self, next_seq: u32, known: u32, now: Instant) {
-        self.queue = RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now);
+        self.replace_queue(RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now));
     }
 
-    /// A message of the stream, in sequence, is sent for the first time.
-    pub(super) fn sent(&mut self, sealed: &Bytes, now: Instant) {
+    /// A message of the stream, in sequence, with so many bytes of data, is sent for the first time.
+    pub(super) fn sent(&mut self, sealed: &Bytes, data_len: usize, now: Instant) {
         if self.asked_for {
+            self.data_lens.push_back(data_len);
+            self.data_bytes += data_len;
             self.queue.push(sealed.clone(), now);
         }
     }
@@ -68,8 +75,8 @@ impl Confirms {
     }
 
     pub(super) fn unconfirmed(&self) -> Pending {
-        let (messages, bytes) = self.queue.unconfirmed();
-        Pending { messages: messages as u64, bytes: bytes as u64 }
+        let (messages, _) = self.queue.unconfirmed();
+        Pending { messages: messages as u64, bytes: self.data_bytes as u64 }
     }
 
     /// The seq below which all is confirmed; `None` where no confirms are asked for.
@@ -94,8 +101,13 @@ impl Confirms {
 
     /// Gives away what is not confirmed, oldest first.
     pub(super) fn take_unconfirmed(&mut self, now: Instant) -> impl Iterator<Item = Bytes> + use<> {
-        let queue = std::mem::replace(&mut self.queue, RetransmitQueue::new(0, MAX_UNCONFIRMED, now));
-        queue.into_unconfirmed()
+        self.replace_queue(RetransmitQueue::new(0, MAX_UNCONFIRMED, now)).into_unconfirmed()
+    }
+
+    fn replace_queue(&mut self, queue: RetransmitQueue) -> RetransmitQueue {
+        self.data_lens.clear();
+        self.data_bytes = 0;
+        std::mem::replace(&mut self.queue, queue)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -124,7 +136,10 @@ impl Confirms {
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
         let Some((_, next)) = confirmed.iter().find(|(number, _)| *number == stream.number) else { return Ok(None) };
-        Ok(self.queue.confirm(*next, now)?.then(|| self.queue.first()))
+        let is_news = self.queue.confirm(*next, now)?;
+        let (left, _) = self.queue.unconfirmed();
+        self.data_bytes -= self.data_lens.drain(..self.data_lens.len() - left).sum::<usize>();
+        Ok(is_news.then(|| self.queue.first()))
     }
 }
 

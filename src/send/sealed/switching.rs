@@ -44,8 +44,9 @@ impl ActiveStream {
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<Bytes> {
+        let data_len = self.sender.data_len(&message);
         let sealed = sessions.seal(&mut self.sender, &self.session, content, message, rng)?;
-        confirms.sent(&sealed, now);
+        confirms.sent(&sealed, data_len, now);
         Ok(sealed)
     }
 }

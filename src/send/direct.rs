@@ -77,12 +77,13 @@ impl MessageSource for Direct {
         if !stream.is_current(turn.now)? {
             return Ok(None);
         }
-        let ends = at_end && len == buffer.data().len();
+        let ends = at_end && len == buffer.data().len() && (len == 0 || !stream.ends_apart());
         let message = buffer.take(len);
         if ends {
             self.progress = ReadProgress::Ended;
         }
-        Ok(stream.seal(message, ends, turn.now, turn.rng)?.map(Publication::Message))
+        let publication = if len == 0 { Publication::Control } else { Publication::Message };
+        Ok(stream.seal(message, ends, turn.now, turn.rng)?.map(publication))
     }
 
     fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>> {

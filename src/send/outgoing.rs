@@ -15,10 +15,13 @@ use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum Publication {
-    /// A message of the stream.
+    /// A message of the stream with bytes of the input; none that was sent has later ones. With `retain`, the broker keeps it.
     Message(Bytes),
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go.
     Record(Bytes),
+    /// A message of the stream without bytes of the input, or one that is sent again after later ones: the broker must not
+    /// keep it in the place of the newest.
+    Control(Bytes),
     /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network had
     /// lost it.
     BestEffort { topic: String, frame: Vec<u8> },
@@ -51,6 +54,11 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         true
     }
 
+    /// Whether what ends the stream is a message of its own, without bytes of the input.
+    fn ends_apart(&self) -> bool {
+        false
+    }
+
     /// The payload of a message; `ends` makes it the last one of the stream. `None` where there is nothing to say.
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>>;
 
@@ -59,7 +67,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
     /// A kind of message that is sent by time, whatever the input does, is made here, and its time is part of
     /// [`OutgoingStream::deadline`]. With a spool the number of a message follows from its record
     /// ([`crate::spool::SpooledStream::seq`]), so it would need a stream of its own there.
-    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Publication>> {
         Ok(None)
     }
 

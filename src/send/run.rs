@@ -112,6 +112,9 @@ impl SendRun<'_> {
                 self.source.published(token);
                 Ok(())
             }
+            Publication::Control(payload) => {
+                self.events.broker.publish(self.stream.topic(), payload, qos, false).map(drop)
+            }
             Publication::BestEffort { topic, frame } => self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce),
         }
     }
@@ -133,9 +136,9 @@ impl SendRun<'_> {
         let had_room = self.stream.has_room(0);
         let mut progressed = false;
         while self.may_publish()
-            && let Some(payload) = self.stream.next_control(now, &mut self.rng)?
+            && let Some(publication) = self.stream.next_control(now, &mut self.rng)?
         {
-            self.publish(Publication::Message(payload))?;
+            self.publish(publication)?;
             progressed = true;
         }
         progressed |= self.stream.has_room(0) != had_room;
@@ -159,7 +162,7 @@ impl SendRun<'_> {
     /// Publishes the last message of a stream, on the topic that it has until it is left.
     fn settle(&mut self) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(Publication::Message(payload)),
+            Some(payload) => self.publish(Publication::Control(payload)),
             None => Ok(()),
         }
     }

@@ -188,13 +188,13 @@ impl MessageSource for Spooled<'_> {
         }
         let ended = self.has_all_input();
         if let Some(payload) = stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
-            return Ok(Some(Publication::Message(payload)));
+            return Ok(Some(Publication::Control(payload)));
         }
         let mut message = stream.buffer();
         let head_len = message.len();
         if !self.spool.read(&mut message)? {
             let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-            return Ok(close.map(Publication::Message));
+            return Ok(close.map(Publication::Control));
         }
         let len = message.len() - head_len;
         if len > self.max_record {

@@ -21,7 +21,7 @@ use self::confirms::Confirms;
 use self::session_query::OpenQuery;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
-use super::outgoing::OutgoingStream;
+use super::outgoing::{OutgoingStream, Publication};
 use crate::Result;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::link::Link;
@@ -36,6 +36,8 @@ pub(super) struct SealedStream {
     /// that another run began.
     checked_version: Option<u64>,
     max_message: usize,
+    /// The broker keeps the newest message with bytes of the input.
+    retain: bool,
     /// The topics of the session that was used last: the last words of a stream are sent there, too.
     topics: Topics,
     state: SealingState,
@@ -57,6 +59,7 @@ impl SealedStream {
             sessions,
             checked_version: None,
             max_message: link.config.mqtt.max_message,
+            retain: link.config.mqtt.retain,
             topics,
             state: SealingState::Idle,
             confirms,
@@ -131,23 +134,31 @@ impl OutgoingStream for SealedStream {
         !self.state.is_switching() && self.confirms.have_room(size)
     }
 
+    fn ends_apart(&self) -> bool {
+        // So that what precedes the end is the newest message with input, which a receiver can tell by its seq.
+        self.retain
+    }
+
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         let ActiveStream { sender, session } = self.state.open_stream()?;
         self.sessions.reserve_blocks(sender, session, message.len())?;
         let sealed = if ends { sender.end(message, rng)? } else { sender.data(message, rng)? };
         self.confirms.sent(&sealed, now);
+        if self.retain && !ends {
+            self.confirms.retained(&sealed);
+        }
         Ok(Some(sealed))
     }
 
-    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        if let Some(sealed) = self.confirms.retransmit(now) {
-            return Ok(Some(sealed));
+    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
+        if let Some(publication) = self.confirms.retransmit(now) {
+            return Ok(Some(publication));
         }
         // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one back.
         if self.confirms.unconfirmed().messages > 0 {
             return Ok(None);
         }
-        self.switch(now, rng)
+        Ok(self.switch(now, rng)?.map(Publication::Control))
     }
 
     fn deadline(&self) -> Option<Instant> {

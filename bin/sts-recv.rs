@@ -25,6 +25,10 @@ struct Args {
     #[arg(short = '1', long)]
     once: bool,
 
+    /// Print the newest message that the broker kept, also if it was received before, and exit
+    #[arg(long, conflicts_with_all = ["once", "lines"])]
+    last: bool,
+
     /// Exit after N lines; the rest is left for the next run
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     lines: Option<u64>,
@@ -41,7 +45,7 @@ struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Exit after SECS seconds in which nothing was received (0: never)
+    /// Exit after SECS seconds in which nothing was received (0: never, or 10 with --last)
     #[arg(long, value_name = "SECS", default_value_t = 0)]
     timeout: u32,
 }
@@ -65,6 +69,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     let options = recv::RecvOptions {
         format,
         once: args.once,
+        last: args.last,
         lines: args.lines,
         binary: args.binary,
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! 1. `RecvRun` takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
-//!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`.
+//!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`; with `--last`, a third: `sealed::LastMessages`.
 //! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
 //!    first of these goes on.
 //! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
@@ -33,6 +33,7 @@ mod delivery;
 mod incoming;
 mod plain;
 mod printer;
+mod retained;
 mod sealed;
 
 use std::time::{Duration, Instant};
@@ -41,7 +42,8 @@ use self::incoming::{Disposition, IncomingStreams};
 use self::plain::PlainStreams;
 pub use self::printer::Format;
 use self::printer::Printer;
-use self::sealed::SealedStreams;
+use self::retained::RETAINED_TIMEOUT;
+use self::sealed::{LastMessages, SealedStreams};
 use crate::config::Config;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::link::{Link, Tool};
@@ -56,6 +58,8 @@ use crate::{Error, Exit, Result};
 pub struct RecvOptions {
     /// Receive the first stream that comes, up to its end.
     pub once: bool,
+    /// Receive the newest message that the broker kept, and nothing else.
+    pub last: bool,
     /// End after this many lines.
     pub lines: Option<u64>,
     /// Write payloads of a link without encryption as they are; otherwise each ends with a newline.
@@ -66,6 +70,18 @@ pub struct RecvOptions {
     pub format: Format,
 }
 
+impl RecvOptions {
+    /// As whom to connect.
+    fn tool(&self) -> Tool {
+        if self.last { Tool::ReceiveLast } else { Tool::Receive }
+    }
+
+    /// When to end if nothing was received.
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout.or(self.last.then_some(RETAINED_TIMEOUT))
+    }
+}
+
 /// Receives until a signal or an option ends it.
 ///
 /// # Errors
@@ -74,21 +90,17 @@ pub struct RecvOptions {
 /// [`Exit::Unavailable`] where the broker refuses the connection; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let now = Instant::now();
-    let Config { subscribe, mqtt, .. } = &link.config;
-    let with_metadata = options.format.needs_metadata();
-    let streams: Box<dyn IncomingStreams + '_> = match link.peers()? {
-        None => Box::new(PlainStreams::new(&options, report)),
-        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
-    };
+    let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
-    let printer = Printer::stdout(options.format, options.lines, many_peers, mqtt.max_message)?;
+    let printer = Printer::stdout(options.format, options.lines, many_peers, link.config.mqtt.max_message)?;
     let signals = Signals::catch()?;
-    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
-    broker.subscribe(subscribe.as_str(), mqtt.qos, now)?;
+    let mut broker = link.connect(options.tool(), &mut rand::rng())?;
+    let (filter, qos) = subscription(&link.config, &options);
+    broker.subscribe(filter, qos, now)?;
     let events = EventLoop::new(broker, signals, report);
     let mut run = RecvRun {
         config: &link.config,
-        timeout: options.timeout,
+        timeout: options.timeout(),
         report,
         events,
         streams,
@@ -108,6 +120,31 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         }
         End::ByOption { timed_out } => streams.verdict(timed_out),
     }
+}
+
+/// The incoming streams of a link as it is configured.
+///
+/// # Errors
+/// As [`Link::peers`], [`SealedStreams::open`] and [`LastMessages::open`].
+fn open_streams<'a>(
+    link: &'a Link,
+    options: &RecvOptions,
+    report: &'a Reporter,
+    now: Instant,
+) -> Result<Box<dyn IncomingStreams + 'a>> {
+    let with_metadata = options.format.needs_metadata();
+    Ok(match link.peers()? {
+        None => Box::new(PlainStreams::new(options, &link.config.subscribe, report)),
+        Some(peers) if options.last => Box::new(LastMessages::open(link, peers, with_metadata, report, now)?),
+        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
+    })
+}
+
+/// What to subscribe to.
+fn subscription<'a>(config: &'a Config, options: &RecvOptions) -> (&'a str, Qos) {
+    let Config { subscribe, mqtt, .. } = config;
+    // Nothing that the broker kept comes of a shared subscription; and at QoS 0 nothing is to be acknowledged.
+    if options.last { (subscribe.plain(), Qos::AtMostOnce) } else { (subscribe.as_str(), mqtt.qos) }
 }
 
 /// Why a run ends.

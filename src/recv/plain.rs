@@ -7,7 +7,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::RecvOptions;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{Disposition, IncomingStreams};
+use super::retained::none_came;
 use crate::Result;
+use crate::config::Filter;
 use crate::mqtt::Message;
 use crate::report::Reporter;
 use crate::stream::StreamId;
@@ -17,10 +19,14 @@ use crate::stream::StreamId;
 const STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
 
 /// Which messages a run receives.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Wanted {
     All,
     First,
+    /// Those that the broker kept: one, or of a topic with wildcards any number.
+    Retained {
+        many: bool,
+    },
 }
 
 /// The messages of a link without encryption.
@@ -28,34 +34,43 @@ pub(super) struct PlainStreams<'a> {
     report: &'a Reporter,
     wanted: Wanted,
     with_metadata: bool,
-    /// Payloads are written as they are (`-b`).
-    binary: bool,
     has_received: bool,
-    /// Payloads that get a newline. The delivery gets a view of it, and once that is printed the buffer is used again.
-    line: BytesMut,
+    topic: &'a str,
+    connected: bool,
+    /// Payloads that get a newline; `None` where they are written as they are (`-b`). The delivery gets a view of it, and once
+    /// that is printed the buffer is used again.
+    lines: Option<BytesMut>,
 }
 
 impl<'a> PlainStreams<'a> {
-    pub(super) fn new(options: &RecvOptions, report: &'a Reporter) -> Self {
+    pub(super) fn new(options: &RecvOptions, topic: &'a Filter, report: &'a Reporter) -> Self {
+        let wanted = match (options.once, options.last) {
+            (true, _) => Wanted::First,
+            (_, true) => Wanted::Retained { many: topic.has_wildcard() },
+            _ => Wanted::All,
+        };
         Self {
             report,
-            wanted: if options.once { Wanted::First } else { Wanted::All },
+            wanted,
             with_metadata: options.format.needs_metadata(),
-            binary: options.binary,
             has_received: false,
-            line: BytesMut::new(),
+            topic: topic.plain(),
+            connected: false,
+            lines: (!options.binary).then(BytesMut::new),
         }
     }
 
     /// The bytes to write of a payload: other MQTT clients publish a line without its newline.
     fn data(&mut self, payload: Bytes) -> Bytes {
-        if self.binary || payload.ends_with(b"\n") {
-            return payload;
+        match &mut self.lines {
+            Some(lines) if !payload.ends_with(b"\n") => {
+                lines.reserve(payload.len() + 1);
+                lines.put_slice(&payload);
+                lines.put_u8(b'\n');
+                lines.split().freeze()
+            }
+            _ => payload,
         }
-        self.line.reserve(payload.len() + 1);
-        self.line.put_slice(&payload);
-        self.line.put_u8(b'\n');
-        self.line.split().freeze()
     }
 }
 
@@ -63,6 +78,9 @@ impl IncomingStreams for PlainStreams<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
         if self.is_complete() {
             return Ok(Disposition::Leave);
+        }
+        if matches!(self.wanted, Wanted::Retained { .. }) && !message.retain {
+            return Ok(Disposition::Drop(message.receipt));
         }
         self.has_received = true;
         let Message { topic, payload, receipt, .. } = message;
@@ -76,6 +94,15 @@ impl IncomingStreams for PlainStreams<'_> {
     }
 
     fn is_complete(&self) -> bool {
-        self.wanted == Wanted::First && self.has_received
+        matches!(self.wanted, Wanted::First | Wanted::Retained { many: false }) && self.has_received
+    }
+
+    fn set_stalled(&mut self, stalled: bool, _now: Instant) {
+        self.connected = !stalled;
+    }
+
+    fn verdict(&mut self, _timed_out: bool) -> Result<()> {
+        let is_missing = matches!(self.wanted, Wanted::Retained { .. }) && !self.has_received;
+        if is_missing { Err(none_came(self.topic, self.connected)) } else { Ok(()) }
     }
 }

@@ -31,6 +31,7 @@ mod pairing;
 mod pipe;
 mod poison;
 mod refusals;
+mod retained;
 mod rotation;
 mod signals;
 mod soak;

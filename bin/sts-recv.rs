@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Parser;
 use sts::cli::{self, CommonArgs};
 use sts::link::Link;
-use sts::recv::Format;
+use sts::recv::{Format, Scope};
 use sts::report::Reporter;
 use sts::{Result, recv};
 
@@ -66,10 +66,14 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         (_, true) => Format::Json,
         _ => Format::Plain,
     };
+    let scope = match (args.once, args.last) {
+        (true, _) => Scope::FirstStream,
+        (_, true) => Scope::Retained,
+        _ => Scope::All,
+    };
     let options = recv::RecvOptions {
         format,
-        once: args.once,
-        last: args.last,
+        scope,
         lines: args.lines,
         binary: args.binary,
         timeout: (args.timeout > 0).then(|| Duration::from_secs(args.timeout.into())),

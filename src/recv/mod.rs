@@ -53,13 +53,23 @@ use crate::route::Route;
 use crate::stdio::{Signals, Written};
 use crate::{Error, Exit, Result};
 
+/// What of all that comes a run receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it.
+    #[default]
+    All,
+    /// The first stream, up to its end.
+    FirstStream,
+    /// The newest message that the broker kept.
+    Retained,
+}
+
 /// The options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RecvOptions {
-    /// Receive the first stream that comes, up to its end.
-    pub once: bool,
-    /// Receive the newest message that the broker kept, and nothing else.
-    pub last: bool,
+    /// What of all that comes is received.
+    pub scope: Scope,
     /// End after this many lines.
     pub lines: Option<u64>,
     /// Write payloads of a link without encryption as they are; otherwise each ends with a newline.
@@ -73,12 +83,12 @@ pub struct RecvOptions {
 impl RecvOptions {
     /// As whom to connect.
     fn tool(&self) -> Tool {
-        if self.last { Tool::ReceiveLast } else { Tool::Receive }
+        if self.scope == Scope::Retained { Tool::ReceiveLast } else { Tool::Receive }
     }
 
     /// When to end if nothing was received.
     fn timeout(&self) -> Option<Duration> {
-        self.timeout.or(self.last.then_some(RETAINED_TIMEOUT))
+        self.timeout.or((self.scope == Scope::Retained).then_some(RETAINED_TIMEOUT))
     }
 }
 
@@ -132,11 +142,13 @@ fn open_streams<'a>(
     report: &'a Reporter,
     now: Instant,
 ) -> Result<Box<dyn IncomingStreams + 'a>> {
-    let with_metadata = options.format.needs_metadata();
+    let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
     Ok(match link.peers()? {
         None => Box::new(PlainStreams::new(options, &link.config.subscribe, report)),
-        Some(peers) if options.last => Box::new(LastMessages::open(link, peers, with_metadata, report, now)?),
-        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
+        Some(peers) if options.scope == Scope::Retained => {
+            Box::new(LastMessages::open(link, peers, with_metadata, report, now)?)
+        }
+        Some(peers) => Box::new(SealedStreams::open(link, peers, once, with_metadata, report, now)?),
     })
 }
 
@@ -144,7 +156,10 @@ fn open_streams<'a>(
 fn subscription<'a>(config: &'a Config, options: &RecvOptions) -> (&'a str, Qos) {
     let Config { subscribe, mqtt, .. } = config;
     // Nothing that the broker kept comes of a shared subscription; and at QoS 0 nothing is to be acknowledged.
-    if options.last { (subscribe.plain(), Qos::AtMostOnce) } else { (subscribe.as_str(), mqtt.qos) }
+    match options.scope {
+        Scope::Retained => (subscribe.plain(), Qos::AtMostOnce),
+        Scope::All | Scope::FirstStream => (subscribe.as_str(), mqtt.qos),
+    }
 }
 
 /// Why a run ends.

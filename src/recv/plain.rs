@@ -4,10 +4,10 @@ use std::time::{Instant, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::RecvOptions;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{Disposition, IncomingStreams};
 use super::retained::none_came;
+use super::{RecvOptions, Scope};
 use crate::Result;
 use crate::config::Filter;
 use crate::mqtt::Message;
@@ -18,24 +18,14 @@ use crate::stream::StreamId;
 /// message.
 const STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
 
-/// Which messages a run receives.
-#[derive(Clone, Copy)]
-enum Wanted {
-    All,
-    First,
-    /// Those that the broker kept: one, or of a topic with wildcards any number.
-    Retained {
-        many: bool,
-    },
-}
-
 /// The messages of a link without encryption.
 pub(super) struct PlainStreams<'a> {
     report: &'a Reporter,
-    wanted: Wanted,
+    /// The first stream is the first message.
+    scope: Scope,
     with_metadata: bool,
     has_received: bool,
-    topic: &'a str,
+    topic: &'a Filter,
     connected: bool,
     /// Payloads that get a newline; `None` where they are written as they are (`-b`). The delivery gets a view of it, and once
     /// that is printed the buffer is used again.
@@ -44,17 +34,12 @@ pub(super) struct PlainStreams<'a> {
 
 impl<'a> PlainStreams<'a> {
     pub(super) fn new(options: &RecvOptions, topic: &'a Filter, report: &'a Reporter) -> Self {
-        let wanted = match (options.once, options.last) {
-            (true, _) => Wanted::First,
-            (_, true) => Wanted::Retained { many: topic.has_wildcard() },
-            _ => Wanted::All,
-        };
         Self {
             report,
-            wanted,
+            scope: options.scope,
             with_metadata: options.format.needs_metadata(),
             has_received: false,
-            topic: topic.plain(),
+            topic,
             connected: false,
             lines: (!options.binary).then(BytesMut::new),
         }
@@ -79,7 +64,7 @@ impl IncomingStreams for PlainStreams<'_> {
         if self.is_complete() {
             return Ok(Disposition::Leave);
         }
-        if matches!(self.wanted, Wanted::Retained { .. }) && !message.retain {
+        if self.scope == Scope::Retained && !message.retain {
             return Ok(Disposition::Drop(message.receipt));
         }
         self.has_received = true;
@@ -94,7 +79,12 @@ impl IncomingStreams for PlainStreams<'_> {
     }
 
     fn is_complete(&self) -> bool {
-        matches!(self.wanted, Wanted::First | Wanted::Retained { many: false }) && self.has_received
+        match self.scope {
+            Scope::All => false,
+            Scope::FirstStream => self.has_received,
+            // There is one for each topic.
+            Scope::Retained => self.has_received && !self.topic.has_wildcard(),
+        }
     }
 
     fn set_stalled(&mut self, stalled: bool, _now: Instant) {
@@ -102,7 +92,7 @@ impl IncomingStreams for PlainStreams<'_> {
     }
 
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {
-        let is_missing = matches!(self.wanted, Wanted::Retained { .. }) && !self.has_received;
-        if is_missing { Err(none_came(self.topic, self.connected)) } else { Ok(()) }
+        let is_missing = self.scope == Scope::Retained && !self.has_received;
+        if is_missing { Err(none_came(self.topic.plain(), self.connected)) } else { Ok(()) }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sts::cli::{self, CommonArgs};
 use sts::link::Link;
-use sts::recv::Format;
+use sts::recv::{Format, Scope};
 use sts::report::Reporter;
 use sts::units::Seconds;
 use sts::{Result, recv};
@@ -24,6 +24,10 @@ struct Args {
     /// Follow the first stream that starts, and exit at its end: with 0 only if it is complete
     #[arg(short = '1', long)]
     once: bool,
+
+    /// Print the newest message that the broker kept, also if it was received before, and exit
+    #[arg(long, conflicts_with_all = ["once", "lines", "wait"])]
+    last: bool,
 
     /// Exit after N lines; with a `clientid`, the rest is left for the next run
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -45,7 +49,7 @@ struct Args {
     #[arg(long)]
     wait: bool,
 
-    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
+    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never, or 10s with --last)
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     timeout: Seconds,
 }
@@ -66,10 +70,15 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         (_, true) => Format::Json,
         _ => Format::Plain,
     };
+    let scope = match (args.once, args.last) {
+        (true, _) => Scope::FirstStream,
+        (_, true) => Scope::Retained,
+        _ => Scope::All,
+    };
     let options = recv::RecvOptions {
         format,
         wait: args.wait,
-        once: args.once,
+        scope,
         lines: args.lines,
         binary: args.binary,
         timeout: args.timeout.limit(),

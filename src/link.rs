@@ -45,6 +45,8 @@ pub enum Tool {
     Send,
     /// sts-recv: the one that keeps the configured id, and with it a session in the broker.
     Receive,
+    /// sts-recv with `--last`, beside any other sts-recv.
+    ReceiveLast,
 }
 
 impl Link {
@@ -159,6 +161,7 @@ impl Link {
         let client_id = match (&config.client_id, tool) {
             (Some(id), Tool::Receive) => id.clone(),
             (Some(id), Tool::Send) => format!("{id}-send-{unique}"),
+            (Some(id), Tool::ReceiveLast) => format!("{id}-last-{unique}"),
             (Some(id), Tool::Pair) => format!("{id}-pair-{unique}"),
             (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
         };

@@ -53,21 +53,7 @@ impl Journal {
             Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
                 .because("another sts-recv runs on this link already")
         })?;
-        let (mut state, malformed) = match ReceiveState::read(cache) {
-            Ok(state) => (state.unwrap_or_default(), None),
-            Err(err) if err.exit() == Exit::Failed => (ReceiveState::default(), Some(err)),
-            Err(err) => return Err(err),
-        };
-        let lost = lost(&state, sessions);
-        let usable =
-            |stored: &StoredSession| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
-        if !lost.is_empty() && !sessions.iter().any(usable) {
-            return Err(malformed.unwrap_or_else(|| {
-                Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
-                    .because("what was received is not known any more, so old messages could pass for new ones")
-                    .hint(format!("agree new keys: {}", cache.pairing_command()))
-            }));
-        }
+        let (mut state, lost) = ReceiveState::look(cache, sessions)?;
         let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
         state.sessions.retain(|id, _| kept.contains(id));
         let snapshot = state.encode(cache.link().as_str());
@@ -183,6 +169,30 @@ fn name(cache: &Cache) -> String {
 }
 
 impl ReceiveState {
+    /// The state of a link, which another process may write meanwhile, and the sessions that cannot be used, as
+    /// [`Journal::open`] returns them. The `sessions` must have been read before: what they say was received is in the state.
+    ///
+    /// # Errors
+    /// As [`Journal::open`], but for the lock.
+    pub(crate) fn look(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
+        let (state, malformed) = match Self::read(cache) {
+            Ok(state) => (state.unwrap_or_default(), None),
+            Err(err) if err.exit() == Exit::Failed => (Self::default(), Some(err)),
+            Err(err) => return Err(err),
+        };
+        let lost = lost(&state, sessions);
+        let usable =
+            |stored: &StoredSession| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
+        if !lost.is_empty() && !sessions.iter().any(usable) {
+            return Err(malformed.unwrap_or_else(|| {
+                Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
+                    .because("what was received is not known any more, so old messages could pass for new ones")
+                    .hint(format!("agree new keys: {}", cache.pairing_command()))
+            }));
+        }
+        Ok((state, lost))
+    }
+
     /// Reads the state of a link without changing it; `None` where there is none.
     ///
     /// # Errors

@@ -102,6 +102,11 @@ impl ReceiveState {
         self.sessions.get(&id).map(|(streams, counters)| (streams, counters))
     }
 
+    /// The streams of each session.
+    pub(crate) fn into_streams(self) -> impl Iterator<Item = (SessionId, Streams)> {
+        self.sessions.into_iter().map(|(id, (streams, _))| (id, streams))
+    }
+
     /// How many messages were dropped, per reason.
     pub(crate) fn rejected(&self) -> impl Iterator<Item = (Rejected, u64)> {
         Rejected::ALL.into_iter().zip(self.rejected)

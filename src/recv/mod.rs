@@ -9,7 +9,7 @@
 //! ```
 //!
 //! 1. `RecvRun` takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
-//!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`.
+//!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`; with `--last`, a third: `sealed::LastMessages`.
 //! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
 //!    first of these goes on.
 //! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
@@ -35,6 +35,7 @@ mod first_session;
 mod incoming;
 mod plain;
 mod printer;
+mod retained;
 mod sealed;
 
 use std::time::{Duration, Instant};
@@ -43,7 +44,8 @@ use self::incoming::{Disposition, IncomingStreams};
 use self::plain::PlainStreams;
 pub use self::printer::Format;
 use self::printer::Printer;
-use self::sealed::SealedStreams;
+use self::retained::RETAINED_TIMEOUT;
+use self::sealed::{LastMessages, SealedStreams};
 use crate::config::Config;
 use crate::event_loop::{BrokerEvent, EventLoop, STOP_TIMEOUT, Stop};
 use crate::link::{Link, Tool};
@@ -60,11 +62,23 @@ const ENDS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a run ends that no option ends: the peer deleted its last session.
 const SESSION_ENDED: &str = "the peer ended the session";
 
+/// What of all that comes a run receives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it.
+    #[default]
+    All,
+    /// The first stream, up to its end.
+    FirstStream,
+    /// The newest message that the broker kept.
+    Retained,
+}
+
 /// The options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RecvOptions {
-    /// Receive the first stream that comes, up to its end.
-    pub once: bool,
+    /// What of all that comes is received.
+    pub scope: Scope,
     /// End after this many lines.
     pub lines: Option<u64>,
     /// Write payloads of a link without encryption as they are; otherwise each ends with a newline.
@@ -77,6 +91,18 @@ pub struct RecvOptions {
     pub wait: bool,
 }
 
+impl RecvOptions {
+    /// As whom to connect.
+    fn tool(&self) -> Tool {
+        if self.scope == Scope::Retained { Tool::ReceiveLast } else { Tool::Receive }
+    }
+
+    /// When to end if nothing was received.
+    fn timeout(&self) -> Option<Duration> {
+        self.timeout.or((self.scope == Scope::Retained).then_some(RETAINED_TIMEOUT))
+    }
+}
+
 /// Receives until a signal or an option ends it.
 ///
 /// # Errors
@@ -85,9 +111,9 @@ pub struct RecvOptions {
 /// data was lost in a run that ended by itself; [`Exit::Unavailable`] where the broker refuses the connection, or where there
 /// is none at that time; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
-    let Config { subscribe, mqtt, .. } = &link.config;
-    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
-    broker.subscribe(subscribe.as_str(), mqtt.qos, Instant::now())?;
+    let mut broker = link.connect(options.tool(), &mut rand::rng())?;
+    let (filter, qos) = subscription(&link.config, &options);
+    broker.subscribe(filter, qos, Instant::now())?;
     // Nothing is sent before its first turn.
     let mut events = EventLoop::new(broker, Signals::catch()?, report);
     let mut kept = Vec::new();
@@ -100,10 +126,10 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let now = Instant::now();
     let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
-    let printer = Printer::stdout(options.format, options.lines, many_peers, mqtt.max_message)?;
+    let printer = Printer::stdout(options.format, options.lines, many_peers, link.config.mqtt.max_message)?;
     let mut run = RecvRun {
         config: &link.config,
-        timeout: options.timeout,
+        timeout: options.timeout(),
         report,
         events,
         streams,
@@ -144,18 +170,31 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
 /// The incoming streams of a link as it is configured.
 ///
 /// # Errors
-/// As [`Link::peers`] and [`SealedStreams::open`].
+/// As [`Link::peers`], [`SealedStreams::open`] and [`LastMessages::open`].
 fn open_streams<'a>(
-    link: &Link,
+    link: &'a Link,
     options: &RecvOptions,
     report: &'a Reporter,
     now: Instant,
 ) -> Result<Box<dyn IncomingStreams + 'a>> {
-    let with_metadata = options.format.needs_metadata();
+    let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
     Ok(match link.peers()? {
-        None => Box::new(PlainStreams::new(options, report)),
-        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
+        None => Box::new(PlainStreams::new(options, &link.config.subscribe, report)),
+        Some(peers) if options.scope == Scope::Retained => {
+            Box::new(LastMessages::open(link, peers, with_metadata, report, now)?)
+        }
+        Some(peers) => Box::new(SealedStreams::open(link, peers, once, with_metadata, report, now)?),
     })
+}
+
+/// What to subscribe to.
+fn subscription<'a>(config: &'a Config, options: &RecvOptions) -> (&'a str, Qos) {
+    let Config { subscribe, mqtt, .. } = config;
+    // Nothing that the broker kept comes of a shared subscription; and at QoS 0 nothing is to be acknowledged.
+    match options.scope {
+        Scope::Retained => (subscribe.plain(), Qos::AtMostOnce),
+        Scope::All | Scope::FirstStream => (subscribe.as_str(), mqtt.qos),
+    }
 }
 
 /// The error of a run that wanted more lines than it got. With `--once`, a complete stream is all that there is.
@@ -163,7 +202,8 @@ fn short_of_lines(printer: &Printer, options: &RecvOptions, timed_out: bool, has
     let (written, wanted) = printer.short_count()?;
     let what = if timed_out { "timed out" } else { SESSION_ENDED };
     let why = format!("{written} of {} were received", count(wanted, "line"));
-    (timed_out || (has_all && !options.once)).then(|| Error::new(Exit::TryAgain, what).because(why))
+    let is_short = timed_out || (has_all && options.scope != Scope::FirstStream);
+    is_short.then(|| Error::new(Exit::TryAgain, what).because(why))
 }
 
 /// Why a run ends.

@@ -4,9 +4,11 @@ use std::time::{Instant, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::RecvOptions;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{Disposition, IncomingStreams, oversize};
+use super::retained::none_came;
+use super::{RecvOptions, Scope};
+use crate::config::Filter;
 use crate::mqtt::Message;
 use crate::report::Reporter;
 use crate::stream::StreamId;
@@ -16,46 +18,44 @@ use crate::{Error, Exit, Result};
 /// message.
 const STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
 
-/// Which messages a run receives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    All,
-    First,
-}
-
 /// The messages of a link without encryption.
 pub(super) struct PlainStreams<'a> {
     report: &'a Reporter,
-    wanted: Wanted,
+    /// The first stream is the first message.
+    scope: Scope,
     with_metadata: bool,
-    /// Payloads are written as they are (`-b`).
-    binary: bool,
     has_received: bool,
-    /// Payloads that get a newline. The delivery gets a view of it, and once that is printed the buffer is used again.
-    line: BytesMut,
+    topic: &'a Filter,
+    connected: bool,
+    /// Payloads that get a newline; `None` where they are written as they are (`-b`). The delivery gets a view of it, and once
+    /// that is printed the buffer is used again.
+    lines: Option<BytesMut>,
 }
 
 impl<'a> PlainStreams<'a> {
-    pub(super) fn new(options: &RecvOptions, report: &'a Reporter) -> Self {
+    pub(super) fn new(options: &RecvOptions, topic: &'a Filter, report: &'a Reporter) -> Self {
         Self {
             report,
-            wanted: if options.once { Wanted::First } else { Wanted::All },
+            scope: options.scope,
             with_metadata: options.format.needs_metadata(),
-            binary: options.binary,
             has_received: false,
-            line: BytesMut::new(),
+            topic,
+            connected: false,
+            lines: (!options.binary).then(BytesMut::new),
         }
     }
 
     /// The bytes to write of a payload: other MQTT clients publish a line without its newline.
     fn data(&mut self, payload: Bytes) -> Bytes {
-        if self.binary || payload.ends_with(b"\n") {
-            return payload;
+        match &mut self.lines {
+            Some(lines) if !payload.ends_with(b"\n") => {
+                lines.reserve(payload.len() + 1);
+                lines.put_slice(&payload);
+                lines.put_u8(b'\n');
+                lines.split().freeze()
+            }
+            _ => payload,
         }
-        self.line.reserve(payload.len() + 1);
-        self.line.put_slice(&payload);
-        self.line.put_u8(b'\n');
-        self.line.split().freeze()
     }
 }
 
@@ -63,6 +63,9 @@ impl IncomingStreams for PlainStreams<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
         if self.is_complete() {
             return Ok(Disposition::Leave);
+        }
+        if self.scope == Scope::Retained && !message.retain {
+            return Ok(Disposition::Drop(message.receipt));
         }
         self.has_received = true;
         let Message { topic, payload, receipt, .. } = message;
@@ -76,13 +79,25 @@ impl IncomingStreams for PlainStreams<'_> {
     }
 
     fn is_complete(&self) -> bool {
-        self.wanted == Wanted::First && self.has_received
+        match self.scope {
+            Scope::All => false,
+            Scope::FirstStream => self.has_received,
+            // There is one for each topic.
+            Scope::Retained => self.has_received && !self.topic.has_wildcard(),
+        }
+    }
+
+    fn set_stalled(&mut self, stalled: bool, _now: Instant) {
+        self.connected = !stalled;
     }
 
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {
-        if self.wanted == Wanted::First && !self.has_received {
-            return Err(Error::new(Exit::TryAgain, "timed out").because("no message was received"));
+        match self.scope {
+            Scope::FirstStream if !self.has_received => {
+                Err(Error::new(Exit::TryAgain, "timed out").because("no message was received"))
+            }
+            Scope::Retained if !self.has_received => Err(none_came(self.topic.plain(), self.connected)),
+            Scope::All | Scope::FirstStream | Scope::Retained => Ok(()),
         }
-        Ok(())
     }
 }

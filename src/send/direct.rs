@@ -96,13 +96,16 @@ impl MessageSource for Direct {
         if !stream.is_current(turn.now)? {
             return Ok(None);
         }
-        let ends = at_end && len == buffer.data().len();
+        let ends = at_end && len == buffer.data().len() && (len == 0 || !stream.ends_apart());
         let message = buffer.take(len);
         if ends {
             self.progress = ReadProgress::Ended;
         }
         let payload = stream.seal(message, ends, turn.now, turn.rng)?;
-        Ok(payload.map(|payload| Publication::Message { payload, data_len: len }))
+        Ok(payload.map(|payload| match len {
+            0 => Publication::Control(payload),
+            _ => Publication::Message { payload, data_len: len },
+        }))
     }
 
     fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>> {

@@ -15,20 +15,17 @@ use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum Publication {
-    /// A message of the stream, with so many bytes of data.
+    /// A message of the stream with so many bytes of the input; none that was sent has later ones. With `retain`, the broker
+    /// keeps it.
     Message { payload: Bytes, data_len: usize },
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go.
     Record { payload: Bytes, data_len: usize },
+    /// A message of the stream without bytes of the input, or one that is sent again after later ones: the broker must not
+    /// keep it in the place of the newest.
+    Control(Bytes),
     /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network had
     /// lost it.
     BestEffort { topic: String, frame: Vec<u8> },
-}
-
-impl Publication {
-    /// A message of the stream with no new data: what the stream itself has to say, or a retransmission.
-    pub(super) fn control(payload: Bytes) -> Self {
-        Self::Message { payload, data_len: 0 }
-    }
 }
 
 /// Makes payloads of messages, in order.
@@ -59,6 +56,11 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         true
     }
 
+    /// Whether what ends the stream is a message of its own, without bytes of the input.
+    fn ends_apart(&self) -> bool {
+        false
+    }
+
     /// The payload of a message; `ends` makes it the last one of the stream. `None` where there is nothing to say.
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>>;
 
@@ -66,7 +68,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
     ///
     /// A message that is sent by time, say when there was no input for long, does not belong here: see
     /// [`MessageSource::next`](super::source::MessageSource::next).
-    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Publication>> {
         Ok(None)
     }
 

@@ -130,6 +130,9 @@ impl SendRun<'_> {
                 self.source.published(token);
                 Ok(())
             }
+            Publication::Control(payload) => {
+                self.events.broker.publish(self.stream.topic(), payload, qos, false, now).map(drop)
+            }
             Publication::BestEffort { topic, frame } => {
                 self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce, now).map(drop)
             }
@@ -153,9 +156,9 @@ impl SendRun<'_> {
         }
         let mut progressed = false;
         while self.may_publish()
-            && let Some(payload) = self.stream.next_control(now, &mut self.rng)?
+            && let Some(publication) = self.stream.next_control(now, &mut self.rng)?
         {
-            self.publish(Publication::control(payload), now)?;
+            self.publish(publication, now)?;
             progressed = true;
         }
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
@@ -185,7 +188,7 @@ impl SendRun<'_> {
     /// Publishes the last message of a stream, on the topic that it has until it is left.
     fn settle(&mut self, now: Instant) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(Publication::control(payload), now),
+            Some(payload) => self.publish(Publication::Control(payload), now),
             None => Ok(()),
         }
     }

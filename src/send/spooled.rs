@@ -127,7 +127,7 @@ impl MessageSource for Spooled<'_> {
         }
         let ended = self.has_all_input();
         if let Some(payload) = stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
-            return Ok(Some(Publication::control(payload)));
+            return Ok(Some(Publication::Control(payload)));
         }
         let mut message = stream.buffer();
         let head_len = message.len();
@@ -135,7 +135,7 @@ impl MessageSource for Spooled<'_> {
             Found::Record => {}
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-                return Ok(close.map(Publication::control));
+                return Ok(close.map(Publication::Control));
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
             Found::TooLong => return Ok(None),

@@ -28,6 +28,13 @@ pub(crate) struct Opened {
     salt: [u8; 4],
 }
 
+impl Opened {
+    /// The salt of its stream.
+    pub(super) fn salt(&self) -> [u8; 4] {
+        self.salt
+    }
+}
+
 /// A message that is the next of its stream, or the next that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a gap must be reported, and the progress written down once the bytes are written"]

@@ -1,7 +1,7 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
 //! No I/O and no clock. What a message can say is in `kind` and `content`; sealing is in `sender`, opening and ordering in
-//! `receiver` and `accept`, what a receiver remembers of a session's streams in `streams`, and what a sender keeps until it
+//! `receiver` and `accept`, looking at a message without accepting it in `look`, what a receiver remembers of a session's streams in `streams`, and what a sender keeps until it
 //! is confirmed in `retransmit`.
 //!
 //! A plaintext with a kind, flag or length that this version does not know is [`Content::Newer`]: authentic, reported as a
@@ -13,6 +13,7 @@ mod accept;
 mod content;
 mod id;
 mod kind;
+mod look;
 mod progress;
 mod ranges;
 mod receiver;

@@ -133,6 +133,11 @@ impl Receiver {
         self.by_peer.keys()
     }
 
+    /// The sessions of a peer, newest first.
+    pub(super) fn of_peer(&self, peer: &Digest) -> &[SessionId] {
+        self.by_peer.get(peer).map_or(&[], Vec::as_slice)
+    }
+
     /// The streams of a session.
     #[must_use]
     pub(crate) fn streams(&self, id: SessionId) -> Option<&Streams> {

@@ -211,6 +211,12 @@ impl Streams {
         Progress { stream, salt, next, skip, state: StreamState::Closed }
     }
 
+    /// Whether something of a stream came, and more is to come.
+    #[must_use]
+    pub(super) fn is_open(&self, stream: u32) -> bool {
+        self.open.contains_key(&stream)
+    }
+
     /// Whether nothing more is accepted of a stream: it ended, or was given up.
     #[must_use]
     pub(crate) fn is_over(&self, stream: u32) -> bool {
@@ -240,6 +246,12 @@ impl Streams {
     #[must_use]
     pub(crate) fn next_seq(&self, stream: u32) -> Option<u32> {
         self.open.get(&stream).map(|open| open.next).or_else(|| self.recent(stream).map(|recent| recent.end))
+    }
+
+    /// The salt of a stream, and the seq after the last of which anything was written, where that is known.
+    pub(super) fn end_of(&self, stream: u32) -> Option<([u8; 4], u32)> {
+        let open = self.open.get(&stream).map(|open| (open.salt, open.next.saturating_add(u32::from(open.skip > 0))));
+        open.or_else(|| self.recent(stream).map(|recent| (recent.salt, recent.end)))
     }
 
     /// The number after the highest of which anything came or is known; 0 if nothing ever came.

@@ -35,6 +35,7 @@ mod pipe;
 mod poison;
 mod recv_limits;
 mod refusals;
+mod retained;
 mod rotation;
 mod signals;
 mod soak;

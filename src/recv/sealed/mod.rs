@@ -12,6 +12,7 @@
 mod chains;
 mod confirm_queue;
 mod ended_sessions;
+mod last_messages;
 mod receive_log;
 mod reorder_buffer;
 mod reports;
@@ -23,6 +24,7 @@ use bytes::{Buf, BytesMut};
 
 use self::chains::{Admission, Chains};
 use self::ended_sessions::EndedSessions;
+pub(super) use self::last_messages::LastMessages;
 use self::receive_log::ReceiveLog;
 use self::reports::{Reports, not_complete};
 use self::sessions::UsableSessions;
@@ -97,8 +99,19 @@ impl<'a> SealedStreams<'a> {
         }
         let opened = match opened {
             Ok(opened) => opened,
+            // The broker keeps it until the sender's next one, however long its session is gone.
+            Err(Rejected::UnknownSession) if message.retain => {
+                self.reports.retained_left("a deleted session");
+                return Ok(Disposition::Drop(message.receipt));
+            }
             Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
         };
+        // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
+        // one, and left otherwise: a broker that calls messages retained withholds them, at most.
+        if message.retain && !self.sessions.receiver.expects(&opened) {
+            self.reports.retained_left(&self.sessions.peer_name(&opened.peer));
+            return Ok(Disposition::Drop(message.receipt));
+        }
         match self.chains.admit(&opened, was_held, &self.sessions, now) {
             Admission::Accept => self.accept(&opened, message.receipt, now),
             Admission::Hold { is_followed } => {

@@ -104,6 +104,11 @@ impl<'a> Reports<'a> {
         self.report.info(format_args!("{peer} ended the session; its keys were deleted"));
     }
 
+    /// A message that the broker kept is not the next of a stream that is open.
+    pub(super) fn retained_left(&self, of: &str) {
+        self.report.verbose(format_args!("skipped a retained message of {of}"));
+    }
+
     /// The first message under a new session came.
     pub(super) fn session_in_use(&self, peer: &str) {
         self.report.verbose(format_args!("{peer}: the new session is in use"));

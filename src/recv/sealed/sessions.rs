@@ -52,6 +52,24 @@ impl UsableSessions {
         }
     }
 
+    /// Gives the receiver what was received under its sessions up to now, by whichever run. Of a session that has lost that,
+    /// everything may have been received. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`ReceiveState::look`].
+    pub(super) fn look(&mut self) -> Result<()> {
+        let (received, lost) = ReceiveState::look(self.link.cache(), &self.stored())?;
+        for (id, streams) in received.into_streams() {
+            self.receiver.restore(id, streams);
+        }
+        for id in lost {
+            let mut all = Streams::default();
+            all.insert_closed(0, u32::MAX);
+            self.receiver.restore(id, all);
+        }
+        Ok(())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.receiver.sessions().next().is_none()
     }

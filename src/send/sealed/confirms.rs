@@ -24,6 +24,8 @@ pub(super) struct Confirms {
     /// How many bytes of data each message of the queue carries, and all of them.
     data_lens: VecDeque<usize>,
     data_bytes: usize,
+    /// The message that the broker is to keep, the newest with input.
+    retained: Option<Bytes>,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
     receiver: Receiver,
 }
@@ -31,7 +33,7 @@ pub(super) struct Confirms {
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
-        Self { asked_for, queue, data_lens: VecDeque::new(), data_bytes: 0, receiver: Receiver::new() }
+        Self { asked_for, queue, data_lens: VecDeque::new(), data_bytes: 0, retained: None, receiver: Receiver::new() }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -70,6 +72,11 @@ impl Confirms {
         }
     }
 
+    /// What was sent last is the message that the broker is to keep.
+    pub(super) fn retained(&mut self, sealed: &Bytes) {
+        self.retained = self.asked_for.then(|| sealed.clone());
+    }
+
     pub(super) fn have_room(&self, size: usize) -> bool {
         self.queue.has_room(size)
     }
@@ -90,8 +97,16 @@ impl Confirms {
     }
 
     /// The next message to send again, if one is due.
-    pub(super) fn retransmit(&mut self, now: Instant) -> Option<Bytes> {
-        self.queue.poll(now)
+    pub(super) fn retransmit(&mut self, now: Instant) -> Option<Publication> {
+        let sealed = self.queue.poll(now)?;
+        // The broker may have lost it, too. Any other one would take its place there.
+        let is_retained = self.retained.as_ref() == Some(&sealed);
+        Some(if is_retained {
+            // The data was counted when it was sent first.
+            Publication::Message { payload: sealed, data_len: 0 }
+        } else {
+            Publication::Control(sealed)
+        })
     }
 
     /// Everything unconfirmed is due now.
@@ -219,6 +234,30 @@ impl ConfirmedStream for SealedStream {
             // What an earlier run closed has nothing more to say.
             SealingState::Open(stream) if stream.sender.is_closed() => stream.sender.settled(rng).map(Some),
             _ => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_is_sent_again_the_broker_keeps_the_newest_input_only() {
+        let now = Instant::now();
+        for (asked_for, expected) in [(true, vec![false, true, false]), (false, vec![])] {
+            let mut confirms = Confirms::new(asked_for, now);
+            for (sealed, is_input) in [("older", true), ("newest", true), ("end", false)] {
+                let sealed = Bytes::from_static(sealed.as_bytes());
+                confirms.sent(&sealed, 0, now);
+                if is_input {
+                    confirms.retained(&sealed);
+                }
+            }
+            confirms.retransmit_all(now);
+            let sent: Vec<_> = std::iter::from_fn(|| confirms.retransmit(now)).collect();
+            let kept: Vec<_> = sent.iter().map(|sent| matches!(sent, Publication::Message { .. })).collect();
+            assert_eq!(kept, expected);
         }
     }
 }

@@ -21,7 +21,7 @@ use self::confirms::Confirms;
 use self::session_query::OpenQuery;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
-use super::outgoing::OutgoingStream;
+use super::outgoing::{OutgoingStream, Publication};
 use crate::Result;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::link::Link;
@@ -37,6 +37,8 @@ pub(super) struct SealedStream {
     /// that another run began.
     checked_version: Option<u64>,
     max_message: usize,
+    /// The broker keeps the newest message with bytes of the input.
+    retain: bool,
     /// The topics of the session that was used last: the last words of a stream are sent there, too.
     topics: Topics,
     state: SealingState,
@@ -58,6 +60,7 @@ impl SealedStream {
             sessions,
             checked_version: None,
             max_message: link.config.mqtt.max_message,
+            retain: link.config.mqtt.retain,
             topics,
             state: SealingState::Idle,
             confirms,
@@ -145,20 +148,29 @@ impl OutgoingStream for SealedStream {
         !self.state.is_switching() && self.confirms.have_room(size)
     }
 
-    fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        let content = if ends { Content::End } else { Content::Data };
-        self.seal_open(&content, Some(message), now, rng).map(Some)
+    fn ends_apart(&self) -> bool {
+        // So that what precedes the end is the newest message with input, which a receiver can tell by its seq.
+        self.retain
     }
 
-    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        if let Some(sealed) = self.confirms.retransmit(now) {
-            return Ok(Some(sealed));
+    fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        let content = if ends { Content::End } else { Content::Data };
+        let sealed = self.seal_open(&content, Some(message), now, rng)?;
+        if self.retain && !ends {
+            self.confirms.retained(&sealed);
+        }
+        Ok(Some(sealed))
+    }
+
+    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
+        if let Some(publication) = self.confirms.retransmit(now) {
+            return Ok(Some(publication));
         }
         // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one back.
         if self.confirms.unconfirmed().messages > 0 {
             return Ok(None);
         }
-        self.switch(now, rng)
+        Ok(self.switch(now, rng)?.map(Publication::Control))
     }
 
     fn deadline(&self) -> Option<Instant> {

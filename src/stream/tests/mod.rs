@@ -16,6 +16,7 @@ use crate::suite::Suite;
 
 mod confirmed;
 mod limits;
+mod look;
 mod order;
 mod sessions;
 

@@ -1,0 +1,83 @@
+//! Claim: a message that stands alone is never taken for more than it is: it leaves no gap, and is not older than what was
+//! received.
+
+use super::*;
+
+fn opened(receiver: &Receiver, message: &[u8]) -> Opened {
+    receiver.open(message, &mut BytesMut::new()).unwrap()
+}
+
+#[test]
+fn only_the_next_message_of_an_open_stream_is_expected() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut sender = sender(&master, 0);
+    let sent: Vec<_> = (0..5).map(|_| data(&mut sender, b"x")).collect();
+    let expects =
+        |receiver: &Receiver| sent.iter().map(|one| receiver.expects(&opened(receiver, one))).collect::<Vec<_>>();
+    assert_eq!(expects(&receiver), [false; 5], "it begins no stream");
+    for message in &sent[..2] {
+        assert!(receive(&mut receiver, message).1.is_ok());
+    }
+    assert_eq!(expects(&receiver), [true, true, true, false, false], "repeats are refused as ever");
+    let confirmed = stream(&master, 1, true, 1, &[b"a".to_vec(), b"b".to_vec()]);
+    assert!(confirmed.iter().all(|message| !receiver.expects(&opened(&receiver, message))));
+    assert!(receive(&mut receiver, &confirmed[0]).1.is_ok());
+    assert!(receiver.expects(&opened(&receiver, &confirmed[1])));
+}
+
+#[test]
+fn a_message_is_outdated_once_anything_later_was_received() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut first = sender(&master, 3);
+    let mut sent: Vec<_> = (0..3).map(|_| data(&mut first, b"x")).collect();
+    sent.push(end(&mut first, b""));
+    let later = stream(&master, 4, false, 1, &[b"y".to_vec()]);
+    let mut receiver = receiver(&[&slave]);
+    let outdated =
+        |receiver: &Receiver| sent.iter().map(|one| receiver.is_outdated(&opened(receiver, one))).collect::<Vec<_>>();
+    assert_eq!(outdated(&receiver), [false; 4]);
+    for (message, expected) in sent.iter().zip([
+        [false, false, false, false],
+        [true, false, false, false],
+        [true, true, false, false],
+        // The end carries no bytes: what is before it is the last value.
+        [true, true, false, false],
+    ]) {
+        assert!(receive(&mut receiver, message).1.is_ok());
+        assert_eq!(outdated(&receiver), expected);
+    }
+    assert!(!receiver.is_outdated(&opened(&receiver, &later[0])));
+    assert!(receive(&mut receiver, &later[0]).1.is_ok());
+    assert_eq!(outdated(&receiver), [true; 4]);
+    assert!(!receiver.is_outdated(&opened(&receiver, &later[0])));
+}
+
+#[test]
+fn a_newer_session_outdates_once_something_came_under_it() {
+    let (old, new) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    let value = stream(&old.0, 7, false, 1, &[b"old".to_vec()]).remove(0);
+    let next = stream(&new.0, 0, false, 1, &[b"new".to_vec()]).remove(0);
+    let mut receiver = receiver(&[&new.1, &old.1]);
+    assert!(!receiver.is_outdated(&opened(&receiver, &value)));
+    assert!(receiver.is_later(&opened(&receiver, &next), &opened(&receiver, &value)));
+    assert!(!receiver.is_later(&opened(&receiver, &value), &opened(&receiver, &next)));
+    assert!(receive(&mut receiver, &next).1.is_ok());
+    assert!(receiver.is_outdated(&opened(&receiver, &value)));
+    assert!(!receiver.is_outdated(&opened(&receiver, &next)));
+}
+
+#[test]
+fn a_number_that_was_used_twice_or_given_up_has_no_last_value() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let value = data(&mut sender(&master, 0), b"x");
+    assert!(receive(&mut receiver, &value).1.is_ok());
+    let mut other = Sender::new(&master, reserved(&master, 0), [9; 4], LIMIT).unwrap();
+    let copied: Vec<_> = (0..2).map(|_| data(&mut other, b"x")).collect();
+    assert!(copied.iter().all(|message| receiver.is_outdated(&opened(&receiver, message))));
+    let mut all = Streams::default();
+    all.insert_closed(0, u32::MAX);
+    receiver.restore(slave.id, all);
+    assert!(receiver.is_outdated(&opened(&receiver, &value)));
+}

@@ -2,7 +2,7 @@
 //!
 //! A tool drives a [`Client`] from its own poll(2) loop. From there down to the wire: `client_session` is the client as
 //! a state machine without I/O, clock or generator, `codec` turns bytes into packets and back, and `network` is the only
-//! place that opens a socket.
+//! place that opens a socket. An [`Outage`] says why there is no connection, and what to check.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 

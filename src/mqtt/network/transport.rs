@@ -4,7 +4,7 @@
 //! implement [`Transport`] in a file beside this one for a type that wraps the socket. In `connector.rs`, name the
 //! address of the endpoint, make the transport of the connected socket, and add a state for the handshake if there is
 //! one, as it takes more than one turn of the loop. The configuration then accepts the endpoint. Then tell the users:
-//! sts.conf(5) at `url`, and the README.
+//! sts.conf(5) at `url`, the hints in `outage.rs`, and the README.
 
 #![expect(clippy::disallowed_types, reason = "it is the socket")]
 

@@ -205,10 +205,16 @@ impl LinkPeers {
             return self.pinned().map(|(peer, _)| peer).filter(|peer| self.wanted.contains(&peer.name)).collect();
         }
         let mut accepted = self.accepted().unwrap_or_default();
-        if !self.route.is_wildcard() {
-            let is_kept = |(peer, binding): &(Peer, &Binding)| binding.allows(&self.link) && before.contains(peer);
-            accepted.extend(self.pinned().filter(is_kept).map(|(peer, _)| peer));
+        if self.route.is_wildcard() {
+            return accepted;
         }
+        let is_kept = |(peer, binding): &(Peer, &Binding)| binding.allows(&self.link) && before.contains(peer);
+        let kept: AcceptedPeers = self.pinned().filter(is_kept).map(|(peer, _)| peer).collect();
+        // A key that makes it open which peer is meant does not come in by that.
+        if !kept.is_empty() && self.to_pair_with().is_err() {
+            return kept;
+        }
+        accepted.extend(kept.all);
         accepted
     }
 

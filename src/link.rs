@@ -85,7 +85,7 @@ impl Link {
     /// # Errors
     /// As [`Dir::create`].
     pub(crate) fn identity_dir(&self) -> Result<Dir> {
-        Dir::create(&self.identity_dir, Guard::Public).map_err(|error| Environment::of_process().explain(error))
+        Environment::of_process().create_identity_dir(&self.identity_dir)
     }
 
     /// Whether this device has a key of its own and trusts another one, as every session needs. True where the configuration
@@ -129,6 +129,9 @@ impl Link {
     /// # Errors
     /// As [`Cache::create`].
     pub fn create_cache(&self) -> Result<Cache> {
+        if !self.runtime_dir.exists() {
+            Environment::of_process().check_runtime_home()?;
+        }
         Cache::create(&self.runtime_dir, &self.config.link, &self.as_typed())
     }
 

@@ -1,7 +1,6 @@
 //! Whom a link accepts: this device, its known peers, and those of them that the configuration allows.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Deref;
 use std::time::Instant;
 
@@ -71,8 +70,9 @@ impl FromIterator<Peer> for AcceptedPeers {
 impl Extend<Peer> for AcceptedPeers {
     fn extend<I: IntoIterator<Item = Peer>>(&mut self, peers: I) {
         for peer in peers {
-            if let Entry::Vacant(place) = self.by_fingerprint.entry(*peer.key.fingerprint().as_bytes()) {
-                place.insert(self.all.len());
+            let fingerprint = *peer.key.fingerprint().as_bytes();
+            if self.get(&fingerprint).is_none() {
+                self.by_fingerprint.insert(fingerprint, self.all.len());
                 self.all.push(peer);
             }
         }
@@ -121,22 +121,23 @@ impl LinkPeers {
         if !self.wanted.is_empty() {
             return self.named();
         }
-        let usable: Vec<_> = self.pinned().filter(|(_, binding)| binding.allows(&self.link)).collect();
-        if usable.is_empty() {
+        let best = self.pinned().filter_map(|(_, binding)| self.preference(binding)).max();
+        if best.is_none() {
             return Err(bound_elsewhere(&self.link, self.pinned()));
         }
-        let those = |is_meant: fn(&Binding, &LinkName) -> bool| -> AcceptedPeers {
-            let meant = usable.iter().filter(|(_, binding)| is_meant(binding, &self.link));
-            meant.map(|(peer, _)| peer.clone()).collect()
-        };
-        if !self.route.is_wildcard() {
-            for preferred in [those(Binding::has_paired), those(Binding::names)] {
-                if !preferred.is_empty() {
-                    return Ok(preferred);
-                }
-            }
+        Ok(self.pinned().filter(|(_, binding)| self.preference(binding) == best).map(|(peer, _)| peer).collect())
+    }
+
+    /// How much a key is meant for this link; `None` if it is for others only.
+    fn preference(&self, binding: &Binding) -> Option<u8> {
+        let is_one_peers = !self.route.is_wildcard();
+        let (has_paired, is_named) = (binding.has_paired(&self.link), binding.names(&self.link));
+        match (has_paired && is_one_peers, is_named && is_one_peers) {
+            _ if !binding.allows(&self.link) => None,
+            (true, _) => Some(2),
+            (false, true) => Some(1),
+            (false, false) => Some(0),
         }
-        Ok(those(|_, _| true))
     }
 
     /// The peers that `peer` names.
@@ -178,8 +179,12 @@ impl LinkPeers {
     /// [`Exit::Config`] where it is; otherwise as [`LinkPeers::accepted`].
     pub fn to_pair_with(&self) -> Result<AcceptedPeers> {
         let accepted = self.accepted()?;
-        let is_open = self.wanted.is_empty() && !self.route.is_wildcard() && accepted.len() > 1;
-        if is_open { Err(ambiguous(&self.link, &accepted)) } else { Ok(accepted) }
+        if self.is_open(&accepted) { Err(ambiguous(&self.link, &accepted)) } else { Ok(accepted) }
+    }
+
+    /// Whether nothing says which of these peers the link is with.
+    fn is_open(&self, accepted: &AcceptedPeers) -> bool {
+        self.wanted.is_empty() && !self.route.is_wildcard() && accepted.len() > 1
     }
 
     /// Where several peers are accepted and only one of them has sessions, the link is with that one.
@@ -187,14 +192,12 @@ impl LinkPeers {
     /// # Errors
     /// As [`LinkPeers::accepted`].
     pub(crate) fn settle(&mut self, has_session: impl Fn(&Digest) -> bool) -> Result<()> {
-        if self.to_pair_with().is_ok() {
-            return Ok(());
-        }
         let accepted = self.accepted()?;
-        let with_session: Vec<_> =
-            accepted.iter().filter(|peer| has_session(peer.key.fingerprint().as_bytes())).collect();
-        if let [peer] = with_session[..] {
-            self.wanted = vec![peer.name.clone()];
+        if self.is_open(&accepted) {
+            let mut with_session = accepted.iter().filter(|peer| has_session(peer.key.fingerprint().as_bytes()));
+            if let (Some(peer), None) = (with_session.next(), with_session.next()) {
+                self.wanted = vec![peer.name.clone()];
+            }
         }
         Ok(())
     }
@@ -208,10 +211,16 @@ impl LinkPeers {
             return self.pinned().map(|(peer, _)| peer).filter(|peer| self.wanted.contains(&peer.name)).collect();
         }
         let mut accepted = self.accepted().unwrap_or_default();
-        if !self.route.is_wildcard() {
-            let is_kept = |(peer, binding): &(Peer, &Binding)| binding.allows(&self.link) && before.contains(peer);
-            accepted.extend(self.pinned().filter(is_kept).map(|(peer, _)| peer));
+        if self.route.is_wildcard() {
+            return accepted;
         }
+        let is_kept = |(peer, binding): &(Peer, &Binding)| binding.allows(&self.link) && before.contains(peer);
+        let kept: AcceptedPeers = self.pinned().filter(is_kept).map(|(peer, _)| peer).collect();
+        // A key that makes it open which peer is meant does not come in by that.
+        if !kept.is_empty() && self.is_open(&accepted) {
+            return kept;
+        }
+        accepted.extend(kept.all);
         accepted
     }
 

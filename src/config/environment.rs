@@ -4,10 +4,11 @@
 
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::files::{Dir, Guard};
 use crate::text::show;
-use crate::{Error, files};
+use crate::{Error, Exit, Result, files};
 
 /// Where the machine's links are looked for by name, after the user's.
 const SYSTEM_DIR: &str = "/etc/sts";
@@ -90,22 +91,59 @@ impl Environment {
     /// Adds to an error what to do where `HOME` is another user's, as after su(1).
     #[must_use]
     pub(crate) fn explain(&self, error: Error) -> Error {
-        let Some(home) = self.home.as_ref().filter(|_| self.config_dir.is_none()) else { return error };
-        match home.metadata().map(|found| found.uid()) {
-            Ok(owner) if owner != files::us() && error.hint_text().is_none() => error.hint(format!(
-                "HOME is {}, which belongs to user {}: set HOME to your own, or STS_CONFIG_DIR, such as {SYSTEM_DIR}",
-                show(home),
-                files::user_name(owner)
-            )),
-            _ => error,
+        match self.home_of_another().filter(|_| error.hint_text().is_none()) {
+            Some((what, remedy)) => error.hint(format!("{what}: {remedy}")),
+            None => error,
         }
+    }
+
+    /// Opens the directory of the keys, made first where it is absent. Root makes none in the home of another user, who could
+    /// not use it.
+    ///
+    /// # Errors
+    /// As [`Dir::create`]; [`Exit::NotTrusted`] where root is to make it there.
+    pub(crate) fn create_identity_dir(&self, path: &Path) -> Result<Dir> {
+        if !path.exists() {
+            refuse_root(self.home_of_another())?;
+        }
+        Dir::create(path, Guard::Public).map_err(|error| self.explain(error))
+    }
+
+    /// Whether the directory of the sessions may be made where the environment says.
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where root is to make it in the runtime directory of another user, who could not use it.
+    pub(crate) fn check_runtime_home(&self) -> Result<()> {
+        let home = self.runtime_home.as_ref().filter(|_| self.runtime_dir.is_none());
+        refuse_root(
+            home.and_then(|home| of_another("XDG_RUNTIME_DIR", home))
+                .map(|what| (what, format!("unset it, or set STS_RUNTIME_DIR, such as {SYSTEM_RUNTIME_DIR}"))),
+        )
+    }
+
+    /// What is wrong with `HOME`, and what to do.
+    fn home_of_another(&self) -> Option<(String, String)> {
+        let home = self.home.as_ref().filter(|_| self.config_dir.is_none())?;
+        let remedy = format!("set HOME to your own, or STS_CONFIG_DIR, such as {SYSTEM_DIR}");
+        Some((of_another("HOME", home)?, remedy))
+    }
+}
+
+fn of_another(variable: &str, home: &Path) -> Option<String> {
+    let owner = home.metadata().ok()?.uid();
+    let said = || format!("{variable} is {}, which belongs to user {}", show(home), files::user_name(owner));
+    (owner != files::us()).then(said)
+}
+
+fn refuse_root(wrong: Option<(String, String)>) -> Result<()> {
+    match wrong.filter(|_| files::us() == 0) {
+        Some((what, remedy)) => Err(Error::new(Exit::NotTrusted, what).hint(remedy)),
+        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn env(pairs: &[(&str, &str)]) -> Environment {

@@ -1,11 +1,10 @@
 //! Files that an administrator put in place as a link, such as a container's secrets: followed step by step, where nobody but
 //! this user and root can change what any step leads to.
 
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -24,7 +23,8 @@ const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLO
 struct Walk {
     dir: OwnedFd,
     path: PathBuf,
-    rest: VecDeque<OsString>,
+    /// The last one is the next.
+    rest: Vec<OsString>,
     links: usize,
     /// Who may change what it leads through, besides root.
     owner: u32,
@@ -44,8 +44,7 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
     let link = dir.join(name);
     let fd = rustix::fs::openat(&dir.fd, ".", DIRECTORY, Mode::empty());
     let fd = fd.map_err(|errno| failed("open", dir.path(), errno))?;
-    let mut walk =
-        Walk { dir: fd, path: dir.path().to_owned(), rest: [name.into()].into(), links: 0, owner: dir.owner };
+    let mut walk = Walk { dir: fd, path: dir.path().to_owned(), rest: vec![name.into()], links: 0, owner: dir.owner };
     loop {
         if let Some(fd) = walk.step().map_err(|why| not_followed(&link, why))? {
             return Ok(Some(fd));
@@ -67,14 +66,14 @@ fn not_followed(link: &Path, NotFollowed { why, remedy }: NotFollowed) -> Error 
 impl Walk {
     /// Follows one name; returns the file once it is reached.
     fn step(&mut self) -> std::result::Result<Option<OwnedFd>, NotFollowed> {
-        let Some(name) = self.rest.pop_front() else { return Err(NotFollowed::because("it leads to a directory")) };
+        let Some(name) = self.rest.pop() else { return Err(NotFollowed::because("it leads to a directory")) };
         let fail = |walk: &Self, errno: Errno| walk.because_of(&name, errno);
         let stat =
             rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(self, errno))?;
         if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink {
             let target = rustix::fs::readlinkat(&self.dir, &name, Vec::new()).map_err(|errno| fail(self, errno))?;
             self.check(&name, &stat)?;
-            return self.follow(&PathBuf::from(OsString::from_vec(target.into_bytes()))).map(|()| None);
+            return self.follow(target.as_bytes()).map(|()| None);
         }
         if self.rest.is_empty() {
             return rustix::fs::openat(&self.dir, &name, FILE, Mode::empty())
@@ -86,22 +85,17 @@ impl Walk {
     }
 
     /// Puts the components of a link's target before what is left to follow.
-    fn follow(&mut self, target: &Path) -> std::result::Result<(), NotFollowed> {
+    fn follow(&mut self, target: &[u8]) -> std::result::Result<(), NotFollowed> {
         self.links += 1;
         if self.links > MAX_LINKS {
             return Err(NotFollowed::because("too many links"));
         }
-        for component in target.components().rev() {
-            match component {
-                Component::Normal(name) => self.rest.push_front(name.to_owned()),
-                Component::ParentDir => self.rest.push_front("..".into()),
-                Component::RootDir => {
-                    let root = rustix::fs::open("/", DIRECTORY, Mode::empty());
-                    let root = root.map_err(|errno| self.because_of(OsStr::new("/"), errno))?;
-                    self.enter(root, OsStr::new("/"))?;
-                }
-                Component::CurDir | Component::Prefix(_) => {}
-            }
+        let names = target.rsplit(|byte| *byte == b'/').filter(|name| !name.is_empty() && **name != *b".");
+        self.rest.extend(names.map(|name| OsStr::from_bytes(name).to_owned()));
+        if target.starts_with(b"/") {
+            let root = rustix::fs::open("/", DIRECTORY, Mode::empty());
+            let root = root.map_err(|errno| self.because_of(OsStr::new("/"), errno))?;
+            self.enter(root, OsStr::new("/"))?;
         }
         Ok(())
     }

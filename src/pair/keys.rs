@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 
 use crate::cache::{self, Cache};
 use crate::config::Environment;
-use crate::files::{Dir, Guard};
+use crate::files::Dir;
 use crate::identity::{Identity, KnownPeers, PeerName, PublicKey};
 use crate::link::Link;
 use crate::report::Reporter;
@@ -14,7 +14,7 @@ use crate::{Error, Exit, Result};
 const MAX_INPUT_LEN: u64 = 64 << 10;
 
 fn directory(env: &Environment) -> Result<Dir> {
-    Dir::create(&env.identity_dir(), Guard::Public).map_err(|error| env.explain(error))
+    env.create_identity_dir(&env.identity_dir())
 }
 
 /// Prints this device's key line on standard output, its fingerprint on standard error.

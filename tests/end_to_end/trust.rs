@@ -194,7 +194,7 @@ fn a_device_that_enrols_by_code_is_for_that_link() {
     trust(&third, &["third", OTHER], &new).succeeded();
     Process::spawn(third.pair(&["--timeout", "1", LINK])).wait().failed(&[77], &["third", "other", "peer = third"]);
     trust(&third, &["third", LINK], &new).succeeded();
-    Process::spawn(third.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &["timed out"]);
+    Process::spawn(third.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &[]);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn which_peer_is_asked_only_where_it_is_open() {
     trust(&fresh, &["third"], &stranger).succeeded();
     let ended = trust(&fresh, &["third", LINK], &stranger).succeeded();
     assert!(ended.stderr.contains("third is now trusted for the link gateway"), "{}", ended.stderr);
-    Process::spawn(fresh.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &["timed out"]);
+    Process::spawn(fresh.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &[]);
     // It was for all links before, and still is.
     add_other(&fresh, "1", "master");
     Process::spawn(fresh.pair(&["--timeout", "1", OTHER])).wait().failed(&[78], &["gateway, third", "peer = "]);

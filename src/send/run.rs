@@ -58,7 +58,10 @@ impl SendRun<'_> {
             }
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
-                return self.settle();
+                if self.source.leave()? {
+                    return self.settle();
+                }
+                continue;
             }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_seal()).map(|fd| (fd, PollFlags::IN));
@@ -69,6 +72,9 @@ impl SendRun<'_> {
     /// Reads, seals and publishes until no more of that is possible without waiting.
     fn transfer(&mut self, now: Instant) -> Result<()> {
         let connected = self.events.is_connected();
+        if self.events.was_woken() {
+            self.source.woken()?;
+        }
         loop {
             let room = self.may_seal();
             let mut turn = Turn { now, connected, rng: &mut self.rng };

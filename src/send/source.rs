@@ -109,6 +109,16 @@ pub(super) trait MessageSource {
         refusal
     }
 
+    /// Another process has something for this source.
+    fn woken(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends, as all of it was sent and is delivered; false where another process had something for it at the last moment.
+    fn leave(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Leaves the disk at the end of a run, however that ends.
     fn close(&mut self) -> Result<()> {
         Ok(())

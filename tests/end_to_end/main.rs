@@ -32,6 +32,7 @@ mod pipe;
 mod poison;
 mod refusals;
 mod rotation;
+mod shared_spool;
 mod signals;
 mod soak;
 mod spool;

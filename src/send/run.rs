@@ -226,7 +226,7 @@ impl SendRun<'_> {
                 self.source.stop_reading(now)?;
                 Err(self.undelivered(exit, what))
             }
-            stopped => Ok(stopped.is_some()),
+            stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
         }
     }
 

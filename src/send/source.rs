@@ -101,6 +101,11 @@ pub(super) trait MessageSource {
         false
     }
 
+    /// Whether a run that was told to stop can leave the rest to another one: all that was there by then is delivered.
+    fn is_others_turn(&self) -> bool {
+        false
+    }
+
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
 

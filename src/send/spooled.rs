@@ -22,6 +22,8 @@ pub(super) struct Spooled<'a> {
     spool: Spool,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
+    /// The record after the last one that was there when the run was told to stop.
+    stop_after: Option<u64>,
     report: &'a Reporter,
 }
 
@@ -34,7 +36,7 @@ impl<'a> Spooled<'a> {
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        Self { intake, spool, published: VecDeque::new(), report }
+        Self { intake, spool, published: VecDeque::new(), stop_after: None, report }
     }
 
     /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`].
@@ -134,7 +136,9 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn stop_reading(&mut self, now: Instant) -> Result<()> {
-        self.intake.stop(&mut self.spool, now)
+        self.intake.stop(&mut self.spool, now)?;
+        self.stop_after.get_or_insert(self.spool.whole());
+        Ok(())
     }
 
     fn published(&mut self, token: Token) {
@@ -202,6 +206,12 @@ impl MessageSource for Spooled<'_> {
 
     fn is_delivered(&self) -> bool {
         self.has_all_input() && self.spool.is_empty()
+    }
+
+    fn is_others_turn(&self) -> bool {
+        let is_delivered = self.stop_after.is_some_and(|record| self.spool.acknowledged() >= record);
+        // Where nothing else waits, the end of the stream is sent first.
+        is_delivered && self.has_all_input() && !self.spool.is_empty()
     }
 
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {

@@ -225,6 +225,12 @@ impl Spool {
         self.state.stream.as_ref()
     }
 
+    /// Records below are acknowledged.
+    #[must_use]
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.state.acknowledged
+    }
+
     /// The next record to read.
     #[must_use]
     pub(crate) fn next(&self) -> u64 {

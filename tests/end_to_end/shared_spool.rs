@@ -2,6 +2,7 @@
 //! which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
 
 use std::fmt::Write as _;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -83,6 +84,33 @@ fn a_run_takes_the_place_of_one_that_died() {
     receiver.wait_for_stdout(b"one\ntwo\n");
     second.close_stdin();
     second.wait().succeeded();
+    receiver.stop();
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_leaves_the_rest_to_another_one() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    // More than can be sent in this test, so that the spool is rarely empty.
+    let mut feed = Command::new("seq").arg("100000000").stdout(Stdio::piped()).spawn().unwrap();
+    let mut second = pair.master.send(&spooled(&["--each", "-o", "max_message=1000"]));
+    second.stdin(feed.stdout.take().unwrap()).stderr(Stdio::piped());
+    let second = Process::started(second);
+    let sent = |more: usize| {
+        let before = receiver.written();
+        wait_until("more to arrive", || receiver.written() > before + more);
+    };
+    sent(100);
+    first.stop().succeeded();
+    sent(10_000);
+    second.signal(Signal::KILL);
+    second.wait();
+    feed.kill().unwrap();
+    feed.wait().unwrap();
     receiver.stop();
 }
 

@@ -11,7 +11,7 @@
 //! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run but its
 //! deadline and the keep-alive.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -88,6 +88,8 @@ pub(crate) struct EventLoop<'a> {
     /// Events stay queued, and nothing is read.
     paused: bool,
     reachability: Reachability,
+    /// What another process wakes this one with, and whether it did.
+    bell: Option<(OwnedFd, bool)>,
 }
 
 impl<'a> EventLoop<'a> {
@@ -95,7 +97,17 @@ impl<'a> EventLoop<'a> {
     #[must_use]
     pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
         let (ready, reachability) = (PollFlags::empty(), Reachability::Unknown);
-        Self { broker, signals, report, ready, paused: false, reachability }
+        Self { broker, signals, report, ready, paused: false, reachability, bell: None }
+    }
+
+    /// From here on the loop wakes when this becomes readable, too, and what can be read from it is discarded.
+    pub(crate) fn watch(&mut self, bell: OwnedFd) {
+        self.bell = Some((bell, false));
+    }
+
+    /// Whether what is watched became readable since the last call.
+    pub(crate) fn was_woken(&mut self) -> bool {
+        self.bell.as_mut().is_some_and(|(_, rang)| std::mem::take(rang))
     }
 
     /// Step 1: does all input and output that does not wait. Returns the time of this turn.
@@ -187,8 +199,15 @@ impl<'a> EventLoop<'a> {
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
         fds.extend(socket.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
         fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+        fds.extend(self.bell.iter().map(|(bell, _)| PollFd::new(bell, PollFlags::IN)));
         stdio::wait(&mut fds, deadline, now)?;
         self.ready = if socket.is_some() { fds[1].revents() } else { PollFlags::empty() };
+        let rang = fds.last().is_some_and(|last| !last.revents().is_empty());
+        if let Some((bell, woken)) = self.bell.as_mut().filter(|_| rang) {
+            *woken = true;
+            // It does not block, and what does not go into one read wakes the loop once more.
+            let _ = rustix::io::read(&*bell, &mut [0; 512]);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 mod appender;
 mod check;
 mod dir;
+mod fifo;
 mod follow;
 mod lock;
 mod random_access;
@@ -21,6 +22,7 @@ mod tests;
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
 pub(crate) use self::check::{Guard, others_can_read};
 pub(crate) use self::dir::Dir;
+pub(crate) use self::fifo::{listen, ring};
 pub(crate) use self::lock::{Lock, lock, try_lock};
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
 pub(crate) use self::stamp::{Stamp, dir_stamp, stamp, target_stamp};

@@ -76,12 +76,7 @@ pub(super) fn wait(
             Err(error) => error,
         };
         let stopping = events.stop_requested() > Stop::No || give_up_at.is_some_and(|at| now >= at);
-        if stopping {
-            spooled.stop_reading(now)?;
-        }
-        spooled.read_input(now)?;
-        spooled.sync()?;
-        spooled.warn_of_backlog(false);
+        keep_input(spooled, events.was_woken(), stopping, now)?;
         if spooled.has_all_input() || stopping {
             spooled.close()?;
             return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });
@@ -93,6 +88,20 @@ pub(super) fn wait(
         events.wait(input, Some(now + SESSION_CHECK_INTERVAL), now)?;
         found = super::open_stream(link, options, Instant::now());
     }
+}
+
+/// Has in the spool what can be read.
+fn keep_input(spooled: &mut Spooled<'_>, woken: bool, stopping: bool, now: Instant) -> Result<()> {
+    if woken {
+        spooled.woken()?;
+    }
+    if stopping {
+        spooled.stop_reading(now)?;
+    }
+    spooled.read_input(now)?;
+    spooled.sync()?;
+    spooled.warn_of_backlog(false);
+    Ok(())
 }
 
 /// Says that the spool keeps what was read, and why it was not sent.

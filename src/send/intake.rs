@@ -8,12 +8,14 @@ use bytes::{Buf, BytesMut};
 use crate::Result;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
-use crate::spool::{self, Spool};
+use crate::spool::{self, Appended, RecordStore};
 use crate::stdio::{Input, Split};
 use crate::text::show;
 
 /// Most bytes that are written to the spool before some are published.
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
+/// Time between two attempts to take a lock that another run was asked to release.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Time between two attempts to write to a full disk.
 const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -25,13 +27,16 @@ pub(super) struct Intake<'a> {
     max_record: usize,
     /// What was read and not written: the beginning of a line, or anything at all while the disk is full.
     unwritten: BytesMut,
+    /// Why the last attempt to write failed, if it did.
+    blocked: Option<Appended>,
     disk_full: ReportThrottle,
     report: &'a Reporter,
 }
 
 impl<'a> Intake<'a> {
     pub(super) fn new(input: Input, split: Split, max_record: usize, report: &'a Reporter) -> Self {
-        Self { input, split, max_record, unwritten: BytesMut::new(), disk_full: ReportThrottle::once(), report }
+        let (unwritten, disk_full) = (BytesMut::new(), ReportThrottle::once());
+        Self { input, split, max_record, unwritten, blocked: None, disk_full, report }
     }
 
     /// Most bytes of a record.
@@ -47,16 +52,16 @@ impl<'a> Intake<'a> {
     /// Reads standard input into the spool, as long as there is any and room for it.
     ///
     /// # Errors
-    /// As [`Input::read`] and [`Spool::write`].
-    pub(super) fn read(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+    /// As [`Input::read`] and [`RecordStore::append`].
+    pub(super) fn read(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<()> {
         let mut written = 0;
         while written < MAX_WRITTEN_PER_TURN {
-            if !self.is_disk_full() && !self.input.at_end() && self.input.is_ready()? {
-                let limit = self.max_unwritten(spool);
+            if !self.is_blocked() && !self.input.at_end() && self.input.is_ready()? {
+                let limit = self.max_unwritten(store);
                 self.input.read(&mut self.unwritten, limit)?;
             }
             let before = self.unwritten.len();
-            if !self.write(spool, now)? || self.unwritten.len() == before {
+            if !self.write(store, now)? || self.unwritten.len() == before {
                 break;
             }
             written += before - self.unwritten.len();
@@ -65,8 +70,8 @@ impl<'a> Intake<'a> {
     }
 
     /// How much may be read before something is written: no more than one message, or than there is room for.
-    fn max_unwritten(&self, spool: &Spool) -> usize {
-        let room = spool.free_bytes(2).saturating_sub(self.unwritten.len());
+    fn max_unwritten(&self, store: &dyn RecordStore) -> usize {
+        let room = store.free_bytes(2).saturating_sub(self.unwritten.len());
         let more = match self.split {
             // Each byte may be a line of its own.
             Split::Each => room / (1 + spool::RECORD_OVERHEAD_LEN),
@@ -76,55 +81,72 @@ impl<'a> Intake<'a> {
     }
 
     /// Writes what was read, cut into records; false where the disk is full.
-    fn write(&mut self, spool: &mut Spool, now: Instant) -> Result<bool> {
+    fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
         let at_end = self.input.at_end();
         let (mut rest, mut records) = (&self.unwritten[..], Vec::new());
         while let Some(len) = self.split.next(rest, self.max_record, at_end) {
             records.push(&rest[..len]);
             rest = &rest[len..];
         }
-        if records.is_empty() && spool.unfinished() == 0 {
+        if records.is_empty() && !store.is_unfinished() {
             return Ok(true);
         }
         let whole = self.unwritten.len() - rest.len();
-        if spool.write(&records)? || (spool.make_room()? && spool.write(&records)?) {
-            self.unwritten.advance(whole);
-            if self.is_disk_full() {
-                self.report.info("there is space on the disk again");
-                self.disk_full.reset();
+        let appended = store.append(&records)?;
+        self.blocked = Some(appended).filter(|appended| *appended != Appended::Yes);
+        match appended {
+            Appended::Yes => {
+                self.unwritten.advance(whole);
+                if self.disk_full.has_happened() {
+                    self.report.info("there is space on the disk again");
+                    self.disk_full.reset();
+                }
             }
-            return Ok(true);
+            Appended::DiskFull if self.disk_full.happened(now).is_some() => {
+                let path = show(store.path());
+                self.report.info(format_args!("the disk is full; waiting for space to write to the spool {path}"));
+            }
+            Appended::DiskFull | Appended::Full | Appended::Busy => {}
         }
-        if self.disk_full.happened(now).is_some() {
-            let path = show(spool.path());
-            self.report.info(format_args!("the disk is full; waiting for space to write to the spool {path}"));
-        }
-        Ok(false)
+        Ok(appended == Appended::Yes)
     }
 
     /// Reads no further, and writes what was read.
     ///
     /// # Errors
     /// As [`Intake::read`].
-    pub(super) fn stop(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+    pub(super) fn stop(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<()> {
         self.input.stop();
-        self.write(spool, now).map(drop)
+        self.write(store, now).map(drop)
     }
 
     /// What to poll for input, if there is room for more.
-    pub(super) fn fd(&self, spool: &Spool) -> Option<BorrowedFd<'_>> {
-        let has_room = !self.is_disk_full() && self.max_unwritten(spool) > self.unwritten.len();
+    pub(super) fn fd(&self, store: &dyn RecordStore) -> Option<BorrowedFd<'_>> {
+        let has_room = !self.is_blocked() && self.max_unwritten(store) > self.unwritten.len();
         self.input.as_fd().filter(|_| has_room)
     }
 
     /// When to call [`Intake::read`] again, if there is no input before.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.is_disk_full().then_some(now + DISK_RETRY_INTERVAL)
+        let interval = match self.blocked? {
+            Appended::Busy => LOCK_RETRY_INTERVAL,
+            _ => DISK_RETRY_INTERVAL,
+        };
+        Some(now + interval)
     }
 
-    /// Whether something that was read waits for space on the disk.
-    pub(super) fn is_disk_full(&self) -> bool {
-        self.disk_full.has_happened()
+    /// Whether something that was read cannot be written now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.is_some()
+    }
+
+    /// Why it cannot, in words.
+    pub(super) fn obstacle(&self) -> &'static str {
+        match self.blocked {
+            Some(Appended::Full) => "the spool is full",
+            Some(Appended::DiskFull) => "the disk is full",
+            Some(Appended::Busy | Appended::Yes) | None => "another sts-send does not give way",
+        }
     }
 
     /// What was read and not written, in bytes.

@@ -22,6 +22,7 @@
 //! another limit belongs. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits gives up is in
 //! `timeouts`, and whom it names then in `missing`.
 
+mod busy_spool;
 mod data_in_flight;
 mod direct;
 mod first_session;
@@ -42,6 +43,7 @@ use std::time::{Duration, Instant};
 
 use self::data_in_flight::DataInFlight;
 use self::direct::Direct;
+use self::intake::Intake;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::replies::{SESSION_GONE, warn_of_duplicates};
@@ -51,12 +53,14 @@ use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
 use self::timeouts::Timeouts;
+use crate::config::Config;
 use crate::event_loop::EventLoop;
 use crate::link::{Link, Tool};
 use crate::name::PeerName;
 use crate::report::Reporter;
-use crate::spool;
+use crate::spool::{Owner, SpoolOptions};
 use crate::stdio::{Input, Signals, Split};
+use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
 /// What the command line says.
@@ -69,7 +73,7 @@ pub struct SendOptions {
     /// Ask the receiver to confirm what it has written, and count nothing else as acknowledged.
     pub confirm: bool,
     /// Keep input on disk until it is acknowledged.
-    pub spool: Option<spool::SpoolOptions>,
+    pub spool: Option<SpoolOptions>,
     /// To which peer, on a link with several.
     pub to: Option<PeerName>,
 }
@@ -81,7 +85,7 @@ pub struct SendOptions {
 /// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`SendOptions::timeout`];
 /// [`Exit::Unavailable`] where the broker refuses the connection, or where there is none then and nothing keeps the input;
 /// [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a spool
-/// either. With a spool as [`spool::Spool::open`], too.
+/// either. With a spool as [`crate::spool::Spool::open`], too.
 pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
     let (input, signals) = (Input::stdin()?, Signals::catch()?);
@@ -94,8 +98,14 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         }
         Some(spool) => {
             let peer = first_session::peer_of(&found, link, options)?;
-            let mut spooled = Spooled::open(input, options.split, spool, &link.config, peer.as_ref(), report)?;
+            let mut intake = Intake::new(input, options.split, max_record(spool, &link.config)?, report);
             let mut events = EventLoop::new(link.client(Tool::Send, &mut rng)?, signals, report);
+            let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
+            let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
+            let mut spooled = Spooled::new(intake, opened, cut_off, report);
+            if let Some(bell) = spooled.bell()? {
+                events.watch(bell);
+            }
             let peer = peer.as_ref();
             let mut stream = first_session::wait(found, link, options, peer, &mut spooled, &mut events, report)?;
             warn_of_duplicates(SESSION_GONE, spooled.resume(&mut *stream, Instant::now())?, report);
@@ -108,6 +118,19 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
     let (mqtt, reply_topics, data_in_flight) = (&link.config.mqtt, ReplyTopics::default(), DataInFlight::default());
     SendRun { events, mqtt, report, source, stream, reply_topics, data_in_flight, timeouts, rng }.finish()
+}
+
+/// Most bytes of a record in this spool.
+///
+/// # Errors
+/// [`Exit::Usage`] where the spool is too small.
+fn max_record(spool: &SpoolOptions, config: &Config) -> Result<usize> {
+    let max_message = config.mqtt.max_message;
+    if spool.max.bytes() < 2 * max_message as u64 {
+        return Err(Error::new(Exit::Usage, "--spool-max")
+            .because(format!("smaller than two messages of max_message ({max_message} bytes each)")));
+    }
+    Ok(if config.sealed.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message })
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.

@@ -64,7 +64,10 @@ impl SendRun<'_> {
             }
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
-                return self.settle(now);
+                if self.source.leave()? {
+                    return self.settle(now);
+                }
+                continue;
             }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_seal()).map(|fd| (fd, PollFlags::IN));
@@ -79,6 +82,9 @@ impl SendRun<'_> {
     /// took the room first, nothing that was sent could be of use.
     fn transfer(&mut self, now: Instant) -> Result<()> {
         let connected = self.events.is_connected();
+        if self.events.was_woken() {
+            self.source.woken()?;
+        }
         loop {
             let had_room = self.stream.has_room(0);
             let mut progressed = self.publish_control(now)?;
@@ -254,7 +260,7 @@ impl SendRun<'_> {
                 self.source.stop_reading(now)?;
                 Err(self.undelivered(exit, what))
             }
-            stopped => Ok(stopped.is_some()),
+            stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
         }
     }
 

@@ -107,12 +107,27 @@ pub(super) trait MessageSource {
         false
     }
 
+    /// Whether a run that was told to stop can leave the rest to another one: all that was there by then is delivered.
+    fn is_others_turn(&self) -> bool {
+        false
+    }
+
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
 
     /// The error of ending because the broker refuses something, or a message.
     fn refused(&self, refusal: Error) -> Error {
         refusal
+    }
+
+    /// Another process has something for this source.
+    fn woken(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends, as all of it was sent and is delivered; false where another process had something for it at the last moment.
+    fn leave(&mut self) -> Result<bool> {
+        Ok(true)
     }
 
     /// Leaves the disk at the end of a run, however that ends.

@@ -2,20 +2,17 @@
 //! acknowledged.
 
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use super::busy_spool;
 use super::intake::Intake;
 use super::outgoing::{OutgoingStream, Publication};
 use super::source::{Amount, MessageSource, Turn, larger};
-use crate::config::Config;
-use crate::crypto::schedule::Digest;
 use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
-use crate::spool::{self, Found, Owner, Pending, Spool};
-use crate::stdio::{Input, Split};
-use crate::suite::Suite;
+use crate::spool::{Found, Pending, RecordStore, Spool};
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -25,37 +22,26 @@ pub(super) struct Spooled<'a> {
     spool: Spool,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
+    /// The record after the last one that was there when the run was told to stop.
+    stop_after: Option<u64>,
     report: &'a Reporter,
 }
 
 impl<'a> Spooled<'a> {
-    /// Opens the spool; `peer` is the fingerprint of the link's peer, `None` where the link is not encrypted.
-    ///
-    /// # Errors
-    /// As [`Spool::open`]; [`Exit::Usage`] where the spool is too small.
-    pub(super) fn open(
-        input: Input,
-        split: Split,
-        options: &spool::SpoolOptions,
-        config: &Config,
-        peer: Option<&Digest>,
-        report: &'a Reporter,
-    ) -> Result<Self> {
-        let max_message = config.mqtt.max_message;
-        if options.max.bytes() < 2 * max_message as u64 {
-            return Err(Error::new(Exit::Usage, "--spool-max")
-                .because(format!("smaller than two messages of max_message ({max_message} bytes each)")));
-        }
-        let spool = Spool::open(options, Owner { link: &config.link, peer })?;
-        if spool.cut_off() > 0 {
-            report.info(format_args!("discarded {} bytes of an unfinished write to the spool", spool.cut_off()));
+    /// Sends from a spool, of which `cut_off` bytes were an unfinished write.
+    pub(super) fn new(intake: Intake<'a>, spool: Spool, cut_off: u64, report: &'a Reporter) -> Self {
+        if cut_off > 0 {
+            report.info(format_args!("discarded {cut_off} bytes of an unfinished write to the spool"));
         }
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        let max_record = if peer.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message };
-        let intake = Intake::new(input, split, max_record, report);
-        Ok(Self { intake, spool, published: VecDeque::new(), report })
+        Self { intake, spool, published: VecDeque::new(), stop_after: None, report }
+    }
+
+    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`].
+    pub(super) fn bell(&self) -> Result<Option<OwnedFd>> {
+        self.spool.bell()
     }
 
     /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where its
@@ -104,7 +90,7 @@ impl<'a> Spooled<'a> {
 
     /// Whether all of standard input was read, and all that was read is in the spool, in whole records.
     pub(super) fn has_all_input(&self) -> bool {
-        self.intake.is_done() && self.spool.unfinished() == 0
+        self.intake.is_done() && !self.spool.is_unfinished()
     }
 
     /// Whether nothing waits in the spool.
@@ -158,7 +144,9 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn stop_reading(&mut self, now: Instant) -> Result<()> {
-        self.intake.stop(&mut self.spool, now)
+        self.intake.stop(&mut self.spool, now)?;
+        self.stop_after.get_or_insert(self.spool.whole());
+        Ok(())
     }
 
     fn published(&mut self, token: Token) {
@@ -221,22 +209,26 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
-        let begun = u64::from(self.spool.unfinished() > 0);
+        let begun = u64::from(self.spool.is_unfinished());
         // What a full disk does not take keeps the rest of its line from being read.
-        in_flight.messages > 0 || self.spool.pending().messages > begun || self.intake.is_disk_full()
+        in_flight.messages > 0 || self.spool.pending().messages > begun || self.intake.is_blocked()
     }
 
     fn is_delivered(&self) -> bool {
         self.has_all_input() && self.spool.is_empty()
     }
 
+    fn is_others_turn(&self) -> bool {
+        let is_delivered = self.stop_after.is_some_and(|record| self.spool.acknowledged() >= record);
+        // Where nothing else waits, the end of the stream is sent first.
+        is_delivered && self.has_all_input() && !self.spool.is_empty()
+    }
+
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {
         let left = Amount(self.spool.pending());
         if self.intake.unwritten() > 0 {
-            let lost = count(self.intake.unwritten(), "byte");
-            return Error::new(Exit::DataLost, what).because(format!(
-                "not written to the spool because the disk is full: {lost}; left in the spool: {left}"
-            ));
+            let lost = busy_spool::not_written(&self.intake, what);
+            return Error::new(lost.exit(), lost.to_string()).because(format!("left in the spool: {left}"));
         }
         // Nothing is lost by ending now.
         Error::new(Exit::TryAgain, what)
@@ -255,6 +247,14 @@ impl MessageSource for Spooled<'_> {
             Some(hint) => error.hint(format!("{hint}; the next run cuts what waits to it")),
             None => error,
         }
+    }
+
+    fn woken(&mut self) -> Result<()> {
+        self.spool.share()
+    }
+
+    fn leave(&mut self) -> Result<bool> {
+        self.spool.leave()
     }
 
     fn close(&mut self) -> Result<()> {

@@ -4,12 +4,14 @@
 //!
 //! | file | is |
 //! |---|---|
-//! | `lock` | held by the one process that uses the spool |
+//! | `lock` | held by the one run that sends |
+//! | `append` | held by the run that appends, or mends the segments |
+//! | `bell` | a named pipe that wakes the run that sends |
 //! | `owner` | the link and the peer that it belongs to |
 //! | `waiting` | since when something waits that the last run left ([`backlog`]) |
 //! | `state` | which records are acknowledged, and the stream that they are sealed in ([`SpooledStream`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
-//! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`recut`]) |
+//! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`cut_file`]) |
 //!
 //! A record is kept as plaintext, and its number decides which message of its stream it is. So it is on the disk,
 //! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it under
@@ -19,51 +21,90 @@
 //! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more if
 //! the stream begins with a message that is no record, which is a `continues` ([`Spool::advance_stream`]). Any other message
 //! among the records would shift those after it in the same way, so the state must say where it is before it is sealed.
+//!
+//! # Several runs
+//!
+//! Any number of runs may have a spool at the same time. One of them sends ([`Spool`]), the others only append ([`Inlet`]).
+//! There is one queue, so that the order in which records are appended is the order in which they are sent.
+//!
+//! **Who sends**: the run that holds `lock`, from opening the spool until it leaves it or ends in any way. It alone reads,
+//! seals and acknowledges, and it alone writes `state`. So nothing is sent twice. A run that does not get the lock tries again
+//! whenever it wakes, at least once a second, and with its last record in the spool: if the sender dies, one of those that
+//! still append takes its place, or else the next run.
+//!
+//! **Who appends**: the run that holds `append`, for one write. It appends whole records only: the beginning of a line is
+//! kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is removed or what waits is cut anew,
+//! so a run under this lock may trust the names and lengths that it finds. A run alone must not take a lock for each line. So the sender
+//! holds this lock all the time, until the `bell` tells it that another run wants it; from then on it takes it for each
+//! write. After taking it, a run looks whether the last segment is as it left it, and if not, at all segments anew
+//! ([`tail`]).
+//!
+//! A run that holds `lock` may wait for `append`, never the other way round, so there is no deadlock. Both are locks of
+//! flock(2), which end with the process.
+//!
+//! **When the input of a run is safe**: a run that only appends synchronizes each write before it lets go of the lock, then
+//! rings. At the end of its input it tries `lock` once more. If another run holds that, it may end. For the sender leaves the
+//! spool only while it holds `append` and after it looked for new records, and lets go of `lock` first:
+//!
+//! - if it looked after the record was appended, it has seen it, and sends it;
+//! - if it looked before, it had let go of `lock` when the record was appended, and the attempt to take it succeeds.
+//!
+//! **A crash at any instant**
+//!
+//! | of | leaves | and then |
+//! |---|---|---|
+//! | a run that appends, in its write | a part of a chunk at the end of the last segment | it is not whole, so no run takes it for a record; whoever appends next cuts it off, under the lock |
+//! | the same, after the write | whole records | they are in the queue |
+//! | the sender | what it had not acknowledged | it is read again by the next sender |
+//! | the sender, cutting anew | a `.cut` that the state makes valid, or not | no run appends until a sender has given it its name, or removed it |
+//! | the machine | what was synchronized | the sender synchronizes the last segment before it seals a record, whoever wrote it; earlier ones were, before the last one was made |
+//!
+//! What a number was given to is never given to another record: without segments the next number is in `state`, which is
+//! synchronized before the last segment is removed.
 
 mod backlog;
+mod bell;
 mod chunk;
+mod cut_file;
 mod damaged;
+mod inlet;
 mod owner;
 mod recut;
 mod segments;
 mod state;
+mod store;
+mod tail;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use bytes::BytesMut;
 
+pub(crate) use self::inlet::Inlet;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
+pub use self::store::SpoolOptions;
+pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordStore};
 
 use self::backlog::Backlog;
 use self::owner::check_owner;
-use self::segments::{RecordReader, Segments};
+use self::segments::RecordReader;
 use self::state::{SpoolState, StateFile};
+use self::tail::{AppendTurn, Tail};
+use crate::Result;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::stream::Predecessor;
-use crate::text::show;
-use crate::units::Size;
-use crate::{Error, Exit, Result};
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
 /// run: making another one costs the disk more than it frees.
 const MIN_REMOVED_LEN: u64 = 64 << 10;
 
-/// What each record takes on the disk besides its bytes, in bytes.
-pub(crate) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
-
-/// Which spool, and how much may wait in it.
-#[derive(Clone, Debug)]
-pub struct SpoolOptions {
-    /// The directory.
-    pub dir: PathBuf,
-    /// Most bytes that wait in it.
-    pub max: Size,
-}
+/// Held by the run that sends.
+const SEND_LOCK: &str = "lock";
 
 /// What waits in a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,14 +126,14 @@ pub(crate) enum Found {
     TooLong,
 }
 
-/// An open spool, which no other process can open meanwhile.
+/// The spool of the run that sends from it.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    dir: Dir,
-    lock: Lock,
+    tail: Tail,
+    /// None after [`Spool::leave`].
+    sending: Option<Lock>,
     state_file: StateFile,
     state: SpoolState,
-    segments: Segments,
     reader: RecordReader,
     /// Records of the stream below may have been sealed by an earlier run, though the state does not say so: what it says of
     /// that is synchronized only with what follows it.
@@ -101,71 +142,63 @@ pub(crate) struct Spool {
     next: u64,
     /// Of each record that was read and is not acknowledged: its bytes on the disk, and its own.
     read: VecDeque<(u64, u64)>,
-    /// Bytes on the disk that wait.
-    waiting_on_disk: u64,
-    /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
-    waiting_data: u64,
-    max: u64,
     backlog: Backlog,
-    /// How many bytes opening it cut off.
-    cut_off: u64,
 }
 
 impl Spool {
-    /// Opens a spool, made with mode 0700 where it is absent.
+    /// Opens a spool to send from it, made with mode 0700 where it is absent; `None` where another run does. Returns how many
+    /// bytes of a write that did not finish were cut off, too.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where another process uses it; [`Exit::Config`] where it belongs to another link or peer;
-    /// [`Exit::DataLost`] where it is damaged; [`Exit::NotTrusted`] as in [`Dir::create`].
-    pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Self> {
+    /// [`crate::Exit::Config`] where it belongs to another link or peer; [`crate::Exit::DataLost`] where it is damaged;
+    /// [`crate::Exit::NotTrusted`] as in [`Dir::create`].
+    pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Option<(Self, u64)>> {
         let dir = Dir::create(&options.dir, Guard::Private)?;
-        let lock = files::try_lock(&dir, "lock")?.ok_or_else(|| {
-            Error::new(Exit::TryAgain, format!("the spool {}", show(dir.path())))
-                .because("another sts-send uses it")
-                .hint("give each sts-send that runs at the same time a spool of its own")
-        })?;
-        check_owner(&dir, &lock, owner)?;
-        let (state_file, state) = StateFile::open(&dir, &lock)?;
-        recut::recover(&dir, &lock, state.acknowledged)?;
-        let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
-        let (reader, waiting_on_disk) = segments.seek(&dir, state.acknowledged)?;
-        let messages = segments.whole() - state.acknowledged + u64::from(segments.unfinished() > 0);
+        let Some(sending) = files::try_lock(&dir, SEND_LOCK)? else { return Ok(None) };
+        check_owner(&dir, &sending, owner)?;
+        let appending = Tail::lock(&dir)?;
+        let (state_file, state) = StateFile::open(&dir, &sending)?;
+        let backlog = Backlog::load(&dir)?;
+        let (mut tail, cut_off) = Tail::open(dir, appending, &state, options.max.bytes())?;
+        let reader = tail.count_waiting(state.acknowledged)?;
         let is_open = state.stream.is_some_and(|stream| stream.close.is_none());
-        Ok(Self {
-            maybe_sealed: if is_open { segments.whole() } else { 0 },
+        let spool = Self {
+            maybe_sealed: if is_open { tail.segments.whole() } else { 0 },
             next: state.acknowledged,
             read: VecDeque::new(),
-            waiting_on_disk,
-            waiting_data: waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64),
-            max: options.max.bytes(),
-            cut_off,
-            backlog: Backlog::load(&dir)?,
-            dir,
-            lock,
+            tail,
+            sending: Some(sending),
             state_file,
             state,
-            segments,
             reader,
-        })
+            backlog,
+        };
+        Ok(Some((spool, cut_off)))
     }
 
-    /// Its path.
-    #[must_use]
-    pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+    /// What becomes readable when another run appends, or wants to; `None` where there is no room on the disk for it.
+    ///
+    /// # Errors
+    /// As [`files::listen`].
+    pub(crate) fn bell(&self) -> Result<Option<OwnedFd>> {
+        bell::listen(&self.tail.dir)
     }
 
-    /// How many bytes of a write that did not finish opening it cut off.
-    #[must_use]
-    pub(crate) fn cut_off(&self) -> u64 {
-        self.cut_off
+    /// The bell rang: lets others append, and takes notice of what they did.
+    ///
+    /// # Errors
+    /// As [`Spool::read`].
+    pub(crate) fn share(&mut self) -> Result<()> {
+        self.tail.share()?;
+        let turn = self.tail.begin(&self.state)?;
+        self.tail.end(turn)
     }
 
     /// What waits in it.
     #[must_use]
     pub(crate) fn pending(&self) -> Pending {
-        let messages = self.segments.whole() - self.state.acknowledged + u64::from(self.unfinished() > 0);
-        Pending { messages, bytes: if messages == 0 { 0 } else { self.waiting_data } }
+        let messages = self.whole() - self.state.acknowledged + u64::from(self.is_unfinished());
+        Pending { messages, bytes: if messages == 0 { 0 } else { self.tail.waiting_data } }
     }
 
     /// Whether nothing waits in it.
@@ -174,47 +207,10 @@ impl Spool {
         self.pending().messages == 0
     }
 
-    /// Bytes of the record that is being written.
-    #[must_use]
-    pub(crate) fn unfinished(&self) -> usize {
-        self.segments.unfinished()
-    }
-
-    /// Most bytes that can be written now, in this number of records.
-    #[must_use]
-    pub(crate) fn free_bytes(&self, records: usize) -> usize {
-        let free = usize::try_from(self.max.saturating_sub(self.waiting_on_disk)).unwrap_or(usize::MAX);
-        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(chunk::CHUNK_HEADER_LEN))
-    }
-
-    /// Appends records, in one write; false if the disk is full, and nothing was written. What is written survives the end of
-    /// this process.
-    ///
-    /// # Errors
-    /// [`Exit::Failed`] if it cannot be written for another reason.
-    pub(crate) fn write(&mut self, records: &[&[u8]]) -> Result<bool> {
-        let Some((written, data)) = self.segments.append(&self.dir, &self.lock, records)? else { return Ok(false) };
-        self.waiting_on_disk += written;
-        self.waiting_data += data;
-        Ok(true)
-    }
-
-    /// On a full disk: frees what the last segment takes, if all of it is acknowledged. False if nothing can be freed.
-    ///
-    /// # Errors
-    /// As [`Spool::acknowledge`].
-    pub(crate) fn make_room(&mut self) -> Result<bool> {
-        if !self.is_empty() || self.segments.is_empty() {
-            return Ok(false);
-        }
-        self.remove_read(0)?;
-        Ok(true)
-    }
-
     /// Why a person is to be told now, in seconds since 1970, of what waits: once a day, while nothing was delivered for a
     /// day, or the spool is half full and will not be `draining` soon.
     pub(crate) fn due_warning(&mut self, draining: bool, now: u64) -> Option<&'static str> {
-        let is_half_full = !draining && self.waiting_on_disk >= self.max / 2;
+        let is_half_full = !draining && self.tail.is_half_full();
         let due = !self.is_empty() && self.backlog.is_due(is_half_full, now);
         due.then_some(if is_half_full { "it is half full" } else { "nothing was delivered for a day" })
     }
@@ -222,15 +218,21 @@ impl Spool {
     /// Returns once what was written survives a power cut.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the disk says so.
+    /// [`crate::Exit::Failed`] where the disk says so.
     pub(crate) fn sync(&mut self) -> Result<()> {
-        self.segments.sync()
+        self.tail.segments.sync()
     }
 
     /// The stream that records are sealed in.
     #[must_use]
     pub(crate) fn stream(&self) -> Option<&SpooledStream> {
         self.state.stream.as_ref()
+    }
+
+    /// Records below are acknowledged.
+    #[must_use]
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.state.acknowledged
     }
 
     /// The next record to read.
@@ -242,7 +244,7 @@ impl Spool {
     /// The record after the last whole one.
     #[must_use]
     pub(crate) fn whole(&self) -> u64 {
-        self.segments.whole()
+        self.tail.segments.whole()
     }
 
     /// Records below may have been sealed and published, by this run or an earlier one.
@@ -262,15 +264,15 @@ impl Spool {
     /// it may be sealed.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] where it is damaged; [`Exit::Failed`] where the disk fails.
+    /// [`crate::Exit::DataLost`] where it is damaged; [`crate::Exit::Failed`] where the disk fails.
     pub(crate) fn read(&mut self, buffer: &mut BytesMut, max: usize) -> Result<Found> {
         let until = self.state.stream.and_then(|stream| stream.close).map_or(u64::MAX, |(until, _)| until);
         if self.next >= self.whole().min(until) {
             return Ok(Found::Nothing);
         }
-        self.segments.sync()?;
+        self.tail.segments.sync()?;
         let start = buffer.len();
-        let Some(on_disk) = self.segments.read(&self.dir, &mut self.reader, self.next, buffer, max)? else {
+        let Some(on_disk) = self.tail.segments.read(&self.tail.dir, &mut self.reader, self.next, buffer, max)? else {
             return Ok(Found::TooLong);
         };
         self.next += 1;
@@ -294,20 +296,27 @@ impl Spool {
         while self.next < below && self.read(&mut BytesMut::new(), usize::MAX)? == Found::Record {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
         for (on_disk, data) in self.read.drain(..count) {
-            self.waiting_on_disk -= on_disk;
-            self.waiting_data = self.waiting_data.saturating_sub(data);
+            self.tail.waiting_on_disk -= on_disk;
+            self.tail.waiting_data = self.tail.waiting_data.saturating_sub(data);
         }
         self.state.acknowledged += count as u64;
         self.state_file.write(&self.state)?;
-        self.remove_read(MIN_REMOVED_LEN)
+        if self.tail.segments.can_remove(self.state.acknowledged, MIN_REMOVED_LEN) {
+            let turn = self.tail.begin(&self.state)?;
+            self.remove_read(&turn, MIN_REMOVED_LEN)?;
+            self.tail.end(turn)?;
+        }
+        Ok(())
     }
 
-    /// Removes what is acknowledged, whole segments only, and the last one from this length on.
-    fn remove_read(&mut self, least: u64) -> Result<()> {
-        while self.segments.can_remove(self.state.acknowledged, least) {
+    /// Removes what is acknowledged, whole segments only, and the last one from this length on. No other run may append
+    /// meanwhile, or look at what there is.
+    fn remove_read(&mut self, turn: &AppendTurn, least: u64) -> Result<()> {
+        let AppendTurn { .. } = turn;
+        while self.tail.segments.can_remove(self.state.acknowledged, least) {
             // A record's number must never be given to another record.
             self.state_file.sync()?;
-            self.segments.remove_first(&self.dir, &mut self.reader)?;
+            self.tail.segments.remove_first(&self.tail.dir, &mut self.reader)?;
         }
         Ok(())
     }
@@ -315,7 +324,7 @@ impl Spool {
     /// Starts a stream with the next record: written down, synchronized, before anything is sealed in it.
     ///
     /// # Errors
-    /// [`Exit::Failed`] if the state cannot be written.
+    /// [`crate::Exit::Failed`] if the state cannot be written.
     pub(crate) fn start_stream(&mut self, header: StreamHeader, wants_confirms: bool) -> Result<()> {
         let (first_record, predecessor, close) = (self.next, None, None);
         self.set_stream(Some(SpooledStream { header, first_record, wants_confirms, predecessor, close }))
@@ -362,21 +371,45 @@ impl Spool {
     fn rewind(&mut self) -> Result<()> {
         self.next = self.state.acknowledged;
         self.read.clear();
-        (self.reader, self.waiting_on_disk) = self.segments.seek(&self.dir, self.next)?;
-        let messages = self.segments.whole() - self.next + u64::from(self.unfinished() > 0);
-        self.waiting_data = self.waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64);
+        self.reader = self.tail.count_waiting(self.next)?;
         Ok(())
     }
 
-    /// At the end of a run: removes the segments if nothing waits, and otherwise lets what waits survive a power cut.
+    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does. After that
+    /// another run may send from it.
     ///
     /// # Errors
-    /// [`Exit::Failed`] if the disk fails.
+    /// As [`Spool::shut_down`].
+    pub(crate) fn leave(&mut self) -> Result<bool> {
+        let turn = self.tail.begin(&self.state)?;
+        if !self.is_empty() {
+            self.tail.end(turn)?;
+            return Ok(false);
+        }
+        self.store(&turn)?;
+        // Before the right to append: who appends after this finds that no run sends, and does so itself.
+        self.sending = None;
+        Ok(true)
+    }
+
+    /// At the end of a run that did not leave: removes the segments if nothing waits, and otherwise lets what waits survive a power cut.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] if the disk fails.
     pub(crate) fn shut_down(&mut self) -> Result<()> {
-        self.segments.sync()?;
+        if self.sending.is_none() {
+            return Ok(());
+        }
+        let turn = self.tail.begin(&self.state)?;
+        self.store(&turn)?;
+        self.tail.end(turn)
+    }
+
+    fn store(&mut self, turn: &AppendTurn) -> Result<()> {
+        self.tail.segments.sync()?;
         self.state_file.sync()?;
-        self.remove_read(0)?;
-        self.backlog.store(&self.dir, &self.lock)
+        self.remove_read(turn, 0)?;
+        self.backlog.store(&self.tail.dir, &turn.lock)
     }
 
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
@@ -384,5 +417,31 @@ impl Spool {
         self.maybe_sealed = 0;
         self.state_file.write(&self.state)?;
         self.state_file.sync()
+    }
+}
+
+impl RecordStore for Spool {
+    fn path(&self) -> &Path {
+        self.tail.dir.path()
+    }
+
+    fn free_bytes(&self, records: usize) -> usize {
+        self.tail.free_bytes(records)
+    }
+
+    fn is_unfinished(&self) -> bool {
+        self.tail.segments.unfinished() > 0
+    }
+
+    /// On a full disk, what is acknowledged makes room. [`Spool::sync`] has it survive a power cut.
+    fn append(&mut self, records: &[&[u8]]) -> Result<Appended> {
+        let turn = self.tail.begin(&self.state)?;
+        let mut appended = self.tail.append(&turn, records)?;
+        if !appended && self.is_empty() && !self.tail.segments.is_empty() {
+            self.remove_read(&turn, 0)?;
+            appended = self.tail.append(&turn, records)?;
+        }
+        self.tail.end(turn)?;
+        Ok(if appended { Appended::Yes } else { Appended::DiskFull })
     }
 }

@@ -10,6 +10,7 @@ use crate::name::LinkName;
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
+const FILE_NAME: &str = "owner";
 /// The format of all files of a spool: another number for each change that an older version would read wrongly.
 const FORMAT: &str = "format = sts-spool-2";
 
@@ -24,23 +25,23 @@ pub(crate) struct Owner<'a> {
 
 /// Claims a new spool for its owner, and refuses one of any other.
 pub(super) fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()> {
-    let peer = match owner.peer {
-        Some(peer) => STANDARD.encode(peer),
-        None => "none".to_owned(),
-    };
-    let (link, peer) = (format!("link = {}", owner.link), format!("peer = {peer}"));
-    let text = format!("# A spool of sts-send(1).\n{FORMAT}\n{link}\n{peer}\n");
-    let Some(found) = files::read_private(dir, "owner")? else {
-        return files::create(dir, lock, "owner", text.as_bytes()).map(|_| ());
-    };
-    if *found == text.as_bytes() {
-        return Ok(());
+    if !is_owned(dir, owner)? {
+        files::create(dir, lock, FILE_NAME, owner.text().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Whether the spool belongs to this owner; false where it belongs to nobody yet.
+pub(super) fn is_owned(dir: &Dir, owner: Owner<'_>) -> Result<bool> {
+    let Some(found) = files::read_private(dir, FILE_NAME)? else { return Ok(false) };
+    if *found == owner.text().as_bytes() {
+        return Ok(true);
     }
     let found = String::from_utf8_lossy(&found).into_owned();
     let has = |line: &str| found.lines().any(|other| other == line);
     let why = if !has(FORMAT) {
         "it is not a spool of this version".to_owned()
-    } else if !has(&link) {
+    } else if !has(&owner.link_line()) {
         "it belongs to another link".to_owned()
     } else {
         "it belongs to another peer of this link, or to the link when it was not encrypted".to_owned()
@@ -48,4 +49,18 @@ pub(super) fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()
     Err(Error::new(Exit::Config, format!("the spool {}", show(dir.path())))
         .because(why)
         .hint("give each link and peer a spool of its own"))
+}
+
+impl Owner<'_> {
+    fn link_line(&self) -> String {
+        format!("link = {}", self.link)
+    }
+
+    fn text(&self) -> String {
+        let peer = match self.peer {
+            Some(peer) => STANDARD.encode(peer),
+            None => "none".to_owned(),
+        };
+        format!("# A spool of sts-send(1).\n{FORMAT}\n{}\npeer = {peer}\n", self.link_line())
+    }
 }

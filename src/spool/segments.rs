@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader};
 use super::damaged::damaged;
 use crate::Result;
-use crate::files::{self, Appender, Dir, Lock, RandomAccessFile};
+use crate::files::{self, Appender, Dir, Lock, RandomAccessFile, Stamp};
 use crate::text::show;
 
 /// A segment of this length in bytes is not appended to any more.
@@ -85,6 +85,21 @@ impl Segments {
         segments.list.back_mut().expect("there is a last one").len = whole;
         segments.last = Some(file);
         Ok((segments, cut_off))
+    }
+
+    /// Before anything is known of them.
+    pub(super) fn unknown() -> Self {
+        Self { list: VecDeque::new(), last: None, record: 0, unfinished: 0, synced: true }
+    }
+
+    /// What tells the last one as it is now from any other; `None` where there is none.
+    pub(super) fn last_stamp(&self, dir: &Dir) -> Result<Option<Stamp>> {
+        self.list.back().map_or(Ok(None), |last| files::stamp(dir, &last.name()))
+    }
+
+    /// Whether the next record begins another segment.
+    pub(super) fn is_last_full(&self) -> bool {
+        self.list.back().is_some_and(|last| last.len >= SEGMENT_LEN)
     }
 
     /// The record after the last whole one.

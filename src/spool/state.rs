@@ -202,18 +202,7 @@ impl StateFile {
             files::create(dir, lock, FILE_NAME, &fresh)?;
         }
         let file = files::open_in_place(dir, lock, FILE_NAME)?;
-        let mut newest: Option<(u64, Option<SpoolState>)> = None;
-        for slot in 0..2 {
-            let mut bytes = [0; SUM_LEN + 8 + STATE_LEN];
-            let whole = file.read(slot * SECOND_SLOT, &mut bytes)?;
-            if let Some((generation, state)) = parse(&bytes).filter(|_| whole)
-                && newest.is_none_or(|(newer, _)| generation > newer)
-            {
-                newest = Some((generation, state));
-            }
-        }
-        let (generation, state) = newest.ok_or_else(|| damaged(dir, "its state is not whole"))?;
-        let state = state.ok_or_else(|| damaged(dir, "its state is not one that this version writes"))?;
+        let (generation, state) = newest(dir, &file)?.ok_or_else(|| damaged(dir, "its state is not whole"))?;
         // The last one may be from a process that was killed: it is the one to keep.
         file.sync()?;
         Ok((Self { file, generation, durable: generation }, state))
@@ -240,6 +229,31 @@ impl StateFile {
         }
         Ok(())
     }
+}
+
+/// The state as another process wrote it last, or shortly before; `None` where there is none yet.
+pub(super) fn peek(dir: &Dir) -> Result<Option<SpoolState>> {
+    if files::stamp(dir, FILE_NAME)?.is_none() {
+        return Ok(None);
+    }
+    Ok(newest(dir, &files::open_to_read(dir, FILE_NAME)?)?.map(|(_, state)| state))
+}
+
+/// The newer one of the slots that are whole, and its generation.
+fn newest(dir: &Dir, file: &RandomAccessFile) -> Result<Option<(u64, SpoolState)>> {
+    let mut newest: Option<(u64, Option<SpoolState>)> = None;
+    for slot in 0..2 {
+        let mut bytes = [0; SUM_LEN + 8 + STATE_LEN];
+        let whole = file.read(slot * SECOND_SLOT, &mut bytes)?;
+        if let Some((generation, state)) = parse(&bytes).filter(|_| whole)
+            && newest.is_none_or(|(newer, _)| generation > newer)
+        {
+            newest = Some((generation, state));
+        }
+    }
+    let Some((generation, state)) = newest else { return Ok(None) };
+    let state = state.ok_or_else(|| damaged(dir, "its state is not one that this version writes"))?;
+    Ok(Some((generation, state)))
 }
 
 fn encode(generation: u64, state: &SpoolState) -> Vec<u8> {

@@ -9,6 +9,8 @@ use super::*;
 use crate::crypto::schedule::Digest;
 use crate::name::LinkName;
 use crate::stream::StreamId;
+use crate::units::Size;
+use crate::{Error, Exit};
 
 const PEER: Digest = [0xab; 32];
 
@@ -26,9 +28,26 @@ impl Home {
         self.home.path().join("spool")
     }
 
+    fn options(&self) -> SpoolOptions {
+        SpoolOptions { dir: self.dir(), max: Size::new(64 << 20) }
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner { link: &self.link, peer: Some(&PEER) }
+    }
+
     fn open(&self) -> Result<Spool> {
-        let options = SpoolOptions { dir: self.dir(), max: Size::new(64 << 20) };
-        Spool::open(&options, Owner { link: &self.link, peer: Some(&PEER) })
+        self.open_and_cut_off().map(|(spool, _)| spool)
+    }
+
+    /// As the run that sends.
+    fn open_and_cut_off(&self) -> Result<(Spool, u64)> {
+        Spool::open(&self.options(), self.owner()).map(|opened| opened.expect("no other run sends"))
+    }
+
+    /// As a run that only appends.
+    fn inlet(&self) -> Inlet {
+        Inlet::open(&self.options(), self.owner()).unwrap().expect("there is a spool")
     }
 
     fn segments(&self) -> Vec<PathBuf> {
@@ -39,8 +58,8 @@ impl Home {
     }
 }
 
-fn put(spool: &mut Spool, record: &[u8]) {
-    assert!(spool.write(&[record]).unwrap());
+fn put(spool: &mut impl RecordStore, record: &[u8]) {
+    assert_eq!(spool.append(&[record]).unwrap(), Appended::Yes);
 }
 
 fn read_one(spool: &mut Spool, buffer: &mut BytesMut) -> bool {
@@ -104,25 +123,10 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
     for more in [&[][..], &[&b"two\n"[..], b""]] {
         let mut spool = home.open().unwrap();
         assert!(spool.pending().messages == 2);
-        assert!(spool.write(more).unwrap());
+        assert_eq!(spool.append(more).unwrap(), Appended::Yes);
         let expected = [&[&b"one\n"[..], b"half a li"], more].concat();
         assert_eq!(read_all(&mut spool), expected);
     }
-}
-
-#[test]
-fn on_a_full_disk_what_is_acknowledged_makes_room() {
-    let home = Home::new();
-    let mut spool = home.open().unwrap();
-    assert!(!spool.make_room().unwrap(), "there is nothing");
-    put(&mut spool, b"one\n");
-    assert!(!spool.make_room().unwrap(), "it waits");
-    assert_eq!(read_all(&mut spool), [b"one\n"]);
-    spool.acknowledge(1).unwrap();
-    assert!(spool.make_room().unwrap());
-    assert_eq!((spool.pending(), home.segments().len()), (Pending::default(), 0));
-    put(&mut spool, b"two\n");
-    assert_eq!((read_all(&mut spool), spool.next()), (vec![b"two\n".to_vec()], 2));
 }
 
 /// Cuts into pieces of at most four bytes.
@@ -191,27 +195,12 @@ fn cutting_anew_happens_at_one_instant() {
 }
 
 #[test]
-fn a_segment_without_room_for_its_first_record_stays() {
-    let home = Home::new();
-    let mut spool = home.open().unwrap();
-    // As a full disk leaves it.
-    fs::write(home.dir().join("0000000000000000"), "").unwrap();
-    fs::set_permissions(home.dir().join("0000000000000000"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .unwrap();
-    drop(spool);
-    spool = home.open().unwrap();
-    assert!(!spool.make_room().unwrap(), "nothing is freed by removing it");
-    put(&mut spool, b"one\n");
-    assert_eq!(read_all(&mut spool), [b"one\n"]);
-}
-
-#[test]
-fn one_process_one_link_and_one_peer() {
+fn one_sender_one_link_and_one_peer() {
     let home = Home::new();
     let spool = home.open().unwrap();
-    assert_eq!(home.open().unwrap_err().exit(), Exit::TryAgain);
+    assert!(Spool::open(&home.options(), home.owner()).unwrap().is_none());
     drop(spool);
-    let options = SpoolOptions { dir: home.dir(), max: Size::new(1) };
+    let options = home.options();
     let other: LinkName = "other".parse().unwrap();
     for owner in [
         Owner { link: &other, peer: Some(&PEER) },
@@ -219,6 +208,7 @@ fn one_process_one_link_and_one_peer() {
         Owner { link: &home.link, peer: None },
     ] {
         assert_eq!(Spool::open(&options, owner).unwrap_err().exit(), Exit::Config);
+        assert_eq!(Inlet::open(&options, owner).unwrap_err().exit(), Exit::Config);
     }
     home.open().unwrap();
 }
@@ -409,8 +399,7 @@ fn after(records: &[Vec<u8>], mend: impl FnOnce(&mut Vec<u8>)) -> (Vec<Vec<u8>>,
     let mut bytes = fs::read(&path).unwrap();
     mend(&mut bytes);
     fs::write(&path, &bytes).unwrap();
-    let mut spool = home.open().unwrap();
-    let cut_off = spool.cut_off();
+    let (mut spool, cut_off) = home.open_and_cut_off().unwrap();
     // What comes next stands right behind what was whole.
     put(&mut spool, b"next");
     let mut found = read_all(&mut spool);
@@ -451,4 +440,119 @@ proptest! {
         let (found, cut_off) = after(&records, |bytes| bytes.extend_from_slice(&garbage));
         prop_assert_eq!((found, cut_off), (records, len));
     }
+}
+
+#[test]
+fn records_of_several_runs_come_out_in_the_order_in_which_they_went_in() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    let mut inlets = [home.inlet(), home.inlet()];
+    put(&mut spool, b"0");
+    assert_eq!(inlets[0].append(&[b"1"]).unwrap(), Appended::Busy, "the sender is asked to give way");
+    assert!(spool.bell().unwrap().is_some());
+    spool.share().unwrap();
+    for round in 0..3 {
+        put(&mut inlets[0], format!("{round} one").as_bytes());
+        put(&mut spool, format!("{round} own").as_bytes());
+        put(&mut inlets[1], format!("{round} two").as_bytes());
+    }
+    assert_eq!(spool.pending().messages, 9, "what came last is not noticed before the bell is heard");
+    spool.share().unwrap();
+    let round = |round| ["one", "own", "two"].map(|run| format!("{round} {run}").into_bytes());
+    let expected = [vec![b"0".to_vec()], (0..3).flat_map(round).collect()].concat();
+    assert_eq!(spool.pending(), Pending { messages: 10, bytes: 46 });
+    assert_eq!(read_all(&mut spool), expected);
+}
+
+#[test]
+fn a_run_appends_while_segments_come_and_go() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    let mut inlet = home.inlet();
+    spool.share().unwrap();
+    let long = vec![b'x'; 300_000];
+    let mut expected = 0;
+    for number in 0..40_u8 {
+        for record in [&long[..], &[number]] {
+            put(&mut inlet, record);
+            put(&mut spool, record);
+        }
+        spool.share().unwrap();
+        if number % 3 == 0 {
+            let records = read_all(&mut spool);
+            assert!(records.len().is_multiple_of(4) && !records.is_empty());
+            expected += records.len() as u64;
+            spool.acknowledge(spool.next()).unwrap();
+            assert!(spool.is_empty() && home.segments().is_empty());
+        }
+    }
+    assert_eq!((spool.next(), expected), (160, 160));
+}
+
+#[test]
+fn a_sender_that_leaves_has_seen_all_or_lets_the_other_one_send() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    let mut inlet = home.inlet();
+    spool.share().unwrap();
+    put(&mut inlet, b"before");
+    assert!(!spool.leave().unwrap(), "it was appended before the sender looked");
+    assert_eq!(read_all(&mut spool), [b"before"]);
+    spool.acknowledge(1).unwrap();
+    assert!(spool.leave().unwrap());
+    put(&mut inlet, b"after");
+    let mut other = home.open().unwrap();
+    assert_eq!(read_all(&mut other), [b"after"]);
+    // It has left, and touches nothing.
+    spool.shut_down().unwrap();
+    assert_eq!(other.pending().messages, 1);
+}
+
+#[test]
+fn what_a_run_that_died_had_appended_is_cut_off_by_the_next_one() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"whole");
+    spool.share().unwrap();
+    let path = home.segments()[0].clone();
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, [&bytes[..], &bytes[..7]].concat()).unwrap();
+    spool.share().unwrap();
+    put(&mut home.inlet(), b"next");
+    spool.share().unwrap();
+    assert_eq!(read_all(&mut spool), [&b"whole"[..], b"next"]);
+}
+
+#[test]
+fn no_run_appends_while_another_one_cuts_anew() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"too long");
+    spool.share().unwrap();
+    // It died before it gave the new segment its name.
+    fs::write(home.dir().join("0000000000000001.cut"), "").unwrap();
+    let mut inlet = home.inlet();
+    assert_eq!(inlet.append(&[b"next"]).unwrap(), Appended::Busy);
+    drop(spool);
+    let mut spool = home.open().unwrap();
+    spool.share().unwrap();
+    put(&mut inlet, b"next");
+    spool.share().unwrap();
+    assert_eq!(recut(&mut spool), 0);
+    assert_eq!(read_all(&mut spool), [&b"too "[..], b"long", b"next"]);
+}
+
+#[test]
+fn a_full_spool_is_full_for_every_run() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    spool.share().unwrap();
+    let options = SpoolOptions { max: Size::new(100), ..home.options() };
+    let mut inlet = Inlet::open(&options, home.owner()).unwrap().unwrap();
+    put(&mut inlet, &[b'x'; 50]);
+    assert_eq!(inlet.append(&[&[b'x'; 50]]).unwrap(), Appended::Full);
+    spool.share().unwrap();
+    assert_eq!(read_all(&mut spool).len(), 1);
+    spool.acknowledge(1).unwrap();
+    put(&mut inlet, &[b'x'; 50]);
 }

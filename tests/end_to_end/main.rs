@@ -37,6 +37,7 @@ mod recv_limits;
 mod refusals;
 mod retained;
 mod rotation;
+mod shared_spool;
 mod signals;
 mod soak;
 mod spool;

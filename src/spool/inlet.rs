@@ -1,0 +1,66 @@
+//! A run that appends to a spool from which another one sends.
+
+use std::path::Path;
+
+use super::bell;
+use super::owner::{Owner, is_owned};
+use super::store::{Appended, RecordStore, SpoolOptions};
+use super::tail::Tail;
+use crate::Result;
+use crate::files::{Dir, Guard};
+
+/// The end of a spool, for appending only.
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    tail: Tail,
+}
+
+impl Inlet {
+    /// `None` where the run that sends has not made the spool yet.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Config`] where the spool belongs to another link or peer.
+    pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Option<Self>> {
+        let dir = Dir::create(&options.dir, Guard::Private)?;
+        if !is_owned(&dir, owner)? {
+            return Ok(None);
+        }
+        Ok(Some(Self { tail: Tail::unknown(dir, options.max.bytes()) }))
+    }
+}
+
+impl RecordStore for Inlet {
+    fn path(&self) -> &Path {
+        self.tail.dir.path()
+    }
+
+    /// Not known before [`Inlet::append`]: the other run makes room all the time.
+    fn free_bytes(&self, _records: usize) -> usize {
+        usize::MAX
+    }
+
+    fn is_unfinished(&self) -> bool {
+        false
+    }
+
+    /// What is appended survives a power cut. Then the run that sends is told.
+    fn append(&mut self, records: &[&[u8]]) -> Result<Appended> {
+        let Some(turn) = self.tail.try_begin()? else {
+            bell::ring(&self.tail.dir)?;
+            return Ok(Appended::Busy);
+        };
+        let len: usize = records.iter().map(|record| record.len()).sum();
+        let appended =
+            if len > self.tail.free_bytes(records.len()) && len > self.tail.recounted_free_bytes(records.len())? {
+                Appended::Full
+            } else if self.tail.append(&turn, records)? {
+                Appended::Yes
+            } else {
+                Appended::DiskFull
+            };
+        self.tail.segments.sync()?;
+        self.tail.end(turn)?;
+        bell::ring(&self.tail.dir)?;
+        Ok(appended)
+    }
+}

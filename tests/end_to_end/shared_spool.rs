@@ -1,0 +1,203 @@
+//! Claim: any number of runs may have a spool at the same time. One sends, and what the others read is sent in the order in
+//! which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
+
+use std::fmt::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::broker::{Broker, Options};
+use crate::device::Pair;
+use crate::process::{Process, wait_until};
+use crate::spool::spooled;
+
+const CONFIRM: &str = "--confirm";
+/// What a run says that leaves its input to another one.
+const SAFE: &str = "all input is in the spool";
+
+#[test]
+fn a_run_ends_once_its_input_is_safe_and_another_one_sends_it() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    for args in [&[][..], &[CONFIRM]] {
+        let before = receiver.stdout();
+        let mut sender = Process::spawn(pair.master.send(&spooled(args)));
+        sender.write("one\n");
+        receiver.wait_for_stdout(&[&before, &b"one\n"[..]].concat());
+        // The one that sends is idle, and is woken.
+        let other = Process::spawn_with(pair.master.send(&spooled(args)), "two\nhalf");
+        other.wait().failed(&[75], &[SAFE, "another sts-send"]);
+        receiver.wait_for_stdout(&[&before, &b"one\ntwo\nhalf"[..]].concat());
+        let quiet = Process::spawn_with(pair.master.send(&spooled(&[args, &["-q"]].concat())), "three\n");
+        assert_eq!(quiet.wait().failed(&[75], &[]).stderr, "");
+        sender.write("four\n");
+        sender.close_stdin();
+        sender.wait().succeeded();
+        receiver.wait_for_stdout(&[&before, &b"one\ntwo\nhalfthree\nfour\n"[..]].concat());
+    }
+    receiver.stop().succeeded();
+}
+
+#[test]
+fn runs_that_overlap_in_an_outage_all_keep_their_input() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    let mut first = Process::spawn(pair.master.send(&spooled(&["-v"])));
+    first.write("0\n");
+    first.wait_for("waiting for the broker");
+    let mut expected = b"0\n".to_vec();
+    for run in 1..4 {
+        let line = format!("{run}\n");
+        Process::spawn_with(pair.master.send(&spooled(&[])), line.as_bytes()).wait().failed(&[75], &[SAFE]);
+        expected.extend_from_slice(line.as_bytes());
+    }
+    // A line that is not whole yet holds nobody up, and comes where it is whole.
+    first.write("5, bef");
+    first.wait_until_read();
+    Process::spawn_with(pair.master.send(&spooled(&[])), "4\n").wait().failed(&[75], &[SAFE]);
+    first.write("ore it is whole\n");
+    first.close_stdin();
+    broker.start_again();
+    let receiver = pair.slave.listen(&["--once"]);
+    first.wait().succeeded();
+    expected.extend_from_slice(b"4\n5, before it is whole\n");
+    receiver.wait().succeeded().wrote(&expected);
+}
+
+#[test]
+fn a_run_takes_the_place_of_one_that_died() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let first = Process::spawn(pair.master.send(&spooled(&[])));
+    wait_until("the first run to have the spool", || pair.master.path().join("spool/bell").exists());
+    let mut second = Process::spawn(pair.master.send(&spooled(&[])));
+    second.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    first.signal(Signal::KILL);
+    first.wait();
+    second.write("two\n");
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    second.close_stdin();
+    second.wait().succeeded();
+    receiver.stop();
+}
+
+#[test]
+fn a_run_that_is_told_to_stop_leaves_the_rest_to_another_one() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    // More than can be sent in this test, so that the spool is rarely empty.
+    let mut feed = Command::new("seq").arg("100000000").stdout(Stdio::piped()).spawn().unwrap();
+    let mut second = pair.master.send(&spooled(&["--each", "-o", "max_message=1000"]));
+    second.stdin(feed.stdout.take().unwrap()).stderr(Stdio::piped());
+    let second = Process::started(second);
+    let sent = |more: usize| {
+        let before = receiver.written();
+        wait_until("more to arrive", || receiver.written() > before + more);
+    };
+    sent(100);
+    first.stop().succeeded();
+    sent(10_000);
+    second.signal(Signal::KILL);
+    second.wait();
+    feed.kill().unwrap();
+    feed.wait().unwrap();
+    receiver.stop();
+}
+
+#[test]
+fn without_a_session_several_runs_fill_the_spool() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    first.write("one\n");
+    first.wait_for("until there is one");
+    Process::spawn_with(pair.master.send(&spooled(&[])), "two\n").wait().failed(&[75], &[SAFE]);
+    pair.agree();
+    let receiver = pair.slave.listen(&["--once"]);
+    first.close_stdin();
+    first.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"one\ntwo\n");
+}
+
+#[test]
+fn a_run_that_cannot_write_says_what_is_lost() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    // It holds the right to append, and cannot hear that it is to give way.
+    first.signal(Signal::STOP);
+    let ended = Process::spawn_with(pair.master.send(&spooled(&["--timeout", "1"])), "two\n").wait();
+    ended.failed(&[65], &["timed out", "not written to the spool", "4 bytes"]);
+    let mut stopped = Process::spawn(pair.master.send(&spooled(&[])));
+    stopped.write("three\n");
+    stopped.wait_until_read();
+    stopped.signal(Signal::TERM);
+    stopped.wait().failed(&[65], &["stopped by a signal", "not written to the spool", "6 bytes"]);
+    first.signal(Signal::CONT);
+    first.close_stdin();
+    first.wait().succeeded();
+}
+
+/// Lines of one run, each with its number.
+fn lines(run: usize) -> String {
+    (0..300).fold(String::new(), |mut text, line| {
+        writeln!(text, "{run} {line} {}", "x".repeat(line % 60)).unwrap();
+        text
+    })
+}
+
+#[test]
+fn runs_that_are_killed_lose_and_repeat_nothing_of_others() {
+    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    for (round, args) in
+        [&["--each", "-o", "max_message=1000"][..], &[CONFIRM, "-o", "max_message=1000"]].iter().enumerate()
+    {
+        let receiver = pair.slave.listen(&[]);
+        let mut complete = Vec::new();
+        for wave in 0..6 {
+            let runs: Vec<_> = (0..5).map(|index| 1000 * round + 10 * wave + index).collect();
+            let started = |run: &usize| Process::spawn_with(pair.master.send(&spooled(args)), lines(*run));
+            let mut running: Vec<_> = runs.iter().map(started).collect();
+            // Each wave has one victim, at another instant of its life.
+            let victim = running.remove(wave % 5);
+            thread::sleep(Duration::from_millis(wave as u64 * 7));
+            victim.signal(Signal::KILL);
+            let killed = victim.wait().status != 0;
+            for (run, process) in running.into_iter().zip(runs.iter().enumerate().filter(|(at, _)| *at != wave % 5)) {
+                run.wait().failed(&[0, 75], &[]);
+                complete.push(*process.1);
+            }
+            if !killed {
+                complete.push(runs[wave % 5]);
+            }
+        }
+        let last = format!("the end of {round}\n");
+        Process::spawn_with(pair.master.send(&spooled(args)), last.as_bytes()).wait().succeeded();
+        wait_until("all of it to arrive", || receiver.stdout().ends_with(last.as_bytes()));
+        let ended = receiver.stop();
+        let text = ended.text();
+        for wave in 0..6 {
+            for run in (0..5).map(|index| 1000 * round + 10 * wave + index) {
+                let prefix = format!("{run} ");
+                let got: String = text.split_inclusive('\n').filter(|line| line.starts_with(&prefix)).collect();
+                let all = lines(run);
+                assert!(all.starts_with(&got), "run {run} of {round}: lines are missing, repeated or out of order");
+                assert!(got == all || !complete.contains(&run), "run {run} of {round}: {} of {}", got.len(), all.len());
+            }
+        }
+    }
+}

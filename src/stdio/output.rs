@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, SeekFrom, fstat, ftruncate, seek};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
@@ -119,6 +119,24 @@ impl<C> Output<C> {
     pub(crate) fn interrupted(&mut self) -> Option<(usize, C)> {
         let written = usize::try_from(self.written - self.completed).ok().filter(|written| *written > 0)?;
         self.completions.pop_front().map(|(_, completion)| (written, completion))
+    }
+
+    /// Takes back what was written of the completion whose bytes were written in part, where that is the end of a file; to be
+    /// called once nothing more is written. Best effort: what stays there is written once more by the next run.
+    pub(crate) fn retract(&mut self) {
+        let written = self.written - self.completed;
+        if written == 0 || !matches!(self.method, WriteMethod::File) {
+            return;
+        }
+        let (Ok(end), Ok(stat)) = (rustix::fs::tell(&self.stdout), fstat(&self.stdout)) else { return };
+        // Another program may have written there since.
+        let is_last = u64::try_from(stat.st_size) == Ok(end);
+        if let Some(begin) = end.checked_sub(written).filter(|_| is_last)
+            && ftruncate(&self.stdout, begin).is_ok()
+        {
+            // For a run that is given the same open file. One that appends does not need it.
+            let _ = seek(&self.stdout, SeekFrom::Start(begin));
+        }
     }
 
     /// Whether nothing is left: neither bytes nor completions.

@@ -30,13 +30,16 @@ impl LineWriter {
         (left > 0).then_some((wanted - left, wanted))
     }
 
-    /// What is owed for the part of a message that was written, where writing ended in the middle of it.
+    /// What is owed for the part of a message that was written, where writing ended in the middle of it. The next run writes the
+    /// message as a whole where something stands in front of its lines, and where nothing is written down (`nosec`), so that
+    /// the part is taken back then.
     pub(super) fn interrupted(&mut self) -> Option<Completion> {
         let (written, mut completion) = self.output.interrupted()?;
-        match self.format {
-            Format::Plain => Some(completion.split_to(written)),
-            Format::Prefix | Format::Json => None,
+        if self.format.needs_metadata() || completion.progress.is_none() {
+            self.output.retract();
+            return None;
         }
+        Some(completion.split_to(written))
     }
 
     /// Writes a message's bytes as they are, up to the last line that is wanted.

@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::{Endpoint, TlsFiles};
 use crate::secret::Password;
 use crate::text::nearest;
 
@@ -152,4 +153,14 @@ fn decode(text: &str) -> Result<String, String> {
         }
     }
     String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control)).ok_or_else(wrong)
+}
+
+/// How to ask for TLS, if this version has it.
+pub(super) fn tls_hint() -> &'static str {
+    let tls = Endpoint::Tls { host: String::new(), port: 0, files: TlsFiles::default() };
+    if tls.is_supported() {
+        "TLS is part of the URL: url = mqtts://HOST"
+    } else {
+        "TLS is not in this version: remove this line; a link is encrypted from end to end without it"
+    }
 }

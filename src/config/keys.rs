@@ -3,7 +3,7 @@
 //! To add one: its name and variant here, its value in `validate.rs`, a field of [`super::Config`], and its item in
 //! `sts.conf(5)`, which `tests/manual.rs` compares with the list.
 
-use super::unsupported;
+use super::address;
 
 /// What a line sets; `ip`, `host` and `url` set the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ const TLS_WORDS: [&str; 4] = ["tls", "ssl", "use_tls", "secure"];
 pub(super) fn instead_of(word: &str) -> Option<&'static str> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     if TLS_WORDS.contains(&&*word) {
-        return Some(unsupported::tls_hint());
+        return Some(address::tls_hint());
     }
     FOREIGN_WORDS.iter().find(|(words, _)| words.contains(&&*word)).map(|(_, hint)| *hint)
 }

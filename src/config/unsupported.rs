@@ -2,7 +2,7 @@
 
 use super::keys::ConfigKey;
 use super::settings::{Setting, Settings};
-use super::{Config, Endpoint, Protocol, TlsFiles};
+use super::{Config, Protocol};
 use crate::{Error, Exit};
 
 /// The first thing in the configuration that this version does not do.
@@ -22,16 +22,6 @@ pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
         .and_then(|_| settings.get(ConfigKey::StsVersion))
         .map(|setting| refusal(setting, "sts_version 1", "use sts_version = 2 on both ends"));
     transport.or(version).or(protocol)
-}
-
-/// How to ask for TLS, if this version has it.
-pub(super) fn tls_hint() -> &'static str {
-    let tls = Endpoint::Tls { host: String::new(), port: 0, files: TlsFiles::default() };
-    if tls.is_supported() {
-        "TLS is part of the URL: url = mqtts://HOST"
-    } else {
-        "TLS is not in this version: remove this line; a link is encrypted from end to end without it"
-    }
 }
 
 fn refusal(setting: Setting<'_>, what: &str, instead: &str) -> Error {

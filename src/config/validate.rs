@@ -205,7 +205,7 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
         None => (Scheme::Mqtt, "localhost".into(), None, String::new(), None),
     };
     if let Some(setting) = first.filter(|_| !scheme.is_tls()) {
-        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint(unsupported::tls_hint()));
+        return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint(address::tls_hint()));
     }
     let port = match (own_port, url_port, url) {
         // The command line decides between the two, as it does everywhere.

@@ -31,7 +31,7 @@ pub(crate) fn open_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appen
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty())
         .map_err(|errno| not_opened(&path, errno))?;
-    let stat = check_file(dir, &fd, &path, Guard::Private)?;
+    let stat = check_file(dir.owner, &fd, &path, Guard::Private)?;
     Ok(Appender { file: File::from(fd), path, len: u64::try_from(stat.st_size).unwrap_or(0), broken: false })
 }
 

@@ -8,7 +8,6 @@ use std::path::Path;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::dir::Dir;
 use super::users;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
@@ -88,12 +87,12 @@ pub(crate) fn others_can_read(group: u32, mode: u32) -> bool {
     mode & 0o004 != 0 || (mode & 0o040 != 0 && !is_for_us())
 }
 
-/// Checks a file in this directory, which must belong to the same user.
-pub(super) fn check_file(dir: &Dir, fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
+/// Checks a file in a directory of the user `us`, to whom it must belong, too.
+pub(super) fn check_file(us: u32, fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| failed("examine", path, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new(Exit::NotTrusted, show(path)).because("not a plain file"));
     }
-    check(path, &stat, guard, dir.owner)?;
+    check(path, &stat, guard, us)?;
     Ok(stat)
 }

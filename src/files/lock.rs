@@ -50,6 +50,6 @@ fn lock_file(dir: &Dir, name: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|errno| not_opened(&path, errno))?;
-    check_file(dir, &fd, &path, Guard::Private)?;
+    check_file(dir.owner, &fd, &path, Guard::Private)?;
     Ok(fd)
 }

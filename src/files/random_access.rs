@@ -42,7 +42,7 @@ fn open(dir: &Dir, name: &str, how: OFlags) -> Result<RandomAccessFile> {
     let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty())
         .map_err(|errno| not_opened(&path, errno))?;
-    check_file(dir, &fd, &path, Guard::Private)?;
+    check_file(dir.owner, &fd, &path, Guard::Private)?;
     Ok(RandomAccessFile { file: File::from(fd), path })
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Resul
     let path = dir.join(name);
     let opened = if guard == Guard::Private { open_ours(dir, name)? } else { follow::open(dir, name)? };
     let Some(fd) = opened else { return Ok(None) };
-    let stat = check_file(dir, &fd, &path, guard)?;
+    let stat = check_file(dir.owner, &fd, &path, guard)?;
     let too_long = || Error::new(Exit::Failed, show(&path)).because(format!("longer than {max} bytes"));
     let len = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     if len > max {

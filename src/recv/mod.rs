@@ -127,7 +127,7 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
     let printer = Printer::stdout(options.format, options.lines, many_peers, link.config.mqtt.max_message)?;
-    let mut run = RecvRun {
+    RecvRun {
         config: &link.config,
         timeout: options.timeout(),
         report,
@@ -136,35 +136,8 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         printer,
         last_received: now,
         is_subscribed: false,
-    };
-    let received = run.receive(kept);
-    // Even if it failed: the senders hear of what was written, and the broker.
-    let told = run.tell_written();
-    let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
-    let RecvRun { events, mut streams, printer, .. } = run;
-    // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
-    events.close()?;
-    let end = received?;
-    told?;
-    match end {
-        End::Refused(error) => Err(error),
-        End::Stopped => {
-            streams.report_unfinished();
-            Ok(())
-        }
-        End::BySelf { timed_out } => {
-            // In any case, as it reports what is missing.
-            let verdict = streams.verdict(timed_out);
-            let cause = unreachable.or_else(|| short_of_lines(&printer, &options, timed_out, verdict.is_ok()));
-            match (cause, verdict) {
-                (Some(cause), verdict) => {
-                    verdict.unwrap_or_else(|error| report.warn(&error));
-                    Err(cause)
-                }
-                (None, verdict) => verdict,
-            }
-        }
     }
+    .finish(kept, &options)
 }
 
 /// The incoming streams of a link as it is configured.
@@ -234,6 +207,34 @@ struct RecvRun<'a> {
 }
 
 impl RecvRun<'_> {
+    /// Receives, then tells the senders and the broker what was written. Returns what the user is to know of it.
+    fn finish(mut self, kept: Vec<BrokerEvent>, options: &RecvOptions) -> Result<()> {
+        let received = self.receive(kept);
+        // Even if it failed.
+        let told = self.tell_written();
+        let unreachable = received.as_ref().ok().and_then(|end| self.unreachable(end));
+        let Self { events, mut streams, printer, report, .. } = self;
+        // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
+        events.close()?;
+        let end = received?;
+        told?;
+        match end {
+            End::Refused(error) => Err(error),
+            End::Stopped => {
+                streams.report_unfinished();
+                Ok(())
+            }
+            End::BySelf { timed_out } => {
+                // In any case, as it reports what is missing.
+                let verdict = streams.verdict(timed_out);
+                let cause = unreachable.or_else(|| short_of_lines(&printer, options, timed_out, verdict.is_ok()));
+                let Some(cause) = cause else { return verdict };
+                verdict.unwrap_or_else(|error| report.warn(&error));
+                Err(cause)
+            }
+        }
+    }
+
     /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is written,
     /// or standard output is closed.
     fn receive(&mut self, kept: Vec<BrokerEvent>) -> Result<End> {

@@ -90,16 +90,12 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let mut rng = rand::rng();
     let (input, signals) = (Input::stdin()?, Signals::catch()?);
     let found = open_stream(link, options, Instant::now());
-    let (source, stream, events): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>, _) = match &options.spool {
-        None => {
-            let stream = found?;
-            let events = EventLoop::new(link.client(Tool::Send, &mut rng)?, signals, report);
-            (Box::new(Direct::new(input, options.split)), stream, events)
-        }
+    let mut events = EventLoop::new(link.client(Tool::Send, &mut rng)?, signals, report);
+    let (source, stream): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>) = match &options.spool {
+        None => (Box::new(Direct::new(input, options.split)), found?),
         Some(spool) => {
             let peer = first_session::peer_of(&found, link, options)?;
             let mut intake = Intake::new(input, options.split, max_record(spool, &link.config)?, report);
-            let mut events = EventLoop::new(link.client(Tool::Send, &mut rng)?, signals, report);
             let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
             let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
             let mut spooled = Spooled::new(intake, opened, cut_off, report);
@@ -109,7 +105,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             let peer = peer.as_ref();
             let mut stream = first_session::wait(found, link, options, peer, &mut spooled, &mut events, report)?;
             warn_of_duplicates(SESSION_GONE, spooled.resume(&mut *stream, Instant::now())?, report);
-            (Box::new(spooled), stream, events)
+            (Box::new(spooled), stream)
         }
     };
     if std::io::stdin().is_terminal() {

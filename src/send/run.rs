@@ -9,10 +9,10 @@
 //!   ([`Publication::BestEffort`]). Sealing again (`SendRun::reseal`) publishes nothing: it fills the queue of
 //!   retransmissions, which do ask.
 //! - How much may leave per second: there is no such limit. It belongs in the client session, in `fill_write_buffer`
-//!   (`ClientSession`, whose comment lists the steps), through which every frame of every mode leaves, and again after each
-//!   reconnection, which the run does not see. What is held back there is under way, so that the first limit stops the run,
-//!   and the client's deadline wakes it when more may leave. All that a run has to know is that time does not count
-//!   meanwhile: [`Timeouts::observe`].
+//!   (`ClientSession`, whose comment lists the steps), through which every PUBLISH of every mode leaves, and again after each
+//!   reconnection, which the run does not see. Here, [`SendRun::may_publish`] would ask whether the client holds a frame back:
+//!   its window is 1 MiB, and whatever is held in it goes before a retransmission. And [`Timeouts`] would need a third state
+//!   beside waiting and not waiting, in which no time counts, not even after a signal. The client's deadline wakes the run.
 
 use std::time::Instant;
 

@@ -33,7 +33,8 @@
 //! - `Receiver::predecessor` and `Confirms::receive` of sts-send look for one kind each, and pass over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - What closes a stream must cost no blocks beyond those that were granted before (`Sender::blocks_to_reserve`).
-//! - A message that is sent by time, whatever the input does, is the source's: `MessageSource::next` (`send/source.rs`).
+//! - A message that is sent by time, whatever the input does, is the source's: `MessageSource::next` (`send/source.rs`). It
+//!   sees the stream as `OutgoingStream`, which then needs a method for the kind.
 //! - With a spool the number of a record decides its seq (`SpooledStream::seq`). Any other message before it shifts that: it
 //!   must be in the state of the spool before it is sealed, or be in another stream.
 //!

@@ -68,7 +68,7 @@ impl AcceptError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct OpenStream {
+struct StreamProgress {
     salt: [u8; 4],
     next: u32,
     skip: u32,
@@ -90,7 +90,7 @@ pub(crate) struct RecentStream {
 /// The streams of one session, as far as they were received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
-    open: BTreeMap<u32, OpenStream>,
+    open: BTreeMap<u32, StreamProgress>,
     /// The open ones, longest idle first: by when each was touched.
     idle: BTreeMap<u64, u32>,
     /// The streams that ended last, oldest first.
@@ -175,7 +175,7 @@ impl Streams {
         match state {
             StreamState::Open => {
                 self.touches += 1;
-                self.open.insert(number, OpenStream { salt, next, skip, touched: self.touches });
+                self.open.insert(number, StreamProgress { salt, next, skip, touched: self.touches });
                 self.idle.insert(self.touches, number);
                 None
             }

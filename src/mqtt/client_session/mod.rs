@@ -307,17 +307,18 @@ impl ClientSession {
     /// connection, of every tool and of every kind. So a limit by time, say of bytes per second, belongs here. It takes
     /// these steps; no mode of a tool has one of its own:
     ///
-    /// 1. The limit is a field of [`ClientOptions`], which `Link::client` makes for each tool.
-    /// 2. The loop stops where nothing more may leave at `now`, and what it encodes is counted. The count outlives a
-    ///    connection, unlike `sent_bytes`. `now` is here for that.
+    /// 1. The limit is a field of [`ClientOptions`], and a parameter of `Link::client`, which makes those for each tool.
+    /// 2. The loop stops where nothing more may leave at `now`, and what it encodes is counted, on a lost connection too. The
+    ///    count outlives a connection, unlike `sent_bytes`. `now` is here for that.
     /// 3. [`deadline`](Self::deadline) includes the time from which more may leave, but only while the connection is up and
     ///    this loop stopped for it: [`tick`](Self::tick) calls this once that has passed, and a deadline that stays behind
     ///    makes the tool's loop spin.
-    /// 4. What is held back here is unacknowledged: it fills the window, so that [`has_room`](Self::has_room) stops whatever
-    ///    makes messages, and DISCONNECT waits for it. Nobody is late with it, so the time that it is held must not count
-    ///    in sts-send's `Timeouts::observe`, nor towards the timeout of `EventLoop::close`: both ask a method here.
+    /// 4. A method here, which `Client` passes on, says whether anything is held back. `SendRun::may_publish` asks it, so that
+    ///    one message is held and not a window of them; so do the timeouts of sts-send (`Timeouts`), also the one after a
+    ///    signal, and `EventLoop::close`: nobody is late with what is held.
     ///
-    /// Other packets (acknowledgements, PINGREQ, the first PUBREL of a message) are not held back.
+    /// Other packets (acknowledgements, SUBSCRIBE, PINGREQ, the first PUBREL of a message) are not held back; a PUBREL that is
+    /// repeated comes by here.
     fn fill_write_buffer(&mut self, _now: Instant) {
         if !matches!(self.state, ConnectionState::Up { .. }) {
             return;

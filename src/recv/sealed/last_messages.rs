@@ -34,12 +34,12 @@ pub(in crate::recv) struct LastMessages<'a> {
     with_metadata: bool,
     report: &'a Reporter,
     connected: bool,
-    phase: Phase,
+    collection: Collection,
     newest: BTreeMap<Digest, (Opened, Bytes)>,
     refused: Refused,
 }
 
-enum Phase {
+enum Collection {
     Collecting,
     /// Nothing more will come.
     Collected,
@@ -80,7 +80,7 @@ impl<'a> LastMessages<'a> {
             with_metadata,
             report,
             connected: false,
-            phase: Phase::Collecting,
+            collection: Collection::Collecting,
             newest: BTreeMap::new(),
             refused: Refused::default(),
         })
@@ -158,11 +158,11 @@ fn outdated(peer: &str, stream: u32, seq: u32) -> Error {
 
 impl IncomingStreams for LastMessages<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
-        if !message.retain || !matches!(self.phase, Phase::Collecting) {
+        if !message.retain || !matches!(self.collection, Collection::Collecting) {
             return Ok(Disposition::Drop(message.receipt));
         }
         if !self.many {
-            self.phase = Phase::Collected;
+            self.collection = Collection::Collected;
         }
         let is_newest = match self.open_message(&message.payload) {
             Ok((opened, data)) => self.keep(opened, data),
@@ -179,10 +179,12 @@ impl IncomingStreams for LastMessages<'_> {
     }
 
     fn next_released(&mut self, all: bool, _now: Instant) -> Result<Option<Disposition>> {
-        if matches!(self.phase, Phase::Collected) || (all && matches!(self.phase, Phase::Collecting)) {
-            self.phase = Phase::Judged(self.judge()?);
+        if matches!(self.collection, Collection::Collected)
+            || (all && matches!(self.collection, Collection::Collecting))
+        {
+            self.collection = Collection::Judged(self.judge()?);
         }
-        let Phase::Judged(deliveries) = &mut self.phase else { return Ok(None) };
+        let Collection::Judged(deliveries) = &mut self.collection else { return Ok(None) };
         Ok(deliveries.pop_front().map(Disposition::Deliver))
     }
 
@@ -193,7 +195,7 @@ impl IncomingStreams for LastMessages<'_> {
     fn is_complete(&self) -> bool {
         // A run that got nothing timed out.
         let has_result = !self.newest.is_empty() || self.refused.messages > 0;
-        has_result && matches!(&self.phase, Phase::Judged(deliveries) if deliveries.is_empty())
+        has_result && matches!(&self.collection, Collection::Judged(deliveries) if deliveries.is_empty())
     }
 
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {

@@ -331,14 +331,16 @@ impl IncomingStreams for SealedStreams<'_> {
             Ok(FrameType::Enc | FrameType::Kill) => self.receive_sealed(message, false, now),
             Ok(FrameType::RdyReq) => self.answer(message, now),
             // The handshake's frames are sts-pair's, which listens on the same topic.
-            Ok(_) => Ok(Disposition::Drop(message.receipt)),
+            Ok(
+                FrameType::InitReq | FrameType::InitAck | FrameType::AuthReq | FrameType::AuthAck | FrameType::RdyAck,
+            ) => Ok(Disposition::Drop(message.receipt)),
             Err(reason) => Ok(self.reject(reason, message.receipt, now)),
         }
     }
 
     fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
         let Ok(opened) = self.sessions.receiver.open(&message.payload, &mut self.plaintext) else { return Ok(None) };
-        let is_end = opened.content == Content::End && self.plaintext.is_empty();
+        let is_end = opened.content.ends_chain() && self.plaintext.is_empty();
         if !(is_end && opened.wants_confirms && self.log.is_written_before(opened.stream, opened.seq)) {
             return Ok(None);
         }

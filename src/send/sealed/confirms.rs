@@ -223,7 +223,7 @@ impl ConfirmedStream for SealedStream {
             return Ok(false);
         };
         let (content, data) = stream.sender.read_back(last)?;
-        Ok(content == Content::End && data.is_empty())
+        Ok(content.ends_chain() && data.is_empty())
     }
 
     fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {

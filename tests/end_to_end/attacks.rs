@@ -66,6 +66,16 @@ impl Hostile {
         self.state().rule = Some(Box::new(rule));
     }
 
+    /// From now on what begins with this byte is kept back, and nothing else is passed on.
+    fn keep_only(&self, frame_type: u8) {
+        self.rule(move |state, _, payload| {
+            if payload[0] == frame_type {
+                state.kept.push(payload.to_vec());
+            }
+            false
+        });
+    }
+
     /// From now on what is sealed is kept back.
     fn keep_sealed(&self) {
         self.rule(|state, _, payload| {
@@ -74,6 +84,16 @@ impl Hostile {
             }
             payload[0] != ENC
         });
+    }
+
+    /// Keeps back and returns the first query of `asking`, which wants to know whether its peer still has their session.
+    fn record_session_check(&self, asking: &Device) -> Vec<u8> {
+        self.keep_only(RDYREQ);
+        let asking = Process::spawn(asking.pair(&["--if-older", "1h", LINK]));
+        self.wait_for_kept(1);
+        asking.signal(Signal::KILL);
+        asking.wait();
+        self.state().kept.drain(..).next().unwrap()
     }
 
     fn wait_for_kept(&self, count: usize) {
@@ -319,4 +339,19 @@ fn a_blocked_receiver_reads_only_so_much_junk() {
     assert!(blocked, "80 MB of junk were read while nobody read stdout");
     assert!(receiver.memory() < 64 << 20, "{} bytes", receiver.memory());
     drop(reader);
+}
+
+#[test]
+fn a_service_answers_session_checks_while_known_peers_cannot_be_read() {
+    let broker = Hostile::start();
+    let (master, slave) = broker.devices();
+    assert_eq!(pair(&master, &slave, "30"), [0, 0]);
+    let check = broker.record_session_check(&master);
+    let serving = Process::spawn(slave.pair(&["-v", "--serve", LINK]));
+    serving.wait_for("listening on");
+    slave.write("known_peers", "neither a name nor a key\n", 0o600);
+    broker.keep_only(RDYACK);
+    broker.state().deliver(M2S, &check);
+    broker.wait_for_kept(1);
+    serving.stop().failed(&[0], &["known_peers"]);
 }

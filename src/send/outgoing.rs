@@ -1,6 +1,6 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
-//! The function [`run`](super::run()) of this room chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through three
+//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through three
 //! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, and [`SpoolStream`] what
 //! a spool adds. The defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
 

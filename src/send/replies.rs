@@ -15,7 +15,7 @@ const SESSION_LOST: &str = "the other device has lost the session";
 pub(super) const SESSION_GONE: &str = "the session is gone";
 
 impl SendRun<'_> {
-    /// Acts on what arrived on one of the [`ReplyTopics`].
+    /// Acts on what arrived on one of the [`ReplyTopics`](super::reply_topics::ReplyTopics).
     pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Result<()> {
         match self.stream.receive(payload, now)? {
             Reply::Nothing => Ok(()),

@@ -52,8 +52,8 @@ impl Segments {
     /// bytes. A spool without any continues with record `acknowledged`.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and its number
-    /// must not be given to another record. [`Exit::Failed`] where they cannot be read.
+    /// [`crate::Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and its number
+    /// must not be given to another record. [`crate::Exit::Failed`] where they cannot be read.
     pub(super) fn open(dir: &Dir, lock: &Lock, acknowledged: u64, sealed: u64) -> Result<(Self, u64)> {
         let mut list = VecDeque::new();
         for name in dir.names()? {

@@ -194,7 +194,7 @@ impl StateFile {
     /// Opens it, made where it is absent.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] where it is damaged; otherwise as [`files::create`] and [`files::open_in_place`].
+    /// [`crate::Exit::DataLost`] where it is damaged; otherwise as [`files::create`] and [`files::open_in_place`].
     pub(super) fn open(dir: &Dir, lock: &Lock) -> Result<(Self, SpoolState)> {
         if files::stamp(dir, FILE_NAME)?.is_none() {
             let mut fresh = encode(0, &SpoolState::default());
@@ -211,7 +211,7 @@ impl StateFile {
     /// Writes the state down: it survives the end of this process.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the file cannot be written.
+    /// [`crate::Exit::Failed`] where the file cannot be written.
     pub(super) fn write(&mut self, state: &SpoolState) -> Result<()> {
         let step = if self.generation == self.durable { 1 } else { 2 };
         self.generation += step;
@@ -221,7 +221,7 @@ impl StateFile {
     /// Returns once what was written survives a power cut.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the disk says so.
+    /// [`crate::Exit::Failed`] where the disk says so.
     pub(super) fn sync(&mut self) -> Result<()> {
         if self.durable != self.generation {
             self.file.sync()?;

@@ -53,6 +53,13 @@ impl Signals {
         Ok(Self { received: Received::of(&[SIGHUP])?, hangups: None })
     }
 
+    /// Signals of which each is a byte that a test writes to the other end.
+    #[cfg(test)]
+    pub(crate) fn simulated() -> (Self, UnixStream) {
+        let (received, sent) = Received::pair().expect("a test has descriptors left");
+        (Self { received, hangups: None }, sent)
+    }
+
     /// What becomes readable when one arrives.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {

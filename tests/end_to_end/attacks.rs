@@ -1,5 +1,5 @@
-//! Claim: an attacker who controls the broker can withhold messages, and nothing else: no loss goes unreported, and
-//! neither end is deceived.
+//! Claim: an attacker who controls the broker can withhold messages, and nothing else: no loss goes unreported, neither
+//! end is deceived, and no run is kept from ending. What comes through is answered, whatever else is wrong.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::device::{Device, Identity, LINK, M2S, S2M, settings};
 use crate::process::{Process, wait_until};
+use crate::server::Server;
 
 const RDYREQ: u8 = 0x25;
 const RDYACK: u8 = 0x26;
@@ -66,6 +67,16 @@ impl Hostile {
         self.state().rule = Some(Box::new(rule));
     }
 
+    /// From now on what begins with this byte is kept back, and nothing else is passed on.
+    fn keep_only(&self, frame_type: u8) {
+        self.rule(move |state, _, payload| {
+            if payload[0] == frame_type {
+                state.kept.push(payload.to_vec());
+            }
+            false
+        });
+    }
+
     /// From now on what is sealed is kept back.
     fn keep_sealed(&self) {
         self.rule(|state, _, payload| {
@@ -74,6 +85,16 @@ impl Hostile {
             }
             payload[0] != ENC
         });
+    }
+
+    /// Keeps back and returns the first query of `asking`, which wants to know whether its peer still has their session.
+    fn record_session_check(&self, asking: &Device) -> Vec<u8> {
+        self.keep_only(RDYREQ);
+        let asking = Process::spawn(asking.pair(&["--if-older", "1h", LINK]));
+        self.wait_for_kept(1);
+        asking.signal(Signal::KILL);
+        asking.wait();
+        self.state().kept.drain(..).next().unwrap()
     }
 
     fn wait_for_kept(&self, count: usize) {
@@ -155,6 +176,54 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
         }
     }
     state.lock().unwrap().clients.retain(|client| !is_ours(client));
+}
+
+/// What came of a session check that was played again.
+#[derive(Default)]
+struct Replayed {
+    /// First bytes of what the tool published.
+    published: Vec<u8>,
+    /// How often it acknowledged the check.
+    acked: usize,
+    is_over: bool,
+}
+
+/// Takes one connection of a tool, acknowledges none of its messages, and delivers `check` to it though it may not have
+/// subscribed: again whenever it has acknowledged that.
+fn replay(stream: &TcpStream, check: &[u8], replayed: &Mutex<Replayed>) {
+    let (mut input, mut chunk) = (BytesMut::new(), [0; 4096]);
+    let deliver = |pkid| {
+        let mut publish = Publish::new(M2S, QoS::AtLeastOnce, check);
+        publish.pkid = pkid;
+        write(stream, &Packet::Publish(publish));
+    };
+    while let Ok(count @ 1..) = { stream }.read(&mut chunk) {
+        input.extend_from_slice(&chunk[..count]);
+        while let Ok(packet) = Packet::read(&mut input, usize::MAX) {
+            let mut replayed = replayed.lock().unwrap();
+            match packet {
+                Packet::Connect(_) => write(stream, &Packet::ConnAck(ConnAck::new(ConnectReturnCode::Success, false))),
+                Packet::Subscribe(subscribe) => {
+                    write(stream, &suback(subscribe.pkid, vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)]));
+                }
+                Packet::Publish(publish) => {
+                    if replayed.published.is_empty() {
+                        deliver(1);
+                    }
+                    replayed.published.push(publish.payload[0]);
+                }
+                Packet::PubAck(ack) => {
+                    replayed.acked += 1;
+                    drop(replayed);
+                    // Not as fast as it can: others need the processor, too.
+                    thread::sleep(Duration::from_millis(10));
+                    deliver(ack.pkid % 1000 + 1);
+                }
+                _ => {}
+            }
+        }
+    }
+    replayed.lock().unwrap().is_over = true;
 }
 
 fn suback(pkid: u16, granted: Vec<SubscribeReasonCode>) -> Packet {
@@ -319,4 +388,51 @@ fn a_blocked_receiver_reads_only_so_much_junk() {
     assert!(blocked, "80 MB of junk were read while nobody read stdout");
     assert!(receiver.memory() < 64 << 20, "{} bytes", receiver.memory());
     drop(reader);
+}
+
+/// Only a run with `--confirm` answers, and the acknowledgement of an answer is no progress: a broker could have as many as it
+/// likes, and the run would never end.
+#[test]
+fn a_session_check_that_is_played_again_and_again_keeps_no_sender() {
+    let broker = Hostile::start();
+    let (master, slave) = broker.devices();
+    assert_eq!(pair(&master, &slave, "30"), [0, 0]);
+    let check = broker.record_session_check(&slave);
+    for (args, status, why, answers) in [
+        (&["--timeout", "1"][..], 75, "timed out", false),
+        (&[], 65, "stopped by a signal", false),
+        (&["--confirm"], 65, "stopped by a signal", true),
+    ] {
+        let (replayed, check) = (Arc::new(Mutex::new(Replayed::default())), check.clone());
+        let shared = Arc::clone(&replayed);
+        let server = Server::start(move |_, stream| replay(&stream, &check, &shared));
+        let port = format!("port={}", server.port());
+        let mut sender = Process::spawn(master.send(&[args, &["-v", "-o", &port, LINK]].concat()));
+        sender.wait_for("connected to");
+        sender.write("never acknowledged\n");
+        if status == 65 {
+            wait_until("the check to be taken", || replayed.lock().unwrap().acked > 0);
+            sender.signal(Signal::TERM);
+        }
+        sender.wait().failed(&[status], &[why, "unacknowledged"]);
+        wait_until("the connection to end", || replayed.lock().unwrap().is_over);
+        let published = &replayed.lock().unwrap().published;
+        assert_eq!(published[0], ENC);
+        assert_eq!(published.iter().any(|&first| first != ENC), answers, "{published:x?}");
+    }
+}
+
+#[test]
+fn a_service_answers_session_checks_while_known_peers_cannot_be_read() {
+    let broker = Hostile::start();
+    let (master, slave) = broker.devices();
+    assert_eq!(pair(&master, &slave, "30"), [0, 0]);
+    let check = broker.record_session_check(&master);
+    let serving = Process::spawn(slave.pair(&["-v", "--serve", LINK]));
+    serving.wait_for("listening on");
+    slave.write("known_peers", "neither a name nor a key\n", 0o600);
+    broker.keep_only(RDYACK);
+    broker.state().deliver(M2S, &check);
+    broker.wait_for_kept(1);
+    serving.stop().failed(&[0], &["known_peers"]);
 }

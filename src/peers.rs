@@ -325,12 +325,18 @@ fn ambiguous(link: &LinkName, accepted: &[Peer]) -> Error {
 
 /// The keys that are pinned are for other links only.
 fn bound_elsewhere<'a>(link: &LinkName, pinned: impl Iterator<Item = (Peer, &'a Binding)>) -> Error {
-    let (pinned, bindings): (Vec<_>, Vec<_>) = pinned.unzip();
-    let mut links: Vec<_> = bindings.into_iter().flat_map(Binding::links).map(LinkName::as_str).collect();
-    links.sort_unstable();
-    links.dedup();
-    let why = format!("{} is trusted for other links: {}", list(names(&pinned)), links.join(", "));
-    let name = pinned.first().map_or("NAME", |peer| peer.name.as_str());
+    let mut links: Vec<&str> = Vec::new();
+    let mut peers = Vec::new();
+    for (peer, binding) in pinned {
+        peers.push(peer);
+        for other in binding.links().iter().map(LinkName::as_str) {
+            if !links.contains(&other) {
+                links.push(other);
+            }
+        }
+    }
+    let why = format!("{} is trusted for other links: {}", list(names(&peers)), links.join(", "));
+    let name = peers.first().map_or("NAME", |peer| peer.name.as_str());
     Error::new(Exit::NotTrusted, format!("no peer is trusted for {link}")).because(why).hint(format!(
         "run sts-pair --code on both devices; or, if it is one of those, add a line to the configuration: peer = {name}"
     ))

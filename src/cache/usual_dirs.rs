@@ -19,13 +19,13 @@ pub(super) fn other_with_sessions(path: &Path, link: Option<&LinkName>) -> Optio
         dir.names().is_ok_and(|names| names.iter().any(is_wanted))
     };
     let others = Environment::of_process().usual_runtime_dirs(files::us());
-    others.into_iter().filter(|other| other != path).find(has_sessions)
+    others.into_iter().filter(|other| other.as_os_str() != path.as_os_str()).find(has_sessions)
 }
 
 /// The error of a runtime directory that cannot be used, with the remedy. Root is told to run the tool as another user.
 pub(super) fn unusable(path: &Path, error: Error) -> Error {
     let us = files::us();
-    let owner = path.symlink_metadata().map(|found| found.uid());
+    let owner = path.metadata().map(|found| found.uid());
     if owner.as_ref().is_ok_and(|owner| *owner == us || us == 0) {
         return error;
     }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::check::{Guard, check, failed};
 use super::users::us;
-use crate::text::{quote, show};
+use crate::text::show;
 use crate::{Error, Exit, Result};
 
 /// How the name of a temporary file ends.
@@ -51,7 +51,11 @@ impl Dir {
         let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => return Err(not_a_directory(&path)),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(Error::new(Exit::NotTrusted, show(&path))
+                    .because("not a directory, or a link to one")
+                    .hint("give the path of the directory itself"));
+            }
             Err(errno) => return Err(failed("open", &path, errno)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("examine", &path, errno))?;
@@ -101,14 +105,6 @@ impl Dir {
         }
         names.sort_unstable();
         Ok(names)
-    }
-}
-
-fn not_a_directory(path: &Path) -> Error {
-    let error = Error::new(Exit::NotTrusted, show(path)).because("not a directory, or a link to one");
-    match path.read_link() {
-        Ok(target) => error.hint(format!("give the directory itself instead of the link to it: {}", quote(&target))),
-        Err(_) => error.hint("it must be a directory of this user"),
     }
 }
 

@@ -1,9 +1,14 @@
 //! Users and groups, as passwd(5) and group(5) have them.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::text::quote;
+
+/// Longest list of users or groups that is read, in bytes.
+const MAX_LIST_LEN: u64 = 16 << 20;
 
 /// The user that this process acts for.
 pub(crate) fn us() -> u32 {
@@ -12,12 +17,12 @@ pub(crate) fn us() -> u32 {
 
 /// Whether nobody but this user and root is in a group: then what it can read, nobody else can. Root's own group counts as root.
 pub(super) fn is_ours_alone(gid: u32) -> bool {
-    gid == 0 || is_alone(&passwd(), &std::fs::read_to_string("/etc/group").unwrap_or_default(), us(), gid)
+    gid == 0 || is_alone(&read("/etc/passwd"), &read("/etc/group"), us(), gid)
 }
 
 /// A user's name, else the number.
 pub(crate) fn user_name(uid: u32) -> String {
-    name_in(&passwd(), uid).unwrap_or_else(|| uid.to_string())
+    name_in(&read("/etc/passwd"), uid).unwrap_or_else(|| uid.to_string())
 }
 
 /// What root is to do about something that belongs to another user, and must stay so.
@@ -32,8 +37,12 @@ pub(super) fn run_as(uid: u32) -> String {
     format!("run it as that user: runuser -u {} -- {without_home}{}", user_name(uid), command.join(" "))
 }
 
-fn passwd() -> String {
-    std::fs::read_to_string("/etc/passwd").unwrap_or_default()
+/// A system's list; empty where there is none, as in a container.
+fn read(path: &str) -> String {
+    let mut bytes = Vec::new();
+    // What was read of it before an error counts.
+    let _ = File::open(path).and_then(|file| file.take(MAX_LIST_LEN).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn name_in(passwd: &str, uid: u32) -> Option<String> {

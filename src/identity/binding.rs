@@ -33,15 +33,24 @@ impl Binding {
     pub(super) fn parse<'a>(fields: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let mut binding = Self::default();
         for field in fields {
-            if let Some(list) = field.strip_prefix(LINK_FIELD) {
-                binding.is_exclusive = !list.split(',').any(|link| link == ANY_LINK);
-                binding.links = names(list.split(',').filter(|link| *link != ANY_LINK))?;
-            } else if let Some(list) = field.strip_prefix(PAIRED_FIELD) {
-                binding.paired = names(list.split(','))?;
-            } else {
-                let field = field.escape_default();
-                return Err(format!("unknown field `{field}`: it may be {LINK_FIELD}LINK or {PAIRED_FIELD}LINK"));
+            let (list, is_link) = match (field.strip_prefix(LINK_FIELD), field.strip_prefix(PAIRED_FIELD)) {
+                (Some(list), _) => (list, true),
+                (_, Some(list)) => (list, false),
+                _ => return Err(format!("unknown field `{}`", field.escape_default())),
+            };
+            binding.is_exclusive |= is_link;
+            let mut is_for_all = false;
+            for name in list.split(',') {
+                if is_link && name == ANY_LINK {
+                    is_for_all = true;
+                    continue;
+                }
+                let Ok(link) = name.parse() else {
+                    return Err(format!("`{}` cannot name a link", name.escape_default()));
+                };
+                if is_link { binding.links.push(link) } else { binding.paired.push(link) }
             }
+            binding.is_exclusive &= !is_for_all;
         }
         Ok(binding)
     }
@@ -95,20 +104,21 @@ impl Binding {
 /// The fields, each after a blank; nothing where all of it is the default.
 impl fmt::Display for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let any = (!self.is_exclusive).then_some(ANY_LINK);
-        let list = |links: &[LinkName]| links.iter().map(LinkName::to_string).collect::<Vec<_>>().join(",");
-        match any {
-            _ if self.links.is_empty() => {}
-            Some(any) => write!(f, " {LINK_FIELD}{any},{}", list(&self.links))?,
-            None => write!(f, " {LINK_FIELD}{}", list(&self.links))?,
+        for (field, is_for_all, links) in
+            [(LINK_FIELD, !self.is_exclusive, &self.links), (PAIRED_FIELD, false, &self.paired)]
+        {
+            if links.is_empty() {
+                continue;
+            }
+            write!(f, " {field}{}", if is_for_all { ANY_LINK } else { "" })?;
+            let mut comma = if is_for_all { "," } else { "" };
+            for link in links {
+                write!(f, "{comma}{link}")?;
+                comma = ",";
+            }
         }
-        if self.paired.is_empty() { Ok(()) } else { write!(f, " {PAIRED_FIELD}{}", list(&self.paired)) }
+        Ok(())
     }
-}
-
-fn names<'a>(list: impl Iterator<Item = &'a str>) -> Result<Vec<LinkName>, String> {
-    list.map(|name| name.parse().map_err(|why| format!("`{}` cannot name a link: {why}", name.escape_default())))
-        .collect()
 }
 
 #[cfg(test)]

@@ -63,12 +63,12 @@ pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
 /// user's.
 fn names(env: &Environment, report: &Reporter) -> HashMap<Digest, PeerName> {
     let mut names = HashMap::new();
-    for dir in env.config_dirs() {
-        let known = Dir::look(&dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
+    for dir in env.config_dirs().iter().rev() {
+        let known = Dir::look(dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
         match known {
-            Ok(Some(known)) => known.iter().for_each(|(name, key)| {
-                names.entry(*key.fingerprint().as_bytes()).or_insert_with(|| name.clone());
-            }),
+            Ok(Some(known)) => {
+                names.extend(known.iter().map(|(name, key)| (*key.fingerprint().as_bytes(), name.clone())));
+            }
             Ok(None) => {}
             Err(error) => report.warn(&env.explain(error)),
         }

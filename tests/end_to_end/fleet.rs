@@ -354,7 +354,7 @@ fn without_encryption_the_topic_is_all_that_is_known() {
         [("port", &*port), ("host", "127.0.0.1"), ("subtop", "plant/+"), ("pubtop", "x"), ("sts_mode", "nosec")];
     let device = Device::bare();
     device.configure(&plain);
-    let (prefix, json) = (device.listen(&["--prefix"]), device.listen(&["--json"]));
+    let (prefix, json) = (device.listen(&["--prefix"]), device.listen(&["--json", "-b"]));
     broker.publish("plant/\u{202e}é", b"21.5");
     broker.publish("plant/b", b"one\ntwo\n");
     prefix.wait_for_stdout(b"plant/\\xe2\\x80\\xae\\xc3\\xa9: 21.5\nplant/b: one\nplant/b: two\n");

@@ -94,14 +94,7 @@ impl<'a> LastMessages<'a> {
             Ok(_) => Err(Rejected::Unexpected),
             Err(reason) => Err(reason),
         };
-        let opened = opened.map_err(|reason| {
-            let error = unusable(format!("the one that the broker keeps was dropped: {reason}"));
-            if reason == Rejected::UnknownSession {
-                error.hint("its session was deleted; the next message of the sender takes its place")
-            } else {
-                error
-            }
-        })?;
+        let opened = opened.map_err(dropped)?;
         if data.is_empty() {
             return Err(unusable("the one that the broker keeps carries no data".into()));
         }
@@ -124,8 +117,8 @@ impl<'a> LastMessages<'a> {
     }
 
     /// Compares what came with what was received up to now; returns what is to be written, by name of the peer.
-    fn judge(&mut self) -> Result<VecDeque<Delivery>> {
-        self.sessions.look()?;
+    fn judge(&mut self, now: Instant) -> Result<VecDeque<Delivery>> {
+        self.sessions.look(now)?;
         let name_of = |opened: &Opened| self.sessions.peer_name(&opened.peer);
         let newest = self.newest.values().map(|(opened, data)| (name_of(opened), opened.clone(), data.clone()));
         let mut newest: Vec<_> = newest.collect();
@@ -133,9 +126,11 @@ impl<'a> LastMessages<'a> {
         let mut deliveries = VecDeque::new();
         for (peer, opened, data) in newest {
             let (stream, seq) = (opened.stream.number, opened.seq);
-            if self.sessions.receiver.is_outdated(&opened) {
+            // A session is gone with its peer, too.
+            let is_gone = self.sessions.receiver.session(opened.stream.session).is_none();
+            if is_gone || self.sessions.receiver.is_outdated(&opened) {
                 self.newest.remove(&opened.peer);
-                self.refuse(outdated(&peer, stream, seq));
+                self.refuse(if is_gone { dropped(Rejected::UnknownSession) } else { outdated(&peer, stream, seq) });
                 continue;
             }
             let metadata = || Metadata::Sealed { peer, stream, seq, received: SystemTime::now() };
@@ -150,6 +145,16 @@ fn unusable(why: String) -> Error {
     Error::new(Exit::TryAgain, "no retained message").because(why)
 }
 
+fn dropped(reason: Rejected) -> Error {
+    let error = unusable(format!("the one that the broker keeps was dropped: {reason}"));
+    match reason {
+        Rejected::UnknownSession => {
+            error.hint("its session was deleted; the next message of the sender takes its place")
+        }
+        _ => error,
+    }
+}
+
 fn outdated(peer: &str, stream: u32, seq: u32) -> Error {
     Error::new(Exit::TryAgain, "the retained message is older than what was received")
         .because(format!("{peer}, stream {stream}, message {seq}"))
@@ -157,13 +162,15 @@ fn outdated(peer: &str, stream: u32, seq: u32) -> Error {
 }
 
 impl IncomingStreams for LastMessages<'_> {
-    fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
+    fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
         if !message.retain || !matches!(self.collection, Collection::Collecting) {
             return Ok(Disposition::Drop(message.receipt));
         }
         if !self.many {
             self.collection = Collection::Collected;
         }
+        // A peer that was forgotten is not heard any more.
+        self.sessions.look_for_sessions(now)?;
         let is_newest = match self.open_message(&message.payload) {
             Ok((opened, data)) => self.keep(opened, data),
             Err(why) => {
@@ -178,11 +185,11 @@ impl IncomingStreams for LastMessages<'_> {
         self.refuse(unusable(format!("a message of {len} bytes was dropped: too large")));
     }
 
-    fn next_released(&mut self, all: bool, _now: Instant) -> Result<Option<Disposition>> {
+    fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
         if matches!(self.collection, Collection::Collected)
             || (all && matches!(self.collection, Collection::Collecting))
         {
-            self.collection = Collection::Judged(self.judge()?);
+            self.collection = Collection::Judged(self.judge(now)?);
         }
         let Collection::Judged(deliveries) = &mut self.collection else { return Ok(None) };
         Ok(deliveries.pop_front().map(Disposition::Deliver))

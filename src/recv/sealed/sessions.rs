@@ -1,6 +1,7 @@
 //! The sessions that messages can be opened under, as they come and go while sts-recv runs.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -52,12 +53,24 @@ impl UsableSessions {
         }
     }
 
+    /// Gives the receiver the sessions that are usable now, without what was received under new ones. Nothing is written.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::refresh_if_due`].
+    pub(super) fn look_for_sessions(&mut self, now: Instant) -> Result<()> {
+        if self.link.refresh_if_due(now)? {
+            self.adopt(&[], &ReceiveState::default());
+        }
+        Ok(())
+    }
+
     /// Gives the receiver what was received under its sessions up to now, by whichever run. Of a session that has lost that,
     /// everything may have been received. Nothing is written.
     ///
     /// # Errors
-    /// As [`ReceiveState::look`].
-    pub(super) fn look(&mut self) -> Result<()> {
+    /// As [`UsableSessions::look_for_sessions`] and [`ReceiveState::look`].
+    pub(super) fn look(&mut self, now: Instant) -> Result<()> {
+        self.look_for_sessions(now)?;
         let (received, lost) = ReceiveState::look(self.link.cache(), &self.stored())?;
         for (id, streams) in received.into_streams() {
             self.receiver.restore(id, streams);

@@ -106,8 +106,8 @@ impl Error {
         self.0.hint = Some(hint);
     }
 
-    /// Says that nothing is lost, and that a later run does the rest by itself: who asked for quiet reads of it in the exit
-    /// status only.
+    /// Says that nothing is lost, and that a later run does the rest by itself: who asked for quiet reads of it in the
+    /// exit status only.
     #[must_use]
     pub fn deferred(mut self) -> Self {
         self.0.deferred = true;

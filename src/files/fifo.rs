@@ -11,8 +11,8 @@ use super::check::{Guard, check, failed, file_name};
 use super::dir::Dir;
 use crate::{Error, Exit, Result};
 
-/// Opens a private named pipe for the process that is to be woken, made where it is absent: the descriptor becomes readable.
-/// `None` where there is none and none can be made, as on a full disk.
+/// Opens a private named pipe for the process that is to be woken, made where it is absent: the descriptor becomes
+/// readable. `None` where there is none and none can be made, as on a full disk.
 ///
 /// # Errors
 /// [`Exit::NotTrusted`] where it is something else, another's, or of a looser mode than 0600.

@@ -13,11 +13,12 @@ use crate::{Error, Exit, Result};
 /// How often to look whether the other run has ended.
 const SENDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Opens a spool to send from it. As long as another run does that, input is only written to it. Returns what [`Spool::open`] does.
+/// Opens a spool to send from it. As long as another run does that, input is only written to it. Returns what
+/// [`Spool::open`] does.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] once all input is in the spool and another run sends it; [`Exit::DataLost`] where a signal or `timeout`
-/// ends the run before; otherwise as [`Spool::open`].
+/// [`Exit::TryAgain`] once all input is in the spool and another run sends it; [`Exit::DataLost`] where a signal or
+/// `timeout` ends the run before; otherwise as [`Spool::open`].
 pub(super) fn open(
     intake: &mut Intake<'_>,
     spool: &SpoolOptions,

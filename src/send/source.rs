@@ -22,7 +22,8 @@ pub(super) struct Turn<'a> {
     pub(super) rng: &'a mut ThreadRng,
 }
 
-/// The owner of standard input, from reading it until it is delivered: to the broker, or with `--confirm` to the receiver.
+/// The owner of standard input, from reading it until it is delivered: to the broker, or with `--confirm` to the
+/// receiver.
 ///
 /// The methods that have a default tell of a disk, which only a spool has.
 pub(super) trait MessageSource {
@@ -36,9 +37,9 @@ pub(super) trait MessageSource {
     /// nowhere else.
     ///
     /// A message that is sent by time, say when there was no input for long, belongs here, and its time in
-    /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a spool
-    /// it must be in the state of the spool before it is sealed, as everything is that shifts the numbers of what follows:
-    /// the number of a record decides its seq ([`crate::spool::SpooledStream::seq`]), in the next run, too.
+    /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a
+    /// spool it must be in the state of the spool before it is sealed, as everything is that shifts the numbers of what
+    /// follows: the number of a record decides its seq ([`crate::spool::SpooledStream::seq`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
 
     /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
@@ -73,14 +74,14 @@ pub(super) trait MessageSource {
     /// Seals what is not confirmed again, under the current session; returns how many messages may be duplicated.
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64>;
 
-    /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be sealed
-    /// under that, as the next run would do. Without a disk, the run ends when they can no longer be confirmed.
+    /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be
+    /// sealed under that, as the next run would do. Without a disk, the run ends when they can no longer be confirmed.
     fn survives_session(&self) -> bool {
         false
     }
 
-    /// Whether the stream is closed, and can be left once everything in it is acknowledged. A run without a spool has one
-    /// stream to leave, at its very end.
+    /// Whether the stream is closed, and can be left once everything in it is acknowledged. A run without a spool has
+    /// one stream to leave, at its very end.
     fn is_stream_closed(&self, _stream: &dyn OutgoingStream) -> bool {
         false
     }
@@ -96,13 +97,13 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a whole message that was read is not delivered. Timeouts count for these only: the beginning of a line waits for
-    /// the rest of it, however long that takes. Input that cannot be read on before something is done with what was read
-    /// counts as whole.
+    /// Whether a whole message that was read is not delivered. Timeouts count for these only: the beginning of a line
+    /// waits for the rest of it, however long that takes. Input that cannot be read on before something is done with
+    /// what was read counts as whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
-    /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a disk
-    /// there is no next run.
+    /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a
+    /// disk there is no next run.
     fn is_delivered(&self) -> bool {
         false
     }
@@ -125,7 +126,8 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// Ends, as all of it was sent and is delivered; false where another process had something for it at the last moment.
+    /// Ends, as all of it was sent and is delivered; false where another process had something for it at the last
+    /// moment.
     fn leave(&mut self) -> Result<bool> {
         Ok(true)
     }

@@ -1,5 +1,5 @@
-//! Messages by way of a spool: standard input goes to disk first, is sealed and published from there, and is deleted as it is
-//! acknowledged.
+//! Messages by way of a spool: standard input goes to disk first, is sealed and published from there, and is deleted as
+//! it is acknowledged.
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -44,8 +44,8 @@ impl<'a> Spooled<'a> {
         self.spool.bell()
     }
 
-    /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where its
-    /// session is gone.
+    /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where
+    /// its session is gone.
     ///
     /// # Errors
     /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as
@@ -59,8 +59,8 @@ impl<'a> Spooled<'a> {
         self.intake.read(&mut self.spool, now)
     }
 
-    /// Cuts what waits into records that are no longer than a message may be now, once all that was sent is acknowledged;
-    /// false before.
+    /// Cuts what waits into records that are no longer than a message may be now, once all that was sent is
+    /// acknowledged; false before.
     fn recut(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<bool> {
         if !self.spool.is_settled() {
             return Ok(false);

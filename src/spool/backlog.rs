@@ -1,7 +1,8 @@
-//! Since when a spool holds what is not delivered: `waiting`, which is there only while something waits between two runs.
+//! Since when a spool holds what is not delivered: `waiting`, which is there only while something waits between two
+//! runs.
 //!
-//! It decides when a person hears of an outage, and nothing else. So it need not survive a power cut, one that cannot be read
-//! counts as absent, and that it cannot be written on a full disk is no error.
+//! It decides when a person hears of an outage, and nothing else. So it need not survive a power cut, one that cannot
+//! be read counts as absent, and that it cannot be written on a full disk is no error.
 
 use std::time::Duration;
 

@@ -14,37 +14,39 @@
 //! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`cut_file`]) |
 //!
 //! A record is kept as plaintext, and its number decides which message of its stream it is. So it is on the disk,
-//! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it under
-//! the same nonce, for the receiver to drop if it has it, and never another one. A write that was cut short was never
-//! sealed, and what it leaves behind is cut off.
+//! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it
+//! under the same nonce, for the receiver to drop if it has it, and never another one. A write that was cut short was
+//! never sealed, and what it leaves behind is cut off.
 //!
-//! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more if
-//! the stream begins with a message that is no record, which is a `continues` ([`Spool::advance_stream`]). Any other message
-//! among the records would shift those after it in the same way, so the state must say where it is before it is sealed.
+//! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more
+//! if the stream begins with a message that is no record, which is a `continues` ([`Spool::advance_stream`]). Any other
+//! message among the records would shift those after it in the same way, so the state must say where it is before it is
+//! sealed.
 //!
 //! # Several runs
 //!
-//! Any number of runs may have a spool at the same time. One of them sends ([`Spool`]), the others only append ([`Inlet`]).
-//! There is one queue, so that the order in which records are appended is the order in which they are sent.
+//! Any number of runs may have a spool at the same time. One of them sends ([`Spool`]), the others only append
+//! ([`Inlet`]). There is one queue, so that the order in which records are appended is the order in which they are
+//! sent.
 //!
-//! **Who sends**: the run that holds `lock`, from opening the spool until it leaves it or ends in any way. It alone reads,
-//! seals and acknowledges, and it alone writes `state`. So nothing is sent twice. A run that does not get the lock tries again
-//! whenever it wakes, at least once a second, and with its last record in the spool: if the sender dies, one of those that
-//! still append takes its place, or else the next run.
+//! **Who sends**: the run that holds `lock`, from opening the spool until it leaves it or ends in any way. It alone
+//! reads, seals and acknowledges, and it alone writes `state`. So nothing is sent twice. A run that does not get the
+//! lock tries again whenever it wakes, at least once a second, and with its last record in the spool: if the sender
+//! dies, one of those that still append takes its place, or else the next run.
 //!
-//! **Who appends**: the run that holds `append`, for one write. It appends whole records only: the beginning of a line is
-//! kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is removed or what waits is cut anew,
-//! so a run under this lock may trust the names and lengths that it finds. A run alone must not take a lock for each line. So the sender
-//! holds this lock all the time, until the `bell` tells it that another run wants it; from then on it takes it for each
-//! write. After taking it, a run looks whether the last segment is as it left it, and if not, at all segments anew
-//! ([`tail`]).
+//! **Who appends**: the run that holds `append`, for one write. It appends whole records only: the beginning of a line
+//! is kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is
+//! removed or what waits is cut anew, so a run under this lock may trust the names and lengths that it finds. A run
+//! alone must not take a lock for each line. So the sender holds this lock all the time, until the `bell` tells it that
+//! another run wants it; from then on it takes it for each write. After taking it, a run looks whether the last segment
+//! is as it left it, and if not, at all segments anew ([`tail`]).
 //!
 //! A run that holds `lock` may wait for `append`, never the other way round, so there is no deadlock. Both are locks of
 //! flock(2), which end with the process.
 //!
-//! **When the input of a run is safe**: a run that only appends synchronizes each write before it lets go of the lock, then
-//! rings. At the end of its input it tries `lock` once more. If another run holds that, it may end. For the sender leaves the
-//! spool only while it holds `append` and after it looked for new records, and lets go of `lock` first:
+//! **When the input of a run is safe**: a run that only appends synchronizes each write before it lets go of the lock,
+//! then rings. At the end of its input it tries `lock` once more. If another run holds that, it may end. For the sender
+//! leaves the spool only while it holds `append` and after it looked for new records, and lets go of `lock` first:
 //!
 //! - if it looked after the record was appended, it has seen it, and sends it;
 //! - if it looked before, it had let go of `lock` when the record was appended, and the attempt to take it succeeds.
@@ -59,8 +61,8 @@
 //! | the sender, cutting anew | a `.cut` that the state makes valid, or not | no run appends until a sender has given it its name, or removed it |
 //! | the machine | what was synchronized | the sender synchronizes the last segment before it seals a record, whoever wrote it; earlier ones were, before the last one was made |
 //!
-//! What a number was given to is never given to another record: without segments the next number is in `state`, which is
-//! synchronized before the last segment is removed.
+//! What a number was given to is never given to another record: without segments the next number is in `state`, which
+//! is synchronized before the last segment is removed.
 
 mod backlog;
 mod bell;
@@ -135,8 +137,8 @@ pub(crate) struct Spool {
     state_file: StateFile,
     state: SpoolState,
     reader: RecordReader,
-    /// Records of the stream below may have been sealed by an earlier run, though the state does not say so: what it says of
-    /// that is synchronized only with what follows it.
+    /// Records of the stream below may have been sealed by an earlier run, though the state does not say so: what it
+    /// says of that is synchronized only with what follows it.
     maybe_sealed: u64,
     /// The next record to read.
     next: u64,
@@ -146,8 +148,8 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Opens a spool to send from it, made with mode 0700 where it is absent; `None` where another run does. Returns how many
-    /// bytes of a write that did not finish were cut off, too.
+    /// Opens a spool to send from it, made with mode 0700 where it is absent; `None` where another run does. Returns
+    /// how many bytes of a write that did not finish were cut off, too.
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where it belongs to another link or peer; [`crate::Exit::DataLost`] where it is damaged;
@@ -207,8 +209,8 @@ impl Spool {
         self.pending().messages == 0
     }
 
-    /// Why a person is to be told now, in seconds since 1970, of what waits: once a day, while nothing was delivered for a
-    /// day, or the spool is half full and will not be `draining` soon.
+    /// Why a person is to be told now, in seconds since 1970, of what waits: once a day, while nothing was delivered
+    /// for a day, or the spool is half full and will not be `draining` soon.
     pub(crate) fn due_warning(&mut self, draining: bool, now: u64) -> Option<&'static str> {
         let is_half_full = !draining && self.tail.is_half_full();
         let due = !self.is_empty() && self.backlog.is_due(is_half_full, now);
@@ -253,15 +255,15 @@ impl Spool {
         self.state.sealed
     }
 
-    /// As [`Spool::sealed`], with those that a power cut may have made the state forget: none of their numbers may be given
-    /// to the message that closes the stream.
+    /// As [`Spool::sealed`], with those that a power cut may have made the state forget: none of their numbers may be
+    /// given to the message that closes the stream.
     #[must_use]
     pub(crate) fn may_be_sealed(&self) -> u64 {
         self.state.sealed.max(self.maybe_sealed)
     }
 
-    /// Appends the next record's bytes to `buffer`, if there is one in this stream, and of at most `max` bytes. From now on
-    /// it may be sealed.
+    /// Appends the next record's bytes to `buffer`, if there is one in this stream, and of at most `max` bytes. From
+    /// now on it may be sealed.
     ///
     /// # Errors
     /// [`crate::Exit::DataLost`] where it is damaged; [`crate::Exit::Failed`] where the disk fails.
@@ -355,8 +357,8 @@ impl Spool {
         self.set_stream(next)
     }
 
-    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one. If its
-    /// close names one, it goes into that: a number that was reserved and never used would be reported as missing.
+    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one. If
+    /// its close names one, it goes into that: a number that was reserved and never used would be reported as missing.
     ///
     /// # Errors
     /// As [`Spool::start_stream`] and [`Spool::read`].
@@ -375,8 +377,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does. After that
-    /// another run may send from it.
+    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does. After
+    /// that another run may send from it.
     ///
     /// # Errors
     /// As [`Spool::shut_down`].
@@ -392,7 +394,8 @@ impl Spool {
         Ok(true)
     }
 
-    /// At the end of a run that did not leave: removes the segments if nothing waits, and otherwise lets what waits survive a power cut.
+    /// At the end of a run that did not leave: removes the segments if nothing waits, and otherwise lets what waits
+    /// survive a power cut.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if the disk fails.

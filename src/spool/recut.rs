@@ -1,8 +1,8 @@
 //! Cuts what waits into shorter records, where they became too long for a message.
 //!
-//! What waits is written once more, under new numbers, to a file that no segment has the name of ([`super::cut_file`]). What
-//! makes it valid is one synchronized write of the state, after which all old records are acknowledged, and the new ones are
-//! next. Only then it gets the name of a segment.
+//! What waits is written once more, under new numbers, to a file that no segment has the name of ([`super::cut_file`]).
+//! What makes it valid is one synchronized write of the state, after which all old records are acknowledged, and the
+//! new ones are next. Only then it gets the name of a segment.
 
 use bytes::BytesMut;
 
@@ -24,9 +24,9 @@ impl Spool {
         self.next == self.state.acknowledged
     }
 
-    /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever stream they were
-    /// sealed in, they go into another one. Returns how many may have been sent; `None` where the disk is full, and nothing
-    /// has changed. Only where [`Spool::is_settled`].
+    /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever stream
+    /// they were sealed in, they go into another one. Returns how many may have been sent; `None` where the disk is
+    /// full, and nothing has changed. Only where [`Spool::is_settled`].
     ///
     /// # Errors
     /// As [`Spool::read`].

@@ -48,12 +48,12 @@ pub(super) struct RecordReader {
 }
 
 impl Segments {
-    /// Finds the segments, and where the last one ends: what is not whole there is cut off. Returns how much that was, in
-    /// bytes. A spool without any continues with record `acknowledged`.
+    /// Finds the segments, and where the last one ends: what is not whole there is cut off. Returns how much that was,
+    /// in bytes. A spool without any continues with record `acknowledged`.
     ///
     /// # Errors
-    /// [`crate::Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and its number
-    /// must not be given to another record. [`crate::Exit::Failed`] where they cannot be read.
+    /// [`crate::Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and
+    /// its number must not be given to another record. [`crate::Exit::Failed`] where they cannot be read.
     pub(super) fn open(dir: &Dir, lock: &Lock, acknowledged: u64, sealed: u64) -> Result<(Self, u64)> {
         let mut list = VecDeque::new();
         for name in dir.names()? {
@@ -125,9 +125,9 @@ impl Segments {
         self.list.iter().all(|segment| segment.len == 0)
     }
 
-    /// Appends whole records in one write, and returns how many bytes that is on the disk, and how many the records have;
-    /// `None` where the disk is full. A record that an earlier version left unfinished ends here. Only at the end of a
-    /// record can another segment begin.
+    /// Appends whole records in one write, and returns how many bytes that is on the disk, and how many the records
+    /// have; `None` where the disk is full. A record that an earlier version left unfinished ends here. Only at the end
+    /// of a record can another segment begin.
     pub(super) fn append(&mut self, dir: &Dir, lock: &Lock, records: &[&[u8]]) -> Result<Option<(u64, u64)>> {
         let mut bytes = Vec::new();
         let (mut record, mut data) = (self.record, 0);
@@ -185,7 +185,8 @@ impl Segments {
     }
 
     /// Appends the bytes of a whole record, the next one at `reader`, to `buffer`; returns how many bytes it takes on
-    /// the disk. `None` where the record is longer than `max`: then it is still the next one, and `buffer` is as it was.
+    /// the disk. `None` where the record is longer than `max`: then it is still the next one, and `buffer` is as it
+    /// was.
     pub(super) fn read(
         &self,
         dir: &Dir,

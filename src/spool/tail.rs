@@ -34,8 +34,8 @@ pub(super) struct AppendTurn {
 }
 
 impl Tail {
-    /// The tail of the run that sends: waits for a run that appends, and holds the lock from then on. Returns how many bytes
-    /// of a write that did not finish were cut off.
+    /// The tail of the run that sends: waits for a run that appends, and holds the lock from then on. Returns how many
+    /// bytes of a write that did not finish were cut off.
     pub(super) fn open(dir: Dir, lock: Lock, state: &SpoolState, max: u64) -> Result<(Self, u64)> {
         cut_file::recover(&dir, &lock, state.acknowledged)?;
         let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
@@ -65,10 +65,11 @@ impl Tail {
         Ok(AppendTurn { lock, keep: false })
     }
 
-    /// As [`Tail::begin`], without waiting; `None` where another run holds the lock, or has left the segments to be mended.
+    /// As [`Tail::begin`], without waiting; `None` where another run holds the lock, or has left the segments to be
+    /// mended.
     ///
-    /// Of a state that is being written, an older one may be read. That of a spool without segments is the newest: it was
-    /// synchronized before they were removed.
+    /// Of a state that is being written, an older one may be read. That of a spool without segments is the newest: it
+    /// was synchronized before they were removed.
     pub(super) fn try_begin(&mut self) -> Result<Option<AppendTurn>> {
         let Some(lock) = files::try_lock(&self.dir, APPEND_LOCK)? else { return Ok(None) };
         let Some(state) = state::peek(&self.dir)? else { return Ok(None) };

@@ -13,8 +13,8 @@ const PROCESS_STATUS: &str = "/proc/self/status";
 
 /// Signals, counted. The first asks for an orderly end; a second SIGINT or SIGTERM, for an immediate one.
 ///
-/// SIGHUP asks for an orderly end however often it comes: of one terminal that closes, the kernel and the shell may both
-/// tell, and systemd's `SendSIGHUP=` sends it right after SIGTERM.
+/// SIGHUP asks for an orderly end however often it comes: of one terminal that closes, the kernel and the shell may
+/// both tell, and systemd's `SendSIGHUP=` sends it right after SIGTERM.
 #[derive(Debug)]
 pub struct Signals {
     received: Received,

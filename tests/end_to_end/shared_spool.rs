@@ -1,5 +1,5 @@
-//! Claim: any number of runs may have a spool at the same time. One sends, and what the others read is sent in the order in
-//! which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
+//! Claim: any number of runs may have a spool at the same time. One sends, and what the others read is sent in the
+//! order in which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};

@@ -1,5 +1,5 @@
-//! Claim: SIGTERM, SIGINT and SIGHUP end a tool in good order: sts-send delivers what it has read, and a second signal ends
-//! it at once. One signal is enough, whatever is missing: a broker, a receiver, a reader of standard output.
+//! Claim: SIGTERM, SIGINT and SIGHUP end a tool in good order: sts-send delivers what it has read, and a second signal
+//! ends it at once. One signal is enough, whatever is missing: a broker, a receiver, a reader of standard output.
 
 use std::process::{Command, Stdio};
 

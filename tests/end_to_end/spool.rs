@@ -178,8 +178,8 @@ impl Fed {
         ended
     }
 
-    /// Fails where something is lost or comes twice in `got`, but for what each run had read, and not yet written to the
-    /// spool: one read of `one_read` bytes at most.
+    /// Fails where something is lost or comes twice in `got`, but for what each run had read, and not yet written to
+    /// the spool: one read of `one_read` bytes at most.
     pub(crate) fn arrived(&self, got: &[u8], one_read: usize) {
         // Where in the output each run's part may end.
         let mut ends = BTreeSet::from([0]);
@@ -205,7 +205,8 @@ fn all_of(receiver: Process, pair: &Pair) -> Vec<u8> {
     pair.master.send_all(&[], &last[..]).succeeded();
     wait_until("all of it to arrive", || receiver.stdout().ends_with(last));
     let ended = receiver.stop();
-    // A run that was killed right behind taking its stream number left that without a message, and nothing was lost with it.
+    // A run that was killed right behind taking its stream number left that without a message, and nothing was lost
+    // with it.
     assert!(!ended.stderr.contains(" lost"), "{}", ended.stderr);
     ended.stdout[..ended.stdout.len() - last.len()].to_vec()
 }
@@ -250,8 +251,8 @@ fn killed_at_any_instant_without_confirms() {
     killed_at_any_instant(&["--each", "-o", "qos=2"]);
 }
 
-/// Kills sts-send before the first, the second, the third of each system call by which it changes anything: a run that sends,
-/// or one `beside` another one that does.
+/// Kills sts-send before the first, the second, the third of each system call by which it changes anything: a run that
+/// sends, or one `beside` another one that does.
 fn killed_at_each_step(args: &[&str], suite: &str, beside: bool) {
     let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
     let pair = Pair::paired(&broker, suite);
@@ -371,8 +372,8 @@ fn a_full_disk_is_waited_for() {
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
-/// Runs sts-send with a spool that is empty, on a disk of its own that is full until there is a file `room`; `None` where
-/// there are no namespaces, so no disk.
+/// Runs sts-send with a spool that is empty, on a disk of its own that is full until there is a file `room`; `None`
+/// where there are no namespaces, so no disk.
 fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
     let probe = Command::new("unshare").args(["-rm", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {

@@ -70,7 +70,7 @@ struct Action {
     #[arg(long)]
     key: bool,
 
-    /// Read a public key line from stdin and trust it as NAME's
+    /// Read a public key line from stdin and trust it as NAME's, for LINK only or for all links
     ///
     /// It is the line that --key prints on the other device. It must come over a channel on which nobody else could have
     /// altered it.
@@ -106,10 +106,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, report: &Reporter) -> Result<()> {
     let env = Environment::of_process();
-    let Action { key, trust, forget, status, .. } = &args.action;
-    if let (true, Some(link)) = (*key || *status || trust.is_some() || forget.is_some(), &args.common.link) {
+    let Action { key, forget, status, .. } = &args.action;
+    if let (true, Some(link)) = (*key || *status || forget.is_some(), &args.common.link) {
         return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
-            .because("--key, --trust, --forget and --status are for all links, and take none"));
+            .because("--key, --forget and --status are for all links, and take none"));
     }
     let timeout = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
     match &args.action {
@@ -118,7 +118,10 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
             pair::enrol::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
         }
         Action { key: true, .. } => pair::keys::show(&env, report),
-        Action { trust: Some(name), .. } => pair::keys::trust(&env, name, report),
+        Action { trust: Some(name), .. } => {
+            let link = args.common.link.as_ref().map(|_| Link::open(&args.common, report)).transpose()?;
+            pair::keys::trust(&env, name, link.as_ref(), report)
+        }
         Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
         Action { status: true, .. } => pair::status::run(&env, args.json, report),
         Action { end: true, .. } => {

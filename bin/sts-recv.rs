@@ -16,6 +16,7 @@ use sts::{Result, recv};
 /// reported with its exact range. The manual is sts-recv(1).
 #[derive(Parser)]
 #[command(name = "sts-recv", version, args_override_self = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
 struct Args {
     #[command(flatten)]
     common: CommonArgs,
@@ -28,6 +29,10 @@ struct Args {
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     lines: Option<u64>,
 
+    /// With `nosec`, write payloads as they are; without it, each message ends with a newline there
+    #[arg(short, long)]
+    binary: bool,
+
     /// Write the name of the peer and `: ` before each line
     #[arg(long, conflicts_with = "json")]
     prefix: bool,
@@ -35,6 +40,10 @@ struct Args {
     /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 if it is not UTF-8
     #[arg(long)]
     json: bool,
+
+    /// Without a session, wait for the first one; for services
+    #[arg(long)]
+    wait: bool,
 
     /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
@@ -57,6 +66,13 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         (_, true) => Format::Json,
         _ => Format::Plain,
     };
-    let options = recv::RecvOptions { format, once: args.once, lines: args.lines, timeout: args.timeout.limit() };
+    let options = recv::RecvOptions {
+        format,
+        wait: args.wait,
+        once: args.once,
+        lines: args.lines,
+        binary: args.binary,
+        timeout: args.timeout.limit(),
+    };
     recv::run(&Link::open(&args.common, report)?, options, report)
 }

@@ -23,7 +23,7 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Send one message per line
+    /// Send one message per line; with `nosec`, without its newline
     #[arg(long, conflicts_with = "binary")]
     each: bool,
 

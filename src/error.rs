@@ -51,6 +51,7 @@ struct Parts {
     what: String,
     why: Option<String>,
     hint: Option<String>,
+    deferred: bool,
 }
 
 /// `Result` with [`Error`], for everything that can end a run.
@@ -63,7 +64,7 @@ impl Error {
     }
 
     fn of(exit: Exit, what: String) -> Self {
-        Self(Box::new(Parts { exit, what, why: None, hint: None }))
+        Self(Box::new(Parts { exit, what, why: None, hint: None, deferred: false }))
     }
 
     /// Adds the cause: usually the text of the system's or a library's own error.
@@ -75,6 +76,14 @@ impl Error {
 
     fn explain(&mut self, why: &dyn fmt::Display) {
         self.0.why = Some(why.to_string());
+    }
+
+    /// Adds one more cause after those that there are.
+    #[must_use]
+    pub fn and_because(mut self, why: impl fmt::Display) -> Self {
+        let Some(first) = self.0.why.take() else { return self.because(why) };
+        self.explain(&format_args!("{first}; {why}"));
+        self
     }
 
     /// Adds what to do: a command to type, or a line to change.
@@ -95,6 +104,20 @@ impl Error {
 
     fn advise(&mut self, hint: String) {
         self.0.hint = Some(hint);
+    }
+
+    /// Says that nothing is lost, and that a later run does the rest by itself: who asked for quiet reads of it in the exit
+    /// status only.
+    #[must_use]
+    pub fn deferred(mut self) -> Self {
+        self.0.deferred = true;
+        self
+    }
+
+    /// Whether [`Error::deferred`] was said of it.
+    #[must_use]
+    pub fn is_deferred(&self) -> bool {
+        self.0.deferred
     }
 
     /// The exit status this error ends the run with.

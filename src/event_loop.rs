@@ -16,13 +16,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::Result;
-use crate::mqtt::{self, Client, Message, Qos, Receipt, Token};
+use crate::mqtt::{self, Client, Message, Outage, Qos, Receipt, Token};
 use crate::report::Reporter;
 use crate::stdio::{self, Signals};
+use crate::{Error, Exit, Result};
 
 /// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// After the first signal, how long a run continues without progress: an acknowledgement, or something written.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the broker did, as far as a run must act on it.
 #[derive(Debug)]
@@ -64,6 +67,16 @@ pub(crate) enum Stop {
     AtOnce,
 }
 
+/// Whether there is a connection that the broker accepted.
+enum Reachability {
+    /// No attempt to connect has ended.
+    Unknown,
+    Connected,
+    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage, however many
+    /// attempts fail.
+    Lost(Outage),
+}
+
 /// The connection to the broker, the signals, and the one wait for both.
 pub(crate) struct EventLoop<'a> {
     /// The connection: to publish, subscribe and acknowledge. Only the loop drives it and takes its events.
@@ -74,24 +87,15 @@ pub(crate) struct EventLoop<'a> {
     ready: PollFlags,
     /// Events stay queued, and nothing is read.
     paused: bool,
-    connected: bool,
-    /// The user was told that there is no connection: once per outage, however many attempts fail.
-    outage_reported: bool,
+    reachability: Reachability,
 }
 
 impl<'a> EventLoop<'a> {
     /// A loop around a client that may be idle until [`Client::connect`].
     #[must_use]
     pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
-        Self {
-            broker,
-            signals,
-            report,
-            ready: PollFlags::empty(),
-            paused: false,
-            connected: false,
-            outage_reported: false,
-        }
+        let (ready, reachability) = (PollFlags::empty(), Reachability::Unknown);
+        Self { broker, signals, report, ready, paused: false, reachability }
     }
 
     /// Step 1: does all input and output that does not wait. Returns the time of this turn.
@@ -110,19 +114,26 @@ impl<'a> EventLoop<'a> {
         while let Some(event) = self.broker.next_event() {
             return Ok(Some(match event {
                 mqtt::Event::Up { .. } => {
-                    self.connected = true;
+                    let before = std::mem::replace(&mut self.reachability, Reachability::Connected);
                     self.report.verbose(format_args!("connected to {}", self.broker.endpoint()));
-                    if std::mem::take(&mut self.outage_reported) {
+                    if matches!(before, Reachability::Lost(_)) {
                         self.report.info("connected again");
                     }
                     BrokerEvent::Connected
                 }
-                mqtt::Event::Down { why, .. } => {
-                    self.connected = false;
-                    if !std::mem::replace(&mut self.outage_reported, true) {
-                        self.report.info(format_args!("{why}; waiting for the broker"));
+                mqtt::Event::Down { outage, .. } => {
+                    if !matches!(self.reachability, Reachability::Lost(_)) {
+                        self.report.info(format_args!("{outage}; waiting for the broker"));
+                        if let Some(hint) = outage.hint() {
+                            self.report.info(format_args!("hint: {hint}"));
+                        }
                     }
+                    self.reachability = Reachability::Lost(outage);
                     BrokerEvent::Disconnected
+                }
+                mqtt::Event::Suspect(warning) => {
+                    self.report.warn(&warning);
+                    continue;
                 }
                 mqtt::Event::Contested { times } => {
                     self.report.warning(format_args!(
@@ -154,7 +165,8 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready, or
-    /// `deadline` passes. Returns at once where events are queued that the run may take.
+    /// the run's `deadline` or that of [`EventLoop::broker`] passes. Returns at once where events are queued that the run may
+    /// take.
     ///
     /// # Errors
     /// As [`stdio::wait`].
@@ -194,7 +206,34 @@ impl<'a> EventLoop<'a> {
     /// Whether the broker accepted the connection that there is.
     #[must_use]
     pub(crate) fn is_connected(&self) -> bool {
-        self.connected
+        matches!(self.reachability, Reachability::Connected)
+    }
+
+    /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still waits for.
+    /// `None` where there is a connection.
+    #[must_use]
+    pub(crate) fn outage(&self) -> Option<Outage> {
+        match &self.reachability {
+            Reachability::Connected => None,
+            Reachability::Lost(outage) => Some(outage.clone()),
+            Reachability::Unknown => Some(self.broker.pending_attempt()),
+        }
+    }
+
+    /// The error of ending now, `what` being the reason, for lack of a connection: it names what the last attempt failed on.
+    /// `None` where there is a connection.
+    #[must_use]
+    pub(crate) fn unreachable(&self, what: &str) -> Option<Error> {
+        self.outage().map(|outage| outage.explain(Error::new(Exit::Unavailable, what)))
+    }
+
+    /// Adds to the error of a run that ends why there is no connection, if there is none.
+    #[must_use]
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match self.outage() {
+            Some(outage) => outage.explain(error),
+            None => error,
+        }
     }
 
     /// Stops reading from the broker, or resumes: what the run cannot take now must wait there.
@@ -204,16 +243,23 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Publishes a frame that its sender repeats until it is answered: without room it is dropped, as if the network had
-    /// lost it.
+    /// lost it. Returns whether it was published.
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub(crate) fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<()> {
+    pub(crate) fn publish_or_drop(
+        &mut self,
+        topic: &str,
+        frame: impl Into<bytes::Bytes>,
+        qos: Qos,
+        now: Instant,
+    ) -> Result<bool> {
         let frame = frame.into();
-        if self.broker.has_room(topic.len() + frame.len()) {
-            self.broker.publish(topic, frame, qos, false)?;
+        let has_room = self.broker.has_room(topic.len() + frame.len());
+        if has_room {
+            self.broker.publish(topic, frame, qos, false, now)?;
         }
-        Ok(())
+        Ok(has_room)
     }
 
     /// Waits until the broker has acknowledged all that was published, then ends the connection: for three seconds in all,
@@ -222,16 +268,18 @@ impl<'a> EventLoop<'a> {
     /// # Errors
     /// As [`stdio::wait`].
     pub(crate) fn close(mut self) -> Result<Signals> {
-        let until = Instant::now() + CLOSE_TIMEOUT;
-        let stop = self.stop_requested();
+        let (started, signals) = (Instant::now(), self.signals.count());
+        let until = started + CLOSE_TIMEOUT;
+        // Or the last acknowledgements could not be read. Messages that come now are not acknowledged, and come again.
+        self.pause_reading(false, started);
         loop {
             let now = self.begin_turn();
             while self.broker.next_event().is_some() {}
             if self.broker.unacknowledged().messages == 0 {
-                self.broker.disconnect();
+                self.broker.disconnect(now);
                 self.flush(now);
             }
-            if self.broker.is_closed() || now >= until || self.stop_requested() > stop {
+            if self.broker.is_closed() || now >= until || self.signals.count() > signals {
                 return Ok(self.signals);
             }
             self.wait(None, Some(until), now)?;

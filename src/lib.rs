@@ -56,9 +56,9 @@ pub mod message;
 mod route;
 pub mod session;
 
-// When to repeat something: a message to send, news to say.
+// When to repeat something: a message to send, a report on stderr.
 mod backoff;
-mod throttle;
+mod report_throttle;
 
 // Words: of failure, for names, for a person's eyes.
 pub mod error;

@@ -11,9 +11,9 @@ use crate::cache::Cache;
 use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
-use crate::identity::Identity;
+use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
-use crate::peers::LinkPeers;
+use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
 use crate::text::quote;
 
@@ -73,21 +73,44 @@ impl Link {
     pub fn peers(&self) -> Result<Option<LinkPeers>> {
         let Some(sealed) = &self.config.sealed else { return Ok(None) };
         let route = self.config.route().expect("an encrypted link has a route");
-        LinkPeers::load(Dir::create(&self.identity_dir, Guard::Public)?, sealed, route).map(Some)
+        // Only what writes there makes the directory.
+        let dir = Dir::open(&self.identity_dir, Guard::Public)?.ok_or_else(no_peer_trusted)?;
+        LinkPeers::load(self.config.link.clone(), dir, sealed, route).map(Some)
+    }
+
+    /// The directory with this device's identity key and the keys that it trusts.
+    ///
+    /// # Errors
+    /// As [`Dir::create`].
+    pub(crate) fn identity_dir(&self) -> Result<Dir> {
+        Dir::create(&self.identity_dir, Guard::Public).map_err(|error| Environment::of_process().explain(error))
+    }
+
+    /// Whether this device has a key of its own and trusts another one, as every session needs. True where the configuration
+    /// says `nosec`.
+    ///
+    /// # Errors
+    /// As [`Identity::load_public`] and [`KnownPeers::load`].
+    pub(crate) fn is_enrolled(&self) -> Result<bool> {
+        if self.config.sealed.is_none() {
+            return Ok(true);
+        }
+        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        Ok(Identity::load_public(&dir)?.is_some() && KnownPeers::load(&dir)?.iter().next().is_some())
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.
     ///
     /// # Errors
-    /// As [`Identity::load_or_create`].
-    pub fn make_identity(&self) -> Result<()> {
+    /// As [`Identity::of_device`].
+    pub(crate) fn make_identity(&self, report: &Reporter) -> Result<()> {
         if self.config.sealed.is_none() {
             return Ok(());
         }
-        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        let dir = self.identity_dir()?;
         match Identity::load_public(&dir)? {
             Some(_) => Ok(()),
-            None => Identity::load_or_create(&dir, &mut rand::rng()).map(drop),
+            None => Identity::of_device(&dir, report).map(drop),
         }
     }
 

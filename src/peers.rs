@@ -1,6 +1,7 @@
 //! Whom a link accepts: this device, its known peers, and those of them that the configuration allows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Deref;
 use std::time::Instant;
 
@@ -8,8 +9,8 @@ use crate::config::Sealed;
 use crate::crypto::schedule::Digest;
 use crate::files::Dir;
 use crate::handshake::{Code, Enrolment, Peer};
-use crate::identity::{Identity, KnownPeers, PublicKey};
-use crate::name::{PeerName, did_you_mean, list};
+use crate::identity::{Binding, Identity, KnownPeers, PublicKey};
+use crate::name::{LinkName, PeerName, did_you_mean, list};
 use crate::role::Role;
 use crate::route::Route;
 use crate::session::{Expected, Session};
@@ -19,6 +20,7 @@ use crate::{Error, Exit, Result};
 /// This device and those that it accepts on an encrypted link.
 #[derive(Debug)]
 pub struct LinkPeers {
+    link: LinkName,
     dir: Dir,
     /// The public half of this device's identity key: sealing and opening take no other.
     pub public: PublicKey,
@@ -60,23 +62,33 @@ impl Deref for AcceptedPeers {
 
 impl FromIterator<Peer> for AcceptedPeers {
     fn from_iter<I: IntoIterator<Item = Peer>>(peers: I) -> Self {
-        let all: Vec<_> = peers.into_iter().collect();
-        let indexed = all.iter().zip(0..).map(|(peer, index)| (*peer.key.fingerprint().as_bytes(), index));
-        let by_fingerprint = indexed.collect();
-        Self { all, by_fingerprint }
+        let mut accepted = Self::default();
+        accepted.extend(peers);
+        accepted
+    }
+}
+
+impl Extend<Peer> for AcceptedPeers {
+    fn extend<I: IntoIterator<Item = Peer>>(&mut self, peers: I) {
+        for peer in peers {
+            if let Entry::Vacant(place) = self.by_fingerprint.entry(*peer.key.fingerprint().as_bytes()) {
+                place.insert(self.all.len());
+                self.all.push(peer);
+            }
+        }
     }
 }
 
 impl LinkPeers {
-    /// The peers of a link with this configuration, whose identity key and known peers are in `dir`.
+    /// The peers of the link of this name and configuration, whose identity key and known peers are in `dir`.
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.
-    pub(crate) fn load(dir: Dir, sealed: &Sealed, route: Route) -> Result<Self> {
+    pub(crate) fn load(link: LinkName, dir: Dir, sealed: &Sealed, route: Route) -> Result<Self> {
         let public = Identity::load_public(&dir)?.ok_or_else(no_peer_trusted)?;
         let known = KnownPeers::load(&dir)?;
         let Sealed { role, suite, ref peers, .. } = *sealed;
-        Ok(Self { dir, public, known, checked: None, role, suite, route, wanted: peers.clone() })
+        Ok(Self { link, dir, public, known, checked: None, role, suite, route, wanted: peers.clone() })
     }
 
     /// Reads the known peers again if their file changed; true if it did.
@@ -96,23 +108,43 @@ impl LinkPeers {
         Ok(first_check && self.known.has_changed(&self.dir)?)
     }
 
-    /// The peers that this link accepts: those that `peer` names, else the only pinned one, or all on a wildcard link.
+    /// The peers that this link accepts: those that `peer` names; else, of the keys that are for this link, all on a wildcard
+    /// link, and on any other link the one that it has paired with, those that were trusted for it by name, or all of them.
+    /// There may be several on any link: which of them is meant, the sessions tell, or [`LinkPeers::to_pair_with`] asks.
     ///
     /// # Errors
-    /// [`Exit::NotTrusted`] where none is pinned; [`Exit::Config`] where it is not clear which one is meant, or where a
-    /// name in `peer` is not pinned.
+    /// [`Exit::NotTrusted`] where none is pinned for this link, or where a name in `peer` is not pinned.
     pub fn accepted(&self) -> Result<AcceptedPeers> {
-        let pinned: AcceptedPeers = self.pinned().collect();
-        if pinned.is_empty() {
+        if self.pinned().next().is_none() {
             return Err(no_peer_trusted());
         }
-        if self.wanted.is_empty() {
-            return if pinned.len() == 1 || self.route.is_wildcard() { Ok(pinned) } else { Err(ambiguous(&pinned)) };
+        if !self.wanted.is_empty() {
+            return self.named();
         }
-        let by_name: HashMap<_, _> = pinned.iter().map(|peer| (&peer.name, peer)).collect();
+        let usable: Vec<_> = self.pinned().filter(|(_, binding)| binding.allows(&self.link)).collect();
+        if usable.is_empty() {
+            return Err(bound_elsewhere(&self.link, self.pinned()));
+        }
+        let those = |is_meant: fn(&Binding, &LinkName) -> bool| -> AcceptedPeers {
+            let meant = usable.iter().filter(|(_, binding)| is_meant(binding, &self.link));
+            meant.map(|(peer, _)| peer.clone()).collect()
+        };
+        if !self.route.is_wildcard() {
+            for preferred in [those(Binding::has_paired), those(Binding::names)] {
+                if !preferred.is_empty() {
+                    return Ok(preferred);
+                }
+            }
+        }
+        Ok(those(|_, _| true))
+    }
+
+    /// The peers that `peer` names.
+    fn named(&self) -> Result<AcceptedPeers> {
+        let by_name: HashMap<_, _> = self.pinned().map(|(peer, _)| (peer.name.clone(), peer)).collect();
         let named = |name: &PeerName| {
-            by_name.get(name).copied().cloned().ok_or_else(|| {
-                let hint = did_you_mean(name.as_str(), pinned.iter().map(|peer| peer.name.as_str()));
+            by_name.get(name).cloned().ok_or_else(|| {
+                let hint = did_you_mean(name.as_str(), by_name.keys().map(PeerName::as_str));
                 Error::new(Exit::NotTrusted, format!("`peer = {name}`"))
                     .because("no key is pinned under this name")
                     .hint(hint.unwrap_or_else(|| {
@@ -123,12 +155,64 @@ impl LinkPeers {
         self.wanted.iter().map(named).collect()
     }
 
-    /// Those of [`LinkPeers::accepted`] that are pinned now. While a tool runs, a peer that was forgotten is no reason to
-    /// refuse the others, and having none left is no reason to end.
+    /// Why the link does not accept the peer of this name, although its key is for this link; `None` if it does.
+    pub(crate) fn not_accepted(&self, name: &PeerName) -> Option<Error> {
+        let accepted = self.accepted().ok()?;
+        if accepted.iter().any(|peer| peer.name == *name) {
+            return None;
+        }
+        let other = &accepted.first()?.name;
+        let error = Error::new(Exit::Config, format!("{} stays with {other}", self.link));
+        Some(if self.wanted.is_empty() {
+            error.because("it has paired with that peer").hint(format!(
+                "to change that, add a line to the configuration: peer = {name}; or: sts-pair --forget {other}"
+            ))
+        } else {
+            error.because("its configuration says so").hint(format!("to change that: peer = {name}"))
+        })
+    }
+
+    /// The peers to agree a session with: as [`LinkPeers::accepted`], where that is not open.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] where it is; otherwise as [`LinkPeers::accepted`].
+    pub fn to_pair_with(&self) -> Result<AcceptedPeers> {
+        let accepted = self.accepted()?;
+        let is_open = self.wanted.is_empty() && !self.route.is_wildcard() && accepted.len() > 1;
+        if is_open { Err(ambiguous(&self.link, &accepted)) } else { Ok(accepted) }
+    }
+
+    /// Where several peers are accepted and only one of them has sessions, the link is with that one.
+    ///
+    /// # Errors
+    /// As [`LinkPeers::accepted`].
+    pub(crate) fn settle(&mut self, has_session: impl Fn(&Digest) -> bool) -> Result<()> {
+        if self.to_pair_with().is_ok() {
+            return Ok(());
+        }
+        let accepted = self.accepted()?;
+        let with_session: Vec<_> =
+            accepted.iter().filter(|peer| has_session(peer.key.fingerprint().as_bytes())).collect();
+        if let [peer] = with_session[..] {
+            self.wanted = vec![peer.name.clone()];
+        }
+        Ok(())
+    }
+
+    /// Those of [`LinkPeers::accepted`] that are pinned now, and those accepted `before` whose keys may still be used: while a
+    /// tool runs, a key that is trusted takes no peer away. One that was forgotten is no reason to refuse the others, and
+    /// having none left is no reason to end.
     #[must_use]
-    pub fn still_accepted(&self) -> AcceptedPeers {
-        let left = || self.pinned().filter(|peer| self.wanted.contains(&peer.name)).collect();
-        if self.wanted.is_empty() { self.accepted().unwrap_or_default() } else { left() }
+    pub fn still_accepted(&self, before: &AcceptedPeers) -> AcceptedPeers {
+        if !self.wanted.is_empty() {
+            return self.pinned().map(|(peer, _)| peer).filter(|peer| self.wanted.contains(&peer.name)).collect();
+        }
+        let mut accepted = self.accepted().unwrap_or_default();
+        if !self.route.is_wildcard() {
+            let is_kept = |(peer, binding): &(Peer, &Binding)| binding.allows(&self.link) && before.contains(peer);
+            accepted.extend(self.pinned().filter(is_kept).map(|(peer, _)| peer));
+        }
+        accepted
     }
 
     /// Restricts the link to this peer.
@@ -150,28 +234,39 @@ impl LinkPeers {
     /// An enrolment on this link by a code with this many attempts left.
     #[must_use]
     pub fn enrolment(&self, code: Code, attempts: usize) -> Enrolment {
-        Enrolment::new(code, attempts, self.pinned().collect(), self.wanted.clone())
+        Enrolment::new(code, attempts, self.pinned().map(|(peer, _)| peer).collect(), self.wanted.clone())
     }
 
-    /// Pins a peer.
+    /// Pins a peer for this link.
     ///
     /// # Errors
     /// As [`KnownPeers::add`].
     pub fn pin(&mut self, peer: &Peer) -> Result<()> {
-        self.known.add(&self.dir, &self.public, &peer.name, &peer.key)
+        self.known.add(&self.dir, &self.public, &peer.name, &peer.key, Some(&self.link))
     }
 
-    /// Whether several peers are pinned and the configuration does not say which one the link is with, though it must.
-    #[must_use]
-    pub fn is_ambiguous(&self) -> bool {
-        self.wanted.is_empty() && !self.route.is_wildcard() && self.pinned().count() > 1
+    /// Writes down that the link has paired with this peer, with which it stays; a link with several peers has no such one.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::note_paired`].
+    pub(crate) fn note_paired(&mut self, peer: &Peer) -> Result<()> {
+        if self.route.is_wildcard() || self.wanted.len() > 1 {
+            return Ok(());
+        }
+        self.known.note_paired(&self.dir, &peer.key, &self.link)
     }
 
-    /// All pinned keys except our own: written into the file by hand, it would let anyone reflect our messages to us.
-    fn pinned(&self) -> impl Iterator<Item = Peer> {
+    /// The name under which the key with this fingerprint is pinned.
+    pub(crate) fn pinned_name(&self, fingerprint: &Digest) -> Option<&PeerName> {
+        self.known.iter().find(|(_, key)| key.fingerprint().as_bytes() == fingerprint).map(|(name, _)| name)
+    }
+
+    /// All pinned keys except our own, and the links that they are for. Our own, written into the file by hand, would let
+    /// anyone reflect our messages to us.
+    fn pinned(&self) -> impl Iterator<Item = (Peer, &Binding)> {
         let own = &self.public;
-        let others = self.known.iter().filter(move |(_, key)| *key != own);
-        others.map(|(name, key)| Peer { name: name.clone(), key: key.clone() })
+        let others = self.known.with_bindings().filter(move |(_, key, _)| *key != own);
+        others.map(|(name, key, binding)| (Peer { name: name.clone(), key: key.clone() }, binding))
     }
 
     /// What a session must agree with to be used on this link.
@@ -183,9 +278,9 @@ impl LinkPeers {
     /// This device's identity key, to sign with.
     ///
     /// # Errors
-    /// As [`Identity::load_or_create`].
+    /// As [`Identity::load`]; [`Exit::NotTrusted`] where it was removed meanwhile.
     pub fn identity(&self) -> Result<Identity> {
-        Identity::load_or_create(&self.dir, &mut rand::rng())
+        Identity::load(&self.dir)?.ok_or_else(no_peer_trusted)
     }
 
     /// The fingerprint of this device's key.
@@ -204,17 +299,34 @@ impl LinkPeers {
     }
 }
 
-fn no_peer_trusted() -> Error {
+/// The error of having no key of any peer.
+pub(crate) fn no_peer_trusted() -> Error {
     Error::new(Exit::NotTrusted, "no peer is trusted yet")
         .because("this device does not know any public key")
         .hint("run sts-pair --code on both devices; or run sts-pair --key on the other one, and pipe its line into: sts-pair --trust NAME")
 }
 
-fn ambiguous(pinned: &[Peer]) -> Error {
-    Error::new(
-        Exit::Config,
-        "several peers are trusted, and the configuration does not say which one this link is with",
-    )
-    .because(list(pinned.iter().map(|peer| peer.name.as_str())))
-    .hint(format!("add a line to the configuration: peer = {}", pinned[0].name))
+fn ambiguous(link: &LinkName, accepted: &[Peer]) -> Error {
+    let why = format!("{} are trusted, and nothing says which of them {link} is with", list(names(accepted)));
+    Error::new(Exit::Config, "several peers").because(why).hint(format!(
+        "add a line to the configuration: peer = {name}; or pipe its key line into: sts-pair --trust {name} {link}",
+        name = accepted[0].name
+    ))
+}
+
+/// The keys that are pinned are for other links only.
+fn bound_elsewhere<'a>(link: &LinkName, pinned: impl Iterator<Item = (Peer, &'a Binding)>) -> Error {
+    let (pinned, bindings): (Vec<_>, Vec<_>) = pinned.unzip();
+    let mut links: Vec<_> = bindings.into_iter().flat_map(Binding::links).map(LinkName::as_str).collect();
+    links.sort_unstable();
+    links.dedup();
+    let why = format!("{} is trusted for other links: {}", list(names(&pinned)), links.join(", "));
+    let name = pinned.first().map_or("NAME", |peer| peer.name.as_str());
+    Error::new(Exit::NotTrusted, format!("no peer is trusted for {link}")).because(why).hint(format!(
+        "run sts-pair --code on both devices; or, if it is one of those, add a line to the configuration: peer = {name}"
+    ))
+}
+
+fn names(peers: &[Peer]) -> impl Iterator<Item = &str> {
+    peers.iter().map(|peer| peer.name.as_str())
 }

@@ -10,7 +10,7 @@ use crate::text::tame;
 /// How much is said: each level says what the one before says, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Only what ends the run (`-q`).
+    /// Only what ends the run (`-q`), unless a later run does the rest by itself.
     Error,
     /// What is probably not meant.
     Warning,
@@ -45,7 +45,8 @@ impl Reporter {
 
     /// Says why the run ends, and what to do about it.
     pub fn error(&self, error: &Error) {
-        self.say(Level::Error, error, error.hint_text());
+        let level = if error.is_deferred() { Level::Warning } else { Level::Error };
+        self.say(level, error, error.hint_text());
     }
 
     /// Says what goes wrong without ending the run, as an error would be worded.
@@ -163,6 +164,9 @@ pub(crate) mod tests {
             reporter.info("c");
             reporter.warning("b");
             reporter.error(&Error::new(Exit::Failed, "what").because("why\n\u{1b}[31m").hint("do"));
+            if level == Level::Error {
+                reporter.error(&Error::new(Exit::TryAgain, "later").deferred());
+            }
             said.push(String::from_utf8(sink.0.take()).unwrap());
         }
         assert_eq!(said[0], "sts-test: what: why\\u{a}\\u{1b}[31m\nsts-test: hint: do\n");

@@ -6,6 +6,7 @@
 
 use std::time::{Instant, SystemTime};
 
+use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
 
 use crate::cache::{Cache, StoredSession, Watch};
@@ -15,7 +16,7 @@ use crate::link::{Link, unix_time};
 use crate::name::{PeerName, list};
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::Sender;
+use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
 /// The sessions of a link, as of the last look at them.
@@ -45,7 +46,13 @@ impl LinkSessions {
     /// [`LinkSessions::refresh_if_due`].
     #[must_use]
     pub(crate) fn new(peers: LinkPeers, cache: Cache) -> Self {
-        Self { accepted: peers.still_accepted(), peers, cache, watch: Watch::default(), version: 0 }
+        Self {
+            accepted: peers.still_accepted(&AcceptedPeers::default()),
+            peers,
+            cache,
+            watch: Watch::default(),
+            version: 0,
+        }
     }
 
     /// The sessions with all peers of a link, read now.
@@ -102,11 +109,22 @@ impl LinkSessions {
     pub(crate) fn refresh(&mut self, now: Instant) -> Result<bool> {
         let mut changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
         if self.peers.refresh()? {
-            self.accepted = self.peers.still_accepted();
+            self.accepted = self.peers.still_accepted(&self.accepted);
             changed = true;
         }
         self.version += u64::from(changed);
         Ok(changed)
+    }
+
+    /// Looks at the sessions alone, if a second has passed since the last look.
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`].
+    pub(crate) fn refresh_sessions_if_due(&mut self, now: Instant) -> Result<()> {
+        if self.watch.is_due(now) {
+            self.version += u64::from(self.watch.refresh(&self.cache, now, SystemTime::now())?);
+        }
+        Ok(())
     }
 
     /// Reads the known peers again if their file changed, and leaves the sessions as they were at the last look; true if it
@@ -117,7 +135,7 @@ impl LinkSessions {
     pub(crate) fn refresh_peers(&mut self) -> Result<bool> {
         let changed = self.peers.refresh()?;
         if changed {
-            self.accepted = self.peers.still_accepted();
+            self.accepted = self.peers.still_accepted(&self.accepted);
             self.version += 1;
         }
         Ok(changed)
@@ -147,6 +165,26 @@ impl LinkSessions {
 
     fn is_usable(&self, session: &Session) -> bool {
         self.peers.peer_of(session, &self.accepted).is_some()
+    }
+
+    /// Why the configuration keeps out what comes under a session of a peer that is still trusted; `None` where it does not.
+    #[must_use]
+    pub(crate) fn keeps_out(&self, session: &Session) -> Option<Error> {
+        if self.is_usable(session) {
+            return None;
+        }
+        let name = self.peers.pinned_name(&session.peer)?;
+        let error = Error::new(Exit::Config, format!("messages of {name} are left with the broker"));
+        Some(if let Some(why) = session.mismatch(&self.peers.expected()) {
+            error
+                .because(format!("the session does not fit the configuration: {why}"))
+                .hint("set that back until they are received")
+        } else {
+            let names: Vec<_> = self.accepted.iter().map(|peer| peer.name.as_str()).chain([name.as_str()]).collect();
+            error
+                .because("this link does not accept that peer")
+                .hint(format!("to receive them: peer = {}; to drop them: sts-pair --forget {name}", names.join(", ")))
+        })
     }
 
     /// The usable session of this id.
@@ -269,17 +307,21 @@ impl LinkSessions {
         Sender::new(session, number, rng.random(), max_message)
     }
 
-    /// Reserves the blocks that a message of `len` bytes needs beyond those that its stream has.
+    /// Seals the next message of a stream of this session, as [`Sender::seal`]: the blocks that it needs beyond those that its
+    /// stream has are reserved in the session file.
     ///
     /// # Errors
-    /// As [`Cache::reserve_blocks`].
-    pub(crate) fn reserve_blocks(&self, sender: &mut Sender, session: &Session, len: usize) -> Result<()> {
-        let blocks = sender.blocks_to_reserve(len);
-        if blocks > 0 {
-            self.cache.reserve_blocks(&session.peer, &session.id, blocks)?;
-            sender.grant(blocks);
-        }
-        Ok(())
+    /// As [`Cache::reserve_blocks`] and [`Sender::seal`].
+    pub(crate) fn seal(
+        &self,
+        sender: &mut Sender,
+        session: &Session,
+        content: &Content,
+        buffer: BytesMut,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Bytes> {
+        let reserve = |blocks| self.cache.reserve_blocks(&session.peer, &session.id, blocks);
+        sender.seal(content, buffer, reserve, rng)
     }
 
     /// The files behind this view.

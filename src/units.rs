@@ -111,7 +111,9 @@ impl fmt::Display for Age {
     }
 }
 
-/// A number of bytes; `k`, `M` and `G` after it stand for 2^10, 2^20 and 2^30.
+/// A number of bytes, which may be 0; `k`, `M` and `G` after it stand for 2^10, 2^20 and 2^30.
+///
+/// An option for which 0 has no meaning refuses it itself, as `--spool-max` does with all that is less than two messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 

@@ -176,7 +176,7 @@ fn systemd_takes_the_units() {
     // To show that a wrong key or a missing tool would be reported:
     let service = units.iter().find(|unit| name(unit) == "sts-recv@.service").unwrap();
     let good = fs::read_to_string(service).unwrap();
-    for (from, to) in [("ProtectClock=", "ProtectClok="), ("sts-recv %i", "sts-receive %i")] {
+    for (from, to) in [("ProtectClock=", "ProtectClok="), ("sts-recv --wait %i", "sts-receive --wait %i")] {
         fs::write(service, good.replace(from, to)).unwrap();
         assert_ne!(verify(service), "", "{to}");
     }

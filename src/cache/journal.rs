@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use super::receive_state::{JournalEntry, ReceiveState, index, put_entry, put_line};
+use super::receive_state::{JournalEntry, ReceiveState, index, put_entry, put_line, put_time};
 use super::session_file::hex;
 use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
@@ -112,14 +112,15 @@ impl Journal {
         *self.duplicates.entry(session).or_default() += 1;
     }
 
-    /// Writes entries down: after stdout took the bytes, and before PUBACK.
+    /// Writes entries down: after stdout took the bytes, which was `at` this time in seconds since 1970, and before PUBACK.
     ///
     /// The first time that something is received under a session, its session file says so when this returns.
     ///
     /// # Errors
     /// [`Exit::Failed`] where they cannot be written; what was there before is then as it was.
-    pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry]) -> Result<()> {
+    pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry], at: u64) -> Result<()> {
         let mut line = String::new();
+        put_time(&mut line, at);
         for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
             let _ = write!(line, "x {reason} {count} ");
         }
@@ -144,7 +145,7 @@ impl Journal {
             self.state.sessions.entry(id).or_default().1.duplicates += count;
         }
         for entry in entries {
-            self.state.apply(entry);
+            self.state.apply(entry, Some(at));
         }
         for entry in entries {
             self.set_received(cache, entry.session())?;

@@ -13,6 +13,7 @@ mod reserve;
 mod rotation;
 mod session_file;
 pub(crate) mod status;
+mod usual_dirs;
 mod watch;
 
 #[cfg(test)]
@@ -25,7 +26,7 @@ use self::peer_sessions::MIN_RETIRED_SECS;
 pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;
 use self::peer_sessions::{limit, promote, retire_current};
-pub(crate) use self::receive_state::{Counters, JournalEntry, ReceiveState};
+pub(crate) use self::receive_state::{Counters, JournalEntry, OpenStream, ReceiveState};
 use self::session_file::{Malformed, hex};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
@@ -50,8 +51,19 @@ impl Cache {
     /// # Errors
     /// [`Exit::TryAgain`] where it is absent: there is no session; [`Exit::NotTrusted`] as in [`Dir::open`].
     pub fn open(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
-        let dir = Dir::open(path, Guard::Private)?.ok_or_else(|| no_session(path, link, typed))?;
+        let dir = Dir::open(path, Guard::Private).map_err(|error| usual_dirs::unusable(path, error))?;
+        let dir = dir.ok_or_else(|| no_session(path, link, typed))?;
         Ok(Self { dir, link: link.clone(), typed: typed.to_owned() })
+    }
+
+    /// Opens the runtime directory to look at the sessions of `link`, and to change none: root may look at any user's.
+    ///
+    /// # Errors
+    /// As [`Cache::open`].
+    pub(crate) fn look(path: &Path, link: &LinkName) -> Result<Self> {
+        let typed = link.to_string();
+        let dir = Dir::look(path, Guard::Private)?.ok_or_else(|| no_session(path, link, &typed))?;
+        Ok(Self { dir, link: link.clone(), typed })
     }
 
     /// Opens the runtime directory, made with mode 0700 where it is absent, as sts-pair does.
@@ -59,7 +71,7 @@ impl Cache {
     /// # Errors
     /// As [`Dir::create`].
     pub fn create(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
-        let dir = Dir::create(path, Guard::Private)?;
+        let dir = Dir::create(path, Guard::Private).map_err(|error| usual_dirs::unusable(path, error))?;
         Ok(Self { dir, link: link.clone(), typed: typed.to_owned() })
     }
 
@@ -329,7 +341,14 @@ fn digits(peer: &Digest) -> String {
 }
 
 fn no_session(path: &Path, link: &LinkName, typed: &str) -> Error {
-    Error::new(Exit::TryAgain, format!("no session for {link}"))
-        .because(format!("looked in {}", text::show(path)))
-        .hint(format!("run sts-pair {typed}, and sts-pair on the other device at the same time"))
+    let error = Error::new(Exit::TryAgain, format!("no session for {link}"));
+    let looked = format!("looked in {}", text::show(path));
+    match usual_dirs::other_with_sessions(path, Some(link)) {
+        Some(other) => error
+            .because(format!("{looked}; there is one in {}", text::show(&other)))
+            .hint(format!("set STS_RUNTIME_DIR={} for all tools on this link", text::quote(&other))),
+        None => error
+            .because(looked)
+            .hint(format!("run sts-pair {typed}, and sts-pair on the other device at the same time")),
+    }
 }

@@ -1,10 +1,11 @@
 //! What was received on a link, as text: the lines of [`super::journal`].
 //!
-//! An unknown word makes the whole file malformed: a file with other words needs another number in its first line, and older
-//! versions refuse it until the next pairing.
+//! How it grows: a word that begins with `+` has its values in it, as `+at=1795642707`, and a reader that does not know it
+//! ignores it. So it may only say what a receiver can do without. Any other unknown word makes the whole file malformed: a
+//! file with such words needs another number in its first line, and older versions refuse it until the next pairing.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::str::{FromStr, SplitAsciiWhitespace};
 
 use super::session_file::{hex, unhex};
@@ -12,10 +13,13 @@ use crate::Rejected;
 use crate::crypto::schedule::digest;
 use crate::session::SessionId;
 use crate::stream::{Gap, Progress, RecentStream, StreamId, StreamState, Streams};
+use crate::text;
+use crate::units::approximate;
 
 /// Most gaps of a session that are kept one by one.
 const MAX_LATEST_GAPS: usize = 16;
 const RECEIVE_STATE_FORMAT: &str = "sts-receive-state-2";
+const TIME: &str = "+at=";
 
 /// What was received under one session, for `sts-pair --status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +36,28 @@ pub(crate) struct Counters {
     pub(crate) lost: u64,
     /// The latest gaps, at most [`MAX_LATEST_GAPS`].
     pub(crate) latest: VecDeque<Gap>,
+    /// Of each open stream, when something of it was last written, in seconds since 1970.
+    pub(crate) last_written: BTreeMap<u32, u64>,
+}
+
+/// A stream of which more is to come, or the end was lost.
+///
+/// Displayed as `stream 3: 17 messages so far, the last 3h12m ago`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenStream {
+    pub(crate) stream: StreamId,
+    /// How many messages there are up to the last one that was written, lost ones included.
+    pub(crate) messages: u32,
+    /// Seconds since then; `None` where that is in the future, or not known.
+    pub(crate) age: Option<u64>,
+}
+
+impl fmt::Display for OpenStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages = text::count(self.messages.into(), "message");
+        write!(f, "stream {}: {messages} so far", self.stream.number)?;
+        self.age.map_or(Ok(()), |age| write!(f, ", the last {} ago", approximate(age)))
+    }
 }
 
 /// What was received on a link.
@@ -81,10 +107,29 @@ impl ReceiveState {
         Rejected::ALL.into_iter().zip(self.rejected)
     }
 
-    pub(super) fn apply(&mut self, entry: &JournalEntry) {
+    /// The open streams of a session at `now`, in seconds since 1970; the longest idle first.
+    #[must_use]
+    pub(crate) fn open_streams(&self, id: SessionId, now: u64) -> Vec<OpenStream> {
+        let Some((streams, counters)) = self.session(id) else { return Vec::new() };
+        let open = |Progress { stream, next, .. }| {
+            let age = counters.last_written.get(&stream.number).and_then(|at| now.checked_sub(*at));
+            OpenStream { stream, messages: next, age }
+        };
+        streams.open(id).into_iter().map(open).collect()
+    }
+
+    /// Applies what was written `at` this time, in seconds since 1970; `None` where that is not known.
+    pub(super) fn apply(&mut self, entry: &JournalEntry, at: Option<u64>) {
         match *entry {
             JournalEntry::Progress(progress) => {
-                self.sessions.entry(progress.stream.session).or_default().0.apply(&progress);
+                let (streams, counters) = self.sessions.entry(progress.stream.session).or_default();
+                streams.apply(&progress);
+                let number = progress.stream.number;
+                match (progress.state, at) {
+                    (StreamState::Open, Some(at)) => drop(counters.last_written.insert(number, at)),
+                    (StreamState::Open, None) => {}
+                    (StreamState::Ended | StreamState::Closed, _) => drop(counters.last_written.remove(&number)),
+                }
             }
             JournalEntry::Lost(gap) => {
                 let counters = &mut self.sessions.entry(gap.stream.session).or_default().1;
@@ -124,6 +169,9 @@ impl ReceiveState {
                 let _ = write!(line, "r {number} {} {end} ", hex(&salt));
             }
             for progress in streams.open(*id) {
+                if let Some(at) = counters.last_written.get(&progress.stream.number) {
+                    put_time(&mut line, *at);
+                }
                 put_entry(&mut line, &JournalEntry::Progress(progress));
             }
             for gap in &counters.latest {
@@ -154,9 +202,14 @@ impl ReceiveState {
 
     fn apply_line(&mut self, line: &str) -> Option<()> {
         let mut words = line.split_ascii_whitespace();
-        let mut session = None;
+        let (mut session, mut at) = (None, None);
         while let Some(word) = words.next() {
             match word {
+                word if word.starts_with('+') => {
+                    if let Some(time) = word.strip_prefix(TIME) {
+                        at = Some(time.parse().ok()?);
+                    }
+                }
                 "n" => {
                     let id = unhex(words.next()?)?;
                     self.sessions.entry(id).or_default();
@@ -166,14 +219,20 @@ impl ReceiveState {
                     let (reason, count) = (number::<usize>(&mut words)?, number::<u64>(&mut words)?);
                     *self.rejected.get_mut(reason)? += count;
                 }
-                word => self.apply_word(session?, word, &mut words)?,
+                word => self.apply_word(session?, word, &mut words, at)?,
             }
         }
         Some(())
     }
 
     /// Applies one word and what follows it, of the entries that a run writes.
-    fn apply_word(&mut self, session: SessionId, word: &str, words: &mut SplitAsciiWhitespace<'_>) -> Option<()> {
+    fn apply_word(
+        &mut self,
+        session: SessionId,
+        word: &str,
+        words: &mut SplitAsciiWhitespace<'_>,
+        at: Option<u64>,
+    ) -> Option<()> {
         match word {
             "m" => {
                 let (stream, salt) = (number(words)?, unhex(words.next()?)?);
@@ -185,15 +244,15 @@ impl ReceiveState {
                     _ => return None,
                 };
                 let stream = StreamId { session, number: stream };
-                self.apply(&JournalEntry::Progress(Progress { stream, salt, next, skip, state }));
+                self.apply(&JournalEntry::Progress(Progress { stream, salt, next, skip, state }), at);
             }
             "g" => {
                 let (stream, (first, last)) = (number(words)?, range(words)?);
-                self.apply(&JournalEntry::Lost(Gap { stream: StreamId { session, number: stream }, first, last }));
+                self.apply(&JournalEntry::Lost(Gap { stream: StreamId { session, number: stream }, first, last }), at);
             }
             "w" => {
                 let (messages, bytes) = (number(words)?, number(words)?);
-                self.apply(&JournalEntry::Written { session, messages, bytes });
+                self.apply(&JournalEntry::Written { session, messages, bytes }, at);
             }
             "d" => self.sessions.get_mut(&session)?.1.duplicates += number::<u64>(words)?,
             _ => self.apply_snapshot_word(session, word, words)?,
@@ -223,10 +282,11 @@ impl ReceiveState {
                 streams.insert_recent(RecentStream { number, salt, end });
             }
             "t" => {
-                let latest = std::mem::take(&mut counters.latest);
+                let (latest, last_written) =
+                    (std::mem::take(&mut counters.latest), std::mem::take(&mut counters.last_written));
                 let (messages, bytes, duplicates) = (number(words)?, number(words)?, number(words)?);
                 let (gaps, lost) = (number(words)?, number(words)?);
-                *counters = Counters { messages, bytes, duplicates, gaps, lost, latest };
+                *counters = Counters { messages, bytes, duplicates, gaps, lost, latest, last_written };
             }
             _ => return None,
         }
@@ -236,6 +296,11 @@ impl ReceiveState {
 
 pub(super) fn index(reason: Rejected) -> usize {
     Rejected::ALL.iter().position(|other| *other == reason).expect("every reason is in the list")
+}
+
+/// Appends when what follows was written, for as long as no other time is given on the line.
+pub(super) fn put_time(line: &mut String, at: u64) {
+    let _ = write!(line, "{TIME}{at} ");
 }
 
 /// Appends an entry's words, each with a space after it.

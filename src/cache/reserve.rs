@@ -63,7 +63,7 @@ impl Cache {
         })
     }
 
-    /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::blocks_to_reserve`]).
+    /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::seal`]).
     ///
     /// # Errors
     /// As [`Cache::reserve_stream`].

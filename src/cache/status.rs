@@ -1,8 +1,8 @@
 //! What `sts-pair --status` shows: everything about a link's sessions but their keys.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, PeerSessions, ReceiveState, peer_digits};
+use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, peer_digits, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -29,6 +29,8 @@ pub(crate) struct SessionStatus {
     pub(crate) streams_reserved: u64,
     /// What was received under it.
     pub(crate) received: Counters,
+    /// The streams of which more is to come, or the end was lost; the longest idle first.
+    pub(crate) open: Vec<OpenStream>,
     /// The peer's stream numbers below the highest of which no messages were received.
     pub(crate) missing: Ranges,
 }
@@ -48,12 +50,18 @@ pub(crate) struct LinkStatus {
     pub(crate) broken: Vec<Error>,
 }
 
-/// The names of all links that have sessions, in order; none where there is no runtime directory.
+/// Another directory where sessions usually are, if there are any in it.
+#[must_use]
+pub(crate) fn other_dir(path: &Path) -> Option<PathBuf> {
+    usual_dirs::other_with_sessions(path, None)
+}
+
+/// The names of all links that have sessions, in order; none where there is no runtime directory. Root may look at any user's.
 ///
 /// # Errors
-/// As [`Dir::open`].
+/// As [`Dir::look`].
 pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
-    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(Vec::new()) };
+    let Some(dir) = Dir::look(path, Guard::Private)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> =
         dir.names()?.iter().filter_map(|name| peer_digits(name)).filter_map(|(link, _)| link.parse().ok()).collect();
     links.sort_unstable();
@@ -89,6 +97,7 @@ pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
                 age: session.age(now),
                 streams_reserved: stored.streams,
                 received: counters.cloned().unwrap_or_default(),
+                open: state.open_streams(session.id, now),
                 missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
             });
         }

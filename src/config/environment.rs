@@ -3,10 +3,17 @@
 #![expect(clippy::disallowed_methods, reason = "it looks at the environment")]
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+
+use crate::text::show;
+use crate::{Error, files};
 
 /// Where the machine's links are looked for by name, after the user's.
 const SYSTEM_DIR: &str = "/etc/sts";
+/// Where sessions are without any variable, and under what each user has a runtime directory.
+const SYSTEM_RUNTIME_DIR: &str = "/run/sts";
+const RUNTIME_HOMES: &str = "/run/user";
 
 /// The environment variables that say where things are; empty ones count as unset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +22,8 @@ pub struct Environment {
     pub(crate) config_dir: Option<PathBuf>,
     /// `XDG_CONFIG_HOME`, else `HOME` with `.config`.
     pub(crate) config_home: Option<PathBuf>,
+    /// `HOME`, if the one before comes from it.
+    pub(crate) home: Option<PathBuf>,
     /// `STS_RUNTIME_DIR`.
     pub(crate) runtime_dir: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
@@ -35,9 +44,12 @@ impl Environment {
         let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
         // The XDG base directory specification: a relative path in its variables is ignored.
         let absolute = |name: &str| set(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let config_home = absolute("XDG_CONFIG_HOME");
+        let home = absolute("HOME").filter(|_| config_home.is_none());
         Self {
             config_dir: set("STS_CONFIG_DIR").map(PathBuf::from),
-            config_home: absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config"))),
+            config_home: config_home.or_else(|| home.as_ref().map(|home| home.join(".config"))),
+            home,
             runtime_dir: set("STS_RUNTIME_DIR").map(PathBuf::from),
             runtime_home: absolute("XDG_RUNTIME_DIR"),
             link: set("STS_LINK"),
@@ -65,7 +77,28 @@ impl Environment {
     #[must_use]
     pub(crate) fn runtime_dir(&self) -> PathBuf {
         let home = || self.runtime_home.as_ref().map(|home| home.join("sts"));
-        self.runtime_dir.clone().or_else(home).unwrap_or_else(|| "/run/sts".into())
+        self.runtime_dir.clone().or_else(home).unwrap_or_else(|| SYSTEM_RUNTIME_DIR.into())
+    }
+
+    /// Where the sessions of this user are as a tool is run from a login session, from cron, or by a service manager.
+    #[must_use]
+    pub(crate) fn usual_runtime_dirs(&self, user: u32) -> Vec<PathBuf> {
+        let homes = self.runtime_home.iter().cloned().chain([PathBuf::from(format!("{RUNTIME_HOMES}/{user}"))]);
+        homes.map(|home| home.join("sts")).chain([SYSTEM_RUNTIME_DIR.into()]).collect()
+    }
+
+    /// Adds to an error what to do where `HOME` is another user's, as after su(1).
+    #[must_use]
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let Some(home) = self.home.as_ref().filter(|_| self.config_dir.is_none()) else { return error };
+        match home.metadata().map(|found| found.uid()) {
+            Ok(owner) if owner != files::us() && error.hint_text().is_none() => error.hint(format!(
+                "HOME is {}, which belongs to user {}: set HOME to your own, or STS_CONFIG_DIR, such as {SYSTEM_DIR}",
+                show(home),
+                files::user_name(owner)
+            )),
+            _ => error,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "it looks at files")]
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
+use crate::files;
 use crate::name::{did_you_mean, list};
 use crate::text::{escape, quote, show};
 use crate::{Error, Exit, Result};
@@ -121,14 +122,15 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let located = locate(argument, env)?;
     let path = &located.path;
     let shown = show(path);
-    let (bytes, mode) = read(path).map_err(|err| {
+    let (bytes, access) = read(path).map_err(|err| {
         let error = Error::new(Exit::Config, format!("cannot read {shown}")).because(&err);
-        error.hint_if(hint_for_unreadable(&located, env, &err))
+        let hint = hint_for_unreadable(&located, env, &err);
+        let explains = hint.is_none();
+        let error = error.hint_if(hint);
+        if explains { env.explain(error) } else { error }
     })?;
-    if located.by_name && mode & 0o022 != 0 {
-        return Err(Error::new(Exit::NotTrusted, shown)
-            .because(format!("others can write it (mode {mode:04o})"))
-            .hint(format!("chmod go-w {}", quote(path))));
+    if located.by_name {
+        access.check(path)?;
     }
     let text = std::str::from_utf8(&bytes).map_err(|err| {
         let line = bytes[..err.valid_up_to()].split(|byte| *byte == b'\n').count();
@@ -137,7 +139,7 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let source = ConfigSource { link: located.link.clone(), path: path.clone() };
     let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
     parsed.config.check_supported()?;
-    if parsed.password_in_text && mode & 0o044 != 0 {
+    if parsed.password_in_text && access.is_exposed() {
         parsed.warnings.push(format!("others can read the password in {shown}: chmod 600 {}", quote(path)));
     }
     Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located })
@@ -175,8 +177,44 @@ fn absent(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Reads a file that may hold a password, with its mode; a pipe has no mode that others could use.
-fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
+/// Who can use a file. A pipe has no mode that others could use.
+#[derive(Clone, Copy)]
+struct Access {
+    mode: u32,
+    owner: u32,
+    group: u32,
+}
+
+impl Access {
+    fn of(found: &Metadata) -> Self {
+        let mode = if found.is_file() { found.mode() & 0o7777 } else { 0 };
+        Self { mode, owner: found.uid(), group: found.gid() }
+    }
+
+    fn is_exposed(self) -> bool {
+        files::others_can_read(self.group, self.mode)
+    }
+
+    /// Whether a file that was found by name is one that only this user and root can write; in a directory where others can
+    /// make files, it must also be of one of the two.
+    fn check(self, path: &Path) -> Result<()> {
+        let us = files::us();
+        let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
+        let is_open = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o022 != 0);
+        if self.owner != us && self.owner != 0 && path.parent().is_some_and(is_open) {
+            let why = format!("belongs to user {}, not to us (user {us})", self.owner);
+            return Err(distrust(why).hint(format!("chown {us} {}", quote(path))));
+        }
+        if self.mode & 0o022 != 0 {
+            let why = format!("others can write it (mode {:04o})", self.mode);
+            return Err(distrust(why).hint(format!("chmod go-w {}", quote(path))));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file that may hold a password.
+fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, Access)> {
     let file = File::open(path)?;
     let found = file.metadata()?;
     // Room for all of it at once: a buffer that grew would leave copies of a password behind.
@@ -186,13 +224,13 @@ fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, u32)> {
     if bytes.len() as u64 > MAX_CONFIG_LEN {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_CONFIG_LEN} bytes")));
     }
-    Ok((bytes, if found.is_file() { found.mode() & 0o7777 } else { 0 }))
+    Ok((bytes, Access::of(&found)))
 }
 
 fn read_secret(path: &Path) -> io::Result<SecretFile> {
-    let (bytes, mode) = read(path)?;
+    let (bytes, access) = read(path)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))?;
-    Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: mode & 0o044 != 0 })
+    Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: access.is_exposed() })
 }
 
 #[cfg(test)]
@@ -315,8 +353,12 @@ mod tests {
             assert_eq!(loaded.config.mqtt.login.unwrap().password.unwrap().expose(), word);
             assert!(loaded.warnings.is_empty());
         }
-        put(&secret, "word", 0o604);
-        assert_eq!(load().unwrap().warnings.len(), 1);
+        for (mode, warnings) in [(0o604, 1), (0o400, 0), (0o444, 1)] {
+            fs::remove_file(&secret).unwrap();
+            put(&secret, "word", mode);
+            assert_eq!(load().unwrap().warnings.len(), warnings, "{mode:o}");
+        }
+        fs::remove_file(&secret).unwrap();
         for bad in [&b""[..], b"\n", b"two\nlines\n", b"a\0b", b"\xff"] {
             put(&secret, bad, 0o600);
             assert_eq!(load().unwrap_err().exit(), Exit::Config, "{bad:?}");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::check::{Guard, check_file, failed, file_name};
+use super::check::{Guard, check_file, failed, file_name, not_opened};
 use super::dir::{Dir, sync_dir};
 use super::lock::Lock;
 use crate::Result;
@@ -30,8 +30,8 @@ pub(crate) fn open_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Appen
     let path = dir.join(name);
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty())
-        .map_err(|errno| failed("open", &path, errno))?;
-    let stat = check_file(&fd, &path, Guard::Private)?;
+        .map_err(|errno| not_opened(&path, errno))?;
+    let stat = check_file(dir, &fd, &path, Guard::Private)?;
     Ok(Appender { file: File::from(fd), path, len: u64::try_from(stat.st_size).unwrap_or(0), broken: false })
 }
 

@@ -6,7 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
+use super::dir::Dir;
+use super::users;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -15,12 +18,25 @@ use crate::{Error, Exit, Result};
 pub(crate) enum Guard {
     /// Nothing: it is ours, mode 0600 (a directory 0700, and not a link).
     Private,
+    /// Nothing, as [`Guard::Private`]; but it may have been put in place by root, such as a container's secret. If nobody can
+    /// write it, a group may read it in which nobody else is.
+    Secret,
     /// Read it: it is ours or root's, and nobody else can write it.
     Public,
 }
 
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
     Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(err.into())
+}
+
+/// The error of opening a file of ours that must not be a link.
+pub(super) fn not_opened(path: &Path, errno: Errno) -> Error {
+    if errno != Errno::LOOP {
+        return failed("open", path, errno);
+    }
+    Error::new(Exit::NotTrusted, show(path))
+        .because("it is a link, and only a file of this device's own is used here")
+        .hint(format!("remove the link: rm {}", quote(path)))
 }
 
 pub(super) fn file_name(name: &str) -> Result<&str> {
@@ -31,17 +47,24 @@ pub(super) fn file_name(name: &str) -> Result<&str> {
     Err(Error::new(Exit::Failed, format!("`{}`", name.escape_default())).because("not a file name"))
 }
 
-pub(super) fn check(path: &Path, stat: &Stat, guard: Guard) -> Result<()> {
-    let us = rustix::process::geteuid().as_raw();
+/// Checks what belongs to the user `us`.
+pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<()> {
     let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
-    if stat.st_uid != us && !(guard == Guard::Public && stat.st_uid == 0) {
-        return Err(distrust(format!("belongs to user {}, not to us (user {us})", stat.st_uid))
-            .hint(format!("chown {us} {}", quote(path))));
+    if stat.st_uid != us && (guard == Guard::Private || stat.st_uid != 0) {
+        let (theirs, ours) = (users::user_name(stat.st_uid), users::user_name(us));
+        return Err(distrust(format!("belongs to user {theirs}, not to us (user {ours})")).hint(match us {
+            // A service's: given to root, the service could not use it any more.
+            0 => users::run_as(stat.st_uid),
+            _ => format!("run it as that user; or, as root, if it is to be this user's: chown {ours} {}", quote(path)),
+        }));
     }
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let (forbidden, ability, remedy) = match (guard, directory) {
-        (Guard::Private, true) => (0o077, "enter", "700"),
-        (Guard::Private, false) => (0o077, "use", "600"),
+        (Guard::Private | Guard::Secret, true) => (0o077, "enter", "700"),
+        (Guard::Secret, false) if !others_can_read(stat.st_gid, stat.st_mode) => (0o037, "use", "600"),
+        (Guard::Private | Guard::Secret, false) => (0o077, "use", "600"),
+        // In a sticky directory others can make files of their own, and touch none of ours.
+        (Guard::Public, true) if stat.st_mode & 0o1000 != 0 => (0, "write", "go-w"),
         (Guard::Public, _) => (0o022, "write", "go-w"),
     };
     if stat.st_mode & forbidden != 0 {
@@ -51,11 +74,26 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn check_file(fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
+/// Whether others than its owner can change what a directory or a link leads to. In a sticky directory they can replace
+/// nothing that is not theirs.
+pub(super) fn can_be_changed(stat: &Stat) -> bool {
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    directory && stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0
+}
+
+/// Whether others than this user and root can read a file of this group and mode. A group in which nobody else is counts as this
+/// user if nobody can write the file: such a mode was chosen, as for a container's secrets.
+pub(crate) fn others_can_read(group: u32, mode: u32) -> bool {
+    let is_for_us = || mode & 0o222 == 0 && users::is_ours_alone(group);
+    mode & 0o004 != 0 || (mode & 0o040 != 0 && !is_for_us())
+}
+
+/// Checks a file in this directory, which must belong to the same user.
+pub(super) fn check_file(dir: &Dir, fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| failed("examine", path, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new(Exit::NotTrusted, show(path)).because("not a plain file"));
     }
-    check(path, &stat, guard)?;
+    check(path, &stat, guard, dir.owner)?;
     Ok(stat)
 }

@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::check::{Guard, check, failed};
-use crate::text::show;
+use super::users::us;
+use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 /// How the name of a temporary file ends.
@@ -20,6 +21,8 @@ pub(super) const TEMPORARY: &str = ".new";
 pub(crate) struct Dir {
     pub(super) fd: OwnedFd,
     pub(super) path: PathBuf,
+    /// Whose the files in it must be, too.
+    pub(super) owner: u32,
 }
 
 impl Dir {
@@ -29,6 +32,18 @@ impl Dir {
     /// [`Exit::NotTrusted`] where it is a link ([`Guard::Private`] only), another's, or of a looser mode than `guard`
     /// allows.
     pub(crate) fn open(path: &Path, guard: Guard) -> Result<Option<Self>> {
+        Self::open_as(path, guard, |_| us())
+    }
+
+    /// Opens a directory to look at what is in it: root may do so with a directory of any user, and must not write there.
+    ///
+    /// # Errors
+    /// As [`Dir::open`].
+    pub(crate) fn look(path: &Path, guard: Guard) -> Result<Option<Self>> {
+        Self::open_as(path, guard, |stat| if us() == 0 { stat.st_uid } else { us() })
+    }
+
+    fn open_as(path: &Path, guard: Guard, owner: impl Fn(&Stat) -> u32) -> Result<Option<Self>> {
         // A trailing slash or dot would make O_NOFOLLOW follow: rebuilding the path drops them.
         let path: PathBuf = if path.as_os_str().is_empty() { ".".into() } else { path.components().collect() };
         let follow = if guard == Guard::Private { OFlags::NOFOLLOW } else { OFlags::empty() };
@@ -36,14 +51,13 @@ impl Dir {
         let fd = match rustix::fs::open(&path, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                return Err(Error::new(Exit::NotTrusted, show(&path)).because("not a directory, or a link to one"));
-            }
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(not_a_directory(&path)),
             Err(errno) => return Err(failed("open", &path, errno)),
         };
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("examine", &path, errno))?;
-        check(&path, &stat, guard)?;
-        Ok(Some(Self { fd, path }))
+        let owner = owner(&stat);
+        check(&path, &stat, guard, owner)?;
+        Ok(Some(Self { fd, path, owner }))
     }
 
     /// Opens a directory, made first where it is absent: it and its missing parents with mode 0700.
@@ -87,6 +101,14 @@ impl Dir {
         }
         names.sort_unstable();
         Ok(names)
+    }
+}
+
+fn not_a_directory(path: &Path) -> Error {
+    let error = Error::new(Exit::NotTrusted, show(path)).because("not a directory, or a link to one");
+    match path.read_link() {
+        Ok(target) => error.hint(format!("give the directory itself instead of the link to it: {}", quote(&target))),
+        Err(_) => error.hint("it must be a directory of this user"),
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::check::{Guard, check_file, failed, file_name};
+use super::check::{Guard, check_file, failed, file_name, not_opened};
 use super::dir::Dir;
 use crate::Result;
 
@@ -49,7 +49,7 @@ fn lock_file(dir: &Dir, name: &str) -> Result<OwnedFd> {
     let path = dir.join(name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| failed("open", &path, errno))?;
-    check_file(&fd, &path, Guard::Private)?;
+        .map_err(|errno| not_opened(&path, errno))?;
+    check_file(dir, &fd, &path, Guard::Private)?;
     Ok(fd)
 }

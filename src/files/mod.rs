@@ -1,4 +1,5 @@
-//! Files that must be ours: opened without following links, checked after opening, replaced whole or not at all.
+//! Files that must be ours: opened without following links, checked after opening, replaced whole or not at all. Only the
+//! identity key and the known peers, which an administrator may put in place, may be links, and each step is checked.
 //!
 //! Everything secret or trusted on disk goes through here: the identity key, the known peers, the sessions. A check
 //! is made on the open descriptor, never on a path, so that nothing can be swapped between the check and the use.
@@ -7,18 +8,21 @@
 mod appender;
 mod check;
 mod dir;
+mod follow;
 mod lock;
 mod random_access;
 mod stamp;
+mod users;
 mod whole;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
-pub(crate) use self::check::Guard;
+pub(crate) use self::check::{Guard, others_can_read};
 pub(crate) use self::dir::Dir;
 pub(crate) use self::lock::{Lock, lock, try_lock};
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
-pub(crate) use self::stamp::{Stamp, dir_stamp, stamp};
-pub(crate) use self::whole::{create, read_private, read_up_to, remove, replace};
+pub(crate) use self::stamp::{Stamp, dir_stamp, stamp, target_stamp};
+pub(crate) use self::users::{us, user_name};
+pub(crate) use self::whole::{check_replaceable, create, read, read_private, read_up_to, remove, rename, replace};

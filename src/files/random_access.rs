@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::check::{Guard, check_file, failed, file_name};
+use super::check::{Guard, check_file, failed, file_name, not_opened};
 use super::dir::Dir;
 use super::lock::Lock;
 use crate::Result;
@@ -41,8 +41,8 @@ fn open(dir: &Dir, name: &str, how: OFlags) -> Result<RandomAccessFile> {
     let path = dir.join(name);
     let flags = how | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty())
-        .map_err(|errno| failed("open", &path, errno))?;
-    check_file(&fd, &path, Guard::Private)?;
+        .map_err(|errno| not_opened(&path, errno))?;
+    check_file(dir, &fd, &path, Guard::Private)?;
     Ok(RandomAccessFile { file: File::from(fd), path })
 }
 

@@ -50,6 +50,18 @@ pub(crate) fn stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
     }
 }
 
+/// As [`stamp`], of the file that a link of this name leads to.
+///
+/// # Errors
+/// As [`stamp`].
+pub(crate) fn target_stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
+    match rustix::fs::statat(&dir.fd, file_name(name)?, AtFlags::empty()) {
+        Ok(stat) => Ok(Some(stamp_of(&stat))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(failed("examine", &dir.join(name), errno)),
+    }
+}
+
 fn stamp_of(stat: &Stat) -> Stamp {
     // The fields' types differ between architectures.
     fn wide(field: impl TryInto<i64>) -> i64 {

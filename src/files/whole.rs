@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::check::{Guard, check_file, failed, file_name};
+use super::check::{Guard, check_file, failed, file_name, not_opened};
 use super::dir::{Dir, TEMPORARY, sync_dir};
+use super::follow;
 use super::lock::Lock;
-use crate::text::show;
+use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 /// Largest file that is read, in bytes; every file of ours is far smaller, so a larger one is a mistake.
@@ -25,7 +27,8 @@ pub(crate) fn read_private(dir: &Dir, name: &str) -> Result<Option<Zeroizing<Vec
     read(dir, name, Guard::Private)
 }
 
-/// Reads a file that others can do no more with than `guard` says; `None` where it is absent.
+/// Reads a file that others can do no more with than `guard` says; `None` where it is absent. It may be a link that nobody but
+/// this user and root can change, unless it is [`Guard::Private`].
 ///
 /// # Errors
 /// As [`read_private`].
@@ -39,15 +42,9 @@ pub(crate) fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizi
 /// As [`read_private`], with `max` in place of [`MAX_FILE_LEN`].
 pub(crate) fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Result<Option<Zeroizing<Vec<u8>>>> {
     let path = dir.join(name);
-    // Not waiting, so that a FIFO in the file's place is found out instead of waited for.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = match rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(Errno::LOOP) => return Err(Error::new(Exit::NotTrusted, show(&path)).because("it is a link")),
-        Err(errno) => return Err(failed("open", &path, errno)),
-    };
-    let stat = check_file(&fd, &path, guard)?;
+    let opened = if guard == Guard::Private { open_ours(dir, name)? } else { follow::open(dir, name)? };
+    let Some(fd) = opened else { return Ok(None) };
+    let stat = check_file(dir, &fd, &path, guard)?;
     let too_long = || Error::new(Exit::Failed, show(&path)).because(format!("longer than {max} bytes"));
     let len = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
     if len > max {
@@ -57,6 +54,38 @@ pub(crate) fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Resul
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len).map_err(|_| too_long())? + 1));
     File::from(fd).take(max + 1).read_to_end(&mut bytes).map_err(|err| failed("read", &path, err))?;
     if bytes.len() as u64 > max { Err(too_long()) } else { Ok(Some(bytes)) }
+}
+
+/// Opens a file for reading that is no link; `None` where it is absent.
+fn open_ours(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
+    // Not waiting, so that a FIFO in the file's place is found out instead of waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(not_opened(&dir.join(name), errno)),
+    }
+}
+
+/// Whether a file may be replaced: one that an administrator made a link or read-only is not ours to change.
+///
+/// # Errors
+/// [`Exit::Config`] where it may not.
+pub(crate) fn check_replaceable(dir: &Dir, name: &str) -> Result<()> {
+    let path = dir.join(name);
+    let stat = match rustix::fs::statat(&dir.fd, file_name(name)?, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(failed("examine", &path, errno)),
+    };
+    let refuse = |why: &str| Error::new(Exit::Config, format!("cannot change {}", show(&path))).because(why);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => {
+            Err(refuse("it is a link").hint("change the file that it leads to, or put the file in its place"))
+        }
+        _ if stat.st_mode & 0o200 == 0 => Err(refuse("it is read-only").hint(format!("chmod u+w {}", quote(&path)))),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces a file by one of mode 0600, or makes it: a reader sees the old bytes or the new, whatever fails, and after a
@@ -96,6 +125,17 @@ pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result
             Err(errno) => Err(errno),
         }
     })
+}
+
+/// Gives a file of ours another name, in place of any file of that name; `lock` is as for [`replace`].
+///
+/// # Errors
+/// [`Exit::Failed`] where the directory cannot be written.
+pub(crate) fn rename(dir: &Dir, lock: &Lock, from: &str, to: &str) -> Result<()> {
+    let Lock { .. } = lock;
+    rustix::fs::renameat(&dir.fd, file_name(from)?, &dir.fd, file_name(to)?)
+        .map_err(|errno| failed("rename", &dir.join(from), errno))?;
+    sync_dir(dir)
 }
 
 /// Removes a file; false where there was none.

@@ -1,7 +1,8 @@
 //! The one-time code as a person reads it off one device and types it into another.
 //!
 //! Nine symbols of Crockford's base 32, as in `7KX-4MP-9QC`: eight at random, 40 bits, and one that checks them. Read as
-//! elements of GF(32), each weighed by its own power of a generator, they add up to zero. X//! mistaken, and no two that are exchanged, make another code: a typo is found before it is sent, and costs no guess.
+//! elements of GF(32), each weighed by its own power of a generator, they add up to zero. So no single symbol that is
+//! mistaken, and no two that are exchanged, make another code: a typo is found before it is sent, and costs no guess.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use rand::{CryptoRng, RngExt};
 use zeroize::Zeroizing;
 
 /// Symbols of a code, including the check symbol.
-const LEN: usize = 9;
+const CODE_LEN: usize = 9;
 /// Symbols in a group.
 const GROUP: usize = 3;
 /// Crockford's base 32: without `I`, `L`, `O`, which are read as the digits that they resemble, and without `U`.
@@ -17,7 +18,7 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A one-time code: erased on drop, shown only by [`Code::expose`].
 #[derive(Clone)]
-pub struct Code(Zeroizing<[u8; LEN]>);
+pub struct Code(Zeroizing<[u8; CODE_LEN]>);
 
 /// A text that is not a code; displays why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum BadCode {
 impl fmt::Display for BadCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Form => write!(f, "a code is {LEN} letters and digits, in groups of {GROUP}"),
+            Self::Form => write!(f, "a code is {CODE_LEN} letters and digits, in groups of {GROUP}"),
             Self::Check => f.write_str("one character is wrong, or two are swapped"),
         }
     }
@@ -42,10 +43,10 @@ impl std::error::Error for BadCode {}
 impl Code {
     /// Draws a fresh code.
     pub fn generate(rng: &mut impl CryptoRng) -> Self {
-        let mut symbols = Zeroizing::new([0; LEN]);
-        symbols[..LEN - 1].fill_with(|| rng.random_range(0..32));
+        let mut symbols = Zeroizing::new([0; CODE_LEN]);
+        symbols[..CODE_LEN - 1].fill_with(|| rng.random_range(0..32));
         // The last symbol has weight one: it is what the others add up to, since in GF(32) all is its own negative.
-        symbols[LEN - 1] = sum(&symbols);
+        symbols[CODE_LEN - 1] = sum(&symbols);
         Self(symbols)
     }
 
@@ -54,7 +55,7 @@ impl Code {
     /// # Errors
     /// [`BadCode`], which says nothing of the text itself.
     pub fn parse(text: &str) -> Result<Self, BadCode> {
-        let mut symbols = Zeroizing::new([0; LEN]);
+        let mut symbols = Zeroizing::new([0; CODE_LEN]);
         let mut typed = text.chars().filter(|c| !c.is_ascii_whitespace() && *c != '-');
         for symbol in &mut symbols[..] {
             *symbol = typed.next().and_then(value).ok_or(BadCode::Form)?;
@@ -69,7 +70,7 @@ impl Code {
     /// The code as it is shown to the person who carries it over.
     #[must_use]
     pub fn expose(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(LEN + LEN / GROUP));
+        let mut text = Zeroizing::new(String::with_capacity(CODE_LEN + CODE_LEN / GROUP));
         for (at, symbol) in self.0.iter().enumerate() {
             if at > 0 && at % GROUP == 0 {
                 text.push('-');
@@ -102,7 +103,7 @@ fn value(typed: char) -> Option<u8> {
 }
 
 /// The symbols' weighed sum in GF(32), by Horner's rule: the last has weight 1, each before it x times the next one's.
-fn sum(symbols: &[u8; LEN]) -> u8 {
+fn sum(symbols: &[u8; CODE_LEN]) -> u8 {
     symbols.iter().fold(0, |sum, symbol| times_x(sum) ^ symbol)
 }
 
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn every_wrong_symbol_is_found() {
         for code in codes() {
-            for at in 0..LEN {
+            for at in 0..CODE_LEN {
                 for wrong in 0..32 {
                     let mut symbols = code.0.clone();
                     symbols[at] = wrong;
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn every_exchange_is_found() {
         for code in codes() {
-            for (one, other) in (0..LEN).flat_map(|one| (one + 1..LEN).map(move |other| (one, other))) {
+            for (one, other) in (0..CODE_LEN).flat_map(|one| (one + 1..CODE_LEN).map(move |other| (one, other))) {
                 let mut symbols = code.0.clone();
                 symbols.swap(one, other);
                 let same = symbols == code.0;
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn all_symbols_are_drawn() {
-        let mut drawn = [[0; 32]; LEN];
+        let mut drawn = [[0; 32]; CODE_LEN];
         for code in codes().chain(codes()) {
             code.0.iter().zip(&mut drawn).for_each(|(symbol, of)| of[usize::from(*symbol)] += 1);
         }

@@ -190,18 +190,18 @@ struct Repeat {
 }
 
 impl Repeat {
-    const FIRST: Duration = Duration::from_secs(1);
-    const SOON: Duration = Duration::from_millis(250);
-    const LONGEST: Duration = Duration::from_secs(8);
+    const MIN_REPEAT_DELAY: Duration = Duration::from_secs(1);
+    const EARLY_REPEAT_DELAY: Duration = Duration::from_millis(250);
+    const MAX_REPEAT_DELAY: Duration = Duration::from_secs(8);
 
     /// The first message of all, due at once: a peer that was started at the same moment may not be listening yet.
     fn now(now: Instant) -> Self {
-        Self { due: now, backoff: Backoff::new(Self::SOON, Self::LONGEST) }
+        Self { due: now, backoff: Backoff::new(Self::EARLY_REPEAT_DELAY, Self::MAX_REPEAT_DELAY) }
     }
 
     /// Sent at `now` already; due again after the first wait.
     fn after(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let mut repeat = Self { due: now, backoff: Backoff::new(Self::FIRST, Self::LONGEST) };
+        let mut repeat = Self { due: now, backoff: Backoff::new(Self::MIN_REPEAT_DELAY, Self::MAX_REPEAT_DELAY) };
         repeat.is_due(now, rng);
         repeat
     }

@@ -11,15 +11,18 @@ use rsa::pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::files::{self, Dir};
+use crate::files::{self, Dir, Guard};
+use crate::report::Reporter;
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
+pub(crate) use self::binding::Binding;
 pub(crate) use self::key::BadKey;
 pub use self::key::{Fingerprint, PublicKey};
 pub(crate) use self::peers::KnownPeers;
 pub(crate) use crate::name::PeerName;
 
+mod binding;
 mod key;
 mod peers;
 
@@ -63,13 +66,27 @@ impl Identity {
         })
     }
 
+    /// This device's identity, made first where there is none. The user is told where: a new key in a directory that was
+    /// mistyped is no peer's.
+    ///
+    /// # Errors
+    /// As [`Identity::load_or_create`].
+    pub(crate) fn of_device(dir: &Dir, report: &Reporter) -> Result<Self> {
+        if let Some(identity) = Self::load(dir)? {
+            return Ok(identity);
+        }
+        let identity = Self::load_or_create(dir, &mut rand::rng())?;
+        report.info(format_args!("made a new identity key for this device: {}", show(&dir.join(IDENTITY_FILE))));
+        Ok(identity)
+    }
+
     /// Reads `identity.pem`, made first where there is none: 3072 bits, mode 0600.
     ///
     /// Of several processes that find none at once, one makes it and all end with the same key.
     ///
     /// # Errors
     /// As [`Identity::load`]; [`Exit::Failed`] where it cannot be stored.
-    pub(crate) fn load_or_create(dir: &Dir, rng: &mut impl CryptoRng) -> Result<Self> {
+    fn load_or_create(dir: &Dir, rng: &mut impl CryptoRng) -> Result<Self> {
         Self::load_or_create_bits(dir, rng, KEY_BITS)
     }
 
@@ -150,7 +167,7 @@ impl fmt::Display for BadFile {
 
 /// Reads `identity.pem`, and what `parse` makes of it; `None` where there is none yet.
 fn read<T>(dir: &Dir, parse: impl FnOnce(&str) -> std::result::Result<T, BadFile>) -> Result<Option<T>> {
-    let Some(bytes) = files::read_private(dir, IDENTITY_FILE)? else { return Ok(None) };
+    let Some(bytes) = files::read(dir, IDENTITY_FILE, Guard::Secret)? else { return Ok(None) };
     let text = std::str::from_utf8(&bytes).map_err(|_| BadFile::Form("not a PEM file"));
     text.and_then(parse).map(Some).map_err(|why| {
         Error::new(Exit::Config, show(&dir.join(IDENTITY_FILE))).because(why).hint(
@@ -175,8 +192,6 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
-    use crate::files::Guard;
-
     fn rng(seed: u64) -> StdRng {
         StdRng::seed_from_u64(seed)
     }

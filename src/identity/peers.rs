@@ -1,10 +1,10 @@
-//! `known_peers`: which keys are pinned here, and under which names.
+//! `known_peers`: which keys are pinned here, under which names, and for which links.
 
 use std::collections::HashSet;
 
-use super::{PeerName, PublicKey};
+use super::{Binding, PeerName, PublicKey};
 use crate::files::{self, Dir, Guard, Stamp};
-use crate::name::{did_you_mean, list};
+use crate::name::{LinkName, did_you_mean, list};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
@@ -15,8 +15,8 @@ const MAX_KNOWN_PEERS_LEN: u64 = 64 << 20;
 
 /// The pinned keys, as the file had them when it was read.
 ///
-/// One line per peer, `NAME sts-rsa BASE64`; empty lines and those that begin with `#` are kept as they are. A key has one
-/// name, and a name one key. Any other line makes the file malformed, a key type of a newer version too.
+/// One line per peer, `NAME sts-rsa BASE64` and a [`Binding`]; empty lines and those that begin with `#` are kept as they are.
+/// A key has one name, and a name one key. Any other line makes the file malformed, a key type of a newer version too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownPeers {
     lines: Vec<Line>,
@@ -25,7 +25,7 @@ pub(crate) struct KnownPeers {
 
 #[derive(Clone, Debug)]
 enum Line {
-    Peer(PeerName, PublicKey),
+    Peer(PeerName, PublicKey, Binding),
     Remark(String),
 }
 
@@ -52,18 +52,18 @@ impl KnownPeers {
                 known.lines.push(Line::Remark(line.to_owned()));
                 continue;
             }
-            let (name, key) = PublicKey::from_line(line).map_err(|why| bad(why.to_string()))?;
+            let (name, key, binding) = parse(line).map_err(bad)?;
             if !names.insert(name.clone()) | !keys.insert(key.fingerprint()) {
                 known.check_new(&name, &key).map_err(bad)?;
             }
-            known.lines.push(Line::Peer(name, key));
+            known.lines.push(Line::Peer(name, key, binding));
         }
         Ok(known)
     }
 
     /// The stamp of the file as it is now, one stat.
     fn stamp_of(dir: &Dir) -> Result<Option<Stamp>> {
-        files::stamp(dir, KNOWN_PEERS_FILE)
+        files::target_stamp(dir, KNOWN_PEERS_FILE)
     }
 
     /// Whether the file was changed since it was read, one stat.
@@ -88,8 +88,20 @@ impl KnownPeers {
 
     /// All peers, in the file's order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerName, &PublicKey)> {
+        self.with_bindings().map(|(name, key, _)| (name, key))
+    }
+
+    /// All peers, in the file's order, and the links that each is for.
+    pub(crate) fn with_bindings(&self) -> impl Iterator<Item = (&PeerName, &PublicKey, &Binding)> {
         self.lines.iter().filter_map(|line| match line {
-            Line::Peer(name, key) => Some((name, key)),
+            Line::Peer(name, key, binding) => Some((name, key, binding)),
+            Line::Remark(_) => None,
+        })
+    }
+
+    fn with_bindings_mut(&mut self) -> impl Iterator<Item = (&PeerName, &PublicKey, &mut Binding)> {
+        self.lines.iter_mut().filter_map(|line| match line {
+            Line::Peer(name, key, binding) => Some((&*name, &*key, binding)),
             Line::Remark(_) => None,
         })
     }
@@ -106,26 +118,52 @@ impl KnownPeers {
         self.iter().find(|(known, _)| *known == name).map(|(_, key)| key)
     }
 
-    /// Pins a key under a name and stores the file; pinning the same pair again changes nothing.
+    /// Pins a key under a name, for one link or for all of them, and stores the file. Pinning the same pair again adds the link
+    /// to those that it is for.
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where the key is our own or has another name already, or the name another key; as
     /// [`KnownPeers::load`]; [`Exit::Failed`] where the file cannot be stored, which is then as it was.
-    pub(crate) fn add(&mut self, dir: &Dir, own: &PublicKey, name: &PeerName, key: &PublicKey) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        dir: &Dir,
+        own: &PublicKey,
+        name: &PeerName,
+        key: &PublicKey,
+        link: Option<&LinkName>,
+    ) -> Result<()> {
         let refuse = |why: String| Error::new(Exit::NotTrusted, format!("cannot trust `{name}`")).because(why);
         if key == own {
             return Err(refuse("that is this device's own key".into()).hint("take the key line from the other device"));
         }
         self.change(dir, |known| {
-            if known.by_name(name) == Some(key) {
-                return Ok(false);
+            if let Some((_, _, binding)) = known.with_bindings_mut().find(|it| it.0 == name && it.1 == key) {
+                return Ok(binding.widen(link));
             }
             known.check_new(name, key).map_err(|why| {
                 let pinned = known.by_der(key.der()).map_or(name, |(pinned, _)| pinned);
                 refuse(why).hint(format!("if that is what you want: sts-pair --forget {pinned}, then trust again"))
             })?;
-            known.lines.push(Line::Peer(name.clone(), key.clone()));
+            known.lines.push(Line::Peer(name.clone(), key.clone(), Binding::to(link)));
             Ok(true)
+        })
+    }
+
+    /// Writes down that a link has paired with the peer of this key, with which it stays; writes only where that is news.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::add`].
+    pub(crate) fn note_paired(&mut self, dir: &Dir, key: &PublicKey, link: &LinkName) -> Result<()> {
+        let has_paired = |it: (&PeerName, &PublicKey, &Binding)| it.2.has_paired(link);
+        if self.with_bindings().find(|it| it.1 == key).is_some_and(has_paired) {
+            return Ok(());
+        }
+        self.change(dir, |known| {
+            let mut changed = false;
+            for (_, pinned, binding) in known.with_bindings_mut() {
+                changed |= binding.set_paired(link, pinned == key);
+            }
+            Ok(changed)
         })
     }
 
@@ -137,7 +175,7 @@ impl KnownPeers {
         let mut removed = None;
         self.change(dir, |known| {
             removed = known.by_name(name).cloned();
-            known.lines.retain(|line| !matches!(line, Line::Peer(known, _) if known == name));
+            known.lines.retain(|line| !matches!(line, Line::Peer(known, ..) if known == name));
             Ok(removed.is_some())
         })?;
         removed.ok_or_else(|| {
@@ -154,6 +192,7 @@ impl KnownPeers {
         let lock = files::lock(dir, KNOWN_PEERS_LOCK)?;
         let mut known = Self::load(dir)?;
         if edit(&mut known)? {
+            files::check_replaceable(dir, KNOWN_PEERS_FILE)?;
             files::replace(dir, &lock, KNOWN_PEERS_FILE, known.to_text().as_bytes())?;
             known.stamp = Self::stamp_of(dir)?;
         }
@@ -173,11 +212,19 @@ impl KnownPeers {
 
     fn to_text(&self) -> String {
         let line = |line: &Line| match line {
-            Line::Peer(name, key) => key.to_line(name) + "\n",
+            Line::Peer(name, key, binding) => format!("{}{binding}\n", key.to_line(name)),
             Line::Remark(text) => format!("{text}\n"),
         };
         self.lines.iter().map(line).collect()
     }
+}
+
+/// Parses the line of a peer: a name, a key, and the fields of a [`Binding`].
+fn parse(line: &str) -> std::result::Result<(PeerName, PublicKey, Binding), String> {
+    let mut words = line.split_ascii_whitespace();
+    let pinned: Vec<_> = words.by_ref().take(3).collect();
+    let (name, key) = PublicKey::from_line(&pinned.join(" ")).map_err(|why| why.to_string())?;
+    Ok((name, key, Binding::parse(words)?))
 }
 
 #[cfg(test)]
@@ -203,9 +250,9 @@ mod tests {
         let (_home, dir) = home();
         let [own, one, two] = keys();
         let mut known = KnownPeers::load(&dir).unwrap();
-        known.add(&dir, own, &name("one"), one).unwrap();
-        known.add(&dir, own, &name("two"), two).unwrap();
-        known.add(&dir, own, &name("two"), two).unwrap();
+        known.add(&dir, own, &name("one"), one, None).unwrap();
+        known.add(&dir, own, &name("two"), two, None).unwrap();
+        known.add(&dir, own, &name("two"), two, None).unwrap();
         let read = KnownPeers::load(&dir).unwrap();
         assert_eq!(read.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(read.by_der(two.der()).unwrap(), (&name("two"), two));
@@ -224,9 +271,9 @@ mod tests {
         let (_home, dir) = home();
         let [own, one, two] = keys();
         let mut known = KnownPeers::default();
-        known.add(&dir, own, &name("one"), one).unwrap();
+        known.add(&dir, own, &name("one"), one, None).unwrap();
         for (again, key) in [("uno", one), ("one", two), ("me", own)] {
-            assert_eq!(known.add(&dir, own, &name(again), key).unwrap_err().exit(), Exit::NotTrusted);
+            assert_eq!(known.add(&dir, own, &name(again), key, None).unwrap_err().exit(), Exit::NotTrusted);
         }
         for (again, key) in [("uno", one), ("one", two)] {
             let text = format!("{}\n\n{}", one.to_line(&name("one")), key.to_line(&name(again)));
@@ -243,15 +290,38 @@ mod tests {
         let text = format!("# ours\r\n\n  # indented\n{}\n# end", two.to_line(&name("two")));
         fs::write(dir.join(KNOWN_PEERS_FILE), &text).unwrap();
         let mut known = KnownPeers::load(&dir).unwrap();
-        known.add(&dir, own, &name("one"), one).unwrap();
+        known.add(&dir, own, &name("one"), one, None).unwrap();
         let expected = format!("{}\n{}\n", text.replace('\r', ""), one.to_line(&name("one")));
         assert_eq!(fs::read_to_string(dir.join(KNOWN_PEERS_FILE)).unwrap(), expected);
     }
 
     #[test]
+    fn a_key_for_one_link_and_the_peer_that_a_link_paired_with_are_written_down() {
+        let (_home, dir) = home();
+        let [own, one, two] = keys();
+        let (plant, depot): (LinkName, LinkName) = ("plant".parse().unwrap(), "depot".parse().unwrap());
+        let mut known = KnownPeers::default();
+        known.add(&dir, own, &name("one"), one, Some(&plant)).unwrap();
+        known.add(&dir, own, &name("two"), two, None).unwrap();
+        known.note_paired(&dir, two, &plant).unwrap();
+        known.note_paired(&dir, two, &depot).unwrap();
+        let fields = |known: &KnownPeers| known.with_bindings().map(|it| it.2.to_string()).collect::<Vec<_>>();
+        assert_eq!(fields(&KnownPeers::load(&dir).unwrap()), [" link=plant", " paired=plant,depot"]);
+        // A link is with one peer, and a key can be for more links.
+        known.note_paired(&dir, one, &plant).unwrap();
+        known.add(&dir, own, &name("one"), one, Some(&depot)).unwrap();
+        assert_eq!(fields(&KnownPeers::load(&dir).unwrap()), [" link=plant,depot paired=plant", " paired=depot"]);
+        known.remove(&dir, &name("one")).unwrap();
+        assert_eq!(fields(&known), [" paired=depot"]);
+        fs::write(dir.join(KNOWN_PEERS_FILE), two.to_line(&name("two")) + " for=plant").unwrap();
+        let err = KnownPeers::load(&dir).unwrap_err();
+        assert!(err.to_string().contains("line 1: unknown field `for=plant`"), "{err}");
+    }
+
+    #[test]
     fn others_may_read_but_not_write_it() {
         let (_home, dir) = home();
-        KnownPeers::default().add(&dir, &keys()[0], &name("one"), &keys()[1]).unwrap();
+        KnownPeers::default().add(&dir, &keys()[0], &name("one"), &keys()[1], None).unwrap();
         let chmod = |mode| fs::set_permissions(dir.join(KNOWN_PEERS_FILE), fs::Permissions::from_mode(mode)).unwrap();
         chmod(0o644);
         assert!(KnownPeers::load(&dir).is_ok());
@@ -268,10 +338,10 @@ mod tests {
         let mut here = KnownPeers::load(&dir).unwrap();
         let mut elsewhere = here.clone();
         assert!(!here.refresh(&dir).unwrap());
-        elsewhere.add(&dir, own, &name("one"), one).unwrap();
+        elsewhere.add(&dir, own, &name("one"), one, None).unwrap();
         assert!(here.by_name(&name("one")).is_none());
         // Not refreshed first: the edit is made on the file as it is.
-        here.add(&dir, own, &name("two"), two).unwrap();
+        here.add(&dir, own, &name("two"), two, None).unwrap();
         assert!(here.by_name(&name("one")).is_some());
         assert!(elsewhere.refresh(&dir).unwrap() && elsewhere.by_name(&name("two")).is_some());
         assert!(!elsewhere.refresh(&dir).unwrap());

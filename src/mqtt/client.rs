@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::PollFlags;
 
+use super::connection_lost::{ConnectionLost, Obstacle};
 use super::network::{ConnectOutcome, Connection, Connector};
-use super::{ClientOptions, ClientSession, Endpoint, Event, Qos, Receipt, Token, Unacknowledged};
+use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged};
 use crate::{Error, Exit, Result};
 
 /// How long the broker may take to close its side after DISCONNECT.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client session, and whatever connects it to the broker at the moment.
 ///
@@ -80,7 +81,9 @@ impl Client {
         }
     }
 
-    /// When to drive, if poll finds nothing before.
+    /// When to drive, if poll finds nothing before. [`drive`](Self::drive) handles every deadline that has passed, so that a
+    /// caller need not ask which one it was. (A call that finds the broker gone while reading is paused does nothing else,
+    /// and leaves them to the next call.)
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
@@ -125,8 +128,8 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`ClientSession::publish`].
-    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
-        self.session.publish(topic, payload, qos, retain)
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool, now: Instant) -> Result<Token> {
+        self.session.publish(topic, payload, qos, retain, now)
     }
 
     /// As [`ClientSession::has_room`].
@@ -172,8 +175,8 @@ impl Client {
     /// Sends what is queued and DISCONNECT, then closes; [`Event::Closed`] follows, at once if there is no connection.
     ///
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
-    pub fn disconnect(&mut self) {
-        self.session.disconnect();
+    pub fn disconnect(&mut self, now: Instant) {
+        self.session.disconnect(now);
         if matches!(self.phase, ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Connecting(_)) {
             self.close();
         }
@@ -184,6 +187,18 @@ impl Client {
         matches!(self.phase, ConnectionPhase::Closed)
     }
 
+    /// What the attempt that is under way waits for, as the reason of a run that waits no longer.
+    pub(crate) fn pending_attempt(&self) -> Outage {
+        let lost = match &self.phase {
+            ConnectionPhase::Connecting(connector) => connector.pending(),
+            ConnectionPhase::Open(_) if !self.session.is_accepted() => {
+                ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet to CONNECT")
+            }
+            _ => ConnectionLost::new("no answer yet"),
+        };
+        Outage::before_connack(&self.endpoint, &lost)
+    }
+
     fn start_attempt(&mut self, now: Instant) {
         match Connector::start(&self.endpoint, now) {
             Ok(mut connector) => {
@@ -191,14 +206,14 @@ impl Client {
                 self.phase = ConnectionPhase::Connecting(connector);
                 self.attempted(outcome, now);
             }
-            Err(error) => self.lost(&error.to_string(), now),
+            Err(error) => self.lost(&error.into(), now),
         }
     }
 
     fn attempted(&mut self, outcome: ConnectOutcome, now: Instant) {
         match outcome {
             Poll::Pending => {}
-            Poll::Ready(Err(why)) => self.lost(&why, now),
+            Poll::Ready(Err(lost)) => self.lost(&lost, now),
             Poll::Ready(Ok(transport)) => {
                 self.phase = ConnectionPhase::Open(Connection::new(transport));
                 self.session.transport_opened(now);
@@ -214,7 +229,7 @@ impl Client {
             return;
         }
         if let Err(lost) = connection.drive(&mut self.session, ready, now) {
-            self.lost(&lost.to_string(), now);
+            self.lost(&lost, now);
         } else if self.session.is_disconnect_sent() {
             self.start_closing(now);
         }
@@ -224,17 +239,21 @@ impl Client {
         if let ConnectionPhase::Open(mut connection) = std::mem::replace(&mut self.phase, ConnectionPhase::Closed)
             && connection.shutdown_write().is_ok()
         {
-            self.phase = ConnectionPhase::Closing(connection, now + CLOSE_TIMEOUT);
+            self.phase = ConnectionPhase::Closing(connection, now + BROKER_CLOSE_TIMEOUT);
         } else {
             self.close();
         }
     }
 
     /// The connection was lost, or the attempt failed.
-    fn lost(&mut self, why: &str, now: Instant) {
+    fn lost(&mut self, lost: &ConnectionLost, now: Instant) {
         if !self.session.is_disconnect_sent() {
-            let why = format!("{}: {why}", self.endpoint);
-            self.phase = ConnectionPhase::Waiting(self.session.transport_lost(&why, now, &mut rand::rng()));
+            let outage = if self.session.is_accepted() {
+                Outage::after_connack(&self.endpoint, lost)
+            } else {
+                Outage::before_connack(&self.endpoint, lost)
+            };
+            self.phase = ConnectionPhase::Waiting(self.session.transport_lost(outage, now, &mut rand::rng()));
         }
         // After `disconnect` there is no next attempt.
         if self.session.is_disconnect_sent() {
@@ -261,7 +280,7 @@ mod tests {
         let mut client = idle();
         let now = Instant::now();
         client.subscribe("t", Qos::AtLeastOnce, now).unwrap();
-        client.publish("t", Bytes::new(), Qos::AtLeastOnce, false).unwrap();
+        client.publish("t", Bytes::new(), Qos::AtLeastOnce, false, now).unwrap();
         client.drive(now + Duration::from_secs(60), PollFlags::empty());
         assert!(client.interest().is_none() && client.deadline().is_none());
         assert!(client.next_event().is_none() && !client.is_closed());
@@ -275,7 +294,7 @@ mod tests {
     #[test]
     fn an_idle_client_disconnects_at_once() {
         let mut client = idle();
-        client.disconnect();
+        client.disconnect(Instant::now());
         assert!(matches!(client.next_event(), Some(Event::Closed)) && client.is_closed());
         client.connect(Instant::now());
         assert!(client.is_closed());

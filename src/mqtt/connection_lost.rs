@@ -1,32 +1,73 @@
 //! Why a connection must be dropped.
 
+use std::io::ErrorKind;
 use std::{fmt, io};
 
 /// The connection must be dropped; the client then makes another one. Displays as one phrase that says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionLost(String);
+pub struct ConnectionLost {
+    why: String,
+    obstacle: Obstacle,
+}
+
+/// What stands between this client and the broker, as far as that suggests what to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// The host name has no address.
+    Lookup,
+    /// Nothing listens at the port.
+    Refused,
+    /// Nothing answers from the host.
+    Unreachable,
+    /// The connection is open, and nothing is said on it.
+    Silence,
+    /// The other end closed the connection.
+    Closed,
+    /// The other end speaks TLS.
+    Tls,
+    /// The other end speaks HTTP.
+    Http,
+    /// Anything else.
+    Other,
+}
 
 impl ConnectionLost {
     /// Text from the network in `why` must be escaped.
     pub(super) fn new(why: impl Into<String>) -> Self {
-        Self(why.into())
+        Self::at(Obstacle::Other, why)
+    }
+
+    /// As [`ConnectionLost::new`], where it is known what stands in the way.
+    pub(super) fn at(obstacle: Obstacle, why: impl Into<String>) -> Self {
+        Self { why: why.into(), obstacle }
     }
 
     /// What came in is not MQTT, or not what a broker may send.
     pub(super) fn malformed(what: impl fmt::Display) -> Self {
-        Self(format!("the broker sent invalid MQTT: {what}"))
+        Self::new(format!("the broker sent invalid MQTT: {what}"))
+    }
+
+    /// What stands in the way.
+    pub(super) fn obstacle(&self) -> Obstacle {
+        self.obstacle
     }
 }
 
 impl From<io::Error> for ConnectionLost {
     fn from(error: io::Error) -> Self {
-        Self(error.to_string())
+        let obstacle = match error.kind() {
+            ErrorKind::ConnectionRefused => Obstacle::Refused,
+            ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Obstacle::Unreachable,
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Obstacle::Closed,
+            _ => Obstacle::Other,
+        };
+        Self::at(obstacle, error.to_string())
     }
 }
 
 impl fmt::Display for ConnectionLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.why)
     }
 }
 

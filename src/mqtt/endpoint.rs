@@ -52,6 +52,14 @@ impl Endpoint {
         }
     }
 
+    /// The TCP port.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp { port, .. } | Self::Tls { port, .. } | Self::WebSocket { port, .. } => Some(*port),
+            Self::Unix { .. } => None,
+        }
+    }
+
     /// MQTT over TCP.
     #[must_use]
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {

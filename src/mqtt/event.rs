@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Qos;
+use super::{Outage, Qos};
 use crate::Error;
 
 /// Something happened; the tool takes events with `next_event` until there are none.
@@ -17,8 +17,8 @@ pub enum Event {
     },
     /// The connection was lost, or an attempt failed; the client tries again by itself.
     Down {
-        /// One phrase; text from the network in it is escaped.
-        why: String,
+        /// Why.
+        outage: Outage,
         /// How long until the next attempt.
         retry: Duration,
     },
@@ -46,6 +46,8 @@ pub enum Event {
     },
     /// The broker refused something. The client keeps trying: the tool decides whether this ends the run.
     Refused(Error),
+    /// Connections keep ending on one message. That may be chance: the client keeps trying, and says more if it is not.
+    Suspect(Error),
     /// The broker accepts each connection and soon drops it: another client probably uses this client identifier.
     Contested {
         /// How many connections in a row.

@@ -25,34 +25,34 @@ impl PairRun<'_> {
     /// As [`super::once::run`].
     pub(super) fn perform(&mut self, action: Action, topics: &Topics, now: Instant) -> Result<()> {
         match action {
-            Action::Send(frame) => self.publish(topics, frame),
+            Action::Send(frame) => self.publish(topics, frame, now),
             Action::Wait => Ok(()),
             Action::MasterAuthenticated(frame) => {
                 self.abandon_check(now);
-                self.publish(topics, frame)
+                self.publish(topics, frame, now)
             }
             Action::StorePending(established, frame) => {
                 let session = self.new_session(&established)?;
                 self.sessions.cache().store_pending(&session, session.created)?;
-                self.publish(topics, frame)
+                self.publish(topics, frame, now)
             }
             Action::StoreCurrent(established, frame) => {
                 let session = self.new_session(&established)?;
                 self.sessions.cache().store_current(&session, session.created)?;
                 self.phase = Phase::Confirming(established.peer);
                 // The broker keeps it for a slave that is offline for a moment.
-                self.publish_at(topics, frame, Qos::AtLeastOnce)
+                self.publish_at(topics, frame, Qos::AtLeastOnce, now)
             }
             Action::Promote(established, frame) => {
                 self.promote(*established)?;
-                self.publish(topics, frame)
+                self.publish(topics, frame, now)
             }
             Action::Finished(established) => {
                 let peer = established.peer.key.fingerprint();
                 self.sessions.cache().prove(peer.as_bytes(), &established.keys.id).map(drop)
             }
             Action::WrongCode { left, frame } => {
-                self.publish(topics, frame)?;
+                self.publish(topics, frame, now)?;
                 self.report.warn(&enrolment_outcome::wrong_code(left));
                 Ok(())
             }
@@ -61,18 +61,18 @@ impl PairRun<'_> {
                 Ok(())
             }
             Action::Fail(failure, frame) => {
-                self.publish_if_any(topics, frame)?;
+                self.publish_if_any(topics, frame, now)?;
                 Err(self.error_of(failure))
             }
             Action::Claim(claim, frame) => {
                 self.tell_claim(&claim, now);
-                self.publish_if_any(topics, frame)
+                self.publish_if_any(topics, frame, now)
             }
         }
     }
 
-    fn publish_if_any(&mut self, topics: &Topics, frame: Option<Vec<u8>>) -> Result<()> {
-        frame.map_or(Ok(()), |frame| self.publish(topics, frame))
+    fn publish_if_any(&mut self, topics: &Topics, frame: Option<Vec<u8>>, now: Instant) -> Result<()> {
+        frame.map_or(Ok(()), |frame| self.publish(topics, frame, now))
     }
 
     /// The session to store. While enrolling, its peer is pinned first.
@@ -105,6 +105,14 @@ impl PairRun<'_> {
         }
     }
 
+    /// Writes down with whom the link is. A directory that cannot be written does not undo the pairing: until a reboot, the
+    /// session says it, too.
+    pub(super) fn note_paired(&mut self, peer: &Peer) {
+        if let Err(error) = self.sessions.peers.note_paired(peer) {
+            self.report.verbose(format_args!("cannot write down with whom the link is: {error}"));
+        }
+    }
+
     /// Makes a pending session the current one. That is all that a slave waits for, unless it serves.
     fn promote(&mut self, established: Established) -> Result<()> {
         let session = session_to_store(&self.sessions.peers, &established);
@@ -120,7 +128,10 @@ impl PairRun<'_> {
         }
         match self.purpose {
             Purpose::Once { .. } | Purpose::Enrol { .. } => self.phase = Phase::Done(Outcome::Paired(established.peer)),
-            Purpose::Serve(_) => tell_paired(&established.peer, self.report),
+            Purpose::Serve(_) => {
+                self.note_paired(&established.peer);
+                tell_paired(&established.peer, self.report);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::handshake::{AuthRefusal, Claim};
 use crate::identity::Fingerprint;
-use crate::throttle::KeyedThrottle;
+use crate::report_throttle::KeyedReportThrottle;
 use crate::{Error, Exit};
 
 /// Time between two reports of the same thing, and the time in which [`MAX_REPORTS`] are made.
@@ -14,8 +14,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_REPORTS: usize = 8;
 
 /// Decides what is reported, and when again.
-pub(super) fn throttle<K: Clone + Eq + Hash>() -> KeyedThrottle<K> {
-    KeyedThrottle::every(REPORT_INTERVAL, MAX_REPORTS)
+pub(super) fn throttle<K: Clone + Eq + Hash>() -> KeyedReportThrottle<K> {
+    KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS)
 }
 
 /// The report of a claim; `own` is this device's key.

@@ -14,7 +14,7 @@ use crate::{Error, Exit, Result};
 
 const TERMINAL: &str = "/dev/tty";
 /// Longest line that a terminal hands over, in bytes (termios(3)).
-const MAX_LINE_LEN: usize = 4096;
+const MAX_TERMINAL_LINE_LEN: usize = 4096;
 
 /// Asks until a code is typed. The terminal echoes it: a code is good once, and a typo that is seen is corrected sooner.
 ///
@@ -52,7 +52,7 @@ fn read_line(mut terminal: &File, signals: &mut Signals) -> Result<Zeroizing<Str
             break;
         }
     }
-    let mut bytes = Zeroizing::new(vec![0; MAX_LINE_LEN]);
+    let mut bytes = Zeroizing::new(vec![0; MAX_TERMINAL_LINE_LEN]);
     match terminal.read(&mut bytes) {
         Ok(0) | Err(_) => {
             let _ = terminal.write_all(b"\n");

@@ -17,7 +17,7 @@ const VARIABLE: &str = "STS_CODE";
 /// Its value for a code on standard input.
 const ON_STDIN: &str = "-";
 /// Longest line that is read from there, in bytes.
-const MAX_LINE_LEN: u64 = 256;
+const MAX_CODE_LINE_LEN: u64 = 256;
 
 /// The code in `$STS_CODE`, if that is set.
 ///
@@ -37,7 +37,7 @@ pub fn given() -> Result<Option<Code>> {
             .hint(format!("give the code on standard input, with {VARIABLE}={ON_STDIN}")));
     }
     let mut line = Zeroizing::new(String::new());
-    let read = io::stdin().take(MAX_LINE_LEN).read_to_string(&mut line);
+    let read = io::stdin().take(MAX_CODE_LINE_LEN).read_to_string(&mut line);
     read.map_err(|err| Error::new(Exit::Failed, "cannot read the code from stdin").because(err))?;
     Code::parse(&line).map(Some).map_err(bad)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::RngExt;
 
-use super::link_peers;
+use super::encrypted_peers;
 use crate::cache::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
@@ -32,10 +32,10 @@ struct Kill {
 ///
 /// # Errors
 /// [`Exit::Usage`] if the link has no peer of that name; [`Exit::TryAgain`] if there was no session, or if the broker did not
-/// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection. The sessions are deleted in any
-/// case.
+/// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection, or if there was none. The sessions
+/// are deleted in any case.
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let mut peers = link_peers(link)?;
+    let mut peers = encrypted_peers(link)?;
     if let Some(name) = to {
         peers.restrict_to(name)?;
     }
@@ -72,7 +72,7 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
     let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(is_current) else { return Ok(None) };
     let mut rng = rand::rng();
     let stream = cache.reserve_stream(peer, &stored.session.id)?;
-    let mut sender = Sender::new(&stored.session, stream, rng.random(), link.config.mqtt.max_message)?;
+    let sender = Sender::new(&stored.session, stream, rng.random(), link.config.mqtt.max_message)?;
     let topic = peers.route.publish(&stored.session.topics).to_owned();
     sender.kill(&mut rng).map(|frame| Some(Kill { topic, frame }))
 }
@@ -89,14 +89,17 @@ fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, re
         while kills.front().is_some_and(|kill| event_loop.broker.has_room(kill.topic.len() + kill.frame.len()))
             && let Some(Kill { topic, frame }) = kills.pop_front()
         {
-            event_loop.broker.publish(&topic, frame, qos, false)?;
+            event_loop.broker.publish(&topic, frame, qos, false, now)?;
         }
         if kills.is_empty() && event_loop.broker.unacknowledged().messages == 0 {
             return event_loop.close().map(drop);
         }
         if event_loop.stop_requested() > Stop::No || until.is_some_and(|until| now >= until) {
-            return Err(Error::new(Exit::TryAgain, "the peer was not told")
-                .because(format!("the broker at {} did not acknowledge it", link.config.mqtt.endpoint)));
+            const WHAT: &str = "the peer was not told";
+            return Err(event_loop.unreachable(WHAT).unwrap_or_else(|| {
+                let endpoint = &link.config.mqtt.endpoint;
+                Error::new(Exit::TryAgain, WHAT).because(format!("the broker at {endpoint} did not acknowledge it"))
+            }));
         }
         event_loop.wait(None, until, now)?;
     }

@@ -29,7 +29,7 @@ pub fn run(
     timeout: Option<Duration>,
     report: &Reporter,
 ) -> Result<()> {
-    let role = link_peers(link)?.role;
+    let role = link_peers(link, report)?.role;
     // If another sts-pair runs, no code is made or asked for that could not be used.
     drop(link.create_cache()?.lock_pairing()?);
     let name = name.unwrap_or_else(host_name);
@@ -65,7 +65,7 @@ fn pair(
     timeout: Option<Duration>,
     report: &Reporter,
 ) -> Result<Outcome> {
-    let peers = link_peers(link)?;
+    let peers = link_peers(link, report)?;
     let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;

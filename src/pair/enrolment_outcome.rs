@@ -14,13 +14,6 @@ use crate::{Error, Exit, Result};
 pub(super) fn pin(peers: &mut LinkPeers, peer: &Peer, report: &Reporter) -> Result<()> {
     peers.pin(peer)?;
     report.info(format_args!("{} is now trusted: {}", peer.name, peer.key.fingerprint()));
-    if peers.is_ambiguous() {
-        report.warn(
-            &Error::new(Exit::Config, "several peers are trusted now")
-                .because("a link cannot be used if its configuration does not say which of them it is with")
-                .hint(format!("add a line to the configuration of this one: peer = {}", peer.name)),
-        );
-    }
     Ok(())
 }
 

@@ -61,7 +61,7 @@ pub(super) fn session_check(
 /// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. A file that cannot be read
 /// counts as no session: a pairing replaces it.
 fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPeer> {
-    let accepted = peers.accepted()?;
+    let accepted = peers.to_pair_with()?;
     let [peer] = &accepted[..] else {
         return Err(Error::new(Exit::Usage, "--if-older")
             .because(format!("this link has several peers: {}", list(accepted.iter().map(|peer| peer.name.as_str()))))
@@ -99,7 +99,7 @@ impl PairRun<'_> {
             return Ok(());
         }
         let topics = check.session().topics.clone();
-        check.poll(now).map_or(Ok(()), |query| self.publish(&topics, query))
+        check.poll(now).map_or(Ok(()), |query| self.publish(&topics, query, now))
     }
 
     /// Takes a query or a reply. A device that wants a new session does not reply, so that its peer comes to pair.
@@ -111,7 +111,7 @@ impl PairRun<'_> {
             Ok(CheckEvent::Queried(session, frames)) => {
                 // The query proves a session that is still pending here.
                 self.sessions.cache().promote(&session.peer, &session.id, unix_time())?;
-                frames.into_iter().try_for_each(|frame| self.publish(topics, frame))
+                frames.into_iter().try_for_each(|frame| self.publish(topics, frame, now))
             }
             Ok(CheckEvent::Present) => self.peer_has_session(now),
             Err(rejected) => {

@@ -123,7 +123,7 @@ impl PairRun<'_> {
     }
 
     /// Reads `known_peers` again if it changed. If it cannot be read, a service continues with the peers that it had.
-    fn refresh_peers(&mut self, now: Instant) -> Result<()> {
+    pub(super) fn refresh_peers(&mut self, now: Instant) -> Result<()> {
         match (self.sessions.refresh_peers(), &mut self.purpose) {
             (Ok(true), _) => self.handshake.set_peers(self.sessions.accepted().to_vec()),
             (Ok(false), _) => {}

@@ -27,6 +27,7 @@ use crate::handshake::{Party, Trust};
 use crate::link::Link;
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
+use crate::report::Reporter;
 use crate::{Error, Exit, Result};
 
 /// The name of a device that was not given one; it has no meaning while keys are pinned by hand.
@@ -39,9 +40,17 @@ fn default_name() -> PeerName {
 /// The peers of a link, which must be encrypted. Makes this device's identity key if there is none yet.
 ///
 /// # Errors
-/// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::make_identity`] and [`Link::peers`].
-fn link_peers(link: &Link) -> Result<LinkPeers> {
-    link.make_identity()?;
+/// As [`Link::make_identity`] and [`encrypted_peers`].
+fn link_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
+    link.make_identity(report)?;
+    encrypted_peers(link)
+}
+
+/// The peers of a link, which must be encrypted.
+///
+/// # Errors
+/// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::peers`].
+fn encrypted_peers(link: &Link) -> Result<LinkPeers> {
     link.peers()?.ok_or_else(|| {
         Error::new(Exit::Usage, "nothing to pair")
             .because("the link is not encrypted (sts_mode = nosec)")
@@ -49,12 +58,24 @@ fn link_peers(link: &Link) -> Result<LinkPeers> {
     })
 }
 
+/// As [`link_peers`], of a link whose peers are pinned already. If it could be with several, and has sessions with one of them,
+/// it is with that one.
+///
+/// # Errors
+/// As [`link_peers`], [`Link::create_cache`] and [`LinkPeers::accepted`].
+fn pinned_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
+    let mut peers = link_peers(link, report)?;
+    let cache = link.create_cache()?;
+    peers.settle(|peer| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty()))?;
+    Ok(peers)
+}
+
 /// This end of a link whose peers are pinned already.
 ///
 /// # Errors
-/// As [`LinkPeers::accepted`] and [`LinkPeers::identity`].
+/// As [`LinkPeers::to_pair_with`] and [`LinkPeers::identity`].
 fn pinned_party(peers: &LinkPeers) -> Result<Party> {
-    party(peers, default_name(), Trust::Pinned(peers.accepted()?.to_vec()))
+    party(peers, default_name(), Trust::Pinned(peers.to_pair_with()?.to_vec()))
 }
 
 fn party(peers: &LinkPeers, name: PeerName, trust: Trust) -> Result<Party> {

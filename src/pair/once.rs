@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::progress_line::ProgressLine;
 use super::run::{PairRun, Purpose, handshake};
-use super::{if_older, link_peers, pinned_party};
+use super::{if_older, pinned_party, pinned_peers};
 use crate::Result;
 use crate::link::Link;
 use crate::report::Reporter;
@@ -18,9 +18,10 @@ use crate::units::Age;
 /// # Errors
 /// [`crate::Exit::TryAgain`] when time is up, or if another sts-pair runs on the link; [`crate::Exit::Protocol`] if the
 /// authenticated peer asks for another suite; [`crate::Exit::NotTrusted`] if no peer is pinned; [`crate::Exit::Unavailable`]
-/// if the broker refuses the connection; [`crate::Exit::Usage`] on a link without encryption.
+/// if the broker refuses the connection, or if there is none when time is up; [`crate::Exit::Usage`] on a link without
+/// encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
-    let peers = link_peers(link)?;
+    let peers = pinned_peers(link, report)?;
     let cache = link.create_cache()?;
     let _lock = cache.lock_pairing()?;
     let _answers = cache.lock_answers()?;

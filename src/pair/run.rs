@@ -18,10 +18,10 @@ use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
+use crate::report_throttle::KeyedReportThrottle;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
-use crate::throttle::KeyedThrottle;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
@@ -74,7 +74,7 @@ pub(super) struct PairRun<'a> {
     pub(super) sessions: LinkSessions,
     pub(super) handshake: Handshake,
     pub(super) init_reqs: InitReqQueue,
-    claims: KeyedThrottle<Claim>,
+    claims: KeyedReportThrottle<Claim>,
 }
 
 /// This end's handshake on a link.
@@ -123,6 +123,9 @@ impl<'a> PairRun<'a> {
     /// As [`super::once::run`].
     pub(super) fn finish(mut self) -> Result<Outcome> {
         let outcome = self.run();
+        if let Ok(Outcome::Paired(peer)) = &outcome {
+            self.note_paired(peer);
+        }
         self.report.status("");
         let report = self.report;
         // Even if the run failed: its last frame tells the peer why, so let the broker have it.
@@ -162,7 +165,7 @@ impl<'a> PairRun<'a> {
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
         while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
-            self.publish(&topics, frame)?;
+            self.publish(&topics, frame, now)?;
         }
         if self.handshake.is_code_used_up() { Err(enrolment_outcome::code_used_up()) } else { Ok(()) }
     }
@@ -176,7 +179,7 @@ impl<'a> PairRun<'a> {
     /// The outcome, if the run is over.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] if it is over without a session.
+    /// [`Exit::TryAgain`] if it is over without a session; [`Exit::Unavailable`] if there is no connection either.
     fn outcome(&mut self, now: Instant) -> Result<Option<Outcome>> {
         if let Phase::Confirming(peer) = &self.phase
             && self.handshake.is_finished()
@@ -193,7 +196,10 @@ impl<'a> PairRun<'a> {
         }
         match &self.phase {
             Phase::Confirming(peer) if is_stopped || self.is_timed_out(now) => Ok(Some(Outcome::Paired(peer.clone()))),
-            _ if is_stopped => Err(Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed")),
+            _ if is_stopped => {
+                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed");
+                Err(self.event_loop.explain(error))
+            }
             _ if !self.is_timed_out(now) => Ok(None),
             _ if self.tolerates_session()? => Ok(Some(Outcome::Kept)),
             _ => Err(self.timed_out()),
@@ -207,17 +213,27 @@ impl<'a> PairRun<'a> {
     /// The error of having no session in time.
     pub(super) fn timed_out(&self) -> Error {
         let error = Error::new(Exit::TryAgain, "timed out");
+        if self.handshake.pending().next().is_some() {
+            let error = error
+                .because("the peer's last message is missing; the new session is kept for it")
+                .hint("nothing to do if the peer says that it is paired: its first message makes the session current");
+            return self.event_loop.explain(error);
+        }
+        if let Some(error) = self.event_loop.unreachable("timed out") {
+            return error;
+        }
         let listen = &self.config.subscribe;
         let role = self.sessions.peers.role;
         let (other, did) = (role.other(), if role == Role::Master { "answered" } else { "asked to pair" });
         match (&self.phase, &self.purpose) {
-            (Phase::Subscribing(_), _) => {
-                let endpoint = self.event_loop.broker.endpoint();
-                error.because(format!("the broker at {endpoint} did not accept the connection"))
-            }
             _ if self.handshake.pending().next().is_some() => error
                 .because("the peer's last message is missing; the new session is kept for it")
                 .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
+            (Phase::Subscribing(_), _) => {
+                let endpoint = self.event_loop.broker.endpoint();
+                Error::new(Exit::Unavailable, "timed out")
+                    .because(format!("the broker at {endpoint} did not answer the subscription to {listen}"))
+            }
             (_, Purpose::Enrol { .. }) => error
                 .because(format!("no {other} with the code {did} on {listen}"))
                 .hint(self.how_to_meet("sts-pair --code")),
@@ -237,13 +253,13 @@ impl<'a> PairRun<'a> {
     }
 
     /// Publishes a frame to the peer on these topics. Without room it is dropped, since its sender repeats it.
-    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>) -> Result<()> {
-        self.publish_at(topics, frame, Qos::AtMostOnce)
+    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>, now: Instant) -> Result<()> {
+        self.publish_at(topics, frame, Qos::AtMostOnce, now)
     }
 
-    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
+    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos, now: Instant) -> Result<()> {
         let topic = self.sessions.peers.route.publish(topics);
-        self.event_loop.publish_or_drop(topic, frame, qos)
+        self.event_loop.publish_or_drop(topic, frame, qos, now).map(drop)
     }
 
     /// Whether there is room for answers to INITREQs.

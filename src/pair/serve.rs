@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::run::{PairRun, Purpose, handshake};
 use super::service::Service;
-use super::{link_peers, pinned_party};
+use super::{pinned_party, pinned_peers};
 use crate::handshake::Handshake;
 use crate::link::Link;
 use crate::mqtt::Qos;
@@ -19,13 +19,15 @@ impl PairRun<'_> {
     /// Replies to a peer that checks a session. A service replies under every usable one: it wants no new session itself.
     ///
     /// # Errors
-    /// As [`LinkSessions::refresh_if_due`] and [`LinkSessions::answer`].
+    /// As [`LinkSessions::refresh_sessions_if_due`] and [`LinkSessions::answer`].
     pub(super) fn answer_session_check(&mut self, payload: &[u8], now: Instant) -> Result<()> {
-        if self.sessions.refresh_if_due(now)? {
-            self.handshake.set_peers(self.sessions.accepted().to_vec());
-        }
+        // A known_peers that cannot be read is no reason to be silent: a service continues with the peers that it had.
+        self.refresh_peers(now)?;
+        self.sessions.refresh_sessions_if_due(now)?;
         match self.sessions.answer(payload, |_| true)? {
-            Some(answer) => self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce),
+            Some(answer) => {
+                self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce, now).map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -41,9 +43,9 @@ impl PairRun<'_> {
 /// [`super::once::run`] before it begins.
 pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     let mut link = open()?;
-    let mut peers = slave_peers(&link)?;
+    let mut peers = slave_peers(&link, report)?;
     let _lock = link.create_cache()?.lock_pairing()?;
-    let mut signals = Signals::catch()?;
+    let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
     let mut handshake = handshake(&peers, pinned_party(&peers)?);
     loop {
@@ -56,7 +58,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
         if signals.count() > 0 {
             return Ok(());
         }
-        match reload(&open, &mut handshake) {
+        match reload(&open, &mut handshake, report) {
             Ok(reloaded) => {
                 (link, peers) = reloaded;
                 report.info("configuration reloaded");
@@ -66,16 +68,16 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     }
 }
 
-fn reload(open: &impl Fn() -> Result<Link>, handshake: &mut Handshake) -> Result<(Link, LinkPeers)> {
+fn reload(open: &impl Fn() -> Result<Link>, handshake: &mut Handshake, report: &Reporter) -> Result<(Link, LinkPeers)> {
     let link = open()?;
-    let peers = slave_peers(&link)?;
+    let peers = slave_peers(&link, report)?;
     handshake.set_party(pinned_party(&peers)?);
     Ok((link, peers))
 }
 
 /// The peers of a link of which this device is the slave.
-fn slave_peers(link: &Link) -> Result<LinkPeers> {
-    let peers = link_peers(link)?;
+fn slave_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
+    let peers = pinned_peers(link, report)?;
     match peers.role {
         Role::Slave => Ok(peers),
         Role::Master => Err(Error::new(Exit::Usage, "--serve")

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use super::claims;
 use crate::report::Reporter;
+use crate::report_throttle::KeyedReportThrottle;
 use crate::stdio::Signals;
-use crate::throttle::KeyedThrottle;
 use crate::{Error, Result};
 
 /// Requests to reload, and errors that do not end a service.
@@ -16,7 +16,7 @@ pub(super) struct Service {
     hangups: Signals,
     /// How many of them led to a reload.
     handled: usize,
-    reported: KeyedThrottle<u64>,
+    reported: KeyedReportThrottle<u64>,
     hasher: RandomState,
 }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::delivery::{Completion, Delivery};
-use crate::Result;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::sessions::Answer;
 use crate::stream::StreamId;
+use crate::{Error, Exit, Result};
 
 /// What becomes of a message.
 #[derive(Debug)]
@@ -48,6 +48,13 @@ impl Disposition {
     }
 }
 
+/// What the user is told of a message of `len` bytes that is over the limit.
+pub(super) fn oversize(len: usize) -> Error {
+    Error::new(Exit::Config, format!("dropped a message of {len} bytes"))
+        .because("it is larger than this device takes")
+        .hint(format!("if it is not junk, add a line to the configuration of this device: max_message = {len}"))
+}
+
 /// A confirm to publish.
 #[derive(Debug)]
 pub(super) struct ConfirmMessage {
@@ -63,6 +70,15 @@ pub(super) trait IncomingStreams {
     /// # Errors
     /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
+
+    /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data itself,
+    /// and its sender waits for the confirm of it. Any other message is left with the broker.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn receive_end(&mut self, _message: Message, _now: Instant) -> Result<Option<Completion>> {
+        Ok(None)
+    }
 
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
@@ -133,10 +149,11 @@ pub(super) trait IncomingStreams {
         None
     }
 
-    /// Reports what was lost whole, for a run that is told to end: it would not have ended by itself.
-    fn report_missing(&mut self) {}
+    /// Reports which streams are open, and what was lost whole, for a run that is told to end: it would not have ended by
+    /// itself.
+    fn report_unfinished(&mut self) {}
 
-    /// What a run that ended by an option says by its exit status; `timed_out` if that option was the timeout.
+    /// What a run that ended by itself says by its exit status; `timed_out` if that was for lack of messages.
     ///
     /// # Errors
     /// [`crate::Exit::TryAgain`] where a stream is not complete; [`crate::Exit::DataLost`] where something was lost.

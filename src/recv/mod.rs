@@ -22,14 +22,16 @@
 //! Where something new belongs:
 //!
 //! - a type of frame: `SealedStreams::receive`, the `match` over all types;
-//! - a kind of content, such as a heartbeat: `SealedStreams::accept`, the `match` over [`crate::stream::Content`], and
-//!   `is_of_data_stream` below it. The compiler asks for both once [`crate::stream::Content`] has it;
+//! - a kind of content, such as a heartbeat: `stream/kind.rs`, whose head says how to add one. Here that is
+//!   `SealedStreams::accept`, the `match` over [`crate::stream::Content`], for which the compiler asks; whether `--once`
+//!   leaves it for another run is [`crate::stream::Kind::stays_with_stream`];
 //! - a sentence for the user: `sealed::reports`;
 //! - an output format: a variant of [`Format`], which the compiler asks for in `printer::format`;
 //! - an option: a field of [`RecvOptions`]. What ends a run is in `RecvRun::has_ended`, and its exit status in
 //!   `IncomingStreams::verdict`.
 
 mod delivery;
+mod first_session;
 mod incoming;
 mod plain;
 mod printer;
@@ -43,13 +45,20 @@ pub use self::printer::Format;
 use self::printer::Printer;
 use self::sealed::SealedStreams;
 use crate::config::Config;
-use crate::event_loop::{BrokerEvent, EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, EventLoop, STOP_TIMEOUT, Stop};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::report::Reporter;
 use crate::route::Route;
 use crate::stdio::{Signals, Written};
+use crate::text::count;
 use crate::{Error, Exit, Result};
+
+/// How long the broker may take to acknowledge the last confirms, before a run leaves that has all its lines.
+const ENDS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why a run ends that no option ends: the peer deleted its last session.
+const SESSION_ENDED: &str = "the peer ended the session";
 
 /// The options of the command line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,32 +67,40 @@ pub struct RecvOptions {
     pub once: bool,
     /// End after this many lines.
     pub lines: Option<u64>,
+    /// Write payloads of a link without encryption as they are; otherwise each ends with a newline.
+    pub binary: bool,
     /// End when nothing was received for this long.
     pub timeout: Option<Duration>,
     /// How each line is written.
     pub format: Format,
+    /// Without a session, wait for the first one.
+    pub wait: bool,
 }
 
 /// Receives until a signal or an option ends it.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete when
-/// nothing was received for [`RecvOptions::timeout`]; [`Exit::DataLost`] where data was lost in a run that an option ended;
-/// [`Exit::Unavailable`] where the broker refuses the connection; [`Exit::Failed`] where standard output cannot be written.
+/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete, or
+/// fewer than [`RecvOptions::lines`] came, when nothing was received for [`RecvOptions::timeout`]; [`Exit::DataLost`] where
+/// data was lost in a run that ended by itself; [`Exit::Unavailable`] where the broker refuses the connection, or where there
+/// is none at that time; [`Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
-    let now = Instant::now();
     let Config { subscribe, mqtt, .. } = &link.config;
-    let with_metadata = options.format.needs_metadata();
-    let streams: Box<dyn IncomingStreams + '_> = match link.peers()? {
-        None => Box::new(PlainStreams::new(options.once, with_metadata, report)),
-        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
-    };
+    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
+    broker.subscribe(subscribe.as_str(), mqtt.qos, Instant::now())?;
+    // Nothing is sent before its first turn.
+    let mut events = EventLoop::new(broker, Signals::catch()?, report);
+    let mut kept = Vec::new();
+    if options.wait {
+        match first_session::wait(link, options.timeout, &mut events, report)? {
+            Some(events) => kept = events,
+            None => return events.close().map(drop),
+        }
+    }
+    let now = Instant::now();
+    let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
     let printer = Printer::stdout(options.format, options.lines, many_peers, mqtt.max_message)?;
-    let signals = Signals::catch()?;
-    let mut broker = link.connect(Tool::Receive, &mut rand::rng())?;
-    broker.subscribe(subscribe.as_str(), mqtt.qos, now)?;
-    let events = EventLoop::new(broker, signals, report);
     let mut run = RecvRun {
         config: &link.config,
         timeout: options.timeout,
@@ -92,27 +109,68 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         streams,
         printer,
         last_received: now,
+        is_subscribed: false,
     };
-    let end = run.receive()?;
-    run.send_confirms(true, Instant::now())?;
-    let RecvRun { events, mut streams, .. } = run;
+    let received = run.receive(kept);
+    // Even if it failed: the senders hear of what was written, and the broker.
+    let told = run.tell_written();
+    let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
+    let RecvRun { events, mut streams, printer, .. } = run;
     // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
     events.close()?;
+    let end = received?;
+    told?;
     match end {
         End::Refused(error) => Err(error),
         End::Stopped => {
-            streams.report_missing();
+            streams.report_unfinished();
             Ok(())
         }
-        End::ByOption { timed_out } => streams.verdict(timed_out),
+        End::BySelf { timed_out } => {
+            // In any case, as it reports what is missing.
+            let verdict = streams.verdict(timed_out);
+            let cause = unreachable.or_else(|| short_of_lines(&printer, &options, timed_out, verdict.is_ok()));
+            match (cause, verdict) {
+                (Some(cause), verdict) => {
+                    verdict.unwrap_or_else(|error| report.warn(&error));
+                    Err(cause)
+                }
+                (None, verdict) => verdict,
+            }
+        }
     }
+}
+
+/// The incoming streams of a link as it is configured.
+///
+/// # Errors
+/// As [`Link::peers`] and [`SealedStreams::open`].
+fn open_streams<'a>(
+    link: &Link,
+    options: &RecvOptions,
+    report: &'a Reporter,
+    now: Instant,
+) -> Result<Box<dyn IncomingStreams + 'a>> {
+    let with_metadata = options.format.needs_metadata();
+    Ok(match link.peers()? {
+        None => Box::new(PlainStreams::new(options, report)),
+        Some(peers) => Box::new(SealedStreams::open(link, peers, options.once, with_metadata, report, now)?),
+    })
+}
+
+/// The error of a run that wanted more lines than it got. With `--once`, a complete stream is all that there is.
+fn short_of_lines(printer: &Printer, options: &RecvOptions, timed_out: bool, has_all: bool) -> Option<Error> {
+    let (written, wanted) = printer.short_count()?;
+    let what = if timed_out { "timed out" } else { SESSION_ENDED };
+    let why = format!("{written} of {} were received", count(wanted, "line"));
+    (timed_out || (has_all && !options.once)).then(|| Error::new(Exit::TryAgain, what).because(why))
 }
 
 /// Why a run ends.
 enum End {
-    /// By an option: its exit status tells what was lost.
-    ByOption {
-        /// Before all came that was wanted.
+    /// By itself, as an option asks, or as the peer ended its last session: its exit status tells what was lost.
+    BySelf {
+        /// For lack of messages, before all came that was wanted.
         timed_out: bool,
     },
     /// By a signal, or because standard output was closed.
@@ -131,11 +189,16 @@ struct RecvRun<'a> {
     printer: Printer,
     /// When something was received that restarts the timeout.
     last_received: Instant,
+    /// The broker has accepted the subscription.
+    is_subscribed: bool,
 }
 
 impl RecvRun<'_> {
-    /// The turns of the loop; returns when all that was received is written, or standard output is closed.
-    fn receive(&mut self) -> Result<End> {
+    /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is written,
+    /// or standard output is closed.
+    fn receive(&mut self, kept: Vec<BrokerEvent>) -> Result<End> {
+        let now = Instant::now();
+        kept.into_iter().try_for_each(|event| self.handle(event, now))?;
         loop {
             let now = self.events.begin_turn();
             if let Some(refusal) = self.take_events(now)? {
@@ -191,6 +254,7 @@ impl RecvRun<'_> {
             }
             BrokerEvent::Subscribed { requested, granted, .. } => {
                 let topic = &self.config.subscribe;
+                self.is_subscribed = true;
                 self.report.verbose(format_args!("listening on {topic}"));
                 if granted < requested {
                     self.report.warning(format_args!(
@@ -211,7 +275,7 @@ impl RecvRun<'_> {
             Disposition::Drop(receipt) => self.printer.acknowledge(receipt),
             Disposition::Repeat { stream, receipt } => self.printer.acknowledge_repeat(stream, receipt, now),
             Disposition::Answer { answer, receipt } => {
-                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
+                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce, now)?;
                 self.printer.acknowledge(receipt);
             }
             Disposition::Hold { .. } | Disposition::Leave => {}
@@ -242,9 +306,13 @@ impl RecvRun<'_> {
         loop {
             let written = self.printer.write_ready();
             self.settle(now)?;
-            match written? {
-                Written::Some => {}
-                other => return Ok(other),
+            match written {
+                Ok(Written::Some) => {}
+                Ok(other) => return Ok(other),
+                Err(error) => {
+                    self.record_interrupted(now)?;
+                    return Err(error);
+                }
             }
         }
     }
@@ -259,6 +327,14 @@ impl RecvRun<'_> {
         Ok(())
     }
 
+    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that byte.
+    fn record_interrupted(&mut self, now: Instant) -> Result<()> {
+        match self.printer.interrupted() {
+            Some(completion) => self.streams.record(&[completion], now),
+            None => Ok(()),
+        }
+    }
+
     /// Tells senders that ask how far standard output took their streams.
     fn send_confirms(&mut self, all: bool, now: Instant) -> Result<()> {
         // Until there is room the confirms wait, and say more then.
@@ -266,9 +342,40 @@ impl RecvRun<'_> {
             return Ok(());
         }
         for confirm in self.streams.due_confirms(all, now)? {
-            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
+            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos, now)?;
         }
         Ok(())
+    }
+
+    /// Tells senders that ask what was written, when a run ends.
+    fn tell_written(&mut self) -> Result<()> {
+        self.send_confirms(true, Instant::now())?;
+        if self.printer.has_all_lines() { self.take_ends() } else { Ok(()) }
+    }
+
+    /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the last
+    /// confirm: each is usually right behind the data, and its sender waits for nothing else.
+    fn take_ends(&mut self) -> Result<()> {
+        let until = Instant::now() + ENDS_TIMEOUT;
+        loop {
+            let now = self.events.begin_turn();
+            self.pause_reading(false, now);
+            // A refusal takes nothing away from the lines that were written.
+            while let Ok(Some(event)) = self.events.next_event() {
+                if let BrokerEvent::Message(message) = event
+                    && let Some(completion) = self.streams.receive_end(message, now)?
+                {
+                    self.printer.settle(completion);
+                }
+            }
+            self.settle(now)?;
+            self.send_confirms(true, now)?;
+            let is_over = self.events.broker.unacknowledged().messages == 0 || !self.events.is_connected();
+            if is_over || now >= until || self.events.stop_requested() > Stop::No {
+                return Ok(());
+            }
+            self.events.wait(None, Some(until), now)?;
+        }
     }
 
     /// Whether an option ends the run now.
@@ -287,7 +394,7 @@ impl RecvRun<'_> {
         }
         let ends = (is_complete && self.streams.linger_until(now).is_none()) || is_idle || has_all_lines;
         let timed_out = is_idle && !is_complete && !has_all_lines;
-        Ok((ends && self.printer.is_flushed()).then_some(End::ByOption { timed_out }))
+        Ok((ends && self.printer.is_flushed()).then_some(End::BySelf { timed_out }))
     }
 
     /// When the run ends, if nothing is received before.
@@ -295,7 +402,19 @@ impl RecvRun<'_> {
         self.timeout.map(|timeout| self.last_received + timeout)
     }
 
-    /// Waits until standard output took what was received; a second signal ends that at once.
+    /// The error of a run that timed out although nothing could come.
+    fn unreachable(&self, end: &End) -> Option<Error> {
+        let End::BySelf { timed_out: true } = end else { return None };
+        let what = "timed out";
+        self.events.unreachable(what).or_else(|| {
+            let (endpoint, topic) = (self.events.broker.endpoint(), &self.config.subscribe);
+            let why = format!("the broker at {endpoint} did not answer the subscription to {topic}");
+            (!self.is_subscribed).then(|| Error::new(Exit::Unavailable, what).because(why))
+        })
+    }
+
+    /// Waits until standard output took what was received. A second signal ends that at once, and so does a first one if
+    /// standard output takes nothing for a while.
     fn drain(&mut self) -> Result<()> {
         let now = Instant::now();
         // What the broker keeps comes again, perhaps with the rest of what it waits for.
@@ -304,17 +423,27 @@ impl RecvRun<'_> {
         }
         self.printer.flush();
         self.pause_reading(true, now);
+        let (mut unwritten, mut until) = (self.printer.unwritten(), now + STOP_TIMEOUT);
         loop {
             let now = self.events.begin_turn();
             if self.write(now)? == Written::Closed || self.printer.is_flushed() {
                 return Ok(());
             }
-            if self.events.stop_requested() == Stop::AtOnce {
-                let bytes = self.printer.unwritten();
-                return Err(Error::new(Exit::Failed, "stopped by a second signal")
-                    .because(format!("{bytes} received bytes were not written, and are not acknowledged")));
+            let left = self.printer.unwritten();
+            if std::mem::replace(&mut unwritten, left) != left {
+                until = now + STOP_TIMEOUT;
             }
-            self.wait(now)?;
+            let what = match self.events.stop_requested() {
+                Stop::AtOnce => "stopped by a second signal",
+                Stop::Gracefully if now >= until => "stopped by a signal",
+                Stop::No | Stop::Gracefully => {
+                    self.events.wait(Some(self.printer.interest()), Some(until).filter(|until| *until > now), now)?;
+                    continue;
+                }
+            };
+            self.record_interrupted(now)?;
+            return Err(Error::new(Exit::Failed, what)
+                .because(format!("{left} received bytes were not written, and are not acknowledged")));
         }
     }
 

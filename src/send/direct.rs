@@ -4,6 +4,7 @@
 //! writes to us.
 
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -19,6 +20,8 @@ pub(super) struct Direct {
     input: Input,
     split: Split,
     progress: ReadProgress,
+    /// There was something to read.
+    has_read: bool,
 }
 
 /// How far standard input was read.
@@ -31,9 +34,24 @@ enum ReadProgress {
     Ended,
 }
 
+impl ReadProgress {
+    fn is_begun(&self) -> bool {
+        !matches!(self, Self::NotBegun)
+    }
+
+    /// Begins the stream, unless it has begun: the one place that does, whatever there is to send first.
+    fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+        if !self.is_begun() {
+            let max_data = stream.begin(turn.now, turn.rng)?;
+            *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
+        }
+        Ok(())
+    }
+}
+
 impl Direct {
     pub(super) fn new(input: Input, split: Split) -> Self {
-        Self { input, split, progress: ReadProgress::NotBegun }
+        Self { input, split, progress: ReadProgress::NotBegun, has_read: false }
     }
 
     /// What was read and is not in a message yet.
@@ -52,9 +70,8 @@ impl MessageSource for Direct {
         if !room {
             return Ok(());
         }
-        if matches!(self.progress, ReadProgress::NotBegun) && self.input.is_ready()? {
-            let max_data = stream.begin(turn.now, turn.rng)?;
-            self.progress = ReadProgress::Reading(MessageBuffer::new(stream.buffer(), max_data));
+        if !self.progress.is_begun() && self.input.is_ready()? {
+            self.progress.begin(stream, turn)?;
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
         // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
@@ -62,7 +79,9 @@ impl MessageSource for Direct {
             return Ok(());
         }
         let (bytes, limit) = buffer.space();
-        self.input.read(bytes, limit)
+        self.input.read(bytes, limit)?;
+        self.has_read |= !buffer.data().is_empty();
+        Ok(())
     }
 
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
@@ -90,8 +109,9 @@ impl MessageSource for Direct {
         self.input.as_fd().filter(|_| room)
     }
 
-    fn stop_reading(&mut self) {
+    fn stop_reading(&mut self, _now: Instant) -> Result<()> {
         self.input.stop();
+        Ok(())
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
@@ -108,10 +128,14 @@ impl MessageSource for Direct {
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
+        // A whole message in the buffer waits for room, of which there is enough unless something is in flight.
         in_flight.messages > 0
     }
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
+        if !self.has_read {
+            return Error::new(Exit::TryAgain, what).because("nothing was read, and the receiver does not know that");
+        }
         Error::new(exit, what).because(format!("unacknowledged: {}", Amount(self.pending(in_flight))))
     }
 }

@@ -13,7 +13,7 @@ use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
 use crate::link::Link;
 use crate::report::Reporter;
-use crate::throttle::Throttle;
+use crate::report_throttle::ReportThrottle;
 use crate::{Error, Exit, Result, spool};
 
 /// How often to look whether there is a session.
@@ -61,7 +61,7 @@ pub(super) fn wait(
     report: &Reporter,
 ) -> Result<Box<dyn OutgoingStream>> {
     let give_up_at = options.timeout.map(|timeout| Instant::now() + timeout);
-    let mut notice = Throttle::once();
+    let mut notice = ReportThrottle::once();
     loop {
         let now = events.begin_turn();
         let error = match found {
@@ -75,13 +75,14 @@ pub(super) fn wait(
             Err(error) if error.exit() != Exit::TryAgain => return Err(error),
             Err(error) => error,
         };
-        let stopping = events.stop_requested() > Stop::No;
+        let stopping = events.stop_requested() > Stop::No || give_up_at.is_some_and(|at| now >= at);
         if stopping {
-            spooled.stop_reading();
+            spooled.stop_reading(now)?;
         }
         spooled.read_input(now)?;
         spooled.sync()?;
-        if spooled.has_all_input() || stopping || give_up_at.is_some_and(|at| now >= at) {
+        spooled.warn_of_backlog(false);
+        if spooled.has_all_input() || stopping {
             spooled.close()?;
             return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });
         }

@@ -1,24 +1,32 @@
 //! sts-send: reads standard input, splits it into messages, seals them, and ends once they were all delivered: to the broker,
 //! or with `--confirm` to the receiver.
 //!
-//! [`run()`] makes two choices, and nothing after it asks which they were:
+//! [`run()`] makes two choices:
 //!
 //! - where messages come from, a `MessageSource`: `direct` splits standard input as it is read; `spooled` writes it to disk
 //!   first, so that the broker may be away for as long as there is room there;
 //! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `plain` on any other.
 //!
 //! ```text
-//! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> Run::publish -> mqtt::Client -> broker
+//! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> SendRun::publish -> mqtt::Client -> broker
 //!                          +-> spooled -> spool::Spool -+
 //! ```
 //!
-//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for what limits
-//! sending (`may_publish`), for the way out (`publish`) and for the time that wakes a run (`deadline`). What the receiver
-//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`.
+//! After that, nothing asks which they were, and two questions are asked of what was chosen. `is_confirmed`: whether a message
+//! is delivered when the receiver confirms it, or when the broker acknowledges it; it decides whose word counts in `run`,
+//! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
+//! wait for another session, or the run ends when its own is deleted (`replies`).
+//!
+//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the limit of
+//! what is under way (`may_publish`), for the way out (`publish`) and for the run's own time (`deadline`); its head says where
+//! another limit belongs. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits gives up is in
+//! `timeouts`, and whom it names then in `missing`.
 
 mod data_in_flight;
 mod direct;
 mod first_session;
+mod intake;
+mod missing;
 mod outgoing;
 mod plain;
 mod replies;
@@ -71,7 +79,7 @@ pub struct SendOptions {
 /// # Errors
 /// [`Exit::Usage`] where the link has several peers and [`SendOptions::to`] names none of them;
 /// [`Exit::TryAgain`] without a session, or when nothing was acknowledged for [`SendOptions::timeout`];
-/// [`Exit::Unavailable`] where the broker refuses the connection;
+/// [`Exit::Unavailable`] where the broker refuses the connection, or where there is none then and nothing keeps the input;
 /// [`Exit::DataLost`] where input was read that was not all acknowledged, and is not in a spool
 /// either. With a spool as [`spool::Spool::open`], too.
 pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> {
@@ -97,7 +105,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     if std::io::stdin().is_terminal() {
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
-    let timeouts = Timeouts::new(options.timeout, source.stop_timeout(), stream.is_confirmed());
+    let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
     let (mqtt, reply_topics, data_in_flight) = (&link.config.mqtt, ReplyTopics::default(), DataInFlight::default());
     SendRun { events, mqtt, report, source, stream, reply_topics, data_in_flight, timeouts, rng }.finish()
 }
@@ -115,6 +123,6 @@ fn open_stream(link: &Link, options: &SendOptions, now: Instant) -> Result<Box<d
         Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
         None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
         None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),
-        None => Box::new(PlainStream::new(&link.config)),
+        None => Box::new(PlainStream::new(&link.config, options.split)),
     })
 }

@@ -41,7 +41,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         Ok(None)
     }
 
-    /// Begins the stream, once there is something to send; returns the most bytes that one message carries.
+    /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once for each
+    /// stream, by the source: a second call would begin another one and leave this without an end.
     fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
@@ -63,14 +64,15 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
 
     /// The next payload that no message asks for: a retransmission, or what is said between two streams.
     ///
-    /// A kind of message that is sent by time, whatever the input does, is made here, and its time is part of
-    /// [`OutgoingStream::deadline`]. With a spool the number of a message follows from its record
-    /// ([`crate::spool::SpooledStream::seq`]), so it would need a stream of its own there.
+    /// A message that is sent by time, say when there was no input for long, does not belong here: see
+    /// [`MessageSource::next`](super::source::MessageSource::next).
     fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)
     }
 
-    /// When [`OutgoingStream::next_control`] has something, if nothing arrives before.
+    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It may have something already,
+    /// where it was not asked for lack of room: that is not a matter of time, and the acknowledgement that makes room wakes
+    /// the run. So it may be in the past, which the caller filters out.
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -88,6 +90,11 @@ pub(super) trait ConfirmedStream {
         Pending::default()
     }
 
+    /// Who is to confirm, for messages.
+    fn receiver(&self) -> String {
+        "the other device".to_owned()
+    }
+
     /// Where confirms arrive.
     fn confirm_topic(&self) -> Option<&str> {
         None
@@ -98,7 +105,7 @@ pub(super) trait ConfirmedStream {
         None
     }
 
-    /// Confirms cannot reach us now, so silence does not count.
+    /// Confirms cannot reach us now (`SendRun::is_path_clear`), so silence does not count.
     fn ignore_silence(&mut self, _now: Instant) {}
 
     /// Takes a payload from one of these topics.
@@ -120,6 +127,15 @@ pub(super) trait ConfirmedStream {
     /// Seals what is not confirmed again, in a stream of the current session; returns how many messages that are.
     fn reseal(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<u64> {
         Ok(0)
+    }
+
+    /// Whether the receiver has written all data of the stream, which is closed: only its end, which carries none, is not
+    /// confirmed.
+    ///
+    /// # Errors
+    /// As [`crate::stream::Sender::read_back`].
+    fn is_written(&self) -> Result<bool> {
+        Ok(false)
     }
 
     /// The last message of a stream that is closed and confirmed: the receiver need not repeat its last confirm.
@@ -185,6 +201,11 @@ pub(super) trait SpoolStream {
     /// be duplicated.
     fn reseal_records(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
         Ok(0)
+    }
+
+    /// What waits in the spool was cut anew, for another stream than this one, which is left without an end.
+    fn restart(&mut self, _spool: &mut Spool, _now: Instant) -> Result<()> {
+        Ok(())
     }
 
     /// Whether all streams of this run are over.

@@ -1,4 +1,5 @@
-//! Messages on a link without encryption (`sts_mode = nosec`): the payload is what was read.
+//! Messages on a link without encryption (`sts_mode = nosec`): the payload is what was read, and with `--each` a line without
+//! its newline, as other MQTT clients expect it.
 
 use std::time::Instant;
 
@@ -8,16 +9,19 @@ use rand::rngs::ThreadRng;
 use super::outgoing::{ConfirmedStream, OutgoingStream, SpoolStream};
 use crate::Result;
 use crate::config::Config;
+use crate::stdio::Split;
 
 /// Payloads without sessions, numbers or an end.
 pub(super) struct PlainStream {
     topic: String,
     max_message: usize,
+    split: Split,
 }
 
 impl PlainStream {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { topic: config.publish.as_str().to_owned(), max_message: config.mqtt.max_message }
+    /// Messages of what is split in this way.
+    pub(super) fn new(config: &Config, split: Split) -> Self {
+        Self { topic: config.publish.as_str().to_owned(), max_message: config.mqtt.max_message, split }
     }
 }
 
@@ -34,9 +38,21 @@ impl OutgoingStream for PlainStream {
         BytesMut::new()
     }
 
-    fn seal(&mut self, message: BytesMut, _ends: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal(
+        &mut self,
+        mut message: BytesMut,
+        _ends: bool,
+        _now: Instant,
+        _rng: &mut ThreadRng,
+    ) -> Result<Option<Bytes>> {
         // No receiver looks for an end here, and an empty payload would delete what the broker retains.
-        Ok((!message.is_empty()).then(|| message.freeze()))
+        if message.is_empty() {
+            return Ok(None);
+        }
+        if self.split == Split::Each && message.ends_with(b"\n") {
+            message.truncate(message.len() - 1);
+        }
+        Ok(Some(message.freeze()))
     }
 }
 

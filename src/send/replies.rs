@@ -23,8 +23,9 @@ impl SendRun<'_> {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));
                 Ok(())
             }
-            Reply::Answer(answer) => self.publish(answer),
+            Reply::Answer(answer) => self.publish(answer, now),
             Reply::Confirmed(seq) => {
+                self.reply_topics.delivered();
                 self.timeouts.progress(now);
                 if self.timeouts.end_silence() {
                     self.report.info("confirms are arriving again");
@@ -35,7 +36,7 @@ impl SendRun<'_> {
             Reply::SessionDeleted if self.source.survives_session() => self.reseal(SESSION_GONE, now),
             // The receiver may have written everything and can only say so in a way that this device cannot read, so sending
             // it again could duplicate all of it.
-            Reply::SessionDeleted => Err(self.undelivered(Exit::DataLost, SESSION_GONE)),
+            Reply::SessionDeleted => Err(self.unfinished(Exit::DataLost, SESSION_GONE)),
         }
     }
 
@@ -43,14 +44,15 @@ impl SendRun<'_> {
     /// another session, as the broker can cause it: only the receiver's word is.
     pub(super) fn handle_silence(&mut self, now: Instant) -> Result<()> {
         if !self.source.survives_session() && self.stream.is_orphaned(now)? {
-            return Err(self.undelivered(Exit::DataLost, SESSION_GONE));
+            return Err(self.unfinished(Exit::DataLost, SESSION_GONE));
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
             self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-            self.publish(query)?;
+            self.publish(query, now)?;
         }
         if self.timeouts.report_silence(now) {
-            self.report.info("no confirms are arriving; waiting for sts-recv on the other device");
+            let receiver = self.stream.receiver();
+            self.report.info(format_args!("no confirms are arriving; waiting for sts-recv on {receiver}"));
         }
         Ok(())
     }

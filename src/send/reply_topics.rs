@@ -15,6 +15,8 @@ pub(super) struct ReplyTopics {
     answers: Option<String>,
     /// The broker has accepted the subscription for confirms, on this connection.
     subscribed: bool,
+    /// A confirm has arrived in this run.
+    has_delivered: bool,
 }
 
 impl ReplyTopics {
@@ -39,6 +41,16 @@ impl ReplyTopics {
     /// The broker accepted a subscription.
     pub(super) fn subscription_accepted(&mut self, filter: &str) {
         self.subscribed |= self.confirms.as_deref() == Some(filter);
+    }
+
+    /// A confirm arrived.
+    pub(super) fn delivered(&mut self) {
+        self.has_delivered = true;
+    }
+
+    /// Whether a confirm has arrived in this run: then the broker lets both devices publish and receive.
+    pub(super) fn have_delivered(&self) -> bool {
+        self.has_delivered
     }
 
     /// Subscriptions do not outlive their connection.

@@ -1,14 +1,18 @@
 //! The loop of sts-send: reads, seals, publishes and waits, whatever the source and the stream are.
 //!
-//! What limits sending is decided here and nowhere else. A limit by time, say of bytes per second, belongs in three places,
-//! which every frame passes in every mode:
+//! Two kinds of limit apply to what is sent, in two places:
 //!
-//! - [`SendRun::may_publish`] says whether there is room for one more frame, a retransmission included. Without room nothing is
-//!   sealed, and standard input is not read further than into the spool.
-//! - [`SendRun::publish`] is the one way out, where what leaves can be counted.
-//! - [`SendRun::deadline`] is the one time that wakes the run if nothing else happens: when room comes with time.
-//!
-//! Below that, the client sends what was in flight when a connection broke again on the next one, by itself.
+//! - How much may be under way: [`SendRun::may_publish`] asks the client whether there is room for one more frame. Without
+//!   room nothing is sealed, and standard input is not read further than into the spool. New messages, retransmissions and
+//!   what is said between two streams ask. The limit is soft, since some frames do not: `settled` ([`SendRun::settle`]) goes
+//!   when nothing is under way; queries and answers are best-effort and are dropped if there is no room for their own length
+//!   ([`Publication::BestEffort`]). Sealing again (`SendRun::reseal`) publishes nothing: it fills the queue of
+//!   retransmissions, which do ask.
+//! - How much may leave per second: there is no such limit. It belongs in the client session, in `fill_write_buffer`
+//!   (`ClientSession`, whose comment lists the steps), through which every frame of every mode leaves, and again after each
+//!   reconnection, which the run does not see. What is held back there is under way, so that the first limit stops the run,
+//!   and the client's deadline wakes it when more may leave. All that a run has to know is that time does not count
+//!   meanwhile: [`Timeouts::observe`].
 
 use std::time::Instant;
 
@@ -55,11 +59,12 @@ impl SendRun<'_> {
         loop {
             let now = self.events.begin_turn();
             self.handle_events(now)?;
-            self.check_timeouts(now)?;
-            self.handle_signals(now)?;
+            if self.is_stopped(now)? {
+                return Ok(());
+            }
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
-                return self.settle();
+                return self.settle(now);
             }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_seal()).map(|fd| (fd, PollFlags::IN));
@@ -68,21 +73,27 @@ impl SendRun<'_> {
     }
 
     /// Reads, seals and publishes until no more of that is possible without waiting.
+    ///
+    /// Retransmissions and what is said between two streams come before new messages. The receiver accepts the messages of a
+    /// stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If new ones
+    /// took the room first, nothing that was sent could be of use.
     fn transfer(&mut self, now: Instant) -> Result<()> {
         let connected = self.events.is_connected();
         loop {
+            let had_room = self.stream.has_room(0);
+            let mut progressed = self.publish_control(now)?;
             let room = self.may_seal();
             let mut turn = Turn { now, connected, rng: &mut self.rng };
             self.source.fill(room, &mut *self.stream, &mut turn)?;
-            let mut progressed = false;
             while self.may_seal() {
                 let mut turn = Turn { now, connected, rng: &mut self.rng };
                 let Some(publication) = self.source.next(&mut *self.stream, &mut turn)? else { break };
-                self.publish(publication)?;
+                self.publish(publication, now)?;
                 progressed = true;
             }
-            progressed |= self.publish_control(now)?;
             progressed |= self.leave_stream(now)?;
+            // The next message may have found that another stream is due, which is said first, or the next stream was entered.
+            progressed |= self.stream.has_room(0) != had_room;
             // Each of these may have made room for what was read before, of which poll(2) would not tell.
             if !progressed {
                 break;
@@ -92,7 +103,8 @@ impl SendRun<'_> {
         self.source.sync()
     }
 
-    /// Whether there is room for one more frame of the longest kind. The one place where sending is limited.
+    /// Whether one more frame of the longest kind may be under way. The one place where that is limited; the head of this file
+    /// says what does not ask.
     fn may_publish(&self) -> bool {
         self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
     }
@@ -102,53 +114,62 @@ impl SendRun<'_> {
         self.may_publish() && self.stream.has_room(self.mqtt.max_message)
     }
 
-    /// The one way out.
-    pub(super) fn publish(&mut self, publication: Publication) -> Result<()> {
+    /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each connection until
+    /// it is acknowledged.
+    pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<()> {
         let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
         match publication {
             Publication::Message { payload, data_len } => {
-                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
+                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain, now)?;
                 self.data_in_flight.published(token, data_len);
                 Ok(())
             }
             Publication::Record { payload, data_len } => {
-                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
+                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain, now)?;
                 self.data_in_flight.published(token, data_len);
                 self.source.published(token);
                 Ok(())
             }
-            Publication::BestEffort { topic, frame } => self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce),
+            Publication::BestEffort { topic, frame } => {
+                self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce, now).map(drop)
+            }
         }
     }
 
-    /// When to wake if nothing happens before. Never in the past: what was due by now is done, or waits for something else
-    /// than time.
+    /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. Never in the past: what
+    /// was due by now is done, or waits for something else than time. While the path is not clear nothing is sent again, and
+    /// what clears it wakes the run.
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        let others = [self.stream.deadline(), self.source.deadline(now)].into_iter().flatten();
+        let resend = self.stream.deadline().filter(|_| self.is_path_clear());
+        let others = [resend, self.source.deadline(now)].into_iter().flatten();
         self.timeouts.deadlines().chain(others).filter(|at| *at > now).min()
     }
 
-    /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either, or
-    /// entered the next stream.
+    /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either.
     fn publish_control(&mut self, now: Instant) -> Result<bool> {
-        let can_receive = self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0;
-        if !can_receive {
+        let is_path_clear = self.is_path_clear();
+        if !is_path_clear {
             self.stream.ignore_silence(now);
         }
-        let had_room = self.stream.has_room(0);
         let mut progressed = false;
         while self.may_publish()
             && let Some(payload) = self.stream.next_control(now, &mut self.rng)?
         {
-            self.publish(Publication::control(payload))?;
+            self.publish(Publication::control(payload), now)?;
             progressed = true;
         }
-        progressed |= self.stream.has_room(0) != had_room;
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-        if can_receive && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
+        if is_path_clear && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
             self.handle_silence(now)?;
         }
         Ok(progressed)
+    }
+
+    /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged every
+    /// frame, and on this connection the subscription for confirms. Only then does it mean something that nothing is
+    /// confirmed. Until then the silence is the broker's: nothing is sent again for it, and it is neither reported nor queried.
+    fn is_path_clear(&self) -> bool {
+        self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
     }
 
     /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.
@@ -156,15 +177,15 @@ impl SendRun<'_> {
         if self.in_flight().messages > 0 || !self.source.is_stream_closed(&*self.stream) {
             return Ok(false);
         }
-        self.settle()?;
+        self.settle(now)?;
         self.source.leave_stream(&mut *self.stream, now)?;
         Ok(true)
     }
 
     /// Publishes the last message of a stream, on the topic that it has until it is left.
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self, now: Instant) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(Publication::control(payload)),
+            Some(payload) => self.publish(Publication::control(payload), now),
             None => Ok(()),
         }
     }
@@ -176,9 +197,9 @@ impl SendRun<'_> {
                 Ok(None) => return Ok(()),
                 Err(refusal) => {
                     if self.pending().messages > 0 {
-                        self.report.info(self.undelivered(Exit::Failed, "refused by the broker"));
+                        self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
                     }
-                    return Err(refusal);
+                    return Err(self.source.refused(refusal));
                 }
             }
         }
@@ -206,26 +227,39 @@ impl SendRun<'_> {
         Ok(())
     }
 
-    fn check_timeouts(&mut self, now: Instant) -> Result<()> {
+    /// Whether a timeout or a signal ends the run now.
+    ///
+    /// # Errors
+    /// As [`MessageSource::undelivered`], where that leaves anything undelivered.
+    fn is_stopped(&mut self, now: Instant) -> Result<bool> {
+        let stop = self.events.stop_requested();
+        if stop > Stop::No && self.timeouts.begin_stop(now) {
+            self.source.stop_reading(now)?;
+            self.report.info("delivering what was read, then stopping; signal again to stop immediately");
+        }
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
-        match self.timeouts.expired(now) {
-            Some(why) => Err(self.undelivered(Exit::TryAgain, why)),
-            None => Ok(()),
+        let why = match stop {
+            Stop::AtOnce => Some((Exit::DataLost, "stopped by a second signal")),
+            Stop::No | Stop::Gracefully => self.timeouts.expired(now),
+        };
+        if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
+            self.report.info("everything was written, but the receiver did not confirm the end of the stream");
+            return Ok(true);
+        }
+        match why {
+            Some((exit, what)) if !self.source.is_delivered() => {
+                self.source.stop_reading(now)?;
+                Err(self.undelivered(exit, what))
+            }
+            stopped => Ok(stopped.is_some()),
         }
     }
 
-    fn handle_signals(&mut self, now: Instant) -> Result<()> {
-        match self.events.stop_requested() {
-            Stop::No => Ok(()),
-            Stop::Gracefully => {
-                if self.timeouts.begin_stop(now) {
-                    self.source.stop_reading();
-                    self.report.info("delivering what was read, then stopping; signal again to stop immediately");
-                }
-                Ok(())
-            }
-            Stop::AtOnce => Err(self.undelivered(Exit::DataLost, "stopped by a second signal")),
-        }
+    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker has that
+    /// end, and so has a spool.
+    fn is_written(&self) -> Result<bool> {
+        let has_rest = self.source.pending(Pending::default()).messages > 0;
+        Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)
     }
 
     /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.
@@ -239,8 +273,8 @@ impl SendRun<'_> {
         self.source.pending(self.in_flight())
     }
 
-    /// The error of ending now for this reason.
-    pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
+    /// The error of ending now for a reason that says it all.
+    pub(super) fn unfinished(&self, exit: Exit, what: &str) -> Error {
         self.source.undelivered(exit, what, self.in_flight())
     }
 }

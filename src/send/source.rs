@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::rngs::ThreadRng;
 
@@ -34,13 +34,18 @@ pub(super) trait MessageSource {
     /// A message gets its place in the stream here. With a spool that takes a connection: by the time there is one, the
     /// session may be new. Without a spool it does not: what is sealed waits in the client, and what was read is held
     /// nowhere else.
+    ///
+    /// A message that is sent by time, say when there was no input for long, belongs here, and its time in
+    /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a spool
+    /// it must be in the state of the spool before it is sealed, as everything is that shifts the numbers of what follows:
+    /// the number of a record decides its seq ([`crate::spool::SpooledStream::seq`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
 
     /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
     fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>>;
 
-    /// Reads no further: what was read is all there is.
-    fn stop_reading(&mut self);
+    /// Reads no further: what was read is all there is, and is kept where there is a disk.
+    fn stop_reading(&mut self, now: Instant) -> Result<()>;
 
     /// A [`Publication::Record`] of this source was published.
     fn published(&mut self, _token: Token) {}
@@ -60,7 +65,7 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// When to call [`MessageSource::fill`] again, if nothing else happens before.
+    /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before.
     fn deadline(&self, _now: Instant) -> Option<Instant> {
         None
     }
@@ -91,18 +96,24 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a message waits to be delivered. Timeouts count for these only: the beginning of a line waits for the rest of
-    /// it, however long that takes.
+    /// Whether a whole message that was read is not delivered. Timeouts count for these only: the beginning of a line waits for
+    /// the rest of it, however long that takes. Input that cannot be read on before something is done with what was read
+    /// counts as whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
-    /// After a signal, how long a run continues without an acknowledgement. `None`: until another signal, since what is not
-    /// delivered is lost.
-    fn stop_timeout(&self) -> Option<Duration> {
-        None
+    /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a disk
+    /// there is no next run.
+    fn is_delivered(&self) -> bool {
+        false
     }
 
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
+
+    /// The error of ending because the broker refuses something, or a message.
+    fn refused(&self, refusal: Error) -> Error {
+        refusal
+    }
 
     /// Leaves the disk at the end of a run, however that ends.
     fn close(&mut self) -> Result<()> {

@@ -3,40 +3,26 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
-
+use super::intake::Intake;
 use super::outgoing::{OutgoingStream, Publication};
 use super::source::{Amount, MessageSource, Turn, larger};
 use crate::config::Config;
 use crate::crypto::schedule::Digest;
+use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
-use crate::spool::{self, Owner, Pending, Spool};
+use crate::spool::{self, Found, Owner, Pending, Spool};
 use crate::stdio::{Input, Split};
 use crate::suite::Suite;
 use crate::text::{count, show};
-use crate::throttle::Throttle;
 use crate::{Error, Exit, Result};
-
-/// Most bytes that are written to the spool before some are published.
-const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
-/// Time between two attempts to write to a full disk.
-const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// After a signal, how long nothing is acknowledged before the rest is left in the spool.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Standard input, on disk until it is delivered.
 pub(super) struct Spooled<'a> {
-    input: Input,
-    split: Split,
+    intake: Intake<'a>,
     spool: Spool,
-    /// Most bytes of a record.
-    max_record: usize,
-    /// What was read and not written, as the disk is full.
-    unwritten: BytesMut,
-    disk_full: Throttle,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
     report: &'a Reporter,
@@ -60,27 +46,16 @@ impl<'a> Spooled<'a> {
             return Err(Error::new(Exit::Usage, "--spool-max")
                 .because(format!("smaller than two messages of max_message ({max_message} bytes each)")));
         }
-        let mut spool = Spool::open(options, Owner { link: &config.link, peer })?;
+        let spool = Spool::open(options, Owner { link: &config.link, peer })?;
         if spool.cut_off() > 0 {
             report.info(format_args!("discarded {} bytes of an unfinished write to the spool", spool.cut_off()));
-        }
-        if spool.unfinished() > 0 {
-            // The rest of an earlier run's last line will not come. On a full disk it must not wait for this run's input.
-            spool.write([(&[][..], true)])?;
         }
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        Ok(Self {
-            input,
-            split,
-            spool,
-            max_record: if peer.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message },
-            unwritten: BytesMut::new(),
-            disk_full: Throttle::once(),
-            published: VecDeque::new(),
-            report,
-        })
+        let max_record = if peer.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message };
+        let intake = Intake::new(input, split, max_record, report);
+        Ok(Self { intake, spool, published: VecDeque::new(), report })
     }
 
     /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where its
@@ -93,81 +68,43 @@ impl<'a> Spooled<'a> {
         stream.resume(&mut self.spool, now)
     }
 
-    /// Reads standard input into the spool, as long as there is any and room for it.
-    ///
-    /// # Errors
-    /// As [`Input::read`] and [`Spool::write`].
+    /// Reads standard input into the spool: as [`Intake::read`].
     pub(super) fn read_input(&mut self, now: Instant) -> Result<()> {
-        let mut written = 0;
-        loop {
-            let more = self.unwritten.is_empty() && written < MAX_WRITTEN_PER_TURN && !self.input.at_end();
-            if more && self.input.is_ready()? {
-                let limit = self.max_read();
-                self.input.read(&mut self.unwritten, limit)?;
-            }
-            let finishes = self.input.at_end() && self.spool.unfinished() > 0;
-            if self.unwritten.is_empty() && !finishes {
-                return Ok(());
-            }
-            let len = self.unwritten.len();
-            if !self.write()? {
-                let mut unfinished = BytesMut::new();
-                if self.spool.reclaim_unfinished(&mut unfinished)? {
-                    unfinished.extend_from_slice(&self.unwritten);
-                    self.unwritten = unfinished;
-                    continue;
-                }
-                if self.disk_full.happened(now).is_some() {
-                    let path = show(self.spool.path());
-                    self.report.info(format_args!("the disk is full; waiting for space to write to the spool {path}"));
-                }
-                return Ok(());
-            }
-            if self.disk_full.has_happened() {
-                self.report.info("there is space on the disk again");
-                self.disk_full.reset();
-            }
-            written += len.max(1);
-        }
+        self.intake.read(&mut self.spool, now)
     }
 
-    /// Most bytes to read at once: no more than one message, or than there is room for.
-    fn max_read(&self) -> usize {
-        let room = match self.split {
-            // Each line may be a piece of its own.
-            Split::Each => self.spool.free_bytes(2) / (1 + spool::PIECE_OVERHEAD_LEN),
-            _ => self.spool.free_bytes(2),
-        };
-        room.min(self.max_record)
-    }
-
-    /// Writes what was read, cut into records; false where the disk is full.
-    fn write(&mut self) -> Result<bool> {
-        let at_end = self.input.at_end();
-        let mut pieces: Vec<(&[u8], bool)> = Vec::new();
-        let (mut rest, mut unfinished) = (&self.unwritten[..], self.spool.unfinished());
-        while let Some(len) = self.split.next(rest, self.max_record.saturating_sub(unfinished), at_end) {
-            pieces.push((&rest[..len], true));
-            (rest, unfinished) = (&rest[len..], 0);
-        }
-        // The beginning of a record is written by itself, so that it never stands in the way of a new segment.
-        let whole = self.unwritten.len() - rest.len();
-        if !pieces.is_empty() && !self.spool.write(pieces)? {
+    /// Cuts what waits into records that are no longer than a message may be now, once all that was sent is acknowledged;
+    /// false before.
+    fn recut(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<bool> {
+        if !self.spool.is_settled() {
             return Ok(false);
         }
-        self.unwritten.advance(whole);
-        if !self.unwritten.is_empty() || (at_end && self.spool.unfinished() > 0) {
-            if !self.spool.write([(&self.unwritten[..], at_end)])? {
-                return Ok(false);
-            }
-            self.unwritten.clear();
+        let intake = &self.intake;
+        let Some(duplicates) = self.spool.recut(|bytes| intake.first_record_len(bytes))? else {
+            return Err(Error::new(Exit::TryAgain, "cannot cut what waits in the spool into smaller messages")
+                .because("the disk is full")
+                .hint("make room on the disk, or set max_message to the value that it had when the spool was filled"));
+        };
+        stream.restart(&mut self.spool, now)?;
+        let what = "max_message is lower than it was; what waits in the spool was cut anew, into a new stream";
+        match duplicates {
+            0 => self.report.info(what),
+            _ => self.report.warning(format_args!("{what}; possibly duplicated: {}", count(duplicates, "message"))),
         }
         Ok(true)
     }
 
+    /// Tells a person of what waits for long, whatever they wanted to hear: with `-q` they hear of no outage otherwise.
+    pub(super) fn warn_of_backlog(&mut self, connected: bool) {
+        if let Some(why) = self.spool.due_warning(connected, unix_time()) {
+            let (path, waiting) = (show(self.spool.path()), Amount(self.spool.pending()));
+            self.report.answer(format_args!("warning: in the spool {path}: {waiting}; {why}"));
+        }
+    }
+
     /// Whether all of standard input was read, and all that was read is in the spool, in whole records.
     pub(super) fn has_all_input(&self) -> bool {
-        self.input.at_end() && self.unwritten.is_empty() && self.spool.unfinished() == 0
+        self.intake.is_done() && self.spool.unfinished() == 0
     }
 
     /// Whether nothing waits in the spool.
@@ -179,7 +116,9 @@ impl<'a> Spooled<'a> {
 impl MessageSource for Spooled<'_> {
     fn fill(&mut self, _room: bool, _stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         // The room that counts is that on the disk.
-        self.read_input(turn.now)
+        self.read_input(turn.now)?;
+        self.warn_of_backlog(turn.connected);
+        Ok(())
     }
 
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
@@ -192,16 +131,16 @@ impl MessageSource for Spooled<'_> {
         }
         let mut message = stream.buffer();
         let head_len = message.len();
-        if !self.spool.read(&mut message)? {
-            let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-            return Ok(close.map(Publication::control));
+        match self.spool.read(&mut message, self.intake.max_record())? {
+            Found::Record => {}
+            Found::Nothing => {
+                let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
+                return Ok(close.map(Publication::control));
+            }
+            Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
+            Found::TooLong => return Ok(None),
         }
         let data_len = message.len() - head_len;
-        if data_len > self.max_record {
-            return Err(Error::new(Exit::Config, "max_message")
-                .because(format!("the spool holds a message of {data_len} bytes"))
-                .hint("set it to the value that it had when the spool was filled"));
-        }
         let payload = stream.seal(message, false, turn.now, turn.rng)?;
         // With `--confirm` a record can go when the receiver has written it, whatever the broker acknowledges.
         let is_record = !stream.is_confirmed();
@@ -215,11 +154,11 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn input_fd(&self, _room: bool) -> Option<BorrowedFd<'_>> {
-        self.input.as_fd().filter(|_| self.unwritten.is_empty() && self.max_read() > 0)
+        self.intake.fd(&self.spool)
     }
 
-    fn stop_reading(&mut self) {
-        self.input.stop();
+    fn stop_reading(&mut self, now: Instant) -> Result<()> {
+        self.intake.stop(&mut self.spool, now)
     }
 
     fn published(&mut self, token: Token) {
@@ -251,7 +190,7 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        (!self.unwritten.is_empty()).then_some(now + DISK_RETRY_INTERVAL)
+        self.intake.deadline(now)
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
@@ -275,7 +214,7 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn pending(&self, in_flight: Pending) -> Pending {
-        let (spooled, unwritten) = (self.spool.pending(), self.unwritten.len() as u64);
+        let (spooled, unwritten) = (self.spool.pending(), self.intake.unwritten());
         let messages = spooled.messages + u64::from(unwritten > 0);
         // What is in flight is in the spool, too.
         larger(in_flight, Pending { messages, bytes: spooled.bytes + unwritten })
@@ -283,17 +222,18 @@ impl MessageSource for Spooled<'_> {
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
         let begun = u64::from(self.spool.unfinished() > 0);
-        in_flight.messages > 0 || self.spool.pending().messages > begun || !self.unwritten.is_empty()
+        // What a full disk does not take keeps the rest of its line from being read.
+        in_flight.messages > 0 || self.spool.pending().messages > begun || self.intake.is_disk_full()
     }
 
-    fn stop_timeout(&self) -> Option<Duration> {
-        Some(STOP_TIMEOUT)
+    fn is_delivered(&self) -> bool {
+        self.has_all_input() && self.spool.is_empty()
     }
 
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {
         let left = Amount(self.spool.pending());
-        if !self.unwritten.is_empty() {
-            let lost = count(self.unwritten.len() as u64, "byte");
+        if self.intake.unwritten() > 0 {
+            let lost = count(self.intake.unwritten(), "byte");
             return Error::new(Exit::DataLost, what).because(format!(
                 "not written to the spool because the disk is full: {lost}; left in the spool: {left}"
             ));
@@ -302,9 +242,24 @@ impl MessageSource for Spooled<'_> {
         Error::new(Exit::TryAgain, what)
             .because(format!("left in the spool {}: {left}", show(self.spool.path())))
             .hint("the next run with this spool sends them first")
+            .deferred()
+    }
+
+    fn refused(&self, refusal: Error) -> Error {
+        if refusal.exit() != Exit::DataLost {
+            return refusal;
+        }
+        let left = format!("left in the spool {}: {}", show(self.spool.path()), Amount(self.spool.pending()));
+        let error = Error::new(Exit::TryAgain, refusal.to_string()).because(left);
+        match refusal.hint_text() {
+            Some(hint) => error.hint(format!("{hint}; the next run cuts what waits to it")),
+            None => error,
+        }
     }
 
     fn close(&mut self) -> Result<()> {
+        self.intake.stop(&mut self.spool, Instant::now())?;
+        self.warn_of_backlog(false);
         self.spool.shut_down()
     }
 }

@@ -1,40 +1,60 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
+//!
+//! These timeouts run from the same time, [`Timeouts::waiting_since`], and only [`STOP_TIMEOUT`] while nothing waits:
+//!
+//! | timeout | of | then |
+//! |---|---|---|
+//! | `--timeout` | any run that has it | it ends |
+//! | [`STOP_TIMEOUT`] | any run, not before the signal that stops it | it ends; what it leaves is lost, or in the spool |
+//! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
+//! | [`END_TIMEOUT`] | a run with `--confirm` of which only the end is not confirmed | it ends, as all is written |
+//!
+//! Time counts here whatever the reason is that nothing is delivered, an absent broker included; only what is done about
+//! silence also needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
+//! [`crate::stream::RetransmitQueue`], which starts anew for as long as the path is not clear.
+//!
+//! In each turn of the loop: [`Timeouts::progress`] for each delivery among the events, [`Timeouts::observe`],
+//! [`Timeouts::expired`]; after sending, [`Timeouts::observe`] again, then [`Timeouts::deadlines`].
 
 use std::time::{Duration, Instant};
 
-use crate::throttle::Throttle;
+use crate::Exit;
+use crate::event_loop::STOP_TIMEOUT;
+use crate::report_throttle::ReportThrottle;
 
 /// How long nothing is confirmed before it is reported, and the receiver is asked why.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a run waits for the confirm of the end of a stream of which all data is confirmed. The receiver may have left
+/// after the last line that it wanted, and it waits as long itself before it leaves after an end.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a run that waits does when.
 pub(super) struct Timeouts {
     /// `--timeout`.
     timeout: Option<Duration>,
-    /// How long a run that was told to stop continues without an acknowledgement.
-    stop_timeout: Option<Duration>,
     /// A receiver is to confirm: report that it does not.
     confirmed: bool,
-    /// When something was last acknowledged, or when the first message began to wait; none while nothing waits.
+    /// When something was last delivered, or when the first message began to wait if that is later; none while nothing waits.
     waiting_since: Option<Instant>,
     /// When a signal asked the run to stop.
     stopping_since: Option<Instant>,
-    silence: Throttle,
+    silence: ReportThrottle,
 }
 
 impl Timeouts {
-    pub(super) fn new(timeout: Option<Duration>, stop_timeout: Option<Duration>, confirmed: bool) -> Self {
-        Self { timeout, stop_timeout, confirmed, waiting_since: None, stopping_since: None, silence: Throttle::once() }
+    pub(super) fn new(timeout: Option<Duration>, confirmed: bool) -> Self {
+        Self { timeout, confirmed, waiting_since: None, stopping_since: None, silence: ReportThrottle::once() }
     }
 
-    /// Whether messages wait to be delivered, as of now.
+    /// Whether messages wait to be delivered, as of now: before each question to this, and after sending.
     pub(super) fn observe(&mut self, waiting: bool, now: Instant) {
         self.waiting_since = waiting.then(|| self.waiting_since.unwrap_or(now));
     }
 
-    /// Something was delivered: time counts from here.
+    /// Something was delivered: for what still waits, time counts from here.
     pub(super) fn progress(&mut self, now: Instant) {
-        self.waiting_since = Some(now);
+        self.waiting_since = self.waiting_since.map(|_| now);
     }
 
     /// A signal asks the run to stop; true for the first one.
@@ -42,13 +62,18 @@ impl Timeouts {
         self.stopping_since.replace(self.stopping_since.unwrap_or(now)).is_none()
     }
 
-    /// Why the run must end now, if it must.
-    pub(super) fn expired(&self, now: Instant) -> Option<&'static str> {
+    /// Why the run must end now, if it must, and its exit status where something is lost by that.
+    pub(super) fn expired(&self, now: Instant) -> Option<(Exit, &'static str)> {
         let passed = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if passed(self.give_up_at()) {
-            return Some("timed out");
+            return Some((Exit::TryAgain, "timed out"));
         }
-        passed(self.stop_at()).then_some("stopped by a signal")
+        passed(self.stop_at()).then_some((Exit::DataLost, "stopped by a signal"))
+    }
+
+    /// Whether to wait no longer for the confirm of an end that carries no data.
+    pub(super) fn is_end_overdue(&self, now: Instant) -> bool {
+        self.expired(now).is_some() || self.end_overdue_at().is_some_and(|at| now >= at)
     }
 
     /// Whether the receiver has been silent for long.
@@ -71,15 +96,21 @@ impl Timeouts {
     /// When one of these times has come, some of which may have passed.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         let silent_at = self.silent_at().filter(|_| !self.silence.has_happened());
-        [self.give_up_at(), self.stop_at(), silent_at].into_iter().flatten()
+        [self.give_up_at(), self.stop_at(), silent_at, self.end_overdue_at()].into_iter().flatten()
     }
 
     fn give_up_at(&self) -> Option<Instant> {
         Some(self.waiting_since? + self.timeout?)
     }
 
+    /// Whether or not a message waits: without a broker the end of a stream cannot even be sealed.
     fn stop_at(&self) -> Option<Instant> {
-        Some(self.stopping_since?.max(self.waiting_since?) + self.stop_timeout?)
+        let stopping_since = self.stopping_since?;
+        Some(self.waiting_since.map_or(stopping_since, |since| since.max(stopping_since)) + STOP_TIMEOUT)
+    }
+
+    fn end_overdue_at(&self) -> Option<Instant> {
+        Some(self.waiting_since.filter(|_| self.confirmed)? + END_TIMEOUT)
     }
 
     fn silent_at(&self) -> Option<Instant> {
@@ -98,7 +129,7 @@ mod tests {
     #[test]
     fn time_counts_only_while_something_waits() {
         let start = Instant::now();
-        let mut timeouts = Timeouts::new(Some(secs(10)), None, false);
+        let mut timeouts = Timeouts::new(Some(secs(10)), false);
         assert_eq!(timeouts.deadlines().count(), 0);
         timeouts.observe(true, start + secs(100));
         timeouts.observe(true, start + secs(105));
@@ -107,33 +138,65 @@ mod tests {
         timeouts.observe(true, start + secs(109));
         assert_eq!(timeouts.expired(start + secs(118)), None);
         assert_eq!(timeouts.deadlines().collect::<Vec<_>>(), [start + secs(119)]);
-        assert_eq!(timeouts.expired(start + secs(119)), Some("timed out"));
+        assert_eq!(timeouts.expired(start + secs(119)), Some((Exit::TryAgain, "timed out")));
         timeouts.observe(false, start + secs(119));
         assert_eq!(timeouts.expired(start + secs(1000)), None);
     }
 
     #[test]
+    fn a_delivery_starts_no_clock_where_nothing_waits() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(Some(secs(10)), true);
+        timeouts.progress(start);
+        assert_eq!((timeouts.deadlines().count(), timeouts.expired(start + secs(100))), (0, None));
+    }
+
+    #[test]
     fn a_stopped_run_goes_on_while_something_is_acknowledged() {
         let start = Instant::now();
-        let mut timeouts = Timeouts::new(None, Some(secs(5)), false);
+        let mut timeouts = Timeouts::new(None, false);
         timeouts.observe(true, start);
         assert!(timeouts.begin_stop(start + secs(60)));
         assert!(!timeouts.begin_stop(start + secs(61)));
         assert_eq!(timeouts.expired(start + secs(64)), None);
         timeouts.progress(start + secs(64));
         assert_eq!(timeouts.expired(start + secs(68)), None);
-        assert_eq!(timeouts.expired(start + secs(69)), Some("stopped by a signal"));
+        assert_eq!(timeouts.expired(start + secs(69)), Some((Exit::DataLost, "stopped by a signal")));
+    }
+
+    #[test]
+    fn a_stopped_run_ends_though_nothing_waits() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(None, false);
+        assert!(timeouts.begin_stop(start));
+        assert_eq!(timeouts.deadlines().collect::<Vec<_>>(), [start + secs(5)]);
+        assert!(timeouts.expired(start + secs(4)).is_none() && timeouts.expired(start + secs(5)).is_some());
     }
 
     #[test]
     fn silence_is_reported_once_until_it_ends() {
         let start = Instant::now();
-        let mut timeouts = Timeouts::new(None, None, true);
+        let mut timeouts = Timeouts::new(None, true);
         timeouts.observe(true, start);
         assert!(!timeouts.is_silent(start + secs(4)) && timeouts.is_silent(start + secs(5)));
-        assert_eq!(timeouts.deadlines().count(), 1);
+        assert_eq!(timeouts.deadlines().min(), Some(start + secs(5)));
         assert!(timeouts.report_silence(start + secs(5)) && !timeouts.report_silence(start + secs(6)));
-        assert_eq!(timeouts.deadlines().count(), 0);
+        assert_eq!(timeouts.deadlines().min(), Some(start + END_TIMEOUT));
         assert!(timeouts.end_silence() && !timeouts.end_silence());
+    }
+
+    #[test]
+    fn an_end_is_waited_for_as_long_as_a_receiver_stays_and_no_longer_than_the_run() {
+        let start = Instant::now();
+        for (timeout, until) in [(None, 30), (Some(secs(60)), 30), (Some(secs(10)), 10)] {
+            let mut timeouts = Timeouts::new(timeout, true);
+            timeouts.observe(true, start);
+            timeouts.progress(start);
+            assert!(!timeouts.is_end_overdue(start + secs(until - 1)) && timeouts.is_end_overdue(start + secs(until)));
+            assert!(timeouts.deadlines().any(|deadline| deadline == start + secs(until)));
+        }
+        let mut timeouts = Timeouts::new(None, false);
+        timeouts.observe(true, start);
+        assert!(!timeouts.is_end_overdue(start + secs(1000)), "nobody is asked");
     }
 }

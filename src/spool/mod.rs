@@ -6,17 +6,25 @@
 //! |---|---|
 //! | `lock` | held by the one process that uses the spool |
 //! | `owner` | the link and the peer that it belongs to |
+//! | `waiting` | since when something waits that the last run left ([`backlog`]) |
 //! | `state` | which records are acknowledged, and the stream that they are sealed in ([`SpooledStream`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
+//! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`recut`]) |
 //!
 //! A record is kept as plaintext, and its number decides which message of its stream it is. So it is on the disk,
 //! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it under
 //! the same nonce, for the receiver to drop if it has it, and never another one. A write that was cut short was never
 //! sealed, and what it leaves behind is cut off.
+//!
+//! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more if
+//! the stream begins with a message that is no record, which is a `continues` ([`Spool::advance_stream`]). Any other message
+//! among the records would shift those after it in the same way, so the state must say where it is before it is sealed.
 
+mod backlog;
 mod chunk;
 mod damaged;
 mod owner;
+mod recut;
 mod segments;
 mod state;
 
@@ -31,6 +39,7 @@ use bytes::BytesMut;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
 
+use self::backlog::Backlog;
 use self::owner::check_owner;
 use self::segments::{RecordReader, Segments};
 use self::state::{SpoolState, StateFile};
@@ -44,8 +53,8 @@ use crate::{Error, Exit, Result};
 /// run: making another one costs the disk more than it frees.
 const MIN_REMOVED_LEN: u64 = 64 << 10;
 
-/// What each piece that is written takes on the disk besides its bytes, in bytes.
-pub(crate) const PIECE_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
+/// What each record takes on the disk besides its bytes, in bytes.
+pub(crate) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
@@ -63,6 +72,17 @@ pub(crate) struct Pending {
     pub(crate) messages: u64,
     /// Bytes.
     pub(crate) bytes: u64,
+}
+
+/// What was found where the next record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No record, or none in this stream.
+    Nothing,
+    /// A record.
+    Record,
+    /// One that is longer than wanted. It is still the next one.
+    TooLong,
 }
 
 /// An open spool, which no other process can open meanwhile.
@@ -86,6 +106,7 @@ pub(crate) struct Spool {
     /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
     waiting_data: u64,
     max: u64,
+    backlog: Backlog,
     /// How many bytes opening it cut off.
     cut_off: u64,
 }
@@ -105,6 +126,7 @@ impl Spool {
         })?;
         check_owner(&dir, &lock, owner)?;
         let (state_file, state) = StateFile::open(&dir, &lock)?;
+        recut::recover(&dir, &lock, state.acknowledged)?;
         let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
         let (reader, waiting_on_disk) = segments.seek(&dir, state.acknowledged)?;
         let messages = segments.whole() - state.acknowledged + u64::from(segments.unfinished() > 0);
@@ -117,6 +139,7 @@ impl Spool {
             waiting_data: waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64),
             max: options.max.bytes(),
             cut_off,
+            backlog: Backlog::load(&dir)?,
             dir,
             lock,
             state_file,
@@ -157,38 +180,43 @@ impl Spool {
         self.segments.unfinished()
     }
 
-    /// Most bytes that can be written now, in this number of pieces.
+    /// Most bytes that can be written now, in this number of records.
     #[must_use]
-    pub(crate) fn free_bytes(&self, pieces: usize) -> usize {
+    pub(crate) fn free_bytes(&self, records: usize) -> usize {
         let free = usize::try_from(self.max.saturating_sub(self.waiting_on_disk)).unwrap_or(usize::MAX);
-        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(pieces.saturating_mul(chunk::CHUNK_HEADER_LEN))
+        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(chunk::CHUNK_HEADER_LEN))
     }
 
-    /// Appends pieces to the record that is being written, each with whether it ends the record; false if the disk is full,
-    /// and nothing was written. What is written survives the end of this process.
+    /// Appends records, in one write; false if the disk is full, and nothing was written. What is written survives the end of
+    /// this process.
     ///
     /// # Errors
     /// [`Exit::Failed`] if it cannot be written for another reason.
-    pub(crate) fn write<'a>(&mut self, pieces: impl IntoIterator<Item = (&'a [u8], bool)>) -> Result<bool> {
-        let Some((written, data)) = self.segments.append(&self.dir, &self.lock, pieces)? else { return Ok(false) };
+    pub(crate) fn write(&mut self, records: &[&[u8]]) -> Result<bool> {
+        let Some((written, data)) = self.segments.append(&self.dir, &self.lock, records)? else { return Ok(false) };
         self.waiting_on_disk += written;
         self.waiting_data += data;
         Ok(true)
     }
 
-    /// On a full disk: frees what the last segment takes, if all of its whole records are acknowledged. What was written of
-    /// the next one goes to `buffer`, and is to be written again. False if nothing can be freed.
+    /// On a full disk: frees what the last segment takes, if all of it is acknowledged. False if nothing can be freed.
     ///
     /// # Errors
-    /// As [`Spool::read`].
-    pub(crate) fn reclaim_unfinished(&mut self, buffer: &mut BytesMut) -> Result<bool> {
-        if self.state.acknowledged < self.segments.whole() || self.segments.is_empty() {
+    /// As [`Spool::acknowledge`].
+    pub(crate) fn make_room(&mut self) -> Result<bool> {
+        if !self.is_empty() || self.segments.is_empty() {
             return Ok(false);
         }
-        self.segments.reclaim_unfinished(&self.dir, &mut self.reader, buffer)?;
-        (self.waiting_on_disk, self.waiting_data) = (0, 0);
         self.remove_read(0)?;
         Ok(true)
+    }
+
+    /// Why a person is to be told now, in seconds since 1970, of what waits: once a day, while nothing was delivered for a
+    /// day, or the spool is half full and will not be `draining` soon.
+    pub(crate) fn due_warning(&mut self, draining: bool, now: u64) -> Option<&'static str> {
+        let is_half_full = !draining && self.waiting_on_disk >= self.max / 2;
+        let due = !self.is_empty() && self.backlog.is_due(is_half_full, now);
+        due.then_some(if is_half_full { "it is half full" } else { "nothing was delivered for a day" })
     }
 
     /// Returns once what was written survives a power cut.
@@ -230,26 +258,28 @@ impl Spool {
         self.state.sealed.max(self.maybe_sealed)
     }
 
-    /// Appends the next record's bytes to `buffer`; false if there is none, or none in this stream. From now on it may be
-    /// sealed.
+    /// Appends the next record's bytes to `buffer`, if there is one in this stream, and of at most `max` bytes. From now on
+    /// it may be sealed.
     ///
     /// # Errors
     /// [`Exit::DataLost`] where it is damaged; [`Exit::Failed`] where the disk fails.
-    pub(crate) fn read(&mut self, buffer: &mut BytesMut) -> Result<bool> {
+    pub(crate) fn read(&mut self, buffer: &mut BytesMut, max: usize) -> Result<Found> {
         let until = self.state.stream.and_then(|stream| stream.close).map_or(u64::MAX, |(until, _)| until);
         if self.next >= self.whole().min(until) {
-            return Ok(false);
+            return Ok(Found::Nothing);
         }
         self.segments.sync()?;
         let start = buffer.len();
-        let on_disk = self.segments.read(&self.dir, &mut self.reader, self.next, buffer)?;
+        let Some(on_disk) = self.segments.read(&self.dir, &mut self.reader, self.next, buffer, max)? else {
+            return Ok(Found::TooLong);
+        };
         self.next += 1;
         self.read.push_back((on_disk, (buffer.len() - start) as u64));
         if self.next > self.state.sealed {
             self.state.sealed = self.next;
             self.state_file.write(&self.state)?;
         }
-        Ok(true)
+        Ok(Found::Record)
     }
 
     /// Records below were acknowledged; what was not read of them is passed over.
@@ -260,7 +290,8 @@ impl Spool {
         if below <= self.state.acknowledged {
             return Ok(());
         }
-        while self.next < below && self.read(&mut BytesMut::new())? {}
+        self.backlog.restart();
+        while self.next < below && self.read(&mut BytesMut::new(), usize::MAX)? == Found::Record {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
         for (on_disk, data) in self.read.drain(..count) {
             self.waiting_on_disk -= on_disk;
@@ -276,7 +307,7 @@ impl Spool {
         while self.segments.can_remove(self.state.acknowledged, least) {
             // A record's number must never be given to another record.
             self.state_file.sync()?;
-            self.segments.remove_first(&self.dir)?;
+            self.segments.remove_first(&self.dir, &mut self.reader)?;
         }
         Ok(())
     }
@@ -321,12 +352,20 @@ impl Spool {
     /// # Errors
     /// As [`Spool::start_stream`] and [`Spool::read`].
     pub(crate) fn restart_unacknowledged(&mut self) -> Result<()> {
-        self.next = self.state.acknowledged;
-        self.read.clear();
-        (self.reader, _) = self.segments.seek(&self.dir, self.next)?;
+        self.rewind()?;
         // Nothing was sealed in the next one: that begins when this stream is left.
         let next = self.state.stream.and_then(|old| old.continued_in(self.next)).map(|(_, next)| next);
         self.set_stream(next)
+    }
+
+    /// Reads next what is not acknowledged.
+    fn rewind(&mut self) -> Result<()> {
+        self.next = self.state.acknowledged;
+        self.read.clear();
+        (self.reader, self.waiting_on_disk) = self.segments.seek(&self.dir, self.next)?;
+        let messages = self.segments.whole() - self.next + u64::from(self.unfinished() > 0);
+        self.waiting_data = self.waiting_on_disk.saturating_sub(messages * chunk::CHUNK_HEADER_LEN as u64);
+        Ok(())
     }
 
     /// At the end of a run: removes the segments if nothing waits, and otherwise lets what waits survive a power cut.
@@ -336,7 +375,8 @@ impl Spool {
     pub(crate) fn shut_down(&mut self) -> Result<()> {
         self.segments.sync()?;
         self.state_file.sync()?;
-        self.remove_read(0)
+        self.remove_read(0)?;
+        self.backlog.store(&self.dir, &self.lock)
     }
 
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {

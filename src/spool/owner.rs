@@ -1,6 +1,6 @@
 //! Whose a spool is: `owner`, made with the spool and never changed.
 //!
-//! An unknown format number is refused, and so is any other line than this version writes.
+//! An unknown format number ([`FORMAT`]) is refused, and so is any other line than this version writes.
 
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 
@@ -9,6 +9,9 @@ use crate::files::{self, Dir, Lock};
 use crate::name::LinkName;
 use crate::text::show;
 use crate::{Error, Exit, Result};
+
+/// The format of all files of a spool: another number for each change that an older version would read wrongly.
+const FORMAT: &str = "format = sts-spool-2";
 
 /// To whom a spool belongs: what one link was to send is never sent on another.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +29,7 @@ pub(super) fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()
         None => "none".to_owned(),
     };
     let (link, peer) = (format!("link = {}", owner.link), format!("peer = {peer}"));
-    let text = format!("# A spool of sts-send(1).\nformat = sts-spool-2\n{link}\n{peer}\n");
+    let text = format!("# A spool of sts-send(1).\n{FORMAT}\n{link}\n{peer}\n");
     let Some(found) = files::read_private(dir, "owner")? else {
         return files::create(dir, lock, "owner", text.as_bytes()).map(|_| ());
     };
@@ -35,7 +38,7 @@ pub(super) fn check_owner(dir: &Dir, lock: &Lock, owner: Owner<'_>) -> Result<()
     }
     let found = String::from_utf8_lossy(&found).into_owned();
     let has = |line: &str| found.lines().any(|other| other == line);
-    let why = if !has("format = sts-spool-2") {
+    let why = if !has(FORMAT) {
         "it is not a spool of this version".to_owned()
     } else if !has(&link) {
         "it belongs to another link".to_owned()

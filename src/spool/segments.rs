@@ -105,25 +105,21 @@ impl Segments {
         }
     }
 
-    /// Whether there are none.
+    /// Whether nothing is in them: removing a segment that was just made frees nothing, and it is needed again.
     pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.list.iter().all(|segment| segment.len == 0)
     }
 
-    /// Appends pieces in one write, and returns how many bytes that is on the disk, and how many the pieces have; `None`
-    /// where the disk is full. Only at the end of a record can another segment begin.
-    pub(super) fn append<'a>(
-        &mut self,
-        dir: &Dir,
-        lock: &Lock,
-        pieces: impl IntoIterator<Item = (&'a [u8], bool)>,
-    ) -> Result<Option<(u64, u64)>> {
+    /// Appends whole records in one write, and returns how many bytes that is on the disk, and how many the records have;
+    /// `None` where the disk is full. A record that an earlier version left unfinished ends here. Only at the end of a
+    /// record can another segment begin.
+    pub(super) fn append(&mut self, dir: &Dir, lock: &Lock, records: &[&[u8]]) -> Result<Option<(u64, u64)>> {
         let mut bytes = Vec::new();
-        let (mut record, mut lens) = (self.record, Vec::new());
-        for (piece, ends) in pieces {
-            chunk::put(&mut bytes, record, piece, ends);
-            record += u64::from(ends);
-            lens.push((piece.len(), ends));
+        let (mut record, mut data) = (self.record, 0);
+        for data_of_one in (self.unfinished > 0).then_some(&[][..]).iter().chain(records) {
+            chunk::put(&mut bytes, record, data_of_one, true);
+            record += 1;
+            data += data_of_one.len() as u64;
         }
         if self.last.as_ref().is_none_or(|last| last.size() >= SEGMENT_LEN && self.unfinished == 0) {
             self.sync()?;
@@ -138,11 +134,7 @@ impl Segments {
             return Ok(None);
         }
         segment.len = file.size();
-        let mut data = 0;
-        for (len, ends) in lens {
-            data += len as u64;
-            self.wrote(len, ends);
-        }
+        (self.record, self.unfinished) = (record, 0);
         Ok(Some((bytes.len() as u64, data)))
     }
 
@@ -178,13 +170,25 @@ impl Segments {
     }
 
     /// Appends the bytes of a whole record, the next one at `reader`, to `buffer`; returns how many bytes it takes on
-    /// the disk.
-    pub(super) fn read(&self, dir: &Dir, reader: &mut RecordReader, record: u64, buffer: &mut BytesMut) -> Result<u64> {
+    /// the disk. `None` where the record is longer than `max`: then it is still the next one, and `buffer` is as it was.
+    pub(super) fn read(
+        &self,
+        dir: &Dir,
+        reader: &mut RecordReader,
+        record: u64,
+        buffer: &mut BytesMut,
+        max: usize,
+    ) -> Result<Option<u64>> {
         self.to_next(dir, reader, record)?;
-        let start = reader.offset;
+        let (start, empty) = (reader.offset, buffer.len());
         loop {
             match reader.chunk(buffer)? {
-                Some(header) if header.record == record && header.ends => return Ok(reader.offset - start),
+                Some(header) if header.record == record && header.ends && buffer.len() - empty > max => {
+                    reader.offset = start;
+                    buffer.truncate(empty);
+                    return Ok(None);
+                }
+                Some(header) if header.record == record && header.ends => return Ok(Some(reader.offset - start)),
                 Some(header) if header.record == record => {}
                 _ => return Err(reader.damaged(dir)),
             }
@@ -207,23 +211,6 @@ impl Segments {
         Ok(())
     }
 
-    /// Appends to `buffer` what is written of a record that is not whole, the next one at `reader`, and takes it for not
-    /// written.
-    pub(super) fn reclaim_unfinished(
-        &mut self,
-        dir: &Dir,
-        reader: &mut RecordReader,
-        buffer: &mut BytesMut,
-    ) -> Result<()> {
-        if self.unfinished > 0 {
-            self.to_next(dir, reader, self.record)?;
-            while reader.chunk(buffer)?.is_some() {}
-            self.unfinished = 0;
-        }
-        *reader = RecordReader::default();
-        Ok(())
-    }
-
     /// Whether the first segment has acknowledged records only; the last one counts from a length of `least` on.
     pub(super) fn can_remove(&self, acknowledged: u64, least: u64) -> bool {
         match (self.list.front(), self.list.get(1)) {
@@ -233,10 +220,13 @@ impl Segments {
         }
     }
 
-    /// Removes the first segment.
-    pub(super) fn remove_first(&mut self, dir: &Dir) -> Result<()> {
+    /// Removes the first segment. A reader at its end closes it, or the disk would not be free of it.
+    pub(super) fn remove_first(&mut self, dir: &Dir, reader: &mut RecordReader) -> Result<()> {
         if let Some(segment) = self.list.pop_front() {
             files::remove(dir, &segment.name())?;
+            if reader.at.as_ref().is_some_and(|(at, _)| at.first == segment.first) {
+                *reader = RecordReader::default();
+            }
         }
         if self.list.is_empty() {
             self.last = None;

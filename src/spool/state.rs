@@ -1,9 +1,11 @@
 //! What a spool knows of its records: which are acknowledged, which may have been sealed, and in which stream.
 //!
-//! `state` has two file, and is never longer or shorter. A change is written over the slot that does not hold the last
+//! `state` has two slots, and is never longer or shorter. A change is written over the slot that does not hold the last
 //! one that was synchronized, so that neither a full disk nor a power cut takes away what was there.
 //!
-//! The fields are fixed: a spool with other ones needs another format number in `owner`, and older versions refuse it.
+//! The fields are fixed: a spool with other ones needs another format number (`FORMAT` in `owner.rs`), and older versions refuse
+//! it. A slot that is whole and has a value that this version never writes is refused as well: the other slot is older, and
+//! what was sealed since would be sealed again as something else.
 
 use super::damaged::damaged;
 use crate::Result;
@@ -60,7 +62,9 @@ impl SpooledStream {
     /// record after this one's last.
     pub(super) fn continued_in(&self, first_record: u64) -> Option<(u64, Self)> {
         let Some((until, Close::Continued(header))) = self.close else { return None };
-        Some((until, Self { header, first_record, predecessor: None, close: None, ..*self }))
+        // Each field is named, so that a new one is decided for the next stream, too.
+        let Self { header: _, first_record: _, wants_confirms, predecessor: _, close: _ } = *self;
+        Some((until, Self { header, first_record, wants_confirms, predecessor: None, close: None }))
     }
 
     /// The seq of a record, or of what closes the stream, for the one after its last.
@@ -117,27 +121,38 @@ impl SpoolState {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let (acknowledged, sealed) = (u64::from_be_bytes(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?));
-        let [there, wants_confirms] = take(&mut rest)?;
-        let mut state = Self { acknowledged, sealed, stream: None };
-        if there == 1 {
-            let first_record = u64::from_be_bytes(take(&mut rest)?);
-            let header = header(&mut rest)?;
-            let predecessor = match take(&mut rest)? {
-                [0] => None,
-                _ => Some(Predecessor { stream: stream_id(&mut rest)?, end: u32::from_be_bytes(take(&mut rest)?) }),
-            };
-            let [close] = take(&mut rest)?;
-            let until = u64::from_be_bytes(take(&mut rest)?);
-            let close = match close {
-                0 => None,
-                1 => Some((until, Close::End)),
-                2 => Some((until, Close::Continued(self::header(&mut rest)?))),
-                _ => return None,
-            };
-            state.stream =
-                Some(SpooledStream { header, first_record, wants_confirms: wants_confirms == 1, predecessor, close });
-        }
-        (acknowledged <= sealed).then_some(state)
+        let stream = if flag(&mut rest)? { Some(spooled_stream(&mut rest)?) } else { None };
+        (acknowledged <= sealed).then_some(Self { acknowledged, sealed, stream })
+    }
+}
+
+/// Reads what is there of a stream.
+fn spooled_stream(rest: &mut &[u8]) -> Option<SpooledStream> {
+    let wants_confirms = flag(rest)?;
+    let first_record = u64::from_be_bytes(take(rest)?);
+    let header = header(rest)?;
+    let predecessor = if flag(rest)? {
+        Some(Predecessor { stream: stream_id(rest)?, end: u32::from_be_bytes(take(rest)?) })
+    } else {
+        None
+    };
+    let [close] = take(rest)?;
+    let until = u64::from_be_bytes(take(rest)?);
+    let close = match close {
+        0 => None,
+        1 => Some((until, Close::End)),
+        2 => Some((until, Close::Continued(self::header(rest)?))),
+        _ => return None,
+    };
+    Some(SpooledStream { header, first_record, wants_confirms, predecessor, close })
+}
+
+/// Reads a byte that is 0 or 1; any other is of a format that this version does not know.
+fn flag(rest: &mut &[u8]) -> Option<bool> {
+    match take(rest)? {
+        [0] => Some(false),
+        [1] => Some(true),
+        _ => None,
     }
 }
 
@@ -187,7 +202,7 @@ impl StateFile {
             files::create(dir, lock, FILE_NAME, &fresh)?;
         }
         let file = files::open_in_place(dir, lock, FILE_NAME)?;
-        let mut newest: Option<(u64, SpoolState)> = None;
+        let mut newest: Option<(u64, Option<SpoolState>)> = None;
         for slot in 0..2 {
             let mut bytes = [0; SUM_LEN + 8 + STATE_LEN];
             let whole = file.read(slot * SECOND_SLOT, &mut bytes)?;
@@ -198,6 +213,7 @@ impl StateFile {
             }
         }
         let (generation, state) = newest.ok_or_else(|| damaged(dir, "its state is not whole"))?;
+        let state = state.ok_or_else(|| damaged(dir, "its state is not one that this version writes"))?;
         // The last one may be from a process that was killed: it is the one to keep.
         file.sync()?;
         Ok((Self { file, generation, durable: generation }, state))
@@ -231,13 +247,14 @@ fn encode(generation: u64, state: &SpoolState) -> Vec<u8> {
     [&digest(&[&body])[..SUM_LEN], &body].concat()
 }
 
-fn parse(bytes: &[u8]) -> Option<(u64, SpoolState)> {
+/// The generation of a slot that is whole, and what it says; `None` within where this version does not write that.
+fn parse(bytes: &[u8]) -> Option<(u64, Option<SpoolState>)> {
     let (sum, body) = bytes.split_at_checked(SUM_LEN)?;
     if digest(&[body])[..SUM_LEN] != *sum {
         return None;
     }
     let (generation, state) = body.split_first_chunk()?;
-    Some((u64::from_be_bytes(*generation), SpoolState::parse(state)?))
+    Some((u64::from_be_bytes(*generation), SpoolState::parse(state)))
 }
 
 #[cfg(test)]
@@ -306,6 +323,31 @@ mod tests {
                 assert!([kept, later, last].contains(&StateFile::open(&dir, &lock).unwrap().1));
             }
             std::fs::write(&path, &after).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_state_with_an_unknown_tag_is_an_error_and_no_older_one_is_used() {
+        // Where the tags are in a slot: whether there is a stream, whether it wants confirms, has a predecessor, is closed.
+        for at in [16, 17, 42, 59] {
+            let (_home, dir, lock) = home();
+            let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
+            for state in states() {
+                file.write(&state).unwrap();
+                file.sync().unwrap();
+            }
+            let slot = usize::try_from(file.generation % 2 * SECOND_SLOT).unwrap();
+            let path = dir.join(FILE_NAME);
+            let mut bytes = std::fs::read(&path).unwrap();
+            let body = slot + SUM_LEN..slot + SUM_LEN + 8 + STATE_LEN;
+            assert!(bytes[body.start + 8 + at] <= 2, "no tag");
+            bytes[body.start + 8 + at] = 3;
+            let sum = digest(&[&bytes[body.clone()]]);
+            bytes[slot..body.start].copy_from_slice(&sum[..SUM_LEN]);
+            std::fs::write(&path, &bytes).unwrap();
+            let error = StateFile::open(&dir, &lock).unwrap_err();
+            assert_eq!(error.exit(), Exit::DataLost);
+            assert!(error.to_string().contains("this version"), "{error}");
         }
     }
 

@@ -27,7 +27,7 @@ pub use split::Split;
 pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>, now: Instant) -> Result<()> {
     let timeout = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(now);
-        // Rounded up to what poll resolves, so that the deadline has passed when it returns.
+        // To the nanosecond, and poll never returns early: the deadline has passed when it returns for that.
         Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
     });
     match poll(fds, timeout.as_ref()) {

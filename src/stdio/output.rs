@@ -24,6 +24,8 @@ pub(crate) struct Output<C> {
     buffer: BytesMut,
     /// Bytes written since the start.
     written: u64,
+    /// As many of them as [`Output::next_completion`] has returned completions for.
+    completed: u64,
     /// Completions, each with the number of bytes that must be written before it.
     completions: VecDeque<(u64, C)>,
 }
@@ -78,7 +80,7 @@ impl<C> Output<C> {
             FileType::Fifo => Relay::new().map_or(WriteMethod::Page, WriteMethod::Pipe),
             _ => WriteMethod::Page,
         };
-        Ok(Self { stdout, method, buffer: BytesMut::new(), written: 0, completions: VecDeque::new() })
+        Ok(Self { stdout, method, buffer: BytesMut::new(), written: 0, completed: 0, completions: VecDeque::new() })
     }
 
     /// The descriptor: writable when [`Output::write_ready`] has something to do, in error when the reader has gone.
@@ -108,8 +110,15 @@ impl<C> Output<C> {
 
     /// The next completion whose bytes were all written.
     pub(crate) fn next_completion(&mut self) -> Option<C> {
-        let reached = self.completions.front().is_some_and(|(at, _)| *at <= self.written);
-        if reached { self.completions.pop_front().map(|(_, completion)| completion) } else { None }
+        let &(at, _) = self.completions.front().filter(|(at, _)| *at <= self.written)?;
+        self.completed = at;
+        self.completions.pop_front().map(|(_, completion)| completion)
+    }
+
+    /// The completion whose bytes were written in part, with how many of them were; to be called once nothing more is written.
+    pub(crate) fn interrupted(&mut self) -> Option<(usize, C)> {
+        let written = usize::try_from(self.written - self.completed).ok().filter(|written| *written > 0)?;
+        self.completions.pop_front().map(|(_, completion)| (written, completion))
     }
 
     /// Whether nothing is left: neither bytes nor completions.

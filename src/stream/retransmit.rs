@@ -81,6 +81,12 @@ impl RetransmitQueue {
         (self.sealed.len(), self.bytes)
     }
 
+    /// The only message that is not confirmed; `None` where there are several or none.
+    #[must_use]
+    pub(crate) fn last_unconfirmed(&self) -> Option<&Bytes> {
+        self.sealed.front().filter(|_| self.sealed.len() == 1)
+    }
+
     /// Keeps a message that is sent for the first time now.
     pub(crate) fn push(&mut self, sealed: Bytes, now: Instant) {
         if self.sealed.is_empty() {
@@ -147,7 +153,8 @@ impl RetransmitQueue {
         self.quiet_since = now;
     }
 
-    /// The next message to send again at `now`, if there is one.
+    /// The next message to send again at `now`, if there is one. The caller asks until there is none, or stops when it has no
+    /// room: a round that is not over then continues with the next call.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Bytes> {
         if let Some((count, at)) = self.resending {
             let next = self.sealed.get(at).filter(|_| at < count).cloned();
@@ -165,7 +172,9 @@ impl RetransmitQueue {
         self.sealed.front().cloned()
     }
 
-    /// When [`RetransmitQueue::poll`] has something if nothing is confirmed before.
+    /// When the oldest message is due because of silence, if nothing is confirmed before. It says nothing of a round that is
+    /// not over: the rest of that is due now, and the caller, who had no room for it, calls [`RetransmitQueue::poll`] when
+    /// there is room again.
     #[must_use]
     pub(crate) fn deadline(&self) -> Option<Instant> {
         (!self.sealed.is_empty()).then(|| self.quiet_since + self.delay.current())

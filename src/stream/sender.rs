@@ -53,8 +53,8 @@ impl ReservedStream {
 ///
 /// The limit of 2^48 blocks per direction and session is kept in the session file, in advance: a number brings
 /// [`ReservedStream::BLOCKS`] with it, and a sender that needs more reserves them under the session's lock before it spends
-/// them ([`Sender::blocks_to_reserve`], [`Sender::grant`]), each time as many as it has had, so that a stream of any length
-/// writes the file a few dozen times and a crash wastes at most half.
+/// them ([`Sender::seal`]), each time as many as it has had, so that a stream of any length writes the file a few dozen
+/// times and a crash wastes at most half.
 pub struct Sender {
     cipher: Cipher,
     tag: SessionTag,
@@ -171,18 +171,18 @@ impl Sender {
         HEADER_LEN + self.cipher.head_room()
     }
 
-    /// How many more blocks to reserve before a message of `len` bytes of data can be sealed; 0 if it can be now.
-    #[must_use]
-    pub(crate) fn blocks_to_reserve(&self, len: usize) -> u64 {
-        // What closes the stream, and what may come after that, is always within what was granted.
-        let next = self.cost(len) + self.cost(MIN_CARRIED_LEN) + self.cost(0);
-        let short = (self.spent + next).saturating_sub(self.granted);
+    /// How many more blocks to reserve before a message of this kind, which carries `len` bytes, can be sealed; 0 if it can be
+    /// now. What closes the stream without data, and what may come after that, is always within what was granted.
+    pub(super) fn blocks_to_reserve(&self, kind: Kind, len: usize) -> u64 {
+        let after = if !kind.is_in_sequence() {
+            0
+        } else if kind.closes_stream() {
+            self.cost(0)
+        } else {
+            self.cost(MIN_CARRIED_LEN) + self.cost(0)
+        };
+        let short = (self.spent + self.cost(len) + after).saturating_sub(self.granted);
         if short == 0 { 0 } else { short.max(self.granted.min(Self::MAX_GRANT)) }
-    }
-
-    /// Takes note of blocks that were reserved in the session file.
-    pub(crate) fn grant(&mut self, blocks: u64) {
-        self.granted = self.granted.saturating_add(blocks);
     }
 
     /// True if the message that closes the stream was sealed.
@@ -197,43 +197,53 @@ impl Sender {
         self.seq >= Self::MAX_SEQ
     }
 
-    /// Seals data.
+    /// Seals the next message of the stream: the way of every kind. `buffer` is one of [`Sender::buffer`], and after it the data
+    /// if the kind carries any; what else it carries is appended here.
+    ///
+    /// If the message needs more blocks than were granted, `reserve` is called with how many: it takes them from what is left
+    /// of the session, durably.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] if the stream is full or closed, its blocks are spent, or the data is too long.
+    /// [`Exit::DataLost`] if the kind may not be the next one, as the stream has begun, is closed, or is full, or if the
+    /// message is too long; that of `reserve`.
+    pub(crate) fn seal(
+        &mut self,
+        content: &Content,
+        mut buffer: BytesMut,
+        reserve: impl FnOnce(u64) -> Result<()>,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Bytes> {
+        let Some(kind) = content.kind() else { return Err(self.refuse("the kind of the message is not known")) };
+        content.put(&mut buffer);
+        let blocks = self.blocks_to_reserve(kind, self.carried_len(&buffer)?);
+        if blocks > 0 {
+            reserve(blocks)?;
+            self.granted = self.granted.saturating_add(blocks);
+        }
+        self.seal_granted(kind, buffer, rng)
+    }
+
+    /// Seals data, in a stream that is so short that its blocks came with its number.
+    ///
+    /// # Errors
+    /// As [`Sender::seal`]; [`Exit::DataLost`] if its blocks are spent.
     pub fn data(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal(Kind::Data, buffer, rng)
+        self.seal_granted(Kind::Data, buffer, rng)
     }
 
-    /// Seals the last data, or none, and closes the stream.
+    /// As [`Sender::data`], the last data, or none; closes the stream.
     ///
     /// # Errors
-    /// As [`Sender::data`], except that a full stream can be closed.
+    /// As [`Sender::data`].
     pub fn end(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal(Kind::End, buffer, rng)
+        self.seal_granted(Kind::End, buffer, rng)
     }
 
-    /// Closes the stream, saying in which one its sender continues.
-    ///
-    /// # Errors
-    /// As [`Sender::end`].
-    pub(crate) fn continued_in(&mut self, next: StreamId, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_control(&Content::Continued(next), rng)
-    }
-
-    /// What the stream after this one begins with: this one is closed, and was [`Sender::continued_in`] that one.
+    /// What the stream after this one begins with ([`Content::Continues`]): this one is closed, by a [`Content::Continued`] that
+    /// names that one.
     #[must_use]
     pub(crate) fn as_predecessor(&self) -> Predecessor {
         Predecessor { stream: self.id, end: self.seq }
-    }
-
-    /// Says, as the first message of the stream, which one it continues: a receiver that gets it before the end of that one
-    /// waits. A stream that wants confirms has no need of it: it begins when the one before it is confirmed.
-    ///
-    /// # Errors
-    /// [`Exit::DataLost`] if something was sealed before.
-    pub(crate) fn continues(&mut self, predecessor: Predecessor, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_control(&Content::Continues(predecessor), rng)
     }
 
     /// Most streams that one confirm can name.
@@ -242,30 +252,27 @@ impl Sender {
         self.max_data_len() / 8
     }
 
-    /// Says of streams that the peer sends under this session which seq is wanted next. Only a stream of confirms carries
-    /// them, and it is never closed: nothing waits for its end.
-    ///
-    /// # Errors
-    /// As [`Sender::data`].
-    pub(crate) fn confirm(&mut self, streams: &[(u32, u32)], rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_control(&Content::Confirm(streams.to_vec()), rng)
-    }
-
-    /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more.
+    /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more. Its
+    /// blocks were granted with those of the message before it.
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the stream is not closed.
     pub(crate) fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_control(&Content::Settled, rng)
+        let buffer = self.buffer(0);
+        self.seal_granted(Kind::Settled, buffer, rng)
     }
 
-    /// Ends this session and every older one with the peer, once the receiver has every stream below this one.
+    /// Ends this session and every older one with the peer, once the receiver has every stream below this one. It is the only
+    /// message of its stream, so its blocks came with the number.
     ///
     /// # Errors
-    /// As [`Sender::end`].
-    pub(crate) fn kill(&mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    /// [`Exit::DataLost`] if the stream is closed.
+    pub(crate) fn kill(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         // Numbers are reserved in order: what is above ours was reserved after the session had ended.
-        self.seal_control(&Content::Kill { next_stream: self.id.number + 1 }, rng)
+        let next_stream = self.id.number + 1;
+        let mut buffer = self.buffer(0);
+        Content::Kill { next_stream }.put(&mut buffer);
+        self.seal_granted(Kind::Kill, buffer, rng)
     }
 
     /// What a message of this stream says, and its data.
@@ -281,21 +288,15 @@ impl Sender {
         Ok((content, plaintext))
     }
 
-    /// Seals what carries no data.
-    fn seal_control(&mut self, content: &Content, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        let Some(kind) = content.kind() else { return Err(self.refuse("the kind of the message is not known")) };
-        let mut carried = BytesMut::new();
-        content.put(&mut carried);
-        let mut buffer = self.buffer(carried.len());
-        buffer.put(carried);
-        self.seal(kind, buffer, rng)
+    /// How many bytes were appended to a [`Sender::buffer`].
+    fn carried_len(&self, buffer: &BytesMut) -> Result<usize> {
+        let head_len = self.kind_at() + 1;
+        buffer.len().checked_sub(head_len).ok_or_else(|| self.refuse("the message was not begun by this sender"))
     }
 
-    fn seal(&mut self, kind: Kind, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        let kind_at = self.kind_at();
-        let Some(len) = buffer.len().checked_sub(kind_at + 1) else {
-            return Err(self.refuse("the message was not begun by this sender"));
-        };
+    /// Seals within the blocks that were granted.
+    fn seal_granted(&mut self, kind: Kind, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        let (kind_at, len) = (self.kind_at(), self.carried_len(&buffer)?);
         self.check(kind, len)?;
         let Self { tag, id, salt, seq, .. } = *self;
         let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) message_size_limit: Option<u32>,
     /// Keep sessions and queued messages over an orderly stop.
     pub(crate) persistence: bool,
+    /// The lines of an `acl_file`: what is not allowed there is granted or acknowledged, and dropped.
+    pub(crate) acl: Option<&'static str>,
     /// Queue without a limit for slow or absent subscribers; the default is 1,000 messages.
     pub(crate) unlimited_queue: bool,
 }
@@ -200,6 +202,11 @@ fn configuration(dir: &Path, port: u16, options: Options) -> String {
         fs::write(&file, DENY_SUBSCRIPTIONS).unwrap();
         lines.push(format!("plugin {}", dynamic_security().display()));
         lines.push(format!("plugin_opt_config_file {}", file.display()));
+    }
+    if let Some(acl) = options.acl {
+        let file = dir.join("acl");
+        fs::write(&file, acl).unwrap();
+        lines.push(format!("acl_file {}", file.display()));
     }
     if let Some(bytes) = options.max_packet_size {
         lines.push(format!("max_packet_size {bytes}"));

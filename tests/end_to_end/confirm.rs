@@ -455,6 +455,48 @@ fn a_reader_whose_sender_is_gone_leaves_and_says_so() {
 }
 
 #[test]
+fn a_reader_of_so_many_lines_lets_its_sender_go() {
+    let broker = Broker::start();
+    for options in [&[][..], &["--each"], &["--spool", "spool"], &["--each", "--spool", "spool-each"]] {
+        let pair = Pair::paired(&broker, "gcm");
+        let receiver = pair.slave.listen(&["-n", "3"]);
+        let sent = pair.master.send_all(&[&[CONFIRM], options].concat(), "one\ntwo\nthree\n");
+        sent.succeeded();
+        receiver.wait().succeeded().wrote(b"one\ntwo\nthree\n");
+    }
+}
+
+/// The receiver has written all that there was, and then nobody is there to hear that there is no more.
+#[test]
+fn a_sender_of_which_everything_is_written_does_not_fail_for_its_end() {
+    for options in [&["--each"][..], &["--spool", "spool"]] {
+        let (broker, pair) = paired();
+        let receiver = pair.slave.listen(&["-n", "2"]);
+        let mut sender = Process::spawn(pair.master.send(&[&[CONFIRM, "--timeout", "3"], options, &[LINK]].concat()));
+        sender.write("one\ntwo\n");
+        receiver.wait().succeeded().wrote(b"one\ntwo\n");
+        broker.filter(|topic, _| if topic == M2S { Fate::Drop } else { Fate::Pass });
+        sender.close_stdin();
+        sender.wait().succeeded();
+        broker.filter(|_, _| Fate::Pass);
+        // A spool has kept the end, and the next run sends it again.
+        if options.contains(&"--spool") {
+            let receiver = pair.slave.listen(&["--once"]);
+            pair.master.send_all(&[&[CONFIRM], options].concat(), "").succeeded();
+            receiver.wait().succeeded().wrote(b"");
+        }
+    }
+}
+
+/// Unless something was confirmed, nobody is known to have been there at all.
+#[test]
+fn an_empty_stream_that_nobody_reads_is_not_delivered() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.master.send_all(&[CONFIRM, "--timeout", "2"], "").failed(&[75], &["timed out"]);
+}
+
+#[test]
 fn once_without_a_stream_is_no_success() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

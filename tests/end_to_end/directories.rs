@@ -2,13 +2,14 @@
 //! write.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::broker::Broker;
-use crate::device::{LINK, Pair};
-use crate::process::Process;
+use crate::device::{Device, Identity, LINK, Pair};
+use crate::process::{Ended, Process};
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -97,6 +98,238 @@ fn a_loose_identity_is_refused() {
         chmod(&identity, bits);
         let remedy = format!("chmod 600 {}", identity.display());
         Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[77], &[&remedy]);
+    }
+}
+
+/// A user that is not root; only root can become that one.
+const NOBODY: u32 = 65_534;
+
+/// Gives everything of a device to another user; false where this user cannot.
+fn give_away(path: &Path, user: u32) -> bool {
+    let inside = path.read_dir().into_iter().flatten().map(|entry| entry.unwrap().path());
+    lchown(path, Some(user), Some(user)).is_ok() && inside.into_iter().all(|path| give_away(&path, user))
+}
+
+/// This tool, run as [`NOBODY`], with its variables and these.
+fn as_nobody(device: &Device, command: &Command, variables: &[(&str, &Path)]) -> Ended {
+    let program = device.path().join(Path::new(command.get_program()).file_name().unwrap());
+    fs::copy(command.get_program(), &program).unwrap();
+    let mut theirs = Command::new(program);
+    theirs.args(command.get_args()).current_dir(device.path()).uid(NOBODY).gid(NOBODY);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => theirs.env(name, value),
+            None => theirs.env_remove(name),
+        };
+    }
+    for (name, value) in variables {
+        match value.to_str() {
+            Some("") => theirs.env_remove(name),
+            _ => theirs.env(name, value),
+        };
+    }
+    Process::spawn_with(theirs, "x\n").wait()
+}
+
+/// `chown` would take the state away from the service.
+#[test]
+fn root_looks_at_a_services_state_and_is_told_how_to_use_it() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let device = &pair.slave;
+    pair.carries(&[], b"hello\n");
+    if !give_away(&device.runtime_dir(), NOBODY) || !give_away(&device.config_dir(), NOBODY) {
+        return;
+    }
+    let before = device.runtime_files();
+    let status = Process::spawn(device.pair(&["--status"])).wait().succeeded();
+    assert!(status.text().contains("station") && status.stderr.is_empty(), "{status:?}");
+    assert!(device.runtime_files() == before);
+    for command in [device.recv(&[LINK]), device.send(&[LINK]), device.pair(&["--timeout", "1", LINK])] {
+        let tool = Path::new(command.get_program()).file_name().unwrap().to_str().unwrap().to_owned();
+        let said = format!("hint: run it as that user: runuser -u nobody -- {tool} ");
+        let ended = Process::spawn_with(command, "x\n").wait().failed(&[77], &["belongs to user nobody", &said]);
+        assert!(!ended.stderr.contains("chown"), "{}", ended.stderr);
+    }
+    assert!(device.runtime_files() == before);
+    // And that is what works.
+    assert!(give_away(device.path(), NOBODY));
+    as_nobody(device, &device.send(&[LINK]), &[]).succeeded();
+}
+
+#[test]
+fn a_directory_that_is_missing_or_anothers_is_said_with_the_remedy() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let device = &pair.slave;
+    let roots = tempfile::tempdir().unwrap();
+    if !give_away(device.path(), NOBODY) {
+        return;
+    }
+    chmod(roots.path(), 0o755);
+    let (missing, theirs) = (roots.path().join("sts"), roots.path().join("roots"));
+    fs::create_dir(&theirs).unwrap();
+    chmod(&theirs, 0o700);
+    let remedy = format!("as root: install -d -m 0700 -o nobody {}; or set STS_RUNTIME_DIR", missing.display());
+    let home = format!("HOME is {}, which belongs to user root: set HOME", theirs.display());
+    let (of_home, variables) = ([&*home, "STS_CONFIG_DIR"], [("STS_CONFIG_DIR", Path::new("")), ("HOME", &theirs)]);
+    let pairing = device.pair(&["--timeout", "1", LINK]);
+    as_nobody(device, &pairing, &[("STS_RUNTIME_DIR", &missing)]).failed(&[1], &["cannot create", &remedy]);
+    for command in [&pairing, &device.send(&[LINK]), &device.recv(&[LINK])] {
+        let said = ["run it as user root; or set STS_RUNTIME_DIR to a directory of your own"];
+        as_nobody(device, command, &[("STS_RUNTIME_DIR", &theirs)]).failed(&[1, 77], &said);
+        // As runuser(1) leaves it.
+        as_nobody(device, command, &variables).failed(&[78], &of_home);
+    }
+    as_nobody(device, &device.pair(&["--key"]), &variables).failed(&[1], &of_home);
+}
+
+/// A login session sets `XDG_RUNTIME_DIR`, and cron does not.
+#[test]
+fn a_session_in_the_other_usual_place_is_found_and_said() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let device = &pair.master;
+    let (login, place) = (device.path().join("login"), device.path().join("login/sts"));
+    fs::create_dir(&login).unwrap();
+    fs::rename(device.runtime_dir(), &place).unwrap();
+    let said = format!("there is one in {}", place.display());
+    let remedy = format!("set STS_RUNTIME_DIR={}", place.display());
+    for _ in 0..2 {
+        for mut command in [device.send(&[LINK]), device.recv(&[LINK])] {
+            command.env("XDG_RUNTIME_DIR", &login);
+            Process::spawn_with(command, "x\n").wait().failed(&[75], &["no session for gateway", &said, &remedy]);
+        }
+        let mut status = device.pair(&["--status"]);
+        status.env("XDG_RUNTIME_DIR", &login);
+        let said = format!("there are some in {}", place.display());
+        let remedy = format!("STS_RUNTIME_DIR={} sts-pair --status", place.display());
+        Process::spawn(status).wait().failed(&[0], &["no sessions in", &said, &remedy]);
+        // Once absent, once empty.
+        fs::create_dir_all(device.runtime_dir()).unwrap();
+        chmod(&device.runtime_dir(), 0o700);
+    }
+    let mut command = device.send(&[LINK]);
+    command.env("STS_RUNTIME_DIR", &place);
+    Process::spawn_with(command, "x\n").wait().succeeded();
+}
+
+/// Moves a device's keys into a volume as a container gets it: files in a directory of a version, behind two links.
+fn mount_secrets(device: &Device) -> PathBuf {
+    let secrets = device.path().join("secrets");
+    fs::create_dir_all(secrets.join("..v1")).unwrap();
+    chmod(&secrets, 0o755);
+    symlink("..v1", secrets.join("..data")).unwrap();
+    for name in ["identity.pem", "known_peers"] {
+        let place = secrets.join("..v1").join(name);
+        fs::rename(device.config_dir().join(name), &place).unwrap();
+        chmod(&place, 0o400);
+        symlink(Path::new("..data").join(name), secrets.join(name)).unwrap();
+        symlink(secrets.join(name), device.config_dir().join(name)).unwrap();
+    }
+    secrets
+}
+
+#[test]
+fn keys_that_an_administrator_put_in_place_are_taken() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let secrets = mount_secrets(&pair.slave);
+    pair.agree();
+    pair.carries(&[], b"from a secret\n");
+    // For a group in which nobody else is, as a container's user gets it.
+    let identity = secrets.join("..v1/identity.pem");
+    if chown(&identity, None, Some(4_200_000)).is_ok() {
+        chmod(&identity, 0o440);
+        chmod(&secrets.join("..v1/known_peers"), 0o444);
+        pair.agree();
+    }
+    let said = ["known_peers", "it is a link", "change the file that it leads to"];
+    let key = Process::spawn(Device::with(Identity::Stranger).pair(&["--key"])).wait().succeeded().stdout;
+    Process::spawn_with(pair.slave.pair(&["--trust", "third"]), key).wait().failed(&[78], &said);
+
+    // A new version takes effect in tools that run: here the station is not trusted any more.
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&["--confirm"], "trusted\n").succeeded();
+    fs::create_dir(secrets.join("..v2")).unwrap();
+    fs::copy(&identity, secrets.join("..v2/identity.pem")).unwrap();
+    fs::write(secrets.join("..v2/known_peers"), "# nobody\n").unwrap();
+    symlink("..v2", secrets.join("..new")).unwrap();
+    fs::rename(secrets.join("..new"), secrets.join("..data")).unwrap();
+    pair.master.send_all(&[], "not trusted\n").succeeded();
+    receiver.wait_for("dropped a message");
+    receiver.stop().succeeded().wrote(b"trusted\n");
+}
+
+#[test]
+fn a_read_only_key_file_is_read_and_not_written() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    for name in ["identity.pem", "known_peers"] {
+        chmod(&pair.slave.config_dir().join(name), 0o400);
+    }
+    let before = fs::read(pair.slave.config_dir().join("known_peers")).unwrap();
+    pair.agree();
+    pair.carries(&[], b"read\n");
+    assert_eq!(fs::read(pair.slave.config_dir().join("known_peers")).unwrap(), before);
+    let key = Process::spawn(Device::with(Identity::Stranger).pair(&["--key"])).wait().succeeded().stdout;
+    let trusting = Process::spawn_with(pair.slave.pair(&["--trust", "third"]), key);
+    trusting.wait().failed(&[78], &["known_peers: it is read-only", "chmod u+w"]);
+}
+
+#[test]
+fn a_link_that_others_can_change_is_refused_with_the_remedy() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let secrets = mount_secrets(&pair.slave);
+    let pairing = || Process::spawn(pair.slave.pair(&["--timeout", "1", LINK])).wait();
+    for dir in [secrets.clone(), secrets.join("..v1")] {
+        let real = fs::canonicalize(&dir).unwrap();
+        for bits in [0o777, 0o775] {
+            chmod(&dir, bits);
+            let remedy = format!("chmod go-w {}", real.display());
+            pairing().failed(&[77], &["identity.pem: it is a link: others can change", &remedy]);
+        }
+        // As a volume of secrets is: others can make files there, and replace none of ours.
+        chmod(&dir, 0o1777);
+        pairing().failed(&[75], &["timed out"]);
+        chmod(&dir, 0o755);
+    }
+    for bits in [0o444, 0o404, 0o640] {
+        chmod(&secrets.join("..v1/identity.pem"), bits);
+        pairing().failed(&[77], &["identity.pem: others can use it", "chmod 600"]);
+    }
+    chmod(&secrets.join("..v1/identity.pem"), 0o400);
+    if lchown(secrets.join("..data"), Some(65_534), None).is_ok() {
+        pairing()
+            .failed(&[77], &["it is a link", "belongs to user 65534, who can change it", "put the file itself there"]);
+        lchown(secrets.join("..data"), Some(rustix::process::getuid().as_raw()), None).unwrap();
+    }
+    fs::remove_file(secrets.join("..data")).unwrap();
+    pairing().failed(&[77], &["it is a link", "No such file", "put the file itself there"]);
+    symlink("..data", secrets.join("..data")).unwrap();
+    pairing().failed(&[77], &["it is a link", "put the file itself there"]);
+}
+
+/// What a tool writes itself is never a link.
+#[test]
+fn a_session_file_that_is_a_link_is_refused_with_the_remedy() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    for (path, _) in pair.master.runtime_files() {
+        let elsewhere = pair.master.path().join("elsewhere");
+        fs::rename(&path, &elsewhere).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        let remedy = format!("rm {}", path.display());
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.ends_with("@pair.lock") {
+            Process::spawn(pair.master.pair(&["--timeout", "1", LINK]))
+                .wait()
+                .failed(&[77], &["it is a link", &remedy]);
+        } else if name.ends_with("@lock") || !name.ends_with("lock") {
+            pair.master.send_all(&[], "x\n").failed(&[77], &["it is a link", &remedy]);
+        }
+        fs::rename(&elsewhere, &path).unwrap();
     }
 }
 

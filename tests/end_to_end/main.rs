@@ -4,6 +4,7 @@
 //!
 //! - `broker`: a mosquitto for one test
 //! - `device`: a device's directories and tools, `process`: a running tool, `sniffer`: an eavesdropper
+//! - `server`: a server that is no broker, or a bad one
 //! - the others: tests, with their claim at the head of each file
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
@@ -12,24 +13,27 @@ mod attacks;
 mod broker;
 mod device;
 mod process;
+mod server;
 mod sniffer;
 
+mod causes;
 mod confirm;
 mod cron;
 mod directories;
 mod eavesdropping;
 mod enrolment;
+mod first_session;
 mod fleet;
 mod flood;
 mod gateway;
 mod hostile;
-mod limits;
 mod nosec;
 mod order;
 mod outages;
 mod pairing;
 mod pipe;
 mod poison;
+mod recv_limits;
 mod refusals;
 mod rotation;
 mod signals;
@@ -37,3 +41,4 @@ mod soak;
 mod spool;
 mod suspended;
 mod ten_thousand;
+mod trust;

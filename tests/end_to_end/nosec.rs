@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK, M2S, Pair, settings};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 
 fn plain_device(broker: &Broker) -> Device {
@@ -79,4 +79,74 @@ fn pairing_a_plain_link_is_refused() {
     let broker = Broker::start();
     let device = Device::configured(Identity::Station, &settings(&broker.port().to_string(), "nosec", "null"));
     Process::spawn(device.pair(&["--timeout", "1", LINK])).wait().failed(&[64, 78], &["nosec"]);
+}
+
+#[test]
+fn a_message_of_another_client_is_a_line() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    for options in [&[][..], &["--prefix"], &["--json"]] {
+        let receiver = device.listen(&[options, &["-n", "5"]].concat());
+        for payload in ["21.5", "", "with a newline\n", "two\nlines"] {
+            broker.publish("one_topic", payload.as_bytes());
+        }
+        let printed = receiver.wait().succeeded();
+        let lines: Vec<&str> = printed.text().lines().collect();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        match options {
+            [] => assert_eq!(printed.text(), "21.5\n\nwith a newline\ntwo\nlines\n"),
+            ["--prefix"] => assert_eq!(lines[..2], ["one_topic: 21.5", "one_topic: "]),
+            _ => assert!(lines.iter().all(|line| !line.contains("newline\":")), "{lines:?}"),
+        }
+    }
+}
+
+#[test]
+fn binary_payloads_are_written_as_they_are() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    let receiver = device.listen(&["-b"]);
+    for payload in [&b"\x00\xff"[..], b"", b"abc", b"\n"] {
+        broker.publish("one_topic", payload);
+    }
+    receiver.wait_for_stdout(b"\x00\xffabc\n");
+    receiver.stop().succeeded().wrote(b"\x00\xffabc\n");
+}
+
+#[test]
+fn each_publishes_lines_without_their_newline() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    let sniffer = Sniffer::start(&broker);
+    let longest = "x".repeat(256);
+    for (options, input, expected) in [
+        (&["--each"][..], "ON\n\nOFF".to_owned(), vec!["ON".to_owned(), String::new(), "OFF".to_owned()]),
+        (&["--each", "--spool", "spool"], "ON\n\nOFF\n".to_owned(), vec!["ON".into(), String::new(), "OFF".into()]),
+        // A line of one message and its newline is two messages, and no empty line.
+        (
+            &["--each", "-o", "max_message=256"],
+            format!("{longest}\nend\n"),
+            vec!["x".repeat(255), "x".into(), "end".into()],
+        ),
+        (&["-b"], "ON\n".into(), vec!["ON\n".into()]),
+        (&[], "ON\n".into(), vec!["ON\n".into()]),
+    ] {
+        let before = sniffer.seen().len();
+        device.send_all(options, input).succeeded();
+        wait_until("all messages to be seen", || sniffer.seen().len() >= before + expected.len());
+        let seen = sniffer.seen();
+        let seen: Vec<_> = seen[before..].iter().map(|seen| String::from_utf8(seen.payload.clone()).unwrap()).collect();
+        assert_eq!(seen, expected, "{options:?}");
+    }
+}
+
+#[test]
+fn lines_of_each_arrive_as_they_were_read() {
+    let broker = Broker::start();
+    let device = plain_device(&broker);
+    for options in [&["--each"][..], &["--each", "--spool", "spool"]] {
+        let receiver = device.listen(&["-n", "3"]);
+        device.send_all(options, "one\n\nthree\n").succeeded();
+        receiver.wait().succeeded().wrote(b"one\n\nthree\n");
+    }
 }

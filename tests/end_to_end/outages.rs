@@ -1,9 +1,14 @@
 //! Claim: a broker that is unreachable, restarts, hangs or disconnects its clients costs time, but no data is lost
 //! without a report.
 
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
+use crate::server::{CONNACK, PINGRESP, Server, carry, read_for, read_once, reset};
 
 /// Keeps its sessions and queues over an orderly restart.
 const KEEPING: Options = Options {
@@ -12,6 +17,7 @@ const KEEPING: Options = Options {
     max_packet_size: None,
     message_size_limit: None,
     persistence: true,
+    acl: None,
     unlimited_queue: true,
 };
 
@@ -78,13 +84,46 @@ fn a_broker_that_is_down_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_broker_that_stays_down_is_a_failure_in_the_end() {
+fn a_broker_that_stays_down_is_unavailable_in_the_end() {
     let mut broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     broker.stop();
     let port = broker.port().to_string();
-    Process::spawn_with(pair.master.send(&["--timeout", "1", LINK]), "lost\n").wait().failed(&[69, 75], &[&port]);
-    Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &[&port]);
+    let said = [port.as_str(), "no connection to the broker", "refused"];
+    for options in [&["--timeout", "1", "-q"][..], &["--timeout", "1", "-n", "3"], &["--timeout", "1", "--once"]] {
+        Process::spawn(pair.slave.recv(&[options, &[LINK]].concat())).wait().failed(&[69], &said).wrote(b"");
+    }
+    pair.master.send_all(&["--timeout", "1"], "lost\n").failed(&[69], &said);
+    pair.master.send_all(&["--timeout", "1", "--confirm"], "lost\n").failed(&[69], &said);
+    // Nothing is lost there: the next run sends it.
+    pair.master.send_all(&["--timeout", "1", "--spool", "spool"], "kept\n").failed(&[75], &said);
+    Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[69], &said);
+    Process::spawn(pair.slave.pair(&["--timeout", "1", "--code", LINK])).wait().failed(&[69], &said);
+    Process::spawn(pair.master.pair(&["--timeout", "1", "--end", LINK])).wait().failed(&[69], &said);
+}
+
+#[test]
+fn a_broker_that_goes_away_is_unavailable_in_the_end() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--timeout", "5"]);
+    let mut sender = Process::spawn(pair.master.send(&[LINK]));
+    sender.write("and then\n");
+    receiver.wait_for_stdout(b"and then\n");
+    broker.stop();
+    receiver.wait().failed(&[69], &["no connection to the broker"]).wrote(b"and then\n");
+}
+
+#[test]
+fn a_broker_that_accepts_and_says_nothing_is_unavailable() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let pair = Pair::paired(&Broker::start(), "gcm");
+    let port = format!("port={}", silent.local_addr().unwrap().port());
+    let options = ["--timeout", "1", "-o", &port, LINK];
+    let said = ["no connection to the broker", "no answer"];
+    Process::spawn(pair.slave.recv(&options)).wait().failed(&[69], &said);
+    Process::spawn(pair.master.pair(&options)).wait().failed(&[69], &said);
+    Process::spawn_with(pair.master.send(&options), "lost\n").wait().failed(&[69], &said);
 }
 
 #[test]
@@ -93,7 +132,7 @@ fn a_broker_that_hangs_is_a_timeout() {
     let pair = Pair::paired(&broker, "gcm");
     let mut sender = Process::spawn(pair.master.send(&["--timeout", "2", LINK]));
     sender.write("first\n");
-    broker.wait_for_log("Sending PUBACK to", 1);
+    broker.wait_for_log("Sending PUBACK to station-send-", 1);
     broker.pause();
     sender.write("second\n");
     sender.close_stdin();
@@ -142,4 +181,56 @@ fn the_last_line_says_what_was_lost_and_what_would_have_kept_it() {
     pair.master.send_all(&[], "third\n").succeeded();
     let ended = receiver.wait().failed(&[65], &["data was lost: no messages of stream 1 ", "with a `clientid`"]);
     assert_eq!(ended.wrote(b"third\n").stderr.lines().count(), 2);
+}
+
+/// How long each connection lives, in milliseconds, before the link is a good one.
+const SHORT_LIVES: [u64; 5] = [0, 1500, 300, 0, 900];
+
+/// A link to the broker that resets the first connections after CONNACK; `answers_ping` says whether the broker answers
+/// PINGREQ before that.
+fn flaky_link(broker: &Broker, answers_ping: bool) -> Server {
+    let port = broker.port();
+    Server::start(move |number, mut stream| match SHORT_LIVES.get(number) {
+        None => carry(stream, port),
+        Some(millis) => {
+            read_once(&mut stream);
+            stream.write_all(&CONNACK).unwrap();
+            if answers_ping {
+                // From the second connection on the client asks; before that, the answer to nothing is ignored.
+                stream.write_all(&PINGRESP).unwrap();
+            }
+            read_for(&mut stream, Duration::from_millis(*millis));
+            reset(stream);
+        }
+    })
+}
+
+#[test]
+fn a_link_that_keeps_breaking_is_not_blamed_on_the_message() {
+    for answers_ping in [false, true] {
+        let broker = Broker::with(KEEPING);
+        let pair = Pair::paired(&broker, "gcm");
+        let receiver = pair.slave.listen(&["--once"]);
+        let link = flaky_link(&broker, answers_ping);
+        let port = format!("port={}", link.port());
+        pair.master.send_all(&["-o", &port], "a small message\n").succeeded();
+        receiver.wait().succeeded().wrote(b"a small message\n");
+    }
+}
+
+#[test]
+fn every_tool_outlives_a_link_that_keeps_breaking() {
+    let broker = Broker::with(KEEPING);
+    let pair = Pair::enrolled(&broker, "gcm");
+    let over = |link: &Server| format!("port={}", link.port());
+    let (slave_link, master_link) = (flaky_link(&broker, false), flaky_link(&broker, true));
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "0", "-o", &over(&slave_link), LINK]));
+    let master = Process::spawn(pair.master.pair(&["--timeout", "0", "-o", &over(&master_link), LINK]));
+    master.wait().succeeded();
+    slave.wait().succeeded();
+    // Each of them publishes: messages, and confirms.
+    let (slave_link, master_link) = (flaky_link(&broker, true), flaky_link(&broker, true));
+    let receiver = pair.slave.listen(&["--once", "-o", &over(&slave_link)]);
+    pair.master.send_all(&["--confirm", "-o", &over(&master_link)], "in spite of it\n").succeeded();
+    receiver.wait().succeeded().wrote(b"in spite of it\n");
 }

@@ -61,6 +61,9 @@ fn identity_is_made_once_and_openssl_reads_it() {
     let first = Process::spawn(device.pair(&["--key"])).wait().succeeded();
     let again = Process::spawn(device.pair(&["--key"])).wait().succeeded();
     assert_eq!(first.stdout, again.stdout);
+    let said =
+        format!("made a new identity key for this device: {}", device.config_dir().join("identity.pem").display());
+    assert!(first.stderr.contains(&said) && !again.stderr.contains("made"), "{}{}", first.stderr, again.stderr);
     assert!(first.text().starts_with("sts-rsa ") && first.text().ends_with('\n'), "{}", first.text());
     assert_eq!(first.text().lines().count(), 1);
 
@@ -69,6 +72,31 @@ fn identity_is_made_once_and_openssl_reads_it() {
     let openssl = Command::new("openssl").args(["pkey", "-noout", "-text", "-in"]).arg(&file).output().unwrap();
     assert!(openssl.status.success(), "{}", String::from_utf8_lossy(&openssl.stderr));
     assert!(String::from_utf8_lossy(&openssl.stdout).contains("3072 bit"));
+}
+
+/// In a directory that was mistyped, a new key is no peer's; what only reads makes neither key nor directory.
+#[test]
+fn a_new_identity_is_never_made_in_silence() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let mistyped = pair.master.path().join("confg");
+    let (path, said) = (mistyped.join("identity.pem"), "made a new identity key for this device: ");
+    let conf = pair.master.config_dir().join("gateway.conf");
+    let conf = conf.to_str().unwrap();
+    let in_mistyped = |mut command: Command| {
+        command.env("STS_CONFIG_DIR", &mistyped);
+        Process::spawn_with(command, "").wait()
+    };
+    in_mistyped(pair.master.send(&[conf])).failed(&[77], &["no peer is trusted yet"]);
+    in_mistyped(pair.master.recv(&[conf])).failed(&[77], &["no peer is trusted yet"]);
+    in_mistyped(pair.master.pair(&["--end", conf])).failed(&[77], &["no peer is trusted yet"]);
+    assert!(!mistyped.exists());
+    let said = format!("{said}{}", path.display());
+    in_mistyped(pair.master.pair(&["--timeout", "1", conf])).failed(&[77], &[&said]);
+    fs::remove_file(&path).unwrap();
+    in_mistyped(pair.master.pair(&["--trust", "x"])).failed(&[65], &[]);
+    assert!(!path.exists(), "for a line that is not a key");
+    in_mistyped(pair.master.pair(&["--key"])).succeeded().failed(&[0], &[&said]);
 }
 
 #[test]

@@ -351,6 +351,57 @@ fn a_full_disk_is_waited_for() {
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
+/// Runs sts-send with a spool that is empty, on a disk of its own that is full until there is a file `room`; `None` where
+/// there are no namespaces, so no disk.
+fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
+    let probe = Command::new("unshare").args(["-rm", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return None;
+    }
+    let spool = pair.master.path().join("spool");
+    fs::create_dir_all(&spool).unwrap();
+    let tool = pair.master.send(&spooled(args));
+    let script = r#"
+        mount -t tmpfs -o size=200k,mode=700 sts "$0" && "$@" </dev/null || exit 99
+        cat /dev/zero >"$0/filler" 2>/dev/null
+        (while kill -0 $$ && ! test -e room; do sleep 0.05; done; rm "$0/filler") </dev/null >/dev/null 2>&1 &
+        exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", script]).arg(&spool).arg(tool.get_program()).args(tool.get_args());
+    command.current_dir(pair.master.path());
+    command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
+    Some(Process::spawn(command))
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_is_waited_for() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let room = pair.master.path().join("room");
+    let lost = ["not written to the spool because the disk is full: 4 bytes"];
+    for (args, signal) in [(&["--timeout", "1"][..], None), (&[], Some(Signal::TERM)), (&[], None)] {
+        let Some(mut sender) = on_a_full_disk(&pair, args) else { return };
+        sender.write("one\n");
+        sender.wait_for("the disk is full");
+        match signal {
+            Some(signal) => sender.signal(signal),
+            None if args.is_empty() => fs::write(&room, "").unwrap(),
+            None => {}
+        }
+        if !room.exists() {
+            let ended = sender.wait().failed(&[65], &lost);
+            assert_eq!(ended.stderr.matches("disk is full; waiting").count(), 1, "{}", ended.stderr);
+            continue;
+        }
+        sender.wait_for("space on the disk again");
+        sender.close_stdin();
+        sender.wait().succeeded();
+    }
+    receiver.wait_for_stdout(b"one\n");
+    receiver.stop().succeeded().wrote(b"one\n");
+}
+
 #[test]
 fn a_full_spool_slows_the_writer_down_and_memory_stays_bounded() {
     let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
@@ -392,6 +443,70 @@ fn a_spool_has_one_user_one_link_and_one_way_to_confirm() {
     pair.master.send_all(&SPOOL, "").failed(&[64], &["--confirm"]);
     fs::set_permissions(pair.master.path().join("spool"), fs::Permissions::from_mode(0o750)).unwrap();
     pair.master.send_all(&nobody, "").failed(&[77], &["chmod 700"]);
+}
+
+#[test]
+fn what_is_too_long_for_the_broker_is_cut_anew_once_max_message_is_lower() {
+    let options = Options { max_packet_size: Some(5000), unlimited_queue: true, ..Options::default() };
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null"];
+    for (args, spool) in [(&[][..], "gcm"), (&[CONFIRM], "confirm"), (&plain, "plain")] {
+        let broker = Broker::with(options);
+        let pair = Pair::paired(&broker, "gcm");
+        let long = [&b"short\n"[..], &vec![b'x'; 9000], b"\n"].concat();
+        let send = |more: &[&str], input: &[u8]| {
+            let args = [&["--spool", spool, "--each"], args, more].concat();
+            pair.master.send_all(&args, input)
+        };
+        let receiver = pair.slave.listen(if spool == "plain" { &plain } else { &[] });
+        for _ in 0..2 {
+            send(&[], &long).failed(&[75], &["did not accept a message", "left in the spool", "lower `max_message`"]);
+        }
+        let ended = send(&["-o", "max_message=4000"], b"last\n").succeeded();
+        assert!(ended.stderr.contains("cut anew") && ended.stderr.contains("possibly duplicated"), "{}", ended.stderr);
+        receiver.wait_for_stdout(&[&long[..], &long[..], b"last\n"].concat());
+        receiver.stop();
+    }
+}
+
+#[test]
+fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    let quiet = |more: &[&str], input: &[u8]| {
+        let args =
+            [&SPOOL[..], &["-q", "--timeout", "1", "--spool-max", "8k", "-o", "max_message=1000"], more].concat();
+        let ended = pair.master.send_all(&args, input);
+        assert_eq!(ended.status, 75, "{}", ended.stderr);
+        ended.stderr
+    };
+    let waiting = pair.master.path().join("spool/waiting");
+    let older = |key: &str| {
+        let text = fs::read_to_string(&waiting).unwrap();
+        let aged = |line: &str| match line.split_once(" = ") {
+            Some((name, time)) if name == key => format!("{key} = {}\n", time.parse::<u64>().unwrap() - 24 * 60 * 60),
+            _ => format!("{line}\n"),
+        };
+        fs::write(&waiting, text.lines().map(aged).collect::<String>()).unwrap();
+    };
+    assert_eq!([quiet(&[], b"one\n"), quiet(&[], b"two\n")], ["", ""]);
+    older("since");
+    let said = quiet(&[], b"three\n");
+    assert!(said.contains("warning") && said.contains("3 messages (14 bytes)") && said.contains("a day"), "{said}");
+    assert_eq!(quiet(&[], b"four\n"), "", "once a day");
+    older("warned");
+    assert!(quiet(&[], &readings(60)).contains("half full"));
+    assert_eq!(quiet(&[], b""), "");
+    // Who did not ask for quiet hears of each run.
+    let loud = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), "");
+    loud.failed(&[75], &["timed out", "left in the spool", "hint"]);
+    broker.start_again();
+    pair.master.send_all(&[&SPOOL[..], &["-q"]].concat(), "").succeeded();
+    assert!(!waiting.exists());
+    for file in pair.master.runtime_files() {
+        fs::remove_file(file.0).unwrap();
+    }
+    assert_eq!(quiet(&[], b"without a session\n"), "");
 }
 
 #[test]

@@ -72,6 +72,8 @@ struct World {
     received: BTreeMap<(u32, u32), u32>,
     tool_acked: BTreeSet<u32>,
     epoch: u32,
+    /// How often a message was wrongly held to be one that the broker does not take.
+    refused: u64,
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             received: BTreeMap::new(),
             tool_acked: BTreeSet::new(),
             epoch: 0,
+            refused: 0,
         };
         world.after(0, Step::Dial);
         world.after(0, Step::Publish);
@@ -231,7 +234,8 @@ impl World {
                 return;
             }
             let qos = Qos::from_code(self.rng.random_range(0..3)).unwrap();
-            let token = self.session.publish("out", Bytes::from(payload), qos, false).unwrap();
+            let now = self.now();
+            let token = self.session.publish("out", Bytes::from(payload), qos, false, now).unwrap();
             self.published.insert(token, (1_000_000 - number, qos));
             self.to_publish -= 1;
         }
@@ -300,6 +304,7 @@ impl World {
                     let pause = self.rng.random_range(0..400_000);
                     self.after(pause, Step::Ack(number, message.receipt));
                 }
+                Event::Refused(_) => self.refused += 1,
                 Event::Up { session_present } => self.epoch += u32::from(!session_present),
                 _ => {}
             }
@@ -337,6 +342,7 @@ fn nothing_is_lost_whatever_the_network_does() {
     let mut incoming = 0;
     let mut forgotten = 0;
     let mut connections = 0;
+    let mut refused = 0;
     for seed in 0..3000 {
         let world = simulate(seed, 60, 30, true);
         let received: BTreeSet<_> = world.received.keys().map(|(number, _)| *number).collect();
@@ -346,11 +352,14 @@ fn nothing_is_lost_whatever_the_network_does() {
         incoming += received.len();
         forgotten += world.broker.forgotten;
         connections += world.connection;
+        refused += world.refused;
     }
     // The simulation would prove little if it were a quiet one.
     assert!(connections > 10_000, "{connections} connections");
     assert!(forgotten > 5_000, "{forgotten} forgotten sessions");
     assert!(incoming > 60_000, "{incoming} messages received");
+    // A network that cuts each connection before a slow broker acknowledges looks like a refusal, if it does so long enough.
+    assert!(refused * 1000 < connections, "{refused} messages wrongly held to be refused");
 }
 
 #[test]

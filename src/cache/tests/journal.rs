@@ -1,10 +1,56 @@
 //! Claim: what was acknowledged is never accepted again, and without proof of it nothing is accepted at all.
 
 use super::super::journal::MIN_COMPACT_LEN;
+use super::super::receive_state::put_line;
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
 use crate::stream::{Gap, StreamId};
+
+#[test]
+fn an_open_stream_keeps_the_time_of_its_last_message() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let id = session(1).id;
+    let (mut journal, _) = receive(&cache).unwrap();
+    for (number, next, state, at) in [
+        (0, 1, StreamState::Open, NOW),
+        (1, 5, StreamState::Open, NOW + 10),
+        (2, 1, StreamState::Open, NOW + 20),
+        (0, 2, StreamState::Open, NOW + 30),
+        (2, 2, StreamState::Ended, NOW + 40),
+    ] {
+        journal.record(&cache, &[progress(id, number, next, state)], at).unwrap();
+    }
+    drop(journal);
+    // Once from the lines, once from the snapshot that the next run makes of them.
+    for _ in 0..2 {
+        let open: Vec<_> = status(&cache, NOW + 100).unwrap().sessions[0]
+            .open
+            .iter()
+            .map(|open| (open.stream.number, open.messages, open.age))
+            .collect();
+        assert_eq!(open, [(1, 5, Some(90)), (0, 2, Some(70))], "the longest idle first");
+        drop(receive(&cache).unwrap());
+    }
+}
+
+/// How the file grows: what a later version adds with a plus sign is no damage to this one.
+#[test]
+fn a_word_with_a_plus_sign_may_be_ignored_and_no_other() {
+    let id = hex(&session(1).id);
+    for (words, is_whole) in [("+new=1,2 +at=5 +new", true), ("new 1", false), ("+at=x", false)] {
+        let mut text = String::new();
+        put_line(&mut text, "sts-receive-state-2 gateway");
+        put_line(&mut text, &format!("+new=0 n {id} {words} m 3 00000000 7 0 o +newer"));
+        let parsed = ReceiveState::parse("gateway", text.as_bytes());
+        assert_eq!(parsed.is_ok(), is_whole, "{words}");
+        if let Ok(state) = parsed {
+            let open = state.open_streams(session(1).id, 15);
+            assert_eq!((open[0].stream.number, open[0].messages, open[0].age), (3, 7, Some(10)));
+        }
+    }
+}
 
 #[test]
 fn what_was_marked_is_known_to_the_next_run() {
@@ -42,6 +88,7 @@ fn what_was_marked_is_known_to_the_next_run() {
                 progress(new, 3, 1, StreamState::Closed),
                 JournalEntry::Progress(skipping),
             ],
+            NOW,
         )
         .unwrap();
     let received: Vec<bool> = cache.load().unwrap().iter().map(|stored| stored.received).collect();
@@ -80,11 +127,11 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[progress(id, 0, 1, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(id, 0, 1, StreamState::Open)], NOW).unwrap();
     let first = journal.state().clone();
     let path = cache.dir().join("gateway@recv");
     let start = fs::read(&path).unwrap().len();
-    journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)], NOW).unwrap();
     let second = journal.state().clone();
     drop(journal);
     let whole = fs::read(&path).unwrap();
@@ -96,7 +143,7 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
             "the write that was cut was not acknowledged"
         );
         let (mut journal, _) = receive(&cache).unwrap();
-        journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)]).unwrap();
+        journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)], NOW).unwrap();
         assert_eq!(ReceiveState::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
     }
     let mut torn: Vec<_> = (0..whole.len() - 1)
@@ -121,7 +168,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (old, new) = (session(1).id, session(2).id);
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[progress(old, 0, 1, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(old, 0, 1, StreamState::Open)], NOW).unwrap();
     drop(journal);
     fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
     let err = receive(&cache).map(|_| ()).unwrap_err();
@@ -129,7 +176,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     cache.store_pending(&session(2), NOW).unwrap();
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
-    journal.record(&cache, &[progress(new, 0, 1, StreamState::Open)]).unwrap();
+    journal.record(&cache, &[progress(new, 0, 1, StreamState::Open)], NOW).unwrap();
     assert_eq!(journal.adopt(&cache.load().unwrap()), [old]);
 }
 
@@ -141,7 +188,7 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let (mut journal, _) = receive(&cache).unwrap();
     let mut longest = 0;
     for next in 1..9_000 {
-        journal.record(&cache, &[progress(id, 0, next, StreamState::Open)]).unwrap();
+        journal.record(&cache, &[progress(id, 0, next, StreamState::Open)], NOW).unwrap();
         longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
     }
     assert!((MIN_COMPACT_LEN - 100..MIN_COMPACT_LEN + 100).contains(&longest), "{longest}");

@@ -1,10 +1,10 @@
 //! What the last connections have in common: how long to wait before the next one, and what keeps ending them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use super::outgoing_publishes::OutgoingPublish;
+use super::outgoing_publishes::AttemptedPublish;
 use super::refusal;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
 use crate::mqtt::{Event, Token};
@@ -16,8 +16,16 @@ const MIN_STABLE_LIFETIME: Duration = Duration::from_secs(5);
 /// identifier.
 const MIN_CONTESTED: u32 = 5;
 
-/// Connections in a row that ended on the same message before it is reported.
-const MIN_STUCK: u32 = 3;
+/// Connections that must have ended on the same message, each after the broker had answered PINGREQ on it, before the user
+/// is warned.
+const MIN_SUSPICIOUS: u32 = 3;
+
+/// As many before the message counts as refused: once less is known, a link that keeps breaking looks the same.
+const MIN_REFUSED: u32 = 5;
+
+/// The least time from the first of them to the last. A broker that closes connections for a while, as a cluster does that
+/// fails over, refuses nothing.
+const MIN_REFUSED_TIME: Duration = Duration::from_secs(10);
 
 /// The record of this connection and of those before it.
 #[derive(Debug, Default)]
@@ -33,8 +41,28 @@ pub(super) struct ConnectionHistory {
     short_lived: u32,
     /// Connections since the last stable one, whatever ended them and whatever failed between them.
     unstable: u32,
-    /// The message that the last connections ended on, and how many they were.
-    stuck: Option<(Token, u32)>,
+    suspect: Option<Suspect>,
+}
+
+/// A message that connections ended on.
+#[derive(Debug)]
+struct Suspect {
+    token: Token,
+    /// How many of the latest ones had answered PINGREQ: they worked until the message was sent.
+    times: u32,
+    /// When the first of those ended.
+    since: Instant,
+}
+
+/// What is known of a connection that the broker had accepted.
+#[derive(Debug)]
+pub(super) struct EndedConnection<'a> {
+    pub(super) since: Instant,
+    pub(super) ended: Instant,
+    /// The broker answered a PINGREQ.
+    pub(super) answered_ping: bool,
+    /// The message that it may have ended on.
+    pub(super) attempted: Option<AttemptedPublish<'a>>,
 }
 
 impl ConnectionHistory {
@@ -56,17 +84,17 @@ impl ConnectionHistory {
     /// The broker acknowledged a message.
     pub(super) fn message_acknowledged(&mut self) {
         self.acknowledged = true;
-        self.stuck = None;
+        self.suspect = None;
     }
 
     /// The socket took this message, at QoS 0.
     pub(super) fn message_sent(&mut self, token: Token) {
-        self.stuck = self.stuck.filter(|(stuck, _)| *stuck != token);
+        self.suspect.take_if(|suspect| suspect.token == token);
     }
 
-    /// Whether the oldest message must go alone, to show that it is the one that ends connections.
+    /// Whether the oldest message must go alone, and after a PINGREQ, to show whether it is what ends connections.
     pub(super) fn suspects_oldest(&self) -> bool {
-        self.stuck.is_some()
+        self.suspect.is_some()
     }
 
     /// An attempt failed before the broker accepted it.
@@ -77,23 +105,22 @@ impl ConnectionHistory {
         self.short_lived = 0;
     }
 
-    /// A connection ended that the broker had accepted; `oldest` is the oldest unacknowledged message, if the socket
-    /// had taken some of it, and no other client uses a `unique_client_id`.
+    /// A connection ended that the broker had accepted. No other client uses a `unique_client_id`.
     pub(super) fn connection_ended(
         &mut self,
-        lifetime: Duration,
+        connection: &EndedConnection<'_>,
         unique_client_id: bool,
-        oldest: Option<(Token, &OutgoingPublish)>,
     ) -> Option<Event> {
-        let stable = lifetime >= MIN_STABLE_LIFETIME;
+        let stable = connection.ended.saturating_duration_since(connection.since) >= MIN_STABLE_LIFETIME;
         let cut_short = !stable && !self.gave_up;
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
         self.unstable = if stable { 0 } else { self.unstable.saturating_add(1) };
         self.adjust_backoff(stable, unique_client_id);
-        if let Some((token, publish)) = oldest.filter(|_| cut_short && !self.acknowledged) {
-            return self.ended_on(token, publish);
+        if let Some(publish) = connection.attempted.as_ref().filter(|_| cut_short && !self.acknowledged) {
+            return self.ended_on(publish, connection.answered_ping, connection.ended);
         }
-        let contested = self.short_lived > 0 && self.short_lived.is_multiple_of(MIN_CONTESTED) && self.stuck.is_none();
+        let contested =
+            self.short_lived > 0 && self.short_lived.is_multiple_of(MIN_CONTESTED) && self.suspect.is_none();
         (contested && !unique_client_id).then_some(Event::Contested { times: self.short_lived })
     }
 
@@ -108,13 +135,26 @@ impl ConnectionHistory {
         }
     }
 
-    /// A short connection ended on this message.
-    fn ended_on(&mut self, token: Token, publish: &OutgoingPublish) -> Option<Event> {
-        let times = self.stuck.filter(|(last, _)| *last == token).map_or(1, |(_, times)| times + 1);
-        self.stuck = Some((token, times));
-        times
-            .is_multiple_of(MIN_STUCK)
-            .then(|| Event::Refused(refusal::message(&publish.topic, publish.payload.len(), times)))
+    /// A short connection ended on this message. That alone says nothing: a link that keeps breaking ends each connection on
+    /// whatever is sent first.
+    fn ended_on(&mut self, publish: &AttemptedPublish<'_>, answered_ping: bool, now: Instant) -> Option<Event> {
+        let token = publish.token;
+        let (mut times, mut since) = match &self.suspect {
+            Some(suspect) if suspect.token == token && answered_ping => (suspect.times, suspect.since),
+            _ => (0, now),
+        };
+        if answered_ping {
+            since = if times == 0 { now } else { since };
+            times += 1;
+        }
+        let certain = times >= MIN_REFUSED && now.saturating_duration_since(since) >= MIN_REFUSED_TIME;
+        let refused = certain && !publish.longer_was_accepted;
+        // A tool that continues all the same is told again after as much evidence.
+        self.suspect = Some(Suspect { token, times: if refused { 0 } else { times }, since });
+        if refused {
+            return Some(Event::Refused(refusal::message(publish, times)));
+        }
+        (times == MIN_SUSPICIOUS).then(|| Event::Suspect(refusal::suspect(publish, times)))
     }
 
     /// How long to wait before the next attempt.

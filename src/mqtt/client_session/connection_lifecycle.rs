@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use rand::CryptoRng;
 
+use super::connection_history::EndedConnection;
 use super::{ClientSession, ConnectionState};
-use crate::mqtt::Event;
 use crate::mqtt::codec::Request;
+use crate::mqtt::{Event, Outage};
 
 impl ClientSession {
     /// The transport to the broker is open: CONNECT goes first.
@@ -28,16 +29,17 @@ impl ClientSession {
         self.state = ConnectionState::Connecting(now);
     }
 
-    /// The transport is gone, or could not be opened; `why` is for [`Event::Down`]. Returns when to try again.
-    pub fn transport_lost(&mut self, why: &str, now: Instant, rng: &mut impl CryptoRng) -> Instant {
+    /// The transport is gone, or could not be opened; `outage` is for [`Event::Down`]. Returns when to try again.
+    pub fn transport_lost(&mut self, outage: impl Into<Outage>, now: Instant, rng: &mut impl CryptoRng) -> Instant {
         match std::mem::replace(&mut self.state, ConnectionState::Down) {
-            ConnectionState::Up { since, .. } => {
-                let lifetime = now.saturating_duration_since(since);
-                self.events.extend(self.history.connection_ended(
-                    lifetime,
-                    self.options.unique_client_id,
-                    self.outgoing.oldest_attempted(self.sent_bytes),
-                ));
+            ConnectionState::Up { since, keep_alive } => {
+                let connection = EndedConnection {
+                    since,
+                    ended: now,
+                    answered_ping: keep_alive.was_ping_answered(),
+                    attempted: self.outgoing.oldest_attempted(self.sent_bytes),
+                };
+                self.events.extend(self.history.connection_ended(&connection, self.options.unique_client_id));
             }
             ConnectionState::Connecting(_) => {
                 self.connack_missing |= self.sent_bytes > 0;
@@ -49,7 +51,7 @@ impl ClientSession {
         self.write_buffer.clear();
         self.subscriptions.connection_ended();
         let retry = self.history.next_delay(rng);
-        self.events.push_back(Event::Down { why: why.to_owned(), retry });
+        self.events.push_back(Event::Down { outage: outage.into(), retry });
         now + retry
     }
 

@@ -14,6 +14,7 @@ pub(super) struct KeepAlive {
     sent_at: Instant,
     received_at: Instant,
     ping: Option<PendingPing>,
+    ping_answered: bool,
     paused: bool,
 }
 
@@ -42,7 +43,7 @@ pub(super) enum KeepAliveAction {
 impl KeepAlive {
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
         let interval = Some(interval).filter(|interval| !interval.is_zero());
-        Self { interval, sent_at: now, received_at: now, ping: None, paused: false }
+        Self { interval, sent_at: now, received_at: now, ping: None, ping_answered: false, paused: false }
     }
 
     /// The socket took bytes, `sent_bytes` in all.
@@ -71,6 +72,12 @@ impl KeepAlive {
     /// PINGRESP came.
     pub(super) fn ping_answered(&mut self) {
         self.ping = None;
+        self.ping_answered = true;
+    }
+
+    /// Whether PINGRESP ever came: the connection worked in both directions.
+    pub(super) fn was_ping_answered(&self) -> bool {
+        self.ping_answered
     }
 
     /// While reading is paused, no answer can be late; afterwards the timeout starts anew.

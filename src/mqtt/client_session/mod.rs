@@ -31,6 +31,7 @@ use outgoing_publishes::OutgoingPublishes;
 use subscriptions::Subscriptions;
 
 use super::codec::{Codec, MAX_REMAINING_LEN, Request};
+use super::connection_lost::Obstacle;
 use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, topic};
 use crate::{Error, Exit, Result};
 
@@ -114,7 +115,7 @@ impl ClientSession {
     /// [`Exit::Config`] for a topic that MQTT does not allow or a payload over `max_send`; [`Exit::Failed`] when
     /// too much is in flight, as [`has_room`](Self::has_room) tells, or once it is disconnecting. Nothing is queued
     /// then.
-    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool, now: Instant) -> Result<Token> {
         let topic = match &self.last_topic {
             Some(last) if **last == *topic => Arc::clone(last),
             _ => {
@@ -132,7 +133,7 @@ impl ClientSession {
             return Err(Error::new(Exit::Failed, "cannot publish").because(why));
         }
         let token = self.outgoing.push(topic, payload, qos, retain);
-        self.fill_write_buffer();
+        self.fill_write_buffer(now);
         Ok(token)
     }
 
@@ -172,9 +173,9 @@ impl ClientSession {
     /// Sends what is queued, then DISCONNECT; nothing can be published any more.
     ///
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
-    pub(super) fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self, now: Instant) {
         self.disconnecting = true;
-        self.fill_write_buffer();
+        self.fill_write_buffer(now);
     }
 
     /// Tells the session that reading is paused or resumed: while it is paused, no answer can be late.
@@ -201,6 +202,11 @@ impl ClientSession {
         self.events.pop_front()
     }
 
+    /// Whether the broker accepted this connection.
+    pub(super) fn is_accepted(&self) -> bool {
+        matches!(self.state, ConnectionState::Up { .. } | ConnectionState::Closing)
+    }
+
     /// Whether [`next_event`](Self::next_event) has something.
     pub(super) fn has_event(&self) -> bool {
         !self.events.is_empty()
@@ -224,7 +230,7 @@ impl ClientSession {
             self.history.message_sent(token);
             self.events.push_back(Event::Acknowledged(token));
         }
-        self.fill_write_buffer();
+        self.fill_write_buffer(now);
     }
 
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
@@ -233,39 +239,61 @@ impl ClientSession {
         qos > Qos::AtMostOnce && !self.options.clean_session
     }
 
-    /// When to call [`tick`](Self::tick), if nothing else happens before.
+    /// When to call [`tick`](Self::tick), if nothing else happens before: the earliest of several times, each of which is
+    /// tested by itself there.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
+        let keep_alive = match &self.state {
+            ConnectionState::Up { keep_alive, .. } => keep_alive.deadline(),
+            ConnectionState::Down | ConnectionState::Connecting(_) | ConnectionState::Closing => None,
+        };
+        [keep_alive, self.connack_deadline(), self.suback_deadline()].into_iter().flatten().min()
+    }
+
+    /// Until when CONNACK must come. While reading is paused, no answer can be late.
+    fn connack_deadline(&self) -> Option<Instant> {
         match &self.state {
-            ConnectionState::Down | ConnectionState::Closing => None,
-            ConnectionState::Connecting(since) => (!self.paused).then(|| *since + ANSWER_TIMEOUT),
-            ConnectionState::Up { keep_alive, .. } => {
-                let requested_at = self.subscriptions.oldest_request().filter(|_| !self.paused);
-                let suback = requested_at.map(|requested_at| requested_at + ANSWER_TIMEOUT);
-                keep_alive.deadline().into_iter().chain(suback).min()
-            }
+            ConnectionState::Connecting(since) if !self.paused => Some(*since + ANSWER_TIMEOUT),
+            _ => None,
         }
     }
 
-    /// Does what is due.
+    /// Until when SUBACK must come, as [`ClientSession::connack_deadline`].
+    fn suback_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            ConnectionState::Up { .. } if !self.paused => Some(self.subscriptions.oldest_request()? + ANSWER_TIMEOUT),
+            _ => None,
+        }
+    }
+
+    /// Does what is due: everything of which the time in [`deadline`](Self::deadline) has passed, so that none of them is
+    /// passed afterwards.
     ///
     /// # Errors
     /// [`ConnectionLost`] when an answer is overdue.
     pub fn tick(&mut self, now: Instant) -> std::result::Result<(), ConnectionLost> {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return Ok(());
+        let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
+        if has_passed(self.connack_deadline()) {
+            self.history.gave_up();
+            return Err(ConnectionLost::at(Obstacle::Silence, "no CONNACK from the broker"));
         }
-        let ConnectionState::Up { keep_alive, .. } = &mut self.state else {
-            return Err(self.give_up("no CONNACK from the broker"));
-        };
-        match keep_alive.action(now) {
-            KeepAliveAction::SendPing => {
-                self.codec.encode(Request::PingReq, &mut self.write_buffer);
-                keep_alive.ping_queued(self.sent_bytes + self.write_buffer.len() as u64, now);
-                Ok(())
+        if has_passed(self.suback_deadline()) {
+            return Err(self.give_up("no SUBACK from the broker"));
+        }
+        if let ConnectionState::Up { keep_alive, .. } = &self.state {
+            match keep_alive.action(now) {
+                KeepAliveAction::SendPing => self.send_ping(now),
+                KeepAliveAction::GiveUp => return Err(self.give_up("no PINGRESP from the broker")),
+                KeepAliveAction::Wait => {}
             }
-            KeepAliveAction::GiveUp => Err(self.give_up("no PINGRESP from the broker")),
-            KeepAliveAction::Wait => Err(self.give_up("no SUBACK from the broker")),
+        }
+        Ok(())
+    }
+
+    fn send_ping(&mut self, now: Instant) {
+        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
+            self.codec.encode(Request::PingReq, &mut self.write_buffer);
+            keep_alive.ping_queued(self.sent_bytes + self.write_buffer.len() as u64, now);
         }
     }
 
@@ -274,7 +302,23 @@ impl ClientSession {
     }
 
     /// Encodes what the connection is to carry next, until the write buffer is full.
-    fn fill_write_buffer(&mut self) {
+    ///
+    /// Every PUBLISH leaves here and nowhere else: a new one, one that waited for room, and one that is repeated on a new
+    /// connection, of every tool and of every kind. So a limit by time, say of bytes per second, belongs here. It takes
+    /// these steps; no mode of a tool has one of its own:
+    ///
+    /// 1. The limit is a field of [`ClientOptions`], which `Link::client` makes for each tool.
+    /// 2. The loop stops where nothing more may leave at `now`, and what it encodes is counted. The count outlives a
+    ///    connection, unlike `sent_bytes`. `now` is here for that.
+    /// 3. [`deadline`](Self::deadline) includes the time from which more may leave, but only while the connection is up and
+    ///    this loop stopped for it: [`tick`](Self::tick) calls this once that has passed, and a deadline that stays behind
+    ///    makes the tool's loop spin.
+    /// 4. What is held back here is unacknowledged: it fills the window, so that [`has_room`](Self::has_room) stops whatever
+    ///    makes messages, and DISCONNECT waits for it. Nobody is late with it, so the time that it is held must not count
+    ///    in sts-send's `Timeouts::observe`, nor towards the timeout of `EventLoop::close`: both ask a method here.
+    ///
+    /// Other packets (acknowledgements, PINGREQ, the first PUBREL of a message) are not held back.
+    fn fill_write_buffer(&mut self, _now: Instant) {
         if !matches!(self.state, ConnectionState::Up { .. }) {
             return;
         }

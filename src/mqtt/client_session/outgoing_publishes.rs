@@ -30,9 +30,9 @@ pub struct Unacknowledged {
 
 /// One published message.
 #[derive(Debug)]
-pub(super) struct OutgoingPublish {
-    pub(super) topic: Arc<str>,
-    pub(super) payload: Bytes,
+struct OutgoingPublish {
+    topic: Arc<str>,
+    payload: Bytes,
     qos: Qos,
     retain: bool,
     state: PublishState,
@@ -58,6 +58,16 @@ impl OutgoingPublish {
     }
 }
 
+/// A message that went out and was not answered: did the broker refuse it?
+#[derive(Debug)]
+pub(super) struct AttemptedPublish<'a> {
+    pub(super) token: Token,
+    pub(super) topic: &'a str,
+    pub(super) len: usize,
+    /// The broker accepted one at least as long on this topic in this run, so it has no reason to.
+    pub(super) longer_was_accepted: bool,
+}
+
 /// All of them. A message's serial number gives its packet identifier and its place, so nothing is ever searched for.
 #[derive(Debug)]
 pub(super) struct OutgoingPublishes {
@@ -72,6 +82,8 @@ pub(super) struct OutgoingPublishes {
     exactly_once_in_flight: usize,
     /// Serial numbers at QoS 0 that the socket has not taken yet.
     unsent: VecDeque<u64>,
+    /// The longest message that the broker acknowledged on the latest topic: it has no reason to refuse a shorter one.
+    longest_accepted: Option<(Arc<str>, usize)>,
 }
 
 impl OutgoingPublishes {
@@ -86,6 +98,7 @@ impl OutgoingPublishes {
             unacknowledged: Unacknowledged::default(),
             exactly_once_in_flight: 0,
             unsent: VecDeque::new(),
+            longest_accepted: None,
         }
     }
 
@@ -121,10 +134,20 @@ impl OutgoingPublishes {
         self.next_serial == self.first_serial + self.publishes.len() as u64
     }
 
-    /// The oldest message, if this connection's socket has taken some of it; `sent_bytes` counts all that it took.
-    pub(super) fn oldest_attempted(&self, sent_bytes: u64) -> Option<(Token, &OutgoingPublish)> {
+    /// The oldest message, if this connection's socket has taken some of its PUBLISH, to which there is no answer;
+    /// `sent_bytes` counts all that it took.
+    pub(super) fn oldest_attempted(&self, sent_bytes: u64) -> Option<AttemptedPublish<'_>> {
         let oldest = self.publishes.front()?;
-        (oldest.position.start < sent_bytes).then_some((Token(self.first_serial), oldest))
+        let attempted = oldest.state == PublishState::Publishing && oldest.position.start < sent_bytes;
+        attempted.then(|| AttemptedPublish {
+            token: Token(self.first_serial),
+            topic: &oldest.topic,
+            len: oldest.payload.len(),
+            longer_was_accepted: self
+                .longest_accepted
+                .as_ref()
+                .is_some_and(|(topic, longest)| *topic == oldest.topic && *longest >= oldest.payload.len()),
+        })
     }
 
     /// The next packet to send, or nothing. With `alone`, nothing while an older message is not acknowledged.
@@ -250,7 +273,11 @@ impl OutgoingPublishes {
         if let Some(publish) = self.at_mut(serial) {
             let (size, qos) = (publish.size(), publish.qos);
             publish.state = PublishState::Acknowledged;
-            publish.payload = Bytes::new();
+            let payload = std::mem::take(&mut publish.payload);
+            if qos > Qos::AtMostOnce {
+                let topic = Arc::clone(&publish.topic);
+                self.accepted(topic, payload.len());
+            }
             self.exactly_once_in_flight -= usize::from(qos == Qos::ExactlyOnce);
             self.unacknowledged.messages -= 1;
             self.unacknowledged.bytes -= size;
@@ -261,6 +288,14 @@ impl OutgoingPublishes {
         }
         self.next_serial = self.next_serial.max(self.first_serial);
         Token(serial)
+    }
+
+    /// The broker acknowledged a message of this length.
+    fn accepted(&mut self, topic: Arc<str>, len: usize) {
+        match &mut self.longest_accepted {
+            Some((latest, longest)) if *latest == topic => *longest = len.max(*longest),
+            latest => *latest = Some((topic, len)),
+        }
     }
 
     fn at(&self, serial: u64) -> Option<&OutgoingPublish> {

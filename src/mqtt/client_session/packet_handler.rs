@@ -8,7 +8,7 @@ use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
 use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, refusal};
 use crate::mqtt::codec::{ConnectRefusal, Packet, Request};
-use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Token};
+use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Token, foreign_protocol};
 
 impl ClientSession {
     /// Takes the packets off the front of `bytes`; part of one stays there for more to come.
@@ -37,12 +37,17 @@ impl ClientSession {
     }
 
     fn receive(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<(), ConnectionLost> {
+        if matches!(self.state, ConnectionState::Connecting(_))
+            && let Some(lost) = foreign_protocol::recognize(bytes)
+        {
+            return Err(lost);
+        }
         while let Some(packet) = self.codec.decode(bytes)? {
             match (&self.state, packet) {
                 (ConnectionState::Connecting(_), Packet::ConnAck { session_present, refused }) => {
                     self.connack(session_present, refused, now)?;
                 }
-                (ConnectionState::Up { .. }, packet) => self.handle(packet)?,
+                (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
                 (ConnectionState::Connecting(_), _) => {
                     return Err(ConnectionLost::malformed("a packet before CONNACK"));
                 }
@@ -80,11 +85,16 @@ impl ClientSession {
         self.state = ConnectionState::Up { since: now, keep_alive };
         self.events.push_back(Event::Up { session_present });
         self.send_subscribes(now);
-        self.fill_write_buffer();
+        if self.history.suspects_oldest() {
+            // After SUBSCRIBE and before PUBLISH, in one flight with them: if PINGRESP comes and the connection falls all the
+            // same, then it was the message.
+            self.send_ping(now);
+        }
+        self.fill_write_buffer(now);
         Ok(())
     }
 
-    fn handle(&mut self, packet: Packet) -> Result<(), ConnectionLost> {
+    fn handle(&mut self, packet: Packet, now: Instant) -> Result<(), ConnectionLost> {
         match packet {
             Packet::Publish { topic, payload, qos, retain, dup, pkid } => {
                 self.history.message_received();
@@ -99,7 +109,7 @@ impl ClientSession {
             }
             Packet::PubAck(pkid) => {
                 let token = self.outgoing.puback(pkid, self.sent_bytes);
-                self.acknowledged(token);
+                self.acknowledged(token, now);
             }
             Packet::PubRec(pkid) => {
                 let start = self.write_buffer.len();
@@ -111,7 +121,7 @@ impl ClientSession {
             }
             Packet::PubComp(pkid) => {
                 let token = self.outgoing.pubcomp(pkid, self.sent_bytes);
-                self.acknowledged(token);
+                self.acknowledged(token, now);
             }
             Packet::PubRel(pkid) => {
                 let answer = self.incoming.pubrel(pkid);
@@ -138,13 +148,13 @@ impl ClientSession {
         }
     }
 
-    fn acknowledged(&mut self, token: Option<Token>) {
+    fn acknowledged(&mut self, token: Option<Token>, now: Instant) {
         if let Some(token) = token {
             self.events.push_back(Event::Acknowledged(token));
             self.history.message_acknowledged();
             // The next message may have waited for this one: because it is under suspicion, or because of the limit at
             // QoS 2.
-            self.fill_write_buffer();
+            self.fill_write_buffer(now);
         }
     }
 }

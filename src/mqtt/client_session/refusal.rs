@@ -1,5 +1,6 @@
 //! What the user reads when the broker refuses something, and how to mend it.
 
+use super::outgoing_publishes::AttemptedPublish;
 use crate::mqtt::Version;
 use crate::mqtt::codec::ConnectRefusal;
 use crate::{Error, Exit};
@@ -47,13 +48,31 @@ pub(super) fn subscription(filter: &str) -> Error {
         .hint("check `subtop`, and the permissions of this user on the broker")
 }
 
+/// What may be wrong with a message that ends each connection on which it is sent.
+const MESSAGE_HINT: &str =
+    "if it exceeds the broker's size limit, set a lower `max_message`; else check the permissions for `pubtop`";
+
 /// A message that ends each connection on which it is sent.
-pub(super) fn message(topic: &str, len: usize, times: u32) -> Error {
+pub(super) fn message(publish: &AttemptedPublish<'_>, times: u32) -> Error {
+    let AttemptedPublish { topic, len, .. } = publish;
     Error::new(Exit::DataLost, format!("the broker did not accept a message of {len} bytes on {topic:?}"))
-        .because(format!("it closed the connection {times} times in a row when this message was sent"))
-        .hint(
-            "if it exceeds the broker's size limit, set a lower `max_message`; else check the permissions for `pubtop`",
-        )
+        .because(format!("it answered until this message was sent, then closed the connection, {times} times in a row"))
+        .hint(MESSAGE_HINT)
+}
+
+/// A message of which that may still be chance, or have another reason.
+pub(super) fn suspect(publish: &AttemptedPublish<'_>, times: u32) -> Error {
+    let AttemptedPublish { topic, len, longer_was_accepted, .. } = publish;
+    let hint = if *longer_was_accepted {
+        "it accepted one as long before, so see the broker's log, and the permissions for `pubtop`"
+    } else {
+        MESSAGE_HINT
+    };
+    Error::new(Exit::DataLost, "trying again")
+        .because(format!(
+            "the broker closed the connection {times} times in a row when a message of {len} bytes was sent on {topic:?}"
+        ))
+        .hint(hint)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use rustix::event::PollFlags;
 
 use super::read_buffer::ReadBuffer;
 use super::transport::Transport;
-use crate::mqtt::{ClientSession, ConnectionLost};
+use crate::mqtt::ClientSession;
+use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 
 /// A read of at least this many bytes needs no quick acknowledgement: the system sends enough of them during bulk data.
 const MIN_BULK_READ: usize = 16 << 10;
@@ -115,7 +116,7 @@ impl Connection {
     /// Reads once; whether there was something.
     fn read(&mut self, session: &mut ClientSession, now: Instant) -> Result<bool, ConnectionLost> {
         match self.transport.read(self.read_buffer.space()) {
-            Ok(0) => Err(ConnectionLost::new("the broker closed the connection")),
+            Ok(0) => Err(ConnectionLost::at(Obstacle::Closed, "the broker closed the connection")),
             Ok(count) => {
                 if count < MIN_BULK_READ {
                     self.transport.quick_ack();

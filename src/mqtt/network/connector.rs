@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, 
 use super::resolver::Resolver;
 use super::transport::Transport;
 use crate::mqtt::Endpoint;
+use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 
 /// How long the lookup may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,7 +32,7 @@ pub(in crate::mqtt) struct Connector {
     /// Addresses not tried yet.
     addresses: VecDeque<SocketAddr>,
     /// Why the last address failed.
-    why: String,
+    lost: ConnectionLost,
 }
 
 #[derive(Debug)]
@@ -45,7 +46,7 @@ enum ConnectorState {
 }
 
 /// How an attempt stands: still under way, or over with a transport or with the reason why there is none.
-pub(in crate::mqtt) type ConnectOutcome = Poll<Result<Box<dyn Transport>, String>>;
+pub(in crate::mqtt) type ConnectOutcome = Poll<Result<Box<dyn Transport>, ConnectionLost>>;
 
 impl Connector {
     /// Begins an attempt; [`Connector::drive`] does the work.
@@ -57,7 +58,8 @@ impl Connector {
             Some(_) => ConnectorState::NextAddress,
             None => ConnectorState::Resolving(Resolver::start(host, port)?, now + LOOKUP_TIMEOUT),
         };
-        Ok(Self { state, addresses: address.into_iter().collect(), why: "the host name has no address".to_owned() })
+        let lost = ConnectionLost::at(Obstacle::Lookup, "the host name has no address");
+        Ok(Self { state, addresses: address.into_iter().collect(), lost })
     }
 
     /// What to poll for.
@@ -74,6 +76,18 @@ impl Connector {
         match self.state {
             ConnectorState::Resolving(_, due) | ConnectorState::Connecting(_, due) => Some(due),
             ConnectorState::NextAddress => None,
+        }
+    }
+
+    /// What has not happened yet, as the reason of a caller that waits no longer.
+    pub(in crate::mqtt) fn pending(&self) -> ConnectionLost {
+        match self.state {
+            ConnectorState::Resolving(..) => {
+                ConnectionLost::at(Obstacle::Lookup, "no answer yet to the lookup of the host name")
+            }
+            ConnectorState::Connecting(..) | ConnectorState::NextAddress => {
+                ConnectionLost::at(Obstacle::Unreachable, "no answer yet to the connection attempt")
+            }
         }
     }
 
@@ -97,8 +111,10 @@ impl Connector {
     fn resolve(&mut self, resolver: Resolver, due: Instant, now: Instant) -> ControlFlow<ConnectOutcome> {
         match resolver.answer() {
             Some(Ok(addresses)) => self.addresses = addresses.into(),
-            Some(Err(error)) => return fail(error.to_string()),
-            None if now >= due => return fail("the lookup of the host name timed out".to_owned()),
+            Some(Err(error)) => return fail(ConnectionLost::at(Obstacle::Lookup, error.to_string())),
+            None if now >= due => {
+                return fail(ConnectionLost::at(Obstacle::Lookup, "the lookup of the host name timed out"));
+            }
             None => {
                 self.state = ConnectorState::Resolving(resolver, due);
                 return ControlFlow::Break(Poll::Pending);
@@ -108,10 +124,10 @@ impl Connector {
     }
 
     fn begin_address(&mut self, now: Instant) -> ControlFlow<ConnectOutcome> {
-        let Some(address) = self.addresses.pop_front() else { return fail(std::mem::take(&mut self.why)) };
+        let Some(address) = self.addresses.pop_front() else { return fail(self.lost.clone()) };
         match begin(address) {
             Ok(socket) => self.state = ConnectorState::Connecting(socket, now + CONNECT_TIMEOUT),
-            Err(error) => self.why = error.to_string(),
+            Err(error) => self.lost = io::Error::from(error).into(),
         }
         ControlFlow::Continue(())
     }
@@ -130,10 +146,10 @@ impl Connector {
                 .and_then(|()| open(socket))
             {
                 Ok(transport) => return ControlFlow::Break(Poll::Ready(Ok(transport))),
-                Err(error) => self.why = error.to_string(),
+                Err(error) => self.lost = error.into(),
             }
         } else if now >= due {
-            "the connection attempt timed out".clone_into(&mut self.why);
+            self.lost = ConnectionLost::at(Obstacle::Unreachable, "the connection attempt timed out");
         } else {
             self.state = ConnectorState::Connecting(socket, due);
             return ControlFlow::Break(Poll::Pending);
@@ -157,8 +173,8 @@ fn tcp_target(endpoint: &Endpoint) -> Option<(&str, u16)> {
     }
 }
 
-fn fail(why: String) -> ControlFlow<ConnectOutcome> {
-    ControlFlow::Break(Poll::Ready(Err(why)))
+fn fail(lost: ConnectionLost) -> ControlFlow<ConnectOutcome> {
+    ControlFlow::Break(Poll::Ready(Err(lost)))
 }
 
 /// Makes a transport of a connected socket.

@@ -16,12 +16,16 @@ pub(super) fn lines(rows: &[Row<'_>]) -> String {
 }
 
 /// The names of the fields with their values as JSON. Scripts rely on the names: none is removed or changes its meaning.
-fn fields(row: &Row<'_>) -> [(&'static str, String); 19] {
+fn fields(row: &Row<'_>) -> [(&'static str, String); 20] {
     let session = row.session;
     let gaps = row
         .latest_gaps()
         .map(|gap| format!(r#"{{"stream":{},"first":{},"last":{}}}"#, gap.stream.number, gap.first, gap.last));
     let missing = row.missing().map(|(first, last)| format!(r#"{{"first":{first},"last":{last}}}"#));
+    let open = row.open_streams().map(|open| {
+        let (stream, messages, age) = (open.stream.number, open.messages, number(open.age));
+        format!(r#"{{"stream":{stream},"messages":{messages},"age":{age}}}"#)
+    });
     let rejected = row.link.rejected.iter();
     let rejected = rejected.map(|(reason, count)| format!("{}:{count}", json_string(reason.reason())));
     [
@@ -43,6 +47,7 @@ fn fields(row: &Row<'_>) -> [(&'static str, String); 19] {
         ("gaps", row.gaps().to_string()),
         ("latest_gaps", list(gaps)),
         ("missing_streams", list(missing)),
+        ("open_streams", list(open)),
         ("rejected", format!("{{{}}}", rejected.collect::<Vec<_>>().join(","))),
     ]
 }

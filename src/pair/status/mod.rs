@@ -8,8 +8,8 @@ mod tests;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write as _};
 
-use crate::cache::Cache;
-use crate::cache::status::{LinkStatus, SessionStatus, links, status};
+use crate::cache::status::{LinkStatus, SessionStatus, links, other_dir, status};
+use crate::cache::{Cache, OpenStream};
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
@@ -18,31 +18,35 @@ use crate::link::unix_time;
 use crate::report::Reporter;
 use crate::session::Standing;
 use crate::stream::Gap;
-use crate::text::show;
+use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 /// Prints the status of every link that has sessions, as a table or, with `as_json`, as JSON: one line per peer in both.
 ///
 /// # Errors
-/// [`Exit::NotTrusted`] if a directory has the wrong owner or mode; [`Exit::Failed`] if standard output cannot be written.
-/// A file that cannot be read is reported, and the others are shown.
+/// [`Exit::NotTrusted`] if the runtime directory has the wrong owner or mode; [`Exit::Failed`] if standard output cannot be
+/// written. Anything else that cannot be read is reported, and the rest is shown.
 pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
     let runtime = env.runtime_dir();
-    let mut names = HashMap::new();
-    if let Some(dir) = Dir::open(&env.identity_dir(), Guard::Public)? {
-        let known = KnownPeers::load(&dir)?;
-        names.extend(known.iter().map(|(name, key)| (*key.fingerprint().as_bytes(), name.clone())));
-    }
+    let names = names(env, report);
     let mut statuses = Vec::new();
     for name in links(&runtime)? {
-        let link = status(&Cache::open(&runtime, &name, name.as_str())?, unix_time())?;
+        let link = status(&Cache::look(&runtime, &name)?, unix_time())?;
         for error in &link.broken {
             report.warn(error);
         }
         statuses.push(link);
     }
     if statuses.iter().all(|link| link.sessions.is_empty() && link.broken.is_empty()) {
-        report.info(format_args!("no sessions in {}", show(&runtime)));
+        match other_dir(&runtime) {
+            Some(other) => {
+                let what = format!("no sessions in {}", show(&runtime));
+                let why = format!("there are some in {}", show(&other));
+                let hint = format!("STS_RUNTIME_DIR={} sts-pair --status", quote(&other));
+                report.warn(&Error::new(Exit::TryAgain, what).because(why).hint(hint));
+            }
+            None => report.info(format_args!("no sessions in {}", show(&runtime))),
+        }
     }
     let rows: Vec<_> = statuses.iter().flat_map(|link| rows(link, &names)).collect();
     let text = if as_json { json::lines(&rows) } else { table::table(&rows, has_colours()) };
@@ -53,6 +57,23 @@ pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The names of all keys that are known in a directory where links are looked for; the first one counts. Root may look at any
+/// user's.
+fn names(env: &Environment, report: &Reporter) -> HashMap<Digest, PeerName> {
+    let mut names = HashMap::new();
+    for dir in env.config_dirs() {
+        let known = Dir::look(&dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
+        match known {
+            Ok(Some(known)) => known.iter().for_each(|(name, key)| {
+                names.entry(*key.fingerprint().as_bytes()).or_insert_with(|| name.clone());
+            }),
+            Ok(None) => {}
+            Err(error) => report.warn(&env.explain(error)),
+        }
+    }
+    names
 }
 
 /// Colours are for a terminal, unless the user does not want them (<https://no-color.org>).
@@ -103,6 +124,11 @@ impl Row<'_> {
     /// The latest gaps, oldest session first.
     fn latest_gaps(&self) -> impl Iterator<Item = &Gap> {
         self.sessions.iter().rev().flat_map(|session| &session.received.latest)
+    }
+
+    /// The open streams, oldest session first.
+    fn open_streams(&self) -> impl Iterator<Item = &OpenStream> {
+        self.sessions.iter().rev().flat_map(|session| &session.open)
     }
 
     fn rejected(&self) -> u64 {

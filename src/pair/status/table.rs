@@ -14,6 +14,8 @@ const HEAD: [&str; 10] = ["LINK", "PEER", "KEY", "AGE", "SUITE", "SENT", "RECV",
 const NUMBERS: [usize; 4] = [5, 6, 7, 8];
 /// How much of a fingerprint is shown, in characters of base64: enough to tell keys apart, not to compare them.
 const KEY_LEN: usize = 8;
+/// Most open streams of a peer that have a line each.
+const MAX_OPEN_STREAMS: usize = 16;
 
 const PLAIN: Style = Style::new();
 const BOLD: Style = PLAIN.bold();
@@ -85,7 +87,8 @@ fn cells(row: &Row<'_>) -> [Cell; HEAD.len()] {
     ]
 }
 
-/// A line for each gap, each range of streams that never came, and each reason for which messages were dropped.
+/// A line for each gap, each range of streams that never came, each stream that is open, and each reason for which messages
+/// were dropped.
 fn describe(row: &Row<'_>, text: &mut String) {
     let link = &row.link.link;
     let name = row.name.map_or_else(|| row.fingerprint.to_string(), ToString::to_string);
@@ -101,6 +104,13 @@ fn describe(row: &Row<'_>, text: &mut String) {
     for range in row.missing() {
         let streams = numbered("stream", &[range]);
         let _ = writeln!(text, "gap: {link}, {name}: no messages of {streams} were received");
+    }
+    for open in row.open_streams().take(MAX_OPEN_STREAMS) {
+        let _ = writeln!(text, "open: {link}, {name}, {open}");
+    }
+    let more = row.open_streams().count().saturating_sub(MAX_OPEN_STREAMS);
+    if more > 0 {
+        let _ = writeln!(text, "open: {link}, {name}: {} more", count(more as u64, "stream"));
     }
     for (reason, count) in row.link.rejected.iter().filter(|_| row.first) {
         let _ = writeln!(text, "rejected: {link}: {count} {reason}");

@@ -17,6 +17,7 @@ fn session(peer: u8, standing: Standing, age: Option<u64>) -> SessionStatus {
         age,
         streams_reserved: 4,
         received: Counters { messages: 1204, bytes: 65_536, ..Counters::default() },
+        open: Vec::new(),
         missing: Ranges::default(),
     }
 }
@@ -32,6 +33,9 @@ fn with_losses() -> SessionStatus {
     session.received.latest.push_back(Gap { stream: StreamId { session: [1; 8], number: 3 }, first: 5, last: 9 });
     session.received.latest.push_back(Gap { stream: StreamId { session: [1; 8], number: 4 }, first: 7, last: 7 });
     session.missing.insert(5, 6);
+    let stream = |number| StreamId { session: [1; 8], number };
+    session.open.push(OpenStream { stream: stream(3), messages: 17, age: Some(11_520) });
+    session.open.push(OpenStream { stream: stream(7), messages: 1, age: None });
     session
 }
 
@@ -69,6 +73,8 @@ gap: gateway, station, stream 3: messages 5-9 are lost
 gap: gateway, station, stream 4: message 7 is lost
 gap: gateway, station: 3 in all, 17 messages lost
 gap: gateway, station: no messages of streams 5-6 were received
+open: gateway, station, stream 3: 17 messages so far, the last 3h12m ago
+open: gateway, station, stream 7: 1 message so far
 rejected: gateway: 2 not authentic
 rejected: gateway: 40 unknown session
 ";
@@ -83,6 +89,16 @@ rejected: gateway: 40 unknown session
     }
     let trimmed: Vec<_> = plain.lines().map(str::trim_end).collect();
     assert_eq!(trimmed, expected.lines().collect::<Vec<_>>(), "colours move nothing");
+}
+
+#[test]
+fn a_thousand_open_streams_are_a_few_lines() {
+    let mut peer = session(1, Standing::Current, Some(60));
+    let stream = |number| StreamId { session: [1; 8], number };
+    peer.open = (0..1000).map(|number| OpenStream { stream: stream(number), messages: 1, age: Some(5) }).collect();
+    let (link, names) = (link("plant", vec![peer]), names());
+    let text = table(&rows(&link, &names), false);
+    assert!(text.ends_with("open: plant, station: 984 streams more\n") && text.lines().count() < 30, "{text}");
 }
 
 #[test]
@@ -115,10 +131,10 @@ fn json_says_it_all() {
     let rows: Vec<_> = links.iter().flat_map(|link| rows(link, &names)).collect();
     let fingerprint = |peer: u8| Fingerprint::from([peer; 32]);
     let station = format!(
-        r#"{{"link":"gateway","peer":"station","fingerprint":"{}","role":"slave","suite":"gcm","standing":"current","age":11520,"if_older":86400,"next":74880,"sessions":3,"streams_sent":12,"messages":3612,"bytes":196608,"repeated":0,"lost":17,"gaps":3,"latest_gaps":[{{"stream":3,"first":5,"last":9}},{{"stream":4,"first":7,"last":7}}],"missing_streams":[{{"first":5,"last":6}}],"rejected":{{"not authentic":2,"unknown session":40}}}}"#,
+        r#"{{"link":"gateway","peer":"station","fingerprint":"{}","role":"slave","suite":"gcm","standing":"current","age":11520,"if_older":86400,"next":74880,"sessions":3,"streams_sent":12,"messages":3612,"bytes":196608,"repeated":0,"lost":17,"gaps":3,"latest_gaps":[{{"stream":3,"first":5,"last":9}},{{"stream":4,"first":7,"last":7}}],"missing_streams":[{{"first":5,"last":6}}],"open_streams":[{{"stream":3,"messages":17,"age":11520}},{{"stream":7,"messages":1,"age":null}}],"rejected":{{"not authentic":2,"unknown session":40}}}}"#,
         fingerprint(1)
     );
-    let rest = r#""sessions":1,"streams_sent":4,"messages":1204,"bytes":65536,"repeated":0,"lost":0,"gaps":0,"latest_gaps":[],"missing_streams":[]"#;
+    let rest = r#""sessions":1,"streams_sent":4,"messages":1204,"bytes":65536,"repeated":0,"lost":0,"gaps":0,"latest_gaps":[],"missing_streams":[],"open_streams":[]"#;
     let unknown = format!(
         r#"{{"link":"gateway","peer":null,"fingerprint":"{}","role":"slave","suite":"gcm","standing":"current","age":null,"if_older":86400,"next":0,{rest},"rejected":{{"not authentic":2,"unknown session":40}}}}"#,
         fingerprint(2)

@@ -15,7 +15,7 @@ const MAX_WAITING_MESSAGES: usize = 1024;
 ///
 /// One stream at a time may leave a line unfinished. Until it finishes that line, the bytes of the others wait here: for a
 /// second at most, and up to `limit` bytes and 1,024 messages per stream. Beyond that, lines are torn rather than lost or
-/// delayed for ever.
+/// delayed for ever. A message without bytes waits only for those of its own stream.
 #[derive(Debug)]
 pub(super) struct Interleaver {
     limit: usize,
@@ -56,9 +56,13 @@ impl Interleaver {
         let stream = delivery.stream;
         let is_line_of_another = self.unfinished.is_some_and(|owner| owner != stream);
         // What a stream has waiting goes before its next message.
-        if !is_line_of_another && !self.holds(stream) {
+        let must_follow = self.holds(stream);
+        if !is_line_of_another && !must_follow {
             self.pass(delivery, &mut write);
             self.pass_waiting(&mut write);
+        } else if delivery.data.is_empty() && !must_follow {
+            // It has no bytes to put into the other's line, which stays unfinished. If it waited, that would tear the line.
+            write(delivery);
         } else {
             self.waiting.push_back(delivery.detached());
             self.since.get_or_insert(now);
@@ -159,12 +163,13 @@ mod tests {
             }
             let mut unfinished = None;
             for (index, (stream, bytes)) in out.iter().enumerate() {
-                prop_assert!(unfinished.is_none_or(|owner| owner == *stream), "message {index} tears a line");
+                let is_in_place = unfinished.is_none_or(|owner| owner == *stream);
+                prop_assert!(is_in_place || bytes.is_empty(), "message {index} tears a line");
                 let ended = pushes.iter().any(|push| push.stream == *stream && push.ends);
                 if let Some(last) = bytes.chars().last() {
                     unfinished = (last != '\n' && !ended).then_some(*stream);
                 }
-                if ended {
+                if ended && unfinished == Some(*stream) {
                     unfinished = None;
                 }
             }
@@ -191,6 +196,41 @@ mod tests {
         streams.release(streams.deadline().unwrap(), |written| out.extend_from_slice(&written.data));
         assert_eq!(out, b"partother\n");
         assert_eq!(streams.deadline(), None);
+    }
+
+    #[test]
+    fn a_message_without_bytes_tears_no_line_of_another_stream() {
+        let start = Instant::now();
+        for ends in [false, true] {
+            let mut streams = Interleaver::new(100);
+            let (mut out, mut count) = (Vec::new(), 0);
+            let mut write = |written: Delivery| {
+                out.extend_from_slice(&written.data);
+                count += 1;
+            };
+            streams.push(delivery(1, 0, "part", false), start, &mut write);
+            // Owed at once what is owed for it, as nothing of it waits.
+            streams.push(delivery(2, 0, "", ends), start, &mut write);
+            assert!(streams.is_empty() && streams.deadline().is_none());
+            streams.release(start + UNFINISHED_LINE_TIMEOUT, &mut write);
+            streams.push(delivery(3, 0, "other\n", false), start + UNFINISHED_LINE_TIMEOUT, &mut write);
+            streams.push(delivery(1, 1, " whole\n", false), start + UNFINISHED_LINE_TIMEOUT, &mut write);
+            assert_eq!(count, 4);
+            assert_eq!(String::from_utf8(out).unwrap(), "part whole\nother\n");
+        }
+    }
+
+    #[test]
+    fn a_message_without_bytes_waits_for_its_own_streams_bytes() {
+        let start = Instant::now();
+        let mut streams = Interleaver::new(100);
+        let mut out = Vec::new();
+        let mut write = |written: Delivery| out.push((written.stream.number, seq_of(&written)));
+        streams.push(delivery(1, 0, "part", false), start, &mut write);
+        streams.push(delivery(2, 0, "other\n", false), start, &mut write);
+        streams.push(delivery(2, 1, "", false), start, &mut write);
+        streams.push(delivery(1, 1, "\n", false), start, &mut write);
+        assert_eq!(out, [(1, 0), (1, 1), (2, 0), (2, 1)]);
     }
 
     #[test]

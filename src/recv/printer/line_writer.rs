@@ -10,16 +10,33 @@ pub(super) struct LineWriter {
     format: Format,
     /// `None`: all that come.
     lines_left: Option<u64>,
+    /// As many as were wanted at first.
+    lines: Option<u64>,
 }
 
 impl LineWriter {
     pub(super) fn new(output: Output<Completion>, format: Format, lines: Option<u64>) -> Self {
-        Self { output, format, lines_left: lines }
+        Self { output, format, lines_left: lines, lines }
     }
 
     /// Whether the last line that is wanted was written.
     pub(super) fn has_all_lines(&self) -> bool {
         self.lines_left == Some(0)
+    }
+
+    /// How many lines were passed on, and how many are wanted, where that is more.
+    pub(super) fn short_count(&self) -> Option<(u64, u64)> {
+        let (left, wanted) = (self.lines_left?, self.lines?);
+        (left > 0).then_some((wanted - left, wanted))
+    }
+
+    /// What is owed for the part of a message that was written, where writing ended in the middle of it.
+    pub(super) fn interrupted(&mut self) -> Option<Completion> {
+        let (written, mut completion) = self.output.interrupted()?;
+        match self.format {
+            Format::Plain => Some(completion.split_to(written)),
+            Format::Prefix | Format::Json => None,
+        }
     }
 
     /// Writes a message's bytes as they are, up to the last line that is wanted.
@@ -39,6 +56,9 @@ impl LineWriter {
     /// Writes whole lines, of one or more messages of a stream, up to the last one that is wanted. What is owed for a
     /// message follows its last byte.
     pub(super) fn write_lines(&mut self, deliveries: Vec<Delivery>) {
+        if self.format == Format::Plain {
+            return deliveries.into_iter().for_each(|delivery| self.write(delivery));
+        }
         if self.has_all_lines() {
             return;
         }

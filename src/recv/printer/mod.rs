@@ -63,6 +63,11 @@ impl Printer {
         self.writer.output.push_completion(receipt.into());
     }
 
+    /// Has what is owed for a message without data settled in its turn, as [`Printer::acknowledge`].
+    pub(super) fn settle(&mut self, completion: Completion) {
+        self.writer.output.push_completion(completion);
+    }
+
     /// Has a repeated message acknowledged. While bytes of its stream wait for the end of a line, its own may be among them:
     /// acknowledged before they are written, they would be lost with this process.
     pub(super) fn acknowledge_repeat(&mut self, stream: StreamId, receipt: Receipt, now: Instant) {
@@ -102,6 +107,11 @@ impl Printer {
         self.writer.output.next_completion()
     }
 
+    /// What is owed for the part of a message that was written, where writing ended in the middle of it.
+    pub(super) fn interrupted(&mut self) -> Option<Completion> {
+        self.writer.interrupted()
+    }
+
     /// What to poll. Without anything to write, poll(2) still tells when the reader of a pipe has gone.
     pub(super) fn interest(&self) -> (BorrowedFd<'_>, PollFlags) {
         let wanted = if self.unwritten() > 0 { PollFlags::OUT } else { PollFlags::empty() };
@@ -123,6 +133,11 @@ impl Printer {
     /// Whether the last line that is wanted (`-n`) was passed on.
     pub(super) fn has_all_lines(&self) -> bool {
         self.writer.has_all_lines()
+    }
+
+    /// How many lines were passed on, and how many are wanted (`-n`), where that is more.
+    pub(super) fn short_count(&self) -> Option<(u64, u64)> {
+        self.writer.short_count()
     }
 
     /// Whether all that was passed on is written.

@@ -70,17 +70,22 @@ impl Chains {
         self.selection != Selection::All
     }
 
+    /// Whether this run is to follow one chain, and nothing of any was accepted.
+    pub(super) fn awaits_first(&self) -> bool {
+        self.selection == Selection::FirstChain
+    }
+
     /// Whether a stream is in the one chain that this run follows.
     pub(super) fn is_selected(&self, stream: StreamId) -> bool {
         self.selection == Selection::Chain(self.head_of(stream))
     }
 
-    /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, only messages of data are
-    /// another run's: any that is not `is_data` concerns this run, too.
+    /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, a stream that is not of
+    /// the chain that this run follows is left for another run, and so is each message that
+    /// [stays with it](crate::stream::Kind::stays_with_stream); any other message concerns this run, too.
     pub(super) fn admit(
         &mut self,
         opened: &Opened,
-        is_data: bool,
         was_held: bool,
         sessions: &UsableSessions,
         now: Instant,
@@ -92,7 +97,8 @@ impl Chains {
             self.link(stream, predecessor.stream);
         }
         let head = self.head_of(stream);
-        let is_others = is_data && matches!(self.selection, Selection::Chain(selected) if selected != head);
+        let is_others = opened.content.stays_with_stream()
+            && matches!(self.selection, Selection::Chain(selected) if selected != head);
         // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
         // not decide yet.
         if is_others && (was_held || !sessions.is_new(head)) {
@@ -112,8 +118,8 @@ impl Chains {
         if is_others { Admission::Leave } else { Admission::Accept }
     }
 
-    /// A message of a stream was accepted. If this run is to follow the first chain, it is this one: only now, as a message that
-    /// is played again begins nothing.
+    /// A message that stays with its stream was accepted. If this run is to follow the first chain, it is this one: only now, as
+    /// a message that is played again begins nothing.
     pub(super) fn select(&mut self, stream: StreamId) {
         if self.selection == Selection::FirstChain {
             self.selection = Selection::Chain(self.head_of(stream));
@@ -200,11 +206,11 @@ impl Chains {
         self.reorder.deadline()
     }
 
-    /// The numbers of the streams that this run saw and that are not complete, in order.
-    pub(super) fn incomplete(&self) -> Vec<u32> {
-        let mut numbers: Vec<u32> = self.incomplete.iter().map(|stream| stream.number).collect();
-        numbers.sort_unstable();
-        numbers
+    /// The streams that this run saw and that are not complete, in order of their numbers.
+    pub(super) fn incomplete(&self) -> Vec<StreamId> {
+        let mut streams: Vec<StreamId> = self.incomplete.iter().copied().collect();
+        streams.sort_unstable_by_key(|stream| (stream.number, stream.session));
+        streams
     }
 
     /// Forgets the chains of streams that are not `needed` any more.

@@ -10,7 +10,7 @@ use rand::CryptoRng;
 use crate::Result;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Sender, StreamId};
+use crate::stream::{Content, Sender, StreamId};
 
 /// How long a confirm waits for others to go with it.
 const CONFIRM_DELAY: Duration = Duration::from_millis(50);
@@ -87,7 +87,7 @@ impl ConfirmQueue {
     /// Seals what is `wanted` of streams of one session: pairs of a stream's number and its next seq.
     ///
     /// # Errors
-    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`Sender::confirm`].
+    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`LinkSessions::seal`].
     pub(super) fn seal(
         &mut self,
         session: &Session,
@@ -102,8 +102,8 @@ impl ConfirmQueue {
         };
         let mut sealed = Vec::new();
         for part in wanted.chunks(sender.max_confirmed_streams()) {
-            sessions.reserve_blocks(sender, session, part.len() * 8)?;
-            sealed.push(sender.confirm(part, rng)?);
+            let buffer = sender.buffer(0);
+            sealed.push(sessions.seal(sender, session, &Content::Confirm(part.to_vec()), buffer, rng)?);
         }
         Ok(sealed)
     }

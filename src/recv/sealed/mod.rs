@@ -24,11 +24,12 @@ use bytes::{Buf, BytesMut};
 use self::chains::{Admission, Chains};
 use self::ended_sessions::EndedSessions;
 use self::receive_log::ReceiveLog;
-use self::reports::Reports;
+use self::reports::{Reports, not_complete};
 use self::sessions::UsableSessions;
+use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
-use crate::cache::JournalEntry;
+use crate::cache::{JournalEntry, OpenStream};
 use crate::crypto::schedule::Digest;
 use crate::link::{Link, unix_time};
 use crate::message::FrameType;
@@ -37,8 +38,7 @@ use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, Content, Opened};
-use crate::text::{is_or_are, numbered};
+use crate::stream::{AcceptError, Accepted, Content, Opened, StreamId};
 use crate::{Error, Exit, Rejected, Result};
 
 /// The messages of an encrypted link.
@@ -97,9 +97,9 @@ impl<'a> SealedStreams<'a> {
         }
         let opened = match opened {
             Ok(opened) => opened,
-            Err(reason) => return Ok(self.reject(reason, message.receipt, now)),
+            Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
         };
-        match self.chains.admit(&opened, opened.content.is_input(), was_held, &self.sessions, now) {
+        match self.chains.admit(&opened, was_held, &self.sessions, now) {
             Admission::Accept => self.accept(&opened, message.receipt, now),
             Admission::Hold { is_followed } => {
                 self.chains.hold(opened.stream, message);
@@ -116,7 +116,7 @@ impl<'a> SealedStreams<'a> {
             Err(error) => return Ok(self.refuse(opened, error, receipt, now)),
         };
         let stream = opened.stream;
-        if opened.content.is_input() {
+        if opened.content.stays_with_stream() {
             self.chains.select(stream);
         }
         let prior = self.note_losses(&opened.peer, &accepted);
@@ -192,7 +192,7 @@ impl<'a> SealedStreams<'a> {
             seq: opened.seq,
             received: SystemTime::now(),
         });
-        let ends = opened.content == Content::End;
+        let ends = opened.content.ends_chain();
         Delivery::new(self.chains.head_of(opened.stream), data, ends, metadata, completion)
     }
 
@@ -221,6 +221,53 @@ impl<'a> SealedStreams<'a> {
             }
             AcceptError::Ahead { .. } | AcceptError::Newer { .. } | AcceptError::Closed | AcceptError::Gone => {
                 self.reject(error.rejected(), receipt, now)
+            }
+        }
+    }
+
+    /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
+    /// it stays with the broker until the configuration accepts it.
+    fn leave_or_reject(&mut self, payload: &[u8], reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
+        match self.sessions.keeping_out(payload, self.log.state()) {
+            Some((session, why)) => {
+                self.reports.left_with_broker(session, &why, now);
+                Disposition::Leave
+            }
+            None => self.reject(reason, receipt, now),
+        }
+    }
+
+    /// Reports each open stream that this run follows, except those that its error is about. Returns all.
+    fn report_open(&self, in_error: &[StreamId]) -> Vec<OpenStream> {
+        let now = unix_time();
+        let sessions = self.sessions.receiver.sessions();
+        let mut all: Vec<_> = sessions.flat_map(|id| self.log.state().open_streams(*id, now)).collect();
+        all.retain(|open| !self.chains.is_selective() || self.chains.is_selected(open.stream));
+        all.sort_unstable_by_key(|open| std::cmp::Reverse(open.age));
+        let others = all.iter().filter(|open| !in_error.contains(&open.stream));
+        let named = others.filter_map(|open| {
+            let session = self.sessions.receiver.session(open.stream.session)?;
+            Some((self.sessions.peer_name(&session.peer), open))
+        });
+        self.reports.streams_open(&named.collect::<Vec<_>>());
+        all
+    }
+
+    /// Reports the streams of which no message came, though one came of a later stream.
+    fn report_missing(&mut self) {
+        // Other streams than the one that it follows were not for this run.
+        if self.chains.is_selective() {
+            return;
+        }
+        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
+        for id in ids {
+            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
+            let first = self.sessions.visible_from(id);
+            let missing = streams.missing();
+            let seen: Vec<_> =
+                missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();
+            if !seen.is_empty() {
+                self.reports.streams_missing(&seen);
             }
         }
     }
@@ -276,9 +323,21 @@ impl IncomingStreams for SealedStreams<'_> {
         }
     }
 
-    fn reject_oversize(&mut self, _len: usize, now: Instant) {
+    fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
+        let Ok(opened) = self.sessions.receiver.open(&message.payload, &mut self.plaintext) else { return Ok(None) };
+        let is_end = opened.content == Content::End && self.plaintext.is_empty();
+        if !(is_end && opened.wants_confirms && self.log.is_written_before(opened.stream, opened.seq)) {
+            return Ok(None);
+        }
+        Ok(match self.accept(&opened, message.receipt, now)? {
+            Disposition::Deliver(delivery) => Some(delivery.completion),
+            _ => None,
+        })
+    }
+
+    fn reject_oversize(&mut self, len: usize, now: Instant) {
         self.log.journal.count_rejected(Rejected::Foreign);
-        self.reports.rejected(Rejected::Foreign, now);
+        self.reports.oversize(len, now);
     }
 
     fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
@@ -333,22 +392,9 @@ impl IncomingStreams for SealedStreams<'_> {
         own.filter(|deadline| *deadline > now).chain(self.linger_until(now)).min()
     }
 
-    fn report_missing(&mut self) {
-        // Other streams than the one that it follows were not for this run.
-        if self.chains.is_selective() {
-            return;
-        }
-        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
-        for id in ids {
-            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
-            let first = self.sessions.visible_from(id);
-            let missing = streams.missing();
-            let seen: Vec<_> =
-                missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();
-            if !seen.is_empty() {
-                self.reports.streams_missing(&seen);
-            }
-        }
+    fn report_unfinished(&mut self) {
+        self.report_open(&[]);
+        self.report_missing();
     }
 
     fn verdict(&mut self, timed_out: bool) -> Result<()> {
@@ -356,13 +402,16 @@ impl IncomingStreams for SealedStreams<'_> {
             self.reports.unsettled();
         }
         self.report_missing();
-        let incomplete: Vec<_> = self.chains.incomplete().into_iter().map(|number| (number, number)).collect();
-        if timed_out && !incomplete.is_empty() {
-            let (streams, are) = (numbered("stream", &incomplete), is_or_are(incomplete.len() as u64));
-            return Err(Error::new(Exit::TryAgain, "timed out").because(format!("{streams} {are} not complete")));
+        if timed_out {
+            let incomplete = self.chains.incomplete();
+            let open = self.report_open(&incomplete);
+            if !incomplete.is_empty() {
+                return Err(Error::new(Exit::TryAgain, "timed out").because(not_complete(&incomplete, &open)));
+            }
         }
-        if timed_out && self.chains.is_selective() {
-            return Err(Error::new(Exit::TryAgain, "timed out").because("no stream was received"));
+        if self.chains.awaits_first() {
+            let what = if timed_out { "timed out" } else { SESSION_ENDED };
+            return Err(Error::new(Exit::TryAgain, what).because("no stream was received"));
         }
         self.reports.data_lost().map_or(Ok(()), Err)
     }

@@ -8,6 +8,7 @@ use super::confirm_queue::ConfirmQueue;
 use super::sessions::UsableSessions;
 use crate::Result;
 use crate::cache::{Cache, Journal, JournalEntry, ReceiveState, StoredSession};
+use crate::link::unix_time;
 use crate::mqtt::Qos;
 use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
@@ -45,6 +46,11 @@ impl ReceiveLog {
         self.state().session(session).is_some_and(|(streams, _)| streams.is_over(number))
     }
 
+    /// Whether a stream is written down as written up to a message, which is the next one.
+    pub(super) fn is_written_before(&self, StreamId { session, number }: StreamId, seq: u32) -> bool {
+        self.state().session(session).is_some_and(|(streams, _)| streams.next_seq(number) == Some(seq))
+    }
+
     /// Writes down what standard output took. Only then are confirms due: what is confirmed, the sender forgets.
     ///
     /// # Errors
@@ -52,7 +58,7 @@ impl ReceiveLog {
     pub(super) fn record(&mut self, written: &[Completion], cache: &Cache, now: Instant) -> Result<()> {
         let entries: Vec<JournalEntry> = written.iter().flat_map(Completion::entries).collect();
         if !entries.is_empty() {
-            self.journal.record(cache, &entries)?;
+            self.journal.record(cache, &entries, unix_time())?;
         }
         for completion in written {
             if let Some(progress) = completion.confirmable() {

@@ -2,14 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use crate::cache::OpenStream;
+use crate::recv::incoming::oversize;
 use crate::report::Reporter;
-use crate::stream::Gap;
-use crate::text::{self, numbered};
-use crate::throttle::{KeyedThrottle, Throttle};
+use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
+use crate::session::SessionId;
+use crate::stream::{Gap, StreamId};
+use crate::text::{count, is_or_are, numbered};
 use crate::{Error, Exit, Rejected};
 
 /// How often a stream number that is used twice is news: a message that shows it can be played again and again.
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Most open streams that are reported one by one.
+const MAX_OPEN_REPORTED: usize = 16;
+/// Most of them that an error tells of how far they came.
+const MAX_OPEN_IN_ERROR: usize = 4;
 
 /// Reports to the user, and remembers whether data was lost.
 pub(super) struct Reports<'a> {
@@ -18,8 +26,10 @@ pub(super) struct Reports<'a> {
     gaps: Option<(String, u64)>,
     /// Whether the broker keeps messages for this client while it is not running.
     has_client_id: bool,
-    rejected: KeyedThrottle<Rejected>,
-    stream_reused: Throttle,
+    rejected: KeyedReportThrottle<Rejected>,
+    stream_reused: ReportThrottle,
+    left: KeyedReportThrottle<SessionId>,
+    oversize: ReportThrottle,
 }
 
 impl<'a> Reports<'a> {
@@ -28,15 +38,17 @@ impl<'a> Reports<'a> {
             report,
             gaps: None,
             has_client_id,
-            rejected: KeyedThrottle::once(),
-            stream_reused: Throttle::every(STREAM_REUSED_INTERVAL),
+            rejected: KeyedReportThrottle::once(),
+            stream_reused: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+            left: KeyedReportThrottle::once(),
+            oversize: ReportThrottle::once(),
         }
     }
 
     /// The error of a run in which data was lost, if any was. It says what, as with `-q` nothing else does.
     pub(super) fn data_lost(&self) -> Option<Error> {
-        let (first, count) = self.gaps.as_ref()?;
-        let more = if *count > 1 { format!(", and {} more", text::count(count - 1, "gap")) } else { String::new() };
+        let (first, total) = self.gaps.as_ref()?;
+        let more = if *total > 1 { format!(", and {} more", count(total - 1, "gap")) } else { String::new() };
         let hint =
             "if it was sent while sts-recv was not running: with a `clientid`, the broker keeps it for the next run";
         Some(
@@ -69,6 +81,17 @@ impl<'a> Reports<'a> {
     /// No message came of these streams of a session, though one came of a later stream.
     pub(super) fn streams_missing(&mut self, streams: &[(u32, u32)]) {
         self.gap(format_args!("no messages of {} were received", numbered("stream", streams)));
+    }
+
+    /// Streams are open, each of the peer of that name, and the run ends.
+    pub(super) fn streams_open(&self, streams: &[(String, &OpenStream)]) {
+        for (peer, open) in streams.iter().take(MAX_OPEN_REPORTED) {
+            self.report.info(format_args!("open: {peer}, {open}"));
+        }
+        let more = streams.len().saturating_sub(MAX_OPEN_REPORTED);
+        if more > 0 {
+            self.report.info(format_args!("open: {} more", count(more as u64, "stream")));
+        }
     }
 
     /// A peer ended its sessions, and these streams of them are not complete.
@@ -108,8 +131,31 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// A message was dropped that is over the limit of this device. Nothing tells whether it was junk.
+    pub(super) fn oversize(&mut self, len: usize, now: Instant) {
+        if self.oversize.happened(now).is_some() {
+            self.report.warn(&oversize(len));
+        }
+    }
+
+    /// The configuration keeps messages of this session out, for the reason that it gives.
+    pub(super) fn left_with_broker(&mut self, session: SessionId, why: &Error, now: Instant) {
+        if self.left.is_due(&session, now) {
+            self.report.warn(why);
+        }
+    }
+
     /// A sender did not say that it has heard of the end of its stream.
     pub(super) fn unsettled(&self) {
         self.report.info("the other device may not have heard that everything was written; the next run will tell it");
     }
+}
+
+/// Why a run times out of which streams are not complete; of a few that are `open`, how far they came.
+pub(super) fn not_complete(incomplete: &[StreamId], open: &[OpenStream]) -> String {
+    let numbers: Vec<_> = incomplete.iter().map(|stream| (stream.number, stream.number)).collect();
+    let text = format!("{} {} not complete", numbered("stream", &numbers), is_or_are(numbers.len() as u64));
+    let known = open.iter().filter(|open| incomplete.contains(&open.stream));
+    let shown: Vec<_> = known.take(MAX_OPEN_IN_ERROR).map(ToString::to_string).collect();
+    if shown.is_empty() { text } else { format!("{text} ({})", shown.join("; ")) }
 }

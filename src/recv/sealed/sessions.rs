@@ -2,13 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::Result;
+use bytes::BytesMut;
+
 use crate::cache::{ReceiveState, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::link::unix_time;
+use crate::message::SealedHeader;
 use crate::session::SessionId;
 use crate::sessions::{Answer, LinkSessions};
-use crate::stream::{Receiver, StreamId, Streams};
+use crate::stream::{AcceptError, Receiver, StreamId, Streams};
+use crate::{Error, Result};
 
 /// The link's sessions, and the receiver that has those of them that are usable.
 pub(super) struct UsableSessions {
@@ -83,6 +86,20 @@ impl UsableSessions {
         self.link.answer(payload, |session| self.receiver.session(session.id).is_some())
     }
 
+    /// The stored session under which a payload is authentic and new, if only the configuration keeps it out, and how. `None` on
+    /// a link with wildcards: what one device sends must not hold up the others.
+    pub(super) fn keeping_out(&self, payload: &[u8], state: &ReceiveState) -> Option<(SessionId, Error)> {
+        // First, as such a link may have thousands of sessions.
+        if self.link.peers.route.is_wildcard() {
+            return None;
+        }
+        let tag = SealedHeader::parse(payload).ok()?.tag;
+        let with_tag = self.link.stored().filter(|stored| stored.session.tag() == tag);
+        let kept_out = with_tag.filter_map(|stored| Some((stored, self.link.keeps_out(&stored.session)?)));
+        let mut kept_out = kept_out.filter(|(stored, _)| has_new_data(payload, stored, state));
+        kept_out.next().map(|(stored, why)| (stored.session.id, why))
+    }
+
     /// Deletes retired sessions of which nothing is to come, except those that are still `needed`.
     ///
     /// # Errors
@@ -97,4 +114,17 @@ impl UsableSessions {
         }
         Ok(())
     }
+}
+
+/// Whether a payload is authentic under a session, and its data was not received before.
+fn has_new_data(payload: &[u8], stored: &StoredSession, state: &ReceiveState) -> bool {
+    let id = stored.session.id;
+    let mut receiver = Receiver::new();
+    receiver.add(stored.session.clone(), stored.standing);
+    receiver.restore(id, state.session(id).map(|(streams, _)| streams.clone()).unwrap_or_default());
+    let opened = receiver.open(payload, &mut BytesMut::new());
+    opened.is_ok_and(|opened| match receiver.accept(&opened) {
+        Ok(_) | Err(AcceptError::Ahead { .. } | AcceptError::Newer { .. }) => !opened.stream.is_of_confirms(),
+        Err(_) => false,
+    })
 }

@@ -61,7 +61,7 @@ impl Confirms {
         self.replace_queue(RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now));
     }
 
-    /// A message of the stream, with so many bytes of data, is sent for the first time.
+    /// A message of the stream, in sequence and with so many bytes of data, is sent for the first time.
     pub(super) fn sent(&mut self, sealed: &Bytes, data_len: usize, now: Instant) {
         if self.asked_for {
             self.data_lens.push_back(data_len);
@@ -82,6 +82,11 @@ impl Confirms {
     /// The seq below which all is confirmed; `None` where no confirms are asked for.
     pub(super) fn confirmed(&self) -> Option<u32> {
         self.asked_for.then(|| self.queue.first())
+    }
+
+    /// The only message that is not confirmed, where the receiver has confirmed others of the stream.
+    pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
+        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0)
     }
 
     /// The next message to send again, if one is due.
@@ -147,6 +152,12 @@ impl ConfirmedStream for SealedStream {
         self.confirms.unconfirmed()
     }
 
+    fn receiver(&self) -> String {
+        let stream = self.state.stream().map(|stream| &stream.session);
+        let session = stream.or_else(|| self.sessions.current().ok());
+        session.map_or_else(|| "the other device".to_owned(), |session| self.sessions.peer_name(&session.peer))
+    }
+
     fn confirm_topic(&self) -> Option<&str> {
         self.is_confirmed().then(|| self.sessions.peers.route.listen(&self.topics))
     }
@@ -160,6 +171,10 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
+        // A run that asks for nothing subscribes to nothing: what comes all the same is a broker's doing, and draws no answer.
+        if !self.is_confirmed() {
+            return Ok(Reply::Nothing);
+        }
         if let Some(reply) = self.receive_session_query(payload, now)? {
             return Ok(reply);
         }
@@ -186,6 +201,14 @@ impl ConfirmedStream for SealedStream {
 
     fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
         self.reseal_unconfirmed(now, rng)
+    }
+
+    fn is_written(&self) -> Result<bool> {
+        let (Some(stream), Some(last)) = (self.state.stream(), self.confirms.last_unconfirmed()) else {
+            return Ok(false);
+        };
+        let (content, data) = stream.sender.read_back(last)?;
+        Ok(content == Content::End && data.is_empty())
     }
 
     fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {

@@ -1,6 +1,6 @@
 //! Messages on an encrypted link: sealed under the current session with the peer, in a stream.
 //!
-//! This file is the way of a message. Beside it are:
+//! This file is the way of a message, which is sealed in `ActiveStream::seal`, whatever its kind. Beside it are:
 //!
 //! - `switching`: the state of the stream, and how it is replaced by one of a newer session;
 //! - `confirms`: what the receiver has confirmed, and what is sent again (`--confirm`);
@@ -28,6 +28,7 @@ use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
 use crate::sessions::LinkSessions;
+use crate::stream::Content;
 
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
@@ -74,6 +75,19 @@ impl SealedStream {
     fn enter(&mut self, stream: Box<ActiveStream>) {
         self.topics = stream.session.topics.clone();
         self.state = SealingState::Open(stream);
+    }
+
+    /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`]; none for one without data.
+    fn seal_open(
+        &mut self,
+        content: &Content,
+        message: Option<BytesMut>,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Bytes> {
+        let stream = self.state.open_stream()?;
+        let message = message.unwrap_or_else(|| stream.sender.buffer(0));
+        stream.seal(content, message, &self.sessions, &mut self.confirms, now, rng)
     }
 
     /// The session to continue under, where there is a newer one or the stream has no numbers left.
@@ -132,12 +146,8 @@ impl OutgoingStream for SealedStream {
     }
 
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        let ActiveStream { sender, session } = self.state.open_stream()?;
-        let data_len = sender.data_len(&message);
-        self.sessions.reserve_blocks(sender, session, message.len())?;
-        let sealed = if ends { sender.end(message, rng)? } else { sender.data(message, rng)? };
-        self.confirms.sent(&sealed, data_len, now);
-        Ok(Some(sealed))
+        let content = if ends { Content::End } else { Content::Data };
+        self.seal_open(&content, Some(message), now, rng).map(Some)
     }
 
     fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {

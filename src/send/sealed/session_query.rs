@@ -14,7 +14,7 @@ use crate::send::outgoing::{Publication, Reply};
 use crate::session::{Session, SessionId};
 
 /// Least time between two queries. What wakes a run to ask is that it sends its oldest message again.
-const QUERY_INTERVAL: Duration = Duration::from_secs(5);
+const SESSION_QUERY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A query that is repeated until it is answered.
 pub(super) struct OpenQuery {
@@ -50,7 +50,7 @@ impl SealedStream {
         if now < open.due {
             return Ok(None);
         }
-        open.due = now + QUERY_INTERVAL;
+        open.due = now + SESSION_QUERY_INTERVAL;
         let topic = self.sessions.publish_topic(open.session()).to_owned();
         Ok(Some(Publication::BestEffort { topic, frame: open.query.frame() }))
     }

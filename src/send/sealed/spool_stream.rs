@@ -8,7 +8,7 @@ use rand::rngs::ThreadRng;
 use super::{ActiveStream, OutgoingStream, SealedStream, SealingState};
 use crate::send::outgoing::SpoolStream;
 use crate::spool::{Close, Spool, SpooledStream, StreamHeader};
-use crate::stream::Sender;
+use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
 impl SealedStream {
@@ -89,20 +89,20 @@ impl SpoolStream for SealedStream {
         }
         self.decide_close(spool, ended, now, rng)?;
         let Some(predecessor) = spool.stream().and_then(|stream| stream.predecessor) else { return Ok(None) };
-        let sender = &mut self.state.open_stream()?.sender;
-        if sender.next_seq() > 0 { Ok(None) } else { sender.continues(predecessor, rng).map(Some) }
+        if self.state.open_stream()?.sender.next_seq() > 0 {
+            return Ok(None);
+        }
+        self.seal_open(&Content::Continues(predecessor), None, now, rng).map(Some)
     }
 
     fn after_last_record(&mut self, spool: &Spool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         let close = spool.stream().and_then(|stream| stream.close).filter(|(end, _)| spool.next() >= *end);
         let Some((_, close)) = close.filter(|_| !self.is_closed(spool)) else { return Ok(None) };
-        let sender = &mut self.state.open_stream()?.sender;
-        let sealed = match close {
-            Close::End => sender.end(sender.buffer(0), rng)?,
-            Close::Continued(next) => sender.continued_in(next.stream, rng)?,
+        let content = match close {
+            Close::End => Content::End,
+            Close::Continued(next) => Content::Continued(next.stream),
         };
-        self.confirms.sent(&sealed, 0, now);
-        Ok(Some(sealed))
+        self.seal_open(&content, None, now, rng).map(Some)
     }
 
     fn is_closed(&self, spool: &Spool) -> bool {
@@ -121,6 +121,11 @@ impl SpoolStream for SealedStream {
     fn reseal_records(&mut self, spool: &mut Spool, now: Instant) -> Result<u64> {
         self.abandon_stream(now);
         self.abandon_records(spool, now)
+    }
+
+    fn restart(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+        self.abandon_stream(now);
+        self.resume_next(spool, now)
     }
 
     fn is_over(&self, spool: &Spool) -> bool {

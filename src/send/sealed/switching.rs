@@ -14,11 +14,13 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
+use super::confirms::Confirms;
 use super::{OutgoingStream, SealedStream};
 use crate::session::Session;
+use crate::sessions::LinkSessions;
 use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
@@ -26,6 +28,27 @@ use crate::{Error, Exit, Result};
 pub(super) struct ActiveStream {
     pub(super) sender: Sender,
     pub(super) session: Session,
+}
+
+impl ActiveStream {
+    /// Seals the next message of the stream: the one way for every kind. Reserves the blocks that it needs, and keeps what is
+    /// to be confirmed, to be sent again. `message` is of the sender's `buffer`, with the data if the kind carries any.
+    ///
+    /// Only a `settled` goes another way ([`Sender::settled`]): it needs neither, and nothing comes after it.
+    pub(super) fn seal(
+        &mut self,
+        content: &Content,
+        message: BytesMut,
+        sessions: &LinkSessions,
+        confirms: &mut Confirms,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Bytes> {
+        let data_len = self.sender.data_len(&message);
+        let sealed = sessions.seal(&mut self.sender, &self.session, content, message, rng)?;
+        confirms.sent(&sealed, data_len, now);
+        Ok(sealed)
+    }
 }
 
 /// Where a run is between two streams. The table above says what follows what.
@@ -96,8 +119,8 @@ impl SealedStream {
         match self.state.take() {
             SealingState::Draining(mut old) => {
                 let next = self.new_stream(self.sessions.current()?.clone(), rng)?;
-                let continued = old.sender.continued_in(next.sender.id(), rng)?;
-                self.confirms.sent(&continued, 0, now);
+                let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
+                let continued = old.seal(&content, message, &self.sessions, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };
                 Ok(Some(continued))
             }
@@ -106,10 +129,9 @@ impl SealedStream {
                 self.state = SealingState::Starting(next);
                 old.sender.settled(rng).map(Some)
             }
-            SealingState::Switching { old, mut next } => {
-                let continues = next.sender.continues(old.sender.as_predecessor(), rng)?;
+            SealingState::Switching { old, next } => {
                 self.enter(next);
-                Ok(Some(continues))
+                self.seal_open(&Content::Continues(old.sender.as_predecessor()), None, now, rng).map(Some)
             }
             SealingState::Starting(next) => {
                 self.confirms.restart(now);
@@ -157,8 +179,15 @@ impl SealedStream {
             let ends = match content {
                 Content::Data => false,
                 Content::End => true,
-                // Where the old stream continues, which is here.
-                _ => continue,
+                // A continued says where the old stream continues, which is here. None of the others waits for a confirm: a
+                // stream that asks for confirms does not begin with a continues, a settled is not in sequence, and the rest is
+                // not of a stream of data.
+                Content::Continued(_)
+                | Content::Continues(_)
+                | Content::Settled
+                | Content::Confirm(_)
+                | Content::Kill { .. }
+                | Content::Newer => continue,
             };
             let mut message = self.buffer();
             message.extend_from_slice(&data);

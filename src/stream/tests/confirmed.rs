@@ -79,7 +79,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
                         Err(refused) => refused.confirm().unwrap(),
                     };
                     if confirms.next_seq() < 1000 {
-                        let confirm = confirms.confirm(&[(0, wanted)], &mut rng()).unwrap();
+                        let confirm = seal_control(&mut confirms, &Content::Confirm(vec![(0, wanted)])).unwrap();
                         world.send(false, &confirm, hostile);
                     }
                 } else if let (Opened { content: Content::Confirm(streams), .. }, Ok(_), _) =
@@ -139,9 +139,9 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let mut receiver = receiver(&[&master]);
     let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM + 5);
     for _ in 0..3 {
-        confirms.confirm(&[(0, 1)], &mut rng()).unwrap();
+        seal_control(&mut confirms, &Content::Confirm(vec![(0, 1)])).unwrap();
     }
-    let message = confirms.confirm(&[(0, 2)], &mut rng()).unwrap();
+    let message = seal_control(&mut confirms, &Content::Confirm(vec![(0, 2)])).unwrap();
     let (opened, accepted, _) = receive(&mut receiver, &message);
     assert_eq!((opened.content, accepted.unwrap().gap), (Content::Confirm(vec![(0, 2)]), None));
     assert_eq!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { next: 4 }));
@@ -150,5 +150,5 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
 
     let buffer = confirms.buffer(0);
     assert!(confirms.data(buffer, &mut rng()).is_err(), "no data among confirms");
-    assert!(sender(&slave, 0).confirm(&[(0, 2)], &mut rng()).is_err(), "no confirms among data");
+    assert!(seal_control(&mut sender(&slave, 0), &Content::Confirm(vec![(0, 2)])).is_err(), "no confirms among data");
 }

@@ -18,11 +18,11 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
     match kind {
         Kind::Data => (data(&mut sender, b"data"), Content::Data),
         Kind::End => (end(&mut sender, b"data"), Content::End),
-        Kind::Continued => (sender.continued_in(other, rng).unwrap(), Content::Continued(other)),
+        Kind::Continued => (seal_control(&mut sender, &Content::Continued(other)).unwrap(), Content::Continued(other)),
         Kind::Confirm => {
             let streams = vec![(3, 9), (4, 1)];
             let mut confirms = self::sender(session, FIRST_CONFIRM_STREAM);
-            (confirms.confirm(&streams, rng).unwrap(), Content::Confirm(streams))
+            (seal_control(&mut confirms, &Content::Confirm(streams.clone())).unwrap(), Content::Confirm(streams))
         }
         Kind::Kill => (sender.kill(rng).unwrap(), Content::Kill { next_stream: 9 }),
         Kind::Settled => {
@@ -31,7 +31,7 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         }
         Kind::Continues => {
             let predecessor = Predecessor { stream: other, end: 77 };
-            (sender.continues(predecessor, rng).unwrap(), Content::Continues(predecessor))
+            (seal_control(&mut sender, &Content::Continues(predecessor)).unwrap(), Content::Continues(predecessor))
         }
     }
 }
@@ -61,7 +61,7 @@ fn a_kill_tells_which_streams_are_outstanding() {
     let (master, slave) = pair(1, Suite::Ecb);
     let mut receiver = receiver(&[&slave]);
     let (mut first, second) = (sender(&master, 0), sender(&master, 6));
-    let continued = first.continued_in(second.id(), &mut rng()).unwrap();
+    let continued = seal_control(&mut first, &Content::Continued(second.id())).unwrap();
     assert!(receive(&mut receiver, &continued).1.is_ok());
     assert!(receive(&mut receiver, &sender(&master, 8).kill(&mut rng()).unwrap()).1.is_ok());
     assert_eq!(receiver.outstanding(master.id, Some(9)).to_string(), "1-7");
@@ -239,9 +239,9 @@ fn a_sender_stops_at_its_limits() {
     assert_eq!((opened.content, opened.seq), (Content::Settled, u32::MAX - 1));
 
     let mut spent = sender(&master, 1);
-    assert_eq!(spent.blocks_to_reserve(100), 0);
+    assert_eq!(spent.blocks_to_reserve(Kind::Data, 100), 0);
     spent.jump(0, ReservedStream::BLOCKS - 4);
-    assert_eq!(spent.blocks_to_reserve(100), ReservedStream::BLOCKS, "as many again as it has had");
+    assert_eq!(spent.blocks_to_reserve(Kind::Data, 100), ReservedStream::BLOCKS, "as many again as it has had");
     assert!(
         spent
             .data(
@@ -254,9 +254,36 @@ fn a_sender_stops_at_its_limits() {
             )
             .is_err()
     );
-    spent.grant(ReservedStream::BLOCKS);
-    assert_eq!(spent.blocks_to_reserve(100), 0);
+    let buffer = spent.buffer(0);
+    let refused = |_| Err(crate::Error::new(Exit::Failed, "the session has no blocks left"));
+    assert_eq!(spent.seal(&Content::Data, buffer.clone(), refused, &mut rng()).unwrap_err().exit(), Exit::Failed);
+    assert_eq!(spent.next_seq(), 0);
+    let mut reserved = 0;
+    let reserve = |blocks| {
+        reserved = blocks;
+        Ok(())
+    };
+    spent.seal(&Content::Data, buffer, reserve, &mut rng()).unwrap();
+    assert_eq!(reserved, ReservedStream::BLOCKS);
+    assert_eq!(spent.blocks_to_reserve(Kind::Data, 100), 0);
     data(&mut spent, &[0; 100]);
+}
+
+#[test]
+fn what_closes_a_stream_costs_no_blocks_beyond_those_that_it_has() {
+    let (master, _) = pair(1, Suite::Gcm);
+    let next = StreamId { session: master.id, number: 9 };
+    for close in [Content::End, Content::Continued(next)] {
+        let mut sender = sender(&master, 0);
+        let mut spent = 0;
+        while sender.blocks_to_reserve(Kind::Data, 100) == 0 {
+            data(&mut sender, &[0; 100]);
+            spent += 1;
+        }
+        assert!(spent > 1000);
+        seal_control(&mut sender, &close).unwrap();
+        sender.settled(&mut rng()).unwrap();
+    }
 }
 
 #[test]

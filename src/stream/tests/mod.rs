@@ -46,6 +46,12 @@ fn end(sender: &mut Sender, bytes: &[u8]) -> Bytes {
     sender.end(buffer, &mut rng()).unwrap()
 }
 
+/// Seals what carries no data, within the blocks that came with the stream's number.
+fn seal_control(sender: &mut Sender, content: &Content) -> crate::Result<Bytes> {
+    let buffer = sender.buffer(0);
+    sender.seal(content, buffer, |blocks| panic!("{blocks} blocks more for {content:?}"), &mut rng())
+}
+
 fn receiver(sessions: &[&Session]) -> Receiver {
     let mut receiver = Receiver::new();
     receiver.update(sessions.iter().map(|&session| (session.clone(), Standing::Current)));

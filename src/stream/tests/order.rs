@@ -16,10 +16,18 @@ fn rotation(wants_confirms: bool) -> Rotation {
     if wants_confirms {
         (one, two) = (one.ask_for_confirms(), two.ask_for_confirms());
     }
-    let old = vec![data(&mut one, b"a"), data(&mut one, b"b"), one.continued_in(two.id(), &mut rng()).unwrap()];
+    let old = vec![
+        data(&mut one, b"a"),
+        data(&mut one, b"b"),
+        seal_control(&mut one, &Content::Continued(two.id())).unwrap(),
+    ];
     assert_eq!(one.as_predecessor(), Predecessor { stream: StreamId { session: one.id().session, number: 4 }, end: 3 });
-    let new = vec![two.continues(one.as_predecessor(), &mut rng()).unwrap(), data(&mut two, b"c"), end(&mut two, b"d")];
-    assert!(two.continues(one.as_predecessor(), &mut rng()).is_err());
+    let new = vec![
+        seal_control(&mut two, &Content::Continues(one.as_predecessor())).unwrap(),
+        data(&mut two, b"c"),
+        end(&mut two, b"d"),
+    ];
+    assert!(seal_control(&mut two, &Content::Continues(one.as_predecessor())).is_err());
     Rotation { slaves: [old_slave, new_slave], old, new }
 }
 
@@ -58,15 +66,15 @@ fn a_predecessor_may_have_the_same_number_in_another_session() {
     let ((old, old_slave), (new, new_slave)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
     let (mut one, mut two) = (sender(&old, 0), sender(&new, 0));
     data(&mut one, b"a");
-    one.continued_in(two.id(), &mut rng()).unwrap();
-    let first = two.continues(one.as_predecessor(), &mut rng()).unwrap();
+    seal_control(&mut one, &Content::Continued(two.id())).unwrap();
+    let first = seal_control(&mut two, &Content::Continues(one.as_predecessor())).unwrap();
     let receiver = receiver(&[&old_slave, &new_slave]);
     assert_eq!(receiver.awaits(&opened(&receiver, &first)), Some(one.as_predecessor()));
 
     // But a stream is never its own predecessor.
     let mut three = sender(&new, 1);
     let itself = Predecessor { stream: three.id(), end: 1 };
-    let lie = three.continues(itself, &mut rng()).unwrap();
+    let lie = seal_control(&mut three, &Content::Continues(itself)).unwrap();
     assert_eq!(receiver.predecessor(&opened(&receiver, &lie)), None);
 }
 
@@ -126,7 +134,7 @@ fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
     for stream in [7, FIRST_CONFIRM_STREAM, u32::MAX] {
         let mut receiver = receiver(&[&slave]);
         let lie = Predecessor { stream: StreamId { session: slave.id, number: stream }, end: 1 };
-        let message = sender(&master, 7).continues(lie, &mut rng()).unwrap();
+        let message = seal_control(&mut sender(&master, 7), &Content::Continues(lie)).unwrap();
         let first = opened(&receiver, &message);
         assert_eq!((receiver.awaits(&first), receiver.predecessor(&first)), (None, None));
         assert_eq!(receive(&mut receiver, &message).1.unwrap().predecessor, None);
@@ -138,7 +146,10 @@ fn a_stream_does_not_await_itself_and_no_stream_of_confirms() {
             assert!(receive(&mut receiver, message).1.is_ok());
         }
         let lie = Predecessor { stream: StreamId { session: slave.id, number: 3 }, end };
-        let accepted = receive(&mut receiver, &sender(&master, 7).continues(lie, &mut rng()).unwrap()).1.unwrap();
+        let accepted =
+            receive(&mut receiver, &seal_control(&mut sender(&master, 7), &Content::Continues(lie)).unwrap())
+                .1
+                .unwrap();
         let gap = accepted.predecessor.unwrap().1.unwrap();
         assert_eq!((gap.first, gap.last), (2, end.saturating_sub(1).max(2)));
     }

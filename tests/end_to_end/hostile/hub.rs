@@ -15,15 +15,11 @@ use super::mischief::{Answer, Fate, Mischief};
 
 /// Messages that a client is sent before it acknowledges one.
 const WINDOW: usize = 20;
-/// Connections in a row that may end without an acknowledgement: at the third, sts-send rightly blames its message.
-const FRUITLESS: u32 = 2;
 
 pub(super) struct Hub {
     inbox: Receiver<Input>,
     lines: HashMap<Connection, Line>,
     clients: HashMap<String, Client>,
-    /// Cuts in a row on which the client got no acknowledgement.
-    fruitless: HashMap<String, u32>,
     agenda: BTreeMap<(Instant, u64), Due>,
     order: u64,
     silent_until: Option<Instant>,
@@ -36,7 +32,6 @@ struct Line {
     outputs: Sender<Output>,
     client: Option<String>,
     input: BytesMut,
-    acked: bool,
 }
 
 /// One client's session.
@@ -58,8 +53,7 @@ enum Due {
     Bytes(Connection, Vec<u8>),
     Packet(Connection, Packet),
     Route(Publish),
-    /// Cuts the connection, or, where that would be once too often, sends this after all.
-    Cut(Connection, Packet),
+    Cut(Connection),
 }
 
 impl Hub {
@@ -68,7 +62,6 @@ impl Hub {
             inbox,
             lines: HashMap::new(),
             clients: HashMap::new(),
-            fruitless: HashMap::new(),
             agenda: BTreeMap::new(),
             order: 0,
             silent_until: None,
@@ -103,20 +96,14 @@ impl Hub {
             Due::Bytes(line, bytes) => self.bytes(line, &bytes),
             Due::Packet(line, packet) => self.send(line, &packet),
             Due::Route(publish) => self.pass_on(&publish),
-            Due::Cut(line, packet) => {
-                if self.may_cut(line) {
-                    self.cut(line);
-                } else {
-                    self.send(line, &packet);
-                }
-            }
+            Due::Cut(line) => self.cut(line),
         }
     }
 
     fn take(&mut self, input: Input) {
         match input {
             Input::Accepted(line, outputs) => {
-                let new = Line { outputs, client: None, input: BytesMut::new(), acked: false };
+                let new = Line { outputs, client: None, input: BytesMut::new() };
                 self.lines.insert(line, new);
             }
             Input::Bytes(line, bytes) => {
@@ -139,7 +126,6 @@ impl Hub {
             Input::Forget => {
                 self.clients.retain(|_, client| client.line.is_some());
                 self.agenda.retain(|_, due| !matches!(due, Due::Route(_)));
-                self.fruitless.clear();
             }
             Input::Stop => unreachable!("the loop takes it"),
         }
@@ -287,7 +273,7 @@ impl Hub {
                 self.send(line, packet);
                 self.put_off(wait, Due::Packet(line, packet.clone()));
             }
-            Answer::Never(wait) => self.put_off(wait, Due::Cut(line, packet.clone())),
+            Answer::Never(wait) => self.put_off(wait, Due::Cut(line)),
         }
     }
 
@@ -298,32 +284,16 @@ impl Hub {
         let mut bytes = BytesMut::new();
         packet.write(&mut bytes, usize::MAX).unwrap();
         let half = bytes.len() / 2;
-        if self.mischief.cuts() && self.may_cut(line) {
+        if self.mischief.cuts() {
             self.lines[&line].outputs.send(Output::Bytes(bytes[..half].to_vec())).ok();
             return self.cut(line);
         }
-        let of = self.lines.get_mut(&line).expect("it was just there");
-        if matches!(packet, Packet::PubAck(_) | Packet::PubComp(_)) {
-            of.acked = true;
-            if let Some(id) = &of.client {
-                self.fruitless.remove(id);
-            }
-        }
-        of.outputs.send(Output::Bytes(bytes.to_vec())).ok();
-    }
-
-    fn may_cut(&self, line: Connection) -> bool {
-        let Some(of) = self.lines.get(&line) else { return false };
-        let fruitless = of.client.as_ref().and_then(|id| self.fruitless.get(id));
-        of.acked || fruitless.is_none_or(|times| *times < FRUITLESS)
+        self.lines[&line].outputs.send(Output::Bytes(bytes.to_vec())).ok();
     }
 
     fn cut(&mut self, line: Connection) {
         if let Some(of) = self.lines.get(&line) {
             of.outputs.send(Output::Cut).ok();
-            if let Some(id) = of.client.clone().filter(|_| !of.acked) {
-                *self.fruitless.entry(id).or_default() += 1;
-            }
         }
         self.gone(line);
     }

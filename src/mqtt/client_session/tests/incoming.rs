@@ -138,7 +138,7 @@ fn a_refused_subscription_names_its_filter() {
 #[test]
 fn a_refused_connection_says_what_to_mend() {
     for (code, words) in [
-        (ConnectReturnCode::RefusedProtocolVersion, "mqtt_version"),
+        (ConnectReturnCode::RefusedProtocolVersion, "a listener for MQTT 3.1.1"),
         (ConnectReturnCode::BadClientId, "clientid"),
         (ConnectReturnCode::BadUserNamePassword, "password"),
         (ConnectReturnCode::NotAuthorized, "username"),

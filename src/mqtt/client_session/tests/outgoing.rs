@@ -43,17 +43,18 @@ fn what_does_not_fit_never_enters_the_window() {
         options.max_send = 10;
         options.in_flight_limit = InFlightLimit { messages: 2, bytes: 20 };
     });
-    let mut publish = |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false);
+    let mut publish =
+        |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false, rig.now);
     assert_eq!(publish("a/+", 1).unwrap_err().exit(), Exit::Config);
     assert_eq!(publish("", 1).unwrap_err().exit(), Exit::Config);
     let error = publish("t", 11).unwrap_err();
     assert!(error.to_string().contains("11 bytes") && error.to_string().contains("`max_message`"), "{error}");
     assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
-    rig.session.publish("t", vec![0; 10].into(), Qos::AtLeastOnce, false).unwrap();
+    rig.session.publish("t", vec![0; 10].into(), Qos::AtLeastOnce, false, rig.now).unwrap();
     assert!(rig.session.has_room(9) && !rig.session.has_room(10));
-    rig.session.publish("t", vec![0; 1].into(), Qos::AtLeastOnce, false).unwrap();
+    rig.session.publish("t", vec![0; 1].into(), Qos::AtLeastOnce, false, rig.now).unwrap();
     assert!(!rig.session.has_room(0));
-    assert!(rig.session.publish("t", Bytes::new(), Qos::AtLeastOnce, false).is_err());
+    assert!(rig.session.publish("t", Bytes::new(), Qos::AtLeastOnce, false, rig.now).is_err());
     assert_eq!(rig.session.unacknowledged(), Unacknowledged { messages: 2, bytes: 13 });
 }
 
@@ -154,6 +155,7 @@ fn qos_0_counts_when_the_socket_took_it_and_is_repeated_when_it_did_not() {
     assert_eq!(rig.acknowledged(), [first]);
     rig.session.bytes_sent(len - 1, rig.now);
     assert_eq!(rig.session.unacknowledged().messages, 1);
+    rig.now += 6 * SECOND;
     rig.drop_connection();
     rig.connect(false);
     let packets = rig.sent();
@@ -238,6 +240,7 @@ fn an_early_pubrec_does_not_release_what_is_still_to_be_repeated() {
     let mut rig = Rig::up();
     rig.publish("a", Qos::ExactlyOnce);
     rig.sent();
+    rig.now += 6 * SECOND;
     rig.drop_connection();
     rig.session.transport_opened(rig.now);
     rig.sent();

@@ -1,11 +1,11 @@
 //! Claim: sts-recv ends when its options say so, its exit status is correct, and the rest is left for the next run.
 
-use std::fs::File;
-use std::process::Stdio;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 
 use crate::broker::Broker;
 use crate::device::{LINK, Pair, readings};
-use crate::process::Process;
+use crate::process::{Process, assert_same};
 
 /// 50 lines of two digits.
 fn numbers() -> Vec<String> {
@@ -56,7 +56,41 @@ fn timeout_names_the_stream_that_is_open() {
     let receiver = pair.slave.listen(&["--timeout", "5"]);
     let mut sender = Process::spawn(pair.master.send(&[LINK]));
     sender.write("and then\n");
-    receiver.wait().failed(&[75], &["stream"]).wrote(b"and then\n");
+    let said = ["stream 0 is not complete", "1 message so far, the last "];
+    receiver.wait().failed(&[75], &said).wrote(b"and then\n");
+}
+
+#[test]
+fn fewer_lines_than_were_asked_for_are_no_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["-n", "3", "--timeout", "5"]);
+    pair.master.send_all(&[], "one\ntwo\n").succeeded();
+    receiver.wait().failed(&[75], &["timed out", "2 of 3 lines"]).wrote(b"one\ntwo\n");
+    // All of a stream is all that there is of it.
+    let receiver = pair.slave.listen(&["-1", "-n", "3"]);
+    pair.master.send_all(&[], "one\ntwo\n").succeeded();
+    receiver.wait().succeeded().wrote(b"one\ntwo\n");
+    // The peer will send no more of them.
+    let receiver = pair.slave.listen(&["-n", "3"]);
+    pair.master.send_all(&[], "one\n").succeeded();
+    receiver.wait_for_stdout(b"one\n");
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().failed(&[75], &["ended the session", "1 of 3 lines"]).wrote(b"one\n");
+}
+
+#[test]
+fn a_stream_that_never_began_is_no_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    Process::spawn(pair.slave.recv(&["-1", "--timeout", "1", LINK])).wait().failed(&[75], &["no stream"]);
+    let receiver = pair.slave.listen(&["-1"]);
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait().failed(&[75], &["ended the session", "no stream"]);
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", "clientid=plain", "--timeout", "1", LINK];
+    Process::spawn(pair.slave.recv(&[&["-1"][..], &plain].concat())).wait().failed(&[75], &["no message"]);
+    Process::spawn(pair.slave.recv(&[&["-n", "1"][..], &plain].concat())).wait().failed(&[75], &["0 of 1 line"]);
+    Process::spawn(pair.slave.recv(&plain)).wait().succeeded();
 }
 
 #[test]
@@ -88,6 +122,41 @@ fn full_stdout_is_an_error_and_loses_nothing() {
     pair.master.send_all(&[], input.clone()).succeeded();
     receiver.wait().failed(&[1], &["stdout", "No space left on device"]);
     Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(&input);
+}
+
+/// Receives a stream into a file on a disk that is full again after each KiB, run after run, up to its end.
+fn receive_on_full_disks(pair: &Pair, options: &[&str]) -> Vec<u8> {
+    let file = pair.slave.path().join("received");
+    for fills in 1..=100 {
+        // A limit on the length of files stops a write as a full disk does: after a part of it.
+        let mut command = Command::new("sh");
+        let blocks = 2 * fills;
+        command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\" >>received")]);
+        let recv = pair.slave.recv(&[&["-1"], options, &[LINK]].concat());
+        command.arg(recv.get_program()).args(recv.get_args()).current_dir(pair.slave.path());
+        command.env("STS_CONFIG_DIR", pair.slave.config_dir()).env("STS_RUNTIME_DIR", pair.slave.runtime_dir());
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        let ended = Process::started(command).wait();
+        if ended.status == 0 {
+            assert!(fills > 10, "the disk was full {fills} times");
+            return fs::read(file).unwrap();
+        }
+        let ended = ended.failed(&[1], &["stdout", "File too large"]);
+        assert_eq!(fs::metadata(&file).unwrap().len(), 1024 * fills, "{}", ended.stderr);
+    }
+    panic!("it never comes to an end");
+}
+
+#[test]
+fn a_full_disk_tears_no_line() {
+    let broker = Broker::start();
+    for options in [&[][..], &["--each"], &["-o", "max_message=2000"]] {
+        let pair = Pair::paired(&broker, "gcm");
+        pair.slave.listen(&[]).stop();
+        let input = readings(200);
+        pair.master.send_all(options, input.clone()).succeeded();
+        assert_same(&receive_on_full_disks(&pair, &[]), &input, "");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! How often the same news is said.
 //!
-//! [`Throttle`] is for one piece of news that its owner knows beforehand, as that the spool is full: it counts what it keeps
-//! back, and the owner says when the condition is over. [`KeyedThrottle`] is for news of which there are many, as one per
-//! reason or per key of a peer: it remembers which were said, and may bound how many there are at a time.
+//! [`ReportThrottle`] is for one piece of news that its owner knows beforehand, as that the spool is full: it counts what it
+//! keeps back, and the owner says when the condition is over. [`KeyedReportThrottle`] is for news of which there are many, as
+//! one per reason or per key of a peer: it remembers which were said, and may bound how many there are at a time.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 /// Decides when one piece of news is said again.
 #[derive(Clone, Debug)]
-pub(crate) struct Throttle {
+pub(crate) struct ReportThrottle {
     interval: Duration,
     last: Option<Instant>,
     held_back: u64,
 }
 
-impl Throttle {
+impl ReportThrottle {
     /// Is said the first time only.
     pub(crate) fn once() -> Self {
         Self::every(Duration::MAX)
@@ -54,13 +54,13 @@ impl Throttle {
 
 /// Decides for each of many pieces of news when it is said again.
 #[derive(Clone, Debug)]
-pub(crate) struct KeyedThrottle<K> {
+pub(crate) struct KeyedReportThrottle<K> {
     interval: Duration,
     max: usize,
     said: HashMap<K, Instant>,
 }
 
-impl<K: Clone + Eq + Hash> KeyedThrottle<K> {
+impl<K: Clone + Eq + Hash> KeyedReportThrottle<K> {
     /// Each is said the first time only. All keys are remembered: they must be few, whatever a peer does.
     pub(crate) fn once() -> Self {
         Self::every(Duration::MAX, usize::MAX)
@@ -91,11 +91,11 @@ mod tests {
     fn a_throttle_counts_what_it_holds_back() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut once = Throttle::once();
+        let mut once = ReportThrottle::once();
         assert_eq!([once.happened(at(0)), once.happened(at(9999))], [Some(0), None]);
         once.reset();
         assert_eq!(once.happened(at(9999)), Some(0));
-        let mut minutely = Throttle::every(Duration::from_secs(60));
+        let mut minutely = ReportThrottle::every(Duration::from_secs(60));
         let said = [0, 1, 59, 60, 61, 180].map(|secs| minutely.happened(at(secs)));
         assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
     }
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn each_key_is_said_once() {
         let start = Instant::now();
-        let mut once = KeyedThrottle::once();
+        let mut once = KeyedReportThrottle::once();
         let due = [1, 2, 1, 2, 3].map(|key| once.is_due(&key, start));
         assert_eq!(due, [true, true, false, false, true]);
         assert!(!once.is_due(&1, start + Duration::from_secs(1 << 30)));

@@ -1,0 +1,147 @@
+//! Files that an administrator put in place as a link, such as a container's secrets: followed step by step, where nobody but
+//! this user and root can change what any step leads to.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::check::{can_be_changed, failed, file_name};
+use super::dir::Dir;
+use crate::text::{quote, show};
+use crate::{Error, Exit, Result};
+
+/// Most links that are followed, as in Linux.
+const MAX_LINKS: usize = 40;
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::DIRECTORY);
+
+/// Where a walk is: in a directory, and what is still to be followed from there.
+struct Walk {
+    dir: OwnedFd,
+    path: PathBuf,
+    rest: VecDeque<OsString>,
+    links: usize,
+    /// Who may change what it leads through, besides root.
+    owner: u32,
+}
+
+/// Opens a file for reading; `None` where it is absent. Not waiting, so that a FIFO in its place is found out.
+///
+/// # Errors
+/// [`Exit::NotTrusted`] where it is a link that leads nowhere, or whose target others can change.
+pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
+    match rustix::fs::openat(&dir.fd, file_name(name)?, FILE, Mode::empty()) {
+        Ok(fd) => return Ok(Some(fd)),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => {}
+        Err(errno) => return Err(failed("open", &dir.join(name), errno)),
+    }
+    let link = dir.join(name);
+    let fd = rustix::fs::openat(&dir.fd, ".", DIRECTORY, Mode::empty());
+    let fd = fd.map_err(|errno| failed("open", dir.path(), errno))?;
+    let mut walk =
+        Walk { dir: fd, path: dir.path().to_owned(), rest: [name.into()].into(), links: 0, owner: dir.owner };
+    loop {
+        if let Some(fd) = walk.step().map_err(|why| not_followed(&link, why))? {
+            return Ok(Some(fd));
+        }
+    }
+}
+
+/// Why a link is not followed, with the remedy.
+struct NotFollowed {
+    why: String,
+    remedy: Option<String>,
+}
+
+fn not_followed(link: &Path, NotFollowed { why, remedy }: NotFollowed) -> Error {
+    let error = Error::new(Exit::NotTrusted, show(link)).because(format!("it is a link: {why}"));
+    error.hint(remedy.unwrap_or_else(|| format!("put the file itself there, in place of the link: {}", quote(link))))
+}
+
+impl Walk {
+    /// Follows one name; returns the file once it is reached.
+    fn step(&mut self) -> std::result::Result<Option<OwnedFd>, NotFollowed> {
+        let Some(name) = self.rest.pop_front() else { return Err(NotFollowed::because("it leads to a directory")) };
+        let fail = |walk: &Self, errno: Errno| walk.because_of(&name, errno);
+        let stat =
+            rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(self, errno))?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink {
+            let target = rustix::fs::readlinkat(&self.dir, &name, Vec::new()).map_err(|errno| fail(self, errno))?;
+            self.check(&name, &stat)?;
+            return self.follow(&PathBuf::from(OsString::from_vec(target.into_bytes()))).map(|()| None);
+        }
+        if self.rest.is_empty() {
+            return rustix::fs::openat(&self.dir, &name, FILE, Mode::empty())
+                .map(Some)
+                .map_err(|errno| fail(self, errno));
+        }
+        let dir = rustix::fs::openat(&self.dir, &name, DIRECTORY, Mode::empty()).map_err(|errno| fail(self, errno))?;
+        self.enter(dir, &name).map(|()| None)
+    }
+
+    /// Puts the components of a link's target before what is left to follow.
+    fn follow(&mut self, target: &Path) -> std::result::Result<(), NotFollowed> {
+        self.links += 1;
+        if self.links > MAX_LINKS {
+            return Err(NotFollowed::because("too many links"));
+        }
+        for component in target.components().rev() {
+            match component {
+                Component::Normal(name) => self.rest.push_front(name.to_owned()),
+                Component::ParentDir => self.rest.push_front("..".into()),
+                Component::RootDir => {
+                    let root = rustix::fs::open("/", DIRECTORY, Mode::empty());
+                    let root = root.map_err(|errno| self.because_of(OsStr::new("/"), errno))?;
+                    self.enter(root, OsStr::new("/"))?;
+                }
+                Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Continues in a directory in which nobody else can replace anything.
+    fn enter(&mut self, dir: OwnedFd, name: &OsStr) -> std::result::Result<(), NotFollowed> {
+        let stat = rustix::fs::fstat(dir.as_fd()).map_err(|errno| self.because_of(name, errno))?;
+        self.check(name, &stat)?;
+        if name == ".." {
+            self.path.pop();
+        } else {
+            self.path.push(name);
+        }
+        self.dir = dir;
+        Ok(())
+    }
+
+    fn check(&self, name: &OsStr, stat: &Stat) -> std::result::Result<(), NotFollowed> {
+        let path = self.path.join(name);
+        if stat.st_uid != self.owner && stat.st_uid != 0 {
+            return Err(NotFollowed::because(format!(
+                "{} belongs to user {}, who can change it",
+                show(&path),
+                stat.st_uid
+            )));
+        }
+        if can_be_changed(stat) {
+            let why = format!("others can change {}, through which it leads", show(&path));
+            return Err(NotFollowed { why, remedy: Some(format!("chmod go-w {}", quote(&path))) });
+        }
+        Ok(())
+    }
+
+    fn because_of(&self, name: &OsStr, errno: Errno) -> NotFollowed {
+        NotFollowed::because(format!("{}: {}", show(&self.path.join(name)), std::io::Error::from(errno)))
+    }
+}
+
+impl NotFollowed {
+    fn because(why: impl Into<String>) -> Self {
+        Self { why: why.into(), remedy: None }
+    }
+}

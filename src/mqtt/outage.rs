@@ -1,0 +1,111 @@
+//! Why there is no connection to the broker, and what is probably wrong.
+
+use std::fmt;
+
+use super::connection_lost::{ConnectionLost, Obstacle};
+use super::endpoint::Endpoint;
+use crate::Error;
+
+/// The port that is registered for MQTT without TLS.
+const MQTT_PORT: u16 = 1883;
+
+/// What a plain port is, in a hint.
+const PLAIN_PORT: &str = "`port` must be the broker's for MQTT without TLS, usually 1883";
+
+/// Why there is no connection to the broker; displays as one phrase, in which text from the network is escaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    why: String,
+    hint: Option<String>,
+}
+
+impl Outage {
+    /// No connection came about, since `lost` stood in the way before the broker had accepted one.
+    pub(super) fn before_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
+        let obstacle = lost.obstacle();
+        let when = if obstacle == Obstacle::Closed { ", without an answer to CONNECT" } else { "" };
+        Self { why: format!("{endpoint}: {lost}{when}"), hint: hint(obstacle, endpoint) }
+    }
+
+    /// A connection was lost that the broker had accepted: it is known to be one.
+    pub(super) fn after_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
+        Self { why: format!("{endpoint}: {lost}"), hint: None }
+    }
+
+    /// Adds to the error of a run that ends that this was a reason, too.
+    #[must_use]
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let error = error.and_because(format_args!("no connection to the broker: {self}"));
+        match &self.hint {
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
+        }
+    }
+
+    /// What to check, where that can be guessed.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl From<&str> for Outage {
+    fn from(why: &str) -> Self {
+        Self { why: why.to_owned(), hint: None }
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// What is probably wrong.
+fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
+    let tls = || format!("TLS is not in this version: {PLAIN_PORT}");
+    Some(match (obstacle, endpoint.port()) {
+        (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
+        (Obstacle::Refused, _) => "check `host` and `port`, and that the broker is running".to_owned(),
+        (Obstacle::Unreachable, _) => "check `host` and `port`, and the network and any firewall in between".to_owned(),
+        (Obstacle::Tls, _) => tls(),
+        (Obstacle::Http, _) => format!("a web server, or a broker's port for WebSocket: {PLAIN_PORT}"),
+        (Obstacle::Silence | Obstacle::Closed, Some(port)) => match port {
+            443 | 8883 | 8884 => format!("the broker probably speaks TLS on port {port}; {}", tls()),
+            80 | 8080 | 8083 | 9001 => format!("port {port} is usually for HTTP or WebSocket: {PLAIN_PORT}"),
+            MQTT_PORT => "the broker may hang or turn this device away: check its log".to_owned(),
+            _ => format!("a broker may speak TLS or WebSocket there: {PLAIN_PORT}"),
+        },
+        (Obstacle::Silence | Obstacle::Closed, None) | (Obstacle::Other, _) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint_at(port: u16, lost: &ConnectionLost) -> String {
+        Outage::before_connack(&Endpoint::tcp("broker", port), lost).hint().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn the_port_suggests_what_the_server_speaks() {
+        let closed = ConnectionLost::at(Obstacle::Closed, "the broker closed the connection");
+        let silence = ConnectionLost::at(Obstacle::Silence, "no CONNACK from the broker");
+        for lost in [&closed, &silence] {
+            assert!(hint_at(8883, lost).contains("probably speaks TLS on port 8883"), "{}", hint_at(8883, lost));
+            assert!(hint_at(9001, lost).contains("WebSocket"));
+            assert!(hint_at(2000, lost).contains("usually 1883"));
+            assert!(hint_at(1883, lost).contains("log"));
+        }
+        let outage = Outage::before_connack(&Endpoint::tcp("broker", 1), &closed);
+        assert_eq!(outage.to_string(), "broker:1: the broker closed the connection, without an answer to CONNECT");
+    }
+
+    #[test]
+    fn what_was_a_broker_once_is_not_doubted() {
+        let reset = ConnectionLost::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        let outage = Outage::after_connack(&Endpoint::tcp("broker", 8883), &reset);
+        assert_eq!((outage.to_string(), outage.hint()), ("broker:8883: connection reset".to_owned(), None));
+    }
+}

@@ -1,0 +1,139 @@
+//! Standard input on its way into a spool.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+
+use crate::Result;
+use crate::report::Reporter;
+use crate::report_throttle::ReportThrottle;
+use crate::spool::{self, Spool};
+use crate::stdio::{Input, Split};
+use crate::text::show;
+
+/// Most bytes that are written to the spool before some are published.
+const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
+/// Time between two attempts to write to a full disk.
+const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Standard input, cut into records.
+pub(super) struct Intake<'a> {
+    input: Input,
+    split: Split,
+    /// Most bytes of a record.
+    max_record: usize,
+    /// What was read and not written: the beginning of a line, or anything at all while the disk is full.
+    unwritten: BytesMut,
+    disk_full: ReportThrottle,
+    report: &'a Reporter,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(input: Input, split: Split, max_record: usize, report: &'a Reporter) -> Self {
+        Self { input, split, max_record, unwritten: BytesMut::new(), disk_full: ReportThrottle::once(), report }
+    }
+
+    /// Most bytes of a record.
+    pub(super) fn max_record(&self) -> usize {
+        self.max_record
+    }
+
+    /// The length of the first record that these bytes make, if nothing follows them.
+    pub(super) fn first_record_len(&self, bytes: &[u8]) -> usize {
+        self.split.next(bytes, self.max_record, true).unwrap_or(0)
+    }
+
+    /// Reads standard input into the spool, as long as there is any and room for it.
+    ///
+    /// # Errors
+    /// As [`Input::read`] and [`Spool::write`].
+    pub(super) fn read(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+        let mut written = 0;
+        while written < MAX_WRITTEN_PER_TURN {
+            if !self.is_disk_full() && !self.input.at_end() && self.input.is_ready()? {
+                let limit = self.max_unwritten(spool);
+                self.input.read(&mut self.unwritten, limit)?;
+            }
+            let before = self.unwritten.len();
+            if !self.write(spool, now)? || self.unwritten.len() == before {
+                break;
+            }
+            written += before - self.unwritten.len();
+        }
+        Ok(())
+    }
+
+    /// How much may be read before something is written: no more than one message, or than there is room for.
+    fn max_unwritten(&self, spool: &Spool) -> usize {
+        let room = spool.free_bytes(2).saturating_sub(self.unwritten.len());
+        let more = match self.split {
+            // Each byte may be a line of its own.
+            Split::Each => room / (1 + spool::RECORD_OVERHEAD_LEN),
+            Split::Lines | Split::Binary => room,
+        };
+        self.max_record.min(self.unwritten.len() + more)
+    }
+
+    /// Writes what was read, cut into records; false where the disk is full.
+    fn write(&mut self, spool: &mut Spool, now: Instant) -> Result<bool> {
+        let at_end = self.input.at_end();
+        let (mut rest, mut records) = (&self.unwritten[..], Vec::new());
+        while let Some(len) = self.split.next(rest, self.max_record, at_end) {
+            records.push(&rest[..len]);
+            rest = &rest[len..];
+        }
+        if records.is_empty() && spool.unfinished() == 0 {
+            return Ok(true);
+        }
+        let whole = self.unwritten.len() - rest.len();
+        if spool.write(&records)? || (spool.make_room()? && spool.write(&records)?) {
+            self.unwritten.advance(whole);
+            if self.is_disk_full() {
+                self.report.info("there is space on the disk again");
+                self.disk_full.reset();
+            }
+            return Ok(true);
+        }
+        if self.disk_full.happened(now).is_some() {
+            let path = show(spool.path());
+            self.report.info(format_args!("the disk is full; waiting for space to write to the spool {path}"));
+        }
+        Ok(false)
+    }
+
+    /// Reads no further, and writes what was read.
+    ///
+    /// # Errors
+    /// As [`Intake::read`].
+    pub(super) fn stop(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+        self.input.stop();
+        self.write(spool, now).map(drop)
+    }
+
+    /// What to poll for input, if there is room for more.
+    pub(super) fn fd(&self, spool: &Spool) -> Option<BorrowedFd<'_>> {
+        let has_room = !self.is_disk_full() && self.max_unwritten(spool) > self.unwritten.len();
+        self.input.as_fd().filter(|_| has_room)
+    }
+
+    /// When to call [`Intake::read`] again, if there is no input before.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.is_disk_full().then_some(now + DISK_RETRY_INTERVAL)
+    }
+
+    /// Whether something that was read waits for space on the disk.
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.disk_full.has_happened()
+    }
+
+    /// What was read and not written, in bytes.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.unwritten.len() as u64
+    }
+
+    /// Whether all of standard input was read, and is in the spool.
+    pub(super) fn is_done(&self) -> bool {
+        self.input.at_end() && self.unwritten.is_empty()
+    }
+}

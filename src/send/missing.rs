@@ -1,0 +1,42 @@
+//! Who was missing when a run ends before everything is delivered: the broker, or the receiver, or the rights of one of the two
+//! devices on the broker.
+
+use super::run::SendRun;
+use crate::{Error, Exit};
+
+impl SendRun<'_> {
+    /// The error of waiting no longer, for this reason: how much is not delivered, and who was missing. Where that was the broker,
+    /// time is not what lacked.
+    pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
+        match self.events.outage() {
+            Some(outage) => {
+                let exit = if exit == Exit::TryAgain { Exit::Unavailable } else { exit };
+                outage.explain(self.unfinished(exit, what))
+            }
+            None => self.explain_silence(self.unfinished(exit, what)),
+        }
+    }
+
+    /// Who is silent though there is a connection.
+    fn explain_silence(&self, error: Error) -> Error {
+        let broker = self.events.broker.endpoint();
+        if self.events.broker.unacknowledged().messages > 0 {
+            return error.and_because(format_args!("the broker at {broker} acknowledges nothing"));
+        }
+        let Some(topic) = self.stream.confirm_topic() else { return error };
+        if !self.reply_topics.are_subscribed() {
+            return error
+                .and_because(format_args!("the broker at {broker} did not answer the subscription to {topic}"));
+        }
+        let receiver = self.stream.receiver();
+        let error = error.and_because(format_args!("sts-recv on {receiver} confirms nothing"));
+        if self.reply_topics.have_delivered() {
+            return error.hint(format!("it has stopped, or its output accepts no more: see what runs on {receiver}"));
+        }
+        let publish = self.stream.topic();
+        error.hint(format!(
+            "run sts-recv on {receiver}; if it runs, check the permissions of both devices on the broker: \
+             many brokers silently drop what a user may not publish on {publish} or receive on {topic}"
+        ))
+    }
+}

@@ -1,0 +1,127 @@
+//! Claim: a run that waited in vain says what for, with `-q`, too: what stands at the broker's port, or that there is no broker,
+//! or who of broker and receiver was silent, or that rights may be missing; each with what to check.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use crate::broker::{Broker, Options};
+use crate::device::{LINK, Pair};
+use crate::process::{Ended, Process};
+use crate::server::{Server, read_once};
+
+/// Each tool against what listens at this port, quiet, until its timeout.
+fn each_tool(port: u16, timeout: &str) -> [Ended; 3] {
+    let pair = Pair::enrolled_at(port, "gcm");
+    let quiet = ["-q", "--timeout", timeout];
+    let plain = [&quiet[..], &["-o", "sts_mode=nosec", "-o", "aes=null", LINK]].concat();
+    [
+        Process::spawn_with(pair.master.send(&plain), "x\n"),
+        Process::spawn(pair.slave.recv(&plain)),
+        Process::spawn(pair.master.pair(&[&quiet[..], &[LINK]].concat())),
+    ]
+    .map(Process::wait)
+}
+
+/// A server that reads what a client says first, answers, and closes.
+fn answering(answer: &'static [u8]) -> Server {
+    Server::start(move |_, mut stream| {
+        read_once(&mut stream);
+        stream.write_all(answer).ok();
+    })
+}
+
+#[test]
+fn what_is_no_broker_is_named() {
+    let cases: [(&[u8], &[&str]); 5] = [
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", &["HTTP", "400 Bad Request", "web server", "1883"]),
+        (&[0x15, 3, 3, 0, 2, 2, 70], &["TLS alert", "without TLS", "1883"]),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", &["SSH-2.0-OpenSSH_9.2"]),
+        (b"", &["without an answer to CONNECT", "1883"]),
+        // A broker, but not now: the only one that refused.
+        (&[0x20, 2, 0, 3], &["CONNACK 3"]),
+    ];
+    for (answer, said) in cases {
+        let server = answering(answer);
+        for ended in each_tool(server.port(), "3") {
+            let ended = ended.failed(&[69], said).failed(&[69], &["no connection to the broker", "127.0.0.1:"]);
+            assert!(!ended.stderr.contains("did not accept"), "{}", ended.stderr);
+            let lines: Vec<_> = ended.stderr.lines().collect();
+            assert!(lines.len() == 1 || (lines.len() == 2 && lines[1].contains(": hint: ")), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn what_says_nothing_is_named() {
+    let mut kept: Vec<TcpStream> = Vec::new();
+    let server = Server::start(move |_, stream| kept.push(stream));
+    for ended in each_tool(server.port(), "1") {
+        ended.failed(&[69], &["connected, but no answer yet to CONNECT", "1883"]);
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_named() {
+    let pair = Pair::enrolled_at(1, "gcm");
+    let options = ["-q", "--timeout", "2", "-o", "ip=no-such-host.invalid", LINK];
+    let ended = Process::spawn(pair.master.pair(&options)).wait();
+    ended.failed(&[69], &["no-such-host.invalid:1: ", "lookup", "check `host`"]);
+}
+
+#[test]
+fn a_connection_that_is_stopped_says_what_it_waited_for() {
+    let server = answering(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+    let pair = Pair::enrolled_at(server.port(), "gcm");
+    let tool = Process::spawn(pair.master.pair(&[LINK]));
+    tool.wait_for("waiting for the broker");
+    tool.stop().failed(&[75], &["stopped by a signal", "no connection to the broker", "HTTP"]);
+}
+
+#[test]
+fn a_timeout_of_confirm_says_who_was_missing() {
+    let confirm = ["-q", "--confirm", "--timeout", "2"];
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let said = ["timed out", "1 message", "sts-recv on gateway confirms nothing"];
+
+    // Nobody reads.
+    pair.master.send_all(&confirm, "x\n").failed(&[75], &said).failed(&[75], &["hint: run sts-recv on gateway"]);
+    // With a spool as well, which says where the rest is.
+    let spool = [&confirm[..], &["--spool", "spool"]].concat();
+    pair.master.send_all(&spool, "x\n").failed(&[75], &said).failed(&[75], &["left in the spool"]);
+
+    // This broker drops what we may not publish, and acknowledges it.
+    let strict = Broker::with(Options { acl: Some("topic read m2s\ntopic readwrite s2m"), ..Options::default() });
+    let port = format!("port={}", strict.port());
+    let receiver = pair.slave.listen(&["-o", &port]);
+    let ended = pair.master.send_all(&[&confirm[..], &["-o", &port]].concat(), "x\n").failed(&[75], &said);
+    ended.failed(&[75], &["permissions", "publish on m2s", "receive on s2m"]);
+    receiver.stop();
+
+    // It was there, so nobody lacks rights.
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&["--confirm", "--timeout", "4", LINK]));
+    sender.write("first\n");
+    receiver.wait_for_stdout(b"first\n");
+    receiver.stop();
+    sender.write("second\n");
+    sender.close_stdin();
+    let ended = sender.wait().failed(&[75], &["sts-recv on gateway", "has stopped"]);
+    assert!(!ended.stderr.contains("permissions"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_broker_that_hangs_is_who_was_missing() {
+    for options in [&["--timeout", "2"][..], &["--confirm", "--timeout", "2"]] {
+        let broker = Broker::start();
+        let pair = Pair::paired(&broker, "gcm");
+        let receiver = pair.slave.listen(&[]);
+        let mut sender = Process::spawn(pair.master.send(&[options, &[LINK]].concat()));
+        sender.write("first\n");
+        receiver.wait_for_stdout(b"first\n");
+        broker.pause();
+        sender.write("second\n");
+        sender.close_stdin();
+        sender.wait().failed(&[75], &["the broker at 127.0.0.1:", "acknowledges nothing"]);
+    }
+}

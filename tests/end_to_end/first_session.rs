@@ -1,0 +1,64 @@
+//! Claim: on a device without keys `sts-recv --wait` waits for the first session, so that a service need not be started again
+//! and again, and it loses nothing that is sent under that session.
+
+use std::fs;
+
+use crate::broker::Broker;
+use crate::device::{Device, Identity, LINK, Pair, settings};
+use crate::process::Process;
+
+#[test]
+fn a_receiver_waits_for_the_first_session_and_loses_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    // As after a restart that cleared /run.
+    fs::remove_dir(pair.slave.runtime_dir()).unwrap();
+    let receiver = Process::spawn(pair.slave.recv(&["--wait", "--once", LINK]));
+    receiver.wait_for("no session");
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    pair.agree();
+    pair.master.send_all(&["--each"], "first\nsecond\n").succeeded();
+    receiver.wait().succeeded().wrote(b"first\nsecond\n");
+    // With a session there is nothing to wait for.
+    let receiver = pair.slave.listen(&["--wait", "--once"]);
+    pair.master.send_all(&[], "third\n").succeeded();
+    let ended = receiver.wait().succeeded().wrote(b"third\n");
+    assert!(!ended.stderr.contains("no session"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_device_that_knows_nobody_waits_too() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let master = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
+    let slave = Device::configured(Identity::Gateway, &settings(&port, "slave", "gcm"));
+    let receiver = Process::spawn(slave.recv(&["--wait", "--once", LINK]));
+    receiver.wait_for("no peer is trusted yet");
+    master.trust("gateway", &slave);
+    slave.trust("station", &master);
+    let pair = Pair { master, slave };
+    pair.agree();
+    pair.master.send_all(&[], "first\n").succeeded();
+    receiver.wait().succeeded().wrote(b"first\n");
+}
+
+#[test]
+fn waiting_ends_by_a_signal_or_in_time() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let receiver = Process::spawn(pair.slave.recv(&["--wait", LINK]));
+    receiver.wait_for("no session");
+    receiver.stop().succeeded();
+    let ended = Process::spawn(pair.slave.recv(&["--wait", "--timeout", "1", LINK])).wait();
+    ended.failed(&[75], &["no session", "run sts-pair gateway"]);
+}
+
+#[test]
+fn another_receiver_is_nothing_to_wait_for() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let first = pair.slave.listen(&["--once"]);
+    Process::spawn(pair.slave.recv(&["--wait", LINK])).wait().failed(&[75], &["already"]);
+    pair.master.send_all(&[], "to the first\n").succeeded();
+    first.wait().succeeded().wrote(b"to the first\n");
+}

@@ -1,0 +1,93 @@
+//! What stands where a broker should: a server that does with each connection what the test says.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::set_socket_linger;
+
+/// CONNACK: accepted, no session.
+pub(crate) const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
+/// PINGRESP.
+pub(crate) const PINGRESP: [u8; 2] = [0xd0, 0];
+
+pub(crate) struct Server {
+    port: u16,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Has `serve` take one connection after the other; the first one is number 0.
+    pub(crate) fn start(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopped);
+        thread::spawn(move || {
+            for (number, stream) in listener.incoming().enumerate() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+                serve(number, stream.unwrap());
+            }
+        });
+        Self { port, stopped }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Wakes the thread that accepts, which then ends.
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok();
+    }
+}
+
+/// Reads what comes until the client closes its side, for this long at most.
+pub(crate) fn read_for(stream: &mut TcpStream, longest: Duration) {
+    let until = Instant::now() + longest;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        stream.set_read_timeout(Some(left)).unwrap();
+        if let Ok(0) = stream.read(&mut buffer) {
+            return;
+        }
+    }
+}
+
+/// Reads once: what the client says first.
+pub(crate) fn read_once(stream: &mut TcpStream) {
+    stream.set_read_timeout(None).unwrap();
+    let _ = stream.read(&mut [0; 1 << 12]);
+}
+
+/// Ends the connection as a failing link does: with a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    drop(stream);
+}
+
+/// Carries a connection to the broker at `port`, as a good link does.
+pub(crate) fn carry(stream: TcpStream, port: u16) {
+    stream.set_read_timeout(None).unwrap();
+    let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (up, down) = ((stream.try_clone().unwrap(), broker.try_clone().unwrap()), (broker, stream));
+    for (mut from, mut to) in [up, down] {
+        thread::spawn(move || {
+            std::io::copy(&mut from, &mut to).ok();
+            to.flush().ok();
+            to.shutdown(Shutdown::Write).ok();
+        });
+    }
+}

@@ -72,7 +72,9 @@ where
 }
 
 /// What clap stops at: help and version, which are a success, or a wrong command line.
-fn stopped(tool: &str, args: &[OsString], stop: &clap::Error, stdout: &mut impl Write) -> Result<()> {
+///
+/// Not generic, as that would be compiled for speed, with the executables.
+fn stopped(tool: &str, args: &[OsString], stop: &clap::Error, stdout: &mut dyn Write) -> Result<()> {
     let text = stop.render().to_string();
     let instead = mosquitto_options::instead(tool, args);
     if stop.kind() == ErrorKind::DisplayHelp && instead.is_some() {

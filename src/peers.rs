@@ -115,13 +115,13 @@ impl LinkPeers {
     /// # Errors
     /// [`Exit::NotTrusted`] where none is pinned for this link, or where a name in `peer` is not pinned.
     pub fn accepted(&self) -> Result<AcceptedPeers> {
-        if self.pinned().next().is_none() {
+        if self.bindings().next().is_none() {
             return Err(no_peer_trusted());
         }
         if !self.wanted.is_empty() {
             return self.named();
         }
-        let best = self.pinned().filter_map(|(_, binding)| self.preference(binding)).max();
+        let best = self.bindings().filter_map(|binding| self.preference(binding)).max();
         if best.is_none() {
             return Err(bound_elsewhere(&self.link, self.pinned()));
         }
@@ -268,6 +268,11 @@ impl LinkPeers {
     /// The name under which the key with this fingerprint is pinned.
     pub(crate) fn pinned_name(&self, fingerprint: &Digest) -> Option<&PeerName> {
         self.known.iter().find(|(_, key)| key.fingerprint().as_bytes() == fingerprint).map(|(name, _)| name)
+    }
+
+    /// The links that each of [`LinkPeers::pinned`] is for.
+    fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.known.with_bindings().filter(|(_, key, _)| **key != self.public).map(|(_, _, binding)| binding)
     }
 
     /// All pinned keys except our own, and the links that they are for. Our own, written into the file by hand, would let

@@ -320,10 +320,11 @@ impl ClientSession {
     /// Other packets (acknowledgements, SUBSCRIBE, PINGREQ, the first PUBREL of a message) are not held back; a PUBREL that is
     /// repeated comes by here.
     fn fill_write_buffer(&mut self, _now: Instant) {
-        if !matches!(self.state, ConnectionState::Up { .. }) {
+        let ConnectionState::Up { keep_alive, .. } = &self.state else { return };
+        let alone = self.history.suspects_oldest();
+        if alone && !keep_alive.was_ping_answered() {
             return;
         }
-        let alone = self.history.suspects_oldest();
         while self.write_buffer.len() < MAX_WRITE_BUFFER {
             let start = self.sent_bytes + self.write_buffer.len() as u64;
             let Some(request) = self.outgoing.next_packet(alone) else { break };

@@ -86,8 +86,8 @@ impl ClientSession {
         self.events.push_back(Event::Up { session_present });
         self.send_subscribes(now);
         if self.history.suspects_oldest() {
-            // After SUBSCRIBE and before PUBLISH, in one flight with them: if PINGRESP comes and the connection falls all the
-            // same, then it was the message.
+            // Before PUBLISH, which waits for the answer: if the connection falls then, it was the message. In one flight with
+            // it the answer would often be lost, as a reset discards what was not read yet.
             self.send_ping(now);
         }
         self.fill_write_buffer(now);
@@ -132,6 +132,7 @@ impl ClientSession {
                 if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
                     keep_alive.ping_answered();
                 }
+                self.fill_write_buffer(now);
             }
             Packet::UnsubAck(_) => {}
             Packet::ConnAck { .. } => return Err(ConnectionLost::malformed("a second CONNACK")),

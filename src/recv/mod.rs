@@ -109,33 +109,7 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         is_subscribed: false,
     };
     let received = run.receive(kept);
-    // Even if it failed: the senders hear of what was written, and the broker.
-    let told = run.tell_written();
-    let unreachable = received.as_ref().ok().and_then(|end| run.unreachable(end));
-    let RecvRun { events, mut streams, printer, .. } = run;
-    // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
-    events.close()?;
-    let end = received?;
-    told?;
-    match end {
-        End::Refused(error) => Err(error),
-        End::Stopped => {
-            streams.report_unfinished();
-            Ok(())
-        }
-        End::BySelf { timed_out } => {
-            // In any case, as it reports what is missing.
-            let verdict = streams.verdict(timed_out);
-            let cause = unreachable.or_else(|| short_of_lines(&printer, &options, timed_out, verdict.is_ok()));
-            match (cause, verdict) {
-                (Some(cause), verdict) => {
-                    verdict.unwrap_or_else(|error| report.warn(&error));
-                    Err(cause)
-                }
-                (None, verdict) => verdict,
-            }
-        }
-    }
+    run.finish(received, &options)
 }
 
 /// The incoming streams of a link as it is configured.
@@ -191,6 +165,37 @@ struct RecvRun<'a> {
 }
 
 impl RecvRun<'_> {
+    /// Ends the connection; returns what the run says by its exit status.
+    fn finish(mut self, received: Result<End>, options: &RecvOptions) -> Result<()> {
+        // Even if it failed: the senders hear of what was written, and the broker.
+        let told = self.tell_written();
+        let unreachable = received.as_ref().ok().and_then(|end| self.unreachable(end));
+        let RecvRun { events, mut streams, printer, report, .. } = self;
+        // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
+        events.close()?;
+        let end = received?;
+        told?;
+        match end {
+            End::Refused(error) => Err(error),
+            End::Stopped => {
+                streams.report_unfinished();
+                Ok(())
+            }
+            End::BySelf { timed_out } => {
+                // In any case, as it reports what is missing.
+                let verdict = streams.verdict(timed_out);
+                let cause = unreachable.or_else(|| short_of_lines(&printer, options, timed_out, verdict.is_ok()));
+                match (cause, verdict) {
+                    (Some(cause), verdict) => {
+                        verdict.unwrap_or_else(|error| report.warn(&error));
+                        Err(cause)
+                    }
+                    (None, verdict) => verdict,
+                }
+            }
+        }
+    }
+
     /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is written,
     /// or standard output is closed.
     fn receive(&mut self, kept: Vec<BrokerEvent>) -> Result<End> {

@@ -53,13 +53,14 @@ impl SendRun<'_> {
         loop {
             let now = self.events.begin_turn();
             self.handle_events(now)?;
-            let must_end = self.timeouts.is_end_overdue(now) || self.events.stop_requested() == Stop::AtOnce;
-            if must_end && self.is_written()? {
+            if self.timeouts.is_end_overdue(now) && self.is_written()? {
                 self.report.info("everything was written, but the receiver did not confirm the end of the stream");
                 return Ok(());
             }
             self.check_timeouts(now)?;
-            self.handle_signals(now)?;
+            if let Err(stopped) = self.handle_signals(now) {
+                return if self.is_written()? { Ok(()) } else { Err(stopped) };
+            }
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
                 return self.settle();

@@ -479,6 +479,7 @@ fn what_is_too_long_for_the_broker_is_cut_anew_once_max_message_is_lower() {
         };
         let receiver = pair.slave.listen(if spool == "plain" { &plain } else { &[] });
         for _ in 0..2 {
+            eprintln!("case {spool}");
             send(&[], &long).failed(&[75], &["did not accept a message", "left in the spool", "lower `max_message`"]);
         }
         let ended = send(&["-o", "max_message=4000"], b"last\n").succeeded();

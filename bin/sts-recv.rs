@@ -25,7 +25,7 @@ struct Args {
     #[arg(short = '1', long)]
     once: bool,
 
-    /// Print the newest message that the broker kept, also if it was received before, and exit
+    /// Print the newest message that the broker kept, also if it was received before, and exit; waits for it 10s or TIME
     #[arg(long, conflicts_with_all = ["once", "lines", "wait"])]
     last: bool,
 
@@ -49,7 +49,7 @@ struct Args {
     #[arg(long)]
     wait: bool,
 
-    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never, or 10s with --last)
+    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     timeout: Seconds,
 }

@@ -361,6 +361,6 @@ fn without_encryption_the_topic_is_all_that_is_known() {
     wait_until("three objects", || json.stdout().ends_with(b"\"text\":\"two\"}\n"));
     let text = String::from_utf8(json.stop().succeeded().stdout).unwrap();
     assert!(text.starts_with("{\"topic\":\"plant/\\u202eé\",\"time\":1"), "{text}");
-    assert!(text.contains(",\"text\":\"21.5\"}\n"), "{text}");
+    assert!(text.contains(",\"text\":\"21.5\",\"newline\":false}\n"), "{text}");
     assert_eq!(text.lines().count(), 3, "{text}");
 }

@@ -140,7 +140,7 @@ impl ConnectionHistory {
     fn ended_on(&mut self, publish: &AttemptedPublish<'_>, answered_ping: bool, now: Instant) -> Option<Event> {
         let token = publish.token;
         let (mut times, mut since) = match &self.suspect {
-            Some(suspect) if suspect.token == token => (suspect.times, suspect.since),
+            Some(suspect) if suspect.token == token && answered_ping => (suspect.times, suspect.since),
             _ => (0, now),
         };
         if answered_ping {

@@ -21,11 +21,11 @@ const MIN_CONTESTED: u32 = 5;
 const MIN_SUSPICIOUS: u32 = 3;
 
 /// As many before the message counts as refused: once less is known, a link that keeps breaking looks the same.
-const MIN_REFUSED: u32 = 5;
+const MIN_REFUSED: u32 = 7;
 
 /// The least time from the first of them to the last. A broker that closes connections for a while, as a cluster does that
 /// fails over, refuses nothing.
-const MIN_REFUSED_TIME: Duration = Duration::from_secs(10);
+const MIN_REFUSED_TIME: Duration = Duration::from_secs(20);
 
 /// The record of this connection and of those before it.
 #[derive(Debug, Default)]

@@ -26,7 +26,6 @@ pub(super) struct PlainStreams<'a> {
     with_metadata: bool,
     has_received: bool,
     topic: &'a Filter,
-    connected: bool,
     /// Payloads that get a newline; `None` where they are written as they are (`-b`). The delivery gets a view of it, and once
     /// that is printed the buffer is used again.
     lines: Option<BytesMut>,
@@ -40,7 +39,6 @@ impl<'a> PlainStreams<'a> {
             with_metadata: options.format.needs_metadata(),
             has_received: false,
             topic,
-            connected: false,
             lines: (!options.binary).then(BytesMut::new),
         }
     }
@@ -87,17 +85,12 @@ impl IncomingStreams for PlainStreams<'_> {
         }
     }
 
-    fn set_stalled(&mut self, stalled: bool, _now: Instant) {
-        self.connected = !stalled;
-    }
-
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {
         match self.scope {
-            Scope::FirstStream if !self.has_received => {
-                Err(Error::new(Exit::TryAgain, "timed out").because("no message was received"))
-            }
-            Scope::Retained if !self.has_received => Err(none_came(self.topic.plain(), self.connected)),
-            Scope::All | Scope::FirstStream | Scope::Retained => Ok(()),
+            Scope::All => Ok(()),
+            Scope::FirstStream | Scope::Retained if self.has_received => Ok(()),
+            Scope::FirstStream => Err(Error::new(Exit::TryAgain, "timed out").because("no message was received")),
+            Scope::Retained => Err(none_came(self.topic.plain())),
         }
     }
 }

@@ -33,7 +33,6 @@ pub(in crate::recv) struct LastMessages<'a> {
     many: bool,
     with_metadata: bool,
     report: &'a Reporter,
-    connected: bool,
     collection: Collection,
     newest: BTreeMap<Digest, (Opened, Bytes)>,
     refused: Refused,
@@ -79,7 +78,6 @@ impl<'a> LastMessages<'a> {
             many: subscribe.has_wildcard(),
             with_metadata,
             report,
-            connected: false,
             collection: Collection::Collecting,
             newest: BTreeMap::new(),
             refused: Refused::default(),
@@ -195,10 +193,6 @@ impl IncomingStreams for LastMessages<'_> {
         Ok(deliveries.pop_front().map(Disposition::Deliver))
     }
 
-    fn set_stalled(&mut self, stalled: bool, _now: Instant) {
-        self.connected = !stalled;
-    }
-
     fn is_complete(&self) -> bool {
         // A run that got nothing timed out.
         let has_result = !self.newest.is_empty() || self.refused.messages > 0;
@@ -207,7 +201,7 @@ impl IncomingStreams for LastMessages<'_> {
 
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {
         if self.newest.is_empty() {
-            return Err(self.refused.why.take().unwrap_or_else(|| none_came(self.topic, self.connected)));
+            return Err(self.refused.why.take().unwrap_or_else(|| none_came(self.topic)));
         }
         if let Some(why) = &self.refused.why {
             self.report

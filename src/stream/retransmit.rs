@@ -27,8 +27,10 @@ pub(crate) struct RetransmitQueue {
     first: u32,
     /// Messages below were sent by an earlier process, whether or not this one sent them again.
     known: u32,
-    sealed: VecDeque<Bytes>,
+    /// Each with how many bytes of data it carries.
+    sealed: VecDeque<(Bytes, usize)>,
     bytes: usize,
+    data_bytes: usize,
     /// The round of sending again that is not over: how many of the oldest are in it, and which of them is next.
     resending: Option<(usize, usize)>,
     /// When the last round began.
@@ -49,6 +51,7 @@ impl RetransmitQueue {
             known: first,
             sealed: VecDeque::new(),
             bytes: 0,
+            data_bytes: 0,
             resending: None,
             round_began: None,
             probing: false,
@@ -75,25 +78,26 @@ impl RetransmitQueue {
         self.sealed.is_empty() || self.bytes + size <= self.limit
     }
 
-    /// Messages and bytes that are not confirmed.
+    /// Messages that are not confirmed, and bytes of data in them.
     #[must_use]
     pub(crate) fn unconfirmed(&self) -> (usize, usize) {
-        (self.sealed.len(), self.bytes)
+        (self.sealed.len(), self.data_bytes)
     }
 
     /// The only message that is not confirmed; `None` where there are several or none.
     #[must_use]
     pub(crate) fn last_unconfirmed(&self) -> Option<&Bytes> {
-        self.sealed.front().filter(|_| self.sealed.len() == 1)
+        self.sealed.front().filter(|_| self.sealed.len() == 1).map(|(sealed, _)| sealed)
     }
 
-    /// Keeps a message that is sent for the first time now.
-    pub(crate) fn push(&mut self, sealed: Bytes, now: Instant) {
+    /// Keeps a message with `data_len` bytes of data that is sent for the first time now.
+    pub(crate) fn push(&mut self, sealed: Bytes, data_len: usize, now: Instant) {
         if self.sealed.is_empty() {
             self.quiet_since = now;
         }
         self.bytes += sealed.len();
-        self.sealed.push_back(sealed);
+        self.data_bytes += data_len;
+        self.sealed.push_back((sealed, data_len));
     }
 
     /// The receiver has written every message below `next`; true if that is news.
@@ -113,7 +117,10 @@ impl RetransmitQueue {
             return Err(Rejected::Unexpected);
         }
         let confirmed = confirmed.min(self.sealed.len());
-        self.bytes -= self.sealed.drain(..confirmed).map(|sealed| sealed.len()).sum::<usize>();
+        for (sealed, data_len) in self.sealed.drain(..confirmed) {
+            self.bytes -= sealed.len();
+            self.data_bytes -= data_len;
+        }
         self.first = next;
         self.resending = self.resending.and_then(|(count, at)| {
             let count = count.saturating_sub(confirmed);
@@ -131,7 +138,7 @@ impl RetransmitQueue {
 
     /// The messages that are not confirmed, oldest first.
     pub(crate) fn into_unconfirmed(self) -> impl Iterator<Item = Bytes> {
-        self.sealed.into_iter()
+        self.sealed.into_iter().map(|(sealed, _)| sealed)
     }
 
     /// From now on, [`RetransmitQueue::poll`] has all of them.
@@ -157,7 +164,7 @@ impl RetransmitQueue {
     /// room: a round that is not over then continues with the next call.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Bytes> {
         if let Some((count, at)) = self.resending {
-            let next = self.sealed.get(at).filter(|_| at < count).cloned();
+            let next = self.sealed.get(at).filter(|_| at < count).map(|(sealed, _)| sealed.clone());
             self.resending = next.is_some().then_some((count, at + 1));
             if next.is_some() {
                 return next;
@@ -169,7 +176,7 @@ impl RetransmitQueue {
         self.quiet_since = now;
         self.delay.next();
         self.probing = true;
-        self.sealed.front().cloned()
+        self.sealed.front().map(|(sealed, _)| sealed.clone())
     }
 
     /// When the oldest message is due because of silence, if nothing is confirmed before. It says nothing of a round that is
@@ -191,7 +198,7 @@ mod tests {
 
     fn filled(now: Instant, count: u8) -> RetransmitQueue {
         let mut queue = RetransmitQueue::new(0, 1000, now);
-        (0..count).for_each(|number| queue.push(message(number), now));
+        (0..count).for_each(|number| queue.push(message(number), 10, now));
         queue
     }
 
@@ -217,7 +224,7 @@ mod tests {
         let now = Instant::now();
         let mut queue = RetransmitQueue::new(0, 25, now);
         assert!(queue.has_room(1000));
-        queue.push(message(0), now);
+        queue.push(message(0), 10, now);
         assert!(queue.has_room(15) && !queue.has_room(16));
     }
 
@@ -239,12 +246,12 @@ mod tests {
     fn what_an_earlier_process_sent_may_be_confirmed_before_it_is_sent_again() {
         let now = Instant::now();
         let mut queue = RetransmitQueue::resumed(3, 9, 1 << 20, now);
-        queue.push(message(3), now);
-        queue.push(message(4), now);
+        queue.push(message(3), 10, now);
+        queue.push(message(4), 10, now);
         assert_eq!(queue.confirm(10, now), Err(Rejected::Unexpected));
         assert_eq!(queue.confirm(8, now), Ok(true));
         assert_eq!((queue.first(), queue.unconfirmed()), (8, (0, 0)));
-        queue.push(message(8), now);
+        queue.push(message(8), 10, now);
         assert_eq!(queue.confirm(9, now), Ok(true));
         assert_eq!(queue.confirm(10, now), Err(Rejected::Unexpected));
     }

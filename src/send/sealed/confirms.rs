@@ -1,6 +1,5 @@
 //! What the receiver has confirmed, and what is sent again until it has (`--confirm`).
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -21,9 +20,6 @@ const MAX_UNCONFIRMED: usize = 2 << 20;
 pub(super) struct Confirms {
     asked_for: bool,
     queue: RetransmitQueue,
-    /// How many bytes of data each message of the queue carries, and all of them.
-    data_lens: VecDeque<usize>,
-    data_bytes: usize,
     /// The message that the broker is to keep, the newest with input.
     retained: Option<Bytes>,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
@@ -33,7 +29,7 @@ pub(super) struct Confirms {
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
-        Self { asked_for, queue, data_lens: VecDeque::new(), data_bytes: 0, retained: None, receiver: Receiver::new() }
+        Self { asked_for, queue, retained: None, receiver: Receiver::new() }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -55,20 +51,18 @@ impl Confirms {
 
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
-        self.replace_queue(RetransmitQueue::new(0, MAX_UNCONFIRMED, now));
+        self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
     }
 
     /// An earlier run's stream continues with `next_seq`; that run may have sent messages below `known`.
     pub(super) fn resume(&mut self, next_seq: u32, known: u32, now: Instant) {
-        self.replace_queue(RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now));
+        self.queue = RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now);
     }
 
     /// A message of the stream, in sequence, with so many bytes of data, is sent for the first time.
     pub(super) fn sent(&mut self, sealed: &Bytes, data_len: usize, now: Instant) {
         if self.asked_for {
-            self.data_lens.push_back(data_len);
-            self.data_bytes += data_len;
-            self.queue.push(sealed.clone(), now);
+            self.queue.push(sealed.clone(), data_len, now);
         }
     }
 
@@ -82,8 +76,8 @@ impl Confirms {
     }
 
     pub(super) fn unconfirmed(&self) -> Pending {
-        let (messages, _) = self.queue.unconfirmed();
-        Pending { messages: messages as u64, bytes: self.data_bytes as u64 }
+        let (messages, bytes) = self.queue.unconfirmed();
+        Pending { messages: messages as u64, bytes: bytes as u64 }
     }
 
     /// The seq below which all is confirmed; `None` where no confirms are asked for.
@@ -116,13 +110,7 @@ impl Confirms {
 
     /// Gives away what is not confirmed, oldest first.
     pub(super) fn take_unconfirmed(&mut self, now: Instant) -> impl Iterator<Item = Bytes> + use<> {
-        self.replace_queue(RetransmitQueue::new(0, MAX_UNCONFIRMED, now)).into_unconfirmed()
-    }
-
-    fn replace_queue(&mut self, queue: RetransmitQueue) -> RetransmitQueue {
-        self.data_lens.clear();
-        self.data_bytes = 0;
-        std::mem::replace(&mut self.queue, queue)
+        std::mem::replace(&mut self.queue, RetransmitQueue::new(0, MAX_UNCONFIRMED, now)).into_unconfirmed()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -151,10 +139,7 @@ impl Confirms {
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
         let Some((_, next)) = confirmed.iter().find(|(number, _)| *number == stream.number) else { return Ok(None) };
-        let is_news = self.queue.confirm(*next, now)?;
-        let (left, _) = self.queue.unconfirmed();
-        self.data_bytes -= self.data_lens.drain(..self.data_lens.len() - left).sum::<usize>();
-        Ok(is_news.then(|| self.queue.first()))
+        Ok(self.queue.confirm(*next, now)?.then(|| self.queue.first()))
     }
 }
 

@@ -50,7 +50,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
             while queue.has_room(40) && !all_sent {
                 match unsent.next() {
                     Some(message) => {
-                        queue.push(message.clone(), world.now);
+                        queue.push(message.clone(), 1, world.now);
                         world.send(true, &message, hostile);
                     }
                     None => all_sent = true,

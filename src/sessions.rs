@@ -4,7 +4,7 @@
 //! that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for `known_peers`, so
 //! that nothing more is sealed for a peer that was forgotten.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
@@ -18,6 +18,9 @@ use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
 use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
+
+/// How often a run without a session looks whether there is one.
+pub(crate) const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sessions of a link, as of the last look at them.
 #[derive(Debug)]

@@ -124,10 +124,10 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let shown = show(path);
     let (bytes, access) = read(path).map_err(|err| {
         let error = Error::new(Exit::Config, format!("cannot read {shown}")).because(&err);
-        let hint = hint_for_unreadable(&located, env, &err);
-        let explains = hint.is_none();
-        let error = error.hint_if(hint);
-        if explains { env.explain(error) } else { error }
+        match hint_for_unreadable(&located, env, &err) {
+            Some(hint) => error.hint(hint),
+            None => env.explain(error),
+        }
     })?;
     if located.by_name {
         access.check(path)?;

@@ -74,8 +74,8 @@ fn read_key_line(name: &PeerName, report: &Reporter) -> Result<PublicKey> {
     })
 }
 
-/// Writes down with whom each link is that has sessions with one of the known peers: it stays with that one, whoever is trusted
-/// now. The pairing may have been unable to write. This is not worth an error: the sessions may be another user's.
+/// Writes down with whom each link is that has sessions with one of the known peers: it stays with that one, no matter who is
+/// trusted now. The pairing may have been unable to write. This is not worth an error: the sessions may be another user's.
 fn note_sessions(known: &mut KnownPeers, dir: &Dir, env: &Environment, report: &Reporter) {
     let runtime = env.runtime_dir();
     for link in cache::status::links(&runtime).unwrap_or_default() {

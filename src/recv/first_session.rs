@@ -12,11 +12,9 @@ use crate::message::FrameType;
 use crate::mqtt::Message;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
-use crate::sessions::LinkSessions;
+use crate::sessions::{LinkSessions, SESSION_CHECK_INTERVAL};
 use crate::{Error, Exit, Result};
 
-/// How often to look whether there is a session.
-const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Most events that are kept: what comes beyond that stays with the broker.
 const MAX_KEPT_EVENTS: usize = 256;
 /// Most bytes of messages that are kept.

@@ -1,7 +1,7 @@
 //! A spool on a link that has no session yet, say after a restart that cleared the runtime directory: what a sensor reports
 //! until the next pairing is worth keeping, too.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 
@@ -14,10 +14,8 @@ use crate::event_loop::{EventLoop, Stop};
 use crate::link::Link;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
+use crate::sessions::SESSION_CHECK_INTERVAL;
 use crate::{Error, Exit, Result, spool};
-
-/// How often to look whether there is a session.
-const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The peer that a spool is for: that of the stream that was `found`, or else the one that the link's next session will be
 /// with, which is the one that `--to` names, or the only one. `None` where the link is not encrypted.
@@ -107,8 +105,5 @@ fn keep_input(spooled: &mut Spooled<'_>, woken: bool, stopping: bool, now: Insta
 /// Says that the spool keeps what was read, and why it was not sent.
 fn left_in_spool(spooled: &Spooled<'_>, why: &Error) -> Error {
     let left = spooled.undelivered(Exit::TryAgain, &why.to_string(), spool::Pending::default());
-    match why.hint_text() {
-        Some(hint) => left.hint(hint),
-        None => left,
-    }
+    left.hint_if(why.hint_text().map(str::to_owned))
 }

@@ -242,11 +242,8 @@ impl MessageSource for Spooled<'_> {
             return refusal;
         }
         let left = format!("left in the spool {}: {}", show(self.spool.path()), Amount(self.spool.pending()));
-        let error = Error::new(Exit::TryAgain, refusal.to_string()).because(left);
-        match refusal.hint_text() {
-            Some(hint) => error.hint(format!("{hint}; the next run cuts what waits to it")),
-            None => error,
-        }
+        let hint = refusal.hint_text().map(|hint| format!("{hint}; the next run cuts what waits to it"));
+        Error::new(Exit::TryAgain, refusal.to_string()).because(left).hint_if(hint)
     }
 
     fn woken(&mut self) -> Result<()> {

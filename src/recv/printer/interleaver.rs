@@ -1,13 +1,12 @@
 //! Several streams into one output, without one tearing the lines of another.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::line_buffers::UNFINISHED_LINE_TIMEOUT;
 use crate::recv::delivery::Delivery;
 use crate::stream::StreamId;
 
-/// How long a line may wait for another stream's unfinished line.
-const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most messages of one stream that wait, however short they are.
 const MAX_WAITING_MESSAGES: usize = 1024;
 

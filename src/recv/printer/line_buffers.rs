@@ -7,7 +7,7 @@ use crate::recv::delivery::Delivery;
 use crate::stream::StreamId;
 
 /// How long an unfinished line waits for its end.
-const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most messages that an unfinished line may be in. None of them is acknowledged meanwhile, and a broker sends only so many
 /// without an acknowledgement (20, with mosquitto) for all streams together.
 const MAX_MESSAGES_PER_LINE: usize = 8;

@@ -1,7 +1,7 @@
 //! Secure Telemetry Shell: telemetry from one device's pipe to another's, through a broker that neither device trusts.
 //!
-//! This is a tour of the code, in the order in which a line travels. The three tools are in `bin/`: each parses its command
-//! line and runs one of [`pair`], [`send`] and [`recv`].
+//! This is a tour of the code, in the order in which a line travels. Each of the three tools parses its command line ([`cli`])
+//! and runs one of [`pair`], [`send`] and [`recv`]; the executables in `bin/` only call it.
 //!
 //! 1. **What was asked for**: [`cli`] has the options that the tools share, [`report`] what they say on stderr. [`config`]
 //!    makes one link's configuration of file, `-o` and environment. [`link`] is that configuration opened for use, with
@@ -22,16 +22,15 @@
 //! parsing in [`config`], and the client session in [`mqtt`]. clippy holds them to it (`clippy.toml`), so that their tests
 //! run in virtual time.
 //!
-//! There are three packages because Cargo sets an optimization level per package. This one is compiled for size. The
-//! ciphers (`src/crypto`) and the executables must be compiled for speed, since generic code is optimized as the package
-//! that uses it. With one level for all, the executables are a fifth larger, or AES takes twice as long.
+//! There are three packages because Cargo sets an optimization level per package. This one is compiled for size, with the
+//! command lines. The ciphers (`src/crypto`) and the executables must be compiled for speed, since generic code is optimized
+//! as the package that uses it. With one level for all, the executables are a fifth larger, or AES takes twice as long.
 
 // What was asked for.
 pub mod cli;
 pub mod config;
 pub mod identity;
 pub mod link;
-mod mosquitto_options;
 pub mod report;
 
 // The three tools, their loop, and what they see of a link.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`OutputOrder`] keeps lines of different streams apart, and [`LineWriter`] writes them in the [`Format`] that the command
-//! line asks for, up to the last line that it wants. A new format is a variant of [`Format`], with its option in `bin/sts-recv.rs`.
+//! line asks for, up to the last line that it wants. A new format is a variant of [`Format`], with its option in `cli/recv.rs`.
 
 mod format;
 mod interleaver;

@@ -1,4 +1,11 @@
-//! What the three tools share on their command lines: common options, and how a run begins and ends.
+//! The command lines of the three tools, one file each, and what they share: common options, and how a run begins and ends.
+//!
+//! They are here and not in `bin/` because this package is compiled for size, and the executables for speed.
+
+mod mosquitto_options;
+pub mod pair;
+pub mod recv;
+pub mod send;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -7,7 +14,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::report::{Level, Reporter};
-use crate::{Error, Exit, Result, mosquitto_options};
+use crate::{Error, Exit, Result};
 
 /// The options that every tool takes.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -49,7 +56,7 @@ impl CommonArgs {
 /// The whole of a tool's `main`: parses the command line, runs, reports the error and gives the exit status.
 ///
 /// A wrong command line ends with 64; `--help` and `--version` go to stdout and end with 0.
-pub fn run<A>(tool: &'static str, body: impl FnOnce(&A, &Reporter) -> Result<()>) -> ExitCode
+fn run<A>(tool: &'static str, body: impl FnOnce(&A, &Reporter) -> Result<()>) -> ExitCode
 where
     A: clap::Parser + AsRef<CommonArgs>,
 {
@@ -72,8 +79,6 @@ where
 }
 
 /// What clap stops at: help and version, which are a success, or a wrong command line.
-///
-/// Not generic, as that would be compiled for speed, with the executables.
 fn stopped(tool: &str, args: &[OsString], stop: &clap::Error, stdout: &mut dyn Write) -> Result<()> {
     let text = stop.render().to_string();
     let instead = mosquitto_options::instead(tool, args);

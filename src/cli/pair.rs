@@ -1,0 +1,136 @@
+//! The command line of sts-pair, which agrees on a session key with the device at the other end of a link.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::CommonArgs;
+use crate::config::{Environment, PeerName};
+use crate::link::Link;
+use crate::report::Reporter;
+use crate::text::escape;
+use crate::units::{Age, Seconds};
+use crate::{Error, Exit, Result, pair};
+
+/// When a pairing is given up; with a code, a person has to walk from one device to the other.
+const TIMEOUT: Seconds = Seconds::new(30);
+const TIMEOUT_WITH_CODE: Seconds = Seconds::new(600);
+
+/// Agree on a session key with the device at the other end of a link
+///
+/// Run it on both devices, on one as master and on the other as slave (sts.conf(5)); either may start first. Both then have
+/// a new session, under which sts-send encrypts and sts-recv decrypts. The manual is sts-pair(1).
+#[derive(Parser)]
+#[command(name = "sts-pair", version, args_override_self = false)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Give up after TIME: 90, 90s, 1h30m (0: never) [default: 30s, or 10m with --code]
+    #[arg(long, value_name = "TIME", conflicts_with = "serve")]
+    timeout: Option<Seconds>,
+
+    /// With --code: the name under which the other device knows this one [default: the host name]
+    #[arg(long, value_name = "NAME", requires = "code")]
+    name: Option<PeerName>,
+
+    /// With --end: end only the sessions with the peer NAME, on a link with several peers
+    #[arg(long, value_name = "NAME", requires = "end")]
+    to: Option<PeerName>,
+
+    /// With --status: print one JSON object per line
+    #[arg(long, requires = "status")]
+    json: bool,
+
+    /// Keep the session if it is younger than AGE and the peer still has it; for cron
+    ///
+    /// AGE is a time: 90s, 30m, 24h, 7d. If the peer is not there to agree on a new session, the existing one
+    /// is good enough until it is twice as old.
+    #[arg(long, value_name = "AGE", conflicts_with = "Action")]
+    if_older: Option<Age>,
+
+    #[command(flatten)]
+    action: Action,
+}
+
+/// What to do instead of pairing.
+#[derive(clap::Args)]
+#[group(multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
+struct Action {
+    /// Enrol by one-time code: pair with a device that does not know this one yet, and trust each other from then on
+    ///
+    /// The slave generates a code and prints it, and the master asks for it. If `$STS_CODE` is set, both take the code from
+    /// there.
+    #[arg(long)]
+    code: bool,
+
+    /// Print this device's public key line, and its fingerprint on stderr
+    ///
+    /// If there is no key pair yet, it is generated, which may take some seconds on a small machine.
+    #[arg(long)]
+    key: bool,
+
+    /// Read a public key line from stdin and trust it as NAME's, for LINK only or for all links
+    ///
+    /// It is the line that --key prints on the other device. It must come over a channel on which nobody else could have
+    /// altered it.
+    #[arg(long, value_name = "NAME")]
+    trust: Option<PeerName>,
+
+    /// Stop trusting the key of NAME, and delete all sessions with it
+    #[arg(long, value_name = "NAME")]
+    forget: Option<PeerName>,
+
+    /// Print links, peers, sessions and what was received under them, one line per peer; never a secret
+    #[arg(long)]
+    status: bool,
+
+    /// Tell the peer that the session has ended, and delete all sessions with it
+    #[arg(long)]
+    end: bool,
+
+    /// On a slave: keep running and answer every pairing until SIGTERM; SIGHUP reloads the configuration
+    #[arg(long)]
+    serve: bool,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+/// The whole of sts-pair.
+#[must_use]
+pub fn main() -> ExitCode {
+    super::run("sts-pair", run)
+}
+
+fn run(args: &Args, report: &Reporter) -> Result<()> {
+    let env = Environment::of_process();
+    let Action { key, forget, status, .. } = &args.action;
+    if let (true, Some(link)) = (*key || *status || forget.is_some(), &args.common.link) {
+        return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
+            .because("--key, --forget and --status are for all links, and take none"));
+    }
+    let timeout = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
+    match &args.action {
+        Action { code: true, .. } => {
+            let given = pair::given_code()?;
+            pair::enrol::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
+        }
+        Action { key: true, .. } => pair::keys::show(&env, report),
+        Action { trust: Some(name), .. } => {
+            let link = args.common.link.as_ref().map(|_| Link::open(&args.common, report)).transpose()?;
+            pair::keys::trust(&env, name, link.as_ref(), report)
+        }
+        Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
+        Action { status: true, .. } => pair::status::run(&env, args.json, report),
+        Action { end: true, .. } => {
+            pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
+        }
+        Action { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
+        _ => pair::once::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
+    }
+}

@@ -1,0 +1,90 @@
+//! The command line of sts-recv, which decrypts what the device at the other end of a link sends, and writes it to standard output.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::CommonArgs;
+use crate::link::Link;
+use crate::recv::{Format, Scope};
+use crate::report::Reporter;
+use crate::units::Seconds;
+use crate::{Result, recv};
+
+/// Decrypt what the device at the other end of a link sends, and write it to standard output
+///
+/// Writes byte for byte what sts-send read, and acknowledges to the broker only what standard output has accepted. A gap is
+/// reported with its exact range. The manual is sts-recv(1).
+#[derive(Parser)]
+#[command(name = "sts-recv", version, args_override_self = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Follow the first stream that starts, and exit at its end: with 0 only if it is complete
+    #[arg(short = '1', long)]
+    once: bool,
+
+    /// Print the newest message that the broker kept, also if it was received before, and exit; waits for it 10s or TIME
+    #[arg(long, conflicts_with_all = ["once", "lines", "wait"])]
+    last: bool,
+
+    /// Exit after N lines; with a `clientid`, the rest is left for the next run
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    lines: Option<u64>,
+
+    /// With `nosec`, write payloads as they are; without it, each message ends with a newline there
+    #[arg(short, long)]
+    binary: bool,
+
+    /// Write the name of the peer and `: ` before each line
+    #[arg(long, conflicts_with = "json")]
+    prefix: bool,
+
+    /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 if it is not UTF-8
+    #[arg(long)]
+    json: bool,
+
+    /// Without a session, wait for the first one; for services
+    #[arg(long)]
+    wait: bool,
+
+    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
+    timeout: Seconds,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+/// The whole of sts-recv.
+#[must_use]
+pub fn main() -> ExitCode {
+    super::run("sts-recv", run)
+}
+
+fn run(args: &Args, report: &Reporter) -> Result<()> {
+    let format = match (args.prefix, args.json) {
+        (true, _) => Format::Prefix,
+        (_, true) => Format::Json,
+        _ => Format::Plain,
+    };
+    let scope = match (args.once, args.last) {
+        (true, _) => Scope::FirstStream,
+        (_, true) => Scope::Retained,
+        _ => Scope::All,
+    };
+    let options = recv::RecvOptions {
+        format,
+        wait: args.wait,
+        scope,
+        lines: args.lines,
+        binary: args.binary,
+        timeout: args.timeout.limit(),
+    };
+    recv::run(&Link::open(&args.common, report)?, options, report)
+}

@@ -1,0 +1,78 @@
+//! The command line of sts-send, which encrypts standard input and sends it to the device at the other end of a link.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::CommonArgs;
+use crate::config::PeerName;
+use crate::link::Link;
+use crate::report::Reporter;
+use crate::spool;
+use crate::stdio::Split;
+use crate::units::{Seconds, Size};
+use crate::{Result, send};
+
+/// Encrypt standard input and send it to the device at the other end of a link
+///
+/// Reads standard input to its end, and exits with 0 only if every byte was acknowledged. Input is sent as soon as it is
+/// available, up to its last newline. If the broker is away, sts-send waits for it. The manual is sts-send(1).
+#[derive(Parser)]
+#[command(name = "sts-send", version, args_override_self = false)]
+struct Args {
+    #[command(flatten)]
+    common: CommonArgs,
+
+    /// Send one message per line; with `nosec`, without its newline
+    #[arg(long, conflicts_with = "binary")]
+    each: bool,
+
+    /// Do not wait for newlines
+    #[arg(short, long)]
+    binary: bool,
+
+    /// Wait until the receiver has written everything, and resend what the broker lost
+    #[arg(long)]
+    confirm: bool,
+
+    /// Send to the peer NAME, on a link with several peers
+    #[arg(long, value_name = "NAME")]
+    to: Option<PeerName>,
+
+    /// Keep input on disk until it is acknowledged; what an earlier run left there is sent first
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
+
+    /// Let at most BYTES bytes wait in the spool; the number may be followed by k, M or G
+    #[arg(long, value_name = "BYTES", default_value = "64M", requires = "spool")]
+    spool_max: Size,
+
+    /// Give up after TIME without an acknowledgement: 90, 90s, 1h30m (0: never)
+    #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
+    timeout: Seconds,
+}
+
+impl AsRef<CommonArgs> for Args {
+    fn as_ref(&self) -> &CommonArgs {
+        &self.common
+    }
+}
+
+/// The whole of sts-send.
+#[must_use]
+pub fn main() -> ExitCode {
+    super::run("sts-send", run)
+}
+
+fn run(args: &Args, report: &Reporter) -> Result<()> {
+    let split = match (args.each, args.binary) {
+        (true, _) => Split::Each,
+        (_, true) => Split::Binary,
+        _ => Split::Lines,
+    };
+    let timeout = args.timeout.limit();
+    let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
+    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
+    send::run(&Link::open(&args.common, report)?, &options, report)
+}

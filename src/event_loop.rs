@@ -266,17 +266,11 @@ impl<'a> EventLoop<'a> {
     ///
     /// # Errors
     /// As [`Client::publish`].
-    pub(crate) fn publish_or_drop(
-        &mut self,
-        topic: &str,
-        frame: impl Into<bytes::Bytes>,
-        qos: Qos,
-        now: Instant,
-    ) -> Result<bool> {
+    pub(crate) fn publish_or_drop(&mut self, topic: &str, frame: impl Into<bytes::Bytes>, qos: Qos) -> Result<bool> {
         let frame = frame.into();
         let has_room = self.broker.has_room(topic.len() + frame.len());
         if has_room {
-            self.broker.publish(topic, frame, qos, false, now)?;
+            self.broker.publish(topic, frame, qos, false)?;
         }
         Ok(has_room)
     }
@@ -299,7 +293,7 @@ impl<'a> EventLoop<'a> {
             let now = self.begin_turn();
             while self.broker.next_event().is_some() {}
             if self.broker.unacknowledged().messages == 0 {
-                self.broker.disconnect(now);
+                self.broker.disconnect();
                 self.flush(now);
             }
             if self.broker.is_closed() || now >= until || self.signals.count() > signals {
@@ -371,7 +365,7 @@ mod tests {
         assert_eq!(events.stop_requested(), Stop::AtOnce);
         events.pause_reading(true, now);
         // Closing sends it: once the broker has it, the run is closing.
-        events.broker.publish("t", "last".into(), Qos::AtLeastOnce, false, now).unwrap();
+        events.broker.publish("t", "last".into(), Qos::AtLeastOnce, false).unwrap();
         events.close_by(now + Duration::from_secs(3600), now).unwrap()
     }
 

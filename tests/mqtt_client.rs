@@ -148,7 +148,7 @@ fn acknowledged(client: &mut Client) {
 
 /// Sends what was acknowledged, waits for DISCONNECT and its echo.
 fn disconnect(mut client: Client) {
-    client.disconnect(Instant::now());
+    client.disconnect();
     wait(&mut client, |event| if let Event::Closed = event { Some(()) } else { None });
     assert!(client.interest().is_none() && client.deadline().is_none());
 }
@@ -165,7 +165,7 @@ fn messages_cross_at_every_quality_of_service() {
         receiver.subscribe("to/#", qos, Instant::now()).unwrap();
         assert_eq!(subscribed(&mut receiver), qos);
         let mut sender = broker.client(|_| {});
-        let token = sender.publish("to/you", Bytes::from_static(b"hello"), qos, false, Instant::now()).unwrap();
+        let token = sender.publish("to/you", Bytes::from_static(b"hello"), qos, false).unwrap();
         let found = wait(&mut sender, |event| if let Event::Acknowledged(token) = event { Some(token) } else { None });
         assert_eq!((found, sender.unacknowledged().messages), (token, 0));
         let got = message(&mut receiver);
@@ -188,7 +188,7 @@ fn a_large_payload_and_an_empty_one_arrive_whole_and_one_over_the_limit_is_read_
     subscribed(&mut client);
     let large: Bytes = (0..2_000_000_u32).map(|at| at.to_le_bytes()[1]).collect();
     for payload in [Bytes::from(vec![0; 4 << 20]), large.clone(), Bytes::new()] {
-        client.publish("t", payload, Qos::AtLeastOnce, false, Instant::now()).unwrap();
+        client.publish("t", payload, Qos::AtLeastOnce, false).unwrap();
     }
     let receipt = wait(&mut client, |event| match event {
         Event::Oversize { len, receipt, .. } => Some((len, receipt)),
@@ -212,7 +212,7 @@ fn everything_at_qos_0_is_with_the_broker_when_the_client_has_closed() {
     subscribed(&mut receiver);
     let mut sender = broker.client(|options| options.in_flight_limit.bytes = 16 << 20);
     for number in 0..5000 {
-        sender.publish("t", text(number), Qos::AtMostOnce, false, Instant::now()).unwrap();
+        sender.publish("t", text(number), Qos::AtMostOnce, false).unwrap();
     }
     let mut acknowledged = 0;
     let mut expected = 0;
@@ -244,7 +244,7 @@ fn every_message_is_acknowledged_though_the_broker_is_killed_again_and_again() {
         while acknowledged < 20_000 {
             assert!(start.elapsed() < 3 * EVENT_TIMEOUT, "stuck at {acknowledged} of {next} after {kills} kills");
             while next < 20_000 && sender.has_room(100) {
-                sender.publish("t", text(next), qos, false, Instant::now()).unwrap();
+                sender.publish("t", text(next), qos, false).unwrap();
                 next += 1;
             }
             turn(&mut [&mut sender, &mut receiver]);
@@ -276,7 +276,7 @@ fn a_broker_that_is_not_there_yet_is_waited_for() {
     let mut broker = Broker::start("allow_anonymous true\n");
     broker.kill();
     let mut client = broker.client(|_| {});
-    client.publish("t", text(1), Qos::AtLeastOnce, false, Instant::now()).unwrap();
+    client.publish("t", text(1), Qos::AtLeastOnce, false).unwrap();
     let why = down(&mut client);
     assert!(why.contains("refused") && why.contains(&broker.port.to_string()), "{why}");
     broker.run();
@@ -340,7 +340,7 @@ fn a_burst_at_qos_2_arrives_whole_and_once() {
     subscribed(&mut receiver);
     let mut sender = broker.client(|_| {});
     for number in 0..500 {
-        sender.publish("t", text(number), Qos::ExactlyOnce, false, Instant::now()).unwrap();
+        sender.publish("t", text(number), Qos::ExactlyOnce, false).unwrap();
     }
     let start = Instant::now();
     let mut expected = 0;
@@ -363,9 +363,9 @@ fn a_burst_at_qos_2_arrives_whole_and_once() {
 fn a_message_over_the_brokers_limit_is_named_and_not_sent_for_ever() {
     let broker = Broker::start("allow_anonymous true\nmax_packet_size 1000\n");
     let mut client = broker.client(|_| {});
-    client.publish("t", text(1), Qos::AtLeastOnce, false, Instant::now()).unwrap();
-    client.publish("t", vec![b'x'; 5000].into(), Qos::AtLeastOnce, false, Instant::now()).unwrap();
-    client.publish("t", text(2), Qos::AtLeastOnce, false, Instant::now()).unwrap();
+    client.publish("t", text(1), Qos::AtLeastOnce, false).unwrap();
+    client.publish("t", vec![b'x'; 5000].into(), Qos::AtLeastOnce, false).unwrap();
+    client.publish("t", text(2), Qos::AtLeastOnce, false).unwrap();
     let error = refused(&mut client);
     assert_eq!(error.exit(), Exit::DataLost);
     assert!(error.to_string().contains("5000 bytes"), "{error}");
@@ -403,7 +403,7 @@ fn what_was_not_acknowledged_comes_again_to_a_persistent_session() {
     subscribed(&mut receiver);
     let mut sender = broker.client(|_| {});
     for number in 0..3 {
-        sender.publish("t", text(number), Qos::AtLeastOnce, false, Instant::now()).unwrap();
+        sender.publish("t", text(number), Qos::AtLeastOnce, false).unwrap();
         acknowledged(&mut sender);
     }
     let first = message(&mut receiver);
@@ -429,7 +429,7 @@ fn pausing_holds_messages_back_without_a_busy_loop() {
     subscribed(&mut receiver);
     receiver.pause_reading(true, Instant::now());
     let mut sender = broker.client(|_| {});
-    sender.publish("t", text(7), Qos::AtLeastOnce, false, Instant::now()).unwrap();
+    sender.publish("t", text(7), Qos::AtLeastOnce, false).unwrap();
     acknowledged(&mut sender);
     for _ in 0..3 {
         turn(&mut [&mut receiver]);

@@ -128,8 +128,8 @@ impl Client {
     ///
     /// # Errors
     /// Those of [`ClientSession::publish`].
-    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool, now: Instant) -> Result<Token> {
-        self.session.publish(topic, payload, qos, retain, now)
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
+        self.session.publish(topic, payload, qos, retain)
     }
 
     /// As [`ClientSession::has_room`].
@@ -175,8 +175,8 @@ impl Client {
     /// Sends what is queued and DISCONNECT, then closes; [`Event::Closed`] follows, at once if there is no connection.
     ///
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
-    pub fn disconnect(&mut self, now: Instant) {
-        self.session.disconnect(now);
+    pub fn disconnect(&mut self) {
+        self.session.disconnect();
         if matches!(self.phase, ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Connecting(_)) {
             self.close();
         }
@@ -280,7 +280,7 @@ mod tests {
         let mut client = idle();
         let now = Instant::now();
         client.subscribe("t", Qos::AtLeastOnce, now).unwrap();
-        client.publish("t", Bytes::new(), Qos::AtLeastOnce, false, now).unwrap();
+        client.publish("t", Bytes::new(), Qos::AtLeastOnce, false).unwrap();
         client.drive(now + Duration::from_secs(60), PollFlags::empty());
         assert!(client.interest().is_none() && client.deadline().is_none());
         assert!(client.next_event().is_none() && !client.is_closed());
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn an_idle_client_disconnects_at_once() {
         let mut client = idle();
-        client.disconnect(Instant::now());
+        client.disconnect();
         assert!(matches!(client.next_event(), Some(Event::Closed)) && client.is_closed());
         client.connect(Instant::now());
         assert!(client.is_closed());

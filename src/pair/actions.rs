@@ -25,34 +25,34 @@ impl PairRun<'_> {
     /// As [`super::once::run`].
     pub(super) fn perform(&mut self, action: Action, topics: &Topics, now: Instant) -> Result<()> {
         match action {
-            Action::Send(frame) => self.publish(topics, frame, now),
+            Action::Send(frame) => self.publish(topics, frame),
             Action::Wait => Ok(()),
             Action::MasterAuthenticated(frame) => {
                 self.abandon_check(now);
-                self.publish(topics, frame, now)
+                self.publish(topics, frame)
             }
             Action::StorePending(established, frame) => {
                 let session = self.new_session(&established)?;
                 self.sessions.cache().store_pending(&session, session.created)?;
-                self.publish(topics, frame, now)
+                self.publish(topics, frame)
             }
             Action::StoreCurrent(established, frame) => {
                 let session = self.new_session(&established)?;
                 self.sessions.cache().store_current(&session, session.created)?;
                 self.phase = Phase::Confirming(established.peer);
                 // The broker keeps it for a slave that is offline for a moment.
-                self.publish_at(topics, frame, Qos::AtLeastOnce, now)
+                self.publish_at(topics, frame, Qos::AtLeastOnce)
             }
             Action::Promote(established, frame) => {
                 self.promote(*established)?;
-                self.publish(topics, frame, now)
+                self.publish(topics, frame)
             }
             Action::Finished(established) => {
                 let peer = established.peer.key.fingerprint();
                 self.sessions.cache().prove(peer.as_bytes(), &established.keys.id).map(drop)
             }
             Action::WrongCode { left, frame } => {
-                self.publish(topics, frame, now)?;
+                self.publish(topics, frame)?;
                 self.report.warn(&enrolment_outcome::wrong_code(left));
                 Ok(())
             }
@@ -61,18 +61,18 @@ impl PairRun<'_> {
                 Ok(())
             }
             Action::Fail(failure, frame) => {
-                self.publish_if_any(topics, frame, now)?;
+                self.publish_if_any(topics, frame)?;
                 Err(self.error_of(failure))
             }
             Action::Claim(claim, frame) => {
                 self.tell_claim(&claim, now);
-                self.publish_if_any(topics, frame, now)
+                self.publish_if_any(topics, frame)
             }
         }
     }
 
-    fn publish_if_any(&mut self, topics: &Topics, frame: Option<Vec<u8>>, now: Instant) -> Result<()> {
-        frame.map_or(Ok(()), |frame| self.publish(topics, frame, now))
+    fn publish_if_any(&mut self, topics: &Topics, frame: Option<Vec<u8>>) -> Result<()> {
+        frame.map_or(Ok(()), |frame| self.publish(topics, frame))
     }
 
     /// The session to store. While enrolling, its peer is pinned first.

@@ -89,7 +89,7 @@ fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, re
         while kills.front().is_some_and(|kill| event_loop.broker.has_room(kill.topic.len() + kill.frame.len()))
             && let Some(Kill { topic, frame }) = kills.pop_front()
         {
-            event_loop.broker.publish(&topic, frame, qos, false, now)?;
+            event_loop.broker.publish(&topic, frame, qos, false)?;
         }
         if kills.is_empty() && event_loop.broker.unacknowledged().messages == 0 {
             return event_loop.close().map(drop);

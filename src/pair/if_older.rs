@@ -99,7 +99,7 @@ impl PairRun<'_> {
             return Ok(());
         }
         let topics = check.session().topics.clone();
-        check.poll(now).map_or(Ok(()), |query| self.publish(&topics, query, now))
+        check.poll(now).map_or(Ok(()), |query| self.publish(&topics, query))
     }
 
     /// Takes a query or a reply. A device that wants a new session does not reply, so that its peer comes to pair.
@@ -111,7 +111,7 @@ impl PairRun<'_> {
             Ok(CheckEvent::Queried(session, frames)) => {
                 // The query proves a session that is still pending here.
                 self.sessions.cache().promote(&session.peer, &session.id, unix_time())?;
-                frames.into_iter().try_for_each(|frame| self.publish(topics, frame, now))
+                frames.into_iter().try_for_each(|frame| self.publish(topics, frame))
             }
             Ok(CheckEvent::Present) => self.peer_has_session(now),
             Err(rejected) => {

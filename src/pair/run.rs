@@ -165,7 +165,7 @@ impl<'a> PairRun<'a> {
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
         while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
-            self.publish(&topics, frame, now)?;
+            self.publish(&topics, frame)?;
         }
         if self.handshake.is_code_used_up() { Err(enrolment_outcome::code_used_up()) } else { Ok(()) }
     }
@@ -253,13 +253,13 @@ impl<'a> PairRun<'a> {
     }
 
     /// Publishes a frame to the peer on these topics. Without room it is dropped, since its sender repeats it.
-    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>, now: Instant) -> Result<()> {
-        self.publish_at(topics, frame, Qos::AtMostOnce, now)
+    pub(super) fn publish(&mut self, topics: &Topics, frame: Vec<u8>) -> Result<()> {
+        self.publish_at(topics, frame, Qos::AtMostOnce)
     }
 
-    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos, now: Instant) -> Result<()> {
+    pub(super) fn publish_at(&mut self, topics: &Topics, frame: Vec<u8>, qos: Qos) -> Result<()> {
         let topic = self.sessions.peers.route.publish(topics);
-        self.event_loop.publish_or_drop(topic, frame, qos, now).map(drop)
+        self.event_loop.publish_or_drop(topic, frame, qos).map(drop)
     }
 
     /// Whether there is room for answers to INITREQs.

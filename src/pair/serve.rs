@@ -25,9 +25,7 @@ impl PairRun<'_> {
         self.refresh_peers(now)?;
         self.sessions.refresh_sessions_if_due(now)?;
         match self.sessions.answer(payload, |_| true)? {
-            Some(answer) => {
-                self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce, now).map(drop)
-            }
+            Some(answer) => self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce).map(drop),
             None => Ok(()),
         }
     }

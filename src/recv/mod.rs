@@ -316,7 +316,7 @@ impl RecvRun<'_> {
             Disposition::Drop(receipt) => self.printer.acknowledge(receipt),
             Disposition::Repeat { stream, receipt } => self.printer.acknowledge_repeat(stream, receipt, now),
             Disposition::Answer { answer, receipt } => {
-                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce, now)?;
+                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
                 self.printer.acknowledge(receipt);
             }
             Disposition::Hold { .. } | Disposition::Leave => {}
@@ -383,7 +383,7 @@ impl RecvRun<'_> {
             return Ok(());
         }
         for confirm in self.streams.due_confirms(all, now)? {
-            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos, now)?;
+            self.events.publish_or_drop(&confirm.topic, confirm.frame, confirm.qos)?;
         }
         Ok(())
     }

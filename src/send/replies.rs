@@ -23,7 +23,7 @@ impl SendRun<'_> {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));
                 Ok(())
             }
-            Reply::Answer(answer) => self.publish(answer, now),
+            Reply::Answer(answer) => self.publish(answer),
             Reply::Confirmed(seq) => {
                 self.reply_topics.delivered();
                 self.timeouts.progress(now);
@@ -48,7 +48,7 @@ impl SendRun<'_> {
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
             self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-            self.publish(query, now)?;
+            self.publish(query)?;
         }
         if self.timeouts.report_silence(now) {
             let receiver = self.stream.receiver();

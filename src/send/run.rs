@@ -1,18 +1,11 @@
 //! The loop of sts-send: reads, seals, publishes and waits, whatever the source and the stream are.
 //!
-//! Two kinds of limit apply to what is sent, in two places:
-//!
-//! - How much may be under way: [`SendRun::may_publish`] asks the client whether there is room for one more frame. Without
-//!   room nothing is sealed, and standard input is not read further than into the spool. New messages, retransmissions and
-//!   what is said between two streams ask. The limit is soft, since some frames do not: `settled` ([`SendRun::settle`]) goes
-//!   when nothing is under way; queries and answers are best-effort and are dropped if there is no room for their own length
-//!   ([`Publication::BestEffort`]). Sealing again (`SendRun::reseal`) publishes nothing: it fills the queue of
-//!   retransmissions, which do ask.
-//! - How much may leave per second: there is no such limit. It belongs in the client session, in `fill_write_buffer`
-//!   (`ClientSession`, whose comment lists the steps), through which every PUBLISH of every mode leaves, and again after each
-//!   reconnection, which the run does not see. Here, [`SendRun::may_publish`] would ask whether the client holds a frame back:
-//!   its window is 1 MiB, and whatever is held in it goes before a retransmission. And [`Timeouts`] would need a third state
-//!   beside waiting and not waiting, in which no time counts, not even after a signal. The client's deadline wakes the run.
+//! [`SendRun::may_publish`] is the one gate: what limits the messages that leave is a condition there, with the time at which
+//! it opens, if it does by time, in `deadline`. While it is shut, nothing is sealed, and standard input is not read further
+//! than into the spool. New messages, retransmissions and what is said between two streams pass it. Not held up by it are
+//! `settled` ([`SendRun::settle`]), which goes when nothing else is under way, and queries and answers, which are best-effort:
+//! they are dropped if the client has no room for them ([`Publication::BestEffort`]). Behind it is the client, which sends
+//! each message at once, or on the next connection, and again on the one after that if it was not acknowledged.
 
 use std::time::Instant;
 
@@ -65,7 +58,7 @@ impl SendRun<'_> {
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
                 if self.source.leave()? {
-                    return self.settle(now);
+                    return self.settle();
                 }
                 continue;
             }
@@ -94,7 +87,7 @@ impl SendRun<'_> {
             while self.may_seal() {
                 let mut turn = Turn { now, connected, rng: &mut self.rng };
                 let Some(publication) = self.source.next(&mut *self.stream, &mut turn)? else { break };
-                self.publish(publication, now)?;
+                self.publish(publication)?;
                 progressed = true;
             }
             progressed |= self.leave_stream(now)?;
@@ -109,8 +102,7 @@ impl SendRun<'_> {
         self.source.sync()
     }
 
-    /// Whether one more frame of the longest kind may be under way. The one place where that is limited; the head of this file
-    /// says what does not ask.
+    /// Whether one more frame may leave: if the client has room for the longest. The head of this file says who asks.
     fn may_publish(&self) -> bool {
         self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
     }
@@ -122,25 +114,25 @@ impl SendRun<'_> {
 
     /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each connection until
     /// it is acknowledged.
-    pub(super) fn publish(&mut self, publication: Publication, now: Instant) -> Result<()> {
+    pub(super) fn publish(&mut self, publication: Publication) -> Result<()> {
         let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
         match publication {
             Publication::Message { payload, data_len } => {
-                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain, now)?;
+                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
                 self.data_in_flight.published(token, data_len);
                 Ok(())
             }
             Publication::Record { payload, data_len } => {
-                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain, now)?;
+                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
                 self.data_in_flight.published(token, data_len);
                 self.source.published(token);
                 Ok(())
             }
             Publication::Control(payload) => {
-                self.events.broker.publish(self.stream.topic(), payload, qos, false, now).map(drop)
+                self.events.broker.publish(self.stream.topic(), payload, qos, false).map(drop)
             }
             Publication::BestEffort { topic, frame } => {
-                self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce, now).map(drop)
+                self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce).map(drop)
             }
         }
     }
@@ -164,7 +156,7 @@ impl SendRun<'_> {
         while self.may_publish()
             && let Some(publication) = self.stream.next_control(now, &mut self.rng)?
         {
-            self.publish(publication, now)?;
+            self.publish(publication)?;
             progressed = true;
         }
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
@@ -186,15 +178,15 @@ impl SendRun<'_> {
         if self.in_flight().messages > 0 || !self.source.is_stream_closed(&*self.stream) {
             return Ok(false);
         }
-        self.settle(now)?;
+        self.settle()?;
         self.source.leave_stream(&mut *self.stream, now)?;
         Ok(true)
     }
 
     /// Publishes the last message of a stream, on the topic that it has until it is left.
-    fn settle(&mut self, now: Instant) -> Result<()> {
+    fn settle(&mut self) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(Publication::Control(payload), now),
+            Some(payload) => self.publish(Publication::Control(payload)),
             None => Ok(()),
         }
     }

@@ -234,8 +234,7 @@ impl World {
                 return;
             }
             let qos = Qos::from_code(self.rng.random_range(0..3)).unwrap();
-            let now = self.now();
-            let token = self.session.publish("out", Bytes::from(payload), qos, false, now).unwrap();
+            let token = self.session.publish("out", Bytes::from(payload), qos, false).unwrap();
             self.published.insert(token, (1_000_000 - number, qos));
             self.to_publish -= 1;
         }

@@ -115,7 +115,7 @@ impl ClientSession {
     /// [`Exit::Config`] for a topic that MQTT does not allow or a payload over `max_send`; [`Exit::Failed`] when
     /// too much is in flight, as [`has_room`](Self::has_room) tells, or once it is disconnecting. Nothing is queued
     /// then.
-    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool, now: Instant) -> Result<Token> {
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
         let topic = match &self.last_topic {
             Some(last) if **last == *topic => Arc::clone(last),
             _ => {
@@ -133,7 +133,7 @@ impl ClientSession {
             return Err(Error::new(Exit::Failed, "cannot publish").because(why));
         }
         let token = self.outgoing.push(topic, payload, qos, retain);
-        self.fill_write_buffer(now);
+        self.fill_write_buffer();
         Ok(token)
     }
 
@@ -173,9 +173,9 @@ impl ClientSession {
     /// Sends what is queued, then DISCONNECT; nothing can be published any more.
     ///
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
-    pub(super) fn disconnect(&mut self, now: Instant) {
+    pub(super) fn disconnect(&mut self) {
         self.disconnecting = true;
-        self.fill_write_buffer(now);
+        self.fill_write_buffer();
     }
 
     /// Tells the session that reading is paused or resumed: while it is paused, no answer can be late.
@@ -230,7 +230,7 @@ impl ClientSession {
             self.history.message_sent(token);
             self.events.push_back(Event::Acknowledged(token));
         }
-        self.fill_write_buffer(now);
+        self.fill_write_buffer();
     }
 
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
@@ -304,22 +304,9 @@ impl ClientSession {
     /// Encodes what the connection is to carry next, until the write buffer is full.
     ///
     /// Every PUBLISH leaves here and nowhere else: a new one, one that waited for room, and one that is repeated on a new
-    /// connection, of every tool and of every kind. So a limit by time, say of bytes per second, belongs here. It takes
-    /// these steps; no mode of a tool has one of its own:
-    ///
-    /// 1. The limit is a field of [`ClientOptions`], and a parameter of `Link::client`, which makes those for each tool.
-    /// 2. The loop stops where nothing more may leave at `now`, and what it encodes is counted, on a lost connection too. The
-    ///    count outlives a connection, unlike `sent_bytes`. `now` is here for that.
-    /// 3. [`deadline`](Self::deadline) includes the time from which more may leave, but only while the connection is up and
-    ///    this loop stopped for it: [`tick`](Self::tick) calls this once that has passed, and a deadline that stays behind
-    ///    makes the tool's loop spin.
-    /// 4. A method here, which `Client` passes on, says whether anything is held back. `SendRun::may_publish` asks it, so that
-    ///    one message is held and not a window of them; so do the timeouts of sts-send (`Timeouts`), also the one after a
-    ///    signal, and `EventLoop::close`: nobody is late with what is held.
-    ///
-    /// Other packets (acknowledgements, SUBSCRIBE, PINGREQ, the first PUBREL of a message) are not held back; a PUBREL that is
-    /// repeated comes by here.
-    fn fill_write_buffer(&mut self, _now: Instant) {
+    /// connection. A message that is suspected to be what the broker closes connections for goes alone, once the broker has
+    /// answered a PINGREQ, so that nothing else can be the reason.
+    fn fill_write_buffer(&mut self) {
         let ConnectionState::Up { keep_alive, .. } = &self.state else { return };
         let alone = self.history.suspects_oldest();
         if alone && !keep_alive.was_ping_answered() {

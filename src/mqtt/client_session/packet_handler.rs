@@ -47,7 +47,7 @@ impl ClientSession {
                 (ConnectionState::Connecting(_), Packet::ConnAck { session_present, refused }) => {
                     self.connack(session_present, refused, now)?;
                 }
-                (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
+                (ConnectionState::Up { .. }, packet) => self.handle(packet)?,
                 (ConnectionState::Connecting(_), _) => {
                     return Err(ConnectionLost::malformed("a packet before CONNACK"));
                 }
@@ -90,11 +90,11 @@ impl ClientSession {
             // it the answer would often be lost, as a reset discards what was not read yet.
             self.send_ping(now);
         }
-        self.fill_write_buffer(now);
+        self.fill_write_buffer();
         Ok(())
     }
 
-    fn handle(&mut self, packet: Packet, now: Instant) -> Result<(), ConnectionLost> {
+    fn handle(&mut self, packet: Packet) -> Result<(), ConnectionLost> {
         match packet {
             Packet::Publish { topic, payload, qos, retain, dup, pkid } => {
                 self.history.message_received();
@@ -109,7 +109,7 @@ impl ClientSession {
             }
             Packet::PubAck(pkid) => {
                 let token = self.outgoing.puback(pkid, self.sent_bytes);
-                self.acknowledged(token, now);
+                self.acknowledged(token);
             }
             Packet::PubRec(pkid) => {
                 let start = self.write_buffer.len();
@@ -121,7 +121,7 @@ impl ClientSession {
             }
             Packet::PubComp(pkid) => {
                 let token = self.outgoing.pubcomp(pkid, self.sent_bytes);
-                self.acknowledged(token, now);
+                self.acknowledged(token);
             }
             Packet::PubRel(pkid) => {
                 let answer = self.incoming.pubrel(pkid);
@@ -132,7 +132,7 @@ impl ClientSession {
                 if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
                     keep_alive.ping_answered();
                 }
-                self.fill_write_buffer(now);
+                self.fill_write_buffer();
             }
             Packet::UnsubAck(_) => {}
             Packet::ConnAck { .. } => return Err(ConnectionLost::malformed("a second CONNACK")),
@@ -149,13 +149,13 @@ impl ClientSession {
         }
     }
 
-    fn acknowledged(&mut self, token: Option<Token>, now: Instant) {
+    fn acknowledged(&mut self, token: Option<Token>) {
         if let Some(token) = token {
             self.events.push_back(Event::Acknowledged(token));
             self.history.message_acknowledged();
             // The next message may have waited for this one: because it is under suspicion, or because of the limit at
             // QoS 2.
-            self.fill_write_buffer(now);
+            self.fill_write_buffer();
         }
     }
 }

@@ -71,7 +71,7 @@ fn a_half_open_connection_is_found_though_the_socket_takes_bytes() {
 fn a_stuck_socket_is_found_and_a_slow_one_is_not() {
     let mut rig = Rig::up();
     rig.sent();
-    rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false, rig.now).unwrap();
+    rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false).unwrap();
     // One byte a second: PINGREQ waits behind the message, and nobody is to blame.
     for _ in 0..600 {
         rig.now += SECOND;
@@ -106,11 +106,11 @@ fn while_nobody_reads_pingreq_goes_out_and_no_answer_is_late() {
 fn disconnect_goes_after_what_is_queued() {
     let mut rig = Rig::up();
     for _ in 0..20 {
-        rig.session.publish("t", vec![0; 50_000].into(), Qos::AtMostOnce, false, rig.now).unwrap();
+        rig.session.publish("t", vec![0; 50_000].into(), Qos::AtMostOnce, false).unwrap();
     }
-    rig.session.disconnect(rig.now);
+    rig.session.disconnect();
     assert!(!rig.session.is_disconnect_sent() && !rig.session.has_room(0));
-    assert!(rig.session.publish("t", Bytes::new(), Qos::AtMostOnce, false, rig.now).is_err());
+    assert!(rig.session.publish("t", Bytes::new(), Qos::AtMostOnce, false).is_err());
     let packets = rig.sent();
     assert_eq!(packets.len(), 21);
     assert_eq!(packets.last(), Some(&Packet::Disconnect));
@@ -123,7 +123,7 @@ fn the_outgoing_buffer_is_bounded() {
     let mut rig = Rig::new(|options| options.in_flight_limit.bytes = 64 << 20);
     rig.connect(false);
     for _ in 0..500 {
-        rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false, rig.now).unwrap();
+        rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false).unwrap();
         assert!(rig.session.bytes_to_send().len() < MAX_WRITE_BUFFER + 61_000);
     }
     assert_eq!(rig.sent().len(), 500);

@@ -77,7 +77,7 @@ impl Rig {
     }
 
     fn publish(&mut self, payload: &'static str, qos: Qos) -> Token {
-        self.session.publish("out", Bytes::from_static(payload.as_bytes()), qos, false, self.now).unwrap()
+        self.session.publish("out", Bytes::from_static(payload.as_bytes()), qos, false).unwrap()
     }
 
     fn events(&mut self) -> Vec<Event> {

@@ -43,18 +43,17 @@ fn what_does_not_fit_never_enters_the_window() {
         options.max_send = 10;
         options.in_flight_limit = InFlightLimit { messages: 2, bytes: 20 };
     });
-    let mut publish =
-        |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false, rig.now);
+    let mut publish = |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false);
     assert_eq!(publish("a/+", 1).unwrap_err().exit(), Exit::Config);
     assert_eq!(publish("", 1).unwrap_err().exit(), Exit::Config);
     let error = publish("t", 11).unwrap_err();
     assert!(error.to_string().contains("11 bytes") && error.to_string().contains("`max_message`"), "{error}");
     assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
-    rig.session.publish("t", vec![0; 10].into(), Qos::AtLeastOnce, false, rig.now).unwrap();
+    rig.session.publish("t", vec![0; 10].into(), Qos::AtLeastOnce, false).unwrap();
     assert!(rig.session.has_room(9) && !rig.session.has_room(10));
-    rig.session.publish("t", vec![0; 1].into(), Qos::AtLeastOnce, false, rig.now).unwrap();
+    rig.session.publish("t", vec![0; 1].into(), Qos::AtLeastOnce, false).unwrap();
     assert!(!rig.session.has_room(0));
-    assert!(rig.session.publish("t", Bytes::new(), Qos::AtLeastOnce, false, rig.now).is_err());
+    assert!(rig.session.publish("t", Bytes::new(), Qos::AtLeastOnce, false).is_err());
     assert_eq!(rig.session.unacknowledged(), Unacknowledged { messages: 2, bytes: 13 });
 }
 

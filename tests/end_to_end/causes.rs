@@ -82,7 +82,7 @@ fn a_timeout_of_confirm_says_who_was_missing() {
     let confirm = ["-q", "--confirm", "--timeout", "2"];
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    let said = ["timed out", "1 message", "sts-recv on gateway confirms nothing"];
+    let said = ["timed out", "1 message", "sts-recv on gateway does not confirm anything"];
 
     // Nobody reads.
     pair.master.send_all(&confirm, "x\n").failed(&[75], &said).failed(&[75], &["hint: run sts-recv on gateway"]);
@@ -122,6 +122,6 @@ fn a_broker_that_hangs_is_who_was_missing() {
         broker.pause();
         sender.write("second\n");
         sender.close_stdin();
-        sender.wait().failed(&[75], &["the broker at 127.0.0.1:", "acknowledges nothing"]);
+        sender.wait().failed(&[75], &["the broker at 127.0.0.1:", "does not acknowledge anything"]);
     }
 }

@@ -198,7 +198,7 @@ fn a_run_that_overlaps_another_says_so() {
     let pair = Pair::enrolled(&broker, "gcm");
     let first = cron(&pair.slave, "0");
     broker.wait_for_log("Sending SUBACK", 1);
-    cron(&pair.slave, "30").wait().failed(&[75], &["another sts-pair runs"]);
+    cron(&pair.slave, "30").wait().failed(&[75], &["another sts-pair is already running"]);
     first.stop().failed(&[75], &["signal"]);
 }
 

@@ -148,7 +148,7 @@ fn root_looks_at_a_services_state_and_is_told_how_to_use_it() {
     assert!(device.runtime_files() == before);
     for command in [device.recv(&[LINK]), device.send(&[LINK]), device.pair(&["--timeout", "1", LINK])] {
         let tool = Path::new(command.get_program()).file_name().unwrap().to_str().unwrap().to_owned();
-        let said = format!("hint: run it as that user: runuser -u nobody -- {tool} ");
+        let said = format!("hint: run this as that user: runuser -u nobody -- {tool} ");
         let ended = Process::spawn_with(command, "x\n").wait().failed(&[77], &["belongs to user nobody", &said]);
         assert!(!ended.stderr.contains("chown"), "{}", ended.stderr);
     }
@@ -177,7 +177,7 @@ fn a_directory_that_is_missing_or_anothers_is_said_with_the_remedy() {
     let pairing = device.pair(&["--timeout", "1", LINK]);
     as_nobody(device, &pairing, &[("STS_RUNTIME_DIR", &missing)]).failed(&[1], &["cannot create", &remedy]);
     for command in [&pairing, &device.send(&[LINK]), &device.recv(&[LINK])] {
-        let said = ["run it as user root; or set STS_RUNTIME_DIR to a directory of your own"];
+        let said = ["run this as user root; or set STS_RUNTIME_DIR to a directory of your own"];
         as_nobody(device, command, &[("STS_RUNTIME_DIR", &theirs)]).failed(&[1, 77], &said);
         // As runuser(1) leaves it.
         as_nobody(device, command, &variables).failed(&[78], &of_home);
@@ -267,7 +267,7 @@ fn keys_that_an_administrator_put_in_place_are_taken() {
         chmod(&secrets.join("..v1/known_peers"), 0o444);
         pair.agree();
     }
-    let said = ["known_peers", "it is a link", "change the file that it leads to"];
+    let said = ["known_peers", "it is a link", "change the file that it points to"];
     let key = Process::spawn(Device::with(Identity::Stranger).pair(&["--key"])).wait().succeeded().stdout;
     Process::spawn_with(pair.slave.pair(&["--trust", "third"]), key).wait().failed(&[78], &said);
 
@@ -311,7 +311,7 @@ fn a_link_that_others_can_change_is_refused_with_the_remedy() {
         for bits in [0o777, 0o775] {
             chmod(&dir, bits);
             let remedy = format!("chmod go-w {}", real.display());
-            pairing().failed(&[77], &["identity.pem: it is a link: others can change", &remedy]);
+            pairing().failed(&[77], &["identity.pem: it is a link: other users can change", &remedy]);
         }
         // As a volume of secrets is: others can make files there, and replace none of ours.
         chmod(&dir, 0o1777);
@@ -320,18 +320,17 @@ fn a_link_that_others_can_change_is_refused_with_the_remedy() {
     }
     for bits in [0o444, 0o404, 0o640] {
         chmod(&secrets.join("..v1/identity.pem"), bits);
-        pairing().failed(&[77], &["identity.pem: others can use it", "chmod 600"]);
+        pairing().failed(&[77], &["identity.pem: other users can use it", "chmod 600"]);
     }
     chmod(&secrets.join("..v1/identity.pem"), 0o400);
     if lchown(secrets.join("..data"), Some(65_534), None).is_ok() {
-        pairing()
-            .failed(&[77], &["it is a link", "belongs to user 65534, who can change it", "put the file itself there"]);
+        pairing().failed(&[77], &["it is a link", "belongs to user 65534, who can change it", "replace the link"]);
         lchown(secrets.join("..data"), Some(rustix::process::getuid().as_raw()), None).unwrap();
     }
     fs::remove_file(secrets.join("..data")).unwrap();
-    pairing().failed(&[77], &["it is a link", "No such file", "put the file itself there"]);
+    pairing().failed(&[77], &["it is a link", "No such file", "replace the link"]);
     symlink("..data", secrets.join("..data")).unwrap();
-    pairing().failed(&[77], &["it is a link", "put the file itself there"]);
+    pairing().failed(&[77], &["it is a link", "replace the link"]);
 }
 
 /// What a tool writes itself is never a link.

@@ -194,7 +194,7 @@ fn whoever_is_forgotten_is_heard_no_more() {
     to_it.wait_until_read();
     receiver.wait_for_stdout(b"before\n");
     let forgotten = Process::spawn(fleet.gateway.pair(&["--forget", "s0"])).wait().succeeded();
-    assert!(forgotten.stderr.contains("sessions of gateway with s0 are deleted"), "{}", forgotten.stderr);
+    assert!(forgotten.stderr.contains("deleted the sessions of gateway with s0"), "{}", forgotten.stderr);
     sender.write("after\n");
     receiver.wait_for("dropped a message");
     fleet.sensors[1].send_all(&["--confirm"], "still here\n").succeeded();

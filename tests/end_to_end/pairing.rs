@@ -62,8 +62,8 @@ fn identity_is_made_once_and_openssl_reads_it() {
     let again = Process::spawn(device.pair(&["--key"])).wait().succeeded();
     assert_eq!(first.stdout, again.stdout);
     let said =
-        format!("made a new identity key for this device: {}", device.config_dir().join("identity.pem").display());
-    assert!(first.stderr.contains(&said) && !again.stderr.contains("made"), "{}{}", first.stderr, again.stderr);
+        format!("generated a new identity key for this device: {}", device.config_dir().join("identity.pem").display());
+    assert!(first.stderr.contains(&said) && !again.stderr.contains("generated"), "{}{}", first.stderr, again.stderr);
     assert!(first.text().starts_with("sts-rsa ") && first.text().ends_with('\n'), "{}", first.text());
     assert_eq!(first.text().lines().count(), 1);
 
@@ -80,7 +80,7 @@ fn a_new_identity_is_never_made_in_silence() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
     let mistyped = pair.master.path().join("confg");
-    let (path, said) = (mistyped.join("identity.pem"), "made a new identity key for this device: ");
+    let (path, said) = (mistyped.join("identity.pem"), "generated a new identity key for this device: ");
     let conf = pair.master.config_dir().join("gateway.conf");
     let conf = conf.to_str().unwrap();
     let in_mistyped = |mut command: Command| {
@@ -113,7 +113,7 @@ fn one_key_has_one_name_and_one_name_has_one_key() {
     trust("../x", stranger).failed(&[64], &[]);
     let hint = "sts-pair --key prints on the other device";
     for (input, said) in [
-        ("ssh-rsa AAAA user@host\n", "a key of ssh"),
+        ("ssh-rsa AAAA user@host\n", "an SSH key"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n", "PEM"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n", "a private key"),
         ("other sts-rsa AAAA\n", "leave out the name"),

@@ -56,7 +56,7 @@ fn timeout_names_the_stream_that_is_open() {
     let receiver = pair.slave.listen(&["--timeout", "5"]);
     let mut sender = Process::spawn(pair.master.send(&[LINK]));
     sender.write("and then\n");
-    let said = ["stream 0 is not complete", "1 message so far, the last "];
+    let said = ["stream 0 is incomplete", "1 message so far, the last "];
     receiver.wait().failed(&[75], &said).wrote(b"and then\n");
 }
 

@@ -76,7 +76,7 @@ fn usage() {
     Process::spawn(device.send(&["--no-such-option"])).wait().failed(&[64], &["--no-such-option"]);
     Process::spawn(device.recv(&["-n", "many", LINK])).wait().failed(&[64], &["many"]);
     Process::spawn(device.recv(&["-n", "0", LINK])).wait().failed(&[64], &["'0'"]);
-    Process::spawn(device.pair(&["--status", LINK])).wait().failed(&[64], &[LINK, "take none"]);
+    Process::spawn(device.pair(&["--status", LINK])).wait().failed(&[64], &[LINK, "take no LINK"]);
     for command in [device.pair(&["--version"]), device.send(&["-V"]), device.recv(&["-V"])] {
         let ended = Process::spawn(command).wait().succeeded();
         assert!(ended.text().contains(env!("CARGO_PKG_VERSION")), "{ended:?}");
@@ -244,7 +244,7 @@ fn both_ends_slave() {
         let ends = [as_slave(&pair.master), as_slave(&pair.slave)];
         for (ended, heard) in ends.map(Process::wait).into_iter().zip([S2M, M2S]) {
             let other = format!("sts_mode = master, pubtop = {heard}");
-            ended.failed(&[75], &["no master ", "this device is the slave", &other]);
+            ended.failed(&[75], &[" asked to pair on ", "this device is the slave", &other]);
         }
     }
 }

@@ -145,7 +145,7 @@ fn lost_receive_state_opens_the_way_to_no_old_value() {
     service.wait_for_stdout(b"one\n");
     service.stop().succeeded();
     fs::remove_file(pair.slave.runtime_dir().join(format!("{LINK}@recv"))).unwrap();
-    last(&pair.slave, &[]).failed(&[75], &["not known any more"]).wrote(b"");
+    last(&pair.slave, &[]).failed(&[75], &["is lost"]).wrote(b"");
     // With another session, the message of the lost one is still refused.
     pair.agree();
     last(&pair.slave, &[]).failed(&[75], &["older"]).wrote(b"");

@@ -14,7 +14,7 @@ pub struct BadName;
 
 impl fmt::Display for BadName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a name is 1 to {MAX_NAME_LEN} letters, digits, `.`, `_` or `-`, and begins with a letter or digit")
+        write!(f, "a name has 1 to {MAX_NAME_LEN} letters, digits, `.`, `_` or `-`, and begins with a letter or digit")
     }
 }
 

@@ -147,9 +147,11 @@ impl LinkPeers {
             by_name.get(name).cloned().ok_or_else(|| {
                 let hint = did_you_mean(name.as_str(), by_name.keys().map(PeerName::as_str));
                 Error::new(Exit::NotTrusted, format!("`peer = {name}`"))
-                    .because("no key is pinned under this name")
+                    .because("no key is trusted under this name")
                     .hint(hint.unwrap_or_else(|| {
-                        format!("on the other device: sts-pair --key; pipe that line into: sts-pair --trust {name}")
+                        format!(
+                            "run sts-pair --key on the other device, and pipe its line into: sts-pair --trust {name}"
+                        )
                     }))
             })
         };
@@ -340,7 +342,7 @@ fn bound_elsewhere<'a>(link: &LinkName, pinned: impl Iterator<Item = (Peer, &'a 
             }
         }
     }
-    let why = format!("{} is trusted for other links: {}", list(names(&peers)), links.join(", "));
+    let why = format!("trusted for other links ({}): {}", links.join(", "), list(names(&peers)));
     let name = peers.first().map_or("NAME", |peer| peer.name.as_str());
     Error::new(Exit::NotTrusted, format!("no peer is trusted for {link}")).because(why).hint(format!(
         "run sts-pair --code on both devices; or, if it is one of those, add a line to the configuration: peer = {name}"

@@ -134,7 +134,7 @@ impl Session {
     #[must_use]
     pub(crate) fn mismatch(&self, expected: &Expected<'_>) -> Option<&'static str> {
         if self.own != expected.own {
-            Some("it was agreed with another identity key of ours")
+            Some("it was agreed with another identity key of this device")
         } else if self.role != expected.role {
             Some("it was agreed in the other role (`sts_mode`)")
         } else if self.suite != expected.suite {

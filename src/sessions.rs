@@ -180,8 +180,8 @@ impl LinkSessions {
         let error = Error::new(Exit::Config, format!("messages of {name} are left with the broker"));
         Some(if let Some(why) = session.mismatch(&self.peers.expected()) {
             error
-                .because(format!("the session does not fit the configuration: {why}"))
-                .hint("set that back until they are received")
+                .because(format!("the session does not match the configuration: {why}"))
+                .hint("restore that setting until they have been received")
         } else {
             let names: Vec<_> = self.accepted.iter().map(|peer| peer.name.as_str()).chain([name.as_str()]).collect();
             error
@@ -225,7 +225,7 @@ impl LinkSessions {
             [(session, _)] => Ok(session),
             [(_, peer), ..] => Err(Error::new(Exit::Usage, "there are sessions with several peers")
                 .because(list(usable.iter().map(|(_, peer)| peer.name.as_str())))
-                .hint(format!("say which one is meant: --to {}", peer.name))),
+                .hint(format!("choose one of them: --to {}", peer.name))),
         }
     }
 

@@ -51,7 +51,7 @@ impl Journal {
     pub(crate) fn open(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
         let lock = files::try_lock(cache.dir(), &format!("{}@recv.lock", cache.link()))?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
-                .because("another sts-recv runs on this link already")
+                .because("another sts-recv is already running on this link")
         })?;
         let (mut state, lost) = ReceiveState::look(cache, sessions)?;
         let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
@@ -186,8 +186,8 @@ impl ReceiveState {
         if !lost.is_empty() && !sessions.iter().any(usable) {
             return Err(malformed.unwrap_or_else(|| {
                 Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
-                    .because("what was received is not known any more, so old messages could pass for new ones")
-                    .hint(format!("agree new keys: {}", cache.pairing_command()))
+                    .because("the record of what was received is lost, so old messages could be accepted as new")
+                    .hint(format!("agree on new keys: {}", cache.pairing_command()))
             }));
         }
         Ok((state, lost))
@@ -204,8 +204,8 @@ impl ReceiveState {
         };
         Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|line| {
             Error::new(Exit::Failed, format!("{}, line {line}", text::show(&cache.dir().join(&file))))
-                .because("not a whole line of receive state")
-                .hint(format!("agree new keys: {}", cache.pairing_command()))
+                .because("the receive state is damaged")
+                .hint(format!("agree on new keys: {}", cache.pairing_command()))
         })
     }
 }

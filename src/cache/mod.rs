@@ -100,7 +100,7 @@ impl Cache {
     pub(crate) fn lock_pairing(&self) -> Result<Lock> {
         files::try_lock(&self.dir, &format!("{}@pair.lock", self.link))?.ok_or_else(|| {
             Error::new(Exit::TryAgain, format!("cannot pair {}", self.link))
-                .because("another sts-pair runs on this link already")
+                .because("another sts-pair is already running on this link")
         })
     }
 
@@ -246,8 +246,8 @@ impl Cache {
         let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(PeerSessions::default()) };
         self.parse(name, &bytes).map_err(|Malformed(expected)| {
             Error::new(Exit::Failed, text::show(&self.dir.join(name)))
-                .because(format!("not a whole session file: expected {expected}"))
-                .hint(format!("agree new keys, which replaces it: {}", self.pairing_command()))
+                .because(format!("not a valid session file: expected {expected}"))
+                .hint(format!("agree on new keys, which replaces this file: {}", self.pairing_command()))
         })
     }
 
@@ -264,7 +264,7 @@ impl Cache {
     /// Adds a session by `add`, unless it is there.
     fn store(&self, session: &Session, add: impl FnOnce(&mut Vec<StoredSession>)) -> Result<()> {
         if !session_file::can_hold(&session.topics) {
-            return Err(Error::new(Exit::Config, "a topic").because("it has control characters"));
+            return Err(Error::new(Exit::Config, "invalid topic").because("it contains control characters"));
         }
         let name = self.name(&session.peer);
         let lock = self.lock()?;

@@ -34,7 +34,7 @@ pub(super) fn unusable(path: &Path, error: Error) -> Error {
     }
     let own = "set STS_RUNTIME_DIR to a directory of your own";
     if let Ok(owner) = owner {
-        return error.hint(format!("run it as user {}; or {own}", files::user_name(owner)));
+        return error.hint(format!("run this as user {}; or {own}", files::user_name(owner)));
     }
     error.hint(format!("as root: install -d -m 0700 -o {} {}; or {own}", files::user_name(us), quote(path)))
 }

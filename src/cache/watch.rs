@@ -82,10 +82,12 @@ impl Watch {
     ) -> Error {
         let waits = |stored: &StoredSession| stored.standing == Standing::Pending && accepts(&stored.session);
         if self.sessions().any(waits) {
-            return cache.no_session().because("the one there waits for the first message of the peer");
+            return cache.no_session().because("the new one is pending until the peer's first message arrives");
         }
         match (self.sessions().find_map(|stored| stored.session.mismatch(expected)), self.broken().next()) {
-            (Some(why), _) => cache.no_session().because(format!("the one there does not fit: {why}")),
+            (Some(why), _) => {
+                cache.no_session().because(format!("the existing one does not match the configuration: {why}"))
+            }
             (None, Some(broken)) => broken.clone(),
             (None, None) => cache.no_session(),
         }

@@ -36,7 +36,9 @@ pub(crate) fn instead(tool: &str, args: &[OsString]) -> Option<String> {
     let instead: Vec<_> =
         found.iter().map(|(name, here)| format!("{here} for {name}").replace("TOPIC_KEY", topic_key)).collect();
     let instead = instead.join(", ");
-    Some(format!("broker and topics are in the configuration of the link, sts.conf(5); on a command line: {instead}"))
+    Some(format!(
+        "broker and topics are set in the configuration of the link, sts.conf(5); on a command line: {instead}"
+    ))
 }
 
 /// The option that a word is, followed by `next`, if it is one that means something else here, or nothing.

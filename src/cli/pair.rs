@@ -112,7 +112,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     let Action { key, forget, status, .. } = &args.action;
     if let (true, Some(link)) = (*key || *status || forget.is_some(), &args.common.link) {
         return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
-            .because("--key, --forget and --status are for all links, and take none"));
+            .because("--key, --forget and --status apply to all links, and take no LINK"));
     }
     let timeout = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
     match &args.action {

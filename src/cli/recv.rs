@@ -26,7 +26,7 @@ struct Args {
     #[arg(short = '1', long)]
     once: bool,
 
-    /// Print the newest message that the broker kept, also if it was received before, and exit; waits for it 10s or TIME
+    /// Print the newest message that the broker keeps, even one received before, and exit; wait for it 10s or --timeout
     #[arg(long, conflicts_with_all = ["once", "lines", "wait"])]
     last: bool,
 
@@ -34,7 +34,7 @@ struct Args {
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     lines: Option<u64>,
 
-    /// With `nosec`, write payloads as they are; without it, each message ends with a newline there
+    /// With `nosec`: write payloads as they are, without adding newlines
     #[arg(short, long)]
     binary: bool,
 
@@ -46,11 +46,11 @@ struct Args {
     #[arg(long)]
     json: bool,
 
-    /// Without a session, wait for the first one; for services
+    /// If there is no session, wait for the first one; for services
     #[arg(long)]
     wait: bool,
 
-    /// Exit after TIME in which nothing was received: 90, 90s, 1h30m (0: never)
+    /// Exit if nothing is received for TIME: 90, 90s, 1h30m (0: never)
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     timeout: Seconds,
 }

@@ -24,7 +24,7 @@ struct Args {
     #[command(flatten)]
     common: CommonArgs,
 
-    /// Send one message per line; with `nosec`, without its newline
+    /// Send each line as a separate message; with `nosec`, without its newline
     #[arg(long, conflicts_with = "binary")]
     each: bool,
 

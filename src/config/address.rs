@@ -61,11 +61,11 @@ impl Address {
             let meant =
                 nearest(scheme, SCHEMES.map(|(name, ..)| name)).map(|name| format!("; did you mean `{name}://`?"));
             let meant = meant.unwrap_or_default();
-            return Err(format!("a URL begins with mqtt://, mqtts://, ws://, wss:// or unix://{meant}"));
+            return Err(format!("a URL must begin with mqtt://, mqtts://, ws://, wss:// or unix://{meant}"));
         };
         if scheme == Scheme::Unix {
             if !rest.starts_with('/') || rest.ends_with('/') {
-                return Err("the path of a Unix socket is absolute: unix:///run/mosquitto.sock".into());
+                return Err("the path of a Unix socket must be absolute: unix:///run/mosquitto.sock".into());
             }
             return Ok(Self { scheme, host: rest.to_owned(), port: None, login: None, path: String::new() });
         }
@@ -80,7 +80,7 @@ impl Address {
             _ => (host_and_port, None),
         };
         if name.contains(':') && !name.starts_with('[') {
-            return Err("an IPv6 address in a URL stands in brackets: mqtt://[::1]:1883".into());
+            return Err("an IPv6 address in a URL must be in brackets: mqtt://[::1]:1883".into());
         }
         let path = match scheme {
             Scheme::Ws | Scheme::Wss if path.is_empty() => "/mqtt".to_owned(),
@@ -88,7 +88,7 @@ impl Address {
                 path.to_owned()
             }
             Scheme::Mqtt | Scheme::Mqtts if path.is_empty() || path == "/" => String::new(),
-            _ => return Err("a URL ends after its host and port; only ws:// and wss:// have a path".into()),
+            _ => return Err("a URL must end after the host and port; only ws:// and wss:// have a path".into()),
         };
         Ok(Self { scheme, host: host(name)?, port, login, path })
     }
@@ -99,7 +99,7 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     match text.parse() {
         Ok(port) if digits && port != 0 => Ok(port),
-        _ => Err("a port is a number from 1 to 65535".into()),
+        _ => Err("must be a number from 1 to 65535".into()),
     }
 }
 
@@ -117,9 +117,9 @@ fn host(text: &str) -> Result<String, String> {
     }
     let ported = text.rsplit_once(':').is_some_and(|(_, port)| self::port(port).is_ok());
     Err(if ported && bare.is_none() {
-        "a port has its own line: `port = 1883`".into()
+        "the port needs a line of its own: `port = 1883`".into()
     } else {
-        "a host is a name, an address, or a URL such as mqtt://HOST:PORT".into()
+        "must be a host name, an address, or a URL such as mqtt://HOST:PORT".into()
     })
 }
 
@@ -127,7 +127,7 @@ fn login(text: &str) -> Result<(String, Option<Password>), String> {
     let (username, password) = text.split_once(':').map_or((text, None), |(name, word)| (name, Some(word)));
     let username = decode(username)?;
     if username.is_empty() {
-        return Err("a login in a URL begins with a name: mqtt://NAME:PASSWORD@HOST".into());
+        return Err("a login in a URL must begin with a name: mqtt://NAME:PASSWORD@HOST".into());
     }
     Ok((username, password.map(|word| decode(word).map(Password::new)).transpose()?))
 }
@@ -135,7 +135,7 @@ fn login(text: &str) -> Result<(String, Option<Password>), String> {
 /// Undoes percent-encoding (RFC 3986, 2.1).
 fn decode(text: &str) -> Result<String, String> {
     let wrong = || {
-        "a `%` in a URL's login is followed by two hexadecimal digits, of UTF-8 text without control characters"
+        "a `%` in a URL's login must be followed by two hexadecimal digits, for UTF-8 text without control characters"
             .to_owned()
     };
     let mut bytes = Vec::with_capacity(text.len());
@@ -161,6 +161,6 @@ pub(super) fn tls_hint() -> &'static str {
     if tls.is_supported() {
         "TLS is part of the URL: url = mqtts://HOST"
     } else {
-        "TLS is not in this version: remove this line; a link is encrypted from end to end without it"
+        "TLS is not in this version: remove this line; a link is encrypted end to end without TLS"
     }
 }

@@ -117,14 +117,14 @@ impl Environment {
         let home = self.runtime_home.as_ref().filter(|_| self.runtime_dir.is_none());
         refuse_root(
             home.and_then(|home| of_another("XDG_RUNTIME_DIR", home))
-                .map(|what| (what, format!("unset it, or set STS_RUNTIME_DIR, such as {SYSTEM_RUNTIME_DIR}"))),
+                .map(|what| (what, format!("unset it, or set STS_RUNTIME_DIR, for example to {SYSTEM_RUNTIME_DIR}"))),
         )
     }
 
     /// What is wrong with `HOME`, and what to do.
     fn home_of_another(&self) -> Option<(String, String)> {
         let home = self.home.as_ref().filter(|_| self.config_dir.is_none())?;
-        let remedy = format!("set HOME to your own, or STS_CONFIG_DIR, such as {SYSTEM_DIR}");
+        let remedy = format!("set HOME to your own home directory, or set STS_CONFIG_DIR, for example to {SYSTEM_DIR}");
         Some((of_another("HOME", home)?, remedy))
     }
 }

@@ -65,7 +65,7 @@ pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Loca
     let error = Error::new(Exit::Config, format!("no configuration for link `{link}`"))
         .because(format!("there is no {}", looked.join(" and no ")));
     Err(error.hint(match link.as_str().strip_suffix(".conf") {
-        Some(name) => format!("`{name}` for the link, or `./{link}` for the file here"),
+        Some(name) => format!("use `{name}` for the link, or `./{link}` for the file here"),
         None => hint_for_no_link(&link, argument.or(env.link.as_deref()).is_some(), &links_in(&dirs)),
     }))
 }
@@ -73,18 +73,18 @@ pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Loca
 /// What to do about a link without a configuration, which was `named` or is the default one.
 fn hint_for_no_link(link: &LinkName, named: bool, known: &[LinkName]) -> String {
     if COMMANDS.contains(&link.as_str()) {
-        return format!("did you mean --{link}? what a tool does is said by options");
+        return format!("did you mean --{link}? actions are options");
     }
     if let Some(near) = did_you_mean(link.as_str(), known.iter().map(LinkName::as_str)) {
         return near;
     }
     if named && Path::new(link.as_str()).is_file() {
-        return format!("`./{link}` for the configuration file here; to send a file: sts-send LINK < {link}");
+        return format!("use `./{link}` for the configuration file here; to send a file: sts-send LINK < {link}");
     }
     match (named, known) {
-        (true, _) => "write it as sts.conf(5) says, or give the path of another file, with a `/` in it".into(),
-        (false, []) => "name a link, or the path of a file; the format is in sts.conf(5)".into(),
-        (false, known) => format!("name a link: {}", list(known.iter().map(LinkName::as_str))),
+        (true, _) => "create one as described in sts.conf(5), or give the path of a file, with a `/` in it".into(),
+        (false, []) => "give a link, or the path of a file; sts.conf(5) describes the format".into(),
+        (false, known) => format!("give one of the links: {}", list(known.iter().map(LinkName::as_str))),
     }
 }
 
@@ -140,15 +140,15 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
     parsed.config.check_supported()?;
     if parsed.password_in_text && access.is_exposed() {
-        parsed.warnings.push(format!("others can read the password in {shown}: chmod 600 {}", quote(path)));
+        parsed.warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(path)));
     }
     Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located })
 }
 
 fn link_name(bytes: &[u8]) -> Result<LinkName> {
     let bad = |why: &dyn std::fmt::Display| {
-        Error::new(Exit::Usage, format!("`{}` cannot name a link", escape(bytes))).because(why).hint(
-            "a link is a name such as gateway, or a path with a `/` in it, whose last part names the link's session files",
+        Error::new(Exit::Usage, format!("`{}` is not a valid link", escape(bytes))).because(why).hint(
+            "give a name such as gateway, or a path with a `/` in it, of which the last part, without .conf, is a name",
         )
     };
     std::str::from_utf8(bytes).map_err(|err| bad(&err))?.parse().map_err(|why| bad(&why))
@@ -167,9 +167,9 @@ fn hint_for_unreadable(located: &Located, env: &Environment, err: &io::Error) ->
     }
     let is_link = env.config_dirs().iter().any(|dir| dir.join(&file).is_file());
     Some(if is_link {
-        format!("for the link in the configuration directory: {link}")
+        format!("to use the link in the configuration directory: {link}")
     } else {
-        "write it as sts.conf(5) says".into()
+        "create it as described in sts.conf(5)".into()
     })
 }
 
@@ -202,11 +202,11 @@ impl Access {
         let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
         let is_open = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o022 != 0);
         if self.owner != us && self.owner != 0 && path.parent().is_some_and(is_open) {
-            let why = format!("belongs to user {}, not to us (user {us})", self.owner);
+            let why = format!("it belongs to user {}, not to this user ({us})", self.owner);
             return Err(distrust(why).hint(format!("chown {us} {}", quote(path))));
         }
         if self.mode & 0o022 != 0 {
-            let why = format!("others can write it (mode {:04o})", self.mode);
+            let why = format!("other users can write it (mode {:04o})", self.mode);
             return Err(distrust(why).hint(format!("chmod go-w {}", quote(path))));
         }
         Ok(())
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(err.exit(), Exit::Config);
         assert!(err.to_string().contains("sts/absent.conf and no /etc/sts/absent.conf"), "{err}");
         let err = locate(Some("gateway.conf".as_ref()), &plain).unwrap_err();
-        assert_eq!(err.hint_text(), Some("`gateway` for the link, or `./gateway.conf` for the file here"));
+        assert_eq!(err.hint_text(), Some("use `gateway` for the link, or `./gateway.conf` for the file here"));
     }
 
     #[test]
@@ -295,18 +295,18 @@ mod tests {
             let link = (!link.is_empty()).then_some(OsStr::new(link));
             load(link, &[], &here).unwrap_err().hint_text().unwrap_or_default().to_owned()
         };
-        assert!(hint("").starts_with("name a link, or the path of a file"));
+        assert!(hint("").starts_with("give a link, or the path of a file"));
         put(&home.path().join("plant.conf"), NOSEC, 0o600);
         put(&home.path().join("gateway.conf"), NOSEC, 0o600);
         put(&home.path().join("sub/plant.conf"), NOSEC, 0o600);
-        assert_eq!(hint(""), "name a link: gateway, plant");
+        assert_eq!(hint(""), "give one of the links: gateway, plant");
         assert_eq!(hint("plnat"), "did you mean `plant`?");
-        assert_eq!(hint("status"), "did you mean --status? what a tool does is said by options");
-        assert!(hint("elsewhere").starts_with("write it as sts.conf(5) says"));
+        assert_eq!(hint("status"), "did you mean --status? actions are options");
+        assert!(hint("elsewhere").starts_with("create one as described in sts.conf(5)"));
         let path = |name: &str| home.path().join(name).display().to_string();
         assert_eq!(hint(&path("plant")), format!("did you mean {}?", path("plant.conf")));
-        assert_eq!(hint(&path("nowhere/plant")), "for the link in the configuration directory: plant");
-        assert_eq!(hint(&path("nowhere/else")), "write it as sts.conf(5) says");
+        assert_eq!(hint(&path("nowhere/plant")), "to use the link in the configuration directory: plant");
+        assert_eq!(hint(&path("nowhere/else")), "create it as described in sts.conf(5)");
         fs::create_dir(home.path().join("gateway")).unwrap();
         assert_eq!(hint(&path("gateway")), format!("did you mean {}?", path("gateway.conf")));
     }
@@ -321,7 +321,7 @@ mod tests {
         put(&path, NOSEC, 0o600);
         assert!(by_name().unwrap().warnings.is_empty());
         put(&path, NOSEC, 0o644);
-        let warning = format!("others can read the password in {0}: chmod 600 {0}", path.display());
+        let warning = format!("other users can read the password in {0}: chmod 600 {0}", path.display());
         assert_eq!(by_name().unwrap().warnings, [warning]);
         put(&path, NOSEC, 0o664);
         let err = by_name().unwrap_err();

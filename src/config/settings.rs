@@ -36,13 +36,13 @@ impl Override {
         }
         if key == ConfigKey::Password || (key == ConfigKey::Host && value.contains('@') && !value.starts_with("unix:"))
         {
-            let seen = "every user of this machine can see a command line";
+            let seen = "every user of this machine can see command lines";
             return Err(usage(location)
                 .because(seen)
                 .hint("write the password to a file that only you can read, and name it: -o password_file=FILE"));
         }
         if value.contains(char::is_control) {
-            return Err(usage(location).because("a control character in the value"));
+            return Err(usage(location).because("the value contains a control character"));
         }
         Ok(Self { name, key, value: value.to_owned() })
     }
@@ -158,10 +158,10 @@ impl<'a> Settings<'a> {
             };
             let value = value.trim_matches(BLANKS);
             if value.contains(|c: char| c.is_control() && c != '\t') {
-                return Err(error(format!("a control character in the value of `{name}`")));
+                return Err(error(format!("the value of `{name}` contains a control character")));
             }
             if let Some(first) = settings.iter().find(|setting| setting.key == key) {
-                return Err(error(format!("`{name}` sets again what {} sets", first.shown())));
+                return Err(error(format!("`{name}` is already set by {}", first.shown())));
             }
             settings.push(Setting { key, name, value, line: Some(number), source });
         }
@@ -169,7 +169,7 @@ impl<'a> Settings<'a> {
         for option in overrides {
             let setting = Setting { key: option.key, name: option.name, value: &option.value, line: None, source };
             if let Some(first) = settings[in_file..].iter().find(|earlier| earlier.key == option.key) {
-                return Err(setting.error(format!("sets again what {} sets", first.shown())));
+                return Err(setting.error(format!("already set by {}", first.shown())));
             }
             settings.push(setting);
         }

@@ -15,7 +15,7 @@ pub(crate) struct Topic(String);
 impl Topic {
     pub(super) fn parse(text: &str) -> Result<Self, InvalidTopic> {
         if text.contains(['+', '#']) {
-            return Err("a topic to publish on has no `+` and no `#`");
+            return Err("a topic to publish on cannot contain `+` or `#`");
         }
         Self::parse_pattern(text)
     }
@@ -23,10 +23,10 @@ impl Topic {
     /// As [`Topic::parse`], with `+` where a filter may have it: to be filled before anything is published on it.
     pub(super) fn parse_pattern(text: &str) -> Result<Self, InvalidTopic> {
         if text.starts_with(SHARE) {
-            return Err("`$share/` goes with a subscription only");
+            return Err("`$share/` is for subscriptions only");
         }
         if text.contains('#') {
-            return Err("a topic to publish on has no `#`");
+            return Err("a topic to publish on cannot contain `#`");
         }
         Filter::parse(text).map(|filter| Self(filter.text))
     }
@@ -61,15 +61,15 @@ impl Filter {
             Some(Some((group, plain))) if !group.is_empty() && !group.contains(['+', '#']) && !plain.is_empty() => {
                 text.len() - plain.len()
             }
-            Some(_) => return Err("a shared subscription is `$share/GROUP/TOPIC`"),
+            Some(_) => return Err("a shared subscription must have the form `$share/GROUP/TOPIC`"),
         };
         let mut levels = text[prefix..].split('/').peekable();
         while let Some(level) = levels.next() {
             if level.contains('#') && (level != "#" || levels.peek().is_some()) {
-                return Err("`#` stands alone, after the last `/`");
+                return Err("`#` must be a whole level, after the last `/`");
             }
             if level.contains('+') && level != "+" {
-                return Err("`+` stands alone between two `/`");
+                return Err("`+` must be a whole level, between two `/`");
             }
         }
         Ok(Self { text: text.to_owned(), prefix })
@@ -112,9 +112,9 @@ pub(super) fn wildcards(text: &str) -> usize {
 
 fn check_text(text: &str) -> Result<(), InvalidTopic> {
     if text.is_empty() || text.len() > MAX_TOPIC_LEN {
-        return Err("a topic has 1 to 65535 bytes");
+        return Err("a topic must have 1 to 65535 bytes");
     }
-    if text.contains(char::is_control) { Err("a topic has no control characters") } else { Ok(()) }
+    if text.contains(char::is_control) { Err("a topic cannot contain control characters") } else { Ok(()) }
 }
 
 #[cfg(test)]

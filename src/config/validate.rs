@@ -60,7 +60,7 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     let sealed = sealed(settings)?;
     let (publish, subscribe) = topics(settings, sealed.as_ref().map(|sealed| sealed.role))?;
     if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
-        warnings.push("aes = ecb shows where blocks of the data are equal; gcm and cbc do not".into());
+        warnings.push("aes = ecb reveals where blocks of the data are equal; gcm and cbc do not".into());
     }
     let versions = MqttVersion::ALL.map(|version| (version.config_value(), version));
     let version = choice(settings, ConfigKey::MqttVersion, &versions)?.unwrap_or_default();
@@ -102,19 +102,20 @@ fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
         choice(settings, ConfigKey::StsVersion, &[("1", Protocol::Sts1), ("2", Protocol::Sts2)])?.unwrap_or_default();
     let Some(role) = mode else {
         if let Some((setting, Some(_))) = aes {
-            let why = format!("`aes = {}` does not go with `sts_mode = nosec`, which encrypts nothing", setting.value);
+            let why =
+                format!("`aes = {}` cannot be used with `sts_mode = nosec`, which encrypts nothing", setting.value);
             return Err(setting.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
         }
         if let Some(setting) = settings.get(ConfigKey::Peer).or(settings.get(ConfigKey::Channel)) {
-            let why = format!("`{}` does not go with `sts_mode = nosec`, which authenticates no peer", setting.name);
+            let why = format!("`{}` cannot be used with `sts_mode = nosec`, which authenticates no peer", setting.name);
             return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
         }
         return Ok(None);
     };
     let suite = match (aes, protocol) {
         (Some((setting, None)), _) => {
-            let why = "`aes = null` goes with `sts_mode = nosec` only";
-            return Err(setting.error(why).hint("gcm, cbc or ecb; without `aes` it is gcm"));
+            let why = "`aes = null` can be used only with `sts_mode = nosec`";
+            return Err(setting.error(why).hint("use gcm, cbc or ecb; without this line, the suite is gcm"));
         }
         (Some((setting, Some(Suite::Gcm))), Protocol::Sts1) => {
             return Err(setting.invalid("must be cbc or ecb with `sts_version = 1`"));
@@ -136,11 +137,11 @@ fn peers(settings: &Settings<'_>) -> Result<Vec<PeerName>> {
     for word in setting.value.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
         let name = word.parse().map_err(|why| setting.invalid(why))?;
         if peers.contains(&name) {
-            return Err(setting.error(format!("`{name}` stands twice in `peer`")));
+            return Err(setting.error(format!("`{name}` occurs twice in `peer`")));
         }
         peers.push(name);
     }
-    if peers.is_empty() { Err(setting.invalid("must be names, with commas or blanks between them")) } else { Ok(peers) }
+    if peers.is_empty() { Err(setting.invalid("must be names, separated by commas or blanks")) } else { Ok(peers) }
 }
 
 fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
@@ -148,12 +149,13 @@ fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, Filter)
     let (sub, publ) = (required(ConfigKey::Subtop, "subtop")?, required(ConfigKey::Pubtop, "pubtop")?);
     let subscribe = Filter::parse(sub.value).map_err(|why| sub.invalid(why))?;
     if role == Some(Role::Master) && subscribe.has_wildcard() {
-        return Err(sub.invalid("a master has one slave, so its topics have no `+` and no `#`"));
+        return Err(sub.invalid("a master has one slave, so its topics cannot contain `+` or `#`"));
     }
     let wild = role == Some(Role::Slave) && (subscribe.has_wildcard() || wildcards(publ.value) > 0);
     let publish = if wild { gateway(settings, sub, &subscribe, publ)? } else { plain_topic(publ)? };
     if role.is_some() && subscribe.plain() == publish.as_str() {
-        let why = format!("`{}` is the same topic as {}: each side would hear itself", publ.name, sub.shown());
+        let why =
+            format!("`{}` is the same topic as {}: each side would receive its own messages", publ.name, sub.shown());
         return Err(Error::new(Exit::Config, publ.location())
             .because(why)
             .hint("give each direction a topic of its own"));
@@ -169,17 +171,19 @@ fn plain_topic(setting: Setting<'_>) -> Result<Topic> {
 fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &Filter, publ: Setting<'_>) -> Result<Topic> {
     if subscribe.plain().contains('#') {
         let error = sub.invalid("`#` does not say which device a topic belongs to");
-        return Err(error.hint("use `+`, a level for each device: subtop = plant/+/up and pubtop = plant/+/down"));
+        return Err(error.hint("use `+` for the level of the device: subtop = plant/+/up and pubtop = plant/+/down"));
     }
     let publish = Topic::parse_pattern(publ.value).map_err(|why| publ.invalid(why))?;
     let (heard, filled) = (subscribe.wildcards(), wildcards(publish.as_str()));
     if heard != filled {
-        let why = format!("`+` stands {heard} times in `subtop` and {filled} times in `pubtop`");
-        return Err(publ.error(why).hint("each `+` of `pubtop` is what the same `+` of `subtop` matched"));
+        let why = format!("`+` occurs {heard} times in `subtop` and {filled} times in `pubtop`");
+        return Err(publ
+            .error(why)
+            .hint("each `+` in `pubtop` stands for what the corresponding `+` in `subtop` matched"));
     }
     match settings.get(ConfigKey::Channel) {
         Some(setting) => {
-            Err(setting.error("`channel` does not go with wildcards, where each device has its own topics"))
+            Err(setting.error("`channel` cannot be used with wildcards, where each device has its own topics"))
         }
         None => Ok(publish),
     }
@@ -211,7 +215,7 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
         // The command line decides between the two, as it does everywhere.
         (Some(own), Some(port), Some(url)) if url.on_command_line() && !own.on_command_line() => port,
         (Some(own), Some(_), Some(url)) if url.on_command_line() == own.on_command_line() => {
-            return Err(own.error(format!("{} names a port already", url.shown())));
+            return Err(own.error(format!("{} already contains a port", url.shown())));
         }
         _ => set_port.or(url_port).unwrap_or(scheme.default_port()),
     };
@@ -238,17 +242,17 @@ fn login(
     let set = name.or(word).or(file);
     if let Some((url, Address { login: Some((username, password)), .. })) = address {
         if let Some(setting) = set {
-            return Err(setting.error(format!("{} holds a login already", url.shown())));
+            return Err(setting.error(format!("{} already contains a login", url.shown())));
         }
         let login = Login { username: username.clone(), password: password.clone() };
         let lengths = [username.len(), password.as_ref().map_or(0, |word| word.expose().len())];
         if lengths.iter().any(|len| *len > MAX_FIELD_LEN) {
-            return Err(url.invalid("a name and a password have at most 65535 bytes"));
+            return Err(url.invalid("a name and a password can have at most 65535 bytes"));
         }
         return Ok((Some(login), password.is_some()));
     }
     let (password, in_text) = match (word, file) {
-        (Some(_), Some(file)) if !file.on_command_line() => return Err(file.error("`password` is set already")),
+        (Some(_), Some(file)) if !file.on_command_line() => return Err(file.error("`password` is already set")),
         (_, Some(file)) => (Some(read_password(settings, file, read, warnings)?), false),
         (Some(word), None) => (Some(Password::new(word.value.to_owned())), true),
         (None, None) => (None, false),
@@ -277,14 +281,14 @@ fn read_password(
         if error.hint_text().is_some() {
             return error;
         }
-        error.hint(format!("the password stands in it, on one line: (umask 077; cat >{})", quote(&path)))
+        error.hint(format!("write the password into it, as its only line: (umask 077; cat >{})", quote(&path)))
     })?;
     let word = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if word.is_empty() || word.len() > MAX_FIELD_LEN || word.contains(char::is_control) {
-        return Err(setting.error(format!("{shown} is not one line of 1 to {MAX_FIELD_LEN} bytes")));
+        return Err(setting.error(format!("{shown} must be one line of 1 to {MAX_FIELD_LEN} bytes")));
     }
     if exposed {
-        warnings.push(format!("others can read the password in {shown}: chmod 600 {}", quote(&path)));
+        warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(&path)));
     }
     Ok(Password::new(word.to_owned()))
 }

@@ -34,7 +34,7 @@ pub(super) fn not_opened(path: &Path, errno: Errno) -> Error {
         return failed("open", path, errno);
     }
     Error::new(Exit::NotTrusted, show(path))
-        .because("it is a link, and only a file of this device's own is used here")
+        .because("it is a link, and links are not followed here")
         .hint(format!("remove the link: rm {}", quote(path)))
 }
 
@@ -51,10 +51,10 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<(
     let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
     if stat.st_uid != us && (guard == Guard::Private || stat.st_uid != 0) {
         let (theirs, ours) = (users::user_name(stat.st_uid), users::user_name(us));
-        return Err(distrust(format!("belongs to user {theirs}, not to us (user {ours})")).hint(match us {
+        return Err(distrust(format!("it belongs to user {theirs}, not to this user ({ours})")).hint(match us {
             // A service's: given to root, the service could not use it any more.
             0 => users::run_as(stat.st_uid),
-            _ => format!("run it as that user; or, as root, if it is to be this user's: chown {ours} {}", quote(path)),
+            _ => format!("run this as that user; or, to give it to this user, as root: chown {ours} {}", quote(path)),
         }));
     }
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -67,7 +67,7 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<(
         (Guard::Public, _) => (0o022, "write", "go-w"),
     };
     if stat.st_mode & forbidden != 0 {
-        return Err(distrust(format!("others can {ability} it (mode {:04o})", stat.st_mode & 0o7777))
+        return Err(distrust(format!("other users can {ability} it (mode {:04o})", stat.st_mode & 0o7777))
             .hint(format!("chmod {remedy} {}", quote(path))));
     }
     Ok(())
@@ -91,7 +91,7 @@ pub(crate) fn others_can_read(group: u32, mode: u32) -> bool {
 pub(super) fn check_file(us: u32, fd: &OwnedFd, path: &Path, guard: Guard) -> Result<Stat> {
     let stat = rustix::fs::fstat(fd).map_err(|errno| failed("examine", path, errno))?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Error::new(Exit::NotTrusted, show(path)).because("not a plain file"));
+        return Err(Error::new(Exit::NotTrusted, show(path)).because("not a regular file"));
     }
     check(path, &stat, guard, us)?;
     Ok(stat)

@@ -53,7 +53,7 @@ impl Dir {
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 return Err(Error::new(Exit::NotTrusted, show(&path))
-                    .because("not a directory, or a link to one")
+                    .because("it is not a directory, or is a link to one")
                     .hint("give the path of the directory itself"));
             }
             Err(errno) => return Err(failed("open", &path, errno)),

@@ -60,13 +60,13 @@ struct NotFollowed {
 
 fn not_followed(link: &Path, NotFollowed { why, remedy }: NotFollowed) -> Error {
     let error = Error::new(Exit::NotTrusted, show(link)).because(format!("it is a link: {why}"));
-    error.hint(remedy.unwrap_or_else(|| format!("put the file itself there, in place of the link: {}", quote(link))))
+    error.hint(remedy.unwrap_or_else(|| format!("replace the link with the file itself: {}", quote(link))))
 }
 
 impl Walk {
     /// Follows one name; returns the file once it is reached.
     fn step(&mut self) -> std::result::Result<Option<OwnedFd>, NotFollowed> {
-        let Some(name) = self.rest.pop() else { return Err(NotFollowed::because("it leads to a directory")) };
+        let Some(name) = self.rest.pop() else { return Err(NotFollowed::because("it points to a directory")) };
         let fail = |walk: &Self, errno: Errno| walk.because_of(&name, errno);
         let stat =
             rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(self, errno))?;
@@ -123,7 +123,7 @@ impl Walk {
             )));
         }
         if can_be_changed(stat) {
-            let why = format!("others can change {}, through which it leads", show(&path));
+            let why = format!("other users can change {}, which it passes through", show(&path));
             return Err(NotFollowed { why, remedy: Some(format!("chmod go-w {}", quote(&path))) });
         }
         Ok(())

@@ -34,7 +34,7 @@ pub(super) fn run_as(uid: u32) -> String {
     // In root's home, that user would find nothing.
     let home = std::env::var_os("HOME").is_some_and(|home| !home.is_empty());
     let without_home = if home && std::env::var_os("STS_CONFIG_DIR").is_none() { "env -u HOME " } else { "" };
-    format!("run it as that user: runuser -u {} -- {without_home}{}", user_name(uid), command.join(" "))
+    format!("run this as that user: runuser -u {} -- {without_home}{}", user_name(uid), command.join(" "))
 }
 
 /// A system's list; empty where there is none, as in a container.

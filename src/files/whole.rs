@@ -81,7 +81,7 @@ pub(crate) fn check_replaceable(dir: &Dir, name: &str) -> Result<()> {
     let refuse = |why: &str| Error::new(Exit::Config, format!("cannot change {}", show(&path))).because(why);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Symlink => {
-            Err(refuse("it is a link").hint("change the file that it leads to, or put the file in its place"))
+            Err(refuse("it is a link").hint("change the file that it points to, or replace the link with the file"))
         }
         _ if stat.st_mode & 0o200 == 0 => Err(refuse("it is read-only").hint(format!("chmod u+w {}", quote(&path)))),
         _ => Ok(()),

@@ -32,7 +32,7 @@ pub enum BadCode {
 impl fmt::Display for BadCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Form => write!(f, "a code is {CODE_LEN} letters and digits, in groups of {GROUP}"),
+            Self::Form => write!(f, "a code consists of {CODE_LEN} letters and digits, in groups of {GROUP}"),
             Self::Check => f.write_str("one character is wrong, or two are swapped"),
         }
     }

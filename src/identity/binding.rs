@@ -46,7 +46,7 @@ impl Binding {
                     continue;
                 }
                 let Ok(link) = name.parse() else {
-                    return Err(format!("`{}` cannot name a link", name.escape_default()));
+                    return Err(format!("`{}` is not a valid link", name.escape_default()));
                 };
                 if is_link { binding.links.push(link) } else { binding.paired.push(link) }
             }

@@ -75,7 +75,7 @@ impl fmt::Display for Lookalike {
             Self::Nothing => "it is empty",
             Self::PinnedLine => "that is a line of known_peers: leave out the name before the key",
             Self::Fingerprint => "that is a fingerprint, not the key itself",
-            Self::SshKey => "that is a key of ssh, not of sts",
+            Self::SshKey => "that is an SSH key, not an sts key",
             Self::PublicPem => "that is PEM, not a key line",
             Self::PrivatePem => "that is a private key, which must never leave its device",
         })
@@ -104,13 +104,13 @@ pub enum BadKey {
 impl fmt::Display for BadKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line => write!(f, "not a key line, `{KEY_TYPE} BASE64`"),
+            Self::Line => write!(f, "not a key line of the form `{KEY_TYPE} BASE64`"),
             Self::Instead(found) => found.fmt(f),
             Self::Name => crate::name::BadName.fmt(f),
-            Self::Base64 => f.write_str("the key is not whole: not base64"),
+            Self::Base64 => f.write_str("the key is incomplete or damaged: not base64"),
             Self::Encoding => f.write_str("not the DER encoding of an RSA public key"),
-            Self::Modulus => f.write_str("an RSA modulus that is even or not of 2048 to 8192 bits"),
-            Self::Exponent => f.write_str("an RSA exponent that is even or not from 65537 to 2^32"),
+            Self::Modulus => f.write_str("the RSA modulus is even, or does not have 2048 to 8192 bits"),
+            Self::Exponent => f.write_str("the RSA exponent is even, or is not from 65537 to 2^32"),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Identity {
             return Ok(identity);
         }
         let identity = Self::load_or_create(dir, &mut rand::rng())?;
-        report.info(format_args!("made a new identity key for this device: {}", show(&dir.join(IDENTITY_FILE))));
+        report.info(format_args!("generated a new identity key for this device: {}", show(&dir.join(IDENTITY_FILE))));
         Ok(identity)
     }
 
@@ -112,7 +112,7 @@ impl Identity {
     /// # Errors
     /// [`Exit::Failed`] where the library cannot make one.
     pub(crate) fn generate_bits(rng: &mut impl CryptoRng, bits: usize) -> Result<Self> {
-        let failed = |why: &dyn fmt::Display| Error::new(Exit::Failed, "cannot make an identity key").because(why);
+        let failed = |why: &dyn fmt::Display| Error::new(Exit::Failed, "cannot generate an identity key").because(why);
         let key = rsa::PrivateKey::new(rng, bits).map_err(|err| failed(&err))?;
         Self::from_key(key).map_err(|err| failed(&err))
     }
@@ -171,7 +171,7 @@ fn read<T>(dir: &Dir, parse: impl FnOnce(&str) -> std::result::Result<T, BadFile
     let text = std::str::from_utf8(&bytes).map_err(|_| BadFile::Form("not a PEM file"));
     text.and_then(parse).map(Some).map_err(|why| {
         Error::new(Exit::Config, show(&dir.join(IDENTITY_FILE))).because(why).hint(
-            "put back a good copy; a new key is made only where there is no file, and every peer must then trust it anew",
+            "restore a good copy; a new key is generated only if there is no file, and then every peer must trust the new key",
         )
     })
 }

@@ -42,7 +42,7 @@ impl KnownPeers {
         };
         let location = show(&dir.join(KNOWN_PEERS_FILE));
         let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::new(Exit::Config, location.clone()).because("it holds bytes that are not UTF-8"))?;
+            .map_err(|_| Error::new(Exit::Config, location.clone()).because("it contains bytes that are not UTF-8"))?;
         let mut known = Self { lines: Vec::new(), stamp };
         // Sets, as comparing each of ten thousand peers with each would take too long.
         let (mut names, mut keys) = (HashSet::new(), HashSet::new());

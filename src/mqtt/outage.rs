@@ -10,7 +10,7 @@ use crate::Error;
 const MQTT_PORT: u16 = 1883;
 
 /// What a plain port is, in a hint.
-const PLAIN_PORT: &str = "`port` must be the broker's for MQTT without TLS, usually 1883";
+const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS, usually 1883";
 
 /// Why there is no connection to the broker; displays as one phrase, in which text from the network is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         (Obstacle::Refused, _) => "check `host` and `port`, and that the broker is running".to_owned(),
         (Obstacle::Unreachable, _) => "check `host` and `port`, and the network and any firewall in between".to_owned(),
         (Obstacle::Tls, _) => tls(),
-        (Obstacle::Http, _) => format!("a web server, or a broker's port for WebSocket: {PLAIN_PORT}"),
+        (Obstacle::Http, _) => format!("this is a web server, or a broker's port for WebSocket: {PLAIN_PORT}"),
         (Obstacle::Silence | Obstacle::Closed, Some(port)) => match port {
             443 | 8883 | 8884 => format!("the broker probably speaks TLS on port {port}; {}", tls()),
             80 | 8080 | 8083 | 9001 => format!("port {port} is usually for HTTP or WebSocket: {PLAIN_PORT}"),
-            MQTT_PORT => "the broker may hang or turn this device away: check its log".to_owned(),
-            _ => format!("a broker may speak TLS or WebSocket there: {PLAIN_PORT}"),
+            MQTT_PORT => "the broker may hang, or may not accept this device: check its log".to_owned(),
+            _ => format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}"),
         },
         (Obstacle::Silence | Obstacle::Closed, None) | (Obstacle::Other, _) => return None,
     })

@@ -109,7 +109,7 @@ impl PairRun<'_> {
     /// session says it, too.
     pub(super) fn note_paired(&mut self, peer: &Peer) {
         if let Err(error) = self.sessions.peers.note_paired(peer) {
-            self.report.verbose(format_args!("cannot write down with whom the link is: {error}"));
+            self.report.verbose(format_args!("cannot record the peer of this link: {error}"));
         }
     }
 
@@ -157,5 +157,5 @@ fn suite_differs(peer: &PeerName, theirs: u8, ours: Suite) -> Error {
         Suite::from_code(theirs).map_or_else(|| format!("suite number {theirs}"), |suite| format!("`aes = {suite}`"));
     Error::new(Exit::Protocol, "the suites differ")
         .because(format!("{peer} has {theirs}, this device has `aes = {ours}`"))
-        .hint("give both devices the same line in their configuration")
+        .hint("set the same `aes` in the configuration of both devices")
 }

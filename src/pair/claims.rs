@@ -25,12 +25,12 @@ pub(super) fn report(claim: &Claim, own: &Fingerprint) -> Error {
         Claim::UnknownKey(fingerprint) => Error::new(Exit::NotTrusted, "unknown peer")
             .because(format!("a device with the key {fingerprint} wants to pair (unverified)"))
             .hint(
-                "if it is yours, run sts-pair --code on both devices; or compare that key with what sts-pair --key prints there, and pipe its key line here into: sts-pair --trust NAME",
+                "if it is yours, run sts-pair --code on both devices; or compare this key with what sts-pair --key prints there, and pipe its key line, on this device, into: sts-pair --trust NAME",
             ),
         Claim::Refused(AuthRefusal::UnknownKey) => refused(Exit::NotTrusted)
             .because("the other device does not know this device's key")
             .hint(format!(
-                "the key is {own}: run sts-pair --code on both devices; or pipe what sts-pair --key prints here into, on the other device: sts-pair --trust NAME"
+                "the key is {own}: run sts-pair --code on both devices; or pipe the line that sts-pair --key prints here, on the other device, into: sts-pair --trust NAME"
             )),
         Claim::Refused(AuthRefusal::WrongCode | AuthRefusal::CodeErased) => refused(Exit::NotTrusted)
             .because("the other device expects a code, and this one was not given any"),
@@ -43,7 +43,7 @@ pub(super) fn report(claim: &Claim, own: &Fingerprint) -> Error {
             .because("this device expects a code")
             .hint("run sts-pair --code there, too"),
         Claim::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
-            .because("it sends the same request as this device")
+            .because("it sends pairing requests, as this device does")
             .hint("set sts_mode to slave on one of the two devices"),
     }
 }

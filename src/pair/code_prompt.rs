@@ -24,7 +24,7 @@ pub(super) fn ask() -> Result<Code> {
     let cannot = |err: io::Error| {
         Error::new(Exit::Usage, "cannot ask for the code")
             .because(format!("{TERMINAL}: {err}"))
-            .hint("without a terminal, set STS_CODE in the environment to it")
+            .hint("if there is no terminal, set STS_CODE to the code")
     };
     let terminal = OpenOptions::new().read(true).write(true).open(TERMINAL).map_err(cannot)?;
     let mut signals = Signals::catch()?;

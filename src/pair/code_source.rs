@@ -34,7 +34,7 @@ pub fn given() -> Result<Option<Code>> {
         let code = Code::parse(&text).map_err(bad)?;
         return Err(Error::new(Exit::Failed, format!("cannot remove {VARIABLE} from the environment"))
             .because(hand_over(&code))
-            .hint(format!("give the code on standard input, with {VARIABLE}={ON_STDIN}")));
+            .hint(format!("give the code on stdin, with {VARIABLE}={ON_STDIN}")));
     }
     let mut line = Zeroizing::new(String::new());
     let read = io::stdin().take(MAX_CODE_LINE_LEN).read_to_string(&mut line);

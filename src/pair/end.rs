@@ -56,7 +56,7 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
     for Peer { name, key } in accepted.iter() {
         // Whatever kept KILL from being made or sent: these keys must go.
         if cache.delete_all(key.fingerprint().as_bytes())? {
-            report.info(format_args!("the sessions with {name} are deleted"));
+            report.info(format_args!("deleted the sessions with {name}"));
             ended = true;
         }
     }
@@ -98,7 +98,8 @@ fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, re
             const WHAT: &str = "the peer was not told";
             return Err(event_loop.unreachable(WHAT).unwrap_or_else(|| {
                 let endpoint = &link.config.mqtt.endpoint;
-                Error::new(Exit::TryAgain, WHAT).because(format!("the broker at {endpoint} did not acknowledge it"))
+                Error::new(Exit::TryAgain, WHAT)
+                    .because(format!("the broker at {endpoint} did not acknowledge the message"))
             }));
         }
         event_loop.wait(None, until, now)?;

@@ -28,7 +28,7 @@ pub(super) fn wrong_code(left: usize) -> Error {
 /// As [`wrong_code`], and no attempt is left.
 pub(super) fn code_erased(role: Role) -> Error {
     let why = match role {
-        Role::Slave => "a device tried other codes three times; this one is erased",
+        Role::Slave => "a device tried wrong codes three times; the code is erased",
         Role::Master => "the other device has erased its code after three attempts",
     };
     Error::new(Exit::NotTrusted, "wrong code").because(why).hint("for a new code: sts-pair --code on both devices")
@@ -39,7 +39,7 @@ pub(super) fn code_used_up() -> Error {
     Error::new(Exit::NotTrusted, "the code is used up")
         .because("in three attempts the device that answered did not prove that it has the code")
         .hint(
-            "for a new code: sts-pair --code on both devices; if this happens again, a third device answers on the topic",
+            "for a new code: sts-pair --code on both devices; if this happens again, a third device is answering on the topic",
         )
 }
 
@@ -50,7 +50,7 @@ pub(super) fn conflict(peer: &Peer, conflict: Option<EnrolmentConflict>) -> Erro
     match conflict {
         None => Error::new(Exit::NotTrusted, format!("`{name}` cannot trust this device"))
             .because(
-                "it reports the reason itself: it knows this name or this key already, or its configuration names another peer",
+                "it reports the reason itself: it already knows this name or this key, or its configuration names another peer",
             )
             .hint("to enrol under another name: sts-pair --code --name NAME"),
         Some(EnrolmentConflict::OwnKey) => error
@@ -67,7 +67,7 @@ pub(super) fn conflict(peer: &Peer, conflict: Option<EnrolmentConflict>) -> Erro
                 "enrol it with --name {pinned} there; or, to rename it: sts-pair --forget {pinned}"
             )),
         Some(EnrolmentConflict::NotWanted(wanted)) => error
-            .because(format!("by its configuration the link is with `{wanted}`"))
+            .because(format!("according to its configuration, the link is with `{wanted}`"))
             .hint(format!("enrol the other device with --name {wanted}, or change the configuration: peer = {name}")),
     }
 }

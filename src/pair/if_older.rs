@@ -65,7 +65,7 @@ fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPe
     let [peer] = &accepted[..] else {
         return Err(Error::new(Exit::Usage, "--if-older")
             .because(format!("this link has several peers: {}", list(accepted.iter().map(|peer| peer.name.as_str()))))
-            .hint("run it on the other devices, each of which has one"));
+            .hint("run it on the other devices, each of which has only one peer"));
     };
     let peer: Digest = *peer.key.fingerprint().as_bytes();
     let PeerSessions { sessions, deleted } = if_readable(cache.load_peer(&peer))?.unwrap_or_default();
@@ -94,7 +94,7 @@ impl PairRun<'_> {
     pub(super) fn poll_session_check(&mut self, now: Instant) -> Result<()> {
         let Phase::Checking(check) = &mut self.phase else { return Ok(()) };
         if check.is_timed_out(now) {
-            self.report.verbose("the peer does not say that it still has the session");
+            self.report.verbose("the peer did not confirm that it still has the session");
             self.begin_handshake(now);
             return Ok(());
         }

@@ -102,7 +102,7 @@ pub fn forget(env: &Environment, name: &PeerName, report: &Reporter) -> Result<(
     let key = KnownPeers::load(&dir)?.remove(&dir, name)?;
     report.info(format_args!("{name} is no longer trusted: {}", key.fingerprint()));
     for link in cache::forget(&env.runtime_dir(), key.fingerprint().as_bytes())? {
-        report.info(format_args!("the sessions of {link} with {name} are deleted"));
+        report.info(format_args!("deleted the sessions of {link} with {name}"));
     }
     Ok(())
 }

@@ -215,8 +215,8 @@ impl<'a> PairRun<'a> {
         let error = Error::new(Exit::TryAgain, "timed out");
         if self.handshake.pending().next().is_some() {
             let error = error
-                .because("the peer's last message is missing; the new session is kept for it")
-                .hint("nothing to do if the peer says that it is paired: its first message makes the session current");
+                .because("the peer's last message did not arrive; the new session is kept")
+                .hint("if the peer reports that it is paired, do nothing: its first message makes the session current");
             return self.event_loop.explain(error);
         }
         if let Some(error) = self.event_loop.unreachable("timed out") {
@@ -227,8 +227,8 @@ impl<'a> PairRun<'a> {
         let (other, did) = (role.other(), if role == Role::Master { "answered" } else { "asked to pair" });
         match (&self.phase, &self.purpose) {
             _ if self.handshake.pending().next().is_some() => error
-                .because("the peer's last message is missing; the new session is kept for it")
-                .hint("nothing to do if the peer says that it is paired: its first message makes the session current"),
+                .because("the peer's last message did not arrive; the new session is kept")
+                .hint("if the peer reports that it is paired, do nothing: its first message makes the session current"),
             (Phase::Subscribing(_), _) => {
                 let endpoint = self.event_loop.broker.endpoint();
                 Error::new(Exit::Unavailable, "timed out")
@@ -237,9 +237,9 @@ impl<'a> PairRun<'a> {
             (_, Purpose::Enrol { .. }) => error
                 .because(format!("no {other} with the code {did} on {listen}"))
                 .hint(self.how_to_meet("sts-pair --code")),
-            (_, Purpose::Once { .. } | Purpose::Serve(_)) => error
-                .because(format!("no {other} that is trusted here {did} on {listen}"))
-                .hint(self.how_to_meet("sts-pair")),
+            (_, Purpose::Once { .. } | Purpose::Serve(_)) => {
+                error.because(format!("no trusted {other} {did} on {listen}")).hint(self.how_to_meet("sts-pair"))
+            }
         }
     }
 

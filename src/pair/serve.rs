@@ -61,7 +61,10 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
                 (link, peers) = reloaded;
                 report.info("configuration reloaded");
             }
-            Err(error) => report.warn(&error.hint("keeping the previous configuration")),
+            Err(error) => {
+                report.warn(&error);
+                report.warning("keeping the previous configuration");
+            }
         }
     }
 }
@@ -79,7 +82,7 @@ fn slave_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
     match peers.role {
         Role::Slave => Ok(peers),
         Role::Master => Err(Error::new(Exit::Usage, "--serve")
-            .because("this device is the master of the link, which begins each pairing itself")
+            .because("this device is the master of the link, and the master begins each pairing")
             .hint("run sts-pair from cron here, and sts-pair --serve on the other device")),
     }
 }

@@ -51,7 +51,7 @@ impl Disposition {
 /// What the user is told of a message of `len` bytes that is over the limit.
 pub(super) fn oversize(len: usize) -> Error {
     Error::new(Exit::Config, format!("dropped a message of {len} bytes"))
-        .because("it is larger than this device takes")
+        .because("it is larger than this device accepts")
         .hint(format!("if it is not junk, add a line to the configuration of this device: max_message = {len}"))
 }
 

@@ -300,7 +300,7 @@ impl RecvRun<'_> {
                 if granted < requested {
                     self.report.warning(format_args!(
                         "the broker granted QoS {granted} on {topic} instead of {requested}: \
-                         it does not send a message again that was lost"
+                         it does not resend lost messages"
                     ));
                 }
             }

@@ -81,8 +81,8 @@ impl Limits {
 
 /// Nothing is lost, and nothing is known to be delivered.
 fn left_to_another(inlet: &Inlet) -> Error {
-    Error::new(Exit::TryAgain, "all input is in the spool, and not delivered yet")
-        .because(format!("another sts-send sends from {}", show(inlet.path())))
+    Error::new(Exit::TryAgain, "all input is in the spool, but not delivered yet")
+        .because(format!("another sts-send is sending from {}", show(inlet.path())))
         .deferred()
 }
 

@@ -137,7 +137,8 @@ impl MessageSource for Direct {
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
         if !self.has_read {
-            return Error::new(Exit::TryAgain, what).because("nothing was read, and the receiver does not know that");
+            return Error::new(Exit::TryAgain, what)
+                .because("nothing was read, but the end of the stream was not delivered");
         }
         Error::new(exit, what).because(format!("unacknowledged: {}", Amount(self.pending(in_flight))))
     }

@@ -145,7 +145,7 @@ impl<'a> Intake<'a> {
         match self.blocked {
             Some(Appended::Full) => "the spool is full",
             Some(Appended::DiskFull) => "the disk is full",
-            Some(Appended::Busy | Appended::Yes) | None => "another sts-send does not give way",
+            Some(Appended::Busy | Appended::Yes) | None => "another sts-send keeps it locked",
         }
     }
 

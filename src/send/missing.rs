@@ -21,7 +21,7 @@ impl SendRun<'_> {
     fn explain_silence(&self, error: Error) -> Error {
         let broker = self.events.broker.endpoint();
         if self.events.broker.unacknowledged().messages > 0 {
-            return error.and_because(format_args!("the broker at {broker} acknowledges nothing"));
+            return error.and_because(format_args!("the broker at {broker} does not acknowledge anything"));
         }
         let Some(topic) = self.stream.confirm_topic() else { return error };
         if !self.reply_topics.are_subscribed() {
@@ -29,9 +29,9 @@ impl SendRun<'_> {
                 .and_because(format_args!("the broker at {broker} did not answer the subscription to {topic}"));
         }
         let receiver = self.stream.receiver();
-        let error = error.and_because(format_args!("sts-recv on {receiver} confirms nothing"));
+        let error = error.and_because(format_args!("sts-recv on {receiver} does not confirm anything"));
         if self.reply_topics.have_delivered() {
-            return error.hint(format!("it has stopped, or its output accepts no more: see what runs on {receiver}"));
+            return error.hint(format!("it has stopped, or its output is blocked: check what runs on {receiver}"));
         }
         let publish = self.stream.topic();
         error.hint(format!(

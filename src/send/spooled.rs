@@ -67,12 +67,12 @@ impl<'a> Spooled<'a> {
         }
         let intake = &self.intake;
         let Some(duplicates) = self.spool.recut(|bytes| intake.first_record_len(bytes))? else {
-            return Err(Error::new(Exit::TryAgain, "cannot cut what waits in the spool into smaller messages")
+            return Err(Error::new(Exit::TryAgain, "cannot cut the messages in the spool into smaller ones")
                 .because("the disk is full")
                 .hint("make room on the disk, or set max_message to the value that it had when the spool was filled"));
         };
         stream.restart(&mut self.spool, now)?;
-        let what = "max_message is lower than it was; what waits in the spool was cut anew, into a new stream";
+        let what = "max_message was lowered; the messages in the spool were cut into smaller ones, in a new stream";
         match duplicates {
             0 => self.report.info(what),
             _ => self.report.warning(format_args!("{what}; possibly duplicated: {}", count(duplicates, "message"))),
@@ -242,7 +242,7 @@ impl MessageSource for Spooled<'_> {
             return refusal;
         }
         let left = format!("left in the spool {}: {}", show(self.spool.path()), Amount(self.spool.pending()));
-        let hint = refusal.hint_text().map(|hint| format!("{hint}; the next run cuts what waits to it"));
+        let hint = refusal.hint_text().map(|hint| format!("{hint}; the next run then cuts the messages in the spool"));
         Error::new(Exit::TryAgain, refusal.to_string()).because(left).hint_if(hint)
     }
 

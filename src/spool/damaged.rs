@@ -7,5 +7,5 @@ use crate::{Error, Exit};
 pub(super) fn damaged(dir: &Dir, why: &str) -> Error {
     Error::new(Exit::DataLost, format!("the spool {} is damaged", show(dir.path())))
         .because(why)
-        .hint(format!("to give up what is in it: mv {0} {0}.damaged", quote(dir.path())))
+        .hint(format!("to start again with an empty spool: mv {0} {0}.damaged", quote(dir.path())))
 }

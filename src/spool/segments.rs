@@ -286,5 +286,5 @@ impl RecordReader {
 }
 
 fn missing(dir: &Dir, first: u64, end: u64) -> crate::Error {
-    damaged(dir, &format!("{} messages from number {first} on are not whole", end - first))
+    damaged(dir, &format!("{} messages from number {first} on are incomplete", end - first))
 }

@@ -202,7 +202,7 @@ impl StateFile {
             files::create(dir, lock, FILE_NAME, &fresh)?;
         }
         let file = files::open_in_place(dir, lock, FILE_NAME)?;
-        let (generation, state) = newest(dir, &file)?.ok_or_else(|| damaged(dir, "its state is not whole"))?;
+        let (generation, state) = newest(dir, &file)?.ok_or_else(|| damaged(dir, "its state is incomplete"))?;
         // The last one may be from a process that was killed: it is the one to keep.
         file.sync()?;
         Ok((Self { file, generation, durable: generation }, state))
@@ -252,7 +252,7 @@ fn newest(dir: &Dir, file: &RandomAccessFile) -> Result<Option<(u64, SpoolState)
         }
     }
     let Some((generation, state)) = newest else { return Ok(None) };
-    let state = state.ok_or_else(|| damaged(dir, "its state is not one that this version writes"))?;
+    let state = state.ok_or_else(|| damaged(dir, "its state is not valid in this version"))?;
     Ok(Some((generation, state)))
 }
 

@@ -211,7 +211,7 @@ impl Relay {
 }
 
 fn unwritable(errno: Errno) -> Error {
-    Error::new(Exit::Failed, "cannot write to stdout").because(errno).hint(
-        "data that was not written was not acknowledged: the broker sends it again if it keeps it (sts.conf(5), clientid)",
-    )
+    Error::new(Exit::Failed, "cannot write to stdout")
+        .because(errno)
+        .hint("data that was not written was not acknowledged: with a `clientid`, the broker resends it (sts.conf(5))")
 }

@@ -108,7 +108,7 @@ impl Sender {
         if sender.max_data_len() < MIN_CARRIED_LEN {
             return Err(Error::new(Exit::Config, "max_message")
                 .because(format!("{max_message} bytes are too few for one sealed message"))
-                .hint("set max_message to 128 or more"));
+                .hint("set max_message to 256 or more"));
         }
         Ok(sender)
     }
@@ -340,7 +340,7 @@ impl Sender {
     fn refuse(&self, why: &str) -> Error {
         Error::new(Exit::DataLost, format!("cannot seal more in stream {}", self.id.number))
             .because(why)
-            .hint("agree a new session: run sts-pair")
+            .hint("agree on a new session: run sts-pair")
     }
 }
 

@@ -1,5 +1,5 @@
-//! Claim: an attacker who controls the broker can withhold messages, and nothing else: no loss goes unreported, neither
-//! end is deceived, and no run is kept from ending. What comes through is answered, whatever else is wrong.
+//! Claim: an attacker who controls the broker can withhold messages, and nothing else: every loss is reported, neither
+//! end is deceived, and every run can end. What does arrive is answered, whatever else is wrong.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -20,10 +20,10 @@ const RDYREQ: u8 = 0x25;
 const RDYACK: u8 = 0x26;
 const ENC: u8 = 0x27;
 
-/// Says whether a message is passed on now; it may hand out others through the state that it gets.
+/// Decides whether a message is passed on now; it may deliver others through the state that it gets.
 type Rule = Box<dyn FnMut(&mut State, &str, &[u8]) -> bool + Send>;
 
-/// A broker that acknowledges everything and passes on what its owner likes.
+/// A broker that acknowledges everything and passes on what the test chooses.
 struct Hostile {
     port: String,
     state: Arc<Mutex<State>>,
@@ -33,7 +33,7 @@ struct Hostile {
 struct State {
     clients: Vec<Client>,
     rule: Option<Rule>,
-    /// What was kept back, in order.
+    /// The messages that were held back, in order.
     kept: Vec<Vec<u8>>,
 }
 
@@ -67,7 +67,7 @@ impl Hostile {
         self.state().rule = Some(Box::new(rule));
     }
 
-    /// From now on what begins with this byte is kept back, and nothing else is passed on.
+    /// From now on, holds back what begins with this byte, and passes on nothing else.
     fn keep_only(&self, frame_type: u8) {
         self.rule(move |state, _, payload| {
             if payload[0] == frame_type {
@@ -77,7 +77,7 @@ impl Hostile {
         });
     }
 
-    /// From now on what is sealed is kept back.
+    /// From now on, holds back what is sealed.
     fn keep_sealed(&self) {
         self.rule(|state, _, payload| {
             if payload[0] == ENC {
@@ -87,7 +87,7 @@ impl Hostile {
         });
     }
 
-    /// Keeps back and returns the first query of `asking`, which wants to know whether its peer still has their session.
+    /// Holds back and returns the first query of `asking`: whether its peer still has their session.
     fn record_session_check(&self, asking: &Device) -> Vec<u8> {
         self.keep_only(RDYREQ);
         let asking = Process::spawn(asking.pair(&["--if-older", "1h", LINK]));
@@ -128,7 +128,7 @@ impl State {
 fn write(mut stream: &TcpStream, packet: &Packet) {
     let mut bytes = BytesMut::new();
     packet.write(&mut bytes, usize::MAX).unwrap();
-    // A client that has gone hears nothing.
+    // The client may have disconnected.
     stream.write_all(&bytes).ok();
 }
 
@@ -148,7 +148,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
                 Packet::Subscribe(subscribe) => {
                     let filter = subscribe.filters[0].path.clone();
                     let granted = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce)];
-                    // Whoever publishes meanwhile waits: nothing is delivered before SUBACK.
+                    // The lock makes publishers wait: nothing is delivered before SUBACK.
                     let clients = &mut state.lock().unwrap().clients;
                     write(stream, &suback(subscribe.pkid, granted));
                     clients.push(Client { stream: stream.try_clone().unwrap(), filter, acked: 0, sent: 0 });
@@ -178,18 +178,18 @@ fn serve(stream: &TcpStream, state: &Mutex<State>) {
     state.lock().unwrap().clients.retain(|client| !is_ours(client));
 }
 
-/// What came of a session check that was played again.
+/// What a tool did with a replayed session check.
 #[derive(Default)]
 struct Replayed {
-    /// First bytes of what the tool published.
+    /// The first byte of each message that the tool published.
     published: Vec<u8>,
     /// How often it acknowledged the check.
     acked: usize,
     is_over: bool,
 }
 
-/// Takes one connection of a tool, acknowledges none of its messages, and delivers `check` to it though it may not have
-/// subscribed: again whenever it has acknowledged that.
+/// Serves one connection of a tool: acknowledges none of its messages, and delivers `check` to it, even if it has not
+/// subscribed, and again each time that it has acknowledged it.
 fn replay(stream: &TcpStream, check: &[u8], replayed: &Mutex<Replayed>) {
     let (mut input, mut chunk) = (BytesMut::new(), [0; 4096]);
     let deliver = |pkid| {
@@ -215,7 +215,7 @@ fn replay(stream: &TcpStream, check: &[u8], replayed: &Mutex<Replayed>) {
                 Packet::PubAck(ack) => {
                     replayed.acked += 1;
                     drop(replayed);
-                    // Not as fast as it can: others need the processor, too.
+                    // Leave some processor time to the others.
                     thread::sleep(Duration::from_millis(10));
                     deliver(ack.pkid % 1000 + 1);
                 }
@@ -235,7 +235,7 @@ fn pair(master: &Device, slave: &Device, timeout: &str) -> [i32; 2] {
     tools.map(|tool| tool.wait().status)
 }
 
-/// A step 5 of an attempt that the master has given up comes once the slave has stored the next attempt.
+/// Step 5 of an attempt that the master has given up arrives after the slave has stored the next attempt.
 #[test]
 fn both_ends_never_end_with_sessions_that_differ() {
     let broker = Hostile::start();
@@ -261,7 +261,7 @@ fn both_ends_never_end_with_sessions_that_differ() {
     receiver.wait().succeeded().wrote(b"a line\n");
 }
 
-/// The master uses a session from step 6 on. Whatever becomes of step 7, what it sent under it can be read.
+/// The master uses a session from step 6 on. Even if step 7 is lost, what it sent under this session can be read.
 #[test]
 fn what_was_sent_before_the_next_pairing_opens_after_it() {
     let broker = Hostile::start();
@@ -282,7 +282,8 @@ fn what_was_sent_before_the_next_pairing_opens_after_it() {
     assert!(!receiver.stop().succeeded().stderr.contains("dropped"));
 }
 
-/// A stream's end comes while its last lines wait for another stream's unfinished line, and the receiver is killed then.
+/// The end of a stream arrives while its last lines wait for an unfinished line of another stream; then the receiver is
+/// killed.
 #[test]
 fn nothing_is_acknowledged_while_earlier_bytes_of_its_stream_wait() {
     let broker = Hostile::start();
@@ -324,7 +325,7 @@ fn nothing_is_acknowledged_while_earlier_bytes_of_its_stream_wait() {
     other.stop().succeeded();
 }
 
-/// A new stream comes before the end of the one that it goes on from, and the receiver is killed while it waits.
+/// A new stream arrives before the end of the stream that it continues, and the receiver is killed while it waits.
 #[test]
 fn nothing_is_acknowledged_while_its_stream_waits_for_another() {
     let broker = Hostile::start();
@@ -364,7 +365,7 @@ fn nothing_is_acknowledged_while_its_stream_waits_for_another() {
     assert!(!receiver.stop().succeeded().stderr.contains("gap"));
 }
 
-/// Junk has no bytes for a standard output that takes none: it must not pile up here instead.
+/// Standard output is blocked, and junk adds nothing to it: the junk must not accumulate in memory either.
 #[test]
 fn a_blocked_receiver_reads_only_so_much_junk() {
     let broker = Hostile::start();
@@ -390,8 +391,8 @@ fn a_blocked_receiver_reads_only_so_much_junk() {
     drop(reader);
 }
 
-/// Only a run with `--confirm` answers, and the acknowledgement of an answer is no progress: a broker could have as many as it
-/// likes, and the run would never end.
+/// Only a run with `--confirm` answers. The acknowledgement of an answer does not count as progress: otherwise a broker
+/// could keep the run going for ever.
 #[test]
 fn a_session_check_that_is_played_again_and_again_keeps_no_sender() {
     let broker = Hostile::start();

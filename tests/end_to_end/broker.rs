@@ -1,4 +1,4 @@
-//! A mosquitto for one test: its configuration, its directory and a free port on loopback; it is gone when dropped.
+//! A mosquitto for one test, with its configuration, its directory and a free port on loopback; it is stopped when dropped.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,10 +12,10 @@ use tempfile::TempDir;
 
 use crate::process::wait_until;
 
-/// What a test may want different from an open broker that forgets everything when it stops.
+/// Options of a test's broker. By default it is open to all, and forgets everything when it stops.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Options {
-    /// The only login that the broker takes.
+    /// The only login that the broker accepts.
     pub(crate) login: Option<(&'static str, &'static str)>,
     /// Refuse every subscription with SUBACK 0x80.
     pub(crate) deny_subscriptions: bool,
@@ -23,11 +23,11 @@ pub(crate) struct Options {
     pub(crate) max_packet_size: Option<u32>,
     /// Acknowledge payloads longer than this, in bytes, and drop them.
     pub(crate) message_size_limit: Option<u32>,
-    /// Keep sessions and queued messages over an orderly stop.
+    /// Keep sessions and queued messages across a clean stop.
     pub(crate) persistence: bool,
-    /// The lines of an `acl_file`: what is not allowed there is granted or acknowledged, and dropped.
+    /// The lines of an `acl_file`: what they do not allow is granted or acknowledged, but dropped.
     pub(crate) acl: Option<&'static str>,
-    /// Queue without a limit for slow or absent subscribers; the default is 1,000 messages.
+    /// Queue any number of messages for slow or absent subscribers; the default is 1,000.
     pub(crate) unlimited_queue: bool,
 }
 
@@ -57,17 +57,17 @@ impl Broker {
         self.port
     }
 
-    /// Asks the broker to stop (it stores what it keeps) and waits until it did.
+    /// Stops the broker, which stores what it keeps, and waits until it has ended.
     pub(crate) fn stop(&mut self) {
         self.end(Signal::TERM);
     }
 
-    /// Takes the broker away as a power cut does.
+    /// Kills the broker, as a power failure does.
     pub(crate) fn kill(&mut self) {
         self.end(Signal::KILL);
     }
 
-    /// Starts a stopped broker on the port that it had.
+    /// Starts a stopped broker on the same port.
     pub(crate) fn start_again(&mut self) {
         assert!(self.child.is_none(), "the broker is running");
         self.child = Some(launch(self.dir.path()).expect("the port was ours and is outside the ephemeral range"));
@@ -78,7 +78,7 @@ impl Broker {
         self.start_again();
     }
 
-    /// Stops the broker's clock: connections stay open, nothing is answered.
+    /// Suspends the broker: connections stay open, but nothing is answered.
     pub(crate) fn pause(&self) {
         kill_process(self.pid(), Signal::STOP).unwrap();
     }
@@ -97,7 +97,7 @@ impl Broker {
         fs::read_to_string(log(self.dir.path())).unwrap().matches(needle).count()
     }
 
-    /// Leaves a file's content on `topic` for everybody who comes later.
+    /// Publishes the content of a file on `topic` as a retained message.
     pub(crate) fn retain(&self, topic: &str, content: &Path) {
         let mut command = Command::new("mosquitto_pub");
         command.args(["-p", &self.port.to_string(), "-q", "1", "-r", "-t", topic, "-f"]).arg(content);
@@ -105,18 +105,18 @@ impl Broker {
         assert!(status.success(), "mosquitto_pub: {status}");
     }
 
-    /// Publishes one message as a stranger with mosquitto's own client does.
+    /// Publishes one message as a stranger, with mosquitto's own client.
     pub(crate) fn publish(&self, topic: &str, payload: &[u8]) {
         self.publish_as("stranger", topic, payload);
     }
 
-    /// Publishes under a client id of the caller's choice; whoever has that id is thrown out.
+    /// Publishes under this client id; the broker disconnects any other client that has it.
     pub(crate) fn publish_as(&self, client_id: &str, topic: &str, payload: &[u8]) {
         let file = tempfile::NamedTempFile::new_in(self.dir.path()).unwrap();
         fs::write(file.path(), payload).unwrap();
         let mut command = Command::new("mosquitto_pub");
         command.args(["-p", &self.port.to_string(), "-q", "1", "-i", client_id, "-t", topic]);
-        // `-f` refuses an empty file.
+        // `-f` does not accept an empty file.
         let status = if payload.is_empty() { command.arg("-n") } else { command.arg("-f").arg(file.path()) }
             .status()
             .expect("mosquitto-clients is installed");
@@ -132,7 +132,7 @@ impl Broker {
             let pid = Pid::from_child(&child);
             let mut asked: Option<Instant> = None;
             wait_until("mosquitto to end", || {
-                // A stopped process takes SIGTERM only once it continues; and one that has just started may overhear it.
+                // A stopped process handles SIGTERM only once it continues, and one that has just started may miss it.
                 if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(2)) {
                     kill_process(pid, signal).and_then(|()| kill_process(pid, Signal::CONT)).ok();
                     asked = Some(Instant::now());
@@ -149,7 +149,7 @@ impl Drop for Broker {
     }
 }
 
-/// Starts mosquitto and waits until it serves; `None` if another program has the port.
+/// Starts mosquitto and waits until it accepts connections; `None` if another program has the port.
 fn launch(dir: &Path) -> Option<Child> {
     let errors = File::create(log(dir)).unwrap();
     let mut child = Command::new(mosquitto())
@@ -171,7 +171,7 @@ fn launch(dir: &Path) -> Option<Child> {
     running.then_some(child)
 }
 
-/// Debian keeps it outside an ordinary user's PATH.
+/// Debian installs it outside an ordinary user's PATH.
 fn mosquitto() -> PathBuf {
     let system = PathBuf::from("/usr/sbin/mosquitto");
     if system.exists() { system } else { PathBuf::from("mosquitto") }
@@ -182,7 +182,7 @@ fn log(dir: &Path) -> PathBuf {
 }
 
 fn configuration(dir: &Path, port: u16, options: Options) -> String {
-    // Without `user root`, a mosquitto that root starts drops to a user who cannot read the directory.
+    // If root starts mosquitto without `user root`, it changes to a user who cannot read the directory.
     let mut lines = vec![
         format!("listener {port} 127.0.0.1"),
         "user root".to_owned(),
@@ -197,7 +197,7 @@ fn configuration(dir: &Path, port: u16, options: Options) -> String {
         lines.push(format!("password_file {}", file.display()));
     }
     if options.deny_subscriptions {
-        // An acl_file lets every SUBSCRIBE pass; only the plugin answers 0x80.
+        // With an acl_file, every SUBSCRIBE is granted; only the plugin answers 0x80.
         let file = dir.join("dynamic-security.json");
         fs::write(&file, DENY_SUBSCRIPTIONS).unwrap();
         lines.push(format!("plugin {}", dynamic_security().display()));
@@ -232,7 +232,7 @@ const DENY_SUBSCRIPTIONS: &str = r#"{
     "anonymousGroup": "everyone", "clients": [], "roles": []
 }"#;
 
-/// Where Debian puts the plugin depends on the machine's architecture.
+/// The plugin; where Debian installs it depends on the machine's architecture.
 fn dynamic_security() -> PathBuf {
     let file = "mosquitto_dynamic_security.so";
     let mut candidates = vec![PathBuf::from("/usr/lib").join(file)];
@@ -240,8 +240,8 @@ fn dynamic_security() -> PathBuf {
     candidates.into_iter().find(|path| path.exists()).expect("Debian's mosquitto brings the plugin")
 }
 
-/// A port that nobody listens on now, below the range that outgoing connections take theirs from: while the broker is
-/// down, a client that keeps trying could otherwise be given the broker's port, and connect to itself.
+/// A port on which nothing listens now, below the range of ports for outgoing connections: otherwise, while the broker is
+/// down, a client that keeps trying could be given the broker's port, and connect to itself.
 fn free_port() -> u16 {
     const FIRST: u16 = 20_000;
     const COUNT: u16 = 12_000;
@@ -249,7 +249,7 @@ fn free_port() -> u16 {
     loop {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);
         assert!(turn < COUNT, "no free port between {FIRST} and {}", FIRST + COUNT);
-        // Processes start at different places, so that tests that run at the same time rarely meet.
+        // Processes start at different ports, so that tests that run at the same time rarely collide.
         let start = u16::try_from(std::process::id() % u32::from(COUNT)).unwrap().wrapping_mul(37) % COUNT;
         let port = FIRST + (start + turn) % COUNT;
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

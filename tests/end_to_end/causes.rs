@@ -1,5 +1,5 @@
-//! Claim: a run that waited in vain says what for, with `-q`, too: what stands at the broker's port, or that there is no broker,
-//! or who of broker and receiver was silent, or that rights may be missing; each with what to check.
+//! Claim: a run that waited in vain says for what, even with `-q`: what listens at the broker's port, if anything; whether
+//! the broker or the receiver was silent; or that permissions may be missing. Each error says what to check.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use crate::device::{LINK, Pair};
 use crate::process::{Ended, Process};
 use crate::server::{Server, read_once};
 
-/// Each tool against what listens at this port, quiet, until its timeout.
+/// Runs each tool with `-q` against what listens on this port, until its timeout.
 fn each_tool(port: u16, timeout: &str) -> [Ended; 3] {
     let pair = Pair::enrolled_at(port, "gcm");
     let quiet = ["-q", "--timeout", timeout];
@@ -22,7 +22,7 @@ fn each_tool(port: u16, timeout: &str) -> [Ended; 3] {
     .map(Process::wait)
 }
 
-/// A server that reads what a client says first, answers, and closes.
+/// A server that reads what the client sends first, answers, and closes the connection.
 fn answering(answer: &'static [u8]) -> Server {
     Server::start(move |_, mut stream| {
         read_once(&mut stream);
@@ -37,7 +37,7 @@ fn what_is_no_broker_is_named() {
         (&[0x15, 3, 3, 0, 2, 2, 70], &["TLS alert", "without TLS", "1883"]),
         (b"SSH-2.0-OpenSSH_9.2\r\n", &["SSH-2.0-OpenSSH_9.2"]),
         (b"", &["without an answer to CONNECT", "1883"]),
-        // A broker, but not now: the only one that refused.
+        // A broker that is unavailable: the only one of these that refuses.
         (&[0x20, 2, 0, 3], &["CONNACK 3"]),
     ];
     for (answer, said) in cases {
@@ -82,15 +82,15 @@ fn a_timeout_of_confirm_says_who_was_missing() {
     let confirm = ["-q", "--confirm", "--timeout", "2"];
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    let said = ["timed out", "1 message", "sts-recv on gateway confirms nothing"];
+    let said = ["timed out", "1 message", "sts-recv on gateway does not confirm anything"];
 
-    // Nobody reads.
+    // There is no receiver.
     pair.master.send_all(&confirm, "x\n").failed(&[75], &said).failed(&[75], &["hint: run sts-recv on gateway"]);
-    // With a spool as well, which says where the rest is. With -q it is silent: nothing is lost.
+    // The same with a spool, where the error names the spool. With -q it would say nothing, as nothing is lost.
     let spool = [&confirm[1..], &["--spool", "spool"]].concat();
     pair.master.send_all(&spool, "x\n").failed(&[75], &said).failed(&[75], &["left in the spool"]);
 
-    // This broker drops what we may not publish, and acknowledges it.
+    // This broker acknowledges what we are not allowed to publish, and drops it.
     let strict = Broker::with(Options { acl: Some("topic read m2s\ntopic readwrite s2m"), ..Options::default() });
     let port = format!("port={}", strict.port());
     let receiver = pair.slave.listen(&["-o", &port]);
@@ -98,7 +98,7 @@ fn a_timeout_of_confirm_says_who_was_missing() {
     ended.failed(&[75], &["permissions", "publish on m2s", "receive on s2m"]);
     receiver.stop();
 
-    // It was there, so nobody lacks rights.
+    // The receiver has confirmed something, so no permissions are missing.
     let receiver = pair.slave.listen(&[]);
     let mut sender = Process::spawn(pair.master.send(&["--confirm", "--timeout", "4", LINK]));
     sender.write("first\n");
@@ -122,6 +122,6 @@ fn a_broker_that_hangs_is_who_was_missing() {
         broker.pause();
         sender.write("second\n");
         sender.close_stdin();
-        sender.wait().failed(&[75], &["the broker at 127.0.0.1:", "acknowledges nothing"]);
+        sender.wait().failed(&[75], &["the broker at 127.0.0.1:", "does not acknowledge anything"]);
     }
 }

@@ -39,7 +39,7 @@ fn at_every_quality_of_service() {
 
 #[test]
 fn what_overflows_the_brokers_queue_is_sent_again() {
-    // mosquitto keeps a thousand messages for a client that is away, and drops the rest without a word to the sender.
+    // mosquitto keeps a thousand messages for an absent client, and silently drops the rest.
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     pair.slave.listen(&[]).stop();
@@ -125,7 +125,7 @@ fn a_broker_that_forgets_everything_loses_nothing() {
 fn a_broker_killed_a_hundred_times_costs_no_line_of_a_million() {
     let mut broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    // Without a client id of its own nobody's sts-recv is taken for two that take the connection from each other.
+    // Without a `clientid`, a run that is disconnected again and again does not suspect another client with its id.
     let port = broker.port().to_string();
     let settings = settings(&port, "slave", "gcm").into_iter().filter(|(key, _)| *key != "clientid");
     pair.slave.configure(&settings.collect::<Vec<_>>());
@@ -146,8 +146,8 @@ fn a_broker_killed_a_hundred_times_costs_no_line_of_a_million() {
     assert!(most < 32 << 20, "{most} bytes of memory");
 }
 
-/// A reader that is killed while it writes may have written what it had no time to note: one write(2) of a pipe, and the
-/// message that the write ended in.
+/// A reader that is killed while it writes may have written what it had no time to record: one write(2) to a pipe, and the
+/// message in which that write ended.
 const ONE_WRITE: usize = 65_536 + 4000;
 
 #[test]
@@ -191,7 +191,7 @@ fn a_session_agreed_in_full_flight_costs_nothing() {
             sent.extend_from_slice(line.as_bytes());
         }
         pair.agree();
-        // A sender looks for a new session once a second, when it has something to send.
+        // A sender looks for a new session once a second, if it has something to send.
         to_slave.wait_for_stdout(&sent);
         to_master.wait_for_stdout(&sent);
     }
@@ -212,7 +212,7 @@ fn confirms_that_are_old_altered_or_the_senders_own_confirm_nothing() {
     let confirms = sniffer.wait_for_type(S2M, ENC, 1);
     let messages = sniffer.wait_for_type(M2S, ENC, 200);
 
-    // Nobody reads now: whatever is said, nothing is confirmed.
+    // There is no receiver now: whatever is replayed, nothing is confirmed.
     let sender = Process::spawn_with(pair.master.send(&[CONFIRM, "--timeout", "4", LINK]), "not read\n");
     sniffer.wait_for_type(M2S, ENC, messages.len() + 1);
     for confirm in &confirms {
@@ -234,7 +234,7 @@ fn once_follows_no_stream_of_confirms() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     let to_master = pair.master.listen(&["--once"]);
-    // The slave's sts-recv confirms in a stream of its own, and ends it; the master's sees that too.
+    // The slave's sts-recv confirms in a stream of its own, and ends it; the master's sts-recv sees this stream, too.
     pair.carries(&[CONFIRM], b"down\n");
     pair.slave.send_all(&[CONFIRM, "--timeout", "60"], "up\n").succeeded();
     to_master.wait().succeeded().wrote(b"up\n");
@@ -248,13 +248,13 @@ fn a_reader_that_was_killed_leaves_nothing_that_its_peer_would_miss() {
     pair.master.send_all(&[CONFIRM], "confirmed\n").succeeded();
     to_slave.signal(Signal::KILL);
     to_slave.wait();
-    // Its last words are in no stream of data: the slave's end is complete without them.
+    // Its last confirms are not in a stream of data: what the slave sent is complete without them.
     let to_master = pair.master.listen(&[]);
     Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
     to_master.wait().succeeded().wrote(b"");
 }
 
-/// The reader's device starts anew, without the directory that had its sessions, while a sender runs and waits.
+/// The reader's device restarts without the directory of its sessions, while a sender runs and waits.
 fn a_reader_that_lost_its_sessions_gets_the_rest(options: &[&str]) {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
@@ -290,7 +290,8 @@ fn a_reader_that_lost_its_sessions_gets_the_rest_of_a_spool() {
     a_reader_that_lost_its_sessions_gets_the_rest(&["--spool", "spool"]);
 }
 
-/// A number that the sender had taken to go on in is used, or its stream would be missed for ever.
+/// If the sender has reserved a stream number in order to continue, it uses it; otherwise that stream would be missing for
+/// ever.
 #[test]
 fn a_reader_that_lost_its_sessions_misses_no_stream_of_a_spool() {
     let broker = Broker::start();
@@ -302,7 +303,7 @@ fn a_reader_that_lost_its_sessions_misses_no_stream_of_a_spool() {
         std::fs::remove_file(path).unwrap();
     }
     pair.agree();
-    // By then it has looked for new sessions.
+    // By then the sender has looked for new sessions.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     sender.write("two\n");
     sender.wait_until_read();
@@ -332,7 +333,7 @@ fn the_end_of_a_stream_goes_under_the_new_session_too() {
     to_slave.wait().succeeded().wrote(&readings(3000));
 }
 
-/// Whoever carries the messages keeps the peer from hearing that the session ended: then it has that one still.
+/// The broker withholds the KILL, so the peer still has the session that was ended.
 #[test]
 fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     let (broker, pair) = paired();
@@ -343,7 +344,7 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     sender.wait_for("waiting for sts-recv");
     Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
     pair.agree();
-    // By then it has looked for new sessions.
+    // By then the sender has looked for new sessions.
     std::thread::sleep(std::time::Duration::from_millis(1100));
     sender.write("two\n");
     sender.wait_until_read();
@@ -355,7 +356,7 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     assert!(ended.stdout.ends_with(b"one\ntwo\n"), "{}", ended.stdout.escape_ascii());
 }
 
-/// A session that its reader has is never taken for lost: nothing is sent a second time for silence.
+/// While the reader has the session, it does not count as lost: silence alone does not make the sender resend anything.
 #[test]
 fn a_reader_that_has_its_sessions_is_waited_for() {
     let (broker, pair) = paired();
@@ -393,7 +394,7 @@ fn a_sender_whose_session_was_deleted_does_not_wait_for_ever() {
 fn a_stream_that_ended_long_ago_is_still_confirmed() {
     let (broker, pair) = paired();
     let receiver = pair.slave.listen(&[]);
-    // The first sender hears nothing; what comes of the others meanwhile is more than is remembered one by one.
+    // The first sender gets no confirm. Meanwhile, the others send more streams than are remembered one by one.
     broker.filter(|topic, payload| if topic == S2M && payload.first() == Some(&ENC) { Fate::Drop } else { Fate::Pass });
     let sender = Process::spawn_with(pair.master.send(&[CONFIRM, LINK]), "first\n");
     receiver.wait_for_stdout(b"first\n");
@@ -429,7 +430,7 @@ fn a_lost_confirm_is_no_lost_data() {
 #[test]
 fn a_lost_last_confirm_is_said_again_before_the_reader_leaves() {
     let (broker, pair) = paired();
-    // Whatever the reader says is lost until the sender has asked again twice: it has long written all of it by then.
+    // Everything that the reader sends is lost until the sender has asked again twice; by then the reader has written all.
     let mut sent = 0;
     broker.filter(move |topic, payload| {
         let sealed = payload.first() == Some(&ENC);
@@ -466,7 +467,7 @@ fn a_reader_of_so_many_lines_lets_its_sender_go() {
     }
 }
 
-/// The receiver has written all that there was, and then nobody is there to hear that there is no more.
+/// The receiver has written all of the data and has exited, so nobody confirms the end.
 #[test]
 fn a_sender_of_which_everything_is_written_does_not_fail_for_its_end() {
     for options in [&["--each"][..], &["--spool", "spool"]] {
@@ -479,7 +480,7 @@ fn a_sender_of_which_everything_is_written_does_not_fail_for_its_end() {
         sender.close_stdin();
         sender.wait().succeeded();
         broker.filter(|_, _| Fate::Pass);
-        // A spool has kept the end, and the next run sends it again.
+        // The spool has kept the end, and the next run resends it.
         if options.contains(&"--spool") {
             let receiver = pair.slave.listen(&["--once"]);
             pair.master.send_all(&[&[CONFIRM], options].concat(), "").succeeded();
@@ -488,7 +489,7 @@ fn a_sender_of_which_everything_is_written_does_not_fail_for_its_end() {
     }
 }
 
-/// Unless something was confirmed, nobody is known to have been there at all.
+/// If nothing was confirmed, there may have been no receiver at all.
 #[test]
 fn an_empty_stream_that_nobody_reads_is_not_delivered() {
     let broker = Broker::start();

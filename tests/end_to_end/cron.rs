@@ -1,5 +1,5 @@
-//! Claim: `--if-older` keeps a session that both ends have, and renews one that an end has lost or finds too old. Two
-//! ends that cron starts within the same minute end up with one session and exit status 0.
+//! Claim: `--if-older` keeps a session that both ends have, and replaces one that either end has lost or finds too old. If
+//! cron starts both ends within the same minute, they end up with one session and exit status 0.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -37,7 +37,7 @@ fn session(device: &Device) -> String {
     current.lines().next().unwrap().to_owned()
 }
 
-/// Moves the time at which all sessions of a device were agreed so many seconds into the past, as its own clock has it.
+/// Moves the creation time of all sessions of a device this many seconds into the past.
 fn age(device: &Device, seconds: i64) {
     let (path, text) = session_file(device);
     let mut aged = String::new();
@@ -54,7 +54,7 @@ fn age(device: &Device, seconds: i64) {
     fs::write(path, format!("{aged}sum = {sum}\n")).unwrap();
 }
 
-/// A run from cron: sessions that are older than an hour are old.
+/// A run from cron that replaces sessions older than an hour.
 fn cron(device: &Device, timeout: &str) -> Process {
     Process::spawn(device.pair(&["--if-older", "1h", "--timeout", timeout, LINK]))
 }
@@ -73,11 +73,11 @@ fn a_young_session_is_kept_and_nothing_is_said() {
     let sniffer = Sniffer::start(&broker);
     let before = session(&pair.master);
 
-    // Answered by sts-recv, by sts-send --confirm with nothing to send, and by nobody.
+    // The question is answered by sts-recv, by an idle sts-send --confirm, and by nobody.
     let receiver = pair.slave.listen(&[]);
     let start = Instant::now();
     silent(cron(&pair.master, "5").wait());
-    // On a machine so slow that the answer took longer, it goes on to pair.
+    // If the machine is so slow that the answer came too late, the run pairs.
     let in_time = start.elapsed() < Duration::from_secs(3);
     sniffer.wait_for_type(M2S, RDYREQ, 1);
     sniffer.wait_for_type(S2M, RDYACK, 1);
@@ -104,7 +104,7 @@ fn two_that_find_it_young_end_with_one_session_and_soon() {
     let pair = Pair::paired(&broker, "gcm");
     let sniffer = Sniffer::start(&broker);
     for _ in 0..3 {
-        // Without an end of its own: one that heard nothing of the other would stay.
+        // Without a timeout: a run that heard nothing from the other would not end.
         let runs = [&pair.slave, &pair.master].map(|device| cron(device, "0"));
         for run in runs {
             run.wait().succeeded();
@@ -121,7 +121,7 @@ fn a_peer_that_lost_its_session_is_noticed() {
     let (master, slave) = (&pair.master, &pair.slave);
     for (lost, kept) in [(slave, master), (master, slave), (slave, master)] {
         let before = session(kept);
-        // A reboot: /run is empty, the directory comes back with the first tool.
+        // A reboot: /run is empty, and the first tool creates the directory again.
         fs::remove_dir_all(lost.runtime_dir()).unwrap();
         Process::spawn(lost.recv(&[LINK])).wait().failed(&[75], &["no session"]);
         let runs = [lost, kept].map(|device| cron(device, "50"));
@@ -141,7 +141,7 @@ fn ends_that_disagree_on_its_age_end_with_one_session() {
     let (master, slave) = (&pair.master, &pair.slave);
     let receivers = [master, slave].map(|device| device.listen(&[]));
     for (old, young) in [(slave, master), (master, slave)] {
-        // The one that wants a new session is there first: its sts-recv does not say in its place that all is well.
+        // The end that wants a new session starts first: its sts-recv must not answer for it that the session is there.
         age(old, 61 * MINUTES);
         let before = session(young);
         let subscribed = broker.times_logged("Sending SUBACK");
@@ -152,14 +152,14 @@ fn ends_that_disagree_on_its_age_end_with_one_session() {
         assert_eq!(session(master), session(slave));
         assert_ne!(session(master), before, "a new one was wanted");
 
-        // It comes when the other one is content and has gone: what is there will do.
+        // It starts when the other one has kept the session and exited: the existing session is good enough.
         age(old, 61 * MINUTES);
         let before = session(young);
         silent(cron(young, "5").wait());
         let late = cron(old, "2").wait().succeeded();
         assert!(late.stderr.contains("stays in use"), "{}", late.stderr);
         assert_eq!([session(master), session(slave)], [before.clone(), before]);
-        // As long as it was away.
+        // Undo the change.
         age(old, -61 * MINUTES);
     }
     for receiver in receivers {
@@ -182,7 +182,7 @@ fn nobody_there_is_an_error_only_when_the_session_is_too_old() {
 
         age(device, 2 * MINUTES);
         cron(device, "1").wait().failed(&[75], &["timed out"]);
-        // From a clock that was wrong: nobody knows how old it is.
+        // Its time is from a clock that was wrong, so its age is unknown.
         age(device, -200 * MINUTES);
         cron(device, "1").wait().failed(&[75], &["timed out"]);
         age(device, 79 * MINUTES);
@@ -198,7 +198,7 @@ fn a_run_that_overlaps_another_says_so() {
     let pair = Pair::enrolled(&broker, "gcm");
     let first = cron(&pair.slave, "0");
     broker.wait_for_log("Sending SUBACK", 1);
-    cron(&pair.slave, "30").wait().failed(&[75], &["another sts-pair runs"]);
+    cron(&pair.slave, "30").wait().failed(&[75], &["another sts-pair is already running"]);
     first.stop().failed(&[75], &["signal"]);
 }
 
@@ -221,7 +221,7 @@ fn an_age_without_its_form_is_a_usage_error() {
     Process::spawn(device.pair(&["--if-older", "1h", "--key"])).wait().failed(&[64], &["--key"]);
 }
 
-/// A command with the environment of a tool of this device, and this build's tools in front of its path.
+/// A shell command with the environment of a tool of this device, and the tools of this build first in its PATH.
 fn shell(device: &Device, arguments: &[&str]) -> Command {
     let tool = device.pair(&[]);
     let tools = Path::new(env!("CARGO_BIN_EXE_sts-pair")).parent().unwrap();
@@ -274,7 +274,7 @@ fn the_crontab_of_the_examples_keeps_two_devices_going() {
 fn the_syslog_pipeline_of_the_examples_goes_on_when_its_logger_dies() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    // Stands in for logger(1), and dies with the first line that says so.
+    // Takes the place of logger(1), and exits at the first line that tells it to.
     let logger = pair.slave.path().join("bin");
     fs::create_dir(&logger).unwrap();
     let script =
@@ -296,7 +296,7 @@ fn the_syslog_pipeline_of_the_examples_goes_on_when_its_logger_dies() {
     }
 }
 
-/// A process and all that it started, gone when dropped.
+/// A process and everything that it started; killed when dropped.
 struct Group(Process);
 
 impl Drop for Group {
@@ -313,7 +313,7 @@ fn status_tells_how_old_keys_are_and_when_the_next_are_due() {
     let receiver = pair.slave.listen(&[]);
     pair.master.send_all(&["--each", "--confirm"], "one\ntwo\nthree\n").succeeded();
     receiver.stop().succeeded();
-    // A file that is not ours, of a link that has no name.
+    // A stray file, whose link is not a valid name.
     fs::write(pair.slave.runtime_dir().join(format!("?@{}", "0123456789abcdef".repeat(2))), "stray").unwrap();
     let status = |arguments: &[&str]| {
         let arguments = [&["--status"], arguments].concat();

@@ -1,4 +1,4 @@
-//! A device: its own configuration and runtime directories, and the three tools, run as if on a machine of their own.
+//! A device: its own configuration and runtime directories, and the three tools, which run as if on a machine of their own.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,11 +15,11 @@ use crate::process::{Ended, Process};
 /// The link that every test uses.
 pub(crate) const LINK: &str = "gateway";
 
-/// Topics of the seed's configuration files: master to slave, and back.
+/// Topics of the old STS program's configuration files: master to slave, and back.
 pub(crate) const M2S: &str = "m2s";
 pub(crate) const S2M: &str = "s2m";
 
-/// Which of the identity keys made for this run a device gets: two devices that meet need different ones.
+/// Which of this run's identity keys a device gets: two devices that communicate need different ones.
 #[derive(Clone, Copy)]
 pub(crate) enum Identity {
     Station,
@@ -32,7 +32,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// A device that has never run: both directories are there and empty.
+    /// A new device: both directories exist and are empty.
     pub(crate) fn bare() -> Self {
         let dir = tempfile::Builder::new().prefix("sts-device-").tempdir().unwrap();
         let device = Self { dir };
@@ -50,7 +50,7 @@ impl Device {
         device
     }
 
-    /// A device with an identity key and a configuration for the link, `key = value` for each of `settings`.
+    /// A device with an identity key and a configuration of the link, with a line `key = value` for each of `settings`.
     pub(crate) fn configured(identity: Identity, settings: &[(&str, &str)]) -> Self {
         let device = Self::with(identity);
         device.configure(settings);
@@ -84,7 +84,7 @@ impl Device {
         self.path().join("run")
     }
 
-    /// All files that the tools keep in the runtime directory, with their content.
+    /// All files in the runtime directory, with their content.
     pub(crate) fn runtime_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files: Vec<_> = fs::read_dir(self.runtime_dir())
             .unwrap()
@@ -120,13 +120,13 @@ impl Device {
         Process::spawn_with(self.send(&[args, &[LINK]].concat()), input).wait()
     }
 
-    /// Pins `other`'s key here under `name`, as a person does it: `--key` there, `--trust` here.
+    /// Trusts `other`'s key under `name`, as a person would do it: `--key` there, `--trust` here.
     pub(crate) fn trust(&self, name: &str, other: &Self) {
         let key = Process::spawn(other.pair(&["--key"])).wait().succeeded();
         Process::spawn_with(self.pair(&["--trust", name]), key.stdout).wait().succeeded();
     }
 
-    /// A tool of this device, with nothing of ours in its environment.
+    /// A tool of this device, without the variables of this process that would affect it.
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -147,12 +147,12 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Both enrolled, no session yet.
+    /// Both trust each other, but have no session yet.
     pub(crate) fn enrolled(broker: &Broker, suite: &str) -> Self {
         Self::enrolled_at(broker.port(), suite)
     }
 
-    /// Both enrolled, on whatever broker has that port.
+    /// As [`Pair::enrolled`], with the broker on this port.
     pub(crate) fn enrolled_at(port: u16, suite: &str) -> Self {
         let port = port.to_string();
         let master = Device::configured(Identity::Station, &settings(&port, "master", suite));
@@ -162,14 +162,14 @@ impl Pair {
         Self { master, slave }
     }
 
-    /// Enrolled and paired.
+    /// Both trust each other and have a session.
     pub(crate) fn paired(broker: &Broker, suite: &str) -> Self {
         let pair = Self::enrolled(broker, suite);
         pair.agree();
         pair
     }
 
-    /// Both ends agree a session.
+    /// Both ends agree on a session.
     pub(crate) fn agree(&self) {
         let slave = Process::spawn(self.slave.pair(&[LINK]));
         let master = Process::spawn(self.master.pair(&[LINK]));
@@ -177,7 +177,7 @@ impl Pair {
         slave.wait().succeeded();
     }
 
-    /// Sends these bytes from master to slave, both tools to their own ends; what arrived must be the same.
+    /// Sends these bytes from master to slave, and waits for both tools to exit; what arrived must be the same.
     pub(crate) fn carries(&self, args: &[&str], input: &[u8]) {
         let receiver = self.slave.listen(&["--once"]);
         self.master.send_all(args, input).succeeded();
@@ -185,7 +185,7 @@ impl Pair {
     }
 }
 
-/// The seed's configuration file, for our broker.
+/// The settings of the old STS program's configuration file, for this broker.
 pub(crate) fn settings<'a>(port: &'a str, mode: &'a str, suite: &'a str) -> Vec<(&'a str, &'a str)> {
     let (subtop, pubtop) = if mode == "master" { (S2M, M2S) } else { (M2S, S2M) };
     vec![
@@ -210,7 +210,7 @@ pub(crate) fn readings(count: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// An identity key file, made by the tool itself, once for the whole run.
+/// An identity key file, generated by the tool itself, once per test run.
 fn key_file(identity: Identity) -> &'static [u8] {
     static FILES: [OnceLock<Vec<u8>>; 3] = [const { OnceLock::new() }; 3];
     FILES[identity as usize].get_or_init(|| {

@@ -66,7 +66,7 @@ fn a_runtime_directory_of_somebody_else_is_refused() {
     let pair = Pair::paired(&broker, "gcm");
     let directory = pair.master.runtime_dir();
     if chown(&directory, Some(65_534), None).is_err() {
-        // Only root can give a directory away.
+        // Only root can change the owner of a directory.
         return;
     }
     pair.master.send_all(&[], "x\n").failed(&[77], &[directory.to_str().unwrap()]);
@@ -80,7 +80,7 @@ fn loose_session_files_are_refused() {
     for (path, content) in pair.master.runtime_files() {
         chmod(&path, 0o644);
         if content.is_empty() {
-            // A lock holds nothing to protect.
+            // A lock file contains nothing to protect.
             continue;
         }
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -101,19 +101,20 @@ fn a_loose_identity_is_refused() {
     }
 }
 
-/// A user that is not root; only root can become that one.
+/// A user other than root; only root can run a process as this user.
 const NOBODY: u32 = 65_534;
 
-/// Gives everything of a device to another user; false where this user cannot.
+/// Makes another user the owner of everything below a path; false if this process may not do so.
 fn give_away(path: &Path, user: u32) -> bool {
     let inside = path.read_dir().into_iter().flatten().map(|entry| entry.unwrap().path());
     lchown(path, Some(user), Some(user)).is_ok() && inside.into_iter().all(|path| give_away(&path, user))
 }
 
-/// This tool, run as [`NOBODY`], with its variables and these.
+/// Runs this tool as [`NOBODY`], with its own variables and these.
 fn as_nobody(device: &Device, command: &Command, variables: &[(&str, &Path)]) -> Ended {
     let program = device.path().join(Path::new(command.get_program()).file_name().unwrap());
-    // By another process: a file that this one writes is inherited by what other tests start, and cannot be executed then.
+    // Copy it in another process: children of other tests could inherit the descriptor that this process writes with, and a
+    // file that is open for writing cannot be executed.
     assert!(Command::new("cp").arg(command.get_program()).arg(&program).status().unwrap().success());
     let mut theirs = Command::new(program);
     theirs.args(command.get_args()).current_dir(device.path()).uid(NOBODY).gid(NOBODY);
@@ -132,7 +133,7 @@ fn as_nobody(device: &Device, command: &Command, variables: &[(&str, &Path)]) ->
     Process::spawn_with(theirs, "x\n").wait()
 }
 
-/// `chown` would take the state away from the service.
+/// Here the hint must not be `chown`: this would take the state away from the service.
 #[test]
 fn root_looks_at_a_services_state_and_is_told_how_to_use_it() {
     let broker = Broker::start();
@@ -148,12 +149,12 @@ fn root_looks_at_a_services_state_and_is_told_how_to_use_it() {
     assert!(device.runtime_files() == before);
     for command in [device.recv(&[LINK]), device.send(&[LINK]), device.pair(&["--timeout", "1", LINK])] {
         let tool = Path::new(command.get_program()).file_name().unwrap().to_str().unwrap().to_owned();
-        let said = format!("hint: run it as that user: runuser -u nobody -- {tool} ");
+        let said = format!("hint: run this as that user: runuser -u nobody -- {tool} ");
         let ended = Process::spawn_with(command, "x\n").wait().failed(&[77], &["belongs to user nobody", &said]);
         assert!(!ended.stderr.contains("chown"), "{}", ended.stderr);
     }
     assert!(device.runtime_files() == before);
-    // And that is what works.
+    // The command from the hint works.
     assert!(give_away(device.path(), NOBODY));
     as_nobody(device, &device.send(&[LINK]), &[]).succeeded();
 }
@@ -177,15 +178,15 @@ fn a_directory_that_is_missing_or_anothers_is_said_with_the_remedy() {
     let pairing = device.pair(&["--timeout", "1", LINK]);
     as_nobody(device, &pairing, &[("STS_RUNTIME_DIR", &missing)]).failed(&[1], &["cannot create", &remedy]);
     for command in [&pairing, &device.send(&[LINK]), &device.recv(&[LINK])] {
-        let said = ["run it as user root; or set STS_RUNTIME_DIR to a directory of your own"];
+        let said = ["run this as user root; or set STS_RUNTIME_DIR to a directory of your own"];
         as_nobody(device, command, &[("STS_RUNTIME_DIR", &theirs)]).failed(&[1, 77], &said);
-        // As runuser(1) leaves it.
+        // With the HOME that runuser(1) leaves.
         as_nobody(device, command, &variables).failed(&[78], &of_home);
     }
     as_nobody(device, &device.pair(&["--key"]), &variables).failed(&[1], &of_home);
 }
 
-/// As root with the variables of a user, after su(1) or sudo(8): what root made there, that user could not use.
+/// Root with the variables of a user, as after su(1) or sudo(8): the user could not use what root creates there.
 #[test]
 fn root_makes_nothing_in_the_directories_of_another_user() {
     let broker = Broker::start();
@@ -207,7 +208,7 @@ fn root_makes_nothing_in_the_directories_of_another_user() {
     assert_eq!(fs::read_dir(&theirs).unwrap().count(), 0);
 }
 
-/// A login session sets `XDG_RUNTIME_DIR`, and cron does not.
+/// A login session sets `XDG_RUNTIME_DIR`, but cron does not.
 #[test]
 fn a_session_in_the_other_usual_place_is_found_and_said() {
     let broker = Broker::start();
@@ -228,7 +229,7 @@ fn a_session_in_the_other_usual_place_is_found_and_said() {
         let said = format!("there are some in {}", place.display());
         let remedy = format!("STS_RUNTIME_DIR={} sts-pair --status", place.display());
         Process::spawn(status).wait().failed(&[0], &["no sessions in", &said, &remedy]);
-        // Once absent, once empty.
+        // The configured directory is absent the first time, and empty the second time.
         fs::create_dir_all(device.runtime_dir()).unwrap();
         chmod(&device.runtime_dir(), 0o700);
     }
@@ -237,7 +238,7 @@ fn a_session_in_the_other_usual_place_is_found_and_said() {
     Process::spawn_with(command, "x\n").wait().succeeded();
 }
 
-/// Moves a device's keys into a volume as a container gets it: files in a directory of a version, behind two links.
+/// Moves a device's keys into a volume like a container's: the files are in a directory per version, behind two links.
 fn mount_secrets(device: &Device) -> PathBuf {
     let secrets = device.path().join("secrets");
     fs::create_dir_all(secrets.join("..v1")).unwrap();
@@ -260,18 +261,18 @@ fn keys_that_an_administrator_put_in_place_are_taken() {
     let secrets = mount_secrets(&pair.slave);
     pair.agree();
     pair.carries(&[], b"from a secret\n");
-    // For a group in which nobody else is, as a container's user gets it.
+    // Readable by a group that has no other members, as for a container's user.
     let identity = secrets.join("..v1/identity.pem");
     if chown(&identity, None, Some(4_200_000)).is_ok() {
         chmod(&identity, 0o440);
         chmod(&secrets.join("..v1/known_peers"), 0o444);
         pair.agree();
     }
-    let said = ["known_peers", "it is a link", "change the file that it leads to"];
+    let said = ["known_peers", "it is a link", "change the file that it points to"];
     let key = Process::spawn(Device::with(Identity::Stranger).pair(&["--key"])).wait().succeeded().stdout;
     Process::spawn_with(pair.slave.pair(&["--trust", "third"]), key).wait().failed(&[78], &said);
 
-    // A new version takes effect in tools that run: here the station is not trusted any more.
+    // Running tools notice a new version: in this one, the station is no longer trusted.
     let receiver = pair.slave.listen(&[]);
     pair.master.send_all(&["--confirm"], "trusted\n").succeeded();
     fs::create_dir(secrets.join("..v2")).unwrap();
@@ -311,30 +312,29 @@ fn a_link_that_others_can_change_is_refused_with_the_remedy() {
         for bits in [0o777, 0o775] {
             chmod(&dir, bits);
             let remedy = format!("chmod go-w {}", real.display());
-            pairing().failed(&[77], &["identity.pem: it is a link: others can change", &remedy]);
+            pairing().failed(&[77], &["identity.pem: it is a link: other users can change", &remedy]);
         }
-        // As a volume of secrets is: others can make files there, and replace none of ours.
+        // Like a volume of secrets: others can create files in it, but cannot replace ours.
         chmod(&dir, 0o1777);
         pairing().failed(&[75], &[]);
         chmod(&dir, 0o755);
     }
     for bits in [0o444, 0o404, 0o640] {
         chmod(&secrets.join("..v1/identity.pem"), bits);
-        pairing().failed(&[77], &["identity.pem: others can use it", "chmod 600"]);
+        pairing().failed(&[77], &["identity.pem: other users can use it", "chmod 600"]);
     }
     chmod(&secrets.join("..v1/identity.pem"), 0o400);
     if lchown(secrets.join("..data"), Some(65_534), None).is_ok() {
-        pairing()
-            .failed(&[77], &["it is a link", "belongs to user 65534, who can change it", "put the file itself there"]);
+        pairing().failed(&[77], &["it is a link", "belongs to user 65534, who can change it", "replace the link"]);
         lchown(secrets.join("..data"), Some(rustix::process::getuid().as_raw()), None).unwrap();
     }
     fs::remove_file(secrets.join("..data")).unwrap();
-    pairing().failed(&[77], &["it is a link", "No such file", "put the file itself there"]);
+    pairing().failed(&[77], &["it is a link", "No such file", "replace the link"]);
     symlink("..data", secrets.join("..data")).unwrap();
-    pairing().failed(&[77], &["it is a link", "put the file itself there"]);
+    pairing().failed(&[77], &["it is a link", "replace the link"]);
 }
 
-/// What a tool writes itself is never a link.
+/// A file that only the tools write is never a link.
 #[test]
 fn a_session_file_that_is_a_link_is_refused_with_the_remedy() {
     let broker = Broker::start();
@@ -373,7 +373,7 @@ fn a_full_disk_keeps_the_session_that_was_there() {
     let pair = Pair::paired(&broker, "gcm");
     let before = pair.master.runtime_files();
 
-    // No file may grow, as on a full disk; the signal that comes with the limit is ignored, so that write fails.
+    // No file may grow, as on a full disk. The signal of this limit is ignored, so that write fails instead.
     let pairing = pair.master.pair(&["--timeout", "10", LINK]);
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh"]);

@@ -99,7 +99,7 @@ fn a_recording_played_again_is_dropped() {
     receiver.wait_for_stdout(b"one\ntwo\nthree\nfour\n");
     receiver.stop().wrote(b"one\ntwo\nthree\nfour\n");
 
-    // A new process remembers it too.
+    // A new process still recognizes them.
     let receiver = pair.slave.listen(&["--once"]);
     for payload in &recorded {
         broker.publish(M2S, payload);
@@ -114,7 +114,7 @@ fn altered_and_reflected_messages_do_not_open() {
         let broker = Broker::start();
         let pair = Pair::paired(&broker, suite);
         let sniffer = Sniffer::start(&broker);
-        // Recorded while nobody listens: to the receiver none of it is a repeat.
+        // Recorded while no receiver runs: to the receiver, none of it is a duplicate.
         pair.master.send_all(&[], "genuine\n").succeeded();
         let genuine = sniffer.wait_for_type(M2S, ENC, 1).remove(0);
 

@@ -1,5 +1,5 @@
-//! Claim: a code that a person carries from one device to the other makes the two trust each other, and lets nobody
-//! else in.
+//! Claim: a code that a person carries from one device to the other makes the two trust each other, and no third device
+//! gains trust.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -29,7 +29,7 @@ impl Strangers {
         Self::at(broker.port())
     }
 
-    /// On whatever broker has that port.
+    /// With the broker on this port.
     fn at(port: u16) -> Self {
         let port = port.to_string();
         Self {
@@ -107,7 +107,7 @@ fn without_a_terminal_both_take_the_code_from_the_environment() {
         }
         assert!(!ended.stderr.contains(&code[..3]) && !ended.stderr.contains('\r'), "{}", ended.stderr);
     }
-    // At once, and by keys alone from now on.
+    // The session works at once, and from now on the two pair by their keys alone.
     let receiver = devices.slave.listen(&["--once"]);
     devices.master.send_all(&[], "under the first session\n").succeeded();
     receiver.wait().succeeded().wrote(b"under the first session\n");
@@ -148,7 +148,7 @@ fn quiet_is_not_about_the_code() {
     let devices = Strangers::on(&broker);
     let slave = Process::spawn(devices.slave.pair(&["-q", "--code", "--timeout", "0", LINK]));
     shown(&slave);
-    // Stopped before it listens for signals, it dies of this one.
+    // If it does not catch signals yet, the signal kills it.
     slave.stop().failed(&[75, 128 + 15], &[]);
 }
 
@@ -171,7 +171,7 @@ fn the_master_asks_for_the_code_on_its_terminal() {
     let code = shown(&slave);
     let mut terminal = terminal(&devices.master, "--code --name station gateway");
     terminal.wait_for_text("code that the other device shows: ", 1);
-    // Two neighbours exchanged, or, where they are equal, one of them mistaken: told before anything is sent.
+    // Swap two neighbours, or, if they are equal, change one of them: this is reported before anything is sent.
     let mut typo: Vec<char> = code.chars().collect();
     typo.swap(0, 1);
     if typo[0] == typo[1] {
@@ -180,7 +180,7 @@ fn the_master_asks_for_the_code_on_its_terminal() {
     terminal.0.write(format!("{}\n", typo.iter().collect::<String>()));
     terminal.wait_for_text("code that the other device shows: ", 2);
     assert!(terminal.text().contains("one character is wrong, or two are swapped"), "{}", terminal.text());
-    // Well formed and wrong: it costs an attempt, and it is asked for again.
+    // A well-formed but wrong code uses up an attempt, and the master asks again.
     terminal.0.write(format!("{}\n", self::code(99)));
     slave.wait_for("2 attempts are left");
     terminal.wait_for_text("code that the other device shows: ", 3);
@@ -206,7 +206,7 @@ fn a_person_at_a_terminal_sees_that_it_waits_and_others_see_lines() {
     let (_, rest) = said.split_once("the code is ").expect("it shows a code");
     devices.master(rest.lines().next().unwrap().trim(), &[]).wait().succeeded();
     let said = String::from_utf8_lossy(&terminal.0.wait().succeeded().stdout).into_owned();
-    // What is said begins where the line that turned was taken away.
+    // Messages begin where the progress line was erased.
     assert!(said.contains(" \rsts-pair: station is now trusted"), "{said:?}");
 }
 
@@ -218,7 +218,7 @@ fn while_there_is_no_broker_it_is_the_broker_that_is_waited_for() {
     assert!(!terminal.text().contains("waiting for the other device"), "{}", terminal.text());
 }
 
-/// It drops, repeats, reorders, delays and cuts, and forges what it cannot know to be good for anything.
+/// The broker drops, repeats, reorders and delays messages, and cuts connections.
 #[test]
 fn a_broker_that_misbehaves_costs_time_and_no_code() {
     thread::scope(|scope| {
@@ -263,7 +263,7 @@ fn a_name_that_is_taken_is_refused_on_both_sides_and_kept() {
     master.failed(&[77], &["`gateway` cannot trust this device", "--name NAME"]);
     assert_eq!((known_peers(&devices.slave), known_peers(&devices.master)), (before.clone(), String::new()));
 
-    // The other way round the slave is not told, and goes on waiting; its code is as good as before.
+    // In the reverse case, the slave is not told, and continues to wait; its code is still valid.
     devices.slave.write("known_peers", "", 0o600);
     devices.master.write("known_peers", before.replace("station", "gateway"), 0o600);
     let slave = devices.slave(Some(&code(2)), &[]);
@@ -297,7 +297,7 @@ fn enrolling_again_changes_nothing_and_mends_what_is_half_done() {
     let before = [&devices.master, &devices.slave].map(known_peers);
     devices.enrolled(&code(2));
     assert_eq!([&devices.master, &devices.slave].map(known_peers), before);
-    // One of the two died before it had pinned the other.
+    // As if one of the two had died before it pinned the other.
     for device in [&devices.master, &devices.slave] {
         device.write("known_peers", "", 0o600);
         devices.enrolled(&code(3));
@@ -350,7 +350,7 @@ fn a_recorded_enrolment_said_again_changes_nothing() {
     for device in [&devices.master, &devices.slave] {
         device.write("known_peers", "", 0o600);
     }
-    // The same code again: whatever the recording says, the attempts are fresh.
+    // The same code again, with a recording replayed: the attempts are new ones, so the recording is of no use.
     let slave = devices.slave(Some(&code(1)), &[]);
     for message in &recorded {
         broker.publish(&message.topic, &message.payload);
@@ -387,7 +387,7 @@ fn a_wrong_command_line_or_variable_is_said_before_anything_is_sent() {
     Process::spawn_with(nobody, "").wait().failed(&[64], &["cannot ask for the code: /dev/tty", "STS_CODE"]);
 }
 
-/// sts-pair on a terminal of its own: script(1) passes on what is typed, and shows what is said.
+/// sts-pair on a terminal of its own: script(1) passes on the input, and shows the output.
 struct Terminal(Process);
 
 fn terminal(device: &Device, args: &str) -> Terminal {
@@ -405,7 +405,7 @@ impl Terminal {
         String::from_utf8_lossy(&self.0.stdout()).into_owned()
     }
 
-    /// Waits until the terminal showed this text so many times.
+    /// Waits until the terminal has shown this text this many times.
     fn wait_for_text(&self, text: &str, times: usize) {
         wait_until(&format!("{text:?} on the terminal"), || self.text().matches(text).count() >= times);
     }

@@ -1,5 +1,5 @@
-//! Claim: on a device without keys `sts-recv --wait` waits for the first session, so that a service need not be started again
-//! and again, and it loses nothing that is sent under that session.
+//! Claim: on a device without keys, `sts-recv --wait` waits for the first session, so that a service is not started again
+//! and again, and loses nothing that is sent under that session.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn a_receiver_waits_for_the_first_session_and_loses_nothing() {
     pair.agree();
     pair.master.send_all(&["--each"], "first\nsecond\n").succeeded();
     receiver.wait().succeeded().wrote(b"first\nsecond\n");
-    // With a session there is nothing to wait for.
+    // If there is a session, it does not wait.
     let receiver = pair.slave.listen(&["--wait", "--once"]);
     pair.master.send_all(&[], "third\n").succeeded();
     let ended = receiver.wait().succeeded().wrote(b"third\n");

@@ -1,5 +1,5 @@
-//! Claim: a flood of frames that anyone can make prevents no pairing, whichever side it is aimed at, and fills no
-//! memory.
+//! Claim: a flood of frames that anyone can make does not prevent a pairing, whichever side it is aimed at, and does not
+//! fill the memory.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ use crate::device::{LINK, M2S, Pair, S2M};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 
-/// Somebody who publishes at QoS 0 as often as it likes, until dropped.
+/// A client that publishes at QoS 0 without a pause, until dropped.
 struct Flood {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicUsize>,
@@ -35,7 +35,7 @@ impl Flood {
         mut frame: impl FnMut() -> Vec<u8> + Send + 'static,
     ) -> Self {
         let mut socket = TcpStream::connect(("127.0.0.1", broker.port())).unwrap();
-        // CONNECT: MQTT 3.1.1, a clean session, no keep-alive, a client id of the broker's choice.
+        // CONNECT: MQTT 3.1.1, a clean session, no keep-alive, a client id that the broker chooses.
         socket.write_all(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00").unwrap();
         socket.read_exact(&mut [0; 4]).unwrap();
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -105,7 +105,7 @@ fn strangers_init_reqs_do_not_keep_a_slave_from_its_master() {
     let mut count = 0_u64;
     let ephemeral = Ephemeral::generate(&mut rand::rng());
     let flood = Flood::start(&broker, M2S, Duration::from_millis(2), move || {
-        // Half of them cannot be answered, the others are as good as anybody's.
+        // Half of them cannot be answered; the others are as valid as any.
         count += 1;
         let random = u128::from(count).to_be_bytes();
         let key = if count.is_multiple_of(2) { vec![0xff; 1184] } else { ephemeral.encapsulation_key().to_vec() };
@@ -121,7 +121,7 @@ fn strangers_init_reqs_do_not_keep_a_slave_from_its_master() {
     slave.stop().succeeded();
 }
 
-/// One that has a code answers them, as an answer confirms nothing; none of them is a guess.
+/// A slave with a code answers INITREQs, as an answer confirms nothing; none of them counts as a guess.
 #[test]
 fn strangers_init_reqs_cost_a_slave_with_a_code_none_of_it() {
     let broker = Broker::start();

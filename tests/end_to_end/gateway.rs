@@ -1,5 +1,5 @@
-//! Claim: whatever a link between two devices can do, a gateway can do with each of many devices: enrol one by code,
-//! keep data for it in a spool, and receive its confirms.
+//! Claim: what a link between two devices can do, a gateway can do with each of many devices: enrol it by code, keep data
+//! for it in a spool, and receive its confirms.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -33,12 +33,12 @@ fn a_code_takes_in_the_one_device_that_has_it_whoever_else_calls() {
     let fleet = Fleet::paired(&broker, AREA, 0..2);
     let sniffer = Sniffer::start(&broker);
     let slave = enrolling(&fleet, &code(1));
-    // Two that are known pair without a code, again and again.
+    // Two devices that are already known try to pair without a code, again and again.
     let others: Vec<_> =
         fleet.sensors.iter().map(|sensor| Process::spawn(sensor.pair(&["--timeout", "0", LINK]))).collect();
     slave.wait_for("the other device pairs without a code (unverified)");
     let called = sniffer.wait_for_type("plant/s0/up", INITREQ, 1).remove(0);
-    // Anybody's messages, on the topics of who is to be taken in and on others.
+    // Strangers send messages, on the topics of the device that is to be enrolled and on others.
     for round in 0..20_u8 {
         broker.publish("plant/s2/up", &called);
         broker.publish("plant/x/up", &[&[INITREQ][..], &vec![round; 1265]].concat());
@@ -56,7 +56,7 @@ fn a_code_takes_in_the_one_device_that_has_it_whoever_else_calls() {
         other.stop().failed(&[75], &[]);
     }
 
-    // It is one of them from then on: under the session that it has, and by its key.
+    // From then on it is one of the devices, both under its session and by its key.
     let receiver = fleet.gateway.listen(&["--prefix"]);
     new.send_all(&["--confirm"], "by code\n").succeeded();
     fleet.sensors[0].send_all(&["--confirm"], "as ever\n").succeeded();
@@ -64,7 +64,7 @@ fn a_code_takes_in_the_one_device_that_has_it_whoever_else_calls() {
     let serving = fleet.serve();
     Process::spawn(new.pair(&[LINK])).wait().succeeded();
     serving.wait_for("paired with s2");
-    // One at a time on a link, and never both in one.
+    // Only one sts-pair can run on a link at a time, and --code and --serve exclude each other.
     let mut command = fleet.gateway.pair(&["--code", LINK]);
     command.env("STS_CODE", code(1));
     Process::spawn(command).wait().failed(&[75], &["another sts-pair"]);
@@ -92,7 +92,7 @@ fn each_peer_has_a_spool_of_its_own() {
     let send = |spool: &str, to: &[&str], input: &str| {
         fleet.gateway.send_all(&[&["--confirm", "--spool", spool][..], to].concat(), input)
     };
-    // Before there is any session: for whom it is, is known by the name.
+    // Before there is a session, the name alone tells for whom the data is.
     send("a", &["--to", "s0"], "one\n").failed(&[75], &["left in the spool", "1 message (4 bytes)"]);
     send("a", &["--to", "s1"], "not for s0\n").failed(&[78], &["another peer of this link"]);
     send("a", &["--to", "s9"], "for nobody\n").failed(&[64], &["no peer `s9`"]);
@@ -100,7 +100,7 @@ fn each_peer_has_a_spool_of_its_own() {
     assert!(!fleet.gateway.path().join("c/owner").exists(), "a spool of nobody's");
 
     let serving = fleet.serve();
-    // Meanwhile the other one pairs: what waits is not for it.
+    // Meanwhile the other device pairs: the waiting data is not for that one.
     let waiting = Process::spawn(fleet.gateway.send(&["--confirm", "--spool", "a", "--to", "s0", LINK]));
     waiting.wait_for("waits in the spool until there is one");
     Process::spawn(fleet.sensors[1].pair(&[LINK])).wait().succeeded();
@@ -116,7 +116,7 @@ fn each_peer_has_a_spool_of_its_own() {
     serving.stop().succeeded();
 }
 
-/// Without a name the spool is the only peer's; while it waits for a session with that one, there is one with another.
+/// Without a name, the spool belongs to the only peer. While the run waits for a session with it, another peer pairs.
 #[test]
 fn what_waits_for_one_peer_is_not_sealed_for_another() {
     let broker = Broker::start();
@@ -144,13 +144,13 @@ fn over_wildcards_both_sides_know_that_all_is_written() {
     let fleet = Fleet::paired(&broker, AREA, 0..2);
     let input = readings(500);
     for spool in [&[][..], &["--spool", "spool"]] {
-        // Many senders and one reader of one stream: it leaves once that sender has heard, and tells nobody that it may not.
+        // Many senders, but the reader follows one stream: once that sender has settled, it exits without a warning.
         let reader = fleet.gateway.listen(&["--once"]);
         fleet.sensors[1].send_all(&[spool, &["--confirm"]].concat(), input.clone()).succeeded();
         let ended = reader.wait().succeeded();
         assert!(!ended.stderr.contains("may not have heard"), "{}", ended.stderr);
         ended.wrote(&input);
-        // And the other way: to one of two, over the topics that are its own.
+        // The other direction: to one of two devices, over that device's own topics.
         let reader = fleet.sensors[0].listen(&["--once"]);
         let other = fleet.sensors[1].listen(&[]);
         fleet.gateway.send_all(&[spool, &["--confirm", "--to", "s0"]].concat(), input.clone()).succeeded();

@@ -4,7 +4,7 @@
 //!
 //! - `broker`: a mosquitto for one test
 //! - `device`: a device's directories and tools, `process`: a running tool, `sniffer`: an eavesdropper
-//! - `server`: a server that is no broker, or a bad one
+//! - `server`: a server that is not a broker, or a bad one
 //! - the others: tests, with their claim at the head of each file
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]

@@ -8,7 +8,7 @@ use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 
 fn plain_device(broker: &Broker) -> Device {
-    // As the seed's own file: one topic for both directions, so that a device hears itself.
+    // As in the old STS program's file: one topic for both directions, so that a device receives its own messages.
     let port = broker.port().to_string();
     let device = Device::bare();
     let lines = [("pubtop", "one_topic"), ("subtop", "one_topic")];
@@ -122,7 +122,7 @@ fn each_publishes_lines_without_their_newline() {
     for (options, input, expected) in [
         (&["--each"][..], "ON\n\nOFF".to_owned(), vec!["ON".to_owned(), String::new(), "OFF".to_owned()]),
         (&["--each", "--spool", "spool"], "ON\n\nOFF\n".to_owned(), vec!["ON".into(), String::new(), "OFF".into()]),
-        // A line of one message and its newline is two messages, and no empty line.
+        // A line that fits into a message only without its newline becomes two messages, neither of which is empty.
         (
             &["--each", "-o", "max_message=256"],
             format!("{longest}\nend\n"),

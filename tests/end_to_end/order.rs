@@ -10,8 +10,8 @@ use crate::process::Process;
 
 const ENC: u8 = 0x27;
 
-/// Sends two lines under a session and one under the next, while the broker does `fate` to all of the first session but
-/// its first line; returns the receiver.
+/// Sends two lines under one session and one under the next. `fate` is what the broker does to all messages of the first
+/// session except its first line. Returns the receiver.
 fn rotated(pair: &Pair, broker: &HostileBroker, send: &[&str], receive: &[&str], fate: Fate) -> Process {
     pair.agree();
     broker.filter(|_, _| Fate::Pass);
@@ -56,13 +56,13 @@ fn an_end_that_never_comes_is_a_gap_and_the_new_stream_goes_on() {
 fn a_receiver_that_gives_up_on_silence_reports_what_did_not_come() {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");
-    // Shorter than the receiver waits for the old stream's end, and longer than it takes to agree a session.
+    // Shorter than the receiver waits for the end of the old stream, and longer than a pairing takes.
     let receiver = rotated(&pair, &broker, &["--each"], &["--timeout", "8"], Fate::Drop);
     let ended = receiver.wait().failed(&[65], &["stream 0: messages 1-2 are lost", "data was lost"]);
     ended.wrote(b"under the old session\nunder the new session\n");
 }
 
-/// Which of its sender's sessions a message is under, counted from 0, and its number in the stream.
+/// The index of a message's session among those of its sender, and its number in the stream.
 fn place(sessions: &mut Vec<Vec<u8>>, topic: &str, payload: &[u8]) -> Option<(usize, u32)> {
     if topic != M2S || payload.first() != Some(&ENC) {
         return None;
@@ -75,7 +75,7 @@ fn place(sessions: &mut Vec<Vec<u8>>, topic: &str, payload: &[u8]) -> Option<(us
     Some((at, u32::from_be_bytes(payload[12..16].try_into().unwrap())))
 }
 
-/// Sends a line under a session that is new since the one before it.
+/// Agrees on a new session, and sends a line under it.
 fn go_over(pair: &Pair, sender: &mut Process, line: &str) {
     sender.wait_until_read();
     pair.agree();
@@ -126,15 +126,15 @@ fn a_first_message_that_comes_late_does_not_stop_a_run_that_follows_its_stream()
     receiver.wait().failed(&[65], &["stream 0: message 0 is lost"]).wrote(b"two\nthree\n");
 }
 
-/// What the broker does not keep must not be lost with the run.
+/// If the broker does not keep a message, it must not be lost when the run ends.
 #[test]
 fn a_receiver_that_is_stopped_writes_what_would_not_come_again() {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");
-    // Without PINGREQs nothing wakes a receiver that waits without a reason.
+    // Without PINGREQs, nothing wakes a receiver that waits without a reason.
     let options = ["-o", "qos=0", "-o", "keep_alive=0"];
     let receiver = rotated(&pair, &broker, &["--each"], &options, Fate::Drop);
-    // A stream of its own, after what waits.
+    // Another stream, after the waiting messages.
     pair.master.send_all(&[], "of another process\n").succeeded();
     receiver.wait_for_stdout(b"under the old session\nof another process\n");
     let ended = receiver.stop().succeeded();
@@ -146,7 +146,7 @@ fn a_receiver_that_is_stopped_writes_what_would_not_come_again() {
 fn a_stream_whose_first_message_is_lost_is_not_overtaken_by_itself() {
     let (broker, pair) = paired();
     let mut sessions = Vec::new();
-    // What would say in time where the new stream goes on from is lost, or late; what came before waits for a line's end.
+    // The messages that link the two streams are lost or late, and the data before them is an incomplete line.
     broker.filter(move |topic, payload| match place(&mut sessions, topic, payload) {
         Some((0, 1)) => Fate::Late(Duration::from_millis(300)),
         Some((1, 0)) => Fate::Drop,
@@ -158,7 +158,7 @@ fn a_stream_whose_first_message_is_lost_is_not_overtaken_by_itself() {
     sender.write("no line yet, ");
     receiver.wait_for_stdout(b"no line yet, ");
     go_over(&pair, &mut sender, "one\n");
-    // Or they go in one message.
+    // Otherwise both would be one message.
     thread::sleep(Duration::from_millis(100));
     sender.write("two\n");
     sender.close_stdin();
@@ -180,7 +180,7 @@ fn a_peer_that_ends_its_sessions_takes_nothing_with_it_that_waits() {
     go_over(&pair, &mut sender, "two\n");
     sender.close_stdin();
     sender.wait().succeeded();
-    // The KILL says nothing of the streams of older sessions.
+    // The KILL does not tell anything about the streams of older sessions.
     pair.agree();
     Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
     thread::sleep(Duration::from_secs(1));

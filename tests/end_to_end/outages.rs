@@ -10,7 +10,7 @@ use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
 use crate::server::{CONNACK, PINGRESP, Server, carry, read_for, read_once, reset};
 
-/// Keeps its sessions and queues over an orderly restart.
+/// Keeps its sessions and queues across a clean restart.
 const KEEPING: Options = Options {
     login: None,
     deny_subscriptions: false,
@@ -27,7 +27,7 @@ fn restarts_under_load_lose_and_repeat_nothing() {
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);
     let input = readings(100_000);
-    // Small messages, so that there is a load to restart under.
+    // Small messages, so that the broker is restarted under load.
     let mut sender = Process::spawn_with(pair.master.send(&["-o", "max_message=2000", LINK]), input.clone());
     for part in 1..=3 {
         let enough = input.len() / 5 * part;
@@ -54,7 +54,7 @@ fn what_a_forgetful_broker_loses_is_reported() {
     sender.wait().succeeded();
     let got = receiver.wait();
 
-    // In order, nothing twice, nothing that was not sent; and if anything is missing, it is said.
+    // The output is in order, without duplicates, and contains only what was sent; anything missing is reported.
     let mut sent = input.split_inclusive(|&byte| byte == b'\n');
     for line in got.stdout.split_inclusive(|&byte| byte == b'\n') {
         assert!(sent.any(|candidate| candidate == line), "out of order, or repeated: {}", line.escape_ascii());
@@ -62,7 +62,7 @@ fn what_a_forgetful_broker_loses_is_reported() {
     if got.stdout == input {
         got.succeeded();
     } else {
-        // 75: the end of the stream is among what is missing, and never came.
+        // 75 if the end of the stream is missing, too.
         got.failed(&[65, 75], &["stream"]);
     }
 }
@@ -95,7 +95,7 @@ fn a_broker_that_stays_down_is_unavailable_in_the_end() {
     }
     pair.master.send_all(&["--timeout", "1"], "lost\n").failed(&[69], &said);
     pair.master.send_all(&["--timeout", "1", "--confirm"], "lost\n").failed(&[69], &said);
-    // Nothing is lost there: the next run sends it.
+    // With a spool nothing is lost: the next run sends it.
     pair.master.send_all(&["--timeout", "1", "--spool", "spool"], "kept\n").failed(&[75], &said);
     Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[69], &said);
     Process::spawn(pair.slave.pair(&["--timeout", "1", "--code", LINK])).wait().failed(&[69], &said);
@@ -145,7 +145,7 @@ fn stdin_waits_while_the_broker_does_not_answer() {
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);
     broker.pause();
-    // More than any window: it must be left in the pipe, and all of it must arrive later.
+    // More than any window: the rest must be left in the pipe, and all of it must arrive later.
     let input = readings(400_000);
     let sender = Process::spawn_with(pair.master.send(&[LINK]), input.clone());
     sender.wait_until_blocked();
@@ -165,7 +165,7 @@ fn thrown_out_by_a_client_with_our_id_we_come_back() {
     receiver.wait().succeeded().wrote(b"still here\n");
 }
 
-/// How long each connection lives, in milliseconds, before the link is a good one.
+/// How long each of the first connections lasts, in milliseconds; later ones do not break.
 const SHORT_LIVES: [u64; 5] = [0, 1500, 300, 0, 900];
 
 /// A link to the broker that resets the first connections after CONNACK; `answers_ping` says whether the broker answers
@@ -178,7 +178,7 @@ fn flaky_link(broker: &Broker, answers_ping: bool) -> Server {
             read_once(&mut stream);
             stream.write_all(&CONNACK).unwrap();
             if answers_ping {
-                // From the second connection on the client asks; before that, the answer to nothing is ignored.
+                // From the second connection on, the client pings; on the first one, it ignores this unsolicited answer.
                 stream.write_all(&PINGRESP).unwrap();
             }
             read_for(&mut stream, Duration::from_millis(*millis));
@@ -210,7 +210,7 @@ fn every_tool_outlives_a_link_that_keeps_breaking() {
     let master = Process::spawn(pair.master.pair(&["--timeout", "0", "-o", &over(&master_link), LINK]));
     master.wait().succeeded();
     slave.wait().succeeded();
-    // Each of them publishes: messages, and confirms.
+    // Both ends publish: one messages, the other confirms.
     let (slave_link, master_link) = (flaky_link(&broker, true), flaky_link(&broker, true));
     let receiver = pair.slave.listen(&["--once", "-o", &over(&slave_link)]);
     pair.master.send_all(&["--confirm", "-o", &over(&master_link)], "in spite of it\n").succeeded();
@@ -227,10 +227,10 @@ fn the_last_line_says_what_was_lost_and_what_would_have_kept_it() {
     receiver.wait().succeeded().wrote(b"first\n");
     pair.master.send_all(&[], "nobody listens\n").succeeded();
     let subscribed = broker.times_logged("Sending SUBACK");
-    // With -q nothing is said before the last line.
+    // With -q, nothing is printed before the last line.
     let receiver = Process::spawn(pair.slave.recv(&[&["-q"], &without_client_id[..], &[LINK]].concat()));
     broker.wait_for_log("Sending SUBACK", subscribed + 1);
     pair.master.send_all(&[], "third\n").succeeded();
-    let ended = receiver.wait().failed(&[65], &["data was lost: no messages of stream 1 ", "with a `clientid`"]);
+    let ended = receiver.wait().failed(&[65], &["data was lost: no messages of stream 1 ", "set a `clientid`"]);
     assert_eq!(ended.wrote(b"third\n").stderr.lines().count(), 2);
 }

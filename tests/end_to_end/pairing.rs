@@ -1,4 +1,4 @@
-//! Claim: two devices that pinned each other's key agree on a session, whichever starts first; no other devices do.
+//! Claim: two devices that trust each other's key agree on a session, whichever starts first; no other devices do.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -62,8 +62,8 @@ fn identity_is_made_once_and_openssl_reads_it() {
     let again = Process::spawn(device.pair(&["--key"])).wait().succeeded();
     assert_eq!(first.stdout, again.stdout);
     let said =
-        format!("made a new identity key for this device: {}", device.config_dir().join("identity.pem").display());
-    assert!(first.stderr.contains(&said) && !again.stderr.contains("made"), "{}{}", first.stderr, again.stderr);
+        format!("generated a new identity key for this device: {}", device.config_dir().join("identity.pem").display());
+    assert!(first.stderr.contains(&said) && !again.stderr.contains("generated"), "{}{}", first.stderr, again.stderr);
     assert!(first.text().starts_with("sts-rsa ") && first.text().ends_with('\n'), "{}", first.text());
     assert_eq!(first.text().lines().count(), 1);
 
@@ -74,13 +74,13 @@ fn identity_is_made_once_and_openssl_reads_it() {
     assert!(String::from_utf8_lossy(&openssl.stdout).contains("3072 bit"));
 }
 
-/// In a directory that was mistyped, a new key is no peer's; what only reads makes neither key nor directory.
+/// If a directory was mistyped, no peer trusts the new key. Tools that only read create neither a key nor a directory.
 #[test]
 fn a_new_identity_is_never_made_in_silence() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
     let mistyped = pair.master.path().join("confg");
-    let (path, said) = (mistyped.join("identity.pem"), "made a new identity key for this device: ");
+    let (path, said) = (mistyped.join("identity.pem"), "generated a new identity key for this device: ");
     let conf = pair.master.config_dir().join("gateway.conf");
     let conf = conf.to_str().unwrap();
     let in_mistyped = |mut command: Command| {
@@ -113,7 +113,7 @@ fn one_key_has_one_name_and_one_name_has_one_key() {
     trust("../x", stranger).failed(&[64], &[]);
     let hint = "sts-pair --key prints on the other device";
     for (input, said) in [
-        ("ssh-rsa AAAA user@host\n", "a key of ssh"),
+        ("ssh-rsa AAAA user@host\n", "an SSH key"),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n", "PEM"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n", "a private key"),
         ("other sts-rsa AAAA\n", "leave out the name"),
@@ -159,7 +159,7 @@ fn a_recorded_handshake_changes_nothing() {
     sniffer.wait_for_type(M2S, AUTHREQ, 1);
     let recorded = sniffer.seen();
 
-    // A second pairing, with the whole first one said again, to both, between its own messages.
+    // A second pairing, with all messages of the first one replayed in between, to both ends.
     let slave = Process::spawn(pair.slave.pair(&[LINK]));
     let master = Process::spawn(pair.master.pair(&[LINK]));
     for message in &recorded {
@@ -221,15 +221,15 @@ fn nobody_there_is_a_timeout() {
     assert!(pair.master.runtime_files().iter().all(|(path, _)| !path.ends_with("gateway.session")));
 }
 
-/// The fingerprint that `sts-pair --key` prints, in OpenSSH's form: 43 characters of base64 after the hash's name.
+/// The fingerprint that `sts-pair --key` prints, in OpenSSH's format: 43 characters of base64 after the name of the hash.
 fn fingerprint(device: &Device) -> String {
     let key = Process::spawn(device.pair(&["--key"])).wait().succeeded();
     let at = key.stderr.find("SHA256:").expect("--key shows the fingerprint");
     key.stderr[at..].chars().take("SHA256:".len() + 43).collect()
 }
 
-/// Every value in a device's session files that is base64 of at least 32 bytes, and the body of its identity file;
-/// without what is public, the key line and the fingerprints.
+/// Every value in a device's session files that is base64 of at least 32 bytes, and the body of its identity file, except
+/// for what is public: the key line and the fingerprints.
 fn secrets(device: &Device) -> Vec<String> {
     let public = Process::spawn(device.pair(&["--key"])).wait().succeeded();
     let mut secrets = Vec::new();

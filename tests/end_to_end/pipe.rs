@@ -36,7 +36,7 @@ fn two_hundred_thousand_lines_in_ecb() {
 
 #[test]
 fn fifty_megabytes_of_noise() {
-    // A debug build's receiver may fall behind the broker's default queue.
+    // The receiver of a debug build may be too slow for the broker's default queue.
     let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let mut noise = vec![0; 50_000_000];
@@ -112,7 +112,7 @@ fn both_directions_at_once() {
 fn at_qos_0_nothing_has_to_wake_the_sender_at_the_end() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    // Without a keep-alive a sender that waits for something, when all is in the socket, waits for ever.
+    // Without a keep-alive, a sender would wait for ever if it waited for anything after its last write to the socket.
     for args in [&["--each", "-o", "qos=0", "-o", "keep_alive=0"][..], &["-o", "qos=0", "-o", "keep_alive=0"]] {
         for _ in 0..5 {
             pair.master.send_all(args, readings(2000)).succeeded();
@@ -146,7 +146,7 @@ fn each_is_one_message_a_line() {
     let sniffer = Sniffer::start(&broker);
     pair.carries(&["--each"], &readings(50));
     let messages = sniffer.wait_for_type(M2S, ENC, 50).len();
-    // The end of the stream may ride on the last line.
+    // The end of the stream may be in the message of the last line.
     assert!(messages == 50 || messages == 51, "{messages} messages");
 }
 
@@ -189,7 +189,7 @@ fn a_terminal_as_stdin_is_said_and_works() {
     terminal.args(["-qec", &format!("{} {LINK}", send.get_program().to_str().unwrap()), "/dev/null"]);
     terminal.current_dir(pair.master.path());
     terminal.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
-    // script shows both of the tool's outputs on its own stdout; ^D at the start of a line is the end of the file.
+    // script(1) shows both outputs of the tool on its own stdout; ^D at the start of a line ends the input.
     terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut terminal = Process::started(terminal);
     terminal.write("typed by hand\n\x04");

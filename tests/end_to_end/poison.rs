@@ -8,10 +8,10 @@ use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, readings};
 use crate::process::{Process, wait_until};
 
-/// What sts-recv may hold at its fullest, in KiB: a tenth of the payload.
+/// The most memory that sts-recv may use, in KiB: a tenth of the payload.
 const MOST_MEMORY: usize = 24 << 10;
 
-/// The most resident memory that a process ever had, in KiB: `VmHWM` of proc(5).
+/// The peak resident memory of a process, in KiB: `VmHWM` in proc(5).
 fn peak_memory(process: &Process) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("proc(5) has it");
@@ -38,7 +38,7 @@ fn a_retained_payload_of_250_megabytes_is_read_past_and_acknowledged() {
 
 #[test]
 fn forty_pieces_of_junk_in_a_stream_never_stall_it() {
-    // More than mosquitto's window of 20: one that is not acknowledged would end the stream.
+    // More than mosquitto's window of 20: if these were not acknowledged, the stream would stop.
     let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);

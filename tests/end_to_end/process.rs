@@ -1,4 +1,4 @@
-//! A running tool: its output is captured as it arrives, every wait has a deadline, and it is killed when dropped.
+//! A running tool. Its output is captured as it arrives, every wait has a deadline, and it is killed when dropped.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long anything may take before the test fails: debug builds on a busy machine are slow.
+/// How long any wait may take before the test fails: debug builds on a busy machine are slow.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Returns once `condition` holds; fails the test, naming `what` it waited for, if it does not by the deadline.
+/// Returns once `condition` holds. If it does not hold by the deadline, fails the test and names `what` it waited for.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !condition() {
@@ -31,7 +31,7 @@ pub(crate) struct Process {
     feeder: Option<JoinHandle<()>>,
 }
 
-/// How a tool ended: its status (128 + n for signal n), and all that it wrote.
+/// How a tool ended: its exit status (128 + n for signal n), and all that it wrote.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) status: i32,
@@ -40,23 +40,23 @@ pub(crate) struct Ended {
 }
 
 impl Process {
-    /// Starts `command` with an open stdin, its outputs captured.
+    /// Starts `command` with an open stdin, and captures its outputs.
     pub(crate) fn spawn(mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self::started(command)
     }
 
-    /// Starts `command` with these bytes, and then the end, on stdin.
+    /// Starts `command` with these bytes as the whole of its stdin.
     pub(crate) fn spawn_with(command: Command, input: impl Into<Vec<u8>>) -> Self {
         let input = input.into();
         let mut process = Self::spawn(command);
         let mut stdin = process.stdin.take().expect("stdin was just opened");
-        // A tool that ends early closes the pipe: its own status tells more than ours would.
+        // If the tool ends early, writing fails; the tool's exit status says more than that error.
         process.feeder = Some(thread::spawn(move || drop(stdin.write_all(&input))));
         process
     }
 
-    /// Starts `command` with the stdio that it was given; what is a pipe is captured.
+    /// Starts `command` with the stdio that it already has, and captures those outputs that are pipes.
     pub(crate) fn started(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -85,12 +85,12 @@ impl Process {
         wait_until(&format!("{} to read its stdin", self.name), || rustix::io::ioctl_fionread(stdin).unwrap() == 0);
     }
 
-    /// Waits until the tool has left what it is fed unread for a while: the pipe full, its processor time standing.
+    /// Waits until the tool has not read its input for a while: the pipe is full, and its processor time does not increase.
     pub(crate) fn wait_until_blocked(&self) {
         let stat = format!("/proc/{}/stat", self.child.id());
         let ticks = || -> Vec<String> {
             let text = std::fs::read_to_string(&stat).unwrap();
-            // proc(5): utime and stime are the 14th and 15th field; the second may hold blanks, but ends at `)`.
+            // proc(5): utime and stime are fields 14 and 15; field 2 may contain blanks, but ends with `)`.
             let fields = text.rsplit(')').next().expect("rsplit has a first part").split_whitespace();
             fields.skip(11).take(2).map(str::to_owned).collect()
         };
@@ -105,7 +105,7 @@ impl Process {
         assert!(self.feeder.as_ref().is_some_and(|feeder| !feeder.is_finished()), "{} read everything", self.name);
     }
 
-    /// Resident memory in bytes, as proc(5) has it.
+    /// Resident memory in bytes, from proc(5).
     pub(crate) fn memory(&self) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
@@ -116,12 +116,12 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits until stderr has a line with `needle`.
+    /// Waits until `needle` is on stderr.
     pub(crate) fn wait_for(&self, needle: &str) {
         self.wait_for_times(needle, 1);
     }
 
-    /// Waits until stderr has `needle` that many times.
+    /// Waits until `needle` is on stderr at least `times` times.
     pub(crate) fn wait_for_times(&self, needle: &str, times: usize) {
         let found = self.poll(|process| process.stderr.text().matches(needle).count() >= times);
         assert!(found, "{}: no {needle:?} ({times} times) in:\n{}", self.name, self.stderr.text());
@@ -142,12 +142,12 @@ impl Process {
         self.child.id()
     }
 
-    /// What came on stderr so far.
+    /// What is on stderr so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// How many bytes came on stdout so far.
+    /// How many bytes are on stdout so far.
     pub(crate) fn written(&self) -> usize {
         self.stdout.bytes.lock().unwrap().len()
     }
@@ -160,7 +160,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for the tool to end by itself; past the deadline it is killed and the test fails with its stderr.
+    /// Waits for the tool to end by itself. After the deadline, kills it and fails the test with its stderr.
     pub(crate) fn wait(mut self) -> Ended {
         self.stdin = None;
         let deadline = Instant::now() + DEADLINE;
@@ -180,13 +180,13 @@ impl Process {
         Ended { status, stdout: self.stdout.bytes(), stderr: self.stderr.text() }
     }
 
-    /// Asks a tool that would run for ever to end, with SIGTERM.
+    /// Ends a tool that would otherwise run for ever, with SIGTERM.
     pub(crate) fn stop(self) -> Ended {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// Whether `condition` held before the deadline; a tool that has ended gets one last look.
+    /// Whether `condition` held before the deadline; checks once more after the tool has ended.
     fn poll(&self, condition: impl Fn(&Self) -> bool) -> bool {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -218,7 +218,7 @@ impl Ended {
         self
     }
 
-    /// Ended with one of these statuses, and said each of these things on stderr.
+    /// Checks that it ended with one of these statuses and that each of these texts is on stderr.
     #[track_caller]
     pub(crate) fn failed(self, statuses: &[i32], said: &[&str]) -> Self {
         assert!(statuses.contains(&self.status), "status {} not in {statuses:?}; {}", self.status, self.stderr);
@@ -256,7 +256,7 @@ pub(crate) fn assert_same(got: &[u8], expected: &[u8], stderr: &str) {
     }
 }
 
-/// What one of a tool's outputs brought so far, and the thread that reads it to its end.
+/// The bytes of one of a tool's outputs so far, and the thread that reads it to its end.
 #[derive(Default)]
 struct Captured {
     bytes: Arc<Mutex<Vec<u8>>>,

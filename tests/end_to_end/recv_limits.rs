@@ -56,7 +56,7 @@ fn timeout_names_the_stream_that_is_open() {
     let receiver = pair.slave.listen(&["--timeout", "5"]);
     let mut sender = Process::spawn(pair.master.send(&[LINK]));
     sender.write("and then\n");
-    let said = ["stream 0 is not complete", "1 message so far, the last "];
+    let said = ["stream 0 is incomplete", "1 message so far, the last "];
     receiver.wait().failed(&[75], &said).wrote(b"and then\n");
 }
 
@@ -67,11 +67,11 @@ fn fewer_lines_than_were_asked_for_are_no_success() {
     let receiver = pair.slave.listen(&["-n", "3", "--timeout", "5"]);
     pair.master.send_all(&[], "one\ntwo\n").succeeded();
     receiver.wait().failed(&[75], &["timed out", "2 of 3 lines"]).wrote(b"one\ntwo\n");
-    // All of a stream is all that there is of it.
+    // With -1, a complete stream of fewer lines is enough.
     let receiver = pair.slave.listen(&["-1", "-n", "3"]);
     pair.master.send_all(&[], "one\ntwo\n").succeeded();
     receiver.wait().succeeded().wrote(b"one\ntwo\n");
-    // The peer will send no more of them.
+    // The peer ends the session, so no more lines can follow.
     let receiver = pair.slave.listen(&["-n", "3"]);
     pair.master.send_all(&[], "one\n").succeeded();
     receiver.wait_for_stdout(b"one\n");
@@ -106,7 +106,7 @@ fn closed_stdout_is_a_quiet_success() {
     pair.master.send_all(&[], "nobody reads this\n").succeeded();
     let ended = receiver.wait().succeeded();
     assert_eq!(ended.stderr, "");
-    // Nothing of it was acknowledged: the next run has it.
+    // Nothing was acknowledged, so the next run gets it.
     Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(b"nobody reads this\n");
 }
 
@@ -124,11 +124,11 @@ fn full_stdout_is_an_error_and_loses_nothing() {
     Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(&input);
 }
 
-/// Receives a stream into a file on a disk that is full again after each KiB, run after run, up to its end.
+/// Receives a stream into a file with run after run, on a disk that is full again after each KiB.
 fn receive_on_full_disks(pair: &Pair, options: &[&str]) -> Vec<u8> {
     let file = pair.slave.path().join("received");
     for fills in 1..=100 {
-        // A limit on the length of files stops a write as a full disk does: after a part of it.
+        // A limit on file length ends a write as a full disk does: in the middle.
         let mut command = Command::new("sh");
         let blocks = 2 * fills;
         command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\" >>received")]);
@@ -143,7 +143,7 @@ fn receive_on_full_disks(pair: &Pair, options: &[&str]) -> Vec<u8> {
         }
         let ended = ended.failed(&[1], &["stdout", "File too large"]);
         let len = fs::metadata(&file).unwrap().len();
-        // Bytes go on where they were; a line with something in front of it is written as a whole.
+        // Plain output continues at the same byte; a line with a prefix, or of JSON, is written again as a whole.
         let least = if options == ["-1"] { 1024 * fills } else { 1024 * (fills - 1) };
         assert!((least..=1024 * fills).contains(&len), "{len} bytes on disk {fills}: {}", ended.stderr);
     }
@@ -162,7 +162,7 @@ fn a_full_disk_tears_no_line() {
     }
 }
 
-/// Nothing is known of a stream there, so that the broker sends the whole message again.
+/// On a plain link no stream state is recorded: the broker sends the whole message again.
 #[test]
 fn a_full_disk_tears_no_line_of_a_plain_link() {
     let broker = Broker::start();

@@ -1,11 +1,11 @@
-//! Claim: what cannot work is refused with the right exit status, the reason, and a hint what to do about it.
+//! Claim: what cannot work is refused with the right exit status, the reason, and a hint that says what to do about it.
 
 use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, M2S, Pair, S2M, settings};
 use crate::process::{Ended, Process};
 use crate::sniffer::Sniffer;
 
-/// A port that nothing listens on: refusals that need no broker come before the connection.
+/// A port on which nothing listens: refusals that do not need a broker come before the connection.
 const NO_BROKER: &str = "1";
 
 fn each_tool(device: &Device) -> [Ended; 3] {
@@ -23,7 +23,7 @@ fn no_configuration() {
 
 #[test]
 fn unreadable_configuration() {
-    // Root reads every file, but not a directory.
+    // Root can read every file, but cannot read a directory as one.
     let device = Device::with(Identity::Station);
     std::fs::create_dir(device.config_dir().join("gateway.conf")).unwrap();
     for ended in each_tool(&device) {
@@ -76,7 +76,7 @@ fn usage() {
     Process::spawn(device.send(&["--no-such-option"])).wait().failed(&[64], &["--no-such-option"]);
     Process::spawn(device.recv(&["-n", "many", LINK])).wait().failed(&[64], &["many"]);
     Process::spawn(device.recv(&["-n", "0", LINK])).wait().failed(&[64], &["'0'"]);
-    Process::spawn(device.pair(&["--status", LINK])).wait().failed(&[64], &[LINK, "take none"]);
+    Process::spawn(device.pair(&["--status", LINK])).wait().failed(&[64], &[LINK, "take no LINK"]);
     for command in [device.pair(&["--version"]), device.send(&["-V"]), device.recv(&["-V"])] {
         let ended = Process::spawn(command).wait().succeeded();
         assert!(ended.text().contains(env!("CARGO_PKG_VERSION")), "{ended:?}");
@@ -244,7 +244,7 @@ fn both_ends_slave() {
         let ends = [as_slave(&pair.master), as_slave(&pair.slave)];
         for (ended, heard) in ends.map(Process::wait).into_iter().zip([S2M, M2S]) {
             let other = format!("sts_mode = master, pubtop = {heard}");
-            ended.failed(&[75], &["no master ", "this device is the slave", &other]);
+            ended.failed(&[75], &[" asked to pair on ", "this device is the slave", &other]);
         }
     }
 }
@@ -309,7 +309,7 @@ fn a_message_that_the_broker_closes_on_is_not_sent_for_ever() {
 
 #[test]
 fn a_message_that_the_broker_drops_is_reported_at_the_other_end() {
-    // This mosquitto acknowledges what it drops: the sender cannot know, the receiver must.
+    // This mosquitto acknowledges what it drops: the sender cannot notice this, but the receiver must.
     let broker = Broker::with(Options { message_size_limit: Some(20_000), ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);

@@ -1,5 +1,5 @@
-//! Claim: with `retain = 1`, `sts-recv --last` prints the newest message that the broker keeps, as often as it is asked,
-//! and never an older one than was received. Nobody else misses or repeats anything for it.
+//! Claim: with `retain = 1`, `sts-recv --last` prints the newest message that the broker keeps, as often as it is run, and
+//! never an older one than was received. No other run misses or repeats anything because of it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn publish(device: &Device, options: &[&str], input: &str) {
     device.send_all(&[&RETAIN, options].concat(), input).succeeded();
 }
 
-/// Has the broker keep a payload in the place of what it keeps.
+/// Replaces the message that the broker keeps.
 fn play_back(broker: &Broker, device: &Device, topic: &str, payload: &[u8]) {
     let file = device.path().join("payload");
     fs::write(&file, payload).unwrap();
@@ -62,7 +62,7 @@ fn what_a_service_has_received_is_printed_beside_it() {
         service.wait_for_stdout(written.as_bytes());
         last(&pair.slave, &[]).succeeded().wrote(value.as_bytes());
     }
-    // What ends the stream is not a value.
+    // The message that ends the stream is not a value.
     sender.wait().succeeded();
     last(&pair.slave, &[]).succeeded().wrote(b"three\n");
     for options in [&["--each", "--confirm"][..], &["--each", "--spool", "spool"], &["--confirm", "--spool", "other"]] {
@@ -93,7 +93,7 @@ fn a_broker_that_plays_back_an_older_one_is_refused() {
         sealed = sniffer.wait_for_type(M2S, ENC, sealed.len() + 1);
     }
     let refused = || last(&pair.slave, &[]).failed(&[75], &["older than what was received", "stream 0, message 0"]);
-    // Of a stream that goes on, and of one that has ended.
+    // Older in a stream that is open, and in one that has ended.
     play_back(&broker, &pair.slave, M2S, &sealed[0]);
     refused().wrote(b"");
     play_back(&broker, &pair.slave, M2S, &sealed[1]);
@@ -102,14 +102,14 @@ fn a_broker_that_plays_back_an_older_one_is_refused() {
     last(&pair.slave, &[]).succeeded().wrote(b"two\n");
     play_back(&broker, &pair.slave, M2S, &sealed[0]);
     refused().wrote(b"");
-    // Of a stream before another one.
+    // From an older stream.
     publish(&pair.master, &[], "three\n");
     written.push_str("three\n");
     service.wait_for_stdout(written.as_bytes());
     last(&pair.slave, &[]).succeeded().wrote(b"three\n");
     play_back(&broker, &pair.slave, M2S, &sealed[1]);
     last(&pair.slave, &[]).failed(&[75], &["older than what was received", "stream 0, message 1"]).wrote(b"");
-    // Of the session before this one: good until something of this one came.
+    // From the previous session: accepted until something was received under the new one.
     publish(&pair.master, &[], "four\n");
     written.push_str("four\n");
     service.wait_for_stdout(written.as_bytes());
@@ -123,7 +123,7 @@ fn a_broker_that_plays_back_an_older_one_is_refused() {
     last(&pair.slave, &[]).succeeded().wrote(b"five\n");
     play_back(&broker, &pair.slave, M2S, four);
     last(&pair.slave, &[]).failed(&[75], &["older than what was received"]).wrote(b"");
-    // A session that is deleted opens nothing, and junk is no value.
+    // A message of a deleted session cannot be opened, and junk is not a value.
     service.stop().succeeded();
     Process::spawn(pair.slave.pair(&["--end", LINK])).wait();
     pair.agree();
@@ -145,8 +145,8 @@ fn lost_receive_state_opens_the_way_to_no_old_value() {
     service.wait_for_stdout(b"one\n");
     service.stop().succeeded();
     fs::remove_file(pair.slave.runtime_dir().join(format!("{LINK}@recv"))).unwrap();
-    last(&pair.slave, &[]).failed(&[75], &["not known any more"]).wrote(b"");
-    // With another session, the message of the lost one is still refused.
+    last(&pair.slave, &[]).failed(&[75], &["is lost"]).wrote(b"");
+    // Under a new session, the message of the lost one is still refused.
     pair.agree();
     last(&pair.slave, &[]).failed(&[75], &["older"]).wrote(b"");
 }
@@ -156,7 +156,7 @@ fn without_a_retained_message_it_says_so_and_why() {
     let mut broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     let waiting = pair.slave.listen(&["--last", "--timeout", "3"]);
-    // What is not retained is no last value.
+    // A message that is not retained is not a last value.
     pair.master.send_all(&[], "live\n").succeeded();
     waiting.wait().failed(&[75], &["no retained message", "retain = 1"]).wrote(b"");
     broker.stop();
@@ -173,7 +173,7 @@ fn a_late_reader_is_told_of_no_gap() {
     for value in ["one\n", "two\n", "three\n"] {
         publish(&pair.master, &["--each"], value);
     }
-    // Of a stream that is not the first, and of the middle of a stream.
+    // From a later stream, and from the middle of a stream.
     let mut sender = Process::spawn(pair.master.send(&[&RETAIN[..], &["--each", LINK]].concat()));
     let sniffer = Sniffer::start(&broker);
     sender.write("four\nfive\n");
@@ -185,7 +185,7 @@ fn a_late_reader_is_told_of_no_gap() {
         assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
     }
     last(&pair.slave, &[]).succeeded().wrote(b"five\n");
-    // What comes now tells of what this device missed, as ever.
+    // A live message shows what this device has missed, as always.
     let reader = pair.slave.listen(&[]);
     sender.write("six\n");
     reader.wait_for_stdout(b"six\n");
@@ -199,7 +199,7 @@ fn a_service_gets_all_that_was_queued_whatever_is_retained() {
     let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     pair.slave.listen(&[]).stop().succeeded();
-    // More than the broker sends without an acknowledgement: what it keeps may come before the rest.
+    // More than the broker sends without an acknowledgement: the retained message may arrive before the rest.
     let input = readings(200);
     let text = std::str::from_utf8(&input).unwrap();
     publish(&pair.master, &["--each"], text);
@@ -209,7 +209,7 @@ fn a_service_gets_all_that_was_queued_whatever_is_retained() {
     }
     let service = pair.slave.listen(&[]);
     service.wait_for_stdout(&input);
-    // Again, as a subscription does at every start.
+    // Each start subscribes again, and gets the retained message again.
     service.stop().succeeded().wrote(&input);
     let again = pair.slave.listen(&[]);
     publish(&pair.master, &[], "one more\n");
@@ -226,7 +226,7 @@ fn messages_that_come_after_the_one_that_was_kept_are_written() {
     let input = "one\ntwo\nthree\nfour\n";
     publish(&pair.master, &["--each"], input);
     let sealed = sniffer.wait_for_type(M2S, ENC, 5);
-    // MQTT does not say whether a broker sends first what it keeps or what it has queued; here the queue comes last.
+    // MQTT does not say whether a broker sends the retained message or its queue first; here the queue is last.
     let reader = pair.slave.listen(&["-o", "clientid="]);
     reader.wait_for("skipped a retained message");
     for message in &sealed {
@@ -242,7 +242,7 @@ fn a_retained_message_that_is_the_next_one_fills_the_hole() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     let sniffer = Sniffer::start(&broker);
-    // Nothing is queued for it.
+    // Without a `clientid`, nothing is queued for the reader.
     let reader = || pair.slave.listen(&["-o", "clientid="]);
     let mut sender = Process::spawn(pair.master.send(&[&RETAIN[..], &["--each", LINK]].concat()));
     let first = reader();
@@ -279,7 +279,7 @@ fn of_many_peers_the_newest_of_each_is_printed() {
     print(&["--prefix"]).succeeded().wrote(b"s0: new 0\ns1: new 1\ns2: new 2\n");
     let ended = print(&["-v"]).succeeded().wrote(b"new 0\nnew 1\nnew 2\n");
     assert!(ended.stderr.contains("no retained message of s3"), "{}", ended.stderr);
-    // One that is played back does not take the others along, on whatever topic.
+    // A replayed message does not affect the others, whatever its topic.
     let old = sniffer.wait_for_type("plant/s1/up", ENC, 4).remove(0);
     play_back(&broker, &fleet.gateway, "plant/s3/up", &old);
     print(&[]).succeeded().wrote(b"new 0\nnew 1\nnew 2\n");

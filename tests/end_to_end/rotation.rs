@@ -1,5 +1,5 @@
-//! Claim: a failed pairing has no effect, messages from an old queue still open, and the end of a session truncates
-//! nothing.
+//! Claim: a failed pairing has no effect, messages from an old queue can still be opened, and the end of a session
+//! truncates nothing.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -16,7 +16,7 @@ const RDYACK: u8 = 0x26;
 const ENC: u8 = 0x27;
 const KILL: u8 = 0x28;
 
-/// Both directions, by tools that live on.
+/// Sends in both directions.
 fn carries_both_ways(pair: &Pair, text: &str) {
     let to_slave = pair.slave.listen(&["--once"]);
     let to_master = pair.master.listen(&["--once"]);
@@ -26,7 +26,7 @@ fn carries_both_ways(pair: &Pair, text: &str) {
     to_master.wait().succeeded().wrote(text.as_bytes());
 }
 
-/// One pairing, which may fail: the exit statuses of master and slave.
+/// Pairs once, which may fail; returns the exit statuses of master and slave.
 fn attempt(pair: &Pair) -> (i32, i32) {
     let slave = Process::spawn(pair.slave.pair(&["--timeout", "10", LINK]));
     let master = Process::spawn(pair.master.pair(&["--timeout", "10", LINK]));
@@ -38,14 +38,14 @@ fn pairings_whose_last_words_are_lost_push_nothing_out() {
     let (broker, pair) = paired();
     carries_both_ways(&pair, "before\n");
 
-    // Without step 6 the master has no session; the slave's is pending, each in the place of the last.
+    // Without step 6, the master has no new session, and the slave's one stays pending.
     broker.filter(|_, payload| if payload.first() == Some(&RDYACK) { Fate::Drop } else { Fate::Pass });
     for round in 0..2 {
         assert_eq!(attempt(&pair), (75, 75));
         carries_both_ways(&pair, &format!("without step 6, {round}\n"));
     }
 
-    // Without step 7 the master goes on to the new session, and its first message takes the slave along.
+    // Without step 7, the master uses the new session, and its first message makes the slave switch.
     broker.filter(
         |topic, payload| {
             if topic == M2S && payload.first() == Some(&RDYACK) { Fate::Drop } else { Fate::Pass }
@@ -96,7 +96,7 @@ fn an_end_right_behind_data_truncates_nothing() {
     receiver.wait().succeeded().wrote(&readings(20_000));
     has_no_session(&pair);
 
-    // Under new keys it is a stranger's message.
+    // Under new keys, the old KILL is a stranger's message.
     let kill = sniffer.wait_for_type(M2S, KILL, 1).remove(0);
     pair.agree();
     let receiver = pair.slave.listen(&["--once"]);

@@ -1,4 +1,4 @@
-//! What stands where a broker should: a server that does with each connection what the test says.
+//! A server in place of a broker: the test decides what it does with each connection.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Has `serve` take one connection after the other; the first one is number 0.
+    /// Calls `serve` with one connection after the other; the first one is number 0.
     pub(crate) fn start(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -45,12 +45,12 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
-        // Wakes the thread that accepts, which then ends.
+        // Wakes the thread that accepts connections, so that it ends.
         TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok();
     }
 }
 
-/// Reads what comes until the client closes its side, for this long at most.
+/// Reads until the client closes its side, for this long at most.
 pub(crate) fn read_for(stream: &mut TcpStream, longest: Duration) {
     let until = Instant::now() + longest;
     let mut buffer = vec![0; 1 << 16];
@@ -66,19 +66,19 @@ pub(crate) fn read_for(stream: &mut TcpStream, longest: Duration) {
     }
 }
 
-/// Reads once: what the client says first.
+/// Reads once: the client's first bytes.
 pub(crate) fn read_once(stream: &mut TcpStream) {
     stream.set_read_timeout(None).unwrap();
     let _ = stream.read(&mut [0; 1 << 12]);
 }
 
-/// Ends the connection as a failing link does: with a reset.
+/// Resets the connection, as a failing link does.
 pub(crate) fn reset(stream: TcpStream) {
     set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     drop(stream);
 }
 
-/// Carries a connection to the broker at `port`, as a good link does.
+/// Forwards a connection to the broker at `port`, as a good link does.
 pub(crate) fn carry(stream: TcpStream, port: u16) {
     stream.set_read_timeout(None).unwrap();
     let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();

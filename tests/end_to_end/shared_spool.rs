@@ -1,5 +1,5 @@
-//! Claim: any number of runs may have a spool at the same time. One sends, and what the others read is sent in the
-//! order in which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
+//! Claim: any number of runs may use a spool at the same time. One sends, and what the others read is sent in the order in
+//! which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::process::{Process, wait_until};
 use crate::spool::spooled;
 
 const CONFIRM: &str = "--confirm";
-/// What a run says that leaves its input to another one.
+/// The error of a run that leaves its input to another one.
 const SAFE: &str = "all input is in the spool";
 
 #[test]
@@ -27,7 +27,7 @@ fn a_run_ends_once_its_input_is_safe_and_another_one_sends_it() {
         let mut sender = Process::spawn(pair.master.send(&spooled(args)));
         sender.write("one\n");
         receiver.wait_for_stdout(&[&before, &b"one\n"[..]].concat());
-        // The one that sends is idle, and is woken.
+        // The sending run is idle, and is woken.
         let other = Process::spawn_with(pair.master.send(&spooled(args)), "two\nhalf");
         other.wait().failed(&[75], &[SAFE, "another sts-send"]);
         receiver.wait_for_stdout(&[&before, &b"one\ntwo\nhalf"[..]].concat());
@@ -45,7 +45,7 @@ fn a_run_ends_once_its_input_is_safe_and_another_one_sends_it() {
 fn runs_that_overlap_in_an_outage_all_keep_their_input() {
     let mut broker = Broker::with(Options { persistence: true, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
-    // The broker keeps what comes before the receiver is back.
+    // The broker queues what arrives while the receiver is away.
     pair.slave.listen(&[]).stop();
     broker.stop();
     let mut first = Process::spawn(pair.master.send(&spooled(&["-v"])));
@@ -57,7 +57,7 @@ fn runs_that_overlap_in_an_outage_all_keep_their_input() {
         Process::spawn_with(pair.master.send(&spooled(&[])), line.as_bytes()).wait().failed(&[75], &[SAFE]);
         expected.extend_from_slice(line.as_bytes());
     }
-    // A line that is not whole yet holds nobody up, and comes where it is whole.
+    // An incomplete line does not hold up other runs, and is sent after what was complete before it.
     first.write("5, bef");
     first.wait_until_read();
     Process::spawn_with(pair.master.send(&spooled(&[])), "4\n").wait().failed(&[75], &[SAFE]);
@@ -97,7 +97,7 @@ fn a_run_that_is_told_to_stop_leaves_the_rest_to_another_one() {
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
     receiver.wait_for_stdout(b"one\n");
-    // More than can be sent in this test, so that the spool is rarely empty.
+    // More than this test can send, so that the spool is rarely empty.
     let mut feed = Command::new("seq").arg("100000000").stdout(Stdio::piped()).spawn().unwrap();
     let mut second = pair.master.send(&spooled(&["--each", "-o", "max_message=1000"]));
     second.stdin(feed.stdout.take().unwrap()).stderr(Stdio::piped());
@@ -139,7 +139,7 @@ fn a_run_that_cannot_write_says_what_is_lost() {
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
     receiver.wait_for_stdout(b"one\n");
-    // It holds the right to append, and cannot hear that it is to give way.
+    // It holds the lock for appending, and cannot react to the request to release it.
     first.signal(Signal::STOP);
     let ended = Process::spawn_with(pair.master.send(&spooled(&["--timeout", "1"])), "two\n").wait();
     ended.failed(&[65], &["timed out", "not written to the spool", "4 bytes"]);
@@ -153,7 +153,7 @@ fn a_run_that_cannot_write_says_what_is_lost() {
     first.wait().succeeded();
 }
 
-/// Lines of one run, each with its number.
+/// The numbered lines of one run.
 fn lines(run: usize) -> String {
     (0..300).fold(String::new(), |mut text, line| {
         writeln!(text, "{run} {line} {}", "x".repeat(line % 60)).unwrap();
@@ -174,7 +174,7 @@ fn runs_that_are_killed_lose_and_repeat_nothing_of_others() {
             let runs: Vec<_> = (0..5).map(|index| 1000 * round + 10 * wave + index).collect();
             let started = |run: &usize| Process::spawn_with(pair.master.send(&spooled(args)), lines(*run));
             let mut running: Vec<_> = runs.iter().map(started).collect();
-            // Each wave has one victim, at another instant of its life.
+            // In each wave one run is killed, each time after a different delay.
             let victim = running.remove(wave % 5);
             thread::sleep(Duration::from_millis(wave as u64 * 7));
             victim.signal(Signal::KILL);

@@ -1,5 +1,5 @@
-//! Claim: SIGTERM, SIGINT and SIGHUP end a tool in good order: sts-send delivers what it has read, and a second signal
-//! ends it at once. One signal is enough, whatever is missing: a broker, a receiver, a reader of standard output.
+//! Claim: SIGTERM, SIGINT and SIGHUP end a tool cleanly: sts-send delivers what it has read, and a second signal ends it at
+//! once. One signal is enough, whatever is missing: a broker, a receiver, a reader of standard output.
 
 use std::process::{Command, Stdio};
 
@@ -19,7 +19,7 @@ fn first_signal_delivers_what_was_read() {
         let mut sender = Process::spawn(pair.master.send(&[LINK]));
         sender.write("before\n");
         receiver.wait_for_stdout(b"before\n");
-        // Whatever it reads now can be acknowledged only after the signal.
+        // What it reads now can be acknowledged only after the signal.
         broker.pause();
         sender.write("read, not yet delivered\nwithout a newline");
         sender.wait_until_read();
@@ -42,7 +42,7 @@ fn second_signal_says_how_much_is_left() {
     sender.write("never delivered\n");
     sender.wait_until_read();
     sender.signal(Signal::TERM);
-    // The text that answers the first signal shows that the second is not merged with it.
+    // Once the tool has reported the first signal, the second one cannot be merged with it.
     sender.wait_for("sts-send: ");
     sender.signal(Signal::TERM);
     sender.wait().failed(&[65], &["unacknowledged"]);
@@ -66,7 +66,7 @@ fn receiver_stops_in_order_and_goes_on_where_it_was() {
     receiver.wait().succeeded().wrote(b"four\n");
 }
 
-/// The end of a stream may be lost, and nothing comes after it that shows it.
+/// If the end of a stream is lost, nothing may follow that shows it.
 #[test]
 fn a_receiver_that_is_stopped_says_how_far_open_streams_came() {
     let broker = Broker::start();
@@ -90,7 +90,7 @@ fn a_receiver_that_is_stopped_says_how_far_open_streams_came() {
     let json = status(&["--status", "--json"]);
     assert!(json.text().contains(r#""open_streams":[{"stream":0,"messages":2,"age":"#), "{}", json.text());
 
-    // A run that did not see it says so, and is not to blame for it.
+    // A run that received nothing of that stream reports it, too, but does not fail because of it.
     let ended = Process::spawn(pair.slave.recv(&["--timeout", "1", LINK])).wait();
     ended.failed(&[0], &[&format!("open: {open}")]);
     pair.agree();
@@ -134,7 +134,7 @@ fn a_hangup_is_no_second_signal() {
     broker.pause();
     sender.write("after\n");
     sender.wait_until_read();
-    // The kernel's, and the shell's.
+    // The kernel and the shell may each send one.
     sender.signal(Signal::TERM);
     sender.wait_for("stopping");
     sender.signal(Signal::HUP);
@@ -192,7 +192,7 @@ fn one_signal_ends_a_run_without_a_broker() {
     broker.stop();
     sender.wait_for("waiting for the broker");
     sender.signal(Signal::TERM);
-    // Only the end of the stream is missing, which the next run sends.
+    // Only the end of the stream was not sent; the next run sends it.
     sender.wait().succeeded();
 }
 
@@ -200,13 +200,13 @@ fn one_signal_ends_a_run_without_a_broker() {
 fn one_signal_ends_a_receiver_whose_output_is_not_read() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    // Nobody reads this pipe, and nobody closes it.
+    // This pipe is neither read nor closed.
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = pair.slave.recv(&["-v", LINK]);
     command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
     let receiver = Process::started(command);
     receiver.wait_for("listening on");
-    // One message that is longer than any pipe.
+    // One message, longer than any pipe.
     let line = "x".repeat(200_000) + "\n";
     pair.master.send_all(&["--each", "-o", "max_message=300000"], line).succeeded();
     wait_until("some of it to be written", || rustix::io::ioctl_fionread(&reader).unwrap() > 0);

@@ -1,4 +1,4 @@
-//! An eavesdropper: keeps every message that the broker passes on, as printed by mosquitto's own client.
+//! An eavesdropper: records every message that the broker passes on, by means of mosquitto's own client.
 
 use std::process::Command;
 
@@ -16,11 +16,11 @@ pub(crate) struct Seen {
     pub(crate) payload: Vec<u8>,
 }
 
-/// A topic that no test uses: a message retained there shows that the subscription stands.
+/// A topic that no test uses: once the message retained there arrives, the subscription is active.
 const READY: &str = "sniffer/ready";
 
 impl Sniffer {
-    /// Returns once everything that is published from now on will be seen.
+    /// Returns once it will see everything that is published from then on.
     pub(crate) fn start(broker: &Broker) -> Self {
         let port = broker.port().to_string();
         let ready = Command::new("mosquitto_pub").args(["-p", &port, "-r", "-t", READY, "-m", "x"]).status();
@@ -37,13 +37,13 @@ impl Sniffer {
         self.lines().iter().filter(|seen| seen.topic != READY).cloned().collect()
     }
 
-    /// What was seen on `topic` with this message type in its first byte (`sts-protocol(7)`, "Header").
+    /// The payloads seen on `topic` with this message type in their first byte (`sts-protocol(7)`, "Header").
     pub(crate) fn seen_of_type(&self, topic: &str, first_byte: u8) -> Vec<Vec<u8>> {
         let matching = |seen: &Seen| seen.topic == topic && seen.payload.first() == Some(&first_byte);
         self.seen().into_iter().filter(matching).map(|seen| seen.payload).collect()
     }
 
-    /// Waits until that many messages of this type were seen on `topic`.
+    /// Waits until `count` messages of this type were seen on `topic`.
     pub(crate) fn wait_for_type(&self, topic: &str, first_byte: u8, count: usize) -> Vec<Vec<u8>> {
         wait_until(&format!("{count} messages {first_byte:#04x} on {topic}"), || {
             self.seen_of_type(topic, first_byte).len() >= count

@@ -17,19 +17,19 @@ use crate::device::{LINK, Pair, readings};
 use crate::process::Process;
 use crate::spool::{Fed, spooled};
 
-/// A message here, and so what a killed sts-send had read at most that was not in its spool yet.
+/// Longest message, and so the most that a killed sts-send had read but not yet written to its spool.
 const MESSAGE: usize = 4000;
-/// What a killed sts-recv had written at most and not noted: one write to a pipe, and the message that it ended in.
+/// The most that a killed sts-recv had written but not recorded: one write to a pipe, and the message in which it ended.
 const ONE_WRITE: usize = 65_536 + MESSAGE;
 
-/// Lets up to `most` milliseconds pass, more often few than many.
+/// Sleeps for up to `most` milliseconds, more often few than many.
 fn a_while(rng: &mut StdRng, most: f64) {
     let part = rng.random_range(0.0..1.0_f64).powi(2);
     thread::sleep(Duration::from_secs_f64(part * most / 1000.0));
 }
 
-/// Puts what one run of sts-recv wrote behind what those before it did. It may begin with bytes that came already, in the
-/// last write of a run that was killed; and if it was killed itself before it came further, there is nothing else in it.
+/// Appends the output of one run of sts-recv to that of the runs before it. It may begin with bytes that are already there,
+/// from the last write of a run that was killed; and if it was killed early itself, it may consist of nothing else.
 fn put_behind(all: &mut Vec<u8>, output: &[u8]) {
     let fits = |at: &usize| all[*at..].starts_with(output) || output.starts_with(&all[*at..]);
     let at = (all.len().saturating_sub(ONE_WRITE)..=all.len()).find(fits).expect("its end has nothing to differ from");

@@ -24,7 +24,7 @@ pub(crate) fn spooled<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&SPOOL[..], more, &[LINK]].concat()
 }
 
-/// The plain bytes that wait in a spool: its segments without the heads of their chunks.
+/// The bytes of data that wait in a spool: its segments without the headers of their chunks.
 fn waiting(spool: &Path) -> usize {
     let files = fs::read_dir(spool).unwrap().map(|entry| entry.unwrap().path());
     let segments = files.filter(|path| path.file_name().unwrap().len() == 16);
@@ -79,7 +79,7 @@ fn what_is_read_while_the_broker_is_away_waits_for_the_next_run() {
         ended.failed(&[75], &["timed out", "left in the spool", &format!("{} message", run + 1)]);
         all.extend_from_slice(reading.as_bytes());
     }
-    // It holds readings: nobody else can look into it.
+    // It contains readings in plaintext, so other users must not be able to read it.
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     let spool = pair.master.path().join("spool");
     assert_eq!(mode(&spool), 0o700);
@@ -97,7 +97,7 @@ fn a_session_agreed_while_it_waited_is_the_one_that_is_used() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     for args in [&[][..], &[CONFIRM]] {
-        // Some of it is sealed under the old session and may have arrived.
+        // Some of the input is sealed under the old session and may have arrived.
         let receiver = pair.slave.listen(&[]);
         let mut sender = Process::spawn(pair.master.send(&spooled(args)));
         sender.write("before\n");
@@ -116,7 +116,7 @@ fn a_session_agreed_while_it_waited_is_the_one_that_is_used() {
 fn a_session_that_is_gone_loses_nothing_and_says_what_may_come_twice() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
-    // Nobody confirms: it is sealed, and stays.
+    // There is no receiver to confirm it: it is sealed, and stays.
     let ended = pair.master.send_all(&[&SPOOL[..], &[CONFIRM, "--timeout", "1"]].concat(), "one\ntwo\n");
     ended.failed(&[75], &["left in the spool"]);
     for file in pair.master.runtime_files() {
@@ -148,7 +148,7 @@ fn without_a_session_input_waits_for_one() {
     receiver.stop().succeeded().wrote(b"one\ntwo\nthree\n");
 }
 
-/// Runs of sts-send that are fed from one file, each from where the one before had read to.
+/// Runs of sts-send that read one input, each from where the previous one stopped reading.
 pub(crate) struct Fed {
     path: PathBuf,
     pub(crate) input: Vec<u8>,
@@ -164,7 +164,7 @@ impl Fed {
         Self { path, input, at: 0, parts: Vec::new() }
     }
 
-    /// One run, with at most `most` bytes to read; `during` is called while it runs.
+    /// One run with at most `most` bytes of input; calls `during` while it runs.
     pub(crate) fn run(&mut self, mut command: Command, most: usize, during: impl FnOnce(&Process)) -> Ended {
         fs::write(&self.path, &self.input[self.at..self.input.len().min(self.at.saturating_add(most))]).unwrap();
         let file = File::open(&self.path).unwrap();
@@ -178,10 +178,10 @@ impl Fed {
         ended
     }
 
-    /// Fails where something is lost or comes twice in `got`, but for what each run had read, and not yet written to
-    /// the spool: one read of `one_read` bytes at most.
+    /// Fails if anything in `got` is missing or duplicated, apart from what each run had read but not yet written to the
+    /// spool: at most one read, of `one_read` bytes.
     pub(crate) fn arrived(&self, got: &[u8], one_read: usize) {
-        // Where in the output each run's part may end.
+        // The places in the output at which each run's part may end.
         let mut ends = BTreeSet::from([0]);
         for (run, (from, to)) in self.parts.iter().enumerate() {
             let part = &self.input[*from..*to];
@@ -199,19 +199,19 @@ impl Fed {
     }
 }
 
-/// What arrived before the line that is sent last of all, without the spool.
+/// What arrived before a last line, which is sent without the spool.
 fn all_of(receiver: Process, pair: &Pair) -> Vec<u8> {
     let last = b"the end\n";
     pair.master.send_all(&[], &last[..]).succeeded();
     wait_until("all of it to arrive", || receiver.stdout().ends_with(last));
     let ended = receiver.stop();
-    // A run that was killed right behind taking its stream number left that without a message, and nothing was lost
+    // A run that was killed right after it reserved its stream number left a stream without messages, and nothing was lost
     // with it.
     assert!(!ended.stderr.contains(" lost"), "{}", ended.stderr);
     ended.stdout[..ended.stdout.len() - last.len()].to_vec()
 }
 
-/// The longest message, and so the most that is read at once.
+/// Longest message, and so the most that is read at once.
 const MESSAGE: usize = 4000;
 
 /// Kills sts-send at longer and longer intervals while it is busy.
@@ -224,12 +224,12 @@ fn killed_at_any_instant(args: &[&str]) {
     let mut kills = 0;
     for run in 1..30u64 {
         let ended = fed.run(send(), usize::MAX, |sender| {
-            // From its very beginning, through reading, sealing, publishing, acknowledging and removing.
+            // From the very start, through reading, sealing, publishing, acknowledging and removing.
             thread::sleep(Duration::from_micros(run * run * 271 + 2000));
             sender.signal(Signal::KILL);
         });
         kills += u32::from(ended.status == 128 + 9);
-        // What was sealed under a session that retires meanwhile is still that session's.
+        // Messages that were sealed under a session that retires meanwhile still belong to that session.
         if run % 7 == 0 {
             pair.agree();
         }
@@ -251,8 +251,8 @@ fn killed_at_any_instant_without_confirms() {
     killed_at_any_instant(&["--each", "-o", "qos=2"]);
 }
 
-/// Kills sts-send before the first, the second, the third of each system call by which it changes anything: a run that
-/// sends, or one `beside` another one that does.
+/// Kills sts-send before the first, the second, the third of each system call by which it changes anything: either a run
+/// that sends, or one `beside` another run that sends.
 fn killed_at_each_step(args: &[&str], suite: &str, beside: bool) {
     let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
     let pair = Pair::paired(&broker, suite);
@@ -300,7 +300,7 @@ fn killed_at_each_step(args: &[&str], suite: &str, beside: bool) {
         sender.wait().succeeded();
     }
     fed.arrived(&all_of(receiver, &pair), 222);
-    // The nonce is in the header: what is sent again is the same message, to its last byte.
+    // The nonce is in the header: a resent message must be the same to its last byte.
     let mut messages: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
     let mut again = 0;
     for seen in sniffer.seen().into_iter().filter(|seen| seen.topic == M2S && suite == "gcm") {
@@ -353,7 +353,7 @@ fn a_full_disk_is_waited_for() {
     fs::create_dir(&spool).unwrap();
     let probe = Command::new("unshare").args(["-rm", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        // No namespaces here, so no small disk.
+        // Without namespaces there is no small disk to test with.
         return;
     }
     broker.stop();
@@ -372,8 +372,8 @@ fn a_full_disk_is_waited_for() {
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
-/// Runs sts-send with a spool that is empty, on a disk of its own that is full until there is a file `room`; `None`
-/// where there are no namespaces, so no disk.
+/// Runs sts-send with an empty spool, on a disk of its own that is full until a file `room` exists; `None` if there are no
+/// namespaces, and so no disk.
 fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
     let probe = Command::new("unshare").args(["-rm", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
@@ -469,7 +469,7 @@ fn a_spool_has_one_link_and_one_way_to_confirm() {
 fn what_is_too_long_for_the_broker_is_cut_anew_once_max_message_is_lower() {
     let options = Options { max_packet_size: Some(5000), unlimited_queue: true, ..Options::default() };
     let plain = ["-o", "sts_mode=nosec", "-o", "aes=null"];
-    // Without encryption a receiver takes each message for a line, unless told that it is bytes.
+    // Without encryption, a receiver treats each message as a line, unless -b is given.
     let bytes = [&plain[..], &["-b"]].concat();
     for (args, spool) in [(&["--each"][..], "gcm"), (&["--each", CONFIRM], "confirm"), (&bytes, "plain")] {
         let broker = Broker::with(options);
@@ -482,7 +482,11 @@ fn what_is_too_long_for_the_broker_is_cut_anew_once_max_message_is_lower() {
         let receiver = pair.slave.listen(if spool == "plain" { &bytes } else { &[] });
         send(&[], &long).failed(&[75], &["did not accept a message", "left in the spool", "lower `max_message`"]);
         let ended = send(&["-o", "max_message=4000"], b"last\n").succeeded();
-        assert!(ended.stderr.contains("cut anew") && ended.stderr.contains("possibly duplicated"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("cut into smaller ones") && ended.stderr.contains("possibly duplicated"),
+            "{}",
+            ended.stderr
+        );
         receiver.wait_for_stdout(&[&long[..], b"last\n"].concat());
         receiver.stop();
     }
@@ -517,7 +521,7 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
     older("warned");
     assert!(quiet(&[], &readings(60)).contains("half full"));
     assert_eq!(quiet(&[], b""), "");
-    // Who did not ask for quiet hears of each run.
+    // Without -q, each run is reported.
     let loud = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), "");
     loud.failed(&[75], &["timed out", "left in the spool", "hint"]);
     broker.start_again();

@@ -7,11 +7,11 @@ use crate::broker::{Broker, Options};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, assert_same};
 
-/// Nobody reads the pipe for far longer than the broker waits for a silent client: one and a half times the keep-alive.
+/// The pipe is not read for far longer than the broker waits for a silent client: one and a half times the keep-alive.
 fn while_nobody_reads(args: &[&str]) {
     let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
-    // More than the pipe, sts-recv and the socket hold.
+    // More than the pipe, sts-recv and the socket can hold.
     let input = readings(200_000);
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut receive = pair.slave.recv(&["-v", "--once", "-o", "keep_alive=2", LINK]);

@@ -22,7 +22,7 @@ use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK, readings};
 use crate::process::{Process, wait_until};
 
-/// A gateway with so many sessions, and one device that has the other end of the first.
+/// A gateway with `count` sessions, and one device that has the other end of the first one.
 fn fleet(broker: &Broker, count: usize) -> (Device, Device) {
     let port = broker.port().to_string();
     let settings = |subtop, pubtop, mode, clientid| {
@@ -50,7 +50,7 @@ fn fleet(broker: &Broker, count: usize) -> (Device, Device) {
     for number in 0..count {
         let mut der = first.der().to_vec();
         if number > 0 {
-            // Another modulus: nobody has its key, and nobody needs it.
+            // A different modulus, for which no private key exists or is needed.
             let modulus = der.len() - 5 - 384..der.len() - 5;
             rng.fill(&mut der[modulus.clone()]);
             der[modulus.start] |= 0x80;
@@ -80,7 +80,7 @@ fn fleet(broker: &Broker, count: usize) -> (Device, Device) {
     (gateway, sensor)
 }
 
-/// Processor time that a process took so far, in seconds: proc(5), ticks of 10 ms.
+/// Processor time that a process has used so far, in seconds: proc(5), ticks of 10 ms.
 fn processor(process: &Process) -> f64 {
     let text = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
     let fields: Vec<f64> = text
@@ -95,7 +95,7 @@ fn processor(process: &Process) -> f64 {
     fields.iter().sum::<f64>() / 100.0
 }
 
-/// Processor time, in milliseconds, that it costs to find out which file of the directory changed.
+/// Processor time, in milliseconds, that it takes to find out which file of the directory changed.
 fn looks(gateway: &Device, sensor: &Device, receiver: &Process) -> f64 {
     let before = processor(receiver);
     let mut slow = Process::spawn(sensor.send(&["--each", LINK]));
@@ -103,7 +103,7 @@ fn looks(gateway: &Device, sensor: &Device, receiver: &Process) -> f64 {
     for _ in 0..10 {
         fs::write(gateway.runtime_dir().join("touched"), b"x").unwrap();
         fs::remove_file(gateway.runtime_dir().join("touched")).unwrap();
-        // A receiver looks once a second at most.
+        // A receiver looks at most once a second.
         std::thread::sleep(Duration::from_millis(1100));
         slow.write("a line\n");
         expected.extend_from_slice(b"s0: a line\n");

@@ -1,5 +1,5 @@
-//! Claim: a key that is trusted or enrolled for one link changes no other link, neither the tools that run nor those that
-//! start later, before and after a reboot. What a configuration does not accept waits with the broker until it does.
+//! Claim: a key that is trusted or enrolled for one link changes no other link, neither running tools nor those that start
+//! later, before and after a reboot. Messages that a configuration does not accept wait with the broker until it does.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn other_settings<'a>(port: &'a str, mode: &'a str) -> Vec<(&'a str, &'a str)> {
     settings
 }
 
-/// Gives a device the link [`OTHER`], too.
+/// Adds the link [`OTHER`] to a device.
 fn add_other(device: &Device, port: &str, mode: &str) {
     let lines: Vec<_> = other_settings(port, mode).iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
     device.write("other.conf", lines.concat(), 0o600);
@@ -45,7 +45,7 @@ fn trust(device: &Device, args: &[&str], peer: &Device) -> Ended {
     Process::spawn_with(device.pair(&[&["--trust"], args].concat()), key(peer)).wait()
 }
 
-/// What a reboot leaves of a device: its configuration directory.
+/// Does to a device what a reboot does: only its configuration directory remains.
 fn reboot(device: &Device) {
     fs::remove_dir_all(device.runtime_dir()).unwrap();
 }
@@ -81,7 +81,7 @@ fn a_third_key_changes_no_link_that_has_paired() {
     trust(slave, &["third"], &stranger).succeeded();
     trust(master, &["third"], &stranger).succeeded();
 
-    // Tools that run, and tools that start later.
+    // Both running tools and tools that start later.
     master.send_all(&["--confirm"], "two\n").succeeded();
     sender.write("after\n");
     sender.close_stdin();
@@ -94,14 +94,14 @@ fn a_third_key_changes_no_link_that_has_paired() {
     pair.agree();
     pair.carries(&["--confirm"], b"four\n");
 
-    // And after a reboot of both.
+    // The same after a reboot of both devices.
     for device in [master, slave] {
         reboot(device);
         device.send_all(&[], "too early\n").failed(&[75], &["no session"]);
     }
     pair.agree();
     pair.carries(&["--confirm"], b"five\n");
-    // Not even for another key that is trusted for this link: the person is told how to change that.
+    // Even another key that is trusted for this link does not change its peer: a message says how to change that.
     let ended = trust(slave, &["third", LINK], &stranger).succeeded();
     assert!(
         ended.stderr.contains("gateway stays with station") && ended.stderr.contains("peer = third"),
@@ -117,7 +117,7 @@ fn a_key_that_was_added_by_hand_or_by_an_older_version_changes_nothing_either() 
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     let slave = &pair.slave;
-    // As an older version left it: no word about links.
+    // As an older version wrote it: without fields for links.
     let plain: String = known_peers(slave)
         .lines()
         .map(|line| line.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" ") + "\n")
@@ -130,7 +130,7 @@ fn a_key_that_was_added_by_hand_or_by_an_older_version_changes_nothing_either() 
     pair.master.send_all(&["--confirm"], "two\n").succeeded();
     receiver.stop().succeeded().wrote(b"one\ntwo\n");
     pair.carries(&["--confirm"], b"three\n");
-    // The session says with whom the link is; the pairing writes it down, for the time after a reboot.
+    // The session shows which peer the link is with; the pairing records this for the time after a reboot.
     pair.agree();
     reboot(slave);
     pair.agree();
@@ -162,7 +162,7 @@ fn a_key_for_one_link_is_not_a_question_on_another() {
         pair.agree();
         agree(&stranger, slave, OTHER);
     }
-    // A mistyped link is not a new one, and one without encryption trusts nobody.
+    // A mistyped link does not create a new one, and a link without encryption trusts nobody.
     trust(slave, &["fourth", "othr"], master).failed(&[78], &["no configuration for link `othr`"]);
     trust(slave, &["fourth", "-o", "sts_mode=nosec", "-o", "aes=null", OTHER], master).failed(&[64], &["nosec"]);
     assert!(!known_peers(slave).contains("fourth"));
@@ -188,7 +188,7 @@ fn a_device_that_enrols_by_code_is_for_that_link() {
     [master, slave].into_iter().for_each(reboot);
     pair.agree();
     pair.carries(&["--confirm"], b"and after a reboot\n");
-    // Where it is wanted on another link, too, the message says how.
+    // If the key is wanted on another link, too, the message says how.
     let third = Device::configured(Identity::Gateway, &settings("1", "slave", "gcm"));
     add_other(&third, "1", "slave");
     trust(&third, &["third", OTHER], &new).succeeded();
@@ -206,11 +206,11 @@ fn which_peer_is_asked_only_where_it_is_open() {
     trust(master, &["third"], &stranger).succeeded();
     let question = "add a line to the configuration: peer = gateway";
     Process::spawn(master.pair(&["--timeout", "1", LINK])).wait().failed(&[78], &["gateway, third", question]);
-    // What uses sessions has no question: there is none.
+    // Tools that only use sessions do not ask which peer is meant: there is no session.
     for ended in [master.send_all(&[], "x\n"), Process::spawn(master.recv(&[LINK])).wait()] {
         ended.failed(&[75], &["no session", "sts-pair gateway"]);
     }
-    // Named once, as an option or for the link, it is no question any more.
+    // Once the peer is named, by an option or for the link, it is no longer ambiguous.
     let listening = Process::spawn(slave.pair(&[LINK]));
     Process::spawn(master.pair(&["-o", "peer=gateway", LINK])).wait().succeeded();
     listening.wait().succeeded();
@@ -224,7 +224,7 @@ fn which_peer_is_asked_only_where_it_is_open() {
     let ended = trust(&fresh, &["third", LINK], &stranger).succeeded();
     assert!(ended.stderr.contains("third is now trusted for the link gateway"), "{}", ended.stderr);
     Process::spawn(fresh.pair(&["--timeout", "1", LINK])).wait().failed(&[69, 75], &[]);
-    // It was for all links before, and still is.
+    // The key was for all links before, and still is.
     add_other(&fresh, "1", "master");
     Process::spawn(fresh.pair(&["--timeout", "1", OTHER])).wait().failed(&[78], &["gateway, third", "peer = "]);
 }
@@ -259,7 +259,7 @@ fn what_the_configuration_does_not_accept_waits_with_the_broker() {
     let receiver = Process::spawn(slave.recv(&["-o", "peer=second,station", "-n", "3", LINK]));
     receiver.wait().succeeded().wrote(b"one\ntwo\nthree\n");
 
-    // A suite that was changed here only: what is on its way under the old one waits, too.
+    // If only this device changes its suite, messages under the old suite wait, too.
     master.send_all(&[], "under gcm\n").succeeded();
     let slave_pairs = Process::spawn(slave.pair(&["-o", "peer=second", "-o", "aes=cbc", LINK]));
     Process::spawn(second.pair(&["-o", "clientid=second", "-o", "aes=cbc", LINK])).wait().succeeded();
@@ -273,7 +273,7 @@ fn what_the_configuration_does_not_accept_waits_with_the_broker() {
         .wrote(b"under gcm\n");
 }
 
-/// Its payload is not kept, so nobody can tell whether it was the peer's; the limit is this device's own.
+/// The payload of such a message is not kept, so it is not known whether it came from the peer; the limit is this device's.
 #[test]
 fn a_message_that_is_too_large_for_this_device_is_said_to_be() {
     let broker = Broker::start();
@@ -288,7 +288,7 @@ fn a_message_that_is_too_large_for_this_device_is_said_to_be() {
     assert_eq!(receiver.wait().stdout.len(), line.len() + 1);
 }
 
-/// A person who reads the file sees which link is with whom.
+/// A person who reads the file can see which peer each link is with.
 #[test]
 fn known_peers_says_which_link_is_with_whom() {
     let broker = Broker::start();
@@ -301,7 +301,7 @@ fn known_peers_says_which_link_is_with_whom() {
     assert_eq!(words(&pair.slave)[7..], ["link=other"]);
     Process::spawn(pair.slave.pair(&["--forget", "third"])).wait().succeeded();
     assert_eq!(words(&pair.slave), at_slave);
-    // Where the directory cannot be written, a pairing works all the same.
+    // A pairing also works if the directory cannot be written.
     let is_root = rustix::process::geteuid().is_root();
     let directory: &Path = &pair.slave.config_dir();
     if !is_root {

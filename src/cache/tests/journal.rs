@@ -172,7 +172,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     drop(journal);
     fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
     let err = receive(&cache).map(|_| ()).unwrap_err();
-    assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("agree new keys: sts-pair gateway")));
+    assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("agree on new keys: sts-pair gateway")));
     cache.store_pending(&session(2), NOW).unwrap();
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);

@@ -20,12 +20,12 @@ fn a_session_of_another_configuration_is_no_session() {
     };
     assert!(why(&expected).ends_with("/sts"));
     cache.store_pending(&session, NOW).unwrap();
-    assert!(why(&expected).contains("waits for the first message"));
+    assert!(why(&expected).contains("until the peer's first message"));
     cache.promote(&peer, &session.id, NOW).unwrap();
     assert!(why(&Expected { own: [0; 32], ..expected }).contains("identity key"));
     fs::write(cache.dir().join(&cache.name(&peer)), "torn").unwrap();
     let broken = Watch::new(&cache, Instant::now(), SystemTime::now()).unwrap().no_session(&cache, &expected, |_| true);
-    assert!(broken.to_string().contains("not a whole session file"), "{broken}");
+    assert!(broken.to_string().contains("not a valid session file"), "{broken}");
 }
 
 #[test]

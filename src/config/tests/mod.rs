@@ -187,7 +187,7 @@ fn wrong_lines_are_named_with_their_remedy() {
             "invalid value `1 # once` for `qos`: must be 0, 1 or 2",
             "a comment needs a line of its own",
         ),
-        ("port = 0", "invalid value `0` for `port`: a port is a number from 1 to 65535", ""),
+        ("port = 0", "invalid value `0` for `port`: must be a number from 1 to 65535", ""),
         ("keep_alive = 65536", "invalid value `65536` for `keep_alive`: must be a number from 0 to 65535", ""),
         ("keep_alive = 1d", "invalid value `1d` for `keep_alive`: must be a number from 0 to 65535", ""),
         ("keep_alive = +1", "invalid value `+1` for `keep_alive`: ", ""),
@@ -196,14 +196,14 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("retain = yes", "invalid value `yes` for `retain`: must be 0 or 1", ""),
         ("mqtt_version = 6", "invalid value `6` for `mqtt_version`: must be 3, 4 or 5", ""),
         ("aes = gmc", "invalid value `gmc` for `aes`: must be gcm, cbc, ecb or null", "did you mean `gcm`?"),
-        ("aes = null", "`aes = null` goes with `sts_mode = nosec` only", "gcm, cbc or ecb"),
+        ("aes = null", "`aes = null` can be used only with `sts_mode = nosec`", "use gcm, cbc or ecb"),
         ("sts_version = 3", "invalid value `3` for `sts_version`: must be 1 or 2", ""),
-        ("peer = a, ../b", "invalid value `a, ../b` for `peer`: a name is 1 to 64 ", ""),
-        ("peer = a a", "`a` stands twice in `peer`", ""),
+        ("peer = a, ../b", "invalid value `a, ../b` for `peer`: a name has 1 to 64 ", ""),
+        ("peer = a a", "`a` occurs twice in `peer`", ""),
         ("peer = ,", "invalid value `,` for `peer`", ""),
         ("channel = a/#", "invalid value `a/#` for `channel`", ""),
-        ("clientid = a\u{0}b", "a control character in the value of `clientid`", ""),
-        ("clientid = a\u{9b}b", "a control character in the value of `clientid`", ""),
+        ("clientid = a\u{0}b", "the value of `clientid` contains a control character", ""),
+        ("clientid = a\u{9b}b", "the value of `clientid` contains a control character", ""),
         ("password = p", "`password` needs `username`", ""),
         ("ca_file = x", "`ca_file` needs TLS", "TLS is not in this version: "),
         ("tls = 1", "unknown key `tls`", "TLS is not in this version: "),
@@ -231,13 +231,13 @@ fn keys_that_contradict_each_other_are_refused() {
     let (_, text, hint) = failure(&NOSEC.replace("nosec", "server"), &[]);
     assert!(text.ends_with("must be nosec, master or slave") && hint.starts_with("master on one of"), "{text}: {hint}");
     for (text, expected) in [
-        ("qos = 1\nqos = 1", "line 5: `qos` sets again what `qos` on line 4 sets"),
-        ("ip = a\nhost = a", "line 5: `host` sets again what `ip` on line 4 sets"),
-        ("host = a\nurl = mqtt://a", "line 5: `url` sets again what `host` on line 4 sets"),
-        ("url = mqtt://a:1\nport = 1", "line 5: `url` on line 4 names a port already"),
-        ("url = mqtt://u@a\nusername = u", "line 5: `url` on line 4 holds a login already"),
+        ("qos = 1\nqos = 1", "line 5: `qos` is already set by `qos` on line 4"),
+        ("ip = a\nhost = a", "line 5: `host` is already set by `ip` on line 4"),
+        ("host = a\nurl = mqtt://a", "line 5: `url` is already set by `host` on line 4"),
+        ("url = mqtt://a:1\nport = 1", "line 5: `url` on line 4 already contains a port"),
+        ("url = mqtt://u@a\nusername = u", "line 5: `url` on line 4 already contains a login"),
         ("url = unix:///s\nport = 1", "line 5: a Unix socket has no port"),
-        ("username = u\npassword = p\npassword_file = secret", "line 6: `password` is set already"),
+        ("username = u\npassword = p\npassword_file = secret", "line 6: `password` is already set"),
         ("url = mqtts://h\ncert_file = c", "line 5: `cert_file` needs `key_file`"),
         ("url = wss://h\nkey_file = c", "line 5: `key_file` needs `cert_file`"),
         (
@@ -253,9 +253,9 @@ fn keys_that_contradict_each_other_are_refused() {
         assert!(exit == Exit::Config && text.starts_with(&format!("etc/gw.conf, {expected}")), "{text}");
     }
     for (line, expected) in [
-        ("aes = gcm", "`aes = gcm` does not go with `sts_mode = nosec`"),
-        ("peer = a", "`peer` does not go with `sts_mode = nosec`"),
-        ("channel = a", "`channel` does not go with `sts_mode = nosec`"),
+        ("aes = gcm", "`aes = gcm` cannot be used with `sts_mode = nosec`"),
+        ("peer = a", "`peer` cannot be used with `sts_mode = nosec`"),
+        ("channel = a", "`channel` cannot be used with `sts_mode = nosec`"),
     ] {
         let (exit, text, _) = failure(&format!("{NOSEC}{line}\n"), &[]);
         assert!(exit == Exit::Config && text.contains(expected), "{text}");
@@ -323,22 +323,22 @@ fn a_gateway_has_as_many_wildcards_to_fill_as_it_listens_with() {
         assert_eq!((topics.master_to_slave.as_str(), topics.slave_to_master.as_str()), (came, answer));
     }
     for (sub, publ, what) in [
-        ("plant/+/up", "plant/down", "`+` stands 1 times in `subtop` and 0 times in `pubtop`"),
-        ("plant/up", "plant/+/down", "`+` stands 0 times"),
-        ("+/+", "+", "`+` stands 2 times"),
+        ("plant/+/up", "plant/down", "`+` occurs 1 times in `subtop` and 0 times in `pubtop`"),
+        ("plant/up", "plant/+/down", "`+` occurs 0 times"),
+        ("+/+", "+", "`+` occurs 2 times"),
         ("plant/#", "plant/+", "`#` does not say which device"),
         ("$share/g/#", "plant/+", "`#` does not say which device"),
-        ("plant/+/up", "plant/#", "no `#`"),
-        ("plant/+/up", "plant/a+/up", "`+` stands alone"),
-        ("plant/+/up", "$share/g/plant/+", "goes with a subscription only"),
+        ("plant/+/up", "plant/#", "cannot contain `#`"),
+        ("plant/+/up", "plant/a+/up", "`+` must be a whole level"),
+        ("plant/+/up", "$share/g/plant/+", "is for subscriptions only"),
         ("plant/+/up", "plant/+/up", "is the same topic as"),
-        ("plant/+/up", "plant/+/down\nchannel = a", "`channel` does not go with wildcards"),
+        ("plant/+/up", "plant/+/down\nchannel = a", "`channel` cannot be used with wildcards"),
     ] {
         let (exit, text, _) = failure(&gateway(sub, publ), &[]);
         assert!(exit == Exit::Config && text.contains(what), "{text}");
     }
     assert!(failure(&MASTER.replace("s2m", "+/s2m"), &[]).1.contains("a master has one slave"));
-    assert!(failure(&MASTER.replace("m2s", "+/m2s"), &[]).1.contains("no `+` and no `#`"));
+    assert!(failure(&MASTER.replace("m2s", "+/m2s"), &[]).1.contains("cannot contain `+` or `#`"));
     assert!(parse(&NOSEC.replace("= a", "= +/a")).check_supported().is_ok());
 }
 
@@ -356,17 +356,17 @@ fn the_command_line_goes_over_the_file() {
     assert_eq!(parsed.config.mqtt.qos, Qos::ExactlyOnce);
     assert_eq!(password(&parsed.config), "from file");
     assert!(!parsed.password_in_text);
-    assert_eq!(parsed.warnings, ["others can read the password in etc/secret: chmod 600 etc/secret"]);
+    assert_eq!(parsed.warnings, ["other users can read the password in etc/secret: chmod 600 etc/secret"]);
     assert_eq!(with(&["port=3"]).config.mqtt.endpoint, Endpoint::Tcp { host: "a".into(), port: 3 });
     assert_eq!(with(&["port="]).config.mqtt.endpoint, Endpoint::Tcp { host: "a".into(), port: 1883 });
     for (options, what) in [
         (&["qos=7"][..], "-o qos: invalid value `7` for `qos`"),
         (&["qso=1"], "-o: unknown key `qso`"),
-        (&["qos=1", "qos=1"], "-o qos: sets again what -o qos sets"),
+        (&["qos=1", "qos=1"], "-o qos: already set by -o qos"),
         (&["qos"], "-o qos: no value"),
         (&["out.txt"], "-o: unknown key `out.txt`"),
         (&["=x"], "-o: unknown key ``"),
-        (&["clientid=a\nb"], "-o clientid: a control character"),
+        (&["clientid=a\nb"], "-o clientid: the value contains a control character"),
     ] {
         let (exit, text, _) = failure(&file, options);
         assert!(exit == Exit::Usage && text.starts_with(what), "{text}");

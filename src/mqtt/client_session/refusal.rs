@@ -35,7 +35,7 @@ fn other_versions(refused: Version) -> String {
         others.map(|version| format!("mqtt_version = {} (MQTT {version})", version.config_value())).collect();
     if others.is_empty() {
         return format!(
-            "`mqtt_version` has no other value in this version: use a broker or a listener for MQTT {refused}"
+            "this version has no other value for `mqtt_version`: use a broker or a listener for MQTT {refused}"
         );
     }
     format!("set a version that it supports: {}", others.join(", "))
@@ -50,7 +50,7 @@ pub(super) fn subscription(filter: &str) -> Error {
 
 /// What may be wrong with a message that ends each connection on which it is sent.
 const MESSAGE_HINT: &str =
-    "if it exceeds the broker's size limit, set a lower `max_message`; else check the permissions for `pubtop`";
+    "if it exceeds the broker's size limit, set a lower `max_message`; otherwise check the permissions for `pubtop`";
 
 /// A message that ends each connection on which it is sent.
 pub(super) fn message(publish: &AttemptedPublish<'_>, times: u32) -> Error {
@@ -64,7 +64,7 @@ pub(super) fn message(publish: &AttemptedPublish<'_>, times: u32) -> Error {
 pub(super) fn suspect(publish: &AttemptedPublish<'_>, times: u32) -> Error {
     let AttemptedPublish { topic, len, longer_was_accepted, .. } = publish;
     let hint = if *longer_was_accepted {
-        "it accepted one as long before, so see the broker's log, and the permissions for `pubtop`"
+        "it accepted an equally long one before, so check the broker's log and the permissions for `pubtop`"
     } else {
         MESSAGE_HINT
     };

@@ -146,9 +146,7 @@ fn unusable(why: String) -> Error {
 fn dropped(reason: Rejected) -> Error {
     let error = unusable(format!("the one that the broker keeps was dropped: {reason}"));
     match reason {
-        Rejected::UnknownSession => {
-            error.hint("its session was deleted; the next message of the sender takes its place")
-        }
+        Rejected::UnknownSession => error.hint("its session was deleted; the sender's next message will replace it"),
         _ => error,
     }
 }
@@ -156,7 +154,7 @@ fn dropped(reason: Rejected) -> Error {
 fn outdated(peer: &str, stream: u32, seq: u32) -> Error {
     Error::new(Exit::TryAgain, "the retained message is older than what was received")
         .because(format!("{peer}, stream {stream}, message {seq}"))
-        .hint("the next message of the sender takes its place; if not, the broker plays back an old one")
+        .hint("the sender's next message will replace it; if it does not, the broker is replaying an old message")
 }
 
 impl IncomingStreams for LastMessages<'_> {

@@ -50,7 +50,7 @@ impl<'a> Reports<'a> {
         let (first, gaps) = self.gaps.as_ref()?;
         let more = if *gaps > 1 { format!(", and {} more", count(gaps - 1, "gap")) } else { String::new() };
         let hint =
-            "if it was sent while sts-recv was not running: with a `clientid`, the broker keeps it for the next run";
+            "if sts-recv was not running when it was sent, set a `clientid`: the broker then keeps it for the next run";
         Some(
             Error::new(Exit::DataLost, "data was lost")
                 .because(format!("{first}{more}"))
@@ -70,7 +70,7 @@ impl<'a> Reports<'a> {
 
     /// A stream was closed before its end, to make room for another one.
     pub(super) fn stream_closed(&mut self, peer: &str, stream: u32) {
-        self.gap(format_args!("{peer}, stream {stream}: closed before its end, since too many streams are open"));
+        self.gap(format_args!("{peer}, stream {stream}: closed before its end, because too many streams are open"));
     }
 
     /// No message came of these streams, and none will be accepted any more.
@@ -96,7 +96,7 @@ impl<'a> Reports<'a> {
 
     /// A peer ended its sessions, and these streams of them are not complete.
     pub(super) fn sessions_ended_early(&mut self, peer: &str, incomplete: &[(u32, u32)]) {
-        self.gap(format_args!("{peer} ended the session; not complete: {}", numbered("stream", incomplete)));
+        self.gap(format_args!("{peer} ended the session; incomplete: {}", numbered("stream", incomplete)));
     }
 
     /// A peer ended its sessions, and all of their streams are complete.
@@ -117,7 +117,7 @@ impl<'a> Reports<'a> {
     /// A message of a kind that this version does not know.
     pub(super) fn message_of_newer_version(&self, peer: &str) {
         self.report
-            .warning(format_args!("{peer} sent a message that only a newer version understands; it is lost here"));
+            .warning(format_args!("{peer} sent a message that only a newer version understands; it was not written"));
     }
 
     /// A message shows that its stream number was used before.
@@ -159,7 +159,7 @@ impl<'a> Reports<'a> {
 /// Why a run times out of which streams are not complete; of a few that are `open`, how far they came.
 pub(super) fn not_complete(incomplete: &[StreamId], open: &[OpenStream]) -> String {
     let numbers: Vec<_> = incomplete.iter().map(|stream| (stream.number, stream.number)).collect();
-    let text = format!("{} {} not complete", numbered("stream", &numbers), is_or_are(numbers.len() as u64));
+    let text = format!("{} {} incomplete", numbered("stream", &numbers), is_or_are(numbers.len() as u64));
     let known = open.iter().filter(|open| incomplete.contains(&open.stream));
     let shown: Vec<_> = known.take(MAX_OPEN_IN_ERROR).map(ToString::to_string).collect();
     if shown.is_empty() { text } else { format!("{text} ({})", shown.join("; ")) }

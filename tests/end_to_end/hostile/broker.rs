@@ -1,5 +1,5 @@
-//! A broker inside the test that may drop, repeat, reorder and delay messages, cut connections, forget sessions and
-//! fall silent: its sockets and threads.
+//! The sockets and threads of a broker inside the test, which may drop, repeat, reorder and delay messages, cut
+//! connections, forget sessions and fall silent.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
@@ -9,25 +9,25 @@ use std::thread::{self, JoinHandle};
 use super::hub::Hub;
 use super::mischief::{Fate, Mischief};
 
-/// Number of a connection, never given twice.
+/// Number of a connection, never used twice.
 pub(super) type Connection = u64;
 
-/// What a test says of a payload on a topic, before chance does.
+/// What the test decides about a payload on a topic, before chance decides.
 pub(super) type Filter = Box<dyn FnMut(&str, &[u8]) -> Fate + Send>;
 
-/// What the broker's one thread of state hears of.
+/// Input of the thread that owns the broker's state.
 pub(super) enum Input {
     Accepted(Connection, Sender<Output>),
     Bytes(Connection, Vec<u8>),
     Gone(Connection),
     Mischief(Box<Mischief>),
     Filter(Filter),
-    /// Forget every session, and what was on its way.
+    /// Forget every session, and every message in flight.
     Forget,
     Stop,
 }
 
-/// What a connection is to do.
+/// What a connection is told to do.
 pub(super) enum Output {
     Bytes(Vec<u8>),
     Cut,
@@ -40,7 +40,7 @@ pub(crate) struct HostileBroker {
 }
 
 impl HostileBroker {
-    /// A broker that is benign until it is told otherwise.
+    /// Starts a broker that is benign until told otherwise.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -55,18 +55,18 @@ impl HostileBroker {
         self.port
     }
 
-    /// Forgets all sessions, and is hostile from now on, for so many acts.
+    /// Forgets all sessions, and from now on is hostile, for `budget` acts.
     pub(crate) fn arm(&self, seed: u64, budget: u32) {
         self.tell(Input::Forget);
         self.turn(seed, budget);
     }
 
-    /// Is hostile from now on, for so many acts, to the sessions that there are.
+    /// From now on is hostile to the existing sessions, for `budget` acts.
     pub(crate) fn turn(&self, seed: u64, budget: u32) {
         self.tell(Input::Mischief(Mischief::new(seed, budget).into()));
     }
 
-    /// Does with each message from now on what `filter` says of its topic and payload.
+    /// From now on, `filter` decides about each message, from its topic and payload.
     pub(crate) fn filter(&self, filter: impl FnMut(&str, &[u8]) -> Fate + Send + 'static) {
         self.tell(Input::Filter(Box::new(filter)));
     }
@@ -79,7 +79,7 @@ impl HostileBroker {
 impl Drop for HostileBroker {
     fn drop(&mut self) {
         self.inputs.send(Input::Stop).ok();
-        // Wakes the thread that accepts, which then finds nobody to tell.
+        // Wakes the thread that accepts connections, so that it ends.
         TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok();
         let ended = self.hub.take().map(JoinHandle::join);
         assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the broker's thread panicked");

@@ -13,7 +13,7 @@ use rumqttc::mqttbytes::{Error, QoS};
 use super::broker::{Connection, Filter, Input, Output};
 use super::mischief::{Answer, Fate, Mischief};
 
-/// Messages that a client is sent before it acknowledges one.
+/// Most unacknowledged messages to a client.
 const WINDOW: usize = 20;
 
 pub(super) struct Hub {
@@ -41,14 +41,14 @@ struct Client {
     durable: bool,
     subscriptions: HashMap<String, QoS>,
     queue: VecDeque<Publish>,
-    /// Sent to it and not finished; `true` once PUBREC came.
+    /// Messages to the client that are not completed; `true` once PUBREC has arrived.
     flights: BTreeMap<u16, (Publish, bool)>,
     next_id: u16,
-    /// From it at QoS 2, between PUBLISH and PUBREL.
+    /// Packet ids of messages from the client at QoS 2, between PUBLISH and PUBREL.
     held: HashSet<u16>,
 }
 
-/// What was put off.
+/// An event that was delayed.
 enum Due {
     Bytes(Connection, Vec<u8>),
     Packet(Connection, Packet),
@@ -112,7 +112,7 @@ impl Hub {
                     self.silent_until = Some(self.silent_until.map_or(until, |old| old.max(until)));
                 }
                 match self.silent_until {
-                    // Also just past it: what was put off until then goes first.
+                    // Also just after that time: what was delayed until then goes first.
                     Some(until) if until > Instant::now() || self.puts_off(line) => {
                         self.order += 1;
                         self.agenda.insert((until, self.order), Due::Bytes(line, bytes));
@@ -218,7 +218,7 @@ impl Hub {
         self.deliver(&id);
     }
 
-    /// A message from a client: what becomes of it is the test's to say, then chance's.
+    /// Decides about a message from a client: first the test, then chance.
     fn route(&mut self, publish: Publish) {
         let mut fate = (self.filter)(&publish.topic, &publish.payload);
         if fate == Fate::Pass {
@@ -249,7 +249,7 @@ impl Hub {
         }
     }
 
-    /// Sends a client what its window takes.
+    /// Sends a client what fits into its window.
     fn deliver(&mut self, id: &str) {
         while let Some(client) = self.clients.get_mut(id)
             && let Some(line) = client.line
@@ -298,7 +298,7 @@ impl Hub {
         self.gone(line);
     }
 
-    /// A connection is no more: with it goes a session that was not to outlive it.
+    /// A connection ended: deletes its session if that was to end with it.
     fn gone(&mut self, line: Connection) {
         let Some(Line { client: Some(id), .. }) = self.lines.remove(&line) else { return };
         if let Some(client) = self.clients.get_mut(&id).filter(|client| client.line == Some(line)) {

@@ -1,31 +1,31 @@
-//! What a hostile broker does next: chosen at random from a seed until a budget is used up. After that it behaves well,
-//! so that runs end.
+//! What a hostile broker does next: chosen at random from a seed until a budget is used up. After that, the broker behaves
+//! well, so that runs end.
 
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// One decision in so many is a hostile one.
+/// The share of decisions that are hostile.
 const RATE: f64 = 0.2;
 
-/// What becomes of a message on its way from one client to the others.
+/// What happens to a message on its way from one client to the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Pass,
     Drop,
     Late(Duration),
-    /// At once, and again later.
+    /// Now, and again later.
     Twice(Duration),
 }
 
-/// What becomes of an acknowledgement to a client.
+/// What happens to an acknowledgement to a client.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     Now,
     Late(Duration),
     Twice(Duration),
-    /// Not on this connection, which ends after so long.
+    /// Not on this connection, which ends after this time.
     Never(Duration),
 }
 
@@ -36,12 +36,12 @@ pub(super) struct Mischief {
 }
 
 impl Mischief {
-    /// Nothing at all.
+    /// No hostile acts.
     pub(super) fn none() -> Self {
         Self::new(0, 0)
     }
 
-    /// So many hostile acts.
+    /// At most `budget` hostile acts.
     pub(super) fn new(seed: u64, budget: u32) -> Self {
         Self { rng: StdRng::seed_from_u64(seed), left: budget }
     }
@@ -68,17 +68,17 @@ impl Mischief {
         }
     }
 
-    /// Cuts the connection in the middle of the packet that was to be sent.
+    /// Whether to cut the connection in the middle of the packet that is being sent.
     pub(super) fn cuts(&mut self) -> bool {
         self.strikes(RATE / 4.0)
     }
 
-    /// Forgets the session of a client that comes back.
+    /// Whether to forget the session of a client that reconnects.
     pub(super) fn forgets(&mut self) -> bool {
         self.strikes(0.5)
     }
 
-    /// Hears nobody for a while.
+    /// Whether, and for how long, to leave all input waiting.
     pub(super) fn silence(&mut self) -> Option<Duration> {
         self.strikes(RATE / 8.0).then(|| self.pause(600))
     }

@@ -16,14 +16,14 @@ pub(crate) use self::mischief::Fate;
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Ended, Process};
 
-/// Pairs of devices at work at the same time: most of the time they wait for a broker that does not answer.
+/// Pairs of devices that run at the same time; most of the time they wait for a broker that does not answer.
 const LANES: u64 = 8;
-/// Seeds a pair goes through, one after the other.
+/// Seeds per pair, one after the other.
 const SEEDS: u64 = 13;
-/// As many where each seed waits for a new session.
+/// Seeds per pair if each of them waits for a new session.
 const ROTATIONS: u64 = 4;
 
-/// A broker that is benign until it is told otherwise, and two devices that have agreed keys over it.
+/// A broker that is benign until told otherwise, and two devices that have paired over it.
 pub(crate) fn paired() -> (HostileBroker, Pair) {
     let broker = HostileBroker::start();
     let pair = Pair::enrolled_at(broker.port(), "gcm");
@@ -31,7 +31,7 @@ pub(crate) fn paired() -> (HostileBroker, Pair) {
     (broker, pair)
 }
 
-/// Runs `test` once a seed: pairs agree their keys while the broker is benign, then it turns on them.
+/// Runs `test` once per seed. The devices pair while the broker is benign.
 fn with_seeds(first: u64, seeds: u64, test: impl Fn(&Pair, &HostileBroker, u64) + Sync) {
     thread::scope(|scope| {
         for lane in 0..LANES {
@@ -49,7 +49,7 @@ fn with_seeds(first: u64, seeds: u64, test: impl Fn(&Pair, &HostileBroker, u64) 
     });
 }
 
-/// How the seeds differ besides in what the broker does: quality of service, messages, hostile acts.
+/// What else depends on the seed: quality of service, number of messages, number of hostile acts.
 fn shape(seed: u64) -> (&'static str, usize, u32) {
     let qos = ["qos=1", "qos=0", "qos=1", "qos=2"][usize::try_from(seed % 4).unwrap()];
     (qos, 20 + usize::try_from(seed * 37 % 180).unwrap(), 10 + u32::try_from(seed % 31).unwrap())
@@ -65,7 +65,7 @@ fn a_confirmed_stream_arrives_byte_for_byte() {
         let mut sender =
             Process::spawn_with(pair.master.send(&["--confirm", "--each", "-o", qos, LINK]), input.clone());
         receiver.wait().succeeded().wrote(&input);
-        // The broker may have taken the last confirm and dropped it: then the next run says it again.
+        // The broker may have acknowledged the last confirm and dropped it: then the next run repeats it.
         if sender.is_running() {
             let next = pair.slave.listen(&["-o", qos]);
             sender.wait().succeeded();
@@ -113,8 +113,8 @@ fn order_outlives_a_new_session_in_full_flight() {
     });
 }
 
-/// What arrived is in order and came once, and the gaps that were named are as large as what is missing, but for messages
-/// that carry no line: where a stream goes on, where it comes from, and its end.
+/// Checks that the lines arrived in order and once, and that the reported gaps are as large as what is missing, apart from
+/// messages without a line: continued, continues and end.
 fn check_order(sent: &[&[u8]], got: &Ended) {
     let said = &got.stderr;
     let mut rest = sent.iter();
@@ -133,7 +133,7 @@ fn check_order(sent: &[&[u8]], got: &Ended) {
     }
 }
 
-/// A line is a message here: what is missing must be what the receiver says, number by number.
+/// Here each line is a message: the receiver must report exactly the numbers of the missing ones.
 fn check_holes(input: &[u8], got: &Ended) {
     let said = &got.stderr;
     let lines = |bytes: &[u8]| bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();

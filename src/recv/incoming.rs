@@ -55,6 +55,14 @@ pub(super) fn oversize(len: usize) -> Error {
         .hint(format!("if it is not junk, add a line to the configuration of this device: max_message = {len}"))
 }
 
+/// The error of a run that got no retained message on `topic`. That there was no connection is the run's to say, as in any
+/// other.
+pub(super) fn none_retained(topic: &str) -> Error {
+    Error::new(Exit::TryAgain, "no retained message")
+        .because(format!("the broker sent none on {topic} in time"))
+        .hint("with `retain = 1` in the sender's configuration, the broker keeps its newest message (sts.conf(5))")
+}
+
 /// A confirm to publish.
 #[derive(Debug)]
 pub(super) struct ConfirmMessage {

@@ -5,8 +5,7 @@ use std::time::{Instant, SystemTime};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::delivery::{Completion, Delivery, Metadata};
-use super::incoming::{Disposition, IncomingStreams, oversize};
-use super::retained::none_came;
+use super::incoming::{Disposition, IncomingStreams, none_retained, oversize};
 use super::{RecvOptions, Scope};
 use crate::config::Filter;
 use crate::mqtt::Message;
@@ -90,7 +89,7 @@ impl IncomingStreams for PlainStreams<'_> {
             Scope::All => Ok(()),
             Scope::FirstStream | Scope::Retained if self.has_received => Ok(()),
             Scope::FirstStream => Err(Error::new(Exit::TryAgain, "timed out").because("no message was received")),
-            Scope::Retained => Err(none_came(self.topic.plain())),
+            Scope::Retained => Err(none_retained(self.topic.plain())),
         }
     }
 }

@@ -17,8 +17,7 @@ use crate::mqtt::Message;
 use crate::name::list;
 use crate::peers::LinkPeers;
 use crate::recv::delivery::{Completion, Delivery, Metadata};
-use crate::recv::incoming::{Disposition, IncomingStreams};
-use crate::recv::retained::none_came;
+use crate::recv::incoming::{Disposition, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
 use crate::stream::Opened;
@@ -201,7 +200,7 @@ impl IncomingStreams for LastMessages<'_> {
 
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {
         if self.newest.is_empty() {
-            return Err(self.refused.why.take().unwrap_or_else(|| none_came(self.topic)));
+            return Err(self.refused.why.take().unwrap_or_else(|| none_retained(self.topic)));
         }
         if let Some(why) = &self.refused.why {
             self.report

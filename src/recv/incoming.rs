@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::delivery::{Completion, Delivery};
+use super::left_messages::LeftMessage;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::sessions::Answer;
 use crate::stream::StreamId;
@@ -16,8 +17,8 @@ use crate::{Error, Exit, Result};
 pub(super) enum Disposition {
     /// It is written, then what is owed for it is settled.
     Deliver(Delivery),
-    /// It is kept until the end of another stream has come, which its own stream continues. It is not acknowledged yet: should
-    /// this process end, the broker sends it again.
+    /// It is kept until the end of another stream has come, which its own stream continues; a KILL, until the keys that it is
+    /// for are deleted. It is not acknowledged yet: should this process end, the broker sends it again.
     Hold {
         /// Whether this run receives its stream, as far as is known.
         is_followed: bool,
@@ -32,8 +33,8 @@ pub(super) enum Disposition {
     },
     /// The peer asks whether a session is still here.
     Answer { answer: Answer, receipt: Receipt },
-    /// It stays with the broker, unacknowledged: another run's, or a KILL, which is done with only when the keys are deleted.
-    Leave,
+    /// It stays with the broker, unacknowledged, for another run.
+    Leave(LeftMessage),
 }
 
 impl Disposition {
@@ -43,7 +44,7 @@ impl Disposition {
         match self {
             Self::Deliver(_) => true,
             Self::Hold { is_followed } => *is_followed,
-            Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave => false,
+            Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave(_) => false,
         }
     }
 }
@@ -135,12 +136,13 @@ pub(super) trait IncomingStreams {
         false
     }
 
-    /// Deletes sessions that their peer ended, where nothing more is to come. To be called when everything received is written.
+    /// Deletes sessions that their peer ended, where nothing more is to come; returns what acknowledges the KILLs. To be called
+    /// when everything received is written.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn delete_ended_sessions(&mut self, _now: Instant) -> Result<()> {
-        Ok(())
+    fn delete_ended_sessions(&mut self, _now: Instant) -> Result<Vec<Receipt>> {
+        Ok(Vec::new())
     }
 
     /// Whether nothing more will come that this run receives.

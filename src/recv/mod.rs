@@ -11,7 +11,7 @@
 //! 1. `RecvRun` ([`run`](mod@run)) takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
 //!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`; with `--last`, a third: `sealed::LastMessages`.
 //! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
-//!    first of these goes on.
+//!    first of these goes on. [`left_messages`] bounds what is left.
 //! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
 //!    write down, a confirm, a PUBACK.
 //! 4. The `Printer` keeps the lines of different streams apart and formats them.
@@ -33,6 +33,7 @@
 mod delivery;
 mod first_session;
 mod incoming;
+mod left_messages;
 mod plain;
 mod printer;
 mod run;
@@ -41,6 +42,7 @@ mod sealed;
 use std::time::{Duration, Instant};
 
 use self::incoming::IncomingStreams;
+use self::left_messages::LeftMessages;
 use self::plain::PlainStreams;
 pub use self::printer::Format;
 use self::printer::Printer;
@@ -136,6 +138,7 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
         events,
         streams,
         printer,
+        left: LeftMessages::new(now),
         last_received: now,
         is_subscribed: false,
     }

@@ -6,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{Disposition, IncomingStreams, none_retained, oversize};
+use super::left_messages::LeftMessage;
 use super::{RecvOptions, Scope};
 use crate::config::Filter;
 use crate::mqtt::Message;
@@ -59,7 +60,7 @@ impl<'a> PlainStreams<'a> {
 impl IncomingStreams for PlainStreams<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
         if self.is_complete() {
-            return Ok(Disposition::Leave);
+            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
         }
         if self.scope == Scope::Retained && !message.retain {
             return Ok(Disposition::Drop(message.receipt));

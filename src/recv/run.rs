@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::incoming::{Disposition, IncomingStreams};
+use super::left_messages::LeftMessages;
 use super::printer::Printer;
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Config;
@@ -36,6 +37,8 @@ enum End {
     Stopped,
     /// The broker refuses the connection.
     Refused(Error),
+    /// The broker sends nothing more, for what is left with it.
+    Starved(Error),
 }
 
 /// One run, from SUBSCRIBE to the last PUBACK.
@@ -46,6 +49,7 @@ pub(super) struct RecvRun<'a> {
     pub(super) events: EventLoop<'a>,
     pub(super) streams: Box<dyn IncomingStreams + 'a>,
     pub(super) printer: Printer,
+    pub(super) left: LeftMessages,
     /// When something was received that restarts the timeout.
     pub(super) last_received: Instant,
     /// The broker has accepted the subscription.
@@ -58,7 +62,7 @@ impl RecvRun<'_> {
         let received = self.receive(kept);
         // Even if it failed.
         let told = self.tell_written();
-        let unreachable = received.as_ref().ok().and_then(|end| self.unreachable(end));
+        let nothing_came = received.as_ref().ok().and_then(|end| self.nothing_came(end));
         let Self { events, mut streams, printer, report, .. } = self;
         // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.
         events.close()?;
@@ -66,6 +70,10 @@ impl RecvRun<'_> {
         told?;
         match end {
             End::Refused(error) => Err(error),
+            End::Starved(error) => {
+                streams.report_unfinished();
+                Err(error)
+            }
             End::Stopped => {
                 streams.report_unfinished();
                 Ok(())
@@ -73,7 +81,7 @@ impl RecvRun<'_> {
             End::BySelf { timed_out } => {
                 // In any case, as it reports what is missing.
                 let verdict = streams.verdict(timed_out);
-                let cause = unreachable.or_else(|| short_of_lines(&printer, options, timed_out, verdict.is_ok()));
+                let cause = nothing_came.or_else(|| short_of_lines(&printer, options, timed_out, verdict.is_ok()));
                 let Some(cause) = cause else { return verdict };
                 verdict.unwrap_or_else(|error| report.warn(&error));
                 Err(cause)
@@ -129,6 +137,7 @@ impl RecvRun<'_> {
     fn handle(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {
         match event {
             BrokerEvent::Message(message) => {
+                self.left.received(message.qos, now);
                 let disposition = self.streams.receive(message, now)?;
                 if disposition.restarts_timeout() {
                     self.last_received = now;
@@ -150,7 +159,10 @@ impl RecvRun<'_> {
                     ));
                 }
             }
-            BrokerEvent::Disconnected => self.streams.disconnected(),
+            BrokerEvent::Disconnected => {
+                self.left.disconnected();
+                self.streams.disconnected();
+            }
             BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
         }
         Ok(())
@@ -165,7 +177,8 @@ impl RecvRun<'_> {
                 self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
                 self.printer.acknowledge(receipt);
             }
-            Disposition::Hold { .. } | Disposition::Leave => {}
+            Disposition::Leave(message) => self.left.push(message),
+            Disposition::Hold { .. } => {}
         }
         Ok(())
     }
@@ -182,7 +195,11 @@ impl RecvRun<'_> {
     /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
     fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.events.pause_reading(paused, now);
-        self.streams.set_stalled(paused || !self.events.is_connected(), now);
+        let is_stalled = paused || !self.events.is_connected();
+        // What is not written is not acknowledged either.
+        self.left.set_stalled(is_stalled || !self.printer.is_idle(), now);
+        // With so many left, the broker may have what is waited for, and not send it.
+        self.streams.set_stalled(is_stalled || self.left.is_full(), now);
     }
 
     /// Writes what standard output takes now.
@@ -273,7 +290,9 @@ impl RecvRun<'_> {
             self.printer.flush();
         }
         if self.printer.is_idle() {
-            self.streams.delete_ended_sessions(now)?;
+            for receipt in self.streams.delete_ended_sessions(now)? {
+                self.events.broker.ack(receipt);
+            }
         }
         let (is_complete, has_all_lines) = (self.streams.is_complete(), self.printer.has_all_lines());
         if is_complete {
@@ -281,7 +300,11 @@ impl RecvRun<'_> {
         }
         let ends = (is_complete && self.streams.linger_until(now).is_none()) || is_idle || has_all_lines;
         let timed_out = is_idle && !is_complete && !has_all_lines;
-        Ok((ends && self.printer.is_flushed()).then_some(End::BySelf { timed_out }))
+        if ends || is_complete {
+            return Ok((ends && self.printer.is_flushed()).then_some(End::BySelf { timed_out }));
+        }
+        let is_starved = self.left.deadline().is_some_and(|deadline| now >= deadline);
+        Ok(self.left.error().filter(|_| is_starved).map(End::Starved))
     }
 
     /// When the run ends, if nothing is received before.
@@ -289,9 +312,14 @@ impl RecvRun<'_> {
         self.timeout.map(|timeout| self.last_received + timeout)
     }
 
-    /// The error of a run that timed out although nothing could come.
-    fn unreachable(&self, end: &End) -> Option<Error> {
+    /// The error of a run that timed out although nothing could come, or where the broker may have withheld what was wanted.
+    fn nothing_came(&self, end: &End) -> Option<Error> {
         let End::BySelf { timed_out: true } = end else { return None };
+        self.unreachable().or_else(|| self.left.error())
+    }
+
+    /// The error of a run that timed out although nothing could come.
+    fn unreachable(&self) -> Option<Error> {
         let what = "timed out";
         self.events.unreachable(what).or_else(|| {
             let (endpoint, topic) = (self.events.broker.endpoint(), &self.config.subscribe);
@@ -337,7 +365,7 @@ impl RecvRun<'_> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         // Past the timeout the run waits for standard output only.
         let timeout = self.timeout_at().filter(|deadline| *deadline > now);
-        let deadlines = [self.printer.deadline(), self.streams.deadline(now), timeout];
+        let deadlines = [self.printer.deadline(), self.streams.deadline(now), timeout, self.left.deadline()];
         self.events.wait(Some(self.printer.interest()), deadlines.into_iter().flatten().min(), now)
     }
 }

@@ -31,6 +31,7 @@ use self::sessions::UsableSessions;
 use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
+use super::left_messages::LeftMessage;
 use crate::cache::{JournalEntry, OpenStream};
 use crate::crypto::schedule::Digest;
 use crate::link::{Link, unix_time};
@@ -104,7 +105,7 @@ impl<'a> SealedStreams<'a> {
                 self.reports.retained_left("a deleted session");
                 return Ok(Disposition::Drop(message.receipt));
             }
-            Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
+            Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
         // one, and left otherwise: a broker that calls messages retained withholds them, at most.
@@ -118,7 +119,7 @@ impl<'a> SealedStreams<'a> {
                 self.chains.hold(opened.stream, message);
                 Ok(Disposition::Hold { is_followed })
             }
-            Admission::Leave => Ok(Disposition::Leave),
+            Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
         }
     }
 
@@ -147,10 +148,10 @@ impl<'a> SealedStreams<'a> {
                 self.chains.begin(stream);
                 self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
             }
-            // It stays with the broker, as a run that ends before the keys are deleted must get it again.
+            // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
-                self.ended.push(opened.peer, stream.session, next_stream, now);
-                return Ok(Disposition::Leave);
+                self.ended.push(opened.peer, stream.session, next_stream, receipt, now);
+                return Ok(Disposition::Hold { is_followed: false });
             }
             // For sts-send, if one waits.
             Content::Confirm(_) | Content::Settled => return Ok(Disposition::Drop(receipt)),
@@ -222,8 +223,9 @@ impl<'a> SealedStreams<'a> {
                 self.log.confirms.settled(stream);
                 Disposition::Drop(receipt)
             }
-            // It is done with once the keys are deleted, however often the broker sends it until then.
-            AcceptError::Duplicate { .. } if opened.content.ends_session() => Disposition::Leave,
+            AcceptError::Duplicate { .. } if opened.content.ends_session() => {
+                Disposition::Drop(self.ended.repeat(stream.session, receipt))
+            }
             AcceptError::Duplicate { .. } => {
                 self.log.journal.count_duplicate(stream.session);
                 Disposition::Repeat { stream: self.chains.head_of(stream), receipt }
@@ -240,13 +242,13 @@ impl<'a> SealedStreams<'a> {
 
     /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
     /// it stays with the broker until the configuration accepts it.
-    fn leave_or_reject(&mut self, payload: &[u8], reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
-        match self.sessions.keeping_out(payload, self.log.state()) {
+    fn leave_or_reject(&mut self, message: Message, reason: Rejected, now: Instant) -> Disposition {
+        match self.sessions.keeping_out(&message.payload, self.log.state()) {
             Some((session, why)) => {
                 self.reports.left_with_broker(session, &why, now);
-                Disposition::Leave
+                Disposition::Leave(LeftMessage { qos: message.qos, kept_out: Some(why) })
             }
-            None => self.reject(reason, receipt, now),
+            None => self.reject(reason, message.receipt, now),
         }
     }
 
@@ -384,13 +386,14 @@ impl IncomingStreams for SealedStreams<'_> {
         self.ended.any_late(now)
     }
 
-    fn delete_ended_sessions(&mut self, now: Instant) -> Result<()> {
-        if self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, now)? {
+    fn delete_ended_sessions(&mut self, now: Instant) -> Result<Vec<Receipt>> {
+        let receipts = self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, now)?;
+        if !receipts.is_empty() {
             self.is_complete |= self.sessions.is_empty();
             // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for one.
             self.refresh(now)?;
         }
-        Ok(())
+        Ok(receipts)
     }
 
     fn is_complete(&self) -> bool {

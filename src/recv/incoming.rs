@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::delivery::{Completion, Delivery};
 use super::left_messages::LeftMessage;
 use crate::mqtt::{Message, Qos, Receipt};
+use crate::session::SessionId;
 use crate::sessions::Answer;
 use crate::stream::StreamId;
 use crate::{Error, Exit, Result};
@@ -45,6 +46,26 @@ impl Disposition {
             Self::Deliver(_) => true,
             Self::Hold { is_followed } => *is_followed,
             Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave(_) => false,
+        }
+    }
+}
+
+/// What nothing more is waited for, though it may still come: it is a gap for what is held until it comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GivenUp<'a> {
+    Nothing,
+    /// What has not come under these sessions.
+    Sessions(&'a [SessionId]),
+    All,
+}
+
+impl GivenUp<'_> {
+    /// Whether a stream of this session is given up.
+    pub(super) fn includes(self, session: SessionId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Sessions(sessions) => sessions.contains(&session),
+            Self::All => true,
         }
     }
 }
@@ -92,12 +113,12 @@ pub(super) trait IncomingStreams {
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
 
-    /// What becomes of the next message that was held and need not wait any more; with `all`, of any that is held, as nothing
-    /// more will come of what it waits for.
+    /// What becomes of the next message that was held and need not wait any more: what it waits for came, took too long, or is
+    /// given up.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn next_released(&mut self, _all: bool, _now: Instant) -> Result<Option<Disposition>> {
+    fn next_released(&mut self, _given_up: GivenUp<'_>, _now: Instant) -> Result<Option<Disposition>> {
         Ok(None)
     }
 
@@ -130,18 +151,17 @@ pub(super) trait IncomingStreams {
         Ok(Vec::new())
     }
 
-    /// Whether it gives up waiting for anything that has not come: a peer ended its sessions, and the time for the last of their
-    /// streams has passed.
-    fn gives_up(&self, _now: Instant) -> bool {
-        false
+    /// The sessions that a peer ended and of which nothing more is waited for: the time for the last of their streams has passed.
+    fn late_sessions(&self, _now: Instant) -> Vec<SessionId> {
+        Vec::new()
     }
 
-    /// Deletes sessions that their peer ended, where nothing more is to come; returns what acknowledges the KILLs. To be called
-    /// when everything received is written.
+    /// Deletes sessions that their peer ended, where nothing more is to come, and nothing `is_held` back of the lines; returns
+    /// what acknowledges the KILLs. To be called when everything that was passed on is written.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn delete_ended_sessions(&mut self, _now: Instant) -> Result<Vec<Receipt>> {
+    fn delete_ended_sessions(&mut self, _is_held: &dyn Fn(SessionId) -> bool, _now: Instant) -> Result<Vec<Receipt>> {
         Ok(Vec::new())
     }
 

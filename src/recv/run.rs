@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::incoming::{Disposition, IncomingStreams};
+use super::incoming::{Disposition, GivenUp, IncomingStreams};
 use super::left_messages::LeftMessages;
 use super::printer::Printer;
 use super::{RecvOptions, SESSION_ENDED, Scope};
@@ -102,8 +102,9 @@ impl RecvRun<'_> {
             }
             // Before anything is given up for taking too long: while nothing is read, nothing can come.
             self.pause_reading(self.printer.is_full(), now);
-            self.take_released(false, now)?;
+            self.take_released(GivenUp::Nothing, now)?;
             self.printer.release(now);
+            self.give_up(now)?;
             if self.write(now)? == Written::Closed {
                 return Ok(End::Stopped);
             }
@@ -183,11 +184,27 @@ impl RecvRun<'_> {
         Ok(())
     }
 
-    /// Takes what was held and need not wait any more, or `all` of it, as nothing more will come of what it waits for.
-    fn take_released(&mut self, all: bool, now: Instant) -> Result<()> {
+    /// Takes what was held and need not wait any more.
+    fn take_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<()> {
         // They came before: the timeout does not begin again.
-        while let Some(disposition) = self.streams.next_released(all, now)? {
+        while let Some(disposition) = self.streams.next_released(given_up, now)? {
             self.dispose(disposition, now)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what waits for something that is given up: anything at the timeout, otherwise what a peer sent last before it
+    /// ended its sessions.
+    fn give_up(&mut self, now: Instant) -> Result<()> {
+        if self.is_idle(now) {
+            self.take_released(GivenUp::All, now)?;
+            self.printer.flush();
+            return Ok(());
+        }
+        let late = self.streams.late_sessions(now);
+        if !late.is_empty() {
+            self.take_released(GivenUp::Sessions(&late), now)?;
+            self.printer.flush_sessions(&late);
         }
         Ok(())
     }
@@ -284,16 +301,12 @@ impl RecvRun<'_> {
 
     /// Whether an option ends the run now.
     fn has_ended(&mut self, now: Instant) -> Result<Option<End>> {
-        let is_idle = self.timeout_at().is_some_and(|deadline| now >= deadline);
-        if is_idle || self.streams.gives_up(now) {
-            self.take_released(true, now)?;
-            self.printer.flush();
-        }
-        if self.printer.is_idle() {
-            for receipt in self.streams.delete_ended_sessions(now)? {
+        if self.printer.is_flushed() {
+            for receipt in self.streams.delete_ended_sessions(&|session| self.printer.holds_session(session), now)? {
                 self.events.broker.ack(receipt);
             }
         }
+        let is_idle = self.is_idle(now);
         let (is_complete, has_all_lines) = (self.streams.is_complete(), self.printer.has_all_lines());
         if is_complete {
             self.printer.flush();
@@ -305,6 +318,11 @@ impl RecvRun<'_> {
         }
         let is_starved = self.left.deadline().is_some_and(|deadline| now >= deadline);
         Ok(self.left.error().filter(|_| is_starved).map(End::Starved))
+    }
+
+    /// Whether nothing was received for as long as the run waits.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.timeout_at().is_some_and(|deadline| now >= deadline)
     }
 
     /// When the run ends, if nothing is received before.
@@ -334,7 +352,7 @@ impl RecvRun<'_> {
         let now = Instant::now();
         // What the broker keeps comes again, perhaps with the rest of what it waits for.
         if self.streams.holds_unkept(&|qos| self.events.broker.keeps(qos)) {
-            self.take_released(true, now)?;
+            self.take_released(GivenUp::All, now)?;
         }
         self.printer.flush();
         self.pause_reading(true, now);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::line_buffers::UNFINISHED_LINE_TIMEOUT;
 use crate::recv::delivery::Delivery;
+use crate::session::SessionId;
 use crate::stream::StreamId;
 
 /// Most messages of one stream that wait, however short they are.
@@ -68,6 +69,11 @@ impl Interleaver {
         self.waiting.contains_key(&stream)
     }
 
+    /// Whether anything of `session` waits.
+    pub(super) fn holds_session(&self, session: SessionId) -> bool {
+        self.waiting.keys().any(|stream| stream.session == session)
+    }
+
     /// Takes one message; `write` gets what may be written now, in order.
     pub(super) fn push(&mut self, delivery: Delivery, now: Instant, mut write: impl FnMut(Delivery)) {
         let stream = delivery.stream;
@@ -96,6 +102,14 @@ impl Interleaver {
     /// Passes on everything: no more will come.
     pub(super) fn flush(&mut self, mut write: impl FnMut(Delivery)) {
         while !self.waiting.is_empty() {
+            self.tear(&mut write);
+        }
+    }
+
+    /// Passes on everything of these sessions, and waits for no line of theirs: no more will come of them.
+    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], mut write: impl FnMut(Delivery)) {
+        let is_ended = |stream: &StreamId| sessions.contains(&stream.session);
+        while self.waiting.keys().any(is_ended) || (self.unfinished.as_ref().is_some_and(is_ended)) {
             self.tear(&mut write);
         }
     }
@@ -246,6 +260,24 @@ mod tests {
         streams.release(streams.deadline().unwrap(), &mut write);
         assert!(streams.is_empty() && streams.deadline().is_none() && streams.pending_bytes() == 0);
         assert_eq!(String::from_utf8(out).unwrap(), "onetwowhole\n");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_line_of_a_session_that_ended() {
+        let start = Instant::now();
+        let mut streams = Interleaver::new(100);
+        let mut out = Vec::new();
+        let mut write = |written: Delivery| out.extend_from_slice(&written.data);
+        let ended = StreamId { session: [2; 8], number: 1 };
+        streams.push(Delivery { stream: ended, ..delivery(1, 0, "cut", false) }, start, &mut write);
+        streams.push(delivery(1, 0, "whole\n", false), start, &mut write);
+        streams.flush_sessions(&[ended.session], &mut write);
+        assert!(streams.is_empty());
+        streams.push(delivery(1, 1, "half", false), start, &mut write);
+        streams.push(delivery(2, 0, "other\n", false), start, &mut write);
+        streams.flush_sessions(&[ended.session], &mut write);
+        assert!(streams.holds_session(delivery(2, 0, "", false).stream.session));
+        assert_eq!(String::from_utf8(out).unwrap(), "cutwhole\nhalf");
     }
 
     #[test]

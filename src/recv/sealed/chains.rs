@@ -11,8 +11,9 @@ use bytes::Bytes;
 use super::reorder_buffer::ReorderBuffer;
 use super::sessions::UsableSessions;
 use crate::mqtt::{Message, Qos};
+use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
-use crate::stream::{Opened, StreamId};
+use crate::stream::{Opened, Predecessor, StreamId};
 
 /// Whether an opened message is accepted now.
 pub(super) enum Admission {
@@ -172,10 +173,17 @@ impl Chains {
         self.reorder.push(stream, payload.len(), is_unacknowledged, Message { topic, payload, ..message });
     }
 
-    /// The next message that was held and waits no longer, oldest first within its stream; with `all`, of any stream.
-    pub(super) fn next_released(&mut self, all: bool, sessions: &UsableSessions, now: Instant) -> Option<Message> {
+    /// The next message that was held and waits no longer, oldest first within its stream.
+    pub(super) fn next_released(
+        &mut self,
+        given_up: GivenUp<'_>,
+        sessions: &UsableSessions,
+        now: Instant,
+    ) -> Option<Message> {
         if self.released.is_empty() {
-            let is_complete = |predecessor: &_| all || sessions.receiver.is_complete(predecessor);
+            let is_complete = |predecessor: &Predecessor| {
+                given_up.includes(predecessor.stream.session) || sessions.receiver.is_complete(predecessor)
+            };
             self.released = self.reorder.release(now, is_complete);
         }
         self.released.pop_front()

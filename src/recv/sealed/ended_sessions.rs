@@ -43,9 +43,10 @@ impl EndedSessions {
         }
     }
 
-    /// Whether the time for the last streams of a session has passed.
-    pub(super) fn any_late(&self, now: Instant) -> bool {
-        self.0.iter().any(|ended| now >= ended.until)
+    /// The sessions of which the time for the last streams has passed.
+    pub(super) fn late(&self, sessions: &UsableSessions, now: Instant) -> Vec<SessionId> {
+        let late = self.0.iter().filter(|ended| now >= ended.until);
+        late.flat_map(|ended| sessions.receiver.ended_by(ended.session)).copied().collect()
     }
 
     /// When the time of each session passes.
@@ -53,8 +54,8 @@ impl EndedSessions {
         self.0.iter().map(|ended| ended.until)
     }
 
-    /// Deletes the sessions of which all streams are complete, or the time for that has passed; returns what acknowledges
-    /// their KILLs.
+    /// Deletes the sessions of which all streams are complete, or the time for that has passed, and no line `is_held` back;
+    /// returns what acknowledges their KILLs.
     ///
     /// # Errors
     /// As [`crate::cache::Cache::delete`].
@@ -63,6 +64,7 @@ impl EndedSessions {
         sessions: &mut UsableSessions,
         chains: &mut Chains,
         reports: &mut Reports<'_>,
+        is_held: &dyn Fn(SessionId) -> bool,
         now: Instant,
     ) -> Result<Vec<Receipt>> {
         let mut waiting = Vec::new();
@@ -76,7 +78,7 @@ impl EndedSessions {
                 .collect();
             // A message that is held was not accepted, so that the receiver does not know its stream.
             let is_complete = incomplete.is_empty() && !ids.iter().any(|id| chains.involves(*id));
-            if !is_complete && now < ended.until {
+            if (!is_complete && now < ended.until) || ids.iter().any(|id| is_held(*id)) {
                 waiting.push(ended);
                 continue;
             }

@@ -17,7 +17,7 @@ use crate::mqtt::Message;
 use crate::name::list;
 use crate::peers::LinkPeers;
 use crate::recv::delivery::{Completion, Delivery, Metadata};
-use crate::recv::incoming::{Disposition, IncomingStreams, none_retained};
+use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
 use crate::stream::Opened;
@@ -182,10 +182,13 @@ impl IncomingStreams for LastMessages<'_> {
         self.refuse(unusable(format!("a message of {len} bytes was dropped: too large")));
     }
 
-    fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
-        if matches!(self.collection, Collection::Collected)
-            || (all && matches!(self.collection, Collection::Collecting))
-        {
+    fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
+        let is_collected = match self.collection {
+            Collection::Collecting => matches!(given_up, GivenUp::All),
+            Collection::Collected => true,
+            Collection::Judged(_) => false,
+        };
+        if is_collected {
             self.collection = Collection::Judged(self.judge(now)?);
         }
         let Collection::Judged(deliveries) = &mut self.collection else { return Ok(None) };

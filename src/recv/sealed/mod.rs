@@ -30,7 +30,7 @@ use self::reports::{Reports, not_complete};
 use self::sessions::UsableSessions;
 use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
-use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
+use super::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
 use super::left_messages::LeftMessage;
 use crate::cache::{JournalEntry, OpenStream};
 use crate::crypto::schedule::Digest;
@@ -357,8 +357,8 @@ impl IncomingStreams for SealedStreams<'_> {
         self.reports.oversize(len, now);
     }
 
-    fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
-        let released = self.chains.next_released(all, &self.sessions, now);
+    fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
+        let released = self.chains.next_released(given_up, &self.sessions, now);
         released.map(|message| self.receive_sealed(message, true, now)).transpose()
     }
 
@@ -382,12 +382,12 @@ impl IncomingStreams for SealedStreams<'_> {
         self.log.due_confirms(all, &self.sessions, now, &mut rand::rng())
     }
 
-    fn gives_up(&self, now: Instant) -> bool {
-        self.ended.any_late(now)
+    fn late_sessions(&self, now: Instant) -> Vec<SessionId> {
+        self.ended.late(&self.sessions, now)
     }
 
-    fn delete_ended_sessions(&mut self, now: Instant) -> Result<Vec<Receipt>> {
-        let receipts = self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, now)?;
+    fn delete_ended_sessions(&mut self, is_held: &dyn Fn(SessionId) -> bool, now: Instant) -> Result<Vec<Receipt>> {
+        let receipts = self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, is_held, now)?;
         if !receipts.is_empty() {
             self.is_complete |= self.sessions.is_empty();
             // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for one.

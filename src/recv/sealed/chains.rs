@@ -15,6 +15,9 @@ use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
 use crate::stream::{Opened, Predecessor, StreamId};
 
+/// Most streams of deleted sessions that are remembered as not complete, for the error of a run that times out.
+const MAX_GONE_STREAMS: usize = 16;
+
 /// Whether an opened message is accepted now.
 pub(super) enum Admission {
     Accept,
@@ -221,6 +224,18 @@ impl Chains {
         streams
     }
 
+    /// Forgets most of the streams of sessions that are not `usable` any more: that one is not complete is all that the end of
+    /// a run depends on.
+    pub(super) fn retain_incomplete(&mut self, usable: impl Fn(SessionId) -> bool) {
+        let mut gone: Vec<_> = self.incomplete.iter().filter(|stream| !usable(stream.session)).copied().collect();
+        if gone.len() > MAX_GONE_STREAMS {
+            gone.sort_unstable_by_key(|stream| (stream.number, stream.session));
+            for stream in &gone[MAX_GONE_STREAMS..] {
+                self.incomplete.remove(stream);
+            }
+        }
+    }
+
     /// Forgets the chains of streams that are not `needed` any more.
     pub(super) fn retain_chains(&mut self, needed: impl Fn(StreamId) -> bool) {
         self.heads.retain(|stream, _| needed(*stream));
@@ -229,5 +244,24 @@ impl Chains {
     /// A session is deleted: nothing more will come of its streams.
     pub(super) fn forget_session(&mut self, session: SessionId) {
         self.incomplete.retain(|stream| stream.session != session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_sessions_that_are_deleted_few_streams_are_remembered() {
+        let mut chains = Chains::new(false);
+        let (usable, deleted) = ([1; 8], [2; 8]);
+        for session in [usable, deleted] {
+            (0..100).for_each(|number| chains.begin(StreamId { session, number }));
+        }
+        chains.retain_incomplete(|session| session == usable);
+        assert_eq!(chains.incomplete().len(), 100 + MAX_GONE_STREAMS);
+        chains.retain_incomplete(|_| false);
+        let left: Vec<_> = chains.incomplete().iter().map(|stream| stream.number).collect();
+        assert_eq!((left.len(), left[0]), (MAX_GONE_STREAMS, 0));
     }
 }

@@ -321,8 +321,12 @@ impl<'a> SealedStreams<'a> {
         let unusable = self.log.journal.adopt(&self.sessions.stored());
         self.sessions.adopt(&unusable, self.log.state());
         self.sessions.delete_finished(|id| self.chains.involves(id))?;
-        let (sessions, log) = (&self.sessions, &self.log);
-        self.chains.retain_chains(|stream| sessions.receiver.session(stream.session).is_some() && !log.is_over(stream));
+        let (sessions, log) = (&self.sessions, &mut self.log);
+        let is_usable = |id| sessions.receiver.session(id).is_some();
+        log.confirms.retain_sessions(is_usable);
+        self.chains.retain_incomplete(is_usable);
+        self.reports.retain_sessions(|id| sessions.link.is_stored(id));
+        self.chains.retain_chains(|stream| is_usable(stream.session) && !log.is_over(stream));
         Ok(())
     }
 }

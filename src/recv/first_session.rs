@@ -1,6 +1,6 @@
 //! `--wait`: a run on a link that has no session yet, say after a restart that cleared the runtime directory.
 //!
-//! It subscribes at once, and keeps what the peer sends right after pairing: only [`super::run`] can open that.
+//! It subscribes at once, and keeps what the peer sends right after pairing: only [`super::run()`] can open that.
 
 use std::time::{Duration, Instant};
 

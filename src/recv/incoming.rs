@@ -1,5 +1,5 @@
 //! What the run asks of the messages that it receives. A link is sealed or it is plain: only the two implementors of
-//! [`IncomingStreams`] know which, and [`super::run`], which chooses one.
+//! [`IncomingStreams`] know which, and [`super::run()`], which chooses one.
 
 use std::time::Instant;
 

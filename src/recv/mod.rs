@@ -8,8 +8,9 @@
 //! broker <- EventLoop <- Receipt --- IncomingStreams::record <-- Completion ------------------+
 //! ```
 //!
-//! 1. `RecvRun` ([`run`](mod@run)) takes the message from the event loop and hands it to the `IncomingStreams` of the link. There are two
-//!    implementors, chosen once in [`run`]: `sealed`, and `plain` for `nosec`; with `--last`, a third: `sealed::LastMessages`.
+//! 1. `RecvRun` ([`run`](mod@run)) takes the message from the event loop and hands it to the `IncomingStreams` of the link.
+//!    There are two implementors, chosen once in [`run()`]: `sealed`, and `plain` for `nosec`; with `--last`, a third:
+//!    `sealed::LastMessages`.
 //! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
 //!    first of these goes on. [`left_messages`] bounds what is left.
 //! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
@@ -110,10 +111,12 @@ impl RecvOptions {
 /// Receives until a signal or an option ends it.
 ///
 /// # Errors
-/// [`Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete, or
-/// fewer than [`RecvOptions::lines`] came, when nothing was received for [`RecvOptions::timeout`]; [`Exit::DataLost`] where
-/// data was lost in a run that ended by itself; [`Exit::Unavailable`] where the broker refuses the connection, or where there
-/// is none at that time; [`Exit::Failed`] where standard output cannot be written.
+/// [`crate::Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete, or
+/// fewer than [`RecvOptions::lines`] came, when nothing was received for [`RecvOptions::timeout`], or as the broker waits for
+/// the acknowledgement of other streams; [`crate::Exit::Config`] where it does so for what the configuration keeps out;
+/// [`crate::Exit::DataLost`] where data was lost in a run that ended by itself; [`crate::Exit::Unavailable`] where the broker
+/// refuses the connection, or where there is none at that time; [`crate::Exit::Failed`] where standard output cannot be
+/// written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let mut broker = link.connect(options.tool(), &mut rand::rng())?;
     let (filter, qos) = subscription(&link.config, &options);

@@ -57,7 +57,7 @@ impl<'a> LastMessages<'a> {
     /// The link's sessions are read, and nothing is locked or written.
     ///
     /// # Errors
-    /// As [`crate::recv::run`].
+    /// As [`crate::recv::run()`].
     pub(in crate::recv) fn open(
         link: &'a Link,
         peers: LinkPeers,

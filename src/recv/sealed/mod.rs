@@ -62,7 +62,7 @@ impl<'a> SealedStreams<'a> {
     /// Takes the link's receive state, which one sts-recv holds at a time.
     ///
     /// # Errors
-    /// As [`crate::recv::run`].
+    /// As [`crate::recv::run()`].
     pub(super) fn open(
         link: &Link,
         peers: LinkPeers,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::reorder_buffer::ReorderBuffer;
 use super::sessions::UsableSessions;
-use crate::mqtt::{Message, Qos};
+use crate::mqtt::Message;
 use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
 use crate::stream::{Opened, Predecessor, StreamId};
@@ -170,10 +170,9 @@ impl Chains {
 
     /// Keeps a message of a stream that waits.
     pub(super) fn hold(&mut self, stream: StreamId, message: Message) {
-        let is_unacknowledged = message.qos > Qos::AtMostOnce;
         // A view of the read buffer would keep all of that; and a topic, which a sealed message does not need, up to 64 KiB.
         let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
-        self.reorder.push(stream, payload.len(), is_unacknowledged, Message { topic, payload, ..message });
+        self.reorder.push(stream, payload.len(), message.qos, Message { topic, payload, ..message });
     }
 
     /// The next message that was held and waits no longer, oldest first within its stream.

@@ -72,6 +72,11 @@ impl<K: Clone + Eq + Hash> KeyedReportThrottle<K> {
         Self { interval, max, said: HashMap::new() }
     }
 
+    /// Forgets the keys that cannot come again.
+    pub(crate) fn retain(&mut self, may_come: impl Fn(&K) -> bool) {
+        self.said.retain(|key, _| may_come(key));
+    }
+
     /// Whether to say this at `now`; what it answers with true counts as said.
     pub(crate) fn is_due(&mut self, key: &K, now: Instant) -> bool {
         self.said.retain(|_, said| now.saturating_duration_since(*said) < self.interval);
@@ -107,5 +112,7 @@ mod tests {
         let due = [1, 2, 1, 2, 3].map(|key| once.is_due(&key, start));
         assert_eq!(due, [true, true, false, false, true]);
         assert!(!once.is_due(&1, start + Duration::from_secs(1 << 30)));
+        once.retain(|key| *key > 1);
+        assert!(once.is_due(&1, start) && !once.is_due(&2, start));
     }
 }

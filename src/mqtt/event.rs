@@ -82,6 +82,14 @@ pub struct Token(pub(super) u64);
 #[derive(Debug)]
 pub struct Receipt(pub(super) RequiredAck);
 
+#[cfg(test)]
+impl Receipt {
+    /// Of a message that requires no acknowledgement.
+    pub(crate) fn for_tests() -> Self {
+        Self(RequiredAck::None)
+    }
+}
+
 /// The acknowledgement that a message requires.
 #[derive(Debug)]
 pub(super) enum RequiredAck {

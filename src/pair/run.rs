@@ -226,9 +226,6 @@ impl<'a> PairRun<'a> {
         let role = self.sessions.peers.role;
         let (other, did) = (role.other(), if role == Role::Master { "answered" } else { "asked to pair" });
         match (&self.phase, &self.purpose) {
-            _ if self.handshake.pending().next().is_some() => error
-                .because("the peer's last message did not arrive; the new session is kept")
-                .hint("if the peer reports that it is paired, do nothing: its first message makes the session current"),
             (Phase::Subscribing(_), _) => {
                 let endpoint = self.event_loop.broker.endpoint();
                 Error::new(Exit::Unavailable, "timed out")

@@ -1,6 +1,6 @@
 //! `--wait`: a run on a link that has no session yet, say after a restart that cleared the runtime directory.
 //!
-//! It subscribes at once, and keeps what the peer sends right after pairing: only [`super::run`] can open that.
+//! It subscribes at once, and keeps what the peer sends right after pairing: only [`super::run()`] can open that.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,24 @@ use bytes::Bytes;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::link::Link;
 use crate::message::FrameType;
-use crate::mqtt::Message;
+use crate::mqtt::{Message, Qos, Receipt};
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
 use crate::sessions::{LinkSessions, SESSION_CHECK_INTERVAL};
 use crate::{Error, Exit, Result};
 
-/// Most events that are kept: what comes beyond that stays with the broker.
-const MAX_KEPT_EVENTS: usize = 256;
-/// Most bytes of messages that are kept.
+/// As many messages as are kept before nothing more is read.
+const MAX_KEPT_MESSAGES: usize = 256;
+/// As many bytes of messages as are kept before nothing more is read.
 const MAX_KEPT_BYTES: usize = 2 << 20;
 
-/// What happened while there was no session, in order, for the run to handle.
+/// What happened while there was no session, for the run to handle.
 #[derive(Default)]
 struct KeptEvents {
-    events: Vec<BrokerEvent>,
+    /// What the broker granted last.
+    subscribed: Option<BrokerEvent>,
+    /// In order.
+    messages: Vec<Message>,
     bytes: usize,
 }
 
@@ -45,7 +48,7 @@ pub(super) fn wait(
     loop {
         let now = Instant::now();
         if checked.is_none_or(|checked| now >= checked + SESSION_CHECK_INTERVAL) {
-            let Some(error) = missing(link, now)? else { return Ok(Some(kept.events)) };
+            let Some(error) = missing(link, now)? else { return Ok(Some(kept.into_events())) };
             if give_up_at.is_some_and(|at| now >= at) {
                 return Err(error);
             }
@@ -55,9 +58,15 @@ pub(super) fn wait(
             checked = Some(now);
         }
         let now = event_loop.begin_turn();
-        while let Some(event) = event_loop.next_event()? {
-            kept.take(event, event_loop);
+        while !kept.is_full()
+            && let Some(event) = event_loop.next_event()?
+        {
+            if let Some(junk) = kept.take(event, |qos| event_loop.broker.keeps(qos)) {
+                event_loop.broker.ack(junk);
+            }
         }
+        // What is not kept must wait: passed over here, it would come after the messages that follow it, as a repeat.
+        event_loop.pause_reading(kept.is_full(), now);
         if event_loop.stop_requested() > Stop::No {
             return Ok(None);
         }
@@ -82,32 +91,103 @@ fn missing(link: &Link, now: Instant) -> Result<Option<Error>> {
 }
 
 impl KeptEvents {
-    fn take(&mut self, event: BrokerEvent, event_loop: &mut EventLoop<'_>) {
+    fn is_full(&self) -> bool {
+        self.messages.len() >= MAX_KEPT_MESSAGES || self.bytes >= MAX_KEPT_BYTES
+    }
+
+    /// Takes an event; `keeps` tells whether the broker keeps a message of this quality of service until it is acknowledged.
+    /// Returns what acknowledges a message that is junk, or for sts-pair: it must not stand in the way of the peer's first.
+    fn take(&mut self, event: BrokerEvent, keeps: impl Fn(Qos) -> bool) -> Option<Receipt> {
         match event {
             BrokerEvent::Message(message) if is_sealed(&message) => self.keep(message),
-            // Junk, or for sts-pair: it must not stand in the way of the peer's first message.
             BrokerEvent::Message(Message { receipt, .. }) | BrokerEvent::Oversize { receipt, .. } => {
-                event_loop.broker.ack(receipt);
+                return Some(receipt);
             }
-            BrokerEvent::Subscribed { .. } => self.events.push(event),
-            // What the broker keeps it sends again.
-            BrokerEvent::Disconnected => self.events.retain(
-                |event| !matches!(event, BrokerEvent::Message(message) if event_loop.broker.keeps(message.qos)),
-            ),
+            BrokerEvent::Subscribed { .. } => self.subscribed = Some(event),
+            // What the broker keeps it sends again; at QoS 2 it does so, too, but the client takes each once.
+            BrokerEvent::Disconnected => {
+                self.messages.retain(|message| message.qos == Qos::ExactlyOnce || !keeps(message.qos));
+                self.bytes = self.messages.iter().map(|message| message.payload.len()).sum();
+            }
             BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
         }
+        None
     }
 
     /// Keeps a message: a view of the read buffer would keep all of that.
     fn keep(&mut self, message: Message) {
         let payload = Bytes::copy_from_slice(&message.payload);
-        if self.events.len() < MAX_KEPT_EVENTS && self.bytes + payload.len() <= MAX_KEPT_BYTES {
-            self.bytes += payload.len();
-            self.events.push(BrokerEvent::Message(Message { topic: String::new(), payload, ..message }));
-        }
+        self.bytes += payload.len();
+        self.messages.push(Message { topic: String::new(), payload, ..message });
+    }
+
+    fn into_events(self) -> Vec<BrokerEvent> {
+        self.subscribed.into_iter().chain(self.messages.into_iter().map(BrokerEvent::Message)).collect()
     }
 }
 
 fn is_sealed(message: &Message) -> bool {
     matches!(FrameType::of(&message.payload), Ok(FrameType::Enc | FrameType::Kill))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(qos: Qos, payload: Vec<u8>) -> BrokerEvent {
+        let (topic, receipt) = (String::new(), Receipt::for_tests());
+        BrokerEvent::Message(Message { topic, payload: payload.into(), qos, retain: false, dup: false, receipt })
+    }
+
+    fn sealed(qos: Qos, len: usize) -> BrokerEvent {
+        message(qos, [&[0x27][..], &vec![0; len - 1]].concat())
+    }
+
+    fn subscribed() -> BrokerEvent {
+        let qos = Qos::AtLeastOnce;
+        BrokerEvent::Subscribed { filter: "t".into(), requested: qos, granted: qos }
+    }
+
+    fn fill(kept: &mut KeptEvents, len: usize) -> usize {
+        let mut count = 0;
+        while !kept.is_full() {
+            assert!(kept.take(sealed(Qos::AtLeastOnce, len), |_| true).is_none());
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn connections_that_come_and_go_take_no_room() {
+        let mut kept = KeptEvents::default();
+        for _ in 0..2 * MAX_KEPT_MESSAGES {
+            kept.take(subscribed(), |_| true);
+            kept.take(sealed(Qos::AtLeastOnce, 64 << 10), |_| true);
+            kept.take(BrokerEvent::Disconnected, |_| true);
+        }
+        assert_eq!(fill(&mut kept, 64 << 10), MAX_KEPT_BYTES / (64 << 10));
+        assert_eq!(kept.into_events().len(), 1 + MAX_KEPT_BYTES / (64 << 10));
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_in_messages_and_junk_is_not_kept() {
+        let mut kept = KeptEvents::default();
+        assert!(kept.take(message(Qos::AtLeastOnce, b"junk".to_vec()), |_| true).is_some());
+        assert_eq!(fill(&mut kept, 1), MAX_KEPT_MESSAGES);
+    }
+
+    #[test]
+    fn what_does_not_come_again_is_kept_over_a_lost_connection() {
+        for (qos, keeps, stays) in [
+            (Qos::AtMostOnce, false, true),
+            (Qos::AtLeastOnce, true, false),
+            (Qos::AtLeastOnce, false, true),
+            (Qos::ExactlyOnce, true, true),
+        ] {
+            let mut kept = KeptEvents::default();
+            kept.take(sealed(qos, 10), |_| keeps);
+            kept.take(BrokerEvent::Disconnected, |_| keeps);
+            assert_eq!((kept.messages.len(), kept.bytes), if stays { (1, 10) } else { (0, 0) });
+        }
+    }
 }

@@ -1,12 +1,14 @@
 //! What the run asks of the messages that it receives. A link is sealed or it is plain: only the two implementors of
-//! [`IncomingStreams`] know which, and [`super::run`], which chooses one.
+//! [`IncomingStreams`] know which, and [`super::run()`], which chooses one.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::delivery::{Completion, Delivery};
+use super::left_messages::LeftMessage;
 use crate::mqtt::{Message, Qos, Receipt};
+use crate::session::SessionId;
 use crate::sessions::Answer;
 use crate::stream::StreamId;
 use crate::{Error, Exit, Result};
@@ -16,8 +18,8 @@ use crate::{Error, Exit, Result};
 pub(super) enum Disposition {
     /// It is written, then what is owed for it is settled.
     Deliver(Delivery),
-    /// It is kept until the end of another stream has come, which its own stream continues. It is not acknowledged yet: should
-    /// this process end, the broker sends it again.
+    /// It is kept until the end of another stream has come, which its own stream continues; a KILL, until the keys that it is
+    /// for are deleted. It is not acknowledged yet: should this process end, the broker sends it again.
     Hold {
         /// Whether this run receives its stream, as far as is known.
         is_followed: bool,
@@ -32,8 +34,8 @@ pub(super) enum Disposition {
     },
     /// The peer asks whether a session is still here.
     Answer { answer: Answer, receipt: Receipt },
-    /// It stays with the broker, unacknowledged: another run's, or a KILL, which is done with only when the keys are deleted.
-    Leave,
+    /// It stays with the broker, unacknowledged, for another run.
+    Leave(LeftMessage),
 }
 
 impl Disposition {
@@ -43,7 +45,27 @@ impl Disposition {
         match self {
             Self::Deliver(_) => true,
             Self::Hold { is_followed } => *is_followed,
-            Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave => false,
+            Self::Drop(_) | Self::Repeat { .. } | Self::Answer { .. } | Self::Leave(_) => false,
+        }
+    }
+}
+
+/// What nothing more is waited for, though it may still come: it is a gap for what is held until it comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GivenUp<'a> {
+    Nothing,
+    /// What has not come under these sessions.
+    Sessions(&'a [SessionId]),
+    All,
+}
+
+impl GivenUp<'_> {
+    /// Whether a stream of this session is given up.
+    pub(super) fn includes(self, session: SessionId) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Sessions(sessions) => sessions.contains(&session),
+            Self::All => true,
         }
     }
 }
@@ -53,6 +75,14 @@ pub(super) fn oversize(len: usize) -> Error {
     Error::new(Exit::Config, format!("dropped a message of {len} bytes"))
         .because("it is larger than this device accepts")
         .hint(format!("if it is not junk, add a line to the configuration of this device: max_message = {len}"))
+}
+
+/// The error of a run that got no retained message on `topic`. That there was no connection is the run's to say, as in any
+/// other.
+pub(super) fn none_retained(topic: &str) -> Error {
+    Error::new(Exit::TryAgain, "no retained message")
+        .because(format!("the broker sent none on {topic} in time"))
+        .hint("with `retain = 1` in the sender's configuration, the broker keeps its newest message (sts.conf(5))")
 }
 
 /// A confirm to publish.
@@ -83,12 +113,12 @@ pub(super) trait IncomingStreams {
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
 
-    /// What becomes of the next message that was held and need not wait any more; with `all`, of any that is held, as nothing
-    /// more will come of what it waits for.
+    /// What becomes of the next message that was held and need not wait any more: what it waits for came, took too long, or is
+    /// given up.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn next_released(&mut self, _all: bool, _now: Instant) -> Result<Option<Disposition>> {
+    fn next_released(&mut self, _given_up: GivenUp<'_>, _now: Instant) -> Result<Option<Disposition>> {
         Ok(None)
     }
 
@@ -121,18 +151,18 @@ pub(super) trait IncomingStreams {
         Ok(Vec::new())
     }
 
-    /// Whether it gives up waiting for anything that has not come: a peer ended its sessions, and the time for the last of their
-    /// streams has passed.
-    fn gives_up(&self, _now: Instant) -> bool {
-        false
+    /// The sessions that a peer ended and of which nothing more is waited for: the time for the last of their streams has passed.
+    fn late_sessions(&self, _now: Instant) -> Vec<SessionId> {
+        Vec::new()
     }
 
-    /// Deletes sessions that their peer ended, where nothing more is to come. To be called when everything received is written.
+    /// Deletes sessions that their peer ended, where nothing more is to come, and nothing `is_held` back of the lines; returns
+    /// what acknowledges the KILLs. To be called when everything that was passed on is written.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn delete_ended_sessions(&mut self, _now: Instant) -> Result<()> {
-        Ok(())
+    fn delete_ended_sessions(&mut self, _is_held: &dyn Fn(SessionId) -> bool, _now: Instant) -> Result<Vec<Receipt>> {
+        Ok(Vec::new())
     }
 
     /// Whether nothing more will come that this run receives.

@@ -5,8 +5,8 @@ use std::time::{Instant, SystemTime};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::delivery::{Completion, Delivery, Metadata};
-use super::incoming::{Disposition, IncomingStreams, oversize};
-use super::retained::none_came;
+use super::incoming::{Disposition, IncomingStreams, none_retained, oversize};
+use super::left_messages::LeftMessage;
 use super::{RecvOptions, Scope};
 use crate::config::Filter;
 use crate::mqtt::Message;
@@ -60,7 +60,7 @@ impl<'a> PlainStreams<'a> {
 impl IncomingStreams for PlainStreams<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
         if self.is_complete() {
-            return Ok(Disposition::Leave);
+            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
         }
         if self.scope == Scope::Retained && !message.retain {
             return Ok(Disposition::Drop(message.receipt));
@@ -90,7 +90,7 @@ impl IncomingStreams for PlainStreams<'_> {
             Scope::All => Ok(()),
             Scope::FirstStream | Scope::Retained if self.has_received => Ok(()),
             Scope::FirstStream => Err(Error::new(Exit::TryAgain, "timed out").because("no message was received")),
-            Scope::Retained => Err(none_came(self.topic.plain())),
+            Scope::Retained => Err(none_retained(self.topic.plain())),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Standard input, read only when something is there.
 
 use std::io::{self, Stdin};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::BytesMut;
@@ -10,11 +11,16 @@ use rustix::io::Errno;
 
 use crate::{Error, Exit, Result};
 
+/// Most bytes that are read at once: what a pipe holds.
+const MAX_READ_LEN: usize = 64 << 10;
+
 /// Standard input up to its end, or up to where we stopped reading it.
 #[derive(Debug)]
 pub struct Input {
     stdin: Stdin,
     at_end: bool,
+    /// What is read goes here first: bytes that nothing has set can be read into, but not appended to a buffer.
+    chunk: Box<[MaybeUninit<u8>]>,
 }
 
 impl Input {
@@ -31,7 +37,7 @@ impl Input {
         if fcntl_getfl(&stdin).map_err(unreadable)? & OFlags::ACCMODE == OFlags::WRONLY {
             return Err(unreadable(Errno::BADF));
         }
-        Ok(Self { stdin, at_end: false })
+        Ok(Self { stdin, at_end: false, chunk: Box::new_uninit_slice(MAX_READ_LEN) })
     }
 
     /// What becomes readable when there is input or its end; `None` after that end.
@@ -57,13 +63,16 @@ impl Input {
     /// [`Exit::Failed`] where standard input cannot be read, a directory for one.
     pub fn read(&mut self, buffer: &mut BytesMut, limit: usize) -> Result<()> {
         while !self.at_end && buffer.len() < limit && self.is_ready()? {
-            let start = buffer.len();
-            buffer.resize(limit, 0);
-            let result = rustix::io::read(&self.stdin, &mut buffer[start..]);
-            buffer.truncate(start + result.unwrap_or(0));
-            match result {
-                Ok(0) => self.at_end = true,
-                Ok(_) | Err(Errno::INTR) => {}
+            let room = limit - buffer.len();
+            let len = room.min(self.chunk.len());
+            match rustix::io::read(&self.stdin, &mut self.chunk[..len]) {
+                Ok(([], _)) => self.at_end = true,
+                Ok((bytes, _)) => {
+                    // Once, for all that may follow.
+                    buffer.reserve(room);
+                    buffer.extend_from_slice(bytes);
+                }
+                Err(Errno::INTR) => {}
                 // Another program made the shared open file non-blocking: the next poll waits for us.
                 Err(Errno::AGAIN) => break,
                 Err(errno) => return Err(unreadable(errno)),

@@ -95,6 +95,11 @@ impl Receiver {
         }
     }
 
+    /// Forgets what was received under sessions that were removed, except those that `may_return`.
+    pub(crate) fn forget_removed(&mut self, may_return: impl Fn(SessionId) -> bool) {
+        self.gone.retain(|id, _| may_return(*id));
+    }
+
     /// Makes these its sessions: adds the new ones, removes the others; those of one peer come newest first.
     pub(crate) fn update(&mut self, sessions: impl IntoIterator<Item = (Session, Standing)>) {
         let sessions: Vec<_> = sessions.into_iter().collect();

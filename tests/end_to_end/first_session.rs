@@ -2,9 +2,10 @@
 //! and again, and loses nothing that is sent under that session.
 
 use std::fs;
+use std::path::PathBuf;
 
-use crate::broker::Broker;
-use crate::device::{Device, Identity, LINK, Pair, settings};
+use crate::broker::{Broker, Options};
+use crate::device::{Device, Identity, LINK, Pair, readings, settings};
 use crate::process::Process;
 
 #[test]
@@ -24,6 +25,45 @@ fn a_receiver_waits_for_the_first_session_and_loses_nothing() {
     pair.master.send_all(&[], "third\n").succeeded();
     let ended = receiver.wait().succeeded().wrote(b"third\n");
     assert!(!ended.stderr.contains("no session"), "{}", ended.stderr);
+}
+
+/// A receiver that waits for a session, and one that is there as soon as it is `shown`.
+fn waiting(pair: &Pair, options: &[&str]) -> (Process, PathBuf) {
+    let hidden = pair.slave.path().join("hidden");
+    fs::rename(pair.slave.runtime_dir(), &hidden).unwrap();
+    let receiver = Process::spawn(pair.slave.recv(&[&["--wait", "--once"], options, &[LINK]].concat()));
+    receiver.wait_for("no session");
+    (receiver, hidden)
+}
+
+/// At QoS 0 the broker sends all of it at once, and nothing of it again.
+#[test]
+fn more_than_a_receiver_keeps_while_it_waits_is_not_lost() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let qos = ["-o", "qos=0"];
+    let (receiver, hidden) = waiting(&pair, &qos);
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    let input = readings(500);
+    pair.master.send_all(&[&["--each"], &qos[..]].concat(), input.clone()).succeeded();
+    fs::rename(hidden, pair.slave.runtime_dir()).unwrap();
+    receiver.wait().succeeded().wrote(&input);
+}
+
+#[test]
+fn what_was_kept_outlives_the_connection() {
+    for qos in ["qos=1", "qos=2"] {
+        let mut broker = Broker::with(Options { persistence: true, ..Options::default() });
+        let pair = Pair::paired(&broker, "gcm");
+        let (receiver, hidden) = waiting(&pair, &["-o", qos]);
+        broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+        pair.master.send_all(&["--each", "-o", qos], "first\nsecond\n").succeeded();
+        broker.wait_for_log("Sending PUBLISH to gateway (d0", 2);
+        broker.restart();
+        broker.wait_for_log("Sending PUBLISH to gateway (d1", 2);
+        fs::rename(hidden, pair.slave.runtime_dir()).unwrap();
+        receiver.wait().succeeded().wrote(b"first\nsecond\n");
+    }
 }
 
 #[test]

@@ -287,6 +287,18 @@ fn the_end_is_for_one_or_for_all() {
     Process::spawn(fleet.gateway.pair(&["--to", "s1", LINK])).wait().failed(&[64], &["--end"]);
 }
 
+/// Or the ends of twenty devices would be all that the broker ever sends.
+#[test]
+fn the_end_of_a_session_is_acknowledged_once_its_keys_are_deleted() {
+    let broker = Broker::start();
+    let fleet = Fleet::paired(&broker, "plant", 0..2);
+    let receiver = fleet.gateway.listen(&[]);
+    Process::spawn(fleet.sensors[0].pair(&["--end", LINK])).wait().succeeded();
+    receiver.wait_for("s0 ended the session");
+    broker.wait_for_log("Received PUBACK from gateway-plant ", 1);
+    receiver.stop().succeeded();
+}
+
 #[test]
 fn each_line_says_whose_it_is_and_none_is_torn() {
     let broker = Broker::start();

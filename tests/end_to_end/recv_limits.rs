@@ -23,6 +23,27 @@ fn once_follows_the_first_stream_and_leaves_the_next() {
     Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(b"second\n");
 }
 
+/// The broker sends only so many messages without an acknowledgement, for all streams together.
+#[test]
+fn a_run_whose_stream_is_stuck_after_others_says_so_and_loses_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["-1"]);
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    sender.write("first\n");
+    receiver.wait_for_stdout(b"first\n");
+    let others: String = numbers().concat();
+    pair.master.send_all(&["--each"], others.clone()).succeeded();
+    sender.write("second\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    let said =
+        ["nothing more came from the broker", "--once leaves", "max_inflight_messages", "open: station, stream 0"];
+    receiver.wait().failed(&[75], &said).wrote(b"first\n");
+    let rest = pair.slave.listen(&["-n", "51"]).wait().succeeded();
+    rest.wrote((others + "second\n").as_bytes());
+}
+
 #[test]
 fn lines_are_counted_and_the_rest_waits() {
     let broker = Broker::start();

@@ -229,20 +229,24 @@ fn which_peer_is_asked_only_where_it_is_open() {
     Process::spawn(fresh.pair(&["--timeout", "1", OTHER])).wait().failed(&[78], &["gateway, third", "peer = "]);
 }
 
+/// A pair, and a second master on the same topics, also paired with the slave.
+fn paired_with_two(broker: &Broker) -> (Pair, Device) {
+    let port = broker.port().to_string();
+    let pair = Pair::paired(broker, "gcm");
+    let second = Device::configured(Identity::Stranger, &settings(&port, "master", "gcm"));
+    trust(&second, &["gateway"], &pair.slave).succeeded();
+    trust(&pair.slave, &["second"], &second).succeeded();
+    let listening = Process::spawn(pair.slave.pair(&["-o", "peer=second", LINK]));
+    Process::spawn(second.pair(&["-o", "clientid=second", LINK])).wait().succeeded();
+    listening.wait().succeeded();
+    (pair, second)
+}
+
 #[test]
 fn what_the_configuration_does_not_accept_waits_with_the_broker() {
     let broker = Broker::start();
-    let port = broker.port().to_string();
-    let pair = Pair::paired(&broker, "gcm");
+    let (pair, second) = paired_with_two(&broker);
     let (master, slave) = (&pair.master, &pair.slave);
-    // A second device on the same topics, also paired.
-    let second = Device::configured(Identity::Stranger, &settings(&port, "master", "gcm"));
-    trust(&second, &["gateway"], slave).succeeded();
-    trust(slave, &["second"], &second).succeeded();
-    let listening = Process::spawn(slave.pair(&["-o", "peer=second", LINK]));
-    Process::spawn(second.pair(&["-o", "clientid=second", LINK])).wait().succeeded();
-    listening.wait().succeeded();
-
     let receiver = slave.listen(&["-o", "peer=second"]);
     for line in ["one\n", "two\n", "three\n"] {
         master.send_all(&[], line).succeeded();
@@ -271,6 +275,23 @@ fn what_the_configuration_does_not_accept_waits_with_the_broker() {
         .wait()
         .succeeded()
         .wrote(b"under gcm\n");
+}
+
+/// They fill the broker's window, so that what is accepted does not come either.
+#[test]
+fn a_run_that_receives_nothing_for_what_the_configuration_keeps_out_says_so() {
+    let broker = Broker::start();
+    let (pair, second) = paired_with_two(&broker);
+    let lines = (10..40).map(|number| format!("{number}\n")).collect::<Vec<_>>().concat();
+    let said = ["nothing more came from the broker", "does not accept that peer", "peer = second, station"];
+    let receiver = pair.slave.listen(&["-o", "peer=second"]);
+    pair.master.send_all(&["--each"], lines.clone()).succeeded();
+    second.send_all(&["-o", "clientid=second"], "second's\n").succeeded();
+    receiver.wait().failed(&[78], &said).wrote(b"");
+    let receiver = pair.slave.listen(&["-o", "peer=second", "--timeout", "3"]);
+    receiver.wait().failed(&[78], &said).wrote(b"");
+    let receiver = Process::spawn(pair.slave.recv(&["-o", "peer=second,station", "-n", "31", LINK]));
+    receiver.wait().succeeded().wrote((lines + "second's\n").as_bytes());
 }
 
 /// The payload of such a message is not kept, so it is not known whether it came from the peer; the limit is this device's.

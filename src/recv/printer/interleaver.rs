@@ -1,10 +1,11 @@
 //! Several streams into one output, without one tearing the lines of another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::line_buffers::UNFINISHED_LINE_TIMEOUT;
 use crate::recv::delivery::Delivery;
+use crate::session::SessionId;
 use crate::stream::StreamId;
 
 /// Most messages of one stream that wait, however short they are.
@@ -20,24 +21,42 @@ pub(super) struct Interleaver {
     limit: usize,
     /// The stream that has written part of a line.
     unfinished: Option<StreamId>,
-    waiting: VecDeque<Delivery>,
-    since: Option<Instant>,
+    waiting: BTreeMap<StreamId, WaitingStream>,
+    /// Bytes in all of them.
+    pending_bytes: usize,
+    /// How many messages have waited so far.
+    count: u64,
+}
+
+/// What of one stream waits: one message, or more.
+#[derive(Debug, Default)]
+struct WaitingStream {
+    messages: VecDeque<WaitingMessage>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct WaitingMessage {
+    /// Orders the messages of all streams by when they came.
+    order: u64,
+    since: Instant,
+    delivery: Delivery,
 }
 
 impl Interleaver {
     /// Keeps at most `limit` bytes of each stream.
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, unfinished: None, waiting: VecDeque::new(), since: None }
+        Self { limit, unfinished: None, waiting: BTreeMap::new(), pending_bytes: 0, count: 0 }
     }
 
     /// When [`Interleaver::release`] has something to do, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + UNFINISHED_LINE_TIMEOUT)
+        self.oldest().map(|(_, message)| message.since + UNFINISHED_LINE_TIMEOUT)
     }
 
     /// Bytes that wait.
     pub(super) fn pending_bytes(&self) -> usize {
-        self.waiting.iter().map(|delivery| delivery.data.len()).sum()
+        self.pending_bytes
     }
 
     /// Whether nothing waits.
@@ -47,7 +66,12 @@ impl Interleaver {
 
     /// Whether anything of `stream` waits.
     pub(super) fn holds(&self, stream: StreamId) -> bool {
-        self.waiting.iter().any(|delivery| delivery.stream == stream)
+        self.waiting.contains_key(&stream)
+    }
+
+    /// Whether anything of `session` waits.
+    pub(super) fn holds_session(&self, session: SessionId) -> bool {
+        self.waiting.keys().any(|stream| stream.session == session)
     }
 
     /// Takes one message; `write` gets what may be written now, in order.
@@ -62,20 +86,15 @@ impl Interleaver {
         } else if delivery.data.is_empty() && !must_follow {
             // It has no bytes to put into the other's line, which stays unfinished. If it waited, that would tear the line.
             write(delivery);
-        } else {
-            self.waiting.push_back(delivery.detached());
-            self.since.get_or_insert(now);
-            let of_stream = self.waiting.iter().filter(|waiting| waiting.stream == stream);
-            let (count, bytes) = of_stream.fold((0, 0), |(count, bytes), it| (count + 1, bytes + it.data.len()));
-            if count > MAX_WAITING_MESSAGES || bytes > self.limit {
-                self.tear(&mut write);
-            }
+        } else if self.keep(delivery, now) {
+            self.tear(&mut write);
         }
     }
 
     /// Passes on what has waited long enough.
     pub(super) fn release(&mut self, now: Instant, mut write: impl FnMut(Delivery)) {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
+        // What was passed on may have left a line unfinished in its turn.
+        while self.deadline().is_some_and(|deadline| now >= deadline) {
             self.tear(&mut write);
         }
     }
@@ -87,10 +106,46 @@ impl Interleaver {
         }
     }
 
+    /// Passes on everything of these sessions, and waits for no line of theirs: no more will come of them.
+    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], mut write: impl FnMut(Delivery)) {
+        let is_ended = |stream: &StreamId| sessions.contains(&stream.session);
+        while self.waiting.keys().any(is_ended) || (self.unfinished.as_ref().is_some_and(is_ended)) {
+            self.tear(&mut write);
+        }
+    }
+
+    /// Has a message wait; true if that is too much of its stream.
+    fn keep(&mut self, delivery: Delivery, now: Instant) -> bool {
+        let delivery = delivery.detached();
+        let of_stream = self.waiting.entry(delivery.stream).or_default();
+        of_stream.bytes += delivery.data.len();
+        self.pending_bytes += delivery.data.len();
+        self.count += 1;
+        of_stream.messages.push_back(WaitingMessage { order: self.count, since: now, delivery });
+        of_stream.messages.len() > MAX_WAITING_MESSAGES || of_stream.bytes > self.limit
+    }
+
+    /// The message that has waited longest, and its stream.
+    fn oldest(&self) -> Option<(StreamId, &WaitingMessage)> {
+        let first = self.waiting.iter().filter_map(|(stream, waiting)| Some((*stream, waiting.messages.front()?)));
+        first.min_by_key(|(_, message)| message.order)
+    }
+
+    /// The next message of a stream, if one waits.
+    fn take(&mut self, stream: StreamId) -> Option<Delivery> {
+        let waiting = self.waiting.get_mut(&stream)?;
+        let WaitingMessage { delivery, .. } = waiting.messages.pop_front()?;
+        waiting.bytes -= delivery.data.len();
+        self.pending_bytes -= delivery.data.len();
+        if waiting.messages.is_empty() {
+            self.waiting.remove(&stream);
+        }
+        Some(delivery)
+    }
+
     /// Waits no longer for the unfinished line.
     fn tear(&mut self, write: &mut impl FnMut(Delivery)) {
         self.unfinished = None;
-        self.since = None;
         self.pass_waiting(write);
     }
 
@@ -106,16 +161,10 @@ impl Interleaver {
 
     /// Passes on what waits, oldest first, as far as the unfinished line allows.
     fn pass_waiting(&mut self, write: &mut impl FnMut(Delivery)) {
-        loop {
-            let next = match self.unfinished {
-                None => (!self.waiting.is_empty()).then_some(0),
-                Some(owner) => self.waiting.iter().position(|waiting| waiting.stream == owner),
-            };
-            let Some(delivery) = next.and_then(|index| self.waiting.remove(index)) else { break };
+        while let Some(delivery) =
+            self.unfinished.or_else(|| self.oldest().map(|(stream, _)| stream)).and_then(|stream| self.take(stream))
+        {
             self.pass(delivery, write);
-        }
-        if self.waiting.is_empty() {
-            self.since = None;
         }
     }
 }
@@ -195,6 +244,40 @@ mod tests {
         streams.release(streams.deadline().unwrap(), |written| out.extend_from_slice(&written.data));
         assert_eq!(out, b"partother\n");
         assert_eq!(streams.deadline(), None);
+    }
+
+    #[test]
+    fn a_line_behind_two_unfinished_ones_does_not_wait_for_ever_either() {
+        let start = Instant::now();
+        let mut streams = Interleaver::new(100);
+        let mut out = Vec::new();
+        let mut write = |written: Delivery| out.extend_from_slice(&written.data);
+        streams.push(delivery(1, 0, "one", false), start, &mut write);
+        streams.push(delivery(2, 0, "two", false), start, &mut write);
+        streams.push(delivery(3, 0, "whole\n", false), start + UNFINISHED_LINE_TIMEOUT / 2, &mut write);
+        streams.release(start + UNFINISHED_LINE_TIMEOUT, &mut write);
+        assert_eq!(streams.deadline(), Some(start + UNFINISHED_LINE_TIMEOUT / 2 + UNFINISHED_LINE_TIMEOUT));
+        streams.release(streams.deadline().unwrap(), &mut write);
+        assert!(streams.is_empty() && streams.deadline().is_none() && streams.pending_bytes() == 0);
+        assert_eq!(String::from_utf8(out).unwrap(), "onetwowhole\n");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_line_of_a_session_that_ended() {
+        let start = Instant::now();
+        let mut streams = Interleaver::new(100);
+        let mut out = Vec::new();
+        let mut write = |written: Delivery| out.extend_from_slice(&written.data);
+        let ended = StreamId { session: [2; 8], number: 1 };
+        streams.push(Delivery { stream: ended, ..delivery(1, 0, "cut", false) }, start, &mut write);
+        streams.push(delivery(1, 0, "whole\n", false), start, &mut write);
+        streams.flush_sessions(&[ended.session], &mut write);
+        assert!(streams.is_empty());
+        streams.push(delivery(1, 1, "half", false), start, &mut write);
+        streams.push(delivery(2, 0, "other\n", false), start, &mut write);
+        streams.flush_sessions(&[ended.session], &mut write);
+        assert!(streams.holds_session(delivery(2, 0, "", false).stream.session));
+        assert_eq!(String::from_utf8(out).unwrap(), "cutwhole\nhalf");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::recv::delivery::Delivery;
+use crate::session::SessionId;
 use crate::stream::StreamId;
 
 /// How long an unfinished line waits for its end.
@@ -92,6 +93,15 @@ impl LineBuffers {
         }
     }
 
+    /// Passes on everything of these sessions: no more will come of them.
+    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], mut write: impl FnMut(Vec<Delivery>)) {
+        let ended: Vec<_> =
+            self.by_stream.keys().filter(|stream| sessions.contains(&stream.session)).copied().collect();
+        for stream in ended {
+            write(self.remove(stream).deliveries);
+        }
+    }
+
     /// When [`LineBuffers::release`] has something to do, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.by_stream.values().filter_map(|buffer| buffer.since).min().map(|since| since + UNFINISHED_LINE_TIMEOUT)
@@ -110,6 +120,11 @@ impl LineBuffers {
     /// Whether anything of `stream` waits.
     pub(super) fn holds(&self, stream: StreamId) -> bool {
         self.by_stream.contains_key(&stream)
+    }
+
+    /// Whether anything of `session` waits.
+    pub(super) fn holds_session(&self, session: SessionId) -> bool {
+        self.by_stream.keys().any(|stream| stream.session == session)
     }
 
     fn remove(&mut self, stream: StreamId) -> LineBuffer {
@@ -146,6 +161,25 @@ mod tests {
         lines.release(start + UNFINISHED_LINE_TIMEOUT, &mut write);
         assert!(lines.is_empty() && lines.pending_bytes() == 0 && lines.deadline().is_none());
         assert_eq!(out, "whole\nhalf a line\nbegun");
+    }
+
+    #[test]
+    fn the_end_of_one_session_tears_no_line_of_another() {
+        let start = Instant::now();
+        let mut lines = LineBuffers::new(100);
+        let mut out = String::new();
+        let mut write = |deliveries: Vec<Delivery>| {
+            for delivery in deliveries {
+                out.push_str(std::str::from_utf8(&delivery.data).unwrap());
+            }
+        };
+        let other = StreamId { session: [2; 8], number: 1 };
+        lines.push(delivery(1, 0, "cut", false), start, &mut write);
+        lines.push(Delivery { stream: other, ..delivery(1, 0, "half a ", false) }, start, &mut write);
+        lines.flush_sessions(&[stream(1).session], &mut write);
+        assert!(!lines.holds_session(stream(1).session) && lines.holds_session(other.session));
+        lines.push(Delivery { stream: other, ..delivery(1, 1, "line\n", false) }, start, &mut write);
+        assert_eq!(out, "cuthalf a line\n");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Lines to standard output, up to the last one that is wanted.
 
+use std::borrow::Cow;
+
 use super::format::Format;
 use crate::recv::delivery::{Completion, Delivery};
 use crate::stdio::Output;
@@ -8,25 +10,30 @@ use crate::stdio::Output;
 pub(super) struct LineWriter {
     pub(super) output: Output<Completion>,
     format: Format,
-    /// `None`: all that come.
-    lines_left: Option<u64>,
-    /// As many as were wanted at first.
-    lines: Option<u64>,
+    /// `None`: all lines that come.
+    limit: Option<LineLimit>,
+}
+
+/// The lines that are wanted (`-n`).
+struct LineLimit {
+    wanted: u64,
+    /// Of these, the ones that were not written yet.
+    left: u64,
 }
 
 impl LineWriter {
     pub(super) fn new(output: Output<Completion>, format: Format, lines: Option<u64>) -> Self {
-        Self { output, format, lines_left: lines, lines }
+        Self { output, format, limit: lines.map(|wanted| LineLimit { wanted, left: wanted }) }
     }
 
     /// Whether the last line that is wanted was written.
     pub(super) fn has_all_lines(&self) -> bool {
-        self.lines_left == Some(0)
+        self.limit.as_ref().is_some_and(|limit| limit.left == 0)
     }
 
     /// How many lines were passed on, and how many are wanted, where that is more.
     pub(super) fn short_count(&self) -> Option<(u64, u64)> {
-        let (left, wanted) = (self.lines_left?, self.lines?);
+        let LineLimit { wanted, left } = *self.limit.as_ref()?;
         (left > 0).then_some((wanted - left, wanted))
     }
 
@@ -45,11 +52,11 @@ impl LineWriter {
     /// Writes a message's bytes as they are, up to the last line that is wanted.
     pub(super) fn write(&mut self, delivery: Delivery) {
         let Delivery { data, mut completion, .. } = delivery;
-        let wanted = match &mut self.lines_left {
+        let wanted = match &mut self.limit {
             None => data.len(),
             // What comes after the last line that is wanted is not even acknowledged: the next run gets it.
-            Some(0) => return,
-            Some(left) => lines_end(&data, left),
+            Some(LineLimit { left: 0, .. }) => return,
+            Some(LineLimit { left, .. }) => lines_end(&data, left),
         };
         self.output.push(&data[..wanted]);
         let owed = if wanted < data.len() { completion.split_to(wanted) } else { completion };
@@ -73,7 +80,7 @@ impl LineWriter {
                 Some(*end)
             })
             .collect();
-        let all: Vec<u8> = deliveries.iter().flat_map(|delivery| &delivery.data).copied().collect();
+        let all = joined(&deliveries);
         let mut out = Vec::with_capacity(all.len());
         let mut written = 0;
         for line in all.split_inclusive(|&byte| byte == b'\n') {
@@ -81,7 +88,7 @@ impl LineWriter {
             // A line has the metadata of the message in which it ends.
             let last = ends.partition_point(|&end| end < written);
             self.format.write_line(&mut out, deliveries[last].metadata.as_ref(), line);
-            if let Some(left) = &mut self.lines_left
+            if let Some(LineLimit { left, .. }) = &mut self.limit
                 && (line.ends_with(b"\n") || self.format.needs_metadata())
             {
                 *left -= 1;
@@ -101,6 +108,18 @@ impl LineWriter {
             }
         }
     }
+}
+
+/// The bytes of messages together: copied only where there are several.
+fn joined(deliveries: &[Delivery]) -> Cow<'_, [u8]> {
+    if let [one] = deliveries {
+        return Cow::Borrowed(&one.data);
+    }
+    let mut all = Vec::with_capacity(deliveries.iter().map(|delivery| delivery.data.len()).sum());
+    for delivery in deliveries {
+        all.extend_from_slice(&delivery.data);
+    }
+    Cow::Owned(all)
 }
 
 /// Where the last line that is wanted ends in `bytes`; takes the lines before it off `left`.

@@ -25,6 +25,7 @@ use self::order::OutputOrder;
 use crate::Result;
 use crate::mqtt::Receipt;
 use crate::recv::delivery::{Completion, Delivery};
+use crate::session::SessionId;
 use crate::stdio::{Output, Written};
 use crate::stream::StreamId;
 
@@ -87,6 +88,16 @@ impl Printer {
     /// Passes on everything: no more will come.
     pub(super) fn flush(&mut self) {
         self.order.flush(&mut self.writer);
+    }
+
+    /// Passes on everything of these sessions: no more will come of them.
+    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId]) {
+        self.order.flush_sessions(sessions, &mut self.writer);
+    }
+
+    /// Whether anything of a session waits for the end of a line.
+    pub(super) fn holds_session(&self, session: SessionId) -> bool {
+        self.order.holds_session(session)
     }
 
     /// When [`Printer::release`] has something to do, if nothing comes before.

@@ -6,6 +6,7 @@ use super::interleaver::Interleaver;
 use super::line_buffers::LineBuffers;
 use super::line_writer::LineWriter;
 use crate::recv::delivery::Delivery;
+use crate::session::SessionId;
 use crate::stream::StreamId;
 
 /// One of two ways to keep a line of one stream out of the middle of another's.
@@ -51,6 +52,14 @@ impl OutputOrder {
         }
     }
 
+    /// Passes on everything of these sessions: no more will come of them.
+    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], writer: &mut LineWriter) {
+        match self {
+            Self::Interleaved(streams) => streams.flush_sessions(sessions, |delivery| writer.write(delivery)),
+            Self::Buffered(lines) => lines.flush_sessions(sessions, |line| writer.write_lines(line)),
+        }
+    }
+
     /// When [`OutputOrder::release`] has something to do, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self {
@@ -80,6 +89,14 @@ impl OutputOrder {
         match self {
             Self::Interleaved(streams) => streams.holds(stream),
             Self::Buffered(lines) => lines.holds(stream),
+        }
+    }
+
+    /// Whether anything of `session` waits.
+    pub(super) fn holds_session(&self, session: SessionId) -> bool {
+        match self {
+            Self::Interleaved(streams) => streams.holds_session(session),
+            Self::Buffered(lines) => lines.holds_session(session),
         }
     }
 }

@@ -10,9 +10,13 @@ use bytes::Bytes;
 
 use super::reorder_buffer::ReorderBuffer;
 use super::sessions::UsableSessions;
-use crate::mqtt::{Message, Qos};
+use crate::mqtt::Message;
+use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
-use crate::stream::{Opened, StreamId};
+use crate::stream::{Opened, Predecessor, StreamId};
+
+/// Most streams of deleted sessions that are remembered as not complete, for the error of a run that times out.
+const MAX_GONE_STREAMS: usize = 16;
 
 /// Whether an opened message is accepted now.
 pub(super) enum Admission {
@@ -166,16 +170,22 @@ impl Chains {
 
     /// Keeps a message of a stream that waits.
     pub(super) fn hold(&mut self, stream: StreamId, message: Message) {
-        let is_unacknowledged = message.qos > Qos::AtMostOnce;
         // A view of the read buffer would keep all of that; and a topic, which a sealed message does not need, up to 64 KiB.
         let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
-        self.reorder.push(stream, payload.len(), is_unacknowledged, Message { topic, payload, ..message });
+        self.reorder.push(stream, payload.len(), message.qos, Message { topic, payload, ..message });
     }
 
-    /// The next message that was held and waits no longer, oldest first within its stream; with `all`, of any stream.
-    pub(super) fn next_released(&mut self, all: bool, sessions: &UsableSessions, now: Instant) -> Option<Message> {
+    /// The next message that was held and waits no longer, oldest first within its stream.
+    pub(super) fn next_released(
+        &mut self,
+        given_up: GivenUp<'_>,
+        sessions: &UsableSessions,
+        now: Instant,
+    ) -> Option<Message> {
         if self.released.is_empty() {
-            let is_complete = |predecessor: &_| all || sessions.receiver.is_complete(predecessor);
+            let is_complete = |predecessor: &Predecessor| {
+                given_up.includes(predecessor.stream.session) || sessions.receiver.is_complete(predecessor)
+            };
             self.released = self.reorder.release(now, is_complete);
         }
         self.released.pop_front()
@@ -213,6 +223,18 @@ impl Chains {
         streams
     }
 
+    /// Forgets most of the streams of sessions that are not `usable` any more: that one is not complete is all that the end of
+    /// a run depends on.
+    pub(super) fn retain_incomplete(&mut self, usable: impl Fn(SessionId) -> bool) {
+        let mut gone: Vec<_> = self.incomplete.iter().filter(|stream| !usable(stream.session)).copied().collect();
+        if gone.len() > MAX_GONE_STREAMS {
+            gone.sort_unstable_by_key(|stream| (stream.number, stream.session));
+            for stream in &gone[MAX_GONE_STREAMS..] {
+                self.incomplete.remove(stream);
+            }
+        }
+    }
+
     /// Forgets the chains of streams that are not `needed` any more.
     pub(super) fn retain_chains(&mut self, needed: impl Fn(StreamId) -> bool) {
         self.heads.retain(|stream, _| needed(*stream));
@@ -221,5 +243,24 @@ impl Chains {
     /// A session is deleted: nothing more will come of its streams.
     pub(super) fn forget_session(&mut self, session: SessionId) {
         self.incomplete.retain(|stream| stream.session != session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_sessions_that_are_deleted_few_streams_are_remembered() {
+        let mut chains = Chains::new(false);
+        let (usable, deleted) = ([1; 8], [2; 8]);
+        for session in [usable, deleted] {
+            (0..100).for_each(|number| chains.begin(StreamId { session, number }));
+        }
+        chains.retain_incomplete(|session| session == usable);
+        assert_eq!(chains.incomplete().len(), 100 + MAX_GONE_STREAMS);
+        chains.retain_incomplete(|_| false);
+        let left: Vec<_> = chains.incomplete().iter().map(|stream| stream.number).collect();
+        assert_eq!((left.len(), left[0]), (MAX_GONE_STREAMS, 0));
     }
 }

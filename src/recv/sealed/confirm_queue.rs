@@ -84,6 +84,13 @@ impl ConfirmQueue {
         Some((std::mem::take(&mut self.due).into_iter().collect(), must_arrive))
     }
 
+    /// Forgets sessions that are not `usable` any more, with the keys of their streams of confirms: no confirm can be sealed.
+    pub(super) fn retain_sessions(&mut self, usable: impl Fn(SessionId) -> bool) {
+        self.senders.retain(|session, _| usable(*session));
+        self.due.retain(|stream, _| usable(stream.session));
+        self.unsettled.retain(|stream, _| usable(stream.session));
+    }
+
     /// Seals what is `wanted` of streams of one session: pairs of a stream's number and its next seq.
     ///
     /// # Errors
@@ -112,6 +119,9 @@ impl ConfirmQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::pair;
+    use crate::stream::ReservedStream;
+    use crate::suite::Suite;
 
     const STREAM: StreamId = StreamId { session: [7; 8], number: 3 };
 
@@ -164,6 +174,26 @@ mod tests {
             );
         }
         assert_eq!(confirms.unsettled.len(), usize::try_from(SETTLED_TIMEOUT.as_secs()).unwrap());
+    }
+
+    #[test]
+    fn with_a_session_go_its_keys_and_what_is_owed_under_it() {
+        let now = Instant::now();
+        let mut confirms = ConfirmQueue::default();
+        for seed in [1, 2] {
+            let (session, _) = pair(seed, Suite::Gcm);
+            let stream = StreamId { session: session.id, number: 0 };
+            let sender = Sender::new(&session, ReservedStream::new(stream), [0; 4], 256).unwrap();
+            confirms.senders.insert(session.id, sender);
+            confirms.written(stream, 10, true, now);
+        }
+        let kept = pair(2, Suite::Gcm).0.id;
+        confirms.retain_sessions(|id| id == kept);
+        assert_eq!(confirms.senders.keys().collect::<Vec<_>>(), [&kept]);
+        assert_eq!(confirms.unsettled.len(), 1);
+        assert_eq!(confirms.take_due(true, now), Some((vec![(StreamId { session: kept, number: 0 }, 0)], true)));
+        confirms.retain_sessions(|_| false);
+        assert!(confirms.senders.is_empty() && confirms.unsettled_until().is_none());
     }
 
     #[test]

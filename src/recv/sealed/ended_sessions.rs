@@ -7,6 +7,7 @@ use super::reports::Reports;
 use super::sessions::UsableSessions;
 use crate::Result;
 use crate::crypto::schedule::Digest;
+use crate::mqtt::Receipt;
 use crate::session::SessionId;
 
 /// How long after a KILL the streams before it may still arrive.
@@ -18,6 +19,8 @@ struct EndedSession {
     session: SessionId,
     /// The first stream number that the peer did not use.
     next_stream: u32,
+    /// Acknowledges the KILL, once the keys are deleted.
+    receipt: Receipt,
     until: Instant,
 }
 
@@ -27,13 +30,23 @@ pub(super) struct EndedSessions(Vec<EndedSession>);
 
 impl EndedSessions {
     /// A KILL came.
-    pub(super) fn push(&mut self, peer: Digest, session: SessionId, next_stream: u32, now: Instant) {
-        self.0.push(EndedSession { peer, session, next_stream, until: now + LATE_STREAM_TIMEOUT });
+    pub(super) fn push(&mut self, peer: Digest, session: SessionId, next_stream: u32, receipt: Receipt, now: Instant) {
+        self.0.push(EndedSession { peer, session, next_stream, receipt, until: now + LATE_STREAM_TIMEOUT });
     }
 
-    /// Whether the time for the last streams of a session has passed.
-    pub(super) fn any_late(&self, now: Instant) -> bool {
-        self.0.iter().any(|ended| now >= ended.until)
+    /// The KILL of a session came again: the broker keeps one of them until the keys are deleted. Returns the receipt of the
+    /// other.
+    pub(super) fn repeat(&mut self, session: SessionId, receipt: Receipt) -> Receipt {
+        match self.0.iter_mut().find(|ended| ended.session == session) {
+            Some(ended) => std::mem::replace(&mut ended.receipt, receipt),
+            None => receipt,
+        }
+    }
+
+    /// The sessions of which the time for the last streams has passed.
+    pub(super) fn late(&self, sessions: &UsableSessions, now: Instant) -> Vec<SessionId> {
+        let late = self.0.iter().filter(|ended| now >= ended.until);
+        late.flat_map(|ended| sessions.receiver.ended_by(ended.session)).copied().collect()
     }
 
     /// When the time of each session passes.
@@ -41,7 +54,8 @@ impl EndedSessions {
         self.0.iter().map(|ended| ended.until)
     }
 
-    /// Deletes the sessions of which all streams are complete, or the time for that has passed; true if there were any.
+    /// Deletes the sessions of which all streams are complete, or the time for that has passed, and no line `is_held` back;
+    /// returns what acknowledges their KILLs.
     ///
     /// # Errors
     /// As [`crate::cache::Cache::delete`].
@@ -50,10 +64,11 @@ impl EndedSessions {
         sessions: &mut UsableSessions,
         chains: &mut Chains,
         reports: &mut Reports<'_>,
+        is_held: &dyn Fn(SessionId) -> bool,
         now: Instant,
-    ) -> Result<bool> {
+    ) -> Result<Vec<Receipt>> {
         let mut waiting = Vec::new();
-        let mut has_deleted = false;
+        let mut receipts = Vec::new();
         for ended in std::mem::take(&mut self.0) {
             let ids = sessions.receiver.ended_by(ended.session).to_vec();
             let end = |id: &SessionId| (*id == ended.session).then_some(ended.next_stream);
@@ -63,7 +78,7 @@ impl EndedSessions {
                 .collect();
             // A message that is held was not accepted, so that the receiver does not know its stream.
             let is_complete = incomplete.is_empty() && !ids.iter().any(|id| chains.involves(*id));
-            if !is_complete && now < ended.until {
+            if (!is_complete && now < ended.until) || ids.iter().any(|id| is_held(*id)) {
                 waiting.push(ended);
                 continue;
             }
@@ -74,13 +89,13 @@ impl EndedSessions {
                 reports.sessions_ended_early(&name, &incomplete);
             }
             sessions.link.cache().delete(&ended.peer, &ids)?;
-            has_deleted = true;
+            receipts.push(ended.receipt);
             for id in &ids {
                 sessions.receiver.remove(*id);
                 chains.forget_session(*id);
             }
         }
         self.0 = waiting;
-        Ok(has_deleted)
+        Ok(receipts)
     }
 }

@@ -17,8 +17,7 @@ use crate::mqtt::Message;
 use crate::name::list;
 use crate::peers::LinkPeers;
 use crate::recv::delivery::{Completion, Delivery, Metadata};
-use crate::recv::incoming::{Disposition, IncomingStreams};
-use crate::recv::retained::none_came;
+use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
 use crate::stream::Opened;
@@ -58,7 +57,7 @@ impl<'a> LastMessages<'a> {
     /// The link's sessions are read, and nothing is locked or written.
     ///
     /// # Errors
-    /// As [`crate::recv::run`].
+    /// As [`crate::recv::run()`].
     pub(in crate::recv) fn open(
         link: &'a Link,
         peers: LinkPeers,
@@ -181,10 +180,13 @@ impl IncomingStreams for LastMessages<'_> {
         self.refuse(unusable(format!("a message of {len} bytes was dropped: too large")));
     }
 
-    fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
-        if matches!(self.collection, Collection::Collected)
-            || (all && matches!(self.collection, Collection::Collecting))
-        {
+    fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
+        let is_collected = match self.collection {
+            Collection::Collecting => matches!(given_up, GivenUp::All),
+            Collection::Collected => true,
+            Collection::Judged(_) => false,
+        };
+        if is_collected {
             self.collection = Collection::Judged(self.judge(now)?);
         }
         let Collection::Judged(deliveries) = &mut self.collection else { return Ok(None) };
@@ -199,7 +201,7 @@ impl IncomingStreams for LastMessages<'_> {
 
     fn verdict(&mut self, _timed_out: bool) -> Result<()> {
         if self.newest.is_empty() {
-            return Err(self.refused.why.take().unwrap_or_else(|| none_came(self.topic)));
+            return Err(self.refused.why.take().unwrap_or_else(|| none_retained(self.topic)));
         }
         if let Some(why) = &self.refused.why {
             self.report

@@ -30,7 +30,8 @@ use self::reports::{Reports, not_complete};
 use self::sessions::UsableSessions;
 use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Metadata};
-use super::incoming::{ConfirmMessage, Disposition, IncomingStreams};
+use super::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
+use super::left_messages::LeftMessage;
 use crate::cache::{JournalEntry, OpenStream};
 use crate::crypto::schedule::Digest;
 use crate::link::{Link, unix_time};
@@ -61,7 +62,7 @@ impl<'a> SealedStreams<'a> {
     /// Takes the link's receive state, which one sts-recv holds at a time.
     ///
     /// # Errors
-    /// As [`crate::recv::run`].
+    /// As [`crate::recv::run()`].
     pub(super) fn open(
         link: &Link,
         peers: LinkPeers,
@@ -104,7 +105,7 @@ impl<'a> SealedStreams<'a> {
                 self.reports.retained_left("a deleted session");
                 return Ok(Disposition::Drop(message.receipt));
             }
-            Err(reason) => return Ok(self.leave_or_reject(&message.payload, reason, message.receipt, now)),
+            Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
         // one, and left otherwise: a broker that calls messages retained withholds them, at most.
@@ -118,7 +119,7 @@ impl<'a> SealedStreams<'a> {
                 self.chains.hold(opened.stream, message);
                 Ok(Disposition::Hold { is_followed })
             }
-            Admission::Leave => Ok(Disposition::Leave),
+            Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
         }
     }
 
@@ -147,10 +148,10 @@ impl<'a> SealedStreams<'a> {
                 self.chains.begin(stream);
                 self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
             }
-            // It stays with the broker, as a run that ends before the keys are deleted must get it again.
+            // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
-                self.ended.push(opened.peer, stream.session, next_stream, now);
-                return Ok(Disposition::Leave);
+                self.ended.push(opened.peer, stream.session, next_stream, receipt, now);
+                return Ok(Disposition::Hold { is_followed: false });
             }
             // For sts-send, if one waits.
             Content::Confirm(_) | Content::Settled => return Ok(Disposition::Drop(receipt)),
@@ -222,8 +223,9 @@ impl<'a> SealedStreams<'a> {
                 self.log.confirms.settled(stream);
                 Disposition::Drop(receipt)
             }
-            // It is done with once the keys are deleted, however often the broker sends it until then.
-            AcceptError::Duplicate { .. } if opened.content.ends_session() => Disposition::Leave,
+            AcceptError::Duplicate { .. } if opened.content.ends_session() => {
+                Disposition::Drop(self.ended.repeat(stream.session, receipt))
+            }
             AcceptError::Duplicate { .. } => {
                 self.log.journal.count_duplicate(stream.session);
                 Disposition::Repeat { stream: self.chains.head_of(stream), receipt }
@@ -240,13 +242,13 @@ impl<'a> SealedStreams<'a> {
 
     /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
     /// it stays with the broker until the configuration accepts it.
-    fn leave_or_reject(&mut self, payload: &[u8], reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
-        match self.sessions.keeping_out(payload, self.log.state()) {
+    fn leave_or_reject(&mut self, message: Message, reason: Rejected, now: Instant) -> Disposition {
+        match self.sessions.keeping_out(&message.payload, self.log.state()) {
             Some((session, why)) => {
                 self.reports.left_with_broker(session, &why, now);
-                Disposition::Leave
+                Disposition::Leave(LeftMessage { qos: message.qos, kept_out: Some(why) })
             }
-            None => self.reject(reason, receipt, now),
+            None => self.reject(reason, message.receipt, now),
         }
     }
 
@@ -319,8 +321,12 @@ impl<'a> SealedStreams<'a> {
         let unusable = self.log.journal.adopt(&self.sessions.stored());
         self.sessions.adopt(&unusable, self.log.state());
         self.sessions.delete_finished(|id| self.chains.involves(id))?;
-        let (sessions, log) = (&self.sessions, &self.log);
-        self.chains.retain_chains(|stream| sessions.receiver.session(stream.session).is_some() && !log.is_over(stream));
+        let (sessions, log) = (&self.sessions, &mut self.log);
+        let is_usable = |id| sessions.receiver.session(id).is_some();
+        log.confirms.retain_sessions(is_usable);
+        self.chains.retain_incomplete(is_usable);
+        self.reports.retain_sessions(|id| sessions.link.is_stored(id));
+        self.chains.retain_chains(|stream| is_usable(stream.session) && !log.is_over(stream));
         Ok(())
     }
 }
@@ -355,8 +361,8 @@ impl IncomingStreams for SealedStreams<'_> {
         self.reports.oversize(len, now);
     }
 
-    fn next_released(&mut self, all: bool, now: Instant) -> Result<Option<Disposition>> {
-        let released = self.chains.next_released(all, &self.sessions, now);
+    fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
+        let released = self.chains.next_released(given_up, &self.sessions, now);
         released.map(|message| self.receive_sealed(message, true, now)).transpose()
     }
 
@@ -380,17 +386,18 @@ impl IncomingStreams for SealedStreams<'_> {
         self.log.due_confirms(all, &self.sessions, now, &mut rand::rng())
     }
 
-    fn gives_up(&self, now: Instant) -> bool {
-        self.ended.any_late(now)
+    fn late_sessions(&self, now: Instant) -> Vec<SessionId> {
+        self.ended.late(&self.sessions, now)
     }
 
-    fn delete_ended_sessions(&mut self, now: Instant) -> Result<()> {
-        if self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, now)? {
+    fn delete_ended_sessions(&mut self, is_held: &dyn Fn(SessionId) -> bool, now: Instant) -> Result<Vec<Receipt>> {
+        let receipts = self.ended.delete(&mut self.sessions, &mut self.chains, &mut self.reports, is_held, now)?;
+        if !receipts.is_empty() {
             self.is_complete |= self.sessions.is_empty();
             // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for one.
             self.refresh(now)?;
         }
-        Ok(())
+        Ok(receipts)
     }
 
     fn is_complete(&self) -> bool {

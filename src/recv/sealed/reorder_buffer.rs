@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::mqtt::Qos;
 use crate::session::SessionId;
 use crate::stream::{Predecessor, StreamId};
 
@@ -42,6 +43,8 @@ struct WaitingStream {
 struct HeldMessage<T> {
     stream: StreamId,
     len: usize,
+    qos: Qos,
+    /// The broker of this connection waits for its acknowledgement.
     is_unacknowledged: bool,
     message: T,
 }
@@ -69,19 +72,21 @@ impl<T> ReorderBuffer<T> {
         self.streams.entry(stream).or_insert(WaitingStream { predecessor, since: now });
     }
 
-    /// Keeps a message of `len` bytes of a stream that waits; `is_unacknowledged` if the broker waits for its
-    /// acknowledgement.
-    pub(super) fn push(&mut self, stream: StreamId, len: usize, is_unacknowledged: bool, message: T) {
+    /// Keeps a message of `len` bytes of a stream that waits.
+    pub(super) fn push(&mut self, stream: StreamId, len: usize, qos: Qos, message: T) {
+        let is_unacknowledged = qos > Qos::AtMostOnce;
         self.bytes += len;
         self.unacknowledged += usize::from(is_unacknowledged);
-        self.messages.push_back(HeldMessage { stream, len, is_unacknowledged, message });
+        self.messages.push_back(HeldMessage { stream, len, qos, is_unacknowledged, message });
     }
 
     /// The connection is gone: on the next one the broker sends again what it wants acknowledged, so that the same messages
-    /// would be counted twice.
+    /// would be counted twice. At QoS 2 the client takes each once.
     pub(super) fn disconnected(&mut self) {
-        self.unacknowledged = 0;
-        self.messages.iter_mut().for_each(|held| held.is_unacknowledged = false);
+        for held in &mut self.messages {
+            held.is_unacknowledged &= held.qos == Qos::ExactlyOnce;
+        }
+        self.unacknowledged = self.messages.iter().filter(|held| held.is_unacknowledged).count();
     }
 
     /// All messages that are held.
@@ -154,16 +159,16 @@ mod tests {
         assert!(!buffer.holds(NEW) && !buffer.involves(NEW.session));
         buffer.hold(NEW, after(OLD), now);
         assert!(buffer.involves(NEW.session) && buffer.involves(OLD.session) && !buffer.involves(NEWEST.session));
-        buffer.push(NEW, 10, true, "a");
+        buffer.push(NEW, 10, Qos::AtLeastOnce, "a");
         buffer.hold(NEW, after(OLD), now + PREDECESSOR_TIMEOUT);
-        buffer.push(NEW, 10, true, "b");
+        buffer.push(NEW, 10, Qos::AtLeastOnce, "b");
         assert_eq!((buffer.deadline(), buffer.messages().count()), (Some(now + PREDECESSOR_TIMEOUT), 2));
         assert!(buffer.release(now, |_| false).is_empty());
         assert_eq!(buffer.release(now, |predecessor| *predecessor == after(OLD)), ["a", "b"]);
         assert!(!buffer.holds(NEW) && !buffer.involves(NEW.session) && buffer.deadline().is_none());
 
         buffer.hold(NEW, after(OLD), now);
-        buffer.push(NEW, 10, true, "c");
+        buffer.push(NEW, 10, Qos::AtLeastOnce, "c");
         assert_eq!(buffer.release(now + PREDECESSOR_TIMEOUT, |_| false), ["c"]);
     }
 
@@ -172,7 +177,7 @@ mod tests {
         let now = Instant::now();
         let mut buffer = ReorderBuffer::new();
         buffer.hold(NEW, after(OLD), now);
-        buffer.push(NEW, 1, true, "a");
+        buffer.push(NEW, 1, Qos::AtLeastOnce, "a");
         buffer.set_stalled(true, now + PREDECESSOR_TIMEOUT / 2);
         buffer.set_stalled(true, now + PREDECESSOR_TIMEOUT);
         assert!(buffer.deadline().is_none() && buffer.release(now + 2 * PREDECESSOR_TIMEOUT, |_| false).is_empty());
@@ -189,9 +194,9 @@ mod tests {
         for (newest, new) in [(later, now), (now, later)] {
             let mut buffer = ReorderBuffer::new();
             buffer.hold(NEWEST, after(NEW), newest);
-            buffer.push(NEWEST, 1, true, "3");
+            buffer.push(NEWEST, 1, Qos::AtLeastOnce, "3");
             buffer.hold(NEW, after(OLD), new);
-            buffer.push(NEW, 1, true, "2");
+            buffer.push(NEW, 1, Qos::AtLeastOnce, "2");
             assert_eq!(buffer.release(now + PREDECESSOR_TIMEOUT, |_| false), ["2"]);
             assert_eq!(buffer.release(now, |_| true), ["3"]);
             assert!(buffer.release(now, |_| true).is_empty());
@@ -204,7 +209,7 @@ mod tests {
         let mut buffer = ReorderBuffer::new();
         for (stream, predecessor) in [(OLD, NEW), (NEW, NEWEST), (NEWEST, OLD), (OTHER, OTHER)] {
             buffer.hold(stream, after(predecessor), now);
-            buffer.push(stream, 1, true, ());
+            buffer.push(stream, 1, Qos::AtLeastOnce, ());
         }
         for _ in 0..4 {
             assert_eq!(buffer.release(now + PREDECESSOR_TIMEOUT, |_| false).len(), 1);
@@ -215,16 +220,16 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_in_bytes_and_in_messages_and_leaves_room_for_others() {
         let now = Instant::now();
-        for (len, is_unacknowledged, at, most) in [
-            (64 << 10, false, now, MAX_BYTES / (64 << 10)),
-            (0, false, now, MAX_MESSAGES),
-            (0, true, now + CROWDED_TIMEOUT, MAX_UNACKNOWLEDGED),
+        for (len, qos, at, most) in [
+            (64 << 10, Qos::AtMostOnce, now, MAX_BYTES / (64 << 10)),
+            (0, Qos::AtMostOnce, now, MAX_MESSAGES),
+            (0, Qos::AtLeastOnce, now + CROWDED_TIMEOUT, MAX_UNACKNOWLEDGED),
         ] {
             let mut buffer = ReorderBuffer::new();
             buffer.hold(NEW, after(OLD), now);
             let mut kept = 0;
             while buffer.release(at, |_| false).is_empty() {
-                buffer.push(NEW, len, is_unacknowledged, ());
+                buffer.push(NEW, len, qos, ());
                 kept += 1;
             }
             assert_eq!((kept, buffer.unacknowledged), (most + 1, 0));
@@ -236,14 +241,25 @@ mod tests {
         let now = Instant::now();
         let mut buffer = ReorderBuffer::new();
         buffer.hold(NEW, after(OLD), now);
-        (0..=MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, true, ()));
+        (0..=MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, Qos::AtLeastOnce, ()));
         assert!(buffer.release(now, |_| false).is_empty());
         assert_eq!(buffer.deadline(), Some(now + CROWDED_TIMEOUT));
         buffer.disconnected();
-        (0..MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, true, ()));
+        (0..MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, Qos::AtLeastOnce, ()));
         assert_eq!(buffer.deadline(), Some(now + PREDECESSOR_TIMEOUT), "what came again is counted once");
-        buffer.push(NEW, 1, true, ());
+        buffer.push(NEW, 1, Qos::AtLeastOnce, ());
         assert_eq!(buffer.release(now + CROWDED_TIMEOUT, |_| false).len(), 2 * (MAX_UNACKNOWLEDGED + 1));
+        assert_eq!(buffer.unacknowledged, 0);
+    }
+    #[test]
+    fn at_qos_2_a_lost_connection_makes_no_room() {
+        let now = Instant::now();
+        let mut buffer = ReorderBuffer::new();
+        buffer.hold(NEW, after(OLD), now);
+        (0..=MAX_UNACKNOWLEDGED).for_each(|_| buffer.push(NEW, 1, Qos::ExactlyOnce, ()));
+        buffer.disconnected();
+        assert_eq!(buffer.deadline(), Some(now + CROWDED_TIMEOUT), "they do not come again");
+        assert_eq!(buffer.release(now + CROWDED_TIMEOUT, |_| false).len(), MAX_UNACKNOWLEDGED + 1);
         assert_eq!(buffer.unacknowledged, 0);
     }
 }

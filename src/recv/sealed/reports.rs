@@ -150,6 +150,11 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// Forgets what was said of sessions that are deleted.
+    pub(super) fn retain_sessions(&mut self, is_stored: impl Fn(SessionId) -> bool) {
+        self.left.retain(|session| is_stored(*session));
+    }
+
     /// A sender did not say that it has heard of the end of its stream.
     pub(super) fn unsettled(&self) {
         self.report.info("the other device may not have heard that everything was written; the next run will tell it");

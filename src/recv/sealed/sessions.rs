@@ -46,6 +46,10 @@ impl UsableSessions {
         let known: HashSet<SessionId> = self.receiver.sessions().copied().collect();
         let new: Vec<_> = usable.iter().map(|(session, _)| session.id).filter(|id| !known.contains(id)).collect();
         self.receiver.update(usable);
+        // Of sessions that are deleted nothing can come.
+        let stored: HashSet<SessionId> = self.link.stored().map(|stored| stored.session.id).collect();
+        self.receiver.forget_removed(|id| stored.contains(&id));
+        self.visible_from.retain(|id, _| stored.contains(id));
         for id in new {
             let streams = received.session(id).map(|(streams, _)| streams.clone()).unwrap_or_default();
             self.visible_from.insert(id, streams.known_end());

@@ -9,8 +9,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
-use crate::device::Pair;
+use crate::device::{M2S, Pair};
 use crate::process::{Process, wait_until};
+use crate::sniffer::Sniffer;
 use crate::spool::spooled;
 
 const CONFIRM: &str = "--confirm";
@@ -87,6 +88,77 @@ fn a_run_takes_the_place_of_one_that_died() {
     second.close_stdin();
     second.wait().succeeded();
     receiver.stop();
+}
+
+/// The session tags of all sealed messages so far, in order (`sts-protocol(7)`, "Header").
+fn session_tags(sniffer: &Sniffer) -> Vec<Vec<u8>> {
+    sniffer.seen_of_type(M2S, 0x27).iter().map(|payload| payload[1..4].to_vec()).collect()
+}
+
+#[test]
+fn a_run_that_waited_knows_the_session_that_the_other_one_moved_to() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    let mut second = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    second.write("two\n");
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    let mut expected = b"one\ntwo\n".to_vec();
+    pair.agree();
+    let old = session_tags(&sniffer)[0].clone();
+    while session_tags(&sniffer).iter().all(|tag| *tag == old) {
+        first.write("more\n");
+        expected.extend_from_slice(b"more\n");
+        receiver.wait_for_stdout(&expected);
+    }
+    // Sent under the new session, and nobody confirms it before the other run takes over.
+    receiver.signal(Signal::STOP);
+    let before = session_tags(&sniffer).len();
+    first.write("last\n");
+    wait_until("the last line to be sent", || session_tags(&sniffer).len() > before);
+    first.signal(Signal::KILL);
+    first.wait();
+    let before = session_tags(&sniffer).len();
+    wait_until("the other run to send it", || session_tags(&sniffer).len() > before);
+    receiver.signal(Signal::CONT);
+    second.close_stdin();
+    let ended = second.wait().succeeded();
+    assert!(!ended.stderr.contains("duplicated"), "{}", ended.stderr);
+    expected.extend_from_slice(b"last\n");
+    receiver.wait_for_stdout(&expected);
+    receiver.stop().succeeded().wrote(&expected);
+}
+
+#[test]
+fn a_run_that_waited_finds_the_first_session() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    first.write("one\n");
+    first.wait_for("until there is one");
+    let mut second = Process::spawn(pair.master.send(&spooled(&[])));
+    second.write("two\n");
+    let segment = pair.master.path().join("spool/0000000000000000");
+    wait_until("both lines to be in the spool", || {
+        std::fs::read(&segment).is_ok_and(|bytes| bytes.windows(4).any(|piece| piece == b"two\n"))
+    });
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    // The first thing that it does is to take over, with its input at its end.
+    second.signal(Signal::STOP);
+    first.signal(Signal::KILL);
+    first.wait();
+    second.write("three\n");
+    second.close_stdin();
+    second.signal(Signal::CONT);
+    second.wait().succeeded();
+    receiver.wait_for_stdout(b"one\ntwo\nthree\n");
+    receiver.stop().succeeded();
 }
 
 #[test]

@@ -116,6 +116,10 @@ pub(super) trait MessageSource {
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
 
+    /// The error of ending because something failed that the run needs, the session for one. It keeps the cause, and says how
+    /// much is not delivered; where that is lost, with [`Exit::DataLost`].
+    fn interrupted(&self, cause: Error, in_flight: Pending) -> Error;
+
     /// The error of ending because the broker refuses something, or a message.
     fn refused(&self, refusal: Error) -> Error {
         refusal

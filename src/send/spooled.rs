@@ -93,6 +93,16 @@ impl<'a> Spooled<'a> {
         self.intake.is_done() && !self.spool.is_unfinished()
     }
 
+    /// The error of ending for this reason, which says what the spool keeps; [`Exit::DataLost`] where it does not keep all.
+    fn left(&self, exit: Exit, what: &str) -> Error {
+        let left = Amount(self.spool.pending());
+        if self.intake.unwritten() > 0 {
+            let lost = busy_spool::not_written(&self.intake, what);
+            return Error::new(lost.exit(), lost.to_string()).because(format!("left in the spool: {left}"));
+        }
+        Error::new(exit, what).because(format!("left in the spool {}: {left}", show(self.spool.path())))
+    }
+
     /// Whether nothing waits in the spool.
     pub(super) fn is_empty(&self) -> bool {
         self.pending(Pending::default()).messages == 0
@@ -225,25 +235,30 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {
-        let left = Amount(self.spool.pending());
-        if self.intake.unwritten() > 0 {
-            let lost = busy_spool::not_written(&self.intake, what);
-            return Error::new(lost.exit(), lost.to_string()).because(format!("left in the spool: {left}"));
+        let left = self.left(Exit::TryAgain, what);
+        if left.exit() != Exit::TryAgain {
+            return left;
         }
         // Nothing is lost by ending now.
-        Error::new(Exit::TryAgain, what)
-            .because(format!("left in the spool {}: {left}", show(self.spool.path())))
-            .hint("the next run with this spool sends them first")
-            .deferred()
+        left.hint("the next run with this spool sends them first").deferred()
+    }
+
+    fn interrupted(&self, cause: Error, _in_flight: Pending) -> Error {
+        // Of a damaged spool nobody knows what is left.
+        let exit = cause.exit();
+        if self.intake.unwritten() == 0 && (self.is_empty() || exit == Exit::DataLost) {
+            return cause;
+        }
+        let hint = cause.hint_text().map(str::to_owned);
+        self.left(exit, &cause.to_string()).hint_if(hint)
     }
 
     fn refused(&self, refusal: Error) -> Error {
         if refusal.exit() != Exit::DataLost {
             return refusal;
         }
-        let left = format!("left in the spool {}: {}", show(self.spool.path()), Amount(self.spool.pending()));
         let hint = refusal.hint_text().map(|hint| format!("{hint}; the next run cuts what waits to it"));
-        Error::new(Exit::TryAgain, refusal.to_string()).because(left).hint_if(hint)
+        self.left(Exit::TryAgain, &refusal.to_string()).hint_if(hint)
     }
 
     fn woken(&mut self) -> Result<()> {

@@ -99,7 +99,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
             let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
             let mut spooled = Spooled::new(intake, opened, cut_off, report);
-            if let Some(bell) = spooled.bell()? {
+            if let Some(bell) = spooled.bell(Instant::now())? {
                 events.watch(bell);
             }
             let peer = peer.as_ref();

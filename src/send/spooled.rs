@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::busy_spool;
 use super::intake::Intake;
@@ -16,6 +16,9 @@ use crate::spool::{Found, Pending, RecordStore, Spool};
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
+/// How often a run that nobody can wake looks for what others appended.
+const APPEND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Standard input, on disk until it is delivered.
 pub(super) struct Spooled<'a> {
     intake: Intake<'a>,
@@ -24,6 +27,8 @@ pub(super) struct Spooled<'a> {
     published: VecDeque<(Token, bool)>,
     /// The record after the last one that was there when the run was told to stop.
     stop_after: Option<u64>,
+    /// When to look for what others appended; `None` where they wake this run.
+    look_at: Option<Instant>,
     report: &'a Reporter,
 }
 
@@ -36,12 +41,17 @@ impl<'a> Spooled<'a> {
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        Self { intake, spool, published: VecDeque::new(), stop_after: None, report }
+        Self { intake, spool, published: VecDeque::new(), stop_after: None, look_at: None, report }
     }
 
-    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`].
-    pub(super) fn bell(&self) -> Result<Option<OwnedFd>> {
-        self.spool.bell()
+    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is none,
+    /// others cannot ask, so this run makes way for them at once.
+    pub(super) fn bell(&mut self, now: Instant) -> Result<Option<OwnedFd>> {
+        let bell = self.spool.bell()?;
+        if bell.is_none() {
+            self.look_at = Some(now);
+        }
+        Ok(bell)
     }
 
     /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where
@@ -54,8 +64,12 @@ impl<'a> Spooled<'a> {
         stream.resume(&mut self.spool, now)
     }
 
-    /// Reads standard input into the spool: as [`Intake::read`].
+    /// Reads standard input into the spool: as [`Intake::read`]. Without a bell, takes notice of what others appended.
     pub(super) fn read_input(&mut self, now: Instant) -> Result<()> {
+        if self.look_at.is_some_and(|at| now >= at) {
+            self.spool.share()?;
+            self.look_at = Some(now + APPEND_CHECK_INTERVAL);
+        }
         self.intake.read(&mut self.spool, now)
     }
 
@@ -188,7 +202,7 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.intake.deadline(now)
+        self.intake.deadline(now).into_iter().chain(self.look_at).min()
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {

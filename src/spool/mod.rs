@@ -38,7 +38,8 @@
 //! is kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is
 //! removed or what waits is cut anew, so a run under this lock may trust the names and lengths that it finds. A run
 //! alone must not take a lock for each line. So the sender holds this lock all the time, until the `bell` tells it that
-//! another run wants it; from then on it takes it for each write. After taking it, a run looks whether the last segment
+//! another run wants it; from then on it takes it for each write. Where no named pipe can be made, on vfat or a full disk, it
+//! takes it for each write from the start, and looks for new records once a second. After taking it, a run looks whether the last segment
 //! is as it left it, and if not, at all segments anew ([`tail`]).
 //!
 //! A run that holds `lock` may wait for `append`, never the other way round, so there is no deadlock. Both are locks of
@@ -178,7 +179,8 @@ impl Spool {
         Ok(Some((spool, cut_off)))
     }
 
-    /// What becomes readable when another run appends, or wants to; `None` where there is no room on the disk for it.
+    /// What becomes readable when another run appends, or wants to; `None` where no named pipe can be made, so that this run
+    /// must [`Spool::share`] unasked.
     ///
     /// # Errors
     /// As [`files::listen`].
@@ -186,7 +188,7 @@ impl Spool {
         bell::listen(&self.tail.dir)
     }
 
-    /// The bell rang: lets others append, and takes notice of what they did.
+    /// Lets others append, and takes notice of what they did: when the bell rang.
     ///
     /// # Errors
     /// As [`Spool::read`].

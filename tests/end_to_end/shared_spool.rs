@@ -275,3 +275,27 @@ fn runs_that_are_killed_lose_and_repeat_nothing_of_others() {
         }
     }
 }
+
+/// A file system without named pipes, say on a memory card.
+#[test]
+fn a_spool_without_a_bell_is_shared() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let send = pair.master.send(&spooled(&[]));
+    let mut traced = Command::new("strace");
+    traced.args(["-o", "/dev/null", "-e", "trace=mknodat", "-e", "inject=mknodat:error=EPERM"]);
+    traced.arg(send.get_program()).args(send.get_args()).current_dir(pair.master.path());
+    for (name, value) in send.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        traced.env(name, value);
+    }
+    let mut first = Process::spawn(traced);
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    assert!(!pair.master.path().join("spool/bell").exists());
+    Process::spawn_with(pair.master.send(&spooled(&["--timeout", "30"])), "two\n").wait().failed(&[75], &[SAFE]);
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    first.close_stdin();
+    first.wait().succeeded();
+    receiver.stop().succeeded();
+}

@@ -447,6 +447,6 @@ impl RecordStore for Spool {
             appended = self.tail.append(&turn, records)?;
         }
         self.tail.end(turn)?;
-        Ok(if appended { Appended::Yes } else { Appended::DiskFull })
+        Ok(if appended { Appended::Records(records.len()) } else { Appended::DiskFull })
     }
 }

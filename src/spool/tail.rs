@@ -111,12 +111,27 @@ impl Tail {
         free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(chunk::CHUNK_HEADER_LEN))
     }
 
-    /// As [`Tail::free_bytes`], after a look at what the run that sends has acknowledged.
-    pub(super) fn recounted_free_bytes(&mut self, records: usize) -> Result<usize> {
-        if let Some(state) = state::peek(&self.dir)? {
+    /// How many of these records, from the first on, there is room for. If that is not all of them, after a look at what the
+    /// run that sends has acknowledged.
+    pub(super) fn count_fitting(&mut self, records: &[&[u8]]) -> Result<usize> {
+        let fitting = self.fitting(records);
+        if fitting < records.len()
+            && let Some(state) = state::peek(&self.dir)?
+        {
             self.count_waiting(state.acknowledged)?;
+            return Ok(self.fitting(records));
         }
-        Ok(self.free_bytes(records))
+        Ok(fitting)
+    }
+
+    fn fitting(&self, records: &[&[u8]]) -> usize {
+        let mut free = self.free_bytes(0);
+        let fits = |record: &&&[u8]| {
+            let rest = free.checked_sub(chunk::CHUNK_HEADER_LEN + record.len());
+            free = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        records.iter().take_while(fits).count()
     }
 
     /// Whether no more than half of what may wait can still come.

@@ -59,7 +59,7 @@ impl Home {
 }
 
 fn put(spool: &mut impl RecordStore, record: &[u8]) {
-    assert_eq!(spool.append(&[record]).unwrap(), Appended::Yes);
+    assert_eq!(spool.append(&[record]).unwrap(), Appended::Records(1));
 }
 
 fn read_one(spool: &mut Spool, buffer: &mut BytesMut) -> bool {
@@ -123,7 +123,7 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
     for more in [&[][..], &[&b"two\n"[..], b""]] {
         let mut spool = home.open().unwrap();
         assert!(spool.pending().messages == 2);
-        assert_eq!(spool.append(more).unwrap(), Appended::Yes);
+        assert_eq!(spool.append(more).unwrap(), Appended::Records(more.len()));
         let expected = [&[&b"one\n"[..], b"half a li"], more].concat();
         assert_eq!(read_all(&mut spool), expected);
     }
@@ -555,4 +555,21 @@ fn a_full_spool_is_full_for_every_run() {
     assert_eq!(read_all(&mut spool).len(), 1);
     spool.acknowledge(1).unwrap();
     put(&mut inlet, &[b'x'; 50]);
+}
+
+#[test]
+fn of_records_that_do_not_all_fit_the_first_ones_are_appended() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    spool.share().unwrap();
+    let options = SpoolOptions { max: Size::new(100), ..home.options() };
+    let mut inlet = Inlet::open(&options, home.owner()).unwrap().unwrap();
+    // With their heads three of them fit.
+    let lines = [&b"0123456789"[..]; 7];
+    assert_eq!(inlet.append(&lines).unwrap(), Appended::Records(3));
+    assert_eq!(inlet.append(&lines[3..]).unwrap(), Appended::Full);
+    spool.share().unwrap();
+    assert_eq!(read_all(&mut spool).len(), 3);
+    spool.acknowledge(2).unwrap();
+    assert_eq!(inlet.append(&lines[3..]).unwrap(), Appended::Records(2));
 }

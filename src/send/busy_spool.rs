@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::intake::Intake;
+use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use crate::event_loop::{EventLoop, STOP_TIMEOUT, Stop};
-use crate::spool::{Inlet, Owner, RecordStore, Spool, SpoolOptions};
+use crate::spool::{Inlet, Opening, Owner, RecordStore, Spool, SpoolOptions};
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -14,11 +14,11 @@ use crate::{Error, Exit, Result};
 const SENDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens a spool to send from it. As long as another run does that, input is only written to it. Returns what
-/// [`Spool::open`] does.
+/// [`Opening::attempt`] does.
 ///
 /// # Errors
 /// [`Exit::TryAgain`] once all input is in the spool and another run sends it; [`Exit::DataLost`] where a signal or
-/// `timeout` ends the run before; otherwise as [`Spool::open`].
+/// `timeout` ends the run before; otherwise as [`Opening::attempt`].
 pub(super) fn open(
     intake: &mut Intake<'_>,
     spool: &SpoolOptions,
@@ -26,11 +26,12 @@ pub(super) fn open(
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
 ) -> Result<(Spool, u64)> {
+    let mut opening = Opening::new(spool, owner);
     let mut inlet: Option<Inlet> = None;
     let mut limits = Limits { timeout, blocked_since: None, stopping_since: None };
     loop {
         let now = events.begin_turn();
-        if let Some(opened) = Spool::open(spool, owner)? {
+        if let Some(opened) = opening.attempt()? {
             return Ok(opened);
         }
         if inlet.is_none() {
@@ -44,14 +45,20 @@ pub(super) fn open(
             }
             if intake.is_done() {
                 // The run that sends looks for what was appended before it lets another one send: it has this in view.
-                return Spool::open(spool, owner)?.ok_or_else(|| left_to_another(inlet));
+                match opening.attempt()? {
+                    Some(opened) => return Ok(opened),
+                    None if opening.is_sender() => {}
+                    None => return Err(left_to_another(inlet)),
+                }
             }
         }
-        if let Some(what) = limits.expired(inlet.is_none() || intake.is_blocked(), stop, now) {
+        let blocked = inlet.is_none() || intake.is_blocked() || opening.is_sender();
+        if let Some(what) = limits.expired(blocked, stop, now) {
             return Err(not_written(intake, what));
         }
         let input = inlet.as_ref().and_then(|inlet| intake.fd(inlet)).map(|fd| (fd, PollFlags::IN));
-        let deadline = intake.deadline(now).unwrap_or(now + SENDER_CHECK_INTERVAL);
+        let interval = if opening.is_sender() { LOCK_RETRY_INTERVAL } else { SENDER_CHECK_INTERVAL };
+        let deadline = intake.deadline(now).unwrap_or(now + interval);
         events.wait(input, Some(deadline), now)?;
     }
 }
@@ -88,6 +95,9 @@ fn left_to_another(inlet: &Inlet) -> Error {
 
 /// The error of ending before all input is in the spool.
 pub(super) fn not_written(intake: &Intake<'_>, what: &str) -> Error {
+    if intake.unwritten() == 0 {
+        return Error::new(Exit::TryAgain, what).because(format!("{}; nothing was lost", intake.obstacle()));
+    }
     let lost = count(intake.unwritten(), "byte");
     let obstacle = intake.obstacle();
     Error::new(Exit::DataLost, what).because(format!("not written to the spool because {obstacle}: {lost}"))

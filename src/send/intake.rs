@@ -15,7 +15,7 @@ use crate::text::show;
 /// Most bytes that are written to the spool before some are published.
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
 /// Time between two attempts to take a lock that another run was asked to release.
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Time between two attempts to write to a full disk.
 const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -144,6 +144,11 @@ impl<'a> Intake<'a> {
     /// Whether something that was read cannot be written now.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked.is_some()
+    }
+
+    /// Whether that is because another run appends now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.blocked == Some(Appended::Busy)
     }
 
     /// Why it cannot, in words.

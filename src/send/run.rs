@@ -107,7 +107,10 @@ impl SendRun<'_> {
                 if self.source.leave()? {
                     return Ok(self.settle()?);
                 }
-                continue;
+                // Else it cannot leave yet, and waits for that.
+                if !self.source.is_done(&*self.stream) {
+                    continue;
+                }
             }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_seal()).map(|fd| (fd, PollFlags::IN));

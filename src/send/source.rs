@@ -131,7 +131,7 @@ pub(super) trait MessageSource {
     }
 
     /// Ends, as all of it was sent and is delivered; false where another process had something for it at the last
-    /// moment.
+    /// moment, or has the disk at this one: then [`MessageSource::deadline`] says when to try again.
     fn leave(&mut self) -> Result<bool> {
         Ok(true)
     }

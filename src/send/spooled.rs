@@ -6,13 +6,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::busy_spool;
-use super::intake::Intake;
+use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingStream, Publication};
 use super::source::{Amount, MessageSource, Turn, larger};
+use crate::event_loop::CLOSE_TIMEOUT;
 use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
-use crate::spool::{Found, Pending, RecordStore, Spool};
+use crate::spool::{Found, Pending, RecordStore, Recut, Spool};
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -64,10 +65,14 @@ impl<'a> Spooled<'a> {
         stream.resume(&mut self.spool, now)
     }
 
-    /// Reads standard input into the spool: as [`Intake::read`]. Without a bell, takes notice of what others appended.
+    /// Reads standard input into the spool: as [`Intake::read`]. Takes notice of what others appended, if they could not wake
+    /// this run, or were not done when they did.
     pub(super) fn read_input(&mut self, now: Instant) -> Result<()> {
-        if self.look_at.is_some_and(|at| now >= at) {
+        let due = self.look_at.is_some_and(|at| now >= at);
+        if due || self.spool.is_behind() {
             self.spool.share()?;
+        }
+        if due {
             self.look_at = Some(now + APPEND_CHECK_INTERVAL);
         }
         self.intake.read(&mut self.spool, now)
@@ -80,10 +85,10 @@ impl<'a> Spooled<'a> {
             return Ok(false);
         }
         let intake = &self.intake;
-        let Some(duplicates) = self.spool.recut(|bytes| intake.first_record_len(bytes))? else {
-            return Err(Error::new(Exit::TryAgain, "cannot cut what waits in the spool into smaller messages")
-                .because("the disk is full")
-                .hint("make room on the disk, or set max_message to the value that it had when the spool was filled"));
+        let duplicates = match self.spool.recut(|bytes| intake.first_record_len(bytes))? {
+            Recut::Done(duplicates) => duplicates,
+            Recut::Busy => return Ok(false),
+            Recut::DiskFull => return Err(cannot_recut()),
         };
         stream.restart(&mut self.spool, now)?;
         let what = "max_message is lower than it was; what waits in the spool was cut anew, into a new stream";
@@ -121,6 +126,12 @@ impl<'a> Spooled<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.pending(Pending::default()).messages == 0
     }
+}
+
+fn cannot_recut() -> Error {
+    Error::new(Exit::TryAgain, "cannot cut what waits in the spool into smaller messages")
+        .because("the disk is full")
+        .hint("make room on the disk, or set max_message to the value that it had when the spool was filled")
 }
 
 impl MessageSource for Spooled<'_> {
@@ -202,7 +213,8 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.intake.deadline(now).into_iter().chain(self.look_at).min()
+        let retry_at = self.spool.is_behind().then(|| now + LOCK_RETRY_INTERVAL);
+        [self.intake.deadline(now), self.look_at, retry_at].into_iter().flatten().min()
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
@@ -284,7 +296,13 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn close(&mut self) -> Result<()> {
+        let until = Instant::now() + CLOSE_TIMEOUT;
         self.intake.stop(&mut self.spool, Instant::now())?;
+        // Another run appends for a moment only.
+        while self.intake.is_busy() && Instant::now() < until {
+            std::thread::sleep(LOCK_RETRY_INTERVAL);
+            self.intake.stop(&mut self.spool, Instant::now())?;
+        }
         self.warn_of_backlog(false);
         self.spool.shut_down()
     }

@@ -42,8 +42,9 @@
 //! takes it for each write from the start, and looks for new records once a second. After taking it, a run looks whether the last segment
 //! is as it left it, and if not, at all segments anew ([`tail`]).
 //!
-//! A run that holds `lock` may wait for `append`, never the other way round, so there is no deadlock. Both are locks of
-//! flock(2), which end with the process.
+//! A run never waits in a lock: it tries again a few milliseconds later, and can be stopped meanwhile. One that holds `lock`
+//! keeps it while it tries for `append`, never the other way round, so there is no deadlock. Both are locks of flock(2),
+//! which end with the process.
 //!
 //! **When the input of a run is safe**: a run that only appends synchronizes each write before it lets go of the lock,
 //! then rings. At the end of its input it tries `lock` once more. If another run holds that, it may end. For the sender
@@ -89,6 +90,7 @@ use bytes::BytesMut;
 
 pub(crate) use self::inlet::Inlet;
 pub(crate) use self::owner::Owner;
+pub(crate) use self::recut::Recut;
 pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
 pub use self::store::SpoolOptions;
 pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordStore};
@@ -148,21 +150,57 @@ pub(crate) struct Spool {
     backlog: Backlog,
 }
 
-impl Spool {
-    /// Opens a spool to send from it, made with mode 0700 where it is absent; `None` where another run does. Returns
-    /// how many bytes of a write that did not finish were cut off, too.
+/// A spool that is to be opened to send from it.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    options: &'a SpoolOptions,
+    owner: Owner<'a>,
+    /// Held from the first attempt on at which no other run sent: whoever leaves its records to the run that sends relies on
+    /// that one to send them.
+    sending: Option<Lock>,
+}
+
+impl<'a> Opening<'a> {
+    pub(crate) fn new(options: &'a SpoolOptions, owner: Owner<'a>) -> Self {
+        Self { options, owner, sending: None }
+    }
+
+    /// Opens the spool, made with mode 0700 where it is absent; `None` where another run sends, or appends at this moment.
+    /// Returns how many bytes of a write that did not finish were cut off, too.
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where it belongs to another link or peer; [`crate::Exit::DataLost`] where it is damaged;
     /// [`crate::Exit::NotTrusted`] as in [`Dir::create`].
-    pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Option<(Self, u64)>> {
-        let dir = Dir::create(&options.dir, Guard::Private)?;
-        let Some(sending) = files::try_lock(&dir, SEND_LOCK)? else { return Ok(None) };
-        check_owner(&dir, &sending, owner)?;
-        let appending = Tail::lock(&dir)?;
+    pub(crate) fn attempt(&mut self) -> Result<Option<(Spool, u64)>> {
+        let dir = Dir::create(&self.options.dir, Guard::Private)?;
+        let sending = match self.sending.take() {
+            Some(sending) => sending,
+            None => match files::try_lock(&dir, SEND_LOCK)? {
+                Some(sending) => sending,
+                None => return Ok(None),
+            },
+        };
+        check_owner(&dir, &sending, self.owner)?;
+        match Tail::lock(&dir)? {
+            Some(appending) => Spool::open(dir, sending, appending, self.options.max.bytes()).map(Some),
+            None => {
+                self.sending = Some(sending);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether it is this run that sends, once it can open the spool.
+    pub(crate) fn is_sender(&self) -> bool {
+        self.sending.is_some()
+    }
+}
+
+impl Spool {
+    fn open(dir: Dir, sending: Lock, appending: Lock, max: u64) -> Result<(Self, u64)> {
         let (state_file, state) = StateFile::open(&dir, &sending)?;
         let backlog = Backlog::load(&dir)?;
-        let (mut tail, cut_off) = Tail::open(dir, appending, &state, options.max.bytes())?;
+        let (mut tail, cut_off) = Tail::open(dir, appending, &state, max)?;
         let reader = tail.count_waiting(state.acknowledged)?;
         let is_open = state.stream.is_some_and(|stream| stream.close.is_none());
         let spool = Self {
@@ -176,7 +214,7 @@ impl Spool {
             reader,
             backlog,
         };
-        Ok(Some((spool, cut_off)))
+        Ok((spool, cut_off))
     }
 
     /// What becomes readable when another run appends, or wants to; `None` where no named pipe can be made, so that this run
@@ -188,14 +226,22 @@ impl Spool {
         bell::listen(&self.tail.dir)
     }
 
-    /// Lets others append, and takes notice of what they did: when the bell rang.
+    /// Lets others append, and takes notice of what they did: when the bell rang, and again while [`Spool::is_behind`].
     ///
     /// # Errors
     /// As [`Spool::read`].
     pub(crate) fn share(&mut self) -> Result<()> {
         self.tail.share()?;
-        let turn = self.tail.begin(&self.state)?;
-        self.tail.end(turn)
+        match self.tail.begin(&self.state)? {
+            Some(turn) => self.tail.end(turn),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether another run was appending when this one last looked for what others appended.
+    #[must_use]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.tail.is_behind()
     }
 
     /// What waits in it.
@@ -305,8 +351,10 @@ impl Spool {
         }
         self.state.acknowledged += count as u64;
         self.state_file.write(&self.state)?;
-        if self.tail.segments.can_remove(self.state.acknowledged, MIN_REMOVED_LEN) {
-            let turn = self.tail.begin(&self.state)?;
+        // While another run appends nothing can be removed, and what can is still there at the next record.
+        if self.tail.segments.can_remove(self.state.acknowledged, MIN_REMOVED_LEN)
+            && let Some(turn) = self.tail.begin(&self.state)?
+        {
             self.remove_read(&turn, MIN_REMOVED_LEN)?;
             self.tail.end(turn)?;
         }
@@ -379,13 +427,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does. After
-    /// that another run may send from it.
+    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does, or while
+    /// one of them appends. After that another run may send from it.
     ///
     /// # Errors
     /// As [`Spool::shut_down`].
     pub(crate) fn leave(&mut self) -> Result<bool> {
-        let turn = self.tail.begin(&self.state)?;
+        let Some(turn) = self.tail.begin(&self.state)? else { return Ok(false) };
         if !self.is_empty() {
             self.tail.end(turn)?;
             return Ok(false);
@@ -396,8 +444,8 @@ impl Spool {
         Ok(true)
     }
 
-    /// At the end of a run that did not leave: removes the segments if nothing waits, and otherwise lets what waits
-    /// survive a power cut.
+    /// At the end of a run that did not leave: removes the segments if nothing waits and no other run appends now, and
+    /// otherwise lets what waits survive a power cut.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if the disk fails.
@@ -405,14 +453,18 @@ impl Spool {
         if self.sending.is_none() {
             return Ok(());
         }
-        let turn = self.tail.begin(&self.state)?;
+        let Some(turn) = self.tail.begin(&self.state)? else { return self.sync_all() };
         self.store(&turn)?;
         self.tail.end(turn)
     }
 
-    fn store(&mut self, turn: &AppendTurn) -> Result<()> {
+    fn sync_all(&mut self) -> Result<()> {
         self.tail.segments.sync()?;
-        self.state_file.sync()?;
+        self.state_file.sync()
+    }
+
+    fn store(&mut self, turn: &AppendTurn) -> Result<()> {
+        self.sync_all()?;
         self.remove_read(turn, 0)?;
         self.backlog.store(&self.tail.dir, &turn.lock)
     }
@@ -440,7 +492,7 @@ impl RecordStore for Spool {
 
     /// On a full disk, what is acknowledged makes room. [`Spool::sync`] has it survive a power cut.
     fn append(&mut self, records: &[&[u8]]) -> Result<Appended> {
-        let turn = self.tail.begin(&self.state)?;
+        let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Appended::Busy) };
         let mut appended = self.tail.append(&turn, records)?;
         if !appended && self.is_empty() && !self.tail.segments.is_empty() {
             self.remove_read(&turn, 0)?;

@@ -17,6 +17,17 @@ use crate::files::{self, Lock};
 /// Bytes that are written at once.
 const WRITE_LEN: usize = 1 << 20;
 
+/// What became of cutting anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recut {
+    /// It is done; so many of the old records may have been sent.
+    Done(u64),
+    /// Nothing has changed: the disk is full.
+    DiskFull,
+    /// Nothing has changed: another run appends now.
+    Busy,
+}
+
 impl Spool {
     /// Whether all that was read is acknowledged.
     #[must_use]
@@ -25,18 +36,17 @@ impl Spool {
     }
 
     /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever stream
-    /// they were sealed in, they go into another one. Returns how many may have been sent; `None` where the disk is
-    /// full, and nothing has changed. Only where [`Spool::is_settled`].
+    /// they were sealed in, they go into another one. Only where [`Spool::is_settled`].
     ///
     /// # Errors
     /// As [`Spool::read`].
-    pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize) -> Result<Option<u64>> {
-        let turn = self.tail.begin(&self.state)?;
+    pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize) -> Result<Recut> {
+        let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Recut::Busy) };
         let (first, sent) = (self.whole(), self.may_be_sealed().saturating_sub(self.next));
         if self.is_unfinished() || !self.write_cut(&turn.lock, first, len)? {
             files::remove(&self.tail.dir, &cut_name(first))?;
             self.tail.end(turn)?;
-            return Ok(None);
+            return Ok(Recut::DiskFull);
         }
         // Its number was reserved and nothing was sealed in it: the receiver would miss it.
         let next = self.state.stream.and_then(|old| old.continued_in(first)).map(|(_, next)| next);
@@ -47,7 +57,7 @@ impl Spool {
         self.rewind()?;
         self.remove_read(&turn, 0)?;
         self.tail.end(turn)?;
-        Ok(Some(sent))
+        Ok(Recut::Done(sent))
     }
 
     /// False where the disk is full.

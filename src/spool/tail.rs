@@ -24,6 +24,8 @@ pub(super) struct Tail {
     /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
     pub(super) waiting_data: u64,
     max: u64,
+    /// Another run held the lock when this one last wanted it.
+    behind: bool,
 }
 
 /// The right to append, for a while.
@@ -34,12 +36,21 @@ pub(super) struct AppendTurn {
 }
 
 impl Tail {
-    /// The tail of the run that sends: waits for a run that appends, and holds the lock from then on. Returns how many
-    /// bytes of a write that did not finish were cut off.
+    /// The tail of the run that sends, which holds the lock from then on. Returns how many bytes of a write that did not
+    /// finish were cut off.
     pub(super) fn open(dir: Dir, lock: Lock, state: &SpoolState, max: u64) -> Result<(Self, u64)> {
         cut_file::recover(&dir, &lock, state.acknowledged)?;
         let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
-        let mut tail = Self { dir, segments, held: Some(lock), left: None, waiting_on_disk: 0, waiting_data: 0, max };
+        let mut tail = Self {
+            dir,
+            segments,
+            held: Some(lock),
+            left: None,
+            waiting_on_disk: 0,
+            waiting_data: 0,
+            max,
+            behind: false,
+        };
         tail.count_waiting(state.acknowledged)?;
         Ok((tail, cut_off))
     }
@@ -47,31 +58,37 @@ impl Tail {
     /// The tail of a run that only appends, which knows nothing before its first turn.
     pub(super) fn unknown(dir: Dir, max: u64) -> Self {
         let segments = Segments::unknown();
-        Self { dir, segments, held: None, left: None, waiting_on_disk: 0, waiting_data: 0, max }
+        Self { dir, segments, held: None, left: None, waiting_on_disk: 0, waiting_data: 0, max, behind: false }
     }
 
-    /// Waits for the append lock.
-    pub(super) fn lock(dir: &Dir) -> Result<Lock> {
-        files::lock(dir, APPEND_LOCK)
+    /// The append lock; `None` where another run holds it.
+    pub(super) fn lock(dir: &Dir) -> Result<Option<Lock>> {
+        files::try_lock(dir, APPEND_LOCK)
     }
 
-    /// Begins to append, with all in view that other runs appended: waits for the run that appends now.
-    pub(super) fn begin(&mut self, state: &SpoolState) -> Result<AppendTurn> {
+    /// Begins to append, with all in view that other runs appended; `None` where one of them appends now.
+    pub(super) fn begin(&mut self, state: &SpoolState) -> Result<Option<AppendTurn>> {
         if let Some(lock) = self.held.take() {
-            return Ok(AppendTurn { lock, keep: true });
+            return Ok(Some(AppendTurn { lock, keep: true }));
         }
         let lock = Self::lock(&self.dir)?;
+        self.behind = lock.is_none();
+        let Some(lock) = lock else { return Ok(None) };
         self.catch_up(&lock, state)?;
-        Ok(AppendTurn { lock, keep: false })
+        Ok(Some(AppendTurn { lock, keep: false }))
     }
 
-    /// As [`Tail::begin`], without waiting; `None` where another run holds the lock, or has left the segments to be
-    /// mended.
+    /// Whether [`Tail::begin`] is to be tried again.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// As [`Tail::begin`], for a run that only appends; `None` also where another run has left the segments to be mended.
     ///
     /// Of a state that is being written, an older one may be read. That of a spool without segments is the newest: it
     /// was synchronized before they were removed.
     pub(super) fn try_begin(&mut self) -> Result<Option<AppendTurn>> {
-        let Some(lock) = files::try_lock(&self.dir, APPEND_LOCK)? else { return Ok(None) };
+        let Some(lock) = Self::lock(&self.dir)? else { return Ok(None) };
         let Some(state) = state::peek(&self.dir)? else { return Ok(None) };
         self.catch_up(&lock, &state)?;
         let is_mended = !cut_file::is_begun(&self.dir, self.segments.whole())?;

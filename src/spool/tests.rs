@@ -42,7 +42,7 @@ impl Home {
 
     /// As the run that sends.
     fn open_and_cut_off(&self) -> Result<(Spool, u64)> {
-        Spool::open(&self.options(), self.owner()).map(|opened| opened.expect("no other run sends"))
+        Opening::new(&self.options(), self.owner()).attempt().map(|opened| opened.expect("no other run sends"))
     }
 
     /// As a run that only appends.
@@ -131,7 +131,10 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
 
 /// Cuts into pieces of at most four bytes.
 fn recut(spool: &mut Spool) -> u64 {
-    spool.recut(|bytes| bytes.len().min(4)).unwrap().unwrap()
+    match spool.recut(|bytes| bytes.len().min(4)).unwrap() {
+        Recut::Done(duplicates) => duplicates,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -198,7 +201,7 @@ fn cutting_anew_happens_at_one_instant() {
 fn one_sender_one_link_and_one_peer() {
     let home = Home::new();
     let spool = home.open().unwrap();
-    assert!(Spool::open(&home.options(), home.owner()).unwrap().is_none());
+    assert!(Opening::new(&home.options(), home.owner()).attempt().unwrap().is_none());
     drop(spool);
     let options = home.options();
     let other: LinkName = "other".parse().unwrap();
@@ -207,7 +210,7 @@ fn one_sender_one_link_and_one_peer() {
         Owner { link: &home.link, peer: Some(&[1; 32]) },
         Owner { link: &home.link, peer: None },
     ] {
-        assert_eq!(Spool::open(&options, owner).unwrap_err().exit(), Exit::Config);
+        assert_eq!(Opening::new(&options, owner).attempt().unwrap_err().exit(), Exit::Config);
         assert_eq!(Inlet::open(&options, owner).unwrap_err().exit(), Exit::Config);
     }
     home.open().unwrap();
@@ -572,4 +575,48 @@ fn of_records_that_do_not_all_fit_the_first_ones_are_appended() {
     assert_eq!(read_all(&mut spool).len(), 3);
     spool.acknowledge(2).unwrap();
     assert_eq!(inlet.append(&lines[3..]).unwrap(), Appended::Records(2));
+}
+
+#[test]
+fn a_run_never_waits_for_the_right_to_append() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"one");
+    spool.share().unwrap();
+    let dir = Dir::create(&home.dir(), files::Guard::Private).unwrap();
+    let other = files::lock(&dir, "append").unwrap();
+    let (done, outcome) = std::sync::mpsc::channel();
+    let appends = std::thread::spawn(move || {
+        let appended = spool.append(&[b"two"]).unwrap();
+        spool.share().unwrap();
+        assert!(spool.is_behind());
+        assert_eq!(read_all(&mut spool), [b"one"]);
+        spool.acknowledge(1).unwrap();
+        assert!(!spool.leave().unwrap());
+        assert_eq!(spool.recut(|bytes| bytes.len()).unwrap(), Recut::Busy);
+        spool.shut_down().unwrap();
+        done.send(appended).unwrap();
+        spool
+    });
+    assert_eq!(outcome.recv_timeout(std::time::Duration::from_secs(60)).unwrap(), Appended::Busy);
+    let mut spool = appends.join().unwrap();
+    drop(other);
+    put(&mut spool, b"two");
+    assert!(!spool.is_behind());
+    assert_eq!(read_all(&mut spool), [b"two"]);
+}
+
+#[test]
+fn a_run_that_is_to_send_lets_no_other_one_rely_on_another() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    let dir = Dir::create(&home.dir(), files::Guard::Private).unwrap();
+    let other = files::lock(&dir, "append").unwrap();
+    let options = home.options();
+    let mut opening = Opening::new(&options, home.owner());
+    assert!(opening.attempt().unwrap().is_none() && opening.is_sender());
+    drop(other);
+    // Nobody else can take its place, to find out that it does not send.
+    assert!(files::try_lock(&dir, SEND_LOCK).unwrap().is_none());
+    assert!(opening.attempt().unwrap().is_some());
 }

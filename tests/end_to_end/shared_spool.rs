@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
@@ -298,4 +299,33 @@ fn a_spool_without_a_bell_is_shared() {
     first.close_stdin();
     first.wait().succeeded();
     receiver.stop().succeeded();
+}
+
+/// A run that sends, and that shares its spool, of which one line has arrived.
+fn sharing(pair: &Pair, receiver: &Process, args: &[&str]) -> Process {
+    let sender = Process::spawn(pair.master.send(&spooled(args)));
+    wait_until("the run to have the spool", || pair.master.path().join("spool/bell").exists());
+    let before = receiver.stdout();
+    Process::spawn_with(pair.master.send(&spooled(args)), "other\n").wait().failed(&[75], &[SAFE]);
+    receiver.wait_for_stdout(&[&before, &b"other\n"[..]].concat());
+    sender
+}
+
+#[test]
+fn a_run_that_cannot_append_can_be_stopped() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = sharing(&pair, &receiver, &[]);
+    let lock = std::fs::File::open(pair.master.path().join("spool/append")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    sender.write("own\n");
+    sender.wait_until_read();
+    sender.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "4 bytes"]);
+    // Nor can one that is to take its place.
+    let mut next = Process::spawn(pair.master.send(&spooled(&[])));
+    next.write("next\n");
+    next.wait_until_read();
+    next.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "5 bytes"]);
+    receiver.stop();
 }

@@ -26,11 +26,21 @@ pub(super) struct Spooled<'a> {
     spool: Spool,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
-    /// The record after the last one that was there when the run was told to stop.
-    stop_after: Option<u64>,
+    stop: StopPoint,
     /// When to look for what others appended; `None` where they wake this run.
     look_at: Option<Instant>,
     report: &'a Reporter,
+}
+
+/// What a run that was told to stop still has to send, where another one sends the rest.
+#[derive(Clone, Copy)]
+enum StopPoint {
+    /// It was not told.
+    None,
+    /// All of its own input, which is not in the spool yet.
+    Undecided,
+    /// The records below.
+    At(u64),
 }
 
 impl<'a> Spooled<'a> {
@@ -42,7 +52,7 @@ impl<'a> Spooled<'a> {
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        Self { intake, spool, published: VecDeque::new(), stop_after: None, look_at: None, report }
+        Self { intake, spool, published: VecDeque::new(), stop: StopPoint::None, look_at: None, report }
     }
 
     /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is none,
@@ -75,7 +85,15 @@ impl<'a> Spooled<'a> {
         if due {
             self.look_at = Some(now + APPEND_CHECK_INTERVAL);
         }
-        self.intake.read(&mut self.spool, now)
+        self.intake.read(&mut self.spool, now)?;
+        self.decide_stop();
+        Ok(())
+    }
+
+    fn decide_stop(&mut self) {
+        if matches!(self.stop, StopPoint::Undecided) && self.has_all_input() {
+            self.stop = StopPoint::At(self.spool.whole());
+        }
     }
 
     /// Cuts what waits into records that are no longer than a message may be now, once all that was sent is
@@ -84,8 +102,9 @@ impl<'a> Spooled<'a> {
         if !self.spool.is_settled() {
             return Ok(false);
         }
-        let intake = &self.intake;
-        let duplicates = match self.spool.recut(|bytes| intake.first_record_len(bytes))? {
+        let (intake, mut no_mark) = (&self.intake, 0);
+        let mark = if let StopPoint::At(record) = &mut self.stop { record } else { &mut no_mark };
+        let duplicates = match self.spool.recut(|bytes| intake.first_record_len(bytes), mark)? {
             Recut::Done(duplicates) => duplicates,
             Recut::Busy => return Ok(false),
             Recut::DiskFull => return Err(cannot_recut()),
@@ -180,7 +199,10 @@ impl MessageSource for Spooled<'_> {
 
     fn stop_reading(&mut self, now: Instant) -> Result<()> {
         self.intake.stop(&mut self.spool, now)?;
-        self.stop_after.get_or_insert(self.spool.whole());
+        if matches!(self.stop, StopPoint::None) {
+            self.stop = StopPoint::Undecided;
+        }
+        self.decide_stop();
         Ok(())
     }
 
@@ -255,7 +277,7 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn is_others_turn(&self) -> bool {
-        let is_delivered = self.stop_after.is_some_and(|record| self.spool.acknowledged() >= record);
+        let is_delivered = matches!(self.stop, StopPoint::At(record) if self.spool.acknowledged() >= record);
         // Where nothing else waits, the end of the stream is sent first.
         is_delivered && self.has_all_input() && !self.spool.is_empty()
     }

@@ -131,7 +131,7 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
 
 /// Cuts into pieces of at most four bytes.
 fn recut(spool: &mut Spool) -> u64 {
-    match spool.recut(|bytes| bytes.len().min(4)).unwrap() {
+    match spool.recut(|bytes| bytes.len().min(4), &mut 0).unwrap() {
         Recut::Done(duplicates) => duplicates,
         other => panic!("{other:?}"),
     }
@@ -593,7 +593,7 @@ fn a_run_never_waits_for_the_right_to_append() {
         assert_eq!(read_all(&mut spool), [b"one"]);
         spool.acknowledge(1).unwrap();
         assert!(!spool.leave().unwrap());
-        assert_eq!(spool.recut(|bytes| bytes.len()).unwrap(), Recut::Busy);
+        assert_eq!(spool.recut(|bytes| bytes.len(), &mut 0).unwrap(), Recut::Busy);
         spool.shut_down().unwrap();
         done.send(appended).unwrap();
         spool
@@ -619,4 +619,20 @@ fn a_run_that_is_to_send_lets_no_other_one_rely_on_another() {
     // Nobody else can take its place, to find out that it does not send.
     assert!(files::try_lock(&dir, SEND_LOCK).unwrap().is_none());
     assert!(opening.attempt().unwrap().is_some());
+}
+
+#[test]
+fn cutting_anew_renumbers_the_record_that_a_run_is_to_stop_after() {
+    for (until, expected) in [(0, 0), (1, 3), (2, 5), (3, 6)] {
+        let home = Home::new();
+        let mut spool = home.open().unwrap();
+        for record in [&b"sent"[..], b"too long", b"fits"] {
+            put(&mut spool, record);
+        }
+        assert!(read_one(&mut spool, &mut BytesMut::new()));
+        spool.acknowledge(1).unwrap();
+        let mut until = until;
+        assert_eq!(spool.recut(|bytes| bytes.len().min(4), &mut until).unwrap(), Recut::Done(0));
+        assert_eq!(until, expected);
+    }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
-use crate::device::{M2S, Pair};
+use crate::device::{M2S, Pair, S2M};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 use crate::spool::spooled;
@@ -91,9 +91,12 @@ fn a_run_takes_the_place_of_one_that_died() {
     receiver.stop();
 }
 
-/// The session tags of all sealed messages so far, in order (`sts-protocol(7)`, "Header").
+/// First byte of a sealed message, `sts-protocol(7)`, "Header".
+const ENC: u8 = 0x27;
+
+/// The session tags of all sealed messages so far, in order.
 fn session_tags(sniffer: &Sniffer) -> Vec<Vec<u8>> {
-    sniffer.seen_of_type(M2S, 0x27).iter().map(|payload| payload[1..4].to_vec()).collect()
+    sniffer.seen_of_type(M2S, ENC).iter().map(|payload| payload[1..4].to_vec()).collect()
 }
 
 #[test]
@@ -327,5 +330,27 @@ fn a_run_that_cannot_append_can_be_stopped() {
     next.write("next\n");
     next.wait_until_read();
     next.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "5 bytes"]);
+    receiver.stop();
+}
+
+#[test]
+fn a_run_that_is_stopped_leaves_none_of_its_own_input() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = sharing(&pair, &receiver, &[CONFIRM]);
+    sniffer.wait_for_type(S2M, ENC, 1);
+    receiver.signal(Signal::STOP);
+    let lock = std::fs::File::open(pair.master.path().join("spool/append")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    sender.write("own\n");
+    sender.wait_until_read();
+    sender.signal(Signal::TERM);
+    sender.wait_for("then stopping");
+    // Its input gets into the spool only now, and nobody confirms it.
+    drop(lock);
+    sender.wait().failed(&[75], &["left in the spool"]);
+    receiver.signal(Signal::CONT);
     receiver.stop();
 }

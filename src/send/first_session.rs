@@ -7,6 +7,7 @@ use rustix::event::PollFlags;
 
 use super::SendOptions;
 use super::outgoing::OutgoingStream;
+use super::run::{Failure, Outcome};
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use crate::crypto::schedule::Digest;
@@ -60,7 +61,7 @@ pub(super) fn wait(
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
     report: &Reporter,
-) -> Result<Box<dyn OutgoingStream>> {
+) -> Outcome<Box<dyn OutgoingStream>> {
     let give_up_at = options.timeout.map(|timeout| Instant::now() + timeout);
     let mut notice = ReportThrottle::once();
     loop {
@@ -68,19 +69,19 @@ pub(super) fn wait(
         let error = match look_again(found, link, options) {
             Ok((stream, of)) if of.as_ref() == peer => return Ok(stream),
             Ok(_) => {
-                spooled.close()?;
-                return Err(Error::new(Exit::Config, "another peer paired on this link")
-                    .because("the messages in the spool are for the previous peer")
-                    .hint("give each peer its own spool, and name the peer: --to NAME"));
+                return Err(Failure::Interrupted(
+                    Error::new(Exit::Config, "another peer paired on this link")
+                        .because("the messages in the spool are for the previous peer")
+                        .hint("give each peer its own spool, and name the peer: --to NAME"),
+                ));
             }
-            Err(error) if error.exit() != Exit::TryAgain => return Err(error),
+            Err(error) if error.exit() != Exit::TryAgain => return Err(Failure::Interrupted(error)),
             Err(error) => error,
         };
         let stopping = events.stop_requested() > Stop::No || give_up_at.is_some_and(|at| now >= at);
         keep_input(spooled, events.was_woken(), stopping, now)?;
         if spooled.has_all_input() || stopping {
-            spooled.close()?;
-            return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });
+            return Err(Failure::GivenUp(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) }));
         }
         if notice.happened(now).is_some() {
             report.info(format_args!("{error}; input waits in the spool until there is one"));

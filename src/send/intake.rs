@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use crate::Result;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
 use crate::spool::{self, Appended, RecordStore};
 use crate::stdio::{Input, Split};
-use crate::text::show;
+use crate::text::{count, show};
+use crate::{Error, Exit, Result};
 
 /// Most bytes that are written to the spool before some are published.
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
@@ -151,13 +151,18 @@ impl<'a> Intake<'a> {
         self.blocked == Some(Appended::Busy)
     }
 
-    /// Why it cannot, in words.
-    pub(super) fn obstacle(&self) -> &'static str {
-        match self.blocked {
+    /// The error of ending for this reason before all that was read is in the spool.
+    pub(super) fn not_written(&self, what: &str) -> Error {
+        let obstacle = match self.blocked {
             Some(Appended::Full) => "the spool is full",
             Some(Appended::DiskFull) => "the disk is full",
             Some(Appended::Busy | Appended::Records(_)) | None => "another sts-send does not give way",
+        };
+        if self.unwritten.is_empty() {
+            return Error::new(Exit::TryAgain, what).because(format_args!("{obstacle}; nothing was lost"));
         }
+        let lost = count(self.unwritten(), "byte");
+        Error::new(Exit::DataLost, what).because(format!("not written to the spool because {obstacle}: {lost}"))
     }
 
     /// What was read and not written, in bytes.

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::busy_spool;
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingStream, Publication};
+use super::run::Failure;
 use super::source::{Amount, MessageSource, Turn, larger};
 use crate::event_loop::CLOSE_TIMEOUT;
 use crate::link::unix_time;
@@ -131,11 +131,25 @@ impl<'a> Spooled<'a> {
         self.intake.is_done() && !self.spool.is_unfinished()
     }
 
+    /// Ends the run before it sends anything; what was read is in the spool, or is said to be lost.
+    pub(super) fn fail(mut self, failure: Failure) -> Error {
+        let error = match failure {
+            Failure::GivenUp(error) => error,
+            Failure::Interrupted(cause) => {
+                // The cause counts: what cannot be kept is counted as lost.
+                let _ = self.stop_reading(Instant::now());
+                self.interrupted(cause, Pending::default())
+            }
+        };
+        let _ = self.close();
+        error
+    }
+
     /// The error of ending for this reason, which says what the spool keeps; [`Exit::DataLost`] where it does not keep all.
     fn left(&self, exit: Exit, what: &str) -> Error {
         let left = Amount(self.spool.pending());
         if self.intake.unwritten() > 0 {
-            let lost = busy_spool::not_written(&self.intake, what);
+            let lost = self.intake.not_written(what);
             return Error::new(lost.exit(), lost.to_string()).because(format!("left in the spool: {left}"));
         }
         Error::new(exit, what).because(format!("left in the spool {}: {left}", show(self.spool.path())))

@@ -190,6 +190,11 @@ impl<'a> Opening<'a> {
         }
     }
 
+    /// What to append to until then: as [`Inlet::open`].
+    pub(crate) fn inlet(&self) -> Result<Option<Inlet>> {
+        Inlet::open(self.options, self.owner)
+    }
+
     /// Whether it is this run that sends, once it can open the spool.
     pub(crate) fn is_sender(&self) -> bool {
         self.sending.is_some()

@@ -354,3 +354,36 @@ fn a_run_that_is_stopped_leaves_none_of_its_own_input() {
     receiver.signal(Signal::CONT);
     receiver.stop();
 }
+
+#[test]
+fn what_a_run_has_read_while_it_waited_is_kept_when_it_fails() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    // Waiting for a session, with the beginning of a line.
+    let mut sender = Process::spawn(pair.master.send(&spooled(&[])));
+    sender.wait_for("until there is one");
+    sender.write("half ");
+    sender.wait_until_read();
+    let known = pair.master.config_dir().join("known_peers");
+    let trusted = std::fs::read(&known).unwrap();
+    std::fs::write(&known, "nonsense\n").unwrap();
+    sender.wait().failed(&[78], &["known_peers", "left in the spool", "1 message (5 bytes)"]);
+    std::fs::write(&known, trusted).unwrap();
+    pair.agree();
+    // Waiting for another run, which sends in another way.
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    receiver.wait_for_stdout(b"half ");
+    let mut second = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    second.write("a line\nand half");
+    receiver.wait_for_stdout(b"half a line\n");
+    second.wait_until_read();
+    first.write("x\n");
+    receiver.wait_for_stdout(b"half a line\nx\n");
+    first.signal(Signal::KILL);
+    first.wait();
+    second.wait().failed(&[64], &["--confirm", "left in the spool"]);
+    pair.master.send_all(&["--spool", "spool"], "").succeeded();
+    receiver.wait_for_stdout(b"half a line\nx\nand half");
+    receiver.stop();
+}

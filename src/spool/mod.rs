@@ -181,13 +181,11 @@ impl<'a> Opening<'a> {
             },
         };
         check_owner(&dir, &sending, self.owner)?;
-        match Tail::lock(&dir)? {
-            Some(appending) => Spool::open(dir, sending, appending, self.options.max.bytes()).map(Some),
-            None => {
-                self.sending = Some(sending);
-                Ok(None)
-            }
-        }
+        let Some(appending) = Tail::lock(&dir)? else {
+            self.sending = Some(sending);
+            return Ok(None);
+        };
+        Spool::open(dir, sending, appending, self.options.max.bytes()).map(Some)
     }
 
     /// What to append to until then: as [`Inlet::open`].

@@ -38,9 +38,10 @@
 //! is kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is
 //! removed or what waits is cut anew, so a run under this lock may trust the names and lengths that it finds. A run
 //! alone must not take a lock for each line. So the sender holds this lock all the time, until the `bell` tells it that
-//! another run wants it; from then on it takes it for each write. Where no named pipe can be made, on vfat or a full disk, it
-//! takes it for each write from the start, and looks for new records once a second. After taking it, a run looks whether the last segment
-//! is as it left it, and if not, at all segments anew ([`tail`]).
+//! another run wants it; from then on it takes it for each write, until nobody else has appended for long. Where no named
+//! pipe can be made, on vfat or a full disk, it lets go of it at the start, and looks for new records once a second. After
+//! taking it, a run looks whether the last segment is as it left it. What was appended to that is read; if there is another
+//! segment, all are looked at anew ([`tail`]).
 //!
 //! A run never waits in a lock: it tries again a few milliseconds later, and can be stopped meanwhile. One that holds `lock`
 //! keeps it while it tries for `append`, never the other way round, so there is no deadlock. Both are locks of flock(2),

@@ -59,7 +59,8 @@ impl Segments {
         for name in dir.names()? {
             let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
-                list.push_back(Segment { first, len: files::open_to_append(dir, lock, &name)?.size() });
+                let len = files::stamp(dir, &name)?.map_or(0, |stamp| stamp.len());
+                list.push_back(Segment { first, len });
             }
         }
         let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };
@@ -67,14 +68,8 @@ impl Segments {
             return if acknowledged == sealed { Ok((segments, 0)) } else { Err(missing(dir, acknowledged, sealed)) };
         };
         let mut file = files::open_to_append(dir, lock, &newest.name())?;
-        let (mut reader, mut bytes) = (RecordReader::at(dir, newest)?, BytesMut::new());
         segments.record = newest.first;
-        let mut whole = 0;
-        while let Some(header) = reader.chunk(&mut bytes)?.filter(|header| header.record == segments.record) {
-            segments.wrote(header.len, header.ends);
-            whole = reader.offset;
-            bytes.clear();
-        }
+        let (whole, _) = segments.read_last(dir, newest, 0)?;
         if segments.record < sealed {
             return Err(missing(dir, segments.record, sealed));
         }
@@ -87,6 +82,48 @@ impl Segments {
         Ok((segments, cut_off))
     }
 
+    /// Reads the last segment from a place between two chunks on; returns where what is whole ends, and how many bytes the
+    /// records have there.
+    fn read_last(&mut self, dir: &Dir, last: Segment, from: u64) -> Result<(u64, u64)> {
+        let (mut reader, mut bytes) = (RecordReader::at(dir, last)?, BytesMut::new());
+        reader.offset = from;
+        let (mut whole, mut data) = (from, 0);
+        while let Some(header) = reader.chunk(&mut bytes)?.filter(|header| header.record == self.record) {
+            self.wrote(header.len, header.ends);
+            (whole, data) = (reader.offset, data + header.len as u64);
+            bytes.clear();
+        }
+        Ok((whole, data))
+    }
+
+    /// Takes notice of what other runs appended after the end that is known here, when the last segment was `left` so: returns
+    /// how many bytes that is on the disk, and how many the records have. `None` where they did anything else, and
+    /// [`Segments::open`] is due.
+    pub(super) fn follow(&mut self, dir: &Dir, lock: &Lock, left: &Stamp) -> Result<Option<(u64, u64)>> {
+        let Some(last) = self.list.back().copied() else { return Ok(None) };
+        let Some(stamp) = files::stamp(dir, &last.name())?.filter(|stamp| stamp.is_same_file(left)) else {
+            return Ok(None);
+        };
+        if stamp.len() < last.len {
+            return Ok(None);
+        }
+        let mut data = 0;
+        if stamp.len() > last.len {
+            let whole;
+            (whole, data) = self.read_last(dir, last, last.len)?;
+            if whole != stamp.len() {
+                return Ok(None);
+            }
+            self.list.back_mut().expect("there is a last one").len = whole;
+            self.last = Some(files::open_to_append(dir, lock, &last.name())?);
+            self.synced = false;
+        }
+        // The next one has the name of the next record.
+        let next = Segment { first: self.record, len: 0 };
+        let is_last = next.first == last.first || files::stamp(dir, &next.name())?.is_none();
+        Ok(is_last.then_some((stamp.len() - last.len, data)))
+    }
+
     /// Before anything is known of them.
     pub(super) fn unknown() -> Self {
         Self { list: VecDeque::new(), last: None, record: 0, unfinished: 0, synced: true }
@@ -95,11 +132,6 @@ impl Segments {
     /// What tells the last one as it is now from any other; `None` where there is none.
     pub(super) fn last_stamp(&self, dir: &Dir) -> Result<Option<Stamp>> {
         self.list.back().map_or(Ok(None), |last| files::stamp(dir, &last.name()))
-    }
-
-    /// Whether the next record begins another segment.
-    pub(super) fn is_last_full(&self) -> bool {
-        self.list.back().is_some_and(|last| last.len >= SEGMENT_LEN)
     }
 
     /// The record after the last whole one.

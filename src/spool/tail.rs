@@ -9,6 +9,8 @@ use crate::files::{self, Dir, Lock, Stamp};
 
 /// Held while something is appended, the last segment is removed, or what waits is cut anew.
 const APPEND_LOCK: &str = "append";
+/// How often in a row the run that sends takes the lock and finds nothing new before it keeps it.
+const MAX_TURNS_ALONE: u32 = 100;
 
 /// The segments of a spool as this run knows them, and the right to append to them.
 #[derive(Debug)]
@@ -26,12 +28,14 @@ pub(super) struct Tail {
     max: u64,
     /// Another run held the lock when this one last wanted it.
     behind: bool,
+    /// How often in a row nobody else had appended when this run took the lock.
+    turns_alone: u32,
 }
 
 /// The right to append, for a while.
 pub(super) struct AppendTurn {
     pub(super) lock: Lock,
-    /// Held from before, and to be held on.
+    /// It is to be held on.
     keep: bool,
 }
 
@@ -50,6 +54,7 @@ impl Tail {
             waiting_data: 0,
             max,
             behind: false,
+            turns_alone: 0,
         };
         tail.count_waiting(state.acknowledged)?;
         Ok((tail, cut_off))
@@ -58,7 +63,17 @@ impl Tail {
     /// The tail of a run that only appends, which knows nothing before its first turn.
     pub(super) fn unknown(dir: Dir, max: u64) -> Self {
         let segments = Segments::unknown();
-        Self { dir, segments, held: None, left: None, waiting_on_disk: 0, waiting_data: 0, max, behind: false }
+        Self {
+            dir,
+            segments,
+            held: None,
+            left: None,
+            waiting_on_disk: 0,
+            waiting_data: 0,
+            max,
+            behind: false,
+            turns_alone: 0,
+        }
     }
 
     /// The append lock; `None` where another run holds it.
@@ -74,8 +89,9 @@ impl Tail {
         let lock = Self::lock(&self.dir)?;
         self.behind = lock.is_none();
         let Some(lock) = lock else { return Ok(None) };
-        self.catch_up(&lock, state)?;
-        Ok(Some(AppendTurn { lock, keep: false }))
+        let is_alone = !self.catch_up(&lock, state)?;
+        self.turns_alone = if is_alone { self.turns_alone + 1 } else { 0 };
+        Ok(Some(AppendTurn { lock, keep: self.turns_alone >= MAX_TURNS_ALONE }))
     }
 
     /// Whether [`Tail::begin`] is to be tried again.
@@ -105,8 +121,9 @@ impl Tail {
         Ok(())
     }
 
-    /// Holds the lock no longer than for each append from now on.
+    /// Holds the lock no longer than for each append from now on, until nobody else has appended for long.
     pub(super) fn share(&mut self) -> Result<()> {
+        self.turns_alone = 0;
         if self.held.is_some() {
             self.left = self.segments.last_stamp(&self.dir)?;
             self.held = None;
@@ -165,12 +182,17 @@ impl Tail {
         Ok(reader)
     }
 
-    /// Takes notice of what other runs did since this one appended.
-    fn catch_up(&mut self, lock: &Lock, state: &SpoolState) -> Result<()> {
-        if self.left.is_some() && !self.segments.is_last_full() && self.left == self.segments.last_stamp(&self.dir)? {
-            return Ok(());
+    /// Takes notice of what other runs did since this one appended; false where that is nothing.
+    fn catch_up(&mut self, lock: &Lock, state: &SpoolState) -> Result<bool> {
+        if let Some(left) = &self.left
+            && let Some((on_disk, data)) = self.segments.follow(&self.dir, lock, left)?
+        {
+            self.waiting_on_disk += on_disk;
+            self.waiting_data += data;
+            return Ok(on_disk > 0);
         }
         (self.segments, _) = Segments::open(&self.dir, lock, state.acknowledged, state.sealed)?;
-        self.count_waiting(state.acknowledged).map(drop)
+        self.count_waiting(state.acknowledged)?;
+        Ok(true)
     }
 }

@@ -636,3 +636,46 @@ fn cutting_anew_renumbers_the_record_that_a_run_is_to_stop_after() {
         assert_eq!(until, expected);
     }
 }
+
+/// The price of a line must not be that of all that waits.
+#[test]
+fn what_others_append_is_noticed_without_a_look_at_what_waits() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    while home.segments().len() < 2 {
+        put(&mut spool, &[b'x'; 100_000]);
+    }
+    spool.share().unwrap();
+    let mut inlet = home.inlet();
+    put(&mut inlet, b"one");
+    let all = spool.whole();
+    // Anybody who looked into it would complain.
+    fs::set_permissions(&home.segments()[0], std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    put(&mut inlet, b"two");
+    spool.share().unwrap();
+    put(&mut spool, b"three");
+    put(&mut inlet, b"four");
+    spool.share().unwrap();
+    assert_eq!(spool.whole(), all + 4);
+    fs::set_permissions(&home.segments()[0], std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let read = read_all(&mut spool);
+    assert_eq!(read[read.len() - 4..], [&b"one"[..], b"two", b"three", b"four"]);
+    assert_eq!(spool.pending().messages, read.len() as u64);
+}
+
+#[test]
+fn a_run_that_is_alone_again_takes_no_lock_for_each_record() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    let mut inlet = home.inlet();
+    spool.share().unwrap();
+    put(&mut inlet, b"other");
+    for _ in 0..200 {
+        put(&mut spool, b"own");
+    }
+    assert_eq!(inlet.append(&[b"late"]).unwrap(), Appended::Busy);
+    spool.share().unwrap();
+    put(&mut inlet, b"late");
+    put(&mut spool, b"last");
+    assert_eq!(read_all(&mut spool)[201..], [b"late", b"last"]);
+}

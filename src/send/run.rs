@@ -245,7 +245,7 @@ impl SendRun<'_> {
         loop {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(self.source.acknowledged_all()?),
                 Err(refusal) => {
                     if self.pending().messages > 0 {
                         self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));

@@ -56,6 +56,11 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
+    /// These were all acknowledgements that there are now.
+    fn acknowledged_all(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The receiver has written every message of the stream below this seq.
     fn confirmed(&mut self, _seq: u32) -> Result<()> {
         Ok(())

@@ -228,6 +228,11 @@ impl MessageSource for Spooled<'_> {
         if let Ok(at) = self.published.binary_search_by_key(&token, |(token, _)| *token) {
             self.published[at].1 = true;
         }
+        Ok(())
+    }
+
+    /// Once for all that came together: the state is written each time.
+    fn acknowledged_all(&mut self) -> Result<()> {
         let count = self.published.iter().take_while(|(_, done)| *done).count();
         if count == 0 {
             return Ok(());

@@ -109,6 +109,9 @@ use crate::stream::Predecessor;
 /// run: making another one costs the disk more than it frees.
 const MIN_REMOVED_LEN: u64 = 64 << 10;
 
+/// Most records that the state says may have been sealed before they are.
+const MAX_ANNOUNCED: u64 = 256;
+
 /// Held by the run that sends.
 const SEND_LOCK: &str = "lock";
 
@@ -331,8 +334,10 @@ impl Spool {
         };
         self.next += 1;
         self.read.push_back((on_disk, (buffer.len() - start) as u64));
-        if self.next > self.state.sealed {
-            self.state.sealed = self.next;
+        self.state.sealed = self.state.sealed.max(self.next);
+        if !self.state_file.says_sealed(self.next) {
+            // Not once for each record. They are whole and synchronized, as a record must be that may have been sealed.
+            self.state_file.announce(self.whole().min(self.next + MAX_ANNOUNCED));
             self.state_file.write(&self.state)?;
         }
         Ok(Found::Record)
@@ -464,6 +469,10 @@ impl Spool {
 
     fn sync_all(&mut self) -> Result<()> {
         self.tail.segments.sync()?;
+        if self.state_file.says_sealed(self.state.sealed + 1) {
+            self.state_file.announce(self.state.sealed);
+            self.state_file.write(&self.state)?;
+        }
         self.state_file.sync()
     }
 
@@ -476,6 +485,7 @@ impl Spool {
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
         self.state.stream = stream;
         self.maybe_sealed = 0;
+        self.state_file.announce(self.state.sealed);
         self.state_file.write(&self.state)?;
         self.state_file.sync()
     }

@@ -593,7 +593,7 @@ fn a_run_never_waits_for_the_right_to_append() {
         assert_eq!(read_all(&mut spool), [b"one"]);
         spool.acknowledge(1).unwrap();
         assert!(!spool.leave().unwrap());
-        assert_eq!(spool.recut(|bytes| bytes.len(), &mut 0).unwrap(), Recut::Busy);
+        assert_eq!(spool.recut(<[u8]>::len, &mut 0).unwrap(), Recut::Busy);
         spool.shut_down().unwrap();
         done.send(appended).unwrap();
         spool
@@ -643,7 +643,7 @@ fn what_others_append_is_noticed_without_a_look_at_what_waits() {
     let home = Home::new();
     let mut spool = home.open().unwrap();
     while home.segments().len() < 2 {
-        put(&mut spool, &[b'x'; 100_000]);
+        put(&mut spool, &vec![b'x'; 100_000]);
     }
     spool.share().unwrap();
     let mut inlet = home.inlet();
@@ -678,4 +678,23 @@ fn a_run_that_is_alone_again_takes_no_lock_for_each_record() {
     put(&mut inlet, b"late");
     put(&mut spool, b"last");
     assert_eq!(read_all(&mut spool)[201..], [b"late", b"last"]);
+}
+
+#[test]
+fn what_a_run_may_have_sealed_is_known_after_it_whether_it_was_killed_or_not() {
+    for (killed, sealed) in [(true, 3), (false, 1)] {
+        let home = Home::new();
+        let mut spool = home.open().unwrap();
+        for record in [&b"a"[..], b"b", b"c"] {
+            put(&mut spool, record);
+        }
+        spool.start_stream(at(3), true).unwrap();
+        assert!(read_one(&mut spool, &mut BytesMut::new()));
+        assert_eq!(spool.sealed(), 1, "the run itself knows");
+        if !killed {
+            spool.shut_down().unwrap();
+        }
+        drop(spool);
+        assert_eq!(home.open().unwrap().sealed(), sealed);
+    }
 }

@@ -22,7 +22,7 @@ use crate::stdio::{self, Signals};
 use crate::{Error, Exit, Result};
 
 /// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// After the first signal, how long a run continues without progress: an acknowledgement, or something written.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);

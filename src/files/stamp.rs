@@ -18,6 +18,18 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// The file's length in bytes.
+    #[must_use]
+    pub(crate) fn len(&self) -> u64 {
+        u64::try_from(self.len).unwrap_or(0)
+    }
+
+    /// Whether both are of one file, which was there all the time.
+    #[must_use]
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        self.inode == other.inode
+    }
+
     /// True if it is old enough at `now` to change with the next change: a file system's clock ticks only every few
     /// milliseconds, so two changes at once may leave the same stamp.
     #[must_use]

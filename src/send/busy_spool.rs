@@ -4,21 +4,22 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::intake::Intake;
+use super::intake::{Intake, LOCK_RETRY_INTERVAL};
+use super::run::{Failure, Outcome};
 use crate::event_loop::{EventLoop, STOP_TIMEOUT, Stop};
-use crate::spool::{Inlet, Owner, RecordStore, Spool, SpoolOptions};
-use crate::text::{count, show};
+use crate::spool::{Inlet, Opening, Owner, RecordStore, Spool, SpoolOptions};
+use crate::text::show;
 use crate::{Error, Exit, Result};
 
 /// How often to look whether the other run has ended.
 const SENDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Opens a spool to send from it. As long as another run does that, input is only written to it. Returns what
-/// [`Spool::open`] does.
+/// [`Opening::attempt`] does.
 ///
 /// # Errors
 /// [`Exit::TryAgain`] once all input is in the spool and another run sends it; [`Exit::DataLost`] where a signal or
-/// `timeout` ends the run before; otherwise as [`Spool::open`].
+/// `timeout` ends the run before; otherwise as [`Opening::attempt`].
 pub(super) fn open(
     intake: &mut Intake<'_>,
     spool: &SpoolOptions,
@@ -26,32 +27,68 @@ pub(super) fn open(
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
 ) -> Result<(Spool, u64)> {
-    let mut inlet: Option<Inlet> = None;
+    let mut inlet = None;
+    let failure = match wait(intake, &mut inlet, Opening::new(spool, owner), timeout, events) {
+        Ok(opened) => return Ok(opened),
+        Err(failure) => failure,
+    };
+    // What can still be kept of the beginning of a line is kept, whatever happened.
+    let unwritten = intake.unwritten();
+    if let Some(inlet) = &mut inlet {
+        let _ = intake.stop(inlet, Instant::now());
+    }
+    Err(match failure {
+        Failure::GivenUp(error) => error,
+        Failure::Interrupted(cause) if unwritten == 0 => cause,
+        Failure::Interrupted(cause) if intake.unwritten() == 0 => cause.and_because("what was read is in the spool"),
+        Failure::Interrupted(cause) => {
+            let hint = cause.hint_text().map(str::to_owned);
+            intake.not_written(&cause.to_string()).hint_if(hint)
+        }
+    })
+}
+
+fn wait(
+    intake: &mut Intake<'_>,
+    inlet: &mut Option<Inlet>,
+    mut opening: Opening<'_>,
+    timeout: Option<Duration>,
+    events: &mut EventLoop<'_>,
+) -> Outcome<(Spool, u64)> {
     let mut limits = Limits { timeout, blocked_since: None, stopping_since: None };
     loop {
         let now = events.begin_turn();
-        if let Some(opened) = Spool::open(spool, owner)? {
+        if let Some(opened) = opening.attempt()? {
             return Ok(opened);
         }
         if inlet.is_none() {
-            inlet = Inlet::open(spool, owner)?;
+            *inlet = opening.inlet()?;
         }
         let stop = events.stop_requested();
-        if let Some(inlet) = &mut inlet {
+        if let Some(inlet) = inlet {
             match stop {
                 Stop::No => intake.read(inlet, now)?,
                 Stop::Gracefully | Stop::AtOnce => intake.stop(inlet, now)?,
             }
             if intake.is_done() {
                 // The run that sends looks for what was appended before it lets another one send: it has this in view.
-                return Spool::open(spool, owner)?.ok_or_else(|| left_to_another(inlet));
+                match opening.attempt()? {
+                    Some(opened) => return Ok(opened),
+                    None if opening.is_sender() => {}
+                    None => return Err(Failure::GivenUp(left_to_another(inlet))),
+                }
             }
         }
-        if let Some(what) = limits.expired(inlet.is_none() || intake.is_blocked(), stop, now) {
-            return Err(not_written(intake, what));
+        let blocked = inlet.is_none() || intake.is_blocked() || opening.is_sender();
+        if let Some(what) = limits.expired(blocked, stop, now) {
+            if let Some(inlet) = inlet {
+                intake.stop(inlet, now)?;
+            }
+            return Err(Failure::GivenUp(intake.not_written(what)));
         }
         let input = inlet.as_ref().and_then(|inlet| intake.fd(inlet)).map(|fd| (fd, PollFlags::IN));
-        let deadline = intake.deadline(now).unwrap_or(now + SENDER_CHECK_INTERVAL);
+        let interval = if opening.is_sender() { LOCK_RETRY_INTERVAL } else { SENDER_CHECK_INTERVAL };
+        let deadline = intake.deadline(now).unwrap_or(now + interval);
         events.wait(input, Some(deadline), now)?;
     }
 }
@@ -84,11 +121,4 @@ fn left_to_another(inlet: &Inlet) -> Error {
     Error::new(Exit::TryAgain, "all input is in the spool, but not delivered yet")
         .because(format!("another sts-send is sending from {}", show(inlet.path())))
         .deferred()
-}
-
-/// The error of ending before all input is in the spool.
-pub(super) fn not_written(intake: &Intake<'_>, what: &str) -> Error {
-    let lost = count(intake.unwritten(), "byte");
-    let obstacle = intake.obstacle();
-    Error::new(Exit::DataLost, what).because(format!("not written to the spool because {obstacle}: {lost}"))
 }

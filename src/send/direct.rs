@@ -142,6 +142,14 @@ impl MessageSource for Direct {
         }
         Error::new(exit, what).because(format!("unacknowledged: {}", Amount(self.pending(in_flight))))
     }
+
+    fn interrupted(&self, cause: Error, in_flight: Pending) -> Error {
+        if self.pending(in_flight).messages == 0 {
+            return cause;
+        }
+        let hint = cause.hint_text().map(str::to_owned);
+        self.undelivered(Exit::DataLost, &cause.to_string(), in_flight).hint_if(hint)
+    }
 }
 
 /// The message that is being read: the bytes that sealing fills in, then what standard input gave. A long message is handed

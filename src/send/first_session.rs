@@ -7,6 +7,7 @@ use rustix::event::PollFlags;
 
 use super::SendOptions;
 use super::outgoing::OutgoingStream;
+use super::run::{Failure, Outcome};
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use crate::crypto::schedule::Digest;
@@ -46,6 +47,9 @@ pub(super) fn peer_of(
 
 /// Fills the spool for as long as there is no session; returns the stream once there is one. The client stays idle.
 ///
+/// What was `found` at the start of the run may be hours old, if another run had the spool until now. That one may have used
+/// newer sessions, and the stream that it left is of one of these.
+///
 /// # Errors
 /// [`Exit::TryAgain`] if the input, a signal or [`SendOptions::timeout`] ends the run before; [`Exit::Config`] if another peer
 /// paired than the one that the spool is for.
@@ -57,35 +61,51 @@ pub(super) fn wait(
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
     report: &Reporter,
-) -> Result<Box<dyn OutgoingStream>> {
+) -> Outcome<Box<dyn OutgoingStream>> {
     let give_up_at = options.timeout.map(|timeout| Instant::now() + timeout);
     let mut notice = ReportThrottle::once();
     loop {
         let now = events.begin_turn();
-        let error = match found {
-            Ok(stream) if stream.peer()?.as_ref() == peer => return Ok(stream),
+        let error = match look_again(found, link, options) {
+            Ok((stream, of)) if of.as_ref() == peer => return Ok(stream),
             Ok(_) => {
-                spooled.close()?;
-                return Err(Error::new(Exit::Config, "another peer paired on this link")
-                    .because("the messages in the spool are for the previous peer")
-                    .hint("give each peer its own spool, and name the peer: --to NAME"));
+                return Err(Failure::Interrupted(
+                    Error::new(Exit::Config, "another peer paired on this link")
+                        .because("the messages in the spool are for the previous peer")
+                        .hint("give each peer its own spool, and name the peer: --to NAME"),
+                ));
             }
-            Err(error) if error.exit() != Exit::TryAgain => return Err(error),
+            Err(error) if error.exit() != Exit::TryAgain => return Err(Failure::Interrupted(error)),
             Err(error) => error,
         };
         let stopping = events.stop_requested() > Stop::No || give_up_at.is_some_and(|at| now >= at);
         keep_input(spooled, events.was_woken(), stopping, now)?;
         if spooled.has_all_input() || stopping {
-            spooled.close()?;
-            return Err(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) });
+            return Err(Failure::GivenUp(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) }));
         }
         if notice.happened(now).is_some() {
             report.info(format_args!("{error}; input waits in the spool until there is one"));
         }
         let input = spooled.input_fd(true).map(|fd| (fd, PollFlags::IN));
         events.wait(input, Some(now + SESSION_CHECK_INTERVAL), now)?;
-        found = super::open_stream(link, options, Instant::now());
+        found = Err(error);
     }
+}
+
+/// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, whoever else
+/// paired since.
+fn look_again(
+    found: Result<Box<dyn OutgoingStream>>,
+    link: &Link,
+    options: &SendOptions,
+) -> Result<(Box<dyn OutgoingStream>, Option<Digest>)> {
+    let now = Instant::now();
+    let stream = match found {
+        Ok(mut stream) => stream.refresh(now).map(|()| stream)?,
+        Err(_) => super::open_stream(link, options, now)?,
+    };
+    let peer = stream.peer()?;
+    Ok((stream, peer))
 }
 
 /// Has in the spool what can be read.

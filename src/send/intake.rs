@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use crate::Result;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
 use crate::spool::{self, Appended, RecordStore};
 use crate::stdio::{Input, Split};
-use crate::text::show;
+use crate::text::{count, show};
+use crate::{Error, Exit, Result};
 
 /// Most bytes that are written to the spool before some are published.
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
 /// Time between two attempts to take a lock that another run was asked to release.
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Time between two attempts to write to a full disk.
 const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -80,7 +80,7 @@ impl<'a> Intake<'a> {
         self.max_record.min(self.unwritten.len() + more)
     }
 
-    /// Writes what was read, cut into records; false where the disk is full.
+    /// Writes what was read, cut into records; false where there is no room for the first one.
     fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
         let at_end = self.input.at_end();
         let (mut rest, mut records) = (&self.unwritten[..], Vec::new());
@@ -91,12 +91,13 @@ impl<'a> Intake<'a> {
         if records.is_empty() && !store.is_unfinished() {
             return Ok(true);
         }
-        let whole = self.unwritten.len() - rest.len();
         let appended = store.append(&records)?;
-        self.blocked = Some(appended).filter(|appended| *appended != Appended::Yes);
+        let is_written = matches!(appended, Appended::Records(_));
+        self.blocked = Some(appended).filter(|_| !is_written);
         match appended {
-            Appended::Yes => {
-                self.unwritten.advance(whole);
+            Appended::Records(count) => {
+                let written = records[..count].iter().map(|record| record.len()).sum();
+                self.unwritten.advance(written);
                 if self.disk_full.has_happened() {
                     self.report.info("there is space on the disk again");
                     self.disk_full.reset();
@@ -108,7 +109,7 @@ impl<'a> Intake<'a> {
             }
             Appended::DiskFull | Appended::Full | Appended::Busy => {}
         }
-        Ok(appended == Appended::Yes)
+        Ok(is_written)
     }
 
     /// Reads no further, and writes what was read.
@@ -117,7 +118,12 @@ impl<'a> Intake<'a> {
     /// As [`Intake::read`].
     pub(super) fn stop(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<()> {
         self.input.stop();
-        self.write(store, now).map(drop)
+        let mut before = usize::MAX;
+        // What does not all fit is written as far as it does.
+        while self.write(store, now)? && (1..before).contains(&self.unwritten.len()) {
+            before = self.unwritten.len();
+        }
+        Ok(())
     }
 
     /// What to poll for input, if there is room for more.
@@ -140,13 +146,23 @@ impl<'a> Intake<'a> {
         self.blocked.is_some()
     }
 
-    /// Why it cannot, in words.
-    pub(super) fn obstacle(&self) -> &'static str {
-        match self.blocked {
+    /// Whether that is because another run appends now.
+    pub(super) fn is_busy(&self) -> bool {
+        self.blocked == Some(Appended::Busy)
+    }
+
+    /// The error of ending for this reason before all that was read is in the spool.
+    pub(super) fn not_written(&self, what: &str) -> Error {
+        let obstacle = match self.blocked {
             Some(Appended::Full) => "the spool is full",
             Some(Appended::DiskFull) => "the disk is full",
-            Some(Appended::Busy | Appended::Yes) | None => "another sts-send keeps it locked",
+            Some(Appended::Busy | Appended::Records(_)) | None => "another sts-send keeps it locked",
+        };
+        if self.unwritten.is_empty() {
+            return Error::new(Exit::TryAgain, what).because(format_args!("{obstacle}; nothing was lost"));
         }
+        let lost = count(self.unwritten(), "byte");
+        Error::new(Exit::DataLost, what).because(format!("not written to the spool because {obstacle}: {lost}"))
     }
 
     /// What was read and not written, in bytes.

@@ -48,12 +48,13 @@ use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::replies::{SESSION_GONE, warn_of_duplicates};
 use self::reply_topics::ReplyTopics;
-use self::run::SendRun;
+use self::run::{Outcome, SendRun};
 use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
 use self::timeouts::Timeouts;
 use crate::config::Config;
+use crate::crypto::schedule::Digest;
 use crate::event_loop::EventLoop;
 use crate::link::{Link, Tool};
 use crate::name::PeerName;
@@ -99,13 +100,10 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
             let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
             let mut spooled = Spooled::new(intake, opened, cut_off, report);
-            if let Some(bell) = spooled.bell()? {
-                events.watch(bell);
+            match first_stream(found, link, options, peer.as_ref(), &mut spooled, &mut events, report) {
+                Ok(stream) => (Box::new(spooled), stream),
+                Err(failure) => return Err(spooled.fail(failure)),
             }
-            let peer = peer.as_ref();
-            let mut stream = first_session::wait(found, link, options, peer, &mut spooled, &mut events, report)?;
-            warn_of_duplicates(SESSION_GONE, spooled.resume(&mut *stream, Instant::now())?, report);
-            (Box::new(spooled), stream)
         }
     };
     if std::io::stdin().is_terminal() {
@@ -114,6 +112,25 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
     let (mqtt, reply_topics, data_in_flight) = (&link.config.mqtt, ReplyTopics::default(), DataInFlight::default());
     SendRun { events, mqtt, report, source, stream, reply_topics, data_in_flight, timeouts, rng }.finish()
+}
+
+/// The stream in which to send what is in a spool, once there is a session: the one that an earlier run left there, or another
+/// one.
+fn first_stream(
+    found: Result<Box<dyn OutgoingStream>>,
+    link: &Link,
+    options: &SendOptions,
+    peer: Option<&Digest>,
+    spooled: &mut Spooled<'_>,
+    events: &mut EventLoop<'_>,
+    report: &Reporter,
+) -> Outcome<Box<dyn OutgoingStream>> {
+    if let Some(bell) = spooled.bell(Instant::now())? {
+        events.watch(bell);
+    }
+    let mut stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
+    warn_of_duplicates(SESSION_GONE, spooled.resume(&mut *stream, Instant::now())?, report);
+    Ok(stream)
 }
 
 /// Most bytes of a record in this spool.

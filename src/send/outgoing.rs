@@ -34,8 +34,16 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
     fn topic(&self) -> &str;
 
     /// The fingerprint of the peer; `None` where the link is not encrypted.
+    ///
+    /// # Errors
+    /// [`crate::Exit::TryAgain`] where there is no session with it.
     fn peer(&self) -> Result<Option<Digest>> {
         Ok(None)
+    }
+
+    /// Looks at the sessions as they are now, however short ago it did.
+    fn refresh(&mut self, _now: Instant) -> Result<()> {
+        Ok(())
     }
 
     /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once for each

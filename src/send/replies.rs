@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::outgoing::Reply;
-use super::run::SendRun;
+use super::run::{Failure, Outcome, SendRun};
 use super::source::Turn;
 use crate::report::Reporter;
 use crate::text::count;
@@ -16,35 +16,35 @@ pub(super) const SESSION_GONE: &str = "the session is gone";
 
 impl SendRun<'_> {
     /// Acts on what arrived on one of the [`ReplyTopics`](super::reply_topics::ReplyTopics).
-    pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Result<()> {
+    pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Outcome<()> {
         match self.stream.receive(payload, now)? {
             Reply::Nothing => Ok(()),
             Reply::Rejected(rejected) => {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));
                 Ok(())
             }
-            Reply::Answer(answer) => self.publish(answer),
+            Reply::Answer(answer) => Ok(self.publish(answer)?),
             Reply::Confirmed(seq) => {
                 self.reply_topics.delivered();
                 self.timeouts.progress(now);
                 if self.timeouts.end_silence() {
                     self.report.info("confirms are arriving again");
                 }
-                self.source.confirmed(seq)
+                Ok(self.source.confirmed(seq)?)
             }
-            Reply::SessionLost => self.reseal(SESSION_LOST, now),
-            Reply::SessionDeleted if self.source.survives_session() => self.reseal(SESSION_GONE, now),
+            Reply::SessionLost => Ok(self.reseal(SESSION_LOST, now)?),
+            Reply::SessionDeleted if self.source.survives_session() => Ok(self.reseal(SESSION_GONE, now)?),
             // The receiver may have written everything and can only say so in a way that this device cannot read, so sending
             // it again could duplicate all of it.
-            Reply::SessionDeleted => Err(self.unfinished(Exit::DataLost, SESSION_GONE)),
+            Reply::SessionDeleted => Err(Failure::GivenUp(self.unfinished(Exit::DataLost, SESSION_GONE))),
         }
     }
 
     /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
     /// another session, as the broker can cause it: only the receiver's word is.
-    pub(super) fn handle_silence(&mut self, now: Instant) -> Result<()> {
+    pub(super) fn handle_silence(&mut self, now: Instant) -> Outcome<()> {
         if !self.source.survives_session() && self.stream.is_orphaned(now)? {
-            return Err(self.unfinished(Exit::DataLost, SESSION_GONE));
+            return Err(Failure::GivenUp(self.unfinished(Exit::DataLost, SESSION_GONE)));
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
             self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;

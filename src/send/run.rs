@@ -18,11 +18,28 @@ use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::Timeouts;
 use crate::config::Mqtt;
-use crate::event_loop::{BrokerEvent, EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop};
 use crate::mqtt::Qos;
 use crate::report::Reporter;
 use crate::spool::Pending;
 use crate::{Error, Exit, Result};
+
+/// Why a run ends before everything is delivered.
+pub(super) enum Failure {
+    /// It gives up. The error says how much is not delivered.
+    GivenUp(Error),
+    /// It cannot continue, for this reason.
+    Interrupted(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(cause: Error) -> Self {
+        Self::Interrupted(cause)
+    }
+}
+
+/// What the loop does, and why it ends where that fails.
+pub(super) type Outcome<T> = std::result::Result<T, Failure>;
 
 /// One run, from the first byte to the last acknowledgement.
 pub(super) struct SendRun<'a> {
@@ -40,12 +57,42 @@ pub(super) struct SendRun<'a> {
 impl SendRun<'_> {
     /// Sends all of the source, and ends the connection.
     pub(super) fn finish(mut self) -> Result<()> {
-        let delivered = self.deliver().and_then(|()| self.events.close().map(drop));
+        let delivered = match self.deliver() {
+            Ok(()) => self.events.close().map(drop),
+            Err(Failure::GivenUp(error)) => Err(error),
+            Err(Failure::Interrupted(cause)) => Err(self.interrupted(cause)),
+        };
         let closed = self.source.close();
         delivered.and(closed)
     }
 
-    fn deliver(&mut self) -> Result<()> {
+    /// The error of ending for this cause, which says what is not delivered, too: nobody else would.
+    fn interrupted(&mut self, cause: Error) -> Error {
+        // The cause counts: what cannot be kept is counted as lost.
+        let _ = self.source.stop_reading(Instant::now());
+        self.drain();
+        self.source.interrupted(cause, self.in_flight())
+    }
+
+    /// Waits for the acknowledgement of what was published, as [`EventLoop::close`] does, and takes notice of it.
+    fn drain(&mut self) {
+        let (until, stop) = (Instant::now() + CLOSE_TIMEOUT, self.events.stop_requested());
+        while self.events.is_connected() {
+            let now = self.events.begin_turn();
+            if self.handle_events(now).is_err() || now >= until || self.events.stop_requested() > stop {
+                return;
+            }
+            if self.events.broker.unacknowledged().messages == 0 {
+                self.events.broker.disconnect();
+                return self.events.flush(now);
+            }
+            if self.events.wait(None, Some(until), now).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&mut self) -> Outcome<()> {
         let now = Instant::now();
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
         self.events.broker.connect(now);
@@ -58,9 +105,12 @@ impl SendRun<'_> {
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
                 if self.source.leave()? {
-                    return self.settle();
+                    return Ok(self.settle()?);
                 }
-                continue;
+                // Else it cannot leave yet, and waits for that.
+                if !self.source.is_done(&*self.stream) {
+                    continue;
+                }
             }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_seal()).map(|fd| (fd, PollFlags::IN));
@@ -73,7 +123,7 @@ impl SendRun<'_> {
     /// Retransmissions and what is said between two streams come before new messages. The receiver accepts the messages of a
     /// stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If new ones
     /// took the room first, nothing that was sent could be of use.
-    fn transfer(&mut self, now: Instant) -> Result<()> {
+    fn transfer(&mut self, now: Instant) -> Outcome<()> {
         let connected = self.events.is_connected();
         if self.events.was_woken() {
             self.source.woken()?;
@@ -99,7 +149,7 @@ impl SendRun<'_> {
             }
         }
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
-        self.source.sync()
+        Ok(self.source.sync()?)
     }
 
     /// Whether one more frame may leave: if the client has room for the longest. The head of this file says who asks.
@@ -147,7 +197,7 @@ impl SendRun<'_> {
     }
 
     /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either.
-    fn publish_control(&mut self, now: Instant) -> Result<bool> {
+    fn publish_control(&mut self, now: Instant) -> Outcome<bool> {
         let is_path_clear = self.is_path_clear();
         if !is_path_clear {
             self.stream.ignore_silence(now);
@@ -191,22 +241,22 @@ impl SendRun<'_> {
         }
     }
 
-    fn handle_events(&mut self, now: Instant) -> Result<()> {
+    fn handle_events(&mut self, now: Instant) -> Outcome<()> {
         loop {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
-                Ok(None) => return Ok(()),
+                Ok(None) => return Ok(self.source.acknowledged_all()?),
                 Err(refusal) => {
                     if self.pending().messages > 0 {
                         self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
                     }
-                    return Err(self.source.refused(refusal));
+                    return Err(Failure::GivenUp(self.source.refused(refusal)));
                 }
             }
         }
     }
 
-    fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {
+    fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> Outcome<()> {
         match event {
             BrokerEvent::Connected => {}
             BrokerEvent::Disconnected => self.reply_topics.disconnected(),
@@ -232,7 +282,7 @@ impl SendRun<'_> {
     ///
     /// # Errors
     /// As [`MessageSource::undelivered`], where that leaves anything undelivered.
-    fn is_stopped(&mut self, now: Instant) -> Result<bool> {
+    fn is_stopped(&mut self, now: Instant) -> Outcome<bool> {
         let stop = self.events.stop_requested();
         if stop > Stop::No && self.timeouts.begin_stop(now) {
             self.source.stop_reading(now)?;
@@ -250,7 +300,7 @@ impl SendRun<'_> {
         match why {
             Some((exit, what)) if !self.source.is_delivered() => {
                 self.source.stop_reading(now)?;
-                Err(self.undelivered(exit, what))
+                Err(Failure::GivenUp(self.undelivered(exit, what)))
             }
             stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
         }

@@ -56,6 +56,11 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
+    /// These were all acknowledgements that there are now.
+    fn acknowledged_all(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The receiver has written every message of the stream below this seq.
     fn confirmed(&mut self, _seq: u32) -> Result<()> {
         Ok(())
@@ -116,6 +121,10 @@ pub(super) trait MessageSource {
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
 
+    /// The error of ending because something failed that the run needs, the session for one. It keeps the cause, and says how
+    /// much is not delivered; where that is lost, with [`Exit::DataLost`].
+    fn interrupted(&self, cause: Error, in_flight: Pending) -> Error;
+
     /// The error of ending because the broker refuses something, or a message.
     fn refused(&self, refusal: Error) -> Error {
         refusal
@@ -127,7 +136,7 @@ pub(super) trait MessageSource {
     }
 
     /// Ends, as all of it was sent and is delivered; false where another process had something for it at the last
-    /// moment.
+    /// moment, or has the disk at this one: then [`MessageSource::deadline`] says when to try again.
     fn leave(&mut self) -> Result<bool> {
         Ok(true)
     }

@@ -3,18 +3,22 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::busy_spool;
-use super::intake::Intake;
+use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingStream, Publication};
+use super::run::Failure;
 use super::source::{Amount, MessageSource, Turn, larger};
+use crate::event_loop::CLOSE_TIMEOUT;
 use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
-use crate::spool::{Found, Pending, RecordStore, Spool};
+use crate::spool::{Found, Pending, RecordStore, Recut, Spool};
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
+
+/// How often a run that nobody can wake looks for what others appended.
+const APPEND_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Standard input, on disk until it is delivered.
 pub(super) struct Spooled<'a> {
@@ -22,9 +26,21 @@ pub(super) struct Spooled<'a> {
     spool: Spool,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
-    /// The record after the last one that was there when the run was told to stop.
-    stop_after: Option<u64>,
+    stop: StopPoint,
+    /// When to look for what others appended; `None` where they wake this run.
+    look_at: Option<Instant>,
     report: &'a Reporter,
+}
+
+/// What a run that was told to stop still has to send, where another one sends the rest.
+#[derive(Clone, Copy)]
+enum StopPoint {
+    /// It was not told.
+    None,
+    /// All of its own input, which is not in the spool yet.
+    Undecided,
+    /// The records below.
+    At(u64),
 }
 
 impl<'a> Spooled<'a> {
@@ -36,12 +52,17 @@ impl<'a> Spooled<'a> {
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        Self { intake, spool, published: VecDeque::new(), stop_after: None, report }
+        Self { intake, spool, published: VecDeque::new(), stop: StopPoint::None, look_at: None, report }
     }
 
-    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`].
-    pub(super) fn bell(&self) -> Result<Option<OwnedFd>> {
-        self.spool.bell()
+    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is none,
+    /// others cannot ask, so this run makes way for them at once.
+    pub(super) fn bell(&mut self, now: Instant) -> Result<Option<OwnedFd>> {
+        let bell = self.spool.bell()?;
+        if bell.is_none() {
+            self.look_at = Some(now);
+        }
+        Ok(bell)
     }
 
     /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where
@@ -54,9 +75,25 @@ impl<'a> Spooled<'a> {
         stream.resume(&mut self.spool, now)
     }
 
-    /// Reads standard input into the spool: as [`Intake::read`].
+    /// Reads standard input into the spool: as [`Intake::read`]. Takes notice of what others appended, if they could not wake
+    /// this run, or were not done when they did.
     pub(super) fn read_input(&mut self, now: Instant) -> Result<()> {
-        self.intake.read(&mut self.spool, now)
+        let due = self.look_at.is_some_and(|at| now >= at);
+        if due || self.spool.is_behind() {
+            self.spool.share()?;
+        }
+        if due {
+            self.look_at = Some(now + APPEND_CHECK_INTERVAL);
+        }
+        self.intake.read(&mut self.spool, now)?;
+        self.decide_stop();
+        Ok(())
+    }
+
+    fn decide_stop(&mut self) {
+        if matches!(self.stop, StopPoint::Undecided) && self.has_all_input() {
+            self.stop = StopPoint::At(self.spool.whole());
+        }
     }
 
     /// Cuts what waits into records that are no longer than a message may be now, once all that was sent is
@@ -65,11 +102,12 @@ impl<'a> Spooled<'a> {
         if !self.spool.is_settled() {
             return Ok(false);
         }
-        let intake = &self.intake;
-        let Some(duplicates) = self.spool.recut(|bytes| intake.first_record_len(bytes))? else {
-            return Err(Error::new(Exit::TryAgain, "cannot cut the messages in the spool into smaller ones")
-                .because("the disk is full")
-                .hint("make room on the disk, or set max_message to the value that it had when the spool was filled"));
+        let (intake, mut no_mark) = (&self.intake, 0);
+        let mark = if let StopPoint::At(record) = &mut self.stop { record } else { &mut no_mark };
+        let duplicates = match self.spool.recut(|bytes| intake.first_record_len(bytes), mark)? {
+            Recut::Done(duplicates) => duplicates,
+            Recut::Busy => return Ok(false),
+            Recut::DiskFull => return Err(cannot_recut()),
         };
         stream.restart(&mut self.spool, now)?;
         let what = "max_message was lowered; the messages in the spool were cut into smaller ones, in a new stream";
@@ -93,10 +131,40 @@ impl<'a> Spooled<'a> {
         self.intake.is_done() && !self.spool.is_unfinished()
     }
 
+    /// Ends the run before it sends anything; what was read is in the spool, or is said to be lost.
+    pub(super) fn fail(mut self, failure: Failure) -> Error {
+        let error = match failure {
+            Failure::GivenUp(error) => error,
+            Failure::Interrupted(cause) => {
+                // The cause counts: what cannot be kept is counted as lost.
+                let _ = self.stop_reading(Instant::now());
+                self.interrupted(cause, Pending::default())
+            }
+        };
+        let _ = self.close();
+        error
+    }
+
+    /// The error of ending for this reason, which says what the spool keeps; [`Exit::DataLost`] where it does not keep all.
+    fn left(&self, exit: Exit, what: &str) -> Error {
+        let left = Amount(self.spool.pending());
+        if self.intake.unwritten() > 0 {
+            let lost = self.intake.not_written(what);
+            return Error::new(lost.exit(), lost.to_string()).because(format!("left in the spool: {left}"));
+        }
+        Error::new(exit, what).because(format!("left in the spool {}: {left}", show(self.spool.path())))
+    }
+
     /// Whether nothing waits in the spool.
     pub(super) fn is_empty(&self) -> bool {
         self.pending(Pending::default()).messages == 0
     }
+}
+
+fn cannot_recut() -> Error {
+    Error::new(Exit::TryAgain, "cannot cut the messages in the spool into smaller messages")
+        .because("the disk is full")
+        .hint("make room on the disk, or set max_message to the value that it had when the spool was filled")
 }
 
 impl MessageSource for Spooled<'_> {
@@ -145,7 +213,10 @@ impl MessageSource for Spooled<'_> {
 
     fn stop_reading(&mut self, now: Instant) -> Result<()> {
         self.intake.stop(&mut self.spool, now)?;
-        self.stop_after.get_or_insert(self.spool.whole());
+        if matches!(self.stop, StopPoint::None) {
+            self.stop = StopPoint::Undecided;
+        }
+        self.decide_stop();
         Ok(())
     }
 
@@ -157,6 +228,11 @@ impl MessageSource for Spooled<'_> {
         if let Ok(at) = self.published.binary_search_by_key(&token, |(token, _)| *token) {
             self.published[at].1 = true;
         }
+        Ok(())
+    }
+
+    /// Once for all that came together: the state is written each time.
+    fn acknowledged_all(&mut self) -> Result<()> {
         let count = self.published.iter().take_while(|(_, done)| *done).count();
         if count == 0 {
             return Ok(());
@@ -178,7 +254,8 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
-        self.intake.deadline(now)
+        let retry_at = self.spool.is_behind().then(|| now + LOCK_RETRY_INTERVAL);
+        [self.intake.deadline(now), self.look_at, retry_at].into_iter().flatten().min()
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
@@ -219,31 +296,36 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn is_others_turn(&self) -> bool {
-        let is_delivered = self.stop_after.is_some_and(|record| self.spool.acknowledged() >= record);
+        let is_delivered = matches!(self.stop, StopPoint::At(record) if self.spool.acknowledged() >= record);
         // Where nothing else waits, the end of the stream is sent first.
         is_delivered && self.has_all_input() && !self.spool.is_empty()
     }
 
     fn undelivered(&self, _exit: Exit, what: &str, _in_flight: Pending) -> Error {
-        let left = Amount(self.spool.pending());
-        if self.intake.unwritten() > 0 {
-            let lost = busy_spool::not_written(&self.intake, what);
-            return Error::new(lost.exit(), lost.to_string()).because(format!("left in the spool: {left}"));
+        let left = self.left(Exit::TryAgain, what);
+        if left.exit() != Exit::TryAgain {
+            return left;
         }
         // Nothing is lost by ending now.
-        Error::new(Exit::TryAgain, what)
-            .because(format!("left in the spool {}: {left}", show(self.spool.path())))
-            .hint("the next run with this spool sends them first")
-            .deferred()
+        left.hint("the next run with this spool sends them first").deferred()
+    }
+
+    fn interrupted(&self, cause: Error, _in_flight: Pending) -> Error {
+        // Of a damaged spool nobody knows what is left.
+        let exit = cause.exit();
+        if self.intake.unwritten() == 0 && (self.is_empty() || exit == Exit::DataLost) {
+            return cause;
+        }
+        let hint = cause.hint_text().map(str::to_owned);
+        self.left(exit, &cause.to_string()).hint_if(hint)
     }
 
     fn refused(&self, refusal: Error) -> Error {
         if refusal.exit() != Exit::DataLost {
             return refusal;
         }
-        let left = format!("left in the spool {}: {}", show(self.spool.path()), Amount(self.spool.pending()));
         let hint = refusal.hint_text().map(|hint| format!("{hint}; the next run then cuts the messages in the spool"));
-        Error::new(Exit::TryAgain, refusal.to_string()).because(left).hint_if(hint)
+        self.left(Exit::TryAgain, &refusal.to_string()).hint_if(hint)
     }
 
     fn woken(&mut self) -> Result<()> {
@@ -255,7 +337,13 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn close(&mut self) -> Result<()> {
+        let until = Instant::now() + CLOSE_TIMEOUT;
         self.intake.stop(&mut self.spool, Instant::now())?;
+        // Another run appends for a moment only.
+        while self.intake.is_busy() && Instant::now() < until {
+            std::thread::sleep(LOCK_RETRY_INTERVAL);
+            self.intake.stop(&mut self.spool, Instant::now())?;
+        }
         self.warn_of_backlog(false);
         self.spool.shut_down()
     }

@@ -34,7 +34,7 @@ impl RecordStore for Inlet {
         self.tail.dir.path()
     }
 
-    /// Not known before [`Inlet::append`]: the other run makes room all the time.
+    /// The other run makes room all the time.
     fn free_bytes(&self, _records: usize) -> usize {
         usize::MAX
     }
@@ -49,15 +49,14 @@ impl RecordStore for Inlet {
             bell::ring(&self.tail.dir)?;
             return Ok(Appended::Busy);
         };
-        let len: usize = records.iter().map(|record| record.len()).sum();
-        let appended =
-            if len > self.tail.free_bytes(records.len()) && len > self.tail.recounted_free_bytes(records.len())? {
-                Appended::Full
-            } else if self.tail.append(&turn, records)? {
-                Appended::Yes
-            } else {
-                Appended::DiskFull
-            };
+        let fitting = self.tail.count_fitting(records)?;
+        let appended = if fitting == 0 && !records.is_empty() {
+            Appended::Full
+        } else if self.tail.append(&turn, &records[..fitting])? {
+            Appended::Records(fitting)
+        } else {
+            Appended::DiskFull
+        };
         self.tail.segments.sync()?;
         self.tail.end(turn)?;
         bell::ring(&self.tail.dir)?;

@@ -38,11 +38,14 @@
 //! is kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is
 //! removed or what waits is cut anew, so a run under this lock may trust the names and lengths that it finds. A run
 //! alone must not take a lock for each line. So the sender holds this lock all the time, until the `bell` tells it that
-//! another run wants it; from then on it takes it for each write. After taking it, a run looks whether the last segment
-//! is as it left it, and if not, at all segments anew ([`tail`]).
+//! another run wants it; from then on it takes it for each write, until nobody else has appended for long. Where no named
+//! pipe can be made, on vfat or a full disk, it lets go of it at the start, and looks for new records once a second. After
+//! taking it, a run looks whether the last segment is as it left it. What was appended to that is read; if there is another
+//! segment, all are looked at anew ([`tail`]).
 //!
-//! A run that holds `lock` may wait for `append`, never the other way round, so there is no deadlock. Both are locks of
-//! flock(2), which end with the process.
+//! A run never waits in a lock: it tries again a few milliseconds later, and can be stopped meanwhile. One that holds `lock`
+//! keeps it while it tries for `append`, never the other way round, so there is no deadlock. Both are locks of flock(2),
+//! which end with the process.
 //!
 //! **When the input of a run is safe**: a run that only appends synchronizes each write before it lets go of the lock,
 //! then rings. At the end of its input it tries `lock` once more. If another run holds that, it may end. For the sender
@@ -88,6 +91,7 @@ use bytes::BytesMut;
 
 pub(crate) use self::inlet::Inlet;
 pub(crate) use self::owner::Owner;
+pub(crate) use self::recut::Recut;
 pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
 pub use self::store::SpoolOptions;
 pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordStore};
@@ -104,6 +108,9 @@ use crate::stream::Predecessor;
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
 /// run: making another one costs the disk more than it frees.
 const MIN_REMOVED_LEN: u64 = 64 << 10;
+
+/// Most records that the state says may have been sealed before they are.
+const MAX_ANNOUNCED: u64 = 256;
 
 /// Held by the run that sends.
 const SEND_LOCK: &str = "lock";
@@ -147,21 +154,60 @@ pub(crate) struct Spool {
     backlog: Backlog,
 }
 
-impl Spool {
-    /// Opens a spool to send from it, made with mode 0700 where it is absent; `None` where another run does. Returns
-    /// how many bytes of a write that did not finish were cut off, too.
+/// A spool that is to be opened to send from it.
+#[derive(Debug)]
+pub(crate) struct Opening<'a> {
+    options: &'a SpoolOptions,
+    owner: Owner<'a>,
+    /// Held from the first attempt on at which no other run sent: whoever leaves its records to the run that sends relies on
+    /// that one to send them.
+    sending: Option<Lock>,
+}
+
+impl<'a> Opening<'a> {
+    pub(crate) fn new(options: &'a SpoolOptions, owner: Owner<'a>) -> Self {
+        Self { options, owner, sending: None }
+    }
+
+    /// Opens the spool, made with mode 0700 where it is absent; `None` where another run sends, or appends at this moment.
+    /// Returns how many bytes of a write that did not finish were cut off, too.
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where it belongs to another link or peer; [`crate::Exit::DataLost`] where it is damaged;
     /// [`crate::Exit::NotTrusted`] as in [`Dir::create`].
-    pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Option<(Self, u64)>> {
-        let dir = Dir::create(&options.dir, Guard::Private)?;
-        let Some(sending) = files::try_lock(&dir, SEND_LOCK)? else { return Ok(None) };
-        check_owner(&dir, &sending, owner)?;
-        let appending = Tail::lock(&dir)?;
+    pub(crate) fn attempt(&mut self) -> Result<Option<(Spool, u64)>> {
+        let dir = Dir::create(&self.options.dir, Guard::Private)?;
+        let sending = match self.sending.take() {
+            Some(sending) => sending,
+            None => match files::try_lock(&dir, SEND_LOCK)? {
+                Some(sending) => sending,
+                None => return Ok(None),
+            },
+        };
+        check_owner(&dir, &sending, self.owner)?;
+        let Some(appending) = Tail::lock(&dir)? else {
+            self.sending = Some(sending);
+            return Ok(None);
+        };
+        Spool::open(dir, sending, appending, self.options.max.bytes()).map(Some)
+    }
+
+    /// What to append to until then: as [`Inlet::open`].
+    pub(crate) fn inlet(&self) -> Result<Option<Inlet>> {
+        Inlet::open(self.options, self.owner)
+    }
+
+    /// Whether it is this run that sends, once it can open the spool.
+    pub(crate) fn is_sender(&self) -> bool {
+        self.sending.is_some()
+    }
+}
+
+impl Spool {
+    fn open(dir: Dir, sending: Lock, appending: Lock, max: u64) -> Result<(Self, u64)> {
         let (state_file, state) = StateFile::open(&dir, &sending)?;
         let backlog = Backlog::load(&dir)?;
-        let (mut tail, cut_off) = Tail::open(dir, appending, &state, options.max.bytes())?;
+        let (mut tail, cut_off) = Tail::open(dir, appending, &state, max)?;
         let reader = tail.count_waiting(state.acknowledged)?;
         let is_open = state.stream.is_some_and(|stream| stream.close.is_none());
         let spool = Self {
@@ -175,10 +221,11 @@ impl Spool {
             reader,
             backlog,
         };
-        Ok(Some((spool, cut_off)))
+        Ok((spool, cut_off))
     }
 
-    /// What becomes readable when another run appends, or wants to; `None` where there is no room on the disk for it.
+    /// What becomes readable when another run appends, or wants to; `None` where no named pipe can be made, so that this run
+    /// must [`Spool::share`] unasked.
     ///
     /// # Errors
     /// As [`files::listen`].
@@ -186,14 +233,22 @@ impl Spool {
         bell::listen(&self.tail.dir)
     }
 
-    /// The bell rang: lets others append, and takes notice of what they did.
+    /// Lets others append, and takes notice of what they did: when the bell rang, and again while [`Spool::is_behind`].
     ///
     /// # Errors
     /// As [`Spool::read`].
     pub(crate) fn share(&mut self) -> Result<()> {
         self.tail.share()?;
-        let turn = self.tail.begin(&self.state)?;
-        self.tail.end(turn)
+        match self.tail.begin(&self.state)? {
+            Some(turn) => self.tail.end(turn),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether another run was appending when this one last looked for what others appended.
+    #[must_use]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.tail.is_behind()
     }
 
     /// What waits in it.
@@ -279,8 +334,10 @@ impl Spool {
         };
         self.next += 1;
         self.read.push_back((on_disk, (buffer.len() - start) as u64));
-        if self.next > self.state.sealed {
-            self.state.sealed = self.next;
+        self.state.sealed = self.state.sealed.max(self.next);
+        if !self.state_file.says_sealed(self.next) {
+            // Not once for each record. They are whole and synchronized, as a record must be that may have been sealed.
+            self.state_file.announce(self.whole().min(self.next + MAX_ANNOUNCED));
             self.state_file.write(&self.state)?;
         }
         Ok(Found::Record)
@@ -303,8 +360,10 @@ impl Spool {
         }
         self.state.acknowledged += count as u64;
         self.state_file.write(&self.state)?;
-        if self.tail.segments.can_remove(self.state.acknowledged, MIN_REMOVED_LEN) {
-            let turn = self.tail.begin(&self.state)?;
+        // While another run appends nothing can be removed, and what can is still there at the next record.
+        if self.tail.segments.can_remove(self.state.acknowledged, MIN_REMOVED_LEN)
+            && let Some(turn) = self.tail.begin(&self.state)?
+        {
             self.remove_read(&turn, MIN_REMOVED_LEN)?;
             self.tail.end(turn)?;
         }
@@ -377,13 +436,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does. After
-    /// that another run may send from it.
+    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does, or while
+    /// one of them appends. After that another run may send from it.
     ///
     /// # Errors
     /// As [`Spool::shut_down`].
     pub(crate) fn leave(&mut self) -> Result<bool> {
-        let turn = self.tail.begin(&self.state)?;
+        let Some(turn) = self.tail.begin(&self.state)? else { return Ok(false) };
         if !self.is_empty() {
             self.tail.end(turn)?;
             return Ok(false);
@@ -394,8 +453,8 @@ impl Spool {
         Ok(true)
     }
 
-    /// At the end of a run that did not leave: removes the segments if nothing waits, and otherwise lets what waits
-    /// survive a power cut.
+    /// At the end of a run that did not leave: removes the segments if nothing waits and no other run appends now, and
+    /// otherwise lets what waits survive a power cut.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if the disk fails.
@@ -403,14 +462,22 @@ impl Spool {
         if self.sending.is_none() {
             return Ok(());
         }
-        let turn = self.tail.begin(&self.state)?;
+        let Some(turn) = self.tail.begin(&self.state)? else { return self.sync_all() };
         self.store(&turn)?;
         self.tail.end(turn)
     }
 
-    fn store(&mut self, turn: &AppendTurn) -> Result<()> {
+    fn sync_all(&mut self) -> Result<()> {
         self.tail.segments.sync()?;
-        self.state_file.sync()?;
+        if self.state_file.says_sealed(self.state.sealed + 1) {
+            self.state_file.announce(self.state.sealed);
+            self.state_file.write(&self.state)?;
+        }
+        self.state_file.sync()
+    }
+
+    fn store(&mut self, turn: &AppendTurn) -> Result<()> {
+        self.sync_all()?;
         self.remove_read(turn, 0)?;
         self.backlog.store(&self.tail.dir, &turn.lock)
     }
@@ -418,6 +485,7 @@ impl Spool {
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
         self.state.stream = stream;
         self.maybe_sealed = 0;
+        self.state_file.announce(self.state.sealed);
         self.state_file.write(&self.state)?;
         self.state_file.sync()
     }
@@ -438,13 +506,13 @@ impl RecordStore for Spool {
 
     /// On a full disk, what is acknowledged makes room. [`Spool::sync`] has it survive a power cut.
     fn append(&mut self, records: &[&[u8]]) -> Result<Appended> {
-        let turn = self.tail.begin(&self.state)?;
+        let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Appended::Busy) };
         let mut appended = self.tail.append(&turn, records)?;
         if !appended && self.is_empty() && !self.tail.segments.is_empty() {
             self.remove_read(&turn, 0)?;
             appended = self.tail.append(&turn, records)?;
         }
         self.tail.end(turn)?;
-        Ok(if appended { Appended::Yes } else { Appended::DiskFull })
+        Ok(if appended { Appended::Records(records.len()) } else { Appended::DiskFull })
     }
 }

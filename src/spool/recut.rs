@@ -17,6 +17,17 @@ use crate::files::{self, Lock};
 /// Bytes that are written at once.
 const WRITE_LEN: usize = 1 << 20;
 
+/// What became of cutting anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recut {
+    /// It is done; so many of the old records may have been sent.
+    Done(u64),
+    /// Nothing has changed: the disk is full.
+    DiskFull,
+    /// Nothing has changed: another run appends now.
+    Busy,
+}
+
 impl Spool {
     /// Whether all that was read is acknowledged.
     #[must_use]
@@ -25,19 +36,20 @@ impl Spool {
     }
 
     /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever stream
-    /// they were sealed in, they go into another one. Returns how many may have been sent; `None` where the disk is
-    /// full, and nothing has changed. Only where [`Spool::is_settled`].
+    /// they were sealed in, they go into another one. The record of number `mark` keeps that mark, under its new number. Only where [`Spool::is_settled`].
     ///
     /// # Errors
     /// As [`Spool::read`].
-    pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize) -> Result<Option<u64>> {
-        let turn = self.tail.begin(&self.state)?;
+    pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize, mark: &mut u64) -> Result<Recut> {
+        let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Recut::Busy) };
         let (first, sent) = (self.whole(), self.may_be_sealed().saturating_sub(self.next));
-        if self.is_unfinished() || !self.write_cut(&turn.lock, first, len)? {
+        let new_mark = if self.is_unfinished() { None } else { self.write_cut(&turn.lock, first, len, *mark)? };
+        let Some(new_mark) = new_mark else {
             files::remove(&self.tail.dir, &cut_name(first))?;
             self.tail.end(turn)?;
-            return Ok(None);
-        }
+            return Ok(Recut::DiskFull);
+        };
+        *mark = new_mark;
         // Its number was reserved and nothing was sealed in it: the receiver would miss it.
         let next = self.state.stream.and_then(|old| old.continued_in(first)).map(|(_, next)| next);
         (self.state.acknowledged, self.state.sealed) = (first, first);
@@ -47,17 +59,21 @@ impl Spool {
         self.rewind()?;
         self.remove_read(&turn, 0)?;
         self.tail.end(turn)?;
-        Ok(Some(sent))
+        Ok(Recut::Done(sent))
     }
 
-    /// False where the disk is full.
-    fn write_cut(&self, lock: &Lock, first: u64, len: impl Fn(&[u8]) -> usize) -> Result<bool> {
+    /// Returns the new number of the record `mark`; `None` where the disk is full.
+    fn write_cut(&self, lock: &Lock, first: u64, len: impl Fn(&[u8]) -> usize, mark: u64) -> Result<Option<u64>> {
         let Some(mut file) = files::create_to_append(&self.tail.dir, lock, &cut_name(first))? else {
-            return Ok(false);
+            return Ok(None);
         };
         let (mut reader, _) = self.tail.segments.seek(&self.tail.dir, self.next)?;
         let (mut number, mut bytes, mut out) = (first, BytesMut::new(), Vec::new());
+        let mut new_mark = mark;
         for old in self.next..first {
+            if old == mark {
+                new_mark = number;
+            }
             bytes.clear();
             self.tail.segments.read(&self.tail.dir, &mut reader, old, &mut bytes, usize::MAX)?;
             let mut rest = &bytes[..];
@@ -71,12 +87,13 @@ impl Spool {
                 }
             }
             if out.len() >= WRITE_LEN && !file.append_if_room(&std::mem::take(&mut out))? {
-                return Ok(false);
+                return Ok(None);
             }
         }
         if !file.append_if_room(&out)? {
-            return Ok(false);
+            return Ok(None);
         }
-        file.sync().map(|()| true)
+        file.sync()?;
+        Ok(Some(if mark == first { number } else { new_mark }))
     }
 }

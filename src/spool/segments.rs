@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader};
 use super::damaged::damaged;
@@ -12,6 +12,8 @@ use crate::text::show;
 
 /// A segment of this length in bytes is not appended to any more.
 const SEGMENT_LEN: u64 = 1 << 20;
+/// Most bytes that are read ahead.
+const MAX_READ_LEN: u64 = 64 << 10;
 
 /// One file: the records from `first` on, up to those of the next file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(super) struct Segments {
 pub(super) struct RecordReader {
     at: Option<(Segment, RandomAccessFile)>,
     offset: u64,
+    /// What was read from `offset` on: never beyond the last whole record, as what is there may be cut off.
+    ahead: BytesMut,
 }
 
 impl Segments {
@@ -59,7 +63,8 @@ impl Segments {
         for name in dir.names()? {
             let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
-                list.push_back(Segment { first, len: files::open_to_append(dir, lock, &name)?.size() });
+                let len = files::stamp(dir, &name)?.map_or(0, |stamp| stamp.len());
+                list.push_back(Segment { first, len });
             }
         }
         let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };
@@ -67,14 +72,8 @@ impl Segments {
             return if acknowledged == sealed { Ok((segments, 0)) } else { Err(missing(dir, acknowledged, sealed)) };
         };
         let mut file = files::open_to_append(dir, lock, &newest.name())?;
-        let (mut reader, mut bytes) = (RecordReader::at(dir, newest)?, BytesMut::new());
         segments.record = newest.first;
-        let mut whole = 0;
-        while let Some(header) = reader.chunk(&mut bytes)?.filter(|header| header.record == segments.record) {
-            segments.wrote(header.len, header.ends);
-            whole = reader.offset;
-            bytes.clear();
-        }
+        let (whole, _) = segments.read_last(dir, newest, 0, newest.len)?;
         if segments.record < sealed {
             return Err(missing(dir, segments.record, sealed));
         }
@@ -87,6 +86,47 @@ impl Segments {
         Ok((segments, cut_off))
     }
 
+    /// Reads the last segment, of `len` bytes, from a place between two chunks on; returns where what is whole ends, and how
+    /// many bytes the records have there.
+    fn read_last(&mut self, dir: &Dir, last: Segment, from: u64, len: u64) -> Result<(u64, u64)> {
+        let (mut reader, mut bytes) = (RecordReader::at(dir, last, from)?, BytesMut::new());
+        let (mut whole, mut data) = (from, 0);
+        while let Some(header) = reader.chunk(&mut bytes, len)?.filter(|header| header.record == self.record) {
+            self.wrote(header.len, header.ends);
+            (whole, data) = (reader.offset, data + header.len as u64);
+            bytes.clear();
+        }
+        Ok((whole, data))
+    }
+
+    /// Takes notice of what other runs appended after the end that is known here, when the last segment was `left` so: returns
+    /// how many bytes that is on the disk, and how many the records have. `None` where they did anything else, and
+    /// [`Segments::open`] is due.
+    pub(super) fn follow(&mut self, dir: &Dir, lock: &Lock, left: &Stamp) -> Result<Option<(u64, u64)>> {
+        let Some(last) = self.list.back().copied() else { return Ok(None) };
+        let Some(stamp) = files::stamp(dir, &last.name())?.filter(|stamp| stamp.is_same_file(left)) else {
+            return Ok(None);
+        };
+        if stamp.len() < last.len {
+            return Ok(None);
+        }
+        let mut data = 0;
+        if stamp.len() > last.len {
+            let whole;
+            (whole, data) = self.read_last(dir, last, last.len, stamp.len())?;
+            if whole != stamp.len() {
+                return Ok(None);
+            }
+            self.list.back_mut().expect("there is a last one").len = whole;
+            self.last = Some(files::open_to_append(dir, lock, &last.name())?);
+            self.synced = false;
+        }
+        // The next one has the name of the next record.
+        let next = Segment { first: self.record, len: 0 };
+        let is_last = next.first == last.first || files::stamp(dir, &next.name())?.is_none();
+        Ok(is_last.then_some((stamp.len() - last.len, data)))
+    }
+
     /// Before anything is known of them.
     pub(super) fn unknown() -> Self {
         Self { list: VecDeque::new(), last: None, record: 0, unfinished: 0, synced: true }
@@ -95,11 +135,6 @@ impl Segments {
     /// What tells the last one as it is now from any other; `None` where there is none.
     pub(super) fn last_stamp(&self, dir: &Dir) -> Result<Option<Stamp>> {
         self.list.back().map_or(Ok(None), |last| files::stamp(dir, &last.name()))
-    }
-
-    /// Whether the next record begins another segment.
-    pub(super) fn is_last_full(&self) -> bool {
-        self.list.back().is_some_and(|last| last.len >= SEGMENT_LEN)
     }
 
     /// The record after the last whole one.
@@ -171,11 +206,11 @@ impl Segments {
                 None => Ok((RecordReader::default(), 0)),
             };
         };
-        let mut reader = RecordReader::at(dir, self.list[at])?;
+        let mut reader = RecordReader::at(dir, self.list[at], 0)?;
         let mut next = self.list[at].first;
         let mut bytes = BytesMut::new();
         while next < record {
-            let Some(header) = reader.chunk(&mut bytes)? else { break };
+            let Some(header) = reader.chunk(&mut bytes, self.list[at].len)? else { break };
             next += u64::from(header.ends);
             bytes.clear();
         }
@@ -195,12 +230,12 @@ impl Segments {
         buffer: &mut BytesMut,
         max: usize,
     ) -> Result<Option<u64>> {
-        self.to_next(dir, reader, record)?;
+        let end = self.to_next(dir, reader, record)?;
         let (start, empty) = (reader.offset, buffer.len());
         loop {
-            match reader.chunk(buffer)? {
+            match reader.chunk(buffer, end)? {
                 Some(header) if header.record == record && header.ends && buffer.len() - empty > max => {
-                    reader.offset = start;
+                    reader.rewind(start);
                     buffer.truncate(empty);
                     return Ok(None);
                 }
@@ -211,20 +246,22 @@ impl Segments {
         }
     }
 
-    /// Moves from the end of one segment to the beginning of the next, which begins with `record`.
-    fn to_next(&self, dir: &Dir, reader: &mut RecordReader, record: u64) -> Result<()> {
-        let at_end = match &reader.at {
-            Some((segment, _)) => {
-                let here = self.list.iter().find(|other| other.first == segment.first);
-                here.is_none_or(|here| here.len == reader.offset)
-            }
-            None => true,
-        };
-        if at_end {
-            let next = self.list.iter().find(|segment| segment.first == record);
-            *reader = RecordReader::at(dir, *next.ok_or_else(|| missing(dir, record, record + 1))?)?;
+    /// Moves from the end of one segment to the beginning of the next, which begins with `record`. Returns where the
+    /// reader's segment ends.
+    fn to_next(&self, dir: &Dir, reader: &mut RecordReader, record: u64) -> Result<u64> {
+        if let Some((segment, _)) = &reader.at
+            && let Some(here) = self.find(segment.first).filter(|here| here.len > reader.offset)
+        {
+            return Ok(here.len);
         }
-        Ok(())
+        let next = *self.find(record).ok_or_else(|| missing(dir, record, record + 1))?;
+        *reader = RecordReader::at(dir, next, 0)?;
+        Ok(next.len)
+    }
+
+    /// The segment that begins with this record.
+    fn find(&self, first: u64) -> Option<&Segment> {
+        self.list.binary_search_by_key(&first, |segment| segment.first).ok().map(|at| &self.list[at])
     }
 
     /// Whether the first segment has acknowledged records only; the last one counts from a length of `least` on.
@@ -252,31 +289,56 @@ impl Segments {
 }
 
 impl RecordReader {
-    fn at(dir: &Dir, segment: Segment) -> Result<Self> {
+    fn at(dir: &Dir, segment: Segment, offset: u64) -> Result<Self> {
         let file = files::open_to_read(dir, &segment.name())?;
-        Ok(Self { at: Some((segment, file)), offset: 0 })
+        Ok(Self { at: Some((segment, file)), offset, ahead: BytesMut::new() })
     }
 
-    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, if there is no whole one.
-    fn chunk(&mut self, buffer: &mut BytesMut) -> Result<Option<ChunkHeader>> {
-        let Some((_, file)) = &self.at else { return Ok(None) };
-        let mut header = [0; CHUNK_HEADER_LEN];
-        if !file.read(self.offset, &mut header)? {
+    fn rewind(&mut self, offset: u64) {
+        self.offset = offset;
+        self.ahead.clear();
+    }
+
+    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, if there is no whole one before `end`.
+    fn chunk(&mut self, buffer: &mut BytesMut, end: u64) -> Result<Option<ChunkHeader>> {
+        if !self.read_ahead(CHUNK_HEADER_LEN as u64, end)? {
             return Ok(None);
         }
-        let header = ChunkHeader::parse(&header);
-        let (start, body) = (buffer.len(), self.offset + CHUNK_HEADER_LEN as u64);
-        // A length that is not there must not take the memory for it.
-        if header.len > 0 && !file.read(body + header.len as u64 - 1, &mut [0])? {
+        let Some(header) = self.ahead.first_chunk().map(ChunkHeader::parse) else { return Ok(None) };
+        let len = CHUNK_HEADER_LEN as u64 + header.len as u64;
+        if !self.read_ahead(len, end)? {
             return Ok(None);
         }
-        buffer.resize(start + header.len, 0);
-        if !file.read(body, &mut buffer[start..])? || !header.fits(&buffer[start..]) {
-            buffer.truncate(start);
+        let bytes = &self.ahead[CHUNK_HEADER_LEN..CHUNK_HEADER_LEN + header.len];
+        if !header.fits(bytes) {
             return Ok(None);
         }
-        self.offset = body + header.len as u64;
+        buffer.extend_from_slice(bytes);
+        self.ahead.advance(CHUNK_HEADER_LEN + header.len);
+        self.offset += len;
         Ok(Some(header))
+    }
+
+    /// Has so many bytes read ahead, at least; false where there are not that many before `end`. So a length that is not
+    /// there takes no memory.
+    fn read_ahead(&mut self, len: u64, end: u64) -> Result<bool> {
+        let read = self.ahead.len() as u64;
+        if read >= len {
+            return Ok(true);
+        }
+        let Some((_, file)) = &self.at else { return Ok(false) };
+        let rest = end.saturating_sub(self.offset);
+        if rest < len {
+            return Ok(false);
+        }
+        let wanted = rest.min(len.max(MAX_READ_LEN));
+        self.ahead.resize(usize::try_from(wanted).unwrap_or(usize::MAX), 0);
+        let start = usize::try_from(read).unwrap_or(usize::MAX);
+        let is_there = file.read(self.offset + read, &mut self.ahead[start..])?;
+        if !is_there {
+            self.ahead.truncate(start);
+        }
+        Ok(is_there)
     }
 
     fn damaged(&self, dir: &Dir) -> crate::Error {

@@ -188,6 +188,8 @@ pub(super) struct StateFile {
     generation: u64,
     /// Of the last one synchronized.
     durable: u64,
+    /// Records below are said to be sealed, whatever the state says. A run that is killed leaves it so.
+    announced: u64,
 }
 
 impl StateFile {
@@ -205,7 +207,7 @@ impl StateFile {
         let (generation, state) = newest(dir, &file)?.ok_or_else(|| damaged(dir, "its state is incomplete"))?;
         // The last one may be from a process that was killed: it is the one to keep.
         file.sync()?;
-        Ok((Self { file, generation, durable: generation }, state))
+        Ok((Self { file, generation, durable: generation, announced: state.sealed }, state))
     }
 
     /// Writes the state down: it survives the end of this process.
@@ -215,7 +217,18 @@ impl StateFile {
     pub(super) fn write(&mut self, state: &SpoolState) -> Result<()> {
         let step = if self.generation == self.durable { 1 } else { 2 };
         self.generation += step;
-        self.file.write(self.generation % 2 * SECOND_SLOT, &encode(self.generation, state))
+        let state = SpoolState { sealed: state.sealed.max(self.announced), ..*state };
+        self.file.write(self.generation % 2 * SECOND_SLOT, &encode(self.generation, &state))
+    }
+
+    /// Has [`StateFile::write`] say that records below may have been sealed, before they are.
+    pub(super) fn announce(&mut self, below: u64) {
+        self.announced = below;
+    }
+
+    /// Whether it was written that records below may have been sealed.
+    pub(super) fn says_sealed(&self, below: u64) -> bool {
+        below <= self.announced
     }
 
     /// Returns once what was written survives a power cut.

@@ -23,28 +23,30 @@ pub(crate) trait RecordStore {
     /// Its path, for messages.
     fn path(&self) -> &Path;
 
-    /// Most bytes that can be written now, in this number of records.
+    /// Most bytes to read for this number of records, so that they can be written at once. A bound for a run that sends;
+    /// one that only appends does not know before [`RecordStore::append`], and reads as much as it likes.
     fn free_bytes(&self, records: usize) -> usize;
 
     /// Whether the last record has no end, as only earlier versions leave it: the next [`RecordStore::append`] ends it.
     fn is_unfinished(&self) -> bool;
 
-    /// Appends records, in one write: all of them, or none. What is written survives the end of this process.
+    /// Appends the first ones of these records, as many as there is room for, in one write. What is written survives the
+    /// end of this process.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if they cannot be written for a reason that does not pass by itself.
     fn append(&mut self, records: &[&[u8]]) -> Result<Appended>;
 }
 
-/// Whether records were appended.
+/// What was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Appended {
-    /// They were.
-    Yes,
-    /// The disk has no room for them.
+    /// So many records, and at least one if there was any.
+    Records(usize),
+    /// Nothing: the disk has no room for them.
     DiskFull,
-    /// The spool has no room for them.
+    /// Nothing: the spool has no room for the first one.
     Full,
-    /// Another run appends now.
+    /// Nothing: another run appends now.
     Busy,
 }

@@ -9,6 +9,8 @@ use crate::files::{self, Dir, Lock, Stamp};
 
 /// Held while something is appended, the last segment is removed, or what waits is cut anew.
 const APPEND_LOCK: &str = "append";
+/// How often in a row the run that sends takes the lock and finds nothing new before it keeps it.
+const MAX_TURNS_ALONE: u32 = 100;
 
 /// The segments of a spool as this run knows them, and the right to append to them.
 #[derive(Debug)]
@@ -24,22 +26,36 @@ pub(super) struct Tail {
     /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
     pub(super) waiting_data: u64,
     max: u64,
+    /// Another run held the lock when this one last wanted it.
+    behind: bool,
+    /// How often in a row nobody else had appended when this run took the lock.
+    turns_alone: u32,
 }
 
 /// The right to append, for a while.
 pub(super) struct AppendTurn {
     pub(super) lock: Lock,
-    /// Held from before, and to be held on.
+    /// It is to be held on.
     keep: bool,
 }
 
 impl Tail {
-    /// The tail of the run that sends: waits for a run that appends, and holds the lock from then on. Returns how many
-    /// bytes of a write that did not finish were cut off.
+    /// The tail of the run that sends, which holds the lock from then on. Returns how many bytes of a write that did not
+    /// finish were cut off.
     pub(super) fn open(dir: Dir, lock: Lock, state: &SpoolState, max: u64) -> Result<(Self, u64)> {
         cut_file::recover(&dir, &lock, state.acknowledged)?;
         let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
-        let mut tail = Self { dir, segments, held: Some(lock), left: None, waiting_on_disk: 0, waiting_data: 0, max };
+        let mut tail = Self {
+            dir,
+            segments,
+            held: Some(lock),
+            left: None,
+            waiting_on_disk: 0,
+            waiting_data: 0,
+            max,
+            behind: false,
+            turns_alone: 0,
+        };
         tail.count_waiting(state.acknowledged)?;
         Ok((tail, cut_off))
     }
@@ -47,31 +63,48 @@ impl Tail {
     /// The tail of a run that only appends, which knows nothing before its first turn.
     pub(super) fn unknown(dir: Dir, max: u64) -> Self {
         let segments = Segments::unknown();
-        Self { dir, segments, held: None, left: None, waiting_on_disk: 0, waiting_data: 0, max }
+        Self {
+            dir,
+            segments,
+            held: None,
+            left: None,
+            waiting_on_disk: 0,
+            waiting_data: 0,
+            max,
+            behind: false,
+            turns_alone: 0,
+        }
     }
 
-    /// Waits for the append lock.
-    pub(super) fn lock(dir: &Dir) -> Result<Lock> {
-        files::lock(dir, APPEND_LOCK)
+    /// The append lock; `None` where another run holds it.
+    pub(super) fn lock(dir: &Dir) -> Result<Option<Lock>> {
+        files::try_lock(dir, APPEND_LOCK)
     }
 
-    /// Begins to append, with all in view that other runs appended: waits for the run that appends now.
-    pub(super) fn begin(&mut self, state: &SpoolState) -> Result<AppendTurn> {
+    /// Begins to append, with all in view that other runs appended; `None` where one of them appends now.
+    pub(super) fn begin(&mut self, state: &SpoolState) -> Result<Option<AppendTurn>> {
         if let Some(lock) = self.held.take() {
-            return Ok(AppendTurn { lock, keep: true });
+            return Ok(Some(AppendTurn { lock, keep: true }));
         }
         let lock = Self::lock(&self.dir)?;
-        self.catch_up(&lock, state)?;
-        Ok(AppendTurn { lock, keep: false })
+        self.behind = lock.is_none();
+        let Some(lock) = lock else { return Ok(None) };
+        let is_alone = !self.catch_up(&lock, state)?;
+        self.turns_alone = if is_alone { self.turns_alone + 1 } else { 0 };
+        Ok(Some(AppendTurn { lock, keep: self.turns_alone >= MAX_TURNS_ALONE }))
     }
 
-    /// As [`Tail::begin`], without waiting; `None` where another run holds the lock, or has left the segments to be
-    /// mended.
+    /// Whether [`Tail::begin`] is to be tried again.
+    pub(super) fn is_behind(&self) -> bool {
+        self.behind
+    }
+
+    /// As [`Tail::begin`], for a run that only appends; `None` also where another run has left the segments to be mended.
     ///
     /// Of a state that is being written, an older one may be read. That of a spool without segments is the newest: it
     /// was synchronized before they were removed.
     pub(super) fn try_begin(&mut self) -> Result<Option<AppendTurn>> {
-        let Some(lock) = files::try_lock(&self.dir, APPEND_LOCK)? else { return Ok(None) };
+        let Some(lock) = Self::lock(&self.dir)? else { return Ok(None) };
         let Some(state) = state::peek(&self.dir)? else { return Ok(None) };
         self.catch_up(&lock, &state)?;
         let is_mended = !cut_file::is_begun(&self.dir, self.segments.whole())?;
@@ -88,8 +121,9 @@ impl Tail {
         Ok(())
     }
 
-    /// Holds the lock no longer than for each append from now on.
+    /// Holds the lock no longer than for each append from now on, until nobody else has appended for long.
     pub(super) fn share(&mut self) -> Result<()> {
+        self.turns_alone = 0;
         if self.held.is_some() {
             self.left = self.segments.last_stamp(&self.dir)?;
             self.held = None;
@@ -111,12 +145,27 @@ impl Tail {
         free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(chunk::CHUNK_HEADER_LEN))
     }
 
-    /// As [`Tail::free_bytes`], after a look at what the run that sends has acknowledged.
-    pub(super) fn recounted_free_bytes(&mut self, records: usize) -> Result<usize> {
-        if let Some(state) = state::peek(&self.dir)? {
+    /// How many of these records, from the first on, there is room for. If that is not all of them, after a look at what the
+    /// run that sends has acknowledged.
+    pub(super) fn count_fitting(&mut self, records: &[&[u8]]) -> Result<usize> {
+        let fitting = self.fitting(records);
+        if fitting < records.len()
+            && let Some(state) = state::peek(&self.dir)?
+        {
             self.count_waiting(state.acknowledged)?;
+            return Ok(self.fitting(records));
         }
-        Ok(self.free_bytes(records))
+        Ok(fitting)
+    }
+
+    fn fitting(&self, records: &[&[u8]]) -> usize {
+        let mut free = self.free_bytes(0);
+        let fits = |record: &&&[u8]| {
+            let rest = free.checked_sub(chunk::CHUNK_HEADER_LEN + record.len());
+            free = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        records.iter().take_while(fits).count()
     }
 
     /// Whether no more than half of what may wait can still come.
@@ -133,12 +182,17 @@ impl Tail {
         Ok(reader)
     }
 
-    /// Takes notice of what other runs did since this one appended.
-    fn catch_up(&mut self, lock: &Lock, state: &SpoolState) -> Result<()> {
-        if self.left.is_some() && !self.segments.is_last_full() && self.left == self.segments.last_stamp(&self.dir)? {
-            return Ok(());
+    /// Takes notice of what other runs did since this one appended; false where that is nothing.
+    fn catch_up(&mut self, lock: &Lock, state: &SpoolState) -> Result<bool> {
+        if let Some(left) = &self.left
+            && let Some((on_disk, data)) = self.segments.follow(&self.dir, lock, left)?
+        {
+            self.waiting_on_disk += on_disk;
+            self.waiting_data += data;
+            return Ok(on_disk > 0);
         }
         (self.segments, _) = Segments::open(&self.dir, lock, state.acknowledged, state.sealed)?;
-        self.count_waiting(state.acknowledged).map(drop)
+        self.count_waiting(state.acknowledged)?;
+        Ok(true)
     }
 }

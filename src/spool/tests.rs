@@ -42,7 +42,7 @@ impl Home {
 
     /// As the run that sends.
     fn open_and_cut_off(&self) -> Result<(Spool, u64)> {
-        Spool::open(&self.options(), self.owner()).map(|opened| opened.expect("no other run sends"))
+        Opening::new(&self.options(), self.owner()).attempt().map(|opened| opened.expect("no other run sends"))
     }
 
     /// As a run that only appends.
@@ -59,7 +59,7 @@ impl Home {
 }
 
 fn put(spool: &mut impl RecordStore, record: &[u8]) {
-    assert_eq!(spool.append(&[record]).unwrap(), Appended::Yes);
+    assert_eq!(spool.append(&[record]).unwrap(), Appended::Records(1));
 }
 
 fn read_one(spool: &mut Spool, buffer: &mut BytesMut) -> bool {
@@ -123,7 +123,7 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
     for more in [&[][..], &[&b"two\n"[..], b""]] {
         let mut spool = home.open().unwrap();
         assert!(spool.pending().messages == 2);
-        assert_eq!(spool.append(more).unwrap(), Appended::Yes);
+        assert_eq!(spool.append(more).unwrap(), Appended::Records(more.len()));
         let expected = [&[&b"one\n"[..], b"half a li"], more].concat();
         assert_eq!(read_all(&mut spool), expected);
     }
@@ -131,7 +131,10 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
 
 /// Cuts into pieces of at most four bytes.
 fn recut(spool: &mut Spool) -> u64 {
-    spool.recut(|bytes| bytes.len().min(4)).unwrap().unwrap()
+    match spool.recut(|bytes| bytes.len().min(4), &mut 0).unwrap() {
+        Recut::Done(duplicates) => duplicates,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -198,7 +201,7 @@ fn cutting_anew_happens_at_one_instant() {
 fn one_sender_one_link_and_one_peer() {
     let home = Home::new();
     let spool = home.open().unwrap();
-    assert!(Spool::open(&home.options(), home.owner()).unwrap().is_none());
+    assert!(Opening::new(&home.options(), home.owner()).attempt().unwrap().is_none());
     drop(spool);
     let options = home.options();
     let other: LinkName = "other".parse().unwrap();
@@ -207,7 +210,7 @@ fn one_sender_one_link_and_one_peer() {
         Owner { link: &home.link, peer: Some(&[1; 32]) },
         Owner { link: &home.link, peer: None },
     ] {
-        assert_eq!(Spool::open(&options, owner).unwrap_err().exit(), Exit::Config);
+        assert_eq!(Opening::new(&options, owner).attempt().unwrap_err().exit(), Exit::Config);
         assert_eq!(Inlet::open(&options, owner).unwrap_err().exit(), Exit::Config);
     }
     home.open().unwrap();
@@ -555,4 +558,143 @@ fn a_full_spool_is_full_for_every_run() {
     assert_eq!(read_all(&mut spool).len(), 1);
     spool.acknowledge(1).unwrap();
     put(&mut inlet, &[b'x'; 50]);
+}
+
+#[test]
+fn of_records_that_do_not_all_fit_the_first_ones_are_appended() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    spool.share().unwrap();
+    let options = SpoolOptions { max: Size::new(100), ..home.options() };
+    let mut inlet = Inlet::open(&options, home.owner()).unwrap().unwrap();
+    // With their heads three of them fit.
+    let lines = [&b"0123456789"[..]; 7];
+    assert_eq!(inlet.append(&lines).unwrap(), Appended::Records(3));
+    assert_eq!(inlet.append(&lines[3..]).unwrap(), Appended::Full);
+    spool.share().unwrap();
+    assert_eq!(read_all(&mut spool).len(), 3);
+    spool.acknowledge(2).unwrap();
+    assert_eq!(inlet.append(&lines[3..]).unwrap(), Appended::Records(2));
+}
+
+#[test]
+fn a_run_never_waits_for_the_right_to_append() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"one");
+    spool.share().unwrap();
+    let dir = Dir::create(&home.dir(), files::Guard::Private).unwrap();
+    let other = files::lock(&dir, "append").unwrap();
+    let (done, outcome) = std::sync::mpsc::channel();
+    let appends = std::thread::spawn(move || {
+        let appended = spool.append(&[b"two"]).unwrap();
+        spool.share().unwrap();
+        assert!(spool.is_behind());
+        assert_eq!(read_all(&mut spool), [b"one"]);
+        spool.acknowledge(1).unwrap();
+        assert!(!spool.leave().unwrap());
+        assert_eq!(spool.recut(<[u8]>::len, &mut 0).unwrap(), Recut::Busy);
+        spool.shut_down().unwrap();
+        done.send(appended).unwrap();
+        spool
+    });
+    assert_eq!(outcome.recv_timeout(std::time::Duration::from_secs(60)).unwrap(), Appended::Busy);
+    let mut spool = appends.join().unwrap();
+    drop(other);
+    put(&mut spool, b"two");
+    assert!(!spool.is_behind());
+    assert_eq!(read_all(&mut spool), [b"two"]);
+}
+
+#[test]
+fn a_run_that_is_to_send_lets_no_other_one_rely_on_another() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    let dir = Dir::create(&home.dir(), files::Guard::Private).unwrap();
+    let other = files::lock(&dir, "append").unwrap();
+    let options = home.options();
+    let mut opening = Opening::new(&options, home.owner());
+    assert!(opening.attempt().unwrap().is_none() && opening.is_sender());
+    drop(other);
+    // Nobody else can take its place, to find out that it does not send.
+    assert!(files::try_lock(&dir, SEND_LOCK).unwrap().is_none());
+    assert!(opening.attempt().unwrap().is_some());
+}
+
+#[test]
+fn cutting_anew_renumbers_the_record_that_a_run_is_to_stop_after() {
+    for (until, expected) in [(0, 0), (1, 3), (2, 5), (3, 6)] {
+        let home = Home::new();
+        let mut spool = home.open().unwrap();
+        for record in [&b"sent"[..], b"too long", b"fits"] {
+            put(&mut spool, record);
+        }
+        assert!(read_one(&mut spool, &mut BytesMut::new()));
+        spool.acknowledge(1).unwrap();
+        let mut until = until;
+        assert_eq!(spool.recut(|bytes| bytes.len().min(4), &mut until).unwrap(), Recut::Done(0));
+        assert_eq!(until, expected);
+    }
+}
+
+/// The price of a line must not be that of all that waits.
+#[test]
+fn what_others_append_is_noticed_without_a_look_at_what_waits() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    while home.segments().len() < 2 {
+        put(&mut spool, &vec![b'x'; 100_000]);
+    }
+    spool.share().unwrap();
+    let mut inlet = home.inlet();
+    put(&mut inlet, b"one");
+    let all = spool.whole();
+    // Anybody who looked into it would complain.
+    fs::set_permissions(&home.segments()[0], std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    put(&mut inlet, b"two");
+    spool.share().unwrap();
+    put(&mut spool, b"three");
+    put(&mut inlet, b"four");
+    spool.share().unwrap();
+    assert_eq!(spool.whole(), all + 4);
+    fs::set_permissions(&home.segments()[0], std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let read = read_all(&mut spool);
+    assert_eq!(read[read.len() - 4..], [&b"one"[..], b"two", b"three", b"four"]);
+    assert_eq!(spool.pending().messages, read.len() as u64);
+}
+
+#[test]
+fn a_run_that_is_alone_again_takes_no_lock_for_each_record() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    let mut inlet = home.inlet();
+    spool.share().unwrap();
+    put(&mut inlet, b"other");
+    for _ in 0..200 {
+        put(&mut spool, b"own");
+    }
+    assert_eq!(inlet.append(&[b"late"]).unwrap(), Appended::Busy);
+    spool.share().unwrap();
+    put(&mut inlet, b"late");
+    put(&mut spool, b"last");
+    assert_eq!(read_all(&mut spool)[201..], [b"late", b"last"]);
+}
+
+#[test]
+fn what_a_run_may_have_sealed_is_known_after_it_whether_it_was_killed_or_not() {
+    for (killed, sealed) in [(true, 3), (false, 1)] {
+        let home = Home::new();
+        let mut spool = home.open().unwrap();
+        for record in [&b"a"[..], b"b", b"c"] {
+            put(&mut spool, record);
+        }
+        spool.start_stream(at(3), true).unwrap();
+        assert!(read_one(&mut spool, &mut BytesMut::new()));
+        assert_eq!(spool.sealed(), 1, "the run itself knows");
+        if !killed {
+            spool.shut_down().unwrap();
+        }
+        drop(spool);
+        assert_eq!(home.open().unwrap().sealed(), sealed);
+    }
 }

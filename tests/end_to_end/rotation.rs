@@ -2,13 +2,14 @@
 //! truncates nothing.
 
 use std::fmt::Write as _;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, S2M, readings};
 use crate::hostile::{Fate, HostileBroker, paired};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 
 /// First bytes of messages, `sts-protocol(7)`, "Header".
@@ -105,6 +106,52 @@ fn an_end_right_behind_data_truncates_nothing() {
     pair.master.send_all(&["--confirm"], "still paired\n").succeeded();
     receiver.wait().succeeded().wrote(b"still paired\n");
     pair.carries(&[], b"and again\n");
+}
+
+/// How each kind of sender ends that is cut off with this exit status of the cause, and what it says.
+fn cut_off(cause: i32) -> [(&'static [&'static str], i32, &'static str); 3] {
+    [
+        (&[], 65, "unacknowledged: 1 message"),
+        (&["--confirm"], 65, "unacknowledged: "),
+        (&["--spool", "spool"], cause, "left in the spool"),
+    ]
+}
+
+#[test]
+fn a_sender_whose_session_ends_says_what_is_lost() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    for (args, status, left) in cut_off(75) {
+        // It always has more to send.
+        let mut feed = Command::new("seq").arg("100000000").stdout(Stdio::piped()).spawn().unwrap();
+        let receiver = pair.slave.listen(&[]);
+        let mut sender = pair.master.send(&[args, &["-o", "max_message=4000", LINK]].concat());
+        sender.stdin(feed.stdout.take().unwrap()).stderr(Stdio::piped());
+        let sender = Process::started(sender);
+        wait_until("something to arrive", || receiver.written() > 0);
+        Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+        sender.wait().failed(&[status], &["no session", "run sts-pair", left]);
+        feed.kill().unwrap();
+        feed.wait().unwrap();
+        pair.agree();
+    }
+}
+
+#[test]
+fn a_sender_whose_peer_is_forgotten_says_what_is_lost() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    for (args, status, left) in cut_off(77) {
+        let receiver = pair.slave.listen(&[]);
+        let mut sender = Process::spawn(pair.master.send(&[args, &[LINK]].concat()));
+        sender.write("first\n");
+        receiver.wait_for_stdout(b"first\n");
+        Process::spawn(pair.master.pair(&["--forget", "gateway"])).wait().succeeded();
+        sender.write("later\n");
+        sender.wait().failed(&[status], &["no peer is trusted", left]);
+        pair.master.trust("gateway", &pair.slave);
+        pair.agree();
+    }
 }
 
 #[test]

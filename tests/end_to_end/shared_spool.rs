@@ -6,11 +6,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
-use crate::device::Pair;
+use crate::device::{M2S, Pair, S2M};
 use crate::process::{Process, wait_until};
+use crate::sniffer::Sniffer;
 use crate::spool::spooled;
 
 const CONFIRM: &str = "--confirm";
@@ -87,6 +89,80 @@ fn a_run_takes_the_place_of_one_that_died() {
     second.close_stdin();
     second.wait().succeeded();
     receiver.stop();
+}
+
+/// First byte of a sealed message, `sts-protocol(7)`, "Header".
+const ENC: u8 = 0x27;
+
+/// The session tags of all sealed messages so far, in order.
+fn session_tags(sniffer: &Sniffer) -> Vec<Vec<u8>> {
+    sniffer.seen_of_type(M2S, ENC).iter().map(|payload| payload[1..4].to_vec()).collect()
+}
+
+#[test]
+fn a_run_that_waited_knows_the_session_that_the_other_one_moved_to() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    let mut second = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    second.write("two\n");
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    let mut expected = b"one\ntwo\n".to_vec();
+    pair.agree();
+    let old = session_tags(&sniffer)[0].clone();
+    while session_tags(&sniffer).iter().all(|tag| *tag == old) {
+        first.write("more\n");
+        expected.extend_from_slice(b"more\n");
+        receiver.wait_for_stdout(&expected);
+    }
+    // Sent under the new session, and nobody confirms it before the other run takes over.
+    receiver.signal(Signal::STOP);
+    let before = session_tags(&sniffer).len();
+    first.write("last\n");
+    wait_until("the last line to be sent", || session_tags(&sniffer).len() > before);
+    first.signal(Signal::KILL);
+    first.wait();
+    let before = session_tags(&sniffer).len();
+    wait_until("the other run to send it", || session_tags(&sniffer).len() > before);
+    receiver.signal(Signal::CONT);
+    second.close_stdin();
+    let ended = second.wait().succeeded();
+    assert!(!ended.stderr.contains("duplicated"), "{}", ended.stderr);
+    expected.extend_from_slice(b"last\n");
+    receiver.wait_for_stdout(&expected);
+    receiver.stop().succeeded().wrote(&expected);
+}
+
+#[test]
+fn a_run_that_waited_finds_the_first_session() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    first.write("one\n");
+    first.wait_for("until there is one");
+    let mut second = Process::spawn(pair.master.send(&spooled(&[])));
+    second.write("two\n");
+    let segment = pair.master.path().join("spool/0000000000000000");
+    wait_until("both lines to be in the spool", || {
+        std::fs::read(&segment).is_ok_and(|bytes| bytes.windows(4).any(|piece| piece == b"two\n"))
+    });
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    // The first thing that it does is to take over, with its input at its end.
+    second.signal(Signal::STOP);
+    first.signal(Signal::KILL);
+    first.wait();
+    second.write("three\n");
+    second.close_stdin();
+    second.signal(Signal::CONT);
+    second.wait().succeeded();
+    receiver.wait_for_stdout(b"one\ntwo\nthree\n");
+    receiver.stop().succeeded();
 }
 
 #[test]
@@ -202,4 +278,112 @@ fn runs_that_are_killed_lose_and_repeat_nothing_of_others() {
             }
         }
     }
+}
+
+/// A file system without named pipes, say on a memory card.
+#[test]
+fn a_spool_without_a_bell_is_shared() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let send = pair.master.send(&spooled(&[]));
+    let mut traced = Command::new("strace");
+    traced.args(["-o", "/dev/null", "-e", "trace=mknodat", "-e", "inject=mknodat:error=EPERM"]);
+    traced.arg(send.get_program()).args(send.get_args()).current_dir(pair.master.path());
+    for (name, value) in send.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        traced.env(name, value);
+    }
+    let mut first = Process::spawn(traced);
+    first.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    assert!(!pair.master.path().join("spool/bell").exists());
+    Process::spawn_with(pair.master.send(&spooled(&["--timeout", "30"])), "two\n").wait().failed(&[75], &[SAFE]);
+    receiver.wait_for_stdout(b"one\ntwo\n");
+    first.close_stdin();
+    first.wait().succeeded();
+    receiver.stop().succeeded();
+}
+
+/// A run that sends, and that shares its spool, of which one line has arrived.
+fn sharing(pair: &Pair, receiver: &Process, args: &[&str]) -> Process {
+    let sender = Process::spawn(pair.master.send(&spooled(args)));
+    wait_until("the run to have the spool", || pair.master.path().join("spool/bell").exists());
+    let before = receiver.stdout();
+    Process::spawn_with(pair.master.send(&spooled(args)), "other\n").wait().failed(&[75], &[SAFE]);
+    receiver.wait_for_stdout(&[&before, &b"other\n"[..]].concat());
+    sender
+}
+
+#[test]
+fn a_run_that_cannot_append_can_be_stopped() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = sharing(&pair, &receiver, &[]);
+    let lock = std::fs::File::open(pair.master.path().join("spool/append")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    sender.write("own\n");
+    sender.wait_until_read();
+    sender.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "4 bytes"]);
+    // Nor can one that is to take its place.
+    let mut next = Process::spawn(pair.master.send(&spooled(&[])));
+    next.write("next\n");
+    next.wait_until_read();
+    next.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "5 bytes"]);
+    receiver.stop();
+}
+
+#[test]
+fn a_run_that_is_stopped_leaves_none_of_its_own_input() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sniffer = Sniffer::start(&broker);
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = sharing(&pair, &receiver, &[CONFIRM]);
+    sniffer.wait_for_type(S2M, ENC, 1);
+    receiver.signal(Signal::STOP);
+    let lock = std::fs::File::open(pair.master.path().join("spool/append")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    sender.write("own\n");
+    sender.wait_until_read();
+    sender.signal(Signal::TERM);
+    sender.wait_for("then stopping");
+    // Its input gets into the spool only now, and nobody confirms it.
+    drop(lock);
+    sender.wait().failed(&[75], &["left in the spool"]);
+    receiver.signal(Signal::CONT);
+    receiver.stop();
+}
+
+#[test]
+fn what_a_run_has_read_while_it_waited_is_kept_when_it_fails() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    // Waiting for a session, with the beginning of a line.
+    let mut sender = Process::spawn(pair.master.send(&spooled(&[])));
+    sender.wait_for("until there is one");
+    sender.write("half ");
+    sender.wait_until_read();
+    let known = pair.master.config_dir().join("known_peers");
+    let trusted = std::fs::read(&known).unwrap();
+    std::fs::write(&known, "nonsense\n").unwrap();
+    sender.wait().failed(&[78], &["known_peers", "left in the spool", "1 message (5 bytes)"]);
+    std::fs::write(&known, trusted).unwrap();
+    pair.agree();
+    // Waiting for another run, which sends in another way.
+    let receiver = pair.slave.listen(&[]);
+    let mut first = Process::spawn(pair.master.send(&spooled(&[])));
+    receiver.wait_for_stdout(b"half ");
+    let mut second = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
+    second.write("a line\nand half");
+    receiver.wait_for_stdout(b"half a line\n");
+    second.wait_until_read();
+    first.write("x\n");
+    receiver.wait_for_stdout(b"half a line\nx\n");
+    first.signal(Signal::KILL);
+    first.wait();
+    second.wait().failed(&[64], &["--confirm", "left in the spool"]);
+    pair.master.send_all(&["--spool", "spool"], "").succeeded();
+    receiver.wait_for_stdout(b"half a line\nx\nand half");
+    receiver.stop();
 }

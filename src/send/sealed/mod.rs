@@ -120,6 +120,12 @@ impl OutgoingStream for SealedStream {
         self.sessions.current().map(|session| Some(session.peer))
     }
 
+    fn refresh(&mut self, now: Instant) -> Result<()> {
+        self.sessions.refresh(now)?;
+        self.confirms.use_sessions(&self.sessions);
+        Ok(())
+    }
+
     fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize> {
         // The run may have waited long for its first input, and the session found at its start may be gone.
         self.sessions.refresh_if_due(now)?;

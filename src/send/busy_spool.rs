@@ -6,7 +6,8 @@ use rustix::event::PollFlags;
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::run::{Failure, Outcome};
-use crate::event_loop::{EventLoop, STOP_TIMEOUT, Stop};
+use super::timeouts::Timeouts;
+use crate::event_loop::{EventLoop, Stop};
 use crate::spool::{Inlet, Opening, Owner, RecordStore, Spool, SpoolOptions};
 use crate::text::show;
 use crate::{Error, Exit, Result};
@@ -32,20 +33,20 @@ pub(super) fn open(
         Ok(opened) => return Ok(opened),
         Err(failure) => failure,
     };
-    // What can still be kept of the beginning of a line is kept, whatever happened.
-    let unwritten = intake.unwritten();
+    let cause = match failure {
+        Failure::GivenUp(error) => return Err(error),
+        Failure::Interrupted(cause) if intake.unwritten() == 0 => return Err(cause),
+        Failure::Interrupted(cause) => cause,
+    };
+    // The cause counts: what cannot be kept is counted as lost.
     if let Some(inlet) = &mut inlet {
         let _ = intake.stop(inlet, Instant::now());
     }
-    Err(match failure {
-        Failure::GivenUp(error) => error,
-        Failure::Interrupted(cause) if unwritten == 0 => cause,
-        Failure::Interrupted(cause) if intake.unwritten() == 0 => cause.and_because("what was read is in the spool"),
-        Failure::Interrupted(cause) => {
-            let hint = cause.hint_text().map(str::to_owned);
-            intake.not_written(&cause.to_string()).hint_if(hint)
-        }
-    })
+    if intake.unwritten() == 0 {
+        return Err(cause.and_because("what was read is in the spool"));
+    }
+    let hint = cause.hint_text().map(str::to_owned);
+    Err(intake.not_written(&cause.to_string()).hint_if(hint))
 }
 
 fn wait(
@@ -55,7 +56,7 @@ fn wait(
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
 ) -> Outcome<(Spool, u64)> {
-    let mut limits = Limits { timeout, blocked_since: None, stopping_since: None };
+    let mut timeouts = Timeouts::new(timeout, false);
     loop {
         let now = events.begin_turn();
         if let Some(opened) = opening.attempt()? {
@@ -79,8 +80,8 @@ fn wait(
                 }
             }
         }
-        let blocked = inlet.is_none() || intake.is_blocked() || opening.is_sender();
-        if let Some(what) = limits.expired(blocked, stop, now) {
+        timeouts.observe(inlet.is_none() || intake.is_blocked() || opening.is_sender(), now);
+        if let Some((_, what)) = timeouts.ended(stop, now) {
             if let Some(inlet) = inlet {
                 intake.stop(inlet, now)?;
             }
@@ -90,29 +91,6 @@ fn wait(
         let interval = if opening.is_sender() { LOCK_RETRY_INTERVAL } else { SENDER_CHECK_INTERVAL };
         let deadline = intake.deadline(now).unwrap_or(now + interval);
         events.wait(input, Some(deadline), now)?;
-    }
-}
-
-/// How long a run waits until it can write.
-struct Limits {
-    /// `--timeout`.
-    timeout: Option<Duration>,
-    blocked_since: Option<Instant>,
-    stopping_since: Option<Instant>,
-}
-
-impl Limits {
-    /// Why the run must end now, if it must.
-    fn expired(&mut self, blocked: bool, stop: Stop, now: Instant) -> Option<&'static str> {
-        self.blocked_since = blocked.then(|| self.blocked_since.unwrap_or(now));
-        if stop > Stop::No {
-            self.stopping_since.get_or_insert(now);
-        }
-        let passed = |since: Option<Instant>, timeout: Duration| since.is_some_and(|since| now >= since + timeout);
-        if stop == Stop::AtOnce || passed(self.stopping_since, STOP_TIMEOUT) {
-            return Some("stopped by a signal");
-        }
-        self.timeout.filter(|timeout| passed(self.blocked_since, *timeout)).map(|_| "timed out")
     }
 }
 

@@ -10,6 +10,7 @@ use super::outgoing::OutgoingStream;
 use super::run::{Failure, Outcome};
 use super::source::MessageSource;
 use super::spooled::Spooled;
+use super::timeouts::Timeouts;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
 use crate::link::Link;
@@ -62,7 +63,7 @@ pub(super) fn wait(
     events: &mut EventLoop<'_>,
     report: &Reporter,
 ) -> Outcome<Box<dyn OutgoingStream>> {
-    let give_up_at = options.timeout.map(|timeout| Instant::now() + timeout);
+    let mut timeouts = Timeouts::new(options.timeout, false);
     let mut notice = ReportThrottle::once();
     loop {
         let now = events.begin_turn();
@@ -78,16 +79,19 @@ pub(super) fn wait(
             Err(error) if error.exit() != Exit::TryAgain => return Err(Failure::Interrupted(error)),
             Err(error) => error,
         };
-        let stopping = events.stop_requested() > Stop::No || give_up_at.is_some_and(|at| now >= at);
-        keep_input(spooled, events.was_woken(), stopping, now)?;
-        if spooled.has_all_input() || stopping {
+        let stop = events.stop_requested();
+        timeouts.observe(spooled.awaits_delivery(spool::Pending::default()), now);
+        let ended = timeouts.ended(stop, now).is_some();
+        keep_input(spooled, events.was_woken(), ended || stop > Stop::No, now)?;
+        if spooled.has_all_input() || ended {
             return Err(Failure::GivenUp(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) }));
         }
         if notice.happened(now).is_some() {
             report.info(format_args!("{error}; input waits in the spool until there is one"));
         }
         let input = spooled.input_fd(true).map(|fd| (fd, PollFlags::IN));
-        events.wait(input, Some(now + SESSION_CHECK_INTERVAL), now)?;
+        let deadline = spooled.deadline(now).into_iter().chain([now + SESSION_CHECK_INTERVAL]).min();
+        events.wait(input, deadline, now)?;
         found = Err(error);
     }
 }

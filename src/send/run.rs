@@ -16,7 +16,7 @@ use super::data_in_flight::DataInFlight;
 use super::outgoing::{OutgoingStream, Publication};
 use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
-use super::timeouts::Timeouts;
+use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
 use crate::config::Mqtt;
 use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop};
 use crate::mqtt::Qos;
@@ -290,7 +290,7 @@ impl SendRun<'_> {
         }
         self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
         let why = match stop {
-            Stop::AtOnce => Some((Exit::DataLost, "stopped by a second signal")),
+            Stop::AtOnce => Some((Exit::DataLost, STOPPED_AT_ONCE)),
             Stop::No | Stop::Gracefully => self.timeouts.expired(now),
         };
         if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {

@@ -9,6 +9,10 @@
 //! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
 //! | [`END_TIMEOUT`] | a run with `--confirm` of which only the end is not confirmed | it ends, as all is written |
 //!
+//! A run with a spool that does not send yet, since another one does or there is no session, has timeouts of its own, in which
+//! the first two lines mean the same: time counts while something waits that only this run can take further. Beside another
+//! run that is what was read and is not in the spool; without a session it is whole messages in it.
+//!
 //! Time counts here whatever the reason is that nothing is delivered, an absent broker included; only what is done about
 //! silence also needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
 //! [`crate::stream::RetransmitQueue`], which starts anew for as long as the path is not clear.
@@ -19,8 +23,11 @@
 use std::time::{Duration, Instant};
 
 use crate::Exit;
-use crate::event_loop::STOP_TIMEOUT;
+use crate::event_loop::{STOP_TIMEOUT, Stop};
 use crate::report_throttle::ReportThrottle;
+
+/// Why a run ends on a second signal.
+pub(super) const STOPPED_AT_ONCE: &str = "stopped by a second signal";
 
 /// How long nothing is confirmed before it is reported, and the receiver is asked why.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +67,14 @@ impl Timeouts {
     /// A signal asks the run to stop; true for the first one.
     pub(super) fn begin_stop(&mut self, now: Instant) -> bool {
         self.stopping_since.replace(self.stopping_since.unwrap_or(now)).is_none()
+    }
+
+    /// As [`Timeouts::expired`], with the signals that came, for a run that does not send yet.
+    pub(super) fn ended(&mut self, stop: Stop, now: Instant) -> Option<(Exit, &'static str)> {
+        if stop > Stop::No {
+            self.begin_stop(now);
+        }
+        if stop == Stop::AtOnce { Some((Exit::DataLost, STOPPED_AT_ONCE)) } else { self.expired(now) }
     }
 
     /// Why the run must end now, if it must, and its exit status where something is lost by that.

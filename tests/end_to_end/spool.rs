@@ -148,6 +148,25 @@ fn without_a_session_input_waits_for_one() {
     receiver.stop().succeeded().wrote(b"one\ntwo\nthree\n");
 }
 
+#[test]
+fn time_counts_while_something_waits_for_the_first_session() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let mut idle = Process::spawn(pair.master.send(&["--spool", "idle", "--timeout", "1", LINK]));
+    let mut busy = Process::spawn(pair.master.send(&spooled(&["--timeout", "1"])));
+    idle.wait_for("until there is one");
+    busy.write("one\n");
+    busy.wait().failed(&[75], &["no session", "left in the spool"]);
+    // It was there as long as the other one, and nothing waited.
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    idle.write("two\n");
+    idle.close_stdin();
+    idle.wait().succeeded();
+    receiver.wait_for_stdout(b"two\n");
+    receiver.stop().succeeded();
+}
+
 /// Runs of sts-send that read one input, each from where the previous one stopped reading.
 pub(crate) struct Fed {
     path: PathBuf,

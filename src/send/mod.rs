@@ -46,7 +46,7 @@ use self::direct::Direct;
 use self::intake::Intake;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
-use self::replies::{SESSION_GONE, warn_of_duplicates};
+use self::replies::warn_of_duplicates;
 use self::reply_topics::ReplyTopics;
 use self::run::SendRun;
 use self::sealed::SealedStream;
@@ -62,6 +62,9 @@ use crate::spool::{Owner, SpoolOptions};
 use crate::stdio::{Input, Signals, Split};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
+
+/// An earlier run with this spool sent what nobody acknowledged to it.
+const ENDED_EARLY: &str = "an earlier run ended early; resent in a new stream";
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -104,7 +107,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             }
             let peer = peer.as_ref();
             let mut stream = first_session::wait(found, link, options, peer, &mut spooled, &mut events, report)?;
-            warn_of_duplicates(SESSION_GONE, spooled.resume(&mut *stream, Instant::now())?, report);
+            warn_of_duplicates(ENDED_EARLY, spooled.resume(&mut *stream, Instant::now())?, report);
             (Box::new(spooled), stream)
         }
     };

@@ -32,7 +32,7 @@ impl Spool {
     /// As [`Spool::read`].
     pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize) -> Result<Option<u64>> {
         let turn = self.tail.begin(&self.state)?;
-        let (first, sent) = (self.whole(), self.may_be_sealed().saturating_sub(self.next));
+        let (first, sent) = (self.whole(), self.sealed().saturating_sub(self.next));
         if self.is_unfinished() || !self.write_cut(&turn.lock, first, len)? {
             files::remove(&self.tail.dir, &cut_name(first))?;
             self.tail.end(turn)?;

@@ -224,11 +224,11 @@ impl ReceiveState {
             _ => return Err(malformed(1)),
         }
         let mut state = Self::default();
-        for (line, number) in lines {
-            let line = checked(line).ok_or(malformed(number))?;
-            match state.apply_line(line) {
+        for (bytes, number) in lines {
+            let words = checked(bytes).ok_or(malformed(number))?;
+            match state.apply_line(words) {
                 Some(()) => {}
-                None if has_unknown_word(line) => return Err(UnusableState::Later),
+                None if has_unknown_word(words) => return Err(UnusableState::Later),
                 None => return Err(malformed(number)),
             }
         }

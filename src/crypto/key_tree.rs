@@ -226,8 +226,8 @@ pub struct Leaf(Key<Tree>);
 impl Leaf {
     /// The first key of the stream.
     #[must_use]
-    pub fn first_key(&self, salt: &Salt) -> StreamKey {
-        StreamKey { part: 0, key: expand(&self.0, &[b"sts2 stream", salt], TREE_KEY_LEN) }
+    pub fn first_key(&self, salt: Salt) -> StreamKey {
+        StreamKey { part: 0, key: expand(&self.0, &[b"sts2 stream", &salt], TREE_KEY_LEN) }
     }
 
     /// The key of the stream's wills.
@@ -239,8 +239,8 @@ impl Leaf {
 
 /// The cipher of a stream's wills.
 #[must_use]
-pub fn will_cipher(key: &Key<Will>, salt: &Salt, suite: Suite) -> Cipher {
-    Cipher::new(suite, &expand::<Traffic>(key, &[b"sts2 seal", salt], suite.key_len()))
+pub fn will_cipher(key: &Key<Will>, salt: Salt, suite: Suite) -> Cipher {
+    Cipher::new(suite, &expand::<Traffic>(key, &[b"sts2 seal", &salt], suite.key_len()))
 }
 
 /// The key of one part of a stream: of 2^20 frames. It leads to those of the parts after it, and to none before.
@@ -259,8 +259,8 @@ impl StreamKey {
 
     /// The first key of a side stream.
     #[must_use]
-    pub fn of_side_stream(side: &Key<Side>, number: u32, salt: &Salt) -> Self {
-        Self { part: 0, key: expand(side, &[b"sts2 stream", &number.to_be_bytes(), salt], TREE_KEY_LEN) }
+    pub fn of_side_stream(side: &Key<Side>, number: u32, salt: Salt) -> Self {
+        Self { part: 0, key: expand(side, &[b"sts2 stream", &number.to_be_bytes(), &salt], TREE_KEY_LEN) }
     }
 
     /// The part of a stream that a seq is in.
@@ -329,25 +329,25 @@ mod tests {
             (7, "1110000", "83ccb3b377be227f3d5fc3b32b0552c852c6da0e0d7bfb37017f8b846c88b374"),
             (1000, "1111111110111101001", "38dddb1ea39ee9917e9339e41072d50c6466f82c432ba9cd0781995c66505f11"),
             (
-                1048576,
+                1_048_576,
                 "11111111111111111111000000000000000000001",
                 "c231ab564ab186920bd3c04df48f1bb6ff95680dc7fe5925e051c83c5d0d26c2",
             ),
             (
-                2147483646,
+                2_147_483_646,
                 "1111111111111111111111111111110111111111111111111111111111111",
                 "9f8316afb121e0268071ec20354f6218368a2c15d9cc00ecdd659ff9e8e8b3a5",
             ),
         ] {
             assert_eq!(TreePath::of_leaf(number).to_string(), path);
-            assert_eq!(tree().leaf(number).unwrap().first_key(&SALT).key().expose(), hex(first));
+            assert_eq!(tree().leaf(number).unwrap().first_key(SALT).key().expose(), hex(first));
         }
     }
 
     #[test]
     fn known_answers_of_a_stream() {
         let leaf = tree().leaf(6).unwrap();
-        let mut stream = leaf.first_key(&SALT);
+        let mut stream = leaf.first_key(SALT);
         let seal = "293473b605afaa8cf511b764902e021d4b21e2cb19a792b57d566cca3e518ab5";
         assert_eq!(stream.sealing_key(Suite::Gcm).expose(), hex(seal));
         stream.advance_to(StreamKey::part_of((2 << 20) + 7));
@@ -359,7 +359,7 @@ mod tests {
         let seal = "91841c1e9fe7fddc4a21fd9643816bbee8f495b9600692feb6b977573a1ad3be
              139366f497ffbfc4cb50479dce5508032437e433983a8df1c09e06ea0c8bbd1f";
         assert_eq!(will.expose(), hex(seal));
-        let side = StreamKey::of_side_stream(&key(), (1 << 31) + 5, &SALT);
+        let side = StreamKey::of_side_stream(&key(), (1 << 31) + 5, SALT);
         assert_eq!(side.key().expose(), hex("be0f51b4c918778aed20eafbc7b5f9b919b211142d0aaa2271b18793dd046c94"));
     }
 
@@ -394,7 +394,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_key() {
-        let text = format!("{:?} {:?}", tree(), tree().leaf(3).map(|leaf| leaf.first_key(&SALT)));
+        let text = format!("{:?} {:?}", tree(), tree().leaf(3).map(|leaf| leaf.first_key(SALT)));
         assert!(text.contains("Key(tree)") && text.contains("Key(stream)") && !text.contains("1, 2, 3"), "{text}");
     }
 
@@ -458,7 +458,7 @@ mod tests {
 
         #[test]
         fn a_later_part_never_leads_to_an_earlier_one(parts in prop::collection::vec(0_u32..20, 1..8)) {
-            let mut key = tree().leaf(5).unwrap().first_key(&SALT);
+            let mut key = tree().leaf(5).unwrap().first_key(SALT);
             for part in parts {
                 let before = key.clone();
                 key.advance_to(part);

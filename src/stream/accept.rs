@@ -6,7 +6,7 @@ use super::content::{self, Content, Message};
 use super::id::{Predecessor, StreamId};
 use super::preamble::{Continues, Preamble};
 use super::progress::{Gap, Progress, StreamState};
-use super::receiver::Receiver;
+use super::receiver::{Receiver, SessionEntry};
 use super::streams::{AcceptError, Claim};
 use crate::Rejected;
 use crate::crypto::key_tree::Salt;
@@ -38,6 +38,60 @@ impl Opened {
     /// The salt of its stream.
     pub(super) fn salt(&self) -> Salt {
         self.salt
+    }
+
+    /// How far its stream is received with it.
+    fn progress(&self) -> Progress {
+        let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;
+        let state = if content.closes_stream() { StreamState::Ended } else { StreamState::Open };
+        // `open` lets no seq through that has none after it.
+        Progress { stream, salt, next: seq + 1, skip: 0, wants_confirms, state }
+    }
+}
+
+impl SessionEntry {
+    /// What is lost right before a message, if it is to be accepted, and how many of its bytes were written before.
+    fn check(&self, opened: &Opened) -> Result<(Option<Gap>, usize), AcceptError> {
+        let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
+        if !opened.content.is_in_sequence() {
+            return Err(self.streams.check_settled(stream.number, salt, seq));
+        }
+        let of_confirms = stream.is_of_confirms();
+        let streams = if of_confirms { &self.confirms } else { &self.streams };
+        let wanted = streams.check(stream.number, salt, seq, !wants_confirms)?;
+        let unreadable = opened.content == Content::Unreadable;
+        if unreadable && (wants_confirms || of_confirms) {
+            return Err(AcceptError::Unreadable);
+        }
+        let lost_below = if unreadable { seq + 1 } else { seq };
+        // A confirm says all that those before it said: none of them is missed.
+        let is_gap = wanted.seq < lost_below && !of_confirms;
+        let gap = is_gap.then(|| Gap { stream, first: wanted.seq, last: lost_below - 1 });
+        Ok((gap, usize::try_from(wanted.skip).unwrap_or(usize::MAX)))
+    }
+
+    /// Makes room for a stream, and takes its number and progress over. Returns the stream that was closed for it, and the
+    /// numbers that were given up.
+    fn take(&mut self, progress: &Progress) -> (Option<Progress>, Vec<(u32, u32)>) {
+        let Progress { stream, salt, next, state, .. } = *progress;
+        let streams = if stream.is_of_confirms() { &mut self.confirms } else { &mut self.streams };
+        let is_open = state == StreamState::Open;
+        let closed = is_open.then(|| streams.close_for(stream.session, stream.number)).flatten();
+        if let Some(closed) = &closed {
+            streams.apply(closed);
+        }
+        let mut given_up = self.keys.accept(stream.number, salt, next - 1);
+        for &(first, last) in &given_up {
+            streams.insert_closed(first, last);
+        }
+        given_up.extend(streams.apply(progress));
+        (closed, given_up)
+    }
+
+    /// A stream is over, and so are its keys, once nothing of it is likely to come again.
+    fn end(&mut self, stream: u32) {
+        let streams = &self.streams;
+        self.keys.end(stream, |other| streams.is_recent(other) || streams.kept() == Some(other));
     }
 }
 
@@ -107,7 +161,7 @@ impl Receiver {
     pub(crate) fn claim(&self, payload: &[u8]) -> Option<(Digest, StreamId, Claim)> {
         let header = SealedHeader::parse(payload).ok().filter(|header| header.frame_type != FrameType::Will)?;
         self.with_tag(header.tag)?.find_map(|entry| {
-            let claim = entry.streams.claim(header.stream, &header.salt, header.seq)?;
+            let claim = entry.streams.claim(header.stream, header.salt, header.seq)?;
             let stream = StreamId { session: entry.session.id, number: header.stream };
             Some((entry.session.peer, stream, claim))
         })
@@ -118,52 +172,29 @@ impl Receiver {
     /// # Errors
     /// [`AcceptError`], with nothing changed.
     pub(crate) fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
-        let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
-        let number = stream.number;
+        let Opened { stream, wants_confirms, .. } = *opened;
         let entry = self.entry_mut(stream.session).ok_or(AcceptError::Gone)?;
-        if !opened.content.is_in_sequence() {
-            return Err(entry.streams.check_settled(number, salt, seq));
-        }
-        let of_confirms = stream.is_of_confirms();
-        let streams = if of_confirms { &mut entry.confirms } else { &mut entry.streams };
-        let wanted = streams.check(number, salt, seq, !wants_confirms)?;
-        let unreadable = opened.content == Content::Unreadable;
-        if unreadable && (wants_confirms || of_confirms) {
-            return Err(AcceptError::Unreadable);
-        }
-        // `open` lets no seq through that has none after it.
-        let lost_below = if unreadable { seq + 1 } else { seq };
-        // A confirm says all that those before it said: none of them is missed.
-        let gap =
-            (wanted.seq < lost_below && !of_confirms).then(|| Gap { stream, first: wanted.seq, last: lost_below - 1 });
-        let state = if opened.content.closes_stream() { StreamState::Ended } else { StreamState::Open };
-        let progress = Progress { stream, salt, next: seq + 1, skip: 0, wants_confirms, state };
-        let closed = (state == StreamState::Open).then(|| streams.close_for(stream.session, number)).flatten();
-        if let Some(closed) = &closed {
-            streams.apply(closed);
-        }
-        let mut given_up = entry.keys.accept(number, &salt, seq);
-        given_up.iter().for_each(|&(first, last)| streams.insert_closed(first, last));
-        given_up.extend(streams.apply(&progress));
-        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept);
+        let (gap, skip) = entry.check(opened)?;
+        let progress = opened.progress();
+        let (closed, given_up) = entry.take(&progress);
+        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !stream.is_of_confirms();
         if is_kept {
-            streams.keep(number);
+            entry.streams.keep(stream.number);
         }
         for over in closed.iter().chain([&progress]).filter(|progress| progress.state != StreamState::Open) {
-            entry.keys.end(over.stream.number, |other| streams.is_recent(other) || streams.kept() == Some(other));
+            entry.end(over.stream.number);
         }
         if let Content::Kill { next_stream } = opened.content {
             entry.keys.refuse_from(next_stream);
         }
         // Nothing is lost with a side stream.
-        let closed = closed.filter(|_| !of_confirms);
+        let closed = closed.filter(|_| !stream.is_of_confirms());
         let promoted = entry.standing == Standing::Pending;
         if promoted {
             self.promote(stream.session, &opened.peer);
         }
         let predecessor = self.predecessor(opened).filter(|_| !wants_confirms);
         let predecessor = predecessor.and_then(|predecessor| self.end_predecessor(&predecessor));
-        let skip = usize::try_from(wanted.skip).unwrap_or(usize::MAX);
         Ok(Accepted { progress, gap, skip, closed, predecessor, given_up, is_kept, promoted })
     }
 
@@ -214,7 +245,7 @@ impl Receiver {
             (closed, Some(Gap { stream, first: closed.next, last }))
         };
         streams.apply(&ended.0);
-        entry.keys.end(stream.number, |other| streams.is_recent(other) || streams.kept() == Some(other));
+        entry.end(stream.number);
         Some(ended)
     }
 }

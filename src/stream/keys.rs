@@ -37,7 +37,7 @@ impl ReceiveKeys {
         let mut has_changed = false;
         for progress in streams.open_streams() {
             let number = progress.stream.number;
-            let made = || OpenStreamKeys::of_tree(&self.tree, number, &progress.salt);
+            let made = || OpenStreamKeys::of_tree(&self.tree, number, progress.salt);
             let known = self.open.remove(&number).filter(|known| known.salt == progress.salt).or_else(made);
             if let Some(mut keys) = known {
                 has_changed |= keys.key.part() < earliest_part(progress.next);
@@ -60,7 +60,7 @@ impl ReceiveKeys {
         if let Some(number) = streams.kept()
             && let Some((salt, _)) = streams.end_of(number)
             && !self.open.contains_key(&number)
-            && let Some(keys) = OpenStreamKeys::of_tree(&self.tree, number, &salt)
+            && let Some(keys) = OpenStreamKeys::of_tree(&self.tree, number, salt)
         {
             self.open.insert(number, keys);
         }
@@ -69,9 +69,9 @@ impl ReceiveKeys {
 
 impl OpenStreamKeys {
     /// The keys of a stream of which nothing was received; `None` if no node leads to its number.
-    fn of_tree(tree: &KeyTree, number: u32, salt: &Salt) -> Option<Self> {
+    fn of_tree(tree: &KeyTree, number: u32, salt: Salt) -> Option<Self> {
         let leaf = tree.leaf(number)?;
-        Some(Self { salt: *salt, key: leaf.first_key(salt), will: leaf.will_key() })
+        Some(Self { salt, key: leaf.first_key(salt), will: leaf.will_key() })
     }
 }
 
@@ -158,27 +158,27 @@ impl StreamKeys {
 
     /// The cipher of a message, if a key leads to its number.
     pub(super) fn cipher(&self, header: &SealedHeader) -> Option<StreamCipher<'_>> {
-        let SealedHeader { frame_type, stream, ref salt, seq, .. } = *header;
+        let SealedHeader { frame_type, stream, salt, seq, .. } = *header;
         if frame_type == FrameType::Will {
             return self.will_cipher(stream, salt);
         }
         match self.known.get(&stream) {
-            Some(known) if known.salt == *salt => known.cipher(seq, self.suite),
+            Some(known) if known.salt == salt => known.cipher(seq, self.suite),
             Some(_) if stream < FIRST_CONFIRM_STREAM => None,
             _ => part_cipher(&self.first_key(stream, salt)?, StreamKey::part_of(seq), self.suite),
         }
     }
 
-    fn first_key(&self, stream: u32, salt: &Salt) -> Option<StreamKey> {
+    fn first_key(&self, stream: u32, salt: Salt) -> Option<StreamKey> {
         if stream >= FIRST_CONFIRM_STREAM {
             return Some(StreamKey::of_side_stream(&self.keys.side, stream, salt));
         }
         self.keys.tree.leaf(stream).map(|leaf| leaf.first_key(salt))
     }
 
-    fn will_cipher(&self, stream: u32, salt: &Salt) -> Option<StreamCipher<'_>> {
+    fn will_cipher(&self, stream: u32, salt: Salt) -> Option<StreamCipher<'_>> {
         let will = match self.keys.open.get(&stream) {
-            Some(open) => (open.salt == *salt).then(|| open.will.clone())?,
+            Some(open) => (open.salt == salt).then(|| open.will.clone())?,
             None => self.keys.tree.leaf(stream)?.will_key(),
         };
         Some(StreamCipher::Made(Box::new(will_cipher(&will, salt, self.suite))))
@@ -186,11 +186,11 @@ impl StreamKeys {
 
     /// A message of a stream was accepted: its number is taken, and its keys are kept. Returns the numbers that were given up
     /// for it.
-    pub(super) fn accept(&mut self, stream: u32, salt: &Salt, seq: u32) -> Vec<(u32, u32)> {
+    pub(super) fn accept(&mut self, stream: u32, salt: Salt, seq: u32) -> Vec<(u32, u32)> {
         let mut given_up = Vec::new();
-        if self.known.get(&stream).is_none_or(|known| known.salt != *salt) {
+        if self.known.get(&stream).is_none_or(|known| known.salt != salt) {
             let Some(key) = self.first_key(stream, salt) else { return given_up };
-            self.known.insert(stream, KnownStream::new(*salt, key));
+            self.known.insert(stream, KnownStream::new(salt, key));
             if let Some(open) = OpenStreamKeys::of_tree(&self.keys.tree, stream, salt) {
                 self.keys.open.insert(stream, open);
             }

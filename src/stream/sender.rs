@@ -52,7 +52,7 @@ impl ReservedStream {
         self.id
     }
 
-    fn first_key(&self, salt: &Salt) -> StreamKey {
+    fn first_key(&self, salt: Salt) -> StreamKey {
         match &self.secret {
             StreamSecret::Data(leaf) => leaf.first_key(salt),
             StreamSecret::Side(side) => StreamKey::of_side_stream(side, self.id.number, salt),
@@ -130,7 +130,7 @@ impl Sender {
             return Err(Error::new(Exit::Failed, "cannot seal").because("the stream number is another session's"));
         }
         let sender = Self {
-            keys: PartKeys::new(session.suite, reserved.first_key(&salt)),
+            keys: PartKeys::new(session.suite, reserved.first_key(salt)),
             tag: session.tag(),
             id: reserved.id,
             salt,

@@ -271,13 +271,13 @@ impl Streams {
 
     /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is known of
     /// the stream.
-    pub(super) fn claim(&self, stream: u32, salt: &Salt, seq: u32) -> Option<Claim> {
+    pub(super) fn claim(&self, stream: u32, salt: Salt, seq: u32) -> Option<Claim> {
         let open = self.open.get(&stream).map(|open| open.salt);
         let recent = self.recent(stream);
         match (open, recent) {
-            (Some(other), _) if other != *salt => Some(Claim::Copied),
+            (Some(other), _) if other != salt => Some(Claim::Copied),
             (Some(_), _) => None,
-            (None, Some(recent)) if recent.salt != *salt => Some(Claim::Copied),
+            (None, Some(recent)) if recent.salt != salt => Some(Claim::Copied),
             (None, Some(recent)) if seq < recent.end => {
                 Some(Claim::Ended { confirm: recent.wants_confirms.then_some(recent.end) })
             }

@@ -71,8 +71,8 @@ impl ConfirmQueue {
     /// A message is not understood, which its sender is to be told.
     pub(super) fn refuse(&mut self, stream: StreamId, seq: u32, now: Instant) {
         self.refused.told.retain(|_, told| now < *told + REFUSED_INTERVAL);
-        if !self.refused.told.contains_key(&stream) {
-            self.refused.told.insert(stream, now);
+        if let Entry::Vacant(entry) = self.refused.told.entry(stream) {
+            entry.insert(now);
             self.refused.due.insert(stream, seq);
         }
     }

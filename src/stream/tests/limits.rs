@@ -268,12 +268,12 @@ fn what_is_given_up_is_told() {
     let ended = |receiver: &mut Receiver, stream| receive(receiver, &end(&mut sender(&master, stream), b"")).1;
     let most = u32::try_from(MAX_NODES).unwrap() * 2 + 80;
     let given_up = |stream: u32| (stream, ended(&mut receiver, stream).unwrap().given_up);
-    let (last, lost) = (0..most).step_by(2).map(given_up).find(|(_, given_up)| !given_up.is_empty()).unwrap();
+    let (until, lost) = (0..most).step_by(2).map(given_up).find(|(_, given_up)| !given_up.is_empty()).unwrap();
     assert_eq!(lost[0], (1, 1), "the lowest ones");
-    assert!(last > most - 160, "{last}");
+    assert!(until > most - 160, "{until}");
     let missing = receiver.streams(master.id).unwrap().missing();
     let is_lost = |stream: u32| lost.iter().any(|&(first, last)| (first..=last).contains(&stream));
-    for stream in (1..last).step_by(2) {
+    for stream in (1..until).step_by(2) {
         assert_ne!(missing.contains(stream), is_lost(stream), "told now, or later: {stream}");
         if is_lost(stream) {
             assert_eq!(claim(&receiver, &end(&mut sender(&master, stream), b"")), Some(Claim::Closed));

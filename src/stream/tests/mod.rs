@@ -101,16 +101,16 @@ fn padded(session: &Session, message: &[u8], len: usize) -> Bytes {
 
 /// The cipher of a message that a session sends.
 fn cipher(session: &Session, header: &SealedHeader) -> Cipher {
-    let SealedHeader { stream, salt, seq, .. } = header;
+    let SealedHeader { stream, salt, seq, .. } = *header;
     if header.frame_type == FrameType::Will {
-        return will_cipher(&session.send.tree.leaf(*stream).unwrap().will_key(), salt, session.suite);
+        return will_cipher(&session.send.tree.leaf(stream).unwrap().will_key(), salt, session.suite);
     }
-    let mut key = if *stream >= FIRST_CONFIRM_STREAM {
-        StreamKey::of_side_stream(&session.send.side, *stream, salt)
+    let mut key = if stream >= FIRST_CONFIRM_STREAM {
+        StreamKey::of_side_stream(&session.send.side, stream, salt)
     } else {
-        session.send.tree.leaf(*stream).unwrap().first_key(salt)
+        session.send.tree.leaf(stream).unwrap().first_key(salt)
     };
-    key.advance_to(StreamKey::part_of(*seq));
+    key.advance_to(StreamKey::part_of(seq));
     key.cipher(session.suite)
 }
 

@@ -2,12 +2,14 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-use crate::crypto::cipher::Cipher;
+use std::collections::BTreeMap;
+
+use crate::crypto::key_tree::{KeyTree, Salt, StreamKey};
 use crate::crypto::schedule::{Digest, SESSION_ID_LEN, SessionKeys, Topics};
 use crate::message::SessionTag;
 use crate::role::Role;
 use crate::route::Route;
-use crate::secret::{Confirm, Key, Traffic};
+use crate::secret::{Confirm, Key, Side, Will};
 use crate::suite::Suite;
 
 /// Names a session, 8 bytes; derived from the handshake, so both ends know it and neither can choose it.
@@ -62,12 +64,43 @@ pub struct Session {
     pub topics: Topics,
     /// When it was agreed, in seconds since 1970 by this device's clock.
     pub(crate) created: u64,
-    /// Seals what we send.
-    pub(crate) send: Key<Traffic>,
-    /// Opens what the peer sends.
-    pub(crate) receive: Key<Traffic>,
+    /// Lead to the keys of what we send.
+    pub(crate) send: SendKeys,
+    /// Lead to the keys of what the peer sends.
+    pub(crate) receive: ReceiveKeys,
     /// Authenticates questions whether a peer still has a session, and their answers.
     pub(crate) confirm: Key<Confirm>,
+}
+
+/// What leads to the keys of the streams that this device sends, and to those of no stream whose number is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendKeys {
+    /// Of streams of data: the numbers that are not taken.
+    pub(crate) tree: KeyTree,
+    /// Of side streams.
+    pub(crate) side: Key<Side>,
+}
+
+/// What leads to the keys of the streams that this device receives, and to those of no stream that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiveKeys {
+    /// Of streams of data: the numbers of which nothing was received.
+    pub(crate) tree: KeyTree,
+    /// The streams of data of which more is to come.
+    pub(crate) open: BTreeMap<u32, OpenStreamKeys>,
+    /// Of side streams.
+    pub(crate) side: Key<Side>,
+}
+
+/// The keys of a stream that this device receives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenStreamKeys {
+    /// The salt of the stream.
+    pub(crate) salt: Salt,
+    /// Of the earliest part that still opens.
+    pub(crate) key: StreamKey,
+    /// Of its wills.
+    pub(crate) will: Key<Will>,
 }
 
 /// The two ends of a handshake: which of them we are, and the fingerprints of both identity keys.
@@ -98,10 +131,13 @@ impl Session {
     /// The session of these keys, with each direction's key put where our role has it.
     #[must_use]
     pub fn new(keys: SessionKeys, parties: Parties, topics: Topics, suite: Suite, created: u64) -> Self {
+        let (m2s, s2m) = ((keys.tree_m2s, keys.side_m2s), (keys.tree_s2m, keys.side_s2m));
         let (send, receive) = match parties.role {
-            Role::Master => (keys.master_to_slave, keys.slave_to_master),
-            Role::Slave => (keys.slave_to_master, keys.master_to_slave),
+            Role::Master => (m2s, s2m),
+            Role::Slave => (s2m, m2s),
         };
+        let send = SendKeys { tree: KeyTree::new(send.0), side: send.1 };
+        let receive = ReceiveKeys { tree: KeyTree::new(receive.0), open: BTreeMap::new(), side: receive.1 };
         let Parties { role, own, peer } = parties;
         Self { id: keys.id, suite, role, own, peer, topics, created, send, receive, confirm: keys.confirm }
     }
@@ -110,18 +146,6 @@ impl Session {
     #[must_use]
     pub(crate) fn tag(&self) -> SessionTag {
         tag(self.id)
-    }
-
-    /// The cipher of what we send.
-    #[must_use]
-    pub(crate) fn sealer(&self) -> Cipher {
-        Cipher::new(self.suite, &self.send)
-    }
-
-    /// The cipher of what the peer sends.
-    #[must_use]
-    pub(crate) fn opener(&self) -> Cipher {
-        Cipher::new(self.suite, &self.receive)
     }
 
     /// Age in seconds at `now`, in seconds since 1970; `None` where it is stamped in the future, which counts as old.
@@ -160,8 +184,10 @@ pub(crate) fn pair(seed: u8, suite: Suite) -> (Session, Session) {
     let keys = SessionKeys {
         th3: [seed; 32],
         id: [seed, 2, 3, 4, 5, 6, 7, seed],
-        master_to_slave: Key::generate(suite.key_len(), |key| key.fill(seed)),
-        slave_to_master: Key::generate(suite.key_len(), |key| key.fill(!seed)),
+        tree_m2s: Key::generate(32, |key| key.fill(seed)),
+        tree_s2m: Key::generate(32, |key| key.fill(!seed)),
+        side_m2s: Key::generate(32, |key| key.fill(seed ^ 0x33)),
+        side_s2m: Key::generate(32, |key| key.fill(seed ^ 0x66)),
         confirm: Key::generate(32, |key| key.fill(seed ^ 0x55)),
     };
     let topics = Topics { master_to_slave: "down".into(), slave_to_master: "up".into() };
@@ -177,16 +203,18 @@ mod tests {
     #[test]
     fn each_end_opens_what_the_other_seals() {
         let (master, slave) = pair(1, Suite::Cbc);
-        assert_eq!(master.send, slave.receive);
-        assert_eq!(master.receive, slave.send);
-        assert_ne!(master.send, master.receive);
+        for (sends, receives) in [(&master, &slave), (&slave, &master)] {
+            assert_eq!((&sends.send.tree, &sends.send.side), (&receives.receive.tree, &receives.receive.side));
+        }
+        assert_ne!(master.send.tree, master.receive.tree);
+        assert_ne!(master.send.side, master.receive.side);
         assert_eq!(master.tag(), [1, 2, 3]);
     }
 
     #[test]
     fn debug_shows_no_key() {
         let text = format!("{:?}", pair(0xa7, Suite::Gcm).0);
-        assert!(text.contains("Key(traffic)") && text.contains("Key(confirm)"), "{text}");
+        assert!(text.contains("Key(tree)") && text.contains("Key(side)") && text.contains("Key(confirm)"), "{text}");
         assert!(!text.contains("167, 167, 167"), "{text}");
     }
 

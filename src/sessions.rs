@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
 use rand::{CryptoRng, RngExt};
 
 use crate::cache::{Cache, StoredSession, Watch};
@@ -16,7 +15,7 @@ use crate::link::{Link, unix_time};
 use crate::name::{PeerName, list};
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::{Content, Sender};
+use crate::stream::Sender;
 use crate::{Error, Exit, Result};
 
 /// How often a run without a session looks whether there is one.
@@ -280,22 +279,6 @@ impl LinkSessions {
         Sender::new(session, number, rng.random(), max_message)
     }
 
-    /// Takes up a stream that an earlier process began, each message of which it wrote down before it was sealed: seals the
-    /// same messages again, and then further ones.
-    ///
-    /// # Errors
-    /// As [`Cache::reserve_stream_again`] and [`Sender::new`].
-    pub(crate) fn resume_stream(
-        &self,
-        session: &Session,
-        number: u32,
-        salt: [u8; 4],
-        max_message: usize,
-    ) -> Result<Sender> {
-        let number = self.cache.reserve_stream_again(&session.peer, &session.id, number)?;
-        Sender::new(session, number, salt, max_message)
-    }
-
     /// As [`LinkSessions::begin_stream`], for a stream of confirms.
     ///
     /// # Errors
@@ -308,23 +291,6 @@ impl LinkSessions {
     ) -> Result<Sender> {
         let number = self.cache.reserve_confirm_stream(&session.peer, &session.id)?;
         Sender::new(session, number, rng.random(), max_message)
-    }
-
-    /// Seals the next message of a stream of this session, as [`Sender::seal`]: the blocks that it needs beyond those that its
-    /// stream has are reserved in the session file.
-    ///
-    /// # Errors
-    /// As [`Cache::reserve_blocks`] and [`Sender::seal`].
-    pub(crate) fn seal(
-        &self,
-        sender: &mut Sender,
-        session: &Session,
-        content: &Content,
-        buffer: BytesMut,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Bytes> {
-        let reserve = |blocks| self.cache.reserve_blocks(&session.peer, &session.id, blocks);
-        sender.seal(content, buffer, reserve, rng)
     }
 
     /// The files behind this view.

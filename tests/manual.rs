@@ -222,7 +222,9 @@ fn every_message_type_is_in_the_protocol_and_the_reverse() {
             FrameType::InitReq => format!("{} or {}", InitReq::LEN, InitReq::CODED_LEN),
             FrameType::InitAck => format!("{} or {}", InitAck::LEN, InitAck::CODED_LEN),
             FrameType::RdyReq | FrameType::RdyAck => format!("{} or {}", Ready::LEN, SessionCheckFrame::LEN),
-            FrameType::AuthReq | FrameType::AuthAck | FrameType::Enc | FrameType::Kill => "varies".to_owned(),
+            FrameType::AuthReq | FrameType::AuthAck | FrameType::Enc | FrameType::Kill | FrameType::Will => {
+                "varies".to_owned()
+            }
         };
         format!("{:#04x} {} {length}", frame_type.byte(), frame_type.name())
     });
@@ -246,9 +248,12 @@ fn every_suite_is_in_the_protocol_and_the_reverse() {
 
 #[test]
 fn every_label_is_in_the_protocol_and_the_reverse() {
-    let schedule = fs::read_to_string(root().join("src/crypto/schedule.rs")).unwrap();
-    let (schedule, _) = schedule.split_once("#[cfg(test)]").unwrap();
-    let known = between(schedule, "b\"sts2 ", '"').map(str::to_owned).collect();
+    let labels = |file: &str| {
+        let source = fs::read_to_string(root().join("src/crypto").join(file)).unwrap();
+        let (source, _) = source.split_once("#[cfg(test)]").unwrap();
+        between(source, "b\"sts2 ", '"').map(str::to_owned).collect::<Vec<_>>()
+    };
+    let known = ["schedule.rs", "key_tree.rs"].into_iter().flat_map(labels).collect();
     let text = page("sts-protocol.7");
     let described = between(&text, "\"sts2 ", '"').map(str::to_owned).collect();
     same("sts-protocol(7), labels", &known, &described);

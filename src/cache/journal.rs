@@ -5,15 +5,16 @@
 //! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
 //! system, where the sessions are gone too) the last lines may be missing.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use super::receive_state::{JournalEntry, ReceiveState, index, put_entry, put_line, put_time};
+use super::receive_state::{JournalEntry, ReceiveState, UnusableState, index, put_entry, put_line, put_time};
 use super::session_file::hex;
 use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Appender, Guard, Lock};
-use crate::session::{SessionId, Standing};
+use crate::session::{Session, SessionId, Standing};
+use crate::stream::{Progress, StreamState, erases_part};
 use crate::text;
 use crate::{Error, Exit, Rejected, Result};
 
@@ -38,6 +39,8 @@ pub(crate) struct Journal {
     /// Counted, and to be written with the next entry: a message that changes nothing must not cause a write.
     rejected: [u64; Rejected::ALL.len()],
     duplicates: BTreeMap<SessionId, u64>,
+    /// The peers in whose session files there may be keys of what is over.
+    unerased: BTreeSet<Digest>,
 }
 
 impl Journal {
@@ -68,6 +71,7 @@ impl Journal {
             known: HashMap::new(),
             rejected: Default::default(),
             duplicates: BTreeMap::new(),
+            unerased: BTreeSet::new(),
         };
         journal.adopt(sessions);
         Ok((journal, lost))
@@ -78,8 +82,34 @@ impl Journal {
         let known = |stored: &StoredSession| {
             (stored.session.id, Known { peer: stored.session.peer, received: stored.received })
         };
-        self.known = sessions.iter().map(known).collect();
+        let known: HashMap<_, _> = sessions.iter().map(known).collect();
+        let before = std::mem::replace(&mut self.known, known);
+        // A run that was killed may have left keys of what it had received.
+        let is_new = |stored: &&StoredSession| !before.contains_key(&stored.session.id);
+        for Session { id, peer, receive, .. } in sessions.iter().filter(is_new).map(|stored| &stored.session) {
+            if self.state.session(*id).is_some_and(|(streams, _)| receive.clone().reduce(streams)) {
+                self.unerased.insert(*peer);
+            }
+        }
         lost(&self.state, sessions)
+    }
+
+    /// Whether there may be keys on disk of what is over.
+    #[must_use]
+    pub(crate) fn has_unerased_keys(&self) -> bool {
+        !self.unerased.is_empty()
+    }
+
+    /// Erases the keys of what is written down as over.
+    ///
+    /// # Errors
+    /// As [`Cache::erase_keys`].
+    pub(crate) fn erase_keys(&mut self, cache: &Cache) -> Result<()> {
+        while let Some(peer) = self.unerased.first().copied() {
+            cache.erase_keys(&peer, &self.state)?;
+            self.unerased.remove(&peer);
+        }
+        Ok(())
     }
 
     /// What was written down.
@@ -131,12 +161,23 @@ impl Journal {
             self.state.sessions.entry(id).or_default().1.duplicates += count;
         }
         for entry in entries {
+            self.note_erasable(entry);
             self.state.apply(entry, Some(at));
         }
         for entry in entries {
             self.set_received(cache, entry.session())?;
         }
         if self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len) { self.compact(cache) } else { Ok(()) }
+    }
+
+    /// Remembers that an entry makes keys superfluous.
+    fn note_erasable(&mut self, entry: &JournalEntry) {
+        let JournalEntry::Progress(Progress { stream, next, state, .. }) = entry else { return };
+        let before = self.state.session(stream.session).and_then(|(streams, _)| streams.next_seq(stream.number));
+        let erases = *state != StreamState::Open || erases_part(before.unwrap_or(0), *next);
+        if erases && let Some(known) = self.known.get(&stream.session) {
+            self.unerased.insert(known.peer);
+        }
     }
 
     /// Sets `received` in the session file, where this is the session's first entry.
@@ -202,10 +243,13 @@ impl ReceiveState {
         let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_JOURNAL_LEN)? else {
             return Ok(None);
         };
-        Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|line| {
-            Error::new(Exit::Failed, format!("{}, line {line}", text::show(&cache.dir().join(&file))))
-                .because("the receive state is damaged")
-                .hint(format!("agree on new keys: {}", cache.pairing_command()))
+        Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|unusable| match unusable {
+            UnusableState::Malformed(line) => {
+                Error::new(Exit::Failed, format!("{}, line {line}", text::show(&cache.dir().join(&file))))
+                    .because("the receive state is damaged")
+                    .hint(format!("agree on new keys: {}", cache.pairing_command()))
+            }
+            UnusableState::Later => cache.of_later_version(&file),
         })
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;
 use self::peer_sessions::{limit, promote, retire_current};
 pub(crate) use self::receive_state::{Counters, JournalEntry, OpenStream, ReceiveState};
-use self::session_file::{Malformed, hex};
+use self::session_file::{Unusable, hex};
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
@@ -228,6 +228,21 @@ impl Cache {
         })
     }
 
+    /// Erases the keys of what is over by `state`, which is written down, in the sessions with a peer: nothing that is stored
+    /// leads to them after this. Writes nothing where there are none.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub(crate) fn erase_keys(&self, peer: &Digest, state: &ReceiveState) -> Result<()> {
+        self.change(peer, |sessions| {
+            let mut changed = false;
+            for Session { id, receive, .. } in sessions.iter_mut().map(|stored| &mut stored.session) {
+                changed |= state.session(*id).is_some_and(|(streams, _)| receive.reduce(streams));
+            }
+            Ok(((), changed))
+        })
+    }
+
     /// The names of the link's session files.
     fn names(&self) -> Result<Vec<String>> {
         let ours = |name: &String| peer_digits(name).is_some_and(|(link, _)| link == self.link.as_str());
@@ -244,20 +259,28 @@ impl Cache {
 
     fn read(&self, name: &str) -> Result<PeerSessions> {
         let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(PeerSessions::default()) };
-        self.parse(name, &bytes).map_err(|Malformed(expected)| {
-            Error::new(Exit::Failed, text::show(&self.dir.join(name)))
+        self.parse(name, &bytes).map_err(|unusable| match unusable {
+            Unusable::Malformed(expected) => Error::new(Exit::Failed, text::show(&self.dir.join(name)))
                 .because(format!("not a valid session file: expected {expected}"))
-                .hint(format!("agree on new keys, which replaces this file: {}", self.pairing_command()))
+                .hint(format!("agree on new keys, which replaces this file: {}", self.pairing_command())),
+            Unusable::Later => self.of_later_version(name),
         })
     }
 
-    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<PeerSessions, Malformed> {
+    /// The error of a file that a later version wrote: it is left as it is.
+    fn of_later_version(&self, name: &str) -> Error {
+        Error::new(Exit::Protocol, text::show(&self.dir.join(name)))
+            .because("a later version of these tools wrote it")
+            .hint("use that version on this device; the file is left as it is")
+    }
+
+    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<PeerSessions, Unusable> {
         let parsed = session_file::parse(self.link.as_str(), bytes)?;
         let is_named = |stored: &StoredSession| self.name(&stored.session.peer) == name;
         if parsed.sessions.iter().all(is_named) {
             Ok(parsed)
         } else {
-            Err(Malformed("the peer that the file is named after"))
+            Err(Unusable::Malformed("the peer that the file is named after"))
         }
     }
 
@@ -269,8 +292,12 @@ impl Cache {
         let name = self.name(&session.peer);
         let lock = self.lock()?;
         let mut of_peer = match files::read_private(&self.dir, &name)? {
-            // Keys that cannot be read are lost already: a malformed file must not stop the pairing that replaces it.
-            Some(bytes) => self.parse(&name, &bytes).unwrap_or_default(),
+            Some(bytes) => match self.parse(&name, &bytes) {
+                Ok(of_peer) => of_peer,
+                // Keys that cannot be read are lost already: a malformed file must not stop the pairing that replaces it.
+                Err(Unusable::Malformed(_)) => PeerSessions::default(),
+                Err(Unusable::Later) => return Err(self.of_later_version(&name)),
+            },
             None => PeerSessions::default(),
         };
         // A repeated step must not give a session's stream numbers a second time.

@@ -54,8 +54,6 @@ pub struct StoredSession {
     pub(crate) streams: u64,
     /// How many numbers of streams of confirms were reserved.
     pub(crate) confirms: u64,
-    /// How many blocks were reserved for sealing.
-    pub(crate) blocks: u64,
     /// Something was received under it, so there must be receive state.
     pub(crate) received: bool,
     /// The peer has shown that it uses it. An attacker on the way of the handshake decides how many sessions are made that
@@ -65,16 +63,7 @@ pub struct StoredSession {
 
 impl StoredSession {
     pub(super) fn new(session: &Session, standing: Standing) -> Self {
-        Self {
-            session: session.clone(),
-            standing,
-            retired: 0,
-            streams: 0,
-            confirms: 0,
-            blocks: 0,
-            received: false,
-            proven: false,
-        }
+        Self { session: session.clone(), standing, retired: 0, streams: 0, confirms: 0, received: false, proven: false }
     }
 
     fn retire(&mut self, now: u64) {

@@ -1,8 +1,8 @@
 //! What was received on a link, as text: the lines of [`super::journal`].
 //!
 //! How it grows: a word that begins with `+` has its values in it, as `+at=1795642707`, and a reader that does not know it
-//! ignores it. So it may only say what a receiver can do without. Any other unknown word makes the whole file malformed: a
-//! file with such words needs another number in its first line, and older versions refuse it until the next pairing.
+//! ignores it. So it may only say what a receiver can do without. Any other unknown word, and a later format, make the file one
+//! of a later version, which is left as it is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
@@ -18,7 +18,8 @@ use crate::units::approximate;
 
 /// Most gaps of a session that are kept one by one.
 const MAX_LATEST_GAPS: usize = 16;
-const RECEIVE_STATE_FORMAT: &str = "sts-receive-state-2";
+const FORMAT_NAME: &str = "sts-receive-state-";
+const FORMAT_NUMBER: u32 = 3;
 const TIME: &str = "+at=";
 
 /// What was received under one session, for `sts-pair --status`.
@@ -74,6 +75,17 @@ pub(crate) enum JournalEntry {
     Progress(Progress),
     /// Messages were lost.
     Lost(Gap),
+    /// The broker keeps messages of this stream, and of no newer one.
+    Kept(StreamId),
+    /// Nothing was received of streams of a session, and nothing is accepted any more.
+    GivenUp {
+        /// Which session.
+        session: SessionId,
+        /// The first number.
+        first: u32,
+        /// The last number.
+        last: u32,
+    },
     /// Messages were accepted, and payload bytes written.
     Written {
         /// Under which session.
@@ -90,7 +102,8 @@ impl JournalEntry {
         match self {
             Self::Progress(progress) => progress.stream.session,
             Self::Lost(gap) => gap.stream.session,
-            Self::Written { session, .. } => *session,
+            Self::Kept(stream) => stream.session,
+            Self::GivenUp { session, .. } | Self::Written { session, .. } => *session,
         }
     }
 }
@@ -145,6 +158,10 @@ impl ReceiveState {
                     counters.latest.pop_front();
                 }
             }
+            JournalEntry::Kept(stream) => self.sessions.entry(stream.session).or_default().0.keep(stream.number),
+            JournalEntry::GivenUp { session, first, last } => {
+                self.sessions.entry(session).or_default().0.insert_closed(first, last);
+            }
             JournalEntry::Written { session, messages, bytes } => {
                 let counters = &mut self.sessions.entry(session).or_default().1;
                 counters.messages += messages;
@@ -156,7 +173,7 @@ impl ReceiveState {
     /// The whole state as lines.
     pub(super) fn encode(&self, of: &str) -> String {
         let mut text = String::new();
-        put_line(&mut text, &format!("{RECEIVE_STATE_FORMAT} {of}"));
+        put_line(&mut text, &format!("{FORMAT_NAME}{FORMAT_NUMBER} {of}"));
         let mut line = String::new();
         for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
             let _ = write!(line, "x {reason} {count} ");
@@ -170,8 +187,12 @@ impl ReceiveState {
                     let _ = write!(line, "{kind} {first} {last} ");
                 }
             }
-            for RecentStream { number, salt, end } in streams.recently_ended() {
-                let _ = write!(line, "r {number} {} {end} ", hex(&salt));
+            for RecentStream { number, salt, end, wants_confirms } in streams.recently_ended() {
+                let confirms = if wants_confirms { "y" } else { "n" };
+                let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
+            }
+            if let Some(number) = streams.kept() {
+                let _ = write!(line, "k {number} ");
             }
             for progress in streams.open(*id) {
                 if let Some(at) = counters.last_written.get(&progress.stream.number) {
@@ -189,18 +210,27 @@ impl ReceiveState {
         text
     }
 
-    /// Reads what [`ReceiveState::encode`] made, and the lines after it; on failure the number of the line that is malformed.
-    pub(super) fn parse(link: &str, bytes: &[u8]) -> std::result::Result<Self, usize> {
+    /// Reads what [`ReceiveState::encode`] made, and the lines after it.
+    pub(super) fn parse(link: &str, bytes: &[u8]) -> std::result::Result<Self, UnusableState> {
         // What follows the last end of line is a write that was cut short.
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').zip(1..);
-        let (head, _) = lines.next().ok_or(1usize)?;
-        if checked(head) != Some(&format!("{RECEIVE_STATE_FORMAT} {link}")) {
-            return Err(1);
+        let malformed = UnusableState::Malformed;
+        let head = lines.next().and_then(|(head, _)| checked(head)?.strip_prefix(FORMAT_NAME)?.split_once(' '));
+        let (format, of) = head.ok_or(malformed(1))?;
+        match format.parse::<u32>() {
+            Ok(FORMAT_NUMBER) if of == link => {}
+            Ok(format) if format > FORMAT_NUMBER => return Err(UnusableState::Later),
+            _ => return Err(malformed(1)),
         }
         let mut state = Self::default();
-        for (line, number) in lines {
-            checked(line).and_then(|line| state.apply_line(line)).ok_or::<usize>(number)?;
+        for (bytes, number) in lines {
+            let words = checked(bytes).ok_or(malformed(number))?;
+            match state.apply_line(words) {
+                Some(()) => {}
+                None if has_unknown_word(words) => return Err(UnusableState::Later),
+                None => return Err(malformed(number)),
+            }
         }
         Ok(state)
     }
@@ -242,14 +272,10 @@ impl ReceiveState {
             "m" => {
                 let (stream, salt) = (number(words)?, unhex(words.next()?)?);
                 let (next, skip) = (number(words)?, number(words)?);
-                let state = match words.next()? {
-                    "o" => StreamState::Open,
-                    "e" => StreamState::Ended,
-                    "c" => StreamState::Closed,
-                    _ => return None,
-                };
+                let (state, wants_confirms) = state_of(words.next()?)?;
                 let stream = StreamId { session, number: stream };
-                self.apply(&JournalEntry::Progress(Progress { stream, salt, next, skip, state }), at);
+                let progress = Progress { stream, salt, next, skip, wants_confirms, state };
+                self.apply(&JournalEntry::Progress(progress), at);
             }
             "g" => {
                 let (stream, (first, last)) = (number(words)?, range(words)?);
@@ -258,6 +284,11 @@ impl ReceiveState {
             "w" => {
                 let (messages, bytes) = (number(words)?, number(words)?);
                 self.apply(&JournalEntry::Written { session, messages, bytes }, at);
+            }
+            "k" => self.apply(&JournalEntry::Kept(StreamId { session, number: number(words)? }), at),
+            "c" => {
+                let (first, last) = range(words)?;
+                self.apply(&JournalEntry::GivenUp { session, first, last }, at);
             }
             "d" => self.sessions.get_mut(&session)?.1.duplicates += number::<u64>(words)?,
             _ => self.apply_snapshot_word(session, word, words)?,
@@ -278,13 +309,14 @@ impl ReceiveState {
                 let (first, last) = range(words)?;
                 streams.insert_ended(first, last);
             }
-            "c" => {
-                let (first, last) = range(words)?;
-                streams.insert_closed(first, last);
-            }
             "r" => {
                 let (number, salt, end) = (number(words)?, unhex(words.next()?)?, number(words)?);
-                streams.insert_recent(RecentStream { number, salt, end });
+                let wants_confirms = match words.next()? {
+                    "y" => true,
+                    "n" => false,
+                    _ => return None,
+                };
+                streams.insert_recent(RecentStream { number, salt, end, wants_confirms });
             }
             "t" => {
                 let (latest, last_written) =
@@ -297,6 +329,40 @@ impl ReceiveState {
         }
         Some(())
     }
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum UnusableState {
+    /// The number of the line that is not whole.
+    Malformed(usize),
+    /// It is of a later version.
+    Later,
+}
+
+/// How far a stream is, with what its sender wants of that: open, ended, or closed; in capitals where it wants confirms.
+const STATES: [(&str, StreamState, bool); 6] = [
+    ("o", StreamState::Open, false),
+    ("O", StreamState::Open, true),
+    ("e", StreamState::Ended, false),
+    ("E", StreamState::Ended, true),
+    ("c", StreamState::Closed, false),
+    ("C", StreamState::Closed, true),
+];
+
+fn state_of(word: &str) -> Option<(StreamState, bool)> {
+    STATES.iter().find(|(name, ..)| *name == word).map(|&(_, state, wants_confirms)| (state, wants_confirms))
+}
+
+/// Whether a line that cannot be applied has a word that this version never writes.
+fn has_unknown_word(line: &str) -> bool {
+    const WORDS: [&str; 11] = ["n", "x", "m", "g", "w", "d", "k", "c", "e", "r", "t"];
+    let is_known = |word: &str| {
+        let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+        let is_value = is_number || unhex::<8>(word).is_some() || word == "y" || state_of(word).is_some();
+        WORDS.contains(&word) || word.starts_with('+') || is_value
+    };
+    !line.split_ascii_whitespace().all(is_known)
 }
 
 pub(super) fn index(reason: Rejected) -> usize {
@@ -312,15 +378,14 @@ pub(super) fn put_time(line: &mut String, at: u64) {
 pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
     // Writing to a String does not fail.
     let _ = match entry {
-        JournalEntry::Progress(Progress { stream, salt, next, skip, state, .. }) => {
-            let state = match state {
-                StreamState::Open => "o",
-                StreamState::Ended => "e",
-                StreamState::Closed => "c",
-            };
+        JournalEntry::Progress(Progress { stream, salt, next, skip, wants_confirms, state }) => {
+            let found = STATES.iter().find(|(_, other, asks)| (other, asks) == (state, wants_confirms));
+            let state = found.map_or("o", |(name, ..)| name);
             write!(line, "m {} {} {next} {skip} {state} ", stream.number, hex(salt))
         }
         JournalEntry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {} {first} {last} ", stream.number),
+        JournalEntry::Kept(stream) => write!(line, "k {} ", stream.number),
+        JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
     };
 }

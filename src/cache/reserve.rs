@@ -1,74 +1,39 @@
-//! Stream numbers and blocks of a session, reserved on disk before they are used.
+//! Stream numbers of a session: taken on disk before they are used, with all that leads to their keys.
 
 use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream, StreamId};
+use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
 use crate::{Error, Exit, Result};
 
-/// Most blocks of one direction of a session.
-pub(super) const MAX_BLOCKS: u64 = 1 << 48;
-
 impl Cache {
-    /// Reserves the session's next stream number, which is written down, fsynced and renamed, and the directory fsynced,
-    /// before this returns: no process gets it again, whatever crashes.
+    /// Takes the session's next stream number, with its leaf. Before this returns it is written down, fsynced and renamed, and
+    /// the directory fsynced, that the number is taken, and nothing that is written leads to the leaf: no process gets either
+    /// again, whatever crashes.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers or blocks are used up, or
-    /// where the file cannot be written.
+    /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers are used up, or where the file
+    /// cannot be written.
     pub fn reserve_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
-        self.reserve_number(peer, *id, 0, |stored| &mut stored.streams)
+        self.change_one(peer, *id, |stored| {
+            let (number, leaf) = stored.session.send.tree.take_lowest().ok_or_else(|| self.used_up())?;
+            stored.streams = u64::from(number) + 1;
+            Ok(ReservedStream::of_data(*id, number, leaf))
+        })
     }
 
-    /// Reserves the session's next number for a stream of confirms, as [`Cache::reserve_stream`] does for one of data.
+    /// Takes the session's next number of a side stream, as [`Cache::reserve_stream`] does for one of data.
     ///
     /// # Errors
     /// As [`Cache::reserve_stream`].
     pub fn reserve_confirm_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
-        self.reserve_number(peer, *id, FIRST_CONFIRM_STREAM, |stored| &mut stored.confirms)
-    }
-
-    fn reserve_number(
-        &self,
-        peer: &Digest,
-        id: SessionId,
-        first: u32,
-        reserved: impl Fn(&mut StoredSession) -> &mut u64,
-    ) -> Result<ReservedStream> {
-        self.change_one(peer, id, |stored| {
-            // The last of each half stays free: the number after any that is used exists, and KILL carries it.
-            let count = u32::try_from(*reserved(stored)).ok().filter(|count| *count < FIRST_CONFIRM_STREAM - 1);
-            let count = count.ok_or_else(|| self.used_up("stream numbers"))?;
-            self.add_blocks(stored, ReservedStream::BLOCKS)?;
-            *reserved(stored) += 1;
-            Ok(ReservedStream::new(StreamId { session: id, number: first + count }))
-        })
-    }
-
-    /// A stream number that was reserved before, for the process that continues where the one that reserved it ended; its
-    /// blocks are reserved anew.
-    ///
-    /// # Errors
-    /// As [`Cache::reserve_stream`]; [`Exit::Failed`] where the number was never reserved, as in a runtime directory that is
-    /// older than what names it.
-    pub fn reserve_stream_again(&self, peer: &Digest, id: &SessionId, stream: u32) -> Result<ReservedStream> {
         self.change_one(peer, *id, |stored| {
-            if u64::from(stream) >= stored.streams {
-                return Err(Error::new(Exit::Failed, format!("stream {stream} of the session of {}", self.link))
-                    .because("its number was never reserved: the runtime directory was restored or replaced")
-                    .hint(self.pairing_command()));
-            }
-            self.add_blocks(stored, ReservedStream::BLOCKS)?;
-            Ok(ReservedStream::again(StreamId { session: *id, number: stream }))
+            // The last one stays free: the number after any that is used exists.
+            let count = u32::try_from(stored.confirms).ok().filter(|count| *count < FIRST_CONFIRM_STREAM - 1);
+            let number = FIRST_CONFIRM_STREAM + count.ok_or_else(|| self.used_up())?;
+            stored.confirms += 1;
+            Ok(ReservedStream::of_side(*id, number, stored.session.send.side.clone()))
         })
-    }
-
-    /// Reserves blocks for a sender of this session that spent those it had ([`crate::stream::Sender::seal`]).
-    ///
-    /// # Errors
-    /// As [`Cache::reserve_stream`].
-    pub fn reserve_blocks(&self, peer: &Digest, id: &SessionId, blocks: u64) -> Result<()> {
-        self.change_one(peer, *id, |stored| self.add_blocks(stored, blocks))
     }
 
     fn change_one<T>(
@@ -83,15 +48,9 @@ impl Cache {
         })
     }
 
-    fn add_blocks(&self, stored: &mut StoredSession, blocks: u64) -> Result<()> {
-        let reserved = stored.blocks.checked_add(blocks).filter(|&reserved| reserved <= MAX_BLOCKS);
-        stored.blocks = reserved.ok_or_else(|| self.used_up("blocks"))?;
-        Ok(())
-    }
-
-    fn used_up(&self, what: &str) -> Error {
+    fn used_up(&self) -> Error {
         Error::new(Exit::Failed, format!("the session of {}", self.link))
-            .because(format!("all its {what} are used up"))
+            .because("all its stream numbers are used up")
             .hint(self.pairing_command())
     }
 }

@@ -1,8 +1,9 @@
 //! The text of a session file: strict to read, so that whatever is not ours from beginning to end is refused.
 //!
-//! The fields have a fixed order, and one that is unknown or absent makes the file malformed: a file with other fields needs
-//! another format number, and older versions refuse it until the next pairing.
+//! The fields have a fixed order. A line whose key begins with `+` is ignored; any other unknown key, and a later format, make
+//! the file one of a later version, which is left as it is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::str::{FromStr, Lines};
 
@@ -12,27 +13,64 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::{PeerSessions, StoredSession};
+use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
 use crate::crypto::schedule::{Digest, Topics, digest};
 use crate::role::Role;
 use crate::secret::{Key, KeyPurpose};
-use crate::session::{Session, SessionId, Standing};
+use crate::session::{OpenStreamKeys, ReceiveKeys, SendKeys, Session, SessionId, Standing};
 use crate::suite::Suite;
 
 const FIRST_LINE: &str =
     "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
-const SESSIONS_FORMAT: &str = "sts-sessions-3";
+const FORMAT_NAME: &str = "sts-sessions-";
+const FORMAT_NUMBER: u32 = 4;
+/// Of a session, in this order.
+const SESSION_KEYS: [&str; 20] = [
+    "standing",
+    "id",
+    "role",
+    "suite",
+    "own",
+    "peer",
+    "master_to_slave",
+    "slave_to_master",
+    "created",
+    "retired",
+    "streams",
+    "confirms",
+    "received",
+    "proven",
+    "send_tree",
+    "send_side",
+    "receive_tree",
+    "receive_open",
+    "receive_side",
+    "confirm",
+];
+/// Of the whole file, in this order; the last one ends it.
+const FILE_KEYS: [&str; 4] = ["format", "link", "past", "sum"];
+/// The length of a node or of an open stream as text, at most.
+const MAX_NODE_LEN: usize = 64 + 48;
+const MAX_OPEN_LEN: usize = 160;
 
-/// What a file should have had instead, for the error.
+/// Why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(super) enum Unusable {
+    /// What it should have had instead.
+    Malformed(&'static str),
+    /// It is of a later version.
+    Later,
+}
+
+use Unusable::{Later, Malformed};
 
 /// The file of one peer's sessions.
 pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessions) -> Zeroizing<String> {
     // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
-    let topics: usize = sessions.iter().map(|stored| topics_len(&stored.session.topics)).sum();
-    let mut text = Zeroizing::new(String::with_capacity(512 + deleted.len() * 17 + sessions.len() * 1024 + topics));
+    let of_sessions: usize = sessions.iter().map(|stored| 1024 + variable_len(&stored.session)).sum();
+    let mut text = Zeroizing::new(String::with_capacity(512 + deleted.len() * 17 + of_sessions));
     text.push_str(FIRST_LINE);
-    put(&mut text, "format", SESSIONS_FORMAT);
+    put(&mut text, "format", format_args!("{FORMAT_NAME}{FORMAT_NUMBER}"));
     put(&mut text, "link", link);
     put(&mut text, "past", deleted.iter().map(|id| hex(id)).collect::<Vec<_>>().join(" "));
     for stored in sessions {
@@ -50,11 +88,13 @@ pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessio
         put(&mut text, "retired", stored.retired);
         put(&mut text, "streams", stored.streams);
         put(&mut text, "confirms", stored.confirms);
-        put(&mut text, "blocks", stored.blocks);
         put(&mut text, "received", yes_or_no(stored.received));
         put(&mut text, "proven", yes_or_no(stored.proven));
-        put_bytes(&mut text, "send", session.send.expose());
-        put_bytes(&mut text, "receive", session.receive.expose());
+        put_tree(&mut text, "send_tree", &session.send.tree);
+        put_bytes(&mut text, "send_side", session.send.side.expose());
+        put_tree(&mut text, "receive_tree", &session.receive.tree);
+        put_open(&mut text, &session.receive.open);
+        put_bytes(&mut text, "receive_side", session.receive.side.expose());
         put_bytes(&mut text, "confirm", session.confirm.expose());
     }
     text.push('\n');
@@ -64,7 +104,7 @@ pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessio
 }
 
 /// Reads what [`encode`] made for this link.
-pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Malformed> {
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Unusable> {
     let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text"))?;
     let end = text.rfind("sum = ").ok_or(Malformed("`sum` at its end"))?;
     let (body, last) = text.split_at(end);
@@ -72,9 +112,7 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Malformed>
         return Err(Malformed("the right `sum`"));
     }
     let mut fields = FieldLines(body.strip_prefix(FIRST_LINE).ok_or(Malformed("its first line"))?.lines());
-    if fields.text("format")? != SESSIONS_FORMAT {
-        return Err(Malformed("the `format` of this version"));
-    }
+    fields.format()?;
     if fields.text("link")? != link {
         return Err(Malformed("this link's name"));
     }
@@ -109,16 +147,58 @@ pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 struct FieldLines<'a>(Lines<'a>);
 
 impl<'a> FieldLines<'a> {
-    fn text(&mut self, key: &'static str) -> Result<&'a str, Malformed> {
-        let line = self.0.next().ok_or(Malformed(key))?;
-        line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = ")).ok_or(Malformed(key))
+    /// The next line, without those that a version which does not know them may ignore.
+    fn line(&mut self) -> Option<&'a str> {
+        self.0.find(|line| !line.starts_with('+'))
     }
 
-    fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T, Malformed> {
+    fn text(&mut self, key: &'static str) -> Result<&'a str, Unusable> {
+        let line = self.line().ok_or(Malformed(key))?;
+        match line.split_once(" = ") {
+            Some((found, value)) if found == key => Ok(value),
+            Some((found, _)) if !SESSION_KEYS.contains(&found) && !FILE_KEYS.contains(&found) => Err(Later),
+            _ => Err(Malformed(key)),
+        }
+    }
+
+    fn format(&mut self) -> Result<(), Unusable> {
+        let number = self.text("format")?.strip_prefix(FORMAT_NAME).and_then(|number| number.parse::<u32>().ok());
+        match number.ok_or(Malformed("format"))? {
+            FORMAT_NUMBER => Ok(()),
+            number if number > FORMAT_NUMBER => Err(Later),
+            _ => Err(Malformed("the `format` of this version")),
+        }
+    }
+
+    /// The nodes of a tree: each its path, and its key after a colon.
+    fn tree(&mut self, key: &'static str) -> Result<KeyTree, Unusable> {
+        let node = |text: &str| {
+            let (path, node) = text.split_once(':')?;
+            Some((path.parse().ok()?, decode_key(node)?))
+        };
+        let nodes: Option<Vec<_>> = self.text(key)?.split_ascii_whitespace().map(node).collect();
+        nodes.and_then(KeyTree::from_nodes).ok_or(Malformed(key))
+    }
+
+    /// The keys of open streams: each the number, the salt, the part, the key and the will key, with colons between them.
+    fn open(&mut self) -> Result<BTreeMap<u32, OpenStreamKeys>, Unusable> {
+        let open = |text: &str| {
+            let mut parts = text.split(':');
+            let (number, salt, part) =
+                (parts.next()?.parse().ok()?, unhex(parts.next()?)?, parts.next()?.parse().ok()?);
+            let key = StreamKey::new(part, decode_key(parts.next()?)?);
+            let keys = OpenStreamKeys { salt, key, will: decode_key(parts.next()?)? };
+            parts.next().is_none().then_some((number, keys))
+        };
+        let all: Option<BTreeMap<_, _>> = self.text("receive_open")?.split_ascii_whitespace().map(open).collect();
+        all.ok_or(Malformed("receive_open"))
+    }
+
+    fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T, Unusable> {
         self.text(key)?.parse().map_err(|_| Malformed(key))
     }
 
-    fn flag(&mut self, key: &'static str) -> Result<bool, Malformed> {
+    fn flag(&mut self, key: &'static str) -> Result<bool, Unusable> {
         match self.text(key)? {
             "yes" => Ok(true),
             "no" => Ok(false),
@@ -126,30 +206,31 @@ impl<'a> FieldLines<'a> {
         }
     }
 
-    fn bytes<const N: usize>(&mut self, key: &'static str) -> Result<[u8; N], Malformed> {
+    fn bytes<const N: usize>(&mut self, key: &'static str) -> Result<[u8; N], Unusable> {
         let mut bytes = [0; N];
         if STANDARD.decode_slice(self.text(key)?, &mut bytes) == Ok(N) { Ok(bytes) } else { Err(Malformed(key)) }
     }
 
-    fn key<P: KeyPurpose>(&mut self, key: &'static str, len: usize) -> Result<Key<P>, Malformed> {
-        let text = self.text(key)?;
-        let mut whole = false;
-        let decoded = Key::generate(len, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(len));
-        if whole { Ok(decoded) } else { Err(Malformed(key)) }
+    fn key<P: KeyPurpose>(&mut self, key: &'static str) -> Result<Key<P>, Unusable> {
+        decode_key(self.text(key)?).ok_or(Malformed(key))
     }
 
-    fn blank(&mut self) -> Result<(), Malformed> {
-        if self.0.next() == Some("") { Ok(()) } else { Err(Malformed("an empty line")) }
+    fn blank(&mut self) -> Result<(), Unusable> {
+        match self.line() {
+            Some("") => Ok(()),
+            Some(line) if line.split_once(" = ").is_some_and(|(key, _)| !SESSION_KEYS.contains(&key)) => Err(Later),
+            _ => Err(Malformed("an empty line")),
+        }
     }
 
-    fn next_block(&mut self) -> Result<Option<Standing>, Malformed> {
-        if self.0.clone().next().is_none() {
+    fn next_block(&mut self) -> Result<Option<Standing>, Unusable> {
+        if self.0.clone().all(|line| line.starts_with('+')) {
             return Ok(None);
         }
         Standing::from_name(self.text("standing")?).map(Some).ok_or(Malformed("standing"))
     }
 
-    fn session(&mut self, standing: Standing) -> Result<StoredSession, Malformed> {
+    fn session(&mut self, standing: Standing) -> Result<StoredSession, Unusable> {
         let id: SessionId = unhex(self.text("id")?).ok_or(Malformed("id"))?;
         let role = Role::from_name(self.text("role")?).ok_or(Malformed("role"))?;
         let suite = Suite::from_name(self.text("suite")?).ok_or(Malformed("suite"))?;
@@ -163,15 +244,50 @@ impl<'a> FieldLines<'a> {
         let retired = self.number("retired")?;
         let streams = self.number("streams")?;
         let confirms = self.number("confirms")?;
-        let blocks = self.number("blocks")?;
         let received = self.flag("received")?;
         let proven = self.flag("proven")?;
-        let send = self.key("send", suite.key_len())?;
-        let receive = self.key("receive", suite.key_len())?;
-        let confirm = self.key("confirm", 32)?;
+        let send = SendKeys { tree: self.tree("send_tree")?, side: self.key("send_side")? };
+        let (tree, open) = (self.tree("receive_tree")?, self.open()?);
+        let receive = ReceiveKeys { tree, open, side: self.key("receive_side")? };
+        let confirm = self.key("confirm")?;
+        // The lowest number that the tree leads to is the next one; of none, all are taken.
+        if send.tree.lowest().is_some_and(|lowest| u64::from(lowest) != streams) {
+            return Err(Malformed("send_tree"));
+        }
         let session = Session { id, suite, role, own, peer, topics, created, send, receive, confirm };
-        Ok(StoredSession { session, standing, retired, streams, confirms, blocks, received, proven })
+        Ok(StoredSession { session, standing, retired, streams, confirms, received, proven })
     }
+}
+
+fn decode_key<P: KeyPurpose>(text: &str) -> Option<Key<P>> {
+    let mut whole = false;
+    let decoded = Key::generate(TREE_KEY_LEN, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(TREE_KEY_LEN));
+    whole.then_some(decoded)
+}
+
+fn put_tree(text: &mut String, key: &str, tree: &KeyTree) {
+    let _ = write!(text, "{key} =");
+    for (path, node) in tree.nodes() {
+        let _ = write!(text, " {path}:");
+        STANDARD.encode_string(node.expose(), text);
+    }
+    put_end(text, tree.is_empty());
+}
+
+fn put_open(text: &mut String, open: &BTreeMap<u32, OpenStreamKeys>) {
+    text.push_str("receive_open =");
+    for (number, OpenStreamKeys { salt, key, will }) in open {
+        let _ = write!(text, " {number}:{}:{}:", hex(salt), key.part());
+        STANDARD.encode_string(key.key().expose(), text);
+        text.push(':');
+        STANDARD.encode_string(will.expose(), text);
+    }
+    put_end(text, open.is_empty());
+}
+
+/// Ends a list; an empty one has the blank that is before each value, too.
+fn put_end(text: &mut String, is_empty: bool) {
+    text.push_str(if is_empty { " \n" } else { "\n" });
 }
 
 fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
@@ -193,8 +309,11 @@ fn sum(text: &str) -> String {
     hex(&digest(&[text.as_bytes()])[..8])
 }
 
-fn topics_len(topics: &Topics) -> usize {
-    topics.master_to_slave.len() + topics.slave_to_master.len()
+/// The length of those fields of a session that have any length, as text, at most.
+fn variable_len(session: &Session) -> usize {
+    let nodes = session.send.tree.len() + session.receive.tree.len();
+    let topics = session.topics.master_to_slave.len() + session.topics.slave_to_master.len();
+    topics + nodes * MAX_NODE_LEN + session.receive.open.len() * MAX_OPEN_LEN
 }
 
 #[cfg(test)]

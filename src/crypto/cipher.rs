@@ -20,17 +20,18 @@ use crate::secret::{Key, Traffic};
 use crate::suite::Suite;
 
 /// Length in bytes of the header of a sealed message, which is its associated data.
-pub const HEADER_LEN: usize = 16;
+pub const HEADER_LEN: usize = 20;
 
 const BLOCK_LEN: usize = 16;
-/// GCM's nonce is what of the header is never the same twice: stream, salt and seq.
-const NONCE_RANGE: std::ops::Range<usize> = 4..HEADER_LEN;
+/// Where the header has the seq, which is never the same twice under one key: GCM's nonce is it, after zeros.
+const SEQ_RANGE: std::ops::Range<usize> = 16..HEADER_LEN;
+const NONCE_LEN: usize = 12;
 const GCM_TAG_LEN: usize = 16;
 const MAC_KEY_LEN: usize = 32;
 const MAC_TAG_LEN: usize = 32;
 const KEY_FITS_SUITE: &str = "the key has the length its suite asks for";
 
-/// One direction's key, expanded and ready to seal or open.
+/// The key of one part of a stream, expanded and ready to seal or open.
 pub struct Cipher {
     keys: SuiteKeys,
     suite: Suite,
@@ -96,7 +97,7 @@ impl Cipher {
 
     /// Seals `message` in place: [`HEADER_LEN`] bytes of header, [`Cipher::head_room`] bytes of any value, plaintext.
     ///
-    /// The caller guarantees that the header's stream, salt and seq were never sealed under this key before; `rng` gives
+    /// The caller guarantees that the header's seq was never sealed under this key before; `rng` gives
     /// CBC its IV (RFC 7518, 5.2.2.1) and is not used otherwise.
     ///
     /// # Panics
@@ -174,8 +175,10 @@ impl Cipher {
     }
 }
 
-fn nonce(header: &[u8]) -> [u8; 12] {
-    header[NONCE_RANGE].try_into().expect("the range is 12 bytes of a header of 16")
+fn nonce(header: &[u8]) -> [u8; NONCE_LEN] {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[NONCE_LEN - SEQ_RANGE.len()..].copy_from_slice(&header[SEQ_RANGE]);
+    nonce
 }
 
 /// HMAC over associated data, IV, ciphertext and the associated data's length in bits (RFC 7518, 5.2.2.1, step 5).

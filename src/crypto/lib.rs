@@ -10,6 +10,7 @@
 
 pub mod cipher;
 pub mod exchange;
+pub mod key_tree;
 pub mod pake;
 pub mod schedule;
 

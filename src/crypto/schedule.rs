@@ -1,4 +1,5 @@
-//! Transcript, key schedule and every label of STS/2 (`sts-protocol(7)`, "Key schedule").
+//! Transcript, key schedule and the labels of the handshake (`sts-protocol(7)`, "Key schedule"); those of streams are in
+//! `key_tree.rs`.
 
 use aes_gcm::Aes256Gcm;
 use aes_gcm::aead::{Aead, KeyInit, Payload};
@@ -12,8 +13,7 @@ use zeroize::Zeroizing;
 use super::exchange::SharedSecret;
 use crate::Rejected;
 use crate::role::Role;
-use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, KeyPurpose, Pake, Refusal, Root, Traffic};
-use crate::suite::Suite;
+use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, KeyPurpose, Pake, Refusal, Root, Side, Tree};
 
 /// Length in bytes of SHA-256's output, and of every MAC of the handshake.
 pub const DIGEST_LEN: usize = 32;
@@ -120,15 +120,17 @@ impl Schedule {
 
     /// The session that this attempt leads to, with both ends authenticated.
     #[must_use]
-    pub fn session(&self, th2: &Digest, auth_ack: &[u8], suite: Suite) -> SessionKeys {
+    pub fn session(&self, th2: &Digest, auth_ack: &[u8]) -> SessionKeys {
         let th3 = digest(&[b"sts2 th3", th2, auth_ack]);
         let prk2 = extract(&th3, self.prk.expose());
-        let id = expand::<Root>(&prk2, &[b"sts2 session id"], SESSION_ID_LEN);
+        let id: Key<Root> = expand(&prk2, &[b"sts2 session id"], SESSION_ID_LEN);
         SessionKeys {
             th3,
             id: id.expose().try_into().expect("that length was asked for"),
-            master_to_slave: expand(&prk2, &[b"sts2 key m2s"], suite.key_len()),
-            slave_to_master: expand(&prk2, &[b"sts2 key s2m"], suite.key_len()),
+            tree_m2s: expand(&prk2, &[b"sts2 tree m2s"], 32),
+            tree_s2m: expand(&prk2, &[b"sts2 tree s2m"], 32),
+            side_m2s: expand(&prk2, &[b"sts2 side m2s"], 32),
+            side_s2m: expand(&prk2, &[b"sts2 side s2m"], 32),
             confirm: expand(&prk2, &[b"sts2 confirm"], 32),
         }
     }
@@ -159,10 +161,14 @@ pub struct SessionKeys {
     pub th3: Digest,
     /// Names it; its first three bytes are the session tag on the wire.
     pub id: [u8; SESSION_ID_LEN],
-    /// Seals what the master sends.
-    pub master_to_slave: Key<Traffic>,
-    /// Seals what the slave sends.
-    pub slave_to_master: Key<Traffic>,
+    /// Leads to the keys of the streams that the master sends.
+    pub tree_m2s: Key<Tree>,
+    /// Leads to the keys of the streams that the slave sends.
+    pub tree_s2m: Key<Tree>,
+    /// Leads to the keys of the master's side streams.
+    pub side_m2s: Key<Side>,
+    /// Leads to the keys of the slave's side streams.
+    pub side_s2m: Key<Side>,
     /// Authenticates RDYREQ and RDYACK, also those of a session check.
     pub confirm: Key<Confirm>,
 }
@@ -324,8 +330,9 @@ fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
     Key::generate(DIGEST_LEN, |key| key.copy_from_slice(&*prk))
 }
 
-fn expand<P: KeyPurpose>(prk: &Key<Root>, info: &[&[u8]], len: usize) -> Key<P> {
-    let hkdf = Hkdf::<Sha256>::from_prk(prk.expose()).expect("a root key is one digest long");
+pub(super) fn expand<P: KeyPurpose>(prk: &Key<impl KeyPurpose>, info: &[&[u8]], len: usize) -> Key<P> {
+    let hkdf =
+        Hkdf::<Sha256>::from_prk(prk.expose()).expect("each key that others are expanded from is one digest long");
     Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(OKM_LEN_FITS))
 }
 
@@ -356,23 +363,21 @@ mod tests {
     fn known_answers() {
         let schedule = schedule();
         let th2 = schedule.th2(b"authreq");
-        let session = schedule.session(&th2, b"authack", Suite::Cbc);
+        let session = schedule.session(&th2, b"authack");
         let expected = |bytes: &[u8], text: &str| assert_eq!(bytes, hex(text));
         expected(&schedule.attempt(), "479f8c6dca4390737a7108d1d5d6aaa1");
         expected(schedule.hs_m().expose(), "aadef3166a1010469b9457a3f8e6802d81b4d2fa5f33299df5de932104176e58");
         expected(schedule.hs_s(&th2).expose(), "a8ce7de9bd447aa94c02b5b4e2426560887d4f4007d28a92246ab2433277a8cd");
         expected(schedule.refusal(&th2).expose(), "6ad4c18d0cb60e6e9f20fabda61188e803bc98649010ebd4f8ab8c3cd514a9be");
         expected(&session.id, "96fdc7796f72772c");
-        expected(
-            session.master_to_slave.expose(),
-            "baa245c7edfb5dc753387d5f4ecdebb78ecb0dcab1306e156a1e0f7c314bb60d
-             76a5763a354a5fafdcb37f54ec6e4f381b168640f20cb9eb00bd50a03188ab26",
-        );
-        expected(
-            session.slave_to_master.expose(),
-            "a970ee7a4319b078627284df2ae76f8f9dc9ad87858e695715ac1a6d1962748b
-             3efbed92748302273c68572a48b899a4a76ba8fdcacd353bc6acff34191d2e40",
-        );
+        for (key, text) in [
+            (session.tree_m2s.expose(), "99c7bc74209194463d25f6f59dc4173fb2585e0b364db503989012e340d396f3"),
+            (session.tree_s2m.expose(), "7431b59c502a93a76c2a951a044158ff3d5f73eb72df3e8f0505ad94201a44ac"),
+            (session.side_m2s.expose(), "0727d68308515f432af8234ff6947ae46d5bef14f9add95c7f95d9615f6b9efa"),
+            (session.side_s2m.expose(), "08a3c37f9ac64dfc67d496cccc2445a9cc3b307869467e3e9b8ab0faf1d1a181"),
+        ] {
+            expected(key, text);
+        }
         for (step, text) in [
             (Confirmation::Request, "c28258320e1bdec69cd0667702f4f9c71b787b33405b7da78f5456d4da9e84ee"),
             (Confirmation::SlaveReady, "fbb14784143b77438060b11d3f427db0d0db562a9f7cdd7014e47bbe2c3f83fa"),
@@ -388,22 +393,22 @@ mod tests {
     fn known_answers_with_a_code() {
         let schedule = schedule_with(Some(&Key::new(Zeroizing::new((64..96).collect()))));
         let th2 = schedule.th2(b"authreq");
-        let session = schedule.session(&th2, b"authack", Suite::Gcm);
+        let session = schedule.session(&th2, b"authack");
         let expected = |bytes: &[u8], text: &str| assert_eq!(bytes, hex(text));
         expected(&schedule.attempt(), "479f8c6dca4390737a7108d1d5d6aaa1");
         expected(schedule.hs_m().expose(), "4b36154f9ee4ba3b1ab5b2a4a35d10183a7b72a5f4e3d9adb7867f9fc5b584e5");
         expected(schedule.hs_s(&th2).expose(), "8fd9fd46a63c9a6b7e1c951c9270d49916a311ac24fd7bd805661b11a6c4a56c");
         expected(schedule.refusal(&th2).expose(), "6ad4c18d0cb60e6e9f20fabda61188e803bc98649010ebd4f8ab8c3cd514a9be");
         expected(&session.id, "92246b0813b0935d");
-        let m2s = "f6e3226e44fb3c95a9262e14ae2935bd8b3d32b08bbbd5552681ba82f46a9ddd";
-        expected(session.master_to_slave.expose(), m2s);
+        expected(session.tree_m2s.expose(), "4351e6c2a7a779366a765c1d0821b776ae0e1d50bfdaa2c7bf06fcf288153938");
+        expected(session.side_s2m.expose(), "0d5c1cfdbd1ecc083c34aa472a4fce0d53c2262c5b2722dfc326b9e18787d0d0");
         expected(session.confirm.expose(), "8fd1569532c2340c60e183c7e0601060e0ba95b3ef3d4df1cef88b95be160e6f");
     }
 
     #[test]
     fn a_confirmation_is_good_for_its_own_step_only() {
         let schedule = schedule();
-        let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Gcm);
+        let session = schedule.session(&schedule.th2(b"authreq"), b"authack");
         let steps =
             [Confirmation::Request, Confirmation::SlaveReady, Confirmation::MasterReady, Confirmation::SlaveDone];
         for made in steps {
@@ -417,7 +422,7 @@ mod tests {
     #[test]
     fn a_query_and_its_reply_are_good_for_one_asker_only() {
         let schedule = schedule_with(Some(&Key::new(Zeroizing::new((64..96).collect()))));
-        let session = schedule.session(&schedule.th2(b"authreq"), b"authack", Suite::Gcm);
+        let session = schedule.session(&schedule.th2(b"authreq"), b"authack");
         let transcript =
             |asker| SessionCheckTranscript { asker, session: &session.id, nonce: &[7; 16], about: &[3; 8] };
         let mac = |what: SessionCheckMac, asker| what.mac(&session.confirm, &transcript(asker));

@@ -34,7 +34,15 @@ purposes! {
     Refusal = "refusal";
     /// Authenticates RDYREQ and RDYACK, 32 bytes.
     Confirm = "confirm";
-    /// Seals one direction of a session; 32 or 64 bytes, as the suite says.
+    /// A node of a tree of stream keys, 32 bytes.
+    Tree = "tree";
+    /// Makes the first keys of the side streams of one direction, 32 bytes.
+    Side = "side";
+    /// Makes the key that seals one part of a stream, and the [`StreamKey`](crate::key_tree::StreamKey) after it, 32 bytes.
+    Stream = "stream";
+    /// Makes the key that seals the wills of a stream, 32 bytes.
+    Will = "will";
+    /// Seals one part of a stream, or its wills; 32 or 64 bytes, as the suite says.
     Traffic = "traffic";
     /// Makes a slave's answers repeatable while it keeps nothing, 32 bytes.
     Epoch = "epoch";

@@ -23,7 +23,7 @@ impl Suite {
     pub const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Ecb];
 
     /// What sealing adds to a message at most, in any suite, in bytes: the header, the kind, an IV, padding to a whole block
-    /// and a tag take 81, rounded up to what a spool has always left for it. A record that is cut to `max_message` less
+    /// and a tag take 85, rounded up to what a spool has always left for it. A record that is cut to `max_message` less
     /// this fits whatever session comes to seal it.
     pub const MAX_OVERHEAD_LEN: usize = 96;
     /// What of that follows the message's bytes at most: padding and a tag take 48.
@@ -58,7 +58,7 @@ impl Suite {
         self as u8
     }
 
-    /// Length in bytes of one direction's key.
+    /// Length in bytes of the key that seals.
     #[must_use]
     pub fn key_len(self) -> usize {
         match self {

@@ -24,12 +24,23 @@ pub enum FrameType {
     Enc = 7,
     /// Ends the session.
     Kill = 8,
+    /// Encrypted message that the broker publishes for its sender.
+    Will = 9,
 }
 
 impl FrameType {
     /// All types, in the order of their numbers.
-    pub const ALL: [Self; 8] =
-        [Self::InitReq, Self::InitAck, Self::AuthReq, Self::AuthAck, Self::RdyReq, Self::RdyAck, Self::Enc, Self::Kill];
+    pub const ALL: [Self; 9] = [
+        Self::InitReq,
+        Self::InitAck,
+        Self::AuthReq,
+        Self::AuthAck,
+        Self::RdyReq,
+        Self::RdyAck,
+        Self::Enc,
+        Self::Kill,
+        Self::Will,
+    ];
 
     /// The type of a payload, by its first byte.
     ///
@@ -59,6 +70,7 @@ impl FrameType {
             Self::RdyAck => "RDYACK",
             Self::Enc => "ENC",
             Self::Kill => "KILL",
+            Self::Will => "WILL",
         }
     }
 }

@@ -4,23 +4,24 @@ use super::fields::FieldReader;
 use super::frame_type::FrameType;
 use crate::Rejected;
 use crate::crypto::cipher::HEADER_LEN;
+use crate::crypto::key_tree::Salt;
 
 /// The first bytes of a session id, on each sealed message: a hint for the search, never a proof.
 pub(crate) type SessionTag = [u8; 3];
 
-/// The clear beginning of ENC and KILL, and their associated data:
-/// `type 1 | session tag 3 | stream 4 | salt 4 | seq 4`, numbers big-endian.
+/// The clear beginning of ENC, KILL and WILL, and their associated data:
+/// `type 1 | session tag 3 | stream 4 | salt 8 | seq 4`, numbers big-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SealedHeader {
-    /// ENC or KILL.
+    /// ENC, KILL or WILL.
     pub(crate) frame_type: FrameType,
     /// The beginning of the session's id.
     pub(crate) tag: SessionTag,
     /// The stream's number: one for each sending process of a session.
     pub(crate) stream: u32,
     /// Random, one for each stream.
-    pub(crate) salt: [u8; 4],
-    /// Counts the stream's messages from 0.
+    pub(crate) salt: Salt,
+    /// Counts the stream's frames from 0; of a WILL, the connections of the process that sends the stream.
     pub(crate) seq: u32,
 }
 
@@ -32,18 +33,18 @@ impl SealedHeader {
         bytes[0] = self.frame_type.byte();
         bytes[1..4].copy_from_slice(&self.tag);
         bytes[4..8].copy_from_slice(&self.stream.to_be_bytes());
-        bytes[8..12].copy_from_slice(&self.salt);
-        bytes[12..].copy_from_slice(&self.seq.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.salt);
+        bytes[16..].copy_from_slice(&self.seq.to_be_bytes());
         bytes
     }
 
     /// Reads the header in front of a sealed body.
     ///
     /// # Errors
-    /// [`Rejected::Foreign`] for any type but ENC and KILL, [`Rejected::Length`] where it is cut.
+    /// [`Rejected::Foreign`] for any type but ENC, KILL and WILL, [`Rejected::Length`] where it is cut.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Rejected> {
         let frame_type = FrameType::of(payload)?;
-        if !matches!(frame_type, FrameType::Enc | FrameType::Kill) {
+        if !matches!(frame_type, FrameType::Enc | FrameType::Kill | FrameType::Will) {
             return Err(Rejected::Foreign);
         }
         let mut fields = FieldReader::of(payload, frame_type)?;

@@ -27,9 +27,11 @@ proptest! {
     }
 
     #[test]
-    fn a_header_leads_back(kill: bool, tag: [u8; 3], stream: u32, salt: [u8; 4], seq: u32) {
-        let header = SealedHeader { frame_type: if kill { FrameType::Kill } else { FrameType::Enc }, tag, stream, salt, seq };
-        prop_assert_eq!(SealedHeader::parse(&header.to_bytes()), Ok(header));
+    fn a_header_leads_back(tag: [u8; 3], stream: u32, salt: [u8; 8], seq: u32) {
+        for frame_type in [FrameType::Enc, FrameType::Kill, FrameType::Will] {
+            let header = SealedHeader { frame_type, tag, stream, salt, seq };
+            prop_assert_eq!(SealedHeader::parse(&header.to_bytes()), Ok(header));
+        }
     }
 
     #[test]
@@ -51,7 +53,7 @@ proptest! {
 #[test]
 fn first_bytes_are_the_protocols() {
     let bytes: Vec<u8> = FrameType::ALL.map(FrameType::byte).to_vec();
-    assert_eq!(bytes, [0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28]);
+    assert_eq!(bytes, [0x21, 0x22, 0x23, 0x24, 0x25, 0x26, 0x27, 0x28, 0x29]);
     for first in 0..=u8::MAX {
         assert_eq!(FrameType::of(&[first]).is_ok(), bytes.contains(&first));
     }

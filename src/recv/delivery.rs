@@ -147,7 +147,8 @@ pub(super) mod for_tests {
     /// The message of this seq in stream `number`.
     pub(in crate::recv) fn delivery(number: u32, seq: u32, data: &str, ends: bool) -> Delivery {
         let stream = stream(number);
-        let progress = Progress { stream, salt: [0; 4], next: seq + 1, skip: 0, state: StreamState::Open };
+        let progress =
+            Progress { stream, salt: [0; 8], next: seq + 1, skip: 0, wants_confirms: false, state: StreamState::Open };
         let completion = Completion { progress: Some(progress), ..Completion::default() };
         Delivery::new(stream, Bytes::copy_from_slice(data.as_bytes()), ends, None, completion)
     }

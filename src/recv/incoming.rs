@@ -143,6 +143,14 @@ pub(super) trait IncomingStreams {
         Ok(())
     }
 
+    /// The run ends, and nothing more is written down.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`].
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The confirms that are due; `all` of them at the end of a run.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl RecvRun<'_> {
     pub(super) fn finish(mut self, kept: Vec<BrokerEvent>, options: &RecvOptions) -> Result<()> {
         let received = self.receive(kept);
         // Even if it failed.
-        let told = self.tell_written();
+        let told = self.tell_written().and(self.streams.close());
         let nothing_came = received.as_ref().ok().and_then(|end| self.nothing_came(end));
         let Self { events, mut streams, printer, report, .. } = self;
         // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.

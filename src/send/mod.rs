@@ -46,7 +46,7 @@ use self::direct::Direct;
 use self::intake::Intake;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
-use self::replies::{SESSION_GONE, warn_of_duplicates};
+use self::replies::warn_of_duplicates;
 use self::reply_topics::ReplyTopics;
 use self::run::{Outcome, SendRun};
 use self::sealed::SealedStream;
@@ -63,6 +63,9 @@ use crate::spool::{Owner, SpoolOptions};
 use crate::stdio::{Input, Signals, Split};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
+
+/// An earlier run with this spool sent what nobody acknowledged to it.
+const ENDED_EARLY: &str = "an earlier run ended early; resent in a new stream";
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -129,7 +132,7 @@ fn first_stream(
         events.watch(bell);
     }
     let mut stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
-    warn_of_duplicates(SESSION_GONE, spooled.resume(&mut *stream, Instant::now())?, report);
+    warn_of_duplicates(ENDED_EARLY, spooled.resume(&mut *stream, Instant::now())?, report);
     Ok(stream)
 }
 

@@ -164,18 +164,18 @@ pub(super) enum Reply {
     Answer(Publication),
     /// The receiver has written every message of the stream below this seq.
     Confirmed(u32),
+    /// The receiver does not understand the message of the stream with this seq.
+    Refused(u32),
     /// The receiver has lost the session of the stream.
     SessionLost,
     /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.
     SessionDeleted,
 }
 
-/// Streams that belong to a spool, not to a run: the next run seals what is not acknowledged again, as the same messages,
-/// and continues in the same stream. Another stream begins only when all of the one before it is acknowledged, so the spool
-/// has at most one to remember.
+/// Streams of a spool. Another stream begins only when all of the one before it is acknowledged, so the spool has at most one to
+/// remember. The next run seals what is not acknowledged in a stream of its own.
 pub(super) trait SpoolStream {
-    /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where that is
-    /// not possible.
+    /// Leaves the stream that an earlier run left in the spool. Returns how many messages may be duplicated.
     fn resume(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
         Ok(0)
     }

@@ -7,12 +7,14 @@ use super::run::{Failure, Outcome, SendRun};
 use super::source::Turn;
 use crate::report::Reporter;
 use crate::text::count;
-use crate::{Exit, Result};
+use crate::{Error, Exit, Result};
 
 /// The receiver does not have the session of the stream.
 const SESSION_LOST: &str = "the other device has lost the session";
+/// The receiver is of a version that cannot read what is sent.
+const NOT_UNDERSTOOD: &str = "the other device does not understand a message";
 /// The session of the stream is not on this device any more.
-pub(super) const SESSION_GONE: &str = "the session is gone";
+const SESSION_GONE: &str = "the session is gone";
 
 impl SendRun<'_> {
     /// Acts on what arrived on one of the [`ReplyTopics`](super::reply_topics::ReplyTopics).
@@ -31,6 +33,12 @@ impl SendRun<'_> {
                     self.report.info("confirms are arriving again");
                 }
                 Ok(self.source.confirmed(seq)?)
+            }
+            Reply::Refused(seq) => {
+                self.report.verbose(format_args!("message {seq} of the stream is refused"));
+                let left = self.unfinished(Exit::Protocol, NOT_UNDERSTOOD);
+                let hint = "install this version on the other device, too";
+                Err(Failure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint)))
             }
             Reply::SessionLost => Ok(self.reseal(SESSION_LOST, now)?),
             Reply::SessionDeleted if self.source.survives_session() => Ok(self.reseal(SESSION_GONE, now)?),
@@ -61,16 +69,16 @@ impl SendRun<'_> {
     fn reseal(&mut self, why: &str, now: Instant) -> Result<()> {
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
         let duplicates = self.source.reseal(&mut *self.stream, &mut turn)?;
-        warn_of_duplicates(why, duplicates, self.report);
+        warn_of_duplicates(&format!("{why}; resent under the new session"), duplicates, self.report);
         self.timeouts.progress(now);
         self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)
     }
 }
 
-/// Reports how many messages the receiver may have under another session already.
+/// Reports how many messages the receiver may have in another stream already.
 pub(super) fn warn_of_duplicates(why: &str, duplicates: u64, report: &Reporter) {
     if duplicates > 0 {
         let messages = count(duplicates, "message");
-        report.warning(format_args!("{why}; resent under the new session, possibly duplicated: {messages}"));
+        report.warning(format_args!("{why}, possibly duplicated: {messages}"));
     }
 }

@@ -65,12 +65,10 @@ impl<'a> Spooled<'a> {
         Ok(bell)
     }
 
-    /// Takes up the stream that an earlier run left in the spool. Returns how many messages may be duplicated, where
-    /// its session is gone.
+    /// Leaves the stream that an earlier run left in the spool. Returns how many messages may be duplicated.
     ///
     /// # Errors
-    /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as
-    /// [`crate::sessions::LinkSessions::resume_stream`].
+    /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as [`Spool::read`].
     pub(super) fn resume(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<u64> {
         stream.resume(&mut self.spool, now)
     }

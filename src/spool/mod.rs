@@ -13,15 +13,15 @@
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
 //! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`cut_file`]) |
 //!
-//! A record is kept as plaintext, and its number decides which message of its stream it is. So it is on the disk,
-//! synchronized, before it is sealed for the first time: whatever crashes, the next run makes the same message of it
-//! under the same nonce, for the receiver to drop if it has it, and never another one. A write that was cut short was
-//! never sealed, and what it leaves behind is cut off.
+//! A record is kept as plaintext, and its number decides which message of its stream it is. It is on the disk,
+//! synchronized, before it is sealed for the first time. A write that was cut short was never sealed, and what it leaves
+//! behind is cut off. The keys of a stream are only in the memory of the run that began it: the next run seals what is not
+//! acknowledged in a stream of its own, and never anything under a key that was used.
 //!
 //! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more
-//! if the stream begins with a message that is no record, which is a `continues` ([`Spool::advance_stream`]). Any other
-//! message among the records would shift those after it in the same way, so the state must say where it is before it is
-//! sealed.
+//! if the stream begins with a message that is no record, which says what it continues ([`Spool::advance_stream`]). Any
+//! other message among the records would shift those after it in the same way, so the state must say where it is before it
+//! is sealed.
 //!
 //! # Several runs
 //!
@@ -144,9 +144,6 @@ pub(crate) struct Spool {
     state_file: StateFile,
     state: SpoolState,
     reader: RecordReader,
-    /// Records of the stream below may have been sealed by an earlier run, though the state does not say so: what it
-    /// says of that is synchronized only with what follows it.
-    maybe_sealed: u64,
     /// The next record to read.
     next: u64,
     /// Of each record that was read and is not acknowledged: its bytes on the disk, and its own.
@@ -209,9 +206,7 @@ impl Spool {
         let backlog = Backlog::load(&dir)?;
         let (mut tail, cut_off) = Tail::open(dir, appending, &state, max)?;
         let reader = tail.count_waiting(state.acknowledged)?;
-        let is_open = state.stream.is_some_and(|stream| stream.close.is_none());
         let spool = Self {
-            maybe_sealed: if is_open { tail.segments.whole() } else { 0 },
             next: state.acknowledged,
             read: VecDeque::new(),
             tail,
@@ -308,13 +303,6 @@ impl Spool {
     #[must_use]
     pub(crate) fn sealed(&self) -> u64 {
         self.state.sealed
-    }
-
-    /// As [`Spool::sealed`], with those that a power cut may have made the state forget: none of their numbers may be
-    /// given to the message that closes the stream.
-    #[must_use]
-    pub(crate) fn may_be_sealed(&self) -> u64 {
-        self.state.sealed.max(self.maybe_sealed)
     }
 
     /// Appends the next record's bytes to `buffer`, if there is one in this stream, and of at most `max` bytes. From
@@ -484,7 +472,6 @@ impl Spool {
 
     fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
         self.state.stream = stream;
-        self.maybe_sealed = 0;
         self.state_file.announce(self.state.sealed);
         self.state_file.write(&self.state)?;
         self.state_file.sync()

@@ -12,7 +12,7 @@ use crate::{Error, Exit, Result};
 
 const FILE_NAME: &str = "owner";
 /// The format of all files of a spool: another number for each change that an older version would read wrongly.
-const FORMAT: &str = "format = sts-spool-2";
+const FORMAT: &str = "format = sts-spool-3";
 
 /// To whom a spool belongs: what one link was to send is never sent on another.
 #[derive(Clone, Copy, Debug)]

@@ -42,7 +42,7 @@ impl Spool {
     /// As [`Spool::read`].
     pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize, mark: &mut u64) -> Result<Recut> {
         let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Recut::Busy) };
-        let (first, sent) = (self.whole(), self.may_be_sealed().saturating_sub(self.next));
+        let (first, sent) = (self.whole(), self.state.sealed.saturating_sub(self.next));
         let new_mark = if self.is_unfinished() { None } else { self.write_cut(&turn.lock, first, len, *mark)? };
         let Some(new_mark) = new_mark else {
             files::remove(&self.tail.dir, &cut_name(first))?;

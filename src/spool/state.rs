@@ -9,6 +9,7 @@
 
 use super::damaged::damaged;
 use crate::Result;
+use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Lock, RandomAccessFile};
 use crate::stream::{Predecessor, StreamId};
@@ -20,13 +21,13 @@ const SECOND_SLOT: u64 = 4096;
 const STATE_LEN: usize = 128;
 const SUM_LEN: usize = 8;
 
-/// A stream as it must be known to seal its messages once more.
+/// A stream, as it is named to the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StreamHeader {
     /// Which one.
     pub(crate) stream: StreamId,
     /// Its salt.
-    pub(crate) salt: [u8; 4],
+    pub(crate) salt: Salt,
 }
 
 /// How a stream ends.
@@ -40,9 +41,6 @@ pub(crate) enum Close {
 
 /// The stream that records are sealed in: record `first_record + n` is the message with seq n, or n + 1 if the stream begins
 /// by saying what it continues.
-///
-/// With the record's bytes this is all that makes the plaintext and the nonce of a message: it must never be sealed with
-/// one of them changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SpooledStream {
     /// Which one.
@@ -72,13 +70,6 @@ impl SpooledStream {
     pub(crate) fn seq(&self, record: u64) -> u32 {
         let first = u64::from(self.predecessor.is_some());
         u32::try_from(first + record.saturating_sub(self.first_record)).unwrap_or(u32::MAX)
-    }
-
-    /// The seq of the first message to seal, if this is the first record that is not acknowledged. Whether the message
-    /// before all records was acknowledged is not written down: it is sealed again for as long as no record was.
-    #[must_use]
-    pub(crate) fn resume_seq(&self, record: u64) -> u32 {
-        if record <= self.first_record { 0 } else { self.seq(record) }
     }
 }
 
@@ -293,7 +284,7 @@ mod tests {
     fn states() -> Vec<SpoolState> {
         let header = |seed| StreamHeader {
             stream: StreamId { session: [seed; 8], number: 7 + u32::from(seed) },
-            salt: [seed; 4],
+            salt: [seed; 8],
         };
         let stream =
             SpooledStream { header: header(1), first_record: 40, wants_confirms: true, predecessor: None, close: None };
@@ -356,7 +347,7 @@ mod tests {
     #[test]
     fn a_state_with_an_unknown_tag_is_an_error_and_no_older_one_is_used() {
         // Where the tags are in a slot: whether there is a stream, whether it wants confirms, has a predecessor, is closed.
-        for at in [16, 17, 42, 59] {
+        for at in [16, 17, 46, 63] {
             let (_home, dir, lock) = home();
             let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
             for state in states() {

@@ -2,14 +2,16 @@
 
 use bytes::BytesMut;
 
-use super::content::{self, Content};
+use super::content::{self, Content, Message};
 use super::id::{Predecessor, StreamId};
+use super::preamble::{Continues, Preamble};
 use super::progress::{Gap, Progress, StreamState};
-use super::receiver::Receiver;
-use super::streams::AcceptError;
+use super::receiver::{Receiver, SessionEntry};
+use super::streams::{AcceptError, Claim};
 use crate::Rejected;
+use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
-use crate::message::SealedHeader;
+use crate::message::{FrameType, SealedHeader};
 use crate::session::Standing;
 
 /// An authentic message: opened, and not yet accepted.
@@ -25,18 +27,76 @@ pub(crate) struct Opened {
     pub(crate) content: Content,
     /// Its sender wants to know what was written, and then its stream has no gaps.
     pub(crate) wants_confirms: bool,
-    salt: [u8; 4],
+    /// Its stream continues another one.
+    pub(crate) continues: bool,
+    /// What its stream says of itself and of others, in its first message.
+    pub(crate) preamble: Option<Box<Preamble>>,
+    salt: Salt,
 }
 
 impl Opened {
     /// The salt of its stream.
-    pub(super) fn salt(&self) -> [u8; 4] {
+    pub(super) fn salt(&self) -> Salt {
         self.salt
+    }
+
+    /// How far its stream is received with it.
+    fn progress(&self) -> Progress {
+        let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;
+        let state = if content.closes_stream() { StreamState::Ended } else { StreamState::Open };
+        // `open` lets no seq through that has none after it.
+        Progress { stream, salt, next: seq + 1, skip: 0, wants_confirms, state }
+    }
+}
+
+impl SessionEntry {
+    /// What is lost right before a message, if it is to be accepted, and how many of its bytes were written before.
+    fn check(&self, opened: &Opened) -> Result<(Option<Gap>, usize), AcceptError> {
+        let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
+        if !opened.content.is_in_sequence() {
+            return Err(self.streams.check_settled(stream.number, salt, seq));
+        }
+        let of_confirms = stream.is_of_confirms();
+        let streams = if of_confirms { &self.confirms } else { &self.streams };
+        let wanted = streams.check(stream.number, salt, seq, !wants_confirms)?;
+        let unreadable = opened.content == Content::Unreadable;
+        if unreadable && (wants_confirms || of_confirms) {
+            return Err(AcceptError::Unreadable);
+        }
+        let lost_below = if unreadable { seq + 1 } else { seq };
+        // A confirm says all that those before it said: none of them is missed.
+        let is_gap = wanted.seq < lost_below && !of_confirms;
+        let gap = is_gap.then(|| Gap { stream, first: wanted.seq, last: lost_below - 1 });
+        Ok((gap, usize::try_from(wanted.skip).unwrap_or(usize::MAX)))
+    }
+
+    /// Makes room for a stream, and takes its number and progress over. Returns the stream that was closed for it, and the
+    /// numbers that were given up.
+    fn take(&mut self, progress: &Progress) -> (Option<Progress>, Vec<(u32, u32)>) {
+        let Progress { stream, salt, next, state, .. } = *progress;
+        let streams = if stream.is_of_confirms() { &mut self.confirms } else { &mut self.streams };
+        let is_open = state == StreamState::Open;
+        let closed = is_open.then(|| streams.close_for(stream.session, stream.number)).flatten();
+        if let Some(closed) = &closed {
+            streams.apply(closed);
+        }
+        let mut given_up = self.keys.accept(stream.number, salt, next - 1);
+        for &(first, last) in &given_up {
+            streams.insert_closed(first, last);
+        }
+        given_up.extend(streams.apply(progress));
+        (closed, given_up)
+    }
+
+    /// A stream is over, and so are its keys, once nothing of it is likely to come again.
+    fn end(&mut self, stream: u32) {
+        let streams = &self.streams;
+        self.keys.end(stream, |other| streams.is_recent(other) || streams.kept() == Some(other));
     }
 }
 
 /// A message that is the next of its stream, or the next that came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a gap must be reported, and the progress written down once the bytes are written"]
 pub(crate) struct Accepted {
     /// How far the stream was received with it.
@@ -49,9 +109,11 @@ pub(crate) struct Accepted {
     pub(crate) closed: Option<Progress>,
     /// The stream that this one continues, if its end had not come: it is over, without the messages in the gap.
     pub(crate) predecessor: Option<(Progress, Option<Gap>)>,
-    /// The first and last number of streams of which nothing came and nothing will be accepted, as too many others are
-    /// missing; to be reported.
-    pub(crate) given_up: Option<(u32, u32)>,
+    /// The first and last numbers of streams of which nothing came and nothing will be accepted, as too many others are
+    /// missing; to be written down, and reported.
+    pub(crate) given_up: Vec<(u32, u32)>,
+    /// The broker keeps messages of this stream, and of no newer one; to be written down.
+    pub(crate) is_kept: bool,
     /// It was the first under a pending session, which is the current one from now on.
     pub(crate) promoted: bool,
 }
@@ -73,12 +135,17 @@ impl Receiver {
         }
         let mut rejected = Rejected::Length;
         for entry in candidates {
-            match entry.cipher().open(payload, plaintext) {
+            let Some(cipher) = entry.keys.cipher(&header) else {
+                rejected = Rejected::NotAuthentic;
+                continue;
+            };
+            match cipher.open(payload, plaintext) {
                 Ok(()) => {
-                    let (content, wants_confirms) = content::read(&header, plaintext);
+                    let Message { content, wants_confirms, continues, preamble } = content::read(&header, plaintext);
                     let SealedHeader { stream: number, salt, seq, .. } = header;
                     let stream = StreamId { session: entry.session.id, number };
-                    return Ok(Opened { peer: entry.session.peer, stream, seq, content, wants_confirms, salt });
+                    let peer = entry.session.peer;
+                    return Ok(Opened { peer, stream, seq, content, wants_confirms, continues, preamble, salt });
                 }
                 Err(Rejected::Length) => {}
                 Err(other) => rejected = other,
@@ -87,45 +154,48 @@ impl Receiver {
         Err(rejected)
     }
 
+    /// What a payload that does not open says it is, of which peer and stream; `None` if it is of no stream that is known.
+    ///
+    /// Only who saw a message of a stream knows its salt: so who makes such a payload could as well repeat that message.
+    #[must_use]
+    pub(crate) fn claim(&self, payload: &[u8]) -> Option<(Digest, StreamId, Claim)> {
+        let header = SealedHeader::parse(payload).ok().filter(|header| header.frame_type != FrameType::Will)?;
+        self.with_tag(header.tag)?.find_map(|entry| {
+            let claim = entry.streams.claim(header.stream, header.salt, header.seq)?;
+            let stream = StreamId { session: entry.session.id, number: header.stream };
+            Some((entry.session.peer, stream, claim))
+        })
+    }
+
     /// Takes an opened message into account: from now on it counts as received.
     ///
     /// # Errors
     /// [`AcceptError`], with nothing changed.
     pub(crate) fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
-        let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
+        let Opened { stream, wants_confirms, .. } = *opened;
         let entry = self.entry_mut(stream.session).ok_or(AcceptError::Gone)?;
-        if !opened.content.is_in_sequence() {
-            return Err(entry.streams.check_settled(stream.number, salt, seq));
+        let (gap, skip) = entry.check(opened)?;
+        let progress = opened.progress();
+        let (closed, given_up) = entry.take(&progress);
+        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !stream.is_of_confirms();
+        if is_kept {
+            entry.streams.keep(stream.number);
         }
-        let of_confirms = stream.is_of_confirms();
-        let streams = if of_confirms { &mut entry.confirms } else { &mut entry.streams };
-        let wanted = streams.check(stream.number, salt, seq, !wants_confirms)?;
-        let newer = opened.content == Content::Newer;
-        if newer && (wants_confirms || of_confirms) {
-            return Err(AcceptError::Newer { next: wanted.seq });
+        for over in closed.iter().chain([&progress]).filter(|progress| progress.state != StreamState::Open) {
+            entry.end(over.stream.number);
         }
-        // `open` lets no seq through that has none after it.
-        let lost_below = if newer { seq + 1 } else { seq };
-        // A confirm says all that those before it said: none of them is missed.
-        let gap =
-            (wanted.seq < lost_below && !of_confirms).then(|| Gap { stream, first: wanted.seq, last: lost_below - 1 });
-        let state = if opened.content.closes_stream() { StreamState::Ended } else { StreamState::Open };
-        let progress = Progress { stream, salt, next: seq + 1, skip: 0, state };
-        let closed = (state == StreamState::Open).then(|| streams.close_for(stream.session, stream.number)).flatten();
-        if let Some(closed) = &closed {
-            streams.apply(closed);
+        if let Content::Kill { next_stream } = opened.content {
+            entry.keys.refuse_from(next_stream);
         }
-        let given_up = streams.apply(&progress);
-        // Nothing is lost with a stream of confirms.
-        let closed = closed.filter(|_| !of_confirms);
+        // Nothing is lost with a side stream.
+        let closed = closed.filter(|_| !stream.is_of_confirms());
         let promoted = entry.standing == Standing::Pending;
         if promoted {
             self.promote(stream.session, &opened.peer);
         }
         let predecessor = self.predecessor(opened).filter(|_| !wants_confirms);
         let predecessor = predecessor.and_then(|predecessor| self.end_predecessor(&predecessor));
-        let skip = usize::try_from(wanted.skip).unwrap_or(usize::MAX);
-        Ok(Accepted { progress, gap, skip, closed, predecessor, given_up, promoted })
+        Ok(Accepted { progress, gap, skip, closed, predecessor, given_up, is_kept, promoted })
     }
 
     /// The stream that must be complete before this message is accepted, or the rest of it is given up: the one that the
@@ -140,8 +210,8 @@ impl Receiver {
     /// The stream that this message says its own continues: one of the same peer, under a session that is here.
     #[must_use]
     pub(crate) fn predecessor(&self, opened: &Opened) -> Option<Predecessor> {
-        let Content::Continues(predecessor) = opened.content else { return None };
-        let stream = predecessor.stream;
+        let Continues { stream, position } = opened.preamble.as_ref()?.continues?;
+        let predecessor = Predecessor { stream, end: u32::try_from(position).unwrap_or(u32::MAX) };
         let is_theirs = self.session(stream.session).is_some_and(|session| session.peer == opened.peer);
         let is_other = stream != opened.stream;
         (is_theirs && is_other && !stream.is_of_confirms()).then_some(predecessor)
@@ -161,7 +231,8 @@ impl Receiver {
     fn end_predecessor(&mut self, predecessor: &Predecessor) -> Option<(Progress, Option<Gap>)> {
         let Predecessor { stream, end } = *predecessor;
         let is_complete = self.is_complete(predecessor);
-        let streams = &mut self.entry_mut(stream.session)?.streams;
+        let entry = self.entry_mut(stream.session)?;
+        let streams = &mut entry.streams;
         if streams.is_over(stream.number) {
             return None;
         }
@@ -174,6 +245,7 @@ impl Receiver {
             (closed, Some(Gap { stream, first: closed.next, last }))
         };
         streams.apply(&ended.0);
+        entry.end(stream.number);
         Some(ended)
     }
 }

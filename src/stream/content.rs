@@ -2,16 +2,23 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
+use super::id::{FIRST_CONFIRM_STREAM, StreamId};
 use super::kind::Kind;
+use super::preamble::Preamble;
 use crate::message::{FrameType, SealedHeader};
 
 /// The bits of the first byte that hold the kind.
 pub(super) const KIND_MASK: u8 = 0x0f;
+/// The kinds of later versions that count as received, and of which nothing is written.
+const SKIPPED_KINDS: std::ops::RangeInclusive<u8> = 9..=15;
+/// The flag of a message that ends with padding: a byte 0x80, then zeros (ISO/IEC 9797-1, method 2).
+pub(super) const PADDED: u8 = 0x80;
 /// The flag of a message whose sender wants its stream confirmed.
 pub(super) const WANTS_CONFIRMS: u8 = 0x40;
-/// The flag of a message that ends with padding.
-pub(super) const PADDED: u8 = 0x80;
+/// The flag of a message with a preamble: the first of its stream.
+pub(super) const PREAMBLE: u8 = 0x20;
+/// The flag of each message of a stream that continues another one.
+pub(super) const CONTINUES: u8 = 0x10;
 /// Where padding begins.
 pub(super) const PADDING: u8 = 0x80;
 
@@ -34,11 +41,19 @@ pub(crate) enum Content {
     },
     /// After the end of a stream: its sender has heard that all of it is written, and asks for nothing more.
     Settled,
-    /// The first message of a stream: it continues this one, and a receiver that gets it before the end of that one waits. A
-    /// stream that wants confirms has no need of it: it begins when the one before it is confirmed.
-    Continues(Predecessor),
-    /// Authentic, but of a kind or with a flag that this version does not know: the peer is newer.
-    Newer,
+    /// What the broker says for its sender.
+    Will,
+    /// The peer does not understand a message of ours under this session.
+    Refused {
+        /// Of which stream.
+        stream: u32,
+        /// Which one.
+        seq: u32,
+    },
+    /// Authentic, and of a kind that a later version adds: it counts as received, and nothing of it is written.
+    Skipped,
+    /// Authentic, and not to be understood: the peer is of a later version, or has a fault.
+    Unreadable,
 }
 
 impl Content {
@@ -52,12 +67,13 @@ impl Content {
             Self::Confirm(_) => Some(Kind::Confirm),
             Self::Kill { .. } => Some(Kind::Kill),
             Self::Settled => Some(Kind::Settled),
-            Self::Continues(_) => Some(Kind::Continues),
-            Self::Newer => None,
+            Self::Will => Some(Kind::Will),
+            Self::Refused { .. } => Some(Kind::Refused),
+            Self::Skipped | Self::Unreadable => None,
         }
     }
 
-    /// As [`Kind::carries_data`]; what a newer peer says is not written.
+    /// As [`Kind::carries_data`]; what is not understood is not written.
     #[must_use]
     pub(crate) fn carries_data(&self) -> bool {
         self.kind().is_some_and(Kind::carries_data)
@@ -96,7 +112,7 @@ impl Content {
     /// Appends what the kind carries, except data.
     pub(super) fn put(&self, out: &mut BytesMut) {
         match self {
-            Self::Data | Self::End | Self::Settled | Self::Newer => {}
+            Self::Data | Self::End | Self::Settled | Self::Will | Self::Skipped | Self::Unreadable => {}
             Self::Continued(next) => put_id(out, next),
             Self::Confirm(streams) => {
                 for &(stream, next) in streams {
@@ -105,9 +121,9 @@ impl Content {
                 }
             }
             Self::Kill { next_stream } => out.put_u32(*next_stream),
-            Self::Continues(Predecessor { stream, end }) => {
-                put_id(out, stream);
-                out.put_u32(*end);
+            Self::Refused { stream, seq } => {
+                out.put_u32(*stream);
+                out.put_u32(*seq);
             }
         }
     }
@@ -125,9 +141,10 @@ impl Content {
             }
             Kind::Kill => number(bytes).map(|next_stream| Self::Kill { next_stream }),
             Kind::Settled => bytes.is_empty().then_some(Self::Settled),
-            Kind::Continues => {
-                let (stream, rest) = id(bytes)?;
-                Some(Self::Continues(Predecessor { stream, end: number(rest)? }))
+            Kind::Will => Some(Self::Will),
+            Kind::Refused => {
+                let (stream, seq) = bytes.split_at_checked(4)?;
+                Some(Self::Refused { stream: number(stream)?, seq: number(seq)? })
             }
         }
     }
@@ -148,27 +165,35 @@ fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().map(u32::from_be_bytes).ok()
 }
 
-/// Takes kind and padding off an authentic plaintext; what is left is data, and nothing where the message carries none.
-/// Returns what it says, and whether its sender wants confirms.
-pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> (Content, bool) {
-    let wants_confirms = plaintext.first().is_some_and(|first| first & WANTS_CONFIRMS != 0);
+/// What an authentic plaintext says.
+pub(super) struct Message {
+    pub(super) content: Content,
+    /// Its sender wants its stream confirmed.
+    pub(super) wants_confirms: bool,
+    /// Its stream continues another one.
+    pub(super) continues: bool,
+    /// What its stream says of itself and of others.
+    pub(super) preamble: Option<Box<Preamble>>,
+}
+
+/// Takes all but the data off an authentic plaintext; what is left is data, and nothing where the message carries none.
+pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Message {
+    let flags = plaintext.first().copied().unwrap_or(0);
     let of_confirms = header.stream >= FIRST_CONFIRM_STREAM;
-    let content = parse(header.frame_type, plaintext).unwrap_or(Content::Newer);
-    let is_in_place = |kind: Kind| (header.seq == 0 || !kind.begins_stream()) && kind.is_of_confirms() == of_confirms;
-    let content = if content.kind().is_some_and(is_in_place) { content } else { Content::Newer };
+    let (content, preamble) = parse(header, plaintext).unwrap_or((Content::Unreadable, None));
+    let is_in_place = content.kind().is_none_or(|kind| kind.is_of_confirms() == of_confirms);
+    let content = if is_in_place { content } else { Content::Unreadable };
     if !content.carries_data() {
         plaintext.clear();
     }
-    (content, wants_confirms)
+    let (wants_confirms, continues) = (flags & WANTS_CONFIRMS != 0, flags & CONTINUES != 0);
+    Message { content, wants_confirms, continues, preamble }
 }
 
-/// Takes kind and padding off; `None` where this version does not know the kind or a flag, or the kind has another length.
-fn parse(frame_type: FrameType, plaintext: &mut BytesMut) -> Option<Content> {
+/// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or where the
+/// kind has another length.
+fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Option<Box<Preamble>>)> {
     let first = *plaintext.first()?;
-    if first & !(KIND_MASK | WANTS_CONFIRMS | PADDED) != 0 {
-        return None;
-    }
-    let kind = Kind::from_code(first & KIND_MASK).filter(|kind| kind.frame_type() == frame_type)?;
     if first & PADDED != 0 {
         let end = plaintext.iter().rposition(|&byte| byte != 0)?;
         if end == 0 || plaintext[end] != PADDING {
@@ -177,5 +202,22 @@ fn parse(frame_type: FrameType, plaintext: &mut BytesMut) -> Option<Content> {
         plaintext.truncate(end);
     }
     plaintext.advance(1);
-    Content::parse(kind, plaintext)
+    let is_first = header.seq == 0 && header.frame_type != FrameType::Will;
+    let preamble = match first & PREAMBLE {
+        0 => None,
+        _ if is_first => Some(Preamble::take(plaintext)?),
+        _ => return None,
+    };
+    // The first message says what is continued, if the stream continues any.
+    let names_origin = preamble.as_ref().is_some_and(|preamble| preamble.continues.is_some());
+    if is_first && names_origin != (first & CONTINUES != 0) {
+        return None;
+    }
+    let code = first & KIND_MASK;
+    let content = match Kind::from_code(code) {
+        Some(kind) if kind.frame_type() == header.frame_type => Content::parse(kind, plaintext)?,
+        None if SKIPPED_KINDS.contains(&code) && header.frame_type == FrameType::Enc => Content::Skipped,
+        _ => return None,
+    };
+    Some((content, preamble.map(Box::new)))
 }

@@ -1,6 +1,6 @@
 //! The kinds of sealed messages: each is spelled out here once (`sts-protocol(7)`, "Kinds").
 //!
-//! A plaintext is `kind 1 | what the kind carries | padding`:
+//! A plaintext is `kind and flags 1 | preamble | what the kind carries | padding`:
 //!
 //! | kind | carries |
 //! |---|---|
@@ -10,18 +10,18 @@
 //! | 4 confirm | any number of (stream 4, next seq 4), of the session that it is sealed under |
 //! | 5 kill | the sender's next stream number, 4 |
 //! | 6 settled | nothing: after the end of a stream, its sender has heard that all of it is written |
-//! | 7 continues | session id 8, stream 4, seq 4: the stream that this one continues, and the seq after its last |
+//! | 7 will | bytes: what the broker says for its sender |
+//! | 8 refused | stream 4, seq 4: a frame of the session that it is sealed under, which is not understood |
 //!
-//! Above the low nibble, 0x40 asks for confirms and 0x80 says that padding follows: a byte 0x80, then zeros to the end
-//! (ISO/IEC 9797-1, method 2). This version never pads; it accepts padding, so that an option for it needs no new version
-//! of the protocol at the other end.
+//! Kinds from 9 to 15 are [skipped](super::Content::Skipped), kind 0 is [refused](super::Content::Unreadable). The flags above
+//! the low nibble are in `content.rs`.
 //!
 //! # How to add a kind
 //!
 //! 1. Here: a row of the table below, and its answer in each predicate.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
 //! 3. Sealing takes nothing new: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content` in a stream of sts-send,
-//!    reserves blocks for it, and keeps it where confirms are asked for.
+//!    and keeps it where confirms are asked for.
 //! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
 //!    `every_kind_crosses`.
@@ -30,17 +30,14 @@
 //!
 //! - `Receiver::accept` takes each message that is not [in sequence](Kind::is_in_sequence) for a `settled`. In sequence, a
 //!   kind without data is delivered as no bytes, and confirmed as data is.
-//! - `Receiver::predecessor` and `Confirms::receive` of sts-send look for one kind each, and pass over all others.
+//! - `Confirms::receive` of sts-send looks for two kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - What closes a stream must cost no blocks beyond those that were granted before (`Sender::blocks_to_reserve`).
 //! - A message that is sent by time, whatever the input does, is the source's: `MessageSource::next` (`send/source.rs`). It
 //!   sees the stream as `OutgoingStream`, which then needs a method for the kind.
 //! - With a spool the number of a record decides its seq (`SpooledStream::seq`). Any other message before it shifts that: it
 //!   must be in the state of the spool before it is sealed, or be in another stream.
 //!
-//! An older receiver, which does not know the kind, reports the message as a gap. In a stream that asks for confirms it
-//! refuses the message again and again, so that the stream never gets past it; in a stream of confirms it drops it. So a new
-//! kind is sent only to a peer that is known to understand it.
+//! An older receiver skips a kind from 9 on: it counts as received, and nothing of it is written.
 
 use crate::message::FrameType;
 
@@ -98,8 +95,10 @@ kinds! {
     Kill = 5, "kill";
     /// The sender has heard that its stream is confirmed to the end.
     Settled = 6, "settled";
-    /// This stream continues another one.
-    Continues = 7, "continues";
+    /// What the broker says for its sender.
+    Will = 7, "will";
+    /// The receiver does not understand a frame.
+    Refused = 8, "refused";
 }
 
 impl Kind {
@@ -107,8 +106,8 @@ impl Kind {
     #[must_use]
     pub(crate) fn carries_data(self) -> bool {
         match self {
-            Self::Data | Self::End => true,
-            Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Continues => false,
+            Self::Data | Self::End | Self::Will => true,
+            Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Refused => false,
         }
     }
 
@@ -117,7 +116,7 @@ impl Kind {
     pub(crate) fn closes_stream(self) -> bool {
         match self {
             Self::End | Self::Continued | Self::Kill => true,
-            Self::Data | Self::Confirm | Self::Settled | Self::Continues => false,
+            Self::Data | Self::Confirm | Self::Settled | Self::Will | Self::Refused => false,
         }
     }
 
@@ -127,25 +126,18 @@ impl Kind {
     pub(crate) fn ends_chain(self) -> bool {
         match self {
             Self::End => true,
-            Self::Data | Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Continues => false,
+            Self::Data | Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Will | Self::Refused => {
+                false
+            }
         }
     }
 
-    /// Whether it may only be the first message of its stream.
-    #[must_use]
-    pub(crate) fn begins_stream(self) -> bool {
-        match self {
-            Self::Continues => true,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Settled => false,
-        }
-    }
-
-    /// Whether it belongs to a stream of confirms; every other kind belongs to a stream of data.
+    /// Whether it belongs to a side stream; every other kind belongs to a stream of data.
     #[must_use]
     pub(crate) fn is_of_confirms(self) -> bool {
         match self {
-            Self::Confirm => true,
-            Self::Data | Self::End | Self::Continued | Self::Kill | Self::Settled | Self::Continues => false,
+            Self::Confirm | Self::Refused => true,
+            Self::Data | Self::End | Self::Continued | Self::Kill | Self::Settled | Self::Will => false,
         }
     }
 
@@ -157,33 +149,34 @@ impl Kind {
     #[must_use]
     pub(crate) fn stays_with_stream(self) -> bool {
         match self {
-            Self::Data | Self::End | Self::Continued | Self::Continues => true,
-            Self::Confirm | Self::Kill | Self::Settled => false,
+            Self::Data | Self::End | Self::Continued => true,
+            Self::Confirm | Self::Kill | Self::Settled | Self::Will | Self::Refused => false,
         }
     }
 
-    /// Whether it counts in its stream's sequence, so that it is missed where it is lost. Otherwise it comes after the message
-    /// that closed the stream, and changes nothing that is stored: that is a `settled`, and so far nothing else.
+    /// Whether it counts in its stream's sequence, so that it is missed where it is lost. A `settled` comes after the message
+    /// that closed the stream, and changes nothing that is stored; a will has numbers of its own.
     #[must_use]
     pub(crate) fn is_in_sequence(self) -> bool {
         match self {
-            Self::Settled => false,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Continues => true,
+            Self::Settled | Self::Will => false,
+            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Refused => true,
         }
     }
 
-    /// Whether it ends the session that it is sealed under; such kinds travel in KILL and nowhere else.
+    /// Whether it ends the session that it is sealed under.
     #[must_use]
     pub(crate) fn ends_session(self) -> bool {
-        match self {
-            Self::Kill => true,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Settled | Self::Continues => false,
-        }
+        self.frame_type() == FrameType::Kill
     }
 
     /// The type of the frame that it travels in.
     pub(crate) fn frame_type(self) -> FrameType {
-        if self.ends_session() { FrameType::Kill } else { FrameType::Enc }
+        match self {
+            Self::Kill => FrameType::Kill,
+            Self::Will => FrameType::Will,
+            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Settled | Self::Refused => FrameType::Enc,
+        }
     }
 }
 

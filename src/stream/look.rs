@@ -7,6 +7,7 @@ use super::accept::Opened;
 use super::id::StreamId;
 use super::receiver::Receiver;
 use super::streams::{AcceptError, Streams};
+use crate::crypto::key_tree::Salt;
 
 /// Orders the messages of one peer: by session, by stream, by seq.
 type Position = (Reverse<usize>, u32, u32);
@@ -52,7 +53,7 @@ impl Receiver {
 
 impl Streams {
     /// Whether bytes after those of this message were received, or may have been.
-    fn is_past(&self, stream: u32, salt: [u8; 4], seq: u32) -> bool {
+    fn is_past(&self, stream: u32, salt: Salt, seq: u32) -> bool {
         if self.known_end() > stream.saturating_add(1) {
             return true;
         }

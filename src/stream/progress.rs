@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::id::StreamId;
+use crate::crypto::key_tree::Salt;
 use crate::text::{is_or_are, numbered};
 
 /// Messages of one stream that were lost: every seq from `first` to `last`.
@@ -49,11 +50,13 @@ pub(crate) struct Progress {
     /// Which stream.
     pub(crate) stream: StreamId,
     /// Its salt.
-    pub(crate) salt: [u8; 4],
+    pub(crate) salt: Salt,
     /// The next seq that is wanted.
     pub(crate) next: u32,
     /// How many bytes of data of that next message were written already.
     pub(crate) skip: u32,
+    /// Its sender wants to know what was written.
+    pub(crate) wants_confirms: bool,
     /// Open, ended or closed.
     pub(crate) state: StreamState,
 }

@@ -1,12 +1,11 @@
 //! The sessions under which a receiver opens, and what was received under each; messages come in `accept`.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use super::keys::StreamKeys;
 use super::ranges::Ranges;
 use super::streams::Streams;
-use crate::crypto::cipher::Cipher;
 use crate::crypto::schedule::Digest;
 use crate::message::SessionTag;
 use crate::session::{Session, SessionId, Standing};
@@ -15,17 +14,10 @@ use crate::session::{Session, SessionId, Standing};
 pub(super) struct SessionEntry {
     pub(super) session: Session,
     pub(super) standing: Standing,
-    /// Expanded when first needed: of thousands of peers, few send.
-    cipher: OnceCell<Cipher>,
+    pub(super) keys: StreamKeys,
     pub(super) streams: Streams,
     /// The peer's streams of confirms, which only a sender that waits for them looks at; never stored.
     pub(super) confirms: Streams,
-}
-
-impl SessionEntry {
-    pub(super) fn cipher(&self) -> &Cipher {
-        self.cipher.get_or_init(|| self.session.opener())
-    }
 }
 
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
@@ -69,10 +61,8 @@ impl Receiver {
             of_peer.insert(0, id);
         }
         let streams = self.gone.remove(&id).unwrap_or_default();
-        self.sessions.insert(
-            id,
-            SessionEntry { session, standing, cipher: OnceCell::new(), streams, confirms: Streams::default() },
-        );
+        let keys = StreamKeys::new(&session, &streams);
+        self.sessions.insert(id, SessionEntry { session, standing, keys, streams, confirms: Streams::default() });
     }
 
     /// Removes a session: its key is gone, and what is still on its way under it does not open any more.
@@ -119,7 +109,10 @@ impl Receiver {
 
     /// Puts back what was written down of a session's streams; true if the session is known.
     pub(crate) fn restore(&mut self, id: SessionId, streams: Streams) -> bool {
-        self.sessions.get_mut(&id).map(|entry| entry.streams = streams).is_some()
+        let Some(entry) = self.sessions.get_mut(&id) else { return false };
+        entry.keys = StreamKeys::new(&entry.session, &streams);
+        entry.streams = streams;
+        true
     }
 
     /// The ids of its sessions, in no order.

@@ -60,12 +60,6 @@ impl RetransmitQueue {
         }
     }
 
-    /// As [`RetransmitQueue::new`], of a stream of which an earlier process sent every message below `known`.
-    #[must_use]
-    pub(crate) fn resumed(first: u32, known: u32, limit: usize, now: Instant) -> Self {
-        Self { known, ..Self::new(first, limit, now) }
-    }
-
     /// The seq of the oldest message that is not confirmed, or of the next one.
     #[must_use]
     pub(crate) fn first(&self) -> u32 {
@@ -240,20 +234,6 @@ mod tests {
         queue.confirm(2, now + ROUND_INTERVAL).unwrap();
         queue.confirm(2, now + ROUND_INTERVAL).unwrap();
         assert_eq!(sent_again(&mut queue, now + ROUND_INTERVAL), [2, 3]);
-    }
-
-    #[test]
-    fn what_an_earlier_process_sent_may_be_confirmed_before_it_is_sent_again() {
-        let now = Instant::now();
-        let mut queue = RetransmitQueue::resumed(3, 9, 1 << 20, now);
-        queue.push(message(3), 10, now);
-        queue.push(message(4), 10, now);
-        assert_eq!(queue.confirm(10, now), Err(Rejected::Unexpected));
-        assert_eq!(queue.confirm(8, now), Ok(true));
-        assert_eq!((queue.first(), queue.unconfirmed()), (8, (0, 0)));
-        queue.push(message(8), 10, now);
-        assert_eq!(queue.confirm(9, now), Ok(true));
-        assert_eq!(queue.confirm(10, now), Err(Rejected::Unexpected));
     }
 
     #[test]

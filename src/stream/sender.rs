@@ -3,43 +3,47 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::content::{self, Content, WANTS_CONFIRMS};
+use super::content::{self, CONTINUES, Content, Message, PREAMBLE, WANTS_CONFIRMS};
 use super::id::{Predecessor, StreamId};
 use super::kind::Kind;
+use super::preamble::Preamble;
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
+use crate::crypto::key_tree::{Leaf, Salt, StreamKey};
 use crate::message::{SealedHeader, SessionTag};
-use crate::session::Session;
+use crate::secret::{Key, Side};
+use crate::session::{Session, SessionId};
+use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
-/// What a message of any stream must be able to carry, in bytes: a `continues`, or a short limit would show only when one
-/// is due.
-const MIN_CARRIED_LEN: usize = 16;
+/// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued, or a short limit would
+/// show only when one is due.
+const MIN_CARRIED_LEN: usize = 25;
 
-/// The block that limits are counted in, bytes (FIPS 197).
-const COUNTED_BLOCK_LEN: u64 = 16;
-
-/// A stream number that was reserved in a session, durably, and that no other sender has or will get.
+/// A stream number that was taken in a session, durably, and that no other sender has or will get; with what its keys are made
+/// of, which nobody else has any more.
 ///
-/// Only reserving one makes it, and a [`Sender`] consumes it: that is why no two senders share a nonce.
+/// Only taking one makes it, and a [`Sender`] consumes it: that is why no two senders share a key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReservedStream {
     id: StreamId,
-    blocks: u64,
+    secret: StreamSecret,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum StreamSecret {
+    Data(Leaf),
+    Side(Key<Side>),
 }
 
 impl ReservedStream {
-    /// Blocks that come with each number: with 2^32 numbers that is all 2^48 blocks of a direction of a session.
-    pub(crate) const BLOCKS: u64 = 1 << 16;
-
-    /// For a caller that wrote down, durably, that the number is reserved and that [`ReservedStream::BLOCKS`] are spent.
-    pub(crate) fn new(id: StreamId) -> Self {
-        Self { id, blocks: Self::BLOCKS }
+    /// For a caller that wrote down, durably, that the number is taken, and no node that leads to its leaf.
+    pub(crate) fn of_data(session: SessionId, number: u32, leaf: Leaf) -> Self {
+        Self { id: StreamId { session, number }, secret: StreamSecret::Data(leaf) }
     }
 
-    /// For a caller that wrote down every message of this number before it was sealed, and reserved
-    /// [`ReservedStream::BLOCKS`] anew.
-    pub(crate) fn again(id: StreamId) -> Self {
-        Self::new(id)
+    /// For a caller that wrote down, durably, that the number of a side stream is taken.
+    pub(crate) fn of_side(session: SessionId, number: u32, side: Key<Side>) -> Self {
+        Self { id: StreamId { session, number }, secret: StreamSecret::Side(side) }
     }
 
     /// Which stream.
@@ -47,25 +51,60 @@ impl ReservedStream {
     pub(crate) fn id(&self) -> StreamId {
         self.id
     }
+
+    fn first_key(&self, salt: Salt) -> StreamKey {
+        match &self.secret {
+            StreamSecret::Data(leaf) => leaf.first_key(salt),
+            StreamSecret::Side(side) => StreamKey::of_side_stream(side, self.id.number, salt),
+        }
+    }
+}
+
+/// The key of the part of a stream that is sealed now, and the cipher of the one before, which what is unconfirmed may be of.
+struct PartKeys {
+    suite: Suite,
+    key: StreamKey,
+    cipher: Cipher,
+    previous: Option<Cipher>,
+}
+
+impl PartKeys {
+    fn new(suite: Suite, key: StreamKey) -> Self {
+        Self { suite, cipher: key.cipher(suite), key, previous: None }
+    }
+
+    /// Goes on to the part of a seq.
+    fn advance_to(&mut self, seq: u32) {
+        let part = StreamKey::part_of(seq);
+        if part != self.key.part() {
+            self.key.advance_to(part);
+            self.previous = Some(std::mem::replace(&mut self.cipher, self.key.cipher(self.suite)));
+        }
+    }
+
+    fn of(&self, seq: u32) -> Option<&Cipher> {
+        let part = StreamKey::part_of(seq);
+        if part == self.key.part() {
+            Some(&self.cipher)
+        } else {
+            self.previous.as_ref().filter(|_| part + 1 == self.key.part())
+        }
+    }
 }
 
 /// Seals the messages of one stream, in order.
-///
-/// The limit of 2^48 blocks per direction and session is kept in the session file, in advance: a number brings
-/// [`ReservedStream::BLOCKS`] with it, and a sender that needs more reserves them under the session's lock before it spends
-/// them ([`Sender::seal`]), each time as many as it has had, so that a stream of any length writes the file a few dozen
-/// times and a crash wastes at most half.
 pub struct Sender {
-    cipher: Cipher,
+    keys: PartKeys,
     tag: SessionTag,
     id: StreamId,
-    salt: [u8; 4],
+    salt: Salt,
     max_message: usize,
-    wants_confirms: bool,
+    /// The flags of each message.
+    flags: u8,
+    /// What the first message begins with.
+    preamble: BytesMut,
     /// The next message's number; the last two of all are kept for what closes the stream and what may come after that.
     seq: u32,
-    granted: u64,
-    spent: u64,
     closed: bool,
 }
 
@@ -79,8 +118,6 @@ impl Sender {
     /// The last seq that a message which closes a stream can have: that of the `settled` after it, and the number after
     /// that, are still 32 bits.
     pub(crate) const MAX_SEQ: u32 = u32::MAX - 2;
-    /// Most blocks that are reserved at once: 16 GiB.
-    pub(crate) const MAX_GRANT: u64 = 1 << 30;
 
     /// The sender of a stream, with a random salt and messages of at most `max_message` bytes.
     ///
@@ -88,21 +125,19 @@ impl Sender {
     /// [`Exit::Config`] if a message is too short for what every stream must carry; [`Exit::Failed`] if the number is
     /// another session's.
     #[expect(clippy::needless_pass_by_value, reason = "giving the number away is what makes it one sender's")]
-    pub fn new(session: &Session, reserved: ReservedStream, salt: [u8; 4], max_message: usize) -> Result<Self> {
-        let ReservedStream { id, blocks: granted } = reserved;
-        if id.session != session.id {
+    pub fn new(session: &Session, reserved: ReservedStream, salt: Salt, max_message: usize) -> Result<Self> {
+        if reserved.id.session != session.id {
             return Err(Error::new(Exit::Failed, "cannot seal").because("the stream number is another session's"));
         }
         let sender = Self {
-            cipher: session.sealer(),
+            keys: PartKeys::new(session.suite, reserved.first_key(salt)),
             tag: session.tag(),
-            id,
+            id: reserved.id,
             salt,
             max_message,
-            wants_confirms: false,
+            flags: 0,
+            preamble: BytesMut::new(),
             seq: 0,
-            granted,
-            spent: 0,
             closed: false,
         };
         if sender.max_data_len() < MIN_CARRIED_LEN {
@@ -116,14 +151,23 @@ impl Sender {
     /// Asks the receiver for confirms, in every message from now on.
     #[must_use]
     pub(crate) fn ask_for_confirms(mut self) -> Self {
-        self.wants_confirms = true;
+        self.flags |= WANTS_CONFIRMS;
         self
     }
 
-    /// Continues at a later message. Those before it were sealed by an earlier process; whatever that one sealed from there
-    /// on must be sealed again as the same plaintext, or it would be a second message under one nonce.
-    pub(crate) fn skip_to(&mut self, seq: u32) {
-        self.seq = self.seq.max(seq);
+    /// Says this with the first message, which has that much less room ([`Sender::preamble_len`]).
+    pub(crate) fn begin_with(&mut self, preamble: &Preamble) {
+        self.preamble.clear();
+        if !preamble.is_empty() {
+            preamble.put(&mut self.preamble);
+        }
+        self.flags = self.flags & !CONTINUES | if preamble.continues.is_some() { CONTINUES } else { 0 };
+    }
+
+    /// How much shorter the data of the first message must be than [`Sender::max_data_len`].
+    #[must_use]
+    pub(crate) fn preamble_len(&self) -> usize {
+        self.preamble.len()
     }
 
     /// Which stream.
@@ -134,7 +178,7 @@ impl Sender {
 
     /// The stream's salt.
     #[must_use]
-    pub(crate) fn salt(&self) -> [u8; 4] {
+    pub(crate) fn salt(&self) -> Salt {
         self.salt
     }
 
@@ -147,14 +191,14 @@ impl Sender {
     /// Most bytes of data that one message can carry.
     #[must_use]
     pub(crate) fn max_data_len(&self) -> usize {
-        self.cipher.plaintext_len(self.max_message).unwrap_or(0).saturating_sub(1)
+        self.cipher().plaintext_len(self.max_message).unwrap_or(0).saturating_sub(1)
     }
 
     /// The beginning of a message, with capacity for `len` bytes of data: whatever is appended to it is the data.
     #[must_use]
     pub fn buffer(&self, len: usize) -> BytesMut {
         let kind_at = self.kind_at();
-        let mut buffer = BytesMut::with_capacity(self.cipher.sealed_len(len + 1) + kind_at);
+        let mut buffer = BytesMut::with_capacity(self.cipher().sealed_len(len + 1) + kind_at);
         // Seq and kind are known when it is sealed.
         buffer.put_bytes(0, kind_at + 1);
         buffer
@@ -166,23 +210,13 @@ impl Sender {
         message.len().saturating_sub(self.kind_at() + 1)
     }
 
-    /// Where the plaintext begins, with its kind.
-    fn kind_at(&self) -> usize {
-        HEADER_LEN + self.cipher.head_room()
+    fn cipher(&self) -> &Cipher {
+        &self.keys.cipher
     }
 
-    /// How many more blocks to reserve before a message of this kind, which carries `len` bytes, can be sealed; 0 if it can be
-    /// now. What closes the stream without data, and what may come after that, is always within what was granted.
-    pub(super) fn blocks_to_reserve(&self, kind: Kind, len: usize) -> u64 {
-        let after = if !kind.is_in_sequence() {
-            0
-        } else if kind.closes_stream() {
-            self.cost(0)
-        } else {
-            self.cost(MIN_CARRIED_LEN) + self.cost(0)
-        };
-        let short = (self.spent + self.cost(len) + after).saturating_sub(self.granted);
-        if short == 0 { 0 } else { short.max(self.granted.min(Self::MAX_GRANT)) }
+    /// Where the plaintext begins, with its kind.
+    fn kind_at(&self) -> usize {
+        HEADER_LEN + self.cipher().head_room()
     }
 
     /// True if the message that closes the stream was sealed.
@@ -200,35 +234,20 @@ impl Sender {
     /// Seals the next message of the stream: the way of every kind. `buffer` is one of [`Sender::buffer`], and after it the data
     /// if the kind carries any; what else it carries is appended here.
     ///
-    /// If the message needs more blocks than were granted, `reserve` is called with how many: it takes them from what is left
-    /// of the session, durably.
-    ///
     /// # Errors
-    /// [`Exit::DataLost`] if the kind may not be the next one, as the stream has begun, is closed, or is full, or if the
-    /// message is too long; that of `reserve`.
-    pub(crate) fn seal(
-        &mut self,
-        content: &Content,
-        mut buffer: BytesMut,
-        reserve: impl FnOnce(u64) -> Result<()>,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Bytes> {
+    /// [`Exit::DataLost`] if the kind may not be the next one, as the stream is closed or full, or if the message is too long.
+    pub(crate) fn seal(&mut self, content: &Content, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let Some(kind) = content.kind() else { return Err(self.refuse("the kind of the message is not known")) };
         content.put(&mut buffer);
-        let blocks = self.blocks_to_reserve(kind, self.carried_len(&buffer)?);
-        if blocks > 0 {
-            reserve(blocks)?;
-            self.granted = self.granted.saturating_add(blocks);
-        }
-        self.seal_granted(kind, buffer, rng)
+        self.seal_as(kind, buffer, rng)
     }
 
-    /// Seals data, in a stream that is so short that its blocks came with its number.
+    /// Seals data.
     ///
     /// # Errors
-    /// As [`Sender::seal`]; [`Exit::DataLost`] if its blocks are spent.
+    /// As [`Sender::seal`].
     pub fn data(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_granted(Kind::Data, buffer, rng)
+        self.seal_as(Kind::Data, buffer, rng)
     }
 
     /// As [`Sender::data`], the last data, or none; closes the stream.
@@ -236,10 +255,10 @@ impl Sender {
     /// # Errors
     /// As [`Sender::data`].
     pub fn end(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_granted(Kind::End, buffer, rng)
+        self.seal_as(Kind::End, buffer, rng)
     }
 
-    /// What the stream after this one begins with ([`Content::Continues`]): this one is closed, by a [`Content::Continued`] that
+    /// What the stream after this one says that it continues ([`Preamble::continues`]): this one is closed, by a [`Content::Continued`] that
     /// names that one.
     #[must_use]
     pub(crate) fn as_predecessor(&self) -> Predecessor {
@@ -252,18 +271,17 @@ impl Sender {
         self.max_data_len() / 8
     }
 
-    /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more. Its
-    /// blocks were granted with those of the message before it.
+    /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more.
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the stream is not closed.
     pub(crate) fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let buffer = self.buffer(0);
-        self.seal_granted(Kind::Settled, buffer, rng)
+        self.seal_as(Kind::Settled, buffer, rng)
     }
 
     /// Ends this session and every older one with the peer, once the receiver has every stream below this one. It is the only
-    /// message of its stream, so its blocks came with the number.
+    /// message of its stream.
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the stream is closed.
@@ -272,7 +290,7 @@ impl Sender {
         let next_stream = self.id.number + 1;
         let mut buffer = self.buffer(0);
         Content::Kill { next_stream }.put(&mut buffer);
-        self.seal_granted(Kind::Kill, buffer, rng)
+        self.seal_as(Kind::Kill, buffer, rng)
     }
 
     /// What a message of this stream says, and its data.
@@ -282,9 +300,11 @@ impl Sender {
     pub(crate) fn read_back(&self, sealed: &[u8]) -> Result<(Content, BytesMut)> {
         let mut plaintext = BytesMut::new();
         let header = SealedHeader::parse(sealed).ok().filter(|header| header.stream == self.id.number);
-        let opened = header.filter(|_| self.cipher.open(sealed, &mut plaintext).is_ok());
+        let opened = header.filter(|header| {
+            self.keys.of(header.seq).is_some_and(|cipher| cipher.open(sealed, &mut plaintext).is_ok())
+        });
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let (content, _) = content::read(&header, &mut plaintext);
+        let Message { content, .. } = content::read(&header, &mut plaintext);
         Ok((content, plaintext))
     }
 
@@ -294,26 +314,38 @@ impl Sender {
         buffer.len().checked_sub(head_len).ok_or_else(|| self.refuse("the message was not begun by this sender"))
     }
 
-    /// Seals within the blocks that were granted.
-    fn seal_granted(&mut self, kind: Kind, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        let (kind_at, len) = (self.kind_at(), self.carried_len(&buffer)?);
-        self.check(kind, len)?;
+    fn seal_as(&mut self, kind: Kind, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
+        self.check(kind, self.carried_len(&buffer)?)?;
+        let (kind_at, mut flags) = (self.kind_at(), self.flags);
+        if self.seq == 0 && !self.preamble.is_empty() {
+            flags |= PREAMBLE;
+            buffer = self.with_preamble(&buffer);
+        }
+        self.keys.advance_to(self.seq);
         let Self { tag, id, salt, seq, .. } = *self;
         let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };
         buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        buffer[kind_at] = kind.code() | if self.wants_confirms { WANTS_CONFIRMS } else { 0 };
-        self.cipher.seal(&mut buffer, rng);
-        self.spent += self.cost(len);
+        buffer[kind_at] = kind.code() | flags;
+        self.keys.cipher.seal(&mut buffer, rng);
         self.seq += 1;
         self.closed |= kind.closes_stream();
         Ok(buffer.freeze())
     }
 
+    /// The same message, with the preamble before what it carries.
+    fn with_preamble(&self, buffer: &BytesMut) -> BytesMut {
+        let (head, carried) = buffer.split_at(self.kind_at() + 1);
+        let mut message = self.buffer(self.preamble.len() + carried.len());
+        message[..head.len()].copy_from_slice(head);
+        message.put_slice(&self.preamble);
+        message.put_slice(carried);
+        message
+    }
+
     /// Whether the next message of the stream may be of this kind, and carry `len` bytes.
     fn check(&self, kind: Kind, len: usize) -> Result<()> {
-        let refusal = if kind.begins_stream() && self.seq > 0 {
-            "it has begun"
-        } else if self.closed && kind.is_in_sequence() {
+        let preamble_len = if self.seq == 0 { self.preamble.len() } else { 0 };
+        let refusal = if self.closed && kind.is_in_sequence() {
             "it is closed"
         } else if !self.closed && !kind.is_in_sequence() {
             "it is not closed"
@@ -321,20 +353,12 @@ impl Sender {
             "all its message numbers are used"
         } else if kind.is_of_confirms() != self.id.is_of_confirms() {
             "confirms have streams of their own"
-        } else if len > self.max_data_len() {
+        } else if len + preamble_len > self.max_data_len() {
             "the payload is longer than a message can carry"
-        } else if self.spent + self.cost(len) > self.granted {
-            "all its blocks are spent"
         } else {
             return Ok(());
         };
         Err(self.refuse(refusal))
-    }
-
-    /// What the cipher spends on a message of `len` bytes of data, in blocks: never less than what any suite does, as each
-    /// message also costs GCM a block for its tag and CBC one for its IV.
-    fn cost(&self, len: usize) -> u64 {
-        self.cipher.sealed_len(len + 1) as u64 / COUNTED_BLOCK_LEN + 2
     }
 
     fn refuse(&self, why: &str) -> Error {
@@ -346,9 +370,8 @@ impl Sender {
 
 #[cfg(test)]
 impl Sender {
-    /// As after that many messages and blocks, which no test can wait for.
-    pub(super) fn jump(&mut self, seq: u32, spent: u64) {
+    /// As after that many messages, which no test can wait for.
+    pub(super) fn jump(&mut self, seq: u32) {
         self.seq = seq;
-        self.spent = spent;
     }
 }

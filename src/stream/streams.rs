@@ -6,6 +6,7 @@ use super::id::StreamId;
 use super::progress::{Progress, StreamState};
 use super::ranges::Ranges;
 use crate::Rejected;
+use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
 
 /// Most streams of a session that are open at once; past that, the longest idle is closed.
@@ -29,11 +30,8 @@ pub(crate) enum AcceptError {
         /// The seq to confirm.
         next: u32,
     },
-    /// Its stream has no gaps, and this message cannot be written: the peer is newer.
-    Newer {
-        /// The seq to confirm.
-        next: u32,
-    },
+    /// This version does not understand it, and it is not a gap: its stream has none, or loses nothing.
+    Unreadable,
     /// It does not count in its stream, but says that its sender has heard the last confirm.
     Settled,
     /// Its stream number was used before with another salt: a copied or restored runtime directory.
@@ -50,7 +48,7 @@ impl AcceptError {
     pub(crate) fn rejected(self) -> Rejected {
         match self {
             Self::Duplicate { .. } => Rejected::Duplicate,
-            Self::Ahead { .. } | Self::Newer { .. } | Self::Settled => Rejected::Unexpected,
+            Self::Ahead { .. } | Self::Unreadable | Self::Settled => Rejected::Unexpected,
             Self::StreamReused => Rejected::StreamReused,
             Self::Closed => Rejected::StreamClosed,
             Self::Gone => Rejected::UnknownSession,
@@ -61,17 +59,34 @@ impl AcceptError {
     #[must_use]
     pub(crate) fn confirm(self) -> Option<u32> {
         match self {
-            Self::Duplicate { next } | Self::Ahead { next } | Self::Newer { next } => Some(next),
-            Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
+            Self::Duplicate { next } | Self::Ahead { next } => Some(next),
+            Self::Unreadable | Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
         }
     }
 }
 
+/// What a message says it is that no key opens, by its clear header: nothing of it is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Of a stream that has another salt: its number may have been taken twice.
+    Copied,
+    /// Of a stream that ended, whose keys are gone.
+    Ended {
+        /// The seq to confirm, if the sender of the stream wanted that.
+        confirm: Option<u32>,
+    },
+    /// The word after the end of a stream that ended.
+    Settled,
+    /// Of a stream that was closed before its end.
+    Closed,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StreamProgress {
-    salt: [u8; 4],
+    salt: Salt,
     next: u32,
     skip: u32,
+    wants_confirms: bool,
     /// Orders streams by when something last came; a counter, not a time.
     touched: u64,
 }
@@ -82,9 +97,11 @@ pub(crate) struct RecentStream {
     /// Its number.
     pub(crate) number: u32,
     /// Its salt.
-    pub(crate) salt: [u8; 4],
+    pub(crate) salt: Salt,
     /// The seq after its last.
     pub(crate) end: u32,
+    /// Its sender wants to know what was written.
+    pub(crate) wants_confirms: bool,
 }
 
 /// The streams of one session, as far as they were received.
@@ -97,6 +114,8 @@ pub(crate) struct Streams {
     recent: VecDeque<RecentStream>,
     ended: Ranges,
     closed: Ranges,
+    /// The newest stream of which the broker keeps messages.
+    kept: Option<u32>,
     touches: u64,
 }
 
@@ -104,7 +123,8 @@ pub(crate) struct Streams {
 impl PartialEq for Streams {
     fn eq(&self, other: &Self) -> bool {
         let known = |streams: &Self| (streams.open([0; 8]), streams.recent.clone());
-        known(self) == known(other) && self.ended == other.ended && self.closed == other.closed
+        let over = |streams: &Self| (streams.ended.clone(), streams.closed.clone(), streams.kept);
+        known(self) == known(other) && over(self) == over(other)
     }
 }
 
@@ -121,7 +141,7 @@ pub(super) struct Wanted {
 
 impl Streams {
     /// Whether a message is new, and what is missing before it. A stream without gaps refuses one that is too early.
-    pub(super) fn check(&self, stream: u32, salt: [u8; 4], seq: u32, gaps: bool) -> Result<Wanted, AcceptError> {
+    pub(super) fn check(&self, stream: u32, salt: Salt, seq: u32, gaps: bool) -> Result<Wanted, AcceptError> {
         let (wanted, skip) = match self.open.get(&stream) {
             Some(open) if open.salt != salt => return Err(AcceptError::StreamReused),
             Some(open) => (open.next, open.skip),
@@ -137,7 +157,7 @@ impl Streams {
     }
 
     /// Whether a stream that is not open may begin with a message.
-    fn check_begins(&self, stream: u32, salt: [u8; 4], seq: u32) -> Result<(), AcceptError> {
+    fn check_begins(&self, stream: u32, salt: Salt, seq: u32) -> Result<(), AcceptError> {
         if let Some(recent) = self.recent(stream) {
             // A sender seals no more after the end: one that did has used the number a second time.
             let reused = recent.salt != salt || seq >= recent.end;
@@ -154,7 +174,7 @@ impl Streams {
 
     /// What to make of a message that does not count in its stream: right after the end of one that was received whole, its
     /// sender has heard of that.
-    pub(super) fn check_settled(&self, stream: u32, salt: [u8; 4], seq: u32) -> AcceptError {
+    pub(super) fn check_settled(&self, stream: u32, salt: Salt, seq: u32) -> AcceptError {
         match self.recent(stream) {
             Some(recent) if (recent.salt, recent.end) != (salt, seq) => AcceptError::StreamReused,
             None if self.closed.contains(stream) => AcceptError::Closed,
@@ -170,17 +190,17 @@ impl Streams {
     /// Takes over a progress of this session, whatever was known of the stream before; returns the numbers of streams of
     /// which nothing came, if some are given up for it.
     pub(crate) fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
-        let Progress { stream: StreamId { number, .. }, salt, next, skip, state } = *progress;
+        let Progress { stream: StreamId { number, .. }, salt, next, skip, wants_confirms, state } = *progress;
         self.forget(number);
         match state {
             StreamState::Open => {
                 self.touches += 1;
-                self.open.insert(number, StreamProgress { salt, next, skip, touched: self.touches });
+                self.open.insert(number, StreamProgress { salt, next, skip, wants_confirms, touched: self.touches });
                 self.idle.insert(self.touches, number);
                 None
             }
             StreamState::Ended => {
-                self.insert_recent(RecentStream { number, salt, end: next });
+                self.insert_recent(RecentStream { number, salt, end: next, wants_confirms });
                 self.insert_ended(number, number)
             }
             StreamState::Closed => {
@@ -206,9 +226,9 @@ impl Streams {
 
     /// The progress that closes a stream where it is, whether or not anything of it came.
     pub(super) fn close_at(&self, stream: StreamId) -> Progress {
-        let known = self.open.get(&stream.number).map(|open| (open.salt, open.next, open.skip));
-        let (salt, next, skip) = known.unwrap_or_default();
-        Progress { stream, salt, next, skip, state: StreamState::Closed }
+        let known = self.open.get(&stream.number).map(|open| (open.salt, open.next, open.skip, open.wants_confirms));
+        let (salt, next, skip, wants_confirms) = known.unwrap_or_default();
+        Progress { stream, salt, next, skip, wants_confirms, state: StreamState::Closed }
     }
 
     /// Whether something of a stream came, and more is to come.
@@ -230,6 +250,49 @@ impl Streams {
         self.idle.values().map(progress).collect()
     }
 
+    /// As [`Streams::open`], whatever the session.
+    pub(super) fn open_streams(&self) -> impl Iterator<Item = Progress> {
+        self.open.keys().map(|&number| Progress {
+            state: StreamState::Open,
+            ..self.close_at(StreamId { session: SessionId::default(), number })
+        })
+    }
+
+    /// The newest stream of which the broker keeps messages, if any was received.
+    #[must_use]
+    pub(crate) fn kept(&self) -> Option<u32> {
+        self.kept
+    }
+
+    /// Notes that the broker keeps messages of a stream.
+    pub(crate) fn keep(&mut self, number: u32) {
+        self.kept = self.kept.max(Some(number));
+    }
+
+    /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is known of
+    /// the stream.
+    pub(super) fn claim(&self, stream: u32, salt: Salt, seq: u32) -> Option<Claim> {
+        let open = self.open.get(&stream).map(|open| open.salt);
+        let recent = self.recent(stream);
+        match (open, recent) {
+            (Some(other), _) if other != salt => Some(Claim::Copied),
+            (Some(_), _) => None,
+            (None, Some(recent)) if recent.salt != salt => Some(Claim::Copied),
+            (None, Some(recent)) if seq < recent.end => {
+                Some(Claim::Ended { confirm: recent.wants_confirms.then_some(recent.end) })
+            }
+            (None, Some(recent)) if seq > recent.end => None,
+            (None, Some(_)) => Some(Claim::Settled),
+            (None, None) if self.closed.contains(stream) => Some(Claim::Closed),
+            (None, None) => self.ended.contains(stream).then_some(Claim::Ended { confirm: None }),
+        }
+    }
+
+    /// Whether a stream is one of those that ended last.
+    pub(super) fn is_recent(&self, stream: u32) -> bool {
+        self.recent(stream).is_some()
+    }
+
     /// The numbers of streams that ended.
     #[must_use]
     pub(crate) fn ended(&self) -> &Ranges {
@@ -249,7 +312,7 @@ impl Streams {
     }
 
     /// The salt of a stream, and the seq after the last of which anything was written, where that is known.
-    pub(super) fn end_of(&self, stream: u32) -> Option<([u8; 4], u32)> {
+    pub(super) fn end_of(&self, stream: u32) -> Option<(Salt, u32)> {
         let open = self.open.get(&stream).map(|open| (open.salt, open.next.saturating_add(u32::from(open.skip > 0))));
         open.or_else(|| self.recent(stream).map(|recent| (recent.salt, recent.end)))
     }

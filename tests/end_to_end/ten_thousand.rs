@@ -62,8 +62,10 @@ fn fleet(broker: &Broker, count: usize) -> (Device, Device) {
         let keys = SessionKeys {
             th3: rng.random(),
             id: rng.random(),
-            master_to_slave: Key::generate(32, |bytes| rng.fill(bytes)),
-            slave_to_master: Key::generate(32, |bytes| rng.fill(bytes)),
+            tree_m2s: Key::generate(32, |bytes| rng.fill(bytes)),
+            tree_s2m: Key::generate(32, |bytes| rng.fill(bytes)),
+            side_m2s: Key::generate(32, |bytes| rng.fill(bytes)),
+            side_s2m: Key::generate(32, |bytes| rng.fill(bytes)),
             confirm: Key::generate(32, |bytes| rng.fill(bytes)),
         };
         let topics =

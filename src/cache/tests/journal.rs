@@ -41,8 +41,8 @@ fn a_word_with_a_plus_sign_may_be_ignored_and_no_other() {
     let id = hex(&session(1).id);
     for (words, is_whole) in [("+new=1,2 +at=5 +new", true), ("new 1", false), ("+at=x", false)] {
         let mut text = String::new();
-        put_line(&mut text, "sts-receive-state-2 gateway");
-        put_line(&mut text, &format!("+new=0 n {id} {words} m 3 00000000 7 0 o +newer"));
+        put_line(&mut text, "sts-receive-state-3 gateway");
+        put_line(&mut text, &format!("+new=0 n {id} {words} m 3 0000000000000000 7 0 o +newer"));
         let parsed = ReceiveState::parse("gateway", text.as_bytes());
         assert_eq!(parsed.is_ok(), is_whole, "{words}");
         if let Ok(state) = parsed {
@@ -72,9 +72,10 @@ fn what_was_marked_is_known_to_the_next_run() {
     let gap = Gap { stream: StreamId { session: new, number: 0 }, first: 3, last: 5 };
     let skipping = Progress {
         stream: StreamId { session: new, number: 4 },
-        salt: [9; 4],
+        salt: [9; 8],
         next: 7,
         skip: 12,
+        wants_confirms: true,
         state: StreamState::Open,
     };
     journal

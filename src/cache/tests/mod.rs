@@ -7,14 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::reserve::MAX_BLOCKS;
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
-use crate::stream::{FIRST_CONFIRM_STREAM, Progress, ReservedStream, StreamId, StreamState};
+use crate::stream::{FIRST_CONFIRM_STREAM, Progress, StreamId, StreamState};
 use crate::suite::Suite;
 
 mod crash;
@@ -45,9 +44,10 @@ fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
 fn progress(id: SessionId, stream: u32, next: u32, state: StreamState) -> JournalEntry {
     JournalEntry::Progress(Progress {
         stream: StreamId { session: id, number: stream },
-        salt: [1, 2, 3, 0xff],
+        salt: [1, 2, 3, 4, 5, 6, 7, 0xff],
         next,
         skip: 0,
+        wants_confirms: false,
         state,
     })
 }
@@ -209,23 +209,18 @@ fn when_the_next_session_is_due_is_noted() {
 }
 
 #[test]
-fn numbers_and_blocks_have_an_end() {
+fn numbers_have_an_end() {
     let (_home, cache) = cache();
     let session = session(1);
     let (peer, id) = (session.peer, session.id);
     cache.store_current(&session, NOW).unwrap();
-    cache.reserve_blocks(&peer, &id, MAX_BLOCKS - ReservedStream::BLOCKS).unwrap();
     assert_eq!(cache.reserve_stream(&peer, &id).unwrap().id().number, 0);
-    for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_blocks(&peer, &id, 1).unwrap_err()] {
-        assert!(err.to_string().contains("blocks"), "{err}");
-        assert_eq!(err.hint_text(), Some("sts-pair gateway"));
-    }
-    assert_eq!(cache.load().unwrap()[0].streams, 1, "what was refused took nothing");
     cache
         .change(&peer, |sessions| {
             assert_eq!((sessions[0].streams, sessions[0].confirms), (1, 0));
-            let last = u64::from(FIRST_CONFIRM_STREAM) - 2;
-            (sessions[0].streams, sessions[0].confirms, sessions[0].blocks) = (last, last, 0);
+            let last = FIRST_CONFIRM_STREAM - 2;
+            sessions[0].session.send.tree.remove(0, last - 1);
+            (sessions[0].streams, sessions[0].confirms) = (last.into(), last.into());
             Ok(((), true))
         })
         .unwrap();
@@ -233,5 +228,7 @@ fn numbers_and_blocks_have_an_end() {
     assert_eq!(cache.reserve_confirm_stream(&peer, &id).unwrap().id().number, u32::MAX - 1);
     for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_confirm_stream(&peer, &id).unwrap_err()] {
         assert!(err.to_string().contains("stream numbers"), "{err}");
+        assert_eq!(err.hint_text(), Some("sts-pair gateway"));
     }
+    assert_eq!(cache.load().unwrap()[0].streams, u64::from(FIRST_CONFIRM_STREAM) - 1, "what was refused took nothing");
 }

@@ -211,7 +211,7 @@ impl SignedAttempt {
     ) -> Result<AuthAckOutcome, Rejected> {
         let failure = match (Verdict::from_code(verdict), party.conflict(&peer)) {
             (Some(Verdict::Agreed), None) if suite == party.suite.code() => {
-                let keys = self.schedule.session(&self.th2, auth_ack, party.suite);
+                let keys = self.schedule.session(&self.th2, auth_ack);
                 let (suite, topics) = (party.suite, topics.clone());
                 return Ok(AuthAckOutcome::Agreed(Established { keys, suite, peer, topics }));
             }

@@ -137,7 +137,7 @@ impl<'a> ReceivedAuthReq<'a> {
         auth_ack: &[u8],
         now: Instant,
     ) -> VerifiedAttempt {
-        let keys = self.schedule.session(&self.th2, auth_ack, party.suite);
+        let keys = self.schedule.session(&self.th2, auth_ack);
         VerifiedAttempt {
             id: self.id(),
             auth_req: self.digest,

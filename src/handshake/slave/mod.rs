@@ -118,7 +118,9 @@ impl Slave {
             FrameType::AuthReq => self.authenticate(topics, frame, now),
             FrameType::RdyReq => self.accept_request(topics, frame, now, rng),
             FrameType::RdyAck => self.accept_master_ready(topics, frame),
-            FrameType::InitAck | FrameType::AuthAck | FrameType::Enc | FrameType::Kill => Err(Rejected::Unexpected),
+            FrameType::InitAck | FrameType::AuthAck | FrameType::Enc | FrameType::Kill | FrameType::Will => {
+                Err(Rejected::Unexpected)
+            }
         }
     }
 

@@ -231,7 +231,6 @@ fn eight_frames_pair_two_devices_in_each_suite() {
         );
         assert_eq!(world.now, start, "no timer is part of a pairing that loses nothing");
         world.assert_paired();
-        assert_eq!(world.current.unwrap().keys.master_to_slave.expose().len(), suite.key_len());
     }
 }
 

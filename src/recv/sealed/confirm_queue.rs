@@ -18,6 +18,8 @@ const CONFIRM_DELAY: Duration = Duration::from_millis(50);
 const MAX_UNCONFIRMED_MESSAGES: u32 = 64;
 /// Bytes after which it does not wait: a fraction of what a sender may have unconfirmed.
 const MAX_UNCONFIRMED_BYTES: usize = 256 << 10;
+/// How often the sender of a message that is not understood is told so.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a run that is complete waits for a sender to say that it has heard of the end of its stream.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,15 @@ pub(super) struct ConfirmQueue {
     urgent: bool,
     /// Streams that are written to their end, each with the time until which their sender is waited for.
     unsettled: BTreeMap<StreamId, Instant>,
+    refused: Refused,
+}
+
+/// Messages that are not understood, one of each stream.
+#[derive(Default)]
+struct Refused {
+    due: BTreeMap<StreamId, u32>,
+    /// When the sender of each was told last.
+    told: BTreeMap<StreamId, Instant>,
 }
 
 impl ConfirmQueue {
@@ -55,6 +66,20 @@ impl ConfirmQueue {
         let known = self.due.entry(stream).or_default();
         *known = next.max(*known);
         self.since.get_or_insert(now);
+    }
+
+    /// A message is not understood, which its sender is to be told.
+    pub(super) fn refuse(&mut self, stream: StreamId, seq: u32, now: Instant) {
+        self.refused.told.retain(|_, told| now < *told + REFUSED_INTERVAL);
+        if let Entry::Vacant(entry) = self.refused.told.entry(stream) {
+            entry.insert(now);
+            self.refused.due.insert(stream, seq);
+        }
+    }
+
+    /// The messages whose senders are to be told now that they are not understood.
+    pub(super) fn take_refused(&mut self) -> BTreeMap<StreamId, u32> {
+        std::mem::take(&mut self.refused.due)
     }
 
     /// The sender of a stream has heard that all of it is written.
@@ -94,7 +119,7 @@ impl ConfirmQueue {
     /// Seals what is `wanted` of streams of one session: pairs of a stream's number and its next seq.
     ///
     /// # Errors
-    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`LinkSessions::seal`].
+    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`Sender::seal`].
     pub(super) fn seal(
         &mut self,
         session: &Session,
@@ -103,16 +128,39 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
-        let sender = match self.senders.entry(session.id) {
+        let sender = self.sender(session, max_message, sessions, rng)?;
+        let parts = wanted.chunks(sender.max_confirmed_streams());
+        let seal = |part: &[(u32, u32)]| sender.seal(&Content::Confirm(part.to_vec()), sender.buffer(0), rng);
+        parts.map(seal).collect()
+    }
+
+    /// Seals anything that is said in a side stream.
+    ///
+    /// # Errors
+    /// As [`ConfirmQueue::seal`].
+    pub(super) fn seal_one(
+        &mut self,
+        session: &Session,
+        content: &Content,
+        max_message: usize,
+        sessions: &LinkSessions,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Bytes> {
+        let sender = self.sender(session, max_message, sessions, rng)?;
+        sender.seal(content, sender.buffer(0), rng)
+    }
+
+    fn sender(
+        &mut self,
+        session: &Session,
+        max_message: usize,
+        sessions: &LinkSessions,
+        rng: &mut impl CryptoRng,
+    ) -> Result<&mut Sender> {
+        Ok(match self.senders.entry(session.id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(sessions.begin_confirm_stream(session, max_message, rng)?),
-        };
-        let mut sealed = Vec::new();
-        for part in wanted.chunks(sender.max_confirmed_streams()) {
-            let buffer = sender.buffer(0);
-            sealed.push(sessions.seal(sender, session, &Content::Confirm(part.to_vec()), buffer, rng)?);
-        }
-        Ok(sealed)
+        })
     }
 }
 
@@ -120,7 +168,7 @@ impl ConfirmQueue {
 mod tests {
     use super::*;
     use crate::session::pair;
-    use crate::stream::ReservedStream;
+    use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
     use crate::suite::Suite;
 
     const STREAM: StreamId = StreamId { session: [7; 8], number: 3 };
@@ -183,7 +231,8 @@ mod tests {
         for seed in [1, 2] {
             let (session, _) = pair(seed, Suite::Gcm);
             let stream = StreamId { session: session.id, number: 0 };
-            let sender = Sender::new(&session, ReservedStream::new(stream), [0; 4], 256).unwrap();
+            let reserved = ReservedStream::of_side(session.id, FIRST_CONFIRM_STREAM, session.send.side.clone());
+            let sender = Sender::new(&session, reserved, [0; 8], 256).unwrap();
             confirms.senders.insert(session.id, sender);
             confirms.written(stream, 10, true, now);
         }

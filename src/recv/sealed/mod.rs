@@ -41,7 +41,7 @@ use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, Content, Opened, StreamId};
+use crate::stream::{AcceptError, Accepted, Claim, Content, Opened, StreamId};
 use crate::{Error, Exit, Rejected, Result};
 
 /// The messages of an encrypted link.
@@ -105,6 +105,7 @@ impl<'a> SealedStreams<'a> {
                 self.reports.retained_left("a deleted session");
                 return Ok(Disposition::Drop(message.receipt));
             }
+            Err(Rejected::NotAuthentic) => return Ok(self.take_unproven(message, now)),
             Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
@@ -138,13 +139,17 @@ impl<'a> SealedStreams<'a> {
             self.reports.session_in_use(&self.sessions.peer_name(&opened.peer));
         }
         match opened.content {
-            Content::Data | Content::Continues(_) => self.chains.begin(stream),
+            Content::Data => self.chains.begin(stream),
             Content::End => {
                 self.chains.end(stream);
                 self.is_complete |= self.chains.is_selected(stream);
             }
             Content::Continued(next) => self.chains.continue_in(next, stream, &self.sessions),
-            Content::Newer => {
+            Content::Skipped => {
+                self.chains.begin(stream);
+                self.reports.skipped(&self.sessions.peer_name(&opened.peer));
+            }
+            Content::Unreadable => {
                 self.chains.begin(stream);
                 self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
             }
@@ -154,7 +159,9 @@ impl<'a> SealedStreams<'a> {
                 return Ok(Disposition::Hold { is_followed: false });
             }
             // For sts-send, if one waits.
-            Content::Confirm(_) | Content::Settled => return Ok(Disposition::Drop(receipt)),
+            Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
+                return Ok(Disposition::Drop(receipt));
+            }
         }
         let completion = Completion {
             progress: Some(accepted.progress),
@@ -169,7 +176,8 @@ impl<'a> SealedStreams<'a> {
 
     /// Reports what was lost before a message; returns what is to be written down of it once the message is written.
     fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
-        let Accepted { progress, gap, closed, predecessor, given_up, .. } = *accepted;
+        let Accepted { progress, gap, closed, predecessor, ref given_up, is_kept, .. } = *accepted;
+        let StreamId { session, .. } = progress.stream;
         let name = || self.sessions.peer_name(peer);
         let mut prior = Vec::new();
         if let Some(closed) = closed {
@@ -187,12 +195,14 @@ impl<'a> SealedStreams<'a> {
             prior.push(JournalEntry::Lost(gap));
         }
         // Now, as they no longer count as missing when the run ends.
-        if let Some((from, to)) = given_up {
-            let first = self.sessions.visible_from(progress.stream.session);
+        for &(from, to) in given_up {
+            let first = self.sessions.visible_from(session);
             if to >= first {
                 self.reports.streams_given_up(&name(), (from.max(first), to));
             }
+            prior.push(JournalEntry::GivenUp { session, first: from, last: to });
         }
+        prior.extend(is_kept.then_some(JournalEntry::Kept(progress.stream)));
         prior
     }
 
@@ -234,8 +244,40 @@ impl<'a> SealedStreams<'a> {
                 self.reports.stream_reused(&self.sessions.peer_name(&opened.peer), stream.number, now);
                 self.reject(error.rejected(), receipt, now)
             }
-            AcceptError::Ahead { .. } | AcceptError::Newer { .. } | AcceptError::Closed | AcceptError::Gone => {
+            AcceptError::Unreadable => {
+                self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
+                if opened.wants_confirms && !stream.is_of_confirms() {
+                    self.log.confirms.refuse(stream, opened.seq, now);
+                }
                 self.reject(error.rejected(), receipt, now)
+            }
+            AcceptError::Ahead { .. } | AcceptError::Closed | AcceptError::Gone => {
+                self.reject(error.rejected(), receipt, now)
+            }
+        }
+    }
+
+    /// What becomes of a message that no key opens. The keys of a stream that is over are gone, so nothing proves that what comes
+    /// again of it is authentic: it is dropped, and changes nothing but a count. Its sender may lack our last confirm, which is
+    /// true whoever asks for it.
+    fn take_unproven(&mut self, message: Message, now: Instant) -> Disposition {
+        let Some((peer, stream, claim)) = self.sessions.receiver.claim(&message.payload) else {
+            return self.leave_or_reject(message, Rejected::NotAuthentic, now);
+        };
+        match claim {
+            Claim::Copied => {
+                self.reports.may_be_copied(&self.sessions.peer_name(&peer), stream.number, now);
+                self.log.journal.count_rejected(Rejected::StreamReused);
+                Disposition::Drop(message.receipt)
+            }
+            Claim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
+            Claim::Settled => Disposition::Drop(message.receipt),
+            Claim::Ended { confirm } => {
+                if let Some(next) = confirm {
+                    self.log.confirms.repeat(stream, next, now);
+                }
+                self.log.journal.count_duplicate(stream.session);
+                Disposition::Repeat { stream: self.chains.head_of(stream), receipt: message.receipt }
             }
         }
     }
@@ -336,9 +378,14 @@ impl IncomingStreams for SealedStreams<'_> {
         match FrameType::of(&message.payload) {
             Ok(FrameType::Enc | FrameType::Kill) => self.receive_sealed(message, false, now),
             Ok(FrameType::RdyReq) => self.answer(message, now),
-            // The handshake's frames are sts-pair's, which listens on the same topic.
+            // The handshake's frames are sts-pair's, which listens on the same topic. Nothing takes a will yet.
             Ok(
-                FrameType::InitReq | FrameType::InitAck | FrameType::AuthReq | FrameType::AuthAck | FrameType::RdyAck,
+                FrameType::Will
+                | FrameType::InitReq
+                | FrameType::InitAck
+                | FrameType::AuthReq
+                | FrameType::AuthAck
+                | FrameType::RdyAck,
             ) => Ok(Disposition::Drop(message.receipt)),
             Err(reason) => Ok(self.reject(reason, message.receipt, now)),
         }
@@ -379,7 +426,12 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
-        self.log.record(written, self.sessions.link.cache(), now)
+        self.log.record(written, self.sessions.link.cache(), now)?;
+        self.log.erase_keys_if_due(self.sessions.link.cache(), now)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.log.erase_keys(self.sessions.link.cache())
     }
 
     fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
@@ -410,7 +462,8 @@ impl IncomingStreams for SealedStreams<'_> {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         // Past one of these, what it is for waits for standard output or for room.
-        let own = self.ended.deadlines().chain(self.log.confirms.deadline()).chain(self.chains.deadline());
+        let log = self.log.confirms.deadline().into_iter().chain(self.log.erasure_due());
+        let own = self.ended.deadlines().chain(log).chain(self.chains.deadline());
         own.filter(|deadline| *deadline > now).chain(self.linger_until(now)).min()
     }
 

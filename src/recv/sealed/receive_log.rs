@@ -1,6 +1,6 @@
 //! What standard output took, and what is owed for it: the journal, and the confirms that follow from it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
@@ -13,13 +13,18 @@ use crate::mqtt::Qos;
 use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
 use crate::session::SessionId;
-use crate::stream::{StreamId, StreamState};
+use crate::stream::{Content, StreamId, StreamState};
+
+/// How long keys of what is over may stay on disk.
+const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The link's receive state, which one sts-recv holds at a time, and what its senders are still to be told of it.
 pub(super) struct ReceiveLog {
     pub(super) journal: Journal,
     pub(super) confirms: ConfirmQueue,
     max_message: usize,
+    /// When the keys of what is over are to be erased, if there are any.
+    erasure_due: Option<Instant>,
 }
 
 impl ReceiveLog {
@@ -33,7 +38,7 @@ impl ReceiveLog {
         max_message: usize,
     ) -> Result<(Self, Vec<SessionId>)> {
         let (journal, unusable) = Journal::open(cache, sessions)?;
-        Ok((Self { journal, confirms: ConfirmQueue::default(), max_message }, unusable))
+        Ok((Self { journal, confirms: ConfirmQueue::default(), max_message, erasure_due: None }, unusable))
     }
 
     /// What was written down.
@@ -69,6 +74,34 @@ impl ReceiveLog {
         Ok(())
     }
 
+    /// When [`ReceiveLog::erase_keys_if_due`] has something to do.
+    pub(super) fn erasure_due(&self) -> Option<Instant> {
+        self.erasure_due
+    }
+
+    /// Erases the keys of what is over, which is written down, once a second.
+    ///
+    /// # Errors
+    /// As [`Journal::erase_keys`].
+    pub(super) fn erase_keys_if_due(&mut self, cache: &Cache, now: Instant) -> Result<()> {
+        if !self.journal.has_unerased_keys() {
+            return Ok(());
+        }
+        if now < *self.erasure_due.get_or_insert(now + ERASURE_INTERVAL) {
+            return Ok(());
+        }
+        self.erase_keys(cache)
+    }
+
+    /// Erases the keys of what is over.
+    ///
+    /// # Errors
+    /// As [`Journal::erase_keys`].
+    pub(super) fn erase_keys(&mut self, cache: &Cache) -> Result<()> {
+        self.erasure_due = None;
+        self.journal.erase_keys(cache)
+    }
+
     /// The confirms that are due, `all` of them at the end of a run.
     ///
     /// # Errors
@@ -80,9 +113,9 @@ impl ReceiveLog {
         now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<ConfirmMessage>> {
-        let Some((streams, must_arrive)) = self.confirms.take_due(all, now) else { return Ok(Vec::new()) };
+        let mut messages = self.due_refusals(sessions, rng)?;
+        let Some((streams, must_arrive)) = self.confirms.take_due(all, now) else { return Ok(messages) };
         let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-        let mut messages = Vec::new();
         for of_session in streams.chunk_by(|(one, _), (other, _)| one.session == other.session) {
             let id = of_session[0].0.session;
             let Some(session) = sessions.receiver.session(id) else { continue };
@@ -99,6 +132,19 @@ impl ReceiveLog {
             let topic = sessions.link.publish_topic(session);
             let frames = self.confirms.seal(session, &wanted, self.max_message, &sessions.link, rng)?;
             messages.extend(frames.into_iter().map(|frame| ConfirmMessage { topic: topic.to_owned(), frame, qos }));
+        }
+        Ok(messages)
+    }
+
+    /// What is to be said of messages that are not understood.
+    fn due_refusals(&mut self, sessions: &UsableSessions, rng: &mut impl CryptoRng) -> Result<Vec<ConfirmMessage>> {
+        let mut messages = Vec::new();
+        for (stream, seq) in self.confirms.take_refused() {
+            let Some(session) = sessions.receiver.session(stream.session) else { continue };
+            let topic = sessions.link.publish_topic(session).to_owned();
+            let content = Content::Refused { stream: stream.number, seq };
+            let frame = self.confirms.seal_one(session, &content, self.max_message, &sessions.link, rng)?;
+            messages.push(ConfirmMessage { topic, frame, qos: Qos::AtLeastOnce });
         }
         Ok(messages)
     }

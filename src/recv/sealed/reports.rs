@@ -28,6 +28,8 @@ pub(super) struct Reports<'a> {
     has_client_id: bool,
     rejected: KeyedReportThrottle<Rejected>,
     stream_reused: ReportThrottle,
+    may_be_copied: ReportThrottle,
+    has_skipped: bool,
     left: KeyedReportThrottle<SessionId>,
     oversize: ReportThrottle,
 }
@@ -40,6 +42,8 @@ impl<'a> Reports<'a> {
             has_client_id,
             rejected: KeyedReportThrottle::once(),
             stream_reused: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+            may_be_copied: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+            has_skipped: false,
             left: KeyedReportThrottle::once(),
             oversize: ReportThrottle::once(),
         }
@@ -114,7 +118,26 @@ impl<'a> Reports<'a> {
         self.report.verbose(format_args!("{peer}: the new session is in use"));
     }
 
-    /// A message of a kind that this version does not know.
+    /// A message that does not open has the number of a known stream and another salt. Nothing proves that.
+    pub(super) fn may_be_copied(&mut self, peer: &str, stream: u32, now: Instant) {
+        if self.may_be_copied.happened(now).is_some() {
+            self.report.warning(format_args!(
+                "unverified: {peer} may have taken stream {stream} twice, as it does if its runtime directory was copied; \
+                 the second one is dropped"
+            ));
+        }
+    }
+
+    /// A message of a kind that this version skips.
+    pub(super) fn skipped(&mut self, peer: &str) {
+        if !std::mem::replace(&mut self.has_skipped, true) {
+            self.report.warning(format_args!(
+                "{peer} is of a later version: messages of kinds that are not known are skipped"
+            ));
+        }
+    }
+
+    /// A message that this version does not understand.
     pub(super) fn message_of_newer_version(&self, peer: &str) {
         self.report
             .warning(format_args!("{peer} sent a message that only a newer version understands; it was not written"));

@@ -159,7 +159,7 @@ fn has_new_data(payload: &[u8], stored: &StoredSession, state: &ReceiveState) ->
     receiver.restore(id, state.session(id).map(|(streams, _)| streams.clone()).unwrap_or_default());
     let opened = receiver.open(payload, &mut BytesMut::new());
     opened.is_ok_and(|opened| match receiver.accept(&opened) {
-        Ok(_) | Err(AcceptError::Ahead { .. } | AcceptError::Newer { .. }) => !opened.stream.is_of_confirms(),
+        Ok(_) | Err(AcceptError::Ahead { .. } | AcceptError::Unreadable) => !opened.stream.is_of_confirms(),
         Err(_) => false,
     })
 }

@@ -26,6 +26,14 @@ pub(super) struct Confirms {
     receiver: Receiver,
 }
 
+/// What the receiver says of a stream.
+enum News {
+    /// All of it below this seq is written.
+    Confirmed(u32),
+    /// This message of it is not understood.
+    Refused(u32),
+}
+
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
@@ -54,11 +62,6 @@ impl Confirms {
         self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
     }
 
-    /// An earlier run's stream continues with `next_seq`; that run may have sent messages below `known`.
-    pub(super) fn resume(&mut self, next_seq: u32, known: u32, now: Instant) {
-        self.queue = RetransmitQueue::resumed(next_seq, known, MAX_UNCONFIRMED, now);
-    }
-
     /// A message of the stream, in sequence, with so many bytes of data, is sent for the first time.
     pub(super) fn sent(&mut self, sealed: &Bytes, data_len: usize, now: Instant) {
         if self.asked_for {
@@ -78,11 +81,6 @@ impl Confirms {
     pub(super) fn unconfirmed(&self) -> Pending {
         let (messages, bytes) = self.queue.unconfirmed();
         Pending { messages: messages as u64, bytes: bytes as u64 }
-    }
-
-    /// The seq below which all is confirmed; `None` where no confirms are asked for.
-    pub(super) fn confirmed(&self) -> Option<u32> {
-        self.asked_for.then(|| self.queue.first())
     }
 
     /// The only message that is not confirmed, where the receiver has confirmed others of the stream.
@@ -117,8 +115,7 @@ impl Confirms {
         self.queue.deadline()
     }
 
-    /// Takes a payload from the receiver's topic. Returns the seq below which all of `stream` is confirmed now, if that is
-    /// news.
+    /// Takes a payload from the receiver's topic. Returns what it says of `stream`, if that is news.
     ///
     /// # Errors
     /// What is wrong with the payload; nothing changed then.
@@ -127,19 +124,25 @@ impl Confirms {
         payload: &[u8],
         stream: StreamId,
         now: Instant,
-    ) -> std::result::Result<Option<u32>, Rejected> {
+    ) -> std::result::Result<Option<News>, Rejected> {
         if FrameType::of(payload)? != FrameType::Enc {
             return Ok(None);
         }
         let opened = self.receiver.open(payload, &mut BytesMut::new())?;
-        let Content::Confirm(confirmed) = &opened.content else { return Ok(None) };
         if opened.stream.session != stream.session {
             return Ok(None);
         }
+        let confirmed = match &opened.content {
+            Content::Confirm(confirmed) => confirmed.iter().find(|(number, _)| *number == stream.number),
+            Content::Refused { stream: number, seq } if *number == stream.number => {
+                return Ok(Some(News::Refused(*seq)));
+            }
+            _ => return Ok(None),
+        };
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
-        let Some((_, next)) = confirmed.iter().find(|(number, _)| *number == stream.number) else { return Ok(None) };
-        Ok(self.queue.confirm(*next, now)?.then(|| self.queue.first()))
+        let Some((_, next)) = confirmed else { return Ok(None) };
+        Ok(self.queue.confirm(*next, now)?.then(|| News::Confirmed(self.queue.first())))
     }
 }
 
@@ -181,11 +184,11 @@ impl ConfirmedStream for SealedStream {
         let Some(stream) = self.state.stream() else { return Ok(Reply::Nothing) };
         let stream = stream.sender.id();
         Ok(match self.confirms.receive(payload, stream, now) {
-            Ok(Some(seq)) => {
+            Ok(Some(News::Confirmed(seq))) => {
                 self.open_query = None;
-                self.state.skip_to(seq);
                 Reply::Confirmed(seq)
             }
+            Ok(Some(News::Refused(seq))) => Reply::Refused(seq),
             Ok(None) => Reply::Nothing,
             Err(rejected) => Reply::Rejected(rejected),
         })

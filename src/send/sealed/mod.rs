@@ -28,7 +28,7 @@ use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
 use crate::sessions::LinkSessions;
-use crate::stream::Content;
+use crate::stream::{Content, Continues, Preamble, Predecessor};
 
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
@@ -42,6 +42,8 @@ pub(super) struct SealedStream {
     /// The topics of the session that was used last: the last words of a stream are sent there, too.
     topics: Topics,
     state: SealingState,
+    /// The stream that the current one of a spool is continued in, by its close.
+    announced: Option<Box<ActiveStream>>,
     confirms: Confirms,
     open_query: Option<OpenQuery>,
 }
@@ -63,6 +65,7 @@ impl SealedStream {
             retain: link.config.mqtt.retain,
             topics,
             state: SealingState::Idle,
+            announced: None,
             confirms,
             open_query: None,
         })
@@ -70,7 +73,8 @@ impl SealedStream {
 
     /// A stream of a session, whose number is taken now, durably.
     fn new_stream(&self, session: Session, rng: &mut ThreadRng) -> Result<Box<ActiveStream>> {
-        let sender = self.sessions.begin_stream(&session, self.max_message, rng)?;
+        let mut sender = self.sessions.begin_stream(&session, self.max_message, rng)?;
+        sender.begin_with(&Preamble { kept: self.retain, ..Preamble::default() });
         Ok(Box::new(ActiveStream { sender: self.confirms.ask_in(sender), session }))
     }
 
@@ -78,6 +82,15 @@ impl SealedStream {
     fn enter(&mut self, stream: Box<ActiveStream>) {
         self.topics = stream.session.topics.clone();
         self.state = SealingState::Open(stream);
+    }
+
+    /// Seals the first message of the open stream, which has no data and says what the stream continues.
+    fn seal_predecessor(&mut self, predecessor: Predecessor, now: Instant, rng: &mut ThreadRng) -> Result<Bytes> {
+        let Predecessor { stream, end } = predecessor;
+        let continues = Some(Continues { stream, position: end.into() });
+        let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
+        self.state.open_stream()?.sender.begin_with(&preamble);
+        self.seal_open(&Content::Data, None, now, rng)
     }
 
     /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`]; none for one without data.
@@ -90,7 +103,7 @@ impl SealedStream {
     ) -> Result<Bytes> {
         let stream = self.state.open_stream()?;
         let message = message.unwrap_or_else(|| stream.sender.buffer(0));
-        stream.seal(content, message, &self.sessions, &mut self.confirms, now, rng)
+        stream.seal(content, message, &mut self.confirms, now, rng)
     }
 
     /// The session to continue under, where there is a newer one or the stream has no numbers left.
@@ -132,7 +145,7 @@ impl OutgoingStream for SealedStream {
         self.checked_version = Some(self.sessions.version());
         self.confirms.use_sessions(&self.sessions);
         let stream = self.new_stream(self.sessions.current()?.clone(), rng)?;
-        let max_data = stream.sender.max_data_len();
+        let max_data = stream.sender.max_data_len() - stream.sender.preamble_len();
         self.confirms.restart(now);
         self.enter(stream);
         Ok(max_data)

@@ -1,38 +1,27 @@
-//! Streams that outlive the run that began them: the spool remembers what makes their messages the same again.
+//! Streams of a spool, which knows where they continue. The keys of a stream are gone with the run that began it: what that may
+//! have sent, and is not acknowledged, goes into a stream of the next run.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 use rand::rngs::ThreadRng;
 
-use super::{ActiveStream, OutgoingStream, SealedStream, SealingState};
+use super::{OutgoingStream, SealedStream, SealingState};
 use crate::send::outgoing::SpoolStream;
 use crate::spool::{Close, Spool, SpooledStream, StreamHeader};
 use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
 impl SealedStream {
-    /// Takes up a stream of the spool at its record `next`, where records below `sealed` may have been sent; false where its
-    /// session is gone.
-    fn resume_stream(&mut self, stream: &SpooledStream, next: u64, sealed: u64, now: Instant) -> Result<bool> {
-        let StreamHeader { stream: id, salt } = stream.header;
-        let Some(session) = self.sessions.usable_session(id.session).cloned() else { return Ok(false) };
-        let sender = self.sessions.resume_stream(&session, id.number, salt, self.max_message)?;
-        let mut sender = self.confirms.ask_in(sender);
-        sender.skip_to(stream.resume_seq(next));
-        // What closes it may have been sent, too.
-        let known = stream.close.map_or(stream.seq(sealed), |(end, _)| stream.seq(end) + 1);
-        self.confirms.resume(sender.next_seq(), known, now);
-        self.checked_version = None;
-        self.enter(Box::new(ActiveStream { sender, session }));
-        Ok(true)
-    }
-
-    /// Takes up the next stream of the spool, of which nothing was sealed yet; where its session is gone, another one is due.
+    /// Takes up the next stream of the spool, if this run began it; the keys of any other are gone, so another one is due.
     fn resume_next(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
-        if let Some(stream) = spool.stream().copied()
-            && !self.resume_stream(&stream, spool.next(), spool.next(), now)?
-        {
+        while let Some(stream) = spool.stream().copied() {
+            if let Some(next) = self.announced.take().filter(|next| next.sender.id() == stream.header.stream) {
+                self.confirms.restart(now);
+                self.checked_version = None;
+                self.enter(next);
+                return Ok(());
+            }
             spool.restart_unacknowledged()?;
         }
         Ok(())
@@ -48,15 +37,19 @@ impl SealedStream {
     /// Decides that the stream is closed after its last record, where the input is over or another stream is due.
     fn decide_close(&mut self, spool: &mut Spool, ended: bool, now: Instant, rng: &mut ThreadRng) -> Result<()> {
         let undecided = spool.stream().is_some_and(|stream| stream.close.is_none());
-        // What may have been sent in this stream stays in it.
-        if !undecided || spool.next() < spool.may_be_sealed() {
+        if !undecided {
             return Ok(());
         }
         if spool.next() == spool.whole() {
             return if ended { spool.close_stream(Close::End) } else { Ok(()) };
         }
         match self.next_session(now)? {
-            Some(session) => spool.close_stream(Close::Continued(header(&self.new_stream(session, rng)?.sender))),
+            Some(session) => {
+                let next = self.new_stream(session, rng)?;
+                spool.close_stream(Close::Continued(header(&next.sender)))?;
+                self.announced = Some(next);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -66,9 +59,6 @@ impl SpoolStream for SealedStream {
     fn resume(&mut self, spool: &mut Spool, now: Instant) -> Result<u64> {
         let Some(stream) = spool.stream().copied() else { return Ok(0) };
         check_confirms(&stream, self.confirms.are_asked_for())?;
-        if self.resume_stream(&stream, spool.next(), spool.may_be_sealed(), now)? {
-            return Ok(0);
-        }
         self.abandon_records(spool, now)
     }
 
@@ -92,7 +82,7 @@ impl SpoolStream for SealedStream {
         if self.state.open_stream()?.sender.next_seq() > 0 {
             return Ok(None);
         }
-        self.seal_open(&Content::Continues(predecessor), None, now, rng).map(Some)
+        self.seal_predecessor(predecessor, now, rng).map(Some)
     }
 
     fn after_last_record(&mut self, spool: &Spool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
@@ -106,10 +96,7 @@ impl SpoolStream for SealedStream {
     }
 
     fn is_closed(&self, spool: &Spool) -> bool {
-        let (Some(stream), Some(spooled)) = (self.state.stream(), spool.stream()) else { return false };
-        // The receiver may have what closes it from an earlier run, before this one sends it again.
-        let arrived = spooled.close.is_some_and(|(end, _)| self.confirms.confirmed() > Some(spooled.seq(end)));
-        stream.sender.is_closed() || arrived
+        spool.stream().is_some() && self.state.stream().is_some_and(|stream| stream.sender.is_closed())
     }
 
     fn leave(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
@@ -133,7 +120,7 @@ impl SpoolStream for SealedStream {
     }
 }
 
-/// What a spool must know of a stream to seal its messages again.
+/// What a spool knows of a stream.
 fn header(sender: &Sender) -> StreamHeader {
     StreamHeader { stream: sender.id(), salt: sender.salt() }
 }

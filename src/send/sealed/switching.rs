@@ -5,7 +5,7 @@
 //! | `Idle` | nothing | `Open` |
 //! | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left |
 //! | `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` |
-//! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, `continues` in the next stream: `Open` |
+//! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, the first message of the next stream, which says what it continues: `Open` |
 //! | `Starting` | `settled` | `Open` |
 //! | `Left` | what ends a stream | `Open`, with a spool |
 //!
@@ -20,7 +20,6 @@ use rand::rngs::ThreadRng;
 use super::confirms::Confirms;
 use super::{OutgoingStream, SealedStream};
 use crate::session::Session;
-use crate::sessions::LinkSessions;
 use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
 
@@ -31,21 +30,20 @@ pub(super) struct ActiveStream {
 }
 
 impl ActiveStream {
-    /// Seals the next message of the stream: the one way for every kind. Reserves the blocks that it needs, and keeps what is
-    /// to be confirmed, to be sent again. `message` is of the sender's `buffer`, with the data if the kind carries any.
+    /// Seals the next message of the stream: the one way for every kind. Keeps what is to be confirmed, to be sent again.
+    /// `message` is of the sender's `buffer`, with the data if the kind carries any.
     ///
-    /// Only a `settled` goes another way ([`Sender::settled`]): it needs neither, and nothing comes after it.
+    /// Only a `settled` goes another way ([`Sender::settled`]): nothing comes after it.
     pub(super) fn seal(
         &mut self,
         content: &Content,
         message: BytesMut,
-        sessions: &LinkSessions,
         confirms: &mut Confirms,
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<Bytes> {
         let data_len = self.sender.data_len(&message);
-        let sealed = sessions.seal(&mut self.sender, &self.session, content, message, rng)?;
+        let sealed = self.sender.seal(content, message, rng)?;
         confirms.sent(&sealed, data_len, now);
         Ok(sealed)
     }
@@ -87,13 +85,6 @@ impl SealingState {
         }
     }
 
-    /// The receiver may have messages that this run has not sealed again: continues after them.
-    pub(super) fn skip_to(&mut self, seq: u32) {
-        if let Self::Open(stream) | Self::Draining(stream) | Self::Switching { old: stream, .. } = self {
-            stream.sender.skip_to(seq);
-        }
-    }
-
     /// Whether no message can be sealed before the next stream is open.
     pub(super) fn is_switching(&self) -> bool {
         matches!(self, Self::Draining(_) | Self::Switching { .. } | Self::Starting(_))
@@ -120,7 +111,7 @@ impl SealedStream {
             SealingState::Draining(mut old) => {
                 let next = self.new_stream(self.sessions.current()?.clone(), rng)?;
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
-                let continued = old.seal(&content, message, &self.sessions, &mut self.confirms, now, rng)?;
+                let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };
                 Ok(Some(continued))
             }
@@ -131,7 +122,7 @@ impl SealedStream {
             }
             SealingState::Switching { old, next } => {
                 self.enter(next);
-                self.seal_open(&Content::Continues(old.sender.as_predecessor()), None, now, rng).map(Some)
+                self.seal_predecessor(old.sender.as_predecessor(), now, rng).map(Some)
             }
             SealingState::Starting(next) => {
                 self.confirms.restart(now);
@@ -180,14 +171,15 @@ impl SealedStream {
                 Content::Data => false,
                 Content::End => true,
                 // A continued says where the old stream continues, which is here. None of the others waits for a confirm: a
-                // stream that asks for confirms does not begin with a continues, a settled is not in sequence, and the rest is
-                // not of a stream of data.
+                // settled is not in sequence, and the rest is not of a stream of data.
                 Content::Continued(_)
-                | Content::Continues(_)
                 | Content::Settled
                 | Content::Confirm(_)
                 | Content::Kill { .. }
-                | Content::Newer => continue,
+                | Content::Will
+                | Content::Refused { .. }
+                | Content::Skipped
+                | Content::Unreadable => continue,
             };
             let mut message = self.buffer();
             message.extend_from_slice(&data);

@@ -1,13 +1,14 @@
 //! Claim: every kind crosses, whatever is unknown is a gap, and nothing goes past its limit.
 
+use super::super::keys::MAX_NODES;
 use super::super::streams::{MAX_OPEN_STREAMS, MAX_RANGES};
 use super::*;
 use crate::Exit;
 
 #[test]
-fn overhead_is_33_bytes() {
+fn overhead_is_37_bytes() {
     let (master, _) = pair(1, Suite::Gcm);
-    assert_eq!(data(&mut sender(&master, 0), b"a line\n").len(), 7 + 33);
+    assert_eq!(data(&mut sender(&master, 0), b"a line\n").len(), 7 + 37);
 }
 
 /// A message of this kind, and what it must say; data is `data`.
@@ -29,9 +30,10 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
             end(&mut sender, b"");
             (sender.settled(rng).unwrap(), Content::Settled)
         }
-        Kind::Continues => {
-            let predecessor = Predecessor { stream: other, end: 77 };
-            (seal_control(&mut sender, &Content::Continues(predecessor)).unwrap(), Content::Continues(predecessor))
+        Kind::Will => (raw_in(8, session, FrameType::Will, 3, b"\x07data").freeze(), Content::Will),
+        Kind::Refused => {
+            let refused = Content::Refused { stream: 7, seq: 9 };
+            (seal_control(&mut self::sender(session, FIRST_CONFIRM_STREAM), &refused).unwrap(), refused)
         }
     }
 }
@@ -48,8 +50,7 @@ fn every_kind_crosses() {
         assert_eq!((opened.content.kind(), &opened.content), (Some(kind), &said));
         assert_eq!(plaintext, if kind.carries_data() { &b"data"[..] } else { b"" }, "{kind:?}");
         assert_eq!(opened.stream.is_of_confirms(), kind.is_of_confirms());
-        let frame_type = if kind.ends_session() { FrameType::Kill } else { FrameType::Enc };
-        assert_eq!(message[0], frame_type.byte(), "{kind:?}");
+        assert_eq!(message[0], kind.frame_type().byte(), "{kind:?}");
         let state = if kind.closes_stream() { StreamState::Ended } else { StreamState::Open };
         let expected = kind.is_in_sequence().then_some(state);
         assert_eq!(accepted.ok().map(|accepted| accepted.progress.state), expected, "{kind:?}");
@@ -74,20 +75,23 @@ fn raw(session: &Session, frame_type: FrameType, seq: u32, plaintext: &[u8]) -> 
 }
 
 fn raw_in(stream: u32, session: &Session, frame_type: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
-    let header = SealedHeader { frame_type, tag: session.tag(), stream, salt: [1; 4], seq };
+    let header = SealedHeader { frame_type, tag: session.tag(), stream, salt: [1; 8], seq };
     seal(session, &header, plaintext)
 }
 
 #[test]
-fn what_a_newer_peer_says_is_a_gap() {
+fn what_cannot_be_read_is_a_gap() {
     let (master, slave) = pair(1, Suite::Gcm);
-    let newer: &[&[u8]] = &[
+    let unreadable: &[&[u8]] = &[
+        b"\x11continues what?",
         b"",
         b"\x00",
         b"\x06new",
-        b"\x11new flag",
-        b"\x21new flag",
+        b"\x08new",
+        b"\x21preamble in the middle",
+        b"\x29\0\0",
         b"\x05\0\0\0\x01",
+        b"\x07will",
         b"\x03short",
         b"\x04odd",
         b"\x81no padding\x01",
@@ -96,15 +100,15 @@ fn what_a_newer_peer_says_is_a_gap() {
         b"\x83\x80",
     ];
     let mut receiver = receiver(&[&slave]);
-    for (seq, plaintext) in (0..).zip(newer) {
+    for (seq, plaintext) in (0..).zip(unreadable) {
         let (opened, accepted, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq, plaintext));
-        assert_eq!((opened.content, written.len()), (Content::Newer, 0), "{plaintext:?}");
+        assert_eq!((opened.content, written.len()), (Content::Unreadable, 0), "{plaintext:?}");
         assert_eq!(
             accepted.unwrap().gap,
             Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq, last: seq })
         );
     }
-    let seq = u32::try_from(newer.len()).unwrap() + 1;
+    let seq = u32::try_from(unreadable.len()).unwrap() + 1;
     let (_, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Kill, seq, b"\x01data"));
     assert_eq!(
         accepted.unwrap().gap,
@@ -112,19 +116,72 @@ fn what_a_newer_peer_says_is_a_gap() {
     );
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq + 1, b"\x46asks"));
     assert!(opened.wants_confirms);
-    assert_eq!(accepted, Err(AcceptError::Newer { next: seq + 1 }), "what is not written is not confirmed");
+    assert_eq!(accepted, Err(AcceptError::Unreadable), "what is not written is neither confirmed nor a gap");
+    assert_eq!(AcceptError::Unreadable.confirm(), None);
+}
+
+/// A peer of a later version sends kinds that this one does not know.
+#[test]
+fn kinds_of_a_later_version_count_as_received() {
+    for (kind, flags) in (9..=15).flat_map(|kind| [(kind, 0), (kind, 0x40), (kind, 0x80)]) {
+        let (master, slave) = pair(1, Suite::Gcm);
+        let mut receiver = receiver(&[&slave]);
+        let plaintext = [&[kind | flags][..], b"of a later version\x80"].concat();
+        let (opened, accepted, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, &plaintext));
+        assert_eq!((opened.content, written.len()), (Content::Skipped, 0), "{kind}");
+        let accepted = accepted.unwrap();
+        assert_eq!((accepted.gap, accepted.progress.next, accepted.progress.state), (None, 1, StreamState::Open));
+        let (opened, ..) = receive(&mut receiver, &raw(&master, FrameType::Kill, 1, &plaintext));
+        assert_eq!(opened.content, Content::Unreadable, "not in a KILL");
+    }
+}
+
+/// A peer of a later version says more in a preamble.
+#[test]
+fn a_preamble_of_a_later_version_is_read_where_it_may_be() {
+    for (item, content) in [(127, Content::Unreadable), (128, Content::Data)] {
+        let (master, slave) = pair(1, Suite::Gcm);
+        let mut receiver = receiver(&[&slave]);
+        let plaintext = [&[0x21, 0, 4, item, 0, 1, 7][..], b"data"].concat();
+        let (opened, _, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, &plaintext));
+        let expected: &[u8] = if content == Content::Data { b"data" } else { b"" };
+        assert_eq!((opened.content, &written[..]), (content, expected));
+    }
 }
 
 #[test]
-fn data_among_confirms_and_confirms_among_data_are_from_a_newer_peer() {
+fn a_preamble_crosses_and_only_the_first_message_has_it() {
+    let (master, slave) = pair(1, Suite::Cbc);
+    let mut receiver = receiver(&[&slave]);
+    let continues = Some(Continues { stream: StreamId { session: [9; 8], number: 3 }, position: 1 << 40 });
+    let preamble = Preamble { continues, kept: true, ..Preamble::default() };
+    let mut sender = sender(&master, 2);
+    sender.begin_with(&preamble);
+    let room = sender.max_data_len() - sender.preamble_len();
+    let mut buffer = sender.buffer(room + 1);
+    buffer.put_bytes(7, room + 1);
+    assert!(sender.data(buffer, &mut rng()).is_err(), "the preamble takes its room");
+    let messages = [data(&mut sender, &vec![7; room]), data(&mut sender, b"more"), end(&mut sender, b"")];
+    for (seq, message) in messages.iter().enumerate() {
+        assert!(message.len() <= LIMIT);
+        let (opened, accepted, _) = receive(&mut receiver, message);
+        let said = opened.preamble.map(|preamble| *preamble);
+        assert_eq!((opened.continues, said), (true, (seq == 0).then(|| preamble.clone())));
+        assert_eq!(accepted.unwrap().is_kept, seq == 0);
+    }
+    assert_eq!(receiver.streams(slave.id).unwrap().kept(), Some(2));
+}
+
+#[test]
+fn data_in_a_side_stream_and_confirms_elsewhere_are_unreadable() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let (opened, accepted, written) =
         receive(&mut receiver, &raw_in(FIRST_CONFIRM_STREAM, &master, FrameType::Enc, 0, b"\x01data"));
-    assert_eq!((opened.content, written.len()), (Content::Newer, 0));
-    assert_eq!(accepted, Err(AcceptError::Newer { next: 0 }));
+    assert_eq!((opened.content, written.len()), (Content::Unreadable, 0));
+    assert_eq!(accepted, Err(AcceptError::Unreadable));
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, b"\x04"));
-    assert_eq!(opened.content, Content::Newer);
+    assert_eq!(opened.content, Content::Unreadable);
     assert!(accepted.unwrap().gap.is_some());
 }
 
@@ -135,7 +192,7 @@ fn padding_hides_the_length_and_leaves_the_bytes() {
     let mut sender = sender(&master, 0);
     for payload in [&b""[..], b"a", b"\x80", b"\x80\0\0", &[0; 62], &[0x80; 63]] {
         let message = padded(&master, &data(&mut sender, payload), 64);
-        assert_eq!((message.len() - 32) % 64, 0);
+        assert_eq!((message.len() - 36) % 64, 0);
         assert_eq!(&receive(&mut receiver, &message).2[..], payload);
     }
 }
@@ -146,21 +203,21 @@ fn the_last_number_of_all_is_nobodys() {
     let receiver = receiver(&[&slave]);
     let message = raw(&master, FrameType::Enc, u32::MAX, b"\x01data");
     assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
-    assert!(receiver.open(&raw(&master, FrameType::Enc, u32::MAX - 1, b"\x02"), &mut BytesMut::new()).is_ok());
 }
 
+/// Two copies of a runtime directory take the same number, and never the same salt.
 #[test]
-fn a_number_used_twice_is_noticed() {
+fn of_a_number_that_was_taken_twice_one_opens_and_the_other_is_noticed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let mut first = sender(&master, 7);
-    let mut copied = Sender::new(&master, reserved(&master, 7), [9; 4], LIMIT).unwrap();
+    let mut copied = Sender::new(&master, reserved(&master, 7), [9; 8], LIMIT).unwrap();
     assert!(receive(&mut receiver, &data(&mut first, b"a")).1.is_ok());
     let before = format!("{receiver:?}");
-    assert_eq!(receive(&mut receiver, &data(&mut copied, b"b")).1, Err(AcceptError::StreamReused));
+    assert_eq!(claim(&receiver, &data(&mut copied, b"b")), Some(Claim::Copied));
     assert_eq!(before, format!("{receiver:?}"));
     assert!(receive(&mut receiver, &end(&mut first, b"")).1.is_ok());
-    assert_eq!(receive(&mut receiver, &end(&mut copied, b"")).1, Err(AcceptError::StreamReused), "after its end too");
+    assert_eq!(claim(&receiver, &end(&mut copied, b"")), Some(Claim::Copied), "after its end too");
 }
 
 #[test]
@@ -180,7 +237,7 @@ fn the_longest_idle_stream_makes_room() {
         accepted.closed.map(|progress| (progress.stream.number, progress.next, progress.state)),
         Some((1, 1, StreamState::Closed))
     );
-    assert_eq!(receive(&mut receiver, &data(&mut senders[1], b"")).1, Err(AcceptError::Closed));
+    assert_eq!(claim(&receiver, &data(&mut senders[1], b"")), Some(Claim::Closed));
     assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
 }
 
@@ -190,15 +247,16 @@ fn a_peer_cannot_fill_our_memory() {
     for stream in (0..10_000).step_by(2) {
         streams.apply(&Progress {
             stream: StreamId { session: [0; 8], number: stream },
-            salt: [0; 4],
+            salt: [0; 8],
             next: 1,
             skip: 0,
+            wants_confirms: false,
             state: StreamState::Ended,
         });
     }
     assert_eq!(streams.ended().iter().count(), MAX_RANGES);
     assert!(streams.closed().contains(1) && !streams.closed().contains(9_997));
-    assert_eq!(streams.check(1, [0; 4], 0, true), Err(AcceptError::Closed), "given up, not forgotten");
+    assert_eq!(streams.check(1, [0; 8], 0, true), Err(AcceptError::Closed), "given up, not forgotten");
     assert_eq!(streams.missing().count(), MAX_RANGES as u64 - 1);
 }
 
@@ -208,23 +266,42 @@ fn what_is_given_up_is_told() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let ended = |receiver: &mut Receiver, stream| receive(receiver, &end(&mut sender(&master, stream), b"")).1;
-    let most = u32::try_from(MAX_RANGES).unwrap() * 2;
-    for stream in (0..most).step_by(2) {
-        assert_eq!(ended(&mut receiver, stream).unwrap().given_up, None);
-    }
-    assert_eq!(ended(&mut receiver, most).unwrap().given_up, Some((1, 1)));
-    for stream in (3..most).step_by(2) {
-        assert_eq!(ended(&mut receiver, stream).unwrap().given_up, None);
+    let most = u32::try_from(MAX_NODES).unwrap() * 2 + 80;
+    let given_up = |stream: u32| (stream, ended(&mut receiver, stream).unwrap().given_up);
+    let (until, lost) = (0..most).step_by(2).map(given_up).find(|(_, given_up)| !given_up.is_empty()).unwrap();
+    assert_eq!(lost[0], (1, 1), "the lowest ones");
+    assert!(until > most - 160, "{until}");
+    let missing = receiver.streams(master.id).unwrap().missing();
+    let is_lost = |stream: u32| lost.iter().any(|&(first, last)| (first..=last).contains(&stream));
+    for stream in (1..until).step_by(2) {
+        assert_ne!(missing.contains(stream), is_lost(stream), "told now, or later: {stream}");
+        if is_lost(stream) {
+            assert_eq!(claim(&receiver, &end(&mut sender(&master, stream), b"")), Some(Claim::Closed));
+        } else {
+            assert_eq!(ended(&mut receiver, stream).unwrap().given_up, []);
+        }
     }
     assert!(receiver.streams(master.id).unwrap().missing().is_empty(), "nothing else would tell");
-    assert_eq!(ended(&mut receiver, 1), Err(AcceptError::Closed));
+}
+
+#[test]
+fn a_kill_refuses_streams_that_it_does_not_know() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let (mut open, mut late) = (sender(&master, 9), sender(&master, 10));
+    assert!(receive(&mut receiver, &data(&mut open, b"a")).1.is_ok());
+    assert!(receive(&mut receiver, &sender(&master, 8).kill(&mut rng()).unwrap()).1.is_ok());
+    for message in [data(&mut open, b"b"), data(&mut late, b"c")] {
+        assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
+    }
+    assert!(receive(&mut receiver, &data(&mut sender(&master, 7), b"d")).1.is_ok());
 }
 
 #[test]
 fn a_sender_stops_at_its_limits() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut full = sender(&master, 0);
-    full.jump(Sender::MAX_SEQ - 1, 0);
+    full.jump(Sender::MAX_SEQ - 1);
     data(&mut full, b"the last");
     assert!(full.is_full());
     let buffer = full.buffer(0);
@@ -235,65 +312,18 @@ fn a_sender_stops_at_its_limits() {
     assert_eq!(full.next_seq(), u32::MAX - 1);
     assert!(full.end(buffer, &mut rng()).is_err(), "closed");
     let settled = full.settled(&mut rng()).unwrap();
-    let opened = receiver(&[&slave]).open(&settled, &mut BytesMut::new()).unwrap();
-    assert_eq!((opened.content, opened.seq), (Content::Settled, u32::MAX - 1));
-
-    let mut spent = sender(&master, 1);
-    assert_eq!(spent.blocks_to_reserve(Kind::Data, 100), 0);
-    spent.jump(0, ReservedStream::BLOCKS - 4);
-    assert_eq!(spent.blocks_to_reserve(Kind::Data, 100), ReservedStream::BLOCKS, "as many again as it has had");
-    assert!(
-        spent
-            .data(
-                {
-                    let mut b = spent.buffer(100);
-                    b.put_bytes(0, 100);
-                    b
-                },
-                &mut rng()
-            )
-            .is_err()
-    );
-    let buffer = spent.buffer(0);
-    let refused = |_| Err(crate::Error::new(Exit::Failed, "the session has no blocks left"));
-    assert_eq!(spent.seal(&Content::Data, buffer.clone(), refused, &mut rng()).unwrap_err().exit(), Exit::Failed);
-    assert_eq!(spent.next_seq(), 0);
-    let mut reserved = 0;
-    let reserve = |blocks| {
-        reserved = blocks;
-        Ok(())
-    };
-    spent.seal(&Content::Data, buffer, reserve, &mut rng()).unwrap();
-    assert_eq!(reserved, ReservedStream::BLOCKS);
-    assert_eq!(spent.blocks_to_reserve(Kind::Data, 100), 0);
-    data(&mut spent, &[0; 100]);
-}
-
-#[test]
-fn what_closes_a_stream_costs_no_blocks_beyond_those_that_it_has() {
-    let (master, _) = pair(1, Suite::Gcm);
-    let next = StreamId { session: master.id, number: 9 };
-    for close in [Content::End, Content::Continued(next)] {
-        let mut sender = sender(&master, 0);
-        let mut spent = 0;
-        while sender.blocks_to_reserve(Kind::Data, 100) == 0 {
-            data(&mut sender, &[0; 100]);
-            spent += 1;
-        }
-        assert!(spent > 1000);
-        seal_control(&mut sender, &close).unwrap();
-        sender.settled(&mut rng()).unwrap();
-    }
+    let header = SealedHeader::parse(&settled).unwrap();
+    assert!(cipher(&master, &header).open(&settled, &mut BytesMut::new()).is_ok());
+    assert_eq!(header.seq, u32::MAX - 1);
+    assert!(receiver(&[&slave]).open(&settled, &mut BytesMut::new()).is_err(), "too far ahead of what is kept");
 }
 
 #[test]
 fn a_message_limit_that_holds_nothing_is_refused() {
     let (master, _) = pair(1, Suite::Gcm);
-    let new = |limit| Sender::new(&master, reserved(&master, 0), [0; 4], limit);
-    assert_eq!(new(48).unwrap_err().exit(), Exit::Config);
-    assert_eq!(new(49).unwrap().max_data_len(), 16);
-    assert!(
-        Sender::new(&master, ReservedStream::new(StreamId { session: [0; 8], number: 0 }), [0; 4], LIMIT).is_err(),
-        "another session's number"
-    );
+    let new = |limit| Sender::new(&master, reserved(&master, 0), [0; 8], limit);
+    assert_eq!(new(61).unwrap_err().exit(), Exit::Config);
+    assert_eq!(new(62).unwrap().max_data_len(), 25);
+    let (other, _) = pair(2, Suite::Gcm);
+    assert!(Sender::new(&master, reserved(&other, 0), [0; 8], LIMIT).is_err(), "another session's number");
 }

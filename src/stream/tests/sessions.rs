@@ -1,6 +1,7 @@
 //! Claim: sessions come, go and take each other's place, and no message is lost or repeated by it.
 
 use super::*;
+use crate::crypto::key_tree::KeyTree;
 use crate::secret::Key;
 
 #[test]
@@ -102,8 +103,8 @@ fn ten_thousand_peers() {
             session.id[..4].copy_from_slice(&i.to_be_bytes());
             session.peer[..4].copy_from_slice(&i.to_be_bytes());
         }
-        master.send = Key::generate(32, |key| key[..4].copy_from_slice(&i.to_be_bytes()));
-        slave.receive = master.send.clone();
+        master.send.tree = KeyTree::new(Key::generate(32, |key| key[..4].copy_from_slice(&i.to_be_bytes())));
+        slave.receive.tree = master.send.tree.clone();
         (master, slave)
     };
     let sessions = (0..10_000).map(|i| (ends(i).1, Standing::Current));

@@ -1,0 +1,470 @@
+//! The keys of streams: each is erased with its stream, and nothing that stays leads to it (`sts-protocol(7)`, "Stream keys").
+//!
+//! A tree has a leaf for each stream number. A [`KeyTree`] is what is kept of one: the nodes that lead to the numbers that are
+//! still to come, and to no other. Taking a number away replaces a node by those beside the way to its leaf.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::cipher::Cipher;
+use super::schedule::expand;
+use crate::secret::{Key, Side, Stream, Traffic, Tree, Will};
+use crate::suite::Suite;
+
+/// Length in bytes of the salt of a stream.
+pub const SALT_LEN: usize = 8;
+/// Random, one for each stream, and in each of its frames.
+pub type Salt = [u8; SALT_LEN];
+
+/// The highest number of a stream that a tree leads to.
+pub const MAX_NUMBER: u32 = (1 << 31) - 2;
+/// How many bits the seq of a frame has below the number of its part.
+const PART_BITS: u32 = 20;
+/// Length in bytes of each key here but the one that seals.
+pub const TREE_KEY_LEN: usize = 32;
+
+/// The way from the root to a node: its bits, of which the last is the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreePath {
+    bits: u64,
+    len: u32,
+}
+
+impl TreePath {
+    const ROOT: Self = Self { bits: 0, len: 0 };
+
+    /// The way to the leaf of a number.
+    fn of_leaf(number: u32) -> Self {
+        let one_more = u64::from(number) + 1;
+        let k = one_more.ilog2();
+        Self { bits: (((1 << k) - 1) << (k + 1)) | (one_more - (1 << k)), len: 2 * k + 1 }
+    }
+
+    fn child(self, bit: u64) -> Self {
+        Self { bits: self.bits << 1 | bit, len: self.len + 1 }
+    }
+
+    /// The first and the last number that it leads to; `None` if there is none.
+    #[must_use]
+    pub fn numbers(self) -> Option<(u32, u32)> {
+        let ones = self.bits.checked_shl(u64::BITS - self.len).unwrap_or(0).leading_ones();
+        let k = ones.min(self.len);
+        let (first, last) = if k == self.len {
+            ((1_u64 << k) - 1, u64::from(MAX_NUMBER))
+        } else {
+            let known = self.len - k - 1;
+            let below = k.checked_sub(known)?;
+            let one_more = (1_u64 << k) + ((self.bits & ((1 << known) - 1)) << below);
+            (one_more - 1, one_more + (1 << below) - 2)
+        };
+        Some((u32::try_from(first).ok()?, u32::try_from(last).ok()?)).filter(|(first, _)| *first <= MAX_NUMBER)
+    }
+}
+
+/// Its bits; `-` for the root.
+impl fmt::Display for TreePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bits, len } = *self;
+        if len == 0 { f.write_str("-") } else { write!(f, "{bits:0width$b}", width = len as usize) }
+    }
+}
+
+impl std::str::FromStr for TreePath {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let len = u32::try_from(text.len()).map_err(drop)?;
+        let path = match text {
+            "-" => Self::ROOT,
+            _ if len < u64::BITS && text.bytes().all(|byte| matches!(byte, b'0' | b'1')) => {
+                Self { bits: u64::from_str_radix(text, 2).map_err(drop)?, len }
+            }
+            _ => return Err(()),
+        };
+        path.numbers().map(|_| path).ok_or(())
+    }
+}
+
+/// A node, from which everything below it can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    path: TreePath,
+    key: Key<Tree>,
+}
+
+impl Node {
+    fn child(&self, bit: u8) -> Self {
+        let key = expand(&self.key, &[b"sts2 child", &[bit]], TREE_KEY_LEN);
+        Self { path: self.path.child(bit.into()), key }
+    }
+}
+
+/// The nodes that lead to the numbers that are left, and to no other; none of them leads to another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTree {
+    /// Each under the first number that it leads to.
+    nodes: BTreeMap<u32, Node>,
+}
+
+impl KeyTree {
+    /// All numbers.
+    #[must_use]
+    pub fn new(root: Key<Tree>) -> Self {
+        Self { nodes: BTreeMap::from([(0, Node { path: TreePath::ROOT, key: root })]) }
+    }
+
+    /// What [`KeyTree::nodes`] told; `None` if a node leads to another one.
+    #[must_use]
+    pub fn from_nodes(nodes: impl IntoIterator<Item = (TreePath, Key<Tree>)>) -> Option<Self> {
+        let mut tree = Self { nodes: BTreeMap::new() };
+        for (path, key) in nodes {
+            tree.nodes.insert(path.numbers()?.0, Node { path, key }).is_none().then_some(())?;
+        }
+        let mut above = None;
+        for node in tree.nodes.values() {
+            let (first, last) = node.path.numbers()?;
+            (above < Some(first)).then_some(())?;
+            above = Some(last);
+        }
+        Some(tree)
+    }
+
+    /// The nodes, in the order of the numbers that they lead to.
+    pub fn nodes(&self) -> impl Iterator<Item = (TreePath, &Key<Tree>)> {
+        self.nodes.values().map(|node| (node.path, &node.key))
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether no number is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// The lowest number that is left.
+    #[must_use]
+    pub fn lowest(&self) -> Option<u32> {
+        self.nodes.first_key_value().map(|(first, _)| *first)
+    }
+
+    /// Whether a number is left.
+    #[must_use]
+    pub fn contains(&self, number: u32) -> bool {
+        self.node_above(number).is_some()
+    }
+
+    fn node_above(&self, number: u32) -> Option<&Node> {
+        let (_, node) = self.nodes.range(..=number).next_back()?;
+        node.path.numbers().is_some_and(|(_, last)| number <= last).then_some(node)
+    }
+
+    /// The leaf of a number, if that is left.
+    #[must_use]
+    pub fn leaf(&self, number: u32) -> Option<Leaf> {
+        let mut node = self.node_above(number)?.clone();
+        let path = TreePath::of_leaf(number);
+        for below in (0..path.len - node.path.len).rev() {
+            node = node.child(u8::from(path.bits >> below & 1 == 1));
+        }
+        Some(Leaf(node.key))
+    }
+
+    /// Takes the lowest number that is left, with its leaf.
+    pub fn take_lowest(&mut self) -> Option<(u32, Leaf)> {
+        let number = self.lowest()?;
+        let leaf = self.leaf(number)?;
+        self.remove(number, number);
+        Some((number, leaf))
+    }
+
+    /// Takes away all numbers from `first` to `last`: nothing that stays leads to them. Returns whether any of them was left.
+    pub fn remove(&mut self, first: u32, last: u32) -> bool {
+        let below = self.nodes.range(..first).next_back().map(|(number, _)| *number);
+        let within = if first <= last {
+            self.nodes.range(first..=last).map(|(number, _)| *number).collect()
+        } else {
+            Vec::new()
+        };
+        let mut has_removed = false;
+        for number in below.into_iter().chain(within) {
+            if let Some(node) = self.nodes.remove(&number) {
+                has_removed |= self.keep_outside(node, first, last);
+            }
+        }
+        has_removed
+    }
+
+    /// Puts back what of a node does not lead to any number from `first` to `last`; false if that is all of it.
+    fn keep_outside(&mut self, node: Node, first: u32, last: u32) -> bool {
+        let Some((from, to)) = node.path.numbers() else { return false };
+        if to < first || last < from {
+            self.nodes.insert(from, node);
+            return false;
+        }
+        if from < first || last < to {
+            self.keep_outside(node.child(0), first, last);
+            self.keep_outside(node.child(1), first, last);
+        }
+        true
+    }
+
+    /// Takes the node of the lowest numbers away; returns the first and the last of them.
+    pub fn give_up_lowest(&mut self) -> Option<(u32, u32)> {
+        self.nodes.pop_first().and_then(|(_, node)| node.path.numbers())
+    }
+}
+
+/// The leaf of a number, from which the keys of one stream are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf(Key<Tree>);
+
+impl Leaf {
+    /// The first key of the stream.
+    #[must_use]
+    pub fn first_key(&self, salt: Salt) -> StreamKey {
+        StreamKey { part: 0, key: expand(&self.0, &[b"sts2 stream", &salt], TREE_KEY_LEN) }
+    }
+
+    /// The key of the stream's wills.
+    #[must_use]
+    pub fn will_key(&self) -> Key<Will> {
+        expand(&self.0, &[b"sts2 will"], TREE_KEY_LEN)
+    }
+}
+
+/// The cipher of a stream's wills.
+#[must_use]
+pub fn will_cipher(key: &Key<Will>, salt: Salt, suite: Suite) -> Cipher {
+    Cipher::new(suite, &expand::<Traffic>(key, &[b"sts2 seal", &salt], suite.key_len()))
+}
+
+/// The key of one part of a stream: of 2^20 frames. It leads to those of the parts after it, and to none before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamKey {
+    part: u32,
+    key: Key<Stream>,
+}
+
+impl StreamKey {
+    /// The key that a file has of this part.
+    #[must_use]
+    pub fn new(part: u32, key: Key<Stream>) -> Self {
+        Self { part, key }
+    }
+
+    /// The first key of a side stream.
+    #[must_use]
+    pub fn of_side_stream(side: &Key<Side>, number: u32, salt: Salt) -> Self {
+        Self { part: 0, key: expand(side, &[b"sts2 stream", &number.to_be_bytes(), &salt], TREE_KEY_LEN) }
+    }
+
+    /// The part of a stream that a seq is in.
+    #[must_use]
+    pub fn part_of(seq: u32) -> u32 {
+        seq >> PART_BITS
+    }
+
+    /// Which part it is of.
+    #[must_use]
+    pub fn part(&self) -> u32 {
+        self.part
+    }
+
+    /// The key itself, for the session file that keeps it.
+    #[must_use]
+    pub fn key(&self) -> &Key<Stream> {
+        &self.key
+    }
+
+    /// Goes on to a later part; this one cannot be opened any more.
+    pub fn advance_to(&mut self, part: u32) {
+        while self.part < part {
+            *self = Self { part: self.part + 1, key: expand(&self.key, &[b"sts2 next"], TREE_KEY_LEN) };
+        }
+    }
+
+    /// The cipher of this part.
+    #[must_use]
+    pub fn cipher(&self, suite: Suite) -> Cipher {
+        Cipher::new(suite, &self.sealing_key(suite))
+    }
+
+    fn sealing_key(&self, suite: Suite) -> Key<Traffic> {
+        expand(&self.key, &[b"sts2 seal"], suite.key_len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hex;
+
+    const SALT: Salt = [0xf0, 0xf1, 0xf2, 0xf3, 0xf4, 0xf5, 0xf6, 0xf7];
+
+    fn key<P: crate::secret::KeyPurpose>() -> Key<P> {
+        Key::generate(TREE_KEY_LEN, |bytes| bytes.iter_mut().zip(0..).for_each(|(byte, at)| *byte = at))
+    }
+
+    fn tree() -> KeyTree {
+        KeyTree::new(key())
+    }
+
+    /// Expected values from a separate computation with another language's HMAC and SHA-256.
+    #[test]
+    fn known_answers() {
+        for (number, path, first) in [
+            (0, "0", "1768e8f0fe38b0a54d682767aeb8f6e45a6385e2a048088cf7b3a27f59284d08"),
+            (1, "100", "593fa28d36f565115dff98c8c34dc45fe6b0ee14011ac83f2568bc3027b16860"),
+            (2, "101", "000ec71f390fe2ec43eedebb83258f2ba99b1d812ecdf385835f950786ade26b"),
+            (6, "11011", "18389065e27019ee0c170d3846441b8293245fc374a3abf74ab0116df3ac04de"),
+            (7, "1110000", "83ccb3b377be227f3d5fc3b32b0552c852c6da0e0d7bfb37017f8b846c88b374"),
+            (1000, "1111111110111101001", "38dddb1ea39ee9917e9339e41072d50c6466f82c432ba9cd0781995c66505f11"),
+            (
+                1_048_576,
+                "11111111111111111111000000000000000000001",
+                "c231ab564ab186920bd3c04df48f1bb6ff95680dc7fe5925e051c83c5d0d26c2",
+            ),
+            (
+                2_147_483_646,
+                "1111111111111111111111111111110111111111111111111111111111111",
+                "9f8316afb121e0268071ec20354f6218368a2c15d9cc00ecdd659ff9e8e8b3a5",
+            ),
+        ] {
+            assert_eq!(TreePath::of_leaf(number).to_string(), path);
+            assert_eq!(tree().leaf(number).unwrap().first_key(SALT).key().expose(), hex(first));
+        }
+    }
+
+    #[test]
+    fn known_answers_of_a_stream() {
+        let leaf = tree().leaf(6).unwrap();
+        let mut stream = leaf.first_key(SALT);
+        let seal = "293473b605afaa8cf511b764902e021d4b21e2cb19a792b57d566cca3e518ab5";
+        assert_eq!(stream.sealing_key(Suite::Gcm).expose(), hex(seal));
+        stream.advance_to(StreamKey::part_of((2 << 20) + 7));
+        let seal = "0d7d2eeb07cfa94eb70c469189213095d1af152bdaf32f4ff185565777da6b01
+             469541b184171169baa41a7e8fc6c3cfa231fd180bcc8da9f7c5bdaa2a92fca6";
+        assert_eq!((stream.part(), stream.sealing_key(Suite::Cbc).expose()), (2, &hex(seal)[..]));
+        assert_eq!(leaf.will_key().expose(), hex("298a399ce85526261dd9e10a093782acafc927cbeb987ed588aefe61163ab1d8"));
+        let will: Key<Traffic> = expand(&leaf.will_key(), &[b"sts2 seal", &SALT], 64);
+        let seal = "91841c1e9fe7fddc4a21fd9643816bbee8f495b9600692feb6b977573a1ad3be
+             139366f497ffbfc4cb50479dce5508032437e433983a8df1c09e06ea0c8bbd1f";
+        assert_eq!(will.expose(), hex(seal));
+        let side = StreamKey::of_side_stream(&key(), (1 << 31) + 5, SALT);
+        assert_eq!(side.key().expose(), hex("be0f51b4c918778aed20eafbc7b5f9b919b211142d0aaa2271b18793dd046c94"));
+    }
+
+    #[test]
+    fn paths_lead_to_their_numbers_and_back() {
+        for number in (0..5_000).chain([(1 << 20) - 1, 1 << 20, (1 << 30) - 1, MAX_NUMBER - 1, MAX_NUMBER]) {
+            let path = TreePath::of_leaf(number);
+            assert_eq!(path.numbers(), Some((number, number)), "{path}");
+            assert_eq!(path.to_string().parse(), Ok(path));
+        }
+        assert_eq!(TreePath::of_leaf(MAX_NUMBER).len, 61);
+        assert_eq!(TreePath::ROOT.numbers(), Some((0, MAX_NUMBER)));
+        assert_eq!("-".parse(), Ok(TreePath::ROOT));
+        let beyond = ["", "2", "00", "100000", &"1".repeat(31), &"1".repeat(63), &"1".repeat(64), "+1", "1-"];
+        for bad in beyond {
+            assert_eq!(bad.parse::<TreePath>(), Err(()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn all_numbers_are_taken_in_order_with_few_nodes() {
+        let mut tree = tree();
+        for number in 0..3_000 {
+            let whole = self::tree().leaf(number);
+            assert_eq!(tree.take_lowest(), whole.map(|leaf| (number, leaf)));
+            assert!(tree.len() <= 40, "{} nodes after {number}", tree.len());
+        }
+        tree.remove(0, MAX_NUMBER - 1);
+        assert_eq!(tree.take_lowest().map(|(number, _)| number), Some(MAX_NUMBER));
+        assert!(tree.is_empty() && tree.take_lowest().is_none());
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let text = format!("{:?} {:?}", tree(), tree().leaf(3).map(|leaf| leaf.first_key(SALT)));
+        assert!(text.contains("Key(tree)") && text.contains("Key(stream)") && !text.contains("1, 2, 3"), "{text}");
+    }
+
+    #[test]
+    fn nodes_that_lead_to_each_other_are_no_tree() {
+        let node = |path: &str| (path.parse().unwrap(), key());
+        for bad in [&["-", "0"][..], &["10", "100"], &["1", "1"], &["110", "11001", "0"]] {
+            assert_eq!(KeyTree::from_nodes(bad.iter().map(|path| node(path))), None, "{bad:?}");
+        }
+        assert!(KeyTree::from_nodes([]).unwrap().is_empty());
+    }
+
+    /// A removal: a range of numbers, low ones more often.
+    fn removals() -> impl Strategy<Value = Vec<(u32, u32)>> {
+        let first = prop_oneof![0_u32..200, 0..=MAX_NUMBER];
+        prop::collection::vec((first, prop_oneof![Just(0_u32), 0_u32..40, 0..=MAX_NUMBER]), 0..30)
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_what_was_removed_is_gone(removals in removals(), takes in 0_usize..20) {
+            let whole = tree();
+            let mut tree = tree();
+            let mut gone = BTreeSet::new();
+            for &(first, more) in &removals {
+                let before = tree.clone();
+                let has_removed = tree.remove(first, first.saturating_add(more).min(MAX_NUMBER));
+                prop_assert_eq!(has_removed, tree != before);
+            }
+            for _ in 0..takes {
+                gone.extend(tree.take_lowest().map(|(number, _)| number));
+            }
+            let is_gone = |number: u32| {
+                gone.contains(&number) || removals.iter().any(|&(first, more)| (first..=first.saturating_add(more)).contains(&number))
+            };
+            let edges = removals.iter().flat_map(|&(first, more)| [first, first.saturating_add(more)]);
+            let near = edges.flat_map(|edge| [edge.saturating_sub(1), edge, edge.saturating_add(1)]);
+            for number in near.chain(0..260).chain([MAX_NUMBER]).filter(|number| *number <= MAX_NUMBER) {
+                prop_assert_eq!(tree.contains(number), !is_gone(number), "{}", number);
+                prop_assert_eq!(tree.leaf(number), whole.leaf(number).filter(|_| !is_gone(number)));
+            }
+            // Numbers of the nodes are disjoint, and none is of a removed number: so no node leads to a removed leaf.
+            let ranges: Vec<_> = tree.nodes().map(|(path, _)| path.numbers().unwrap()).collect();
+            prop_assert!(ranges.windows(2).all(|two| two[0].1 < two[1].0));
+            for &(first, more) in &removals {
+                let last = first.saturating_add(more);
+                prop_assert!(ranges.iter().all(|&(from, to)| to < first || last < from));
+            }
+            for (path, key) in tree.nodes() {
+                let (first, _) = path.numbers().unwrap();
+                let mut node = Node { path: TreePath::ROOT, key: self::key() };
+                for below in (0..path.len).rev() {
+                    node = node.child(u8::from(path.bits >> below & 1 == 1));
+                }
+                prop_assert_eq!((&node.key, tree.contains(first)), (key, true));
+            }
+            prop_assert!(tree.len() <= 61 * (removals.len() + takes + 1));
+            let copied = KeyTree::from_nodes(tree.nodes().map(|(path, key)| (path, key.clone())));
+            prop_assert_eq!(copied, Some(tree));
+        }
+
+        #[test]
+        fn a_later_part_never_leads_to_an_earlier_one(parts in prop::collection::vec(0_u32..20, 1..8)) {
+            let mut key = tree().leaf(5).unwrap().first_key(SALT);
+            for part in parts {
+                let before = key.clone();
+                key.advance_to(part);
+                prop_assert_eq!(key.part(), part.max(before.part()));
+                prop_assert_eq!(key == before, part <= before.part());
+            }
+        }
+    }
+}

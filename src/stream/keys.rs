@@ -1,0 +1,233 @@
+//! The keys of the streams that a receiver has: found before a message is opened, and gone once a stream is over
+//! (`sts-protocol(7)`, "Stream keys").
+
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use super::id::FIRST_CONFIRM_STREAM;
+use super::streams::Streams;
+use crate::crypto::cipher::Cipher;
+use crate::crypto::key_tree::{KeyTree, MAX_NUMBER, Salt, StreamKey, will_cipher};
+use crate::message::{FrameType, SealedHeader};
+use crate::session::{OpenStreamKeys, ReceiveKeys, Session};
+use crate::suite::Suite;
+
+/// Most nodes that are kept for a session; past that, those of the lowest numbers are given up.
+pub(super) const MAX_NODES: usize = 1024;
+/// For how many frames after the last one of a part its key is kept: as many as a sender may have unconfirmed, or a broker
+/// unacknowledged.
+const PART_OVERLAP: u32 = 1 << 16;
+/// Most parts that a message may be ahead of the key that is kept, so that a forged one costs little.
+const MAX_PARTS_AHEAD: u32 = 64;
+
+/// The earliest part of a stream that must still open, where `next` is the next seq that is wanted.
+fn earliest_part(next: u32) -> u32 {
+    StreamKey::part_of(next.saturating_sub(PART_OVERLAP))
+}
+
+/// Whether the key that is kept of a stream changes when it was received up to `next`, after it had been up to `before`.
+#[must_use]
+pub(crate) fn erases_part(before: u32, next: u32) -> bool {
+    earliest_part(before) != earliest_part(next)
+}
+
+impl ReceiveKeys {
+    /// Takes away the keys of all that `streams` says is over; returns whether there were any.
+    pub(crate) fn reduce(&mut self, streams: &Streams) -> bool {
+        let mut has_changed = false;
+        for progress in streams.open_streams() {
+            let number = progress.stream.number;
+            let made = || OpenStreamKeys::of_tree(&self.tree, number, progress.salt);
+            let known = self.open.remove(&number).filter(|known| known.salt == progress.salt).or_else(made);
+            if let Some(mut keys) = known {
+                has_changed |= keys.key.part() < earliest_part(progress.next);
+                keys.key.advance_to(earliest_part(progress.next));
+                self.open.insert(number, keys);
+            }
+            has_changed |= self.tree.remove(number, number);
+        }
+        self.keep_retained(streams);
+        for (first, last) in streams.ended().iter().chain(streams.closed().iter()) {
+            has_changed |= self.tree.remove(first, last);
+        }
+        let before = self.open.len();
+        self.open.retain(|&number, _| streams.is_open(number) || streams.kept() == Some(number));
+        has_changed || self.open.len() < before
+    }
+
+    /// The newest stream of which the broker keeps messages may be over before its keys were written.
+    fn keep_retained(&mut self, streams: &Streams) {
+        if let Some(number) = streams.kept()
+            && let Some((salt, _)) = streams.end_of(number)
+            && !self.open.contains_key(&number)
+            && let Some(keys) = OpenStreamKeys::of_tree(&self.tree, number, salt)
+        {
+            self.open.insert(number, keys);
+        }
+    }
+}
+
+impl OpenStreamKeys {
+    /// The keys of a stream of which nothing was received; `None` if no node leads to its number.
+    fn of_tree(tree: &KeyTree, number: u32, salt: Salt) -> Option<Self> {
+        let leaf = tree.leaf(number)?;
+        Some(Self { salt, key: leaf.first_key(salt), will: leaf.will_key() })
+    }
+}
+
+/// A cipher, kept or made for one message.
+pub(super) enum StreamCipher<'a> {
+    Kept(&'a Cipher),
+    Made(Box<Cipher>),
+}
+
+impl Deref for StreamCipher<'_> {
+    type Target = Cipher;
+
+    fn deref(&self) -> &Cipher {
+        match self {
+            Self::Kept(cipher) => cipher,
+            Self::Made(cipher) => cipher,
+        }
+    }
+}
+
+/// A stream of which something was received, and its ciphers: one for each part that still opens.
+struct KnownStream {
+    salt: Salt,
+    key: StreamKey,
+    ciphers: Vec<(u32, Cipher)>,
+}
+
+impl KnownStream {
+    fn new(salt: Salt, key: StreamKey) -> Self {
+        Self { salt, key, ciphers: Vec::new() }
+    }
+
+    fn cipher(&self, seq: u32, suite: Suite) -> Option<StreamCipher<'_>> {
+        let part = StreamKey::part_of(seq);
+        let kept = self.ciphers.iter().find(|(of, _)| *of == part);
+        kept.map(|(_, cipher)| StreamCipher::Kept(cipher)).or_else(|| part_cipher(&self.key, part, suite))
+    }
+
+    /// A message was accepted: its part, and those that may come again, are kept.
+    fn advance(&mut self, seq: u32, suite: Suite) {
+        let part = StreamKey::part_of(seq);
+        if self.ciphers.iter().all(|(of, _)| *of != part)
+            && let Some(StreamCipher::Made(cipher)) = part_cipher(&self.key, part, suite)
+        {
+            self.ciphers.push((part, *cipher));
+        }
+        let earliest = earliest_part(seq);
+        if self.key.part() < earliest {
+            self.key.advance_to(earliest);
+            self.ciphers.retain(|(of, _)| *of >= earliest);
+        }
+    }
+}
+
+/// The cipher of a part, from the key of an earlier one.
+fn part_cipher(key: &StreamKey, part: u32, suite: Suite) -> Option<StreamCipher<'static>> {
+    let ahead = part.checked_sub(key.part())?;
+    if ahead > MAX_PARTS_AHEAD {
+        return None;
+    }
+    let mut key = key.clone();
+    key.advance_to(part);
+    Some(StreamCipher::Made(Box::new(key.cipher(suite))))
+}
+
+/// The keys of what one session receives, as they are in memory: they also open what comes again of the streams that ended
+/// last.
+pub(super) struct StreamKeys {
+    keys: ReceiveKeys,
+    suite: Suite,
+    known: HashMap<u32, KnownStream>,
+}
+
+impl StreamKeys {
+    /// The keys of a session, less those of what is over. Where nothing is known of that, all of them.
+    pub(super) fn new(session: &Session, streams: &Streams) -> Self {
+        let mut keys = session.receive.clone();
+        if !streams.is_empty() {
+            keys.reduce(streams);
+        }
+        let known = keys.open.iter().map(|(&number, open)| (number, KnownStream::new(open.salt, open.key.clone())));
+        Self { suite: session.suite, known: known.collect(), keys }
+    }
+
+    /// The cipher of a message, if a key leads to its number.
+    pub(super) fn cipher(&self, header: &SealedHeader) -> Option<StreamCipher<'_>> {
+        let SealedHeader { frame_type, stream, salt, seq, .. } = *header;
+        if frame_type == FrameType::Will {
+            return self.will_cipher(stream, salt);
+        }
+        match self.known.get(&stream) {
+            Some(known) if known.salt == salt => known.cipher(seq, self.suite),
+            Some(_) if stream < FIRST_CONFIRM_STREAM => None,
+            _ => part_cipher(&self.first_key(stream, salt)?, StreamKey::part_of(seq), self.suite),
+        }
+    }
+
+    fn first_key(&self, stream: u32, salt: Salt) -> Option<StreamKey> {
+        if stream >= FIRST_CONFIRM_STREAM {
+            return Some(StreamKey::of_side_stream(&self.keys.side, stream, salt));
+        }
+        self.keys.tree.leaf(stream).map(|leaf| leaf.first_key(salt))
+    }
+
+    fn will_cipher(&self, stream: u32, salt: Salt) -> Option<StreamCipher<'_>> {
+        let will = match self.keys.open.get(&stream) {
+            Some(open) => (open.salt == salt).then(|| open.will.clone())?,
+            None => self.keys.tree.leaf(stream)?.will_key(),
+        };
+        Some(StreamCipher::Made(Box::new(will_cipher(&will, salt, self.suite))))
+    }
+
+    /// A message of a stream was accepted: its number is taken, and its keys are kept. Returns the numbers that were given up
+    /// for it.
+    pub(super) fn accept(&mut self, stream: u32, salt: Salt, seq: u32) -> Vec<(u32, u32)> {
+        let mut given_up = Vec::new();
+        if self.known.get(&stream).is_none_or(|known| known.salt != salt) {
+            let Some(key) = self.first_key(stream, salt) else { return given_up };
+            self.known.insert(stream, KnownStream::new(salt, key));
+            if let Some(open) = OpenStreamKeys::of_tree(&self.keys.tree, stream, salt) {
+                self.keys.open.insert(stream, open);
+            }
+            given_up = self.take(stream);
+        }
+        if let Some(known) = self.known.get_mut(&stream) {
+            known.advance(seq, self.suite);
+        }
+        given_up
+    }
+
+    fn take(&mut self, number: u32) -> Vec<(u32, u32)> {
+        self.keys.tree.remove(number, number);
+        let mut given_up = Vec::new();
+        while self.keys.tree.len() > MAX_NODES {
+            given_up.extend(self.keys.tree.give_up_lowest());
+        }
+        given_up
+    }
+
+    /// A stream is over: no will of it is accepted any more, and the keys of those that ended before the `recent` ones go.
+    pub(super) fn end(&mut self, stream: u32, is_recent: impl Fn(u32) -> bool) {
+        if stream >= FIRST_CONFIRM_STREAM {
+            self.known.remove(&stream);
+            return;
+        }
+        self.keys.tree.remove(stream, stream);
+        self.keys.open.remove(&stream);
+        let open = &self.keys.open;
+        let is_needed = |number| number >= FIRST_CONFIRM_STREAM || open.contains_key(&number) || is_recent(number);
+        self.known.retain(|&number, _| is_needed(number));
+    }
+
+    /// Nothing is opened any more of streams with these numbers.
+    pub(super) fn refuse_from(&mut self, number: u32) {
+        self.keys.tree.remove(number, MAX_NUMBER);
+        self.keys.open.retain(|other, _| *other < number);
+        self.known.retain(|other, _| *other < number || *other >= FIRST_CONFIRM_STREAM);
+    }
+}

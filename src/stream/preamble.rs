@@ -1,0 +1,226 @@
+//! What a stream says of itself and of others before its first message (`sts-protocol(7)`, "Preamble").
+//!
+//! `length 2 | items, each: type 1 | length 2 | value`. An item of a type from 128 on may be ignored by a receiver that does
+//! not know it; one below that is unknown makes the message unreadable.
+
+use bytes::{Buf, BufMut, BytesMut};
+
+use super::id::StreamId;
+use crate::crypto::key_tree::{SALT_LEN, Salt};
+use crate::session::SessionId;
+
+/// Items from this type on may be ignored.
+const FIRST_IGNORABLE: u8 = 128;
+/// Most streams of which a preamble tells how they ended.
+pub(crate) const MAX_ENDED: usize = 16;
+/// The count of a stream that is not known.
+const UNKNOWN_COUNT: u32 = u32::MAX;
+
+const CONTINUES: u8 = 1;
+const ENDED: u8 = 2;
+const KEPT: u8 = 3;
+
+/// What precedes the content of a stream's first message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Preamble {
+    /// The stream continues another one.
+    pub(crate) continues: Option<Continues>,
+    /// How earlier streams of the device ended.
+    pub(crate) ended: Vec<EndedStream>,
+    /// The broker is asked to keep frames of this stream.
+    pub(crate) kept: bool,
+}
+
+/// What a stream continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Continues {
+    /// The stream that is continued.
+    pub(crate) stream: StreamId,
+    /// Where this stream begins in it.
+    pub(crate) position: u64,
+}
+
+/// An earlier stream of the same device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EndedStream {
+    /// Which one.
+    pub(crate) stream: StreamId,
+    /// Its salt.
+    pub(crate) salt: Salt,
+    /// How many frames it has; `None` where that is not known.
+    pub(crate) count: Option<u32>,
+}
+
+impl Preamble {
+    /// Whether it says nothing.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Appends it to a plaintext.
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        let mut items = BytesMut::new();
+        if let Some(Continues { stream, position }) = self.continues {
+            let mut value = BytesMut::new();
+            value.put_slice(&stream.session);
+            value.put_u32(stream.number);
+            value.put_u64(position);
+            put_item(&mut items, CONTINUES, &value);
+        }
+        for of_session in self.ended.chunk_by(|one, other| one.stream.session == other.stream.session) {
+            let mut value = BytesMut::from(&of_session[0].stream.session[..]);
+            for EndedStream { stream, salt, count } in of_session {
+                value.put_u32(stream.number);
+                value.put_slice(salt);
+                value.put_u32(count.unwrap_or(UNKNOWN_COUNT));
+            }
+            put_item(&mut items, ENDED, &value);
+        }
+        if self.kept {
+            put_item(&mut items, KEPT, &[]);
+        }
+        put_prefixed(out, &items);
+    }
+
+    /// Takes it off the front of a plaintext; `None` where this version cannot read it.
+    pub(super) fn take(plaintext: &mut BytesMut) -> Option<Self> {
+        let (len, rest) = plaintext.split_first_chunk()?;
+        let len = usize::from(u16::from_be_bytes(*len));
+        let preamble = Self::parse(rest.get(..len)?)?;
+        plaintext.advance(2 + len);
+        Some(preamble)
+    }
+
+    fn parse(mut items: &[u8]) -> Option<Self> {
+        let mut preamble = Self::default();
+        while let Some((&[item, high, low], rest)) = items.split_first_chunk() {
+            let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+            items = rest;
+            match item {
+                CONTINUES if preamble.continues.is_none() => preamble.continues = Some(Continues::parse(value)?),
+                ENDED => preamble.put_ended(value)?,
+                KEPT if value.is_empty() => preamble.kept = true,
+                FIRST_IGNORABLE.. => {}
+                _ => return None,
+            }
+        }
+        items.is_empty().then_some(preamble)
+    }
+
+    fn put_ended(&mut self, value: &[u8]) -> Option<()> {
+        let (session, rest) = value.split_first_chunk()?;
+        let (streams, rest) = rest.as_chunks::<{ 4 + SALT_LEN + 4 }>();
+        for stream in streams {
+            self.ended.push(EndedStream::parse(*session, stream)?);
+        }
+        (rest.is_empty() && self.ended.len() <= MAX_ENDED).then_some(())
+    }
+}
+
+impl Continues {
+    fn parse(value: &[u8]) -> Option<Self> {
+        let (session, rest) = value.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let stream = StreamId { session: *session, number: u32::from_be_bytes(*number) };
+        Some(Self { stream, position: u64::from_be_bytes(rest.try_into().ok()?) })
+    }
+}
+
+impl EndedStream {
+    fn parse(session: SessionId, value: &[u8]) -> Option<Self> {
+        let (number, rest) = value.split_first_chunk()?;
+        let (salt, rest) = rest.split_first_chunk()?;
+        let count = u32::from_be_bytes(rest.try_into().ok()?);
+        let stream = StreamId { session, number: u32::from_be_bytes(*number) };
+        Some(Self { stream, salt: *salt, count: (count != UNKNOWN_COUNT).then_some(count) })
+    }
+}
+
+fn put_item(out: &mut BytesMut, item: u8, value: &[u8]) {
+    out.put_u8(item);
+    put_prefixed(out, value);
+}
+
+fn put_prefixed(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_u16(u16::try_from(bytes.len()).expect("a preamble has at most 16 ended streams"));
+    out.put_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stream() -> impl Strategy<Value = StreamId> {
+        (prop::sample::select(vec![[1; 8], [2; 8]]), any::<u32>())
+            .prop_map(|(session, number)| StreamId { session, number })
+    }
+
+    fn preamble() -> impl Strategy<Value = Preamble> {
+        let continues = (stream(), any::<u64>()).prop_map(|(stream, position)| Continues { stream, position });
+        let count = prop::option::of(0..u32::MAX);
+        let ended =
+            (stream(), any::<Salt>(), count).prop_map(|(stream, salt, count)| EndedStream { stream, salt, count });
+        let ended = prop::collection::vec(ended, 0..=MAX_ENDED);
+        (prop::option::of(continues), ended, any::<bool>()).prop_map(|(continues, ended, kept)| Preamble {
+            continues,
+            ended,
+            kept,
+        })
+    }
+
+    fn taken(bytes: &[u8]) -> Option<(Preamble, BytesMut)> {
+        let mut plaintext = BytesMut::from(bytes);
+        Preamble::take(&mut plaintext).map(|preamble| (preamble, plaintext))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_read(preamble in preamble(), rest in prop::collection::vec(any::<u8>(), 0..20)) {
+            let mut bytes = BytesMut::new();
+            preamble.put(&mut bytes);
+            let len = bytes.len();
+            bytes.put_slice(&rest);
+            prop_assert_eq!(taken(&bytes), Some((preamble, BytesMut::from(&rest[..]))));
+            for cut in 0..len {
+                prop_assert_eq!(taken(&bytes[..cut]), None);
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut prefixed = BytesMut::new();
+            put_prefixed(&mut prefixed, &bytes);
+            let _ = (taken(&bytes), taken(&prefixed));
+        }
+    }
+
+    #[test]
+    fn an_item_of_a_later_version_may_be_ignored_from_128_on() {
+        for item in 0..=u8::MAX {
+            let mut bytes = BytesMut::new();
+            let mut items = BytesMut::new();
+            put_item(&mut items, KEPT, &[]);
+            put_item(&mut items, item, b"later");
+            put_prefixed(&mut bytes, &items);
+            let expected = Preamble { kept: true, ..Preamble::default() };
+            assert_eq!(taken(&bytes), (item >= FIRST_IGNORABLE).then_some((expected, BytesMut::new())), "{item}");
+        }
+    }
+
+    #[test]
+    fn an_item_of_another_length_is_unreadable() {
+        let item = |item, len| {
+            let (mut bytes, mut items) = (BytesMut::new(), BytesMut::new());
+            put_item(&mut items, item, &vec![0; len]);
+            put_prefixed(&mut bytes, &items);
+            taken(&bytes).is_some()
+        };
+        let lengths = |wanted| (0..400).filter(|&len| item(wanted, len)).collect::<Vec<_>>();
+        assert_eq!(lengths(CONTINUES), [20]);
+        assert_eq!(lengths(ENDED), (0..=MAX_ENDED).map(|streams| 8 + 16 * streams).collect::<Vec<_>>());
+        assert_eq!(lengths(KEPT), [0]);
+    }
+}

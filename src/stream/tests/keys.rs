@@ -1,0 +1,180 @@
+//! Claim: what was received to its end opens no more, whatever is taken afterwards; what is still to come opens.
+
+use super::super::keys::erases_part;
+use super::*;
+use crate::session::ReceiveKeys;
+
+/// A session as its file has it, once what was received is written down there.
+fn reduced(slave: &Session, received: &Receiver) -> Session {
+    let mut session = slave.clone();
+    session.receive.reduce(received.streams(slave.id).unwrap());
+    session
+}
+
+/// What opens with the keys of a session alone, whatever was received: the thief's receiver.
+fn opens(stolen: &Session, message: &[u8]) -> bool {
+    let mut plaintext = BytesMut::new();
+    receiver(&[stolen]).open(message, &mut plaintext).is_ok()
+}
+
+#[test]
+fn a_stolen_session_opens_nothing_that_was_received_to_its_end() {
+    for suite in Suite::ALL {
+        let (master, slave) = pair(1, suite);
+        let mut receiver = receiver(&[&slave]);
+        let over: Vec<_> = (0..40)
+            .filter(|number| number % 3 > 0)
+            .map(|number| stream(&master, number, number % 2 == 0, 1, &[b"a".to_vec(), b"b".to_vec()]))
+            .collect();
+        let mut open = sender(&master, 6);
+        let begun = data(&mut open, b"first");
+        for message in over.iter().flatten().chain([&begun]) {
+            assert!(receive(&mut receiver, message).1.is_ok());
+        }
+        let stolen = reduced(&slave, &receiver);
+        assert!(over.iter().flatten().all(|message| !opens(&stolen, message)));
+        // Of those it says what they are, for a run that gets them again.
+        let mut next = super::receiver(&[&stolen]);
+        next.restore(slave.id, receiver.streams(slave.id).unwrap().clone());
+        let claims: Vec<_> = over.iter().flatten().map(|message| claim(&next, message)).collect();
+        assert!(claims.iter().all(|claim| matches!(claim, Some(Claim::Ended { .. }))), "{claims:?}");
+        assert!(
+            claims.contains(&Some(Claim::Ended { confirm: Some(2) }))
+                && claims.contains(&Some(Claim::Ended { confirm: None }))
+        );
+        // What is still to come opens, and only that.
+        assert!(opens(&stolen, &data(&mut open, b"second")) && opens(&stolen, &begun));
+        for number in [0, 3, 39, 40, 1_000_000] {
+            assert!(opens(&stolen, &data(&mut sender(&master, number), b"later")), "{number}");
+        }
+        assert_eq!(stolen.receive.open.keys().collect::<Vec<_>>(), [&6]);
+        assert!(!stolen.receive.clone().reduce(receiver.streams(slave.id).unwrap()), "once is enough");
+    }
+}
+
+#[test]
+fn a_sender_that_is_robbed_has_no_key_of_what_it_sent() {
+    let (mut master, slave) = pair(1, Suite::Gcm);
+    let whole = master.clone();
+    let (number, leaf) = master.send.tree.take_lowest().unwrap();
+    let taken = ReservedStream::of_data(master.id, number, leaf);
+    let mut sender = Sender::new(&master, taken, [5; 8], LIMIT).unwrap();
+    let message = data(&mut sender, b"secret");
+    let thief = |keys: &Session| {
+        let receive = ReceiveKeys { tree: keys.send.tree.clone(), ..slave.receive.clone() };
+        opens(&Session { receive, ..slave.clone() }, &message)
+    };
+    assert!(thief(&whole) && !thief(&master));
+}
+
+#[test]
+fn a_message_that_is_not_authentic_moves_no_key() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let message = data(&mut sender(&master, 3), b"a");
+    let mut forged = message.to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    for _ in 0..3 {
+        assert_eq!(claim(&receiver, &forged), None);
+    }
+    assert!(receive(&mut receiver, &message).1.is_ok());
+}
+
+#[test]
+fn a_long_stream_steps_its_key_and_old_parts_close() {
+    const PART: u32 = 1 << 20;
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut sender = sender(&master, 0);
+    let mut sent = Vec::new();
+    for seq in [0, 1, PART - 1, PART, PART + 5, PART + (1 << 16) + 1, 3 * PART, 3 * PART + (1 << 16)] {
+        sender.jump(seq);
+        sent.push((seq, data(&mut sender, b"x")));
+    }
+    let (_, last) = sent.last().unwrap();
+    assert_eq!(sender.read_back(last).unwrap().0, Content::Data);
+    assert_eq!(sender.read_back(&sent[5].1).unwrap_err().exit(), crate::Exit::Failed, "two parts before");
+    for (at, (seq, message)) in sent.iter().enumerate() {
+        assert!(receive(&mut receiver, message).1.is_ok(), "{seq}");
+        // What may come again opens, in this run and in the next.
+        let stolen = reduced(&slave, &receiver);
+        for (other, message) in &sent[..=at] {
+            let may_come_again = StreamKey::part_of(*other) >= StreamKey::part_of((seq + 1).saturating_sub(1 << 16));
+            assert_eq!(opens(&stolen, message), may_come_again, "{other} after {seq}");
+        }
+    }
+    assert!(!erases_part(PART, PART + (1 << 16) - 1) && erases_part(PART, PART + (1 << 16)));
+
+    let mut ahead = self::sender(&master, 1);
+    for (part, may_open) in [(64, true), (65, false)] {
+        ahead.jump(part * PART);
+        let message = data(&mut ahead, b"x");
+        assert_eq!(receiver.open(&message, &mut BytesMut::new()).is_ok(), may_open, "a forgery must cost little");
+    }
+}
+
+#[test]
+fn the_newest_stream_that_the_broker_keeps_still_opens_after_its_end() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut values = Vec::new();
+    for number in 0..3 {
+        let mut sender = sender(&master, number);
+        sender.begin_with(&Preamble { kept: true, ..Preamble::default() });
+        values.push(data(&mut sender, b"value"));
+        for message in [values.last().unwrap(), &end(&mut sender, b"")] {
+            assert!(receive(&mut receiver, message).1.is_ok());
+        }
+        let stolen = reduced(&slave, &receiver);
+        let opened: Vec<_> = values.iter().map(|value| opens(&stolen, value)).collect();
+        let newest = values.len() - 1;
+        assert_eq!(opened, (0..values.len()).map(|value| value == newest).collect::<Vec<_>>());
+    }
+    // Also where the keys are written only once the others are gone.
+    let mut stolen = reduced(&slave, &receiver);
+    let before = stolen.receive.clone();
+    stolen.receive.reduce(receiver.streams(slave.id).unwrap());
+    assert_eq!(stolen.receive, before);
+}
+
+#[test]
+fn wills_have_a_key_of_their_own_until_the_stream_ends() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let will = |salt: [u8; 8]| {
+        let header = SealedHeader { frame_type: FrameType::Will, tag: master.tag(), stream: 0, salt, seq: 2 };
+        seal(&master, &header, b"\x07gone")
+    };
+    let mut sender = sender(&master, 0);
+    let (ours, other) = (will(sender.salt()), will([9; 8]));
+    let mut receiver = receiver(&[&slave]);
+    let opens = |receiver: &Receiver, will: &[u8]| receiver.open(will, &mut BytesMut::new()).is_ok();
+    assert!(opens(&receiver, &ours));
+    assert!(receive(&mut receiver, &data(&mut sender, b"a")).1.is_ok());
+    assert!(opens(&receiver, &ours) && !opens(&receiver, &other));
+    assert!(receive(&mut receiver, &end(&mut sender, b"")).1.is_ok());
+    assert!(!opens(&receiver, &ours), "it ended in order");
+}
+
+proptest! {
+    /// Two clones of a runtime directory, and a spool on each: whatever they send, no key seals with a nonce twice.
+    #[test]
+    fn clones_never_share_key_and_nonce(salts: [[u8; 8]; 2], counts in prop::collection::vec((0_usize..4, 0_usize..4), 1..6)) {
+        prop_assume!(salts[0] != salts[1]);
+        let (master, _) = pair(1, Suite::Gcm);
+        let mut clones = [master.clone(), master];
+        let mut used = std::collections::HashSet::new();
+        for counts in counts {
+            for (clone, (salt, count)) in clones.iter_mut().zip(salts.iter().zip([counts.0, counts.1])) {
+                let (number, leaf) = clone.send.tree.take_lowest().unwrap();
+                let first = leaf.first_key(*salt);
+                let mut sender = Sender::new(clone, ReservedStream::of_data(clone.id, number, leaf), *salt, LIMIT).unwrap();
+                for _ in 0..count {
+                    let message = data(&mut sender, b"x");
+                    let header = SealedHeader::parse(&message).unwrap();
+                    let key = (first.key().expose().to_vec(), StreamKey::part_of(header.seq));
+                    prop_assert!(used.insert((key, header.seq)));
+                }
+            }
+        }
+    }
+}

@@ -140,9 +140,10 @@ impl Chains {
         self.incomplete.remove(&stream);
     }
 
-    /// A stream is complete, and its sender goes on in another one.
-    pub(super) fn continue_in(&mut self, next: StreamId, stream: StreamId, sessions: &UsableSessions) {
+    /// A stream is complete, and its sender goes on in another one, if that is [known](crate::stream::Receiver::successor).
+    pub(super) fn continue_in(&mut self, next: Option<StreamId>, stream: StreamId, sessions: &UsableSessions) {
         self.end(stream);
+        let Some(next) = next else { return };
         // The broker may have let the next stream overtake this one, and its first message, which names this stream, may be
         // lost. Then it is a chain of its own: what comes of it follows what came of it, not this stream.
         let came =

@@ -107,6 +107,12 @@ impl<'a> SealedStreams<'a> {
             }
             Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
+        // Its sender may continue under a session that is newer than our last look.
+        if let Content::Continued(next) = opened.content
+            && self.sessions.receiver.session(next.session).is_none()
+        {
+            self.refresh(now)?;
+        }
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
         // one, and left otherwise: a broker that calls messages retained withholds them, at most.
         if message.retain && !self.sessions.receiver.expects(&opened) {
@@ -143,7 +149,10 @@ impl<'a> SealedStreams<'a> {
                 self.chains.end(stream);
                 self.is_complete |= self.chains.is_selected(stream);
             }
-            Content::Continued(next) => self.chains.continue_in(next, stream, &self.sessions),
+            Content::Continued(_) => {
+                let next = self.sessions.receiver.successor(opened);
+                self.chains.continue_in(next, stream, &self.sessions);
+            }
             Content::Newer => {
                 self.chains.begin(stream);
                 self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));

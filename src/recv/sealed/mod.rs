@@ -9,9 +9,11 @@
 //!
 //! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`].
 
+mod chain_heads;
 mod chains;
 mod confirm_queue;
 mod ended_sessions;
+mod incomplete_streams;
 mod last_messages;
 mod receive_log;
 mod reorder_buffer;
@@ -335,8 +337,14 @@ impl<'a> SealedStreams<'a> {
         log.confirms.retain_sessions(is_usable);
         self.chains.retain_incomplete(is_usable);
         self.reports.retain_sessions(|id| sessions.link.is_stored(id));
-        self.chains.retain_chains(|stream| is_usable(stream.session) && !log.is_over(stream));
+        self.forget_chains();
         Ok(())
+    }
+
+    /// Forgets the chains of which nothing more is to come.
+    fn forget_chains(&mut self) {
+        let is_usable = |id| self.sessions.receiver.session(id).is_some();
+        self.chains.retain_chains(|stream| is_usable(stream.session) && !self.log.is_over(stream));
     }
 }
 
@@ -388,7 +396,11 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
-        self.log.record(written, self.sessions.link.cache(), now)
+        self.log.record(written, self.sessions.link.cache(), now)?;
+        if self.chains.are_crowded() {
+            self.forget_chains();
+        }
+        Ok(())
     }
 
     fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
@@ -414,7 +426,8 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn linger_until(&self, now: Instant) -> Option<Instant> {
-        self.log.confirms.unsettled_until().filter(|until| self.is_complete && *until > now)
+        let until = if self.is_complete { self.log.confirms.unsettled_until() } else { None };
+        until.filter(|until| *until > now)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {

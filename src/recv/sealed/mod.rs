@@ -161,8 +161,9 @@ impl<'a> SealedStreams<'a> {
             }
             // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
-                self.ended.push(opened.peer, stream.session, next_stream, receipt, now);
-                return Ok(Disposition::Hold { is_followed: false });
+                let receiver = &self.sessions.receiver;
+                let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
+                return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
             }
             // For sts-send, if one waits.
             Content::Confirm(_) | Content::Settled => return Ok(Disposition::Drop(receipt)),

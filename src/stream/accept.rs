@@ -212,9 +212,21 @@ impl Receiver {
     pub(crate) fn predecessor(&self, opened: &Opened) -> Option<Predecessor> {
         let Continues { stream, position } = opened.preamble.as_ref()?.continues?;
         let predecessor = Predecessor { stream, end: u32::try_from(position).unwrap_or(u32::MAX) };
-        let is_theirs = self.session(stream.session).is_some_and(|session| session.peer == opened.peer);
-        let is_other = stream != opened.stream;
-        (is_theirs && is_other && !stream.is_of_confirms()).then_some(predecessor)
+        self.is_of_same_peer(stream, opened).then_some(predecessor)
+    }
+
+    /// The stream in which this message says that its sender continues: one of the same peer, under a session that is here.
+    #[must_use]
+    pub(crate) fn successor(&self, opened: &Opened) -> Option<StreamId> {
+        let Content::Continued(next) = opened.content else { return None };
+        self.is_of_same_peer(next, opened).then_some(next)
+    }
+
+    /// Whether a stream that a message names is another one of its own sender. A peer that could name a stream of somebody else
+    /// would write into the lines of that one.
+    fn is_of_same_peer(&self, named: StreamId, opened: &Opened) -> bool {
+        let is_theirs = self.session(named.session).is_some_and(|session| session.peer == opened.peer);
+        is_theirs && named != opened.stream && !named.is_of_confirms()
     }
 
     /// Whether no more data of such a stream is to come: it is over, or its session is gone.

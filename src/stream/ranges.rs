@@ -33,6 +33,11 @@ impl Ranges {
         self.0.iter().copied()
     }
 
+    /// The same, to be kept.
+    pub(crate) fn into_vec(self) -> Vec<(u32, u32)> {
+        self.0
+    }
+
     /// How many numbers there are.
     #[cfg(test)]
     pub(super) fn count(&self) -> u64 {

@@ -3,20 +3,19 @@
 //! A stream may overtake the end of its predecessor. Its messages then wait in the [`ReorderBuffer`]. With `--once` the run
 //! follows one chain, and leaves the messages of all others with the broker.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::chain_heads::ChainHeads;
+use super::incomplete_streams::IncompleteStreams;
 use super::reorder_buffer::ReorderBuffer;
 use super::sessions::UsableSessions;
 use crate::mqtt::Message;
 use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
 use crate::stream::{Opened, Predecessor, StreamId};
-
-/// Most streams of deleted sessions that are remembered as not complete, for the error of a run that times out.
-const MAX_GONE_STREAMS: usize = 16;
 
 /// Whether an opened message is accepted now.
 pub(super) enum Admission {
@@ -43,10 +42,9 @@ enum Selection {
 /// The streams that this run saw, and what of them waits.
 pub(super) struct Chains {
     selection: Selection,
-    /// Of each stream that continues another, the head of its chain: the first stream.
-    heads: HashMap<StreamId, StreamId>,
-    /// Streams that this run saw, and that are not complete.
-    incomplete: HashSet<StreamId>,
+    heads: ChainHeads,
+    /// Streams that this run saw, or that others say continue them, and that are not complete.
+    incomplete: IncompleteStreams,
     reorder: ReorderBuffer<Message>,
     /// Messages that wait no longer, and go before any that comes now.
     released: VecDeque<Message>,
@@ -57,8 +55,8 @@ impl Chains {
     pub(super) fn new(once: bool) -> Self {
         Self {
             selection: if once { Selection::FirstChain } else { Selection::All },
-            heads: HashMap::new(),
-            incomplete: HashSet::new(),
+            heads: ChainHeads::new(),
+            incomplete: IncompleteStreams::default(),
             reorder: ReorderBuffer::new(),
             released: VecDeque::new(),
         }
@@ -66,7 +64,7 @@ impl Chains {
 
     /// The head of the chain that a stream is in: the stream itself, if it continues no other.
     pub(super) fn head_of(&self, stream: StreamId) -> StreamId {
-        self.heads.get(&stream).copied().unwrap_or(stream)
+        self.heads.head_of(stream)
     }
 
     /// Whether this run follows one chain only.
@@ -98,7 +96,7 @@ impl Chains {
         if let Some(predecessor) = sessions.receiver.predecessor(opened)
             && sessions.is_new(stream)
         {
-            self.link(stream, predecessor.stream);
+            self.heads.link(stream, predecessor.stream);
         }
         let head = self.head_of(stream);
         let is_others = opened.content.stays_with_stream()
@@ -137,35 +135,22 @@ impl Chains {
 
     /// Nothing more is to come of a stream, or will be accepted.
     pub(super) fn end(&mut self, stream: StreamId) {
-        self.incomplete.remove(&stream);
+        self.incomplete.remove(stream);
     }
 
-    /// A stream is complete, and its sender goes on in another one.
-    pub(super) fn continue_in(&mut self, next: StreamId, stream: StreamId, sessions: &UsableSessions) {
+    /// A stream is complete, and its sender goes on in another one, if that is [known](crate::stream::Receiver::successor).
+    pub(super) fn continue_in(&mut self, next: Option<StreamId>, stream: StreamId, sessions: &UsableSessions) {
         self.end(stream);
+        let Some(next) = next else { return };
         // The broker may have let the next stream overtake this one, and its first message, which names this stream, may be
         // lost. Then it is a chain of its own: what comes of it follows what came of it, not this stream.
         let came =
             sessions.receiver.streams(next.session).is_some_and(|streams| streams.next_seq(next.number).is_some());
-        let has_begun = (self.incomplete.contains(&next) && came) || sessions.is_over(next);
-        if !has_begun {
-            self.link(next, stream);
+        let has_begun = (self.incomplete.contains(next) && came) || sessions.is_over(next);
+        let is_expected = !sessions.is_over(next) && self.incomplete.expect(next);
+        if is_expected && !has_begun {
+            self.heads.link(next, stream);
         }
-        if !sessions.is_over(next) {
-            self.incomplete.insert(next);
-        }
-    }
-
-    /// A stream continues another one, and so do the streams that are known to continue it.
-    fn link(&mut self, stream: StreamId, predecessor: StreamId) {
-        let head = self.head_of(predecessor);
-        if head == stream || self.heads.contains_key(&stream) {
-            return;
-        }
-        for other in self.heads.values_mut().filter(|other| **other == stream) {
-            *other = head;
-        }
-        self.heads.insert(stream, head);
     }
 
     /// Keeps a message of a stream that waits.
@@ -218,49 +203,28 @@ impl Chains {
 
     /// The streams that this run saw and that are not complete, in order of their numbers.
     pub(super) fn incomplete(&self) -> Vec<StreamId> {
-        let mut streams: Vec<StreamId> = self.incomplete.iter().copied().collect();
+        let mut streams: Vec<StreamId> = self.incomplete.iter().collect();
         streams.sort_unstable_by_key(|stream| (stream.number, stream.session));
         streams
     }
 
-    /// Forgets most of the streams of sessions that are not `usable` any more: that one is not complete is all that the end of
-    /// a run depends on.
+    /// As [`IncompleteStreams::retain_sessions`].
     pub(super) fn retain_incomplete(&mut self, usable: impl Fn(SessionId) -> bool) {
-        let mut gone: Vec<_> = self.incomplete.iter().filter(|stream| !usable(stream.session)).copied().collect();
-        if gone.len() > MAX_GONE_STREAMS {
-            gone.sort_unstable_by_key(|stream| (stream.number, stream.session));
-            for stream in &gone[MAX_GONE_STREAMS..] {
-                self.incomplete.remove(stream);
-            }
-        }
+        self.incomplete.retain_sessions(usable);
+    }
+
+    /// As [`ChainHeads::is_crowded`].
+    pub(super) fn are_crowded(&self) -> bool {
+        self.heads.is_crowded()
     }
 
     /// Forgets the chains of streams that are not `needed` any more.
     pub(super) fn retain_chains(&mut self, needed: impl Fn(StreamId) -> bool) {
-        self.heads.retain(|stream, _| needed(*stream));
+        self.heads.retain(needed);
     }
 
     /// A session is deleted: nothing more will come of its streams.
     pub(super) fn forget_session(&mut self, session: SessionId) {
-        self.incomplete.retain(|stream| stream.session != session);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_sessions_that_are_deleted_few_streams_are_remembered() {
-        let mut chains = Chains::new(false);
-        let (usable, deleted) = ([1; 8], [2; 8]);
-        for session in [usable, deleted] {
-            (0..100).for_each(|number| chains.begin(StreamId { session, number }));
-        }
-        chains.retain_incomplete(|session| session == usable);
-        assert_eq!(chains.incomplete().len(), 100 + MAX_GONE_STREAMS);
-        chains.retain_incomplete(|_| false);
-        let left: Vec<_> = chains.incomplete().iter().map(|stream| stream.number).collect();
-        assert_eq!((left.len(), left[0]), (MAX_GONE_STREAMS, 0));
+        self.incomplete.forget_session(session);
     }
 }

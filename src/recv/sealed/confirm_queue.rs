@@ -22,6 +22,9 @@ const MAX_UNCONFIRMED_BYTES: usize = 256 << 10;
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a run that is complete waits for a sender to say that it has heard of the end of its stream.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most streams whose senders are waited for. Only a run that is complete waits, and that followed one stream, or ended with the
+/// last session.
+const MAX_UNSETTLED_STREAMS: usize = 256;
 
 /// What is to be confirmed, and the streams in which that is said: one per session, as confirms are sealed under the session
 /// whose streams they name.
@@ -55,8 +58,12 @@ impl ConfirmQueue {
         self.bytes += bytes;
         if ends {
             self.urgent = true;
-            self.unsettled.retain(|_, until| *until > now);
-            self.unsettled.insert(stream, now + SETTLED_TIMEOUT);
+            if self.unsettled.len() >= MAX_UNSETTLED_STREAMS {
+                self.unsettled.retain(|_, until| *until > now);
+            }
+            if self.unsettled.len() < MAX_UNSETTLED_STREAMS {
+                self.unsettled.insert(stream, now + SETTLED_TIMEOUT);
+            }
         }
         self.repeat(stream, 0, now);
     }
@@ -213,15 +220,14 @@ mod tests {
     fn streams_that_nobody_settles_are_forgotten() {
         let start = Instant::now();
         let mut confirms = ConfirmQueue::default();
-        for second in 0..1000_u32 {
-            confirms.written(
-                StreamId { number: second, ..STREAM },
-                0,
-                true,
-                start + Duration::from_secs(second.into()),
-            );
+        for tick in 0..10 * u32::try_from(MAX_UNSETTLED_STREAMS).unwrap() {
+            confirms.written(StreamId { number: tick, ..STREAM }, 0, true, start + Duration::from_millis(tick.into()));
+            assert!(confirms.unsettled.len() <= MAX_UNSETTLED_STREAMS);
         }
-        assert_eq!(confirms.unsettled.len(), usize::try_from(SETTLED_TIMEOUT.as_secs()).unwrap());
+        let late = start + Duration::from_secs(60);
+        confirms.written(STREAM, 0, true, late);
+        assert_eq!(confirms.unsettled_until(), Some(late + SETTLED_TIMEOUT));
+        assert_eq!(confirms.unsettled.len(), 1);
     }
 
     #[test]

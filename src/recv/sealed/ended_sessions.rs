@@ -9,6 +9,7 @@ use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Receipt;
 use crate::session::SessionId;
+use crate::stream::{Ranges, Receiver};
 
 /// How long after a KILL the streams before it may still arrive.
 const LATE_STREAM_TIMEOUT: Duration = Duration::from_secs(60);
@@ -24,14 +25,42 @@ struct EndedSession {
     until: Instant,
 }
 
-/// The sessions whose end was received, and whose keys are still here.
+impl EndedSession {
+    /// The streams of a session that ends that are not complete.
+    fn outstanding(&self, id: SessionId, receiver: &Receiver) -> Ranges {
+        receiver.outstanding(id, (id == self.session).then_some(self.next_stream))
+    }
+}
+
+/// The sessions whose end was received, and whose keys are still here; one KILL per peer. Of one that cannot be executed for a
+/// while, a peer may send many, and the broker sends nothing more with many of them unacknowledged.
 #[derive(Default)]
 pub(super) struct EndedSessions(Vec<EndedSession>);
 
 impl EndedSessions {
-    /// A KILL came.
-    pub(super) fn push(&mut self, peer: Digest, session: SessionId, next_stream: u32, receipt: Receipt, now: Instant) {
-        self.0.push(EndedSession { peer, session, next_stream, receipt, until: now + LATE_STREAM_TIMEOUT });
+    /// A KILL came. Returns the receipt of the one that is not needed any more, as the other says all that it said: the one of
+    /// an older session, or the older one of the same session.
+    pub(super) fn push(
+        &mut self,
+        peer: Digest,
+        session: SessionId,
+        next_stream: u32,
+        receipt: Receipt,
+        receiver: &Receiver,
+        now: Instant,
+    ) -> Option<Receipt> {
+        let mut ended = EndedSession { peer, session, next_stream, receipt, until: now + LATE_STREAM_TIMEOUT };
+        let Some(known) = self.0.iter_mut().find(|known| known.peer == peer) else {
+            self.0.push(ended);
+            return None;
+        };
+        if known.session == session {
+            ended.next_stream = next_stream.max(known.next_stream);
+            ended.until = known.until;
+        } else if receiver.ended_by(known.session).contains(&session) {
+            return Some(ended.receipt);
+        }
+        Some(std::mem::replace(known, ended).receipt)
     }
 
     /// The KILL of a session came again: the broker keeps one of them until the keys are deleted. Returns the receipt of the
@@ -71,17 +100,14 @@ impl EndedSessions {
         let mut receipts = Vec::new();
         for ended in std::mem::take(&mut self.0) {
             let ids = sessions.receiver.ended_by(ended.session).to_vec();
-            let end = |id: &SessionId| (*id == ended.session).then_some(ended.next_stream);
-            let incomplete: Vec<(u32, u32)> = ids
-                .iter()
-                .flat_map(|id| sessions.receiver.outstanding(*id, end(id)).iter().collect::<Vec<_>>())
-                .collect();
             // A message that is held was not accepted, so that the receiver does not know its stream.
-            let is_complete = incomplete.is_empty() && !ids.iter().any(|id| chains.involves(*id));
-            if (!is_complete && now < ended.until) || ids.iter().any(|id| is_held(*id)) {
+            let is_complete = |id| ended.outstanding(id, &sessions.receiver).is_empty() && !chains.involves(id);
+            if (now < ended.until && !ids.iter().all(|id| is_complete(*id))) || ids.iter().any(|id| is_held(*id)) {
                 waiting.push(ended);
                 continue;
             }
+            let incomplete: Vec<_> =
+                ids.iter().flat_map(|id| ended.outstanding(*id, &sessions.receiver).into_vec()).collect();
             let name = sessions.peer_name(&ended.peer);
             if incomplete.is_empty() {
                 reports.sessions_ended(&name);
@@ -97,5 +123,39 @@ impl EndedSessions {
         }
         self.0 = waiting;
         Ok(receipts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Standing, pair};
+    use crate::suite::Suite;
+
+    #[test]
+    fn of_each_peer_one_kill_stays_unacknowledged() {
+        let now = Instant::now();
+        let mut receiver = Receiver::new();
+        let [old, new] = [1, 2].map(|seed| pair(seed, Suite::Gcm).1);
+        let mut other = pair(3, Suite::Gcm).1;
+        other.peer = [7; 32];
+        for session in [&old, &new, &other] {
+            receiver.add(session.clone(), Standing::Current);
+        }
+        let mut ended = EndedSessions::default();
+        let mut push = |session: &crate::session::Session, next_stream, now| {
+            let receipt = Receipt::for_tests();
+            let spare = ended.push(session.peer, session.id, next_stream, receipt, &receiver, now).is_some();
+            let kept = ended.0.iter().map(|ended| (ended.session, ended.next_stream, ended.until)).collect::<Vec<_>>();
+            (spare, kept)
+        };
+        let until = now + LATE_STREAM_TIMEOUT;
+        assert_eq!(push(&old, 5, now), (false, vec![(old.id, 5, until)]));
+        let later = now + LATE_STREAM_TIMEOUT / 2;
+        assert_eq!(push(&old, 4, later), (true, vec![(old.id, 5, until)]), "what is repeated gains no time");
+        assert_eq!(push(&new, 1, later), (true, vec![(new.id, 1, later + LATE_STREAM_TIMEOUT)]));
+        assert_eq!(push(&old, 9, later), (true, vec![(new.id, 1, later + LATE_STREAM_TIMEOUT)]));
+        assert!(!push(&other, 1, now).0, "another peer has its own");
+        assert_eq!(ended.0.len(), 2);
     }
 }

@@ -9,9 +9,11 @@
 //!
 //! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`].
 
+mod chain_heads;
 mod chains;
 mod confirm_queue;
 mod ended_sessions;
+mod incomplete_streams;
 mod last_messages;
 mod receive_log;
 mod reorder_buffer;
@@ -108,6 +110,12 @@ impl<'a> SealedStreams<'a> {
             Err(Rejected::NotAuthentic) => return Ok(self.take_unproven(message, now)),
             Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
+        // Its sender may continue under a session that is newer than our last look.
+        if let Content::Continued(next) = opened.content
+            && self.sessions.receiver.session(next.session).is_none()
+        {
+            self.refresh(now)?;
+        }
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
         // one, and left otherwise: a broker that calls messages retained withholds them, at most.
         if message.retain && !self.sessions.receiver.expects(&opened) {
@@ -144,7 +152,10 @@ impl<'a> SealedStreams<'a> {
                 self.chains.end(stream);
                 self.is_complete |= self.chains.is_selected(stream);
             }
-            Content::Continued(next) => self.chains.continue_in(next, stream, &self.sessions),
+            Content::Continued(_) => {
+                let next = self.sessions.receiver.successor(opened);
+                self.chains.continue_in(next, stream, &self.sessions);
+            }
             Content::Skipped => {
                 self.chains.begin(stream);
                 self.reports.skipped(&self.sessions.peer_name(&opened.peer));
@@ -155,8 +166,9 @@ impl<'a> SealedStreams<'a> {
             }
             // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
-                self.ended.push(opened.peer, stream.session, next_stream, receipt, now);
-                return Ok(Disposition::Hold { is_followed: false });
+                let receiver = &self.sessions.receiver;
+                let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
+                return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
             }
             // For sts-send, if one waits.
             Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
@@ -368,8 +380,14 @@ impl<'a> SealedStreams<'a> {
         log.confirms.retain_sessions(is_usable);
         self.chains.retain_incomplete(is_usable);
         self.reports.retain_sessions(|id| sessions.link.is_stored(id));
-        self.chains.retain_chains(|stream| is_usable(stream.session) && !log.is_over(stream));
+        self.forget_chains();
         Ok(())
+    }
+
+    /// Forgets the chains of which nothing more is to come.
+    fn forget_chains(&mut self) {
+        let is_usable = |id| self.sessions.receiver.session(id).is_some();
+        self.chains.retain_chains(|stream| is_usable(stream.session) && !self.log.is_over(stream));
     }
 }
 
@@ -427,6 +445,9 @@ impl IncomingStreams for SealedStreams<'_> {
 
     fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
         self.log.record(written, self.sessions.link.cache(), now)?;
+        if self.chains.are_crowded() {
+            self.forget_chains();
+        }
         self.log.erase_keys_if_due(self.sessions.link.cache(), now)
     }
 
@@ -457,7 +478,8 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn linger_until(&self, now: Instant) -> Option<Instant> {
-        self.log.confirms.unsettled_until().filter(|until| self.is_complete && *until > now)
+        let until = if self.is_complete { self.log.confirms.unsettled_until() } else { None };
+        until.filter(|until| *until > now)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {

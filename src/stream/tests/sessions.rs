@@ -118,3 +118,31 @@ fn ten_thousand_peers() {
     receiver.update(sessions.take(1));
     assert_eq!(receiver.sessions().count(), 1);
 }
+
+#[test]
+fn a_stream_leads_only_to_streams_of_its_own_sender() {
+    let [mine, newer, mut theirs] = [1, 2, 3].map(|seed| pair(seed, Suite::Gcm));
+    theirs.1.peer = [7; 32];
+    let unknown = pair(4, Suite::Gcm).0.id;
+    let mut receiver = Receiver::new();
+    for session in [&mine.1, &newer.1, &theirs.1] {
+        receiver.add(session.clone(), Standing::Current);
+    }
+    let own = |session, number| StreamId { session, number };
+    for (next, leads) in [
+        (own(newer.0.id, 0), true),
+        (own(mine.0.id, 8), true),
+        (own(mine.0.id, 7), false),
+        (own(mine.0.id, FIRST_CONFIRM_STREAM), false),
+        (own(theirs.0.id, 0), false),
+        (own(unknown, 0), false),
+    ] {
+        let continued = seal_control(&mut sender(&mine.0, 7), &Content::Continued(next)).unwrap();
+        let opened = receiver.open(&continued, &mut BytesMut::new()).unwrap();
+        assert_eq!(receiver.successor(&opened), leads.then_some(next), "{next:?}");
+        let after = Predecessor { stream: next, end: 1 };
+        let continuing = continues(&mut sender(&mine.0, 7), after);
+        let opened = receiver.open(&continuing, &mut BytesMut::new()).unwrap();
+        assert_eq!(receiver.predecessor(&opened), leads.then_some(after), "{next:?}");
+    }
+}

@@ -1,9 +1,10 @@
 //! Whose a spool is: `owner`, made with the spool and never changed.
 //!
-//! An unknown format number ([`FORMAT`]) is refused, and so is any other line than this version writes.
+//! A spool of a later format ([`FORMAT`]) is left as it is; any other line than this version writes is refused.
 
 use base64::prelude::{BASE64_STANDARD as STANDARD, Engine as _};
 
+use super::damaged::of_later_version;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Lock};
 use crate::name::LinkName;
@@ -13,6 +14,8 @@ use crate::{Error, Exit, Result};
 const FILE_NAME: &str = "owner";
 /// The format of all files of a spool: another number for each change that an older version would read wrongly.
 const FORMAT: &str = "format = sts-spool-3";
+const FORMAT_NAME: &str = "format = sts-spool-";
+const FORMAT_NUMBER: u32 = 3;
 
 /// To whom a spool belongs: what one link was to send is never sent on another.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,10 @@ pub(super) fn is_owned(dir: &Dir, owner: Owner<'_>) -> Result<bool> {
         return Ok(true);
     }
     let found = String::from_utf8_lossy(&found).into_owned();
+    let format = found.lines().find_map(|line| line.strip_prefix(FORMAT_NAME)?.parse::<u32>().ok());
+    if format.is_some_and(|format| format > FORMAT_NUMBER) {
+        return Err(of_later_version(dir));
+    }
     let has = |line: &str| found.lines().any(|other| other == line);
     let why = if !has(FORMAT) {
         "it is not a spool of this version".to_owned()

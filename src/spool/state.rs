@@ -3,11 +3,10 @@
 //! `state` has two slots, and is never longer or shorter. A change is written over the slot that does not hold the last
 //! one that was synchronized, so that neither a full disk nor a power cut takes away what was there.
 //!
-//! The fields are fixed: a spool with other ones needs another format number (`FORMAT` in `owner.rs`), and older versions refuse
-//! it. A slot that is whole and has a value that this version never writes is refused as well: the other slot is older, and
-//! what was sealed since would be sealed again as something else.
+//! The fields are fixed: a spool with other ones needs another format number (`FORMAT` in `owner.rs`), and older versions leave
+//! it as it is. So they do with a slot that is whole and has a value that this version never writes: the other slot is older.
 
-use super::damaged::damaged;
+use super::damaged::{damaged, of_later_version};
 use crate::Result;
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::digest;
@@ -113,7 +112,8 @@ impl SpoolState {
         let mut rest = bytes;
         let (acknowledged, sealed) = (u64::from_be_bytes(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?));
         let stream = if flag(&mut rest)? { Some(spooled_stream(&mut rest)?) } else { None };
-        (acknowledged <= sealed).then_some(Self { acknowledged, sealed, stream })
+        let has_more = rest.iter().any(|&byte| byte != 0);
+        (acknowledged <= sealed && !has_more).then_some(Self { acknowledged, sealed, stream })
     }
 }
 
@@ -256,7 +256,7 @@ fn newest(dir: &Dir, file: &RandomAccessFile) -> Result<Option<(u64, SpoolState)
         }
     }
     let Some((generation, state)) = newest else { return Ok(None) };
-    let state = state.ok_or_else(|| damaged(dir, "its state is not valid in this version"))?;
+    let state = state.ok_or_else(|| of_later_version(dir))?;
     Ok(Some((generation, state)))
 }
 
@@ -364,8 +364,8 @@ mod tests {
             bytes[slot..body.start].copy_from_slice(&sum[..SUM_LEN]);
             std::fs::write(&path, &bytes).unwrap();
             let error = StateFile::open(&dir, &lock).unwrap_err();
-            assert_eq!(error.exit(), Exit::DataLost);
-            assert!(error.to_string().contains("this version"), "{error}");
+            assert_eq!(error.exit(), Exit::Protocol);
+            assert!(error.to_string().contains("later version"), "{error}");
         }
     }
 

@@ -13,7 +13,8 @@ use crate::session::SessionId;
 pub(super) const MAX_OPEN_STREAMS: usize = 1024;
 /// Most ranges that ended stream numbers are kept as; past that, the lowest numbers missing between them are given up.
 pub(super) const MAX_RANGES: usize = 1024;
-/// How many of the streams that ended last are remembered with their salts, to notice a number used twice.
+/// How many of the streams that ended last are remembered with their salts, to notice a number used twice, and to confirm again;
+/// so many of those that ask for confirms, and so many of the others.
 const MAX_RECENT_STREAMS: usize = 16;
 
 /// Why an authentic message is not written; nothing changed.
@@ -367,8 +368,12 @@ impl Streams {
     pub(crate) fn insert_recent(&mut self, stream: RecentStream) {
         self.recent.retain(|recent| recent.number != stream.number);
         self.recent.push_back(stream);
-        if self.recent.len() > MAX_RECENT_STREAMS {
-            self.recent.pop_front();
+        // Those that nobody waits for must not push out those whose sender may still ask.
+        let is_alike = |recent: &RecentStream| recent.wants_confirms == stream.wants_confirms;
+        if self.recent.iter().filter(|recent| is_alike(recent)).count() > MAX_RECENT_STREAMS
+            && let Some(oldest) = self.recent.iter().position(is_alike)
+        {
+            self.recent.remove(oldest);
         }
     }
 

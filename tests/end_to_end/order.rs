@@ -72,7 +72,7 @@ fn place(sessions: &mut Vec<Vec<u8>>, topic: &str, payload: &[u8]) -> Option<(us
         sessions.push(session);
         sessions.len() - 1
     });
-    Some((at, u32::from_be_bytes(payload[12..16].try_into().unwrap())))
+    Some((at, u32::from_be_bytes(payload[16..20].try_into().unwrap())))
 }
 
 /// Agrees on a new session, and sends a line under it.

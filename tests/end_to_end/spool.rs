@@ -319,15 +319,13 @@ fn killed_at_each_step(args: &[&str], suite: &str, beside: bool) {
         sender.wait().succeeded();
     }
     fed.arrived(&all_of(receiver, &pair), 222);
-    // The nonce is in the header: a resent message must be the same to its last byte.
+    // The header leads to key and nonce: what is sent again is the same message, to its last byte.
     let mut messages: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-    let mut again = 0;
     for seen in sniffer.seen().into_iter().filter(|seen| seen.topic == M2S && suite == "gcm") {
-        let known = messages.insert(seen.payload[..16].to_vec(), seen.payload.clone());
-        assert!(known.as_ref().is_none_or(|known| *known == seen.payload), "one nonce for two messages");
-        again += u32::from(known.is_some());
+        let known = messages.insert(seen.payload[..20].to_vec(), seen.payload.clone());
+        assert!(known.is_none_or(|known| known == seen.payload), "one nonce for two messages");
     }
-    assert!(again > 0 || suite != "gcm" || beside, "nothing was sent again");
+    assert!(messages.len() > 100 || suite != "gcm", "hardly anything was seen");
 }
 
 #[test]

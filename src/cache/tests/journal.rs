@@ -1,7 +1,7 @@
 //! Claim: what was acknowledged is never accepted again, and without proof of it nothing is accepted at all.
 
 use super::super::journal::MIN_COMPACT_LEN;
-use super::super::receive_state::put_line;
+use super::super::receive_state::{UnusableState, put_line};
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
@@ -39,16 +39,38 @@ fn an_open_stream_keeps_the_time_of_its_last_message() {
 #[test]
 fn a_word_with_a_plus_sign_may_be_ignored_and_no_other() {
     let id = hex(&session(1).id);
-    for (words, is_whole) in [("+new=1,2 +at=5 +new", true), ("new 1", false), ("+at=x", false)] {
+    for (words, unusable) in [
+        ("+new=1,2 +at=5 +new", None),
+        ("new 1", Some(UnusableState::Later)),
+        ("+at=x", Some(UnusableState::Malformed(2))),
+        ("g 3 7", Some(UnusableState::Malformed(2))),
+    ] {
         let mut text = String::new();
         put_line(&mut text, "sts-receive-state-3 gateway");
         put_line(&mut text, &format!("+new=0 n {id} {words} m 3 0000000000000000 7 0 o +newer"));
         let parsed = ReceiveState::parse("gateway", text.as_bytes());
-        assert_eq!(parsed.is_ok(), is_whole, "{words}");
+        assert_eq!(parsed.as_ref().err(), unusable.as_ref(), "{words}");
         if let Ok(state) = parsed {
             let open = state.open_streams(session(1).id, 15);
             assert_eq!((open[0].stream.number, open[0].messages, open[0].age), (3, 7, Some(10)));
         }
+    }
+}
+
+#[test]
+fn receive_state_of_a_later_version_is_left_as_it_is() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let path = cache.dir().join("gateway@recv");
+    for head in ["sts-receive-state-3 gateway", "sts-receive-state-4 gateway"] {
+        let mut text = String::new();
+        put_line(&mut text, head);
+        put_line(&mut text, &format!("n {} new 1", hex(&session(1).id)));
+        fs::write(&path, &text).unwrap();
+        chmod(&path, 0o600);
+        let err = receive(&cache).map(|_| ()).unwrap_err();
+        assert_eq!(err.exit(), Exit::Protocol, "{err}");
+        assert_eq!(fs::read(&path).unwrap(), text.as_bytes());
     }
 }
 

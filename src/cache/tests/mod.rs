@@ -18,6 +18,7 @@ use crate::suite::Suite;
 
 mod crash;
 mod journal;
+mod keys;
 mod running;
 mod standings;
 

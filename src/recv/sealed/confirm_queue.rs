@@ -252,6 +252,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_understood_is_told_once_a_second() {
+        let now = Instant::now();
+        let mut confirms = ConfirmQueue::default();
+        let mut told = |seq, after| {
+            confirms.refuse(STREAM, seq, now + after);
+            confirms.take_refused().into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(told(7, Duration::ZERO), [(STREAM, 7)]);
+        assert_eq!(told(7, REFUSED_INTERVAL / 2), []);
+        assert_eq!(told(8, REFUSED_INTERVAL), [(STREAM, 8)]);
+    }
+
+    #[test]
     fn the_end_of_a_stream_is_confirmed_at_once() {
         let now = Instant::now();
         let mut confirms = ConfirmQueue::default();

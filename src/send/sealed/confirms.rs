@@ -228,7 +228,32 @@ impl ConfirmedStream for SealedStream {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
+    use crate::session::{Standing, pair};
+    use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
+    use crate::suite::Suite;
+
+    #[test]
+    fn a_receiver_of_another_version_says_what_it_cannot_read() {
+        let ((master, slave), now, rng) = (pair(1, Suite::Gcm), Instant::now(), &mut StdRng::seed_from_u64(1));
+        let mut confirms = Confirms::new(true, now);
+        confirms.receiver.add(master.clone(), Standing::Current);
+        let side = ReservedStream::of_side(slave.id, FIRST_CONFIRM_STREAM, slave.send.side.clone());
+        let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
+        let stream = StreamId { session: master.id, number: 4 };
+        for (number, expected) in [(4, Some(9)), (5, None)] {
+            let content = Content::Refused { stream: number, seq: 9 };
+            let refused = sender.seal(&content, sender.buffer(0), rng).unwrap();
+            let news = confirms.receive(&refused, stream, now).unwrap();
+            assert_eq!(
+                news.map(|news| matches!(news, News::Refused(seq) if Some(seq) == expected)),
+                expected.map(|_| true)
+            );
+        }
+    }
 
     #[test]
     fn of_what_is_sent_again_the_broker_keeps_the_newest_input_only() {

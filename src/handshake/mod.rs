@@ -40,7 +40,7 @@ use rand::{CryptoRng, RngExt};
 
 use crate::Rejected;
 use crate::backoff::Backoff;
-use crate::crypto::schedule::{AttemptId, Confirmation, Topics, digest};
+use crate::crypto::schedule::{AttemptId, Confirmation, Features, Topics, digest};
 use crate::identity::Identity;
 use crate::message::{FrameType, NONCE_LEN, Ready};
 
@@ -56,9 +56,21 @@ pub(crate) use verdict::AuthRefusal;
 use self::master::Master;
 use self::slave::Slave;
 
+/// What this version can do beyond the protocol as it was first released: nothing yet.
+const OWN_FEATURES: Features = [0; 4];
+
 /// This device's side of the handshakes on a link.
 #[derive(Debug)]
 pub(crate) struct Handshake(Side);
+
+/// What a frame is that costs a key exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyExchange {
+    /// An INITREQ: each costs one.
+    InitReq,
+    /// An AUTHREQ with a good cookie: the first one that carries an INITREQ costs one.
+    AuthReq,
+}
 
 #[derive(Debug)]
 enum Side {
@@ -101,12 +113,20 @@ impl Handshake {
         }
     }
 
-    /// Whether answering a frame of this type costs a key exchange before anything is known of its sender. Such frames can
-    /// wait, so that a flood of them does not hold up the others.
-    pub(crate) fn is_costly(&self, frame_type: FrameType) -> bool {
+    /// Which key exchange answering this frame would cost, before anything is known of its sender; `None` if it costs none.
+    /// Such frames can wait, so that a flood of them does not hold up the others.
+    pub(crate) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Option<KeyExchange> {
+        match &self.0 {
+            Side::Master(_) => None,
+            Side::Slave(slave) => slave.key_exchange(topics, frame),
+        }
+    }
+
+    /// Whether [`Handshake::poll`] would sign now. What is accepted before is covered by the same signature.
+    pub(crate) fn has_unsigned_answers(&self) -> bool {
         match &self.0 {
             Side::Master(_) => false,
-            Side::Slave(_) => frame_type == FrameType::InitReq,
+            Side::Slave(slave) => slave.has_unsigned_answers(),
         }
     }
 
@@ -128,10 +148,10 @@ impl Handshake {
         }
     }
 
-    /// A frame that is due at `now`, if one is, and the topics of its handshake; call again until there is none.
-    pub(crate) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Vec<u8>)> {
+    /// What is due at `now`, if anything is, and the topics of its handshake; call again until there is nothing.
+    pub(crate) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Action)> {
         match &mut self.0 {
-            Side::Master(master) => master.poll(now, rng).map(|frame| (master.topics().clone(), frame)),
+            Side::Master(master) => master.poll(now, rng).map(|frame| (master.topics().clone(), Action::Send(frame))),
             Side::Slave(slave) => slave.poll(now, rng),
         }
     }

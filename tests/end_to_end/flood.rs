@@ -85,7 +85,7 @@ fn forged_init_acks_do_not_keep_a_master_from_its_slave() {
         let parsed = InitReq::parse(&init_req).unwrap();
         let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut rand::rng()).unwrap();
         let answers = digest(&[&init_req]);
-        InitAck::frame(answers.first_chunk().unwrap(), &forged.x25519, &forged.ciphertext, None)
+        InitAck::frame(answers.first_chunk().unwrap(), &[0; 16], &forged.x25519, &forged.ciphertext, None)
     });
     flood.wait_for(100);
     let slave = Process::spawn(pair.slave.pair(&["--timeout", "60", LINK]));

@@ -140,10 +140,12 @@ impl AwaitingAuthAck {
     }
 
     /// Step 4, to whichever of the attempts it verifies.
-    pub(super) fn verify(&self, party: &Party, frame: &[u8]) -> Result<(AttemptId, AuthAckOutcome), Rejected> {
-        match &self.answers {
-            Answers::Each(each) => self.init_req.verify(party, each.signed.iter().map(|it| &it.attempt), frame),
-            Answers::One(AnswerOne(one)) => self.init_req.verify(party, one.iter().map(|(attempt, _)| attempt), frame),
+    pub(super) fn verify(&mut self, party: &Party, frame: &[u8]) -> Result<(AttemptId, AuthAckOutcome), Rejected> {
+        match &mut self.answers {
+            Answers::Each(each) => self.init_req.verify(party, each.signed.iter_mut().map(|it| &mut it.attempt), frame),
+            Answers::One(AnswerOne(one)) => {
+                self.init_req.verify(party, one.iter_mut().map(|(attempt, _)| attempt), frame)
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{Schedule, open_once, signed_by_master};
 use crate::handshake::merkle::{MAX_LEAVES, root_over};
-use crate::message::{AuthReq, Credentials, InitAck, InitReq, split_path};
+use crate::message::{AuthReq, InitAck, InitReq, Proof};
 
 /// Whoever answers an INITREQ without being the slave; it can open the AUTHREQs that answer it, and does.
 struct Forger {
@@ -24,7 +24,8 @@ impl Forger {
     fn init_ack(&mut self, rng: &mut StdRng) -> Vec<u8> {
         let parsed = InitReq::parse(&self.init_req).unwrap();
         let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, rng).unwrap();
-        let frame = InitAck::frame(&init_req_reference(&self.init_req), &forged.x25519, &forged.ciphertext, None);
+        let frame =
+            InitAck::frame(&init_req_reference(&self.init_req), &[0; 16], &forged.x25519, &forged.ciphertext, None);
         let schedule = Schedule::new(&topics(), &self.init_req, &frame, &forged.shared, None);
         self.schedules.insert(schedule.attempt(), schedule);
         frame
@@ -35,9 +36,8 @@ impl Forger {
         let parsed = AuthReq::parse(auth_req).unwrap();
         let Some(schedule) = self.schedules.get(parsed.attempt) else { return false };
         let plaintext = open_once(&schedule.hs_m(), parsed.clear, parsed.sealed).unwrap();
-        let (path, credentials) = split_path(&plaintext).unwrap();
-        let credentials = Credentials::parse(credentials).unwrap();
-        let leaf = schedule.master_leaf(std::str::from_utf8(credentials.name).unwrap(), credentials.key);
+        let Proof { features, path, credentials } = Proof::parse(&plaintext).unwrap();
+        let leaf = schedule.master_leaf(&features, std::str::from_utf8(credentials.name).unwrap(), credentials.key);
         let signed = signed_by_master(&root_over(&leaf, path));
         identities()[0].public().verify(&signed, credentials.signature).unwrap();
         self.signatures.insert(credentials.signature.to_vec());
@@ -221,16 +221,15 @@ fn a_coded_auth_req_is_the_only_one_under_its_signature() {
     let made = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
     let half = Spake2Half::draw(Role::Slave, &codes()[0].password(), &mut world.rng);
     let reference = init_req_reference(&init_req);
-    let init_ack = InitAck::frame(&reference, &made.x25519, &made.ciphertext, Some(half.share()));
+    let init_ack = InitAck::frame(&reference, &[0; 16], &made.x25519, &made.ciphertext, Some(half.share()));
     let pake = half.agree(parsed.share.unwrap()).unwrap();
     let schedule = Schedule::new(&topics(), &init_req, &init_ack, &made.shared, Some(&pake));
     let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
     let parsed = AuthReq::parse(&auth_req).unwrap();
     let plaintext = open_once(&schedule.hs_m(), parsed.clear, parsed.sealed).unwrap();
-    let (path, credentials) = split_path(&plaintext).unwrap();
-    let credentials = Credentials::parse(credentials).unwrap();
+    let Proof { features, path, credentials } = Proof::parse(&plaintext).unwrap();
     assert!(path.is_empty());
-    let signed = signed_by_master(&schedule.master_leaf("master", credentials.key));
+    let signed = signed_by_master(&schedule.master_leaf(&features, "master", credentials.key));
     identities()[0].public().verify(&signed, credentials.signature).unwrap();
     // Repeated, it is the same bytes; INITREQ is not sent any more, and the INITACK draws nothing more.
     world.now += Duration::from_secs(1);

@@ -201,27 +201,32 @@ impl Handshake {
     }
 }
 
-/// When to send a frame again: after 1 s, or sooner where most likely nobody was there yet, then doubling to 8 s, each wait
-/// shortened at random by up to a fifth.
+/// When to send a frame again: after 1 s, then doubling to 8 s, each wait shortened at random by up to a fifth. Before that,
+/// the first message of all is sent for two seconds at a steady pace: most likely nobody was there yet, or a flood left it
+/// no more than a chance.
 #[derive(Clone, Debug)]
 struct Repeat {
     due: Instant,
+    /// How often it is sent before its waits double.
+    early: u32,
     backoff: Backoff,
 }
 
 impl Repeat {
     const MIN_REPEAT_DELAY: Duration = Duration::from_secs(1);
     const EARLY_REPEAT_DELAY: Duration = Duration::from_millis(250);
+    const MAX_EARLY: u32 = 8;
     const MAX_REPEAT_DELAY: Duration = Duration::from_secs(8);
 
     /// The first message of all, due at once: a peer that was started at the same moment may not be listening yet.
     fn now(now: Instant) -> Self {
-        Self { due: now, backoff: Backoff::new(Self::EARLY_REPEAT_DELAY, Self::MAX_REPEAT_DELAY) }
+        let backoff = Backoff::new(Self::MIN_REPEAT_DELAY, Self::MAX_REPEAT_DELAY);
+        Self { due: now, early: Self::MAX_EARLY, backoff }
     }
 
     /// Sent at `now` already; due again after the first wait.
     fn after(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let mut repeat = Self { due: now, backoff: Backoff::new(Self::MIN_REPEAT_DELAY, Self::MAX_REPEAT_DELAY) };
+        let mut repeat = Self { early: 0, ..Self::now(now) };
         repeat.is_due(now, rng);
         repeat
     }
@@ -230,7 +235,9 @@ impl Repeat {
     fn is_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> bool {
         let due = now >= self.due;
         if due {
-            self.due = now + self.backoff.next().mul_f64(rng.random_range(0.8..=1.0));
+            let delay = if self.early > 0 { Self::EARLY_REPEAT_DELAY } else { self.backoff.next() };
+            self.early = self.early.saturating_sub(1);
+            self.due = now + delay.mul_f64(rng.random_range(0.8..=1.0));
         }
         due
     }

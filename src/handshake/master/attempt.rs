@@ -37,7 +37,7 @@ pub(super) struct SentInitReq {
 /// Step 2, as it came in: anyone can have made it.
 pub(super) struct ReceivedInitAck<'a> {
     parsed: InitAck<'a>,
-    frame: &'a [u8],
+    pub(super) frame: &'a [u8],
     pub(super) digest: Digest,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct ReceivedInitAck<'a> {
 pub(super) struct UnsignedAttempt {
     schedule: Schedule,
     cookie: Cookie,
-    pub(super) init_ack: Digest,
+    init_ack: Digest,
 }
 
 /// An attempt, and what its AUTHREQ is made of: the same bytes each time.

@@ -50,7 +50,7 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     let mut world = World::usual(1);
     let (_, init_req) = world.poll().remove(0);
     let mut forger = Forger::new(init_req.clone());
-    // For most of a second nothing but forgeries; the slave's first two answers were lost.
+    // For most of a second nothing but forgeries; the slave's first three answers were lost.
     let mut answered = 0;
     let mut genuine = None;
     let mut step = |world: &mut World, forger: &mut Forger, from_slave: Option<Vec<u8>>| {
@@ -72,15 +72,15 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
         (repeated, genuine.take())
     };
     let (mut steps, mut repeats) = (0, Vec::new());
-    while repeats.len() < 2 {
+    while repeats.len() < 3 {
         steps += 1;
         repeats.extend(step(&mut world, &mut forger, None).0);
     }
     assert!((600..=750).contains(&steps), "{steps}");
-    assert_eq!(repeats, [init_req.clone(), init_req.clone()]);
+    assert_eq!(repeats, [init_req.clone(), init_req.clone(), init_req.clone()]);
 
     // The next retransmission gets through, in time and by its own attempt.
-    let init_ack = world.deliver(To::Slave, &repeats[1]).unwrap();
+    let init_ack = world.deliver(To::Slave, &repeats[2]).unwrap();
     let (mut steps, mut from_slave) = (0, init_ack);
     let auth_req = loop {
         steps += 1;
@@ -96,6 +96,46 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     assert!(answered > 600, "{answered} were answered");
     world.run();
     world.assert_paired();
+}
+
+/// Each signature covers 256 of 2,500, so the genuine INITACK needs more chances than INITREQ has repeats.
+#[test]
+fn ten_thousand_forged_init_acks_a_second_are_outlasted_in_two_seconds() {
+    for seed in 0..4 {
+        let mut world = World::usual(seed);
+        let mut from_slave: Vec<Vec<u8>> = Vec::new();
+        let mut init_reqs = 0;
+        let mut init_req = Vec::new();
+        while world.promoted.is_none() {
+            assert!(world.now < world.start + Duration::from_secs(2), "seed {seed}: {init_reqs} INITREQs");
+            let mut to_slave: Vec<_> = world.poll().into_iter().map(|(_, frame)| frame).collect();
+            for _ in 0..10 {
+                if FrameType::of(&init_req) == Ok(FrameType::InitReq) {
+                    let mut forged = vec![FrameType::InitAck.byte(); InitAck::LEN];
+                    world.rng.fill(&mut forged[1..]);
+                    forged[1..=NONCE_LEN].copy_from_slice(&init_req_reference(&init_req));
+                    to_slave.extend(world.deliver(To::Master, &forged).unwrap_or(None));
+                }
+                if let Some(frame) = from_slave.pop() {
+                    to_slave.extend(world.deliver(To::Master, &frame).unwrap_or(None));
+                }
+            }
+            for frame in to_slave {
+                if FrameType::of(&frame) == Ok(FrameType::InitReq) {
+                    init_reqs += 1;
+                    init_req.clone_from(&frame);
+                    // The slave is slow at first.
+                    if world.now < world.start + Duration::from_millis(300) {
+                        continue;
+                    }
+                }
+                from_slave.extend(world.deliver(To::Slave, &frame).unwrap_or(None));
+            }
+            world.now += Duration::from_millis(1);
+        }
+        world.assert_paired();
+        assert!((4..90).contains(&init_reqs), "{init_reqs}");
+    }
 }
 
 #[test]

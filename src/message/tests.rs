@@ -74,6 +74,18 @@ fn first_bytes_are_the_protocols() {
 }
 
 #[test]
+fn frames_of_a_later_version_are_told_from_text() {
+    for first in 0..=u8::MAX {
+        let frame = [&[first][..], &[0x80; 48]].concat();
+        let expected = first >> 4 >= 3 && (1..=8).contains(&(first & 0x0f));
+        assert_eq!(FrameType::is_of_later_version(&frame), expected, "{first:#04x}");
+        let text = [&[first][..], &[b'0'; 48]].concat();
+        assert_eq!(FrameType::is_of_later_version(&text), expected && !first.is_ascii(), "{first:#04x}");
+    }
+    assert!(!FrameType::is_of_later_version(&[]));
+}
+
+#[test]
 fn frames_have_one_length() {
     let init_req = InitReq::frame(&[1; 16], 1, &[2; 32], &[3; 1184], None);
     let init_ack = InitAck::frame(&[1; 16], &[9; 16], &[2; 32], &[3; 1088], None);

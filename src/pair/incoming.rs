@@ -6,8 +6,8 @@ use super::run::{PairRun, Phase, Purpose};
 use crate::Result;
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;
-use crate::handshake::KeyExchange;
 use crate::handshake::session_check::is_session_check;
+use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
 use crate::text::escape;
 
@@ -79,6 +79,10 @@ impl PairRun<'_> {
             self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
             return Ok(());
         };
+        if FrameType::is_of_later_version(payload) {
+            self.tell_claim(&Claim::LaterVersion, now);
+            return Ok(());
+        }
         if is_session_check(payload) {
             return self.take_session_check(&topics, payload, now);
         }

@@ -296,3 +296,34 @@ fn an_attempt_that_was_declined_supersedes_none() {
     world.run();
     world.assert_paired();
 }
+
+#[test]
+fn a_master_that_is_forgotten_before_the_signature_gets_no_answer() {
+    for forget in [true, false] {
+        let mut world = World::usual(1);
+        let attempt = Attempt::with(&mut world);
+        let signature = attempt.signature([0; 4], &mut world.rng);
+        let auth_req = attempt.auth_req([0; 4], &signature);
+        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
+        assert!(matches!(accepted, Ok(Action::Wait)));
+        world.slave.set_peers(vec![peer_of(if forget { 2 } else { 0 })]);
+        assert_eq!(world.slave.poll(world.now, &mut world.rng).is_none(), forget);
+        assert!(!world.slave.has_unsigned_answers());
+    }
+}
+
+/// Its verdict is that of the configuration at the time of the signature.
+#[test]
+fn a_suite_that_is_changed_before_the_signature_counts() {
+    let mut world = World::usual(1);
+    let attempt = Attempt::with(&mut world);
+    let signature = attempt.signature([0; 4], &mut world.rng);
+    world.slave.accept(&topics(), &attempt.auth_req([0; 4], &signature), world.now, &mut world.rng).unwrap();
+    world.slave.set_party(party(1, Suite::Ecb, &[0]));
+    let Some((_, Action::Fail(Failure::SuiteDiffers { theirs, .. }, Some(_)))) =
+        world.slave.poll(world.now, &mut world.rng)
+    else {
+        panic!("no verdict")
+    };
+    assert_eq!(theirs, Suite::Gcm.code());
+}

@@ -22,7 +22,7 @@ use crate::handshake::{Action, Party, Repeat};
 const MAX_UNANSWERED_AUTH_REQS: usize = 4096;
 /// How soon INITREQ is sent again while more INITACKs arrive than a signature covers: each time the genuine one has another
 /// chance.
-const CROWDED_REPEAT_DELAY: Duration = Duration::from_millis(25);
+const CROWDED_REPEAT_DELAY: Duration = Duration::from_millis(10);
 /// Times that AUTHREQ is sent without an answer before an attempt with a code is over: half a minute.
 const MAX_AUTH_REQS_WITH_CODE: u32 = 6;
 

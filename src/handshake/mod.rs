@@ -115,9 +115,12 @@ impl Handshake {
 
     /// Which key exchange answering this frame would cost, before anything is known of its sender; `None` if it costs none.
     /// Such frames can wait, so that a flood of them does not hold up the others.
-    pub(crate) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Option<KeyExchange> {
+    ///
+    /// # Errors
+    /// The reason why the frame is rejected, if that can be told without a key exchange.
+    pub(crate) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
         match &self.0 {
-            Side::Master(_) => None,
+            Side::Master(_) => Ok(None),
             Side::Slave(slave) => slave.key_exchange(topics, frame),
         }
     }
@@ -214,8 +217,8 @@ struct Repeat {
 
 impl Repeat {
     const MIN_REPEAT_DELAY: Duration = Duration::from_secs(1);
-    const EARLY_REPEAT_DELAY: Duration = Duration::from_millis(250);
-    const MAX_EARLY: u32 = 8;
+    const EARLY_REPEAT_DELAY: Duration = Duration::from_millis(125);
+    const MAX_EARLY: u32 = 16;
     const MAX_REPEAT_DELAY: Duration = Duration::from_secs(8);
 
     /// The first message of all, due at once: a peer that was started at the same moment may not be listening yet.

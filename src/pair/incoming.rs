@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::run::{PairRun, Phase, Purpose};
-use crate::Result;
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
 use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
 use crate::text::escape;
+use crate::{Rejected, Result};
 
 /// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that wait is
 /// answered then.
@@ -90,10 +90,16 @@ impl PairRun<'_> {
             return self.take_proof(payload);
         }
         match self.handshake.key_exchange(&topics, payload) {
-            Some(kind) => self.key_exchanges.of(kind).push(topics, payload, &mut rand::rng()),
-            None => self.accept(&topics, payload, now)?,
+            Ok(Some(kind)) => self.key_exchanges.of(kind).push(topics, payload, &mut rand::rng()),
+            Ok(None) => self.accept(&topics, payload, now)?,
+            Err(rejected) => self.tell_dropped(payload, rejected),
         }
         Ok(())
+    }
+
+    fn tell_dropped(&self, payload: &[u8], rejected: Rejected) {
+        let name = FrameType::of(payload).map_or("a message", FrameType::name);
+        self.report.verbose(format_args!("dropped {name}: {rejected}"));
     }
 
     /// Answers frames that wait for a key exchange: those of each kind for a while, as long as there is room for the answers.
@@ -133,8 +139,7 @@ impl PairRun<'_> {
         match self.handshake.accept(topics, payload, now, &mut rand::rng()) {
             Ok(action) => self.perform(action, topics, now),
             Err(rejected) => {
-                let name = FrameType::of(payload).map_or("a message", FrameType::name);
-                self.report.verbose(format_args!("dropped {name}: {rejected}"));
+                self.tell_dropped(payload, rejected);
                 Ok(())
             }
         }

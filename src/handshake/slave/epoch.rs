@@ -9,7 +9,7 @@ use rand::CryptoRng;
 use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
 use crate::crypto::pake::Spake2Half;
-use crate::crypto::schedule::{AttemptId, Digest, Schedule, Topics, answer_rng, cookie, digest, verify_cookie};
+use crate::crypto::schedule::{AttemptId, Cookie, Digest, Schedule, Topics, answer_rng, cookie, digest, verify_cookie};
 use crate::handshake::Party;
 use crate::handshake::party::agree;
 use crate::message::{AuthReq, InitAck, InitReq};
@@ -89,17 +89,17 @@ impl EpochState {
         Ok((init_ack, schedule))
     }
 
-    /// Whether the cookie of an AUTHREQ was made under this epoch key, for its INITREQ.
-    pub(super) fn made(&self, auth_req: &AuthReq<'_>) -> bool {
-        verify_cookie(&self.key, &digest(&[auth_req.init_req.frame]), auth_req.cookie).is_ok()
+    /// Whether this cookie was made under the epoch key, for the INITREQ with this digest.
+    pub(super) fn made(&self, init_req: &Digest, cookie: &Cookie) -> bool {
+        verify_cookie(&self.key, init_req, cookie).is_ok()
     }
 
-    /// Whether the attempt of this AUTHREQ's INITREQ is among the recent ones.
-    pub(super) fn remembers(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> bool {
-        self.recent.by_init_req.contains_key(&key_of(topics, auth_req))
+    /// Whether the attempt of the INITREQ with this digest is among the recent ones.
+    pub(super) fn remembers(&self, topics: &Topics, init_req: &Digest) -> bool {
+        self.recent.by_init_req.contains_key(&key_of(topics, init_req))
     }
 
-    /// The attempt that an AUTHREQ with a good cookie names.
+    /// The attempt that an AUTHREQ with a good cookie names; `init_req` is the digest of its INITREQ.
     ///
     /// # Errors
     /// [`Rejected::Unexpected`] if its INITREQ led to another one.
@@ -108,9 +108,10 @@ impl EpochState {
         party: &Party,
         topics: &Topics,
         auth_req: &AuthReq<'_>,
+        init_req: &Digest,
     ) -> Result<&mut RecentAttempt, Rejected> {
         party.check_share(auth_req.init_req.share)?;
-        let key = key_of(topics, auth_req);
+        let key = key_of(topics, init_req);
         if !self.recent.by_init_req.contains_key(&key) {
             let (_, schedule) = self.exchange_keys(party, topics, &auth_req.init_req)?;
             self.recent.insert(key, RecentAttempt { schedule, has_checked_signature: false });
@@ -132,7 +133,7 @@ impl RecentAttempts {
     }
 }
 
-fn key_of(topics: &Topics, auth_req: &AuthReq<'_>) -> Digest {
+fn key_of(topics: &Topics, init_req: &Digest) -> Digest {
     let (m2s, s2m) = (topics.master_to_slave.as_bytes(), topics.slave_to_master.as_bytes());
-    digest(&[m2s, s2m, auth_req.init_req.frame])
+    digest(&[m2s, s2m, init_req])
 }

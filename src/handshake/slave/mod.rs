@@ -118,23 +118,22 @@ impl Slave {
         })
     }
 
-    /// Which key exchange it would cost to answer this frame.
-    pub(super) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Option<KeyExchange> {
-        match FrameType::of(frame) {
-            Ok(FrameType::InitReq) => InitReq::parse(frame).ok().map(|_| KeyExchange::InitReq),
-            Ok(FrameType::AuthReq) => {
-                let parsed = AuthReq::parse(frame).ok()?;
-                let is_known = self.attempts.iter().any(|attempt| attempt.id == *parsed.attempt);
-                let epoch = self.epochs().find(|epoch| !is_known && epoch.made(&parsed))?;
-                (!epoch.remembers(topics, &parsed)).then_some(KeyExchange::AuthReq)
+    /// Which key exchange it would cost to answer this frame, if that can be told without one.
+    pub(super) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
+        match FrameType::of(frame)? {
+            FrameType::InitReq => InitReq::parse(frame).map(|_| Some(KeyExchange::InitReq)),
+            FrameType::AuthReq => {
+                let parsed = AuthReq::parse(frame)?;
+                if self.attempts.iter().any(|attempt| attempt.id == *parsed.attempt) {
+                    return Ok(None);
+                }
+                let init_req = digest(&[parsed.init_req.frame]);
+                let mut epochs = std::iter::once(&self.epoch).chain(&self.last_epoch);
+                let epoch = epochs.find(|epoch| epoch.made(&init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
+                Ok((!epoch.remembers(topics, &init_req)).then_some(KeyExchange::AuthReq))
             }
-            _ => None,
+            _ => Ok(None),
         }
-    }
-
-    /// Those whose INITACKs can still be answered.
-    fn epochs(&self) -> impl Iterator<Item = &EpochState> {
-        std::iter::once(&self.epoch).chain(&self.last_epoch)
     }
 
     /// Notes that the master of this session proved to have it in another way than by step 7: by a message under its key.
@@ -230,12 +229,13 @@ impl Slave {
         if self.unsigned.iter().any(|answer| answer.id == *parsed.attempt) {
             return Err(Rejected::Duplicate);
         }
+        let init_req = digest(&[parsed.init_req.frame]);
         let mut epochs = std::iter::once(&mut self.epoch).chain(&mut self.last_epoch);
-        let epoch = epochs.find(|epoch| epoch.made(&parsed)).ok_or(Rejected::Unexpected)?;
+        let epoch = epochs.find(|epoch| epoch.made(&init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
         if epoch.discarded.contains(parsed.attempt) {
             return Err(Rejected::Duplicate);
         }
-        let attempt = epoch.attempt(&self.party, topics, &parsed)?;
+        let attempt = epoch.attempt(&self.party, topics, &parsed, &init_req)?;
         let mut auth_req = ReceivedAuthReq::new(parsed, frame, attempt);
         let plaintext = match auth_req.open() {
             Ok(plaintext) => plaintext,

@@ -75,27 +75,27 @@ fn an_auth_req_without_the_cookie_costs_no_key_exchange() {
     for cookie in [[0; 16], other.cookie] {
         let forged = Attempt { cookie, schedule: attempt.schedule.clone(), init_req: attempt.init_req.clone() };
         let forged = forged.auth_req([0; 4], &signature);
-        assert_eq!(world.slave.key_exchange(&topics(), &forged), None);
+        assert_eq!(world.slave.key_exchange(&topics(), &forged), Err(Rejected::Unexpected));
         assert_eq!(world.deliver(To::Slave, &forged), Err(Rejected::Unexpected));
     }
     // The genuine one waits for one key exchange. After that, nothing that names its INITREQ costs another one.
-    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Some(KeyExchange::AuthReq));
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(Some(KeyExchange::AuthReq)));
     let mut altered = genuine.clone();
     *altered.last_mut().unwrap() ^= 1;
     assert_eq!(world.deliver(To::Slave, &altered), Err(Rejected::NotAuthentic));
-    assert_eq!(world.slave.key_exchange(&topics(), &genuine), None);
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(None));
     altered[1] ^= 1;
-    assert_eq!(world.slave.key_exchange(&topics(), &altered), None);
+    assert_eq!(world.slave.key_exchange(&topics(), &altered), Ok(None));
     assert_eq!(world.deliver(To::Slave, &altered), Err(Rejected::Unexpected));
     world.now += Duration::from_secs(61);
     world.slave.poll(world.now, &mut world.rng);
-    assert_eq!(world.slave.key_exchange(&topics(), &genuine), None, "in the next epoch, too");
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(None), "in the next epoch, too");
     assert!(world.deliver(To::Slave, &genuine).unwrap().is_some());
-    assert_eq!(world.slave.key_exchange(&topics(), &genuine), None);
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(None));
     let after_two = world.now + Duration::from_secs(61);
     world.slave.poll(after_two, &mut world.rng);
     let again = other.auth_req([0; 4], &signature);
-    assert_eq!(world.slave.key_exchange(&topics(), &again), None, "its epoch is over");
+    assert_eq!(world.slave.key_exchange(&topics(), &again), Err(Rejected::Unexpected), "its epoch is over");
 }
 
 #[test]
@@ -103,11 +103,11 @@ fn frames_of_a_wrong_length_never_wait() {
     let mut world = World::usual(1);
     let attempt = Attempt::with(&mut world);
     let init_req = Client::new(Suite::Gcm, &mut world.rng).init_req;
-    assert_eq!(world.slave.key_exchange(&topics(), &init_req), Some(KeyExchange::InitReq));
-    assert_eq!(world.slave.key_exchange(&topics(), &[&init_req[..], &[0; 9000]].concat()), None);
+    assert_eq!(world.slave.key_exchange(&topics(), &init_req), Ok(Some(KeyExchange::InitReq)));
+    assert_eq!(world.slave.key_exchange(&topics(), &[&init_req[..], &[0; 9000]].concat()), Err(Rejected::Length));
     let auth_req = attempt.auth_req([0; 4], &[0; 256]);
-    assert_eq!(world.slave.key_exchange(&topics(), &auth_req), Some(KeyExchange::AuthReq));
-    assert_eq!(world.slave.key_exchange(&topics(), &[&auth_req[..], &[0; 9000]].concat()), None);
+    assert_eq!(world.slave.key_exchange(&topics(), &auth_req), Ok(Some(KeyExchange::AuthReq)));
+    assert_eq!(world.slave.key_exchange(&topics(), &[&auth_req[..], &[0; 9000]].concat()), Err(Rejected::Length));
 }
 
 #[test]
@@ -115,12 +115,12 @@ fn a_slave_remembers_1024_attempts() {
     let mut world = World::usual(1);
     let attempts: Vec<_> = (0..1025).map(|_| Attempt::with(&mut world).auth_req([0; 4], &[])).collect();
     for (index, auth_req) in attempts.iter().enumerate() {
-        assert_eq!(world.slave.key_exchange(&topics(), auth_req), Some(KeyExchange::AuthReq), "{index}");
+        assert_eq!(world.slave.key_exchange(&topics(), auth_req), Ok(Some(KeyExchange::AuthReq)), "{index}");
         assert_eq!(world.deliver(To::Slave, auth_req), Err(Rejected::NotAuthentic));
-        assert_eq!(world.slave.key_exchange(&topics(), auth_req), None, "{index}");
+        assert_eq!(world.slave.key_exchange(&topics(), auth_req), Ok(None), "{index}");
     }
-    assert_eq!(world.slave.key_exchange(&topics(), &attempts[0]), Some(KeyExchange::AuthReq));
-    assert_eq!(world.slave.key_exchange(&topics(), &attempts[1]), None);
+    assert_eq!(world.slave.key_exchange(&topics(), &attempts[0]), Ok(Some(KeyExchange::AuthReq)));
+    assert_eq!(world.slave.key_exchange(&topics(), &attempts[1]), Ok(None));
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     let mut world = World::usual(1);
     let (_, init_req) = world.poll().remove(0);
     let mut forger = Forger::new(init_req.clone());
-    // For most of a second nothing but forgeries; the slave's first three answers were lost.
+    // For most of a second nothing but forgeries; the slave's first six answers were lost.
     let mut answered = 0;
     let mut genuine = None;
     let mut step = |world: &mut World, forger: &mut Forger, from_slave: Option<Vec<u8>>| {
@@ -72,15 +72,15 @@ fn a_thousand_forged_init_acks_a_second_stop_nothing() {
         (repeated, genuine.take())
     };
     let (mut steps, mut repeats) = (0, Vec::new());
-    while repeats.len() < 3 {
+    while repeats.len() < 6 {
         steps += 1;
         repeats.extend(step(&mut world, &mut forger, None).0);
     }
     assert!((600..=750).contains(&steps), "{steps}");
-    assert_eq!(repeats, [init_req.clone(), init_req.clone(), init_req.clone()]);
+    assert!(repeats.iter().all(|repeated| *repeated == init_req));
 
     // The next retransmission gets through, in time and by its own attempt.
-    let init_ack = world.deliver(To::Slave, &repeats[2]).unwrap();
+    let init_ack = world.deliver(To::Slave, &repeats[5]).unwrap();
     let (mut steps, mut from_slave) = (0, init_ack);
     let auth_req = loop {
         steps += 1;

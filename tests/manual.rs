@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sts::Exit;
-use sts::message::{FrameType, InitAck, InitReq, Ready, SessionCheckFrame};
+use sts::message::{FrameType, InitAck, InitReq, MAX_AUTH_LEN, Ready, SessionCheckFrame};
 use sts::stream::Kind;
 use sts::suite::Suite;
 
@@ -222,9 +222,8 @@ fn every_message_type_is_in_the_protocol_and_the_reverse() {
             FrameType::InitReq => format!("{} or {}", InitReq::LEN, InitReq::CODED_LEN),
             FrameType::InitAck => format!("{} or {}", InitAck::LEN, InitAck::CODED_LEN),
             FrameType::RdyReq | FrameType::RdyAck => format!("{} or {}", Ready::LEN, SessionCheckFrame::LEN),
-            FrameType::AuthReq | FrameType::AuthAck | FrameType::Enc | FrameType::Kill | FrameType::Will => {
-                "varies".to_owned()
-            }
+            FrameType::AuthReq | FrameType::AuthAck => format!("at most {MAX_AUTH_LEN}"),
+            FrameType::Enc | FrameType::Kill | FrameType::Will => "varies".to_owned(),
         };
         format!("{:#04x} {} {length}", frame_type.byte(), frame_type.name())
     });

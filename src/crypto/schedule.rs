@@ -21,11 +21,17 @@ pub const DIGEST_LEN: usize = 32;
 pub const SESSION_ID_LEN: usize = 8;
 /// Length in bytes of the beginning of th1 that names an attempt on the wire.
 pub const ATTEMPT_ID_LEN: usize = 16;
+/// Length in bytes of a cookie.
+pub const COOKIE_LEN: usize = 16;
 
 /// SHA-256's output: a transcript hash or a fingerprint.
 pub type Digest = [u8; DIGEST_LEN];
 /// The first bytes of th1: which attempt a message belongs to.
 pub type AttemptId = [u8; ATTEMPT_ID_LEN];
+/// What a device can do beyond this version: one bit each, none of which is given yet.
+pub type Features = [u8; 4];
+/// What an INITACK carries, and the AUTHREQ that answers it repeats.
+pub type Cookie = [u8; COOKIE_LEN];
 
 const OKM_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
 
@@ -50,6 +56,7 @@ pub struct Topics {
 }
 
 /// The keys of one attempt, from the moment INITREQ and INITACK are both known.
+#[derive(Clone)]
 pub struct Schedule {
     th1: Digest,
     prk: Key<Root>,
@@ -108,8 +115,8 @@ impl Schedule {
 
     /// What the master says with its signature, alone or as a leaf among others: who it is, in this attempt.
     #[must_use]
-    pub fn master_leaf(&self, name: &str, key: &[u8]) -> Digest {
-        digest(&[b"sts2 leaf", &self.th1, name.as_bytes(), key])
+    pub fn master_leaf(&self, features: &Features, name: &str, key: &[u8]) -> Digest {
+        digest(&[b"sts2 master leaf", &self.th1, features, name.as_bytes(), key])
     }
 
     /// The transcript hash after AUTHREQ.
@@ -148,10 +155,17 @@ pub fn signed_by_master(root: &Digest) -> Vec<u8> {
     [&b"sts2 auth master"[..], root].concat()
 }
 
-/// What the slave signs: whether the suites agree and who it is, in answer to the AUTHREQ in `th2`.
+/// What the slave says with its signature, alone or as a leaf among others: its verdict and suite, and who it is, in answer to
+/// the AUTHREQ in `th2`.
 #[must_use]
-pub fn signed_by_slave(th2: &Digest, verdict: &[u8], name: &str, key: &[u8]) -> Vec<u8> {
-    [&b"sts2 auth slave"[..], th2, &digest(&[verdict, name.as_bytes(), key])].concat()
+pub fn slave_leaf(th2: &Digest, verdict: &[u8; 2], features: &Features, name: &str, key: &[u8]) -> Digest {
+    digest(&[b"sts2 slave leaf", th2, verdict, features, name.as_bytes(), key])
+}
+
+/// What the slave signs: the root over its leaves.
+#[must_use]
+pub fn signed_by_slave(root: &Digest) -> Vec<u8> {
+    [&b"sts2 auth slave"[..], root].concat()
 }
 
 /// The secrets of one session (`sts-protocol(7)`, "Key schedule").
@@ -320,6 +334,25 @@ pub fn answer_rng(epoch: &Key<Epoch>, message: &[u8]) -> StdRng {
     StdRng::from_seed(*seed)
 }
 
+/// The cookie of an INITACK, from the digest of the INITREQ that it answers: only who has read the INITACK has it.
+#[must_use]
+pub fn cookie(epoch: &Key<Epoch>, init_req: &Digest) -> Cookie {
+    let mac = cookie_hmac(epoch, init_req).finalize().into_bytes();
+    *mac.first_chunk().expect("a MAC is longer than a cookie")
+}
+
+/// Checks a cookie in constant time.
+///
+/// # Errors
+/// [`Rejected::NotAuthentic`] if it was not made with this epoch key, or for another INITREQ.
+pub fn verify_cookie(epoch: &Key<Epoch>, init_req: &Digest, cookie: &Cookie) -> Result<(), Rejected> {
+    cookie_hmac(epoch, init_req).verify_truncated_left(cookie).map_err(|_| Rejected::NotAuthentic)
+}
+
+fn cookie_hmac(epoch: &Key<Epoch>, init_req: &Digest) -> Hmac<Sha256> {
+    hmac(epoch, &[b"sts2 cookie", init_req])
+}
+
 fn gcm(key: &Key<HandshakeSeal>) -> Aes256Gcm {
     Aes256Gcm::new_from_slice(key.expose()).expect("handshake keys are expanded to 32 bytes")
 }
@@ -403,6 +436,47 @@ mod tests {
         expected(session.tree_m2s.expose(), "4351e6c2a7a779366a765c1d0821b776ae0e1d50bfdaa2c7bf06fcf288153938");
         expected(session.side_s2m.expose(), "0d5c1cfdbd1ecc083c34aa472a4fce0d53c2262c5b2722dfc326b9e18787d0d0");
         expected(session.confirm.expose(), "8fd1569532c2340c60e183c7e0601060e0ba95b3ef3d4df1cef88b95be160e6f");
+    }
+
+    /// Expected values from a separate computation, as above.
+    #[test]
+    fn known_answers_of_cookie_leaves_and_signed_texts() {
+        let expected = |bytes: &[u8], text: &str| assert_eq!(bytes, hex(text));
+        let (schedule, features) = (schedule(), [1, 2, 3, 4]);
+        let epoch = Key::new(Zeroizing::new((0..32).collect()));
+        let made = cookie(&epoch, &digest(&[b"request"]));
+        expected(&made, "8b4b0b1403d071a0c6ff8109f9c1a645");
+        expected(
+            &schedule.master_leaf(&features, "station", b"key"),
+            "813de94662cce7a6017e463aa9ce2f02ae07513c724f3546cdeb9c9504df8bfa",
+        );
+        expected(
+            &slave_leaf(&schedule.th2(b"authreq"), &[0, 1], &features, "gateway", b"key"),
+            "08f7f8278ea76131ca4d014a7d42de37d2ac446b104c78079fb8f2a30c22649c",
+        );
+        let [a, b] = [digest(&[b"a"]), digest(&[b"b"])];
+        let node = "dcbb1de4fe726d253f7c610f8d7c6360152405567333f8ebed7e072d2bd25ece";
+        expected(&tree_node(&a, &b), node);
+        expected(&tree_node(&b, &a), node);
+        let root = "3b196fd4907bedf51c3090e9835f2f7cb61e7ee1b2299ea3b8fed9b4183a822a";
+        expected(&signed_by_master(&a), &format!("737473322061757468206d6173746572{root}"));
+        expected(&signed_by_slave(&a), &format!("73747332206175746820736c617665{root}"));
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_one_init_req_under_one_key() {
+        let [epoch, other] = [1, 2].map(|byte| Key::new(Zeroizing::new(vec![byte; 32])));
+        let [init_req, another] = [digest(&[b"request"]), digest(&[b"another"])];
+        let made = cookie(&epoch, &init_req);
+        assert_eq!(verify_cookie(&epoch, &init_req, &made), Ok(()));
+        for (epoch, init_req) in [(&epoch, &another), (&other, &init_req)] {
+            assert_eq!(verify_cookie(epoch, init_req, &made), Err(Rejected::NotAuthentic));
+        }
+        for bit in 0..8 * COOKIE_LEN {
+            let mut flipped = made;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(verify_cookie(&epoch, &init_req, &flipped), Err(Rejected::NotAuthentic));
+        }
     }
 
     #[test]

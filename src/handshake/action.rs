@@ -68,6 +68,8 @@ pub(crate) enum Claim {
     UnknownKey(Fingerprint),
     /// The answering device refuses this one.
     Refused(AuthRefusal),
+    /// A device on this link sends frames of a later version of the protocol.
+    LaterVersion,
     /// Another master sends on the topic that this master listens on.
     OtherMaster,
     /// A master enrols by code, and this slave was not given one.

@@ -1,19 +1,17 @@
-//! One signature for many attempts (`sts-protocol(7)`, "Key schedule"): a hash tree whose leaves are the attempts, and
-//! whose root is signed.
+//! One signature for many attempts (`sts-protocol(7)`, "Key schedule"): a hash tree whose leaves are attempts of a master or
+//! answers of a slave, and whose root is signed.
 //!
 //! Anyone can answer an INITREQ, any number of times, and only an AUTHREQ finds out whether it was the slave. So the master
 //! must be able to answer all INITACKs. With one signature for each, a flood of forged ones would keep it from the genuine
-//! one. A signature of the root is as good for each leaf as one of its own: claiming another leaf takes a collision of
-//! SHA-256.
+//! one. A slave that serves a fleet answers many masters at once, and a signature is most of what an answer costs.
+//! A signature of the root is as good for each leaf as one of its own: claiming another leaf takes a collision of SHA-256.
 
 use std::sync::Arc;
 
 use crate::crypto::schedule::{Digest, tree_node};
 
-/// Attempts under one signature at most.
+/// Leaves under one signature at most.
 pub(super) const MAX_LEAVES: usize = 256;
-/// Longest path from a leaf to the root that a slave accepts, in hashes.
-pub(super) const MAX_PATH_LEN: usize = 16;
 
 /// The levels of a tree, from its leaves to its root. Two neighbours are hashed into one; a node without a neighbour moves up
 /// unchanged.

@@ -40,7 +40,7 @@ use rand::{CryptoRng, RngExt};
 
 use crate::Rejected;
 use crate::backoff::Backoff;
-use crate::crypto::schedule::{AttemptId, Confirmation, Topics, digest};
+use crate::crypto::schedule::{AttemptId, Confirmation, Features, Topics, digest};
 use crate::identity::Identity;
 use crate::message::{FrameType, NONCE_LEN, Ready};
 
@@ -56,9 +56,21 @@ pub(crate) use verdict::AuthRefusal;
 use self::master::Master;
 use self::slave::Slave;
 
+/// What this version can do beyond the protocol as it was first released: nothing yet.
+const OWN_FEATURES: Features = [0; 4];
+
 /// This device's side of the handshakes on a link.
 #[derive(Debug)]
 pub(crate) struct Handshake(Side);
+
+/// What a frame is that costs a key exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyExchange {
+    /// An INITREQ: each costs one.
+    InitReq,
+    /// An AUTHREQ with a good cookie: the first one that carries an INITREQ costs one.
+    AuthReq,
+}
 
 #[derive(Debug)]
 enum Side {
@@ -101,12 +113,23 @@ impl Handshake {
         }
     }
 
-    /// Whether answering a frame of this type costs a key exchange before anything is known of its sender. Such frames can
-    /// wait, so that a flood of them does not hold up the others.
-    pub(crate) fn is_costly(&self, frame_type: FrameType) -> bool {
+    /// Which key exchange answering this frame would cost, before anything is known of its sender; `None` if it costs none.
+    /// Such frames can wait, so that a flood of them does not hold up the others.
+    ///
+    /// # Errors
+    /// The reason why the frame is rejected, if that can be told without a key exchange.
+    pub(crate) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
+        match &self.0 {
+            Side::Master(_) => Ok(None),
+            Side::Slave(slave) => slave.key_exchange(topics, frame),
+        }
+    }
+
+    /// Whether [`Handshake::poll`] would sign now. What is accepted before is covered by the same signature.
+    pub(crate) fn has_unsigned_answers(&self) -> bool {
         match &self.0 {
             Side::Master(_) => false,
-            Side::Slave(_) => frame_type == FrameType::InitReq,
+            Side::Slave(slave) => slave.has_unsigned_answers(),
         }
     }
 
@@ -128,10 +151,10 @@ impl Handshake {
         }
     }
 
-    /// A frame that is due at `now`, if one is, and the topics of its handshake; call again until there is none.
-    pub(crate) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Vec<u8>)> {
+    /// What is due at `now`, if anything is, and the topics of its handshake; call again until there is nothing.
+    pub(crate) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Action)> {
         match &mut self.0 {
-            Side::Master(master) => master.poll(now, rng).map(|frame| (master.topics().clone(), frame)),
+            Side::Master(master) => master.poll(now, rng).map(|frame| (master.topics().clone(), Action::Send(frame))),
             Side::Slave(slave) => slave.poll(now, rng),
         }
     }
@@ -181,27 +204,32 @@ impl Handshake {
     }
 }
 
-/// When to send a frame again: after 1 s, or sooner where most likely nobody was there yet, then doubling to 8 s, each wait
-/// shortened at random by up to a fifth.
+/// When to send a frame again: after 1 s, then doubling to 8 s, each wait shortened at random by up to a fifth. Before that,
+/// the first message of all is sent for two seconds at a steady pace: most likely nobody was there yet, or a flood left it
+/// no more than a chance.
 #[derive(Clone, Debug)]
 struct Repeat {
     due: Instant,
+    /// How often it is sent before its waits double.
+    early: u32,
     backoff: Backoff,
 }
 
 impl Repeat {
     const MIN_REPEAT_DELAY: Duration = Duration::from_secs(1);
-    const EARLY_REPEAT_DELAY: Duration = Duration::from_millis(250);
+    const EARLY_REPEAT_DELAY: Duration = Duration::from_millis(125);
+    const MAX_EARLY: u32 = 16;
     const MAX_REPEAT_DELAY: Duration = Duration::from_secs(8);
 
     /// The first message of all, due at once: a peer that was started at the same moment may not be listening yet.
     fn now(now: Instant) -> Self {
-        Self { due: now, backoff: Backoff::new(Self::EARLY_REPEAT_DELAY, Self::MAX_REPEAT_DELAY) }
+        let backoff = Backoff::new(Self::MIN_REPEAT_DELAY, Self::MAX_REPEAT_DELAY);
+        Self { due: now, early: Self::MAX_EARLY, backoff }
     }
 
     /// Sent at `now` already; due again after the first wait.
     fn after(now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let mut repeat = Self { due: now, backoff: Backoff::new(Self::MIN_REPEAT_DELAY, Self::MAX_REPEAT_DELAY) };
+        let mut repeat = Self { early: 0, ..Self::now(now) };
         repeat.is_due(now, rng);
         repeat
     }
@@ -210,7 +238,9 @@ impl Repeat {
     fn is_due(&mut self, now: Instant, rng: &mut impl CryptoRng) -> bool {
         let due = now >= self.due;
         if due {
-            self.due = now + self.backoff.next().mul_f64(rng.random_range(0.8..=1.0));
+            let delay = if self.early > 0 { Self::EARLY_REPEAT_DELAY } else { self.backoff.next() };
+            self.early = self.early.saturating_sub(1);
+            self.due = now + delay.mul_f64(rng.random_range(0.8..=1.0));
         }
         due
     }

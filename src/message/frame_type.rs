@@ -51,6 +51,15 @@ impl FrameType {
         Self::ALL.into_iter().find(|frame_type| frame_type.byte() == first).ok_or(Rejected::Foreign)
     }
 
+    /// Whether a payload looks like a frame of a later version of this protocol. Text never does: its letters and digits are
+    /// such first bytes, too.
+    pub(crate) fn is_of_later_version(payload: &[u8]) -> bool {
+        let Some(first) = payload.first() else { return false };
+        let (version, number) = (first >> 4, first & 0x0f);
+        let is_known = Self::ALL.into_iter().any(|frame_type| frame_type as u8 == number);
+        version > VERSION && is_known && !payload.is_ascii()
+    }
+
     /// The first byte of a frame of this type.
     #[must_use]
     pub fn byte(self) -> u8 {

@@ -5,10 +5,15 @@ use super::frame_type::FrameType;
 use crate::Rejected;
 use crate::crypto::exchange::{CIPHERTEXT_LEN, ENCAPSULATION_KEY_LEN, X25519_LEN};
 use crate::crypto::pake::SHARE_LEN;
-use crate::crypto::schedule::{ATTEMPT_ID_LEN, AttemptId, DIGEST_LEN, Digest, SESSION_ID_LEN};
+use crate::crypto::schedule::{
+    ATTEMPT_ID_LEN, AttemptId, COOKIE_LEN, Cookie, DIGEST_LEN, Digest, Features, SESSION_ID_LEN,
+};
 
 /// Length in bytes of INITREQ's random part and of INITACK's reference to its INITREQ.
 pub(crate) const NONCE_LEN: usize = 16;
+
+/// Longest AUTHREQ and AUTHACK, in bytes: more than twice the longest that this version makes, with keys of 8192 bits.
+pub const MAX_AUTH_LEN: usize = 8192;
 
 /// Step 1: `type 1 | random 16 | suite 1 | X25519 public key 32 | ML-KEM-768 encapsulation key 1184 [| SPAKE2 share 32]`.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +61,13 @@ impl<'a> InitReq<'a> {
     }
 }
 
-/// Step 2: `type 1 | H(INITREQ)[..16] | X25519 public key 32 | ML-KEM-768 ciphertext 1088 [| SPAKE2 share 32]`.
+/// Step 2: `type 1 | H(INITREQ)[..16] | cookie 16 | X25519 public key 32 | ML-KEM-768 ciphertext 1088 [| SPAKE2 share 32]`.
 #[derive(Clone, Copy, Debug)]
 pub struct InitAck<'a> {
     /// Which INITREQ it answers: the beginning of that frame's [`digest`](crate::crypto::schedule::digest).
     pub(crate) answers: &'a [u8; NONCE_LEN],
+    /// What AUTHREQ repeats: it shows that its sender has read this frame.
+    pub(crate) cookie: &'a Cookie,
     /// The slave's X25519 public key.
     pub(crate) x25519: &'a [u8; X25519_LEN],
     /// The ML-KEM-768 ciphertext.
@@ -71,7 +78,7 @@ pub struct InitAck<'a> {
 
 impl<'a> InitAck<'a> {
     /// Length in bytes of the frame without a share.
-    pub const LEN: usize = 1 + NONCE_LEN + X25519_LEN + CIPHERTEXT_LEN;
+    pub const LEN: usize = 1 + NONCE_LEN + COOKIE_LEN + X25519_LEN + CIPHERTEXT_LEN;
     /// Length in bytes of the frame with one.
     pub const CODED_LEN: usize = Self::LEN + SHARE_LEN;
 
@@ -79,12 +86,13 @@ impl<'a> InitAck<'a> {
     #[must_use]
     pub fn frame(
         answers: &[u8; NONCE_LEN],
+        cookie: &Cookie,
         x25519: &[u8; X25519_LEN],
         ciphertext: &[u8; CIPHERTEXT_LEN],
         share: Option<&[u8; SHARE_LEN]>,
     ) -> Vec<u8> {
         let share = share.map_or(&[][..], |share| share);
-        [&[FrameType::InitAck.byte()][..], answers, x25519, ciphertext, share].concat()
+        [&[FrameType::InitAck.byte()][..], answers, cookie, x25519, ciphertext, share].concat()
     }
 
     /// Reads the frame.
@@ -93,29 +101,32 @@ impl<'a> InitAck<'a> {
     /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] for any other length.
     pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, FrameType::InitAck)?;
-        let (answers, x25519, ciphertext) = (fields.array()?, fields.array()?, fields.array()?);
-        Ok(Self { answers, x25519, ciphertext, share: fields.share()? })
+        let (answers, cookie) = (fields.array()?, fields.array()?);
+        let (x25519, ciphertext) = (fields.array()?, fields.array()?);
+        Ok(Self { answers, cookie, x25519, ciphertext, share: fields.share()? })
     }
 }
 
-/// Step 3: `type 1 | th1[..16] | length 2, INITREQ | sealed(credentials)`.
+/// Step 3: `type 1 | th1[..16] | cookie 16 | length 2, INITREQ | sealed(proof)`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthReq<'a> {
     /// Which attempt.
     pub(crate) attempt: &'a AttemptId,
+    /// The cookie of the INITACK of that attempt.
+    pub(crate) cookie: &'a Cookie,
     /// The INITREQ of that attempt, from which the slave makes its state anew.
     pub(crate) init_req: InitReq<'a>,
     /// Everything before the sealed part: its associated data.
     pub(crate) clear: &'a [u8],
-    /// The way to the root that was signed, [`put_path`], and [`Credentials`], sealed under `hs_m`.
+    /// [`Proof`], sealed under `hs_m`.
     pub(crate) sealed: &'a [u8],
 }
 
 impl<'a> AuthReq<'a> {
     /// The part before the sealed one.
     #[must_use]
-    pub(crate) fn clear(attempt: &AttemptId, init_req: &[u8]) -> Vec<u8> {
-        let mut frame = [&[FrameType::AuthReq.byte()][..], attempt].concat();
+    pub(crate) fn clear(attempt: &AttemptId, cookie: &Cookie, init_req: &[u8]) -> Vec<u8> {
+        let mut frame = [&[FrameType::AuthReq.byte()][..], attempt, cookie].concat();
         put_prefixed(&mut frame, init_req);
         frame
     }
@@ -123,26 +134,27 @@ impl<'a> AuthReq<'a> {
     /// Reads the frame.
     ///
     /// # Errors
-    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] where a part of it is too short.
+    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] if a part of it is too short, or all of it too long.
     pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, FrameType::AuthReq)?;
-        let attempt = fields.array()?;
+        check_auth_len(frame)?;
+        let (attempt, cookie) = (fields.array()?, fields.array()?);
         let init_req = InitReq::parse(fields.prefixed()?)?;
         let sealed = fields.rest();
-        Ok(Self { attempt, init_req, clear: &frame[..frame.len() - sealed.len()], sealed })
+        Ok(Self { attempt, cookie, init_req, clear: &frame[..frame.len() - sealed.len()], sealed })
     }
 }
 
 /// Step 4: the slave's answer, or its refusal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AuthAck<'a> {
-    /// `type 1 | th1[..16] | sealed(verdict 1 | suite 1 | credentials)`.
+    /// `type 1 | th1[..16] | sealed(verdict 1 | suite 1 | proof)`.
     Answer {
         /// Which attempt.
         attempt: &'a AttemptId,
         /// Everything before the sealed part: its associated data.
         clear: &'a [u8],
-        /// Verdict and [`Credentials`], sealed under `hs_s`.
+        /// Verdict, suite and [`Proof`], sealed under `hs_s`.
         sealed: &'a [u8],
     },
     /// `type 1 | th1[..16] | number 1 | MAC 32`: proves who answered INITREQ, and nothing about who that is.
@@ -167,12 +179,13 @@ impl<'a> AuthAck<'a> {
         [&[FrameType::AuthAck.byte()][..], attempt].concat()
     }
 
-    /// Reads the frame; credentials are always longer than a refusal.
+    /// Reads the frame; a proof is always longer than a refusal.
     ///
     /// # Errors
-    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] where it is shorter than a refusal.
+    /// [`Rejected::Foreign`] for another type, [`Rejected::Length`] if it is shorter than a refusal, or too long.
     pub(crate) fn parse(frame: &'a [u8]) -> Result<Self, Rejected> {
         let mut fields = FieldReader::of(frame, FrameType::AuthAck)?;
+        check_auth_len(frame)?;
         let attempt = fields.array()?;
         let rest = fields.rest();
         if frame.len() > Self::REFUSAL_LEN {
@@ -182,6 +195,11 @@ impl<'a> AuthAck<'a> {
         let mac = fields.array()?;
         Ok(Self::Refusal { attempt, clear: &frame[..frame.len() - DIGEST_LEN], reason, mac })
     }
+}
+
+/// Frames of a type whose length varies: anyone can make long ones, and some of them wait in a queue.
+fn check_auth_len(frame: &[u8]) -> Result<(), Rejected> {
+    if frame.len() <= MAX_AUTH_LEN { Ok(()) } else { Err(Rejected::Length) }
 }
 
 /// Who someone is and the proof of it: `length 2, name | length 2, SPKI DER | length 2, signature`.
@@ -215,20 +233,43 @@ impl<'a> Credentials<'a> {
     }
 }
 
-/// Appends what a leaf is hashed with on its way to the root: `number 1 | hash 32`, as many.
-pub(crate) fn put_path(out: &mut Vec<u8>, path: &[Digest]) {
-    out.push(u8::try_from(path.len()).expect("a tree is not that high"));
-    out.extend_from_slice(path.as_flattened());
+/// What both ends prove in steps 3 and 4: `features 4 | count 1 | hash 32, count times | credentials`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proof<'a> {
+    /// What the sender can do beyond this version.
+    pub(crate) features: Features,
+    /// What its leaf is hashed with on the way to the root that it signed.
+    pub(crate) path: &'a [Digest],
+    /// Who it is, and its signature of the root.
+    pub(crate) credentials: Credentials<'a>,
 }
 
-/// Reads what [`put_path`] made; also returns what follows it.
-///
-/// # Errors
-/// [`Rejected::Length`] where it is not all there.
-pub(crate) fn split_path(plaintext: &[u8]) -> Result<(&[Digest], &[u8]), Rejected> {
-    let (&count, rest) = plaintext.split_first().ok_or(Rejected::Length)?;
-    let (path, rest) = rest.split_at_checked(usize::from(count) * DIGEST_LEN).ok_or(Rejected::Length)?;
-    Ok((path.as_chunks().0, rest))
+impl<'a> Proof<'a> {
+    /// Longest path that is accepted, in hashes.
+    const MAX_PATH_LEN: usize = 16;
+
+    /// Appends the proof to `out`.
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.features);
+        out.push(u8::try_from(self.path.len()).expect("a tree is not that high"));
+        out.extend_from_slice(self.path.as_flattened());
+        self.credentials.put(out);
+    }
+
+    /// Reads the proof.
+    ///
+    /// # Errors
+    /// [`Rejected::Length`] if it is not all there, if something follows it, or if its path is too long.
+    pub(crate) fn parse(plaintext: &'a [u8]) -> Result<Self, Rejected> {
+        let (features, rest) = plaintext.split_first_chunk().ok_or(Rejected::Length)?;
+        let (&count, rest) = rest.split_first().ok_or(Rejected::Length)?;
+        let count = usize::from(count);
+        let (path, rest) = rest.split_at_checked(count * DIGEST_LEN).ok_or(Rejected::Length)?;
+        if count > Self::MAX_PATH_LEN {
+            return Err(Rejected::Length);
+        }
+        Ok(Self { features: *features, path: path.as_chunks().0, credentials: Credentials::parse(rest)? })
+    }
 }
 
 /// Steps 5 to 8: `type 1 | th1[..16] | MAC 32`, as RDYREQ or RDYACK.

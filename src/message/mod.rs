@@ -4,7 +4,7 @@
 //! decided by the handshake and by the session, with the keys that they hold.
 //!
 //! A frame of an unknown version or type is [`Rejected::Foreign`](crate::Rejected::Foreign). A frame has no room for
-//! fields that a version does not know: another layout needs another version.
+//! fields that a version does not know: another layout needs another version, or a bit among the features of both ends.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -17,6 +17,6 @@ mod sealed;
 mod tests;
 
 pub use self::frame_type::FrameType;
-pub(crate) use self::handshake::{AuthAck, AuthReq, Credentials, NONCE_LEN, put_path, split_path};
-pub use self::handshake::{InitAck, InitReq, Ready, SessionCheckFrame};
+pub(crate) use self::handshake::{AuthAck, AuthReq, Credentials, NONCE_LEN, Proof};
+pub use self::handshake::{InitAck, InitReq, MAX_AUTH_LEN, Ready, SessionCheckFrame};
 pub(crate) use self::sealed::{SealedHeader, SessionTag};

@@ -147,7 +147,7 @@ impl PairRun<'_> {
 
 /// The session as it is stored.
 fn session_to_store(peers: &LinkPeers, established: &Established) -> Session {
-    let Established { keys, suite, peer, topics } = established.clone();
+    let Established { keys, suite, peer, topics, .. } = established.clone();
     let parties = Parties { role: peers.role, own: peers.own(), peer: *peer.key.fingerprint().as_bytes() };
     Session::new(keys, parties, topics, suite, unix_time())
 }

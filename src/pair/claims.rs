@@ -42,6 +42,11 @@ pub(super) fn report(claim: &Claim, own: &Fingerprint) -> Error {
         Claim::PeerHasNoCode => Error::new(Exit::NotTrusted, "the other device pairs without a code (unverified)")
             .because("this device expects a code")
             .hint("run sts-pair --code there, too"),
+        Claim::LaterVersion => {
+            Error::new(Exit::Protocol, "the other device speaks a later version of the protocol (unverified)")
+                .because("it sends messages that only a newer sts-pair understands")
+                .hint("install the same version of sts on both devices")
+        }
         Claim::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
             .because("it sends pairing requests, as this device does")
             .hint("set sts_mode to slave on one of the two devices"),

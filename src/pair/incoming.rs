@@ -3,19 +3,22 @@
 use std::time::{Duration, Instant};
 
 use super::run::{PairRun, Phase, Purpose};
-use crate::Result;
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
+use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
 use crate::text::escape;
+use crate::{Rejected, Result};
 
-/// How long INITREQs are answered before anything else is looked at again.
-const ANSWER_INTERVAL: Duration = Duration::from_millis(20);
+/// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that wait is
+/// answered then.
+const TIME_SLICE: Duration = Duration::from_millis(20);
 
 impl PairRun<'_> {
-    /// Takes what came in; returns the time of this turn. While INITREQs wait for their answer it goes on reading for as long
-    /// as it then answers: what waits in the socket, or in the broker until that drops it, may be a frame of an attempt.
+    /// Takes what came in; returns the time of this turn. While frames wait for a key exchange or a signature it goes on
+    /// reading for as long as it then answers: what waits in the socket, or in the broker until that drops it, may be a frame
+    /// of an attempt, or one more that the same signature answers.
     pub(super) fn take_events(&mut self) -> Result<Instant> {
         let begun = self.event_loop.begin_turn();
         let mut now = begun;
@@ -26,7 +29,8 @@ impl PairRun<'_> {
                 // Each answer goes out before the next signature is made: hundreds may wait.
                 self.event_loop.flush(now);
             }
-            if self.init_reqs.is_empty() || now >= begun + ANSWER_INTERVAL {
+            let is_idle = self.key_exchanges.is_empty() && !self.handshake.has_unsigned_answers();
+            if is_idle || now >= begun + TIME_SLICE {
                 return Ok(begun);
             }
             self.event_loop.wait(None, Some(now), now)?;
@@ -47,12 +51,7 @@ impl PairRun<'_> {
             BrokerEvent::Message(message) => {
                 let outcome = self.take_message(&message.topic, &message.payload, now);
                 self.event_loop.broker.ack(message.receipt);
-                match (&mut self.purpose, outcome) {
-                    // The other pairings of a service go on.
-                    (Purpose::Serve(service), Err(error)) => service.report_error(&error, self.report, now),
-                    (_, outcome) => outcome?,
-                }
-                Ok(())
+                self.tolerate(outcome, now)
             }
             BrokerEvent::Oversize { receipt, .. } => {
                 self.event_loop.broker.ack(receipt);
@@ -80,43 +79,67 @@ impl PairRun<'_> {
             self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
             return Ok(());
         };
+        if FrameType::is_of_later_version(payload) {
+            self.tell_claim(&Claim::LaterVersion, now);
+            return Ok(());
+        }
         if is_session_check(payload) {
             return self.take_session_check(&topics, payload, now);
         }
-        match FrameType::of(payload) {
-            Ok(FrameType::Enc | FrameType::Kill) => self.take_proof(payload),
-            Ok(frame_type) if self.handshake.is_costly(frame_type) => {
-                self.init_reqs.push(topics, payload, &mut rand::rng());
-                Ok(())
-            }
-            Ok(FrameType::AuthReq | FrameType::RdyReq) => {
-                // Before a session is agreed, and before it is stored: a peer that was forgotten meanwhile gets none.
-                self.refresh_peers(now)?;
-                self.accept(&topics, payload, now)
-            }
-            _ => self.accept(&topics, payload, now),
+        if let Ok(FrameType::Enc | FrameType::Kill) = FrameType::of(payload) {
+            return self.take_proof(payload);
         }
-    }
-
-    /// Answers INITREQs for a while, as long as there is room for the answers.
-    pub(super) fn answer_init_reqs(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < ANSWER_INTERVAL
-            && self.has_room_for_init_acks()
-            && let Some((topics, frame)) = self.init_reqs.pop(&mut rand::rng())
-        {
-            self.accept(&topics, &frame, Instant::now())?;
+        match self.handshake.key_exchange(&topics, payload) {
+            Ok(Some(kind)) => self.key_exchanges.of(kind).push(topics, payload, &mut rand::rng()),
+            Ok(None) => self.accept(&topics, payload, now)?,
+            Err(rejected) => self.tell_dropped(payload, rejected),
         }
         Ok(())
     }
 
+    fn tell_dropped(&self, payload: &[u8], rejected: Rejected) {
+        let name = FrameType::of(payload).map_or("a message", FrameType::name);
+        self.report.verbose(format_args!("dropped {name}: {rejected}"));
+    }
+
+    /// Answers frames that wait for a key exchange: those of each kind for a while, as long as there is room for the answers.
+    pub(super) fn exchange_keys(&mut self) -> Result<()> {
+        for kind in [KeyExchange::InitReq, KeyExchange::AuthReq] {
+            let begun = Instant::now();
+            let mut now = begun;
+            while now < begun + TIME_SLICE
+                && self.has_room_for_strangers()
+                && let Some((topics, frame)) = self.key_exchanges.of(kind).pop(&mut rand::rng())
+            {
+                let outcome = self.accept(&topics, &frame, now);
+                self.tolerate(outcome, now)?;
+                now = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    /// What ends one pairing ends a run that is for one; the other pairings of a service go on.
+    pub(super) fn tolerate(&mut self, outcome: Result<()>, now: Instant) -> Result<()> {
+        match (&mut self.purpose, outcome) {
+            (Purpose::Serve(service), Err(error)) => {
+                service.report_error(&error, self.report, now);
+                Ok(())
+            }
+            (_, outcome) => outcome,
+        }
+    }
+
     /// Hands a frame to the handshake.
     fn accept(&mut self, topics: &Topics, payload: &[u8], now: Instant) -> Result<()> {
+        if let Ok(FrameType::AuthReq | FrameType::RdyReq) = FrameType::of(payload) {
+            // Before a session is agreed, and before it is stored: a peer that was forgotten meanwhile gets none.
+            self.refresh_peers(now)?;
+        }
         match self.handshake.accept(topics, payload, now, &mut rand::rng()) {
             Ok(action) => self.perform(action, topics, now),
             Err(rejected) => {
-                let name = FrameType::of(payload).map_or("a message", FrameType::name);
-                self.report.verbose(format_args!("dropped {name}: {rejected}"));
+                self.tell_dropped(payload, rejected);
                 Ok(())
             }
         }

@@ -12,7 +12,7 @@ pub mod enrol;
 mod enrolment_outcome;
 mod if_older;
 mod incoming;
-mod init_req_queue;
+mod key_exchange_queue;
 pub mod keys;
 pub mod once;
 mod progress_line;

@@ -6,7 +6,7 @@ use rustix::event::PollFlags;
 
 use super::claims;
 use super::enrolment_outcome;
-use super::init_req_queue::InitReqQueue;
+use super::key_exchange_queue::KeyExchangeQueues;
 use super::progress_line::ProgressLine;
 use super::service::Service;
 use crate::config::Config;
@@ -25,7 +25,7 @@ use crate::stdio::Signals;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
-/// Room that answers to INITREQs leave for the frames of attempts, in bytes.
+/// Room that answers to strangers leave for the frames of attempts, in bytes.
 const RESERVED_ROOM: usize = 1 << 19;
 
 /// What a run is for.
@@ -73,7 +73,7 @@ pub(super) struct PairRun<'a> {
     pub(super) event_loop: EventLoop<'a>,
     pub(super) sessions: LinkSessions,
     pub(super) handshake: Handshake,
-    pub(super) init_reqs: InitReqQueue,
+    pub(super) key_exchanges: KeyExchangeQueues,
     claims: KeyedReportThrottle<Claim>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> PairRun<'a> {
             event_loop: EventLoop::new(broker, signals, report),
             sessions,
             handshake,
-            init_reqs: InitReqQueue::default(),
+            key_exchanges: KeyExchangeQueues::default(),
             claims: claims::throttle(),
         })
     }
@@ -152,7 +152,7 @@ impl<'a> PairRun<'a> {
     pub(super) fn run(&mut self) -> Result<Outcome> {
         loop {
             let now = self.take_events()?;
-            self.answer_init_reqs()?;
+            self.exchange_keys()?;
             self.poll_session_check(now)?;
             self.poll_handshake(now)?;
             if let Some(outcome) = self.outcome(now)? {
@@ -164,8 +164,9 @@ impl<'a> PairRun<'a> {
 
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
-        while let Some((topics, frame)) = self.handshake.poll(now, &mut rand::rng()) {
-            self.publish(&topics, frame)?;
+        while let Some((topics, action)) = self.handshake.poll(now, &mut rand::rng()) {
+            let outcome = self.perform(action, &topics, now);
+            self.tolerate(outcome, now)?;
         }
         if self.handshake.is_code_used_up() { Err(enrolment_outcome::code_used_up()) } else { Ok(()) }
     }
@@ -259,8 +260,8 @@ impl<'a> PairRun<'a> {
         self.event_loop.publish_or_drop(topic, frame, qos).map(drop)
     }
 
-    /// Whether there is room for answers to INITREQs.
-    pub(super) fn has_room_for_init_acks(&self) -> bool {
+    /// Whether there is room for answers to frames that cost a key exchange.
+    pub(super) fn has_room_for_strangers(&self) -> bool {
         self.event_loop.broker.has_room(RESERVED_ROOM)
     }
 
@@ -272,9 +273,9 @@ impl<'a> PairRun<'a> {
     }
 
     fn wait(&mut self, now: Instant) -> Result<()> {
-        let init_reqs = (!self.init_reqs.is_empty() && self.has_room_for_init_acks()).then_some(now);
+        let strangers = (!self.key_exchanges.is_empty() && self.has_room_for_strangers()).then_some(now);
         let progress = self.show_progress(now);
-        let deadlines = [self.handshake.deadline(), self.phase.deadline(), self.purpose.until(), init_reqs, progress];
+        let deadlines = [self.handshake.deadline(), self.phase.deadline(), self.purpose.until(), strangers, progress];
         let hangup = match &self.purpose {
             Purpose::Once { .. } | Purpose::Enrol { .. } => None,
             Purpose::Serve(service) => Some((service.as_fd(), PollFlags::IN)),

@@ -1,10 +1,11 @@
 //! `tests/bench`: each figure of README together with the one it is compared to, measured in one run and through one
 //! broker.
 //!
-//! `bench --tools DIRECTORY [--quick] [--default-queue] [OUTPUT]` measures the tools in DIRECTORY, and writes the
-//! tables, the figures and two plots to OUTPUT. It is a cargo example, not a cargo benchmark, so that it can also
+//! `bench --tools DIRECTORY [--quick] [--default-queue] [--pairings] [OUTPUT]` measures the tools in DIRECTORY, or only their
+//! pairings, and writes the tables, the figures and two plots to OUTPUT. It is a cargo example, not a cargo benchmark, so that it can also
 //! measure installed tools.
 
+mod at_once;
 mod broker;
 mod devices;
 mod fleet;
@@ -19,6 +20,7 @@ mod report;
 mod rows;
 mod small;
 mod stats;
+mod under_flood;
 
 use std::fs;
 use std::io::Write;
@@ -41,6 +43,8 @@ struct Options {
     output: PathBuf,
     quick: bool,
     default_queue: bool,
+    /// Measure pairings, and nothing else.
+    pairings: bool,
 }
 
 impl Options {
@@ -51,6 +55,7 @@ impl Options {
                 "--tools" => options.tools = args.next().ok_or("--tools needs a directory")?.into(),
                 "--quick" => options.quick = true,
                 "--default-queue" => options.default_queue = true,
+                "--pairings" => options.pairings = true,
                 option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),
                 output => options.output = output.into(),
             }
@@ -80,7 +85,12 @@ fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.output)?;
 
     let mut report = Report::new();
-    let charts = rows::measure(&bench, options.quick, &mut report)?;
+    let charts = if options.pairings {
+        rows::measure_pairings(&bench, options.quick, &mut report)?;
+        Vec::new()
+    } else {
+        rows::measure(&bench, options.quick, &mut report)?.into()
+    };
 
     let (day, machine) = (process::output(Command::new("date").args(["-u", "+%F"]))?, machine()?);
     let note = format!("{}; {machine}", day.trim());

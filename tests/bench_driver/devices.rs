@@ -69,8 +69,7 @@ impl Bench {
     fn make_dirs(&self) -> Result<()> {
         for device in [Device::Station, Device::Gateway] {
             for dir in [self.config_dir(device), self.runtime_dir(device)] {
-                fs::create_dir_all(&dir)?;
-                fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
+                make_private_dir(&dir)?;
             }
         }
         Ok(())
@@ -151,6 +150,11 @@ impl Bench {
         command
     }
 
+    /// Where both have their directories.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn config_dir(&self, device: Device) -> PathBuf {
         self.dir.join(device.name()).join("config")
     }
@@ -158,6 +162,12 @@ impl Bench {
     pub(crate) fn runtime_dir(&self, device: Device) -> PathBuf {
         self.dir.join(device.name()).join("run")
     }
+}
+
+/// A directory, with those above it, that only its user may enter.
+pub(crate) fn make_private_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir)?;
+    Ok(fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?)
 }
 
 impl Device {

@@ -72,6 +72,36 @@ impl Raw {
         Ok(payload)
     }
 
+    /// Publishes these payloads at QoS 0, in one write.
+    pub(crate) fn send(&mut self, topic: &str, payloads: &[Vec<u8>]) -> Result<()> {
+        let name = [&[0, u8::try_from(topic.len())?], topic.as_bytes()].concat();
+        let packets: Vec<_> = payloads.iter().map(|payload| packet(0x30, &[&name, &payload[..]].concat())).collect();
+        self.write(&packets.concat())
+    }
+
+    /// Waits for the next message, and returns its topic and its payload.
+    pub(crate) fn message(&mut self) -> Result<(String, Vec<u8>)> {
+        let (first, body) = self.next()?;
+        let has_id = match first {
+            0x30 => false,
+            0x32 => true,
+            _ => return Err("not a message at QoS 0 or 1".into()),
+        };
+        let end = 2 + usize::from(u16::from_be_bytes([body[0], body[1]]));
+        let (topic, rest) = (String::from_utf8_lossy(&body[2..end]).into_owned(), &body[end..]);
+        let (id, payload) = rest.split_at(if has_id { 2 } else { 0 });
+        let (ack, payload) = ([&[0x40, 2], id].concat(), payload.to_vec());
+        if has_id {
+            self.write(&ack)?;
+        }
+        Ok((topic, payload))
+    }
+
+    /// Waits for a message no longer than this.
+    pub(crate) fn give_up_after(&self, timeout: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(timeout))?)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.stream.write_all(bytes)?)
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::at_once::Masters;
 use crate::devices::Bench;
 use crate::flow::{self, Input};
 use crate::growth::{self, Extent};
@@ -11,6 +12,7 @@ use crate::relay::{flood, relay};
 use crate::report::{Bar, Report};
 use crate::small::{self, OneShot};
 use crate::stats::{Unit, median, percentile, real};
+use crate::under_flood::{self, Forged};
 use crate::{Result, say};
 
 const MOSQUITTO: &str = "mosquitto";
@@ -30,6 +32,9 @@ struct Amounts {
     lines_a_block: usize,
     starts: usize,
     pairings: usize,
+    /// Masters that pair at once.
+    masters: usize,
+    flooded_pairings: usize,
     idle: Duration,
 }
 
@@ -46,6 +51,8 @@ impl Amounts {
                 lines_a_block: 300,
                 starts: 50,
                 pairings: 5,
+                masters: 32,
+                flooded_pairings: 5,
                 idle: Duration::from_secs(3),
             }
         } else {
@@ -59,6 +66,8 @@ impl Amounts {
                 lines_a_block: 1000,
                 starts: 300,
                 pairings: 25,
+                masters: 64,
+                flooded_pairings: 10,
                 idle: Duration::from_secs(10),
             }
         }
@@ -74,7 +83,7 @@ pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result
     let latency = latencies(bench, &amounts, report)?;
     one_shot(bench, &amounts, report)?;
     idle(bench, &amounts, report)?;
-    pairing(bench, &amounts, report)?;
+    pairings(bench, &amounts, report)?;
     sizes(bench, report)?;
     cipher(report);
     report.tested(
@@ -237,6 +246,40 @@ fn idle(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
     {
         let what = format!("wake-ups in {seconds} s with nothing to do: {tool}");
         report.row(&what, Unit::Count, &ours, Some((peer, &peers)), Bar::AtMost(0.0));
+    }
+    Ok(())
+}
+
+/// Measures pairings, and nothing else.
+pub(crate) fn measure_pairings(bench: &Bench, quick: bool, report: &mut Report) -> Result<()> {
+    pairings(bench, &Amounts::new(quick), report)
+}
+
+fn pairings(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    pairing(bench, amounts, report)?;
+    at_once(bench, amounts, report)?;
+    under_flood(bench, amounts, report)
+}
+
+/// What a pairing costs a slave that serves a fleet.
+fn at_once(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    let count = amounts.masters;
+    say(&format!("{count} masters that pair at once"));
+    let masters = Masters::new(bench, count)?;
+    let took: Result<Vec<_>> = (0..amounts.runs).map(|_| masters.pair_all().map(|took| took.as_secs_f64())).collect();
+    let what = format!("processor of sts-pair --serve per pairing, {count} at once");
+    report.row(&what, Unit::Seconds, &took?, None, Bar::AtMost(0.0015));
+    Ok(())
+}
+
+fn under_flood(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    for (forged, name) in Forged::ALL {
+        say(&format!("pairing under 10,000 forged {name} per second"));
+        let took = under_flood::pairings(bench, forged, amounts.flooded_pairings)?;
+        // The limit is a promise never to exceed it, so the median would say nothing.
+        let most = [percentile(&took, 1.0)];
+        let what = format!("pairing under 10,000 forged {name} per second");
+        report.row(&what, Unit::Seconds, &most, None, Bar::AtMost(2.0));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rand::RngExt;
 use sts::crypto::exchange::{Ephemeral, encapsulate};
 use sts::crypto::pake::Spake2Half;
 use sts::crypto::schedule::digest;
@@ -64,10 +65,15 @@ impl Drop for Flood {
     }
 }
 
-/// PUBLISH at QoS 0 (MQTT 3.1.1, 3.3), of 128 to 16,383 bytes.
+/// PUBLISH at QoS 0 (MQTT 3.1.1, 3.3), of up to 16,383 bytes.
 fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
     let len = 2 + topic.len() + payload.len();
-    let mut packet = vec![0x30, u8::try_from(len % 128).unwrap() | 0x80, u8::try_from(len / 128).unwrap()];
+    let mut packet = vec![0x30];
+    if len < 128 {
+        packet.push(u8::try_from(len).unwrap());
+    } else {
+        packet.extend([u8::try_from(len % 128).unwrap() | 0x80, u8::try_from(len / 128).unwrap()]);
+    }
     packet.extend_from_slice(&u16::try_from(topic.len()).unwrap().to_be_bytes());
     packet.extend_from_slice(topic.as_bytes());
     packet.extend_from_slice(payload);
@@ -85,7 +91,7 @@ fn forged_init_acks_do_not_keep_a_master_from_its_slave() {
         let parsed = InitReq::parse(&init_req).unwrap();
         let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut rand::rng()).unwrap();
         let answers = digest(&[&init_req]);
-        InitAck::frame(answers.first_chunk().unwrap(), &forged.x25519, &forged.ciphertext, None)
+        InitAck::frame(answers.first_chunk().unwrap(), &[0; 16], &forged.x25519, &forged.ciphertext, None)
     });
     flood.wait_for(100);
     let slave = Process::spawn(pair.slave.pair(&["--timeout", "60", LINK]));
@@ -148,5 +154,86 @@ fn strangers_init_reqs_cost_a_slave_with_a_code_none_of_it() {
     assert!(!ended.stderr.contains("wrong code"), "{}", ended.stderr);
     assert!(ended.stderr.contains("pairs without a code (unverified)"), "{}", ended.stderr);
     drop(flood);
+    pair.carries(&[], b"after the flood\n");
+}
+
+/// A frame of this type with random bytes.
+fn random_frame(first_byte: u8, len: usize) -> Vec<u8> {
+    let mut frame = vec![0; len];
+    rand::rng().fill(&mut frame[..]);
+    frame[0] = first_byte;
+    frame
+}
+
+/// An AUTHREQ that is right in all that a stranger can know.
+fn auth_req(cookie: &[u8], init_req: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(init_req.len()).unwrap().to_be_bytes();
+    [&random_frame(0x23, 17)[..], cookie, &len, init_req, &random_frame(0, 880)].concat()
+}
+
+#[test]
+fn auth_reqs_with_and_without_cookies_do_not_keep_a_slave_from_its_master() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&["-v", "--serve", LINK]));
+    slave.wait_for("listening on");
+    let sniffer = Sniffer::start(&broker);
+    let ephemeral = Ephemeral::generate(&mut rand::rng());
+    let (x25519, key) = (ephemeral.x25519(), ephemeral.encapsulation_key());
+    let init_req = move |number: u32| InitReq::frame(&u128::from(number).to_be_bytes(), 1, &x25519, &key, None);
+    let mut count = 0;
+    let asking = Flood::start(&broker, M2S, Duration::from_millis(1), move || {
+        count += 1;
+        init_req(count)
+    });
+    // Cookies for many INITREQs, and no two AUTHREQs alike.
+    let cookies: Vec<_> =
+        sniffer.wait_for_type(S2M, 0x22, 500).iter().map(|init_ack| init_ack[1..33].to_vec()).collect();
+    drop(asking);
+    let known = cookies.iter().filter_map(|both| {
+        let (reference, cookie) = both.split_at(16);
+        let number = (1..10_000).find(|number| digest(&[&init_req(*number)])[..16] == *reference)?;
+        Some((init_req(number), cookie.to_vec()))
+    });
+    let known: Vec<_> = known.collect();
+    assert!(known.len() >= 500);
+    let before = slave.memory();
+    let mut turn = 0;
+    let flood = Flood::start(&broker, M2S, Duration::from_millis(1), move || {
+        turn += 1;
+        let (init_req, cookie) = &known[turn % known.len()];
+        if turn.is_multiple_of(2) { auth_req(cookie, init_req) } else { auth_req(&random_frame(0, 16), init_req) }
+    });
+    flood.wait_for(1000);
+    Process::spawn(pair.master.pair(&["--timeout", "60", LINK])).wait().succeeded();
+    slave.wait_for("paired with station");
+    let grown = slave.memory().saturating_sub(before) >> 10;
+    assert!(grown < 8 << 10, "{grown} KiB for strangers");
+    drop(flood);
+    slave.stop().succeeded();
+    pair.carries(&[], b"after the flood\n");
+}
+
+#[test]
+fn random_frames_of_any_other_type_do_not_keep_two_devices_from_each_other() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&["-v", "--serve", LINK]));
+    slave.wait_for("listening on");
+    for topic in [M2S, S2M] {
+        let mut turn = 0;
+        let flood = Flood::start(&broker, topic, Duration::from_millis(1), move || {
+            turn += 1;
+            // The last is longer than its type allows.
+            let kinds = [(0x24, 900), (0x24, 50), (0x25, 49), (0x25, 65), (0x26, 49), (0x26, 65)];
+            let others = [(0x27, 200), (0x28, 40), (0x21, 1234), (0x22, 1153), (0x21, 9000)];
+            let (first_byte, len) = [&kinds[..], &others].concat()[turn % 11];
+            random_frame(first_byte, len)
+        });
+        flood.wait_for(500);
+        Process::spawn(pair.master.pair(&["--timeout", "60", LINK])).wait().succeeded();
+        drop(flood);
+    }
+    slave.stop().succeeded();
     pair.carries(&[], b"after the flood\n");
 }

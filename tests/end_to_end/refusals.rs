@@ -341,3 +341,21 @@ fn nothing_is_published_without_a_session() {
     sniffer.wait_for_type("marker", b'x', 1);
     assert_eq!(sniffer.seen().len(), 1);
 }
+
+/// A frame of version 3, and text that begins with the same byte.
+#[test]
+fn a_peer_of_a_later_version_is_named_as_such() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let slave = Process::spawn(pair.slave.pair(&["--serve", "-v", LINK]));
+    slave.wait_for("listening on");
+    broker.publish(M2S, b"1 reading of a device without this protocol");
+    broker.publish(M2S, &[&[0x31][..], &[0x80; 1300]].concat());
+    broker.publish(M2S, &[&[0x31][..], &[0x81; 1300]].concat());
+    slave.wait_for("speaks a later version of the protocol (unverified)");
+    slave.wait_for("install the same version of sts on both devices");
+    Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    slave.wait_for("paired with station");
+    let ended = slave.stop().succeeded();
+    assert_eq!(ended.stderr.matches("later version").count(), 1, "once a minute: {}", ended.stderr);
+}

@@ -10,15 +10,17 @@ use crate::Rejected;
 use crate::crypto::exchange::Ephemeral;
 use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{
-    AttemptId, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_master, signed_by_slave,
-    verify_refusal,
+    AttemptId, Cookie, Digest, Features, Schedule, Topics, digest, open_once, seal_once, signed_by_master,
+    signed_by_slave, slave_leaf, verify_refusal,
 };
-use crate::handshake::merkle::{Leaf, MerkleTree, SignedTree};
+use crate::handshake::merkle::{Leaf, MerkleTree, SignedTree, root_over};
 use crate::handshake::party::agree;
 use crate::handshake::verdict::Verdict;
-use crate::handshake::{Action, AuthRefusal, Claim, Established, Failure, Party, Peer, init_req_reference, sign};
+use crate::handshake::{
+    Action, AuthRefusal, Claim, Established, Failure, OWN_FEATURES, Party, Peer, init_req_reference, sign,
+};
 use crate::identity::Fingerprint;
-use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, put_path};
+use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Proof};
 use crate::role::Role;
 
 /// Step 1: an INITREQ, and the secrets that belong to it.
@@ -35,22 +37,26 @@ pub(super) struct SentInitReq {
 /// Step 2, as it came in: anyone can have made it.
 pub(super) struct ReceivedInitAck<'a> {
     parsed: InitAck<'a>,
-    frame: &'a [u8],
+    pub(super) frame: &'a [u8],
     pub(super) digest: Digest,
 }
 
 /// An attempt whose keys are known and whose AUTHREQ is not signed yet.
 pub(super) struct UnsignedAttempt {
     schedule: Schedule,
-    pub(super) init_ack: Digest,
+    cookie: Cookie,
+    init_ack: Digest,
 }
 
 /// An attempt, and what its AUTHREQ is made of: the same bytes each time.
 pub(super) struct SignedAttempt {
     schedule: Schedule,
+    cookie: Cookie,
     pub(super) init_ack: Digest,
     leaf: Leaf,
     pub(super) th2: Digest,
+    /// Whether a signature of an AUTHACK to it was verified, or found wrong: the slave makes only one.
+    has_checked_signature: bool,
 }
 
 /// The verified content of an AUTHACK.
@@ -107,7 +113,7 @@ impl SentInitReq {
         let shared = self.ephemeral.agree(parsed.x25519, parsed.ciphertext)?;
         let pake = agree(self.half.as_ref(), parsed.share)?;
         let schedule = Schedule::new(&self.topics, &self.frame, frame, &shared, pake.as_ref());
-        Ok(UnsignedAttempt { schedule, init_ack: *digest })
+        Ok(UnsignedAttempt { schedule, cookie: *parsed.cookie, init_ack: *digest })
     }
 
     /// Signs all of these attempts with one signature.
@@ -118,12 +124,14 @@ impl SentInitReq {
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<SignedAttempt>, Rejected> {
         let (name, key) = (party.name.as_str(), party.identity.public().der());
-        let tree = MerkleTree::new(unsigned.iter().map(|it| it.schedule.master_leaf(name, key)).collect());
+        let tree =
+            MerkleTree::new(unsigned.iter().map(|it| it.schedule.master_leaf(&OWN_FEATURES, name, key)).collect());
         let signature = sign(&party.identity, &signed_by_master(&tree.root()), rng)?;
         let signed = Arc::new(SignedTree { tree, signature });
-        let attempt = |(index, UnsignedAttempt { schedule, init_ack }): (usize, UnsignedAttempt)| {
+        let attempt = |(index, UnsignedAttempt { schedule, cookie, init_ack }): (usize, UnsignedAttempt)| {
             let leaf = Leaf { signed: signed.clone(), index };
-            let mut attempt = SignedAttempt { schedule, init_ack, leaf, th2: Digest::default() };
+            let (th2, has_checked_signature) = (Digest::default(), false);
+            let mut attempt = SignedAttempt { schedule, cookie, init_ack, leaf, th2, has_checked_signature };
             attempt.th2 = attempt.schedule.th2(&attempt.auth_req(party, self));
             attempt
         };
@@ -134,7 +142,7 @@ impl SentInitReq {
     pub(super) fn verify<'a>(
         &self,
         party: &Party,
-        mut attempts: impl Iterator<Item = &'a SignedAttempt>,
+        mut attempts: impl Iterator<Item = &'a mut SignedAttempt>,
         frame: &[u8],
     ) -> Result<(AttemptId, AuthAckOutcome), Rejected> {
         let parsed = AuthAck::parse(frame)?;
@@ -146,9 +154,10 @@ impl SentInitReq {
             }
             AuthAck::Answer { clear, sealed, .. } => {
                 let plaintext = open_once(&attempt.schedule.hs_s(&attempt.th2), clear, sealed)?;
-                let (&verdict, credentials) = plaintext.split_first_chunk().ok_or(Rejected::Length)?;
-                match attempt.verify_credentials(party, verdict, credentials)? {
-                    Ok(peer) => attempt.conclude(party, &self.topics, verdict, peer, frame)?,
+                let (&verdict, proof) = plaintext.split_first_chunk().ok_or(Rejected::Length)?;
+                let proof = Proof::parse(proof)?;
+                match attempt.verify_proof(party, verdict, &proof)? {
+                    Ok(peer) => attempt.conclude(party, verdict, peer, &self.topics, proof.features, frame)?,
                     Err(unknown) => AuthAckOutcome::Declined(Action::Claim(Claim::UnknownKey(unknown), None)),
                 }
             }
@@ -166,10 +175,10 @@ impl SignedAttempt {
     pub(super) fn auth_req(&self, party: &Party, init_req: &SentInitReq) -> Vec<u8> {
         let Leaf { signed, index } = &self.leaf;
         let (name, key) = (party.name.as_str().as_bytes(), party.identity.public().der());
+        let credentials = Credentials { name, key, signature: &signed.signature };
         let mut plaintext = Vec::new();
-        put_path(&mut plaintext, &signed.tree.path(*index));
-        Credentials { name, key, signature: &signed.signature }.put(&mut plaintext);
-        let mut auth_req = AuthReq::clear(&self.id(), init_req.frame());
+        Proof { features: OWN_FEATURES, path: &signed.tree.path(*index), credentials }.put(&mut plaintext);
+        let mut auth_req = AuthReq::clear(&self.id(), &self.cookie, init_req.frame());
         let sealed = seal_once(self.schedule.hs_m(), &auth_req, &plaintext);
         auth_req.extend_from_slice(&sealed);
         auth_req
@@ -185,17 +194,21 @@ impl SignedAttempt {
         })
     }
 
-    /// Who signed an AUTHACK; the fingerprint of its key if that is not pinned.
-    fn verify_credentials(
-        &self,
+    /// Who signed an AUTHACK; the fingerprint of its key if that is not pinned. Whoever forged the INITACK can show the key
+    /// of the genuine slave in any number of AUTHACKs, so one signature of each attempt is looked at.
+    fn verify_proof(
+        &mut self,
         party: &Party,
         verdict: [u8; 2],
-        credentials: &[u8],
+        Proof { features, path, credentials }: &Proof<'_>,
     ) -> Result<Result<Peer, Fingerprint>, Rejected> {
-        let credentials = Credentials::parse(credentials)?;
-        let Some(peer) = party.sender(&credentials)? else { return Ok(Err(Fingerprint::of(credentials.key))) };
+        let Some(peer) = party.sender(credentials)? else { return Ok(Err(Fingerprint::of(credentials.key))) };
         let name = std::str::from_utf8(credentials.name).map_err(|_| Rejected::NotAuthentic)?;
-        let signed = signed_by_slave(&self.th2, &verdict, name, credentials.key);
+        if std::mem::replace(&mut self.has_checked_signature, true) {
+            return Err(Rejected::Duplicate);
+        }
+        let leaf = slave_leaf(&self.th2, &verdict, features, name, credentials.key);
+        let signed = signed_by_slave(&root_over(&leaf, path));
         peer.key.verify(&signed, credentials.signature).map_err(|_| Rejected::NotAuthentic)?;
         Ok(Ok(peer))
     }
@@ -204,16 +217,17 @@ impl SignedAttempt {
     fn conclude(
         &self,
         party: &Party,
-        topics: &Topics,
         [verdict, suite]: [u8; 2],
         peer: Peer,
+        topics: &Topics,
+        peer_features: Features,
         auth_ack: &[u8],
     ) -> Result<AuthAckOutcome, Rejected> {
         let failure = match (Verdict::from_code(verdict), party.conflict(&peer)) {
             (Some(Verdict::Agreed), None) if suite == party.suite.code() => {
                 let keys = self.schedule.session(&self.th2, auth_ack);
                 let (suite, topics) = (party.suite, topics.clone());
-                return Ok(AuthAckOutcome::Agreed(Established { keys, suite, peer, topics }));
+                return Ok(AuthAckOutcome::Agreed(Established { keys, suite, peer, topics, peer_features }));
             }
             (Some(Verdict::Agreed), conflict @ Some(_)) if suite == party.suite.code() => {
                 Failure::EnrolmentConflict { peer, conflict }

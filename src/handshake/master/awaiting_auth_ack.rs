@@ -4,22 +4,25 @@
 //! anything ([`AnswerEach`]). With a code an AUTHREQ tells the sender of the INITACK whether its guess was right, so that of
 //! one INITREQ only one INITACK is answered ([`AnswerOne`]).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::{CryptoRng, RngExt};
 
-use super::attempt::{AuthAckOutcome, ReceivedInitAck, SentInitReq, SignedAttempt, UnsignedAttempt};
+use super::attempt::{AuthAckOutcome, ReceivedInitAck, SentInitReq, SignedAttempt};
 use super::signature_budget::SignatureBudget;
 use crate::Rejected;
-use crate::crypto::schedule::{AttemptId, Topics};
+use crate::crypto::schedule::{AttemptId, Digest, Topics};
 use crate::handshake::merkle::MAX_LEAVES;
 use crate::handshake::{Action, Party, Repeat};
 
 /// AUTHREQs that wait for their AUTHACK at the same time; the oldest makes room. At the pace of the signatures that is 4
 /// seconds' worth, in less than 1 MiB.
 const MAX_UNANSWERED_AUTH_REQS: usize = 4096;
+/// How soon INITREQ is sent again while more INITACKs arrive than a signature covers: each time the genuine one has another
+/// chance.
+const CROWDED_REPEAT_DELAY: Duration = Duration::from_millis(10);
 /// Times that AUTHREQ is sent without an answer before an attempt with a code is over: half a minute.
 const MAX_AUTH_REQS_WITH_CODE: u32 = 6;
 
@@ -43,13 +46,26 @@ enum Answers {
 struct AnswerEach {
     /// How often INITREQ was sent.
     init_reqs_sent: u32,
-    /// INITACKs that wait for the next signature: at most [`MAX_LEAVES`], chosen from more with the same chance for each.
-    unsigned: Vec<UnsignedAttempt>,
+    /// INITACKs that wait for the next signature, with their digests: at most [`MAX_LEAVES`], chosen from more with the same
+    /// chance for each.
+    unsigned: Vec<(Digest, Vec<u8>)>,
     /// INITACKs that came in since the last signature.
     received: usize,
+    /// When INITREQ is sent again because too many of them came in.
+    crowded: Option<Instant>,
     /// AUTHREQs that are signed and not sent.
     outbox: VecDeque<AttemptId>,
-    signed: VecDeque<AnsweredInitAck>,
+    signed: SignedAttempts,
+}
+
+/// The attempts whose AUTHREQs were signed, oldest first.
+#[derive(Default)]
+struct SignedAttempts {
+    attempts: VecDeque<AnsweredInitAck>,
+    /// How many made room; the attempt with number n is the one at n minus that.
+    removed: usize,
+    /// The number of the attempt of each INITACK.
+    by_init_ack: HashMap<Digest, usize>,
 }
 
 /// An attempt, and how often INITREQ had been sent when its AUTHREQ was sent last.
@@ -82,7 +98,9 @@ impl AwaitingAuthAck {
     pub(super) fn deadline(&self, signatures: &SignatureBudget) -> Instant {
         match &self.answers {
             Answers::Each(each) if !each.outbox.is_empty() => signatures.since(),
-            Answers::Each(each) if !each.unsigned.is_empty() => self.repeat.due.min(signatures.next()),
+            Answers::Each(each) if !each.unsigned.is_empty() => {
+                each.crowded.into_iter().fold(self.repeat.due.min(signatures.next()), Instant::min)
+            }
             Answers::Each(_) | Answers::One(_) => self.repeat.due,
         }
     }
@@ -107,9 +125,14 @@ impl AwaitingAuthAck {
             // INITREQ is repeated, since that draws an INITACK from the slave whichever ones were forged.
             Answers::Each(each) if is_due => {
                 each.init_reqs_sent += 1;
+                each.crowded = None;
                 Some(init_req.frame().to_vec())
             }
             Answers::Each(each) => {
+                if each.crowded.take_if(|due| *due <= now).is_some() {
+                    // Not counted: what came in before draws nothing more by that.
+                    return Some(init_req.frame().to_vec());
+                }
                 each.sign_waiting(init_req, party, signatures, now, rng);
                 let id = each.outbox.pop_front()?;
                 each.auth_req(init_req, party, &id)
@@ -140,10 +163,14 @@ impl AwaitingAuthAck {
     }
 
     /// Step 4, to whichever of the attempts it verifies.
-    pub(super) fn verify(&self, party: &Party, frame: &[u8]) -> Result<(AttemptId, AuthAckOutcome), Rejected> {
-        match &self.answers {
-            Answers::Each(each) => self.init_req.verify(party, each.signed.iter().map(|it| &it.attempt), frame),
-            Answers::One(AnswerOne(one)) => self.init_req.verify(party, one.iter().map(|(attempt, _)| attempt), frame),
+    pub(super) fn verify(&mut self, party: &Party, frame: &[u8]) -> Result<(AttemptId, AuthAckOutcome), Rejected> {
+        match &mut self.answers {
+            Answers::Each(each) => {
+                self.init_req.verify(party, each.signed.attempts.iter_mut().map(|it| &mut it.attempt), frame)
+            }
+            Answers::One(AnswerOne(one)) => {
+                self.init_req.verify(party, one.iter_mut().map(|(attempt, _)| attempt), frame)
+            }
         }
     }
 }
@@ -158,12 +185,12 @@ impl AnswerEach {
         now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<Action, Rejected> {
-        if let Some(answered) = self.signed.iter_mut().find(|it| it.attempt.init_ack == init_ack.digest) {
+        if let Some(answered) = self.signed.of(&init_ack.digest) {
             return answered.answer_again(init_req, party, self.init_reqs_sent);
         }
-        self.enqueue(init_req, init_ack, rng)?;
+        self.enqueue(init_ack, now, rng)?;
         self.sign_waiting(init_req, party, signatures, now, rng);
-        let latest = self.signed.back().map(|it| &it.attempt).filter(|it| it.init_ack == init_ack.digest);
+        let latest = self.signed.attempts.back().map(|it| &it.attempt).filter(|it| it.init_ack == init_ack.digest);
         // Sent at once if it is the last one of those that were signed just now; the others are in the outbox.
         match latest.map(SignedAttempt::id) {
             Some(id) if self.outbox.back() == Some(&id) => {
@@ -178,24 +205,24 @@ impl AnswerEach {
     /// genuine one as well (reservoir sampling).
     fn enqueue(
         &mut self,
-        init_req: &SentInitReq,
         init_ack: &ReceivedInitAck<'_>,
+        now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<(), Rejected> {
-        if self.unsigned.iter().any(|unsigned| unsigned.init_ack == init_ack.digest) {
+        if self.unsigned.iter().any(|(digest, _)| *digest == init_ack.digest) {
             return Err(Rejected::Duplicate);
         }
         let has_room = self.unsigned.len() < MAX_LEAVES;
         let index = if has_room { self.received } else { rng.random_range(0..=self.received) };
-        if index >= MAX_LEAVES {
-            self.received += 1;
-            return Err(Rejected::Unexpected);
-        }
-        let unsigned = init_req.attempt(init_ack)?;
         self.received += 1;
+        if !has_room {
+            self.crowded.get_or_insert(now + CROWDED_REPEAT_DELAY);
+        }
+        let unsigned = (init_ack.digest, init_ack.frame.to_vec());
         match self.unsigned.get_mut(index) {
             Some(other) => *other = unsigned,
-            None => self.unsigned.push(unsigned),
+            None if has_room => self.unsigned.push(unsigned),
+            None => return Err(Rejected::Unexpected),
         }
         Ok(())
     }
@@ -215,21 +242,46 @@ impl AnswerEach {
         let Some(left) = signatures.spend(now) else { return };
         *signatures = left;
         self.received = 0;
+        self.crowded = None;
+        let frames = std::mem::take(&mut self.unsigned);
+        // Forged ones may have keys that cannot be used.
+        let attempt = |frame: &[u8]| init_req.receive(party, frame).and_then(|init_ack| init_req.attempt(&init_ack));
+        let attempts: Vec<_> = frames.iter().filter_map(|(_, frame)| attempt(frame).ok()).collect();
+        if attempts.is_empty() {
+            return;
+        }
         // Signing only fails by a fault of the hardware; the INITACKs are then sent again.
-        let Ok(signed) = init_req.sign(party, std::mem::take(&mut self.unsigned), rng) else { return };
+        let Ok(signed) = init_req.sign(party, attempts, rng) else { return };
         for attempt in signed {
-            if self.signed.len() == MAX_UNANSWERED_AUTH_REQS {
-                self.signed.pop_front();
-            }
             self.outbox.push_back(attempt.id());
-            self.signed.push_back(AnsweredInitAck { attempt, init_reqs_sent: self.init_reqs_sent });
+            self.signed.push(AnsweredInitAck { attempt, init_reqs_sent: self.init_reqs_sent });
         }
     }
 
     /// Step 3 of an attempt, most likely of one of the latest.
     fn auth_req(&self, init_req: &SentInitReq, party: &Party, id: &AttemptId) -> Option<Vec<u8>> {
-        let answered = self.signed.iter().rev().find(|it| it.attempt.id() == *id)?;
+        let answered = self.signed.attempts.iter().rev().find(|it| it.attempt.id() == *id)?;
         Some(answered.attempt.auth_req(party, init_req))
+    }
+}
+
+impl SignedAttempts {
+    /// The one whose INITACK has this digest.
+    fn of(&mut self, init_ack: &Digest) -> Option<&mut AnsweredInitAck> {
+        let number = self.by_init_ack.get(init_ack)?;
+        self.attempts.get_mut(number - self.removed)
+    }
+
+    /// Adds one, if need be in place of the oldest.
+    fn push(&mut self, answered: AnsweredInitAck) {
+        if self.attempts.len() == MAX_UNANSWERED_AUTH_REQS
+            && let Some(oldest) = self.attempts.pop_front()
+        {
+            self.by_init_ack.remove(&oldest.attempt.init_ack);
+            self.removed += 1;
+        }
+        self.by_init_ack.insert(answered.attempt.init_ack, self.removed + self.attempts.len());
+        self.attempts.push_back(answered);
     }
 }
 
@@ -288,8 +340,8 @@ impl AnswerOne {
 
 impl fmt::Debug for AnswerEach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let signed: Vec<_> = self.signed.iter().map(|it| (it.attempt.th2, it.init_reqs_sent)).collect();
-        let unsigned: Vec<_> = self.unsigned.iter().map(|unsigned| unsigned.init_ack).collect();
+        let signed: Vec<_> = self.signed.attempts.iter().map(|it| (it.attempt.th2, it.init_reqs_sent)).collect();
+        let unsigned: Vec<_> = self.unsigned.iter().map(|(digest, _)| digest).collect();
         f.debug_struct("AnswerEach").field("unsigned", &unsigned).field("signed", &signed).finish_non_exhaustive()
     }
 }

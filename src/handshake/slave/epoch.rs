@@ -1,6 +1,6 @@
 //! Steps 2 and 3 without stored state: what an epoch key makes of an INITREQ, the same each time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use rand::CryptoRng;
 use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
 use crate::crypto::pake::Spake2Half;
-use crate::crypto::schedule::{AttemptId, Digest, Schedule, Topics, answer_rng, digest};
+use crate::crypto::schedule::{AttemptId, Cookie, Digest, Schedule, Topics, answer_rng, cookie, digest, verify_cookie};
+use crate::handshake::Party;
 use crate::handshake::party::agree;
-use crate::handshake::{Party, init_req_reference};
 use crate::message::{AuthReq, InitAck, InitReq};
 use crate::role::Role;
 use crate::secret::{Epoch, Key};
@@ -19,38 +19,39 @@ use crate::secret::{Epoch, Key};
 /// How long INITREQs are answered with an epoch key; AUTHREQs are accepted under it for as long again.
 pub(super) const EPOCH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// INITREQs whose attempt an epoch remembers.
-const MAX_CACHED_INIT_REQS: usize = 64;
+/// Attempts that an epoch remembers.
+const MAX_RECENT_ATTEMPTS: usize = 1024;
 
 /// One epoch: its key, in memory only, and the attempts that must not begin again.
 #[derive(Debug)]
 pub(super) struct EpochState {
-    pub(super) key: Key<Epoch>,
+    key: Key<Epoch>,
     pub(super) since: Instant,
     /// Authenticated attempts that were discarded: a replay of one is neither signed nor kept a second time.
     pub(super) discarded: HashSet<AttemptId>,
-    cache: InitReqCache,
+    recent: RecentAttempts,
 }
 
-/// Which attempt each of the latest INITREQs inside an AUTHREQ has led to. A device that forges INITACKs makes an honest
-/// master send an AUTHREQ for each, which this slave hears, too: it must not encapsulate anew for every one.
-struct InitReqCache(VecDeque<(Digest, AttemptId)>);
-
-impl InitReqCache {
-    fn get(&self, init_req: &Digest) -> Option<&AttemptId> {
-        self.0.iter().find(|(known, _)| known == init_req).map(|(_, attempt)| attempt)
-    }
-
-    fn put(&mut self, init_req: Digest, attempt: AttemptId) {
-        self.0.truncate(MAX_CACHED_INIT_REQS - 1);
-        self.0.push_front((init_req, attempt));
-    }
+/// The attempts whose INITREQs came in an AUTHREQ with a good cookie: the latest ones, each by the digest of that INITREQ
+/// and of its topics. So each of them costs one key exchange and one verified signature, however many AUTHREQs name it.
+#[derive(Default)]
+struct RecentAttempts {
+    by_init_req: HashMap<Digest, RecentAttempt>,
+    /// The latest last.
+    order: VecDeque<Digest>,
 }
 
-/// A cache is not state: nothing depends on it but speed.
-impl fmt::Debug for InitReqCache {
+/// The keys of an attempt that nobody has proved anything of.
+pub(super) struct RecentAttempt {
+    pub(super) schedule: Schedule,
+    /// Whether a signature of an AUTHREQ of it was verified, or found wrong: its master makes only one.
+    pub(super) has_checked_signature: bool,
+}
+
+/// It only saves time: nothing depends on which attempts are in it.
+impl fmt::Debug for RecentAttempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InitReqCache")
+        f.write_str("RecentAttempts")
     }
 }
 
@@ -60,50 +61,79 @@ impl EpochState {
             key: Key::generate(32, |bytes| rng.fill_bytes(bytes)),
             since: now,
             discarded: HashSet::new(),
-            cache: InitReqCache(VecDeque::new()),
+            recent: RecentAttempts::default(),
         }
+    }
+
+    /// Step 2, made only from the frame, the topics, the epoch key and the code, if there is one.
+    pub(super) fn answer(&self, party: &Party, topics: &Topics, init_req: &InitReq<'_>) -> Result<Vec<u8>, Rejected> {
+        self.exchange_keys(party, topics, init_req).map(|(init_ack, _)| init_ack)
+    }
+
+    fn exchange_keys(
+        &self,
+        party: &Party,
+        topics: &Topics,
+        init_req: &InitReq<'_>,
+    ) -> Result<(Vec<u8>, Schedule), Rejected> {
+        party.check_share(init_req.share)?;
+        let mut rng = answer_rng(&self.key, init_req.frame);
+        let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, &mut rng)?;
+        let half = party.half(Role::Slave, &mut rng);
+        let pake = agree(half.as_ref(), init_req.share)?;
+        let digest = digest(&[init_req.frame]);
+        let reference = digest.first_chunk().expect("a digest is longer than that");
+        let (cookie, share) = (cookie(&self.key, &digest), half.as_ref().map(Spake2Half::share));
+        let init_ack = InitAck::frame(reference, &cookie, &ours.x25519, &ours.ciphertext, share);
+        let schedule = Schedule::new(topics, init_req.frame, &init_ack, &ours.shared, pake.as_ref());
+        Ok((init_ack, schedule))
+    }
+
+    /// Whether this cookie was made under the epoch key, for the INITREQ with this digest.
+    pub(super) fn made(&self, init_req: &Digest, cookie: &Cookie) -> bool {
+        verify_cookie(&self.key, init_req, cookie).is_ok()
+    }
+
+    /// Whether the attempt of the INITREQ with this digest is among the recent ones.
+    pub(super) fn remembers(&self, topics: &Topics, init_req: &Digest) -> bool {
+        self.recent.by_init_req.contains_key(&key_of(topics, init_req))
+    }
+
+    /// The attempt that an AUTHREQ with a good cookie names; `init_req` is the digest of its INITREQ.
+    ///
+    /// # Errors
+    /// [`Rejected::Unexpected`] if its INITREQ led to another one.
+    pub(super) fn attempt(
+        &mut self,
+        party: &Party,
+        topics: &Topics,
+        auth_req: &AuthReq<'_>,
+        init_req: &Digest,
+    ) -> Result<&mut RecentAttempt, Rejected> {
+        party.check_share(auth_req.init_req.share)?;
+        let key = key_of(topics, init_req);
+        if !self.recent.by_init_req.contains_key(&key) {
+            let (_, schedule) = self.exchange_keys(party, topics, &auth_req.init_req)?;
+            self.recent.insert(key, RecentAttempt { schedule, has_checked_signature: false });
+        }
+        let attempt = self.recent.by_init_req.get_mut(&key).ok_or(Rejected::Unexpected)?;
+        if attempt.schedule.attempt() == *auth_req.attempt { Ok(attempt) } else { Err(Rejected::Unexpected) }
     }
 }
 
-/// Step 2, made only from the frame, the topics, an epoch key and the code, if there is one.
-pub(super) fn answer(
-    party: &Party,
-    epoch: &Key<Epoch>,
-    topics: &Topics,
-    init_req: &InitReq<'_>,
-) -> Result<(Vec<u8>, Schedule), Rejected> {
-    party.check_share(init_req.share)?;
-    let mut rng = answer_rng(epoch, init_req.frame);
-    let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, &mut rng)?;
-    let half = party.half(Role::Slave, &mut rng);
-    let pake = agree(half.as_ref(), init_req.share)?;
-    let reference = init_req_reference(init_req.frame);
-    let init_ack = InitAck::frame(&reference, &ours.x25519, &ours.ciphertext, half.as_ref().map(Spake2Half::share));
-    let schedule = Schedule::new(topics, init_req.frame, &init_ack, &ours.shared, pake.as_ref());
-    Ok((init_ack, schedule))
+impl RecentAttempts {
+    fn insert(&mut self, key: Digest, attempt: RecentAttempt) {
+        if self.order.len() == MAX_RECENT_ATTEMPTS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_init_req.remove(&oldest);
+        }
+        self.order.push_back(key);
+        self.by_init_req.insert(key, attempt);
+    }
 }
 
-/// The schedule of the attempt that an AUTHREQ names, and the epoch whose key answered its INITREQ.
-pub(super) fn schedule_of<'e>(
-    party: &Party,
-    epochs: impl Iterator<Item = &'e mut EpochState>,
-    topics: &Topics,
-    auth_req: &AuthReq<'_>,
-) -> Result<(&'e EpochState, Schedule), Rejected> {
+fn key_of(topics: &Topics, init_req: &Digest) -> Digest {
     let (m2s, s2m) = (topics.master_to_slave.as_bytes(), topics.slave_to_master.as_bytes());
-    let init_req = digest(&[m2s, s2m, auth_req.init_req.frame]);
-    for epoch in epochs {
-        let cached = epoch.cache.get(&init_req).copied();
-        if cached.is_some_and(|attempt| attempt != *auth_req.attempt) {
-            continue;
-        }
-        let (_, schedule) = answer(party, &epoch.key, topics, &auth_req.init_req)?;
-        if cached.is_none() {
-            epoch.cache.put(init_req, schedule.attempt());
-        }
-        if schedule.attempt() == *auth_req.attempt {
-            return Ok((epoch, schedule));
-        }
-    }
-    Err(Rejected::Unexpected)
+    digest(&[m2s, s2m, init_req])
 }

@@ -1,22 +1,30 @@
 //! The slave: answers every INITREQ and keeps nothing for it, then sees authenticated attempts through.
 //!
-//! All randomness of an answer comes from a generator that is keyed by the epoch key and the frame that is answered. So equal
-//! frames get equal answers, and AUTHREQ, which carries its INITREQ, is enough to make the attempt's keys again. A flood of
-//! INITREQs costs one X25519 and one ML-KEM each, no memory and no RSA.
+//! All randomness of an INITACK comes from a generator that is keyed by the epoch key and the INITREQ. So equal INITREQs get
+//! equal answers, and AUTHREQ, which carries its INITREQ, is enough to make the attempt's keys again. A flood of INITREQs
+//! costs one X25519 and one ML-KEM each, no memory and no RSA. An AUTHREQ costs nothing of that without the cookie of the
+//! INITACK.
+//!
+//! One signature answers all AUTHREQs that were verified since the previous one: it is made when the caller polls, which it
+//! does when no other frame waits.
 
 mod attempt;
 mod epoch;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use self::attempt::{AttemptState, ReceivedAuthReq, VerifiedAttempt};
-use self::epoch::{EPOCH_INTERVAL, EpochState, answer, schedule_of};
+use self::attempt::{AttemptState, ReceivedAuthReq, UnsignedAnswer, VerifiedAttempt};
+use self::epoch::{EPOCH_INTERVAL, EpochState};
+use super::merkle::{MAX_LEAVES, MerkleTree};
 use super::verdict::Verdict;
-use super::{Action, AuthRefusal, Claim, Established, Failure, Party, Peer, Repeat};
+use super::{
+    Action, AuthRefusal, Claim, EnrolmentConflict, Established, Failure, KeyExchange, Party, Peer, Repeat, sign,
+};
 use crate::Rejected;
-use crate::crypto::schedule::{AttemptId, Confirmation, Digest, Topics, digest};
+use crate::crypto::schedule::{AttemptId, Confirmation, Digest, Topics, digest, signed_by_slave};
 use crate::message::{AuthReq, FrameType, InitReq, Ready};
 use crate::role::Role;
 
@@ -33,12 +41,18 @@ pub(super) struct Slave {
     last_epoch: Option<EpochState>,
     /// Oldest first, which decides which one makes room.
     attempts: Vec<VerifiedAttempt>,
+    /// Verified AUTHREQs that the next signature answers, at most [`MAX_LEAVES`].
+    unsigned: Vec<UnsignedAnswer>,
+    /// What was signed and is not sent.
+    outbox: VecDeque<(Topics, Action)>,
 }
 
 impl Slave {
     /// A slave that answers from now on.
     pub(super) fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
-        Self { party, epoch: EpochState::new(now, rng), last_epoch: None, attempts: Vec::new() }
+        let epoch = EpochState::new(now, rng);
+        let (attempts, unsigned, outbox) = (Vec::new(), Vec::new(), VecDeque::new());
+        Self { party, epoch, last_epoch: None, attempts, unsigned, outbox }
     }
 
     /// This end of the link.
@@ -60,30 +74,66 @@ impl Slave {
     }
 
     fn discard_strangers(&mut self) {
-        let Self { party, attempts, .. } = self;
+        let Self { party, attempts, unsigned, .. } = self;
         attempts.retain(|attempt| party.accepts(&attempt.session.peer));
+        unsigned.retain(|answer| party.accepts(&answer.peer));
     }
 
     /// When [`Slave::poll`] has something to do, if nothing arrives before.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let repeats = self.attempts.iter().filter_map(|attempt| match &attempt.state {
             AttemptState::AwaitingMasterReady(repeat) => repeat.as_ref().map(|repeat| repeat.due),
-            AttemptState::AwaitingRequest | AttemptState::Done => None,
+            AttemptState::Declined | AttemptState::AwaitingRequest | AttemptState::Done => None,
         });
         // Anyone who recorded an INITREQ and gets its epoch key knows what was agreed: the key must go in time even if
         // nothing arrives any more.
         repeats.chain([self.epoch.since + EPOCH_INTERVAL]).min()
     }
 
-    /// A frame that is due at `now`, if one is, and the topics of its handshake; call again until there is none.
-    pub(super) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Vec<u8>)> {
+    /// What is due at `now`, if anything is, and the topics of its handshake; call again until there is nothing. Signs what
+    /// waits for that.
+    pub(super) fn poll(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Action)> {
         self.rotate_epoch(now, rng);
+        if self.outbox.is_empty() {
+            // Signing only fails by a fault of the hardware; the next poll tries again.
+            let _ = self.sign_answers(now, rng);
+        }
+        self.outbox.pop_front().or_else(|| self.poll_repeats(now, rng))
+    }
+
+    /// Whether the next poll signs.
+    pub(super) fn has_unsigned_answers(&self) -> bool {
+        !self.unsigned.is_empty()
+    }
+
+    fn poll_repeats(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Action)> {
         self.attempts.iter_mut().find_map(|attempt| match &mut attempt.state {
             AttemptState::AwaitingMasterReady(Some(repeat)) => {
-                repeat.is_due(now, rng).then(|| (attempt.session.topics.clone(), attempt.slave_ready()))
+                repeat.is_due(now, rng).then(|| (attempt.session.topics.clone(), Action::Send(attempt.slave_ready())))
             }
-            AttemptState::AwaitingMasterReady(None) | AttemptState::AwaitingRequest | AttemptState::Done => None,
+            AttemptState::AwaitingMasterReady(None)
+            | AttemptState::Declined
+            | AttemptState::AwaitingRequest
+            | AttemptState::Done => None,
         })
+    }
+
+    /// Which key exchange it would cost to answer this frame, if that can be told without one.
+    pub(super) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
+        match FrameType::of(frame)? {
+            FrameType::InitReq => InitReq::parse(frame).map(|_| Some(KeyExchange::InitReq)),
+            FrameType::AuthReq => {
+                let parsed = AuthReq::parse(frame)?;
+                if self.attempts.iter().any(|attempt| attempt.id == *parsed.attempt) {
+                    return Ok(None);
+                }
+                let init_req = digest(&[parsed.init_req.frame]);
+                let mut epochs = std::iter::once(&self.epoch).chain(&self.last_epoch);
+                let epoch = epochs.find(|epoch| epoch.made(&init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
+                Ok((!epoch.remembers(topics, &init_req)).then_some(KeyExchange::AuthReq))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Notes that the master of this session proved to have it in another way than by step 7: by a message under its key.
@@ -115,7 +165,7 @@ impl Slave {
         self.rotate_epoch(now, rng);
         match FrameType::of(frame)? {
             FrameType::InitReq => self.answer_init_req(topics, frame),
-            FrameType::AuthReq => self.authenticate(topics, frame, now),
+            FrameType::AuthReq => self.authenticate(topics, frame, now, rng),
             FrameType::RdyReq => self.accept_request(topics, frame, now, rng),
             FrameType::RdyAck => self.accept_master_ready(topics, frame),
             FrameType::InitAck | FrameType::AuthAck | FrameType::Enc | FrameType::Kill | FrameType::Will => {
@@ -161,30 +211,46 @@ impl Slave {
             }
             _ => {}
         }
-        let (init_ack, _) = answer(&self.party, &self.epoch.key, topics, &init_req)?;
-        Ok(Action::Send(init_ack))
+        self.epoch.answer(&self.party, topics, &init_req).map(Action::Send)
     }
 
-    /// Steps 3 to 4.
-    fn authenticate(&mut self, topics: &Topics, frame: &[u8], now: Instant) -> Result<Action, Rejected> {
+    /// Step 3. An authentic master gets its answer from a later poll.
+    fn authenticate(
+        &mut self,
+        topics: &Topics,
+        frame: &[u8],
+        now: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Action, Rejected> {
         let parsed = AuthReq::parse(frame)?;
         if let Some(known) = self.attempts.iter().find(|attempt| attempt.id == *parsed.attempt) {
             // The same AUTHREQ again: its answer was lost. Another one for the same attempt: no honest master sends it.
             let same = known.auth_req == digest(&[frame]) && known.session.topics == *topics;
             return if same { Ok(Action::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
         }
-        let epochs = std::iter::once(&mut self.epoch).chain(&mut self.last_epoch);
-        let (epoch, schedule) = schedule_of(&self.party, epochs, topics, &parsed)?;
+        if self.unsigned.iter().any(|answer| answer.id == *parsed.attempt) {
+            return Err(Rejected::Duplicate);
+        }
+        let init_req = digest(&[parsed.init_req.frame]);
+        let mut epochs = std::iter::once(&mut self.epoch).chain(&mut self.last_epoch);
+        let epoch = epochs.find(|epoch| epoch.made(&init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
         if epoch.discarded.contains(parsed.attempt) {
             return Err(Rejected::Duplicate);
         }
-        let auth_req = ReceivedAuthReq::new(parsed, frame, schedule, epoch);
+        let attempt = epoch.attempt(&self.party, topics, &parsed, &init_req)?;
+        let mut auth_req = ReceivedAuthReq::new(parsed, frame, attempt);
         let plaintext = match auth_req.open() {
             Ok(plaintext) => plaintext,
-            Err(rejected) => return self.count_wrong_code(&auth_req).ok_or(rejected),
+            Err(rejected) => return count_wrong_code(&mut self.party, &auth_req).ok_or(rejected),
         };
-        match auth_req.verify(&self.party, &plaintext)? {
-            Ok(peer) => self.answer_auth_req(auth_req, topics, peer, now),
+        match auth_req.verify(&self.party, topics, &plaintext)? {
+            Ok(answer) => {
+                self.unsigned.push(answer);
+                if self.unsigned.len() == MAX_LEAVES {
+                    self.sign_answers(now, rng)?;
+                }
+                Ok(Action::Wait)
+            }
             Err(unknown) => {
                 let refusal = auth_req.refuse(AuthRefusal::UnknownKey);
                 Ok(Action::Claim(Claim::UnknownKey(unknown), Some(refusal)))
@@ -192,48 +258,34 @@ impl Slave {
         }
     }
 
-    /// Step 4 for an authentic master, which gets a signed verdict.
-    fn answer_auth_req(
-        &mut self,
-        mut auth_req: ReceivedAuthReq<'_>,
-        topics: &Topics,
-        peer: Peer,
-        now: Instant,
-    ) -> Result<Action, Rejected> {
-        let conflict = self.party.conflict(&peer);
-        let verdict = match &conflict {
-            Some(_) => Verdict::EnrolmentConflict,
-            None if auth_req.suite() == self.party.suite.code() => Verdict::Agreed,
-            None => Verdict::SuiteDiffers,
-        };
-        let auth_ack = auth_req.answer(&self.party, verdict)?;
-        let failure = match verdict {
-            Verdict::Agreed => {
-                self.keep(auth_req.attempt(&self.party, topics, peer, &auth_ack, now));
-                return Ok(Action::MasterAuthenticated(auth_ack));
-            }
-            Verdict::SuiteDiffers => Failure::SuiteDiffers { peer: peer.name, theirs: auth_req.suite() },
-            Verdict::EnrolmentConflict => Failure::EnrolmentConflict { peer, conflict },
-        };
-        self.discard(auth_req.id());
-        Ok(Action::Fail(failure, Some(auth_ack)))
-    }
-
-    /// An AUTHREQ did not open. With a code that is a guess. It is counted once per attempt, whatever is sent
-    /// in it, since one share is good for one guess. `None` without a code: such a frame is not answered.
-    fn count_wrong_code(&mut self, auth_req: &ReceivedAuthReq<'_>) -> Option<Action> {
-        let enrolment = self.party.enrolment_mut()?;
-        let fresh = enrolment.count(auth_req.id());
-        let left = enrolment.attempts_left();
-        if left == 0 {
-            enrolment.erase();
+    /// Step 4 for all authentic masters that wait for it: a verdict for each, under one signature.
+    fn sign_answers(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Result<(), Rejected> {
+        if self.unsigned.is_empty() {
+            return Ok(());
         }
-        let frame = auth_req.refuse(if left == 0 { AuthRefusal::CodeErased } else { AuthRefusal::WrongCode });
-        Some(match (fresh, left) {
-            (false, _) => Action::Send(frame),
-            (true, 0) => Action::Fail(Failure::CodeErased(Role::Slave), Some(frame)),
-            (true, left) => Action::WrongCode { left, frame },
-        })
+        let party = &self.party;
+        let verdicts: Vec<_> = self.unsigned.iter().map(|answer| verdict(party, answer)).collect();
+        let leaves = self.unsigned.iter().zip(&verdicts).map(|(answer, (verdict, _))| answer.leaf(party, *verdict));
+        let tree = MerkleTree::new(leaves.collect());
+        let signature = sign(&party.identity, &signed_by_slave(&tree.root()), rng)?;
+        let unsigned = std::mem::take(&mut self.unsigned);
+        for (index, (answer, (verdict, conflict))) in unsigned.into_iter().zip(verdicts).enumerate() {
+            let (suite, peer) = (answer.suite, answer.peer.clone());
+            let attempt = answer.answer(&self.party, verdict, &tree.path(index), &signature, now);
+            let auth_ack = attempt.auth_ack.clone();
+            let action = match verdict {
+                Verdict::Agreed => Action::MasterAuthenticated(auth_ack),
+                Verdict::SuiteDiffers => {
+                    Action::Fail(Failure::SuiteDiffers { peer: peer.name, theirs: suite }, Some(auth_ack))
+                }
+                Verdict::EnrolmentConflict => {
+                    Action::Fail(Failure::EnrolmentConflict { peer, conflict }, Some(auth_ack))
+                }
+            };
+            self.outbox.push_back((attempt.session.topics.clone(), action));
+            self.keep(attempt);
+        }
+        Ok(())
     }
 
     /// Steps 5 to 6.
@@ -270,7 +322,7 @@ impl Slave {
         let slave_done = attempt.slave_done();
         match attempt.state {
             // Step 7 follows from step 6, which this slave has not sent: a master that runs ahead.
-            AttemptState::AwaitingRequest => Err(Rejected::Unexpected),
+            AttemptState::Declined | AttemptState::AwaitingRequest => Err(Rejected::Unexpected),
             AttemptState::AwaitingMasterReady(_) => {
                 attempt.state = AttemptState::Done;
                 Ok(Action::Promote(Box::new(attempt.session.clone()), slave_done))
@@ -309,7 +361,10 @@ impl Slave {
         frame_type: FrameType,
     ) -> Result<(usize, &'a Digest), Rejected> {
         let ready = Ready::parse(frame, frame_type)?;
-        let is_it = |attempt: &VerifiedAttempt| attempt.id == *ready.attempt && attempt.session.topics == *topics;
+        let is_it = |attempt: &VerifiedAttempt| {
+            let is_declined = matches!(attempt.state, AttemptState::Declined);
+            !is_declined && attempt.id == *ready.attempt && attempt.session.topics == *topics
+        };
         let index = self.attempts.iter().position(is_it);
         Ok((index.ok_or(Rejected::Unexpected)?, ready.mac))
     }
@@ -319,6 +374,34 @@ impl Slave {
         let attempt = &self.attempts[index];
         let same_peer = |other: &&VerifiedAttempt| other.session.peer.key == attempt.session.peer.key;
         let mut later = self.attempts[index + 1..].iter().filter(same_peer);
-        attempt.awaits_request() && later.any(|other| !other.awaits_request())
+        attempt.awaits_request() && later.any(VerifiedAttempt::is_stored)
     }
+}
+
+/// What an authentic master is told, and why it cannot be pinned, if it cannot.
+fn verdict(party: &Party, answer: &UnsignedAnswer) -> (Verdict, Option<EnrolmentConflict>) {
+    let conflict = party.conflict(&answer.peer);
+    let verdict = match &conflict {
+        Some(_) => Verdict::EnrolmentConflict,
+        None if answer.suite == party.suite.code() => Verdict::Agreed,
+        None => Verdict::SuiteDiffers,
+    };
+    (verdict, conflict)
+}
+
+/// An AUTHREQ did not open. With a code that is a guess. It is counted once per attempt, whatever is sent in it, since one
+/// share is good for one guess. `None` without a code: such a frame is not answered.
+fn count_wrong_code(party: &mut Party, auth_req: &ReceivedAuthReq<'_>) -> Option<Action> {
+    let enrolment = party.enrolment_mut()?;
+    let fresh = enrolment.count(auth_req.id());
+    let left = enrolment.attempts_left();
+    if left == 0 {
+        enrolment.erase();
+    }
+    let frame = auth_req.refuse(if left == 0 { AuthRefusal::CodeErased } else { AuthRefusal::WrongCode });
+    Some(match (fresh, left) {
+        (false, _) => Action::Send(frame),
+        (true, 0) => Action::Fail(Failure::CodeErased(Role::Slave), Some(frame)),
+        (true, left) => Action::WrongCode { left, frame },
+    })
 }

@@ -169,7 +169,7 @@ pub(super) fn init_ack(init_req: &[u8], code: &Code, rng: &mut StdRng) -> Vec<u8
     let parsed = InitReq::parse(init_req).unwrap();
     let made = encapsulate(parsed.x25519, parsed.encapsulation_key, rng).unwrap();
     let half = Spake2Half::draw(Role::Slave, &code.password(), rng);
-    InitAck::frame(&init_req_reference(init_req), &made.x25519, &made.ciphertext, Some(half.share()))
+    InitAck::frame(&init_req_reference(init_req), &[0; 16], &made.x25519, &made.ciphertext, Some(half.share()))
 }
 
 #[test]

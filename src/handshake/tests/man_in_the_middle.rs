@@ -38,8 +38,8 @@ fn man_in_the_middle(guess: &Code, seed: u64) -> (World, [usize; 2]) {
             let Ok(Some(auth_req)) = world.deliver(To::Master, &init_ack) else { break };
             checked[1] += 1;
             // It opens only if the guess is right; the answer to a wrong one, a refusal, would end the master's run.
-            if let Ok(Action::MasterAuthenticated(auth_ack)) =
-                eve.accept(&topics(), &auth_req, world.now, &mut world.rng)
+            if eve.accept(&topics(), &auth_req, world.now, &mut world.rng).is_ok()
+                && let Some((_, Action::MasterAuthenticated(auth_ack))) = eve.poll(world.now, &mut world.rng)
                 && let Ok(Some(rdy_req)) = world.deliver(To::Master, &auth_ack)
                 && let Ok(Action::StorePending(session, rdy_ack)) =
                     eve.accept(&topics(), &rdy_req, world.now, &mut world.rng)

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+mod answers;
 mod enrolment;
 mod flood;
 mod hostile;
@@ -102,11 +103,21 @@ impl World {
 
     /// Hands a frame over, does what the machine asks for, and returns what it sends.
     fn deliver(&mut self, to: To, frame: &[u8]) -> Result<Option<Vec<u8>>, Rejected> {
-        let outcome = match to {
+        let action = match to {
             To::Master => self.master.accept(frame, self.now, &mut self.rng)?,
             To::Slave => self.slave.accept(&self.topics, frame, self.now, &mut self.rng)?,
         };
-        Ok(match (to, outcome) {
+        // No other frame waits, so the slave is polled.
+        let signed = match (to, &action) {
+            (To::Slave, Action::Wait) => self.slave.poll(self.now, &mut self.rng).map(|(_, action)| action),
+            _ => None,
+        };
+        Ok(self.perform(to, signed.unwrap_or(action)))
+    }
+
+    /// Does what a machine asks for; returns the frame to send.
+    fn perform(&mut self, to: To, action: Action) -> Option<Vec<u8>> {
+        match (to, action) {
             (To::Master, Action::Finished(session)) => {
                 assert_eq!(self.current, Some(*session));
                 None
@@ -159,7 +170,7 @@ impl World {
                 frame
             }
             (to, other) => unreachable!("{to:?}: {other:?}"),
-        })
+        }
     }
 
     fn poll(&mut self) -> Vec<(To, Vec<u8>)> {
@@ -167,8 +178,8 @@ impl World {
         while let Some(frame) = self.master.poll(self.now, &mut self.rng) {
             due.push((To::Slave, frame));
         }
-        while let Some((_, frame)) = self.slave.poll(self.now, &mut self.rng) {
-            due.push((To::Master, frame));
+        while let Some((_, action)) = self.slave.poll(self.now, &mut self.rng) {
+            due.extend(self.perform(To::Slave, action).map(|frame| (To::Master, frame)));
         }
         due
     }
@@ -361,7 +372,7 @@ fn an_epoch_key_goes_though_nothing_comes_any_more() {
     let answer = world.deliver(To::Slave, &init_req).unwrap().unwrap();
     for _ in 0..2 {
         world.now = world.slave.deadline().expect("an epoch ends");
-        assert_eq!(world.slave.poll(world.now, &mut world.rng), None);
+        assert!(world.slave.poll(world.now, &mut world.rng).is_none());
     }
     // The clock stands still for whoever took the slave's memory now.
     let auth_req = world.deliver(To::Master, &answer).unwrap().unwrap();

@@ -1,0 +1,329 @@
+//! Claim: the slave spends a key exchange and a signature's verification once for each attempt, and a signature of its own once
+//! for all masters that wait; its answers can be repeated, whatever they say; and bits that a later version sets do no harm.
+
+use super::*;
+use crate::crypto::exchange::Ephemeral;
+use crate::crypto::schedule::{
+    Cookie, Features, Schedule, open_once, seal_once, signed_by_master, signed_by_slave, slave_leaf,
+};
+use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Proof};
+
+/// A master that can be made to send what no honest one sends.
+struct Client {
+    ephemeral: Ephemeral,
+    init_req: Vec<u8>,
+}
+
+/// Its attempt, after an INITACK.
+struct Attempt {
+    init_req: Vec<u8>,
+    cookie: Cookie,
+    schedule: Schedule,
+}
+
+impl Client {
+    fn new(suite: Suite, rng: &mut StdRng) -> Self {
+        let ephemeral = Ephemeral::generate(rng);
+        let mut random = [0; NONCE_LEN];
+        rng.fill(&mut random);
+        let (x25519, key) = (ephemeral.x25519(), ephemeral.encapsulation_key());
+        let init_req = InitReq::frame(&random, suite.code(), &x25519, &key, None);
+        Self { ephemeral, init_req }
+    }
+
+    fn attempt(&self, init_ack: &[u8]) -> Attempt {
+        let parsed = InitAck::parse(init_ack).unwrap();
+        let shared = self.ephemeral.agree(parsed.x25519, parsed.ciphertext).unwrap();
+        let schedule = Schedule::new(&topics(), &self.init_req, init_ack, &shared, None);
+        Attempt { init_req: self.init_req.clone(), cookie: *parsed.cookie, schedule }
+    }
+}
+
+impl Attempt {
+    /// What a client has after the first two steps with this slave.
+    fn with(world: &mut World) -> Self {
+        let client = Client::new(Suite::Gcm, &mut world.rng);
+        let init_ack = world.deliver(To::Slave, &client.init_req).unwrap().unwrap();
+        client.attempt(&init_ack)
+    }
+
+    fn signature(&self, features: Features, rng: &mut StdRng) -> Vec<u8> {
+        let identity = &identities()[0];
+        let leaf = self.schedule.master_leaf(&features, "master", identity.public().der());
+        sign(identity, &signed_by_master(&leaf), rng).unwrap()
+    }
+
+    fn auth_req(&self, features: Features, signature: &[u8]) -> Vec<u8> {
+        let key = identities()[0].public().der();
+        let mut plaintext = Vec::new();
+        let credentials = Credentials { name: b"master", key, signature };
+        Proof { features, path: &[], credentials }.put(&mut plaintext);
+        let mut frame = AuthReq::clear(&self.schedule.attempt(), &self.cookie, &self.init_req);
+        let sealed = seal_once(self.schedule.hs_m(), &frame, &plaintext);
+        frame.extend_from_slice(&sealed);
+        frame
+    }
+}
+
+#[test]
+fn an_auth_req_without_the_cookie_costs_no_key_exchange() {
+    let mut world = World::usual(1);
+    let attempt = Attempt::with(&mut world);
+    let signature = attempt.signature([0; 4], &mut world.rng);
+    let genuine = attempt.auth_req([0; 4], &signature);
+    let other = Attempt::with(&mut world);
+    for cookie in [[0; 16], other.cookie] {
+        let forged = Attempt { cookie, schedule: attempt.schedule.clone(), init_req: attempt.init_req.clone() };
+        let forged = forged.auth_req([0; 4], &signature);
+        assert_eq!(world.slave.key_exchange(&topics(), &forged), Err(Rejected::Unexpected));
+        assert_eq!(world.deliver(To::Slave, &forged), Err(Rejected::Unexpected));
+    }
+    // The genuine one waits for one key exchange. After that, nothing that names its INITREQ costs another one.
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(Some(KeyExchange::AuthReq)));
+    let mut altered = genuine.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    assert_eq!(world.deliver(To::Slave, &altered), Err(Rejected::NotAuthentic));
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(None));
+    altered[1] ^= 1;
+    assert_eq!(world.slave.key_exchange(&topics(), &altered), Ok(None));
+    assert_eq!(world.deliver(To::Slave, &altered), Err(Rejected::Unexpected));
+    world.now += Duration::from_secs(61);
+    world.slave.poll(world.now, &mut world.rng);
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(None), "in the next epoch, too");
+    assert!(world.deliver(To::Slave, &genuine).unwrap().is_some());
+    assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(None));
+    let after_two = world.now + Duration::from_secs(61);
+    world.slave.poll(after_two, &mut world.rng);
+    let again = other.auth_req([0; 4], &signature);
+    assert_eq!(world.slave.key_exchange(&topics(), &again), Err(Rejected::Unexpected), "its epoch is over");
+}
+
+#[test]
+fn frames_of_a_wrong_length_never_wait() {
+    let mut world = World::usual(1);
+    let attempt = Attempt::with(&mut world);
+    let init_req = Client::new(Suite::Gcm, &mut world.rng).init_req;
+    assert_eq!(world.slave.key_exchange(&topics(), &init_req), Ok(Some(KeyExchange::InitReq)));
+    assert_eq!(world.slave.key_exchange(&topics(), &[&init_req[..], &[0; 9000]].concat()), Err(Rejected::Length));
+    let auth_req = attempt.auth_req([0; 4], &[0; 256]);
+    assert_eq!(world.slave.key_exchange(&topics(), &auth_req), Ok(Some(KeyExchange::AuthReq)));
+    assert_eq!(world.slave.key_exchange(&topics(), &[&auth_req[..], &[0; 9000]].concat()), Err(Rejected::Length));
+}
+
+#[test]
+fn a_slave_remembers_1024_attempts() {
+    let mut world = World::usual(1);
+    let attempts: Vec<_> = (0..1025).map(|_| Attempt::with(&mut world).auth_req([0; 4], &[])).collect();
+    for (index, auth_req) in attempts.iter().enumerate() {
+        assert_eq!(world.slave.key_exchange(&topics(), auth_req), Ok(Some(KeyExchange::AuthReq)), "{index}");
+        assert_eq!(world.deliver(To::Slave, auth_req), Err(Rejected::NotAuthentic));
+        assert_eq!(world.slave.key_exchange(&topics(), auth_req), Ok(None), "{index}");
+    }
+    assert_eq!(world.slave.key_exchange(&topics(), &attempts[0]), Ok(Some(KeyExchange::AuthReq)));
+    assert_eq!(world.slave.key_exchange(&topics(), &attempts[1]), Ok(None));
+}
+
+#[test]
+fn a_slave_verifies_one_signature_of_an_attempt() {
+    let mut world = World::usual(1);
+    let attempt = Attempt::with(&mut world);
+    let signature = attempt.signature([0; 4], &mut world.rng);
+    let mut forged = signature.clone();
+    forged[100] ^= 1;
+    assert_eq!(world.deliver(To::Slave, &attempt.auth_req([0; 4], &forged)), Err(Rejected::NotAuthentic));
+    // Not even the right one is looked at: only who made the attempt can have sent the wrong one.
+    assert_eq!(world.deliver(To::Slave, &attempt.auth_req([0; 4], &signature)), Err(Rejected::Unexpected));
+    world.run();
+    world.assert_paired();
+}
+
+#[test]
+fn a_master_verifies_one_signature_of_an_attempt() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let parsed = InitReq::parse(&init_req).unwrap();
+    let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
+    let reference = init_req_reference(&init_req);
+    let init_ack = InitAck::frame(&reference, &[0; 16], &forged.x25519, &forged.ciphertext, None);
+    let schedule = Schedule::new(&topics(), &init_req, &init_ack, &forged.shared, None);
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    let th2 = schedule.th2(&auth_req);
+    let mut auth_ack = |signature: &[u8]| {
+        let key = identities()[1].public().der();
+        let mut plaintext = vec![0, Suite::Gcm.code()];
+        let credentials = Credentials { name: b"slave", key, signature };
+        Proof { features: [0; 4], path: &[], credentials }.put(&mut plaintext);
+        let mut frame = AuthAck::clear(&schedule.attempt());
+        let sealed = seal_once(schedule.hs_s(&th2), &frame, &plaintext);
+        frame.extend_from_slice(&sealed);
+        world.deliver(To::Master, &frame)
+    };
+    assert_eq!(auth_ack(&[7; 256]), Err(Rejected::NotAuthentic));
+    let key = identities()[1].public().der();
+    let signed = signed_by_slave(&slave_leaf(&th2, &[0, Suite::Gcm.code()], &[0; 4], "slave", key));
+    let genuine = sign(&identities()[1], &signed, &mut StdRng::seed_from_u64(1)).unwrap();
+    assert_eq!(auth_ack(&genuine), Err(Rejected::Duplicate));
+    world.run();
+    world.assert_paired();
+}
+
+/// Three attempts of one master and one of another, whose AUTHREQs come in before the slave is polled.
+#[test]
+fn one_signature_answers_all_masters_that_wait() {
+    let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Gcm, &[0, 2]));
+    let mut masters: Vec<_> = [0, 2, 0, 0]
+        .map(|own| begun(party(own, Suite::Gcm, &[1]), topics(), world.now, &mut world.rng))
+        .into_iter()
+        .collect();
+    for master in &mut masters {
+        let init_req = master.poll(world.now, &mut world.rng).unwrap();
+        let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+        let Ok(Action::Send(auth_req)) = master.accept(&init_ack, world.now, &mut world.rng) else { panic!() };
+        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
+        assert!(matches!(accepted, Ok(Action::Wait)));
+        assert!(world.slave.has_unsigned_answers());
+        let again = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
+        assert_eq!(again.err(), Some(Rejected::Duplicate), "its answer is under way");
+    }
+    let mut answers = Vec::new();
+    while let Some((of, action)) = world.slave.poll(world.now, &mut world.rng) {
+        assert!(!world.slave.has_unsigned_answers(), "all are signed at once");
+        assert_eq!(of, topics());
+        let Action::MasterAuthenticated(auth_ack) = action else { panic!("{action:?}") };
+        answers.push(auth_ack);
+    }
+    // Each has the two hashes of a tree of four leaves.
+    let alone = {
+        let mut world = World::usual(2);
+        world.run().into_iter().find(|(_, frame)| FrameType::of(frame) == Ok(FrameType::AuthAck)).unwrap().1.len()
+    };
+    assert_eq!(answers.iter().map(Vec::len).collect::<Vec<_>>(), [alone + 64; 4]);
+    for (index, master) in masters.iter_mut().enumerate() {
+        for (other, auth_ack) in answers.iter().enumerate().filter(|(other, _)| *other != index) {
+            assert!(master.accept(auth_ack, world.now, &mut world.rng).is_err(), "{other} for {index}");
+        }
+        let accepted = master.accept(&answers[index], world.now, &mut world.rng);
+        let Ok(Action::Send(rdy_req)) = accepted else { panic!("{index}: {accepted:?}") };
+        let stored = world.slave.accept(&topics(), &rdy_req, world.now, &mut world.rng);
+        assert!(matches!(stored, Ok(Action::StorePending(..))), "{index}: {stored:?}");
+    }
+}
+
+#[test]
+fn a_signature_covers_256_answers_and_no_more() {
+    let mut world = World::usual(1);
+    for number in 1..=256 {
+        let attempt = Attempt::with(&mut world);
+        let signature = attempt.signature([0; 4], &mut world.rng);
+        let auth_req = attempt.auth_req([0; 4], &signature);
+        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
+        assert!(matches!(accepted, Ok(Action::Wait)));
+        assert_eq!(world.slave.has_unsigned_answers(), number < 256);
+    }
+    let answers = std::iter::from_fn(|| world.slave.poll(world.now, &mut world.rng)).count();
+    assert_eq!(answers, 256);
+}
+
+/// The master's AUTHREQ, which is repeated with its INITREQ, draws the lost AUTHACK again.
+#[test]
+fn a_lost_verdict_is_repeated() {
+    let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Cbc, &[0]));
+    let (_, init_req) = world.poll().remove(0);
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    let lost = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+    assert_eq!(world.differs, [Suite::Gcm.code()], "the slave is told once");
+    world.now += Duration::from_secs(1);
+    assert_eq!(world.poll(), [(To::Slave, init_req.clone())]);
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let again = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    assert_eq!(again, auth_req);
+    assert_eq!(world.deliver(To::Slave, &again).unwrap().unwrap(), lost, "the same bytes");
+    assert_eq!(world.differs, [Suite::Gcm.code()]);
+    assert_eq!(world.deliver(To::Master, &lost), Ok(None));
+    assert_eq!(world.differs, [Suite::Gcm.code(), Suite::Cbc.code()]);
+    // There is no session to go on with.
+    let id = *AuthReq::parse(&auth_req).unwrap().attempt;
+    for frame_type in [FrameType::RdyReq, FrameType::RdyAck] {
+        let ready = Ready::frame(frame_type, &id, &[0; 32]);
+        assert_eq!(world.deliver(To::Slave, &ready), Err(Rejected::Unexpected));
+    }
+    world.now += Duration::from_secs(181);
+    world.slave.poll(world.now, &mut world.rng);
+    assert!(!world.state().contains("VerifiedAttempt"), "{}", world.state());
+}
+
+#[test]
+fn features_of_a_later_version_are_remembered_and_do_no_harm() {
+    let mut world = World::usual(1);
+    let attempt = Attempt::with(&mut world);
+    let features = [0x80, 0, 0, 0x01];
+    let signature = attempt.signature(features, &mut world.rng);
+    // They are signed: nobody can take one away.
+    let stripped = Attempt { schedule: attempt.schedule.clone(), init_req: attempt.init_req.clone(), ..attempt };
+    assert_eq!(world.deliver(To::Slave, &stripped.auth_req([0; 4], &signature)), Err(Rejected::NotAuthentic));
+
+    let attempt = Attempt::with(&mut world);
+    let signature = attempt.signature(features, &mut world.rng);
+    let auth_req = attempt.auth_req(features, &signature);
+    let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+    let th2 = attempt.schedule.th2(&auth_req);
+    let AuthAck::Answer { clear, sealed, .. } = AuthAck::parse(&auth_ack).unwrap() else { panic!() };
+    let plaintext = open_once(&attempt.schedule.hs_s(&th2), clear, sealed).unwrap();
+    assert_eq!(Proof::parse(&plaintext[2..]).unwrap().features, [0; 4], "this version has none");
+    let keys = attempt.schedule.session(&th2, &auth_ack);
+    let rdy_req = Ready::frame(FrameType::RdyReq, &attempt.schedule.attempt(), &Confirmation::Request.mac(&keys));
+    world.deliver(To::Slave, &rdy_req).unwrap().unwrap();
+    assert_eq!(world.pending[0].peer_features, features);
+}
+
+/// Whoever took a step 5 for superseded because an attempt with another verdict came later would keep a master waiting.
+#[test]
+fn an_attempt_that_was_declined_supersedes_none() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
+    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+    let auth_ack = world.deliver(To::Slave, &auth_req).unwrap().unwrap();
+    let client = Client::new(Suite::Cbc, &mut world.rng);
+    let init_ack = world.deliver(To::Slave, &client.init_req).unwrap().unwrap();
+    let declined = client.attempt(&init_ack);
+    let signature = declined.signature([0; 4], &mut world.rng);
+    world.deliver(To::Slave, &declined.auth_req([0; 4], &signature)).unwrap();
+    assert_eq!(world.differs, [Suite::Cbc.code()]);
+    let rdy_req = world.deliver(To::Master, &auth_ack).unwrap().unwrap();
+    assert!(world.deliver(To::Slave, &rdy_req).unwrap().is_some());
+    world.run();
+    world.assert_paired();
+}
+
+#[test]
+fn a_master_that_is_forgotten_before_the_signature_gets_no_answer() {
+    for forget in [true, false] {
+        let mut world = World::usual(1);
+        let attempt = Attempt::with(&mut world);
+        let signature = attempt.signature([0; 4], &mut world.rng);
+        let auth_req = attempt.auth_req([0; 4], &signature);
+        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
+        assert!(matches!(accepted, Ok(Action::Wait)));
+        world.slave.set_peers(vec![peer_of(if forget { 2 } else { 0 })]);
+        assert_eq!(world.slave.poll(world.now, &mut world.rng).is_none(), forget);
+        assert!(!world.slave.has_unsigned_answers());
+    }
+}
+
+/// Its verdict is that of the configuration at the time of the signature.
+#[test]
+fn a_suite_that_is_changed_before_the_signature_counts() {
+    let mut world = World::usual(1);
+    let attempt = Attempt::with(&mut world);
+    let signature = attempt.signature([0; 4], &mut world.rng);
+    world.slave.accept(&topics(), &attempt.auth_req([0; 4], &signature), world.now, &mut world.rng).unwrap();
+    world.slave.set_party(party(1, Suite::Ecb, &[0]));
+    let Some((_, Action::Fail(Failure::SuiteDiffers { theirs, .. }, Some(_)))) =
+        world.slave.poll(world.now, &mut world.rng)
+    else {
+        panic!("no verdict")
+    };
+    assert_eq!(theirs, Suite::Gcm.code());
+}

@@ -72,7 +72,9 @@ fn a_stolen_directory_opens_nothing_that_was_received_before() {
         let mut sender = link.begin();
         let messages = [message(&mut sender, false), message(&mut sender, true)];
         assert!(!link.opens(&link.sender, &messages[0]), "what was taken is gone from the sender's directory");
-        messages.iter().for_each(|message| link.receive(message));
+        for message in &messages {
+            link.receive(message);
+        }
         recorded.extend(messages);
     }
     assert!(link.opens(&link.receiver, &recorded[0]), "not yet");
@@ -123,6 +125,8 @@ fn rewrite(path: &Path, change: impl FnOnce(String) -> String) {
     fs::write(path, format!("{body}sum = {sum}\n")).unwrap();
 }
 
+type Change = fn(String) -> String;
+
 #[test]
 fn a_session_file_of_a_later_version_is_left_as_it_is() {
     let (_home, cache) = cache();
@@ -130,7 +134,6 @@ fn a_session_file_of_a_later_version_is_left_as_it_is() {
     cache.store_current(&session, NOW).unwrap();
     let path = cache.dir().join(&cache.name(&session.peer));
     let whole = fs::read(&path).unwrap();
-    type Change = fn(String) -> String;
     let later: [Change; 4] = [
         |text| text.replace("sts-sessions-4", "sts-sessions-5"),
         |text| text.replace("\nreceived = ", "\nnew = 1\nreceived = "),

@@ -105,6 +105,11 @@ impl Journal {
     /// # Errors
     /// As [`Cache::erase_keys`].
     pub(crate) fn erase_keys(&mut self, cache: &Cache) -> Result<()> {
+        if self.unerased.is_empty() {
+            return Ok(());
+        }
+        // After a power cut, a stream must not be without its keys that is not known to be over.
+        self.file.sync()?;
         while let Some(peer) = self.unerased.first().copied() {
             cache.erase_keys(&peer, &self.state)?;
             self.unerased.remove(&peer);

@@ -75,13 +75,13 @@ impl ConfirmQueue {
         self.since.get_or_insert(now);
     }
 
-    /// A message is not understood, which its sender is to be told.
-    pub(super) fn refuse(&mut self, stream: StreamId, seq: u32, now: Instant) {
+    /// A message is not understood, which its sender is to be told; false if that was told of its stream within a second.
+    pub(super) fn refuse(&mut self, stream: StreamId, seq: u32, now: Instant) -> bool {
         self.refused.told.retain(|_, told| now < *told + REFUSED_INTERVAL);
-        if let Entry::Vacant(entry) = self.refused.told.entry(stream) {
-            entry.insert(now);
-            self.refused.due.insert(stream, seq);
-        }
+        let Entry::Vacant(entry) = self.refused.told.entry(stream) else { return false };
+        entry.insert(now);
+        self.refused.due.insert(stream, seq);
+        true
     }
 
     /// The messages whose senders are to be told now that they are not understood.
@@ -256,8 +256,10 @@ mod tests {
         let now = Instant::now();
         let mut confirms = ConfirmQueue::default();
         let mut told = |seq, after| {
-            confirms.refuse(STREAM, seq, now + after);
-            confirms.take_refused().into_iter().collect::<Vec<_>>()
+            let is_news = confirms.refuse(STREAM, seq, now + after);
+            let told = confirms.take_refused().into_iter().collect::<Vec<_>>();
+            assert_eq!(is_news, !told.is_empty());
+            told
         };
         assert_eq!(told(7, Duration::ZERO), [(STREAM, 7)]);
         assert_eq!(told(7, REFUSED_INTERVAL / 2), []);

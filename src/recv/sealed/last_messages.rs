@@ -12,7 +12,7 @@ use super::sessions::UsableSessions;
 use crate::cache::ReceiveState;
 use crate::crypto::schedule::Digest;
 use crate::link::Link;
-use crate::message::FrameType;
+use crate::message::{FrameType, SealedHeader};
 use crate::mqtt::Message;
 use crate::name::list;
 use crate::peers::LinkPeers;
@@ -20,7 +20,7 @@ use crate::recv::delivery::{Completion, Delivery, Metadata};
 use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
-use crate::stream::Opened;
+use crate::stream::{Claim, Opened};
 use crate::text::count;
 use crate::{Error, Exit, Rejected, Result};
 
@@ -98,6 +98,14 @@ impl<'a> LastMessages<'a> {
         Ok((opened, data.freeze()))
     }
 
+    /// Why a message does not open of which the keys are gone: by what it says, it was received before.
+    fn received_before(&mut self, payload: &[u8], now: Instant) -> Result<Option<Error>> {
+        let Ok(header) = SealedHeader::parse(payload) else { return Ok(None) };
+        self.sessions.look(now)?;
+        let claim = self.sessions.receiver.claim(payload).filter(|(.., claim)| matches!(claim, Claim::Ended { .. }));
+        Ok(claim.map(|(peer, stream, _)| outdated(&self.sessions.peer_name(&peer), stream.number, header.seq)))
+    }
+
     /// Keeps a message if it is the newest of its peer; true if it is.
     fn keep(&mut self, opened: Opened, data: Bytes) -> bool {
         let known = self.newest.get(&opened.peer);
@@ -169,6 +177,7 @@ impl IncomingStreams for LastMessages<'_> {
         let is_newest = match self.open_message(&message.payload) {
             Ok((opened, data)) => self.keep(opened, data),
             Err(why) => {
+                let why = self.received_before(&message.payload, now)?.unwrap_or(why);
                 self.refuse(why);
                 false
             }

@@ -156,13 +156,10 @@ impl<'a> SealedStreams<'a> {
                 let next = self.sessions.receiver.successor(opened);
                 self.chains.continue_in(next, stream, &self.sessions);
             }
-            Content::Skipped => {
+            Content::Skipped | Content::Unreadable => {
                 self.chains.begin(stream);
-                self.reports.skipped(&self.sessions.peer_name(&opened.peer));
-            }
-            Content::Unreadable => {
-                self.chains.begin(stream);
-                self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
+                let is_skipped = opened.content == Content::Skipped;
+                self.reports.message_without_content(&self.sessions.peer_name(&opened.peer), is_skipped);
             }
             // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
@@ -257,9 +254,9 @@ impl<'a> SealedStreams<'a> {
                 self.reject(error.rejected(), receipt, now)
             }
             AcceptError::Unreadable => {
-                self.reports.message_of_newer_version(&self.sessions.peer_name(&opened.peer));
-                if opened.wants_confirms && !stream.is_of_confirms() {
-                    self.log.confirms.refuse(stream, opened.seq, now);
+                let is_refused = opened.wants_confirms && !stream.is_of_confirms();
+                if is_refused && self.log.confirms.refuse(stream, opened.seq, now) {
+                    self.reports.refused(&self.sessions.peer_name(&opened.peer));
                 }
                 self.reject(error.rejected(), receipt, now)
             }

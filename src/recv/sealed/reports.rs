@@ -27,11 +27,16 @@ pub(super) struct Reports<'a> {
     /// Whether the broker keeps messages for this client while it is not running.
     has_client_id: bool,
     rejected: KeyedReportThrottle<Rejected>,
-    stream_reused: ReportThrottle,
-    may_be_copied: ReportThrottle,
+    copies: CopyThrottle,
     has_skipped: bool,
     left: KeyedReportThrottle<SessionId>,
     oversize: ReportThrottle,
+}
+
+/// What shows that a runtime directory was copied, or seems to.
+struct CopyThrottle {
+    proven: ReportThrottle,
+    unverified: ReportThrottle,
 }
 
 impl<'a> Reports<'a> {
@@ -41,8 +46,10 @@ impl<'a> Reports<'a> {
             gaps: None,
             has_client_id,
             rejected: KeyedReportThrottle::once(),
-            stream_reused: ReportThrottle::every(STREAM_REUSED_INTERVAL),
-            may_be_copied: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+            copies: CopyThrottle {
+                proven: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+                unverified: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+            },
             has_skipped: false,
             left: KeyedReportThrottle::once(),
             oversize: ReportThrottle::once(),
@@ -120,7 +127,7 @@ impl<'a> Reports<'a> {
 
     /// A message that does not open has the number of a known stream and another salt. Nothing proves that.
     pub(super) fn may_be_copied(&mut self, peer: &str, stream: u32, now: Instant) {
-        if self.may_be_copied.happened(now).is_some() {
+        if self.copies.unverified.happened(now).is_some() {
             self.report.warning(format_args!(
                 "unverified: {peer} may have taken stream {stream} twice, as it does if its runtime directory was copied; \
                  the second one is dropped"
@@ -128,8 +135,13 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// A message was accepted of which nothing is written: it is `skipped`, or it cannot be read, and is lost.
+    pub(super) fn message_without_content(&mut self, peer: &str, skipped: bool) {
+        if skipped { self.skipped(peer) } else { self.message_of_newer_version(peer) }
+    }
+
     /// A message of a kind that this version skips.
-    pub(super) fn skipped(&mut self, peer: &str) {
+    fn skipped(&mut self, peer: &str) {
         if !std::mem::replace(&mut self.has_skipped, true) {
             self.report.warning(format_args!(
                 "{peer} is of a later version: messages of kinds that are not known are skipped"
@@ -137,15 +149,20 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// A message that this version does not understand, in a stream without gaps.
+    pub(super) fn refused(&self, peer: &str) {
+        self.report.warning(format_args!("{peer} sent a message that only a newer version understands; it is refused"));
+    }
+
     /// A message that this version does not understand.
-    pub(super) fn message_of_newer_version(&self, peer: &str) {
+    fn message_of_newer_version(&self, peer: &str) {
         self.report
             .warning(format_args!("{peer} sent a message that only a newer version understands; it was not written"));
     }
 
     /// A message shows that its stream number was used before.
     pub(super) fn stream_reused(&mut self, peer: &str, stream: u32, now: Instant) {
-        if self.stream_reused.happened(now).is_some() {
+        if self.copies.proven.happened(now).is_some() {
             self.report.warning(format_args!(
                 "{peer} used stream {stream} twice: its runtime directory was copied or restored; pair again"
             ));

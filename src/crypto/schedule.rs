@@ -334,10 +334,11 @@ pub fn answer_rng(epoch: &Key<Epoch>, message: &[u8]) -> StdRng {
     StdRng::from_seed(*seed)
 }
 
-/// The cookie of an INITACK, from the digest of the INITREQ that it answers: only who has read the INITACK has it.
+/// The cookie of an INITACK, from the digest of the topics and the INITREQ that it answers: only who has read the INITACK
+/// has it.
 #[must_use]
-pub fn cookie(epoch: &Key<Epoch>, init_req: &Digest) -> Cookie {
-    let mac = cookie_hmac(epoch, init_req).finalize().into_bytes();
+pub fn cookie(epoch: &Key<Epoch>, asked: &Digest) -> Cookie {
+    let mac = cookie_hmac(epoch, asked).finalize().into_bytes();
     *mac.first_chunk().expect("a MAC is longer than a cookie")
 }
 
@@ -345,12 +346,12 @@ pub fn cookie(epoch: &Key<Epoch>, init_req: &Digest) -> Cookie {
 ///
 /// # Errors
 /// [`Rejected::NotAuthentic`] if it was not made with this epoch key, or for another INITREQ.
-pub fn verify_cookie(epoch: &Key<Epoch>, init_req: &Digest, cookie: &Cookie) -> Result<(), Rejected> {
-    cookie_hmac(epoch, init_req).verify_truncated_left(cookie).map_err(|_| Rejected::NotAuthentic)
+pub fn verify_cookie(epoch: &Key<Epoch>, asked: &Digest, cookie: &Cookie) -> Result<(), Rejected> {
+    cookie_hmac(epoch, asked).verify_truncated_left(cookie).map_err(|_| Rejected::NotAuthentic)
 }
 
-fn cookie_hmac(epoch: &Key<Epoch>, init_req: &Digest) -> Hmac<Sha256> {
-    hmac(epoch, &[b"sts2 cookie", init_req])
+fn cookie_hmac(epoch: &Key<Epoch>, asked: &Digest) -> Hmac<Sha256> {
+    hmac(epoch, &[b"sts2 cookie", asked])
 }
 
 fn gcm(key: &Key<HandshakeSeal>) -> Aes256Gcm {

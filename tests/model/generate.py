@@ -42,8 +42,8 @@ AGREE_S_ONCE = AGREE_S.replace("inj-event", "event")
 REACH_M = AGREE_M.split(" ==>")[0].replace("inj-event", "event") + "."
 REACH_S = AGREE_S.split(" ==>")[0].replace("inj-event", "event") + "."
 EVENTS = "\n".join(f"event {name}({', '.join(['bitstring'] * arity)})." for name, arity in
-                   [("MasterCurrent", 6), ("SlavePending", 6), ("SlaveCurrent", 6), ("Once", 3), ("Exchange", 2),
-                    ("Answered", 2), ("Asks", 1), ("SlaveDiffers", 4), ("MasterDiffers", 3), ("Began", 3), ("Asked", 3),
+                   [("MasterCurrent", 6), ("SlavePending", 6), ("SlaveCurrent", 6), ("Once", 3), ("Exchange", 3),
+                    ("Answered", 3), ("Asks", 1), ("SlaveDiffers", 4), ("MasterDiffers", 3), ("Began", 3), ("Asked", 3),
                     ("Answers", 3), ("Heard", 3), ("SaysLost", 3), ("HeardLost", 3), ("Asking", 3), ("Refused", 2),
                     ("HeardRefusal", 2), ("SlaveCannot", 3), ("MasterCannot", 3)]) + "\n"
 MEMORY = ("restriction e: bitstring, t: bitstring, i: bitstring, j: bitstring; "
@@ -75,7 +75,7 @@ def line(tree, secret):
 
 
 def handshake(batch_m=False, batch_s=False, differs=False, asks=False, lines=False, refusals=False, memory=True,
-              cookie=True, blind=False, leaks=(), code=False, cannot=False):
+              cookie=True, bound=False, short=False, blind=False, leaks=(), code=False, cannot=False):
     leak = {name: f"out(c, {name});" if name in leaks else "" for name in ("x", "dk", "y", "r")}
     share_m, share_s, share = (", pA(px, code)", ", pB(py, code)", ", sh: bitstring") if code else ("", "", "")
     ireq_parts = f"(=INITREQ, rnd: bitstring, su: bitstring, gx: bitstring, ek: bitstring{share})"
@@ -136,14 +136,12 @@ let master({many("skm", "pks")}) =
   let (=INITACK, =h(ireq), ck2: bitstring, gy2: bitstring, ct2: bitstring) = a2 in
   let t11 = th1(topics, ireq, a1) in
   let t12 = th1(topics, ireq, a2) in
-  let ikm1 = shared(dh(x, gy1), kdec(dk, ct1)) in
-  let ikm2 = shared(dh(x, gy2), kdec(dk, ct2)) in
   let leaf1 = leaf_m(t11, fm, pk(skm)) in
   let leaf2 = leaf_m(t12, fm, pk(skm)) in
   let sg = sign(skm, signed_m(node(leaf1, leaf2))) in
-  ( (let areq = (AUTHREQ, t11, ck1, ireq, aead(hs_m(prk(t11, ikm1)), (AUTHREQ, t11, ck1, ireq), (fm, (HIGH, leaf2), pk(skm), sg))) in
+  ( (let ikm1 = shared(dh(x, gy1), kdec(dk, ct1)) in let areq = (AUTHREQ, t11, ck1, ireq, aead(hs_m(prk(t11, ikm1)), (AUTHREQ, t11, ck1, ireq), (fm, (HIGH, leaf2), pk(skm), sg))) in
      out(c, areq); after(skm, pks, topics, suite, fm, t11, ikm1, prk(t11, ikm1), areq))
-  | (let areq = (AUTHREQ, t12, ck2, ireq, aead(hs_m(prk(t12, ikm2)), (AUTHREQ, t12, ck2, ireq), (fm, (LOW, leaf1), pk(skm), sg))) in
+  | (let ikm2 = shared(dh(x, gy2), kdec(dk, ct2)) in let areq = (AUTHREQ, t12, ck2, ireq, aead(hs_m(prk(t12, ikm2)), (AUTHREQ, t12, ck2, ireq), (fm, (LOW, leaf1), pk(skm), sg))) in
      out(c, areq); after(skm, pks, topics, suite, fm, t12, ikm2, prk(t12, ikm2), areq)) ).
 """
     else:
@@ -158,8 +156,7 @@ let master({many("skm", "pks")}) =
   let k1 = {prk_m} in
   let leaf = leaf_m(t1, fm, pk(skm)) in
   let areq = (AUTHREQ, t1, ck, ireq, aead(hs_m(k1), (AUTHREQ, t1, ck, ireq), (fm, ALONE, pk(skm), sign(skm, signed_m(leaf))))) in
-  out(c, areq);
-  after(skm, pks, topics, suite, fm, t1, ikm, k1, areq).
+  out(c, areq){"" if short else "; after(skm, pks, topics, suite, fm, t1, ikm, k1, areq)"}.
 """
     once = "new once: bitstring; event Once(epoch, t1, once);"
     if code:
@@ -196,16 +193,18 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
   let aack = {seal("AGREED", path_alone, alone("AGREED"))} in
   ready(sks, pkm, suite, fs, fm, topics, t1, k1, t2, aack).
 """
+    baked = "cookie(epoch, (topics, ireq))" if bound else "cookie(epoch, ireq)"
     derive = f"""let seed = mac(epoch, ireq) in let y = expd(seed, X) in let r = expd(seed, R) in {"let py = expd(seed, P) in" if code else ""}
-      let iack = (INITACK, h(ireq), cookie(epoch, ireq), dhpk(y), kct(ek, r){share_s}) in"""
+      let iack = (INITACK, h(ireq), {baked}, dhpk(y), kct(ek, r){share_s}) in"""
     send_ack = "out(p, iack)" if blind else "out(c, iack); out(p, iack)" if refusals else "out(c, iack)"
-    test_cookie = "if ck = cookie(epoch, ireq) then event Exchange(epoch, ireq);" if cookie else "event Exchange(epoch, ireq);"
+    test_cookie = (f"if ck = {baked} then " if cookie else "") + "event Exchange(epoch, topics, ireq);"
     refuse = """
       | (let t2 = th2(t1, areq) in event Refused(t2, ONE);
          out(c, (AUTHACK, t1, ONE, mac(refusal(t1, shared(dh(y, gx), kss(ek, r)), t2), (AUTHACK, t1, ONE)))))""" if refusals else ""
-    opened = lambda at, then: f"""in(c, (topics{at}: bitstring, areq{at}: bitstring)); let (=AUTHREQ, t1: bitstring, ck: bitstring, ireq: bitstring, sealed: bitstring) = areq{at} in
+    received = lambda at: f"""in(c, (topics{at}: bitstring, areq{at}: bitstring)); let (=AUTHREQ, t1: bitstring, ck: bitstring, ireq: bitstring, sealed: bitstring) = areq{at} in
       let {ireq_parts} = ireq in
-      {test_cookie}
+      {test_cookie}"""
+    opened = lambda at, then: f"""{received(at)} 0""" if short else f"""{received(at)}
       {derive}
       if t1 = th1(topics{at}, ireq, iack) then
       let k1 = {prk_s} in
@@ -238,9 +237,9 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
     text += f"""
 let slave({many("sks", "pkm") if not code else many("sks")}) =
   in(c, ({many("suite", "fs")})); new epoch: bitstring;
-  ( (!in(c, ireq: bitstring); let {ireq_parts} = ireq in
+  ( (!in(c, {"(topics: bitstring, ireq: bitstring)" if short else "ireq: bitstring"}); let {ireq_parts} = ireq in
       {derive}
-      {leak["y"]} {leak["r"]} event Answered(epoch, ireq); {send_ack})
+      {leak["y"]} {leak["r"]} {"event Answered(epoch, topics, ireq); " if short else ""}{send_ack})
   | {answers} ).
 """
     private = "free p, q: channel [private].\nfree lineM, lineS: bitstring [private].\n"
@@ -492,11 +491,16 @@ pinned("agree-restart", "the slave has lost its memory of attempts, but has its 
        [(AGREE_M, T), (AGREE_S_ONCE, T), (AGREE_S, F)], memory=False)
 pinned("batch-master", "one signature of the master under two attempts.", [(AGREE_M, T), (AGREE_S, T), (REACH_S, F)], batch_m=True)
 pinned("batch-slave", "one signature of the slave under two answers.", [(AGREE_M, T), (AGREE_S, T), (REACH_M, F)], batch_s=True)
-COOKIE = "query e: bitstring, i: bitstring; event(Exchange(e, i)) ==> event(Answered(e, i))."
-BLIND = "query e: bitstring, i: bitstring; event(Exchange(e, i)) ==> event(Asks(i))."
-pinned("cookie", "the slave exchanges keys only for an INITREQ that it answered.", [(COOKIE, T)])
-pinned("cookie-blind", "attackers that cannot read INITACK: only a master's INITREQ costs a key exchange.", [(BLIND, T)], blind=True)
-pinned("cookie-none", "the same without a cookie.", [(COOKIE, F), (BLIND, F)], blind=True, cookie=False)
+COOKIE = "query e: bitstring, t: bitstring, u: bitstring, i: bitstring; event(Exchange(e, t, i)) ==> event(Answered(e, u, i))."
+TOPICS = "query e: bitstring, t: bitstring, i: bitstring; event(Exchange(e, t, i)) ==> event(Answered(e, t, i))."
+BLIND = "query e: bitstring, t: bitstring, i: bitstring; event(Exchange(e, t, i)) ==> event(Asks(i))."
+EXCHANGE = BLIND.split(" ==>")[0] + "."
+pinned("cookie", "the slave exchanges keys only for an INITREQ that it answered, on whatever topics.",
+       [(COOKIE, T), (TOPICS, F)], short=True)
+pinned("cookie-topics", "the same, if the cookie covers the topics: only on those where it answered.", [(TOPICS, T)], short=True, bound=True)
+pinned("cookie-blind", "attackers that cannot read INITACK: only a master's INITREQ costs a key exchange.",
+       [(BLIND, T), (EXCHANGE, F)], blind=True, short=True)
+pinned("cookie-none", "the same without a cookie.", [(COOKIE, F), (BLIND, F)], blind=True, cookie=False, short=True)
 pinned("verdict", "the verdict that suites differ.",
        [(AGREE_M, T), (AGREE_S, T),
         ("query ps: bitstring, t: bitstring, su: bitstring, s: bitstring; "

@@ -223,17 +223,17 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
     go = "finish(sks, pkm, suite, fs, fm, topics, t1, k1, areq, su)"
     answers = f"(!{opened('', verify.replace('GO', go))})"
     if batch_s:
-        # Verified attempts reach the signer by a private channel; it signs the root over the leaves of two.
-        to_signer = "if su = suite then out(q, (epoch, fs, suite, pkm, fm, topics, t1, k1, th2(t1, areq)))"
+        # Verified attempts reach the signer by a private channel, once as the one that it answers, and once as the one beside it.
+        to_signer = ("if su = suite then let t2 = th2(t1, areq) in "
+                     "(out(q, (epoch, pkm, fm, topics, t1, k1, t2)) | out(p, (epoch, t2)))")
         answers = f"(!{opened('', verify.replace('GO', to_signer))})"
-        leaf = lambda n: f"leaf_s(t2{n}, (AGREED, suite), fs, pk(sks))"
-        part = lambda n: f"=epoch, =fs, =suite, pkm{n}: bitstring, fm{n}: bitstring, topics{n}: bitstring, t1{n}: bitstring, k1{n}: bitstring, t2{n}: bitstring"
-        sealed = lambda n, path: (f"(AUTHACK, t1{n}, aead(hs_s(k1{n}, t2{n}), (AUTHACK, t1{n}), (AGREED, suite, fs, {path}, pk(sks), sg)))")
-        answers += f"""
-  | (!in(q, ({part("a")})); in(q, ({part("b")}));
-      let sg = sign(sks, signed_s(node({leaf("a")}, {leaf("b")}))) in
-      ( (let aack = {sealed("a", f"(HIGH, {leaf('b')})")} in ready(sks, pkma, suite, fs, fma, topicsa, t1a, k1a, t2a, aack))
-      | (let aack = {sealed("b", f"(LOW, {leaf('a')})")} in ready(sks, pkmb, suite, fs, fmb, topicsb, t1b, k1b, t2b, aack)) ))"""
+        leaf = lambda th: f"leaf_s({th}, (AGREED, suite), fs, pk(sks))"
+        for side, root in (("HIGH", f"node({leaf('t2')}, {leaf('beside')})"), ("LOW", f"node({leaf('beside')}, {leaf('t2')})")):
+            answers += f"""
+  | (!in(q, (=epoch, {many("pkm", "fm", "topics", "t1", "k1", "t2")})); in(p, (=epoch, beside: bitstring));
+      let sg = sign(sks, signed_s({root})) in
+      let aack = {seal("AGREED", f"({side}, {leaf('beside')})", "sg")} in
+      ready(sks, pkm, suite, fs, fm, topics, t1, k1, t2, aack))"""
     text += f"""
 let slave({many("sks", "pkm") if not code else many("sks")}) =
   in(c, ({many("suite", "fs")})); new epoch: bitstring;
@@ -247,8 +247,10 @@ let slave({many("sks", "pkm") if not code else many("sks")}) =
 
 
 FIXED = "!master(skA, pk(skB)) | !slave(skB, pk(skA))"
-# Each device plays both roles, and pins the other and an attacker's key.
-ANY = "!master(skA, pk(skB)) | !master(skB, pk(skA)) | !master(skA, pk(skE)) | !slave(skB, pk(skA)) | !slave(skA, pk(skB)) | !slave(skB, pk(skE))"
+ROLES = FIXED + " | !master(skB, pk(skA)) | !slave(skA, pk(skB))"
+# The attacker's own key is pinned on both.
+PINNED = FIXED + " | !master(skA, pk(skE)) | !slave(skB, pk(skE))"
+HONEST = lambda query: query.replace("pm: bitstring, ps: bitstring, ", "").replace("(pm, ps,", "(pk(skA), pk(skB),")
 
 
 def main(roles=FIXED, known="", later=""):
@@ -484,8 +486,9 @@ def pinned(name, note, queries, roles=FIXED, known="", later="", extra="", **opt
 
 
 pinned("agree", "agreement on keys, topics, suite, features, names and session.", [(AGREE_M, T), (AGREE_S, T)])
-pinned("agree-any", "the same; each device plays both roles, and has pinned an attacker as well.", [(AGREE_M, T), (AGREE_S, T)],
-       roles=ANY, extra="free skE: bitstring.\n")
+pinned("agree-roles", "the same; each device plays both roles with its one key.", [(AGREE_M, T), (AGREE_S, T)], roles=ROLES)
+pinned("agree-attacker", "the same between A and B, which have pinned an attacker as well.",
+       [(HONEST(AGREE_M), T), (HONEST(AGREE_S), T)], roles=PINNED, extra="free skE: bitstring.\n")
 pinned("agree-reach", "both ends get there.", [(REACH_M, F), (REACH_S, F)])
 pinned("agree-restart", "the slave has lost its memory of attempts, but has its epoch key.",
        [(AGREE_M, T), (AGREE_S_ONCE, T), (AGREE_S, F)], memory=False)

@@ -384,10 +384,11 @@ def is_att(fact):
 
 class State:
     """Where a process stands: what it knows, what had to be received, the sessions and inputs so far, and the phase."""
-    __slots__ = ("env", "hyps", "params", "sids", "neqs", "phase")
+    __slots__ = ("env", "hyps", "params", "sids", "neqs", "phase", "path")
 
-    def __init__(self, env, hyps=(), params=(), sids=(), neqs=(), phase=0):
+    def __init__(self, env, hyps=(), params=(), sids=(), neqs=(), phase=0, path=()):
         self.env, self.hyps, self.params, self.sids, self.neqs, self.phase = env, hyps, params, sids, neqs, phase
+        self.path = path
 
     def copy(self, **new):
         fields = {name: getattr(self, name) for name in self.__slots__}
@@ -400,7 +401,7 @@ class State:
         each = lambda terms: tuple(apply(term, sub) for term in terms)
         pairs = tuple((apply(one, sub), apply(two, sub)) for one, two in self.neqs)
         env = {name: apply(term, sub) for name, term in self.env.items()}
-        return State(env, each(self.hyps), each(self.params), each(self.sids), pairs, self.phase)
+        return State(env, each(self.hyps), each(self.params), each(self.sids), pairs, self.phase, self.path)
 
 
 def replaced(term, by):
@@ -414,7 +415,7 @@ def replaced(term, by):
 
 class Translator:
     def __init__(self, model):
-        self.model, self.fresh, self.clauses, self.sites = model, count(1000), [], count()
+        self.model, self.fresh, self.clauses, self.sites = model, count(1000), [], {}
         self.begins, self.ends, self.injective = set(), defaultdict(list), set()
         for number, (left, right) in enumerate(model.queries):
             for kind, *rest in left:
@@ -545,8 +546,12 @@ class Translator:
         sid = next(self.fresh)
         self.run(process[1], state.copy(sids=state.sids + (sid,)))
 
+    def site(self, process, state):
+        """A number for a place in the processes: the same however a run gets there."""
+        return self.sites.setdefault((id(process), state.path), len(self.sites))
+
     def run_new(self, process, state):
-        name = mk(f"n:{process[1]}{next(self.sites)}", *state.sids)
+        name = mk(f"n:{process[1]}{self.site(process, state)}", *state.sids)
         self.run(process[2], state.copy(env={**state.env, process[1]: name}))
 
     def run_phase(self, process, state):
@@ -555,7 +560,7 @@ class Translator:
     def run_call(self, process, state):
         params, body = self.model.macros[process[1]]
         for after, values in self.values(process[2], state):
-            inner = after.copy(env=dict(zip(params, values)))
+            inner = after.copy(env=dict(zip(params, values)), path=after.path + (id(process),))
             self.run(body, inner)
 
     def run_out(self, process, state):
@@ -583,7 +588,7 @@ class Translator:
                 self.run(process[3], after)
 
     def run_event(self, process, state):
-        name, rest, site = process[1], process[3], next(self.sites)
+        name, rest, site = process[1], process[3], self.site(process, state)
         for after, values in self.values(process[2], state):
             if name in self.begins:
                 record = mk(f"at{site}", *after.sids) if name in self.injective else mk("at")

@@ -224,6 +224,7 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
     answers = f"(!{opened('', verify.replace('GO', go))})"
     if batch_s:
         # Verified attempts reach the signer by a private channel, once as the one that it answers, and once as the one beside it.
+        # It answers each once: that it remembers what it answered is the second Once.
         to_signer = ("if su = suite then let t2 = th2(t1, areq) in "
                      "(out(q, (epoch, pkm, fm, topics, t1, k1, t2)) | out(p, (epoch, t2)))")
         answers = f"(!{opened('', verify.replace('GO', to_signer))})"
@@ -231,6 +232,7 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
         for side, root in (("HIGH", f"node({leaf('t2')}, {leaf('beside')})"), ("LOW", f"node({leaf('beside')}, {leaf('t2')})")):
             answers += f"""
   | (!in(q, (=epoch, {many("pkm", "fm", "topics", "t1", "k1", "t2")})); in(p, (=epoch, beside: bitstring));
+      new once: bitstring; event Once((epoch, ALONE), t1, once);
       let sg = sign(sks, signed_s({root})) in
       let aack = {seal("AGREED", f"({side}, {leaf('beside')})", "sg")} in
       ready(sks, pkm, suite, fs, fm, topics, t1, k1, t2, aack))"""
@@ -349,7 +351,6 @@ def history(checked):
     stored = "(=peer, =sid)" if checked else "(owner: bitstring, =sid)"
     owner = "peer" if checked else "owner"
     return f"""
-free sessions: channel [private]. const A, E: bitstring.
 let send(s: bitstring, old: bitstring) =
   in(c, (n: bitstring, on: bitstring, os: bitstring, count: bitstring)); new salt: bitstring;
   event SaysEnd(A, id(old), on, os, count);
@@ -367,6 +368,7 @@ process
 """
 
 
+PEERS = "free sessions: channel [private].\nconst A, E: bitstring.\n"
 BELIEVED = ("query sid: bitstring, n: bitstring, salt: bitstring, count: bitstring; "
             "event(BelievesEnd(A, sid, n, salt, count)) ==> event(SaysEnd(A, sid, n, salt, count)).")
 
@@ -415,7 +417,9 @@ process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 
 WILL_ONCE = ("query s: bitstring, n: bitstring, salt: bitstring, seq: bitstring, w: bitstring; "
              "inj-event(WillTaken(s, n, salt, seq, w)) ==> inj-event(Given(s, n, salt, seq, w)).")
+WILLS = "free w0, w1, w2: bitstring [private].\n"
 SECRETS = ["s0", "s1_0", "s1_1", "s2", "s3", "w0", "w1", "back"]
+STOLEN = f"free {', '.join(SECRETS)}: bitstring [private].\n"
 
 
 def recorded():
@@ -438,7 +442,6 @@ def recorded():
 
 def thief(directory):
     return f"""
-free {", ".join(SECRETS)}: bitstring [private].
 process !new s: bitstring; new saltZERO: bitstring; new saltONE: bitstring; new saltTWO: bitstring; new saltTHREE: bitstring;
   out(c, (id(s), saltZERO, saltONE, saltTWO, saltTHREE));
   ( {recorded()}
@@ -462,7 +465,6 @@ def late_will():
                          f"let (=WILL, =id(s), n: bitstring, hs: bitstring, seq: bitstring) = header in "
                          f"let w = aopen(will_seal(will_key({leaf}), hs), header, e) in event LateWill(n, w))")
     return f"""
-free w0, w1, w2: bitstring [private].
 process !new s: bitstring; new salt: bitstring; out(c, (id(s), salt));
   ( {give("ZERO", "leaf_0", "w0")} | {give("ONE", "leaf_1", "w1")} | {give("TWO", "leaf_2", "w2")}
   | {take("leaf_1(tree_m2s(s))")} | {take("leaf_2(tree_m2s(s))")} | {take("leaf_3(tree_m2s(s))")} )
@@ -557,8 +559,8 @@ model("confirm-copies", "the same with copies of the sender's runtime directory.
 model("confirm-salt", "the same, if a confirm names the salt of the stream.", [(CONFIRMED, T), (CONFIRMED.split(" ==>")[0] + ".", F)],
       LEAF + STREAM_EVENTS, confirms(True))
 model("history", "an end that the receiver believes of A is one that A said, whatever other peers say.",
-      [(BELIEVED, T), (BELIEVED.split(" ==>")[0] + ".", F)], LEAF + STREAM_EVENTS, history(True))
-model("history-any", "the same, if the receiver took the word of any peer for it.", [(BELIEVED, F)], LEAF + STREAM_EVENTS, history(False))
+      [(BELIEVED, T), (BELIEVED.split(" ==>")[0] + ".", F)], LEAF + STREAM_EVENTS + PEERS, history(True))
+model("history-any", "the same, if the receiver took the word of any peer for it.", [(BELIEVED, F)], LEAF + STREAM_EVENTS + PEERS, history(False))
 model("continues", "a stream that is placed in a sequence continues it, if a number is taken once.",
       [(PLACED, T), (PLACED.split(" ==>")[0] + ".", F)], LEAF + STREAM_EVENTS + TAKEN, continues(False))
 model("continues-copies", "the same with copies of the sender's runtime directory.", [(PLACED, F)], LEAF + STREAM_EVENTS, continues(False))
@@ -566,11 +568,11 @@ model("continues-salt", "the same, if it names the salt of the origin.", [(PLACE
 model("will", "a will is the sender's, and comes at most once for each connection.",
       [(WILL_ONCE, T), (WILL_ONCE.split(" ==>")[0].replace("inj-event", "event") + ".", F)], LEAF + STREAM_EVENTS + ONCE, will())
 model("will-late", "after stream 0 ended, no will of it is accepted; one of an open stream is.",
-      [("query w: bitstring; event(LateWill(ZERO, w)).", T), ("query event(LateWill(ONE, w1)).", F)], STREAM_EVENTS, late_will())
+      [("query w: bitstring; event(LateWill(ZERO, w)).", T), ("query event(LateWill(ONE, w1)).", F)], STREAM_EVENTS + WILLS, late_will())
 model("thief-receiver", "the receiver's directory is stolen: what was received stays closed; the rest does not.",
-      [(f"query attacker({name}).", F if name in ("s1_1", "s2", "s3", "w1") else T) for name in SECRETS], "", thief(RECEIVER))
+      [(f"query attacker({name}).", F if name in ("s1_1", "s2", "s3", "w1") else T) for name in SECRETS], STOLEN, thief(RECEIVER))
 model("thief-sender", "the sender's directory is stolen: what it began to send stays closed; the rest does not.",
-      [(f"query attacker({name}).", F if name in ("s2", "s3") else T) for name in SECRETS], "", thief(SENDER))
+      [(f"query attacker({name}).", F if name in ("s2", "s3") else T) for name in SECRETS], STOLEN, thief(SENDER))
 
 
 def labels(text):

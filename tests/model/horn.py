@@ -166,7 +166,8 @@ class Reader:
 
 class Model:
     def __init__(self, text):
-        self.funs, self.rules, self.private, self.consts = {}, defaultdict(list), set(), set()
+        self.funs, self.rules, self.private, self.consts = {}, defaultdict(list), set(), {"true"}
+        self.events = {}
         self.queries, self.restrictions, self.macros, self.letfuns = [], [], {}, {}
         read = Reader(text)
         while read.peek():
@@ -194,9 +195,8 @@ class Model:
             right = read.term()
             self.rewrites(word, names, left, right)
         elif word == "event":
-            read.next()
-            if read.take("("):
-                read.listed(read.next)
+            name = read.next()
+            self.events[name] = len(read.listed(read.next)) if read.take("(") else 0
         elif word == "letfun":
             name = read.next()
             params = self.params(read)
@@ -253,13 +253,25 @@ class Model:
         read.need("(")
         inner = read.term()
         read.need(")")
+        if kind != "attacker":
+            self.function(inner[1], len(inner[2]) if inner[0] == "app" else 0)
         if kind == "attacker":
             return ("attacker", self.plain(inner, env))
         return (kind, inner[1], tuple(self.plain(arg, env) for arg in (inner[2] if inner[0] == "app" else [])))
 
+    def constant(self, name):
+        if name not in self.consts:
+            raise SyntaxError(f"{name} is not declared")
+        return mk("c:" + name)
+
+    def function(self, name, count):
+        known = {**self.funs, **{head: len(rules[0][0]) - 1 for head, rules in self.rules.items()}, **self.events}
+        if known.get(name) != count:
+            raise SyntaxError(f"{name} does not take {count}")
+
     def plain(self, term, env):
         if term[0] == "id":
-            return env[term[1]] if term[1] in env else mk("c:" + term[1])
+            return env[term[1]] if term[1] in env else self.constant(term[1])
         if term[0] == "tup":
             return mk(f"T{len(term[1])}", *[self.plain(part, env) for part in term[1]])
         return mk(term[1], *[self.plain(part, env) for part in term[2]])
@@ -432,14 +444,18 @@ class Translator:
         """Every way to evaluate a term: (state, value); a destructor that fails gives none."""
         if term[0] == "id":
             name = term[1]
-            yield state, state.env[name] if name in state.env else mk("c:" + name)
+            yield state, state.env[name] if name in state.env else self.model.constant(name)
             return
         if term[0] == "app" and term[1] in self.model.letfuns:
             params, body = self.model.letfuns[term[1]]
+            if len(params) != len(term[2]):
+                raise SyntaxError(f"{term[1]} does not take {len(term[2])}")
             yield from self.value(replaced(body, dict(zip(params, term[2]))), state)
             return
         parts = term[1] if term[0] == "tup" else term[2]
         head = f"T{len(parts)}" if term[0] == "tup" else term[1]
+        if term[0] == "app":
+            self.model.function(head, len(parts))
         for after, values in self.values(parts, state):
             if head in self.model.funs or term[0] == "tup":
                 yield after, mk(head, *values)
@@ -528,6 +544,7 @@ class Translator:
         self.clauses.append((state.hyps, conclusion, state.neqs))
 
     def channel(self, name, state, what):
+        self.model.constant(name)
         if name in self.model.private:
             return mk(f"mess{state.phase}:{name}", what)
         return mk(f"att{state.phase}", what)
@@ -559,6 +576,8 @@ class Translator:
 
     def run_call(self, process, state):
         params, body = self.model.macros[process[1]]
+        if len(params) != len(process[2]):
+            raise SyntaxError(f"{process[1]} does not take {len(process[2])}")
         for after, values in self.values(process[2], state):
             inner = after.copy(env=dict(zip(params, values)), path=after.path + (id(process),))
             self.run(body, inner)
@@ -588,6 +607,7 @@ class Translator:
                 self.run(process[3], after)
 
     def run_event(self, process, state):
+        self.model.function(process[1], len(process[2]))
         name, rest, site = process[1], process[3], self.site(process, state)
         for after, values in self.values(process[2], state):
             if name in self.begins:

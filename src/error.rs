@@ -102,6 +102,12 @@ impl Error {
         }
     }
 
+    /// As [`Error::hint`], unless there is one: what is closer to the cause says more.
+    #[must_use]
+    pub(crate) fn hint_if_none(self, hint: impl Into<String>) -> Self {
+        if self.0.hint.is_none() { self.hint(hint) } else { self }
+    }
+
     fn advise(&mut self, hint: String) {
         self.0.hint = Some(hint);
     }

@@ -166,6 +166,8 @@ pub(super) enum Reply {
     Confirmed(u32),
     /// The receiver does not understand the message of the stream with this seq.
     Refused(u32),
+    /// The receiver has taken another stream of this number: a copy of this device uses the session, too.
+    Copied,
     /// The receiver has lost the session of the stream.
     SessionLost,
     /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.

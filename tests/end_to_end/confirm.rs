@@ -356,6 +356,25 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     assert!(ended.stdout.ends_with(b"one\ntwo\n"), "{}", ended.stdout.escape_ascii());
 }
 
+/// The broker answers PINGREQ all the time.
+#[test]
+fn what_the_broker_swallows_is_sent_again() {
+    for qos in ["qos=1", "qos=2"] {
+        let (broker, pair) = paired();
+        let mut left = 1;
+        broker.filter(move |topic, payload| {
+            let swallows = left > 0 && topic == M2S && payload.first() == Some(&ENC);
+            left -= i32::from(swallows);
+            if swallows { Fate::Swallow } else { Fate::Pass }
+        });
+        let receiver = pair.slave.listen(&["--once"]);
+        let args = [CONFIRM, "-o", "keep_alive=1", "-o", qos, LINK];
+        let sent = Process::spawn_with(pair.master.send(&args), "one\n").wait().succeeded();
+        assert!(sent.stderr.contains("does not acknowledge"), "{}", sent.stderr);
+        receiver.wait().succeeded().wrote(b"one\n");
+    }
+}
+
 /// While the reader has the session, it does not count as lost: silence alone does not make the sender resend anything.
 #[test]
 fn a_reader_that_has_its_sessions_is_waited_for() {

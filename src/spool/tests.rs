@@ -545,6 +545,47 @@ fn no_run_appends_while_another_one_cuts_anew() {
     assert_eq!(read_all(&mut spool), [&b"too "[..], b"long", b"next"]);
 }
 
+/// The sender is killed after the state says that the new segment is valid: before that has its name, after it, and after each
+/// of the old ones is removed. The other run knows the last one of those as it is.
+#[test]
+fn a_run_appends_after_what_was_cut_anew_by_one_that_was_killed() {
+    for removed in [None, Some(0), Some(1), Some(2)] {
+        let home = Home::new();
+        let mut spool = home.open().unwrap();
+        let mut expected = Vec::new();
+        while home.segments().len() < 2 {
+            let record = vec![b'x'; 100_000];
+            put(&mut spool, &record);
+            expected.extend(record);
+        }
+        spool.share().unwrap();
+        let mut inlet = home.inlet();
+        put(&mut inlet, b"last");
+        spool.share().unwrap();
+        let old = home.segments();
+        let kept: Vec<_> = (0..old.len()).map(|number| home.home.path().join(number.to_string())).collect();
+        for (segment, kept) in old.iter().zip(&kept) {
+            fs::hard_link(segment, kept).unwrap();
+        }
+        assert!(matches!(spool.recut(|bytes| bytes.len().min(50_000), &mut 0).unwrap(), Recut::Done(_)));
+        drop(spool);
+        let new = home.segments().remove(0);
+        for (segment, kept) in old.iter().zip(&kept).skip(removed.unwrap_or(0)) {
+            fs::rename(kept, segment).unwrap();
+        }
+        if removed.is_none() {
+            fs::rename(&new, new.with_extension("cut")).unwrap();
+            assert_eq!(inlet.append(&[b"next"]).unwrap(), Appended::Busy);
+            home.open().unwrap();
+        }
+        put(&mut inlet, b"next");
+        let mut spool = home.open().unwrap();
+        put(&mut spool, b"own");
+        expected.extend_from_slice(b"lastnextown");
+        assert!(read_all(&mut spool).concat() == expected, "old segments removed: {removed:?}");
+    }
+}
+
 #[test]
 fn a_full_spool_is_full_for_every_run() {
     let home = Home::new();

@@ -216,6 +216,20 @@ fn one_sender_one_link_and_one_peer() {
     home.open().unwrap();
 }
 
+/// It holds other locks while it appends.
+#[test]
+fn a_spool_of_a_version_that_shares_none_is_refused() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    let path = home.dir().join("owner");
+    let older = fs::read_to_string(&path).unwrap().replace("sts-spool-3", "sts-spool-2");
+    fs::write(&path, older).unwrap();
+    for error in [home.open().unwrap_err(), Inlet::open(&home.options(), home.owner()).unwrap_err()] {
+        assert_eq!(error.exit(), Exit::Config);
+        assert!(error.hint_text().unwrap().contains("the version that made it"), "{error}");
+    }
+}
+
 fn at(number: u32) -> StreamHeader {
     StreamHeader { stream: StreamId { session: [7; 8], number }, salt: [1, 2, 3, 4] }
 }

@@ -25,7 +25,15 @@ pub(crate) enum Guard {
 }
 
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
-    Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(err.into())
+    let err = err.into();
+    let error = Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err);
+    if is_disk_full(&err) { error.of_full_disk() } else { error }
+}
+
+/// Whether the disk, a quota or a limit has no room for something.
+pub(super) fn is_disk_full(err: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
+    matches!(err.kind(), FileTooLarge | QuotaExceeded | StorageFull | WriteZero)
 }
 
 /// The error of opening a file of ours that must not be a link.

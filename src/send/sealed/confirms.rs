@@ -21,6 +21,8 @@ const MAX_UNCONFIRMED: usize = 2 << 20;
 pub(super) struct Confirms {
     asked_for: bool,
     queue: RetransmitQueue,
+    /// The receiver has confirmed messages of an earlier stream of this run, with all the data in it that is not in the queue.
+    confirmed_earlier: bool,
     /// The message that the broker is to keep, the newest with input.
     retained: Option<Bytes>,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
@@ -40,7 +42,7 @@ enum News {
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
-        Self { asked_for, queue, retained: None, receiver: Receiver::new() }
+        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver: Receiver::new() }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -62,6 +64,7 @@ impl Confirms {
 
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
+        self.confirmed_earlier |= self.queue.first() > 0;
         self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
     }
 
@@ -86,9 +89,9 @@ impl Confirms {
         Pending { messages: messages as u64, bytes: bytes as u64 }
     }
 
-    /// The only message that is not confirmed, where the receiver has confirmed others of the stream.
+    /// The only message that is not confirmed, where the receiver has confirmed others, of this stream or an earlier one.
     pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
-        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0)
+        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0 || self.confirmed_earlier)
     }
 
     /// The next message to send again, if one is due.
@@ -218,7 +221,21 @@ impl ConfirmedStream for SealedStream {
             return Ok(false);
         };
         let (content, data) = stream.sender.read_back(last)?;
-        Ok(content.ends_chain() && data.is_empty())
+        Ok(content.closes_stream() && data.is_empty())
+    }
+
+    fn end_early(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        match self.state.take() {
+            SealingState::Switching { next, .. } => {
+                self.confirms.restart(now);
+                self.enter(next);
+                self.seal_open(&Content::End, None, now, rng).map(Some)
+            }
+            unchanged => {
+                self.state = unchanged;
+                Ok(None)
+            }
+        }
     }
 
     fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {

@@ -365,9 +365,15 @@ fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
 }
 
 pub(super) fn expand<P: KeyPurpose>(prk: &Key<impl KeyPurpose>, info: &[&[u8]], len: usize) -> Key<P> {
-    let hkdf =
-        Hkdf::<Sha256>::from_prk(prk.expose()).expect("each key that others are expanded from is one digest long");
-    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(OKM_LEN_FITS))
+    Key::new(expand_bytes(prk.expose(), info, len))
+}
+
+/// As [`expand`], compiled once for keys of all purposes.
+fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
+    let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("each key that others are expanded from is one digest long");
+    let mut okm = Zeroizing::new(vec![0; len]);
+    hkdf.expand_multi_info(info, &mut okm).expect(OKM_LEN_FITS);
+    okm
 }
 
 fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {

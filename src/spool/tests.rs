@@ -271,8 +271,7 @@ fn a_stream_is_what_it_was_in_the_next_run() {
     assert_eq!((spool.stream(), spool.is_empty()), (None, true));
 }
 
-/// The first message of a stream that goes on from another is sealed again for as long as nothing behind it is
-/// acknowledged, and as the same message.
+/// What a stream continues is known to whoever opens the spool.
 #[test]
 fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
     let home = Home::new();

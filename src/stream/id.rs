@@ -23,7 +23,7 @@ impl StreamId {
     }
 }
 
-/// The stream that another one continues, of the session before or of the same.
+/// A stream that its sender continues in another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Predecessor {
     /// Which one.

@@ -8,9 +8,9 @@ use super::id::{Predecessor, StreamId};
 use super::kind::Kind;
 use super::preamble::Preamble;
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
-use crate::crypto::key_tree::{Leaf, Salt, StreamKey};
-use crate::message::{SealedHeader, SessionTag};
-use crate::secret::{Key, Side};
+use crate::crypto::key_tree::{Leaf, Salt, StreamKey, will_cipher};
+use crate::message::{FrameType, SealedHeader, SessionTag};
+use crate::secret::{Key, Side, Will};
 use crate::session::{Session, SessionId};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
@@ -58,19 +58,29 @@ impl ReservedStream {
             StreamSecret::Side(side) => StreamKey::of_side_stream(side, self.id.number, salt),
         }
     }
+
+    fn will_key(&self) -> Option<Key<Will>> {
+        match &self.secret {
+            StreamSecret::Data(leaf) => Some(leaf.will_key()),
+            StreamSecret::Side(_) => None,
+        }
+    }
 }
 
-/// The key of the part of a stream that is sealed now, and the cipher of the one before, which what is unconfirmed may be of.
+/// The keys of a stream: that of the part that is sealed now, and the cipher of the one before, which what is unconfirmed may be of.
 struct PartKeys {
     suite: Suite,
     key: StreamKey,
     cipher: Cipher,
     previous: Option<Cipher>,
+    /// A side stream has no wills.
+    will: Option<Key<Will>>,
 }
 
 impl PartKeys {
-    fn new(suite: Suite, key: StreamKey) -> Self {
-        Self { suite, cipher: key.cipher(suite), key, previous: None }
+    fn new(suite: Suite, reserved: &ReservedStream, salt: Salt) -> Self {
+        let key = reserved.first_key(salt);
+        Self { suite, cipher: key.cipher(suite), key, previous: None, will: reserved.will_key() }
     }
 
     /// Goes on to the part of a seq.
@@ -130,7 +140,7 @@ impl Sender {
             return Err(Error::new(Exit::Failed, "cannot seal").because("the stream number is another session's"));
         }
         let sender = Self {
-            keys: PartKeys::new(session.suite, reserved.first_key(salt)),
+            keys: PartKeys::new(session.suite, &reserved, salt),
             tag: session.tag(),
             id: reserved.id,
             salt,
@@ -278,6 +288,27 @@ impl Sender {
     pub(crate) fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let buffer = self.buffer(0);
         self.seal_as(Kind::Settled, buffer, rng)
+    }
+
+    /// A will of the stream, for the broker to publish; `number` is that of the connection that it is given with.
+    ///
+    /// # Errors
+    /// [`Exit::DataLost`] if it is longer than a message can carry.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no option gives one yet"))]
+    pub(crate) fn will(&self, number: u32, data: &[u8], rng: &mut impl CryptoRng) -> Result<Bytes> {
+        if data.len() > self.max_data_len() {
+            return Err(self.refuse("the will is longer than a message can carry"));
+        }
+        let mut buffer = self.buffer(data.len());
+        buffer.put_slice(data);
+        let Self { tag, id, salt, .. } = *self;
+        let header = SealedHeader { frame_type: FrameType::Will, tag, stream: id.number, salt, seq: number };
+        buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        let kind_at = self.kind_at();
+        buffer[kind_at] = Kind::Will.code();
+        let key = self.keys.will.as_ref().ok_or_else(|| self.refuse("a side stream has no wills"))?;
+        will_cipher(key, salt, self.keys.suite).seal(&mut buffer, rng);
+        Ok(buffer.freeze())
     }
 
     /// Ends this session and every older one with the peer, once the receiver has every stream below this one. It is the only

@@ -158,14 +158,12 @@ impl Receiver {
             let closed = if opened.wants_confirms { Vec::new() } else { self.closed_for_order(stream)? };
             return Ok(alone(Before { closed, ..Before::default() }));
         }
-        match self.continued(opened) {
-            Some(continues) => Ok(self.go_on(&continues, stream)),
-            None => {
-                let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
-                let unknown = named.map(|continues| continues.position).filter(|position| *position > 0);
-                Ok(alone(Before { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..Before::default() }))
-            }
+        if let Some(continues) = self.continued(opened) {
+            return Ok(self.go_on(&continues, stream));
         }
+        let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
+        let unknown = named.map(|continues| continues.position).filter(|position| *position > 0);
+        Ok(alone(Before { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..Before::default() }))
     }
 
     /// A stream carries on a sequence.

@@ -63,7 +63,7 @@ fn seal_control(sender: &mut Sender, content: &Content) -> crate::Result<Bytes> 
 fn continues(sender: &mut Sender, predecessor: Predecessor) -> Bytes {
     let Predecessor { stream, end } = predecessor;
     let continues = Some(Continues { stream, position: end.into() });
-    sender.begin_with(&Preamble { continues, ..Preamble::default() });
+    sender.begin_with(Preamble { continues, ..Preamble::default() });
     data(sender, b"")
 }
 

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
 
-use crate::cache::{Cache, StoredSession, Watch};
+use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
 use crate::crypto::schedule::Digest;
 use crate::handshake::{Peer, session_check};
 use crate::link::{Link, unix_time};
 use crate::name::{PeerName, list};
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::Sender;
+use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
 
 /// How often a run without a session looks whether there is one.
@@ -32,6 +32,8 @@ pub(crate) struct LinkSessions {
     watch: Watch,
     /// Counts the changes seen.
     version: u64,
+    /// What is sealed is padded to a multiple of this many bytes.
+    pad: Option<usize>,
 }
 
 /// An answer to a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there").
@@ -54,6 +56,7 @@ impl LinkSessions {
             cache,
             watch: Watch::default(),
             version: 0,
+            pad: None,
         }
     }
 
@@ -65,7 +68,7 @@ impl LinkSessions {
         let cache = link.cache()?;
         let accepted = peers.accepted()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
-        Ok(Self { peers, accepted, cache, watch, version: 0 })
+        Ok(Self { peers, accepted, cache, watch, version: 0, pad: link.pad() })
     }
 
     /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session. From
@@ -83,7 +86,7 @@ impl LinkSessions {
             [one] => Watch::of_peer(&cache, one.key.fingerprint().as_bytes(), now, SystemTime::now())?,
             _ => Watch::new(&cache, now, SystemTime::now())?,
         };
-        let mut sessions = Self { peers, accepted, cache, watch, version: 0 };
+        let mut sessions = Self { peers, accepted, cache, watch, version: 0, pad: link.pad() };
         let peer = sessions.current()?.peer;
         if sessions.accepted.len() > 1 {
             sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
@@ -265,21 +268,27 @@ impl LinkSessions {
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
     }
 
-    /// Begins a stream of a session: takes its next number, durably.
+    /// Begins a stream of a session: takes its next number, durably, and writes down how others ended (`ends`) in the same
+    /// write. Besides what `preamble` says, the stream tells the peer how earlier ones ended.
     ///
     /// # Errors
-    /// As [`Cache::reserve_stream`] and [`Sender::new`].
+    /// As [`Cache::begin_stream`] and [`Sender::new`].
     pub(crate) fn begin_stream(
         &self,
         session: &Session,
         max_message: usize,
+        ends: &[EndOfStream],
+        preamble: Preamble,
         rng: &mut impl CryptoRng,
     ) -> Result<Sender> {
-        let number = self.cache.reserve_stream(&session.peer, &session.id)?;
-        Sender::new(session, number, rng.random(), max_message)
+        let salt = rng.random();
+        let (reserved, ended) = self.cache.begin_stream(&session.peer, &session.id, salt, ends, max_message)?;
+        let mut sender = Sender::new(session, reserved, salt, max_message)?.pad_to(self.pad);
+        sender.begin_with(Preamble { ended, ..preamble });
+        Ok(sender)
     }
 
-    /// As [`LinkSessions::begin_stream`], for a stream of confirms.
+    /// As [`LinkSessions::begin_stream`], for a stream of confirms, which tells nothing.
     ///
     /// # Errors
     /// As [`Cache::reserve_confirm_stream`] and [`Sender::new`].
@@ -290,7 +299,18 @@ impl LinkSessions {
         rng: &mut impl CryptoRng,
     ) -> Result<Sender> {
         let number = self.cache.reserve_confirm_stream(&session.peer, &session.id)?;
-        Sender::new(session, number, rng.random(), max_message)
+        Ok(Sender::new(session, number, rng.random(), max_message)?.pad_to(self.pad))
+    }
+
+    /// Notes that the peer uses a session, unless that is known.
+    ///
+    /// # Errors
+    /// As [`Cache::prove`].
+    pub(crate) fn prove(&self, session: &Session) -> Result<()> {
+        if self.stored().any(|stored| stored.session.id == session.id && !stored.proven) {
+            self.cache.prove(&session.peer, &session.id)?;
+        }
+        Ok(())
     }
 
     /// The files behind this view.

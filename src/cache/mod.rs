@@ -7,6 +7,7 @@
 
 mod answer;
 mod journal;
+mod latest_streams;
 mod peer_sessions;
 mod receive_state;
 mod reserve;
@@ -22,6 +23,7 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use self::journal::Journal;
+pub(crate) use self::latest_streams::EndOfStream;
 use self::peer_sessions::MIN_RETIRED_SECS;
 pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;

@@ -13,9 +13,9 @@ use crate::{Error, Exit, Result};
 
 const FILE_NAME: &str = "owner";
 /// The format of all files of a spool: another number for each change that an older version would read wrongly.
-const FORMAT: &str = "format = sts-spool-3";
+const FORMAT: &str = "format = sts-spool-4";
 const FORMAT_NAME: &str = "format = sts-spool-";
-const FORMAT_NUMBER: u32 = 3;
+const FORMAT_NUMBER: u32 = 4;
 
 /// To whom a spool belongs: what one link was to send is never sent on another.
 #[derive(Clone, Copy, Debug)]

@@ -22,12 +22,3 @@ impl StreamId {
         self.number >= FIRST_CONFIRM_STREAM
     }
 }
-
-/// A stream that its sender continues in another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Predecessor {
-    /// Which one.
-    pub(crate) stream: StreamId,
-    /// The seq after its last message, the continued.
-    pub(crate) end: u32,
-}

@@ -3,7 +3,7 @@
 use super::accept::Opened;
 use super::id::StreamId;
 use super::preamble::EndedStream;
-use super::progress::{Gap, Progress};
+use super::progress::{Gap, Progress, StreamState};
 use super::receiver::Receiver;
 
 impl Receiver {
@@ -43,7 +43,7 @@ impl Receiver {
         let known = streams.close_at(stream);
         let lost = count?.checked_sub(known.next).filter(|lost| *lost > 0)?;
         let gap = Gap { stream, first: known.next, last: known.next + (lost - 1) };
-        Some((Progress { salt, ..known }, gap))
+        Some((Progress { salt, state: StreamState::Superseded, ..known }, gap))
     }
 
     /// What a message says of earlier streams of data of its sender, in sessions that are here.

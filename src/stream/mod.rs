@@ -30,14 +30,15 @@ mod tests;
 
 pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
 pub(crate) use self::content::Content;
-pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
+pub(crate) use self::id::{FIRST_CONFIRM_STREAM, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
-pub(crate) use self::preamble::{Continues, EndedStream, Preamble};
+pub(crate) use self::preamble::{Continues, EndedStream, Preamble, max_told};
 pub(crate) use self::progress::{Gap, Progress, Sequence, StreamState};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::receiver::Receiver;
 pub(crate) use self::retransmit::RetransmitQueue;
+pub(crate) use self::sender::max_record_len;
 pub use self::sender::{ReservedStream, Sender};
 pub(crate) use self::sequence::{Awaited, Closing};
 pub(crate) use self::streams::{AcceptError, Claim, RecentStream, Streams};

@@ -59,7 +59,8 @@ pub(crate) enum StreamState {
     Ended,
     /// Given up before its end: nothing more is accepted.
     Closed,
-    /// Another stream carries its sequence now: nothing more of it is accepted, or missed.
+    /// Given up before its end, and what is missing is carried by another stream, or was reported: nothing more of it is accepted,
+    /// or missed.
     Superseded,
 }
 

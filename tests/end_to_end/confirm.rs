@@ -349,7 +349,8 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     sender.write("two\n");
     sender.wait_until_read();
     let to_slave = pair.slave.listen(&[]);
-    sender.wait_for("is gone; resent under the new session, possibly duplicated");
+    // The reader has what it wrote, and where that belongs: nothing comes twice.
+    sender.wait_for("is gone; resent under the new session: ");
     sender.close_stdin();
     sender.wait().succeeded();
     let ended = to_slave.stop().succeeded();

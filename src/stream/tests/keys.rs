@@ -120,7 +120,7 @@ fn the_newest_stream_that_the_broker_keeps_still_opens_after_its_end() {
     let mut values = Vec::new();
     for number in 0..3 {
         let mut sender = sender(&master, number);
-        sender.begin_with(&Preamble { kept: true, ..Preamble::default() });
+        sender.begin_with(Preamble { kept: true, ..Preamble::default() });
         values.push(data(&mut sender, b"value"));
         for message in [values.last().unwrap(), &end(&mut sender, b"")] {
             assert!(receive(&mut receiver, message).1.is_ok());

@@ -63,14 +63,14 @@ fn seal_control(sender: &mut Sender, content: &Content) -> crate::Result<Bytes> 
 /// Has a stream say that it continues another one from a position on.
 fn go_on(sender: &mut Sender, stream: StreamId, position: u64) {
     let continues = Some(Continues { stream, position });
-    sender.begin_with(&Preamble { continues, ..Preamble::default() });
+    sender.begin_with(Preamble { continues, ..Preamble::default() });
 }
 
 /// Has a stream say how others ended.
 fn tell(sender: &mut Sender, ended: &[(&Sender, Option<u32>)]) {
     let ended =
         ended.iter().map(|(of, count)| EndedStream { stream: of.id(), salt: of.salt(), count: *count }).collect();
-    sender.begin_with(&Preamble { ended, ..Preamble::default() });
+    sender.begin_with(Preamble { ended, ..Preamble::default() });
 }
 
 fn receiver(sessions: &[&Session]) -> Receiver {

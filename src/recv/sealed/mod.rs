@@ -153,6 +153,10 @@ impl<'a> SealedStreams<'a> {
         }
         let prior = self.note_losses(&opened.peer, &accepted);
         self.note_promotion(opened, &accepted)?;
+        // For sts-send, if one waits.
+        if stream.is_of_confirms() {
+            return Ok(Disposition::Drop(receipt));
+        }
         match opened.content {
             Content::Data => self.chains.begin(stream),
             Content::End => {
@@ -174,7 +178,7 @@ impl<'a> SealedStreams<'a> {
                 let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
                 return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
             }
-            // For sts-send, if one waits.
+            // Refused, where they are.
             Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
                 return Ok(Disposition::Drop(receipt));
             }

@@ -12,7 +12,7 @@ use super::session_file::{hex, unhex};
 use crate::Rejected;
 use crate::crypto::schedule::digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
+use crate::stream::{Gap, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
 use crate::text;
 use crate::units::approximate;
 
@@ -202,7 +202,7 @@ impl ReceiveState {
                 let _ = write!(line, "l {number} ");
             }
             for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {
-                put_sequence_of(&mut line, sequence, StreamId { session: *id, number }, end);
+                put_sequence_of(&mut line, sequence, Origin { stream: StreamId { session: *id, number }, salt }, end);
                 let confirms = if wants_confirms { "y" } else { "n" };
                 let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
             }
@@ -264,7 +264,8 @@ impl ReceiveState {
                     }
                 }
                 "q" => {
-                    let origin = StreamId { session: unhex(words.next()?)?, number: number(&mut words)? };
+                    let stream = StreamId { session: unhex(words.next()?)?, number: number(&mut words)? };
+                    let origin = Origin { stream, salt: unhex(words.next()?)? };
                     said.sequence = Some(Sequence { origin, position: number(&mut words)? });
                 }
                 "n" => {
@@ -297,7 +298,7 @@ impl ReceiveState {
                 let (next, skip) = (number(words)?, number(words)?);
                 let (state, wants_confirms) = state_of(words.next()?)?;
                 let stream = StreamId { session, number: stream };
-                let sequence = said.sequence_of(stream, next);
+                let sequence = said.sequence_of(Origin { stream, salt }, next);
                 let progress = Progress { stream, salt, next, skip, wants_confirms, state, sequence };
                 self.apply(&JournalEntry::Progress(progress), at);
             }
@@ -345,7 +346,7 @@ impl ReceiveState {
                     "n" => false,
                     _ => return None,
                 };
-                let sequence = said.sequence_of(StreamId { session, number }, end);
+                let sequence = said.sequence_of(Origin { stream: StreamId { session, number }, salt }, end);
                 streams.insert_recent(RecentStream { number, salt, end, wants_confirms, sequence });
             }
             "l" => streams.insert_left(number(words)?, said.sequence.take()?),
@@ -373,8 +374,8 @@ struct Said {
 
 impl Said {
     /// The sequence of a stream: its own, if nothing else is said.
-    fn sequence_of(&mut self, stream: StreamId, next: u32) -> Sequence {
-        self.sequence.take().unwrap_or(Sequence::of_origin(stream, next))
+    fn sequence_of(&mut self, origin: Origin, next: u32) -> Sequence {
+        self.sequence.take().unwrap_or(Sequence::of_origin(origin, next))
     }
 }
 
@@ -429,7 +430,7 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
     // Writing to a String does not fail.
     let _ = match entry {
         JournalEntry::Progress(Progress { stream, salt, next, skip, wants_confirms, state, sequence }) => {
-            put_sequence_of(line, *sequence, *stream, *next);
+            put_sequence_of(line, *sequence, Origin { stream: *stream, salt: *salt }, *next);
             let found = STATES.iter().find(|(_, other, asks)| (other, asks) == (state, wants_confirms));
             let state = found.map_or("o", |(name, ..)| name);
             write!(line, "m {} {} {next} {skip} {state} ", stream.number, hex(salt))
@@ -443,14 +444,14 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
 }
 
 /// Appends the sequence of the stream that follows, where it is not the stream's own.
-fn put_sequence_of(line: &mut String, sequence: Sequence, stream: StreamId, next: u32) {
-    if sequence != Sequence::of_origin(stream, next) {
+fn put_sequence_of(line: &mut String, sequence: Sequence, origin: Origin, next: u32) {
+    if sequence != Sequence::of_origin(origin, next) {
         put_sequence(line, sequence);
     }
 }
 
-fn put_sequence(line: &mut String, Sequence { origin, position }: Sequence) {
-    let _ = write!(line, "q {} {} {position} ", hex(&origin.session), origin.number);
+fn put_sequence(line: &mut String, Sequence { origin: Origin { stream, salt }, position }: Sequence) {
+    let _ = write!(line, "q {} {} {} {position} ", hex(&stream.session), stream.number, hex(&salt));
 }
 
 pub(super) fn put_line(text: &mut String, line: &str) {

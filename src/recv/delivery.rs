@@ -150,7 +150,7 @@ impl From<Receipt> for Completion {
 #[cfg(test)]
 pub(super) mod for_tests {
     use super::*;
-    use crate::stream::{Sequence, StreamState};
+    use crate::stream::{Origin, Sequence, StreamState};
 
     pub(in crate::recv) const fn stream(number: u32) -> StreamId {
         StreamId { session: [0; 8], number }
@@ -166,7 +166,7 @@ pub(super) mod for_tests {
             skip: 0,
             wants_confirms: false,
             state: StreamState::Open,
-            sequence: Sequence::of_origin(stream, seq + 1),
+            sequence: Sequence::of_origin(Origin { stream, salt: [0; 8] }, seq + 1),
         };
         let completion = Completion { progress: Some(progress), ..Completion::default() };
         let joint = if ends { Joint::Ends } else { Joint::Continues };

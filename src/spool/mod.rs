@@ -103,7 +103,7 @@ use self::state::{SpoolState, StateFile};
 use self::tail::{AppendTurn, Tail};
 use crate::Result;
 use crate::files::{self, Dir, Guard, Lock};
-use crate::stream::StreamId;
+use crate::stream::Origin;
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
 /// run: making another one costs the disk more than it frees.
@@ -380,7 +380,7 @@ impl Spool {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if the state cannot be written.
-    pub(crate) fn start_sequence(&mut self, origin: StreamId, wants_confirms: bool) -> Result<()> {
+    pub(crate) fn start_sequence(&mut self, origin: Origin, wants_confirms: bool) -> Result<()> {
         let first_record = self.next;
         self.set_sequence(Some(SpooledSequence { origin, first_record, wants_confirms, until: None }))
     }

@@ -10,7 +10,7 @@ use super::damaged::{damaged, of_later_version};
 use crate::Result;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Lock, RandomAccessFile};
-use crate::stream::{Continues, StreamId};
+use crate::stream::{Continues, Origin, StreamId};
 
 const FILE_NAME: &str = "state";
 /// Where the second slot begins, in bytes: in another block of any disk.
@@ -24,7 +24,7 @@ const SUM_LEN: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SpooledSequence {
     /// The stream in which it began.
-    pub(crate) origin: StreamId,
+    pub(crate) origin: Origin,
     /// Its first record.
     pub(crate) first_record: u64,
     /// Its messages ask for confirms.
@@ -37,7 +37,7 @@ impl SpooledSequence {
     /// What a stream continues that begins with this record.
     #[must_use]
     pub(crate) fn position_of(&self, record: u64) -> Continues {
-        Continues { stream: self.origin, position: record.saturating_sub(self.first_record) }
+        Continues { origin: self.origin, position: record.saturating_sub(self.first_record) }
     }
 }
 
@@ -60,8 +60,9 @@ impl SpoolState {
             out.extend_from_slice(&[1, u8::from(*wants_confirms), u8::from(until.is_some())]);
             out.extend_from_slice(&first_record.to_be_bytes());
             out.extend_from_slice(&until.unwrap_or(0).to_be_bytes());
-            out.extend_from_slice(&origin.session);
-            out.extend_from_slice(&origin.number.to_be_bytes());
+            out.extend_from_slice(&origin.stream.session);
+            out.extend_from_slice(&origin.stream.number.to_be_bytes());
+            out.extend_from_slice(&origin.salt);
         }
         out.resize(STATE_LEN, 0);
         out.try_into().expect("all of it fits")
@@ -80,7 +81,8 @@ impl SpoolState {
 fn spooled_sequence(rest: &mut &[u8]) -> Option<SpooledSequence> {
     let (wants_confirms, has_end) = (flag(rest)?, flag(rest)?);
     let (first_record, until) = (u64::from_be_bytes(take(rest)?), u64::from_be_bytes(take(rest)?));
-    let origin = StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) };
+    let stream = StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) };
+    let origin = Origin { stream, salt: take(rest)? };
     Some(SpooledSequence { origin, first_record, wants_confirms, until: has_end.then_some(until) })
 }
 
@@ -210,7 +212,7 @@ mod tests {
     use crate::files::Guard;
 
     fn states() -> Vec<SpoolState> {
-        let origin = StreamId { session: [3; 8], number: 9 };
+        let origin = Origin { stream: StreamId { session: [3; 8], number: 9 }, salt: [4; 8] };
         let sequence = SpooledSequence { origin, first_record: 40, wants_confirms: true, until: None };
         let ends = SpooledSequence { until: Some(99), ..sequence };
         let unconfirmed = SpooledSequence { wants_confirms: false, ..ends };

@@ -220,14 +220,14 @@ fn a_spool_of_a_version_that_shares_none_is_refused() {
     }
 }
 
-fn at(number: u32) -> StreamId {
-    StreamId { session: [7; 8], number }
+fn at(number: u32) -> Origin {
+    Origin { stream: StreamId { session: [7; 8], number }, salt: [5; 8] }
 }
 
 /// What a stream continues that begins now.
 fn position(spool: &Spool) -> (u32, u64) {
     let continues = spool.sequence().unwrap().position_of(spool.next());
-    (continues.stream.number, continues.position)
+    (continues.origin.stream.number, continues.position)
 }
 
 #[test]

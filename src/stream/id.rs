@@ -1,5 +1,6 @@
 //! Which stream is meant.
 
+use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
 
 /// Stream numbers from here on are those of confirms, counted apart: a lost confirm is not lost data, so a receiver
@@ -21,4 +22,13 @@ impl StreamId {
     pub(crate) fn is_of_confirms(&self) -> bool {
         self.number >= FIRST_CONFIRM_STREAM
     }
+}
+
+/// The stream in which a sequence began. Two copies of a device take the same number, but not the same salt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    /// Which one.
+    pub(crate) stream: StreamId,
+    /// Its salt.
+    pub(crate) salt: Salt,
 }

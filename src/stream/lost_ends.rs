@@ -5,17 +5,25 @@ use super::id::StreamId;
 use super::preamble::EndedStream;
 use super::progress::{Gap, Progress, StreamState};
 use super::receiver::Receiver;
-use crate::crypto::key_tree::MAX_NUMBER;
+use crate::crypto::key_tree::{MAX_NUMBER, Salt};
 
 impl Receiver {
     /// The streams that this message shows to be used by two devices: they are known with other salts.
     #[must_use]
     pub(crate) fn copies(&self, opened: &Opened) -> Vec<StreamId> {
-        let is_copy = |ended: &&EndedStream| {
-            let salt = self.streams(ended.stream.session).and_then(|streams| streams.salt(ended.stream.number));
-            salt.is_some_and(|salt| salt != ended.salt)
+        let is_copy = |&(stream, salt): &(StreamId, Salt)| {
+            let known = self.streams(stream.session).and_then(|streams| streams.salt(stream.number));
+            known.is_some_and(|known| known != salt)
         };
-        self.ended(opened).filter(is_copy).map(|ended| ended.stream).collect()
+        let continued =
+            opened.preamble.iter().filter_map(|preamble| preamble.continues).map(|continues| continues.origin);
+        let continued = continued.filter(|origin| self.is_of_same_peer(origin.stream, opened));
+        let named = self.ended(opened).map(|ended| (ended.stream, ended.salt));
+        let named = named.chain(continued.map(|origin| (origin.stream, origin.salt)));
+        let mut copies: Vec<_> = named.filter(is_copy).map(|(stream, _)| stream).collect();
+        copies.sort_unstable();
+        copies.dedup();
+        copies
     }
 
     /// Whether a message shows that two devices use its session.

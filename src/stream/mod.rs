@@ -30,7 +30,7 @@ mod tests;
 
 pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
 pub(crate) use self::content::{Confirmed, Content};
-pub(crate) use self::id::{FIRST_CONFIRM_STREAM, StreamId};
+pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
 pub(crate) use self::preamble::{Continues, EndedStream, Preamble, max_told};

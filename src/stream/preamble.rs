@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::id::StreamId;
+use super::id::{Origin, StreamId};
 use crate::crypto::key_tree::{SALT_LEN, Salt};
 use crate::session::SessionId;
 
@@ -52,8 +52,8 @@ pub(crate) struct Preamble {
 /// What a stream continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Continues {
-    /// The stream that is continued.
-    pub(crate) stream: StreamId,
+    /// The stream in which the sequence began.
+    pub(crate) origin: Origin,
     /// Where this stream begins in it.
     pub(crate) position: u64,
 }
@@ -87,10 +87,11 @@ impl Preamble {
     /// Appends it to a plaintext.
     pub(super) fn put(&self, out: &mut BytesMut) {
         let mut items = BytesMut::new();
-        if let Some(Continues { stream, position }) = self.continues {
+        if let Some(Continues { origin: Origin { stream, salt }, position }) = self.continues {
             let mut value = BytesMut::new();
             value.put_slice(&stream.session);
             value.put_u32(stream.number);
+            value.put_slice(&salt);
             value.put_u64(position);
             put_item(&mut items, CONTINUES, &value);
         }
@@ -148,8 +149,10 @@ impl Continues {
     fn parse(value: &[u8]) -> Option<Self> {
         let (session, rest) = value.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
+        let (salt, rest) = rest.split_first_chunk()?;
         let stream = StreamId { session: *session, number: u32::from_be_bytes(*number) };
-        Some(Self { stream, position: u64::from_be_bytes(rest.try_into().ok()?) })
+        let origin = Origin { stream, salt: *salt };
+        Some(Self { origin, position: u64::from_be_bytes(rest.try_into().ok()?) })
     }
 }
 
@@ -185,7 +188,8 @@ mod tests {
     }
 
     fn preamble() -> impl Strategy<Value = Preamble> {
-        let continues = (stream(), any::<u64>()).prop_map(|(stream, position)| Continues { stream, position });
+        let continues = (stream(), any::<Salt>(), any::<u64>())
+            .prop_map(|(stream, salt, position)| Continues { origin: Origin { stream, salt }, position });
         let count = prop::option::of(0..u32::MAX);
         let ended =
             (stream(), any::<Salt>(), count).prop_map(|(stream, salt, count)| EndedStream { stream, salt, count });
@@ -246,7 +250,7 @@ mod tests {
             taken(&bytes).is_some()
         };
         let lengths = |wanted| (0..400).filter(|&len| item(wanted, len)).collect::<Vec<_>>();
-        assert_eq!(lengths(CONTINUES), [20]);
+        assert_eq!(lengths(CONTINUES), [28]);
         assert_eq!(lengths(ENDED), (0..=MAX_ENDED).map(|streams| 8 + 16 * streams).collect::<Vec<_>>());
         assert_eq!(lengths(KEPT), [0]);
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::id::StreamId;
+use super::id::{Origin, StreamId};
 use crate::crypto::key_tree::Salt;
 use crate::text::{is_or_are, numbered};
 
@@ -37,7 +37,7 @@ impl fmt::Display for Gap {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Sequence {
     /// The stream that began it.
-    pub(crate) origin: StreamId,
+    pub(crate) origin: Origin,
     /// The position that is wanted next.
     pub(crate) position: u64,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Sequence {
 impl Sequence {
     /// That of a stream that continues none, where `next` is the next seq that is wanted.
     #[must_use]
-    pub(crate) fn of_origin(origin: StreamId, next: u32) -> Self {
+    pub(crate) fn of_origin(origin: Origin, next: u32) -> Self {
         Self { origin, position: next.into() }
     }
 }

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
 use super::content::{self, CONTINUES, Confirmed, Content, Message, PADDED, PADDING, PREAMBLE, WANTS_CONFIRMS};
-use super::id::StreamId;
+use super::id::{Origin, StreamId};
 use super::kind::Kind;
 use super::preamble::{Continues, Preamble, preamble_room};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
@@ -211,15 +211,21 @@ impl Sender {
     /// The position in its sequence of the message with this seq: what another stream says that carries that message, too.
     #[must_use]
     pub(crate) fn position_of(&self, seq: u32) -> Continues {
-        let Continues { stream, position } =
-            self.preamble.continues.unwrap_or(Continues { stream: self.id, position: 0 });
-        Continues { stream, position: position.saturating_add(seq.into()) }
+        let origin = self.origin();
+        let Continues { origin, position } = self.preamble.continues.unwrap_or(Continues { origin, position: 0 });
+        Continues { origin, position: position.saturating_add(seq.into()) }
     }
 
     /// Which stream.
     #[must_use]
     pub(crate) fn id(&self) -> StreamId {
         self.id
+    }
+
+    /// The stream as the origin of a sequence.
+    #[must_use]
+    pub(crate) fn origin(&self) -> Origin {
+        Origin { stream: self.id, salt: self.salt }
     }
 
     /// The stream's salt.

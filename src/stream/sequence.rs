@@ -1,7 +1,7 @@
 //! Sequences: what streams that continue each other carry, each position once (`sts-protocol(7)`, "Sequences").
 
 use super::accept::Opened;
-use super::id::StreamId;
+use super::id::{Origin, StreamId};
 use super::preamble::Continues;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::Receiver;
@@ -86,7 +86,7 @@ impl Receiver {
         match awaited {
             Awaited::Nothing => true,
             Awaited::First => streams.has_begun(stream.number) || streams.is_over(stream.number),
-            Awaited::Position(Continues { stream: origin, position }) => {
+            Awaited::Position(Continues { origin, position }) => {
                 self.wanted_position(*origin, stream).is_none_or(|wanted| wanted >= *position)
             }
         }
@@ -97,7 +97,7 @@ impl Receiver {
     #[must_use]
     pub(crate) fn precedes(&self, one: (StreamId, Awaited), other: (StreamId, Awaited)) -> bool {
         if let (Awaited::Position(one), Awaited::Position(other)) = (one.1, other.1) {
-            return one.stream == other.stream && one.position < other.position;
+            return one.origin == other.origin && one.position < other.position;
         }
         self.is_older(one.0, other.0)
     }
@@ -114,24 +114,26 @@ impl Receiver {
     #[must_use]
     pub(crate) fn continued(&self, opened: &Opened) -> Option<Continues> {
         let continues = opened.preamble.as_ref()?.continues?;
-        (self.is_of_same_peer(continues.stream, opened) && !self.shows_copy(opened)).then_some(continues)
+        (self.is_of_same_peer(continues.origin.stream, opened) && !self.shows_copy(opened)).then_some(continues)
     }
 
     /// The position of a sequence that is wanted next; `None` if nothing is known of the sequence.
-    fn wanted_position(&self, origin: StreamId, except: StreamId) -> Option<u64> {
+    fn wanted_position(&self, origin: Origin, except: StreamId) -> Option<u64> {
         if let Some(carrier) = self.carrier(origin, except) {
             return Some(carrier.position);
         }
-        self.streams(origin.session).filter(|streams| !streams.is_over(origin.number)).map(|_| 0)
+        let StreamId { session, number } = origin.stream;
+        let may_come = |streams: &&Streams| !streams.is_over(number) && !streams.has_begun(number);
+        self.streams(session).filter(may_come).map(|_| 0)
     }
 
-    fn carrier(&self, origin: StreamId, except: StreamId) -> Option<Carrier> {
-        let peer = self.session(origin.session)?.peer;
+    fn carrier(&self, origin: Origin, except: StreamId) -> Option<Carrier> {
+        let peer = self.session(origin.stream.session)?.peer;
         let carriers = self.carriers(origin, &peer).filter(|carrier| carrier.stream != except);
         carriers.max_by_key(|carrier| (carrier.position, carrier.is_open))
     }
 
-    fn carriers(&self, origin: StreamId, peer: &Digest) -> impl Iterator<Item = Carrier> {
+    fn carriers(&self, origin: Origin, peer: &Digest) -> impl Iterator<Item = Carrier> {
         let of_session = |&session| self.streams(session).map(|streams| (session, streams));
         self.of_peer(peer).iter().filter_map(of_session).flat_map(move |(session, streams)| {
             let of_origin = streams.sequences().filter(move |(_, sequence, _)| sequence.origin == origin);
@@ -150,7 +152,8 @@ impl Receiver {
     /// may be the same.
     pub(super) fn begin(&self, opened: &Opened) -> Result<Beginning, AcceptError> {
         let stream = opened.stream;
-        let alone = |before| Beginning { before, wanted: 0, skip: 0, sequence: Sequence::of_origin(stream, 0) };
+        let own = Sequence::of_origin(Origin { stream, salt: opened.salt() }, 0);
+        let alone = |before| Beginning { before, wanted: 0, skip: 0, sequence: own };
         if !opened.continues || stream.is_of_confirms() {
             return Ok(alone(Before::default()));
         }
@@ -168,7 +171,7 @@ impl Receiver {
 
     /// A stream carries on a sequence.
     fn go_on(&self, continues: &Continues, stream: StreamId) -> Beginning {
-        let Continues { stream: origin, position } = *continues;
+        let Continues { origin, position } = *continues;
         let Some(wanted) = self.wanted_position(origin, stream) else {
             let before = Before { unknown: Some(position).filter(|position| *position > 0), ..Before::default() };
             return Beginning { before, wanted: 0, skip: 0, sequence: Sequence { origin, position } };
@@ -177,7 +180,7 @@ impl Receiver {
         let open = carrier.filter(|carrier| carrier.is_open).map(|carrier| self.close(carrier.stream));
         let gap = (wanted < position).then(|| {
             let lost = position - wanted - 1;
-            let (stream, first) = open.map_or((origin, wanted), |open| (open.stream, open.next.into()));
+            let (stream, first) = open.map_or((origin.stream, wanted), |open| (open.stream, open.next.into()));
             Gap { stream, first: saturated(first), last: saturated(first.saturating_add(lost)) }
         });
         let skip = open.filter(|open| gap.is_none() && open.sequence.position == wanted).map_or(0, |open| open.skip);
@@ -188,13 +191,14 @@ impl Receiver {
     }
 
     /// The streams that carried a sequence, and its origin, if nothing of that came.
-    fn superseded(&self, origin: StreamId, by: StreamId) -> Vec<Progress> {
-        let Some(peer) = self.session(origin.session).map(|session| session.peer) else { return Vec::new() };
+    fn superseded(&self, origin: Origin, by: StreamId) -> Vec<Progress> {
+        let StreamId { session, number } = origin.stream;
+        let Some(peer) = self.session(session).map(|session| session.peer) else { return Vec::new() };
         let open = self.carriers(origin, &peer).filter(|carrier| carrier.is_open && carrier.stream != by);
         let mut streams: Vec<_> = open.map(|carrier| carrier.stream).collect();
-        let is_over = |streams: &Streams| streams.is_over(origin.number) || streams.is_open(origin.number);
-        if !self.streams(origin.session).is_none_or(is_over) {
-            streams.push(origin);
+        let is_over = |streams: &Streams| streams.is_over(number) || streams.is_open(number);
+        if !self.streams(session).is_none_or(is_over) {
+            streams.push(origin.stream);
         }
         streams.into_iter().map(|stream| Progress { state: StreamState::Superseded, ..self.close(stream) }).collect()
     }
@@ -209,7 +213,7 @@ impl Receiver {
             for (number, sequence, is_open) in self.streams(session).into_iter().flat_map(Streams::sequences) {
                 let other = StreamId { session, number };
                 // What that one continues may be what this one carries.
-                if sequence.origin != other && self.is_older(stream, other) {
+                if sequence.origin.stream != other && self.is_older(stream, other) {
                     return Err(AcceptError::Closed);
                 }
                 if is_open && self.is_older(other, stream) {

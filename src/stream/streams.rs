@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::id::StreamId;
+use super::id::{Origin, StreamId};
 use super::progress::{Progress, Sequence, StreamState};
 use super::ranges::Ranges;
 use crate::Rejected;
@@ -300,7 +300,7 @@ impl Streams {
     pub(super) fn close_at(&self, stream: StreamId) -> Progress {
         let state = StreamState::Closed;
         let Some(open) = self.open.get(&stream.number) else {
-            let sequence = Sequence::of_origin(stream, 0);
+            let sequence = Sequence::of_origin(Origin { stream, salt: Salt::default() }, 0);
             return Progress {
                 stream,
                 salt: Salt::default(),

@@ -5,7 +5,7 @@ use super::super::receive_state::{UnusableState, put_line};
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
-use crate::stream::{Gap, Progress, Sequence, StreamId, StreamState};
+use crate::stream::{Gap, Origin, Progress, Sequence, StreamId, StreamState};
 
 #[test]
 fn an_open_stream_keeps_the_time_of_its_last_message() {
@@ -99,7 +99,10 @@ fn what_was_marked_is_known_to_the_next_run() {
         skip: 12,
         wants_confirms: true,
         state: StreamState::Open,
-        sequence: Sequence { origin: StreamId { session: old, number: 2 }, position: 1 << 40 },
+        sequence: Sequence {
+            origin: Origin { stream: StreamId { session: old, number: 2 }, salt: [8; 8] },
+            position: 1 << 40,
+        },
     };
     journal
         .record(
@@ -250,7 +253,7 @@ fn where_sequences_are_and_which_wills_came_is_kept() {
     cache.store_current(&session(1), NOW).unwrap();
     let id = session(1).id;
     let (mut journal, _) = receive(&cache).unwrap();
-    let origin = StreamId { session: session(2).id, number: 9 };
+    let origin = Origin { stream: StreamId { session: session(2).id, number: 9 }, salt: [6; 8] };
     let moved = |stream, next, state, position| match progress(id, stream, next, state) {
         JournalEntry::Progress(progress) => {
             JournalEntry::Progress(Progress { sequence: Sequence { origin, position }, ..progress })

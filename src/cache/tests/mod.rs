@@ -13,7 +13,7 @@ use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
-use crate::stream::{FIRST_CONFIRM_STREAM, Progress, Sequence, StreamId, StreamState};
+use crate::stream::{FIRST_CONFIRM_STREAM, Origin, Progress, Sequence, StreamId, StreamState};
 use crate::suite::Suite;
 
 mod crash;
@@ -44,14 +44,15 @@ fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
 
 fn progress(id: SessionId, stream: u32, next: u32, state: StreamState) -> JournalEntry {
     let stream = StreamId { session: id, number: stream };
+    let salt = [1, 2, 3, 4, 5, 6, 7, 0xff];
     JournalEntry::Progress(Progress {
         stream,
-        salt: [1, 2, 3, 4, 5, 6, 7, 0xff],
+        salt,
         next,
         skip: 0,
         wants_confirms: false,
         state,
-        sequence: Sequence::of_origin(stream, next),
+        sequence: Sequence::of_origin(Origin { stream, salt }, next),
     })
 }
 

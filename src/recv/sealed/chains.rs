@@ -101,7 +101,7 @@ impl Chains {
         if let Some(continues) = sessions.receiver.continued(opened)
             && sessions.is_new(stream)
         {
-            self.heads.link(stream, continues.stream);
+            self.heads.link(stream, continues.origin.stream);
         }
         let head = self.head_of(stream);
         let is_others = opened.content.stays_with_stream()
@@ -116,7 +116,7 @@ impl Chains {
             if awaited.is_some() || self.reorder.holds(stream) {
                 let all_came = if opened.seq == 0 { Awaited::Nothing } else { Awaited::First };
                 let awaited = awaited.unwrap_or(all_came);
-                let origin = if let Awaited::Position(continues) = awaited { continues.stream } else { stream };
+                let origin = if let Awaited::Position(continues) = awaited { continues.origin.stream } else { stream };
                 if !sessions.is_over(origin) {
                     self.incomplete.insert(origin);
                 }
@@ -177,7 +177,7 @@ impl Chains {
         if self.released.is_empty() {
             let receiver = &sessions.receiver;
             let is_given_up = |stream: StreamId, awaited: &Awaited| {
-                let awaited = if let Awaited::Position(continues) = awaited { continues.stream } else { stream };
+                let awaited = if let Awaited::Position(continues) = awaited { continues.origin.stream } else { stream };
                 given_up.includes(awaited.session)
             };
             self.released = self.reorder.release(now, &is_given_up, receiver);

@@ -77,7 +77,7 @@ impl<T> ReorderBuffer<T> {
 
     /// Whether a stream of `session` waits, or one waits for it.
     pub(super) fn involves(&self, session: SessionId) -> bool {
-        let names = |awaited: &Awaited| matches!(awaited, Awaited::Position(of) if of.stream.session == session);
+        let names = |awaited: &Awaited| matches!(awaited, Awaited::Position(of) if of.origin.stream.session == session);
         self.streams.iter().any(|(stream, waiting)| stream.session == session || names(&waiting.awaited))
     }
 
@@ -194,7 +194,7 @@ impl<T> ReorderBuffer<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stream::Continues;
+    use crate::stream::{Continues, Origin};
 
     const NOT_GIVEN_UP: fn(StreamId, &Awaited) -> bool = |_, _| false;
 
@@ -207,7 +207,7 @@ mod tests {
         }
 
         fn precedes(&self, one: (StreamId, Awaited), other: (StreamId, Awaited)) -> bool {
-            matches!(other.1, Awaited::Position(continues) if continues.stream == one.0)
+            matches!(other.1, Awaited::Position(continues) if continues.origin.stream == one.0)
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
     const NEWEST: StreamId = StreamId { session: [3; 8], number: 0 };
 
     fn after(stream: StreamId) -> Awaited {
-        Awaited::Position(Continues { stream, position: 5 })
+        Awaited::Position(Continues { origin: Origin { stream, salt: [0; 8] }, position: 5 })
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl SealedStream {
                 sender.continue_sequence(sequence.position_of(spool.next()));
                 Ok(())
             }
-            None => spool.start_sequence(sender.id(), self.confirms.are_asked_for()),
+            None => spool.start_sequence(sender.origin(), self.confirms.are_asked_for()),
         }
     }
 }

@@ -198,7 +198,7 @@ fn a_stream_that_a_will_opened_still_says_what_it_continues() {
     let (first, second) = (data(&mut two, b"b"), data(&mut two, b"c"));
     assert_eq!(receiver.awaits(&open(&receiver, &second).unwrap()), Some(Awaited::First));
     let accepted = receive(&mut receiver, &first).1.unwrap();
-    assert_eq!(accepted.progress.sequence, Sequence { origin: one.id(), position: 2 });
+    assert_eq!(accepted.progress.sequence, Sequence { origin: one.origin(), position: 2 });
     assert_eq!(accepted.before.superseded.len(), 1);
 }
 

@@ -153,7 +153,7 @@ fn a_preamble_of_a_later_version_is_read_where_it_may_be() {
 fn a_preamble_crosses_and_only_the_first_message_has_it() {
     let (master, slave) = pair(1, Suite::Cbc);
     let mut receiver = receiver(&[&slave]);
-    let continues = Some(Continues { stream: StreamId { session: [9; 8], number: 3 }, position: 1 << 40 });
+    let continues = Some(Continues { origin: origin(StreamId { session: [9; 8], number: 3 }), position: 1 << 40 });
     let preamble = Preamble { continues, kept: true, ..Preamble::default() };
     let mut sender = sender(&master, 2);
     sender.begin_with(preamble.clone());
@@ -253,7 +253,7 @@ fn a_peer_cannot_fill_our_memory() {
             skip: 0,
             wants_confirms: false,
             state: StreamState::Ended,
-            sequence: Sequence::of_origin(StreamId { session: [0; 8], number: stream }, 1),
+            sequence: Sequence::of_origin(origin(StreamId { session: [0; 8], number: stream }), 1),
         });
     }
     assert_eq!(streams.ended().iter().count(), MAX_RANGES);
@@ -363,13 +363,13 @@ fn a_message_keeps_its_position_in_the_stream_that_continues_its_own() {
     let (master, _) = pair(1, Suite::Gcm);
     let mut first = sender(&master, 4);
     data(&mut first, b"0");
-    let origin = first.id();
-    assert_eq!(first.position_of(1), Continues { stream: origin, position: 1 });
+    let origin = first.origin();
+    assert_eq!(first.position_of(1), Continues { origin, position: 1 });
     let mut second = sender(&master, 5);
     second.continue_sequence(first.position_of(1));
-    assert_eq!(second.position_of(2), Continues { stream: origin, position: 3 });
+    assert_eq!(second.position_of(2), Continues { origin, position: 3 });
     let mut third = sender(&master, 6);
     third.begin_with(Preamble { kept: true, ..Preamble::default() });
     third.continue_sequence(second.position_of(2));
-    assert_eq!(third.position_of(0), Continues { stream: origin, position: 3 });
+    assert_eq!(third.position_of(0), Continues { origin, position: 3 });
 }

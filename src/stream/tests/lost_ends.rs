@@ -97,7 +97,7 @@ fn a_copy_shows_by_its_salt() {
             assert!(receive(&mut receiver, &first).1.is_ok());
             assert_eq!(claim(&receiver, &data(&mut theirs, b"b")), Some(Claim::Copied));
             // The clone whose stream was refused says what became of it, and continues it.
-            let continues = Some(Continues { stream: theirs.id(), position: 1 });
+            let continues = Some(Continues { origin: theirs.origin(), position: 1 });
             let ended = vec![EndedStream { stream: theirs.id(), salt: theirs.salt(), count }];
             next.begin_with(Preamble { continues, ended, kept: false });
             let message = data(&mut next, b"c");
@@ -106,7 +106,7 @@ fn a_copy_shows_by_its_salt() {
             assert_eq!((receiver.awaits(&opened), receiver.continued(&opened)), (None, None));
             let accepted = receiver.accept(&opened).unwrap();
             assert_eq!((accepted.gap, accepted.skip, &accepted.before), (None, 0, &sequence::Before::default()));
-            assert_eq!(accepted.progress.sequence, Sequence::of_origin(next.id(), 1), "a sequence of its own");
+            assert_eq!(accepted.progress.sequence, Sequence::of_origin(next.origin(), 1), "a sequence of its own");
             assert!(ends || receive(&mut receiver, &data(&mut ours, b"d")).1.is_ok(), "the other one goes on");
         }
     }
@@ -147,4 +147,21 @@ proptest! {
         written_or_lost += lost.iter().map(|(_, first, last)| u64::from(last - first) + 1).sum::<u64>();
         prop_assert_eq!(written_or_lost, expected, "gaps below the next seq were told before");
     }
+}
+
+/// A copy that says nothing of the stream but that it continues it shows itself by the salt, too.
+#[test]
+fn a_sequence_of_a_copy_is_another_sequence() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let new = |number, salt| Sender::new(&master, reserved(&master, number), salt, LIMIT).unwrap();
+    let (mut ours, theirs, mut next) = (new(0, [1; 8]), new(0, [2; 8]), new(1, [3; 8]));
+    let mut receiver = receiver(&[&slave]);
+    assert!(receive(&mut receiver, &data(&mut ours, b"a")).1.is_ok());
+    let continues = Some(Continues { origin: theirs.origin(), position: 0 });
+    next.begin_with(Preamble { continues, ..Preamble::default() });
+    let opened = receiver.open(&data(&mut next, b"b"), &mut BytesMut::new()).unwrap();
+    assert_eq!((receiver.copies(&opened), receiver.continued(&opened)), (vec![theirs.id()], None));
+    let accepted = receiver.accept(&opened).unwrap();
+    assert_eq!((accepted.gap, accepted.skip), (None, 0), "nothing of it counts as received");
+    assert!(receive(&mut receiver, &data(&mut ours, b"c")).1.is_ok(), "the other one goes on");
 }

@@ -11,7 +11,7 @@ use super::content::{PADDED, PADDING};
 use super::*;
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
-use crate::crypto::key_tree::{StreamKey, will_cipher};
+use crate::crypto::key_tree::{Salt, StreamKey, will_cipher};
 use crate::message::{FrameType, SealedHeader};
 use crate::session::{Session, SessionId, Standing, pair};
 use crate::suite::Suite;
@@ -38,8 +38,18 @@ fn reserved(session: &Session, number: u32) -> ReservedStream {
 }
 
 fn sender(session: &Session, stream: u32) -> Sender {
+    Sender::new(session, reserved(session, stream), salt(stream), LIMIT).unwrap()
+}
+
+/// The salt that [`sender`] gives a stream.
+fn salt(stream: u32) -> Salt {
     let [a, b, c, d] = stream.to_be_bytes();
-    Sender::new(session, reserved(session, stream), [d, c, b, a ^ 0x77, 1, 2, 3, 4], LIMIT).unwrap()
+    [d, c, b, a ^ 0x77, 1, 2, 3, 4]
+}
+
+/// The stream of [`sender`], as the origin of a sequence.
+fn origin(stream: StreamId) -> Origin {
+    Origin { stream, salt: salt(stream.number) }
 }
 
 fn data(sender: &mut Sender, bytes: &[u8]) -> Bytes {
@@ -62,7 +72,7 @@ fn seal_control(sender: &mut Sender, content: &Content) -> crate::Result<Bytes> 
 
 /// Has a stream say that it continues another one from a position on.
 fn go_on(sender: &mut Sender, stream: StreamId, position: u64) {
-    let continues = Some(Continues { stream, position });
+    let continues = Some(Continues { origin: origin(stream), position });
     sender.begin_with(Preamble { continues, ..Preamble::default() });
 }
 

@@ -45,7 +45,7 @@ fn rotation(wants_confirms: bool) -> Rotation {
 fn a_stream_that_goes_on_awaits_what_is_before_it() {
     let Rotation { slaves, origin, old, new } = rotation(false);
     let mut receiver = receiver(&slaves.each_ref());
-    let continues = Continues { stream: origin, position: 2 };
+    let continues = Continues { origin: super::origin(origin), position: 2 };
     for (at, message) in old.iter().enumerate() {
         assert_eq!(receiver.awaits(&opened(&receiver, &new[1])), Some(Awaited::First));
         // The last message carries nothing that anybody would miss.
@@ -169,7 +169,7 @@ fn a_sequence_of_which_nothing_is_known_begins_where_it_says() {
     let mut strangers = receiver(&[&Session { peer: [9; 32], ..slaves[0].clone() }, &slaves[1]]);
     let accepted = accept(&mut strangers, &new[0]);
     assert_eq!((accepted.before.unknown, accepted.before.superseded), (Some(2), vec![]));
-    assert_ne!(accepted.progress.sequence.origin, origin);
+    assert_ne!(accepted.progress.sequence.origin.stream, origin);
 
     // Streams that ended long ago are not remembered with where their sequences go on.
     let (master, slave) = pair(1, Suite::Gcm);
@@ -194,7 +194,7 @@ fn a_stream_does_not_continue_itself_and_no_stream_of_confirms() {
         go_on(&mut lying, StreamId { session: slave.id, number: stream }, 1);
         let message = data(&mut lying, b"");
         assert_eq!(receiver.awaits(&opened(&receiver, &message)), None);
-        assert_eq!(accept(&mut receiver, &message).progress.sequence, Sequence::of_origin(lying.id(), 1));
+        assert_eq!(accept(&mut receiver, &message).progress.sequence, Sequence::of_origin(lying.origin(), 1));
     }
 }
 

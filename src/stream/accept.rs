@@ -161,7 +161,8 @@ impl Receiver {
         let candidates = self.with_tag(header.tag).ok_or(Rejected::UnknownSession)?;
         // The number after the last one must exist, or the last message could be accepted for ever. Between the streams of data
         // and those of confirms is one that is neither.
-        let may_be_side = header.frame_type == FrameType::Enc && (FIRST_CONFIRM_STREAM..u32::MAX).contains(&header.stream);
+        let may_be_side =
+            header.frame_type == FrameType::Enc && (FIRST_CONFIRM_STREAM..u32::MAX).contains(&header.stream);
         if header.seq == u32::MAX || !(header.stream <= MAX_NUMBER || may_be_side) {
             return Err(Rejected::NotAuthentic);
         }

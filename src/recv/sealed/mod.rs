@@ -233,7 +233,9 @@ impl<'a> SealedStreams<'a> {
         }
         // With `--once`, other streams are left for another run.
         if opened.preamble.is_some() && !self.chains.is_selective() {
-            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), now);
+            // What a KILL names may still come as long as that waits.
+            let since = (!opened.content.ends_session()).then_some(now);
+            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
         }
     }
 

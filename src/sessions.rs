@@ -34,6 +34,14 @@ pub(crate) struct LinkSessions {
     version: u64,
     /// What is sealed is padded to a multiple of this many bytes.
     pad: Option<usize>,
+    lost: LostSessions,
+}
+
+/// The sessions under which something was received that is not known any more, as of the last look.
+#[derive(Debug, Default)]
+struct LostSessions {
+    looked: Option<Instant>,
+    ids: Vec<SessionId>,
 }
 
 /// An answer to a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there").
@@ -57,6 +65,7 @@ impl LinkSessions {
             watch: Watch::default(),
             version: 0,
             pad: None,
+            lost: LostSessions::default(),
         }
     }
 
@@ -68,7 +77,8 @@ impl LinkSessions {
         let cache = link.cache()?;
         let accepted = peers.accepted()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
-        Ok(Self { peers, accepted, cache, watch, version: 0, pad: link.pad() })
+        let lost = LostSessions::default();
+        Ok(Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost })
     }
 
     /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session. From
@@ -86,7 +96,8 @@ impl LinkSessions {
             [one] => Watch::of_peer(&cache, one.key.fingerprint().as_bytes(), now, SystemTime::now())?,
             _ => Watch::new(&cache, now, SystemTime::now())?,
         };
-        let mut sessions = Self { peers, accepted, cache, watch, version: 0, pad: link.pad() };
+        let lost = LostSessions::default();
+        let mut sessions = Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost };
         let peer = sessions.current()?.peer;
         if sessions.accepted.len() > 1 {
             sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
@@ -266,6 +277,22 @@ impl LinkSessions {
         let can_use = |session: &Session| self.is_usable(session) && can_use(session);
         let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
+    }
+
+    /// As [`LinkSessions::answer`], for a tool that receives nothing itself. A session of which the receive state is lost is lost:
+    /// a sender that hears that it is here would wait for confirms that never come.
+    ///
+    /// # Errors
+    /// As [`Cache::answer`].
+    pub(crate) fn answer_for_receiver(&mut self, payload: &[u8], now: Instant) -> Result<Option<Answer>> {
+        if session_check::query_session(payload).and_then(|id| self.usable_session(id)).is_none() {
+            return Ok(None);
+        }
+        // Whoever repeats a recorded query must not have the state read each time.
+        if self.lost.looked.is_none_or(|looked| now >= looked + SESSION_CHECK_INTERVAL) {
+            self.lost = LostSessions { looked: Some(now), ids: self.cache.lost_sessions(self.stored()) };
+        }
+        self.answer(payload, |session| !self.lost.ids.contains(&session.id))
     }
 
     /// Begins a stream of a session: takes its next number, durably, and writes down how others ended (`ends`) in the same

@@ -209,10 +209,16 @@ impl Cache {
     /// # Errors
     /// [`Exit::Failed`] where the directory cannot be written.
     pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let name = self.name(peer);
-        let only_deleted = self.read(&name).is_ok_and(|of_peer| of_peer.sessions.is_empty());
-        Ok(files::remove(&self.dir, &name)? && !only_deleted)
+        let Ok(mut of_peer) = self.read(&name) else { return files::remove(&self.dir, &name) };
+        let had_any = !of_peer.sessions.is_empty();
+        // A sender that still waits for a confirm may ask for them under a new one: they are not lost.
+        of_peer.change(Vec::clear);
+        if had_any {
+            self.write(&lock, &name, &of_peer)?;
+        }
+        Ok(had_any)
     }
 
     /// Writes down that something was received under these sessions, so that they are not used without receive state.

@@ -3,14 +3,14 @@
 use bytes::BytesMut;
 
 use super::content::{self, Content, Message};
-use super::id::StreamId;
+use super::id::{FIRST_CONFIRM_STREAM, StreamId};
 use super::preamble::Preamble;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
 use super::sequence::{Before, Beginning, Closing};
 use super::streams::{AcceptError, Claim, Wanted};
 use crate::Rejected;
-use crate::crypto::key_tree::Salt;
+use crate::crypto::key_tree::{MAX_NUMBER, Salt};
 use crate::crypto::schedule::Digest;
 use crate::message::{FrameType, SealedHeader};
 use crate::session::{SessionId, Standing};
@@ -159,8 +159,11 @@ impl Receiver {
         plaintext.clear();
         let header = SealedHeader::parse(payload)?;
         let candidates = self.with_tag(header.tag).ok_or(Rejected::UnknownSession)?;
-        // The number after the last one must exist, or the last message could be accepted for ever.
-        if header.seq == u32::MAX || header.stream == u32::MAX {
+        // The number after the last one must exist, or the last message could be accepted for ever. Between the streams of data
+        // and those of confirms is one that is neither.
+        let may_be_side =
+            header.frame_type == FrameType::Enc && (FIRST_CONFIRM_STREAM..u32::MAX).contains(&header.stream);
+        if header.seq == u32::MAX || !(header.stream <= MAX_NUMBER || may_be_side) {
             return Err(Rejected::NotAuthentic);
         }
         let mut rejected = Rejected::Length;

@@ -5,6 +5,7 @@ use super::id::StreamId;
 use super::preamble::EndedStream;
 use super::progress::{Gap, Progress, StreamState};
 use super::receiver::Receiver;
+use crate::crypto::key_tree::MAX_NUMBER;
 
 impl Receiver {
     /// The streams that this message shows to be used by two devices: they are known with other salts.
@@ -49,6 +50,6 @@ impl Receiver {
     /// What a message says of earlier streams of data of its sender, in sessions that are here.
     fn ended<'a>(&'a self, opened: &'a Opened) -> impl Iterator<Item = &'a EndedStream> {
         let said = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
-        said.filter(|ended| self.is_of_same_peer(ended.stream, opened))
+        said.filter(|ended| ended.stream.number <= MAX_NUMBER && self.is_of_same_peer(ended.stream, opened))
     }
 }

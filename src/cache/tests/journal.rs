@@ -220,6 +220,31 @@ fn the_journal_is_written_anew_before_it_is_long() {
 }
 
 #[test]
+fn a_tool_that_receives_nothing_knows_of_which_sessions_the_state_is_lost() {
+    let (_home, cache) = cache();
+    for seed in [1, 2] {
+        cache.store_current(&session(seed), NOW).unwrap();
+    }
+    let lost = || cache.lost_sessions(cache.load().unwrap().iter());
+    let (mut journal, _) = receive(&cache).unwrap();
+    assert!(lost().is_empty(), "nothing was received");
+    journal.record(&cache, &[progress(session(1).id, 0, 1, StreamState::Open)], NOW).unwrap();
+    assert!(lost().is_empty());
+    let path = cache.dir().join("gateway@recv");
+    let state = fs::read(&path).unwrap();
+    fs::write(&path, [&state[..], b"torn\n"].concat()).unwrap();
+    assert_eq!(lost(), [session(1).id]);
+    fs::write(&path, String::from_utf8(state).unwrap().replace("state-3", "state-4")).unwrap();
+    assert_eq!(lost(), [session(1).id], "no checksum is right");
+    let mut later = String::new();
+    put_line(&mut later, "sts-receive-state-4 gateway");
+    fs::write(&path, later).unwrap();
+    assert!(lost().is_empty(), "what a later version has is not lost");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(lost(), [session(1).id]);
+}
+
+#[test]
 fn where_sequences_are_and_which_wills_came_is_kept() {
     let (_home, cache) = cache();
     cache.store_current(&session(1), NOW).unwrap();

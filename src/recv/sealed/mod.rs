@@ -153,6 +153,10 @@ impl<'a> SealedStreams<'a> {
         }
         let prior = self.note_losses(&opened.peer, &accepted);
         self.note_promotion(opened, &accepted)?;
+        // For sts-send, if one waits.
+        if stream.is_of_confirms() {
+            return Ok(Disposition::Drop(receipt));
+        }
         match opened.content {
             Content::Data => self.chains.begin(stream),
             Content::End => {
@@ -174,7 +178,7 @@ impl<'a> SealedStreams<'a> {
                 let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
                 return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
             }
-            // For sts-send, if one waits.
+            // Refused, where they are.
             Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
                 return Ok(Disposition::Drop(receipt));
             }
@@ -229,7 +233,9 @@ impl<'a> SealedStreams<'a> {
         }
         // With `--once`, other streams are left for another run.
         if opened.preamble.is_some() && !self.chains.is_selective() {
-            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), now);
+            // What a KILL names may still come as long as that waits.
+            let since = (!opened.content.ends_session()).then_some(now);
+            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
         }
     }
 

@@ -143,7 +143,7 @@ fn a_stream_leads_only_to_streams_of_its_own_sender() {
         let mut after = sender(&mine.0, 7);
         go_on(&mut after, next, 1);
         let opened = receiver.open(&data(&mut after, b""), &mut BytesMut::new()).unwrap();
-        let continues = Continues { stream: next, position: 1 };
-        assert_eq!(receiver.continued(&opened), leads.then_some(continues), "{next:?}");
+        let named = Continues { stream: next, position: 1 };
+        assert_eq!(receiver.continued(&opened), leads.then_some(named), "{next:?}");
     }
 }

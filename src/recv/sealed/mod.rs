@@ -114,13 +114,8 @@ impl<'a> SealedStreams<'a> {
             Err(Rejected::NotAuthentic) => return Ok(self.take_unproven(message, now)),
             Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
-        // Its sender may continue under a session that is newer than our last look.
-        if let Content::Continued(next) = opened.content
-            && self.sessions.receiver.session(next.session).is_none()
-        {
-            self.refresh(now)?;
-        }
-        if opened.content == Content::Will || FrameType::of(&message.payload) == Ok(FrameType::Will) {
+        self.look_for_successor(&opened, now)?;
+        if FrameType::of(&message.payload) == Ok(FrameType::Will) {
             return self.accept_will(&opened, message, now);
         }
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
@@ -137,6 +132,16 @@ impl<'a> SealedStreams<'a> {
             }
             Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
         }
+    }
+
+    /// A sender may continue under a session that is newer than our last look.
+    fn look_for_successor(&mut self, opened: &Opened, now: Instant) -> Result<()> {
+        if let Content::Continued(next) = opened.content
+            && self.sessions.receiver.session(next.session).is_none()
+        {
+            self.refresh(now)?;
+        }
+        Ok(())
     }
 
     /// Steps 3 and 4.
@@ -157,6 +162,19 @@ impl<'a> SealedStreams<'a> {
         if stream.is_of_confirms() {
             return Ok(Disposition::Drop(receipt));
         }
+        Ok(self.act(opened, &accepted, prior, receipt, now))
+    }
+
+    /// What becomes of an accepted message, by its content.
+    fn act(
+        &mut self,
+        opened: &Opened,
+        accepted: &Accepted,
+        prior: Vec<JournalEntry>,
+        receipt: Receipt,
+        now: Instant,
+    ) -> Disposition {
+        let stream = opened.stream;
         match opened.content {
             Content::Data => self.chains.begin(stream),
             Content::End => {
@@ -176,11 +194,11 @@ impl<'a> SealedStreams<'a> {
             Content::Kill { next_stream } => {
                 let receiver = &self.sessions.receiver;
                 let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
-                return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
+                return spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop);
             }
             // Refused, where they are.
             Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
-                return Ok(Disposition::Drop(receipt));
+                return Disposition::Drop(receipt);
             }
         }
         if opened.wants_confirms && accepted.progress.skip > 0 {
@@ -194,7 +212,7 @@ impl<'a> SealedStreams<'a> {
             receipt: Some(receipt),
             ..Completion::default()
         };
-        Ok(Disposition::Deliver(self.delivery(opened, completion)))
+        Disposition::Deliver(self.delivery(opened, completion))
     }
 
     /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.

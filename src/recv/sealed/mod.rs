@@ -5,9 +5,10 @@
 //! 1. open it, under one of the [`UsableSessions`]; junk is dropped here;
 //! 2. admit it: [`Chains`] know whether this run receives its stream, and whether it must wait for another one;
 //! 3. accept it: the receiver tells the next message of a stream from a repeated one, and what was lost before it;
-//! 4. act on its content, in [`SealedStreams::accept`], where each kind of content has its line.
+//! 4. act on its content, in [`SealedStreams::act`], where each kind of content has its line.
 //!
-//! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`].
+//! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`]; what a
+//! sender says of how its earlier streams ended, in [`LostEnds`].
 
 mod chain_heads;
 mod chains;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::broker::Broker;
 use crate::device::Device;
-use crate::device::{Identity, LINK, M2S, Pair, settings};
+use crate::device::{Identity, M2S, Pair, settings};
 use crate::hostile::{Fate, paired};
 use crate::process::Process;
 
@@ -77,6 +77,4 @@ fn a_runtime_directory_that_two_devices_use_is_told() {
     clone.send_all(&[], "of the other\n").succeeded();
     let ended = receiver.wait().failed(&[65], &["two devices use this session", "stream 0", "data was lost"]);
     ended.wrote(b"of one\nof the other\n");
-    let status = Process::spawn(pair.slave.pair(&["--status", LINK])).wait().succeeded();
-    assert!(!status.text().is_empty());
 }

@@ -111,7 +111,7 @@ fn an_end_right_behind_data_truncates_nothing() {
 /// How each kind of sender ends that is cut off with this exit status of the cause, and what it says.
 fn cut_off(cause: i32) -> [(&'static [&'static str], i32, &'static str); 3] {
     [
-        (&[], 65, "unacknowledged: 1 message"),
+        (&[], 65, "unacknowledged: "),
         (&["--confirm"], 65, "unacknowledged: "),
         (&["--spool", "spool"], cause, "left in the spool"),
     ]

@@ -11,20 +11,20 @@ const LOST_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most streams that wait. An authentic peer may name any.
 const MAX_WAITING: usize = 4096;
 
-/// The streams that wait, each since it was named first.
+/// The streams that wait, each since it was named first; those that a KILL names, as long as that waits.
 #[derive(Debug, Default)]
 pub(super) struct LostEnds {
-    waiting: BTreeMap<StreamId, (EndedStream, Instant)>,
+    waiting: BTreeMap<StreamId, (EndedStream, Option<Instant>)>,
     /// Since when nothing can come.
     stalled: Option<Instant>,
 }
 
 impl LostEnds {
-    /// A sender said how streams ended that are not complete.
-    pub(super) fn note(&mut self, ended: Vec<EndedStream>, now: Instant) {
+    /// A sender said how streams ended that are not complete. They wait from `since` on, or until they are given up.
+    pub(super) fn note(&mut self, ended: Vec<EndedStream>, since: Option<Instant>) {
         for ended in ended {
             if self.waiting.len() < MAX_WAITING {
-                self.waiting.entry(ended.stream).or_insert((ended, now)).0 = ended;
+                self.waiting.entry(ended.stream).or_insert((ended, since)).0 = ended;
             }
         }
     }
@@ -34,7 +34,7 @@ impl LostEnds {
         if stalled {
             self.stalled.get_or_insert(now);
         } else if let Some(from) = self.stalled.take() {
-            for (_, since) in self.waiting.values_mut() {
+            for since in self.waiting.values_mut().filter_map(|(_, since)| since.as_mut()) {
                 *since += now.saturating_duration_since(from);
             }
         }
@@ -49,7 +49,8 @@ impl LostEnds {
         is_held: impl Fn(StreamId) -> bool,
     ) -> Option<EndedStream> {
         let is_late = |since: Instant| self.stalled.is_none() && now >= since + LOST_END_TIMEOUT;
-        let may_go = |stream: StreamId, since: Instant| is_late(since) || is_given_up(stream.session);
+        let may_go =
+            |stream: StreamId, since: Option<Instant>| since.is_some_and(is_late) || is_given_up(stream.session);
         let due = self.waiting.iter().find(|(stream, (_, since))| may_go(**stream, *since) && !is_held(**stream));
         let stream = *due?.0;
         self.waiting.remove(&stream).map(|(ended, _)| ended)
@@ -57,7 +58,7 @@ impl LostEnds {
 
     /// When [`LostEnds::take_due`] has something, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let since = self.waiting.values().map(|(_, since)| *since).min().filter(|_| self.stalled.is_none());
+        let since = self.waiting.values().filter_map(|(_, since)| *since).min().filter(|_| self.stalled.is_none());
         since.map(|since| since + LOST_END_TIMEOUT)
     }
 
@@ -80,8 +81,8 @@ mod tests {
         let start = Instant::now();
         let mut ends = LostEnds::default();
         let due = |ends: &mut LostEnds, now| ends.take_due(now, |_| false, |_| false);
-        ends.note(vec![ended(1, 5)], start);
-        ends.note(vec![ended(1, 6)], start + LOST_END_TIMEOUT / 2);
+        ends.note(vec![ended(1, 5)], Some(start));
+        ends.note(vec![ended(1, 6)], Some(start + LOST_END_TIMEOUT / 2));
         assert_eq!((ends.deadline(), due(&mut ends, start)), (Some(start + LOST_END_TIMEOUT), None));
         ends.set_stalled(true, start + LOST_END_TIMEOUT / 2);
         assert_eq!((ends.deadline(), due(&mut ends, start + 5 * LOST_END_TIMEOUT)), (None, None));
@@ -98,7 +99,8 @@ mod tests {
     fn the_end_of_a_run_waits_for_nothing() {
         let start = Instant::now();
         let mut ends = LostEnds::default();
-        ends.note((0..2 * u32::try_from(MAX_WAITING).unwrap()).map(|number| ended(number, 1)).collect(), start);
+        ends.note((0..2 * u32::try_from(MAX_WAITING).unwrap()).map(|number| ended(number, 1)).collect(), None);
+        assert_eq!((ends.deadline(), ends.take_due(start + 2 * LOST_END_TIMEOUT, |_| false, |_| false)), (None, None));
         let given_up = std::iter::from_fn(|| ends.take_due(start, |session| session == [1; 8], |_| false));
         assert_eq!(given_up.count(), MAX_WAITING);
     }

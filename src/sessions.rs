@@ -305,13 +305,13 @@ impl LinkSessions {
         session: &Session,
         max_message: usize,
         ends: &[EndOfStream],
-        preamble: Preamble,
+        preamble: &Preamble,
         rng: &mut impl CryptoRng,
     ) -> Result<Sender> {
         let salt = rng.random();
-        let (reserved, ended) = self.cache.begin_stream(&session.peer, &session.id, salt, ends, max_message)?;
+        let (reserved, ended) = self.cache.begin_stream(&session.peer, session.id, salt, ends, max_message)?;
         let mut sender = Sender::new(session, reserved, salt, max_message)?.pad_to(self.pad);
-        sender.begin_with(Preamble { ended, ..preamble });
+        sender.begin_with(Preamble { ended, ..preamble.clone() });
         Ok(sender)
     }
 

@@ -21,20 +21,20 @@ impl Cache {
     pub(crate) fn begin_stream(
         &self,
         peer: &Digest,
-        id: &SessionId,
+        id: SessionId,
         salt: Salt,
         ends: &[EndOfStream],
         max_message: usize,
     ) -> Result<(ReservedStream, Vec<EndedStream>)> {
         self.change(peer, |sessions| {
-            let stored = sessions.iter_mut().find(|stored| stored.session.id == *id);
+            let stored = sessions.iter_mut().find(|stored| stored.session.id == id);
             let stored = stored.ok_or_else(|| self.no_session())?;
             let (number, leaf) = stored.session.send.tree.take_lowest().ok_or_else(|| self.used_up())?;
             stored.streams = u64::from(number) + 1;
             latest_streams::end(sessions, ends);
             let told = latest_streams::tell(sessions, max_told(max_message));
-            latest_streams::begin(sessions, *id, number, salt);
-            Ok(((ReservedStream::of_data(*id, number, leaf), told), true))
+            latest_streams::begin(sessions, id, number, salt);
+            Ok(((ReservedStream::of_data(id, number, leaf), told), true))
         })
     }
 
@@ -43,7 +43,7 @@ impl Cache {
     /// # Errors
     /// As [`Cache::begin_stream`].
     pub fn reserve_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
-        self.begin_stream(peer, id, Salt::default(), &[], 0).map(|(reserved, _)| reserved)
+        self.begin_stream(peer, *id, Salt::default(), &[], 0).map(|(reserved, _)| reserved)
     }
 
     /// Writes down how streams with a peer ended.

@@ -72,7 +72,7 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
     let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(is_current) else { return Ok(None) };
     let mut rng = rand::rng();
     let (salt, max_message) = (rng.random(), link.config.mqtt.max_message);
-    let (stream, ended) = cache.begin_stream(peer, &stored.session.id, salt, &[], max_message)?;
+    let (stream, ended) = cache.begin_stream(peer, stored.session.id, salt, &[], max_message)?;
     let mut sender = Sender::new(&stored.session, stream, salt, max_message)?;
     sender.begin_with(Preamble { ended, ..Preamble::default() });
     let topic = peers.route.publish(&stored.session.topics).to_owned();

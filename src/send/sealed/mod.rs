@@ -83,7 +83,7 @@ impl SealedStream {
         rng: &mut ThreadRng,
     ) -> Result<Box<ActiveStream>> {
         let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
-        let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), preamble, rng)?;
+        let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble, rng)?;
         self.ended.written();
         Ok(Box::new(ActiveStream { sender: self.confirms.ask_in(sender), session }))
     }

@@ -109,9 +109,9 @@ impl SealedStream {
         match self.state.take() {
             SealingState::Draining(mut old) => {
                 // The continued has no position: what comes after it has the next one.
-                let continues = old.sender.position_of(old.sender.next_seq());
+                let position = old.sender.position_of(old.sender.next_seq());
                 self.ended.counted(&old.sender, old.sender.next_seq() + 1);
-                let next = self.new_stream(self.sessions.current()?.clone(), Some(continues), rng)?;
+                let next = self.new_stream(self.sessions.current()?.clone(), Some(position), rng)?;
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
                 let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };

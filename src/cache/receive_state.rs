@@ -192,32 +192,7 @@ impl ReceiveState {
         for (id, (streams, counters)) in &self.sessions {
             line.clear();
             let _ = write!(line, "n {} ", hex(id));
-            for (kind, ranges) in [("e", streams.ended()), ("c", streams.closed())] {
-                for (first, last) in ranges.iter() {
-                    let _ = write!(line, "{kind} {first} {last} ");
-                }
-            }
-            for (number, sequence) in streams.left() {
-                put_sequence(&mut line, sequence);
-                let _ = write!(line, "l {number} ");
-            }
-            for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {
-                put_sequence_of(&mut line, sequence, StreamId { session: *id, number }, end);
-                let confirms = if wants_confirms { "y" } else { "n" };
-                let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
-            }
-            if let Some(number) = streams.kept() {
-                let _ = write!(line, "k {number} ");
-            }
-            for progress in streams.open(*id) {
-                if let Some(at) = counters.last_written.get(&progress.stream.number) {
-                    put_time(&mut line, *at);
-                }
-                put_entry(&mut line, &JournalEntry::Progress(progress));
-            }
-            for (number, next) in streams.wills() {
-                put_entry(&mut line, &JournalEntry::Will { stream: StreamId { session: *id, number }, next });
-            }
+            put_streams(&mut line, *id, streams, counters);
             for gap in &counters.latest {
                 put_entry(&mut line, &JournalEntry::Lost(*gap));
             }
@@ -440,6 +415,37 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
         JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
     };
+}
+
+/// Appends the streams of a session.
+fn put_streams(line: &mut String, session: SessionId, streams: &Streams, counters: &Counters) {
+    // Writing to a String does not fail.
+    for (kind, ranges) in [("e", streams.ended()), ("c", streams.closed())] {
+        for (first, last) in ranges.iter() {
+            let _ = write!(line, "{kind} {first} {last} ");
+        }
+    }
+    for (number, sequence) in streams.left() {
+        put_sequence(line, sequence);
+        let _ = write!(line, "l {number} ");
+    }
+    for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {
+        put_sequence_of(line, sequence, StreamId { session, number }, end);
+        let confirms = if wants_confirms { "y" } else { "n" };
+        let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
+    }
+    if let Some(number) = streams.kept() {
+        let _ = write!(line, "k {number} ");
+    }
+    for progress in streams.open(session) {
+        if let Some(at) = counters.last_written.get(&progress.stream.number) {
+            put_time(line, *at);
+        }
+        put_entry(line, &JournalEntry::Progress(progress));
+    }
+    for (number, next) in streams.wills() {
+        put_entry(line, &JournalEntry::Will { stream: StreamId { session, number }, next });
+    }
 }
 
 /// Appends the sequence of the stream that follows, where it is not the stream's own.

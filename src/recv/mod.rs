@@ -24,7 +24,7 @@
 //!
 //! - a type of frame: `SealedStreams::receive`, the `match` over all types;
 //! - a kind of content, such as a heartbeat: `stream/kind.rs`, whose head says how to add one. Here that is
-//!   `SealedStreams::accept`, the `match` over [`crate::stream::Content`], for which the compiler asks; whether `--once`
+//!   `SealedStreams::act`, the `match` over [`crate::stream::Content`], for which the compiler asks; whether `--once`
 //!   leaves it for another run is [`crate::stream::Kind::stays_with_stream`];
 //! - a sentence for the user: `sealed::reports`;
 //! - an output format: a variant of [`Format`], which the compiler asks for in `printer::format`;

@@ -165,6 +165,23 @@ mod tests {
         assert_eq!(out, "whole\nhalf a line\nbegun");
     }
 
+    /// As what the broker says for a sender whose line is unfinished, and who may come back.
+    #[test]
+    fn what_stands_alone_is_written_after_what_its_stream_left_unfinished() {
+        let start = Instant::now();
+        let mut lines = LineBuffers::new(100);
+        let mut out = Vec::new();
+        let mut write = |deliveries: Vec<Delivery>| {
+            out.push(deliveries.iter().map(|delivery| delivery.data.len()).collect::<Vec<_>>());
+        };
+        lines.push(delivery(1, 0, "half a ", false), start, &mut write);
+        let alone = Delivery { joint: Joint::Alone, ..delivery(1, 1, "gone\n", false) };
+        lines.push(alone, start, &mut write);
+        lines.push(delivery(1, 2, "line\n", false), start, &mut write);
+        assert!(lines.is_empty());
+        assert_eq!(out, [[7], [5], [5]]);
+    }
+
     #[test]
     fn the_end_of_one_session_tears_no_line_of_another() {
         let start = Instant::now();

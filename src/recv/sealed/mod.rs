@@ -5,9 +5,10 @@
 //! 1. open it, under one of the [`UsableSessions`]; junk is dropped here;
 //! 2. admit it: [`Chains`] know whether this run receives its stream, and whether it must wait for another one;
 //! 3. accept it: the receiver tells the next message of a stream from a repeated one, and what was lost before it;
-//! 4. act on its content, in [`SealedStreams::accept`], where each kind of content has its line.
+//! 4. act on its content, in [`SealedStreams::act`], where each kind of content has its line.
 //!
-//! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`].
+//! Once it is written, the [`ReceiveLog`] writes it down and owes its sender a confirm. A KILL ends in [`EndedSessions`]; what a
+//! sender says of how its earlier streams ended, in [`LostEnds`].
 
 mod chain_heads;
 mod chains;
@@ -114,13 +115,8 @@ impl<'a> SealedStreams<'a> {
             Err(Rejected::NotAuthentic) => return Ok(self.take_unproven(message, now)),
             Err(reason) => return Ok(self.leave_or_reject(message, reason, now)),
         };
-        // Its sender may continue under a session that is newer than our last look.
-        if let Content::Continued(next) = opened.content
-            && self.sessions.receiver.session(next.session).is_none()
-        {
-            self.refresh(now)?;
-        }
-        if opened.content == Content::Will || FrameType::of(&message.payload) == Ok(FrameType::Will) {
+        self.look_for_successor(&opened, now)?;
+        if FrameType::of(&message.payload) == Ok(FrameType::Will) {
             return self.accept_will(&opened, message, now);
         }
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
@@ -137,6 +133,16 @@ impl<'a> SealedStreams<'a> {
             }
             Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
         }
+    }
+
+    /// A sender may continue under a session that is newer than our last look.
+    fn look_for_successor(&mut self, opened: &Opened, now: Instant) -> Result<()> {
+        if let Content::Continued(next) = opened.content
+            && self.sessions.receiver.session(next.session).is_none()
+        {
+            self.refresh(now)?;
+        }
+        Ok(())
     }
 
     /// Steps 3 and 4.
@@ -157,6 +163,19 @@ impl<'a> SealedStreams<'a> {
         if stream.is_of_confirms() {
             return Ok(Disposition::Drop(receipt));
         }
+        Ok(self.act(opened, &accepted, prior, receipt, now))
+    }
+
+    /// What becomes of an accepted message, by its content.
+    fn act(
+        &mut self,
+        opened: &Opened,
+        accepted: &Accepted,
+        prior: Vec<JournalEntry>,
+        receipt: Receipt,
+        now: Instant,
+    ) -> Disposition {
+        let stream = opened.stream;
         match opened.content {
             Content::Data => self.chains.begin(stream),
             Content::End => {
@@ -176,11 +195,11 @@ impl<'a> SealedStreams<'a> {
             Content::Kill { next_stream } => {
                 let receiver = &self.sessions.receiver;
                 let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
-                return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
+                return spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop);
             }
             // Refused, where they are.
             Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
-                return Ok(Disposition::Drop(receipt));
+                return Disposition::Drop(receipt);
             }
         }
         if opened.wants_confirms && accepted.progress.skip > 0 {
@@ -194,7 +213,7 @@ impl<'a> SealedStreams<'a> {
             receipt: Some(receipt),
             ..Completion::default()
         };
-        Ok(Disposition::Deliver(self.delivery(opened, completion)))
+        Disposition::Deliver(self.delivery(opened, completion))
     }
 
     /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.

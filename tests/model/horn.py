@@ -683,12 +683,41 @@ class Solver:
         flat = self.needed(flat)
         # Known in an earlier phase is known in each later one.
         flat = [f for f in flat if not (is_att(f) and any(is_att(g) and g[1] == f[1] and g[0] < f[0] for g in flat))]
+        flat = self.distinct(flat, conc, kept)
         uses = defaultdict(int)
         for fact in flat + [conc]:
             for var in variables(fact, set()):
                 uses[var] += 1
         flat = [f for f in flat if not (is_att(f) and type(f[1]) is int and uses[f[1]] == 1)]
         return flat, conc, kept
+
+    def distinct(self, hyps, conc, neqs):
+        """The hypotheses without events that say no more than another event does.
+
+        An event is left out if its variables that occur nowhere else but in `attacker(variable)` can be replaced so that it
+        becomes another hypothesis: the clause with that replacement is an instance of this one, and implies it.
+        ProVerif manual, section 6.6.2, `redundantHypElim`.
+        """
+        kept = list(hyps)
+        for event in [fact for fact in hyps if fact[0][:3] == "ev:"]:
+            rest = [fact for fact in kept if fact is not event]
+            twins = [fact for fact in rest if fact[0] == event[0]]
+            if not twins:
+                continue
+            simple = lambda fact: is_att(fact) and type(fact[1]) is int
+            fixed = mk("all", conc, *[fact for fact in rest if not simple(fact)], *[side for pair in neqs for side in pair])
+            own = event.vars - (fixed.vars if type(fixed) is not int else set())
+            for twin in twins:
+                sub = {}
+                if not match(event, twin, sub) or any(sub[var] != var for var in event.vars - own):
+                    continue
+                asked = [fact for fact in rest if simple(fact) and fact[1] in own]
+                left = [fact for fact in rest if fact not in asked]
+                known = lambda fact: {other[1] for other in left if is_att(other) and other[0] <= fact[0]}
+                if all(self.makes(fact[0], sub[fact[1]], known(fact)) for fact in asked):
+                    kept = left
+                    break
+        return kept
 
     def needed(self, hyps):
         """The hypotheses without those that attackers can make: of other hypotheses, or of what they know anyway."""

@@ -28,7 +28,7 @@ fun h(bitstring): bitstring. fun ext(bitstring, bitstring): bitstring. fun expd(
 fun mac(bitstring, bitstring): bitstring.
 const INITREQ, INITACK, AUTHREQ, AUTHACK, RDYREQ, RDYACK, ENC, KILL, WILL: bitstring.
 const AGREED, DIFFERS, UNPINNABLE, ALONE, LOW, HIGH, MASTER, SLAVE, X, R, P, ZERO, ONE, TWO, THREE: bitstring.
-const DATA, CONFIRM, KILLED, ENDED, CONTINUES, M2S, S2M: bitstring.
+const DATA, CONFIRM, REFUSED, KILLED, CONTINUES, M2S, S2M: bitstring.
 free skA, skB: bitstring [private].
 """
 
@@ -39,8 +39,6 @@ AGREE_M = ("query pm: bitstring, ps: bitstring, t: bitstring, fm: bitstring, fs:
 AGREE_S = ("query pm: bitstring, ps: bitstring, t: bitstring, fm: bitstring, fs: bitstring, k: bitstring; "
            "inj-event(SlaveCurrent(pm, ps, t, fm, fs, k)) ==> inj-event(MasterCurrent(pm, ps, t, fm, fs, k)).")
 AGREE_S_ONCE = AGREE_S.replace("inj-event", "event")
-REACH_M = AGREE_M.split(" ==>")[0].replace("inj-event", "event") + "."
-REACH_S = AGREE_S.split(" ==>")[0].replace("inj-event", "event") + "."
 EVENTS = "\n".join(f"event {name}({', '.join(['bitstring'] * arity)})." for name, arity in
                    [("MasterCurrent", 6), ("SlavePending", 6), ("SlaveCurrent", 6), ("Once", 3), ("Exchange", 3),
                     ("Answered", 3), ("Asks", 1), ("SlaveDiffers", 4), ("MasterDiffers", 3), ("Began", 3), ("Asked", 3),
@@ -75,7 +73,7 @@ def line(tree, secret):
 
 
 def handshake(batch_m=False, batch_s=False, differs=False, asks=False, lines=False, refusals=False, memory=True,
-              cookie=True, bound=False, short=False, blind=False, leaks=(), code=False, cannot=False):
+              cookie=True, bound=True, short=False, blind=False, leaks=(), code=False, cannot=False):
     leak = {name: f"out(c, {name});" if name in leaks else "" for name in ("x", "dk", "y", "r")}
     share_m, share_s, share = (", pA(px, code)", ", pB(py, code)", ", sh: bitstring") if code else ("", "", "")
     ireq_parts = f"(=INITREQ, rnd: bitstring, su: bitstring, gx: bitstring, ek: bitstring{share})"
@@ -193,7 +191,8 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
   let aack = {seal("AGREED", path_alone, alone("AGREED"))} in
   ready(sks, pkm, suite, fs, fm, topics, t1, k1, t2, aack).
 """
-    baked = "cookie(epoch, (topics, ireq))" if bound else "cookie(epoch, ireq)"
+    # The second form is good on any topics: `cookie-unbound` shows what that allows.
+    baked = "cookie(epoch, topics, ireq)" if bound else "mac(epoch, (sts2_cookie, h(ireq)))"
     derive = f"""let seed = mac(epoch, ireq) in let y = expd(seed, X) in let r = expd(seed, R) in {"let py = expd(seed, P) in" if code else ""}
       let iack = (INITACK, h(ireq), {baked}, dhpk(y), kct(ek, r){share_s}) in"""
     send_ack = "out(p, iack)" if blind else "out(c, iack); out(p, iack)" if refusals else "out(c, iack)"
@@ -239,7 +238,7 @@ let finish({many("sks", "pkm", "suite", "fs", "fm", "topics", "t1", "k1", "areq"
     text += f"""
 let slave({many("sks", "pkm") if not code else many("sks")}) =
   in(c, ({many("suite", "fs")})); new epoch: bitstring;
-  ( (!in(c, {"(topics: bitstring, ireq: bitstring)" if short else "ireq: bitstring"}); let {ireq_parts} = ireq in
+  ( (!in(c, (topics: bitstring, ireq: bitstring)); let {ireq_parts} = ireq in
       {derive}
       {leak["y"]} {leak["r"]} {"event Answered(epoch, topics, ireq); " if short else ""}{send_ack})
   | {answers} ).
@@ -271,12 +270,10 @@ SECRET = lambda *names: [f"query attacker({name})." for name in names]
 # --- Streams, under the keys of a session that the handshake agreed on ---------------------------------------------------
 
 STREAM_EVENTS = "\n".join(f"event {name}({', '.join(['bitstring'] * arity)})." for name, arity in
-                          [("Sent", 7), ("Got", 7), ("Once", 3), ("Kills", 2), ("Killed", 2), ("Wrote", 4), ("Confirmed", 4),
-                           ("Taken", 3), ("SaysEnd", 5), ("BelievesEnd", 5), ("SaysContinues", 7), ("Placed", 7), ("Given", 5),
+                          [("Sent", 7), ("Got", 7), ("Once", 3), ("Kills", 2), ("Killed", 2), ("Wrote", 4), ("Confirmed", 4), ("Refuses", 4), ("HeardRefused", 4),
+                           ("Says", 4), ("Believes", 4), ("SaysContinues", 7), ("Placed", 7), ("Given", 5),
                            ("WillTaken", 5), ("LateWill", 2)]) + "\n"
 ONCE = MEMORY
-TAKEN = ("restriction s: bitstring, n: bitstring, i: bitstring, j: bitstring; "
-         "event(Taken(s, n, i)) && event(Taken(s, n, j)) ==> i = j.\n")
 # The tree stands for one function of its number here; the models of thieves have the paths themselves.
 LEAF = "fun leaf(bitstring, bitstring): bitstring.\n"
 KEY = lambda tree: f"sealing_key(first_key(leaf({tree}(s), n), salt))"
@@ -322,45 +319,54 @@ process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 
 
 def confirms(salted):
-    named = "(CONFIRM, n, salt, seq)" if salted else "(CONFIRM, n, seq)"
-    expect = "(=CONFIRM, =n, =salt, =seq)" if salted else "(=CONFIRM, =n, =seq)"
+    """A receiver writes or refuses what opens, and answers so in a side stream; any number of copies send under one number."""
+    stream, expected = ("n, salt", "=n, =salt") if salted else ("n", "=n")
     side = "sealing_key(side_key(side_s2m(s), sn, ss))"
+    answer = lambda kind: f"out(c, (sh, aead({side}, sh, ({kind}, {stream}, seq))))"
+    hear = lambda kind, event: (f"(let (={kind}, {expected}, =seq) = aopen({side}, sh, e) in "
+                                f"event {event}(s, (n, salt), seq, m))")
     return f"""
 let send(s: bitstring) =
-  in(c, (n: bitstring, seq: bitstring)); new salt: bitstring; new m: bitstring; new one: bitstring; event Taken(s, n, one);
+  in(c, (n: bitstring, seq: bitstring)); new salt: bitstring; new m: bitstring;
   out(c, ({HEADER}, aead({KEY("tree_m2s")}, {HEADER}, (DATA, m))));
   in(c, (sh: bitstring, e: bitstring)); let (=ENC, =id(s), sn: bitstring, ss: bitstring, sq: bitstring) = sh in
-  let {expect} = aopen({side}, sh, e) in event Confirmed(s, (n, salt), seq, m).
+  ( {hear("CONFIRM", "Confirmed")}
+  | {hear("REFUSED", "HeardRefused")} ).
 let receive(s: bitstring) =
-  in(c, (header: bitstring, e: bitstring)); let (=ENC, =id(s), n: bitstring, salt: bitstring, seq: bitstring) = header in
+  in(c, (header: bitstring, e: bitstring));
+  let (=ENC, =id(s), n: bitstring, salt: bitstring, seq: bitstring) = header in
   let (=DATA, m: bitstring) = aopen({KEY("tree_m2s")}, header, e) in
-  event Wrote(s, (n, salt), seq, m);
   in(c, (sn: bitstring, sq: bitstring)); new ss: bitstring;
   let sh = (ENC, id(s), sn, ss, sq) in
-  out(c, (sh, aead({side}, sh, {named}))).
+  ( (event Wrote(s, (n, salt), seq, m); {answer("CONFIRM")})
+  | (event Refuses(s, (n, salt), seq, m); {answer("REFUSED")}) ).
 process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 """
 
 
 CONFIRMED = ("query s: bitstring, n: bitstring, seq: bitstring, m: bitstring; "
              "event(Confirmed(s, n, seq, m)) ==> event(Wrote(s, n, seq, m)).")
+REFUSED = CONFIRMED.replace("Confirmed", "HeardRefused").replace("Wrote", "Refuses")
 
 
-def history(checked):
-    """A receiver of two peers, A and the attacker; `sessions` is what it stores: which session is with which peer."""
-    stored = "(=peer, =sid)" if checked else "(owner: bitstring, =sid)"
-    owner = "peer" if checked else "owner"
+def history(own):
+    """What a frame says of a session, in its preamble or as a continued; `item` says which of them, `what` is the rest.
+
+    The receiver has two peers, A and the attacker E. It stores in `sessions` which session it has with which peer, and looks
+    the id up among those with the peer that sent the frame, or among all.
+    """
+    stored, about = ("(=peer, =sid)", "peer") if own else ("(owner: bitstring, =sid)", "owner")
     return f"""
 let send(s: bitstring, old: bitstring) =
-  in(c, (n: bitstring, on: bitstring, os: bitstring, count: bitstring)); new salt: bitstring;
-  event SaysEnd(A, id(old), on, os, count);
+  in(c, (n: bitstring, item: bitstring, what: bitstring)); new salt: bitstring;
+  event Says(A, item, id(old), what);
   let header = (ENC, id(s), n, salt, ZERO) in
-  out(c, (header, aead({KEY("tree_m2s")}, header, (ENDED, id(old), on, os, count)))).
+  out(c, (header, aead({KEY("tree_m2s")}, header, (item, id(old), what)))).
 let receive(peer: bitstring, s: bitstring) =
   in(c, (header: bitstring, e: bitstring)); let (=ENC, =id(s), n: bitstring, salt: bitstring, =ZERO) = header in
-  let (=ENDED, sid: bitstring, on: bitstring, os: bitstring, count: bitstring) = aopen({KEY("tree_m2s")}, header, e) in
+  let (item: bitstring, sid: bitstring, what: bitstring) = aopen({KEY("tree_m2s")}, header, e) in
   in(sessions, {stored});
-  event BelievesEnd({owner}, sid, on, os, count).
+  event Believes({about}, item, sid, what).
 process
   ( (!new old: bitstring; new s: bitstring; out(c, (id(old), id(s)));
      ( (!out(sessions, (A, id(old)))) | (!out(sessions, (A, id(s)))) | !send(s, old) | !send(s, s) | !receive(A, s) ))
@@ -369,19 +375,18 @@ process
 
 
 PEERS = "free sessions: channel [private].\nconst A, E: bitstring.\n"
-BELIEVED = ("query sid: bitstring, n: bitstring, salt: bitstring, count: bitstring; "
-            "event(BelievesEnd(A, sid, n, salt, count)) ==> event(SaysEnd(A, sid, n, salt, count)).")
+BELIEVED = ("query item: bitstring, sid: bitstring, what: bitstring; "
+            "event(Believes(A, item, sid, what)) ==> event(Says(A, item, sid, what)).")
 
 
 def continues(salted):
-    """An origin n with salt a; a stream n2 of the same process that continues it; copies do both under the same numbers."""
+    """An origin n with its salt; a stream n2 that continues it; any number of copies do both under the same numbers."""
     named = "(CONTINUES, id(s), n, salt, pos)" if salted else "(CONTINUES, id(s), n, pos)"
     expect = "(=CONTINUES, =id(s), =n, =salt, pos: bitstring)" if salted else "(=CONTINUES, =id(s), =n, pos: bitstring)"
     key2 = "sealing_key(first_key(leaf(tree_m2s(s), n2), salt2))"
     return f"""
 let send(s: bitstring) =
   in(c, (n: bitstring, n2: bitstring, pos: bitstring)); new salt: bitstring; new salt2: bitstring; new m: bitstring;
-  new one: bitstring; event Taken(s, n, one);
   let header = (ENC, id(s), n, salt, ZERO) in
   out(c, (header, aead({KEY("tree_m2s")}, header, (DATA, m))));
   event SaysContinues(s, n, salt, n2, salt2, pos, m);
@@ -475,6 +480,8 @@ process !new s: bitstring; new salt: bitstring; out(c, (id(s), salt));
 
 T, F = "true", "false"
 MODELS = {}
+# That something happens at all: the left side of a query, alone.
+REACHED = lambda query: query.split(" ==>")[0].replace("inj-event", "event") + "."
 
 
 def model(name, note, queries, parts, process):
@@ -491,18 +498,19 @@ pinned("agree", "agreement on keys, topics, suite, features, names and session."
 pinned("agree-roles", "the same; each device plays both roles with its one key.", [(AGREE_M, T), (AGREE_S, T)], roles=ROLES)
 pinned("agree-attacker", "the same between A and B, which have pinned an attacker as well.",
        [(HONEST(AGREE_M), T), (HONEST(AGREE_S), T)], roles=PINNED, extra="free skE: bitstring.\n")
-pinned("agree-reach", "both ends get there.", [(REACH_M, F), (REACH_S, F)])
+pinned("agree-reach", "both ends get there.", [(REACHED(AGREE_M), F), (REACHED(AGREE_S), F)])
 pinned("agree-restart", "the slave has lost its memory of attempts, but has its epoch key.",
        [(AGREE_M, T), (AGREE_S_ONCE, T), (AGREE_S, F)], memory=False)
-pinned("batch-master", "one signature of the master under two attempts.", [(AGREE_M, T), (AGREE_S, T), (REACH_S, F)], batch_m=True)
-pinned("batch-slave", "one signature of the slave under two answers.", [(AGREE_M, T), (AGREE_S, T), (REACH_M, F)], batch_s=True)
+pinned("batch-master", "one signature of the master under two attempts.", [(AGREE_M, T), (AGREE_S, T), (REACHED(AGREE_S), F)], batch_m=True)
+pinned("batch-slave", "one signature of the slave under two answers.", [(AGREE_M, T), (AGREE_S, T), (REACHED(AGREE_M), F)], batch_s=True)
 COOKIE = "query e: bitstring, t: bitstring, u: bitstring, i: bitstring; event(Exchange(e, t, i)) ==> event(Answered(e, u, i))."
 TOPICS = "query e: bitstring, t: bitstring, i: bitstring; event(Exchange(e, t, i)) ==> event(Answered(e, t, i))."
 BLIND = "query e: bitstring, t: bitstring, i: bitstring; event(Exchange(e, t, i)) ==> event(Asks(i))."
-EXCHANGE = BLIND.split(" ==>")[0] + "."
-pinned("cookie", "the slave exchanges keys only for an INITREQ that it answered, on whatever topics.",
-       [(COOKIE, T), (TOPICS, F)], short=True)
-pinned("cookie-topics", "the same, if the cookie covers the topics: only on those where it answered.", [(TOPICS, T)], short=True, bound=True)
+EXCHANGE = REACHED(BLIND)
+pinned("cookie", "the slave exchanges keys only for an INITREQ that it answered, and only on the topics where it did.",
+       [(TOPICS, T), (EXCHANGE, F)], short=True)
+pinned("cookie-unbound", "the same if the cookie did not cover the topics: one that is good anywhere.",
+       [(COOKIE, T), (TOPICS, F)], short=True, bound=False)
 pinned("cookie-blind", "attackers that cannot read INITACK: only a master's INITREQ costs a key exchange.",
        [(BLIND, T), (EXCHANGE, F)], blind=True, short=True)
 pinned("cookie-none", "the same without a cookie.", [(COOKIE, F), (BLIND, F)], blind=True, cookie=False, short=True)
@@ -547,26 +555,26 @@ pinned("code-guess", "enrolment: who listens and interferes cannot test guesses 
        [("weaksecret code.", T)], roles=CODE, extra=CODE_HEAD, code=True, memory=False)
 
 model("stream", "data both ways, any number of processes and copies: what is received was sent so, there, once.",
-      [(GOT, T), (GOT.split(" ==>")[0].replace("inj-event", "event") + ".", F)], LEAF + STREAM_EVENTS + ONCE, streams())
+      [(GOT, T), (REACHED(GOT), F)], LEAF + STREAM_EVENTS + ONCE, streams())
 model("stream-forgets", "the same without the receive state.", [(GOT, F), (GOT.replace("inj-event", "event"), T)],
       LEAF + STREAM_EVENTS, streams())
 model("kill", "a KILL is the sender's, and ends a session once.",
       [("query s: bitstring, n: bitstring; inj-event(Killed(s, n)) ==> inj-event(Kills(s, n)).", T),
        ("query s: bitstring, n: bitstring; event(Killed(s, n)).", F)], LEAF + STREAM_EVENTS + ONCE, kill())
-model("confirm", "what is confirmed was written, if a number is taken once.",
-      [(CONFIRMED, T), (CONFIRMED.split(" ==>")[0] + ".", F)], LEAF + STREAM_EVENTS + TAKEN, confirms(False))
-model("confirm-copies", "the same with copies of the sender's runtime directory.", [(CONFIRMED, F)], LEAF + STREAM_EVENTS, confirms(False))
-model("confirm-salt", "the same, if a confirm names the salt of the stream.", [(CONFIRMED, T), (CONFIRMED.split(" ==>")[0] + ".", F)],
-      LEAF + STREAM_EVENTS, confirms(True))
-model("history", "an end that the receiver believes of A is one that A said, whatever other peers say.",
-      [(BELIEVED, T), (BELIEVED.split(" ==>")[0] + ".", F)], LEAF + STREAM_EVENTS + PEERS, history(True))
-model("history-any", "the same, if the receiver took the word of any peer for it.", [(BELIEVED, F)], LEAF + STREAM_EVENTS + PEERS, history(False))
-model("continues", "a stream that is placed in a sequence continues it, if a number is taken once.",
-      [(PLACED, T), (PLACED.split(" ==>")[0] + ".", F)], LEAF + STREAM_EVENTS + TAKEN, continues(False))
-model("continues-copies", "the same with copies of the sender's runtime directory.", [(PLACED, F)], LEAF + STREAM_EVENTS, continues(False))
-model("continues-salt", "the same, if it names the salt of the origin.", [(PLACED, T)], LEAF + STREAM_EVENTS, continues(True))
+model("confirm", "what is confirmed was written, and what is refused was refused, if directories were copied as well.",
+      [(CONFIRMED, T), (REFUSED, T), (REACHED(CONFIRMED), F), (REACHED(REFUSED), F)], LEAF + STREAM_EVENTS, confirms(True))
+model("confirm-copies", "the same if neither named the salt: a copy's stream would be confirmed.",
+      [(CONFIRMED, F), (REFUSED, F)], LEAF + STREAM_EVENTS, confirms(False))
+model("history", "what the receiver believes that A said of a session of A, A said, whatever other peers say.",
+      [(BELIEVED, T), (REACHED(BELIEVED), F)], LEAF + STREAM_EVENTS + PEERS, history(True))
+model("history-any", "the same if a session id named a session with any peer.",
+      [(BELIEVED, F)], LEAF + STREAM_EVENTS + PEERS, history(False))
+model("continues", "a stream that is placed in a sequence continues it, if directories were copied as well.",
+      [(PLACED, T), (REACHED(PLACED), F)], LEAF + STREAM_EVENTS, continues(True))
+model("continues-copies", "the same if it did not name the salt: it would be placed in a copy's sequence.",
+      [(PLACED, F)], LEAF + STREAM_EVENTS, continues(False))
 model("will", "a will is the sender's, and comes at most once for each connection.",
-      [(WILL_ONCE, T), (WILL_ONCE.split(" ==>")[0].replace("inj-event", "event") + ".", F)], LEAF + STREAM_EVENTS + ONCE, will())
+      [(WILL_ONCE, T), (REACHED(WILL_ONCE), F)], LEAF + STREAM_EVENTS + ONCE, will())
 model("will-late", "after stream 0 ended, no will of it is accepted; one of an open stream is.",
       [("query w: bitstring; event(LateWill(ZERO, w)).", T), ("query event(LateWill(ONE, w1)).", F)], STREAM_EVENTS + WILLS, late_will())
 model("thief-receiver", "the receiver's directory is stolen: what was received stays closed; the rest does not.",

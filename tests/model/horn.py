@@ -810,9 +810,9 @@ class Solver:
     def distinct(self, hyps, conc, neqs):
         """The hypotheses without events that say no more than another event does. [4, "Settings", redundantHypElim]
 
-        An event is left out if its variables that occur nowhere else but in `att(variable)` can be replaced so that it
-        becomes another hypothesis: the clause with that replacement is an instance of this one, and implies it. To leave
-        out a hypothesis never makes a proof wrong; at worst there is none.
+        An event is left out if its variables that occur nowhere else but in `att(variable)` can be replaced so that
+        it becomes another hypothesis: the clause with that replacement is an instance of this one, and implies it. To
+        leave out a hypothesis never makes a proof wrong; at worst there is none.
         """
         kept = list(hyps)
         for event in [fact for fact in hyps if fact[0][:3] == "ev:"]:

@@ -498,6 +498,14 @@ def replaced(term, by):
     return ("app", term[1], [replaced(part, by) for part in term[2]])
 
 
+def said(name, process):
+    """Whether a process has a name anywhere but in an event."""
+    if not isinstance(process, (tuple, list)):
+        return process == name
+    parts = process[3:] if process and process[0] == "event" else process
+    return any(said(name, part) for part in parts)
+
+
 class Translator:
     """Runs each process symbolically; makes a clause for each output and for each event that a query asks about.
 
@@ -660,7 +668,9 @@ class Translator:
         return self.sites.setdefault((id(process), state.path), len(self.sites))
 
     def run_new(self, process, state):
-        name = mk(f"n:{process[1]}{self.site(process, state)}", *state.sids, *state.params)
+        """A name that is only in events tells sessions apart and nothing else, so it need not depend on what they got."""
+        got = state.params if said(process[1], process[2]) else ()
+        name = mk(f"n:{process[1]}{self.site(process, state)}", *state.sids, *got)
         self.run(process[2], state.copy(env={**state.env, process[1]: name}))
 
     def run_phase(self, process, state):

@@ -1,6 +1,7 @@
 //! Claim: the labels and the key schedule of sts-protocol(7), of the models in tests/model and of src/ are the same.
 //!
-//! A test fails if one of the three has what another lacks. That the models say what they should is what tests/model/run checks.
+//! A test fails if one of the three has what another lacks. That the models say what they should is what
+//! tests/model/run checks.
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 

@@ -1,4 +1,4 @@
-//! Claim: the manual pages agree with the code on options, keys, exit statuses, messages, labels and cited sections.
+//! Claim: the manual pages agree with the code on options, keys, exit statuses, messages and cited sections.
 //!
 //! Every comparison goes both ways: a test fails if a page lacks something that the code has, or the reverse.
 
@@ -243,19 +243,6 @@ fn every_suite_is_in_the_protocol_and_the_reverse() {
     let known = Suite::ALL.iter().map(|suite| format!("{suite} {} {}", suite.code(), suite.key_len())).collect();
     let described = table("Suites").iter().map(|row| row[..3].join(" ")).collect();
     same("sts-protocol(7), Suites", &known, &described);
-}
-
-#[test]
-fn every_label_is_in_the_protocol_and_the_reverse() {
-    let labels = |file: &str| {
-        let source = fs::read_to_string(root().join("src/crypto").join(file)).unwrap();
-        let (source, _) = source.split_once("#[cfg(test)]").unwrap();
-        between(source, "b\"sts2 ", '"').map(str::to_owned).collect::<Vec<_>>()
-    };
-    let known = ["schedule.rs", "key_tree.rs"].into_iter().flat_map(labels).collect();
-    let text = page("sts-protocol.7");
-    let described = between(&text, "\"sts2 ", '"').map(str::to_owned).collect();
-    same("sts-protocol(7), labels", &known, &described);
 }
 
 #[test]

@@ -1,12 +1,45 @@
 #!/usr/bin/env python3
-"""Prove the models in this directory where ProVerif is not installed.
+"""Prove models of protocols, for every number of sessions: a small prover by Horn clauses, as ProVerif is one.
 
-Reads the part of ProVerif's language that generate.py writes, translates it to Horn clauses as ProVerif does (every number
-of sessions; a fresh name is a function of its session), and saturates them by resolution with free
-selection. `proved` is sound. `open` means that this method finds no proof: it looks for no trace, and it ignores the
-negated condition of an `else`.
+Usage: horn.py [-v] MODEL.pv     prints one line for each query: proved or open
+       horn.py --self-test       checks the prover with protocols of which it is known whether they are secure
 
-Usage: horn.py MODEL.pv     prints one line for each query: proved or open
+It reads the part of ProVerif's language that generate.py writes: one channel that attackers own, private channels,
+events, correspondences (also injective ones), secrecy, restrictions and phases. It has no `not`, `nounif`, tables or
+equivalences.
+
+The method is that of Bruno Blanchet, in these steps, one section of this file each:
+
+  terms        Shared terms, unification and matching.
+  translation  What attackers can do, and what each process does, become clauses: hypotheses and a conclusion, which
+               holds if the hypotheses do. `att(M)` says that attackers have M, `mess(M)` that M is sent on a private
+               channel, `ev(E)` that an event was. A name that a process makes is a function of the session in which it
+               does, and of what it has received there.
+               [1, section 4], [2, section 5.2], [3, section 3.2]
+  saturation   Clauses are resolved with each other until nothing new follows: a clause that needs a fact other than
+               `att(variable)` is resolved on it, until all that can be derived follows from clauses that need none.
+               [1, section 5], [2, section 6.1], [3, section 3.2]
+  queries      A query about an event asks which clauses conclude that event, and whether an event that it demands is
+               among their hypotheses; an injective one also asks whether two ends can have the same beginning.
+               [2, sections 6.2 and 7], [3, section 3.3]
+
+[1] Blanchet: An efficient cryptographic protocol verifier based on Prolog rules. CSFW 2001.
+[2] Blanchet: Automatic verification of correspondences for security protocols. J. of Computer Security 17(4), 2009.
+[3] Blanchet: Modeling and verifying security protocols with the applied pi calculus and ProVerif. FnT Privacy and
+    Security 1(1-2), 2016.
+[4] Blanchet, Smyth, Cheval, Sylvestre: ProVerif, user manual and tutorial. Its sections are named by their titles.
+
+What the results mean:
+
+  proved       There is no attack in the symbolic model: no number of sessions, and nothing that attackers can do with
+               the functions of the model, makes the query false. Every step of this program replaces what can happen by
+               that or by more, never by less.
+  open         This method finds no proof. It looks for no attack, so there need not be one: clauses forget how often a
+               message was sent, the failed pattern of an `else`, and which of two things came first within a phase.
+  unfinished   The clauses did not come to an end within a limit (only if a caller of `prove` gives one).
+
+Neither says anything about what the model leaves out: lengths, timing, and cryptography that is weaker than its
+symbols.
 """
 import re
 import sys
@@ -15,12 +48,14 @@ from itertools import count, product
 
 sys.setrecursionlimit(100000)
 
-# --- Reading -------------------------------------------------------------------------------------------------------------
+# --- Reading ---------------------------------------------------------------------------------------------------------
 
 TOKEN = re.compile(r"\(\*.*?\*\)|\s+|(==>|<>|&&|\|\||inj-event|[A-Za-z_][A-Za-z0-9_']*|\d+|[()\[\],;:.=|!])", re.S)
 
 
 class Reader:
+    """A parser by recursive descent. Grammar: [4], appendix "Language reference". Types are read and ignored."""
+
     def __init__(self, text):
         self.toks, at = [], 0
         while at < len(text):
@@ -42,7 +77,8 @@ class Reader:
     def need(self, tok):
         got = self.next()
         if got != tok:
-            raise SyntaxError(f"{tok} expected, found {got} in: {' '.join(self.toks[max(0, self.at - 12):self.at + 5])}")
+            around = " ".join(self.toks[max(0, self.at - 12):self.at + 5])
+            raise SyntaxError(f"{tok} expected, found {got} in: {around}")
 
     def take(self, tok):
         if self.peek() == tok:
@@ -165,8 +201,15 @@ class Reader:
 
 
 class Model:
+    """The declarations of a file.
+
+    funs: constructors, with how many arguments each takes. rules: for each destructor, and for each constructor with an
+    equation, what it may be rewritten to. letfuns and macros (`let`): parameters and body, which replaces each use.
+    """
+
     def __init__(self, text):
         self.funs, self.rules, self.private, self.consts = {}, defaultdict(list), set(), {"true"}
+        self.channels = set()
         self.events = {}
         self.queries, self.restrictions, self.macros, self.letfuns = [], [], {}, {}
         read = Reader(text)
@@ -176,10 +219,12 @@ class Model:
     def declaration(self, read, word):
         if word in ("free", "const"):
             names = read.typed()
+            channel = read.toks[read.at - 1] == "channel"
             if read.take("["):
                 read.next()
                 read.need("]")
                 self.private.update(names)
+                self.channels.update(names if channel else [])
             self.consts.update(names)
         elif word == "fun":
             name = read.next()
@@ -221,6 +266,10 @@ class Model:
         return read.binders(")") if read.take("(") else []
 
     def rewrites(self, word, names, left, right):
+        """One rule of a `reduc`. An `equation` is two rules: each side may be replaced by the other, once.
+
+        That is enough for equations like that of Diffie-Hellman. [2, section 5.1], [4, "Equations"]
+        """
         env = {name: at for at, name in enumerate(names)}
         left, right = self.plain(left, env), self.plain(right, env)
         self.rules[left[0]].append((left, right))
@@ -228,6 +277,7 @@ class Model:
             self.rules[right[0]].append((right, left))
 
     def claim(self, read, word):
+        """A query or a restriction: facts on its left side and, after ==>, facts or an equation."""
         names = []
         if read.toks[read.at + 1] in (":", ","):
             names = read.binders(";")
@@ -235,6 +285,8 @@ class Model:
         left = [self.fact(read, env)]
         while read.take("&&"):
             left.append(self.fact(read, env))
+        if word == "query" and len(left) > 1:
+            raise SyntaxError("a query has one fact on its left side")
         right = None
         if read.take("==>"):
             if word == "restriction":
@@ -265,11 +317,13 @@ class Model:
         return mk("c:" + name)
 
     def function(self, name, count):
-        known = {**self.funs, **{head: len(rules[0][0]) - 1 for head, rules in self.rules.items()}, **self.events}
+        destructors = {head: len(rules[0][0]) - 1 for head, rules in self.rules.items()}
+        known = {**self.funs, **destructors, **self.events}
         if known.get(name) != count:
             raise SyntaxError(f"{name} does not take {count}")
 
     def plain(self, term, env):
+        """The term of a declaration, where `env` says which names are variables."""
         if term[0] == "id":
             return env[term[1]] if term[1] in env else self.constant(term[1])
         if term[0] == "tup":
@@ -277,10 +331,16 @@ class Model:
         return mk(term[1], *[self.plain(part, env) for part in term[2]])
 
 
-# --- Terms: a variable is an int; everything else an App, one object for equal ones, whose first part is its name ----------
+# --- Terms -----------------------------------------------------------------------------------------------------------
+#
+# A variable is an int. Everything else is an App: its first part is its name, the others are its arguments. The names
+# are `c:` and that of a constant, `n:` and that of a `new`, `T` and a length for tuples, or that of a function. Facts
+# are Apps as well: `att0` and a term (att1 in phase 1), `mess0:p` and a term, `ev:` and an event, `goal` and the number
+# of a query.
 
 class App(tuple):
-    """Shared, so that terms that repeat their parts stay small: equal ones are the same, and facts about them are known."""
+    """Equal terms are one object: terms that repeat their parts stay small, and are compared at once."""
+
     __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
 
 
@@ -297,6 +357,7 @@ def mk(*parts):
 
 
 def walk(term, sub):
+    """What a substitution says a term is, as far as its head."""
     while type(term) is int and term in sub:
         term = sub[term]
     return term
@@ -313,6 +374,10 @@ def occurs(var, term, sub, seen):
 
 
 def unify(one, two, sub, seen=None):
+    """Whether two terms have a common instance; `sub` is extended by the most general one. It shares its variables.
+
+    `seen` keeps pairs that are already equal under `sub`, so that shared parts are looked at once.
+    """
     one, two = walk(one, sub), walk(two, sub)
     if one is two or (type(one) is int and one == two):
         return True
@@ -333,6 +398,7 @@ def unify(one, two, sub, seen=None):
 
 
 def apply(term, sub, memo=None):
+    """The term under a substitution that `unify` made. A memo may be kept for as long as `sub` is not changed."""
     term = walk(term, sub)
     if type(term) is int or not term.vars or not sub:
         return term
@@ -344,6 +410,7 @@ def apply(term, sub, memo=None):
 
 
 def match(pattern, term, sub, seen=None):
+    """Whether a term is an instance of a pattern; `sub` is extended by what the pattern's variables are."""
     if type(pattern) is int:
         if pattern in sub:
             return sub[pattern] is term or (type(term) is int and sub[pattern] == term)
@@ -392,10 +459,16 @@ def is_att(fact):
     return fact[0][:3] == "att"
 
 
-# --- Translation of processes --------------------------------------------------------------------------------------------
+# --- Translation of processes ----------------------------------------------------------------------------------------
 
 class State:
-    """Where a process stands: what it knows, what had to be received, the sessions and inputs so far, and the phase."""
+    """Where a process stands. [2, section 5.2.2]
+
+    env: its variables. hyps: what had to be received, and the events so far. sids: the numbers of the copies of `!`
+    that it is in. params: what it received; a name that it makes is a function of these two. neqs: pairs that must
+    differ. path: the calls that lead here. During an evaluation, params also has terms that must follow each
+    substitution.
+    """
     __slots__ = ("env", "hyps", "params", "sids", "neqs", "phase", "path")
 
     def __init__(self, env, hyps=(), params=(), sids=(), neqs=(), phase=0, path=()):
@@ -425,7 +498,21 @@ def replaced(term, by):
     return ("app", term[1], [replaced(part, by) for part in term[2]])
 
 
+def said(name, process):
+    """Whether a process has a name anywhere but in an event."""
+    if not isinstance(process, (tuple, list)):
+        return process == name
+    parts = process[3:] if process and process[0] == "event" else process
+    return any(said(name, part) for part in parts)
+
+
 class Translator:
+    """Runs each process symbolically; makes a clause for each output and for each event that a query asks about.
+
+    An event that a query demands becomes a hypothesis of all that follows it: it must have happened before. An event
+    that a query is about becomes a conclusion, `goal` and the number of the query. [2, sections 5.2.2 and 7.1]
+    """
+
     def __init__(self, model):
         self.model, self.fresh, self.clauses, self.sites = model, count(1000), [], {}
         self.begins, self.ends, self.injective = set(), defaultdict(list), set()
@@ -444,6 +531,8 @@ class Translator:
         """Every way to evaluate a term: (state, value); a destructor that fails gives none."""
         if term[0] == "id":
             name = term[1]
+            if name not in state.env and name in self.model.channels:
+                raise SyntaxError(f"{name} is a private channel: it must stay one")
             yield state, state.env[name] if name in state.env else self.model.constant(name)
             return
         if term[0] == "app" and term[1] in self.model.letfuns:
@@ -525,6 +614,15 @@ class Translator:
                     if unify(one, two, sub):
                         yield after.under(sub)
 
+    def destructs(self, term):
+        """Whether the evaluation of a term may fail."""
+        if term[0] == "id":
+            return False
+        if term[0] == "app" and term[1] in self.model.letfuns and self.destructs(self.model.letfuns[term[1]][1]):
+            return True
+        own = term[0] == "app" and term[1] in self.model.rules and term[1] not in self.model.funs
+        return own or any(map(self.destructs, term[1] if term[0] == "tup" else term[2]))
+
     def fails(self, what, state):
         """Where a condition may not hold; one with a destructor may always fail."""
         if what[0] == "and":
@@ -533,10 +631,10 @@ class Translator:
         elif what[0] == "or":
             for after in self.fails(what[1], state):
                 yield from self.fails(what[2], after)
+        elif self.destructs(what[1]) or self.destructs(what[2]):
+            yield state
         elif what[0] == "differ":
             yield from self.holds(("same", what[1], what[2]), state)
-        elif what[2] == ("id", "true"):
-            yield state
         else:
             yield from self.holds(("differ", what[1], what[2]), state)
 
@@ -544,13 +642,15 @@ class Translator:
         self.clauses.append((state.hyps, conclusion, state.neqs))
 
     def channel(self, name, state, what):
+        """The fact that a message is sent: one on a public channel is the attackers'."""
         self.model.constant(name)
         if name in self.model.private:
             return mk(f"mess{state.phase}:{name}", what)
         return mk(f"att{state.phase}", what)
 
     def run(self, process, state):
-        getattr(self, "run_" + {"in": "input", "if": "test", "let": "match"}.get(process[0], process[0]))(process, state)
+        names = {"in": "input", "if": "test", "let": "match"}
+        getattr(self, "run_" + names.get(process[0], process[0]))(process, state)
 
     def run_nil(self, process, state):
         pass
@@ -568,7 +668,9 @@ class Translator:
         return self.sites.setdefault((id(process), state.path), len(self.sites))
 
     def run_new(self, process, state):
-        name = mk(f"n:{process[1]}{self.site(process, state)}", *state.sids)
+        """A name that is only in events tells sessions apart and nothing else, so it need not depend on what they got."""
+        got = state.params if said(process[1], process[2]) else ()
+        name = mk(f"n:{process[1]}{self.site(process, state)}", *state.sids, *got)
         self.run(process[2], state.copy(env={**state.env, process[1]: name}))
 
     def run_phase(self, process, state):
@@ -589,11 +691,13 @@ class Translator:
 
     def run_input(self, process, state):
         got = next(self.fresh)
-        received = state.copy(hyps=state.hyps + (self.channel(process[1], state, got),), params=state.params + (got,))
+        hyps = state.hyps + (self.channel(process[1], state, got),)
+        received = state.copy(hyps=hyps, params=state.params + (got,))
         for after in self.matches(process[2], got, received):
             self.run(process[3], after)
 
     def run_match(self, process, state):
+        """A `let`. Its else is translated as if it were always taken, which is more than what can happen."""
         for after, what in self.value(process[2], state):
             for matched in self.matches(process[1], what, after):
                 self.run(process[3], matched)
@@ -607,6 +711,7 @@ class Translator:
                 self.run(process[3], after)
 
     def run_event(self, process, state):
+        """The place and the sessions of an event tell it apart from all others, for queries that are injective."""
         self.model.function(process[1], len(process[2]))
         name, rest, site = process[1], process[3], self.site(process, state)
         for after, values in self.values(process[2], state):
@@ -614,18 +719,30 @@ class Translator:
                 record = mk(f"at{site}", *after.sids) if name in self.injective else mk("at")
                 after = after.copy(hyps=after.hyps + (mk("ev:" + name, mk("args", *values), record),))
             for number, injective in self.ends.get(name, ()):
-                sids = mk("sid", *after.sids) if injective else mk("sid")
+                sids = mk(f"at{site}", *after.sids) if injective else mk("at")
                 self.emit(after, mk(f"goal{number}", mk(name, *values), sids))
             self.run(rest, after)
 
 
-# --- Saturation ----------------------------------------------------------------------------------------------------------
+# --- Saturation ------------------------------------------------------------------------------------------------------
 
 class Clause:
+    """Hypotheses, a conclusion, and pairs of terms that must differ; its variables are 0 to vars - 1.
+
+    sel: which hypothesis is selected, or None: then the clause is one of those from which all follows. keys: the kinds
+    of its hypotheses, for a quick comparison.
+    """
     __slots__ = ("hyps", "conc", "neqs", "sel", "vars", "keys")
 
 
 class Solver:
+    """Saturation by resolution with free selection. [1, section 5.2], [2, section 6.1]
+
+    all: each clause that is kept, by its conclusion. by_conc: those in which nothing is selected, by their conclusion.
+    by_sel: the others, by what is selected. queue: those that are still to be looked at, by size. units: what
+    attackers have without a condition.
+    """
+
     def __init__(self, model, phases):
         self.model, self.phases = model, phases
         self.by_conc, self.by_sel, self.all = defaultdict(list), defaultdict(list), defaultdict(list)
@@ -635,7 +752,11 @@ class Solver:
         return len(term) == 1 and term[0][:2] == "c:" and term[0][2:] not in self.model.private
 
     def restrict(self, hyps):
-        """The substitutions that the restrictions demand: (possible, substitution or None)."""
+        """What a restriction demands of a clause: (possible, substitution or None).
+
+        If the hypotheses have the events of its left side, its equation holds: the clause is dropped if it cannot, and
+        otherwise becomes the instance in which it does. [4, "Restrictions"]
+        """
         for left, right in self.model.restrictions:
             want = [("ev:" + name, shift_negative(mk("args", *args))) for _, name, args in left]
             events = [fact for fact in hyps if fact[0][:3] == "ev:"]
@@ -649,7 +770,12 @@ class Solver:
         return True, None
 
     def simplify(self, hyps, conc, neqs):
-        """None if the clause says nothing; otherwise its simplest form."""
+        """None if the clause says nothing; otherwise its simplest form. [2, section 6.1, "Simplification steps"]
+
+        Tuples that attackers have are split, in both directions; a hypothesis is left out if attackers can make it, if
+        it stands there twice, or if it only says that attackers have anything at all. A clause is left out if its
+        conclusion is one of its hypotheses or is public, or if it needs two equal terms to differ.
+        """
         while True:
             possible, sub = self.restrict(hyps)
             if not possible:
@@ -683,12 +809,41 @@ class Solver:
         flat = self.needed(flat)
         # Known in an earlier phase is known in each later one.
         flat = [f for f in flat if not (is_att(f) and any(is_att(g) and g[1] == f[1] and g[0] < f[0] for g in flat))]
+        flat = self.distinct(flat, conc, kept)
         uses = defaultdict(int)
         for fact in flat + [conc]:
             for var in variables(fact, set()):
                 uses[var] += 1
         flat = [f for f in flat if not (is_att(f) and type(f[1]) is int and uses[f[1]] == 1)]
         return flat, conc, kept
+
+    def distinct(self, hyps, conc, neqs):
+        """The hypotheses without events that say no more than another event does. [4, "Settings", redundantHypElim]
+
+        An event is left out if its variables that occur nowhere else but in `att(variable)` can be replaced so that
+        it becomes another hypothesis: the clause with that replacement is an instance of this one, and implies it. To
+        leave out a hypothesis never makes a proof wrong; at worst there is none.
+        """
+        kept = list(hyps)
+        for event in [fact for fact in hyps if fact[0][:3] == "ev:"]:
+            rest = [fact for fact in kept if fact is not event]
+            twins = [fact for fact in rest if fact[0] == event[0]]
+            if not twins:
+                continue
+            simple = lambda fact: is_att(fact) and type(fact[1]) is int
+            others = [fact for fact in rest if not simple(fact)] + [side for pair in neqs for side in pair]
+            own = event.vars - mk("all", conc, *others).vars
+            for twin in twins:
+                sub = {}
+                if not match(event, twin, sub) or any(sub[var] != var for var in event.vars - own):
+                    continue
+                asked = [fact for fact in rest if simple(fact) and fact[1] in own]
+                left = [fact for fact in rest if fact not in asked]
+                known = lambda fact: {other[1] for other in left if is_att(other) and other[0] <= fact[0]}
+                if all(self.makes(fact[0], sub[fact[1]], known(fact)) for fact in asked):
+                    kept = left
+                    break
+        return kept
 
     def needed(self, hyps):
         """The hypotheses without those that attackers can make: of other hypotheses, or of what they know anyway."""
@@ -701,6 +856,7 @@ class Solver:
         return kept
 
     def makes(self, att, term, known):
+        """Whether attackers who have the terms `known` can make a term with constructors only."""
         if term in known:
             return True
         if type(term) is int:
@@ -711,6 +867,10 @@ class Solver:
         return built and all(self.makes(att, part, known) for part in term[1:])
 
     def add(self, hyps, conc, neqs):
+        """Simplify a clause, number its variables, select a hypothesis, and put it into the queue.
+
+        Never selected are events, which nothing concludes, and `att(variable)`, which would resolve with everything.
+        """
         if is_att(conc) and type(conc[1]) is not int and conc[1][0][0] == "T" and conc[1][0][1:].isdigit():
             for part in conc[1][1:]:
                 self.add(hyps, mk(conc[0], part), neqs)
@@ -738,9 +898,10 @@ class Solver:
 
     @staticmethod
     def key(fact):
-        return (fact[0], fact[1] if type(fact[1]) is int else fact[1][0]) if type(fact[1]) is not int else (fact[0], None)
+        return (fact[0], None if type(fact[1]) is int else fact[1][0])
 
     def subsumes(self, one, two):
+        """Whether `two` follows from `one`: an instance of `one` has its conclusion and no other hypotheses."""
         if len(one.hyps) > len(two.hyps) or not one.keys <= two.keys:
             return False
         sub = {}
@@ -749,9 +910,10 @@ class Solver:
         return self.cover(one.hyps, two, sub, one.neqs)
 
     def cover(self, hyps, two, sub, neqs):
+        """The same for some hypotheses, and then for the pairs that must differ."""
         if not hyps:
-            return all(any((match_apply(a, sub), match_apply(b, sub)) in ((c, d), (d, c)) for c, d in two.neqs)
-                       for a, b in neqs)
+            mine = [(match_apply(a, sub), match_apply(b, sub)) for a, b in neqs]
+            return all((a, b) in two.neqs or (b, a) in two.neqs for a, b in mine)
         first, rest = hyps[0], hyps[1:]
         for fact in two.hyps:
             if fact[0] == first[0]:
@@ -771,7 +933,8 @@ class Solver:
         bound = lambda term: apply(term, sub, done)
         hyps = [bound(moved(fact)) for fact in rule.hyps]
         hyps += [bound(fact) for at, fact in enumerate(goal.hyps) if at != goal.sel]
-        neqs = [(bound(moved(a)), bound(moved(b))) for a, b in rule.neqs] + [(bound(a), bound(b)) for a, b in goal.neqs]
+        neqs = [(bound(moved(a)), bound(moved(b))) for a, b in rule.neqs]
+        neqs += [(bound(a), bound(b)) for a, b in goal.neqs]
         self.add(hyps, bound(goal.conc), neqs)
 
     def candidates(self, index, key):
@@ -781,6 +944,10 @@ class Solver:
         return list(index.get(key, ())) + list(index.get((pred, None), ()))
 
     def saturate(self, limit=None):
+        """Take the smallest clause of the queue, drop it or what it subsumes, resolve it with the others; and again.
+
+        False if there are more than `limit` steps.
+        """
         steps = 0
         while self.queue:
             weight = min(self.queue)
@@ -793,8 +960,7 @@ class Solver:
             key = self.key(clause.conc)
             if any(self.subsumes(old, clause) for old in self.candidates(self.all, key)):
                 continue
-            for old in self.candidates(self.all, key) if key[1] is not None else \
-                    [c for k, found in self.all.items() if k[0] == key[0] for c in found]:
+            for old in self.candidates(self.all, key):
                 if self.subsumes(clause, old):
                     self.remove(old)
             self.all[key].append(clause)
@@ -849,21 +1015,21 @@ def match_apply(term, sub):
     return renamed(term, lambda var: sub.get(var, var), {})
 
 
-# --- Queries -------------------------------------------------------------------------------------------------------------
+# --- Queries ---------------------------------------------------------------------------------------------------------
 
-def instance(clause, left):
-    """The clause where its conclusion is what the query asks about; None if it never is."""
-    if left[0] == "attacker":
-        return clause
+def asked(model, hyps, conc, neqs):
+    """A clause that concludes an end becomes the instance that its query asks about, or nothing if there is none.
+
+    The variables of queries are below those of clauses, which begin at 1000.
+    """
+    if conc[0][:4] != "goal":
+        return list(hyps), conc, list(neqs)
+    (_, name, args), = model.queries[int(conc[0][4:])][0]
     sub = {}
-    want = shift(mk(left[1], *left[2]), clause.vars)
-    if not unify(want, clause.conc[1], sub):
-        return None
-    same = Clause()
-    same.hyps, same.conc = [apply(fact, sub) for fact in clause.hyps], apply(clause.conc, sub)
-    same.neqs, same.sel = [], None
-    same.vars = 1 + max(variables(mk("all", same.conc, *same.hyps), {0}))
-    return same
+    if not unify(mk(name, *args), conc[1], sub):
+        return None, None, None
+    each = lambda term: apply(term, sub)
+    return list(map(each, hyps)), each(conc), [(each(one), each(two)) for one, two in neqs]
 
 
 def justified(clause, left, right):
@@ -883,17 +1049,35 @@ def justified(clause, left, right):
 
 
 def injective(solver, finals):
-    """Two ends in two sessions never have one begin."""
-    for one, ones in finals:
-        for two, twos in finals:
-            by = one.vars
-            if not any(separate(solver, one, first, two, second, by) for first in ones for second in twos):
-                return False
-    return True
+    """Whether each clause can be given one of its beginnings so that two ends never have the same. [2, section 7.2]
+
+    `finals`: the clauses that conclude the end, each with the beginnings among its hypotheses. A clause is also
+    compared with itself: it stands for all its sessions.
+    """
+    apart = {}
+
+    def differ(one, first, two, second):
+        key = one, first, two, second
+        if key not in apart:
+            apart[key] = separate(solver, finals[one][0], first, finals[two][0], second)
+        return apart[key]
+
+    def choose(chosen):
+        if len(chosen) == len(finals):
+            return True
+        at = len(chosen)
+        for event in finals[at][1]:
+            trial = chosen + [event]
+            if all(differ(at, event, other, trial[other]) for other in range(at + 1)) and choose(trial):
+                return True
+        return False
+
+    return choose([])
 
 
-def separate(solver, one, first, two, second, by):
-    sub = {}
+def separate(solver, one, first, two, second):
+    """Whether the ends of two clauses are the same end wherever their beginnings `first` and `second` are the same."""
+    by, sub = one.vars, {}
     if not (unify(first[1], shift(second[1], by), sub) and unify(first[2], shift(second[2], by), sub)):
         return True
     hyps = [apply(fact, sub) for fact in one.hyps] + [apply(shift(fact, by), sub) for fact in two.hyps]
@@ -909,9 +1093,9 @@ def separate(solver, one, first, two, second, by):
 
 
 def verdict(solver, number, query):
+    """Whether a query is proved: each clause that concludes its event has an event that it demands. [2, section 6.2]"""
     left, right = query
     finals = [c for key, found in solver.all.items() if key[0] == f"goal{number}" for c in found if c.sel is None]
-    finals = [clause for clause in (instance(clause, left[0]) for clause in finals) if clause]
     if right is None:
         return not finals
     reasons = []
@@ -928,6 +1112,7 @@ def verdict(solver, number, query):
 
 
 def highest_phase(process):
+    """The number of the last phase of a process."""
     if not isinstance(process, (tuple, list)):
         return 0
     own = process[1] if process and process[0] == "phase" else 0
@@ -935,6 +1120,11 @@ def highest_phase(process):
 
 
 def prove(source, limit=None):
+    """The result of each query of a model, and the solver with all its clauses.
+
+    To the clauses of the processes come those of the attackers: they keep what they have in the next phase, apply each
+    function, and make names of their own. [2, section 5.2.1]
+    """
     model = Model(source)
     translator = Translator(model)
     translator.run(model.main, State({}))
@@ -952,12 +1142,169 @@ def prove(source, limit=None):
         solver.add([], mk(att, mk("n:attacker", 0)), [])
     for number, (left, right) in enumerate(model.queries):
         if left[0][0] == "attacker":
-            solver.add([mk(f"att{phases - 1}", left[0][1])], mk(f"goal{number}", mk("attacker"), mk("sid")), [])
-    for hyps, conc, neqs in translator.clauses:
-        solver.add(list(hyps), conc, list(neqs))
+            solver.add([mk(f"att{phases - 1}", left[0][1])], mk(f"goal{number}", mk("attacker"), mk("at")), [])
+    for clause in translator.clauses:
+        hyps, conc, neqs = asked(model, *clause)
+        if conc:
+            solver.add(hyps, conc, neqs)
     done = solver.saturate(limit)
     return [("proved" if verdict(solver, number, query) else "open") if done else "unfinished"
             for number, query in enumerate(model.queries)], solver
+
+
+# --- Self-test -------------------------------------------------------------------------------------------------------
+#
+# Protocols of which it is known what is true of them. What is false must come out open: a prover that proves it is
+# wrong.
+
+SYMBOLS = """free c: channel. fun pk(bitstring): bitstring. fun aenc(bitstring, bitstring): bitstring.
+reduc forall k: bitstring, m: bitstring; adec(k, aenc(pk(k), m)) = m.
+fun senc(bitstring, bitstring): bitstring. reduc forall k: bitstring, m: bitstring; sdec(k, senc(k, m)) = m.
+fun sign(bitstring, bitstring): bitstring. reduc forall k: bitstring, m: bitstring; getmess(sign(k, m)) = m.
+reduc forall k: bitstring, m: bitstring; checksign(sign(k, m), m, pk(k)) = true.
+fun dhpk(bitstring): bitstring. fun dh(bitstring, bitstring): bitstring.
+equation forall x: bitstring, y: bitstring; dh(x, dhpk(y)) = dh(y, dhpk(x)).
+fun h(bitstring): bitstring.
+const A, B, LEFT, RIGHT: bitstring. free skA, skB, key, secret: bitstring [private].
+event Begin(bitstring). event End(bitstring). event Once(bitstring, bitstring).
+event BeginA(bitstring, bitstring, bitstring, bitstring). event EndA(bitstring, bitstring, bitstring, bitstring).
+event BeginB(bitstring, bitstring, bitstring, bitstring). event EndB(bitstring, bitstring, bitstring, bitstring).
+"""
+AGREES = "query m: bitstring; event(End(m)) ==> event(Begin(m)).\n"
+AGREES_ONCE = AGREES.replace("event(", "inj-event(")
+CLOSED = "query attacker(secret).\n"
+
+
+def needham_schroeder(second, expected):
+    """Needham and Schroeder's public-key protocol (1978). The second message lacks its sender; Lowe (1995) adds it.
+
+    A runs it with any peer that attackers choose, B with the one that the first message names. B sends `secret` under
+    its nonce if it believes to talk to A.
+    """
+    return """
+query i: bitstring, r: bitstring;
+  inj-event(EndB(pk(skA), pk(skB), i, r)) ==> inj-event(BeginA(pk(skA), pk(skB), i, r)).
+query i: bitstring, r: bitstring;
+  inj-event(EndA(pk(skA), pk(skB), i, r)) ==> inj-event(BeginB(pk(skA), pk(skB), i, r)).
+query attacker(secret).
+process out(c, (pk(skA), pk(skB)));
+  ( (!in(c, peer: bitstring); new i: bitstring; out(c, aenc(peer, (i, pk(skA)))); in(c, m: bitstring);
+     let (=i, r: bitstring EXPECTED) = adec(skA, m) in event BeginA(pk(skA), peer, i, r); out(c, aenc(peer, r));
+     event EndA(pk(skA), peer, i, r))
+  | (!in(c, m: bitstring); let (i: bitstring, peer: bitstring) = adec(skB, m) in new r: bitstring;
+     event BeginB(peer, pk(skB), i, r); out(c, aenc(peer, (i, r SECOND))); in(c, n: bitstring);
+     if adec(skB, n) = r then event EndB(peer, pk(skB), i, r); if peer = pk(skA) then out(c, senc(r, secret))) )
+""".replace("SECOND", second).replace("EXPECTED", expected)
+
+
+def signed_exchange(over, checked):
+    """Diffie-Hellman: B answers A's share and sends `secret` under the common key; both sign. Their keys leak later."""
+    return CLOSED + """
+process out(c, (pk(skA), pk(skB)));
+  ( (!new x: bitstring; let gx = dhpk(x) in out(c, (gx, sign(skA, (A, gx)))))
+  | (!in(c, (gx: bitstring, s: bitstring)); CHECKED new y: bitstring; let gy = dhpk(y) in
+     out(c, (gy, sign(skB, OVER), senc(h(dh(y, gx)), secret))))
+  | phase 1; out(c, (skA, skB)) )
+""".replace("OVER", over).replace("CHECKED", checked)
+
+
+SELF_TESTS = [
+    ("Needham-Schroeder: Lowe's attack on B, none on A", "open proved open", needham_schroeder("", "")),
+    ("Needham-Schroeder with Lowe's fix", "proved proved proved", needham_schroeder(", pk(skB)", ", =peer")),
+    ("a signed message can be repeated", "proved open", AGREES + AGREES_ONCE + """process out(c, pk(skA));
+  ( (!new m: bitstring; event Begin(m); out(c, sign(skA, m)))
+  | (!in(c, (m: bitstring, s: bitstring)); if checksign(s, m, pk(skA)) = true then event End(m)) )"""),
+    ("a signed answer to a nonce cannot", "proved proved", AGREES + AGREES_ONCE + """process out(c, pk(skA));
+  ( (!in(c, n: bitstring); event Begin(n); out(c, sign(skA, n)))
+  | (!new n: bitstring; out(c, n); in(c, s: bitstring); if checksign(s, n, pk(skA)) = true then event End(n)) )"""),
+    ("nor if the receiver remembers what it took", "proved proved",
+     "restriction m: bitstring, i: bitstring, j: bitstring; event(Once(m, i)) && event(Once(m, j)) ==> i = j.\n"
+     + AGREES + AGREES_ONCE + """process out(c, pk(skA));
+  ( (!new m: bitstring; event Begin(m); out(c, sign(skA, m)))
+  | (!in(c, (m: bitstring, s: bitstring)); if checksign(s, m, pk(skA)) = true then
+     new i: bitstring; event Once(m, i); event End(m)) )"""),
+    ("unless it remembers something else", "proved open",
+     "restriction m: bitstring, i: bitstring, j: bitstring; event(Once(m, i)) && event(Once(m, j)) ==> i = j.\n"
+     + AGREES + AGREES_ONCE + """process out(c, pk(skA));
+  ( (!new m: bitstring; event Begin(m); out(c, sign(skA, m)))
+  | (!in(c, (m: bitstring, s: bitstring)); if checksign(s, m, pk(skA)) = true then
+     new i: bitstring; event Once(i, m); event End(m)) )"""),
+    ("one beginning, two ends in the same session", "proved open", AGREES + AGREES_ONCE + """process
+  !new m: bitstring; event Begin(m); ( event End(m) | event End(m) )"""),
+    ("two beginnings, three ends in the same session", "proved open", AGREES + AGREES_ONCE + """process
+  !new m: bitstring; event Begin(m); event Begin(m); ( event End(m) | event End(m) | event End(m) )"""),
+    ("two beginnings, two ends in the same session", "proved proved", AGREES + AGREES_ONCE + """process
+  !new m: bitstring; event Begin(m); event Begin(m); ( event End(m) | event End(m) )"""),
+    ("an end before its beginning", "open", AGREES + "process !new m: bitstring; event End(m); event Begin(m)"),
+    ("an event that is reached, and one that is not", "open proved",
+     "query m: bitstring; event(Begin(m)).\nquery m: bitstring; event(End(m)).\n" + """
+process new m: bitstring; ( event Begin(m) | (in(c, x: bitstring); if x = m then event End(x)) )"""),
+    ("Diffie-Hellman without a check of A's share", "open", signed_exchange("(B, gx, gy)", "")),
+    ("Diffie-Hellman, signed, with identity keys that leak later", "proved",
+     signed_exchange("(B, gx, gy)", "if checksign(s, (A, gx), pk(skA)) = true then")),
+    ("both ends of Diffie-Hellman have the same key", "open", """query m: bitstring; event(End(m)).
+process new x: bitstring; new y: bitstring; if h(dh(x, dhpk(y))) = h(dh(y, dhpk(x))) then event End(x)"""),
+    ("an equation in both directions", "open open", "query attacker(key).\n" + CLOSED + """
+fun p(bitstring): bitstring. fun q(bitstring): bitstring.
+fun f(bitstring, bitstring): bitstring. fun g(bitstring, bitstring): bitstring.
+equation forall x: bitstring, y: bitstring; f(x, q(y)) = g(y, p(x)).
+process new x: bitstring; new y: bitstring; new z: bitstring;
+  out(c, (x, q(y), senc(g(y, p(x)), key), y, p(z), senc(f(z, q(y)), secret)))"""),
+    ("a recorded message, and a key that leaks later", "open", CLOSED + """
+process out(c, senc(key, secret)); phase 1; out(c, key)"""),
+    ("a message under a key that leaked only before", "proved", CLOSED + """
+process new k: bitstring; ( out(c, k) | phase 1; new k: bitstring; out(c, senc(k, secret)) )"""),
+    ("what is received in phase 0 is not of phase 1", "proved", "query m: bitstring; event(End(m)).\n" + """
+process new m: bitstring; ( (in(c, x: bitstring); if x = m then event End(x)) | phase 1; out(c, m) )"""),
+    ("a private channel", "proved open",
+     "free p: channel [private].\n" + CLOSED + "query m: bitstring; event(End(m)).\n" + """
+process ( out(p, secret) | (in(p, m: bitstring); event End(m)) )"""),
+    ("an else, also where a destructor fails", "proved open open",
+     "query event(End(A)).\nquery event(End(B)).\n" + CLOSED + """
+process ( (in(c, m: bitstring); if m = A then 0 else (if m = A then event End(A) else event End(B)))
+        | (in(c, m: bitstring); if sdec(key, m) <> A then 0 else out(c, secret))
+        | (in(c, m: bitstring); let x = sdec(key, m) in out(c, A) else out(c, secret)) )"""),
+    ("an else of a let", "open", CLOSED + """
+process in(c, m: bitstring); let (=A, x: bitstring) = sdec(key, m) in 0 else out(c, secret)"""),
+    ("an else where only a destructor can fail", "open", CLOSED + """
+process in(c, m: bitstring); if sdec(key, m) = sdec(key, m) then 0 else out(c, secret)"""),
+    ("one or the other", "proved open",
+     "query m: bitstring; event(End(m)) ==> event(Begin(m)) || event(Once(m, m)).\n" + AGREES + """
+process new m: bitstring; new n: bitstring; ( (event Begin(m); event End(m)) | (event Once(n, n); event End(n)) )"""),
+]
+
+
+REFUSED = [
+    ("a name without a declaration", "process out(c, unknown)"),
+    ("a function with too few arguments", "process out(c, senc(key))"),
+    ("an event without a declaration", "query event(Unknown(A)).\nprocess 0"),
+    ("a private channel that attackers get", "free p: channel [private].\nprocess out(c, p)"),
+    ("a query about two events at once", "query event(End(A)) && event(Begin(A)) ==> event(Begin(A)).\nprocess 0"),
+]
+
+
+def refuses(source):
+    try:
+        prove(source)
+    except SyntaxError:
+        return True
+    return False
+
+
+def self_test():
+    """Prints what came out wrong; True if nothing did."""
+    wrong = 0
+    for name, source in REFUSED:
+        if not refuses(SYMBOLS + source):
+            print(f"{name}: was read, but should be refused")
+            wrong += 1
+    for name, expected, source in SELF_TESTS:
+        results, _ = prove(SYMBOLS + source)
+        if results != expected.split():
+            print(f"{name}: {' '.join(results)}, expected: {expected}")
+            wrong += 1
+    print(f"self-test: {len(REFUSED) + len(SELF_TESTS) - wrong} passed, {wrong} failed")
+    return not wrong
 
 
 def main():
@@ -966,7 +1313,12 @@ def main():
     while args and args[0] == "-v":
         VERBOSE += 1
         args.pop(0)
-    results, _ = prove(open(args[0]).read())
+    if args == ["--self-test"]:
+        sys.exit(0 if self_test() else 1)
+    if len(args) != 1:
+        sys.exit(__doc__)
+    with open(args[0], encoding="utf-8") as file:
+        results, _ = prove(file.read())
     print("\n".join(results))
 
 

@@ -79,7 +79,7 @@ fn first_bytes_are_the_protocols() {
 fn frames_of_a_later_version_are_told_from_text() {
     for first in 0..=u8::MAX {
         let frame = [&[first][..], &[0x80; 48]].concat();
-        let expected = first >> 4 >= 3 && (1..=8).contains(&(first & 0x0f));
+        let expected = first >> 4 >= 3 && (1..=9).contains(&(first & 0x0f));
         assert_eq!(FrameType::is_of_later_version(&frame), expected, "{first:#04x}");
         let text = [&[first][..], &[b'0'; 48]].concat();
         assert_eq!(FrameType::is_of_later_version(&text), expected && !first.is_ascii(), "{first:#04x}");

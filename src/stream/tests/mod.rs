@@ -22,6 +22,7 @@ mod limits;
 mod look;
 mod order;
 mod sessions;
+mod vectors;
 
 const LIMIT: usize = 256;
 

@@ -52,6 +52,7 @@ struct Parts {
     why: Option<String>,
     hint: Option<String>,
     deferred: bool,
+    disk_full: bool,
 }
 
 /// `Result` with [`Error`], for everything that can end a run.
@@ -64,7 +65,7 @@ impl Error {
     }
 
     fn of(exit: Exit, what: String) -> Self {
-        Self(Box::new(Parts { exit, what, why: None, hint: None, deferred: false }))
+        Self(Box::new(Parts { exit, what, why: None, hint: None, deferred: false, disk_full: false }))
     }
 
     /// Adds the cause: usually the text of the system's or a library's own error.
@@ -102,6 +103,12 @@ impl Error {
         }
     }
 
+    /// As [`Error::hint`], unless there is one: what is closer to the cause says more.
+    #[must_use]
+    pub(crate) fn hint_if_none(self, hint: impl Into<String>) -> Self {
+        if self.0.hint.is_none() { self.hint(hint) } else { self }
+    }
+
     fn advise(&mut self, hint: String) {
         self.0.hint = Some(hint);
     }
@@ -118,6 +125,19 @@ impl Error {
     #[must_use]
     pub fn is_deferred(&self) -> bool {
         self.0.deferred
+    }
+
+    /// Says that the disk has no room, so that the same may succeed later.
+    #[must_use]
+    pub(crate) fn of_full_disk(mut self) -> Self {
+        self.0.disk_full = true;
+        self
+    }
+
+    /// Whether [`Error::of_full_disk`] was said of it.
+    #[must_use]
+    pub(crate) fn is_of_full_disk(&self) -> bool {
+        self.0.disk_full
     }
 
     /// The exit status this error ends the run with.

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::crypto::cipher::Cipher;
 use crate::crypto::key_tree::{KeyTree, Salt, StreamKey};
 use crate::crypto::schedule::{Digest, SESSION_ID_LEN, SessionKeys, Topics};
-use crate::message::SessionTag;
+use crate::message::{SealedHeader, SessionTag};
 use crate::role::Role;
 use crate::route::Route;
 use crate::secret::{Confirm, Key, Side, Will};
@@ -146,6 +147,13 @@ impl Session {
     #[must_use]
     pub(crate) fn tag(&self) -> SessionTag {
         tag(self.id)
+    }
+
+    /// The cipher of a message in the first part of a stream of data that the peer sends, while nothing was received.
+    #[must_use]
+    pub(crate) fn first_cipher(&self, header: &SealedHeader) -> Option<Cipher> {
+        let leaf = self.receive.tree.leaf(header.stream)?;
+        Some(leaf.first_key(header.salt).cipher(self.suite))
     }
 
     /// Age in seconds at `now`, in seconds since 1970; `None` where it is stamped in the future, which counts as old.

@@ -130,6 +130,15 @@ impl Cache {
         self.read(&self.name(peer))
     }
 
+    /// Whether a session is stored now, whatever it was at the last look.
+    ///
+    /// # Errors
+    /// As [`Cache::load`].
+    pub(crate) fn has(&self, session: &Session) -> Result<bool> {
+        let of_peer = self.load_peer(&session.peer)?;
+        Ok(of_peer.sessions.iter().any(|stored| stored.session.id == session.id))
+    }
+
     /// The slave stores a session before it says so (step 6), and moves no other: an older pending one may be what its
     /// master uses already. One that is stored already, in whatever standing, stays as it is.
     ///

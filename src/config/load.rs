@@ -199,15 +199,15 @@ impl Access {
     /// make files, it must also be of one of the two.
     fn check(self, path: &Path) -> Result<()> {
         let us = files::us();
-        let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
         let is_open = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o022 != 0);
         if self.owner != us && self.owner != 0 && path.parent().is_some_and(is_open) {
-            let why = format!("it belongs to user {}, not to this user ({us})", self.owner);
-            return Err(distrust(why).hint(format!("chown {us} {}", quote(path))));
+            return Err(files::belongs_to_other(path, self.owner, us));
         }
         if self.mode & 0o022 != 0 {
             let why = format!("other users can write it (mode {:04o})", self.mode);
-            return Err(distrust(why).hint(format!("chmod go-w {}", quote(path))));
+            return Err(Error::new(Exit::NotTrusted, show(path))
+                .because(why)
+                .hint(format!("chmod go-w {}", quote(path))));
         }
         Ok(())
     }

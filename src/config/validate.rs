@@ -94,7 +94,7 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
 fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
     let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
     let mode = choice(settings, ConfigKey::Mode, &modes)
-        .map_err(|error| if error.hint_text().is_none() { error.hint(MODES) } else { error })?
+        .map_err(|error| error.hint_if_none(MODES))?
         .ok_or_else(|| missing(settings, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
     let suites: Vec<_> = Suite::ALL.iter().map(|suite| (suite.name(), Some(*suite))).chain([("null", None)]).collect();
     let aes = settings.get(ConfigKey::Aes).zip(choice(settings, ConfigKey::Aes, &suites)?);

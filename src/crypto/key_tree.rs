@@ -3,7 +3,6 @@
 //! A tree has a leaf for each stream number. A [`KeyTree`] is what is kept of one: the nodes that lead to the numbers that are
 //! still to come, and to no other. Taking a number away replaces a node by those beside the way to its leaf.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::cipher::Cipher;
@@ -89,49 +88,61 @@ impl std::str::FromStr for TreePath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Node {
     path: TreePath,
+    /// The first and the last number that it leads to.
+    numbers: (u32, u32),
     key: Key<Tree>,
 }
 
 impl Node {
-    fn child(&self, bit: u8) -> Self {
-        let key = expand(&self.key, &[b"sts2 child", &[bit]], TREE_KEY_LEN);
-        Self { path: self.path.child(bit.into()), key }
+    fn new(path: TreePath, key: Key<Tree>) -> Option<Self> {
+        Some(Self { path, numbers: path.numbers()?, key })
+    }
+
+    /// `None` if it leads to no number.
+    fn child(&self, bit: u8) -> Option<Self> {
+        let path = self.path.child(bit.into());
+        path.numbers()?;
+        Self::new(path, expand(&self.key, &[b"sts2 child", &[bit]], TREE_KEY_LEN))
+    }
+
+    /// Appends what of it does not lead to any number from `first` to `last`.
+    fn put_outside(self, first: u32, last: u32, out: &mut Vec<Self>) {
+        let (from, to) = self.numbers;
+        if to < first || last < from {
+            out.push(self);
+        } else if from < first || last < to {
+            for child in [self.child(0), self.child(1)].into_iter().flatten() {
+                child.put_outside(first, last, out);
+            }
+        }
     }
 }
 
 /// The nodes that lead to the numbers that are left, and to no other; none of them leads to another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyTree {
-    /// Each under the first number that it leads to.
-    nodes: BTreeMap<u32, Node>,
+    /// In the order of the numbers that they lead to.
+    nodes: Vec<Node>,
 }
 
 impl KeyTree {
     /// All numbers.
     #[must_use]
     pub fn new(root: Key<Tree>) -> Self {
-        Self { nodes: BTreeMap::from([(0, Node { path: TreePath::ROOT, key: root })]) }
+        Self { nodes: Node::new(TreePath::ROOT, root).into_iter().collect() }
     }
 
-    /// What [`KeyTree::nodes`] told; `None` if a node leads to another one.
+    /// What [`KeyTree::nodes`] told; `None` if that is not a tree: if a node leads to another one, or they are out of order.
     #[must_use]
     pub fn from_nodes(nodes: impl IntoIterator<Item = (TreePath, Key<Tree>)>) -> Option<Self> {
-        let mut tree = Self { nodes: BTreeMap::new() };
-        for (path, key) in nodes {
-            tree.nodes.insert(path.numbers()?.0, Node { path, key }).is_none().then_some(())?;
-        }
-        let mut above = None;
-        for node in tree.nodes.values() {
-            let (first, last) = node.path.numbers()?;
-            (above < Some(first)).then_some(())?;
-            above = Some(last);
-        }
-        Some(tree)
+        let nodes: Vec<Node> = nodes.into_iter().map(|(path, key)| Node::new(path, key)).collect::<Option<_>>()?;
+        let is_tree = nodes.windows(2).all(|two| two[0].numbers.1 < two[1].numbers.0);
+        is_tree.then_some(Self { nodes })
     }
 
     /// The nodes, in the order of the numbers that they lead to.
     pub fn nodes(&self) -> impl Iterator<Item = (TreePath, &Key<Tree>)> {
-        self.nodes.values().map(|node| (node.path, &node.key))
+        self.nodes.iter().map(|node| (node.path, &node.key))
     }
 
     /// How many nodes there are.
@@ -149,7 +160,7 @@ impl KeyTree {
     /// The lowest number that is left.
     #[must_use]
     pub fn lowest(&self) -> Option<u32> {
-        self.nodes.first_key_value().map(|(first, _)| *first)
+        self.nodes.first().map(|node| node.numbers.0)
     }
 
     /// Whether a number is left.
@@ -158,9 +169,13 @@ impl KeyTree {
         self.node_above(number).is_some()
     }
 
+    /// Where the nodes begin that lead to this number or to higher ones.
+    fn from(&self, number: u32) -> usize {
+        self.nodes.partition_point(|node| node.numbers.1 < number)
+    }
+
     fn node_above(&self, number: u32) -> Option<&Node> {
-        let (_, node) = self.nodes.range(..=number).next_back()?;
-        node.path.numbers().is_some_and(|(_, last)| number <= last).then_some(node)
+        self.nodes.get(self.from(number)).filter(|node| node.numbers.0 <= number)
     }
 
     /// The leaf of a number, if that is left.
@@ -169,7 +184,7 @@ impl KeyTree {
         let mut node = self.node_above(number)?.clone();
         let path = TreePath::of_leaf(number);
         for below in (0..path.len - node.path.len).rev() {
-            node = node.child(u8::from(path.bits >> below & 1 == 1));
+            node = node.child(u8::from(path.bits >> below & 1 == 1))?;
         }
         Some(Leaf(node.key))
     }
@@ -184,38 +199,22 @@ impl KeyTree {
 
     /// Takes away all numbers from `first` to `last`: nothing that stays leads to them. Returns whether any of them was left.
     pub fn remove(&mut self, first: u32, last: u32) -> bool {
-        let below = self.nodes.range(..first).next_back().map(|(number, _)| *number);
-        let within = if first <= last {
-            self.nodes.range(first..=last).map(|(number, _)| *number).collect()
-        } else {
-            Vec::new()
-        };
-        let mut has_removed = false;
-        for number in below.into_iter().chain(within) {
-            if let Some(node) = self.nodes.remove(&number) {
-                has_removed |= self.keep_outside(node, first, last);
-            }
-        }
-        has_removed
-    }
-
-    /// Puts back what of a node does not lead to any number from `first` to `last`; false if that is all of it.
-    fn keep_outside(&mut self, node: Node, first: u32, last: u32) -> bool {
-        let Some((from, to)) = node.path.numbers() else { return false };
-        if to < first || last < from {
-            self.nodes.insert(from, node);
+        let begin = self.from(first);
+        let end = self.nodes.partition_point(|node| node.numbers.0 <= last);
+        if begin >= end {
             return false;
         }
-        if from < first || last < to {
-            self.keep_outside(node.child(0), first, last);
-            self.keep_outside(node.child(1), first, last);
+        let after = self.nodes.split_off(end);
+        for node in self.nodes.split_off(begin) {
+            node.put_outside(first, last, &mut self.nodes);
         }
+        self.nodes.extend(after);
         true
     }
 
     /// Takes the node of the lowest numbers away; returns the first and the last of them.
     pub fn give_up_lowest(&mut self) -> Option<(u32, u32)> {
-        self.nodes.pop_first().and_then(|(_, node)| node.path.numbers())
+        (!self.nodes.is_empty()).then(|| self.nodes.remove(0).numbers)
     }
 }
 
@@ -401,7 +400,7 @@ mod tests {
     #[test]
     fn nodes_that_lead_to_each_other_are_no_tree() {
         let node = |path: &str| (path.parse().unwrap(), key());
-        for bad in [&["-", "0"][..], &["10", "100"], &["1", "1"], &["110", "11001", "0"]] {
+        for bad in [&["-", "0"][..], &["10", "100"], &["1", "1"], &["110", "11001", "0"], &["1", "0"]] {
             assert_eq!(KeyTree::from_nodes(bad.iter().map(|path| node(path))), None, "{bad:?}");
         }
         assert!(KeyTree::from_nodes([]).unwrap().is_empty());
@@ -445,9 +444,9 @@ mod tests {
             }
             for (path, key) in tree.nodes() {
                 let (first, _) = path.numbers().unwrap();
-                let mut node = Node { path: TreePath::ROOT, key: self::key() };
+                let mut node = Node::new(TreePath::ROOT, self::key()).unwrap();
                 for below in (0..path.len).rev() {
-                    node = node.child(u8::from(path.bits >> below & 1 == 1));
+                    node = node.child(u8::from(path.bits >> below & 1 == 1)).unwrap();
                 }
                 prop_assert_eq!((&node.key, tree.contains(first)), (key, true));
             }

@@ -334,10 +334,11 @@ pub fn answer_rng(epoch: &Key<Epoch>, message: &[u8]) -> StdRng {
     StdRng::from_seed(*seed)
 }
 
-/// The cookie of an INITACK, from the digest of the INITREQ that it answers: only who has read the INITACK has it.
+/// The cookie of an INITACK, from the digest of the topics and the INITREQ that it answers: only who has read the INITACK
+/// has it.
 #[must_use]
-pub fn cookie(epoch: &Key<Epoch>, init_req: &Digest) -> Cookie {
-    let mac = cookie_hmac(epoch, init_req).finalize().into_bytes();
+pub fn cookie(epoch: &Key<Epoch>, asked: &Digest) -> Cookie {
+    let mac = cookie_hmac(epoch, asked).finalize().into_bytes();
     *mac.first_chunk().expect("a MAC is longer than a cookie")
 }
 
@@ -345,12 +346,12 @@ pub fn cookie(epoch: &Key<Epoch>, init_req: &Digest) -> Cookie {
 ///
 /// # Errors
 /// [`Rejected::NotAuthentic`] if it was not made with this epoch key, or for another INITREQ.
-pub fn verify_cookie(epoch: &Key<Epoch>, init_req: &Digest, cookie: &Cookie) -> Result<(), Rejected> {
-    cookie_hmac(epoch, init_req).verify_truncated_left(cookie).map_err(|_| Rejected::NotAuthentic)
+pub fn verify_cookie(epoch: &Key<Epoch>, asked: &Digest, cookie: &Cookie) -> Result<(), Rejected> {
+    cookie_hmac(epoch, asked).verify_truncated_left(cookie).map_err(|_| Rejected::NotAuthentic)
 }
 
-fn cookie_hmac(epoch: &Key<Epoch>, init_req: &Digest) -> Hmac<Sha256> {
-    hmac(epoch, &[b"sts2 cookie", init_req])
+fn cookie_hmac(epoch: &Key<Epoch>, asked: &Digest) -> Hmac<Sha256> {
+    hmac(epoch, &[b"sts2 cookie", asked])
 }
 
 fn gcm(key: &Key<HandshakeSeal>) -> Aes256Gcm {
@@ -364,9 +365,15 @@ fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
 }
 
 pub(super) fn expand<P: KeyPurpose>(prk: &Key<impl KeyPurpose>, info: &[&[u8]], len: usize) -> Key<P> {
-    let hkdf =
-        Hkdf::<Sha256>::from_prk(prk.expose()).expect("each key that others are expanded from is one digest long");
-    Key::generate(len, |okm| hkdf.expand_multi_info(info, okm).expect(OKM_LEN_FITS))
+    Key::new(expand_bytes(prk.expose(), info, len))
+}
+
+/// As [`expand`], compiled once for keys of all purposes.
+fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
+    let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("each key that others are expanded from is one digest long");
+    let mut okm = Zeroizing::new(vec![0; len]);
+    hkdf.expand_multi_info(info, &mut okm).expect(OKM_LEN_FITS);
+    okm
 }
 
 fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::check::{Guard, check_file, failed, file_name, not_opened};
+use super::check::{Guard, check_file, failed, file_name, is_disk_full, not_opened};
 use super::dir::{Dir, sync_dir};
 use super::lock::Lock;
 use crate::Result;
@@ -67,10 +67,9 @@ impl Appender {
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written for another reason.
     pub(crate) fn append_if_room(&mut self, bytes: &[u8]) -> Result<bool> {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
         match self.write(bytes) {
             Ok(()) => Ok(true),
-            Err(err) if matches!(err.kind(), FileTooLarge | QuotaExceeded | StorageFull | WriteZero) => Ok(false),
+            Err(err) if is_disk_full(&err) => Ok(false),
             Err(err) => Err(failed("write", &self.path, err)),
         }
     }

@@ -25,7 +25,15 @@ pub(crate) enum Guard {
 }
 
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
-    Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(err.into())
+    let err = err.into();
+    let error = Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err);
+    if is_disk_full(&err) { error.of_full_disk() } else { error }
+}
+
+/// Whether the disk, a quota or a limit has no room for something.
+pub(super) fn is_disk_full(err: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
+    matches!(err.kind(), FileTooLarge | QuotaExceeded | StorageFull | WriteZero)
 }
 
 /// The error of opening a file of ours that must not be a link.
@@ -46,16 +54,22 @@ pub(super) fn file_name(name: &str) -> Result<&str> {
     Err(Error::new(Exit::Failed, format!("`{}`", name.escape_default())).because("not a file name"))
 }
 
+/// The error of a file or directory that belongs to another user than `us`.
+pub(crate) fn belongs_to_other(path: &Path, owner: u32, us: u32) -> Error {
+    let (theirs, ours) = (users::user_name(owner), users::user_name(us));
+    Error::new(Exit::NotTrusted, show(path))
+        .because(format!("it belongs to user {theirs}, not to this user ({ours})"))
+        .hint(match us {
+            // A service's: given to root, the service could not use it any more.
+            0 => users::run_as(owner),
+            _ => format!("run this as that user; or, to give it to this user, as root: chown {ours} {}", quote(path)),
+        })
+}
+
 /// Checks what belongs to the user `us`.
 pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<()> {
-    let distrust = |why: String| Error::new(Exit::NotTrusted, show(path)).because(why);
     if stat.st_uid != us && (guard == Guard::Private || stat.st_uid != 0) {
-        let (theirs, ours) = (users::user_name(stat.st_uid), users::user_name(us));
-        return Err(distrust(format!("it belongs to user {theirs}, not to this user ({ours})")).hint(match us {
-            // A service's: given to root, the service could not use it any more.
-            0 => users::run_as(stat.st_uid),
-            _ => format!("run this as that user; or, to give it to this user, as root: chown {ours} {}", quote(path)),
-        }));
+        return Err(belongs_to_other(path, stat.st_uid, us));
     }
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let (forbidden, ability, remedy) = match (guard, directory) {
@@ -67,7 +81,8 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<(
         (Guard::Public, _) => (0o022, "write", "go-w"),
     };
     if stat.st_mode & forbidden != 0 {
-        return Err(distrust(format!("other users can {ability} it (mode {:04o})", stat.st_mode & 0o7777))
+        return Err(Error::new(Exit::NotTrusted, show(path))
+            .because(format!("other users can {ability} it (mode {:04o})", stat.st_mode & 0o7777))
             .hint(format!("chmod {remedy} {}", quote(path))));
     }
     Ok(())

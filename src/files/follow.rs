@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::check::{can_be_changed, failed, file_name};
 use super::dir::Dir;
+use super::users::user_name;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -119,7 +120,7 @@ impl Walk {
             return Err(NotFollowed::because(format!(
                 "{} belongs to user {}, who can change it",
                 show(&path),
-                stat.st_uid
+                user_name(stat.st_uid)
             )));
         }
         if can_be_changed(stat) {

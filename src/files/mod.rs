@@ -20,7 +20,7 @@ mod whole;
 mod tests;
 
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
-pub(crate) use self::check::{Guard, others_can_read};
+pub(crate) use self::check::{Guard, belongs_to_other, others_can_read};
 pub(crate) use self::dir::Dir;
 pub(crate) use self::fifo::{listen, ring};
 pub(crate) use self::lock::{Lock, lock, try_lock};

@@ -15,9 +15,10 @@ pub(crate) fn us() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Whether nobody but this user and root is in a group: then what it can read, nobody else can. Root's own group counts as root.
+/// Whether nobody but this user and root is in a group: then what it can read, nobody else can. Root's own group is like any
+/// other: on some systems it is the group of accounts such as `operator`.
 pub(super) fn is_ours_alone(gid: u32) -> bool {
-    gid == 0 || is_alone(&read("/etc/passwd"), &read("/etc/group"), us(), gid)
+    is_alone(&read("/etc/passwd"), &read("/etc/group"), us(), gid)
 }
 
 /// A user's name, else the number.
@@ -84,6 +85,9 @@ mod tests {
         assert!(alone(900) && alone(2000) && alone(7777));
         assert!(!alone(33) && !alone(2001) && !alone(2002));
         assert!(is_alone("", "", 900, 900), "a container without these files");
+        let operator = [PASSWD, "operator:x:11:0:operator:/root:/sbin/nologin\n"].concat();
+        assert!(alone(0) && !is_alone(&operator, group, 900, 0), "root's group is like any other");
+        assert!(!is_alone(PASSWD, "root:x:0:web\n", 900, 0));
     }
 
     #[test]

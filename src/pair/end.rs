@@ -21,6 +21,9 @@ use crate::stdio::Signals;
 use crate::stream::Sender;
 use crate::{Error, Exit, Result};
 
+/// What is left to do if the peer was not told.
+const HINT: &str = "the other device may not know: run sts-pair --end there, too";
+
 /// A KILL, and the topic to publish it on.
 struct Kill {
     topic: String,
@@ -60,8 +63,7 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
             ended = true;
         }
     }
-    if ended { told } else { Err(cache.no_session()) }
-        .map_err(|error| error.hint("the other device may not know: run sts-pair --end there, too"))
+    if ended { told.map_err(|error| error.hint_if_none(HINT)) } else { Err(cache.no_session().hint(HINT)) }
 }
 
 /// The KILL for a peer; `None` if there is no session to seal it under.

@@ -1,5 +1,6 @@
 //! A spool from which another run sends: input goes into it all the same, in the order in which it arrives.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -29,7 +30,7 @@ pub(super) fn open(
     events: &mut EventLoop<'_>,
 ) -> Result<(Spool, u64)> {
     let mut inlet = None;
-    let failure = match wait(intake, &mut inlet, Opening::new(spool, owner), timeout, events) {
+    let failure = match wait(intake, &mut inlet, spool, owner, timeout, events) {
         Ok(opened) => return Ok(opened),
         Err(failure) => failure,
     };
@@ -52,17 +53,19 @@ pub(super) fn open(
 fn wait(
     intake: &mut Intake<'_>,
     inlet: &mut Option<Inlet>,
-    mut opening: Opening<'_>,
+    spool: &SpoolOptions,
+    owner: Owner<'_>,
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
 ) -> Outcome<(Spool, u64)> {
+    let mut opening = Opening::new(spool, owner);
     let mut timeouts = Timeouts::new(timeout, false);
     loop {
         let now = events.begin_turn();
-        if let Some(opened) = opening.attempt()? {
+        if let Some(opened) = attempt(&mut opening, intake, &spool.dir, now)? {
             return Ok(opened);
         }
-        if inlet.is_none() {
+        if inlet.is_none() && !intake.is_blocked() {
             *inlet = opening.inlet()?;
         }
         let stop = events.stop_requested();
@@ -73,7 +76,7 @@ fn wait(
             }
             if intake.is_done() {
                 // The run that sends looks for what was appended before it lets another one send: it has this in view.
-                match opening.attempt()? {
+                match attempt(&mut opening, intake, &spool.dir, now)? {
                     Some(opened) => return Ok(opened),
                     None if opening.is_sender() => {}
                     None => return Err(Failure::GivenUp(left_to_another(inlet))),
@@ -87,11 +90,40 @@ fn wait(
             }
             return Err(Failure::GivenUp(intake.not_written(what)));
         }
-        let input = inlet.as_ref().and_then(|inlet| intake.fd(inlet)).map(|fd| (fd, PollFlags::IN));
         let interval = if opening.is_sender() { LOCK_RETRY_INTERVAL } else { SENDER_CHECK_INTERVAL };
-        let deadline = intake.deadline(now).unwrap_or(now + interval);
-        events.wait(input, Some(deadline), now)?;
+        wait_for_input(intake, inlet.as_ref(), interval, events, now)?;
     }
+}
+
+/// Waits for input that can be read, for `interval` or until it is to be written again.
+fn wait_for_input(
+    intake: &Intake<'_>,
+    inlet: Option<&Inlet>,
+    interval: Duration,
+    events: &mut EventLoop<'_>,
+    now: Instant,
+) -> Result<()> {
+    let input = inlet.and_then(|inlet| intake.fd(inlet)).map(|fd| (fd, PollFlags::IN));
+    let deadline = intake.deadline(now).unwrap_or(now + interval);
+    events.wait(input, Some(deadline), now)
+}
+
+/// As [`Opening::attempt`]; `None` also where the disk has no room for the spool.
+fn attempt(
+    opening: &mut Opening<'_>,
+    intake: &mut Intake<'_>,
+    dir: &Path,
+    now: Instant,
+) -> Result<Option<(Spool, u64)>> {
+    let opened = match opening.attempt() {
+        Err(error) if error.is_of_full_disk() => {
+            intake.no_room_for_spool(dir, now);
+            return Ok(None);
+        }
+        opened => opened?,
+    };
+    intake.spool_found();
+    Ok(opened)
 }
 
 /// Nothing is lost, and nothing is known to be delivered.

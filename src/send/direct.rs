@@ -121,6 +121,14 @@ impl MessageSource for Direct {
         stream.reseal(turn.now, turn.rng)
     }
 
+    fn has_all_input(&self) -> bool {
+        match &self.progress {
+            ReadProgress::NotBegun => false,
+            ReadProgress::Reading(buffer) => self.input.at_end() && buffer.data().is_empty(),
+            ReadProgress::Ended => true,
+        }
+    }
+
     fn is_done(&self, _stream: &dyn OutgoingStream) -> bool {
         matches!(self.progress, ReadProgress::Ended)
     }

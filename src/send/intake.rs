@@ -1,6 +1,7 @@
 //! Standard input on its way into a spool.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -98,18 +99,40 @@ impl<'a> Intake<'a> {
             Appended::Records(count) => {
                 let written = records[..count].iter().map(|record| record.len()).sum();
                 self.unwritten.advance(written);
-                if self.disk_full.has_happened() {
-                    self.report.info("there is space on the disk again");
-                    self.disk_full.reset();
-                }
+                self.end_full_disk();
             }
-            Appended::DiskFull if self.disk_full.happened(now).is_some() => {
-                let path = show(store.path());
-                self.report.info(format_args!("the disk is full; waiting for space to write to the spool {path}"));
-            }
-            Appended::DiskFull | Appended::Full | Appended::Busy => {}
+            Appended::DiskFull => self.report_full_disk("write to", store.path(), now),
+            Appended::Full | Appended::Busy => {}
         }
         Ok(is_written)
+    }
+
+    fn report_full_disk(&mut self, purpose: &str, path: &Path, now: Instant) {
+        if self.disk_full.happened(now).is_some() {
+            let path = show(path);
+            self.report.info(format_args!("the disk is full; waiting for space to {purpose} the spool {path}"));
+        }
+    }
+
+    fn end_full_disk(&mut self) {
+        if self.disk_full.has_happened() {
+            self.report.info("there is space on the disk again");
+            self.disk_full.reset();
+        }
+    }
+
+    /// The disk has no room for the spool itself: nothing is read before [`Intake::spool_found`].
+    pub(super) fn no_room_for_spool(&mut self, path: &Path, now: Instant) {
+        self.blocked = Some(Appended::DiskFull);
+        self.report_full_disk("make", path, now);
+    }
+
+    /// There is a spool.
+    pub(super) fn spool_found(&mut self) {
+        if self.blocked == Some(Appended::DiskFull) && self.unwritten.is_empty() {
+            self.blocked = None;
+            self.end_full_disk();
+        }
     }
 
     /// Reads no further, and writes what was read.

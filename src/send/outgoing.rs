@@ -139,13 +139,19 @@ pub(super) trait ConfirmedStream {
         Ok(0)
     }
 
-    /// Whether the receiver has written all data of the stream, which is closed: only its end, which carries none, is not
-    /// confirmed.
+    /// Whether the receiver has written all data of this stream and those before it: only what closes it, which carries none,
+    /// is not confirmed.
     ///
     /// # Errors
     /// As [`crate::stream::Sender::read_back`].
     fn is_written(&self) -> Result<bool> {
         Ok(false)
+    }
+
+    /// The end of the next stream, where [`ConfirmedStream::is_written`] and the stream says that it continues there: its number
+    /// is taken, so the receiver would miss it.
+    fn end_early(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        Ok(None)
     }
 
     /// The last message of a stream that is closed and confirmed: the receiver need not repeat its last confirm.
@@ -166,6 +172,8 @@ pub(super) enum Reply {
     Confirmed(u32),
     /// The receiver does not understand the message of the stream with this seq.
     Refused(u32),
+    /// The receiver has taken another stream of this number: a copy of this device uses the session, too.
+    Copied,
     /// The receiver has lost the session of the stream.
     SessionLost,
     /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.

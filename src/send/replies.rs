@@ -13,6 +13,8 @@ use crate::{Error, Exit, Result};
 const SESSION_LOST: &str = "the other device has lost the session";
 /// The receiver is of a version that cannot read what is sent.
 const NOT_UNDERSTOOD: &str = "the other device does not understand a message";
+/// The receiver has a stream of this number already, which another device sent.
+const SESSION_SHARED: &str = "two devices use this session: a copy of this device's runtime directory is in use";
 /// The session of the stream is not on this device any more.
 const SESSION_GONE: &str = "the session is gone";
 
@@ -40,6 +42,8 @@ impl SendRun<'_> {
                 let hint = "install this version on the other device, too";
                 Err(Failure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint)))
             }
+            // Nothing of ours was taken under this number, and nothing will be.
+            Reply::Copied => Ok(self.reseal(SESSION_SHARED, now)?),
             Reply::SessionLost => Ok(self.reseal(SESSION_LOST, now)?),
             Reply::SessionDeleted if self.source.survives_session() => Ok(self.reseal(SESSION_GONE, now)?),
             // The receiver may have written everything and can only say so in a way that this device cannot read, so sending

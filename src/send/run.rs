@@ -295,6 +295,9 @@ impl SendRun<'_> {
         };
         if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
+            if let Some(payload) = self.stream.end_early(now, &mut self.rng)? {
+                self.publish(Publication::Control(payload))?;
+            }
             return Ok(true);
         }
         match why {
@@ -309,7 +312,7 @@ impl SendRun<'_> {
     /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker has that
     /// end, and so has a spool.
     fn is_written(&self) -> Result<bool> {
-        let has_rest = self.source.pending(Pending::default()).messages > 0;
+        let has_rest = !self.source.has_all_input() || self.source.pending(Pending::default()).messages > 0;
         Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)
     }
 

@@ -96,7 +96,10 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// Whether standard input has ended, and all of it was sent.
+    /// Whether standard input has ended, and all of it is in messages or in the spool.
+    fn has_all_input(&self) -> bool;
+
+    /// Whether standard input has ended, and all of it was sent, with what ends it.
     fn is_done(&self, stream: &dyn OutgoingStream) -> bool;
 
     /// What was read and is not delivered, to the last byte, including what is in flight.

@@ -124,11 +124,6 @@ impl<'a> Spooled<'a> {
         }
     }
 
-    /// Whether all of standard input was read, and all that was read is in the spool, in whole records.
-    pub(super) fn has_all_input(&self) -> bool {
-        self.intake.is_done() && !self.spool.is_unfinished()
-    }
-
     /// Ends the run before it sends anything; what was read is in the spool, or is said to be lost.
     pub(super) fn fail(mut self, failure: Failure) -> Error {
         let error = match failure {
@@ -270,6 +265,11 @@ impl MessageSource for Spooled<'_> {
 
     fn leave_stream(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<()> {
         stream.leave(&mut self.spool, now)
+    }
+
+    /// In whole records.
+    fn has_all_input(&self) -> bool {
+        self.intake.is_done() && !self.spool.is_unfinished()
     }
 
     fn is_done(&self, stream: &dyn OutgoingStream) -> bool {

@@ -8,11 +8,12 @@ use super::damaged::of_later_version;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Lock};
 use crate::name::LinkName;
-use crate::text::show;
+use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
 const FILE_NAME: &str = "owner";
-/// The format of all files of a spool: another number for each change that an older version would read wrongly.
+/// The format of all files of a spool, and the locks under which they are written: another number for each change with which an
+/// older version would read them wrongly, or write to them at the same time. Since 3, any number of runs append.
 const FORMAT: &str = "format = sts-spool-3";
 const FORMAT_NAME: &str = "format = sts-spool-";
 const FORMAT_NUMBER: u32 = 3;
@@ -46,16 +47,18 @@ pub(super) fn is_owned(dir: &Dir, owner: Owner<'_>) -> Result<bool> {
         return Err(of_later_version(dir));
     }
     let has = |line: &str| found.lines().any(|other| other == line);
-    let why = if !has(FORMAT) {
-        "it is not a spool of this version".to_owned()
-    } else if !has(&owner.link_line()) {
-        "it belongs to another link".to_owned()
+    let refused = Error::new(Exit::Config, format!("the spool {}", show(dir.path())));
+    if !has(FORMAT) {
+        let hint =
+            format!("deliver what is in it with the version that made it, or: mv {0} {0}.old", quote(dir.path()));
+        return Err(refused.because("it is not a spool of this version").hint(hint));
+    }
+    let why = if has(&owner.link_line()) {
+        "it belongs to another peer of this link, or to the link when it was not encrypted"
     } else {
-        "it belongs to another peer of this link, or to the link when it was not encrypted".to_owned()
+        "it belongs to another link"
     };
-    Err(Error::new(Exit::Config, format!("the spool {}", show(dir.path())))
-        .because(why)
-        .hint("give each link and peer a spool of its own"))
+    Err(refused.because(why).hint("give each link and peer a spool of its own"))
 }
 
 impl Owner<'_> {

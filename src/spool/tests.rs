@@ -216,6 +216,20 @@ fn one_sender_one_link_and_one_peer() {
     home.open().unwrap();
 }
 
+/// It holds other locks while it appends.
+#[test]
+fn a_spool_of_a_version_that_shares_none_is_refused() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    let path = home.dir().join("owner");
+    let older = fs::read_to_string(&path).unwrap().replace("sts-spool-3", "sts-spool-2");
+    fs::write(&path, older).unwrap();
+    for error in [home.open().unwrap_err(), Inlet::open(&home.options(), home.owner()).unwrap_err()] {
+        assert_eq!(error.exit(), Exit::Config);
+        assert!(error.hint_text().unwrap().contains("the version that made it"), "{error}");
+    }
+}
+
 fn at(number: u32) -> StreamHeader {
     StreamHeader { stream: StreamId { session: [7; 8], number }, salt: [1, 2, 3, 4, 5, 6, 7, 8] }
 }
@@ -257,8 +271,7 @@ fn a_stream_is_what_it_was_in_the_next_run() {
     assert_eq!((spool.stream(), spool.is_empty()), (None, true));
 }
 
-/// The first message of a stream that goes on from another is sealed again for as long as nothing behind it is
-/// acknowledged, and as the same message.
+/// What a stream continues is known to whoever opens the spool.
 #[test]
 fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
     let home = Home::new();
@@ -544,6 +557,47 @@ fn no_run_appends_while_another_one_cuts_anew() {
     spool.share().unwrap();
     assert_eq!(recut(&mut spool), 0);
     assert_eq!(read_all(&mut spool), [&b"too "[..], b"long", b"next"]);
+}
+
+/// The sender is killed after the state says that the new segment is valid: before that has its name, after it, and after each
+/// of the old ones is removed. The other run knows the last one of those as it is.
+#[test]
+fn a_run_appends_after_what_was_cut_anew_by_one_that_was_killed() {
+    for removed in [None, Some(0), Some(1), Some(2)] {
+        let home = Home::new();
+        let mut spool = home.open().unwrap();
+        let mut expected = Vec::new();
+        while home.segments().len() < 2 {
+            let record = vec![b'x'; 100_000];
+            put(&mut spool, &record);
+            expected.extend(record);
+        }
+        spool.share().unwrap();
+        let mut inlet = home.inlet();
+        put(&mut inlet, b"last");
+        spool.share().unwrap();
+        let old = home.segments();
+        let kept: Vec<_> = (0..old.len()).map(|number| home.home.path().join(number.to_string())).collect();
+        for (segment, kept) in old.iter().zip(&kept) {
+            fs::hard_link(segment, kept).unwrap();
+        }
+        assert!(matches!(spool.recut(|bytes| bytes.len().min(50_000), &mut 0).unwrap(), Recut::Done(_)));
+        drop(spool);
+        let new = home.segments().remove(0);
+        for (segment, kept) in old.iter().zip(&kept).skip(removed.unwrap_or(0)) {
+            fs::rename(kept, segment).unwrap();
+        }
+        if removed.is_none() {
+            fs::rename(&new, new.with_extension("cut")).unwrap();
+            assert_eq!(inlet.append(&[b"next"]).unwrap(), Appended::Busy);
+            home.open().unwrap();
+        }
+        put(&mut inlet, b"next");
+        let mut spool = home.open().unwrap();
+        put(&mut spool, b"own");
+        expected.extend_from_slice(b"lastnextown");
+        assert!(read_all(&mut spool).concat() == expected, "old segments removed: {removed:?}");
+    }
 }
 
 #[test]

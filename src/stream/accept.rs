@@ -36,7 +36,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// The salt of its stream.
-    pub(super) fn salt(&self) -> Salt {
+    pub(crate) fn salt(&self) -> Salt {
         self.salt
     }
 

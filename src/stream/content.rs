@@ -5,6 +5,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::id::{FIRST_CONFIRM_STREAM, StreamId};
 use super::kind::Kind;
 use super::preamble::Preamble;
+use crate::crypto::key_tree::{SALT_LEN, Salt};
 use crate::message::{FrameType, SealedHeader};
 
 /// The bits of the first byte that hold the kind.
@@ -31,9 +32,9 @@ pub(crate) enum Content {
     End,
     /// The stream is complete, and its sender continues in this one.
     Continued(StreamId),
-    /// Streams that we send under this session, each with the next seq that the peer wants. Only a stream of confirms carries
-    /// them, and it is never closed: nothing waits for its end.
-    Confirm(Vec<(u32, u32)>),
+    /// How far streams that we send under this session are written. Only a stream of confirms carries this, and it is never
+    /// closed: nothing waits for its end.
+    Confirm(Vec<Confirmed>),
     /// The peer ends this session and every older one; it reserved no number from this one on.
     Kill {
         /// The first stream number that the peer never reserved.
@@ -47,6 +48,8 @@ pub(crate) enum Content {
     Refused {
         /// Of which stream.
         stream: u32,
+        /// The salt of that stream.
+        salt: Salt,
         /// Which one.
         seq: u32,
     },
@@ -115,14 +118,16 @@ impl Content {
             Self::Data | Self::End | Self::Settled | Self::Will | Self::Skipped | Self::Unreadable => {}
             Self::Continued(next) => put_id(out, next),
             Self::Confirm(streams) => {
-                for &(stream, next) in streams {
+                for &Confirmed { stream, salt, next } in streams {
                     out.put_u32(stream);
+                    out.put_slice(&salt);
                     out.put_u32(next);
                 }
             }
             Self::Kill { next_stream } => out.put_u32(*next_stream),
-            Self::Refused { stream, seq } => {
+            Self::Refused { stream, salt, seq } => {
                 out.put_u32(*stream);
+                out.put_slice(salt);
                 out.put_u32(*seq);
             }
         }
@@ -135,18 +140,39 @@ impl Content {
             Kind::End => Some(Self::End),
             Kind::Continued => id(bytes).filter(|(_, rest)| rest.is_empty()).map(|(next, _)| Self::Continued(next)),
             Kind::Confirm => {
-                let (pairs, rest) = bytes.as_chunks::<8>();
-                let pairs = pairs.iter().map(|pair| Some((number(&pair[..4])?, number(&pair[4..])?))).collect();
-                if rest.is_empty() { pairs } else { None }.map(Self::Confirm)
+                let (streams, rest) = bytes.as_chunks();
+                let streams = streams.iter().map(Confirmed::parse).collect();
+                rest.is_empty().then_some(Self::Confirm(streams))
             }
             Kind::Kill => number(bytes).map(|next_stream| Self::Kill { next_stream }),
             Kind::Settled => bytes.is_empty().then_some(Self::Settled),
             Kind::Will => Some(Self::Will),
             Kind::Refused => {
-                let (stream, seq) = bytes.split_at_checked(4)?;
-                Some(Self::Refused { stream: number(stream)?, seq: number(seq)? })
+                let Confirmed { stream, salt, next: seq } = Confirmed::parse(bytes.try_into().ok()?);
+                Some(Self::Refused { stream, salt, seq })
             }
         }
+    }
+}
+
+/// How far a stream is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Confirmed {
+    /// Its number, in the session that this is said under.
+    pub(crate) stream: u32,
+    /// Its salt: a copy of the device may send another stream of this number.
+    pub(crate) salt: Salt,
+    /// The next seq that is wanted: all before it is written.
+    pub(crate) next: u32,
+}
+
+impl Confirmed {
+    /// Length in bytes in a message.
+    pub(super) const LEN: usize = 4 + SALT_LEN + 4;
+
+    fn parse(bytes: &[u8; Self::LEN]) -> Self {
+        let [s0, s1, s2, s3, salt @ .., n0, n1, n2, n3] = *bytes;
+        Self { stream: u32::from_be_bytes([s0, s1, s2, s3]), salt, next: u32::from_be_bytes([n0, n1, n2, n3]) }
     }
 }
 

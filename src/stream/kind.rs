@@ -7,7 +7,7 @@
 //! | 1 data | bytes |
 //! | 2 end | the last bytes, or none |
 //! | 3 continued | session id 8, stream 4: where the sender continues |
-//! | 4 confirm | any number of (stream 4, next seq 4), of the session that it is sealed under |
+//! | 4 confirm | any number of (stream 4, salt 8, next seq 4), of the session that it is sealed under |
 //! | 5 kill | the sender's next stream number, 4 |
 //! | 6 settled | nothing: after the end of a stream, its sender has heard that all of it is written |
 //! | 7 will | bytes: what the broker says for its sender |

@@ -27,7 +27,7 @@ mod streams;
 mod tests;
 
 pub(crate) use self::accept::{Accepted, Opened};
-pub(crate) use self::content::Content;
+pub(crate) use self::content::{Confirmed, Content};
 pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;

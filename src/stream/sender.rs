@@ -3,7 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::content::{self, CONTINUES, Content, Message, PREAMBLE, WANTS_CONFIRMS};
+use super::content::{self, CONTINUES, Confirmed, Content, Message, PREAMBLE, WANTS_CONFIRMS};
 use super::id::{Predecessor, StreamId};
 use super::kind::Kind;
 use super::preamble::Preamble;
@@ -268,7 +268,7 @@ impl Sender {
     /// Most streams that one confirm can name.
     #[must_use]
     pub(crate) fn max_confirmed_streams(&self) -> usize {
-        self.max_data_len() / 8
+        self.max_data_len() / Confirmed::LEN
     }
 
     /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more.

@@ -73,8 +73,8 @@ pub(crate) enum Claim {
     Copied,
     /// Of a stream that ended, whose keys are gone.
     Ended {
-        /// The seq to confirm, if the sender of the stream wanted that.
-        confirm: Option<u32>,
+        /// Its salt and the seq to confirm, if the sender of the stream wanted that.
+        confirm: Option<(Salt, u32)>,
     },
     /// The word after the end of a stream that ended.
     Settled,
@@ -280,7 +280,7 @@ impl Streams {
             (Some(_), _) => None,
             (None, Some(recent)) if recent.salt != salt => Some(Claim::Copied),
             (None, Some(recent)) if seq < recent.end => {
-                Some(Claim::Ended { confirm: recent.wants_confirms.then_some(recent.end) })
+                Some(Claim::Ended { confirm: recent.wants_confirms.then_some((salt, recent.end)) })
             }
             (None, Some(recent)) if seq > recent.end => None,
             (None, Some(_)) => Some(Claim::Settled),

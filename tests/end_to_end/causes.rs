@@ -125,3 +125,15 @@ fn a_broker_that_hangs_is_who_was_missing() {
         sender.wait().failed(&[75], &["the broker at 127.0.0.1:", "does not acknowledge anything"]);
     }
 }
+
+/// The keys are deleted all the same, and the next run says what is left to do.
+#[test]
+fn an_end_that_is_not_told_says_what_is_wrong_with_the_broker() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let server = answering(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+    let elsewhere = format!("port={}", server.port());
+    let end = || Process::spawn(pair.master.pair(&["-q", "--timeout", "3", "-o", &elsewhere, "--end", LINK])).wait();
+    end().failed(&[69], &["HTTP", "hint: ", "web server", "1883"]);
+    end().failed(&[75], &["no session", "hint: the other device may not know"]);
+}

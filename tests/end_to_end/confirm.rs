@@ -356,6 +356,25 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     assert!(ended.stdout.ends_with(b"one\ntwo\n"), "{}", ended.stdout.escape_ascii());
 }
 
+/// The broker answers PINGREQ all the time.
+#[test]
+fn what_the_broker_swallows_is_sent_again() {
+    for qos in ["qos=1", "qos=2"] {
+        let (broker, pair) = paired();
+        let mut left = 1;
+        broker.filter(move |topic, payload| {
+            let swallows = left > 0 && topic == M2S && payload.first() == Some(&ENC);
+            left -= i32::from(swallows);
+            if swallows { Fate::Swallow } else { Fate::Pass }
+        });
+        let receiver = pair.slave.listen(&["--once"]);
+        let args = [CONFIRM, "-o", "keep_alive=1", "-o", qos, LINK];
+        let sent = Process::spawn_with(pair.master.send(&args), "one\n").wait().succeeded();
+        assert!(sent.stderr.contains("does not acknowledge"), "{}", sent.stderr);
+        receiver.wait().succeeded().wrote(b"one\n");
+    }
+}
+
 /// While the reader has the session, it does not count as lost: silence alone does not make the sender resend anything.
 #[test]
 fn a_reader_that_has_its_sessions_is_waited_for() {
@@ -503,4 +522,42 @@ fn once_without_a_stream_is_no_success() {
     let pair = Pair::paired(&broker, "gcm");
     let receiver = Process::spawn(pair.slave.recv(&["--once", "--timeout", "1", LINK]));
     receiver.wait().failed(&[75], &["timed out"]).wrote(b"");
+}
+
+/// Nobody confirms that the old stream continues in another one, or the end of that one, in which there is nothing else.
+#[test]
+fn a_sender_of_which_everything_is_written_does_not_fail_for_its_end_under_a_new_session() {
+    for receiver_stays in [false, true] {
+        let (broker, pair) = paired();
+        let receiver = pair.slave.listen(if receiver_stays { &[] } else { &["-n", "1"] });
+        let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "-v", "--timeout", "3", LINK]));
+        sender.write("one\n");
+        receiver.wait_for_stdout(b"one\n");
+        let left = if receiver_stays {
+            Some(receiver)
+        } else {
+            receiver.wait().succeeded();
+            None
+        };
+        pair.agree();
+        let mut session = None;
+        if left.is_some() {
+            broker.filter(move |topic, payload| match payload {
+                [ENC, tag @ ..] if topic == M2S && tag[..3] != *session.get_or_insert_with(|| tag[..3].to_vec()) => {
+                    Fate::Drop
+                }
+                _ => Fate::Pass,
+            });
+        }
+        // By then the sender looks for new sessions again.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        sender.close_stdin();
+        let ended = sender.wait().succeeded();
+        assert!(ended.stderr.contains("everything was written"), "{}", ended.stderr);
+        match left {
+            Some(receiver) => drop(receiver.stop()),
+            // It misses nothing.
+            None => drop(Process::spawn(pair.slave.recv(&["--timeout", "2", LINK])).wait().succeeded().wrote(b"")),
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod sniffer;
 
 mod causes;
 mod confirm;
+mod copies;
 mod cron;
 mod directories;
 mod eavesdropping;

@@ -324,12 +324,12 @@ fn a_run_that_cannot_append_can_be_stopped() {
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     sender.write("own\n");
     sender.wait_until_read();
-    sender.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "4 bytes"]);
+    sender.stop().failed(&[65], &["stopped by a signal", "another sts-send keeps it locked", "4 bytes"]);
     // Nor can one that is to take its place.
     let mut next = Process::spawn(pair.master.send(&spooled(&[])));
     next.write("next\n");
     next.wait_until_read();
-    next.stop().failed(&[65], &["stopped by a signal", "another sts-send does not give way", "5 bytes"]);
+    next.stop().failed(&[65], &["stopped by a signal", "another sts-send keeps it locked", "5 bytes"]);
     receiver.stop();
 }
 

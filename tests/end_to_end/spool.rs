@@ -389,9 +389,9 @@ fn a_full_disk_is_waited_for() {
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
-/// Runs sts-send with an empty spool, on a disk of its own that is full until a file `room` exists; `None` if there are no
-/// namespaces, and so no disk.
-fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
+/// Runs sts-send with an empty spool, which an earlier run made if `made`, on a disk of its own that is full until a file
+/// `room` exists; `None` if there are no namespaces, and so no disk.
+fn on_a_full_disk(pair: &Pair, args: &[&str], made: bool) -> Option<Process> {
     let probe = Command::new("unshare").args(["-rm", "true"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         return None;
@@ -400,7 +400,8 @@ fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
     fs::create_dir_all(&spool).unwrap();
     let tool = pair.master.send(&spooled(args));
     let script = r#"
-        mount -t tmpfs -o size=200k,mode=700 sts "$0" && "$@" </dev/null || exit 99
+        mount -t tmpfs -o size=200k,mode=700 sts "$0" || exit 99
+        if $MADE; then "$@" </dev/null || exit 99; fi
         cat /dev/zero >"$0/filler" 2>/dev/null
         (while kill -0 $$ && ! test -e room; do sleep 0.05; done; rm "$0/filler") </dev/null >/dev/null 2>&1 &
         exec "$@""#;
@@ -408,6 +409,7 @@ fn on_a_full_disk(pair: &Pair, args: &[&str]) -> Option<Process> {
     command.args(["-rm", "sh", "-c", script]).arg(&spool).arg(tool.get_program()).args(tool.get_args());
     command.current_dir(pair.master.path());
     command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
+    command.env("MADE", made.to_string());
     Some(Process::spawn(command))
 }
 
@@ -419,7 +421,7 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     let room = pair.master.path().join("room");
     let lost = ["not written to the spool because the disk is full: 4 bytes"];
     for (args, signal) in [(&["--timeout", "1"][..], None), (&[], Some(Signal::TERM)), (&[], None)] {
-        let Some(mut sender) = on_a_full_disk(&pair, args) else { return };
+        let Some(mut sender) = on_a_full_disk(&pair, args, true) else { return };
         sender.write("one\n");
         sender.wait_for("the disk is full");
         match signal {
@@ -429,6 +431,35 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
         }
         if !room.exists() {
             let ended = sender.wait().failed(&[65], &lost);
+            assert_eq!(ended.stderr.matches("disk is full; waiting").count(), 1, "{}", ended.stderr);
+            continue;
+        }
+        sender.wait_for("space on the disk again");
+        sender.close_stdin();
+        sender.wait().succeeded();
+    }
+    receiver.wait_for_stdout(b"one\n");
+    receiver.stop().succeeded().wrote(b"one\n");
+}
+
+/// The disk has no room even for an empty spool.
+#[test]
+fn a_spool_on_a_disk_that_is_full_already_is_waited_for() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    for (args, signal) in [(&["--timeout", "1"][..], None), (&[], Some(Signal::TERM)), (&[], None)] {
+        let Some(mut sender) = on_a_full_disk(&pair, args, false) else { return };
+        sender.write("one\n");
+        sender.wait_for("the disk is full; waiting for space to make the spool");
+        match signal {
+            Some(signal) => sender.signal(signal),
+            None if args.is_empty() => fs::write(pair.master.path().join("room"), "").unwrap(),
+            None => {}
+        }
+        if signal.is_some() || !args.is_empty() {
+            // Standard input was not read.
+            let ended = sender.wait().failed(&[75], &["the disk is full; nothing was lost"]);
             assert_eq!(ended.stderr.matches("disk is full; waiting").count(), 1, "{}", ended.stderr);
             continue;
         }

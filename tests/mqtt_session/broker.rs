@@ -1,4 +1,5 @@
-//! A model of a broker: correct, but with every freedom that MQTT 3.1.1 leaves to it.
+//! A model of a broker: correct, but with every freedom that MQTT 3.1.1 leaves to it, and one fault if it is told so: it
+//! swallows packets.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -38,6 +39,10 @@ pub(crate) struct Broker {
     queue: VecDeque<(u32, QoS)>,
     flights: BTreeMap<u16, (u32, QoS, bool)>,
     next_id: u16,
+    /// How many packets of the client, or answers to them, it may still swallow.
+    pub(crate) may_swallow: u32,
+    /// How many it swallowed.
+    pub(crate) swallowed: u32,
     /// Messages to the client that the broker's own forgetting lost.
     pub(crate) lost: BTreeSet<u32>,
     /// What the client acknowledged, for the tool to confirm.
@@ -63,6 +68,8 @@ impl Broker {
             queue: VecDeque::new(),
             flights: BTreeMap::new(),
             next_id: 0,
+            may_swallow: 0,
+            swallowed: 0,
             lost: BTreeSet::new(),
             acknowledged: Vec::new(),
         }
@@ -134,6 +141,13 @@ impl Broker {
             return;
         }
         assert!(self.greeted, "{packet:?} before CONNECT");
+        if matches!(
+            packet,
+            Packet::Publish(Publish { qos: QoS::AtLeastOnce | QoS::ExactlyOnce, .. }) | Packet::PubRel(_)
+        ) && self.swallows()
+        {
+            return;
+        }
         match packet {
             Packet::Publish(one) => self.publish(&one),
             Packet::PubRel(rel) => {
@@ -165,6 +179,13 @@ impl Broker {
             Packet::PingReq => Packet::PingResp.write(out, usize::MAX).map(drop).unwrap(),
             other => panic!("not expected: {other:?}"),
         }
+    }
+
+    fn swallows(&mut self) -> bool {
+        let swallows = self.may_swallow > 0 && self.rng.random_bool(0.1);
+        self.may_swallow -= u32::from(swallows);
+        self.swallowed += u32::from(swallows);
+        swallows
     }
 
     fn publish(&mut self, one: &Publish) {
@@ -212,6 +233,9 @@ impl Broker {
             for _ in 0..self.rng.random_range(0..=self.owed.len()) {
                 let which = self.rng.random_range(0..self.owed.len());
                 let ack = self.owed.swap_remove(which);
+                if self.swallows() {
+                    continue;
+                }
                 ack.write(&mut out, usize::MAX).unwrap();
                 // Nothing forbids to say it twice.
                 if let Packet::PubAck(_) = ack

@@ -90,15 +90,15 @@ impl EpochState {
         let pake = agree(half.as_ref(), init_req.share)?;
         let digest = digest(&[init_req.frame]);
         let reference = digest.first_chunk().expect("a digest is longer than that");
-        let (cookie, share) = (cookie(&self.key, &digest), half.as_ref().map(Spake2Half::share));
+        let (cookie, share) = (cookie(&self.key, &key_of(topics, &digest)), half.as_ref().map(Spake2Half::share));
         let init_ack = InitAck::frame(reference, &cookie, &ours.x25519, &ours.ciphertext, share);
         let schedule = Schedule::new(topics, init_req.frame, &init_ack, &ours.shared, pake.as_ref());
         Ok((init_ack, schedule))
     }
 
-    /// Whether this cookie was made under the epoch key, for the INITREQ with this digest.
-    pub(super) fn made(&self, init_req: &Digest, cookie: &Cookie) -> bool {
-        verify_cookie(&self.key, init_req, cookie).is_ok()
+    /// Whether this cookie was made under the epoch key, on these topics, for the INITREQ with this digest.
+    pub(super) fn made(&self, topics: &Topics, init_req: &Digest, cookie: &Cookie) -> bool {
+        verify_cookie(&self.key, &key_of(topics, init_req), cookie).is_ok()
     }
 
     /// Whether the attempt of the INITREQ with this digest is among the recent ones.

@@ -140,7 +140,8 @@ impl Slave {
                 }
                 let init_req = digest(&[parsed.init_req.frame]);
                 let mut epochs = std::iter::once(&self.epoch).chain(&self.last_epoch);
-                let epoch = epochs.find(|epoch| epoch.made(&init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
+                let epoch =
+                    epochs.find(|epoch| epoch.made(topics, &init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
                 Ok((!epoch.remembers(topics, &init_req)).then_some(KeyExchange::AuthReq))
             }
             _ => Ok(None),
@@ -244,7 +245,7 @@ impl Slave {
         }
         let init_req = digest(&[parsed.init_req.frame]);
         let mut epochs = std::iter::once(&mut self.epoch).chain(&mut self.last_epoch);
-        let epoch = epochs.find(|epoch| epoch.made(&init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
+        let epoch = epochs.find(|epoch| epoch.made(topics, &init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
         if epoch.discarded.contains(parsed.attempt) {
             return Err(Rejected::Duplicate);
         }

@@ -78,6 +78,8 @@ fn an_auth_req_without_the_cookie_costs_no_key_exchange() {
         assert_eq!(world.slave.key_exchange(&topics(), &forged), Err(Rejected::Unexpected));
         assert_eq!(world.deliver(To::Slave, &forged), Err(Rejected::Unexpected));
     }
+    let elsewhere = Topics { master_to_slave: "other".into(), ..topics() };
+    assert_eq!(world.slave.key_exchange(&elsewhere, &genuine), Err(Rejected::Unexpected), "good on its topics only");
     // The genuine one waits for one key exchange. After that, nothing that names its INITREQ costs another one.
     assert_eq!(world.slave.key_exchange(&topics(), &genuine), Ok(Some(KeyExchange::AuthReq)));
     let mut altered = genuine.clone();

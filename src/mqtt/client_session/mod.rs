@@ -4,6 +4,7 @@
 //! A state machine without I/O: bytes and the time come in; bytes, [`Event`]s and a deadline come out. The driver owns
 //! the socket, and reports exactly how many bytes it took: at QoS 0 nothing else is ever known of a message.
 
+mod awaited_ack;
 mod connection_history;
 mod connection_lifecycle;
 mod incoming_publishes;
@@ -226,6 +227,7 @@ impl ClientSession {
         if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
             keep_alive.bytes_sent(self.sent_bytes, now);
         }
+        self.await_ack(now);
         while let Some(token) = self.outgoing.next_sent(self.sent_bytes) {
             self.history.message_sent(token);
             self.events.push_back(Event::Acknowledged(token));
@@ -283,11 +285,21 @@ impl ClientSession {
         if let ConnectionState::Up { keep_alive, .. } = &self.state {
             match keep_alive.action(now) {
                 KeepAliveAction::SendPing => self.send_ping(now),
-                KeepAliveAction::GiveUp => return Err(self.give_up("no PINGRESP from the broker")),
+                KeepAliveAction::NoPingResp => return Err(self.give_up("no PINGRESP from the broker")),
+                KeepAliveAction::NoAck => {
+                    return Err(self.give_up("the broker is there, but does not acknowledge a message"));
+                }
                 KeepAliveAction::Wait => {}
             }
         }
         Ok(())
+    }
+
+    /// Awaits the acknowledgement of the oldest packet: after whatever may have made another one that.
+    fn await_ack(&mut self, now: Instant) {
+        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
+            keep_alive.ack_awaited(self.outgoing.oldest_unanswered(self.sent_bytes), now);
+        }
     }
 
     fn send_ping(&mut self, now: Instant) {

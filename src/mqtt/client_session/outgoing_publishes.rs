@@ -150,6 +150,13 @@ impl OutgoingPublishes {
         })
     }
 
+    /// Where the latest packet of the oldest message ends among the bytes of this connection, if its socket has taken it and
+    /// an answer is due; `sent_bytes` counts all that it took.
+    pub(super) fn oldest_unanswered(&self, sent_bytes: u64) -> Option<u64> {
+        let oldest = self.publishes.front().filter(|oldest| oldest.qos > Qos::AtMostOnce)?;
+        (oldest.position.end <= sent_bytes).then_some(oldest.position.end)
+    }
+
     /// The next packet to send, or nothing. With `alone`, nothing while an older message is not acknowledged.
     ///
     /// The caller encodes it and then calls [`OutgoingPublishes::encoded`].

@@ -20,6 +20,7 @@ impl ClientSession {
             keep_alive.bytes_received(now);
         }
         let result = self.receive(bytes, now).and_then(|()| self.check_answers());
+        self.await_ack(now);
         if result.is_err() {
             self.history.gave_up();
         }
@@ -47,7 +48,7 @@ impl ClientSession {
                 (ConnectionState::Connecting(_), Packet::ConnAck { session_present, refused }) => {
                     self.connack(session_present, refused, now)?;
                 }
-                (ConnectionState::Up { .. }, packet) => self.handle(packet)?,
+                (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
                 (ConnectionState::Connecting(_), _) => {
                     return Err(ConnectionLost::malformed("a packet before CONNACK"));
                 }
@@ -94,7 +95,7 @@ impl ClientSession {
         Ok(())
     }
 
-    fn handle(&mut self, packet: Packet) -> Result<(), ConnectionLost> {
+    fn handle(&mut self, packet: Packet, now: Instant) -> Result<(), ConnectionLost> {
         match packet {
             Packet::Publish { topic, payload, qos, retain, dup, pkid } => {
                 self.history.message_received();
@@ -130,7 +131,7 @@ impl ClientSession {
             Packet::SubAck { pkid, granted } => self.events.extend(self.subscriptions.suback(pkid, &granted)?),
             Packet::PingResp => {
                 if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-                    keep_alive.ping_answered();
+                    keep_alive.ping_answered(now);
                 }
                 self.fill_write_buffer();
             }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use rand::CryptoRng;
 
 use crate::Result;
+use crate::crypto::key_tree::Salt;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Content, Sender, StreamId};
+use crate::stream::{Confirmed, Content, Sender, StreamId};
 
 /// How long a confirm waits for others to go with it.
 const CONFIRM_DELAY: Duration = Duration::from_millis(50);
@@ -26,13 +27,16 @@ const SETTLED_TIMEOUT: Duration = Duration::from_secs(30);
 /// last session.
 const MAX_UNSETTLED_STREAMS: usize = 256;
 
+/// A stream to confirm, its salt, and the next seq that is wanted of it where nothing of it is remembered any more.
+pub(super) type Wanted = (StreamId, Salt, u32);
+
 /// What is to be confirmed, and the streams in which that is said: one per session, as confirms are sealed under the session
 /// whose streams they name.
 #[derive(Default)]
 pub(super) struct ConfirmQueue {
     senders: BTreeMap<SessionId, Sender>,
-    /// The streams, each with the next seq that is wanted of it where nothing of it is remembered any more.
-    due: BTreeMap<StreamId, u32>,
+    /// The streams, each with its salt and the next seq that is wanted of it where nothing of it is remembered any more.
+    due: BTreeMap<StreamId, (Salt, u32)>,
     since: Option<Instant>,
     messages: u32,
     bytes: usize,
@@ -46,14 +50,14 @@ pub(super) struct ConfirmQueue {
 /// Messages that are not understood, one of each stream.
 #[derive(Default)]
 struct Refused {
-    due: BTreeMap<StreamId, u32>,
+    due: BTreeMap<StreamId, (Salt, u32)>,
     /// When the sender of each was told last.
     told: BTreeMap<StreamId, Instant>,
 }
 
 impl ConfirmQueue {
     /// Standard output took `bytes` bytes of a stream whose sender asks, the last ones if the stream `ends`.
-    pub(super) fn written(&mut self, stream: StreamId, bytes: usize, ends: bool, now: Instant) {
+    pub(super) fn written(&mut self, stream: StreamId, salt: Salt, bytes: usize, ends: bool, now: Instant) {
         self.messages += 1;
         self.bytes += bytes;
         if ends {
@@ -65,27 +69,27 @@ impl ConfirmQueue {
                 self.unsettled.insert(stream, now + SETTLED_TIMEOUT);
             }
         }
-        self.repeat(stream, 0, now);
+        self.repeat(stream, salt, 0, now);
     }
 
     /// A message came that was too early, or that had come before: its sender lacks our last confirm, of `next`.
-    pub(super) fn repeat(&mut self, stream: StreamId, next: u32, now: Instant) {
-        let known = self.due.entry(stream).or_default();
-        *known = next.max(*known);
+    pub(super) fn repeat(&mut self, stream: StreamId, salt: Salt, next: u32, now: Instant) {
+        let (known_salt, known) = self.due.entry(stream).or_insert((salt, next));
+        (*known_salt, *known) = (salt, next.max(*known));
         self.since.get_or_insert(now);
     }
 
     /// A message is not understood, which its sender is to be told; false if that was told of its stream within a second.
-    pub(super) fn refuse(&mut self, stream: StreamId, seq: u32, now: Instant) -> bool {
+    pub(super) fn refuse(&mut self, stream: StreamId, salt: Salt, seq: u32, now: Instant) -> bool {
         self.refused.told.retain(|_, told| now < *told + REFUSED_INTERVAL);
         let Entry::Vacant(entry) = self.refused.told.entry(stream) else { return false };
         entry.insert(now);
-        self.refused.due.insert(stream, seq);
+        self.refused.due.insert(stream, (salt, seq));
         true
     }
 
     /// The messages whose senders are to be told now that they are not understood.
-    pub(super) fn take_refused(&mut self) -> BTreeMap<StreamId, u32> {
+    pub(super) fn take_refused(&mut self) -> BTreeMap<StreamId, (Salt, u32)> {
         std::mem::take(&mut self.refused.due)
     }
 
@@ -105,7 +109,7 @@ impl ConfirmQueue {
     }
 
     /// The streams to confirm at `now`, and whether the confirm must arrive, as the last one of a stream must.
-    pub(super) fn take_due(&mut self, all: bool, now: Instant) -> Option<(Vec<(StreamId, u32)>, bool)> {
+    pub(super) fn take_due(&mut self, all: bool, now: Instant) -> Option<(Vec<Wanted>, bool)> {
         let many = self.messages >= MAX_UNCONFIRMED_MESSAGES || self.bytes >= MAX_UNCONFIRMED_BYTES;
         let is_due = all || self.urgent || many || self.deadline().is_some_and(|deadline| now >= deadline);
         if self.due.is_empty() || !is_due {
@@ -113,7 +117,8 @@ impl ConfirmQueue {
         }
         let must_arrive = all || self.urgent;
         (self.since, self.messages, self.bytes, self.urgent) = (None, 0, 0, false);
-        Some((std::mem::take(&mut self.due).into_iter().collect(), must_arrive))
+        let due = std::mem::take(&mut self.due).into_iter().map(|(stream, (salt, next))| (stream, salt, next));
+        Some((due.collect(), must_arrive))
     }
 
     /// Forgets sessions that are not `usable` any more, with the keys of their streams of confirms: no confirm can be sealed.
@@ -123,28 +128,28 @@ impl ConfirmQueue {
         self.unsettled.retain(|stream, _| usable(stream.session));
     }
 
-    /// Seals what is `wanted` of streams of one session: pairs of a stream's number and its next seq.
+    /// Seals how far streams of one session are written.
     ///
     /// # Errors
-    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`Sender::seal`].
+    /// As [`ConfirmQueue::seal_one`].
     pub(super) fn seal(
         &mut self,
         session: &Session,
-        wanted: &[(u32, u32)],
+        wanted: &[Confirmed],
         max_message: usize,
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
         let sender = self.sender(session, max_message, sessions, rng)?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
-        let seal = |part: &[(u32, u32)]| sender.seal(&Content::Confirm(part.to_vec()), sender.buffer(0), rng);
+        let seal = |part: &[Confirmed]| sender.seal(&Content::Confirm(part.to_vec()), sender.buffer(0), rng);
         parts.map(seal).collect()
     }
 
     /// Seals anything that is said in a side stream.
     ///
     /// # Errors
-    /// As [`ConfirmQueue::seal`].
+    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`Sender::seal`].
     pub(super) fn seal_one(
         &mut self,
         session: &Session,
@@ -178,6 +183,7 @@ mod tests {
     use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
     use crate::suite::Suite;
 
+    const SALT: Salt = [7; 8];
     const STREAM: StreamId = StreamId { session: [7; 8], number: 3 };
 
     #[test]
@@ -186,29 +192,29 @@ mod tests {
         let mut confirms = ConfirmQueue::default();
         assert_eq!(confirms.take_due(true, now), None);
         for _ in 1..MAX_UNCONFIRMED_MESSAGES {
-            confirms.written(STREAM, 10, false, now);
+            confirms.written(STREAM, SALT, 10, false, now);
             assert_eq!(confirms.take_due(false, now), None);
         }
-        confirms.written(STREAM, 10, false, now);
-        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, 0)], false)));
+        confirms.written(STREAM, SALT, 10, false, now);
+        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, SALT, 0)], false)));
         assert_eq!(confirms.deadline(), None);
 
-        confirms.written(STREAM, MAX_UNCONFIRMED_BYTES, false, now);
-        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, 0)], false)));
+        confirms.written(STREAM, SALT, MAX_UNCONFIRMED_BYTES, false, now);
+        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, SALT, 0)], false)));
 
-        confirms.repeat(STREAM, 0, now);
+        confirms.repeat(STREAM, SALT, 0, now);
         assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY / 2), None);
-        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY), Some((vec![(STREAM, 0)], false)));
+        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY), Some((vec![(STREAM, SALT, 0)], false)));
     }
 
     #[test]
     fn a_stream_that_ended_is_answered_for_until_its_sender_has_heard() {
         let now = Instant::now();
         let mut confirms = ConfirmQueue::default();
-        confirms.written(STREAM, 10, false, now);
+        confirms.written(STREAM, SALT, 10, false, now);
         assert_eq!(confirms.unsettled_until(), None);
-        confirms.written(STREAM, 10, true, now);
-        confirms.repeat(STREAM, 0, now + SETTLED_TIMEOUT / 2);
+        confirms.written(STREAM, SALT, 10, true, now);
+        confirms.repeat(STREAM, SALT, 0, now + SETTLED_TIMEOUT / 2);
         assert_eq!(confirms.unsettled_until(), Some(now + SETTLED_TIMEOUT), "what is played again keeps nobody");
         confirms.settled(StreamId { number: 4, ..STREAM });
         assert_eq!(confirms.unsettled_until(), Some(now + SETTLED_TIMEOUT));
@@ -221,11 +227,17 @@ mod tests {
         let start = Instant::now();
         let mut confirms = ConfirmQueue::default();
         for tick in 0..10 * u32::try_from(MAX_UNSETTLED_STREAMS).unwrap() {
-            confirms.written(StreamId { number: tick, ..STREAM }, 0, true, start + Duration::from_millis(tick.into()));
+            confirms.written(
+                StreamId { number: tick, ..STREAM },
+                SALT,
+                0,
+                true,
+                start + Duration::from_millis(tick.into()),
+            );
             assert!(confirms.unsettled.len() <= MAX_UNSETTLED_STREAMS);
         }
         let late = start + Duration::from_secs(60);
-        confirms.written(STREAM, 0, true, late);
+        confirms.written(STREAM, SALT, 0, true, late);
         assert_eq!(confirms.unsettled_until(), Some(late + SETTLED_TIMEOUT));
         assert_eq!(confirms.unsettled.len(), 1);
     }
@@ -240,13 +252,13 @@ mod tests {
             let reserved = ReservedStream::of_side(session.id, FIRST_CONFIRM_STREAM, session.send.side.clone());
             let sender = Sender::new(&session, reserved, [0; 8], 256).unwrap();
             confirms.senders.insert(session.id, sender);
-            confirms.written(stream, 10, true, now);
+            confirms.written(stream, SALT, 10, true, now);
         }
         let kept = pair(2, Suite::Gcm).0.id;
         confirms.retain_sessions(|id| id == kept);
         assert_eq!(confirms.senders.keys().collect::<Vec<_>>(), [&kept]);
         assert_eq!(confirms.unsettled.len(), 1);
-        assert_eq!(confirms.take_due(true, now), Some((vec![(StreamId { session: kept, number: 0 }, 0)], true)));
+        assert_eq!(confirms.take_due(true, now), Some((vec![(StreamId { session: kept, number: 0 }, SALT, 0)], true)));
         confirms.retain_sessions(|_| false);
         assert!(confirms.senders.is_empty() && confirms.unsettled_until().is_none());
     }
@@ -256,21 +268,21 @@ mod tests {
         let now = Instant::now();
         let mut confirms = ConfirmQueue::default();
         let mut told = |seq, after| {
-            let is_news = confirms.refuse(STREAM, seq, now + after);
+            let is_news = confirms.refuse(STREAM, SALT, seq, now + after);
             let told = confirms.take_refused().into_iter().collect::<Vec<_>>();
             assert_eq!(is_news, !told.is_empty());
             told
         };
-        assert_eq!(told(7, Duration::ZERO), [(STREAM, 7)]);
+        assert_eq!(told(7, Duration::ZERO), [(STREAM, (SALT, 7))]);
         assert_eq!(told(7, REFUSED_INTERVAL / 2), []);
-        assert_eq!(told(8, REFUSED_INTERVAL), [(STREAM, 8)]);
+        assert_eq!(told(8, REFUSED_INTERVAL), [(STREAM, (SALT, 8))]);
     }
 
     #[test]
     fn the_end_of_a_stream_is_confirmed_at_once() {
         let now = Instant::now();
         let mut confirms = ConfirmQueue::default();
-        confirms.written(STREAM, 0, true, now);
-        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, 0)], true)));
+        confirms.written(STREAM, SALT, 0, true, now);
+        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, SALT, 0)], true)));
     }
 }

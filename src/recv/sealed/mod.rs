@@ -235,7 +235,7 @@ impl<'a> SealedStreams<'a> {
         if opened.wants_confirms
             && let Some(next) = error.confirm()
         {
-            self.log.confirms.repeat(stream, next, now);
+            self.log.confirms.repeat(stream, opened.salt(), next, now);
         }
         match error {
             AcceptError::Settled => {
@@ -255,7 +255,7 @@ impl<'a> SealedStreams<'a> {
             }
             AcceptError::Unreadable => {
                 let is_refused = opened.wants_confirms && !stream.is_of_confirms();
-                if is_refused && self.log.confirms.refuse(stream, opened.seq, now) {
+                if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
                     self.reports.refused(&self.sessions.peer_name(&opened.peer));
                 }
                 self.reject(error.rejected(), receipt, now)
@@ -282,8 +282,8 @@ impl<'a> SealedStreams<'a> {
             Claim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
             Claim::Settled => Disposition::Drop(message.receipt),
             Claim::Ended { confirm } => {
-                if let Some(next) = confirm {
-                    self.log.confirms.repeat(stream, next, now);
+                if let Some((salt, next)) = confirm {
+                    self.log.confirms.repeat(stream, salt, next, now);
                 }
                 self.log.journal.count_duplicate(stream.session);
                 Disposition::Repeat { stream: self.chains.head_of(stream), receipt: message.receipt }
@@ -453,7 +453,11 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
-        self.log.due_confirms(all, &self.sessions, now, &mut rand::rng())
+        let (confirms, is_outdated) = self.log.due_confirms(all, &self.sessions, now, &mut rand::rng())?;
+        if is_outdated {
+            self.refresh(now)?;
+        }
+        Ok(confirms)
     }
 
     fn late_sessions(&self, now: Instant) -> Vec<SessionId> {

@@ -12,8 +12,9 @@ use crate::link::unix_time;
 use crate::mqtt::Qos;
 use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
-use crate::session::SessionId;
-use crate::stream::{Content, StreamId, StreamState};
+use crate::session::{Session, SessionId};
+use crate::sessions::LinkSessions;
+use crate::stream::{Confirmed, Content, StreamId, StreamState};
 
 /// How long keys of what is over may stay on disk.
 const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ impl ReceiveLog {
         for completion in written {
             if let Some(progress) = completion.confirmable() {
                 let ends = progress.state == StreamState::Ended;
-                self.confirms.written(progress.stream, completion.bytes, ends, now);
+                self.confirms.written(progress.stream, progress.salt, completion.bytes, ends, now);
             }
         }
         Ok(())
@@ -102,7 +103,8 @@ impl ReceiveLog {
         self.journal.erase_keys(cache)
     }
 
-    /// The confirms that are due, `all` of them at the end of a run.
+    /// The confirms that are due, `all` of them at the end of a run; and whether the session of one was deleted since the last
+    /// look at the sessions.
     ///
     /// # Errors
     /// As [`ConfirmQueue::seal`].
@@ -112,40 +114,59 @@ impl ReceiveLog {
         sessions: &UsableSessions,
         now: Instant,
         rng: &mut impl CryptoRng,
-    ) -> Result<Vec<ConfirmMessage>> {
-        let mut messages = self.due_refusals(sessions, rng)?;
-        let Some((streams, must_arrive)) = self.confirms.take_due(all, now) else { return Ok(messages) };
+    ) -> Result<(Vec<ConfirmMessage>, bool)> {
+        let (mut messages, mut is_outdated) = self.due_refusals(sessions, rng)?;
+        let Some((streams, must_arrive)) = self.confirms.take_due(all, now) else { return Ok((messages, is_outdated)) };
         let qos = if must_arrive { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-        for of_session in streams.chunk_by(|(one, _), (other, _)| one.session == other.session) {
+        for of_session in streams.chunk_by(|(one, ..), (other, ..)| one.session == other.session) {
             let id = of_session[0].0.session;
             let Some(session) = sessions.receiver.session(id) else { continue };
             let Some((written, _)) = self.journal.state().session(id) else { continue };
             let wanted: Vec<_> = of_session
                 .iter()
-                .map(|&(StreamId { number, .. }, next)| {
+                .map(|&(StreamId { number, .. }, salt, next)| {
                     // All that comes again of a stream that ended long ago was written. Of any other stream that is not
                     // known, nothing was.
                     let forgotten = if written.ended().contains(number) { next } else { 0 };
-                    (number, written.next_seq(number).unwrap_or(forgotten))
+                    Confirmed { stream: number, salt, next: written.next_seq(number).unwrap_or(forgotten) }
                 })
                 .collect();
             let topic = sessions.link.publish_topic(session);
-            let frames = self.confirms.seal(session, &wanted, self.max_message, &sessions.link, rng)?;
-            messages.extend(frames.into_iter().map(|frame| ConfirmMessage { topic: topic.to_owned(), frame, qos }));
+            let frames = self.confirms.seal(session, &wanted, self.max_message, &sessions.link, rng);
+            let frames = unless_deleted(frames, session, &sessions.link)?;
+            is_outdated |= frames.is_none();
+            let frames = frames.into_iter().flatten();
+            messages.extend(frames.map(|frame| ConfirmMessage { topic: topic.to_owned(), frame, qos }));
         }
-        Ok(messages)
+        Ok((messages, is_outdated))
     }
 
     /// What is to be said of messages that are not understood.
-    fn due_refusals(&mut self, sessions: &UsableSessions, rng: &mut impl CryptoRng) -> Result<Vec<ConfirmMessage>> {
-        let mut messages = Vec::new();
-        for (stream, seq) in self.confirms.take_refused() {
+    fn due_refusals(
+        &mut self,
+        sessions: &UsableSessions,
+        rng: &mut impl CryptoRng,
+    ) -> Result<(Vec<ConfirmMessage>, bool)> {
+        let (mut messages, mut is_outdated) = (Vec::new(), false);
+        for (stream, (salt, seq)) in self.confirms.take_refused() {
             let Some(session) = sessions.receiver.session(stream.session) else { continue };
             let topic = sessions.link.publish_topic(session).to_owned();
-            let content = Content::Refused { stream: stream.number, seq };
-            let frame = self.confirms.seal_one(session, &content, self.max_message, &sessions.link, rng)?;
-            messages.push(ConfirmMessage { topic, frame, qos: Qos::AtLeastOnce });
+            let content = Content::Refused { stream: stream.number, salt, seq };
+            let frame = self.confirms.seal_one(session, &content, self.max_message, &sessions.link, rng);
+            match unless_deleted(frame, session, &sessions.link)? {
+                Some(frame) => messages.push(ConfirmMessage { topic, frame, qos: Qos::AtLeastOnce }),
+                None => is_outdated = true,
+            }
         }
-        Ok(messages)
+        Ok((messages, is_outdated))
+    }
+}
+
+/// What was sealed under a session; `None` if that failed because the session was deleted since the last look at it. Then
+/// nothing under it can be opened. Its peer can bring that about, so it is no error.
+fn unless_deleted<T>(sealed: Result<T>, session: &Session, sessions: &LinkSessions) -> Result<Option<T>> {
+    match sealed {
+        Err(_) if !sessions.cache().has(session)? => Ok(None),
+        sealed => sealed.map(Some),
     }
 }

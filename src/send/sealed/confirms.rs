@@ -6,11 +6,12 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
 use super::{SealedStream, SealingState};
+use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
 use crate::send::outgoing::{ConfirmedStream, Publication, Reply};
 use crate::sessions::LinkSessions;
 use crate::spool::Pending;
-use crate::stream::{AcceptError, Accepted, Content, Receiver, RetransmitQueue, Sender, StreamId};
+use crate::stream::{AcceptError, Accepted, Confirmed, Content, Receiver, RetransmitQueue, Sender, StreamId};
 use crate::{Rejected, Result};
 
 /// Most bytes that wait for a confirm.
@@ -20,6 +21,8 @@ const MAX_UNCONFIRMED: usize = 2 << 20;
 pub(super) struct Confirms {
     asked_for: bool,
     queue: RetransmitQueue,
+    /// The receiver has confirmed messages of an earlier stream of this run, with all the data in it that is not in the queue.
+    confirmed_earlier: bool,
     /// The message that the broker is to keep, the newest with input.
     retained: Option<Bytes>,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
@@ -30,6 +33,8 @@ pub(super) struct Confirms {
 enum News {
     /// All of it below this seq is written.
     Confirmed(u32),
+    /// The receiver has another stream of this number, which a copy of this device sends.
+    Copied,
     /// This message of it is not understood.
     Refused(u32),
 }
@@ -37,7 +42,7 @@ enum News {
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
-        Self { asked_for, queue, retained: None, receiver: Receiver::new() }
+        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver: Receiver::new() }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -59,6 +64,7 @@ impl Confirms {
 
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
+        self.confirmed_earlier |= self.queue.first() > 0;
         self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
     }
 
@@ -83,9 +89,9 @@ impl Confirms {
         Pending { messages: messages as u64, bytes: bytes as u64 }
     }
 
-    /// The only message that is not confirmed, where the receiver has confirmed others of the stream.
+    /// The only message that is not confirmed, where the receiver has confirmed others, of this stream or an earlier one.
     pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
-        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0)
+        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0 || self.confirmed_earlier)
     }
 
     /// The next message to send again, if one is due.
@@ -122,7 +128,7 @@ impl Confirms {
     fn receive(
         &mut self,
         payload: &[u8],
-        stream: StreamId,
+        (stream, salt): (StreamId, Salt),
         now: Instant,
     ) -> std::result::Result<Option<News>, Rejected> {
         if FrameType::of(payload)? != FrameType::Enc {
@@ -133,15 +139,18 @@ impl Confirms {
             return Ok(None);
         }
         let confirmed = match &opened.content {
-            Content::Confirm(confirmed) => confirmed.iter().find(|(number, _)| *number == stream.number),
-            Content::Refused { stream: number, seq } if *number == stream.number => {
-                return Ok(Some(News::Refused(*seq)));
+            Content::Confirm(confirmed) => confirmed.iter().find(|confirmed| confirmed.stream == stream.number),
+            Content::Refused { stream: number, salt: other, seq } if *number == stream.number => {
+                return Ok(Some(if *other == salt { News::Refused(*seq) } else { News::Copied }));
             }
             _ => return Ok(None),
         };
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
-        let Some((_, next)) = confirmed else { return Ok(None) };
+        let Some(Confirmed { next, salt: other, .. }) = confirmed else { return Ok(None) };
+        if *other != salt {
+            return Ok(Some(News::Copied));
+        }
         Ok(self.queue.confirm(*next, now)?.then(|| News::Confirmed(self.queue.first())))
     }
 }
@@ -182,13 +191,14 @@ impl ConfirmedStream for SealedStream {
             return Ok(reply);
         }
         let Some(stream) = self.state.stream() else { return Ok(Reply::Nothing) };
-        let stream = stream.sender.id();
+        let stream = (stream.sender.id(), stream.sender.salt());
         Ok(match self.confirms.receive(payload, stream, now) {
             Ok(Some(News::Confirmed(seq))) => {
                 self.open_query = None;
                 Reply::Confirmed(seq)
             }
             Ok(Some(News::Refused(seq))) => Reply::Refused(seq),
+            Ok(Some(News::Copied)) => Reply::Copied,
             Ok(None) => Reply::Nothing,
             Err(rejected) => Reply::Rejected(rejected),
         })
@@ -211,7 +221,21 @@ impl ConfirmedStream for SealedStream {
             return Ok(false);
         };
         let (content, data) = stream.sender.read_back(last)?;
-        Ok(content.ends_chain() && data.is_empty())
+        Ok(content.closes_stream() && data.is_empty())
+    }
+
+    fn end_early(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+        match self.state.take() {
+            SealingState::Switching { next, .. } => {
+                self.confirms.restart(now);
+                self.enter(next);
+                self.seal_open(&Content::End, None, now, rng).map(Some)
+            }
+            unchanged => {
+                self.state = unchanged;
+                Ok(None)
+            }
+        }
     }
 
     fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
@@ -243,16 +267,40 @@ mod tests {
         confirms.receiver.add(master.clone(), Standing::Current);
         let side = ReservedStream::of_side(slave.id, FIRST_CONFIRM_STREAM, slave.send.side.clone());
         let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
-        let stream = StreamId { session: master.id, number: 4 };
+        let (stream, salt) = (StreamId { session: master.id, number: 4 }, [2; 8]);
         for (number, expected) in [(4, Some(9)), (5, None)] {
-            let content = Content::Refused { stream: number, seq: 9 };
+            let content = Content::Refused { stream: number, salt, seq: 9 };
             let refused = sender.seal(&content, sender.buffer(0), rng).unwrap();
-            let news = confirms.receive(&refused, stream, now).unwrap();
+            let news = confirms.receive(&refused, (stream, salt), now).unwrap();
             assert_eq!(
                 news.map(|news| matches!(news, News::Refused(seq) if Some(seq) == expected)),
                 expected.map(|_| true)
             );
         }
+    }
+
+    /// The copy's stream has the number of ours. What is said of it is not said of ours.
+    #[test]
+    fn what_is_said_of_a_copys_stream_confirms_nothing() {
+        let ((master, slave), now, rng) = (pair(1, Suite::Gcm), Instant::now(), &mut StdRng::seed_from_u64(1));
+        let mut confirms = Confirms::new(true, now);
+        confirms.receiver.add(master.clone(), Standing::Current);
+        confirms.sent(&Bytes::from_static(b"message"), 0, now);
+        let side = ReservedStream::of_side(slave.id, FIRST_CONFIRM_STREAM, slave.send.side.clone());
+        let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
+        let (stream, ours, theirs) = (StreamId { session: master.id, number: 4 }, [2; 8], [3; 8]);
+        for content in [
+            Content::Confirm(vec![Confirmed { stream: 4, salt: theirs, next: 1 }]),
+            Content::Refused { stream: 4, salt: theirs, seq: 0 },
+        ] {
+            let sealed = sender.seal(&content, sender.buffer(0), rng).unwrap();
+            assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Copied))));
+            assert_eq!(confirms.unconfirmed().messages, 1);
+        }
+        let confirm = Content::Confirm(vec![Confirmed { stream: 4, salt: ours, next: 1 }]);
+        let sealed = sender.seal(&confirm, sender.buffer(0), rng).unwrap();
+        assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Confirmed(1)))));
+        assert_eq!(confirms.unconfirmed().messages, 0);
     }
 
     #[test]

@@ -4,6 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+/// What confirms stream 0 of the tests' senders.
+fn confirmed(next: u32) -> Confirmed {
+    Confirmed { stream: 0, salt: [0; 8], next }
+}
+
 use rand::RngExt;
 
 use super::*;
@@ -79,13 +84,13 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
                         Err(refused) => refused.confirm().unwrap(),
                     };
                     if confirms.next_seq() < 1000 {
-                        let confirm = seal_control(&mut confirms, &Content::Confirm(vec![(0, wanted)])).unwrap();
+                        let confirm = seal_control(&mut confirms, &Content::Confirm(vec![confirmed(wanted)])).unwrap();
                         world.send(false, &confirm, hostile);
                     }
                 } else if let (Opened { content: Content::Confirm(streams), .. }, Ok(_), _) =
                     receive(&mut at_sender, &message)
                 {
-                    let (stream, next) = streams[0];
+                    let Confirmed { stream, next, .. } = streams[0];
                     assert!(written.next_seq(stream).is_some_and(|wanted| next <= wanted), "seed {seed}: too much");
                     queue.confirm(next, world.now).unwrap();
                 }
@@ -139,16 +144,19 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let mut receiver = receiver(&[&master]);
     let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM + 5);
     for _ in 0..3 {
-        seal_control(&mut confirms, &Content::Confirm(vec![(0, 1)])).unwrap();
+        seal_control(&mut confirms, &Content::Confirm(vec![confirmed(1)])).unwrap();
     }
-    let message = seal_control(&mut confirms, &Content::Confirm(vec![(0, 2)])).unwrap();
+    let message = seal_control(&mut confirms, &Content::Confirm(vec![confirmed(2)])).unwrap();
     let (opened, accepted, _) = receive(&mut receiver, &message);
-    assert_eq!((opened.content, accepted.unwrap().gap), (Content::Confirm(vec![(0, 2)]), None));
+    assert_eq!((opened.content, accepted.unwrap().gap), (Content::Confirm(vec![confirmed(2)]), None));
     assert_eq!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { next: 4 }));
     let streams = receiver.streams(slave.id).unwrap();
     assert!(streams.is_empty() && streams.missing().is_empty());
 
     let buffer = confirms.buffer(0);
     assert!(confirms.data(buffer, &mut rng()).is_err(), "no data among confirms");
-    assert!(seal_control(&mut sender(&slave, 0), &Content::Confirm(vec![(0, 2)])).is_err(), "no confirms among data");
+    assert!(
+        seal_control(&mut sender(&slave, 0), &Content::Confirm(vec![confirmed(2)])).is_err(),
+        "no confirms among data"
+    );
 }

@@ -21,7 +21,7 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         Kind::End => (end(&mut sender, b"data"), Content::End),
         Kind::Continued => (seal_control(&mut sender, &Content::Continued(other)).unwrap(), Content::Continued(other)),
         Kind::Confirm => {
-            let streams = vec![(3, 9), (4, 1)];
+            let streams = [(3, 9), (4, 1)].map(|(stream, next)| Confirmed { stream, salt: [5; 8], next }).to_vec();
             let mut confirms = self::sender(session, FIRST_CONFIRM_STREAM);
             (seal_control(&mut confirms, &Content::Confirm(streams.clone())).unwrap(), Content::Confirm(streams))
         }
@@ -32,7 +32,7 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         }
         Kind::Will => (raw_in(8, session, FrameType::Will, 3, b"\x07data").freeze(), Content::Will),
         Kind::Refused => {
-            let refused = Content::Refused { stream: 7, seq: 9 };
+            let refused = Content::Refused { stream: 7, salt: [5; 8], seq: 9 };
             (seal_control(&mut self::sender(session, FIRST_CONFIRM_STREAM), &refused).unwrap(), refused)
         }
     }

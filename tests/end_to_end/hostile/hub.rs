@@ -156,8 +156,10 @@ impl Hub {
         match packet {
             Packet::Publish(publish) => {
                 let (qos, pkid) = (publish.qos, publish.pkid);
-                if qos != QoS::ExactlyOnce || client.held.insert(pkid) {
-                    self.route(publish);
+                let is_new = qos != QoS::ExactlyOnce || client.held.insert(pkid);
+                if is_new && !self.route(publish) {
+                    self.clients.get_mut(&id).expect("it sent this").held.remove(&pkid);
+                    return;
                 }
                 match qos {
                     QoS::AtMostOnce => {}
@@ -218,8 +220,8 @@ impl Hub {
         self.deliver(&id);
     }
 
-    /// Decides about a message from a client: first the test, then chance.
-    fn route(&mut self, publish: Publish) {
+    /// Decides about a message from a client: first the test, then chance. False if there is no answer to it.
+    fn route(&mut self, publish: Publish) -> bool {
         let mut fate = (self.filter)(&publish.topic, &publish.payload);
         if fate == Fate::Pass {
             fate = self.mischief.fate();
@@ -227,12 +229,14 @@ impl Hub {
         match fate {
             Fate::Pass => self.pass_on(&publish),
             Fate::Drop => {}
+            Fate::Swallow => return false,
             Fate::Late(wait) => self.put_off(wait, Due::Route(publish)),
             Fate::Twice(wait) => {
                 self.pass_on(&publish);
                 self.put_off(wait, Due::Route(publish));
             }
         }
+        true
     }
 
     fn pass_on(&mut self, publish: &Publish) {

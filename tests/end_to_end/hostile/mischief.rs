@@ -14,6 +14,8 @@ const RATE: f64 = 0.2;
 pub(crate) enum Fate {
     Pass,
     Drop,
+    /// Nobody gets it, and the sender gets no answer.
+    Swallow,
     Late(Duration),
     /// Now, and again later.
     Twice(Duration),

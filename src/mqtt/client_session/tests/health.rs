@@ -102,6 +102,122 @@ fn while_nobody_reads_pingreq_goes_out_and_no_answer_is_late() {
     assert!(rig.session.tick(rig.now).is_err());
 }
 
+/// Lets time pass with a broker that answers PINGREQ and does `each` second; returns why and when the connection is given up.
+fn lost_within(rig: &mut Rig, seconds: u32, mut each: impl FnMut(&mut Rig)) -> Option<(String, Duration)> {
+    let start = rig.now;
+    for _ in 0..seconds {
+        rig.now += SECOND;
+        if let Err(lost) = rig.session.tick(rig.now) {
+            return Some((lost.to_string(), rig.now - start));
+        }
+        if rig.sent().contains(&Packet::PingReq) {
+            rig.receive(&Packet::PingResp).unwrap();
+        }
+        each(rig);
+        assert!(rig.session.deadline().is_none_or(|deadline| deadline > rig.now));
+    }
+    None
+}
+
+#[test]
+fn a_packet_that_the_broker_swallows_is_sent_again_on_another_connection() {
+    for keep_alive in [0, 1, 60, 65_535].map(|seconds| seconds * SECOND) {
+        for (qos, answered) in [(Qos::AtLeastOnce, false), (Qos::ExactlyOnce, false), (Qos::ExactlyOnce, true)] {
+            let mut rig = Rig::new(|options| options.keep_alive = keep_alive);
+            rig.connect(false);
+            rig.publish("swallowed", qos);
+            rig.sent();
+            if answered {
+                rig.receive(&pubrec(1)).unwrap();
+            }
+            let (why, after) = lost_within(&mut rig, 200, |_| {}).expect("an acknowledgement is overdue");
+            assert!(why.contains("acknowledge"), "{why}");
+            let timeout = if keep_alive.is_zero() { 60 * SECOND } else { keep_alive.clamp(10 * SECOND, 60 * SECOND) };
+            assert!(after >= timeout && after <= 2 * timeout + 2 * SECOND, "{keep_alive:?}: {after:?}");
+            assert!(rig.drop_connection() <= Duration::from_millis(100), "it was a stable one");
+            rig.connect(true);
+            let again = rig.sent();
+            if answered {
+                assert_eq!(again, [pubrel(1)]);
+                rig.receive(&pubcomp(1)).unwrap();
+            } else {
+                assert_eq!(published(&again), [row("swallowed", 1, true)]);
+            }
+            assert!(!rig.events().iter().any(|event| matches!(event, Event::Suspect(_) | Event::Refused(_))));
+        }
+    }
+}
+
+#[test]
+fn a_swallowed_packet_is_found_though_later_ones_are_acknowledged() {
+    let mut rig = Rig::up();
+    rig.publish("swallowed", Qos::AtLeastOnce);
+    rig.sent();
+    let mut pkid = 1;
+    let lost = lost_within(&mut rig, 200, |rig| {
+        pkid += 1;
+        rig.publish("later", Qos::AtLeastOnce);
+        assert_eq!(published(&rig.sent()), [row("later", pkid, false)]);
+        rig.receive(&puback(pkid)).unwrap();
+    });
+    assert!(lost.expect("an acknowledgement is overdue").0.contains("acknowledge"));
+}
+
+#[test]
+fn a_slow_broker_that_acknowledges_in_order_keeps_its_connection() {
+    let mut rig = Rig::up();
+    for _ in 0..20 {
+        rig.publish("x", Qos::AtLeastOnce);
+        rig.publish("y", Qos::ExactlyOnce);
+    }
+    rig.sent();
+    let mut answers =
+        (1..=40).flat_map(|pkid| if pkid % 2 == 1 { vec![puback(pkid)] } else { vec![pubrec(pkid), pubcomp(pkid)] });
+    let mut seconds = 0;
+    let lost = lost_within(&mut rig, 59 * 60, |rig| {
+        seconds += 1;
+        if seconds % 59 == 0
+            && let Some(answer) = answers.next()
+        {
+            rig.receive(&answer).unwrap();
+        }
+    });
+    assert_eq!(lost, None);
+    assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
+}
+
+#[test]
+fn no_acknowledgement_is_late_while_nobody_reads() {
+    let mut rig = Rig::up();
+    rig.publish("x", Qos::AtLeastOnce);
+    rig.sent();
+    assert_eq!(lost_within(&mut rig, 100, |_| {}), None);
+    rig.session.pause_reading(true, rig.now);
+    for _ in 0..10 {
+        rig.now = rig.session.deadline().unwrap();
+        rig.session.tick(rig.now).unwrap();
+        assert_eq!(rig.sent(), [Packet::PingReq]);
+    }
+    rig.session.pause_reading(false, rig.now);
+    rig.receive(&Packet::PingResp).unwrap();
+    assert_eq!(lost_within(&mut rig, 59, |_| {}), None);
+    rig.receive(&puback(1)).unwrap();
+    assert_eq!(lost_within(&mut rig, 1000, |_| {}), None);
+}
+
+#[test]
+fn without_keep_alive_a_ping_that_a_message_waits_for_is_answered_in_time() {
+    let mut rig = Rig::new(|options| options.keep_alive = Duration::ZERO);
+    rig.connect(false);
+    rig.publish("suspected", Qos::AtLeastOnce);
+    rig.sent();
+    rig.drop_connection();
+    rig.connect(true);
+    assert_eq!(rig.sent(), [Packet::PingReq]);
+    rig.now = rig.session.deadline().expect("a deadline of PINGRESP");
+    assert!(rig.session.tick(rig.now).unwrap_err().to_string().contains("PINGRESP"));
+}
+
 #[test]
 fn disconnect_goes_after_what_is_queued() {
     let mut rig = Rig::up();

@@ -51,9 +51,14 @@ fn hashes_and_the_cookie() {
     let (a, b): (Digest, Digest) = (node.array("a"), node.array("b"));
     assert_eq!([tree_node(&a, &b), tree_node(&b, &a)], [node.array("node"), node.array("swapped")]);
     let vector = &vectors["cookie"];
-    let (epoch, init_req) = (key(&vector.bytes("epoch_key")), digest(&[&vector.bytes("initreq")]));
-    assert_eq!(cookie(&epoch, &init_req), vector.array("cookie"));
-    assert_eq!(verify_cookie(&epoch, &init_req, &vector.array("cookie")), Ok(()));
+    let (epoch, asked) = (key(&vector.bytes("epoch_key")), asked(&topics(vector), &vector.bytes("initreq")));
+    assert_eq!(cookie(&epoch, &asked), vector.array("cookie"));
+    assert_eq!(verify_cookie(&epoch, &asked, &vector.array("cookie")), Ok(()));
+}
+
+/// What a cookie covers.
+fn asked(Topics { master_to_slave, slave_to_master }: &Topics, init_req: &[u8]) -> Digest {
+    digest(&[master_to_slave.as_bytes(), slave_to_master.as_bytes(), &digest(&[init_req])])
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn shares_that_are_refused() {
 fn schedule(vector: &Value, attempt: &Value) -> Schedule {
     let (init_req, init_ack) = (attempt.bytes("initreq"), attempt.bytes("initack"));
     let shared = if attempt.has("master") {
-        shared_secret(attempt, &init_req, &init_ack)
+        shared_secret(&topics(vector), attempt, &init_req, &init_ack)
     } else {
         SharedSecret::for_test([attempt.bytes("x25519_shared"), attempt.bytes("mlkem_secret")].concat())
     };
@@ -113,7 +118,7 @@ fn schedule(vector: &Value, attempt: &Value) -> Schedule {
 }
 
 /// Both ends' exchange, from what was drawn for it; the keys on the wire are compared with the frames.
-fn shared_secret(attempt: &Value, init_req: &[u8], init_ack: &[u8]) -> SharedSecret {
+fn shared_secret(topics: &Topics, attempt: &Value, init_req: &[u8], init_ack: &[u8]) -> SharedSecret {
     let (master, slave) = (&attempt["master"], &attempt["slave"]);
     let drawn = ["x25519_private", "mlkem_d", "mlkem_z"].map(|name| master.bytes(name));
     let ephemeral = Ephemeral::generate(&mut Scripted::new(drawn));
@@ -126,7 +131,7 @@ fn shared_secret(attempt: &Value, init_req: &[u8], init_ack: &[u8]) -> SharedSec
     let digest = digest(&[init_req]);
     assert_eq!(digest, attempt.array("h_initreq"));
     assert_eq!(digest[..16], init_ack[1..17]);
-    let cookie = cookie(&key(&slave.bytes("epoch_key")), &digest);
+    let cookie = cookie(&key(&slave.bytes("epoch_key")), &asked(topics, init_req));
     assert_eq!((&cookie[..], &cookie), (&init_ack[17..33], &attempt.array("cookie")));
     let theirs = ephemeral.agree(&ours.x25519, &ours.ciphertext).unwrap();
     assert_eq!(theirs.expose(), ours.shared.expose());

@@ -85,8 +85,8 @@ def root_from(leaf, hashes):
     return leaf
 
 
-def cookie(epoch_key, initreq):
-    return hmac(epoch_key, b"sts2 cookie" + H(initreq))[:16]
+def cookie(epoch_key, m2s, s2m, initreq):
+    return hmac(epoch_key, b"sts2 cookie" + H(m2s, s2m, H(initreq)))[:16]
 
 
 def seal_once(key, head, plain):
@@ -128,7 +128,7 @@ def answer_initreq(initreq, epoch_key, m2s, s2m, secrets, code=None):
     if code:
         share = spake2.share(secrets.spake, code, False)
         spake_key = spake2.key(secrets.spake, code, False, parsed.share, share)
-    initack = frames.initack(H(initreq)[:16], cookie(epoch_key, initreq),
+    initack = frames.initack(H(initreq)[:16], cookie(epoch_key, m2s, s2m, initreq),
                              x25519_public(secrets.x25519), ciphertext, share)
     return initack, Schedule(m2s, s2m, initreq, initack, shared, spake_key)
 
@@ -438,7 +438,7 @@ class Slave(Pairing):
     def step3(self, frame, now):
         parsed = frames.Authreq(frame)
         for key in self.epoch(now):
-            if same(cookie(key, parsed.initreq), parsed.cookie):
+            if same(cookie(key, self.m2s, self.s2m, parsed.initreq), parsed.cookie):
                 break
         else:
             raise Invalid("cookie")

@@ -257,7 +257,7 @@ t_odd() {
 		data two
 		version 3
 		version 15
-		side 4 0000000000000001
+		side 4 00000000000000000000000000000001
 		pad 0
 		end
 		done

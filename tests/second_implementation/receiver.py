@@ -121,13 +121,13 @@ class Receiver:
         if st and bytes.fromhex(st["salt"]) != h.salt:
             self.event("hint: another salt", stream=h.stream)
         elif st and st["asks"] and h.seq // keytree.PART < st["part"]:
-            self.confirm(s, h.stream, st["next"], soon=True)
+            self.confirm(s, h.stream, st["salt"], st["next"], soon=True)
         for e in s["ended"]:
             if e["stream"] == h.stream:
                 if bytes.fromhex(e["salt"]) != h.salt:
                     self.event("hint: another salt", stream=h.stream)
                 elif e["asks"]:
-                    self.confirm(s, h.stream, e["count"], soon=True)
+                    self.confirm(s, h.stream, e["salt"], e["count"], soon=True)
         self.event("dropped", stream=h.stream, seq=h.seq)
 
     # Accept
@@ -151,7 +151,7 @@ class Receiver:
         if over or (not st and str(h.stream) in s["kept"]):
             self.event("duplicate", stream=h.stream, seq=h.seq)
             if over and over["asks"]:
-                self.confirm(s, h.stream, over["next"], soon=True)
+                self.confirm(s, h.stream, over["salt"], over["next"], soon=True)
             return
         if s["killed"] is not None and h.stream >= s["killed"]:
             return
@@ -173,7 +173,7 @@ class Receiver:
         origin, base, two, first = "%s/%d" % (s["id"], h.stream), 0, False, plain.preamble
         if plain.asks and h.seq and not plain.problem:
             if s["received"]:
-                self.confirm(s, h.stream, 0, soon=True)
+                self.confirm(s, h.stream, h.salt.hex(), 0, soon=True)
             self.event("dropped above", stream=h.stream, seq=h.seq)
             return None
         if first and not plain.problem:
@@ -225,16 +225,16 @@ class Receiver:
         if h.seq < st["next"]:
             self.event("duplicate", stream=h.stream, seq=h.seq)
             if st["asks"]:
-                self.confirm(s, h.stream, st["next"], soon=True)
+                self.confirm(s, h.stream, st["salt"], st["next"], soon=True)
             return
         if h.seq > st["next"] and st["asks"]:
             self.event("dropped above", stream=h.stream, seq=h.seq)
-            self.confirm(s, h.stream, st["next"], soon=True)
+            self.confirm(s, h.stream, st["salt"], st["next"], soon=True)
             return
         if plain.problem and st["asks"]:
             if now - self.refused_at >= 1:
                 self.refused_at = now
-                self.refusals.append((s["id"], h.stream, h.seq))
+                self.refusals.append((s["id"], h.stream, h.salt, h.seq))
             self.event("refused", stream=h.stream, seq=h.seq, why=plain.problem)
             return
         if h.seq > st["next"]:
@@ -266,7 +266,7 @@ class Receiver:
         if plain.kind == sealed.KILL_KIND and not plain.problem:
             self.kill(state, s, int.from_bytes(plain.content, "big"), now)
         if st["asks"]:
-            self.confirm(s, h.stream, st["next"], soon=closes)
+            self.confirm(s, h.stream, st["salt"], st["next"], soon=closes)
         if closes:
             if plain.kind == sealed.CONTINUED:
                 self.event("continued", stream=h.stream, session=plain.content[:8].hex(),
@@ -386,8 +386,8 @@ class Receiver:
 
     # Confirms
 
-    def confirm(self, s, stream, next_seq, soon=False):
-        self.confirms.setdefault(s["id"], {})[stream] = next_seq
+    def confirm(self, s, stream, salt, next_seq, soon=False):
+        self.confirms.setdefault(s["id"], {})[stream, bytes.fromhex(salt)] = next_seq
         now = time.time()
         due = now if soon else now + 0.05
         self.confirm_due = min(self.confirm_due or due, due)
@@ -410,8 +410,9 @@ class Receiver:
         for sid, entries in self.confirms.items():
             s = sessions.find(state, sid)
             if s:
-                self.send_side(s, sealed.CONFIRM, sealed.confirm_content(sorted(entries.items())))
-                self.event("confirmed", **{str(k): v for k, v in entries.items()})
+                self.send_side(s, sealed.CONFIRM, sealed.confirm_content(
+                    (n, salt, q) for (n, salt), q in sorted(entries.items())))
+                self.event("confirmed", **{str(n): q for (n, _), q in entries.items()})
         self.confirms = {}
 
     # The end of a session
@@ -456,10 +457,10 @@ class Receiver:
                 self.close_lost(state, now)
                 if not self.confirms:
                     self.finish_kill(state, now)
-        for sid, stream, seq in self.refusals:
+        for sid, stream, salt, seq in self.refusals:
             s = sessions.find(self.store.load(), sid)
             if s:
-                self.send_side(s, sealed.REFUSED, sealed.confirm_content([(stream, seq)]))
+                self.send_side(s, sealed.REFUSED, sealed.confirm_content([(stream, salt, seq)]))
         self.refusals = []
         if self.confirms and (late or now >= self.confirm_due):
             self.send_confirms()

@@ -164,19 +164,20 @@ class Script:
         sessions.stream_done(self.store, self.stream.sid, self.stream.number, self.stream.seq, False)
 
     def do_expect(self, what, n="3"):
-        wait = float(n) if what == "silence" else 5
+        wait = float(n) if what == "silence" else 60
         end = time.monotonic() + wait
         while time.monotonic() < end:
             m = self.link.get(0.05)
             got = m and open_side(self.store.load(), m[1])
             if not got or not got[2] or got[2].problem:
                 continue
-            for stream, seq in sealed.read_pairs(got[2].content):
+            for stream, salt, seq in sealed.read_confirmed(got[2].content):
                 self.say("side", kind=got[2].kind, stream=stream, seq=seq)
                 if what == "silence":
                     return False
                 kind = {"confirm": sealed.CONFIRM, "refused": sealed.REFUSED}[what]
-                if got[2].kind == kind and stream == self.stream.number and seq == int(n):
+                if got[2].kind == kind and (stream, salt) == (self.stream.number, self.stream.salt) \
+                        and seq == int(n):
                     return True
         return what == "silence"
 

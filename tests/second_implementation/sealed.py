@@ -136,8 +136,8 @@ class Plain:
         elif side or frame_type != ENC:
             raise Refused("kind %d where it must not be" % self.kind)
         length = len(body)
-        good = {CONTINUED: length == 12, CONFIRM: length % 8 == 0, KILL_KIND: length == 4,
-                SETTLED: length == 0, REFUSED: length == 8}
+        good = {CONTINUED: length == 12, CONFIRM: length % 16 == 0, KILL_KIND: length == 4,
+                SETTLED: length == 0, REFUSED: length == 16}
         if not good.get(self.kind, True):
             raise Refused("content of kind %d" % self.kind)
 
@@ -164,8 +164,9 @@ class Plain:
 
 
 def confirm_content(entries):
-    return b"".join(struct.pack(">II", n, seq) for n, seq in entries)
+    """Of a confirm or a refused: (stream, salt, seq) for each stream."""
+    return b"".join(struct.pack(">I8sI", *e) for e in entries)
 
 
-def read_pairs(content):
-    return [struct.unpack(">II", content[i:i + 8]) for i in range(0, len(content), 8)]
+def read_confirmed(content):
+    return [struct.unpack(">I8sI", content[i:i + 16]) for i in range(0, len(content), 16)]

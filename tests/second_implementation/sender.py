@@ -198,9 +198,13 @@ class Sender:
         if not got or not got[2] or got[2].problem or got[0]["id"] != self.session["id"]:
             return
         plain = got[2]
-        for stream, seq in sealed.read_pairs(plain.content):
+        for stream, salt, seq in sealed.read_confirmed(plain.content):
             if stream != self.stream.number:
                 continue
+            if salt != self.stream.salt:
+                self.event("two devices use this session", stream=stream)
+                self.lost_session(self.session)
+                return
             if plain.kind == sealed.REFUSED:
                 self.event("refused", seq=seq)
                 self.status = 76

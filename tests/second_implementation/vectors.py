@@ -318,8 +318,9 @@ def primitives():
         "spake2_refused": refused_shares(),
         "spake2_points": {"M": spake2.encode(spake2.M), "N": spake2.encode(spake2.N),
                           "order_of_both": "2^252 + 27742317777372353535851937790883648493"},
-        "cookie": {"epoch_key": m, "initreq": b"\x21" + bytes(1233),
-                   "cookie": hs.cookie(m, b"\x21" + bytes(1233))}})
+        "cookie": {"epoch_key": m, "topic_m2s": "up", "topic_s2m": "down",
+                   "initreq": b"\x21" + bytes(1233),
+                   "cookie": hs.cookie(m, b"up", b"down", b"\x21" + bytes(1233))}})
 
 
 def code_vectors():
@@ -472,12 +473,12 @@ def sealed_frames(suite):
     for seq in (0, 1, 2**20):
         frame("will %d" % seq, sealed.WILL_KIND, b"offline\n", 2, seq, frame_type=WILL)
     frame("padded will", sealed.WILL_KIND, b"offline\n", 1000, 0, pad=64, frame_type=WILL)
-    pairs = [(0, 1), (7, 2**20), (2**31 - 2, 2**32 - 2)]
+    pairs = [(n, rnd("confirmed %d" % n, 8), q) for n, q in ((0, 1), (7, 2**20), (2**31 - 2, 2**32 - 2))]
     for count in (0, 1, 3):
         frame("confirm of %d" % count, sealed.CONFIRM, sealed.confirm_content(pairs[:count]), 2**31, count)
     frame("confirm, last side stream", sealed.CONFIRM, sealed.confirm_content(pairs), 2**32 - 2, 2**20)
     frame("padded confirm", sealed.CONFIRM, sealed.confirm_content(pairs), 2**31 + 5, 1, pad=32)
-    frame("refused", sealed.REFUSED, sealed.confirm_content([(4, 17)]), 2**31 + 1, 0)
+    frame("refused", sealed.REFUSED, sealed.confirm_content([(4, rnd("refused", 8), 17)]), 2**31 + 1, 0)
     for pad in (1, 2, 16, 64, 256):
         frame("pad %d" % pad, D, text, 1, 3, pad=pad)
     frame("pad that is full", D, rnd("14", 14), 1, 3, pad=16)
@@ -521,9 +522,10 @@ def sealed_frames(suite):
     frame("padding flag, zeros only", 0, stream=7, seq=1, plain=b"\x81\0\0", **refuse)
     frame("continued of 11 bytes", sealed.CONTINUED, bytes(11), 7, 1, **refuse)
     frame("settled with content", sealed.SETTLED, b"x", 7, 1, **refuse)
-    frame("confirm in a stream of data", sealed.CONFIRM, bytes(8), 7, 1, **refuse)
-    frame("refused in a stream of data", sealed.REFUSED, bytes(8), 7, 1, **refuse)
-    frame("confirm of 7 bytes", sealed.CONFIRM, bytes(7), 2**31, 1, **refuse)
+    frame("confirm in a stream of data", sealed.CONFIRM, bytes(16), 7, 1, **refuse)
+    frame("refused in a stream of data", sealed.REFUSED, bytes(16), 7, 1, **refuse)
+    frame("confirm of 15 bytes", sealed.CONFIRM, bytes(15), 2**31, 1, **refuse)
+    frame("refused of 8 bytes", sealed.REFUSED, bytes(8), 2**31, 1, **refuse)
     frame("data in a side stream", D, text, 2**31, 1, **refuse)
     frame("data in KILL", D, text, 7, 1, frame_type=KILL, **refuse)
     frame("kill in ENC", sealed.KILL_KIND, bytes(4), 7, 1, **refuse)

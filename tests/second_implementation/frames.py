@@ -103,7 +103,7 @@ class Authreq:
         r = Reader(frame[1:])
         self.th1, self.cookie, self.initreq = r.take(16), r.take(16), r.counted()
         self.head, self.sealed = frame[:1 + r.at], r.rest()
-        if len(self.initreq) not in (1234, 1266) or len(self.sealed) < 16:
+        if len(self.initreq) not in (1234, 1266):
             raise Invalid("AUTHREQ")
 
 
@@ -118,6 +118,10 @@ class Proof:
         self.hashes = [reader.take(32) for _ in range(count)]
         self.name, self.spki, self.signature = (reader.counted() for _ in range(3))
         reader.end()
+        try:
+            self.name.decode()
+        except UnicodeDecodeError:
+            raise Invalid("the name is no text")
 
 
 # Step 4

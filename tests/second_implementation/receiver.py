@@ -85,8 +85,6 @@ class Receiver:
             else:
                 key = sealed.sealing_key(suite, self.stream_key(s, h).at(h.seq, PARTS_AHEAD))
             data = suites.unseal(suite, key, h.bytes, h.seq, h.body)
-            if not data:
-                raise Invalid("no kind byte")
         except Invalid:
             return None
         return sealed.Plain(data, h.type, side, h.seq)

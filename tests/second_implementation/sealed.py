@@ -27,7 +27,7 @@ def header(frame_type, sid, stream, salt, seq):
 
 class Header:
     def __init__(self, frame):
-        if len(frame) < HEADER + 17 or frame[0] not in (ENC, KILL, WILL):
+        if len(frame) < HEADER + 16 or frame[0] not in (ENC, KILL, WILL):
             raise Invalid("not a sealed frame")
         self.type, self.tag = frame[0], frame[1:4]
         self.stream, self.salt, self.seq = struct.unpack(">I8sI", frame[4:20])
@@ -103,7 +103,8 @@ class Plain:
 
     def __init__(self, data, frame_type, side, seq):
         self.problem, self.skip, self.preamble, self.content = None, False, None, b""
-        self.kind, self.flags = data[0] & 15, data[0] & 0xF0
+        first = data[0] if data else 0
+        self.kind, self.flags = first & 15, first & 0xF0
         self.asks, self.continues = bool(self.flags & ASKS), bool(self.flags & CONTINUES)
         try:
             self._parse(data[1:], frame_type, side, seq)

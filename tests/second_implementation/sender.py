@@ -59,7 +59,7 @@ def open_side(state, data):
                                      h.bytes, h.seq, h.body)
             except Invalid:
                 continue
-            return s, h, sealed.Plain(data, h.type, True, h.seq) if data else None
+            return s, h, sealed.Plain(data, h.type, True, h.seq)
     return None
 
 

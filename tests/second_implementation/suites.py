@@ -54,9 +54,9 @@ def seal(suite, key, header, seq, plaintext, iv=None):
 
 
 def possible(suite, length):
-    """Whether a sealed body can have this length (a plaintext has a kind byte)."""
+    """Whether a sealed body can have this length."""
     if suite == "gcm":
-        return length >= 17
+        return length >= 16
     rest = length - (48 if suite == "cbc" else 32)
     return rest >= 16 and rest % 16 == 0
 

@@ -509,6 +509,7 @@ def sealed_frames(suite):
         frame("kind %d" % k, k, b"later", 7, 1, expect="skip")
     frame("kind 9 with a preamble", 9, b"later", 7, 0, C, cont, expect="skip")
     refuse = dict(expect="refuse")
+    frame("no kind byte", 0, stream=7, seq=1, plain=b"", **refuse)
     frame("kind 0", 0, b"x", 7, 1, **refuse)
     frame("item 4", D, text, 7, 0, 0, sealed.item(4, b"x"), **refuse)
     frame("item 127", D, text, 7, 0, 0, sealed.item(127), **refuse)

@@ -194,11 +194,15 @@ t_rotate() {
 		rm -f in; mkfifo in; btool sts-send $confirm t <in 2>tool-send.log & s=$!
 		exec 3>in; printf '1\n2\n' >&3; waitfor out 2
 		pair; is "$c: $confirm" "0 0" "$pair_status"
-		# What sts-send reads before it notices the new session may go out under the old one.
-		waitfor peer-recv.log '"continued"'
-		printf '3\n4\n' >&3; exec 3>&-
+		# sts-send looks for a new session when it has something to send, at most once a second.
+		local n=3 end=$((SECONDS + WAIT))
+		until grep -q '"continued"' peer-recv.log || [ $SECONDS -ge $end ]; do
+			echo $n >&3; waitfor out "^$n$"; n=$((n + 1))
+		done
+		echo last >&3; exec 3>&-
 		status $s; is "$c: sts-send continues $confirm" 0 $rc
-		waitfor out 4; end_peer_recv; is "$c: the peer follows $confirm" "0 1 2 3 4" "$rc $(joined out)"
+		waitfor out last; end_peer_recv
+		is "$c: the peer follows $confirm" "0 $(seq -s ' ' 1 $((n - 1))) last" "$rc $(joined out)"
 		has "$c: there was a continued $confirm" peer-recv.log '"continued"'
 	done
 }

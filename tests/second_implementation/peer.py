@@ -400,7 +400,7 @@ def main():
     add("--key", default="id.pem", help="the identity key, PKCS#8 in PEM")
     add("--clientid")
     add("--qos", type=int, default=1)
-    add("--timeout", type=float, default=30)
+    add("--timeout", type=float, help="30 seconds; of recv: without a frame, by default never")
     add("--pad", type=int, default=0)
     sub = p.add_subparsers(dest="command", required=True)
 
@@ -444,6 +444,8 @@ def main():
     command("noise", cmd_noise)
     command("status", cmd_status)
     args = p.parse_args()
+    if args.timeout is None:
+        args.timeout = 0 if args.command == "recv" else 30
     sys.exit(args.function(args) or 0)
 
 

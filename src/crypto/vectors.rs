@@ -244,12 +244,14 @@ fn session_checks() {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 /// The nodes that are stored, as a vector has them: the root is the empty path there.
 fn nodes(tree: &KeyTree) -> Value {
-    let node = |(path, key): (TreePath, &Key<_>)| {
-        let hex: String = key.expose().iter().map(|byte| format!("{byte:02x}")).collect();
-        (path.to_string().replace('-', ""), Value::from(hex))
-    };
+    let node = |(path, key): (TreePath, &Key<_>)| (path.to_string().replace('-', ""), Value::from(hex(key.expose())));
     Value::Object(tree.nodes().map(node).collect())
 }
 

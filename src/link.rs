@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
 
-use crate::Result;
 use crate::cache::Cache;
 use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
@@ -15,7 +14,9 @@ use crate::identity::{Identity, KnownPeers};
 use crate::mqtt;
 use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
+use crate::suite::Suite;
 use crate::text::quote;
+use crate::{Error, Exit, Result};
 
 /// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.
 const MAX_FOREIGN: usize = 1 << 20;
@@ -34,6 +35,8 @@ pub struct Link {
     identity_dir: PathBuf,
     runtime_dir: PathBuf,
     argument: Option<OsString>,
+    /// What is sealed is padded to a multiple of this many bytes.
+    pad: Option<usize>,
 }
 
 /// Which tool speaks to the broker; each has a client id of its own.
@@ -65,7 +68,33 @@ impl Link {
             identity_dir: loaded.located.identity_dir,
             runtime_dir: env.runtime_dir(),
             argument: args.link.clone(),
+            pad: None,
         })
+    }
+
+    /// Pads what is sealed to a multiple of this many bytes, if any.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] where nothing is sealed, or where no message has room for so many.
+    pub(crate) fn pad_to(mut self, pad: Option<usize>) -> Result<Self> {
+        let max_message = self.config.mqtt.max_message;
+        let longest = max_message - Suite::MAX_OVERHEAD_LEN;
+        let why = match pad {
+            Some(_) if self.config.sealed.is_none() => {
+                "the link is not encrypted (sts_mode = nosec), so nothing is padded".to_owned()
+            }
+            Some(pad) if pad > longest => format!("it can be at most {longest} bytes (max_message = {max_message})"),
+            _ => {
+                self.pad = pad;
+                return Ok(self);
+            }
+        };
+        Err(Error::new(Exit::Usage, "--pad").because(why))
+    }
+
+    /// What is sealed is padded to a multiple of this many bytes.
+    pub(crate) fn pad(&self) -> Option<usize> {
+        self.pad
     }
 
     /// Whom an encrypted link accepts; `None` where the configuration says `nosec`.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
 
-use crate::cache::{Cache, StoredSession, Watch};
+use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
 use crate::crypto::schedule::Digest;
 use crate::handshake::{Peer, session_check};
 use crate::link::{Link, unix_time};
 use crate::name::{PeerName, list};
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
-use crate::stream::Sender;
+use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
 
 /// How often a run without a session looks whether there is one.
@@ -32,6 +32,16 @@ pub(crate) struct LinkSessions {
     watch: Watch,
     /// Counts the changes seen.
     version: u64,
+    /// What is sealed is padded to a multiple of this many bytes.
+    pad: Option<usize>,
+    lost: LostSessions,
+}
+
+/// The sessions under which something was received that is not known any more, as of the last look.
+#[derive(Debug, Default)]
+struct LostSessions {
+    looked: Option<Instant>,
+    ids: Vec<SessionId>,
 }
 
 /// An answer to a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there").
@@ -54,6 +64,8 @@ impl LinkSessions {
             cache,
             watch: Watch::default(),
             version: 0,
+            pad: None,
+            lost: LostSessions::default(),
         }
     }
 
@@ -65,7 +77,8 @@ impl LinkSessions {
         let cache = link.cache()?;
         let accepted = peers.accepted()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
-        Ok(Self { peers, accepted, cache, watch, version: 0 })
+        let lost = LostSessions::default();
+        Ok(Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost })
     }
 
     /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session. From
@@ -83,7 +96,8 @@ impl LinkSessions {
             [one] => Watch::of_peer(&cache, one.key.fingerprint().as_bytes(), now, SystemTime::now())?,
             _ => Watch::new(&cache, now, SystemTime::now())?,
         };
-        let mut sessions = Self { peers, accepted, cache, watch, version: 0 };
+        let lost = LostSessions::default();
+        let mut sessions = Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost };
         let peer = sessions.current()?.peer;
         if sessions.accepted.len() > 1 {
             sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
@@ -265,21 +279,44 @@ impl LinkSessions {
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
     }
 
-    /// Begins a stream of a session: takes its next number, durably.
+    /// As [`LinkSessions::answer`], for a tool that receives nothing itself. A session of which the receive state is lost is lost:
+    /// a sender that hears that it is here would wait for confirms that never come.
     ///
     /// # Errors
-    /// As [`Cache::reserve_stream`] and [`Sender::new`].
+    /// As [`Cache::answer`].
+    pub(crate) fn answer_for_receiver(&mut self, payload: &[u8], now: Instant) -> Result<Option<Answer>> {
+        if session_check::query_session(payload).and_then(|id| self.usable_session(id)).is_none() {
+            return Ok(None);
+        }
+        // Whoever repeats a recorded query must not have the state read each time.
+        if self.lost.looked.is_none_or(|looked| now >= looked + SESSION_CHECK_INTERVAL) {
+            self.lost = LostSessions { looked: Some(now), ids: self.cache.lost_sessions(self.stored()) };
+        }
+        self.answer(payload, |session| !self.lost.ids.contains(&session.id))
+    }
+
+    /// Begins a stream of a session: takes its next number, durably, and writes down how others ended (`ends`) in the same
+    /// write. Besides what `preamble` says, the stream tells the peer how earlier ones ended.
+    ///
+    /// # Errors
+    /// As [`Cache::begin_stream`] and [`Sender::new`].
     pub(crate) fn begin_stream(
         &self,
         session: &Session,
         max_message: usize,
+        ends: &[EndOfStream],
+        preamble: &Preamble,
         rng: &mut impl CryptoRng,
     ) -> Result<Sender> {
-        let number = self.cache.reserve_stream(&session.peer, &session.id)?;
-        Sender::new(session, number, rng.random(), max_message)
+        let salt = rng.random();
+        let (reserved, ended) = self.cache.begin_stream(&session.peer, session.id, salt, ends, max_message)?;
+        let mut sender = Sender::new(session, reserved, salt, max_message)?.pad_to(self.pad);
+        let Preamble { continues, kept, .. } = *preamble;
+        sender.begin_with(Preamble { continues, ended, kept });
+        Ok(sender)
     }
 
-    /// As [`LinkSessions::begin_stream`], for a stream of confirms.
+    /// As [`LinkSessions::begin_stream`], for a stream of confirms, which tells nothing.
     ///
     /// # Errors
     /// As [`Cache::reserve_confirm_stream`] and [`Sender::new`].
@@ -290,7 +327,18 @@ impl LinkSessions {
         rng: &mut impl CryptoRng,
     ) -> Result<Sender> {
         let number = self.cache.reserve_confirm_stream(&session.peer, &session.id)?;
-        Sender::new(session, number, rng.random(), max_message)
+        Ok(Sender::new(session, number, rng.random(), max_message)?.pad_to(self.pad))
+    }
+
+    /// Notes that the peer uses a session, unless that is known.
+    ///
+    /// # Errors
+    /// As [`Cache::prove`].
+    pub(crate) fn prove(&self, session: &Session) -> Result<()> {
+        if self.stored().any(|stored| stored.session.id == session.id && !stored.proven) {
+            self.cache.prove(&session.peer, &session.id)?;
+        }
+        Ok(())
     }
 
     /// The files behind this view.

@@ -210,6 +210,25 @@ fn lost(state: &ReceiveState, sessions: &[StoredSession]) -> Vec<SessionId> {
     sessions.iter().filter(lost).map(|stored| stored.session.id).collect()
 }
 
+impl Cache {
+    /// As the second part of what [`Journal::open`] returns, for a tool that receives nothing itself.
+    pub(crate) fn lost_sessions<'a>(&self, sessions: impl Iterator<Item = &'a StoredSession>) -> Vec<SessionId> {
+        let received: Vec<_> = sessions.filter(|stored| stored.received).map(|stored| stored.session.id).collect();
+        if received.is_empty() {
+            return received;
+        }
+        match ReceiveState::read(self) {
+            Ok(state) => {
+                let state = state.unwrap_or_default();
+                received.into_iter().filter(|id| !state.sessions.contains_key(id)).collect()
+            }
+            Err(damaged) if damaged.exit() == Exit::Failed => received,
+            // Of a later version, or not to be read by this user: sts-recv says so, and nothing is lost.
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
 fn name(cache: &Cache) -> String {
     format!("{}@recv", cache.link())
 }

@@ -7,6 +7,7 @@
 
 mod answer;
 mod journal;
+mod latest_streams;
 mod peer_sessions;
 mod receive_state;
 mod reserve;
@@ -22,6 +23,7 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use self::journal::Journal;
+pub(crate) use self::latest_streams::EndOfStream;
 use self::peer_sessions::MIN_RETIRED_SECS;
 pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;
@@ -216,10 +218,16 @@ impl Cache {
     /// # Errors
     /// [`Exit::Failed`] where the directory cannot be written.
     pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let name = self.name(peer);
-        let only_deleted = self.read(&name).is_ok_and(|of_peer| of_peer.sessions.is_empty());
-        Ok(files::remove(&self.dir, &name)? && !only_deleted)
+        let Ok(mut of_peer) = self.read(&name) else { return files::remove(&self.dir, &name) };
+        let had_any = !of_peer.sessions.is_empty();
+        // A sender that still waits for a confirm may ask for them under a new one: they are not lost.
+        of_peer.change(Vec::clear);
+        if had_any {
+            self.write(&lock, &name, &of_peer)?;
+        }
+        Ok(had_any)
     }
 
     /// Writes down that something was received under these sessions, so that they are not used without receive state.

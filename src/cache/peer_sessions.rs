@@ -1,5 +1,6 @@
 //! The sessions with one peer: which is current, and how long the others are kept (`sts-protocol(7)`, "Sessions").
 
+use super::latest_streams::LatestStream;
 use crate::session::{Session, SessionId, Standing};
 
 /// A session is deleted when this many newer ones exist that are proven as it is, or unproven as it is.
@@ -59,11 +60,22 @@ pub struct StoredSession {
     /// The peer has shown that it uses it. An attacker on the way of the handshake decides how many sessions are made that
     /// only one end uses: those must not push out one that both use.
     pub(crate) proven: bool,
+    /// The streams of data that this device sent last under it, oldest first.
+    pub(crate) latest: Vec<LatestStream>,
 }
 
 impl StoredSession {
     pub(super) fn new(session: &Session, standing: Standing) -> Self {
-        Self { session: session.clone(), standing, retired: 0, streams: 0, confirms: 0, received: false, proven: false }
+        Self {
+            session: session.clone(),
+            standing,
+            retired: 0,
+            streams: 0,
+            confirms: 0,
+            received: false,
+            proven: false,
+            latest: Vec::new(),
+        }
     }
 
     fn retire(&mut self, now: u64) {

@@ -12,7 +12,7 @@ use super::session_file::{hex, unhex};
 use crate::Rejected;
 use crate::crypto::schedule::digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, Progress, RecentStream, StreamId, StreamState, Streams};
+use crate::stream::{Gap, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
 use crate::text;
 use crate::units::approximate;
 
@@ -77,6 +77,13 @@ pub(crate) enum JournalEntry {
     Lost(Gap),
     /// The broker keeps messages of this stream, and of no newer one.
     Kept(StreamId),
+    /// A will of an open stream was written.
+    Will {
+        /// Of which stream.
+        stream: StreamId,
+        /// The lowest number of a will of it that is accepted from now on.
+        next: u32,
+    },
     /// Nothing was received of streams of a session, and nothing is accepted any more.
     GivenUp {
         /// Which session.
@@ -102,7 +109,7 @@ impl JournalEntry {
         match self {
             Self::Progress(progress) => progress.stream.session,
             Self::Lost(gap) => gap.stream.session,
-            Self::Kept(stream) => stream.session,
+            Self::Kept(stream) | Self::Will { stream, .. } => stream.session,
             Self::GivenUp { session, .. } | Self::Written { session, .. } => *session,
         }
     }
@@ -143,10 +150,10 @@ impl ReceiveState {
                 let (streams, counters) = self.sessions.entry(progress.stream.session).or_default();
                 streams.apply(&progress);
                 let number = progress.stream.number;
-                match (progress.state, at) {
-                    (StreamState::Open, Some(at)) => drop(counters.last_written.insert(number, at)),
-                    (StreamState::Open, None) => {}
-                    (StreamState::Ended | StreamState::Closed, _) => drop(counters.last_written.remove(&number)),
+                if progress.state != StreamState::Open {
+                    counters.last_written.remove(&number);
+                } else if let Some(at) = at {
+                    counters.last_written.insert(number, at);
                 }
             }
             JournalEntry::Lost(gap) => {
@@ -159,6 +166,9 @@ impl ReceiveState {
                 }
             }
             JournalEntry::Kept(stream) => self.sessions.entry(stream.session).or_default().0.keep(stream.number),
+            JournalEntry::Will { stream, next } => {
+                self.sessions.entry(stream.session).or_default().0.set_next_will(stream.number, next);
+            }
             JournalEntry::GivenUp { session, first, last } => {
                 self.sessions.entry(session).or_default().0.insert_closed(first, last);
             }
@@ -187,7 +197,12 @@ impl ReceiveState {
                     let _ = write!(line, "{kind} {first} {last} ");
                 }
             }
-            for RecentStream { number, salt, end, wants_confirms } in streams.recently_ended() {
+            for (number, sequence) in streams.left() {
+                put_sequence(&mut line, sequence);
+                let _ = write!(line, "l {number} ");
+            }
+            for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {
+                put_sequence_of(&mut line, sequence, StreamId { session: *id, number }, end);
                 let confirms = if wants_confirms { "y" } else { "n" };
                 let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
             }
@@ -199,6 +214,9 @@ impl ReceiveState {
                     put_time(&mut line, *at);
                 }
                 put_entry(&mut line, &JournalEntry::Progress(progress));
+            }
+            for (number, next) in streams.wills() {
+                put_entry(&mut line, &JournalEntry::Will { stream: StreamId { session: *id, number }, next });
             }
             for gap in &counters.latest {
                 put_entry(&mut line, &JournalEntry::Lost(*gap));
@@ -237,13 +255,17 @@ impl ReceiveState {
 
     fn apply_line(&mut self, line: &str) -> Option<()> {
         let mut words = line.split_ascii_whitespace();
-        let (mut session, mut at) = (None, None);
+        let (mut session, mut said) = (None, Said::default());
         while let Some(word) = words.next() {
             match word {
                 word if word.starts_with('+') => {
                     if let Some(time) = word.strip_prefix(TIME) {
-                        at = Some(time.parse().ok()?);
+                        said.at = Some(time.parse().ok()?);
                     }
+                }
+                "q" => {
+                    let origin = StreamId { session: unhex(words.next()?)?, number: number(&mut words)? };
+                    said.sequence = Some(Sequence { origin, position: number(&mut words)? });
                 }
                 "n" => {
                     let id = unhex(words.next()?)?;
@@ -254,7 +276,7 @@ impl ReceiveState {
                     let (reason, count) = (number::<usize>(&mut words)?, number::<u64>(&mut words)?);
                     *self.rejected.get_mut(reason)? += count;
                 }
-                word => self.apply_word(session?, word, &mut words, at)?,
+                word => self.apply_word(session?, word, &mut words, &mut said)?,
             }
         }
         Some(())
@@ -266,15 +288,17 @@ impl ReceiveState {
         session: SessionId,
         word: &str,
         words: &mut SplitAsciiWhitespace<'_>,
-        at: Option<u64>,
+        said: &mut Said,
     ) -> Option<()> {
+        let at = said.at;
         match word {
             "m" => {
                 let (stream, salt) = (number(words)?, unhex(words.next()?)?);
                 let (next, skip) = (number(words)?, number(words)?);
                 let (state, wants_confirms) = state_of(words.next()?)?;
                 let stream = StreamId { session, number: stream };
-                let progress = Progress { stream, salt, next, skip, wants_confirms, state };
+                let sequence = said.sequence_of(stream, next);
+                let progress = Progress { stream, salt, next, skip, wants_confirms, state, sequence };
                 self.apply(&JournalEntry::Progress(progress), at);
             }
             "g" => {
@@ -286,12 +310,16 @@ impl ReceiveState {
                 self.apply(&JournalEntry::Written { session, messages, bytes }, at);
             }
             "k" => self.apply(&JournalEntry::Kept(StreamId { session, number: number(words)? }), at),
+            "v" => {
+                let (stream, next) = (StreamId { session, number: number(words)? }, number(words)?);
+                self.apply(&JournalEntry::Will { stream, next }, at);
+            }
             "c" => {
                 let (first, last) = range(words)?;
                 self.apply(&JournalEntry::GivenUp { session, first, last }, at);
             }
             "d" => self.sessions.get_mut(&session)?.1.duplicates += number::<u64>(words)?,
-            _ => self.apply_snapshot_word(session, word, words)?,
+            _ => self.apply_snapshot_word(session, word, words, said)?,
         }
         Some(())
     }
@@ -302,6 +330,7 @@ impl ReceiveState {
         session: SessionId,
         word: &str,
         words: &mut SplitAsciiWhitespace<'_>,
+        said: &mut Said,
     ) -> Option<()> {
         let (streams, counters) = self.sessions.get_mut(&session)?;
         match word {
@@ -316,8 +345,10 @@ impl ReceiveState {
                     "n" => false,
                     _ => return None,
                 };
-                streams.insert_recent(RecentStream { number, salt, end, wants_confirms });
+                let sequence = said.sequence_of(StreamId { session, number }, end);
+                streams.insert_recent(RecentStream { number, salt, end, wants_confirms, sequence });
             }
+            "l" => streams.insert_left(number(words)?, said.sequence.take()?),
             "t" => {
                 let (latest, last_written) =
                     (std::mem::take(&mut counters.latest), std::mem::take(&mut counters.last_written));
@@ -331,6 +362,22 @@ impl ReceiveState {
     }
 }
 
+/// What words of a line say of the ones after them.
+#[derive(Default)]
+struct Said {
+    /// When what follows was written.
+    at: Option<u64>,
+    /// The sequence of the next stream.
+    sequence: Option<Sequence>,
+}
+
+impl Said {
+    /// The sequence of a stream: its own, if nothing else is said.
+    fn sequence_of(&mut self, stream: StreamId, next: u32) -> Sequence {
+        self.sequence.take().unwrap_or(Sequence::of_origin(stream, next))
+    }
+}
+
 /// Why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum UnusableState {
@@ -340,14 +387,17 @@ pub(super) enum UnusableState {
     Later,
 }
 
-/// How far a stream is, with what its sender wants of that: open, ended, or closed; in capitals where it wants confirms.
-const STATES: [(&str, StreamState, bool); 6] = [
+/// How far a stream is, with what its sender wants of that: open, ended, closed or superseded; in capitals where it wants
+/// confirms.
+const STATES: [(&str, StreamState, bool); 8] = [
     ("o", StreamState::Open, false),
     ("O", StreamState::Open, true),
     ("e", StreamState::Ended, false),
     ("E", StreamState::Ended, true),
     ("c", StreamState::Closed, false),
     ("C", StreamState::Closed, true),
+    ("s", StreamState::Superseded, false),
+    ("S", StreamState::Superseded, true),
 ];
 
 fn state_of(word: &str) -> Option<(StreamState, bool)> {
@@ -356,7 +406,7 @@ fn state_of(word: &str) -> Option<(StreamState, bool)> {
 
 /// Whether a line that cannot be applied has a word that this version never writes.
 fn has_unknown_word(line: &str) -> bool {
-    const WORDS: [&str; 11] = ["n", "x", "m", "g", "w", "d", "k", "c", "e", "r", "t"];
+    const WORDS: [&str; 14] = ["n", "x", "m", "g", "w", "d", "k", "v", "c", "e", "r", "l", "q", "t"];
     let is_known = |word: &str| {
         let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
         let is_value = is_number || unhex::<8>(word).is_some() || word == "y" || state_of(word).is_some();
@@ -378,16 +428,29 @@ pub(super) fn put_time(line: &mut String, at: u64) {
 pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
     // Writing to a String does not fail.
     let _ = match entry {
-        JournalEntry::Progress(Progress { stream, salt, next, skip, wants_confirms, state }) => {
+        JournalEntry::Progress(Progress { stream, salt, next, skip, wants_confirms, state, sequence }) => {
+            put_sequence_of(line, *sequence, *stream, *next);
             let found = STATES.iter().find(|(_, other, asks)| (other, asks) == (state, wants_confirms));
             let state = found.map_or("o", |(name, ..)| name);
             write!(line, "m {} {} {next} {skip} {state} ", stream.number, hex(salt))
         }
         JournalEntry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {} {first} {last} ", stream.number),
         JournalEntry::Kept(stream) => write!(line, "k {} ", stream.number),
+        JournalEntry::Will { stream, next } => write!(line, "v {} {next} ", stream.number),
         JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
     };
+}
+
+/// Appends the sequence of the stream that follows, where it is not the stream's own.
+fn put_sequence_of(line: &mut String, sequence: Sequence, stream: StreamId, next: u32) {
+    if sequence != Sequence::of_origin(stream, next) {
+        put_sequence(line, sequence);
+    }
+}
+
+fn put_sequence(line: &mut String, Sequence { origin, position }: Sequence) {
+    let _ = write!(line, "q {} {} {position} ", hex(&origin.session), origin.number);
 }
 
 pub(super) fn put_line(text: &mut String, line: &str) {

@@ -1,31 +1,63 @@
 //! Stream numbers of a session: taken on disk before they are used, with all that leads to their keys.
 
-use super::{Cache, StoredSession};
+use super::{Cache, EndOfStream, StoredSession, latest_streams};
+use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
+use crate::stream::{EndedStream, FIRST_CONFIRM_STREAM, ReservedStream, max_told};
 use crate::{Error, Exit, Result};
 
 impl Cache {
-    /// Takes the session's next stream number, with its leaf. Before this returns it is written down, fsynced and renamed, and
-    /// the directory fsynced, that the number is taken, and nothing that is written leads to the leaf: no process gets either
-    /// again, whatever crashes.
+    /// Takes the session's next stream number, with its leaf, for a stream with this salt. Before this returns it is written
+    /// down, fsynced and renamed, and the directory fsynced, that the number is taken, and nothing that is written leads to the
+    /// leaf: no process gets either again, whatever crashes.
+    ///
+    /// The same write lists the stream, and says how others ended (`ends`). Returns what the stream is to tell of earlier ones in
+    /// a message of at most `max_message` bytes, too.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers are used up, or where the file
     /// cannot be written.
-    pub fn reserve_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
-        self.change_one(peer, *id, |stored| {
+    pub(crate) fn begin_stream(
+        &self,
+        peer: &Digest,
+        id: SessionId,
+        salt: Salt,
+        ends: &[EndOfStream],
+        max_message: usize,
+    ) -> Result<(ReservedStream, Vec<EndedStream>)> {
+        self.change(peer, |sessions| {
+            let stored = sessions.iter_mut().find(|stored| stored.session.id == id);
+            let stored = stored.ok_or_else(|| self.no_session())?;
             let (number, leaf) = stored.session.send.tree.take_lowest().ok_or_else(|| self.used_up())?;
             stored.streams = u64::from(number) + 1;
-            Ok(ReservedStream::of_data(*id, number, leaf))
+            latest_streams::end(sessions, ends);
+            let told = latest_streams::tell(sessions, max_told(max_message));
+            latest_streams::begin(sessions, id, number, salt);
+            Ok(((ReservedStream::of_data(id, number, leaf), told), true))
         })
     }
 
-    /// Takes the session's next number of a side stream, as [`Cache::reserve_stream`] does for one of data.
+    /// As [`Cache::begin_stream`], of the number alone: for benchmarks and tests.
     ///
     /// # Errors
-    /// As [`Cache::reserve_stream`].
+    /// As [`Cache::begin_stream`].
+    pub fn reserve_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
+        self.begin_stream(peer, *id, Salt::default(), &[], 0).map(|(reserved, _)| reserved)
+    }
+
+    /// Writes down how streams with a peer ended.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the file cannot be written.
+    pub(crate) fn end_streams(&self, peer: &Digest, ends: &[EndOfStream]) -> Result<()> {
+        self.change(peer, |sessions| Ok(((), latest_streams::end(sessions, ends))))
+    }
+
+    /// Takes the session's next number of a side stream, as [`Cache::begin_stream`] does for one of data.
+    ///
+    /// # Errors
+    /// As [`Cache::begin_stream`].
     pub fn reserve_confirm_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
         self.change_one(peer, *id, |stored| {
             // The last one stays free: the number after any that is used exists.

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::latest_streams::LatestStream;
 use super::{PeerSessions, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
 use crate::crypto::schedule::{Digest, Topics, digest};
@@ -23,9 +24,9 @@ use crate::suite::Suite;
 const FIRST_LINE: &str =
     "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
 const FORMAT_NAME: &str = "sts-sessions-";
-const FORMAT_NUMBER: u32 = 4;
+const FORMAT_NUMBER: u32 = 5;
 /// Of a session, in this order.
-const SESSION_KEYS: [&str; 20] = [
+const SESSION_KEYS: [&str; 21] = [
     "standing",
     "id",
     "role",
@@ -40,6 +41,7 @@ const SESSION_KEYS: [&str; 20] = [
     "confirms",
     "received",
     "proven",
+    "latest",
     "send_tree",
     "send_side",
     "receive_tree",
@@ -52,6 +54,8 @@ const FILE_KEYS: [&str; 4] = ["format", "link", "past", "sum"];
 /// The length of a node or of an open stream as text, at most.
 const MAX_NODE_LEN: usize = 64 + 48;
 const MAX_OPEN_LEN: usize = 160;
+/// The length of one of the latest streams as text, at most.
+const MAX_LATEST_LEN: usize = 48;
 
 /// Why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ use Unusable::{Later, Malformed};
 /// The file of one peer's sessions.
 pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessions) -> Zeroizing<String> {
     // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
-    let of_sessions: usize = sessions.iter().map(|stored| 1024 + variable_len(&stored.session)).sum();
+    let of_sessions: usize = sessions.iter().map(|stored| 1024 + variable_len(stored)).sum();
     let mut text = Zeroizing::new(String::with_capacity(512 + deleted.len() * 17 + of_sessions));
     text.push_str(FIRST_LINE);
     put(&mut text, "format", format_args!("{FORMAT_NAME}{FORMAT_NUMBER}"));
@@ -90,6 +94,7 @@ pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessio
         put(&mut text, "confirms", stored.confirms);
         put(&mut text, "received", yes_or_no(stored.received));
         put(&mut text, "proven", yes_or_no(stored.proven));
+        put_latest(&mut text, &stored.latest);
         put_tree(&mut text, "send_tree", &session.send.tree);
         put_bytes(&mut text, "send_side", session.send.side.expose());
         put_tree(&mut text, "receive_tree", &session.receive.tree);
@@ -194,6 +199,22 @@ impl<'a> FieldLines<'a> {
         all.ok_or(Malformed("receive_open"))
     }
 
+    /// The latest streams: each the number, the salt, the count or a dash, and how often it was told, with colons between them.
+    fn latest(&mut self) -> Result<Vec<LatestStream>, Unusable> {
+        let latest = |text: &str| {
+            let mut parts = text.split(':');
+            let (number, salt) = (parts.next()?.parse().ok()?, unhex(parts.next()?)?);
+            let count = match parts.next()? {
+                "-" => None,
+                count => Some(count.parse().ok()?),
+            };
+            let told = parts.next()?.parse().ok()?;
+            parts.next().is_none().then_some(LatestStream { number, salt, count, told })
+        };
+        let all: Option<Vec<_>> = self.text("latest")?.split_ascii_whitespace().map(latest).collect();
+        all.filter(|all| all.is_sorted_by(|one, next| one.number < next.number)).ok_or(Malformed("latest"))
+    }
+
     fn number<T: FromStr>(&mut self, key: &'static str) -> Result<T, Unusable> {
         self.text(key)?.parse().map_err(|_| Malformed(key))
     }
@@ -246,6 +267,7 @@ impl<'a> FieldLines<'a> {
         let confirms = self.number("confirms")?;
         let received = self.flag("received")?;
         let proven = self.flag("proven")?;
+        let latest = self.latest()?;
         let send = SendKeys { tree: self.tree("send_tree")?, side: self.key("send_side")? };
         let (tree, open) = (self.tree("receive_tree")?, self.open()?);
         let receive = ReceiveKeys { tree, open, side: self.key("receive_side")? };
@@ -255,7 +277,7 @@ impl<'a> FieldLines<'a> {
             return Err(Malformed("send_tree"));
         }
         let session = Session { id, suite, role, own, peer, topics, created, send, receive, confirm };
-        Ok(StoredSession { session, standing, retired, streams, confirms, received, proven })
+        Ok(StoredSession { session, standing, retired, streams, confirms, received, proven, latest })
     }
 }
 
@@ -285,6 +307,15 @@ fn put_open(text: &mut String, open: &BTreeMap<u32, OpenStreamKeys>) {
     put_end(text, open.is_empty());
 }
 
+fn put_latest(text: &mut String, latest: &[LatestStream]) {
+    text.push_str("latest =");
+    for LatestStream { number, salt, count, told } in latest {
+        let count = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+        let _ = write!(text, " {number}:{}:{count}:{told}", hex(salt));
+    }
+    put_end(text, latest.is_empty());
+}
+
 /// Ends a list; an empty one has the blank that is before each value, too.
 fn put_end(text: &mut String, is_empty: bool) {
     text.push_str(if is_empty { " \n" } else { "\n" });
@@ -310,10 +341,10 @@ fn sum(text: &str) -> String {
 }
 
 /// The length of those fields of a session that have any length, as text, at most.
-fn variable_len(session: &Session) -> usize {
+fn variable_len(StoredSession { session, latest, .. }: &StoredSession) -> usize {
     let nodes = session.send.tree.len() + session.receive.tree.len();
     let topics = session.topics.master_to_slave.len() + session.topics.slave_to_master.len();
-    topics + nodes * MAX_NODE_LEN + session.receive.open.len() * MAX_OPEN_LEN
+    topics + nodes * MAX_NODE_LEN + session.receive.open.len() * MAX_OPEN_LEN + latest.len() * MAX_LATEST_LEN
 }
 
 #[cfg(test)]

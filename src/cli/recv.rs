@@ -46,6 +46,10 @@ struct Args {
     #[arg(long)]
     json: bool,
 
+    /// Hide lengths: pad the confirms to a multiple of N bytes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pad: Option<u32>,
+
     /// If there is no session, wait for the first one; for services
     #[arg(long)]
     wait: bool,
@@ -86,5 +90,5 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
         binary: args.binary,
         timeout: args.timeout.limit(),
     };
-    recv::run(&Link::open(&args.common, report)?, options, report)
+    recv::run(&Link::open(&args.common, report)?.pad_to(args.pad.map(|pad| pad as usize))?, options, report)
 }

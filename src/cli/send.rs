@@ -36,6 +36,10 @@ struct Args {
     #[arg(long)]
     confirm: bool,
 
+    /// Hide lengths: pad what is encrypted to a multiple of N bytes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    pad: Option<u32>,
+
     /// Send to the peer NAME, on a link with several peers
     #[arg(long, value_name = "NAME")]
     to: Option<PeerName>,
@@ -74,5 +78,5 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     let timeout = args.timeout.limit();
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
     let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
-    send::run(&Link::open(&args.common, report)?, &options, report)
+    send::run(&Link::open(&args.common, report)?.pad_to(args.pad.map(|pad| pad as usize))?, &options, report)
 }

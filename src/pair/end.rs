@@ -18,7 +18,7 @@ use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::Standing;
 use crate::stdio::Signals;
-use crate::stream::Sender;
+use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
 
 /// What is left to do if the peer was not told.
@@ -73,8 +73,10 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
     };
     let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(is_current) else { return Ok(None) };
     let mut rng = rand::rng();
-    let stream = cache.reserve_stream(peer, &stored.session.id)?;
-    let sender = Sender::new(&stored.session, stream, rng.random(), link.config.mqtt.max_message)?;
+    let (salt, max_message) = (rng.random(), link.config.mqtt.max_message);
+    let (stream, ended) = cache.begin_stream(peer, stored.session.id, salt, &[], max_message)?;
+    let mut sender = Sender::new(&stored.session, stream, salt, max_message)?;
+    sender.begin_with(Preamble { ended, ..Preamble::default() });
     let topic = peers.route.publish(&stored.session.topics).to_owned();
     sender.kill(&mut rng).map(|frame| Some(Kill { topic, frame }))
 }

@@ -19,12 +19,12 @@ impl PairRun<'_> {
     /// Replies to a peer that checks a session. A service replies under every usable one: it wants no new session itself.
     ///
     /// # Errors
-    /// As [`LinkSessions::refresh_sessions_if_due`] and [`LinkSessions::answer`].
+    /// As [`LinkSessions::refresh_sessions_if_due`] and [`LinkSessions::answer_for_receiver`].
     pub(super) fn answer_session_check(&mut self, payload: &[u8], now: Instant) -> Result<()> {
         // A known_peers that cannot be read is no reason to be silent: a service continues with the peers that it had.
         self.refresh_peers(now)?;
         self.sessions.refresh_sessions_if_due(now)?;
-        match self.sessions.answer(payload, |_| true)? {
+        match self.sessions.answer_for_receiver(payload, now)? {
             Some(answer) => self.event_loop.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce).map(drop),
             None => Ok(()),
         }

@@ -15,11 +15,22 @@ pub(super) struct Delivery {
     pub(super) stream: StreamId,
     /// The bytes to write: a view of a buffer that is used again, so it must not be kept (see [`Delivery::detached`]).
     pub(super) data: Bytes,
-    /// The stream ends with it, and so does a line that is not finished.
-    pub(super) ends: bool,
+    /// How it joins the lines of its stream.
+    pub(super) joint: Joint,
     /// What `--prefix` and `--json` print with each of its lines; `None` where nothing is printed but the line.
     pub(super) metadata: Option<Metadata>,
     pub(super) completion: Completion,
+}
+
+/// How a message joins the lines of its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joint {
+    /// More may come of its last line.
+    Continues,
+    /// The stream ends with it, and so does a line that is not finished.
+    Ends,
+    /// It is one line of its own, whatever of another one was written before.
+    Alone,
 }
 
 /// Where a line is from.
@@ -31,6 +42,7 @@ pub(super) enum Metadata {
         peer: String,
         stream: u32,
         seq: u32,
+        is_will: bool,
         received: SystemTime,
     },
     /// `nosec`: anybody who can publish there.
@@ -60,12 +72,12 @@ impl Delivery {
     pub(super) fn new(
         stream: StreamId,
         data: Bytes,
-        ends: bool,
+        joint: Joint,
         metadata: Option<Metadata>,
         completion: Completion,
     ) -> Self {
         let completion = Completion { bytes: data.len(), ..completion };
-        Self { stream, data, ends, metadata, completion }
+        Self { stream, data, joint, metadata, completion }
     }
 
     /// Splits off the first `len` bytes; what is left settles the message.
@@ -73,7 +85,7 @@ impl Delivery {
         Self {
             stream: self.stream,
             data: self.data.split_to(len),
-            ends: false,
+            joint: Joint::Continues,
             metadata: self.metadata.clone(),
             completion: self.completion.split_to(len),
         }
@@ -138,7 +150,7 @@ impl From<Receipt> for Completion {
 #[cfg(test)]
 pub(super) mod for_tests {
     use super::*;
-    use crate::stream::StreamState;
+    use crate::stream::{Sequence, StreamState};
 
     pub(in crate::recv) const fn stream(number: u32) -> StreamId {
         StreamId { session: [0; 8], number }
@@ -147,10 +159,18 @@ pub(super) mod for_tests {
     /// The message of this seq in stream `number`.
     pub(in crate::recv) fn delivery(number: u32, seq: u32, data: &str, ends: bool) -> Delivery {
         let stream = stream(number);
-        let progress =
-            Progress { stream, salt: [0; 8], next: seq + 1, skip: 0, wants_confirms: false, state: StreamState::Open };
+        let progress = Progress {
+            stream,
+            salt: [0; 8],
+            next: seq + 1,
+            skip: 0,
+            wants_confirms: false,
+            state: StreamState::Open,
+            sequence: Sequence::of_origin(stream, seq + 1),
+        };
         let completion = Completion { progress: Some(progress), ..Completion::default() };
-        Delivery::new(stream, Bytes::copy_from_slice(data.as_bytes()), ends, None, completion)
+        let joint = if ends { Joint::Ends } else { Joint::Continues };
+        Delivery::new(stream, Bytes::copy_from_slice(data.as_bytes()), joint, None, completion)
     }
 
     /// The seq that [`delivery`] was given.

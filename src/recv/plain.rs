@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::delivery::{Completion, Delivery, Metadata};
+use super::delivery::{Completion, Delivery, Joint, Metadata};
 use super::incoming::{Disposition, IncomingStreams, none_retained, oversize};
 use super::left_messages::LeftMessage;
 use super::{RecvOptions, Scope};
@@ -69,7 +69,7 @@ impl IncomingStreams for PlainStreams<'_> {
         let Message { topic, payload, receipt, .. } = message;
         let metadata = self.with_metadata.then(|| Metadata::Plain { topic, received: SystemTime::now() });
         let data = self.data(payload);
-        Ok(Disposition::Deliver(Delivery::new(STREAM, data, true, metadata, Completion::from(receipt))))
+        Ok(Disposition::Deliver(Delivery::new(STREAM, data, Joint::Ends, metadata, Completion::from(receipt))))
     }
 
     fn reject_oversize(&mut self, len: usize, _now: Instant) {

@@ -46,14 +46,12 @@ use self::direct::Direct;
 use self::intake::Intake;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
-use self::replies::warn_of_duplicates;
 use self::reply_topics::ReplyTopics;
 use self::run::{Outcome, SendRun};
 use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
 use self::timeouts::Timeouts;
-use crate::config::Config;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::EventLoop;
 use crate::link::{Link, Tool};
@@ -61,11 +59,8 @@ use crate::name::PeerName;
 use crate::report::Reporter;
 use crate::spool::{Owner, SpoolOptions};
 use crate::stdio::{Input, Signals, Split};
-use crate::suite::Suite;
+use crate::stream::max_record_len;
 use crate::{Error, Exit, Result};
-
-/// An earlier run with this spool sent what nobody acknowledged to it.
-const ENDED_EARLY: &str = "an earlier run ended early; resent in a new stream";
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -99,7 +94,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         None => (Box::new(Direct::new(input, options.split)), found?),
         Some(spool) => {
             let peer = first_session::peer_of(&found, link, options)?;
-            let mut intake = Intake::new(input, options.split, max_record(spool, &link.config)?, report);
+            let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
             let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
             let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
             let mut spooled = Spooled::new(intake, opened, cut_off, report);
@@ -117,8 +112,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     SendRun { events, mqtt, report, source, stream, reply_topics, data_in_flight, timeouts, rng }.finish()
 }
 
-/// The stream in which to send what is in a spool, once there is a session: the one that an earlier run left there, or another
-/// one.
+/// The stream in which to send what is in a spool, once there is a session.
 fn first_stream(
     found: Result<Box<dyn OutgoingStream>>,
     link: &Link,
@@ -131,8 +125,8 @@ fn first_stream(
     if let Some(bell) = spooled.bell(Instant::now())? {
         events.watch(bell);
     }
-    let mut stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
-    warn_of_duplicates(ENDED_EARLY, spooled.resume(&mut *stream, Instant::now())?, report);
+    let stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
+    spooled.check(&*stream)?;
     Ok(stream)
 }
 
@@ -140,13 +134,13 @@ fn first_stream(
 ///
 /// # Errors
 /// [`Exit::Usage`] where the spool is too small.
-fn max_record(spool: &SpoolOptions, config: &Config) -> Result<usize> {
-    let max_message = config.mqtt.max_message;
+fn max_record(spool: &SpoolOptions, link: &Link) -> Result<usize> {
+    let max_message = link.config.mqtt.max_message;
     if spool.max.bytes() < 2 * max_message as u64 {
         return Err(Error::new(Exit::Usage, "--spool-max")
             .because(format!("smaller than two messages of max_message ({max_message} bytes each)")));
     }
-    Ok(if config.sealed.is_some() { max_message - Suite::MAX_OVERHEAD_LEN } else { max_message })
+    Ok(if link.config.sealed.is_some() { max_record_len(max_message, link.pad()) } else { max_message })
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.

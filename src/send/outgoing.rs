@@ -80,6 +80,12 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         Ok(None)
     }
 
+    /// The run is over, however it ends: writes down how its streams ended. Where another run sends what this one leaves, only
+    /// what is `delivered` counts as sent here: the messages below this position.
+    fn finish(&mut self, _delivered: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+
     /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It may have something already,
     /// where it was not asked for lack of room: that is not a matter of time, and the acknowledgement that makes room wakes
     /// the run. So it may be in the past, which the caller filters out.
@@ -168,8 +174,8 @@ pub(super) enum Reply {
     Rejected(Rejected),
     /// The receiver asks the same of us; this is the answer.
     Answer(Publication),
-    /// The receiver has written every message of the stream below this seq.
-    Confirmed(u32),
+    /// The receiver has written every message of the sequence below this position.
+    Confirmed(u64),
     /// The receiver does not understand the message of the stream with this seq.
     Refused(u32),
     /// The receiver has taken another stream of this number: a copy of this device uses the session, too.
@@ -180,53 +186,44 @@ pub(super) enum Reply {
     SessionDeleted,
 }
 
-/// Streams of a spool. Another stream begins only when all of the one before it is acknowledged, so the spool has at most one to
-/// remember. The next run seals what is not acknowledged in a stream of its own.
+/// Streams of a spool. All of them, those of other runs too, carry one sequence, until that ends.
 pub(super) trait SpoolStream {
-    /// Leaves the stream that an earlier run left in the spool. Returns how many messages may be duplicated.
-    fn resume(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
-        Ok(0)
+    /// Whether the run can send what an earlier one left in the spool.
+    fn check(&self, _spool: &Spool) -> Result<()> {
+        Ok(())
     }
 
-    /// What is to be sent before the next record, if anything. Begins a stream if there is none, and decides whether it is
-    /// closed here; `ended` says that no more records will be written.
-    fn before_record(
-        &mut self,
-        _spool: &mut Spool,
-        _ended: bool,
-        _now: Instant,
-        _rng: &mut ThreadRng,
-    ) -> Result<Option<Bytes>> {
-        Ok(None)
+    /// Begins a stream if there is none, and decides whether the sequence ends here; `ended` says that no more records will be
+    /// written. False where another stream is due before the next record.
+    fn before_record(&mut self, _spool: &mut Spool, _ended: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<bool> {
+        Ok(true)
     }
 
-    /// What closes the stream, after the last of its records.
+    /// What ends the sequence, after the last of its records.
     fn after_last_record(&mut self, _spool: &Spool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)
     }
 
-    /// Whether what closes the stream was sent, or is known to have arrived.
-    fn is_closed(&self, _spool: &Spool) -> bool {
+    /// Whether what ends the sequence was sent.
+    fn is_closed(&self) -> bool {
         false
     }
 
-    /// Leaves the stream, which is closed and acknowledged to its end, and takes up the next one.
-    fn leave(&mut self, _spool: &mut Spool, _now: Instant) -> Result<()> {
+    /// Leaves the stream, which is closed and acknowledged to its end.
+    fn leave(&mut self, _spool: &mut Spool) -> Result<()> {
         Ok(())
     }
 
-    /// Leaves the stream without an end: what is not acknowledged of it goes into another one. Returns how many messages may
-    /// be duplicated.
+    /// Leaves the stream without an end: what is not acknowledged of it goes into another one. Returns how many messages that
+    /// are.
     fn reseal_records(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
         Ok(0)
     }
 
-    /// What waits in the spool was cut anew, for another stream than this one, which is left without an end.
-    fn restart(&mut self, _spool: &mut Spool, _now: Instant) -> Result<()> {
-        Ok(())
-    }
+    /// What waits in the spool was cut anew, for another sequence: the stream of this one is left without an end.
+    fn restart(&mut self, _now: Instant) {}
 
-    /// Whether all streams of this run are over.
+    /// Whether the sequences of this run are over.
     fn is_over(&self, _spool: &Spool) -> bool {
         true
     }

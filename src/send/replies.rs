@@ -5,7 +5,6 @@ use std::time::Instant;
 use super::outgoing::Reply;
 use super::run::{Failure, Outcome, SendRun};
 use super::source::Turn;
-use crate::report::Reporter;
 use crate::text::count;
 use crate::{Error, Exit, Result};
 
@@ -28,13 +27,13 @@ impl SendRun<'_> {
                 Ok(())
             }
             Reply::Answer(answer) => Ok(self.publish(answer)?),
-            Reply::Confirmed(seq) => {
+            Reply::Confirmed(position) => {
                 self.reply_topics.delivered();
                 self.timeouts.progress(now);
                 if self.timeouts.end_silence() {
                     self.report.info("confirms are arriving again");
                 }
-                Ok(self.source.confirmed(seq)?)
+                Ok(self.source.confirmed(position)?)
             }
             Reply::Refused(seq) => {
                 self.report.verbose(format_args!("message {seq} of the stream is refused"));
@@ -43,9 +42,27 @@ impl SendRun<'_> {
                 Err(Failure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint)))
             }
             // Nothing of ours was taken under this number, and nothing will be.
-            Reply::Copied => Ok(self.reseal(SESSION_SHARED, now)?),
-            Reply::SessionLost => Ok(self.reseal(SESSION_LOST, now)?),
-            Reply::SessionDeleted if self.source.survives_session() => Ok(self.reseal(SESSION_GONE, now)?),
+            Reply::Copied => {
+                let resent = count(self.reseal(now)?, "message");
+                self.report.warning(format_args!("{SESSION_SHARED}; resent in another stream: {resent}"));
+                Ok(())
+            }
+            Reply::SessionLost => {
+                let duplicates = self.reseal(now)?;
+                if duplicates > 0 {
+                    // It may have written them before it lost what it knew of them.
+                    let messages = count(duplicates, "message");
+                    let what =
+                        format_args!("{SESSION_LOST}; resent under the new session, possibly duplicated: {messages}");
+                    self.report.warning(what);
+                }
+                Ok(())
+            }
+            Reply::SessionDeleted if self.source.survives_session() => {
+                let resent = count(self.reseal(now)?, "message");
+                self.report.info(format_args!("{SESSION_GONE}; resent under the new session: {resent}"));
+                Ok(())
+            }
             // The receiver may have written everything and can only say so in a way that this device cannot read, so sending
             // it again could duplicate all of it.
             Reply::SessionDeleted => Err(Failure::GivenUp(self.unfinished(Exit::DataLost, SESSION_GONE))),
@@ -70,19 +87,12 @@ impl SendRun<'_> {
     }
 
     /// Nothing more can be confirmed under the session of the stream: what is not, is sealed again under the current one.
-    fn reseal(&mut self, why: &str, now: Instant) -> Result<()> {
+    /// Returns how many messages that are.
+    fn reseal(&mut self, now: Instant) -> Result<u64> {
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
-        let duplicates = self.source.reseal(&mut *self.stream, &mut turn)?;
-        warn_of_duplicates(&format!("{why}; resent under the new session"), duplicates, self.report);
+        let resent = self.source.reseal(&mut *self.stream, &mut turn)?;
         self.timeouts.progress(now);
-        self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)
-    }
-}
-
-/// Reports how many messages the receiver may have in another stream already.
-pub(super) fn warn_of_duplicates(why: &str, duplicates: u64, report: &Reporter) {
-    if duplicates > 0 {
-        let messages = count(duplicates, "message");
-        report.warning(format_args!("{why}, possibly duplicated: {messages}"));
+        self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
+        Ok(resent)
     }
 }

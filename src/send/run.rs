@@ -62,6 +62,10 @@ impl SendRun<'_> {
             Err(Failure::GivenUp(error)) => Err(error),
             Err(Failure::Interrupted(cause)) => Err(self.interrupted(cause)),
         };
+        // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
+        if let Err(error) = self.stream.finish(self.source.delivered()) {
+            self.report.verbose(format_args!("how the stream ended is not written down: {error}"));
+        }
         let closed = self.source.close();
         delivered.and(closed)
     }
@@ -140,7 +144,7 @@ impl SendRun<'_> {
                 self.publish(publication)?;
                 progressed = true;
             }
-            progressed |= self.leave_stream(now)?;
+            progressed |= self.leave_stream()?;
             // The next message may have found that another stream is due, which is said first, or the next stream was entered.
             progressed |= self.stream.has_room(0) != had_room;
             // Each of these may have made room for what was read before, of which poll(2) would not tell.
@@ -224,12 +228,12 @@ impl SendRun<'_> {
     }
 
     /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.
-    fn leave_stream(&mut self, now: Instant) -> Result<bool> {
+    fn leave_stream(&mut self) -> Result<bool> {
         if self.in_flight().messages > 0 || !self.source.is_stream_closed(&*self.stream) {
             return Ok(false);
         }
         self.settle()?;
-        self.source.leave_stream(&mut *self.stream, now)?;
+        self.source.leave_stream(&mut *self.stream)?;
         Ok(true)
     }
 

@@ -38,8 +38,8 @@ pub(super) trait MessageSource {
     ///
     /// A message that is sent by time, say when there was no input for long, belongs here, and its time in
     /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a
-    /// spool it must be in the state of the spool before it is sealed, as everything is that shifts the numbers of what
-    /// follows: the number of a record decides its seq ([`crate::spool::SpooledStream::seq`]), in the next run, too.
+    /// spool it must be in the state of the spool before it is sealed, as everything is that shifts the positions of what
+    /// follows: the number of a record decides that ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
 
     /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
@@ -61,8 +61,8 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// The receiver has written every message of the stream below this seq.
-    fn confirmed(&mut self, _seq: u32) -> Result<()> {
+    /// The receiver has written every message of the sequence below this position.
+    fn confirmed(&mut self, _position: u64) -> Result<()> {
         Ok(())
     }
 
@@ -76,7 +76,7 @@ pub(super) trait MessageSource {
         None
     }
 
-    /// Seals what is not confirmed again, under the current session; returns how many messages may be duplicated.
+    /// Seals what is not confirmed again, under the current session; returns how many messages that are.
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64>;
 
     /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be
@@ -92,7 +92,7 @@ pub(super) trait MessageSource {
     }
 
     /// Leaves a closed stream for the next one.
-    fn leave_stream(&mut self, _stream: &mut dyn OutgoingStream, _now: Instant) -> Result<()> {
+    fn leave_stream(&mut self, _stream: &mut dyn OutgoingStream) -> Result<()> {
         Ok(())
     }
 
@@ -142,6 +142,11 @@ pub(super) trait MessageSource {
     /// moment, or has the disk at this one: then [`MessageSource::deadline`] says when to try again.
     fn leave(&mut self) -> Result<bool> {
         Ok(true)
+    }
+
+    /// The messages below this position are delivered, where the next run sends the rest.
+    fn delivered(&self) -> Option<u64> {
+        None
     }
 
     /// Leaves the disk at the end of a run, however that ends.

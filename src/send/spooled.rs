@@ -65,12 +65,12 @@ impl<'a> Spooled<'a> {
         Ok(bell)
     }
 
-    /// Leaves the stream that an earlier run left in the spool. Returns how many messages may be duplicated.
+    /// Whether this stream can send what an earlier run left in the spool.
     ///
     /// # Errors
-    /// [`Exit::Usage`] where that run had another `--confirm`; otherwise as [`Spool::read`].
-    pub(super) fn resume(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<u64> {
-        stream.resume(&mut self.spool, now)
+    /// [`Exit::Usage`] where that run had another `--confirm`.
+    pub(super) fn check(&self, stream: &dyn OutgoingStream) -> Result<()> {
+        stream.check(&self.spool)
     }
 
     /// Reads standard input into the spool: as [`Intake::read`]. Takes notice of what others appended, if they could not wake
@@ -107,8 +107,8 @@ impl<'a> Spooled<'a> {
             Recut::Busy => return Ok(false),
             Recut::DiskFull => return Err(cannot_recut()),
         };
-        stream.restart(&mut self.spool, now)?;
-        let what = "max_message was lowered; the messages in the spool were cut into smaller ones, in a new stream";
+        stream.restart(now);
+        let what = "max_message was lowered; the messages in the spool were cut into smaller ones";
         match duplicates {
             0 => self.report.info(what),
             _ => self.report.warning(format_args!("{what}; possibly duplicated: {}", count(duplicates, "message"))),
@@ -173,8 +173,8 @@ impl MessageSource for Spooled<'_> {
             return Ok(None);
         }
         let ended = self.has_all_input();
-        if let Some(payload) = stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
-            return Ok(Some(Publication::Control(payload)));
+        if !stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
+            return Ok(None);
         }
         let mut message = stream.buffer();
         let head_len = message.len();
@@ -234,12 +234,11 @@ impl MessageSource for Spooled<'_> {
         self.spool.acknowledge(self.spool.next() - self.published.len() as u64)
     }
 
-    fn confirmed(&mut self, seq: u32) -> Result<()> {
-        let Some(stream) = self.spool.stream() else { return Ok(()) };
-        let below = stream.first_record + u64::from(seq.saturating_sub(stream.seq(stream.first_record)));
-        // What closes the stream has a seq of its own, and is no record.
-        let end = stream.close.map_or(u64::MAX, |(end, _)| end);
-        self.spool.acknowledge(below.min(end))
+    fn confirmed(&mut self, position: u64) -> Result<()> {
+        let Some(sequence) = self.spool.sequence() else { return Ok(()) };
+        let below = sequence.first_record + position;
+        // What closes a stream is no record.
+        self.spool.acknowledge(below.min(self.spool.next()))
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -260,11 +259,15 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn is_stream_closed(&self, stream: &dyn OutgoingStream) -> bool {
-        stream.is_closed(&self.spool)
+        stream.is_closed()
     }
 
-    fn leave_stream(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<()> {
-        stream.leave(&mut self.spool, now)
+    fn leave_stream(&mut self, stream: &mut dyn OutgoingStream) -> Result<()> {
+        stream.leave(&mut self.spool)
+    }
+
+    fn delivered(&self) -> Option<u64> {
+        self.spool.sequence().map(|sequence| sequence.position_of(self.spool.acknowledged()).position)
     }
 
     /// In whole records.

@@ -9,19 +9,18 @@
 //! | `bell` | a named pipe that wakes the run that sends |
 //! | `owner` | the link and the peer that it belongs to |
 //! | `waiting` | since when something waits that the last run left ([`backlog`]) |
-//! | `state` | which records are acknowledged, and the stream that they are sealed in ([`SpooledStream`]) |
+//! | `state` | which records are acknowledged, and the sequence that they are sealed in ([`SpooledSequence`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
 //! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`cut_file`]) |
 //!
-//! A record is kept as plaintext, and its number decides which message of its stream it is. It is on the disk,
-//! synchronized, before it is sealed for the first time. A write that was cut short was never sealed, and what it leaves
-//! behind is cut off. The keys of a stream are only in the memory of the run that began it: the next run seals what is not
-//! acknowledged in a stream of its own, and never anything under a key that was used.
+//! A record is kept as plaintext, and its number decides its position in the sequence ([`SpooledSequence::position_of`]). It is
+//! on the disk, synchronized, before it is sealed for the first time. A write that was cut short was never sealed, and what it
+//! leaves behind is cut off. The keys of a stream are only in the memory of the run that began it: the next run sends what is
+//! not acknowledged in a stream of its own, which continues the sequence, and never seals anything under a key that was used.
+//! The receiver needs each position once, so what it has already is dropped there.
 //!
-//! [`SpooledStream::seq`] makes the seq of a record of its number: counted from the stream's first record, and one more
-//! if the stream begins with a message that is no record, which says what it continues ([`Spool::advance_stream`]). Any
-//! other message among the records would shift those after it in the same way, so the state must say where it is before it
-//! is sealed.
+//! Any other message among the records would take a position, so the state must say where it is before it is sealed. The one
+//! that is, is the end of the sequence.
 //!
 //! # Several runs
 //!
@@ -93,7 +92,7 @@ use bytes::BytesMut;
 pub(crate) use self::inlet::Inlet;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::recut::Recut;
-pub(crate) use self::state::{Close, SpooledStream, StreamHeader};
+pub(crate) use self::state::SpooledSequence;
 pub use self::store::SpoolOptions;
 pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordStore};
 
@@ -104,7 +103,7 @@ use self::state::{SpoolState, StateFile};
 use self::tail::{AppendTurn, Tail};
 use crate::Result;
 use crate::files::{self, Dir, Guard, Lock};
-use crate::stream::Predecessor;
+use crate::stream::StreamId;
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
 /// run: making another one costs the disk more than it frees.
@@ -128,7 +127,7 @@ pub(crate) struct Pending {
 /// What was found where the next record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// No record, or none in this stream.
+    /// No record, or none in this sequence.
     Nothing,
     /// A record.
     Record,
@@ -276,10 +275,10 @@ impl Spool {
         self.tail.segments.sync()
     }
 
-    /// The stream that records are sealed in.
+    /// The sequence that records are sealed in.
     #[must_use]
-    pub(crate) fn stream(&self) -> Option<&SpooledStream> {
-        self.state.stream.as_ref()
+    pub(crate) fn sequence(&self) -> Option<&SpooledSequence> {
+        self.state.sequence.as_ref()
     }
 
     /// Records below are acknowledged.
@@ -300,20 +299,26 @@ impl Spool {
         self.tail.segments.whole()
     }
 
-    /// Records below may have been sealed and published, by this run or an earlier one.
+    /// How many of the records that are to be read may have been sealed and published before, by this run or an earlier one.
     #[must_use]
-    pub(crate) fn sealed(&self) -> u64 {
-        self.state.sealed
+    pub(crate) fn sealed_before(&self) -> u64 {
+        self.state.sealed.saturating_sub(self.next)
     }
 
-    /// Appends the next record's bytes to `buffer`, if there is one in this stream, and of at most `max` bytes. From
+    /// Whether there is a next record in this sequence.
+    #[must_use]
+    pub(crate) fn has_record(&self) -> bool {
+        let until = self.state.sequence.and_then(|sequence| sequence.until).unwrap_or(u64::MAX);
+        self.next < self.whole().min(until)
+    }
+
+    /// Appends the next record's bytes to `buffer`, if there is one in this sequence, and of at most `max` bytes. From
     /// now on it may be sealed.
     ///
     /// # Errors
     /// [`crate::Exit::DataLost`] where it is damaged; [`crate::Exit::Failed`] where the disk fails.
     pub(crate) fn read(&mut self, buffer: &mut BytesMut, max: usize) -> Result<Found> {
-        let until = self.state.stream.and_then(|stream| stream.close).map_or(u64::MAX, |(until, _)| until);
-        if self.next >= self.whole().min(until) {
+        if !self.has_record() {
             return Ok(Found::Nothing);
         }
         self.tail.segments.sync()?;
@@ -371,54 +376,40 @@ impl Spool {
         Ok(())
     }
 
-    /// Starts a stream with the next record: written down, synchronized, before anything is sealed in it.
+    /// Starts a sequence with the next record, in this stream: written down, synchronized, before anything is sealed in it.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if the state cannot be written.
-    pub(crate) fn start_stream(&mut self, header: StreamHeader, wants_confirms: bool) -> Result<()> {
-        let (first_record, predecessor, close) = (self.next, None, None);
-        self.set_stream(Some(SpooledStream { header, first_record, wants_confirms, predecessor, close }))
+    pub(crate) fn start_sequence(&mut self, origin: StreamId, wants_confirms: bool) -> Result<()> {
+        let first_record = self.next;
+        self.set_sequence(Some(SpooledSequence { origin, first_record, wants_confirms, until: None }))
     }
 
-    /// Decides how the stream ends, after the last record that was read: as [`Spool::start_stream`].
+    /// Decides that the sequence ends after the last record that was read: as [`Spool::start_sequence`]. Where this run does not
+    /// get so far as to say it, the next one does: the records after it must not take the position of an end that was sent.
     ///
     /// # Errors
-    /// As [`Spool::start_stream`].
-    pub(crate) fn close_stream(&mut self, close: Close) -> Result<()> {
-        let stream = self.state.stream.map(|stream| SpooledStream { close: Some((self.next, close)), ..stream });
-        self.set_stream(stream)
+    /// As [`Spool::start_sequence`].
+    pub(crate) fn end_sequence(&mut self) -> Result<()> {
+        let until = Some(self.next);
+        self.set_sequence(self.state.sequence.map(|sequence| SpooledSequence { until, ..sequence }))
     }
 
-    /// The stream is over, and all of it acknowledged: advances to the next one, if its close names one.
+    /// The sequence is over, and all of it acknowledged: what comes next begins another one.
     ///
     /// # Errors
-    /// As [`Spool::start_stream`].
-    pub(crate) fn advance_stream(&mut self) -> Result<()> {
-        let Some(old) = self.state.stream else { return Ok(()) };
-        self.acknowledge(old.close.map_or(self.next, |(until, _)| until))?;
-        // One that wants confirms begins when all before it is confirmed: there is nothing to wait for.
-        let names_predecessor = !old.wants_confirms;
-        let next = old.continued_in(self.next).map(|(until, next)| SpooledStream {
-            predecessor: names_predecessor.then(|| Predecessor { stream: old.header.stream, end: old.seq(until) + 1 }),
-            ..next
-        });
-        self.set_stream(next)
+    /// As [`Spool::start_sequence`].
+    pub(crate) fn finish_sequence(&mut self) -> Result<()> {
+        let Some(SpooledSequence { until, .. }) = self.state.sequence else { return Ok(()) };
+        self.acknowledge(until.unwrap_or(self.next))?;
+        self.set_sequence(None)
     }
 
-    /// The stream's session is gone: what is not acknowledged of it is read once more, and goes into another one. If
-    /// its close names one, it goes into that: a number that was reserved and never used would be reported as missing.
+    /// Reads what is not acknowledged once more, for another stream.
     ///
     /// # Errors
-    /// As [`Spool::start_stream`] and [`Spool::read`].
-    pub(crate) fn restart_unacknowledged(&mut self) -> Result<()> {
-        self.rewind()?;
-        // Nothing was sealed in the next one: that begins when this stream is left.
-        let next = self.state.stream.and_then(|old| old.continued_in(self.next)).map(|(_, next)| next);
-        self.set_stream(next)
-    }
-
-    /// Reads next what is not acknowledged.
-    fn rewind(&mut self) -> Result<()> {
+    /// As [`Spool::read`].
+    pub(crate) fn rewind(&mut self) -> Result<()> {
         self.next = self.state.acknowledged;
         self.read.clear();
         self.reader = self.tail.count_waiting(self.next)?;
@@ -471,8 +462,8 @@ impl Spool {
         self.backlog.store(&self.tail.dir, &turn.lock)
     }
 
-    fn set_stream(&mut self, stream: Option<SpooledStream>) -> Result<()> {
-        self.state.stream = stream;
+    fn set_sequence(&mut self, sequence: Option<SpooledSequence>) -> Result<()> {
+        self.state.sequence = sequence;
         self.state_file.announce(self.state.sealed);
         self.state_file.write(&self.state)?;
         self.state_file.sync()

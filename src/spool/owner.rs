@@ -13,10 +13,11 @@ use crate::{Error, Exit, Result};
 
 const FILE_NAME: &str = "owner";
 /// The format of all files of a spool, and the locks under which they are written: another number for each change with which an
-/// older version would read them wrongly, or write to them at the same time. Since 3, any number of runs append.
-const FORMAT: &str = "format = sts-spool-3";
+/// older version would read them wrongly, or write to them at the same time. Since 3, any number of runs append; since 4, the
+/// state names a sequence.
+const FORMAT: &str = "format = sts-spool-4";
 const FORMAT_NAME: &str = "format = sts-spool-";
-const FORMAT_NUMBER: u32 = 3;
+const FORMAT_NUMBER: u32 = 4;
 
 /// To whom a spool belongs: what one link was to send is never sent on another.
 #[derive(Clone, Copy, Debug)]

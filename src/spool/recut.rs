@@ -35,14 +35,14 @@ impl Spool {
         self.next == self.state.acknowledged
     }
 
-    /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever stream
+    /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever sequence
     /// they were sealed in, they go into another one. The record of number `mark` keeps that mark, under its new number. Only where [`Spool::is_settled`].
     ///
     /// # Errors
     /// As [`Spool::read`].
     pub(crate) fn recut(&mut self, len: impl Fn(&[u8]) -> usize, mark: &mut u64) -> Result<Recut> {
         let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Recut::Busy) };
-        let (first, sent) = (self.whole(), self.state.sealed.saturating_sub(self.next));
+        let (first, sent) = (self.whole(), self.sealed_before());
         let new_mark = if self.is_unfinished() { None } else { self.write_cut(&turn.lock, first, len, *mark)? };
         let Some(new_mark) = new_mark else {
             files::remove(&self.tail.dir, &cut_name(first))?;
@@ -50,10 +50,9 @@ impl Spool {
             return Ok(Recut::DiskFull);
         };
         *mark = new_mark;
-        // Its number was reserved and nothing was sealed in it: the receiver would miss it.
-        let next = self.state.stream.and_then(|old| old.continued_in(first)).map(|(_, next)| next);
         (self.state.acknowledged, self.state.sealed) = (first, first);
-        self.set_stream(next)?;
+        // The new records have no positions in the old one.
+        self.set_sequence(None)?;
         recover(&self.tail.dir, &turn.lock, first)?;
         (self.tail.segments, _) = Segments::open(&self.tail.dir, &turn.lock, first, first)?;
         self.rewind()?;

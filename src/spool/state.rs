@@ -1,4 +1,4 @@
-//! What a spool knows of its records: which are acknowledged, which may have been sealed, and in which stream.
+//! What a spool knows of its records: which are acknowledged, which may have been sealed, and in which sequence.
 //!
 //! `state` has two slots, and is never longer or shorter. A change is written over the slot that does not hold the last
 //! one that was synchronized, so that neither a full disk nor a power cut takes away what was there.
@@ -8,67 +8,36 @@
 
 use super::damaged::{damaged, of_later_version};
 use crate::Result;
-use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Lock, RandomAccessFile};
-use crate::stream::{Predecessor, StreamId};
+use crate::stream::{Continues, StreamId};
 
 const FILE_NAME: &str = "state";
 /// Where the second slot begins, in bytes: in another block of any disk.
 const SECOND_SLOT: u64 = 4096;
 /// Length of an encoded state in bytes: what is after its last field is zeros.
-const STATE_LEN: usize = 128;
+const STATE_LEN: usize = 64;
 const SUM_LEN: usize = 8;
 
-/// A stream, as it is named to the receiver.
+/// The sequence that records are sealed in, by one stream or by several of them: record `first_record + n` is the message at
+/// position n, whichever stream carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamHeader {
-    /// Which one.
-    pub(crate) stream: StreamId,
-    /// Its salt.
-    pub(crate) salt: Salt,
-}
-
-/// How a stream ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Close {
-    /// By an end.
-    End,
-    /// By a continued: its records continue there.
-    Continued(StreamHeader),
-}
-
-/// The stream that records are sealed in: record `first_record + n` is the message with seq n, or n + 1 if the stream begins
-/// by saying what it continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SpooledStream {
-    /// Which one.
-    pub(crate) header: StreamHeader,
+pub(crate) struct SpooledSequence {
+    /// The stream in which it began.
+    pub(crate) origin: StreamId,
     /// Its first record.
     pub(crate) first_record: u64,
     /// Its messages ask for confirms.
     pub(crate) wants_confirms: bool,
-    /// What it continues, if its first message says so.
-    pub(crate) predecessor: Option<Predecessor>,
-    /// The first record after it and how it ends, once that is decided.
-    pub(crate) close: Option<(u64, Close)>,
+    /// The first record after it, once it is decided that it ends: the position of that record is the one of the end.
+    pub(crate) until: Option<u64>,
 }
 
-impl SpooledStream {
-    /// The stream in which it is continued, with its first record and none before it, if its close names one; and the first
-    /// record after this one's last.
-    pub(super) fn continued_in(&self, first_record: u64) -> Option<(u64, Self)> {
-        let Some((until, Close::Continued(header))) = self.close else { return None };
-        // Each field is named, so that a new one is decided for the next stream, too.
-        let Self { header: _, first_record: _, wants_confirms, predecessor: _, close: _ } = *self;
-        Some((until, Self { header, first_record, wants_confirms, predecessor: None, close: None }))
-    }
-
-    /// The seq of a record, or of what closes the stream, for the one after its last.
+impl SpooledSequence {
+    /// What a stream continues that begins with this record.
     #[must_use]
-    pub(crate) fn seq(&self, record: u64) -> u32 {
-        let first = u64::from(self.predecessor.is_some());
-        u32::try_from(first + record.saturating_sub(self.first_record)).unwrap_or(u32::MAX)
+    pub(crate) fn position_of(&self, record: u64) -> Continues {
+        Continues { stream: self.origin, position: record.saturating_sub(self.first_record) }
     }
 }
 
@@ -79,7 +48,7 @@ pub(super) struct SpoolState {
     pub(super) acknowledged: u64,
     /// Records below may have been sealed and published.
     pub(super) sealed: u64,
-    pub(super) stream: Option<SpooledStream>,
+    pub(super) sequence: Option<SpooledSequence>,
 }
 
 impl SpoolState {
@@ -87,22 +56,12 @@ impl SpoolState {
         let mut out = Vec::with_capacity(STATE_LEN);
         out.extend_from_slice(&self.acknowledged.to_be_bytes());
         out.extend_from_slice(&self.sealed.to_be_bytes());
-        if let Some(SpooledStream { header, first_record, wants_confirms, predecessor, close }) = &self.stream {
-            out.extend_from_slice(&[1, u8::from(*wants_confirms)]);
+        if let Some(SpooledSequence { origin, first_record, wants_confirms, until }) = &self.sequence {
+            out.extend_from_slice(&[1, u8::from(*wants_confirms), u8::from(until.is_some())]);
             out.extend_from_slice(&first_record.to_be_bytes());
-            put(&mut out, header);
-            out.push(u8::from(predecessor.is_some()));
-            if let Some(Predecessor { stream, end }) = predecessor {
-                put_id(&mut out, stream);
-                out.extend_from_slice(&end.to_be_bytes());
-            }
-            if let Some((until, close)) = close {
-                out.push(if matches!(close, Close::End) { 1 } else { 2 });
-                out.extend_from_slice(&until.to_be_bytes());
-                if let Close::Continued(next) = close {
-                    put(&mut out, next);
-                }
-            }
+            out.extend_from_slice(&until.unwrap_or(0).to_be_bytes());
+            out.extend_from_slice(&origin.session);
+            out.extend_from_slice(&origin.number.to_be_bytes());
         }
         out.resize(STATE_LEN, 0);
         out.try_into().expect("all of it fits")
@@ -111,31 +70,18 @@ impl SpoolState {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let (acknowledged, sealed) = (u64::from_be_bytes(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?));
-        let stream = if flag(&mut rest)? { Some(spooled_stream(&mut rest)?) } else { None };
+        let sequence = if flag(&mut rest)? { Some(spooled_sequence(&mut rest)?) } else { None };
         let has_more = rest.iter().any(|&byte| byte != 0);
-        (acknowledged <= sealed && !has_more).then_some(Self { acknowledged, sealed, stream })
+        (acknowledged <= sealed && !has_more).then_some(Self { acknowledged, sealed, sequence })
     }
 }
 
-/// Reads what is there of a stream.
-fn spooled_stream(rest: &mut &[u8]) -> Option<SpooledStream> {
-    let wants_confirms = flag(rest)?;
-    let first_record = u64::from_be_bytes(take(rest)?);
-    let header = header(rest)?;
-    let predecessor = if flag(rest)? {
-        Some(Predecessor { stream: stream_id(rest)?, end: u32::from_be_bytes(take(rest)?) })
-    } else {
-        None
-    };
-    let [close] = take(rest)?;
-    let until = u64::from_be_bytes(take(rest)?);
-    let close = match close {
-        0 => None,
-        1 => Some((until, Close::End)),
-        2 => Some((until, Close::Continued(self::header(rest)?))),
-        _ => return None,
-    };
-    Some(SpooledStream { header, first_record, wants_confirms, predecessor, close })
+/// Reads what is there of a sequence.
+fn spooled_sequence(rest: &mut &[u8]) -> Option<SpooledSequence> {
+    let (wants_confirms, has_end) = (flag(rest)?, flag(rest)?);
+    let (first_record, until) = (u64::from_be_bytes(take(rest)?), u64::from_be_bytes(take(rest)?));
+    let origin = StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) };
+    Some(SpooledSequence { origin, first_record, wants_confirms, until: has_end.then_some(until) })
 }
 
 /// Reads a byte that is 0 or 1; any other is of a format that this version does not know.
@@ -147,28 +93,10 @@ fn flag(rest: &mut &[u8]) -> Option<bool> {
     }
 }
 
-fn put_id(out: &mut Vec<u8>, stream: &StreamId) {
-    out.extend_from_slice(&stream.session);
-    out.extend_from_slice(&stream.number.to_be_bytes());
-}
-
-fn put(out: &mut Vec<u8>, header: &StreamHeader) {
-    put_id(out, &header.stream);
-    out.extend_from_slice(&header.salt);
-}
-
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (first, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(*first)
-}
-
-fn stream_id(rest: &mut &[u8]) -> Option<StreamId> {
-    Some(StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) })
-}
-
-fn header(rest: &mut &[u8]) -> Option<StreamHeader> {
-    Some(StreamHeader { stream: stream_id(rest)?, salt: take(rest)? })
 }
 
 /// The file.
@@ -282,18 +210,12 @@ mod tests {
     use crate::files::Guard;
 
     fn states() -> Vec<SpoolState> {
-        let header = |seed| StreamHeader {
-            stream: StreamId { session: [seed; 8], number: 7 + u32::from(seed) },
-            salt: [seed; 8],
-        };
-        let stream =
-            SpooledStream { header: header(1), first_record: 40, wants_confirms: true, predecessor: None, close: None };
-        let predecessor = Some(Predecessor { stream: StreamId { session: [3; 8], number: 9 }, end: 77 });
-        let continued = SpooledStream { wants_confirms: false, predecessor, ..stream };
-        let ends = SpooledStream { close: Some((99, Close::End)), wants_confirms: false, ..stream };
-        let continued = SpooledStream { close: Some((99, Close::Continued(header(2)))), ..continued };
-        let state = |stream| SpoolState { acknowledged: 50, sealed: 90, stream };
-        vec![state(None), state(Some(stream)), state(Some(ends)), state(Some(continued))]
+        let origin = StreamId { session: [3; 8], number: 9 };
+        let sequence = SpooledSequence { origin, first_record: 40, wants_confirms: true, until: None };
+        let ends = SpooledSequence { until: Some(99), ..sequence };
+        let unconfirmed = SpooledSequence { wants_confirms: false, ..ends };
+        let state = |sequence| SpoolState { acknowledged: 50, sealed: 90, sequence };
+        vec![state(None), state(Some(sequence)), state(Some(ends)), state(Some(unconfirmed))]
     }
 
     fn home() -> (tempfile::TempDir, Dir, Lock) {
@@ -332,7 +254,7 @@ mod tests {
             }
             let after = std::fs::read(&path).unwrap();
             // Any of the bytes that changed may have reached the disk, and any not.
-            for cut in (0..160).chain(4090..before.len()) {
+            for cut in (0..100).chain(4090..before.len()) {
                 let torn = [&after[..cut], &before[cut..]].concat();
                 std::fs::write(&path, &torn).unwrap();
                 let (_, state) = StateFile::open(&dir, &lock).unwrap();
@@ -346,8 +268,8 @@ mod tests {
 
     #[test]
     fn a_state_with_an_unknown_tag_is_an_error_and_no_older_one_is_used() {
-        // Where the tags are in a slot: whether there is a stream, whether it wants confirms, has a predecessor, is closed.
-        for at in [16, 17, 46, 63] {
+        // Where the tags are in a slot: whether there is a sequence, whether it wants confirms, whether it ends.
+        for at in [16, 17, 18] {
             let (_home, dir, lock) = home();
             let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
             for state in states() {

@@ -144,7 +144,7 @@ fn what_waits_is_cut_anew_under_new_numbers() {
     for record in [&b"sent"[..], b"too long", b"", b"fits"] {
         put(&mut spool, record);
     }
-    spool.start_stream(at(3), false).unwrap();
+    spool.start_sequence(at(3), false).unwrap();
     let mut buffer = BytesMut::new();
     assert_eq!(spool.read(&mut buffer, 4).unwrap(), Found::Record);
     assert_eq!((spool.read(&mut buffer, 4).unwrap(), &buffer[..]), (Found::TooLong, &b"sent"[..]));
@@ -152,7 +152,7 @@ fn what_waits_is_cut_anew_under_new_numbers() {
     spool.acknowledge(1).unwrap();
     assert!(spool.is_settled());
     assert_eq!(recut(&mut spool), 0, "none of what waits was read");
-    assert_eq!((spool.stream(), spool.next(), spool.pending()), (None, 4, Pending { messages: 4, bytes: 12 }));
+    assert_eq!((spool.sequence(), spool.next(), spool.pending()), (None, 4, Pending { messages: 4, bytes: 12 }));
     put(&mut spool, b"next");
     drop(spool);
     let mut spool = home.open().unwrap();
@@ -160,16 +160,6 @@ fn what_waits_is_cut_anew_under_new_numbers() {
     drop(spool);
     // Of an earlier run nobody knows how much was sent.
     assert_eq!(recut(&mut home.open().unwrap()), 5);
-}
-
-#[test]
-fn a_number_that_was_reserved_is_used_by_what_is_cut_anew() {
-    let home = Home::new();
-    let mut spool = continued(&home, true);
-    spool.restart_unacknowledged().unwrap();
-    spool.close_stream(Close::Continued(at(5))).unwrap();
-    assert_eq!(recut(&mut spool), 1);
-    assert_eq!(spool.stream().map(|stream| (stream.header, stream.first_record)), Some((at(5), 2)));
 }
 
 #[test]
@@ -222,7 +212,7 @@ fn a_spool_of_a_version_that_shares_none_is_refused() {
     let home = Home::new();
     drop(home.open().unwrap());
     let path = home.dir().join("owner");
-    let older = fs::read_to_string(&path).unwrap().replace("sts-spool-3", "sts-spool-2");
+    let older = fs::read_to_string(&path).unwrap().replace("sts-spool-4", "sts-spool-2");
     fs::write(&path, older).unwrap();
     for error in [home.open().unwrap_err(), Inlet::open(&home.options(), home.owner()).unwrap_err()] {
         assert_eq!(error.exit(), Exit::Config);
@@ -230,114 +220,94 @@ fn a_spool_of_a_version_that_shares_none_is_refused() {
     }
 }
 
-fn at(number: u32) -> StreamHeader {
-    StreamHeader { stream: StreamId { session: [7; 8], number }, salt: [1, 2, 3, 4, 5, 6, 7, 8] }
+fn at(number: u32) -> StreamId {
+    StreamId { session: [7; 8], number }
 }
 
-/// A spool whose first record is the only one of stream 3, which goes on in stream 4 with the second.
-fn continued(home: &Home, wants_confirms: bool) -> Spool {
-    let mut spool = home.open().unwrap();
-    put(&mut spool, b"a");
-    put(&mut spool, b"b");
-    spool.start_stream(at(3), wants_confirms).unwrap();
-    assert!(read_one(&mut spool, &mut BytesMut::new()));
-    spool.close_stream(Close::Continued(at(4))).unwrap();
-    spool
+/// What a stream continues that begins now.
+fn position(spool: &Spool) -> (u32, u64) {
+    let continues = spool.sequence().unwrap().position_of(spool.next());
+    (continues.stream.number, continues.position)
 }
 
 #[test]
-fn a_stream_is_what_it_was_in_the_next_run() {
+fn a_record_has_one_position_in_every_run_until_the_sequence_is_over() {
     let home = Home::new();
-    let mut spool = continued(&home, true);
-    assert!(!read_one(&mut spool, &mut BytesMut::new()), "the next record is the next stream's");
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"before");
+    spool.start_sequence(at(2), true).unwrap();
+    assert_eq!(read_all(&mut spool).len(), 1);
+    spool.finish_sequence().unwrap();
+    for record in [b"a", b"b", b"c"] {
+        put(&mut spool, record);
+    }
+    spool.start_sequence(at(3), true).unwrap();
+    assert_eq!(read_all(&mut spool).len(), 3);
+    spool.acknowledge(2).unwrap();
+    assert_eq!((position(&spool), spool.sealed_before()), ((3, 3), 0));
     drop(spool);
     let mut spool = home.open().unwrap();
-    let stream = *spool.stream().unwrap();
-    let close = Some((1, Close::Continued(at(4))));
-    assert_eq!(
-        stream,
-        SpooledStream { header: at(3), first_record: 0, wants_confirms: true, predecessor: None, close }
-    );
-    assert_eq!((stream.seq(1), spool.sealed(), spool.next()), (1, 1, 0));
+    assert_eq!((position(&spool), spool.sealed_before()), ((3, 1), 2));
+    assert!(read_one(&mut spool, &mut BytesMut::new()));
+    spool.rewind().unwrap();
+    assert_eq!((position(&spool), read_all(&mut spool)), ((3, 1), vec![b"b".to_vec(), b"c".to_vec()]));
+    spool.finish_sequence().unwrap();
+    assert_eq!((spool.sequence(), spool.is_empty()), (None, true));
+    drop(spool);
+    assert_eq!(home.open().unwrap().sequence(), None);
+}
+
+/// An end that was sent has a position. A record that took it would be dropped by a receiver that has the end.
+#[test]
+fn a_sequence_that_is_to_end_takes_no_further_record_in_the_next_run() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"a");
+    spool.start_sequence(at(3), false).unwrap();
     assert_eq!(read_all(&mut spool), [b"a"]);
-    spool.advance_stream().unwrap();
-    assert_eq!(
-        spool.stream(),
-        Some(&SpooledStream { header: at(4), first_record: 1, wants_confirms: true, predecessor: None, close: None })
-    );
-    assert_eq!(read_all(&mut spool), [b"b"]);
-    spool.close_stream(Close::End).unwrap();
-    spool.advance_stream().unwrap();
-    assert_eq!((spool.stream(), spool.is_empty()), (None, true));
-}
-
-/// What a stream continues is known to whoever opens the spool.
-#[test]
-fn a_stream_that_goes_on_from_another_says_so_again_in_the_next_run() {
-    let home = Home::new();
-    let mut spool = continued(&home, false);
-    spool.advance_stream().unwrap();
+    spool.end_sequence().unwrap();
     drop(spool);
     let mut spool = home.open().unwrap();
-    let stream = *spool.stream().unwrap();
-    assert_eq!(stream.predecessor, Some(Predecessor { stream: StreamId { session: [7; 8], number: 3 }, end: 2 }));
-    assert_eq!((spool.next(), stream.seq(1), stream.seq(2)), (1, 1, 2));
-
-    // A third stream, behind it: its continued has the seq behind its one record.
-    assert_eq!(read_all(&mut spool), [b"b"]);
-    spool.close_stream(Close::Continued(at(5))).unwrap();
-    spool.advance_stream().unwrap();
-    assert_eq!(
-        spool.stream().unwrap().predecessor,
-        Some(Predecessor { stream: StreamId { session: [7; 8], number: 4 }, end: 3 })
-    );
-}
-
-/// A number that was taken is used, or the receiver would miss its stream.
-#[test]
-fn a_stream_whose_session_is_gone_goes_on_where_it_was_to() {
-    let home = Home::new();
-    let at =
-        |number| StreamHeader { stream: StreamId { session: [number; 8], number: 7 }, salt: [1, 2, 3, 4, 5, 6, 7, 8] };
-    let mut spool = home.open().unwrap();
-    put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.start_stream(at(3), true).unwrap();
-    assert!(read_one(&mut spool, &mut BytesMut::new()));
-    spool.close_stream(Close::Continued(at(4))).unwrap();
-    spool.restart_unacknowledged().unwrap();
-    drop(spool);
+    assert_eq!(spool.sequence().unwrap().until, Some(1));
+    assert_eq!((position(&spool), read_all(&mut spool)), ((3, 0), vec![b"a".to_vec()]));
+    assert!(!spool.has_record());
+    spool.finish_sequence().unwrap();
+    assert_eq!(spool.sequence(), None);
+    assert_eq!(read_all(&mut spool), [b"b"]);
+}
+
+#[test]
+fn what_is_cut_anew_is_of_no_sequence() {
+    let home = Home::new();
     let mut spool = home.open().unwrap();
-    assert_eq!(
-        spool.stream(),
-        Some(&SpooledStream { header: at(4), first_record: 0, wants_confirms: true, predecessor: None, close: None })
-    );
-    assert_eq!(read_all(&mut spool), [b"a", b"b"]);
-    spool.restart_unacknowledged().unwrap();
-    assert_eq!((spool.stream(), spool.next()), (None, 0));
+    put(&mut spool, b"too long");
+    spool.start_sequence(at(3), true).unwrap();
+    assert!(read_one(&mut spool, &mut BytesMut::new()));
+    spool.rewind().unwrap();
+    assert_eq!(recut(&mut spool), 1);
+    assert_eq!((spool.sequence(), spool.sealed_before()), (None, 0));
 }
 
 /// The state may forget what was sealed; no record is lost by that.
 #[test]
 fn after_a_power_cut_all_is_read_again() {
     let home = Home::new();
-    let at = StreamHeader { stream: StreamId { session: [7; 8], number: 3 }, salt: [1, 2, 3, 4, 5, 6, 7, 8] };
     let mut spool = home.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.start_stream(at, true).unwrap();
+    spool.start_sequence(at(3), true).unwrap();
     let synchronized = fs::read(home.dir().join("state")).unwrap();
     assert_eq!(read_all(&mut spool).len(), 2);
     drop(spool);
     fs::write(home.dir().join("state"), synchronized).unwrap();
     let mut spool = home.open().unwrap();
     put(&mut spool, b"c");
-    assert_eq!((spool.sealed(), spool.next()), (0, 0));
+    assert_eq!((spool.sealed_before(), spool.next()), (0, 0));
     assert_eq!(read_all(&mut spool), [b"a", b"b", b"c"]);
-    spool.close_stream(Close::End).unwrap();
-    spool.advance_stream().unwrap();
-    spool.start_stream(StreamHeader { stream: StreamId { number: 4, ..at.stream }, ..at }, true).unwrap();
-    assert_eq!(spool.stream().map(|stream| stream.first_record), Some(3));
+    spool.finish_sequence().unwrap();
+    spool.start_sequence(at(4), true).unwrap();
+    assert_eq!(spool.sequence().map(|sequence| sequence.first_record), Some(3));
 }
 
 #[test]
@@ -743,13 +713,13 @@ fn what_a_run_may_have_sealed_is_known_after_it_whether_it_was_killed_or_not() {
         for record in [&b"a"[..], b"b", b"c"] {
             put(&mut spool, record);
         }
-        spool.start_stream(at(3), true).unwrap();
+        spool.start_sequence(at(3), true).unwrap();
         assert!(read_one(&mut spool, &mut BytesMut::new()));
-        assert_eq!(spool.sealed(), 1, "the run itself knows");
+        assert_eq!(spool.sealed_before(), 0, "the run itself knows");
         if !killed {
             spool.shut_down().unwrap();
         }
         drop(spool);
-        assert_eq!(home.open().unwrap().sealed(), sealed);
+        assert_eq!(home.open().unwrap().sealed_before(), sealed);
     }
 }

@@ -3,16 +3,17 @@
 use bytes::BytesMut;
 
 use super::content::{self, Content, Message};
-use super::id::{Predecessor, StreamId};
-use super::preamble::{Continues, Preamble};
-use super::progress::{Gap, Progress, StreamState};
+use super::id::{FIRST_CONFIRM_STREAM, StreamId};
+use super::preamble::Preamble;
+use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
-use super::streams::{AcceptError, Claim};
+use super::sequence::{Before, Beginning, Closing};
+use super::streams::{AcceptError, Claim, Wanted};
 use crate::Rejected;
-use crate::crypto::key_tree::Salt;
+use crate::crypto::key_tree::{MAX_NUMBER, Salt};
 use crate::crypto::schedule::Digest;
 use crate::message::{FrameType, SealedHeader};
-use crate::session::Standing;
+use crate::session::{SessionId, Standing};
 
 /// An authentic message: opened, and not yet accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,34 +41,55 @@ impl Opened {
         self.salt
     }
 
-    /// How far its stream is received with it.
-    fn progress(&self) -> Progress {
+    /// How far its stream is received with it, where the stream had come to `wanted`, and its sequence to a position.
+    fn progress(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
         let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;
         let state = if content.closes_stream() { StreamState::Ended } else { StreamState::Open };
         // `open` lets no seq through that has none after it.
-        Progress { stream, salt, next: seq + 1, skip: 0, wants_confirms, state }
+        let end = seq + 1;
+        if end <= wanted {
+            // Its position was received in another stream.
+            let next = if state == StreamState::Ended { end } else { wanted };
+            return Progress { stream, salt, next, skip, wants_confirms, state, sequence };
+        }
+        let has_position = !matches!(content, Content::Continued(_));
+        let positions = u64::from(seq - wanted) + u64::from(has_position);
+        let sequence = Sequence { position: sequence.position.saturating_add(positions), ..sequence };
+        Progress { stream, salt, next: end, skip: 0, wants_confirms, state, sequence }
     }
 }
 
 impl SessionEntry {
-    /// What is lost right before a message, if it is to be accepted, and how many of its bytes were written before.
-    fn check(&self, opened: &Opened) -> Result<(Option<Gap>, usize), AcceptError> {
+    /// What is wanted of the stream of a message, if the message is to be accepted.
+    fn check(&self, opened: &Opened) -> Result<Wanted, AcceptError> {
         let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
         if !opened.content.is_in_sequence() {
             return Err(self.streams.check_settled(stream.number, salt, seq));
         }
         let of_confirms = stream.is_of_confirms();
         let streams = if of_confirms { &self.confirms } else { &self.streams };
-        let wanted = streams.check(stream.number, salt, seq, !wants_confirms)?;
-        let unreadable = opened.content == Content::Unreadable;
-        if unreadable && (wants_confirms || of_confirms) {
+        let wanted = streams.wanted(stream.number, salt, seq)?;
+        // Only where a stream carries on a sequence does its end come after what is wanted of it.
+        let is_repeat = seq < wanted.seq;
+        if is_repeat && !opened.content.closes_stream() {
+            return Err(AcceptError::Duplicate { next: wanted.seq });
+        }
+        if seq > wanted.seq && wants_confirms {
+            return Err(AcceptError::Ahead { next: wanted.seq });
+        }
+        if opened.content == Content::Unreadable && (wants_confirms || of_confirms) {
             return Err(AcceptError::Unreadable);
         }
-        let lost_below = if unreadable { seq + 1 } else { seq };
+        Ok(wanted)
+    }
+
+    /// What is lost right before a message, in its stream.
+    fn gap(opened: &Opened, wanted: u32) -> Option<Gap> {
+        let Opened { stream, seq, .. } = *opened;
+        let lost_below = if opened.content == Content::Unreadable { seq + 1 } else { seq };
         // A confirm says all that those before it said: none of them is missed.
-        let is_gap = wanted.seq < lost_below && !of_confirms;
-        let gap = is_gap.then(|| Gap { stream, first: wanted.seq, last: lost_below - 1 });
-        Ok((gap, usize::try_from(wanted.skip).unwrap_or(usize::MAX)))
+        let is_gap = wanted < lost_below && !stream.is_of_confirms();
+        is_gap.then(|| Gap { stream, first: wanted, last: lost_below - 1 })
     }
 
     /// Makes room for a stream, and takes its number and progress over. Returns the stream that was closed for it, and the
@@ -80,7 +102,7 @@ impl SessionEntry {
         if let Some(closed) = &closed {
             streams.apply(closed);
         }
-        let mut given_up = self.keys.accept(stream.number, salt, next - 1);
+        let mut given_up = self.keys.accept(stream.number, salt, next.saturating_sub(1));
         for &(first, last) in &given_up {
             streams.insert_closed(first, last);
         }
@@ -103,12 +125,10 @@ pub(crate) struct Accepted {
     pub(crate) progress: Progress,
     /// What was lost right before it; a message of a newer peer is lost itself.
     pub(crate) gap: Option<Gap>,
-    /// How many of its bytes of data an earlier run wrote already.
+    /// How many of its bytes of data were written already; all of them, where another stream of the sequence carried it.
     pub(crate) skip: usize,
-    /// The stream that was closed to make room for this one; to be written down, and reported.
-    pub(crate) closed: Option<Progress>,
-    /// The stream that this one continues, if its end had not come: it is over, without the messages in the gap.
-    pub(crate) predecessor: Option<(Progress, Option<Gap>)>,
+    /// What becomes of other streams with it.
+    pub(crate) before: Before,
     /// The first and last numbers of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be written down, and reported.
     pub(crate) given_up: Vec<(u32, u32)>,
@@ -116,6 +136,16 @@ pub(crate) struct Accepted {
     pub(crate) is_kept: bool,
     /// It was the first under a pending session, which is the current one from now on.
     pub(crate) promoted: bool,
+}
+
+/// A will that was not received before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it must be written down once it is written"]
+pub(crate) struct AcceptedWill {
+    /// How far its stream was received, which it may have opened.
+    pub(crate) accepted: Accepted,
+    /// The lowest number of a will of its stream that is accepted from now on.
+    pub(crate) next: u32,
 }
 
 impl Receiver {
@@ -129,8 +159,11 @@ impl Receiver {
         plaintext.clear();
         let header = SealedHeader::parse(payload)?;
         let candidates = self.with_tag(header.tag).ok_or(Rejected::UnknownSession)?;
-        // The number after the last one must exist, or the last message could be accepted for ever.
-        if header.seq == u32::MAX || header.stream == u32::MAX {
+        // The number after the last one must exist, or the last message could be accepted for ever. Between the streams of data
+        // and those of confirms is one that is neither.
+        let may_be_side =
+            header.frame_type == FrameType::Enc && (FIRST_CONFIRM_STREAM..u32::MAX).contains(&header.stream);
+        if header.seq == u32::MAX || !(header.stream <= MAX_NUMBER || may_be_side) {
             return Err(Rejected::NotAuthentic);
         }
         let mut rejected = Rejected::Length;
@@ -172,14 +205,27 @@ impl Receiver {
     /// # Errors
     /// [`AcceptError`], with nothing changed.
     pub(crate) fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
-        let Opened { stream, wants_confirms, .. } = *opened;
-        let entry = self.entry_mut(stream.session).ok_or(AcceptError::Gone)?;
-        let (gap, skip) = entry.check(opened)?;
-        let progress = opened.progress();
+        let StreamId { session, number } = opened.stream;
+        let of_confirms = opened.stream.is_of_confirms();
+        let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
+        let wanted = entry.check(opened)?;
+        let has_begun = of_confirms || entry.streams.has_begun(number);
+        let Beginning { mut before, wanted, skip, sequence } = if has_begun {
+            let sequence = entry.streams.close_at(opened.stream).sequence;
+            Beginning { before: Before::default(), wanted: wanted.seq, skip: wanted.skip, sequence }
+        } else {
+            self.begin(opened)?
+        };
+        let progress = opened.progress(wanted, skip, sequence);
+        let skip = if opened.seq < wanted { usize::MAX } else { usize::try_from(skip).unwrap_or(usize::MAX) };
+        for over in before.superseded.iter().chain(before.closed.iter().map(|(closed, _)| closed)) {
+            self.apply_over(over);
+        }
+        let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
         let (closed, given_up) = entry.take(&progress);
-        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !stream.is_of_confirms();
+        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !of_confirms;
         if is_kept {
-            entry.streams.keep(stream.number);
+            entry.streams.keep(number);
         }
         for over in closed.iter().chain([&progress]).filter(|progress| progress.state != StreamState::Open) {
             entry.end(over.stream.number);
@@ -188,31 +234,57 @@ impl Receiver {
             entry.keys.refuse_from(next_stream);
         }
         // Nothing is lost with a side stream.
-        let closed = closed.filter(|_| !stream.is_of_confirms());
-        let promoted = entry.standing == Standing::Pending;
-        if promoted {
-            self.promote(stream.session, &opened.peer);
+        before.closed.extend(closed.filter(|_| !of_confirms).map(|closed| (closed, Closing::NoRoom)));
+        let promoted = self.promote_if_pending(session, &opened.peer);
+        let gap = SessionEntry::gap(opened, wanted);
+        Ok(Accepted { progress, gap, skip, before, given_up, is_kept, promoted })
+    }
+
+    /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of it that is
+    /// accepted from now on; both are to be written down. The first message of its stream that comes opens it.
+    ///
+    /// # Errors
+    /// [`AcceptError`], with nothing changed.
+    pub(crate) fn accept_will(&mut self, opened: &Opened) -> Result<AcceptedWill, AcceptError> {
+        let Opened { stream, seq, salt, .. } = *opened;
+        let entry = self.entry_mut(stream.session).ok_or(AcceptError::Gone)?;
+        let wanted = entry.streams.wanted(stream.number, salt, seq)?;
+        let next = entry.streams.next_will(stream.number);
+        if seq < next {
+            return Err(AcceptError::Duplicate { next: wanted.seq });
         }
-        let predecessor = self.predecessor(opened).filter(|_| !wants_confirms);
-        let predecessor = predecessor.and_then(|predecessor| self.end_predecessor(&predecessor));
-        Ok(Accepted { progress, gap, skip, closed, predecessor, given_up, is_kept, promoted })
+        if opened.content != Content::Will {
+            return Err(AcceptError::Unreadable);
+        }
+        let known = entry.streams.close_at(stream);
+        let progress = Progress { salt, state: StreamState::Open, ..known };
+        let (closed, given_up) = entry.take(&progress);
+        if let Some(closed) = &closed {
+            entry.end(closed.stream.number);
+        }
+        entry.streams.set_next_will(stream.number, seq + 1);
+        let promoted = self.promote_if_pending(stream.session, &opened.peer);
+        let closed = closed.map(|closed| (closed, Closing::NoRoom)).into_iter().collect();
+        let before = Before { closed, ..Before::default() };
+        let accepted = Accepted { progress, gap: None, skip: 0, before, given_up, is_kept: false, promoted };
+        Ok(AcceptedWill { accepted, next: seq + 1 })
     }
 
-    /// The stream that must be complete before this message is accepted, or the rest of it is given up: the one that the
-    /// message's own continues. `None` if the message says nothing of that, or there is nothing to wait for.
-    #[must_use]
-    pub(crate) fn awaits(&self, opened: &Opened) -> Option<Predecessor> {
-        let predecessor = self.predecessor(opened)?;
-        // One that wants confirms begins when all before it is confirmed, whatever is still known of that here.
-        (!opened.wants_confirms && !self.is_complete(&predecessor)).then_some(predecessor)
+    /// A stream is over, before its end.
+    pub(super) fn apply_over(&mut self, over: &Progress) {
+        if let Some(entry) = self.entry_mut(over.stream.session) {
+            entry.streams.apply(over);
+            entry.end(over.stream.number);
+        }
     }
 
-    /// The stream that this message says its own continues: one of the same peer, under a session that is here.
-    #[must_use]
-    pub(crate) fn predecessor(&self, opened: &Opened) -> Option<Predecessor> {
-        let Continues { stream, position } = opened.preamble.as_ref()?.continues?;
-        let predecessor = Predecessor { stream, end: u32::try_from(position).unwrap_or(u32::MAX) };
-        self.is_of_same_peer(stream, opened).then_some(predecessor)
+    /// A pending session of which something is accepted is the current one from now on; returns whether it was pending.
+    fn promote_if_pending(&mut self, session: SessionId, peer: &Digest) -> bool {
+        let promoted = self.sessions.get(&session).is_some_and(|entry| entry.standing == Standing::Pending);
+        if promoted {
+            self.promote(session, peer);
+        }
+        promoted
     }
 
     /// The stream in which this message says that its sender continues: one of the same peer, under a session that is here.
@@ -224,40 +296,8 @@ impl Receiver {
 
     /// Whether a stream that a message names is another one of its own sender. A peer that could name a stream of somebody else
     /// would write into the lines of that one.
-    fn is_of_same_peer(&self, named: StreamId, opened: &Opened) -> bool {
+    pub(super) fn is_of_same_peer(&self, named: StreamId, opened: &Opened) -> bool {
         let is_theirs = self.session(named.session).is_some_and(|session| session.peer == opened.peer);
         is_theirs && named != opened.stream && !named.is_of_confirms()
-    }
-
-    /// Whether no more data of such a stream is to come: it is over, or its session is gone.
-    #[must_use]
-    pub(crate) fn is_complete(&self, Predecessor { stream, end }: &Predecessor) -> bool {
-        self.streams(stream.session).is_none_or(|streams| {
-            // Its last message, the continued, carries no data.
-            let next = streams.next_seq(stream.number);
-            next.is_some_and(|next| next.checked_add(1) == Some(*end)) || streams.is_over(stream.number)
-        })
-    }
-
-    /// Ends a stream that another one continues, or gives it up if something of it is missing.
-    fn end_predecessor(&mut self, predecessor: &Predecessor) -> Option<(Progress, Option<Gap>)> {
-        let Predecessor { stream, end } = *predecessor;
-        let is_complete = self.is_complete(predecessor);
-        let entry = self.entry_mut(stream.session)?;
-        let streams = &mut entry.streams;
-        if streams.is_over(stream.number) {
-            return None;
-        }
-        let closed = streams.close_at(stream);
-        let ended = if is_complete {
-            (Progress { next: end, state: StreamState::Ended, ..closed }, None)
-        } else {
-            // At least its last message is missing, the one that would have ended it.
-            let last = closed.next.max(end.saturating_sub(1));
-            (closed, Some(Gap { stream, first: closed.next, last }))
-        };
-        streams.apply(&ended.0);
-        entry.end(stream.number);
-        Some(ended)
     }
 }

@@ -153,6 +153,11 @@ impl Content {
             }
         }
     }
+
+    /// Whether a stream of this number may carry it: a KILL closes its own stream, whose number is taken.
+    fn may_be_in(&self, stream: u32) -> bool {
+        if let Self::Kill { next_stream } = self { *next_stream > stream } else { true }
+    }
 }
 
 /// How far a stream is written.
@@ -228,6 +233,10 @@ fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Op
         plaintext.truncate(end);
     }
     plaintext.advance(1);
+    let has_padding_only = header.frame_type == FrameType::Will || header.stream >= FIRST_CONFIRM_STREAM;
+    if has_padding_only && first & !(KIND_MASK | PADDED) != 0 {
+        return None;
+    }
     let is_first = header.seq == 0 && header.frame_type != FrameType::Will;
     let preamble = match first & PREAMBLE {
         0 => None,
@@ -241,7 +250,9 @@ fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Op
     }
     let code = first & KIND_MASK;
     let content = match Kind::from_code(code) {
-        Some(kind) if kind.frame_type() == header.frame_type => Content::parse(kind, plaintext)?,
+        Some(kind) if kind.frame_type() == header.frame_type => {
+            Content::parse(kind, plaintext).filter(|content| content.may_be_in(header.stream))?
+        }
         None if SKIPPED_KINDS.contains(&code) && header.frame_type == FrameType::Enc => Content::Skipped,
         _ => return None,
     };

@@ -22,12 +22,3 @@ impl StreamId {
         self.number >= FIRST_CONFIRM_STREAM
     }
 }
-
-/// The stream that another one continues, of the session before or of the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Predecessor {
-    /// Which one.
-    pub(crate) stream: StreamId,
-    /// The seq after its last message, the continued.
-    pub(crate) end: u32,
-}

@@ -34,8 +34,8 @@
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - A message that is sent by time, whatever the input does, is the source's: `MessageSource::next` (`send/source.rs`). It
 //!   sees the stream as `OutgoingStream`, which then needs a method for the kind.
-//! - With a spool the number of a record decides its seq (`SpooledStream::seq`). Any other message before it shifts that: it
-//!   must be in the state of the spool before it is sealed, or be in another stream.
+//! - With a spool the number of a record decides its position (`SpooledSequence::position_of`). Any other message before it
+//!   shifts that: it must be in the state of the spool before it is sealed, or be in a stream of another sequence.
 //!
 //! An older receiver skips a kind from 9 on: it counts as received, and nothing of it is written.
 

@@ -1,8 +1,8 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
 //! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening and
-//! ordering in `receiver` and `accept`, looking at a message without accepting it in `look`, what a receiver remembers of a
-//! session's streams in `streams`, their keys in `keys`, and what a sender keeps until it is confirmed in `retransmit`.
+//! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`, what a receiver
+//! is told of earlier streams in `lost_ends`, what it remembers of a session's streams in `streams`, their keys in `keys`, and what a sender keeps until it is confirmed in `retransmit`.
 //!
 //! A plaintext with a kind from 9 on is [`Content::Skipped`]. One with a kind, flag, preamble or length that this version does
 //! not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
@@ -15,26 +15,30 @@ mod id;
 mod keys;
 mod kind;
 mod look;
+mod lost_ends;
 mod preamble;
 mod progress;
 mod ranges;
 mod receiver;
 mod retransmit;
 mod sender;
+mod sequence;
 mod streams;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::accept::{Accepted, Opened};
+pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
 pub(crate) use self::content::{Confirmed, Content};
-pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Predecessor, StreamId};
+pub(crate) use self::id::{FIRST_CONFIRM_STREAM, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
-pub(crate) use self::preamble::{Continues, Preamble};
-pub(crate) use self::progress::{Gap, Progress, StreamState};
+pub(crate) use self::preamble::{Continues, EndedStream, Preamble, max_told};
+pub(crate) use self::progress::{Gap, Progress, Sequence, StreamState};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::receiver::Receiver;
 pub(crate) use self::retransmit::RetransmitQueue;
+pub(crate) use self::sender::max_record_len;
 pub use self::sender::{ReservedStream, Sender};
+pub(crate) use self::sequence::{Awaited, Closing};
 pub(crate) use self::streams::{AcceptError, Claim, RecentStream, Streams};

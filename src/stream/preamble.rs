@@ -20,6 +20,24 @@ const CONTINUES: u8 = 1;
 const ENDED: u8 = 2;
 const KEPT: u8 = 3;
 
+/// The length of a preamble that says all but how streams ended, and of one of these in an item of its own.
+const LEN_WITHOUT_ENDED: usize = 2 + (3 + 20) + 3;
+const ENDED_LEN: usize = 3 + 8 + 4 + SALT_LEN + 4;
+/// Messages from this length on have room for the longest preamble.
+const MIN_MESSAGE_FOR_ALL: usize = 4096;
+
+/// Of how many ended streams there is room to tell in a message of at most this length.
+#[must_use]
+pub(crate) fn max_told(max_message: usize) -> usize {
+    if max_message >= MIN_MESSAGE_FOR_ALL { MAX_ENDED } else { 1 }
+}
+
+/// The room that is left for a preamble in a message of at most this length.
+#[must_use]
+pub(crate) fn preamble_room(max_message: usize) -> usize {
+    LEN_WITHOUT_ENDED + max_told(max_message) * ENDED_LEN
+}
+
 /// What precedes the content of a stream's first message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Preamble {
@@ -56,6 +74,14 @@ impl Preamble {
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Its length in a plaintext.
+    #[must_use]
+    pub(super) fn len(&self) -> usize {
+        let mut bytes = BytesMut::new();
+        self.put(&mut bytes);
+        bytes.len()
     }
 
     /// Appends it to a plaintext.
@@ -183,6 +209,7 @@ mod tests {
             preamble.put(&mut bytes);
             let len = bytes.len();
             bytes.put_slice(&rest);
+            prop_assert!(len == preamble.len() && len <= preamble_room(MIN_MESSAGE_FOR_ALL));
             prop_assert_eq!(taken(&bytes), Some((preamble, BytesMut::from(&rest[..]))));
             for cut in 0..len {
                 prop_assert_eq!(taken(&bytes[..cut]), None);

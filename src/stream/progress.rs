@@ -33,6 +33,23 @@ impl fmt::Display for Gap {
     }
 }
 
+/// Where a stream is in its sequence: what streams that continue each other carry, as if they were one stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sequence {
+    /// The stream that began it.
+    pub(crate) origin: StreamId,
+    /// The position that is wanted next.
+    pub(crate) position: u64,
+}
+
+impl Sequence {
+    /// That of a stream that continues none, where `next` is the next seq that is wanted.
+    #[must_use]
+    pub(crate) fn of_origin(origin: StreamId, next: u32) -> Self {
+        Self { origin, position: next.into() }
+    }
+}
+
 /// Whether more of a stream is to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StreamState {
@@ -40,8 +57,11 @@ pub(crate) enum StreamState {
     Open,
     /// Its end was received: nothing more comes.
     Ended,
-    /// Given up before its end, to make room: nothing more is accepted.
+    /// Given up before its end: nothing more is accepted.
     Closed,
+    /// Given up before its end, and what is missing is carried by another stream, or was reported: nothing more of it is accepted,
+    /// or missed.
+    Superseded,
 }
 
 /// How far a stream was received: what to write down once stdout took the bytes, and before PUBACK.
@@ -59,12 +79,16 @@ pub(crate) struct Progress {
     pub(crate) wants_confirms: bool,
     /// Open, ended or closed.
     pub(crate) state: StreamState,
+    /// Where its sequence is.
+    pub(crate) sequence: Sequence,
 }
 
 impl Progress {
     /// The progress where only the first `skip` bytes of data of the message were written: it is wanted once more.
     #[must_use]
     pub(crate) fn partly(self, skip: u32) -> Self {
-        Self { next: self.next.saturating_sub(1), skip, state: StreamState::Open, ..self }
+        let Sequence { origin, position } = self.sequence;
+        let sequence = Sequence { origin, position: position.saturating_sub(1) };
+        Self { next: self.next.saturating_sub(1), skip, state: StreamState::Open, sequence, ..self }
     }
 }

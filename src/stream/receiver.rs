@@ -23,7 +23,7 @@ pub(super) struct SessionEntry {
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
 #[derive(Default)]
 pub(crate) struct Receiver {
-    sessions: HashMap<SessionId, SessionEntry>,
+    pub(super) sessions: HashMap<SessionId, SessionEntry>,
     by_tag: HashMap<SessionTag, Vec<SessionId>>,
     /// The sessions of a peer, newest first.
     by_peer: HashMap<Digest, Vec<SessionId>>,

@@ -3,14 +3,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::content::{self, CONTINUES, Confirmed, Content, Message, PREAMBLE, WANTS_CONFIRMS};
-use super::id::{Predecessor, StreamId};
+use super::content::{self, CONTINUES, Confirmed, Content, Message, PADDED, PADDING, PREAMBLE, WANTS_CONFIRMS};
+use super::id::StreamId;
 use super::kind::Kind;
-use super::preamble::Preamble;
+use super::preamble::{Continues, Preamble, preamble_room};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
-use crate::crypto::key_tree::{Leaf, Salt, StreamKey};
-use crate::message::{SealedHeader, SessionTag};
-use crate::secret::{Key, Side};
+use crate::crypto::key_tree::{Leaf, Salt, StreamKey, will_cipher};
+use crate::message::{FrameType, SealedHeader, SessionTag};
+use crate::secret::{Key, Side, Will};
 use crate::session::{Session, SessionId};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
@@ -18,6 +18,22 @@ use crate::{Error, Exit, Result};
 /// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued, or a short limit would
 /// show only when one is due.
 const MIN_CARRIED_LEN: usize = 25;
+
+/// Most bytes that follow the kind in a plaintext of at most this length, if it is padded to a multiple of `pad`.
+fn carried_len(plaintext: usize, pad: Option<usize>) -> usize {
+    match pad {
+        None => plaintext.saturating_sub(1),
+        // At least one byte of padding.
+        Some(pad) => (plaintext / pad * pad).saturating_sub(2),
+    }
+}
+
+/// Most bytes of data in a message that is no longer than `max_message`, whatever the suite and the preamble.
+#[must_use]
+pub(crate) fn max_record_len(max_message: usize, pad: Option<usize>) -> usize {
+    // The overhead includes the kind.
+    carried_len(max_message.saturating_sub(Suite::MAX_OVERHEAD_LEN) + 1, pad).saturating_sub(preamble_room(max_message))
+}
 
 /// A stream number that was taken in a session, durably, and that no other sender has or will get; with what its keys are made
 /// of, which nobody else has any more.
@@ -58,19 +74,29 @@ impl ReservedStream {
             StreamSecret::Side(side) => StreamKey::of_side_stream(side, self.id.number, salt),
         }
     }
+
+    fn will_key(&self) -> Option<Key<Will>> {
+        match &self.secret {
+            StreamSecret::Data(leaf) => Some(leaf.will_key()),
+            StreamSecret::Side(_) => None,
+        }
+    }
 }
 
-/// The key of the part of a stream that is sealed now, and the cipher of the one before, which what is unconfirmed may be of.
+/// The keys of a stream: that of the part that is sealed now, and the cipher of the one before, which what is unconfirmed may be of.
 struct PartKeys {
     suite: Suite,
     key: StreamKey,
     cipher: Cipher,
     previous: Option<Cipher>,
+    /// A side stream has no wills.
+    will: Option<Key<Will>>,
 }
 
 impl PartKeys {
-    fn new(suite: Suite, key: StreamKey) -> Self {
-        Self { suite, cipher: key.cipher(suite), key, previous: None }
+    fn new(suite: Suite, reserved: &ReservedStream, salt: Salt) -> Self {
+        let key = reserved.first_key(salt);
+        Self { suite, cipher: key.cipher(suite), key, previous: None, will: reserved.will_key() }
     }
 
     /// Goes on to the part of a seq.
@@ -92,17 +118,25 @@ impl PartKeys {
     }
 }
 
+/// How long messages are.
+#[derive(Clone, Copy)]
+struct Lengths {
+    max_message: usize,
+    /// Each plaintext is padded to a multiple of this.
+    pad: Option<usize>,
+}
+
 /// Seals the messages of one stream, in order.
 pub struct Sender {
     keys: PartKeys,
     tag: SessionTag,
     id: StreamId,
     salt: Salt,
-    max_message: usize,
+    lengths: Lengths,
     /// The flags of each message.
     flags: u8,
     /// What the first message begins with.
-    preamble: BytesMut,
+    preamble: Preamble,
     /// The next message's number; the last two of all are kept for what closes the stream and what may come after that.
     seq: u32,
     closed: bool,
@@ -130,13 +164,13 @@ impl Sender {
             return Err(Error::new(Exit::Failed, "cannot seal").because("the stream number is another session's"));
         }
         let sender = Self {
-            keys: PartKeys::new(session.suite, reserved.first_key(salt)),
+            keys: PartKeys::new(session.suite, &reserved, salt),
             tag: session.tag(),
             id: reserved.id,
             salt,
-            max_message,
+            lengths: Lengths { max_message, pad: None },
             flags: 0,
-            preamble: BytesMut::new(),
+            preamble: Preamble::default(),
             seq: 0,
             closed: false,
         };
@@ -155,19 +189,31 @@ impl Sender {
         self
     }
 
-    /// Says this with the first message, which has that much less room ([`Sender::preamble_len`]).
-    pub(crate) fn begin_with(&mut self, preamble: &Preamble) {
-        self.preamble.clear();
-        if !preamble.is_empty() {
-            preamble.put(&mut self.preamble);
-        }
-        self.flags = self.flags & !CONTINUES | if preamble.continues.is_some() { CONTINUES } else { 0 };
+    /// Pads every plaintext to a multiple of this many bytes.
+    #[must_use]
+    pub(crate) fn pad_to(mut self, pad: Option<usize>) -> Self {
+        self.lengths.pad = pad;
+        self
     }
 
-    /// How much shorter the data of the first message must be than [`Sender::max_data_len`].
+    /// Says this with the first message, which has that much less room ([`Sender::max_record_len`]).
+    pub(crate) fn begin_with(&mut self, preamble: Preamble) {
+        self.flags = self.flags & !CONTINUES | if preamble.continues.is_some() { CONTINUES } else { 0 };
+        self.preamble = preamble;
+    }
+
+    /// Makes the stream continue a sequence. What else it says of itself stays.
+    pub(crate) fn continue_sequence(&mut self, continues: Continues) {
+        let preamble = std::mem::take(&mut self.preamble);
+        self.begin_with(Preamble { continues: Some(continues), ..preamble });
+    }
+
+    /// The position in its sequence of the message with this seq: what another stream says that carries that message, too.
     #[must_use]
-    pub(crate) fn preamble_len(&self) -> usize {
-        self.preamble.len()
+    pub(crate) fn position_of(&self, seq: u32) -> Continues {
+        let Continues { stream, position } =
+            self.preamble.continues.unwrap_or(Continues { stream: self.id, position: 0 });
+        Continues { stream, position: position.saturating_add(seq.into()) }
     }
 
     /// Which stream.
@@ -191,7 +237,13 @@ impl Sender {
     /// Most bytes of data that one message can carry.
     #[must_use]
     pub(crate) fn max_data_len(&self) -> usize {
-        self.cipher().plaintext_len(self.max_message).unwrap_or(0).saturating_sub(1)
+        carried_len(self.cipher().plaintext_len(self.lengths.max_message).unwrap_or(0), self.lengths.pad)
+    }
+
+    /// Most bytes of data that any message can carry, the first one with its preamble, too.
+    #[must_use]
+    pub(crate) fn max_record_len(&self) -> usize {
+        self.max_data_len().saturating_sub(preamble_room(self.lengths.max_message))
     }
 
     /// The beginning of a message, with capacity for `len` bytes of data: whatever is appended to it is the data.
@@ -258,13 +310,6 @@ impl Sender {
         self.seal_as(Kind::End, buffer, rng)
     }
 
-    /// What the stream after this one says that it continues ([`Preamble::continues`]): this one is closed, by a [`Content::Continued`] that
-    /// names that one.
-    #[must_use]
-    pub(crate) fn as_predecessor(&self) -> Predecessor {
-        Predecessor { stream: self.id, end: self.seq }
-    }
-
     /// Most streams that one confirm can name.
     #[must_use]
     pub(crate) fn max_confirmed_streams(&self) -> usize {
@@ -278,6 +323,27 @@ impl Sender {
     pub(crate) fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let buffer = self.buffer(0);
         self.seal_as(Kind::Settled, buffer, rng)
+    }
+
+    /// A will of the stream, for the broker to publish; `number` is that of the connection that it is given with.
+    ///
+    /// # Errors
+    /// [`Exit::DataLost`] if it is longer than a message can carry.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no option gives one yet"))]
+    pub(crate) fn will(&self, number: u32, data: &[u8], rng: &mut impl CryptoRng) -> Result<Bytes> {
+        if data.len() > self.max_data_len() {
+            return Err(self.refuse("the will is longer than a message can carry"));
+        }
+        let mut buffer = self.buffer(data.len());
+        buffer.put_slice(data);
+        let Self { tag, id, salt, .. } = *self;
+        let header = SealedHeader { frame_type: FrameType::Will, tag, stream: id.number, salt, seq: number };
+        buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        let kind_at = self.kind_at();
+        buffer[kind_at] = Kind::Will.code();
+        let key = self.keys.will.as_ref().ok_or_else(|| self.refuse("a side stream has no wills"))?;
+        will_cipher(key, salt, self.keys.suite).seal(&mut buffer, rng);
+        Ok(buffer.freeze())
     }
 
     /// Ends this session and every older one with the peer, once the receiver has every stream below this one. It is the only
@@ -321,6 +387,12 @@ impl Sender {
             flags |= PREAMBLE;
             buffer = self.with_preamble(&buffer);
         }
+        if let Some(pad) = self.lengths.pad {
+            flags |= PADDED;
+            let len = buffer.len() + 1 - kind_at;
+            buffer.put_u8(PADDING);
+            buffer.put_bytes(0, len.next_multiple_of(pad) - len);
+        }
         self.keys.advance_to(self.seq);
         let Self { tag, id, salt, seq, .. } = *self;
         let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };
@@ -337,14 +409,14 @@ impl Sender {
         let (head, carried) = buffer.split_at(self.kind_at() + 1);
         let mut message = self.buffer(self.preamble.len() + carried.len());
         message[..head.len()].copy_from_slice(head);
-        message.put_slice(&self.preamble);
+        self.preamble.put(&mut message);
         message.put_slice(carried);
         message
     }
 
     /// Whether the next message of the stream may be of this kind, and carry `len` bytes.
     fn check(&self, kind: Kind, len: usize) -> Result<()> {
-        let preamble_len = if self.seq == 0 { self.preamble.len() } else { 0 };
+        let preamble_len = if self.seq == 0 && !self.preamble.is_empty() { self.preamble.len() } else { 0 };
         let refusal = if self.closed && kind.is_in_sequence() {
             "it is closed"
         } else if !self.closed && !kind.is_in_sequence() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::id::StreamId;
-use super::progress::{Progress, StreamState};
+use super::progress::{Progress, Sequence, StreamState};
 use super::ranges::Ranges;
 use crate::Rejected;
 use crate::crypto::key_tree::Salt;
@@ -88,6 +88,9 @@ struct StreamProgress {
     next: u32,
     skip: u32,
     wants_confirms: bool,
+    sequence: Sequence,
+    /// The lowest number of a will that is accepted.
+    next_will: u32,
     /// Orders streams by when something last came; a counter, not a time.
     touched: u64,
 }
@@ -103,6 +106,8 @@ pub(crate) struct RecentStream {
     pub(crate) end: u32,
     /// Its sender wants to know what was written.
     pub(crate) wants_confirms: bool,
+    /// Where its sequence goes on.
+    pub(crate) sequence: Sequence,
 }
 
 /// The streams of one session, as far as they were received.
@@ -115,6 +120,8 @@ pub(crate) struct Streams {
     recent: VecDeque<RecentStream>,
     ended: Ranges,
     closed: Ranges,
+    /// Where the sequences of the streams go on that were closed last, before their end; oldest first.
+    left: VecDeque<(u32, Sequence)>,
     /// The newest stream of which the broker keeps messages.
     kept: Option<u32>,
     touches: u64,
@@ -124,8 +131,9 @@ pub(crate) struct Streams {
 impl PartialEq for Streams {
     fn eq(&self, other: &Self) -> bool {
         let known = |streams: &Self| (streams.open([0; 8]), streams.recent.clone());
-        let over = |streams: &Self| (streams.ended.clone(), streams.closed.clone(), streams.kept);
-        known(self) == known(other) && over(self) == over(other)
+        let over = |streams: &Self| (streams.ended.clone(), streams.closed.clone(), streams.left.clone(), streams.kept);
+        let wills = |streams: &Self| streams.wills().collect::<Vec<_>>();
+        wills(self) == wills(other) && known(self) == known(other) && over(self) == over(other)
     }
 }
 
@@ -143,18 +151,24 @@ pub(super) struct Wanted {
 impl Streams {
     /// Whether a message is new, and what is missing before it. A stream without gaps refuses one that is too early.
     pub(super) fn check(&self, stream: u32, salt: Salt, seq: u32, gaps: bool) -> Result<Wanted, AcceptError> {
+        let wanted = self.wanted(stream, salt, seq)?;
+        if seq < wanted.seq {
+            Err(AcceptError::Duplicate { next: wanted.seq })
+        } else if seq > wanted.seq && !gaps {
+            Err(AcceptError::Ahead { next: wanted.seq })
+        } else {
+            Ok(wanted)
+        }
+    }
+
+    /// What is wanted of a stream, if a message may be of it.
+    pub(super) fn wanted(&self, stream: u32, salt: Salt, seq: u32) -> Result<Wanted, AcceptError> {
         let (wanted, skip) = match self.open.get(&stream) {
             Some(open) if open.salt != salt => return Err(AcceptError::StreamReused),
             Some(open) => (open.next, open.skip),
             None => self.check_begins(stream, salt, seq).map(|()| (0, 0))?,
         };
-        if seq < wanted {
-            Err(AcceptError::Duplicate { next: wanted })
-        } else if seq > wanted && !gaps {
-            Err(AcceptError::Ahead { next: wanted })
-        } else {
-            Ok(Wanted { seq: wanted, skip: if seq == wanted { skip } else { 0 } })
-        }
+        Ok(Wanted { seq: wanted, skip: if seq == wanted { skip } else { 0 } })
     }
 
     /// Whether a stream that is not open may begin with a message.
@@ -191,30 +205,87 @@ impl Streams {
     /// Takes over a progress of this session, whatever was known of the stream before; returns the numbers of streams of
     /// which nothing came, if some are given up for it.
     pub(crate) fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
-        let Progress { stream: StreamId { number, .. }, salt, next, skip, wants_confirms, state } = *progress;
-        self.forget(number);
+        let Progress { stream: StreamId { number, .. }, salt, next, skip, wants_confirms, state, sequence } = *progress;
+        let next_will = self.forget(number);
         match state {
             StreamState::Open => {
                 self.touches += 1;
-                self.open.insert(number, StreamProgress { salt, next, skip, wants_confirms, touched: self.touches });
+                let touched = self.touches;
+                let open = StreamProgress { salt, next, skip, wants_confirms, sequence, next_will, touched };
+                self.open.insert(number, open);
                 self.idle.insert(self.touches, number);
                 None
             }
             StreamState::Ended => {
-                self.insert_recent(RecentStream { number, salt, end: next, wants_confirms });
+                self.insert_recent(RecentStream { number, salt, end: next, wants_confirms, sequence });
+                self.insert_ended(number, number)
+            }
+            StreamState::Superseded => {
+                self.insert_left(number, sequence);
                 self.insert_ended(number, number)
             }
             StreamState::Closed => {
+                self.insert_left(number, sequence);
                 self.insert_closed(number, number);
                 None
             }
         }
     }
 
-    fn forget(&mut self, stream: u32) {
-        if let Some(open) = self.open.remove(&stream) {
-            self.idle.remove(&open.touched);
+    /// Forgets an open stream; returns the number of its next will.
+    fn forget(&mut self, stream: u32) -> u32 {
+        let Some(open) = self.open.remove(&stream) else { return 0 };
+        self.idle.remove(&open.touched);
+        open.next_will
+    }
+
+    /// Whether a message of a stream was received: one may be open because of a will.
+    pub(super) fn has_begun(&self, stream: u32) -> bool {
+        self.open.get(&stream).is_some_and(|open| open.next > 0 || open.skip > 0)
+    }
+
+    /// Where the sequence of each stream is, as far as that is known, and whether more is to come of the stream.
+    pub(super) fn sequences(&self) -> impl Iterator<Item = (u32, Sequence, bool)> {
+        let open = self.open.iter().map(|(&number, open)| (number, open.sequence, true));
+        let over = self.recent.iter().map(|recent| (recent.number, recent.sequence, false));
+        open.chain(over).chain(self.left.iter().map(|&(number, sequence)| (number, sequence, false)))
+    }
+
+    /// Restores where the sequence of a stream that was closed goes on; at most 16 are remembered.
+    pub(crate) fn insert_left(&mut self, stream: u32, sequence: Sequence) {
+        self.left.retain(|&(number, _)| number != stream);
+        self.left.push_back((stream, sequence));
+        if self.left.len() > MAX_RECENT_STREAMS {
+            self.left.pop_front();
         }
+    }
+
+    /// Where the sequences go on of the streams that were closed last.
+    pub(crate) fn left(&self) -> impl Iterator<Item = (u32, Sequence)> {
+        self.left.iter().copied()
+    }
+
+    /// The lowest number of a will of a stream that is accepted.
+    #[must_use]
+    pub(crate) fn next_will(&self, stream: u32) -> u32 {
+        self.open.get(&stream).map_or(0, |open| open.next_will)
+    }
+
+    /// Notes that a will of an open stream was received; `next` is the lowest number that is accepted from now on.
+    pub(crate) fn set_next_will(&mut self, stream: u32, next: u32) {
+        if let Some(open) = self.open.get_mut(&stream) {
+            open.next_will = next;
+        }
+    }
+
+    /// The open streams of which wills were received, each with its [`Streams::next_will`].
+    pub(crate) fn wills(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.open.iter().filter(|(_, open)| open.next_will > 0).map(|(&number, open)| (number, open.next_will))
+    }
+
+    /// The salt of a stream, where it is known.
+    pub(super) fn salt(&self, stream: u32) -> Option<Salt> {
+        self.open.get(&stream).map(|open| open.salt).or_else(|| self.recent(stream).map(|recent| recent.salt))
     }
 
     /// The progress that closes the longest idle stream, where there is no room for another than `stream`.
@@ -227,9 +298,21 @@ impl Streams {
 
     /// The progress that closes a stream where it is, whether or not anything of it came.
     pub(super) fn close_at(&self, stream: StreamId) -> Progress {
-        let known = self.open.get(&stream.number).map(|open| (open.salt, open.next, open.skip, open.wants_confirms));
-        let (salt, next, skip, wants_confirms) = known.unwrap_or_default();
-        Progress { stream, salt, next, skip, wants_confirms, state: StreamState::Closed }
+        let state = StreamState::Closed;
+        let Some(open) = self.open.get(&stream.number) else {
+            let sequence = Sequence::of_origin(stream, 0);
+            return Progress {
+                stream,
+                salt: Salt::default(),
+                next: 0,
+                skip: 0,
+                wants_confirms: false,
+                state,
+                sequence,
+            };
+        };
+        let StreamProgress { salt, next, skip, wants_confirms, sequence, .. } = *open;
+        Progress { stream, salt, next, skip, wants_confirms, state, sequence }
     }
 
     /// Whether something of a stream came, and more is to come.

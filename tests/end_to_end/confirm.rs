@@ -290,6 +290,62 @@ fn a_reader_that_lost_its_sessions_gets_the_rest_of_a_spool() {
     a_reader_that_lost_its_sessions_gets_the_rest(&["--spool", "spool"]);
 }
 
+/// The answers to questions whether a session is still there, as the first bytes of their messages.
+const RDYACK: u8 = 0x26;
+const SESSION_CHECK_LEN: usize = 65;
+
+/// The reader's side ended the session, and had written everything: it has lost nothing, so nothing is sent again.
+#[test]
+fn a_reader_whose_side_ended_the_session_gets_nothing_again() {
+    let (broker, pair) = paired();
+    let answers = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&answers);
+    broker.filter(move |topic, payload| match payload.first() {
+        // Neither a confirm nor the KILL arrives.
+        Some(0x27 | 0x28) if topic == S2M => Fate::Drop,
+        Some(&RDYACK) if topic == S2M && payload.len() == SESSION_CHECK_LEN => {
+            seen.fetch_add(1, Ordering::SeqCst);
+            Fate::Pass
+        }
+        _ => Fate::Pass,
+    });
+    let to_slave = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", LINK]));
+    sender.write("one\n");
+    to_slave.wait_for_stdout(b"one\n");
+    to_slave.stop().succeeded();
+    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+    pair.agree();
+    let to_slave = pair.slave.listen(&[]);
+    wait_until("an answer", || answers.load(Ordering::SeqCst) >= 2);
+    let ended = sender.stop();
+    assert!(!ended.stderr.contains("lost the session"), "{}", ended.stderr);
+    to_slave.stop().succeeded().wrote(b"");
+}
+
+/// Any tool may answer, also one that receives nothing: it must not say that a session is there of which the state is lost.
+#[test]
+fn a_service_knows_that_the_state_of_a_session_is_lost() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let to_slave = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", LINK]));
+    sender.write("one\n");
+    to_slave.wait_for_stdout(b"one\n");
+    to_slave.stop().succeeded();
+    std::fs::remove_file(pair.slave.runtime_dir().join("gateway@recv")).unwrap();
+    sender.write("two\n");
+    sender.wait_for("waiting for sts-recv");
+    pair.agree();
+    let service = Process::spawn(pair.slave.pair(&["--serve", LINK]));
+    sender.wait_for("the other device has lost the session");
+    service.stop().succeeded();
+    let to_slave = pair.slave.listen(&["--once"]);
+    sender.close_stdin();
+    sender.wait().succeeded();
+    to_slave.wait().succeeded().wrote(b"two\n");
+}
+
 /// If the sender has reserved a stream number in order to continue, it uses it; otherwise that stream would be missing for
 /// ever.
 #[test]
@@ -349,7 +405,8 @@ fn a_spool_whose_session_was_ended_goes_on_under_the_next_one() {
     sender.write("two\n");
     sender.wait_until_read();
     let to_slave = pair.slave.listen(&[]);
-    sender.wait_for("is gone; resent under the new session, possibly duplicated");
+    // The reader has what it wrote, and where that belongs: nothing comes twice.
+    sender.wait_for("is gone; resent under the new session: ");
     sender.close_stdin();
     sender.wait().succeeded();
     let ended = to_slave.stop().succeeded();

@@ -28,6 +28,7 @@ mod fleet;
 mod flood;
 mod gateway;
 mod hostile;
+mod lost_ends;
 mod nosec;
 mod order;
 mod outages;

@@ -5,7 +5,7 @@ use super::super::receive_state::{UnusableState, put_line};
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
-use crate::stream::{Gap, StreamId};
+use crate::stream::{Gap, Progress, Sequence, StreamId, StreamState};
 
 #[test]
 fn an_open_stream_keeps_the_time_of_its_last_message() {
@@ -99,6 +99,7 @@ fn what_was_marked_is_known_to_the_next_run() {
         skip: 12,
         wants_confirms: true,
         state: StreamState::Open,
+        sequence: Sequence { origin: StreamId { session: old, number: 2 }, position: 1 << 40 },
     };
     journal
         .record(
@@ -216,4 +217,62 @@ fn the_journal_is_written_anew_before_it_is_long() {
     }
     assert!((MIN_COMPACT_LEN - 100..MIN_COMPACT_LEN + 100).contains(&longest), "{longest}");
     assert_eq!(ReceiveState::read(&cache).unwrap().unwrap().session(id), journal.state().session(id));
+}
+
+#[test]
+fn a_tool_that_receives_nothing_knows_of_which_sessions_the_state_is_lost() {
+    let (_home, cache) = cache();
+    for seed in [1, 2] {
+        cache.store_current(&session(seed), NOW).unwrap();
+    }
+    let lost = || cache.lost_sessions(cache.load().unwrap().iter());
+    let (mut journal, _) = receive(&cache).unwrap();
+    assert!(lost().is_empty(), "nothing was received");
+    journal.record(&cache, &[progress(session(1).id, 0, 1, StreamState::Open)], NOW).unwrap();
+    assert!(lost().is_empty());
+    let path = cache.dir().join("gateway@recv");
+    let state = fs::read(&path).unwrap();
+    fs::write(&path, [&state[..], b"torn\n"].concat()).unwrap();
+    assert_eq!(lost(), [session(1).id]);
+    fs::write(&path, String::from_utf8(state).unwrap().replace("state-3", "state-4")).unwrap();
+    assert_eq!(lost(), [session(1).id], "no checksum is right");
+    let mut later = String::new();
+    put_line(&mut later, "sts-receive-state-4 gateway");
+    fs::write(&path, later).unwrap();
+    assert!(lost().is_empty(), "what a later version has is not lost");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(lost(), [session(1).id]);
+}
+
+#[test]
+fn where_sequences_are_and_which_wills_came_is_kept() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let id = session(1).id;
+    let (mut journal, _) = receive(&cache).unwrap();
+    let origin = StreamId { session: session(2).id, number: 9 };
+    let moved = |stream, next, state, position| match progress(id, stream, next, state) {
+        JournalEntry::Progress(progress) => {
+            JournalEntry::Progress(Progress { sequence: Sequence { origin, position }, ..progress })
+        }
+        other => other,
+    };
+    let entries = [
+        moved(0, 4, StreamState::Ended, 13),
+        moved(1, 5, StreamState::Superseded, 12),
+        moved(2, 0, StreamState::Closed, 11),
+        moved(3, 6, StreamState::Open, u64::MAX),
+        progress(id, 4, 0, StreamState::Open),
+        JournalEntry::Will { stream: StreamId { session: id, number: 4 }, next: 3 },
+    ];
+    journal.record(&cache, &entries, NOW).unwrap();
+    let state = journal.state().clone();
+    drop(journal);
+    assert_eq!(ReceiveState::read(&cache).unwrap(), Some(state.clone()));
+    // And as a snapshot.
+    let (journal, _) = receive(&cache).unwrap();
+    assert_eq!((journal.state(), ReceiveState::read(&cache).unwrap()), (&state, Some(state.clone())));
+    let (streams, _) = state.session(id).unwrap();
+    assert_eq!((streams.next_will(4), streams.left().count(), streams.recently_ended().count()), (3, 2, 1));
+    assert!(streams.is_over(1) && streams.missing().is_empty());
 }

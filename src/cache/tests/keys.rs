@@ -135,7 +135,7 @@ fn a_session_file_of_a_later_version_is_left_as_it_is() {
     let path = cache.dir().join(&cache.name(&session.peer));
     let whole = fs::read(&path).unwrap();
     let later: [Change; 4] = [
-        |text| text.replace("sts-sessions-4", "sts-sessions-5"),
+        |text| text.replace("sts-sessions-5", "sts-sessions-6"),
         |text| text.replace("\nreceived = ", "\nnew = 1\nreceived = "),
         |text| text.replace("\nstanding = ", "\nnew = 1\nstanding = "),
         |text| text.replace("\n\nstanding", "\nnew = 1\n\nstanding"),
@@ -155,7 +155,7 @@ fn a_session_file_of_a_later_version_is_left_as_it_is() {
         }
         assert_eq!(fs::read(&path).unwrap(), written);
     }
-    let earlier = |text: String| text.replace("sts-sessions-4", "sts-sessions-3");
+    let earlier = |text: String| text.replace("sts-sessions-5", "sts-sessions-4");
     for (change, is_whole) in [
         ((|text| text.replace("\nreceived = ", "\n+new = 1\nreceived = ")) as Change, true),
         (|text| text.replace("\nstanding = ", "\n+new = 1\nstanding = "), true),

@@ -13,7 +13,7 @@ use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
-use crate::stream::{FIRST_CONFIRM_STREAM, Progress, StreamId, StreamState};
+use crate::stream::{FIRST_CONFIRM_STREAM, Progress, Sequence, StreamId, StreamState};
 use crate::suite::Suite;
 
 mod crash;
@@ -43,13 +43,15 @@ fn standings(cache: &Cache) -> Vec<(u8, Standing)> {
 }
 
 fn progress(id: SessionId, stream: u32, next: u32, state: StreamState) -> JournalEntry {
+    let stream = StreamId { session: id, number: stream };
     JournalEntry::Progress(Progress {
-        stream: StreamId { session: id, number: stream },
+        stream,
         salt: [1, 2, 3, 4, 5, 6, 7, 0xff],
         next,
         skip: 0,
         wants_confirms: false,
         state,
+        sequence: Sequence::of_origin(stream, next),
     })
 }
 

@@ -50,7 +50,16 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
     cache.delete(&peer, &[session(251).id]).unwrap();
     assert!(cache.dir().join(&cache.name(&peer)).exists());
     assert!(!cache.delete_all(&peer).unwrap());
-    assert!(!cache.dir().join(&cache.name(&peer)).exists(), "but it is forgotten, too");
+    assert!(cache.load_peer(&peer).unwrap().deleted.contains(&session(250).id), "a sender may still ask for it");
+
+    // Nor does the end that this device decides make its sender send again what was written.
+    cache.store_current(&session(252), NOW).unwrap();
+    cache.set_received(&peer, &[session(252).id]).unwrap();
+    assert!(cache.delete_all(&peer).unwrap());
+    assert!(cache.load().unwrap().is_empty());
+    assert!(cache.load_peer(&peer).unwrap().deleted.contains(&session(252).id));
+    fs::write(cache.dir().join(&cache.name(&peer)), "torn").unwrap();
+    assert!(cache.delete_all(&peer).unwrap() && !cache.dir().join(&cache.name(&peer)).exists());
 }
 
 #[test]

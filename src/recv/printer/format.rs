@@ -70,9 +70,10 @@ impl Metadata {
     /// The first members of the JSON object, with the brace before them.
     fn members(&self) -> String {
         match self {
-            Self::Sealed { peer, stream, seq, received } => {
+            Self::Sealed { peer, stream, seq, is_will, received } => {
                 let (peer, time) = (json_string(peer), seconds(*received));
-                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq},"time":{time}"#)
+                let will = if *is_will { r#","will":true"# } else { "" };
+                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq}{will},"time":{time}"#)
             }
             Self::Plain { topic, received } => {
                 format!(r#"{{"topic":{},"time":{}"#, json_string(topic), seconds(*received))
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn each_line_is_one_line_of_output() {
         let received = UNIX_EPOCH + Duration::from_millis(1_795_642_707_023);
-        let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, received };
+        let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received };
         assert_eq!(put(Format::Plain, &peer, b"21.5\n"), "21.5\n");
         assert_eq!(put(Format::Plain, &peer, b"21.5"), "21.5");
         assert_eq!(put(Format::Prefix, &peer, b"21.5\n"), "s7: 21.5\n");
@@ -115,6 +116,8 @@ mod tests {
             put(Format::Json, &peer, b"\xff\x00\n"),
             "{\"peer\":\"s7\",\"stream\":3,\"seq\":17,\"time\":1795642707.023,\"base64\":\"/wA=\"}\n"
         );
+        let will = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 2, is_will: true, received };
+        assert!(put(Format::Json, &will, b"gone\n").contains("\"seq\":2,\"will\":true,\"time\""));
         assert!(put(Format::Json, &peer, b"cut").ends_with("\"text\":\"cut\",\"newline\":false}\n"));
     }
 

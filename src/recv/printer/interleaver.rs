@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use super::line_buffers::UNFINISHED_LINE_TIMEOUT;
-use crate::recv::delivery::Delivery;
+use crate::recv::delivery::{Delivery, Joint};
 use crate::session::SessionId;
 use crate::stream::StreamId;
 
@@ -155,7 +155,7 @@ impl Interleaver {
             Some(last) => *last != b'\n',
             None => self.unfinished == Some(stream),
         };
-        self.unfinished = (is_mid_line && !delivery.ends).then_some(stream);
+        self.unfinished = (is_mid_line && delivery.joint == Joint::Continues).then_some(stream);
         write(delivery);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::recv::delivery::Delivery;
+use crate::recv::delivery::{Delivery, Joint};
 use crate::session::SessionId;
 use crate::stream::StreamId;
 
@@ -48,16 +48,18 @@ impl LineBuffers {
     pub(super) fn push(&mut self, mut delivery: Delivery, now: Instant, mut write: impl FnMut(Vec<Delivery>)) {
         let stream = delivery.stream;
         let mut buffer = self.remove(stream);
-        if delivery.completion.follows_gap() && !buffer.deliveries.is_empty() {
+        let is_apart = delivery.joint == Joint::Alone || delivery.completion.follows_gap();
+        if is_apart && !buffer.deliveries.is_empty() {
             write(std::mem::take(&mut buffer).deliveries);
         }
         let len = delivery.data.len();
+        let ends = delivery.joint != Joint::Continues;
         let whole = match delivery.data.iter().rposition(|&byte| byte == b'\n') {
-            _ if delivery.ends => len,
+            _ if ends => len,
             Some(last) => last + 1,
             None => 0,
         };
-        if whole == len && (whole > 0 || delivery.ends || buffer.deliveries.is_empty()) {
+        if whole == len && (whole > 0 || ends || buffer.deliveries.is_empty()) {
             buffer.push(delivery, now);
             write(buffer.deliveries);
             return;

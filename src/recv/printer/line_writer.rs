@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::format::Format;
-use crate::recv::delivery::{Completion, Delivery};
+use crate::recv::delivery::{Completion, Delivery, Joint};
 use crate::stdio::Output;
 
 /// Standard output, and how many lines of it are still wanted.
@@ -12,6 +12,8 @@ pub(super) struct LineWriter {
     format: Format,
     /// `None`: all lines that come.
     limit: Option<LineLimit>,
+    /// Bytes are written as they are, and the last of them was not the end of a line.
+    is_mid_line: bool,
 }
 
 /// The lines that are wanted (`-n`).
@@ -23,7 +25,7 @@ struct LineLimit {
 
 impl LineWriter {
     pub(super) fn new(output: Output<Completion>, format: Format, lines: Option<u64>) -> Self {
-        Self { output, format, limit: lines.map(|wanted| LineLimit { wanted, left: wanted }) }
+        Self { output, format, limit: lines.map(|wanted| LineLimit { wanted, left: wanted }), is_mid_line: false }
     }
 
     /// Whether the last line that is wanted was written.
@@ -51,7 +53,10 @@ impl LineWriter {
 
     /// Writes a message's bytes as they are, up to the last line that is wanted.
     pub(super) fn write(&mut self, delivery: Delivery) {
-        let Delivery { data, mut completion, .. } = delivery;
+        let Delivery { data, mut completion, joint, .. } = delivery;
+        if joint == Joint::Alone && self.is_mid_line {
+            self.end_line();
+        }
         let wanted = match &mut self.limit {
             None => data.len(),
             // What comes after the last line that is wanted is not even acknowledged: the next run gets it.
@@ -59,8 +64,20 @@ impl LineWriter {
             Some(LineLimit { left, .. }) => lines_end(&data, left),
         };
         self.output.push(&data[..wanted]);
+        if let Some(last) = data[..wanted].last() {
+            self.is_mid_line = *last != b'\n';
+        }
         let owed = if wanted < data.len() { completion.split_to(wanted) } else { completion };
         self.output.push_completion(owed);
+    }
+
+    /// Ends a line of which the rest is still to come.
+    fn end_line(&mut self) {
+        self.is_mid_line = false;
+        self.output.push(b"\n");
+        if let Some(LineLimit { left, .. }) = &mut self.limit {
+            *left = left.saturating_sub(1);
+        }
     }
 
     /// Writes whole lines, of one or more messages of a stream, up to the last one that is wanted. What is owed for a

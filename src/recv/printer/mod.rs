@@ -24,7 +24,7 @@ use self::line_writer::LineWriter;
 use self::order::OutputOrder;
 use crate::Result;
 use crate::mqtt::Receipt;
-use crate::recv::delivery::{Completion, Delivery};
+use crate::recv::delivery::{Completion, Delivery, Joint};
 use crate::session::SessionId;
 use crate::stdio::{Output, Written};
 use crate::stream::StreamId;
@@ -74,7 +74,7 @@ impl Printer {
     pub(super) fn acknowledge_repeat(&mut self, stream: StreamId, receipt: Receipt, now: Instant) {
         if self.order.holds(stream) {
             let completion = receipt.into();
-            self.print(Delivery::new(stream, Bytes::new(), false, None, completion), now);
+            self.print(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion), now);
         } else {
             self.acknowledge(receipt);
         }

@@ -1,6 +1,6 @@
 //! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "The receiver").
 //!
-//! A stream may overtake the end of its predecessor. Its messages then wait in the [`ReorderBuffer`]. With `--once` the run
+//! A stream may overtake what comes before it, or its own first message. Its messages then wait in the [`ReorderBuffer`]. With `--once` the run
 //! follows one chain, and leaves the messages of all others with the broker.
 
 use std::collections::VecDeque;
@@ -15,12 +15,12 @@ use super::sessions::UsableSessions;
 use crate::mqtt::Message;
 use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
-use crate::stream::{Opened, Predecessor, StreamId};
+use crate::stream::{Awaited, Opened, StreamId};
 
 /// Whether an opened message is accepted now.
 pub(super) enum Admission {
     Accept,
-    /// Its stream waits for the end of another one.
+    /// Its stream waits for its first message, or for what comes before it.
     Hold {
         /// Whether this run receives its stream, as far as is known.
         is_followed: bool,
@@ -82,6 +82,11 @@ impl Chains {
         self.selection == Selection::Chain(self.head_of(stream))
     }
 
+    /// Whether this run receives a stream, as far as is known.
+    pub(super) fn receives(&self, stream: StreamId) -> bool {
+        matches!(self.selection, Selection::All) || self.is_selected(stream)
+    }
+
     /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, a stream that is not of
     /// the chain that this run follows is left for another run, and so is each message that
     /// [stays with it](crate::stream::Kind::stays_with_stream); any other message concerns this run, too.
@@ -93,10 +98,10 @@ impl Chains {
         now: Instant,
     ) -> Admission {
         let stream = opened.stream;
-        if let Some(predecessor) = sessions.receiver.predecessor(opened)
+        if let Some(continues) = sessions.receiver.continued(opened)
             && sessions.is_new(stream)
         {
-            self.heads.link(stream, predecessor.stream);
+            self.heads.link(stream, continues.stream);
         }
         let head = self.head_of(stream);
         let is_others = opened.content.stays_with_stream()
@@ -107,13 +112,15 @@ impl Chains {
             return Admission::Leave;
         }
         if !was_held {
-            if let Some(predecessor) = sessions.receiver.awaits(opened)
-                && sessions.is_new(stream)
-            {
-                self.incomplete.insert(predecessor.stream);
-                self.reorder.hold(stream, predecessor, now);
-            }
-            if self.reorder.holds(stream) {
+            let awaited = sessions.receiver.awaits(opened);
+            if awaited.is_some() || self.reorder.holds(stream) {
+                let all_came = if opened.seq == 0 { Awaited::Nothing } else { Awaited::First };
+                let awaited = awaited.unwrap_or(all_came);
+                let origin = if let Awaited::Position(continues) = awaited { continues.stream } else { stream };
+                if !sessions.is_over(origin) {
+                    self.incomplete.insert(origin);
+                }
+                self.reorder.hold(stream, awaited, now);
                 return Admission::Hold { is_followed: !is_others };
             }
         }
@@ -154,13 +161,13 @@ impl Chains {
     }
 
     /// Keeps a message of a stream that waits.
-    pub(super) fn hold(&mut self, stream: StreamId, message: Message) {
+    pub(super) fn hold(&mut self, stream: StreamId, seq: u32, message: Message) {
         // A view of the read buffer would keep all of that; and a topic, which a sealed message does not need, up to 64 KiB.
         let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
-        self.reorder.push(stream, payload.len(), message.qos, Message { topic, payload, ..message });
+        self.reorder.push((stream, seq), payload.len(), message.qos, Message { topic, payload, ..message });
     }
 
-    /// The next message that was held and waits no longer, oldest first within its stream.
+    /// The next message that was held and waits no longer, in the order of its stream.
     pub(super) fn next_released(
         &mut self,
         given_up: GivenUp<'_>,
@@ -168,12 +175,19 @@ impl Chains {
         now: Instant,
     ) -> Option<Message> {
         if self.released.is_empty() {
-            let is_complete = |predecessor: &Predecessor| {
-                given_up.includes(predecessor.stream.session) || sessions.receiver.is_complete(predecessor)
+            let receiver = &sessions.receiver;
+            let is_given_up = |stream: StreamId, awaited: &Awaited| {
+                let awaited = if let Awaited::Position(continues) = awaited { continues.stream } else { stream };
+                given_up.includes(awaited.session)
             };
-            self.released = self.reorder.release(now, is_complete);
+            self.released = self.reorder.release(now, &is_given_up, receiver);
         }
         self.released.pop_front()
+    }
+
+    /// Whether messages of a stream wait.
+    pub(super) fn holds(&self, stream: StreamId) -> bool {
+        self.reorder.holds(stream)
     }
 
     /// All messages that wait.

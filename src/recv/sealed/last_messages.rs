@@ -16,7 +16,7 @@ use crate::message::{FrameType, SealedHeader};
 use crate::mqtt::Message;
 use crate::name::list;
 use crate::peers::LinkPeers;
-use crate::recv::delivery::{Completion, Delivery, Metadata};
+use crate::recv::delivery::{Completion, Delivery, Joint, Metadata};
 use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
@@ -138,9 +138,9 @@ impl<'a> LastMessages<'a> {
                 self.refuse(if is_gone { dropped(Rejected::UnknownSession) } else { outdated(&peer, stream, seq) });
                 continue;
             }
-            let metadata = || Metadata::Sealed { peer, stream, seq, received: SystemTime::now() };
+            let metadata = || Metadata::Sealed { peer, stream, seq, is_will: false, received: SystemTime::now() };
             let metadata = self.with_metadata.then(metadata);
-            deliveries.push_back(Delivery::new(opened.stream, data, true, metadata, Completion::default()));
+            deliveries.push_back(Delivery::new(opened.stream, data, Joint::Ends, metadata, Completion::default()));
         }
         Ok(deliveries)
     }

@@ -15,6 +15,7 @@ mod confirm_queue;
 mod ended_sessions;
 mod incomplete_streams;
 mod last_messages;
+mod lost_ends;
 mod receive_log;
 mod reorder_buffer;
 mod reports;
@@ -22,16 +23,17 @@ mod sessions;
 
 use std::time::{Instant, SystemTime};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use self::chains::{Admission, Chains};
 use self::ended_sessions::EndedSessions;
 pub(super) use self::last_messages::LastMessages;
+use self::lost_ends::LostEnds;
 use self::receive_log::ReceiveLog;
 use self::reports::{Reports, not_complete};
 use self::sessions::UsableSessions;
 use super::SESSION_ENDED;
-use super::delivery::{Completion, Delivery, Metadata};
+use super::delivery::{Completion, Delivery, Joint, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
 use super::left_messages::LeftMessage;
 use crate::cache::{JournalEntry, OpenStream};
@@ -43,7 +45,7 @@ use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, Claim, Content, Opened, StreamId};
+use crate::stream::{AcceptError, Accepted, AcceptedWill, Claim, Content, EndedStream, Opened, StreamId};
 use crate::{Error, Exit, Rejected, Result};
 
 /// The messages of an encrypted link.
@@ -52,6 +54,7 @@ pub(super) struct SealedStreams<'a> {
     chains: Chains,
     log: ReceiveLog,
     ended: EndedSessions,
+    lost_ends: LostEnds,
     reports: Reports<'a>,
     /// What the last message was opened into. The delivery gets a view of it, and once that is printed the buffer is used again.
     plaintext: BytesMut,
@@ -85,6 +88,7 @@ impl<'a> SealedStreams<'a> {
             chains: Chains::new(once),
             log,
             ended: EndedSessions::default(),
+            lost_ends: LostEnds::default(),
             reports: Reports::new(report, link.config.mqtt.client_id.is_some()),
             plaintext: BytesMut::new(),
             with_metadata,
@@ -116,6 +120,9 @@ impl<'a> SealedStreams<'a> {
         {
             self.refresh(now)?;
         }
+        if opened.content == Content::Will || FrameType::of(&message.payload) == Ok(FrameType::Will) {
+            return self.accept_will(&opened, message, now);
+        }
         // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
         // one, and left otherwise: a broker that calls messages retained withholds them, at most.
         if message.retain && !self.sessions.receiver.expects(&opened) {
@@ -125,7 +132,7 @@ impl<'a> SealedStreams<'a> {
         match self.chains.admit(&opened, was_held, &self.sessions, now) {
             Admission::Accept => self.accept(&opened, message.receipt, now),
             Admission::Hold { is_followed } => {
-                self.chains.hold(opened.stream, message);
+                self.chains.hold(opened.stream, opened.seq, message);
                 Ok(Disposition::Hold { is_followed })
             }
             Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
@@ -134,17 +141,21 @@ impl<'a> SealedStreams<'a> {
 
     /// Steps 3 and 4.
     fn accept(&mut self, opened: &Opened, receipt: Receipt, now: Instant) -> Result<Disposition> {
+        let copies = self.sessions.receiver.copies(opened);
         let accepted = match self.sessions.receiver.accept(opened) {
             Ok(accepted) => accepted,
             Err(error) => return Ok(self.refuse(opened, error, receipt, now)),
         };
         let stream = opened.stream;
+        self.note_ended(opened, &copies, now);
         if opened.content.stays_with_stream() {
             self.chains.select(stream);
         }
         let prior = self.note_losses(&opened.peer, &accepted);
-        if accepted.promoted && self.sessions.link.cache().promote(&opened.peer, &opened.stream.session, unix_time())? {
-            self.reports.session_in_use(&self.sessions.peer_name(&opened.peer));
+        self.note_promotion(opened, &accepted)?;
+        // For sts-send, if one waits.
+        if stream.is_of_confirms() {
+            return Ok(Disposition::Drop(receipt));
         }
         match opened.content {
             Content::Data => self.chains.begin(stream),
@@ -167,15 +178,18 @@ impl<'a> SealedStreams<'a> {
                 let spare = self.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
                 return Ok(spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop));
             }
-            // For sts-send, if one waits.
+            // Refused, where they are.
             Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
                 return Ok(Disposition::Drop(receipt));
             }
         }
+        if opened.wants_confirms && accepted.progress.skip > 0 {
+            self.log.confirms.repeat(stream, opened.salt(), 0, now);
+        }
         let completion = Completion {
             progress: Some(accepted.progress),
             prior,
-            offset: accepted.skip,
+            offset: accepted.skip.min(self.plaintext.len()),
             wants_confirm: opened.wants_confirms,
             receipt: Some(receipt),
             ..Completion::default()
@@ -183,23 +197,111 @@ impl<'a> SealedStreams<'a> {
         Ok(Disposition::Deliver(self.delivery(opened, completion)))
     }
 
+    /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.
+    fn accept_will(&mut self, opened: &Opened, message: Message, now: Instant) -> Result<Disposition> {
+        let stream = opened.stream;
+        if !self.chains.receives(stream) {
+            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
+        }
+        let receipt = message.receipt;
+        let AcceptedWill { accepted, next } = match self.sessions.receiver.accept_will(opened) {
+            Ok(accepted) => accepted,
+            Err(AcceptError::Duplicate { .. }) => {
+                self.log.journal.count_duplicate(stream.session);
+                return Ok(Disposition::Repeat { stream: self.chains.head_of(stream), receipt });
+            }
+            Err(error) => return Ok(self.reject(error.rejected(), receipt, now)),
+        };
+        let mut prior = self.note_losses(&opened.peer, &accepted);
+        self.note_promotion(opened, &accepted)?;
+        self.chains.begin(stream);
+        if !self.plaintext.ends_with(b"\n") {
+            self.plaintext.put_u8(b'\n');
+        }
+        let bytes = self.plaintext.len() as u64;
+        prior.push(JournalEntry::Written { session: stream.session, messages: 1, bytes });
+        prior.push(JournalEntry::Progress(accepted.progress));
+        prior.push(JournalEntry::Will { stream, next });
+        let completion = Completion { prior, receipt: Some(receipt), ..Completion::default() };
+        Ok(Disposition::Deliver(self.delivery(opened, completion)))
+    }
+
+    /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent.
+    fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) {
+        for copy in copies {
+            self.reports.two_devices(&self.sessions.peer_name(&opened.peer), *copy, now);
+        }
+        // With `--once`, other streams are left for another run.
+        if opened.preamble.is_some() && !self.chains.is_selective() {
+            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), now);
+        }
+    }
+
+    /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns what is to
+    /// be written down, after what came of the stream is written.
+    fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
+        loop {
+            let (is_given_up, is_held) = (|id| given_up.includes(id), |stream| self.chains.holds(stream));
+            let ended = self.lost_ends.take_due(now, is_given_up, is_held)?;
+            if let Some(prior) = self.close_lost_end(&ended) {
+                let completion = Completion { prior, ..Completion::default() };
+                let stream = self.chains.head_of(ended.stream);
+                return Some(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion));
+            }
+        }
+    }
+
+    fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
+        let (closed, gap) = self.sessions.receiver.close_lost_end(ended)?;
+        let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
+        self.chains.end(ended.stream);
+        self.reports.messages_lost(&self.sessions.peer_name(&peer), &gap);
+        Some(vec![JournalEntry::Progress(closed), JournalEntry::Lost(gap)])
+    }
+
+    /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream stays open.
+    fn give_up_lost_ends(&mut self) -> Result<()> {
+        let mut prior = Vec::new();
+        while let Some(ended) = self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.chains.holds(stream)) {
+            let StreamId { session, number } = ended.stream;
+            let accepted = self.sessions.receiver.streams(session).and_then(|streams| streams.next_seq(number));
+            if self.log.is_written_up_to(ended.stream, accepted)
+                && let Some(entries) = self.close_lost_end(&ended)
+            {
+                prior.extend(entries);
+            }
+        }
+        let now = Instant::now();
+        self.log.record(&[Completion { prior, ..Completion::default() }], self.sessions.link.cache(), now)
+    }
+
+    /// The first message under a new session came.
+    fn note_promotion(&self, opened: &Opened, accepted: &Accepted) -> Result<()> {
+        if accepted.promoted && self.sessions.link.cache().promote(&opened.peer, &opened.stream.session, unix_time())? {
+            self.reports.session_in_use(&self.sessions.peer_name(&opened.peer));
+        }
+        Ok(())
+    }
+
     /// Reports what was lost before a message; returns what is to be written down of it once the message is written.
     fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
-        let Accepted { progress, gap, closed, predecessor, ref given_up, is_kept, .. } = *accepted;
+        let Accepted { progress, gap, ref before, ref given_up, is_kept, .. } = *accepted;
         let StreamId { session, .. } = progress.stream;
         let name = || self.sessions.peer_name(peer);
         let mut prior = Vec::new();
-        if let Some(closed) = closed {
+        for (closed, why) in &before.closed {
             self.chains.end(closed.stream);
-            self.reports.stream_closed(&name(), closed.stream.number);
-            prior.push(JournalEntry::Progress(closed));
+            self.reports.stream_closed(&name(), closed.stream.number, *why);
+            prior.push(JournalEntry::Progress(*closed));
         }
-        let (predecessor, rest) = predecessor.unzip();
-        if let Some(predecessor) = predecessor {
-            self.chains.end(predecessor.stream);
-            prior.push(JournalEntry::Progress(predecessor));
+        for superseded in &before.superseded {
+            self.chains.end(superseded.stream);
+            prior.push(JournalEntry::Progress(*superseded));
         }
-        for gap in rest.flatten().into_iter().chain(gap) {
+        if let Some(position) = before.unknown {
+            self.reports.sequence_unknown(&name(), progress.stream.number, position);
+        }
+        for gap in before.gap.into_iter().chain(gap) {
             self.reports.messages_lost(&name(), &gap);
             prior.push(JournalEntry::Lost(gap));
         }
@@ -218,15 +320,20 @@ impl<'a> SealedStreams<'a> {
     /// The accepted message, with all that is owed for it.
     fn delivery(&mut self, opened: &Opened, completion: Completion) -> Delivery {
         let mut data = self.plaintext.split().freeze();
-        data.advance(completion.offset.min(data.len()));
+        data.advance(completion.offset);
         let metadata = self.with_metadata.then(|| Metadata::Sealed {
             peer: self.sessions.peer_name(&opened.peer),
             stream: opened.stream.number,
             seq: opened.seq,
+            is_will: opened.content == Content::Will,
             received: SystemTime::now(),
         });
-        let ends = opened.content.ends_chain();
-        Delivery::new(self.chains.head_of(opened.stream), data, ends, metadata, completion)
+        let joint = match opened.content {
+            Content::Will => Joint::Alone,
+            _ if opened.content.ends_chain() => Joint::Ends,
+            _ => Joint::Continues,
+        };
+        Delivery::new(self.chains.head_of(opened.stream), data, joint, metadata, completion)
     }
 
     /// What becomes of an authentic message that is not the next of its stream.
@@ -371,7 +478,7 @@ impl<'a> SealedStreams<'a> {
     fn adopt_sessions(&mut self) -> Result<()> {
         let unusable = self.log.journal.adopt(&self.sessions.stored());
         self.sessions.adopt(&unusable, self.log.state());
-        self.sessions.delete_finished(|id| self.chains.involves(id))?;
+        self.sessions.delete_finished(|id| self.chains.involves(id) || self.lost_ends.involves(id))?;
         let (sessions, log) = (&self.sessions, &mut self.log);
         let is_usable = |id| sessions.receiver.session(id).is_some();
         log.confirms.retain_sessions(is_usable);
@@ -391,16 +498,11 @@ impl<'a> SealedStreams<'a> {
 impl IncomingStreams for SealedStreams<'_> {
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
         match FrameType::of(&message.payload) {
-            Ok(FrameType::Enc | FrameType::Kill) => self.receive_sealed(message, false, now),
+            Ok(FrameType::Enc | FrameType::Kill | FrameType::Will) => self.receive_sealed(message, false, now),
             Ok(FrameType::RdyReq) => self.answer(message, now),
-            // The handshake's frames are sts-pair's, which listens on the same topic. Nothing takes a will yet.
+            // The handshake's frames are sts-pair's, which listens on the same topic.
             Ok(
-                FrameType::Will
-                | FrameType::InitReq
-                | FrameType::InitAck
-                | FrameType::AuthReq
-                | FrameType::AuthAck
-                | FrameType::RdyAck,
+                FrameType::InitReq | FrameType::InitAck | FrameType::AuthReq | FrameType::AuthAck | FrameType::RdyAck,
             ) => Ok(Disposition::Drop(message.receipt)),
             Err(reason) => Ok(self.reject(reason, message.receipt, now)),
         }
@@ -424,8 +526,10 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
-        let released = self.chains.next_released(given_up, &self.sessions, now);
-        released.map(|message| self.receive_sealed(message, true, now)).transpose()
+        if let Some(message) = self.chains.next_released(given_up, &self.sessions, now) {
+            return self.receive_sealed(message, true, now).map(Some);
+        }
+        Ok(self.next_lost_end(given_up, now).map(Disposition::Deliver))
     }
 
     fn holds_unkept(&self, keeps: &dyn Fn(Qos) -> bool) -> bool {
@@ -434,6 +538,7 @@ impl IncomingStreams for SealedStreams<'_> {
 
     fn set_stalled(&mut self, stalled: bool, now: Instant) {
         self.chains.set_stalled(stalled, now);
+        self.lost_ends.set_stalled(stalled, now);
     }
 
     fn disconnected(&mut self) {
@@ -449,6 +554,7 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn close(&mut self) -> Result<()> {
+        self.give_up_lost_ends()?;
         self.log.erase_keys(self.sessions.link.cache())
     }
 
@@ -486,7 +592,7 @@ impl IncomingStreams for SealedStreams<'_> {
     fn deadline(&self, now: Instant) -> Option<Instant> {
         // Past one of these, what it is for waits for standard output or for room.
         let log = self.log.confirms.deadline().into_iter().chain(self.log.erasure_due());
-        let own = self.ended.deadlines().chain(log).chain(self.chains.deadline());
+        let own = self.ended.deadlines().chain(log).chain(self.chains.deadline()).chain(self.lost_ends.deadline());
         own.filter(|deadline| *deadline > now).chain(self.linger_until(now)).min()
     }
 

@@ -57,6 +57,11 @@ impl ReceiveLog {
         self.state().session(session).is_some_and(|(streams, _)| streams.next_seq(number) == Some(seq))
     }
 
+    /// Whether a stream is written down as written up to a message that is the next one, or nothing of it is.
+    pub(super) fn is_written_up_to(&self, StreamId { session, number }: StreamId, next: Option<u32>) -> bool {
+        self.state().session(session).and_then(|(streams, _)| streams.next_seq(number)) == next
+    }
+
     /// Writes down what standard output took. Only then are confirms due: what is confirmed, the sender forgets.
     ///
     /// # Errors

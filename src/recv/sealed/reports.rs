@@ -7,7 +7,7 @@ use crate::recv::incoming::oversize;
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
-use crate::stream::{Gap, StreamId};
+use crate::stream::{Closing, Gap, StreamId};
 use crate::text::{count, is_or_are, numbered};
 use crate::{Error, Exit, Rejected};
 
@@ -37,6 +37,7 @@ pub(super) struct Reports<'a> {
 struct CopyThrottle {
     proven: ReportThrottle,
     unverified: ReportThrottle,
+    lost: KeyedReportThrottle<StreamId>,
 }
 
 impl<'a> Reports<'a> {
@@ -49,6 +50,7 @@ impl<'a> Reports<'a> {
             copies: CopyThrottle {
                 proven: ReportThrottle::every(STREAM_REUSED_INTERVAL),
                 unverified: ReportThrottle::every(STREAM_REUSED_INTERVAL),
+                lost: KeyedReportThrottle::once(),
             },
             has_skipped: false,
             left: KeyedReportThrottle::once(),
@@ -79,9 +81,21 @@ impl<'a> Reports<'a> {
         self.gap(format_args!("{peer}, {gap}"));
     }
 
-    /// A stream was closed before its end, to make room for another one.
-    pub(super) fn stream_closed(&mut self, peer: &str, stream: u32) {
-        self.gap(format_args!("{peer}, stream {stream}: closed before its end, because too many streams are open"));
+    /// A stream was closed before its end.
+    pub(super) fn stream_closed(&mut self, peer: &str, stream: u32, why: Closing) {
+        let why = match why {
+            Closing::NoRoom => "too many streams are open",
+            Closing::OrderUnknown => "the first message of a later stream, which may continue it, is lost",
+        };
+        self.gap(format_args!("{peer}, stream {stream}: closed before its end, because {why}"));
+    }
+
+    /// A stream continues a sequence of which nothing is known.
+    pub(super) fn sequence_unknown(&self, peer: &str, stream: u32, position: u64) {
+        self.report.warning(format_args!(
+            "{peer}, stream {stream}: continues after {}, and this device does not know whether it received them",
+            count(position, "message")
+        ));
     }
 
     /// No message came of these streams, and none will be accepted any more.
@@ -169,6 +183,17 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// Two devices use one session: both sent this stream, and what was received of it is of one of them.
+    pub(super) fn two_devices(&mut self, peer: &str, stream: StreamId, now: Instant) {
+        if self.copies.lost.is_due(&stream, now) {
+            let number = stream.number;
+            self.gap(format_args!(
+                "{peer}: two devices use this session, and both sent stream {number}, which was received from one of them: \
+                 the runtime directory was copied or restored; pair again"
+            ));
+        }
+    }
+
     /// A message was dropped. Junk can come at any rate, so each reason is reported once.
     pub(super) fn rejected(&mut self, reason: Rejected, now: Instant) {
         if self.rejected.is_due(&reason, now) {
@@ -193,6 +218,7 @@ impl<'a> Reports<'a> {
     /// Forgets what was said of sessions that are deleted.
     pub(super) fn retain_sessions(&mut self, is_stored: impl Fn(SessionId) -> bool) {
         self.left.retain(|session| is_stored(*session));
+        self.copies.lost.retain(|stream| is_stored(stream.session));
     }
 
     /// A sender did not say that it has heard of the end of its stream.

@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
-use super::{SealedStream, SealingState};
+use super::{ActiveStream, SealedStream, SealingState};
 use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
 use crate::send::outgoing::{ConfirmedStream, Publication, Reply};
+use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::spool::Pending;
 use crate::stream::{AcceptError, Accepted, Confirmed, Content, Receiver, RetransmitQueue, Sender, StreamId};
@@ -27,6 +28,8 @@ pub(super) struct Confirms {
     retained: Option<Bytes>,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
     receiver: Receiver,
+    /// The session of which it is written down that the receiver uses it.
+    proven: Option<SessionId>,
 }
 
 /// What the receiver says of a stream.
@@ -42,7 +45,8 @@ enum News {
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
-        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver: Receiver::new() }
+        let receiver = Receiver::new();
+        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, proven: None }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -92,6 +96,11 @@ impl Confirms {
     /// The only message that is not confirmed, where the receiver has confirmed others, of this stream or an earlier one.
     pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
         self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0 || self.confirmed_earlier)
+    }
+
+    /// The seq of the oldest message that is not confirmed, or of the next one.
+    pub(super) fn first_unconfirmed(&self) -> u32 {
+        self.queue.first()
     }
 
     /// The next message to send again, if one is due.
@@ -190,12 +199,14 @@ impl ConfirmedStream for SealedStream {
         if let Some(reply) = self.receive_session_query(payload, now)? {
             return Ok(reply);
         }
-        let Some(stream) = self.state.stream() else { return Ok(Reply::Nothing) };
-        let stream = (stream.sender.id(), stream.sender.salt());
-        Ok(match self.confirms.receive(payload, stream, now) {
+        let Some(ActiveStream { sender, session }) = self.state.stream() else { return Ok(Reply::Nothing) };
+        Ok(match self.confirms.receive(payload, (sender.id(), sender.salt()), now) {
             Ok(Some(News::Confirmed(seq))) => {
                 self.open_query = None;
-                Reply::Confirmed(seq)
+                if self.confirms.proven.replace(session.id) != Some(session.id) {
+                    self.sessions.prove(session)?;
+                }
+                Reply::Confirmed(sender.position_of(seq).position)
             }
             Ok(Some(News::Refused(seq))) => Reply::Refused(seq),
             Ok(Some(News::Copied)) => Reply::Copied,
@@ -244,7 +255,10 @@ impl ConfirmedStream for SealedStream {
         }
         match self.state.take() {
             // What an earlier run closed has nothing more to say.
-            SealingState::Open(stream) if stream.sender.is_closed() => stream.sender.settled(rng).map(Some),
+            SealingState::Open(stream) if stream.sender.is_closed() => {
+                self.ended.settled(&stream.sender);
+                stream.sender.settled(rng).map(Some)
+            }
             _ => Ok(None),
         }
     }

@@ -5,9 +5,11 @@
 //! - `switching`: the state of the stream, and how it is replaced by one of a newer session;
 //! - `confirms`: what the receiver has confirmed, and what is sent again (`--confirm`);
 //! - `session_query`: whether the receiver still has the session, if it confirms nothing;
-//! - `spool_stream`: streams that outlive the run (`--spool`).
+//! - `spool_stream`: sequences that outlive the run (`--spool`);
+//! - `ended_streams`: how the streams of the run ended, for the next one to tell.
 
 mod confirms;
+mod ended_streams;
 mod session_query;
 mod spool_stream;
 mod switching;
@@ -18,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
 use self::confirms::Confirms;
+use self::ended_streams::EndedStreams;
 use self::session_query::OpenQuery;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
@@ -28,7 +31,7 @@ use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
 use crate::sessions::LinkSessions;
-use crate::stream::{Content, Continues, Preamble, Predecessor};
+use crate::stream::{Content, Continues, Preamble};
 
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
@@ -42,8 +45,8 @@ pub(super) struct SealedStream {
     /// The topics of the session that was used last: the last words of a stream are sent there, too.
     topics: Topics,
     state: SealingState,
-    /// The stream that the current one of a spool is continued in, by its close.
-    announced: Option<Box<ActiveStream>>,
+    /// The streams that are over.
+    ended: EndedStreams,
     confirms: Confirms,
     open_query: Option<OpenQuery>,
 }
@@ -55,7 +58,8 @@ impl SealedStream {
     /// As [`LinkSessions::open_to_send`].
     pub(super) fn open(link: &Link, peers: LinkPeers, options: &SendOptions, now: Instant) -> Result<Self> {
         let sessions = LinkSessions::open_to_send(link, peers, options.to.as_ref(), now)?;
-        let topics = sessions.current()?.topics.clone();
+        let current = sessions.current()?;
+        let (topics, ended) = (current.topics.clone(), EndedStreams::new(current.peer));
         let mut confirms = Confirms::new(options.confirm, now);
         confirms.use_sessions(&sessions);
         Ok(Self {
@@ -65,16 +69,22 @@ impl SealedStream {
             retain: link.config.mqtt.retain,
             topics,
             state: SealingState::Idle,
-            announced: None,
+            ended,
             confirms,
             open_query: None,
         })
     }
 
     /// A stream of a session, whose number is taken now, durably.
-    fn new_stream(&self, session: Session, rng: &mut ThreadRng) -> Result<Box<ActiveStream>> {
-        let mut sender = self.sessions.begin_stream(&session, self.max_message, rng)?;
-        sender.begin_with(&Preamble { kept: self.retain, ..Preamble::default() });
+    fn new_stream(
+        &mut self,
+        session: Session,
+        continues: Option<Continues>,
+        rng: &mut ThreadRng,
+    ) -> Result<Box<ActiveStream>> {
+        let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
+        let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble, rng)?;
+        self.ended.written();
         Ok(Box::new(ActiveStream { sender: self.confirms.ask_in(sender), session }))
     }
 
@@ -82,15 +92,6 @@ impl SealedStream {
     fn enter(&mut self, stream: Box<ActiveStream>) {
         self.topics = stream.session.topics.clone();
         self.state = SealingState::Open(stream);
-    }
-
-    /// Seals the first message of the open stream, which has no data and says what the stream continues.
-    fn seal_predecessor(&mut self, predecessor: Predecessor, now: Instant, rng: &mut ThreadRng) -> Result<Bytes> {
-        let Predecessor { stream, end } = predecessor;
-        let continues = Some(Continues { stream, position: end.into() });
-        let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
-        self.state.open_stream()?.sender.begin_with(&preamble);
-        self.seal_open(&Content::Data, None, now, rng)
     }
 
     /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`]; none for one without data.
@@ -144,8 +145,8 @@ impl OutgoingStream for SealedStream {
         self.sessions.refresh_if_due(now)?;
         self.checked_version = Some(self.sessions.version());
         self.confirms.use_sessions(&self.sessions);
-        let stream = self.new_stream(self.sessions.current()?.clone(), rng)?;
-        let max_data = stream.sender.max_data_len() - stream.sender.preamble_len();
+        let stream = self.new_stream(self.sessions.current()?.clone(), None, rng)?;
+        let max_data = stream.sender.max_record_len();
         self.confirms.restart(now);
         self.enter(stream);
         Ok(max_data)
@@ -190,6 +191,11 @@ impl OutgoingStream for SealedStream {
             return Ok(None);
         }
         Ok(self.switch(now, rng)?.map(Publication::Control))
+    }
+
+    fn finish(&mut self, delivered: Option<u64>) -> Result<()> {
+        self.count_streams(delivered);
+        self.ended.write(&self.sessions)
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -59,7 +59,7 @@ impl SealedStream {
     pub(super) fn receive_session_query(&mut self, payload: &[u8], now: Instant) -> Result<Option<Reply>> {
         if session_check::query_session(payload).is_some() {
             self.sessions.refresh_if_due(now)?;
-            let answer = self.sessions.answer(payload, |_| true)?;
+            let answer = self.sessions.answer_for_receiver(payload, now)?;
             let publication = answer.map(|answer| Publication::BestEffort { topic: answer.topic, frame: answer.frame });
             return Ok(Some(publication.map_or(Reply::Nothing, Reply::Answer)));
         }

@@ -1,5 +1,5 @@
-//! Streams of a spool, which knows where they continue. The keys of a stream are gone with the run that began it: what that may
-//! have sent, and is not acknowledged, goes into a stream of the next run.
+//! Streams of a spool. The keys of a stream are gone with the run that began it: what that may have sent, and is not
+//! acknowledged, goes into a stream of the next run, which continues the sequence.
 
 use std::time::Instant;
 
@@ -8,129 +8,92 @@ use rand::rngs::ThreadRng;
 
 use super::{OutgoingStream, SealedStream, SealingState};
 use crate::send::outgoing::SpoolStream;
-use crate::spool::{Close, Spool, SpooledStream, StreamHeader};
-use crate::stream::{Content, Sender};
+use crate::spool::Spool;
+use crate::stream::Content;
 use crate::{Error, Exit, Result};
 
 impl SealedStream {
-    /// Takes up the next stream of the spool, if this run began it; the keys of any other are gone, so another one is due.
-    fn resume_next(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
-        while let Some(stream) = spool.stream().copied() {
-            if let Some(next) = self.announced.take().filter(|next| next.sender.id() == stream.header.stream) {
-                self.confirms.restart(now);
-                self.checked_version = None;
-                self.enter(next);
-                return Ok(());
-            }
-            spool.restart_unacknowledged()?;
-        }
-        Ok(())
-    }
-
-    /// Reads again what is not acknowledged, for another stream; returns how much of it may have been sent in this one.
-    fn abandon_records(&mut self, spool: &mut Spool, now: Instant) -> Result<u64> {
-        spool.restart_unacknowledged()?;
-        self.resume_next(spool, now)?;
-        Ok(spool.sealed().saturating_sub(spool.next()))
-    }
-
-    /// Decides that the stream is closed after its last record, where the input is over or another stream is due.
-    fn decide_close(&mut self, spool: &mut Spool, ended: bool, now: Instant, rng: &mut ThreadRng) -> Result<()> {
-        let undecided = spool.stream().is_some_and(|stream| stream.close.is_none());
-        if !undecided {
-            return Ok(());
-        }
-        if spool.next() == spool.whole() {
-            return if ended { spool.close_stream(Close::End) } else { Ok(()) };
-        }
-        match self.next_session(now)? {
-            Some(session) => {
-                let next = self.new_stream(session, rng)?;
-                spool.close_stream(Close::Continued(header(&next.sender)))?;
-                self.announced = Some(next);
+    /// Begins a stream with the next record: one that continues the sequence, or begins one.
+    fn begin_records(&mut self, spool: &mut Spool, now: Instant, rng: &mut ThreadRng) -> Result<()> {
+        self.begin(now, rng)?;
+        let sender = &mut self.state.open_stream()?.sender;
+        match spool.sequence() {
+            Some(sequence) => {
+                sender.continue_sequence(sequence.position_of(spool.next()));
                 Ok(())
             }
-            None => Ok(()),
+            None => spool.start_sequence(sender.id(), self.confirms.are_asked_for()),
         }
     }
 }
 
 impl SpoolStream for SealedStream {
-    fn resume(&mut self, spool: &mut Spool, now: Instant) -> Result<u64> {
-        let Some(stream) = spool.stream().copied() else { return Ok(0) };
-        check_confirms(&stream, self.confirms.are_asked_for())?;
-        self.abandon_records(spool, now)
+    fn check(&self, spool: &Spool) -> Result<()> {
+        let wanted = spool.sequence().map(|sequence| sequence.wants_confirms);
+        let how = match wanted {
+            Some(wanted) if wanted != self.confirms.are_asked_for() => {
+                if wanted {
+                    "with"
+                } else {
+                    "without"
+                }
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(Exit::Usage, "--confirm")
+            .because(format!("the messages in the spool were sent {how} it and must be resent the same way"))
+            .hint(format!("run sts-send {how} --confirm until the spool is empty")))
     }
 
-    fn before_record(
-        &mut self,
-        spool: &mut Spool,
-        ended: bool,
-        now: Instant,
-        rng: &mut ThreadRng,
-    ) -> Result<Option<Bytes>> {
-        let more = spool.next() < spool.whole();
-        // A run without a message has a stream nevertheless: its end tells the receiver that there was nothing.
-        let nothing_to_say = ended && matches!(self.state, SealingState::Idle);
-        if spool.stream().is_none() && (more || nothing_to_say) {
-            self.begin(now, rng)?;
-            let header = header(&self.state.open_stream()?.sender);
-            spool.start_stream(header, self.confirms.are_asked_for())?;
+    fn before_record(&mut self, spool: &mut Spool, ended: bool, now: Instant, rng: &mut ThreadRng) -> Result<bool> {
+        if matches!(self.state, SealingState::Idle | SealingState::Left) {
+            // A run without a message has a stream nevertheless: its end tells the receiver that there was nothing.
+            let is_empty_run = ended && matches!(self.state, SealingState::Idle);
+            let owes_end = spool.sequence().is_some_and(|sequence| ended || sequence.until.is_some());
+            if !spool.has_record() && !is_empty_run && !owes_end {
+                return Ok(true);
+            }
+            self.begin_records(spool, now, rng)?;
         }
-        self.decide_close(spool, ended, now, rng)?;
-        let Some(predecessor) = spool.stream().and_then(|stream| stream.predecessor) else { return Ok(None) };
-        if self.state.open_stream()?.sender.next_seq() > 0 {
-            return Ok(None);
+        if spool.has_record() {
+            return self.is_current(now);
         }
-        self.seal_predecessor(predecessor, now, rng).map(Some)
+        if ended && spool.sequence().is_some_and(|sequence| sequence.until.is_none()) {
+            spool.end_sequence()?;
+        }
+        Ok(true)
     }
 
     fn after_last_record(&mut self, spool: &Spool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        let close = spool.stream().and_then(|stream| stream.close).filter(|(end, _)| spool.next() >= *end);
-        let Some((_, close)) = close.filter(|_| !self.is_closed(spool)) else { return Ok(None) };
-        let content = match close {
-            Close::End => Content::End,
-            Close::Continued(next) => Content::Continued(next.stream),
-        };
-        self.seal_open(&content, None, now, rng).map(Some)
+        let is_due = spool.sequence().is_some_and(|sequence| sequence.until.is_some_and(|until| spool.next() >= until));
+        if !is_due || self.is_closed() {
+            return Ok(None);
+        }
+        self.seal_open(&Content::End, None, now, rng).map(Some)
     }
 
-    fn is_closed(&self, spool: &Spool) -> bool {
-        spool.stream().is_some() && self.state.stream().is_some_and(|stream| stream.sender.is_closed())
+    fn is_closed(&self) -> bool {
+        matches!(&self.state, SealingState::Open(stream) if stream.sender.is_closed())
     }
 
-    fn leave(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
-        self.state = SealingState::Left;
-        spool.advance_stream()?;
-        self.resume_next(spool, now)
+    fn leave(&mut self, spool: &mut Spool) -> Result<()> {
+        self.count_streams(None);
+        spool.finish_sequence()
     }
 
     fn reseal_records(&mut self, spool: &mut Spool, now: Instant) -> Result<u64> {
+        self.give_up_streams();
         self.abandon_stream(now);
-        self.abandon_records(spool, now)
+        spool.rewind()?;
+        Ok(spool.sealed_before())
     }
 
-    fn restart(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+    fn restart(&mut self, now: Instant) {
+        self.count_streams(None);
         self.abandon_stream(now);
-        self.resume_next(spool, now)
     }
 
     fn is_over(&self, spool: &Spool) -> bool {
-        !matches!(self.state, SealingState::Idle) && spool.stream().is_none()
+        !matches!(self.state, SealingState::Idle) && spool.sequence().is_none()
     }
-}
-
-/// What a spool knows of a stream.
-fn header(sender: &Sender) -> StreamHeader {
-    StreamHeader { stream: sender.id(), salt: sender.salt() }
-}
-
-fn check_confirms(stream: &SpooledStream, asked_for: bool) -> Result<()> {
-    if stream.wants_confirms == asked_for {
-        return Ok(());
-    }
-    let how = if stream.wants_confirms { "with" } else { "without" };
-    Err(Error::new(Exit::Usage, "--confirm")
-        .because(format!("the messages in the spool were sent {how} it and must be resent the same way"))
-        .hint(format!("run sts-send {how} --confirm until the spool is empty")))
 }

@@ -5,12 +5,11 @@
 //! | `Idle` | nothing | `Open` |
 //! | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left |
 //! | `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` |
-//! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, the first message of the next stream, which says what it continues: `Open` |
+//! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, nothing: `Open` |
 //! | `Starting` | `settled` | `Open` |
 //! | `Left` | what ends a stream | `Open`, with a spool |
 //!
-//! Between `Draining` and `Open` no new message is sealed. A stream of a spool is only `Idle`, `Open` and `Left`: the spool
-//! knows where it continues.
+//! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues.
 
 use std::time::Instant;
 
@@ -109,7 +108,10 @@ impl SealedStream {
     pub(super) fn switch(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         match self.state.take() {
             SealingState::Draining(mut old) => {
-                let next = self.new_stream(self.sessions.current()?.clone(), rng)?;
+                // The continued has no position: what comes after it has the next one.
+                let position = old.sender.position_of(old.sender.next_seq());
+                self.ended.counted(&old.sender, old.sender.next_seq() + 1);
+                let next = self.new_stream(self.sessions.current()?.clone(), Some(position), rng)?;
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
                 let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };
@@ -118,11 +120,12 @@ impl SealedStream {
             SealingState::Switching { old, next } if self.confirms.are_asked_for() => {
                 // Where its own session has its topics: the next one may have others.
                 self.state = SealingState::Starting(next);
+                self.ended.settled(&old.sender);
                 old.sender.settled(rng).map(Some)
             }
-            SealingState::Switching { old, next } => {
+            SealingState::Switching { next, .. } => {
                 self.enter(next);
-                self.seal_predecessor(old.sender.as_predecessor(), now, rng).map(Some)
+                Ok(None)
             }
             SealingState::Starting(next) => {
                 self.confirms.restart(now);
@@ -133,6 +136,39 @@ impl SealedStream {
                 self.state = unchanged;
                 Ok(None)
             }
+        }
+    }
+
+    /// Leaves all streams, and notes how many frames each of them has. Where another run sends what this one leaves, those are
+    /// only the ones that are `delivered`, below this position: the rest is of another stream.
+    pub(super) fn count_streams(&mut self, delivered: Option<u64>) {
+        let ended = &mut self.ended;
+        let count = |sender: &Sender| {
+            let delivered = delivered.map(|below| below.saturating_sub(sender.position_of(0).position));
+            delivered
+                .and_then(|count| u32::try_from(count).ok())
+                .map_or(sender.next_seq(), |count| count.min(sender.next_seq()))
+        };
+        match self.state.take() {
+            SealingState::Open(stream) | SealingState::Draining(stream) | SealingState::Starting(stream) => {
+                ended.counted(&stream.sender, count(&stream.sender));
+            }
+            SealingState::Switching { old, next } => {
+                ended.counted(&old.sender, count(&old.sender));
+                ended.counted(&next.sender, 0);
+            }
+            SealingState::Idle => self.state = SealingState::Idle,
+            SealingState::Left => {}
+        }
+    }
+
+    /// Leaves all streams, of which the receiver does not know any more.
+    pub(super) fn give_up_streams(&mut self) {
+        if let Some(stream) = self.state.stream() {
+            self.ended.settled(&stream.sender);
+        }
+        if let SealingState::Switching { next, .. } | SealingState::Starting(next) = self.state.take() {
+            self.ended.counted(&next.sender, 0);
         }
     }
 
@@ -147,18 +183,27 @@ impl SealedStream {
     /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions. Returns how
     /// many messages that are.
     pub(super) fn reseal_unconfirmed(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
-        let (old, announced) = match self.state.take() {
-            SealingState::Open(old) | SealingState::Draining(old) => (old, None),
-            // Its number is taken, so it is used, or the receiver would miss a stream.
-            SealingState::Switching { old, next } => (old, Some(next)),
+        let first = self.confirms.first_unconfirmed();
+        let (old, announced, first) = match self.state.take() {
+            SealingState::Open(old) | SealingState::Draining(old) => (old, None, first),
+            // Its number is taken, so it is used, or the receiver would miss a stream. The continued has no position.
+            SealingState::Switching { old, next } => {
+                let continued = old.sender.next_seq() - 1;
+                (old, Some(next), first.min(continued))
+            }
             unchanged @ (SealingState::Idle | SealingState::Starting(_) | SealingState::Left) => {
                 self.state = unchanged;
                 return Ok(0);
             }
         };
+        self.ended.settled(&old.sender);
+        let continues = old.sender.position_of(first);
         let next = match announced {
-            Some(next) => next,
-            None => self.new_stream(self.sessions.current()?.clone(), rng)?,
+            Some(mut next) => {
+                next.sender.continue_sequence(continues);
+                next
+            }
+            None => self.new_stream(self.sessions.current()?.clone(), Some(continues), rng)?,
         };
         let count = self.confirms.unconfirmed().messages;
         let unconfirmed = self.confirms.take_unconfirmed(now);

@@ -120,7 +120,7 @@ fn the_newest_stream_that_the_broker_keeps_still_opens_after_its_end() {
     let mut values = Vec::new();
     for number in 0..3 {
         let mut sender = sender(&master, number);
-        sender.begin_with(&Preamble { kept: true, ..Preamble::default() });
+        sender.begin_with(Preamble { kept: true, ..Preamble::default() });
         values.push(data(&mut sender, b"value"));
         for message in [values.last().unwrap(), &end(&mut sender, b"")] {
             assert!(receive(&mut receiver, message).1.is_ok());
@@ -137,22 +137,69 @@ fn the_newest_stream_that_the_broker_keeps_still_opens_after_its_end() {
     assert_eq!(stolen.receive, before);
 }
 
+fn open(receiver: &Receiver, message: &[u8]) -> Result<Opened, Rejected> {
+    receiver.open(message, &mut BytesMut::new())
+}
+
 #[test]
 fn wills_have_a_key_of_their_own_until_the_stream_ends() {
     let (master, slave) = pair(1, Suite::Gcm);
-    let will = |salt: [u8; 8]| {
-        let header = SealedHeader { frame_type: FrameType::Will, tag: master.tag(), stream: 0, salt, seq: 2 };
-        seal(&master, &header, b"\x07gone")
-    };
     let mut sender = sender(&master, 0);
-    let (ours, other) = (will(sender.salt()), will([9; 8]));
+    let ours = sender.will(2, b"gone", &mut rng()).unwrap();
+    let other =
+        Sender::new(&master, reserved(&master, 0), [9; 8], LIMIT).unwrap().will(2, b"gone", &mut rng()).unwrap();
     let mut receiver = receiver(&[&slave]);
-    let opens = |receiver: &Receiver, will: &[u8]| receiver.open(will, &mut BytesMut::new()).is_ok();
-    assert!(opens(&receiver, &ours));
+    assert!(open(&receiver, &ours).is_ok());
     assert!(receive(&mut receiver, &data(&mut sender, b"a")).1.is_ok());
-    assert!(opens(&receiver, &ours) && !opens(&receiver, &other));
+    assert!(open(&receiver, &ours).is_ok() && open(&receiver, &other).is_err());
     assert!(receive(&mut receiver, &end(&mut sender, b"")).1.is_ok());
-    assert!(!opens(&receiver, &ours), "it ended in order");
+    assert!(open(&receiver, &ours).is_err(), "it ended in order");
+    assert!(self::sender(&master, FIRST_CONFIRM_STREAM).will(0, b"", &mut rng()).is_err());
+    assert!(sender.will(0, &[0; LIMIT], &mut rng()).is_err(), "too long");
+}
+
+/// Each connection of a sender gives the broker one, of a number above those before it.
+#[test]
+fn a_will_comes_at_most_once_for_each_connection_and_is_no_gap() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut sender = sender(&master, 3);
+    let wills: Vec<_> = (0..5).map(|number| sender.will(number, b"gone", &mut rng()).unwrap()).collect();
+    let will = |receiver: &mut Receiver, at: usize| {
+        let opened = open(receiver, &wills[at]).unwrap();
+        assert_eq!((&opened.content, opened.seq), (&Content::Will, u32::try_from(at).unwrap()));
+        receiver.accept_will(&opened).map(|will| (will.next, will.accepted.progress.next, will.accepted.given_up))
+    };
+    assert_eq!(will(&mut receiver, 1), Ok((2, 0, vec![])), "it opens its stream");
+    assert_eq!(receive(&mut receiver, &data(&mut sender, b"a")).1.unwrap().gap, None);
+    assert_eq!(will(&mut receiver, 1), Err(AcceptError::Duplicate { next: 1 }));
+    assert_eq!(will(&mut receiver, 3), Ok((4, 1, vec![])));
+    // The next run knows the numbers, too.
+    let mut next = super::receiver(&[&slave]);
+    next.restore(slave.id, receiver.streams(slave.id).unwrap().clone());
+    for at in 0..4 {
+        assert_eq!(will(&mut next, at), Err(AcceptError::Duplicate { next: 1 }));
+    }
+    assert_eq!(will(&mut next, 4), Ok((5, 1, vec![])));
+    let accepted = receive(&mut next, &data(&mut sender, b"b")).1.unwrap();
+    assert_eq!((accepted.gap, accepted.progress.next), (None, 2));
+    assert_eq!(next.streams(slave.id).unwrap().next_will(3), 5, "data changes nothing of that");
+}
+
+#[test]
+fn a_stream_that_a_will_opened_still_says_what_it_continues() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let (mut one, mut two) = (sender(&master, 0), sender(&master, 1));
+    assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+    go_on(&mut two, one.id(), 1);
+    let will = open(&receiver, &two.will(0, b"gone", &mut rng()).unwrap()).unwrap();
+    assert!(receiver.accept_will(&will).is_ok());
+    let (first, second) = (data(&mut two, b"b"), data(&mut two, b"c"));
+    assert_eq!(receiver.awaits(&open(&receiver, &second).unwrap()), Some(Awaited::First));
+    let accepted = receive(&mut receiver, &first).1.unwrap();
+    assert_eq!(accepted.progress.sequence, Sequence { origin: one.id(), position: 2 });
+    assert_eq!(accepted.before.superseded.len(), 1);
 }
 
 proptest! {

@@ -156,8 +156,8 @@ fn a_preamble_crosses_and_only_the_first_message_has_it() {
     let continues = Some(Continues { stream: StreamId { session: [9; 8], number: 3 }, position: 1 << 40 });
     let preamble = Preamble { continues, kept: true, ..Preamble::default() };
     let mut sender = sender(&master, 2);
-    sender.begin_with(&preamble);
-    let room = sender.max_data_len() - sender.preamble_len();
+    sender.begin_with(preamble.clone());
+    let room = sender.max_data_len() - preamble.len();
     let mut buffer = sender.buffer(room + 1);
     buffer.put_bytes(7, room + 1);
     assert!(sender.data(buffer, &mut rng()).is_err(), "the preamble takes its room");
@@ -222,21 +222,22 @@ fn of_a_number_that_was_taken_twice_one_opens_and_the_other_is_noticed() {
 
 #[test]
 fn the_longest_idle_stream_makes_room() {
+    let closed = |accepted: Result<Accepted, AcceptError>| {
+        let of = |(closed, why): &(Progress, Closing)| (closed.stream.number, closed.next, closed.state, *why);
+        accepted.unwrap().before.closed.iter().map(of).collect::<Vec<_>>()
+    };
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let mut senders: Vec<_> =
         (0..u32::try_from(MAX_OPEN_STREAMS).unwrap()).map(|stream| sender(&master, stream)).collect();
     for sender in &mut senders {
-        assert_eq!(receive(&mut receiver, &data(sender, b"")).1.unwrap().closed, None);
+        assert_eq!(closed(receive(&mut receiver, &data(sender, b"")).1), []);
     }
-    assert_eq!(receive(&mut receiver, &data(&mut senders[0], b"")).1.unwrap().closed, None);
+    assert_eq!(closed(receive(&mut receiver, &data(&mut senders[0], b"")).1), []);
     // A stream of one message needs no room.
-    assert_eq!(receive(&mut receiver, &end(&mut sender(&master, 5000), b"")).1.unwrap().closed, None);
-    let accepted = receive(&mut receiver, &data(&mut sender(&master, 5001), b"")).1.unwrap();
-    assert_eq!(
-        accepted.closed.map(|progress| (progress.stream.number, progress.next, progress.state)),
-        Some((1, 1, StreamState::Closed))
-    );
+    assert_eq!(closed(receive(&mut receiver, &end(&mut sender(&master, 5000), b"")).1), []);
+    let closed = closed(receive(&mut receiver, &data(&mut sender(&master, 5001), b"")).1);
+    assert_eq!(closed, [(1, 1, StreamState::Closed, Closing::NoRoom)]);
     assert_eq!(claim(&receiver, &data(&mut senders[1], b"")), Some(Claim::Closed));
     assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
 }
@@ -252,6 +253,7 @@ fn a_peer_cannot_fill_our_memory() {
             skip: 0,
             wants_confirms: false,
             state: StreamState::Ended,
+            sequence: Sequence::of_origin(StreamId { session: [0; 8], number: stream }, 1),
         });
     }
     assert_eq!(streams.ended().iter().count(), MAX_RANGES);
@@ -326,4 +328,48 @@ fn a_message_limit_that_holds_nothing_is_refused() {
     assert_eq!(new(62).unwrap().max_data_len(), 25);
     let (other, _) = pair(2, Suite::Gcm);
     assert!(Sender::new(&master, reserved(&other, 0), [0; 8], LIMIT).is_err(), "another session's number");
+}
+
+#[test]
+fn every_plaintext_is_padded_to_a_multiple_and_by_one_byte_at_least() {
+    for suite in Suite::ALL {
+        let (master, slave) = pair(1, suite);
+        for pad in [2, 16, 100, 160] {
+            let mut receiver = receiver(&[&slave]);
+            let mut sender = sender(&master, 0).pad_to(Some(pad));
+            let ended = EndedStream { stream: StreamId { session: [9; 8], number: 3 }, salt: [2; 8], count: Some(4) };
+            sender.begin_with(Preamble { ended: vec![ended], kept: true, ..Preamble::default() });
+            let longest = sender.max_record_len();
+            assert!(longest > 0 && longest >= max_record_len(LIMIT, Some(pad)));
+            for len in [longest, 0, 1, pad - 2, pad - 1, pad, longest, sender.max_data_len()] {
+                let bytes = vec![0x80; len.min(sender.max_data_len())];
+                let message = data(&mut sender, &bytes);
+                let header = SealedHeader::parse(&message).unwrap();
+                let mut plaintext = BytesMut::new();
+                cipher(&master, &header).open(&message, &mut plaintext).unwrap();
+                assert!(plaintext.len().is_multiple_of(pad) && message.len() <= LIMIT);
+                let (opened, _, written) = receive(&mut receiver, &message);
+                assert_eq!((opened.content, &written[..]), (Content::Data, &bytes[..]));
+            }
+            let mut buffer = sender.buffer(0);
+            buffer.put_bytes(0, sender.max_data_len() + 1);
+            assert!(sender.data(buffer, &mut rng()).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_message_keeps_its_position_in_the_stream_that_continues_its_own() {
+    let (master, _) = pair(1, Suite::Gcm);
+    let mut first = sender(&master, 4);
+    data(&mut first, b"0");
+    let origin = first.id();
+    assert_eq!(first.position_of(1), Continues { stream: origin, position: 1 });
+    let mut second = sender(&master, 5);
+    second.continue_sequence(first.position_of(1));
+    assert_eq!(second.position_of(2), Continues { stream: origin, position: 3 });
+    let mut third = sender(&master, 6);
+    third.begin_with(Preamble { kept: true, ..Preamble::default() });
+    third.continue_sequence(second.position_of(2));
+    assert_eq!(third.position_of(0), Continues { stream: origin, position: 3 });
 }

@@ -20,6 +20,7 @@ mod confirmed;
 mod keys;
 mod limits;
 mod look;
+mod lost_ends;
 mod order;
 mod sessions;
 mod vectors;
@@ -60,12 +61,17 @@ fn seal_control(sender: &mut Sender, content: &Content) -> crate::Result<Bytes> 
     sender.seal(content, buffer, &mut rng())
 }
 
-/// Seals the first message of a stream that continues another one.
-fn continues(sender: &mut Sender, predecessor: Predecessor) -> Bytes {
-    let Predecessor { stream, end } = predecessor;
-    let continues = Some(Continues { stream, position: end.into() });
-    sender.begin_with(&Preamble { continues, ..Preamble::default() });
-    data(sender, b"")
+/// Has a stream say that it continues another one from a position on.
+fn go_on(sender: &mut Sender, stream: StreamId, position: u64) {
+    let continues = Some(Continues { stream, position });
+    sender.begin_with(Preamble { continues, ..Preamble::default() });
+}
+
+/// Has a stream say how others ended.
+fn tell(sender: &mut Sender, ended: &[(&Sender, Option<u32>)]) {
+    let ended =
+        ended.iter().map(|(of, count)| EndedStream { stream: of.id(), salt: of.salt(), count: *count }).collect();
+    sender.begin_with(Preamble { ended, ..Preamble::default() });
 }
 
 fn receiver(sessions: &[&Session]) -> Receiver {

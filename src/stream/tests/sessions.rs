@@ -140,9 +140,10 @@ fn a_stream_leads_only_to_streams_of_its_own_sender() {
         let continued = seal_control(&mut sender(&mine.0, 7), &Content::Continued(next)).unwrap();
         let opened = receiver.open(&continued, &mut BytesMut::new()).unwrap();
         assert_eq!(receiver.successor(&opened), leads.then_some(next), "{next:?}");
-        let after = Predecessor { stream: next, end: 1 };
-        let continuing = continues(&mut sender(&mine.0, 7), after);
-        let opened = receiver.open(&continuing, &mut BytesMut::new()).unwrap();
-        assert_eq!(receiver.predecessor(&opened), leads.then_some(after), "{next:?}");
+        let mut after = sender(&mine.0, 7);
+        go_on(&mut after, next, 1);
+        let opened = receiver.open(&data(&mut after, b""), &mut BytesMut::new()).unwrap();
+        let named = Continues { stream: next, position: 1 };
+        assert_eq!(receiver.continued(&opened), leads.then_some(named), "{next:?}");
     }
 }

@@ -1,0 +1,231 @@
+//! Sequences: what streams that continue each other carry, each position once (`sts-protocol(7)`, "Sequences").
+
+use super::accept::Opened;
+use super::id::StreamId;
+use super::preamble::Continues;
+use super::progress::{Gap, Progress, Sequence, StreamState};
+use super::receiver::Receiver;
+use super::streams::{AcceptError, Streams};
+use crate::crypto::schedule::Digest;
+
+/// What must come before a message is accepted, or is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// The first message of its stream, which says what the stream continues.
+    First,
+    /// Everything below this position of a sequence.
+    Position(Continues),
+    /// Nothing any more.
+    Nothing,
+}
+
+/// Why a stream is closed before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// Too many streams are open.
+    NoRoom,
+    /// A later stream may continue it: the message that would tell is given up.
+    OrderUnknown,
+}
+
+/// What becomes of other streams when one begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// Streams whose sequence this one carries now; to be written down.
+    pub(crate) superseded: Vec<Progress>,
+    /// Streams that are closed before their end; to be written down, and reported.
+    pub(crate) closed: Vec<(Progress, Closing)>,
+    /// What is lost of the sequence before this stream; to be written down, and reported.
+    pub(crate) gap: Option<Gap>,
+    /// The sequence is not known, and begins at this position; to be reported.
+    pub(crate) unknown: Option<u64>,
+}
+
+/// Where a stream that begins is in its sequence.
+pub(super) struct Beginning {
+    pub(super) before: Before,
+    /// The next seq that is wanted: messages below it were received in other streams.
+    pub(super) wanted: u32,
+    /// How many bytes of data of that message were written already.
+    pub(super) skip: u32,
+    /// The sequence, at that message.
+    pub(super) sequence: Sequence,
+}
+
+/// The stream that carried a sequence last.
+struct Carrier {
+    stream: StreamId,
+    position: u64,
+    is_open: bool,
+}
+
+impl Receiver {
+    /// What must come before this message is accepted, or is given up; `None` if it can be accepted now.
+    #[must_use]
+    pub(crate) fn awaits(&self, opened: &Opened) -> Option<Awaited> {
+        // One that wants confirms begins when all before it is confirmed, and is sent again until its first message is there.
+        if !opened.continues || opened.wants_confirms || !opened.content.is_in_sequence() {
+            return None;
+        }
+        let StreamId { session, number } = opened.stream;
+        let streams = self.streams(session).filter(|_| !opened.stream.is_of_confirms())?;
+        if streams.has_begun(number) || streams.is_over(number) {
+            return None;
+        }
+        if opened.seq > 0 {
+            return Some(Awaited::First);
+        }
+        let awaited = Awaited::Position(self.continued(opened)?);
+        (!self.has_come(opened.stream, &awaited)).then_some(awaited)
+    }
+
+    /// Whether what a stream awaits is there, or will never be.
+    #[must_use]
+    pub(crate) fn has_come(&self, stream: StreamId, awaited: &Awaited) -> bool {
+        let Some(streams) = self.streams(stream.session) else { return true };
+        match awaited {
+            Awaited::Nothing => true,
+            Awaited::First => streams.has_begun(stream.number) || streams.is_over(stream.number),
+            Awaited::Position(Continues { stream: origin, position }) => {
+                self.wanted_position(*origin, stream).is_none_or(|wanted| wanted >= *position)
+            }
+        }
+    }
+
+    /// Whether one stream that waits must be accepted before another one: it is of the same sequence, and before it, or it is of
+    /// the same sender, and older, and one of them does not say what it continues.
+    #[must_use]
+    pub(crate) fn precedes(&self, one: (StreamId, Awaited), other: (StreamId, Awaited)) -> bool {
+        if let (Awaited::Position(one), Awaited::Position(other)) = (one.1, other.1) {
+            return one.stream == other.stream && one.position < other.position;
+        }
+        self.is_older(one.0, other.0)
+    }
+
+    /// Whether a stream is of the same sender as another one, and was begun before it.
+    fn is_older(&self, one: StreamId, other: StreamId) -> bool {
+        if one.session == other.session {
+            return one.number < other.number;
+        }
+        self.ended_by(other.session).contains(&one.session)
+    }
+
+    /// What this message says that its stream continues, if that is of the same sender.
+    #[must_use]
+    pub(crate) fn continued(&self, opened: &Opened) -> Option<Continues> {
+        let continues = opened.preamble.as_ref()?.continues?;
+        (self.is_of_same_peer(continues.stream, opened) && !self.shows_copy(opened)).then_some(continues)
+    }
+
+    /// The position of a sequence that is wanted next; `None` if nothing is known of the sequence.
+    fn wanted_position(&self, origin: StreamId, except: StreamId) -> Option<u64> {
+        if let Some(carrier) = self.carrier(origin, except) {
+            return Some(carrier.position);
+        }
+        self.streams(origin.session).filter(|streams| !streams.is_over(origin.number)).map(|_| 0)
+    }
+
+    fn carrier(&self, origin: StreamId, except: StreamId) -> Option<Carrier> {
+        let peer = self.session(origin.session)?.peer;
+        let carriers = self.carriers(origin, &peer).filter(|carrier| carrier.stream != except);
+        carriers.max_by_key(|carrier| (carrier.position, carrier.is_open))
+    }
+
+    fn carriers(&self, origin: StreamId, peer: &Digest) -> impl Iterator<Item = Carrier> {
+        let of_session = |&session| self.streams(session).map(|streams| (session, streams));
+        self.of_peer(peer).iter().filter_map(of_session).flat_map(move |(session, streams)| {
+            let of_origin = streams.sequences().filter(move |(_, sequence, _)| sequence.origin == origin);
+            of_origin.map(move |(number, Sequence { position, .. }, is_open)| Carrier {
+                stream: StreamId { session, number },
+                position,
+                is_open,
+            })
+        })
+    }
+
+    /// Where a stream begins of which nothing was received, with its first message that came.
+    ///
+    /// # Errors
+    /// [`AcceptError::Closed`] if the message that says what the stream continues did not come, and what a newer stream continues
+    /// may be the same.
+    pub(super) fn begin(&self, opened: &Opened) -> Result<Beginning, AcceptError> {
+        let stream = opened.stream;
+        let alone = |before| Beginning { before, wanted: 0, skip: 0, sequence: Sequence::of_origin(stream, 0) };
+        if !opened.continues || stream.is_of_confirms() {
+            return Ok(alone(Before::default()));
+        }
+        if opened.seq > 0 {
+            let closed = if opened.wants_confirms { Vec::new() } else { self.closed_for_order(stream)? };
+            return Ok(alone(Before { closed, ..Before::default() }));
+        }
+        if let Some(continues) = self.continued(opened) {
+            return Ok(self.go_on(&continues, stream));
+        }
+        let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
+        let unknown = named.map(|continues| continues.position).filter(|position| *position > 0);
+        Ok(alone(Before { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..Before::default() }))
+    }
+
+    /// A stream carries on a sequence.
+    fn go_on(&self, continues: &Continues, stream: StreamId) -> Beginning {
+        let Continues { stream: origin, position } = *continues;
+        let Some(wanted) = self.wanted_position(origin, stream) else {
+            let before = Before { unknown: Some(position).filter(|position| *position > 0), ..Before::default() };
+            return Beginning { before, wanted: 0, skip: 0, sequence: Sequence { origin, position } };
+        };
+        let carrier = self.carrier(origin, stream);
+        let open = carrier.filter(|carrier| carrier.is_open).map(|carrier| self.close(carrier.stream));
+        let gap = (wanted < position).then(|| {
+            let lost = position - wanted - 1;
+            let (stream, first) = open.map_or((origin, wanted), |open| (open.stream, open.next.into()));
+            Gap { stream, first: saturated(first), last: saturated(first.saturating_add(lost)) }
+        });
+        let skip = open.filter(|open| gap.is_none() && open.sequence.position == wanted).map_or(0, |open| open.skip);
+        let before = Before { superseded: self.superseded(origin, stream), gap, ..Before::default() };
+        let ahead = wanted.saturating_sub(position);
+        let sequence = Sequence { origin, position: wanted.max(position) };
+        Beginning { before, wanted: saturated(ahead), skip, sequence }
+    }
+
+    /// The streams that carried a sequence, and its origin, if nothing of that came.
+    fn superseded(&self, origin: StreamId, by: StreamId) -> Vec<Progress> {
+        let Some(peer) = self.session(origin.session).map(|session| session.peer) else { return Vec::new() };
+        let open = self.carriers(origin, &peer).filter(|carrier| carrier.is_open && carrier.stream != by);
+        let mut streams: Vec<_> = open.map(|carrier| carrier.stream).collect();
+        let is_over = |streams: &Streams| streams.is_over(origin.number) || streams.is_open(origin.number);
+        if !self.streams(origin.session).is_none_or(is_over) {
+            streams.push(origin);
+        }
+        streams.into_iter().map(|stream| Progress { state: StreamState::Superseded, ..self.close(stream) }).collect()
+    }
+
+    /// The streams that must be closed before one is accepted that may continue any of them.
+    fn closed_for_order(&self, stream: StreamId) -> Result<Vec<(Progress, Closing)>, AcceptError> {
+        let Some(peer) = self.session(stream.session).map(|session| session.peer) else {
+            return Err(AcceptError::Gone);
+        };
+        let mut closed = Vec::new();
+        for &session in self.of_peer(&peer) {
+            for (number, sequence, is_open) in self.streams(session).into_iter().flat_map(Streams::sequences) {
+                let other = StreamId { session, number };
+                // What that one continues may be what this one carries.
+                if sequence.origin != other && self.is_older(stream, other) {
+                    return Err(AcceptError::Closed);
+                }
+                if is_open && self.is_older(other, stream) {
+                    closed.push((self.close(other), Closing::OrderUnknown));
+                }
+            }
+        }
+        Ok(closed)
+    }
+
+    fn close(&self, stream: StreamId) -> Progress {
+        self.streams(stream.session)
+            .map_or_else(|| Streams::default().close_at(stream), |streams| streams.close_at(stream))
+    }
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,150 @@
+//! Claim: what a device says of how its earlier streams ended shows exactly what of them is lost, and that two devices use one
+//! session.
+
+use super::*;
+
+/// A message of stream 9 that says how others ended; each with its count.
+fn told(master: &Session, ended: &[(&Sender, Option<u32>)]) -> Bytes {
+    let mut teller = sender(master, 9);
+    tell(&mut teller, ended);
+    data(&mut teller, b"later")
+}
+
+/// What is lost of the streams that a message tells, once nothing more is waited for.
+fn lost(receiver: &mut Receiver, message: &[u8]) -> Vec<(u32, u32, u32)> {
+    let opened = receive(receiver, message).0;
+    let ended = receiver.lost_ends(&opened);
+    let closed: Vec<_> = ended.iter().filter_map(|ended| receiver.close_lost_end(ended)).collect();
+    assert!(ended.iter().all(|ended| receiver.close_lost_end(ended).is_none()), "once");
+    let progress = closed.iter().all(|(progress, _)| progress.state == StreamState::Superseded);
+    assert!(progress);
+    closed.into_iter().map(|(_, gap)| (gap.stream.number, gap.first, gap.last)).collect()
+}
+
+#[test]
+fn the_exact_range_of_a_lost_end_is_known() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let [mut cut, absent, mut whole, mut open] = [0, 1, 2, 3].map(|number| sender(&master, number));
+    let mut receiver = receiver(&[&slave]);
+    for message in [data(&mut cut, b"a"), data(&mut cut, b"b"), end(&mut whole, b"c"), data(&mut open, b"d")] {
+        assert!(receive(&mut receiver, &message).1.is_ok());
+    }
+    let rest = data(&mut cut, b"too late");
+    let ended = [(&cut, Some(3000)), (&absent, Some(2)), (&whole, Some(1)), (&open, None)];
+    assert_eq!(lost(&mut receiver, &told(&master, &ended)), [(0, 2, 2999), (1, 0, 1)]);
+    assert_eq!(claim(&receiver, &rest), Some(Claim::Ended { confirm: None }));
+    assert!(receiver.outstanding(slave.id, Some(3)).is_empty(), "told once");
+    assert_eq!(receiver.streams(slave.id).unwrap().missing().count(), 5, "only those that nothing was said of: 4 to 8");
+    assert!(receive(&mut receiver, &data(&mut open, b"e")).1.is_ok());
+}
+
+#[test]
+fn what_arrives_meanwhile_is_not_lost() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut cut = sender(&master, 0);
+    let sent = [data(&mut cut, b"a"), data(&mut cut, b"b"), end(&mut cut, b"c")];
+    for arrived in 0..=3 {
+        let mut receiver = receiver(&[&slave]);
+        let opened = receive(&mut receiver, &told(&master, &[(&cut, Some(3))])).0;
+        let ended = receiver.lost_ends(&opened);
+        assert_eq!(ended.len(), 1);
+        for message in &sent[..arrived] {
+            assert!(receive(&mut receiver, message).1.is_ok());
+        }
+        let gap = receiver.close_lost_end(&ended[0]).map(|(_, gap)| (gap.first, gap.last));
+        assert_eq!(gap, (arrived < 3).then_some((u32::try_from(arrived).unwrap(), 2)));
+    }
+}
+
+#[test]
+fn a_count_below_what_was_received_says_nothing() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut ahead = sender(&master, 0);
+    let mut receiver = receiver(&[&slave]);
+    for text in [b"a", b"b"] {
+        assert!(receive(&mut receiver, &data(&mut ahead, text)).1.is_ok());
+    }
+    for (number, count) in (9..).zip(0..3) {
+        let mut teller = sender(&master, number);
+        tell(&mut teller, &[(&ahead, Some(count))]);
+        assert_eq!(lost(&mut receiver, &data(&mut teller, b"")), []);
+    }
+    assert!(receive(&mut receiver, &data(&mut ahead, b"c")).1.is_ok());
+}
+
+#[test]
+fn streams_of_others_and_of_confirms_are_none_of_its_own() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let (other, mut others) = pair(2, Suite::Gcm);
+    others.peer = [9; 32];
+    let mut receiver = receiver(&[&slave, &others]);
+    let (side, unknown) = (sender(&master, FIRST_CONFIRM_STREAM), pair(3, Suite::Gcm).0);
+    let (foreign, gone) = (sender(&other, 0), sender(&unknown, 0));
+    let ended = [(&side, Some(2)), (&foreign, Some(2)), (&gone, Some(2))];
+    assert_eq!(lost(&mut receiver, &told(&master, &ended)), []);
+}
+
+/// A runtime directory that was cloned, whichever clone is heard first: what is lost by it is never silent.
+#[test]
+fn a_copy_shows_by_its_salt() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let new = |number, salt| Sender::new(&master, reserved(&master, number), salt, LIMIT).unwrap();
+    for ends in [false, true] {
+        for count in [None, Some(7)] {
+            let (mut ours, mut theirs, mut next) = (new(0, [1; 8]), new(0, [2; 8]), new(1, [3; 8]));
+            let mut receiver = receiver(&[&slave]);
+            let first = if ends { end(&mut ours, b"a") } else { data(&mut ours, b"a") };
+            assert!(receive(&mut receiver, &first).1.is_ok());
+            assert_eq!(claim(&receiver, &data(&mut theirs, b"b")), Some(Claim::Copied));
+            // The clone whose stream was refused says what became of it, and continues it.
+            let continues = Some(Continues { stream: theirs.id(), position: 1 });
+            let ended = vec![EndedStream { stream: theirs.id(), salt: theirs.salt(), count }];
+            next.begin_with(Preamble { continues, ended, kept: false });
+            let message = data(&mut next, b"c");
+            let opened = receiver.open(&message, &mut BytesMut::new()).unwrap();
+            assert_eq!((receiver.copies(&opened), receiver.lost_ends(&opened)), (vec![theirs.id()], vec![]));
+            assert_eq!((receiver.awaits(&opened), receiver.continued(&opened)), (None, None));
+            let accepted = receiver.accept(&opened).unwrap();
+            assert_eq!((accepted.gap, accepted.skip, &accepted.before), (None, 0, &sequence::Before::default()));
+            assert_eq!(accepted.progress.sequence, Sequence::of_origin(next.id(), 1), "a sequence of its own");
+            assert!(ends || receive(&mut receiver, &data(&mut ours, b"d")).1.is_ok(), "the other one goes on");
+        }
+    }
+}
+
+proptest! {
+    /// Whatever is lost of streams whose ends are told, with confirms or without: each message is written, or reported lost.
+    #[test]
+    fn what_is_lost_is_told_to_the_message(
+        streams in prop::collection::vec((prop::collection::vec(any::<bool>(), 1..8), any::<bool>()), 1..8),
+    ) {
+        let (master, slave) = pair(1, Suite::Gcm);
+        let mut receiver = receiver(&[&slave]);
+        let mut ended = Vec::new();
+        let mut expected = 0;
+        for (number, (arrives, wants_confirms)) in (0..).zip(&streams) {
+            let mut sender = sender(&master, number);
+            if *wants_confirms {
+                sender = sender.ask_for_confirms();
+            }
+            for arrives in arrives {
+                let message = data(&mut sender, b"x");
+                if *arrives {
+                    let _ = receive(&mut receiver, &message);
+                }
+            }
+            expected += arrives.len() as u64;
+            ended.push(sender);
+        }
+        let mut written_or_lost = 0;
+        for sender in &ended {
+            written_or_lost += u64::from(receiver.streams(slave.id).unwrap().next_seq(sender.id().number).unwrap_or(0));
+        }
+        let told: Vec<_> = ended.iter().map(|sender| (sender, Some(sender.next_seq()))).collect();
+        let mut teller = sender(&master, 100);
+        tell(&mut teller, &told);
+        let lost = lost(&mut receiver, &data(&mut teller, b""));
+        written_or_lost += lost.iter().map(|(_, first, last)| u64::from(last - first) + 1).sum::<u64>();
+        prop_assert_eq!(written_or_lost, expected, "gaps below the next seq were told before");
+    }
+}

@@ -1,0 +1,82 @@
+//! Claim: the end of a stream that a broker loses is named by what the same device sends next, and so is a runtime directory
+//! that two devices use.
+
+use std::fs;
+use std::path::Path;
+
+use crate::broker::Broker;
+use crate::device::Device;
+use crate::device::{Identity, LINK, M2S, Pair, settings};
+use crate::hostile::{Fate, paired};
+use crate::process::Process;
+
+const ENC: u8 = 0x27;
+
+/// The stream and the seq of a message from master to slave.
+fn number(topic: &str, payload: &[u8]) -> Option<(u32, u32)> {
+    let of = |range: std::ops::Range<usize>| u32::from_be_bytes(payload[range].try_into().unwrap());
+    (topic == M2S && payload.first() == Some(&ENC)).then(|| (of(4..8), of(16..20)))
+}
+
+#[test]
+fn what_a_broker_lost_of_a_stream_is_named_by_the_next_one() {
+    let (broker, pair) = paired();
+    // As its queue overflows: of the first stream, the end, and all of the second one.
+    broker.filter(|topic, payload| match number(topic, payload) {
+        Some((0, 2..) | (1, _)) => Fate::Drop,
+        _ => Fate::Pass,
+    });
+    let receiver = pair.slave.listen(&[]);
+    for text in ["1\n2\n3\n4\n5\n", "a\nb\n", "later\n"] {
+        pair.master.send_all(&["--each"], text).succeeded();
+    }
+    receiver.wait_for("stream 0: messages 2-");
+    receiver.wait_for("stream 1: messages 0-");
+    receiver.wait_for_stdout(b"1\n2\nlater\n");
+    let ended = receiver.stop();
+    assert!(!ended.stderr.contains("no messages of"), "{}", ended.stderr);
+    let status = Process::spawn(pair.slave.pair(&["--status", "--json"])).wait().succeeded();
+    assert!(status.text().contains(r#""gaps":2"#), "{}", status.text());
+}
+
+#[test]
+fn the_end_of_a_run_waits_no_second_for_what_is_lost() {
+    let (broker, pair) = paired();
+    broker.filter(
+        |topic, payload| if matches!(number(topic, payload), Some((0, 1..))) { Fate::Drop } else { Fate::Pass },
+    );
+    let receiver = pair.slave.listen(&["-n", "2"]);
+    for text in ["1\n2\n", "later\n"] {
+        pair.master.send_all(&["--each"], text).succeeded();
+    }
+    receiver.wait().failed(&[65], &["stream 0: message", "data was lost"]).wrote(b"1\nlater\n");
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_runtime_directory_that_two_devices_use_is_told() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let port = broker.port().to_string();
+    let clone = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
+    copy(&pair.master.config_dir(), &clone.config_dir());
+    copy(&pair.master.runtime_dir(), &clone.runtime_dir());
+    let receiver = pair.slave.listen(&["--timeout", "3"]);
+    pair.master.send_all(&[], "of one\n").succeeded();
+    receiver.wait_for_stdout(b"of one\n");
+    // The number is taken, so this is refused; what comes next says so.
+    clone.send_all(&[], "refused\n").succeeded();
+    clone.send_all(&[], "of the other\n").succeeded();
+    let ended = receiver.wait().failed(&[65], &["two devices use this session", "stream 0", "data was lost"]);
+    ended.wrote(b"of one\nof the other\n");
+    let status = Process::spawn(pair.slave.pair(&["--status", LINK])).wait().succeeded();
+    assert!(!status.text().is_empty());
+}

@@ -333,13 +333,20 @@ t_odd() {
 		data after
 		seq 66060288
 		data 63 parts on
-		seq 4294967293
-		data never
-		seq 66060289
 		end
 		done
 	END
-	status $r; is "$c: stream 1000, seq 2^20, and far ahead" "65 before at after 63 parts on" "$rc $(joined out)"
+	status $r; is "$c: stream 1000, seq 2^20, 63 parts ahead" "65 before at after 63 parts on" "$rc $(joined out)"
+	start_recv
+	script <<-END
+		stream
+		data one
+		seq 4294967292
+		data never
+		done
+	END
+	end_recv; is "$c: 4095 parts ahead" one "$(joined out)"
+	hasnot "$c: that does not count" tool-recv.log gap
 	start_recv -1
 	script <<-END
 		stream 2147483646

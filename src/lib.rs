@@ -65,6 +65,11 @@ pub mod name;
 pub mod text;
 pub mod units;
 
+// Test vectors, which a second implementation of the protocol makes.
+#[cfg(test)]
+#[path = "../tests/vectors/reader.rs"]
+mod vectors;
+
 // A package of its own: compiled for speed, this one for size.
 pub use sts_crypto as crypto;
 pub use sts_crypto::{role, secret, suite};

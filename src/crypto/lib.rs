@@ -23,6 +23,9 @@ pub mod suite;
 pub use rejected::Rejected;
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
     digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()

@@ -6,7 +6,7 @@
 
 use rand::rngs::StdRng;
 use rand::{CryptoRng, SeedableRng};
-use spake2::{Ed25519Group, Identity, Password, Spake2};
+use spake2::{Ed25519Group, Group, Identity, Password, Spake2};
 use zeroize::Zeroizing;
 
 use crate::Rejected;
@@ -49,8 +49,12 @@ impl Spake2Half {
     /// messages sealed under it will not open.
     ///
     /// # Errors
-    /// [`Rejected::NotAuthentic`] if the share is not a point of the curve.
+    /// [`Rejected::NotAuthentic`] if the share is not the one encoding of a point of the curve (RFC 8032, 5.1.3), or is of a point
+    /// of small order, as no secret gives it.
     pub fn agree(&self, theirs: &[u8; SHARE_LEN]) -> Result<Key<Pake>, Rejected> {
+        if !is_share(theirs) {
+            return Err(Rejected::NotAuthentic);
+        }
         let (state, _) = start(self.role, &self.code, StdRng::from_seed(*self.seed));
         let side = match self.role {
             Role::Master => b'B',
@@ -61,7 +65,13 @@ impl Spake2Half {
     }
 }
 
-fn start(role: Role, code: &[u8], rng: impl CryptoRng) -> (Spake2<Ed25519Group>, Vec<u8>) {
+/// The crate takes several encodings of a point for one, and points of small order.
+fn is_share(share: &[u8; SHARE_LEN]) -> bool {
+    Ed25519Group::bytes_to_element(share)
+        .is_some_and(|point| !point.is_small_order() && Ed25519Group::element_to_bytes(&point) == share)
+}
+
+pub(super) fn start(role: Role, code: &[u8], rng: impl CryptoRng) -> (Spake2<Ed25519Group>, Vec<u8>) {
     let (code, master, slave) = (Password::new(code), Identity::new(MASTER), Identity::new(SLAVE));
     match role {
         Role::Master => Spake2::start_a_with_rng(&code, &master, &slave, rng),
@@ -147,5 +157,48 @@ mod tests {
         let master = half(Role::Master, b"code", 1);
         let refused = (0..=u8::MAX).filter(|byte| master.agree(&[*byte; SHARE_LEN]).is_err()).count();
         assert!((64..192).contains(&refused), "about half of all encodings: {refused}");
+    }
+
+    /// The number y and the sign of x, of which an encoding is made.
+    fn encoding(y: [u8; 2], above: u8, sign: u8) -> [u8; SHARE_LEN] {
+        let mut bytes = [above; SHARE_LEN];
+        bytes[0] = y[0];
+        bytes[1] = y[1];
+        bytes[31] = (above & 0x7f) | sign;
+        bytes
+    }
+
+    #[test]
+    fn a_point_has_one_encoding() {
+        let master = half(Role::Master, b"code", 1);
+        let mut points = 0;
+        // The encodings of y and of y + p, for all y from 2 for which both fit.
+        for y in 2..19 {
+            for sign in [0, 0x80] {
+                let is_point = master.agree(&encoding([y, 0], 0, sign)).is_ok();
+                points += usize::from(is_point);
+                assert!(master.agree(&encoding([y + 0xed, 0xff], 0xff, sign)).is_err(), "{y}");
+            }
+        }
+        assert!((8..28).contains(&points), "about half of all y: {points}");
+    }
+
+    #[test]
+    fn a_point_of_small_order_is_refused() {
+        let master = half(Role::Master, b"code", 1);
+        let of_order_8 = [
+            "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+            "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        ];
+        let of_order_8 = of_order_8.map(|text| <[u8; SHARE_LEN]>::try_from(hex(text)).unwrap());
+        let others = [encoding([1, 0], 0, 0), encoding([0, 0], 0, 0), encoding([0xec, 0xff], 0xff, 0)];
+        for share in of_order_8.into_iter().chain(others) {
+            assert!(Ed25519Group::bytes_to_element(&share).is_some_and(|point| point.is_small_order()));
+            for sign in [0, 0x80] {
+                let mut share = share;
+                share[31] ^= sign;
+                assert_eq!(master.agree(&share), Err(Rejected::NotAuthentic));
+            }
+        }
     }
 }

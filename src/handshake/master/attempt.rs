@@ -214,6 +214,9 @@ impl SignedAttempt {
     }
 
     /// What the verdict of an authentic slave leads to.
+    ///
+    /// # Errors
+    /// [`Rejected::NotAuthentic`] if it is not one, or does not fit the suite that the slave asks for.
     fn conclude(
         &self,
         party: &Party,
@@ -232,7 +235,9 @@ impl SignedAttempt {
             (Some(Verdict::Agreed), conflict @ Some(_)) if suite == party.suite.code() => {
                 Failure::EnrolmentConflict { peer, conflict }
             }
-            (Some(Verdict::SuiteDiffers), _) => Failure::SuiteDiffers { peer: peer.name, theirs: suite },
+            (Some(Verdict::SuiteDiffers), _) if suite != party.suite.code() => {
+                Failure::SuiteDiffers { peer: peer.name, theirs: suite }
+            }
             (Some(Verdict::EnrolmentConflict), _) if party.enrolment().is_some() => {
                 Failure::EnrolmentConflict { peer, conflict: None }
             }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
+use rand::rngs::StdRng;
 
 use crate::Rejected;
 use crate::crypto::exchange::encapsulate;
@@ -24,7 +25,7 @@ const MAX_RECENT_ATTEMPTS: usize = 1024;
 
 /// One epoch: its key, in memory only, and the attempts that must not begin again.
 #[derive(Debug)]
-pub(super) struct EpochState {
+pub(in crate::handshake) struct EpochState {
     key: Key<Epoch>,
     pub(super) since: Instant,
     /// Authenticated attempts that were discarded: a replay of one is neither signed nor kept a second time.
@@ -67,19 +68,25 @@ impl EpochState {
 
     /// Step 2, made only from the frame, the topics, the epoch key and the code, if there is one.
     pub(super) fn answer(&self, party: &Party, topics: &Topics, init_req: &InitReq<'_>) -> Result<Vec<u8>, Rejected> {
-        self.exchange_keys(party, topics, init_req).map(|(init_ack, _)| init_ack)
+        self.exchange_keys(party, topics, init_req, &mut self.rng(init_req)).map(|(init_ack, _)| init_ack)
     }
 
-    fn exchange_keys(
+    /// The generator of all that is random in the answer to an INITREQ.
+    fn rng(&self, init_req: &InitReq<'_>) -> StdRng {
+        answer_rng(&self.key, init_req.frame)
+    }
+
+    /// Step 2, and the keys of the attempt.
+    pub(in crate::handshake) fn exchange_keys(
         &self,
         party: &Party,
         topics: &Topics,
         init_req: &InitReq<'_>,
+        rng: &mut impl CryptoRng,
     ) -> Result<(Vec<u8>, Schedule), Rejected> {
         party.check_share(init_req.share)?;
-        let mut rng = answer_rng(&self.key, init_req.frame);
-        let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, &mut rng)?;
-        let half = party.half(Role::Slave, &mut rng);
+        let ours = encapsulate(init_req.x25519, init_req.encapsulation_key, rng)?;
+        let half = party.half(Role::Slave, rng);
         let pake = agree(half.as_ref(), init_req.share)?;
         let digest = digest(&[init_req.frame]);
         let reference = digest.first_chunk().expect("a digest is longer than that");
@@ -113,11 +120,18 @@ impl EpochState {
         party.check_share(auth_req.init_req.share)?;
         let key = key_of(topics, init_req);
         if !self.recent.by_init_req.contains_key(&key) {
-            let (_, schedule) = self.exchange_keys(party, topics, &auth_req.init_req)?;
+            let mut rng = self.rng(&auth_req.init_req);
+            let (_, schedule) = self.exchange_keys(party, topics, &auth_req.init_req, &mut rng)?;
             self.recent.insert(key, RecentAttempt { schedule, has_checked_signature: false });
         }
         let attempt = self.recent.by_init_req.get_mut(&key).ok_or(Rejected::Unexpected)?;
         if attempt.schedule.attempt() == *auth_req.attempt { Ok(attempt) } else { Err(Rejected::Unexpected) }
+    }
+
+    /// Takes the keys of an attempt over, as if its AUTHREQ had come before.
+    #[cfg(test)]
+    pub(in crate::handshake) fn remember(&mut self, topics: &Topics, init_req: &Digest, schedule: Schedule) {
+        self.recent.insert(key_of(topics, init_req), RecentAttempt { schedule, has_checked_signature: false });
     }
 }
 

@@ -61,6 +61,17 @@ impl Slave {
         &self.party
     }
 
+    /// The epoch that answers INITREQs.
+    #[cfg(test)]
+    pub(super) fn epoch(&self) -> &EpochState {
+        &self.epoch
+    }
+
+    #[cfg(test)]
+    pub(super) fn epoch_mut(&mut self) -> &mut EpochState {
+        &mut self.epoch
+    }
+
     /// Replaces this end of the link, and discards the attempts of peers that it does not accept.
     pub(super) fn set_party(&mut self, party: Party) {
         self.party = party;

@@ -4,7 +4,7 @@
 use super::*;
 use crate::crypto::exchange::Ephemeral;
 use crate::crypto::schedule::{
-    Cookie, Features, Schedule, open_once, seal_once, signed_by_master, signed_by_slave, slave_leaf,
+    Cookie, Digest, Features, Schedule, open_once, seal_once, signed_by_master, signed_by_slave, slave_leaf,
 };
 use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, Proof};
 
@@ -139,34 +139,97 @@ fn a_slave_verifies_one_signature_of_an_attempt() {
     world.assert_paired();
 }
 
+/// A slave that answers by hand: it knows the keys of an attempt, and may have the genuine identity.
+struct SlaveByHand {
+    schedule: Schedule,
+    th2: Digest,
+}
+
+impl SlaveByHand {
+    /// Its attempt, as far as step 3.
+    fn with(world: &mut World) -> Self {
+        let (_, init_req) = world.poll().remove(0);
+        let parsed = InitReq::parse(&init_req).unwrap();
+        let ours = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
+        let reference = init_req_reference(&init_req);
+        let init_ack = InitAck::frame(&reference, &[0; 16], &ours.x25519, &ours.ciphertext, None);
+        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &ours.shared, None);
+        let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
+        let th2 = schedule.th2(&auth_req);
+        Self { schedule, th2 }
+    }
+
+    fn signature(&self, verdict: [u8; 2], name: &str) -> Vec<u8> {
+        let key = identities()[1].public().der();
+        let signed = signed_by_slave(&slave_leaf(&self.th2, &verdict, &[0; 4], name, key));
+        sign(&identities()[1], &signed, &mut StdRng::seed_from_u64(1)).unwrap()
+    }
+
+    /// Step 4 with this after the signature.
+    fn auth_ack(&self, verdict: [u8; 2], name: &[u8], signature: &[u8], rest: &[u8]) -> Vec<u8> {
+        let credentials = Credentials { name, key: identities()[1].public().der(), signature };
+        let mut plaintext = verdict.to_vec();
+        Proof { features: [0; 4], path: &[], credentials }.put(&mut plaintext);
+        plaintext.extend_from_slice(rest);
+        let mut frame = AuthAck::clear(&self.schedule.attempt());
+        let sealed = seal_once(self.schedule.hs_s(&self.th2), &frame, &plaintext);
+        frame.extend_from_slice(&sealed);
+        frame
+    }
+}
+
+const AGREED: [u8; 2] = [0, 1];
+
 #[test]
 fn a_master_verifies_one_signature_of_an_attempt() {
     let mut world = World::usual(1);
-    let (_, init_req) = world.poll().remove(0);
-    let parsed = InitReq::parse(&init_req).unwrap();
-    let forged = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
-    let reference = init_req_reference(&init_req);
-    let init_ack = InitAck::frame(&reference, &[0; 16], &forged.x25519, &forged.ciphertext, None);
-    let schedule = Schedule::new(&topics(), &init_req, &init_ack, &forged.shared, None);
-    let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
-    let th2 = schedule.th2(&auth_req);
-    let mut auth_ack = |signature: &[u8]| {
-        let key = identities()[1].public().der();
-        let mut plaintext = vec![0, Suite::Gcm.code()];
-        let credentials = Credentials { name: b"slave", key, signature };
-        Proof { features: [0; 4], path: &[], credentials }.put(&mut plaintext);
-        let mut frame = AuthAck::clear(&schedule.attempt());
-        let sealed = seal_once(schedule.hs_s(&th2), &frame, &plaintext);
-        frame.extend_from_slice(&sealed);
-        world.deliver(To::Master, &frame)
-    };
-    assert_eq!(auth_ack(&[7; 256]), Err(Rejected::NotAuthentic));
-    let key = identities()[1].public().der();
-    let signed = signed_by_slave(&slave_leaf(&th2, &[0, Suite::Gcm.code()], &[0; 4], "slave", key));
-    let genuine = sign(&identities()[1], &signed, &mut StdRng::seed_from_u64(1)).unwrap();
-    assert_eq!(auth_ack(&genuine), Err(Rejected::Duplicate));
+    let slave = SlaveByHand::with(&mut world);
+    let forged = slave.auth_ack(AGREED, b"slave", &[7; 256], &[]);
+    assert_eq!(world.deliver(To::Master, &forged), Err(Rejected::NotAuthentic));
+    let genuine = slave.auth_ack(AGREED, b"slave", &slave.signature(AGREED, "slave"), &[]);
+    assert_eq!(world.deliver(To::Master, &genuine), Err(Rejected::Duplicate));
     world.run();
     world.assert_paired();
+}
+
+#[test]
+fn a_verdict_that_does_not_fit_its_suite_is_dropped() {
+    let (gcm, cbc) = (Suite::Gcm.code(), Suite::Cbc.code());
+    for verdict in [[0, cbc], [0, 0], [1, gcm], [2, gcm], [2, cbc], [3, gcm], [255, gcm]] {
+        let mut world = World::usual(1);
+        let slave = SlaveByHand::with(&mut world);
+        let auth_ack = slave.auth_ack(verdict, b"slave", &slave.signature(verdict, "slave"), &[]);
+        assert_eq!(world.deliver(To::Master, &auth_ack), Err(Rejected::NotAuthentic), "{verdict:?}");
+        assert!(world.differs.is_empty() && world.conflicts.is_empty());
+        world.run();
+        world.assert_paired();
+    }
+    let mut world = World::usual(1);
+    let slave = SlaveByHand::with(&mut world);
+    let auth_ack = slave.auth_ack([1, cbc], b"slave", &slave.signature([1, cbc], "slave"), &[]);
+    assert_eq!(world.deliver(To::Master, &auth_ack), Ok(None));
+    assert_eq!(world.differs, [cbc]);
+}
+
+#[test]
+fn a_part_that_is_longer_than_its_fields_is_dropped() {
+    let mut world = World::usual(1);
+    let slave = SlaveByHand::with(&mut world);
+    let signature = slave.signature(AGREED, "slave");
+    assert_eq!(world.deliver(To::Master, &slave.auth_ack(AGREED, b"slave", &signature, &[0])), Err(Rejected::Length));
+    let auth_ack = slave.auth_ack(AGREED, b"slave", &signature, &[]);
+    assert!(matches!(world.deliver(To::Master, &auth_ack), Ok(Some(frame)) if frame.len() == 49));
+}
+
+/// Without a code, the name of a device is the one under which its key is pinned.
+#[test]
+fn the_name_in_a_frame_is_not_used_without_a_code() {
+    for name in ["", "another name", &"x".repeat(100)] {
+        let mut world = World::usual(1);
+        let slave = SlaveByHand::with(&mut world);
+        let auth_ack = slave.auth_ack(AGREED, name.as_bytes(), &slave.signature(AGREED, name), &[]);
+        assert!(matches!(world.deliver(To::Master, &auth_ack), Ok(Some(frame)) if frame.len() == 49), "{name}");
+    }
 }
 
 /// Three attempts of one master and one of another, whose AUTHREQs come in before the slave is polled.

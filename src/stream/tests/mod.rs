@@ -23,6 +23,7 @@ mod look;
 mod lost_ends;
 mod order;
 mod sessions;
+mod vectors;
 
 const LIMIT: usize = 256;
 

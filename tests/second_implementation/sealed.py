@@ -1,0 +1,173 @@
+"""Sections "SEALED MESSAGES", "Kinds" and "Preamble" of sts-protocol(7): the bytes.
+
+No state is kept here, except the key of a stream in `StreamKey`.
+"""
+import struct
+
+import keytree
+import suites
+from frames import ENC, KILL, WILL, Reader
+from primitives import Invalid
+
+HEADER = 20
+DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED = range(1, 9)
+PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
+I_CONTINUES, I_ENDED, I_KEPT = 1, 2, 3
+UNKNOWN_COUNT = 2**32 - 1
+HIGHEST_SEQ = 2**32 - 3
+
+
+class Refused(Exception):
+    """An authentic frame that section "Later versions" says is refused."""
+
+
+def header(frame_type, sid, stream, salt, seq):
+    return bytes([frame_type]) + sid[:3] + struct.pack(">I", stream) + salt + struct.pack(">I", seq)
+
+
+class Header:
+    def __init__(self, frame):
+        if len(frame) < HEADER + 16 or frame[0] not in (ENC, KILL, WILL):
+            raise Invalid("not a sealed frame")
+        self.type, self.tag = frame[0], frame[1:4]
+        self.stream, self.salt, self.seq = struct.unpack(">I8sI", frame[4:20])
+        self.bytes, self.body = frame[:20], frame[20:]
+        if 2**32 - 1 in (self.stream, self.seq):
+            raise Invalid("stream or seq is 2^32 - 1")
+
+
+class StreamKey:
+    """The key of a part of a stream; it only goes forward."""
+
+    def __init__(self, key, part=0):
+        self.key, self.part = key, part
+
+    def at(self, seq, ahead=2**12):
+        """The key of the part that seq is in, at most so many parts ahead, with nothing changed."""
+        part = seq // keytree.PART
+        if part < self.part:
+            raise Invalid("the key of this part is erased")
+        if part - self.part > ahead:
+            raise Invalid("too far ahead")
+        key = self.key
+        for _ in range(part - self.part):
+            key = keytree.next_key(key)
+        return key
+
+    def go(self, seq):
+        self.key, self.part = self.at(seq), seq // keytree.PART
+
+
+def sealing_key(suite, stream_key):
+    return keytree.sealing_key(stream_key, suites.KEY_LENGTH[suite])
+
+
+# Plaintext
+
+def item(item_type, value=b""):
+    return bytes([item_type]) + struct.pack(">H", len(value)) + value
+
+
+def item_continues(sid, stream, position):
+    return item(I_CONTINUES, sid + struct.pack(">IQ", stream, position))
+
+
+def item_ended(sid, entries):
+    return item(I_ENDED, sid + b"".join(struct.pack(">I8sI", n, salt, c) for n, salt, c in entries))
+
+
+def item_kept():
+    return item(I_KEPT)
+
+
+def plaintext(kind, content=b"", flags=0, items=None, pad=0):
+    """Kind byte, preamble, content, padding; `pad` N pads to a multiple of N bytes."""
+    body = content
+    if items is not None:
+        flags |= PREAMBLE
+        body = struct.pack(">H", len(items)) + items + content
+    if pad:
+        flags |= PADDING
+        body += b"\x80"
+        body += bytes(-(len(body) + 1) % pad)
+    return bytes([kind | flags]) + body
+
+
+class Preamble:
+    def __init__(self):
+        self.continues, self.ended, self.kept, self.unknown = None, [], False, []
+
+
+class Plain:
+    """A plaintext taken apart. `problem` says why it is refused, `skip` that it is skipped."""
+
+    def __init__(self, data, frame_type, side, seq):
+        self.problem, self.skip, self.preamble, self.content = None, False, None, b""
+        first = data[0] if data else 0
+        self.kind, self.flags = first & 15, first & 0xF0
+        self.asks, self.continues = bool(self.flags & ASKS), bool(self.flags & CONTINUES)
+        try:
+            self._parse(data[1:], frame_type, side, seq)
+        except (Refused, Invalid) as e:
+            self.problem = str(e)
+        self.skip = self.kind >= 9 and self.problem is None
+
+    def _parse(self, body, frame_type, side, seq):
+        if self.flags & PADDING:
+            body = body.rstrip(b"\0")
+            if not body.endswith(b"\x80"):
+                raise Refused("padding")
+            body = body[:-1]
+        if self.flags & PREAMBLE:
+            if seq != 0 or side or frame_type == WILL:
+                raise Refused("a preamble where it must not be")
+            r = Reader(body)
+            self.preamble = self._items(r.counted())
+            body = r.rest()
+        if self.kind == 0:
+            raise Refused("kind 0")
+        self.content = body
+        if self.kind >= 9:
+            return
+        place = {CONFIRM: side, REFUSED: side, KILL_KIND: frame_type == KILL,
+                 WILL_KIND: frame_type == WILL}
+        if self.kind in place:
+            if not place[self.kind]:
+                raise Refused("kind %d where it must not be" % self.kind)
+        elif side or frame_type != ENC:
+            raise Refused("kind %d where it must not be" % self.kind)
+        length = len(body)
+        good = {CONTINUED: length == 12, CONFIRM: length % 16 == 0, KILL_KIND: length == 4,
+                SETTLED: length == 0, REFUSED: length == 16}
+        if not good.get(self.kind, True):
+            raise Refused("content of kind %d" % self.kind)
+
+    def _items(self, data):
+        out, r = Preamble(), Reader(data)
+        while r.at < len(data):
+            t, value = r.number(1), r.counted()
+            v = Reader(value)
+            if t == I_CONTINUES and len(value) == 20 and out.continues is None:
+                out.continues = v.take(8), v.number(4), v.number(8)
+            elif t == I_ENDED and len(value) >= 8 and len(value) % 16 == 8:
+                sid = v.take(8)
+                while v.at < len(value):
+                    out.ended.append((sid, v.number(4), v.take(8), v.number(4)))
+            elif t == I_KEPT and not value:
+                out.kept = True
+            elif t >= 128:
+                out.unknown.append(t)
+            else:
+                raise Refused("item %d of the preamble" % t)
+        if len(out.ended) > 16:
+            raise Refused("more than 16 streams")
+        return out
+
+
+def confirm_content(entries):
+    """Of a confirm or a refused: (stream, salt, seq) for each stream."""
+    return b"".join(struct.pack(">I8sI", *e) for e in entries)
+
+
+def read_confirmed(content):
+    return [struct.unpack(">I8sI", content[i:i + 16]) for i in range(0, len(content), 16)]

@@ -21,6 +21,11 @@ from primitives import Invalid
 UNKNOWN = 2**32 - 1
 
 
+def sequence_of(sid, number, salt):
+    """The key of a sequence: the stream in which it began, and its salt."""
+    return "%s/%d/%s" % (sid, number, salt.hex())
+
+
 class Receiver:
     def __init__(self, store, write, send, event, hold=10.0, answer=True, pad=0):
         self.store, self.write, self.send, self.event = store, write, send, event
@@ -168,7 +173,7 @@ class Receiver:
 
     def begin(self, state, s, h, plain, now, force=False):
         """The first frame that arrives of a stream: its state, or None if it is held or dropped."""
-        origin, base, two, first = "%s/%d" % (s["id"], h.stream), 0, False, plain.preamble
+        origin, base, two, first = sequence_of(s["id"], h.stream, h.salt), 0, False, plain.preamble
         if plain.asks and h.seq and not plain.problem:
             if s["received"]:
                 self.confirm(s, h.stream, h.salt.hex(), 0, soon=True)
@@ -181,8 +186,8 @@ class Receiver:
                 self.hold(s, h, plain, now)
                 return None
             if first and first.continues and not two:
-                origin, base = "%s/%d" % (first.continues[0].hex(), first.continues[1]), \
-                    first.continues[2]
+                sid, number, salt, base = first.continues
+                origin = sequence_of(sid.hex(), number, salt)
                 q = state["sequences"].get(origin)
                 if q and q["next"] < base and not force:
                     self.hold(s, h, plain, now)
@@ -306,8 +311,9 @@ class Receiver:
                     origin = plain.preamble and plain.preamble.continues
                     if not origin:
                         continue
-                    q = state["sequences"].get("%s/%d" % (origin[0].hex(), origin[1]))
-                    if q and q["next"] < origin[2]:
+                    sid_, number, salt, position = origin
+                    q = state["sequences"].get(sequence_of(sid_.hex(), number, salt))
+                    if q and q["next"] < position:
                         continue
                 self.held.pop((sid, n))
                 self.held_since.pop((sid, n))

@@ -68,8 +68,8 @@ def item(item_type, value=b""):
     return bytes([item_type]) + struct.pack(">H", len(value)) + value
 
 
-def item_continues(sid, stream, position):
-    return item(I_CONTINUES, sid + struct.pack(">IQ", stream, position))
+def item_continues(sid, stream, salt, position):
+    return item(I_CONTINUES, sid + struct.pack(">I8sQ", stream, salt, position))
 
 
 def item_ended(sid, entries):
@@ -147,8 +147,8 @@ class Plain:
         while r.at < len(data):
             t, value = r.number(1), r.counted()
             v = Reader(value)
-            if t == I_CONTINUES and len(value) == 20 and out.continues is None:
-                out.continues = v.take(8), v.number(4), v.number(8)
+            if t == I_CONTINUES and len(value) == 28 and out.continues is None:
+                out.continues = v.take(8), v.number(4), v.take(8), v.number(8)
             elif t == I_ENDED and len(value) >= 8 and len(value) % 16 == 8:
                 sid = v.take(8)
                 while v.at < len(value):

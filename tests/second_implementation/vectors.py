@@ -490,7 +490,7 @@ def sealed_frames(suite):
     frame("continues", D, text, 3, 1, C)
     frame("asks and continues, padded", D, text, 3, 1, A | C, pad=32)
     oid = rnd("origin id", 8)
-    cont = sealed.item_continues(oid, 4, 2**33 + 7)
+    cont = sealed.item_continues(oid, 4, rnd("origin salt", 8), 2**33 + 7)
     sixteen = [(i, rnd("ended %d" % i, 8), 100 + i) for i in range(16)]
     frame("preamble: continues", D, text, 6, 0, C, cont)
     frame("preamble: ended one", D, text, 6, 0, 0, sealed.item_ended(sid, sixteen[:1]))
@@ -514,7 +514,7 @@ def sealed_frames(suite):
     frame("item 4", D, text, 7, 0, 0, sealed.item(4, b"x"), **refuse)
     frame("item 127", D, text, 7, 0, 0, sealed.item(127), **refuse)
     frame("item 0", D, text, 7, 0, 0, sealed.item(0), **refuse)
-    frame("continues of 19 bytes", D, text, 7, 0, C, sealed.item(1, bytes(19)), **refuse)
+    frame("continues of 27 bytes", D, text, 7, 0, C, sealed.item(1, bytes(27)), **refuse)
     frame("ended of 25 bytes", D, text, 7, 0, 0, sealed.item(2, bytes(25)), **refuse)
     frame("kept with a value", D, text, 7, 0, 0, sealed.item(3, b"x"), **refuse)
     frame("preamble at seq 1", D, text, 7, 1, 0, sealed.item_kept(), **refuse)

@@ -106,7 +106,7 @@ fn a_receiver_that_is_stopped_names_a_stream_that_was_lost_whole() {
     broker.filter(|_, _| Fate::Pass);
     pair.master.send_all(&[], "arrives\n").succeeded();
     receiver.wait_for_stdout(b"arrives\n");
-    receiver.stop().failed(&[0], &["no messages of stream 0 were received"]);
+    receiver.stop().failed(&[0], &["stream 0: message 0 is lost"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::broker::Broker;
 use crate::device::Device;
-use crate::device::{Identity, LINK, M2S, Pair, settings};
+use crate::device::{Identity, M2S, Pair, settings};
 use crate::hostile::{Fate, paired};
 use crate::process::Process;
 

@@ -231,6 +231,7 @@ fn the_last_line_says_what_was_lost_and_what_would_have_kept_it() {
     let receiver = Process::spawn(pair.slave.recv(&[&["-q"], &without_client_id[..], &[LINK]].concat()));
     broker.wait_for_log("Sending SUBACK", subscribed + 1);
     pair.master.send_all(&[], "third\n").succeeded();
-    let ended = receiver.wait().failed(&[65], &["data was lost: station, stream 1: message 0 is lost", "set a `clientid`"]);
+    let ended =
+        receiver.wait().failed(&[65], &["data was lost: station, stream 1: message 0 is lost", "set a `clientid`"]);
     assert_eq!(ended.wrote(b"third\n").stderr.lines().count(), 2);
 }

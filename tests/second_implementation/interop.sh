@@ -370,7 +370,7 @@ t_sequences() {
 	script <<-END
 		stream
 		flags continues
-		item continues $sid $number 1
+		item continues $sid $number $salt 1
 		data b
 		data c
 		end
@@ -387,7 +387,7 @@ t_sequences() {
 	script <<-END
 		stream
 		flags continues
-		item continues $sid $number 3
+		item continues $sid $number $salt 3
 		data d
 		end
 		done

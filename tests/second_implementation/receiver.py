@@ -21,6 +21,11 @@ from primitives import Invalid
 UNKNOWN = 2**32 - 1
 
 
+def name_of(sid, stream, salt):
+    """The sequence that began with this stream."""
+    return "%s/%d/%s" % (sid if isinstance(sid, str) else sid.hex(), stream, salt.hex())
+
+
 class Receiver:
     def __init__(self, store, write, send, event, hold=10.0, answer=True, pad=0):
         self.store, self.write, self.send, self.event = store, write, send, event
@@ -168,7 +173,7 @@ class Receiver:
 
     def begin(self, state, s, h, plain, now, force=False):
         """The first frame that arrives of a stream: its state, or None if it is held or dropped."""
-        origin, base, two, first = "%s/%d" % (s["id"], h.stream), 0, False, plain.preamble
+        origin, base, two, first = name_of(s["id"], h.stream, h.salt), 0, False, plain.preamble
         if plain.asks and h.seq and not plain.problem:
             if s["received"]:
                 self.confirm(s, h.stream, h.salt.hex(), 0, soon=True)
@@ -181,8 +186,7 @@ class Receiver:
                 self.hold(s, h, plain, now)
                 return None
             if first and first.continues and not two:
-                origin, base = "%s/%d" % (first.continues[0].hex(), first.continues[1]), \
-                    first.continues[2]
+                origin, base = name_of(*first.continues[:3]), first.continues[3]
                 q = state["sequences"].get(origin)
                 if q and q["next"] < base and not force:
                     self.hold(s, h, plain, now)
@@ -306,8 +310,8 @@ class Receiver:
                     origin = plain.preamble and plain.preamble.continues
                     if not origin:
                         continue
-                    q = state["sequences"].get("%s/%d" % (origin[0].hex(), origin[1]))
-                    if q and q["next"] < origin[2]:
+                    q = state["sequences"].get(name_of(*origin[:3]))
+                    if q and q["next"] < origin[3]:
                         continue
                 self.held.pop((sid, n))
                 self.held_since.pop((sid, n))
@@ -374,7 +378,7 @@ class Receiver:
             return
         st = s["streams"].get(str(h.stream))
         if not st:
-            st = self.open_stream(state, s, h, plain, "%s/%d" % (s["id"], h.stream), 0, now)
+            st = self.open_stream(state, s, h, plain, name_of(s["id"], h.stream, h.salt), 0, now)
         if h.seq < st["next_will"]:
             self.event("duplicate will", stream=h.stream, seq=h.seq)
             return

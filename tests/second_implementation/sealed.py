@@ -32,8 +32,10 @@ class Header:
         self.type, self.tag = frame[0], frame[1:4]
         self.stream, self.salt, self.seq = struct.unpack(">I8sI", frame[4:20])
         self.bytes, self.body = frame[:20], frame[20:]
-        if 2**32 - 1 in (self.stream, self.seq):
-            raise Invalid("stream or seq is 2^32 - 1")
+        if self.stream in (2**31 - 1, 2**32 - 1) or self.seq == 2**32 - 1:
+            raise Invalid("stream or seq")
+        if self.type != ENC and self.stream > keytree.LAST_STREAM:
+            raise Invalid("a KILL or WILL in a side stream")
 
 
 class StreamKey:
@@ -68,8 +70,8 @@ def item(item_type, value=b""):
     return bytes([item_type]) + struct.pack(">H", len(value)) + value
 
 
-def item_continues(sid, stream, position):
-    return item(I_CONTINUES, sid + struct.pack(">IQ", stream, position))
+def item_continues(sid, stream, salt, position):
+    return item(I_CONTINUES, sid + struct.pack(">I8sQ", stream, salt, position))
 
 
 def item_ended(sid, entries):
@@ -124,8 +126,13 @@ class Plain:
             r = Reader(body)
             self.preamble = self._items(r.counted())
             body = r.rest()
-        if self.kind == 0:
-            raise Refused("kind 0")
+        names = self.preamble is not None and self.preamble.continues is not None
+        if seq == 0 and not side and frame_type != WILL and names != self.continues:
+            raise Refused("a stream that continues another names it in its first frame")
+        if (side or frame_type == WILL) and self.flags & ~PADDING:
+            raise Refused("a flag where it must not be")
+        if self.kind == 0 or (self.kind >= 9 and frame_type != ENC):
+            raise Refused("kind %d" % self.kind)
         self.content = body
         if self.kind >= 9:
             return
@@ -147,8 +154,8 @@ class Plain:
         while r.at < len(data):
             t, value = r.number(1), r.counted()
             v = Reader(value)
-            if t == I_CONTINUES and len(value) == 20 and out.continues is None:
-                out.continues = v.take(8), v.number(4), v.number(8)
+            if t == I_CONTINUES and len(value) == 28 and out.continues is None:
+                out.continues = v.take(8), v.number(4), v.take(8), v.number(8)
             elif t == I_ENDED and len(value) >= 8 and len(value) % 16 == 8:
                 sid = v.take(8)
                 while v.at < len(value):

@@ -131,7 +131,7 @@ for suite in gcm cbc ecb; do
 	peer script $M <<-END >>odd.out 2>>odd.log
 		stream
 		flags continues
-		item continues $sid $n 1
+		item continues $sid $n $salt 1
 		data b
 		data c
 		end

@@ -89,7 +89,7 @@ class Sender:
         if self.continues:
             self.items += sealed.item_continues(*self.origin, first)
         else:
-            self.origin = self.stream.sid, self.stream.number
+            self.origin = self.stream.sid, self.stream.number, self.stream.salt
         ended = sessions.ended_items(self.store, self.stream.sid, self.stream.number)
         for sid in dict.fromkeys(e[0] for e in ended):
             self.items += sealed.item_ended(sid, [e[1:] for e in ended if e[0] == sid])

@@ -21,9 +21,9 @@ from primitives import Invalid
 UNKNOWN = 2**32 - 1
 
 
-def name_of(sid, stream, salt):
-    """The sequence that began with this stream."""
-    return "%s/%d/%s" % (sid if isinstance(sid, str) else sid.hex(), stream, salt.hex())
+def sequence_of(sid, number, salt):
+    """The key of a sequence: the stream in which it began, and its salt."""
+    return "%s/%d/%s" % (sid, number, salt.hex())
 
 
 class Receiver:
@@ -173,7 +173,7 @@ class Receiver:
 
     def begin(self, state, s, h, plain, now, force=False):
         """The first frame that arrives of a stream: its state, or None if it is held or dropped."""
-        origin, base, two, first = name_of(s["id"], h.stream, h.salt), 0, False, plain.preamble
+        origin, base, two, first = sequence_of(s["id"], h.stream, h.salt), 0, False, plain.preamble
         if plain.asks and h.seq and not plain.problem:
             if s["received"]:
                 self.confirm(s, h.stream, h.salt.hex(), 0, soon=True)
@@ -186,7 +186,8 @@ class Receiver:
                 self.hold(s, h, plain, now)
                 return None
             if first and first.continues and not two:
-                origin, base = name_of(*first.continues[:3]), first.continues[3]
+                sid, number, salt, base = first.continues
+                origin = sequence_of(sid.hex(), number, salt)
                 q = state["sequences"].get(origin)
                 if q and q["next"] < base and not force:
                     self.hold(s, h, plain, now)
@@ -310,8 +311,9 @@ class Receiver:
                     origin = plain.preamble and plain.preamble.continues
                     if not origin:
                         continue
-                    q = state["sequences"].get(name_of(*origin[:3]))
-                    if q and q["next"] < origin[3]:
+                    sid_, number, salt, position = origin
+                    q = state["sequences"].get(sequence_of(sid_.hex(), number, salt))
+                    if q and q["next"] < position:
                         continue
                 self.held.pop((sid, n))
                 self.held_since.pop((sid, n))
@@ -378,7 +380,8 @@ class Receiver:
             return
         st = s["streams"].get(str(h.stream))
         if not st:
-            st = self.open_stream(state, s, h, plain, name_of(s["id"], h.stream, h.salt), 0, now)
+            origin = sequence_of(s["id"], h.stream, h.salt)
+            st = self.open_stream(state, s, h, plain, origin, 0, now)
         if h.seq < st["next_will"]:
             self.event("duplicate will", stream=h.stream, seq=h.seq)
             return

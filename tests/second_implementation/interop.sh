@@ -160,7 +160,7 @@ t_tool_sends() {
 		status $r; is "$c: the peer received, padded" "0 one two" "$rc $(joined out)"
 	fi
 	start_peer_recv
-	mkfifo in; btool sts-send t <in 2>tool-send.log & p=$!
+	rm -f in; mkfifo in; btool sts-send t <in 2>tool-send.log & p=$!
 	exec 3>in; echo a >&3; waitfor out a; kill -KILL $p; wait $p 2>/dev/null; exec 3>&-; rm in
 	echo b | tool sts-send t 2>tool-send.log
 	waitfor out b; end_peer_recv; is "$c: after a sts-send that was killed" "a b" "$(joined out)"

@@ -380,7 +380,8 @@ class Receiver:
             return
         st = s["streams"].get(str(h.stream))
         if not st:
-            st = self.open_stream(state, s, h, plain, "%s/%d" % (s["id"], h.stream), 0, now)
+            origin = sequence_of(s["id"], h.stream, h.salt)
+            st = self.open_stream(state, s, h, plain, origin, 0, now)
         if h.seq < st["next_will"]:
             self.event("duplicate will", stream=h.stream, seq=h.seq)
             return

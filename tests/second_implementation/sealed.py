@@ -32,8 +32,10 @@ class Header:
         self.type, self.tag = frame[0], frame[1:4]
         self.stream, self.salt, self.seq = struct.unpack(">I8sI", frame[4:20])
         self.bytes, self.body = frame[:20], frame[20:]
-        if 2**32 - 1 in (self.stream, self.seq):
-            raise Invalid("stream or seq is 2^32 - 1")
+        if self.stream in (2**31 - 1, 2**32 - 1) or self.seq == 2**32 - 1:
+            raise Invalid("stream or seq")
+        if self.type != ENC and self.stream > keytree.LAST_STREAM:
+            raise Invalid("a KILL or WILL in a side stream")
 
 
 class StreamKey:
@@ -124,8 +126,13 @@ class Plain:
             r = Reader(body)
             self.preamble = self._items(r.counted())
             body = r.rest()
-        if self.kind == 0:
-            raise Refused("kind 0")
+        names = self.preamble is not None and self.preamble.continues is not None
+        if seq == 0 and not side and frame_type != WILL and names != self.continues:
+            raise Refused("a stream that continues another names it in its first frame")
+        if (side or frame_type == WILL) and self.flags & ~PADDING:
+            raise Refused("a flag where it must not be")
+        if self.kind == 0 or (self.kind >= 9 and frame_type != ENC):
+            raise Refused("kind %d" % self.kind)
         self.content = body
         if self.kind >= 9:
             return

@@ -505,7 +505,8 @@ process !new s: bitstring; new salt: bitstring; out(c, (id(s), salt));
 T, F = "true", "false"
 MODELS = {}
 # What takes horn.py more than 10 seconds of one quiet core.
-SLOW = set()
+SLOW = {"batch-master", "batch-slave", "still-there", "code", "code-identity", "code-known", "code-secrecy",
+        "code-verdict"}
 # That something happens at all: the left side of a query, alone.
 REACHED = lambda query: query.split(" ==>")[0].replace("inj-event", "event") + "."
 

@@ -36,7 +36,7 @@ pub(super) trait MessageSource {
     /// session may be new. Without a spool it does not: what is sealed waits in the client, and what was read is held
     /// nowhere else.
     ///
-    /// A message that is sent by time, say when there was no input for long, belongs here, and its time in
+    /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time in
     /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a
     /// spool it must be in the state of the spool before it is sealed, as everything is that shifts the positions of what
     /// follows: the number of a record decides that ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.

@@ -11,12 +11,21 @@
 //! | 5 kill | the sender's next stream number, 4 |
 //! | 6 settled | nothing: after the end of a stream, its sender has heard that all of it is written |
 //! | 7 will | bytes: what the broker says for its sender |
-//! | 8 refused | stream 4, seq 4: a frame of the session that it is sealed under, which is not understood |
+//! | 8 refused | stream 4, salt 8, seq 4: a message of the session that it is sealed under, which is not understood |
 //!
 //! Kinds from 9 to 15 are [skipped](super::Content::Skipped), kind 0 is [refused](super::Content::Unreadable). The flags above
 //! the low nibble are in `content.rs`.
 //!
 //! # How to add a kind
+//!
+//! First decide where it is sent; all else follows from that:
+//!
+//! - **In the sequence** of the stream, as data is: it has a seq and a position. A lost one is a gap, with `--confirm` it is
+//!   resent until it is confirmed, a replay is a duplicate, and with a spool it needs a record of its own.
+//! - **Beside it**, in a side stream, as `confirm` is ([`Kind::is_of_confirms`]): a lost one is not missed, it is never resent,
+//!   and the receiver stores nothing of it, so that a later run accepts a replay. It must say all that those before it said.
+//! - **Beside it, at most once**, as `will` is: a type of frame with a seq of its own under its stream's will key
+//!   ([`Sender::will`](super::Sender)). A lost one is not missed, and the receiver stores which came.
 //!
 //! 1. Here: a row of the table below, and its answer in each predicate.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
@@ -32,8 +41,9 @@
 //!   kind without data is delivered as no bytes, and confirmed as data is.
 //! - `Confirms::receive` of sts-send looks for two kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - A message that is sent by time, whatever the input does, is the source's: `MessageSource::next` (`send/source.rs`). It
-//!   sees the stream as `OutgoingStream`, which then needs a method for the kind.
+//! - In the sequence, a message that is sent by time, whatever the input does, is the source's: `MessageSource::next`
+//!   (`send/source.rs`), which sees the stream as `OutgoingStream`. Beside the sequence it is the run's: a
+//!   `Publication::BestEffort` that `SendRun::publish` drops where there is no room (`send/replies.rs` has one).
 //! - With a spool the number of a record decides its position (`SpooledSequence::position_of`). Any other message before it
 //!   shifts that: it must be in the state of the spool before it is sealed, or be in a stream of another sequence.
 //!

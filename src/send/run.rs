@@ -4,8 +4,12 @@
 //! it opens, if it does by time, in `deadline`. While it is shut, nothing is sealed, and standard input is not read further
 //! than into the spool. New messages, retransmissions and what is said between two streams pass it. Not held up by it are
 //! `settled` ([`SendRun::settle`]), which goes when nothing else is under way, and queries and answers, which are best-effort:
-//! they are dropped if the client has no room for them ([`Publication::BestEffort`]). Behind it is the client, which sends
-//! each message at once, or on the next connection, and again on the one after that if it was not acknowledged.
+//! they are dropped if the client has no room for them ([`Publication::BestEffort`]).
+//!
+//! Behind the gate is the client, which sends each message at once, or on the next connection, and again on the one after that
+//! if it was not acknowledged: what is let through while there is no connection leaves in one burst. So a gate that opens by
+//! time is shut while there is none. And for as long as such a gate is shut, whole messages may be buffered with nothing in
+//! flight, which `Direct::awaits_delivery` takes for impossible and [`Timeouts`] would then not wait for after a signal.
 
 use std::time::Instant;
 

@@ -29,15 +29,17 @@
 //!
 //! 1. Here: a row of the table below, and its answer in each predicate.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
-//! 3. Sealing takes nothing new: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content` in a stream of sts-send,
-//!    and keeps it where confirms are asked for.
-//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places.
+//! 3. Sealing takes nothing new. In the sequence: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content`, and
+//!    keeps it where confirms are asked for. In a side stream: `LinkSessions::begin_confirm_stream` (`sessions.rs`) makes its
+//!    sender, one for each session; it is of the session that the data is of, as a receiver counts it as use of that session.
+//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places. But
+//!    `SealedStreams::accept` (`recv/sealed/mod.rs`) drops what is of a side stream before its `match`.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
-//!    `every_kind_crosses`.
+//!    `every_kind_crosses` (`stream/tests/limits.rs`).
 //!
 //! The compiler does not lead to these:
 //!
-//! - `Receiver::accept` takes each message that is not [in sequence](Kind::is_in_sequence) for a `settled`. In sequence, a
+//! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`. In the sequence, a
 //!   kind without data is delivered as no bytes, and confirmed as data is.
 //! - `Confirms::receive` of sts-send looks for two kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
@@ -164,8 +166,8 @@ impl Kind {
         }
     }
 
-    /// Whether it counts in its stream's sequence, so that it is missed where it is lost. A `settled` comes after the message
-    /// that closed the stream, and changes nothing that is stored; a will has numbers of its own.
+    /// Whether it has a seq of its stream's own, also in a side stream, where it is not missed if it is lost. A `settled` comes after
+    /// the message that closed the stream, and changes nothing that is stored; a will has numbers of its own.
     #[must_use]
     pub(crate) fn is_in_sequence(self) -> bool {
         match self {

@@ -166,7 +166,7 @@ impl Kind {
         }
     }
 
-    /// Whether it has a seq of its stream's own, also in a side stream, where it is not missed if it is lost. A `settled` comes after
+    /// Whether it has a seq of its stream, also in a side stream, where it is not missed if it is lost. A `settled` comes after
     /// the message that closed the stream, and changes nothing that is stored; a will has numbers of its own.
     #[must_use]
     pub(crate) fn is_in_sequence(self) -> bool {

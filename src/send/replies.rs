@@ -65,15 +65,20 @@ impl SendRun<'_> {
             }
             // The receiver may have written everything and can only say so in a way that this device cannot read, so sending
             // it again could duplicate all of it.
-            Reply::SessionDeleted => Err(Failure::GivenUp(self.unfinished(Exit::DataLost, SESSION_GONE))),
+            Reply::SessionDeleted => Err(self.session_gone()),
         }
+    }
+
+    fn session_gone(&self) -> Failure {
+        let left = self.unfinished(Exit::DataLost, SESSION_GONE);
+        Failure::GivenUp(left.hint("before the next run, run sts-pair on both devices"))
     }
 
     /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
     /// another session, as the broker can cause it: only the receiver's word is.
     pub(super) fn handle_silence(&mut self, now: Instant) -> Outcome<()> {
         if !self.source.survives_session() && self.stream.is_orphaned(now)? {
-            return Err(Failure::GivenUp(self.unfinished(Exit::DataLost, SESSION_GONE)));
+            return Err(self.session_gone());
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
             self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;

@@ -30,6 +30,7 @@ fn only_the_next_message_of_an_open_stream_is_expected() {
 fn a_message_is_outdated_once_anything_later_was_received() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut first = sender(&master, 3);
+    first.begin_with(Preamble { kept: true, ..Preamble::default() });
     let mut sent: Vec<_> = (0..3).map(|_| data(&mut first, b"x")).collect();
     sent.push(end(&mut first, b""));
     let later = stream(&master, 4, false, 1, &[b"y".to_vec()]);
@@ -51,6 +52,18 @@ fn a_message_is_outdated_once_anything_later_was_received() {
     assert!(receive(&mut receiver, &later[0]).1.is_ok());
     assert_eq!(outdated(&receiver), [true; 4]);
     assert!(!receiver.is_outdated(&opened(&receiver, &later[0])));
+}
+
+#[test]
+fn the_value_before_an_end_with_data_is_outdated() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let sent = stream(&master, 0, false, 1, &[b"old".to_vec(), b"new".to_vec()]);
+    let mut receiver = receiver(&[&slave]);
+    let outdated = |receiver: &Receiver| [0, 1].map(|seq: usize| receiver.is_outdated(&opened(receiver, &sent[seq])));
+    assert!(receive(&mut receiver, &sent[0]).1.is_ok());
+    assert_eq!(outdated(&receiver), [false, false]);
+    assert!(receive(&mut receiver, &sent[1]).1.is_ok());
+    assert_eq!(outdated(&receiver), [true, false]);
 }
 
 #[test]

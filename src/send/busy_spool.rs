@@ -1,14 +1,12 @@
 //! A spool from which another run sends: input goes into it all the same, in the order in which it arrives.
 
-use std::path::Path;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-
-use rustix::event::PollFlags;
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::run::{Failure, Outcome};
-use super::timeouts::Timeouts;
-use crate::event_loop::{EventLoop, Stop};
+use super::waiting::{self, Obstacle};
+use crate::event_loop::EventLoop;
 use crate::spool::{Inlet, Opening, Owner, RecordStore, Spool, SpoolOptions};
 use crate::text::show;
 use crate::{Error, Exit, Result};
@@ -29,106 +27,88 @@ pub(super) fn open(
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
 ) -> Result<(Spool, u64)> {
-    let mut inlet = None;
-    let failure = match wait(intake, &mut inlet, spool, owner, timeout, events) {
-        Ok(opened) => return Ok(opened),
-        Err(failure) => failure,
-    };
-    let cause = match failure {
-        Failure::GivenUp(error) => return Err(error),
-        Failure::Interrupted(cause) if intake.unwritten() == 0 => return Err(cause),
-        Failure::Interrupted(cause) => cause,
-    };
-    // The cause counts: what cannot be kept is counted as lost.
-    if let Some(inlet) = &mut inlet {
-        let _ = intake.stop(inlet, Instant::now());
-    }
-    if intake.unwritten() == 0 {
-        return Err(cause.and_because("what was read is in the spool"));
-    }
-    let hint = cause.hint_text().map(str::to_owned);
-    Err(intake.not_written(&cause.to_string()).hint_if(hint))
-}
-
-fn wait(
-    intake: &mut Intake<'_>,
-    inlet: &mut Option<Inlet>,
-    spool: &SpoolOptions,
-    owner: Owner<'_>,
-    timeout: Option<Duration>,
-    events: &mut EventLoop<'_>,
-) -> Outcome<(Spool, u64)> {
-    let mut opening = Opening::new(spool, owner);
-    let mut timeouts = Timeouts::new(timeout, false);
-    loop {
-        let now = events.begin_turn();
-        if let Some(opened) = attempt(&mut opening, intake, &spool.dir, now)? {
-            return Ok(opened);
-        }
-        if inlet.is_none() && !intake.is_blocked() {
-            *inlet = opening.inlet()?;
-        }
-        let stop = events.stop_requested();
-        if let Some(inlet) = inlet {
-            match stop {
-                Stop::No => intake.read(inlet, now)?,
-                Stop::Gracefully | Stop::AtOnce => intake.stop(inlet, now)?,
-            }
-            if intake.is_done() {
-                // The run that sends looks for what was appended before it lets another one send: it has this in view.
-                match attempt(&mut opening, intake, &spool.dir, now)? {
-                    Some(opened) => return Ok(opened),
-                    None if opening.is_sender() => {}
-                    None => return Err(Failure::GivenUp(left_to_another(inlet))),
-                }
-            }
-        }
-        timeouts.observe(inlet.is_none() || intake.is_blocked() || opening.is_sender(), now);
-        if let Some((_, what)) = timeouts.ended(stop, now) {
-            if let Some(inlet) = inlet {
-                intake.stop(inlet, now)?;
-            }
-            return Err(Failure::GivenUp(intake.not_written(what)));
-        }
-        let interval = if opening.is_sender() { LOCK_RETRY_INTERVAL } else { SENDER_CHECK_INTERVAL };
-        wait_for_input(intake, inlet.as_ref(), interval, events, now)?;
+    let mut busy = BusySpool { intake, spool, opening: Opening::new(spool, owner), inlet: None };
+    match waiting::wait(&mut busy, timeout, events) {
+        Ok(opened) => Ok(opened),
+        Err(Failure::GivenUp(error)) => Err(error),
+        Err(Failure::Interrupted(cause)) => Err(busy.interrupted(cause)),
     }
 }
 
-/// Waits for input that can be read, for `interval` or until it is to be written again.
-fn wait_for_input(
-    intake: &Intake<'_>,
-    inlet: Option<&Inlet>,
-    interval: Duration,
-    events: &mut EventLoop<'_>,
-    now: Instant,
-) -> Result<()> {
-    let input = inlet.and_then(|inlet| intake.fd(inlet)).map(|fd| (fd, PollFlags::IN));
-    let deadline = intake.deadline(now).unwrap_or(now + interval);
-    events.wait(input, Some(deadline), now)
+/// A spool from which another run sends, or for which the disk has no room.
+struct BusySpool<'a, 'i> {
+    intake: &'a mut Intake<'i>,
+    spool: &'a SpoolOptions,
+    opening: Opening<'a>,
+    /// Where input goes, once the other run has made the spool.
+    inlet: Option<Inlet>,
 }
 
-/// As [`Opening::attempt`]; `None` also where the disk has no room for the spool.
-fn attempt(
-    opening: &mut Opening<'_>,
-    intake: &mut Intake<'_>,
-    dir: &Path,
-    now: Instant,
-) -> Result<Option<(Spool, u64)>> {
-    let opened = match opening.attempt() {
-        Err(error) if error.is_of_full_disk() => {
-            intake.no_room_for_spool(dir, now);
-            return Ok(None);
+impl BusySpool<'_, '_> {
+    /// The error of ending for this cause, which says what is not in the spool.
+    fn interrupted(mut self, cause: Error) -> Error {
+        if self.intake.unwritten() == 0 {
+            return cause;
         }
-        opened => opened?,
-    };
-    intake.spool_found();
-    Ok(opened)
+        // The cause counts: what cannot be kept is counted as lost.
+        let _ = self.keep_input(true, Instant::now());
+        if self.intake.unwritten() == 0 {
+            return cause.and_because("what was read is in the spool");
+        }
+        let hint = cause.hint_text().map(str::to_owned);
+        self.intake.not_written(&cause.to_string()).hint_if(hint)
+    }
 }
 
-/// Nothing is lost, and nothing is known to be delivered.
-fn left_to_another(inlet: &Inlet) -> Error {
-    Error::new(Exit::TryAgain, "all input is in the spool, but not delivered yet")
-        .because(format!("another sts-send is sending from {}", show(inlet.path())))
-        .deferred()
+impl Obstacle for BusySpool<'_, '_> {
+    type Gained = (Spool, u64);
+
+    fn look(&mut self, now: Instant) -> Outcome<Option<(Spool, u64)>> {
+        let opened = match self.opening.attempt() {
+            Err(error) if error.is_of_full_disk() => {
+                self.intake.no_room_for_spool(&self.spool.dir, now);
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        self.intake.spool_found();
+        Ok(opened)
+    }
+
+    fn keep_input(&mut self, stopping: bool, now: Instant) -> Result<()> {
+        if self.inlet.is_none() && !self.intake.is_blocked() {
+            self.inlet = self.opening.inlet()?;
+        }
+        match &mut self.inlet {
+            None => Ok(()),
+            Some(inlet) if stopping => self.intake.stop(inlet, now),
+            Some(inlet) => self.intake.read(inlet, now),
+        }
+    }
+
+    fn left(&self) -> Option<Error> {
+        // The run that is to send leaves nothing to another one.
+        let inlet = self.inlet.as_ref().filter(|_| self.intake.is_done() && !self.opening.is_sender())?;
+        // Nothing is lost, and nothing is known to be delivered.
+        let error = Error::new(Exit::TryAgain, "all input is in the spool, but not delivered yet")
+            .because(format!("another sts-send is sending from {}", show(inlet.path())));
+        Some(error.deferred())
+    }
+
+    fn awaits_delivery(&self) -> bool {
+        self.inlet.is_none() || self.intake.is_blocked() || self.opening.is_sender()
+    }
+
+    fn given_up(&self, what: &str) -> Error {
+        self.intake.not_written(what)
+    }
+
+    fn input_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.inlet.as_ref().and_then(|inlet| self.intake.fd(inlet))
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        let interval = if self.opening.is_sender() { LOCK_RETRY_INTERVAL } else { SENDER_CHECK_INTERVAL };
+        self.intake.deadline(now).unwrap_or(now + interval)
+    }
 }

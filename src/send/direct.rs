@@ -54,6 +54,13 @@ impl Direct {
         Self { input, split, progress: ReadProgress::NotBegun, has_read: false }
     }
 
+    /// Whether [`MessageSource::next`] has a message without reading further. The end of the input is one, too.
+    fn has_whole_message(&self) -> bool {
+        let ReadProgress::Reading(buffer) = &self.progress else { return false };
+        let at_end = self.input.at_end();
+        at_end || self.split.next(buffer.data(), buffer.max_data, at_end).is_some()
+    }
+
     /// What was read and is not in a message yet.
     fn buffered(&self) -> Pending {
         let ReadProgress::Reading(buffer) = &self.progress else { return Pending::default() };
@@ -66,8 +73,8 @@ impl Direct {
 }
 
 impl MessageSource for Direct {
-    fn fill(&mut self, room: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
-        if !room {
+    fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+        if !may_read {
             return Ok(());
         }
         if !self.progress.is_begun() && self.input.is_ready()? {
@@ -108,8 +115,9 @@ impl MessageSource for Direct {
         }))
     }
 
-    fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>> {
-        self.input.as_fd().filter(|_| room)
+    fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>> {
+        // A whole message goes before more is read.
+        self.input.as_fd().filter(|_| may_read && !self.has_whole_message())
     }
 
     fn stop_reading(&mut self, _now: Instant) -> Result<()> {
@@ -139,8 +147,7 @@ impl MessageSource for Direct {
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
-        // A whole message in the buffer waits for room, of which there is enough unless something is in flight.
-        in_flight.messages > 0
+        in_flight.messages > 0 || self.has_whole_message()
     }
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {

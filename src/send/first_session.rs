@@ -1,18 +1,17 @@
 //! A spool on a link that has no session yet, say after a restart that cleared the runtime directory: what a sensor reports
 //! until the next pairing is worth keeping, too.
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
-
-use rustix::event::PollFlags;
 
 use super::SendOptions;
 use super::outgoing::OutgoingStream;
 use super::run::{Failure, Outcome};
 use super::source::MessageSource;
 use super::spooled::Spooled;
-use super::timeouts::Timeouts;
+use super::waiting::{self, Obstacle};
 use crate::crypto::schedule::Digest;
-use crate::event_loop::{EventLoop, Stop};
+use crate::event_loop::EventLoop;
 use crate::link::Link;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
@@ -46,7 +45,7 @@ pub(super) fn peer_of(
     Err(error.clone())
 }
 
-/// Fills the spool for as long as there is no session; returns the stream once there is one. The client stays idle.
+/// Fills the spool for as long as there is no session; returns the stream once there is one.
 ///
 /// What was `found` at the start of the run may be hours old, if another run had the spool until now. That one may have used
 /// newer sessions, and the stream that it left is of one of these.
@@ -55,7 +54,7 @@ pub(super) fn peer_of(
 /// [`Exit::TryAgain`] if the input, a signal or [`SendOptions::timeout`] ends the run before; [`Exit::Config`] if another peer
 /// paired than the one that the spool is for.
 pub(super) fn wait(
-    mut found: Result<Box<dyn OutgoingStream>>,
+    found: Result<Box<dyn OutgoingStream>>,
     link: &Link,
     options: &SendOptions,
     peer: Option<&Digest>,
@@ -63,71 +62,108 @@ pub(super) fn wait(
     events: &mut EventLoop<'_>,
     report: &Reporter,
 ) -> Outcome<Box<dyn OutgoingStream>> {
-    let mut timeouts = Timeouts::new(options.timeout, false);
-    let mut notice = ReportThrottle::once();
-    loop {
-        let now = events.begin_turn();
-        let error = match look_again(found, link, options) {
-            Ok((stream, of)) if of.as_ref() == peer => return Ok(stream),
-            Ok(_) => {
-                return Err(Failure::Interrupted(
-                    Error::new(Exit::Config, "another peer paired on this link")
-                        .because("the messages in the spool are for the previous peer")
-                        .hint("give each peer its own spool, and name the peer: --to NAME"),
-                ));
-            }
-            Err(error) if error.exit() != Exit::TryAgain => return Err(Failure::Interrupted(error)),
-            Err(error) => error,
+    if let Some(bell) = spooled.bell(Instant::now())? {
+        events.watch(bell);
+    }
+    let notice = ReportThrottle::once();
+    let mut lacking = NoSession { link, options, peer, spooled, found: found.ok(), missing: None, notice, report };
+    waiting::wait(&mut lacking, options.timeout, events)
+}
+
+/// A link without a session to send under.
+struct NoSession<'a, 's> {
+    link: &'a Link,
+    options: &'a SendOptions,
+    /// Whom the spool is for.
+    peer: Option<&'a Digest>,
+    spooled: &'a mut Spooled<'s>,
+    /// The stream that there was at the start of the run, until it is looked at.
+    found: Option<Box<dyn OutgoingStream>>,
+    /// Why there was no session at the last look.
+    missing: Option<Error>,
+    notice: ReportThrottle,
+    report: &'a Reporter,
+}
+
+impl NoSession<'_, '_> {
+    /// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, whoever else
+    /// paired since.
+    fn open_stream(&mut self, now: Instant) -> Result<(Box<dyn OutgoingStream>, Option<Digest>)> {
+        let stream = match self.found.take() {
+            Some(mut stream) => stream.refresh(now).map(|()| stream)?,
+            None => super::open_stream(self.link, self.options, now)?,
         };
-        let stop = events.stop_requested();
-        timeouts.observe(spooled.awaits_delivery(spool::Pending::default()), now);
-        let ended = timeouts.ended(stop, now).is_some();
-        keep_input(spooled, events.was_woken(), ended || stop > Stop::No, now)?;
-        if spooled.has_all_input() || ended {
-            return Err(Failure::GivenUp(if spooled.is_empty() { error } else { left_in_spool(spooled, &error) }));
+        let peer = stream.peer()?;
+        Ok((stream, peer))
+    }
+}
+
+impl Obstacle for NoSession<'_, '_> {
+    type Gained = Box<dyn OutgoingStream>;
+
+    fn look(&mut self, now: Instant) -> Outcome<Option<Self::Gained>> {
+        match self.open_stream(now) {
+            Ok((stream, of)) if of.as_ref() == self.peer => Ok(Some(stream)),
+            Ok(_) => Err(Failure::Interrupted(
+                Error::new(Exit::Config, "another peer paired on this link")
+                    .because("the messages in the spool are for the previous peer")
+                    .hint("give each peer its own spool, and name the peer: --to NAME"),
+            )),
+            Err(error) if error.exit() != Exit::TryAgain => Err(Failure::Interrupted(error)),
+            Err(error) => {
+                self.missing = Some(error);
+                Ok(None)
+            }
         }
-        if notice.happened(now).is_some() {
-            report.info(format_args!("{error}; input waits in the spool until there is one"));
+    }
+
+    fn woken(&mut self) -> Result<()> {
+        self.spooled.woken()
+    }
+
+    fn keep_input(&mut self, stopping: bool, now: Instant) -> Result<()> {
+        if stopping {
+            self.spooled.stop_reading(now)?;
         }
-        let input = spooled.input_fd(true).map(|fd| (fd, PollFlags::IN));
-        let deadline = spooled.deadline(now).into_iter().chain([now + SESSION_CHECK_INTERVAL]).min();
-        events.wait(input, deadline, now)?;
-        found = Err(error);
+        self.spooled.read_input(now)?;
+        self.spooled.sync()?;
+        self.spooled.warn_of_backlog(false);
+        Ok(())
     }
-}
 
-/// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, whoever else
-/// paired since.
-fn look_again(
-    found: Result<Box<dyn OutgoingStream>>,
-    link: &Link,
-    options: &SendOptions,
-) -> Result<(Box<dyn OutgoingStream>, Option<Digest>)> {
-    let now = Instant::now();
-    let stream = match found {
-        Ok(mut stream) => stream.refresh(now).map(|()| stream)?,
-        Err(_) => super::open_stream(link, options, now)?,
-    };
-    let peer = stream.peer()?;
-    Ok((stream, peer))
-}
-
-/// Has in the spool what can be read.
-fn keep_input(spooled: &mut Spooled<'_>, woken: bool, stopping: bool, now: Instant) -> Result<()> {
-    if woken {
-        spooled.woken()?;
+    fn left(&self) -> Option<Error> {
+        self.spooled.has_all_input().then(|| self.given_up("there is no session"))
     }
-    if stopping {
-        spooled.stop_reading(now)?;
-    }
-    spooled.read_input(now)?;
-    spooled.sync()?;
-    spooled.warn_of_backlog(false);
-    Ok(())
-}
 
-/// Says that the spool keeps what was read, and why it was not sent.
-fn left_in_spool(spooled: &Spooled<'_>, why: &Error) -> Error {
-    let left = spooled.undelivered(Exit::TryAgain, &why.to_string(), spool::Pending::default());
-    left.hint_if(why.hint_text().map(str::to_owned))
+    fn awaits_delivery(&self) -> bool {
+        self.spooled.awaits_delivery(spool::Pending::default())
+    }
+
+    /// Why there is no session is what ends the run, whatever it was that ended the wait for one.
+    fn given_up(&self, what: &str) -> Error {
+        let why = self.missing.clone().unwrap_or_else(|| Error::new(Exit::TryAgain, what));
+        if self.spooled.is_empty() {
+            return why;
+        }
+        let left = self.spooled.undelivered(Exit::TryAgain, &why.to_string(), spool::Pending::default());
+        left.hint_if(why.hint_text().map(str::to_owned))
+    }
+
+    fn waits(&mut self, now: Instant) {
+        if let Some(error) = &self.missing
+            && self.notice.happened(now).is_some()
+        {
+            self.report.info(format_args!("{error}; input waits in the spool until there is one"));
+        }
+    }
+
+    fn input_fd(&self) -> Option<BorrowedFd<'_>> {
+        // The room that counts is that on the disk.
+        self.spooled.input_fd(true)
+    }
+
+    fn deadline(&self, now: Instant) -> Instant {
+        let look_at = now + SESSION_CHECK_INTERVAL;
+        self.spooled.deadline(now).map_or(look_at, |at| at.min(look_at))
+    }
 }

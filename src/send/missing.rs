@@ -19,6 +19,9 @@ impl SendRun<'_> {
 
     /// Who is silent though there is a connection.
     fn explain_silence(&self, error: Error) -> Error {
+        if self.in_flight().messages == 0 {
+            return error;
+        }
         let broker = self.events.broker.endpoint();
         if self.events.broker.unacknowledged().messages > 0 {
             return error.and_because(format_args!("the broker at {broker} does not acknowledge anything"));

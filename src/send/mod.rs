@@ -12,6 +12,9 @@
 //!                          +-> spooled -> spool::Spool -+
 //! ```
 //!
+//! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
+//! session (`first_session`). It keeps its input meanwhile: `waiting` is the loop of both.
+//!
 //! After that, nothing asks which they were, and two questions are asked of what was chosen. `is_confirmed`: whether a message
 //! is delivered when the receiver confirms it, or when the broker acknowledges it; it decides whose word counts in `run`,
 //! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
@@ -37,6 +40,7 @@ mod sealed;
 mod source;
 mod spooled;
 mod timeouts;
+mod waiting;
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -122,9 +126,6 @@ fn first_stream(
     events: &mut EventLoop<'_>,
     report: &Reporter,
 ) -> Outcome<Box<dyn OutgoingStream>> {
-    if let Some(bell) = spooled.bell(Instant::now())? {
-        events.watch(bell);
-    }
     let stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
     spooled.check(&*stream)?;
     Ok(stream)

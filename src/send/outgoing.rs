@@ -15,8 +15,8 @@ use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum Publication {
-    /// A message of the stream with so many bytes of the input; none that was sent has later ones. With `retain`, the broker
-    /// keeps it.
+    /// A message of the stream with `data_len` bytes of the input, which follow all bytes that were sent before. With `retain`,
+    /// the broker keeps it.
     Message { payload: Bytes, data_len: usize },
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go.
     Record { payload: Bytes, data_len: usize },
@@ -53,13 +53,19 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
     fn buffer(&self) -> BytesMut;
 
-    /// Whether the next message still belongs to this stream. If not, there is no room for it before
-    /// [`OutgoingStream::next_control`] has said what has to be said between two streams.
+    /// Whether the next message still belongs to this stream. If not, [`OutgoingStream::is_switching`] from now on.
     fn is_current(&mut self, _now: Instant) -> Result<bool> {
         Ok(true)
     }
 
-    /// Whether a message of `size` bytes may be sealed now.
+    /// Whether one stream is being replaced by another, so that no message can be sealed before
+    /// [`OutgoingStream::next_control`] has said what has to be said between the two.
+    fn is_switching(&self) -> bool {
+        false
+    }
+
+    /// Whether a message of `size` bytes may be sealed now: not while [`OutgoingStream::is_switching`], nor where too much waits
+    /// for a confirm.
     fn has_room(&self, _size: usize) -> bool {
         true
     }
@@ -86,9 +92,9 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         Ok(())
     }
 
-    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It may have something already,
-    /// where it was not asked for lack of room: that is not a matter of time, and the acknowledgement that makes room wakes
-    /// the run. So it may be in the past, which the caller filters out.
+    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It is in the past where
+    /// `next_control` has something already and the gate is shut: what opens the gate then wakes the run, so the caller ignores
+    /// a time in the past.
     fn deadline(&self) -> Option<Instant> {
         None
     }

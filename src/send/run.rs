@@ -1,15 +1,20 @@
 //! The loop of sts-send: reads, seals, publishes and waits, whatever the source and the stream are.
 //!
-//! [`SendRun::may_publish`] is the one gate: what limits the messages that leave is a condition there, with the time at which
-//! it opens, if it does by time, in `deadline`. While it is shut, nothing is sealed, and standard input is not read further
-//! than into the spool. New messages, retransmissions and what is said between two streams pass it. Not held up by it are
-//! `settled` ([`SendRun::settle`]), which goes when nothing else is under way, and queries and answers, which are best-effort:
-//! they are dropped if the client has no room for them ([`Publication::BestEffort`]).
+//! Two questions limit what a turn does:
 //!
-//! Behind the gate is the client, which sends each message at once, or on the next connection, and again on the one after that
-//! if it was not acknowledged: what is let through while there is no connection leaves in one burst. So a gate that opens by
-//! time is shut while there is none. And for as long as such a gate is shut, whole messages may be buffered with nothing in
-//! flight, which `Direct::awaits_delivery` takes for impossible and [`Timeouts`] would then not wait for after a signal.
+//! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more message.
+//! - [`SendRun::may_publish`]: whether one more frame may leave. It is the one gate: new messages, retransmissions and what is
+//!   said between two streams pass it. Two things do not: `settled` ([`SendRun::settle`]), which is sent when nothing else is
+//!   under way; and queries and answers ([`Publication::BestEffort`]), which are dropped if the client has no room for them.
+//!
+//! Today both ask for room only, at the broker and among the unconfirmed messages. To limit what leaves in another way, by time
+//! for instance, add a condition to `may_publish`, and the time at which the gate opens to [`SendRun::deadline`]. Then:
+//!
+//! - Leave `may_read` as it is. What was read counts for `--timeout`, also where there is no broker; what is never read does not.
+//! - Shut the gate while there is no connection. The client sends what it has at once (at QoS 2, [at most
+//!   20](crate::mqtt::InFlightLimit) at a time), and all that is not acknowledged again on the next connection: what passes the
+//!   gate without a connection leaves in one burst.
+//! - Time that the gate costs is not time in which nothing is delivered: tell [`Timeouts`].
 
 use std::time::Instant;
 
@@ -121,7 +126,7 @@ impl SendRun<'_> {
                 }
             }
             let deadline = self.deadline(now);
-            let input = self.source.input_fd(self.may_seal()).map(|fd| (fd, PollFlags::IN));
+            let input = self.source.input_fd(self.may_read()).map(|fd| (fd, PollFlags::IN));
             self.events.wait(input, deadline, now)?;
         }
     }
@@ -137,11 +142,11 @@ impl SendRun<'_> {
             self.source.woken()?;
         }
         loop {
-            let had_room = self.stream.has_room(0);
+            let was_switching = self.stream.is_switching();
             let mut progressed = self.publish_control(now)?;
-            let room = self.may_seal();
+            let may_read = self.may_read();
             let mut turn = Turn { now, connected, rng: &mut self.rng };
-            self.source.fill(room, &mut *self.stream, &mut turn)?;
+            self.source.fill(may_read, &mut *self.stream, &mut turn)?;
             while self.may_seal() {
                 let mut turn = Turn { now, connected, rng: &mut self.rng };
                 let Some(publication) = self.source.next(&mut *self.stream, &mut turn)? else { break };
@@ -150,7 +155,7 @@ impl SendRun<'_> {
             }
             progressed |= self.leave_stream()?;
             // The next message may have found that another stream is due, which is said first, or the next stream was entered.
-            progressed |= self.stream.has_room(0) != had_room;
+            progressed |= self.stream.is_switching() != was_switching;
             // Each of these may have made room for what was read before, of which poll(2) would not tell.
             if !progressed {
                 break;
@@ -160,14 +165,24 @@ impl SendRun<'_> {
         Ok(self.source.sync()?)
     }
 
-    /// Whether one more frame may leave: if the client has room for the longest. The head of this file says who asks.
-    fn may_publish(&self) -> bool {
-        self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
+    /// Whether standard input is read further: if the client and the stream have room for one more message of any length.
+    fn may_read(&self) -> bool {
+        self.client_has_room() && self.stream.has_room(self.mqtt.max_message)
     }
 
-    /// Whether there is room for one more message, too: at the broker, and among those that wait for a confirm.
+    /// Whether one more frame may leave: the gate, of which the head of this file tells.
+    fn may_publish(&self) -> bool {
+        self.client_has_room()
+    }
+
+    /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room.
     fn may_seal(&self) -> bool {
         self.may_publish() && self.stream.has_room(self.mqtt.max_message)
+    }
+
+    /// Whether the client has room for the longest frame.
+    fn client_has_room(&self) -> bool {
+        self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
     }
 
     /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each connection until
@@ -325,7 +340,7 @@ impl SendRun<'_> {
     }
 
     /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.
-    fn in_flight(&self) -> Pending {
+    pub(super) fn in_flight(&self) -> Pending {
         let messages = self.events.broker.unacknowledged().messages as u64;
         let broker = Pending { messages, bytes: self.data_in_flight.bytes() };
         larger(broker, self.stream.unconfirmed())

@@ -27,14 +27,15 @@ pub(super) struct Turn<'a> {
 ///
 /// The methods that have a default tell of a disk, which only a spool has.
 pub(super) trait MessageSource {
-    /// Reads what there is to read and room for; nothing here waits. `room` says whether a message can be sealed now.
-    fn fill(&mut self, room: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()>;
+    /// Reads what there is to read and room for; nothing here waits. `may_read` says whether there is room for one more message
+    /// in memory; a disk has its own.
+    fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()>;
 
     /// The next message of what was read. Called only while there is room for the longest one.
     ///
-    /// A message gets its place in the stream here. With a spool that takes a connection: by the time there is one, the
-    /// session may be new. Without a spool it does not: what is sealed waits in the client, and what was read is held
-    /// nowhere else.
+    /// A message gets its place in the stream here. A source with a spool does that only while there is a connection, since
+    /// the session may be another one by the time there is. A source without one does it at once: what is sealed waits in the
+    /// client, as there is no other place for it.
     ///
     /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time in
     /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a
@@ -42,8 +43,8 @@ pub(super) trait MessageSource {
     /// follows: the number of a record decides that ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
 
-    /// What to poll for input, if more is wanted; `room` is as for [`MessageSource::fill`].
-    fn input_fd(&self, room: bool) -> Option<BorrowedFd<'_>>;
+    /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.
+    fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>>;
 
     /// Reads no further: what was read is all there is, and is kept where there is a disk.
     fn stop_reading(&mut self, now: Instant) -> Result<()>;
@@ -105,9 +106,9 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a whole message that was read is not delivered. Timeouts count for these only: the beginning of a line
-    /// waits for the rest of it, however long that takes. Input that cannot be read on before something is done with
-    /// what was read counts as whole.
+    /// Whether a whole message that was read is not delivered, or the end of the input, be it sent or not. Timeouts count for
+    /// these only: the beginning of a line waits for the rest of it, however long that takes. Input that cannot be read on
+    /// before something is done with what was read counts as whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
     /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a

@@ -161,7 +161,7 @@ fn cannot_recut() -> Error {
 }
 
 impl MessageSource for Spooled<'_> {
-    fn fill(&mut self, _room: bool, _stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+    fn fill(&mut self, _may_read: bool, _stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         // The room that counts is that on the disk.
         self.read_input(turn.now)?;
         self.warn_of_backlog(turn.connected);
@@ -200,7 +200,7 @@ impl MessageSource for Spooled<'_> {
         }))
     }
 
-    fn input_fd(&self, _room: bool) -> Option<BorrowedFd<'_>> {
+    fn input_fd(&self, _may_read: bool) -> Option<BorrowedFd<'_>> {
         self.intake.fd(&self.spool)
     }
 

@@ -1,6 +1,7 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
 //!
-//! These timeouts run from the same time, [`Timeouts::waiting_since`], and only [`STOP_TIMEOUT`] while nothing waits:
+//! These timeouts all run from [`Timeouts::waiting_since`]. While nothing waits none of them runs but [`STOP_TIMEOUT`], which then
+//! runs from the signal:
 //!
 //! | timeout | of | then |
 //! |---|---|---|
@@ -118,7 +119,7 @@ impl Timeouts {
         Some(self.waiting_since? + self.timeout?)
     }
 
-    /// Whether or not a message waits: without a broker the end of a stream cannot even be sealed.
+    /// Whether or not a message waits: with a spool and without a broker the end of a stream cannot even be sealed.
     fn stop_at(&self) -> Option<Instant> {
         let stopping_since = self.stopping_since?;
         Some(self.waiting_since.map_or(stopping_since, |since| since.max(stopping_since)) + STOP_TIMEOUT)

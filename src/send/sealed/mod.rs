@@ -164,8 +164,12 @@ impl OutgoingStream for SealedStream {
         Ok(current)
     }
 
+    fn is_switching(&self) -> bool {
+        self.state.is_switching()
+    }
+
     fn has_room(&self, size: usize) -> bool {
-        !self.state.is_switching() && self.confirms.have_room(size)
+        !self.is_switching() && self.confirms.have_room(size)
     }
 
     fn ends_apart(&self) -> bool {

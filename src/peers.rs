@@ -193,7 +193,7 @@ impl LinkPeers {
     ///
     /// # Errors
     /// As [`LinkPeers::accepted`].
-    pub(crate) fn settle(&mut self, has_session: impl Fn(&Digest) -> bool) -> Result<()> {
+    pub(crate) fn prefer_with_session(&mut self, has_session: impl Fn(&Digest) -> bool) -> Result<()> {
         let accepted = self.accepted()?;
         if self.is_open(&accepted) {
             let mut with_session = accepted.iter().filter(|peer| has_session(peer.key.fingerprint().as_bytes()));

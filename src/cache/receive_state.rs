@@ -1,5 +1,8 @@
 //! What was received on a link, as text: the lines of [`super::journal`].
 //!
+//! What `--status` is to show of it goes this way: an entry of a `Completion` (`recv/delivery.rs`) is a [`JournalEntry`], which is
+//! added to [`Counters`] here; `cache/status.rs` reads those, and `pair/status/` prints them as table and JSON.
+//!
 //! How it grows: a word that begins with `+` has its values in it, as `+at=1795642707`, and a reader that does not know it
 //! ignores it. So it may only say what a receiver can do without. Any other unknown word, and a later format, make the file one
 //! of a later version, which is left as it is.

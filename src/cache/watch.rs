@@ -122,12 +122,12 @@ impl Watch {
             let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
             let file = match self.files.remove(&name) {
                 Some(known) if known.stamp == Some(stamp) => known,
-                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_settled(date)), sessions: cache.read(&name) },
+                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions: cache.read(&name) },
             };
             files.insert(name, file);
         }
         self.files = files;
-        self.dir = dir.filter(|stamp| stamp.is_settled(date));
+        self.dir = dir.filter(|stamp| stamp.is_stable(date));
         let standings = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
         let before = std::mem::replace(&mut self.standings, standings);
         Ok(before != self.standings)

@@ -33,7 +33,7 @@ impl Stamp {
     /// True if it is old enough at `now` to change with the next change: a file system's clock ticks only every few
     /// milliseconds, so two changes at once may leave the same stamp.
     #[must_use]
-    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_stable(&self, now: SystemTime) -> bool {
         const TICK: Duration = Duration::from_millis(50);
         let since = now.checked_sub(TICK).and_then(|then| then.duration_since(UNIX_EPOCH).ok());
         let limit =

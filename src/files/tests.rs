@@ -198,9 +198,9 @@ fn what_is_appended_is_whole_and_stays() {
 fn a_stamp_settles() {
     let (_home, dir) = home();
     let before = dir_stamp(&dir).unwrap();
-    assert!(!before.is_settled(SystemTime::now()));
-    assert!(before.is_settled(SystemTime::now() + Duration::from_secs(1)));
-    assert!(!before.is_settled(UNIX_EPOCH));
+    assert!(!before.is_stable(SystemTime::now()));
+    assert!(before.is_stable(SystemTime::now() + Duration::from_secs(1)));
+    assert!(!before.is_stable(UNIX_EPOCH));
     std::thread::sleep(Duration::from_millis(50));
     lock(&dir, "new").unwrap();
     assert_ne!(dir_stamp(&dir).unwrap(), before);

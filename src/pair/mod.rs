@@ -66,7 +66,7 @@ fn encrypted_peers(link: &Link) -> Result<LinkPeers> {
 fn pinned_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
     let mut peers = link_peers(link, report)?;
     let cache = link.create_cache()?;
-    peers.settle(|peer| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty()))?;
+    peers.prefer_with_session(|peer| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty()))?;
     Ok(peers)
 }
 

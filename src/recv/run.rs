@@ -226,7 +226,7 @@ impl RecvRun<'_> {
     fn write(&mut self, now: Instant) -> Result<Written> {
         loop {
             let written = self.printer.write_ready();
-            self.settle(now)?;
+            self.complete_written(now)?;
             match written {
                 Ok(Written::Some) => {}
                 Ok(other) => return Ok(other),
@@ -238,8 +238,8 @@ impl RecvRun<'_> {
         }
     }
 
-    /// Settles what is owed for what standard output took: it is written down first, then acknowledged.
-    fn settle(&mut self, now: Instant) -> Result<()> {
+    /// Does what is owed for what standard output took: it is written down first, then acknowledged.
+    fn complete_written(&mut self, now: Instant) -> Result<()> {
         let completions: Vec<_> = std::iter::from_fn(|| self.printer.next_completion()).collect();
         self.streams.record(&completions, now)?;
         for receipt in completions.into_iter().filter_map(|completion| completion.receipt) {
@@ -286,10 +286,10 @@ impl RecvRun<'_> {
                 if let BrokerEvent::Message(message) = event
                     && let Some(completion) = self.streams.receive_end(message, now)?
                 {
-                    self.printer.settle(completion);
+                    self.printer.complete(completion);
                 }
             }
-            self.settle(now)?;
+            self.complete_written(now)?;
             self.send_confirms(true, now)?;
             let is_over = self.events.broker.unacknowledged().messages == 0 || !self.events.is_connected();
             if is_over || now >= until || self.events.stop_requested() > Stop::No {

@@ -18,7 +18,8 @@ pub(super) enum Publication {
     /// A message of the stream with `data_len` bytes of the input, which follow all bytes that were sent before. With `retain`,
     /// the broker keeps it.
     Message { payload: Bytes, data_len: usize },
-    /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go.
+    /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go. Every
+    /// record must be published so, since they are counted; with `retain`, the broker keeps it.
     Record { payload: Bytes, data_len: usize },
     /// A message of the stream without bytes of the input, or one that is sent again after later ones: the broker must not
     /// keep it in the place of the newest.

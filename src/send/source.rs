@@ -39,8 +39,8 @@ pub(super) trait MessageSource {
     ///
     /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time in
     /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a
-    /// spool it must be in the state of the spool before it is sealed, as everything is that shifts the positions of what
-    /// follows: the number of a record decides that ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
+    /// spool it is a record first, and sealed when that is read back: the number of a record decides its position
+    /// ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
 
     /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.

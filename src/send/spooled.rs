@@ -97,7 +97,7 @@ impl<'a> Spooled<'a> {
     /// Cuts what waits into records that are no longer than a message may be now, once all that was sent is
     /// acknowledged; false before.
     fn recut(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<bool> {
-        if !self.spool.is_settled() {
+        if !self.spool.is_acknowledged() {
             return Ok(false);
         }
         let (intake, mut no_mark) = (&self.intake, 0);

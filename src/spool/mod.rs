@@ -1,6 +1,7 @@
 //! Input on disk until it is acknowledged: `sts-send --spool`.
 //!
-//! A spool is a directory with a queue of records, each of which is or becomes one message. Its files are:
+//! A spool is a directory with a queue of records, each of which is or becomes one message; a record of data has at least one
+//! byte. Its files are:
 //!
 //! | file | is |
 //! |---|---|
@@ -19,8 +20,8 @@
 //! not acknowledged in a stream of its own, which continues the sequence, and never seals anything under a key that was used.
 //! The receiver needs each position once, so what it has already is dropped there.
 //!
-//! Any other message among the records would take a position, so the state must say where it is before it is sealed. The one
-//! that is, is the end of the sequence.
+//! Any other message among the records would take a position. There is one, the end of the sequence, and the state says where it
+//! is before it is sealed. One that is to be between records has to be a record itself.
 //!
 //! # Several runs
 //!

@@ -31,12 +31,13 @@ pub(crate) enum Recut {
 impl Spool {
     /// Whether all that was read is acknowledged.
     #[must_use]
-    pub(crate) fn is_settled(&self) -> bool {
+    pub(crate) fn is_acknowledged(&self) -> bool {
         self.next == self.state.acknowledged
     }
 
     /// Cuts each record that waits into pieces: `len` says how long the first one of some bytes is. Whatever sequence
-    /// they were sealed in, they go into another one. The record of number `mark` keeps that mark, under its new number. Only where [`Spool::is_settled`].
+    /// they were sealed in, they go into another one. `mark` is the number of a record, and becomes its new one. Called only where
+    /// [`Spool::is_acknowledged`].
     ///
     /// # Errors
     /// As [`Spool::read`].

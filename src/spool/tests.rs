@@ -148,9 +148,9 @@ fn what_waits_is_cut_anew_under_new_numbers() {
     let mut buffer = BytesMut::new();
     assert_eq!(spool.read(&mut buffer, 4).unwrap(), Found::Record);
     assert_eq!((spool.read(&mut buffer, 4).unwrap(), &buffer[..]), (Found::TooLong, &b"sent"[..]));
-    assert!(!spool.is_settled());
+    assert!(!spool.is_acknowledged());
     spool.acknowledge(1).unwrap();
-    assert!(spool.is_settled());
+    assert!(spool.is_acknowledged());
     assert_eq!(recut(&mut spool), 0, "none of what waits was read");
     assert_eq!((spool.sequence(), spool.next(), spool.pending()), (None, 4, Pending { messages: 4, bytes: 12 }));
     put(&mut spool, b"next");

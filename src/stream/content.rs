@@ -11,7 +11,7 @@ use crate::message::{FrameType, SealedHeader};
 /// The bits of the first byte that hold the kind.
 pub(super) const KIND_MASK: u8 = 0x0f;
 /// The kinds of later versions that count as received, and of which nothing is written.
-const SKIPPED_KINDS: std::ops::RangeInclusive<u8> = 9..=15;
+pub(super) const SKIPPED_KINDS: std::ops::RangeInclusive<u8> = Kind::FIRST_FREE_CODE..=KIND_MASK;
 /// The flag of a message that ends with padding: a byte 0x80, then zeros (ISO/IEC 9797-1, method 2).
 pub(super) const PADDED: u8 = 0x80;
 /// The flag of a message whose sender wants its stream confirmed.

@@ -13,43 +13,47 @@
 //! | 7 will | bytes: what the broker says for its sender |
 //! | 8 refused | stream 4, salt 8, seq 4: a message of the session that it is sealed under, which is not understood |
 //!
-//! Kinds from 9 to 15 are [skipped](super::Content::Skipped), kind 0 is [refused](super::Content::Unreadable). The flags above
-//! the low nibble are in `content.rs`.
+//! The free kinds after these, to 15, are [skipped](super::Content::Skipped): they count as received, and nothing of them is
+//! written. Kind 0 is [refused](super::Content::Unreadable). The flags above the low nibble are in `content.rs`.
 //!
 //! # How to add a kind
 //!
 //! First decide where it is sent; all else follows from that:
 //!
 //! - **In the sequence** of the stream, as data is: it has a seq and a position. A lost one is a gap, with `--confirm` it is
-//!   resent until it is confirmed, a replay is a duplicate, and with a spool it needs a record of its own.
+//!   resent until it is confirmed, a replay is a duplicate, and with a spool it is sealed from a record of its own.
 //! - **Beside it**, in a side stream, as `confirm` is ([`Kind::is_of_confirms`]): a lost one is not missed, it is never resent,
 //!   and the receiver stores nothing of it, so that a later run accepts a replay. It must say all that those before it said.
 //! - **Beside it, at most once**, as `will` is: a type of frame with a seq of its own under its stream's will key
 //!   ([`Sender::will`](super::Sender)). A lost one is not missed, and the receiver stores which came.
 //!
-//! 1. Here: a row of the table below, and its answer in each predicate.
+//! 1. Here: a row of the table below, with the next number, and its answer in each predicate.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
 //! 3. Sealing takes nothing new. In the sequence: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content`, and
 //!    keeps it where confirms are asked for. In a side stream: `LinkSessions::begin_confirm_stream` (`sessions.rs`) makes its
 //!    sender, one for each session; it is of the session that the data is of, as a receiver counts it as use of that session.
-//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places. But
-//!    `SealedStreams::accept` (`recv/sealed/mod.rs`) drops what is of a side stream before its `match`.
+//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places. The
+//!    one of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`); what is of a side stream is dropped before it.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
-//!    `every_kind_crosses` (`stream/tests/limits.rs`).
+//!    `every_kind_crosses` (`stream/tests/limits.rs`). The vectors have the number as one that is skipped: `vectors.py` in
+//!    `tests/second_implementation` makes them anew.
 //!
 //! The compiler does not lead to these:
 //!
-//! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`. In the sequence, a
-//!   kind without data is delivered as no bytes, and confirmed as data is.
+//! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`.
+//! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes nothing is
+//!   written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
 //! - `Confirms::receive` of sts-send looks for two kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - In the sequence, a message that is sent by time, whatever the input does, is the source's: `MessageSource::next`
 //!   (`send/source.rs`), which sees the stream as `OutgoingStream`. Beside the sequence it is the run's: a
 //!   `Publication::BestEffort` that `SendRun::publish` drops where there is no room (`send/replies.rs` has one).
-//! - With a spool the number of a record decides its position (`SpooledSequence::position_of`). Any other message before it
-//!   shifts that: it must be in the state of the spool before it is sealed, or be in a stream of another sequence.
-//!
-//! An older receiver skips a kind from 9 on: it counts as received, and nothing of it is written.
+//! - With a spool, append a record for it, and seal what is read back: the number of a record decides its position, in the
+//!   next run, too. No record of data is empty, so an empty one can stand for a message without data.
+//! - With `retain`, a message in the sequence that is sent after the one that the broker keeps makes that outdated, for
+//!   `sts-recv --last` as well (`Receiver::is_outdated`). It must not be retained itself (`Publication::Control`).
+//! - For `sts-pair --status` the receiver writes it down: an entry of its `Completion`, which the head of
+//!   `cache/receive_state.rs` follows to the table.
 
 use crate::message::FrameType;
 
@@ -63,6 +67,11 @@ macro_rules! kinds {
         }
 
         impl Kind {
+            /// The first number that no kind has.
+            pub(super) const FIRST_FREE_CODE: u8 = Self::CODES[Self::CODES.len() - 1] + 1;
+
+            const CODES: [u8; [$($code),*].len()] = [$($code),*];
+
             /// All kinds, in the order of their numbers.
             pub const ALL: [Self; [$($code),*].len()] = [$(Self::$variant),*];
 
@@ -155,9 +164,8 @@ impl Kind {
 
     /// Whether a run that leaves its stream with the broker for another run (`sts-recv --once`) leaves the message, too.
     ///
-    /// False only for a kind that may be accepted though its stream is left for another run; never for one that counts in a
-    /// stream of data. Accepted alone it would be a gap in this run, and missing in the other. (A kill counts in a stream, but
-    /// has one to itself.)
+    /// True for every kind that counts in a stream of data: accepted alone, it would be a gap in this run, and be missing in the
+    /// other. A kill counts in a stream, too, but has that to itself.
     #[must_use]
     pub(crate) fn stays_with_stream(self) -> bool {
         match self {

@@ -13,7 +13,7 @@ use crate::crypto::key_tree::Salt;
 type Position = (Reverse<usize>, u32, u32);
 
 impl Receiver {
-    /// Whether a message is the next of a stream of which something came, or one that is refused for what it is itself. Of any
+    /// Whether a message is the next of a stream of which something came, or would be refused whatever came before it. Of any
     /// other nothing is known but that it was sent: those before it may have been received, be on their way, or be lost.
     #[must_use]
     pub(crate) fn expects(&self, opened: &Opened) -> bool {

@@ -4,7 +4,7 @@
 //! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`, what a receiver
 //! is told of earlier streams in `lost_ends`, what it remembers of a session's streams in `streams`, their keys in `keys`, and what a sender keeps until it is confirmed in `retransmit`.
 //!
-//! A plaintext with a kind from 9 on is [`Content::Skipped`]. One with a kind, flag, preamble or length that this version does
+//! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that this version does
 //! not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]

@@ -4,7 +4,7 @@
 //! Delivery -> OutputOrder -> LineWriter (-n, Format) -> stdio::Output -> Completion
 //! ```
 //!
-//! [`OutputOrder`] keeps lines of different streams apart, and [`LineWriter`] writes them in the [`Format`] that the command
+//! [`OutputOrder`] keeps lines of different streams apart, which a format with metadata does not need, and [`LineWriter`] writes them in the [`Format`] that the command
 //! line asks for, up to the last line that it wants. A new format is a variant of [`Format`], with its option in `cli/recv.rs`.
 
 mod format;
@@ -64,8 +64,8 @@ impl Printer {
         self.writer.output.push_completion(receipt.into());
     }
 
-    /// Has what is owed for a message without data settled in its turn, as [`Printer::acknowledge`].
-    pub(super) fn settle(&mut self, completion: Completion) {
+    /// Has a message without data completed in its turn, as [`Printer::acknowledge`].
+    pub(super) fn complete(&mut self, completion: Completion) {
         self.writer.output.push_completion(completion);
     }
 

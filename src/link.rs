@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rand::{CryptoRng, RngExt};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
@@ -63,13 +63,46 @@ impl Link {
         for warning in &loaded.warnings {
             report.warning(warning);
         }
-        Ok(Self {
+        let link = Self {
             config: loaded.config,
             identity_dir: loaded.located.identity_dir,
             runtime_dir: env.runtime_dir(),
             argument: args.link.clone(),
             pad: None,
-        })
+        };
+        if !loaded.is_mode_overridden {
+            link.refuse_downgrade()?;
+        }
+        Ok(link)
+    }
+
+    /// A link that was encrypted does not become plain by one line in a file, only by the command line.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] where the file says `nosec`, and the link has a session or a peer that was trusted for it.
+    fn refuse_downgrade(&self) -> Result<()> {
+        if self.config.sealed.is_some() {
+            return Ok(());
+        }
+        let link = &self.config.link;
+        // What cannot be read is of no use to an encrypted link either.
+        let has_session = cache::status::links(&self.runtime_dir).is_ok_and(|links| links.contains(link));
+        let is_bound = |peers: KnownPeers| {
+            peers.with_bindings().any(|(_, _, binding)| binding.names(link) || binding.has_paired(link))
+        };
+        let has_peer = Dir::open(&self.identity_dir, Guard::Public)
+            .and_then(|dir| dir.map(|dir| KnownPeers::load(&dir)).transpose())
+            .is_ok_and(|peers| peers.is_some_and(is_bound));
+        let what = match (has_session, has_peer) {
+            (false, false) => return Ok(()),
+            (true, _) => "sessions",
+            (false, true) => "trusted peers",
+        };
+        Err(Error::new(Exit::Config, format!("link `{link}` is not encrypted (sts_mode = nosec), but it has {what}"))
+            .because("its data would be sent in the clear")
+            .hint(
+                "set sts_mode to master or slave; to send in the clear on purpose: -o sts_mode=nosec, or another link",
+            ))
     }
 
     /// Pads what is sealed to a multiple of this many bytes, if any.

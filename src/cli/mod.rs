@@ -4,6 +4,7 @@
 
 mod mosquitto_options;
 pub mod pair;
+mod process;
 pub mod recv;
 pub mod send;
 
@@ -60,6 +61,7 @@ fn run<A>(tool: &'static str, body: impl FnOnce(&A, &Reporter) -> Result<()>) ->
 where
     A: clap::Parser + AsRef<CommonArgs>,
 {
+    process::prepare();
     let args: Vec<OsString> = std::env::args_os().collect();
     let (reporter, outcome) = match A::try_parse_from(&args) {
         Ok(args) => {

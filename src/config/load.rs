@@ -1,18 +1,14 @@
 //! Finding and reading a link's configuration: the only part of this room that looks at files.
 
-#![expect(clippy::disallowed_types, reason = "it looks at files")]
-
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
-use crate::files;
+use crate::files::{self, NamedFile};
 use crate::name::{did_you_mean, list};
 use crate::text::{escape, quote, show};
 use crate::{Error, Exit, Result};
@@ -33,8 +29,6 @@ pub(crate) struct Located {
     /// The directory with the identity key and the known peers: the file's own where links are looked for by name
     /// there, else [`Environment::identity_dir`].
     pub(crate) identity_dir: PathBuf,
-    /// Whether it was found by name, so that its directory is ours to keep in order.
-    by_name: bool,
 }
 
 /// Finds a link: `argument`, else `$STS_LINK`, else `default`. With a `/` it is a path, else a name.
@@ -52,14 +46,14 @@ pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Loca
         let link = link_name(name)?;
         let parent = path.parent().filter(|parent| dirs.iter().any(|dir| dir == parent));
         let identity_dir = parent.map_or_else(|| env.identity_dir(), Path::to_path_buf);
-        return Ok(Located { link, path, identity_dir, by_name: false });
+        return Ok(Located { link, path, identity_dir });
     }
     let link = link_name(word.as_bytes())?;
     let file = format!("{link}.conf");
     // A file that cannot be examined is found all the same: reading it says why.
     let there = |dir: &&PathBuf| !matches!(dir.join(&file).symlink_metadata(), Err(err) if absent(&err));
     if let Some(dir) = dirs.iter().find(there) {
-        return Ok(Located { link, path: dir.join(&file), identity_dir: dir.clone(), by_name: true });
+        return Ok(Located { link, path: dir.join(&file), identity_dir: dir.clone() });
     }
     let looked: Vec<String> = dirs.iter().map(|dir| show(&dir.join(&file))).collect();
     let error = Error::new(Exit::Config, format!("no configuration for link `{link}`"))
@@ -110,39 +104,52 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// What is probably not meant, a line each.
     pub(crate) warnings: Vec<String>,
+    /// `sts_mode` is what the command line says, whatever the file does.
+    pub(crate) is_mode_overridden: bool,
 }
 
 /// Finds, reads and parses a link's configuration: everything a tool does before it begins.
 ///
 /// # Errors
 /// As [`Override::parse`], [`locate`], [`Config::parse`] and [`Config::check_supported`]; [`Exit::Config`] where the file
-/// cannot be read, [`Exit::NotTrusted`] where it was found by name and others can write it.
+/// cannot be read, [`Exit::NotTrusted`] where others than this user and root can change it, or what its path leads through.
 pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> Result<Loaded> {
     let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
     let located = locate(argument, env)?;
     let path = &located.path;
     let shown = show(path);
-    let (bytes, access) = read(path).map_err(|err| {
-        let error = Error::new(Exit::Config, format!("cannot read {shown}")).because(&err);
-        match hint_for_unreadable(&located, env, &err) {
-            Some(hint) => error.hint(hint),
-            None => env.explain(error),
-        }
-    })?;
-    if located.by_name {
-        access.check(path)?;
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|err| {
+    let file = read(&located, env)?;
+    let bytes = &file.bytes;
+    let text = std::str::from_utf8(bytes).map_err(|err| {
         let line = bytes[..err.valid_up_to()].split(|byte| *byte == b'\n').count();
         Error::new(Exit::Config, format!("{shown}, line {line}")).because("not UTF-8")
     })?;
     let source = ConfigSource { link: located.link.clone(), path: path.clone() };
     let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
     parsed.config.check_supported()?;
-    if parsed.password_in_text && access.is_exposed() {
+    if parsed.password_in_text && file.is_exposed {
         parsed.warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(path)));
     }
-    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located })
+    let is_mode_overridden = overrides.iter().any(Override::sets_mode);
+    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_mode_overridden })
+}
+
+/// Reads a configuration, which may hold a password.
+fn read(located: &Located, env: &Environment) -> Result<NamedFile> {
+    let path = &located.path;
+    let (error, is_absent) = match files::read_path(path, MAX_CONFIG_LEN) {
+        Ok(Some(file)) => return Ok(file),
+        Ok(None) => (Error::new(Exit::Config, format!("cannot read {}: No such file or directory", show(path))), true),
+        Err(_) if path.is_dir() => {
+            (Error::new(Exit::Config, format!("cannot read {}: it is a directory", show(path))), false)
+        }
+        Err(error) if error.exit() == Exit::NotTrusted => (error, false),
+        Err(error) => (Error::new(Exit::Config, error.to_string()), false),
+    };
+    Err(match hint_for_unreadable(located, env, is_absent) {
+        Some(hint) => error.hint_if_none(hint),
+        None => env.explain(error),
+    })
 }
 
 fn link_name(bytes: &[u8]) -> Result<LinkName> {
@@ -155,14 +162,14 @@ fn link_name(bytes: &[u8]) -> Result<LinkName> {
 }
 
 /// What to do about a configuration that cannot be read: the path of another one, if one was meant.
-fn hint_for_unreadable(located: &Located, env: &Environment, err: &io::Error) -> Option<String> {
+fn hint_for_unreadable(located: &Located, env: &Environment, is_absent: bool) -> Option<String> {
     let Located { link, path, .. } = located;
     let file = format!("{link}.conf");
     let sibling = path.with_file_name(&file);
     if sibling != *path && sibling.is_file() {
         return Some(format!("did you mean {}?", quote(&sibling)));
     }
-    if !absent(err) {
+    if !is_absent {
         return None;
     }
     let is_link = env.config_dirs().iter().any(|dir| dir.join(&file).is_file());
@@ -177,60 +184,14 @@ fn absent(err: &io::Error) -> bool {
     matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Who can use a file. A pipe has no mode that others could use.
-#[derive(Clone, Copy)]
-struct Access {
-    mode: u32,
-    owner: u32,
-    group: u32,
-}
-
-impl Access {
-    fn of(found: &Metadata) -> Self {
-        let mode = if found.is_file() { found.mode() & 0o7777 } else { 0 };
-        Self { mode, owner: found.uid(), group: found.gid() }
-    }
-
-    fn is_exposed(self) -> bool {
-        files::others_can_read(self.group, self.mode)
-    }
-
-    /// Whether a file that was found by name is one that only this user and root can write; in a directory where others can
-    /// make files, it must also be of one of the two.
-    fn check(self, path: &Path) -> Result<()> {
-        let us = files::us();
-        let is_open = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o022 != 0);
-        if self.owner != us && self.owner != 0 && path.parent().is_some_and(is_open) {
-            return Err(files::belongs_to_other(path, self.owner, us));
-        }
-        if self.mode & 0o022 != 0 {
-            let why = format!("other users can write it (mode {:04o})", self.mode);
-            return Err(Error::new(Exit::NotTrusted, show(path))
-                .because(why)
-                .hint(format!("chmod go-w {}", quote(path))));
-        }
-        Ok(())
-    }
-}
-
-/// Reads a file that may hold a password.
-fn read(path: &Path) -> io::Result<(Zeroizing<Vec<u8>>, Access)> {
-    let file = File::open(path)?;
-    let found = file.metadata()?;
-    // Room for all of it at once: a buffer that grew would leave copies of a password behind.
-    let room = usize::try_from(found.len().min(MAX_CONFIG_LEN)).unwrap_or(0);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(room + 1));
-    file.take(MAX_CONFIG_LEN + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_CONFIG_LEN {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MAX_CONFIG_LEN} bytes")));
-    }
-    Ok((bytes, Access::of(&found)))
-}
-
-fn read_secret(path: &Path) -> io::Result<SecretFile> {
-    let (bytes, access) = read(path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))?;
-    Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: access.is_exposed() })
+/// Reads a password file, as far as that is one.
+fn read_secret(path: &Path) -> Result<SecretFile> {
+    let failed =
+        |why: &dyn std::fmt::Display| Error::new(Exit::Config, format!("cannot read {}", show(path))).because(why);
+    let file =
+        files::read_path(path, MAX_CONFIG_LEN)?.ok_or_else(|| failed(&io::Error::from(io::ErrorKind::NotFound)))?;
+    let text = std::str::from_utf8(&file.bytes).map_err(|_| failed(&"not UTF-8"))?;
+    Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: file.is_exposed })
 }
 
 #[cfg(test)]
@@ -329,7 +290,7 @@ mod tests {
             (err.exit(), err.hint_text().unwrap()),
             (Exit::NotTrusted, &*format!("chmod go-w {}", path.display()))
         );
-        assert!(load(Some(path.as_ref()), &[], &here).is_ok());
+        assert_eq!(load(Some(path.as_ref()), &[], &here).unwrap_err().exit(), Exit::NotTrusted);
         put(&path, [NOSEC.as_bytes(), b"\n# \xff"].concat(), 0o600);
         assert!(by_name().unwrap_err().to_string().ends_with("gw.conf, line 7: not UTF-8"));
         assert!(

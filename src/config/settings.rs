@@ -14,6 +14,11 @@ pub(crate) struct Override {
 }
 
 impl Override {
+    /// Whether it sets `sts_mode`.
+    pub(super) fn sets_mode(&self) -> bool {
+        self.key == ConfigKey::Mode
+    }
+
     /// Parses `KEY=VALUE`; blanks around either are free.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! From settings to a [`Config`]: every value checked, and every contradiction between keys refused.
 
-use std::io;
 use std::path::Path;
 
 use super::address::{self, Address, Scheme};
@@ -26,7 +25,7 @@ const MAX_CLIENT_ID_LEN: usize = MAX_FIELD_LEN - 16;
 const MODES: &str = "master on one of the two devices and slave on the other; nosec for plain MQTT on both";
 
 /// Reads a `password_file`.
-type ReadSecret<'r> = &'r mut dyn FnMut(&Path) -> io::Result<SecretFile>;
+type ReadSecret<'r> = &'r mut dyn FnMut(&Path) -> Result<SecretFile>;
 
 impl Config {
     /// Parses a configuration's text and what `-o` set over it; `read` is called for a `password_file`, at most once.
@@ -277,7 +276,10 @@ fn read_password(
     let path = resolve(settings, setting.value);
     let shown = show(&path);
     let SecretFile { text, exposed } = read(&path).map_err(|err| {
-        let error = setting.error(format!("cannot read {shown}: {err}"));
+        if err.exit() == Exit::NotTrusted {
+            return err;
+        }
+        let error = setting.error(&err);
         if error.hint_text().is_some() {
             return error;
         }

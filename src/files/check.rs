@@ -89,10 +89,16 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<(
 }
 
 /// Whether others than its owner can change what a directory or a link leads to. In a sticky directory they can replace
-/// nothing that is not theirs.
+/// nothing that is not theirs. A group in which nobody else is counts as the owner: with a umask of 002 and a group for each user,
+/// as some systems have them, every directory of a user has such a mode.
 pub(super) fn can_be_changed(stat: &Stat) -> bool {
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    directory && stat.st_mode & 0o022 != 0 && stat.st_mode & 0o1000 == 0
+    let is_open = || match stat.st_mode & 0o022 {
+        0 => false,
+        0o020 => !users::is_ours_alone(stat.st_gid),
+        _ => true,
+    };
+    directory && stat.st_mode & 0o1000 == 0 && is_open()
 }
 
 /// Whether others than this user and root can read a file of this group and mode. A group in which nobody else is counts as this

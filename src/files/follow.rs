@@ -1,17 +1,17 @@
-//! Files that an administrator put in place as a link, such as a container's secrets: followed step by step, where nobody but
-//! this user and root can change what any step leads to.
+//! Paths that are followed step by step, where nobody but this user and root can change what any step leads to: those of files
+//! that the user names, and links that an administrator put in place, such as a container's secrets.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::check::{can_be_changed, failed, file_name};
 use super::dir::Dir;
-use super::users::user_name;
+use super::users::{run_as, us, user_name};
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -53,13 +53,43 @@ pub(super) fn open(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Opens the file at a path for reading; `None` where it is absent. Every directory and link of the path is checked, from the
+/// root of the file system on, as OpenSSH's `StrictModes` does. Not waiting, so that a FIFO in the file's place is found out.
+///
+/// # Errors
+/// [`Exit::NotTrusted`] where others can change what the path leads to; [`Exit::Failed`] where it cannot be followed.
+pub(super) fn open_path(path: &Path) -> Result<Option<OwnedFd>> {
+    let whole = std::path::absolute(path).map_err(|err| failed("open", path, err))?;
+    let root =
+        rustix::fs::open("/", DIRECTORY, Mode::empty()).map_err(|errno| failed("open", Path::new("/"), errno))?;
+    let names = whole.components().rev().filter(|part| !matches!(part, Component::RootDir));
+    let rest = names.map(|part| part.as_os_str().to_owned()).collect();
+    let mut walk = Walk { dir: root, path: "/".into(), rest, links: 0, owner: us() };
+    loop {
+        match walk.step() {
+            Ok(None) => {}
+            Ok(Some(fd)) => return Ok(Some(fd)),
+            Err(NotFollowed { errno: Some(Errno::NOENT | Errno::NOTDIR), .. }) => return Ok(None),
+            Err(NotFollowed { errno: Some(errno), .. }) => return Err(failed("open", path, errno)),
+            Err(NotFollowed { why, remedy, errno: None }) => {
+                let error = Error::new(Exit::NotTrusted, show(path)).because(why);
+                return Err(error.hint(remedy.unwrap_or_else(|| {
+                    format!("move it to a directory that only this user ({}) and root can change", user_name(us()))
+                })));
+            }
+        }
+    }
+}
+
 /// Why a link is not followed, with the remedy.
 struct NotFollowed {
     why: String,
     remedy: Option<String>,
+    /// What the system said, if it did.
+    errno: Option<Errno>,
 }
 
-fn not_followed(link: &Path, NotFollowed { why, remedy }: NotFollowed) -> Error {
+fn not_followed(link: &Path, NotFollowed { why, remedy, .. }: NotFollowed) -> Error {
     let error = Error::new(Exit::NotTrusted, show(link)).because(format!("it is a link: {why}"));
     error.hint(remedy.unwrap_or_else(|| format!("replace the link with the file itself: {}", quote(link))))
 }
@@ -71,7 +101,7 @@ impl Walk {
         let fail = |walk: &Self, errno: Errno| walk.because_of(&name, errno);
         let stat =
             rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(self, errno))?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink {
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let target = rustix::fs::readlinkat(&self.dir, &name, Vec::new()).map_err(|errno| fail(self, errno))?;
             self.check(&name, &stat)?;
             return self.follow(target.as_bytes()).map(|()| None);
@@ -117,26 +147,27 @@ impl Walk {
     fn check(&self, name: &OsStr, stat: &Stat) -> std::result::Result<(), NotFollowed> {
         let path = self.path.join(name);
         if stat.st_uid != self.owner && stat.st_uid != 0 {
-            return Err(NotFollowed::because(format!(
-                "{} belongs to user {}, who can change it",
-                show(&path),
-                user_name(stat.st_uid)
-            )));
+            let why = format!("{} belongs to user {}, who can change it", show(&path), user_name(stat.st_uid));
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let remedy = (us() == 0 && is_directory).then(|| run_as(stat.st_uid));
+            return Err(NotFollowed { remedy, ..NotFollowed::because(why) });
         }
         if can_be_changed(stat) {
             let why = format!("other users can change {}, which it passes through", show(&path));
-            return Err(NotFollowed { why, remedy: Some(format!("chmod go-w {}", quote(&path))) });
+            let remedy = Some(format!("chmod go-w {}", quote(&path)));
+            return Err(NotFollowed { why, remedy, errno: None });
         }
         Ok(())
     }
 
     fn because_of(&self, name: &OsStr, errno: Errno) -> NotFollowed {
-        NotFollowed::because(format!("{}: {}", show(&self.path.join(name)), std::io::Error::from(errno)))
+        let why = format!("{}: {}", show(&self.path.join(name)), std::io::Error::from(errno));
+        NotFollowed { errno: Some(errno), ..NotFollowed::because(why) }
     }
 }
 
 impl NotFollowed {
     fn because(why: impl Into<String>) -> Self {
-        Self { why: why.into(), remedy: None }
+        Self { why: why.into(), remedy: None, errno: None }
     }
 }

@@ -1,7 +1,8 @@
-//! Files that must be ours: opened without following links, checked after opening, replaced whole or not at all. Only the
-//! identity key and the known peers, which an administrator may put in place, may be links, and each step is checked.
+//! Files that must be ours: opened without following links, checked after opening, replaced whole or not at all. Only what an
+//! administrator may put in place may be a link, and each step is checked: the identity key, the known peers, and files that are
+//! named by a path, such as configurations and passwords.
 //!
-//! Everything secret or trusted on disk goes through here: the identity key, the known peers, the sessions. A check
+//! Everything secret or trusted on disk goes through here, sessions and spools included. A check
 //! is made on the open descriptor, never on a path, so that nothing can be swapped between the check and the use.
 //! The rules are in `sts-protocol(7)`, "Session files".
 
@@ -20,11 +21,13 @@ mod whole;
 mod tests;
 
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
-pub(crate) use self::check::{Guard, belongs_to_other, others_can_read};
+pub(crate) use self::check::Guard;
 pub(crate) use self::dir::Dir;
 pub(crate) use self::fifo::{listen, ring};
 pub(crate) use self::lock::{Lock, lock, try_lock};
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
 pub(crate) use self::stamp::{Stamp, dir_stamp, stamp, target_stamp};
 pub(crate) use self::users::{us, user_name};
-pub(crate) use self::whole::{check_replaceable, create, read, read_private, read_up_to, remove, rename, replace};
+pub(crate) use self::whole::{
+    NamedFile, check_replaceable, create, read, read_path, read_private, read_up_to, remove, rename, replace,
+};

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use super::check::{Guard, check_file, failed, file_name, not_opened};
+use super::check::{Guard, check_file, failed, file_name, not_opened, others_can_read};
 use super::dir::{Dir, TEMPORARY, sync_dir};
 use super::follow;
 use super::lock::Lock;
+use super::users::us;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -36,6 +38,35 @@ pub(crate) fn read(dir: &Dir, name: &str, guard: Guard) -> Result<Option<Zeroizi
     read_up_to(dir, name, guard, MAX_FILE_LEN)
 }
 
+/// A file that the user named by a path, and whether other users can read it.
+pub(crate) struct NamedFile {
+    /// All of it.
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    /// Its mode lets others than this user and root read it.
+    pub(crate) is_exposed: bool,
+}
+
+/// Reads a file of at most `max` bytes that the user named by a path; `None` where it is absent. It must be this user's or root's,
+/// and nobody else may be able to change it, or what any step of the path leads to.
+///
+/// A descriptor that was handed to this process, such as `/dev/fd/3` of a shell's `<(...)`, is read as it is: who hands it over
+/// chose what is in it.
+///
+/// # Errors
+/// [`Exit::NotTrusted`] where others can change it, or where it is not a regular file; [`Exit::Failed`] where it cannot be read or is
+/// longer than `max`.
+pub(crate) fn read_path(path: &Path, max: u64) -> Result<Option<NamedFile>> {
+    if path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd") {
+        let file = File::open(path).map_err(|err| failed("read", path, err))?;
+        return Ok(Some(NamedFile { bytes: read_whole(file, path, 0, max)?, is_exposed: false }));
+    }
+    let Some(fd) = follow::open_path(path)? else { return Ok(None) };
+    let stat = check_file(us(), &fd, path, Guard::Public)?;
+    let is_exposed = others_can_read(stat.st_gid, stat.st_mode);
+    let bytes = read_whole(File::from(fd), path, u64::try_from(stat.st_size).unwrap_or(u64::MAX), max)?;
+    Ok(Some(NamedFile { bytes, is_exposed }))
+}
+
 /// Reads a file as [`read`] does, of at most `max` bytes.
 ///
 /// # Errors
@@ -45,15 +76,20 @@ pub(crate) fn read_up_to(dir: &Dir, name: &str, guard: Guard, max: u64) -> Resul
     let opened = if guard == Guard::Private { open_ours(dir, name)? } else { follow::open(dir, name)? };
     let Some(fd) = opened else { return Ok(None) };
     let stat = check_file(dir.owner, &fd, &path, guard)?;
-    let too_long = || Error::new(Exit::Failed, show(&path)).because(format!("longer than {max} bytes"));
     let len = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    read_whole(File::from(fd), &path, len, max).map(Some)
+}
+
+/// Reads all of a file that is `len` bytes long as far as is known, and at most `max`.
+fn read_whole(file: File, path: &Path, len: u64, max: u64) -> Result<Zeroizing<Vec<u8>>> {
+    let too_long = || Error::new(Exit::Failed, show(path)).because(format!("longer than {max} bytes"));
     if len > max {
         return Err(too_long());
     }
     // Room for all of it at once: a buffer that grew would leave copies of a key behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(len).map_err(|_| too_long())? + 1));
-    File::from(fd).take(max + 1).read_to_end(&mut bytes).map_err(|err| failed("read", &path, err))?;
-    if bytes.len() as u64 > max { Err(too_long()) } else { Ok(Some(bytes)) }
+    file.take(max + 1).read_to_end(&mut bytes).map_err(|err| failed("read", path, err))?;
+    if bytes.len() as u64 > max { Err(too_long()) } else { Ok(bytes) }
 }
 
 /// Opens a file for reading that is no link; `None` where it is absent.

@@ -173,6 +173,9 @@ pub(super) fn peek(dir: &Dir) -> Result<Option<SpoolState>> {
     Ok(newest(dir, &files::open_to_read(dir, FILE_NAME)?)?.map(|(_, state)| state))
 }
 
+/// No spool was written so often: a slot that says more is damaged, and what follows it could not be counted.
+const MAX_GENERATION: u64 = u64::MAX / 2;
+
 /// The newer one of the slots that are whole, and its generation.
 fn newest(dir: &Dir, file: &RandomAccessFile) -> Result<Option<(u64, SpoolState)>> {
     let mut newest: Option<(u64, Option<SpoolState>)> = None;
@@ -202,7 +205,8 @@ fn parse(bytes: &[u8]) -> Option<(u64, Option<SpoolState>)> {
         return None;
     }
     let (generation, state) = body.split_first_chunk()?;
-    Some((u64::from_be_bytes(*generation), SpoolState::parse(state)))
+    let generation = Some(u64::from_be_bytes(*generation)).filter(|generation| *generation <= MAX_GENERATION)?;
+    Some((generation, SpoolState::parse(state)))
 }
 
 #[cfg(test)]

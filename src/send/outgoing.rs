@@ -93,9 +93,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
         Ok(())
     }
 
-    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. It is in the past where
-    /// `next_control` has something already and the gate is shut: what opens the gate then wakes the run, so the caller ignores
-    /// a time in the past.
+    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. If it has something already, and the
+    /// gate is shut, this is in the past; the caller ignores that, since what opens the gate wakes the run.
     fn deadline(&self) -> Option<Instant> {
         None
     }

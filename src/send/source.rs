@@ -38,7 +38,8 @@ pub(super) trait MessageSource {
     /// client, as there is no other place for it.
     ///
     /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time in
-    /// [`MessageSource::deadline`]: only the source knows whether input waits and whether the stream has begun. With a
+    /// [`MessageSource::deadline`]. Make it only while there is a connection and nothing waits to be delivered, or such messages
+    /// pile up while the broker or the receiver is away. It belongs here because only the source knows whether input waits and whether the stream has begun. With a
     /// spool it is a record first, and sealed when that is read back: the number of a record decides its position
     /// ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
@@ -72,7 +73,8 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before.
+    /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before. A time in the past
+    /// is ignored.
     fn deadline(&self, _now: Instant) -> Option<Instant> {
         None
     }
@@ -106,8 +108,8 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether a whole message that was read is not delivered, or the end of the input, be it sent or not. Timeouts count for
-    /// these only: the beginning of a line waits for the rest of it, however long that takes. Input that cannot be read on
+    /// Whether anything waits to be delivered: a message in flight, a whole message that was read, or the end of the input,
+    /// whether or not it was sent. Timeouts count for these only: the beginning of a line waits for the rest of it, however long that takes. Input that cannot be read on
     /// before something is done with what was read counts as whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 

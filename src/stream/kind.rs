@@ -27,11 +27,12 @@
 //! - **Beside it, at most once**, as `will` is: a type of frame with a seq of its own under its stream's will key
 //!   ([`Sender::will`](super::Sender)). A lost one is not missed, and the receiver stores which came.
 //!
-//! 1. Here: a row of the table below, with the next number, and its answer in each predicate.
+//! 1. Here: a row of the table below, with the next number, and its answer in each predicate; a row of the table above.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
-//! 3. Sealing takes nothing new. In the sequence: `ActiveStream::seal` (`send/sealed/switching.rs`) seals any `Content`, and
-//!    keeps it where confirms are asked for. In a side stream: `LinkSessions::begin_confirm_stream` (`sessions.rs`) makes its
-//!    sender, one for each session; it is of the session that the data is of, as a receiver counts it as use of that session.
+//! 3. Sealing takes nothing new. In the sequence: `SealedStream::seal_open` (`send/sealed/mod.rs`) seals any `Content`, and
+//!    keeps it where confirms are asked for; a source reaches it by a method of `OutgoingStream`, as it does for data. In a side
+//!    stream: `LinkSessions::begin_confirm_stream` (`sessions.rs`) makes its sender, one for each session. Use the session of the
+//!    data: the receiver takes a message as a sign that its session is in use.
 //! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places. The
 //!    one of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`); what is of a side stream is dropped before it.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
@@ -45,13 +46,13 @@
 //!   written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
 //! - `Confirms::receive` of sts-send looks for two kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - In the sequence, a message that is sent by time, whatever the input does, is the source's: `MessageSource::next`
-//!   (`send/source.rs`), which sees the stream as `OutgoingStream`. Beside the sequence it is the run's: a
-//!   `Publication::BestEffort` that `SendRun::publish` drops where there is no room (`send/replies.rs` has one).
-//! - With a spool, append a record for it, and seal what is read back: the number of a record decides its position, in the
-//!   next run, too. No record of data is empty, so an empty one can stand for a message without data.
+//! - A message that is sent by time, whatever the input does: in the sequence, `MessageSource::next` (`send/source.rs`) makes it;
+//!   beside the sequence, the run does, as a `Publication::BestEffort` (`send/replies.rs` has one).
+//! - With a spool, append a record for it, before `OutgoingStream::before_record` is called, and seal what is read back: the
+//!   number of a record decides its position, in the next run, too. No record of data is empty, so an empty one, which the
+//!   spool keeps and cuts as any other, can stand for a message without data.
 //! - With `retain`, a message in the sequence that is sent after the one that the broker keeps makes that outdated, for
-//!   `sts-recv --last` as well (`Receiver::is_outdated`). It must not be retained itself (`Publication::Control`).
+//!   `sts-recv --last` as well (`stream/look.rs`). So refuse it together with `retain`, or extend the rule there.
 //! - For `sts-pair --status` the receiver writes it down: an entry of its `Completion`, which the head of
 //!   `cache/receive_state.rs` follows to the table.
 

@@ -60,8 +60,8 @@ impl Streams {
         match self.end_of(stream) {
             // A number that was used twice has no order.
             Some((other, _)) if other != salt => true,
-            // What closes a stream of which the broker keeps messages carries no bytes: the message before it is the last with any.
-            // Any other stream may have ended with bytes.
+            // Where the broker keeps messages of a stream, the one that closes it carries no bytes, so the one before it is the last
+            // with any. Any other stream may have ended with bytes.
             Some((_, end)) if self.is_over(stream) && self.kept() == Some(stream) => {
                 seq.saturating_add(2) < end || seq >= end
             }

@@ -119,8 +119,8 @@ impl<'a> SealedStreams<'a> {
         if FrameType::of(&message.payload) == Ok(FrameType::Will) {
             return self.accept_will(&opened, message, now);
         }
-        // It stands alone, and says nothing of the messages before it, which may still come. So it is taken where it is the next
-        // one, and left otherwise: a broker that calls messages retained withholds them, at most.
+        // A retained message stands alone, and says nothing of the messages before it, which may still come. So it is taken where it
+        // is the next one, and left otherwise. A broker that calls a message retained can withhold it by that, and no more.
         if message.retain && !self.sessions.receiver.expects(&opened) {
             self.reports.retained_left(&self.sessions.peer_name(&opened.peer));
             return Ok(Disposition::Drop(message.receipt));

@@ -107,6 +107,21 @@ impl SealedStream {
         stream.seal(content, message, &mut self.confirms, now, rng)
     }
 
+    /// As [`SealedStream::seal_open`]; the broker may keep it.
+    fn seal_in_sequence(
+        &mut self,
+        content: &Content,
+        message: BytesMut,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Bytes> {
+        let sealed = self.seal_open(content, Some(message), now, rng)?;
+        if self.retain && *content == Content::Data {
+            self.confirms.retained(&sealed);
+        }
+        Ok(sealed)
+    }
+
     /// The session to continue under, where there is a newer one or the stream has no numbers left.
     ///
     /// Asked for each message, so that none is sealed for a peer that was forgotten, not even for a second.
@@ -179,11 +194,7 @@ impl OutgoingStream for SealedStream {
 
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         let content = if ends { Content::End } else { Content::Data };
-        let sealed = self.seal_open(&content, Some(message), now, rng)?;
-        if self.retain && !ends {
-            self.confirms.retained(&sealed);
-        }
-        Ok(Some(sealed))
+        self.seal_in_sequence(&content, message, now, rng).map(Some)
     }
 
     fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {

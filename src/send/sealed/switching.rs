@@ -139,8 +139,8 @@ impl SealedStream {
         }
     }
 
-    /// Leaves all streams, and notes how many frames each of them has. Where another run sends what this one leaves, those are
-    /// only the ones that are `delivered`, below this position: the rest is of another stream.
+    /// Leaves all streams, and notes how many frames each of them has. Where another run sends what this one leaves, only the
+    /// frames below the position `delivered` count as frames of these streams: the rest will be of another one.
     pub(super) fn count_streams(&mut self, delivered: Option<u64>) {
         let ended = &mut self.ended;
         let count = |sender: &Sender| {
@@ -212,23 +212,14 @@ impl SealedStream {
         self.enter(next);
         for sealed in unconfirmed {
             let (content, data) = old.sender.read_back(&sealed)?;
-            let ends = match content {
-                Content::Data => false,
-                Content::End => true,
-                // A continued says where the old stream continues, which is here. None of the others waits for a confirm: a
-                // settled is not in sequence, and the rest is not of a stream of data.
-                Content::Continued(_)
-                | Content::Settled
-                | Content::Confirm(_)
-                | Content::Kill { .. }
-                | Content::Will
-                | Content::Refused { .. }
-                | Content::Skipped
-                | Content::Unreadable => continue,
-            };
+            // A continued says where the old stream continues, which is here. Every other kind has a place in the sequence, and is
+            // sealed again in that place: left out, what follows would be a duplicate to the receiver.
+            if matches!(content, Content::Continued(_)) {
+                continue;
+            }
             let mut message = self.buffer();
             message.extend_from_slice(&data);
-            self.seal(message, ends, now, rng)?;
+            self.seal_in_sequence(&content, message, now, rng)?;
         }
         self.confirms.retransmit_all(now);
         Ok(count)

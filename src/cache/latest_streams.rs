@@ -3,7 +3,7 @@
 use super::StoredSession;
 use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, StreamId};
+use crate::stream::{Continues, EndedStream, StreamId};
 
 /// Most streams that are listed for a peer; past that, the oldest ones are not listed any more.
 const MAX_LISTED: usize = 64;
@@ -18,10 +18,19 @@ pub(crate) struct LatestStream {
     pub(crate) number: u32,
     /// Its salt.
     pub(crate) salt: Salt,
-    /// How many frames it has, once the run that sent it is over.
-    pub(crate) count: Option<u32>,
+    /// How it ended, once the run that sent it is over.
+    pub(crate) end: Option<StreamEnd>,
     /// How often the peer was told what is known now.
     pub(crate) told: u8,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamEnd {
+    /// How many positions of its sequence it carried.
+    pub(crate) count: u32,
+    /// What it continued.
+    pub(crate) continues: Option<Continues>,
 }
 
 /// What is known of a stream once the run that sent it is over.
@@ -31,20 +40,20 @@ pub(crate) struct EndOfStream {
     pub(crate) stream: StreamId,
     /// Its salt.
     pub(crate) salt: Salt,
-    /// How many frames it has; `None` if its peer need not be told, as it has confirmed all of them or lost the session.
-    pub(crate) count: Option<u32>,
+    /// `None` if its peer need not be told, as it has confirmed all of it or lost the session.
+    pub(crate) end: Option<StreamEnd>,
 }
 
 /// Writes down how streams ended; false where that changes nothing.
 pub(super) fn end(sessions: &mut [StoredSession], ends: &[EndOfStream]) -> bool {
     let mut changed = false;
-    for EndOfStream { stream, salt, count } in ends {
+    for EndOfStream { stream, salt, end } in ends {
         let Some(stored) = sessions.iter_mut().find(|stored| stored.session.id == stream.session) else { continue };
         let before = stored.latest.len();
         stored.latest.retain(|latest| latest.number != stream.number);
-        changed |= count.is_some() || stored.latest.len() < before;
+        changed |= end.is_some() || stored.latest.len() < before;
         // Even one that was told too often without: what is known now is news.
-        let latest = count.map(|_| LatestStream { number: stream.number, salt: *salt, count: *count, told: 0 });
+        let latest = end.map(|_| LatestStream { number: stream.number, salt: *salt, end: *end, told: 0 });
         let at = stored.latest.partition_point(|other| other.number < stream.number);
         stored.latest.splice(at..at, latest);
     }
@@ -55,7 +64,7 @@ pub(super) fn end(sessions: &mut [StoredSession], ends: &[EndOfStream]) -> bool 
 /// Lists a stream that begins.
 pub(super) fn begin(sessions: &mut [StoredSession], session: SessionId, number: u32, salt: Salt) {
     if let Some(stored) = sessions.iter_mut().find(|stored| stored.session.id == session) {
-        stored.latest.push(LatestStream { number, salt, count: None, told: 0 });
+        stored.latest.push(LatestStream { number, salt, end: None, told: 0 });
     }
     limit(sessions);
 }
@@ -68,9 +77,10 @@ pub(super) fn tell(sessions: &mut [StoredSession], max: usize) -> Vec<EndedStrea
         for latest in stored.latest.iter_mut().take(max - told.len()) {
             latest.told += 1;
             let stream = StreamId { session, number: latest.number };
-            told.push(EndedStream { stream, salt: latest.salt, count: latest.count });
+            let (count, continues) = (latest.end.map(|end| end.count), latest.end.and_then(|end| end.continues));
+            told.push(EndedStream { stream, salt: latest.salt, count, continues });
         }
-        stored.latest.retain(|latest| latest.told < latest.count.map_or(MAX_TOLD_UNCOUNTED, |_| MAX_TOLD));
+        stored.latest.retain(|latest| latest.told < latest.end.map_or(MAX_TOLD_UNCOUNTED, |_| MAX_TOLD));
     }
     told
 }
@@ -103,7 +113,8 @@ mod tests {
     fn begun(sessions: &mut [StoredSession], at: usize, number: u32) -> EndOfStream {
         let (session, salt) = (sessions[at].session.id, [9; 8]);
         begin(sessions, session, number, salt);
-        EndOfStream { stream: StreamId { session, number }, salt, count: Some(number + 10) }
+        let end = Some(StreamEnd { count: number + 10, continues: None });
+        EndOfStream { stream: StreamId { session, number }, salt, end }
     }
 
     #[test]
@@ -139,7 +150,7 @@ mod tests {
         let ends: Vec<_> = (0..80).map(|number| begun(&mut sessions, usize::from(number < 40), number)).collect();
         let listed = |sessions: &[StoredSession]| sessions.iter().map(|stored| stored.latest.len()).collect::<Vec<_>>();
         assert_eq!(listed(&sessions), [40, 24]);
-        let settled: Vec<_> = ends.iter().map(|end| EndOfStream { count: None, ..*end }).collect();
+        let settled: Vec<_> = ends.iter().map(|end| EndOfStream { end: None, ..*end }).collect();
         assert!(end(&mut sessions, &settled[20..]));
         assert_eq!(listed(&sessions), [0, 4]);
         assert!(!end(&mut sessions, &settled[20..]));

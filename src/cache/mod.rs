@@ -23,7 +23,7 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use self::journal::Journal;
-pub(crate) use self::latest_streams::EndOfStream;
+pub(crate) use self::latest_streams::{EndOfStream, StreamEnd};
 use self::peer_sessions::MIN_RETIRED_SECS;
 pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;

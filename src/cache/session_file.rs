@@ -12,13 +12,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::latest_streams::LatestStream;
+use super::latest_streams::{LatestStream, StreamEnd};
 use super::{PeerSessions, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
 use crate::crypto::schedule::{Digest, Topics, digest};
 use crate::role::Role;
 use crate::secret::{Key, KeyPurpose};
 use crate::session::{OpenStreamKeys, ReceiveKeys, SendKeys, Session, SessionId, Standing};
+use crate::stream::{Continues, Origin, StreamId};
 use crate::suite::Suite;
 
 const FIRST_LINE: &str =
@@ -55,7 +56,7 @@ const FILE_KEYS: [&str; 4] = ["format", "link", "past", "sum"];
 const MAX_NODE_LEN: usize = 64 + 48;
 const MAX_OPEN_LEN: usize = 160;
 /// The length of one of the latest streams as text, at most.
-const MAX_LATEST_LEN: usize = 48;
+const MAX_LATEST_LEN: usize = 112;
 
 /// Why a file cannot be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -199,7 +200,8 @@ impl<'a> FieldLines<'a> {
         all.ok_or(Malformed("receive_open"))
     }
 
-    /// The latest streams: each the number, the salt, the count or a dash, and how often it was told, with colons between them.
+    /// The latest streams: each the number, the salt, the count or a dash, how often it was told, and the session, number, salt
+    /// and position of what it continues, if anything, with colons between them.
     fn latest(&mut self) -> Result<Vec<LatestStream>, Unusable> {
         let latest = |text: &str| {
             let mut parts = text.split(':');
@@ -209,7 +211,13 @@ impl<'a> FieldLines<'a> {
                 count => Some(count.parse().ok()?),
             };
             let told = parts.next()?.parse().ok()?;
-            parts.next().is_none().then_some(LatestStream { number, salt, count, told })
+            let continues = match parts.next() {
+                None => None,
+                Some(session) => Some(continues(unhex(session)?, &mut parts)?),
+            };
+            let end = count.map(|count| StreamEnd { count, continues });
+            let is_whole = parts.next().is_none() && (end.is_some() || continues.is_none());
+            is_whole.then_some(LatestStream { number, salt, end, told })
         };
         let all: Option<Vec<_>> = self.text("latest")?.split_ascii_whitespace().map(latest).collect();
         all.filter(|all| all.is_sorted_by(|one, next| one.number < next.number)).ok_or(Malformed("latest"))
@@ -281,6 +289,13 @@ impl<'a> FieldLines<'a> {
     }
 }
 
+/// What a stream continues, after the session of it.
+fn continues<'a>(session: SessionId, parts: &mut impl Iterator<Item = &'a str>) -> Option<Continues> {
+    let stream = StreamId { session, number: parts.next()?.parse().ok()? };
+    let origin = Origin { stream, salt: unhex(parts.next()?)? };
+    Some(Continues { origin, position: parts.next()?.parse().ok()? })
+}
+
 fn decode_key<P: KeyPurpose>(text: &str) -> Option<Key<P>> {
     let mut whole = false;
     let decoded = Key::generate(TREE_KEY_LEN, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(TREE_KEY_LEN));
@@ -309,9 +324,12 @@ fn put_open(text: &mut String, open: &BTreeMap<u32, OpenStreamKeys>) {
 
 fn put_latest(text: &mut String, latest: &[LatestStream]) {
     text.push_str("latest =");
-    for LatestStream { number, salt, count, told } in latest {
-        let count = count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    for LatestStream { number, salt, end, told } in latest {
+        let count = end.map_or_else(|| "-".to_owned(), |end| end.count.to_string());
         let _ = write!(text, " {number}:{}:{count}:{told}", hex(salt));
+        if let Some(Continues { origin: Origin { stream, salt }, position }) = end.and_then(|end| end.continues) {
+            let _ = write!(text, ":{}:{}:{}:{position}", hex(&stream.session), stream.number, hex(&salt));
+        }
     }
     put_end(text, latest.is_empty());
 }

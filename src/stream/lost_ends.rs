@@ -1,11 +1,31 @@
 //! Lost ends: what a device says in a preamble of how its earlier streams ended (`sts-protocol(7)`, "Lost ends").
 
 use super::accept::Opened;
-use super::id::StreamId;
+use super::id::{Origin, StreamId};
 use super::preamble::EndedStream;
-use super::progress::{Gap, Progress, StreamState};
+use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::Receiver;
+use super::sequence::{Before, Beginning};
 use crate::crypto::key_tree::{MAX_NUMBER, Salt};
+
+/// A stream of which nothing more will come; to be written down, and reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it must be written down, and what is lost reported"]
+pub(crate) struct LostEnd {
+    /// Its progress: superseded, where its sequence goes on.
+    pub(crate) progress: Progress,
+    /// What becomes of other streams of its sequence with it.
+    pub(crate) before: Before,
+    /// What is lost of it.
+    pub(crate) gap: Option<Gap>,
+}
+
+impl LostEnd {
+    /// All streams that are over with it.
+    pub(crate) fn closed(&self) -> impl Iterator<Item = &Progress> {
+        self.before.superseded.iter().chain([&self.progress])
+    }
+}
 
 impl Receiver {
     /// The streams that this message shows to be used by two devices: they are known with other salts.
@@ -15,11 +35,12 @@ impl Receiver {
             let known = self.streams(stream.session).and_then(|streams| streams.salt(stream.number));
             known.is_some_and(|known| known != salt)
         };
-        let continued =
-            opened.preamble.iter().filter_map(|preamble| preamble.continues).map(|continues| continues.origin);
-        let continued = continued.filter(|origin| self.is_of_same_peer(origin.stream, opened));
+        let by_ended = self.ended(opened).filter_map(|ended| ended.continues);
+        let continued = opened.preamble.iter().filter_map(|preamble| preamble.continues).chain(by_ended);
+        let origins = continued.map(|continues| continues.origin);
+        let origins = origins.filter(|origin| self.is_of_same_peer(origin.stream, opened));
         let named = self.ended(opened).map(|ended| (ended.stream, ended.salt));
-        let named = named.chain(continued.map(|origin| (origin.stream, origin.salt)));
+        let named = named.chain(origins.map(|origin| (origin.stream, origin.salt)));
         let mut copies: Vec<_> = named.filter(is_copy).map(|(stream, _)| stream).collect();
         copies.sort_unstable();
         copies.dedup();
@@ -35,24 +56,56 @@ impl Receiver {
     #[must_use]
     pub(crate) fn lost_ends(&self, opened: &Opened) -> Vec<EndedStream> {
         let copies = self.copies(opened);
-        let is_lost = |ended: &&EndedStream| !copies.contains(&ended.stream) && self.lost_end(ended).is_some();
+        let is_of_copy = |ended: &EndedStream| {
+            let origin = ended.continues.map(|continues| continues.origin.stream);
+            copies.contains(&ended.stream) || origin.is_some_and(|origin| copies.contains(&origin))
+        };
+        let is_lost = |ended: &&EndedStream| !is_of_copy(ended) && self.lost_end(ended).is_some();
         self.ended(opened).filter(is_lost).copied().collect()
     }
 
-    /// Closes a stream that has ended, if it is still not complete; returns what is to be written down, and reported.
-    pub(crate) fn close_lost_end(&mut self, ended: &EndedStream) -> Option<(Progress, Gap)> {
-        let closed = self.lost_end(ended)?;
-        self.apply_over(&closed.0);
-        Some(closed)
+    /// Closes a stream that has ended, if it is still not complete.
+    pub(crate) fn close_lost_end(&mut self, ended: &EndedStream) -> Option<LostEnd> {
+        let lost = self.lost_end(ended)?;
+        lost.closed().for_each(|closed| self.apply_over(closed));
+        Some(lost)
     }
 
-    fn lost_end(&self, ended: &EndedStream) -> Option<(Progress, Gap)> {
-        let EndedStream { stream, salt, count } = *ended;
+    /// What is lost with a stream that has ended; `None` if it is over, or complete, or if its end is not known.
+    #[must_use]
+    pub(crate) fn lost_end(&self, ended: &EndedStream) -> Option<LostEnd> {
+        let EndedStream { stream, salt, count, .. } = *ended;
         let streams = self.streams(stream.session).filter(|streams| !streams.is_over(stream.number))?;
         let known = streams.close_at(stream);
-        let lost = count?.checked_sub(known.next).filter(|lost| *lost > 0)?;
-        let gap = Gap { stream, first: known.next, last: known.next + (lost - 1) };
-        Some((Progress { salt, state: StreamState::Superseded, ..known }, gap))
+        // One of which nothing came begins with its end: what it carried may have come in other streams of its sequence.
+        let Beginning { before, wanted, sequence, .. } = if streams.has_begun(stream.number) {
+            Beginning { before: Before::default(), wanted: known.next, skip: 0, sequence: known.sequence }
+        } else {
+            self.beginning_of(ended)
+        };
+        let count = count?;
+        let lost = count.saturating_sub(wanted);
+        let gap = (lost > 0).then(|| Gap { stream, first: wanted, last: count - 1 });
+        // What was received of it may be more than its sender knew to be delivered; and a stream without gaps is not over before its
+        // sender has heard so.
+        if gap.is_none() && (count < known.next || known.wants_confirms) {
+            return None;
+        }
+        let sequence = Sequence { position: sequence.position.saturating_add(lost.into()), ..sequence };
+        let progress =
+            Progress { salt, next: wanted + lost, skip: 0, state: StreamState::Superseded, sequence, ..known };
+        Some(LostEnd { progress, before, gap })
+    }
+
+    fn beginning_of(&self, ended: &EndedStream) -> Beginning {
+        let EndedStream { stream, salt, continues, .. } = *ended;
+        let origin = Origin { stream, salt };
+        let continues = continues.filter(|continues| {
+            let of = |session| self.session(session).map(|session| session.peer);
+            let named = continues.origin.stream;
+            named != stream && !named.is_of_confirms() && of(named.session) == of(stream.session)
+        });
+        continues.map_or_else(|| Beginning::of_origin(origin), |continues| self.go_on(&continues, stream))
     }
 
     /// What a message says of earlier streams of data of its sender, in sessions that are here.

@@ -19,12 +19,14 @@ const UNKNOWN_COUNT: u32 = u32::MAX;
 const CONTINUES: u8 = 1;
 const ENDED: u8 = 2;
 const KEPT: u8 = 3;
+const ENDED_CONTINUING: u8 = 4;
 
 /// The length of a preamble that says all but how streams ended, and of one of these in an item of its own.
-const LEN_WITHOUT_ENDED: usize = 2 + (3 + 20) + 3;
-const ENDED_LEN: usize = 3 + 8 + 4 + SALT_LEN + 4;
+const LEN_WITHOUT_ENDED: usize = 2 + (3 + CONTINUES_LEN) + 3;
+const ENDED_LEN: usize = 3 + 8 + 4 + SALT_LEN + 4 + CONTINUES_LEN;
+const CONTINUES_LEN: usize = 8 + 4 + SALT_LEN + 8;
 /// Messages from this length on have room for the longest preamble.
-const MIN_MESSAGE_FOR_ALL: usize = 4096;
+const MIN_MESSAGE_FOR_ALL: usize = 8192;
 
 /// Of how many ended streams there is room to tell in a message of at most this length.
 #[must_use]
@@ -65,8 +67,10 @@ pub(crate) struct EndedStream {
     pub(crate) stream: StreamId,
     /// Its salt.
     pub(crate) salt: Salt,
-    /// How many frames it has; `None` where that is not known.
+    /// How many positions of its sequence it carried; `None` where that is not known.
     pub(crate) count: Option<u32>,
+    /// What it continued, if its count is known.
+    pub(crate) continues: Option<Continues>,
 }
 
 impl Preamble {
@@ -87,22 +91,23 @@ impl Preamble {
     /// Appends it to a plaintext.
     pub(super) fn put(&self, out: &mut BytesMut) {
         let mut items = BytesMut::new();
-        if let Some(Continues { origin: Origin { stream, salt }, position }) = self.continues {
+        if let Some(continues) = &self.continues {
             let mut value = BytesMut::new();
-            value.put_slice(&stream.session);
-            value.put_u32(stream.number);
-            value.put_slice(&salt);
-            value.put_u64(position);
+            continues.put(&mut value);
             put_item(&mut items, CONTINUES, &value);
         }
-        for of_session in self.ended.chunk_by(|one, other| one.stream.session == other.stream.session) {
-            let mut value = BytesMut::from(&of_session[0].stream.session[..]);
-            for EndedStream { stream, salt, count } in of_session {
+        for together in self.ended.chunk_by(EndedStream::may_share_item) {
+            let mut value = BytesMut::from(&together[0].stream.session[..]);
+            for EndedStream { stream, salt, count, continues } in together {
                 value.put_u32(stream.number);
                 value.put_slice(salt);
                 value.put_u32(count.unwrap_or(UNKNOWN_COUNT));
+                if let Some(continues) = continues {
+                    continues.put(&mut value);
+                }
             }
-            put_item(&mut items, ENDED, &value);
+            let item = if together[0].continues.is_some() { ENDED_CONTINUING } else { ENDED };
+            put_item(&mut items, item, &value);
         }
         if self.kept {
             put_item(&mut items, KEPT, &[]);
@@ -127,6 +132,7 @@ impl Preamble {
             match item {
                 CONTINUES if preamble.continues.is_none() => preamble.continues = Some(Continues::parse(value)?),
                 ENDED => preamble.put_ended(value)?,
+                ENDED_CONTINUING => preamble.put_ended_continuing(value)?,
                 KEPT if value.is_empty() => preamble.kept = true,
                 FIRST_IGNORABLE.. => {}
                 _ => return None,
@@ -143,9 +149,25 @@ impl Preamble {
         }
         (rest.is_empty() && self.ended.len() <= MAX_ENDED).then_some(())
     }
+
+    fn put_ended_continuing(&mut self, value: &[u8]) -> Option<()> {
+        let (session, rest) = value.split_first_chunk()?;
+        let (stream, continues) = rest.split_at_checked(4 + SALT_LEN + 4)?;
+        let ended = EndedStream::parse(*session, stream).filter(|ended| ended.count.is_some())?;
+        self.ended.push(EndedStream { continues: Some(Continues::parse(continues)?), ..ended });
+        (self.ended.len() <= MAX_ENDED).then_some(())
+    }
 }
 
 impl Continues {
+    fn put(&self, out: &mut BytesMut) {
+        let Self { origin: Origin { stream, salt }, position } = self;
+        out.put_slice(&stream.session);
+        out.put_u32(stream.number);
+        out.put_slice(salt);
+        out.put_u64(*position);
+    }
+
     fn parse(value: &[u8]) -> Option<Self> {
         let (session, rest) = value.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
@@ -157,12 +179,16 @@ impl Continues {
 }
 
 impl EndedStream {
+    fn may_share_item(&self, next: &Self) -> bool {
+        self.stream.session == next.stream.session && self.continues.is_none() && next.continues.is_none()
+    }
+
     fn parse(session: SessionId, value: &[u8]) -> Option<Self> {
         let (number, rest) = value.split_first_chunk()?;
         let (salt, rest) = rest.split_first_chunk()?;
         let count = u32::from_be_bytes(rest.try_into().ok()?);
         let stream = StreamId { session, number: u32::from_be_bytes(*number) };
-        Some(Self { stream, salt: *salt, count: (count != UNKNOWN_COUNT).then_some(count) })
+        Some(Self { stream, salt: *salt, count: (count != UNKNOWN_COUNT).then_some(count), continues: None })
     }
 }
 
@@ -188,13 +214,17 @@ mod tests {
     }
 
     fn preamble() -> impl Strategy<Value = Preamble> {
-        let continues = (stream(), any::<Salt>(), any::<u64>())
-            .prop_map(|(stream, salt, position)| Continues { origin: Origin { stream, salt }, position });
-        let count = prop::option::of(0..u32::MAX);
-        let ended =
-            (stream(), any::<Salt>(), count).prop_map(|(stream, salt, count)| EndedStream { stream, salt, count });
+        let continues = || {
+            let named = (stream(), any::<Salt>(), any::<u64>());
+            named.prop_map(|(stream, salt, position)| Continues { origin: Origin { stream, salt }, position })
+        };
+        let end = prop::option::of((0..u32::MAX, prop::option::of(continues())));
+        let ended = (stream(), any::<Salt>(), end).prop_map(|(stream, salt, end)| {
+            let (count, continues) = end.map_or((None, None), |(count, continues)| (Some(count), continues));
+            EndedStream { stream, salt, count, continues }
+        });
         let ended = prop::collection::vec(ended, 0..=MAX_ENDED);
-        (prop::option::of(continues), ended, any::<bool>()).prop_map(|(continues, ended, kept)| Preamble {
+        (prop::option::of(continues()), ended, any::<bool>()).prop_map(|(continues, ended, kept)| Preamble {
             continues,
             ended,
             kept,
@@ -229,6 +259,17 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_preamble_has_room() {
+        let origin = Origin { stream: StreamId { session: [1; 8], number: 1 }, salt: [2; 8] };
+        let continues = Some(Continues { origin, position: 3 });
+        let ended = EndedStream { stream: origin.stream, salt: origin.salt, count: Some(4), continues };
+        for max_message in [256, MIN_MESSAGE_FOR_ALL] {
+            let ended = vec![ended; max_told(max_message)];
+            assert_eq!(Preamble { continues, ended, kept: true }.len(), preamble_room(max_message));
+        }
+    }
+
+    #[test]
     fn an_item_of_a_later_version_may_be_ignored_from_128_on() {
         for item in 0..=u8::MAX {
             let mut bytes = BytesMut::new();
@@ -253,5 +294,6 @@ mod tests {
         assert_eq!(lengths(CONTINUES), [28]);
         assert_eq!(lengths(ENDED), (0..=MAX_ENDED).map(|streams| 8 + 16 * streams).collect::<Vec<_>>());
         assert_eq!(lengths(KEPT), [0]);
+        assert_eq!(lengths(ENDED_CONTINUING), [52]);
     }
 }

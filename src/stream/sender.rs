@@ -216,6 +216,12 @@ impl Sender {
         Continues { origin, position: position.saturating_add(seq.into()) }
     }
 
+    /// What the stream continues.
+    #[must_use]
+    pub(crate) fn continues(&self) -> Option<Continues> {
+        self.preamble.continues
+    }
+
     /// Which stream.
     #[must_use]
     pub(crate) fn id(&self) -> StreamId {

@@ -59,6 +59,13 @@ struct Carrier {
     is_open: bool,
 }
 
+impl Beginning {
+    /// Of a stream that continues none.
+    pub(super) fn of_origin(origin: Origin) -> Self {
+        Self { before: Before::default(), wanted: 0, skip: 0, sequence: Sequence::of_origin(origin, 0) }
+    }
+}
+
 impl Receiver {
     /// What must come before this message is accepted, or is given up; `None` if it can be accepted now.
     #[must_use]
@@ -152,8 +159,7 @@ impl Receiver {
     /// may be the same.
     pub(super) fn begin(&self, opened: &Opened) -> Result<Beginning, AcceptError> {
         let stream = opened.stream;
-        let own = Sequence::of_origin(Origin { stream, salt: opened.salt() }, 0);
-        let alone = |before| Beginning { before, wanted: 0, skip: 0, sequence: own };
+        let alone = |before| Beginning { before, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
         if !opened.continues || stream.is_of_confirms() {
             return Ok(alone(Before::default()));
         }
@@ -170,7 +176,7 @@ impl Receiver {
     }
 
     /// A stream carries on a sequence.
-    fn go_on(&self, continues: &Continues, stream: StreamId) -> Beginning {
+    pub(super) fn go_on(&self, continues: &Continues, stream: StreamId) -> Beginning {
         let Continues { origin, position } = *continues;
         let Some(wanted) = self.wanted_position(origin, stream) else {
             let before = Before { unknown: Some(position).filter(|position| *position > 0), ..Before::default() };

@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::device::Device;
-use crate::device::{Identity, M2S, Pair, settings};
+use crate::device::{Device, Identity, LINK, M2S, Pair, settings};
 use crate::hostile::{Fate, paired};
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 
 const ENC: u8 = 0x27;
 
@@ -37,6 +39,57 @@ fn what_a_broker_lost_of_a_stream_is_named_by_the_next_one() {
     assert!(!ended.stderr.contains("no messages of"), "{}", ended.stderr);
     let status = Process::spawn(pair.slave.pair(&["--status", "--json"])).wait().succeeded();
     assert!(status.text().contains(r#""gaps":2"#), "{}", status.text());
+}
+
+/// Three sessions carry one sequence, and nothing arrives of the second one. What another stream tells of that, and what the third
+/// one says with its position, is one loss.
+#[test]
+fn what_is_lost_between_two_sessions_is_counted_once() {
+    let (broker, pair) = paired();
+    // The sessions that are used, in order, and how many messages of the second one were dropped.
+    let seen = Arc::new(Mutex::new((Vec::<Vec<u8>>::new(), 0_u64)));
+    let filtered = Arc::clone(&seen);
+    broker.filter(move |topic, payload| {
+        let (sessions, dropped) = &mut *filtered.lock().unwrap();
+        if number(topic, payload).is_none() {
+            return Fate::Pass;
+        }
+        if sessions.iter().all(|session| *session != payload[1..4]) {
+            sessions.push(payload[1..4].to_vec());
+        }
+        let is_second = sessions.get(1).is_some_and(|second| *second == payload[1..4]);
+        *dropped += u64::from(is_second);
+        if is_second { Fate::Drop } else { Fate::Pass }
+    });
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));
+    for sessions in 1..=3 {
+        let mut lines = 0;
+        // The sender notices a new session at the latest a second after it is there.
+        wait_until("the session to be used", || {
+            lines += 1;
+            sender.write(format!("{sessions}:{lines}\n"));
+            thread::sleep(Duration::from_millis(20));
+            seen.lock().unwrap().0.len() == sessions
+        });
+        if sessions < 3 {
+            pair.agree();
+        }
+    }
+    sender.close_stdin();
+    sender.wait().succeeded();
+    pair.master.send_all(&[], "another\n").succeeded();
+    receiver.wait_for("lost");
+    wait_until("all to be written", || {
+        let written = receiver.stdout();
+        let has = |text: &[u8]| written.windows(text.len()).any(|part| part == text);
+        has(b"1:1\n") && has(b"another\n") && has(b"\n3:")
+    });
+    receiver.stop().succeeded();
+    let status = Process::spawn(pair.slave.pair(&["--status", "--json"])).wait().succeeded();
+    // One of them says only where the sequence goes on.
+    let lost = format!(r#""lost":{},"gaps":1"#, seen.lock().unwrap().1 - 1);
+    assert!(status.text().contains(&lost), "{lost} in {}", status.text());
 }
 
 #[test]

@@ -333,7 +333,7 @@ class Receiver:
     def told(self, state, s, h, preamble, now):
         """What a preamble tells of earlier streams. True if two devices use this session."""
         two = False
-        for sid, n, salt, count in preamble.ended:
+        for sid, n, salt, count, continues in preamble.ended:
             about = sessions.find(state, sid)
             if not about or n > keytree.LAST_STREAM:
                 continue
@@ -345,14 +345,14 @@ class Receiver:
                     two = self.lost = True
                     self.event("two devices use this session", stream=n)
                 elif st and count != UNKNOWN:
-                    self.closing.append((now + 1, about["id"], n, count))
+                    self.closing.append((now + 1, about["id"], n, salt, count, continues))
             elif count != UNKNOWN and Tree(about["recv_nodes"]).has(n):
-                self.closing.append((now + 1, about["id"], n, count))
+                self.closing.append((now + 1, about["id"], n, salt, count, continues))
         return two
 
     def close_lost(self, state, now):
         for entry in list(self.closing):
-            due, sid, n, count = entry
+            due, sid, n, salt, count, continues = entry
             if now < due:
                 continue
             self.closing.remove(entry)
@@ -361,16 +361,39 @@ class Receiver:
                 continue
             st = s["streams"].get(str(n))
             if st:
+                if st["next"] > count or (st["next"] == count and st["asks"]):
+                    continue
                 if st["next"] < count:
                     self.gap(state, s, n, st["next"], count - 1)
+                    q = state["sequences"][st["origin"]]
+                    q["next"] = max(q["next"], st["base"] + count)
                     st["next"] = count
                 self.close(s, n, False)
             elif Tree(s["recv_nodes"]).has(n):
                 tree = Tree(s["recv_nodes"])
                 tree.take(n)
                 s["recv_nodes"] = tree.dump()
-                if count:
-                    self.gap(state, s, n, 0, count - 1)
+                self.lost_whole(state, s, n, salt, count, continues)
+
+    def lost_whole(self, state, s, n, salt, count, continues):
+        """A stream of which nothing came has ended: it begins and ends now, in its sequence."""
+        origin, base = sequence_of(s["id"], n, salt), 0
+        if continues:
+            sid, number, of, base = continues
+            origin = sequence_of(sid.hex(), number, of)
+        q = state["sequences"].setdefault(origin, {"next": base, "carrier": None})
+        if q["carrier"]:
+            old_sid, old_n = q["carrier"].split("/")
+            old = sessions.find(state, old_sid)
+            if old and old_n in old["streams"]:
+                self.close(old, int(old_n), False)
+            q["carrier"] = None
+        if q["next"] < base:
+            self.gap(state, s, origin, q["next"], base - 1, "positions")
+            q["next"] = base
+        if q["next"] < base + count:
+            self.gap(state, s, n, q["next"] - base, count - 1)
+            q["next"] = base + count
 
     # Wills
 

@@ -2,7 +2,8 @@
 
     stream [N]               begin a stream (with number N)
     flags confirm continues  flags of the following frames (none: no flag)
-    item continues SID N SALT POS, item ended SID N SALT COUNT, item kept, item raw TYPE HEX
+    item continues SID N SALT POS, item ended SID N SALT COUNT [SID N SALT POS], item kept,
+    item raw TYPE HEX
                              add to the preamble of the frame with seq 0
     data TEXT | end TEXT     TEXT and a newline (without TEXT: nothing)
     continued SID N | kill N | settled
@@ -79,6 +80,10 @@ class Script:
         if what == "continues":
             self.items += sealed.item_continues(
                 self.sid(a[0]), self.number(a[1]), bytes.fromhex(a[2]), int(a[3]))
+        elif what == "ended" and a[4:]:
+            self.items += sealed.item_ended_continuing(
+                self.sid(a[0]), int(a[1]), bytes.fromhex(a[2]), int(a[3], 0),
+                (self.sid(a[4]), self.number(a[5]), bytes.fromhex(a[6]), int(a[7])))
         elif what == "ended":
             self.items += sealed.item_ended(
                 self.sid(a[0]), [(int(a[1]), bytes.fromhex(a[2]), int(a[3], 0))])

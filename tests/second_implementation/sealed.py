@@ -12,7 +12,7 @@ from primitives import Invalid
 HEADER = 20
 DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED = range(1, 9)
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
-I_CONTINUES, I_ENDED, I_KEPT = 1, 2, 3
+I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING = 1, 2, 3, 4
 UNKNOWN_COUNT = 2**32 - 1
 HIGHEST_SEQ = 2**32 - 3
 
@@ -76,6 +76,12 @@ def item_continues(sid, stream, salt, position):
 
 def item_ended(sid, entries):
     return item(I_ENDED, sid + b"".join(struct.pack(">I8sI", n, salt, c) for n, salt, c in entries))
+
+
+def item_ended_continuing(sid, stream, salt, count, continues):
+    """`continues` is what an item 1 of that stream says: (session id, stream, salt, position)."""
+    return item(I_ENDED_CONTINUING, sid + struct.pack(">I8sI", stream, salt, count)
+                + continues[0] + struct.pack(">I8sQ", *continues[1:]))
 
 
 def item_kept():
@@ -159,7 +165,12 @@ class Plain:
             elif t == I_ENDED and len(value) >= 8 and len(value) % 16 == 8:
                 sid = v.take(8)
                 while v.at < len(value):
-                    out.ended.append((sid, v.number(4), v.take(8), v.number(4)))
+                    out.ended.append((sid, v.number(4), v.take(8), v.number(4), None))
+            elif t == I_ENDED_CONTINUING and len(value) == 52:
+                about = v.take(8), v.number(4), v.take(8), v.number(4)
+                if about[3] == 2**32 - 1:
+                    raise Refused("what a stream continued whose count is not known")
+                out.ended.append(about + ((v.take(8), v.number(4), v.take(8), v.number(8)),))
             elif t == I_KEPT and not value:
                 out.kept = True
             elif t >= 128:

@@ -91,8 +91,11 @@ class Sender:
         else:
             self.origin = self.stream.sid, self.stream.number, self.stream.salt
         ended = sessions.ended_items(self.store, self.stream.sid, self.stream.number)
-        for sid in dict.fromkeys(e[0] for e in ended):
-            self.items += sealed.item_ended(sid, [e[1:] for e in ended if e[0] == sid])
+        alone = [e for e in ended if not e[4]]
+        for sid in dict.fromkeys(e[0] for e in alone):
+            self.items += sealed.item_ended(sid, [e[1:4] for e in alone if e[0] == sid])
+        for e in ended:
+            self.items += sealed.item_ended_continuing(*e) if e[4] else b""
         if self.retain:
             self.items += sealed.item_kept()
         self.frames, self.contents = {}, {}     # what is not confirmed: seq -> frame, (kind, content)
@@ -145,6 +148,7 @@ class Sender:
         stream = self.stream
         self.seal_and_send(kind, content, frame_type)
         self.closed = True
+        positions = self.stream.seq - (kind == sealed.CONTINUED)
         if self.confirm:
             self.wait_confirmed()
             if kind == sealed.CONTINUED and self.stream is not stream:
@@ -153,8 +157,9 @@ class Sender:
                 self.link.send(self.stream.seal(sealed.SETTLED, b"", sealed.ASKS | (
                     sealed.CONTINUES if self.continues else 0)))
         confirmed = self.confirm and not self.frames
+        continues = self.continues and (*self.origin, self.base)
         sessions.stream_done(self.store, self.stream.sid, self.stream.number,
-                             self.stream.seq, confirmed)
+                             positions, confirmed, continues or None)
 
     def kill(self):
         """KILL, in a stream of its own or at the end of this one."""

@@ -125,7 +125,7 @@ def take_stream(store_, sid, number=None, salt=None):
         leaf = tree.take_sent(n)
         s["send_nodes"], s["next_stream"] = tree.dump(), max(n + 1, s["next_stream"])
         salt = os.urandom(8) if salt is None else salt
-        s["sent"] = (s["sent"] + [{"stream": n, "salt": salt.hex(), "count": None, "told": 0}])[-64:]
+        s["sent"] = (s["sent"] + [{"stream": n, "salt": salt.hex(), "count": None, "told": 0, "continues": None}])[-64:]
         return n, leaf, salt
 
 
@@ -145,16 +145,19 @@ def ended_items(store_, own_sid, own_number):
             for e in list(s["sent"]):
                 if len(out) == 16 or (s["id"], e["stream"]) == (own_sid.hex(), own_number):
                     continue
+                of = e["continues"]
+                of = of and (bytes.fromhex(of[0]), of[1], bytes.fromhex(of[2]), of[3])
                 out.append((bytes.fromhex(s["id"]), e["stream"], bytes.fromhex(e["salt"]),
-                            2**32 - 1 if e["count"] is None else e["count"]))
+                            2**32 - 1 if e["count"] is None else e["count"], of))
                 e["told"] += 1
                 if e["told"] >= (8 if e["count"] is None else 3):
                     s["sent"].remove(e)
     return out
 
 
-def stream_done(store_, sid, number, count, confirmed):
-    """The run that sent a stream is over: note its count, or forget it if all was confirmed."""
+def stream_done(store_, sid, number, count, confirmed, continues=None):
+    """The run that sent a stream is over: note its count and what it continued, or forget it if
+    all was confirmed."""
     with store_.edit() as state:
         s = find(state, sid)
         if not s:
@@ -165,6 +168,8 @@ def stream_done(store_, sid, number, count, confirmed):
                     s["sent"].remove(e)
                 else:
                     e["count"], e["told"] = count, 0
+                    e["continues"] = continues and [continues[0].hex(), continues[1],
+                                                    continues[2].hex(), continues[3]]
 
 
 def pins(state):

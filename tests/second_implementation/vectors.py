@@ -497,6 +497,9 @@ def sealed_frames(suite):
     frame("preamble: ended sixteen", D, text, 6, 0, 0, sealed.item_ended(sid, sixteen))
     frame("preamble: ended in two items, count not known", D, text, 6, 0, 0,
           sealed.item_ended(oid, [(9, rnd("e", 8), 2**32 - 1)]) + sealed.item_ended(sid, sixteen[:3]))
+    frame("preamble: ended, continuing", D, text, 6, 0, 0,
+          sealed.item_ended(sid, sixteen[:1]) + sealed.item_ended_continuing(
+              sid, *sixteen[1], (oid, 4, rnd("origin", 8), 2**33)))
     frame("preamble: kept", D, text, 6, 0, 0, sealed.item_kept())
     frame("preamble: everything, padded", D, text, 6, 0, A | C,
           cont + sealed.item_ended(sid, sixteen[:2]) + sealed.item_kept(), pad=128)
@@ -522,6 +525,9 @@ def sealed_frames(suite):
     frame("confirms in a side stream", sealed.CONFIRM, b"", 2**31, 0, A, **refuse)
     frame("kind 9 in KILL", 9, b"later", 7, 1, frame_type=KILL, **refuse)
     frame("ended of 25 bytes", D, text, 7, 0, 0, sealed.item(2, bytes(25)), **refuse)
+    frame("ended, continuing, of 80 bytes", D, text, 7, 0, 0, sealed.item(4, bytes(80)), **refuse)
+    frame("ended, continuing, count not known", D, text, 7, 0, 0, sealed.item_ended_continuing(
+        sid, 1, bytes(8), 2**32 - 1, (oid, 4, bytes(8), 1)), **refuse)
     frame("kept with a value", D, text, 7, 0, 0, sealed.item(3, b"x"), **refuse)
     frame("preamble at seq 1", D, text, 7, 1, 0, sealed.item_kept(), **refuse)
     frame("preamble that is too long", 0, stream=7, plain=b"\x21\x00\x09\x03\x00\x00", **refuse)

@@ -13,7 +13,7 @@ use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
-use crate::stream::{FIRST_CONFIRM_STREAM, Origin, Progress, Sequence, StreamId, StreamState};
+use crate::stream::{Continues, EndedStream, FIRST_CONFIRM_STREAM, Origin, Progress, Sequence, StreamId, StreamState};
 use crate::suite::Suite;
 
 mod crash;

@@ -91,3 +91,26 @@ fn a_running_tool_sees_what_changes() {
     assert!(watch.refresh(&cache, now, SystemTime::now()).unwrap());
     assert_eq!((watch.sessions().count(), watch.broken().count()), (0, 1));
 }
+
+/// With what a stream continued, too, whichever process tells it.
+#[test]
+fn what_is_told_of_earlier_streams_is_read_back_as_it_was_written() {
+    let (home, cache) = cache();
+    let (one, two) = (session(1), session(2));
+    for session in [&one, &two] {
+        cache.store_current(session, NOW).unwrap();
+    }
+    let begin = |ends: &[EndOfStream]| {
+        let cache = Cache::open(&home.path().join("sts"), &link("gateway"), "gateway").unwrap();
+        cache.begin_stream(&one.peer, two.id, [9; 8], ends, 1 << 16).unwrap().1
+    };
+    assert_eq!(begin(&[]), []);
+    let origin = Origin { stream: StreamId { session: one.id, number: 7 }, salt: [0xa5; 8] };
+    let continues = Some(Continues { origin, position: 1 << 40 });
+    let stream = StreamId { session: two.id, number: 0 };
+    let end = EndOfStream { stream, salt: [9; 8], end: Some(StreamEnd { count: 3, continues }) };
+    let told = EndedStream { stream, salt: [9; 8], count: Some(3), continues };
+    let other = EndedStream { stream: StreamId { number: 1, ..stream }, salt: [9; 8], count: None, continues: None };
+    assert_eq!(begin(&[end]), [told]);
+    assert_eq!(begin(&[]), [told, other]);
+}

@@ -101,7 +101,7 @@ impl Chains {
         if let Some(continues) = sessions.receiver.continued(opened)
             && sessions.is_new(stream)
         {
-            self.heads.link(stream, continues.origin.stream);
+            self.link(stream, continues.origin.stream);
         }
         let head = self.head_of(stream);
         let is_others = opened.content.stays_with_stream()
@@ -125,6 +125,11 @@ impl Chains {
             }
         }
         if is_others { Admission::Leave } else { Admission::Accept }
+    }
+
+    /// A stream is in the chain of another one.
+    pub(super) fn link(&mut self, stream: StreamId, before: StreamId) {
+        self.heads.link(stream, before);
     }
 
     /// A message that stays with its stream was accepted. If this run is to follow the first chain, it is this one: only now, as

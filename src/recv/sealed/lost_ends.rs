@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn ended(number: u32, count: u32) -> EndedStream {
-        EndedStream { stream: StreamId { session: [1; 8], number }, salt: [0; 8], count: Some(count) }
+        EndedStream { stream: StreamId { session: [1; 8], number }, salt: [0; 8], count: Some(count), continues: None }
     }
 
     #[test]

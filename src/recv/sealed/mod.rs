@@ -46,7 +46,9 @@ use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, AcceptedWill, Claim, Content, EndedStream, Opened, StreamId};
+use crate::stream::{
+    AcceptError, Accepted, AcceptedWill, Before, Claim, Content, EndedStream, Gap, LostEnd, Opened, Progress, StreamId,
+};
 use crate::{Error, Exit, Rejected, Result};
 
 /// The messages of an encrypted link.
@@ -273,20 +275,27 @@ impl<'a> SealedStreams<'a> {
     }
 
     fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
-        let (closed, gap) = self.sessions.receiver.close_lost_end(ended)?;
+        let LostEnd { progress, before, gap } = self.sessions.receiver.close_lost_end(ended)?;
         let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
+        // What came of the sequence is written before it is written down that this is over.
+        self.chains.link(ended.stream, progress.sequence.origin.stream);
         self.chains.end(ended.stream);
-        self.reports.messages_lost(&self.sessions.peer_name(&peer), &gap);
-        Some(vec![JournalEntry::Progress(closed), JournalEntry::Lost(gap)])
+        let mut entries = self.note_before(&peer, ended.stream, &before, gap);
+        entries.push(JournalEntry::Progress(progress));
+        Some(entries)
     }
 
     /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream stays open.
     fn give_up_lost_ends(&mut self) -> Result<()> {
         let mut prior = Vec::new();
         while let Some(ended) = self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.chains.holds(stream)) {
-            let StreamId { session, number } = ended.stream;
-            let accepted = self.sessions.receiver.streams(session).and_then(|streams| streams.next_seq(number));
-            if self.log.is_written_up_to(ended.stream, accepted)
+            let lost = self.sessions.receiver.lost_end(&ended);
+            let is_written = |closed: &Progress| {
+                let StreamId { session, number } = closed.stream;
+                let accepted = self.sessions.receiver.streams(session).and_then(|streams| streams.next_seq(number));
+                self.log.is_written_up_to(closed.stream, accepted)
+            };
+            if lost.is_some_and(|lost| lost.closed().all(is_written))
                 && let Some(entries) = self.close_lost_end(&ended)
             {
                 prior.extend(entries);
@@ -308,6 +317,21 @@ impl<'a> SealedStreams<'a> {
     fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
         let Accepted { progress, gap, ref before, ref given_up, is_kept, .. } = *accepted;
         let StreamId { session, .. } = progress.stream;
+        let mut prior = self.note_before(peer, progress.stream, before, gap);
+        // Now, as they no longer count as missing when the run ends.
+        for &(from, to) in given_up {
+            let first = self.sessions.visible_from(session);
+            if to >= first {
+                self.reports.streams_given_up(&self.sessions.peer_name(peer), (from.max(first), to));
+            }
+            prior.push(JournalEntry::GivenUp { session, first: from, last: to });
+        }
+        prior.extend(is_kept.then_some(JournalEntry::Kept(progress.stream)));
+        prior
+    }
+
+    /// As [`SealedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
+    fn note_before(&mut self, peer: &Digest, stream: StreamId, before: &Before, gap: Option<Gap>) -> Vec<JournalEntry> {
         let name = || self.sessions.peer_name(peer);
         let mut prior = Vec::new();
         for (closed, why) in &before.closed {
@@ -320,21 +344,12 @@ impl<'a> SealedStreams<'a> {
             prior.push(JournalEntry::Progress(*superseded));
         }
         if let Some(position) = before.unknown {
-            self.reports.sequence_unknown(&name(), progress.stream.number, position);
+            self.reports.sequence_unknown(&name(), stream.number, position);
         }
         for gap in before.gap.into_iter().chain(gap) {
             self.reports.messages_lost(&name(), &gap);
             prior.push(JournalEntry::Lost(gap));
         }
-        // Now, as they no longer count as missing when the run ends.
-        for &(from, to) in given_up {
-            let first = self.sessions.visible_from(session);
-            if to >= first {
-                self.reports.streams_given_up(&name(), (from.max(first), to));
-            }
-            prior.push(JournalEntry::GivenUp { session, first: from, last: to });
-        }
-        prior.extend(is_kept.then_some(JournalEntry::Kept(progress.stream)));
         prior
     }
 

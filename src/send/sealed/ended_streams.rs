@@ -1,7 +1,7 @@
 //! How the streams of a run ended, which the next stream tells the receiver (`sts-protocol(7)`, "Lost ends").
 
 use crate::Result;
-use crate::cache::EndOfStream;
+use crate::cache::{EndOfStream, StreamEnd};
 use crate::crypto::schedule::Digest;
 use crate::sessions::LinkSessions;
 use crate::stream::Sender;
@@ -17,9 +17,9 @@ impl EndedStreams {
         Self { peer, ends: Vec::new() }
     }
 
-    /// A stream is over, with so many frames.
+    /// A stream is over, and carried so many positions of its sequence.
     pub(super) fn counted(&mut self, stream: &Sender, count: u32) {
-        self.put(stream, Some(count));
+        self.put(stream, Some(StreamEnd { count, continues: stream.continues() }));
     }
 
     /// A stream is over, and the receiver need not be told how: it has confirmed all of it, or has lost the session.
@@ -27,9 +27,9 @@ impl EndedStreams {
         self.put(stream, None);
     }
 
-    fn put(&mut self, stream: &Sender, count: Option<u32>) {
+    fn put(&mut self, stream: &Sender, end: Option<StreamEnd>) {
         self.ends.retain(|end| end.stream != stream.id());
-        self.ends.push(EndOfStream { stream: stream.id(), salt: stream.salt(), count });
+        self.ends.push(EndOfStream { stream: stream.id(), salt: stream.salt(), end });
     }
 
     /// What is not written down.

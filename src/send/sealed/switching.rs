@@ -110,7 +110,7 @@ impl SealedStream {
             SealingState::Draining(mut old) => {
                 // The continued has no position: what comes after it has the next one.
                 let position = old.sender.position_of(old.sender.next_seq());
-                self.ended.counted(&old.sender, old.sender.next_seq() + 1);
+                self.ended.counted(&old.sender, old.sender.next_seq());
                 let next = self.new_stream(self.sessions.current()?.clone(), Some(position), rng)?;
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
                 let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
@@ -139,8 +139,8 @@ impl SealedStream {
         }
     }
 
-    /// Leaves all streams, and notes how many frames each of them has. Where another run sends what this one leaves, only the
-    /// frames below the position `delivered` count as frames of these streams: the rest will be of another one.
+    /// Leaves all streams, and notes how many positions each of them carried. Where another run sends what this one leaves, only the
+    /// positions below `delivered` count as carried by these streams: the rest will be by another one.
     pub(super) fn count_streams(&mut self, delivered: Option<u64>) {
         let ended = &mut self.ended;
         let count = |sender: &Sender| {
@@ -154,7 +154,8 @@ impl SealedStream {
                 ended.counted(&stream.sender, count(&stream.sender));
             }
             SealingState::Switching { old, next } => {
-                ended.counted(&old.sender, count(&old.sender));
+                // The continued has no position.
+                ended.counted(&old.sender, count(&old.sender).min(old.sender.next_seq() - 1));
                 ended.counted(&next.sender, 0);
             }
             SealingState::Idle => self.state = SealingState::Idle,

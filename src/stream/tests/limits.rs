@@ -338,7 +338,12 @@ fn every_plaintext_is_padded_to_a_multiple_and_by_one_byte_at_least() {
         for pad in [2, 16, 100, 160] {
             let mut receiver = receiver(&[&slave]);
             let mut sender = sender(&master, 0).pad_to(Some(pad));
-            let ended = EndedStream { stream: StreamId { session: [9; 8], number: 3 }, salt: [2; 8], count: Some(4) };
+            let ended = EndedStream {
+                stream: StreamId { session: [9; 8], number: 3 },
+                salt: [2; 8],
+                count: Some(4),
+                continues: None,
+            };
             sender.begin_with(Preamble { ended: vec![ended], kept: true, ..Preamble::default() });
             let longest = sender.max_record_len();
             assert!(longest > 0 && longest >= max_record_len(LIMIT, Some(pad)));

@@ -16,9 +16,9 @@ fn lost(receiver: &mut Receiver, message: &[u8]) -> Vec<(u32, u32, u32)> {
     let ended = receiver.lost_ends(&opened);
     let closed: Vec<_> = ended.iter().filter_map(|ended| receiver.close_lost_end(ended)).collect();
     assert!(ended.iter().all(|ended| receiver.close_lost_end(ended).is_none()), "once");
-    let progress = closed.iter().all(|(progress, _)| progress.state == StreamState::Superseded);
-    assert!(progress);
-    closed.into_iter().map(|(_, gap)| (gap.stream.number, gap.first, gap.last)).collect()
+    assert!(closed.iter().flat_map(LostEnd::closed).all(|closed| closed.state == StreamState::Superseded));
+    let gaps = closed.iter().flat_map(|lost| lost.before.gap.into_iter().chain(lost.gap));
+    gaps.map(|gap| (gap.stream.number, gap.first, gap.last)).collect()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn what_arrives_meanwhile_is_not_lost() {
         for message in &sent[..arrived] {
             assert!(receive(&mut receiver, message).1.is_ok());
         }
-        let gap = receiver.close_lost_end(&ended[0]).map(|(_, gap)| (gap.first, gap.last));
+        let gap = receiver.close_lost_end(&ended[0]).and_then(|lost| lost.gap).map(|gap| (gap.first, gap.last));
         assert_eq!(gap, (arrived < 3).then_some((u32::try_from(arrived).unwrap(), 2)));
     }
 }
@@ -64,12 +64,28 @@ fn a_count_below_what_was_received_says_nothing() {
     for text in [b"a", b"b"] {
         assert!(receive(&mut receiver, &data(&mut ahead, text)).1.is_ok());
     }
-    for (number, count) in (9..).zip(0..3) {
+    for (number, count) in (9..).zip(0..2) {
         let mut teller = sender(&master, number);
         tell(&mut teller, &[(&ahead, Some(count))]);
         assert_eq!(lost(&mut receiver, &data(&mut teller, b"")), []);
     }
     assert!(receive(&mut receiver, &data(&mut ahead, b"c")).1.is_ok());
+}
+
+/// Only the frame is lost that says where it continues, which carries nothing. With confirms, its sender still waits.
+#[test]
+fn a_stream_of_which_all_was_received_is_over_without_a_gap() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for wants_confirms in [false, true] {
+        let mut receiver = receiver(&[&slave]);
+        let mut one = sender(&master, 0);
+        one = if wants_confirms { one.ask_for_confirms() } else { one };
+        assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+        let continued = seal_control(&mut one, &Content::Continued(sender(&master, 1).id())).unwrap();
+        assert_eq!(lost(&mut receiver, &told(&master, &[(&one, Some(1))])), []);
+        assert_eq!(receiver.streams(slave.id).unwrap().is_over(0), !wants_confirms);
+        assert!(!wants_confirms || receive(&mut receiver, &continued).1.is_ok());
+    }
 }
 
 #[test]
@@ -98,7 +114,7 @@ fn a_copy_shows_by_its_salt() {
             assert_eq!(claim(&receiver, &data(&mut theirs, b"b")), Some(Claim::Copied));
             // The clone whose stream was refused says what became of it, and continues it.
             let continues = Some(Continues { origin: theirs.origin(), position: 1 });
-            let ended = vec![EndedStream { stream: theirs.id(), salt: theirs.salt(), count }];
+            let ended = vec![ended_stream(&theirs, count)];
             next.begin_with(Preamble { continues, ended, kept: false });
             let message = data(&mut next, b"c");
             let opened = receiver.open(&message, &mut BytesMut::new()).unwrap();
@@ -164,4 +180,41 @@ fn a_sequence_of_a_copy_is_another_sequence() {
     let accepted = receiver.accept(&opened).unwrap();
     assert_eq!((accepted.gap, accepted.skip), (None, 0), "nothing of it counts as received");
     assert!(receive(&mut receiver, &data(&mut ours, b"c")).1.is_ok(), "the other one goes on");
+}
+
+/// Three streams that carry one sequence, of two messages each; the second one is lost whole. Whether the third one arrives before
+/// or after another stream tells how they ended: each message is lost once.
+#[test]
+fn a_stream_that_is_lost_in_the_middle_of_a_sequence_is_counted_once() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for told_first in [false, true] {
+        let mut receiver = receiver(&[&slave]);
+        let [mut one, mut two, mut three] = [0, 1, 2].map(|number| sender(&master, number));
+        for text in [b"a", b"b"] {
+            assert!(receive(&mut receiver, &data(&mut one, text)).1.is_ok());
+        }
+        go_on(&mut two, one.id(), 2);
+        let _ = [b"c", b"d"].map(|text| data(&mut two, text));
+        go_on(&mut three, one.id(), 4);
+        let last = [data(&mut three, b"e"), end(&mut three, b"f")];
+        let mut teller = sender(&master, 3);
+        tell(&mut teller, &[(&one, Some(2)), (&two, Some(2))]);
+        let told = data(&mut teller, b"");
+        let mut by_position = 0;
+        let mut by_count = Vec::new();
+        if told_first {
+            by_count = lost(&mut receiver, &told);
+        }
+        for message in &last {
+            let accepted = receive(&mut receiver, message).1.unwrap();
+            by_position += accepted.before.gap.into_iter().chain(accepted.gap).map(|gap| gap.messages()).sum::<u64>();
+            assert_eq!(accepted.skip, 0);
+        }
+        if !told_first {
+            by_count = lost(&mut receiver, &told);
+        }
+        let by_count = by_count.iter().map(|(_, first, last)| u64::from(last - first) + 1).sum::<u64>();
+        assert_eq!((by_position, by_count), if told_first { (0, 2) } else { (2, 0) });
+        assert!(receiver.streams(slave.id).unwrap().missing().is_empty());
+    }
 }

@@ -77,10 +77,15 @@ fn go_on(sender: &mut Sender, stream: StreamId, position: u64) {
     sender.begin_with(Preamble { continues, ..Preamble::default() });
 }
 
+/// How a stream ended, with as many positions, as its sender tells.
+fn ended_stream(of: &Sender, count: Option<u32>) -> EndedStream {
+    let continues = count.and(of.continues());
+    EndedStream { stream: of.id(), salt: of.salt(), count, continues }
+}
+
 /// Has a stream say how others ended.
 fn tell(sender: &mut Sender, ended: &[(&Sender, Option<u32>)]) {
-    let ended =
-        ended.iter().map(|(of, count)| EndedStream { stream: of.id(), salt: of.salt(), count: *count }).collect();
+    let ended = ended.iter().map(|&(of, count)| ended_stream(of, count)).collect();
     sender.begin_with(Preamble { ended, ..Preamble::default() });
 }
 

@@ -6,9 +6,11 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use rand::{CryptoRng, RngExt};
+use rand::TryRng;
+use rand::rngs::SysRng;
 
 use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
+use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 use crate::handshake::{Peer, session_check};
 use crate::link::{Link, unix_time};
@@ -306,9 +308,8 @@ impl LinkSessions {
         max_message: usize,
         ends: &[EndOfStream],
         preamble: &Preamble,
-        rng: &mut impl CryptoRng,
     ) -> Result<Sender> {
-        let salt = rng.random();
+        let salt = fresh_salt()?;
         let (reserved, ended) = self.cache.begin_stream(&session.peer, session.id, salt, ends, max_message)?;
         let mut sender = Sender::new(session, reserved, salt, max_message)?.pad_to(self.pad);
         let Preamble { continues, kept, .. } = *preamble;
@@ -320,14 +321,9 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::reserve_confirm_stream`] and [`Sender::new`].
-    pub(crate) fn begin_confirm_stream(
-        &self,
-        session: &Session,
-        max_message: usize,
-        rng: &mut impl CryptoRng,
-    ) -> Result<Sender> {
+    pub(crate) fn begin_confirm_stream(&self, session: &Session, max_message: usize) -> Result<Sender> {
         let number = self.cache.reserve_confirm_stream(&session.peer, &session.id)?;
-        Ok(Sender::new(session, number, rng.random(), max_message)?.pad_to(self.pad))
+        Ok(Sender::new(session, number, fresh_salt()?, max_message)?.pad_to(self.pad))
     }
 
     /// Notes that the peer uses a session, unless that is known.
@@ -346,4 +342,13 @@ impl LinkSessions {
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
     }
+}
+
+/// A salt for a stream. From the system, as a copy of a running process has its generator, too: systems that are told that they
+/// were copied, as Linux is by most hypervisors, give each copy bytes of its own from then on.
+pub(crate) fn fresh_salt() -> Result<Salt> {
+    let mut salt = Salt::default();
+    let drawn = SysRng.try_fill_bytes(&mut salt);
+    drawn.map_err(|error| Error::new(Exit::Failed, "cannot draw random bytes").because(error))?;
+    Ok(salt)
 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rand::RngExt;
 
 use super::encrypted_peers;
 use crate::cache::{Cache, StoredSession};
@@ -17,6 +16,7 @@ use crate::name::PeerName;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::Standing;
+use crate::sessions::fresh_salt;
 use crate::stdio::Signals;
 use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
@@ -72,13 +72,12 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
         stored.standing == Standing::Current && stored.session.mismatch(&peers.expected()).is_none()
     };
     let Some(stored) = cache.load_peer(peer)?.sessions.into_iter().find(is_current) else { return Ok(None) };
-    let mut rng = rand::rng();
-    let (salt, max_message) = (rng.random(), link.config.mqtt.max_message);
+    let (salt, max_message) = (fresh_salt()?, link.config.mqtt.max_message);
     let (stream, ended) = cache.begin_stream(peer, stored.session.id, salt, &[], max_message)?;
     let mut sender = Sender::new(&stored.session, stream, salt, max_message)?;
     sender.begin_with(Preamble { ended, ..Preamble::default() });
     let topic = peers.route.publish(&stored.session.topics).to_owned();
-    sender.kill(&mut rng).map(|frame| Some(Kill { topic, frame }))
+    sender.kill(&mut rand::rng()).map(|frame| Some(Kill { topic, frame }))
 }
 
 /// Publishes each KILL and waits until the broker has all of them.

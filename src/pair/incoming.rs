@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::run::{PairRun, Phase, Purpose};
+use super::run::{PairRun, Phase, Purpose, handshake_rng};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
@@ -136,7 +136,7 @@ impl PairRun<'_> {
             // Before a session is agreed, and before it is stored: a peer that was forgotten meanwhile gets none.
             self.refresh_peers(now)?;
         }
-        match self.handshake.accept(topics, payload, now, &mut rand::rng()) {
+        match self.handshake.accept(topics, payload, now, &mut handshake_rng()) {
             Ok(action) => self.perform(action, topics, now),
             Err(rejected) => {
                 self.tell_dropped(payload, rejected);

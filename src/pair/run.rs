@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rand::rand_core::UnwrapErr;
+use rand::rngs::SysRng;
 use rustix::event::PollFlags;
 
 use super::claims;
@@ -77,13 +79,18 @@ pub(super) struct PairRun<'a> {
     claims: KeyedReportThrottle<Claim>,
 }
 
+/// What a handshake draws its keys from: the system, as a copy of a running process has its generator, too.
+pub(super) fn handshake_rng() -> UnwrapErr<SysRng> {
+    UnwrapErr(SysRng)
+}
+
 /// This end's handshake on a link.
 pub(super) fn handshake(peers: &LinkPeers, party: Party) -> Handshake {
     let now = Instant::now();
     match (peers.role, peers.route.topics(peers.route.filter())) {
         (Role::Master, Some(topics)) => Handshake::master(party, topics, now),
         // The topics of a slave come with each frame; a master always has topics of its own.
-        _ => Handshake::slave(party, now, &mut rand::rng()),
+        _ => Handshake::slave(party, now, &mut handshake_rng()),
     }
 }
 
@@ -164,7 +171,7 @@ impl<'a> PairRun<'a> {
 
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
-        while let Some((topics, action)) = self.handshake.poll(now, &mut rand::rng()) {
+        while let Some((topics, action)) = self.handshake.poll(now, &mut handshake_rng()) {
             let outcome = self.perform(action, &topics, now);
             self.tolerate(outcome, now)?;
         }
@@ -174,7 +181,7 @@ impl<'a> PairRun<'a> {
     /// Begins the handshake, since no session is kept.
     pub(super) fn begin_handshake(&mut self, now: Instant) {
         self.phase = Phase::Handshaking;
-        self.handshake.begin(now, &mut rand::rng());
+        self.handshake.begin(now, &mut handshake_rng());
     }
 
     /// The outcome, if the run is over.

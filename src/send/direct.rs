@@ -42,7 +42,7 @@ impl ReadProgress {
     /// Begins the stream, unless it has begun: the one place that does, whatever there is to send first.
     fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         if !self.is_begun() {
-            let max_data = stream.begin(turn.now, turn.rng)?;
+            let max_data = stream.begin(turn.now)?;
             *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
         }
         Ok(())

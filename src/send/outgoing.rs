@@ -49,7 +49,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
 
     /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once for each
     /// stream, by the source: a second call would begin another one and leave this without an end.
-    fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize>;
+    fn begin(&mut self, now: Instant) -> Result<usize>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
     fn buffer(&self) -> BytesMut;
@@ -201,7 +201,7 @@ pub(super) trait SpoolStream {
 
     /// Begins a stream if there is none, and decides whether the sequence ends here; `ended` says that no more records will be
     /// written. False where another stream is due before the next record.
-    fn before_record(&mut self, _spool: &mut Spool, _ended: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<bool> {
+    fn before_record(&mut self, _spool: &mut Spool, _ended: bool, _now: Instant) -> Result<bool> {
         Ok(true)
     }
 

@@ -30,7 +30,7 @@ impl OutgoingStream for PlainStream {
         &self.topic
     }
 
-    fn begin(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<usize> {
+    fn begin(&mut self, _now: Instant) -> Result<usize> {
         Ok(self.max_message)
     }
 

@@ -173,7 +173,7 @@ impl MessageSource for Spooled<'_> {
             return Ok(None);
         }
         let ended = self.has_all_input();
-        if !stream.before_record(&mut self.spool, ended, turn.now, turn.rng)? {
+        if !stream.before_record(&mut self.spool, ended, turn.now)? {
             return Ok(None);
         }
         let mut message = stream.buffer();

@@ -140,7 +140,7 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
-        let sender = self.sender(session, max_message, sessions, rng)?;
+        let sender = self.sender(session, max_message, sessions)?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
         let seal = |part: &[Confirmed]| sender.seal(&Content::Confirm(part.to_vec()), sender.buffer(0), rng);
         parts.map(seal).collect()
@@ -158,20 +158,14 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes> {
-        let sender = self.sender(session, max_message, sessions, rng)?;
+        let sender = self.sender(session, max_message, sessions)?;
         sender.seal(content, sender.buffer(0), rng)
     }
 
-    fn sender(
-        &mut self,
-        session: &Session,
-        max_message: usize,
-        sessions: &LinkSessions,
-        rng: &mut impl CryptoRng,
-    ) -> Result<&mut Sender> {
+    fn sender(&mut self, session: &Session, max_message: usize, sessions: &LinkSessions) -> Result<&mut Sender> {
         Ok(match self.senders.entry(session.id) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(sessions.begin_confirm_stream(session, max_message, rng)?),
+            Entry::Vacant(entry) => entry.insert(sessions.begin_confirm_stream(session, max_message)?),
         })
     }
 }

@@ -76,14 +76,9 @@ impl SealedStream {
     }
 
     /// A stream of a session, whose number is taken now, durably.
-    fn new_stream(
-        &mut self,
-        session: Session,
-        continues: Option<Continues>,
-        rng: &mut ThreadRng,
-    ) -> Result<Box<ActiveStream>> {
+    fn new_stream(&mut self, session: Session, continues: Option<Continues>) -> Result<Box<ActiveStream>> {
         let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
-        let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble, rng)?;
+        let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble)?;
         self.ended.written();
         Ok(Box::new(ActiveStream { sender: self.confirms.ask_in(sender), session }))
     }
@@ -155,12 +150,12 @@ impl OutgoingStream for SealedStream {
         Ok(())
     }
 
-    fn begin(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<usize> {
+    fn begin(&mut self, now: Instant) -> Result<usize> {
         // The run may have waited long for its first input, and the session found at its start may be gone.
         self.sessions.refresh_if_due(now)?;
         self.checked_version = Some(self.sessions.version());
         self.confirms.use_sessions(&self.sessions);
-        let stream = self.new_stream(self.sessions.current()?.clone(), None, rng)?;
+        let stream = self.new_stream(self.sessions.current()?.clone(), None)?;
         let max_data = stream.sender.max_record_len();
         self.confirms.restart(now);
         self.enter(stream);

@@ -14,8 +14,8 @@ use crate::{Error, Exit, Result};
 
 impl SealedStream {
     /// Begins a stream with the next record: one that continues the sequence, or begins one.
-    fn begin_records(&mut self, spool: &mut Spool, now: Instant, rng: &mut ThreadRng) -> Result<()> {
-        self.begin(now, rng)?;
+    fn begin_records(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
+        self.begin(now)?;
         let sender = &mut self.state.open_stream()?.sender;
         match spool.sequence() {
             Some(sequence) => {
@@ -45,7 +45,7 @@ impl SpoolStream for SealedStream {
             .hint(format!("run sts-send {how} --confirm until the spool is empty")))
     }
 
-    fn before_record(&mut self, spool: &mut Spool, ended: bool, now: Instant, rng: &mut ThreadRng) -> Result<bool> {
+    fn before_record(&mut self, spool: &mut Spool, ended: bool, now: Instant) -> Result<bool> {
         if matches!(self.state, SealingState::Idle | SealingState::Left) {
             // A run without a message has a stream nevertheless: its end tells the receiver that there was nothing.
             let is_empty_run = ended && matches!(self.state, SealingState::Idle);
@@ -53,7 +53,7 @@ impl SpoolStream for SealedStream {
             if !spool.has_record() && !is_empty_run && !owes_end {
                 return Ok(true);
             }
-            self.begin_records(spool, now, rng)?;
+            self.begin_records(spool, now)?;
         }
         if spool.has_record() {
             return self.is_current(now);

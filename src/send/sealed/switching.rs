@@ -111,7 +111,7 @@ impl SealedStream {
                 // The continued has no position: what comes after it has the next one.
                 let position = old.sender.position_of(old.sender.next_seq());
                 self.ended.counted(&old.sender, old.sender.next_seq());
-                let next = self.new_stream(self.sessions.current()?.clone(), Some(position), rng)?;
+                let next = self.new_stream(self.sessions.current()?.clone(), Some(position))?;
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
                 let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };
@@ -204,7 +204,7 @@ impl SealedStream {
                 next.sender.continue_sequence(continues);
                 next
             }
-            None => self.new_stream(self.sessions.current()?.clone(), Some(continues), rng)?,
+            None => self.new_stream(self.sessions.current()?.clone(), Some(continues))?,
         };
         let count = self.confirms.unconfirmed().messages;
         let unconfirmed = self.confirms.take_unconfirmed(now);

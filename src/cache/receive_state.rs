@@ -15,7 +15,7 @@ use super::session_file::{hex, unhex};
 use crate::Rejected;
 use crate::crypto::schedule::digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
+use crate::stream::{Gap, LeftStream, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
 use crate::text;
 use crate::units::approximate;
 
@@ -327,7 +327,10 @@ impl ReceiveState {
                 let sequence = said.sequence_of(Origin { stream: StreamId { session, number }, salt }, end);
                 streams.insert_recent(RecentStream { number, salt, end, wants_confirms, sequence });
             }
-            "l" => streams.insert_left(number(words)?, said.sequence.take()?),
+            "l" => {
+                let (number, salt) = (number(words)?, unhex(words.next()?)?);
+                streams.insert_left(LeftStream { number, salt, sequence: said.sequence.take()? });
+            }
             "t" => {
                 let (latest, last_written) =
                     (std::mem::take(&mut counters.latest), std::mem::take(&mut counters.last_written));
@@ -429,9 +432,9 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams, counter
             let _ = write!(line, "{kind} {first} {last} ");
         }
     }
-    for (number, sequence) in streams.left() {
+    for LeftStream { number, salt, sequence } in streams.left() {
         put_sequence(line, sequence);
-        let _ = write!(line, "l {number} ");
+        let _ = write!(line, "l {number} {} ", hex(&salt));
     }
     for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {
         put_sequence_of(line, sequence, Origin { stream: StreamId { session, number }, salt }, end);

@@ -4,6 +4,7 @@ use bytes::BytesMut;
 
 use super::content::{self, Content, Message};
 use super::id::{FIRST_CONFIRM_STREAM, StreamId};
+use super::keys::{TagEnd, tag_end};
 use super::preamble::Preamble;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
@@ -33,6 +34,7 @@ pub(crate) struct Opened {
     /// What its stream says of itself and of others, in its first message.
     pub(crate) preamble: Option<Box<Preamble>>,
     salt: Salt,
+    tag: TagEnd,
 }
 
 impl Opened {
@@ -62,7 +64,10 @@ impl Opened {
 impl SessionEntry {
     /// What is wanted of the stream of a message, if the message is to be accepted.
     fn check(&self, opened: &Opened) -> Result<Wanted, AcceptError> {
-        let Opened { stream, seq, salt, wants_confirms, .. } = *opened;
+        let Opened { stream, seq, salt, wants_confirms, tag, .. } = *opened;
+        if self.keys.remembers_other(stream.number, seq, tag) {
+            return Err(AcceptError::SealedTwice);
+        }
         if !opened.content.is_in_sequence() {
             return Err(self.streams.check_settled(stream.number, salt, seq));
         }
@@ -178,7 +183,8 @@ impl Receiver {
                     let SealedHeader { stream: number, salt, seq, .. } = header;
                     let stream = StreamId { session: entry.session.id, number };
                     let peer = entry.session.peer;
-                    return Ok(Opened { peer, stream, seq, content, wants_confirms, continues, preamble, salt });
+                    let tag = tag_end(payload);
+                    return Ok(Opened { peer, stream, seq, content, wants_confirms, continues, preamble, salt, tag });
                 }
                 Err(Rejected::Length) => {}
                 Err(other) => rejected = other,
@@ -209,6 +215,8 @@ impl Receiver {
         let of_confirms = opened.stream.is_of_confirms();
         let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
         let wanted = entry.check(opened)?;
+        let moved = self.move_told(opened);
+        let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
         let has_begun = of_confirms || entry.streams.has_begun(number);
         let Beginning { mut before, wanted, skip, sequence } = if has_begun {
             let sequence = entry.streams.close_at(opened.stream).sequence;
@@ -216,6 +224,7 @@ impl Receiver {
         } else {
             self.begin(opened)?
         };
+        before.moved = moved;
         let progress = opened.progress(wanted, skip, sequence);
         let skip = if opened.seq < wanted { usize::MAX } else { usize::try_from(skip).unwrap_or(usize::MAX) };
         for over in before.superseded.iter().chain(before.closed.iter().map(|(closed, _)| closed)) {
@@ -223,6 +232,7 @@ impl Receiver {
         }
         let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
         let (closed, given_up) = entry.take(&progress);
+        entry.keys.remember(number, opened.seq, opened.tag);
         let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !of_confirms;
         if is_kept {
             entry.streams.keep(number);

@@ -92,16 +92,29 @@ impl Deref for StreamCipher<'_> {
     }
 }
 
+/// How many of the latest messages of a stream are remembered by the end of their tags.
+pub(super) const MAX_REMEMBERED: usize = 64;
+
+/// The last bytes of a message: of its tag.
+pub(super) type TagEnd = [u8; 4];
+
+/// The last bytes of a message.
+pub(super) fn tag_end(payload: &[u8]) -> TagEnd {
+    payload.last_chunk().copied().unwrap_or_default()
+}
+
 /// A stream of which something was received, and its ciphers: one for each part that still opens.
 struct KnownStream {
     salt: Salt,
     key: StreamKey,
     ciphers: Vec<(u32, Cipher)>,
+    /// Of the latest messages, the seq and the end of the tag, each at its seq modulo the length.
+    latest: Vec<(u32, TagEnd)>,
 }
 
 impl KnownStream {
     fn new(salt: Salt, key: StreamKey) -> Self {
-        Self { salt, key, ciphers: Vec::new() }
+        Self { salt, key, ciphers: Vec::new(), latest: Vec::new() }
     }
 
     fn cipher(&self, seq: u32, suite: Suite) -> Option<StreamCipher<'_>> {
@@ -200,6 +213,20 @@ impl StreamKeys {
             known.advance(seq, self.suite);
         }
         given_up
+    }
+
+    /// A message was received: another one with its number is of a copy of its sender.
+    pub(super) fn remember(&mut self, stream: u32, seq: u32, tag: TagEnd) {
+        if let Some(known) = self.known.get_mut(&stream).filter(|_| stream < FIRST_CONFIRM_STREAM) {
+            known.latest.resize(MAX_REMEMBERED, (u32::MAX, TagEnd::default()));
+            known.latest[seq as usize % MAX_REMEMBERED] = (seq, tag);
+        }
+    }
+
+    /// Whether another message with this number is remembered.
+    pub(super) fn remembers_other(&self, stream: u32, seq: u32, tag: TagEnd) -> bool {
+        let latest = self.known.get(&stream).and_then(|known| known.latest.get(seq as usize % MAX_REMEMBERED));
+        latest.is_some_and(|&(of, other)| of == seq && other != tag)
     }
 
     fn take(&mut self, number: u32) -> Vec<(u32, u32)> {

@@ -8,11 +8,11 @@ use super::receiver::Receiver;
 use super::sequence::{Before, Beginning};
 use crate::crypto::key_tree::{MAX_NUMBER, Salt};
 
-/// A stream of which nothing more will come; to be written down, and reported.
+/// A stream that is put where a later one told that it was in its sequence; to be written down, and reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it must be written down, and what is lost reported"]
-pub(crate) struct LostEnd {
-    /// Its progress: superseded, where its sequence goes on.
+pub(crate) struct ToldStream {
+    /// Its progress, where its sequence goes on.
     pub(crate) progress: Progress,
     /// What becomes of other streams of its sequence with it.
     pub(crate) before: Before,
@@ -20,7 +20,7 @@ pub(crate) struct LostEnd {
     pub(crate) gap: Option<Gap>,
 }
 
-impl LostEnd {
+impl ToldStream {
     /// All streams that are over with it.
     pub(crate) fn closed(&self) -> impl Iterator<Item = &Progress> {
         self.before.superseded.iter().chain([&self.progress])
@@ -56,16 +56,38 @@ impl Receiver {
     #[must_use]
     pub(crate) fn lost_ends(&self, opened: &Opened) -> Vec<EndedStream> {
         let copies = self.copies(opened);
-        let is_of_copy = |ended: &EndedStream| {
-            let origin = ended.continues.map(|continues| continues.origin.stream);
-            copies.contains(&ended.stream) || origin.is_some_and(|origin| copies.contains(&origin))
-        };
-        let is_lost = |ended: &&EndedStream| !is_of_copy(ended) && self.lost_end(ended).is_some();
+        let is_lost = |ended: &&EndedStream| !is_of_copy(&copies, ended) && self.lost_end(ended).is_some();
         self.ended(opened).filter(is_lost).copied().collect()
     }
 
+    /// Puts streams whose first message was given up into the sequences that this message says they continued: what is reported
+    /// of them as lost is not missing again, and what is before them is lost.
+    pub(super) fn move_told(&mut self, opened: &Opened) -> Vec<ToldStream> {
+        let told = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
+        told.filter_map(|ended| self.move_one(ended, opened)).collect()
+    }
+
+    fn move_one(&mut self, ended: &EndedStream, opened: &Opened) -> Option<ToldStream> {
+        let continues = ended.continues?;
+        let known = self.streams(ended.stream.session)?.known_alone(ended.stream, ended.salt)?;
+        let origin = continues.origin.stream;
+        let is_named = |stream| stream != opened.stream && self.is_of_same_peer(stream, opened);
+        if origin == ended.stream || !is_named(origin) || !is_named(ended.stream) {
+            return None;
+        }
+        if is_of_copy(&self.copies(opened), ended) || self.is_carried_on(continues.origin, ended.stream) {
+            return None;
+        }
+        let Beginning { before, sequence, .. } = self.go_on(&continues, ended.stream);
+        let position = continues.position.saturating_add(known.sequence.position).max(sequence.position);
+        let progress = Progress { sequence: Sequence { position, ..sequence }, ..known };
+        before.superseded.iter().for_each(|over| self.apply_over(over));
+        self.entry_mut(ended.stream.session)?.streams.apply(&progress);
+        Some(ToldStream { progress, before, gap: None })
+    }
+
     /// Closes a stream that has ended, if it is still not complete.
-    pub(crate) fn close_lost_end(&mut self, ended: &EndedStream) -> Option<LostEnd> {
+    pub(crate) fn close_lost_end(&mut self, ended: &EndedStream) -> Option<ToldStream> {
         let lost = self.lost_end(ended)?;
         lost.closed().for_each(|closed| self.apply_over(closed));
         Some(lost)
@@ -73,7 +95,7 @@ impl Receiver {
 
     /// What is lost with a stream that has ended; `None` if it is over, or complete, or if its end is not known.
     #[must_use]
-    pub(crate) fn lost_end(&self, ended: &EndedStream) -> Option<LostEnd> {
+    pub(crate) fn lost_end(&self, ended: &EndedStream) -> Option<ToldStream> {
         let EndedStream { stream, salt, count, .. } = *ended;
         let streams = self.streams(stream.session).filter(|streams| !streams.is_over(stream.number))?;
         let known = streams.close_at(stream);
@@ -92,9 +114,8 @@ impl Receiver {
             return None;
         }
         let sequence = Sequence { position: sequence.position.saturating_add(lost.into()), ..sequence };
-        let progress =
-            Progress { salt, next: wanted + lost, skip: 0, state: StreamState::Superseded, sequence, ..known };
-        Some(LostEnd { progress, before, gap })
+        let progress = Progress { salt, next: count, skip: 0, state: StreamState::Superseded, sequence, ..known };
+        Some(ToldStream { progress, before, gap })
     }
 
     fn beginning_of(&self, ended: &EndedStream) -> Beginning {
@@ -105,7 +126,13 @@ impl Receiver {
             let named = continues.origin.stream;
             named != stream && !named.is_of_confirms() && of(named.session) == of(stream.session)
         });
-        continues.map_or_else(|| Beginning::of_origin(origin), |continues| self.go_on(&continues, stream))
+        let Some(continues) = continues else { return Beginning::of_origin(origin) };
+        if self.is_carried_on(continues.origin, stream) {
+            // It carried nothing that is not of the newer stream, or was given up with the beginning of that.
+            let sequence = Sequence { origin: continues.origin, position: 0 };
+            return Beginning { wanted: u32::MAX, sequence, ..Beginning::of_origin(origin) };
+        }
+        self.go_on(&continues, stream)
     }
 
     /// What a message says of earlier streams of data of its sender, in sessions that are here.
@@ -113,4 +140,10 @@ impl Receiver {
         let said = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
         said.filter(|ended| ended.stream.number <= MAX_NUMBER && self.is_of_same_peer(ended.stream, opened))
     }
+}
+
+/// Whether what is said of a stream is of one that another device sent, or of its sequence.
+fn is_of_copy(copies: &[StreamId], ended: &EndedStream) -> bool {
+    let origin = ended.continues.map(|continues| continues.origin.stream);
+    copies.contains(&ended.stream) || origin.is_some_and(|origin| copies.contains(&origin))
 }

@@ -458,4 +458,18 @@ impl Sender {
     pub(super) fn jump(&mut self, seq: u32) {
         self.seq = seq;
     }
+
+    /// What a copy of the memory of this process has.
+    pub(super) fn snapshot(&self) -> Self {
+        let PartKeys { suite, key, will, .. } = &self.keys;
+        let keys = PartKeys {
+            suite: *suite,
+            key: key.clone(),
+            cipher: key.cipher(*suite),
+            previous: None,
+            will: will.clone(),
+        };
+        let Self { tag, id, salt, lengths, flags, seq, closed, .. } = *self;
+        Self { keys, tag, id, salt, lengths, flags, preamble: self.preamble.clone(), seq, closed }
+    }
 }

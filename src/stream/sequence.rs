@@ -2,6 +2,7 @@
 
 use super::accept::Opened;
 use super::id::{Origin, StreamId};
+use super::lost_ends::ToldStream;
 use super::preamble::Continues;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::Receiver;
@@ -31,6 +32,8 @@ pub(crate) enum Closing {
 /// What becomes of other streams when one begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Before {
+    /// Streams of which it is known now what they continued.
+    pub(crate) moved: Vec<ToldStream>,
     /// Streams whose sequence this one carries now; to be written down.
     pub(crate) superseded: Vec<Progress>,
     /// Streams that are closed before their end; to be written down, and reported.
@@ -134,6 +137,12 @@ impl Receiver {
         self.streams(session).filter(may_come).map(|_| 0)
     }
 
+    /// Whether a sequence was carried on by a newer stream than this one.
+    pub(super) fn is_carried_on(&self, origin: Origin, stream: StreamId) -> bool {
+        let peer = self.session(origin.stream.session).map(|session| session.peer);
+        peer.is_some_and(|peer| self.carriers(origin, &peer).any(|carrier| self.is_older(stream, carrier.stream)))
+    }
+
     fn carrier(&self, origin: Origin, except: StreamId) -> Option<Carrier> {
         let peer = self.session(origin.stream.session)?.peer;
         let carriers = self.carriers(origin, &peer).filter(|carrier| carrier.stream != except);
@@ -155,8 +164,8 @@ impl Receiver {
     /// Where a stream begins of which nothing was received, with its first message that came.
     ///
     /// # Errors
-    /// [`AcceptError::Closed`] if the message that says what the stream continues did not come, and what a newer stream continues
-    /// may be the same.
+    /// [`AcceptError::Closed`] if a newer stream carries the sequence, or may: if the message that says what this stream continues
+    /// did not come.
     pub(super) fn begin(&self, opened: &Opened) -> Result<Beginning, AcceptError> {
         let stream = opened.stream;
         let alone = |before| Beginning { before, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
@@ -168,6 +177,10 @@ impl Receiver {
             return Ok(alone(Before { closed, ..Before::default() }));
         }
         if let Some(continues) = self.continued(opened) {
+            // What this one carries is of that one, or was given up with its beginning.
+            if self.is_carried_on(continues.origin, stream) {
+                return Err(AcceptError::Closed);
+            }
             return Ok(self.go_on(&continues, stream));
         }
         let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
@@ -201,12 +214,12 @@ impl Receiver {
         let StreamId { session, number } = origin.stream;
         let Some(peer) = self.session(session).map(|session| session.peer) else { return Vec::new() };
         let open = self.carriers(origin, &peer).filter(|carrier| carrier.is_open && carrier.stream != by);
-        let mut streams: Vec<_> = open.map(|carrier| carrier.stream).collect();
+        let mut closed: Vec<_> = open.map(|carrier| self.close(carrier.stream)).collect();
         let is_over = |streams: &Streams| streams.is_over(number) || streams.is_open(number);
         if !self.streams(session).is_none_or(is_over) {
-            streams.push(origin.stream);
+            closed.push(Progress { salt: origin.salt, ..self.close(origin.stream) });
         }
-        streams.into_iter().map(|stream| Progress { state: StreamState::Superseded, ..self.close(stream) }).collect()
+        closed.into_iter().map(|closed| Progress { state: StreamState::Superseded, ..closed }).collect()
     }
 
     /// The streams that must be closed before one is accepted that may continue any of them.

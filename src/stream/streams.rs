@@ -37,6 +37,8 @@ pub(crate) enum AcceptError {
     Settled,
     /// Its stream number was used before with another salt: a copied or restored runtime directory.
     StreamReused,
+    /// Another message was received with its number in its stream: two copies of one process send.
+    SealedTwice,
     /// Its stream was closed before its end, to make room.
     Closed,
     /// Its session was removed after the message was opened.
@@ -50,7 +52,7 @@ impl AcceptError {
         match self {
             Self::Duplicate { .. } => Rejected::Duplicate,
             Self::Ahead { .. } | Self::Unreadable | Self::Settled => Rejected::Unexpected,
-            Self::StreamReused => Rejected::StreamReused,
+            Self::StreamReused | Self::SealedTwice => Rejected::StreamReused,
             Self::Closed => Rejected::StreamClosed,
             Self::Gone => Rejected::UnknownSession,
         }
@@ -61,7 +63,9 @@ impl AcceptError {
     pub(crate) fn confirm(self) -> Option<u32> {
         match self {
             Self::Duplicate { next } | Self::Ahead { next } => Some(next),
-            Self::Unreadable | Self::Settled | Self::StreamReused | Self::Closed | Self::Gone => None,
+            Self::Unreadable | Self::Settled | Self::StreamReused | Self::SealedTwice | Self::Closed | Self::Gone => {
+                None
+            }
         }
     }
 }
@@ -110,6 +114,17 @@ pub(crate) struct RecentStream {
     pub(crate) sequence: Sequence,
 }
 
+/// A stream that was closed before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftStream {
+    /// Its number.
+    pub(crate) number: u32,
+    /// Its salt.
+    pub(crate) salt: Salt,
+    /// Where its sequence goes on.
+    pub(crate) sequence: Sequence,
+}
+
 /// The streams of one session, as far as they were received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
@@ -120,8 +135,8 @@ pub(crate) struct Streams {
     recent: VecDeque<RecentStream>,
     ended: Ranges,
     closed: Ranges,
-    /// Where the sequences of the streams go on that were closed last, before their end; oldest first.
-    left: VecDeque<(u32, Sequence)>,
+    /// The streams that were closed last, before their end; oldest first.
+    left: VecDeque<LeftStream>,
     /// The newest stream of which the broker keeps messages.
     kept: Option<u32>,
     touches: u64,
@@ -221,11 +236,11 @@ impl Streams {
                 self.insert_ended(number, number)
             }
             StreamState::Superseded => {
-                self.insert_left(number, sequence);
+                self.insert_left(LeftStream { number, salt, sequence });
                 self.insert_ended(number, number)
             }
             StreamState::Closed => {
-                self.insert_left(number, sequence);
+                self.insert_left(LeftStream { number, salt, sequence });
                 self.insert_closed(number, number);
                 None
             }
@@ -248,20 +263,20 @@ impl Streams {
     pub(super) fn sequences(&self) -> impl Iterator<Item = (u32, Sequence, bool)> {
         let open = self.open.iter().map(|(&number, open)| (number, open.sequence, true));
         let over = self.recent.iter().map(|recent| (recent.number, recent.sequence, false));
-        open.chain(over).chain(self.left.iter().map(|&(number, sequence)| (number, sequence, false)))
+        open.chain(over).chain(self.left.iter().map(|left| (left.number, left.sequence, false)))
     }
 
-    /// Restores where the sequence of a stream that was closed goes on; at most 16 are remembered.
-    pub(crate) fn insert_left(&mut self, stream: u32, sequence: Sequence) {
-        self.left.retain(|&(number, _)| number != stream);
-        self.left.push_back((stream, sequence));
+    /// Restores one of [`Streams::left`]; at most 16 are remembered.
+    pub(crate) fn insert_left(&mut self, stream: LeftStream) {
+        self.left.retain(|left| left.number != stream.number);
+        self.left.push_back(stream);
         if self.left.len() > MAX_RECENT_STREAMS {
             self.left.pop_front();
         }
     }
 
-    /// Where the sequences go on of the streams that were closed last.
-    pub(crate) fn left(&self) -> impl Iterator<Item = (u32, Sequence)> {
+    /// The streams that were closed last, before their end, oldest first.
+    pub(crate) fn left(&self) -> impl Iterator<Item = LeftStream> {
         self.left.iter().copied()
     }
 
@@ -285,7 +300,29 @@ impl Streams {
 
     /// The salt of a stream, where it is known.
     pub(super) fn salt(&self, stream: u32) -> Option<Salt> {
-        self.open.get(&stream).map(|open| open.salt).or_else(|| self.recent(stream).map(|recent| recent.salt))
+        let open = self.open.get(&stream).map(|open| open.salt);
+        open.or_else(|| self.recent(stream).map(|recent| recent.salt)).or_else(|| self.left_salt(stream))
+    }
+
+    fn left_salt(&self, stream: u32) -> Option<Salt> {
+        self.left.iter().find(|left| left.number == stream).map(|left| left.salt)
+    }
+
+    /// The progress of a stream that is known, open or not, if it is in a sequence of its own.
+    pub(super) fn known_alone(&self, stream: StreamId, salt: Salt) -> Option<Progress> {
+        let StreamId { number, .. } = stream;
+        let known = if self.has_begun(number) {
+            Progress { state: StreamState::Open, ..self.close_at(stream) }
+        } else if let Some(RecentStream { salt, end: next, wants_confirms, sequence, .. }) =
+            self.recent(number).copied()
+        {
+            Progress { stream, salt, next, skip: 0, wants_confirms, state: StreamState::Ended, sequence }
+        } else {
+            let LeftStream { salt, sequence, .. } = *self.left.iter().find(|left| left.number == number)?;
+            let state = if self.closed.contains(number) { StreamState::Closed } else { StreamState::Superseded };
+            Progress { stream, salt, next: 0, skip: 0, wants_confirms: false, state, sequence }
+        };
+        (known.salt == salt && known.sequence.origin.stream == stream).then_some(known)
     }
 
     /// The progress that closes the longest idle stream, where there is no room for another than `stream`.
@@ -367,6 +404,7 @@ impl Streams {
             }
             (None, Some(recent)) if seq > recent.end => None,
             (None, Some(_)) => Some(Claim::Settled),
+            (None, None) if self.left_salt(stream).is_some_and(|left| left != salt) => Some(Claim::Copied),
             (None, None) if self.closed.contains(stream) => Some(Claim::Closed),
             (None, None) => self.ended.contains(stream).then_some(Claim::Ended { confirm: None }),
         }

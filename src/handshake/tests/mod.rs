@@ -7,6 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod answers;
+mod copies;
 mod enrolment;
 mod flood;
 mod hostile;

@@ -47,7 +47,8 @@ use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::stream::{
-    AcceptError, Accepted, AcceptedWill, Before, Claim, Content, EndedStream, Gap, LostEnd, Opened, Progress, StreamId,
+    AcceptError, Accepted, AcceptedWill, Before, Claim, Content, EndedStream, Gap, Opened, Progress, StreamId,
+    ToldStream,
 };
 use crate::{Error, Exit, Rejected, Result};
 
@@ -275,7 +276,7 @@ impl<'a> SealedStreams<'a> {
     }
 
     fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
-        let LostEnd { progress, before, gap } = self.sessions.receiver.close_lost_end(ended)?;
+        let ToldStream { progress, before, gap } = self.sessions.receiver.close_lost_end(ended)?;
         let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
         // What came of the sequence is written before it is written down that this is over.
         self.chains.link(ended.stream, progress.sequence.origin.stream);
@@ -290,12 +291,7 @@ impl<'a> SealedStreams<'a> {
         let mut prior = Vec::new();
         while let Some(ended) = self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.chains.holds(stream)) {
             let lost = self.sessions.receiver.lost_end(&ended);
-            let is_written = |closed: &Progress| {
-                let StreamId { session, number } = closed.stream;
-                let accepted = self.sessions.receiver.streams(session).and_then(|streams| streams.next_seq(number));
-                self.log.is_written_up_to(closed.stream, accepted)
-            };
-            if lost.is_some_and(|lost| lost.closed().all(is_written))
+            if lost.is_some_and(|lost| lost.closed().all(|closed| self.is_written(closed)))
                 && let Some(entries) = self.close_lost_end(&ended)
             {
                 prior.extend(entries);
@@ -303,6 +299,12 @@ impl<'a> SealedStreams<'a> {
         }
         let now = Instant::now();
         self.log.record(&[Completion { prior, ..Completion::default() }], self.sessions.link.cache(), now)
+    }
+
+    /// Whether all is written down that was accepted of a stream.
+    fn is_written(&self, Progress { stream, .. }: &Progress) -> bool {
+        let accepted = self.sessions.receiver.streams(stream.session);
+        self.log.is_written_up_to(*stream, accepted.and_then(|streams| streams.next_seq(stream.number)))
     }
 
     /// The first message under a new session came.
@@ -332,8 +334,13 @@ impl<'a> SealedStreams<'a> {
 
     /// As [`SealedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
     fn note_before(&mut self, peer: &Digest, stream: StreamId, before: &Before, gap: Option<Gap>) -> Vec<JournalEntry> {
-        let name = || self.sessions.peer_name(peer);
         let mut prior = Vec::new();
+        for ToldStream { progress, before, gap } in &before.moved {
+            prior.extend(self.note_before(peer, progress.stream, before, *gap));
+            // Otherwise what is not written of it would be written down as written.
+            prior.extend(self.is_written(progress).then_some(JournalEntry::Progress(*progress)));
+        }
+        let name = || self.sessions.peer_name(peer);
         for (closed, why) in &before.closed {
             self.chains.end(closed.stream);
             self.reports.stream_closed(&name(), closed.stream.number, *why);
@@ -394,6 +401,10 @@ impl<'a> SealedStreams<'a> {
             }
             AcceptError::StreamReused => {
                 self.reports.stream_reused(&self.sessions.peer_name(&opened.peer), stream.number, now);
+                self.reject(error.rejected(), receipt, now)
+            }
+            AcceptError::SealedTwice => {
+                self.reports.two_devices(&self.sessions.peer_name(&opened.peer), stream, now);
                 self.reject(error.rejected(), receipt, now)
             }
             AcceptError::Unreadable => {

@@ -16,7 +16,7 @@ fn lost(receiver: &mut Receiver, message: &[u8]) -> Vec<(u32, u32, u32)> {
     let ended = receiver.lost_ends(&opened);
     let closed: Vec<_> = ended.iter().filter_map(|ended| receiver.close_lost_end(ended)).collect();
     assert!(ended.iter().all(|ended| receiver.close_lost_end(ended).is_none()), "once");
-    assert!(closed.iter().flat_map(LostEnd::closed).all(|closed| closed.state == StreamState::Superseded));
+    assert!(closed.iter().flat_map(ToldStream::closed).all(|closed| closed.state == StreamState::Superseded));
     let gaps = closed.iter().flat_map(|lost| lost.before.gap.into_iter().chain(lost.gap));
     gaps.map(|gap| (gap.stream.number, gap.first, gap.last)).collect()
 }

@@ -268,6 +268,26 @@ mod tests {
         }
     }
 
+    /// Whether or not the tag is that of a peer, who could make such a message.
+    #[test]
+    fn a_message_of_no_whole_blocks_has_the_wrong_length() {
+        for suite in [Suite::Cbc, Suite::Ecb] {
+            let cipher = cipher(suite, 5);
+            let SuiteKeys::EtM { mac, .. } = &cipher.keys else { unreachable!("{suite} encrypts, then MACs") };
+            for blocks in 0..3 {
+                for more in 0..BLOCK_LEN {
+                    let body = vec![7; cipher.head_room() + blocks * BLOCK_LEN + more];
+                    let tag = etm_tag(mac, &[6; HEADER_LEN], &body).finalize().into_bytes();
+                    let message = [&[6; HEADER_LEN], &body[..], &tag[..MAC_TAG_LEN]].concat();
+                    let is_whole = blocks > 0 && more == 0;
+                    let expected = if is_whole { Rejected::NotAuthentic } else { Rejected::Length };
+                    // No block here ends with padding.
+                    assert_eq!(opened(&cipher, &message), Err(expected), "{suite}: {blocks} blocks, {more} bytes");
+                }
+            }
+        }
+    }
+
     #[test]
     fn another_key_or_suite_does_not_open() {
         let message = sealed(&cipher(Suite::Gcm, 1), [0; HEADER_LEN], b"a line\n");

@@ -400,10 +400,33 @@ mod tests {
     #[test]
     fn nodes_that_lead_to_each_other_are_no_tree() {
         let node = |path: &str| (path.parse().unwrap(), key());
-        for bad in [&["-", "0"][..], &["10", "100"], &["1", "1"], &["110", "11001", "0"], &["1", "0"]] {
+        // The first two: a node, and the leaf of its last number or of its first.
+        let nested = [&["110", "11011"][..], &["110", "11000"]];
+        let others = [&["-", "0"][..], &["10", "100"], &["1", "1"], &["110", "11001", "0"], &["1", "0"]];
+        for bad in nested.into_iter().chain(others) {
             assert_eq!(KeyTree::from_nodes(bad.iter().map(|path| node(path))), None, "{bad:?}");
         }
         assert!(KeyTree::from_nodes([]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_given_up_is_the_node_of_the_lowest_numbers() {
+        let mut tree = tree();
+        assert_eq!((tree.len(), tree.is_empty()), (1, false));
+        tree.remove(4, 4);
+        // 0, 1 and 2, 3, 5 and 6, and all from 7 on.
+        assert_eq!(tree.len(), 5);
+        let mut given_up = Vec::new();
+        while let Some((first, last)) = tree.give_up_lowest() {
+            assert!(!tree.contains(first) && !tree.contains(last));
+            assert_eq!(
+                tree.lowest(),
+                (last < MAX_NUMBER).then_some(if last == 3 { 5 } else { last.saturating_add(1) })
+            );
+            given_up.push((first, last));
+        }
+        assert_eq!(given_up, [(0, 0), (1, 2), (3, 3), (5, 6), (7, MAX_NUMBER)]);
+        assert_eq!((tree.len(), tree.is_empty()), (0, true));
     }
 
     /// A removal: a range of numbers, low ones more often.

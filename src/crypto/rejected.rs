@@ -60,3 +60,17 @@ impl fmt::Display for Rejected {
         f.write_str(self.reason())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_told_from_the_others() {
+        let mut reasons = Rejected::ALL.map(|rejected| rejected.to_string()).to_vec();
+        assert_eq!(reasons[0], "not an STS/2 message");
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), Rejected::ALL.len());
+    }
+}

@@ -499,6 +499,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_refusal_is_good_for_one_auth_req_and_one_reason() {
+        let schedule = schedule();
+        let [key, other] = [b"authreq", b"another"].map(|auth_req| schedule.refusal(&schedule.th2(auth_req)));
+        let mac = refusal_mac(&key, b"reason");
+        assert_eq!(verify_refusal(&key, b"reason", &mac), Ok(()));
+        assert_eq!(verify_refusal(&other, b"reason", &mac), Err(Rejected::NotAuthentic));
+        assert_eq!(verify_refusal(&key, b"treason", &mac), Err(Rejected::NotAuthentic));
+    }
+
     /// Expected values from a separate computation, with the keys above.
     #[test]
     fn a_query_and_its_reply_are_good_for_one_asker_only() {

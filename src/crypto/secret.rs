@@ -128,6 +128,8 @@ mod tests {
     fn debug_names_the_purpose_and_nothing_else() {
         let key = Key::<Confirm>::generate(32, |bytes| bytes.fill(0xa5));
         assert_eq!(format!("{key:?}"), "Key(confirm)");
+        let password = Password::new("sesame".to_owned());
+        assert_eq!((format!("{password:?}").as_str(), password.expose()), ("Password(..)", "sesame"));
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Receiver {
             let (stream, first) = open.map_or((origin.stream, wanted), |open| (open.stream, open.next.into()));
             Gap { stream, first: saturated(first), last: saturated(first.saturating_add(lost)) }
         });
-        let skip = open.filter(|open| gap.is_none() && open.sequence.position == wanted).map_or(0, |open| open.skip);
+        let skip = open.filter(|_| gap.is_none()).map_or(0, |open| open.skip);
         let before = Before { superseded: self.superseded(origin, stream), gap, ..Before::default() };
         let ahead = wanted.saturating_sub(position);
         let sequence = Sequence { origin, position: wanted.max(position) };

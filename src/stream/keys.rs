@@ -132,10 +132,8 @@ impl KnownStream {
             self.ciphers.push((part, *cipher));
         }
         let earliest = earliest_part(seq);
-        if self.key.part() < earliest {
-            self.key.advance_to(earliest);
-            self.ciphers.retain(|(of, _)| *of >= earliest);
-        }
+        self.key.advance_to(earliest);
+        self.ciphers.retain(|(of, _)| *of >= earliest);
     }
 }
 
@@ -177,7 +175,7 @@ impl StreamKeys {
         }
         match self.known.get(&stream) {
             Some(known) if known.salt == salt => known.cipher(seq, self.suite),
-            Some(_) if stream < FIRST_CONFIRM_STREAM => None,
+            // No node leads to a known stream of data. A side stream with another salt is to be noticed.
             _ => part_cipher(&self.first_key(stream, salt)?, StreamKey::part_of(seq), self.suite),
         }
     }
@@ -249,6 +247,18 @@ impl StreamKeys {
         let open = &self.keys.open;
         let is_needed = |number| number >= FIRST_CONFIRM_STREAM || open.contains_key(&number) || is_recent(number);
         self.known.retain(|&number, _| is_needed(number));
+    }
+
+    /// The parts of a known stream whose ciphers are kept.
+    #[cfg(test)]
+    pub(super) fn kept_parts(&self, stream: u32) -> Vec<u32> {
+        self.known[&stream].ciphers.iter().map(|(part, _)| *part).collect()
+    }
+
+    /// How many nodes are kept.
+    #[cfg(test)]
+    pub(super) fn nodes(&self) -> usize {
+        self.keys.tree.len()
     }
 
     /// Nothing is opened any more of streams with these numbers.

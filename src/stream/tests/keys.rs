@@ -17,6 +17,49 @@ fn opens(stolen: &Session, message: &[u8]) -> bool {
     receiver(&[stolen]).open(message, &mut plaintext).is_ok()
 }
 
+/// What is resent after the first message of a part is read back under the key of the one before.
+#[test]
+fn a_sender_reads_back_what_it_sealed_in_the_part_before() {
+    for part in [1, 2] {
+        let mut sender = sender(&pair(1, Suite::Gcm).0, 0);
+        sender.jump((part << 20) - 1);
+        let sent = [data(&mut sender, b"a"), data(&mut sender, b"b")];
+        for (message, bytes) in sent.iter().zip([b"a", b"b"]) {
+            let (content, read) = sender.read_back(message).unwrap();
+            assert_eq!((content, &read[..]), (Content::Data, &bytes[..]));
+        }
+    }
+}
+
+fn open(receiver: &Receiver, message: &[u8]) -> Result<Opened, Rejected> {
+    receiver.open(message, &mut BytesMut::new())
+}
+
+/// The session's file is written again when keys go from it, and only then.
+#[test]
+fn what_goes_from_the_keys_of_a_session_is_told() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut file = slave.clone();
+    let mut has_changed = |receiver: &mut Receiver, message: &[u8]| {
+        assert!(receive(receiver, message).1.is_ok());
+        let streams = receiver.streams(slave.id).unwrap();
+        let has_changed = file.receive.reduce(streams);
+        let reduced = file.receive.clone();
+        assert!(!file.receive.reduce(streams), "once is enough");
+        assert_eq!(file.receive, reduced);
+        has_changed
+    };
+    let mut one = sender(&master, 2);
+    assert!(has_changed(&mut receiver, &data(&mut one, b"it begins")));
+    assert!(!has_changed(&mut receiver, &data(&mut one, b"more")));
+    one.jump((1 << 20) + (1 << 16) - 2);
+    assert!(!has_changed(&mut receiver, &data(&mut one, b"part 0 may come again")));
+    assert!(has_changed(&mut receiver, &data(&mut one, b"and no more")));
+    assert!(has_changed(&mut receiver, &end(&mut one, b"it ends")));
+    assert!(has_changed(&mut receiver, &end(&mut sender(&master, 5), b"of one message")));
+}
+
 #[test]
 fn a_stolen_session_opens_nothing_that_was_received_to_its_end() {
     for suite in Suite::ALL {
@@ -101,7 +144,13 @@ fn a_long_stream_steps_its_key_and_old_parts_close() {
         for (other, message) in &sent[..=at] {
             let may_come_again = StreamKey::part_of(*other) >= StreamKey::part_of((seq + 1).saturating_sub(1 << 16));
             assert_eq!(opens(&stolen, message), may_come_again, "{other} after {seq}");
+            assert_eq!(open(&receiver, message).is_ok(), may_come_again, "{other} after {seq}, in this run");
         }
+        // One cipher a part, and none of what is over.
+        let mut parts: Vec<_> = sent[..=at].iter().map(|(other, _)| StreamKey::part_of(*other)).collect();
+        parts.dedup();
+        parts.retain(|part| *part >= StreamKey::part_of(seq.saturating_sub(1 << 16)));
+        assert_eq!(receiver.sessions[&slave.id].keys.kept_parts(0), parts, "after {seq}");
     }
     assert!(!erases_part(PART, PART + (1 << 16) - 1) && erases_part(PART, PART + (1 << 16)));
 
@@ -137,10 +186,6 @@ fn the_newest_stream_that_the_broker_keeps_still_opens_after_its_end() {
     assert_eq!(stolen.receive, before);
 }
 
-fn open(receiver: &Receiver, message: &[u8]) -> Result<Opened, Rejected> {
-    receiver.open(message, &mut BytesMut::new())
-}
-
 #[test]
 fn wills_have_a_key_of_their_own_until_the_stream_ends() {
     let (master, slave) = pair(1, Suite::Gcm);
@@ -155,7 +200,10 @@ fn wills_have_a_key_of_their_own_until_the_stream_ends() {
     assert!(receive(&mut receiver, &end(&mut sender, b"")).1.is_ok());
     assert!(open(&receiver, &ours).is_err(), "it ended in order");
     assert!(self::sender(&master, FIRST_CONFIRM_STREAM).will(0, b"", &mut rng()).is_err());
-    assert!(sender.will(0, &[0; LIMIT], &mut rng()).is_err(), "too long");
+    let longest = vec![7; self::sender(&master, 1).max_data_len()];
+    let will = self::sender(&master, 1).will(0, &longest, &mut rng()).unwrap();
+    assert!(will.len() <= LIMIT && open(&receiver, &will).is_ok());
+    assert!(sender.will(0, &[&longest[..], &[7]].concat(), &mut rng()).is_err(), "too long");
 }
 
 /// Each connection of a sender gives the broker one, of a number above those before it.

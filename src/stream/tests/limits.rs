@@ -198,12 +198,30 @@ fn padding_hides_the_length_and_leaves_the_bytes() {
     }
 }
 
+/// Or a message would be the last one and wanted for ever. The receiver has come near enough to open it otherwise.
 #[test]
 fn the_last_number_of_all_is_nobodys() {
     let (master, slave) = pair(1, Suite::Gcm);
-    let receiver = receiver(&[&slave]);
+    let mut receiver = receiver(&[&slave]);
+    for part in (0..4096).step_by(63) {
+        assert!(receive(&mut receiver, &raw(&master, FrameType::Enc, part << 20, b"\x01data")).1.is_ok(), "{part}");
+    }
     let message = raw(&master, FrameType::Enc, u32::MAX, b"\x01data");
     assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
+    assert!(receive(&mut receiver, &raw(&master, FrameType::Enc, u32::MAX - 1, b"\x01data")).1.is_ok());
+}
+
+/// Whoever has the key of the side streams can seal them.
+#[test]
+fn the_last_side_stream_is_nobodys_and_none_has_a_kill() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let receiver = receiver(&[&slave]);
+    let opens = |stream, frame_type, plaintext: &[u8]| {
+        receiver.open(&raw_in(stream, &master, frame_type, 0, plaintext), &mut BytesMut::new()).map(drop)
+    };
+    assert_eq!(opens(u32::MAX - 1, FrameType::Enc, b"\x04"), Ok(()));
+    assert_eq!(opens(u32::MAX, FrameType::Enc, b"\x04"), Err(Rejected::NotAuthentic));
+    assert_eq!(opens(FIRST_CONFIRM_STREAM, FrameType::Kill, b"\x05\0\0\0\0"), Err(Rejected::NotAuthentic));
 }
 
 /// Two copies of a runtime directory take the same number, and never the same salt.
@@ -243,24 +261,39 @@ fn the_longest_idle_stream_makes_room() {
     assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
 }
 
-#[test]
-fn a_peer_cannot_fill_our_memory() {
+/// Of the streams below this number, the even ones have ended.
+fn every_second_ended(below: u32) -> Streams {
     let mut streams = Streams::default();
-    for stream in (0..10_000).step_by(2) {
+    for number in (0..below).step_by(2) {
+        let stream = StreamId { session: [0; 8], number };
         streams.apply(&Progress {
-            stream: StreamId { session: [0; 8], number: stream },
+            stream,
             salt: [0; 8],
             next: 1,
             skip: 0,
             wants_confirms: false,
             state: StreamState::Ended,
-            sequence: Sequence::of_origin(origin(StreamId { session: [0; 8], number: stream }), 1),
+            sequence: Sequence::of_origin(origin(stream), 1),
         });
     }
+    streams
+}
+
+#[test]
+fn a_peer_cannot_fill_our_memory() {
+    let streams = every_second_ended(10_000);
     assert_eq!(streams.ended().iter().count(), MAX_RANGES);
     assert!(streams.closed().contains(1) && !streams.closed().contains(9_997));
     assert_eq!(streams.check(1, [0; 8], 0, true), Err(AcceptError::Closed), "given up, not forgotten");
     assert_eq!(streams.missing().count(), MAX_RANGES as u64 - 1);
+}
+
+#[test]
+fn only_what_is_missing_is_given_up() {
+    let most = u32::try_from(MAX_RANGES).unwrap();
+    assert!(every_second_ended(2 * most).closed().is_empty());
+    let given_up: Vec<_> = (1..20).step_by(2).map(|number| (number, number)).collect();
+    assert_eq!(every_second_ended(2 * most + 20).closed().iter().collect::<Vec<_>>(), given_up);
 }
 
 /// Else a broker could drop a stream whole, hold back a thousand others until it is given up, and let them pass then.
@@ -273,6 +306,7 @@ fn what_is_given_up_is_told() {
     let given_up = |stream: u32| (stream, ended(&mut receiver, stream).unwrap().given_up);
     let (until, lost) = (0..most).step_by(2).map(given_up).find(|(_, given_up)| !given_up.is_empty()).unwrap();
     assert_eq!(lost[0], (1, 1), "the lowest ones");
+    assert_eq!(receiver.sessions[&slave.id].keys.nodes(), MAX_NODES, "and no more of them than that");
     assert!(until > most - 160, "{until}");
     let missing = receiver.streams(master.id).unwrap().missing();
     let is_lost = |stream: u32| lost.iter().any(|&(first, last)| (first..=last).contains(&stream));
@@ -291,13 +325,51 @@ fn what_is_given_up_is_told() {
 fn a_kill_refuses_streams_that_it_does_not_know() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
-    let (mut open, mut late) = (sender(&master, 9), sender(&master, 10));
-    assert!(receive(&mut receiver, &data(&mut open, b"a")).1.is_ok());
+    let (mut known, mut open, mut late) = (sender(&master, 6), sender(&master, 9), sender(&master, 10));
+    let wills = [&known, &open, &late].map(|of| of.will(0, b"gone", &mut rng()).unwrap());
+    for sender in [&mut known, &mut open] {
+        assert!(receive(&mut receiver, &data(sender, b"a")).1.is_ok());
+    }
+    // A side stream that is known is opened past the parts that one which begins may be ahead.
+    let side = |part: u32| raw_in(FIRST_CONFIRM_STREAM, &master, FrameType::Enc, part << 20, b"\x04");
+    for part in [0, 64] {
+        assert!(receive(&mut receiver, &side(part)).1.is_ok());
+    }
     assert!(receive(&mut receiver, &sender(&master, 8).kill(&mut rng()).unwrap()).1.is_ok());
     for message in [data(&mut open, b"b"), data(&mut late, b"c")] {
         assert_eq!(receiver.open(&message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
     }
-    assert!(receive(&mut receiver, &data(&mut sender(&master, 7), b"d")).1.is_ok());
+    let opens = |message: &[u8]| receiver.open(message, &mut BytesMut::new()).is_ok();
+    assert_eq!(wills.each_ref().map(|will| opens(will)), [true, false, false]);
+    assert!(opens(&side(65)));
+    assert!(receive(&mut receiver, &data(&mut known, b"d")).1.is_ok());
+    assert!(receive(&mut receiver, &data(&mut sender(&master, 7), b"e")).1.is_ok());
+}
+
+/// It is the only message of its stream, whose number is taken.
+#[test]
+fn a_kill_refuses_no_stream_before_its_own() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let said = |next_stream: u8| {
+        let message = raw_in(7, &master, FrameType::Kill, 0, &[5, 0, 0, 0, next_stream]);
+        receiver(&[&slave]).open(&message, &mut BytesMut::new()).unwrap().content
+    };
+    assert_eq!([6, 7, 8].map(said), [Content::Unreadable, Content::Unreadable, Content::Kill { next_stream: 8 }]);
+}
+
+/// Two copies of a runtime directory, of which each confirms what it received.
+#[test]
+fn of_a_side_stream_that_was_taken_twice_the_other_is_noticed() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    for stream in [FIRST_CONFIRM_STREAM, FIRST_CONFIRM_STREAM + 1] {
+        let confirm = |salt| {
+            let mut sender = Sender::new(&master, reserved(&master, stream), salt, LIMIT).unwrap();
+            seal_control(&mut sender, &Content::Confirm(Vec::new())).unwrap()
+        };
+        assert!(receive(&mut receiver, &confirm([1; 8])).1.is_ok());
+        assert_eq!(receive(&mut receiver, &confirm([2; 8])).1, Err(AcceptError::StreamReused), "{stream}");
+    }
 }
 
 #[test]
@@ -329,6 +401,47 @@ fn a_message_limit_that_holds_nothing_is_refused() {
     assert_eq!(new(62).unwrap().max_data_len(), 25);
     let (other, _) = pair(2, Suite::Gcm);
     assert!(Sender::new(&master, reserved(&other, 0), [0; 8], LIMIT).is_err(), "another session's number");
+}
+
+/// A record is cut before it is known which session seals it: in a spool it stays as long as it was cut.
+#[test]
+fn a_record_fits_every_session_and_is_as_long_as_ever() {
+    assert_eq!(max_record_len(4096, None), 4096 - 96 - (28 + 16 * 27));
+    assert_eq!(max_record_len(4095, None), 4095 - 96 - (28 + 27));
+    assert_eq!(max_record_len(256, Some(16)), 256 - 96 - 2 - (28 + 27));
+    assert_eq!(max_record_len(0, None), 0);
+    for (suite, pad) in Suite::ALL.into_iter().flat_map(|suite| [None, Some(16), Some(100)].map(|pad| (suite, pad))) {
+        for limit in (256..700).chain(4090..4100) {
+            let sender =
+                Sender::new(&pair(1, suite).0, reserved(&pair(1, suite).0, 0), [0; 8], limit).unwrap().pad_to(pad);
+            assert!(max_record_len(limit, pad) <= sender.max_record_len(), "{suite} {pad:?} {limit}");
+        }
+    }
+}
+
+#[test]
+fn a_sender_says_where_it_is_and_no_key() {
+    let mut sender = sender(&pair(0xa7, Suite::Gcm).0, 3);
+    let message = data(&mut sender, b"123");
+    assert_eq!(format!("{sender:?}"), format!("Sender {{ id: {:?}, seq: 1, .. }}", sender.id()));
+    assert!(!sender.is_closed());
+    let mut buffer = sender.buffer(5);
+    assert_eq!(sender.data_len(&buffer), 0);
+    buffer.put_slice(b"12345");
+    assert_eq!(sender.data_len(&buffer), 5);
+    assert_eq!(sender.data_len(&message[..10]), 0);
+    end(&mut sender, b"");
+    assert!(sender.is_closed());
+}
+
+#[test]
+fn a_confirm_names_as_many_streams_as_fit() {
+    let mut sender = sender(&pair(1, Suite::Gcm).0, FIRST_CONFIRM_STREAM);
+    let most = sender.max_confirmed_streams();
+    assert_eq!(most, sender.max_data_len() / 16);
+    let streams = |count| Content::Confirm(vec![Confirmed { stream: 1, salt: [1; 8], next: 1 }; count]);
+    assert!(seal_control(&mut sender, &streams(most)).is_ok());
+    assert!(seal_control(&mut sender, &streams(most + 1)).is_err());
 }
 
 #[test]

@@ -75,9 +75,39 @@ fn a_newer_session_outdates_once_something_came_under_it() {
     assert!(!receiver.is_outdated(&opened(&receiver, &value)));
     assert!(receiver.is_later(&opened(&receiver, &next), &opened(&receiver, &value)));
     assert!(!receiver.is_later(&opened(&receiver, &value), &opened(&receiver, &next)));
+    assert!(!receiver.is_later(&opened(&receiver, &value), &opened(&receiver, &value)), "nor than itself");
     assert!(receive(&mut receiver, &next).1.is_ok());
     assert!(receiver.is_outdated(&opened(&receiver, &value)));
     assert!(!receiver.is_outdated(&opened(&receiver, &next)));
+}
+
+#[test]
+fn the_value_before_one_that_was_written_in_part_is_outdated() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut sender = sender(&master, 0);
+    let sent = [0, 1].map(|_| data(&mut sender, b"value"));
+    let mut receiver = receiver(&[&slave]);
+    for (message, written) in sent.iter().zip([5, 2]) {
+        let accepted = receive(&mut receiver, message).1.unwrap();
+        if written < 5 {
+            let mut streams = receiver.streams(slave.id).unwrap().clone();
+            streams.apply(&accepted.progress.partly(written));
+            receiver.restore(slave.id, streams);
+        }
+    }
+    assert_eq!(sent.map(|message| receiver.is_outdated(&opened(&receiver, &message))), [true, false]);
+}
+
+/// Which of the two was sent later, nobody knows.
+#[test]
+fn of_a_number_that_was_taken_twice_the_other_is_outdated() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let mut copied = Sender::new(&master, reserved(&master, 0), [9; 8], LIMIT).unwrap();
+    let values = [0, 1, 2].map(|_| opened(&receiver, &data(&mut copied, b"of the copy")));
+    assert!(values.iter().all(|value| !receiver.is_outdated(value)));
+    assert!(receive(&mut receiver, &data(&mut sender(&master, 0), b"x")).1.is_ok());
+    assert!(values.iter().all(|value| receiver.is_outdated(value)));
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod look;
 mod lost_ends;
 mod order;
 mod sessions;
+mod streams;
 mod vectors;
 
 const LIMIT: usize = 256;
@@ -261,8 +262,9 @@ proptest! {
                 prop_assert!(receiver.open(forged, &mut plaintext).is_err());
                 prop_assert!(plaintext.is_empty());
             }
-            prop_assert_eq!(before, format!("{receiver:?}"));
+            prop_assert_eq!(&before, &format!("{receiver:?}"));
             prop_assert!(receive(&mut receiver, &message).1.is_ok());
+            prop_assert_ne!(&before, &format!("{receiver:?}"), "else that shows nothing");
         }
     }
 

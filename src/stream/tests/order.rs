@@ -157,16 +157,115 @@ fn bytes_of_a_message_that_were_written_are_not_written_again() {
     }
 }
 
+/// A message of which only a part was written is wanted once more: its stream has begun.
+#[test]
+fn a_first_message_that_was_written_in_part_goes_on_where_it_stopped() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let (mut one, mut two) = (sender(&master, 0), sender(&master, 1));
+    let _ = accept(&mut receiver, &data(&mut one, b"a"));
+    go_on(&mut two, one.id(), 1);
+    let message = data(&mut two, b"second");
+    let cut = accept(&mut receiver, &message).progress.partly(3);
+    let mut streams = receiver.streams(slave.id).unwrap().clone();
+    streams.apply(&cut);
+    receiver.restore(slave.id, streams);
+    assert_eq!(receiver.awaits(&opened(&receiver, &message)), None);
+    let again = accept(&mut receiver, &message);
+    assert_eq!((again.skip, again.before), (3, sequence::Before::default()));
+}
+
+/// What was written of a message that another stream does not carry skips nothing there.
+#[test]
+fn a_part_of_a_lost_message_is_none_of_the_next() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let (mut one, mut two) = (sender(&master, 0), sender(&master, 1));
+    let cut = accept(&mut receiver, &data(&mut one, b"first")).progress.partly(3);
+    let mut streams = receiver.streams(slave.id).unwrap().clone();
+    streams.apply(&cut);
+    receiver.restore(slave.id, streams);
+    go_on(&mut two, one.id(), 1);
+    let accepted = accept(&mut receiver, &data(&mut two, b"second"));
+    assert_eq!((accepted.skip, accepted.before.gap.map(|gap| (gap.first, gap.last))), (0, Some((0, 0))));
+}
+
+#[test]
+fn only_what_continues_another_stream_and_asks_for_no_confirms_waits() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let receiver = receiver(&[&slave]);
+    for (continues, asks, waits) in
+        [(false, false, false), (false, true, false), (true, false, true), (true, true, false)]
+    {
+        let mut sender = sender(&master, 5);
+        if continues {
+            go_on(&mut sender, StreamId { session: slave.id, number: 2 }, 3);
+        }
+        if asks {
+            sender = sender.ask_for_confirms();
+        }
+        let awaits = |message: &[u8]| receiver.awaits(&opened(&receiver, message));
+        let (first, second) = (data(&mut sender, b"a"), end(&mut sender, b"b"));
+        assert_eq!((awaits(&first).is_some(), awaits(&second).is_some()), (waits, waits), "{continues} {asks}");
+        assert_eq!(awaits(&sender.settled(&mut rng()).unwrap()), None, "it is after the end");
+    }
+}
+
+#[test]
+fn what_is_awaited_has_come_once_the_stream_has_begun_or_is_over() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let [mut begun, mut over, absent] = [1, 2, 3].map(|number| sender(&master, number));
+    let _ = accept(&mut receiver, &data(&mut begun, b"a"));
+    let _ = accept(&mut receiver, &end(&mut over, b"a"));
+    let has_come = |stream, awaited| receiver.has_come(stream, &awaited);
+    assert_eq!([&begun, &over, &absent].map(|of| has_come(of.id(), Awaited::First)), [true, true, false]);
+    let position = |origin: &Sender, position| Awaited::Position(Continues { origin: origin.origin(), position });
+    let later = StreamId { session: slave.id, number: 9 };
+    assert!(has_come(later, position(&begun, 1)) && !has_come(later, position(&begun, 2)));
+    assert!(has_come(later, position(&absent, 0)) && !has_come(later, position(&absent, 1)));
+    assert!(has_come(later, Awaited::Nothing));
+}
+
+#[test]
+fn of_two_that_wait_one_is_first() {
+    let ((old, old_slave), (new, new_slave)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    let receiver = receiver(&[&new_slave, &old_slave]);
+    let id = |session: &Session, number| StreamId { session: session.id, number };
+    let at = |origin, position| Awaited::Position(Continues { origin: super::origin(origin), position });
+    let precedes = |one, other| receiver.precedes(one, other);
+    let (a, b) = (id(&old, 1), id(&old, 2));
+    // Of one sequence the position counts, whatever the number.
+    assert!(precedes((b, at(a, 3)), (a, at(a, 4))));
+    assert!(!precedes((b, at(a, 4)), (a, at(a, 4))) && !precedes((b, at(a, 5)), (a, at(a, 4))));
+    assert!(!precedes((a, at(a, 3)), (b, at(b, 4))), "two sequences do not wait for each other");
+    // Where one does not say what it continues, the older one is first.
+    for (one, other, expected) in
+        [(a, b, true), (b, a, false), (a, a, false), (b, id(&new, 1), true), (id(&new, 1), b, false)]
+    {
+        assert_eq!(precedes((one, Awaited::First), (other, at(a, 4))), expected, "{one:?} {other:?}");
+        assert_eq!(precedes((one, at(a, 4)), (other, Awaited::First)), expected, "{one:?} {other:?}");
+    }
+}
+
 #[test]
 fn a_sequence_of_which_nothing_is_known_begins_where_it_says() {
     let Rotation { slaves, origin, old: _, new } = rotation(false);
+    let strangers_session = Session { peer: [9; 32], ..slaves[0].clone() };
     let mut alone = receiver(&[&slaves[1]]);
     assert_eq!(alone.awaits(&opened(&alone, &new[0])), None, "the old session is gone");
     let accepted = accept(&mut alone, &new[0]);
     assert_eq!((accepted.before.unknown, accepted.gap, accepted.before.gap), (Some(2), None, None));
 
+    // From its beginning on, nothing is missing of it.
+    for known in [vec![&slaves[1]], vec![&slaves[1], &strangers_session]] {
+        let mut from_0 = sender(&pair(2, Suite::Gcm).0, 9);
+        go_on(&mut from_0, origin, 0);
+        assert_eq!(accept(&mut super::receiver(&known), &data(&mut from_0, b"a")).before.unknown, None);
+    }
+
     // A sequence belongs to one peer.
-    let mut strangers = receiver(&[&Session { peer: [9; 32], ..slaves[0].clone() }, &slaves[1]]);
+    let mut strangers = receiver(&[&strangers_session, &slaves[1]]);
     let accepted = accept(&mut strangers, &new[0]);
     assert_eq!((accepted.before.unknown, accepted.before.superseded), (Some(2), vec![]));
     assert_ne!(accepted.progress.sequence.origin.stream, origin);
@@ -177,9 +276,9 @@ fn a_sequence_of_which_nothing_is_known_begins_where_it_says() {
     for number in 0..20 {
         let _ = accept(&mut receiver, &end(&mut sender(&master, number), b"a"));
     }
-    for (origin, unknown) in [(0, Some(1)), (15, None)] {
+    for (origin, position, unknown) in [(0, 1, Some(1)), (1, 0, None), (15, 1, None)] {
         let mut later = sender(&master, 30 + origin);
-        go_on(&mut later, sender(&master, origin).id(), 1);
+        go_on(&mut later, sender(&master, origin).id(), position);
         let accepted = accept(&mut receiver, &data(&mut later, b"b"));
         assert_eq!((accepted.before.unknown, accepted.skip), (unknown, 0));
     }

@@ -69,6 +69,21 @@ fn an_old_session_is_finished_when_its_streams_are() {
 }
 
 #[test]
+fn no_session_is_finished_before_something_came_under_a_newer_one() {
+    let ((old_master, old), (master, new)) = (pair(1, Suite::Gcm), pair(2, Suite::Gcm));
+    for (standing, is_finished) in [(Standing::Retired, true), (Standing::Current, false), (Standing::Pending, false)] {
+        let mut receiver = Receiver::new();
+        receiver.update([(new.clone(), Standing::Current), (old.clone(), standing)]);
+        assert!(receive(&mut receiver, &end(&mut sender(&old_master, 0), b"")).1.is_ok());
+        receiver.update([(new.clone(), Standing::Current), (old.clone(), standing)]);
+        assert!(receiver.finished(&old.peer).is_empty(), "{standing:?}");
+        assert!(receive(&mut receiver, &end(&mut sender(&master, 0), b"")).1.is_ok());
+        receiver.update([(new.clone(), Standing::Current), (old.clone(), standing)]);
+        assert_eq!(receiver.finished(&old.peer), if is_finished { vec![old.id] } else { vec![] }, "{standing:?}");
+    }
+}
+
+#[test]
 fn a_session_that_comes_back_is_not_replayed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
@@ -80,6 +95,13 @@ fn a_session_that_comes_back_is_not_replayed() {
     assert_eq!(receiver.accept(&opened), Err(AcceptError::Gone));
     receiver.add(slave, Standing::Retired);
     assert!(matches!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { .. })));
+    // What cannot come back is forgotten: else each session that ever was would stay in memory.
+    for (may_return, is_new) in [(true, false), (false, true)] {
+        receiver.update([]);
+        receiver.forget_removed(|id| id == master.id && may_return);
+        receiver.add(pair(1, Suite::Gcm).1, Standing::Retired);
+        assert_eq!(receive(&mut receiver, &message).1.is_ok(), is_new);
+    }
 }
 
 #[test]

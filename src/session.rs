@@ -206,7 +206,13 @@ pub(crate) fn pair(seed: u8, suite: Suite) -> (Session, Session) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
+    use crate::crypto::key_tree::MAX_NUMBER;
+    use crate::message::FrameType;
 
     #[test]
     fn each_end_opens_what_the_other_seals() {
@@ -217,6 +223,23 @@ mod tests {
         assert_ne!(master.send.tree, master.receive.tree);
         assert_ne!(master.send.side, master.receive.side);
         assert_eq!(master.tag(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_message_that_begins_a_stream_opens_with_its_first_cipher() {
+        let (master, slave) = pair(1, Suite::Gcm);
+        let header =
+            |stream| SealedHeader { frame_type: FrameType::Enc, tag: slave.tag(), stream, salt: [9; 8], seq: 0 };
+        let mut message = BytesMut::from(&header(3).to_bytes()[..]);
+        message.extend_from_slice(b"text");
+        let key = master.send.tree.leaf(3).unwrap().first_key([9; 8]);
+        key.cipher(Suite::Gcm).seal(&mut message, &mut StdRng::seed_from_u64(1));
+        let opened = |stream| {
+            let mut text = BytesMut::new();
+            slave.first_cipher(&header(stream))?.open(&message, &mut text).ok().map(|()| text)
+        };
+        assert_eq!(opened(3).as_deref(), Some(&b"text"[..]));
+        assert_eq!((opened(4), opened(MAX_NUMBER + 1)), (None, None));
     }
 
     #[test]

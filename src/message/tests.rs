@@ -130,7 +130,8 @@ fn a_share_is_there_as_a_whole_or_not_at_all() {
 fn an_answer_is_longer_than_a_refusal() {
     let clear = AuthAck::clear(&[7; 16]);
     let refusal = [&clear[..], &[2], &[8; 32]].concat();
-    assert!(matches!(AuthAck::parse(&refusal), Ok(AuthAck::Refusal { reason: 2, mac: [8, ..], .. })));
+    let Ok(AuthAck::Refusal { attempt, clear, reason, mac }) = AuthAck::parse(&refusal) else { unreachable!() };
+    assert_eq!((attempt, clear, reason, mac), (&[7; 16], &refusal[..18], 2, &[8; 32]));
     let answer = [&refusal[..], &[0]].concat();
     assert!(matches!(AuthAck::parse(&answer), Ok(AuthAck::Answer { sealed, .. }) if sealed.len() == 34));
     assert_eq!(AuthAck::parse(&refusal[..49]).err(), Some(Rejected::Length));

@@ -198,6 +198,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_text_is_told_and_not_the_text() {
+        let why = |text| Code::parse(text).unwrap_err().to_string();
+        assert_eq!(why("000-000-00"), "a code consists of 9 letters and digits, in groups of 3");
+        assert_eq!(why("000-000-001"), "one character is wrong, or two are swapped");
+    }
+
+    #[test]
     fn all_symbols_are_drawn() {
         let mut drawn = [[0; 32]; CODE_LEN];
         for code in codes().chain(codes()) {

@@ -45,6 +45,18 @@ fn the_peer_answers_and_nobody_else_can() {
 }
 
 #[test]
+fn other_frames_of_its_types_and_of_its_length_are_none() {
+    let (_, query, _) = started(&pair(1, Suite::Gcm).0, 1);
+    for frame_type in FrameType::ALL {
+        let mut frame = query.clone();
+        frame[0] = frame_type.byte();
+        let may_be = matches!(frame_type, FrameType::RdyReq | FrameType::RdyAck);
+        assert_eq!(is_session_check(&frame), may_be, "{frame_type:?}");
+        assert!(!is_session_check(&frame[..Ready::LEN]) && !is_session_check(&[&frame[..], &[0]].concat()));
+    }
+}
+
+#[test]
 fn an_answer_to_another_question_is_none() {
     let (master, slave) = pair(1, Suite::Gcm);
     let (_, first, _) = started(&master, 1);
@@ -73,6 +85,7 @@ fn only_who_never_had_a_session_or_lost_it_says_so() {
         assert_eq!(session.id, new.id);
         query.is_present(&answer).unwrap()
     };
+    assert_eq!((query.about(), query.session()), (&old.id, &new));
     assert!(says(&[&new_peers, &old_peers], &[]));
     assert!(says(&[&new_peers], &[old.id]), "it was deleted, not lost");
     assert!(!says(&[&new_peers], &[]));
@@ -112,8 +125,10 @@ fn a_session_that_is_gone_is_given_up_after_three_seconds() {
     while !check.is_timed_out(now) {
         sent.extend(check.poll(now));
         check.start(now);
+        assert_eq!(check.poll(now), None, "once a second");
         now = check.deadline().expect("it goes on");
     }
+    assert_eq!(check.poll(now), None);
     assert_eq!((now - start, sent.len()), (REPLY_TIMEOUT, 3));
     assert!(sent.windows(2).all(|two| two[0] == two[1]), "each answer is good, however late");
 }

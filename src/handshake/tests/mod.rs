@@ -247,6 +247,80 @@ fn eight_frames_pair_two_devices_in_each_suite() {
     }
 }
 
+/// The steps to the first frame to `to` for which `until` is true; returns that frame, which is not delivered.
+fn frame_to(world: &mut World, until: impl Fn(To, FrameType) -> bool) -> Vec<u8> {
+    let mut queue = world.poll();
+    loop {
+        let (to, frame) = queue.pop().unwrap();
+        if until(to, FrameType::of(&frame).unwrap()) {
+            return frame;
+        }
+        let answer = world.deliver(to, &frame).unwrap();
+        queue.extend(answer.map(|frame| (if to == To::Master { To::Slave } else { To::Master }, frame)));
+    }
+}
+
+/// Whoever is started at the same moment may not listen yet; whoever is away for longer is not called without a pause.
+#[test]
+fn the_first_message_is_sent_at_a_steady_pace_and_then_ever_less() {
+    let mut world = World::usual(1);
+    let mut waits = Vec::new();
+    for _ in 0..22 {
+        assert_eq!(world.master.deadline(), Some(world.now));
+        assert_eq!(world.master.poll(world.now, &mut world.rng).map(|frame| frame[0]), Some(FrameType::InitReq.byte()));
+        assert_eq!(world.master.poll(world.now, &mut world.rng), None, "once");
+        let due = world.master.deadline().unwrap();
+        assert_eq!(world.master.poll(due - Duration::from_micros(1), &mut world.rng), None, "not before");
+        waits.push(due - world.now);
+        world.now = due;
+    }
+    let longest = [125; 16].into_iter().chain([1_000, 2_000, 4_000, 8_000, 8_000, 8_000]).map(Duration::from_millis);
+    for (wait, longest) in waits.iter().zip(longest) {
+        assert!(*wait <= longest && *wait >= longest * 4 / 5, "{waits:?}");
+    }
+}
+
+#[test]
+fn a_master_that_has_not_begun_takes_no_frame() {
+    let mut world = World::usual(1);
+    let (_, init_req) = world.poll().remove(0);
+    world.master = Master::new(party(0, Suite::Gcm, &[1]), topics(), world.now);
+    assert_eq!(world.master.deadline(), None);
+    assert_eq!(world.deliver(To::Master, &init_req), Err(Rejected::Unexpected));
+}
+
+/// A slave that answered no RDYREQ was started anew, and has forgotten the attempt.
+#[test]
+fn a_master_begins_again_after_three_rdy_reqs_without_an_answer() {
+    let mut world = World::usual(1);
+    frame_to(&mut world, |_, kind| kind == FrameType::RdyReq);
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        world.now = world.master.deadline().unwrap();
+        let frame = world.master.poll(world.now, &mut world.rng).unwrap();
+        sent.push(FrameType::of(&frame).unwrap());
+        assert_eq!(world.master.poll(world.now, &mut world.rng), None);
+    }
+    assert_eq!(sent, [FrameType::RdyReq, FrameType::RdyReq, FrameType::InitReq]);
+}
+
+/// Step 8 may be lost: then step 7 arrived, or step 6 comes again.
+#[test]
+fn a_master_waits_for_step_8_until_step_6_would_have_come_again() {
+    let mut world = World::usual(1);
+    let slave_ready = frame_to(&mut world, |to, kind| to == To::Master && kind == FrameType::RdyAck);
+    let first = world.deliver(To::Master, &slave_ready).unwrap();
+    world.now += Duration::from_millis(1_499);
+    assert_eq!(world.master.poll(world.now, &mut world.rng), None);
+    assert!(!world.master.is_finished());
+    assert_eq!(world.deliver(To::Master, &slave_ready).unwrap(), first, "step 7 again");
+    for (millis, is_finished) in [(1_499, false), (1, true)] {
+        world.now += Duration::from_millis(millis);
+        assert_eq!(world.master.poll(world.now, &mut world.rng), None);
+        assert_eq!(world.master.is_finished(), is_finished);
+    }
+}
+
 #[test]
 fn topics_are_part_of_what_is_agreed() {
     let mut world = World::usual(1);
@@ -357,7 +431,7 @@ fn the_slave_keeps_nothing_for_an_init_req_and_repeats_its_answer() {
 
 #[test]
 fn an_answer_made_before_the_epoch_turned_is_still_good_once() {
-    for (seconds, good) in [(59, true), (61, true), (119, true), (181, false)] {
+    for (seconds, good) in [(59, true), (61, true), (119, true), (120, false), (181, false)] {
         let mut world = World::usual(1);
         let (_, init_req) = world.poll().remove(0);
         let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();

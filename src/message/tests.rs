@@ -73,6 +73,8 @@ fn first_bytes_are_the_protocols() {
         assert_eq!(FrameType::of(&[first]).is_ok(), bytes.contains(&first));
     }
     assert_eq!(FrameType::of(&[]), Err(Rejected::Foreign));
+    let names = ["INITREQ", "INITACK", "AUTHREQ", "AUTHACK", "RDYREQ", "RDYACK", "ENC", "KILL", "WILL"];
+    assert_eq!(FrameType::ALL.map(FrameType::name), names);
 }
 
 #[test]

@@ -217,6 +217,20 @@ mod tests {
         }
     }
 
+    /// As the page has them.
+    #[test]
+    fn kinds_are_what_the_page_says() {
+        let those =
+            |is: fn(Kind) -> bool| Kind::ALL.into_iter().filter(|kind| is(*kind)).map(Kind::name).collect::<Vec<_>>();
+        assert_eq!(those(Kind::carries_data), ["data", "end", "will"]);
+        assert_eq!(those(Kind::closes_stream), ["end", "continued", "kill"]);
+        assert_eq!(those(Kind::ends_chain), ["end"]);
+        assert_eq!(those(Kind::is_of_confirms), ["confirm", "refused"]);
+        assert_eq!(those(Kind::stays_with_stream), ["data", "end", "continued"]);
+        assert_eq!(those(|kind| !kind.is_in_sequence()), ["settled", "will"]);
+        assert_eq!(those(Kind::ends_session), ["kill"]);
+    }
+
     #[test]
     fn numbers_ascend_fit_into_their_bits_and_have_each_a_name() {
         assert!(Kind::ALL.is_sorted_by_key(|kind| kind.code()));

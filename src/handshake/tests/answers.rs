@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::crypto::exchange::Ephemeral;
+use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{
     Cookie, Digest, Features, Schedule, open_once, seal_once, signed_by_master, signed_by_slave, slave_leaf,
 };
@@ -148,12 +149,18 @@ struct SlaveByHand {
 impl SlaveByHand {
     /// Its attempt, as far as step 3.
     fn with(world: &mut World) -> Self {
+        Self::with_code(world, None)
+    }
+
+    fn with_code(world: &mut World, code: Option<&Code>) -> Self {
         let (_, init_req) = world.poll().remove(0);
         let parsed = InitReq::parse(&init_req).unwrap();
         let ours = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut world.rng).unwrap();
-        let reference = init_req_reference(&init_req);
-        let init_ack = InitAck::frame(&reference, &[0; 16], &ours.x25519, &ours.ciphertext, None);
-        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &ours.shared, None);
+        let half = code.map(|code| Spake2Half::draw(Role::Slave, &code.password(), &mut world.rng));
+        let pake = party::agree(half.as_ref(), parsed.share).unwrap();
+        let (reference, share) = (init_req_reference(&init_req), half.as_ref().map(Spake2Half::share));
+        let init_ack = InitAck::frame(&reference, &[0; 16], &ours.x25519, &ours.ciphertext, share);
+        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &ours.shared, pake.as_ref());
         let auth_req = world.deliver(To::Master, &init_ack).unwrap().unwrap();
         let th2 = schedule.th2(&auth_req);
         Self { schedule, th2 }
@@ -209,6 +216,22 @@ fn a_verdict_that_does_not_fit_its_suite_is_dropped() {
     let auth_ack = slave.auth_ack([1, cbc], b"slave", &slave.signature([1, cbc], "slave"), &[]);
     assert_eq!(world.deliver(To::Master, &auth_ack), Ok(None));
     assert_eq!(world.differs, [cbc]);
+}
+
+/// A slave that has the code, and that this device cannot pin.
+#[test]
+fn a_conflict_is_told_of_a_verdict_that_fits_its_suite() {
+    let [code, _] = enrolment::codes();
+    let taken = Peer { name: "slave".parse().unwrap(), key: identities()[2].public().clone() };
+    for (suite, answer, conflicts) in [(Suite::Cbc, Err(Rejected::NotAuthentic), 0), (Suite::Gcm, Ok(None), 1)] {
+        let trust = Trust::Code(Enrolment::new(code.clone(), MAX_CODE_ATTEMPTS, vec![taken.clone()], Vec::new()));
+        let master = Party { trust, ..party(0, Suite::Gcm, &[]) };
+        let mut world = World::new(1, master, enrolment::newcomer(1, &code));
+        let slave = SlaveByHand::with_code(&mut world, Some(&code));
+        let verdict = [0, suite.code()];
+        let auth_ack = slave.auth_ack(verdict, b"slave", &slave.signature(verdict, "slave"), &[]);
+        assert_eq!((world.deliver(To::Master, &auth_ack), world.conflicts.len()), (answer, conflicts));
+    }
 }
 
 #[test]

@@ -304,6 +304,21 @@ fn a_master_begins_again_after_three_rdy_reqs_without_an_answer() {
     assert_eq!(sent, [FrameType::RdyReq, FrameType::RdyReq, FrameType::InitReq]);
 }
 
+/// Tests compare states by what Debug shows.
+#[test]
+fn debug_tells_states_apart() {
+    let (mut world, mut states) = (World::usual(1), Vec::new());
+    let mut queue = world.poll();
+    let reference = format!("{:?}", init_req_reference(&queue[0].1));
+    while let Some((to, frame)) = queue.pop() {
+        states.push(world.state());
+        let answer = world.deliver(to, &frame).unwrap();
+        queue.extend(answer.map(|frame| (if to == To::Master { To::Slave } else { To::Master }, frame)));
+    }
+    assert!(states[0].contains(&reference) && states[1] == states[0], "the slave keeps nothing of step 1");
+    assert!(states[1..].windows(2).all(|two| two[0] != two[1]), "{states:?}");
+}
+
 /// Step 8 may be lost: then step 7 arrived, or step 6 comes again.
 #[test]
 fn a_master_waits_for_step_8_until_step_6_would_have_come_again() {

@@ -39,6 +39,27 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
     }
 }
 
+/// What is not understood may be anything that counts in its stream: nothing ends with it.
+#[test]
+fn a_message_is_what_its_kind_is_and_ends_nothing_if_it_is_not_understood() {
+    type Is = (fn(&Content) -> bool, fn(Kind) -> bool, bool);
+    let predicates: [Is; 6] = [
+        (Content::carries_data, Kind::carries_data, false),
+        (Content::closes_stream, Kind::closes_stream, false),
+        (Content::ends_chain, Kind::ends_chain, false),
+        (Content::ends_session, Kind::ends_session, false),
+        (Content::stays_with_stream, Kind::stays_with_stream, true),
+        (Content::is_in_sequence, Kind::is_in_sequence, true),
+    ];
+    let session = pair(1, Suite::Gcm).0;
+    for (at, (of_content, of_kind, otherwise)) in predicates.into_iter().enumerate() {
+        for kind in Kind::ALL {
+            assert_eq!(of_content(&example(kind, &session).1), of_kind(kind), "{kind:?}, {at}");
+        }
+        assert_eq!([Content::Skipped, Content::Unreadable].map(|content| of_content(&content)), [otherwise; 2], "{at}");
+    }
+}
+
 #[test]
 fn every_kind_crosses() {
     for (suite, kind, padding) in

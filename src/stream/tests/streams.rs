@@ -191,3 +191,15 @@ fn wills_are_listed_of_the_open_streams_that_had_one() {
     streams.set_next_will(3, 2);
     assert_eq!(streams.wills().collect::<Vec<_>>(), [(3, 2)]);
 }
+
+#[test]
+fn gaps_and_ranges_are_shown_as_numbers() {
+    let gap = |first, last| Gap { stream: id(3), first, last }.to_string();
+    assert_eq!(gap(5, 9), "stream 3: messages 5-9 are lost");
+    assert_eq!(gap(5, 5), "stream 3: message 5 is lost");
+    let mut ranges = Ranges::default();
+    ranges.insert(7, 9);
+    ranges.insert(3, 3);
+    assert_eq!(ranges.to_string(), "3, 7-9");
+    assert_eq!(ranges.into_vec(), [(3, 3), (7, 9)]);
+}

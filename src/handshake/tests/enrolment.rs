@@ -202,6 +202,7 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
     assert_eq!((auth_reqs.len(), init_reqs.len()), (MAX_CODE_ATTEMPTS, MAX_CODE_ATTEMPTS));
     assert_eq!((world.master.deadline(), world.master.poll(world.now, &mut world.rng)), (None, None));
     assert!(world.nothing_stored());
+    assert!(Handshake(Side::Master(Box::new(world.master))).is_code_used_up());
 }
 
 #[test]

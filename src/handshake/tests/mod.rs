@@ -304,6 +304,50 @@ fn a_master_begins_again_after_three_rdy_reqs_without_an_answer() {
     assert_eq!(sent, [FrameType::RdyReq, FrameType::RdyReq, FrameType::InitReq]);
 }
 
+fn sent(action: Result<Action, Rejected>) -> Vec<u8> {
+    let Ok(Action::Send(frame)) = action else { unreachable!("{action:?}") };
+    frame
+}
+
+/// Whatever is asked of a [`Handshake`], the machine that it is answers.
+#[test]
+fn a_handshake_is_the_machine_of_its_side() {
+    let (mut rng, now, on) = (StdRng::seed_from_u64(1), Instant::now(), topics());
+    let mut master = Handshake::master(party(0, Suite::Cbc, &[2]), topics(), now);
+    let mut slave = Handshake::slave(party(1, Suite::Gcm, &[2]), now, &mut rng);
+    assert_eq!((master.deadline(), master.poll(now, &mut rng).is_some()), (None, false));
+    assert_eq!(slave.deadline(), Some(now + Duration::from_secs(60)));
+    // Both ends accept each other only from now on.
+    master.set_party(party(0, Suite::Gcm, &[2]));
+    master.set_peers(vec![peer_of(1)]);
+    slave.set_party(party(1, Suite::Gcm, &[]));
+    slave.set_peers(vec![peer_of(0)]);
+    slave.begin(now, &mut rng);
+    master.begin(now, &mut rng);
+    assert_eq!(master.deadline(), Some(now));
+
+    let (first_on, action) = master.poll(now, &mut rng).unwrap();
+    let init_req = sent(Ok(action));
+    assert_eq!((first_on, init_req[1 + NONCE_LEN]), (topics(), Suite::Gcm.code()));
+    assert_eq!(slave.key_exchange(&on, &init_req), Ok(Some(KeyExchange::InitReq)));
+    assert_eq!(master.key_exchange(&on, &init_req), Ok(None));
+    let init_ack = sent(slave.accept(&on, &init_req, now, &mut rng));
+    let auth_req = sent(master.accept(&on, &init_ack, now, &mut rng));
+    assert!(!slave.has_unsigned_answers() && matches!(slave.accept(&on, &auth_req, now, &mut rng), Ok(Action::Wait)));
+    assert!(slave.has_unsigned_answers() && !master.has_unsigned_answers());
+    let Some((_, Action::MasterAuthenticated(auth_ack))) = slave.poll(now, &mut rng) else { unreachable!() };
+    let rdy_req = sent(master.accept(&on, &auth_ack, now, &mut rng));
+    let Ok(Action::StorePending(session, ready)) = slave.accept(&on, &rdy_req, now, &mut rng) else { unreachable!() };
+    assert_eq!((slave.pending().collect::<Vec<_>>(), master.pending().count()), (vec![&*session], 0));
+    let Ok(Action::StoreCurrent(_, ready)) = master.accept(&on, &ready, now, &mut rng) else { unreachable!() };
+    let id = session.keys.id;
+    assert_eq!((master.mark_proved(&id), slave.mark_proved(&id), slave.mark_proved(&id)), (None, Some(*session), None));
+    let done = sent(slave.accept(&on, &ready, now, &mut rng));
+    assert!(!master.is_finished() && matches!(master.accept(&on, &done, now, &mut rng), Ok(Action::Finished(_))));
+    assert_eq!((master.is_finished(), slave.is_finished()), (true, false));
+    assert!(!master.is_code_used_up() && !slave.is_code_used_up());
+}
+
 /// Tests compare states by what Debug shows.
 #[test]
 fn debug_tells_states_apart() {

@@ -167,6 +167,14 @@ impl SentInitReq {
 }
 
 impl SignedAttempt {
+    /// One whose signature nobody looks at.
+    #[cfg(test)]
+    pub(super) fn for_test(schedule: Schedule, init_ack: Digest) -> Self {
+        let signed = SignedTree { tree: MerkleTree::new(vec![init_ack]), signature: Vec::new() };
+        let leaf = Leaf { signed: Arc::new(signed), index: 0 };
+        Self { schedule, cookie: Cookie::default(), init_ack, leaf, th2: init_ack, has_checked_signature: false }
+    }
+
     pub(super) fn id(&self) -> AttemptId {
         self.schedule.attempt()
     }

@@ -191,14 +191,10 @@ impl AnswerEach {
         self.enqueue(init_ack, now, rng)?;
         self.sign_waiting(init_req, party, signatures, now, rng);
         let latest = self.signed.attempts.back().map(|it| &it.attempt).filter(|it| it.init_ack == init_ack.digest);
-        // Sent at once if it is the last one of those that were signed just now; the others are in the outbox.
-        match latest.map(SignedAttempt::id) {
-            Some(id) if self.outbox.back() == Some(&id) => {
-                self.outbox.pop_back();
-                self.auth_req(init_req, party, &id).map(Action::Send).ok_or(Rejected::Unexpected)
-            }
-            _ => Ok(Action::Wait),
-        }
+        let Some(id) = latest.map(SignedAttempt::id) else { return Ok(Action::Wait) };
+        // Signed just now, as the last one: it is sent at once. The others wait in the outbox.
+        self.outbox.pop_back();
+        self.auth_req(init_req, party, &id).map(Action::Send).ok_or(Rejected::Unexpected)
     }
 
     /// Has an INITACK wait for the next signature. If more come in than one signature covers, each has the same chance, the
@@ -350,5 +346,39 @@ impl fmt::Debug for AnswerOne {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let attempt = self.0.as_ref().map(|(attempt, sent)| (attempt.th2, sent));
         f.debug_tuple("AnswerOne").field(&attempt).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::crypto::exchange::{Ephemeral, encapsulate};
+    use crate::crypto::schedule::{Schedule, digest};
+
+    /// A flood must not fill the memory, and a repeated INITACK gets the AUTHREQ that answers it, and no other.
+    #[test]
+    fn the_latest_attempts_are_found_by_their_init_acks() {
+        let ours = Ephemeral::generate(&mut StdRng::seed_from_u64(1));
+        let theirs =
+            encapsulate(&ours.x25519(), &ours.encapsulation_key(), &mut StdRng::seed_from_u64(2)).expect("good keys");
+        let topics = Topics { master_to_slave: String::new(), slave_to_master: String::new() };
+        let schedule = Schedule::new(&topics, &[], &[], &theirs.shared, None);
+        let of = |number: usize| digest(&[&number.to_be_bytes()]);
+        let mut signed = SignedAttempts::default();
+        for number in 0..MAX_UNANSWERED_AUTH_REQS + 3 {
+            let attempt = SignedAttempt::for_test(schedule.clone(), of(number));
+            signed.push(AnsweredInitAck { attempt, init_reqs_sent: 1 });
+        }
+        assert_eq!(
+            (signed.attempts.len(), signed.by_init_ack.len()),
+            (MAX_UNANSWERED_AUTH_REQS, MAX_UNANSWERED_AUTH_REQS)
+        );
+        for number in 0..MAX_UNANSWERED_AUTH_REQS + 3 {
+            let found = signed.of(&of(number)).map(|answered| answered.attempt.init_ack);
+            assert_eq!(found, (number >= 3).then(|| of(number)), "{number}");
+        }
     }
 }

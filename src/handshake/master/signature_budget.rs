@@ -38,3 +38,35 @@ impl SignatureBudget {
         if self.tokens > 0 { self.since } else { self.since + SIGNATURE_INTERVAL }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_signatures_a_second_and_one_more_at_once() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut budget = SignatureBudget::new(start);
+        // When one is asked for, whether it may be made, and when the next one may be at the latest.
+        for (asked, may_be_made, next) in [
+            (0, true, 0),
+            (200, true, 250),
+            (249, false, 250),
+            (250, true, 500),
+            (499, false, 500),
+            // What is earned while nobody asks is no more than those two.
+            (10_000, true, 10_000),
+            (10_000, true, 10_250),
+            (10_000, false, 10_250),
+            (10_250, true, 10_500),
+        ] {
+            let left = budget.spend(at(asked));
+            assert_eq!(left.is_some(), may_be_made, "{asked}");
+            budget = left.unwrap_or(budget);
+            assert_eq!(budget.next(), at(next), "{asked}");
+            assert!(budget.since() <= at(asked));
+        }
+        assert_eq!(budget.since(), at(10_250));
+    }
+}

@@ -205,6 +205,17 @@ fn a_master_answers_one_init_ack_an_attempt_in_three_attempts() {
     assert!(Handshake(Side::Master(Box::new(world.master))).is_code_used_up());
 }
 
+/// Of one INITREQ: which reason is counted tells a repeat from a second answer.
+#[test]
+fn an_init_ack_that_comes_again_is_told_from_another_one() {
+    let mut world = world(1);
+    let [init_req, first, _] = world.begin();
+    assert!(world.state().contains("AnswerOne(Some(("), "{}", world.state());
+    let other = init_ack(&init_req, &codes()[0], &mut world.rng);
+    assert_eq!(world.deliver(To::Master, &first), Err(Rejected::Duplicate));
+    assert_eq!(world.deliver(To::Master, &other), Err(Rejected::Unexpected));
+}
+
 #[test]
 fn another_code_has_what_the_one_before_it_left() {
     let [code, other] = codes();

@@ -45,6 +45,91 @@ impl Forger {
     }
 }
 
+/// A world whose master has sent INITREQ so often that the next time is a second away, and the INITREQ.
+fn later_on() -> (World, Vec<u8>) {
+    let mut world = World::usual(1);
+    let init_req = world.poll().remove(0).1;
+    while world.master.deadline().unwrap() < world.now + Duration::from_millis(700) {
+        world.now = world.master.deadline().unwrap();
+        assert!(world.master.poll(world.now, &mut world.rng).is_some());
+    }
+    (world, init_req)
+}
+
+/// An INITACK that costs its maker nothing, and the master a key exchange once it is signed.
+fn junk(init_req: &[u8], rng: &mut StdRng) -> Vec<u8> {
+    let mut frame = InitAck::frame(&init_req_reference(init_req), &[0; 16], &[0; 32], &[0; 1088], None);
+    rng.fill(&mut frame[17..]);
+    frame
+}
+
+/// What is signed together goes out as fast as the caller takes it, and each AUTHREQ answers its own INITACK.
+#[test]
+fn answers_that_share_a_signature_follow_each_other() {
+    let (mut world, init_req) = later_on();
+    let mut forger = Forger::new(init_req);
+    let repeats = world.master.deadline();
+    let init_acks = [0; 5].map(|_| forger.init_ack(&mut world.rng));
+    let at_once = [0, 1].map(|at| world.deliver(To::Master, &init_acks[at]).unwrap().unwrap());
+    for init_ack in &init_acks[2..] {
+        assert_eq!(world.deliver(To::Master, init_ack), Ok(None));
+        assert_eq!(world.master.poll(world.now, &mut world.rng), None);
+    }
+    assert_eq!(world.master.deadline(), Some(world.now + Duration::from_millis(250)));
+    world.now += Duration::from_millis(250);
+    let mut auth_reqs = at_once.to_vec();
+    for _ in 0..3 {
+        assert!(world.master.deadline().unwrap() <= world.now, "at once");
+        auth_reqs.extend(world.master.poll(world.now, &mut world.rng));
+    }
+    assert_eq!((world.master.poll(world.now, &mut world.rng), world.master.deadline()), (None, repeats));
+    assert!(auth_reqs.iter().all(|auth_req| forger.opens(auth_req)));
+    assert_eq!(forger.signatures.len(), 3, "the last three are under one");
+    // Each comes again once INITREQ was sent again, and as it was.
+    for init_ack in &init_acks {
+        assert_eq!(world.deliver(To::Master, init_ack), Err(Rejected::Duplicate));
+    }
+    world.now = repeats.unwrap();
+    assert!(world.master.poll(world.now, &mut world.rng).is_some());
+    for (init_ack, auth_req) in init_acks.iter().zip(&auth_reqs) {
+        assert_eq!(world.deliver(To::Master, init_ack).unwrap().as_ref(), Some(auth_req));
+        assert_eq!(world.deliver(To::Master, init_ack), Err(Rejected::Duplicate));
+    }
+}
+
+/// More than one signature covers: chance decides, and INITREQ asks the genuine slave once more.
+#[test]
+fn in_a_crowd_init_req_is_sent_again_after_ten_milliseconds() {
+    let (mut world, init_req) = later_on();
+    let spent = [0, 1].map(|_| junk(&init_req, &mut world.rng));
+    assert!(spent.iter().all(|init_ack| world.deliver(To::Master, init_ack).unwrap().is_some()));
+    let sign_at = world.now + Duration::from_millis(250);
+    for _ in 0..MAX_LEAVES {
+        let init_ack = junk(&init_req, &mut world.rng);
+        assert_eq!(world.deliver(To::Master, &init_ack), Ok(None));
+        assert_eq!(world.master.deadline(), Some(sign_at), "there is room for it");
+    }
+    let mut turned_away = 0;
+    for _ in 0..2 {
+        for _ in 0..MAX_LEAVES {
+            let init_ack = junk(&init_req, &mut world.rng);
+            turned_away += usize::from(world.deliver(To::Master, &init_ack) == Err(Rejected::Unexpected));
+        }
+        let again_at = world.now + Duration::from_millis(10);
+        assert_eq!(world.master.deadline(), Some(again_at));
+        assert_eq!(world.master.poll(again_at - Duration::from_micros(1), &mut world.rng), None);
+        world.now = again_at;
+        assert_eq!(world.master.poll(world.now, &mut world.rng).as_ref(), Some(&init_req));
+        assert_eq!(world.master.poll(world.now, &mut world.rng), None, "once");
+        assert_eq!(world.deliver(To::Master, &spent[0]), Err(Rejected::Duplicate), "it is not counted");
+    }
+    // Of the first 256 past the limit half find no room, of the next 256 two thirds.
+    assert!((200..400).contains(&turned_away), "{turned_away}");
+    world.now = sign_at;
+    let auth_reqs = std::iter::from_fn(|| world.master.poll(world.now, &mut world.rng)).count();
+    assert_eq!(auth_reqs, MAX_LEAVES);
+}
+
 #[test]
 fn a_thousand_forged_init_acks_a_second_stop_nothing() {
     let mut world = World::usual(1);

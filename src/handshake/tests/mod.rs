@@ -361,6 +361,7 @@ fn debug_tells_states_apart() {
     }
     assert!(states[0].contains(&reference) && states[1] == states[0], "the slave keeps nothing of step 1");
     assert!(states[1..].windows(2).all(|two| two[0] != two[1]), "{states:?}");
+    assert!(states[2].contains("AnswerEach { unsigned: [], signed: [("), "{}", states[2]);
 }
 
 /// Step 8 may be lost: then step 7 arrived, or step 6 comes again.

@@ -193,7 +193,9 @@ impl<'a> EventLoop<'a> {
         if self.broker.has_event() && !self.paused {
             return Ok(());
         }
-        let deadline = deadline.into_iter().chain(self.broker.deadline()).min();
+        // What a layer of encryption holds back has left the socket.
+        let unread = self.broker.has_unread().then_some(now);
+        let deadline = deadline.into_iter().chain(self.broker.deadline()).chain(unread).min();
         let signals = self.signals.as_fd();
         let socket = self.broker.interest();
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
@@ -219,7 +221,7 @@ impl<'a> EventLoop<'a> {
     /// Whether the last wait found something to read from the broker.
     #[must_use]
     pub(crate) fn is_readable(&self) -> bool {
-        self.ready.contains(PollFlags::IN)
+        self.ready.contains(PollFlags::IN) || self.broker.has_unread()
     }
 
     /// Whether the broker accepted the connection that there is.

@@ -32,6 +32,10 @@ impl Scheme {
     pub(super) fn is_tls(self) -> bool {
         matches!(self, Self::Mqtts | Self::Wss)
     }
+
+    pub(super) fn is_web_socket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
 }
 
 /// A host, address or URL taken apart; the other keys are not applied yet.
@@ -155,12 +159,14 @@ fn decode(text: &str) -> Result<String, String> {
     String::from_utf8(bytes).ok().filter(|text| !text.contains(char::is_control)).ok_or_else(wrong)
 }
 
-/// How to ask for TLS, if this version has it.
-pub(super) fn tls_hint() -> &'static str {
-    let tls = Endpoint::Tls { host: String::new(), port: 0, files: TlsFiles::default() };
-    if tls.is_supported() {
-        "TLS is part of the URL: url = mqtts://HOST"
-    } else {
-        "TLS is not in this version: remove this line; a link is encrypted end to end without TLS"
+/// How to ask for TLS, if this build has it.
+pub(super) fn tls_hint() -> String {
+    let mut endpoint = Endpoint::tcp("", 0);
+    endpoint.tls = Some(TlsFiles::default());
+    match endpoint.missing_layer() {
+        None => "TLS is part of the URL: url = mqtts://HOST".to_owned(),
+        Some((why, remedy)) => {
+            format!("{why}: {remedy}, or remove this line; a link is encrypted end to end without TLS")
+        }
     }
 }

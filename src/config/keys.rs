@@ -82,10 +82,10 @@ const FOREIGN_WORDS: [(&[&str], &str); 8] = [
 const TLS_WORDS: [&str; 4] = ["tls", "ssl", "use_tls", "secure"];
 
 /// What to write instead of a key of another program.
-pub(super) fn instead_of(word: &str) -> Option<&'static str> {
+pub(super) fn instead_of(word: &str) -> Option<String> {
     let word = word.to_ascii_lowercase().replace('-', "_");
     if TLS_WORDS.contains(&&*word) {
         return Some(address::tls_hint());
     }
-    FOREIGN_WORDS.iter().find(|(words, _)| words.contains(&&*word)).map(|(_, hint)| *hint)
+    FOREIGN_WORDS.iter().find(|(words, _)| words.contains(&&*word)).map(|(_, hint)| (*hint).to_owned())
 }

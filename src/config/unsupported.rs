@@ -8,10 +8,10 @@ use crate::{Error, Exit};
 /// The first thing in the configuration that this version does not do.
 pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
     let endpoint = &config.mqtt.endpoint;
-    let transport = (!endpoint.is_supported())
-        .then(|| settings.get(ConfigKey::Host))
-        .flatten()
-        .map(|setting| refusal(setting, &format!("{}://", endpoint.scheme()), "use mqtt://"));
+    let layer = endpoint.missing_layer().zip(settings.get(ConfigKey::Host)).map(|((why, remedy), setting)| {
+        let what = format!("{}://: {why}", endpoint.scheme());
+        Error::new(Exit::Config, setting.location()).because(what).hint(remedy)
+    });
     let version = config.mqtt.version;
     let version = (!version.is_supported())
         .then(|| settings.get(ConfigKey::MqttVersion))
@@ -21,7 +21,7 @@ pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
     let protocol = old
         .and_then(|_| settings.get(ConfigKey::StsVersion))
         .map(|setting| refusal(setting, "sts_version 1", "use sts_version = 2 on both ends"));
-    transport.or(version).or(protocol)
+    layer.or(version).or(protocol)
 }
 
 fn refusal(setting: Setting<'_>, what: &str, instead: &str) -> Error {

@@ -7,8 +7,8 @@ use super::keys::ConfigKey;
 use super::settings::{Override, Setting, Settings};
 use super::topic::{Filter, Topic, wildcards};
 use super::{
-    ClientCert, Config, ConfigSource, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password,
-    PeerName, Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
+    BrokerAddress, ClientCert, Config, ConfigSource, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion,
+    Node, Parsed, Password, PeerName, Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
@@ -221,13 +221,12 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
     if let (Scheme::Unix, Some(setting)) = (scheme, own_port) {
         return Err(setting.error("a Unix socket has no port"));
     }
-    Ok(match scheme {
-        Scheme::Mqtt => Endpoint::Tcp { host, port },
-        Scheme::Mqtts => Endpoint::Tls { host, port, files },
-        Scheme::Ws => Endpoint::WebSocket { host, port, path, tls: None },
-        Scheme::Wss => Endpoint::WebSocket { host, port, path, tls: Some(files) },
-        Scheme::Unix => Endpoint::Unix { path: host.into() },
-    })
+    let address = match scheme {
+        Scheme::Unix => BrokerAddress::Unix(host.into()),
+        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => BrokerAddress::Tcp(vec![Node { host, port }]),
+    };
+    let web_socket = scheme.is_web_socket().then_some(path);
+    Ok(Endpoint { address, tls: scheme.is_tls().then_some(files), web_socket })
 }
 
 fn login(

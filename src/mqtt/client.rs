@@ -12,9 +12,9 @@ use bytes::Bytes;
 use rustix::event::PollFlags;
 
 use super::connection_lost::{ConnectionLost, Obstacle};
-use super::network::{ConnectOutcome, Connection, Connector};
+use super::network::{ConnectOutcome, Connection, Connector, Dialer};
 use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged};
-use crate::{Error, Exit, Result};
+use crate::Result;
 
 /// How long the broker may take to close its side after DISCONNECT.
 const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// acknowledge, drive again.
 #[derive(Debug)]
 pub struct Client {
-    endpoint: Endpoint,
+    dialer: Dialer,
     session: ClientSession,
     phase: ConnectionPhase,
 }
@@ -49,18 +49,17 @@ impl Client {
     /// A client that does nothing until [`connect`](Self::connect).
     ///
     /// # Errors
-    /// Those of [`ClientSession::new`]; [`Exit::Config`] for an endpoint that this program has no transport for.
+    /// Those of [`ClientSession::new`]; [`crate::Exit::Config`] for an endpoint that this build has no layer for, or whose files
+    /// cannot be used.
     pub fn new(endpoint: Endpoint, options: ClientOptions) -> Result<Self> {
-        if !endpoint.is_supported() {
-            return Err(Error::new(Exit::Config, format!("{}://", endpoint.scheme())).because("not in this version"));
-        }
-        Ok(Self { endpoint, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle })
+        let dialer = Dialer::new(endpoint)?;
+        Ok(Self { dialer, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle })
     }
 
     /// Where the broker is.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        self.dialer.endpoint()
     }
 
     /// Has the next [`drive`](Self::drive) begin to connect; does nothing if it was called before.
@@ -101,7 +100,7 @@ impl Client {
         match &mut self.phase {
             ConnectionPhase::Waiting(until) if now >= *until => self.start_attempt(now),
             ConnectionPhase::Connecting(connector) => {
-                let outcome = connector.drive(now, !ready.is_empty());
+                let outcome = connector.drive(&self.dialer, now, !ready.is_empty());
                 self.attempted(outcome, now);
             }
             ConnectionPhase::Open(_) => self.exchange(now, ready),
@@ -122,6 +121,12 @@ impl Client {
     /// Whether [`next_event`](Self::next_event) has something: to be asked before poll(2), which does not report it.
     pub(crate) fn has_event(&self) -> bool {
         self.session.has_event()
+    }
+
+    /// Whether [`drive`](Self::drive) has something to read that poll(2) does not see: to be asked before that, too.
+    #[must_use]
+    pub fn has_unread(&self) -> bool {
+        matches!(&self.phase, ConnectionPhase::Open(connection) if connection.has_unread(&self.session))
     }
 
     /// As [`ClientSession::publish`]; the bytes leave at the next [`drive`](Self::drive).
@@ -196,13 +201,13 @@ impl Client {
             }
             _ => ConnectionLost::new("no answer yet"),
         };
-        Outage::before_connack(&self.endpoint, &lost)
+        Outage::before_connack(self.dialer.endpoint(), &lost)
     }
 
     fn start_attempt(&mut self, now: Instant) {
-        match Connector::start(&self.endpoint, now) {
+        match self.dialer.start(now) {
             Ok(mut connector) => {
-                let outcome = connector.drive(now, false);
+                let outcome = connector.drive(&self.dialer, now, false);
                 self.phase = ConnectionPhase::Connecting(connector);
                 self.attempted(outcome, now);
             }
@@ -249,9 +254,9 @@ impl Client {
     fn lost(&mut self, lost: &ConnectionLost, now: Instant) {
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {
-                Outage::after_connack(&self.endpoint, lost)
+                Outage::after_connack(self.dialer.endpoint(), lost)
             } else {
-                Outage::before_connack(&self.endpoint, lost)
+                Outage::before_connack(self.dialer.endpoint(), lost)
             };
             self.phase = ConnectionPhase::Waiting(self.session.transport_lost(outage, now, &mut rand::rng()));
         }

@@ -1,80 +1,92 @@
-//! Where the broker is.
+//! Where the broker is, and what is spoken below MQTT on the way to it.
+//!
+//! Each question has one field. Whoever connects asks [`Endpoint::address`] for the socket, then puts the layers on it in this
+//! order: [`Endpoint::tls`], [`Endpoint::web_socket`]. A layer that is absent is not spoken.
 
 use std::fmt;
 use std::path::PathBuf;
 
 /// How to reach the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `mqtt://`, a bare host or an address: MQTT over TCP, port 1883.
-    Tcp {
-        /// Name or address; an IPv6 address without brackets.
-        host: String,
-        /// TCP port, never 0.
-        port: u16,
-    },
-    /// `mqtts://`: MQTT over TLS, port 8883.
-    Tls {
-        /// As for TCP; the certificate must name it.
-        host: String,
-        /// TCP port, never 0.
-        port: u16,
-        /// Whom we trust, and our own certificate.
-        files: TlsFiles,
-    },
-    /// `ws://` (port 80) and `wss://` (port 443): MQTT in WebSocket frames (RFC 6455).
-    WebSocket {
-        /// As for TCP.
-        host: String,
-        /// TCP port, never 0.
-        port: u16,
-        /// Path and query of the request, beginning with `/`; `/mqtt` where the URL has none.
-        path: String,
-        /// Present for `wss://`.
-        tls: Option<TlsFiles>,
-    },
-    /// `unix:///path`: MQTT over a Unix socket.
-    Unix {
-        /// The socket, an absolute path.
-        path: PathBuf,
-    },
+pub struct Endpoint {
+    /// What the socket is connected to.
+    pub address: BrokerAddress,
+    /// TLS on that socket: `mqtts://` and `wss://`.
+    pub tls: Option<TlsFiles>,
+    /// WebSocket frames (RFC 6455) above that, `ws://` and `wss://`: path and query of the request, beginning with `/`.
+    pub web_socket: Option<String>,
+}
+
+/// What a socket is connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BrokerAddress {
+    /// TCP: the nodes of a cluster, at least one, each of which will do.
+    Tcp(Vec<Node>),
+    /// A Unix socket: an absolute path.
+    Unix(PathBuf),
+}
+
+/// A broker, or one of those that make up a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Name or address; an IPv6 address without brackets. A certificate must name it.
+    pub host: String,
+    /// TCP port, never 0.
+    pub port: u16,
 }
 
 impl Endpoint {
-    /// The URL's scheme.
-    pub(crate) fn scheme(&self) -> &'static str {
-        match self {
-            Self::Tcp { .. } => "mqtt",
-            Self::Tls { .. } => "mqtts",
-            Self::WebSocket { tls: None, .. } => "ws",
-            Self::WebSocket { tls: Some(_), .. } => "wss",
-            Self::Unix { .. } => "unix",
-        }
-    }
-
-    /// The TCP port.
-    pub(super) fn port(&self) -> Option<u16> {
-        match self {
-            Self::Tcp { port, .. } | Self::Tls { port, .. } | Self::WebSocket { port, .. } => Some(*port),
-            Self::Unix { .. } => None,
-        }
-    }
-
-    /// MQTT over TCP.
+    /// MQTT over TCP: `mqtt://`, a bare host or an address.
     #[must_use]
     pub fn tcp(host: impl Into<String>, port: u16) -> Self {
-        Self::Tcp { host: host.into(), port }
+        Self::new(BrokerAddress::Tcp(vec![Node { host: host.into(), port }]))
+    }
+
+    /// MQTT over a socket, with nothing in between.
+    #[must_use]
+    pub fn new(address: BrokerAddress) -> Self {
+        Self { address, tls: None, web_socket: None }
+    }
+
+    /// The URL's scheme.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match (&self.address, &self.tls, &self.web_socket) {
+            (BrokerAddress::Unix(_), ..) => "unix",
+            (_, None, None) => "mqtt",
+            (_, Some(_), None) => "mqtts",
+            (_, None, Some(_)) => "ws",
+            (_, Some(_), Some(_)) => "wss",
+        }
+    }
+
+    /// The TCP port of the first node.
+    pub(super) fn port(&self) -> Option<u16> {
+        match &self.address {
+            BrokerAddress::Tcp(nodes) => nodes.first().map(|node| node.port),
+            BrokerAddress::Unix(_) => None,
+        }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix { path } => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port } | Self::Tls { host, port, .. } | Self::WebSocket { host, port, .. } => {
-                if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        match &self.address {
+            BrokerAddress::Unix(path) => write!(f, "unix://{}", path.display()),
+            BrokerAddress::Tcp(nodes) => {
+                for (index, node) in nodes.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{node}")?;
+                }
+                Ok(())
             }
         }
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 

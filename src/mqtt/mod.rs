@@ -25,7 +25,7 @@ pub use client::Client;
 pub use client_options::{ClientOptions, InFlightLimit, Login};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
-pub use endpoint::{ClientCert, Endpoint, TlsFiles};
+pub use endpoint::{BrokerAddress, ClientCert, Endpoint, Node, TlsFiles};
 pub use event::{Event, Message, Receipt, Token};
 pub use outage::Outage;
 pub use qos::Qos;

@@ -57,7 +57,7 @@ fn the_old_programs_files_load_unchanged() {
             assert_eq!(config.sealed.as_ref().map_or("nosec", |sealed| sealed.role.name()), name);
             assert_eq!([config.publish.as_str(), config.subscribe.as_str()], topics);
             assert_eq!(config.mqtt.version, MqttVersion::V311);
-            assert_eq!(config.mqtt.endpoint, Endpoint::Tcp { host: "127.0.0.1".into(), port: 1883 });
+            assert_eq!(config.mqtt.endpoint, Endpoint::tcp("127.0.0.1", 1883));
             assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), (name, name));
             assert_eq!(config.mqtt.client_id.as_deref(), Some(&*format!("test_{name}")));
             assert_eq!(config.sealed.as_ref().map(|sealed| sealed.suite), (name != "nosec").then_some(Suite::Cbc));
@@ -72,7 +72,7 @@ fn the_old_programs_files_load_unchanged() {
 fn defaults_are_the_manuals() {
     let config = parse(MASTER);
     let mqtt = &config.mqtt;
-    assert_eq!(mqtt.endpoint, Endpoint::Tcp { host: "localhost".into(), port: 1883 });
+    assert_eq!(mqtt.endpoint, Endpoint::tcp("localhost", 1883));
     assert_eq!((mqtt.version, mqtt.qos, mqtt.keep_alive), (MqttVersion::V311, Qos::AtLeastOnce, 60));
     assert_eq!((mqtt.clean_session, mqtt.retain, mqtt.max_message), (None, false, 65_536));
     assert!(mqtt.login.is_none() && mqtt.client_id.is_none());
@@ -107,18 +107,19 @@ fn values_keep_their_hashes_and_equals_signs() {
 #[test]
 fn urls_say_it_all() {
     let endpoint = |url: &str| parse(&format!("{NOSEC}url = {url}\n")).mqtt.endpoint;
-    let tcp = |host: &str, port| Endpoint::Tcp { host: host.into(), port };
+    let tcp = |host: &str, port| Endpoint::tcp(host, port);
+    let tls = |port| Endpoint { tls: Some(TlsFiles::default()), ..tcp("h", port) };
     assert_eq!(endpoint("broker.local"), tcp("broker.local", 1883));
     assert_eq!(endpoint("mqtt://10.0.0.1"), tcp("10.0.0.1", 1883));
     assert_eq!(endpoint("MQTT://h:1884/"), tcp("h", 1884));
     assert_eq!(endpoint("mqtt://[::1]:1884"), tcp("::1", 1884));
     assert_eq!(endpoint("mqtt://[fe80::1%eth0]"), tcp("fe80::1%eth0", 1883));
     assert_eq!(endpoint("::1"), tcp("::1", 1883));
-    assert_eq!(endpoint("mqtts://h"), Endpoint::Tls { host: "h".into(), port: 8883, files: TlsFiles::default() });
-    let web = |port, path: &str, tls| Endpoint::WebSocket { host: "h".into(), port, path: path.into(), tls };
-    assert_eq!(endpoint("ws://h"), web(80, "/mqtt", None));
-    assert_eq!(endpoint("wss://h:8443/a/b?c=d"), web(8443, "/a/b?c=d", Some(TlsFiles::default())));
-    assert_eq!(endpoint("unix:///run/m.sock"), Endpoint::Unix { path: "/run/m.sock".into() });
+    assert_eq!(endpoint("mqtts://h"), tls(8883));
+    let web = |below: Endpoint, path: &str| Endpoint { web_socket: Some(path.into()), ..below };
+    assert_eq!(endpoint("ws://h"), web(tcp("h", 80), "/mqtt"));
+    assert_eq!(endpoint("wss://h:8443/a/b?c=d"), web(tls(8443), "/a/b?c=d"));
+    assert_eq!(endpoint("unix:///run/m.sock"), Endpoint::new(BrokerAddress::Unix("/run/m.sock".into())));
 
     let config = parse(&format!("{NOSEC}url = mqtt://us%40er:p%3aw%25@h\n"));
     assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), ("us@er", "p:w%"));
@@ -127,7 +128,7 @@ fn urls_say_it_all() {
     let tls = parse(&format!("{NOSEC}host = mqtts://h\nca_file = ca.pem\ncert_file = /c.pem\nkey_file = k.pem\n"));
     let client = Some(ClientCert { cert: "/c.pem".into(), key: "etc/k.pem".into() });
     let files = TlsFiles { ca: Some("etc/ca.pem".into()), client };
-    assert_eq!(tls.mqtt.endpoint, Endpoint::Tls { host: "h".into(), port: 8883, files });
+    assert_eq!(tls.mqtt.endpoint, Endpoint { tls: Some(files), ..tcp("h", 8883) });
 
     for bad in [
         "h:1883",
@@ -205,9 +206,9 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("clientid = a\u{0}b", "the value of `clientid` contains a control character", ""),
         ("clientid = a\u{9b}b", "the value of `clientid` contains a control character", ""),
         ("password = p", "`password` needs `username`", ""),
-        ("ca_file = x", "`ca_file` needs TLS", "TLS is not in this version: "),
-        ("tls = 1", "unknown key `tls`", "TLS is not in this version: "),
-        ("use-tls = 1", "unknown key `use-tls`", "TLS is not in this version: "),
+        ("ca_file = x", "`ca_file` needs TLS", "this build has no TLS: "),
+        ("tls = 1", "unknown key `tls`", "this build has no TLS: "),
+        ("use-tls = 1", "unknown key `use-tls`", "this build has no TLS: "),
         ("broker = b", "unknown key `broker`", "the key is `host`"),
         ("Broker = b", "unknown key `Broker`", "the key is `host`"),
         ("topic = t", "unknown key `topic`", "the keys are `subtop`, the topic to receive on, and `pubtop`, "),
@@ -293,17 +294,19 @@ fn an_encrypted_link_has_two_topics() {
 
 #[test]
 fn what_comes_later_is_understood_and_refused() {
-    for (line, what) in [
-        ("url = mqtts://h", "mqtts://"),
-        ("url = ws://h", "ws://"),
-        ("url = wss://h/x", "wss://"),
-        ("url = unix:///s", "unix://"),
-        ("mqtt_version = 3", "MQTT 3.1"),
-        ("mqtt_version = 5", "MQTT 5"),
-        ("sts_version = 1", "sts_version 1"),
-    ] {
+    for (line, what) in
+        [("mqtt_version = 3", "MQTT 3.1"), ("mqtt_version = 5", "MQTT 5"), ("sts_version = 1", "sts_version 1")]
+    {
         let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
         assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}: not in this version")));
+    }
+    for (line, what) in [
+        ("url = mqtts://h", "mqtts://: this build has no TLS"),
+        ("url = ws://h", "ws://: this build has no WebSocket"),
+        ("url = wss://h/x", "wss://: this build has no TLS"),
+    ] {
+        let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
+        assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}")));
     }
     assert_eq!(failure(MASTER, &["mqtt_version=5"]).1, "-o mqtt_version: MQTT 5: not in this version");
     assert_eq!(failure(MASTER, &["mqtt_version=5"]).0, Exit::Config);
@@ -352,13 +355,13 @@ fn the_command_line_goes_over_the_file() {
     let file = format!("{MASTER}ip = a\nport = 1\nqos = 0\nusername = u\npassword = p\n");
     let with = |options: &[&str]| parse_with(&file, options).unwrap();
     let parsed = with(&["url = mqtt://b:2", "qos=2", "password_file=secret", "clientid="]);
-    assert_eq!(parsed.config.mqtt.endpoint, Endpoint::Tcp { host: "b".into(), port: 2 });
+    assert_eq!(parsed.config.mqtt.endpoint, Endpoint::tcp("b", 2));
     assert_eq!(parsed.config.mqtt.qos, Qos::ExactlyOnce);
     assert_eq!(password(&parsed.config), "from file");
     assert!(!parsed.password_in_text);
     assert_eq!(parsed.warnings, ["other users can read the password in etc/secret: chmod 600 etc/secret"]);
-    assert_eq!(with(&["port=3"]).config.mqtt.endpoint, Endpoint::Tcp { host: "a".into(), port: 3 });
-    assert_eq!(with(&["port="]).config.mqtt.endpoint, Endpoint::Tcp { host: "a".into(), port: 1883 });
+    assert_eq!(with(&["port=3"]).config.mqtt.endpoint, Endpoint::tcp("a", 3));
+    assert_eq!(with(&["port="]).config.mqtt.endpoint, Endpoint::tcp("a", 1883));
     for (options, what) in [
         (&["qos=7"][..], "-o qos: invalid value `7` for `qos`"),
         (&["qso=1"], "-o: unknown key `qso`"),

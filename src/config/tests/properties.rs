@@ -25,7 +25,8 @@ prop_compose! {
 
 /// What a configuration says, written as one.
 fn render(config: &Config) -> Vec<(&'static str, String)> {
-    let Endpoint::Tcp { host, port } = &config.mqtt.endpoint else { panic!("not TCP") };
+    let BrokerAddress::Tcp(nodes) = &config.mqtt.endpoint.address else { panic!("not TCP") };
+    let [Node { host, port }] = nodes.as_slice() else { panic!("not one node") };
     let (mqtt, sealed) = (&config.mqtt, config.sealed.as_ref().unwrap());
     let peers: Vec<&str> = sealed.peers.iter().map(PeerName::as_str).collect();
     vec![

@@ -43,12 +43,17 @@ impl Connection {
     pub(in crate::mqtt) fn interest(&self, session: &ClientSession) -> Option<(BorrowedFd<'_>, PollFlags)> {
         let mut flags = if session.is_paused() { PollFlags::empty() } else { PollFlags::IN };
         flags.set(PollFlags::OUT, self.blocked || session.bytes_to_send().len() > self.accepted);
-        (!self.hung_up).then(|| (self.transport.as_fd(), flags))
+        (!self.hung_up).then(|| (self.transport.as_fd(), flags | self.transport.needs()))
+    }
+
+    /// Whether [`Connection::drive`] would read something that poll(2) does not see.
+    pub(in crate::mqtt) fn has_unread(&self, session: &ClientSession) -> bool {
+        !session.is_paused() && self.transport.has_unread()
     }
 
     /// What to poll for after [`Connection::shutdown_write`].
     pub(in crate::mqtt) fn closing_interest(&self) -> (BorrowedFd<'_>, PollFlags) {
-        (self.transport.as_fd(), PollFlags::IN)
+        (self.transport.as_fd(), PollFlags::IN | self.transport.needs())
     }
 
     /// Reading resumes after a pause; the next read notices a hang-up by itself.
@@ -67,7 +72,7 @@ impl Connection {
             self.read_rest(session, now)?;
             return Err(lost);
         }
-        if ready.intersects(PollFlags::IN | BROKEN) && !session.is_paused() {
+        if (ready.intersects(PollFlags::IN | BROKEN) && !session.is_paused()) || self.has_unread(session) {
             self.read(session, now)?;
         }
         session.tick(now)?;
@@ -85,7 +90,7 @@ impl Connection {
         hung_up
     }
 
-    /// Writes until the session has nothing more, or the socket takes no more.
+    /// Writes until session and transport have nothing more, or the socket takes no more.
     fn write(&mut self, session: &mut ClientSession, now: Instant) -> Result<(), ConnectionLost> {
         while !self.blocked && !session.bytes_to_send().is_empty() {
             match self.write_once(session.bytes_to_send()) {
@@ -97,6 +102,12 @@ impl Connection {
                 Err(error) if error.kind() == Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if !self.blocked && self.transport.needs().contains(PollFlags::OUT) {
+            return match self.transport.flush() {
+                Err(error) if !matches!(error.kind(), WouldBlock | Interrupted) => Err(error.into()),
+                _ => Ok(()),
+            };
         }
         Ok(())
     }

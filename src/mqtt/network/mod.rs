@@ -2,9 +2,12 @@
 
 mod connection;
 mod connector;
+mod dialer;
+mod layers;
 mod read_buffer;
 mod resolver;
 mod transport;
 
 pub(super) use connection::Connection;
 pub(super) use connector::{ConnectOutcome, Connector};
+pub(super) use dialer::Dialer;

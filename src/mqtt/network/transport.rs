@@ -1,10 +1,8 @@
 //! The byte stream below MQTT.
 //!
-//! To add TLS, WebSocket or Unix sockets, whose [`Endpoint`](crate::mqtt::Endpoint) the configuration parses already:
-//! implement [`Transport`] in a file beside this one for a type that wraps the socket. In `connector.rs`, name the
-//! address of the endpoint, make the transport of the connected socket, and add a state for the handshake if there is
-//! one, as it takes more than one turn of the loop. The configuration then accepts the endpoint. Then tell the users:
-//! sts.conf(5) at `url`, the hints in `outage.rs`, and the README.
+//! A socket is a [`Transport`], and so is each layer on it: a layer owns a `Box<dyn Transport>`, and `wss://` is WebSocket over
+//! TLS over TCP. To add a layer, implement the trait in a file beside this one, and put it into `layers.rs`, which decides
+//! what is spoken on a connected socket. Then tell the users: sts.conf(5) at `url`, the hints in `outage.rs`, and the README.
 
 #![expect(clippy::disallowed_types, reason = "it is the socket")]
 
@@ -12,15 +10,38 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::task::Poll;
 
+use rustix::event::PollFlags;
 use rustix::net::sockopt;
+
+use crate::mqtt::connection_lost::ConnectionLost;
 
 /// A non-blocking byte stream.
 ///
-/// `write` may keep what it accepted in a buffer of its own, as a layer of encryption does. `flush` returns `Ok` only
-/// when the socket took all of it, because at QoS 0 that counts as sent. The descriptor is that of the socket, for
-/// poll(2).
+/// [`handshake`](Self::handshake) comes first, until it is ready; then `read` and `write`. `write` may keep what it accepted in
+/// a buffer of its own, which is bounded, as a layer of encryption does. `flush` returns `Ok` only when the socket took all of
+/// it, because at QoS 0 that counts as sent. The descriptor is that of the socket, for poll(2).
 pub(in crate::mqtt) trait Transport: Read + Write + AsFd + fmt::Debug {
+    /// Goes on with what must be said before the first byte of MQTT, as far as that goes without waiting: first that of the
+    /// layer below. It is called again when poll(2) finds what [`needs`](Self::needs) says.
+    fn handshake(&mut self) -> Poll<Result<(), ConnectionLost>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// What to poll for on its own account, besides what its user waits for, its layer below included. In the handshake it is
+    /// what that waits for; later `OUT` while something of its own, such as an answer to a ping, waits for the socket. The user
+    /// then calls `flush` when the socket is writable.
+    fn needs(&self) -> PollFlags {
+        PollFlags::empty()
+    }
+
+    /// Whether `read` would return something that poll(2) does not see, because it has left the socket.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
     /// Tells the peer that nothing more will be written; reading remains possible.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
@@ -40,4 +61,13 @@ impl Transport for TcpStream {
         // Only for speed, so a failure does no harm.
         let _ = sockopt::set_tcp_quickack(self, true);
     }
+}
+
+impl Transport for UnixStream {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        UnixStream::shutdown(self, Shutdown::Write)
+    }
+
+    /// Nothing is delayed here.
+    fn quick_ack(&self) {}
 }

@@ -6,6 +6,9 @@ use super::{Endpoint, TlsFiles};
 use crate::secret::Password;
 use crate::text::nearest;
 
+/// Longest path of a Unix socket, bytes: what the system's `sockaddr_un` has room for, with its end.
+const MAX_SOCKET_PATH: usize = 107;
+
 /// What a URL can begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
@@ -70,6 +73,9 @@ impl Address {
         if scheme == Scheme::Unix {
             if !rest.starts_with('/') || rest.ends_with('/') {
                 return Err("the path of a Unix socket must be absolute: unix:///run/mosquitto.sock".into());
+            }
+            if rest.len() > MAX_SOCKET_PATH {
+                return Err(format!("the path of a Unix socket can have at most {MAX_SOCKET_PATH} bytes"));
             }
             return Ok(Self { scheme, host: rest.to_owned(), port: None, login: None, path: String::new() });
         }

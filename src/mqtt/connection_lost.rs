@@ -15,8 +15,12 @@ pub struct ConnectionLost {
 pub(super) enum Obstacle {
     /// The host name has no address.
     Lookup,
-    /// Nothing listens at the port.
+    /// Nothing listens at the port, or on the Unix socket.
     Refused,
+    /// There is no Unix socket of this name.
+    NoSocket,
+    /// This user may not connect.
+    Permission,
     /// Nothing answers from the host.
     Unreachable,
     /// The connection is open, and nothing is said on it.
@@ -27,6 +31,9 @@ pub(super) enum Obstacle {
     Tls,
     /// The other end speaks HTTP.
     Http,
+    /// The answer to a request for WebSocket was this status of HTTP; `None` for no answer.
+    #[cfg(feature = "websocket")]
+    Upgrade(Option<u16>),
     /// Anything else.
     Other,
 }
@@ -54,9 +61,16 @@ impl ConnectionLost {
 }
 
 impl From<io::Error> for ConnectionLost {
+    /// What a layer says through [`io::Error`] is its own [`ConnectionLost`].
     fn from(error: io::Error) -> Self {
+        let error = match error.downcast::<Self>() {
+            Ok(lost) => return lost,
+            Err(error) => error,
+        };
         let obstacle = match error.kind() {
             ErrorKind::ConnectionRefused => Obstacle::Refused,
+            ErrorKind::NotFound => Obstacle::NoSocket,
+            ErrorKind::PermissionDenied => Obstacle::Permission,
             ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Obstacle::Unreachable,
             ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Obstacle::Closed,
             _ => Obstacle::Other,

@@ -3,11 +3,14 @@
 use std::fmt;
 
 use super::connection_lost::{ConnectionLost, Obstacle};
-use super::endpoint::Endpoint;
+use super::endpoint::{BrokerAddress, Endpoint};
 use crate::Error;
 
 /// The port that is registered for MQTT without TLS.
 const MQTT_PORT: u16 = 1883;
+
+/// The path that most brokers have WebSocket at.
+const DEFAULT_PATH: &str = "/mqtt";
 
 /// What a plain port is, in a hint.
 const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS, usually 1883";
@@ -66,18 +69,67 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
     let tls = || format!("TLS is not in this version: {PLAIN_PORT}");
     Some(match (obstacle, endpoint.port()) {
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
-        (Obstacle::Refused, _) => "check `host` and `port`, and that the broker is running".to_owned(),
+        (Obstacle::Refused, Some(_)) => "check `host` and `port`, and that the broker is running".to_owned(),
+        (Obstacle::Refused, None) => "check that the broker is running: nothing listens on this socket".to_owned(),
         (Obstacle::Unreachable, _) => "check `host` and `port`, and the network and any firewall in between".to_owned(),
+        (Obstacle::NoSocket, _) => "check the path in `url`, and that the broker is running".to_owned(),
+        (Obstacle::Permission, None) => {
+            "this user must be allowed to write to the socket: check its owner and mode, and those of its directory"
+                .to_owned()
+        }
         (Obstacle::Tls, _) => tls(),
-        (Obstacle::Http, _) => format!("this is a web server, or a broker's port for WebSocket: {PLAIN_PORT}"),
-        (Obstacle::Silence | Obstacle::Closed, Some(port)) => match port {
+        (Obstacle::Http, _) => {
+            format!("this is a web server, or a broker's port for WebSocket: {}", web_socket(endpoint))
+        }
+        #[cfg(feature = "websocket")]
+        (Obstacle::Upgrade(status), _) => upgrade(status, endpoint),
+        (Obstacle::Silence | Obstacle::Closed, Some(port)) if endpoint.web_socket.is_none() => match port {
             443 | 8883 | 8884 => format!("the broker probably speaks TLS on port {port}; {}", tls()),
-            80 | 8080 | 8083 | 9001 => format!("port {port} is usually for HTTP or WebSocket: {PLAIN_PORT}"),
+            80 | 8080 | 8083 | 9001 => {
+                format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint))
+            }
             MQTT_PORT => "the broker may hang, or may not accept this device: check its log".to_owned(),
             _ => format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}"),
         },
-        (Obstacle::Silence | Obstacle::Closed, None) | (Obstacle::Other, _) => return None,
+        (Obstacle::Silence | Obstacle::Closed, _) => {
+            "the broker may hang, or may not accept this device: check its log".to_owned()
+        }
+        (Obstacle::Permission | Obstacle::Other, _) => return None,
     })
+}
+
+/// What to write where a server speaks HTTP on a port for MQTT.
+fn web_socket(endpoint: &Endpoint) -> String {
+    let over = Endpoint { web_socket: Some(DEFAULT_PATH.to_owned()), ..endpoint.clone() };
+    match (over.missing_layer(), &over.address) {
+        (None, BrokerAddress::Tcp(nodes)) if nodes.len() == 1 => {
+            format!(
+                "write url = {}://{endpoint}{DEFAULT_PATH}, or set `port` to the one for MQTT, usually 1883",
+                over.scheme()
+            )
+        }
+        _ => PLAIN_PORT.to_owned(),
+    }
+}
+
+/// What to check where a request for WebSocket was not granted.
+#[cfg(feature = "websocket")]
+fn upgrade(status: Option<u16>, endpoint: &Endpoint) -> String {
+    let path = endpoint.web_socket.as_deref().unwrap_or_default();
+    match status {
+        None => "check the port in `url`: it must be the broker's port for WebSocket".to_owned(),
+        Some(401 | 403 | 407) => {
+            format!(
+                "a web server refuses this device: it may want a login of HTTP, or another path than {path} in `url`"
+            )
+        }
+        Some(404 | 405 | 410) => {
+            format!("check the path in `url`: the broker has no WebSocket at {path}; others use /mqtt, / or /ws")
+        }
+        Some(300..=399) => "write the URL that the web server names, as ws:// or wss://".to_owned(),
+        Some(500..=599) => "the web server may not reach the broker behind it: check its log".to_owned(),
+        Some(_) => format!("check host, port and path ({path}) in `url`: this answer is a web server's"),
+    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub(crate) struct Options {
 pub(crate) struct Broker {
     dir: TempDir,
     port: u16,
+    /// The port for WebSocket, of [`Broker::on_all_transports`].
+    web_port: u16,
     child: Option<Child>,
 }
 
@@ -43,18 +45,42 @@ impl Broker {
     }
 
     pub(crate) fn with(options: Options) -> Self {
+        Self::listening(options, |_, _| String::new())
+    }
+
+    /// A broker that listens on a port for WebSocket and on a Unix socket, too, and loses nothing.
+    pub(crate) fn on_all_transports() -> Self {
+        let options = Options { unlimited_queue: true, persistence: true, ..Options::default() };
+        Self::listening(options, |dir, web_port| {
+            let socket = dir.join("socket");
+            format!("listener {web_port} 127.0.0.1\nprotocol websockets\nlistener 0 {}\n", socket.display())
+        })
+    }
+
+    /// As [`Broker::with`], with these lines at the end of its configuration, for its directory and a second free port.
+    fn listening(options: Options, more: impl Fn(&Path, u16) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("sts-broker-").tempdir().unwrap();
         loop {
-            let port = free_port();
-            fs::write(dir.path().join("mosquitto.conf"), configuration(dir.path(), port, options)).unwrap();
+            let (port, web_port) = (free_port(), free_port());
+            let text = configuration(dir.path(), port, options) + &more(dir.path(), web_port);
+            fs::write(dir.path().join("mosquitto.conf"), text).unwrap();
             if let Some(child) = launch(dir.path()) {
-                return Self { dir, port, child: Some(child) };
+                return Self { dir, port, web_port, child: Some(child) };
             }
         }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The URLs of [`Broker::on_all_transports`]: TCP, WebSocket, Unix socket.
+    pub(crate) fn urls(&self) -> [String; 3] {
+        [
+            format!("mqtt://127.0.0.1:{}", self.port),
+            format!("ws://127.0.0.1:{}/mqtt", self.web_port),
+            format!("unix://{}", self.dir.path().join("socket").display()),
+        ]
     }
 
     /// Stops the broker, which stores what it keeps, and waits until it has ended.

@@ -162,6 +162,17 @@ impl Pair {
         Self { master, slave }
     }
 
+    /// As [`Pair::enrolled`], with the broker at this URL.
+    pub(crate) fn enrolled_over(url: &str, suite: &str) -> Self {
+        let pair = Self::enrolled_at(1, suite);
+        for (device, mode) in [(&pair.master, "master"), (&pair.slave, "slave")] {
+            let mut settings = settings("", mode, suite);
+            settings.retain(|(key, _)| !["ip", "port"].contains(key));
+            device.configure(&[&settings[..], &[("url", url)]].concat());
+        }
+        pair
+    }
+
     /// Both trust each other and have a session.
     pub(crate) fn paired(broker: &Broker, suite: &str) -> Self {
         let pair = Self::enrolled(broker, suite);

@@ -45,4 +45,5 @@ mod soak;
 mod spool;
 mod suspended;
 mod ten_thousand;
+mod transports;
 mod trust;

@@ -193,6 +193,7 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("keep_alive = 1d", "invalid value `1d` for `keep_alive`: must be a number from 0 to 65535", ""),
         ("keep_alive = +1", "invalid value `+1` for `keep_alive`: ", ""),
         ("max_message = 255", "invalid value `255` for `max_message`: must be a number from 256 to 268369904", ""),
+        (&format!("url = unix:///{}", "x".repeat(107)), "invalid value", ""),
         ("max_message = 99999999999999999999", "invalid value `99999999999999999999` for `max_message`: ", ""),
         ("retain = yes", "invalid value `yes` for `retain`: must be 0 or 1", ""),
         ("mqtt_version = 6", "invalid value `6` for `mqtt_version`: must be 3, 4 or 5", ""),
@@ -302,6 +303,7 @@ fn what_comes_later_is_understood_and_refused() {
     }
     for (line, what) in [
         ("url = mqtts://h", "mqtts://: this build has no TLS"),
+        #[cfg(not(feature = "websocket"))]
         ("url = ws://h", "ws://: this build has no WebSocket"),
         ("url = wss://h/x", "wss://: this build has no TLS"),
     ] {

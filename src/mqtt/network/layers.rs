@@ -5,36 +5,55 @@ use crate::mqtt::connection_lost::ConnectionLost;
 use crate::mqtt::endpoint::{Endpoint, Node};
 
 use super::transport::Transport;
+#[cfg(feature = "websocket")]
+use super::web_socket::WebSocket;
 
 /// Whether this program speaks TLS.
 const HAS_TLS: bool = false;
 
 /// Whether this program speaks WebSocket.
-const HAS_WEB_SOCKET: bool = false;
+const HAS_WEB_SOCKET: bool = cfg!(feature = "websocket");
 
 /// The layers of an endpoint, with what they share from one connection to the next.
 #[derive(Debug)]
-pub(super) struct Layers;
+pub(super) struct Layers {
+    /// The path of the request, for WebSocket.
+    #[cfg(feature = "websocket")]
+    web_socket: Option<String>,
+}
 
 impl Layers {
     /// Prepares what the connections need.
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where a file that the endpoint names cannot be used.
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "there are no layers"))]
     #[expect(clippy::unnecessary_wraps, reason = "layers that read files can fail")]
-    pub(super) fn new(_endpoint: &Endpoint) -> Result<Self> {
-        Ok(Self)
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self> {
+        Ok(Self {
+            #[cfg(feature = "websocket")]
+            web_socket: endpoint.web_socket.clone(),
+        })
     }
 
     /// Puts the layers on a connected socket; their handshakes follow. `node` is whom it is connected to, `None` for a Unix
     /// socket.
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "layers that have a state, and can fail")]
+    #[cfg_attr(
+        not(feature = "websocket"),
+        expect(unused_variables, clippy::unused_self, reason = "there are no layers")
+    )]
+    #[expect(clippy::unnecessary_wraps, reason = "layers can refuse a node")]
     pub(super) fn open(
         &self,
         socket: Box<dyn Transport>,
-        _node: Option<&Node>,
+        node: Option<&Node>,
     ) -> std::result::Result<Box<dyn Transport>, ConnectionLost> {
-        Ok(socket)
+        let transport = socket;
+        #[cfg(feature = "websocket")]
+        if let (Some(path), Some(node)) = (&self.web_socket, node) {
+            return Ok(Box::new(WebSocket::new(transport, &node.to_string(), path)));
+        }
+        Ok(transport)
     }
 }
 

@@ -7,6 +7,8 @@ mod layers;
 mod read_buffer;
 mod resolver;
 mod transport;
+#[cfg(feature = "websocket")]
+mod web_socket;
 
 pub(super) use connection::Connection;
 pub(super) use connector::{ConnectOutcome, Connector};

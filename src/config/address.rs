@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{Endpoint, TlsFiles};
+use super::{Endpoint, TlsOptions};
 use crate::secret::Password;
 use crate::text::nearest;
 
@@ -168,7 +168,7 @@ fn decode(text: &str) -> Result<String, String> {
 /// How to ask for TLS, if this build has it.
 pub(super) fn tls_hint() -> String {
     let mut endpoint = Endpoint::tcp("", 0);
-    endpoint.tls = Some(TlsFiles::default());
+    endpoint.tls = Some(TlsOptions::default());
     match endpoint.missing_layer() {
         None => "TLS is part of the URL: url = mqtts://HOST".to_owned(),
         Some((why, remedy)) => {

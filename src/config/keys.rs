@@ -30,11 +30,13 @@ pub(super) enum ConfigKey {
     Authorities,
     ClientCert,
     ClientSecret,
+    TlsAlpn,
+    TlsPin,
 }
 
 /// Each key as a line names it, in the order of `sts.conf(5)`. An unknown one is an error, so that a mistyped line never
 /// means its default; a file for a newer version is refused by an older one.
-pub(super) const KEY_NAMES: [(&str, ConfigKey); 24] = [
+pub(super) const KEY_NAMES: [(&str, ConfigKey); 26] = [
     ("mqtt_version", ConfigKey::MqttVersion),
     ("ip", ConfigKey::Host),
     ("host", ConfigKey::Host),
@@ -59,6 +61,8 @@ pub(super) const KEY_NAMES: [(&str, ConfigKey); 24] = [
     ("ca_file", ConfigKey::Authorities),
     ("cert_file", ConfigKey::ClientCert),
     ("key_file", ConfigKey::ClientSecret),
+    ("tls_alpn", ConfigKey::TlsAlpn),
+    ("tls_pin", ConfigKey::TlsPin),
 ];
 
 /// The names of all keys, in the manual's order.

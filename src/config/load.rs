@@ -130,6 +130,12 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     if parsed.password_in_text && file.is_exposed {
         parsed.warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(path)));
     }
+    if let Some(client) = parsed.config.mqtt.endpoint.tls.as_ref().and_then(|tls| tls.client.as_ref())
+        && files::is_exposed(&client.key)
+    {
+        let (shown, path) = (show(&client.key), quote(&client.key));
+        parsed.warnings.push(format!("other users can read the key in {shown}: chmod 600 {path}"));
+    }
     let is_mode_overridden = overrides.iter().any(Override::sets_mode);
     Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_mode_overridden })
 }

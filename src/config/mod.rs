@@ -24,7 +24,9 @@ pub use self::keys::key_names;
 pub(crate) use self::load::load;
 pub(crate) use self::settings::Override;
 pub(crate) use self::topic::{Filter, Topic};
-pub(crate) use crate::mqtt::{BrokerAddress, ClientCert, Endpoint, Login, Node, Qos, TlsFiles, Version as MqttVersion};
+pub(crate) use crate::mqtt::{
+    BrokerAddress, ClientCert, Endpoint, KeyPin, Login, Node, Qos, TlsOptions, Version as MqttVersion,
+};
 pub use crate::name::{LinkName, PeerName};
 pub(crate) use crate::role::Role;
 pub(crate) use crate::secret::Password;
@@ -34,6 +36,7 @@ mod environment;
 mod keys;
 mod load;
 mod settings;
+mod tls;
 mod topic;
 mod unsupported;
 mod validate;

@@ -7,8 +7,8 @@ use super::keys::ConfigKey;
 use super::settings::{Override, Setting, Settings};
 use super::topic::{Filter, Topic, wildcards};
 use super::{
-    BrokerAddress, ClientCert, Config, ConfigSource, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion,
-    Node, Parsed, Password, PeerName, Protocol, Qos, Role, Sealed, SecretFile, TlsFiles, unsupported,
+    BrokerAddress, Config, ConfigSource, Endpoint, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Node, Parsed,
+    Password, PeerName, Protocol, Qos, Role, Sealed, SecretFile, tls, unsupported,
 };
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
@@ -192,22 +192,11 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
     let own_port = settings.get(ConfigKey::Port);
     let set_port =
         own_port.map(|setting| address::port(setting.value).map_err(|why| setting.invalid(why))).transpose()?;
-    let file = |key| settings.get(key).map(|setting| (setting, resolve(settings, setting.value)));
-    let [ca, cert, key] = [ConfigKey::Authorities, ConfigKey::ClientCert, ConfigKey::ClientSecret].map(file);
-    let first = ca.as_ref().or(cert.as_ref()).or(key.as_ref()).map(|(setting, _)| *setting);
-    let client = match (cert, key) {
-        (Some((_, cert)), Some((_, key))) => Some(ClientCert { cert, key }),
-        (None, None) => None,
-        (Some((setting, _)), None) => return Err(setting.error("`cert_file` needs `key_file`")),
-        (None, Some((setting, _))) => return Err(setting.error("`key_file` needs `cert_file`")),
-    };
-    let files = TlsFiles { ca: ca.map(|(_, path)| path), client };
-
     let (scheme, host, url_port, path, url) = match address {
         Some((setting, found)) => (found.scheme, found.host, found.port, found.path, Some(setting)),
         None => (Scheme::Mqtt, "localhost".into(), None, String::new(), None),
     };
-    if let Some(setting) = first.filter(|_| !scheme.is_tls()) {
+    if let Some(setting) = tls::first_set(settings).filter(|_| !scheme.is_tls()) {
         return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint(address::tls_hint()));
     }
     let port = match (own_port, url_port, url) {
@@ -226,7 +215,7 @@ fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) ->
         Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => BrokerAddress::Tcp(vec![Node { host, port }]),
     };
     let web_socket = scheme.is_web_socket().then_some(path);
-    Ok(Endpoint { address, tls: scheme.is_tls().then_some(files), web_socket })
+    Ok(Endpoint { address, tls: if scheme.is_tls() { Some(tls::options(settings)?) } else { None }, web_socket })
 }
 
 fn login(
@@ -306,7 +295,7 @@ fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<Str
 }
 
 /// A path in the configuration is relative to the directory of the file that it stands in.
-fn resolve(settings: &Settings<'_>, value: &str) -> std::path::PathBuf {
+pub(super) fn resolve(settings: &Settings<'_>, value: &str) -> std::path::PathBuf {
     settings.source.path.parent().unwrap_or(Path::new("")).join(value)
 }
 

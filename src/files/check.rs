@@ -55,7 +55,7 @@ pub(super) fn file_name(name: &str) -> Result<&str> {
 }
 
 /// The error of a file or directory that belongs to another user than `us`.
-pub(crate) fn belongs_to_other(path: &Path, owner: u32, us: u32) -> Error {
+pub(super) fn belongs_to_other(path: &Path, owner: u32, us: u32) -> Error {
     let (theirs, ours) = (users::user_name(owner), users::user_name(us));
     Error::new(Exit::NotTrusted, show(path))
         .because(format!("it belongs to user {theirs}, not to this user ({ours})"))
@@ -103,9 +103,14 @@ pub(super) fn can_be_changed(stat: &Stat) -> bool {
 
 /// Whether others than this user and root can read a file of this group and mode. A group in which nobody else is counts as this
 /// user if nobody can write the file: such a mode was chosen, as for a container's secrets.
-pub(crate) fn others_can_read(group: u32, mode: u32) -> bool {
+pub(super) fn others_can_read(group: u32, mode: u32) -> bool {
     let is_for_us = || mode & 0o222 == 0 && users::is_ours_alone(group);
     mode & 0o004 != 0 || (mode & 0o040 != 0 && !is_for_us())
+}
+
+/// Whether others than this user and root can read the file at a path; false where it cannot be examined.
+pub(crate) fn is_exposed(path: &Path) -> bool {
+    rustix::fs::stat(path).is_ok_and(|stat| others_can_read(stat.st_gid, stat.st_mode))
 }
 
 /// Checks a file in a directory of the user `us`, to whom it must belong, too.

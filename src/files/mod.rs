@@ -21,7 +21,7 @@ mod whole;
 mod tests;
 
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
-pub(crate) use self::check::Guard;
+pub(crate) use self::check::{Guard, is_exposed};
 pub(crate) use self::dir::Dir;
 pub(crate) use self::fifo::{listen, ring};
 pub(crate) use self::lock::{Lock, lock, try_lock};

@@ -29,6 +29,8 @@ pub struct Client {
     dialer: Dialer,
     session: ClientSession,
     phase: ConnectionPhase,
+    /// The broker accepted a connection of this run: what fails now may be mended while we try again.
+    was_accepted: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,7 @@ impl Client {
     /// cannot be used.
     pub fn new(endpoint: Endpoint, options: ClientOptions) -> Result<Self> {
         let dialer = Dialer::new(endpoint)?;
-        Ok(Self { dialer, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle })
+        Ok(Self { dialer, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle, was_accepted: false })
     }
 
     /// Where the broker is.
@@ -252,12 +254,16 @@ impl Client {
 
     /// The connection was lost, or the attempt failed.
     fn lost(&mut self, lost: &ConnectionLost, now: Instant) {
+        self.was_accepted |= self.session.is_accepted();
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {
                 Outage::after_connack(self.dialer.endpoint(), lost)
             } else {
                 Outage::before_connack(self.dialer.endpoint(), lost)
             };
+            if lost.is_final() && !self.was_accepted {
+                self.session.transport_refused(outage.clone().into_error());
+            }
             self.phase = ConnectionPhase::Waiting(self.session.transport_lost(outage, now, &mut rand::rng()));
         }
         // After `disconnect` there is no next attempt.

@@ -8,6 +8,8 @@ use std::{fmt, io};
 pub struct ConnectionLost {
     why: String,
     obstacle: Obstacle,
+    hint: Option<String>,
+    is_final: bool,
 }
 
 /// What stands between this client and the broker, as far as that suggests what to check.
@@ -46,12 +48,36 @@ impl ConnectionLost {
 
     /// As [`ConnectionLost::new`], where it is known what stands in the way.
     pub(super) fn at(obstacle: Obstacle, why: impl Into<String>) -> Self {
-        Self { why: why.into(), obstacle }
+        Self { why: why.into(), obstacle, hint: None, is_final: false }
+    }
+
+    /// Adds what to do, where that is known better than the obstacle tells.
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says that another attempt would fail, too, unless something is changed here or at the broker.
+    #[must_use]
+    pub(super) fn final_one(mut self) -> Self {
+        self.is_final = true;
+        self
     }
 
     /// What came in is not MQTT, or not what a broker may send.
     pub(super) fn malformed(what: impl fmt::Display) -> Self {
         Self::new(format!("the broker sent invalid MQTT: {what}"))
+    }
+
+    /// What to do, as [`ConnectionLost::hint`] said.
+    pub(super) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Whether [`ConnectionLost::final_one`] was said of it.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_final
     }
 
     /// What stands in the way.

@@ -6,13 +6,15 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::tls_options::TlsOptions;
+
 /// How to reach the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// What the socket is connected to.
     pub address: BrokerAddress,
     /// TLS on that socket: `mqtts://` and `wss://`.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<TlsOptions>,
     /// WebSocket frames (RFC 6455) above that, `ws://` and `wss://`: path and query of the request, beginning with `/`.
     pub web_socket: Option<String>,
 }
@@ -88,24 +90,6 @@ impl fmt::Display for Node {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
-}
-
-/// Files for TLS, all PEM.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// `ca_file`: the authorities that may sign for the broker; without it, those that the system trusts.
-    pub ca: Option<PathBuf>,
-    /// `cert_file` and `key_file`.
-    pub client: Option<ClientCert>,
-}
-
-/// The certificate that we show the broker, and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCert {
-    /// `cert_file`.
-    pub cert: PathBuf,
-    /// `key_file`.
-    pub key: PathBuf,
 }
 
 #[cfg(test)]

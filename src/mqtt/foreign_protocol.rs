@@ -21,7 +21,9 @@ pub(super) fn recognize(bytes: &[u8]) -> Option<ConnectionLost> {
         return None;
     }
     if bytes.starts_with(&TLS_ALERT) {
-        return Some(ConnectionLost::at(Obstacle::Tls, "the answer is a TLS alert, not MQTT"));
+        return Some(
+            ConnectionLost::at(Obstacle::Tls, "the broker speaks TLS on this port, not plain MQTT").final_one(),
+        );
     }
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
     let shown = &line[..line.len().min(MAX_SHOWN)];

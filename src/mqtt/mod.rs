@@ -18,6 +18,7 @@ mod network;
 mod outage;
 mod qos;
 mod reconnect_delay;
+mod tls_options;
 mod topic;
 mod version;
 
@@ -25,8 +26,9 @@ pub use client::Client;
 pub use client_options::{ClientOptions, InFlightLimit, Login};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
-pub use endpoint::{BrokerAddress, ClientCert, Endpoint, Node, TlsFiles};
+pub use endpoint::{BrokerAddress, Endpoint, Node};
 pub use event::{Event, Message, Receipt, Token};
 pub use outage::Outage;
 pub use qos::Qos;
+pub use tls_options::{ClientCert, KeyPin, TicketPlace, TlsOptions};
 pub use version::Version;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::connection_lost::{ConnectionLost, Obstacle};
 use super::endpoint::{BrokerAddress, Endpoint};
-use crate::Error;
+use crate::{Error, Exit};
 
 /// The port that is registered for MQTT without TLS.
 const MQTT_PORT: u16 = 1883;
@@ -26,13 +26,24 @@ impl Outage {
     /// No connection came about, since `lost` stood in the way before the broker had accepted one.
     pub(super) fn before_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
         let obstacle = lost.obstacle();
-        let when = if obstacle == Obstacle::Closed { ", without an answer to CONNECT" } else { "" };
-        Self { why: format!("{endpoint}: {lost}{when}"), hint: hint(obstacle, endpoint) }
+        let when = if obstacle == Obstacle::Closed && lost.hint_text().is_none() {
+            ", without an answer to CONNECT"
+        } else {
+            ""
+        };
+        let known = lost.hint_text().map(str::to_owned);
+        Self { why: format!("{endpoint}: {lost}{when}"), hint: known.or_else(|| hint(obstacle, endpoint)) }
     }
 
     /// A connection was lost that the broker had accepted: it is known to be one.
     pub(super) fn after_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
         Self { why: format!("{endpoint}: {lost}"), hint: None }
+    }
+
+    /// The error of a run that ends for this reason alone.
+    pub(super) fn into_error(self) -> Error {
+        let error = Error::new(Exit::Unavailable, "no connection to the broker").because(&self);
+        error.hint_if(self.hint)
     }
 
     /// Adds to the error of a run that ends that this was a reason, too.
@@ -66,7 +77,7 @@ impl fmt::Display for Outage {
 
 /// What is probably wrong.
 fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
-    let tls = || format!("TLS is not in this version: {PLAIN_PORT}");
+    let tls = || format!("for TLS: url = mqtts://{endpoint}");
     Some(match (obstacle, endpoint.port()) {
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
         (Obstacle::Refused, Some(_)) => "check `host` and `port`, and that the broker is running".to_owned(),
@@ -83,14 +94,18 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         }
         #[cfg(feature = "websocket")]
         (Obstacle::Upgrade(status), _) => upgrade(status, endpoint),
-        (Obstacle::Silence | Obstacle::Closed, Some(port)) if endpoint.web_socket.is_none() => match port {
-            443 | 8883 | 8884 => format!("the broker probably speaks TLS on port {port}; {}", tls()),
-            80 | 8080 | 8083 | 9001 => {
-                format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint))
+        (Obstacle::Silence | Obstacle::Closed, Some(port))
+            if endpoint.web_socket.is_none() && endpoint.tls.is_none() =>
+        {
+            match port {
+                443 | 8883 | 8884 => format!("the broker probably speaks TLS on port {port}; {}", tls()),
+                80 | 8080 | 8083 | 9001 => {
+                    format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint))
+                }
+                MQTT_PORT => "the broker may hang, or may not accept this device: check its log".to_owned(),
+                _ => format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}; {}", tls()),
             }
-            MQTT_PORT => "the broker may hang, or may not accept this device: check its log".to_owned(),
-            _ => format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}"),
-        },
+        }
         (Obstacle::Silence | Obstacle::Closed, _) => {
             "the broker may hang, or may not accept this device: check its log".to_owned()
         }

@@ -57,6 +57,11 @@ impl Broker {
         })
     }
 
+    /// As [`Broker::with`], with these lines at the end of its configuration.
+    pub(crate) fn with_lines(options: Options, more: &str) -> Self {
+        Self::listening(options, |_, _| more.to_owned())
+    }
+
     /// As [`Broker::with`], with these lines at the end of its configuration, for its directory and a second free port.
     fn listening(options: Options, more: impl Fn(&Path, u16) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("sts-broker-").tempdir().unwrap();

@@ -3,6 +3,7 @@
 //! All tests are one program, so that the few RSA keys that they need are generated only once. The modules:
 //!
 //! - `broker`: a mosquitto for one test
+//! - `certificates`: an authority for TLS
 //! - `device`: a device's directories and tools, `process`: a running tool, `sniffer`: an eavesdropper
 //! - `server`: a server that is not a broker, or a bad one
 //! - the others: tests, with their claim at the head of each file
@@ -11,6 +12,7 @@
 
 mod attacks;
 mod broker;
+mod certificates;
 mod device;
 mod process;
 mod server;
@@ -45,5 +47,6 @@ mod soak;
 mod spool;
 mod suspended;
 mod ten_thousand;
+mod tls;
 mod transports;
 mod trust;

@@ -328,9 +328,6 @@ fn options_of_a_later_version_say_so() {
     for option in ["mqtt_version=5", "mqtt_version=3", "sts_version=1"] {
         Process::spawn(device.pair(&["-o", option, LINK])).wait().failed(&[78], &["not in this version"]);
     }
-    for option in ["url=mqtts://localhost", "url=wss://localhost"] {
-        Process::spawn(device.pair(&["-o", option, LINK])).wait().failed(&[78], &["this build has no TLS"]);
-    }
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn values_keep_their_hashes_and_equals_signs() {
 fn urls_say_it_all() {
     let endpoint = |url: &str| parse(&format!("{NOSEC}url = {url}\n")).mqtt.endpoint;
     let tcp = |host: &str, port| Endpoint::tcp(host, port);
-    let tls = |port| Endpoint { tls: Some(TlsFiles::default()), ..tcp("h", port) };
+    let tls = |port| Endpoint { tls: Some(TlsOptions::default()), ..tcp("h", port) };
     assert_eq!(endpoint("broker.local"), tcp("broker.local", 1883));
     assert_eq!(endpoint("mqtt://10.0.0.1"), tcp("10.0.0.1", 1883));
     assert_eq!(endpoint("MQTT://h:1884/"), tcp("h", 1884));
@@ -127,8 +127,19 @@ fn urls_say_it_all() {
 
     let tls = parse(&format!("{NOSEC}host = mqtts://h\nca_file = ca.pem\ncert_file = /c.pem\nkey_file = k.pem\n"));
     let client = Some(ClientCert { cert: "/c.pem".into(), key: "etc/k.pem".into() });
-    let files = TlsFiles { ca: Some("etc/ca.pem".into()), client };
+    let files = TlsOptions { ca: Some("etc/ca.pem".into()), client, ..TlsOptions::default() };
     assert_eq!(tls.mqtt.endpoint, Endpoint { tls: Some(files), ..tcp("h", 8883) });
+
+    let pin = "SHA256:BI7ZBpQCjPRXGLMQlo1JAuB4AFWyCnFRJ7t8MM2KNJU=";
+    let tls = parse(&format!("{NOSEC}host = mqtts://h\ntls_alpn = x-amzn-mqtt-ca\ntls_pin = {pin}\n"))
+        .mqtt
+        .endpoint
+        .tls
+        .unwrap();
+    assert_eq!((tls.alpn.as_deref(), tls.pin.unwrap().to_string().as_str()), (Some("x-amzn-mqtt-ca"), pin));
+    for line in [format!("tls_alpn = {}", "a".repeat(256)), "tls_pin = SHA256:AAAA".into(), "cert_file = c".into()] {
+        assert_eq!(failure(&format!("{NOSEC}url = mqtts://h\n{line}\n"), &[]).0, Exit::Config, "{line}");
+    }
 
     for bad in [
         "h:1883",
@@ -170,6 +181,10 @@ fn urls_say_it_all() {
     }
 }
 
+/// What the hint for a key of TLS begins with.
+const TLS_HINT: &str =
+    if cfg!(feature = "tls") { "TLS is part of the URL: url = mqtts://" } else { "this build has no TLS: " };
+
 #[test]
 fn wrong_lines_are_named_with_their_remedy() {
     for (line, what, hint) in [
@@ -207,9 +222,11 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("clientid = a\u{0}b", "the value of `clientid` contains a control character", ""),
         ("clientid = a\u{9b}b", "the value of `clientid` contains a control character", ""),
         ("password = p", "`password` needs `username`", ""),
-        ("ca_file = x", "`ca_file` needs TLS", "this build has no TLS: "),
-        ("tls = 1", "unknown key `tls`", "this build has no TLS: "),
-        ("use-tls = 1", "unknown key `use-tls`", "this build has no TLS: "),
+        ("ca_file = x", "`ca_file` needs TLS", TLS_HINT),
+        ("tls_pin = x", "`tls_pin` needs TLS", TLS_HINT),
+        ("tls_alpn = x", "`tls_alpn` needs TLS", TLS_HINT),
+        ("tls = 1", "unknown key `tls`", TLS_HINT),
+        ("use-tls = 1", "unknown key `use-tls`", TLS_HINT),
         ("broker = b", "unknown key `broker`", "the key is `host`"),
         ("Broker = b", "unknown key `Broker`", "the key is `host`"),
         ("topic = t", "unknown key `topic`", "the keys are `subtop`, the topic to receive on, and `pubtop`, "),
@@ -301,12 +318,15 @@ fn what_comes_later_is_understood_and_refused() {
         let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
         assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}: not in this version")));
     }
-    for (line, what) in [
+    let lacking: &[(&str, &str)] = &[
+        #[cfg(not(feature = "tls"))]
         ("url = mqtts://h", "mqtts://: this build has no TLS"),
         #[cfg(not(feature = "websocket"))]
         ("url = ws://h", "ws://: this build has no WebSocket"),
+        #[cfg(not(feature = "tls"))]
         ("url = wss://h/x", "wss://: this build has no TLS"),
-    ] {
+    ];
+    for (line, what) in lacking {
         let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
         assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}")));
     }

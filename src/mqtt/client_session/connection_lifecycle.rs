@@ -6,6 +6,7 @@ use rand::CryptoRng;
 
 use super::connection_history::EndedConnection;
 use super::{ClientSession, ConnectionState};
+use crate::Error;
 use crate::mqtt::codec::Request;
 use crate::mqtt::{Event, Outage};
 
@@ -27,6 +28,11 @@ impl ClientSession {
             &mut self.write_buffer,
         );
         self.state = ConnectionState::Connecting(now);
+    }
+
+    /// There will be no transport until something is changed; `error` is for [`Event::Refused`].
+    pub(in crate::mqtt) fn transport_refused(&mut self, error: Error) {
+        self.events.push_back(Event::Refused(error));
     }
 
     /// The transport is gone, or could not be opened; `outage` is for [`Event::Down`]. Returns when to try again.

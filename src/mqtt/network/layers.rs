@@ -4,12 +4,14 @@ use crate::Result;
 use crate::mqtt::connection_lost::ConnectionLost;
 use crate::mqtt::endpoint::{Endpoint, Node};
 
+#[cfg(feature = "tls")]
+use super::tls::TlsLayer;
 use super::transport::Transport;
 #[cfg(feature = "websocket")]
 use super::web_socket::WebSocket;
 
 /// Whether this program speaks TLS.
-const HAS_TLS: bool = false;
+const HAS_TLS: bool = cfg!(feature = "tls");
 
 /// Whether this program speaks WebSocket.
 const HAS_WEB_SOCKET: bool = cfg!(feature = "websocket");
@@ -20,6 +22,8 @@ pub(super) struct Layers {
     /// The path of the request, for WebSocket.
     #[cfg(feature = "websocket")]
     web_socket: Option<String>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsLayer>,
 }
 
 impl Layers {
@@ -27,10 +31,15 @@ impl Layers {
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where a file that the endpoint names cannot be used.
-    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "there are no layers"))]
-    #[expect(clippy::unnecessary_wraps, reason = "layers that read files can fail")]
+    #[cfg_attr(
+        not(any(feature = "tls", feature = "websocket")),
+        expect(unused_variables, reason = "there are no layers")
+    )]
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "layers that read files can fail"))]
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self> {
         Ok(Self {
+            #[cfg(feature = "tls")]
+            tls: endpoint.tls.clone().map(TlsLayer::new).transpose()?,
             #[cfg(feature = "websocket")]
             web_socket: endpoint.web_socket.clone(),
         })
@@ -39,16 +48,21 @@ impl Layers {
     /// Puts the layers on a connected socket; their handshakes follow. `node` is whom it is connected to, `None` for a Unix
     /// socket.
     #[cfg_attr(
-        not(feature = "websocket"),
+        not(any(feature = "tls", feature = "websocket")),
         expect(unused_variables, clippy::unused_self, reason = "there are no layers")
     )]
-    #[expect(clippy::unnecessary_wraps, reason = "layers can refuse a node")]
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "layers can refuse a node"))]
     pub(super) fn open(
         &self,
         socket: Box<dyn Transport>,
         node: Option<&Node>,
     ) -> std::result::Result<Box<dyn Transport>, ConnectionLost> {
         let transport = socket;
+        #[cfg(feature = "tls")]
+        let transport = match (&self.tls, node) {
+            (Some(tls), Some(node)) => tls.open(transport, node)?,
+            _ => transport,
+        };
         #[cfg(feature = "websocket")]
         if let (Some(path), Some(node)) = (&self.web_socket, node) {
             return Ok(Box::new(WebSocket::new(transport, &node.to_string(), path)));

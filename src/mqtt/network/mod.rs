@@ -6,6 +6,8 @@ mod dialer;
 mod layers;
 mod read_buffer;
 mod resolver;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 #[cfg(feature = "websocket")]
 mod web_socket;

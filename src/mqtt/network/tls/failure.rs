@@ -1,0 +1,351 @@
+//! Why TLS failed, in words, and what to do about it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+
+use super::credentials::Credentials;
+use super::verifier::{Authorities, BrokerVerifier};
+use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
+use crate::mqtt::foreign_protocol;
+use crate::mqtt::tls_options::KeyPin;
+use crate::text::{escape, tame};
+
+/// When this program was built, in seconds since 1970: a clock that says less is wrong.
+const BUILD_TIME: &str = env!("STS_BUILD_TIME");
+
+/// So many times in a row a broker may close the connection without a word of TLS, as one does that starts or fails over.
+const MAX_MUTE: u32 = 3;
+
+/// The first byte of a record (RFC 8446, 5.1): change of cipher, alert, handshake, data.
+const CONTENT_TYPES: [u8; 4] = [20, 21, 22, 23];
+
+/// Most bytes of an unknown answer that are shown.
+const MAX_FIRST_SHOWN: usize = 16;
+
+/// Most names of a certificate that are shown, and most bytes of one.
+const MAX_NAMES: usize = 8;
+const MAX_NAME_LEN: usize = 80;
+
+/// How a key is compared, before somebody pins it.
+const COMPARE: &str = "if the broker itself shows the same one (openssl x509 -in CERTIFICATE -noout -pubkey \
+    | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | openssl base64)";
+
+/// Finds words for what rustls says, with what is known of the broker.
+#[derive(Clone, Debug)]
+pub(super) struct Judge {
+    /// `HOST:PORT`.
+    pub(super) broker: String,
+    pub(super) verifier: Arc<BrokerVerifier>,
+    pub(super) credentials: Arc<Credentials>,
+    /// Attempts in a row that the broker ended without a word of TLS.
+    pub(super) mute: Arc<AtomicU32>,
+}
+
+impl Judge {
+    /// A handshake succeeded.
+    pub(super) fn accepted(&self) {
+        self.mute.store(0, Ordering::Relaxed);
+    }
+
+    /// What `error` means; `first` are the first bytes of the other end, if the handshake was not over.
+    pub(super) fn failure(&self, error: &Error, first: Option<&[u8]>) -> ConnectionLost {
+        match (error, first) {
+            (Error::InvalidCertificate(error), _) => self.certificate(error),
+            (Error::AlertReceived(alert), _) => self.alert(*alert),
+            (Error::PeerIncompatible(reason), _) => incompatible(reason),
+            (_, Some([byte, ..])) if !CONTENT_TYPES.contains(byte) => self.plain(first.unwrap_or_default()),
+            _ => failed(tame(&error.to_string())),
+        }
+    }
+
+    /// The broker closed the connection in the handshake, after an answer or without.
+    pub(super) fn closed(&self, answered: bool) -> ConnectionLost {
+        if answered {
+            return ConnectionLost::at(Obstacle::Closed, "the broker closed the connection in the TLS handshake");
+        }
+        let why = "the broker closed the connection without an answer to the TLS handshake";
+        let lost = ConnectionLost::at(Obstacle::Closed, why).hint(self.plain_url());
+        if self.mute.fetch_add(1, Ordering::Relaxed) + 1 < MAX_MUTE { lost } else { lost.final_one() }
+    }
+
+    /// The other end does not speak TLS.
+    fn plain(&self, first: &[u8]) -> ConnectionLost {
+        let what = match foreign_protocol::recognize(first) {
+            Some(known) => known.to_string(),
+            None => format!("it begins with {}", escape(&first[..first.len().min(MAX_FIRST_SHOWN)])),
+        };
+        failed(format!("the answer is not TLS: {what}")).hint(self.plain_url()).final_one()
+    }
+
+    fn plain_url(&self) -> String {
+        let broker = &self.broker;
+        format!(
+            "set `port` to the broker's port for TLS, usually 8883; if it has none: url = mqtt://{broker}, \
+             which sends topics and the broker's password in the clear"
+        )
+    }
+
+    fn certificate(&self, error: &CertificateError) -> ConnectionLost {
+        let (why, hint) = match error {
+            CertificateError::ExpiredContext { time, not_after } => {
+                let why = format!("the broker's certificate expired on {}", utc(not_after.as_secs()));
+                return dated(&why, time.as_secs(), "renew the certificate on the broker, or set this device's clock");
+            }
+            CertificateError::NotValidYetContext { time, not_before } => {
+                let why = format!("the broker's certificate is not valid before {}", utc(not_before.as_secs()));
+                return dated(&why, time.as_secs(), "set this device's clock");
+            }
+            CertificateError::NotValidForNameContext { expected, presented } => (
+                format!("the broker's certificate is for {}, not for {}", names(presented), expected.to_str()),
+                "set `host` to a name that is in the certificate".to_owned(),
+            ),
+            CertificateError::ApplicationVerificationFailure => self.other_key(),
+            // An authority that was made anew has the same name, and another key.
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                (self.unknown_issuer().to_owned(), self.ways_to_trust())
+            }
+            other => {
+                let why = format!("the broker's certificate is not acceptable: {}", tame(&other.to_string()));
+                (why, self.ways_to_trust())
+            }
+        };
+        failed(why).hint(hint).final_one()
+    }
+
+    fn unknown_issuer(&self) -> &'static str {
+        match self.verifier.authorities() {
+            Authorities::Own(_) => "the broker's certificate is not signed by an authority in `ca_file`",
+            Authorities::System(roots) if roots.get().is_some_and(Option::is_none) => {
+                "this device has no certificates of authorities (the package ca-certificates)"
+            }
+            Authorities::System(_) | Authorities::Nobody => {
+                "the broker's certificate is not signed by an authority that this device knows"
+            }
+        }
+    }
+
+    /// What to write to trust this broker.
+    fn ways_to_trust(&self) -> String {
+        let ca = "set `ca_file` to the certificate of the authority that signed it";
+        match self.verifier.shown() {
+            Some(key) if self.verifier.pin().is_none() => {
+                format!("{ca}; or trust just this key, {COMPARE}: tls_pin = {key}")
+            }
+            _ => ca.to_owned(),
+        }
+    }
+
+    fn other_key(&self) -> (String, String) {
+        let shown = self.verifier.shown().as_ref().map(KeyPin::to_string).unwrap_or_default();
+        let why = format!("the broker's key is not the one in `tls_pin`: {shown}");
+        (why, format!("if the broker was given a new key, {COMPARE}: tls_pin = {shown}"))
+    }
+
+    fn alert(&self, alert: AlertDescription) -> ConnectionLost {
+        use AlertDescription as Alert;
+        let name = alert_name(alert);
+        match alert {
+            Alert::NoApplicationProtocol => {
+                failed("the broker does not have the protocol in `tls_alpn`").hint("check `tls_alpn`").final_one()
+            }
+            Alert::ProtocolVersion => incompatible_version(),
+            Alert::UnrecognisedName => {
+                failed("the broker does not know the name in `host` (TLS alert: unrecognized name)")
+                    .hint("check `host`: the broker is asked for this name")
+                    .final_one()
+            }
+            Alert::CertificateRequired => self.certificate_wanted(&name),
+            _ if !self.credentials.was_wanted() => {
+                let lost = failed(format!("the broker refused the TLS handshake (TLS alert: {name})"));
+                if alert == Alert::HandshakeFailure { lost.hint("check the broker's log").final_one() } else { lost }
+            }
+            Alert::HandshakeFailure
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError => self.certificate_wanted(&name),
+            _ => failed(format!("the broker ended the connection (TLS alert: {name})")),
+        }
+    }
+
+    /// The broker wants a certificate of ours, and has none or does not like it.
+    fn certificate_wanted(&self, alert: &str) -> ConnectionLost {
+        if self.credentials.is_there() {
+            failed(format!("the broker did not accept the certificate in `cert_file` (TLS alert: {alert})"))
+                .hint("check its dates, and that the broker knows the authority that signed it")
+                .final_one()
+        } else {
+            failed(format!("the broker wants a certificate of this device (TLS alert: {alert})"))
+                .hint("set `cert_file` and `key_file`")
+                .final_one()
+        }
+    }
+}
+
+fn failed(why: impl Into<String>) -> ConnectionLost {
+    ConnectionLost::at(Obstacle::Tls, why)
+}
+
+/// A certificate that is wrong by the clock; `now` is what the clock says.
+fn dated(why: &str, now: u64, hint: &str) -> ConnectionLost {
+    let clock = format!("{why}, and this device's clock says {}", utc(now));
+    if now < BUILD_TIME.parse().unwrap_or(0) {
+        // It will be set, by a time server for one.
+        return failed(format!("{clock}, which is before this program was built")).hint("set this device's clock");
+    }
+    failed(clock).hint(hint).final_one()
+}
+
+fn incompatible(reason: &PeerIncompatible) -> ConnectionLost {
+    match reason {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
+            incompatible_version()
+        }
+        other => failed(format!("the broker's TLS has nothing in common with ours: {other:?}"))
+            .hint("check the versions and ciphers that the broker allows")
+            .final_one(),
+    }
+}
+
+fn incompatible_version() -> ConnectionLost {
+    failed("the broker has neither TLS 1.2 nor 1.3").hint("have the broker offer TLS 1.2 or 1.3").final_one()
+}
+
+/// `HandshakeFailure` as `handshake failure`.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = String::new();
+    for c in format!("{alert:?}").chars() {
+        let begins_word = c.is_ascii_uppercase() && name.ends_with(|last: char| last.is_ascii_lowercase());
+        name.extend(begins_word.then_some(' '));
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+/// The names of a certificate, which come from the network.
+fn names(presented: &[String]) -> String {
+    // As webpki shows them: `DnsName("a.example")`, `IpAddress(127.0.0.1)`.
+    let bare = |name: &String| {
+        let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+        escape(inner.trim_matches('"').chars().take(MAX_NAME_LEN).collect::<String>())
+    };
+    let mut shown: Vec<String> = presented.iter().take(MAX_NAMES).map(bare).collect();
+    if presented.len() > MAX_NAMES {
+        shown.push(format!("{} more", presented.len() - MAX_NAMES));
+    }
+    if shown.is_empty() { "no name at all (it has no subject alternative names)".to_owned() } else { shown.join(", ") }
+}
+
+/// A time in seconds since 1970, as a date and time of day.
+fn utc(secs: u64) -> String {
+    let (days, second) = (secs / 86_400, secs % 86_400);
+    // Days since 1 March of the year 0, in cycles of 400 years (a leap day then ends each year).
+    let day = days + 719_468;
+    let (cycle, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day_of_month = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
+    let year = cycle * 400 + year;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::UnixTime;
+
+    use super::*;
+
+    fn judge(own: bool) -> Judge {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let pin = (!own).then(|| KeyPin::of(b"key"));
+        Judge {
+            broker: "broker.example:8883".to_owned(),
+            verifier: Arc::new(BrokerVerifier::new(None, pin, provider).unwrap()),
+            credentials: Arc::new(Credentials::new(None)),
+            mute: Arc::default(),
+        }
+    }
+
+    fn at(secs: u64) -> UnixTime {
+        UnixTime::since_unix_epoch(Duration::from_secs(secs))
+    }
+
+    #[test]
+    fn a_date_is_that_of_the_calendar() {
+        for (secs, shown) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_399, "2000-02-28 23:59:59 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_704_067_199, "2023-12-31 23:59:59 UTC"),
+            (1_709_210_096, "2024-02-29 12:34:56 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
+        ] {
+            assert_eq!(utc(secs), shown);
+        }
+        assert!(utc(u64::MAX).ends_with("UTC"));
+    }
+
+    #[test]
+    fn a_clock_that_was_not_set_will_be_and_is_waited_for() {
+        let (issued, built): (u64, u64) = (4_000_000_000, BUILD_TIME.parse().unwrap());
+        let judged = |now, error: fn(UnixTime, UnixTime) -> CertificateError| {
+            judge(true).failure(&Error::InvalidCertificate(error(at(now), at(issued))), None)
+        };
+        let early = |time, not_before| CertificateError::NotValidYetContext { time, not_before };
+        let late = |time, not_after| CertificateError::ExpiredContext { time, not_after };
+        let lost = judged(42, early);
+        assert!(
+            !lost.is_final() && lost.to_string().contains("clock says 1970-01-01 00:00:42 UTC, which is before"),
+            "{lost}"
+        );
+        let lost = judged(built + 1, early);
+        assert!(lost.is_final() && lost.to_string().contains("not valid before 2096-10-02"), "{lost}");
+        let lost = judged(issued + 1, late);
+        let both = "expired on 2096-10-02 07:06:40 UTC, and this device's clock says 2096-10-02 07:06:41 UTC";
+        assert!(lost.is_final() && lost.to_string().contains(both), "{lost}");
+    }
+
+    #[test]
+    fn names_from_the_network_are_harmless_and_few() {
+        assert_eq!(
+            names(&["DnsName(\"*.a.example\")".into(), "IpAddress(127.0.0.1)".into()]),
+            "*.a.example, 127.0.0.1"
+        );
+        assert!(names(&[]).contains("no name at all"));
+        let hostile = names(&vec![format!("DnsName(\"\u{1b}[31m{}\")", "x".repeat(5000)); 1000]);
+        assert!(!hostile.contains('\u{1b}') && hostile.len() < 1000 && hostile.ends_with(", 992 more"), "{hostile}");
+    }
+
+    #[test]
+    fn what_is_not_tls_is_named_with_the_url_to_write() {
+        let lost = judge(true).failure(&Error::General(String::new()), Some(b"HTTP/1.1 400 Bad Request\r\n"));
+        assert!(lost.is_final() && lost.to_string().contains("HTTP/1.1 400"), "{lost}");
+        let lost = judge(true).failure(&Error::General(String::new()), Some(&[0x20, 2, 0, 0]));
+        assert!(lost.is_final() && lost.hint_text().unwrap().contains("mqtt://broker.example:8883"), "{lost}");
+        let lost = judge(true).failure(&Error::DecryptError, None);
+        assert!(!lost.is_final(), "the network may have damaged it: {lost}");
+    }
+
+    #[test]
+    fn a_broker_may_close_twice_without_a_word() {
+        let judge = judge(true);
+        assert_eq!([(); 4].map(|()| judge.closed(false).is_final()), [false, false, true, true]);
+        judge.accepted();
+        assert!(!judge.closed(false).is_final() && !judge.closed(true).is_final());
+    }
+}

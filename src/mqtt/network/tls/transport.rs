@@ -1,0 +1,369 @@
+//! TLS on the layer below: a [`Transport`] that encrypts and decrypts, without ever blocking.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::Poll;
+
+use rustix::event::PollFlags;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
+
+use super::failure::Judge;
+use super::records::{Incoming, Outgoing, Unread};
+use crate::mqtt::connection_lost::ConnectionLost;
+use crate::mqtt::network::transport::Transport;
+
+/// Most bytes that one write takes: enough that a system call for each of them costs little.
+const MAX_WRITE: usize = 64 << 10;
+
+/// Bytes that are kept of an answer, to recognise one that is not TLS.
+const MAX_FIRST_BYTES: usize = 64;
+
+/// One TLS connection.
+pub(super) struct TlsTransport {
+    lower: Box<dyn Transport>,
+    tls: UnbufferedClientConnection,
+    incoming: Incoming,
+    outgoing: Outgoing,
+    unread: Unread,
+    /// `incoming` may hold a whole record.
+    has_records: bool,
+    progress: Progress,
+    judge: Judge,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Progress {
+    /// In the handshake: the first bytes of the other end.
+    Handshake(Vec<u8>),
+    /// Data can be sent and received.
+    Open,
+    /// The other end says that nothing more will come.
+    End,
+}
+
+/// What rustls is given beside what came in.
+enum Task<'a> {
+    /// Nothing: it may decrypt into here, of which so many bytes are used.
+    Receive(&'a mut [u8], usize),
+    Send(&'a [u8]),
+    CloseNotify,
+}
+
+/// What rustls did, or waits for.
+enum Step {
+    /// It may do more at once.
+    Again,
+    /// More must come from the other end.
+    NeedsInput,
+    /// Nothing is left to decrypt, and what was to be sent is encrypted.
+    Idle,
+    /// The other end says that nothing more will come.
+    End,
+}
+
+impl TlsTransport {
+    /// A connection on which nothing was said yet.
+    pub(super) fn new(lower: Box<dyn Transport>, tls: UnbufferedClientConnection, judge: Judge) -> Self {
+        Self {
+            lower,
+            tls,
+            incoming: Incoming::new(),
+            outgoing: Outgoing::default(),
+            unread: Unread::default(),
+            has_records: false,
+            progress: Progress::Handshake(Vec::new()),
+            judge,
+        }
+    }
+
+    /// One step of rustls with what came in.
+    fn step(&mut self, task: &mut Task<'_>) -> Result<Step, rustls::Error> {
+        let status = self.tls.process_tls_records(self.incoming.bytes());
+        let discard = status.discard;
+        let step = status.state.and_then(|state| handle(state, task, &mut self.outgoing, &mut self.unread));
+        self.incoming.discard(discard);
+        self.has_records = matches!(step, Ok(Step::Again));
+        if matches!(step, Ok(Step::End)) {
+            self.progress = Progress::End;
+        }
+        step
+    }
+
+    /// Steps until rustls has done the task or waits for the other end.
+    fn run(&mut self, task: &mut Task<'_>) -> Result<Step, ConnectionLost> {
+        loop {
+            match self.step(task) {
+                Ok(Step::Again) if !task.is_full() => {}
+                Ok(step) => return Ok(step),
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    /// Tells the other end, if that is still possible, and says why in words.
+    fn failed(&mut self, error: &rustls::Error) -> ConnectionLost {
+        // An alert is all that rustls has left to send. It must not look at what came in a second time.
+        while self.tls.wants_write() {
+            let status = self.tls.process_tls_records(&mut []);
+            let mut task = Task::Receive(&mut [], 0);
+            if status.state.and_then(|state| handle(state, &mut task, &mut self.outgoing, &mut self.unread)).is_err() {
+                break;
+            }
+        }
+        let _ = self.flush();
+        let progress = std::mem::replace(&mut self.progress, Progress::End);
+        let first = match &progress {
+            Progress::Handshake(first) => Some(&first[..]),
+            Progress::Open | Progress::End => None,
+        };
+        self.judge.failure(error, first)
+    }
+
+    /// Reads from the layer below into `incoming`; 0 at the end.
+    fn fill(&mut self) -> io::Result<usize> {
+        let count = self.incoming.read_from(&mut self.lower)?;
+        self.has_records |= count > 0;
+        if let Progress::Handshake(first) = &mut self.progress {
+            let bytes = self.incoming.bytes();
+            if first.is_empty() {
+                first.extend_from_slice(&bytes[..bytes.len().min(MAX_FIRST_BYTES)]);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Writes what waits for the socket, as far as that goes without waiting.
+    fn write_out(&mut self) -> io::Result<()> {
+        self.outgoing.write_to(&mut self.lower)
+    }
+
+    /// Goes on with the handshake; [`ErrorKind::WouldBlock`] if it must wait.
+    fn advance(&mut self) -> io::Result<()> {
+        loop {
+            match self.run(&mut Task::Receive(&mut [], 0)).map_err(io::Error::other)? {
+                // What the handshake ends with leaves together with the first bytes of MQTT.
+                Step::Idle => {
+                    self.progress = Progress::Open;
+                    self.judge.accepted();
+                    return Ok(());
+                }
+                Step::End => return Err(io::Error::other(self.closed())),
+                Step::Again | Step::NeedsInput => {}
+            }
+            self.write_out()?;
+            match self.fill() {
+                Ok(0) => return Err(io::Error::other(self.closed())),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The other end closed the connection in the handshake.
+    fn closed(&self) -> ConnectionLost {
+        let answered = !matches!(&self.progress, Progress::Handshake(first) if first.is_empty());
+        self.judge.closed(answered)
+    }
+}
+
+impl Task<'_> {
+    /// Whether there is no room for what comes next.
+    fn is_full(&self) -> bool {
+        matches!(self, Task::Receive(out, used) if !out.is_empty() && *used == out.len())
+    }
+
+    /// Takes decrypted bytes; returns those that have no room.
+    fn receive<'p>(&mut self, plain: &'p [u8]) -> &'p [u8] {
+        let Task::Receive(out, used) = self else { return plain };
+        let fits = plain.len().min(out.len() - *used);
+        out[*used..*used + fits].copy_from_slice(&plain[..fits]);
+        *used += fits;
+        &plain[fits..]
+    }
+
+    /// How many bytes were taken.
+    fn received(&self) -> usize {
+        match self {
+            Task::Receive(_, used) => *used,
+            Task::Send(_) | Task::CloseNotify => 0,
+        }
+    }
+}
+
+/// Does what rustls asks for.
+fn handle(
+    state: ConnectionState<'_, '_, ClientConnectionData>,
+    task: &mut Task<'_>,
+    outgoing: &mut Outgoing,
+    unread: &mut Unread,
+) -> Result<Step, rustls::Error> {
+    Ok(match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let rest = task.receive(record?.payload);
+                unread.push(rest);
+            }
+            Step::Again
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            outgoing.put(0, |space| data.encode(space).map_err(|error| missing_to_encode(&error)))?;
+            Step::Again
+        }
+        // It is in `outgoing`, from where everything leaves in this order.
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Step::Again
+        }
+        ConnectionState::WriteTraffic(mut traffic) => {
+            match task {
+                Task::Receive(..) => {}
+                Task::Send(plain) => {
+                    outgoing.put(plain.len(), |space| {
+                        traffic.encrypt(plain, space).map_err(|error| missing_to_encrypt(&error))
+                    })?;
+                }
+                Task::CloseNotify => {
+                    outgoing.put(0, |space| {
+                        traffic.queue_close_notify(space).map_err(|error| missing_to_encrypt(&error))
+                    })?;
+                }
+            }
+            Step::Idle
+        }
+        ConnectionState::BlockedHandshake => Step::NeedsInput,
+        ConnectionState::PeerClosed | ConnectionState::Closed => Step::End,
+        _ => return Err(rustls::Error::General("an unknown state of the connection".to_owned())),
+    })
+}
+
+/// How much room rustls needs.
+fn missing_to_encode(error: &EncodeError) -> Result<usize, rustls::Error> {
+    match error {
+        EncodeError::InsufficientSize(needed) => Ok(needed.required_size),
+        EncodeError::AlreadyEncoded => Err(rustls::Error::General(error.to_string())),
+    }
+}
+
+/// As [`missing_to_encode`].
+fn missing_to_encrypt(error: &EncryptError) -> Result<usize, rustls::Error> {
+    match error {
+        EncryptError::InsufficientSize(needed) => Ok(needed.required_size),
+        EncryptError::EncryptExhausted => Err(rustls::Error::EncryptError),
+    }
+}
+
+impl Transport for TlsTransport {
+    fn handshake(&mut self) -> Poll<Result<(), ConnectionLost>> {
+        match self.lower.handshake() {
+            Poll::Ready(Ok(())) => {}
+            other => return other,
+        }
+        if self.progress == Progress::Open {
+            return Poll::Ready(Ok(()));
+        }
+        match self.advance() {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
+            Err(error) if is_reset(&error) => Poll::Ready(Err(self.closed())),
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    fn needs(&self) -> PollFlags {
+        let lower = self.lower.needs();
+        if !self.outgoing.is_empty() {
+            lower | PollFlags::OUT
+        } else if lower.is_empty() && matches!(self.progress, Progress::Handshake(_)) {
+            PollFlags::IN
+        } else {
+            lower
+        }
+    }
+
+    fn has_unread(&self) -> bool {
+        !self.unread.is_empty() || self.has_records || self.progress == Progress::End || self.lower.has_unread()
+    }
+
+    /// What is left of the encrypted bytes goes first, then the word that nothing follows. A socket that takes no more at the
+    /// end of a run is not waited for: MQTT has its own last word, which was flushed.
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        if self.progress == Progress::Open && self.run(&mut Task::CloseNotify).is_ok() {
+            let _ = self.write_out();
+        }
+        self.lower.shutdown_write()
+    }
+
+    fn quick_ack(&self) {
+        self.lower.quick_ack();
+    }
+}
+
+/// Whether the other end dropped the connection.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+}
+
+impl Read for TlsTransport {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if !self.unread.is_empty() {
+            return Ok(self.unread.take(out));
+        }
+        let mut task = Task::Receive(out, 0);
+        loop {
+            if self.progress != Progress::End {
+                self.run(&mut task).map_err(io::Error::other)?;
+            }
+            // An answer of TLS itself, if there is one; if the socket takes nothing now, `needs` says so.
+            let answered = self.write_out();
+            match (task.received(), &self.progress) {
+                (0, Progress::End) => return Ok(0),
+                (0, _) => {}
+                (count, _) => return Ok(count),
+            }
+            answered.or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) })?;
+            if self.fill()? == 0 {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl Write for TlsTransport {
+    /// Encrypts what fits; nothing while encrypted bytes wait for the socket, so that memory is bounded.
+    fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
+        if self.progress == Progress::End {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        self.write_out()?;
+        let plain = &plain[..plain.len().min(MAX_WRITE)];
+        match self.run(&mut Task::Send(plain)).map_err(io::Error::other)? {
+            Step::Idle => Ok(plain.len()),
+            Step::End => Err(ErrorKind::BrokenPipe.into()),
+            Step::Again | Step::NeedsInput => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.lower.flush()
+    }
+}
+
+impl AsFd for TlsTransport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lower.as_fd()
+    }
+}
+
+impl fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsTransport")
+            .field("lower", &self.lower)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}

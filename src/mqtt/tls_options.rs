@@ -1,0 +1,99 @@
+//! What the configuration says about TLS.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+/// What a connection over TLS is to be like; all files are PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// `ca_file`: the authorities that may sign for the broker; without it and without a pin, those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// `cert_file` and `key_file`.
+    pub client: Option<ClientCert>,
+    /// `tls_pin`: the only key that the broker may have.
+    pub pin: Option<KeyPin>,
+    /// `tls_alpn`: the protocol that the broker's server is asked for, 1 to 255 bytes.
+    pub alpn: Option<String>,
+    /// Where tickets are kept for the next run, if they are.
+    pub tickets: Option<TicketPlace>,
+}
+
+/// The certificate that we show the broker, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    /// `cert_file`.
+    pub cert: PathBuf,
+    /// `key_file`.
+    pub key: PathBuf,
+}
+
+/// A file for session tickets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TicketPlace {
+    /// The runtime directory, which may be absent.
+    pub dir: PathBuf,
+    /// The file's name there.
+    pub name: String,
+}
+
+/// SHA-256 of a public key (X.509 `SubjectPublicKeyInfo`), as RFC 7469 has it; displays as `SHA256:` and base64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPin([u8; 32]);
+
+/// What a pin begins with.
+const PREFIX: &str = "SHA256:";
+
+impl KeyPin {
+    /// The pin of a key.
+    #[must_use]
+    pub fn of(public_key_info: &[u8]) -> Self {
+        Self(Sha256::digest(public_key_info).into())
+    }
+}
+
+impl FromStr for KeyPin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "must be `SHA256:` and the base64 of 32 bytes, as the error for an unknown certificate shows it";
+        let (prefix, rest) = text.split_at_checked(PREFIX.len()).ok_or(wrong)?;
+        let bytes = STANDARD.decode(rest).or_else(|_| STANDARD_NO_PAD.decode(rest)).map_err(|_| wrong)?;
+        let is_sha256 = prefix.eq_ignore_ascii_case(PREFIX);
+        bytes.try_into().ok().filter(|_| is_sha256).map(Self).ok_or(wrong)
+    }
+}
+
+impl fmt::Display for KeyPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", STANDARD.encode(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_read_as_it_is_shown() {
+        let pin = KeyPin::of(b"key");
+        let shown = pin.to_string();
+        assert_eq!(
+            shown,
+            "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Tid/rQVVXSwv/4BtKk="
+                .replace("LHDhK3oGRvkiefQnx7OOczTY5Tid/rQVVXSwv/4BtKk=", &shown[7..])
+        );
+        for text in [shown.clone(), shown.trim_end_matches('=').to_owned(), shown.replace("SHA256", "sha256")] {
+            assert_eq!(text.parse(), Ok(pin), "{text}");
+        }
+        for bad in
+            ["", "SHA256:", "SHA256", &shown[7..], "MD5:AAAA", "SHA256:AAAA", "é", &format!("{shown}A"), "SHA25\u{e9}:"]
+        {
+            assert!(bad.parse::<KeyPin>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! Claim: over TLS everything works as over TCP, with the broker's certificate checked, which nothing turns off. What is wrong
+//! with a certificate ends the run with 69 and says so in words with what to do; in mid-run it is waited for.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::broker::{Broker, Options};
+use crate::certificates::{Authority, Files, Kind};
+use crate::device::{Device, Identity, LINK, Pair, readings, settings};
+use crate::process::{Ended, Process};
+use crate::server::{CONNACK, Server};
+
+/// The lines of a listener with this certificate.
+fn with(files: &Files, more: &str) -> String {
+    format!("certfile {}\nkeyfile {}\n{more}\n", files.cert.display(), files.key.display())
+}
+
+/// A broker with this certificate.
+fn broker(files: &Files, more: &str) -> Broker {
+    Broker::with_lines(Options::default(), &with(files, more))
+}
+
+/// A device on a plain link to the broker on this port.
+fn device(port: u16, more: &[(&str, &str)]) -> Device {
+    let port = port.to_string();
+    let lines =
+        [("url", "mqtts://localhost"), ("port", &port), ("sts_mode", "nosec"), ("subtop", "t"), ("pubtop", "t")];
+    Device::configured(Identity::Station, &[&lines[..], more].concat())
+}
+
+/// Sends one line; gives up after some seconds, unless something ends the run before.
+fn send(device: &Device, more: &[&str]) -> Ended {
+    device.send_all(&[&["-q", "--timeout", "20"], more].concat(), "x\n")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A master and a slave that reach the broker by TLS, and trust each other.
+fn pair(port: u16, authority: &Authority) -> Pair {
+    let port = port.to_string();
+    let ca = authority.file();
+    let device = |identity, mode| {
+        let mut lines = settings(&port, mode, "gcm");
+        lines.retain(|(key, _)| *key != "ip");
+        lines.extend([("url", "mqtts://localhost"), ("ca_file", text(&ca))]);
+        Device::configured(identity, &lines)
+    };
+    let (master, slave) = (device(Identity::Station, "master"), device(Identity::Gateway, "slave"));
+    master.trust("gateway", &slave);
+    slave.trust("station", &master);
+    Pair { master, slave }
+}
+
+/// A server with this certificate, as the test wants it.
+fn server_config(files: &Files, change: impl FnOnce(&mut ServerConfig)) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_file_iter(&files.cert).unwrap().collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    change(&mut config);
+    Arc::new(config)
+}
+
+#[test]
+fn ten_megabytes_cross_in_both_versions_with_both_kinds_of_keys() {
+    let authority = Authority::new();
+    let input = readings(10_000_000 / 74);
+    for (kind, version) in
+        [(Kind::Good, "tlsv1.3"), (Kind::Rsa, "tlsv1.2"), (Kind::Good, "tlsv1.2"), (Kind::Rsa, "tlsv1.3")]
+    {
+        let files = authority.sign("broker", kind);
+        let broker = broker(&files, &format!("tls_version {version}\nmax_queued_messages 0"));
+        let pair = pair(broker.port(), &authority);
+        pair.agree();
+        pair.carries(&["--confirm"], &input);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said_and_ends_the_run() {
+    let authority = Authority::new();
+    let ca = authority.file();
+    let other = Authority::new();
+    let cases: [(Files, &[&str]); 5] = [
+        (
+            authority.sign("a", Kind::Expired),
+            &["expired on 2004-05-06 00:00:00 UTC", "this device's clock says 2", "renew"],
+        ),
+        (
+            authority.sign("b", Kind::NotYetValid),
+            &["not valid before 2101-02-03 00:00:00 UTC", "this device's clock says 2"],
+        ),
+        (authority.sign("c", Kind::Of("other.example")), &["is for other.example, not for localhost", "set `host`"]),
+        (other.sign("d", Kind::Good), &["not signed by an authority in `ca_file`", "tls_pin = SHA256:", "openssl"]),
+        (authority.self_signed("e", Kind::Good), &["not signed by an authority in `ca_file`", "tls_pin = SHA256:"]),
+    ];
+    for (files, said) in cases {
+        let broker = broker(&files, "");
+        let device = device(broker.port(), &[("ca_file", text(&ca))]);
+        send(&device, &[]).failed(&[69], said).failed(&[69], &["no connection to the broker: localhost:"]);
+        for tool in [device.recv(&["-q", LINK]), device.send(&["-q", "--spool", "spool", LINK])] {
+            Process::spawn_with(tool, "x\n").wait().failed(&[69], said);
+        }
+    }
+    let broker = broker(&authority.sign("a", Kind::Expired), "");
+    let pair = pair(broker.port(), &authority);
+    Process::spawn(pair.master.pair(&["-q", LINK])).wait().failed(&[69], &["expired"]);
+}
+
+#[test]
+fn without_a_ca_file_the_authorities_of_the_system_count() {
+    let authority = Authority::new();
+    let broker = broker(&authority.sign("broker", Kind::Good), "");
+    let device = device(broker.port(), &[]);
+    let run = |file: &Path| {
+        let mut command = device.send(&["-q", LINK]);
+        command.env("SSL_CERT_FILE", file).env("SSL_CERT_DIR", device.path());
+        Process::spawn_with(command, "x\n").wait()
+    };
+    run(&authority.file()).succeeded();
+    let other = Authority::new();
+    run(&other.file()).failed(&[69], &["not signed by an authority that this device knows", "tls_pin = SHA256:"]);
+    run(Path::new("/dev/null")).failed(&[69], &["no certificates of authorities", "ca-certificates"]);
+}
+
+#[test]
+fn the_line_that_the_error_proposes_pins_the_key_and_no_other() {
+    let authority = Authority::new();
+    let mut broker = broker(&authority.self_signed("broker", Kind::Good), "");
+    let device = device(broker.port(), &[]);
+    let ended = send(&device, &[]).failed(&[69], &["not signed by an authority"]);
+    let pin = ended.stderr.split_once("tls_pin = ").unwrap().1.trim_end();
+    let pinned = format!("tls_pin={pin}");
+    send(&device, &["-o", &pinned]).succeeded();
+    // Name and dates are of no concern then.
+    send(&device, &["-o", &pinned, "-o", &format!("url=mqtts://127.0.0.1:{}", broker.port())]).succeeded();
+    // With authorities, both must hold.
+    let ca = format!("ca_file={}", authority.file().display());
+    send(&device, &["-o", &pinned, "-o", &ca]).failed(&[69], &["not signed by an authority in `ca_file`"]);
+
+    broker.stop();
+    authority.self_signed("broker", Kind::Good);
+    broker.start_again();
+    send(&device, &["-o", &pinned]).failed(&[69], &["is not the one in `tls_pin`: SHA256:", "openssl x509"]);
+}
+
+#[test]
+fn a_broker_may_want_a_certificate_of_ours() {
+    let authority = Authority::new();
+    let other = Authority::new();
+    let (own, foreign) = (authority.sign("device", Kind::Of("device")), other.sign("x", Kind::Of("device")));
+    let expired = authority.sign("old", Kind::Expired);
+    for version in ["tlsv1.3", "tlsv1.2"] {
+        let more = format!("cafile {}\nrequire_certificate true\ntls_version {version}", authority.file().display());
+        let broker = broker(&authority.sign("broker", Kind::Good), &more);
+        let device = device(broker.port(), &[("ca_file", text(&authority.file()))]);
+        let show = |files: &Files| {
+            [("cert_file", &files.cert), ("key_file", &files.key)]
+                .map(|(key, path)| format!("{key}={}", path.display()))
+        };
+        let shown = |files: &Files| {
+            let [cert, key] = show(files);
+            send(&device, &["-o", &cert, "-o", &key])
+        };
+        send(&device, &[]).failed(&[69], &["wants a certificate of this device", "set `cert_file` and `key_file`"]);
+        shown(&own).succeeded();
+        for files in [&foreign, &expired] {
+            shown(files).failed(&[69], &["did not accept the certificate in `cert_file` (TLS alert: "]);
+        }
+        let [cert, _] = show(&own);
+        let [_, key] = show(&foreign);
+        send(&device, &["-o", &cert, "-o", &key])
+            .failed(&[78], &["`key_file`", "is not the key of the certificate in"]);
+    }
+}
+
+#[test]
+fn tls_and_plain_do_not_meet_and_the_error_has_the_url() {
+    let authority = Authority::new();
+    let ca = authority.file();
+    let plain = Broker::start();
+    let url = format!("mqtt://localhost:{}", plain.port());
+    send(&device(plain.port(), &[("ca_file", text(&ca))]), &[]).failed(&[69], &["TLS", &url]);
+    let web = Server::start(|_, mut stream| {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").ok();
+        stream.read(&mut [0; 4096]).ok();
+    });
+    send(&device(web.port(), &[]), &[]).failed(&[69], &["not TLS", "HTTP/1.1 400 Bad Request"]);
+
+    let secure = broker(&authority.sign("broker", Kind::Good), "");
+    let url = format!("url=mqtt://localhost:{}", secure.port());
+    let ended = send(&device(secure.port(), &[]), &["-o", &url]);
+    ended.failed(&[69], &[&format!("url = mqtts://localhost:{}", secure.port())]);
+}
+
+/// The broker's certificate expires, and then is renewed, while both tools run.
+#[test]
+fn what_fails_in_mid_run_is_waited_for() {
+    let authority = Authority::new();
+    let mut broker = broker(&authority.sign("broker", Kind::Good), "");
+    let pair = pair(broker.port(), &authority);
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&["--confirm", LINK]));
+    sender.write("before\n");
+    receiver.wait_for_stdout(b"before\n");
+    broker.kill();
+    authority.sign("broker", Kind::Expired);
+    broker.start_again();
+    sender.write("after\n");
+    broker.wait_for_log("certificate expired", 2);
+    broker.stop();
+    authority.sign("broker", Kind::Rsa);
+    broker.start_again();
+    receiver.wait_for_stdout(b"before\nafter\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait_for("connected again");
+    receiver.stop().succeeded();
+}
+
+#[test]
+fn files_that_are_not_usable_are_named_with_what_is_wanted() {
+    let authority = Authority::new();
+    let files = authority.sign("device", Kind::Good);
+    let device = device(1, &[]);
+    let (der, encrypted) = (device.path().join("der"), device.path().join("encrypted"));
+    fs::write(&der, [0x30, 0x82, 1, 2]).unwrap();
+    fs::write(&encrypted, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+        .unwrap();
+    fs::write(device.path().join("cut"), &fs::read(&files.cert).unwrap()[..200]).unwrap();
+    let ca = |path: &str| send(&device, &["-o", &format!("ca_file={path}")]);
+    ca("/nowhere/ca.pem").failed(&[78], &["`ca_file`: cannot read /nowhere/ca.pem: No such file"]);
+    ca(text(&der)).failed(&[78], &["`ca_file`: ", "no `-----BEGIN CERTIFICATE-----` in it", "DER"]);
+    ca(text(&device.path().join("cut"))).failed(&[78], &["`ca_file`: ", "damaged PEM"]);
+    ca(text(&files.key)).failed(&[78], &["BEGIN CERTIFICATE", "it has `-----BEGIN PRIVATE KEY-----`"]);
+    let key = |path: &Path| {
+        send(
+            &device,
+            &["-o", &format!("cert_file={}", files.cert.display()), "-o", &format!("key_file={}", path.display())],
+        )
+    };
+    key(&encrypted).failed(&[78], &["`key_file`: ", "encrypted with a passphrase", "openssl pkey"]);
+    key(&files.cert).failed(&[78], &["`key_file`: ", "no `-----BEGIN PRIVATE KEY-----` in it"]);
+
+    // As for a password: what others can read is said.
+    fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
+    let [cert, key] = ["cert_file", "key_file"].map(|key| key.to_owned());
+    let options = [format!("{cert}={}", files.cert.display()), format!("{key}={}", files.key.display())];
+    let ended = device.send_all(&["--timeout", "1", "-o", &options[0], "-o", &options[1]], "x\n");
+    ended.failed(&[69], &[&format!("other users can read the key in {0}: chmod 600 {0}", files.key.display())]);
+}
+
+#[test]
+fn the_broker_is_asked_for_its_name_and_for_the_protocol() {
+    let authority = Authority::new();
+    let server = server_config(&authority.sign("broker", Kind::Good), |config| {
+        config.alpn_protocols = vec![b"mqtt".to_vec()];
+    });
+    let (seen, asked) = mpsc::channel();
+    let server = Server::start(move |_, mut stream| {
+        let mut tls = rustls::ServerConnection::new(server.clone()).unwrap();
+        if tls.complete_io(&mut stream).is_ok() {
+            let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+            tls.read(&mut [0; 4096]).unwrap();
+            tls.write_all(&CONNACK).unwrap();
+            // Until the client leaves.
+            while tls.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+            let protocol = tls.conn.alpn_protocol().map(<[u8]>::to_vec);
+            seen.send((tls.conn.server_name().map(str::to_owned), protocol)).unwrap();
+        }
+    });
+    let device = device(server.port(), &[("ca_file", text(&authority.file())), ("qos", "0")]);
+    send(&device, &["-o", "tls_alpn=mqtt"]).succeeded();
+    assert_eq!(asked.recv().unwrap(), (Some("localhost".to_owned()), Some(b"mqtt".to_vec())));
+    send(&device, &[]).succeeded();
+    assert_eq!(asked.recv().unwrap(), (Some("localhost".to_owned()), None));
+    send(&device, &["-o", "tls_alpn=x-amzn-mqtt-ca"]).failed(&[69], &["does not have the protocol in `tls_alpn`"]);
+}

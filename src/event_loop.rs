@@ -83,7 +83,7 @@ pub(crate) struct EventLoop<'a> {
     pub broker: Client,
     signals: Signals,
     report: &'a Reporter,
-    /// What poll(2) last said of the broker's socket.
+    /// What poll(2) last said of the broker's sockets.
     ready: PollFlags,
     /// Events stay queued, and nothing is read.
     paused: bool,
@@ -127,7 +127,7 @@ impl<'a> EventLoop<'a> {
             return Ok(Some(match event {
                 mqtt::Event::Up { .. } => {
                     let before = std::mem::replace(&mut self.reachability, Reachability::Connected);
-                    self.report.verbose(format_args!("connected to {}", self.broker.endpoint()));
+                    self.report.verbose(format_args!("connected to {}", self.broker.remote()));
                     if matches!(before, Reachability::Lost(_)) {
                         self.report.info("connected again");
                     }
@@ -197,13 +197,13 @@ impl<'a> EventLoop<'a> {
         let unread = self.broker.has_unread().then_some(now);
         let deadline = deadline.into_iter().chain(self.broker.deadline()).chain(unread).min();
         let signals = self.signals.as_fd();
-        let socket = self.broker.interest();
         let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
-        fds.extend(socket.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+        self.broker.interest(&mut fds);
+        let brokers = 1..fds.len();
         fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
         fds.extend(self.bell.iter().map(|(bell, _)| PollFd::new(bell, PollFlags::IN)));
         stdio::wait(&mut fds, deadline, now)?;
-        self.ready = if socket.is_some() { fds[1].revents() } else { PollFlags::empty() };
+        self.ready = fds[brokers].iter().fold(PollFlags::empty(), |ready, fd| ready | fd.revents());
         let rang = fds.last().is_some_and(|last| !last.revents().is_empty());
         if let Some((bell, woken)) = self.bell.as_mut().filter(|_| rang) {
             *woken = true;

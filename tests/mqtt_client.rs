@@ -95,13 +95,17 @@ fn turn(clients: &mut [&mut Client]) {
     let until = clients.iter().filter_map(|client| client.deadline()).min().unwrap_or(longest).min(longest);
     let wait = until.saturating_duration_since(now);
     let ready: Vec<_> = {
-        let interests: Vec<_> = clients.iter().map(|client| client.interest()).collect();
-        let mut fds: Vec<_> =
-            interests.iter().flatten().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        let mut counts = Vec::new();
+        for client in clients.iter() {
+            let before = fds.len();
+            client.interest(&mut fds);
+            counts.push(fds.len() - before);
+        }
         poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: wait.as_nanos().try_into().unwrap() })).unwrap();
         let mut found = fds.iter().map(PollFd::revents);
-        let ready = |one: &Option<_>| one.as_ref().and_then(|_| found.next()).unwrap_or(PollFlags::empty());
-        interests.iter().map(ready).collect()
+        let ready = |count| found.by_ref().take(count).fold(PollFlags::empty(), PollFlags::union);
+        counts.into_iter().map(ready).collect()
     };
     for (client, ready) in clients.iter_mut().zip(ready) {
         client.drive(Instant::now(), ready);
@@ -150,7 +154,9 @@ fn acknowledged(client: &mut Client) {
 fn disconnect(mut client: Client) {
     client.disconnect();
     wait(&mut client, |event| if let Event::Closed = event { Some(()) } else { None });
-    assert!(client.interest().is_none() && client.deadline().is_none());
+    let mut fds = Vec::new();
+    client.interest(&mut fds);
+    assert!(fds.is_empty() && client.deadline().is_none());
 }
 
 fn text(number: u32) -> Bytes {

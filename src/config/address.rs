@@ -9,6 +9,9 @@ use crate::text::nearest;
 /// Longest path of a Unix socket, bytes: what the system's `sockaddr_un` has room for, with its end.
 const MAX_SOCKET_PATH: usize = 107;
 
+/// Most nodes of a cluster.
+const MAX_NODES: usize = 32;
+
 /// What a URL can begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
@@ -44,19 +47,23 @@ impl Scheme {
 /// A host, address or URL taken apart; the other keys are not applied yet.
 pub(super) struct Address {
     pub(super) scheme: Scheme,
-    /// A name or address; a path for `unix`.
-    pub(super) host: String,
-    pub(super) port: Option<u16>,
+    /// The nodes, at least one: a name or address, and its port if it has one. For `unix` a path.
+    pub(super) hosts: Vec<(String, Option<u16>)>,
     pub(super) login: Option<(String, Option<Password>)>,
     /// For `ws` and `wss`.
     pub(super) path: String,
 }
 
 impl Address {
+    /// Where the broker is if the configuration does not say it.
+    pub(super) fn local() -> Self {
+        Self { scheme: Scheme::Mqtt, hosts: vec![("localhost".into(), None)], login: None, path: String::new() }
+    }
+
     /// Takes the value apart. The error never repeats the value, which may hold a password.
     pub(super) fn parse(value: &str) -> Result<Self, String> {
         let Some((scheme, rest)) = value.split_once("://") else {
-            return Ok(Self { scheme: Scheme::Mqtt, host: host(value)?, port: None, login: None, path: String::new() });
+            return Ok(Self { scheme: Scheme::Mqtt, hosts: hosts(value)?, login: None, path: String::new() });
         };
         let Some((_, scheme, _)) = SCHEMES.into_iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name)) else {
             let scheme = match scheme {
@@ -77,19 +84,15 @@ impl Address {
             if rest.len() > MAX_SOCKET_PATH {
                 return Err(format!("the path of a Unix socket can have at most {MAX_SOCKET_PATH} bytes"));
             }
-            return Ok(Self { scheme, host: rest.to_owned(), port: None, login: None, path: String::new() });
+            return Ok(Self { scheme, hosts: vec![(rest.to_owned(), None)], login: None, path: String::new() });
         }
         let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        let (login, host_and_port) = match authority.rsplit_once('@') {
-            Some((login, host_and_port)) => (Some(self::login(login)?), host_and_port),
+        let (login, nodes) = match authority.rsplit_once('@') {
+            Some((login, nodes)) => (Some(self::login(login)?), nodes),
             None => (None, authority),
         };
-        let (name, port) = match host_and_port.rsplit_once(':') {
-            // The colons of an IPv6 address in brackets are not the port's.
-            Some((name, port)) if !port.ends_with(']') => (name, Some(self::port(port)?)),
-            _ => (host_and_port, None),
-        };
-        if name.contains(':') && !name.starts_with('[') {
+        let is_bare_v6 = |node: &str| node.matches(':').count() > 1 && !node.contains('[');
+        if nodes.split(',').any(is_bare_v6) {
             return Err("an IPv6 address in a URL must be in brackets: mqtt://[::1]:1883".into());
         }
         let path = match scheme {
@@ -100,7 +103,7 @@ impl Address {
             Scheme::Mqtt | Scheme::Mqtts if path.is_empty() || path == "/" => String::new(),
             _ => return Err("a URL must end after the host and port; only ws:// and wss:// have a path".into()),
         };
-        Ok(Self { scheme, host: host(name)?, port, login, path })
+        Ok(Self { scheme, hosts: hosts(nodes)?, login, path })
     }
 }
 
@@ -110,6 +113,26 @@ pub(super) fn port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if digits && port != 0 => Ok(port),
         _ => Err("must be a number from 1 to 65535".into()),
+    }
+}
+
+/// The nodes of a cluster, separated by commas.
+fn hosts(list: &str) -> Result<Vec<(String, Option<u16>)>, String> {
+    let hosts = list.split(',').map(|item| host_and_port(item.trim())).collect::<Result<Vec<_>, _>>()?;
+    if hosts.len() > MAX_NODES {
+        return Err(format!("there can be at most {MAX_NODES} nodes"));
+    }
+    Ok(hosts)
+}
+
+/// `HOST`, `HOST:PORT`, an IPv6 address as it is, or in brackets with or without a port.
+pub(super) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    match text.rsplit_once(':') {
+        // The colons of an IPv6 address are not the port's.
+        Some((name, port)) if !port.ends_with(']') && (!name.contains(':') || name.ends_with(']')) => {
+            Ok((host(name)?, Some(self::port(port).map_err(|why| format!("a port {why}"))?)))
+        }
+        _ => Ok((host(text)?, None)),
     }
 }
 
@@ -125,12 +148,7 @@ fn host(text: &str) -> Result<String, String> {
     if bare.is_none() && (1..=253).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-') {
         return Ok(text.to_owned());
     }
-    let ported = text.rsplit_once(':').is_some_and(|(_, port)| self::port(port).is_ok());
-    Err(if ported && bare.is_none() {
-        "the port needs a line of its own: `port = 1883`".into()
-    } else {
-        "must be a host name, an address, or a URL such as mqtt://HOST:PORT".into()
-    })
+    Err("must be a host name, an address, or a URL such as mqtt://HOST:PORT".into())
 }
 
 fn login(text: &str) -> Result<(String, Option<Password>), String> {

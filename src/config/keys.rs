@@ -11,6 +11,7 @@ pub(super) enum ConfigKey {
     MqttVersion,
     Host,
     Port,
+    BindAddress,
     Username,
     Password,
     PasswordFile,
@@ -36,12 +37,13 @@ pub(super) enum ConfigKey {
 
 /// Each key as a line names it, in the order of `sts.conf(5)`. An unknown one is an error, so that a mistyped line never
 /// means its default; a file for a newer version is refused by an older one.
-pub(super) const KEY_NAMES: [(&str, ConfigKey); 26] = [
+pub(super) const KEY_NAMES: [(&str, ConfigKey); 27] = [
     ("mqtt_version", ConfigKey::MqttVersion),
     ("ip", ConfigKey::Host),
     ("host", ConfigKey::Host),
     ("url", ConfigKey::Host),
     ("port", ConfigKey::Port),
+    ("bind_address", ConfigKey::BindAddress),
     ("username", ConfigKey::Username),
     ("password", ConfigKey::Password),
     ("password_file", ConfigKey::PasswordFile),

@@ -1,6 +1,7 @@
 //! From settings to a [`Config`]: every value checked, and every contradiction between keys refused.
 
-use std::path::Path;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use super::address::{self, Address, Scheme};
 use super::keys::ConfigKey;
@@ -189,33 +190,60 @@ fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &Filter, publ: 
 }
 
 fn endpoint(settings: &Settings<'_>, address: Option<(Setting<'_>, Address)>) -> Result<Endpoint> {
-    let own_port = settings.get(ConfigKey::Port);
-    let set_port =
-        own_port.map(|setting| address::port(setting.value).map_err(|why| setting.invalid(why))).transpose()?;
-    let (scheme, host, url_port, path, url) = match address {
-        Some((setting, found)) => (found.scheme, found.host, found.port, found.path, Some(setting)),
-        None => (Scheme::Mqtt, "localhost".into(), None, String::new(), None),
+    let (found, url) = match address {
+        Some((setting, found)) => (found, Some(setting)),
+        None => (Address::local(), None),
     };
+    let scheme = found.scheme;
     if let Some(setting) = tls::first_set(settings).filter(|_| !scheme.is_tls()) {
         return Err(setting.error(format!("`{}` needs TLS", setting.name)).hint(address::tls_hint()));
     }
-    let port = match (own_port, url_port, url) {
-        // The command line decides between the two, as it does everywhere.
-        (Some(own), Some(port), Some(url)) if url.on_command_line() && !own.on_command_line() => port,
-        (Some(own), Some(_), Some(url)) if url.on_command_line() == own.on_command_line() => {
-            return Err(own.error(format!("{} already contains a port", url.shown())));
-        }
-        _ => set_port.or(url_port).unwrap_or(scheme.default_port()),
-    };
-    if let (Scheme::Unix, Some(setting)) = (scheme, own_port) {
-        return Err(setting.error("a Unix socket has no port"));
-    }
     let address = match scheme {
-        Scheme::Unix => BrokerAddress::Unix(host.into()),
-        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => BrokerAddress::Tcp(vec![Node { host, port }]),
+        Scheme::Unix => BrokerAddress::Unix(socket(settings, &found)?),
+        Scheme::Mqtt | Scheme::Mqtts | Scheme::Ws | Scheme::Wss => BrokerAddress::Tcp(nodes(settings, &found, url)?),
     };
-    let web_socket = scheme.is_web_socket().then_some(path);
-    Ok(Endpoint { address, tls: if scheme.is_tls() { Some(tls::options(settings)?) } else { None }, web_socket })
+    let web_socket = scheme.is_web_socket().then_some(found.path);
+    let tls = if scheme.is_tls() { Some(tls::options(settings)?) } else { None };
+    Ok(Endpoint { address, tls, web_socket, bind_address: bind_address(settings)? })
+}
+
+/// The path of a Unix socket, which has nothing that TCP has.
+fn socket(settings: &Settings<'_>, address: &Address) -> Result<PathBuf> {
+    if let Some(setting) = [ConfigKey::Port, ConfigKey::BindAddress].iter().find_map(|key| settings.get(*key)) {
+        return Err(setting.error(format!("a Unix socket has no `{}`", setting.name)));
+    }
+    Ok(address.hosts.first().map(|(path, _)| path.into()).unwrap_or_default())
+}
+
+/// The nodes with their ports: each has its own, that of `port`, or the scheme's.
+fn nodes(settings: &Settings<'_>, address: &Address, url: Option<Setting<'_>>) -> Result<Vec<Node>> {
+    let own = settings.get(ConfigKey::Port);
+    let port = own.map(|setting| address::port(setting.value).map_err(|why| setting.invalid(why))).transpose()?;
+    let all_ported = address.hosts.iter().all(|(_, port)| port.is_some());
+    if let (Some(own), Some(url)) = (own, url)
+        && all_ported
+        && url.on_command_line() == own.on_command_line()
+    {
+        return Err(own.error(format!("{} already contains a port", url.shown())));
+    }
+    // The command line decides between the two, as it does everywhere.
+    let overrides = own.is_some_and(|own| own.on_command_line()) && !url.is_some_and(|url| url.on_command_line());
+    let default = port.unwrap_or(address.scheme.default_port());
+    let mut nodes: Vec<Node> = Vec::new();
+    for (host, port) in &address.hosts {
+        let node = Node { host: host.clone(), port: port.filter(|_| !overrides).unwrap_or(default) };
+        if let Some(url) = url.filter(|_| nodes.contains(&node)) {
+            return Err(url.error(format!("`{node}` occurs twice in `{}`", url.name)));
+        }
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+/// `bind_address`, which must be an address and no name.
+fn bind_address(settings: &Settings<'_>) -> Result<Option<IpAddr>> {
+    let Some(setting) = settings.get(ConfigKey::BindAddress) else { return Ok(None) };
+    setting.value.parse().map(Some).map_err(|_| setting.invalid("must be an IPv4 or IPv6 address of this device"))
 }
 
 fn login(
@@ -295,7 +323,7 @@ fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<Str
 }
 
 /// A path in the configuration is relative to the directory of the file that it stands in.
-pub(super) fn resolve(settings: &Settings<'_>, value: &str) -> std::path::PathBuf {
+pub(super) fn resolve(settings: &Settings<'_>, value: &str) -> PathBuf {
     settings.source.path.parent().unwrap_or(Path::new("")).join(value)
 }
 

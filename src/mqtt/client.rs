@@ -4,12 +4,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "the jitter of the next attempt is drawn here")]
 
-use std::os::fd::BorrowedFd;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 
 use super::connection_lost::{ConnectionLost, Obstacle};
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
@@ -18,6 +17,12 @@ use crate::Result;
 
 /// How long the broker may take to close its side after DISCONNECT.
 const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a broker may take to answer CONNECT where another node or address can be tried.
+const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection that lived this long does not speak against its node.
+const MIN_USEFUL_LIFETIME: Duration = Duration::from_secs(5);
 
 /// A client session, and whatever connects it to the broker at the moment.
 ///
@@ -40,11 +45,19 @@ enum ConnectionPhase {
     /// The next attempt begins then.
     Waiting(Instant),
     Connecting(Connector),
-    Open(Connection),
+    Open(Connection, Acceptance),
     /// DISCONNECT went out. Until then the broker may close its side: closing ours earlier could cost bytes on their
     /// way.
     Closing(Connection, Instant),
     Closed,
+}
+
+/// Whether the broker has accepted the connection.
+#[derive(Clone, Copy, Debug)]
+enum Acceptance {
+    /// It has until then, where there is something else to try; otherwise as long as the session waits.
+    Awaited(Option<Instant>),
+    Since(Instant),
 }
 
 impl Client {
@@ -54,7 +67,7 @@ impl Client {
     /// Those of [`ClientSession::new`]; [`crate::Exit::Config`] for an endpoint that this build has no layer for, or whose files
     /// cannot be used.
     pub fn new(endpoint: Endpoint, options: ClientOptions) -> Result<Self> {
-        let dialer = Dialer::new(endpoint)?;
+        let dialer = Dialer::new(endpoint, rand::random::<u16>().into())?;
         Ok(Self { dialer, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle, was_accepted: false })
     }
 
@@ -64,6 +77,14 @@ impl Client {
         self.dialer.endpoint()
     }
 
+    /// What it is connected to, as messages name it: a node, and its address where it has several.
+    pub(crate) fn remote(&self) -> String {
+        match &self.phase {
+            ConnectionPhase::Open(connection, _) => connection.remote().to_string(),
+            _ => self.endpoint().to_string(),
+        }
+    }
+
     /// Has the next [`drive`](Self::drive) begin to connect; does nothing if it was called before.
     pub fn connect(&mut self, now: Instant) {
         if matches!(self.phase, ConnectionPhase::Idle) {
@@ -71,14 +92,13 @@ impl Client {
         }
     }
 
-    /// The descriptor to poll, and what for; it changes from one turn of the loop to the next.
-    #[must_use]
-    pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+    /// Adds the descriptors to poll, and what for; they change from one turn of the loop to the next.
+    pub fn interest<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         match &self.phase {
-            ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Closed => None,
-            ConnectionPhase::Connecting(connector) => connector.interest(),
-            ConnectionPhase::Open(connection) => connection.interest(&self.session),
-            ConnectionPhase::Closing(connection, _) => Some(connection.closing_interest()),
+            ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Closed => {}
+            ConnectionPhase::Connecting(connector) => connector.interest(fds),
+            ConnectionPhase::Open(connection, _) => connection.interest(&self.session, fds),
+            ConnectionPhase::Closing(connection, _) => connection.closing_interest(fds),
         }
     }
 
@@ -91,21 +111,24 @@ impl Client {
             ConnectionPhase::Idle | ConnectionPhase::Closed => None,
             ConnectionPhase::Waiting(until) | ConnectionPhase::Closing(_, until) => Some(*until),
             ConnectionPhase::Connecting(connector) => connector.deadline(),
-            ConnectionPhase::Open(_) => self.session.deadline(),
+            ConnectionPhase::Open(_, Acceptance::Awaited(until)) => {
+                [*until, self.session.deadline()].into_iter().flatten().min()
+            }
+            ConnectionPhase::Open(_, Acceptance::Since(_)) => self.session.deadline(),
         }
     }
 
     /// Connects, writes, reads and keeps time, as far as that goes without waiting.
     ///
-    /// `ready` is what poll returned for [`interest`](Self::interest), empty if nothing.
+    /// `ready` is what poll returned for what [`interest`](Self::interest) added, all of it together; empty if nothing.
     pub fn drive(&mut self, now: Instant, ready: PollFlags) {
         match &mut self.phase {
             ConnectionPhase::Waiting(until) if now >= *until => self.start_attempt(now),
             ConnectionPhase::Connecting(connector) => {
-                let outcome = connector.drive(&self.dialer, now, !ready.is_empty());
+                let outcome = connector.drive(&self.dialer, now);
                 self.attempted(outcome, now);
             }
-            ConnectionPhase::Open(_) => self.exchange(now, ready),
+            ConnectionPhase::Open(..) => self.exchange(now, ready),
             ConnectionPhase::Closing(connection, until) => {
                 if now >= *until || (!ready.is_empty() && connection.is_at_end()) {
                     self.close();
@@ -128,7 +151,7 @@ impl Client {
     /// Whether [`drive`](Self::drive) has something to read that poll(2) does not see: to be asked before that, too.
     #[must_use]
     pub fn has_unread(&self) -> bool {
-        matches!(&self.phase, ConnectionPhase::Open(connection) if connection.has_unread(&self.session))
+        matches!(&self.phase, ConnectionPhase::Open(connection, _) if connection.has_unread(&self.session))
     }
 
     /// As [`ClientSession::publish`]; the bytes leave at the next [`drive`](Self::drive).
@@ -172,7 +195,7 @@ impl Client {
     /// Pauses reading from the broker, or resumes it, so that a full stdout slows the broker down.
     pub fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.session.pause_reading(paused, now);
-        if let ConnectionPhase::Open(connection) = &mut self.phase
+        if let ConnectionPhase::Open(connection, _) = &mut self.phase
             && !paused
         {
             connection.resume_reading();
@@ -198,8 +221,9 @@ impl Client {
     pub(crate) fn pending_attempt(&self) -> Outage {
         let lost = match &self.phase {
             ConnectionPhase::Connecting(connector) => connector.pending(),
-            ConnectionPhase::Open(_) if !self.session.is_accepted() => {
-                ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet to CONNECT")
+            ConnectionPhase::Open(connection, _) if !self.session.is_accepted() => {
+                let lost = ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet to CONNECT");
+                lost.at_place(connection.remote())
             }
             _ => ConnectionLost::new("no answer yet"),
         };
@@ -207,22 +231,20 @@ impl Client {
     }
 
     fn start_attempt(&mut self, now: Instant) {
-        match self.dialer.start(now) {
-            Ok(mut connector) => {
-                let outcome = connector.drive(&self.dialer, now, false);
-                self.phase = ConnectionPhase::Connecting(connector);
-                self.attempted(outcome, now);
-            }
-            Err(error) => self.lost(&error.into(), now),
-        }
+        let mut connector = self.dialer.start();
+        let outcome = connector.drive(&self.dialer, now);
+        self.phase = ConnectionPhase::Connecting(connector);
+        self.attempted(outcome, now);
     }
 
     fn attempted(&mut self, outcome: ConnectOutcome, now: Instant) {
         match outcome {
             Poll::Pending => {}
-            Poll::Ready(Err(lost)) => self.lost(&lost, now),
-            Poll::Ready(Ok(transport)) => {
-                self.phase = ConnectionPhase::Open(Connection::new(transport));
+            Poll::Ready(Err(lost)) => self.lost(lost, now),
+            Poll::Ready(Ok((transport, remote))) => {
+                let until = self.dialer.has_alternative(&remote).then(|| now + CONNACK_TIMEOUT);
+                let connection = Connection::new(transport, remote);
+                self.phase = ConnectionPhase::Open(connection, Acceptance::Awaited(until));
                 self.session.transport_opened(now);
                 self.exchange(now, PollFlags::empty());
             }
@@ -231,19 +253,28 @@ impl Client {
 
     /// One turn of an open connection.
     fn exchange(&mut self, now: Instant, ready: PollFlags) {
-        let ConnectionPhase::Open(connection) = &mut self.phase else { return };
+        let ConnectionPhase::Open(connection, acceptance) = &mut self.phase else { return };
         if connection.polled(ready, self.session.is_paused()) {
             return;
         }
-        if let Err(lost) = connection.drive(&mut self.session, ready, now) {
-            self.lost(&lost, now);
+        let driven = connection.drive(&mut self.session, ready, now);
+        if let Acceptance::Awaited(until) = *acceptance {
+            if self.session.is_accepted() {
+                *acceptance = Acceptance::Since(now);
+                self.dialer.accepted(connection.remote());
+            } else if driven.is_ok() && until.is_some_and(|until| now >= until) && !self.session.is_paused() {
+                return self.lost(ConnectionLost::at(Obstacle::Silence, "no CONNACK from the broker"), now);
+            }
+        }
+        if let Err(lost) = driven {
+            self.lost(lost, now);
         } else if self.session.is_disconnect_sent() {
             self.start_closing(now);
         }
     }
 
     fn start_closing(&mut self, now: Instant) {
-        if let ConnectionPhase::Open(mut connection) = std::mem::replace(&mut self.phase, ConnectionPhase::Closed)
+        if let ConnectionPhase::Open(mut connection, _) = std::mem::replace(&mut self.phase, ConnectionPhase::Closed)
             && connection.shutdown_write().is_ok()
         {
             self.phase = ConnectionPhase::Closing(connection, now + BROKER_CLOSE_TIMEOUT);
@@ -253,23 +284,43 @@ impl Client {
     }
 
     /// The connection was lost, or the attempt failed.
-    fn lost(&mut self, lost: &ConnectionLost, now: Instant) {
+    fn lost(&mut self, lost: ConnectionLost, now: Instant) {
         self.was_accepted |= self.session.is_accepted();
+        let (lost, hurry) = self.learn_from(lost, now);
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {
-                Outage::after_connack(self.dialer.endpoint(), lost)
+                Outage::after_connack(self.dialer.endpoint(), &lost)
             } else {
-                Outage::before_connack(self.dialer.endpoint(), lost)
+                Outage::before_connack(self.dialer.endpoint(), &lost)
             };
-            if lost.is_final() && !self.was_accepted {
+            // Where there is something else to try, this one does not decide.
+            if lost.is_final() && !self.was_accepted && !hurry {
                 self.session.transport_refused(outage.clone().into_error());
             }
-            self.phase = ConnectionPhase::Waiting(self.session.transport_lost(outage, now, &mut rand::rng()));
+            let retry = self.session.transport_lost(outage, now, &mut rand::rng());
+            self.phase = ConnectionPhase::Waiting(if hurry { now } else { retry });
         }
         // After `disconnect` there is no next attempt.
         if self.session.is_disconnect_sent() {
             self.close();
         }
+    }
+
+    /// Notes where to begin the next attempt. Returns the loss with its place, and whether there is no reason to wait.
+    fn learn_from(&mut self, lost: ConnectionLost, now: Instant) -> (ConnectionLost, bool) {
+        let ConnectionPhase::Open(connection, acceptance) = &self.phase else { return (lost, false) };
+        let remote = connection.remote();
+        let hurry = match acceptance {
+            Acceptance::Awaited(_) => self.dialer.failed(remote),
+            Acceptance::Since(since) => {
+                // A node that soon drops what it accepts may be leaving its cluster. A good one is tried again first.
+                if now.saturating_duration_since(*since) < MIN_USEFUL_LIFETIME {
+                    self.dialer.failed(remote);
+                }
+                false
+            }
+        };
+        (lost.at_place(remote), hurry)
     }
 
     fn close(&mut self) {
@@ -281,9 +332,16 @@ impl Client {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::{BrokerAddress, Node};
 
     fn idle() -> Client {
         Client::new(Endpoint::tcp("127.0.0.1", 1), ClientOptions::new("idle")).unwrap()
+    }
+
+    fn is_polled(client: &Client) -> bool {
+        let mut fds = Vec::new();
+        client.interest(&mut fds);
+        !fds.is_empty()
     }
 
     #[test]
@@ -293,13 +351,45 @@ mod tests {
         client.subscribe("t", Qos::AtLeastOnce, now).unwrap();
         client.publish("t", Bytes::new(), Qos::AtLeastOnce, false).unwrap();
         client.drive(now + Duration::from_secs(60), PollFlags::empty());
-        assert!(client.interest().is_none() && client.deadline().is_none());
+        assert!(!is_polled(&client) && client.deadline().is_none());
         assert!(client.next_event().is_none() && !client.is_closed());
         client.connect(now);
         assert_eq!(client.deadline(), Some(now));
         client.drive(now, PollFlags::empty());
         // Refused at once, or still on its way: it is under way in any case.
-        assert!(client.interest().is_some() || matches!(client.next_event(), Some(Event::Down { .. })));
+        assert!(is_polled(&client) || matches!(client.next_event(), Some(Event::Down { .. })));
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_is_left_for_the_other_one() {
+        let listeners = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let nodes = listeners
+            .each_ref()
+            .map(|listener| Node { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() });
+        let endpoint = Endpoint::new(BrokerAddress::Tcp(nodes.to_vec()));
+        let mut client = Client::new(endpoint, ClientOptions::new("mute")).unwrap();
+        let mut now = Instant::now();
+        client.connect(now);
+        let mut outages = Vec::new();
+        for round in 0..4 {
+            while !matches!(client.phase, ConnectionPhase::Open(..)) {
+                client.drive(now, PollFlags::empty());
+            }
+            assert_eq!(client.deadline(), Some(now + CONNACK_TIMEOUT));
+            now += CONNACK_TIMEOUT;
+            client.drive(now, PollFlags::empty());
+            let Some(Event::Down { outage, .. }) = client.next_event() else { panic!("no outage") };
+            outages.push(outage.to_string());
+            let next = client.deadline().unwrap();
+            assert_eq!(next > now, round % 2 == 1, "no reason to wait before the other one was tried");
+            now = next;
+        }
+        let said = |node: &Node| format!("{node}: no CONNACK from the broker");
+        outages[..2].sort();
+        let mut both = nodes.each_ref().map(said);
+        both.sort();
+        assert_eq!(outages[..2], both);
+        assert_ne!(outages[2], outages[3]);
     }
 
     #[test]

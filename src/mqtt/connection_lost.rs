@@ -10,6 +10,8 @@ pub struct ConnectionLost {
     obstacle: Obstacle,
     hint: Option<String>,
     is_final: bool,
+    /// Which node or address it was, where there are several.
+    place: Option<String>,
 }
 
 /// What stands between this client and the broker, as far as that suggests what to check.
@@ -23,6 +25,8 @@ pub(super) enum Obstacle {
     NoSocket,
     /// This user may not connect.
     Permission,
+    /// The local address that is to be used cannot be.
+    LocalAddress,
     /// Nothing answers from the host.
     Unreachable,
     /// The connection is open, and nothing is said on it.
@@ -48,7 +52,7 @@ impl ConnectionLost {
 
     /// As [`ConnectionLost::new`], where it is known what stands in the way.
     pub(super) fn at(obstacle: Obstacle, why: impl Into<String>) -> Self {
-        Self { why: why.into(), obstacle, hint: None, is_final: false }
+        Self { why: why.into(), obstacle, hint: None, is_final: false, place: None }
     }
 
     /// Adds what to do, where that is known better than the obstacle tells.
@@ -63,6 +67,22 @@ impl ConnectionLost {
     pub(super) fn final_one(mut self) -> Self {
         self.is_final = true;
         self
+    }
+
+    /// The same in these words, for several of which this is the last; final if all of them are.
+    pub(super) fn retold(self, why: String, is_final: bool) -> Self {
+        Self { why, is_final, ..self }
+    }
+
+    /// Says where it was, unless it says so already.
+    pub(super) fn at_place(mut self, place: impl fmt::Display) -> Self {
+        self.place.get_or_insert_with(|| place.to_string());
+        self
+    }
+
+    /// Where it was, if it says so.
+    pub(super) fn place(&self) -> Option<&str> {
+        self.place.as_deref()
     }
 
     /// What came in is not MQTT, or not what a broker may send.

@@ -4,6 +4,7 @@
 //! order: [`Endpoint::tls`], [`Endpoint::web_socket`]. A layer that is absent is not spoken.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::tls_options::TlsOptions;
@@ -17,6 +18,8 @@ pub struct Endpoint {
     pub tls: Option<TlsOptions>,
     /// WebSocket frames (RFC 6455) above that, `ws://` and `wss://`: path and query of the request, beginning with `/`.
     pub web_socket: Option<String>,
+    /// The local address of TCP sockets, where the system is not to choose it.
+    pub bind_address: Option<IpAddr>,
 }
 
 /// What a socket is connected to.
@@ -47,7 +50,7 @@ impl Endpoint {
     /// MQTT over a socket, with nothing in between.
     #[must_use]
     pub fn new(address: BrokerAddress) -> Self {
-        Self { address, tls: None, web_socket: None }
+        Self { address, tls: None, web_socket: None, bind_address: None }
     }
 
     /// The URL's scheme.

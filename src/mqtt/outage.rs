@@ -32,12 +32,12 @@ impl Outage {
             ""
         };
         let known = lost.hint_text().map(str::to_owned);
-        Self { why: format!("{endpoint}: {lost}{when}"), hint: known.or_else(|| hint(obstacle, endpoint)) }
+        Self { why: format!("{}{when}", at_place(endpoint, lost)), hint: known.or_else(|| hint(obstacle, endpoint)) }
     }
 
     /// A connection was lost that the broker had accepted: it is known to be one.
     pub(super) fn after_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
-        Self { why: format!("{endpoint}: {lost}"), hint: None }
+        Self { why: at_place(endpoint, lost), hint: None }
     }
 
     /// The error of a run that ends for this reason alone.
@@ -75,6 +75,14 @@ impl fmt::Display for Outage {
     }
 }
 
+/// The reason, after the node or address that it is of.
+fn at_place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
+    match lost.place() {
+        Some(place) => format!("{place}: {lost}"),
+        None => format!("{endpoint}: {lost}"),
+    }
+}
+
 /// What is probably wrong.
 fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
     let tls = || format!("for TLS: url = mqtts://{endpoint}");
@@ -87,6 +95,9 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         (Obstacle::Permission, None) => {
             "this user must be allowed to write to the socket: check its owner and mode, and those of its directory"
                 .to_owned()
+        }
+        (Obstacle::LocalAddress, _) => {
+            "check `bind_address`: it must be an address of this device, of the broker's family".to_owned()
         }
         (Obstacle::Tls, _) => tls(),
         (Obstacle::Http, _) => {

@@ -2,6 +2,7 @@
 //! change.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixListener;
 
 use crate::broker::Broker;
@@ -81,4 +82,39 @@ fn what_is_no_web_socket_is_told_with_the_part_of_the_url_to_check() {
         });
         fails(&format!("ws://127.0.0.1:{}/here", server.port()), said);
     }
+}
+
+#[test]
+fn a_node_that_is_down_or_says_nothing_is_passed() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let hosts = format!("host={closed}, {}, 127.0.0.1:{}", mute.local_addr().unwrap(), broker.port());
+    let nodes = ["-o", &hosts, "-o", "port="];
+    let receiver = pair.slave.listen(&[&nodes[..], &["--once"]].concat());
+    pair.master.send_all(&nodes, "around\n").succeeded();
+    receiver.wait().succeeded().wrote(b"around\n");
+}
+
+#[test]
+fn a_cluster_that_is_down_is_named_node_by_node() {
+    let closed = [0, 1].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap());
+    let pair = Pair::enrolled_over(&format!("mqtt://{},{}", closed[0], closed[1]), "gcm");
+    let said = closed.map(|node| format!("{node}: Connection refused"));
+    let said = said.each_ref().map(String::as_str);
+    Process::spawn(pair.master.pair(&["--timeout", "1", LINK])).wait().failed(&[69], &said);
+}
+
+#[test]
+fn a_client_moves_to_the_node_that_is_left() {
+    let (mut first, mut second) = (Broker::start(), Broker::start());
+    let pair = Pair::paired(&first, "gcm");
+    let hosts = format!("host=127.0.0.1:{}, 127.0.0.1:{}", first.port(), second.port());
+    let receiver = pair.slave.listen(&["-o", &hosts, "-o", "port="]);
+    let on_first = receiver.stderr().contains(&format!("connected to 127.0.0.1:{}", first.port()));
+    let (used, left) = if on_first { (&mut first, &mut second) } else { (&mut second, &mut first) };
+    used.kill();
+    receiver.wait_for(&format!("connected to 127.0.0.1:{}", left.port()));
+    receiver.wait_for("connected again");
 }

@@ -142,7 +142,11 @@ fn urls_say_it_all() {
     }
 
     for bad in [
-        "h:1883",
+        "h:0",
+        "h:",
+        "a,,b",
+        "a, b,",
+        "mqtt://a,::1",
         "mqtt://",
         "mqtt://h:",
         "mqtt://h:0",
@@ -184,6 +188,38 @@ fn urls_say_it_all() {
 /// What the hint for a key of TLS begins with.
 const TLS_HINT: &str =
     if cfg!(feature = "tls") { "TLS is part of the URL: url = mqtts://" } else { "this build has no TLS: " };
+
+#[test]
+fn a_cluster_is_a_list_of_nodes() {
+    let nodes = |lines: &str, options: &[&str]| {
+        let config = parse_with(&format!("{NOSEC}{lines}\n"), options).unwrap().config;
+        let BrokerAddress::Tcp(nodes) = config.mqtt.endpoint.address else { panic!("{lines}") };
+        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    for (lines, options, expected) in [
+        ("host = a.example, b.example:8884", &[][..], "a.example:1883 b.example:8884"),
+        ("host = a,b:2\nport = 3", &[], "a:3 b:2"),
+        ("host = a:1,b:2", &["port=3"], "a:3 b:3"),
+        ("host = a:1,a:2\nport = 3", &["host=c:4, d"], "c:4 d:3"),
+        ("url = mqtt://u:p@a,[::1]:5,b:6", &[], "a:1883 [::1]:5 b:6"),
+        ("host = ::1, [::2], [::3]:7", &[], "[::1]:1883 [::2]:1883 [::3]:7"),
+        ("host = broker:1884", &[], "broker:1884"),
+    ] {
+        assert_eq!(nodes(lines, options), expected, "{lines}");
+    }
+    for (line, what) in [
+        ("host = a, b, a", "`a:1883` occurs twice in `host`"),
+        ("host = a, b:0", "a port must be a number from 1 to 65535"),
+        (&format!("host = {}", ["a"; 33].join(",")), "at most 32 nodes"),
+        ("host = a:1, b:2\nport = 3", "already contains a port"),
+        ("bind_address = localhost", "must be an IPv4 or IPv6 address of this device"),
+        ("bind_address = ::1\nurl = unix:///s", "a Unix socket has no `bind_address`"),
+    ] {
+        assert!(failure(&format!("{NOSEC}{line}\n"), &[]).1.contains(what), "{line}");
+    }
+    let bound = parse(&format!("{NOSEC}bind_address = 127.0.0.2\n"));
+    assert_eq!(bound.mqtt.endpoint.bind_address, Some("127.0.0.2".parse().unwrap()));
+}
 
 #[test]
 fn wrong_lines_are_named_with_their_remedy() {
@@ -255,7 +291,7 @@ fn keys_that_contradict_each_other_are_refused() {
         ("host = a\nurl = mqtt://a", "line 5: `url` is already set by `host` on line 4"),
         ("url = mqtt://a:1\nport = 1", "line 5: `url` on line 4 already contains a port"),
         ("url = mqtt://u@a\nusername = u", "line 5: `url` on line 4 already contains a login"),
-        ("url = unix:///s\nport = 1", "line 5: a Unix socket has no port"),
+        ("url = unix:///s\nport = 1", "line 5: a Unix socket has no `port`"),
         ("username = u\npassword = p\npassword_file = secret", "line 6: `password` is already set"),
         ("url = mqtts://h\ncert_file = c", "line 5: `cert_file` needs `key_file`"),
         ("url = wss://h\nkey_file = c", "line 5: `key_file` needs `cert_file`"),

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::io::ErrorKind::{Interrupted, WouldBlock, WriteZero};
-use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags};
 
+use super::connector::Remote;
 use super::read_buffer::ReadBuffer;
 use super::transport::Transport;
 use crate::mqtt::ClientSession;
@@ -32,18 +32,26 @@ pub(in crate::mqtt) struct Connection {
     blocked: bool,
     /// The broker hung up while reading was paused: poll would report that for ever.
     hung_up: bool,
+    remote: Remote,
 }
 
 impl Connection {
-    pub(in crate::mqtt) fn new(transport: Box<dyn Transport>) -> Self {
-        Self { transport, read_buffer: ReadBuffer::default(), accepted: 0, blocked: false, hung_up: false }
+    pub(in crate::mqtt) fn new(transport: Box<dyn Transport>, remote: Remote) -> Self {
+        Self { transport, read_buffer: ReadBuffer::default(), accepted: 0, blocked: false, hung_up: false, remote }
     }
 
-    /// What to poll for.
-    pub(in crate::mqtt) fn interest(&self, session: &ClientSession) -> Option<(BorrowedFd<'_>, PollFlags)> {
+    /// What it is with.
+    pub(in crate::mqtt) fn remote(&self) -> &Remote {
+        &self.remote
+    }
+
+    /// Adds what to poll for.
+    pub(in crate::mqtt) fn interest<'a>(&'a self, session: &ClientSession, fds: &mut Vec<PollFd<'a>>) {
         let mut flags = if session.is_paused() { PollFlags::empty() } else { PollFlags::IN };
         flags.set(PollFlags::OUT, self.blocked || session.bytes_to_send().len() > self.accepted);
-        (!self.hung_up).then(|| (self.transport.as_fd(), flags | self.transport.needs()))
+        if !self.hung_up {
+            fds.push(PollFd::from_borrowed_fd(self.transport.as_fd(), flags | self.transport.needs()));
+        }
     }
 
     /// Whether [`Connection::drive`] would read something that poll(2) does not see.
@@ -51,9 +59,9 @@ impl Connection {
         !session.is_paused() && self.transport.has_unread()
     }
 
-    /// What to poll for after [`Connection::shutdown_write`].
-    pub(in crate::mqtt) fn closing_interest(&self) -> (BorrowedFd<'_>, PollFlags) {
-        (self.transport.as_fd(), PollFlags::IN | self.transport.needs())
+    /// Adds what to poll for after [`Connection::shutdown_write`].
+    pub(in crate::mqtt) fn closing_interest<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
+        fds.push(PollFd::from_borrowed_fd(self.transport.as_fd(), PollFlags::IN | self.transport.needs()));
     }
 
     /// Reading resumes after a pause; the next read notices a hang-up by itself.

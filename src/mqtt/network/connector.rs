@@ -1,32 +1,36 @@
-//! From an endpoint to a transport, without ever blocking: look the name up, try one address after the other, then do the
-//! handshakes of the layers.
-
-#![expect(clippy::disallowed_types, reason = "it opens the socket")]
+//! One attempt to connect, without ever blocking: the nodes in turn; for each, look its name up, connect to one of its
+//! addresses (`race.rs`), and do the handshakes of the layers.
+//!
+//! It ends with the first transport that is ready for MQTT, or with what failed at each node.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
-use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::event::{PollFd, PollFlags};
 
 use super::dialer::Dialer;
+use super::failures::Failures;
+use super::node_order::Peer;
+use super::race::{Attempt, Race};
 use super::resolver::Resolver;
+use super::sockets;
 use super::transport::Transport;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
-use crate::mqtt::endpoint::{BrokerAddress, Endpoint, Node};
+use crate::mqtt::endpoint::BrokerAddress;
 
 /// How long the lookup may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long each address may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The same where another node is left to try.
+const SHORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the layers may take for their handshakes, all together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,196 +39,257 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(in crate::mqtt) struct Connector {
     state: ConnectorState,
-    /// `None` for a Unix socket.
-    node: Option<Node>,
-    /// Addresses not tried yet.
-    addresses: VecDeque<SocketAddrAny>,
-    /// Why the last address failed.
-    lost: ConnectionLost,
+    /// The node that is tried, as messages name it.
+    node: Remote,
+    /// Those to try after it, by their index.
+    nodes: VecDeque<usize>,
+    failures: Failures,
 }
 
 #[derive(Debug)]
 enum ConnectorState {
+    /// The next node is to be tried.
+    NextNode,
     /// Until the lookup times out.
     Resolving(Resolver, Instant),
-    /// Until this address times out.
-    Connecting(OwnedFd, Instant),
-    /// The socket is connected; until the layers time out.
-    Handshaking(Box<dyn Transport>, Instant),
-    /// The next address is to be tried.
-    NextAddress,
+    Racing(Race<OwnedFd>),
+    Handshaking(Candidate),
+}
+
+/// A connected socket with its layers.
+#[derive(Debug)]
+struct Candidate {
+    transport: Box<dyn Transport>,
+    /// `None` for a Unix socket.
+    address: Option<SocketAddr>,
+    /// What is left if it fails.
+    rest: Race<OwnedFd>,
+    /// Until the layers time out.
+    due: Instant,
+}
+
+/// What a connection is with; displays as messages name it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::mqtt) struct Remote {
+    shown: String,
+    /// The index of the node.
+    index: usize,
+    /// Whether it has more than one address.
+    has_several: bool,
+    /// `None` for a Unix socket, and as long as there is no connection.
+    pub(super) peer: Option<Peer>,
 }
 
 /// How an attempt stands: still under way, or over with a transport or with the reason why there is none.
-pub(in crate::mqtt) type ConnectOutcome = Poll<Result<Box<dyn Transport>, ConnectionLost>>;
+pub(in crate::mqtt) type ConnectOutcome = Poll<Result<(Box<dyn Transport>, Remote), ConnectionLost>>;
+
+/// Whether a state leads to another at once.
+type Step = ControlFlow<ConnectOutcome>;
 
 impl Connector {
-    /// Begins an attempt; [`Connector::drive`] does the work.
-    pub(super) fn start(endpoint: &Endpoint, now: Instant) -> io::Result<Self> {
-        let (node, address) = match &endpoint.address {
-            // An address needs no lookup, nor the thread that it takes.
-            BrokerAddress::Tcp(nodes) => {
-                let node = nodes.first().ok_or(io::ErrorKind::Unsupported)?;
-                let address =
-                    node.host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, node.port).into());
-                (Some(node.clone()), address)
-            }
-            BrokerAddress::Unix(path) => (None, Some(SocketAddrUnix::new(path)?.into())),
-        };
-        let state = match (&node, &address) {
-            (Some(node), None) => {
-                ConnectorState::Resolving(Resolver::start(&node.host, node.port)?, now + LOOKUP_TIMEOUT)
-            }
-            _ => ConnectorState::NextAddress,
-        };
-        let lost = ConnectionLost::at(Obstacle::Lookup, "the host name has no address");
-        Ok(Self { state, node, addresses: address.into_iter().collect(), lost })
+    /// An attempt at the nodes with these indices; [`Connector::drive`] does the work.
+    pub(super) fn new(nodes: impl IntoIterator<Item = usize>) -> Self {
+        Self {
+            state: ConnectorState::NextNode,
+            node: Remote::default(),
+            nodes: nodes.into_iter().collect(),
+            failures: Failures::default(),
+        }
     }
 
-    /// What to poll for.
-    pub(in crate::mqtt) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+    /// Adds what to poll for.
+    pub(in crate::mqtt) fn interest<'a>(&'a self, fds: &mut Vec<PollFd<'a>>) {
         match &self.state {
-            ConnectorState::Resolving(resolver, _) => Some((resolver.as_fd(), PollFlags::IN)),
-            ConnectorState::Connecting(socket, _) => Some((socket.as_fd(), PollFlags::OUT)),
-            ConnectorState::Handshaking(transport, _) => Some((transport.as_fd(), transport.needs())),
-            ConnectorState::NextAddress => None,
+            ConnectorState::NextNode => {}
+            ConnectorState::Resolving(resolver, _) => fds.push(PollFd::new(resolver, PollFlags::IN)),
+            ConnectorState::Racing(race) => {
+                fds.extend(race.running().iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT)));
+            }
+            ConnectorState::Handshaking(candidate) => {
+                fds.push(PollFd::from_borrowed_fd(candidate.transport.as_fd(), candidate.transport.needs()));
+            }
         }
     }
 
     /// When to stop waiting.
     pub(in crate::mqtt) fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            ConnectorState::Resolving(_, due)
-            | ConnectorState::Connecting(_, due)
-            | ConnectorState::Handshaking(_, due) => Some(due),
-            ConnectorState::NextAddress => None,
+        match &self.state {
+            ConnectorState::NextNode => None,
+            ConnectorState::Resolving(_, due) => Some(*due),
+            ConnectorState::Racing(race) => race.deadline(),
+            ConnectorState::Handshaking(candidate) => Some(candidate.due),
         }
     }
 
     /// What has not happened yet, as the reason of a caller that waits no longer.
     pub(in crate::mqtt) fn pending(&self) -> ConnectionLost {
-        match self.state {
+        let lost = match self.state {
             ConnectorState::Resolving(..) => {
                 ConnectionLost::at(Obstacle::Lookup, "no answer yet to the lookup of the host name")
             }
-            ConnectorState::Connecting(..) | ConnectorState::NextAddress => {
+            ConnectorState::Racing(_) | ConnectorState::NextNode => {
                 ConnectionLost::at(Obstacle::Unreachable, "no answer yet to the connection attempt")
             }
-            ConnectorState::Handshaking(..) => ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet"),
-        }
+            ConnectorState::Handshaking(_) => ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet"),
+        };
+        lost.at_place(&self.node)
     }
 
-    /// Goes as far as it can; `ready` says whether poll found something at the descriptor.
-    pub(in crate::mqtt) fn drive(&mut self, dialer: &Dialer, now: Instant, ready: bool) -> ConnectOutcome {
-        let mut ready = ready;
+    /// Goes as far as it can without waiting.
+    pub(in crate::mqtt) fn drive(&mut self, dialer: &Dialer, now: Instant) -> ConnectOutcome {
         loop {
-            let step = match std::mem::replace(&mut self.state, ConnectorState::NextAddress) {
-                ConnectorState::Resolving(resolver, due) => self.resolve(resolver, due, now),
-                ConnectorState::Connecting(socket, due) => self.finish_address(dialer, socket, due, now, ready),
-                ConnectorState::Handshaking(transport, due) => self.shake_hands(transport, due, now),
-                ConnectorState::NextAddress => self.begin_address(now),
+            let step = match std::mem::replace(&mut self.state, ConnectorState::NextNode) {
+                ConnectorState::NextNode => self.begin_node(dialer, now),
+                ConnectorState::Resolving(resolver, due) => self.resolve(dialer, resolver, due, now),
+                ConnectorState::Racing(race) => self.race(dialer, race, now),
+                ConnectorState::Handshaking(candidate) => self.shake_hands(dialer, candidate, now),
             };
             if let ControlFlow::Break(outcome) = step {
                 return outcome;
             }
-            // What poll found belongs to the descriptor that was polled, not to one made here.
-            ready = false;
         }
     }
 
-    fn resolve(&mut self, resolver: Resolver, due: Instant, now: Instant) -> ControlFlow<ConnectOutcome> {
-        match resolver.answer() {
-            Some(Ok(addresses)) => self.addresses = addresses.into_iter().map(Into::into).collect(),
-            Some(Err(error)) => return fail(ConnectionLost::at(Obstacle::Lookup, error.to_string())),
-            None if now >= due => {
-                return fail(ConnectionLost::at(Obstacle::Lookup, "the lookup of the host name timed out"));
+    fn begin_node(&mut self, dialer: &Dialer, now: Instant) -> Step {
+        let Some(index) = self.nodes.pop_front() else {
+            let none = || ConnectionLost::at(Obstacle::Lookup, "the configuration names no broker");
+            return ControlFlow::Break(Poll::Ready(Err(self.failures.summary().unwrap_or_else(none))));
+        };
+        self.node = Remote { shown: dialer.shown(index), index, has_several: false, peer: None };
+        if let BrokerAddress::Unix(path) = &dialer.endpoint().address {
+            let rest = Race::new(Vec::new(), &[], CONNECT_TIMEOUT);
+            return self.connected(dialer, sockets::unix(path), None, rest, now);
+        }
+        let (host, port) = dialer.target(index);
+        // An address needs no lookup, nor the thread that it takes.
+        if let Ok(address) = host.parse::<IpAddr>() {
+            self.begin_race(dialer, vec![SocketAddr::new(address, port)]);
+            return ControlFlow::Continue(());
+        }
+        match Resolver::start(dialer.lookup(), host, port) {
+            Ok(resolver) => self.state = ConnectorState::Resolving(resolver, now + LOOKUP_TIMEOUT),
+            Err(error) => self.failed(None, error.into()),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn resolve(&mut self, dialer: &Dialer, resolver: Resolver, due: Instant, now: Instant) -> Step {
+        let why = match resolver.answer() {
+            Some(Ok(addresses)) if addresses.is_empty() => "the host name has no address".to_owned(),
+            Some(Ok(addresses)) => {
+                self.begin_race(dialer, addresses);
+                return ControlFlow::Continue(());
             }
+            Some(Err(error)) => error.to_string(),
+            None if now >= due => "the lookup of the host name timed out".to_owned(),
             None => {
                 self.state = ConnectorState::Resolving(resolver, due);
                 return ControlFlow::Break(Poll::Pending);
             }
-        }
+        };
+        self.failed(None, ConnectionLost::at(Obstacle::Lookup, why));
         ControlFlow::Continue(())
     }
 
-    fn begin_address(&mut self, now: Instant) -> ControlFlow<ConnectOutcome> {
-        let Some(address) = self.addresses.pop_front() else { return fail(self.lost.clone()) };
-        match begin(&address) {
-            Ok(socket) => self.state = ConnectorState::Connecting(socket, now + CONNECT_TIMEOUT),
-            Err(error) => self.lost = io::Error::from(error).into(),
-        }
-        ControlFlow::Continue(())
+    fn begin_race(&mut self, dialer: &Dialer, addresses: Vec<SocketAddr>) {
+        let timeout = if self.nodes.is_empty() { CONNECT_TIMEOUT } else { SHORT_CONNECT_TIMEOUT };
+        self.node.has_several = addresses.len() > 1;
+        self.state = ConnectorState::Racing(Race::new(addresses, dialer.failed_addresses(), timeout));
     }
 
-    fn finish_address(
+    fn race(&mut self, dialer: &Dialer, mut race: Race<OwnedFd>, now: Instant) -> Step {
+        while let Some(address) = race.next_address(now) {
+            match sockets::begin_tcp(address, dialer.endpoint().bind_address) {
+                Ok(socket) => race.started(address, socket, now),
+                Err(lost) => self.failed(Some(address), lost),
+            }
+        }
+        while let Some(index) = sockets::first_decided(race.running().iter().map(|attempt| &attempt.socket)) {
+            if let Err(error) = sockets::outcome(&race.running()[index].socket) {
+                let address = race.remove(index).address;
+                self.failed(Some(address), error.into());
+                continue;
+            }
+            let Attempt { socket, address, .. } = race.win(index);
+            let socket = sockets::tcp(socket).map_err(ConnectionLost::from);
+            return self.connected(dialer, socket, Some(address), race, now);
+        }
+        while let Some(attempt) = race.remove_overdue(now) {
+            let lost = ConnectionLost::at(Obstacle::Unreachable, "the connection attempt timed out");
+            self.failed(Some(attempt.address), lost);
+        }
+        self.go_on(race, now)
+    }
+
+    /// Goes on with what is left of a race.
+    fn go_on(&mut self, race: Race<OwnedFd>, now: Instant) -> Step {
+        if race.is_over() {
+            return ControlFlow::Continue(());
+        }
+        let is_due = race.is_due(now);
+        self.state = ConnectorState::Racing(race);
+        if is_due { ControlFlow::Continue(()) } else { ControlFlow::Break(Poll::Pending) }
+    }
+
+    /// A socket is connected: puts the layers on it.
+    fn connected(
         &mut self,
         dialer: &Dialer,
-        socket: OwnedFd,
-        due: Instant,
+        socket: Result<Box<dyn Transport>, ConnectionLost>,
+        address: Option<SocketAddr>,
+        rest: Race<OwnedFd>,
         now: Instant,
-        ready: bool,
-    ) -> ControlFlow<ConnectOutcome> {
-        if ready {
-            let transport = sockopt::socket_error(&socket)
-                .and_then(|result| result)
-                .map_err(io::Error::from)
-                .and_then(|()| open(socket, self.node.is_some()))
-                .map_err(ConnectionLost::from)
-                .and_then(|socket| dialer.layers().open(socket, self.node.as_ref()));
-            match transport {
-                Ok(transport) => self.state = ConnectorState::Handshaking(transport, now + HANDSHAKE_TIMEOUT),
-                Err(lost) => self.lost = lost,
+    ) -> Step {
+        match socket.and_then(|socket| dialer.layers().open(socket, dialer.node(self.node.index))) {
+            Ok(transport) => {
+                let candidate = Candidate { transport, address, rest, due: now + HANDSHAKE_TIMEOUT };
+                self.state = ConnectorState::Handshaking(candidate);
+                ControlFlow::Continue(())
             }
-        } else if now >= due {
-            self.lost = ConnectionLost::at(Obstacle::Unreachable, "the connection attempt timed out");
-        } else {
-            self.state = ConnectorState::Connecting(socket, due);
-            return ControlFlow::Break(Poll::Pending);
+            Err(lost) => {
+                self.failed(address, lost);
+                self.go_on(rest, now)
+            }
         }
-        ControlFlow::Continue(())
     }
 
-    fn shake_hands(
-        &mut self,
-        mut transport: Box<dyn Transport>,
-        due: Instant,
-        now: Instant,
-    ) -> ControlFlow<ConnectOutcome> {
-        match transport.handshake() {
-            Poll::Ready(Ok(())) => return ControlFlow::Break(Poll::Ready(Ok(transport))),
-            Poll::Ready(Err(lost)) => self.lost = lost,
-            Poll::Pending if now >= due => {
-                self.lost = ConnectionLost::at(Obstacle::Silence, "connected, but no answer");
+    fn shake_hands(&mut self, dialer: &Dialer, mut candidate: Candidate, now: Instant) -> Step {
+        let lost = match candidate.transport.handshake() {
+            Poll::Ready(Ok(())) => {
+                let has_others = candidate.rest.waiting().any(|address| !dialer.failed_addresses().contains(address));
+                let remote = self.node.at(candidate.address, has_others);
+                return ControlFlow::Break(Poll::Ready(Ok((candidate.transport, remote))));
             }
+            Poll::Ready(Err(lost)) => lost,
+            Poll::Pending if now >= candidate.due => ConnectionLost::at(Obstacle::Silence, "connected, but no answer"),
             Poll::Pending => {
-                self.state = ConnectorState::Handshaking(transport, due);
+                self.state = ConnectorState::Handshaking(candidate);
                 return ControlFlow::Break(Poll::Pending);
             }
-        }
-        ControlFlow::Continue(())
+        };
+        self.failed(candidate.address, lost);
+        self.go_on(candidate.rest, now)
+    }
+
+    fn failed(&mut self, address: Option<SocketAddr>, lost: ConnectionLost) {
+        self.failures.push(&self.node.shown, address.filter(|_| self.node.has_several), lost);
     }
 }
 
-fn fail(lost: ConnectionLost) -> ControlFlow<ConnectOutcome> {
-    ControlFlow::Break(Poll::Ready(Err(lost)))
-}
-
-/// Makes a transport of a connected socket.
-fn open(socket: OwnedFd, is_tcp: bool) -> io::Result<Box<dyn Transport>> {
-    if !is_tcp {
-        return Ok(Box::new(UnixStream::from(socket)));
+impl Remote {
+    /// The same at this address.
+    fn at(&self, address: Option<SocketAddr>, has_others: bool) -> Self {
+        let shown = match address.filter(|_| self.has_several) {
+            Some(address) => format!("{} ({})", self.shown, address.ip()),
+            None => self.shown.clone(),
+        };
+        let peer = address.map(|address| Peer { node: self.index, address, has_others });
+        Self { shown, peer, ..self.clone() }
     }
-    let stream = TcpStream::from(socket);
-    stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
 }
 
-/// Starts to connect; the socket becomes writable when that is decided, at once or later.
-fn begin(address: &SocketAddrAny) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = socket_with(address.address_family(), SocketType::STREAM, flags, None)?;
-    match connect(&socket, address) {
-        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
-        Err(error) => Err(error),
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
     }
 }

@@ -1,11 +1,13 @@
-//! What outlives one attempt to connect.
+//! What outlives one attempt to connect: the endpoint with its layers, and which nodes and addresses were of use.
 
-use std::io;
-use std::time::Instant;
+use std::net::SocketAddr;
 
-use super::connector::Connector;
+use super::connector::{Connector, Remote};
 use super::layers::Layers;
+use super::node_order::NodeOrder;
+use super::resolver::{Lookup, system_lookup};
 use crate::mqtt::Endpoint;
+use crate::mqtt::endpoint::{BrokerAddress, Node};
 use crate::{Error, Exit, Result};
 
 /// Starts one attempt after the other to connect to an endpoint.
@@ -13,17 +15,32 @@ use crate::{Error, Exit, Result};
 pub(in crate::mqtt) struct Dialer {
     endpoint: Endpoint,
     layers: Layers,
+    order: NodeOrder,
+    lookup: Lookup,
 }
 
 impl Dialer {
+    /// A dialer that begins with any node: the one that `first`, a random number, falls on.
+    ///
     /// # Errors
     /// [`Exit::Config`] for an endpoint that this build has no layer for, or whose files cannot be used.
-    pub(in crate::mqtt) fn new(endpoint: Endpoint) -> Result<Self> {
+    pub(in crate::mqtt) fn new(endpoint: Endpoint, first: usize) -> Result<Self> {
         if let Some((why, remedy)) = endpoint.missing_layer() {
             let error = Error::new(Exit::Config, format!("{}://", endpoint.scheme()));
             return Err(error.because(why).hint(remedy));
         }
-        Ok(Self { layers: Layers::new(&endpoint)?, endpoint })
+        let count = match &endpoint.address {
+            BrokerAddress::Tcp(nodes) => nodes.len(),
+            BrokerAddress::Unix(_) => 1,
+        };
+        let order = NodeOrder::new(count, first);
+        Ok(Self { layers: Layers::new(&endpoint)?, endpoint, order, lookup: system_lookup })
+    }
+
+    /// The same with another resolver.
+    #[cfg(test)]
+    pub(super) fn with_lookup(self, lookup: Lookup) -> Self {
+        Self { lookup, ..self }
     }
 
     /// Where the broker is.
@@ -31,13 +48,61 @@ impl Dialer {
         &self.endpoint
     }
 
+    /// Begins an attempt; [`Connector::drive`] does the work.
+    pub(in crate::mqtt) fn start(&self) -> Connector {
+        Connector::new(self.order.nodes().iter().copied())
+    }
+
+    /// The broker accepted a connection: the next attempt begins there.
+    pub(in crate::mqtt) fn accepted(&mut self, remote: &Remote) {
+        if let Some(peer) = remote.peer {
+            self.order.accepted(peer);
+        }
+    }
+
+    /// A connection was of no use: the next attempt begins elsewhere. Returns whether there is something that was not tried
+    /// since the last success, so that there is no reason to wait.
+    pub(in crate::mqtt) fn failed(&mut self, remote: &Remote) -> bool {
+        let Some(peer) = remote.peer else { return false };
+        self.order.failed_at(peer);
+        self.order.has_untried(peer)
+    }
+
+    /// Whether there is something else to try than this connection.
+    pub(in crate::mqtt) fn has_alternative(&self, remote: &Remote) -> bool {
+        self.order.nodes().len() > 1 || remote.peer.is_some_and(|peer| peer.has_others)
+    }
+
     /// What is spoken on a connected socket.
     pub(super) fn layers(&self) -> &Layers {
         &self.layers
     }
 
-    /// Begins an attempt; [`Connector::drive`] does the work.
-    pub(in crate::mqtt) fn start(&self, now: Instant) -> io::Result<Connector> {
-        Connector::start(&self.endpoint, now)
+    /// The addresses to try last.
+    pub(super) fn failed_addresses(&self) -> &[SocketAddr] {
+        self.order.failed()
+    }
+
+    /// What looks names up.
+    pub(super) fn lookup(&self) -> Lookup {
+        self.lookup
+    }
+
+    /// The node with this index; `None` for a Unix socket.
+    pub(super) fn node(&self, index: usize) -> Option<&Node> {
+        match &self.endpoint.address {
+            BrokerAddress::Tcp(nodes) => nodes.get(index),
+            BrokerAddress::Unix(_) => None,
+        }
+    }
+
+    /// The host and port to connect to for a node.
+    pub(super) fn target(&self, index: usize) -> (&str, u16) {
+        self.node(index).map_or(("", 0), |node| (&node.host, node.port))
+    }
+
+    /// The node as messages name it.
+    pub(super) fn shown(&self, index: usize) -> String {
+        self.node(index).map_or_else(|| self.endpoint.to_string(), Node::to_string)
     }
 }

@@ -3,9 +3,13 @@
 mod connection;
 mod connector;
 mod dialer;
+mod failures;
 mod layers;
+mod node_order;
+mod race;
 mod read_buffer;
 mod resolver;
+mod sockets;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
@@ -15,3 +19,6 @@ mod web_socket;
 pub(super) use connection::Connection;
 pub(super) use connector::{ConnectOutcome, Connector};
 pub(super) use dialer::Dialer;
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,14 @@ use std::thread;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+/// What looks a host name up, for a port.
+pub(super) type Lookup = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
+/// The system's resolver.
+pub(super) fn system_lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok((host, port).to_socket_addrs()?.collect())
+}
+
 /// One lookup; its descriptor becomes readable when the answer is there.
 #[derive(Debug)]
 pub(super) struct Resolver {
@@ -17,12 +25,12 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// Starts to look up `host`.
-    pub(super) fn start(host: &str, port: u16) -> io::Result<Self> {
+    pub(super) fn start(lookup: Lookup, host: &str, port: u16) -> io::Result<Self> {
         let (ready, done) = pipe_with(PipeFlags::CLOEXEC)?;
         let (sender, answer) = mpsc::channel();
         let host = host.to_owned();
         thread::Builder::new().name("resolver".to_owned()).spawn(move || {
-            let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+            let found = lookup(&host, port);
             // The client may be gone by now. If it still waits, closing the pipe wakes it.
             drop((sender.send(found), done));
         })?;

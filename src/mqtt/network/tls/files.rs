@@ -1,8 +1,7 @@
 //! Certificates and keys in files (PEM, RFC 7468), and what is wrong with them.
 
-use std::io::ErrorKind;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::{fmt, fs};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -12,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use crate::files;
 use crate::mqtt::tls_options::{ClientCert, TlsOptions};
 use crate::text::{quote, show, tame};
 use crate::{Error, Exit, Result};
@@ -38,7 +38,7 @@ pub(super) struct Files {
 
 impl Files {
     /// # Errors
-    /// [`Exit::Config`] where one cannot be read.
+    /// [`Exit::Config`] where one cannot be read; [`Exit::NotTrusted`] where others can change it.
     pub(super) fn read(options: &TlsOptions) -> Result<Self> {
         let ca = options.ca.as_ref().map(|path| Content::read("ca_file", path)).transpose()?;
         let client = match &options.client {
@@ -95,16 +95,14 @@ impl Files {
 
 impl Content {
     fn read(key: &'static str, path: &Path) -> Result<Self> {
-        let found = fs::metadata(path).and_then(|found| {
-            if found.len() > MAX_FILE_LEN { Err(ErrorKind::FileTooLarge.into()) } else { fs::read(path) }
-        });
-        match found {
-            Ok(bytes) => Ok(Self { key, path: path.to_owned(), bytes: Zeroizing::new(bytes) }),
-            Err(error) => Err(Error::new(Exit::Config, format!("`{key}`"))
-                .because(format!("cannot read {}: {error}", show(path)))
-                .hint_if((error.kind() == ErrorKind::NotFound).then(|| {
-                    "a path that does not begin with `/` is relative to the directory of the configuration".to_owned()
-                }))),
+        let failed = |why: &dyn fmt::Display| Error::new(Exit::Config, format!("`{key}`")).because(why);
+        match files::read_path(path, MAX_FILE_LEN) {
+            Ok(Some(file)) => Ok(Self { key, path: path.to_owned(), bytes: file.bytes }),
+            Ok(None) => Err(failed(&format_args!("cannot read {}: No such file or directory", show(path))).hint(
+                "a path that does not begin with `/` is relative to the directory of the configuration",
+            )),
+            Err(error) if error.exit() == Exit::NotTrusted => Err(error),
+            Err(error) => Err(failed(&error)),
         }
     }
 

@@ -1,0 +1,97 @@
+//! Why an attempt to connect failed, at each node and address that it tried: one phrase that names them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::mqtt::connection_lost::ConnectionLost;
+
+/// What failed so far, in the order of trying.
+#[derive(Debug, Default)]
+pub(super) struct Failures(Vec<Failure>);
+
+#[derive(Debug)]
+struct Failure {
+    /// The node, as messages name it.
+    node: String,
+    address: Option<IpAddr>,
+    lost: ConnectionLost,
+}
+
+impl Failures {
+    /// Adds what failed at `node`; `address` is one of several that it has, else `None`.
+    pub(super) fn push(&mut self, node: &str, address: Option<SocketAddr>, lost: ConnectionLost) {
+        self.0.push(Failure { node: node.to_owned(), address: address.map(|address| address.ip()), lost });
+    }
+
+    /// All of it, as the reason `last` after it: what that suggests to check is what counts.
+    pub(super) fn summary(&self) -> Option<ConnectionLost> {
+        let last = self.0.last()?;
+        let mut nodes: Vec<&str> = Vec::new();
+        for failure in &self.0 {
+            if !nodes.contains(&failure.node.as_str()) {
+                nodes.push(&failure.node);
+            }
+        }
+        let (first, others) = nodes.split_first()?;
+        let others = others.iter().map(|node| format!("; {node}: {}", self.at(node)));
+        let why = self.at(first) + &others.collect::<String>();
+        let is_final = self.0.iter().all(|failure| failure.lost.is_final());
+        Some(last.lost.clone().retold(why, is_final).at_place(first))
+    }
+
+    /// What failed at one node: each reason with the addresses that it is of.
+    fn at(&self, node: &str) -> String {
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+        for failure in self.0.iter().filter(|failure| failure.node == node) {
+            let (why, address) = (failure.lost.to_string(), failure.address.map(|address| address.to_string()));
+            match reasons.iter_mut().find(|(known, _)| *known == why) {
+                Some((_, addresses)) => addresses.extend(address),
+                None => reasons.push((why, address.into_iter().collect())),
+            }
+        }
+        let shown = reasons.into_iter().map(|(why, addresses)| {
+            if addresses.is_empty() { why } else { format!("{why} ({})", addresses.join(", ")) }
+        });
+        shown.collect::<Vec<_>>().join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::connection_lost::Obstacle;
+
+    fn shown(failures: &[(&str, Option<&str>, &str)]) -> String {
+        let mut all = Failures::default();
+        for (node, address, why) in failures {
+            let lost = ConnectionLost::at(Obstacle::Refused, *why);
+            all.push(node, address.map(|address| address.parse().unwrap()), lost);
+        }
+        let lost = all.summary().unwrap();
+        assert_eq!(lost.obstacle(), Obstacle::Refused);
+        format!("{}: {lost}", lost.place().unwrap())
+    }
+
+    #[test]
+    fn one_failure_is_told_as_it_is() {
+        assert!(Failures::default().summary().is_none());
+        assert_eq!(shown(&[("a:1", None, "refused")]), "a:1: refused");
+    }
+
+    #[test]
+    fn only_what_is_final_everywhere_is_final() {
+        let mut all = Failures::default();
+        for (is_final, expected) in [(true, true), (true, true), (false, false), (true, false)] {
+            let lost = ConnectionLost::new("no");
+            all.push("a:1", None, if is_final { lost.final_one() } else { lost });
+            assert_eq!(all.summary().unwrap().is_final(), expected);
+        }
+    }
+
+    #[test]
+    fn each_reason_names_the_addresses_and_nodes_that_it_is_of() {
+        let both = [("a:1", Some("[::1]:1"), "refused"), ("a:1", Some("127.0.0.1:1"), "refused")];
+        assert_eq!(shown(&both), "a:1: refused (::1, 127.0.0.1)");
+        let mixed = [both[0], ("a:1", Some("127.0.0.1:1"), "timed out"), ("b:2", None, "refused")];
+        assert_eq!(shown(&mixed), "a:1: refused (::1); timed out (127.0.0.1); b:2: refused");
+    }
+}

@@ -22,7 +22,8 @@ pub(super) fn recognize(bytes: &[u8]) -> Option<ConnectionLost> {
     }
     if bytes.starts_with(&TLS_ALERT) {
         return Some(
-            ConnectionLost::at(Obstacle::Tls, "the broker speaks TLS on this port, not plain MQTT").final_one(),
+            ConnectionLost::at(Obstacle::Tls, "the answer is a TLS alert: the broker speaks TLS on this port")
+                .final_one(),
         );
     }
     let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;

@@ -85,7 +85,10 @@ fn at_place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
 
 /// What is probably wrong.
 fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
-    let tls = || format!("for TLS: url = mqtts://{endpoint}");
+    let tls = || {
+        let path = endpoint.web_socket.as_deref().unwrap_or_default();
+        format!("for TLS: url = {}://{endpoint}{path}", if path.is_empty() { "mqtts" } else { "wss" })
+    };
     Some(match (obstacle, endpoint.port()) {
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
         (Obstacle::Refused, Some(_)) => "check `host` and `port`, and that the broker is running".to_owned(),

@@ -63,7 +63,7 @@ impl Broker {
     }
 
     /// As [`Broker::with`], with these lines at the end of its configuration, for its directory and a second free port.
-    fn listening(options: Options, more: impl Fn(&Path, u16) -> String) -> Self {
+    pub(crate) fn listening(options: Options, more: impl Fn(&Path, u16) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("sts-broker-").tempdir().unwrap();
         loop {
             let (port, web_port) = (free_port(), free_port());
@@ -77,6 +77,11 @@ impl Broker {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The second port, where [`Broker::listening`] made use of it.
+    pub(crate) fn web_port(&self) -> u16 {
+        self.web_port
     }
 
     /// The URLs of [`Broker::on_all_transports`]: TCP, WebSocket, Unix socket.

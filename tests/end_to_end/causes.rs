@@ -34,7 +34,7 @@ fn answering(answer: &'static [u8]) -> Server {
 fn what_is_no_broker_is_named() {
     let cases: [(&[u8], &[&str]); 5] = [
         (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", &["HTTP", "400 Bad Request", "web server", "1883"]),
-        (&[0x15, 3, 3, 0, 2, 2, 70], &["TLS alert", "without TLS", "1883"]),
+        (&[0x15, 3, 3, 0, 2, 2, 70], &["TLS alert", "url = mqtts://127.0.0.1:"]),
         (b"SSH-2.0-OpenSSH_9.2\r\n", &["SSH-2.0-OpenSSH_9.2"]),
         (b"", &["without an answer to CONNECT", "1883"]),
         // A broker that is unavailable: the only one of these that refuses.

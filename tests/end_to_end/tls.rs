@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -15,7 +16,7 @@ use crate::broker::{Broker, Options};
 use crate::certificates::{Authority, Files, Kind};
 use crate::device::{Device, Identity, LINK, Pair, readings, settings};
 use crate::process::{Ended, Process};
-use crate::server::{CONNACK, Server};
+use crate::server::{CONNACK, Server, read_for};
 
 /// The lines of a listener with this certificate.
 fn with(files: &Files, more: &str) -> String {
@@ -193,7 +194,7 @@ fn tls_and_plain_do_not_meet_and_the_error_has_the_url() {
     send(&device(plain.port(), &[("ca_file", text(&ca))]), &[]).failed(&[69], &["TLS", &url]);
     let web = Server::start(|_, mut stream| {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").ok();
-        stream.read(&mut [0; 4096]).ok();
+        read_for(&mut stream, Duration::from_secs(5));
     });
     send(&device(web.port(), &[]), &[]).failed(&[69], &["not TLS", "HTTP/1.1 400 Bad Request"]);
 
@@ -201,6 +202,20 @@ fn tls_and_plain_do_not_meet_and_the_error_has_the_url() {
     let url = format!("url=mqtt://localhost:{}", secure.port());
     let ended = send(&device(secure.port(), &[]), &["-o", &url]);
     ended.failed(&[69], &[&format!("url = mqtts://localhost:{}", secure.port())]);
+}
+
+#[test]
+fn web_socket_over_tls_carries_a_line() {
+    let authority = Authority::new();
+    let lines = with(&authority.sign("broker", Kind::Good), "");
+    let broker = Broker::listening(Options::default(), |_, port| {
+        format!("listener {port} 127.0.0.1\nprotocol websockets\n{lines}")
+    });
+    let url = format!("url=wss://localhost:{}", broker.web_port());
+    let device = device(1, &[("ca_file", text(&authority.file()))]);
+    let receiver = device.listen(&["--lines", "1", "-o", &url, "-o", "port="]);
+    send(&device, &["-o", &url, "-o", "port="]).succeeded();
+    receiver.wait().succeeded().wrote(b"x\n");
 }
 
 /// The broker's certificate expires, and then is renewed, while both tools run.
@@ -255,8 +270,8 @@ fn files_that_are_not_usable_are_named_with_what_is_wanted() {
 
     // As for a password: what others can read is said.
     fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).unwrap();
-    let [cert, key] = ["cert_file", "key_file"].map(|key| key.to_owned());
-    let options = [format!("{cert}={}", files.cert.display()), format!("{key}={}", files.key.display())];
+    let options = [("cert_file", &files.cert), ("key_file", &files.key)];
+    let options = options.map(|(key, path)| format!("{key}={}", path.display()));
     let ended = device.send_all(&["--timeout", "1", "-o", &options[0], "-o", &options[1]], "x\n");
     ended.failed(&[69], &[&format!("other users can read the key in {0}: chmod 600 {0}", files.key.display())]);
 }
@@ -272,7 +287,7 @@ fn the_broker_is_asked_for_its_name_and_for_the_protocol() {
         let mut tls = rustls::ServerConnection::new(server.clone()).unwrap();
         if tls.complete_io(&mut stream).is_ok() {
             let mut tls = rustls::Stream::new(&mut tls, &mut stream);
-            tls.read(&mut [0; 4096]).unwrap();
+            let _ = tls.read(&mut [0; 4096]).unwrap();
             tls.write_all(&CONNACK).unwrap();
             // Until the client leaves.
             while tls.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::connection_lost::{ConnectionLost, Obstacle};
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
-use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged};
+use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged, Will};
 use crate::Result;
 
 /// How long the broker may take to close its side after DISCONNECT.
@@ -180,6 +180,14 @@ impl Client {
     /// [`Exit::Config`] for a filter that MQTT does not allow, or the 256th one.
     pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.session.subscribe(filter, qos, now)
+    }
+
+    /// As [`ClientSession::set_will`].
+    ///
+    /// # Errors
+    /// Those of [`ClientSession::set_will`].
+    pub fn set_will(&mut self, will: Option<Will>) -> Result<()> {
+        self.session.set_will(will)
     }
 
     /// As [`ClientSession::ack`]; the bytes leave at the next [`drive`](Self::drive).

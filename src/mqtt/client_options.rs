@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::Version;
-use super::topic::MAX_STRING_LEN;
+use bytes::Bytes;
+
+use super::topic::{self, MAX_STRING_LEN};
+use super::{Qos, Version};
 use crate::secret::Password;
 use crate::{Error, Exit, Result};
 
@@ -17,6 +19,8 @@ pub struct ClientOptions {
     pub client_id: String,
     /// The broker login.
     pub login: Option<Login>,
+    /// What the broker is to publish when a connection ends without DISCONNECT.
+    pub will: Option<Will>,
     /// PINGREQ goes out after this time without traffic: at most 65535 s, rounded up to seconds; zero for never.
     pub keep_alive: Duration,
     /// Asks the broker to discard the MQTT session when a connection begins and when it ends.
@@ -49,6 +53,31 @@ pub struct Login {
     pub password: Option<Password>,
 }
 
+/// A message that the broker publishes in our name when a connection ends without DISCONNECT (MQTT 3.1.1, 3.1.2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Will {
+    /// A valid topic.
+    pub topic: String,
+    /// At most 65,535 bytes.
+    pub payload: Bytes,
+    /// The quality of service that it is published with.
+    pub qos: Qos,
+    /// The broker keeps it for later subscribers.
+    pub retain: bool,
+}
+
+impl Will {
+    /// Checks that it fits into CONNECT.
+    pub(super) fn check(&self) -> Result<()> {
+        topic::check_name(&self.topic)?;
+        if self.payload.len() > MAX_STRING_LEN {
+            let what = format!("a will of {} bytes", self.payload.len());
+            return Err(Error::new(Exit::Config, what).because(format!("larger than {MAX_STRING_LEN} bytes")));
+        }
+        Ok(())
+    }
+}
+
 impl ClientOptions {
     /// MQTT 3.1.1, no login, keep-alive of 60 s, a clean session, messages of 64 KiB, and 1 MiB in flight.
     #[must_use]
@@ -57,6 +86,7 @@ impl ClientOptions {
             version: Version::V311,
             client_id: client_id.into(),
             login: None,
+            will: None,
             keep_alive: Duration::from_secs(60),
             clean_session: true,
             unique_client_id: false,
@@ -74,6 +104,9 @@ impl ClientOptions {
         }
         if self.client_id.is_empty() && !self.clean_session {
             return invalid("`clean_session = 0`", "a session that the broker is to keep needs a `clientid`");
+        }
+        if let Some(will) = &self.will {
+            will.check()?;
         }
         if let Some(login) = &self.login {
             if login.username.is_empty() {

@@ -23,7 +23,7 @@ mod topic;
 mod version;
 
 pub use client::Client;
-pub use client_options::{ClientOptions, InFlightLimit, Login};
+pub use client_options::{ClientOptions, InFlightLimit, Login, Will};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
 pub use endpoint::{BrokerAddress, Endpoint, Node};

@@ -6,11 +6,21 @@ use rand::CryptoRng;
 
 use super::connection_history::EndedConnection;
 use super::{ClientSession, ConnectionState};
-use crate::Error;
 use crate::mqtt::codec::Request;
-use crate::mqtt::{Event, Outage};
+use crate::mqtt::{Event, Outage, Will};
+use crate::{Error, Result};
 
 impl ClientSession {
+    /// Sets what later connections leave with the broker; the one that there is keeps what it has.
+    ///
+    /// # Errors
+    /// [`Exit::Config`](crate::Exit::Config) where it does not fit into CONNECT: nothing has changed then.
+    pub fn set_will(&mut self, will: Option<Will>) -> Result<()> {
+        will.as_ref().map_or(Ok(()), Will::check)?;
+        self.options.will = will;
+        Ok(())
+    }
+
     /// The transport to the broker is open: CONNECT goes first.
     pub fn transport_opened(&mut self, now: Instant) {
         self.codec.reset();
@@ -24,6 +34,7 @@ impl ClientSession {
                 login: self.options.login.as_ref(),
                 keep_alive: self.keep_alive_interval,
                 clean_session: self.options.clean_session,
+                will: self.options.will.as_ref(),
             },
             &mut self.write_buffer,
         );

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
 use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, refusal};
-use crate::mqtt::codec::{ConnectRefusal, Packet, Request};
+use crate::mqtt::codec::{Packet, Reason, ReasonClass, Request};
 use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Token, foreign_protocol};
 
 impl ClientSession {
@@ -45,8 +45,8 @@ impl ClientSession {
         }
         while let Some(packet) = self.codec.decode(bytes)? {
             match (&self.state, packet) {
-                (ConnectionState::Connecting(_), Packet::ConnAck { session_present, refused }) => {
-                    self.connack(session_present, refused, now)?;
+                (ConnectionState::Connecting(_), Packet::ConnAck { session_present, reason }) => {
+                    self.connack(session_present, &reason, now)?;
                 }
                 (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
                 (ConnectionState::Connecting(_), _) => {
@@ -58,17 +58,12 @@ impl ClientSession {
         Ok(())
     }
 
-    fn connack(
-        &mut self,
-        session_present: bool,
-        refused: Option<ConnectRefusal>,
-        now: Instant,
-    ) -> Result<(), ConnectionLost> {
-        if let Some(refused) = refused {
+    fn connack(&mut self, session_present: bool, reason: &Reason, now: Instant) -> Result<(), ConnectionLost> {
+        if reason.class() != ReasonClass::Success {
             let options = &self.options;
-            let error = refusal::connection(refused, options.version, &options.client_id, options.login.is_some());
+            let error = refusal::connection(reason, options.version, &options.client_id, options.login.is_some());
             let lost = ConnectionLost::new(error.to_string());
-            if refused != ConnectRefusal::Unavailable {
+            if reason.class() == ReasonClass::Refusal {
                 self.events.push_back(Event::Refused(error));
             }
             return Err(lost);
@@ -108,11 +103,11 @@ impl ClientSession {
                 let publish = self.incoming.publish(qos, pkid);
                 self.handle_publish(publish, |receipt| Event::Oversize { topic, len, receipt });
             }
-            Packet::PubAck(pkid) => {
+            Packet::PubAck { pkid, .. } => {
                 let token = self.outgoing.puback(pkid, self.sent_bytes);
                 self.acknowledged(token);
             }
-            Packet::PubRec(pkid) => {
+            Packet::PubRec { pkid, .. } => {
                 let start = self.write_buffer.len();
                 self.codec.encode(Request::PubRel(pkid), &mut self.write_buffer);
                 let release = self.sent_bytes + start as u64..self.sent_bytes + self.write_buffer.len() as u64;
@@ -135,9 +130,11 @@ impl ClientSession {
                 }
                 self.fill_write_buffer();
             }
-            Packet::UnsubAck(_) => {}
+            Packet::UnsubAck { .. } => {}
             Packet::ConnAck { .. } => return Err(ConnectionLost::malformed("a second CONNACK")),
-            Packet::Disconnect => return Err(ConnectionLost::new("the broker sent DISCONNECT")),
+            Packet::Disconnect(reason) => {
+                return Err(ConnectionLost::new(format!("the broker ended the connection: {reason}")));
+            }
         }
         Ok(())
     }

@@ -2,29 +2,41 @@
 
 use super::outgoing_publishes::AttemptedPublish;
 use crate::mqtt::Version;
-use crate::mqtt::codec::ConnectRefusal;
+use crate::mqtt::codec::{Reason, ReasonCode};
+use crate::text::escape;
 use crate::{Error, Exit};
 
 /// A CONNACK that refuses the connection.
-pub(super) fn connection(refusal: ConnectRefusal, version: Version, client_id: &str, with_login: bool) -> Error {
+pub(super) fn connection(reason: &Reason, version: Version, client_id: &str, with_login: bool) -> Error {
+    let what = match reason.code {
+        ReasonCode::UNSUPPORTED_VERSION => format!("it does not support MQTT {version}"),
+        ReasonCode::INVALID_CLIENT_ID => format!("it rejected the client id {client_id:?}"),
+        ReasonCode::SERVER_UNAVAILABLE => "its MQTT service is unavailable".to_owned(),
+        code => code.to_string(),
+    };
     let error = Error::new(Exit::Unavailable, "the broker refused the connection");
-    match refusal {
-        ConnectRefusal::Version => {
-            error.because(format!("it does not support MQTT {version} (CONNACK 1)")).hint(other_versions(version))
+    let error = error.because(format!("{what} (CONNACK {})", shown(reason)));
+    match reason.code {
+        ReasonCode::UNSUPPORTED_VERSION => error.hint(other_versions(version)),
+        ReasonCode::INVALID_CLIENT_ID => error.hint("set `clientid` to one that the broker accepts"),
+        ReasonCode::BAD_LOGIN => error.hint("check `username` and `password` or `password_file`"),
+        ReasonCode::NOT_AUTHORIZED if with_login => {
+            error.hint("check `username` and `password`, and the permissions of this user and `clientid` on the broker")
         }
-        ConnectRefusal::ClientId => error
-            .because(format!("it rejected the client id {client_id:?} (CONNACK 2)"))
-            .hint("set `clientid` to one that the broker accepts"),
-        ConnectRefusal::Unavailable => error.because("its MQTT service is unavailable (CONNACK 3)"),
-        ConnectRefusal::Login => error
-            .because("wrong user name or password (CONNACK 4)")
-            .hint("check `username` and `password` or `password_file`"),
-        ConnectRefusal::NotAuthorized if with_login => error
-            .because("not authorised (CONNACK 5)")
-            .hint("check `username` and `password`, and the permissions of this user and `clientid` on the broker"),
-        ConnectRefusal::NotAuthorized => error
-            .because("not authorised (CONNACK 5)")
-            .hint("the broker may require a login: set `username` and `password` or `password_file`"),
+        ReasonCode::NOT_AUTHORIZED => {
+            error.hint("the broker may require a login: set `username` and `password` or `password_file`")
+        }
+        _ => error,
+    }
+}
+
+/// The number of a reason code, as the standard writes it, and the broker's own words.
+fn shown(reason: &Reason) -> String {
+    let number = reason.sent_as;
+    let number = if number < 0x80 { number.to_string() } else { format!("{number:#04x}") };
+    match &reason.text {
+        Some(text) => format!("{number}: {}", escape(text)),
+        None => number,
     }
 }
 
@@ -42,9 +54,14 @@ fn other_versions(refused: Version) -> String {
 }
 
 /// A SUBACK that refuses a topic filter.
-pub(super) fn subscription(filter: &str) -> Error {
+pub(super) fn subscription(filter: &str, reason: &Reason) -> Error {
+    let what = match reason.code {
+        // All that MQTT 3.1.1 has, whatever the reason is.
+        ReasonCode::UNSPECIFIED_ERROR => "not allowed".to_owned(),
+        code => code.to_string(),
+    };
     Error::new(Exit::Unavailable, format!("the broker refused the subscription to {filter:?}"))
-        .because("not allowed (SUBACK 0x80)")
+        .because(format!("{what} (SUBACK {})", shown(reason)))
         .hint("check `subtop`, and the permissions of this user on the broker")
 }
 
@@ -82,7 +99,7 @@ mod tests {
     #[test]
     fn only_what_this_program_has_is_proposed() {
         for refused in Version::ALL {
-            let error = connection(ConnectRefusal::Version, refused, "id", false);
+            let error = connection(&Reason::new(ReasonCode::UNSUPPORTED_VERSION), refused, "id", false);
             let hint = error.hint_text().unwrap();
             let proposed = |version: &Version| hint.contains(&format!("mqtt_version = {}", version.config_value()));
             let proposed: Vec<_> = Version::ALL.into_iter().filter(proposed).collect();

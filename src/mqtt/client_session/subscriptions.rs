@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::refusal;
-use crate::mqtt::codec::Request;
+use crate::mqtt::codec::{Reason, Request};
 use crate::mqtt::{ConnectionLost, Event, Qos, topic};
 use crate::{Error, Exit, Result};
 
@@ -68,7 +68,7 @@ impl Subscriptions {
     pub(super) fn suback(
         &mut self,
         pkid: u16,
-        granted: &[Option<Qos>],
+        granted: &[std::result::Result<Qos, Reason>],
     ) -> std::result::Result<Option<Event>, ConnectionLost> {
         let place = pkid.checked_sub(MAX_PUBLISH_ID + 1).map(usize::from);
         let Some(one) = place.and_then(|place| self.0.get_mut(place)) else { return Ok(None) };
@@ -76,11 +76,11 @@ impl Subscriptions {
             return Ok(None);
         }
         match granted {
-            [Some(granted)] => {
+            [Ok(granted)] => {
                 one.granted = true;
                 Ok(Some(Event::Subscribed { filter: one.filter.clone(), requested: one.qos, granted: *granted }))
             }
-            [None] => Ok(Some(Event::Refused(refusal::subscription(&one.filter)))),
+            [Err(reason)] => Ok(Some(Event::Refused(refusal::subscription(&one.filter, reason)))),
             _ => Err(ConnectionLost::malformed("SUBACK: not exactly one return code for one topic filter")),
         }
     }

@@ -1,6 +1,6 @@
 //! Bytes to packets and packets to bytes: the only place that knows how a version of MQTT looks on the wire.
 //!
-//! [`packet`] has the packets, as they are in every version, [`packet_reader`] finds where one ends and the next
+//! [`packet`] has the packets and [`reason`] the reason codes, as they are in every version, [`packet_reader`] finds where one ends and the next
 //! begins, and a dialect encodes and decodes the packets of one version, as [`v311`] does those of MQTT 3.1.1.
 //!
 //! To add MQTT 3.1 or 5, which [`Version`] lists already: write its dialect beside [`v311`], give it a variant of
@@ -11,6 +11,7 @@
 
 mod packet;
 mod packet_reader;
+mod reason;
 mod v311;
 
 #[cfg(test)]
@@ -18,7 +19,8 @@ mod tests;
 
 use bytes::BytesMut;
 
-pub(super) use packet::{ConnectRefusal, MAX_REMAINING_LEN, Packet, Request};
+pub(super) use packet::{MAX_REMAINING_LEN, Packet, Request};
+pub(super) use reason::{Reason, ReasonClass, ReasonCode};
 
 use packet_reader::{PacketReader, RawPacket};
 

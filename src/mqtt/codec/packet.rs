@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::mqtt::{Login, Qos};
+use super::reason::Reason;
+use crate::mqtt::{Login, Qos, Will};
 
 /// The longest packet that MQTT can express, bytes after the fixed header (MQTT 3.1.1, 2.2.3).
 pub(in crate::mqtt) const MAX_REMAINING_LEN: usize = 268_435_455;
@@ -14,8 +15,8 @@ pub(in crate::mqtt) enum Packet {
     ConnAck {
         /// The broker kept the MQTT session of an earlier connection.
         session_present: bool,
-        /// Why the broker refused the connection, if it did.
-        refused: Option<ConnectRefusal>,
+        /// Whether the broker accepted the connection, or why not.
+        reason: Reason,
     },
     /// PUBLISH: a message for us.
     Publish {
@@ -43,10 +44,20 @@ pub(in crate::mqtt) enum Packet {
         /// Length of the payload, bytes.
         len: usize,
     },
-    /// PUBACK: the broker has our message (QoS 1).
-    PubAck(u16),
-    /// PUBREC: the broker has our message (QoS 2).
-    PubRec(u16),
+    /// PUBACK: the broker has our message (QoS 1), or refuses it.
+    PubAck {
+        /// The packet identifier of the PUBLISH.
+        pkid: u16,
+        /// Whether it accepted the message.
+        reason: Reason,
+    },
+    /// PUBREC: the broker has our message (QoS 2), or refuses it, and then nothing follows.
+    PubRec {
+        /// The packet identifier of the PUBLISH.
+        pkid: u16,
+        /// Whether it accepted the message.
+        reason: Reason,
+    },
     /// PUBREL: the broker will not send this message again (QoS 2).
     PubRel(u16),
     /// PUBCOMP: the broker has finished with our message (QoS 2).
@@ -55,36 +66,26 @@ pub(in crate::mqtt) enum Packet {
     SubAck {
         /// The packet identifier of the SUBSCRIBE.
         pkid: u16,
-        /// The quality of service granted, or `None` for a refusal (0x80).
-        granted: Vec<Option<Qos>>,
+        /// The quality of service granted, or why it refuses: never a success then.
+        granted: Vec<Result<Qos, Reason>>,
     },
     /// UNSUBACK.
-    UnsubAck(u16),
+    UnsubAck {
+        /// The packet identifier of the UNSUBSCRIBE.
+        pkid: u16,
+        /// One answer per topic filter; before MQTT 5 there are none, and all succeeded.
+        reasons: Vec<Reason>,
+    },
     /// PINGRESP.
     PingResp,
-    /// DISCONNECT from the broker, which no version before 5 has.
-    Disconnect,
-}
-
-/// Why a broker refused a connection (MQTT 3.1.1, table 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::mqtt) enum ConnectRefusal {
-    /// 1: it does not support this version.
-    Version,
-    /// 2: it does not allow this client identifier.
-    ClientId,
-    /// 3: the MQTT service is unavailable, perhaps only now.
-    Unavailable,
-    /// 4: bad user name or password.
-    Login,
-    /// 5: not authorised to connect.
-    NotAuthorized,
+    /// DISCONNECT from the broker, which no version before 5 has: the connection ends for this reason.
+    Disconnect(Reason),
 }
 
 /// A packet that we send.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mqtt) enum Request<'a> {
-    /// CONNECT, without a will.
+    /// CONNECT.
     Connect {
         /// The client identifier, at most 65535 bytes.
         client_id: &'a str,
@@ -94,6 +95,8 @@ pub(in crate::mqtt) enum Request<'a> {
         keep_alive: u16,
         /// Asks the broker to discard the MQTT session that it kept.
         clean_session: bool,
+        /// What the broker is to publish when the connection ends without DISCONNECT.
+        will: Option<&'a Will>,
     },
     /// PUBLISH.
     Publish {

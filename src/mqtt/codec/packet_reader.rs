@@ -34,7 +34,8 @@ impl FixedHeader {
         self.first_byte >> 4
     }
 
-    fn len(self) -> usize {
+    /// Its own length, bytes.
+    pub(super) fn len(self) -> usize {
         1 + self.remaining_len_len
     }
 

@@ -5,7 +5,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4;
 
 use super::*;
-use crate::mqtt::Qos;
+use crate::mqtt::{Qos, Will};
 
 /// Largest PUBLISH that the codecs here take in.
 const LIMIT: usize = 300;
@@ -62,22 +62,23 @@ fn expected(packet: &v4::Packet) -> Packet {
                 }
             }
         }
-        v4::Packet::ConnAck(_) => {
-            Packet::ConnAck { session_present: false, refused: Some(ConnectRefusal::NotAuthorized) }
-        }
-        v4::Packet::PubAck(ack) => Packet::PubAck(ack.pkid),
-        v4::Packet::PubRec(ack) => Packet::PubRec(ack.pkid),
+        v4::Packet::ConnAck(_) => Packet::ConnAck {
+            session_present: false,
+            reason: Reason { sent_as: 5, ..Reason::new(ReasonCode::NOT_AUTHORIZED) },
+        },
+        v4::Packet::PubAck(ack) => Packet::PubAck { pkid: ack.pkid, reason: Reason::success() },
+        v4::Packet::PubRec(ack) => Packet::PubRec { pkid: ack.pkid, reason: Reason::success() },
         v4::Packet::PubRel(ack) => Packet::PubRel(ack.pkid),
         v4::Packet::PubComp(ack) => Packet::PubComp(ack.pkid),
-        v4::Packet::UnsubAck(ack) => Packet::UnsubAck(ack.pkid),
+        v4::Packet::UnsubAck(ack) => Packet::UnsubAck { pkid: ack.pkid, reasons: Vec::new() },
         v4::Packet::SubAck(ack) => Packet::SubAck {
             pkid: ack.pkid,
             granted: ack
                 .return_codes
                 .into_iter()
                 .map(|code| match code {
-                    v4::SubscribeReasonCode::Success(qos) => Some(convert(qos)),
-                    v4::SubscribeReasonCode::Failure => None,
+                    v4::SubscribeReasonCode::Success(qos) => Ok(convert(qos)),
+                    v4::SubscribeReasonCode::Failure => Err(Reason::new(ReasonCode::UNSPECIFIED_ERROR)),
                 })
                 .collect(),
         },
@@ -204,4 +205,33 @@ fn other_versions_are_not_in_this_one() {
         assert_eq!(error.exit(), Exit::Config);
         assert!(error.to_string().contains("not in this version"), "{error}");
     }
+}
+
+#[test]
+fn every_suback_code_from_0x80_on_is_a_refusal() {
+    for code in [0x80, 0x87, 0x97, 0xa2, 0xff] {
+        let mut bytes = BytesMut::from(&[0x90, 4, 0, 7, 1, code][..]);
+        let granted = vec![Ok(Qos::AtLeastOnce), Err(Reason::new(ReasonCode::new(code)))];
+        assert_eq!(codec().decode(&mut bytes).unwrap(), Some(Packet::SubAck { pkid: 7, granted }));
+    }
+}
+
+#[test]
+fn a_broker_for_another_version_is_understood_when_it_refuses() {
+    let mut bytes = BytesMut::from(&[0x20, 3, 0, 0x84, 0][..]);
+    let reason = Reason::new(ReasonCode::UNSUPPORTED_VERSION);
+    assert_eq!(codec().decode(&mut bytes).unwrap(), Some(Packet::ConnAck { session_present: false, reason }));
+}
+
+#[test]
+fn a_will_is_in_connect() {
+    let will = Will { topic: "left".into(), payload: "gone".into(), qos: Qos::ExactlyOnce, retain: true };
+    let mut out = BytesMut::from(&b"before"[..]);
+    let request =
+        Request::Connect { client_id: "me", login: None, keep_alive: 60, clean_session: false, will: Some(&will) };
+    codec().encode(request, &mut out);
+    let mut connect = out.split_off(6);
+    let v4::Packet::Connect(connect) = v4::Packet::read(&mut connect, usize::MAX).unwrap() else { panic!() };
+    let will = v4::LastWill::new("left", "gone", QoS::ExactlyOnce, true);
+    assert_eq!((connect.last_will, connect.client_id.as_str()), (Some(will), "me"));
 }

@@ -1,16 +1,16 @@
-//! MQTT 3.1.1 on the wire, by rumqttc's codec.
+//! MQTT 3.1.1 on the wire: by rumqttc's codec, except for CONNACK and SUBACK, of which that refuses codes that brokers send.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rumqttc::mqttbytes::v4::{
-    ConnAck, Connect, ConnectReturnCode, Disconnect, PingReq, PubAck, PubComp, PubRec, PubRel, Publish, SubAck,
-    Subscribe, SubscribeReasonCode, UnsubAck,
+    Connect, Disconnect, LastWill, PingReq, PubAck, PubComp, PubRec, PubRel, Publish, Subscribe, UnsubAck,
 };
 use rumqttc::mqttbytes::{self, Error, QoS};
 use zeroize::Zeroize;
 
-use super::packet::{ConnectRefusal, Packet, Request};
+use super::packet::{Packet, Request};
 use super::packet_reader::FixedHeader;
-use crate::mqtt::{ConnectionLost, Login, Qos};
+use super::reason::{Reason, ReasonCode};
+use crate::mqtt::{ConnectionLost, Login, Qos, Will};
 use crate::secret::Password;
 
 /// MQTT 3.1.1 as one client sends and receives it.
@@ -31,16 +31,22 @@ impl Mqtt311 {
     pub(super) fn decode(header: FixedHeader, bytes: Bytes) -> Result<Packet, ConnectionLost> {
         let fixed = mqttbytes::FixedHeader::new(header.first_byte, header.remaining_len_len, header.remaining);
         let (name, packet) = match header.packet_type() {
-            2 => ("CONNACK", ConnAck::read(fixed, bytes).map(|packet| connack(&packet))),
+            2 => ("CONNACK", connack(&bytes[header.len()..])),
             3 => ("PUBLISH", Publish::read(fixed, bytes).map(publish)),
-            4 => ("PUBACK", PubAck::read(fixed, bytes).map(|ack| Packet::PubAck(ack.pkid))),
-            5 => ("PUBREC", PubRec::read(fixed, bytes).map(|ack| Packet::PubRec(ack.pkid))),
+            4 => (
+                "PUBACK",
+                PubAck::read(fixed, bytes).map(|ack| Packet::PubAck { pkid: ack.pkid, reason: Reason::success() }),
+            ),
+            5 => (
+                "PUBREC",
+                PubRec::read(fixed, bytes).map(|ack| Packet::PubRec { pkid: ack.pkid, reason: Reason::success() }),
+            ),
             6 => ("PUBREL", PubRel::read(fixed, bytes).map(|ack| Packet::PubRel(ack.pkid))),
             7 => ("PUBCOMP", PubComp::read(fixed, bytes).map(|ack| Packet::PubComp(ack.pkid))),
-            9 => ("SUBACK", SubAck::read(fixed, bytes).map(suback)),
-            11 => ("UNSUBACK", UnsubAck::read(fixed, bytes).map(|ack| Packet::UnsubAck(ack.pkid))),
+            9 => ("SUBACK", suback(bytes.slice(header.len()..))),
+            11 => ("UNSUBACK", UnsubAck::read(fixed, bytes).map(|ack| unsuback(&ack))),
             13 => ("PINGRESP", empty(header, Packet::PingResp)),
-            14 => ("DISCONNECT", empty(header, Packet::Disconnect)),
+            14 => ("DISCONNECT", empty(header, Packet::Disconnect(Reason::success()))),
             packet_type => {
                 return Err(ConnectionLost::malformed(format!(
                     "packet type {packet_type}, which a broker never sends"
@@ -53,10 +59,11 @@ impl Mqtt311 {
     /// Appends one packet to `out`.
     pub(super) fn encode(&mut self, request: Request<'_>, out: &mut BytesMut) {
         let written = match request {
-            Request::Connect { client_id, login, keep_alive, clean_session } => {
+            Request::Connect { client_id, login, keep_alive, clean_session, will } => {
                 let mut connect = Connect::new(client_id);
                 connect.keep_alive = keep_alive;
                 connect.clean_session = clean_session;
+                connect.last_will = will.map(last_will);
                 encode_connect(connect, login, out)
             }
             Request::Publish { topic, payload, qos, retain, dup, pkid } => {
@@ -106,16 +113,27 @@ fn encode_connect(mut connect: Connect, login: Option<&Login>, out: &mut BytesMu
     written
 }
 
-fn connack(packet: &ConnAck) -> Packet {
-    let refused = match packet.code {
-        ConnectReturnCode::Success => None,
-        ConnectReturnCode::RefusedProtocolVersion => Some(ConnectRefusal::Version),
-        ConnectReturnCode::BadClientId => Some(ConnectRefusal::ClientId),
-        ConnectReturnCode::ServiceUnavailable => Some(ConnectRefusal::Unavailable),
-        ConnectReturnCode::BadUserNamePassword => Some(ConnectRefusal::Login),
-        ConnectReturnCode::NotAuthorized => Some(ConnectRefusal::NotAuthorized),
+fn last_will(will: &Will) -> LastWill {
+    let Will { topic, payload, qos, retain } = will;
+    LastWill { topic: topic.clone(), message: payload.clone(), qos: to_rumqttc(*qos), retain: *retain }
+}
+
+/// Reads what follows the fixed header of a CONNACK (MQTT 3.1.1, 3.2.2).
+fn connack(bytes: &[u8]) -> Result<Packet, Error> {
+    let [flags, number, ..] = *bytes else { return Err(Error::MalformedPacket) };
+    let code = match number {
+        0 => ReasonCode::SUCCESS,
+        1 => ReasonCode::UNSUPPORTED_VERSION,
+        2 => ReasonCode::INVALID_CLIENT_ID,
+        3 => ReasonCode::SERVER_UNAVAILABLE,
+        4 => ReasonCode::BAD_LOGIN,
+        5 => ReasonCode::NOT_AUTHORIZED,
+        // A broker for MQTT 5 alone answers in the form of MQTT 5 (MQTT 5, 3.1.2.2).
+        0x80.. => ReasonCode::new(number),
+        _ => return Err(Error::InvalidConnectReturnCode(number)),
     };
-    Packet::ConnAck { session_present: packet.session_present, refused }
+    let reason = Reason { sent_as: number, ..Reason::new(code) };
+    Ok(Packet::ConnAck { session_present: flags & 1 == 1, reason })
 }
 
 fn publish(packet: Publish) -> Packet {
@@ -123,12 +141,23 @@ fn publish(packet: Publish) -> Packet {
     Packet::Publish { topic, payload, qos: from_rumqttc(qos), retain, dup, pkid }
 }
 
-fn suback(packet: SubAck) -> Packet {
-    let granted = packet.return_codes.into_iter().map(|code| match code {
-        SubscribeReasonCode::Success(qos) => Some(from_rumqttc(qos)),
-        SubscribeReasonCode::Failure => None,
+/// Reads what follows the fixed header of a SUBACK (MQTT 3.1.1, 3.9): each code of 0x80 and above is a refusal, though the
+/// standard has only 0x80, since brokers send the reason codes of MQTT 5, too.
+fn suback(mut bytes: Bytes) -> Result<Packet, Error> {
+    if bytes.len() < 3 {
+        return Err(Error::MalformedPacket);
+    }
+    let pkid = bytes.get_u16();
+    let granted = bytes.iter().map(|&code| match Qos::from_code(code) {
+        Some(qos) => Ok(Ok(qos)),
+        None if code < 0x80 => Err(Error::InvalidSubscribeReasonCode(code)),
+        None => Ok(Err(Reason::new(ReasonCode::new(code)))),
     });
-    Packet::SubAck { pkid: packet.pkid, granted: granted.collect() }
+    Ok(Packet::SubAck { pkid, granted: granted.collect::<Result<_, _>>()? })
+}
+
+fn unsuback(packet: &UnsubAck) -> Packet {
+    Packet::UnsubAck { pkid: packet.pkid, reasons: Vec::new() }
 }
 
 fn empty(header: FixedHeader, packet: Packet) -> Result<Packet, Error> {

@@ -113,6 +113,13 @@ impl Error {
         self.0.hint = Some(hint);
     }
 
+    /// Ends the run with another status.
+    #[must_use]
+    pub(crate) fn exit_as(mut self, exit: Exit) -> Self {
+        self.0.exit = exit;
+        self
+    }
+
     /// Says that nothing is lost, and that a later run does the rest by itself: who asked for quiet reads of it in the
     /// exit status only.
     #[must_use]

@@ -143,7 +143,7 @@ impl<'a> EventLoop<'a> {
                     self.reachability = Reachability::Lost(outage);
                     BrokerEvent::Disconnected
                 }
-                mqtt::Event::Suspect(warning) => {
+                mqtt::Event::Warning(warning) => {
                     self.report.warn(&warning);
                     continue;
                 }

@@ -1,13 +1,18 @@
 //! What a client is made with.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::CryptoRng;
 
 use super::topic::{self, MAX_STRING_LEN};
 use super::{Qos, Version};
 use crate::secret::Password;
 use crate::{Error, Exit, Result};
+
+/// Characters of a client identifier that are drawn at random.
+const DRAWN_LEN: usize = 8;
 
 /// What a client is made with; [`ClientOptions::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -25,7 +30,8 @@ pub struct ClientOptions {
     pub keep_alive: Duration,
     /// Asks the broker to discard the MQTT session when a connection begins and when it ends.
     pub clean_session: bool,
-    /// The client identifier was drawn at random, so that no other client takes our connection over.
+    /// The last eight characters of the client identifier were drawn at random, so that no other client takes our connection
+    /// over.
     pub unique_client_id: bool,
     /// How much may be published and not acknowledged.
     pub in_flight_limit: InFlightLimit,
@@ -93,6 +99,15 @@ impl ClientOptions {
             in_flight_limit: InFlightLimit { messages: 16_384, bytes: 1 << 20 },
             max_send: 65_536,
             max_receive: 1 << 20,
+        }
+    }
+
+    /// Draws another client identifier, if this one was drawn and no session in the broker hangs on it.
+    pub(super) fn redraw_client_id(&mut self, rng: &mut impl CryptoRng) {
+        if self.unique_client_id && self.clean_session {
+            self.client_id.truncate(self.client_id.len().saturating_sub(DRAWN_LEN));
+            // Writing to a string cannot fail.
+            let _ = write!(self.client_id, "{:0DRAWN_LEN$x}", rng.next_u32());
         }
     }
 

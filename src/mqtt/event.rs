@@ -46,8 +46,8 @@ pub enum Event {
     },
     /// The broker refused something. The client keeps trying: the tool decides whether this ends the run.
     Refused(Error),
-    /// Connections keep ending on one message. That may be chance: the client keeps trying, and says more if it is not.
-    Suspect(Error),
+    /// Something does not work, perhaps only for now, and the user can help: the client keeps trying.
+    Warning(Error),
     /// The broker accepts each connection and soon drops it: another client probably uses this client identifier.
     Contested {
         /// How many connections in a row.

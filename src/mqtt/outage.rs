@@ -56,6 +56,16 @@ impl Outage {
         }
     }
 
+    /// Adds one more guess at what to check.
+    #[must_use]
+    pub(super) fn or_hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(match self.hint.take() {
+            Some(first) => format!("{first}; {hint}"),
+            None => hint.to_string(),
+        });
+        self
+    }
+
     /// What to check, where that can be guessed.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {

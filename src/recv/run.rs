@@ -69,6 +69,8 @@ impl RecvRun<'_> {
         let end = received?;
         told?;
         match end {
+            // A confirm that the broker does not accept is no data that is lost.
+            End::Refused(error) if error.exit() == Exit::DataLost => Err(error.exit_as(Exit::Unavailable)),
             End::Refused(error) => Err(error),
             End::Starved(error) => {
                 streams.report_unfinished();
@@ -341,7 +343,7 @@ impl RecvRun<'_> {
         let what = "timed out";
         self.events.unreachable(what).or_else(|| {
             let (endpoint, topic) = (self.events.broker.endpoint(), &self.config.subscribe);
-            let why = format!("the broker at {endpoint} did not answer the subscription to {topic}");
+            let why = format!("the broker at {endpoint} did not grant the subscription to {topic}");
             (!self.is_subscribed).then(|| Error::new(Exit::Unavailable, what).because(why))
         })
     }

@@ -28,8 +28,7 @@ impl SendRun<'_> {
         }
         let Some(topic) = self.stream.confirm_topic() else { return error };
         if !self.reply_topics.are_subscribed() {
-            return error
-                .and_because(format_args!("the broker at {broker} did not answer the subscription to {topic}"));
+            return error.and_because(format_args!("the broker at {broker} did not grant the subscription to {topic}"));
         }
         let receiver = self.stream.receiver();
         let error = error.and_because(format_args!("sts-recv on {receiver} does not confirm anything"));

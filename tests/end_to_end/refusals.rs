@@ -278,8 +278,8 @@ fn wrong_password() {
 fn a_subscription_that_the_broker_denies_names_the_topic() {
     let broker = Broker::with(Options { deny_subscriptions: true, ..Options::default() });
     let pair = Pair::enrolled(&broker, "gcm");
-    Process::spawn(pair.master.pair(&["--timeout", "10", LINK])).wait().failed(&[69], &[S2M]);
-    Process::spawn(pair.slave.pair(&["--timeout", "10", LINK])).wait().failed(&[69], &[M2S]);
+    Process::spawn(pair.master.pair(&["--timeout", "60", LINK])).wait().failed(&[69], &[S2M]);
+    Process::spawn(pair.slave.pair(&["--timeout", "60", LINK])).wait().failed(&[69], &[M2S]);
     Process::spawn(pair.slave.recv(&["-o", "sts_mode=nosec", "-o", "aes=null", LINK])).wait().failed(&[69], &[M2S]);
 }
 

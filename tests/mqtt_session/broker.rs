@@ -1,18 +1,35 @@
-//! A model of a broker: correct, but with every freedom that MQTT 3.1.1 leaves to it, and one fault if it is told so: it
-//! swallows packets.
+//! A model of a broker: correct, but with every freedom that MQTT 3.1.1 leaves to it, and faults and habits of brokers in use
+//! if it is told so: it swallows packets, takes QoS 2 for QoS 1, and closes connections or refuses subscriptions for a while.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rumqttc::mqttbytes::v4::{ConnAck, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, Publish};
+use rumqttc::mqttbytes::v4::{
+    ConnAck, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, Publish, SubAck, Subscribe,
+    SubscribeReasonCode,
+};
 use rumqttc::mqttbytes::{Error, QoS};
 
 /// Messages that it sends before one of them is acknowledged.
 const WINDOW: usize = 5;
 
+/// What a cluster does while it fails over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Closes each connection at CONNECT.
+    ClosesAtConnect,
+    /// Closes each connection at SUBSCRIBE.
+    ClosesAtSubscribe,
+    /// Closes each connection at PUBLISH.
+    ClosesAtPublish,
+    /// Answers SUBSCRIBE with 0x80.
+    RefusesSubscriptions,
+}
+
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a simulation is a heap of independent facts")]
 pub(crate) struct Broker {
     rng: StdRng,
     /// The connection it listens to; bytes of any other are from the past.
@@ -47,6 +64,15 @@ pub(crate) struct Broker {
     pub(crate) lost: BTreeSet<u32>,
     /// What the client acknowledged, for the tool to confirm.
     pub(crate) acknowledged: Vec<u32>,
+
+    /// It takes QoS 2 for QoS 1, as RabbitMQ does.
+    pub(crate) lowers_qos: bool,
+    /// What it does now instead of its work.
+    pub(crate) failure: Option<Failure>,
+    /// How often it did.
+    pub(crate) failed: u32,
+    /// It closes this connection: the world takes it from here.
+    pub(crate) closes: bool,
 }
 
 impl Broker {
@@ -72,6 +98,10 @@ impl Broker {
             swallowed: 0,
             lost: BTreeSet::new(),
             acknowledged: Vec::new(),
+            lowers_qos: false,
+            failure: None,
+            failed: 0,
+            closes: false,
         }
     }
 
@@ -102,21 +132,47 @@ impl Broker {
         }
         if connection > self.connection {
             self.connection = connection;
-            self.greeted = false;
+            (self.greeted, self.closes) = (false, false);
             self.input.clear();
             self.owed.clear();
         }
         self.input.extend_from_slice(bytes);
-        loop {
+        while !self.closes {
             match Packet::read(&mut self.input, usize::MAX) {
                 Ok(packet) => self.packet(packet, session_present, &mut out),
                 Err(Error::InsufficientBytes(_)) => return out,
                 Err(error) => panic!("the client sent no MQTT: {error}"),
             }
         }
+        out
+    }
+
+    /// Whether it closes the connection at this packet.
+    fn fails_at(&mut self, packet: &Packet) -> bool {
+        let closes = match self.failure {
+            Some(Failure::ClosesAtConnect) => matches!(packet, Packet::Connect(_)),
+            Some(Failure::ClosesAtSubscribe) => matches!(packet, Packet::Subscribe(_)),
+            Some(Failure::ClosesAtPublish) => matches!(packet, Packet::Publish(_)),
+            Some(Failure::RefusesSubscriptions) | None => false,
+        };
+        self.failed += u32::from(closes);
+        self.closes |= closes;
+        self.greeted &= !closes;
+        closes
+    }
+
+    fn subscribe(&mut self, subscribe: &Subscribe, out: &mut BytesMut) {
+        let refuses = self.failure == Some(Failure::RefusesSubscriptions);
+        self.failed += u32::from(refuses);
+        let code =
+            if refuses { SubscribeReasonCode::Failure } else { SubscribeReasonCode::Success(subscribe.filters[0].qos) };
+        SubAck::new(subscribe.pkid, vec![code]).write(out).unwrap();
     }
 
     fn packet(&mut self, packet: Packet, session_present: bool, out: &mut BytesMut) {
+        if self.fails_at(&packet) {
+            return;
+        }
         if let Packet::Connect(_) = packet {
             assert!(!self.greeted, "CONNECT twice on a connection");
             self.greeted = true;
@@ -176,6 +232,7 @@ impl Broker {
                 let known = self.flights.remove(&ack.pkid);
                 assert!(known.is_none_or(|flight| flight.2), "PUBCOMP without PUBREL");
             }
+            Packet::Subscribe(subscribe) => self.subscribe(&subscribe, out),
             Packet::PingReq => Packet::PingResp.write(out, usize::MAX).map(drop).unwrap(),
             other => panic!("not expected: {other:?}"),
         }
@@ -194,6 +251,10 @@ impl Broker {
             self.arrived.push(number);
         }
         match one.qos {
+            QoS::ExactlyOnce if self.lowers_qos => {
+                self.pass_on(number);
+                self.owed.push(Packet::PubAck(PubAck::new(one.pkid)));
+            }
             QoS::AtMostOnce => self.pass_on(number),
             QoS::AtLeastOnce => {
                 self.check_id(one.pkid, number);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const MIN_ACK_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The oldest packet that is not acknowledged: a PUBLISH or a PUBREL that the socket has taken.
+/// The oldest packet that is not acknowledged: a PUBLISH, PUBREL or PUBREC that the socket has taken.
 ///
 /// Only the oldest one counts. A slow broker that acknowledges one packet after the other gets the full time for each, and
 /// later packets that it acknowledges do not hide one that it lost.

@@ -6,6 +6,7 @@ use rand::CryptoRng;
 
 use super::outgoing_publishes::AttemptedPublish;
 use super::refusal;
+use super::subscriptions::PendingSubscription;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
 use crate::mqtt::{Event, Token};
 
@@ -27,6 +28,10 @@ const MIN_REFUSED: u32 = 7;
 /// fails over, refuses nothing.
 const MIN_REFUSED_TIME: Duration = Duration::from_secs(20);
 
+/// Connections in a row that the broker closed at the same request, without a word, before the user is told what that asked
+/// for.
+pub(super) const MIN_CLOSED: u32 = 3;
+
 /// The record of this connection and of those before it.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionHistory {
@@ -37,11 +42,43 @@ pub(super) struct ConnectionHistory {
     acknowledged: bool,
     /// This connection brought a message.
     received: bool,
-    /// Connections in a row that the broker accepted and soon dropped.
+    /// Connections in a row that the broker accepted and soon dropped, and those that it closed after such a one before it had
+    /// accepted them: a broker may punish a client that comes and goes.
     short_lived: u32,
     /// Connections since the last stable one, whatever ended them and whatever failed between them.
     unstable: u32,
     suspect: Option<Suspect>,
+    closed: Closed,
+}
+
+/// Connections that the broker closed instead of an answer, one after the other.
+#[derive(Debug, Default)]
+struct Closed {
+    /// At this request, so many.
+    at: Option<(ClosedAt, u32)>,
+    /// It accepted a connection in this run, so that nothing is wrong with the login.
+    was_accepted: bool,
+}
+
+/// The request that the broker did not answer when it closed the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClosedAt {
+    /// CONNECT.
+    Connect,
+    /// SUBSCRIBE.
+    Subscribe,
+}
+
+impl Closed {
+    /// The next connection ended; returns how many ended like it in a row, if it was closed at a request.
+    fn next(&mut self, at: Option<ClosedAt>) -> u32 {
+        self.at = match (at, self.at) {
+            (Some(at), Some((last, times))) if at == last => Some((at, times.saturating_add(1))),
+            (Some(at), _) => Some((at, 1)),
+            (None, _) => None,
+        };
+        self.at.map_or(0, |(_, times)| times)
+    }
 }
 
 /// A message that connections ended on.
@@ -63,6 +100,8 @@ pub(super) struct EndedConnection<'a> {
     pub(super) answered_ping: bool,
     /// The message that it may have ended on.
     pub(super) attempted: Option<AttemptedPublish<'a>>,
+    /// The topic filter that it may have ended on, if the broker ended it.
+    pub(super) subscribing: Option<PendingSubscription<'a>>,
 }
 
 impl ConnectionHistory {
@@ -74,6 +113,11 @@ impl ConnectionHistory {
     /// We end this connection ourselves.
     pub(super) fn gave_up(&mut self) {
         self.gave_up = true;
+    }
+
+    /// Whether we ended this connection ourselves.
+    pub(super) fn has_given_up(&self) -> bool {
+        self.gave_up
     }
 
     /// A message came in.
@@ -97,15 +141,41 @@ impl ConnectionHistory {
         self.suspect.is_some()
     }
 
-    /// An attempt failed before the broker accepted it.
+    /// The broker accepts this connection.
+    pub(super) fn connection_accepted(&mut self) {
+        self.closed.was_accepted = true;
+    }
+
+    /// An attempt failed before there was a connection.
     ///
     /// A client that takes over our connections can connect: where attempts fail, short connections have another
     /// reason.
     pub(super) fn attempt_failed(&mut self) {
         self.short_lived = 0;
+        self.closed.next(None);
     }
 
-    /// A connection ended that the broker had accepted. No other client uses a `unique_client_id`.
+    /// A connection ended before the broker accepted it: unless we gave up, the broker closed it instead of an answer. Returns
+    /// how many it closed so in a row, if the reason may be what CONNECT asked for.
+    pub(super) fn connect_unanswered(&mut self) -> Option<u32> {
+        if self.gave_up {
+            self.attempt_failed();
+            return None;
+        }
+        self.short_lived += u32::from(self.short_lived > 0);
+        let times = self.closed.next(Some(ClosedAt::Connect));
+        (!self.closed.was_accepted && times >= MIN_CLOSED).then_some(times)
+    }
+
+    /// Whether another client seems to use the same client identifier. No other client uses a `unique_client_id`.
+    pub(super) fn contested(&self, unique_client_id: bool) -> Option<Event> {
+        let contested =
+            self.short_lived > 0 && self.short_lived.is_multiple_of(MIN_CONTESTED) && self.suspect.is_none();
+        (contested && !unique_client_id).then_some(Event::Contested { times: self.short_lived })
+    }
+
+    /// A connection ended that the broker had accepted. No other client uses a `unique_client_id`. Returns what the user is to
+    /// know.
     pub(super) fn connection_ended(
         &mut self,
         connection: &EndedConnection<'_>,
@@ -116,12 +186,16 @@ impl ConnectionHistory {
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
         self.unstable = if stable { 0 } else { self.unstable.saturating_add(1) };
         self.adjust_backoff(stable, unique_client_id);
+        let times = self.closed.next(connection.subscribing.map(|_| ClosedAt::Subscribe));
         if let Some(publish) = connection.attempted.as_ref().filter(|_| cut_short && !self.acknowledged) {
             return self.ended_on(publish, connection.answered_ping, connection.ended);
         }
-        let contested =
-            self.short_lived > 0 && self.short_lived.is_multiple_of(MIN_CONTESTED) && self.suspect.is_none();
-        (contested && !unique_client_id).then_some(Event::Contested { times: self.short_lived })
+        match connection.subscribing {
+            Some(pending) if times == MIN_CLOSED && !pending.was_granted => {
+                Some(Event::Warning(refusal::closed_at_subscribe(pending.filter, times)))
+            }
+            _ => self.contested(unique_client_id),
+        }
     }
 
     fn adjust_backoff(&mut self, stable: bool, unique_client_id: bool) {
@@ -154,7 +228,7 @@ impl ConnectionHistory {
         if refused {
             return Some(Event::Refused(refusal::message(publish, times)));
         }
-        (times == MIN_SUSPICIOUS).then(|| Event::Suspect(refusal::suspect(publish, times)))
+        (times == MIN_SUSPICIOUS).then(|| Event::Warning(refusal::suspect(publish, times)))
     }
 
     /// How long to wait before the next attempt.

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use rand::CryptoRng;
 
-use super::connection_history::EndedConnection;
-use super::{ClientSession, ConnectionState};
+use super::connection_history::{EndedConnection, MIN_CLOSED};
+use super::{ClientSession, ConnectionState, refusal};
 use crate::mqtt::codec::Request;
 use crate::mqtt::{Event, Outage, Will};
 use crate::{Error, Result};
@@ -48,28 +48,56 @@ impl ClientSession {
 
     /// The transport is gone, or could not be opened; `outage` is for [`Event::Down`]. Returns when to try again.
     pub fn transport_lost(&mut self, outage: impl Into<Outage>, now: Instant, rng: &mut impl CryptoRng) -> Instant {
+        let mut outage = outage.into();
         match std::mem::replace(&mut self.state, ConnectionState::Down) {
             ConnectionState::Up { since, keep_alive } => {
-                let connection = EndedConnection {
-                    since,
-                    ended: now,
-                    answered_ping: keep_alive.was_ping_answered(),
-                    attempted: self.outgoing.oldest_attempted(self.sent_bytes),
-                };
-                self.events.extend(self.history.connection_ended(&connection, self.options.unique_client_id));
+                outage = self.connection_ended(outage, since, keep_alive.was_ping_answered(), now, rng);
             }
-            ConnectionState::Connecting(_) => {
-                self.connack_missing |= self.sent_bytes > 0;
-                self.history.attempt_failed();
-            }
+            ConnectionState::Connecting(_) => outage = self.connect_unanswered(outage),
             ConnectionState::Down | ConnectionState::Closing => self.history.attempt_failed(),
         }
         self.outgoing.connection_ended(self.sent_bytes);
         self.write_buffer.clear();
         self.subscriptions.connection_ended();
         let retry = self.history.next_delay(rng);
-        self.events.push_back(Event::Down { outage: outage.into(), retry });
+        self.events.push_back(Event::Down { outage, retry });
         now + retry
+    }
+
+    /// A connection ended that the broker had accepted.
+    fn connection_ended(
+        &mut self,
+        outage: Outage,
+        since: Instant,
+        answered_ping: bool,
+        ended: Instant,
+        rng: &mut impl CryptoRng,
+    ) -> Outage {
+        let attempted = self.outgoing.oldest_attempted(self.sent_bytes);
+        let subscribing = self.subscriptions.pending().filter(|_| !self.history.has_given_up());
+        let connection = EndedConnection { since, ended, answered_ping, attempted, subscribing };
+        let event = self.history.connection_ended(&connection, self.options.unique_client_id);
+        self.events.extend(event);
+        let Some(subscribing) = subscribing else { return outage };
+        let hint = (!subscribing.was_granted).then(|| refusal::subscribe_hint(subscribing.filter));
+        // After a failover the broker may hold the identifier, or the queue of that name, for a connection that is gone.
+        self.options.redraw_client_id(rng);
+        match hint {
+            Some(hint) => outage.or_hint(hint),
+            None => outage,
+        }
+    }
+
+    /// A connection ended before the broker had accepted it.
+    fn connect_unanswered(&mut self, outage: Outage) -> Outage {
+        self.connack_missing |= self.sent_bytes > 0;
+        let refused = self.history.connect_unanswered();
+        self.events.extend(self.history.contested(self.options.unique_client_id));
+        let Some(times) = refused else { return outage };
+        if times == MIN_CLOSED {
+            self.events.push_back(Event::Warning(refusal::closed_at_connect(&self.options, times)));
+        }
+        outage.or_hint(refusal::connect_hint(&self.options))
     }
 
     /// The transport is closed after [`disconnect`](Self::disconnect), and no other will be opened.

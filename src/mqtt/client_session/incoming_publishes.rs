@@ -1,6 +1,6 @@
 //! PUBLISH packets from the broker: each is acknowledged when the tool says so, never before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::mqtt::Qos;
 use crate::mqtt::codec::Request;
@@ -15,6 +15,17 @@ pub(super) struct IncomingPublishes {
     delivery: u64,
     /// By packet identifier.
     unreleased: HashMap<u16, UnreleasedPublish>,
+    /// PUBREC packets of this connection, oldest first. Those that are answered are removed once they are the oldest.
+    recs: VecDeque<SentPubRec>,
+}
+
+/// A PUBREC that PUBREL answers.
+#[derive(Debug)]
+struct SentPubRec {
+    pkid: u16,
+    delivery: u64,
+    /// Where its last byte lies among those of the connection.
+    end: u64,
 }
 
 /// A delivery at QoS 2 that the broker may still repeat.
@@ -42,6 +53,7 @@ impl IncomingPublishes {
     /// A new connection begins.
     pub(super) fn connection_began(&mut self) {
         self.connection += 1;
+        self.recs.clear();
     }
 
     /// The broker kept no session: its packet identifiers now mean other messages.
@@ -88,9 +100,29 @@ impl IncomingPublishes {
         }
     }
 
+    /// An answer was encoded; its last byte lies at `end` of this connection.
+    pub(super) fn encoded(&mut self, answer: Request<'_>, end: u64) {
+        if let Request::PubRec(pkid) = answer
+            && let Some(publish) = self.unreleased.get(&pkid)
+        {
+            self.recs.push_back(SentPubRec { pkid, delivery: publish.delivery, end });
+        }
+    }
+
+    /// Where the oldest PUBREC to which PUBREL is due ends among the bytes of this connection, if its socket has taken it;
+    /// `sent_bytes` counts all that it took.
+    pub(super) fn oldest_unanswered(&self, sent_bytes: u64) -> Option<u64> {
+        self.recs.front().map(|rec| rec.end).filter(|end| *end <= sent_bytes)
+    }
+
     /// PUBREL came in: the broker will not repeat this one. Returns the answer.
     pub(super) fn pubrel(&mut self, pkid: u16) -> Request<'static> {
         self.unreleased.remove(&pkid);
+        let unreleased = &self.unreleased;
+        let is_due = |rec: &SentPubRec| unreleased.get(&rec.pkid).is_some_and(|one| one.delivery == rec.delivery);
+        while self.recs.front().is_some_and(|rec| !is_due(rec)) {
+            self.recs.pop_front();
+        }
         Request::PubComp(pkid)
     }
 }

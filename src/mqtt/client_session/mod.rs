@@ -151,7 +151,10 @@ impl ClientSession {
     }
 
     /// As [`Client::subscribe`](super::Client::subscribe).
-    pub(super) fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of [`Client::subscribe`](super::Client::subscribe).
+    pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.subscriptions.add(filter, qos)?;
         if matches!(self.state, ConnectionState::Up { .. }) {
             self.send_subscribes(now);
@@ -167,8 +170,14 @@ impl ClientSession {
         if let Some(request) = self.incoming.ack(&receipt)
             && matches!(self.state, ConnectionState::Up { .. })
         {
-            self.codec.encode(request, &mut self.write_buffer);
+            self.send_answer(request);
         }
+    }
+
+    /// Sends an answer to a message of the broker.
+    fn send_answer(&mut self, answer: Request<'_>) {
+        self.codec.encode(answer, &mut self.write_buffer);
+        self.incoming.encoded(answer, self.sent_bytes + self.write_buffer.len() as u64);
     }
 
     /// Sends what is queued, then DISCONNECT; nothing can be published any more.
@@ -249,7 +258,7 @@ impl ClientSession {
             ConnectionState::Up { keep_alive, .. } => keep_alive.deadline(),
             ConnectionState::Down | ConnectionState::Connecting(_) | ConnectionState::Closing => None,
         };
-        [keep_alive, self.connack_deadline(), self.suback_deadline()].into_iter().flatten().min()
+        [keep_alive, self.connack_deadline(), self.suback_deadline(), self.subscribe_at()].into_iter().flatten().min()
     }
 
     /// Until when CONNACK must come. While reading is paused, no answer can be late.
@@ -268,6 +277,14 @@ impl ClientSession {
         }
     }
 
+    /// When a subscription that was refused is to be requested again.
+    fn subscribe_at(&self) -> Option<Instant> {
+        match &self.state {
+            ConnectionState::Up { .. } => self.subscriptions.retry_at(),
+            _ => None,
+        }
+    }
+
     /// Does what is due: everything of which the time in [`deadline`](Self::deadline) has passed, so that none of them is
     /// passed afterwards.
     ///
@@ -281,6 +298,9 @@ impl ClientSession {
         }
         if has_passed(self.suback_deadline()) {
             return Err(self.give_up("no SUBACK from the broker"));
+        }
+        if has_passed(self.subscribe_at()) {
+            self.send_subscribes(now);
         }
         if let ConnectionState::Up { keep_alive, .. } = &self.state {
             match keep_alive.action(now) {
@@ -298,7 +318,9 @@ impl ClientSession {
     /// Awaits the acknowledgement of the oldest packet: after whatever may have made another one that.
     fn await_ack(&mut self, now: Instant) {
         if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-            keep_alive.ack_awaited(self.outgoing.oldest_unanswered(self.sent_bytes), now);
+            let outgoing = self.outgoing.oldest_unanswered(self.sent_bytes);
+            let incoming = self.incoming.oldest_unanswered(self.sent_bytes);
+            keep_alive.ack_awaited([outgoing, incoming].into_iter().flatten().min(), now);
         }
     }
 

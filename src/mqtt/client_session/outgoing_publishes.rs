@@ -64,8 +64,17 @@ pub(super) struct AttemptedPublish<'a> {
     pub(super) token: Token,
     pub(super) topic: &'a str,
     pub(super) len: usize,
+    pub(super) qos: Qos,
     /// The broker accepted one at least as long on this topic in this run, so it has no reason to.
     pub(super) longer_was_accepted: bool,
+}
+
+/// A message that PUBACK was for.
+#[derive(Debug)]
+pub(super) struct PubAcked {
+    pub(super) token: Token,
+    /// It was sent at QoS 2, and is the first one that the broker took at QoS 1 instead.
+    pub(super) is_first_at_lower_qos: bool,
 }
 
 /// All of them. A message's serial number gives its packet identifier and its place, so nothing is ever searched for.
@@ -84,6 +93,8 @@ pub(super) struct OutgoingPublishes {
     unsent: VecDeque<u64>,
     /// The longest message that the broker acknowledged on the latest topic: it has no reason to refuse a shorter one.
     longest_accepted: Option<(Arc<str>, usize)>,
+    /// The broker took a message at QoS 2 for one at QoS 1.
+    is_qos_lowered: bool,
 }
 
 impl OutgoingPublishes {
@@ -99,6 +110,7 @@ impl OutgoingPublishes {
             exactly_once_in_flight: 0,
             unsent: VecDeque::new(),
             longest_accepted: None,
+            is_qos_lowered: false,
         }
     }
 
@@ -143,6 +155,7 @@ impl OutgoingPublishes {
             token: Token(self.first_serial),
             topic: &oldest.topic,
             len: oldest.payload.len(),
+            qos: oldest.qos,
             longer_was_accepted: self
                 .longest_accepted
                 .as_ref()
@@ -209,9 +222,16 @@ impl OutgoingPublishes {
     }
 
     /// PUBACK: the message it is for, if there is one in flight.
-    pub(super) fn puback(&mut self, pkid: u16, sent_bytes: u64) -> Option<Token> {
-        let serial = self.answered(pkid, Qos::AtLeastOnce, PublishState::Publishing, sent_bytes)?;
-        Some(self.acknowledge(serial))
+    ///
+    /// RabbitMQ answers so at QoS 2, too, as it has no more than QoS 1. There is nothing to wait for then.
+    pub(super) fn puback(&mut self, pkid: u16, sent_bytes: u64) -> Option<PubAcked> {
+        let answered = |qos| self.answered(pkid, qos, PublishState::Publishing, sent_bytes);
+        if let Some(serial) = answered(Qos::AtLeastOnce) {
+            return Some(PubAcked { token: self.acknowledge(serial), is_first_at_lower_qos: false });
+        }
+        let serial = answered(Qos::ExactlyOnce)?;
+        let is_first_at_lower_qos = !std::mem::replace(&mut self.is_qos_lowered, true);
+        Some(PubAcked { token: self.acknowledge(serial), is_first_at_lower_qos })
     }
 
     /// PUBREC: whether to answer with PUBREL, which would lie at `release` of this connection.

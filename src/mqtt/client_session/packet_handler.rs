@@ -79,6 +79,7 @@ impl ClientSession {
         let mut keep_alive = KeepAlive::new(Duration::from_secs(self.keep_alive_interval.into()), now);
         keep_alive.pause(self.paused, now);
         self.state = ConnectionState::Up { since: now, keep_alive };
+        self.history.connection_accepted();
         self.events.push_back(Event::Up { session_present });
         self.send_subscribes(now);
         if self.history.suspects_oldest() {
@@ -104,8 +105,10 @@ impl ClientSession {
                 self.handle_publish(publish, |receipt| Event::Oversize { topic, len, receipt });
             }
             Packet::PubAck { pkid, .. } => {
-                let token = self.outgoing.puback(pkid, self.sent_bytes);
-                self.acknowledged(token);
+                if let Some(acked) = self.outgoing.puback(pkid, self.sent_bytes) {
+                    self.events.extend(acked.is_first_at_lower_qos.then(|| Event::Warning(refusal::lower_qos())));
+                    self.acknowledged(Some(acked.token));
+                }
             }
             Packet::PubRec { pkid, .. } => {
                 let start = self.write_buffer.len();
@@ -123,7 +126,7 @@ impl ClientSession {
                 let answer = self.incoming.pubrel(pkid);
                 self.codec.encode(answer, &mut self.write_buffer);
             }
-            Packet::SubAck { pkid, granted } => self.events.extend(self.subscriptions.suback(pkid, &granted)?),
+            Packet::SubAck { pkid, granted } => self.events.extend(self.subscriptions.suback(pkid, &granted, now)?),
             Packet::PingResp => {
                 if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
                     keep_alive.ping_answered(now);
@@ -142,7 +145,7 @@ impl ClientSession {
     fn handle_publish(&mut self, publish: IncomingPublish, event: impl FnOnce(Receipt) -> Event) {
         match publish {
             IncomingPublish::New(receipt) => self.events.push_back(event(receipt)),
-            IncomingPublish::AcknowledgedRepeat(request) => self.codec.encode(request, &mut self.write_buffer),
+            IncomingPublish::AcknowledgedRepeat(request) => self.send_answer(request),
             IncomingPublish::PendingRepeat => {}
         }
     }

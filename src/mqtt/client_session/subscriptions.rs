@@ -1,15 +1,29 @@
 //! The topic filters that the tool subscribed to, and how the broker answered each.
+//!
+//! A refusal need not be the last word: a cluster that fails over refuses what it granted a moment ago, and what it will grant
+//! again. So it is asked again, with growing pauses. The run ends only if the broker never granted anything in this run, and
+//! refused often enough and for long enough.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::refusal;
-use crate::mqtt::codec::{Reason, Request};
+use crate::backoff::Backoff;
+use crate::mqtt::codec::{Reason, ReasonClass, Request};
 use crate::mqtt::{ConnectionLost, Event, Qos, topic};
 use crate::{Error, Exit, Result};
 
 /// The number of packet identifiers above those for PUBLISH.
 const MAX_SUBSCRIPTIONS: usize = (u16::MAX - MAX_PUBLISH_ID) as usize;
+
+/// Refusals in a row, and the least time from the first to the last of them, before they are taken for the last word.
+const MIN_REFUSALS: u32 = 3;
+const MIN_REFUSED_TIME: Duration = Duration::from_secs(10);
+
+/// How long after a refusal the broker is asked again: at first, so that the third refusal comes after [`MIN_REFUSED_TIME`],
+/// and at most.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(3400);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// All filters; the place of a filter gives its packet identifier.
 #[derive(Debug, Default)]
@@ -19,10 +33,64 @@ pub(super) struct Subscriptions(Vec<Subscription>);
 struct Subscription {
     filter: String,
     qos: Qos,
-    /// Since when SUBACK is awaited, on this connection.
-    requested_at: Option<Instant>,
+    state: SubscriptionState,
+    /// The broker granted it in this run.
+    was_granted: bool,
+    /// Refusals since it was granted last.
+    refused: Option<Refusals>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SubscriptionState {
+    /// To be requested, after a refusal not before this time.
+    Missing(Option<Instant>),
+    /// SUBACK is awaited since then, on this connection.
+    Requested(Instant),
     /// The broker accepted it, and keeps it as long as the MQTT session.
-    granted: bool,
+    Granted,
+}
+
+/// A SUBSCRIBE that the broker has not answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingSubscription<'a> {
+    pub(super) filter: &'a str,
+    /// The broker granted it before, in this run.
+    pub(super) was_granted: bool,
+}
+
+#[derive(Debug)]
+struct Refusals {
+    count: u32,
+    since: Instant,
+    delay: Backoff,
+}
+
+impl Subscription {
+    fn requested_at(&self) -> Option<Instant> {
+        match self.state {
+            SubscriptionState::Requested(at) => Some(at),
+            SubscriptionState::Missing(_) | SubscriptionState::Granted => None,
+        }
+    }
+
+    fn grant(&mut self, granted: Qos) -> Event {
+        (self.state, self.was_granted, self.refused) = (SubscriptionState::Granted, true, None);
+        Event::Subscribed { filter: self.filter.clone(), requested: self.qos, granted }
+    }
+
+    /// The broker refused it: what the user is told, at the first of several refusals and at the last.
+    fn refuse(&mut self, reason: &Reason, may_pass: bool, now: Instant) -> Option<Event> {
+        let delay = Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
+        let refused = self.refused.get_or_insert(Refusals { count: 0, since: now, delay });
+        refused.count += 1;
+        self.state = SubscriptionState::Missing(Some(now + refused.delay.next()));
+        let is_final =
+            refused.count >= MIN_REFUSALS && now.saturating_duration_since(refused.since) >= MIN_REFUSED_TIME;
+        if is_final && !may_pass {
+            return Some(Event::Refused(refusal::subscription(&self.filter, reason)));
+        }
+        (refused.count == 1).then(|| Event::Warning(refusal::subscription_for_now(&self.filter, reason)))
+    }
 }
 
 impl Subscriptions {
@@ -31,35 +99,52 @@ impl Subscriptions {
         if self.0.len() == MAX_SUBSCRIPTIONS {
             return Err(Error::new(Exit::Config, format!("more than {MAX_SUBSCRIPTIONS} subscriptions")));
         }
-        self.0.push(Subscription { filter: filter.to_owned(), qos, requested_at: None, granted: false });
+        let (filter, state) = (filter.to_owned(), SubscriptionState::Missing(None));
+        self.0.push(Subscription { filter, qos, state, was_granted: false, refused: None });
         Ok(())
     }
 
     /// The broker kept no session, and so no subscription.
     pub(super) fn session_lost(&mut self) {
-        self.0.iter_mut().for_each(|one| one.granted = false);
+        self.0.iter_mut().for_each(|one| one.state = SubscriptionState::Missing(None));
     }
 
-    /// The connection is gone, and with it the answers.
+    /// The connection is gone, and with it the answers. Another one may lead to a node that grants what the last one refused.
     pub(super) fn connection_ended(&mut self) {
-        self.0.iter_mut().for_each(|one| one.requested_at = None);
+        let missing = self.0.iter_mut().filter(|one| one.state != SubscriptionState::Granted);
+        missing.for_each(|one| one.state = SubscriptionState::Missing(None));
     }
 
     /// Since when the oldest answer is awaited.
     pub(super) fn oldest_request(&self) -> Option<Instant> {
-        self.0.iter().filter_map(|one| one.requested_at).min()
+        self.0.iter().filter_map(Subscription::requested_at).min()
+    }
+
+    /// The request that the broker has to answer next.
+    pub(super) fn pending(&self) -> Option<PendingSubscription<'_>> {
+        let oldest = self.0.iter().filter(|one| one.requested_at().is_some()).min_by_key(|one| one.requested_at())?;
+        Some(PendingSubscription { filter: &oldest.filter, was_granted: oldest.was_granted })
     }
 
     /// The answers get their full time again.
     pub(super) fn restart_timeouts(&mut self, now: Instant) {
-        self.0.iter_mut().filter_map(|one| one.requested_at.as_mut()).for_each(|requested_at| *requested_at = now);
+        let requested = self.0.iter_mut().filter(|one| one.requested_at().is_some());
+        requested.for_each(|one| one.state = SubscriptionState::Requested(now));
     }
 
-    /// Sends a SUBSCRIBE for each filter that the broker neither has nor was asked for on this connection.
+    /// When to call [`Subscriptions::request_missing`], for those that were refused.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        let retry_at = |one: &Subscription| if let SubscriptionState::Missing(at) = one.state { at } else { None };
+        self.0.iter().filter_map(retry_at).min()
+    }
+
+    /// Sends a SUBSCRIBE for each filter that the broker neither has nor was asked for on this connection, unless it refused
+    /// that a moment ago.
     pub(super) fn request_missing(&mut self, now: Instant, mut send: impl FnMut(Request<'_>)) {
         let ids = MAX_PUBLISH_ID + 1..=u16::MAX;
-        for (one, pkid) in self.0.iter_mut().zip(ids).filter(|(one, _)| !one.granted && one.requested_at.is_none()) {
-            one.requested_at = Some(now);
+        let is_due = |one: &Subscription| matches!(one.state, SubscriptionState::Missing(not_before) if not_before.is_none_or(|at| now >= at));
+        for (one, pkid) in self.0.iter_mut().zip(ids).filter(|(one, _)| is_due(one)) {
+            one.state = SubscriptionState::Requested(now);
             send(Request::Subscribe { pkid, filter: &one.filter, qos: one.qos });
         }
     }
@@ -69,18 +154,20 @@ impl Subscriptions {
         &mut self,
         pkid: u16,
         granted: &[std::result::Result<Qos, Reason>],
+        now: Instant,
     ) -> std::result::Result<Option<Event>, ConnectionLost> {
+        let was_any_granted = self.0.iter().any(|one| one.was_granted);
         let place = pkid.checked_sub(MAX_PUBLISH_ID + 1).map(usize::from);
         let Some(one) = place.and_then(|place| self.0.get_mut(place)) else { return Ok(None) };
-        if one.requested_at.take().is_none() {
+        if one.requested_at().is_none() {
             return Ok(None);
         }
         match granted {
-            [Ok(granted)] => {
-                one.granted = true;
-                Ok(Some(Event::Subscribed { filter: one.filter.clone(), requested: one.qos, granted: *granted }))
+            [Ok(granted)] => Ok(Some(one.grant(*granted))),
+            [Err(reason)] => {
+                let may_pass = was_any_granted || reason.class() == ReasonClass::Temporary;
+                Ok(one.refuse(reason, may_pass, now))
             }
-            [Err(reason)] => Ok(Some(Event::Refused(refusal::subscription(&one.filter, reason)))),
             _ => Err(ConnectionLost::malformed("SUBACK: not exactly one return code for one topic filter")),
         }
     }

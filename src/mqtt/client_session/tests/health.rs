@@ -1,6 +1,7 @@
 //! Time and misfortune: keep-alive, back-pressure, backoff, and who is to blame.
 
 use super::*;
+use crate::secret::Password;
 
 #[test]
 fn connack_and_suback_must_come() {
@@ -143,7 +144,7 @@ fn a_packet_that_the_broker_swallows_is_sent_again_on_another_connection() {
             } else {
                 assert_eq!(published(&again), [row("swallowed", 1, true)]);
             }
-            assert!(!rig.events().iter().any(|event| matches!(event, Event::Suspect(_) | Event::Refused(_))));
+            assert!(!rig.events().iter().any(|event| matches!(event, Event::Warning(_) | Event::Refused(_))));
         }
     }
 }
@@ -316,7 +317,7 @@ fn a_message_that_ends_each_connection_is_named() {
         assert_eq!(packets[0], Packet::PingReq);
         assert_eq!(published(&packets[1..]), [row("poison", 2, true)], "alone: then it is known to be the one");
         let events = rig.events();
-        warnings += events.iter().filter(|event| matches!(event, Event::Suspect(_))).count();
+        warnings += events.iter().filter(|event| matches!(event, Event::Warning(_))).count();
         let refused = |event| if let Event::Refused(error) = event { Some(error) } else { None };
         if let Some(error) = events.into_iter().find_map(refused) {
             break error;
@@ -369,7 +370,7 @@ fn a_broker_that_closes_at_the_second_step_of_qos_2_does_not_refuse_the_message(
         assert_eq!(answer_ping_and_drop(&mut rig), [pubrel(1)]);
         rig.connect(true);
     }
-    assert!(!rig.events().iter().any(|event| matches!(event, Event::Refused(_) | Event::Suspect(_))));
+    assert!(!rig.events().iter().any(|event| matches!(event, Event::Refused(_) | Event::Warning(_))));
 }
 
 #[test]
@@ -386,7 +387,7 @@ fn a_message_no_longer_than_one_that_was_accepted_is_not_refused() {
     let events = rig.events();
     assert!(!events.iter().any(|event| matches!(event, Event::Refused(_))));
     let warnings: Vec<_> =
-        events.iter().filter_map(|event| if let Event::Suspect(error) = event { Some(error) } else { None }).collect();
+        events.iter().filter_map(|event| if let Event::Warning(error) = event { Some(error) } else { None }).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].hint_text().unwrap().contains("log"), "{warnings:?}");
 }
@@ -472,4 +473,122 @@ fn a_broker_that_sends_and_does_not_read_is_left() {
         }
         assert!(round < 900_000, "PUBACKs pile up");
     }
+}
+
+/// The text of each warning, with its hint.
+fn warnings(events: &[Event]) -> Vec<String> {
+    let text = |error: &Error| format!("{error}; {}", error.hint_text().unwrap_or_default());
+    events.iter().filter_map(|event| if let Event::Warning(error) = event { Some(text(error)) } else { None }).collect()
+}
+
+#[test]
+fn a_broker_that_closes_at_connect_is_waited_for_and_the_login_is_named() {
+    let login = Login { username: "sensor".into(), password: Some(Password::new("x".into())) };
+    let mut rig = Rig::new(|options| options.login = Some(login));
+    let mut said = Vec::new();
+    let mut waited = Duration::ZERO;
+    for round in 1..=12 {
+        rig.session.transport_opened(rig.now);
+        rig.sent();
+        waited += rig.drop_connection();
+        let events = rig.events();
+        said.extend(warnings(&events).into_iter().map(|text| (round, text)));
+        if round >= 3 {
+            let hint = events
+                .iter()
+                .find_map(|event| if let Event::Down { outage, .. } = event { outage.hint() } else { None });
+            assert!(hint.is_some_and(|hint| hint.contains("sensor")), "for the end of the run: {hint:?}");
+        }
+    }
+    assert!(waited > 30 * SECOND, "pauses grow: {waited:?}");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].0 == 3 && said[0].1.contains("sensor") && said[0].1.contains("password"), "{said:?}");
+    // Once it has accepted the login, that is not the reason.
+    rig.connect(false);
+    for _ in 0..12 {
+        rig.drop_connection();
+        rig.session.transport_opened(rig.now);
+        rig.sent();
+    }
+    assert_eq!(warnings(&rig.events()), Vec::<String>::new());
+}
+
+#[test]
+fn a_broker_that_closes_at_subscribe_is_waited_for_and_the_topic_is_named() {
+    let mut rig = Rig::new(|options| (options.unique_client_id, options.clean_session) = (true, true));
+    rig.session.subscribe("denied/topic", Qos::AtLeastOnce, rig.now).unwrap();
+    let (mut said, mut ids, mut waited) = (Vec::new(), Vec::new(), Duration::ZERO);
+    for round in 1..=12 {
+        match &rig.connect(false)[..] {
+            [Packet::Connect(connect)] => ids.push(connect.client_id.clone()),
+            other => panic!("{other:?}"),
+        }
+        rig.sent();
+        waited += rig.drop_connection();
+        said.extend(warnings(&rig.events()).into_iter().map(|text| (round, text)));
+    }
+    assert!(waited > 30 * SECOND, "pauses grow: {waited:?}");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].0 == 3 && said[0].1.contains("denied/topic") && said[0].1.contains("subtop"), "{said:?}");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 12, "a fresh identifier each time: the broker may hold the last one");
+    assert!(rig.refused().is_none());
+}
+
+#[test]
+fn a_client_id_that_is_not_drawn_or_names_a_session_is_kept() {
+    for (unique, clean) in [(false, true), (true, false)] {
+        let mut rig = Rig::new(|options| (options.unique_client_id, options.clean_session) = (unique, clean));
+        rig.session.subscribe("t", Qos::AtLeastOnce, rig.now).unwrap();
+        for _ in 0..3 {
+            assert!(matches!(&rig.connect(false)[..], [Packet::Connect(connect)] if connect.client_id == "me"));
+            rig.sent();
+            rig.drop_connection();
+        }
+    }
+}
+
+#[test]
+fn a_subscription_that_was_granted_is_not_doubted_in_a_failover() {
+    let mut rig = Rig::up();
+    rig.session.subscribe("t", Qos::AtLeastOnce, rig.now).unwrap();
+    rig.sent();
+    rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Success(QoS::AtLeastOnce))).unwrap();
+    for _ in 0..4 {
+        rig.drop_connection();
+        rig.connect(false);
+        rig.sent();
+    }
+    assert_eq!(warnings(&rig.events()), Vec::<String>::new());
+}
+
+#[test]
+fn connections_that_fail_before_connack_count_as_a_takeover() {
+    // The broker accepts one connection, and drops the next ones as they come: two clients take turns.
+    let mut rig = Rig::new(|_| {});
+    rig.connect(true);
+    rig.drop_connection();
+    for round in 2..=5 {
+        rig.session.transport_opened(rig.now);
+        rig.sent();
+        rig.drop_connection();
+        let contested = rig.events().into_iter().any(|event| matches!(event, Event::Contested { times: 5 }));
+        assert_eq!(contested, round == 5);
+    }
+}
+
+#[test]
+fn a_broker_that_closes_at_qos_2_is_told_of_by_the_key() {
+    let mut rig = Rig::up();
+    rig.publish("x", Qos::ExactlyOnce);
+    rig.sent();
+    rig.drop_connection();
+    let mut said = Vec::new();
+    while said.is_empty() {
+        rig.connect(true);
+        answer_ping_and_drop(&mut rig);
+        said = warnings(&rig.events());
+    }
+    assert!(said[0].contains("`qos = 1`"), "{said:?}");
 }

@@ -126,9 +126,11 @@ fn a_refused_subscription_names_its_filter() {
     rig.session.subscribe("secret/topic", Qos::AtLeastOnce, rig.now).unwrap();
     rig.sent();
     rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Failure)).unwrap();
-    let error = rig.refused().unwrap();
-    assert_eq!(error.exit(), Exit::Unavailable);
-    assert!(error.to_string().contains("secret/topic"), "{error}");
+    let error = rig.events().into_iter().find_map(|event| match event {
+        Event::Warning(error) => Some(error),
+        _ => None,
+    });
+    assert!(error.is_some_and(|error| error.to_string().contains("secret/topic")));
     // Nobody waits for these.
     rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Failure)).unwrap();
     rig.receive(&suback(1, SubscribeReasonCode::Failure)).unwrap();
@@ -166,4 +168,111 @@ fn a_broker_that_breaks_the_protocol_is_left() {
     assert!(rig.connack(false, ConnectReturnCode::Success).is_err());
     let mut rig = Rig::up();
     assert!(rig.session.bytes_received(&mut BytesMut::from(&b"HTTP/1.1 400 Bad Request"[..]), rig.now).is_err());
+}
+
+/// The refusal of a subscription, as the broker of a cluster that fails over gives it.
+fn refuse(rig: &mut Rig, pkid: u16) -> Vec<Event> {
+    rig.receive(&suback(pkid, SubscribeReasonCode::Failure)).unwrap();
+    rig.events()
+}
+
+/// Whether this is the word to the user that something is refused for now, the refusal that ends a run, or anything else.
+fn kinds(events: &[Event]) -> Vec<&'static str> {
+    let kind = |event: &Event| match event {
+        Event::Warning(_) => "warning",
+        Event::Refused(_) => "refused",
+        Event::Subscribed { .. } => "subscribed",
+        _ => "other",
+    };
+    events.iter().map(kind).collect()
+}
+
+#[test]
+fn a_subscription_that_was_granted_in_this_run_is_refused_for_now_only() {
+    let mut rig = Rig::up();
+    rig.session.subscribe("a", Qos::AtLeastOnce, rig.now).unwrap();
+    rig.sent();
+    rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Success(QoS::AtLeastOnce))).unwrap();
+    rig.drop_connection();
+    rig.connect(false);
+    rig.sent();
+    rig.events();
+    assert_eq!(kinds(&refuse(&mut rig, MAX_PUBLISH_ID + 1)), ["warning"]);
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        let before = rig.now;
+        rig.now = rig.session.deadline().unwrap();
+        pauses.push(rig.now - before);
+        rig.session.tick(rig.now).unwrap();
+        let sent = rig.sent();
+        if sent.contains(&Packet::PingReq) {
+            rig.receive(&Packet::PingResp).unwrap();
+        }
+        if sent.iter().any(|packet| matches!(packet, Packet::Subscribe(_))) {
+            assert!(refuse(&mut rig, MAX_PUBLISH_ID + 1).is_empty(), "it was said once");
+        }
+    }
+    assert!(pauses.iter().any(|pause| *pause >= 20 * SECOND), "they grow: {pauses:?}");
+    rig.now += 60 * SECOND;
+    rig.session.tick(rig.now).unwrap();
+    assert!(rig.sent().iter().any(|packet| matches!(packet, Packet::Subscribe(_))));
+    rig.receive(&suback(MAX_PUBLISH_ID + 1, SubscribeReasonCode::Success(QoS::AtLeastOnce))).unwrap();
+    assert_eq!(kinds(&rig.events()), ["subscribed"]);
+}
+
+#[test]
+fn a_subscription_is_refused_for_now_where_another_one_is_granted() {
+    let mut rig = Rig::up();
+    rig.session.subscribe("a", Qos::AtLeastOnce, rig.now).unwrap();
+    rig.session.subscribe("b", Qos::AtLeastOnce, rig.now).unwrap();
+    rig.sent();
+    rig.receive(&suback(MAX_PUBLISH_ID + 2, SubscribeReasonCode::Success(QoS::AtLeastOnce))).unwrap();
+    rig.events();
+    for _ in 0..20 {
+        assert!(!kinds(&refuse(&mut rig, MAX_PUBLISH_ID + 1)).contains(&"refused"));
+        rig.now += 60 * SECOND;
+        rig.session.tick(rig.now).unwrap();
+        rig.receive(&Packet::PingResp).unwrap();
+        rig.sent();
+    }
+}
+
+#[test]
+fn a_broker_that_never_granted_is_asked_three_times_within_ten_seconds() {
+    let mut rig = Rig::up();
+    rig.session.subscribe("a", Qos::AtLeastOnce, rig.now).unwrap();
+    rig.events();
+    let (start, mut said) = (rig.now, Vec::new());
+    while !said.contains(&"refused") {
+        assert_eq!(rig.sent().len(), 1, "SUBSCRIBE");
+        said.extend(kinds(&refuse(&mut rig, MAX_PUBLISH_ID + 1)));
+        rig.now = rig.session.deadline().unwrap();
+        rig.session.tick(rig.now).unwrap();
+    }
+    assert_eq!(said, ["warning", "refused"]);
+    assert!(rig.now - start >= 10 * SECOND && rig.now - start < 30 * SECOND, "{:?}", rig.now - start);
+}
+
+#[test]
+fn a_message_that_is_not_released_is_found() {
+    let mut rig = Rig::up();
+    rig.deliver(QoS::ExactlyOnce, 5, "x", false);
+    let message = rig.messages().remove(0);
+    rig.session.ack(message.receipt);
+    assert_eq!(rig.sent(), [pubrec(5)]);
+    let lost = (0..200).find_map(|_| {
+        rig.now += SECOND;
+        let lost = rig.session.tick(rig.now).err();
+        if rig.sent().contains(&Packet::PingReq) {
+            rig.receive(&Packet::PingResp).unwrap();
+        }
+        lost
+    });
+    assert!(lost.expect("PUBREL is overdue").to_string().contains("acknowledge"));
+    rig.drop_connection();
+    rig.connect(true);
+    rig.receive(&pubrel(5)).unwrap();
+    assert_eq!(rig.sent(), [pubcomp(5)]);
+    rig.now += 59 * SECOND;
+    assert!(rig.session.tick(rig.now).is_ok());
 }

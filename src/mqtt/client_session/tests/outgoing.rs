@@ -251,3 +251,32 @@ fn an_early_pubrec_does_not_release_what_is_still_to_be_repeated() {
     rig.receive(&pubrec(9)).unwrap();
     assert_eq!(rig.sent(), [pubrel(9)]);
 }
+
+#[test]
+fn puback_for_a_message_at_qos_2_is_the_end_of_it() {
+    let mut rig = Rig::up();
+    let tokens = [rig.publish("a", Qos::ExactlyOnce), rig.publish("b", Qos::ExactlyOnce)];
+    rig.sent();
+    rig.receive(&puback(1)).unwrap();
+    rig.receive(&puback(2)).unwrap();
+    let events = rig.events();
+    let warnings: Vec<_> =
+        events.iter().filter_map(|event| if let Event::Warning(error) = event { Some(error) } else { None }).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].hint_text().unwrap().contains("`qos = 1`"), "{warnings:?}");
+    let acknowledged: Vec<_> = events
+        .iter()
+        .filter_map(|event| if let Event::Acknowledged(token) = event { Some(*token) } else { None })
+        .collect();
+    assert_eq!(acknowledged, tokens);
+    assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
+    // After PUBREC it is none.
+    let token = rig.publish("c", Qos::ExactlyOnce);
+    rig.sent();
+    rig.receive(&pubrec(3)).unwrap();
+    rig.receive(&puback(3)).unwrap();
+    assert!(rig.acknowledged().is_empty());
+    assert_eq!(rig.sent(), [pubrel(3)]);
+    rig.receive(&pubcomp(3)).unwrap();
+    assert_eq!(rig.acknowledged(), [token]);
+}

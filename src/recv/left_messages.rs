@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::mqtt::Qos;
+use crate::mqtt::{MIN_BROKER_WINDOW, Qos};
 use crate::{Error, Exit};
 
-/// Most messages that a broker can be trusted to bear unacknowledged (mosquitto sends 20).
-const MAX_LEFT_MESSAGES: usize = 16;
+/// With as many left, the broker may send nothing more.
+const MAX_LEFT_MESSAGES: usize = MIN_BROKER_WINDOW;
 /// How long nothing may come with more than that left. A sender that is slow is silent as well.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -103,7 +103,7 @@ impl LeftMessages {
                 ))
                 .hint(
                     "run sts-recv without --once, which receives all streams; or raise the limit of the broker \
-                     (max_inflight_messages of mosquitto)",
+                     (max_inflight_messages of mosquitto, mqtt.prefetch of RabbitMQ)",
                 ),
         })
     }

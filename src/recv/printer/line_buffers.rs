@@ -10,7 +10,7 @@ use crate::stream::StreamId;
 /// How long an unfinished line waits for its end.
 pub(super) const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most messages that an unfinished line may be in. None of them is acknowledged meanwhile, and a broker sends only so many
-/// without an acknowledgement (20, with mosquitto) for all streams together.
+/// without an acknowledgement ([`MIN_BROKER_WINDOW`](crate::mqtt::MIN_BROKER_WINDOW)) for all streams together.
 const MAX_MESSAGES_PER_LINE: usize = 8;
 
 /// The unfinished line of one stream.

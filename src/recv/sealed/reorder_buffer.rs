@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::mqtt::Qos;
+use crate::mqtt::{MIN_BROKER_WINDOW, Qos};
 use crate::session::SessionId;
 use crate::stream::{Awaited, Receiver, StreamId};
 
@@ -17,9 +17,9 @@ const MAX_BYTES: usize = 2 << 20;
 /// Most messages that are held, however short they are.
 const MAX_MESSAGES: usize = 1024;
 /// Most messages that are held for the whole of [`REORDER_TIMEOUT`] although the broker wants them acknowledged. It sends
-/// only so many without an acknowledgement (20, with mosquitto) for all streams together, so that with more of them held
-/// neither what they wait for comes nor anything else.
-const MAX_UNACKNOWLEDGED: usize = 16;
+/// only so many without an acknowledgement for all streams together, so that with more of them held neither what they wait
+/// for comes nor anything else.
+const MAX_UNACKNOWLEDGED: usize = MIN_BROKER_WINDOW - 2;
 
 /// What the buffer is told of streams.
 pub(super) trait StreamOrder {

@@ -115,6 +115,26 @@ impl Route {
         }
     }
 
+    /// Whether a broker that takes each dot for the end of a level, as RabbitMQ does, may have made this of one of the link's
+    /// topics, so that it is none of them any more.
+    #[must_use]
+    pub(crate) fn is_split_at_dots(&self, topic: &str) -> bool {
+        let Self::Each(pattern) = self else { return false };
+        let (listen, publish) = (pattern.listen.replace('.', "/"), pattern.publish.replace('.', "/"));
+        listen != pattern.listen && self.topics(topic).is_none() && Pattern { listen, publish }.answer(topic).is_some()
+    }
+
+    /// Whether its topics have a character that not all brokers take as it is: RabbitMQ splits levels at dots, and NATS refuses
+    /// dots and blanks.
+    #[must_use]
+    pub(crate) fn has_risky_characters(&self) -> bool {
+        let topics = match self {
+            Self::One { publish, listen, .. } => [publish, listen],
+            Self::Each(pattern) => [&pattern.publish, &pattern.listen],
+        };
+        topics.iter().any(|topic| topic.contains(['.', ' ']))
+    }
+
     /// Whether it has many peers.
     #[must_use]
     pub(crate) fn is_wildcard(&self) -> bool {
@@ -141,6 +161,19 @@ mod tests {
         for other in ["plant/up", "plant/a/b/up", "plant/s7/up/", "plant/s7/UP", "/plant/s7/up", "", "plant/s7"] {
             assert_eq!(plant.answer(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn a_broker_that_splits_levels_at_dots_is_recognized() {
+        let each = |listen: &str| Route::Each(pattern(listen, "answers/+"));
+        assert!(each("plant.a/+/up").is_split_at_dots("plant/a/s7/up"));
+        assert!(each("plant.a/+/up").has_risky_characters() && each("plant a/+/up").has_risky_characters());
+        for (listen, topic) in
+            [("plant.a/+/up", "plant.a/s7/up"), ("plant.a/+/up", "plant/b/s7/up"), ("plant/+/up", "plant/a/b/up")]
+        {
+            assert!(!each(listen).is_split_at_dots(topic), "{listen} {topic}");
+        }
+        assert!(!each("plant/+/up").has_risky_characters());
     }
 
     #[test]

@@ -13,6 +13,21 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Reports in that time at most: strangers with many keys must fill neither memory nor a log.
 const MAX_REPORTS: usize = 8;
 
+/// What a run of sts-pair reports while it goes on, each once a minute.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Notice {
+    Claim(Claim),
+    /// The broker splits levels at dots.
+    DotsAreLevels,
+}
+
+/// A message came on what the broker made of one of the link's topics.
+pub(super) fn dots_are_levels(topic: &str) -> Error {
+    Error::new(Exit::Config, "this broker changes topics")
+        .because(format!("it takes a dot for the end of a level, as RabbitMQ does: a message came on {topic:?}"))
+        .hint("use topics without dots in `subtop` and `pubtop`, on all devices of the link")
+}
+
 /// Decides what is reported, and when again.
 pub(super) fn throttle<K: Clone + Eq + Hash>() -> KeyedReportThrottle<K> {
     KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS)

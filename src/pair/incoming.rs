@@ -8,7 +8,6 @@ use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
 use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
-use crate::text::escape;
 use crate::{Rejected, Result};
 
 /// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that wait is
@@ -76,7 +75,7 @@ impl PairRun<'_> {
 
     fn take_message(&mut self, topic: &str, payload: &[u8], now: Instant) -> Result<()> {
         let Some(topics) = self.sessions.peers.route.topics(topic) else {
-            self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
+            self.tell_other_topic(topic, now);
             return Ok(());
         };
         if FrameType::is_of_later_version(payload) {

@@ -6,7 +6,7 @@ use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use rustix::event::PollFlags;
 
-use super::claims;
+use super::claims::{self, Notice};
 use super::enrolment_outcome;
 use super::key_exchange_queue::KeyExchangeQueues;
 use super::progress_line::ProgressLine;
@@ -24,6 +24,7 @@ use crate::report_throttle::KeyedReportThrottle;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
+use crate::text::escape;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
@@ -76,7 +77,7 @@ pub(super) struct PairRun<'a> {
     pub(super) sessions: LinkSessions,
     pub(super) handshake: Handshake,
     pub(super) key_exchanges: KeyExchangeQueues,
-    claims: KeyedReportThrottle<Claim>,
+    reported: KeyedReportThrottle<Notice>,
 }
 
 /// What a handshake draws its keys from: the system, as a copy of a running process has its generator, too.
@@ -120,7 +121,7 @@ impl<'a> PairRun<'a> {
             sessions,
             handshake,
             key_exchanges: KeyExchangeQueues::default(),
-            claims: claims::throttle(),
+            reported: claims::throttle(),
         })
     }
 
@@ -237,7 +238,7 @@ impl<'a> PairRun<'a> {
             (Phase::Subscribing(_), _) => {
                 let endpoint = self.event_loop.broker.endpoint();
                 Error::new(Exit::Unavailable, "timed out")
-                    .because(format!("the broker at {endpoint} did not answer the subscription to {listen}"))
+                    .because(format!("the broker at {endpoint} did not grant the subscription to {listen}"))
             }
             (_, Purpose::Enrol { .. }) => error
                 .because(format!("no {other} with the code {did} on {listen}"))
@@ -252,8 +253,13 @@ impl<'a> PairRun<'a> {
     fn how_to_meet(&self, command: &str) -> String {
         let (publish, listen) = (&self.config.publish, self.config.subscribe.plain());
         let (role, other) = (self.sessions.peers.role, self.sessions.peers.role.other());
+        let risky = if self.sessions.peers.route.has_risky_characters() {
+            "; if that is so, use topics without dots and blanks, which some brokers change (RabbitMQ) or refuse (NATS)"
+        } else {
+            ""
+        };
         format!(
-            "this device is the {role}; run {command} at the same time on the other one, with sts_mode = {other}, pubtop = {listen} and subtop = {publish}"
+            "this device is the {role}; run {command} at the same time on the other one, with sts_mode = {other}, pubtop = {listen} and subtop = {publish}{risky}"
         )
     }
 
@@ -274,9 +280,17 @@ impl<'a> PairRun<'a> {
 
     /// Tells the user of a claim that nothing proves, the same one once a minute.
     pub(super) fn tell_claim(&mut self, claim: &Claim, now: Instant) {
-        if self.claims.is_due(claim, now) {
+        if self.reported.is_due(&Notice::Claim(claim.clone()), now) {
             self.report.warn(&claims::report(claim, &self.sessions.peers.public.fingerprint()));
         }
+    }
+
+    /// A message came on a topic that is none of this link's.
+    pub(super) fn tell_other_topic(&mut self, topic: &str, now: Instant) {
+        if self.sessions.peers.route.is_split_at_dots(topic) && self.reported.is_due(&Notice::DotsAreLevels, now) {
+            self.report.warn(&claims::dots_are_levels(topic));
+        }
+        self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));
     }
 
     fn wait(&mut self, now: Instant) -> Result<()> {

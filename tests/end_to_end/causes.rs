@@ -5,9 +5,9 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use crate::broker::{Broker, Options};
-use crate::device::{LINK, Pair};
+use crate::device::{LINK, Pair, S2M};
 use crate::process::{Ended, Process};
-use crate::server::{Server, read_once};
+use crate::server::{CONNACK, Server, read_once};
 
 /// Runs each tool with `-q` against what listens on this port, until its timeout.
 fn each_tool(port: u16, timeout: &str) -> [Ended; 3] {
@@ -49,6 +49,24 @@ fn what_is_no_broker_is_named() {
             assert!(lines.len() == 1 || (lines.len() == 2 && lines[1].contains(": hint: ")), "{}", ended.stderr);
         }
     }
+}
+
+#[test]
+fn what_a_broker_closes_the_connection_at_is_named() {
+    let at_connect = answering(b"");
+    let pair = Pair::enrolled_at(at_connect.port(), "gcm");
+    let options = ["--timeout", "5", "-o", "username=sensor", LINK];
+    let ended = Process::spawn(pair.master.pair(&options)).wait();
+    ended.failed(&[69], &["3 times in a row at CONNECT", "\"sensor\"", "`password`", "waiting for the broker"]);
+
+    let at_subscribe = Server::start(move |_, mut stream| {
+        read_once(&mut stream);
+        stream.write_all(&CONNACK).ok();
+        read_once(&mut stream);
+    });
+    let pair = Pair::enrolled_at(at_subscribe.port(), "gcm");
+    let ended = Process::spawn(pair.master.pair(&["--timeout", "5", LINK])).wait();
+    ended.failed(&[69], &[&format!("3 times in a row when {S2M:?} was subscribed"), "check `subtop`"]);
 }
 
 #[test]

@@ -106,7 +106,7 @@ device() { # device NAME ROLE SUBTOP PUBTOP [LINE]...: new, but for its key, whi
 	rm -rf "${work:?}/$name"
 	mkdir -p -m 700 "$name" "$name/etc" "$name/run"
 	cp "keys/$name/identity.pem" "$name/etc"
-	printf '%s\n' "host = 127.0.0.1" "port = $port" "sts_mode = $role" "subtop = $sub" "pubtop = $pub" "$@" >"$name/etc/l.conf"
+	printf '%s\n' "host = $hosts" "port = $port" "sts_mode = $role" "subtop = $sub" "pubtop = $pub" "$@" >"$name/etc/l.conf"
 	chmod 600 "$name/etc/l.conf" "$name/etc/identity.pem"
 }
 make_key() {
@@ -248,6 +248,33 @@ case_many() {
 	same "$case: what came" lines out
 }
 
+# A stream of which the end comes after as many messages of another one as RabbitMQ sends without an acknowledgement.
+case_left() {
+	paired 'clientid = kept'
+	rm -f go
+	listen --once
+	background station sts-send --timeout $WAIT l 2>send.log < <(echo first; waituntil test -e go; echo last) & sender=$!
+	waituntil has_bytes out 6 || fail "$case" "the first line does not come"
+	seq 100 111 | on station sts-send --timeout $WAIT --each l 2>other.log
+	is "$case: the other stream" 0 $?
+	touch go
+	status $sender
+	is "$case: sts-send" 0 $rc
+	status $receiver
+	case $family in
+	rabbitmq)
+		is "$case: sts-recv" 75 $rc
+		has "$case: the cause" recv.log 'nothing more came from the broker'
+		;;
+	nats) is "$case: sts-recv" 0 $rc ;;
+	esac
+	on gateway sts-recv -n $((14 - $(wc -l <out))) --timeout $WAIT l >>out 2>recv.log
+	is "$case: the next run" 0 $?
+	(echo first; echo last; seq 100 111) | sort >expected
+	sort out >sorted
+	same "$case: what came" expected sorted
+}
+
 # Topics that the broker does not take as they are: the tools say so.
 case_dots() {
 	case $family in
@@ -287,25 +314,44 @@ feed() {
 	tail -c +600001 many
 }
 
-# node_dies OPTION...: a stream, in the midst of which the node is killed that both devices are connected to
+# node_of FILE: the node that a tool is connected to, by what it says with -v; the first one behind the load balancer
+node_of() {
+	local n
+	for n in "${!ports[@]}"; do
+		if grep 'connected to' "$1" | tail -n 1 | grep -q ":${ports[n]}\b"; then echo "$n"; return; fi
+	done
+	echo 0
+}
+
+# node_dies OPTION...: a stream, in the midst of which the node is killed that the sender is connected to
 node_dies() {
+	local victim
 	rm -f killed restored
 	listen --once
-	background station sts-send --timeout $WAIT "$@" l 2>send.log < <(feed) & sender=$!
+	background station sts-send -v --timeout $WAIT "$@" l 2>send.log < <(feed) & sender=$!
 	waituntil has_bytes out 200000 || fail "$case" "nothing comes before a node dies"
-	kill_node 0
+	victim=$(node_of send.log)
+	kill_node "$victim"
 	touch killed
-	if [ "$broker" = "$family" ]; then ${family}_node 0; fi
+	if [ "$broker" = "$family" ]; then ${family}_node "$victim"; fi
 	touch restored
 	status $sender
 	is "$case: sts-send" 0 $rc
 	status $receiver
 	is "$case: sts-recv" 0 $rc
 	same "$case: what came" many out
-	[ "$broker" = "$family" ] || ${family}_node 0 || fail "$case" "the node does not start again"
+	[ "$broker" = "$family" ] || ${family}_node "$victim" || fail "$case" "the node does not start again"
 }
 case_dies() { paired && node_dies --confirm; }
+case_dies_kept() { paired 'clientid = kept' && node_dies --confirm; }
 case_dies_spool() { paired && node_dies --confirm --spool spool; }
+
+# Whether `host` may list the nodes of a cluster; otherwise there is a load balancer before it.
+has_node_lists() {
+	STS_CONFIG_DIR=$work/none "$tools/sts-recv" -o host=127.0.0.1:1,127.0.0.1:2 -o sts_mode=nosec -o aes=null \
+		-o subtop=t -o pubtop=t --timeout 1 ./lists 2>lists.log
+	[ $? = 69 ]
+}
 
 run_broker() {
 	broker=$1
@@ -318,14 +364,16 @@ run_broker() {
 		results+=("$broker start failed")
 		exit 1
 	fi
-	port=${ports[0]}
-	if [ $nodes = 3 ]; then
+	hosts=127.0.0.1 port=${ports[0]}
+	if [ $nodes = 3 ] && has_node_lists; then
+		hosts=$(printf ', 127.0.0.1:%s' "${ports[@]}") hosts=${hosts#, }
+	elif [ $nodes = 3 ]; then
 		port=$(free_port)
 		python3 "$here/forward.py" "$port" "${ports[@]}" >forward.log 2>&1 &
 		other_pids+=($!)
 		waitfor forward.log ready
 	fi
-	for case in ${CASES:-key code qos0 qos1 qos2 confirm gateway away many dots spool dies dies_spool}; do
+	for case in ${CASES:-key code qos0 qos1 qos2 confirm gateway away many left dots spool dies dies_kept dies_spool}; do
 		failed=0
 		rm -rf spool
 		case_$case
@@ -336,6 +384,7 @@ run_broker() {
 }
 
 echo 0 >ports
+: >lists
 seq -f 'line %09.0f of many that a sensor writes, of a fixed length' 1 1000 >lines
 seq -f 'line %09.0f of many that a sensor writes, of a fixed length' 1 20000 >many
 [ $# -gt 0 ] || set -- rabbitmq nats rabbitmq-cluster nats-cluster

@@ -18,11 +18,6 @@ impl Backoff {
         Self { first, longest, wait: first }
     }
 
-    /// The wait that is due now, without going on to the next one.
-    pub(crate) fn current(&self) -> Duration {
-        self.wait
-    }
-
     /// The wait that is due now; the one after it is twice as long.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.wait;
@@ -54,7 +49,7 @@ mod tests {
         backoff.shorten(secs(4));
         assert_eq!(backoff.next(), secs(4));
         backoff.shorten(secs(20));
-        assert_eq!((backoff.current(), backoff.next(), backoff.next()), (secs(8), secs(8), secs(16)));
+        assert_eq!((backoff.next(), backoff.next()), (secs(8), secs(16)));
         backoff.reset();
         assert_eq!(backoff.next(), secs(1));
     }

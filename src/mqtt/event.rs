@@ -82,10 +82,9 @@ pub struct Token(pub(super) u64);
 #[derive(Debug)]
 pub struct Receipt(pub(super) RequiredAck);
 
-#[cfg(test)]
 impl Receipt {
-    /// Of a message that requires no acknowledgement.
-    pub(crate) fn for_tests() -> Self {
+    /// Of a message that requires no acknowledgement, or not any more.
+    pub(crate) fn none() -> Self {
         Self(RequiredAck::None)
     }
 }

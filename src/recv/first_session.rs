@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn message(qos: Qos, payload: Vec<u8>) -> BrokerEvent {
-        let (topic, receipt) = (String::new(), Receipt::for_tests());
+        let (topic, receipt) = (String::new(), Receipt::none());
         BrokerEvent::Message(Message { topic, payload: payload.into(), qos, retain: false, dup: false, receipt })
     }
 

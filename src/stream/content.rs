@@ -20,6 +20,10 @@ pub(super) const WANTS_CONFIRMS: u8 = 0x40;
 pub(super) const PREAMBLE: u8 = 0x20;
 /// The flag of each message of a stream that continues another one.
 pub(super) const CONTINUES: u8 = 0x10;
+/// Length of a range of messages that are held.
+pub(super) const HELD_RANGE_LEN: usize = 4 + 4;
+/// Length of what precedes those.
+pub(super) const HELD_LEN: usize = 4 + SALT_LEN;
 /// Where padding begins.
 pub(super) const PADDING: u8 = 0x80;
 
@@ -53,6 +57,15 @@ pub(crate) enum Content {
         /// Which one.
         seq: u32,
     },
+    /// The peer has these messages of a stream of ours under this session, and cannot confirm them, as others are missing.
+    Held {
+        /// The number of the stream.
+        stream: u32,
+        /// Its salt.
+        salt: Salt,
+        /// In order: each the first seq, and the one after the last.
+        ranges: Vec<(u32, u32)>,
+    },
     /// Authentic, and of a kind that a later version adds: it counts as received, and nothing of it is written.
     Skipped,
     /// Authentic, and not to be understood: the peer is of a later version, or has a fault.
@@ -72,6 +85,7 @@ impl Content {
             Self::Settled => Some(Kind::Settled),
             Self::Will => Some(Kind::Will),
             Self::Refused { .. } => Some(Kind::Refused),
+            Self::Held { .. } => Some(Kind::Held),
             Self::Skipped | Self::Unreadable => None,
         }
     }
@@ -130,6 +144,14 @@ impl Content {
                 out.put_slice(salt);
                 out.put_u32(*seq);
             }
+            Self::Held { stream, salt, ranges } => {
+                out.put_u32(*stream);
+                out.put_slice(salt);
+                for (first, next) in ranges {
+                    out.put_u32(*first);
+                    out.put_u32(*next);
+                }
+            }
         }
     }
 
@@ -151,6 +173,7 @@ impl Content {
                 let Confirmed { stream, salt, next: seq } = Confirmed::parse(bytes.try_into().ok()?);
                 Some(Self::Refused { stream, salt, seq })
             }
+            Kind::Held => held(bytes),
         }
     }
 
@@ -158,6 +181,19 @@ impl Content {
     fn may_be_in(&self, stream: u32) -> bool {
         if let Self::Kill { next_stream } = self { *next_stream > stream } else { true }
     }
+}
+
+/// A stream, its salt and one range at least.
+fn held(bytes: &[u8]) -> Option<Content> {
+    let (stream, rest) = bytes.split_first_chunk()?;
+    let (salt, rest) = rest.split_first_chunk()?;
+    let (ranges, rest) = rest.as_chunks();
+    let range = |&[f0, f1, f2, f3, n0, n1, n2, n3]: &[u8; HELD_RANGE_LEN]| {
+        (u32::from_be_bytes([f0, f1, f2, f3]), u32::from_be_bytes([n0, n1, n2, n3]))
+    };
+    let is_whole = rest.is_empty() && !ranges.is_empty();
+    let ranges = ranges.iter().map(range).collect();
+    is_whole.then_some(Content::Held { stream: u32::from_be_bytes(*stream), salt: *salt, ranges })
 }
 
 /// How far a stream is written.

@@ -12,6 +12,7 @@
 //! | 6 settled | nothing: after the end of a stream, its sender has heard that all of it is written |
 //! | 7 will | bytes: what the broker says for its sender |
 //! | 8 refused | stream 4, salt 8, seq 4: a message of the session that it is sealed under, which is not understood |
+//! | 9 held | stream 4, salt 8, one or more (first seq 4, next seq 4): messages that came before those that are missing |
 //!
 //! The free kinds after these, to 15, are [skipped](super::Content::Skipped): they count as received, and nothing of them is
 //! written. Kind 0 is [refused](super::Content::Unreadable). The flags above the low nibble are in `content.rs`.
@@ -44,7 +45,7 @@
 //! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`.
 //! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes nothing is
 //!   written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
-//! - `Confirms::receive` of sts-send looks for two kinds, and passes over all others.
+//! - `Confirms::receive` of sts-send looks for three kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - A message that is sent by time, whatever the input does: in the sequence, `MessageSource::next` (`send/source.rs`) makes it;
 //!   beside the sequence, the run does, as a `Publication::BestEffort` (`send/replies.rs` has one).
@@ -121,6 +122,8 @@ kinds! {
     Will = 7, "will";
     /// The receiver does not understand a frame.
     Refused = 8, "refused";
+    /// Which frames the receiver has that it cannot confirm yet.
+    Held = 9, "held";
 }
 
 impl Kind {
@@ -129,7 +132,7 @@ impl Kind {
     pub(crate) fn carries_data(self) -> bool {
         match self {
             Self::Data | Self::End | Self::Will => true,
-            Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Refused => false,
+            Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Refused | Self::Held => false,
         }
     }
 
@@ -138,7 +141,7 @@ impl Kind {
     pub(crate) fn closes_stream(self) -> bool {
         match self {
             Self::End | Self::Continued | Self::Kill => true,
-            Self::Data | Self::Confirm | Self::Settled | Self::Will | Self::Refused => false,
+            Self::Data | Self::Confirm | Self::Settled | Self::Will | Self::Refused | Self::Held => false,
         }
     }
 
@@ -148,9 +151,14 @@ impl Kind {
     pub(crate) fn ends_chain(self) -> bool {
         match self {
             Self::End => true,
-            Self::Data | Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Will | Self::Refused => {
-                false
-            }
+            Self::Data
+            | Self::Continued
+            | Self::Confirm
+            | Self::Kill
+            | Self::Settled
+            | Self::Will
+            | Self::Refused
+            | Self::Held => false,
         }
     }
 
@@ -158,7 +166,7 @@ impl Kind {
     #[must_use]
     pub(crate) fn is_of_confirms(self) -> bool {
         match self {
-            Self::Confirm | Self::Refused => true,
+            Self::Confirm | Self::Refused | Self::Held => true,
             Self::Data | Self::End | Self::Continued | Self::Kill | Self::Settled | Self::Will => false,
         }
     }
@@ -171,7 +179,7 @@ impl Kind {
     pub(crate) fn stays_with_stream(self) -> bool {
         match self {
             Self::Data | Self::End | Self::Continued => true,
-            Self::Confirm | Self::Kill | Self::Settled | Self::Will | Self::Refused => false,
+            Self::Confirm | Self::Kill | Self::Settled | Self::Will | Self::Refused | Self::Held => false,
         }
     }
 
@@ -181,7 +189,7 @@ impl Kind {
     pub(crate) fn is_in_sequence(self) -> bool {
         match self {
             Self::Settled | Self::Will => false,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Refused => true,
+            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Refused | Self::Held => true,
         }
     }
 
@@ -196,7 +204,9 @@ impl Kind {
         match self {
             Self::Kill => FrameType::Kill,
             Self::Will => FrameType::Will,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Settled | Self::Refused => FrameType::Enc,
+            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Settled | Self::Refused | Self::Held => {
+                FrameType::Enc
+            }
         }
     }
 }

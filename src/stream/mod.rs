@@ -2,7 +2,8 @@
 //!
 //! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening and
 //! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`, what a receiver
-//! is told of earlier streams in `lost_ends`, what it remembers of a session's streams in `streams`, their keys in `keys`, and what a sender keeps until it is confirmed in `retransmit`.
+//! is told of earlier streams in `lost_ends`, what it remembers of a session's streams in `streams`, their keys in `keys`, and what a sender keeps until it is confirmed in `retransmit`, how much of that may be
+//! on its way in `congestion`.
 //!
 //! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that this version does
 //! not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
@@ -10,6 +11,7 @@
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod accept;
+mod congestion;
 mod content;
 mod id;
 mod keys;

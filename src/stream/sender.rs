@@ -3,7 +3,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::content::{self, CONTINUES, Confirmed, Content, Message, PADDED, PADDING, PREAMBLE, WANTS_CONFIRMS};
+use super::content::{
+    self, CONTINUES, Confirmed, Content, HELD_LEN, HELD_RANGE_LEN, Message, PADDED, PADDING, PREAMBLE, WANTS_CONFIRMS,
+};
 use super::id::{Origin, StreamId};
 use super::kind::Kind;
 use super::preamble::{Continues, Preamble, preamble_room};
@@ -326,6 +328,12 @@ impl Sender {
     #[must_use]
     pub(crate) fn max_confirmed_streams(&self) -> usize {
         self.max_data_len() / Confirmed::LEN
+    }
+
+    /// Most ranges of messages that one message can name.
+    #[must_use]
+    pub(crate) fn max_held_ranges(&self) -> usize {
+        self.max_data_len().saturating_sub(HELD_LEN) / HELD_RANGE_LEN
     }
 
     /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more.

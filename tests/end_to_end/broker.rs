@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) acl: Option<&'static str>,
     /// Queue any number of messages for slow or absent subscribers; the default is 1,000.
     pub(crate) unlimited_queue: bool,
+    /// Have one message at a time on the way to a subscriber, queue 64 KiB for it, and drop the rest.
+    pub(crate) small_queue: bool,
 }
 
 pub(crate) struct Broker {
@@ -131,6 +133,17 @@ impl Broker {
     /// How often the broker has logged `needle` since it last started.
     pub(crate) fn times_logged(&self, needle: &str) -> usize {
         fs::read_to_string(log(self.dir.path())).unwrap().matches(needle).count()
+    }
+
+    /// How many bytes of payloads were published on `topic` since the broker last started.
+    pub(crate) fn published_bytes(&self, topic: &str) -> usize {
+        let logged = fs::read_to_string(log(self.dir.path())).unwrap();
+        let published = logged.lines().filter_map(|line| {
+            let (_, of) = line.split_once("Received PUBLISH from ")?;
+            let (_, bytes) = of.split_once(&format!(", '{topic}', ... ("))?;
+            bytes.split_once(" bytes)")?.0.parse::<usize>().ok()
+        });
+        published.sum()
     }
 
     /// Publishes the content of a file on `topic` as a retained message.
@@ -256,6 +269,10 @@ fn configuration(dir: &Path, port: u16, options: Options) -> String {
     }
     if options.unlimited_queue {
         lines.push("max_queued_messages 0".to_owned());
+    }
+    if options.small_queue {
+        lines.push("max_inflight_messages 1".to_owned());
+        lines.push("max_queued_bytes 65536".to_owned());
     }
     lines.join("\n") + "\n"
 }

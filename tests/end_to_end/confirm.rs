@@ -50,6 +50,35 @@ fn what_overflows_the_brokers_queue_is_sent_again() {
 }
 
 #[test]
+fn a_broker_that_queues_little_gets_little_twice_and_nobody_is_warned() {
+    let input = readings(40_000);
+    for (options, qos, rotates) in [
+        (&[][..], "qos=1", false),
+        (&[], "qos=0", false),
+        (&[], "qos=2", false),
+        (&[], "qos=1", true),
+        (&["--spool", "spool"], "qos=1", false),
+    ] {
+        let broker = Broker::with(Options { small_queue: true, ..Options::default() });
+        let pair = Pair::paired(&broker, "gcm");
+        let before = broker.published_bytes(M2S);
+        let receiver = pair.slave.listen(&["--once"]);
+        let mut sender = Process::spawn(pair.master.send(&[options, &[CONFIRM, "-o", qos, LINK]].concat()));
+        sender.write(&input[..input.len() / 2]);
+        if rotates {
+            pair.agree();
+        }
+        sender.write(&input[input.len() / 2..]);
+        sender.close_stdin();
+        sender.wait().succeeded();
+        let received = receiver.wait().succeeded().wrote(&input);
+        assert!(!received.stderr.contains("warning"), "{}", received.stderr);
+        let published = broker.published_bytes(M2S) - before;
+        assert!(published < 2 * input.len(), "{published} bytes for {}, {qos} {options:?}", input.len());
+    }
+}
+
+#[test]
 fn a_reader_that_is_down_is_waited_for() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

@@ -10,7 +10,7 @@ from frames import ENC, KILL, WILL, Reader
 from primitives import Invalid
 
 HEADER = 20
-DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED = range(1, 9)
+DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, HELD = range(1, 10)
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
 I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING = 1, 2, 3, 4
 UNKNOWN_COUNT = 2**32 - 1
@@ -118,7 +118,7 @@ class Plain:
             self._parse(data[1:], frame_type, side, seq)
         except (Refused, Invalid) as e:
             self.problem = str(e)
-        self.skip = self.kind >= 9 and self.problem is None
+        self.skip = self.kind >= 10 and self.problem is None
 
     def _parse(self, body, frame_type, side, seq):
         if self.flags & PADDING:
@@ -137,12 +137,12 @@ class Plain:
             raise Refused("a stream that continues another names it in its first frame")
         if (side or frame_type == WILL) and self.flags & ~PADDING:
             raise Refused("a flag where it must not be")
-        if self.kind == 0 or (self.kind >= 9 and frame_type != ENC):
+        if self.kind == 0 or (self.kind >= 10 and frame_type != ENC):
             raise Refused("kind %d" % self.kind)
         self.content = body
-        if self.kind >= 9:
+        if self.kind >= 10:
             return
-        place = {CONFIRM: side, REFUSED: side, KILL_KIND: frame_type == KILL,
+        place = {CONFIRM: side, REFUSED: side, HELD: side, KILL_KIND: frame_type == KILL,
                  WILL_KIND: frame_type == WILL}
         if self.kind in place:
             if not place[self.kind]:
@@ -151,7 +151,8 @@ class Plain:
             raise Refused("kind %d where it must not be" % self.kind)
         length = len(body)
         good = {CONTINUED: length == 12, CONFIRM: length % 16 == 0, KILL_KIND: length == 4,
-                SETTLED: length == 0, REFUSED: length == 16}
+                SETTLED: length == 0, REFUSED: length == 16,
+                HELD: length >= 20 and length % 8 == 4}
         if not good.get(self.kind, True):
             raise Refused("content of kind %d" % self.kind)
 
@@ -185,6 +186,16 @@ class Plain:
 def confirm_content(entries):
     """Of a confirm or a refused: (stream, salt, seq) for each stream."""
     return b"".join(struct.pack(">I8sI", *e) for e in entries)
+
+
+def held_content(stream, salt, ranges):
+    """Of a held: the frames from each first to below each next seq."""
+    return struct.pack(">I8s", stream, salt) + b"".join(struct.pack(">II", *r) for r in ranges)
+
+
+def read_held(content):
+    stream, salt = struct.unpack(">I8s", content[:12])
+    return stream, salt, [struct.unpack(">II", content[i:i + 8]) for i in range(12, len(content), 8)]
 
 
 def read_confirmed(content):

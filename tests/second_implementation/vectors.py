@@ -479,6 +479,10 @@ def sealed_frames(suite):
     frame("confirm, last side stream", sealed.CONFIRM, sealed.confirm_content(pairs), 2**32 - 2, 2**20)
     frame("padded confirm", sealed.CONFIRM, sealed.confirm_content(pairs), 2**31 + 5, 1, pad=32)
     frame("refused", sealed.REFUSED, sealed.confirm_content([(4, rnd("refused", 8), 17)]), 2**31 + 1, 0)
+    held = [(3, 5), (9, 10), (2**20, 2**32 - 1)]
+    for count in (1, 3):
+        frame("held, %d ranges" % count, sealed.HELD,
+              sealed.held_content(4, rnd("held", 8), held[:count]), 2**31 + 1, count)
     for pad in (1, 2, 16, 64, 256):
         frame("pad %d" % pad, D, text, 1, 3, pad=pad)
     frame("pad that is full", D, rnd("14", 14), 1, 3, pad=16)
@@ -508,9 +512,9 @@ def sealed_frames(suite):
     frame("preamble and end", sealed.END, b"all\n", 6, 0, 0, sealed.item_kept())
     frame("preamble and kill", sealed.KILL_KIND, bytes([0, 0, 0, 7]), 6, 0, 0,
           sealed.item_ended(sid, sixteen[:1]), frame_type=KILL)
-    for k in range(9, 16):
+    for k in range(10, 16):
         frame("kind %d" % k, k, b"later", 7, 1, expect="skip")
-    frame("kind 9 with a preamble", 9, b"later", 7, 0, C, cont, expect="skip")
+    frame("kind 10 with a preamble", 10, b"later", 7, 0, C, cont, expect="skip")
     refuse = dict(expect="refuse")
     frame("no kind byte", 0, stream=7, seq=1, plain=b"", **refuse)
     frame("kind 0", 0, b"x", 7, 1, **refuse)
@@ -523,7 +527,7 @@ def sealed_frames(suite):
     frame("item 1 without flag 0x10", D, text, 7, 0, 0, cont, **refuse)
     frame("confirms in a WILL", sealed.WILL_KIND, b"x", 7, 0, A, frame_type=WILL, **refuse)
     frame("confirms in a side stream", sealed.CONFIRM, b"", 2**31, 0, A, **refuse)
-    frame("kind 9 in KILL", 9, b"later", 7, 1, frame_type=KILL, **refuse)
+    frame("kind 10 in KILL", 10, b"later", 7, 1, frame_type=KILL, **refuse)
     frame("ended of 25 bytes", D, text, 7, 0, 0, sealed.item(2, bytes(25)), **refuse)
     frame("ended, continuing, of 80 bytes", D, text, 7, 0, 0, sealed.item(4, bytes(80)), **refuse)
     frame("ended, continuing, count not known", D, text, 7, 0, 0, sealed.item_ended_continuing(
@@ -539,6 +543,9 @@ def sealed_frames(suite):
     frame("refused in a stream of data", sealed.REFUSED, bytes(16), 7, 1, **refuse)
     frame("confirm of 15 bytes", sealed.CONFIRM, bytes(15), 2**31, 1, **refuse)
     frame("refused of 8 bytes", sealed.REFUSED, bytes(8), 2**31, 1, **refuse)
+    frame("held in a stream of data", sealed.HELD, bytes(20), 7, 1, **refuse)
+    frame("held without a range", sealed.HELD, bytes(12), 2**31, 1, **refuse)
+    frame("held of 21 bytes", sealed.HELD, bytes(21), 2**31, 1, **refuse)
     frame("data in a side stream", D, text, 2**31, 1, **refuse)
     frame("data in KILL", D, text, 7, 1, frame_type=KILL, **refuse)
     frame("kill in ENC", sealed.KILL_KIND, bytes(4), 7, 1, **refuse)

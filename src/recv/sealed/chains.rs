@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::chain_heads::ChainHeads;
+use super::early_messages::EarlyMessages;
 use super::incomplete_streams::IncompleteStreams;
 use super::reorder_buffer::ReorderBuffer;
 use super::sessions::UsableSessions;
@@ -48,6 +49,8 @@ pub(super) struct Chains {
     reorder: ReorderBuffer<Message>,
     /// Messages that wait no longer, and go before any that comes now.
     released: VecDeque<Message>,
+    /// What came before the messages that its stream lacks, where the stream is confirmed.
+    early: EarlyMessages,
 }
 
 impl Chains {
@@ -59,6 +62,7 @@ impl Chains {
             incomplete: IncompleteStreams::default(),
             reorder: ReorderBuffer::new(),
             released: VecDeque::new(),
+            early: EarlyMessages::default(),
         }
     }
 
@@ -172,6 +176,16 @@ impl Chains {
         self.reorder.push((stream, seq), payload.len(), message.qos, Message { topic, payload, ..message });
     }
 
+    /// Keeps a message that came too early in a stream that is confirmed.
+    pub(super) fn hold_early(&mut self, opened: &Opened, payload: &[u8], now: Instant) {
+        self.early.hold((opened.stream, opened.salt(), opened.seq), payload, now);
+    }
+
+    /// The messages that came too early, in order: of each range the first seq, and the one after the last.
+    pub(super) fn early_ranges(&self, stream: StreamId) -> Vec<(u32, u32)> {
+        self.early.ranges(stream)
+    }
+
     /// The next message that was held and waits no longer, in the order of its stream.
     pub(super) fn next_released(
         &mut self,
@@ -187,7 +201,7 @@ impl Chains {
             };
             self.released = self.reorder.release(now, &is_given_up, receiver);
         }
-        self.released.pop_front()
+        self.released.pop_front().or_else(|| self.early.next(&sessions.receiver))
     }
 
     /// Whether messages of a stream wait.
@@ -227,8 +241,9 @@ impl Chains {
         streams
     }
 
-    /// As [`IncompleteStreams::retain_sessions`].
+    /// As [`IncompleteStreams::retain_sessions`]; what came too early goes, too.
     pub(super) fn retain_incomplete(&mut self, usable: impl Fn(SessionId) -> bool) {
+        self.early.retain_sessions(&usable);
         self.incomplete.retain_sessions(usable);
     }
 

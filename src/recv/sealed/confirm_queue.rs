@@ -15,10 +15,14 @@ use crate::stream::{Confirmed, Content, Sender, StreamId};
 
 /// How long a confirm waits for others to go with it.
 const CONFIRM_DELAY: Duration = Duration::from_millis(50);
-/// Messages after which it does not wait.
-const MAX_UNCONFIRMED_MESSAGES: u32 = 64;
-/// Bytes after which it does not wait: a fraction of what a sender may have unconfirmed.
-const MAX_UNCONFIRMED_BYTES: usize = 256 << 10;
+/// Most messages that a confirm waits for.
+const MAX_BATCH: u32 = 64;
+/// Bytes after which it does not wait: half of what a sender has on the way at first.
+const MAX_UNCONFIRMED_BYTES: usize = 32 << 10;
+/// Time between two confirms that say what is missing.
+const GAP_INTERVAL: Duration = Duration::from_millis(2);
+/// Batches that were full in time before more is waited for.
+const BATCHES_PER_GROWTH: u32 = 16;
 /// How often the sender of a message that is not understood is told so.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a run that is complete waits for a sender to say that it has heard of the end of its stream.
@@ -37,14 +41,78 @@ pub(super) struct ConfirmQueue {
     senders: BTreeMap<SessionId, Sender>,
     /// The streams, each with its salt and the next seq that is wanted of it where nothing of it is remembered any more.
     due: BTreeMap<StreamId, (Salt, u32)>,
-    since: Option<Instant>,
-    messages: u32,
-    bytes: usize,
+    batch: Batch,
+    gaps: GapReports,
     /// A stream ended: its sender waits for nothing but the confirm.
     urgent: bool,
     /// Streams that are written to their end, each with the time until which their sender is waited for.
     unsettled: BTreeMap<StreamId, Instant>,
     refused: Refused,
+}
+
+/// What is written and not confirmed, and how much of it a confirm waits for.
+///
+/// A sender may have few messages on the way, and wait for our confirm before it sends more: that it waits cannot be seen here.
+/// So where [`CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was, and grows again slowly.
+struct Batch {
+    since: Option<Instant>,
+    messages: u32,
+    bytes: usize,
+    /// So many messages are waited for.
+    size: u32,
+    /// How many batches of this size were full in time.
+    full: u32,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { since: None, messages: 0, bytes: 0, size: 1, full: 0 }
+    }
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.messages >= self.size || self.bytes >= MAX_UNCONFIRMED_BYTES
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.since.map(|since| since + CONFIRM_DELAY)
+    }
+
+    /// The batch is confirmed, because it is full, or `is_late`.
+    fn next(&mut self, is_late: bool) {
+        if self.is_full() {
+            self.full += 1;
+            if self.full >= BATCHES_PER_GROWTH {
+                (self.size, self.full) = ((self.size + 1).min(MAX_BATCH), 0);
+            }
+        } else if is_late && self.messages > 0 {
+            (self.size, self.full) = (self.messages, 0);
+        }
+        (self.since, self.messages, self.bytes) = (None, 0, 0);
+    }
+}
+
+/// When senders are told that something is missing: at once, as what they have on the way may be lost with each message more; but
+/// while they are on it, each message that comes early would tell them the same.
+#[derive(Default)]
+struct GapReports {
+    due: Option<Instant>,
+    /// When the last one was due.
+    last: Option<Instant>,
+}
+
+impl GapReports {
+    fn note(&mut self, now: Instant) {
+        if self.due.is_none() {
+            self.last = Some(self.last.map_or(now, |last| now.max(last + GAP_INTERVAL)));
+            self.due = self.last;
+        }
+    }
+
+    fn are_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| now >= due)
+    }
 }
 
 /// Messages that are not understood, one of each stream.
@@ -58,8 +126,8 @@ struct Refused {
 impl ConfirmQueue {
     /// Standard output took `bytes` bytes of a stream whose sender asks, the last ones if the stream `ends`.
     pub(super) fn written(&mut self, stream: StreamId, salt: Salt, bytes: usize, ends: bool, now: Instant) {
-        self.messages += 1;
-        self.bytes += bytes;
+        self.batch.messages += 1;
+        self.batch.bytes += bytes;
         if ends {
             self.urgent = true;
             if self.unsettled.len() >= MAX_UNSETTLED_STREAMS {
@@ -76,7 +144,14 @@ impl ConfirmQueue {
     pub(super) fn repeat(&mut self, stream: StreamId, salt: Salt, next: u32, now: Instant) {
         let (known_salt, known) = self.due.entry(stream).or_insert((salt, next));
         (*known_salt, *known) = (salt, next.max(*known));
-        self.since.get_or_insert(now);
+        self.batch.since.get_or_insert(now);
+    }
+
+    /// A stream that is due lacks messages.
+    pub(super) fn lacks(&mut self, stream: StreamId, now: Instant) {
+        if self.due.contains_key(&stream) {
+            self.gaps.note(now);
+        }
     }
 
     /// A message is not understood, which its sender is to be told; false if that was told of its stream within a second.
@@ -105,18 +180,20 @@ impl ConfirmQueue {
 
     /// When [`ConfirmQueue::take_due`] has something, if nothing more happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + CONFIRM_DELAY)
+        self.batch.deadline().into_iter().chain(self.gaps.due).min()
     }
 
     /// The streams to confirm at `now`, and whether the confirm must arrive, as the last one of a stream must.
     pub(super) fn take_due(&mut self, all: bool, now: Instant) -> Option<(Vec<Wanted>, bool)> {
-        let many = self.messages >= MAX_UNCONFIRMED_MESSAGES || self.bytes >= MAX_UNCONFIRMED_BYTES;
-        let is_due = all || self.urgent || many || self.deadline().is_some_and(|deadline| now >= deadline);
+        let is_late = self.batch.deadline().is_some_and(|deadline| now >= deadline);
+        let is_due = all || self.urgent || self.batch.is_full() || is_late || self.gaps.are_due(now);
         if self.due.is_empty() || !is_due {
             return None;
         }
         let must_arrive = all || self.urgent;
-        (self.since, self.messages, self.bytes, self.urgent) = (None, 0, 0, false);
+        self.urgent = false;
+        self.batch.next(is_late);
+        self.gaps.due = None;
         let due = std::mem::take(&mut self.due).into_iter().map(|(stream, (salt, next))| (stream, salt, next));
         Some((due.collect(), must_arrive))
     }
@@ -128,22 +205,27 @@ impl ConfirmQueue {
         self.unsettled.retain(|stream, _| usable(stream.session));
     }
 
-    /// Seals how far streams of one session are written.
+    /// Seals how far streams of one session are written, after what else is here of some of them.
     ///
     /// # Errors
     /// As [`ConfirmQueue::seal_one`].
     pub(super) fn seal(
         &mut self,
         session: &Session,
-        wanted: &[Confirmed],
+        (wanted, mut held): (&[Confirmed], Vec<Content>),
         max_message: usize,
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
         let sender = self.sender(session, max_message, sessions)?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
-        let seal = |part: &[Confirmed]| sender.seal(&Content::Confirm(part.to_vec()), sender.buffer(0), rng);
-        parts.map(seal).collect()
+        for content in &mut held {
+            if let Content::Held { ranges, .. } = content {
+                ranges.truncate(sender.max_held_ranges());
+            }
+        }
+        let confirms = parts.map(|part| Content::Confirm(part.to_vec()));
+        held.into_iter().chain(confirms).map(|content| sender.seal(&content, sender.buffer(0), rng)).collect()
     }
 
     /// Seals anything that is said in a side stream.
@@ -185,20 +267,38 @@ mod tests {
         let now = Instant::now();
         let mut confirms = ConfirmQueue::default();
         assert_eq!(confirms.take_due(true, now), None);
-        for _ in 1..MAX_UNCONFIRMED_MESSAGES {
-            confirms.written(STREAM, SALT, 10, false, now);
-            assert_eq!(confirms.take_due(false, now), None);
+        let due = Some((vec![(STREAM, SALT, 0)], false));
+        for size in 1..=MAX_BATCH {
+            for _ in 0..BATCHES_PER_GROWTH {
+                for _ in 1..size {
+                    confirms.written(STREAM, SALT, 10, false, now);
+                    assert_eq!(confirms.take_due(false, now), None);
+                }
+                confirms.written(STREAM, SALT, 10, false, now);
+                assert_eq!(confirms.take_due(false, now), due);
+                assert_eq!(confirms.deadline(), None);
+            }
         }
-        confirms.written(STREAM, SALT, 10, false, now);
-        assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, SALT, 0)], false)));
-        assert_eq!(confirms.deadline(), None);
+        assert_eq!(confirms.batch.size, MAX_BATCH);
 
         confirms.written(STREAM, SALT, MAX_UNCONFIRMED_BYTES, false, now);
         assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, SALT, 0)], false)));
 
-        confirms.repeat(STREAM, SALT, 0, now);
+        (0..5).for_each(|_| confirms.written(STREAM, SALT, 10, false, now));
         assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY / 2), None);
-        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY), Some((vec![(STREAM, SALT, 0)], false)));
+        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY), due);
+        (0..5).for_each(|_| confirms.written(STREAM, SALT, 10, false, now));
+        assert_eq!(confirms.take_due(false, now), due, "as many as came at once");
+
+        confirms.repeat(STREAM, SALT, 0, now);
+        assert_eq!(confirms.take_due(false, now), None);
+        confirms.lacks(STREAM, now);
+        assert_eq!(confirms.take_due(false, now), due);
+        confirms.repeat(STREAM, SALT, 0, now);
+        confirms.lacks(STREAM, now);
+        assert_eq!(confirms.take_due(false, now), None);
+        assert_eq!(confirms.deadline(), Some(now + GAP_INTERVAL));
+        assert_eq!(confirms.take_due(false, now + GAP_INTERVAL), due);
     }
 
     #[test]

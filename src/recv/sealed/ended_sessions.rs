@@ -144,7 +144,7 @@ mod tests {
         }
         let mut ended = EndedSessions::default();
         let mut push = |session: &crate::session::Session, next_stream, now| {
-            let receipt = Receipt::for_tests();
+            let receipt = Receipt::none();
             let spare = ended.push(session.peer, session.id, next_stream, receipt, &receiver, now).is_some();
             let kept = ended.0.iter().map(|ended| (ended.session, ended.next_stream, ended.until)).collect::<Vec<_>>();
             (spare, kept)

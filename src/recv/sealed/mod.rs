@@ -13,6 +13,7 @@
 mod chain_heads;
 mod chains;
 mod confirm_queue;
+mod early_messages;
 mod ended_sessions;
 mod incomplete_streams;
 mod last_messages;
@@ -129,7 +130,7 @@ impl<'a> SealedStreams<'a> {
             return Ok(Disposition::Drop(message.receipt));
         }
         match self.chains.admit(&opened, was_held, &self.sessions, now) {
-            Admission::Accept => self.accept(&opened, message.receipt, now),
+            Admission::Accept => self.accept(&opened, message, now),
             Admission::Hold { is_followed } => {
                 self.chains.hold(opened.stream, opened.seq, message);
                 Ok(Disposition::Hold { is_followed })
@@ -149,12 +150,13 @@ impl<'a> SealedStreams<'a> {
     }
 
     /// Steps 3 and 4.
-    fn accept(&mut self, opened: &Opened, receipt: Receipt, now: Instant) -> Result<Disposition> {
+    fn accept(&mut self, opened: &Opened, message: Message, now: Instant) -> Result<Disposition> {
         let copies = self.sessions.receiver.copies(opened);
         let accepted = match self.sessions.receiver.accept(opened) {
             Ok(accepted) => accepted,
-            Err(error) => return Ok(self.refuse(opened, error, receipt, now)),
+            Err(error) => return Ok(self.refuse(opened, error, message, now)),
         };
+        let receipt = message.receipt;
         let stream = opened.stream;
         self.note_ended(opened, &copies, now);
         if opened.content.stays_with_stream() {
@@ -201,7 +203,7 @@ impl<'a> SealedStreams<'a> {
                 return spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop);
             }
             // Refused, where they are.
-            Content::Confirm(_) | Content::Refused { .. } | Content::Settled | Content::Will => {
+            Content::Confirm(_) | Content::Refused { .. } | Content::Held { .. } | Content::Settled | Content::Will => {
                 return Disposition::Drop(receipt);
             }
         }
@@ -380,8 +382,8 @@ impl<'a> SealedStreams<'a> {
     }
 
     /// What becomes of an authentic message that is not the next of its stream.
-    fn refuse(&mut self, opened: &Opened, error: AcceptError, receipt: Receipt, now: Instant) -> Disposition {
-        let stream = opened.stream;
+    fn refuse(&mut self, opened: &Opened, error: AcceptError, message: Message, now: Instant) -> Disposition {
+        let (stream, receipt) = (opened.stream, message.receipt);
         if opened.wants_confirms
             && let Some(next) = error.confirm()
         {
@@ -413,6 +415,12 @@ impl<'a> SealedStreams<'a> {
                     self.reports.refused(&self.sessions.peer_name(&opened.peer));
                 }
                 self.reject(error.rejected(), receipt, now)
+            }
+            // What is before it is lost or late, and comes again.
+            AcceptError::Ahead { .. } if opened.content.is_in_sequence() => {
+                self.chains.hold_early(opened, &message.payload, now);
+                self.log.confirms.lacks(stream, now);
+                Disposition::Drop(receipt)
             }
             AcceptError::Ahead { .. } | AcceptError::Closed | AcceptError::Gone => {
                 self.reject(error.rejected(), receipt, now)
@@ -561,7 +569,7 @@ impl IncomingStreams for SealedStreams<'_> {
         if !(is_end && opened.wants_confirms && self.log.is_written_before(opened.stream, opened.seq)) {
             return Ok(None);
         }
-        Ok(match self.accept(&opened, message.receipt, now)? {
+        Ok(match self.accept(&opened, message, now)? {
             Disposition::Deliver(delivery) => Some(delivery.completion),
             _ => None,
         })
@@ -606,7 +614,8 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
-        let (confirms, is_outdated) = self.log.due_confirms(all, &self.sessions, now, &mut rand::rng())?;
+        let (confirms, is_outdated) =
+            self.log.due_confirms(all, &self.sessions, &self.chains, now, &mut rand::rng())?;
         if is_outdated {
             self.refresh(now)?;
         }

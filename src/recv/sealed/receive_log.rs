@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
+use super::chains::Chains;
 use super::confirm_queue::ConfirmQueue;
 use super::sessions::UsableSessions;
 use crate::Result;
@@ -117,6 +118,7 @@ impl ReceiveLog {
         &mut self,
         all: bool,
         sessions: &UsableSessions,
+        chains: &Chains,
         now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<(Vec<ConfirmMessage>, bool)> {
@@ -137,7 +139,8 @@ impl ReceiveLog {
                 })
                 .collect();
             let topic = sessions.link.publish_topic(session);
-            let frames = self.confirms.seal(session, &wanted, self.max_message, &sessions.link, rng);
+            let held = wanted.iter().filter_map(|confirmed| held(confirmed, session, sessions, chains)).collect();
+            let frames = self.confirms.seal(session, (&wanted, held), self.max_message, &sessions.link, rng);
             let frames = unless_deleted(frames, session, &sessions.link)?;
             is_outdated |= frames.is_none();
             let frames = frames.into_iter().flatten();
@@ -165,6 +168,21 @@ impl ReceiveLog {
         }
         Ok((messages, is_outdated))
     }
+}
+
+/// What is here of a stream that lacks messages, and is not confirmed: what is on its way to standard output, and what came too
+/// early.
+fn held(confirmed: &Confirmed, session: &Session, sessions: &UsableSessions, chains: &Chains) -> Option<Content> {
+    let &Confirmed { stream: number, salt, next } = confirmed;
+    let mut ranges = chains.early_ranges(StreamId { session: session.id, number });
+    if ranges.is_empty() {
+        return None;
+    }
+    let accepted = sessions.receiver.streams(session.id).and_then(|streams| streams.next_seq(number)).unwrap_or(0);
+    if accepted > next {
+        ranges.insert(0, (next, accepted));
+    }
+    Some(Content::Held { stream: number, salt, ranges })
 }
 
 /// What was sealed under a session; `None` if that failed because the session was deleted since the last look at it. Then

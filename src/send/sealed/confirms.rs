@@ -44,7 +44,7 @@ enum News {
 
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
-        let queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
+        let queue = RetransmitQueue::new(MAX_UNCONFIRMED, now);
         let receiver = Receiver::new();
         Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, proven: None }
     }
@@ -69,7 +69,7 @@ impl Confirms {
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
         self.confirmed_earlier |= self.queue.first() > 0;
-        self.queue = RetransmitQueue::new(0, MAX_UNCONFIRMED, now);
+        self.queue.restart(now);
     }
 
     /// A message of the stream, in sequence, with so many bytes of data, is sent for the first time.
@@ -123,7 +123,7 @@ impl Confirms {
 
     /// Gives away what is not confirmed, oldest first.
     pub(super) fn take_unconfirmed(&mut self, now: Instant) -> impl Iterator<Item = Bytes> + use<> {
-        std::mem::replace(&mut self.queue, RetransmitQueue::new(0, MAX_UNCONFIRMED, now)).into_unconfirmed()
+        self.queue.take_unconfirmed(now)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -151,6 +151,14 @@ impl Confirms {
             Content::Confirm(confirmed) => confirmed.iter().find(|confirmed| confirmed.stream == stream.number),
             Content::Refused { stream: number, salt: other, seq } if *number == stream.number => {
                 return Ok(Some(if *other == salt { News::Refused(*seq) } else { News::Copied }));
+            }
+            Content::Held { stream: number, salt: other, ranges } if *number == stream.number => {
+                let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
+                if *other != salt {
+                    return Ok(Some(News::Copied));
+                }
+                self.queue.hold(ranges, now)?;
+                return Ok(None);
             }
             _ => return Ok(None),
         };

@@ -47,7 +47,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
         let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM);
         let start = Instant::now();
         let mut world = World { now: start, net: StdRng::seed_from_u64(seed), wire: BTreeMap::new(), count: 0 };
-        let mut queue = RetransmitQueue::new(0, 60, start);
+        let mut queue = RetransmitQueue::new(60, start);
         let mut all_sent = false;
         while !all_sent || queue.unconfirmed().0 > 0 {
             let hostile = world.now < start + Duration::from_secs(15);

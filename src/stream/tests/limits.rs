@@ -36,6 +36,10 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
             let refused = Content::Refused { stream: 7, salt: [5; 8], seq: 9 };
             (seal_control(&mut self::sender(session, FIRST_CONFIRM_STREAM), &refused).unwrap(), refused)
         }
+        Kind::Held => {
+            let held = Content::Held { stream: 7, salt: [5; 8], ranges: vec![(3, 5), (9, 10)] };
+            (seal_control(&mut self::sender(session, FIRST_CONFIRM_STREAM), &held).unwrap(), held)
+        }
     }
 }
 

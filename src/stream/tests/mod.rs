@@ -17,6 +17,7 @@ use crate::session::{Session, SessionId, Standing, pair};
 use crate::suite::Suite;
 
 mod confirmed;
+mod congestion;
 mod copies;
 mod keys;
 mod limits;

@@ -1,7 +1,7 @@
 //! Congestion control for streams that are confirmed: how much may be on the way at once, and what of it is lost.
 //!
 //! A broker queues for a client as much as it likes, and drops the rest without a word: 64 KiB, a hundred messages, or all of it.
-//! Only the receiver's confirms tell. So this is what a transport does on a path that drops: loss detection and NewReno as in
+//! Only the receiver's confirms tell. So this is what a transport does on a path that drops: loss detection and `NewReno` as in
 //! RFC 9002 (sections 5 to 7, appendices A and B), where a packet is one publication of a frame. No I/O and no clock.
 //!
 //! Where we differ, and why:

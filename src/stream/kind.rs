@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(those(Kind::carries_data), ["data", "end", "will"]);
         assert_eq!(those(Kind::closes_stream), ["end", "continued", "kill"]);
         assert_eq!(those(Kind::ends_chain), ["end"]);
-        assert_eq!(those(Kind::is_of_confirms), ["confirm", "refused"]);
+        assert_eq!(those(Kind::is_of_confirms), ["confirm", "refused", "held"]);
         assert_eq!(those(Kind::stays_with_stream), ["data", "end", "continued"]);
         assert_eq!(those(|kind| !kind.is_in_sequence()), ["settled", "will"]);
         assert_eq!(those(Kind::ends_session), ["kill"]);

@@ -27,10 +27,19 @@ pub(crate) struct Options {
     pub(crate) persistence: bool,
     /// The lines of an `acl_file`: what they do not allow is granted or acknowledged, but dropped.
     pub(crate) acl: Option<&'static str>,
-    /// Queue any number of messages for slow or absent subscribers; the default is 1,000.
-    pub(crate) unlimited_queue: bool,
-    /// Have one message at a time on the way to a subscriber, queue 64 KiB for it, and drop the rest.
-    pub(crate) small_queue: bool,
+    /// What waits for slow or absent subscribers.
+    pub(crate) queue: Queue,
+}
+
+/// How much a broker queues for a subscriber; it drops the rest.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Queue {
+    /// 1,000 messages.
+    #[default]
+    Usual,
+    Unlimited,
+    /// 64 KiB, and one message at a time is on the way.
+    Small,
 }
 
 pub(crate) struct Broker {
@@ -52,7 +61,7 @@ impl Broker {
 
     /// A broker that listens on a port for WebSocket and on a Unix socket, too, and loses nothing.
     pub(crate) fn on_all_transports() -> Self {
-        let options = Options { unlimited_queue: true, persistence: true, ..Options::default() };
+        let options = Options { queue: Queue::Unlimited, persistence: true, ..Options::default() };
         Self::listening(options, |dir, web_port| {
             let socket = dir.join("socket");
             format!("listener {web_port} 127.0.0.1\nprotocol websockets\nlistener 0 {}\n", socket.display())
@@ -267,10 +276,10 @@ fn configuration(dir: &Path, port: u16, options: Options) -> String {
         lines.push("persistence true".to_owned());
         lines.push(format!("persistence_location {}/", dir.display()));
     }
-    if options.unlimited_queue {
+    if options.queue == Queue::Unlimited {
         lines.push("max_queued_messages 0".to_owned());
     }
-    if options.small_queue {
+    if options.queue == Queue::Small {
         lines.push("max_inflight_messages 1".to_owned());
         lines.push("max_queued_bytes 65536".to_owned());
     }

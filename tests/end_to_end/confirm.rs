@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, M2S, Pair, S2M, readings, settings};
 use crate::hostile::{Fate, paired};
 use crate::process::{Process, assert_same, wait_until};
@@ -59,7 +59,7 @@ fn a_broker_that_queues_little_gets_little_twice_and_nobody_is_warned() {
         (&[], "qos=1", true),
         (&["--spool", "spool"], "qos=1", false),
     ] {
-        let broker = Broker::with(Options { small_queue: true, ..Options::default() });
+        let broker = Broker::with(Options { queue: Queue::Small, ..Options::default() });
         let pair = Pair::paired(&broker, "gcm");
         let before = broker.published_bytes(M2S);
         let receiver = pair.slave.listen(&["--once"]);
@@ -71,8 +71,8 @@ fn a_broker_that_queues_little_gets_little_twice_and_nobody_is_warned() {
         sender.write(&input[input.len() / 2..]);
         sender.close_stdin();
         sender.wait().succeeded();
-        let received = receiver.wait().succeeded().wrote(&input);
-        assert!(!received.stderr.contains("warning"), "{}", received.stderr);
+        let ended = receiver.wait().succeeded().wrote(&input);
+        assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
         let published = broker.published_bytes(M2S) - before;
         assert!(published < 2 * input.len(), "{published} bytes for {}, {qos} {options:?}", input.len());
     }
@@ -181,7 +181,7 @@ const ONE_WRITE: usize = 65_536 + 4000;
 
 #[test]
 fn a_reader_killed_at_any_instant_goes_on_where_it_was() {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let input = readings(60_000);
     let mut sender = Process::spawn_with(pair.master.send(&[CONFIRM, "-o", "max_message=4000", LINK]), input.clone());

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
 use crate::server::{CONNACK, PINGRESP, Server, carry, read_for, read_once, reset};
@@ -18,7 +18,7 @@ const KEEPING: Options = Options {
     message_size_limit: None,
     persistence: true,
     acl: None,
-    unlimited_queue: true,
+    queue: Queue::Unlimited,
 };
 
 #[test]
@@ -40,7 +40,7 @@ fn restarts_under_load_lose_and_repeat_nothing() {
 
 #[test]
 fn what_a_forgetful_broker_loses_is_reported() {
-    let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let mut broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once", "--timeout", "5"]);
     let input = readings(50_000);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, M2S, Pair, readings};
 use crate::process::{Process, assert_same};
 use crate::sniffer::Sniffer;
@@ -37,7 +37,7 @@ fn two_hundred_thousand_lines_in_ecb() {
 #[test]
 fn fifty_megabytes_of_noise() {
     // The receiver of a debug build may be too slow for the broker's default queue.
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let mut noise = vec![0; 50_000_000];
     File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
@@ -83,7 +83,7 @@ fn awkward_input() {
 
 #[test]
 fn every_quality_of_service() {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let input = readings(5_000);
     for qos in ["qos=0", "qos=1", "qos=2"] {

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, M2S, Pair, readings};
 use crate::process::{Process, wait_until};
 
@@ -39,7 +39,7 @@ fn a_retained_payload_of_250_megabytes_is_read_past_and_acknowledged() {
 #[test]
 fn forty_pieces_of_junk_in_a_stream_never_stall_it() {
     // More than mosquitto's window of 20: if these were not acknowledged, the stream would stop.
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);
     let mut sender = Process::spawn(pair.master.send(&["--each", LINK]));

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{Device, LINK, M2S, Pair, readings, settings};
 use crate::fleet::Fleet;
 use crate::process::{Ended, Process};
@@ -196,7 +196,7 @@ fn a_late_reader_is_told_of_no_gap() {
 
 #[test]
 fn a_service_gets_all_that_was_queued_whatever_is_retained() {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     pair.slave.listen(&[]).stop().succeeded();
     // More than the broker sends without an acknowledgement: the retained message may arrive before the rest.

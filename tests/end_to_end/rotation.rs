@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, M2S, Pair, S2M, readings};
 use crate::hostile::{Fate, HostileBroker, paired};
 use crate::process::{Process, wait_until};
@@ -194,7 +194,7 @@ fn a_sender_that_has_said_nothing_yet_begins_under_the_session_of_now() {
 
 #[test]
 fn keys_agreed_again_and_again_under_traffic_cost_nothing() {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let to_slave = pair.slave.listen(&["--once"]);
     let to_master = pair.master.listen(&["--once"]);

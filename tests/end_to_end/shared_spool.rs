@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{M2S, Pair, S2M};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
@@ -239,7 +239,7 @@ fn lines(run: usize) -> String {
 
 #[test]
 fn runs_that_are_killed_lose_and_repeat_nothing_of_others() {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     for (round, args) in
         [&["--each", "-o", "max_message=1000"][..], &[CONFIRM, "-o", "max_message=1000"]].iter().enumerate()

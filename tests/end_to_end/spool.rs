@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{SeekFrom, seek};
 use rustix::process::Signal;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, M2S, Pair, readings};
 use crate::process::{Ended, Process, wait_until};
 use crate::sniffer::Sniffer;
@@ -33,7 +33,7 @@ fn waiting(spool: &Path) -> usize {
 
 #[test]
 fn it_carries_what_a_pipe_does_and_leaves_nothing_behind() {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     for suite in ["gcm", "cbc", "ecb"] {
         let pair = Pair::paired(&broker, suite);
         for args in
@@ -236,7 +236,7 @@ const MESSAGE: usize = 4000;
 
 /// Kills sts-send at longer and longer intervals while it is busy.
 fn killed_at_any_instant(args: &[&str]) {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&[]);
     let mut fed = Fed::new(&pair, readings(60_000));
@@ -274,7 +274,7 @@ fn killed_at_any_instant_without_confirms() {
 /// Kills sts-send before the first, the second, the third of each system call by which it changes anything: either a run
 /// that sends, or one `beside` another run that sends.
 fn killed_at_each_step(args: &[&str], suite: &str, beside: bool) {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, suite);
     let receiver = pair.slave.listen(&[]);
     let sniffer = Sniffer::start(&broker);
@@ -364,7 +364,7 @@ fn a_broker_that_forgets_everything_loses_nothing() {
 
 #[test]
 fn a_full_disk_is_waited_for() {
-    let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let mut broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);
     let spool = pair.master.path().join("spool");
@@ -474,7 +474,7 @@ fn a_spool_on_a_disk_that_is_full_already_is_waited_for() {
 
 #[test]
 fn a_full_spool_slows_the_writer_down_and_memory_stays_bounded() {
-    let mut broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let mut broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&["--once"]);
     broker.stop();
@@ -516,7 +516,7 @@ fn a_spool_has_one_link_and_one_way_to_confirm() {
 
 #[test]
 fn what_is_too_long_for_the_broker_is_cut_anew_once_max_message_is_lower() {
-    let options = Options { max_packet_size: Some(5000), unlimited_queue: true, ..Options::default() };
+    let options = Options { max_packet_size: Some(5000), queue: Queue::Unlimited, ..Options::default() };
     let plain = ["-o", "sts_mode=nosec", "-o", "aes=null"];
     // Without encryption, a receiver treats each message as a line, unless -b is given.
     let bytes = [&plain[..], &["-b"]].concat();

@@ -3,13 +3,13 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Options, Queue};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, assert_same};
 
 /// The pipe is not read for far longer than the broker waits for a silent client: one and a half times the keep-alive.
 fn while_nobody_reads(args: &[&str]) {
-    let broker = Broker::with(Options { unlimited_queue: true, ..Options::default() });
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
     let pair = Pair::paired(&broker, "gcm");
     // More than the pipe, sts-recv and the socket can hold.
     let input = readings(200_000);

@@ -59,6 +59,9 @@ struct Course {
     sent: usize,
 }
 
+/// What a confirm on its way says: the ranges that are held, and the next seq.
+type Returning = (Vec<(u32, u32)>, u32);
+
 struct World {
     broker: Broker,
     now: Instant,
@@ -66,7 +69,7 @@ struct World {
     queue: VecDeque<u32>,
     queued_bytes: usize,
     arriving: BTreeMap<(Instant, u64), u32>,
-    returning: BTreeMap<(Instant, u64), (Vec<(u32, u32)>, u32)>,
+    returning: BTreeMap<(Instant, u64), Returning>,
     count: u64,
     receiver: Receiver,
 }
@@ -238,8 +241,8 @@ fn what_is_sent_again_is_little_more_than_what_was_lost() {
 #[test]
 fn what_arrives_in_another_order_is_not_lost() {
     for (seed, load, disorder) in cases([1, 10]) {
-        let (disorder, delay) = (Duration::from_millis(disorder), Duration::from_millis(5));
-        let course = course(Broker { disorder, delay, ..UNLIMITED }, load, true, seed);
+        let (delay, disorder) = (Duration::from_millis(5), Duration::from_millis(disorder));
+        let course = course(Broker { delay, disorder, ..UNLIMITED }, load, true, seed);
         assert!(course.sent <= 2 * all_of(load), "{load:?} {disorder:?}: {course:?}, seed {seed}");
     }
 }

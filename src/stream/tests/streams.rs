@@ -37,7 +37,7 @@ fn any_difference_makes_two_states_unequal() {
         },
         |streams| assert_eq!(streams.insert_ended(9, 9), None),
         |streams| streams.insert_closed(9, 9),
-        |streams| streams.insert_left(9, Sequence::of_origin(origin(id(9)), 0)),
+        |streams| streams.insert_left(left(9, 0)),
         |streams| streams.keep(1),
     ];
     for (at, differ) in differences.iter().enumerate() {
@@ -82,19 +82,25 @@ fn sixteen_streams_that_ended_are_remembered_of_those_that_ask_for_confirms_and_
     assert!(streams.recently_ended().any(|recent| recent.number == 9));
 }
 
+/// A stream that began a sequence, of which this position is the next.
+fn left(number: u32, next: u32) -> LeftStream {
+    let origin = origin(id(number));
+    LeftStream { number, salt: origin.salt, sequence: Sequence::of_origin(origin, next) }
+}
+
 #[test]
 fn sixteen_sequences_are_remembered_of_streams_that_were_closed() {
     let mut streams = Streams::default();
-    let left = |streams: &Streams| streams.left().map(|(number, _)| number).collect::<Vec<_>>();
+    let numbers = |streams: &Streams| streams.left().map(|left| left.number).collect::<Vec<_>>();
     for number in 0..16 {
         streams.apply(&progress(number, 1, StreamState::Closed));
     }
-    assert_eq!(left(&streams), (0..16).collect::<Vec<_>>());
-    streams.insert_left(0, Sequence::of_origin(origin(id(0)), 7));
-    assert_eq!(left(&streams), (1..16).chain([0]).collect::<Vec<_>>(), "each once, the latest last");
-    assert_eq!(streams.left().last(), Some((0, Sequence::of_origin(origin(id(0)), 7))));
+    assert_eq!(numbers(&streams), (0..16).collect::<Vec<_>>());
+    streams.insert_left(left(0, 7));
+    assert_eq!(numbers(&streams), (1..16).chain([0]).collect::<Vec<_>>(), "each once, the latest last");
+    assert_eq!(streams.left().last(), Some(left(0, 7)));
     streams.apply(&progress(16, 1, StreamState::Superseded));
-    assert_eq!(left(&streams), (2..16).chain([0, 16]).collect::<Vec<_>>());
+    assert_eq!(numbers(&streams), (2..16).chain([0, 16]).collect::<Vec<_>>());
 }
 
 /// What came of an open stream is counted and reported with it: only of the others is nothing known.

@@ -98,9 +98,8 @@ impl Content {
         let failed = |why: &dyn fmt::Display| Error::new(Exit::Config, format!("`{key}`")).because(why);
         match files::read_path(path, MAX_FILE_LEN) {
             Ok(Some(file)) => Ok(Self { key, path: path.to_owned(), bytes: file.bytes }),
-            Ok(None) => Err(failed(&format_args!("cannot read {}: No such file or directory", show(path))).hint(
-                "a path that does not begin with `/` is relative to the directory of the configuration",
-            )),
+            Ok(None) => Err(failed(&format_args!("cannot read {}: No such file or directory", show(path)))
+                .hint("a path that does not begin with `/` is relative to the directory of the configuration")),
             Err(error) if error.exit() == Exit::NotTrusted => Err(error),
             Err(error) => Err(failed(&error)),
         }

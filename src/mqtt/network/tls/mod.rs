@@ -4,8 +4,6 @@
 //! `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the right one,
 //! `credentials` has our own certificate, and `failure` says in words what went wrong. Checking cannot be turned off.
 
-#![expect(clippy::disallowed_methods, reason = "certificates and keys are files")]
-
 mod credentials;
 mod failure;
 mod files;

@@ -284,6 +284,15 @@ fn the_longest_idle_stream_makes_room() {
     assert_eq!(closed, [(1, 1, StreamState::Closed, Closing::NoRoom)]);
     assert_eq!(claim(&receiver, &data(&mut senders[1], b"")), Some(Claim::Closed));
     assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
+    // A will opens its stream, too.
+    let will = sender(&master, 5002).will(0, b"gone", &mut rng()).unwrap();
+    let opened = receiver.open(&will, &mut BytesMut::new()).unwrap();
+    let closed = receiver.accept_will(&opened).unwrap().accepted.before.closed;
+    assert_eq!(
+        closed.iter().map(|(closed, why)| (closed.stream.number, *why)).collect::<Vec<_>>(),
+        [(2, Closing::NoRoom)]
+    );
+    assert_eq!(claim(&receiver, &data(&mut senders[2], b"")), Some(Claim::Closed));
 }
 
 /// Of the streams below this number, the even ones have ended.

@@ -35,13 +35,12 @@ impl ReceiveKeys {
     /// Takes away the keys of all that `streams` says is over; returns whether there were any.
     pub(crate) fn reduce(&mut self, streams: &Streams) -> bool {
         let mut has_changed = false;
-        for progress in streams.open_streams() {
-            let number = progress.stream.number;
-            let made = || OpenStreamKeys::of_tree(&self.tree, number, progress.salt);
-            let known = self.open.remove(&number).filter(|known| known.salt == progress.salt).or_else(made);
+        for (number, salt, next) in streams.open_streams() {
+            let made = || OpenStreamKeys::of_tree(&self.tree, number, salt);
+            let known = self.open.remove(&number).filter(|known| known.salt == salt).or_else(made);
             if let Some(mut keys) = known {
-                has_changed |= keys.key.part() < earliest_part(progress.next);
-                keys.key.advance_to(earliest_part(progress.next));
+                has_changed |= keys.key.part() < earliest_part(next);
+                keys.key.advance_to(earliest_part(next));
                 self.open.insert(number, keys);
             }
             has_changed |= self.tree.remove(number, number);

@@ -371,12 +371,9 @@ impl Streams {
         self.idle.values().map(progress).collect()
     }
 
-    /// As [`Streams::open`], whatever the session.
-    pub(super) fn open_streams(&self) -> impl Iterator<Item = Progress> {
-        self.open.keys().map(|&number| Progress {
-            state: StreamState::Open,
-            ..self.close_at(StreamId { session: SessionId::default(), number })
-        })
+    /// The number of each stream of which more is to come, its salt, and the seq that is wanted next.
+    pub(super) fn open_streams(&self) -> impl Iterator<Item = (u32, Salt, u32)> {
+        self.open.iter().map(|(&number, open)| (number, open.salt, open.next))
     }
 
     /// The newest stream of which the broker keeps messages, if any was received.

@@ -339,6 +339,7 @@ fn a_handshake_is_the_machine_of_its_side() {
     let auth_req = sent(master.accept(&on, &init_ack, now, &mut rng));
     assert!(!slave.has_unsigned_answers() && matches!(slave.accept(&on, &auth_req, now, &mut rng), Ok(Action::Wait)));
     assert!(slave.has_unsigned_answers() && !master.has_unsigned_answers());
+    assert!(format!("{slave:?}").contains("unsigned: [UnsignedAnswer { id: "), "{slave:?}");
     let Some((_, Action::MasterAuthenticated(auth_ack))) = slave.poll(now, &mut rng) else { unreachable!() };
     let rdy_req = sent(master.accept(&on, &auth_ack, now, &mut rng));
     let Ok(Action::StorePending(session, ready)) = slave.accept(&on, &rdy_req, now, &mut rng) else { unreachable!() };
@@ -365,7 +366,24 @@ fn debug_tells_states_apart() {
     }
     assert!(states[0].contains(&reference) && states[1] == states[0], "the slave keeps nothing of step 1");
     assert!(states[1..].windows(2).all(|two| two[0] != two[1]), "{states:?}");
+    assert!(states[0].contains("recent: RecentAttempts"), "and not which: nothing depends on that");
     assert!(states[2].contains("AnswerEach { unsigned: [], signed: [("), "{}", states[2]);
+}
+
+/// Step 6 was lost, or step 7: a session that is stored twice would be two.
+#[test]
+fn a_slave_that_hears_step_5_again_repeats_step_6_and_stores_nothing() {
+    let mut world = World::usual(1);
+    let rdy_req = frame_to(&mut world, |_, kind| kind == FrameType::RdyReq);
+    let ready = world.deliver(To::Slave, &rdy_req).unwrap();
+    assert_eq!(world.pending.len(), 1);
+    let state = world.state();
+    assert_eq!(world.deliver(To::Slave, &rdy_req).unwrap(), ready);
+    assert_eq!((world.pending.len(), world.state()), (1, state));
+    let master_ready = world.deliver(To::Master, &ready.clone().unwrap()).unwrap().unwrap();
+    world.deliver(To::Slave, &master_ready).unwrap();
+    assert_eq!(world.deliver(To::Slave, &rdy_req).unwrap(), ready);
+    assert!(world.pending.len() == 1 && world.promoted.is_some());
 }
 
 /// Step 8 may be lost: then step 7 arrived, or step 6 comes again.

@@ -52,6 +52,16 @@ fn any_difference_makes_two_states_unequal() {
 }
 
 #[test]
+fn open_streams_are_told_longest_idle_first() {
+    let mut streams = usual();
+    for (number, next) in [(9, 2), (1, 6), (0, 1)] {
+        assert_eq!(streams.apply(&progress(number, next, StreamState::Open)), None);
+    }
+    let expected = [(9, 2), (1, 6), (0, 1)].map(|(number, next)| progress(number, next, StreamState::Open));
+    assert_eq!(streams.open(SESSION), expected);
+}
+
+#[test]
 fn what_is_outstanding_is_exact_at_every_end() {
     let mut streams = Streams::default();
     streams.insert_ended(0, 2);

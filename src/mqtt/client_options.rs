@@ -11,6 +11,10 @@ use super::{Qos, Version};
 use crate::secret::Password;
 use crate::{Error, Exit, Result};
 
+/// Messages that every broker in use sends without an acknowledgement: RabbitMQ 10 (`mqtt.prefetch`), mosquitto 20
+/// (`max_inflight_messages`), the others more. What a tool leaves unacknowledged for long must be fewer.
+pub(crate) const MIN_BROKER_WINDOW: usize = 10;
+
 /// Characters of a client identifier that are drawn at random.
 const DRAWN_LEN: usize = 8;
 

@@ -22,11 +22,8 @@ mod tls_options;
 mod topic;
 mod version;
 
-/// Messages that every broker in use sends without an acknowledgement: RabbitMQ 10 (`mqtt.prefetch`), mosquitto 20
-/// (`max_inflight_messages`), the others more. What a tool leaves unacknowledged for long must be fewer.
-pub(crate) const MIN_BROKER_WINDOW: usize = 10;
-
 pub use client::Client;
+pub(crate) use client_options::MIN_BROKER_WINDOW;
 pub use client_options::{ClientOptions, InFlightLimit, Login, Will};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;

@@ -248,6 +248,28 @@ case_many() {
 	same "$case: what came" lines out
 }
 
+# A login and a topic that the broker does not allow: whether it says so or closes the connection, the tools name what it was.
+case_denied() {
+	devices
+	case $family in
+	rabbitmq)
+		on station sts-pair --timeout $WAIT -o username=nobody l 2>login.log
+		is "$case: the login" 69 $?
+		has "$case: the login is named" login.log 'hint: .*`username`'
+		run_as_node 0 /usr/lib/rabbitmq/bin/rabbitmqctl -q set_topic_permissions guest amq.topic '^up$' '^up$' >rabbitmqctl.log 2>&1
+		on station sts-pair --timeout 20 l 2>denied.log
+		is "$case: a subscription" 69 $?
+		has "$case: the subscription is named" denied.log '"down"'
+		has "$case: the key is named" denied.log 'hint: .*`subtop`'
+		on station sts-send --timeout $WAIT -o sts_mode=nosec -o aes=null -o pubtop=elsewhere l <lines 2>denied.log
+		is "$case: a publication" 65 $?
+		has "$case: the topic is named" denied.log '"elsewhere"'
+		has "$case: its key is named" denied.log 'hint: .*`pubtop`'
+		run_as_node 0 /usr/lib/rabbitmq/bin/rabbitmqctl -q clear_topic_permissions guest >rabbitmqctl.log 2>&1
+		;;
+	esac
+}
+
 # A stream of which the end comes after as many messages of another one as RabbitMQ sends without an acknowledgement.
 case_left() {
 	paired 'clientid = kept'
@@ -373,7 +395,7 @@ run_broker() {
 		other_pids+=($!)
 		waitfor forward.log ready
 	fi
-	for case in ${CASES:-key code qos0 qos1 qos2 confirm gateway away many left dots spool dies dies_kept dies_spool}; do
+	for case in ${CASES:-key code qos0 qos1 qos2 confirm gateway away many denied left dots spool dies dies_kept dies_spool}; do
 		failed=0
 		rm -rf spool
 		case_$case

@@ -153,6 +153,14 @@ impl ConnectionHistory {
     pub(super) fn attempt_failed(&mut self) {
         self.short_lived = 0;
         self.closed.next(None);
+        self.excuse_suspect();
+    }
+
+    /// The broker fails without the message under suspicion, too: what it did before says nothing of that.
+    fn excuse_suspect(&mut self) {
+        if let Some(suspect) = &mut self.suspect {
+            suspect.times = 0;
+        }
     }
 
     /// A connection ended before the broker accepted it: unless we gave up, the broker closed it instead of an answer. Returns
@@ -162,6 +170,7 @@ impl ConnectionHistory {
             self.attempt_failed();
             return None;
         }
+        self.excuse_suspect();
         self.short_lived += u32::from(self.short_lived > 0);
         let times = self.closed.next(Some(ClosedAt::Connect));
         (!self.closed.was_accepted && times >= MIN_CLOSED).then_some(times)
@@ -186,6 +195,9 @@ impl ConnectionHistory {
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
         self.unstable = if stable { 0 } else { self.unstable.saturating_add(1) };
         self.adjust_backoff(stable, unique_client_id);
+        if connection.subscribing.is_some() {
+            self.excuse_suspect();
+        }
         let times = self.closed.next(connection.subscribing.map(|_| ClosedAt::Subscribe));
         if let Some(publish) = connection.attempted.as_ref().filter(|_| cut_short && !self.acknowledged) {
             return self.ended_on(publish, connection.answered_ping, connection.ended);

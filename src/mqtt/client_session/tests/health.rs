@@ -592,3 +592,27 @@ fn a_broker_that_closes_at_qos_2_is_told_of_by_the_key() {
     }
     assert!(said[0].contains("`qos = 1`"), "{said:?}");
 }
+
+#[test]
+fn a_broker_that_fails_without_the_message_as_well_does_not_refuse_it() {
+    // A cluster that fails over: connections are closed at PUBLISH, others are not accepted or closed at CONNECT.
+    for is_accepted in [false, true] {
+        let mut rig = Rig::up();
+        rig.publish("innocent", Qos::AtLeastOnce);
+        rig.sent();
+        rig.drop_connection();
+        for round in 1..=30 {
+            rig.connect(true);
+            answer_ping_and_drop(&mut rig);
+            if round % 3 == 0 {
+                if is_accepted {
+                    rig.session.transport_opened(rig.now);
+                    rig.sent();
+                }
+                rig.now += 30 * SECOND;
+                rig.drop_connection();
+            }
+        }
+        assert!(rig.refused().is_none());
+    }
+}

@@ -11,7 +11,7 @@ use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
 use crate::identity::{Identity, KnownPeers};
-use crate::mqtt;
+use crate::mqtt::{self, TicketPlace};
 use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
 use crate::suite::Suite;
@@ -197,6 +197,12 @@ impl Link {
         Cache::create(&self.runtime_dir, &self.config.link, &self.as_typed())
     }
 
+    /// Where a connection over TLS finds the ticket of the one before it.
+    fn ticket_place(&self) -> Option<TicketPlace> {
+        let is_ours = self.runtime_dir.exists() || Environment::of_process().check_runtime_home().is_ok();
+        is_ours.then(|| TicketPlace { dir: self.runtime_dir.clone(), name: format!("{}@tls", self.config.link) })
+    }
+
     /// The link as the user named it, for a command to type.
     fn as_typed(&self) -> String {
         match &self.argument {
@@ -242,6 +248,10 @@ impl Link {
             max_receive: config.max_message.max(MAX_FOREIGN),
             ..mqtt::ClientOptions::new(client_id)
         };
-        mqtt::Client::new(config.endpoint.clone(), options)
+        let mut endpoint = config.endpoint.clone();
+        if let Some(tls) = &mut endpoint.tls {
+            tls.tickets = self.ticket_place();
+        }
+        mqtt::Client::new(endpoint, options)
     }
 }

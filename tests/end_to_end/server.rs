@@ -91,3 +91,24 @@ pub(crate) fn carry(stream: TcpStream, port: u16) {
         });
     }
 }
+
+/// Forwards a connection to the broker at `port`, and counts the bytes that come from there.
+pub(crate) fn carry_counting(stream: TcpStream, port: u16) -> thread::JoinHandle<u64> {
+    let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (mut from, mut to) = (stream.try_clone().unwrap(), broker.try_clone().unwrap());
+    thread::spawn(move || {
+        std::io::copy(&mut from, &mut to).ok();
+        to.shutdown(Shutdown::Write).ok();
+    });
+    thread::spawn(move || {
+        let (mut broker, mut stream) = (broker, stream);
+        let (mut buffer, mut total) = (vec![0; 1 << 16], 0);
+        while let Ok(count @ 1..) = broker.read(&mut buffer) {
+            total += count as u64;
+            // A client that has left needs no more of it.
+            let _ = stream.write_all(&buffer[..count]);
+        }
+        stream.shutdown(Shutdown::Write).ok();
+        total
+    })
+}

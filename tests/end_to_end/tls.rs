@@ -8,15 +8,16 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::version::TLS13;
+use rustls::{HandshakeKind, ServerConfig};
 
 use crate::broker::{Broker, Options};
 use crate::certificates::{Authority, Files, Kind};
 use crate::device::{Device, Identity, LINK, Pair, readings, settings};
 use crate::process::{Ended, Process};
-use crate::server::{CONNACK, Server, read_for};
+use crate::server::{CONNACK, Server, carry_counting, read_for};
 
 /// The lines of a listener with this certificate.
 fn with(files: &Files, more: &str) -> String {
@@ -301,4 +302,98 @@ fn the_broker_is_asked_for_its_name_and_for_the_protocol() {
     send(&device, &[]).succeeded();
     assert_eq!(asked.recv().unwrap(), (Some("localhost".to_owned()), None));
     send(&device, &["-o", "tls_alpn=x-amzn-mqtt-ca"]).failed(&[69], &["does not have the protocol in `tls_alpn`"]);
+}
+
+/// A server that accepts one message after the other at QoS 0, and says how each connection began.
+fn counting_server(config: Arc<ServerConfig>) -> (Server, mpsc::Receiver<HandshakeKind>) {
+    let (seen, kinds) = mpsc::channel();
+    let server = Server::start(move |_, mut stream| {
+        let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        if tls.complete_io(&mut stream).is_ok() {
+            let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+            let _ = tls.read(&mut [0; 4096]).unwrap();
+            tls.write_all(&CONNACK).unwrap();
+            while tls.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+            seen.send(tls.conn.handshake_kind().unwrap()).unwrap();
+        }
+    });
+    (server, kinds)
+}
+
+#[test]
+fn a_run_goes_on_with_the_ticket_of_the_one_before_it() {
+    use HandshakeKind::{Full, Resumed};
+
+    let authority = Authority::new();
+    let files = authority.sign("broker", Kind::Good);
+    for suite in rustls::crypto::ring::ALL_CIPHER_SUITES.iter().filter(|suite| suite.tls13().is_some()) {
+        let config = server_config(&files, |config| {
+            let mut provider = config.crypto_provider().as_ref().clone();
+            provider.cipher_suites = vec![*suite];
+            let builder =
+                ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&TLS13]).unwrap();
+            *config = builder.with_no_client_auth().with_cert_resolver(Arc::clone(&config.cert_resolver));
+        });
+        let (server, kinds) = counting_server(config);
+        let device = device(server.port(), &[("ca_file", text(&authority.file())), ("qos", "0")]);
+        let kind = |more: &[&str]| {
+            send(&device, more).succeeded();
+            kinds.recv().unwrap()
+        };
+        assert_eq!([(); 3].map(|()| kind(&[])), [Full, Resumed, Resumed], "{suite:?}");
+
+        // It is used once, by this user alone, and for the same options.
+        let file = device.runtime_dir().join("gateway@tls");
+        let ticket = fs::read(&file).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(kind(&[]), Resumed);
+        fs::write(&file, &ticket).unwrap();
+        assert_eq!([kind(&[]), kind(&[])], [Full, Resumed], "the broker knows this ticket no more");
+        assert_eq!([kind(&["-o", "tls_alpn=mqtt"]), kind(&[]), kind(&[])], [Full, Full, Resumed]);
+
+        // What is no ticket is of no concern.
+        for text in [&b""[..], b"sts-tls 1 x\n", &ticket[..ticket.len() / 2], &[0xff; 5000]] {
+            fs::write(&file, text).unwrap();
+            assert_eq!([kind(&[]), kind(&[])], [Full, Resumed]);
+        }
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!([kind(&[]), kind(&[])], [Full, Full]);
+    }
+}
+
+/// A renewed authority, and a pin: the ticket was for what was trusted before.
+#[test]
+fn a_ticket_does_not_outlive_the_trust_that_it_came_from() {
+    let authority = Authority::new();
+    let (server, kinds) = counting_server(server_config(&authority.sign("broker", Kind::Good), |_| {}));
+    let device = device(server.port(), &[("ca_file", "ca.pem"), ("qos", "0")]);
+    device.write("ca.pem", fs::read(authority.file()).unwrap(), 0o644);
+    for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        send(&device, &[]).succeeded();
+        assert_eq!(kinds.recv().unwrap(), expected);
+    }
+    let other = Authority::new();
+    device.write("ca.pem", fs::read(other.file()).unwrap(), 0o644);
+    send(&device, &[]).failed(&[69], &["not signed by an authority in `ca_file`"]);
+    let pin = format!("tls_pin=SHA256:{}=", "A".repeat(43));
+    device.write("ca.pem", fs::read(authority.file()).unwrap(), 0o644);
+    send(&device, &["-o", &pin]).failed(&[69], &["is not the one in `tls_pin`"]);
+}
+
+/// mosquitto's tickets, after a connection of another tool of the same link; the certificate does not cross a second time.
+#[test]
+fn mosquitto_takes_the_ticket_of_an_earlier_run() {
+    let authority = Authority::new();
+    let broker = broker(&authority.sign("broker", Kind::Rsa), "");
+    let port = broker.port();
+    let (counted, counts) = mpsc::channel();
+    let relay = Server::start(move |_, stream| counted.send(carry_counting(stream, port)).unwrap());
+    let device = device(relay.port(), &[("ca_file", text(&authority.file()))]);
+    send(&device, &[]).succeeded();
+    let receiver = device.listen(&["--lines", "1"]);
+    send(&device, &[]).succeeded();
+    receiver.wait().succeeded();
+    let down: Vec<u64> = counts.iter().take(3).map(|count| count.join().unwrap()).collect();
+    assert!(down[0] > 1000 && down[1..].iter().all(|count| *count < 900), "{down:?}");
 }

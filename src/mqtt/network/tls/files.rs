@@ -1,7 +1,8 @@
 //! Certificates and keys in files (PEM, RFC 7468), and what is wrong with them.
 
-use std::fmt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{env, fmt, fs};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -22,6 +23,22 @@ const MAX_FILE_LEN: u64 = 4 << 20;
 /// What a line begins with that begins a key with a passphrase, in the two formats that there are.
 const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
 
+/// The variables that say where the system's authorities are.
+const SYSTEM_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Where they usually are: a change of a file there changes the directory.
+const SYSTEM_PLACES: [&str; 3] = ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki/tls/certs"];
+
+/// What changes with the system's authorities, without reading them.
+fn system_stamp() -> String {
+    let named = SYSTEM_VARIABLES.map(|name| env::var_os(name).unwrap_or_default());
+    let places = named.iter().map(PathBuf::from).chain(SYSTEM_PLACES.map(PathBuf::from));
+    let stamps = places.map(|path| {
+        path.metadata().map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec())).unwrap_or_default()
+    });
+    format!("{named:?} {:?}", stamps.collect::<Vec<_>>())
+}
+
 /// A file that was read, for the errors of what is in it.
 struct Content {
     /// The key of the configuration that names it.
@@ -34,6 +51,8 @@ struct Content {
 pub(super) struct Files {
     ca: Option<Content>,
     client: Option<(Content, Content)>,
+    /// What tells whether the system's authorities are the same, where these count.
+    system: String,
 }
 
 impl Files {
@@ -47,12 +66,14 @@ impl Files {
             }
             None => None,
         };
-        Ok(Self { ca, client })
+        let system = if ca.is_none() && options.pin.is_none() { system_stamp() } else { String::new() };
+        Ok(Self { ca, client, system })
     }
 
     /// What tells this content from another one.
     pub(super) fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
+        digest.update(&self.system);
         let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
         for Content { key, bytes, .. } in self.ca.iter().chain(client) {
             digest.update(key);

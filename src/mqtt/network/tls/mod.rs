@@ -2,12 +2,13 @@
 //!
 //! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier connections.
 //! `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the right one,
-//! `credentials` has our own certificate, and `failure` says in words what went wrong. Checking cannot be turned off.
+//! `credentials` has our own certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong. Checking cannot be turned off.
 
 mod credentials;
 mod failure;
 mod files;
 mod records;
+mod tickets;
 mod transport;
 mod verifier;
 
@@ -16,13 +17,15 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
-use rustls::client::UnbufferedClientConnection;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
+use sha2::{Digest as _, Sha256};
 
 use self::credentials::Credentials;
 use self::failure::Judge;
 use self::files::Files;
+use self::tickets::{Tickets, tap};
 use self::transport::TlsTransport;
 use self::verifier::BrokerVerifier;
 use super::transport::Transport;
@@ -43,16 +46,24 @@ pub(super) struct TlsLayer {
 struct Trust {
     /// Of the files' content.
     digest: [u8; 32],
-    config: Arc<ClientConfig>,
+    config: ClientConfig,
+    /// What differs from node to node.
+    nodes: Vec<NodeConfig>,
     verifier: Arc<BrokerVerifier>,
     credentials: Arc<Credentials>,
+}
+
+struct NodeConfig {
+    node: Node,
+    config: Arc<ClientConfig>,
+    tickets: Arc<Tickets>,
 }
 
 impl TlsLayer {
     /// # Errors
     /// [`Exit::Config`] where a file cannot be used.
     pub(super) fn new(options: TlsOptions) -> Result<Self> {
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(tap::provider());
         let trust = Trust::new(&Files::read(&options)?, &options, &provider)?;
         Ok(Self { options, provider, trust: Mutex::new(trust), mute: Arc::default() })
     }
@@ -69,14 +80,16 @@ impl TlsLayer {
         let host = node.host.split('%').next().unwrap_or_default().to_owned();
         let failed = |why: &dyn fmt::Display| ConnectionLost::at(Obstacle::Tls, format!("TLS cannot begin: {why}"));
         let name = ServerName::try_from(host).map_err(|error| failed(&error).final_one())?;
-        let tls = UnbufferedClientConnection::new(Arc::clone(&trust.config), name).map_err(|error| failed(&error))?;
+        let (config, tickets) = trust.of_node(node, &self.options);
+        tickets.take_up(&config, &trust.verifier, &name);
+        let tls = UnbufferedClientConnection::new(config, name).map_err(|error| failed(&error))?;
         let judge = Judge {
             broker: node.to_string(),
             verifier: Arc::clone(&trust.verifier),
             credentials: Arc::clone(&trust.credentials),
             mute: Arc::clone(&self.mute),
         };
-        Ok(Box::new(TlsTransport::new(lower, tls, judge)))
+        Ok(Box::new(TlsTransport::new(lower, tls, judge, tickets)))
     }
 
     /// Takes up files that were renewed. While one is being replaced, what they said before holds.
@@ -108,6 +121,36 @@ impl Trust {
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
             .with_client_cert_resolver(Arc::clone(&credentials) as _);
         config.alpn_protocols.extend(options.alpn.as_ref().map(|name| name.as_bytes().to_vec()));
-        Ok(Self { digest: files.digest(), config: Arc::new(config), verifier, credentials })
+        Ok(Self { digest: files.digest(), config, nodes: Vec::new(), verifier, credentials })
+    }
+
+    /// The configuration for a node, with the tickets that are good there.
+    fn of_node(&mut self, node: &Node, options: &TlsOptions) -> (Arc<ClientConfig>, Arc<Tickets>) {
+        let known = self.nodes.iter().position(|known| known.node == *node);
+        let at = known.unwrap_or_else(|| {
+            let tickets = Arc::new(Tickets::new(options.tickets.clone(), self.binding(node, options)));
+            let mut config = self.config.clone();
+            config.resumption = Resumption::store(Arc::clone(&tickets) as _);
+            self.nodes.push(NodeConfig { node: node.clone(), config: Arc::new(config), tickets });
+            self.nodes.len() - 1
+        });
+        let NodeConfig { config, tickets, .. } = &self.nodes[at];
+        (Arc::clone(config), Arc::clone(tickets))
+    }
+
+    /// What tickets are bound to.
+    fn binding(&self, node: &Node, options: &TlsOptions) -> [u8; 32] {
+        let pin = options.pin.map(|pin| pin.to_string()).unwrap_or_default();
+        let mut digest = Sha256::new();
+        for part in [
+            node.to_string().as_bytes(),
+            pin.as_bytes(),
+            options.alpn.as_deref().unwrap_or_default().as_bytes(),
+            &self.digest,
+        ] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::task::Poll;
 
 use rustix::event::PollFlags;
@@ -11,6 +12,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
 
 use super::failure::Judge;
 use super::records::{Incoming, Outgoing, Unread};
+use super::tickets::Tickets;
 use crate::mqtt::connection_lost::ConnectionLost;
 use crate::mqtt::network::transport::Transport;
 
@@ -31,6 +33,7 @@ pub(super) struct TlsTransport {
     has_records: bool,
     progress: Progress,
     judge: Judge,
+    tickets: Arc<Tickets>,
 }
 
 /// How far a connection has come.
@@ -66,7 +69,12 @@ enum Step {
 
 impl TlsTransport {
     /// A connection on which nothing was said yet.
-    pub(super) fn new(lower: Box<dyn Transport>, tls: UnbufferedClientConnection, judge: Judge) -> Self {
+    pub(super) fn new(
+        lower: Box<dyn Transport>,
+        tls: UnbufferedClientConnection,
+        judge: Judge,
+        tickets: Arc<Tickets>,
+    ) -> Self {
         Self {
             lower,
             tls,
@@ -76,6 +84,7 @@ impl TlsTransport {
             has_records: false,
             progress: Progress::Handshake(Vec::new()),
             judge,
+            tickets,
         }
     }
 
@@ -316,6 +325,7 @@ impl Read for TlsTransport {
         loop {
             if self.progress != Progress::End {
                 self.run(&mut task).map_err(io::Error::other)?;
+                self.tickets.save();
             }
             // An answer of TLS itself, if there is one; if the socket takes nothing now, `needs` says so.
             let answered = self.write_out();

@@ -1,0 +1,153 @@
+//! Tickets with which a connection goes on from an earlier one, without certificates: of this run, and of the one before it.
+//!
+//! A ticket is used once. That of the run before is in a file of the runtime directory: whoever removes the file may use it,
+//! and what the broker sends then replaces it. It is bound to the broker, the files and the options, and good for a day at
+//! most (`record.rs`). Nothing here ends a run: without a ticket there is a full handshake.
+//!
+//! rustls 0.23 cannot store tickets: `tap.rs` takes out what belongs to one, and `stand_in.rs` makes it anew. Both go when
+//! rustls can. Tickets of TLS 1.2 are for this run only.
+
+mod record;
+mod stand_in;
+pub(super) mod tap;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{ClientConfig, NamedGroup};
+
+use self::record::{MAX_TICKET_LEN, Record};
+use super::verifier::BrokerVerifier;
+use crate::Result;
+use crate::files::{self, Dir, Guard};
+use crate::mqtt::tls_options::TicketPlace;
+
+/// Most tickets of this run that are kept; brokers send two or three at a time.
+const MAX_TICKETS: usize = 4;
+
+/// The tickets for one node.
+pub(super) struct Tickets {
+    place: Option<TicketPlace>,
+    /// Of the node, the files and the options.
+    binding: [u8; 32],
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The last one is the newest.
+    tickets: VecDeque<Tls13ClientSessionValue>,
+    tls12: Option<Tls12ClientSessionValue>,
+    group: Option<NamedGroup>,
+    /// What is to be in the file.
+    unsaved: Option<Record>,
+}
+
+impl Tickets {
+    pub(super) fn new(place: Option<TicketPlace>, binding: [u8; 32]) -> Self {
+        Self { place, binding, kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up the ticket of an earlier run, if this one has none yet.
+    pub(super) fn take_up(&self, config: &ClientConfig, verifier: &BrokerVerifier, name: &ServerName<'static>) {
+        if self.kept().tickets.is_empty()
+            && let Ok(Some(record)) = self.claim()
+            && let Some(ticket) = stand_in::recreate(&record, config, verifier, name)
+        {
+            self.kept().tickets.push_back(ticket);
+        }
+    }
+
+    /// The record in the file, which is gone then: no other process can use it.
+    fn claim(&self) -> Result<Option<Record>> {
+        let Some(place) = &self.place else { return Ok(None) };
+        let Some(dir) = Dir::open(&place.dir, Guard::Private)? else { return Ok(None) };
+        let Some(bytes) = files::read_private(&dir, &place.name)? else { return Ok(None) };
+        let record = Record::parse(&bytes);
+        // Another node's may be of use yet.
+        if record.as_ref().is_some_and(|record| record.binding != self.binding) {
+            return Ok(None);
+        }
+        let was_ours = files::remove(&dir, &place.name)?;
+        Ok(record.filter(|record| was_ours && record.is_fresh(UnixTime::now().as_secs())))
+    }
+
+    /// Writes the newest ticket down, if one came.
+    pub(super) fn save(&self) {
+        let unsaved = self.kept().unsaved.take();
+        if let (Some(record), Some(place)) = (unsaved, &self.place) {
+            // The next run then does a full handshake.
+            let _ = write(&record, place);
+        }
+    }
+}
+
+fn write(record: &Record, place: &TicketPlace) -> Result<()> {
+    let dir = Dir::create(&place.dir, Guard::Private)?;
+    // Another process that writes at this moment has as good a ticket.
+    match files::try_lock(&dir, &format!("{}.lock", place.name))? {
+        Some(lock) => files::replace(&dir, &lock, &place.name, record.encode().as_bytes()),
+        None => Ok(()),
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl ClientSessionStore for Tickets {
+    fn set_kx_hint(&self, _name: ServerName<'static>, group: NamedGroup) {
+        self.kept().group = Some(group);
+    }
+
+    fn kx_hint(&self, _name: &ServerName<'_>) -> Option<NamedGroup> {
+        self.kept().group
+    }
+
+    fn set_tls12_session(&self, _name: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.kept().tls12 = Some(value);
+    }
+
+    fn tls12_session(&self, _name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        self.kept().tls12.clone()
+    }
+
+    fn remove_tls12_session(&self, _name: &ServerName<'static>) {
+        self.kept().tls12 = None;
+    }
+
+    fn insert_tls13_ticket(&self, _name: ServerName<'static>, value: Tls13ClientSessionValue) {
+        let mut kept = self.kept();
+        if let Some((new, secret)) = tap::last_ticket()
+            && self.place.is_some()
+            && new.ticket.len() <= MAX_TICKET_LEN
+        {
+            kept.unsaved = Some(Record {
+                binding: self.binding,
+                suite: value.suite().common.suite.into(),
+                issued: UnixTime::now().as_secs(),
+                lifetime: new.lifetime,
+                age_add: new.age_add,
+                secret,
+                ticket: new.ticket,
+            });
+        }
+        if kept.tickets.len() == MAX_TICKETS {
+            kept.tickets.pop_front();
+        }
+        kept.tickets.push_back(value);
+    }
+
+    fn take_tls13_ticket(&self, _name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        self.kept().tickets.pop_back()
+    }
+}

@@ -151,7 +151,8 @@ fn host(text: &str) -> Result<String, String> {
     Err("must be a host name, an address, or a URL such as mqtt://HOST:PORT".into())
 }
 
-fn login(text: &str) -> Result<(String, Option<Password>), String> {
+/// `NAME` or `NAME:PASSWORD`.
+pub(super) fn login(text: &str) -> Result<(String, Option<Password>), String> {
     let (username, password) = text.split_once(':').map_or((text, None), |(name, word)| (name, Some(word)));
     let username = decode(username)?;
     if username.is_empty() {

@@ -11,6 +11,7 @@ pub(super) enum ConfigKey {
     MqttVersion,
     Host,
     Port,
+    Proxy,
     BindAddress,
     Username,
     Password,
@@ -35,14 +36,27 @@ pub(super) enum ConfigKey {
     TlsPin,
 }
 
+impl ConfigKey {
+    /// Whether this value may hold a password: then it is neither shown nor taken from a command line.
+    pub(super) fn may_hold_password(self, value: &str) -> bool {
+        match self {
+            Self::Password => true,
+            Self::Host => value.contains('@') && !value.starts_with("unix:"),
+            Self::Proxy => value.contains('@'),
+            _ => false,
+        }
+    }
+}
+
 /// Each key as a line names it, in the order of `sts.conf(5)`. An unknown one is an error, so that a mistyped line never
 /// means its default; a file for a newer version is refused by an older one.
-pub(super) const KEY_NAMES: [(&str, ConfigKey); 27] = [
+pub(super) const KEY_NAMES: [(&str, ConfigKey); 28] = [
     ("mqtt_version", ConfigKey::MqttVersion),
     ("ip", ConfigKey::Host),
     ("host", ConfigKey::Host),
     ("url", ConfigKey::Host),
     ("port", ConfigKey::Port),
+    ("proxy", ConfigKey::Proxy),
     ("bind_address", ConfigKey::BindAddress),
     ("username", ConfigKey::Username),
     ("password", ConfigKey::Password),

@@ -25,16 +25,18 @@ pub(crate) use self::load::load;
 pub(crate) use self::settings::Override;
 pub(crate) use self::topic::{Filter, Topic};
 pub(crate) use crate::mqtt::{
-    BrokerAddress, ClientCert, Endpoint, KeyPin, Login, Node, Qos, TlsOptions, Version as MqttVersion,
+    BrokerAddress, ClientCert, Endpoint, KeyPin, Login, Node, Proxy, Qos, TlsOptions, Version as MqttVersion,
 };
 pub use crate::name::{LinkName, PeerName};
 pub(crate) use crate::role::Role;
 pub(crate) use crate::secret::Password;
 
 mod address;
+mod endpoint;
 mod environment;
 mod keys;
 mod load;
+mod proxy;
 mod settings;
 mod tls;
 mod topic;

@@ -39,8 +39,7 @@ impl Override {
         if !option.contains('=') {
             return Err(usage(location).because("no value").hint(format!("-o {name}=VALUE")));
         }
-        if key == ConfigKey::Password || (key == ConfigKey::Host && value.contains('@') && !value.starts_with("unix:"))
-        {
+        if key.may_hold_password(value) {
             let seen = "every user of this machine can see command lines";
             return Err(usage(location)
                 .because(seen)
@@ -123,7 +122,7 @@ impl Setting<'_> {
 
     /// The value for a message, after a blank; nothing where it may hold a password.
     fn quoted(&self) -> String {
-        if self.key == ConfigKey::Password || (self.key == ConfigKey::Host && self.value.contains('@')) {
+        if self.key.may_hold_password(self.value) {
             return String::new();
         }
         format!(" `{}`", tame(self.value))

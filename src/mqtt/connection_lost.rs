@@ -25,6 +25,14 @@ pub(super) enum Obstacle {
     NoSocket,
     /// This user may not connect.
     Permission,
+    /// The proxy cannot be reached, or is none.
+    Proxy,
+    /// The proxy wants a login, or another one.
+    ProxyLogin,
+    /// The proxy does not allow the connection.
+    ProxyPolicy,
+    /// The proxy cannot reach the broker.
+    ProxyTarget,
     /// The local address that is to be used cannot be.
     LocalAddress,
     /// Nothing answers from the host.

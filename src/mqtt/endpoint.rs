@@ -1,12 +1,13 @@
 //! Where the broker is, and what is spoken below MQTT on the way to it.
 //!
 //! Each question has one field. Whoever connects asks [`Endpoint::address`] for the socket, then puts the layers on it in this
-//! order: [`Endpoint::tls`], [`Endpoint::web_socket`]. A layer that is absent is not spoken.
+//! order: [`Endpoint::proxy`], [`Endpoint::tls`], [`Endpoint::web_socket`]. A layer that is absent is not spoken.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::Login;
 use super::tls_options::TlsOptions;
 
 /// How to reach the broker.
@@ -18,6 +19,8 @@ pub struct Endpoint {
     pub tls: Option<TlsOptions>,
     /// WebSocket frames (RFC 6455) above that, `ws://` and `wss://`: path and query of the request, beginning with `/`.
     pub web_socket: Option<String>,
+    /// What TCP connections go through.
+    pub proxy: Option<Proxy>,
     /// The local address of TCP sockets, where the system is not to choose it.
     pub bind_address: Option<IpAddr>,
 }
@@ -40,6 +43,45 @@ pub struct Node {
     pub port: u16,
 }
 
+/// A proxy, which connects to a node by its name.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// What it speaks.
+    pub kind: ProxyKind,
+    /// Where it is.
+    pub node: Node,
+    /// What it wants to know.
+    pub login: Option<Login>,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// SOCKS5 (RFC 1928).
+    Socks5,
+    /// HTTP, by CONNECT (RFC 9110, 9.3.6).
+    Http,
+}
+
+impl Proxy {
+    /// Whether it has a password.
+    pub(crate) fn has_password(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| login.password.is_some())
+    }
+}
+
+impl PartialEq for Proxy {
+    fn eq(&self, other: &Self) -> bool {
+        let login = |proxy: &Self| {
+            let login = proxy.login.clone()?;
+            Some((login.username, login.password.map(|password| password.expose().to_owned())))
+        };
+        (self.kind, &self.node, login(self)) == (other.kind, &other.node, login(other))
+    }
+}
+
+impl Eq for Proxy {}
+
 impl Endpoint {
     /// MQTT over TCP: `mqtt://`, a bare host or an address.
     #[must_use]
@@ -50,7 +92,7 @@ impl Endpoint {
     /// MQTT over a socket, with nothing in between.
     #[must_use]
     pub fn new(address: BrokerAddress) -> Self {
-        Self { address, tls: None, web_socket: None, bind_address: None }
+        Self { address, tls: None, web_socket: None, proxy: None, bind_address: None }
     }
 
     /// The URL's scheme.

@@ -109,6 +109,10 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
             "this user must be allowed to write to the socket: check its owner and mode, and those of its directory"
                 .to_owned()
         }
+        (Obstacle::Proxy, _) => "check `proxy`, and that the proxy is running".to_owned(),
+        (Obstacle::ProxyLogin, _) => "check the login in `proxy`".to_owned(),
+        (Obstacle::ProxyPolicy, _) => "ask who runs the proxy to allow connections to this host and port".to_owned(),
+        (Obstacle::ProxyTarget, _) => "check `host` and `port`, which the proxy connects to".to_owned(),
         (Obstacle::LocalAddress, _) => {
             "check `bind_address`: it must be an address of this device, of the broker's family".to_owned()
         }

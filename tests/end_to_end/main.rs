@@ -37,6 +37,7 @@ mod outages;
 mod pairing;
 mod pipe;
 mod poison;
+mod proxies;
 mod recv_limits;
 mod refusals;
 mod retained;

@@ -168,7 +168,7 @@ impl Connector {
         }
         match Resolver::start(dialer.lookup(), host, port) {
             Ok(resolver) => self.state = ConnectorState::Resolving(resolver, now + LOOKUP_TIMEOUT),
-            Err(error) => self.failed(None, error.into()),
+            Err(error) => self.failed(None, dialer.unreachable(error.into())),
         }
         ControlFlow::Continue(())
     }
@@ -187,7 +187,7 @@ impl Connector {
                 return ControlFlow::Break(Poll::Pending);
             }
         };
-        self.failed(None, ConnectionLost::at(Obstacle::Lookup, why));
+        self.failed(None, dialer.unreachable(ConnectionLost::at(Obstacle::Lookup, why)));
         ControlFlow::Continue(())
     }
 
@@ -201,13 +201,13 @@ impl Connector {
         while let Some(address) = race.next_address(now) {
             match sockets::begin_tcp(address, dialer.endpoint().bind_address) {
                 Ok(socket) => race.started(address, socket, now),
-                Err(lost) => self.failed(Some(address), lost),
+                Err(lost) => self.failed(Some(address), dialer.unreachable(lost)),
             }
         }
         while let Some(index) = sockets::first_decided(race.running().iter().map(|attempt| &attempt.socket)) {
             if let Err(error) = sockets::outcome(&race.running()[index].socket) {
                 let address = race.remove(index).address;
-                self.failed(Some(address), error.into());
+                self.failed(Some(address), dialer.unreachable(error.into()));
                 continue;
             }
             let Attempt { socket, address, .. } = race.win(index);
@@ -216,7 +216,7 @@ impl Connector {
         }
         while let Some(attempt) = race.remove_overdue(now) {
             let lost = ConnectionLost::at(Obstacle::Unreachable, "the connection attempt timed out");
-            self.failed(Some(attempt.address), lost);
+            self.failed(Some(attempt.address), dialer.unreachable(lost));
         }
         self.go_on(race, now)
     }

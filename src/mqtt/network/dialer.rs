@@ -7,6 +7,7 @@ use super::layers::Layers;
 use super::node_order::NodeOrder;
 use super::resolver::{Lookup, system_lookup};
 use crate::mqtt::Endpoint;
+use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::endpoint::{BrokerAddress, Node};
 use crate::{Error, Exit, Result};
 
@@ -96,13 +97,28 @@ impl Dialer {
         }
     }
 
-    /// The host and port to connect to for a node.
+    /// The host and port to connect to for a node: its own, or the proxy's.
     pub(super) fn target(&self, index: usize) -> (&str, u16) {
-        self.node(index).map_or(("", 0), |node| (&node.host, node.port))
+        let node = self.endpoint.proxy.as_ref().map(|proxy| &proxy.node).or_else(|| self.node(index));
+        node.map_or(("", 0), |node| (&node.host, node.port))
     }
 
     /// The node as messages name it.
     pub(super) fn shown(&self, index: usize) -> String {
-        self.node(index).map_or_else(|| self.endpoint.to_string(), Node::to_string)
+        match (self.node(index), &self.endpoint.proxy) {
+            (Some(node), Some(proxy)) => format!("{node} through {}", proxy.node),
+            (Some(node), None) => node.to_string(),
+            (None, _) => self.endpoint.to_string(),
+        }
+    }
+
+    /// What a connection that could not be made failed on: it is the proxy's where there is one.
+    pub(super) fn unreachable(&self, lost: ConnectionLost) -> ConnectionLost {
+        match &self.endpoint.proxy {
+            Some(_) if lost.obstacle() != Obstacle::LocalAddress => {
+                ConnectionLost::at(Obstacle::Proxy, format!("no connection to the proxy: {lost}"))
+            }
+            _ => lost,
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::Result;
 use crate::mqtt::connection_lost::ConnectionLost;
-use crate::mqtt::endpoint::{Endpoint, Node};
+use crate::mqtt::endpoint::{Endpoint, Node, Proxy};
 
+use super::proxy::ProxyConnection;
 #[cfg(feature = "tls")]
 use super::tls::TlsLayer;
 use super::transport::Transport;
@@ -19,6 +20,7 @@ const HAS_WEB_SOCKET: bool = cfg!(feature = "websocket");
 /// The layers of an endpoint, with what they share from one connection to the next.
 #[derive(Debug)]
 pub(super) struct Layers {
+    proxy: Option<Proxy>,
     /// The path of the request, for WebSocket.
     #[cfg(feature = "websocket")]
     web_socket: Option<String>,
@@ -31,13 +33,10 @@ impl Layers {
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where a file that the endpoint names cannot be used.
-    #[cfg_attr(
-        not(any(feature = "tls", feature = "websocket")),
-        expect(unused_variables, reason = "there are no layers")
-    )]
     #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "layers that read files can fail"))]
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self> {
         Ok(Self {
+            proxy: endpoint.proxy.clone(),
             #[cfg(feature = "tls")]
             tls: endpoint.tls.clone().map(TlsLayer::new).transpose()?,
             #[cfg(feature = "websocket")]
@@ -47,17 +46,16 @@ impl Layers {
 
     /// Puts the layers on a connected socket; their handshakes follow. `node` is whom it is connected to, `None` for a Unix
     /// socket.
-    #[cfg_attr(
-        not(any(feature = "tls", feature = "websocket")),
-        expect(unused_variables, clippy::unused_self, reason = "there are no layers")
-    )]
     #[cfg_attr(not(feature = "tls"), expect(clippy::unnecessary_wraps, reason = "layers can refuse a node"))]
     pub(super) fn open(
         &self,
         socket: Box<dyn Transport>,
         node: Option<&Node>,
     ) -> std::result::Result<Box<dyn Transport>, ConnectionLost> {
-        let transport = socket;
+        let transport = match (&self.proxy, node) {
+            (Some(proxy), Some(node)) => Box::new(ProxyConnection::new(socket, proxy, node)),
+            _ => socket,
+        };
         #[cfg(feature = "tls")]
         let transport = match (&self.tls, node) {
             (Some(tls), Some(node)) => tls.open(transport, node)?,

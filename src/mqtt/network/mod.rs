@@ -6,6 +6,7 @@ mod dialer;
 mod failures;
 mod layers;
 mod node_order;
+mod proxy;
 mod race;
 mod read_buffer;
 mod resolver;
@@ -19,6 +20,7 @@ mod web_socket;
 pub(super) use connection::Connection;
 pub(super) use connector::{ConnectOutcome, Connector};
 pub(super) use dialer::Dialer;
+pub(crate) use proxy::MAX_SOCKS_FIELD_LEN;
 
 #[cfg(test)]
 mod tests;

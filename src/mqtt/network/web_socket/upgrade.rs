@@ -154,7 +154,7 @@ mod tests {
             ("HTTP/1.1 401 Unauthorized\r\n\r\n", Obstacle::Upgrade(Some(401)), "HTTP 401 Unauthorized"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Obstacle::Upgrade(Some(200)), "HTTP 200 OK"),
             ("HTTP/1.1 301 X\r\nLocation: https://b/\r\n\r\n", Obstacle::Upgrade(Some(301)), "elsewhere: https://b/"),
-            ("\x15\x03\x01\x00\x02\x02\x16", Obstacle::Tls, "TLS alert"),
+            ("\x15\x03\x01\x00\x02\x02\x16", Obstacle::Tls, "TLS"),
             ("SSH-2.0-OpenSSH_9.2\r\n", Obstacle::Other, "SSH-2.0"),
             ("\x20\x02\x00\x00", Obstacle::Other, "not HTTP"),
             ("HTTP/1.1 abc\r\n\r\n", Obstacle::Other, "invalid answer"),

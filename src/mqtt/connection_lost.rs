@@ -64,6 +64,7 @@ impl ConnectionLost {
     }
 
     /// Adds what to do, where that is known better than the obstacle tells.
+    #[cfg(feature = "tls")]
     #[must_use]
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

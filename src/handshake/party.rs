@@ -7,7 +7,7 @@ use rand::CryptoRng;
 use super::{Enrolment, EnrolmentConflict};
 use crate::Rejected;
 use crate::crypto::pake::{SHARE_LEN, Spake2Half};
-use crate::crypto::schedule::{Features, SessionKeys, Topics};
+use crate::crypto::schedule::{SessionKeys, Topics};
 use crate::identity::{Identity, PeerName, PublicKey};
 use crate::message::Credentials;
 use crate::role::Role;
@@ -56,8 +56,6 @@ pub(crate) struct Established {
     pub peer: Peer,
     /// The topics that it is bound to.
     pub topics: Topics,
-    /// What the peer can do beyond this version.
-    pub peer_features: Features,
 }
 
 impl Party {

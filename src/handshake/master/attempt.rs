@@ -10,8 +10,8 @@ use crate::Rejected;
 use crate::crypto::exchange::Ephemeral;
 use crate::crypto::pake::Spake2Half;
 use crate::crypto::schedule::{
-    AttemptId, Cookie, Digest, Features, Schedule, Topics, digest, open_once, seal_once, signed_by_master,
-    signed_by_slave, slave_leaf, verify_refusal,
+    AttemptId, Cookie, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_master, signed_by_slave,
+    slave_leaf, verify_refusal,
 };
 use crate::handshake::merkle::{Leaf, MerkleTree, SignedTree, root_over};
 use crate::handshake::party::agree;
@@ -157,7 +157,7 @@ impl SentInitReq {
                 let (&verdict, proof) = plaintext.split_first_chunk().ok_or(Rejected::Length)?;
                 let proof = Proof::parse(proof)?;
                 match attempt.verify_proof(party, verdict, &proof)? {
-                    Ok(peer) => attempt.conclude(party, verdict, peer, &self.topics, proof.features, frame)?,
+                    Ok(peer) => attempt.conclude(party, verdict, peer, &self.topics, frame)?,
                     Err(unknown) => AuthAckOutcome::Declined(Action::Claim(Claim::UnknownKey(unknown), None)),
                 }
             }
@@ -231,14 +231,13 @@ impl SignedAttempt {
         [verdict, suite]: [u8; 2],
         peer: Peer,
         topics: &Topics,
-        peer_features: Features,
         auth_ack: &[u8],
     ) -> Result<AuthAckOutcome, Rejected> {
         let failure = match (Verdict::from_code(verdict), party.conflict(&peer)) {
             (Some(Verdict::Agreed), None) if suite == party.suite.code() => {
                 let keys = self.schedule.session(&self.th2, auth_ack);
                 let (suite, topics) = (party.suite, topics.clone());
-                return Ok(AuthAckOutcome::Agreed(Established { keys, suite, peer, topics, peer_features }));
+                return Ok(AuthAckOutcome::Agreed(Established { keys, suite, peer, topics }));
             }
             (Some(Verdict::Agreed), conflict @ Some(_)) if suite == party.suite.code() => {
                 Failure::EnrolmentConflict { peer, conflict }

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::epoch::RecentAttempt;
 use crate::Rejected;
 use crate::crypto::schedule::{
-    AttemptId, Confirmation, Digest, Features, Schedule, Topics, digest, open_once, refusal_mac, seal_once,
-    signed_by_master, slave_leaf,
+    AttemptId, Confirmation, Digest, Schedule, Topics, digest, open_once, refusal_mac, seal_once, signed_by_master,
+    slave_leaf,
 };
 use crate::handshake::merkle::root_over;
 use crate::handshake::verdict::Verdict;
@@ -87,7 +87,6 @@ pub(super) struct UnsignedAnswer {
     pub(super) topics: Topics,
     /// The number of the suite that the master asks for.
     pub(super) suite: u8,
-    peer_features: Features,
     schedule: Schedule,
     th2: Digest,
 }
@@ -135,7 +134,6 @@ impl<'a> ReceivedAuthReq<'a> {
             peer,
             topics: topics.clone(),
             suite: self.parsed.init_req.suite,
-            peer_features: features,
             schedule: schedule.clone(),
             th2: self.th2,
         }))
@@ -178,9 +176,9 @@ impl UnsignedAnswer {
         let mut auth_ack = AuthAck::clear(&self.id);
         let sealed = seal_once(self.schedule.hs_s(&self.th2), &auth_ack, &plaintext);
         auth_ack.extend_from_slice(&sealed);
-        let Self { id, auth_req, peer, topics, peer_features, schedule, th2, .. } = self;
+        let Self { id, auth_req, peer, topics, schedule, th2, .. } = self;
         let keys = schedule.session(&th2, &auth_ack);
-        let session = Established { keys, suite: party.suite, peer, topics, peer_features };
+        let session = Established { keys, suite: party.suite, peer, topics };
         let state = match verdict {
             Verdict::Agreed => AttemptState::AwaitingRequest,
             Verdict::SuiteDiffers | Verdict::EnrolmentConflict => AttemptState::Declined,

@@ -18,7 +18,7 @@ use crate::role::Role;
 use crate::secret::{Epoch, Key};
 
 /// How long INITREQs are answered with an epoch key; AUTHREQs are accepted under it for as long again.
-pub(super) const EPOCH_INTERVAL: Duration = Duration::from_secs(60);
+const EPOCH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Attempts that an epoch remembers.
 const MAX_RECENT_ATTEMPTS: usize = 1024;
@@ -27,9 +27,9 @@ const MAX_RECENT_ATTEMPTS: usize = 1024;
 #[derive(Debug)]
 pub(in crate::handshake) struct EpochState {
     key: Key<Epoch>,
-    pub(super) since: Instant,
+    since: Instant,
     /// Authenticated attempts that were discarded: a replay of one is neither signed nor kept a second time.
-    pub(super) discarded: HashSet<AttemptId>,
+    discarded: HashSet<AttemptId>,
     recent: RecentAttempts,
 }
 
@@ -49,6 +49,85 @@ pub(super) struct RecentAttempt {
     pub(super) has_checked_signature: bool,
 }
 
+/// The epochs of which the keys exist, newest first: the one that answers INITREQs, and the one before it, whose answers may
+/// still come back.
+#[derive(Debug)]
+pub(in crate::handshake) struct Epochs(VecDeque<EpochState>);
+
+impl Epochs {
+    pub(super) fn new(now: Instant, rng: &mut impl CryptoRng) -> Self {
+        Self(VecDeque::from([EpochState::new(now, rng)]))
+    }
+
+    /// The one that answers INITREQs.
+    pub(in crate::handshake) fn current(&self) -> &EpochState {
+        &self.0[0]
+    }
+
+    #[cfg(test)]
+    pub(in crate::handshake) fn current_mut(&mut self) -> &mut EpochState {
+        &mut self.0[0]
+    }
+
+    /// When the current one ends.
+    pub(super) fn end(&self) -> Instant {
+        self.current().since + EPOCH_INTERVAL
+    }
+
+    /// Begins another one, if the current one has ended; returns whether it has.
+    pub(super) fn rotate(&mut self, now: Instant, rng: &mut impl CryptoRng) -> bool {
+        let has_ended = now >= self.end();
+        if has_ended {
+            // After a long silence even the epoch that just ended is older than it may be.
+            self.0.truncate(usize::from(now < self.end() + EPOCH_INTERVAL));
+            self.0.push_front(EpochState::new(now, rng));
+        }
+        has_ended
+    }
+
+    /// Remembers a discarded attempt for as long as an epoch key could open its AUTHREQ again.
+    pub(super) fn discard(&mut self, id: AttemptId) {
+        for epoch in &mut self.0 {
+            epoch.discarded.insert(id);
+        }
+    }
+
+    /// Whether the attempt of an AUTHREQ is among the recent ones, so that it costs no key exchange.
+    ///
+    /// # Errors
+    /// [`Rejected::Unexpected`] if its cookie is of no epoch.
+    pub(super) fn has_recent(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> Result<bool, Rejected> {
+        let (epoch, init_req) = self.find(topics, auth_req)?;
+        Ok(self.0[epoch].remembers(topics, &init_req))
+    }
+
+    /// The attempt that an AUTHREQ names.
+    ///
+    /// # Errors
+    /// [`Rejected::Unexpected`] if its cookie is of no epoch, or if its INITREQ led to another attempt;
+    /// [`Rejected::Duplicate`] if the attempt was discarded.
+    pub(super) fn attempt(
+        &mut self,
+        party: &Party,
+        topics: &Topics,
+        auth_req: &AuthReq<'_>,
+    ) -> Result<&mut RecentAttempt, Rejected> {
+        let (epoch, init_req) = self.find(topics, auth_req)?;
+        let epoch = &mut self.0[epoch];
+        if epoch.discarded.contains(auth_req.attempt) {
+            return Err(Rejected::Duplicate);
+        }
+        epoch.attempt(party, topics, auth_req, &init_req)
+    }
+
+    /// The epoch that made the cookie of an AUTHREQ, and the digest of the INITREQ in it.
+    fn find(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> Result<(usize, Digest), Rejected> {
+        let init_req = digest(&[auth_req.init_req.frame]);
+        let epoch = self.0.iter().position(|epoch| epoch.made(topics, &init_req, auth_req.cookie));
+        epoch.map(|epoch| (epoch, init_req)).ok_or(Rejected::Unexpected)
+    }
+}
+
 /// It only saves time: nothing depends on which attempts are in it.
 impl fmt::Debug for RecentAttempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +136,7 @@ impl fmt::Debug for RecentAttempts {
 }
 
 impl EpochState {
-    pub(super) fn new(now: Instant, rng: &mut impl CryptoRng) -> Self {
+    fn new(now: Instant, rng: &mut impl CryptoRng) -> Self {
         Self {
             key: Key::generate(32, |bytes| rng.fill_bytes(bytes)),
             since: now,
@@ -97,12 +176,12 @@ impl EpochState {
     }
 
     /// Whether this cookie was made under the epoch key, on these topics, for the INITREQ with this digest.
-    pub(super) fn made(&self, topics: &Topics, init_req: &Digest, cookie: &Cookie) -> bool {
+    fn made(&self, topics: &Topics, init_req: &Digest, cookie: &Cookie) -> bool {
         verify_cookie(&self.key, &key_of(topics, init_req), cookie).is_ok()
     }
 
     /// Whether the attempt of the INITREQ with this digest is among the recent ones.
-    pub(super) fn remembers(&self, topics: &Topics, init_req: &Digest) -> bool {
+    fn remembers(&self, topics: &Topics, init_req: &Digest) -> bool {
         self.recent.by_init_req.contains_key(&key_of(topics, init_req))
     }
 
@@ -110,7 +189,7 @@ impl EpochState {
     ///
     /// # Errors
     /// [`Rejected::Unexpected`] if its INITREQ led to another one.
-    pub(super) fn attempt(
+    fn attempt(
         &mut self,
         party: &Party,
         topics: &Topics,

@@ -17,14 +17,14 @@ use std::time::{Duration, Instant};
 use rand::CryptoRng;
 
 use self::attempt::{AttemptState, ReceivedAuthReq, UnsignedAnswer, VerifiedAttempt};
-use self::epoch::{EPOCH_INTERVAL, EpochState};
+use self::epoch::Epochs;
 use super::merkle::{MAX_LEAVES, MerkleTree};
 use super::verdict::Verdict;
 use super::{
     Action, AuthRefusal, Claim, EnrolmentConflict, Established, Failure, KeyExchange, Party, Peer, Repeat, sign,
 };
 use crate::Rejected;
-use crate::crypto::schedule::{AttemptId, Confirmation, Digest, Topics, digest, signed_by_slave};
+use crate::crypto::schedule::{Confirmation, Digest, Topics, digest, signed_by_slave};
 use crate::message::{AuthReq, FrameType, InitReq, Ready};
 use crate::role::Role;
 
@@ -37,8 +37,7 @@ const MAX_ATTEMPTS_PER_PEER: usize = 4;
 #[derive(Debug)]
 pub(super) struct Slave {
     party: Party,
-    epoch: EpochState,
-    last_epoch: Option<EpochState>,
+    epochs: Epochs,
     /// Oldest first, which decides which one makes room.
     attempts: Vec<VerifiedAttempt>,
     /// Verified AUTHREQs that the next signature answers, at most [`MAX_LEAVES`].
@@ -50,9 +49,8 @@ pub(super) struct Slave {
 impl Slave {
     /// A slave that answers from now on.
     pub(super) fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let epoch = EpochState::new(now, rng);
-        let (attempts, unsigned, outbox) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { party, epoch, last_epoch: None, attempts, unsigned, outbox }
+        let epochs = Epochs::new(now, rng);
+        Self { party, epochs, attempts: Vec::new(), unsigned: Vec::new(), outbox: VecDeque::new() }
     }
 
     /// This end of the link.
@@ -61,15 +59,15 @@ impl Slave {
         &self.party
     }
 
-    /// The epoch that answers INITREQs.
+    /// Its epochs.
     #[cfg(test)]
-    pub(super) fn epoch(&self) -> &EpochState {
-        &self.epoch
+    pub(super) fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
     #[cfg(test)]
-    pub(super) fn epoch_mut(&mut self) -> &mut EpochState {
-        &mut self.epoch
+    pub(super) fn epochs_mut(&mut self) -> &mut Epochs {
+        &mut self.epochs
     }
 
     /// Replaces this end of the link, and discards the attempts of peers that it does not accept.
@@ -98,7 +96,7 @@ impl Slave {
         });
         // Anyone who recorded an INITREQ and gets its epoch key knows what was agreed: the key must go in time even if
         // nothing arrives any more.
-        repeats.chain([self.epoch.since + EPOCH_INTERVAL]).min()
+        repeats.chain([self.epochs.end()]).min()
     }
 
     /// What is due at `now`, if anything is, and the topics of its handshake; call again until there is nothing. Signs what
@@ -138,11 +136,7 @@ impl Slave {
                 if self.attempts.iter().any(|attempt| attempt.id == *parsed.attempt) {
                     return Ok(None);
                 }
-                let init_req = digest(&[parsed.init_req.frame]);
-                let mut epochs = std::iter::once(&self.epoch).chain(&self.last_epoch);
-                let epoch =
-                    epochs.find(|epoch| epoch.made(topics, &init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
-                Ok((!epoch.remembers(topics, &init_req)).then_some(KeyExchange::AuthReq))
+                Ok((!self.epochs.has_recent(topics, &parsed)?).then_some(KeyExchange::AuthReq))
             }
             _ => Ok(None),
         }
@@ -187,11 +181,7 @@ impl Slave {
     }
 
     fn rotate_epoch(&mut self, now: Instant, rng: &mut impl CryptoRng) {
-        let age = now.saturating_duration_since(self.epoch.since);
-        if age >= EPOCH_INTERVAL {
-            let ended = std::mem::replace(&mut self.epoch, EpochState::new(now, rng));
-            // After a long silence even the epoch that just ended is older than it may be.
-            self.last_epoch = (age < 2 * EPOCH_INTERVAL).then_some(ended);
+        if self.epochs.rotate(now, rng) {
             self.discard_expired(now);
         }
     }
@@ -207,7 +197,7 @@ impl Slave {
                 attempt.state = AttemptState::AwaitingMasterReady(None);
                 self.attempts.push(attempt);
             } else {
-                self.discard(attempt.id);
+                self.epochs.discard(attempt.id);
             }
         }
         self.attempts.sort_by_key(|attempt| attempt.since);
@@ -223,7 +213,7 @@ impl Slave {
             }
             _ => {}
         }
-        self.epoch.answer(&self.party, topics, &init_req).map(Action::Send)
+        self.epochs.current().answer(&self.party, topics, &init_req).map(Action::Send)
     }
 
     /// Step 3. An authentic master gets its answer from a later poll.
@@ -243,13 +233,7 @@ impl Slave {
         if self.unsigned.iter().any(|answer| answer.id == *parsed.attempt) {
             return Err(Rejected::Duplicate);
         }
-        let init_req = digest(&[parsed.init_req.frame]);
-        let mut epochs = std::iter::once(&mut self.epoch).chain(&mut self.last_epoch);
-        let epoch = epochs.find(|epoch| epoch.made(topics, &init_req, parsed.cookie)).ok_or(Rejected::Unexpected)?;
-        if epoch.discarded.contains(parsed.attempt) {
-            return Err(Rejected::Duplicate);
-        }
-        let attempt = epoch.attempt(&self.party, topics, &parsed, &init_req)?;
+        let attempt = self.epochs.attempt(&self.party, topics, &parsed)?;
         let mut auth_req = ReceivedAuthReq::new(parsed, frame, attempt);
         let plaintext = match auth_req.open() {
             Ok(plaintext) => plaintext,
@@ -352,17 +336,9 @@ impl Slave {
             && let Some(oldest) = self.attempts.iter().position(same_peer)
         {
             let oldest = self.attempts.remove(oldest);
-            self.discard(oldest.id);
+            self.epochs.discard(oldest.id);
         }
         self.attempts.push(new);
-    }
-
-    /// Remembers a discarded attempt for as long as an epoch key could open its AUTHREQ again.
-    fn discard(&mut self, id: AttemptId) {
-        self.epoch.discarded.insert(id);
-        if let Some(last) = &mut self.last_epoch {
-            last.discarded.insert(id);
-        }
     }
 
     /// The index of the attempt that step 5 or 7 is about, and the frame's MAC.

@@ -342,7 +342,7 @@ fn a_lost_verdict_is_repeated() {
 }
 
 #[test]
-fn features_of_a_later_version_are_remembered_and_do_no_harm() {
+fn features_of_a_later_version_are_signed_and_do_no_harm() {
     let mut world = World::usual(1);
     let attempt = Attempt::with(&mut world);
     let features = [0x80, 0, 0, 0x01];
@@ -362,7 +362,7 @@ fn features_of_a_later_version_are_remembered_and_do_no_harm() {
     let keys = attempt.schedule.session(&th2, &auth_ack);
     let rdy_req = Ready::frame(FrameType::RdyReq, &attempt.schedule.attempt(), &Confirmation::Request.mac(&keys));
     world.deliver(To::Slave, &rdy_req).unwrap().unwrap();
-    assert_eq!(world.pending[0].peer_features, features);
+    assert_eq!(world.pending[0].keys, keys);
 }
 
 /// Whoever took a step 5 for superseded because an attempt with another verdict came later would keep a master waiting.

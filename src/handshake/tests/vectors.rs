@@ -143,7 +143,7 @@ fn slave_schedule(vector: &Value, attempt: &Value, slave: &Slave) -> Schedule {
     let parsed = InitReq::parse(&init_req).unwrap();
     let mut rng = drawn(&attempt["slave"], &["x25519_private", "mlkem_m"]);
     if !vector.has("code") {
-        let exchanged = slave.epoch().exchange_keys(slave.party(), &topics_of(vector), &parsed, &mut rng);
+        let exchanged = slave.epochs().current().exchange_keys(slave.party(), &topics_of(vector), &parsed, &mut rng);
         let (made, schedule) = exchanged.unwrap();
         assert!(rng.is_used_up());
         assert_eq!(made, init_ack);
@@ -166,7 +166,7 @@ fn a_slave_sends_and_accepts_the_frames_of_the_vectors() {
             Slave::new(party_of(&vector, Role::Slave), now, &mut drawn(&answered[0]["slave"], &["epoch_key"]));
         for attempt in &answered {
             let schedule = slave_schedule(&vector, attempt, &slave);
-            slave.epoch_mut().remember(&topics, &attempt.array("h_initreq"), schedule);
+            slave.epochs_mut().current_mut().remember(&topics, &attempt.array("h_initreq"), schedule);
             let action = slave.accept(&topics, &attempt.bytes("authreq"), now, &mut StdRng::seed_from_u64(1));
             assert!(matches!(action, Ok(Action::Wait)), "{name}: AUTHREQ: {action:?}");
         }

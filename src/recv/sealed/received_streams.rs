@@ -1,0 +1,333 @@
+//! The streams that a run receives: under which sessions, in which chains, how far, and what is said of them. All of that changes
+//! with a message, and with what is lost before it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::chains::Chains;
+use super::ended_sessions::EndedSessions;
+use super::lost_ends::LostEnds;
+use super::receive_log::ReceiveLog;
+use super::reports::Reports;
+use super::sessions::UsableSessions;
+use crate::cache::{JournalEntry, OpenStream};
+use crate::crypto::schedule::Digest;
+use crate::link::{Link, unix_time};
+use crate::mqtt::{Message, Receipt};
+use crate::peers::LinkPeers;
+use crate::recv::delivery::{Completion, Delivery, Joint};
+use crate::recv::incoming::{Disposition, GivenUp};
+use crate::recv::left_messages::LeftMessage;
+use crate::report::Reporter;
+use crate::session::SessionId;
+use crate::sessions::LinkSessions;
+use crate::stream::{AcceptError, Accepted, Before, Claim, EndedStream, Gap, Opened, Progress, StreamId, ToldStream};
+use crate::{Rejected, Result};
+
+/// What a run knows of the streams that it receives.
+pub(super) struct ReceivedStreams<'a> {
+    pub(super) sessions: UsableSessions,
+    pub(super) chains: Chains,
+    pub(super) log: ReceiveLog,
+    pub(super) ended: EndedSessions,
+    pub(super) lost_ends: LostEnds,
+    pub(super) reports: Reports<'a>,
+}
+
+impl<'a> ReceivedStreams<'a> {
+    /// Takes the link's receive state.
+    pub(super) fn open(link: &Link, peers: LinkPeers, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
+        let mut sessions = UsableSessions::new(LinkSessions::open(link, peers, now)?);
+        let (log, unusable) =
+            ReceiveLog::open(sessions.link.cache(), &sessions.stored(), link.config.mqtt.max_message)?;
+        sessions.adopt(&unusable, log.state());
+        if sessions.is_empty() {
+            return Err(sessions.link.none_usable());
+        }
+        Ok(Self {
+            sessions,
+            chains: Chains::new(once),
+            log,
+            ended: EndedSessions::default(),
+            lost_ends: LostEnds::default(),
+            reports: Reports::new(report, link.config.mqtt.client_id.is_some()),
+        })
+    }
+
+    /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent.
+    pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) {
+        for copy in copies {
+            self.reports.two_devices(&self.sessions.peer_name(&opened.peer), *copy, now);
+        }
+        // With `--once`, other streams are left for another run.
+        if opened.preamble.is_some() && !self.chains.is_selective() {
+            // What a KILL names may still come as long as that waits.
+            let since = (!opened.content.ends_session()).then_some(now);
+            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
+        }
+    }
+
+    /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns what is to
+    /// be written down, after what came of the stream is written.
+    pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
+        loop {
+            let (is_given_up, is_held) = (|id| given_up.includes(id), |stream| self.chains.holds(stream));
+            let ended = self.lost_ends.take_due(now, is_given_up, is_held)?;
+            if let Some(prior) = self.close_lost_end(&ended) {
+                let completion = Completion { prior, ..Completion::default() };
+                let stream = self.chains.head_of(ended.stream);
+                return Some(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion));
+            }
+        }
+    }
+
+    fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
+        let ToldStream { progress, before, gap } = self.sessions.receiver.close_lost_end(ended)?;
+        let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
+        // What came of the sequence is written before it is written down that this is over.
+        self.chains.link(ended.stream, progress.sequence.origin.stream);
+        self.chains.end(ended.stream);
+        let mut entries = self.note_before(&peer, ended.stream, &before, gap);
+        entries.push(JournalEntry::Progress(progress));
+        Some(entries)
+    }
+
+    /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream stays open.
+    pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
+        let mut prior = Vec::new();
+        while let Some(ended) = self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.chains.holds(stream)) {
+            let lost = self.sessions.receiver.lost_end(&ended);
+            if lost.is_some_and(|lost| lost.closed().all(|closed| self.is_written(closed)))
+                && let Some(entries) = self.close_lost_end(&ended)
+            {
+                prior.extend(entries);
+            }
+        }
+        let now = Instant::now();
+        self.log.record(&[Completion { prior, ..Completion::default() }], self.sessions.link.cache(), now)
+    }
+
+    /// Whether all is written down that was accepted of a stream.
+    fn is_written(&self, Progress { stream, .. }: &Progress) -> bool {
+        let accepted = self.sessions.receiver.streams(stream.session);
+        self.log.is_written_up_to(*stream, accepted.and_then(|streams| streams.next_seq(stream.number)))
+    }
+
+    /// The first message under a new session came.
+    pub(super) fn note_promotion(&self, opened: &Opened, accepted: &Accepted) -> Result<()> {
+        if accepted.promoted && self.sessions.link.cache().promote(&opened.peer, &opened.stream.session, unix_time())? {
+            self.reports.session_in_use(&self.sessions.peer_name(&opened.peer));
+        }
+        Ok(())
+    }
+
+    /// Reports what was lost before a message; returns what is to be written down of it once the message is written.
+    pub(super) fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
+        let Accepted { progress, gap, ref before, ref given_up, is_kept, .. } = *accepted;
+        let StreamId { session, .. } = progress.stream;
+        let mut prior = self.note_before(peer, progress.stream, before, gap);
+        // Now, as they no longer count as missing when the run ends.
+        for &(from, to) in given_up {
+            let first = self.sessions.visible_from(session);
+            if to >= first {
+                self.reports.streams_given_up(&self.sessions.peer_name(peer), (from.max(first), to));
+            }
+            prior.push(JournalEntry::GivenUp { session, first: from, last: to });
+        }
+        prior.extend(is_kept.then_some(JournalEntry::Kept(progress.stream)));
+        prior
+    }
+
+    /// As [`SealedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
+    fn note_before(&mut self, peer: &Digest, stream: StreamId, before: &Before, gap: Option<Gap>) -> Vec<JournalEntry> {
+        let mut prior = Vec::new();
+        for ToldStream { progress, before, gap } in &before.moved {
+            prior.extend(self.note_before(peer, progress.stream, before, *gap));
+            // Otherwise what is not written of it would be written down as written.
+            prior.extend(self.is_written(progress).then_some(JournalEntry::Progress(*progress)));
+        }
+        let name = || self.sessions.peer_name(peer);
+        for (closed, why) in &before.closed {
+            self.chains.end(closed.stream);
+            self.reports.stream_closed(&name(), closed.stream.number, *why);
+            prior.push(JournalEntry::Progress(*closed));
+        }
+        for superseded in &before.superseded {
+            self.chains.end(superseded.stream);
+            prior.push(JournalEntry::Progress(*superseded));
+        }
+        if let Some(position) = before.unknown {
+            self.reports.sequence_unknown(&name(), stream.number, position);
+        }
+        for gap in before.gap.into_iter().chain(gap) {
+            self.reports.messages_lost(&name(), &gap);
+            prior.push(JournalEntry::Lost(gap));
+        }
+        prior
+    }
+
+    /// What becomes of an authentic message that is not the next of its stream.
+    pub(super) fn refuse(
+        &mut self,
+        opened: &Opened,
+        error: AcceptError,
+        message: Message,
+        now: Instant,
+    ) -> Disposition {
+        let (stream, receipt) = (opened.stream, message.receipt);
+        if opened.wants_confirms
+            && let Some(next) = error.confirm()
+        {
+            self.log.confirms.repeat(stream, opened.salt(), next, now);
+        }
+        match error {
+            AcceptError::Settled => {
+                self.log.confirms.settled(stream);
+                Disposition::Drop(receipt)
+            }
+            AcceptError::Duplicate { .. } if opened.content.ends_session() => {
+                Disposition::Drop(self.ended.repeat(stream.session, receipt))
+            }
+            AcceptError::Duplicate { .. } => {
+                self.log.journal.count_duplicate(stream.session);
+                Disposition::Repeat { stream: self.chains.head_of(stream), receipt }
+            }
+            AcceptError::StreamReused => {
+                self.reports.stream_reused(&self.sessions.peer_name(&opened.peer), stream.number, now);
+                self.reject(error.rejected(), receipt, now)
+            }
+            AcceptError::SealedTwice => {
+                self.reports.two_devices(&self.sessions.peer_name(&opened.peer), stream, now);
+                self.reject(error.rejected(), receipt, now)
+            }
+            AcceptError::Unreadable => {
+                let is_refused = opened.wants_confirms && !stream.is_of_confirms();
+                if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
+                    self.reports.refused(&self.sessions.peer_name(&opened.peer));
+                }
+                self.reject(error.rejected(), receipt, now)
+            }
+            // What is before it is lost or late, and comes again.
+            AcceptError::Ahead { .. } if opened.content.is_in_sequence() => {
+                self.chains.hold_early(opened, &message.payload, now);
+                self.log.confirms.lacks(stream, now);
+                Disposition::Drop(receipt)
+            }
+            AcceptError::Ahead { .. } | AcceptError::Closed | AcceptError::Gone => {
+                self.reject(error.rejected(), receipt, now)
+            }
+        }
+    }
+
+    /// What becomes of a message that no key opens. The keys of a stream that is over are gone, so nothing proves that what comes
+    /// again of it is authentic: it is dropped, and changes nothing but a count. Its sender may lack our last confirm, which is
+    /// true whoever asks for it.
+    pub(super) fn take_unproven(&mut self, message: Message, now: Instant) -> Disposition {
+        let Some((peer, stream, claim)) = self.sessions.receiver.claim(&message.payload) else {
+            return self.leave_or_reject(message, Rejected::NotAuthentic, now);
+        };
+        match claim {
+            Claim::Copied => {
+                self.reports.may_be_copied(&self.sessions.peer_name(&peer), stream.number, now);
+                self.log.journal.count_rejected(Rejected::StreamReused);
+                Disposition::Drop(message.receipt)
+            }
+            Claim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
+            Claim::Settled => Disposition::Drop(message.receipt),
+            Claim::Ended { confirm } => {
+                if let Some((salt, next)) = confirm {
+                    self.log.confirms.repeat(stream, salt, next, now);
+                }
+                self.log.journal.count_duplicate(stream.session);
+                Disposition::Repeat { stream: self.chains.head_of(stream), receipt: message.receipt }
+            }
+        }
+    }
+
+    /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
+    /// it stays with the broker until the configuration accepts it.
+    pub(super) fn leave_or_reject(&mut self, message: Message, reason: Rejected, now: Instant) -> Disposition {
+        match self.sessions.keeping_out(&message.payload, self.log.state()) {
+            Some((session, why)) => {
+                self.reports.left_with_broker(session, &why, now);
+                Disposition::Leave(LeftMessage { qos: message.qos, kept_out: Some(why) })
+            }
+            None => self.reject(reason, message.receipt, now),
+        }
+    }
+
+    /// Counts a message that is dropped.
+    pub(super) fn reject(&mut self, reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
+        self.log.journal.count_rejected(reason);
+        self.reports.rejected(reason, now);
+        Disposition::Drop(receipt)
+    }
+
+    pub(super) fn refresh_if_due(&mut self, now: Instant) -> Result<()> {
+        if self.sessions.link.refresh_if_due(now)? { self.adopt_sessions() } else { Ok(()) }
+    }
+
+    /// Looks again whether sessions came or went; true if so.
+    pub(super) fn refresh(&mut self, now: Instant) -> Result<bool> {
+        let has_changed = self.sessions.link.refresh(now)?;
+        if has_changed {
+            self.adopt_sessions()?;
+        }
+        Ok(has_changed)
+    }
+
+    fn adopt_sessions(&mut self) -> Result<()> {
+        let unusable = self.log.journal.adopt(&self.sessions.stored());
+        self.sessions.adopt(&unusable, self.log.state());
+        self.sessions.delete_finished(|id| self.chains.involves(id) || self.lost_ends.involves(id))?;
+        let (sessions, log) = (&self.sessions, &mut self.log);
+        let is_usable = |id| sessions.receiver.session(id).is_some();
+        log.confirms.retain_sessions(is_usable);
+        self.chains.retain_incomplete(is_usable);
+        self.reports.retain_sessions(|id| sessions.link.is_stored(id));
+        self.forget_chains();
+        Ok(())
+    }
+
+    /// Forgets the chains of which nothing more is to come.
+    pub(super) fn forget_chains(&mut self) {
+        let is_usable = |id| self.sessions.receiver.session(id).is_some();
+        self.chains.retain_chains(|stream| is_usable(stream.session) && !self.log.is_over(stream));
+    }
+
+    /// Reports each open stream that this run follows, except those that its error is about. Returns all.
+    pub(super) fn report_open(&self, in_error: &[StreamId]) -> Vec<OpenStream> {
+        let now = unix_time();
+        let sessions = self.sessions.receiver.sessions();
+        let mut all: Vec<_> = sessions.flat_map(|id| self.log.state().open_streams(*id, now)).collect();
+        all.retain(|open| !self.chains.is_selective() || self.chains.is_selected(open.stream));
+        all.sort_unstable_by_key(|open| std::cmp::Reverse(open.age));
+        let others = all.iter().filter(|open| !in_error.contains(&open.stream));
+        let named = others.filter_map(|open| {
+            let session = self.sessions.receiver.session(open.stream.session)?;
+            Some((self.sessions.peer_name(&session.peer), open))
+        });
+        self.reports.streams_open(&named.collect::<Vec<_>>());
+        all
+    }
+
+    /// Reports the streams of which no message came, though one came of a later stream.
+    pub(super) fn report_missing(&mut self) {
+        // Other streams than the one that it follows were not for this run.
+        if self.chains.is_selective() {
+            return;
+        }
+        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
+        for id in ids {
+            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
+            let first = self.sessions.visible_from(id);
+            let missing = streams.missing();
+            let seen: Vec<_> =
+                missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();
+            if !seen.is_empty() {
+                self.reports.streams_missing(&seen);
+            }
+        }
+    }
+}

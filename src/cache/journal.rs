@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use super::receive_state::{JournalEntry, ReceiveState, UnusableState, index, put_entry, put_line, put_time};
+use super::receive_file::{self, UnusableState, put_entry, put_line, put_time};
+use super::receive_state::{JournalEntry, ReceiveState, index};
 use super::session_file::hex;
 use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
@@ -59,7 +60,7 @@ impl Journal {
         let (mut state, lost) = ReceiveState::look(cache, sessions)?;
         let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
         state.sessions.retain(|id, _| kept.contains(id));
-        let snapshot = state.encode(cache.link().as_str());
+        let snapshot = receive_file::encode(&state, cache.link().as_str());
         files::replace(cache.dir(), &lock, &name(cache), snapshot.as_bytes())?;
         let file = files::open_to_append(cache.dir(), &lock, &name(cache))?;
         let snapshot_len = file.size();
@@ -196,7 +197,7 @@ impl Journal {
     fn compact(&mut self, cache: &Cache) -> Result<()> {
         let known = &self.known;
         self.state.sessions.retain(|id, _| known.contains_key(id));
-        let snapshot = self.state.encode(cache.link().as_str());
+        let snapshot = receive_file::encode(&self.state, cache.link().as_str());
         files::replace(cache.dir(), &self.lock, &name(cache), snapshot.as_bytes())?;
         self.file = files::open_to_append(cache.dir(), &self.lock, &name(cache))?;
         self.snapshot_len = self.file.size();
@@ -267,7 +268,7 @@ impl ReceiveState {
         let Some(bytes) = files::read_up_to(cache.dir(), &file, Guard::Private, MAX_JOURNAL_LEN)? else {
             return Ok(None);
         };
-        Self::parse(cache.link().as_str(), &bytes).map(Some).map_err(|unusable| match unusable {
+        receive_file::parse(cache.link().as_str(), &bytes).map(Some).map_err(|unusable| match unusable {
             UnusableState::Malformed(line) => {
                 Error::new(Exit::Failed, format!("{}, line {line}", text::show(&cache.dir().join(&file))))
                     .because("the receive state is damaged")

@@ -9,6 +9,7 @@ mod answer;
 mod journal;
 mod latest_streams;
 mod peer_sessions;
+mod receive_file;
 mod receive_state;
 mod reserve;
 mod rotation;

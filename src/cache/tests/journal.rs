@@ -1,7 +1,7 @@
 //! Claim: what was acknowledged is never accepted again, and without proof of it nothing is accepted at all.
 
 use super::super::journal::MIN_COMPACT_LEN;
-use super::super::receive_state::{UnusableState, put_line};
+use super::super::receive_file::{self, UnusableState, put_line};
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
@@ -48,7 +48,7 @@ fn a_word_with_a_plus_sign_may_be_ignored_and_no_other() {
         let mut text = String::new();
         put_line(&mut text, "sts-receive-state-3 gateway");
         put_line(&mut text, &format!("+new=0 n {id} {words} m 3 0000000000000000 7 0 o +newer"));
-        let parsed = ReceiveState::parse("gateway", text.as_bytes());
+        let parsed = receive_file::parse("gateway", text.as_bytes());
         assert_eq!(parsed.as_ref().err(), unusable.as_ref(), "{words}");
         if let Ok(state) = parsed {
             let open = state.open_streams(session(1).id, 15);

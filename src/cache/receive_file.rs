@@ -1,0 +1,316 @@
+//! What was received on a link, as text: the lines of [`super::journal`].
+//!
+//! How it grows: a word that begins with `+` has its values in it, as `+at=1795642707`, and a reader that does not know it
+//! ignores it. So it may only say what a receiver can do without. Any other unknown word, and a later format, make the file one
+//! of a later version, which is left as it is.
+
+use std::fmt::Write as _;
+use std::str::{FromStr, SplitAsciiWhitespace};
+
+use super::receive_state::{Counters, JournalEntry, ReceiveState};
+use super::session_file::{hex, unhex};
+use crate::crypto::schedule::digest;
+use crate::session::SessionId;
+use crate::stream::{Gap, LeftStream, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
+
+const FORMAT_NAME: &str = "sts-receive-state-";
+const FORMAT_NUMBER: u32 = 3;
+const TIME: &str = "+at=";
+/// The words that begin an entry.
+const ENTRIES: [&str; 6] = ["m", "g", "w", "k", "v", "c"];
+
+/// Why a file cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum UnusableState {
+    /// The number of the line that is not whole.
+    Malformed(usize),
+    /// It is of a later version.
+    Later,
+}
+
+/// The whole state as lines.
+pub(super) fn encode(state: &ReceiveState, of: &str) -> String {
+    let mut text = String::new();
+    put_line(&mut text, &format!("{FORMAT_NAME}{FORMAT_NUMBER} {of}"));
+    let mut line = String::new();
+    for (reason, count) in state.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
+        let _ = write!(line, "x {reason} {count} ");
+    }
+    put_line(&mut text, &line);
+    for (id, (streams, counters)) in &state.sessions {
+        line.clear();
+        let _ = write!(line, "n {} ", hex(id));
+        put_streams(&mut line, *id, streams, counters);
+        for gap in &counters.latest {
+            put_entry(&mut line, &JournalEntry::Lost(*gap));
+        }
+        let Counters { messages, bytes, duplicates, gaps, lost, .. } = counters;
+        let _ = write!(line, "t {messages} {bytes} {duplicates} {gaps} {lost} ");
+        put_line(&mut text, &line);
+    }
+    text
+}
+
+/// Reads what [`encode`] made for this link, and the lines after it.
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<ReceiveState, UnusableState> {
+    // What follows the last end of line is a write that was cut short.
+    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n').zip(1..);
+    let malformed = UnusableState::Malformed;
+    let head = lines.next().and_then(|(head, _)| checked(head)?.strip_prefix(FORMAT_NAME)?.split_once(' '));
+    let (format, of) = head.ok_or(malformed(1))?;
+    match format.parse::<u32>() {
+        Ok(FORMAT_NUMBER) if of == link => {}
+        Ok(format) if format > FORMAT_NUMBER => return Err(UnusableState::Later),
+        _ => return Err(malformed(1)),
+    }
+    let mut state = ReceiveState::default();
+    for (bytes, number) in lines {
+        let words = checked(bytes).ok_or(malformed(number))?;
+        match Line::new(words).apply(&mut state) {
+            Some(()) => {}
+            None if has_unknown_word(words) => return Err(UnusableState::Later),
+            None => return Err(malformed(number)),
+        }
+    }
+    Ok(state)
+}
+
+/// A line that is read: its words, and what they say of the ones after them.
+struct Line<'a> {
+    words: SplitAsciiWhitespace<'a>,
+    /// When what follows was written.
+    at: Option<u64>,
+    /// The sequence of the next stream.
+    sequence: Option<Sequence>,
+}
+
+impl<'a> Line<'a> {
+    fn new(line: &'a str) -> Self {
+        Self { words: line.split_ascii_whitespace(), at: None, sequence: None }
+    }
+
+    fn apply(mut self, state: &mut ReceiveState) -> Option<()> {
+        let mut session = None;
+        while let Some(word) = self.words.next() {
+            match word {
+                word if word.starts_with('+') => {
+                    if let Some(time) = word.strip_prefix(TIME) {
+                        self.at = Some(time.parse().ok()?);
+                    }
+                }
+                "q" => {
+                    let stream = StreamId { session: self.bytes()?, number: self.number()? };
+                    let origin = Origin { stream, salt: self.bytes()? };
+                    self.sequence = Some(Sequence { origin, position: self.number()? });
+                }
+                "n" => {
+                    let id = self.bytes()?;
+                    state.sessions.entry(id).or_default();
+                    session = Some(id);
+                }
+                "x" => {
+                    let (reason, count) = (self.number::<usize>()?, self.number::<u64>()?);
+                    *state.rejected.get_mut(reason)? += count;
+                }
+                word if ENTRIES.contains(&word) => state.apply(&self.entry(session?, word)?, self.at),
+                word => self.apply_count(state.sessions.get_mut(&session?)?, session?, word)?,
+            }
+        }
+        Some(())
+    }
+
+    /// The entry that a word begins, as [`put_entry`] made it.
+    fn entry(&mut self, session: SessionId, word: &str) -> Option<JournalEntry> {
+        Some(match word {
+            "m" => {
+                let (number, salt) = (self.number()?, self.bytes()?);
+                let (next, skip) = (self.number()?, self.number()?);
+                let (state, wants_confirms) = state_of(self.words.next()?)?;
+                let stream = StreamId { session, number };
+                let sequence = self.sequence_of(Origin { stream, salt }, next);
+                JournalEntry::Progress(Progress { stream, salt, next, skip, wants_confirms, state, sequence })
+            }
+            "g" => {
+                let (stream, (first, last)) = (StreamId { session, number: self.number()? }, self.range()?);
+                JournalEntry::Lost(Gap { stream, first, last })
+            }
+            "w" => JournalEntry::Written { session, messages: self.number()?, bytes: self.number()? },
+            "k" => JournalEntry::Kept(StreamId { session, number: self.number()? }),
+            "v" => {
+                let (stream, next) = (StreamId { session, number: self.number()? }, self.number()?);
+                JournalEntry::Will { stream, next }
+            }
+            "c" => {
+                let (first, last) = self.range()?;
+                JournalEntry::GivenUp { session, first, last }
+            }
+            _ => return None,
+        })
+    }
+
+    /// Applies a word, and what follows it, that is no entry: most of them stand in a complete state only.
+    fn apply_count(
+        &mut self,
+        (streams, counters): &mut (Streams, Counters),
+        session: SessionId,
+        word: &str,
+    ) -> Option<()> {
+        match word {
+            "d" => counters.duplicates += self.number::<u64>()?,
+            "e" => {
+                let (first, last) = self.range()?;
+                streams.insert_ended(first, last);
+            }
+            "r" => {
+                let (number, salt, end) = (self.number()?, self.bytes()?, self.number()?);
+                let wants_confirms = match self.words.next()? {
+                    "y" => true,
+                    "n" => false,
+                    _ => return None,
+                };
+                let sequence = self.sequence_of(Origin { stream: StreamId { session, number }, salt }, end);
+                streams.insert_recent(RecentStream { number, salt, end, wants_confirms, sequence });
+            }
+            "l" => {
+                let (number, salt) = (self.number()?, self.bytes()?);
+                streams.insert_left(LeftStream { number, salt, sequence: self.sequence.take()? });
+            }
+            "t" => {
+                counters.messages = self.number()?;
+                counters.bytes = self.number()?;
+                counters.duplicates = self.number()?;
+                counters.gaps = self.number()?;
+                counters.lost = self.number()?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The sequence of a stream: its own, if nothing else is said.
+    fn sequence_of(&mut self, origin: Origin, next: u32) -> Sequence {
+        self.sequence.take().unwrap_or(Sequence::of_origin(origin, next))
+    }
+
+    fn number<T: FromStr>(&mut self) -> Option<T> {
+        self.words.next()?.parse().ok()
+    }
+
+    fn range(&mut self) -> Option<(u32, u32)> {
+        let (first, last) = (self.number()?, self.number()?);
+        (first <= last).then_some((first, last))
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        unhex(self.words.next()?)
+    }
+}
+
+/// How far a stream is, with what its sender wants of that: open, ended, closed or superseded; in capitals where it wants
+/// confirms.
+const STATES: [(&str, StreamState, bool); 8] = [
+    ("o", StreamState::Open, false),
+    ("O", StreamState::Open, true),
+    ("e", StreamState::Ended, false),
+    ("E", StreamState::Ended, true),
+    ("c", StreamState::Closed, false),
+    ("C", StreamState::Closed, true),
+    ("s", StreamState::Superseded, false),
+    ("S", StreamState::Superseded, true),
+];
+
+fn state_of(word: &str) -> Option<(StreamState, bool)> {
+    STATES.iter().find(|(name, ..)| *name == word).map(|&(_, state, wants_confirms)| (state, wants_confirms))
+}
+
+/// Whether a line that cannot be applied has a word that this version never writes.
+fn has_unknown_word(line: &str) -> bool {
+    const WORDS: [&str; 14] = ["n", "x", "m", "g", "w", "d", "k", "v", "c", "e", "r", "l", "q", "t"];
+    let is_known = |word: &str| {
+        let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+        let is_value = is_number || unhex::<8>(word).is_some() || word == "y" || state_of(word).is_some();
+        WORDS.contains(&word) || word.starts_with('+') || is_value
+    };
+    !line.split_ascii_whitespace().all(is_known)
+}
+
+/// Appends when what follows was written, for as long as no other time is given on the line.
+pub(super) fn put_time(line: &mut String, at: u64) {
+    let _ = write!(line, "{TIME}{at} ");
+}
+
+/// Appends an entry's words, each with a space after it.
+pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
+    // Writing to a String does not fail.
+    let _ = match entry {
+        JournalEntry::Progress(Progress { stream, salt, next, skip, wants_confirms, state, sequence }) => {
+            put_sequence_of(line, *sequence, Origin { stream: *stream, salt: *salt }, *next);
+            let found = STATES.iter().find(|(_, other, asks)| (other, asks) == (state, wants_confirms));
+            let state = found.map_or("o", |(name, ..)| name);
+            write!(line, "m {} {} {next} {skip} {state} ", stream.number, hex(salt))
+        }
+        JournalEntry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {} {first} {last} ", stream.number),
+        JournalEntry::Kept(stream) => write!(line, "k {} ", stream.number),
+        JournalEntry::Will { stream, next } => write!(line, "v {} {next} ", stream.number),
+        JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
+        JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
+    };
+}
+
+/// Appends the streams of a session.
+fn put_streams(line: &mut String, session: SessionId, streams: &Streams, counters: &Counters) {
+    // Writing to a String does not fail.
+    for (kind, ranges) in [("e", streams.ended()), ("c", streams.closed())] {
+        for (first, last) in ranges.iter() {
+            let _ = write!(line, "{kind} {first} {last} ");
+        }
+    }
+    for LeftStream { number, salt, sequence } in streams.left() {
+        put_sequence(line, sequence);
+        let _ = write!(line, "l {number} {} ", hex(&salt));
+    }
+    for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {
+        put_sequence_of(line, sequence, Origin { stream: StreamId { session, number }, salt }, end);
+        let confirms = if wants_confirms { "y" } else { "n" };
+        let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
+    }
+    if let Some(number) = streams.kept() {
+        let _ = write!(line, "k {number} ");
+    }
+    for progress in streams.open(session) {
+        if let Some(at) = counters.last_written.get(&progress.stream.number) {
+            put_time(line, *at);
+        }
+        put_entry(line, &JournalEntry::Progress(progress));
+    }
+    for (number, next) in streams.wills() {
+        put_entry(line, &JournalEntry::Will { stream: StreamId { session, number }, next });
+    }
+}
+
+/// Appends the sequence of the stream that follows, where it is not the stream's own.
+fn put_sequence_of(line: &mut String, sequence: Sequence, origin: Origin, next: u32) {
+    if sequence != Sequence::of_origin(origin, next) {
+        put_sequence(line, sequence);
+    }
+}
+
+fn put_sequence(line: &mut String, Sequence { origin: Origin { stream, salt }, position }: Sequence) {
+    let _ = write!(line, "q {} {} {} {position} ", hex(&stream.session), stream.number, hex(&salt));
+}
+
+pub(super) fn put_line(text: &mut String, line: &str) {
+    let line = line.trim_end();
+    let _ = writeln!(text, "{} {line}", sum(line));
+}
+
+/// The line without its checksum and end; `None` if they are not right.
+fn checked(line: &[u8]) -> Option<&str> {
+    let (checksum, line) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
+    (checksum == sum(line)).then_some(line)
+}
+
+fn sum(line: &str) -> String {
+    hex(&digest(&[line.as_bytes()])[..4])
+}

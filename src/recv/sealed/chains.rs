@@ -201,7 +201,13 @@ impl Chains {
             };
             self.released = self.reorder.release(now, &is_given_up, receiver);
         }
-        self.released.pop_front().or_else(|| self.early.next(&sessions.receiver))
+        self.released.pop_front().or_else(|| {
+            self.early.next(|stream| {
+                let streams =
+                    sessions.receiver.streams(stream.session).filter(|streams| !streams.is_over(stream.number));
+                streams.map_or(u32::MAX, |streams| streams.next_seq(stream.number).unwrap_or(0))
+            })
+        })
     }
 
     /// Whether messages of a stream wait.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::crypto::key_tree::Salt;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::session::SessionId;
-use crate::stream::{Receiver, StreamId};
+use crate::stream::StreamId;
 
 /// Most bytes that are kept, of all streams: what one sender may have unconfirmed.
 const MAX_BYTES: usize = 2 << 20;
@@ -67,13 +67,12 @@ impl EarlyMessages {
         }
     }
 
-    /// A message that is the next one of its stream now.
-    pub(super) fn next(&mut self, receiver: &Receiver) -> Option<Message> {
+    /// A message that is the next one of its stream now, where `wanted` tells the next seq of a stream, and the highest of one of
+    /// which nothing is wanted any more.
+    pub(super) fn next(&mut self, wanted: impl Fn(StreamId) -> u32) -> Option<Message> {
         let mut next = None;
         for (stream, early) in &mut self.streams {
-            // Of a stream that is over, nothing is wanted any more.
-            let streams = receiver.streams(stream.session).filter(|streams| !streams.is_over(stream.number));
-            let wanted = streams.map_or(u32::MAX, |streams| streams.next_seq(stream.number).unwrap_or(0));
+            let wanted = wanted(*stream);
             while let Some(oldest) = early.messages.first_entry().filter(|oldest| *oldest.key() <= wanted) {
                 let is_next = *oldest.key() == wanted;
                 let payload = oldest.remove();
@@ -116,5 +115,52 @@ impl EarlyMessages {
     fn retain(&mut self, keep: impl Fn(StreamId, &EarlyStream) -> bool) {
         self.streams.retain(|stream, early| keep(*stream, early));
         self.bytes = self.streams.values().map(EarlyStream::bytes).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: Salt = [7; 8];
+    const STREAM: StreamId = StreamId { session: [1; 8], number: 3 };
+    const OTHER: StreamId = StreamId { session: [2; 8], number: 3 };
+
+    fn payloads(early: &mut EarlyMessages, wanted: u32) -> Vec<u8> {
+        std::iter::from_fn(|| early.next(|_| wanted)).map(|message| message.payload[0]).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_named_and_comes_when_it_is_the_next() {
+        let now = Instant::now();
+        let mut early = EarlyMessages::default();
+        for seq in [3, 5, 6, 9, 3] {
+            early.hold((STREAM, SALT, seq), &[u8::try_from(seq).unwrap()], now);
+        }
+        early.hold((STREAM, [8; 8], 4), b"of a copy of the device", now);
+        assert_eq!(early.ranges(STREAM), [(3, 4), (5, 7), (9, 10)]);
+        assert!(early.ranges(OTHER).is_empty());
+        assert!(payloads(&mut early, 2).is_empty());
+        assert_eq!((payloads(&mut early, 3), payloads(&mut early, 6)), (vec![3], vec![6]), "5 came again meanwhile");
+        assert!(payloads(&mut early, u32::MAX).is_empty());
+        assert_eq!((early.streams.len(), early.bytes), (0, 0));
+    }
+
+    #[test]
+    fn room_is_bounded_and_made_by_streams_that_are_silent() {
+        let now = Instant::now();
+        let mut early = EarlyMessages::default();
+        let payload = vec![0; 64 << 10];
+        let fill = |early: &mut EarlyMessages, stream, now| {
+            (1..=64).for_each(|seq| early.hold((stream, SALT, seq), &payload, now));
+            early.ranges(stream).last().map_or(0, |(_, next)| *next)
+        };
+        let most = fill(&mut early, STREAM, now);
+        assert!((16..=32).contains(&most) && early.bytes <= MAX_BYTES);
+        assert_eq!(fill(&mut early, OTHER, now + IDLE_TIMEOUT / 2), 0);
+        assert_eq!(fill(&mut early, OTHER, now + IDLE_TIMEOUT), most);
+        assert!(early.ranges(STREAM).is_empty() && early.bytes <= MAX_BYTES);
+        early.retain_sessions(|session| session != OTHER.session);
+        assert_eq!((early.streams.len(), early.bytes), (0, 0));
     }
 }

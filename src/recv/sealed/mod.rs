@@ -322,8 +322,13 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
-        let (confirms, is_outdated) =
-            self.received.log.due_confirms(all, &self.received.sessions, &self.received.chains, now, &mut rand::rng())?;
+        let (confirms, is_outdated) = self.received.log.due_confirms(
+            all,
+            &self.received.sessions,
+            &self.received.chains,
+            now,
+            &mut rand::rng(),
+        )?;
         if is_outdated {
             self.received.refresh(now)?;
         }

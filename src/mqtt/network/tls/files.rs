@@ -1,8 +1,10 @@
 //! Certificates and keys in files (PEM, RFC 7468), and what is wrong with them.
 
+#![expect(clippy::disallowed_methods, reason = "it looks at where the system keeps its authorities")]
+
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::{env, fmt, fs};
+use std::{env, fmt};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;

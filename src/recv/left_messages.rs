@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::mqtt::{MIN_BROKER_WINDOW, Qos};
+use crate::text::count;
 use crate::{Error, Exit};
 
 /// With as many left, the broker may send nothing more.
@@ -33,11 +34,13 @@ pub(super) struct LeftMessages {
     /// When the last message came that the broker wants acknowledged, or nothing could come.
     last: Instant,
     is_stalled: bool,
+    /// The user knows that the broker may be one that sends even fewer.
+    is_told: bool,
 }
 
 impl LeftMessages {
     pub(super) fn new(now: Instant) -> Self {
-        Self { at_least_once: 0, exactly_once: 0, kept_out: None, last: now, is_stalled: false }
+        Self { at_least_once: 0, exactly_once: 0, kept_out: None, last: now, is_stalled: false, is_told: false }
     }
 
     /// A message came, whatever becomes of it.
@@ -84,6 +87,26 @@ impl LeftMessages {
     /// When nothing has come for so long that nothing will.
     pub(super) fn deadline(&self) -> Option<Instant> {
         (self.is_full() && !self.is_stalled).then(|| self.last + SILENCE_TIMEOUT)
+    }
+
+    /// When to call [`LeftMessages::take_notice`], if nothing comes before.
+    pub(super) fn notice_at(&self) -> Option<Instant> {
+        let may_be_full = self.count() > 0 && !self.is_full() && self.kept_out.is_none();
+        (may_be_full && !self.is_told && !self.is_stalled).then(|| self.last + SILENCE_TIMEOUT)
+    }
+
+    /// What the user is to know, once, where fewer are left and nothing came for as long. A broker can be set to send even
+    /// fewer; but a sender that is slow is silent as well, so that this ends no run.
+    pub(super) fn take_notice(&mut self, now: Instant) -> Option<String> {
+        self.notice_at().filter(|at| now >= *at)?;
+        self.is_told = true;
+        Some(format!(
+            "nothing came for {} s, with {} of other streams left for the next run: \
+             does the broker send more than that without an acknowledgement? \
+             (max_inflight_messages of mosquitto, mqtt.prefetch of RabbitMQ)",
+            SILENCE_TIMEOUT.as_secs(),
+            count(self.count() as u64, "message")
+        ))
     }
 
     /// The error of a run that ends as nothing more came; `None` where that is not for what is left.
@@ -140,6 +163,24 @@ mod tests {
         assert_eq!(messages.deadline(), Some(now + SILENCE_TIMEOUT), "at QoS 0 it needs no room");
         messages.received(Qos::AtLeastOnce, now + SILENCE_TIMEOUT / 2);
         assert_eq!(messages.deadline(), Some(now + SILENCE_TIMEOUT / 2 + SILENCE_TIMEOUT));
+    }
+
+    #[test]
+    fn with_fewer_of_them_silence_is_explained_once() {
+        let now = Instant::now();
+        let mut messages = LeftMessages::new(now);
+        assert_eq!(messages.notice_at(), None);
+        messages.push(left(Qos::AtLeastOnce, false));
+        messages.push(left(Qos::AtLeastOnce, false));
+        assert_eq!(messages.notice_at(), Some(now + SILENCE_TIMEOUT));
+        assert_eq!(messages.take_notice(now + SILENCE_TIMEOUT / 2), None);
+        let said = messages.take_notice(now + SILENCE_TIMEOUT).unwrap();
+        assert!(said.contains("2 messages of other streams"), "{said}");
+        assert_eq!((messages.notice_at(), messages.take_notice(now + 9 * SILENCE_TIMEOUT)), (None, None));
+        // Those that the configuration keeps out have their own word.
+        let mut messages = LeftMessages::new(now);
+        messages.push(left(Qos::AtLeastOnce, true));
+        assert_eq!(messages.notice_at(), None);
     }
 
     #[test]

@@ -318,6 +318,9 @@ impl RecvRun<'_> {
         if ends || is_complete {
             return Ok((ends && self.printer.is_flushed()).then_some(End::BySelf { timed_out }));
         }
+        if let Some(notice) = self.left.take_notice(now) {
+            self.report.warning(notice);
+        }
         let is_starved = self.left.deadline().is_some_and(|deadline| now >= deadline);
         Ok(self.left.error().filter(|_| is_starved).map(End::Starved))
     }
@@ -385,7 +388,10 @@ impl RecvRun<'_> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         // Past the timeout the run waits for standard output only.
         let timeout = self.timeout_at().filter(|deadline| *deadline > now);
-        let deadlines = [self.printer.deadline(), self.streams.deadline(now), timeout, self.left.deadline()];
-        self.events.wait(Some(self.printer.interest()), deadlines.into_iter().flatten().min(), now)
+        // One that has passed is of a run that waits for something else now.
+        let left = [self.left.deadline(), self.left.notice_at()].map(|at| at.filter(|at| *at > now));
+        let deadlines = [self.printer.deadline(), self.streams.deadline(now), timeout];
+        let deadline = deadlines.into_iter().chain(left).flatten().min();
+        self.events.wait(Some(self.printer.interest()), deadline, now)
     }
 }

@@ -27,6 +27,12 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// After the first signal, how long a run continues without progress: an acknowledgement, or something written.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A connection that ended sooner was a short one.
+const MIN_LASTING_TIME: Duration = Duration::from_secs(5);
+
+/// Short connections in a row whose end is reported. A broker that accepts each connection and soon drops it would fill a log.
+const MAX_SHORT_REPORTED: u32 = 3;
+
 /// What the broker did, as far as a run must act on it.
 #[derive(Debug)]
 pub(crate) enum BrokerEvent {
@@ -71,7 +77,8 @@ pub(crate) enum Stop {
 enum Reachability {
     /// No attempt to connect has ended.
     Unknown,
-    Connected,
+    /// Since then.
+    Connected(Instant),
     /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage, however many
     /// attempts fail.
     Lost(Outage),
@@ -88,6 +95,8 @@ pub(crate) struct EventLoop<'a> {
     /// Events stay queued, and nothing is read.
     paused: bool,
     reachability: Reachability,
+    /// Short connections since the last one that lasted.
+    short_connections: u32,
     /// What another process wakes this one with, and whether it did.
     bell: Option<(OwnedFd, bool)>,
 }
@@ -97,7 +106,7 @@ impl<'a> EventLoop<'a> {
     #[must_use]
     pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
         let (ready, reachability) = (PollFlags::empty(), Reachability::Unknown);
-        Self { broker, signals, report, ready, paused: false, reachability, bell: None }
+        Self { broker, signals, report, ready, paused: false, reachability, short_connections: 0, bell: None }
     }
 
     /// From here on the loop wakes when this becomes readable, too, and what can be read from it is discarded.
@@ -126,21 +135,11 @@ impl<'a> EventLoop<'a> {
         while let Some(event) = self.broker.next_event() {
             return Ok(Some(match event {
                 mqtt::Event::Up { .. } => {
-                    let before = std::mem::replace(&mut self.reachability, Reachability::Connected);
-                    self.report.verbose(format_args!("connected to {}", self.broker.remote()));
-                    if matches!(before, Reachability::Lost(_)) {
-                        self.report.info("connected again");
-                    }
+                    self.connected();
                     BrokerEvent::Connected
                 }
                 mqtt::Event::Down { outage, .. } => {
-                    if !matches!(self.reachability, Reachability::Lost(_)) {
-                        self.report.info(format_args!("{outage}; waiting for the broker"));
-                        if let Some(hint) = outage.hint() {
-                            self.report.info(format_args!("hint: {hint}"));
-                        }
-                    }
-                    self.reachability = Reachability::Lost(outage);
+                    self.disconnected(outage);
                     BrokerEvent::Disconnected
                 }
                 mqtt::Event::Warning(warning) => {
@@ -159,12 +158,54 @@ impl<'a> EventLoop<'a> {
                 mqtt::Event::Subscribed { filter, requested, granted } => {
                     BrokerEvent::Subscribed { filter, requested, granted }
                 }
-                mqtt::Event::Acknowledged(token) => BrokerEvent::Acknowledged(token),
-                mqtt::Event::Message(message) => BrokerEvent::Message(message),
+                mqtt::Event::Acknowledged(token) => {
+                    self.report_lasting();
+                    BrokerEvent::Acknowledged(token)
+                }
+                mqtt::Event::Message(message) => {
+                    self.report_lasting();
+                    BrokerEvent::Message(message)
+                }
                 mqtt::Event::Oversize { len, receipt, .. } => BrokerEvent::Oversize { len, receipt },
             }));
         }
         Ok(None)
+    }
+
+    fn connected(&mut self) {
+        let before = std::mem::replace(&mut self.reachability, Reachability::Connected(Instant::now()));
+        self.report.verbose(format_args!("connected to {}", self.broker.remote()));
+        if matches!(before, Reachability::Lost(_)) && self.short_connections < MAX_SHORT_REPORTED {
+            self.report.info("connected again");
+        }
+    }
+
+    fn disconnected(&mut self, outage: Outage) {
+        let is_new = !matches!(self.reachability, Reachability::Lost(_));
+        if let Reachability::Connected(since) = self.reachability {
+            let is_short = since.elapsed() < MIN_LASTING_TIME;
+            self.short_connections = if is_short { self.short_connections.saturating_add(1) } else { 0 };
+        }
+        if is_new && self.short_connections <= MAX_SHORT_REPORTED {
+            let is_last = self.short_connections == MAX_SHORT_REPORTED;
+            let what = if is_last { "a connection that lasts" } else { "the broker" };
+            self.report.info(format_args!("{outage}; waiting for {what}"));
+            if let Some(hint) = outage.hint() {
+                self.report.info(format_args!("hint: {hint}"));
+            }
+        }
+        self.reachability = Reachability::Lost(outage);
+    }
+
+    /// Something came from the broker: after short connections that were not reported any more, this one may last.
+    fn report_lasting(&mut self) {
+        if self.short_connections >= MAX_SHORT_REPORTED
+            && let Reachability::Connected(since) = self.reachability
+            && since.elapsed() >= MIN_LASTING_TIME
+        {
+            self.short_connections = 0;
+            self.report.info("connected again");
+        }
     }
 
     /// Step 3: how the run was asked to end.
@@ -227,7 +268,7 @@ impl<'a> EventLoop<'a> {
     /// Whether the broker accepted the connection that there is.
     #[must_use]
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.reachability, Reachability::Connected)
+        matches!(self.reachability, Reachability::Connected(_))
     }
 
     /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still waits for.
@@ -235,7 +276,7 @@ impl<'a> EventLoop<'a> {
     #[must_use]
     pub(crate) fn outage(&self) -> Option<Outage> {
         match &self.reachability {
-            Reachability::Connected => None,
+            Reachability::Connected(_) => None,
             Reachability::Lost(outage) => Some(outage.clone()),
             Reachability::Unknown => Some(self.broker.pending_attempt()),
         }

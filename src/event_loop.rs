@@ -146,6 +146,10 @@ impl<'a> EventLoop<'a> {
                     self.report.warn(&warning);
                     continue;
                 }
+                mqtt::Event::Note(note) => {
+                    self.report.verbose(note);
+                    continue;
+                }
                 mqtt::Event::Contested { times } => {
                     self.report.warning(format_args!(
                         "the broker dropped the connection {times} times in a row: \

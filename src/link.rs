@@ -11,7 +11,7 @@ use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
 use crate::files::{Dir, Guard};
 use crate::identity::{Identity, KnownPeers};
-use crate::mqtt::{self, TicketPlace};
+use crate::mqtt::{self, TicketPlace, Version};
 use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
 use crate::suite::Suite;
@@ -229,11 +229,12 @@ impl Link {
     pub fn client(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
         let config = &self.config.mqtt;
         let unique = format!("{:08x}", rng.random::<u32>());
+        let derived = |id: &str, tool: &str| derive_client_id(id, tool, &unique, config.version);
         let client_id = match (&config.client_id, tool) {
             (Some(id), Tool::Receive) => id.clone(),
-            (Some(id), Tool::Send) => format!("{id}-send-{unique}"),
-            (Some(id), Tool::ReceiveLast) => format!("{id}-last-{unique}"),
-            (Some(id), Tool::Pair) => format!("{id}-pair-{unique}"),
+            (Some(id), Tool::Send) => derived(id, "send"),
+            (Some(id), Tool::ReceiveLast) => derived(id, "last"),
+            (Some(id), Tool::Pair) => derived(id, "pair"),
             (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
         };
         // A broker keeps messages for a client that it will know again, and for no other.
@@ -243,6 +244,10 @@ impl Link {
             login: config.login.clone(),
             keep_alive: Duration::from_secs(config.keep_alive.into()),
             unique_client_id: !durable,
+            session_expiry: config.session_expiry,
+            message_expiry: config.message_expiry,
+            // Nothing that the others wait for is ever retained.
+            wants_retained: matches!(tool, Tool::Receive | Tool::ReceiveLast),
             clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
             max_send: config.max_message,
             max_receive: config.max_message.max(MAX_FOREIGN),
@@ -253,5 +258,33 @@ impl Link {
             tls.tickets = self.ticket_place();
         }
         mqtt::Client::new(endpoint, options)
+    }
+}
+
+/// The client identifier of a tool, of a configured one: that is cut where the version limits the length, since what is
+/// `unique` tells them apart.
+fn derive_client_id(id: &str, tool: &str, unique: &str, version: Version) -> String {
+    let suffix = format!("-{tool}-{unique}");
+    let room = version.max_client_id().map_or(id.len(), |max| max.saturating_sub(suffix.len()));
+    let end = (0..=room.min(id.len())).rev().find(|end| id.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}{suffix}", &id[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_client_ids_fit_and_stay_distinct() {
+        for id in ["station", "a-client-id-of-23-bytes", "ßßßßßßßßßßß", "x"] {
+            let ids = ["send", "last", "pair"].map(|tool| derive_client_id(id, tool, "0123abcd", Version::V31));
+            assert!(ids.iter().all(|id| id.len() <= 23 && id.ends_with("-0123abcd")), "{ids:?}");
+            assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2] && !ids.contains(&id.to_owned()));
+        }
+        assert_eq!(
+            derive_client_id("gateway-station", "send", "0123abcd", Version::V311),
+            "gateway-station-send-0123abcd"
+        );
+        assert_eq!(derive_client_id("gateway-station", "send", "0123abcd", Version::V31), "gateway-s-send-0123abcd");
     }
 }

@@ -297,6 +297,11 @@ impl LinkSessions {
         self.answer(payload, |session| !self.lost.ids.contains(&session.id))
     }
 
+    /// What is sealed is padded to a multiple of this many bytes.
+    pub(crate) fn pad(&self) -> Option<usize> {
+        self.pad
+    }
+
     /// Begins a stream of a session: takes its next number, durably, and writes down how others ended (`ends`) in the same
     /// write. Besides what `preamble` says, the stream tells the peer how earlier ones ended.
     ///

@@ -27,6 +27,8 @@ pub(super) enum ConfigKey {
     Qos,
     KeepAlive,
     CleanSession,
+    SessionExpiry,
+    MessageExpiry,
     Retain,
     MaxMessage,
     Authorities,
@@ -50,7 +52,7 @@ impl ConfigKey {
 
 /// Each key as a line names it, in the order of `sts.conf(5)`. An unknown one is an error, so that a mistyped line never
 /// means its default; a file for a newer version is refused by an older one.
-pub(super) const KEY_NAMES: [(&str, ConfigKey); 28] = [
+pub(super) const KEY_NAMES: [(&str, ConfigKey); 30] = [
     ("mqtt_version", ConfigKey::MqttVersion),
     ("ip", ConfigKey::Host),
     ("host", ConfigKey::Host),
@@ -72,8 +74,10 @@ pub(super) const KEY_NAMES: [(&str, ConfigKey); 28] = [
     ("qos", ConfigKey::Qos),
     ("keep_alive", ConfigKey::KeepAlive),
     ("clean_session", ConfigKey::CleanSession),
+    ("session_expiry", ConfigKey::SessionExpiry),
     ("retain", ConfigKey::Retain),
     ("max_message", ConfigKey::MaxMessage),
+    ("message_expiry", ConfigKey::MessageExpiry),
     ("ca_file", ConfigKey::Authorities),
     ("cert_file", ConfigKey::ClientCert),
     ("key_file", ConfigKey::ClientSecret),

@@ -80,6 +80,10 @@ pub(crate) struct Mqtt {
     pub(crate) keep_alive: u16,
     /// `clean_session`, where it is set; else the tool decides.
     pub(crate) clean_session: Option<bool>,
+    /// `session_expiry`, seconds; without effect before MQTT 5, and where the session is clean.
+    pub(crate) session_expiry: u32,
+    /// `message_expiry`, seconds, 1 or more; `None` where messages do not expire.
+    pub(crate) message_expiry: Option<u32>,
     /// `retain`: whether the broker keeps the last message for who subscribes later.
     pub(crate) retain: bool,
     /// `max_message`: largest payload to publish, [`MIN_MESSAGE`] to [`MAX_MESSAGE`] bytes.

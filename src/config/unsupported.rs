@@ -12,16 +12,11 @@ pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
         let what = format!("{}://: {why}", endpoint.scheme());
         Error::new(Exit::Config, setting.location()).because(what).hint(remedy)
     });
-    let version = config.mqtt.version;
-    let version = (!version.is_supported())
-        .then(|| settings.get(ConfigKey::MqttVersion))
-        .flatten()
-        .map(|setting| refusal(setting, &format!("MQTT {version}"), "use mqtt_version = 4"));
     let old = config.sealed.as_ref().filter(|sealed| sealed.protocol == Protocol::Sts1);
     let protocol = old
         .and_then(|_| settings.get(ConfigKey::StsVersion))
         .map(|setting| refusal(setting, "sts_version 1", "use sts_version = 2 on both ends"));
-    layer.or(version).or(protocol)
+    layer.or(protocol)
 }
 
 fn refusal(setting: Setting<'_>, what: &str, instead: &str) -> Error {

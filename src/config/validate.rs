@@ -10,6 +10,7 @@ use super::{
     Config, ConfigSource, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName, Protocol,
     Proxy, Qos, Role, Sealed, SecretFile, endpoint, unsupported,
 };
+use crate::mqtt::DEFAULT_SESSION_EXPIRY;
 use crate::suite::Suite;
 use crate::text::{nearest, quote, show};
 use crate::units::{Seconds, Size};
@@ -82,6 +83,8 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
         .unwrap_or_default(),
         keep_alive: keep_alive(settings)?,
         clean_session: choice(settings, ConfigKey::CleanSession, &flags)?,
+        session_expiry: session_expiry(settings, version)?,
+        message_expiry: expiry(settings, ConfigKey::MessageExpiry, version)?.filter(|seconds| *seconds > 0),
         retain: choice(settings, ConfigKey::Retain, &flags)?.unwrap_or(false),
         max_message: max_message(settings)?,
     };
@@ -260,7 +263,8 @@ fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<Str
         return Err(setting.error(format!("`clientid` is longer than {MAX_CLIENT_ID_LEN} bytes")));
     }
     if let Some(max) = version.max_client_id().filter(|max| setting.value.len() > *max) {
-        return Err(setting.invalid(format!("MQTT {version} allows {max} bytes")));
+        let error = setting.invalid(format!("MQTT {version} allows {max} bytes"));
+        return Err(error.hint_if_none("shorten it, or set `mqtt_version = 4`"));
     }
     Ok(Some(setting.value.to_owned()))
 }
@@ -290,6 +294,39 @@ fn keep_alive(settings: &Settings<'_>) -> Result<u16> {
     let Some(setting) = settings.get(ConfigKey::KeepAlive) else { return Ok(60) };
     let seconds = setting.value.parse().ok().and_then(|time: Seconds| u16::try_from(time.count()).ok());
     seconds.ok_or_else(|| setting.invalid("must be a number from 0 to 65535, or a time such as 90s or 5m"))
+}
+
+/// `session_expiry`, where there is a session to keep.
+fn session_expiry(settings: &Settings<'_>, version: MqttVersion) -> Result<u32> {
+    let Some(seconds) = expiry(settings, ConfigKey::SessionExpiry, version)? else { return Ok(DEFAULT_SESSION_EXPIRY) };
+    let clean = settings.get(ConfigKey::CleanSession).filter(|setting| setting.value == "1");
+    if let Some(setting) = settings.get(ConfigKey::SessionExpiry) {
+        if settings.get(ConfigKey::ClientId).is_none() {
+            return Err(
+                setting.error("`session_expiry` needs a `clientid`, by which the broker knows the session again")
+            );
+        }
+        if clean.is_some() {
+            return Err(
+                setting.error("`session_expiry` cannot be used with `clean_session = 1`, which keeps no session")
+            );
+        }
+    }
+    Ok(seconds)
+}
+
+/// A time that only MQTT 5 can tell the broker, in the form that the options have.
+fn expiry(settings: &Settings<'_>, key: ConfigKey, version: MqttVersion) -> Result<Option<u32>> {
+    let Some(setting) = settings.get(key) else { return Ok(None) };
+    let seconds = setting.value.parse().ok().and_then(|time: Seconds| u32::try_from(time.count()).ok());
+    let seconds = seconds.ok_or_else(|| {
+        setting.invalid(format!("must be a number of seconds from 0 to {}, or a time such as 12h or 7d", u32::MAX))
+    })?;
+    if version != MqttVersion::V5 {
+        let error = setting.error(format!("MQTT {version} has no `{}`", setting.name));
+        return Err(error.hint_if_none("set `mqtt_version = 5`, if the broker supports it"));
+    }
+    Ok(Some(seconds))
 }
 
 /// `max_message`, a size in the form that the options have.

@@ -168,6 +168,16 @@ impl Client {
         self.session.has_room(size)
     }
 
+    /// As [`ClientSession::max_payload`].
+    pub(crate) fn max_payload(&self, topic: &str) -> usize {
+        self.session.max_payload(topic)
+    }
+
+    /// As [`ClientSession::knows_broker_limits`].
+    pub(crate) fn knows_broker_limits(&self) -> bool {
+        self.session.knows_broker_limits()
+    }
+
     /// As [`ClientSession::unacknowledged`].
     #[must_use]
     pub fn unacknowledged(&self) -> Unacknowledged {

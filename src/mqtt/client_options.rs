@@ -18,6 +18,9 @@ pub(crate) const MIN_BROKER_WINDOW: usize = 10;
 /// Characters of a client identifier that are drawn at random.
 const DRAWN_LEN: usize = 8;
 
+/// How long a broker is to keep a session: a week, so that a receiver may be away for longer than a weekend. Seconds.
+pub(crate) const DEFAULT_SESSION_EXPIRY: u32 = 7 * 24 * 3600;
+
 /// What a client is made with; [`ClientOptions::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -34,6 +37,13 @@ pub struct ClientOptions {
     pub keep_alive: Duration,
     /// Asks the broker to discard the MQTT session when a connection begins and when it ends.
     pub clean_session: bool,
+    /// How long the broker is to keep a session that is not clean after a connection, seconds; before MQTT 5 that is for the
+    /// broker alone.
+    pub session_expiry: u32,
+    /// Seconds after which the broker discards a message that it has not delivered; before MQTT 5 it never does.
+    pub message_expiry: Option<u32>,
+    /// Whether a subscription also wants what the broker kept for later subscribers; before MQTT 5 it gets that in any case.
+    pub wants_retained: bool,
     /// The last eight characters of the client identifier were drawn at random, so that no other client takes our connection
     /// over.
     pub unique_client_id: bool,
@@ -99,6 +109,9 @@ impl ClientOptions {
             will: None,
             keep_alive: Duration::from_secs(60),
             clean_session: true,
+            session_expiry: DEFAULT_SESSION_EXPIRY,
+            message_expiry: None,
+            wants_retained: true,
             unique_client_id: false,
             in_flight_limit: InFlightLimit { messages: 16_384, bytes: 1 << 20 },
             max_send: 65_536,
@@ -120,6 +133,11 @@ impl ClientOptions {
         let invalid = |what: &str, why: &str| Err(Error::new(Exit::Config, what).because(why));
         if self.client_id.len() > MAX_STRING_LEN || self.client_id.contains('\0') {
             return invalid("`clientid`", "longer than 65535 bytes, or contains a NUL character");
+        }
+        if let Some(max) = self.version.max_client_id()
+            && !(1..=max).contains(&self.client_id.len())
+        {
+            return invalid("`clientid`", &format!("MQTT {} wants 1 to {max} bytes", self.version));
         }
         if self.client_id.is_empty() && !self.clean_session {
             return invalid("`clean_session = 0`", "a session that the broker is to keep needs a `clientid`");

@@ -41,6 +41,8 @@ pub(super) enum Obstacle {
     Silence,
     /// The other end closed the connection.
     Closed,
+    /// The broker has accepted another client with our client identifier.
+    TakenOver,
     /// The other end speaks TLS.
     Tls,
     /// The other end speaks HTTP.

@@ -39,7 +39,7 @@ pub enum Event {
     Oversize {
         /// The topic that it was published on.
         topic: String,
-        /// Length of the payload, bytes.
+        /// Length of the payload, bytes; in MQTT 5 with the properties of the message.
         len: usize,
         /// Acknowledges it, so that the broker does not send it again.
         receipt: Receipt,
@@ -48,6 +48,8 @@ pub enum Event {
     Refused(Error),
     /// Something does not work, perhaps only for now, and the user can help: the client keeps trying.
     Warning(Error),
+    /// Something that is good to know when one looks for it.
+    Note(String),
     /// The broker accepts each connection and soon drops it: another client probably uses this client identifier.
     Contested {
         /// How many connections in a row.

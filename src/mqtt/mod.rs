@@ -1,4 +1,4 @@
-//! MQTT: rumqttc's packets, and our own client over them.
+//! MQTT 3.1, 3.1.1 and 5: packets, and a client over them.
 //!
 //! A tool drives a [`Client`] from its own poll(2) loop. From there down to the wire: `client_session` is the client as
 //! a state machine without I/O, clock or generator, `codec` turns bytes into packets and back, and `network` is the only
@@ -23,7 +23,7 @@ mod topic;
 mod version;
 
 pub use client::Client;
-pub(crate) use client_options::MIN_BROKER_WINDOW;
+pub(crate) use client_options::{DEFAULT_SESSION_EXPIRY, MIN_BROKER_WINDOW};
 pub use client_options::{ClientOptions, InFlightLimit, Login, Will};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;

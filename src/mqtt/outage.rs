@@ -37,7 +37,8 @@ impl Outage {
 
     /// A connection was lost that the broker had accepted: it is known to be one.
     pub(super) fn after_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
-        Self { why: at_place(endpoint, lost), hint: None }
+        let hint = (lost.obstacle() == Obstacle::TakenOver).then(|| hint(Obstacle::TakenOver, endpoint)).flatten();
+        Self { why: at_place(endpoint, lost), hint }
     }
 
     /// The error of a run that ends for this reason alone.
@@ -100,6 +101,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         format!("for TLS: url = {}://{endpoint}{path}", if path.is_empty() { "mqtts" } else { "wss" })
     };
     Some(match (obstacle, endpoint.port()) {
+        (Obstacle::TakenOver, _) => "give each device and each link a `clientid` of its own".to_owned(),
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
         (Obstacle::Refused, Some(_)) => "check `host` and `port`, and that the broker is running".to_owned(),
         (Obstacle::Refused, None) => "check that the broker is running: nothing listens on this socket".to_owned(),

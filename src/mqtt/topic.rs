@@ -1,7 +1,5 @@
 //! The syntax of topics, checked here because a broker answers a wrong one by closing the connection.
 
-use rumqttc::mqttbytes;
-
 use crate::{Error, Exit, Result};
 
 /// The longest string that MQTT can carry, bytes (MQTT 3.1.1, 1.5.3).
@@ -9,7 +7,7 @@ pub(super) const MAX_STRING_LEN: usize = 65_535;
 
 /// Whether `topic` can be published on: 1 to 65535 bytes, no wildcard, no NUL (MQTT 3.1.1, 4.7).
 pub(super) fn check_name(topic: &str) -> Result<()> {
-    if !mqttbytes::valid_topic(topic) {
+    if topic.contains(['+', '#']) {
         return Err(invalid(topic, "a topic to publish on cannot contain the wildcards `+` and `#`"));
     }
     check_string(topic)
@@ -18,7 +16,12 @@ pub(super) fn check_name(topic: &str) -> Result<()> {
 /// Whether `filter` can be subscribed to: 1 to 65535 bytes, no NUL, each wildcard a level of its own, `#` last.
 pub(super) fn check_filter(filter: &str) -> Result<()> {
     check_string(filter)?;
-    if !mqttbytes::valid_filter(filter) {
+    let is_in_place = |(at, level): (usize, &str)| match level {
+        "+" => true,
+        "#" => at == 0,
+        _ => !level.contains(['+', '#']),
+    };
+    if !filter.rsplit('/').enumerate().all(is_in_place) {
         return Err(invalid(filter, "`+` and `#` must each be a whole level, and `#` the last one"));
     }
     Ok(())

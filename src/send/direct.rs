@@ -26,8 +26,8 @@ pub(super) struct Direct {
 
 /// How far standard input was read.
 enum ReadProgress {
-    /// There was nothing to read yet, so no stream has begun.
-    NotBegun,
+    /// No stream has begun: there was nothing to read yet, or there was no room for a message.
+    NotBegun { has_input: bool },
     /// Some of it may wait to become a message.
     Reading(MessageBuffer),
     /// All of it was made into messages.
@@ -36,7 +36,7 @@ enum ReadProgress {
 
 impl ReadProgress {
     fn is_begun(&self) -> bool {
-        !matches!(self, Self::NotBegun)
+        !matches!(self, Self::NotBegun { .. })
     }
 
     /// Begins the stream, unless it has begun: the one place that does, whatever there is to send first.
@@ -51,7 +51,7 @@ impl ReadProgress {
 
 impl Direct {
     pub(super) fn new(input: Input, split: Split) -> Self {
-        Self { input, split, progress: ReadProgress::NotBegun, has_read: false }
+        Self { input, split, progress: ReadProgress::NotBegun { has_input: false }, has_read: false }
     }
 
     /// Whether [`MessageSource::next`] has a message without reading further. The end of the input is one, too.
@@ -75,6 +75,10 @@ impl Direct {
 impl MessageSource for Direct {
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         if !may_read {
+            // What can be read waits from now on, for as long as there is no room.
+            if let ReadProgress::NotBegun { has_input: has_input @ false } = &mut self.progress {
+                *has_input = self.input.is_ready()?;
+            }
             return Ok(());
         }
         if !self.progress.is_begun() && self.input.is_ready()? {
@@ -116,8 +120,9 @@ impl MessageSource for Direct {
     }
 
     fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>> {
+        let looks_for_input = matches!(self.progress, ReadProgress::NotBegun { has_input: false });
         // A whole message goes before more is read.
-        self.input.as_fd().filter(|_| may_read && !self.has_whole_message())
+        self.input.as_fd().filter(|_| looks_for_input || (may_read && !self.has_whole_message()))
     }
 
     fn stop_reading(&mut self, _now: Instant) -> Result<()> {
@@ -131,7 +136,7 @@ impl MessageSource for Direct {
 
     fn has_all_input(&self) -> bool {
         match &self.progress {
-            ReadProgress::NotBegun => false,
+            ReadProgress::NotBegun { .. } => false,
             ReadProgress::Reading(buffer) => self.input.at_end() && buffer.data().is_empty(),
             ReadProgress::Ended => true,
         }
@@ -147,7 +152,8 @@ impl MessageSource for Direct {
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
-        in_flight.messages > 0 || self.has_whole_message()
+        let has_unread = matches!(self.progress, ReadProgress::NotBegun { has_input: true });
+        in_flight.messages > 0 || self.has_whole_message() || has_unread
     }
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {

@@ -45,6 +45,11 @@ impl<'a> Intake<'a> {
         self.max_record
     }
 
+    /// Cuts shorter records from now on, if this is less.
+    pub(super) fn limit_records(&mut self, max_record: usize) {
+        self.max_record = self.max_record.min(max_record);
+    }
+
     /// The length of the first record that these bytes make, if nothing follows them.
     pub(super) fn first_record_len(&self, bytes: &[u8]) -> usize {
         self.split.next(bytes, self.max_record, true).unwrap_or(0)

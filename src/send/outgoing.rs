@@ -51,6 +51,10 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
     /// stream, by the source: a second call would begin another one and leave this without an end.
     fn begin(&mut self, now: Instant) -> Result<usize>;
 
+    /// Keeps the messages of later streams to this many bytes, which the broker bears. Returns the most bytes of data that a
+    /// record of a spool may then have.
+    fn limit_messages(&mut self, max_message: usize) -> usize;
+
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
     fn buffer(&self) -> BytesMut;
 

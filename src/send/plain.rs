@@ -34,6 +34,11 @@ impl OutgoingStream for PlainStream {
         Ok(self.max_message)
     }
 
+    fn limit_messages(&mut self, max_message: usize) -> usize {
+        self.max_message = self.max_message.min(max_message);
+        self.max_message
+    }
+
     fn buffer(&self) -> BytesMut {
         BytesMut::new()
     }

@@ -26,7 +26,7 @@ use super::outgoing::{OutgoingStream, Publication};
 use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
-use crate::config::Mqtt;
+use crate::config::{MIN_MESSAGE, Mqtt};
 use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop};
 use crate::mqtt::Qos;
 use crate::report::Reporter;
@@ -165,9 +165,10 @@ impl SendRun<'_> {
         Ok(self.source.sync()?)
     }
 
-    /// Whether standard input is read further: if the client and the stream have room for one more message of any length.
+    /// Whether standard input is read further: if the client and the stream have room for one more message of any length, which
+    /// the broker may limit.
     fn may_read(&self) -> bool {
-        self.client_has_room() && self.stream.has_room(self.mqtt.max_message)
+        self.events.broker.knows_broker_limits() && self.client_has_room() && self.stream.has_room(self.mqtt.max_message)
     }
 
     /// Whether one more frame may leave: the gate, of which the head of this file tells.
@@ -175,9 +176,10 @@ impl SendRun<'_> {
         self.client_has_room()
     }
 
-    /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room.
+    /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room. Until the broker
+    /// had a chance to say how long messages may be, none is cut.
     fn may_seal(&self) -> bool {
-        self.may_publish() && self.stream.has_room(self.mqtt.max_message)
+        self.events.broker.knows_broker_limits() && self.may_publish() && self.stream.has_room(self.mqtt.max_message)
     }
 
     /// Whether the client has room for the longest frame.
@@ -281,7 +283,7 @@ impl SendRun<'_> {
 
     fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> Outcome<()> {
         match event {
-            BrokerEvent::Connected => {}
+            BrokerEvent::Connected => self.limit_messages(),
             BrokerEvent::Disconnected => self.reply_topics.disconnected(),
             BrokerEvent::Subscribed { filter, .. } => self.reply_topics.subscription_accepted(&filter),
             BrokerEvent::Acknowledged(token) => {
@@ -299,6 +301,15 @@ impl SendRun<'_> {
             BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
         }
         Ok(())
+    }
+
+    /// Keeps messages to the length that the broker bears, unless that is too little for any: then each is refused.
+    fn limit_messages(&mut self) {
+        let max_message = self.events.broker.max_payload(self.stream.topic());
+        if max_message >= MIN_MESSAGE {
+            let max_record = self.stream.limit_messages(max_message);
+            self.source.limit_records(max_record);
+        }
     }
 
     /// Whether a timeout or a signal ends the run now.

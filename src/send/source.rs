@@ -73,6 +73,9 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
+    /// Cuts records of at most this many bytes from now on; those in the spool are cut again if need be.
+    fn limit_records(&mut self, _max_record: usize) {}
+
     /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before. A time in the past
     /// is ignored.
     fn deadline(&self, _now: Instant) -> Option<Instant> {

@@ -108,7 +108,7 @@ impl<'a> Spooled<'a> {
             Recut::DiskFull => return Err(cannot_recut()),
         };
         stream.restart(now);
-        let what = "max_message was lowered; the messages in the spool were cut into smaller ones";
+        let what = "the largest message is smaller now; the messages in the spool were cut into smaller ones";
         match duplicates {
             0 => self.report.info(what),
             _ => self.report.warning(format_args!("{what}; possibly duplicated: {}", count(duplicates, "message"))),
@@ -243,6 +243,10 @@ impl MessageSource for Spooled<'_> {
 
     fn sync(&mut self) -> Result<()> {
         self.spool.sync()
+    }
+
+    fn limit_records(&mut self, max_record: usize) {
+        self.intake.limit_records(max_record);
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {

@@ -51,3 +51,4 @@ mod ten_thousand;
 mod tls;
 mod transports;
 mod trust;
+mod versions;

@@ -1,16 +1,19 @@
-//! A model of a broker: correct, but with every freedom that MQTT 3.1.1 leaves to it, and faults and habits of brokers in use
-//! if it is told so: it swallows packets, takes QoS 2 for QoS 1, and closes connections or refuses subscriptions for a while.
+//! A model of a broker: correct, but with every freedom that MQTT leaves to it, and faults and habits of brokers in use if it is
+//! told so: it swallows packets, takes QoS 2 for QoS 1, and closes connections or refuses subscriptions for a while. In MQTT 5
+//! it takes few messages at a time, and refuses some of them for now.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::BytesMut;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{
     ConnAck, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, PubRel, Publish, SubAck, Subscribe,
     SubscribeReasonCode,
 };
-use rumqttc::mqttbytes::{Error, QoS};
+
+use super::dialect::Dialect;
 
 /// Messages that it sends before one of them is acknowledged.
 const WINDOW: usize = 5;
@@ -32,6 +35,7 @@ pub(crate) enum Failure {
 #[expect(clippy::struct_excessive_bools, reason = "a simulation is a heap of independent facts")]
 pub(crate) struct Broker {
     rng: StdRng,
+    dialect: Dialect,
     /// The connection it listens to; bytes of any other are from the past.
     connection: u64,
     greeted: bool,
@@ -41,8 +45,14 @@ pub(crate) struct Broker {
 
     /// From the client at QoS 2, by identifier: the message, between PUBLISH and PUBREL.
     held: HashMap<u16, u32>,
-    /// PUBACK and PUBREC that it owes, sent in any order.
-    owed: Vec<Packet>,
+    /// PUBACK and PUBREC that it owes, sent in any order; those that refuse a message, too.
+    owed: Vec<(Packet, bool)>,
+    /// Identifiers of this connection that it has not freed by an answer.
+    unanswered: BTreeSet<u16>,
+    /// How many messages it may still refuse for now.
+    pub(crate) may_refuse: u32,
+    /// How many it refused.
+    pub(crate) refused: u32,
     /// Each complete PUBLISH, as it came: first arrivals only.
     pub(crate) arrived: Vec<u32>,
     seen: BTreeSet<u32>,
@@ -76,10 +86,19 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// For this protocol level.
+    pub(crate) fn new(seed: u64, level: u8) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x5eed);
+        let (holds_until_pubrel, mut dialect) = (rng.random(), Dialect::new(level));
+        if level == 5 {
+            dialect.capabilities.receive_max = Some(rng.random_range(1..30));
+        }
         Self {
-            holds_until_pubrel: rng.random(),
+            holds_until_pubrel,
+            dialect,
+            unanswered: BTreeSet::new(),
+            may_refuse: 0,
+            refused: 0,
             rng,
             connection: 0,
             greeted: false,
@@ -135,12 +154,13 @@ impl Broker {
             (self.greeted, self.closes) = (false, false);
             self.input.clear();
             self.owed.clear();
+            self.unanswered.clear();
         }
         self.input.extend_from_slice(bytes);
         while !self.closes {
-            match Packet::read(&mut self.input, usize::MAX) {
-                Ok(packet) => self.packet(packet, session_present, &mut out),
-                Err(Error::InsufficientBytes(_)) => return out,
+            match self.dialect.read(&mut self.input) {
+                Ok(Some(packet)) => self.packet(packet, session_present, &mut out),
+                Ok(None) => return out,
                 Err(error) => panic!("the client sent no MQTT: {error}"),
             }
         }
@@ -166,7 +186,7 @@ impl Broker {
         self.failed += u32::from(refuses);
         let code =
             if refuses { SubscribeReasonCode::Failure } else { SubscribeReasonCode::Success(subscribe.filters[0].qos) };
-        SubAck::new(subscribe.pkid, vec![code]).write(out).unwrap();
+        self.dialect.write(&Packet::SubAck(SubAck::new(subscribe.pkid, vec![code])), out);
     }
 
     fn packet(&mut self, packet: Packet, session_present: bool, out: &mut BytesMut) {
@@ -182,16 +202,16 @@ impl Broker {
             // What it owed on the last connection it may say on this one, too.
             for pkid in self.held.keys() {
                 if self.rng.random() {
-                    self.owed.push(Packet::PubRec(PubRec::new(*pkid)));
+                    self.owed.push((Packet::PubRec(PubRec::new(*pkid)), false));
                 }
             }
             let answer = ConnAck::new(ConnectReturnCode::Success, session_present);
-            answer.write(out).unwrap();
+            self.dialect.write(&Packet::ConnAck(answer), out);
             for (pkid, (number, qos, released)) in &self.flights {
                 if *released {
                     PubRel::new(*pkid).write(out).unwrap();
                 } else {
-                    publish(*number, *qos, *pkid, true).write(out).unwrap();
+                    self.dialect.write(&Packet::Publish(publish(*number, *qos, *pkid, true)), out);
                 }
             }
             return;
@@ -212,6 +232,7 @@ impl Broker {
                 {
                     self.pass_on(number);
                 }
+                self.unanswered.remove(&rel.pkid);
                 PubComp::new(rel.pkid).write(out).unwrap();
             }
             Packet::PubAck(ack) => {
@@ -245,35 +266,59 @@ impl Broker {
         swallows
     }
 
+    /// Answers a message with a refusal for now, which frees its identifier.
+    fn refuses(&mut self, one: &Publish) -> bool {
+        let refuses = self.may_refuse > 0 && !self.held.contains_key(&one.pkid) && self.rng.random_bool(0.2);
+        if refuses {
+            self.may_refuse -= 1;
+            self.refused += 1;
+            let answer = match one.qos {
+                QoS::ExactlyOnce => Packet::PubRec(PubRec::new(one.pkid)),
+                _ => Packet::PubAck(PubAck::new(one.pkid)),
+            };
+            self.owed.push((answer, true));
+        }
+        refuses
+    }
+
     fn publish(&mut self, one: &Publish) {
         let number: u32 = std::str::from_utf8(&one.payload).unwrap().trim_end().parse().unwrap();
+        if one.qos != QoS::AtMostOnce {
+            self.check_id(one.pkid, number);
+            self.unanswered.insert(one.pkid);
+            let max = self.dialect.capabilities.receive_max.map_or(usize::MAX, usize::from);
+            assert!(self.unanswered.len() <= max, "more than {max} at a time");
+            if self.refuses(one) {
+                return;
+            }
+        }
         if self.seen.insert(number) {
             self.arrived.push(number);
         }
         match one.qos {
             QoS::ExactlyOnce if self.lowers_qos => {
                 self.pass_on(number);
-                self.owed.push(Packet::PubAck(PubAck::new(one.pkid)));
+                self.owed.push((Packet::PubAck(PubAck::new(one.pkid)), false));
             }
             QoS::AtMostOnce => self.pass_on(number),
             QoS::AtLeastOnce => {
-                self.check_id(one.pkid, number);
                 self.pass_on(number);
-                self.owed.push(Packet::PubAck(PubAck::new(one.pkid)));
+                self.owed.push((Packet::PubAck(PubAck::new(one.pkid)), false));
             }
             QoS::ExactlyOnce => {
-                self.check_id(one.pkid, number);
                 if self.held.insert(one.pkid, number).is_none() && !self.holds_until_pubrel {
                     self.pass_on(number);
                 }
-                self.owed.push(Packet::PubRec(PubRec::new(one.pkid)));
+                self.owed.push((Packet::PubRec(PubRec::new(one.pkid)), false));
             }
         }
     }
 
     /// An identifier cannot be free before its last acknowledgement was sent.
     fn check_id(&self, pkid: u16, number: u32) {
-        let owed = self.owed.contains(&Packet::PubAck(PubAck::new(pkid)));
+        let owed = self.owed.iter().any(|(answer, refuses)| {
+            *answer == Packet::PubAck(PubAck::new(pkid)) || (*refuses && *answer == Packet::PubRec(PubRec::new(pkid)))
+        });
         let held = self.held.get(&pkid).is_some_and(|held| *held != number);
         assert!(!owed && !held, "identifier {pkid} of message {number} is in use");
     }
@@ -293,8 +338,17 @@ impl Broker {
         if self.greeted {
             for _ in 0..self.rng.random_range(0..=self.owed.len()) {
                 let which = self.rng.random_range(0..self.owed.len());
-                let ack = self.owed.swap_remove(which);
+                let (ack, refuses) = self.owed.swap_remove(which);
                 if self.swallows() {
+                    continue;
+                }
+                if let Packet::PubAck(PubAck { pkid }) | Packet::PubRec(PubRec { pkid }) = ack
+                    && (refuses || matches!(ack, Packet::PubAck(_)))
+                {
+                    self.unanswered.remove(&pkid);
+                }
+                if refuses {
+                    self.dialect.write_refusal(&ack, &mut out);
                     continue;
                 }
                 ack.write(&mut out, usize::MAX).unwrap();
@@ -313,7 +367,7 @@ impl Broker {
                     self.next_id = self.next_id % 7 + 1;
                 }
                 self.flights.insert(self.next_id, (number, qos, false));
-                publish(number, qos, self.next_id, false).write(&mut out).unwrap();
+                self.dialect.write(&Packet::Publish(publish(number, qos, self.next_id, false)), &mut out);
             }
         }
         (self.connection, out)

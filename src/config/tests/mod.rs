@@ -348,12 +348,8 @@ fn an_encrypted_link_has_two_topics() {
 
 #[test]
 fn what_comes_later_is_understood_and_refused() {
-    for (line, what) in
-        [("mqtt_version = 3", "MQTT 3.1"), ("mqtt_version = 5", "MQTT 5"), ("sts_version = 1", "sts_version 1")]
-    {
-        let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
-        assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}: not in this version")));
-    }
+    let (exit, text, _) = failure(&format!("{MASTER}sts_version = 1\n"), &[]);
+    assert_eq!((exit, &*text), (Exit::Config, "etc/gw.conf, line 4: sts_version 1: not in this version"));
     let lacking: &[(&str, &str)] = &[
         #[cfg(not(feature = "tls"))]
         ("url = mqtts://h", "mqtts://: this build has no TLS"),
@@ -366,8 +362,29 @@ fn what_comes_later_is_understood_and_refused() {
         let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
         assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}")));
     }
-    assert_eq!(failure(MASTER, &["mqtt_version=5"]).1, "-o mqtt_version: MQTT 5: not in this version");
-    assert_eq!(failure(MASTER, &["mqtt_version=5"]).0, Exit::Config);
+    assert_eq!(failure(MASTER, &["sts_version=1"]).1, "-o sts_version: sts_version 1: not in this version");
+    assert_eq!(failure(MASTER, &["sts_version=1"]).0, Exit::Config);
+}
+
+#[test]
+fn what_only_mqtt_5_can_say_needs_it() {
+    let config = parse(&format!("{MASTER}mqtt_version = 5\nclientid = a\nsession_expiry = 2d\nmessage_expiry = 90\n"));
+    assert_eq!((config.mqtt.session_expiry, config.mqtt.message_expiry), (172_800, Some(90)));
+    let config = parse(&format!("{MASTER}mqtt_version = 5\nmessage_expiry = 0\n"));
+    assert_eq!((config.mqtt.session_expiry, config.mqtt.message_expiry), (7 * 86_400, None));
+    for (text, expected) in [
+        ("message_expiry = 9", "line 4: MQTT 3.1.1 has no `message_expiry`"),
+        ("mqtt_version = 3\nsession_expiry = 9", "line 5: MQTT 3.1 has no `session_expiry`"),
+        ("mqtt_version = 5\nsession_expiry = 9", "line 5: `session_expiry` needs a `clientid`"),
+        (
+            "mqtt_version = 5\nclientid = a\nclean_session = 1\nsession_expiry = 9",
+            "line 7: `session_expiry` cannot be used with `clean_session = 1`",
+        ),
+        ("mqtt_version = 5\nmessage_expiry = 4294967296", "line 5: invalid value `4294967296` for `message_expiry`: "),
+    ] {
+        let (exit, text, _) = failure(&format!("{MASTER}{text}\n"), &[]);
+        assert!(exit == Exit::Config && text.starts_with(&format!("etc/gw.conf, {expected}")), "{text}");
+    }
 }
 
 #[test]

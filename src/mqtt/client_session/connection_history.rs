@@ -136,6 +136,11 @@ impl ConnectionHistory {
         self.suspect.take_if(|suspect| suspect.token == token);
     }
 
+    /// The broker ended this connection for a message, which may be this one.
+    pub(super) fn suspect(&mut self, token: Token, now: Instant) {
+        self.suspect = Some(Suspect { token, times: 0, since: now });
+    }
+
     /// Whether the oldest message must go alone, and after a PINGREQ, to show whether it is what ends connections.
     pub(super) fn suspects_oldest(&self) -> bool {
         self.suspect.is_some()

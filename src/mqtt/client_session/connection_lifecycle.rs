@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::connection_history::{EndedConnection, MIN_CLOSED};
 use super::{ClientSession, ConnectionState, refusal};
-use crate::mqtt::codec::Request;
+use crate::mqtt::codec::{Connect, Request};
 use crate::mqtt::{Event, Outage, Will};
 use crate::{Error, Result};
 
@@ -29,13 +29,14 @@ impl ClientSession {
         self.incoming.connection_began();
         self.history.connection_began();
         self.codec.encode(
-            Request::Connect {
+            Request::Connect(Connect {
                 client_id: &self.options.client_id,
                 login: self.options.login.as_ref(),
                 keep_alive: self.keep_alive_interval,
                 clean_session: self.options.clean_session,
+                session_expiry: self.options.session_expiry,
                 will: self.options.will.as_ref(),
-            },
+            }),
             &mut self.write_buffer,
         );
         self.state = ConnectionState::Connecting(now);

@@ -5,13 +5,17 @@
 //! the socket, and reports exactly how many bytes it took: at QoS 0 nothing else is ever known of a message.
 
 mod awaited_ack;
+mod broker_limits;
 mod connection_history;
 mod connection_lifecycle;
 mod incoming_publishes;
 mod keep_alive;
+mod notices;
 mod outgoing_publishes;
 mod packet_handler;
+mod publish_answers;
 mod refusal;
+mod refused_publishes;
 mod subscriptions;
 
 #[cfg(test)]
@@ -28,12 +32,13 @@ pub use outgoing_publishes::Unacknowledged;
 use connection_history::ConnectionHistory;
 use incoming_publishes::IncomingPublishes;
 use keep_alive::{KeepAlive, KeepAliveAction};
+use notices::Notices;
 use outgoing_publishes::OutgoingPublishes;
 use subscriptions::Subscriptions;
 
-use super::codec::{Codec, MAX_REMAINING_LEN, Request};
+use super::codec::{Codec, MAX_PUBLISH_OVERHEAD, MAX_REMAINING_LEN, Request};
 use super::connection_lost::Obstacle;
-use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, topic};
+use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, Version, topic};
 use crate::{Error, Exit, Result};
 
 /// How long CONNACK and SUBACK may take.
@@ -69,6 +74,7 @@ pub struct ClientSession {
     /// A CONNECT went out and no CONNACK came. The broker may have made a new session then; if the next CONNACK says
     /// that a session is present, it may mean that one.
     connack_missing: bool,
+    notices: Notices,
     history: ConnectionHistory,
 }
 
@@ -93,7 +99,7 @@ impl ClientSession {
     pub fn new(options: ClientOptions) -> Result<Self> {
         Ok(Self {
             keep_alive_interval: options.check()?,
-            codec: Codec::new(options.version, options.max_receive)?,
+            codec: Codec::new(&options),
             state: ConnectionState::Down,
             write_buffer: BytesMut::new(),
             sent_bytes: 0,
@@ -105,6 +111,7 @@ impl ClientSession {
             paused: false,
             disconnecting: false,
             connack_missing: false,
+            notices: Notices::default(),
             history: ConnectionHistory::default(),
             options,
         })
@@ -124,7 +131,7 @@ impl ClientSession {
                 Arc::clone(self.last_topic.insert(Arc::from(topic)))
             }
         };
-        let limit = self.options.max_send.min(MAX_REMAINING_LEN - 4 - topic.len());
+        let limit = self.options.max_send.min(MAX_REMAINING_LEN - MAX_PUBLISH_OVERHEAD - topic.len());
         if payload.len() > limit {
             return Err(Error::new(Exit::Config, format!("a message of {} bytes", payload.len()))
                 .because(format!("larger than `max_message` ({limit} bytes)")));
@@ -142,6 +149,19 @@ impl ClientSession {
     #[must_use]
     pub fn has_room(&self, size: usize) -> bool {
         !self.disconnecting && self.outgoing.has_room(size)
+    }
+
+    /// The longest payload that can be published on this topic, bytes: `max_send`, or less if the broker bears less.
+    #[must_use]
+    pub(super) fn max_payload(&self, topic: &str) -> usize {
+        self.options.max_send.min(self.outgoing.max_payload(topic))
+    }
+
+    /// Whether the broker has said what it bears, or cannot: an answer to CONNECT came in this run, or the version has no way
+    /// to say.
+    #[must_use]
+    pub(super) fn knows_broker_limits(&self) -> bool {
+        self.options.version != Version::V5 || self.outgoing.knows_broker_limits()
     }
 
     /// What is published and not acknowledged.
@@ -247,7 +267,8 @@ impl ClientSession {
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
     /// ends.
     pub(super) fn keeps(&self, qos: Qos) -> bool {
-        qos > Qos::AtMostOnce && !self.options.clean_session
+        let expires = self.options.version == Version::V5 && self.options.session_expiry == 0;
+        qos > Qos::AtMostOnce && !self.options.clean_session && !expires
     }
 
     /// When to call [`tick`](Self::tick), if nothing else happens before: the earliest of several times, each of which is
@@ -258,7 +279,9 @@ impl ClientSession {
             ConnectionState::Up { keep_alive, .. } => keep_alive.deadline(),
             ConnectionState::Down | ConnectionState::Connecting(_) | ConnectionState::Closing => None,
         };
-        [keep_alive, self.connack_deadline(), self.suback_deadline(), self.subscribe_at()].into_iter().flatten().min()
+        let retries = [self.subscribe_at(), self.outgoing.retry_at()];
+        let timeouts = [keep_alive, self.connack_deadline(), self.suback_deadline()];
+        timeouts.into_iter().chain(retries).flatten().min()
     }
 
     /// Until when CONNACK must come. While reading is paused, no answer can be late.
@@ -302,6 +325,10 @@ impl ClientSession {
         if has_passed(self.subscribe_at()) {
             self.send_subscribes(now);
         }
+        if has_passed(self.outgoing.retry_at()) {
+            self.outgoing.resume(now);
+            self.fill_write_buffer();
+        }
         if let ConnectionState::Up { keep_alive, .. } = &self.state {
             match keep_alive.action(now) {
                 KeepAliveAction::SendPing => self.send_ping(now),
@@ -332,7 +359,8 @@ impl ClientSession {
     }
 
     fn send_subscribes(&mut self, now: Instant) {
-        self.subscriptions.request_missing(now, |request| self.codec.encode(request, &mut self.write_buffer));
+        let retained = self.options.wants_retained;
+        self.subscriptions.request_missing(retained, now, |request| self.codec.encode(request, &mut self.write_buffer));
     }
 
     /// Encodes what the connection is to carry next, until the write buffer is full.
@@ -347,6 +375,9 @@ impl ClientSession {
             return;
         }
         while self.write_buffer.len() < MAX_WRITE_BUFFER {
+            while let Some(excess) = self.outgoing.next_excess() {
+                self.events.extend(self.notices.excess(&excess));
+            }
             let start = self.sent_bytes + self.write_buffer.len() as u64;
             let Some(request) = self.outgoing.next_packet(alone) else { break };
             self.codec.encode(request, &mut self.write_buffer);

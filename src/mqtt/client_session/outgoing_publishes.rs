@@ -3,18 +3,17 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::mqtt::codec::Request;
+use super::broker_limits::BrokerLimits;
+use super::refused_publishes::RefusedPublishes;
+use crate::mqtt::codec::{Publish, Request};
 use crate::mqtt::{InFlightLimit, Qos, Token};
 
 /// Packet identifiers up to this one are for PUBLISH, those above for SUBSCRIBE, so that the two never meet.
 pub(super) const MAX_PUBLISH_ID: u16 = 0xff00;
-
-/// Messages at QoS 2 between PUBLISH and PUBCOMP. Before MQTT 5 a broker cannot say how many it takes, and mosquitto
-/// drops those over its `max_inflight_messages` (20 by default), though it answers with PUBREC and PUBCOMP.
-const MAX_EXACTLY_ONCE: usize = 20;
 
 /// The position of a packet that this connection has not carried: after each byte sent, so no answer can be for it.
 const UNSENT: Range<u64> = u64::MAX..u64::MAX;
@@ -38,6 +37,8 @@ struct OutgoingPublish {
     state: PublishState,
     /// A socket took all of it on some connection, so the broker may have it.
     dup: bool,
+    /// The tool knows that the broker bears no message as long as this one.
+    is_told: bool,
     /// Where its latest packet lies among the bytes of this connection.
     position: Range<u64>,
 }
@@ -56,6 +57,10 @@ impl OutgoingPublish {
     fn size(&self) -> usize {
         self.topic.len() + self.payload.len()
     }
+
+    fn attempted(&self, token: Token, longer_was_accepted: bool) -> AttemptedPublish<'_> {
+        AttemptedPublish { token, topic: &self.topic, len: self.payload.len(), qos: self.qos, longer_was_accepted }
+    }
 }
 
 /// A message that went out and was not answered: did the broker refuse it?
@@ -69,12 +74,15 @@ pub(super) struct AttemptedPublish<'a> {
     pub(super) longer_was_accepted: bool,
 }
 
-/// A message that PUBACK was for.
+/// What a message asks for and the broker bears less of.
 #[derive(Debug)]
-pub(super) struct PubAcked {
-    pub(super) token: Token,
-    /// It was sent at QoS 2, and is the first one that the broker took at QoS 1 instead.
-    pub(super) is_first_at_lower_qos: bool,
+pub(super) enum Excess<'a> {
+    /// Its payload is longer than this many bytes: it is not sent.
+    Length(AttemptedPublish<'a>, usize),
+    /// Its quality of service is higher: it is sent with this one.
+    Qos { asked: Qos, max: Qos },
+    /// The broker keeps no messages: it is sent without that.
+    Retain,
 }
 
 /// All of them. A message's serial number gives its packet identifier and its place, so nothing is ever searched for.
@@ -87,14 +95,13 @@ pub(super) struct OutgoingPublishes {
     /// Serial number of the first one that this connection has not carried yet.
     next_serial: u64,
     unacknowledged: Unacknowledged,
-    /// Messages at QoS 2 that this connection carried and that are not acknowledged.
-    exactly_once_in_flight: usize,
+    /// What the broker bears on this connection.
+    broker_limits: BrokerLimits,
+    refused: RefusedPublishes,
     /// Serial numbers at QoS 0 that the socket has not taken yet.
     unsent: VecDeque<u64>,
     /// The longest message that the broker acknowledged on the latest topic: it has no reason to refuse a shorter one.
     longest_accepted: Option<(Arc<str>, usize)>,
-    /// The broker took a message at QoS 2 for one at QoS 1.
-    is_qos_lowered: bool,
 }
 
 impl OutgoingPublishes {
@@ -107,10 +114,10 @@ impl OutgoingPublishes {
             first_serial: 0,
             next_serial: 0,
             unacknowledged: Unacknowledged::default(),
-            exactly_once_in_flight: 0,
+            broker_limits: BrokerLimits::default(),
+            refused: RefusedPublishes::default(),
             unsent: VecDeque::new(),
             longest_accepted: None,
-            is_qos_lowered: false,
         }
     }
 
@@ -133,6 +140,7 @@ impl OutgoingPublishes {
             retain,
             state: PublishState::Publishing,
             dup: false,
+            is_told: false,
             position: UNSENT,
         };
         self.unacknowledged.messages += 1;
@@ -141,9 +149,67 @@ impl OutgoingPublishes {
         Token(self.first_serial + self.publishes.len() as u64 - 1)
     }
 
+    /// A connection begins, with these limits.
+    pub(super) fn connection_accepted(&mut self, limits: BrokerLimits) {
+        self.broker_limits = limits;
+    }
+
+    /// Whether a connection was accepted in this run.
+    pub(super) fn knows_broker_limits(&self) -> bool {
+        self.broker_limits.are_said
+    }
+
+    /// The longest payload on this topic that the broker takes, bytes.
+    pub(super) fn max_payload(&self, topic: &str) -> usize {
+        self.broker_limits.max_payload(topic)
+    }
+
     /// Whether this connection carried all there is.
     pub(super) fn all_sent(&self) -> bool {
-        self.next_serial == self.first_serial + self.publishes.len() as u64
+        self.next_serial == self.first_serial + self.publishes.len() as u64 && self.refused.is_empty()
+    }
+
+    /// What the broker bears less of than the next message asks for, once for each message.
+    pub(super) fn next_excess(&mut self) -> Option<Excess<'_>> {
+        let (serial, limits) = (self.next_to_send()?, self.broker_limits);
+        let publish = self.at_mut(serial)?;
+        if publish.state != PublishState::Publishing {
+            return None;
+        }
+        let max_payload = limits.max_payload(&publish.topic);
+        if publish.payload.len() > max_payload {
+            let is_new = !std::mem::replace(&mut publish.is_told, true);
+            return is_new.then(|| Excess::Length(publish.attempted(Token(serial), false), max_payload));
+        }
+        if publish.qos > limits.max_qos {
+            let asked = std::mem::replace(&mut publish.qos, limits.max_qos);
+            return Some(Excess::Qos { asked, max: limits.max_qos });
+        }
+        let is_excess = publish.retain && !limits.retains;
+        publish.retain &= limits.retains;
+        is_excess.then_some(Excess::Retain)
+    }
+
+    /// The serial number of the message that goes next: one that the broker refused, after a pause, or the first that this
+    /// connection has not carried yet.
+    fn next_to_send(&mut self) -> Option<u64> {
+        if self.refused.retry_at().is_some() {
+            return None;
+        }
+        while self.at(self.next_serial).is_some_and(|publish| publish.state == PublishState::Acknowledged) {
+            self.next_serial += 1;
+        }
+        self.refused.next().or_else(|| self.at(self.next_serial).map(|_| self.next_serial))
+    }
+
+    /// Until when nothing is published, since the broker refused a message.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.refused.retry_at()
+    }
+
+    /// Ends that pause, if it is over.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.refused.resume(now);
     }
 
     /// The oldest message, if this connection's socket has taken some of its PUBLISH, to which there is no answer;
@@ -151,16 +217,11 @@ impl OutgoingPublishes {
     pub(super) fn oldest_attempted(&self, sent_bytes: u64) -> Option<AttemptedPublish<'_>> {
         let oldest = self.publishes.front()?;
         let attempted = oldest.state == PublishState::Publishing && oldest.position.start < sent_bytes;
-        attempted.then(|| AttemptedPublish {
-            token: Token(self.first_serial),
-            topic: &oldest.topic,
-            len: oldest.payload.len(),
-            qos: oldest.qos,
-            longer_was_accepted: self
-                .longest_accepted
-                .as_ref()
-                .is_some_and(|(topic, longest)| *topic == oldest.topic && *longest >= oldest.payload.len()),
-        })
+        let longer_was_accepted = self
+            .longest_accepted
+            .as_ref()
+            .is_some_and(|(topic, longest)| *topic == oldest.topic && *longest >= oldest.payload.len());
+        attempted.then(|| oldest.attempted(Token(self.first_serial), longer_was_accepted))
     }
 
     /// Where the latest packet of the oldest message ends among the bytes of this connection, if its socket has taken it and
@@ -174,40 +235,44 @@ impl OutgoingPublishes {
     ///
     /// The caller encodes it and then calls [`OutgoingPublishes::encoded`].
     pub(super) fn next_packet(&mut self, alone: bool) -> Option<Request<'_>> {
-        while self.at(self.next_serial).is_some_and(|publish| publish.state == PublishState::Acknowledged) {
-            self.next_serial += 1;
-        }
-        if alone && self.next_serial > self.first_serial {
+        let serial = self.next_to_send()?;
+        if alone && serial > self.first_serial {
             return None;
         }
-        let pkid = pkid(self.next_serial);
-        let publish = self.at(self.next_serial)?;
-        if publish.qos == Qos::ExactlyOnce && self.exactly_once_in_flight >= MAX_EXACTLY_ONCE {
+        let pkid = pkid(serial);
+        let publish = self.at(serial)?;
+        if !self.broker_limits.admit(publish.qos)
+            || publish.payload.len() > self.broker_limits.max_payload(&publish.topic)
+        {
             return None;
         }
         Some(match publish.state {
             PublishState::Releasing => Request::PubRel(pkid),
-            PublishState::Publishing | PublishState::Acknowledged => Request::Publish {
+            PublishState::Publishing | PublishState::Acknowledged => Request::Publish(Publish {
                 topic: &publish.topic,
                 payload: &publish.payload,
                 qos: publish.qos,
                 retain: publish.retain,
                 dup: publish.dup && publish.qos != Qos::AtMostOnce,
                 pkid: if publish.qos == Qos::AtMostOnce { 0 } else { pkid },
-            },
+            }),
         })
     }
 
     /// The packet of [`OutgoingPublishes::next_packet`] lies at `position` among the bytes of this connection.
     pub(super) fn encoded(&mut self, position: Range<u64>) {
-        let serial = self.next_serial;
-        self.next_serial += 1;
+        let serial = self.refused.next().unwrap_or(self.next_serial);
+        if self.refused.is_empty() {
+            self.next_serial += 1;
+        } else {
+            self.refused.sent();
+        }
         let Some(publish) = self.at_mut(serial) else { return };
         publish.position = position;
-        match publish.qos {
-            Qos::AtMostOnce => self.unsent.push_back(serial),
-            Qos::AtLeastOnce => {}
-            Qos::ExactlyOnce => self.exactly_once_in_flight += 1,
+        let qos = publish.qos;
+        self.broker_limits.sent(qos);
+        if qos == Qos::AtMostOnce {
+            self.unsent.push_back(serial);
         }
     }
 
@@ -221,17 +286,36 @@ impl OutgoingPublishes {
         Some(self.acknowledge(serial))
     }
 
-    /// PUBACK: the message it is for, if there is one in flight.
+    /// PUBACK: the message it is for, if there is one in flight, and the QoS that it was sent with.
     ///
     /// RabbitMQ answers so at QoS 2, too, as it has no more than QoS 1. There is nothing to wait for then.
-    pub(super) fn puback(&mut self, pkid: u16, sent_bytes: u64) -> Option<PubAcked> {
-        let answered = |qos| self.answered(pkid, qos, PublishState::Publishing, sent_bytes);
-        if let Some(serial) = answered(Qos::AtLeastOnce) {
-            return Some(PubAcked { token: self.acknowledge(serial), is_first_at_lower_qos: false });
+    pub(super) fn puback(&mut self, pkid: u16, sent_bytes: u64) -> Option<(Token, Qos)> {
+        let answered = |qos| Some((self.answered(pkid, qos, PublishState::Publishing, sent_bytes)?, qos));
+        let (serial, qos) = answered(Qos::AtLeastOnce).or_else(|| answered(Qos::ExactlyOnce))?;
+        Some((self.acknowledge(serial), qos))
+    }
+
+    /// PUBACK or PUBREC with a reason code that says no: the message it is for, if there is one in flight. It will be sent again,
+    /// as a new one. Also returns how many pauses there were in a row, if one begins with it.
+    pub(super) fn refuse(
+        &mut self,
+        pkid: u16,
+        sent_bytes: u64,
+        now: Instant,
+    ) -> Option<(AttemptedPublish<'_>, Option<u32>)> {
+        let serial = self.serial(pkid)?;
+        let publish = self.at_mut(serial)?;
+        let is_answer = publish.qos > Qos::AtMostOnce
+            && publish.state == PublishState::Publishing
+            && publish.position.end <= sent_bytes;
+        if !is_answer {
+            return None;
         }
-        let serial = answered(Qos::ExactlyOnce)?;
-        let is_first_at_lower_qos = !std::mem::replace(&mut self.is_qos_lowered, true);
-        Some(PubAcked { token: self.acknowledge(serial), is_first_at_lower_qos })
+        (publish.position, publish.dup) = (UNSENT, false);
+        let qos = publish.qos;
+        self.broker_limits.answered(qos);
+        let pauses = self.refused.push(serial, now);
+        self.at(serial).map(|publish| (publish.attempted(Token(serial), false), pauses))
     }
 
     /// PUBREC: whether to answer with PUBREL, which would lie at `release` of this connection.
@@ -264,7 +348,8 @@ impl OutgoingPublishes {
             publish.position = UNSENT;
         }
         self.next_serial = self.first_serial;
-        self.exactly_once_in_flight = 0;
+        self.broker_limits.connection_ended();
+        self.refused.connection_ended();
         self.unsent.clear();
     }
 
@@ -305,7 +390,8 @@ impl OutgoingPublishes {
                 let topic = Arc::clone(&publish.topic);
                 self.accepted(topic, payload.len());
             }
-            self.exactly_once_in_flight -= usize::from(qos == Qos::ExactlyOnce);
+            self.broker_limits.answered(qos);
+            self.refused.accepted();
             self.unacknowledged.messages -= 1;
             self.unacknowledged.bytes -= size;
         }

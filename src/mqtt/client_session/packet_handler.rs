@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
+use super::broker_limits::BrokerLimits;
 use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
 use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, refusal};
-use crate::mqtt::codec::{Packet, Reason, ReasonClass, Request};
-use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Token, foreign_protocol};
+use crate::mqtt::codec::{Capabilities, ConnAck, Packet, ReasonClass};
+use crate::mqtt::{ConnectionLost, Event, Message, Receipt, foreign_protocol};
+use crate::text::escape;
 
 impl ClientSession {
     /// Takes the packets off the front of `bytes`; part of one stays there for more to come.
@@ -45,10 +47,11 @@ impl ClientSession {
         }
         while let Some(packet) = self.codec.decode(bytes)? {
             match (&self.state, packet) {
-                (ConnectionState::Connecting(_), Packet::ConnAck { session_present, reason }) => {
-                    self.connack(session_present, &reason, now)?;
+                (ConnectionState::Connecting(_), Packet::ConnAck(connack)) => {
+                    self.connack(&connack, now)?;
                 }
                 (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
+                (ConnectionState::Connecting(_), Packet::Auth) => return Err(self.auth_wanted()),
                 (ConnectionState::Connecting(_), _) => {
                     return Err(ConnectionLost::malformed("a packet before CONNACK"));
                 }
@@ -58,25 +61,31 @@ impl ClientSession {
         Ok(())
     }
 
-    fn connack(&mut self, session_present: bool, reason: &Reason, now: Instant) -> Result<(), ConnectionLost> {
+    fn connack(&mut self, connack: &ConnAck, now: Instant) -> Result<(), ConnectionLost> {
+        let ConnAck { session_present, reason, capabilities } = connack;
         if reason.class() != ReasonClass::Success {
             let options = &self.options;
             let error = refusal::connection(reason, options.version, &options.client_id, options.login.is_some());
             let lost = ConnectionLost::new(error.to_string());
-            if reason.class() == ReasonClass::Refusal {
+            if reason.class() == ReasonClass::Refusal && !reason.is_unexplained() {
                 self.events.push_back(Event::Refused(error));
             }
             return Err(lost);
         }
-        let certainly_lost = !session_present;
+        // MQTT 3.1 cannot say whether there is a session. There is none after a clean start; otherwise there may be one or not,
+        // and what follows must be right for both: everything is subscribed to and sent again, and at QoS 2 a message may arrive
+        // twice rather than never.
+        let certainly_lost = self.options.clean_session || *session_present == Some(false);
         let in_doubt = std::mem::take(&mut self.connack_missing);
-        let session_present = session_present && !in_doubt;
+        let session_present = *session_present == Some(true) && !in_doubt;
         if !session_present {
             self.outgoing.session_lost(certainly_lost);
             self.incoming.session_lost();
             self.subscriptions.session_lost();
         }
-        let mut keep_alive = KeepAlive::new(Duration::from_secs(self.keep_alive_interval.into()), now);
+        self.take_capabilities(capabilities);
+        let interval = capabilities.keep_alive.unwrap_or(self.keep_alive_interval);
+        let mut keep_alive = KeepAlive::new(Duration::from_secs(interval.into()), now);
         keep_alive.pause(self.paused, now);
         self.state = ConnectionState::Up { since: now, keep_alive };
         self.history.connection_accepted();
@@ -89,6 +98,19 @@ impl ClientSession {
         }
         self.fill_write_buffer();
         Ok(())
+    }
+
+    /// Keeps to what the broker bears, and to what it chose.
+    fn take_capabilities(&mut self, capabilities: &Capabilities) {
+        self.events.extend(self.notices.changes(capabilities, &self.options));
+        self.outgoing.connection_accepted(BrokerLimits::new(capabilities));
+        if let Some(client_id) = &capabilities.client_id {
+            self.events.push_back(Event::Note(format!("the broker chose the client id {}", escape(client_id))));
+            self.options.client_id.clone_from(client_id);
+        }
+        if let Some(seconds) = capabilities.session_expiry {
+            self.options.session_expiry = seconds.min(self.options.session_expiry);
+        }
     }
 
     fn handle(&mut self, packet: Packet, now: Instant) -> Result<(), ConnectionLost> {
@@ -104,24 +126,9 @@ impl ClientSession {
                 let publish = self.incoming.publish(qos, pkid);
                 self.handle_publish(publish, |receipt| Event::Oversize { topic, len, receipt });
             }
-            Packet::PubAck { pkid, .. } => {
-                if let Some(acked) = self.outgoing.puback(pkid, self.sent_bytes) {
-                    self.events.extend(acked.is_first_at_lower_qos.then(|| Event::Warning(refusal::lower_qos())));
-                    self.acknowledged(Some(acked.token));
-                }
-            }
-            Packet::PubRec { pkid, .. } => {
-                let start = self.write_buffer.len();
-                self.codec.encode(Request::PubRel(pkid), &mut self.write_buffer);
-                let release = self.sent_bytes + start as u64..self.sent_bytes + self.write_buffer.len() as u64;
-                if !self.outgoing.pubrec(pkid, self.sent_bytes, release) {
-                    self.write_buffer.truncate(start);
-                }
-            }
-            Packet::PubComp(pkid) => {
-                let token = self.outgoing.pubcomp(pkid, self.sent_bytes);
-                self.acknowledged(token);
-            }
+            Packet::PubAck { pkid, reason } => self.puback(pkid, &reason, now),
+            Packet::PubRec { pkid, reason } => self.pubrec(pkid, &reason, now),
+            Packet::PubComp(pkid) => self.pubcomp(pkid),
             Packet::PubRel(pkid) => {
                 let answer = self.incoming.pubrel(pkid);
                 self.codec.encode(answer, &mut self.write_buffer);
@@ -134,10 +141,9 @@ impl ClientSession {
                 self.fill_write_buffer();
             }
             Packet::UnsubAck { .. } => {}
-            Packet::ConnAck { .. } => return Err(ConnectionLost::malformed("a second CONNACK")),
-            Packet::Disconnect(reason) => {
-                return Err(ConnectionLost::new(format!("the broker ended the connection: {reason}")));
-            }
+            Packet::ConnAck(_) => return Err(ConnectionLost::malformed("a second CONNACK")),
+            Packet::Auth => return Err(self.auth_wanted()),
+            Packet::Disconnect(reason) => return Err(self.disconnected(&reason, now)),
         }
         Ok(())
     }
@@ -150,13 +156,11 @@ impl ClientSession {
         }
     }
 
-    fn acknowledged(&mut self, token: Option<Token>) {
-        if let Some(token) = token {
-            self.events.push_back(Event::Acknowledged(token));
-            self.history.message_acknowledged();
-            // The next message may have waited for this one: because it is under suspicion, or because of the limit at
-            // QoS 2.
-            self.fill_write_buffer();
-        }
+    /// The broker asks for an authentication that this program does not have.
+    fn auth_wanted(&mut self) -> ConnectionLost {
+        let error = refusal::auth_wanted();
+        let lost = ConnectionLost::new(error.to_string());
+        self.events.push_back(Event::Refused(error));
+        lost
     }
 }

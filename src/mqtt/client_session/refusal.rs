@@ -1,8 +1,10 @@
 //! What the user reads when the broker refuses something, and how to mend it.
 
 use super::outgoing_publishes::AttemptedPublish;
+use crate::config::MIN_MESSAGE;
 use crate::mqtt::codec::{Reason, ReasonCode};
-use crate::mqtt::{ClientOptions, Qos, Version};
+use crate::mqtt::connection_lost::Obstacle;
+use crate::mqtt::{ClientOptions, ConnectionLost, Qos, Version};
 use crate::text::escape;
 use crate::{Error, Exit};
 
@@ -26,8 +28,34 @@ pub(super) fn connection(reason: &Reason, version: Version, client_id: &str, wit
         ReasonCode::NOT_AUTHORIZED => {
             error.hint("the broker may require a login: set `username` and `password` or `password_file`")
         }
-        _ => error,
+        ReasonCode::BAD_AUTH_METHOD => error.hint(AUTH_HINT),
+        _ => error.hint_if(reason.server.as_deref().map(other_server)),
     }
+}
+
+/// What to do where the broker names another one.
+fn other_server(server: &str) -> String {
+    format!("it names another broker: set `host = {}`", escape(server))
+}
+
+/// What to do about authentication that this program does not have.
+const AUTH_HINT: &str = "set `username` and `password`, or use a listener of the broker that accepts these or nothing";
+
+/// AUTH: the broker wants an exchange of its own.
+pub(super) fn auth_wanted() -> Error {
+    Error::new(Exit::Unavailable, "the broker asks for extended authentication (AUTH)")
+        .because("only a user name and a password can be given")
+        .hint(AUTH_HINT)
+}
+
+/// A DISCONNECT from the broker.
+pub(super) fn disconnected(reason: &Reason) -> ConnectionLost {
+    let obstacle = match reason.code {
+        ReasonCode::SESSION_TAKEN_OVER => Obstacle::TakenOver,
+        _ => Obstacle::Other,
+    };
+    let server = reason.server.as_deref().map(|server| format!("; it names {}", escape(server))).unwrap_or_default();
+    ConnectionLost::at(obstacle, format!("the broker ended the connection: {reason}{server}"))
 }
 
 /// The number of a reason code, as the standard writes it, and the broker's own words.
@@ -40,16 +68,11 @@ fn shown(reason: &Reason) -> String {
     }
 }
 
-/// What to do if the broker does not support this version: take another one, if this program has one.
+/// What to do if the broker does not support this version: take another one.
 fn other_versions(refused: Version) -> String {
-    let others = Version::ALL.into_iter().filter(|version| version.is_supported() && *version != refused);
+    let others = Version::ALL.into_iter().rev().filter(|version| *version != refused);
     let others: Vec<_> =
         others.map(|version| format!("mqtt_version = {} (MQTT {version})", version.config_value())).collect();
-    if others.is_empty() {
-        return format!(
-            "this version has no other value for `mqtt_version`: use a broker or a listener for MQTT {refused}"
-        );
-    }
     format!("set a version that it supports: {}", others.join(", "))
 }
 
@@ -115,6 +138,70 @@ pub(super) fn lower_qos() -> Error {
         .hint("with `qos = 1` this is as it should be")
 }
 
+/// A PUBACK or PUBREC that refuses a message for good.
+pub(super) fn publish(publish: &AttemptedPublish<'_>, reason: &Reason) -> Error {
+    refused_message(publish, format!("{} (reason code {})", reason.code, shown(reason)), reason)
+}
+
+/// A DISCONNECT for a message that was sent alone.
+pub(super) fn publish_ended(publish: &AttemptedPublish<'_>, reason: &Reason) -> Error {
+    let why = format!("{}, so it ended the connection (reason code {})", reason.code, shown(reason));
+    refused_message(publish, why, reason)
+}
+
+fn refused_message(publish: &AttemptedPublish<'_>, why: String, reason: &Reason) -> Error {
+    let AttemptedPublish { topic, len, .. } = publish;
+    let (exit, hint) = match reason.code {
+        ReasonCode::NOT_AUTHORIZED => {
+            (Exit::Unavailable, "give this user the right to publish on this topic (`pubtop`) on the broker")
+        }
+        ReasonCode::PACKET_TOO_LARGE => (Exit::DataLost, "set a lower `max_message`"),
+        ReasonCode::RETAIN_NOT_SUPPORTED => (Exit::Unavailable, "set `retain = 0`"),
+        ReasonCode::QOS_NOT_SUPPORTED => (Exit::Unavailable, "set a lower `qos`"),
+        _ => (Exit::Unavailable, "check `pubtop`, and the broker's log"),
+    };
+    let what = format!("the broker refused a message of {len} bytes on {topic:?}");
+    Error::new(exit, what).because(why).hint(hint)
+}
+
+/// A PUBACK or PUBREC that refuses a message for now.
+pub(super) fn publish_for_now(publish: &AttemptedPublish<'_>, reason: &Reason) -> Error {
+    let AttemptedPublish { topic, len, .. } = publish;
+    let why = format!(
+        "the broker refused a message of {len} bytes on {topic:?}: {} (reason code {})",
+        reason.code,
+        shown(reason)
+    );
+    Error::new(Exit::TryAgain, "trying again").because(why)
+}
+
+/// A message that is longer than the broker takes.
+pub(super) fn too_long(publish: &AttemptedPublish<'_>, max: usize) -> Error {
+    let AttemptedPublish { topic, len, .. } = publish;
+    Error::new(Exit::DataLost, format!("the broker does not accept a message of {len} bytes on {topic:?}"))
+        .because(format!("it takes at most {max} bytes"))
+        .hint(if max < MIN_MESSAGE {
+            format!("{MIN_MESSAGE} bytes are the least that this program needs: raise the limit of the broker")
+        } else {
+            format!("set `max_message = {max}`, or raise the limit of the broker")
+        })
+}
+
+/// The broker supports no quality of service as high as a message has.
+pub(super) fn lower_max_qos(asked: Qos, max: Qos) -> Error {
+    let meaning = match max {
+        Qos::AtMostOnce => "a message may be lost",
+        Qos::AtLeastOnce | Qos::ExactlyOnce => "a message may arrive twice",
+    };
+    Error::new(Exit::Unavailable, format!("messages are sent with QoS {max} instead of {asked}"))
+        .because(format!("the broker supports no higher one, so {meaning}"))
+}
+
+/// The broker keeps no messages.
+pub(super) fn not_retained() -> Error {
+    Error::new(Exit::Unavailable, "messages are sent without `retain`").because("the broker does not keep messages")
+}
+
 /// What may be wrong with a message that ends each connection on which it is sent.
 const MESSAGE_HINT: &str =
     "if it exceeds the broker's size limit, set a lower `max_message`; otherwise check the permissions for `pubtop`";
@@ -156,16 +243,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_this_program_has_is_proposed() {
+    fn the_other_versions_are_proposed() {
         for refused in Version::ALL {
             let error = connection(&Reason::new(ReasonCode::UNSUPPORTED_VERSION), refused, "id", false);
             let hint = error.hint_text().unwrap();
-            let proposed = |version: &Version| hint.contains(&format!("mqtt_version = {}", version.config_value()));
-            let proposed: Vec<_> = Version::ALL.into_iter().filter(proposed).collect();
-            let possible = |version: &Version| version.is_supported() && *version != refused;
-            let possible: Vec<_> = Version::ALL.into_iter().filter(possible).collect();
-            assert_eq!(proposed, possible, "{hint}");
-            assert!(!possible.is_empty() || hint.contains(&format!("for MQTT {refused}")), "{hint}");
+            for version in Version::ALL {
+                let proposed = hint.contains(&format!("mqtt_version = {}", version.config_value()));
+                assert_eq!(proposed, version != refused, "{hint}");
+            }
         }
     }
 }

@@ -139,13 +139,13 @@ impl Subscriptions {
     }
 
     /// Sends a SUBSCRIBE for each filter that the broker neither has nor was asked for on this connection, unless it refused
-    /// that a moment ago.
-    pub(super) fn request_missing(&mut self, now: Instant, mut send: impl FnMut(Request<'_>)) {
+    /// that a moment ago. `retained` says whether it also wants what the broker kept.
+    pub(super) fn request_missing(&mut self, retained: bool, now: Instant, mut send: impl FnMut(Request<'_>)) {
         let ids = MAX_PUBLISH_ID + 1..=u16::MAX;
         let is_due = |one: &Subscription| matches!(one.state, SubscriptionState::Missing(not_before) if not_before.is_none_or(|at| now >= at));
         for (one, pkid) in self.0.iter_mut().zip(ids).filter(|(one, _)| is_due(one)) {
             one.state = SubscriptionState::Requested(now);
-            send(Request::Subscribe { pkid, filter: &one.filter, qos: one.qos });
+            send(Request::Subscribe { pkid, filter: &one.filter, qos: one.qos, retained });
         }
     }
 

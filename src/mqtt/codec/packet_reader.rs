@@ -29,6 +29,14 @@ pub(super) struct FixedHeader {
 }
 
 impl FixedHeader {
+    /// The longest one, bytes.
+    pub(super) const MAX_LEN: usize = 5;
+
+    /// The error of a packet of this type.
+    pub(super) fn not_from_broker(packet_type: u8) -> ConnectionLost {
+        ConnectionLost::malformed(format!("packet type {packet_type}, which a broker never sends"))
+    }
+
     /// The packet type, 0 to 15.
     pub(super) fn packet_type(self) -> u8 {
         self.first_byte >> 4

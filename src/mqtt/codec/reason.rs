@@ -23,7 +23,9 @@ pub(in crate::mqtt) enum ReasonClass {
 /// Those that are acted upon; [`ReasonCode::name`] has all.
 impl ReasonCode {
     pub(in crate::mqtt) const SUCCESS: Self = Self(0x00);
+    pub(in crate::mqtt) const NO_MATCHING_SUBSCRIBERS: Self = Self(0x10);
     pub(in crate::mqtt) const UNSPECIFIED_ERROR: Self = Self(0x80);
+    pub(in crate::mqtt) const IMPLEMENTATION_SPECIFIC: Self = Self(0x83);
     pub(in crate::mqtt) const UNSUPPORTED_VERSION: Self = Self(0x84);
     pub(in crate::mqtt) const INVALID_CLIENT_ID: Self = Self(0x85);
     pub(in crate::mqtt) const BAD_LOGIN: Self = Self(0x86);
@@ -31,11 +33,18 @@ impl ReasonCode {
     pub(in crate::mqtt) const SERVER_UNAVAILABLE: Self = Self(0x88);
     pub(in crate::mqtt) const SERVER_BUSY: Self = Self(0x89);
     pub(in crate::mqtt) const SHUTTING_DOWN: Self = Self(0x8b);
+    pub(in crate::mqtt) const BAD_AUTH_METHOD: Self = Self(0x8c);
     pub(in crate::mqtt) const KEEP_ALIVE_TIMEOUT: Self = Self(0x8d);
+    pub(in crate::mqtt) const SESSION_TAKEN_OVER: Self = Self(0x8e);
+    pub(in crate::mqtt) const INVALID_TOPIC: Self = Self(0x90);
     pub(in crate::mqtt) const PACKET_ID_IN_USE: Self = Self(0x91);
     pub(in crate::mqtt) const RECEIVE_MAXIMUM_EXCEEDED: Self = Self(0x93);
+    pub(in crate::mqtt) const PACKET_TOO_LARGE: Self = Self(0x95);
     pub(in crate::mqtt) const MESSAGE_RATE_TOO_HIGH: Self = Self(0x96);
     pub(in crate::mqtt) const QUOTA_EXCEEDED: Self = Self(0x97);
+    pub(in crate::mqtt) const INVALID_PAYLOAD_FORMAT: Self = Self(0x99);
+    pub(in crate::mqtt) const RETAIN_NOT_SUPPORTED: Self = Self(0x9a);
+    pub(in crate::mqtt) const QOS_NOT_SUPPORTED: Self = Self(0x9b);
     pub(in crate::mqtt) const USE_ANOTHER_SERVER: Self = Self(0x9c);
     pub(in crate::mqtt) const CONNECTION_RATE_EXCEEDED: Self = Self(0x9f);
     pub(in crate::mqtt) const MAXIMUM_CONNECT_TIME: Self = Self(0xa0);
@@ -155,6 +164,24 @@ impl Reason {
     /// What it means for the packet that it answers.
     pub(in crate::mqtt) fn class(&self) -> ReasonClass {
         self.code.class()
+    }
+
+    /// Whether it says that something was not accepted, and nothing about why: that may pass.
+    pub(in crate::mqtt) fn is_unexplained(&self) -> bool {
+        [ReasonCode::UNSPECIFIED_ERROR, ReasonCode::IMPLEMENTATION_SPECIFIC].contains(&self.code)
+    }
+
+    /// Whether a DISCONNECT with it is for a message that we published.
+    pub(in crate::mqtt) fn is_for_message(&self) -> bool {
+        [
+            ReasonCode::NOT_AUTHORIZED,
+            ReasonCode::INVALID_TOPIC,
+            ReasonCode::PACKET_TOO_LARGE,
+            ReasonCode::INVALID_PAYLOAD_FORMAT,
+            ReasonCode::RETAIN_NOT_SUPPORTED,
+            ReasonCode::QOS_NOT_SUPPORTED,
+        ]
+        .contains(&self.code)
     }
 }
 

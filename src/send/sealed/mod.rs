@@ -31,7 +31,7 @@ use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
 use crate::sessions::LinkSessions;
-use crate::stream::{Content, Continues, Preamble};
+use crate::stream::{Content, Continues, Preamble, max_record_len};
 
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
@@ -160,6 +160,15 @@ impl OutgoingStream for SealedStream {
         self.confirms.restart(now);
         self.enter(stream);
         Ok(max_data)
+    }
+
+    fn limit_messages(&mut self, max_message: usize) -> usize {
+        let (lower, pad) = (self.max_message.min(max_message), self.sessions.pad());
+        // With padding there may be no room left for data: then the broker refuses what is too long.
+        if max_record_len(lower, pad) > 0 {
+            self.max_message = lower;
+        }
+        max_record_len(self.max_message, pad)
     }
 
     fn buffer(&self) -> BytesMut {

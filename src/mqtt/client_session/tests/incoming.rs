@@ -140,7 +140,7 @@ fn a_refused_subscription_names_its_filter() {
 #[test]
 fn a_refused_connection_says_what_to_mend() {
     for (code, words) in [
-        (ConnectReturnCode::RefusedProtocolVersion, "a listener for MQTT 3.1.1"),
+        (ConnectReturnCode::RefusedProtocolVersion, "mqtt_version = 5 (MQTT 5), mqtt_version = 3 (MQTT 3.1)"),
         (ConnectReturnCode::BadClientId, "clientid"),
         (ConnectReturnCode::BadUserNamePassword, "password"),
         (ConnectReturnCode::NotAuthorized, "username"),

@@ -1,8 +1,13 @@
 //! Each rule of the session by itself, against a hand-held broker.
 
+#[path = "../../../../tests/mqtt_session/dialect.rs"]
+mod dialect;
 mod health;
 mod incoming;
 mod outgoing;
+mod v31;
+mod v5;
+mod versions;
 
 use bytes::BytesMut;
 use rand::SeedableRng;
@@ -10,6 +15,7 @@ use rand::rngs::StdRng;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Packet, SubscribeReasonCode};
 
+use self::dialect::Dialect;
 use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::*;
 use crate::mqtt::{InFlightLimit, Login, Message, Version};
@@ -19,6 +25,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A session, the time, and the broker's end of the stream.
 struct Rig {
     session: ClientSession,
+    broker: Dialect,
     now: Instant,
     rng: StdRng,
 }
@@ -27,8 +34,11 @@ impl Rig {
     fn new(change: impl FnOnce(&mut ClientOptions)) -> Self {
         let mut options = ClientOptions::new("me");
         options.clean_session = false;
+        options.version = versions::version();
         change(&mut options);
-        Self { session: ClientSession::new(options).unwrap(), now: Instant::now(), rng: StdRng::seed_from_u64(0) }
+        let broker = Dialect::new(options.version.config_value().parse().unwrap());
+        let session = ClientSession::new(options).unwrap();
+        Self { session, broker, now: Instant::now(), rng: StdRng::seed_from_u64(0) }
     }
 
     fn up() -> Self {
@@ -56,7 +66,7 @@ impl Rig {
 
     fn receive(&mut self, packet: &Packet) -> std::result::Result<(), ConnectionLost> {
         let mut bytes = BytesMut::new();
-        packet.write(&mut bytes, usize::MAX).unwrap();
+        self.broker.write(packet, &mut bytes);
         self.session.bytes_received(&mut bytes, self.now)
     }
 
@@ -73,7 +83,15 @@ impl Rig {
             all.extend_from_slice(self.session.bytes_to_send());
             self.session.bytes_sent(self.session.bytes_to_send().len(), self.now);
         }
-        parse(all)
+        self.parse(all)
+    }
+
+    fn parse(&mut self, mut bytes: BytesMut) -> Vec<Packet> {
+        let mut packets = Vec::new();
+        while !bytes.is_empty() {
+            packets.push(self.broker.read(&mut bytes).unwrap().unwrap());
+        }
+        packets
     }
 
     fn publish(&mut self, payload: &'static str, qos: Qos) -> Token {
@@ -97,14 +115,6 @@ impl Rig {
     fn refused(&mut self) -> Option<Error> {
         self.events().into_iter().find_map(|event| if let Event::Refused(error) = event { Some(error) } else { None })
     }
-}
-
-fn parse(mut bytes: BytesMut) -> Vec<Packet> {
-    let mut packets = Vec::new();
-    while !bytes.is_empty() {
-        packets.push(Packet::read(&mut bytes, usize::MAX).unwrap());
-    }
-    packets
 }
 
 fn puback(pkid: u16) -> Packet {

@@ -26,7 +26,7 @@ fn options_that_do_not_fit_are_refused() {
         |options| options.keep_alive = Duration::from_secs(65_536),
         |options| options.client_id = String::new(),
         |options| options.client_id = "x".repeat(65_536),
-        |options| options.version = Version::V5,
+        |options| (options.version, options.client_id) = (Version::V31, "x".repeat(24)),
     ];
     for change in wrong {
         let mut options = ClientOptions { clean_session: false, ..ClientOptions::new("me") };

@@ -4,14 +4,36 @@ use proptest::prelude::*;
 use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4;
 
+use super::packet::Capabilities;
 use super::*;
-use crate::mqtt::{Qos, Will};
+use crate::mqtt::{Login, Qos, Will};
+
+mod encoded;
+mod known_answers;
+mod v5;
 
 /// Largest PUBLISH that the codecs here take in.
 const LIMIT: usize = 300;
 
 fn codec() -> Codec {
-    Codec::new(Version::V311, LIMIT).unwrap()
+    of(Version::V311)
+}
+
+fn of(version: Version) -> Codec {
+    Codec::new(&options(version))
+}
+
+fn options(version: Version) -> ClientOptions {
+    ClientOptions { version, max_receive: LIMIT, ..ClientOptions::new("me") }
+}
+
+/// The CONNACK of a version that can say nothing more.
+fn connack(session_present: Option<bool>, reason: Reason) -> Packet {
+    Packet::ConnAck(Box::new(ConnAck { session_present, reason, capabilities: Capabilities::default() }))
+}
+
+fn version() -> impl Strategy<Value = Version> {
+    prop::sample::select(&Version::ALL[..])
 }
 
 fn qos() -> impl Strategy<Value = QoS> {
@@ -62,10 +84,9 @@ fn expected(packet: &v4::Packet) -> Packet {
                 }
             }
         }
-        v4::Packet::ConnAck(_) => Packet::ConnAck {
-            session_present: false,
-            reason: Reason { sent_as: 5, ..Reason::new(ReasonCode::NOT_AUTHORIZED) },
-        },
+        v4::Packet::ConnAck(_) => {
+            connack(Some(false), Reason { sent_as: 5, ..Reason::new(ReasonCode::NOT_AUTHORIZED) })
+        }
         v4::Packet::PubAck(ack) => Packet::PubAck { pkid: ack.pkid, reason: Reason::success() },
         v4::Packet::PubRec(ack) => Packet::PubRec { pkid: ack.pkid, reason: Reason::success() },
         v4::Packet::PubRel(ack) => Packet::PubRel(ack.pkid),
@@ -115,11 +136,12 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(
+        version in version(),
         first in any::<u8>(),
         rest in prop::collection::vec(any::<u8>(), 0..700),
         cut in 1..50_usize,
     ) {
-        let (mut codec, mut bytes) = (codec(), BytesMut::new());
+        let (mut codec, mut bytes) = (of(version), BytesMut::new());
         'stream: for chunk in [&[first][..], &rest[..]].concat().chunks(cut) {
             bytes.extend_from_slice(chunk);
             loop {
@@ -137,12 +159,13 @@ proptest! {
 
     #[test]
     fn a_valid_header_over_arbitrary_bytes_never_panics(
+        version in version(),
         first in any::<u8>(),
         body in prop::collection::vec(any::<u8>(), 0..127),
     ) {
         let mut bytes = BytesMut::from(&[first, u8::try_from(body.len()).unwrap()][..]);
         bytes.extend_from_slice(&body);
-        let _ = codec().decode(&mut bytes);
+        let _ = of(version).decode(&mut bytes);
     }
 }
 
@@ -180,6 +203,8 @@ fn a_message_larger_than_memory_is_read_past() {
 fn what_is_malformed_is_named() {
     for (bytes, named) in [
         (&[0x36, 4, 0, 1, b't', 0][..], "PUBLISH"),
+        (&[0x32, 1, 0], "PUBLISH"),
+        (&[0x90, 2, 0, 1], "SUBACK"),
         (&[0x32, 5, 0, 1, b't', 0, 0], "PUBLISH"),
         (&[0x30, 3, 0, 9, b't'], "PUBLISH"),
         (&[0x30, 4, 0, 2, 0xff, 0xfe], "PUBLISH"),
@@ -199,15 +224,6 @@ fn what_is_malformed_is_named() {
 }
 
 #[test]
-fn other_versions_are_not_in_this_one() {
-    for version in [Version::V31, Version::V5] {
-        let error = Codec::new(version, LIMIT).unwrap_err();
-        assert_eq!(error.exit(), Exit::Config);
-        assert!(error.to_string().contains("not in this version"), "{error}");
-    }
-}
-
-#[test]
 fn every_suback_code_from_0x80_on_is_a_refusal() {
     for code in [0x80, 0x87, 0x97, 0xa2, 0xff] {
         let mut bytes = BytesMut::from(&[0x90, 4, 0, 7, 1, code][..]);
@@ -219,19 +235,18 @@ fn every_suback_code_from_0x80_on_is_a_refusal() {
 #[test]
 fn a_broker_for_another_version_is_understood_when_it_refuses() {
     let mut bytes = BytesMut::from(&[0x20, 3, 0, 0x84, 0][..]);
-    let reason = Reason::new(ReasonCode::UNSUPPORTED_VERSION);
-    assert_eq!(codec().decode(&mut bytes).unwrap(), Some(Packet::ConnAck { session_present: false, reason }));
+    let refused = Reason::new(ReasonCode::UNSUPPORTED_VERSION);
+    assert_eq!(codec().decode(&mut bytes).unwrap(), Some(connack(Some(false), refused.clone())));
+    let mut bytes = BytesMut::from(&[0x20, 2, 0, 1][..]);
+    let refused = Reason { sent_as: 1, ..refused };
+    assert_eq!(of(Version::V5).decode(&mut bytes).unwrap(), Some(connack(Some(false), refused)));
 }
 
 #[test]
-fn a_will_is_in_connect() {
-    let will = Will { topic: "left".into(), payload: "gone".into(), qos: Qos::ExactlyOnce, retain: true };
-    let mut out = BytesMut::from(&b"before"[..]);
-    let request =
-        Request::Connect { client_id: "me", login: None, keep_alive: 60, clean_session: false, will: Some(&will) };
-    codec().encode(request, &mut out);
-    let mut connect = out.split_off(6);
-    let v4::Packet::Connect(connect) = v4::Packet::read(&mut connect, usize::MAX).unwrap() else { panic!() };
-    let will = v4::LastWill::new("left", "gone", QoS::ExactlyOnce, true);
-    assert_eq!((connect.last_will, connect.client_id.as_str()), (Some(will), "me"));
+fn mqtt_3_1_does_not_say_whether_there_is_a_session() {
+    for flags in [0, 1] {
+        let mut bytes = BytesMut::from(&[0x20, 2, flags, 0][..]);
+        let decoded = of(Version::V31).decode(&mut bytes).unwrap();
+        assert_eq!(decoded, Some(connack(None, Reason::success())));
+    }
 }

@@ -1,0 +1,72 @@
+//! What the user hears once in a run, however often it happens.
+
+use super::outgoing_publishes::Excess;
+use super::refusal;
+use crate::mqtt::codec::Capabilities;
+use crate::mqtt::{ClientOptions, Event, Qos};
+
+/// What was said already.
+#[derive(Debug, Default)]
+pub(super) struct Notices(Vec<Notice>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Notice {
+    NoSubscribers,
+    LowerQos,
+    Qos(Qos),
+    NotRetained,
+    MaxPacket(usize),
+    SessionExpiry(u32),
+    KeepAlive(u16),
+}
+
+impl Notices {
+    fn once(&mut self, notice: Notice, event: impl FnOnce() -> Event) -> Option<Event> {
+        if self.0.contains(&notice) {
+            return None;
+        }
+        self.0.push(notice);
+        Some(event())
+    }
+
+    /// The broker has a message, and nobody to send it to.
+    pub(super) fn no_subscribers(&mut self) -> Option<Event> {
+        let note = "the broker has no subscriber for a message (no matching subscribers)";
+        self.once(Notice::NoSubscribers, || Event::Note(note.to_owned()))
+    }
+
+    /// The broker took a message at QoS 2 for one at QoS 1.
+    pub(super) fn lower_qos(&mut self) -> Option<Event> {
+        self.once(Notice::LowerQos, || Event::Warning(refusal::lower_qos()))
+    }
+
+    /// A message asks for more than the broker bears.
+    pub(super) fn excess(&mut self, excess: &Excess<'_>) -> Option<Event> {
+        match excess {
+            Excess::Length(publish, max) => Some(Event::Refused(refusal::too_long(publish, *max))),
+            Excess::Qos { asked, max } => {
+                self.once(Notice::Qos(*max), || Event::Warning(refusal::lower_max_qos(*asked, *max)))
+            }
+            Excess::Retain => self.once(Notice::NotRetained, || Event::Warning(refusal::not_retained())),
+        }
+    }
+
+    /// What the broker changes of what these options ask for.
+    pub(super) fn changes(&mut self, capabilities: &Capabilities, options: &ClientOptions) -> Vec<Event> {
+        let Capabilities { max_packet, session_expiry, keep_alive, .. } = *capabilities;
+        let packet = (max_packet < options.max_send).then(|| {
+            (Notice::MaxPacket(max_packet), format!("the broker takes packets of at most {max_packet} bytes"))
+        });
+        let session = session_expiry.filter(|seconds| !options.clean_session && *seconds < options.session_expiry).map(
+            |seconds| {
+                let note = format!("the broker keeps the session for {seconds} seconds after a connection");
+                (Notice::SessionExpiry(seconds), note)
+            },
+        );
+        let keep_alive = keep_alive.map(|seconds| {
+            (Notice::KeepAlive(seconds), format!("the broker sets the keep-alive interval to {seconds} seconds"))
+        });
+        let changes = [packet, session, keep_alive].into_iter().flatten();
+        changes.filter_map(|(notice, note)| self.once(notice, || Event::Note(note))).collect()
+    }
+}

@@ -1,0 +1,146 @@
+//! Claim: in MQTT 3.1, 3.1.1 and 5 the tools keep the same promises; in MQTT 5 the limits of the broker are kept to and its
+//! refusals named. A shared subscription divides a plain link among its readers, and leaves an encrypted one whole.
+
+use crate::broker::{Broker, Options};
+use crate::device::{Device, Identity, LINK, M2S, Pair, readings, settings};
+use crate::process::{Process, wait_until};
+
+const VERSIONS: [&str; 3] = ["3", "4", "5"];
+
+/// The settings of one end in this version.
+fn in_version<'a>(port: &'a str, mode: &'a str, suite: &'a str, version: &'a str) -> Vec<(&'a str, &'a str)> {
+    let mut settings = settings(port, mode, suite);
+    settings.retain(|(key, _)| *key != "mqtt_version");
+    settings.push(("mqtt_version", version));
+    settings
+}
+
+/// Two ends that trust each other, each with its own version.
+fn pair_in(broker: &Broker, master: &str, slave: &str) -> Pair {
+    let port = broker.port().to_string();
+    let pair = Pair::enrolled(broker, "gcm");
+    pair.master.configure(&in_version(&port, "master", "gcm", master));
+    pair.slave.configure(&in_version(&port, "slave", "gcm", slave));
+    pair.agree();
+    pair
+}
+
+#[test]
+fn both_ends_agree_and_carry_in_every_version() {
+    let broker = Broker::start();
+    for (master, slave) in VERSIONS.into_iter().zip(VERSIONS).chain([("3", "5"), ("5", "3")]) {
+        let pair = pair_in(&broker, master, slave);
+        for qos in ["qos=0", "qos=1", "qos=2"] {
+            pair.carries(&["-o", qos, "--confirm"], &readings(2000));
+        }
+        pair.carries(&[], &readings(2000));
+        pair.carries(&["--each"], &readings(100));
+    }
+    // As mosquitto numbers the versions.
+    for protocol in ["(p1, ", "(p2, ", "(p5, "] {
+        assert!(broker.times_logged(protocol) > 0, "{protocol}");
+    }
+}
+
+#[test]
+fn a_receiver_with_a_client_id_misses_nothing_while_it_is_away() {
+    for version in VERSIONS {
+        let mut broker = Broker::with(Options { persistence: true, ..Options::default() });
+        let pair = pair_in(&broker, version, version);
+        pair.slave.listen(&[]).stop();
+        pair.master.send_all(&[], "while it was away\n").succeeded();
+        broker.restart();
+        Process::spawn(pair.slave.recv(&["--once", LINK])).wait().succeeded().wrote(b"while it was away\n");
+    }
+}
+
+#[test]
+fn a_clean_session_is_not_kept_in_any_version() {
+    for version in VERSIONS {
+        let broker = Broker::start();
+        let pair = pair_in(&broker, version, version);
+        pair.slave.listen(&["-o", "clean_session=1"]).stop();
+        pair.master.send_all(&[], "nobody has it\n").succeeded();
+        let receiver = pair.slave.listen(&["--once", "-o", "clean_session=1"]);
+        pair.master.send_all(&[], "now\n").succeeded();
+        receiver.wait().succeeded().wrote(b"now\n");
+    }
+}
+
+#[test]
+fn messages_are_no_longer_than_the_broker_takes() {
+    let broker = Broker::with(Options { max_packet_size: Some(4000), ..Options::default() });
+    let pair = pair_in(&broker, "5", "5");
+    let input = readings(1000);
+    let receiver = pair.slave.listen(&["--once"]);
+    let sent = pair.master.send_all(&["-v", "--confirm"], &*input).succeeded();
+    assert!(sent.stderr.contains("packets of at most 4000 bytes"), "{}", sent.stderr);
+    receiver.wait().succeeded().wrote(&input);
+    // In MQTT 3.1.1 the broker cannot say so, and closes the connection.
+    let refused = pair.master.send_all(&["-o", "mqtt_version=4"], &*input);
+    refused.failed(&[65], &["did not accept a message", "max_message"]);
+}
+
+#[test]
+fn what_is_in_a_spool_is_cut_to_the_limit_of_the_broker() {
+    let broker = Broker::with(Options { max_packet_size: Some(4000), ..Options::default() });
+    let pair = pair_in(&broker, "5", "5");
+    let input = readings(1000);
+    let away = ["-o", "port=1", "--timeout", "1", "--spool", "spool"];
+    pair.master.send_all(&away, &*input).failed(&[75], &["left in the spool"]);
+    let receiver = pair.slave.listen(&["--once"]);
+    let sent = pair.master.send_all(&["--spool", "spool"], "and more\n").succeeded();
+    assert!(sent.stderr.contains("cut into smaller ones"), "{}", sent.stderr);
+    receiver.wait().succeeded().wrote(&[&*input, b"and more\n"].concat());
+}
+
+#[test]
+fn who_may_not_publish_is_told() {
+    let acl = "topic readwrite s2m\ntopic read m2s\n";
+    let broker = Broker::with(Options { acl: Some(acl), ..Options::default() });
+    let port = broker.port().to_string();
+    let device = Device::configured(Identity::Station, &in_version(&port, "nosec", "null", "5"));
+    let topic = format!("pubtop={M2S}");
+    let said = ["not authorised", "\"m2s\"", "right to publish"];
+    device.send_all(&["-o", &topic], "x\n").failed(&[69], &said);
+    device.send_all(&["-o", &topic, "-o", "qos=2"], "x\n").failed(&[69], &said);
+    device.send_all(&["-o", &topic, "--spool", "spool"], "x\n").failed(&[69], &said);
+    // What was not accepted is still in the spool.
+    let receiver = device.listen(&["-n", "2", "-o", "subtop=s2m"]);
+    device.send_all(&["-o", "pubtop=s2m", "--spool", "spool"], "y\n").succeeded();
+    receiver.wait().succeeded().wrote(b"x\ny\n");
+}
+
+#[test]
+fn a_shared_subscription_divides_a_plain_link() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    for version in VERSIONS {
+        let device = Device::configured(Identity::Station, &in_version(&port, "nosec", "null", version));
+        let shared = ["-o", "subtop=$share/readers/m2s", "-o", "clientid="];
+        let readers = [device.listen(&shared), device.listen(&shared)];
+        device.send_all(&["--each", "-o", "pubtop=m2s"], readings(100)).succeeded();
+        let total = || readers.iter().map(Process::written).sum::<usize>();
+        wait_until("all lines to be written", || total() == readings(100).len());
+        assert!(readers.iter().all(|reader| reader.written() > 0), "each has a part in MQTT {version}");
+    }
+}
+
+#[test]
+fn an_encrypted_link_may_have_a_shared_subscription() {
+    let broker = Broker::start();
+    for version in VERSIONS {
+        let pair = pair_in(&broker, version, version);
+        let shared = format!("subtop=$share/readers/{M2S}");
+        let receiver = pair.slave.listen(&["--once", "-o", &shared]);
+        pair.master.send_all(&["--confirm"], readings(500)).succeeded();
+        receiver.wait().succeeded().wrote(&readings(500));
+    }
+}
+
+#[test]
+fn a_client_id_that_mqtt_3_1_does_not_allow_is_refused() {
+    let device = Device::configured(Identity::Station, &in_version("1", "master", "gcm", "3"));
+    let long = ["-o", "clientid=a-client-id-of-24-bytes!", LINK];
+    Process::spawn(device.recv(&long)).wait().failed(&[64], &["MQTT 3.1 allows 23 bytes", "mqtt_version = 4"]);
+}

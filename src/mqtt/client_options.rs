@@ -128,8 +128,13 @@ impl ClientOptions {
         }
     }
 
-    /// Checks that each field fits into its packet; returns the keep-alive interval as CONNECT carries it, in seconds.
-    pub(super) fn check(&self) -> Result<u16> {
+    /// The keep-alive interval as CONNECT carries it, in seconds; the most that fits where it does not.
+    pub(super) fn keep_alive_seconds(&self) -> u16 {
+        u16::try_from(self.keep_alive.as_millis().div_ceil(1000)).unwrap_or(u16::MAX)
+    }
+
+    /// Checks that each field fits into its packet.
+    pub(super) fn check(&self) -> Result<()> {
         let invalid = |what: &str, why: &str| Err(Error::new(Exit::Config, what).because(why));
         if self.client_id.len() > MAX_STRING_LEN || self.client_id.contains('\0') {
             return invalid("`clientid`", "longer than 65535 bytes, or contains a NUL character");
@@ -156,7 +161,9 @@ impl ClientOptions {
                 return invalid("`password`", "longer than 65535 bytes");
             }
         }
-        u16::try_from(self.keep_alive.as_millis().div_ceil(1000))
-            .map_err(|_| Error::new(Exit::Config, "`keep_alive`").because("more than 65535 seconds"))
+        if self.keep_alive > Duration::from_secs(u16::MAX.into()) {
+            return invalid("`keep_alive`", "more than 65535 seconds");
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use rand::CryptoRng;
 
 use super::connection_history::{EndedConnection, MIN_CLOSED};
-use super::{ClientSession, ConnectionState, refusal};
+use super::{ClientSession, ConnectionState, SessionDoubt, refusal};
 use crate::mqtt::codec::{Connect, Request};
 use crate::mqtt::{Event, Outage, Will};
 use crate::{Error, Result};
@@ -23,23 +23,19 @@ impl ClientSession {
 
     /// The transport to the broker is open: CONNECT goes first.
     pub fn transport_opened(&mut self, now: Instant) {
-        self.codec.reset();
-        self.write_buffer.clear();
-        self.sent_bytes = 0;
+        self.wire.connection_began();
         self.incoming.connection_began();
         self.history.connection_began();
-        self.codec.encode(
-            Request::Connect(Connect {
-                client_id: &self.options.client_id,
-                login: self.options.login.as_ref(),
-                keep_alive: self.keep_alive_interval,
-                clean_session: self.options.clean_session,
-                session_expiry: self.options.session_expiry,
-                will: self.options.will.as_ref(),
-            }),
-            &mut self.write_buffer,
-        );
-        self.state = ConnectionState::Connecting(now);
+        self.wire.send(Request::Connect(Connect {
+            client_id: &self.options.client_id,
+            login: self.options.login.as_ref(),
+            keep_alive: self.options.keep_alive_seconds(),
+            clean_session: self.options.clean_session,
+            session_expiry: self.options.session_expiry,
+            will: self.options.will.as_ref(),
+        }));
+        let doubt = if let ConnectionState::Down(doubt) = self.state { doubt } else { SessionDoubt::None };
+        self.state = ConnectionState::Connecting { since: now, doubt };
     }
 
     /// There will be no transport until something is changed; `error` is for [`Event::Refused`].
@@ -50,15 +46,23 @@ impl ClientSession {
     /// The transport is gone, or could not be opened; `outage` is for [`Event::Down`]. Returns when to try again.
     pub fn transport_lost(&mut self, outage: impl Into<Outage>, now: Instant, rng: &mut impl CryptoRng) -> Instant {
         let mut outage = outage.into();
-        match std::mem::replace(&mut self.state, ConnectionState::Down) {
+        match std::mem::replace(&mut self.state, ConnectionState::Down(SessionDoubt::None)) {
             ConnectionState::Up { since, keep_alive } => {
                 outage = self.connection_ended(outage, since, keep_alive.was_ping_answered(), now, rng);
             }
-            ConnectionState::Connecting(_) => outage = self.connect_unanswered(outage),
-            ConnectionState::Down | ConnectionState::Closing => self.history.attempt_failed(),
+            ConnectionState::Connecting { doubt, .. } => {
+                let is_sent = self.wire.sent() > 0;
+                self.state = ConnectionState::Down(if is_sent { SessionDoubt::ConnAckMissing } else { doubt });
+                outage = self.connect_unanswered(outage);
+            }
+            ConnectionState::Down(doubt) => {
+                self.state = ConnectionState::Down(doubt);
+                self.history.attempt_failed();
+            }
+            ConnectionState::Closing => self.history.attempt_failed(),
         }
-        self.outgoing.connection_ended(self.sent_bytes);
-        self.write_buffer.clear();
+        self.outgoing.connection_ended(self.wire.sent());
+        self.wire.connection_ended();
         self.subscriptions.connection_ended();
         let retry = self.history.next_delay(rng);
         self.events.push_back(Event::Down { outage, retry });
@@ -74,7 +78,7 @@ impl ClientSession {
         ended: Instant,
         rng: &mut impl CryptoRng,
     ) -> Outage {
-        let attempted = self.outgoing.oldest_attempted(self.sent_bytes);
+        let attempted = self.outgoing.oldest_attempted(self.wire.sent());
         let subscribing = self.subscriptions.pending().filter(|_| !self.history.has_given_up());
         let connection = EndedConnection { since, ended, answered_ping, attempted, subscribing };
         let event = self.history.connection_ended(&connection, self.options.unique_client_id);
@@ -91,7 +95,6 @@ impl ClientSession {
 
     /// A connection ended before the broker had accepted it.
     fn connect_unanswered(&mut self, outage: Outage) -> Outage {
-        self.connack_missing |= self.sent_bytes > 0;
         let refused = self.history.connect_unanswered();
         self.events.extend(self.history.contested(self.options.unique_client_id));
         let Some(times) = refused else { return outage };
@@ -103,18 +106,18 @@ impl ClientSession {
 
     /// The transport is closed after [`disconnect`](Self::disconnect), and no other will be opened.
     pub(in crate::mqtt) fn transport_closed(&mut self) {
-        self.state = ConnectionState::Down;
-        self.disconnecting = true;
-        self.outgoing.connection_ended(self.sent_bytes);
-        self.write_buffer.clear();
+        self.state = ConnectionState::Down(SessionDoubt::None);
+        self.outgoing.close();
+        self.outgoing.connection_ended(self.wire.sent());
+        self.wire.connection_ended();
         self.events.push_back(Event::Closed);
     }
 
     /// Whether DISCONNECT went out, or never will because there is no connection.
     pub(in crate::mqtt) fn is_disconnect_sent(&self) -> bool {
         match self.state {
-            ConnectionState::Closing => self.write_buffer.is_empty(),
-            ConnectionState::Down | ConnectionState::Connecting(_) => self.disconnecting,
+            ConnectionState::Closing => self.wire.unsent().is_empty(),
+            ConnectionState::Down(_) | ConnectionState::Connecting { .. } => self.outgoing.is_closed(),
             ConnectionState::Up { .. } => false,
         }
     }

@@ -17,6 +17,8 @@ pub(super) struct IncomingPublishes {
     unreleased: HashMap<u16, UnreleasedPublish>,
     /// PUBREC packets of this connection, oldest first. Those that are answered are removed once they are the oldest.
     recs: VecDeque<SentPubRec>,
+    /// The tool takes none for now.
+    is_paused: bool,
 }
 
 /// A PUBREC that PUBREL answers.
@@ -50,6 +52,16 @@ pub(super) enum IncomingPublish {
 }
 
 impl IncomingPublishes {
+    /// The tool takes none from now on, or takes them again.
+    pub(super) fn pause(&mut self, paused: bool) {
+        self.is_paused = paused;
+    }
+
+    /// Whether the tool takes none for now.
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// A new connection begins.
     pub(super) fn connection_began(&mut self) {
         self.connection += 1;

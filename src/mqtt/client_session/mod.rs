@@ -14,18 +14,19 @@ mod notices;
 mod outgoing_publishes;
 mod packet_handler;
 mod publish_answers;
+mod publish_topics;
 mod refusal;
 mod refused_publishes;
 mod subscriptions;
+mod wire;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 pub use outgoing_publishes::Unacknowledged;
 
@@ -35,10 +36,11 @@ use keep_alive::{KeepAlive, KeepAliveAction};
 use notices::Notices;
 use outgoing_publishes::OutgoingPublishes;
 use subscriptions::Subscriptions;
+use wire::Wire;
 
-use super::codec::{Codec, MAX_PUBLISH_OVERHEAD, MAX_REMAINING_LEN, Request};
+use super::codec::{MAX_PUBLISH_OVERHEAD, MAX_REMAINING_LEN, Request};
 use super::connection_lost::Obstacle;
-use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, Version, topic};
+use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, Version};
 use crate::{Error, Exit, Result};
 
 /// How long CONNACK and SUBACK may take.
@@ -54,35 +56,25 @@ const MAX_ANSWERS: usize = 4 * 65_535 * 4;
 #[derive(Debug)]
 pub struct ClientSession {
     options: ClientOptions,
-    /// Seconds; 0 for none.
-    keep_alive_interval: u16,
-    codec: Codec,
+    wire: Wire,
     state: ConnectionState,
-    /// Encoded packets that the socket has not taken.
-    write_buffer: BytesMut,
-    /// Bytes that the socket took on this connection.
-    sent_bytes: u64,
     outgoing: OutgoingPublishes,
     incoming: IncomingPublishes,
     subscriptions: Subscriptions,
     events: VecDeque<Event>,
-    /// The last topic published on, which is valid: messages on the same one share it.
-    last_topic: Option<Arc<str>>,
-    paused: bool,
-    /// [`ClientSession::disconnect`] was called.
-    disconnecting: bool,
-    /// A CONNECT went out and no CONNACK came. The broker may have made a new session then; if the next CONNACK says
-    /// that a session is present, it may mean that one.
-    connack_missing: bool,
     notices: Notices,
     history: ConnectionHistory,
 }
 
 #[derive(Debug)]
 enum ConnectionState {
-    Down,
-    /// CONNECT is queued; CONNACK is awaited since then.
-    Connecting(Instant),
+    Down(SessionDoubt),
+    /// CONNECT is queued.
+    Connecting {
+        /// CONNACK is awaited since then.
+        since: Instant,
+        doubt: SessionDoubt,
+    },
     Up {
         since: Instant,
         keep_alive: KeepAlive,
@@ -91,26 +83,28 @@ enum ConnectionState {
     Closing,
 }
 
+/// Whether a CONNECT went out to which no CONNACK came. The broker may have made a new session then; if the next CONNACK says that
+/// a session is present, it may mean that one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionDoubt {
+    None,
+    ConnAckMissing,
+}
+
 impl ClientSession {
     /// A session that has never been connected.
     ///
     /// # Errors
     /// [`Exit::Config`] when something in `options` does not fit into MQTT, or is not supported.
     pub fn new(options: ClientOptions) -> Result<Self> {
+        options.check()?;
         Ok(Self {
-            keep_alive_interval: options.check()?,
-            codec: Codec::new(&options),
-            state: ConnectionState::Down,
-            write_buffer: BytesMut::new(),
-            sent_bytes: 0,
+            wire: Wire::new(&options),
+            state: ConnectionState::Down(SessionDoubt::None),
             outgoing: OutgoingPublishes::new(options.in_flight_limit),
             incoming: IncomingPublishes::default(),
             subscriptions: Subscriptions::default(),
             events: VecDeque::new(),
-            last_topic: None,
-            paused: false,
-            disconnecting: false,
-            connack_missing: false,
             notices: Notices::default(),
             history: ConnectionHistory::default(),
             options,
@@ -124,20 +118,15 @@ impl ClientSession {
     /// too much is in flight, as [`has_room`](Self::has_room) tells, or once it is disconnecting. Nothing is queued
     /// then.
     pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
-        let topic = match &self.last_topic {
-            Some(last) if **last == *topic => Arc::clone(last),
-            _ => {
-                topic::check_name(topic)?;
-                Arc::clone(self.last_topic.insert(Arc::from(topic)))
-            }
-        };
+        let topic = self.outgoing.share_topic(topic)?;
         let limit = self.options.max_send.min(MAX_REMAINING_LEN - MAX_PUBLISH_OVERHEAD - topic.len());
         if payload.len() > limit {
             return Err(Error::new(Exit::Config, format!("a message of {} bytes", payload.len()))
                 .because(format!("larger than `max_message` ({limit} bytes)")));
         }
-        if self.disconnecting || !self.outgoing.has_room(topic.len() + payload.len()) {
-            let why = if self.disconnecting { "the client is disconnecting" } else { "too much is unacknowledged" };
+        if !self.outgoing.has_room(topic.len() + payload.len()) {
+            let is_closed = self.outgoing.is_closed();
+            let why = if is_closed { "the client is disconnecting" } else { "too much is unacknowledged" };
             return Err(Error::new(Exit::Failed, "cannot publish").because(why));
         }
         let token = self.outgoing.push(topic, payload, qos, retain);
@@ -148,7 +137,7 @@ impl ClientSession {
     /// Whether a message of `size` bytes, topic and payload, can be published now.
     #[must_use]
     pub fn has_room(&self, size: usize) -> bool {
-        !self.disconnecting && self.outgoing.has_room(size)
+        self.outgoing.has_room(size)
     }
 
     /// The longest payload that can be published on this topic, bytes: `max_send`, or less if the broker bears less.
@@ -196,22 +185,22 @@ impl ClientSession {
 
     /// Sends an answer to a message of the broker.
     fn send_answer(&mut self, answer: Request<'_>) {
-        self.codec.encode(answer, &mut self.write_buffer);
-        self.incoming.encoded(answer, self.sent_bytes + self.write_buffer.len() as u64);
+        let position = self.wire.send(answer);
+        self.incoming.encoded(answer, position.end);
     }
 
     /// Sends what is queued, then DISCONNECT; nothing can be published any more.
     ///
     /// It does not wait for acknowledgements: that is for the caller, by [`unacknowledged`](Self::unacknowledged).
     pub(super) fn disconnect(&mut self) {
-        self.disconnecting = true;
+        self.outgoing.close();
         self.fill_write_buffer();
     }
 
     /// Tells the session that reading is paused or resumed: while it is paused, no answer can be late.
     pub(super) fn pause_reading(&mut self, paused: bool, now: Instant) {
-        if self.paused && !paused {
-            if let ConnectionState::Connecting(since) = &mut self.state {
+        if self.is_paused() && !paused {
+            if let ConnectionState::Connecting { since, .. } = &mut self.state {
                 *since = now;
             }
             self.subscriptions.restart_timeouts(now);
@@ -219,12 +208,12 @@ impl ClientSession {
         if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
             keep_alive.pause(paused, now);
         }
-        self.paused = paused;
+        self.incoming.pause(paused);
     }
 
     /// Whether reading is paused.
     pub(super) fn is_paused(&self) -> bool {
-        self.paused
+        self.incoming.is_paused()
     }
 
     /// What happened since, oldest first.
@@ -245,19 +234,17 @@ impl ClientSession {
     /// The bytes that the socket is to take, packet after packet.
     #[must_use]
     pub fn bytes_to_send(&self) -> &[u8] {
-        &self.write_buffer
+        self.wire.unsent()
     }
 
     /// The socket took the first `count` of [`bytes_to_send`](Self::bytes_to_send).
     pub fn bytes_sent(&mut self, count: usize, now: Instant) {
-        let count = count.min(self.write_buffer.len());
-        self.write_buffer.advance(count);
-        self.sent_bytes += count as u64;
+        self.wire.taken(count);
         if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-            keep_alive.bytes_sent(self.sent_bytes, now);
+            keep_alive.bytes_sent(self.wire.sent(), now);
         }
         self.await_ack(now);
-        while let Some(token) = self.outgoing.next_sent(self.sent_bytes) {
+        while let Some(token) = self.outgoing.next_sent(self.wire.sent()) {
             self.history.message_sent(token);
             self.events.push_back(Event::Acknowledged(token));
         }
@@ -277,7 +264,7 @@ impl ClientSession {
     pub fn deadline(&self) -> Option<Instant> {
         let keep_alive = match &self.state {
             ConnectionState::Up { keep_alive, .. } => keep_alive.deadline(),
-            ConnectionState::Down | ConnectionState::Connecting(_) | ConnectionState::Closing => None,
+            ConnectionState::Down(_) | ConnectionState::Connecting { .. } | ConnectionState::Closing => None,
         };
         let retries = [self.subscribe_at(), self.outgoing.retry_at()];
         let timeouts = [keep_alive, self.connack_deadline(), self.suback_deadline()];
@@ -287,7 +274,7 @@ impl ClientSession {
     /// Until when CONNACK must come. While reading is paused, no answer can be late.
     fn connack_deadline(&self) -> Option<Instant> {
         match &self.state {
-            ConnectionState::Connecting(since) if !self.paused => Some(*since + ANSWER_TIMEOUT),
+            ConnectionState::Connecting { since, .. } if !self.is_paused() => Some(*since + ANSWER_TIMEOUT),
             _ => None,
         }
     }
@@ -295,7 +282,9 @@ impl ClientSession {
     /// Until when SUBACK must come, as [`ClientSession::connack_deadline`].
     fn suback_deadline(&self) -> Option<Instant> {
         match &self.state {
-            ConnectionState::Up { .. } if !self.paused => Some(self.subscriptions.oldest_request()? + ANSWER_TIMEOUT),
+            ConnectionState::Up { .. } if !self.is_paused() => {
+                Some(self.subscriptions.oldest_request()? + ANSWER_TIMEOUT)
+            }
             _ => None,
         }
     }
@@ -345,22 +334,24 @@ impl ClientSession {
     /// Awaits the acknowledgement of the oldest packet: after whatever may have made another one that.
     fn await_ack(&mut self, now: Instant) {
         if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-            let outgoing = self.outgoing.oldest_unanswered(self.sent_bytes);
-            let incoming = self.incoming.oldest_unanswered(self.sent_bytes);
+            let outgoing = self.outgoing.oldest_unanswered(self.wire.sent());
+            let incoming = self.incoming.oldest_unanswered(self.wire.sent());
             keep_alive.ack_awaited([outgoing, incoming].into_iter().flatten().min(), now);
         }
     }
 
     fn send_ping(&mut self, now: Instant) {
         if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-            self.codec.encode(Request::PingReq, &mut self.write_buffer);
-            keep_alive.ping_queued(self.sent_bytes + self.write_buffer.len() as u64, now);
+            let position = self.wire.send(Request::PingReq);
+            keep_alive.ping_queued(position.end, now);
         }
     }
 
     fn send_subscribes(&mut self, now: Instant) {
         let retained = self.options.wants_retained;
-        self.subscriptions.request_missing(retained, now, |request| self.codec.encode(request, &mut self.write_buffer));
+        self.subscriptions.request_missing(retained, now, |request| {
+            self.wire.send(request);
+        });
     }
 
     /// Encodes what the connection is to carry next, until the write buffer is full.
@@ -374,17 +365,16 @@ impl ClientSession {
         if alone && !keep_alive.was_ping_answered() {
             return;
         }
-        while self.write_buffer.len() < MAX_WRITE_BUFFER {
+        while self.wire.unsent().len() < MAX_WRITE_BUFFER {
             while let Some(excess) = self.outgoing.next_excess() {
                 self.events.extend(self.notices.excess(&excess));
             }
-            let start = self.sent_bytes + self.write_buffer.len() as u64;
             let Some(request) = self.outgoing.next_packet(alone) else { break };
-            self.codec.encode(request, &mut self.write_buffer);
-            self.outgoing.encoded(start..self.sent_bytes + self.write_buffer.len() as u64);
+            let position = self.wire.send(request);
+            self.outgoing.encoded(position);
         }
-        if self.disconnecting && self.outgoing.all_sent() {
-            self.codec.encode(Request::Disconnect, &mut self.write_buffer);
+        if self.outgoing.is_closed() && self.outgoing.all_sent() {
+            self.wire.send(Request::Disconnect);
             self.state = ConnectionState::Closing;
         }
     }

@@ -8,7 +8,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::broker_limits::BrokerLimits;
+use super::publish_topics::PublishTopics;
 use super::refused_publishes::RefusedPublishes;
+use crate::Result;
 use crate::mqtt::codec::{Publish, Request};
 use crate::mqtt::{InFlightLimit, Qos, Token};
 
@@ -88,7 +90,8 @@ pub(super) enum Excess<'a> {
 /// All of them. A message's serial number gives its packet identifier and its place, so nothing is ever searched for.
 #[derive(Debug)]
 pub(super) struct OutgoingPublishes {
-    limit: InFlightLimit,
+    /// How much may be in flight; `None` once nothing more will be published.
+    limit: Option<InFlightLimit>,
     publishes: VecDeque<OutgoingPublish>,
     /// Serial number of the oldest one in `publishes`.
     first_serial: u64,
@@ -100,8 +103,7 @@ pub(super) struct OutgoingPublishes {
     refused: RefusedPublishes,
     /// Serial numbers at QoS 0 that the socket has not taken yet.
     unsent: VecDeque<u64>,
-    /// The longest message that the broker acknowledged on the latest topic: it has no reason to refuse a shorter one.
-    longest_accepted: Option<(Arc<str>, usize)>,
+    topics: PublishTopics,
 }
 
 impl OutgoingPublishes {
@@ -109,7 +111,7 @@ impl OutgoingPublishes {
         let limit =
             InFlightLimit { messages: limit.messages.clamp(1, usize::from(MAX_PUBLISH_ID)), bytes: limit.bytes };
         Self {
-            limit,
+            limit: Some(limit),
             publishes: VecDeque::new(),
             first_serial: 0,
             next_serial: 0,
@@ -117,15 +119,37 @@ impl OutgoingPublishes {
             broker_limits: BrokerLimits::default(),
             refused: RefusedPublishes::default(),
             unsent: VecDeque::new(),
-            longest_accepted: None,
+            topics: PublishTopics::default(),
         }
     }
 
     /// Whether a message of `size` bytes, topic and payload, fits; where there is no other, any does.
     pub(super) fn has_room(&self, size: usize) -> bool {
-        self.publishes.is_empty()
-            || (self.publishes.len() < self.limit.messages
-                && self.unacknowledged.bytes.saturating_add(size) <= self.limit.bytes)
+        self.limit.is_some_and(|limit| {
+            self.publishes.is_empty()
+                || (self.publishes.len() < limit.messages
+                    && self.unacknowledged.bytes.saturating_add(size) <= limit.bytes)
+        })
+    }
+
+    /// Nothing more will be published.
+    pub(super) fn close(&mut self) {
+        self.limit = None;
+    }
+
+    /// Whether nothing more will be published.
+    pub(super) fn is_closed(&self) -> bool {
+        self.limit.is_none()
+    }
+
+    /// As [`PublishTopics::share`].
+    pub(super) fn share_topic(&mut self, topic: &str) -> Result<Arc<str>> {
+        self.topics.share(topic)
+    }
+
+    /// The length of the last topic, bytes.
+    pub(super) fn last_topic_len(&self) -> usize {
+        self.topics.last_len()
     }
 
     pub(super) fn unacknowledged(&self) -> Unacknowledged {
@@ -217,10 +241,7 @@ impl OutgoingPublishes {
     pub(super) fn oldest_attempted(&self, sent_bytes: u64) -> Option<AttemptedPublish<'_>> {
         let oldest = self.publishes.front()?;
         let attempted = oldest.state == PublishState::Publishing && oldest.position.start < sent_bytes;
-        let longer_was_accepted = self
-            .longest_accepted
-            .as_ref()
-            .is_some_and(|(topic, longest)| *topic == oldest.topic && *longest >= oldest.payload.len());
+        let longer_was_accepted = self.topics.was_longer_accepted(&oldest.topic, oldest.payload.len());
         attempted.then(|| oldest.attempted(Token(self.first_serial), longer_was_accepted))
     }
 
@@ -318,20 +339,27 @@ impl OutgoingPublishes {
         self.at(serial).map(|publish| (publish.attempted(Token(serial), false), pauses))
     }
 
-    /// PUBREC: whether to answer with PUBREL, which would lie at `release` of this connection.
-    pub(super) fn pubrec(&mut self, pkid: u16, sent_bytes: u64, release: Range<u64>) -> bool {
+    /// PUBREC: whether to answer with PUBREL, which the caller sends and tells [`OutgoingPublishes::released`].
+    pub(super) fn pubrec(&mut self, pkid: u16, sent_bytes: u64) -> bool {
         let publish = self.serial(pkid).and_then(|serial| self.at_mut(serial));
         // The broker may have an identifier from a former process; PUBREL lets it forget (MQTT 3.1.1, 4.3.3).
         let Some(publish) = publish else { return true };
         match publish.state {
             PublishState::Publishing if publish.qos == Qos::ExactlyOnce && publish.position.end <= sent_bytes => {
-                publish.state = PublishState::Releasing;
-                publish.position = release;
+                (publish.state, publish.position) = (PublishState::Releasing, UNSENT);
                 true
             }
             // After a PUBREL, the PUBLISH that is still to be repeated would be a second message.
             PublishState::Publishing => !publish.dup && publish.position == UNSENT,
             PublishState::Releasing | PublishState::Acknowledged => true,
+        }
+    }
+
+    /// The PUBREL that answers PUBREC lies at `position` of this connection; the first one counts.
+    pub(super) fn released(&mut self, pkid: u16, position: Range<u64>) {
+        let publish = self.serial(pkid).and_then(|serial| self.at_mut(serial));
+        if let Some(publish) = publish.filter(|one| one.state == PublishState::Releasing && one.position == UNSENT) {
+            publish.position = position;
         }
     }
 
@@ -388,7 +416,7 @@ impl OutgoingPublishes {
             let payload = std::mem::take(&mut publish.payload);
             if qos > Qos::AtMostOnce {
                 let topic = Arc::clone(&publish.topic);
-                self.accepted(topic, payload.len());
+                self.topics.accepted(topic, payload.len());
             }
             self.broker_limits.answered(qos);
             self.refused.accepted();
@@ -401,14 +429,6 @@ impl OutgoingPublishes {
         }
         self.next_serial = self.next_serial.max(self.first_serial);
         Token(serial)
-    }
-
-    /// The broker acknowledged a message of this length.
-    fn accepted(&mut self, topic: Arc<str>, len: usize) {
-        match &mut self.longest_accepted {
-            Some((latest, longest)) if *latest == topic => *longest = len.max(*longest),
-            latest => *latest = Some((topic, len)),
-        }
     }
 
     fn at(&self, serial: u64) -> Option<&OutgoingPublish> {

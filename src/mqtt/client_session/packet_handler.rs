@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::broker_limits::BrokerLimits;
 use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
-use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, refusal};
+use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, SessionDoubt, refusal};
 use crate::mqtt::codec::{Capabilities, ConnAck, Packet, ReasonClass};
 use crate::mqtt::{ConnectionLost, Event, Message, Receipt, foreign_protocol};
 use crate::text::escape;
@@ -31,31 +31,30 @@ impl ClientSession {
 
     /// Each packet may need an answer, so a broker that sends without reading would fill the memory with them.
     fn check_answers(&self) -> Result<(), ConnectionLost> {
-        let published =
-            MAX_WRITE_BUFFER + self.options.max_send + self.last_topic.as_ref().map_or(0, |topic| topic.len());
-        if self.write_buffer.len() <= published + MAX_ANSWERS {
+        let published = MAX_WRITE_BUFFER + self.options.max_send + self.outgoing.last_topic_len();
+        if self.wire.unsent().len() <= published + MAX_ANSWERS {
             return Ok(());
         }
         Err(ConnectionLost::new("the broker does not read the answers to what it sends"))
     }
 
     fn receive(&mut self, bytes: &mut BytesMut, now: Instant) -> Result<(), ConnectionLost> {
-        if matches!(self.state, ConnectionState::Connecting(_))
+        if matches!(self.state, ConnectionState::Connecting { .. })
             && let Some(lost) = foreign_protocol::recognize(bytes)
         {
             return Err(lost);
         }
-        while let Some(packet) = self.codec.decode(bytes)? {
+        while let Some(packet) = self.wire.receive(bytes)? {
             match (&self.state, packet) {
-                (ConnectionState::Connecting(_), Packet::ConnAck(connack)) => {
+                (ConnectionState::Connecting { .. }, Packet::ConnAck(connack)) => {
                     self.connack(&connack, now)?;
                 }
                 (ConnectionState::Up { .. }, packet) => self.handle(packet, now)?,
-                (ConnectionState::Connecting(_), Packet::Auth) => return Err(self.auth_wanted()),
-                (ConnectionState::Connecting(_), _) => {
+                (ConnectionState::Connecting { .. }, Packet::Auth) => return Err(self.auth_wanted()),
+                (ConnectionState::Connecting { .. }, _) => {
                     return Err(ConnectionLost::malformed("a packet before CONNACK"));
                 }
-                (ConnectionState::Down | ConnectionState::Closing, _) => {}
+                (ConnectionState::Down(_) | ConnectionState::Closing, _) => {}
             }
         }
         Ok(())
@@ -76,7 +75,7 @@ impl ClientSession {
         // and what follows must be right for both: everything is subscribed to and sent again, and at QoS 2 a message may arrive
         // twice rather than never.
         let certainly_lost = self.options.clean_session || *session_present == Some(false);
-        let in_doubt = std::mem::take(&mut self.connack_missing);
+        let in_doubt = matches!(self.state, ConnectionState::Connecting { doubt: SessionDoubt::ConnAckMissing, .. });
         let session_present = *session_present == Some(true) && !in_doubt;
         if !session_present {
             self.outgoing.session_lost(certainly_lost);
@@ -84,9 +83,9 @@ impl ClientSession {
             self.subscriptions.session_lost();
         }
         self.take_capabilities(capabilities);
-        let interval = capabilities.keep_alive.unwrap_or(self.keep_alive_interval);
+        let interval = capabilities.keep_alive.unwrap_or_else(|| self.options.keep_alive_seconds());
         let mut keep_alive = KeepAlive::new(Duration::from_secs(interval.into()), now);
-        keep_alive.pause(self.paused, now);
+        keep_alive.pause(self.is_paused(), now);
         self.state = ConnectionState::Up { since: now, keep_alive };
         self.history.connection_accepted();
         self.events.push_back(Event::Up { session_present });
@@ -131,7 +130,7 @@ impl ClientSession {
             Packet::PubComp(pkid) => self.pubcomp(pkid),
             Packet::PubRel(pkid) => {
                 let answer = self.incoming.pubrel(pkid);
-                self.codec.encode(answer, &mut self.write_buffer);
+                self.wire.send(answer);
             }
             Packet::SubAck { pkid, granted } => self.events.extend(self.subscriptions.suback(pkid, &granted, now)?),
             Packet::PingResp => {

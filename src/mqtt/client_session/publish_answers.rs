@@ -15,7 +15,7 @@ impl ClientSession {
         if self.is_refused(pkid, reason, now) {
             return;
         }
-        if let Some((token, qos)) = self.outgoing.puback(pkid, self.sent_bytes) {
+        if let Some((token, qos)) = self.outgoing.puback(pkid, self.wire.sent()) {
             if qos == Qos::ExactlyOnce {
                 self.events.extend(self.notices.lower_qos());
             }
@@ -28,17 +28,15 @@ impl ClientSession {
         if self.is_refused(pkid, reason, now) {
             return;
         }
-        let start = self.write_buffer.len();
-        self.codec.encode(Request::PubRel(pkid), &mut self.write_buffer);
-        let release = self.sent_bytes + start as u64..self.sent_bytes + self.write_buffer.len() as u64;
-        if !self.outgoing.pubrec(pkid, self.sent_bytes, release) {
-            self.write_buffer.truncate(start);
+        if self.outgoing.pubrec(pkid, self.wire.sent()) {
+            let position = self.wire.send(Request::PubRel(pkid));
+            self.outgoing.released(pkid, position);
         }
     }
 
     /// PUBCOMP came.
     pub(super) fn pubcomp(&mut self, pkid: u16) {
-        let token = self.outgoing.pubcomp(pkid, self.sent_bytes);
+        let token = self.outgoing.pubcomp(pkid, self.wire.sent());
         self.acknowledged(token);
     }
 
@@ -60,7 +58,7 @@ impl ClientSession {
             }
             return false;
         }
-        if let Some((publish, Some(pauses))) = self.outgoing.refuse(pkid, self.sent_bytes, now) {
+        if let Some((publish, Some(pauses))) = self.outgoing.refuse(pkid, self.wire.sent(), now) {
             let is_final = match reason.class() {
                 // No cause: a queue that is full, say, or a node that is gone.
                 _ if reason.is_unexplained() => pauses >= MIN_PAUSES,
@@ -80,7 +78,7 @@ impl ClientSession {
     pub(super) fn disconnected(&mut self, reason: &Reason, now: Instant) -> ConnectionLost {
         let lost = refusal::disconnected(reason);
         let ConnectionState::Up { keep_alive, .. } = &self.state else { return lost };
-        let attempted = self.outgoing.oldest_attempted(self.sent_bytes).filter(|_| reason.is_for_message());
+        let attempted = self.outgoing.oldest_attempted(self.wire.sent()).filter(|_| reason.is_for_message());
         let Some(publish) = attempted else { return lost };
         if self.history.suspects_oldest() && keep_alive.was_ping_answered() {
             // It went alone, so it is the one.

@@ -110,6 +110,9 @@ pub(super) trait IncomingStreams {
         Ok(None)
     }
 
+    /// The broker takes messages of at most this many bytes from us.
+    fn limit_messages(&mut self, _max_message: usize) {}
+
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
 

@@ -6,7 +6,7 @@ use super::incoming::{Disposition, GivenUp, IncomingStreams};
 use super::left_messages::LeftMessages;
 use super::printer::Printer;
 use super::{RecvOptions, SESSION_ENDED, Scope};
-use crate::config::Config;
+use crate::config::{Config, MIN_MESSAGE};
 use crate::event_loop::{BrokerEvent, EventLoop, STOP_TIMEOUT, Stop};
 use crate::mqtt::Qos;
 use crate::report::Reporter;
@@ -166,7 +166,13 @@ impl RecvRun<'_> {
                 self.left.disconnected();
                 self.streams.disconnected();
             }
-            BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
+            BrokerEvent::Connected => {
+                let max_message = self.events.broker.max_payload(self.config.publish.as_str());
+                if max_message >= MIN_MESSAGE {
+                    self.streams.limit_messages(max_message);
+                }
+            }
+            BrokerEvent::Acknowledged(_) => {}
         }
         Ok(())
     }

@@ -269,6 +269,10 @@ impl IncomingStreams for SealedStreams<'_> {
         }
     }
 
+    fn limit_messages(&mut self, max_message: usize) {
+        self.log.limit_messages(max_message);
+    }
+
     fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
         let Ok(opened) = self.received.sessions.receiver.open(&message.payload, &mut self.plaintext) else {
             return Ok(None);

@@ -43,6 +43,11 @@ impl ReceiveLog {
         Ok((Self { journal, confirms: ConfirmQueue::default(), max_message, erasure_due: None }, unusable))
     }
 
+    /// Keeps confirms to this many bytes, if they may be longer.
+    pub(super) fn limit_messages(&mut self, max_message: usize) {
+        self.max_message = self.max_message.min(max_message);
+    }
+
     /// What was written down.
     pub(super) fn state(&self) -> &ReceiveState {
         self.journal.state()

@@ -325,9 +325,9 @@ fn a_subscription_that_is_not_allowed_names_its_topic() {
     client.subscribe("open/a", Qos::AtLeastOnce, Instant::now()).unwrap();
     assert_eq!(subscribed(&mut client), Qos::AtLeastOnce);
     client.subscribe("closed/a", Qos::AtLeastOnce, Instant::now()).unwrap();
-    let error = refused(&mut client);
-    assert_eq!(error.exit(), Exit::Unavailable);
-    assert!(error.to_string().contains("closed/a"), "{error}");
+    // What it granted says that it works: this may be granted later.
+    let warning = wait(&mut client, |event| if let Event::Warning(error) = event { Some(error) } else { None });
+    assert!(warning.to_string().contains("closed/a"), "{warning}");
     disconnect(client);
 }
 

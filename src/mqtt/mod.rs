@@ -23,8 +23,8 @@ mod topic;
 mod version;
 
 pub use client::Client;
-pub(crate) use client_options::{DEFAULT_SESSION_EXPIRY, MIN_BROKER_WINDOW};
 pub use client_options::{ClientOptions, InFlightLimit, Login, Will};
+pub(crate) use client_options::{DEFAULT_SESSION_EXPIRY, MIN_BROKER_WINDOW};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
 pub use endpoint::{BrokerAddress, Endpoint, Node, Proxy, ProxyKind};

@@ -157,6 +157,11 @@ impl MessageSource for Direct {
     }
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
+        if let ReadProgress::NotBegun { has_input: true } = self.progress {
+            // What waits in the pipe was not taken, so it is not lost here.
+            let exit = if exit == Exit::DataLost { Exit::TryAgain } else { exit };
+            return Error::new(exit, what).because("nothing was read");
+        }
         if !self.has_read {
             return Error::new(Exit::TryAgain, what)
                 .because("nothing was read, but the end of the stream was not delivered");

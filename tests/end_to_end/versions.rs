@@ -139,6 +139,38 @@ fn an_encrypted_link_may_have_a_shared_subscription() {
 }
 
 #[test]
+fn a_timeout_without_a_connection_is_the_same_in_every_version() {
+    for version in VERSIONS {
+        let device = Device::configured(Identity::Station, &in_version("1", "nosec", "null", version));
+        device.send_all(&["--timeout", "1"], "x\n").failed(&[69], &["timed out", "no connection to the broker"]);
+        let receiver = Process::spawn(device.recv(&["--timeout", "1", LINK]));
+        receiver.wait().failed(&[69], &["timed out", "no connection to the broker"]);
+    }
+}
+
+#[test]
+fn what_waits_while_the_broker_is_away_is_sent_when_it_is_back() {
+    for version in VERSIONS {
+        let mut broker = Broker::with(Options { persistence: true, ..Options::default() });
+        let port = broker.port().to_string();
+        let device = Device::configured(Identity::Station, &in_version(&port, "nosec", "null", version));
+        // Long enough for an alias.
+        let (publish, subscribe) = ("pubtop=plant/station/up", "subtop=plant/station/up");
+        device.listen(&["-o", subscribe]).stop();
+        broker.stop();
+        let mut sender = Process::spawn(device.send(&["--each", "-o", publish, LINK]));
+        sender.write("one\n");
+        sender.wait_for("waiting for the broker");
+        broker.start_again();
+        sender.write("two\nthree\n");
+        sender.close_stdin();
+        sender.wait().succeeded();
+        let receiver = device.recv(&["-n", "3", "-o", subscribe, LINK]);
+        Process::spawn(receiver).wait().succeeded().wrote(b"one\ntwo\nthree\n");
+    }
+}
+
+#[test]
 fn a_client_id_that_mqtt_3_1_does_not_allow_is_refused() {
     let device = Device::configured(Identity::Station, &in_version("1", "master", "gcm", "3"));
     let long = ["-o", "clientid=a-client-id-of-24-bytes!", LINK];

@@ -120,7 +120,7 @@ pub(super) fn closed_at_connect(options: &ClientOptions, times: u32) -> Error {
 
 /// What may be wrong where the broker closes the connection instead of an answer to CONNECT.
 pub(super) fn connect_hint(options: &ClientOptions) -> String {
-    match &options.login {
+    let hint = match &options.login {
         Some(login) => format!(
             "some brokers refuse so: check the login of user {:?} (`username`, and `password` or `password_file`), and `clientid`",
             login.username
@@ -128,7 +128,13 @@ pub(super) fn connect_hint(options: &ClientOptions) -> String {
         None => "some brokers refuse so where they require a login: set `username` and `password` or `password_file`; \
                  or check `clientid`"
             .to_owned(),
+    };
+    // The version that every broker in use has.
+    let (version, common) = (options.version, Version::default());
+    if version == common {
+        return hint;
     }
+    format!("{hint}; if the broker has no MQTT {version}, set `mqtt_version = {}`", common.config_value())
 }
 
 /// A broker acknowledged a message at QoS 2 with PUBACK.

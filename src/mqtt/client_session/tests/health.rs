@@ -616,3 +616,20 @@ fn a_broker_that_fails_without_the_message_as_well_does_not_refuse_it() {
         assert!(rig.refused().is_none());
     }
 }
+
+#[test]
+fn a_broker_that_closes_at_connect_may_lack_the_version() {
+    for (version, named) in [(Version::V31, true), (Version::V311, false), (Version::V5, true)] {
+        let mut rig = Rig::new(|options| options.version = version);
+        let mut said = Vec::new();
+        for _ in 0..3 {
+            rig.session.transport_opened(rig.now);
+            rig.sent();
+            rig.drop_connection();
+            said.extend(rig.events());
+        }
+        let hint =
+            said.iter().find_map(|event| if let Event::Warning(error) = event { error.hint_text() } else { None });
+        assert_eq!(hint.unwrap().contains("set `mqtt_version = 4`"), named, "MQTT {version}: {hint:?}");
+    }
+}

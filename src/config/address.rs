@@ -97,7 +97,9 @@ impl Address {
         }
         let path = match scheme {
             Scheme::Ws | Scheme::Wss if path.is_empty() => "/mqtt".to_owned(),
-            Scheme::Ws | Scheme::Wss if path.starts_with('/') && !path.contains(['#', ' ']) && path.is_ascii() => {
+            Scheme::Ws | Scheme::Wss
+                if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') =>
+            {
                 path.to_owned()
             }
             Scheme::Mqtt | Scheme::Mqtts if path.is_empty() || path == "/" => String::new(),

@@ -112,7 +112,8 @@ impl Client {
             ConnectionPhase::Waiting(until) | ConnectionPhase::Closing(_, until) => Some(*until),
             ConnectionPhase::Connecting(connector) => connector.deadline(),
             ConnectionPhase::Open(_, Acceptance::Awaited(until)) => {
-                [*until, self.session.deadline()].into_iter().flatten().min()
+                let until = until.filter(|_| !self.session.is_paused());
+                until.into_iter().chain(self.session.deadline()).min()
             }
             ConnectionPhase::Open(_, Acceptance::Since(_)) => self.session.deadline(),
         }
@@ -213,10 +214,14 @@ impl Client {
     /// Pauses reading from the broker, or resumes it, so that a full stdout slows the broker down.
     pub fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.session.pause_reading(paused, now);
-        if let ConnectionPhase::Open(connection, _) = &mut self.phase
+        if let ConnectionPhase::Open(connection, acceptance) = &mut self.phase
             && !paused
         {
             connection.resume_reading();
+            // While reading is paused, no answer can be late.
+            if let Acceptance::Awaited(Some(until)) = acceptance {
+                *until = now + CONNACK_TIMEOUT;
+            }
         }
     }
 
@@ -241,7 +246,7 @@ impl Client {
             ConnectionPhase::Connecting(connector) => connector.pending(),
             ConnectionPhase::Open(connection, _) if !self.session.is_accepted() => {
                 let lost = ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet to CONNECT");
-                lost.at_place(connection.remote())
+                lost.at_place(connection.remote(), connection.remote().index)
             }
             _ => ConnectionLost::new("no answer yet"),
         };
@@ -338,7 +343,7 @@ impl Client {
                 false
             }
         };
-        (lost.at_place(remote), hurry)
+        (lost.at_place(remote, remote.index), hurry)
     }
 
     fn close(&mut self) {
@@ -349,11 +354,24 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
     use crate::mqtt::{BrokerAddress, Node};
 
     fn idle() -> Client {
         Client::new(Endpoint::tcp("127.0.0.1", 1), ClientOptions::new("idle")).unwrap()
+    }
+
+    /// A client of two nodes that accept connections and say nothing, as long as the listeners live.
+    fn with_mute_nodes() -> ([TcpListener; 2], [Node; 2], Client) {
+        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let nodes = listeners
+            .each_ref()
+            .map(|listener| Node { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() });
+        let endpoint = Endpoint::new(BrokerAddress::Tcp(nodes.to_vec()));
+        let client = Client::new(endpoint, ClientOptions::new("mute")).unwrap();
+        (listeners, nodes, client)
     }
 
     fn is_polled(client: &Client) -> bool {
@@ -380,12 +398,7 @@ mod tests {
 
     #[test]
     fn a_node_that_says_nothing_is_left_for_the_other_one() {
-        let listeners = [0, 1].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
-        let nodes = listeners
-            .each_ref()
-            .map(|listener| Node { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() });
-        let endpoint = Endpoint::new(BrokerAddress::Tcp(nodes.to_vec()));
-        let mut client = Client::new(endpoint, ClientOptions::new("mute")).unwrap();
+        let (_listeners, nodes, mut client) = with_mute_nodes();
         let mut now = Instant::now();
         client.connect(now);
         let mut outages = Vec::new();
@@ -411,6 +424,23 @@ mod tests {
         both.sort();
         assert_eq!(outages[..2], both);
         assert_ne!(outages[2], outages[3]);
+    }
+
+    #[test]
+    fn no_answer_is_late_while_reading_is_paused() {
+        let (_listeners, _, mut client) = with_mute_nodes();
+        let mut now = Instant::now();
+        client.connect(now);
+        client.pause_reading(true, now);
+        while !matches!(client.phase, ConnectionPhase::Open(..)) {
+            client.drive(now, PollFlags::empty());
+        }
+        assert_eq!(client.deadline(), None, "nothing to do");
+        now += CONNACK_TIMEOUT;
+        client.drive(now, PollFlags::empty());
+        client.pause_reading(false, now);
+        assert_eq!(client.deadline(), Some(now + CONNACK_TIMEOUT));
+        assert!(client.next_event().is_none());
     }
 
     #[test]

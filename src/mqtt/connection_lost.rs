@@ -10,8 +10,8 @@ pub struct ConnectionLost {
     obstacle: Obstacle,
     hint: Option<String>,
     is_final: bool,
-    /// Which node or address it was, where there are several.
-    place: Option<String>,
+    /// Which node or address it was, as messages name it, and the node's index.
+    place: Option<(String, usize)>,
 }
 
 /// What stands between this client and the broker, as far as that suggests what to check.
@@ -85,15 +85,20 @@ impl ConnectionLost {
         Self { why, is_final, ..self }
     }
 
-    /// Says where it was, unless it says so already.
-    pub(super) fn at_place(mut self, place: impl fmt::Display) -> Self {
-        self.place.get_or_insert_with(|| place.to_string());
+    /// Says where it was, unless it says so already: the node, or its address, as messages name it, and the node's index.
+    pub(super) fn at_place(mut self, shown: impl fmt::Display, node: usize) -> Self {
+        self.place.get_or_insert_with(|| (shown.to_string(), node));
         self
     }
 
     /// Where it was, if it says so.
     pub(super) fn place(&self) -> Option<&str> {
-        self.place.as_deref()
+        self.place.as_ref().map(|(shown, _)| shown.as_str())
+    }
+
+    /// The index of the node that it was at, if it says so.
+    pub(super) fn node(&self) -> Option<usize> {
+        self.place.as_ref().map(|(_, node)| *node)
     }
 
     /// What came in is not MQTT, or not what a broker may send.

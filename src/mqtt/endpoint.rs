@@ -106,6 +106,17 @@ impl Endpoint {
         }
     }
 
+    /// The same with this node alone, if it has one with this index.
+    pub(super) fn at_node(&self, index: usize) -> Self {
+        let mut endpoint = self.clone();
+        if let BrokerAddress::Tcp(nodes) = &mut endpoint.address
+            && index < nodes.len()
+        {
+            *nodes = vec![nodes.swap_remove(index)];
+        }
+        endpoint
+    }
+
     /// The TCP port of the first node.
     pub(super) fn port(&self) -> Option<u16> {
         match &self.address {

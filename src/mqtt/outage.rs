@@ -32,7 +32,8 @@ impl Outage {
             ""
         };
         let known = lost.hint_text().map(str::to_owned);
-        Self { why: format!("{}{when}", at_place(endpoint, lost)), hint: known.or_else(|| hint(obstacle, endpoint)) }
+        let node = endpoint.at_node(lost.node().unwrap_or(0));
+        Self { why: format!("{}{when}", at_place(endpoint, lost)), hint: known.or_else(|| hint(obstacle, &node)) }
     }
 
     /// A connection was lost that the broker had accepted: it is known to be one.
@@ -147,7 +148,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
 fn web_socket(endpoint: &Endpoint) -> String {
     let over = Endpoint { web_socket: Some(DEFAULT_PATH.to_owned()), ..endpoint.clone() };
     match (over.missing_layer(), &over.address) {
-        (None, BrokerAddress::Tcp(nodes)) if nodes.len() == 1 => {
+        (None, BrokerAddress::Tcp(_)) => {
             format!(
                 "write url = {}://{endpoint}{DEFAULT_PATH}, or set `port` to the one for MQTT, usually 1883",
                 over.scheme()
@@ -180,6 +181,7 @@ fn upgrade(status: Option<u16>, endpoint: &Endpoint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::Node;
 
     fn hint_at(port: u16, lost: &ConnectionLost) -> String {
         Outage::before_connack(&Endpoint::tcp("broker", port), lost).hint().unwrap_or_default().to_owned()
@@ -197,6 +199,16 @@ mod tests {
         }
         let outage = Outage::before_connack(&Endpoint::tcp("broker", 1), &closed);
         assert_eq!(outage.to_string(), "broker:1: the broker closed the connection, without an answer to CONNECT");
+    }
+
+    #[test]
+    fn the_hint_is_for_the_node_that_failed() {
+        let nodes = [("a", 1883), ("b", 8883)].map(|(host, port)| Node { host: host.to_owned(), port });
+        let cluster = Endpoint::new(BrokerAddress::Tcp(nodes.to_vec()));
+        let closed = ConnectionLost::at(Obstacle::Closed, "closed").at_place("b:8883", 1);
+        let outage = Outage::before_connack(&cluster, &closed);
+        assert!(outage.to_string().starts_with("b:8883: closed"), "{outage}");
+        assert!(outage.hint().unwrap().contains("probably speaks TLS on port 8883"), "{outage:?}");
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
-use crate::broker::Broker;
-use crate::device::{LINK, Pair, readings};
+use crate::broker::{Broker, Options};
+use crate::certificates::{Authority, Kind};
+use crate::device::{Device, Identity, LINK, Pair, readings};
 use crate::process::Process;
 use crate::server::{Server, carry};
 
@@ -94,6 +95,23 @@ fn a_pairing_and_a_stream_pass_each_kind_of_proxy() {
         pair.agree();
         pair.carries(&[], &readings(3_000));
     }
+}
+
+#[test]
+fn tls_is_with_the_broker_through_the_proxy() {
+    let authority = Authority::new();
+    let files = authority.sign("broker", Kind::Of("broker.inside"));
+    let lines = format!("certfile {}\nkeyfile {}\n", files.cert.display(), files.key.display());
+    let broker = Broker::with_lines(Options::default(), &lines);
+    let proxy = socks5(broker.port());
+    let place = format!("socks5://{LOGIN}@127.0.0.1:{}", proxy.port());
+    let ca = authority.file();
+    let lines = [("sts_mode", "nosec"), ("subtop", "t"), ("pubtop", "t"), ("url", "mqtts://broker.inside:8883")];
+    let more = [("proxy", place.as_str()), ("ca_file", ca.to_str().unwrap())];
+    let device = Device::configured(Identity::Station, &[&lines[..], &more].concat());
+    let receiver = device.listen(&["-n", "1"]);
+    device.send_all(&[], "named by the certificate\n").succeeded();
+    receiver.wait().succeeded().wrote(b"named by the certificate\n");
 }
 
 #[test]

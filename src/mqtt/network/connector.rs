@@ -73,7 +73,7 @@ struct Candidate {
 pub(in crate::mqtt) struct Remote {
     shown: String,
     /// The index of the node.
-    index: usize,
+    pub(in crate::mqtt) index: usize,
     /// Whether it has more than one address.
     has_several: bool,
     /// `None` for a Unix socket, and as long as there is no connection.
@@ -132,7 +132,7 @@ impl Connector {
             }
             ConnectorState::Handshaking(_) => ConnectionLost::at(Obstacle::Silence, "connected, but no answer yet"),
         };
-        lost.at_place(&self.node)
+        lost.at_place(&self.node, self.node.index)
     }
 
     /// Goes as far as it can without waiting.
@@ -272,7 +272,7 @@ impl Connector {
     }
 
     fn failed(&mut self, address: Option<SocketAddr>, lost: ConnectionLost) {
-        self.failures.push(&self.node.shown, address.filter(|_| self.node.has_several), lost);
+        self.failures.push((&self.node.shown, self.node.index), address.filter(|_| self.node.has_several), lost);
     }
 }
 

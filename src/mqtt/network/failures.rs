@@ -10,16 +10,17 @@ pub(super) struct Failures(Vec<Failure>);
 
 #[derive(Debug)]
 struct Failure {
-    /// The node, as messages name it.
+    /// The node, as messages name it, and its index.
     node: String,
+    index: usize,
     address: Option<IpAddr>,
     lost: ConnectionLost,
 }
 
 impl Failures {
     /// Adds what failed at `node`; `address` is one of several that it has, else `None`.
-    pub(super) fn push(&mut self, node: &str, address: Option<SocketAddr>, lost: ConnectionLost) {
-        self.0.push(Failure { node: node.to_owned(), address: address.map(|address| address.ip()), lost });
+    pub(super) fn push(&mut self, (node, index): (&str, usize), address: Option<SocketAddr>, lost: ConnectionLost) {
+        self.0.push(Failure { node: node.to_owned(), index, address: address.map(|address| address.ip()), lost });
     }
 
     /// All of it, as the reason `last` after it: what that suggests to check is what counts.
@@ -35,7 +36,7 @@ impl Failures {
         let others = others.iter().map(|node| format!("; {node}: {}", self.at(node)));
         let why = self.at(first) + &others.collect::<String>();
         let is_final = self.0.iter().all(|failure| failure.lost.is_final());
-        Some(last.lost.clone().retold(why, is_final).at_place(first))
+        Some(last.lost.clone().retold(why, is_final).at_place(first, last.index))
     }
 
     /// What failed at one node: each reason with the addresses that it is of.
@@ -64,7 +65,7 @@ mod tests {
         let mut all = Failures::default();
         for (node, address, why) in failures {
             let lost = ConnectionLost::at(Obstacle::Refused, *why);
-            all.push(node, address.map(|address| address.parse().unwrap()), lost);
+            all.push((node, 0), address.map(|address| address.parse().unwrap()), lost);
         }
         let lost = all.summary().unwrap();
         assert_eq!(lost.obstacle(), Obstacle::Refused);
@@ -82,7 +83,7 @@ mod tests {
         let mut all = Failures::default();
         for (is_final, expected) in [(true, true), (true, true), (false, false), (true, false)] {
             let lost = ConnectionLost::new("no");
-            all.push("a:1", None, if is_final { lost.final_one() } else { lost });
+            all.push(("a:1", 0), None, if is_final { lost.final_one() } else { lost });
             assert_eq!(all.summary().unwrap().is_final(), expected);
         }
     }

@@ -63,9 +63,20 @@ impl Layers {
         };
         #[cfg(feature = "websocket")]
         if let (Some(path), Some(node)) = (&self.web_socket, node) {
-            return Ok(Box::new(WebSocket::new(transport, &node.to_string(), path)));
+            return Ok(Box::new(WebSocket::new(transport, &self.authority(node), path)));
         }
         Ok(transport)
+    }
+
+    /// A node as HTTP names it: without the port that the scheme means.
+    #[cfg(feature = "websocket")]
+    fn authority(&self, node: &Node) -> String {
+        #[cfg(feature = "tls")]
+        let default = if self.tls.is_some() { ":443" } else { ":80" };
+        #[cfg(not(feature = "tls"))]
+        let default = ":80";
+        let shown = node.to_string();
+        shown.strip_suffix(default).map_or(shown.clone(), str::to_owned)
     }
 }
 

@@ -1,4 +1,8 @@
 //! The network below MQTT: from an endpoint to a [`Connection`] that carries the bytes of a client session.
+//!
+//! A [`Dialer`] knows the endpoint, and which nodes and addresses were of use (`node_order`). Each attempt is a [`Connector`]:
+//! `resolver` looks a name up, `race` decides which address to try when, `sockets` connects, and `layers` puts on the socket
+//! what is spoken there, each a `transport`: `proxy`, `tls`, `web_socket`. `failures` tells what an attempt failed on.
 
 mod connection;
 mod connector;

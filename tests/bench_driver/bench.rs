@@ -20,6 +20,7 @@ mod report;
 mod rows;
 mod small;
 mod stats;
+mod tls;
 mod under_flood;
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! The one broker of a run: mosquitto on a free loopback port.
+//! The one broker of a run: mosquitto on two free loopback ports, one of them for TLS.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -7,12 +7,15 @@ use std::process::{Command, Stdio};
 
 use crate::Result;
 use crate::process::{Running, output, wait_until};
+use crate::tls::Certificates;
 
 /// The range to choose a port from: below those that the system gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 pub(crate) struct Broker {
     pub(crate) port: u16,
+    pub(crate) tls_port: u16,
+    pub(crate) certificates: Certificates,
     /// Messages that it queues for a client that is not connected.
     pub(crate) queue: u32,
     log: PathBuf,
@@ -22,7 +25,9 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts it; with `default_queue`, it drops messages beyond its default limit of 1,000 for a slow subscriber.
     pub(crate) fn start(dir: &Path, default_queue: bool) -> Result<Self> {
-        let port = free_port()?;
+        let port = free_port(None)?;
+        let tls_port = free_port(Some(port))?;
+        let certificates = Certificates::make(dir)?;
         let configuration = dir.join("mosquitto.conf");
         let log = dir.join("mosquitto.log");
         // Log subscriptions: mosquitto_sub does not report when it is subscribed.
@@ -31,7 +36,10 @@ impl Broker {
         if !default_queue {
             lines.push_str("max_queued_messages 0\n");
         }
-        fs::write(&configuration, lines)?;
+        let Certificates { certificate, key, .. } = &certificates;
+        let (certificate, key) = (certificate.display(), key.display());
+        let secure = format!("listener {tls_port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
+        fs::write(&configuration, lines + &secure)?;
         let mut command = Command::new(program());
         command.arg("-c").arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let process = Running::start(&mut command)?;
@@ -41,7 +49,7 @@ impl Broker {
             }
             Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
         })?;
-        Ok(Self { port, queue: if default_queue { 1000 } else { u32::MAX }, log, process })
+        Ok(Self { port, tls_port, certificates, queue: if default_queue { 1000 } else { u32::MAX }, log, process })
     }
 
     /// Stops its process, or continues it.
@@ -61,7 +69,8 @@ impl Broker {
     pub(crate) fn wait_until_alone(&self) -> Result<()> {
         wait_until("the broker to read what was sent", || {
             let sockets = fs::read_to_string("/proc/net/tcp")?;
-            Ok(!sockets.lines().any(|line| is_readable_at(line, self.port)))
+            let is_readable = |line| [self.port, self.tls_port].iter().any(|port| is_readable_at(line, *port));
+            Ok(!sockets.lines().any(is_readable))
         })
     }
 }
@@ -90,8 +99,8 @@ fn is_readable_at(line: &str, port: u16) -> bool {
 }
 
 /// A port that is free now. Each process starts its search at a different port, so that two benchmarks rarely collide.
-fn free_port() -> Result<u16> {
+fn free_port(taken: Option<u16>) -> Result<u16> {
     let mut ports = PORTS.cycle().skip(std::process::id() as usize % PORTS.len()).take(PORTS.len());
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let is_free = |port: &u16| Some(*port) != taken && TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     ports.find(is_free).ok_or_else(|| "no free port".into())
 }

@@ -32,12 +32,14 @@ pub(crate) struct Bench {
     pub(crate) broker: Rc<Broker>,
     tools: PathBuf,
     dir: PathBuf,
+    /// All tools, and mosquitto's clients, reach the broker by TLS.
+    over_tls: bool,
 }
 
 impl Bench {
     /// Sets up both devices in `dir`, makes each trust the other's key, and pairs them.
     pub(crate) fn new(broker: Broker, tools: &Path, dir: &Path) -> Result<Self> {
-        let bench = Self { broker: Rc::new(broker), tools: tools.to_owned(), dir: dir.to_owned() };
+        let bench = Self { broker: Rc::new(broker), tools: tools.to_owned(), dir: dir.to_owned(), over_tls: false };
         bench.make_dirs()?;
         bench.configure(LINK, [TOPIC, "to_station"], [TOPIC, "to_station"])?;
         for (from, to, name) in
@@ -52,13 +54,55 @@ impl Bench {
 
     /// The same two devices on the same broker, in directories of their own that have only their identity keys.
     pub(crate) fn elsewhere(&self, name: &str) -> Result<Self> {
-        let bench = Self { broker: Rc::clone(&self.broker), tools: self.tools.clone(), dir: self.dir.join(name) };
+        let bench = Self {
+            broker: Rc::clone(&self.broker),
+            tools: self.tools.clone(),
+            dir: self.dir.join(name),
+            over_tls: false,
+        };
         bench.make_dirs()?;
         for device in [Device::Station, Device::Gateway] {
             let [from, to] = [self, &bench].map(|bench| bench.config_dir(device).join("identity.pem"));
             fs::copy(from, to)?;
         }
         Ok(bench)
+    }
+
+    /// The same two devices with the same sessions, over TLS.
+    pub(crate) fn over_tls(&self) -> Self {
+        Self { broker: Rc::clone(&self.broker), tools: self.tools.clone(), dir: self.dir.clone(), over_tls: true }
+    }
+
+    /// The broker's port.
+    pub(crate) fn port(&self) -> u16 {
+        if self.over_tls { self.broker.tls_port } else { self.broker.port }
+    }
+
+    /// sts-send on the station, by a relay on this port.
+    pub(crate) fn send_through(&self, port: u16) -> Command {
+        let mut command = self.bare(Device::Station, "sts-send");
+        command.args(self.options(port)).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+    }
+
+    /// The options with which a tool reaches the broker on this port.
+    fn options(&self, port: u16) -> Vec<String> {
+        if self.over_tls {
+            let authority = self.broker.certificates.authority.display();
+            ["-o".into(), format!("url=mqtts://localhost:{port}"), "-o".into(), format!("ca_file={authority}")].into()
+        } else {
+            ["-o".into(), format!("url=mqtt://localhost:{port}")].into()
+        }
+    }
+
+    /// A client of mosquitto.
+    fn mosquitto(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.args(["-p", &self.port().to_string(), "-t", PEERS]);
+        if self.over_tls {
+            command.arg("--cafile").arg(&self.broker.certificates.authority);
+        }
+        command
     }
 
     /// Removes its directories.
@@ -119,17 +163,16 @@ impl Bench {
 
     /// `mosquitto_pub`; stdin is piped.
     pub(crate) fn mosquitto_pub(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("mosquitto_pub");
-        command.args(["-p", &self.broker.port.to_string(), "-t", PEERS]).args(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut command = self.mosquitto("mosquitto_pub");
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::null());
         command
     }
 
     /// `mosquitto_sub`, started and subscribed; stdout is piped.
     pub(crate) fn mosquitto_sub(&self, args: &[&str]) -> Result<Running> {
         let id = format!("sub-{}", crate::unique());
-        let mut command = Command::new("mosquitto_sub");
-        command.args(["-p", &self.broker.port.to_string(), "-t", PEERS, "-i", &id]).args(args);
+        let mut command = self.mosquitto("mosquitto_sub");
+        command.args(["-i", &id]).args(args);
         let receiver = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
         self.broker.wait_for_subscriber(&id)?;
         Ok(receiver)
@@ -138,6 +181,9 @@ impl Bench {
     /// A tool on a device, with the link as its argument; stdin and stdout are piped.
     pub(crate) fn tool(&self, device: Device, tool: &str, args: &[&str]) -> Command {
         let mut command = self.bare(device, tool);
+        if self.over_tls {
+            command.args(self.options(self.port()));
+        }
         command.args(args).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }

@@ -12,6 +12,7 @@ use crate::relay::{flood, relay};
 use crate::report::{Bar, Report};
 use crate::small::{self, OneShot};
 use crate::stats::{Unit, median, percentile, real};
+use crate::tls;
 use crate::under_flood::{self, Forged};
 use crate::{Result, say};
 
@@ -83,6 +84,7 @@ pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result
     let latency = latencies(bench, &amounts, report)?;
     one_shot(bench, &amounts, report)?;
     idle(bench, &amounts, report)?;
+    over_tls(bench, &amounts, report)?;
     pairings(bench, &amounts, report)?;
     sizes(bench, report)?;
     cipher(report);
@@ -250,6 +252,61 @@ fn idle(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
+/// The same as over TCP, beside mosquitto's clients over TLS.
+fn over_tls(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
+    let secure = &bench.over_tls();
+    say("200,000 lines of 74 bytes over TLS");
+    let input = Input::readings(200_000);
+    let (mut ours, mut peers) = (Vec::new(), Vec::new());
+    for _ in 0..amounts.runs {
+        ours.push(flow::ours(secure, &[], &input)?.lines_per_second());
+        peers.push(flow::mosquitto(secure, "0", &input)?.lines_per_second());
+    }
+    let peer = Some(("mosquitto_pub -l -q 0 to mosquitto_sub, TLS", &*peers));
+    report.row("200,000 JSON lines over TLS, QoS 1", Unit::LinesPerSecond, &ours, peer, Bar::Times(20.0));
+
+    say("one line at a time over TLS, QoS 1");
+    let mut ways = [Way::ours(secure, "1")?, Way::mosquitto(secure, "1")?];
+    let mut medians = [Vec::new(), Vec::new()];
+    for _ in 0..amounts.blocks {
+        for (way, medians) in ways.iter_mut().zip(&mut medians) {
+            let block: Result<Vec<_>> =
+                (0..amounts.lines_a_block).map(|_| way.pass().map(|took| took.as_secs_f64())).collect();
+            medians.push(median(&block?));
+        }
+    }
+    for way in ways {
+        way.end()?;
+    }
+    let [ours, peers] = &medians;
+    let peer = Some(("mosquitto_pub -l to mosquitto_sub, TLS", &**peers));
+    report.row("latency of a line over TLS, QoS 1: median", Unit::Seconds, ours, peer, Bar::AtMostTimes(1.2));
+
+    say("one line per process over TLS");
+    let both = [OneShot::Ours, OneShot::Mosquitto];
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..amounts.starts {
+        for (one, times) in both.iter().zip(&mut times) {
+            times.push(one.time(secure)?.as_secs_f64());
+        }
+    }
+    let [ours, peers] = &times;
+    let peer = Some(("mosquitto_pub -m hi, TLS", &**peers));
+    report.row("echo hi | sts-send over TLS: wall time", Unit::Seconds, ours, peer, Bar::AtMostTimes(0.7));
+    wire(bench, secure, report)
+}
+
+/// What a run of one line costs on the wire.
+fn wire(bench: &Bench, secure: &Bench, report: &mut Report) -> Result<()> {
+    let [plain] = tls::bytes_of_runs(bench, 1)?[..] else { return Err("one run, one count".into()) };
+    let [full, resumed] = tls::bytes_of_runs(secure, 2)?[..] else { return Err("two runs, two counts".into()) };
+    for (what, bytes) in [("TCP", plain), ("TLS, full handshake", full), ("TLS, resumed", resumed)] {
+        let what = format!("bytes in both directions of echo hi | sts-send: {what}");
+        report.row(&what, Unit::Octets, &[real(bytes)], None, Bar::None);
+    }
+    Ok(())
+}
+
 /// Measures pairings, and nothing else.
 pub(crate) fn measure_pairings(bench: &Bench, quick: bool, report: &mut Report) -> Result<()> {
     pairings(bench, &Amounts::new(quick), report)
@@ -294,7 +351,7 @@ fn pairing(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> 
 fn sizes(bench: &Bench, report: &mut Report) -> Result<()> {
     for tool in ["sts-pair", "sts-send", "sts-recv"] {
         let size = [real(small::size(bench, tool)?)];
-        report.row(&format!("executable: {tool}"), Unit::Bytes, &size, None, Bar::AtMost(1.5e6));
+        report.row(&format!("executable: {tool}"), Unit::Bytes, &size, None, Bar::AtMost(3e6));
     }
     let overhead = [real(small::overhead(bench)? as u64)];
     report.row("overhead per message, gcm", Unit::Octets, &overhead, None, Bar::AtMost(37.0));

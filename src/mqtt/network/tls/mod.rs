@@ -12,6 +12,9 @@ mod tickets;
 mod transport;
 mod verifier;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};

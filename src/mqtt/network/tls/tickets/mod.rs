@@ -11,6 +11,9 @@ mod record;
 mod stand_in;
 pub(super) mod tap;
 
+#[cfg(test)]
+pub(super) use self::stand_in::for_tests as broker_for_tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};

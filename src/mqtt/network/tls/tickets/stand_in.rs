@@ -50,6 +50,14 @@ pub(super) fn recreate(
     caught.0.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
+/// A broker for tests, which shows this token.
+#[cfg(test)]
+pub(in crate::mqtt::network::tls) fn for_tests(suite: u16, provider: &CryptoProvider, token: [u8; 32]) -> ServerConfig {
+    let secret = zeroize::Zeroizing::new(vec![0; 32]);
+    let record = Record { binding: [0; 32], suite, issued: 0, lifetime: 1, age_add: 0, secret, ticket: vec![1] };
+    stand_in(&record, provider, token).unwrap()
+}
+
 /// The broker's part.
 fn stand_in(record: &Record, provider: &CryptoProvider, token: [u8; 32]) -> Option<ServerConfig> {
     let mut provider = provider.clone();

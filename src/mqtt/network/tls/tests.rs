@@ -1,0 +1,169 @@
+//! A connection over a socket that takes little at a time, to a stand-in for a broker that returns what it receives.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::task::Poll;
+use std::thread;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustls::ServerConnection;
+
+use super::tickets::broker_for_tests;
+use super::*;
+
+/// Bytes that cross in each direction.
+const LEN: usize = 3_000_000;
+
+/// Most bytes that the client may hold back: what was written and not taken is not taken twice.
+const MAX_HELD: usize = 200_000;
+
+const TOKEN: [u8; 32] = [7; 32];
+
+fn layer() -> TlsLayer {
+    TlsLayer::new(TlsOptions { pin: Some(crate::mqtt::KeyPin::of(b"none has it")), ..TlsOptions::default() }).unwrap()
+}
+
+/// A connection that has not begun, and the other end of its socket.
+fn connect(layer: &TlsLayer) -> (Box<dyn Transport>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    // The kernel makes the least of it.
+    for socket in [&ours, &theirs] {
+        set_socket_send_buffer_size(socket, 1).unwrap();
+    }
+    (layer.open(Box::new(ours), &Node { host: "localhost".to_owned(), port: 1 }).unwrap(), theirs)
+}
+
+/// Accepts, returns all that comes, and says how the connection ended.
+fn echo(suite: u16, mut socket: UnixStream) -> thread::JoinHandle<std::io::Result<usize>> {
+    let config = Arc::new(broker_for_tests(suite, &tap::provider(), TOKEN));
+    thread::spawn(move || {
+        let mut tls = ServerConnection::new(config).unwrap();
+        tls.complete_io(&mut socket)?;
+        let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+        let (mut buffer, mut total) = (vec![0; 50_000], 0);
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => return Ok(total),
+                count => {
+                    stream.write_all(&buffer[..count])?;
+                    total += count;
+                }
+            }
+        }
+    })
+}
+
+fn wait(transport: &dyn Transport, flags: PollFlags) {
+    if !transport.has_unread() {
+        let socket = transport.as_fd();
+        let mut fds = [PollFd::new(&socket, flags | transport.needs())];
+        rustix::event::poll(&mut fds, None).unwrap();
+    }
+}
+
+fn pattern(at: usize) -> u8 {
+    u8::try_from(at % 251).unwrap()
+}
+
+/// The client's part: sends and receives as sockets allow, with reads of `room` bytes.
+fn exchange(transport: &mut dyn Transport, room: usize) {
+    while transport.handshake().is_pending() {
+        wait(transport, PollFlags::empty());
+    }
+    let input: Vec<u8> = (0..LEN).map(pattern).collect();
+    let (mut accepted, mut received, mut buffer) = (0, 0, vec![0; room]);
+    while received < LEN {
+        let mut flags = PollFlags::IN;
+        if accepted < LEN {
+            match transport
+                .write(&input[accepted..])
+                .and_then(|count| transport.flush().map_or(Ok(count), |()| Ok(count)))
+            {
+                Ok(count) => accepted += count,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            flags |= PollFlags::OUT;
+        } else {
+            let _ = transport.flush();
+        }
+        match transport.read(&mut buffer) {
+            Ok(count) => {
+                assert!(
+                    count > 0 && buffer[..count].iter().enumerate().all(|(at, byte)| *byte == pattern(received + at))
+                );
+                received += count;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                wait(transport, flags);
+            }
+        }
+    }
+    assert_eq!(accepted, LEN);
+}
+
+#[test]
+fn bytes_cross_in_both_directions_however_little_the_socket_takes() {
+    for (suite, room) in [(0x1301, 64 << 10), (0x1302, 1000), (0x1303, 300_000)] {
+        let layer = layer();
+        let (mut transport, socket) = connect(&layer);
+        let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+        let broker = echo(suite, socket);
+        verifier.with_stand_in(TOKEN, || exchange(&mut *transport, room));
+        transport.shutdown_write().unwrap();
+        assert_eq!(broker.join().unwrap().unwrap(), LEN, "an end without close_notify would be an error");
+    }
+}
+
+#[test]
+fn what_the_socket_does_not_take_is_bounded_and_not_flushed() {
+    let layer = layer();
+    let (mut transport, socket) = connect(&layer);
+    let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+    let config = Arc::new(broker_for_tests(0x1301, &tap::provider(), TOKEN));
+    let broker = thread::spawn(move || {
+        let (mut tls, mut socket) = (ServerConnection::new(config).unwrap(), socket);
+        tls.complete_io(&mut socket).unwrap();
+        socket
+    });
+    verifier.with_stand_in(TOKEN, || {
+        while transport.handshake().is_pending() {
+            wait(&*transport, PollFlags::empty());
+        }
+    });
+    // What the handshake ends with leaves now, and the broker reads no more.
+    let _ = transport.flush();
+    let (zeros, mut accepted) = (vec![0; 1 << 20], 0);
+    let begin = Instant::now();
+    while begin.elapsed().as_secs() < 60 {
+        match transport.write(&zeros) {
+            Ok(count) => accepted += count,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                break;
+            }
+        }
+    }
+    assert!(accepted < MAX_HELD, "{accepted}");
+    assert_eq!(transport.flush().unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert!(transport.needs().contains(PollFlags::OUT));
+    drop(broker.join().unwrap());
+}
+
+#[test]
+fn nobody_is_accepted_for_a_token_that_is_not_asked_for() {
+    let layer = layer();
+    let (mut transport, socket) = connect(&layer);
+    let broker = echo(0x1301, socket);
+    let lost = loop {
+        match transport.handshake() {
+            Poll::Ready(result) => break result.unwrap_err(),
+            Poll::Pending => wait(&*transport, PollFlags::empty()),
+        }
+    };
+    assert!(lost.is_final() && lost.to_string().contains("certificate is not acceptable"), "{lost}");
+    assert!(broker.join().unwrap().is_err());
+}

@@ -309,6 +309,9 @@ impl Client {
     /// The connection was lost, or the attempt failed.
     fn lost(&mut self, lost: ConnectionLost, now: Instant) {
         self.was_accepted |= self.session.is_accepted();
+        if lost.obstacle() == Obstacle::Closed && !self.was_accepted {
+            self.dialer.closed_without_answer();
+        }
         let (lost, hurry) = self.learn_from(lost, now);
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {

@@ -201,8 +201,12 @@ fn tls_and_plain_do_not_meet_and_the_error_has_the_url() {
 
     let secure = broker(&authority.sign("broker", Kind::Good), "");
     let url = format!("url=mqtt://localhost:{}", secure.port());
-    let ended = send(&device(secure.port(), &[]), &["-o", &url]);
-    ended.failed(&[69], &[&format!("url = mqtts://localhost:{}", secure.port())]);
+    for tool in
+        [device(secure.port(), &[]).send(&["-o", &url, LINK]), device(secure.port(), &[]).recv(&["-o", &url, LINK])]
+    {
+        let ended = Process::spawn_with(tool, "x\n").wait().failed(&[69], &["speaks TLS on this port"]);
+        ended.failed(&[69], &[&format!("url = mqtts://localhost:{}", secure.port())]);
+    }
 }
 
 #[test]

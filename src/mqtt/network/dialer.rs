@@ -69,6 +69,11 @@ impl Dialer {
         self.order.has_untried(peer)
     }
 
+    /// The broker closed a connection without a word, and never accepted one.
+    pub(in crate::mqtt) fn closed_without_answer(&mut self) {
+        self.layers.closed_without_answer();
+    }
+
     /// Whether there is something else to try than this connection.
     pub(in crate::mqtt) fn has_alternative(&self, remote: &Remote) -> bool {
         self.order.nodes().len() > 1 || remote.peer.is_some_and(|peer| peer.has_others)

@@ -6,7 +6,7 @@ use crate::mqtt::endpoint::{Endpoint, Node, Proxy};
 
 use super::proxy::ProxyConnection;
 #[cfg(feature = "tls")]
-use super::tls::TlsLayer;
+use super::tls::{TlsLayer, TlsProbe};
 use super::transport::Transport;
 #[cfg(feature = "websocket")]
 use super::web_socket::WebSocket;
@@ -26,7 +26,14 @@ pub(super) struct Layers {
     web_socket: Option<String>,
     #[cfg(feature = "tls")]
     tls: Option<TlsLayer>,
+    /// Connections that the broker closed without a word, before it ever accepted one.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS asks"))]
+    closed: u32,
 }
+
+/// After so many connections that were closed without a word, one is spent to find out whether the port is for TLS.
+#[cfg(feature = "tls")]
+const CLOSED_BEFORE_PROBE: u32 = 3;
 
 impl Layers {
     /// Prepares what the connections need.
@@ -41,7 +48,13 @@ impl Layers {
             tls: endpoint.tls.clone().map(TlsLayer::new).transpose()?,
             #[cfg(feature = "websocket")]
             web_socket: endpoint.web_socket.clone(),
+            closed: 0,
         })
+    }
+
+    /// The broker closed a connection without a word, and never accepted one.
+    pub(super) fn closed_without_answer(&mut self) {
+        self.closed += 1;
     }
 
     /// Puts the layers on a connected socket; their handshakes follow. `node` is whom it is connected to, `None` for a Unix
@@ -59,6 +72,7 @@ impl Layers {
         #[cfg(feature = "tls")]
         let transport = match (&self.tls, node) {
             (Some(tls), Some(node)) => tls.open(transport, node)?,
+            (None, Some(node)) if self.closed == CLOSED_BEFORE_PROBE => Box::new(TlsProbe::new(transport, node)?),
             _ => transport,
         };
         #[cfg(feature = "websocket")]

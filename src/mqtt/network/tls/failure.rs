@@ -19,7 +19,7 @@ const BUILD_TIME: &str = env!("STS_BUILD_TIME");
 const MAX_MUTE: u32 = 3;
 
 /// The first byte of a record (RFC 8446, 5.1): change of cipher, alert, handshake, data.
-const CONTENT_TYPES: [u8; 4] = [20, 21, 22, 23];
+pub(super) const CONTENT_TYPES: [u8; 4] = [20, 21, 22, 23];
 
 /// Most bytes of an unknown answer that are shown.
 const MAX_FIRST_SHOWN: usize = 16;

@@ -7,6 +7,7 @@
 mod credentials;
 mod failure;
 mod files;
+mod probe;
 mod records;
 mod tickets;
 mod transport;
@@ -28,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 use self::credentials::Credentials;
 use self::failure::Judge;
 use self::files::Files;
+pub(super) use self::probe::TlsProbe;
 use self::tickets::{Tickets, tap};
 use self::transport::TlsTransport;
 use self::verifier::BrokerVerifier;
@@ -77,6 +79,10 @@ impl TlsLayer {
         lower: Box<dyn Transport>,
         node: &Node,
     ) -> std::result::Result<Box<dyn Transport>, ConnectionLost> {
+        self.connect(lower, node).map(|transport| Box::new(transport) as _)
+    }
+
+    fn connect(&self, lower: Box<dyn Transport>, node: &Node) -> std::result::Result<TlsTransport, ConnectionLost> {
         let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
         self.renew(&mut trust);
         // A certificate names no zone of an IPv6 address.
@@ -92,7 +98,7 @@ impl TlsLayer {
             credentials: Arc::clone(&trust.credentials),
             mute: Arc::clone(&self.mute),
         };
-        Ok(Box::new(TlsTransport::new(lower, tls, judge, tickets)))
+        Ok(TlsTransport::new(lower, tls, judge, tickets))
     }
 
     /// Takes up files that were renewed. While one is being replaced, what they said before holds.

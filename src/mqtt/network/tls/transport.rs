@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
 
-use super::failure::Judge;
+use super::failure::{CONTENT_TYPES, Judge};
 use super::records::{Incoming, Outgoing, Unread};
 use super::tickets::Tickets;
 use crate::mqtt::connection_lost::ConnectionLost;
@@ -32,6 +32,8 @@ pub(super) struct TlsTransport {
     /// `incoming` may hold a whole record.
     has_records: bool,
     progress: Progress,
+    /// The first bytes of the other end were a record.
+    was_answered_in_tls: bool,
     judge: Judge,
     tickets: Arc<Tickets>,
 }
@@ -83,9 +85,15 @@ impl TlsTransport {
             unread: Unread::default(),
             has_records: false,
             progress: Progress::Handshake(Vec::new()),
+            was_answered_in_tls: false,
             judge,
             tickets,
         }
+    }
+
+    /// Whether the other end speaks TLS, whatever it said.
+    pub(super) fn was_answered_in_tls(&self) -> bool {
+        self.was_answered_in_tls
     }
 
     /// One step of rustls with what came in.
@@ -138,6 +146,7 @@ impl TlsTransport {
         if let Progress::Handshake(first) = &mut self.progress {
             let bytes = self.incoming.bytes();
             if first.is_empty() {
+                self.was_answered_in_tls = bytes.first().is_some_and(|byte| CONTENT_TYPES.contains(byte));
                 first.extend_from_slice(&bytes[..bytes.len().min(MAX_FIRST_BYTES)]);
             }
         }

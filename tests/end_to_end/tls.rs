@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -138,11 +139,16 @@ fn without_a_ca_file_the_authorities_of_the_system_count() {
 #[test]
 fn the_line_that_the_error_proposes_pins_the_key_and_no_other() {
     let authority = Authority::new();
-    let mut broker = broker(&authority.self_signed("broker", Kind::Good), "");
+    let files = authority.self_signed("broker", Kind::Good);
+    let mut broker = broker(&files, "");
     let device = device(broker.port(), &[]);
     let ended = send(&device, &[]).failed(&[69], &["not signed by an authority"]);
     let pin = ended.stderr.split_once("tls_pin = ").unwrap().1.trim_end();
     let pinned = format!("tls_pin={pin}");
+    // The command that it names shows the same.
+    let command = ended.stderr.split_once('(').unwrap().1.split_once(')').unwrap().0;
+    let shown = Command::new("sh").arg("-c").arg(command.replace("CERTIFICATE", text(&files.cert))).output().unwrap();
+    assert_eq!(pin.strip_prefix("SHA256:"), Some(String::from_utf8(shown.stdout).unwrap().trim_end()));
     send(&device, &["-o", &pinned]).succeeded();
     // Name and dates are of no concern then.
     send(&device, &["-o", &pinned, "-o", &format!("url=mqtts://127.0.0.1:{}", broker.port())]).succeeded();

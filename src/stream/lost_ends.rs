@@ -61,21 +61,28 @@ impl Receiver {
     }
 
     /// Puts streams whose first message was given up into the sequences that this message says they continued: what is reported
-    /// of them as lost is not missing again, and what is before them is lost.
+    /// of them as lost is not missing again, and what is before them is lost. Where two devices use a session, each has sequences
+    /// of its own.
     pub(super) fn move_told(&mut self, opened: &Opened) -> Vec<ToldStream> {
+        for copy in self.copies(opened) {
+            if let Some(entry) = self.entry_mut(copy.session) {
+                entry.is_copied = true;
+            }
+        }
         let told = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
         told.filter_map(|ended| self.move_one(ended, opened)).collect()
     }
 
     fn move_one(&mut self, ended: &EndedStream, opened: &Opened) -> Option<ToldStream> {
         let continues = ended.continues?;
-        let known = self.streams(ended.stream.session)?.known_alone(ended.stream, ended.salt)?;
+        let entry = self.sessions.get(&ended.stream.session).filter(|entry| !entry.is_copied)?;
+        let known = entry.streams.known_alone(ended.stream, ended.salt)?;
         let origin = continues.origin.stream;
         let is_named = |stream| stream != opened.stream && self.is_of_same_peer(stream, opened);
         if origin == ended.stream || !is_named(origin) || !is_named(ended.stream) {
             return None;
         }
-        if is_of_copy(&self.copies(opened), ended) || self.is_carried_on(continues.origin, ended.stream) {
+        if self.is_carried_on(continues.origin, ended.stream) {
             return None;
         }
         let Beginning { before, sequence, .. } = self.go_on(&continues, ended.stream);

@@ -18,6 +18,8 @@ pub(super) struct SessionEntry {
     pub(super) streams: Streams,
     /// The peer's streams of confirms, which only a sender that waits for them looks at; never stored.
     pub(super) confirms: Streams,
+    /// Two devices of the peer use it: what one of them tells need not be true of what the other sent.
+    pub(super) is_copied: bool,
 }
 
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
@@ -62,7 +64,8 @@ impl Receiver {
         }
         let streams = self.gone.remove(&id).unwrap_or_default();
         let keys = StreamKeys::new(&session, &streams);
-        self.sessions.insert(id, SessionEntry { session, standing, keys, streams, confirms: Streams::default() });
+        let confirms = Streams::default();
+        self.sessions.insert(id, SessionEntry { session, standing, keys, streams, confirms, is_copied: false });
     }
 
     /// Removes a session: its key is gone, and what is still on its way under it does not open any more.

@@ -218,3 +218,54 @@ fn a_stream_that_is_lost_in_the_middle_of_a_sequence_is_counted_once() {
         assert!(receiver.streams(slave.id).unwrap().missing().is_empty());
     }
 }
+
+/// Its first message is lost, and what is missing of it was reported when the rest was accepted: what the next stream says with
+/// its position is not another loss, if it also tells where the one before it was.
+#[test]
+fn a_stream_without_its_first_message_is_put_where_it_was() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for is_copied in [false, true] {
+        let mut receiver = receiver(&[&slave]);
+        let [mut one, mut two, mut three] = [0, 1, 2].map(|number| sender(&master, number));
+        assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+        go_on(&mut two, one.id(), 1);
+        let _lost = data(&mut two, b"b");
+        let accepted = receive(&mut receiver, &data(&mut two, b"c")).1.unwrap();
+        assert_eq!(accepted.gap.map(|gap| gap.messages()), Some(1));
+        if is_copied {
+            // Another device tells of the first stream as its own.
+            let theirs = Sender::new(&master, reserved(&master, 0), [9; 8], LIMIT).unwrap();
+            let mut teller = sender(&master, 7);
+            tell(&mut teller, &[(&theirs, None)]);
+            let opened = receive(&mut receiver, &data(&mut teller, b"d")).0;
+            assert_eq!(receiver.copies(&opened), [one.id()]);
+        }
+        let continues = Some(two.position_of(2));
+        let ended = vec![ended_stream(&two, Some(2))];
+        three.begin_with(Preamble { continues, ended, kept: false });
+        let Before { moved, gap, .. } = receive(&mut receiver, &data(&mut three, b"e")).1.unwrap().before;
+        let moved: Vec<_> = moved.iter().map(|moved| moved.progress.sequence).collect();
+        if is_copied {
+            assert_eq!((moved, gap.map(|gap| gap.messages())), (vec![], Some(2)));
+        } else {
+            assert_eq!((moved, gap), (vec![Sequence { origin: one.origin(), position: 3 }], None));
+        }
+    }
+}
+
+/// A broker that delays a stream must not have it close the one that carries its sequence now.
+#[test]
+fn a_stream_that_comes_after_a_newer_one_of_its_sequence_closes_nothing() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let [mut one, mut two, mut three] = [0, 1, 2].map(|number| sender(&master, number));
+    assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+    go_on(&mut two, one.id(), 1);
+    let late = data(&mut two, b"b");
+    go_on(&mut three, one.id(), 2);
+    assert!(receive(&mut receiver, &data(&mut three, b"c")).1.is_ok());
+    assert_eq!(receive(&mut receiver, &late).1, Err(AcceptError::Closed));
+    assert_eq!(lost(&mut receiver, &told(&master, &[(&two, Some(1))])), [], "it was reported with the newer one");
+    let accepted = receive(&mut receiver, &data(&mut three, b"d")).1.unwrap();
+    assert_eq!((accepted.gap, accepted.skip), (None, 0));
+}

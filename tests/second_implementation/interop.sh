@@ -398,6 +398,36 @@ t_sequences() {
 	script <<-END
 		stream
 		data a
+		print
+	END
+	read -r sid number salt <script.out
+	script <<-END
+		stream
+		print
+	END
+	read -r sid lost lost_salt <script.out
+	script <<-END
+		stream
+		item ended $sid $lost $lost_salt 2 $sid $number $salt 1
+		data b
+		end
+		done
+	END
+	waitfor tool-recv.log "are lost"
+	script <<-END
+		stream
+		flags continues
+		item continues $sid $number $salt 3
+		data d
+		end
+		done
+	END
+	waitfor out d; end_recv; is "$c: a stream that is lost whole" "a b d" "$(joined out)"
+	is "$c: it is said once" 1 "$(grep -c "are lost" tool-recv.log)"
+	start_recv
+	script <<-END
+		stream
+		data a
 		seq 3
 		done
 	END

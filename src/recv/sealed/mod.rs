@@ -270,7 +270,7 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn limit_messages(&mut self, max_message: usize) {
-        self.log.limit_messages(max_message);
+        self.received.log.limit_messages(max_message);
     }
 
     fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {

@@ -168,7 +168,9 @@ impl SendRun<'_> {
     /// Whether standard input is read further: if the client and the stream have room for one more message of any length, which
     /// the broker may limit.
     fn may_read(&self) -> bool {
-        self.events.broker.knows_broker_limits() && self.client_has_room() && self.stream.has_room(self.mqtt.max_message)
+        self.events.broker.knows_broker_limits()
+            && self.client_has_room()
+            && self.stream.has_room(self.mqtt.max_message)
     }
 
     /// Whether one more frame may leave: the gate, of which the head of this file tells.

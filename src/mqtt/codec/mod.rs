@@ -89,7 +89,7 @@ impl Codec {
             Some(RawPacket::Whole(header, bytes)) => (header, bytes.freeze()),
         };
         match &mut self.dialect {
-            Dialect::V3(dialect) => dialect.decode(header, &bytes).map(Some),
+            Dialect::V3(dialect) => dialect.decode(header, bytes).map(Some),
             Dialect::V5(dialect) => dialect.decode(header, &bytes).map(Some),
         }
     }

@@ -1,23 +1,17 @@
-//! MQTT 3.1 and 3.1.1 on the wire, which differ in CONNECT and CONNACK.
+//! MQTT 3.1 and 3.1.1 on the wire, which differ in CONNECT and CONNACK: by rumqttc's codec, except for CONNECT, which that writes
+//! with a copy of the password and knows in one version only, and for CONNACK, SUBACK and DISCONNECT, of which it refuses what
+//! brokers send.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+use rumqttc::mqttbytes::v4::{self, PingReq, PubAck, PubComp, PubRec, PubRel, Subscribe, UnsubAck};
+use rumqttc::mqttbytes::{self, Error, QoS};
 
 use super::connect::{self, Protocol};
-use super::fields::{Fields, Malformed, put_binary, put_varint};
-use super::packet::{Capabilities, ConnAck, Packet, Request};
+use super::fields::{Fields, Malformed};
+use super::packet::{Capabilities, ConnAck, Packet, Publish, Request};
 use super::packet_reader::FixedHeader;
-use super::publish;
 use super::reason::{Reason, ReasonCode};
 use crate::mqtt::{ConnectionLost, Qos};
-
-/// First bytes of packets: packet type, and the flags that the standard wants.
-const PUBACK: u8 = 0x40;
-const PUBREC: u8 = 0x50;
-const PUBREL: u8 = 0x62;
-const PUBCOMP: u8 = 0x70;
-const SUBSCRIBE: u8 = 0x82;
-const PINGREQ: u8 = 0xc0;
-const DISCONNECT: u8 = 0xe0;
 
 /// The first of the codes that say that something was not accepted, in SUBACK and in the packets of MQTT 5.
 const FIRST_FAILURE: u8 = 0x80;
@@ -26,6 +20,8 @@ const FIRST_FAILURE: u8 = 0x80;
 #[derive(Debug)]
 pub(super) struct Mqtt3 {
     protocol: Protocol<'static>,
+    /// rumqttc's PUBLISH owns its topic; keeping one saves an allocation per message.
+    publish: v4::Publish,
     /// CONNACK says whether the broker kept the session; in MQTT 3.1 its first byte means nothing.
     tells_session: bool,
 }
@@ -33,53 +29,90 @@ pub(super) struct Mqtt3 {
 impl Mqtt3 {
     /// MQTT 3.1.
     pub(super) fn v31() -> Self {
-        Self { protocol: Protocol { name: "MQIsdp", level: 3, properties: None }, tells_session: false }
+        Self::new(Protocol { name: "MQIsdp", level: 3, properties: None }, false)
     }
 
     /// MQTT 3.1.1.
     pub(super) fn v311() -> Self {
-        Self { protocol: Protocol { name: "MQTT", level: 4, properties: None }, tells_session: true }
+        Self::new(Protocol { name: "MQTT", level: 4, properties: None }, true)
+    }
+
+    fn new(protocol: Protocol<'static>, tells_session: bool) -> Self {
+        let publish = v4::Publish::from_bytes("", QoS::AtMostOnce, Bytes::new());
+        Self { protocol, publish, tells_session }
     }
 
     /// Reads one whole packet.
-    pub(super) fn decode(&self, header: FixedHeader, bytes: &Bytes) -> Result<Packet, ConnectionLost> {
-        let mut fields = Fields::new(&bytes[header.len()..]);
-        let (name, packet) = match header.packet_type() {
-            2 => ("CONNACK", self.connack(fields)),
-            3 => ("PUBLISH", publish::decode(header, bytes, |_| Ok(()))),
-            4 => ("PUBACK", fields.u16().map(|pkid| Packet::PubAck { pkid, reason: Reason::success() })),
-            5 => ("PUBREC", fields.u16().map(|pkid| Packet::PubRec { pkid, reason: Reason::success() })),
-            6 => ("PUBREL", fields.u16().map(Packet::PubRel)),
-            7 => ("PUBCOMP", fields.u16().map(Packet::PubComp)),
-            9 => ("SUBACK", suback(fields)),
-            11 => ("UNSUBACK", fields.u16().map(|pkid| Packet::UnsubAck { pkid, reasons: Vec::new() })),
-            13 => ("PINGRESP", fields.end().map(|()| Packet::PingResp)),
+    pub(super) fn decode(&self, header: FixedHeader, bytes: Bytes) -> Result<Packet, ConnectionLost> {
+        let (packet_type, len) = (header.packet_type(), header.len());
+        let fixed = mqttbytes::FixedHeader::new(header.first_byte, header.remaining_len_len, header.remaining);
+        let ours = |read: Result<Packet, Malformed>| read.map_err(|Malformed(why)| why.to_owned());
+        let (name, packet) = match packet_type {
+            2 => ("CONNACK", ours(self.connack(Fields::new(&bytes[len..])))),
+            3 => ("PUBLISH", theirs(v4::Publish::read(fixed, bytes), publish)),
+            4 => (
+                "PUBACK",
+                theirs(PubAck::read(fixed, bytes), |ack| Packet::PubAck { pkid: ack.pkid, reason: Reason::success() }),
+            ),
+            5 => (
+                "PUBREC",
+                theirs(PubRec::read(fixed, bytes), |ack| Packet::PubRec { pkid: ack.pkid, reason: Reason::success() }),
+            ),
+            6 => ("PUBREL", theirs(PubRel::read(fixed, bytes), |ack| Packet::PubRel(ack.pkid))),
+            7 => ("PUBCOMP", theirs(PubComp::read(fixed, bytes), |ack| Packet::PubComp(ack.pkid))),
+            9 => ("SUBACK", ours(suback(Fields::new(&bytes[len..])))),
+            11 => (
+                "UNSUBACK",
+                theirs(UnsubAck::read(fixed, bytes), |ack| Packet::UnsubAck { pkid: ack.pkid, reasons: Vec::new() }),
+            ),
+            13 => ("PINGRESP", ours(Fields::new(&bytes[len..]).end().map(|()| Packet::PingResp))),
             // A broker that has MQTT 5, too, may say goodbye in its way.
-            14 => ("DISCONNECT", Ok(Packet::Disconnect(fields.u8().map_or_else(|_| Reason::success(), reason)))),
+            14 => {
+                let code = Fields::new(&bytes[len..]).u8();
+                ("DISCONNECT", Ok(Packet::Disconnect(code.map_or_else(|_| Reason::success(), reason))))
+            }
             other => return Err(FixedHeader::not_from_broker(other)),
         };
-        packet.map_err(|malformed| malformed.in_packet(name))
+        packet.map_err(|why| ConnectionLost::malformed(format!("{name}: {why}")))
     }
 
     /// Appends one packet to `out`.
-    pub(super) fn encode(&self, request: Request<'_>, out: &mut BytesMut) {
-        match request {
-            Request::Connect(connect) => connect::encode(&connect, &self.protocol, out),
-            Request::Publish(publish) => publish::encode(&publish, None, out),
-            Request::Subscribe { pkid, filter, qos, .. } => {
-                out.put_u8(SUBSCRIBE);
-                put_varint(2 + 2 + filter.len() + 1, out);
-                out.put_u16(pkid);
-                put_binary(filter.as_bytes(), out);
-                out.put_u8(qos.code());
+    pub(super) fn encode(&mut self, request: Request<'_>, out: &mut BytesMut) {
+        let written = match request {
+            Request::Connect(connect) => {
+                connect::encode(&connect, &self.protocol, out);
+                return;
             }
-            Request::PubAck(pkid) => put_ack(PUBACK, pkid, out),
-            Request::PubRec(pkid) => put_ack(PUBREC, pkid, out),
-            Request::PubRel(pkid) => put_ack(PUBREL, pkid, out),
-            Request::PubComp(pkid) => put_ack(PUBCOMP, pkid, out),
-            Request::PingReq => out.put_slice(&[PINGREQ, 0]),
-            Request::Disconnect => out.put_slice(&[DISCONNECT, 0]),
+            Request::Publish(publish) => self.encode_publish(&publish, out),
+            Request::Subscribe { pkid, filter, qos, .. } => {
+                let mut subscribe = Subscribe::new(filter, to_rumqttc(qos));
+                subscribe.pkid = pkid;
+                subscribe.write(out)
+            }
+            Request::PubAck(pkid) => PubAck::new(pkid).write(out),
+            Request::PubRec(pkid) => PubRec::new(pkid).write(out),
+            Request::PubRel(pkid) => PubRel::new(pkid).write(out),
+            Request::PubComp(pkid) => PubComp::new(pkid).write(out),
+            Request::PingReq => PingReq.write(out),
+            Request::Disconnect => v4::Disconnect.write(out),
+        };
+        written.expect("the session keeps lengths and packet identifiers within what MQTT allows");
+    }
+
+    fn encode_publish(&mut self, publish: &Publish<'_>, out: &mut BytesMut) -> Result<usize, Error> {
+        let Publish { topic, payload, qos, retain, dup, pkid } = *publish;
+        if self.publish.topic != topic {
+            topic.clone_into(&mut self.publish.topic);
         }
+        self.publish.payload = payload.clone();
+        self.publish.qos = to_rumqttc(qos);
+        self.publish.retain = retain;
+        self.publish.dup = dup;
+        self.publish.pkid = pkid;
+        let written = self.publish.write(out);
+        // The session counts the memory of payloads, so none may be kept here.
+        self.publish.payload = Bytes::new();
+        written
     }
 
     fn connack(&self, mut fields: Fields<'_>) -> Result<Packet, Malformed> {
@@ -131,7 +164,28 @@ fn reason(number: u8) -> Reason {
     Reason::new(ReasonCode::new(number))
 }
 
-fn put_ack(first_byte: u8, pkid: u16, out: &mut BytesMut) {
-    out.put_slice(&[first_byte, 2]);
-    out.put_u16(pkid);
+/// What rumqttc read, or what was wrong with it.
+fn theirs<T>(read: Result<T, Error>, packet: impl FnOnce(T) -> Packet) -> Result<Packet, String> {
+    read.map(packet).map_err(|error| error.to_string())
+}
+
+fn publish(packet: v4::Publish) -> Packet {
+    let v4::Publish { dup, qos, retain, topic, pkid, payload } = packet;
+    Packet::Publish { topic, payload, qos: from_rumqttc(qos), retain, dup, pkid }
+}
+
+fn to_rumqttc(qos: Qos) -> QoS {
+    match qos {
+        Qos::AtMostOnce => QoS::AtMostOnce,
+        Qos::AtLeastOnce => QoS::AtLeastOnce,
+        Qos::ExactlyOnce => QoS::ExactlyOnce,
+    }
+}
+
+fn from_rumqttc(qos: QoS) -> Qos {
+    match qos {
+        QoS::AtMostOnce => Qos::AtMostOnce,
+        QoS::AtLeastOnce => Qos::AtLeastOnce,
+        QoS::ExactlyOnce => Qos::ExactlyOnce,
+    }
 }

@@ -111,6 +111,7 @@ fn sixteen_sequences_are_remembered_of_streams_that_were_closed() {
     assert_eq!(streams.left().last(), Some(left(0, 7)));
     streams.apply(&progress(16, 1, StreamState::Superseded));
     assert_eq!(numbers(&streams), (2..16).chain([0, 16]).collect::<Vec<_>>());
+    assert_eq!(streams.left().count(), 16, "all of them are written down");
 }
 
 /// What came of an open stream is counted and reported with it: only of the others is nothing known.

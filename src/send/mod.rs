@@ -15,7 +15,7 @@
 //! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
 //! session (`first_session`). It keeps its input meanwhile: `waiting` is the loop of both.
 //!
-//! After that, nothing asks which they were, and two questions are asked of what was chosen. `is_confirmed`: whether a message
+//! After that, nothing asks which of them were chosen. Two properties of them are asked for. `is_confirmed`: whether a message
 //! is delivered when the receiver confirms it, or when the broker acknowledges it; it decides whose word counts in `run`,
 //! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
 //! wait for another session, or the run ends when its own is deleted (`replies`).

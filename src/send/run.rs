@@ -4,17 +4,20 @@
 //!
 //! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more message.
 //! - [`SendRun::may_publish`]: whether one more frame may leave. It is the one gate: new messages, retransmissions and what is
-//!   said between two streams pass it. Two things do not: `settled` ([`SendRun::settle`]), which is sent when nothing else is
-//!   under way; and queries and answers ([`Publication::BestEffort`]), which are dropped if the client has no room for them.
+//!   said between two streams pass it. The last words of a run or a stream ([`SendRun::settle`]) do not, nor do queries and answers
+//!   ([`Publication::BestEffort`]), which are dropped if the client has no room for them.
 //!
-//! Today both ask for room only, at the broker and among the unconfirmed messages. To limit what leaves in another way, by time
-//! for instance, add a condition to `may_publish`, and the time at which the gate opens to [`SendRun::deadline`]. Then:
+//! Today each of the two asks for room, at the broker and among the unconfirmed messages, and nothing else. To limit what leaves
+//! in another way, by time for instance, add a condition to `may_publish`, count in `transfer` and `publish_control` what passed
+//! it, and add the time at which the gate opens to [`SendRun::deadline`]. Any of the loops may then be interrupted by the gate at
+//! any point. And:
 //!
-//! - Leave `may_read` as it is. What was read counts for `--timeout`, also where there is no broker; what is never read does not.
-//! - Shut the gate while there is no connection. The client sends what it has at once (at QoS 2, [at most
-//!   20](crate::mqtt::InFlightLimit) at a time), and all that is not acknowledged again on the next connection: what passes the
-//!   gate without a connection leaves in one burst.
-//! - Time that the gate costs is not time in which nothing is delivered: tell [`Timeouts`].
+//! - Leave `may_read` as it is: what was read counts for `--timeout`, and what is never read would wait for ever. Without a spool
+//!   that is one message of the largest size, which with `--each` may be many lines.
+//! - Shut the gate while there is no connection, and while the client holds messages back (at QoS 2 it has at most 20 under way):
+//!   what it has, it sends in one burst as soon as it can.
+//! - `--timeout` must not count the time for which the gate alone holds messages back: while nothing is in flight, let
+//!   `Timeouts::waiting_since` begin when the gate opens. (Without any waiting message, a run that was told to stop ends early.)
 
 use std::time::Instant;
 

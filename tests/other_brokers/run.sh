@@ -19,8 +19,11 @@ for name in ${!STS_*}; do unset "$name"; done
 
 end_processes() {
 	local pid
-	for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
-	for pid in "${broker_pids[@]}" "${other_pids[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+	# Brokers first: a node of RabbitMQ without its epmd would start another one.
+	# (Their files name those that were only starting, too.)
+	for pid in "${broker_pids[@]}" $(cat "$work"/rabbitmq-*/pid); do kill -KILL "$pid" 2>/dev/null; done
+	rm -f "$work"/rabbitmq-*/pid
+	for pid in $(jobs -p) "${other_pids[@]}"; do kill "$pid" 2>/dev/null; done
 	broker_pids=() other_pids=()
 	wait
 }
@@ -69,6 +72,7 @@ status() {
 kill_node() { # as a power failure does
 	kill -KILL "${broker_pids[$1]}"
 	waituntil is_gone "${broker_pids[$1]}"
+	rm -f "$work/$family-$1/pid"
 	unset "broker_pids[$1]"
 }
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

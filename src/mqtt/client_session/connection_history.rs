@@ -77,6 +77,10 @@ impl Closed {
             (Some(at), _) => Some((at, 1)),
             (None, _) => None,
         };
+        self.times()
+    }
+
+    fn times(&self) -> u32 {
         self.at.map_or(0, |(_, times)| times)
     }
 }
@@ -179,6 +183,11 @@ impl ConnectionHistory {
         self.short_lived += u32::from(self.short_lived > 0);
         let times = self.closed.next(Some(ClosedAt::Connect));
         (!self.closed.was_accepted && times >= MIN_CLOSED).then_some(times)
+    }
+
+    /// How many connections in a row the broker closed at the same request.
+    pub(super) fn times_closed(&self) -> u32 {
+        self.closed.times()
     }
 
     /// Whether another client seems to use the same client identifier. No other client uses a `unique_client_id`.

@@ -84,7 +84,8 @@ impl ClientSession {
         let event = self.history.connection_ended(&connection, self.options.unique_client_id);
         self.events.extend(event);
         let Some(subscribing) = subscribing else { return outage };
-        let hint = (!subscribing.was_granted).then(|| refusal::subscribe_hint(subscribing.filter));
+        let is_refused = !subscribing.was_granted && self.history.times_closed() >= MIN_CLOSED;
+        let hint = is_refused.then(|| refusal::subscribe_hint(subscribing.filter));
         // After a failover the broker may hold the identifier, or the queue of that name, for a connection that is gone.
         self.options.redraw_client_id(rng);
         match hint {

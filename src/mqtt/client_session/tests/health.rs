@@ -525,7 +525,13 @@ fn a_broker_that_closes_at_subscribe_is_waited_for_and_the_topic_is_named() {
         }
         rig.sent();
         waited += rig.drop_connection();
-        said.extend(warnings(&rig.events()).into_iter().map(|text| (round, text)));
+        let events = rig.events();
+        said.extend(warnings(&events).into_iter().map(|text| (round, text)));
+        let hint = |event: &Event| {
+            if let Event::Down { outage, .. } = event { outage.hint().map(str::to_owned) } else { None }
+        };
+        let hint = events.iter().find_map(hint);
+        assert_eq!(hint.is_some_and(|hint| hint.contains("subtop")), round >= 3, "one such connection says little");
     }
     assert!(waited > 30 * SECOND, "pauses grow: {waited:?}");
     assert_eq!(said.len(), 1, "{said:?}");

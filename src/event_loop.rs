@@ -242,7 +242,8 @@ impl<'a> EventLoop<'a> {
         let unread = self.broker.has_unread().then_some(now);
         let deadline = deadline.into_iter().chain(self.broker.deadline()).chain(unread).min();
         let signals = self.signals.as_fd();
-        let mut fds = vec![PollFd::new(&signals, PollFlags::IN)];
+        let mut fds = Vec::with_capacity(4);
+        fds.push(PollFd::new(&signals, PollFlags::IN));
         self.broker.interest(&mut fds);
         let brokers = 1..fds.len();
         fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));

@@ -24,6 +24,8 @@ pub(super) struct Layers {
     /// The path of the request, for WebSocket.
     #[cfg(feature = "websocket")]
     web_socket: Option<String>,
+    #[cfg(feature = "websocket")]
+    is_tls: bool,
     #[cfg(feature = "tls")]
     tls: Option<TlsLayer>,
     /// Connections that the broker closed without a word, before it ever accepted one.
@@ -48,6 +50,8 @@ impl Layers {
             tls: endpoint.tls.clone().map(TlsLayer::new).transpose()?,
             #[cfg(feature = "websocket")]
             web_socket: endpoint.web_socket.clone(),
+            #[cfg(feature = "websocket")]
+            is_tls: endpoint.tls.is_some(),
             closed: 0,
         })
     }
@@ -77,21 +81,18 @@ impl Layers {
         };
         #[cfg(feature = "websocket")]
         if let (Some(path), Some(node)) = (&self.web_socket, node) {
-            return Ok(Box::new(WebSocket::new(transport, &self.authority(node), path)));
+            return Ok(Box::new(WebSocket::new(transport, &authority(node, self.is_tls), path)));
         }
         Ok(transport)
     }
+}
 
-    /// A node as HTTP names it: without the port that the scheme means.
-    #[cfg(feature = "websocket")]
-    fn authority(&self, node: &Node) -> String {
-        #[cfg(feature = "tls")]
-        let default = if self.tls.is_some() { ":443" } else { ":80" };
-        #[cfg(not(feature = "tls"))]
-        let default = ":80";
-        let shown = node.to_string();
-        shown.strip_suffix(default).map_or(shown.clone(), str::to_owned)
-    }
+/// A node as HTTP names it: without the port that the scheme means.
+#[cfg(feature = "websocket")]
+fn authority(node: &Node, is_tls: bool) -> String {
+    let shown = node.to_string();
+    let default = if is_tls { ":443" } else { ":80" };
+    shown.strip_suffix(default).map_or_else(|| shown.clone(), str::to_owned)
 }
 
 impl Endpoint {

@@ -25,6 +25,9 @@ use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 /// Most bytes of payload that go into one frame.
 const MAX_FRAME_LEN: usize = 64 << 10;
 
+/// Reads in a row that bring no payload: after that the loop has its turn, whatever floods us.
+const MAX_EMPTY_READS: usize = 16;
+
 const NO_ANSWER: &str = "the broker closed the connection, without an answer to the request for WebSocket";
 
 /// What a connection that the broker ended fails with.
@@ -185,7 +188,7 @@ impl Transport for WebSocket {
 
 impl Read for WebSocket {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        loop {
+        for _ in 0..MAX_EMPTY_READS {
             if let Some(lost) = self.decoder.closed().cloned() {
                 // Nothing depends on this answer (RFC 6455, 5.5.1).
                 let _ = self.shutdown_write();
@@ -208,6 +211,8 @@ impl Read for WebSocket {
                 return Ok(kept);
             }
         }
+        // Whatever is left is seen by poll(2), or by `has_unread`.
+        Err(ErrorKind::WouldBlock.into())
     }
 }
 

@@ -116,6 +116,9 @@ fn a_flood_of_pings_takes_no_memory_and_stops_nothing() {
         assert_eq!(server.read().unwrap(), Message::Pong(vec![7; 125].into()));
         assert_eq!(server.read().unwrap(), Message::Binary(b"next".to_vec().into()), "one answer to all of them");
     });
+    // The first read returns, although there is no end of them.
+    wait(&client, PollFlags::IN);
+    assert_eq!(client.read(&mut [0; 127]).unwrap_err().kind(), ErrorKind::WouldBlock);
     assert_eq!(read(&mut client).unwrap(), b"data");
     assert!(client.out.capacity() < 1000);
     assert_eq!(client.write(b"next").unwrap(), 4);

@@ -33,10 +33,11 @@ pub(super) struct Attempt<S> {
 impl<S> Race<S> {
     /// A race between `addresses`, in their order of preference; those that `failed` lately come last.
     pub(super) fn new(addresses: Vec<SocketAddr>, failed: &[SocketAddr], timeout: Duration) -> Self {
-        let mut order = interleaved(addresses);
-        order
-            .sort_by_key(|address| failed.iter().position(|other| other == address).map_or(0, |position| position + 1));
-        Self { waiting: order.into(), running: Vec::new(), next_start: None, timeout }
+        let (known, fresh): (Vec<_>, Vec<_>) =
+            interleaved(addresses).into_iter().partition(|address| failed.contains(address));
+        let last = failed.iter().filter(|address| known.contains(address)).copied();
+        let waiting = fresh.into_iter().chain(last).collect();
+        Self { waiting, running: Vec::new(), next_start: None, timeout }
     }
 
     /// The address to begin with now, if any. [`Race::started`] must follow, or another call.

@@ -23,7 +23,7 @@ use crate::mqtt::connection_lost::ConnectionLost;
 /// [`handshake`](Self::handshake) comes first, until it is ready; then `read` and `write`. `write` may keep what it accepted in
 /// a buffer of its own, which is bounded, as a layer of encryption does. `flush` returns `Ok` only when the socket took all of
 /// it, because at QoS 0 that counts as sent. The descriptor is that of the socket, for poll(2).
-pub(in crate::mqtt) trait Transport: Read + Write + AsFd + fmt::Debug {
+pub(in crate::mqtt) trait Transport: Read + Write + AsFd {
     /// Goes on with what must be said before the first byte of MQTT, as far as that goes without waiting: first that of the
     /// layer below. It is called again when poll(2) finds what [`needs`](Self::needs) says.
     fn handshake(&mut self) -> Poll<Result<(), ConnectionLost>> {
@@ -50,6 +50,13 @@ pub(in crate::mqtt) trait Transport: Read + Write + AsFd + fmt::Debug {
     /// A broker whose sockets use Nagle's algorithm (RFC 896), as mosquitto's do by default, holds its next packet back
     /// until then, and a delayed acknowledgement (RFC 1122, 4.2.3.2) takes 40 ms.
     fn quick_ack(&self);
+}
+
+/// Of all of them alike: what a socket shows of itself is code that nobody calls.
+impl fmt::Debug for dyn Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
 }
 
 impl Transport for TcpStream {

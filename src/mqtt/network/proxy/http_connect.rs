@@ -16,7 +16,6 @@ const MAX_ANSWER_LEN: usize = 16 << 10;
 const MAX_SHOWN: usize = 60;
 
 /// The dialogue with one proxy.
-#[derive(Debug)]
 pub(super) struct HttpConnect {
     login: Option<Login>,
     node: Node,

@@ -26,7 +26,7 @@ use crate::mqtt::endpoint::{Node, Proxy, ProxyKind};
 const CHUNK_LEN: usize = 512;
 
 /// What is said to a proxy, a request and an answer at a time.
-trait Dialogue: fmt::Debug {
+trait Dialogue {
     /// The first request.
     fn begin(&mut self) -> Vec<u8>;
 

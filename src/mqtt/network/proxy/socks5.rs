@@ -22,7 +22,6 @@ const IPV6: u8 = 4;
 pub(crate) const MAX_FIELD_LEN: usize = 255;
 
 /// How far the dialogue has come: what the next answer is to.
-#[derive(Debug)]
 enum Step {
     Methods,
     Login,
@@ -30,7 +29,6 @@ enum Step {
 }
 
 /// The dialogue with one proxy.
-#[derive(Debug)]
 pub(super) struct Socks5 {
     step: Step,
     login: Option<Login>,

@@ -29,7 +29,6 @@ pub(super) struct Layers {
     #[cfg(feature = "tls")]
     tls: Option<TlsLayer>,
     /// Connections that the broker closed without a word, before it ever accepted one.
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS asks"))]
     closed: u32,
 }
 

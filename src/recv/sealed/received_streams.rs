@@ -139,7 +139,7 @@ impl<'a> ReceivedStreams<'a> {
         prior
     }
 
-    /// As [`SealedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
+    /// As [`ReceivedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
     fn note_before(&mut self, peer: &Digest, stream: StreamId, before: &Before, gap: Option<Gap>) -> Vec<JournalEntry> {
         let mut prior = Vec::new();
         for ToldStream { progress, before, gap } in &before.moved {

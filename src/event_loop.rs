@@ -157,6 +157,10 @@ impl<'a> EventLoop<'a> {
                     ));
                     continue;
                 }
+                mqtt::Event::Renewed => {
+                    self.reachability = Reachability::Unknown;
+                    BrokerEvent::Disconnected
+                }
                 mqtt::Event::Closed => continue,
                 mqtt::Event::Refused(error) => return Err(error),
                 mqtt::Event::Subscribed { filter, requested, granted } => {

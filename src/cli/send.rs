@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::CommonArgs;
 use crate::config::PeerName;
@@ -52,6 +53,10 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value = "64M", requires = "spool")]
     spool_max: Size,
 
+    /// Have the broker send TEXT to the receiver if this run dies or loses its connection
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    will: Option<String>,
+
     /// Give up after TIME without an acknowledgement: 90, 90s, 1h30m (0: never)
     #[arg(long, value_name = "TIME", default_value = "0", hide_default_value = true)]
     timeout: Seconds,
@@ -77,6 +82,7 @@ fn run(args: &Args, report: &Reporter) -> Result<()> {
     };
     let timeout = args.timeout.limit();
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
-    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, to: args.to.clone() };
+    let (will, to) = (args.will.clone(), args.to.clone());
+    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, will, to };
     send::run(&Link::open(&args.common, report)?.pad_to(args.pad.map(|pad| pad as usize))?, &options, report)
 }

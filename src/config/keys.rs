@@ -30,6 +30,7 @@ pub(super) enum ConfigKey {
     SessionExpiry,
     MessageExpiry,
     Retain,
+    WillTopic,
     MaxMessage,
     Authorities,
     ClientCert,
@@ -52,7 +53,7 @@ impl ConfigKey {
 
 /// Each key as a line names it, in the order of `sts.conf(5)`. An unknown one is an error, so that a mistyped line never
 /// means its default; a file for a newer version is refused by an older one.
-pub(super) const KEY_NAMES: [(&str, ConfigKey); 30] = [
+pub(super) const KEY_NAMES: [(&str, ConfigKey); 31] = [
     ("mqtt_version", ConfigKey::MqttVersion),
     ("ip", ConfigKey::Host),
     ("host", ConfigKey::Host),
@@ -76,6 +77,7 @@ pub(super) const KEY_NAMES: [(&str, ConfigKey); 30] = [
     ("clean_session", ConfigKey::CleanSession),
     ("session_expiry", ConfigKey::SessionExpiry),
     ("retain", ConfigKey::Retain),
+    ("will_topic", ConfigKey::WillTopic),
     ("max_message", ConfigKey::MaxMessage),
     ("message_expiry", ConfigKey::MessageExpiry),
     ("ca_file", ConfigKey::Authorities),

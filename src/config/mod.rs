@@ -57,6 +57,8 @@ pub struct Config {
     pub(crate) publish: Topic,
     /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
     pub(crate) subscribe: Filter,
+    /// `will_topic`: where the will of a link without encryption goes; without it, where messages go.
+    pub(crate) will_topic: Option<Topic>,
     /// What `sts_mode = master` and `slave` need; `None` for `nosec`: nothing is encrypted, nothing authenticated.
     pub(crate) sealed: Option<Sealed>,
     /// What the configuration asks for that this version does not do.

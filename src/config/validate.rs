@@ -46,13 +46,14 @@ impl Config {
 }
 
 /// The keys that any text can be a value of.
-const FREE_TEXT: [ConfigKey; 6] = [
+const FREE_TEXT: [ConfigKey; 7] = [
     ConfigKey::Username,
     ConfigKey::Password,
     ConfigKey::ClientId,
     ConfigKey::Subtop,
     ConfigKey::Pubtop,
     ConfigKey::Channel,
+    ConfigKey::WillTopic,
 ];
 
 fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
@@ -89,7 +90,8 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
         max_message: max_message(settings)?,
     };
     let password_in_text = password_in_text || mqtt.endpoint.proxy.as_ref().is_some_and(Proxy::has_password);
-    let mut config = Config { link: settings.source.link.clone(), mqtt, publish, subscribe, sealed, unsupported: None };
+    let (link, will_topic) = (settings.source.link.clone(), will_topic(settings, sealed.is_some())?);
+    let mut config = Config { link, mqtt, publish, subscribe, will_topic, sealed, unsupported: None };
     config.unsupported = unsupported::first(settings, &config);
     Ok(Parsed { config, warnings, password_in_text })
 }
@@ -164,6 +166,16 @@ fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, Filter)
             .hint("give each direction a topic of its own"));
     }
     Ok((publish, subscribe))
+}
+
+/// `will_topic`. What is sealed goes where its stream goes.
+fn will_topic(settings: &Settings<'_>, is_sealed: bool) -> Result<Option<Topic>> {
+    let Some(setting) = settings.get(ConfigKey::WillTopic) else { return Ok(None) };
+    if is_sealed {
+        let why = format!("`{}` can be used only with `sts_mode = nosec`", setting.name);
+        return Err(setting.error(why).hint("remove this line: on an encrypted link, a will goes to `pubtop`"));
+    }
+    plain_topic(setting).map(Some)
 }
 
 fn plain_topic(setting: Setting<'_>) -> Result<Topic> {

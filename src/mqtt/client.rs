@@ -132,7 +132,7 @@ impl Client {
             ConnectionPhase::Open(..) => self.exchange(now, ready),
             ConnectionPhase::Closing(connection, until) => {
                 if now >= *until || (!ready.is_empty() && connection.is_at_end()) {
-                    self.close();
+                    self.closed(now);
                 }
             }
             ConnectionPhase::Idle | ConnectionPhase::Waiting(_) | ConnectionPhase::Closed => {}
@@ -235,6 +235,12 @@ impl Client {
         }
     }
 
+    /// Sends what is queued and DISCONNECT, then connects anew, with the will that is set now; [`Event::Renewed`] says when the
+    /// old connection has ended. Does nothing without a connection: the next one has that will in any case.
+    pub fn renew(&mut self) {
+        self.session.renew();
+    }
+
     /// Whether the connection was closed after [`disconnect`](Self::disconnect): nothing will happen any more.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.phase, ConnectionPhase::Closed)
@@ -302,7 +308,7 @@ impl Client {
         {
             self.phase = ConnectionPhase::Closing(connection, now + BROKER_CLOSE_TIMEOUT);
         } else {
-            self.close();
+            self.closed(now);
         }
     }
 
@@ -347,6 +353,15 @@ impl Client {
             }
         };
         (lost.at_place(remote, remote.index), hurry)
+    }
+
+    /// The connection is closed after DISCONNECT.
+    fn closed(&mut self, now: Instant) {
+        if self.session.transport_renewed() {
+            self.phase = ConnectionPhase::Waiting(now);
+        } else {
+            self.close();
+        }
     }
 
     fn close(&mut self) {

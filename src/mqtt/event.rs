@@ -22,6 +22,8 @@ pub enum Event {
         /// How long until the next attempt.
         retry: Duration,
     },
+    /// The connection was ended to begin another one, as [`Client::renew`](super::Client::renew) asked.
+    Renewed,
     /// The broker accepted a topic filter.
     Subscribed {
         /// The topic filter.

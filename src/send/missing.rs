@@ -27,12 +27,12 @@ impl SendRun<'_> {
             return error.and_because(format_args!("the broker at {broker} does not acknowledge anything"));
         }
         let Some(topic) = self.stream.confirm_topic() else { return error };
-        if !self.reply_topics.are_subscribed() {
+        if !self.registration.reply_topics.are_subscribed() {
             return error.and_because(format_args!("the broker at {broker} did not grant the subscription to {topic}"));
         }
         let receiver = self.stream.receiver();
         let error = error.and_because(format_args!("sts-recv on {receiver} does not confirm anything"));
-        if self.reply_topics.have_delivered() {
+        if self.registration.reply_topics.have_delivered() {
             return error.hint(format!("it has stopped, or its output is blocked: check what runs on {receiver}"));
         }
         let publish = self.stream.topic();

@@ -30,6 +30,7 @@ mod data_in_flight;
 mod direct;
 mod first_session;
 mod intake;
+mod last_will;
 mod missing;
 mod outgoing;
 mod plain;
@@ -48,10 +49,11 @@ use std::time::{Duration, Instant};
 use self::data_in_flight::DataInFlight;
 use self::direct::Direct;
 use self::intake::Intake;
+use self::last_will::LastWill;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::reply_topics::ReplyTopics;
-use self::run::{Outcome, SendRun};
+use self::run::{Outcome, Registration, SendRun};
 use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
@@ -77,6 +79,8 @@ pub struct SendOptions {
     pub confirm: bool,
     /// Keep input on disk until it is acknowledged.
     pub spool: Option<SpoolOptions>,
+    /// What the broker is to say for this device if the run dies.
+    pub will: Option<String>,
     /// To which peer, on a link with several.
     pub to: Option<PeerName>,
 }
@@ -112,8 +116,10 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
-    let (mqtt, reply_topics, data_in_flight) = (&link.config.mqtt, ReplyTopics::default(), DataInFlight::default());
-    SendRun { events, mqtt, report, source, stream, reply_topics, data_in_flight, timeouts, rng }.finish()
+    let (mqtt, data_in_flight) = (&link.config.mqtt, DataInFlight::default());
+    let will = LastWill::new(options.will.clone(), mqtt.qos);
+    let registration = Registration { reply_topics: ReplyTopics::default(), will };
+    SendRun { events, mqtt, report, source, stream, registration, data_in_flight, timeouts, rng }.finish()
 }
 
 /// The stream in which to send what is in a spool, once there is a session.

@@ -1,8 +1,8 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
 //! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through three
-//! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, and [`SpoolStream`] what
-//! a spool adds. The defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
+//! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, [`SpoolStream`] what a
+//! spool adds, and [`WillStream`] what `--will` adds. The defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
 
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use rand::rngs::ThreadRng;
 
 use crate::crypto::schedule::Digest;
 use crate::spool::{Pending, Spool};
+use crate::stream::StreamId;
 use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
@@ -30,7 +31,7 @@ pub(super) enum Publication {
 }
 
 /// Makes payloads of messages, in order.
-pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream {
+pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// Where to publish its messages.
     fn topic(&self) -> &str;
 
@@ -194,6 +195,34 @@ pub(super) enum Reply {
     SessionLost,
     /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.
     SessionDeleted,
+}
+
+/// What the broker says for this device if the run dies, with `--will`.
+pub(super) trait WillStream {
+    /// What a will that is made now is of, which is then decided; `None` where that cannot be said at the moment, and the will
+    /// that there is stays.
+    fn will_of(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<WillOf>>;
+
+    /// The will for the connection of this number.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Usage`] where the text is too long.
+    fn will(&mut self, text: &str, number: u32, rng: &mut ThreadRng) -> Result<WillMessage>;
+}
+
+/// What a will is of: of another one, it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WillOf {
+    /// The link, which is not encrypted.
+    Link,
+    Stream(StreamId),
+}
+
+/// What the broker is to publish.
+pub(super) struct WillMessage {
+    pub(super) topic: String,
+    pub(super) payload: Bytes,
+    pub(super) retain: bool,
 }
 
 /// Streams of a spool. All of them, those of other runs too, carry one sequence, until that ends.

@@ -6,22 +6,27 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
-use super::outgoing::{ConfirmedStream, OutgoingStream, SpoolStream};
+use super::outgoing::{ConfirmedStream, OutgoingStream, SpoolStream, WillMessage, WillOf, WillStream};
 use crate::Result;
-use crate::config::Config;
+use crate::config::{Config, Mqtt};
 use crate::stdio::Split;
 
 /// Payloads without sessions, numbers or an end.
 pub(super) struct PlainStream {
     topic: String,
+    will_topic: String,
     max_message: usize,
+    retain: bool,
     split: Split,
 }
 
 impl PlainStream {
     /// Messages of what is split in this way.
     pub(super) fn new(config: &Config, split: Split) -> Self {
-        Self { topic: config.publish.as_str().to_owned(), max_message: config.mqtt.max_message, split }
+        let (topic, will_topic) = (&config.publish, config.will_topic.as_ref().unwrap_or(&config.publish));
+        let Mqtt { max_message, retain, .. } = config.mqtt;
+        let (topic, will_topic) = (topic.as_str().to_owned(), will_topic.as_str().to_owned());
+        Self { topic, will_topic, max_message, retain, split }
     }
 }
 
@@ -64,3 +69,14 @@ impl OutgoingStream for PlainStream {
 impl ConfirmedStream for PlainStream {}
 
 impl SpoolStream for PlainStream {}
+
+impl WillStream for PlainStream {
+    fn will_of(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<WillOf>> {
+        Ok(Some(WillOf::Link))
+    }
+
+    fn will(&mut self, text: &str, _number: u32, _rng: &mut ThreadRng) -> Result<WillMessage> {
+        let payload = Bytes::copy_from_slice(text.as_bytes());
+        Ok(WillMessage { topic: self.will_topic.clone(), payload, retain: self.retain })
+    }
+}

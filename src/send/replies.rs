@@ -28,7 +28,7 @@ impl SendRun<'_> {
             }
             Reply::Answer(answer) => Ok(self.publish(answer)?),
             Reply::Confirmed(position) => {
-                self.reply_topics.delivered();
+                self.registration.reply_topics.delivered();
                 self.timeouts.progress(now);
                 if self.timeouts.end_silence() {
                     self.report.info("confirms are arriving again");
@@ -81,7 +81,7 @@ impl SendRun<'_> {
             return Err(self.session_gone());
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
-            self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
+            self.registration.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
             self.publish(query)?;
         }
         if self.timeouts.report_silence(now) {
@@ -97,7 +97,7 @@ impl SendRun<'_> {
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
         let resent = self.source.reseal(&mut *self.stream, &mut turn)?;
         self.timeouts.progress(now);
-        self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
+        self.registration.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
         Ok(resent)
     }
 }

@@ -25,13 +25,14 @@ use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
 use super::data_in_flight::DataInFlight;
+use super::last_will::LastWill;
 use super::outgoing::{OutgoingStream, Publication};
 use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
 use crate::config::{MIN_MESSAGE, Mqtt};
 use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop};
-use crate::mqtt::Qos;
+use crate::mqtt::{Client, Qos};
 use crate::report::Reporter;
 use crate::spool::Pending;
 use crate::{Error, Exit, Result};
@@ -53,6 +54,26 @@ impl From<Error> for Failure {
 /// What the loop does, and why it ends where that fails.
 pub(super) type Outcome<T> = std::result::Result<T, Failure>;
 
+/// What the broker has of a run on each connection: where replies arrive, and what it says if the run dies.
+pub(super) struct Registration {
+    pub(super) reply_topics: ReplyTopics,
+    pub(super) will: LastWill,
+}
+
+impl Registration {
+    /// With a new session or stream, it may be another.
+    fn follow(
+        &mut self,
+        stream: &mut dyn OutgoingStream,
+        broker: &mut Client,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<()> {
+        self.will.follow(stream, broker, now, rng)?;
+        self.reply_topics.follow(stream, broker, now)
+    }
+}
+
 /// One run, from the first byte to the last acknowledgement.
 pub(super) struct SendRun<'a> {
     pub(super) events: EventLoop<'a>,
@@ -60,7 +81,7 @@ pub(super) struct SendRun<'a> {
     pub(super) report: &'a Reporter,
     pub(super) source: Box<dyn MessageSource + 'a>,
     pub(super) stream: Box<dyn OutgoingStream>,
-    pub(super) reply_topics: ReplyTopics,
+    pub(super) registration: Registration,
     pub(super) data_in_flight: DataInFlight,
     pub(super) timeouts: Timeouts,
     pub(super) rng: ThreadRng,
@@ -110,7 +131,7 @@ impl SendRun<'_> {
 
     fn deliver(&mut self) -> Outcome<()> {
         let now = Instant::now();
-        self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
+        self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
         self.events.broker.connect(now);
         loop {
             let now = self.events.begin_turn();
@@ -222,7 +243,7 @@ impl SendRun<'_> {
     /// what clears it wakes the run.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
-        let others = [resend, self.source.deadline(now)].into_iter().flatten();
+        let others = [resend, self.source.deadline(now), self.registration.will.deadline()].into_iter().flatten();
         self.timeouts.deadlines().chain(others).filter(|at| *at > now).min()
     }
 
@@ -239,7 +260,7 @@ impl SendRun<'_> {
             self.publish(publication)?;
             progressed = true;
         }
-        self.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
+        self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
         if is_path_clear && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
             self.handle_silence(now)?;
         }
@@ -250,7 +271,7 @@ impl SendRun<'_> {
     /// frame, and on this connection the subscription for confirms. Only then does it mean something that nothing is
     /// confirmed. Until then the silence is the broker's: nothing is sent again for it, and it is neither reported nor queried.
     fn is_path_clear(&self) -> bool {
-        self.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
+        self.registration.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
     }
 
     /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.
@@ -288,9 +309,15 @@ impl SendRun<'_> {
 
     fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> Outcome<()> {
         match event {
-            BrokerEvent::Connected => self.limit_messages(),
-            BrokerEvent::Disconnected => self.reply_topics.disconnected(),
-            BrokerEvent::Subscribed { filter, .. } => self.reply_topics.subscription_accepted(&filter),
+            BrokerEvent::Connected => {
+                self.registration.will.connected(&mut self.events.broker);
+                self.limit_messages();
+            }
+            BrokerEvent::Disconnected => {
+                self.registration.reply_topics.disconnected();
+                self.registration.will.disconnected();
+            }
+            BrokerEvent::Subscribed { filter, .. } => self.registration.reply_topics.subscription_accepted(&filter),
             BrokerEvent::Acknowledged(token) => {
                 self.data_in_flight.acknowledged(token);
                 // That the broker has a message says nothing of the receiver.

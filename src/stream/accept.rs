@@ -198,9 +198,13 @@ impl Receiver {
     /// Only who saw a message of a stream knows its salt: so who makes such a payload could as well repeat that message.
     #[must_use]
     pub(crate) fn claim(&self, payload: &[u8]) -> Option<(Digest, StreamId, Claim)> {
-        let header = SealedHeader::parse(payload).ok().filter(|header| header.frame_type != FrameType::Will)?;
+        let header = SealedHeader::parse(payload).ok()?;
         self.with_tag(header.tag)?.find_map(|entry| {
-            let claim = entry.streams.claim(header.stream, header.salt, header.seq)?;
+            let claim = match header.frame_type {
+                // The broker may say it after the stream ended: its sender then died before it disconnected.
+                FrameType::Will => entry.streams.is_over(header.stream).then_some(Claim::Settled)?,
+                _ => entry.streams.claim(header.stream, header.salt, header.seq)?,
+            };
             let stream = StreamId { session: entry.session.id, number: header.stream };
             Some((entry.session.peer, stream, claim))
         })

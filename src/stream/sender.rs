@@ -349,7 +349,6 @@ impl Sender {
     ///
     /// # Errors
     /// [`Exit::DataLost`] if it is longer than a message can carry.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no option gives one yet"))]
     pub(crate) fn will(&self, number: u32, data: &[u8], rng: &mut impl CryptoRng) -> Result<Bytes> {
         if data.len() > self.max_data_len() {
             return Err(self.refuse("the will is longer than a message can carry"));
@@ -360,7 +359,7 @@ impl Sender {
         let header = SealedHeader { frame_type: FrameType::Will, tag, stream: id.number, salt, seq: number };
         buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
         let kind_at = self.kind_at();
-        buffer[kind_at] = Kind::Will.code();
+        buffer[kind_at] = Kind::Will.code() | self.pad(&mut buffer, kind_at);
         let key = self.keys.will.as_ref().ok_or_else(|| self.refuse("a side stream has no wills"))?;
         will_cipher(key, salt, self.keys.suite).seal(&mut buffer, rng);
         Ok(buffer.freeze())
@@ -400,6 +399,15 @@ impl Sender {
         buffer.len().checked_sub(head_len).ok_or_else(|| self.refuse("the message was not begun by this sender"))
     }
 
+    /// Pads the plaintext that begins at `kind_at`, if that is wanted; returns the flag for that.
+    fn pad(&self, buffer: &mut BytesMut, kind_at: usize) -> u8 {
+        let Some(pad) = self.lengths.pad else { return 0 };
+        let len = buffer.len() + 1 - kind_at;
+        buffer.put_u8(PADDING);
+        buffer.put_bytes(0, len.next_multiple_of(pad) - len);
+        PADDED
+    }
+
     fn seal_as(&mut self, kind: Kind, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
         self.check(kind, self.carried_len(&buffer)?)?;
         let (kind_at, mut flags) = (self.kind_at(), self.flags);
@@ -407,12 +415,7 @@ impl Sender {
             flags |= PREAMBLE;
             buffer = self.with_preamble(&buffer);
         }
-        if let Some(pad) = self.lengths.pad {
-            flags |= PADDED;
-            let len = buffer.len() + 1 - kind_at;
-            buffer.put_u8(PADDING);
-            buffer.put_bytes(0, len.next_multiple_of(pad) - len);
-        }
+        flags |= self.pad(&mut buffer, kind_at);
         self.keys.advance_to(self.seq);
         let Self { tag, id, salt, seq, .. } = *self;
         let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };

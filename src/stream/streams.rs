@@ -80,7 +80,7 @@ pub(crate) enum Claim {
         /// Its salt and the seq to confirm, if the sender of the stream wanted that.
         confirm: Option<(Salt, u32)>,
     },
-    /// The word after the end of a stream that ended.
+    /// The word after the end of a stream that ended, or a will of a stream that is over.
     Settled,
     /// Of a stream that was closed before its end.
     Closed,

@@ -52,3 +52,4 @@ mod tls;
 mod transports;
 mod trust;
 mod versions;
+mod will;

@@ -47,7 +47,7 @@ impl ClientSession {
     pub fn transport_lost(&mut self, outage: impl Into<Outage>, now: Instant, rng: &mut impl CryptoRng) -> Instant {
         let mut outage = outage.into();
         match std::mem::replace(&mut self.state, ConnectionState::Down(SessionDoubt::None)) {
-            ConnectionState::Up { since, keep_alive } => {
+            ConnectionState::Up { since, keep_alive, .. } => {
                 outage = self.connection_ended(outage, since, keep_alive.was_ping_answered(), now, rng);
             }
             ConnectionState::Connecting { doubt, .. } => {
@@ -112,6 +112,19 @@ impl ClientSession {
         self.outgoing.connection_ended(self.wire.sent());
         self.wire.connection_ended();
         self.events.push_back(Event::Closed);
+    }
+
+    /// The transport is closed after [`renew`](Self::renew). False if it was closed for good.
+    pub(in crate::mqtt) fn transport_renewed(&mut self) -> bool {
+        if self.outgoing.is_closed() || !matches!(self.state, ConnectionState::Closing) {
+            return false;
+        }
+        self.state = ConnectionState::Down(SessionDoubt::None);
+        self.outgoing.connection_ended(self.wire.sent());
+        self.wire.connection_ended();
+        self.subscriptions.connection_ended();
+        self.events.push_back(Event::Renewed);
+        true
     }
 
     /// Whether DISCONNECT went out, or never will because there is no connection.

@@ -78,8 +78,10 @@ enum ConnectionState {
     Up {
         since: Instant,
         keep_alive: KeepAlive,
+        /// DISCONNECT follows what is queued, and then another connection.
+        renewing: bool,
     },
-    /// DISCONNECT is queued.
+    /// DISCONNECT is queued; for good, if the outgoing publishes are closed.
     Closing,
 }
 
@@ -195,6 +197,19 @@ impl ClientSession {
     pub(super) fn disconnect(&mut self) {
         self.outgoing.close();
         self.fill_write_buffer();
+    }
+
+    /// Sends what is queued, then DISCONNECT, if there is a connection: the next one leaves another will. What is published
+    /// meanwhile goes out on that one.
+    pub(super) fn renew(&mut self) {
+        if let ConnectionState::Up { renewing, .. } = &mut self.state {
+            *renewing = true;
+            self.fill_write_buffer();
+        }
+    }
+
+    fn is_renewing(&self) -> bool {
+        matches!(self.state, ConnectionState::Up { renewing: true, .. })
     }
 
     /// Tells the session that reading is paused or resumed: while it is paused, no answer can be late.
@@ -373,7 +388,7 @@ impl ClientSession {
             let position = self.wire.send(request);
             self.outgoing.encoded(position);
         }
-        if self.outgoing.is_closed() && self.outgoing.all_sent() {
+        if (self.outgoing.is_closed() || self.is_renewing()) && self.outgoing.all_sent() {
             self.wire.send(Request::Disconnect);
             self.state = ConnectionState::Closing;
         }

@@ -86,7 +86,7 @@ impl ClientSession {
         let interval = capabilities.keep_alive.unwrap_or_else(|| self.options.keep_alive_seconds());
         let mut keep_alive = KeepAlive::new(Duration::from_secs(interval.into()), now);
         keep_alive.pause(self.is_paused(), now);
-        self.state = ConnectionState::Up { since: now, keep_alive };
+        self.state = ConnectionState::Up { since: now, keep_alive, renewing: false };
         self.history.connection_accepted();
         self.events.push_back(Event::Up { session_present });
         self.send_subscribes(now);

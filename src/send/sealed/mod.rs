@@ -6,6 +6,7 @@
 //! - `confirms`: what the receiver has confirmed, and what is sent again (`--confirm`);
 //! - `session_query`: whether the receiver still has the session, if it confirms nothing;
 //! - `spool_stream`: sequences that outlive the run (`--spool`);
+//! - `will`: what the broker says for us if this process dies;
 //! - `ended_streams`: how the streams of the run ended, for the next one to tell.
 
 mod confirms;
@@ -13,6 +14,7 @@ mod ended_streams;
 mod session_query;
 mod spool_stream;
 mod switching;
+mod will;
 
 use std::time::Instant;
 
@@ -155,7 +157,10 @@ impl OutgoingStream for SealedStream {
         self.sessions.refresh_if_due(now)?;
         self.checked_version = Some(self.sessions.version());
         self.confirms.use_sessions(&self.sessions);
-        let stream = self.new_stream(self.sessions.current()?.clone(), None)?;
+        let stream = match self.take_reserved()? {
+            Some(reserved) => reserved,
+            None => self.new_stream(self.sessions.current()?.clone(), None)?,
+        };
         let max_data = stream.sender.max_record_len();
         self.confirms.restart(now);
         self.enter(stream);

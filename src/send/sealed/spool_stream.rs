@@ -46,9 +46,9 @@ impl SpoolStream for SealedStream {
     }
 
     fn before_record(&mut self, spool: &mut Spool, ended: bool, now: Instant) -> Result<bool> {
-        if matches!(self.state, SealingState::Idle | SealingState::Left) {
+        if self.state.is_unused() || matches!(self.state, SealingState::Left) {
             // A run without a message has a stream nevertheless: its end tells the receiver that there was nothing.
-            let is_empty_run = ended && matches!(self.state, SealingState::Idle);
+            let is_empty_run = ended && self.state.is_unused();
             let owes_end = spool.sequence().is_some_and(|sequence| ended || sequence.until.is_some());
             if !spool.has_record() && !is_empty_run && !owes_end {
                 return Ok(true);
@@ -94,6 +94,6 @@ impl SpoolStream for SealedStream {
     }
 
     fn is_over(&self, spool: &Spool) -> bool {
-        !matches!(self.state, SealingState::Idle) && spool.sequence().is_none()
+        !self.state.is_unused() && spool.sequence().is_none()
     }
 }

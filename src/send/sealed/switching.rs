@@ -2,7 +2,8 @@
 //!
 //! | state | what was sealed last | what follows |
 //! |---|---|---|
-//! | `Idle` | nothing | `Open` |
+//! | `Idle` | nothing | `Open`, or `Reserved` with a will |
+//! | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, where there is a newer session by then |
 //! | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left |
 //! | `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` |
 //! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, nothing: `Open` |
@@ -52,6 +53,8 @@ impl ActiveStream {
 pub(super) enum SealingState {
     /// There was no stream yet.
     Idle,
+    /// Its number is taken, so that a will can be of it.
+    Reserved(Box<ActiveStream>),
     /// Messages are sealed in it.
     Open(Box<ActiveStream>),
     /// It is to say where it continues, and has no room for messages.
@@ -69,7 +72,7 @@ impl SealingState {
     pub(super) fn stream(&self) -> Option<&ActiveStream> {
         match self {
             Self::Open(stream) | Self::Draining(stream) | Self::Switching { old: stream, .. } => Some(stream),
-            Self::Idle | Self::Starting(_) | Self::Left => None,
+            Self::Idle | Self::Reserved(_) | Self::Starting(_) | Self::Left => None,
         }
     }
 
@@ -81,6 +84,19 @@ impl SealingState {
         match self {
             Self::Open(stream) => Ok(stream),
             _ => Err(Error::new(Exit::Failed, "cannot seal").because("no stream is open")),
+        }
+    }
+
+    /// Whether no message was sealed in any stream.
+    pub(super) fn is_unused(&self) -> bool {
+        matches!(self, Self::Idle | Self::Reserved(_))
+    }
+
+    /// The stream that a will is of; the one before is over for the receiver once the next one is entered.
+    pub(super) fn will_stream(&self) -> Option<&ActiveStream> {
+        match self {
+            Self::Reserved(stream) | Self::Starting(stream) => Some(stream),
+            other => other.stream(),
         }
     }
 
@@ -132,7 +148,10 @@ impl SealedStream {
                 self.enter(next);
                 Ok(None)
             }
-            unchanged @ (SealingState::Idle | SealingState::Open(_) | SealingState::Left) => {
+            unchanged @ (SealingState::Idle
+            | SealingState::Reserved(_)
+            | SealingState::Open(_)
+            | SealingState::Left) => {
                 self.state = unchanged;
                 Ok(None)
             }
@@ -158,6 +177,7 @@ impl SealedStream {
                 ended.counted(&old.sender, count(&old.sender).min(old.sender.next_seq() - 1));
                 ended.counted(&next.sender, 0);
             }
+            SealingState::Reserved(unused) => ended.counted(&unused.sender, 0),
             SealingState::Idle => self.state = SealingState::Idle,
             SealingState::Left => {}
         }
@@ -168,7 +188,9 @@ impl SealedStream {
         if let Some(stream) = self.state.stream() {
             self.ended.settled(&stream.sender);
         }
-        if let SealingState::Switching { next, .. } | SealingState::Starting(next) = self.state.take() {
+        if let SealingState::Reserved(next) | SealingState::Switching { next, .. } | SealingState::Starting(next) =
+            self.state.take()
+        {
             self.ended.counted(&next.sender, 0);
         }
     }
@@ -192,7 +214,10 @@ impl SealedStream {
                 let continued = old.sender.next_seq() - 1;
                 (old, Some(next), first.min(continued))
             }
-            unchanged @ (SealingState::Idle | SealingState::Starting(_) | SealingState::Left) => {
+            unchanged @ (SealingState::Idle
+            | SealingState::Reserved(_)
+            | SealingState::Starting(_)
+            | SealingState::Left) => {
                 self.state = unchanged;
                 return Ok(0);
             }

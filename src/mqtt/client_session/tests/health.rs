@@ -236,6 +236,35 @@ fn disconnect_goes_after_what_is_queued() {
 }
 
 #[test]
+fn a_connection_that_is_renewed_ends_in_order_and_costs_nothing() {
+    let mut rig = Rig::new(|_| {});
+    rig.session.renew();
+    assert!(rig.connect(false).len() == 1 && rig.sent().is_empty(), "there was none to renew");
+    rig.events();
+    let token = rig.publish("one", Qos::AtLeastOnce);
+    let will =
+        Will { topic: "w".to_owned(), payload: Bytes::from_static(b"gone"), qos: Qos::AtMostOnce, retain: false };
+    rig.session.set_will(Some(will)).unwrap();
+    rig.session.renew();
+    let later = rig.publish("two", Qos::AtLeastOnce);
+    let packets = rig.sent();
+    assert_eq!((packets.len(), packets.last()), (2, Some(&Packet::Disconnect)), "what comes then waits");
+    assert!(rig.session.is_disconnect_sent() && rig.session.transport_renewed() && !rig.session.transport_renewed());
+    assert!(matches!(rig.events()[..], [Event::Renewed]));
+    let Some(Packet::Connect(connect)) = rig.connect(false).into_iter().next() else { panic!("no CONNECT") };
+    assert_eq!(connect.last_will.map(|will| will.message), Some(Bytes::from_static(b"gone")));
+    let payloads: Vec<_> = published(&rig.sent()).into_iter().map(|(payload, ..)| payload).collect();
+    assert_eq!(payloads, ["one", "two"]);
+    rig.receive(&puback(1)).unwrap();
+    rig.receive(&puback(2)).unwrap();
+    assert_eq!(rig.acknowledged(), [token, later]);
+    rig.session.renew();
+    rig.session.disconnect();
+    rig.sent();
+    assert!(rig.session.is_disconnect_sent() && !rig.session.transport_renewed(), "it ends for good");
+}
+
+#[test]
 fn the_outgoing_buffer_is_bounded() {
     let mut rig = Rig::new(|options| options.in_flight_limit.bytes = 64 << 20);
     rig.connect(false);

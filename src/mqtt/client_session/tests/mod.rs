@@ -18,7 +18,7 @@ use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Packet, SubscribeReasonCod
 use self::dialect::Dialect;
 use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::*;
-use crate::mqtt::{InFlightLimit, Login, Message, Version};
+use crate::mqtt::{InFlightLimit, Login, Message, Version, Will};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -52,7 +52,7 @@ impl LastWill {
     ) -> Result<()> {
         let Some(text) = &self.text else { return Ok(()) };
         self.check_at = Some(now + CHECK_INTERVAL);
-        let Some(of) = stream.will_of(now, rng)? else { return Ok(()) };
+        let Some(of) = stream.will_of(now)? else { return Ok(()) };
         if self.next != Some(of) {
             let WillMessage { topic, payload, retain } = stream.will(text, self.count, rng)?;
             broker.set_will(Some(Will { topic, payload, qos: self.qos, retain }))?;

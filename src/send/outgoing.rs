@@ -201,7 +201,7 @@ pub(super) enum Reply {
 pub(super) trait WillStream {
     /// What a will that is made now is of, which is then decided; `None` where that cannot be said at the moment, and the will
     /// that there is stays.
-    fn will_of(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<WillOf>>;
+    fn will_of(&mut self, now: Instant) -> Result<Option<WillOf>>;
 
     /// The will for the connection of this number.
     ///

@@ -71,7 +71,7 @@ impl ConfirmedStream for PlainStream {}
 impl SpoolStream for PlainStream {}
 
 impl WillStream for PlainStream {
-    fn will_of(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<WillOf>> {
+    fn will_of(&mut self, _now: Instant) -> Result<Option<WillOf>> {
         Ok(Some(WillOf::Link))
     }
 

@@ -27,14 +27,14 @@ impl SealedStream {
 }
 
 impl WillStream for SealedStream {
-    fn will_of(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<WillOf>> {
+    fn will_of(&mut self, now: Instant) -> Result<Option<WillOf>> {
         if self.state.is_unused() {
             self.sessions.refresh_if_due(now)?;
             if let Ok(session) = self.sessions.current() {
                 let session = session.clone();
                 let reserved = match self.take_reserved()? {
                     Some(reserved) => reserved,
-                    None => self.new_stream(session, None, rng)?,
+                    None => self.new_stream(session, None)?,
                 };
                 self.topics = reserved.session.topics.clone();
                 self.state = SealingState::Reserved(reserved);

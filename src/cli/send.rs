@@ -53,7 +53,7 @@ struct Args {
     #[arg(long, value_name = "BYTES", default_value = "64M", requires = "spool")]
     spool_max: Size,
 
-    /// Have the broker send TEXT to the receiver if this run dies or loses its connection
+    /// Have the broker send TEXT to the receiver if this run dies, fails, or loses its connection
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     will: Option<String>,
 

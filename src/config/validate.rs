@@ -315,7 +315,7 @@ fn session_expiry(settings: &Settings<'_>, version: MqttVersion) -> Result<u32> 
     if let Some(setting) = settings.get(ConfigKey::SessionExpiry) {
         if settings.get(ConfigKey::ClientId).is_none() {
             return Err(
-                setting.error("`session_expiry` needs a `clientid`, by which the broker knows the session again")
+                setting.error("`session_expiry` needs a `clientid`, by which the broker recognizes the session")
             );
         }
         if clean.is_some() {

@@ -165,9 +165,7 @@ fn upgrade(status: Option<u16>, endpoint: &Endpoint) -> String {
     match status {
         None => "check the port in `url`: it must be the broker's port for WebSocket".to_owned(),
         Some(401 | 403 | 407) => {
-            format!(
-                "a web server refuses this device: it may want a login of HTTP, or another path than {path} in `url`"
-            )
+            format!("a web server refuses this device: it may want an HTTP login, or a path other than {path} in `url`")
         }
         Some(404 | 405 | 410) => {
             format!("check the path in `url`: the broker has no WebSocket at {path}; others use /mqtt, / or /ws")

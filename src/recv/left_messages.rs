@@ -101,8 +101,8 @@ impl LeftMessages {
         self.notice_at().filter(|at| now >= *at)?;
         self.is_told = true;
         Some(format!(
-            "nothing came for {} s, with {} of other streams left for the next run: \
-             does the broker send more than that without an acknowledgement? \
+            "nothing was received for {} s, with {} of other streams left for the next run: \
+             if the broker sends no more than that without an acknowledgement, raise its limit \
              (max_inflight_messages of mosquitto, mqtt.prefetch of RabbitMQ)",
             SILENCE_TIMEOUT.as_secs(),
             count(self.count() as u64, "message")

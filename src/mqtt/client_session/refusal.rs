@@ -39,7 +39,7 @@ fn other_server(server: &str) -> String {
 }
 
 /// What to do about authentication that this program does not have.
-const AUTH_HINT: &str = "set `username` and `password`, or use a listener of the broker that accepts these or nothing";
+const AUTH_HINT: &str = "set `username` and `password`, or use a listener of the broker that needs no more than these";
 
 /// AUTH: the broker wants an exchange of its own.
 pub(super) fn auth_wanted() -> Error {
@@ -108,7 +108,7 @@ pub(super) fn closed_at_subscribe(filter: &str, times: u32) -> Error {
 
 /// What may be wrong where the broker closes the connection instead of an answer to SUBSCRIBE.
 pub(super) fn subscribe_hint(filter: &str) -> String {
-    with_topic("some brokers refuse so: check `subtop`, and the permissions of this user on the broker", filter)
+    with_topic("some brokers refuse this way: check `subtop`, and the permissions of this user on the broker", filter)
 }
 
 /// The broker closes each connection instead of an answer to CONNECT.
@@ -122,10 +122,10 @@ pub(super) fn closed_at_connect(options: &ClientOptions, times: u32) -> Error {
 pub(super) fn connect_hint(options: &ClientOptions) -> String {
     let hint = match &options.login {
         Some(login) => format!(
-            "some brokers refuse so: check the login of user {:?} (`username`, and `password` or `password_file`), and `clientid`",
+            "some brokers refuse this way: check the login of user {:?} (`username`, `password` or `password_file`), and `clientid`",
             login.username
         ),
-        None => "some brokers refuse so where they require a login: set `username` and `password` or `password_file`; \
+        None => "some brokers do this if they require a login: set `username` and `password` or `password_file`; \
                  or check `clientid`"
             .to_owned(),
     };
@@ -139,9 +139,9 @@ pub(super) fn connect_hint(options: &ClientOptions) -> String {
 
 /// A broker acknowledged a message at QoS 2 with PUBACK.
 pub(super) fn lower_qos() -> Error {
-    Error::new(Exit::Unavailable, "the broker takes QoS 2 for QoS 1")
+    Error::new(Exit::Unavailable, "the broker treats QoS 2 as QoS 1")
         .because("it answers with PUBACK, so after a lost connection messages may arrive twice")
-        .hint("with `qos = 1` this is as it should be")
+        .hint("set `qos = 1`, which on an encrypted link is enough")
 }
 
 /// A PUBACK or PUBREC that refuses a message for good.
@@ -187,7 +187,7 @@ pub(super) fn too_long(publish: &AttemptedPublish<'_>, max: usize) -> Error {
     Error::new(Exit::DataLost, format!("the broker does not accept a message of {len} bytes on {topic:?}"))
         .because(format!("it takes at most {max} bytes"))
         .hint(if max < MIN_MESSAGE {
-            format!("{MIN_MESSAGE} bytes are the least that this program needs: raise the limit of the broker")
+            format!("this program needs at least {MIN_MESSAGE} bytes: raise the limit of the broker")
         } else {
             format!("set `max_message = {max}`, or raise the limit of the broker")
         })

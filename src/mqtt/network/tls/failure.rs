@@ -120,7 +120,7 @@ impl Judge {
         match self.verifier.authorities() {
             Authorities::Own(_) => "the broker's certificate is not signed by an authority in `ca_file`",
             Authorities::System(roots) if roots.get().is_some_and(Option::is_none) => {
-                "this device has no certificates of authorities (the package ca-certificates)"
+                "this device has no certificates of authorities (install the package ca-certificates)"
             }
             Authorities::System(_) | Authorities::Nobody => {
                 "the broker's certificate is not signed by an authority that this device knows"

@@ -138,7 +138,7 @@ impl Content {
         let mut lines = self.bytes.split(|byte| *byte == b'\n');
         if lines.any(|line| ENCRYPTED.iter().any(|begin| line.starts_with(begin.as_bytes()))) {
             return Err(self
-                .unusable("the key is encrypted with a passphrase, and nobody could be asked for that")
+                .unusable("the key is encrypted with a passphrase, which this program does not ask for")
                 .hint(format!("store it without one: (umask 077; openssl pkey -in {} -out NEW)", quote(&self.path))));
         }
         PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|error| match error {
@@ -157,7 +157,7 @@ impl Content {
         let text = String::from_utf8_lossy(&self.bytes);
         let found = text.lines().find_map(|line| line.strip_prefix("-----BEGIN ")?.strip_suffix("-----"));
         match found {
-            Some(found) => error.hint(format!("it has `-----BEGIN {}-----`: were two files mistaken?", tame(found))),
+            Some(found) => error.hint(format!("it has `-----BEGIN {}-----`: were the two files swapped?", tame(found))),
             // ASN.1: a SEQUENCE.
             None if self.bytes.first() == Some(&0x30) => error.hint("it may be DER: convert it to PEM with openssl"),
             None => error,

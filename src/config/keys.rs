@@ -1,7 +1,7 @@
 //! The keys that a configuration can set.
 //!
-//! To add one: its name and variant here, its value in `validate.rs`, a field of [`super::Config`], and its item in
-//! `sts.conf(5)`, which `tests/manual.rs` compares with the list.
+//! To add one: its name and variant here, its value in `validate.rs` (`endpoint.rs` for the connection), a field of
+//! [`super::Config`], and its item in `sts.conf(5)`, which `tests/manual.rs` compares with the list.
 
 use super::address;
 

@@ -334,7 +334,7 @@ fn expiry(settings: &Settings<'_>, key: ConfigKey, version: MqttVersion) -> Resu
     let seconds = seconds.ok_or_else(|| {
         setting.invalid(format!("must be a number of seconds from 0 to {}, or a time such as 12h or 7d", u32::MAX))
     })?;
-    if version != MqttVersion::V5 {
+    if !version.has_properties() {
         let error = setting.error(format!("MQTT {version} has no `{}`", setting.name));
         return Err(error.hint_if_none("set `mqtt_version = 5`, if the broker supports it"));
     }

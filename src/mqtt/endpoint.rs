@@ -72,10 +72,10 @@ impl Proxy {
 
 impl PartialEq for Proxy {
     fn eq(&self, other: &Self) -> bool {
-        let login = |proxy: &Self| {
-            let login = proxy.login.clone()?;
-            Some((login.username, login.password.map(|password| password.expose().to_owned())))
-        };
+        fn login(proxy: &Proxy) -> Option<(&str, Option<&str>)> {
+            let login = proxy.login.as_ref()?;
+            Some((&login.username, login.password.as_ref().map(|password| password.expose())))
+        }
         (self.kind, &self.node, login(self)) == (other.kind, &other.node, login(other))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::connection_lost::{ConnectionLost, Obstacle};
 use super::endpoint::{BrokerAddress, Endpoint};
+use super::tls_options::TlsOptions;
 use crate::{Error, Exit};
 
 /// The port that is registered for MQTT without TLS.
@@ -97,10 +98,7 @@ fn at_place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
 
 /// What is probably wrong.
 fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
-    let tls = || {
-        let path = endpoint.web_socket.as_deref().unwrap_or_default();
-        format!("for TLS: url = {}://{endpoint}{path}", if path.is_empty() { "mqtts" } else { "wss" })
-    };
+    let tls = || over_tls(endpoint).unwrap_or_else(|| PLAIN_PORT.to_owned());
     Some(match (obstacle, endpoint.port()) {
         (Obstacle::TakenOver, _) => "give each device and each link a `clientid` of its own".to_owned(),
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
@@ -134,7 +132,10 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
                     format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint))
                 }
                 MQTT_PORT => "the broker may hang, or may not accept this device: check its log".to_owned(),
-                _ => format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}; {}", tls()),
+                _ => {
+                    let tls = over_tls(endpoint).map(|hint| format!("; {hint}")).unwrap_or_default();
+                    format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}{tls}")
+                }
             }
         }
         (Obstacle::Silence | Obstacle::Closed, _) => {
@@ -142,6 +143,13 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         }
         (Obstacle::Permission | Obstacle::Other, _) => return None,
     })
+}
+
+/// What to write where a broker speaks TLS; `None` where this build does not.
+fn over_tls(endpoint: &Endpoint) -> Option<String> {
+    let over = Endpoint { tls: Some(TlsOptions::default()), ..endpoint.clone() };
+    let path = over.web_socket.as_deref().unwrap_or_default();
+    over.missing_layer().is_none().then(|| format!("for TLS: url = {}://{endpoint}{path}", over.scheme()))
 }
 
 /// What to write where a server speaks HTTP on a port for MQTT.

@@ -82,11 +82,8 @@ mod tests {
     fn a_pin_is_read_as_it_is_shown() {
         let pin = KeyPin::of(b"key");
         let shown = pin.to_string();
-        assert_eq!(
-            shown,
-            "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Tid/rQVVXSwv/4BtKk="
-                .replace("LHDhK3oGRvkiefQnx7OOczTY5Tid/rQVVXSwv/4BtKk=", &shown[7..])
-        );
+        // As openssl dgst -sha256 -binary | base64 has it.
+        assert_eq!(shown, "SHA256:LHDhK3oGRvkiefQnx7OOczTY5Tic/xZ6HcMOc/gmtoM=");
         for text in [shown.clone(), shown.trim_end_matches('=').to_owned(), shown.replace("SHA256", "sha256")] {
             assert_eq!(text.parse(), Ok(pin), "{text}");
         }

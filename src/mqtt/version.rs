@@ -21,6 +21,8 @@ struct VersionFacts {
     name: &'static str,
     /// Bytes; `None` where only the length of a string limits it.
     max_client_id: Option<usize>,
+    /// Packets have properties, with which each side tells its limits and what expires.
+    has_properties: bool,
 }
 
 impl Version {
@@ -29,15 +31,22 @@ impl Version {
 
     const fn facts(self) -> VersionFacts {
         match self {
-            Self::V31 => VersionFacts { config_value: "3", name: "3.1", max_client_id: Some(23) },
-            Self::V311 => VersionFacts { config_value: "4", name: "3.1.1", max_client_id: None },
-            Self::V5 => VersionFacts { config_value: "5", name: "5", max_client_id: None },
+            Self::V31 => {
+                VersionFacts { config_value: "3", name: "3.1", max_client_id: Some(23), has_properties: false }
+            }
+            Self::V311 => VersionFacts { config_value: "4", name: "3.1.1", max_client_id: None, has_properties: false },
+            Self::V5 => VersionFacts { config_value: "5", name: "5", max_client_id: None, has_properties: true },
         }
     }
 
     /// The value that the configuration key `mqtt_version` has for it.
     pub(crate) const fn config_value(self) -> &'static str {
         self.facts().config_value
+    }
+
+    /// Whether each side tells its limits and what expires: the properties of MQTT 5.
+    pub(crate) const fn has_properties(self) -> bool {
+        self.facts().has_properties
     }
 
     /// The longest client identifier, bytes, where this version limits it.

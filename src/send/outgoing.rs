@@ -1,8 +1,9 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
-//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through three
+//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through four
 //! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, [`SpoolStream`] what a
-//! spool adds, and [`WillStream`] what `--will` adds. The defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
+//! spool adds, and [`WillStream`] what `--will` adds. The defaults are right for a stream without sessions: nothing is
+//! confirmed, nothing has to be resumed.
 
 use std::time::Instant;
 

@@ -1,12 +1,12 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
 //! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening and
-//! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`, what a receiver
-//! is told of earlier streams in `lost_ends`, what it remembers of a session's streams in `streams`, their keys in `keys`, and what a sender keeps until it is confirmed in `retransmit`, how much of that may be
-//! on its way in `congestion`.
+//! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`. What a receiver is
+//! told of earlier streams is in `lost_ends`, what it remembers of a session's streams in `streams`, and their keys in `keys`.
+//! What a sender keeps until it is confirmed is in `retransmit`, and how much of that may be on its way in `congestion`.
 //!
-//! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that this version does
-//! not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
+//! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that this
+//! version does not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 

@@ -3,6 +3,12 @@
 //!
 //! A state machine without I/O: bytes and the time come in; bytes, [`Event`]s and a deadline come out. The driver owns
 //! the socket, and reports exactly how many bytes it took: at QoS 0 nothing else is ever known of a message.
+//!
+//! `connection_lifecycle` is how a connection begins and ends, `connection_history` what the last ones have in common, and
+//! `packet_handler` what each packet means, with `publish_answers` for those that answer a PUBLISH. `outgoing_publishes`,
+//! `incoming_publishes` and `subscriptions` are what outlives a connection; `wire` is what of it goes out on the one that there
+//! is, and `broker_limits` what that bears. `keep_alive` and `awaited_ack` keep time, `refusal` puts reasons into words, and
+//! `notices` says each once.
 
 mod awaited_ack;
 mod broker_limits;
@@ -40,7 +46,7 @@ use wire::Wire;
 
 use super::codec::{MAX_PUBLISH_OVERHEAD, MAX_REMAINING_LEN, Request};
 use super::connection_lost::Obstacle;
-use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token, Version};
+use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token};
 use crate::{Error, Exit, Result};
 
 /// How long CONNACK and SUBACK may take.
@@ -152,7 +158,7 @@ impl ClientSession {
     /// to say.
     #[must_use]
     pub(super) fn knows_broker_limits(&self) -> bool {
-        self.options.version != Version::V5 || self.outgoing.knows_broker_limits()
+        !self.options.version.has_properties() || self.outgoing.knows_broker_limits()
     }
 
     /// What is published and not acknowledged.
@@ -269,7 +275,7 @@ impl ClientSession {
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
     /// ends.
     pub(super) fn keeps(&self, qos: Qos) -> bool {
-        let expires = self.options.version == Version::V5 && self.options.session_expiry == 0;
+        let expires = self.options.version.has_properties() && self.options.session_expiry == 0;
         qos > Qos::AtMostOnce && !self.options.clean_session && !expires
     }
 

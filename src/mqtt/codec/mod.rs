@@ -2,8 +2,8 @@
 //!
 //! [`packet`] has the packets and [`reason`] the reason codes, as they are in every version; [`packet_reader`] finds where
 //! one ends and the next begins. A dialect encodes and decodes the packets of one version: [`v3`] those of MQTT 3.1 and
-//! 3.1.1, [`v5`] those of MQTT 5. [`connect`] and [`publish`] have what the dialects share, [`fields`] what all packets are
-//! made of.
+//! 3.1.1, by rumqttc as far as that is right, [`v5`] those of MQTT 5, with [`publish`]. [`connect`] has what the dialects share,
+//! [`fields`] what packets are made of.
 //!
 //! To add a version, which [`Version`] lists: write its dialect beside [`v5`], give it a variant of [`Dialect`] and return
 //! that from [`Dialect::new`]. The compiler then reports each match without an arm for it. Fields and packets that only

@@ -1,4 +1,4 @@
-//! PUBLISH, which differs between the versions by its properties.
+//! PUBLISH of MQTT 5.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -15,22 +15,19 @@ const RETAIN: u8 = 0x01;
 const QOS_SHIFT: u8 = 1;
 const DUP: u8 = 0x08;
 
-/// Appends a PUBLISH, with its payload copied once. `properties`, where the version has any, are less than 128 bytes.
-pub(super) fn encode(publish: &Publish<'_>, properties: Option<&[u8]>, out: &mut BytesMut) {
+/// Appends a PUBLISH, with its payload copied once. `properties` are less than 128 bytes.
+pub(super) fn encode(publish: &Publish<'_>, properties: &[u8], out: &mut BytesMut) {
     let Publish { topic, payload, qos, retain, dup, pkid } = *publish;
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     out.put_u8(PUBLISH | flag(dup, DUP) | qos.code() << QOS_SHIFT | flag(retain, RETAIN));
     let id_len = if qos == Qos::AtMostOnce { 0 } else { 2 };
-    let properties_len = properties.map_or(0, |properties| 1 + properties.len());
-    put_varint(2 + topic.len() + id_len + properties_len + payload.len(), out);
+    put_varint(2 + topic.len() + id_len + 1 + properties.len() + payload.len(), out);
     put_binary(topic.as_bytes(), out);
     if qos > Qos::AtMostOnce {
         out.put_u16(pkid);
     }
-    if let Some(properties) = properties {
-        put_varint(properties.len(), out);
-        out.put_slice(properties);
-    }
+    put_varint(properties.len(), out);
+    out.put_slice(properties);
     out.put_slice(payload);
 }
 

@@ -117,7 +117,7 @@ impl Mqtt5 {
         if let Some(alias) = alias {
             properties::put_u16(Property::TOPIC_ALIAS, alias, &mut self.properties);
         }
-        publish::encode(&Publish { topic, ..publish }, Some(&self.properties), out);
+        publish::encode(&Publish { topic, ..publish }, &self.properties, out);
     }
 
     fn connect(&self, connect: &Connect<'_>, out: &mut BytesMut) {

@@ -70,7 +70,7 @@ impl Dialer {
     }
 
     /// The broker closed a connection without a word, and never accepted one.
-    pub(in crate::mqtt) fn closed_without_answer(&mut self) {
+    pub(in crate::mqtt) fn closed_without_answer(&self) {
         self.layers.closed_without_answer();
     }
 

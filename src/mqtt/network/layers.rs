@@ -1,5 +1,8 @@
 //! What is spoken on a connected socket: the layers of an endpoint, made in one place.
 
+#[cfg(feature = "tls")]
+use std::cell::Cell;
+
 use crate::Result;
 use crate::mqtt::connection_lost::ConnectionLost;
 use crate::mqtt::endpoint::{Endpoint, Node, Proxy};
@@ -29,12 +32,13 @@ pub(super) struct Layers {
     #[cfg(feature = "tls")]
     tls: Option<TlsLayer>,
     /// Connections that the broker closed without a word, before it ever accepted one.
-    closed: u32,
+    #[cfg(feature = "tls")]
+    closed: Cell<u32>,
 }
 
 /// After so many connections that were closed without a word, one is spent to find out whether the port is for TLS.
 #[cfg(feature = "tls")]
-const CLOSED_BEFORE_PROBE: u32 = 3;
+const MIN_CLOSED_TO_PROBE: u32 = 3;
 
 impl Layers {
     /// Prepares what the connections need.
@@ -51,13 +55,15 @@ impl Layers {
             web_socket: endpoint.web_socket.clone(),
             #[cfg(feature = "websocket")]
             is_tls: endpoint.tls.is_some(),
-            closed: 0,
+            #[cfg(feature = "tls")]
+            closed: Cell::new(0),
         })
     }
 
     /// The broker closed a connection without a word, and never accepted one.
-    pub(super) fn closed_without_answer(&mut self) {
-        self.closed += 1;
+    pub(super) fn closed_without_answer(&self) {
+        #[cfg(feature = "tls")]
+        self.closed.set(self.closed.get().saturating_add(1));
     }
 
     /// Puts the layers on a connected socket; their handshakes follow. `node` is whom it is connected to, `None` for a Unix
@@ -75,7 +81,11 @@ impl Layers {
         #[cfg(feature = "tls")]
         let transport = match (&self.tls, node) {
             (Some(tls), Some(node)) => tls.open(transport, node)?,
-            (None, Some(node)) if self.closed == CLOSED_BEFORE_PROBE => Box::new(TlsProbe::new(transport, node)?),
+            (None, Some(node)) if self.closed.get() == MIN_CLOSED_TO_PROBE => {
+                // Spent, whatever becomes of it.
+                self.closed_without_answer();
+                Box::new(TlsProbe::new(transport, node)?)
+            }
             _ => transport,
         };
         #[cfg(feature = "websocket")]

@@ -1,7 +1,7 @@
 //! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "The receiver").
 //!
-//! A stream may overtake what comes before it, or its own first message. Its messages then wait in the [`ReorderBuffer`]. With `--once` the run
-//! follows one chain, and leaves the messages of all others with the broker.
+//! A stream may overtake what comes before it, or its own first message. Its messages then wait in the [`ReorderBuffer`].
+//! With `--once` the run follows one chain, and leaves the messages of all others with the broker.
 
 use std::collections::VecDeque;
 use std::time::Instant;

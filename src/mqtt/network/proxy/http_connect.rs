@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::{Answer, Dialogue};
 use crate::mqtt::Login;
@@ -21,6 +22,16 @@ pub(super) struct HttpConnect {
     node: Node,
 }
 
+/// Begins the header with a login (RFC 7617).
+const AUTHORIZATION: &str = "Proxy-Authorization: Basic ";
+
+/// Name and password as that header has them.
+fn credentials(login: &Login) -> Zeroizing<String> {
+    let password = login.password.as_ref().map_or("", |password| password.expose());
+    let word = Zeroizing::new([login.username.as_bytes(), b":", password.as_bytes()].concat());
+    Zeroizing::new(STANDARD.encode(&*word))
+}
+
 impl HttpConnect {
     pub(super) fn new(node: Node, login: Option<Login>) -> Self {
         Self { login, node }
@@ -30,11 +41,16 @@ impl HttpConnect {
 impl Dialogue for HttpConnect {
     fn begin(&mut self) -> Vec<u8> {
         let node = &self.node;
-        let mut request = format!("CONNECT {node} HTTP/1.1\r\nHost: {node}\r\n").into_bytes();
-        if let Some(login) = &self.login {
-            let password = login.password.as_ref().map_or("", |password| password.expose());
-            let word = STANDARD.encode(format!("{}:{password}", login.username));
-            request.extend(format!("Proxy-Authorization: Basic {word}\r\n").into_bytes());
+        let begin = format!("CONNECT {node} HTTP/1.1\r\nHost: {node}\r\n");
+        let word = self.login.as_ref().map(credentials);
+        let word_len = word.as_ref().map_or(0, |word| AUTHORIZATION.len() + word.len() + 2);
+        // Room for all of it at once: a buffer that grew would leave copies of a password behind.
+        let mut request = Vec::with_capacity(begin.len() + word_len + 2);
+        request.extend(begin.as_bytes());
+        if let Some(word) = word {
+            request.extend(AUTHORIZATION.as_bytes());
+            request.extend(word.as_bytes());
+            request.extend(b"\r\n");
         }
         request.extend(b"\r\n");
         request

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::Poll;
 
 use rustix::event::PollFlags;
+use zeroize::Zeroizing;
 
 use self::http_connect::HttpConnect;
 pub(crate) use self::socks5::MAX_FIELD_LEN as MAX_SOCKS_FIELD_LEN;
@@ -55,7 +56,7 @@ pub(super) struct ProxyConnection {
 /// A dialogue, and its bytes on their way. Not printed, since a request may hold a password.
 struct Exchange {
     dialogue: Box<dyn Dialogue>,
-    out: Vec<u8>,
+    out: Zeroizing<Vec<u8>>,
     answer: Vec<u8>,
 }
 
@@ -67,7 +68,7 @@ impl ProxyConnection {
             ProxyKind::Socks5 => Box::new(Socks5::new(node, login)),
             ProxyKind::Http => Box::new(HttpConnect::new(node, login)),
         };
-        let out = dialogue.begin();
+        let out = dialogue.begin().into();
         Self { below, dialogue: Some(Exchange { dialogue, out, answer: Vec::new() }) }
     }
 }
@@ -86,7 +87,7 @@ impl Exchange {
             if !self.answer.is_empty() {
                 match self.dialogue.answer(&self.answer)? {
                     Answer::Incomplete => {}
-                    Answer::Say(request) => (self.out, self.answer) = (request, Vec::new()),
+                    Answer::Say(request) => (self.out, self.answer) = (request.into(), Vec::new()),
                     Answer::Done(len) if len == self.answer.len() => return Ok(true),
                     // A broker says nothing before its client does.
                     Answer::Done(_) => {

@@ -65,7 +65,9 @@ impl Socks5 {
     fn login_request(&mut self) -> Option<Vec<u8>> {
         self.step = Step::Login;
         let login = self.login.as_ref()?;
-        let mut request = vec![LOGIN_VERSION];
+        // Room for all of it at once: a buffer that grew would leave copies of a password behind.
+        let mut request = Vec::with_capacity(3 + 2 * MAX_FIELD_LEN);
+        request.push(LOGIN_VERSION);
         push_field(&mut request, login.username.as_bytes());
         push_field(&mut request, login.password.as_ref().map_or(&[][..], |password| password.expose().as_bytes()));
         Some(request)

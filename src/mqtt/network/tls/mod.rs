@@ -2,7 +2,8 @@
 //!
 //! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier connections.
 //! `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the right one,
-//! `credentials` has our own certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong. Checking cannot be turned off.
+//! `credentials` has our own certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong.
+//! `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be turned off.
 
 mod credentials;
 mod failure;

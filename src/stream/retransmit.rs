@@ -108,6 +108,11 @@ impl RetransmitQueue {
         self.first
     }
 
+    /// The seq of the next message.
+    fn end(&self) -> u32 {
+        self.first.saturating_add(u32::try_from(self.frames.len()).unwrap_or(u32::MAX))
+    }
+
     /// Whether a message of `size` bytes, or a shorter one, may be sent before older ones are confirmed.
     #[must_use]
     pub(crate) fn has_room(&self, size: usize) -> bool {
@@ -143,19 +148,15 @@ impl RetransmitQueue {
         self.frames.push_back(Frame { sealed, data_len, state });
     }
 
-    /// The receiver has written every message below `next`; true if that is news.
-    ///
-    /// # Errors
-    /// [`Rejected::Unexpected`] for a number above what was sent; nothing changes then.
-    pub(crate) fn confirm(&mut self, next: u32, now: Instant) -> Result<bool, Rejected> {
+    /// The receiver has written every message below `next`; true if that is news. It may have written more than was sent, in the
+    /// stream that this one continues.
+    pub(crate) fn confirm(&mut self, next: u32, now: Instant) -> bool {
+        let next = next.min(self.end());
         let Some(confirmed) = next.checked_sub(self.first).filter(|count| *count > 0) else {
             self.confirm_repeated(next, now);
-            return Ok(false);
+            return false;
         };
         let confirmed = usize::try_from(confirmed).unwrap_or(usize::MAX);
-        if confirmed > self.frames.len() {
-            return Err(Rejected::Unexpected);
-        }
         let (mut arrivals, in_flight) = (Arrivals::default(), self.totals.in_flight);
         for frame in self.frames.drain(..confirmed) {
             self.totals.remove(&frame);
@@ -167,7 +168,7 @@ impl RetransmitQueue {
         self.lost_from = self.lost_from.max(next);
         self.quiet_since = now;
         self.heard(&arrivals, in_flight, now);
-        Ok(true)
+        true
     }
 
     /// Not news. If the receiver does not hold what came too early, it may lack the oldest.
@@ -187,15 +188,14 @@ impl RetransmitQueue {
     /// last. What is not among them, and below the highest, it does not have. True if that is news.
     ///
     /// # Errors
-    /// [`Rejected::Unexpected`] for a number above what was sent, or ranges that are not in order; nothing changes then.
+    /// [`Rejected::Unexpected`] for ranges that are not in order; nothing changes then.
     pub(crate) fn hold(&mut self, ranges: &[(u32, u32)], now: Instant) -> Result<bool, Rejected> {
-        let sent = u64::from(self.first) + self.frames.len() as u64;
         let is_ordered =
             ranges.iter().all(|(from, to)| from < to) && ranges.is_sorted_by(|one, other| one.1 <= other.0);
-        let end = ranges.last().map_or(0, |(_, to)| *to);
-        if !is_ordered || u64::from(end) > sent {
+        if !is_ordered {
             return Err(Rejected::Unexpected);
         }
+        let end = ranges.last().map_or(0, |(_, to)| *to);
         self.holder = Holder::Known;
         let (mut arrivals, in_flight) = (Arrivals::default(), self.totals.in_flight);
         let mut ranges = ranges.iter().copied().peekable();
@@ -397,19 +397,27 @@ mod tests {
     }
 
     #[test]
-    fn a_confirm_is_cumulative_and_never_above_what_was_sent() {
+    fn a_confirm_is_cumulative() {
         let now = Instant::now();
         let mut queue = filled(now, 5);
-        assert_eq!(queue.confirm(6, now), Err(Rejected::Unexpected));
-        for ranges in [&[(4, 6)][..], &[(3, 3)], &[(3, 4), (2, 3)]] {
+        for ranges in [&[(3, 3)][..], &[(3, 4), (2, 3)]] {
             assert_eq!(queue.hold(ranges, now), Err(Rejected::Unexpected));
         }
-        assert_eq!(queue.unconfirmed(), (5, 50));
-        assert_eq!(queue.confirm(3, now), Ok(true));
-        assert_eq!(queue.confirm(2, now), Ok(false));
+        assert!(queue.confirm(3, now) && !queue.confirm(2, now));
         assert_eq!(queue.unconfirmed(), (2, 20));
-        assert_eq!(queue.confirm(5, now), Ok(true));
+        assert!(queue.confirm(5, now));
         assert_eq!(queue.deadline(), None);
+    }
+
+    /// In the stream that this one continues, the receiver may have had more than a window.
+    #[test]
+    fn a_confirm_above_what_was_sent_is_of_what_was_sent() {
+        let now = Instant::now();
+        let mut queue = filled(now, 5);
+        assert_eq!(queue.hold(&[(2, 4), (4, u32::MAX)], now), Ok(true));
+        assert!(queue.confirm(1000, now) && queue.first() == 5);
+        queue.push(message(5), 10, now);
+        assert!(queue.confirm(u32::MAX, now) && queue.first() == 6);
     }
 
     #[test]
@@ -432,7 +440,7 @@ mod tests {
             }
             assert_eq!(queue.unconfirmed().0, windows * usize::from(WINDOW));
             now += ROUND_TRIP;
-            queue.confirm(sent, now).unwrap();
+            queue.confirm(sent, now);
         }
     }
 
@@ -440,7 +448,7 @@ mod tests {
     fn only_what_is_missing_is_sent_again_and_the_window_is_halved_once() {
         let start = Instant::now();
         let mut queue = filled(start, WINDOW);
-        queue.confirm(2, start + ROUND_TRIP).unwrap();
+        queue.confirm(2, start + ROUND_TRIP);
         let now = start + 2 * ROUND_TRIP;
         assert_eq!(queue.hold(&[(3, 5), (6, 7), (8, 16)], now), Ok(true));
         let late_at = queue.deadline().unwrap();
@@ -449,7 +457,7 @@ mod tests {
         assert_eq!(queue.hold(&[(3, 5), (6, 7), (8, 16)], late_at), Ok(false));
         assert!(sent_again(&mut queue, late_at).is_empty());
         let before = queue.window();
-        queue.confirm(16, late_at + ROUND_TRIP).unwrap();
+        queue.confirm(16, late_at + ROUND_TRIP);
         assert!(before <= INITIAL_WINDOW && queue.window() < before + INITIAL_WINDOW / 16, "no slow start");
     }
 
@@ -497,7 +505,7 @@ mod tests {
         let mut queue = filled(start, 3);
         let now = start + ROUND_TRIP;
         queue.hold(&[(1, 3)], now).unwrap();
-        queue.confirm(3, now + ROUND_TRIP / 16).unwrap();
+        queue.confirm(3, now + ROUND_TRIP / 16);
         assert!(sent_again(&mut queue, now + ROUND_TRIP).is_empty() && queue.deadline().is_none());
     }
 
@@ -505,12 +513,12 @@ mod tests {
     fn a_receiver_that_holds_nothing_gets_all_again_once_a_round() {
         let now = Instant::now();
         let mut queue = filled(now, 4);
-        queue.confirm(1, now).unwrap();
-        queue.confirm(1, now).unwrap();
+        queue.confirm(1, now);
+        queue.confirm(1, now);
         assert_eq!(sent_again(&mut queue, now), [1, 2, 3]);
-        queue.confirm(1, now + ROUND_INTERVAL / 4).unwrap();
+        queue.confirm(1, now + ROUND_INTERVAL / 4);
         assert!(sent_again(&mut queue, now + ROUND_INTERVAL / 4).is_empty());
-        queue.confirm(1, now + ROUND_INTERVAL).unwrap();
+        queue.confirm(1, now + ROUND_INTERVAL);
         assert_eq!(sent_again(&mut queue, now + ROUND_INTERVAL), [1, 2, 3]);
     }
 
@@ -520,7 +528,7 @@ mod tests {
         let mut queue = filled(now, 4);
         queue.hold(&[(1, 2)], now).unwrap();
         for _ in 0..2 {
-            queue.confirm(2, now).unwrap();
+            queue.confirm(2, now);
             assert!(sent_again(&mut queue, now).is_empty());
         }
     }
@@ -537,7 +545,7 @@ mod tests {
             assert_eq!(sent_again(&mut queue, now), [0]);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
-        queue.confirm(1, now).unwrap();
+        queue.confirm(1, now);
         assert_eq!(sent_again(&mut queue, now), [1, 2, 3, 4]);
         assert_eq!(queue.deadline(), Some(now + INITIAL_PROBE_TIMEOUT), "no round trip was measured");
     }
@@ -551,9 +559,9 @@ mod tests {
         assert_eq!(sent_again(&mut queue, late_at), [0]);
         let due = queue.deadline().unwrap();
         assert_eq!(sent_again(&mut queue, due), [0]);
-        queue.confirm(1, due + 2 * ROUND_TRIP).unwrap();
+        queue.confirm(1, due + 2 * ROUND_TRIP);
         assert_eq!(sent_again(&mut queue, due + 2 * ROUND_TRIP), [1, 2, 3, 4, 5]);
-        queue.confirm(6, due + 3 * ROUND_TRIP).unwrap();
+        queue.confirm(6, due + 3 * ROUND_TRIP);
         assert_eq!((queue.totals.in_flight, queue.totals.lost, queue.totals.bytes), (0, 0, 0));
     }
 
@@ -561,9 +569,9 @@ mod tests {
     fn what_is_confirmed_meanwhile_is_not_sent_again() {
         let now = Instant::now();
         let mut queue = filled(now, 4);
-        queue.confirm(0, now).unwrap();
+        queue.confirm(0, now);
         assert_eq!(queue.poll(now).unwrap()[0], 0);
-        queue.confirm(2, now).unwrap();
+        queue.confirm(2, now);
         assert_eq!(sent_again(&mut queue, now), [2, 3]);
     }
 
@@ -571,7 +579,7 @@ mod tests {
     fn of_another_stream_the_path_is_known() {
         let start = Instant::now();
         let mut queue = filled(start, WINDOW);
-        queue.confirm(WINDOW.into(), start + ROUND_TRIP).unwrap();
+        queue.confirm(WINDOW.into(), start + ROUND_TRIP);
         queue.push(message(0), 10, start + ROUND_TRIP);
         assert_eq!(queue.take_unconfirmed(start + ROUND_TRIP).count(), 1);
         assert_eq!((queue.first(), queue.unconfirmed()), (0, (0, 0)));

@@ -216,8 +216,8 @@ class Sender:
             if plain.kind == sealed.REFUSED:
                 self.event("refused", seq=seq)
                 self.status = 76
-            elif plain.kind == sealed.CONFIRM and seq <= self.stream.seq:
-                self.confirmed(seq)
+            elif plain.kind == sealed.CONFIRM:
+                self.confirmed(min(seq, self.stream.seq))
 
     def confirmed(self, seq):
         now = time.time()

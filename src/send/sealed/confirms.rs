@@ -168,7 +168,7 @@ impl Confirms {
         if *other != salt {
             return Ok(Some(News::Copied));
         }
-        Ok(self.queue.confirm(*next, now)?.then(|| News::Confirmed(self.queue.first())))
+        Ok(self.queue.confirm(*next, now).then(|| News::Confirmed(self.queue.first())))
     }
 }
 

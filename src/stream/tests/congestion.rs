@@ -189,7 +189,7 @@ fn course(broker: Broker, (count, len): (u32, usize), holds: bool, seed: u64) ->
             if !held.is_empty() {
                 queue.hold(&held, world.now).unwrap();
             }
-            queue.confirm(next, world.now).unwrap();
+            queue.confirm(next, world.now);
         }
         world.now += TURN;
     }

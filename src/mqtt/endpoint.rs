@@ -74,7 +74,7 @@ impl PartialEq for Proxy {
     fn eq(&self, other: &Self) -> bool {
         fn login(proxy: &Proxy) -> Option<(&str, Option<&str>)> {
             let login = proxy.login.as_ref()?;
-            Some((&login.username, login.password.as_ref().map(|password| password.expose())))
+            Some((&login.username, login.password.as_ref().map(Password::expose)))
         }
         (self.kind, &self.node, login(self)) == (other.kind, &other.node, login(other))
     }

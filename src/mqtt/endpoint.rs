@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::Login;
 use super::tls_options::TlsOptions;
+use crate::secret::Password;
 
 /// How to reach the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]

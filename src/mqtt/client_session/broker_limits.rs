@@ -20,6 +20,8 @@ pub(super) struct BrokerLimits {
     pub(super) retains: bool,
     /// The longest packet, bytes.
     max_packet: usize,
+    /// It keeps no session after this connection, whatever was asked for.
+    pub(super) ends_session: bool,
 }
 
 impl Default for BrokerLimits {
@@ -37,7 +39,8 @@ impl BrokerLimits {
             None => (MAX_EXACTLY_ONCE, Qos::ExactlyOnce),
         };
         let Capabilities { max_qos, retains, max_packet, .. } = *capabilities;
-        Self { max_in_flight, counted, in_flight: 0, are_said: true, max_qos, retains, max_packet }
+        let ends_session = capabilities.session_expiry == Some(0);
+        Self { max_in_flight, counted, in_flight: 0, are_said: true, max_qos, retains, max_packet, ends_session }
     }
 
     /// Whether a message may be sent now.

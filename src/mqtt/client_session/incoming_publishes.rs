@@ -6,6 +6,9 @@ use crate::mqtt::Qos;
 use crate::mqtt::codec::Request;
 use crate::mqtt::event::{Receipt, RequiredAck};
 
+/// So many PUBREC packets are remembered before those that are answered are removed.
+const MIN_RECS: usize = 64;
+
 /// What must be remembered of them: at QoS 2 each delivery until PUBREL, at QoS 1 only the connection.
 #[derive(Debug, Default)]
 pub(super) struct IncomingPublishes {
@@ -38,6 +41,13 @@ struct UnreleasedPublish {
     acknowledged: bool,
     /// The connection on which the broker sent it last: only there may PUBREC be sent.
     connection: u64,
+    /// The last connection on which PUBREC was sent.
+    answered_on: Option<u64>,
+}
+
+/// Whether PUBREL is due to a PUBREC.
+fn is_due(unreleased: &HashMap<u16, UnreleasedPublish>, rec: &SentPubRec) -> bool {
+    unreleased.get(&rec.pkid).is_some_and(|one| one.delivery == rec.delivery)
 }
 
 /// What a PUBLISH turned out to be.
@@ -90,7 +100,8 @@ impl IncomingPublishes {
                 }
                 self.delivery += 1;
                 let delivery = self.delivery;
-                self.unreleased.insert(pkid, UnreleasedPublish { delivery, acknowledged: false, connection });
+                self.unreleased
+                    .insert(pkid, UnreleasedPublish { delivery, acknowledged: false, connection, answered_on: None });
                 RequiredAck::PubRec { pkid, delivery }
             }
         };
@@ -115,9 +126,15 @@ impl IncomingPublishes {
     /// An answer was encoded; its last byte lies at `end` of this connection.
     pub(super) fn encoded(&mut self, answer: Request<'_>, end: u64) {
         if let Request::PubRec(pkid) = answer
-            && let Some(publish) = self.unreleased.get(&pkid)
+            && let Some(publish) = self.unreleased.get_mut(&pkid)
+            // Of repeats, the first answer counts.
+            && publish.answered_on.replace(self.connection) != Some(self.connection)
         {
-            self.recs.push_back(SentPubRec { pkid, delivery: publish.delivery, end });
+            let delivery = publish.delivery;
+            if self.recs.len() > 2 * self.unreleased.len() + MIN_RECS {
+                self.recs.retain(|rec| is_due(&self.unreleased, rec));
+            }
+            self.recs.push_back(SentPubRec { pkid, delivery, end });
         }
     }
 
@@ -130,11 +147,44 @@ impl IncomingPublishes {
     /// PUBREL came in: the broker will not repeat this one. Returns the answer.
     pub(super) fn pubrel(&mut self, pkid: u16) -> Request<'static> {
         self.unreleased.remove(&pkid);
-        let unreleased = &self.unreleased;
-        let is_due = |rec: &SentPubRec| unreleased.get(&rec.pkid).is_some_and(|one| one.delivery == rec.delivery);
-        while self.recs.front().is_some_and(|rec| !is_due(rec)) {
+        while self.recs.front().is_some_and(|rec| !is_due(&self.unreleased, rec)) {
             self.recs.pop_front();
         }
         Request::PubComp(pkid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tool takes a message; PUBREC ends at this byte.
+    fn take(incoming: &mut IncomingPublishes, pkid: u16, end: u64) {
+        let answer = match incoming.publish(Qos::ExactlyOnce, pkid) {
+            IncomingPublish::New(receipt) => incoming.ack(&receipt).unwrap(),
+            IncomingPublish::AcknowledgedRepeat(answer) => answer,
+            IncomingPublish::PendingRepeat => panic!("it was acknowledged"),
+        };
+        incoming.encoded(answer, end);
+    }
+
+    #[test]
+    fn a_broker_that_repeats_or_releases_out_of_order_takes_no_memory() {
+        let mut incoming = IncomingPublishes::default();
+        incoming.connection_began();
+        for end in 1..10_000 {
+            take(&mut incoming, 1, 4 * end);
+        }
+        assert_eq!((incoming.recs.len(), incoming.oldest_unanswered(4)), (1, Some(4)), "the first answer counts");
+        for round in 0..50_000_u64 {
+            let pkid = u16::try_from(2 + round % 1000).unwrap();
+            take(&mut incoming, pkid, 40_000 + 4 * round);
+            incoming.pubrel(pkid);
+        }
+        assert!(incoming.recs.len() <= 2 * incoming.unreleased.len() + MIN_RECS + 1, "{}", incoming.recs.len());
+        assert_eq!(incoming.oldest_unanswered(4), Some(4), "1 was never released");
+        incoming.connection_began();
+        take(&mut incoming, 1, 8);
+        assert_eq!(incoming.oldest_unanswered(8), Some(8), "on each connection anew");
     }
 }

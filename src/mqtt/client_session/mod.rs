@@ -275,7 +275,8 @@ impl ClientSession {
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
     /// ends.
     pub(super) fn keeps(&self, qos: Qos) -> bool {
-        let expires = self.options.version.has_properties() && self.options.session_expiry == 0;
+        let asks_for_none = self.options.version.has_properties() && self.options.session_expiry == 0;
+        let expires = asks_for_none || self.outgoing.ends_session();
         qos > Qos::AtMostOnce && !self.options.clean_session && !expires
     }
 

@@ -183,6 +183,11 @@ impl OutgoingPublishes {
         self.broker_limits.are_said
     }
 
+    /// Whether the broker keeps no session after the connection that there is, whatever was asked for.
+    pub(super) fn ends_session(&self) -> bool {
+        self.broker_limits.ends_session
+    }
+
     /// The longest payload on this topic that the broker takes, bytes.
     pub(super) fn max_payload(&self, topic: &str) -> usize {
         self.broker_limits.max_payload(topic)

@@ -103,12 +103,11 @@ impl ClientSession {
     fn take_capabilities(&mut self, capabilities: &Capabilities) {
         self.events.extend(self.notices.changes(capabilities, &self.options));
         self.outgoing.connection_accepted(BrokerLimits::new(capabilities));
-        if let Some(client_id) = &capabilities.client_id {
+        // It may choose one only where CONNECT had none (MQTT 5, 3.2.2.3.7).
+        let chosen = capabilities.client_id.as_ref().filter(|_| self.options.client_id.is_empty());
+        if let Some(client_id) = chosen {
             self.events.push_back(Event::Note(format!("the broker chose the client id {}", escape(client_id))));
             self.options.client_id.clone_from(client_id);
-        }
-        if let Some(seconds) = capabilities.session_expiry {
-            self.options.session_expiry = seconds.min(self.options.session_expiry);
         }
     }
 

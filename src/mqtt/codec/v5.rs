@@ -167,8 +167,8 @@ impl Mqtt5 {
                 Property::ASSIGNED_CLIENT_ID => capabilities.client_id = Some(value.text.to_owned()),
                 Property::TOPIC_ALIAS_MAXIMUM => self.aliases = TopicAliases::new(value.short()),
                 Property::SERVER_KEEP_ALIVE => capabilities.keep_alive = Some(value.short()),
-                Property::REASON_STRING => reason.text = Some(value.text.to_owned()),
-                Property::SERVER_REFERENCE => reason.server = Some(value.text.to_owned()),
+                Property::REASON_STRING => reason.text = Some(shortened(value.text)),
+                Property::SERVER_REFERENCE => reason.server = Some(shortened(value.text)),
                 _ => {}
             }
         }
@@ -176,6 +176,9 @@ impl Mqtt5 {
         Ok(Packet::ConnAck(Box::new(ConnAck { session_present: Some(flags == 1), reason, capabilities })))
     }
 }
+
+/// Most characters of what a broker says in words.
+const MAX_WORDS_LEN: usize = 200;
 
 /// Reads the properties of a PUBLISH, none of which is needed.
 fn skip_properties(fields: &mut Fields<'_>) -> Result<(), Malformed> {
@@ -218,12 +221,17 @@ fn reason_and(mut fields: Fields<'_>, allowed: Allowed) -> Result<Reason, Malfor
 fn read_words(reason: &mut Reason, mut properties: Properties<'_>) -> Result<(), Malformed> {
     while let Some((property, value)) = properties.next()? {
         match property {
-            Property::REASON_STRING => reason.text = Some(value.text.to_owned()),
-            Property::SERVER_REFERENCE => reason.server = Some(value.text.to_owned()),
+            Property::REASON_STRING => reason.text = Some(shortened(value.text)),
+            Property::SERVER_REFERENCE => reason.server = Some(shortened(value.text)),
             _ => {}
         }
     }
     Ok(())
+}
+
+/// As much of a text for people as is kept and shown.
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_WORDS_LEN).collect()
 }
 
 /// Reads the answers to the topic filters of one packet, all of which have the same words.
@@ -231,8 +239,9 @@ fn answers(fields: &mut Fields<'_>) -> Result<(u16, impl Iterator<Item = Reason>
     let pkid = fields.u16()?;
     let mut words = Reason::success();
     read_words(&mut words, Properties::read(fields, Allowed::ACK)?)?;
-    if fields.is_empty() {
-        return Err(Malformed("no reason code"));
+    // This client asks for one filter at a time; and each code has a copy of the words.
+    if fields.len() != 1 {
+        return Err(Malformed("not exactly one reason code"));
     }
     let codes = fields.rest().iter().map(|&code| ReasonCode::new(code));
     Ok((pkid, codes.map(move |code| Reason { text: words.text.clone(), ..Reason::new(code) })))

@@ -46,12 +46,14 @@ impl EarlyStream {
 impl EarlyMessages {
     /// Keeps a message, if there is room.
     pub(super) fn hold(&mut self, (stream, salt, seq): (StreamId, Salt, u32), payload: &[u8], now: Instant) {
+        if self.streams.get(&stream).is_some_and(|early| early.messages.contains_key(&seq)) {
+            return;
+        }
         let size = payload.len() + OVERHEAD;
         if self.bytes + size > MAX_BYTES {
             self.retain(|_, early| now < early.touched + IDLE_TIMEOUT);
         }
-        let fits = self.bytes + size <= MAX_BYTES;
-        if !fits && !self.streams.contains_key(&stream) {
+        if self.bytes + size > MAX_BYTES {
             return;
         }
         let early =
@@ -60,11 +62,9 @@ impl EarlyMessages {
             return;
         }
         early.touched = now;
-        if fits && !early.messages.contains_key(&seq) {
-            // A view of the read buffer would keep all of that.
-            early.messages.insert(seq, Bytes::copy_from_slice(payload));
-            self.bytes += size;
-        }
+        // A view of the read buffer would keep all of that.
+        early.messages.insert(seq, Bytes::copy_from_slice(payload));
+        self.bytes += size;
     }
 
     /// A message that is the next one of its stream now, where `wanted` tells the next seq of a stream, and the highest of one of

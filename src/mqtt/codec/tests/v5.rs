@@ -169,10 +169,36 @@ fn reasons_have_the_words_of_the_broker() {
     let refused = reason(ReasonCode::NOT_AUTHORIZED, Some("no"));
     assert_eq!(with(&[0x40, 0, 0, 7, 0x87], &[]), Packet::PubAck { pkid: 7, reason: refused.clone() });
     assert_eq!(with(&[0xe0, 0, 0x87], &[]), Packet::Disconnect(refused.clone()));
-    let granted = vec![Ok(Qos::AtLeastOnce), Err(refused.clone())];
-    assert_eq!(with(&[0x90, 0, 0, 7], &[1, 0x87]), Packet::SubAck { pkid: 7, granted });
-    let reasons = vec![reason(ReasonCode::SUCCESS, Some("no")), refused];
-    assert_eq!(with(&[0xb0, 0, 0, 7], &[0, 0x87]), Packet::UnsubAck { pkid: 7, reasons });
+    assert_eq!(with(&[0x90, 0, 0, 7], &[1]), Packet::SubAck { pkid: 7, granted: vec![Ok(Qos::AtLeastOnce)] });
+    assert_eq!(with(&[0x90, 0, 0, 7], &[0x87]), Packet::SubAck { pkid: 7, granted: vec![Err(refused.clone())] });
+    assert_eq!(with(&[0xb0, 0, 0, 7], &[0x87]), Packet::UnsubAck { pkid: 7, reasons: vec![refused] });
+}
+
+#[test]
+fn words_are_kept_up_to_a_length() {
+    let words = "\u{e9}".repeat(30_000);
+    let len = u16::try_from(words.len()).unwrap();
+    let mut body = vec![0x87];
+    put_varint(3 + words.len(), &mut body);
+    body.push(31);
+    body.extend(len.to_be_bytes());
+    body.extend(words.as_bytes());
+    let mut bytes = vec![0xe0];
+    put_varint(body.len(), &mut bytes);
+    bytes.extend(body);
+    let Packet::Disconnect(reason) = decode(&bytes).unwrap().unwrap() else { panic!("no DISCONNECT") };
+    assert_eq!(reason.text.unwrap(), "\u{e9}".repeat(200));
+}
+
+fn put_varint(mut value: usize, out: &mut Vec<u8>) {
+    loop {
+        let low = u8::try_from(value % 128).unwrap();
+        value /= 128;
+        out.push(if value > 0 { low | 0x80 } else { low });
+        if value == 0 {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -208,7 +234,8 @@ fn what_no_broker_may_say_is_malformed() {
         (&[0x20, 4, 0, 0, 0, 9], "CONNACK: longer"),
         (&[0x30, 3, 0, 0, 0], "PUBLISH: no topic"),
         (&[0x30, 3, 0, 1, b't'], "PUBLISH: shorter"),
-        (&[0x90, 3, 0, 1, 0], "SUBACK: no reason code"),
+        (&[0x90, 3, 0, 1, 0], "SUBACK: not exactly one reason code"),
+        (&[0x90, 5, 0, 1, 0, 0, 0], "SUBACK: not exactly one reason code"),
         (&[0x90, 4, 0, 1, 0, 3], "SUBACK: "),
         (&[0x40, 5, 0, 1, 0, 0, 0], "PUBACK: longer"),
         (&[0x10, 0], "packet type 1"),

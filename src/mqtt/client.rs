@@ -131,7 +131,7 @@ impl Client {
             }
             ConnectionPhase::Open(..) => self.exchange(now, ready),
             ConnectionPhase::Closing(connection, until) => {
-                if now >= *until || (!ready.is_empty() && connection.is_at_end()) {
+                if now >= *until || ((!ready.is_empty() || connection.has_rest()) && connection.is_at_end()) {
                     self.closed(now);
                 }
             }
@@ -152,7 +152,11 @@ impl Client {
     /// Whether [`drive`](Self::drive) has something to read that poll(2) does not see: to be asked before that, too.
     #[must_use]
     pub fn has_unread(&self) -> bool {
-        matches!(&self.phase, ConnectionPhase::Open(connection, _) if connection.has_unread(&self.session))
+        match &self.phase {
+            ConnectionPhase::Open(connection, _) => connection.has_unread(&self.session),
+            ConnectionPhase::Closing(connection, _) => connection.has_rest(),
+            _ => false,
+        }
     }
 
     /// As [`ClientSession::publish`]; the bytes leave at the next [`drive`](Self::drive).

@@ -15,7 +15,7 @@ use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 /// A read of at least this many bytes needs no quick acknowledgement: the system sends enough of them during bulk data.
 const MIN_BULK_READ: usize = 16 << 10;
 
-/// Reads after the connection broke: acknowledgements that the broker sent before that count.
+/// Reads in a row after the connection broke, or is to end: acknowledgements that the broker sent before that count.
 const MAX_FINAL_READS: usize = 64;
 
 /// The broker hung up, or the socket failed.
@@ -164,9 +164,14 @@ impl Connection {
         self.transport.shutdown_write()
     }
 
-    /// Discards what the broker still sends; whether it closed its side.
+    /// Whether [`Connection::is_at_end`] would read something that poll(2) does not see.
+    pub(in crate::mqtt) fn has_rest(&self) -> bool {
+        self.transport.has_unread()
+    }
+
+    /// Discards what the broker still sends, but not for ever; whether it closed its side.
     pub(in crate::mqtt) fn is_at_end(&mut self) -> bool {
-        loop {
+        for _ in 0..MAX_FINAL_READS {
             match self.transport.read(self.read_buffer.space()) {
                 Ok(0) => return true,
                 Ok(_) => {}
@@ -174,5 +179,7 @@ impl Connection {
                 Err(error) => return error.kind() != WouldBlock,
             }
         }
+        // Whatever is left is seen by poll(2), or by `has_rest`.
+        false
     }
 }

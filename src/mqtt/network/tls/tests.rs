@@ -1,17 +1,21 @@
 //! A connection over a socket that takes little at a time, to a stand-in for a broker that returns what it receives.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::thread;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustls::ServerConnection;
+use rustls::{ServerConfig, ServerConnection};
 
 use super::tickets::broker_for_tests;
 use super::*;
+use crate::mqtt::tls_options::TicketPlace;
 
 /// Bytes that cross in each direction.
 const LEN: usize = 3_000_000;
@@ -166,4 +170,106 @@ fn nobody_is_accepted_for_a_token_that_is_not_asked_for() {
     };
     assert!(lost.is_final() && lost.to_string().contains("certificate is not acceptable"), "{lost}");
     assert!(broker.join().unwrap().is_err());
+}
+
+/// A broker in memory, of whose bytes a read gets few.
+struct InMemory {
+    tls: ServerConnection,
+    socket: UnixStream,
+    on_its_way: std::collections::VecDeque<u8>,
+    /// Most bytes that one read gets.
+    room: usize,
+    reads: Arc<AtomicUsize>,
+}
+
+impl Read for InMemory {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        self.reads.fetch_add(1, Relaxed);
+        while self.tls.wants_write() {
+            self.tls.write_tls(&mut self.on_its_way)?;
+        }
+        let len = out.len().min(self.room);
+        match self.on_its_way.read(&mut out[..len])? {
+            0 => Err(ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl Write for InMemory {
+    fn write(&mut self, mut bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.tls.read_tls(&mut bytes)?;
+        self.tls.process_new_packets().map_err(std::io::Error::other)?;
+        if !self.tls.is_handshaking() && self.on_its_way.is_empty() {
+            self.tls.writer().write_all(b"payload")?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for InMemory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Transport for InMemory {
+    fn shutdown_write(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn quick_ack(&self) {}
+}
+
+/// A connection of `layer` to it, and how often it was read.
+fn in_memory(layer: &TlsLayer, config: ServerConfig, room: usize) -> (Box<dyn Transport>, Arc<AtomicUsize>) {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let lower = InMemory {
+        tls: ServerConnection::new(Arc::new(config)).unwrap(),
+        socket: UnixStream::pair().unwrap().0,
+        on_its_way: std::collections::VecDeque::new(),
+        room,
+        reads: Arc::clone(&reads),
+    };
+    let node = Node { host: "localhost".to_owned(), port: 1 };
+    (layer.open(Box::new(lower), &node).unwrap(), reads)
+}
+
+/// Of one call, whatever comes.
+const MAX_READS: usize = 20;
+
+#[test]
+fn a_flood_without_payload_leaves_the_loop_its_turn_and_writes_few_tickets() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = TicketPlace { dir: dir.path().join("run"), name: "tickets".to_owned() };
+    let mut layer = layer();
+    layer.options.tickets = Some(place.clone());
+    let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+    let mut config = broker_for_tests(0x1301, &tap::provider(), TOKEN);
+    config.send_tls13_tickets = 1000;
+    let (mut transport, reads) = in_memory(&layer, config, 20);
+    verifier.with_stand_in(TOKEN, || {
+        while transport.handshake().is_pending() {
+            assert!(reads.swap(0, Relaxed) <= MAX_READS && !transport.has_unread());
+        }
+    });
+    transport.flush().unwrap();
+    let (mut buffer, mut saved) = ([0; 100], std::collections::HashSet::new());
+    reads.store(0, Relaxed);
+    loop {
+        match transport.read(&mut buffer) {
+            Ok(count) => {
+                assert_eq!(&buffer[..count], b"payload");
+                break;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        assert!(reads.swap(0, Relaxed) <= MAX_READS && !transport.has_unread(), "poll(2) sees the rest");
+        saved.extend(std::fs::read(place.dir.join(&place.name)));
+    }
+    assert!((1..=4).contains(&saved.len()), "{}", saved.len());
 }

@@ -22,6 +22,9 @@ const MAX_WRITE: usize = 64 << 10;
 /// Bytes that are kept of an answer, to recognise one that is not TLS.
 const MAX_FIRST_BYTES: usize = 64;
 
+/// Reads in a row that bring no payload: after that the loop has its turn, whatever floods us.
+const MAX_EMPTY_READS: usize = 16;
+
 /// One TLS connection.
 pub(super) struct TlsTransport {
     lower: Box<dyn Transport>,
@@ -158,8 +161,9 @@ impl TlsTransport {
         self.outgoing.write_to(&mut self.lower)
     }
 
-    /// Goes on with the handshake; [`ErrorKind::WouldBlock`] if it must wait.
+    /// Goes on with the handshake; [`ErrorKind::WouldBlock`] if it must wait, or if others must have their turn.
     fn advance(&mut self) -> io::Result<()> {
+        let mut reads = 0;
         loop {
             match self.run(&mut Task::Receive(&mut [], 0)).map_err(io::Error::other)? {
                 // What the handshake ends with leaves together with the first bytes of MQTT.
@@ -172,6 +176,11 @@ impl TlsTransport {
                 Step::Again | Step::NeedsInput => {}
             }
             self.write_out()?;
+            if reads == MAX_EMPTY_READS {
+                // Nothing whole is left in `incoming`, so that poll(2) sees the rest.
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            reads += 1;
             match self.fill() {
                 Ok(0) => return Err(io::Error::other(self.closed())),
                 Ok(_) => {}
@@ -331,6 +340,7 @@ impl Read for TlsTransport {
             return Ok(self.unread.take(out));
         }
         let mut task = Task::Receive(out, 0);
+        let mut reads = 0;
         loop {
             if self.progress != Progress::End {
                 self.run(&mut task).map_err(io::Error::other)?;
@@ -344,6 +354,12 @@ impl Read for TlsTransport {
                 (count, _) => return Ok(count),
             }
             answered.or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(()) } else { Err(error) })?;
+            // Records may hold no payload, such as those that bring tickets.
+            if reads == MAX_EMPTY_READS {
+                // Nothing whole is left in `incoming`; whatever else there is is seen by poll(2), or by `has_unread`.
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            reads += 1;
             if self.fill()? == 0 {
                 return Ok(0);
             }

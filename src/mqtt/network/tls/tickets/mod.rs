@@ -31,6 +31,9 @@ use crate::mqtt::tls_options::TicketPlace;
 /// Most tickets of this run that are kept; brokers send two or three at a time.
 const MAX_TICKETS: usize = 4;
 
+/// Most times that a connection writes a ticket down, however many come.
+const MAX_SAVES: usize = 4;
+
 /// The tickets for one node.
 pub(super) struct Tickets {
     place: Option<TicketPlace>,
@@ -47,6 +50,8 @@ struct Kept {
     group: Option<NamedGroup>,
     /// What is to be in the file.
     unsaved: Option<Record>,
+    /// How often this connection has written one down.
+    saves: usize,
 }
 
 impl Tickets {
@@ -58,8 +63,9 @@ impl Tickets {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up the ticket of an earlier run, if this one has none yet.
+    /// A connection begins: takes up the ticket of an earlier run, if this one has none yet.
     pub(super) fn take_up(&self, config: &ClientConfig, verifier: &BrokerVerifier, name: &ServerName<'static>) {
+        self.kept().saves = 0;
         if self.kept().tickets.is_empty()
             && let Ok(Some(record)) = self.claim()
             && let Some(ticket) = stand_in::recreate(&record, config, verifier, name)
@@ -82,9 +88,15 @@ impl Tickets {
         Ok(record.filter(|record| was_ours && record.is_fresh(UnixTime::now().as_secs())))
     }
 
-    /// Writes the newest ticket down, if one came.
+    /// Writes the newest ticket down, if one came and not too many were.
     pub(super) fn save(&self) {
-        let unsaved = self.kept().unsaved.take();
+        let mut kept = self.kept();
+        if kept.unsaved.is_none() || kept.saves == MAX_SAVES {
+            return;
+        }
+        kept.saves += 1;
+        let unsaved = kept.unsaved.take();
+        drop(kept);
         if let (Some(record), Some(place)) = (unsaved, &self.place) {
             // The next run then does a full handshake.
             let _ = write(&record, place);

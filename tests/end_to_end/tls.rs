@@ -362,7 +362,7 @@ fn a_run_goes_on_with_the_ticket_of_the_one_before_it() {
         assert_eq!([kind(&["-o", "tls_alpn=mqtt"]), kind(&[]), kind(&[])], [Full, Full, Resumed]);
 
         // What is no ticket is of no concern.
-        for text in [&b""[..], b"sts-tls 1 x\n", &ticket[..ticket.len() / 2], &[0xff; 5000]] {
+        for text in [&b""[..], b"sts-tls 2 x\n", &ticket[..ticket.len() / 2], &[0xff; 5000]] {
             fs::write(&file, text).unwrap();
             assert_eq!([kind(&[]), kind(&[])], [Full, Resumed]);
         }

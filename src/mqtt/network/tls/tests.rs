@@ -225,18 +225,17 @@ impl Transport for InMemory {
     fn quick_ack(&self) {}
 }
 
-/// A connection of `layer` to it, and how often it was read.
-fn in_memory(layer: &TlsLayer, config: ServerConfig, room: usize) -> (Box<dyn Transport>, Arc<AtomicUsize>) {
+/// It, and how often it was read.
+fn in_memory(config: &Arc<ServerConfig>, room: usize) -> (InMemory, Arc<AtomicUsize>) {
     let reads = Arc::new(AtomicUsize::new(0));
     let lower = InMemory {
-        tls: ServerConnection::new(Arc::new(config)).unwrap(),
+        tls: ServerConnection::new(Arc::clone(config)).unwrap(),
         socket: UnixStream::pair().unwrap().0,
         on_its_way: std::collections::VecDeque::new(),
         room,
         reads: Arc::clone(&reads),
     };
-    let node = Node { host: "localhost".to_owned(), port: 1 };
-    (layer.open(Box::new(lower), &node).unwrap(), reads)
+    (lower, reads)
 }
 
 /// Of one call, whatever comes.
@@ -251,7 +250,9 @@ fn a_flood_without_payload_leaves_the_loop_its_turn_and_writes_few_tickets() {
     let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
     let mut config = broker_for_tests(0x1301, &tap::provider(), TOKEN);
     config.send_tls13_tickets = 1000;
-    let (mut transport, reads) = in_memory(&layer, config, 20);
+    let (lower, reads) = in_memory(&Arc::new(config), 20);
+    let node = Node { host: "localhost".to_owned(), port: 1 };
+    let mut transport = layer.open(Box::new(lower), &node).unwrap();
     verifier.with_stand_in(TOKEN, || {
         while transport.handshake().is_pending() {
             assert!(reads.swap(0, Relaxed) <= MAX_READS && !transport.has_unread());
@@ -272,4 +273,63 @@ fn a_flood_without_payload_leaves_the_loop_its_turn_and_writes_few_tickets() {
         saved.extend(std::fs::read(place.dir.join(&place.name)));
     }
     assert!((1..=4).contains(&saved.len()), "{}", saved.len());
+}
+
+/// One connection, and what it has written down: when the certificate was checked, in a word of its file.
+fn connect_once(place: &TicketPlace, config: &Arc<ServerConfig>) -> (rustls::HandshakeKind, String) {
+    let mut layer = layer();
+    layer.options.tickets = Some(place.clone());
+    let kind = connect_again(&layer, config);
+    (kind, std::fs::read_to_string(place.dir.join(&place.name)).unwrap())
+}
+
+fn connect_again(layer: &TlsLayer, config: &Arc<ServerConfig>) -> rustls::HandshakeKind {
+    let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+    let node = Node { host: "localhost".to_owned(), port: 1 };
+    let lower = in_memory(config, usize::MAX).0;
+    let mut transport = layer.connect(Box::new(lower), &node).unwrap();
+    verifier.with_stand_in(TOKEN, || while transport.handshake().is_pending() {});
+    transport.flush().unwrap();
+    let _ = transport.read(&mut [0; 100]).unwrap();
+    transport.handshake_kind().unwrap()
+}
+
+fn with_checked(text: &str, change: impl FnOnce(u64) -> u64) -> (String, u64) {
+    let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+    let checked = change(words[4].parse().unwrap());
+    words[4] = checked.to_string();
+    (words.join(" "), checked)
+}
+
+#[test]
+fn the_check_of_a_certificate_counts_for_a_day_however_many_tickets_follow_one_another() {
+    use rustls::HandshakeKind::{Full, Resumed};
+
+    let dir = tempfile::tempdir().unwrap();
+    let place = TicketPlace { dir: dir.path().join("run"), name: "tickets".to_owned() };
+    let mut config = broker_for_tests(0x1301, &tap::provider(), TOKEN);
+    config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+    let config = Arc::new(config);
+    let file = place.dir.join(&place.name);
+
+    let (kind, text) = connect_once(&place, &config);
+    assert_eq!(kind, Full);
+    let (text, earlier) = with_checked(&text, |checked| checked - 1000);
+    std::fs::write(&file, text).unwrap();
+    let (kind, text) = connect_once(&place, &config);
+    assert_eq!((kind, with_checked(&text, |checked| checked).1), (Resumed, earlier), "the same check");
+    // In one run as well.
+    let mut one_run = layer();
+    one_run.options.tickets = Some(place.clone());
+    assert_eq!([(); 2].map(|()| connect_again(&one_run, &config)), [Resumed, Resumed]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(with_checked(&text, |checked| checked).1, earlier);
+
+    for change in [|checked: u64| checked - 86_400, |checked: u64| checked + 86_400] {
+        let (text, _) = with_checked(&std::fs::read_to_string(&file).unwrap(), change);
+        std::fs::write(&file, text).unwrap();
+        let (kind, text) = connect_once(&place, &config);
+        assert_eq!(kind, Full);
+        assert!(with_checked(&text, |checked| checked).1 > earlier, "checked anew");
+    }
 }

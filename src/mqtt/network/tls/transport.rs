@@ -99,12 +99,22 @@ impl TlsTransport {
         self.was_answered_in_tls
     }
 
+    /// Whether this connection goes on from an earlier one, once that is known.
+    #[cfg(test)]
+    pub(super) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
+        self.tls.handshake_kind()
+    }
+
     /// One step of rustls with what came in.
     fn step(&mut self, task: &mut Task<'_>) -> Result<Step, rustls::Error> {
+        let known = self.tls.handshake_kind();
         let status = self.tls.process_tls_records(self.incoming.bytes());
         let discard = status.discard;
         let step = status.state.and_then(|state| handle(state, task, &mut self.outgoing, &mut self.unread));
         self.incoming.discard(discard);
+        if let Some(kind) = self.tls.handshake_kind().filter(|kind| known != Some(*kind)) {
+            self.tickets.handshake_is(kind);
+        }
         self.has_records = matches!(step, Ok(Step::Again));
         if matches!(step, Ok(Step::End)) {
             self.progress = Progress::End;

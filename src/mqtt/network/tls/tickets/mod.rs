@@ -1,8 +1,9 @@
 //! Tickets with which a connection goes on from an earlier one, without certificates: of this run, and of the one before it.
 //!
 //! A ticket is used once. That of the run before is in a file of the runtime directory: whoever removes the file may use it,
-//! and what the broker sends then replaces it. It is bound to the broker, the files and the options, and good for a day at
-//! most (`record.rs`). Nothing here ends a run: without a ticket there is a full handshake.
+//! and what the broker sends then replaces it. It is bound to the broker, the files and the options. Tickets that follow
+//! one another are good for a day after the full handshake in which the certificate was checked (`record.rs`). Nothing here
+//! ends a run: without a ticket there is a full handshake.
 //!
 //! rustls 0.23 cannot store tickets: `tap.rs` takes out what belongs to one, and `stand_in.rs` makes it anew. Both go when
 //! rustls can. Tickets of TLS 1.2 are for this run only.
@@ -20,9 +21,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{ClientConfig, NamedGroup};
+use rustls::{ClientConfig, HandshakeKind, NamedGroup};
 
-use self::record::{MAX_TICKET_LEN, Record};
+use self::record::{MAX_TICKET_LEN, Record, counts};
 use super::verifier::BrokerVerifier;
 use crate::Result;
 use crate::files::{self, Dir, Guard};
@@ -45,13 +46,39 @@ pub(super) struct Tickets {
 #[derive(Default)]
 struct Kept {
     /// The last one is the newest.
-    tickets: VecDeque<Tls13ClientSessionValue>,
-    tls12: Option<Tls12ClientSessionValue>,
+    tickets: VecDeque<Ticket<Tls13ClientSessionValue>>,
+    tls12: Option<Ticket<Tls12ClientSessionValue>>,
     group: Option<NamedGroup>,
     /// What is to be in the file.
     unsaved: Option<Record>,
     /// How often this connection has written one down.
     saves: usize,
+    /// What is known of the check that this connection rests on.
+    check: Check,
+}
+
+/// A ticket, and when the certificate was checked, in seconds since 1970.
+struct Ticket<T> {
+    value: T,
+    checked: u64,
+}
+
+/// When the certificate was checked: for the ticket that a connection offered, and in its own full handshake.
+#[derive(Default)]
+struct Check {
+    offered: Option<u64>,
+    own: Option<u64>,
+}
+
+impl Check {
+    /// For the tickets that this connection brings. Without an offer there is a full handshake.
+    fn time(&self) -> u64 {
+        self.own.or(self.offered).unwrap_or_else(now)
+    }
+}
+
+fn now() -> u64 {
+    UnixTime::now().as_secs()
 }
 
 impl Tickets {
@@ -65,13 +92,21 @@ impl Tickets {
 
     /// A connection begins: takes up the ticket of an earlier run, if this one has none yet.
     pub(super) fn take_up(&self, config: &ClientConfig, verifier: &BrokerVerifier, name: &ServerName<'static>) {
-        self.kept().saves = 0;
-        if self.kept().tickets.is_empty()
+        let mut kept = self.kept();
+        (kept.saves, kept.check) = (0, Check::default());
+        let has_ticket = !kept.tickets.is_empty();
+        drop(kept);
+        if !has_ticket
             && let Ok(Some(record)) = self.claim()
             && let Some(ticket) = stand_in::recreate(&record, config, verifier, name)
         {
-            self.kept().tickets.push_back(ticket);
+            self.kept().tickets.push_back(Ticket { value: ticket, checked: record.checked });
         }
+    }
+
+    /// The broker's answer shows what kind of handshake this is; after a request to try again it may show another.
+    pub(super) fn handshake_is(&self, kind: HandshakeKind) {
+        self.kept().check.own = (kind != HandshakeKind::Resumed).then(now);
     }
 
     /// The record in the file, which is gone then: no other process can use it.
@@ -85,7 +120,7 @@ impl Tickets {
             return Ok(None);
         }
         let was_ours = files::remove(&dir, &place.name)?;
-        Ok(record.filter(|record| was_ours && record.is_fresh(UnixTime::now().as_secs())))
+        Ok(record.filter(|record| was_ours && record.is_fresh(now())))
     }
 
     /// Writes the newest ticket down, if one came and not too many were.
@@ -129,11 +164,16 @@ impl ClientSessionStore for Tickets {
     }
 
     fn set_tls12_session(&self, _name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.kept().tls12 = Some(value);
+        let mut kept = self.kept();
+        kept.tls12 = Some(Ticket { value, checked: kept.check.time() });
     }
 
     fn tls12_session(&self, _name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.kept().tls12.clone()
+        let mut kept = self.kept();
+        let Ticket { value, checked } = kept.tls12.as_ref().filter(|ticket| counts(ticket.checked, now()))?;
+        let (value, checked) = (value.clone(), *checked);
+        kept.check.offered = Some(checked);
+        Some(value)
     }
 
     fn remove_tls12_session(&self, _name: &ServerName<'static>) {
@@ -142,6 +182,7 @@ impl ClientSessionStore for Tickets {
 
     fn insert_tls13_ticket(&self, _name: ServerName<'static>, value: Tls13ClientSessionValue) {
         let mut kept = self.kept();
+        let checked = kept.check.time();
         if let Some((new, secret)) = tap::last_ticket()
             && self.place.is_some()
             && new.ticket.len() <= MAX_TICKET_LEN
@@ -149,7 +190,8 @@ impl ClientSessionStore for Tickets {
             kept.unsaved = Some(Record {
                 binding: self.binding,
                 suite: value.suite().common.suite.into(),
-                issued: UnixTime::now().as_secs(),
+                checked,
+                issued: now(),
                 lifetime: new.lifetime,
                 age_add: new.age_add,
                 secret,
@@ -159,10 +201,14 @@ impl ClientSessionStore for Tickets {
         if kept.tickets.len() == MAX_TICKETS {
             kept.tickets.pop_front();
         }
-        kept.tickets.push_back(value);
+        kept.tickets.push_back(Ticket { value, checked });
     }
 
     fn take_tls13_ticket(&self, _name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.kept().tickets.pop_back()
+        let mut kept = self.kept();
+        kept.tickets.retain(|ticket| counts(ticket.checked, now()));
+        let Ticket { value, checked } = kept.tickets.pop_back()?;
+        kept.check.offered = Some(checked);
+        Some(value)
     }
 }

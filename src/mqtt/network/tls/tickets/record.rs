@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 /// What a file begins with.
-const FORMAT: &str = "sts-tls 1";
+const FORMAT: &str = "sts-tls 2";
 
 /// Longest ticket that is kept, bytes: those of OpenSSL have 200, and as much more as a client's certificate has.
 pub(super) const MAX_TICKET_LEN: usize = 8 << 10;
@@ -13,8 +13,13 @@ pub(super) const MAX_TICKET_LEN: usize = 8 << 10;
 /// Longest key of a ticket, bytes: as long as the longest hash of a suite.
 const MAX_SECRET_LEN: usize = 64;
 
-/// Longest time that a ticket is used, in seconds: the certificate is checked at least this often.
+/// Longest time that tickets are used after a full handshake, in seconds: the certificate is checked at least this often.
 const MAX_AGE: u64 = 24 * 3600;
+
+/// Whether the check of a certificate still counts. A clock that was set back makes it none.
+pub(super) fn counts(checked: u64, now: u64) -> bool {
+    now.checked_sub(checked).is_some_and(|age| age <= MAX_AGE)
+}
 
 /// Everything that a ticket of TLS 1.3 (RFC 8446, 4.6.1) is used with.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,7 +28,9 @@ pub(super) struct Record {
     pub(super) binding: [u8; 32],
     /// The number of the cipher suite.
     pub(super) suite: u16,
-    /// When the ticket came, in seconds since 1970.
+    /// When the certificate was last checked, in a full handshake, in seconds since 1970.
+    pub(super) checked: u64,
+    /// When the ticket came, as `checked`.
     pub(super) issued: u64,
     /// How long it is good from then on, in seconds.
     pub(super) lifetime: u32,
@@ -38,28 +45,31 @@ impl Record {
     /// Whether it can be used at this time. A clock that was set back makes it none.
     pub(super) fn is_fresh(&self, now: u64) -> bool {
         let age = now.checked_sub(self.issued);
-        age.is_some_and(|age| age <= MAX_AGE.min(u64::from(self.lifetime)))
+        age.is_some_and(|age| age <= u64::from(self.lifetime)) && counts(self.checked, now)
     }
 
     /// As a line of text.
     pub(super) fn encode(&self) -> Zeroizing<String> {
-        let Self { suite, issued, lifetime, age_add, .. } = self;
+        let Self { suite, checked, issued, lifetime, age_add, .. } = self;
         let binding = STANDARD.encode(self.binding);
         let secret = Zeroizing::new(STANDARD.encode(&*self.secret));
         let ticket = STANDARD.encode(&self.ticket);
         let secret = secret.as_str();
-        Zeroizing::new(format!("{FORMAT} {binding} {suite} {issued} {lifetime} {age_add} {secret} {ticket}\n"))
+        Zeroizing::new(format!(
+            "{FORMAT} {binding} {suite} {checked} {issued} {lifetime} {age_add} {secret} {ticket}\n"
+        ))
     }
 
     /// Reads such a line; `None` for any other text.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let words: Vec<&str> = text.strip_prefix(FORMAT)?.strip_prefix(' ')?.strip_suffix('\n')?.split(' ').collect();
-        let [binding, suite, issued, lifetime, age_add, secret, ticket] = words[..] else { return None };
+        let [binding, suite, checked, issued, lifetime, age_add, secret, ticket] = words[..] else { return None };
         let decode = |word: &str| STANDARD.decode(word).ok();
         let record = Self {
             binding: decode(binding)?.try_into().ok()?,
             suite: suite.parse().ok()?,
+            checked: checked.parse().ok()?,
             issued: issued.parse().ok()?,
             lifetime: lifetime.parse().ok()?,
             age_add: age_add.parse().ok()?,
@@ -80,6 +90,7 @@ mod tests {
         Record {
             binding: [7; 32],
             suite: 0x1301,
+            checked: 1_799_990_000,
             issued: 1_800_000_000,
             lifetime: 7200,
             age_add: u32::MAX,
@@ -95,7 +106,7 @@ mod tests {
         for len in 0..text.len() {
             assert!(Record::parse(&text.as_bytes()[..len]).is_none(), "{len}");
         }
-        for bad in [text.replace("sts-tls 1", "sts-tls 2"), text.replace(" 7200 ", " -1 "), format!("{}x", *text)] {
+        for bad in [text.replace("sts-tls 2", "sts-tls 1"), text.replace(" 7200 ", " -1 "), format!("{}x", *text)] {
             assert!(Record::parse(bad.as_bytes()).is_none(), "{bad}");
         }
         let long = Record { ticket: vec![0; MAX_TICKET_LEN + 1], ..record() };
@@ -105,11 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_good_for_its_lifetime_and_a_day_at_most() {
+    fn a_ticket_is_good_for_its_lifetime_and_a_day_from_the_last_check_at_most() {
         let issued = record().issued;
         let fresh = |record: &Record, age| record.is_fresh(issued.saturating_add_signed(age));
         assert_eq!([-1, 0, 7200, 7201].map(|age| fresh(&record(), age)), [false, true, true, false]);
         let long = Record { lifetime: 7 * 24 * 3600, ..record() };
-        assert_eq!([86_400, 86_401].map(|age| fresh(&long, age)), [true, false]);
+        assert_eq!([76_400, 76_401].map(|age| fresh(&long, age)), [true, false]);
+        let set_back = Record { checked: issued + 2, ..record() };
+        assert_eq!([1, 2].map(|age| fresh(&set_back, age)), [false, true]);
     }
 }

@@ -54,7 +54,8 @@ pub(super) fn recreate(
 #[cfg(test)]
 pub(in crate::mqtt::network::tls) fn for_tests(suite: u16, provider: &CryptoProvider, token: [u8; 32]) -> ServerConfig {
     let secret = zeroize::Zeroizing::new(vec![0; 32]);
-    let record = Record { binding: [0; 32], suite, issued: 0, lifetime: 1, age_add: 0, secret, ticket: vec![1] };
+    let record =
+        Record { binding: [0; 32], suite, checked: 0, issued: 0, lifetime: 1, age_add: 0, secret, ticket: vec![1] };
     stand_in(&record, provider, token).unwrap()
 }
 

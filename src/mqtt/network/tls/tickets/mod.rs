@@ -92,6 +92,7 @@ impl Tickets {
 
     /// A connection begins: takes up the ticket of an earlier run, if this one has none yet.
     pub(super) fn take_up(&self, config: &ClientConfig, verifier: &BrokerVerifier, name: &ServerName<'static>) {
+        tap::forget();
         let mut kept = self.kept();
         (kept.saves, kept.check) = (0, Check::default());
         let has_ticket = !kept.tickets.is_empty();

@@ -49,9 +49,15 @@ thread_local! {
 pub(super) fn last_ticket() -> Option<(NewTicket, Zeroizing<Vec<u8>>)> {
     TAP.with_borrow_mut(|tap| {
         let (nonce, secret) = tap.derived.take()?;
-        let at = tap.waiting.iter().position(|ticket| ticket.nonce == nonce)?;
+        // A nonce is of one ticket of a connection only; where a broker repeats it, the newest is meant.
+        let at = tap.waiting.iter().rposition(|ticket| ticket.nonce == nonce)?;
         tap.waiting.drain(..=at).next_back().map(|ticket| (ticket, secret))
     })
+}
+
+/// A connection begins: what waits is of an earlier one, whose nonces may be the same.
+pub(super) fn forget() {
+    TAP.take();
 }
 
 /// Does something during which each ticket has this key.
@@ -215,6 +221,26 @@ mod tests {
     fn message(kind: u8, body: &[u8]) -> Vec<u8> {
         let len = u32::try_from(body.len()).unwrap().to_be_bytes();
         [&[kind], &len[1..], body].concat()
+    }
+
+    /// What a broker sends: this ticket, with a nonce that it gives to each.
+    fn note(ticket: [u8; 3]) {
+        note_tickets(&message(4, &[&[0, 0, 28, 32, 1, 2, 3, 4, 1, 9, 0, 3][..], &ticket, &[0, 0]].concat()));
+    }
+
+    fn derive_and_take() -> Option<Vec<u8>> {
+        TAP.with_borrow_mut(|tap| tap.derived = Some((vec![9], Zeroizing::new(vec![1; 32]))));
+        last_ticket().map(|(new, _)| new.ticket)
+    }
+
+    #[test]
+    fn a_key_belongs_to_the_newest_ticket_of_its_own_connection() {
+        note(*b"old");
+        note(*b"new");
+        assert_eq!(derive_and_take().unwrap(), b"new");
+        note(*b"end");
+        forget();
+        assert_eq!(derive_and_take(), None);
     }
 
     #[test]

@@ -183,3 +183,62 @@ impl Connection {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// Sends many times more before it closes, of which poll(2) sees nothing.
+    struct Talker(UnixStream, usize);
+
+    impl Read for Talker {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.1 = self.1.saturating_sub(1);
+            Ok(if self.1 > 0 { out.len().min(1) } else { 0 })
+        }
+    }
+
+    impl Write for Talker {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for Talker {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Transport for Talker {
+        fn has_unread(&self) -> bool {
+            self.1 > 0
+        }
+
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn quick_ack(&self) {}
+    }
+
+    #[test]
+    fn who_talks_on_at_the_end_is_heard_in_turns() {
+        let talker = Talker(UnixStream::pair().unwrap().0, 10 * MAX_FINAL_READS);
+        let mut connection = Connection::new(Box::new(talker), Remote::default());
+        let mut turns = 0;
+        while !connection.is_at_end() {
+            assert!(connection.has_rest());
+            turns += 1;
+        }
+        assert_eq!(turns, 9);
+    }
+}

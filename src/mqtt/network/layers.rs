@@ -61,6 +61,7 @@ impl Layers {
     }
 
     /// The broker closed a connection without a word, and never accepted one.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "without TLS nothing is to be found out"))]
     pub(super) fn closed_without_answer(&self) {
         #[cfg(feature = "tls")]
         self.closed.set(self.closed.get().saturating_add(1));

@@ -540,11 +540,11 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..7 {
             let due = queue.deadline().unwrap();
-            waits.push((due - now).as_secs());
+            waits.push((due - now).as_millis());
             now = due;
             assert_eq!(sent_again(&mut queue, now), [0]);
         }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
         queue.confirm(1, now);
         assert_eq!(sent_again(&mut queue, now), [1, 2, 3, 4]);
         assert_eq!(queue.deadline(), Some(now + INITIAL_PROBE_TIMEOUT), "no round trip was measured");

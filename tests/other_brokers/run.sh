@@ -104,13 +104,15 @@ background() {
 }
 
 device() { # device NAME ROLE SUBTOP PUBTOP [LINE]...: new, but for its key, which is made once
-	local name=$1 role=$2 sub=$3 pub=$4
+	local name=$1 role=$2 sub=$3 pub=$4 port_line="port = $port"
 	shift 4
+	# The nodes of a list have each its own.
+	case $hosts in *:*) port_line= ;; esac
 	make_key "$name"
 	rm -rf "${work:?}/$name"
 	mkdir -p -m 700 "$name" "$name/etc" "$name/run"
 	cp "keys/$name/identity.pem" "$name/etc"
-	printf '%s\n' "host = $hosts" "port = $port" "sts_mode = $role" "subtop = $sub" "pubtop = $pub" "$@" >"$name/etc/l.conf"
+	printf '%s\n' "host = $hosts" "$port_line" "sts_mode = $role" "subtop = $sub" "pubtop = $pub" "$@" >"$name/etc/l.conf"
 	chmod 600 "$name/etc/l.conf" "$name/etc/identity.pem"
 }
 make_key() {

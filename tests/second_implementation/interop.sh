@@ -302,10 +302,9 @@ t_odd() {
 		keep
 		data two
 		data three
+		expect held 2 3
 		expect confirm 1
 		give
-		expect confirm 2
-		again
 		expect confirm 3
 		again
 		expect confirm 3

@@ -19,7 +19,7 @@
     hex HEX                  any payload
     retained                 the next frame is published with retain
     sleep SECONDS
-    expect confirm NEXT | expect refused SEQ | expect silence SECONDS
+    expect confirm NEXT | expect held FIRST NEXT | expect refused SEQ | expect silence SECONDS
     done                     the run of this stream is over: the state gets its count
     print                    session id, stream and salt on standard output
 
@@ -169,7 +169,7 @@ class Script:
     def do_done(self):
         sessions.stream_done(self.store, self.stream.sid, self.stream.number, self.stream.seq, False)
 
-    def do_expect(self, what, n="3"):
+    def do_expect(self, what, n="3", after="0"):
         wait = float(n) if what == "silence" else 60
         end = time.monotonic() + wait
         while time.monotonic() < end:
@@ -177,11 +177,20 @@ class Script:
             got = m and open_side(self.store.load(), m[1])
             if not got or not got[2] or got[2].problem:
                 continue
+            if got[2].kind == sealed.HELD:
+                stream, salt, ranges = sealed.read_held(got[2].content)
+                self.say("side", kind=got[2].kind, stream=stream, ranges=ranges)
+                if what == "silence":
+                    return False
+                if what == "held" and (stream, salt) == (self.stream.number, self.stream.salt) \
+                        and ranges == [(int(n), int(after))]:
+                    return True
+                continue
             for stream, salt, seq in sealed.read_confirmed(got[2].content):
                 self.say("side", kind=got[2].kind, stream=stream, seq=seq)
                 if what == "silence":
                     return False
-                kind = {"confirm": sealed.CONFIRM, "refused": sealed.REFUSED}[what]
+                kind = {"confirm": sealed.CONFIRM, "refused": sealed.REFUSED}.get(what)
                 if got[2].kind == kind and (stream, salt) == (self.stream.number, self.stream.salt) \
                         and seq == int(n):
                     return True

@@ -125,9 +125,11 @@ fn a_sender_whose_session_ends_says_what_is_lost() {
         // It has more to send, as far as this machine is fast enough.
         let mut feed = Command::new("seq").arg("100000000").stdout(Stdio::piped()).spawn().unwrap();
         let receiver = pair.slave.listen(&[]);
-        let mut sender = pair.master.send(&[args, &["-o", "max_message=4000", LINK]].concat());
+        let mut sender = pair.master.send(&[args, &["-v", "-o", "max_message=4000", LINK]].concat());
         sender.stdin(feed.stdout.take().unwrap()).stderr(Stdio::piped());
         let sender = Process::started(sender);
+        // What arrives may be of the one before, and this one may not have looked for a session yet.
+        sender.wait_for("connected to");
         wait_until("something to arrive", || receiver.written() > 0);
         Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
         // Which of the two it notices first is a matter of timing, and whether anything waits just then, too.

@@ -192,7 +192,7 @@ impl Client {
     /// Subscribes to `filter`, now and on each later connection for which the broker has no session.
     ///
     /// # Errors
-    /// [`Exit::Config`] for a filter that MQTT does not allow, or the 256th one.
+    /// [`Exit::Config`](crate::Exit::Config) for a filter that MQTT does not allow, or the 256th one.
     pub fn subscribe(&mut self, filter: &str, qos: Qos, now: Instant) -> Result<()> {
         self.session.subscribe(filter, qos, now)
     }

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options, Queue};
-use crate::device::{M2S, Pair, S2M};
+use crate::device::{LINK, M2S, Pair, S2M};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 use crate::spool::spooled;
@@ -66,7 +66,8 @@ fn runs_that_overlap_in_an_outage_all_keep_their_input() {
     first.write("ore it is whole\n");
     first.close_stdin();
     broker.start_again();
-    let receiver = pair.slave.listen(&["--once"]);
+    // What is queued for it by then may be all of it, and come before the answer to its subscription.
+    let receiver = Process::spawn(pair.slave.recv(&["--once", LINK]));
     first.wait().succeeded();
     expected.extend_from_slice(b"4\n5, before it is whole\n");
     receiver.wait().succeeded().wrote(&expected);

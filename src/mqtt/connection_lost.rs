@@ -122,6 +122,11 @@ impl ConnectionLost {
     }
 }
 
+/// Whether an error of this kind means that the other end has dropped the connection.
+pub(super) fn is_closed(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
+}
+
 impl From<io::Error> for ConnectionLost {
     /// What a layer says through [`io::Error`] is its own [`ConnectionLost`].
     fn from(error: io::Error) -> Self {
@@ -134,7 +139,7 @@ impl From<io::Error> for ConnectionLost {
             ErrorKind::NotFound => Obstacle::NoSocket,
             ErrorKind::PermissionDenied => Obstacle::Permission,
             ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Obstacle::Unreachable,
-            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Obstacle::Closed,
+            kind if is_closed(kind) => Obstacle::Closed,
             _ => Obstacle::Other,
         };
         Self::at(obstacle, error.to_string())

@@ -52,7 +52,7 @@ impl ReasonCode {
 
 impl ReasonCode {
     /// The first number of those that say that something was not accepted.
-    const FIRST_FAILURE: u8 = 0x80;
+    pub(super) const FIRST_FAILURE: u8 = 0x80;
 
     /// The code of this number, which any number may be.
     pub(in crate::mqtt) fn new(number: u8) -> Self {

@@ -13,9 +13,6 @@ use super::packet_reader::FixedHeader;
 use super::reason::{Reason, ReasonCode};
 use crate::mqtt::{ConnectionLost, Qos};
 
-/// The first of the codes that say that something was not accepted, in SUBACK and in the packets of MQTT 5.
-const FIRST_FAILURE: u8 = 0x80;
-
 /// MQTT 3.1 or 3.1.1 as one client sends and receives it.
 #[derive(Debug)]
 pub(super) struct Mqtt3 {
@@ -134,7 +131,7 @@ pub(super) fn connack_reason(number: u8) -> Result<Reason, Malformed> {
         4 => ReasonCode::BAD_LOGIN,
         5 => ReasonCode::NOT_AUTHORIZED,
         // A broker for MQTT 5 alone answers in the form of that (MQTT 5, 4.13.2).
-        FIRST_FAILURE.. => ReasonCode::new(number),
+        ReasonCode::FIRST_FAILURE.. => ReasonCode::new(number),
         _ => return Err(Malformed("a return code that it cannot have")),
     };
     Ok(Reason { sent_as: number, ..Reason::new(code) })
@@ -155,7 +152,7 @@ fn suback(mut fields: Fields<'_>) -> Result<Packet, Malformed> {
 pub(super) fn granted(reason: Reason) -> Result<Result<Qos, Reason>, Malformed> {
     match Qos::from_code(reason.sent_as) {
         Some(qos) => Ok(Ok(qos)),
-        None if reason.sent_as < FIRST_FAILURE => Err(Malformed("a code that it cannot have")),
+        None if reason.sent_as < ReasonCode::FIRST_FAILURE => Err(Malformed("a code that it cannot have")),
         None => Ok(Err(reason)),
     }
 }

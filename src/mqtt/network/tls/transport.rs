@@ -13,7 +13,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
 use super::failure::{CONTENT_TYPES, Judge};
 use super::records::{Incoming, Outgoing, Unread};
 use super::tickets::Tickets;
-use crate::mqtt::connection_lost::ConnectionLost;
+use crate::mqtt::connection_lost::{ConnectionLost, is_closed};
 use crate::mqtt::network::transport::Transport;
 
 /// Most bytes that one write takes: enough that a system call for each of them costs little.
@@ -305,7 +305,7 @@ impl Transport for TlsTransport {
         match self.advance() {
             Ok(()) => Poll::Ready(Ok(())),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Poll::Pending,
-            Err(error) if is_reset(&error) => Poll::Ready(Err(self.closed())),
+            Err(error) if is_closed(error.kind()) => Poll::Ready(Err(self.closed())),
             Err(error) => Poll::Ready(Err(error.into())),
         }
     }
@@ -337,11 +337,6 @@ impl Transport for TlsTransport {
     fn quick_ack(&self) {
         self.lower.quick_ack();
     }
-}
-
-/// Whether the other end dropped the connection.
-fn is_reset(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe)
 }
 
 impl Read for TlsTransport {

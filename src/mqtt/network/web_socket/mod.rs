@@ -20,7 +20,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use self::frame_decoder::{FrameDecoder, NORMAL_CLOSURE};
 use self::upgrade::Upgrade;
 use super::transport::Transport;
-use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
+use crate::mqtt::connection_lost::{ConnectionLost, Obstacle, is_closed};
 
 /// Most bytes of payload that go into one frame.
 const MAX_FRAME_LEN: usize = 64 << 10;
@@ -29,9 +29,6 @@ const MAX_FRAME_LEN: usize = 64 << 10;
 const MAX_EMPTY_READS: usize = 16;
 
 const NO_ANSWER: &str = "the broker closed the connection, without an answer to the request for WebSocket";
-
-/// What a connection that the broker ended fails with.
-const ENDED: [ErrorKind; 3] = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
 
 /// How much of the server's answer is read at once, bytes.
 const ANSWER_CHUNK_LEN: usize = 4096;
@@ -122,7 +119,7 @@ impl WebSocket {
         while let Stage::Asking(_) = &self.stage {
             match self.flush().and_then(|()| self.below.read(&mut chunk)) {
                 Ok(0) => return Err(ConnectionLost::at(Obstacle::Upgrade(None), NO_ANSWER)),
-                Err(error) if ENDED.contains(&error.kind()) => {
+                Err(error) if is_closed(error.kind()) => {
                     return Err(ConnectionLost::at(Obstacle::Upgrade(None), NO_ANSWER));
                 }
                 Ok(count) => self.answered(&chunk[..count])?,

@@ -31,7 +31,7 @@ const GROWTH_DIVISOR: usize = 16;
 /// Timers are no finer (RFC 9002, section 6.1.2).
 const GRANULARITY: Duration = Duration::from_millis(1);
 /// How long a receiver keeps a confirm back (`sts-protocol(7)`, "Confirms").
-const MAX_CONFIRM_DELAY: Duration = Duration::from_millis(50);
+pub(crate) const MAX_CONFIRM_DELAY: Duration = Duration::from_millis(50);
 /// How long nothing is confirmed before the first unconfirmed frame is sent again, while no round trip was measured. Half of the
 /// RFC's: it counts from when the broker has acknowledged all frames, and a receiver waits a second for the rest of a line.
 pub(super) const INITIAL_PROBE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -31,6 +31,7 @@ mod streams;
 mod tests;
 
 pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
+pub(crate) use self::congestion::MAX_CONFIRM_DELAY;
 pub(crate) use self::content::{Confirmed, Content};
 pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;

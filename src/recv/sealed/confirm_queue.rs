@@ -11,10 +11,8 @@ use crate::Result;
 use crate::crypto::key_tree::Salt;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Content, Sender, StreamId};
+use crate::stream::{Confirmed, Content, MAX_CONFIRM_DELAY, Sender, StreamId};
 
-/// How long a confirm waits for others to go with it.
-const CONFIRM_DELAY: Duration = Duration::from_millis(50);
 /// Most messages that a confirm waits for.
 const MAX_BATCH: u32 = 64;
 /// Bytes after which it does not wait: half of what a sender has on the way at first.
@@ -53,7 +51,7 @@ pub(super) struct ConfirmQueue {
 /// What is written and not confirmed, and how much of it a confirm waits for.
 ///
 /// A sender may have few messages on the way, and wait for our confirm before it sends more: that it waits cannot be seen here.
-/// So where [`CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was, and grows again slowly.
+/// So where [`MAX_CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was, and grows again slowly.
 struct Batch {
     since: Option<Instant>,
     messages: u32,
@@ -76,7 +74,7 @@ impl Batch {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + CONFIRM_DELAY)
+        self.since.map(|since| since + MAX_CONFIRM_DELAY)
     }
 
     /// The batch is confirmed, because it is full, or `is_late`.
@@ -285,8 +283,8 @@ mod tests {
         assert_eq!(confirms.take_due(false, now), Some((vec![(STREAM, SALT, 0)], false)));
 
         (0..5).for_each(|_| confirms.written(STREAM, SALT, 10, false, now));
-        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY / 2), None);
-        assert_eq!(confirms.take_due(false, now + CONFIRM_DELAY), due);
+        assert_eq!(confirms.take_due(false, now + MAX_CONFIRM_DELAY / 2), None);
+        assert_eq!(confirms.take_due(false, now + MAX_CONFIRM_DELAY), due);
         (0..5).for_each(|_| confirms.written(STREAM, SALT, 10, false, now));
         assert_eq!(confirms.take_due(false, now), due, "as many as came at once");
 

@@ -50,7 +50,7 @@ impl Spake2Half {
     ///
     /// # Errors
     /// [`Rejected::NotAuthentic`] if the share is not the one encoding of a point of the curve (RFC 8032, 5.1.3), or is of a point
-    /// of small order, as no secret gives it.
+    /// that does not have the order of the base point, as no secret gives it.
     pub fn agree(&self, theirs: &[u8; SHARE_LEN]) -> Result<Key<Pake>, Rejected> {
         if !is_share(theirs) {
             return Err(Rejected::NotAuthentic);
@@ -65,10 +65,10 @@ impl Spake2Half {
     }
 }
 
-/// The crate takes several encodings of a point for one, and points of small order.
+/// The crate takes points of every order, and several encodings of some. Those are of y below 19, and none of them is of a point
+/// of the base point's order.
 fn is_share(share: &[u8; SHARE_LEN]) -> bool {
-    Ed25519Group::bytes_to_element(share)
-        .is_some_and(|point| !point.is_small_order() && Ed25519Group::element_to_bytes(&point) == share)
+    Ed25519Group::bytes_to_element(share).is_some_and(|point| point.is_torsion_free() && !point.is_small_order())
 }
 
 pub(super) fn start(role: Role, code: &[u8], rng: impl CryptoRng) -> (Spake2<Ed25519Group>, Vec<u8>) {
@@ -153,10 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_point_is_refused() {
+    fn what_is_no_point_of_the_group_is_refused() {
         let master = half(Role::Master, b"code", 1);
-        let refused = (0..=u8::MAX).filter(|byte| master.agree(&[*byte; SHARE_LEN]).is_err()).count();
-        assert!((64..192).contains(&refused), "about half of all encodings: {refused}");
+        let accepted = (0..=u8::MAX).filter(|byte| master.agree(&[*byte; SHARE_LEN]).is_ok()).count();
+        assert!(
+            (4..32).contains(&accepted),
+            "half of all encodings are points, an eighth of those in the group: {accepted}"
+        );
     }
 
     /// The number y and the sign of x, of which an encoding is made.
@@ -168,19 +171,32 @@ mod tests {
         bytes
     }
 
+    /// The encodings of y + p for all y for which that fits: there is no other way to encode a point twice, but for the sign
+    /// of x = 0, whose points are of small order.
     #[test]
-    fn a_point_has_one_encoding() {
+    fn no_second_encoding_of_a_point_is_accepted() {
         let master = half(Role::Master, b"code", 1);
         let mut points = 0;
-        // The encodings of y and of y + p, for all y from 2 for which both fit.
-        for y in 2..19 {
+        for y in 0..19 {
             for sign in [0, 0x80] {
-                let is_point = master.agree(&encoding([y, 0], 0, sign)).is_ok();
-                points += usize::from(is_point);
-                assert!(master.agree(&encoding([y + 0xed, 0xff], 0xff, sign)).is_err(), "{y}");
+                let second = encoding([y + 0xed, 0xff], 0xff, sign);
+                points += usize::from(Ed25519Group::bytes_to_element(&second).is_some());
+                assert_eq!(master.agree(&second), Err(Rejected::NotAuthentic), "{y}");
             }
         }
-        assert!((8..28).contains(&points), "about half of all y: {points}");
+        assert!((10..30).contains(&points), "about half of them are points: {points}");
+    }
+
+    #[test]
+    fn a_share_with_a_point_of_small_order_added_is_refused() {
+        let (master, slave) = (half(Role::Master, b"code", 1), half(Role::Slave, b"code", 2));
+        let point = |share: &[u8]| Ed25519Group::bytes_to_element(share).unwrap();
+        let of_order_2 = point(&encoding([0xec, 0xff], 0xff, 0));
+        let mixed: [u8; SHARE_LEN] =
+            Ed25519Group::element_to_bytes(&(point(slave.share()) + of_order_2)).try_into().unwrap();
+        assert!(!point(&mixed).is_small_order());
+        assert_eq!(master.agree(&mixed), Err(Rejected::NotAuthentic));
+        assert!(master.agree(slave.share()).is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::suite::Suite;
 use reader::{Fields, Scripted, handshakes, load, unhex};
 
 #[path = "../../tests/vectors/reader.rs"]
-mod reader;
+pub(super) mod reader;
 
 /// Length in bytes of what an AES-256-GCM tag adds.
 const SEALED_TAG_LEN: usize = 16;
@@ -94,6 +94,26 @@ fn spake2_with_a_code() {
         assert_eq!(master.finish(&of_slave).unwrap(), vector.bytes("key"));
         assert_eq!(slave.finish(&of_master).unwrap(), vector.bytes("key"));
     }
+}
+
+/// The same, also with numbers at the edges of their range and beyond the order of the group.
+#[test]
+fn spake2_with_many_codes_and_numbers() {
+    let vectors = load("primitives.json");
+    for vector in vectors.list("spake2_runs") {
+        let code = vector.text("code").as_bytes();
+        let (master, of_master) = super::pake::start(Role::Master, code, Scripted::new([vector.bytes("x")]));
+        let (slave, of_slave) = super::pake::start(Role::Slave, code, Scripted::new([vector.bytes("y")]));
+        assert_eq!(
+            (&of_master[1..], &of_slave[1..]),
+            (&vector.bytes("share_master")[..], &vector.bytes("share_slave")[..])
+        );
+        assert_eq!(master.finish(&of_slave).unwrap(), vector.bytes("key"));
+        assert_eq!(slave.finish(&of_master).unwrap(), vector.bytes("key"));
+        let half = Spake2Half::draw(Role::Master, code, &mut Scripted::new([]));
+        assert!(half.agree(&vector.array("share_slave")).is_ok());
+    }
+    assert_eq!(vectors.list("spake2_runs").len(), 122);
 }
 
 #[test]

@@ -46,16 +46,16 @@ def add(p, q):
     return e * f % P, g * h % P, f * g % P, e * h % P
 
 
-def is_small(point):
-    """Whether eight times the point is the neutral element."""
-    return encode(times(8, point)) == encode(ZERO)
+def has_the_order_of_base(point):
+    """Whether the point is in the group of B, and not its neutral element."""
+    return encode(times(L, point)) == encode(ZERO) != encode(point)
 
 
 def decode_share(data):
-    """A share is the encoding of a point that is not of small order."""
+    """A share is the encoding of a point that has the order of B."""
     point = decode(data)
-    if is_small(point):
-        raise Invalid("point: of small order")
+    if not has_the_order_of_base(point):
+        raise Invalid("point: of another order than B")
     return point
 
 

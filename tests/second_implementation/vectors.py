@@ -252,7 +252,7 @@ def refusals():
 # The other files
 
 def refused_shares():
-    """Encodings of no point, second encodings of a point, and points of small order."""
+    """Encodings of no point, second encodings of a point, and points of another order than B."""
     eighth = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
     small = {spake2.encode(spake2.times(i, spake2.decode(eighth))) for i in range(8)}
     assert len(small) == 8
@@ -260,8 +260,28 @@ def refused_shares():
     out = sorted(small) + [(n | sign << 255).to_bytes(32, "little") for n in numbers for sign in (0, 1)]
     out += [(y | 1 << 255).to_bytes(32, "little") for y in (1, spake2.P - 1)]
     out += [s for s in (rnd("share %d" % i) for i in range(8)) if not decodes(spake2.decode, s)]
+    # Good shares, each with a point of small order added.
+    good = spake2.decode(spake2.share(5, b"QP4SHQV80", False))
+    out += [spake2.encode(spake2.add(good, spake2.decode(s))) for s in sorted(small) if s != spake2.encode(spake2.ZERO)]
     for share in out:
         assert not decodes(spake2.decode_share, share)
+    return out
+
+
+def spake2_runs():
+    """Whole runs, with numbers at the edges of their range and beyond the order, which 64 random bytes may be."""
+    edges = [0, 1, 2, 8, spake2.L - 1, spake2.L, spake2.L + 1, 8 * spake2.L - 1, 2 ** 255 - 19, 2 ** 256 - 1, 2 ** 512 - 1]
+    drawn = [(x, int.from_bytes(rnd("edge %d" % i, 64), "little")) for i, x in enumerate(edges)]
+    drawn += [(y, x) for x, y in drawn]
+    drawn += [tuple(int.from_bytes(rnd("run %d %s" % (i, t), 64), "little") for t in "xy") for i in range(100)]
+    out = []
+    for i, (x, y) in enumerate(drawn):
+        code = codes.generate(rnd("code of run %d" % i, 5)).encode()
+        shares = spake2.share(x, code, True), spake2.share(y, code, False)
+        key = spake2.key(x, code, True, *shares)
+        assert key == spake2.key(y, code, False, *shares)
+        out.append({"code": code.decode(), "x": x.to_bytes(64, "little"), "y": y.to_bytes(64, "little"),
+                    "share_master": shares[0], "share_slave": shares[1], "key": key})
     return out
 
 
@@ -315,6 +335,7 @@ def primitives():
         "mlkem768": {"d": rnd("d"), "z": rnd("z"), "ek": ek, "m": rnd("m"),
                      "ciphertext": ciphertext, "secret": secret},
         "spake2": spake,
+        "spake2_runs": spake2_runs(),
         "spake2_refused": refused_shares(),
         "spake2_points": {"M": spake2.encode(spake2.M), "N": spake2.encode(spake2.N),
                           "order_of_both": "2^252 + 27742317777372353535851937790883648493"},

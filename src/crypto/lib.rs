@@ -23,6 +23,8 @@ pub mod suite;
 pub use rejected::Rejected;
 
 #[cfg(test)]
+mod public_vectors;
+#[cfg(test)]
 mod vectors;
 
 #[cfg(test)]

@@ -358,7 +358,7 @@ fn gcm(key: &Key<HandshakeSeal>) -> Aes256Gcm {
     Aes256Gcm::new_from_slice(key.expose()).expect("handshake keys are expanded to 32 bytes")
 }
 
-fn extract(salt: &Digest, ikm: &[u8]) -> Key<Root> {
+pub(super) fn extract(salt: &[u8], ikm: &[u8]) -> Key<Root> {
     let (prk, _) = Hkdf::<Sha256>::extract(Some(salt), ikm);
     let prk = Zeroizing::new(<[u8; DIGEST_LEN]>::from(prk));
     Key::generate(DIGEST_LEN, |key| key.copy_from_slice(&*prk))
@@ -369,14 +369,14 @@ pub(super) fn expand<P: KeyPurpose>(prk: &Key<impl KeyPurpose>, info: &[&[u8]], 
 }
 
 /// As [`expand`], compiled once for keys of all purposes.
-fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
+pub(super) fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
     let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("each key that others are expanded from is one digest long");
     let mut okm = Zeroizing::new(vec![0; len]);
     hkdf.expand_multi_info(info, &mut okm).expect(OKM_LEN_FITS);
     okm
 }
 
-fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
+pub(super) fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
     for part in parts {
         mac.update(part);

@@ -25,6 +25,8 @@ pub(crate) use crate::name::PeerName;
 mod binding;
 mod key;
 mod peers;
+#[cfg(test)]
+mod vectors;
 
 /// Length of a new identity key's modulus, in bits.
 pub(crate) const KEY_BITS: usize = 3072;

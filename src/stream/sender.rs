@@ -466,7 +466,7 @@ impl Sender {
 #[cfg(test)]
 impl Sender {
     /// As after that many messages, which no test can wait for.
-    pub(super) fn jump(&mut self, seq: u32) {
+    pub(crate) fn jump(&mut self, seq: u32) {
         self.seq = seq;
     }
 

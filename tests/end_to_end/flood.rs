@@ -6,9 +6,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
+use rustix::process::Signal;
 use sts::crypto::exchange::{Ephemeral, encapsulate};
 use sts::crypto::pake::Spake2Half;
 use sts::crypto::schedule::digest;
@@ -20,6 +21,12 @@ use crate::broker::Broker;
 use crate::device::{LINK, M2S, Pair, S2M};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
+
+const ENC: u8 = 0x27;
+/// Where the seq is in a sealed frame.
+const SEQ: std::ops::Range<usize> = 16..20;
+/// How long a receiver may put a confirm off (`sts-protocol(7)`, "Confirms").
+const MAX_CONFIRM_DELAY: Duration = Duration::from_millis(50);
 
 /// A client that publishes at QoS 0 without a pause, until dropped.
 struct Flood {
@@ -236,4 +243,37 @@ fn random_frames_of_any_other_type_do_not_keep_two_devices_from_each_other() {
     }
     slave.stop().succeeded();
     pair.carries(&[], b"after the flood\n");
+}
+
+/// Who has seen a frame can play it again; and each confirm takes a number, of which a session has only so many.
+#[test]
+fn early_frames_that_are_played_again_draw_few_confirms() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    pair.agree();
+    let sniffer = Sniffer::start(&broker);
+    let mut sender = Process::spawn(pair.master.send(&["--confirm", "--each", LINK]));
+    sender.write("first\nsecond\nthird\n");
+    let frame = |seq: u8| {
+        let mut frames = sniffer.seen_of_type(M2S, ENC).into_iter();
+        frames.find(|frame| frame[SEQ] == [0, 0, 0, seq])
+    };
+    wait_until("three frames", || frame(0).is_some() && frame(2).is_some());
+    let (first, third) = (frame(0).unwrap(), frame(2).unwrap());
+    sender.signal(Signal::KILL);
+    sender.wait();
+
+    let receiver = pair.slave.listen(&[]);
+    let started = Instant::now();
+    let mut next = first;
+    let flood =
+        Flood::start(&broker, M2S, Duration::from_millis(1), move || std::mem::replace(&mut next, third.clone()));
+    receiver.wait_for_stdout(b"first\n");
+    wait_until("a confirm", || !sniffer.seen_of_type(S2M, ENC).is_empty());
+    flood.wait_for(1500);
+    drop(flood);
+    let most = 10 + 2 * started.elapsed().as_millis() / MAX_CONFIRM_DELAY.as_millis();
+    let confirms = sniffer.seen_of_type(S2M, ENC).len() as u128;
+    assert!(confirms <= most, "{confirms} confirms, {most} expected at most");
+    receiver.stop().succeeded();
 }

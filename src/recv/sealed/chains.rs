@@ -176,9 +176,9 @@ impl Chains {
         self.reorder.push((stream, seq), payload.len(), message.qos, Message { topic, payload, ..message });
     }
 
-    /// Keeps a message that came too early in a stream that is confirmed.
-    pub(super) fn hold_early(&mut self, opened: &Opened, payload: &[u8], now: Instant) {
-        self.early.hold((opened.stream, opened.salt(), opened.seq), payload, now);
+    /// Keeps a message that came too early in a stream that is confirmed; false if that changes nothing.
+    pub(super) fn hold_early(&mut self, opened: &Opened, payload: &[u8], now: Instant) -> bool {
+        self.early.hold((opened.stream, opened.salt(), opened.seq), payload, now)
     }
 
     /// The messages that came too early, in order: of each range the first seq, and the one after the last.

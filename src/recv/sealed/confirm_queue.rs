@@ -145,7 +145,8 @@ impl ConfirmQueue {
         self.batch.since.get_or_insert(now);
     }
 
-    /// A stream that is due lacks messages.
+    /// A stream that is due lacks messages, which is news: one came that is after them. Where nothing is new, the sender is told as
+    /// of a duplicate, or anybody who plays messages again could use up the numbers of our side streams.
     pub(super) fn lacks(&mut self, stream: StreamId, now: Instant) {
         if self.due.contains_key(&stream) {
             self.gaps.note(now);
@@ -215,7 +216,7 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
-        let sender = self.sender(session, max_message, sessions)?;
+        let sender = self.sender(session.id, || sessions.begin_confirm_stream(session, max_message))?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
         for content in &mut held {
             if let Content::Held { ranges, .. } = content {
@@ -238,20 +239,29 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes> {
-        let sender = self.sender(session, max_message, sessions)?;
+        let sender = self.sender(session.id, || sessions.begin_confirm_stream(session, max_message))?;
         sender.seal(content, sender.buffer(0), rng)
     }
 
-    fn sender(&mut self, session: &Session, max_message: usize, sessions: &LinkSessions) -> Result<&mut Sender> {
-        Ok(match self.senders.entry(session.id) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(sessions.begin_confirm_stream(session, max_message)?),
+    /// The side stream of a session, where there is none with room for a message: the one that `begin` makes.
+    fn sender(&mut self, session: SessionId, begin: impl FnOnce() -> Result<Sender>) -> Result<&mut Sender> {
+        Ok(match self.senders.entry(session) {
+            Entry::Occupied(mut entry) => {
+                if entry.get().is_full() {
+                    entry.insert(begin()?);
+                }
+                entry.into_mut()
+            }
+            Entry::Vacant(entry) => entry.insert(begin()?),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
     use crate::session::pair;
     use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
@@ -332,6 +342,24 @@ mod tests {
         confirms.written(STREAM, SALT, 0, true, late);
         assert_eq!(confirms.unsettled_until(), Some(late + SETTLED_TIMEOUT));
         assert_eq!(confirms.unsettled.len(), 1);
+    }
+
+    #[test]
+    fn a_side_stream_without_numbers_is_followed_by_another() {
+        let (session, _) = pair(1, Suite::Gcm);
+        let begin = |count: u32| {
+            let side = session.send.side.clone();
+            let reserved = ReservedStream::of_side(session.id, FIRST_CONFIRM_STREAM + count, side);
+            Sender::new(&session, reserved, SALT, 256)
+        };
+        let mut confirms = ConfirmQueue::default();
+        let mut rng = StdRng::seed_from_u64(1);
+        confirms.sender(session.id, || begin(0)).unwrap().jump(Sender::MAX_SEQ - 1);
+        for expected in [0, 1, 1] {
+            let sender = confirms.sender(session.id, || begin(1)).unwrap();
+            assert_eq!(sender.id().number, FIRST_CONFIRM_STREAM + expected);
+            sender.seal(&Content::Confirm(Vec::new()), sender.buffer(0), &mut rng).unwrap();
+        }
     }
 
     #[test]

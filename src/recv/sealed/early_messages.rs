@@ -44,27 +44,28 @@ impl EarlyStream {
 }
 
 impl EarlyMessages {
-    /// Keeps a message, if there is room.
-    pub(super) fn hold(&mut self, (stream, salt, seq): (StreamId, Salt, u32), payload: &[u8], now: Instant) {
+    /// Keeps a message, if there is room; false if it is kept already, or is not kept.
+    pub(super) fn hold(&mut self, (stream, salt, seq): (StreamId, Salt, u32), payload: &[u8], now: Instant) -> bool {
         if self.streams.get(&stream).is_some_and(|early| early.messages.contains_key(&seq)) {
-            return;
+            return false;
         }
         let size = payload.len() + OVERHEAD;
         if self.bytes + size > MAX_BYTES {
             self.retain(|_, early| now < early.touched + IDLE_TIMEOUT);
         }
         if self.bytes + size > MAX_BYTES {
-            return;
+            return false;
         }
         let early =
             self.streams.entry(stream).or_insert_with(|| EarlyStream { salt, messages: BTreeMap::new(), touched: now });
         if early.salt != salt {
-            return;
+            return false;
         }
         early.touched = now;
         // A view of the read buffer would keep all of that.
         early.messages.insert(seq, Bytes::copy_from_slice(payload));
         self.bytes += size;
+        true
     }
 
     /// A message that is the next one of its stream now, where `wanted` tells the next seq of a stream, and the highest of one of
@@ -134,10 +135,10 @@ mod tests {
     fn what_is_kept_is_named_and_comes_when_it_is_the_next() {
         let now = Instant::now();
         let mut early = EarlyMessages::default();
-        for seq in [3, 5, 6, 9, 3] {
-            early.hold((STREAM, SALT, seq), &[u8::try_from(seq).unwrap()], now);
+        for (seq, is_new) in [(3, true), (5, true), (6, true), (9, true), (3, false)] {
+            assert_eq!(early.hold((STREAM, SALT, seq), &[u8::try_from(seq).unwrap()], now), is_new);
         }
-        early.hold((STREAM, [8; 8], 4), b"of a copy of the device", now);
+        assert!(!early.hold((STREAM, [8; 8], 4), b"of a copy of the device", now));
         assert_eq!(early.ranges(STREAM), [(3, 4), (5, 7), (9, 10)]);
         assert!(early.ranges(OTHER).is_empty());
         assert!(payloads(&mut early, 2).is_empty());
@@ -152,8 +153,10 @@ mod tests {
         let mut early = EarlyMessages::default();
         let payload = vec![0; 64 << 10];
         let fill = |early: &mut EarlyMessages, stream, now| {
-            (1..=64).for_each(|seq| early.hold((stream, SALT, seq), &payload, now));
-            early.ranges(stream).last().map_or(0, |(_, next)| *next)
+            let kept: Vec<_> = (1..=64).map(|seq| early.hold((stream, SALT, seq), &payload, now)).collect();
+            let most = early.ranges(stream).last().map_or(0, |(_, next)| *next);
+            assert_eq!(kept.iter().filter(|kept| **kept).count(), most.saturating_sub(1) as usize);
+            most
         };
         let most = fill(&mut early, STREAM, now);
         assert!((16..=32).contains(&most) && early.bytes <= MAX_BYTES);

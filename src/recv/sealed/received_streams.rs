@@ -210,8 +210,9 @@ impl<'a> ReceivedStreams<'a> {
             }
             // What is before it is lost or late, and comes again.
             AcceptError::Ahead { .. } if opened.content.is_in_sequence() => {
-                self.chains.hold_early(opened, &message.payload, now);
-                self.log.confirms.lacks(stream, now);
+                if self.chains.hold_early(opened, &message.payload, now) {
+                    self.log.confirms.lacks(stream, now);
+                }
                 Disposition::Drop(receipt)
             }
             AcceptError::Ahead { .. } | AcceptError::Closed | AcceptError::Gone => {

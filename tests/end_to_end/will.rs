@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::device::{Device, LINK, M2S, Pair, settings};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
@@ -184,4 +184,16 @@ fn a_will_that_cannot_be_is_refused_before_anything_is_sent() {
         .send_all(&["--will", &long, "-o", "max_message=256"], "line\n")
         .failed(&[64], &["300 bytes", "hint: shorten the text"]);
     pair.master.send_all(&["-o", "will_topic=t"], "line\n").failed(&[64], &["only with `sts_mode = nosec`", "pubtop"]);
+}
+
+#[test]
+fn a_broker_with_a_lower_qos_gets_the_will_all_the_same() {
+    let broker = Broker::with_lines(Options::default(), "max_qos 1\n");
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let sender = start(&pair.master, &["-o", "qos=2", "-o", "mqtt_version=5"]);
+    sender.wait_for("the broker gets the will with QoS 1 instead of 2");
+    kill(sender);
+    receiver.wait_for_stdout(LINE.as_bytes());
+    receiver.stop().succeeded();
 }

@@ -1,7 +1,7 @@
 //! What the broker bears of what we publish.
 
-use crate::mqtt::Qos;
-use crate::mqtt::codec::{Capabilities, MAX_FIXED_HEADER_LEN, MAX_PUBLISH_OVERHEAD};
+use crate::mqtt::codec::{Capabilities, MAX_FIXED_HEADER_LEN, MAX_PUBLISH_OVERHEAD, ReasonCode};
+use crate::mqtt::{Qos, Will};
 
 /// Messages at QoS 2 between PUBLISH and PUBCOMP. Before MQTT 5 a broker cannot say how many it takes, and mosquitto
 /// drops those over its `max_inflight_messages` (20 by default), though it answers with PUBREC and PUBCOMP.
@@ -61,6 +61,24 @@ impl BrokerLimits {
     /// The connection is gone, and with it what was on its way.
     pub(super) fn connection_ended(&mut self) {
         self.in_flight = 0;
+    }
+
+    /// The will as the broker bears it, as far as that is known.
+    pub(super) fn bearable(&self, will: &Will) -> Will {
+        Will { qos: will.qos.min(self.max_qos), retain: will.retain && self.retains, ..will.clone() }
+    }
+
+    /// The broker refused the connection for a will that asks for more than it bears, which no broker can say before. Returns
+    /// whether the next one asks for less.
+    pub(super) fn lower_for_will(&mut self, will: &Will, code: ReasonCode, said: &Capabilities) -> bool {
+        let refused = self.bearable(will);
+        match (code, refused.qos) {
+            (ReasonCode::QOS_NOT_SUPPORTED, Qos::ExactlyOnce) => self.max_qos = said.max_qos.min(Qos::AtLeastOnce),
+            (ReasonCode::QOS_NOT_SUPPORTED, Qos::AtLeastOnce) => self.max_qos = Qos::AtMostOnce,
+            (ReasonCode::RETAIN_NOT_SUPPORTED, _) if refused.retain => self.retains = false,
+            _ => return false,
+        }
+        true
     }
 
     /// The longest payload on this topic, bytes.

@@ -26,13 +26,17 @@ impl ClientSession {
         self.wire.connection_began();
         self.incoming.connection_began();
         self.history.connection_began();
+        let will = self.options.will.as_ref().map(|will| self.outgoing.broker_limits().bearable(will));
+        if let (Some(asked), Some(borne)) = (&self.options.will, &will) {
+            self.events.extend(self.notices.will(asked, borne));
+        }
         self.wire.send(Request::Connect(Connect {
             client_id: &self.options.client_id,
             login: self.options.login.as_ref(),
             keep_alive: self.options.keep_alive_seconds(),
             clean_session: self.options.clean_session,
             session_expiry: self.options.session_expiry,
-            will: self.options.will.as_ref(),
+            will: will.as_ref(),
         }));
         let doubt = if let ConnectionState::Down(doubt) = self.state { doubt } else { SessionDoubt::None };
         self.state = ConnectionState::Connecting { since: now, doubt };

@@ -3,7 +3,7 @@
 use super::outgoing_publishes::Excess;
 use super::refusal;
 use crate::mqtt::codec::Capabilities;
-use crate::mqtt::{ClientOptions, Event, Qos};
+use crate::mqtt::{ClientOptions, Event, Qos, Will};
 
 /// What was said already.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ enum Notice {
     LowerQos,
     Qos(Qos),
     NotRetained,
+    WillQos(Qos),
+    WillNotRetained,
     MaxPacket(usize),
     SessionExpiry(u32),
     KeepAlive(u16),
@@ -49,6 +51,15 @@ impl Notices {
             }
             Excess::Retain => self.once(Notice::NotRetained, || Event::Warning(refusal::not_retained())),
         }
+    }
+
+    /// The broker bears less than the will `asked` for: it gets this one.
+    pub(super) fn will(&mut self, asked: &Will, borne: &Will) -> Vec<Event> {
+        let qos = (asked.qos > borne.qos)
+            .then(|| (Notice::WillQos(borne.qos), refusal::lower_will_qos(asked.qos, borne.qos)));
+        let retain = (asked.retain && !borne.retain).then(|| (Notice::WillNotRetained, refusal::will_not_retained()));
+        let lower = [qos, retain].into_iter().flatten();
+        lower.filter_map(|(notice, warning)| self.once(notice, || Event::Warning(warning))).collect()
     }
 
     /// What the broker changes of what these options ask for.

@@ -178,6 +178,11 @@ impl OutgoingPublishes {
         self.broker_limits = limits;
     }
 
+    /// What the broker bears, as far as that is known.
+    pub(super) fn broker_limits(&mut self) -> &mut BrokerLimits {
+        &mut self.broker_limits
+    }
+
     /// Whether a connection was accepted in this run.
     pub(super) fn knows_broker_limits(&self) -> bool {
         self.broker_limits.are_said

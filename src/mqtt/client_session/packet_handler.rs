@@ -66,7 +66,10 @@ impl ClientSession {
             let options = &self.options;
             let error = refusal::connection(reason, options.version, &options.client_id, options.login.is_some());
             let lost = ConnectionLost::new(error.to_string());
-            if reason.class() == ReasonClass::Refusal && !reason.is_unexplained() {
+            let limits = self.outgoing.broker_limits();
+            let lowers_will =
+                options.will.as_ref().is_some_and(|will| limits.lower_for_will(will, reason.code, capabilities));
+            if reason.class() == ReasonClass::Refusal && !reason.is_unexplained() && !lowers_will {
                 self.events.push_back(Event::Refused(error));
             }
             return Err(lost);

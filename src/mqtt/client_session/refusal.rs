@@ -29,6 +29,7 @@ pub(super) fn connection(reason: &Reason, version: Version, client_id: &str, wit
             error.hint("the broker may require a login: set `username` and `password` or `password_file`")
         }
         ReasonCode::BAD_AUTH_METHOD => error.hint(AUTH_HINT),
+        ReasonCode::PACKET_TOO_LARGE => error.hint("shorten the text of --will, or raise the limit of the broker"),
         _ => error.hint_if(reason.server.as_deref().map(other_server)),
     }
 }
@@ -129,6 +130,12 @@ pub(super) fn connect_hint(options: &ClientOptions) -> String {
                  or check `clientid`"
             .to_owned(),
     };
+    let hint = match &options.will {
+        Some(will) if will.qos == Qos::ExactlyOnce => {
+            format!("{hint}; the broker may not support QoS 2, which the will has: set `qos = 1`")
+        }
+        _ => hint,
+    };
     // The version that every broker in use has.
     let (version, common) = (options.version, Version::default());
     if version == common {
@@ -201,6 +208,17 @@ pub(super) fn lower_max_qos(asked: Qos, max: Qos) -> Error {
     };
     Error::new(Exit::Unavailable, format!("messages are sent with QoS {max} instead of {asked}"))
         .because(format!("the broker supports no higher one, so {meaning}"))
+}
+
+/// The broker supports no quality of service as high as the will has.
+pub(super) fn lower_will_qos(asked: Qos, max: Qos) -> Error {
+    Error::new(Exit::Unavailable, format!("the broker gets the will with QoS {max} instead of {asked}"))
+        .because("it supports no higher one")
+}
+
+/// The broker keeps no messages, so no will either.
+pub(super) fn will_not_retained() -> Error {
+    Error::new(Exit::Unavailable, "the broker gets the will without `retain`").because("it does not keep messages")
 }
 
 /// The broker keeps no messages.

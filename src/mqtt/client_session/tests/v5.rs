@@ -375,3 +375,48 @@ fn a_refused_connection_gives_the_words_of_the_broker() {
         }
     }
 }
+
+/// Which quality of service the will in CONNECT has (MQTT 5, 3.1.2.6), and whether the broker is to keep it.
+fn will_in_connect(rig: &mut Rig) -> (u8, bool) {
+    rig.session.transport_opened(rig.now);
+    let connect = rig.session.bytes_to_send().to_vec();
+    rig.session.bytes_sent(connect.len(), rig.now);
+    let flags = connect[2..].iter().skip_while(|byte| **byte != 5).nth(1).unwrap();
+    assert_eq!(flags & 4, 4, "a will");
+    (flags >> 3 & 3, flags & 0x20 != 0)
+}
+
+#[test]
+fn a_will_that_the_broker_does_not_bear_asks_for_less_the_next_time() {
+    let mut rig = rig();
+    let will =
+        Will { topic: "will".to_owned(), payload: Bytes::from_static(b"gone"), qos: Qos::ExactlyOnce, retain: true };
+    rig.session.set_will(Some(will)).unwrap();
+    let said_max_qos_0: &[u8] = &[0x20, 5, 0, 0x9b, 2, 0x24, 0];
+    for (expected, refusal) in [
+        ((2, true), &[0x20, 3, 0, 0x9a, 0][..]),
+        ((2, false), &[0x20, 3, 0, 0x9b, 0]),
+        ((1, false), &[0x20, 3, 0, 0x9b, 0]),
+    ] {
+        assert_eq!(will_in_connect(&mut rig), expected);
+        rig.receive_bytes(refusal).unwrap_err();
+        rig.drop_connection();
+    }
+    assert_eq!(will_in_connect(&mut rig), (0, false));
+    let events = rig.events();
+    let told = warnings(&events);
+    assert!(!events.iter().any(|event| matches!(event, Event::Refused(_))), "{events:?}");
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].contains("the will without `retain`") && told[2].contains("the will with QoS 0 instead of 2"));
+    // It can be accepted now, and the broker's word counts for the next one.
+    rig.broker.capabilities.max_qos = Some(1);
+    rig.connack(false, ConnectReturnCode::Success).unwrap();
+    rig.drop_connection();
+    assert_eq!(will_in_connect(&mut rig), (1, true));
+    rig.receive_bytes(said_max_qos_0).unwrap_err();
+    rig.drop_connection();
+    assert_eq!(will_in_connect(&mut rig), (0, true));
+    // There is nothing to lower, so it is for something else.
+    rig.receive_bytes(&[0x20, 3, 0, 0x9b, 0]).unwrap_err();
+    assert!(rig.refused().unwrap().to_string().contains("QoS not supported"));
+}

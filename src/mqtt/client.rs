@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags};
 
-use super::connection_lost::{ConnectionLost, Obstacle};
+use super::connection_lost::{ConnectionLost, Finality, Obstacle};
+use super::failure_streak::FailureStreak;
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
 use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged, Will};
 use crate::Result;
@@ -36,6 +37,8 @@ pub struct Client {
     phase: ConnectionPhase,
     /// The broker accepted a connection of this run: what fails now may be mended while we try again.
     was_accepted: bool,
+    /// `None` where no failure that may pass ends the run.
+    failures: Option<FailureStreak>,
 }
 
 #[derive(Debug)]
@@ -68,7 +71,18 @@ impl Client {
     /// cannot be used.
     pub fn new(endpoint: Endpoint, options: ClientOptions) -> Result<Self> {
         let dialer = Dialer::new(endpoint, rand::random::<u16>().into())?;
-        Ok(Self { dialer, session: ClientSession::new(options)?, phase: ConnectionPhase::Idle, was_accepted: false })
+        Ok(Self {
+            dialer,
+            session: ClientSession::new(options)?,
+            phase: ConnectionPhase::Idle,
+            was_accepted: false,
+            failures: Some(FailureStreak::default()),
+        })
+    }
+
+    /// From here on no failure that may pass ends the run, however often it comes: what the run has is kept on disk.
+    pub(crate) fn outlast_failures(&mut self) {
+        self.failures = None;
     }
 
     /// Where the broker is.
@@ -330,7 +344,7 @@ impl Client {
                 Outage::before_connack(self.dialer.endpoint(), &lost)
             };
             // Where there is something else to try, this one does not decide.
-            if lost.is_final() && !self.was_accepted && !hurry {
+            if self.is_last_word(&lost, now) && !self.was_accepted && !hurry {
                 self.session.transport_refused(outage.clone().into_error());
             }
             let retry = self.session.transport_lost(outage, now, &mut rand::rng());
@@ -339,6 +353,14 @@ impl Client {
         // After `disconnect` there is no next attempt.
         if self.session.is_disconnect_sent() {
             self.close();
+        }
+    }
+
+    /// Whether this failure means that there is no use in another attempt.
+    fn is_last_word(&mut self, lost: &ConnectionLost, now: Instant) -> bool {
+        match &mut self.failures {
+            Some(failures) => failures.is_last_word(lost.finality(), now),
+            None => lost.finality() == Finality::Final,
         }
     }
 

@@ -9,9 +9,23 @@ pub struct ConnectionLost {
     why: String,
     obstacle: Obstacle,
     hint: Option<String>,
-    is_final: bool,
+    finality: Finality,
     /// Which node or address it was, as messages name it, and the node's index.
     place: Option<(String, usize)>,
+}
+
+/// Whether another attempt can be of use, least first. Who can close connections, or keep this device from the broker, must not
+/// be able to end a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Finality {
+    /// It can.
+    #[default]
+    Passing,
+    /// It can, unless several in a row fail so, for some time.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS knows of such failures"))]
+    FinalIfRepeated,
+    /// It cannot, unless something is changed here or at the broker.
+    Final,
 }
 
 /// What stands between this client and the broker, as far as that suggests what to check.
@@ -62,7 +76,7 @@ impl ConnectionLost {
 
     /// As [`ConnectionLost::new`], where it is known what stands in the way.
     pub(super) fn at(obstacle: Obstacle, why: impl Into<String>) -> Self {
-        Self { why: why.into(), obstacle, hint: None, is_final: false, place: None }
+        Self { why: why.into(), obstacle, hint: None, finality: Finality::Passing, place: None }
     }
 
     /// Adds what to do, where that is known better than the obstacle tells.
@@ -76,13 +90,21 @@ impl ConnectionLost {
     /// Says that another attempt would fail, too, unless something is changed here or at the broker.
     #[must_use]
     pub(super) fn final_one(mut self) -> Self {
-        self.is_final = true;
+        self.finality = Finality::Final;
         self
     }
 
-    /// The same in these words, for several of which this is the last; final if all of them are.
-    pub(super) fn retold(self, why: String, is_final: bool) -> Self {
-        Self { why, is_final, ..self }
+    /// Says that another attempt would fail, too, if several in a row fail so.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub(super) fn final_if_repeated(mut self) -> Self {
+        self.finality = Finality::FinalIfRepeated;
+        self
+    }
+
+    /// The same in these words, for several of which this is the last, and as final as all of them are.
+    pub(super) fn retold(self, why: String, finality: Finality) -> Self {
+        Self { why, finality, ..self }
     }
 
     /// Says where it was, unless it says so already: the node, or its address, as messages name it, and the node's index.
@@ -111,9 +133,9 @@ impl ConnectionLost {
         self.hint.as_deref()
     }
 
-    /// Whether [`ConnectionLost::final_one`] was said of it.
-    pub(super) fn is_final(&self) -> bool {
-        self.is_final
+    /// Whether another attempt can be of use.
+    pub(super) fn finality(&self) -> Finality {
+        self.finality
     }
 
     /// What stands in the way.

@@ -13,6 +13,7 @@ mod codec;
 mod connection_lost;
 mod endpoint;
 mod event;
+mod failure_streak;
 mod foreign_protocol;
 mod network;
 mod outage;

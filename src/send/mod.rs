@@ -101,6 +101,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let (source, stream): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>) = match &options.spool {
         None => (Box::new(Direct::new(input, options.split)), found?),
         Some(spool) => {
+            events.broker.outlast_failures();
             let peer = first_session::peer_of(&found, link, options)?;
             let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
             let owner = Owner { link: &link.config.link, peer: peer.as_ref() };

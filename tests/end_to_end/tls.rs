@@ -18,7 +18,7 @@ use crate::broker::{Broker, Options};
 use crate::certificates::{Authority, Files, Kind};
 use crate::device::{Device, Identity, LINK, Pair, readings, settings};
 use crate::process::{Ended, Process};
-use crate::server::{CONNACK, Server, carry_counting, read_for};
+use crate::server::{CONNACK, Server, carry, carry_counting, read_for};
 
 /// The lines of a listener with this certificate.
 fn with(files: &Files, more: &str) -> String {
@@ -213,6 +213,28 @@ fn tls_and_plain_do_not_meet_and_the_error_has_the_url() {
         let ended = Process::spawn_with(tool, "x\n").wait().failed(&[69], &["speaks TLS on this port"]);
         ended.failed(&[69], &[&format!("url = mqtts://localhost:{}", secure.port())]);
     }
+}
+
+/// Who can close connections on the way, or a cluster that fails over, does so for a while.
+#[test]
+fn a_run_outlasts_connections_that_are_closed_without_a_word() {
+    let authority = Authority::new();
+    let broker = broker(&authority.sign("broker", Kind::Good), "");
+    let port = broker.port();
+    let relay = Server::start(move |number, stream| {
+        if number >= 5 {
+            carry(stream, port);
+        }
+    });
+    let device = |port| device(port, &[("ca_file", text(&authority.file()))]);
+    device(relay.port()).send_all(&["--timeout", "60"], "x\n").succeeded();
+
+    let closing = Server::start(|_, stream| drop(stream));
+    let device = device(closing.port());
+    let (direct, spooled) = (&[LINK][..], &["--spool", "spool", "--timeout", "15", LINK][..]);
+    let [direct, spooled] = [direct, spooled].map(|more| Process::spawn_with(device.send(more), "x\n"));
+    direct.wait().failed(&[69], &["without an answer to the TLS handshake", "usually 8883"]);
+    spooled.wait().failed(&[75], &["timed out", "left in the spool"]);
 }
 
 #[test]

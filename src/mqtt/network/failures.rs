@@ -35,8 +35,8 @@ impl Failures {
         let (first, others) = nodes.split_first()?;
         let others = others.iter().map(|node| format!("; {node}: {}", self.at(node)));
         let why = self.at(first) + &others.collect::<String>();
-        let is_final = self.0.iter().all(|failure| failure.lost.is_final());
-        Some(last.lost.clone().retold(why, is_final).at_place(first, last.index))
+        let finality = self.0.iter().map(|failure| failure.lost.finality()).min()?;
+        Some(last.lost.clone().retold(why, finality).at_place(first, last.index))
     }
 
     /// What failed at one node: each reason with the addresses that it is of.
@@ -59,7 +59,7 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mqtt::connection_lost::Obstacle;
+    use crate::mqtt::connection_lost::{Finality, Obstacle};
 
     fn shown(failures: &[(&str, Option<&str>, &str)]) -> String {
         let mut all = Failures::default();
@@ -79,12 +79,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_final_everywhere_is_final() {
+    fn all_together_is_no_more_final_than_the_least_of_it() {
+        use Finality::{Final, FinalIfRepeated, Passing};
         let mut all = Failures::default();
-        for (is_final, expected) in [(true, true), (true, true), (false, false), (true, false)] {
-            let lost = ConnectionLost::new("no");
-            all.push(("a:1", 0), None, if is_final { lost.final_one() } else { lost });
-            assert_eq!(all.summary().unwrap().is_final(), expected);
+        for (finality, expected) in [
+            (Final, Final),
+            (FinalIfRepeated, FinalIfRepeated),
+            (Final, FinalIfRepeated),
+            (Passing, Passing),
+            (Final, Passing),
+        ] {
+            all.push(("a:1", 0), None, ConnectionLost::new("no").retold("no".to_owned(), finality));
+            assert_eq!(all.summary().unwrap().finality(), expected);
         }
     }
 

@@ -1,7 +1,6 @@
 //! Why TLS failed, in words, and what to do about it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
@@ -14,9 +13,6 @@ use crate::text::{escape, tame};
 
 /// When this program was built, in seconds since 1970: a clock that says less is wrong.
 const BUILD_TIME: &str = env!("STS_BUILD_TIME");
-
-/// So many times in a row a broker may close the connection without a word of TLS, as one does that starts or fails over.
-const MAX_MUTE: u32 = 3;
 
 /// The first byte of a record (RFC 8446, 5.1): change of cipher, alert, handshake, data.
 pub(super) const CONTENT_TYPES: [u8; 4] = [20, 21, 22, 23];
@@ -39,16 +35,9 @@ pub(super) struct Judge {
     pub(super) broker: String,
     pub(super) verifier: Arc<BrokerVerifier>,
     pub(super) credentials: Arc<Credentials>,
-    /// Attempts in a row that the broker ended without a word of TLS.
-    pub(super) mute: Arc<AtomicU32>,
 }
 
 impl Judge {
-    /// A handshake succeeded.
-    pub(super) fn accepted(&self) {
-        self.mute.store(0, Ordering::Relaxed);
-    }
-
     /// What `error` means; `first` are the first bytes of the other end, if the handshake was not over.
     pub(super) fn failure(&self, error: &Error, first: Option<&[u8]>) -> ConnectionLost {
         match (error, first) {
@@ -66,8 +55,8 @@ impl Judge {
             return ConnectionLost::at(Obstacle::Closed, "the broker closed the connection in the TLS handshake");
         }
         let why = "the broker closed the connection without an answer to the TLS handshake";
-        let lost = ConnectionLost::at(Obstacle::Closed, why).hint(self.plain_url());
-        if self.mute.fetch_add(1, Ordering::Relaxed) + 1 < MAX_MUTE { lost } else { lost.final_one() }
+        // A broker without TLS does so, but one that starts or fails over does, too.
+        ConnectionLost::at(Obstacle::Closed, why).hint(self.plain_url()).final_if_repeated()
     }
 
     /// The other end does not speak TLS.
@@ -267,6 +256,7 @@ mod tests {
     use rustls::pki_types::UnixTime;
 
     use super::*;
+    use crate::mqtt::connection_lost::Finality;
 
     fn judge(own: bool) -> Judge {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -275,7 +265,6 @@ mod tests {
             broker: "broker.example:8883".to_owned(),
             verifier: Arc::new(BrokerVerifier::new(None, pin, provider).unwrap()),
             credentials: Arc::new(Credentials::new(None)),
-            mute: Arc::default(),
         }
     }
 
@@ -310,14 +299,18 @@ mod tests {
         let late = |time, not_after| CertificateError::ExpiredContext { time, not_after };
         let lost = judged(42, early);
         assert!(
-            !lost.is_final() && lost.to_string().contains("clock says 1970-01-01 00:00:42 UTC, which is before"),
+            lost.finality() == Finality::Passing
+                && lost.to_string().contains("clock says 1970-01-01 00:00:42 UTC, which is before"),
             "{lost}"
         );
         let lost = judged(built + 1, early);
-        assert!(lost.is_final() && lost.to_string().contains("not valid before 2096-10-02"), "{lost}");
+        assert!(
+            lost.finality() == Finality::Final && lost.to_string().contains("not valid before 2096-10-02"),
+            "{lost}"
+        );
         let lost = judged(issued + 1, late);
         let both = "expired on 2096-10-02 07:06:40 UTC, and this device's clock says 2096-10-02 07:06:41 UTC";
-        assert!(lost.is_final() && lost.to_string().contains(both), "{lost}");
+        assert!(lost.finality() == Finality::Final && lost.to_string().contains(both), "{lost}");
     }
 
     #[test]
@@ -334,18 +327,20 @@ mod tests {
     #[test]
     fn what_is_not_tls_is_named_with_the_url_to_write() {
         let lost = judge(true).failure(&Error::General(String::new()), Some(b"HTTP/1.1 400 Bad Request\r\n"));
-        assert!(lost.is_final() && lost.to_string().contains("HTTP/1.1 400"), "{lost}");
+        assert!(lost.finality() == Finality::Final && lost.to_string().contains("HTTP/1.1 400"), "{lost}");
         let lost = judge(true).failure(&Error::General(String::new()), Some(&[0x20, 2, 0, 0]));
-        assert!(lost.is_final() && lost.hint_text().unwrap().contains("mqtt://broker.example:8883"), "{lost}");
+        assert!(
+            lost.finality() == Finality::Final && lost.hint_text().unwrap().contains("mqtt://broker.example:8883"),
+            "{lost}"
+        );
         let lost = judge(true).failure(&Error::DecryptError, None);
-        assert!(!lost.is_final(), "the network may have damaged it: {lost}");
+        assert!(lost.finality() == Finality::Passing, "the network may have damaged it: {lost}");
     }
 
     #[test]
-    fn a_broker_may_close_twice_without_a_word() {
+    fn one_that_closes_without_a_word_may_have_no_tls() {
         let judge = judge(true);
-        assert_eq!([(); 4].map(|()| judge.closed(false).is_final()), [false, false, true, true]);
-        judge.accepted();
-        assert!(!judge.closed(false).is_final() && !judge.closed(true).is_final());
+        assert_eq!(judge.closed(false).finality(), Finality::FinalIfRepeated);
+        assert_eq!(judge.closed(true).finality(), Finality::Passing);
     }
 }

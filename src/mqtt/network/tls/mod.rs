@@ -18,7 +18,6 @@ mod verifier;
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ClientConfig;
@@ -45,7 +44,6 @@ pub(super) struct TlsLayer {
     options: TlsOptions,
     provider: Arc<CryptoProvider>,
     trust: Mutex<Trust>,
-    mute: Arc<AtomicU32>,
 }
 
 /// What the files say, as they were read last.
@@ -71,7 +69,7 @@ impl TlsLayer {
     pub(super) fn new(options: TlsOptions) -> Result<Self> {
         let provider = Arc::new(tap::provider());
         let trust = Trust::new(&Files::read(&options)?, &options, &provider)?;
-        Ok(Self { options, provider, trust: Mutex::new(trust), mute: Arc::default() })
+        Ok(Self { options, provider, trust: Mutex::new(trust) })
     }
 
     /// TLS on a connection to this node; the handshake follows.
@@ -97,7 +95,6 @@ impl TlsLayer {
             broker: node.to_string(),
             verifier: Arc::clone(&trust.verifier),
             credentials: Arc::clone(&trust.credentials),
-            mute: Arc::clone(&self.mute),
         };
         Ok(TlsTransport::new(lower, tls, judge, tickets))
     }

@@ -179,7 +179,6 @@ impl TlsTransport {
                 // What the handshake ends with leaves together with the first bytes of MQTT.
                 Step::Idle => {
                     self.progress = Progress::Open;
-                    self.judge.accepted();
                     return Ok(());
                 }
                 Step::End => return Err(io::Error::other(self.closed())),

@@ -2,7 +2,7 @@
 //!
 //! A broker queues for a client as much as it likes, and drops the rest without a word: 64 KiB, a hundred messages, or all of it.
 //! Only the receiver's confirms tell. So this is what a transport does on a path that drops: loss detection and `NewReno` as in
-//! RFC 9002 (sections 5 to 7, appendices A and B), where a packet is one publication of a frame. No I/O and no clock.
+//! RFC 9002 (sections 5 to 7, appendices A and B), where a packet is one transmission of a frame. No I/O and no clock.
 //!
 //! Where we differ, and why:
 //!
@@ -13,7 +13,7 @@
 //!   frames, the window grows by a 16th of itself (Scalable TCP), or thousands of them would take thousands of round trips.
 //! - That others overtook a frame is no loss before the time for that has passed, however many they are (RFC 8985): where a
 //!   cluster or a bridge mixes up short frames, that is hundreds, and waiting costs an eighth of a round trip.
-//! - A publication that is sent again cannot be told from the first one, as both are the same bytes. So Karn's rule holds for
+//! - A second transmission cannot be told from the first one, as both are the same bytes. So Karn's rule holds for
 //!   measurements (RFC 6298, section 3), and what was sent once counts where both came, as in RFC 5682.
 //!
 //! [`Path`] is what is known of the way to the receiver. It outlives a stream: the next one takes the same way.
@@ -42,17 +42,17 @@ pub(super) const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// So many probes without an answer, and what is lost was lost to a path that carried nothing (RFC 9002, section 7.6).
 const PERSISTENT_PROBES: u32 = 2;
 
-/// One publication of a frame.
+/// One transmission of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Publication {
-    /// Counts all publications of a path: a higher one left later.
+pub(super) struct Transmission {
+    /// Counts all transmissions of a path: a higher one left later.
     pub(super) number: u64,
     pub(super) at: Instant,
-    /// The frame was published before.
+    /// The frame was sent before.
     pub(super) is_repeat: bool,
 }
 
-/// What is said of a publication that was not heard of.
+/// What is said of a transmission that was not heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Nothing that was sent later arrived.
@@ -65,25 +65,31 @@ pub(super) enum Fate {
 /// What is known of the way to the receiver and back.
 #[derive(Debug)]
 pub(super) struct Path {
-    limit: usize,
-    /// How many bytes may be on the way.
-    window: usize,
-    /// Below this window, each round trip doubles it.
-    slow_start_threshold: usize,
-    /// The length of the newest frame, at most [`MAX_SEGMENT`].
-    segment: usize,
-    /// The number of the next publication.
+    window: Window,
+    /// The number of the next transmission.
     next: u64,
-    /// The publications below left before the window was last reduced: that they are lost is old news.
+    /// The transmissions below left before the window was last reduced: that they are lost is old news.
     recovery_end: u64,
     /// Something arrived, or the window was just reduced: one lost frame may leave although the window is full (RFC 6937; RFC 9002,
     /// section 7.3.2). Else what arrived or is lost as well, which is not known yet, could keep it back.
     resends_at_once: bool,
-    /// The highest publication that arrived.
+    /// The highest transmission that arrived.
     newest_arrived: Option<u64>,
     round_trip: Option<RoundTrip>,
     /// How often a probe was sent since something was confirmed.
     probes: u32,
+}
+
+/// How many bytes may be on the way (RFC 9002, section 7).
+#[derive(Debug)]
+struct Window {
+    size: usize,
+    /// The largest size.
+    limit: usize,
+    /// Below this size, each round trip doubles it.
+    slow_start_threshold: usize,
+    /// The length of the newest frame, at most [`MAX_SEGMENT`].
+    segment: usize,
 }
 
 /// Measured as in RFC 9002, section 5.
@@ -98,17 +104,17 @@ struct RoundTrip {
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     bytes: usize,
-    /// The newest of the frames that were published once, and of the others.
-    once: Option<Publication>,
-    repeated: Option<Publication>,
+    /// The newest of the frames that were sent once, and of the others.
+    once: Option<Transmission>,
+    repeated: Option<Transmission>,
 }
 
 impl Arrivals {
-    pub(super) fn add(&mut self, publication: Publication, len: usize) {
+    pub(super) fn add(&mut self, transmission: Transmission, len: usize) {
         self.bytes += len;
-        let newest = if publication.is_repeat { &mut self.repeated } else { &mut self.once };
-        if newest.is_none_or(|newest| newest.number < publication.number) {
-            *newest = Some(publication);
+        let newest = if transmission.is_repeat { &mut self.repeated } else { &mut self.once };
+        if newest.is_none_or(|newest| newest.number < transmission.number) {
+            *newest = Some(transmission);
         }
     }
 
@@ -116,7 +122,7 @@ impl Arrivals {
         self.bytes
     }
 
-    fn newest(&self) -> Option<Publication> {
+    fn newest(&self) -> Option<Transmission> {
         self.once.or(self.repeated)
     }
 }
@@ -125,10 +131,7 @@ impl Path {
     /// A path of which nothing is known; `limit` is the largest window.
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            limit,
-            window: INITIAL_WINDOW.min(limit),
-            slow_start_threshold: usize::MAX,
-            segment: MAX_SEGMENT,
+            window: Window::new(limit),
             next: 0,
             recovery_end: 0,
             resends_at_once: false,
@@ -140,7 +143,7 @@ impl Path {
 
     /// Whether a frame of `len` bytes may leave while `in_flight` bytes are on the way.
     pub(super) fn allows(&self, in_flight: usize, len: usize) -> bool {
-        in_flight == 0 || in_flight + len <= self.window
+        in_flight == 0 || in_flight + len <= self.window.size
     }
 
     /// Whether a lost frame of `len` bytes may leave while `in_flight` bytes are on the way; true out of turn once.
@@ -149,10 +152,10 @@ impl Path {
     }
 
     /// A frame of `len` bytes leaves now.
-    pub(super) fn publish(&mut self, len: usize, now: Instant, is_repeat: bool) -> Publication {
-        self.segment = len.clamp(1, MAX_SEGMENT);
+    pub(super) fn transmit(&mut self, len: usize, now: Instant, is_repeat: bool) -> Transmission {
+        self.window.segment = len.clamp(1, MAX_SEGMENT);
         self.next += 1;
-        Publication { number: self.next - 1, at: now, is_repeat }
+        Transmission { number: self.next - 1, at: now, is_repeat }
     }
 
     /// Something arrived. What is lost follows from that, and only then [`Path::grow`].
@@ -161,42 +164,28 @@ impl Path {
         let Some(newest) = arrivals.newest() else { return };
         self.probes = 0;
         self.resends_at_once = true;
-        let elapsed = now.saturating_duration_since(newest.at);
         self.newest_arrived = self.newest_arrived.max(Some(newest.number));
         if !newest.is_repeat {
-            self.measure(elapsed);
+            let latest = now.saturating_duration_since(newest.at);
+            self.round_trip = Some(self.round_trip.map_or(RoundTrip::first(latest), |known| known.measure(latest)));
         }
     }
 
     /// Widens the window for what arrived while `in_flight` bytes were on the way, that included.
     pub(super) fn grow(&mut self, arrivals: &Arrivals, in_flight: usize) {
         // A window that was not used says nothing of the path (RFC 9002, section 7.8).
-        let was_used = in_flight >= self.window / 2;
-        if !was_used || arrivals.newest().is_none_or(|newest| newest.number < self.recovery_end) {
-            return;
+        let was_used = in_flight >= self.window.size / 2;
+        if was_used && arrivals.newest().is_some_and(|newest| newest.number >= self.recovery_end) {
+            self.window.grow(arrivals.bytes);
         }
-        let is_slow_start = self.window < self.slow_start_threshold;
-        let step = (self.window / GROWTH_DIVISOR).clamp(self.segment, MAX_SEGMENT);
-        let growth = if is_slow_start { arrivals.bytes } else { (step * arrivals.bytes / self.window).max(1) };
-        self.window = (self.window + growth).min(self.limit);
     }
 
-    fn measure(&mut self, latest: Duration) {
-        let Some(RoundTrip { smoothed, variation, .. }) = self.round_trip else {
-            self.round_trip = Some(RoundTrip { smoothed: latest, variation: latest / 2, latest });
-            return;
-        };
-        let variation = (variation * 3 + smoothed.abs_diff(latest)) / 4;
-        let smoothed = (smoothed * 7 + latest) / 8;
-        self.round_trip = Some(RoundTrip { smoothed, variation, latest });
-    }
-
-    /// What became of a publication of which nothing was heard.
-    pub(super) fn fate(&self, publication: Publication, now: Instant) -> Fate {
-        if self.newest_arrived.is_none_or(|newest| newest <= publication.number) {
+    /// What became of a transmission of which nothing was heard.
+    pub(super) fn fate(&self, transmission: Transmission, now: Instant) -> Fate {
+        if self.newest_arrived.is_none_or(|newest| newest <= transmission.number) {
             return Fate::Unknown;
         }
-        let late_at = publication.at + self.max_reordering();
+        let late_at = transmission.at + self.max_reordering();
         if now >= late_at { Fate::Lost } else { Fate::LateAt(late_at) }
     }
 
@@ -206,30 +195,28 @@ impl Path {
             .map_or(INITIAL_PROBE_TIMEOUT, |measured| (measured.smoothed.max(measured.latest) * 9 / 8).max(GRANULARITY))
     }
 
-    /// The publication of this number is lost: the window is halved, once for all that left before that is known.
+    /// The transmission of this number is lost: the window is halved, once for all that left before that is known.
     pub(super) fn lost(&mut self, number: u64) {
         if number < self.recovery_end {
             return;
         }
         self.recovery_end = self.next;
         self.resends_at_once = true;
-        self.slow_start_threshold = (self.window / 2).max(MIN_SEGMENTS * self.segment);
-        self.window = self.slow_start_threshold;
+        self.window.halve();
     }
 
     /// A probe leaves, as nothing is heard.
     pub(super) fn probe(&mut self) {
         self.probes = self.probes.saturating_add(1);
         if self.probes == PERSISTENT_PROBES {
-            self.slow_start_threshold = (self.window / 2).max(MIN_SEGMENTS * self.segment);
-            self.window = self.window.min(INITIAL_WINDOW);
+            self.window.begin_anew();
         }
     }
 
     /// How many bytes may be on the way.
     #[cfg(test)]
     pub(super) fn window(&self) -> usize {
-        self.window
+        self.window.size
     }
 
     /// How long nothing is heard before the next probe (RFC 9002, section 6.2.1).
@@ -239,5 +226,48 @@ impl Path {
             timeout.max(MIN_PROBE_TIMEOUT)
         });
         timeout.saturating_mul(1 << self.probes.min(10)).min(MAX_PROBE_TIMEOUT)
+    }
+}
+
+impl Window {
+    fn new(limit: usize) -> Self {
+        Self { size: INITIAL_WINDOW.min(limit), limit, slow_start_threshold: usize::MAX, segment: MAX_SEGMENT }
+    }
+
+    /// So many bytes arrived, and the window was used.
+    fn grow(&mut self, arrived: usize) {
+        let is_slow_start = self.size < self.slow_start_threshold;
+        let step = (self.size / GROWTH_DIVISOR).clamp(self.segment, MAX_SEGMENT);
+        let growth = if is_slow_start { arrived } else { (step * arrived / self.size).max(1) };
+        self.size = (self.size + growth).min(self.limit);
+    }
+
+    /// The path carries less than this.
+    fn halve(&mut self) {
+        self.slow_start_threshold = self.half();
+        self.size = self.slow_start_threshold;
+    }
+
+    /// The path carried nothing (RFC 9002, section 7.6): half of what it carried before is found in slow start again.
+    fn begin_anew(&mut self) {
+        self.slow_start_threshold = self.half();
+        self.size = self.size.min(INITIAL_WINDOW);
+    }
+
+    fn half(&self) -> usize {
+        (self.size / 2).max(MIN_SEGMENTS * self.segment)
+    }
+}
+
+impl RoundTrip {
+    fn first(latest: Duration) -> Self {
+        Self { smoothed: latest, variation: latest / 2, latest }
+    }
+
+    fn measure(self, latest: Duration) -> Self {
+        let Self { smoothed, variation, .. } = self;
+        let variation = (variation * 3 + smoothed.abs_diff(latest)) / 4;
+        let smoothed = (smoothed * 7 + latest) / 8;
+        Self { smoothed, variation, latest }
     }
 }

@@ -3,7 +3,8 @@
 //! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening and
 //! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`. What a receiver is
 //! told of earlier streams is in `lost_ends`, what it remembers of a session's streams in `streams`, and their keys in `keys`.
-//! What a sender keeps until it is confirmed is in `retransmit`, and how much of that may be on its way in `congestion`.
+//! What a sender keeps until it is confirmed is in `retransmit`, where each of it is in `scoreboard`, and how much of it may be on
+//! its way in `congestion`.
 //!
 //! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that this
 //! version does not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
@@ -23,6 +24,7 @@ mod progress;
 mod ranges;
 mod receiver;
 mod retransmit;
+mod scoreboard;
 mod sender;
 mod sequence;
 mod streams;

@@ -24,6 +24,8 @@ mod limits;
 mod look;
 mod lost_ends;
 mod order;
+mod retransmit;
+mod scoreboard;
 mod sessions;
 mod streams;
 mod vectors;

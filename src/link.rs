@@ -261,7 +261,7 @@ impl Link {
     }
 }
 
-/// The client identifier of a tool, of a configured one: that is cut where the version limits the length, since what is
+/// The client id of a tool, of a configured one: that is cut where the version limits the length, since what is
 /// `unique` tells them apart.
 fn derive_client_id(id: &str, tool: &str, unique: &str, version: Version) -> String {
     let suffix = format!("-{tool}-{unique}");

@@ -141,10 +141,10 @@ pub(crate) mod tests {
         }
     }
 
-    /// A stream that takes nothing.
-    pub(crate) struct Closed(pub(crate) io::ErrorKind);
+    /// A stream that fails to write.
+    pub(crate) struct Broken(pub(crate) io::ErrorKind);
 
-    impl Write for Closed {
+    impl Write for Broken {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
             Err(self.0.into())
         }
@@ -194,7 +194,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_closed_stderr_ends_nothing() {
-        let reporter = Reporter::to("sts-test", Level::Verbose, Box::new(Closed(io::ErrorKind::BrokenPipe)));
+        let reporter = Reporter::to("sts-test", Level::Verbose, Box::new(Broken(io::ErrorKind::BrokenPipe)));
         reporter.error(&Error::new(Exit::Failed, "what"));
         reporter.info("more");
     }

@@ -67,7 +67,7 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<ReceiveState, UnusableSt
     let mut state = ReceiveState::default();
     for (bytes, number) in lines {
         let words = checked(bytes).ok_or(malformed(number))?;
-        match Line::new(words).apply(&mut state) {
+        match StateLine::new(words).apply(&mut state) {
             Some(()) => {}
             None if has_unknown_word(words) => return Err(UnusableState::Later),
             None => return Err(malformed(number)),
@@ -77,7 +77,7 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<ReceiveState, UnusableSt
 }
 
 /// A line that is read: its words, and what they say of the ones after them.
-struct Line<'a> {
+struct StateLine<'a> {
     words: SplitAsciiWhitespace<'a>,
     /// When what follows was written.
     at: Option<u64>,
@@ -85,7 +85,7 @@ struct Line<'a> {
     sequence: Option<Sequence>,
 }
 
-impl<'a> Line<'a> {
+impl<'a> StateLine<'a> {
     fn new(line: &'a str) -> Self {
         Self { words: line.split_ascii_whitespace(), at: None, sequence: None }
     }

@@ -131,7 +131,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::report::tests::Closed;
+    use crate::report::tests::Broken;
 
     #[derive(Debug, Parser)]
     #[command(name = "sts-test", version)]
@@ -209,8 +209,8 @@ mod tests {
         let (outcome, version) = stop(&["-V"]);
         assert!(outcome.is_ok() && version == format!("sts-test {}\n", env!("CARGO_PKG_VERSION")));
         let help = parse(&["-h"]).unwrap_err();
-        assert!(stopped("sts-test", &[], &help, &mut Closed(io::ErrorKind::BrokenPipe)).is_ok());
-        let full = stopped("sts-test", &[], &help, &mut Closed(io::ErrorKind::StorageFull));
+        assert!(stopped("sts-test", &[], &help, &mut Broken(io::ErrorKind::BrokenPipe)).is_ok());
+        let full = stopped("sts-test", &[], &help, &mut Broken(io::ErrorKind::StorageFull));
         assert_eq!(full.unwrap_err().exit(), Exit::Failed);
     }
 }

@@ -22,7 +22,7 @@ const TIMEOUT_WITH_CODE: Seconds = Seconds::new(600);
 /// a new session, under which sts-send encrypts and sts-recv decrypts. The manual is sts-pair(1).
 #[derive(Parser)]
 #[command(name = "sts-pair", version, args_override_self = false)]
-struct Args {
+struct PairArgs {
     #[command(flatten)]
     common: CommonArgs,
 
@@ -46,18 +46,18 @@ struct Args {
     ///
     /// AGE is a time: 90s, 30m, 24h, 7d. If the peer is not there to agree on a new session, the existing one
     /// is good enough until it is twice as old.
-    #[arg(long, value_name = "AGE", conflicts_with = "Action")]
+    #[arg(long, value_name = "AGE", conflicts_with = "PairMode")]
     if_older: Option<Age>,
 
     #[command(flatten)]
-    action: Action,
+    mode: PairMode,
 }
 
 /// What to do instead of pairing.
 #[derive(clap::Args)]
 #[group(multiple = false)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
-struct Action {
+struct PairMode {
     /// Enrol by one-time code: pair with a device that does not know this one yet, and trust each other from then on
     ///
     /// The slave generates a code and prints it, and the master asks for it. If `$STS_CODE` is set, both take the code from
@@ -95,7 +95,7 @@ struct Action {
     serve: bool,
 }
 
-impl AsRef<CommonArgs> for Args {
+impl AsRef<CommonArgs> for PairArgs {
     fn as_ref(&self) -> &CommonArgs {
         &self.common
     }
@@ -107,30 +107,30 @@ pub fn main() -> ExitCode {
     super::run("sts-pair", run)
 }
 
-fn run(args: &Args, report: &Reporter) -> Result<()> {
+fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
     let env = Environment::of_process();
-    let Action { key, forget, status, .. } = &args.action;
+    let PairMode { key, forget, status, .. } = &args.mode;
     if let (true, Some(link)) = (*key || *status || forget.is_some(), &args.common.link) {
         return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
             .because("--key, --forget and --status apply to all links, and take no LINK"));
     }
-    let timeout = args.timeout.unwrap_or(if args.action.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
-    match &args.action {
-        Action { code: true, .. } => {
+    let timeout = args.timeout.unwrap_or(if args.mode.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
+    match &args.mode {
+        PairMode { code: true, .. } => {
             let given = pair::given_code()?;
             pair::enrol::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
         }
-        Action { key: true, .. } => pair::keys::show(&env, report),
-        Action { trust: Some(name), .. } => {
+        PairMode { key: true, .. } => pair::keys::show(&env, report),
+        PairMode { trust: Some(name), .. } => {
             let link = args.common.link.as_ref().map(|_| Link::open(&args.common, report)).transpose()?;
             pair::keys::trust(&env, name, link.as_ref(), report)
         }
-        Action { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
-        Action { status: true, .. } => pair::status::run(&env, args.json, report),
-        Action { end: true, .. } => {
+        PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
+        PairMode { status: true, .. } => pair::status::run(&env, args.json, report),
+        PairMode { end: true, .. } => {
             pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
         }
-        Action { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
+        PairMode { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
         _ => pair::once::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
     }
 }

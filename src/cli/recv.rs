@@ -18,7 +18,7 @@ use crate::{Result, recv};
 #[derive(Parser)]
 #[command(name = "sts-recv", version, args_override_self = false)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
-struct Args {
+struct RecvArgs {
     #[command(flatten)]
     common: CommonArgs,
 
@@ -59,7 +59,7 @@ struct Args {
     timeout: Seconds,
 }
 
-impl AsRef<CommonArgs> for Args {
+impl AsRef<CommonArgs> for RecvArgs {
     fn as_ref(&self) -> &CommonArgs {
         &self.common
     }
@@ -71,7 +71,7 @@ pub fn main() -> ExitCode {
     super::run("sts-recv", run)
 }
 
-fn run(args: &Args, report: &Reporter) -> Result<()> {
+fn run(args: &RecvArgs, report: &Reporter) -> Result<()> {
     let format = match (args.prefix, args.json) {
         (true, _) => Format::Prefix,
         (_, true) => Format::Json,

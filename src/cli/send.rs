@@ -21,7 +21,7 @@ use crate::{Result, send};
 /// available, up to its last newline. If the broker is away, sts-send waits for it. The manual is sts-send(1).
 #[derive(Parser)]
 #[command(name = "sts-send", version, args_override_self = false)]
-struct Args {
+struct SendArgs {
     #[command(flatten)]
     common: CommonArgs,
 
@@ -62,7 +62,7 @@ struct Args {
     timeout: Seconds,
 }
 
-impl AsRef<CommonArgs> for Args {
+impl AsRef<CommonArgs> for SendArgs {
     fn as_ref(&self) -> &CommonArgs {
         &self.common
     }
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
     super::run("sts-send", run)
 }
 
-fn run(args: &Args, report: &Reporter) -> Result<()> {
+fn run(args: &SendArgs, report: &Reporter) -> Result<()> {
     let split = match (args.each, args.binary) {
         (true, _) => Split::Each,
         (_, true) => Split::Binary,

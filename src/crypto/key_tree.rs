@@ -86,14 +86,14 @@ impl std::str::FromStr for TreePath {
 
 /// A node, from which everything below it can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Node {
+struct TreeNode {
     path: TreePath,
     /// The first and the last number that it leads to.
     numbers: (u32, u32),
     key: Key<Tree>,
 }
 
-impl Node {
+impl TreeNode {
     fn new(path: TreePath, key: Key<Tree>) -> Option<Self> {
         Some(Self { path, numbers: path.numbers()?, key })
     }
@@ -122,20 +122,21 @@ impl Node {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyTree {
     /// In the order of the numbers that they lead to.
-    nodes: Vec<Node>,
+    nodes: Vec<TreeNode>,
 }
 
 impl KeyTree {
     /// All numbers.
     #[must_use]
     pub fn new(root: Key<Tree>) -> Self {
-        Self { nodes: Node::new(TreePath::ROOT, root).into_iter().collect() }
+        Self { nodes: TreeNode::new(TreePath::ROOT, root).into_iter().collect() }
     }
 
     /// What [`KeyTree::nodes`] told; `None` if that is not a tree: if a node leads to another one, or they are out of order.
     #[must_use]
     pub fn from_nodes(nodes: impl IntoIterator<Item = (TreePath, Key<Tree>)>) -> Option<Self> {
-        let nodes: Vec<Node> = nodes.into_iter().map(|(path, key)| Node::new(path, key)).collect::<Option<_>>()?;
+        let nodes: Vec<TreeNode> =
+            nodes.into_iter().map(|(path, key)| TreeNode::new(path, key)).collect::<Option<_>>()?;
         let is_tree = nodes.windows(2).all(|two| two[0].numbers.1 < two[1].numbers.0);
         is_tree.then_some(Self { nodes })
     }
@@ -174,7 +175,7 @@ impl KeyTree {
         self.nodes.partition_point(|node| node.numbers.1 < number)
     }
 
-    fn node_above(&self, number: u32) -> Option<&Node> {
+    fn node_above(&self, number: u32) -> Option<&TreeNode> {
         self.nodes.get(self.from(number)).filter(|node| node.numbers.0 <= number)
     }
 
@@ -467,7 +468,7 @@ mod tests {
             }
             for (path, key) in tree.nodes() {
                 let (first, _) = path.numbers().unwrap();
-                let mut node = Node::new(TreePath::ROOT, self::key()).unwrap();
+                let mut node = TreeNode::new(TreePath::ROOT, self::key()).unwrap();
                 for below in (0..path.len).rev() {
                     node = node.child(u8::from(path.bits >> below & 1 == 1)).unwrap();
                 }

@@ -35,14 +35,14 @@ pub(crate) enum Action {
         left: usize,
     },
     /// Send the frame if there is one, then give up.
-    Fail(Failure, Option<Vec<u8>>),
+    Fail(HandshakeFailure, Option<Vec<u8>>),
     /// Tell the user what no signature proves, and send the frame if there is one.
     Claim(Claim, Option<Vec<u8>>),
 }
 
 /// Why no session is agreed, and trying again would not change that.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum HandshakeFailure {
     /// The peer is authentic, and its configuration asks for another suite.
     SuiteDiffers {
         /// The peer's name on this device.

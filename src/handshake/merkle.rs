@@ -50,7 +50,7 @@ pub(super) struct SignedTree {
 
 /// One leaf of a signed tree.
 #[derive(Clone, Debug)]
-pub(super) struct Leaf {
+pub(super) struct SignedLeaf {
     pub(super) signed: Arc<SignedTree>,
     pub(super) index: usize,
 }

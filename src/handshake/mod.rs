@@ -48,7 +48,7 @@ pub use code::{BadCode, Code};
 pub use enrolment::Enrolment;
 pub use party::Peer;
 
-pub(crate) use action::{Action, Claim, Failure};
+pub(crate) use action::{Action, Claim, HandshakeFailure};
 pub(crate) use enrolment::{EnrolmentConflict, MAX_CODE_ATTEMPTS};
 pub(crate) use party::{Established, Party, Trust};
 pub(crate) use verdict::AuthRefusal;

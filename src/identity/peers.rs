@@ -19,12 +19,12 @@ const MAX_KNOWN_PEERS_LEN: u64 = 64 << 20;
 /// A key has one name, and a name one key. Any other line makes the file malformed, a key type of a newer version too.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct KnownPeers {
-    lines: Vec<Line>,
+    lines: Vec<PeersLine>,
     stamp: Option<Stamp>,
 }
 
 #[derive(Clone, Debug)]
-enum Line {
+enum PeersLine {
     Peer(PeerName, PublicKey, Binding),
     Remark(String),
 }
@@ -49,14 +49,14 @@ impl KnownPeers {
         for (index, line) in text.lines().enumerate() {
             let bad = |why: String| Error::new(Exit::Config, format!("{location}, line {}", index + 1)).because(why);
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
-                known.lines.push(Line::Remark(line.to_owned()));
+                known.lines.push(PeersLine::Remark(line.to_owned()));
                 continue;
             }
             let (name, key, binding) = parse(line).map_err(bad)?;
             if !names.insert(name.clone()) | !keys.insert(key.fingerprint()) {
                 known.check_new(&name, &key).map_err(bad)?;
             }
-            known.lines.push(Line::Peer(name, key, binding));
+            known.lines.push(PeersLine::Peer(name, key, binding));
         }
         Ok(known)
     }
@@ -94,15 +94,15 @@ impl KnownPeers {
     /// All peers, in the file's order, and the links that each is for.
     pub(crate) fn with_bindings(&self) -> impl Iterator<Item = (&PeerName, &PublicKey, &Binding)> {
         self.lines.iter().filter_map(|line| match line {
-            Line::Peer(name, key, binding) => Some((name, key, binding)),
-            Line::Remark(_) => None,
+            PeersLine::Peer(name, key, binding) => Some((name, key, binding)),
+            PeersLine::Remark(_) => None,
         })
     }
 
     fn with_bindings_mut(&mut self) -> impl Iterator<Item = (&PeerName, &PublicKey, &mut Binding)> {
         self.lines.iter_mut().filter_map(|line| match line {
-            Line::Peer(name, key, binding) => Some((&*name, &*key, binding)),
-            Line::Remark(_) => None,
+            PeersLine::Peer(name, key, binding) => Some((&*name, &*key, binding)),
+            PeersLine::Remark(_) => None,
         })
     }
 
@@ -144,7 +144,7 @@ impl KnownPeers {
                 let pinned = known.by_der(key.der()).map_or(name, |(pinned, _)| pinned);
                 refuse(why).hint(format!("if that is what you want: sts-pair --forget {pinned}, then trust again"))
             })?;
-            known.lines.push(Line::Peer(name.clone(), key.clone(), Binding::to(link)));
+            known.lines.push(PeersLine::Peer(name.clone(), key.clone(), Binding::to(link)));
             Ok(true)
         })
     }
@@ -175,7 +175,7 @@ impl KnownPeers {
         let mut removed = None;
         self.change(dir, |known| {
             removed = known.by_name(name).cloned();
-            known.lines.retain(|line| !matches!(line, Line::Peer(known, ..) if known == name));
+            known.lines.retain(|line| !matches!(line, PeersLine::Peer(known, ..) if known == name));
             Ok(removed.is_some())
         })?;
         removed.ok_or_else(|| {
@@ -211,9 +211,9 @@ impl KnownPeers {
     }
 
     fn to_text(&self) -> String {
-        let line = |line: &Line| match line {
-            Line::Peer(name, key, binding) => format!("{}{binding}\n", key.to_line(name)),
-            Line::Remark(text) => format!("{text}\n"),
+        let line = |line: &PeersLine| match line {
+            PeersLine::Peer(name, key, binding) => format!("{}{binding}\n", key.to_line(name)),
+            PeersLine::Remark(text) => format!("{text}\n"),
         };
         self.lines.iter().map(line).collect()
     }

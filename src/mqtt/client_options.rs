@@ -15,7 +15,7 @@ use crate::{Error, Exit, Result};
 /// (`max_inflight_messages`), the others more. What a tool leaves unacknowledged for long must be fewer.
 pub(crate) const MIN_BROKER_WINDOW: usize = 10;
 
-/// Characters of a client identifier that are drawn at random.
+/// Characters of a client id that are drawn at random.
 const DRAWN_LEN: usize = 8;
 
 /// How long a broker is to keep a session: a week, so that a receiver may be away for longer than a weekend. Seconds.
@@ -26,7 +26,7 @@ pub(crate) const DEFAULT_SESSION_EXPIRY: u32 = 7 * 24 * 3600;
 pub struct ClientOptions {
     /// The protocol's version.
     pub version: Version,
-    /// The client identifier, 0 to 65535 bytes. If it is empty, the broker chooses one; `clean_session` must be set
+    /// The client id, 0 to 65535 bytes. If it is empty, the broker chooses one; `clean_session` must be set
     /// then.
     pub client_id: String,
     /// The broker login.
@@ -44,7 +44,7 @@ pub struct ClientOptions {
     pub message_expiry: Option<u32>,
     /// Whether a subscription also wants what the broker kept for later subscribers; before MQTT 5 it gets that in any case.
     pub wants_retained: bool,
-    /// The last eight characters of the client identifier were drawn at random, so that no other client takes our connection
+    /// The last eight characters of the client id were drawn at random, so that no other client takes our connection
     /// over.
     pub unique_client_id: bool,
     /// How much may be published and not acknowledged.
@@ -119,7 +119,7 @@ impl ClientOptions {
         }
     }
 
-    /// Draws another client identifier, if this one was drawn and no session in the broker hangs on it.
+    /// Draws another client id, if this one was drawn and no session in the broker hangs on it.
     pub(super) fn redraw_client_id(&mut self, rng: &mut impl CryptoRng) {
         if self.unique_client_id && self.clean_session {
             self.client_id.truncate(self.client_id.len().saturating_sub(DRAWN_LEN));

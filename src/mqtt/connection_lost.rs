@@ -55,7 +55,7 @@ pub(super) enum Obstacle {
     Silence,
     /// The other end closed the connection.
     Closed,
-    /// The broker has accepted another client with our client identifier.
+    /// The broker has accepted another client with our client id.
     TakenOver,
     /// The other end speaks TLS.
     Tls,

@@ -52,7 +52,7 @@ pub enum Event {
     Warning(Error),
     /// Something that is good to know when one looks for it.
     Note(String),
-    /// The broker accepts each connection and soon drops it: another client probably uses this client identifier.
+    /// The broker accepts each connection and soon drops it: another client probably uses this client id.
     Contested {
         /// How many connections in a row.
         times: u32,

@@ -49,7 +49,7 @@ impl Version {
         self.facts().has_properties
     }
 
-    /// The longest client identifier, bytes, where this version limits it.
+    /// The longest client id, bytes, where this version limits it.
     pub(crate) const fn max_client_id(self) -> Option<usize> {
         self.facts().max_client_id
     }

@@ -8,7 +8,7 @@ use super::enrolment_outcome;
 use super::run::{Outcome, PairRun, Phase, Purpose, tell_paired};
 use crate::cache::StoredSession;
 use crate::crypto::schedule::Topics;
-use crate::handshake::{Action, Established, Failure, Peer};
+use crate::handshake::{Action, Established, HandshakeFailure, Peer};
 use crate::link::unix_time;
 use crate::message::SealedHeader;
 use crate::mqtt::Qos;
@@ -135,11 +135,11 @@ impl PairRun<'_> {
         Ok(())
     }
 
-    fn error_of(&self, failure: Failure) -> Error {
+    fn error_of(&self, failure: HandshakeFailure) -> Error {
         match failure {
-            Failure::SuiteDiffers { peer, theirs } => suite_differs(&peer, theirs, self.sessions.peers.suite),
-            Failure::EnrolmentConflict { peer, conflict } => enrolment_outcome::conflict(&peer, conflict),
-            Failure::CodeErased(role) => enrolment_outcome::code_erased(role),
+            HandshakeFailure::SuiteDiffers { peer, theirs } => suite_differs(&peer, theirs, self.sessions.peers.suite),
+            HandshakeFailure::EnrolmentConflict { peer, conflict } => enrolment_outcome::conflict(&peer, conflict),
+            HandshakeFailure::CodeErased(role) => enrolment_outcome::code_erased(role),
         }
     }
 }

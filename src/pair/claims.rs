@@ -15,7 +15,7 @@ const MAX_REPORTS: usize = 8;
 
 /// What a run of sts-pair reports while it goes on, each once a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Notice {
+pub(super) enum PairNotice {
     Claim(Claim),
     /// The broker splits levels at dots.
     DotsAreLevels,

@@ -6,7 +6,7 @@ use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use rustix::event::PollFlags;
 
-use super::claims::{self, Notice};
+use super::claims::{self, PairNotice};
 use super::enrolment_outcome;
 use super::key_exchange_queue::KeyExchangeQueues;
 use super::progress_line::ProgressLine;
@@ -77,7 +77,7 @@ pub(super) struct PairRun<'a> {
     pub(super) sessions: LinkSessions,
     pub(super) handshake: Handshake,
     pub(super) key_exchanges: KeyExchangeQueues,
-    reported: KeyedReportThrottle<Notice>,
+    reported: KeyedReportThrottle<PairNotice>,
 }
 
 /// What a handshake draws its keys from: the system, as a copy of a running process has its generator, too.
@@ -280,14 +280,14 @@ impl<'a> PairRun<'a> {
 
     /// Tells the user of a claim that nothing proves, the same one once a minute.
     pub(super) fn tell_claim(&mut self, claim: &Claim, now: Instant) {
-        if self.reported.is_due(&Notice::Claim(claim.clone()), now) {
+        if self.reported.is_due(&PairNotice::Claim(claim.clone()), now) {
             self.report.warn(&claims::report(claim, &self.sessions.peers.public.fingerprint()));
         }
     }
 
     /// A message came on a topic that is none of this link's.
     pub(super) fn tell_other_topic(&mut self, topic: &str, now: Instant) {
-        if self.sessions.peers.route.is_split_at_dots(topic) && self.reported.is_due(&Notice::DotsAreLevels, now) {
+        if self.sessions.peers.route.is_split_at_dots(topic) && self.reported.is_due(&PairNotice::DotsAreLevels, now) {
             self.report.warn(&claims::dots_are_levels(topic));
         }
         self.report.verbose(format_args!("dropped a message on a topic of another link: {}", escape(topic)));

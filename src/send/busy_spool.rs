@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
-use super::run::{Failure, Outcome};
-use super::waiting::{self, Obstacle};
+use super::run::{Outcome, SendFailure};
+use super::waiting::{self, Blocker};
 use crate::event_loop::EventLoop;
 use crate::spool::{Inlet, Opening, Owner, RecordStore, Spool, SpoolOptions};
 use crate::text::show;
@@ -30,8 +30,8 @@ pub(super) fn open(
     let mut busy = BusySpool { intake, spool, opening: Opening::new(spool, owner), inlet: None };
     match waiting::wait(&mut busy, timeout, events) {
         Ok(opened) => Ok(opened),
-        Err(Failure::GivenUp(error)) => Err(error),
-        Err(Failure::Interrupted(cause)) => Err(busy.interrupted(cause)),
+        Err(SendFailure::GivenUp(error)) => Err(error),
+        Err(SendFailure::Interrupted(cause)) => Err(busy.interrupted(cause)),
     }
 }
 
@@ -60,7 +60,7 @@ impl BusySpool<'_, '_> {
     }
 }
 
-impl Obstacle for BusySpool<'_, '_> {
+impl Blocker for BusySpool<'_, '_> {
     type Gained = (Spool, u64);
 
     fn look(&mut self, now: Instant) -> Outcome<Option<(Spool, u64)>> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
-use super::outgoing::{OutgoingStream, Publication};
+use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::source::{Amount, MessageSource, Turn};
 use crate::spool::Pending;
 use crate::stdio::{Input, Split};
@@ -95,7 +95,7 @@ impl MessageSource for Direct {
         Ok(())
     }
 
-    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>> {
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(None) };
         let at_end = self.input.at_end();
         let len = match self.split.next(buffer.data(), buffer.max_data, at_end) {
@@ -114,8 +114,8 @@ impl MessageSource for Direct {
         }
         let payload = stream.seal(message, ends, turn.now, turn.rng)?;
         Ok(payload.map(|payload| match len {
-            0 => Publication::Control(payload),
-            _ => Publication::Message { payload, data_len: len },
+            0 => OutgoingMessage::Control(payload),
+            _ => OutgoingMessage::Message { payload, data_len: len },
         }))
     }
 

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::SendOptions;
 use super::outgoing::OutgoingStream;
-use super::run::{Failure, Outcome};
+use super::run::{Outcome, SendFailure};
 use super::source::MessageSource;
 use super::spooled::Spooled;
-use super::waiting::{self, Obstacle};
+use super::waiting::{self, Blocker};
 use crate::crypto::schedule::Digest;
 use crate::event_loop::EventLoop;
 use crate::link::Link;
@@ -98,18 +98,18 @@ impl NoSession<'_, '_> {
     }
 }
 
-impl Obstacle for NoSession<'_, '_> {
+impl Blocker for NoSession<'_, '_> {
     type Gained = Box<dyn OutgoingStream>;
 
     fn look(&mut self, now: Instant) -> Outcome<Option<Self::Gained>> {
         match self.open_stream(now) {
             Ok((stream, of)) if of.as_ref() == self.peer => Ok(Some(stream)),
-            Ok(_) => Err(Failure::Interrupted(
+            Ok(_) => Err(SendFailure::Interrupted(
                 Error::new(Exit::Config, "another peer paired on this link")
                     .because("the messages in the spool are for the previous peer")
                     .hint("give each peer its own spool, and name the peer: --to NAME"),
             )),
-            Err(error) if error.exit() != Exit::TryAgain => Err(Failure::Interrupted(error)),
+            Err(error) if error.exit() != Exit::TryAgain => Err(SendFailure::Interrupted(error)),
             Err(error) => {
                 self.missing = Some(error);
                 Ok(None)

@@ -181,16 +181,16 @@ impl<'a> Intake<'a> {
 
     /// The error of ending for this reason before all that was read is in the spool.
     pub(super) fn not_written(&self, what: &str) -> Error {
-        let obstacle = match self.blocked {
+        let reason = match self.blocked {
             Some(Appended::Full) => "the spool is full",
             Some(Appended::DiskFull) => "the disk is full",
             Some(Appended::Busy | Appended::Records(_)) | None => "another sts-send keeps it locked",
         };
         if self.unwritten.is_empty() {
-            return Error::new(Exit::TryAgain, what).because(format_args!("{obstacle}; nothing was lost"));
+            return Error::new(Exit::TryAgain, what).because(format_args!("{reason}; nothing was lost"));
         }
         let lost = count(self.unwritten(), "byte");
-        Error::new(Exit::DataLost, what).because(format!("not written to the spool because {obstacle}: {lost}"))
+        Error::new(Exit::DataLost, what).because(format!("not written to the spool because {reason}: {lost}"))
     }
 
     /// What was read and not written, in bytes.

@@ -23,11 +23,11 @@ pub(super) struct LastWill {
     count: u32,
     /// What the will is of that the next connection leaves, if there is one that was not used.
     next: Option<WillOf>,
-    connection: Connection,
+    connection: WillState,
     check_at: Option<Instant>,
 }
 
-enum Connection {
+enum WillState {
     /// The next one may have begun, with the will that there was then.
     Unknown,
     /// Nothing has begun: the next one has the will that is set now.
@@ -38,7 +38,7 @@ enum Connection {
 
 impl LastWill {
     pub(super) fn new(text: Option<String>, qos: Qos) -> Self {
-        Self { text, qos, count: 0, next: None, connection: Connection::None, check_at: None }
+        Self { text, qos, count: 0, next: None, connection: WillState::None, check_at: None }
     }
 
     /// Has the broker get a will of the stream that there is now: with the next connection, and that is at once where the one that
@@ -57,14 +57,14 @@ impl LastWill {
             let WillMessage { topic, payload, retain } = stream.will(text, self.count, rng)?;
             broker.set_will(Some(Will { topic, payload, qos: self.qos, retain }))?;
             self.count += 1;
-            if self.next.replace(of).is_some() && matches!(self.connection, Connection::None) {
-                self.connection = Connection::Unknown;
+            if self.next.replace(of).is_some() && matches!(self.connection, WillState::None) {
+                self.connection = WillState::Unknown;
             }
         }
-        if let Connection::Open(left) = self.connection
+        if let WillState::Open(left) = self.connection
             && left != of
         {
-            self.connection = Connection::Unknown;
+            self.connection = WillState::Unknown;
             broker.renew();
         }
         Ok(())
@@ -73,15 +73,15 @@ impl LastWill {
     /// The broker accepted a connection, and so the will. If that may not be the last one that was set, it is left again.
     pub(super) fn connected(&mut self, broker: &mut Client) {
         match (&self.connection, self.next.take()) {
-            (Connection::None, Some(left)) => self.connection = Connection::Open(left),
+            (WillState::None, Some(left)) => self.connection = WillState::Open(left),
             (_, None) => {}
-            (Connection::Unknown | Connection::Open(_), Some(_)) => broker.renew(),
+            (WillState::Unknown | WillState::Open(_), Some(_)) => broker.renew(),
         }
     }
 
     /// The connection is gone, or could not be made; it may have used the will.
     pub(super) fn disconnected(&mut self) {
-        (self.next, self.connection) = (None, Connection::None);
+        (self.next, self.connection) = (None, WillState::None);
     }
 
     /// When to [`LastWill::follow`] again, if nothing happens before.

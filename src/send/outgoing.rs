@@ -16,7 +16,7 @@ use crate::stream::StreamId;
 use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
-pub(super) enum Publication {
+pub(super) enum OutgoingMessage {
     /// A message of the stream with `data_len` bytes of the input, which follow all bytes that were sent before. With `retain`,
     /// the broker keeps it.
     Message { payload: Bytes, data_len: usize },
@@ -89,7 +89,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     ///
     /// A message that is sent by time, say when there was no input for long, does not belong here: see
     /// [`MessageSource::next`](super::source::MessageSource::next).
-    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Publication>> {
+    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         Ok(None)
     }
 
@@ -143,7 +143,7 @@ pub(super) trait ConfirmedStream {
 
     /// Asks whether the receiver has lost the session of the stream: where there is a newer one, every few seconds until it
     /// answers.
-    fn query(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Publication>> {
+    fn query(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         Ok(None)
     }
 
@@ -185,7 +185,7 @@ pub(super) enum Reply {
     /// Nothing: this is wrong with it.
     Rejected(Rejected),
     /// The receiver asks the same of us; this is the answer.
-    Answer(Publication),
+    Answer(OutgoingMessage),
     /// The receiver has written every message of the sequence below this position.
     Confirmed(u64),
     /// The receiver does not understand the message of the stream with this seq.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::outgoing::Reply;
-use super::run::{Failure, Outcome, SendRun};
+use super::run::{Outcome, SendFailure, SendRun};
 use super::source::Turn;
 use crate::text::count;
 use crate::{Error, Exit, Result};
@@ -39,7 +39,7 @@ impl SendRun<'_> {
                 self.report.verbose(format_args!("message {seq} of the stream is refused"));
                 let left = self.unfinished(Exit::Protocol, NOT_UNDERSTOOD);
                 let hint = "install this version on the other device, too";
-                Err(Failure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint)))
+                Err(SendFailure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint)))
             }
             // Nothing of ours was taken under this number, and nothing will be.
             Reply::Copied => {
@@ -69,9 +69,9 @@ impl SendRun<'_> {
         }
     }
 
-    fn session_gone(&self) -> Failure {
+    fn session_gone(&self) -> SendFailure {
         let left = self.unfinished(Exit::DataLost, SESSION_GONE);
-        Failure::GivenUp(left.hint("before the next run, run sts-pair on both devices"))
+        SendFailure::GivenUp(left.hint("before the next run, run sts-pair on both devices"))
     }
 
     /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under

@@ -5,7 +5,7 @@
 //! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more message.
 //! - [`SendRun::may_publish`]: whether one more frame may leave. It is the one gate: new messages, retransmissions and what is
 //!   said between two streams pass it. The last words of a run or a stream ([`SendRun::settle`]) do not, nor do queries and answers
-//!   ([`Publication::BestEffort`]), which are dropped if the client has no room for them.
+//!   ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
 //!
 //! Today each of the two asks for room, at the broker and among the unconfirmed messages, and nothing else. To limit what leaves
 //! in another way, by time for instance, add a condition to `may_publish`, count in `transfer` and `publish_control` what passed
@@ -26,7 +26,7 @@ use rustix::event::PollFlags;
 
 use super::data_in_flight::DataInFlight;
 use super::last_will::LastWill;
-use super::outgoing::{OutgoingStream, Publication};
+use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
@@ -38,21 +38,21 @@ use crate::spool::Pending;
 use crate::{Error, Exit, Result};
 
 /// Why a run ends before everything is delivered.
-pub(super) enum Failure {
+pub(super) enum SendFailure {
     /// It gives up. The error says how much is not delivered.
     GivenUp(Error),
     /// It cannot continue, for this reason.
     Interrupted(Error),
 }
 
-impl From<Error> for Failure {
+impl From<Error> for SendFailure {
     fn from(cause: Error) -> Self {
         Self::Interrupted(cause)
     }
 }
 
 /// What the loop does, and why it ends where that fails.
-pub(super) type Outcome<T> = std::result::Result<T, Failure>;
+pub(super) type Outcome<T> = std::result::Result<T, SendFailure>;
 
 /// What the broker has of a run on each connection: where replies arrive, and what it says if the run dies.
 pub(super) struct Registration {
@@ -92,8 +92,8 @@ impl SendRun<'_> {
     pub(super) fn finish(mut self) -> Result<()> {
         let delivered = match self.deliver() {
             Ok(()) => self.events.close().map(drop),
-            Err(Failure::GivenUp(error)) => Err(error),
-            Err(Failure::Interrupted(cause)) => Err(self.interrupted(cause)),
+            Err(SendFailure::GivenUp(error)) => Err(error),
+            Err(SendFailure::Interrupted(cause)) => Err(self.interrupted(cause)),
         };
         // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
         if let Err(error) = self.stream.finish(self.source.delivered()) {
@@ -173,8 +173,8 @@ impl SendRun<'_> {
             self.source.fill(may_read, &mut *self.stream, &mut turn)?;
             while self.may_seal() {
                 let mut turn = Turn { now, connected, rng: &mut self.rng };
-                let Some(publication) = self.source.next(&mut *self.stream, &mut turn)? else { break };
-                self.publish(publication)?;
+                let Some(message) = self.source.next(&mut *self.stream, &mut turn)? else { break };
+                self.publish(message)?;
                 progressed = true;
             }
             progressed |= self.leave_stream()?;
@@ -215,24 +215,24 @@ impl SendRun<'_> {
 
     /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each connection until
     /// it is acknowledged.
-    pub(super) fn publish(&mut self, publication: Publication) -> Result<()> {
+    pub(super) fn publish(&mut self, message: OutgoingMessage) -> Result<()> {
         let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
-        match publication {
-            Publication::Message { payload, data_len } => {
+        match message {
+            OutgoingMessage::Message { payload, data_len } => {
                 let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
                 self.data_in_flight.published(token, data_len);
                 Ok(())
             }
-            Publication::Record { payload, data_len } => {
+            OutgoingMessage::Record { payload, data_len } => {
                 let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
                 self.data_in_flight.published(token, data_len);
                 self.source.published(token);
                 Ok(())
             }
-            Publication::Control(payload) => {
+            OutgoingMessage::Control(payload) => {
                 self.events.broker.publish(self.stream.topic(), payload, qos, false).map(drop)
             }
-            Publication::BestEffort { topic, frame } => {
+            OutgoingMessage::BestEffort { topic, frame } => {
                 self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce).map(drop)
             }
         }
@@ -255,9 +255,9 @@ impl SendRun<'_> {
         }
         let mut progressed = false;
         while self.may_publish()
-            && let Some(publication) = self.stream.next_control(now, &mut self.rng)?
+            && let Some(message) = self.stream.next_control(now, &mut self.rng)?
         {
-            self.publish(publication)?;
+            self.publish(message)?;
             progressed = true;
         }
         self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
@@ -287,7 +287,7 @@ impl SendRun<'_> {
     /// Publishes the last message of a stream, on the topic that it has until it is left.
     fn settle(&mut self) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(Publication::Control(payload)),
+            Some(payload) => self.publish(OutgoingMessage::Control(payload)),
             None => Ok(()),
         }
     }
@@ -301,7 +301,7 @@ impl SendRun<'_> {
                     if self.pending().messages > 0 {
                         self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
                     }
-                    return Err(Failure::GivenUp(self.source.refused(refusal)));
+                    return Err(SendFailure::GivenUp(self.source.refused(refusal)));
                 }
             }
         }
@@ -362,14 +362,14 @@ impl SendRun<'_> {
         if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
             if let Some(payload) = self.stream.end_early(now, &mut self.rng)? {
-                self.publish(Publication::Control(payload))?;
+                self.publish(OutgoingMessage::Control(payload))?;
             }
             return Ok(true);
         }
         match why {
             Some((exit, what)) if !self.source.is_delivered() => {
                 self.source.stop_reading(now)?;
-                Err(Failure::GivenUp(self.undelivered(exit, what)))
+                Err(SendFailure::GivenUp(self.undelivered(exit, what)))
             }
             stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
         }

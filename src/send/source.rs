@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rand::rngs::ThreadRng;
 
-use super::outgoing::{OutgoingStream, Publication};
+use super::outgoing::{OutgoingMessage, OutgoingStream};
 use crate::mqtt::Token;
 use crate::spool::Pending;
 use crate::text::count;
@@ -42,7 +42,7 @@ pub(super) trait MessageSource {
     /// pile up while the broker or the receiver is away. It belongs here because only the source knows whether input waits and whether the stream has begun. With a
     /// spool it is a record first, and sealed when that is read back: the number of a record decides its position
     /// ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
-    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>>;
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>>;
 
     /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.
     fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>>;
@@ -50,7 +50,7 @@ pub(super) trait MessageSource {
     /// Reads no further: what was read is all there is, and is kept where there is a disk.
     fn stop_reading(&mut self, now: Instant) -> Result<()>;
 
-    /// A [`Publication::Record`] of this source was published.
+    /// A [`OutgoingMessage::Record`] of this source was published.
     fn published(&mut self, _token: Token) {}
 
     /// The broker has a message.

@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
-use super::outgoing::{OutgoingStream, Publication};
-use super::run::Failure;
+use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::run::SendFailure;
 use super::source::{Amount, MessageSource, Turn, larger};
 use crate::event_loop::CLOSE_TIMEOUT;
 use crate::link::unix_time;
@@ -125,10 +125,10 @@ impl<'a> Spooled<'a> {
     }
 
     /// Ends the run before it sends anything; what was read is in the spool, or is said to be lost.
-    pub(super) fn fail(mut self, failure: Failure) -> Error {
+    pub(super) fn fail(mut self, failure: SendFailure) -> Error {
         let error = match failure {
-            Failure::GivenUp(error) => error,
-            Failure::Interrupted(cause) => {
+            SendFailure::GivenUp(error) => error,
+            SendFailure::Interrupted(cause) => {
                 // The cause counts: what cannot be kept is counted as lost.
                 let _ = self.stop_reading(Instant::now());
                 self.interrupted(cause, Pending::default())
@@ -168,7 +168,7 @@ impl MessageSource for Spooled<'_> {
         Ok(())
     }
 
-    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<Publication>> {
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>> {
         if !turn.connected {
             return Ok(None);
         }
@@ -182,7 +182,7 @@ impl MessageSource for Spooled<'_> {
             Found::Record => {}
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-                return Ok(close.map(Publication::Control));
+                return Ok(close.map(OutgoingMessage::Control));
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
             Found::TooLong => return Ok(None),
@@ -193,9 +193,9 @@ impl MessageSource for Spooled<'_> {
         let is_record = !stream.is_confirmed();
         Ok(payload.map(|payload| {
             if is_record {
-                Publication::Record { payload, data_len }
+                OutgoingMessage::Record { payload, data_len }
             } else {
-                Publication::Message { payload, data_len }
+                OutgoingMessage::Message { payload, data_len }
             }
         }))
     }

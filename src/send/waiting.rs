@@ -1,7 +1,7 @@
 //! A run that cannot send yet: it keeps its input, and waits for what it lacks.
 //!
 //! Only a run with a spool waits so, since only that keeps input. It may lack two things, one after the other, and each is an
-//! [`Obstacle`]: the spool, while another run sends from it (`busy_spool`), and a session (`first_session`). The client stays
+//! [`Blocker`]: the spool, while another run sends from it (`busy_spool`), and a session (`first_session`). The client stays
 //! idle meanwhile.
 
 use std::os::fd::BorrowedFd;
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::run::{Failure, Outcome};
+use super::run::{Outcome, SendFailure};
 use super::timeouts::Timeouts;
 use crate::event_loop::{EventLoop, Stop};
 use crate::{Error, Result};
 
 /// What keeps a run from sending, and where its input goes meanwhile.
-pub(super) trait Obstacle {
-    /// What the run has once the obstacle is gone.
+pub(super) trait Blocker {
+    /// What the run has once the blocker is gone.
     type Gained;
 
-    /// Looks whether the obstacle is gone.
+    /// Looks whether the blocker is gone.
     ///
     /// # Errors
-    /// [`Failure::Interrupted`] where waiting is of no use.
+    /// [`SendFailure::Interrupted`] where waiting is of no use.
     fn look(&mut self, now: Instant) -> Outcome<Option<Self::Gained>>;
 
     /// Another process has something for this one.
@@ -52,43 +52,43 @@ pub(super) trait Obstacle {
     fn deadline(&self, now: Instant) -> Instant;
 }
 
-/// Waits until the obstacle is gone; returns what the run then has.
+/// Waits until the blocker is gone; returns what the run then has.
 ///
 /// # Errors
-/// [`Failure::GivenUp`] once all input is kept, or where a signal or `timeout` ends the run before the obstacle is gone;
-/// otherwise as [`Obstacle::look`] and [`Obstacle::keep_input`].
-pub(super) fn wait<O: Obstacle>(
-    obstacle: &mut O,
+/// [`SendFailure::GivenUp`] once all input is kept, or where a signal or `timeout` ends the run before the blocker is gone;
+/// otherwise as [`Blocker::look`] and [`Blocker::keep_input`].
+pub(super) fn wait<O: Blocker>(
+    blocker: &mut O,
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
 ) -> Outcome<O::Gained> {
     let mut timeouts = Timeouts::new(timeout, false);
     loop {
         let now = events.begin_turn();
-        if let Some(gained) = obstacle.look(now)? {
+        if let Some(gained) = blocker.look(now)? {
             return Ok(gained);
         }
         if events.was_woken() {
-            obstacle.woken()?;
+            blocker.woken()?;
         }
         let stop = events.stop_requested();
-        obstacle.keep_input(stop > Stop::No, now)?;
-        if obstacle.left().is_some() {
-            // The obstacle may have gone while this was read. If it has not now, whoever sends has all of it in view.
-            if let Some(gained) = obstacle.look(now)? {
+        blocker.keep_input(stop > Stop::No, now)?;
+        if blocker.left().is_some() {
+            // The blocker may have gone while this was read. If it has not now, whoever sends has all of it in view.
+            if let Some(gained) = blocker.look(now)? {
                 return Ok(gained);
             }
-            if let Some(left) = obstacle.left() {
-                return Err(Failure::GivenUp(left));
+            if let Some(left) = blocker.left() {
+                return Err(SendFailure::GivenUp(left));
             }
         }
-        timeouts.observe(obstacle.awaits_delivery(), now);
+        timeouts.observe(blocker.awaits_delivery(), now);
         if let Some((_, what)) = timeouts.ended(stop, now) {
-            obstacle.keep_input(true, now)?;
-            return Err(Failure::GivenUp(obstacle.given_up(what)));
+            blocker.keep_input(true, now)?;
+            return Err(SendFailure::GivenUp(blocker.given_up(what)));
         }
-        obstacle.waits(now);
-        let input = obstacle.input_fd().map(|fd| (fd, PollFlags::IN));
-        events.wait(input, Some(obstacle.deadline(now)), now)?;
+        blocker.waits(now);
+        let input = blocker.input_fd().map(|fd| (fd, PollFlags::IN));
+        events.wait(input, Some(blocker.deadline(now)), now)?;
     }
 }

@@ -2,14 +2,14 @@
 
 use bytes::BytesMut;
 
-use super::content::{self, Content, Message};
+use super::content::{self, Content, Plaintext};
 use super::id::{FIRST_CONFIRM_STREAM, StreamId};
 use super::keys::{TagEnd, tag_end};
 use super::preamble::Preamble;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
 use super::sequence::{Before, Beginning, Closing};
-use super::streams::{AcceptError, Claim, Wanted};
+use super::streams::{AcceptError, HeaderClaim, Wanted};
 use crate::Rejected;
 use crate::crypto::key_tree::{MAX_NUMBER, Salt};
 use crate::crypto::schedule::Digest;
@@ -179,7 +179,7 @@ impl Receiver {
             };
             match cipher.open(payload, plaintext) {
                 Ok(()) => {
-                    let Message { content, wants_confirms, continues, preamble } = content::read(&header, plaintext);
+                    let Plaintext { content, wants_confirms, continues, preamble } = content::read(&header, plaintext);
                     let SealedHeader { stream: number, salt, seq, .. } = header;
                     let stream = StreamId { session: entry.session.id, number };
                     let peer = entry.session.peer;
@@ -197,12 +197,12 @@ impl Receiver {
     ///
     /// Only who saw a message of a stream knows its salt: so who makes such a payload could as well repeat that message.
     #[must_use]
-    pub(crate) fn claim(&self, payload: &[u8]) -> Option<(Digest, StreamId, Claim)> {
+    pub(crate) fn claim(&self, payload: &[u8]) -> Option<(Digest, StreamId, HeaderClaim)> {
         let header = SealedHeader::parse(payload).ok()?;
         self.with_tag(header.tag)?.find_map(|entry| {
             let claim = match header.frame_type {
                 // The broker may say it after the stream ended: its sender then died before it disconnected.
-                FrameType::Will => entry.streams.is_over(header.stream).then_some(Claim::Settled)?,
+                FrameType::Will => entry.streams.is_over(header.stream).then_some(HeaderClaim::Settled)?,
                 _ => entry.streams.claim(header.stream, header.salt, header.seq)?,
             };
             let stream = StreamId { session: entry.session.id, number: header.stream };

@@ -233,7 +233,7 @@ fn number(bytes: &[u8]) -> Option<u32> {
 }
 
 /// What an authentic plaintext says.
-pub(super) struct Message {
+pub(super) struct Plaintext {
     pub(super) content: Content,
     /// Its sender wants its stream confirmed.
     pub(super) wants_confirms: bool,
@@ -244,7 +244,7 @@ pub(super) struct Message {
 }
 
 /// Takes all but the data off an authentic plaintext; what is left is data, and nothing where the message carries none.
-pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Message {
+pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
     let flags = plaintext.first().copied().unwrap_or(0);
     let of_confirms = header.stream >= FIRST_CONFIRM_STREAM;
     let (content, preamble) = parse(header, plaintext).unwrap_or((Content::Unreadable, None));
@@ -254,7 +254,7 @@ pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Message {
         plaintext.clear();
     }
     let (wants_confirms, continues) = (flags & WANTS_CONFIRMS != 0, flags & CONTINUES != 0);
-    Message { content, wants_confirms, continues, preamble }
+    Plaintext { content, wants_confirms, continues, preamble }
 }
 
 /// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or where the

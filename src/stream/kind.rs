@@ -48,7 +48,7 @@
 //! - `Confirms::receive` of sts-send looks for three kinds, and passes over all others.
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - A message that is sent by time, whatever the input does: in the sequence, `MessageSource::next` (`send/source.rs`) makes it;
-//!   beside the sequence, the run does, as a `Publication::BestEffort` (`send/replies.rs` has one).
+//!   beside the sequence, the run does, as a `OutgoingMessage::BestEffort` (`send/replies.rs` has one).
 //! - With a spool, append a record for it, before `OutgoingStream::before_record` is called, and seal what is read back: the
 //!   number of a record decides its position, in the next run, too. No record of data is empty, so an empty one, which the
 //!   spool keeps and cuts as any other, can stand for a message without data.

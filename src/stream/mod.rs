@@ -47,4 +47,4 @@ pub(crate) use self::retransmit::RetransmitQueue;
 pub(crate) use self::sender::max_record_len;
 pub use self::sender::{ReservedStream, Sender};
 pub(crate) use self::sequence::{Awaited, Before, Closing};
-pub(crate) use self::streams::{AcceptError, Claim, LeftStream, RecentStream, Streams};
+pub(crate) use self::streams::{AcceptError, HeaderClaim, LeftStream, RecentStream, Streams};

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
 use super::content::{
-    self, CONTINUES, Confirmed, Content, HELD_LEN, HELD_RANGE_LEN, Message, PADDED, PADDING, PREAMBLE, WANTS_CONFIRMS,
+    self, CONTINUES, Confirmed, Content, HELD_LEN, HELD_RANGE_LEN, PADDED, PADDING, PREAMBLE, Plaintext, WANTS_CONFIRMS,
 };
 use super::id::{Origin, StreamId};
 use super::kind::Kind;
@@ -389,7 +389,7 @@ impl Sender {
             self.keys.of(header.seq).is_some_and(|cipher| cipher.open(sealed, &mut plaintext).is_ok())
         });
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let Message { content, .. } = content::read(&header, &mut plaintext);
+        let Plaintext { content, .. } = content::read(&header, &mut plaintext);
         Ok((content, plaintext))
     }
 

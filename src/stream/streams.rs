@@ -72,7 +72,7 @@ impl AcceptError {
 
 /// What a message says it is that no key opens, by its clear header: nothing of it is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub(crate) enum HeaderClaim {
     /// Of a stream that has another salt: its number may have been taken twice.
     Copied,
     /// Of a stream that ended, whose keys are gone.
@@ -389,21 +389,21 @@ impl Streams {
 
     /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is known of
     /// the stream.
-    pub(super) fn claim(&self, stream: u32, salt: Salt, seq: u32) -> Option<Claim> {
+    pub(super) fn claim(&self, stream: u32, salt: Salt, seq: u32) -> Option<HeaderClaim> {
         let open = self.open.get(&stream).map(|open| open.salt);
         let recent = self.recent(stream);
         match (open, recent) {
-            (Some(other), _) if other != salt => Some(Claim::Copied),
+            (Some(other), _) if other != salt => Some(HeaderClaim::Copied),
             (Some(_), _) => None,
-            (None, Some(recent)) if recent.salt != salt => Some(Claim::Copied),
+            (None, Some(recent)) if recent.salt != salt => Some(HeaderClaim::Copied),
             (None, Some(recent)) if seq < recent.end => {
-                Some(Claim::Ended { confirm: recent.wants_confirms.then_some((salt, recent.end)) })
+                Some(HeaderClaim::Ended { confirm: recent.wants_confirms.then_some((salt, recent.end)) })
             }
             (None, Some(recent)) if seq > recent.end => None,
-            (None, Some(_)) => Some(Claim::Settled),
-            (None, None) if self.left_salt(stream).is_some_and(|left| left != salt) => Some(Claim::Copied),
-            (None, None) if self.closed.contains(stream) => Some(Claim::Closed),
-            (None, None) => self.ended.contains(stream).then_some(Claim::Ended { confirm: None }),
+            (None, Some(_)) => Some(HeaderClaim::Settled),
+            (None, None) if self.left_salt(stream).is_some_and(|left| left != salt) => Some(HeaderClaim::Copied),
+            (None, None) if self.closed.contains(stream) => Some(HeaderClaim::Closed),
+            (None, None) => self.ended.contains(stream).then_some(HeaderClaim::Ended { confirm: None }),
         }
     }
 

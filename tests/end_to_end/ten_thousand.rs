@@ -1,6 +1,6 @@
 //! Claim: a gateway with ten thousand devices starts within seconds, and a message costs the same as with one device.
 //!
-//! Figures are printed on stderr. The large fleet needs an optimised build, and is tested only on request:
+//! Figures are printed on stderr. The large fleet needs an optimized build, and is tested only on request:
 //! `cargo test --release --test end_to_end -- --ignored --nocapture ten_thousand`.
 
 use std::fmt::Write as _;
@@ -159,7 +159,7 @@ fn a_hundred_sessions_are_used_like_one() {
 }
 
 #[test]
-#[ignore = "for a build with optimisation"]
+#[ignore = "for a build with optimization"]
 fn ten_thousand_sessions_and_one() {
     measure(1, 20_000);
     measure(10_000, 20_000);

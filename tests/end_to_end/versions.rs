@@ -101,7 +101,7 @@ fn who_may_not_publish_is_told() {
     let port = broker.port().to_string();
     let device = Device::configured(Identity::Station, &in_version(&port, "nosec", "null", "5"));
     let topic = format!("pubtop={M2S}");
-    let said = ["not authorised", "\"m2s\"", "right to publish"];
+    let said = ["not authorized", "\"m2s\"", "right to publish"];
     device.send_all(&["-o", &topic], "x\n").failed(&[69], &said);
     device.send_all(&["-o", &topic, "-o", "qos=2"], "x\n").failed(&[69], &said);
     device.send_all(&["-o", &topic, "--spool", "spool"], "x\n").failed(&[69], &said);

@@ -13,11 +13,11 @@ use crate::crypto::schedule::{
     AttemptId, Cookie, Digest, Schedule, Topics, digest, open_once, seal_once, signed_by_master, signed_by_slave,
     slave_leaf, verify_refusal,
 };
-use crate::handshake::merkle::{Leaf, MerkleTree, SignedTree, root_over};
+use crate::handshake::merkle::{MerkleTree, SignedLeaf, SignedTree, root_over};
 use crate::handshake::party::agree;
 use crate::handshake::verdict::Verdict;
 use crate::handshake::{
-    Action, AuthRefusal, Claim, Established, Failure, OWN_FEATURES, Party, Peer, init_req_reference, sign,
+    Action, AuthRefusal, Claim, Established, HandshakeFailure, OWN_FEATURES, Party, Peer, init_req_reference, sign,
 };
 use crate::identity::Fingerprint;
 use crate::message::{AuthAck, AuthReq, Credentials, InitAck, InitReq, NONCE_LEN, Proof};
@@ -53,7 +53,7 @@ pub(super) struct SignedAttempt {
     schedule: Schedule,
     cookie: Cookie,
     pub(super) init_ack: Digest,
-    leaf: Leaf,
+    leaf: SignedLeaf,
     pub(super) th2: Digest,
     /// Whether a signature of an AUTHACK to it was verified, or found wrong: the slave makes only one.
     has_checked_signature: bool,
@@ -129,7 +129,7 @@ impl SentInitReq {
         let signature = sign(&party.identity, &signed_by_master(&tree.root()), rng)?;
         let signed = Arc::new(SignedTree { tree, signature });
         let attempt = |(index, UnsignedAttempt { schedule, cookie, init_ack }): (usize, UnsignedAttempt)| {
-            let leaf = Leaf { signed: signed.clone(), index };
+            let leaf = SignedLeaf { signed: signed.clone(), index };
             let (th2, has_checked_signature) = (Digest::default(), false);
             let mut attempt = SignedAttempt { schedule, cookie, init_ack, leaf, th2, has_checked_signature };
             attempt.th2 = attempt.schedule.th2(&attempt.auth_req(party, self));
@@ -171,7 +171,7 @@ impl SignedAttempt {
     #[cfg(test)]
     pub(super) fn for_test(schedule: Schedule, init_ack: Digest) -> Self {
         let signed = SignedTree { tree: MerkleTree::new(vec![init_ack]), signature: Vec::new() };
-        let leaf = Leaf { signed: Arc::new(signed), index: 0 };
+        let leaf = SignedLeaf { signed: Arc::new(signed), index: 0 };
         Self { schedule, cookie: Cookie::default(), init_ack, leaf, th2: init_ack, has_checked_signature: false }
     }
 
@@ -181,7 +181,7 @@ impl SignedAttempt {
 
     /// Step 3: the same bytes each time.
     pub(super) fn auth_req(&self, party: &Party, init_req: &SentInitReq) -> Vec<u8> {
-        let Leaf { signed, index } = &self.leaf;
+        let SignedLeaf { signed, index } = &self.leaf;
         let (name, key) = (party.name.as_str().as_bytes(), party.identity.public().der());
         let credentials = Credentials { name, key, signature: &signed.signature };
         let mut plaintext = Vec::new();
@@ -197,7 +197,7 @@ impl SignedAttempt {
         verify_refusal(&self.schedule.refusal(&self.th2), clear, mac)?;
         Ok(match (AuthRefusal::from_code(reason), party.enrolment()) {
             (AuthRefusal::WrongCode, Some(enrolment)) => Action::CodeRejected { left: enrolment.attempts_left() },
-            (AuthRefusal::CodeErased, Some(_)) => Action::Fail(Failure::CodeErased(Role::Master), None),
+            (AuthRefusal::CodeErased, Some(_)) => Action::Fail(HandshakeFailure::CodeErased(Role::Master), None),
             (refusal, _) => Action::Claim(Claim::Refused(refusal), None),
         })
     }
@@ -240,13 +240,13 @@ impl SignedAttempt {
                 return Ok(AuthAckOutcome::Agreed(Established { keys, suite, peer, topics }));
             }
             (Some(Verdict::Agreed), conflict @ Some(_)) if suite == party.suite.code() => {
-                Failure::EnrolmentConflict { peer, conflict }
+                HandshakeFailure::EnrolmentConflict { peer, conflict }
             }
             (Some(Verdict::SuiteDiffers), _) if suite != party.suite.code() => {
-                Failure::SuiteDiffers { peer: peer.name, theirs: suite }
+                HandshakeFailure::SuiteDiffers { peer: peer.name, theirs: suite }
             }
             (Some(Verdict::EnrolmentConflict), _) if party.enrolment().is_some() => {
-                Failure::EnrolmentConflict { peer, conflict: None }
+                HandshakeFailure::EnrolmentConflict { peer, conflict: None }
             }
             _ => return Err(Rejected::NotAuthentic),
         };

@@ -21,7 +21,8 @@ use self::epoch::Epochs;
 use super::merkle::{MAX_LEAVES, MerkleTree};
 use super::verdict::Verdict;
 use super::{
-    Action, AuthRefusal, Claim, EnrolmentConflict, Established, Failure, KeyExchange, Party, Peer, Repeat, sign,
+    Action, AuthRefusal, Claim, EnrolmentConflict, Established, HandshakeFailure, KeyExchange, Party, Peer, Repeat,
+    sign,
 };
 use crate::Rejected;
 use crate::crypto::schedule::{Confirmation, Digest, Topics, digest, signed_by_slave};
@@ -272,10 +273,10 @@ impl Slave {
             let action = match verdict {
                 Verdict::Agreed => Action::MasterAuthenticated(auth_ack),
                 Verdict::SuiteDiffers => {
-                    Action::Fail(Failure::SuiteDiffers { peer: peer.name, theirs: suite }, Some(auth_ack))
+                    Action::Fail(HandshakeFailure::SuiteDiffers { peer: peer.name, theirs: suite }, Some(auth_ack))
                 }
                 Verdict::EnrolmentConflict => {
-                    Action::Fail(Failure::EnrolmentConflict { peer, conflict }, Some(auth_ack))
+                    Action::Fail(HandshakeFailure::EnrolmentConflict { peer, conflict }, Some(auth_ack))
                 }
             };
             self.outbox.push_back((attempt.session.topics.clone(), action));
@@ -389,7 +390,7 @@ fn count_wrong_code(party: &mut Party, auth_req: &ReceivedAuthReq<'_>) -> Option
     let frame = auth_req.refuse(if left == 0 { AuthRefusal::CodeErased } else { AuthRefusal::WrongCode });
     Some(match (fresh, left) {
         (false, _) => Action::Send(frame),
-        (true, 0) => Action::Fail(Failure::CodeErased(Role::Slave), Some(frame)),
+        (true, 0) => Action::Fail(HandshakeFailure::CodeErased(Role::Slave), Some(frame)),
         (true, left) => Action::WrongCode { left, frame },
     })
 }

@@ -408,7 +408,7 @@ fn a_suite_that_is_changed_before_the_signature_counts() {
     let signature = attempt.signature([0; 4], &mut world.rng);
     world.slave.accept(&topics(), &attempt.auth_req([0; 4], &signature), world.now, &mut world.rng).unwrap();
     world.slave.set_party(party(1, Suite::Ecb, &[0]));
-    let Some((_, Action::Fail(Failure::SuiteDiffers { theirs, .. }, Some(_)))) =
+    let Some((_, Action::Fail(HandshakeFailure::SuiteDiffers { theirs, .. }, Some(_)))) =
         world.slave.poll(world.now, &mut world.rng)
     else {
         panic!("no verdict")

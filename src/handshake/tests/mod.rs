@@ -144,7 +144,7 @@ impl World {
                 self.promoted = Some(*session);
                 Some(frame)
             }
-            (_, Action::Fail(Failure::SuiteDiffers { theirs, .. }, frame)) => {
+            (_, Action::Fail(HandshakeFailure::SuiteDiffers { theirs, .. }, frame)) => {
                 self.differs.push(theirs);
                 frame
             }
@@ -157,12 +157,12 @@ impl World {
                 self.wrong_codes.push((to, false));
                 None
             }
-            (_, Action::Fail(Failure::CodeErased(role), frame)) => {
+            (_, Action::Fail(HandshakeFailure::CodeErased(role), frame)) => {
                 assert_eq!(role == Role::Slave, to == To::Slave);
                 self.wrong_codes.push((to, true));
                 frame
             }
-            (_, Action::Fail(Failure::EnrolmentConflict { conflict, .. }, frame)) => {
+            (_, Action::Fail(HandshakeFailure::EnrolmentConflict { conflict, .. }, frame)) => {
                 self.conflicts.push((to, conflict));
                 frame
             }

@@ -120,7 +120,7 @@ fn finish_master(master: &mut Master, attempt: &Value, now: Instant) {
     let mut accept = |name| master.accept(&attempt.bytes(name), now, &mut rng).unwrap();
     let answer = accept("authack");
     if attempt["verdict"] == 1 {
-        assert!(matches!(answer, Action::Fail(Failure::SuiteDiffers { theirs: 2, .. }, None)));
+        assert!(matches!(answer, Action::Fail(HandshakeFailure::SuiteDiffers { theirs: 2, .. }, None)));
         return;
     }
     assert!(matches!(answer, Action::Send(frame) if frame == attempt.bytes("rdyreq")));

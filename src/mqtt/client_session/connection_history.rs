@@ -48,12 +48,12 @@ pub(super) struct ConnectionHistory {
     /// Connections since the last stable one, whatever ended them and whatever failed between them.
     unstable: u32,
     suspect: Option<Suspect>,
-    closed: Closed,
+    closed: ClosedUnanswered,
 }
 
 /// Connections that the broker closed instead of an answer, one after the other.
 #[derive(Debug, Default)]
-struct Closed {
+struct ClosedUnanswered {
     /// At this request, so many.
     at: Option<(ClosedAt, u32)>,
     /// It accepted a connection in this run, so that nothing is wrong with the login.
@@ -69,7 +69,7 @@ pub(super) enum ClosedAt {
     Subscribe,
 }
 
-impl Closed {
+impl ClosedUnanswered {
     /// The next connection ended; returns how many ended like it in a row, if it was closed at a request.
     fn next(&mut self, at: Option<ClosedAt>) -> u32 {
         self.at = match (at, self.at) {
@@ -190,7 +190,7 @@ impl ConnectionHistory {
         self.closed.times()
     }
 
-    /// Whether another client seems to use the same client identifier. No other client uses a `unique_client_id`.
+    /// Whether another client seems to use the same client id. No other client uses a `unique_client_id`.
     pub(super) fn contested(&self, unique_client_id: bool) -> Option<Event> {
         let contested =
             self.short_lived > 0 && self.short_lived.is_multiple_of(MIN_CONTESTED) && self.suspect.is_none();
@@ -229,7 +229,7 @@ impl ConnectionHistory {
         if stable || (useful && self.unstable < MIN_CONTESTED) {
             self.delay.reset();
         } else if useful && unique_client_id {
-            // A broker that comes and goes is to be used while it is there. Where the client identifier is shared, two
+            // A broker that comes and goes is to be used while it is there. Where the client id is shared, two
             // clients may be taking the connection from each other, and hurrying would only make that worse.
             self.delay.hurry();
         }

@@ -7,10 +7,10 @@ use crate::mqtt::{ClientOptions, Event, Qos, Will};
 
 /// What was said already.
 #[derive(Debug, Default)]
-pub(super) struct Notices(Vec<Notice>);
+pub(super) struct Notices(Vec<BrokerNotice>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Notice {
+enum BrokerNotice {
     NoSubscribers,
     LowerQos,
     Qos(Qos),
@@ -23,7 +23,7 @@ enum Notice {
 }
 
 impl Notices {
-    fn once(&mut self, notice: Notice, event: impl FnOnce() -> Event) -> Option<Event> {
+    fn once(&mut self, notice: BrokerNotice, event: impl FnOnce() -> Event) -> Option<Event> {
         if self.0.contains(&notice) {
             return None;
         }
@@ -34,12 +34,12 @@ impl Notices {
     /// The broker has a message, and nobody to send it to.
     pub(super) fn no_subscribers(&mut self) -> Option<Event> {
         let note = "the broker has no subscriber for a message (no matching subscribers)";
-        self.once(Notice::NoSubscribers, || Event::Note(note.to_owned()))
+        self.once(BrokerNotice::NoSubscribers, || Event::Note(note.to_owned()))
     }
 
     /// The broker took a message at QoS 2 for one at QoS 1.
     pub(super) fn lower_qos(&mut self) -> Option<Event> {
-        self.once(Notice::LowerQos, || Event::Warning(refusal::lower_qos()))
+        self.once(BrokerNotice::LowerQos, || Event::Warning(refusal::lower_qos()))
     }
 
     /// A message asks for more than the broker bears.
@@ -47,17 +47,18 @@ impl Notices {
         match excess {
             Excess::Length(publish, max) => Some(Event::Refused(refusal::too_long(publish, *max))),
             Excess::Qos { asked, max } => {
-                self.once(Notice::Qos(*max), || Event::Warning(refusal::lower_max_qos(*asked, *max)))
+                self.once(BrokerNotice::Qos(*max), || Event::Warning(refusal::lower_max_qos(*asked, *max)))
             }
-            Excess::Retain => self.once(Notice::NotRetained, || Event::Warning(refusal::not_retained())),
+            Excess::Retain => self.once(BrokerNotice::NotRetained, || Event::Warning(refusal::not_retained())),
         }
     }
 
     /// The broker bears less than the will `asked` for: it gets this one.
     pub(super) fn will(&mut self, asked: &Will, borne: &Will) -> Vec<Event> {
         let qos = (asked.qos > borne.qos)
-            .then(|| (Notice::WillQos(borne.qos), refusal::lower_will_qos(asked.qos, borne.qos)));
-        let retain = (asked.retain && !borne.retain).then(|| (Notice::WillNotRetained, refusal::will_not_retained()));
+            .then(|| (BrokerNotice::WillQos(borne.qos), refusal::lower_will_qos(asked.qos, borne.qos)));
+        let retain =
+            (asked.retain && !borne.retain).then(|| (BrokerNotice::WillNotRetained, refusal::will_not_retained()));
         let lower = [qos, retain].into_iter().flatten();
         lower.filter_map(|(notice, warning)| self.once(notice, || Event::Warning(warning))).collect()
     }
@@ -66,16 +67,16 @@ impl Notices {
     pub(super) fn changes(&mut self, capabilities: &Capabilities, options: &ClientOptions) -> Vec<Event> {
         let Capabilities { max_packet, session_expiry, keep_alive, .. } = *capabilities;
         let packet = (max_packet < options.max_send).then(|| {
-            (Notice::MaxPacket(max_packet), format!("the broker takes packets of at most {max_packet} bytes"))
+            (BrokerNotice::MaxPacket(max_packet), format!("the broker takes packets of at most {max_packet} bytes"))
         });
         let session = session_expiry.filter(|seconds| !options.clean_session && *seconds < options.session_expiry).map(
             |seconds| {
                 let note = format!("the broker keeps the session for {seconds} seconds after a connection");
-                (Notice::SessionExpiry(seconds), note)
+                (BrokerNotice::SessionExpiry(seconds), note)
             },
         );
         let keep_alive = keep_alive.map(|seconds| {
-            (Notice::KeepAlive(seconds), format!("the broker sets the keep-alive interval to {seconds} seconds"))
+            (BrokerNotice::KeepAlive(seconds), format!("the broker sets the keep-alive interval to {seconds} seconds"))
         });
         let changes = [packet, session, keep_alive].into_iter().flatten();
         changes.filter_map(|(notice, note)| self.once(notice, || Event::Note(note))).collect()

@@ -20,7 +20,7 @@ const USERNAME: u8 = 0x80;
 
 /// What a version puts into it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Protocol<'a> {
+pub(super) struct VersionFields<'a> {
     pub(super) name: &'static str,
     pub(super) level: u8,
     /// Those of the packet and those of its will, encoded, where the version has properties.
@@ -28,13 +28,13 @@ pub(super) struct Protocol<'a> {
 }
 
 /// Appends a CONNECT. No copy of the password is made.
-pub(super) fn encode(connect: &Connect<'_>, protocol: &Protocol<'_>, out: &mut BytesMut) {
+pub(super) fn encode(connect: &Connect<'_>, fields: &VersionFields<'_>, out: &mut BytesMut) {
     let Connect { client_id, login, will, keep_alive, clean_session, .. } = *connect;
-    let (own, of_will) = protocol.properties.map_or((None, None), |[own, of_will]| (Some(own), Some(of_will)));
+    let (own, of_will) = fields.properties.map_or((None, None), |[own, of_will]| (Some(own), Some(of_will)));
     let (username, password) = (login.map(|login| &*login.username), login.and_then(password));
     out.put_u8(CONNECT);
     let len = 4 + [
-        string_len(protocol.name),
+        string_len(fields.name),
         properties_len(own),
         string_len(client_id),
         will.map_or(0, |will| properties_len(of_will) + string_len(&will.topic) + 2 + will.payload.len()),
@@ -44,8 +44,8 @@ pub(super) fn encode(connect: &Connect<'_>, protocol: &Protocol<'_>, out: &mut B
     .iter()
     .sum::<usize>();
     put_varint(len, out);
-    put_binary(protocol.name.as_bytes(), out);
-    out.put_u8(protocol.level);
+    put_binary(fields.name.as_bytes(), out);
+    out.put_u8(fields.level);
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     let login_flags = flag(username.is_some(), USERNAME) | flag(password.is_some(), PASSWORD);
     out.put_u8(flag(clean_session, CLEAN) | will.map_or(0, will_flags) | login_flags);

@@ -109,7 +109,7 @@ pub(in crate::mqtt) struct Capabilities {
     pub(in crate::mqtt) session_expiry: Option<u32>,
     /// The keep-alive interval to use, seconds, where that is not what CONNECT asked for.
     pub(in crate::mqtt) keep_alive: Option<u16>,
-    /// The client identifier that it chose, where CONNECT had none.
+    /// The client id that it chose, where CONNECT had none.
     pub(in crate::mqtt) client_id: Option<String>,
 }
 
@@ -162,7 +162,7 @@ pub(in crate::mqtt) enum Request<'a> {
 /// What a connection begins with.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mqtt) struct Connect<'a> {
-    /// The client identifier, at most 65535 bytes.
+    /// The client id, at most 65535 bytes.
     pub(in crate::mqtt) client_id: &'a str,
     /// User name and password, each at most 65535 bytes.
     pub(in crate::mqtt) login: Option<&'a Login>,

@@ -47,7 +47,7 @@ impl FixedHeader {
         1 + self.remaining_len_len
     }
 
-    /// Whether a packet other than PUBLISH can begin like this, so that another protocol is recognised by its first
+    /// Whether a packet other than PUBLISH can begin like this, so that another protocol is recognized by its first
     /// bytes.
     fn check_control(self) -> Result<(), ConnectionLost> {
         // PUBREL has QoS 1 there, and in MQTT 3.1 it may have DUP.

@@ -76,7 +76,7 @@ impl ReasonCode {
             0x84 => "protocol version not supported",
             0x85 => "client id not valid",
             0x86 => "wrong user name or password",
-            0x87 => "not authorised",
+            0x87 => "not authorized",
             0x88 => "service unavailable",
             0x89 => "broker busy",
             0x8a => "banned",
@@ -216,6 +216,6 @@ mod tests {
     #[test]
     fn the_words_of_a_broker_are_escaped() {
         let reason = Reason { text: Some("no\u{1b}[31m\nway".into()), ..Reason::new(ReasonCode::NOT_AUTHORIZED) };
-        assert_eq!(reason.to_string(), r"not authorised: no\x1b[31m\nway");
+        assert_eq!(reason.to_string(), r"not authorized: no\x1b[31m\nway");
     }
 }

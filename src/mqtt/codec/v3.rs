@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::v4::{self, PingReq, PubAck, PubComp, PubRec, PubRel, Subscribe, UnsubAck};
 use rumqttc::mqttbytes::{self, Error, QoS};
 
-use super::connect::{self, Protocol};
+use super::connect::{self, VersionFields};
 use super::fields::{Fields, Malformed};
 use super::packet::{Capabilities, ConnAck, Packet, Publish, Request};
 use super::packet_reader::FixedHeader;
@@ -16,7 +16,7 @@ use crate::mqtt::{ConnectionLost, Qos};
 /// MQTT 3.1 or 3.1.1 as one client sends and receives it.
 #[derive(Debug)]
 pub(super) struct Mqtt3 {
-    protocol: Protocol<'static>,
+    fields: VersionFields<'static>,
     /// rumqttc's PUBLISH owns its topic; keeping one saves an allocation per message.
     publish: v4::Publish,
     /// CONNACK says whether the broker kept the session; in MQTT 3.1 its first byte means nothing.
@@ -26,17 +26,17 @@ pub(super) struct Mqtt3 {
 impl Mqtt3 {
     /// MQTT 3.1.
     pub(super) fn v31() -> Self {
-        Self::new(Protocol { name: "MQIsdp", level: 3, properties: None }, false)
+        Self::new(VersionFields { name: "MQIsdp", level: 3, properties: None }, false)
     }
 
     /// MQTT 3.1.1.
     pub(super) fn v311() -> Self {
-        Self::new(Protocol { name: "MQTT", level: 4, properties: None }, true)
+        Self::new(VersionFields { name: "MQTT", level: 4, properties: None }, true)
     }
 
-    fn new(protocol: Protocol<'static>, tells_session: bool) -> Self {
+    fn new(fields: VersionFields<'static>, tells_session: bool) -> Self {
         let publish = v4::Publish::from_bytes("", QoS::AtMostOnce, Bytes::new());
-        Self { protocol, publish, tells_session }
+        Self { fields, publish, tells_session }
     }
 
     /// Reads one whole packet.
@@ -77,7 +77,7 @@ impl Mqtt3 {
     pub(super) fn encode(&mut self, request: Request<'_>, out: &mut BytesMut) {
         let written = match request {
             Request::Connect(connect) => {
-                connect::encode(&connect, &self.protocol, out);
+                connect::encode(&connect, &self.fields, out);
                 return;
             }
             Request::Publish(publish) => self.encode_publish(&publish, out),

@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::connect::{self, Protocol};
+use super::connect::{self, VersionFields};
 use super::fields::{Fields, Malformed, put_binary, put_varint};
 use super::packet::{Capabilities, ConnAck, Connect, Packet, Publish, Request};
 use super::packet_reader::FixedHeader;
@@ -130,8 +130,8 @@ impl Mqtt5 {
         if let Some(seconds) = self.message_expiry {
             properties::put_u32(Property::MESSAGE_EXPIRY, seconds, &mut of_will);
         }
-        let protocol = Protocol { name: "MQTT", level: 5, properties: Some([&own, &of_will]) };
-        connect::encode(connect, &protocol, out);
+        let fields = VersionFields { name: "MQTT", level: 5, properties: Some([&own, &of_will]) };
+        connect::encode(connect, &fields, out);
     }
 
     fn connack(&mut self, mut fields: Fields<'_>) -> Result<Packet, Malformed> {

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::dialer::Dialer;
 use super::failures::Failures;
-use super::node_order::Peer;
+use super::node_order::Destination;
 use super::race::{Attempt, Race};
 use super::resolver::Resolver;
 use super::sockets;
@@ -77,7 +77,7 @@ pub(in crate::mqtt) struct Remote {
     /// Whether it has more than one address.
     has_several: bool,
     /// `None` for a Unix socket, and as long as there is no connection.
-    pub(super) peer: Option<Peer>,
+    pub(super) destination: Option<Destination>,
 }
 
 /// How an attempt stands: still under way, or over with a transport or with the reason why there is none.
@@ -155,7 +155,7 @@ impl Connector {
             let none = || ConnectionLost::at(Obstacle::Lookup, "the configuration names no broker");
             return ControlFlow::Break(Poll::Ready(Err(self.failures.summary().unwrap_or_else(none))));
         };
-        self.node = Remote { shown: dialer.shown(index), index, has_several: false, peer: None };
+        self.node = Remote { shown: dialer.shown(index), index, has_several: false, destination: None };
         if let BrokerAddress::Unix(path) = &dialer.endpoint().address {
             let rest = Race::new(Vec::new(), &[], CONNECT_TIMEOUT);
             return self.connected(dialer, sockets::unix(path), None, rest, now);
@@ -283,8 +283,8 @@ impl Remote {
             Some(address) => format!("{} ({})", self.shown, address.ip()),
             None => self.shown.clone(),
         };
-        let peer = address.map(|address| Peer { node: self.index, address, has_others });
-        Self { shown, peer, ..self.clone() }
+        let destination = address.map(|address| Destination { node: self.index, address, has_others });
+        Self { shown, destination, ..self.clone() }
     }
 }
 

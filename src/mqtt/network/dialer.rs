@@ -56,17 +56,17 @@ impl Dialer {
 
     /// The broker accepted a connection: the next attempt begins there.
     pub(in crate::mqtt) fn accepted(&mut self, remote: &Remote) {
-        if let Some(peer) = remote.peer {
-            self.order.accepted(peer);
+        if let Some(destination) = remote.destination {
+            self.order.accepted(destination);
         }
     }
 
     /// A connection was of no use: the next attempt begins elsewhere. Returns whether there is something that was not tried
     /// since the last success, so that there is no reason to wait.
     pub(in crate::mqtt) fn failed(&mut self, remote: &Remote) -> bool {
-        let Some(peer) = remote.peer else { return false };
-        self.order.failed_at(peer);
-        self.order.has_untried(peer)
+        let Some(destination) = remote.destination else { return false };
+        self.order.failed_at(destination);
+        self.order.has_untried(destination)
     }
 
     /// The broker closed a connection without a word, and never accepted one.
@@ -76,7 +76,7 @@ impl Dialer {
 
     /// Whether there is something else to try than this connection.
     pub(in crate::mqtt) fn has_alternative(&self, remote: &Remote) -> bool {
-        self.order.nodes().len() > 1 || remote.peer.is_some_and(|peer| peer.has_others)
+        self.order.nodes().len() > 1 || remote.destination.is_some_and(|destination| destination.has_others)
     }
 
     /// What is spoken on a connected socket.

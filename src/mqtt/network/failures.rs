@@ -6,10 +6,10 @@ use crate::mqtt::connection_lost::ConnectionLost;
 
 /// What failed so far, in the order of trying.
 #[derive(Debug, Default)]
-pub(super) struct Failures(Vec<Failure>);
+pub(super) struct Failures(Vec<NodeFailure>);
 
 #[derive(Debug)]
-struct Failure {
+struct NodeFailure {
     /// The node, as messages name it, and its index.
     node: String,
     index: usize,
@@ -20,7 +20,7 @@ struct Failure {
 impl Failures {
     /// Adds what failed at `node`; `address` is one of several that it has, else `None`.
     pub(super) fn push(&mut self, (node, index): (&str, usize), address: Option<SocketAddr>, lost: ConnectionLost) {
-        self.0.push(Failure { node: node.to_owned(), index, address: address.map(|address| address.ip()), lost });
+        self.0.push(NodeFailure { node: node.to_owned(), index, address: address.map(|address| address.ip()), lost });
     }
 
     /// All of it, as the reason `last` after it: what that suggests to check is what counts.

@@ -19,7 +19,7 @@ pub(super) struct NodeOrder {
 
 /// What a connection is with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
+pub(super) struct Destination {
     /// The node's index.
     pub(super) node: usize,
     pub(super) address: SocketAddr,
@@ -46,20 +46,20 @@ impl NodeOrder {
     }
 
     /// The broker accepted a connection.
-    pub(super) fn accepted(&mut self, peer: Peer) {
+    pub(super) fn accepted(&mut self, destination: Destination) {
         self.failed.clear();
         self.moves = 0;
-        if let Some(position) = self.order.iter().position(|node| *node == peer.node) {
+        if let Some(position) = self.order.iter().position(|node| *node == destination.node) {
             self.order[..=position].rotate_right(1);
         }
     }
 
     /// A connection was of no use.
-    pub(super) fn failed_at(&mut self, peer: Peer) {
-        self.failed.retain(|address| *address != peer.address);
-        self.failed.push(peer.address);
-        if !peer.has_others
-            && let Some(position) = self.order.iter().position(|node| *node == peer.node)
+    pub(super) fn failed_at(&mut self, destination: Destination) {
+        self.failed.retain(|address| *address != destination.address);
+        self.failed.push(destination.address);
+        if !destination.has_others
+            && let Some(position) = self.order.iter().position(|node| *node == destination.node)
         {
             self.order[position..].rotate_left(1);
             self.moves += 1;
@@ -67,8 +67,8 @@ impl NodeOrder {
     }
 
     /// Whether something is left after this failure that was not tried since the last success: then there is no reason to wait.
-    pub(super) fn has_untried(&self, peer: Peer) -> bool {
-        peer.has_others || !self.moves.is_multiple_of(self.order.len().max(1))
+    pub(super) fn has_untried(&self, destination: Destination) -> bool {
+        destination.has_others || !self.moves.is_multiple_of(self.order.len().max(1))
     }
 }
 
@@ -76,8 +76,8 @@ impl NodeOrder {
 mod tests {
     use super::*;
 
-    fn peer(node: usize, address: &str, has_others: bool) -> Peer {
-        Peer { node, address: address.parse().unwrap(), has_others }
+    fn destination(node: usize, address: &str, has_others: bool) -> Destination {
+        Destination { node, address: address.parse().unwrap(), has_others }
     }
 
     #[test]
@@ -85,9 +85,9 @@ mod tests {
         let mut order = NodeOrder::new(3, 4);
         assert_eq!(order.nodes(), [1, 2, 0]);
         for (node, after, untried) in [(1, [2, 0, 1], true), (2, [0, 1, 2], true), (0, [1, 2, 0], false)] {
-            let peer = peer(node, "127.0.0.1:1", false);
-            order.failed_at(peer);
-            assert_eq!((order.nodes(), order.has_untried(peer)), (&after[..], untried));
+            let destination = destination(node, "127.0.0.1:1", false);
+            order.failed_at(destination);
+            assert_eq!((order.nodes(), order.has_untried(destination)), (&after[..], untried));
         }
     }
 
@@ -95,29 +95,29 @@ mod tests {
     fn the_last_good_node_is_tried_first() {
         let mut order = NodeOrder::new(3, 0);
         // The attempt went past the first node, which refused.
-        order.accepted(peer(1, "127.0.0.1:1", false));
+        order.accepted(destination(1, "127.0.0.1:1", false));
         assert_eq!(order.nodes(), [1, 0, 2]);
-        order.accepted(peer(2, "127.0.0.1:1", false));
+        order.accepted(destination(2, "127.0.0.1:1", false));
         assert_eq!(order.nodes(), [2, 1, 0]);
     }
 
     #[test]
     fn the_addresses_of_a_node_are_tried_before_the_next_node() {
         let mut order = NodeOrder::new(2, 0);
-        let (first, second) = (peer(0, "127.0.0.1:1", true), peer(0, "127.0.0.2:1", false));
+        let (first, second) = (destination(0, "127.0.0.1:1", true), destination(0, "127.0.0.2:1", false));
         order.failed_at(first);
         assert_eq!((order.nodes(), order.has_untried(first)), (&[0, 1][..], true));
         order.failed_at(second);
         assert_eq!((order.nodes(), order.has_untried(second)), (&[1, 0][..], true));
         assert_eq!(order.failed(), [first.address, second.address]);
-        order.accepted(peer(1, "127.0.0.3:1", false));
+        order.accepted(destination(1, "127.0.0.3:1", false));
         assert!(order.failed().is_empty());
     }
 
     #[test]
     fn a_single_broker_leaves_nothing_to_hurry_for() {
         let mut order = NodeOrder::new(1, 7);
-        let only = peer(0, "127.0.0.1:1", false);
+        let only = destination(0, "127.0.0.1:1", false);
         order.failed_at(only);
         assert_eq!((order.nodes(), order.has_untried(only)), (&[0][..], false));
     }

@@ -98,7 +98,7 @@ fn an_address_that_does_not_answer_delays_the_next_one_by_a_moment() {
     let (mut transport, remote) = attempt(&dialer(&["hole"])).unwrap();
     assert_eq!(remote.to_string(), "hole:1 (127.0.0.3)");
     // It may win later, so it counts as another address.
-    assert!(remote.peer.unwrap().has_others);
+    assert!(remote.destination.unwrap().has_others);
     transport.write_all(b"x").unwrap();
     let mut byte = [0];
     open.accept().unwrap().0.read_exact(&mut byte).unwrap();
@@ -110,7 +110,7 @@ fn an_address_that_refuses_is_passed_at_once() {
     let (_open, address) = listener("127.0.0.3");
     name("half", &[closed("127.0.0.2"), address]);
     let (_, remote) = attempt(&dialer(&["half"])).unwrap();
-    assert_eq!((remote.to_string(), remote.peer.unwrap().has_others), ("half:1 (127.0.0.3)".to_owned(), false));
+    assert_eq!((remote.to_string(), remote.destination.unwrap().has_others), ("half:1 (127.0.0.3)".to_owned(), false));
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) struct Interleaver {
     limit: usize,
     /// The stream that has written part of a line.
     unfinished: Option<StreamId>,
-    waiting: BTreeMap<StreamId, WaitingStream>,
+    waiting: BTreeMap<StreamId, StreamBacklog>,
     /// Bytes in all of them.
     pending_bytes: usize,
     /// How many messages have waited so far.
@@ -30,7 +30,7 @@ pub(super) struct Interleaver {
 
 /// What of one stream waits: one message, or more.
 #[derive(Debug, Default)]
-struct WaitingStream {
+struct StreamBacklog {
     messages: VecDeque<WaitingMessage>,
     bytes: usize,
 }

@@ -45,7 +45,7 @@ pub(super) struct ConfirmQueue {
     urgent: bool,
     /// Streams that are written to their end, each with the time until which their sender is waited for.
     unsettled: BTreeMap<StreamId, Instant>,
-    refused: Refused,
+    refused: Unreadable,
 }
 
 /// What is written and not confirmed, and how much of it a confirm waits for.
@@ -115,7 +115,7 @@ impl GapReports {
 
 /// Messages that are not understood, one of each stream.
 #[derive(Default)]
-struct Refused {
+struct Unreadable {
     due: BTreeMap<StreamId, (Salt, u32)>,
     /// When the sender of each was told last.
     told: BTreeMap<StreamId, Instant>,

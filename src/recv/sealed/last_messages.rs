@@ -20,7 +20,7 @@ use crate::recv::delivery::{Completion, Delivery, Joint, Metadata};
 use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
-use crate::stream::{Claim, Opened};
+use crate::stream::{HeaderClaim, Opened};
 use crate::text::count;
 use crate::{Error, Exit, Rejected, Result};
 
@@ -34,7 +34,7 @@ pub(in crate::recv) struct LastMessages<'a> {
     report: &'a Reporter,
     collection: Collection,
     newest: BTreeMap<Digest, (Opened, Bytes)>,
-    refused: Refused,
+    refused: RefusedMessages,
 }
 
 enum Collection {
@@ -47,7 +47,7 @@ enum Collection {
 
 /// The retained messages that were not good enough.
 #[derive(Default)]
-struct Refused {
+struct RefusedMessages {
     messages: u64,
     /// Why the last of them was not.
     why: Option<Error>,
@@ -79,7 +79,7 @@ impl<'a> LastMessages<'a> {
             report,
             collection: Collection::Collecting,
             newest: BTreeMap::new(),
-            refused: Refused::default(),
+            refused: RefusedMessages::default(),
         })
     }
 
@@ -102,7 +102,8 @@ impl<'a> LastMessages<'a> {
     fn received_before(&mut self, payload: &[u8], now: Instant) -> Result<Option<Error>> {
         let Ok(header) = SealedHeader::parse(payload) else { return Ok(None) };
         self.sessions.look(now)?;
-        let claim = self.sessions.receiver.claim(payload).filter(|(.., claim)| matches!(claim, Claim::Ended { .. }));
+        let claim =
+            self.sessions.receiver.claim(payload).filter(|(.., claim)| matches!(claim, HeaderClaim::Ended { .. }));
         Ok(claim.map(|(peer, stream, _)| outdated(&self.sessions.peer_name(&peer), stream.number, header.seq)))
     }
 

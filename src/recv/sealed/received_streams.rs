@@ -22,7 +22,9 @@ use crate::recv::left_messages::LeftMessage;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, Before, Claim, EndedStream, Gap, Opened, Progress, StreamId, ToldStream};
+use crate::stream::{
+    AcceptError, Accepted, Before, EndedStream, Gap, HeaderClaim, Opened, Progress, StreamId, ToldStream,
+};
 use crate::{Rejected, Result};
 
 /// What a run knows of the streams that it receives.
@@ -229,14 +231,14 @@ impl<'a> ReceivedStreams<'a> {
             return self.leave_or_reject(message, Rejected::NotAuthentic, now);
         };
         match claim {
-            Claim::Copied => {
+            HeaderClaim::Copied => {
                 self.reports.may_be_copied(&self.sessions.peer_name(&peer), stream.number, now);
                 self.log.journal.count_rejected(Rejected::StreamReused);
                 Disposition::Drop(message.receipt)
             }
-            Claim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
-            Claim::Settled => Disposition::Drop(message.receipt),
-            Claim::Ended { confirm } => {
+            HeaderClaim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
+            HeaderClaim::Settled => Disposition::Drop(message.receipt),
+            HeaderClaim::Ended { confirm } => {
                 if let Some((salt, next)) = confirm {
                     self.log.confirms.repeat(stream, salt, next, now);
                 }

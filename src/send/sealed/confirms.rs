@@ -8,7 +8,7 @@ use rand::rngs::ThreadRng;
 use super::{ActiveStream, SealedStream, SealingState};
 use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
-use crate::send::outgoing::{ConfirmedStream, Publication, Reply};
+use crate::send::outgoing::{ConfirmedStream, OutgoingMessage, Reply};
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::spool::Pending;
@@ -104,15 +104,15 @@ impl Confirms {
     }
 
     /// The next message to send again, if one is due.
-    pub(super) fn retransmit(&mut self, now: Instant) -> Option<Publication> {
+    pub(super) fn retransmit(&mut self, now: Instant) -> Option<OutgoingMessage> {
         let sealed = self.queue.poll(now)?;
         // The broker may have lost it, too. Any other one would take its place there.
         let is_retained = self.retained.as_ref() == Some(&sealed);
         Some(if is_retained {
             // The data was counted when it was sent first.
-            Publication::Message { payload: sealed, data_len: 0 }
+            OutgoingMessage::Message { payload: sealed, data_len: 0 }
         } else {
-            Publication::Control(sealed)
+            OutgoingMessage::Control(sealed)
         })
     }
 
@@ -223,7 +223,7 @@ impl ConfirmedStream for SealedStream {
         })
     }
 
-    fn query(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
+    fn query(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         self.query_session(now, rng)
     }
 
@@ -339,7 +339,7 @@ mod tests {
             }
             confirms.retransmit_all(now);
             let sent: Vec<_> = std::iter::from_fn(|| confirms.retransmit(now)).collect();
-            let kept: Vec<_> = sent.iter().map(|sent| matches!(sent, Publication::Message { .. })).collect();
+            let kept: Vec<_> = sent.iter().map(|sent| matches!(sent, OutgoingMessage::Message { .. })).collect();
             assert_eq!(kept, expected);
         }
     }

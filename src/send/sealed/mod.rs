@@ -26,7 +26,7 @@ use self::ended_streams::EndedStreams;
 use self::session_query::OpenQuery;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
-use super::outgoing::{OutgoingStream, Publication};
+use super::outgoing::{OutgoingMessage, OutgoingStream};
 use crate::Result;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::link::Link;
@@ -206,15 +206,15 @@ impl OutgoingStream for SealedStream {
         self.seal_in_sequence(&content, message, now, rng).map(Some)
     }
 
-    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
-        if let Some(publication) = self.confirms.retransmit(now) {
-            return Ok(Some(publication));
+    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        if let Some(message) = self.confirms.retransmit(now) {
+            return Ok(Some(message));
         }
         // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one back.
         if self.confirms.unconfirmed().messages > 0 {
             return Ok(None);
         }
-        Ok(self.switch(now, rng)?.map(Publication::Control))
+        Ok(self.switch(now, rng)?.map(OutgoingMessage::Control))
     }
 
     fn finish(&mut self, delivered: Option<u64>) -> Result<()> {

@@ -10,7 +10,7 @@ use super::SealedStream;
 use crate::Result;
 use crate::handshake::session_check::{self, SessionQuery};
 use crate::message::FrameType;
-use crate::send::outgoing::{Publication, Reply};
+use crate::send::outgoing::{OutgoingMessage, Reply};
 use crate::session::{Session, SessionId};
 
 /// Least time between two queries. What wakes a run to ask is that it sends its oldest message again.
@@ -35,7 +35,7 @@ impl OpenQuery {
 
 impl SealedStream {
     /// The query, if it is due, and if there is a newer session to send it under.
-    pub(super) fn query_session(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Publication>> {
+    pub(super) fn query_session(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         self.sessions.refresh_if_due(now)?;
         let (Some(stream), Ok(current)) = (self.state.stream(), self.sessions.current()) else { return Ok(None) };
         let about = stream.session.id;
@@ -52,7 +52,7 @@ impl SealedStream {
         }
         open.due = now + SESSION_QUERY_INTERVAL;
         let topic = self.sessions.publish_topic(open.session()).to_owned();
-        Ok(Some(Publication::BestEffort { topic, frame: open.query.frame() }))
+        Ok(Some(OutgoingMessage::BestEffort { topic, frame: open.query.frame() }))
     }
 
     /// Takes a payload from the receiver's topic, if it is a query of its own or the answer to ours.
@@ -60,8 +60,8 @@ impl SealedStream {
         if session_check::query_session(payload).is_some() {
             self.sessions.refresh_if_due(now)?;
             let answer = self.sessions.answer_for_receiver(payload, now)?;
-            let publication = answer.map(|answer| Publication::BestEffort { topic: answer.topic, frame: answer.frame });
-            return Ok(Some(publication.map_or(Reply::Nothing, Reply::Answer)));
+            let message = answer.map(|answer| OutgoingMessage::BestEffort { topic: answer.topic, frame: answer.frame });
+            return Ok(Some(message.map_or(Reply::Nothing, Reply::Answer)));
         }
         let is_answer = session_check::is_session_check(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
         let Some(open) = self.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };

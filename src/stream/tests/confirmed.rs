@@ -132,7 +132,7 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
     // The same number, taken a second time.
     let mut again = Sender::new(&master, reserved(&master, 0), [1; 8], LIMIT).unwrap();
     end(&mut again, b"other");
-    assert_eq!(claim(&receiver, &again.settled(&mut rng()).unwrap()), Some(Claim::Copied));
+    assert_eq!(claim(&receiver, &again.settled(&mut rng()).unwrap()), Some(HeaderClaim::Copied));
 
     let open = asking(1).settled(&mut rng()).unwrap_err();
     assert!(open.to_string().contains("not closed"), "{open}");

@@ -153,7 +153,7 @@ impl Inbox {
         let mut plaintext = BytesMut::new();
         let Ok(opened) = self.receiver.open(frame, &mut plaintext) else {
             let claim = self.receiver.claim(frame).map(|(.., claim)| claim);
-            self.hints += u64::from(claim == Some(Claim::Copied));
+            self.hints += u64::from(claim == Some(HeaderClaim::Copied));
             return;
         };
         if !is_given_up && self.receiver.awaits(&opened).is_some() {

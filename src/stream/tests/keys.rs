@@ -80,10 +80,10 @@ fn a_stolen_session_opens_nothing_that_was_received_to_its_end() {
         let mut next = super::receiver(&[&stolen]);
         next.restore(slave.id, receiver.streams(slave.id).unwrap().clone());
         let claims: Vec<_> = over.iter().flatten().map(|message| claim(&next, message)).collect();
-        assert!(claims.iter().all(|claim| matches!(claim, Some(Claim::Ended { .. }))), "{claims:?}");
+        assert!(claims.iter().all(|claim| matches!(claim, Some(HeaderClaim::Ended { .. }))), "{claims:?}");
         assert!(
-            claims.iter().any(|claim| matches!(claim, Some(Claim::Ended { confirm: Some((_, 2)) })))
-                && claims.contains(&Some(Claim::Ended { confirm: None }))
+            claims.iter().any(|claim| matches!(claim, Some(HeaderClaim::Ended { confirm: Some((_, 2)) })))
+                && claims.contains(&Some(HeaderClaim::Ended { confirm: None }))
         );
         // What is still to come opens, and only that.
         assert!(opens(&stolen, &data(&mut open, b"second")) && opens(&stolen, &begun));

@@ -258,10 +258,10 @@ fn of_a_number_that_was_taken_twice_one_opens_and_the_other_is_noticed() {
     let mut copied = Sender::new(&master, reserved(&master, 7), [9; 8], LIMIT).unwrap();
     assert!(receive(&mut receiver, &data(&mut first, b"a")).1.is_ok());
     let before = format!("{receiver:?}");
-    assert_eq!(claim(&receiver, &data(&mut copied, b"b")), Some(Claim::Copied));
+    assert_eq!(claim(&receiver, &data(&mut copied, b"b")), Some(HeaderClaim::Copied));
     assert_eq!(before, format!("{receiver:?}"));
     assert!(receive(&mut receiver, &end(&mut first, b"")).1.is_ok());
-    assert_eq!(claim(&receiver, &end(&mut copied, b"")), Some(Claim::Copied), "after its end too");
+    assert_eq!(claim(&receiver, &end(&mut copied, b"")), Some(HeaderClaim::Copied), "after its end too");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn the_longest_idle_stream_makes_room() {
     assert_eq!(closed(receive(&mut receiver, &end(&mut sender(&master, 5000), b"")).1), []);
     let closed = closed(receive(&mut receiver, &data(&mut sender(&master, 5001), b"")).1);
     assert_eq!(closed, [(1, 1, StreamState::Closed, Closing::NoRoom)]);
-    assert_eq!(claim(&receiver, &data(&mut senders[1], b"")), Some(Claim::Closed));
+    assert_eq!(claim(&receiver, &data(&mut senders[1], b"")), Some(HeaderClaim::Closed));
     assert!(receive(&mut receiver, &data(&mut senders[0], b"")).1.is_ok());
     // A will opens its stream, too.
     let will = sender(&master, 5002).will(0, b"gone", &mut rng()).unwrap();
@@ -292,7 +292,7 @@ fn the_longest_idle_stream_makes_room() {
         closed.iter().map(|(closed, why)| (closed.stream.number, *why)).collect::<Vec<_>>(),
         [(2, Closing::NoRoom)]
     );
-    assert_eq!(claim(&receiver, &data(&mut senders[2], b"")), Some(Claim::Closed));
+    assert_eq!(claim(&receiver, &data(&mut senders[2], b"")), Some(HeaderClaim::Closed));
 }
 
 /// Of the streams below this number, the even ones have ended.
@@ -347,7 +347,7 @@ fn what_is_given_up_is_told() {
     for stream in (1..until).step_by(2) {
         assert_ne!(missing.contains(stream), is_lost(stream), "told now, or later: {stream}");
         if is_lost(stream) {
-            assert_eq!(claim(&receiver, &end(&mut sender(&master, stream), b"")), Some(Claim::Closed));
+            assert_eq!(claim(&receiver, &end(&mut sender(&master, stream), b"")), Some(HeaderClaim::Closed));
         } else {
             assert_eq!(ended(&mut receiver, stream).unwrap().given_up, []);
         }

@@ -32,7 +32,7 @@ fn the_exact_range_of_a_lost_end_is_known() {
     let rest = data(&mut cut, b"too late");
     let ended = [(&cut, Some(3000)), (&absent, Some(2)), (&whole, Some(1)), (&open, None)];
     assert_eq!(lost(&mut receiver, &told(&master, &ended)), [(0, 2, 2999), (1, 0, 1)]);
-    assert_eq!(claim(&receiver, &rest), Some(Claim::Ended { confirm: None }));
+    assert_eq!(claim(&receiver, &rest), Some(HeaderClaim::Ended { confirm: None }));
     assert!(receiver.outstanding(slave.id, Some(3)).is_empty(), "told once");
     assert_eq!(receiver.streams(slave.id).unwrap().missing().count(), 5, "only those that nothing was said of: 4 to 8");
     assert!(receive(&mut receiver, &data(&mut open, b"e")).1.is_ok());
@@ -111,7 +111,7 @@ fn a_copy_shows_by_its_salt() {
             let mut receiver = receiver(&[&slave]);
             let first = if ends { end(&mut ours, b"a") } else { data(&mut ours, b"a") };
             assert!(receive(&mut receiver, &first).1.is_ok());
-            assert_eq!(claim(&receiver, &data(&mut theirs, b"b")), Some(Claim::Copied));
+            assert_eq!(claim(&receiver, &data(&mut theirs, b"b")), Some(HeaderClaim::Copied));
             // The clone whose stream was refused says what became of it, and continues it.
             let continues = Some(Continues { origin: theirs.origin(), position: 1 });
             let ended = vec![ended_stream(&theirs, count)];

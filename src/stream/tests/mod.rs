@@ -108,7 +108,7 @@ fn receive(receiver: &mut Receiver, message: &[u8]) -> (Opened, Result<Accepted,
 }
 
 /// What a message says it is that does not open.
-fn claim(receiver: &Receiver, message: &[u8]) -> Option<Claim> {
+fn claim(receiver: &Receiver, message: &[u8]) -> Option<HeaderClaim> {
     assert_eq!(receiver.open(message, &mut BytesMut::new()), Err(Rejected::NotAuthentic));
     receiver.claim(message).map(|(.., claim)| claim)
 }

@@ -76,7 +76,7 @@ fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
         for message in &old {
             assert_eq!(
                 claim(&receiver, message),
-                Some(Claim::Ended { confirm: None }),
+                Some(HeaderClaim::Ended { confirm: None }),
                 "what was closed is not written"
             );
         }
@@ -110,7 +110,7 @@ fn what_is_received_counts_and_is_written_once() {
                 }
             }
             assert_eq!(written, b"d");
-            assert_eq!(claim(&receiver, &data(&mut one, b"d")), Some(Claim::Ended { confirm: None }));
+            assert_eq!(claim(&receiver, &data(&mut one, b"d")), Some(HeaderClaim::Ended { confirm: None }));
             let next = receiver.streams(slave.id).unwrap().next_seq(1);
             assert_eq!(next, Some(4 - u32::try_from(begins).unwrap()));
             assert_eq!(accept(&mut receiver, &end(&mut two, b"")).progress.state, StreamState::Ended);
@@ -312,7 +312,7 @@ fn without_its_first_message_a_stream_closes_all_that_it_may_continue() {
     assert_eq!(accepted.gap, Some(Gap { stream: StreamId { session: slaves[1].id, number: 4 }, first: 0, last: 0 }));
     let closed: Vec<_> = accepted.before.closed.iter().map(|(closed, why)| (closed.stream, *why)).collect();
     assert_eq!(closed, [others[0].id(), origin].map(|stream| (stream, Closing::OrderUnknown)));
-    assert_eq!(claim(&receiver, &old[1]), Some(Claim::Closed));
+    assert_eq!(claim(&receiver, &old[1]), Some(HeaderClaim::Closed));
     assert!(receive(&mut receiver, &data(&mut others[1], b"y")).1.is_ok(), "a newer one is not before it");
 }
 

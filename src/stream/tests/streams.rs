@@ -159,17 +159,17 @@ fn a_claim_is_what_the_stream_was_received_to() {
     let mut streams = usual();
     streams.apply(&Progress { wants_confirms: true, ..progress(6, 3, StreamState::Ended) });
     streams.insert_ended(7, 7);
-    let ended = Some(Claim::Ended { confirm: None });
+    let ended = Some(HeaderClaim::Ended { confirm: None });
     let claims = |number| [0, 2, 3, 4].map(|seq| streams.claim(number, salt(number), seq));
-    assert_eq!(claims(2), [ended, ended, Some(Claim::Settled), None]);
-    let confirmed = Some(Claim::Ended { confirm: Some((salt(6), 3)) });
-    assert_eq!(claims(6), [confirmed, confirmed, Some(Claim::Settled), None]);
+    assert_eq!(claims(2), [ended, ended, Some(HeaderClaim::Settled), None]);
+    let confirmed = Some(HeaderClaim::Ended { confirm: Some((salt(6), 3)) });
+    assert_eq!(claims(6), [confirmed, confirmed, Some(HeaderClaim::Settled), None]);
     assert_eq!(claims(1), [None; 4], "its keys are here: it is a forgery");
-    assert_eq!(claims(4), [Some(Claim::Closed); 4]);
+    assert_eq!(claims(4), [Some(HeaderClaim::Closed); 4]);
     assert_eq!(claims(7), [ended; 4]);
     assert_eq!(claims(3), [None; 4]);
     for number in [1, 2, 6] {
-        assert_eq!(streams.claim(number, [0; 8], 0), Some(Claim::Copied));
+        assert_eq!(streams.claim(number, [0; 8], 0), Some(HeaderClaim::Copied));
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::crypto::key_tree::KeyTree;
 use crate::secret::{Key, KeyPurpose};
-use crate::stream::content::{self, CONTINUES, Message, PREAMBLE, WANTS_CONFIRMS};
+use crate::stream::content::{self, CONTINUES, PREAMBLE, Plaintext, WANTS_CONFIRMS};
 use crate::vectors::{Fields, Scripted, load};
 
 const FILES: [&str; 3] = ["sealed_gcm.json", "sealed_cbc.json", "sealed_ecb.json"];
@@ -82,7 +82,7 @@ fn plaintexts_are_made_as_the_page_says() {
     for vector in vectors.list("frames").iter().filter(is_ours) {
         let header = SealedHeader::parse(&vector.bytes("header")).unwrap();
         let mut data = BytesMut::from(&vector.bytes("plaintext")[..]);
-        let Message { content, wants_confirms, continues, preamble } = content::read(&header, &mut data);
+        let Plaintext { content, wants_confirms, continues, preamble } = content::read(&header, &mut data);
         let flags = [(wants_confirms, WANTS_CONFIRMS), (continues, CONTINUES), (preamble.is_some(), PREAMBLE)];
         let flags: u8 = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum();
         let mut made = BytesMut::from(&[content.kind().unwrap().code() | flags][..]);
@@ -110,7 +110,7 @@ fn a_sender_seals_the_frames_of_the_vectors() {
                 continue;
             }
             let mut data = BytesMut::from(&vector.bytes("plaintext")[..]);
-            let Message { content, wants_confirms, preamble, .. } = content::read(&header, &mut data);
+            let Plaintext { content, wants_confirms, preamble, .. } = content::read(&header, &mut data);
             let reserved = reserved(&master, header.stream);
             let pad = usize::try_from(vector.number("pad")).ok().filter(|pad| *pad > 0);
             let mut sender = Sender::new(&master, reserved, header.salt, 5000).unwrap().pad_to(pad);

@@ -181,7 +181,7 @@ fn a_message_that_may_not_be_published_is_refused_by_name() {
         rig.receive_bytes(&[packet, 10, 0, pkid, NOT_AUTHORIZED, 6, 31, 0, 3, b'n', b'o', b'\n']).unwrap();
         let error = rig.refused().unwrap();
         assert_eq!(error.exit(), Exit::Unavailable);
-        let text = "the broker refused a message of 1 bytes on \"out\": not authorised (reason code 0x87: no\\n)";
+        let text = "the broker refused a message of 1 bytes on \"out\": not authorized (reason code 0x87: no\\n)";
         assert_eq!(error.to_string(), text);
         assert!(error.hint_text().unwrap().contains("right to publish"));
         assert_eq!(rig.session.unacknowledged().messages, 1, "it is not lost");
@@ -356,7 +356,7 @@ fn extended_authentication_is_refused_clearly() {
 #[test]
 fn a_refused_connection_gives_the_words_of_the_broker() {
     for (bytes, refused, words) in [
-        (&[0x20, 9, 0, 0x87, 6, 31, 0, 3, b'n', b'o', b'!'][..], true, "not authorised (CONNACK 0x87: no!)"),
+        (&[0x20, 9, 0, 0x87, 6, 31, 0, 3, b'n', b'o', b'!'][..], true, "not authorized (CONNACK 0x87: no!)"),
         (&[0x20, 8, 0, 0x9d, 5, 28, 0, 2, b'h', b'2'], true, "the broker has moved (CONNACK 0x9d)"),
         (&[0x20, 3, 0, 0x8c, 0], true, "authentication method not supported (CONNACK 0x8c)"),
         (&[0x20, 3, 0, 0x89, 0], false, "broker busy (CONNACK 0x89)"),

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Answer, Dialogue};
+use super::{Dialogue, ProxyReply};
 use crate::mqtt::Login;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::endpoint::Node;
@@ -56,7 +56,7 @@ impl Dialogue for HttpConnect {
         request
     }
 
-    fn answer(&mut self, bytes: &[u8]) -> Result<Answer, ConnectionLost> {
+    fn answer(&mut self, bytes: &[u8]) -> Result<ProxyReply, ConnectionLost> {
         const HTTP: &[u8] = b"HTTP/1.";
         let seen = bytes.len().min(HTTP.len());
         if bytes[..seen] != HTTP[..seen] {
@@ -64,12 +64,12 @@ impl Dialogue for HttpConnect {
         }
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
             let too_long = || ConnectionLost::at(Obstacle::Proxy, "the proxy's answer is too long");
-            return if bytes.len() > MAX_ANSWER_LEN { Err(too_long()) } else { Ok(Answer::Incomplete) };
+            return if bytes.len() > MAX_ANSWER_LEN { Err(too_long()) } else { Ok(ProxyReply::Incomplete) };
         };
         let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let status = line.get(HTTP.len() + 1..).unwrap_or_default().trim_ascii();
         match status.get(..3).and_then(|code| str::from_utf8(code).ok()?.parse::<u16>().ok()) {
-            Some(200..=299) => Ok(Answer::Done(end + 4)),
+            Some(200..=299) => Ok(ProxyReply::Done(end + 4)),
             code => Err(refusal(code, &escape(&status[..status.len().min(MAX_SHOWN)]))),
         }
     }

@@ -32,11 +32,11 @@ trait Dialogue {
     fn begin(&mut self) -> Vec<u8>;
 
     /// What to do with an answer, of which these bytes have come.
-    fn answer(&mut self, bytes: &[u8]) -> Result<Answer, ConnectionLost>;
+    fn answer(&mut self, bytes: &[u8]) -> Result<ProxyReply, ConnectionLost>;
 }
 
 /// What to do with an answer.
-enum Answer {
+enum ProxyReply {
     /// Wait for more of it.
     Incomplete,
     /// Send the next request.
@@ -48,7 +48,7 @@ enum Answer {
 /// A connection through a proxy.
 #[derive(Debug)]
 pub(super) struct ProxyConnection {
-    below: Box<dyn Transport>,
+    lower: Box<dyn Transport>,
     /// Until the proxy has connected.
     dialogue: Option<Exchange>,
 }
@@ -61,23 +61,23 @@ struct Exchange {
 }
 
 impl ProxyConnection {
-    /// Asks the proxy, to which `below` is connected, for a connection to `node`.
-    pub(super) fn new(below: Box<dyn Transport>, proxy: &Proxy, node: &Node) -> Self {
+    /// Asks the proxy, to which `lower` is connected, for a connection to `node`.
+    pub(super) fn new(lower: Box<dyn Transport>, proxy: &Proxy, node: &Node) -> Self {
         let (node, login) = (node.clone(), proxy.login.clone());
         let mut dialogue: Box<dyn Dialogue> = match proxy.kind {
             ProxyKind::Socks5 => Box::new(Socks5::new(node, login)),
             ProxyKind::Http => Box::new(HttpConnect::new(node, login)),
         };
         let out = dialogue.begin().into();
-        Self { below, dialogue: Some(Exchange { dialogue, out, answer: Vec::new() }) }
+        Self { lower, dialogue: Some(Exchange { dialogue, out, answer: Vec::new() }) }
     }
 }
 
 impl Exchange {
     /// Goes on, as far as that goes without waiting; returns whether the proxy has connected.
-    fn go_on(&mut self, below: &mut dyn Transport) -> Result<bool, ConnectionLost> {
+    fn go_on(&mut self, lower: &mut dyn Transport) -> Result<bool, ConnectionLost> {
         loop {
-            match self.step(below) {
+            match self.step(lower) {
                 Ok(0) => return Err(ConnectionLost::at(Obstacle::Proxy, "the proxy closed the connection")),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -86,11 +86,11 @@ impl Exchange {
             }
             if !self.answer.is_empty() {
                 match self.dialogue.answer(&self.answer)? {
-                    Answer::Incomplete => {}
-                    Answer::Say(request) => (self.out, self.answer) = (request.into(), Vec::new()),
-                    Answer::Done(len) if len == self.answer.len() => return Ok(true),
+                    ProxyReply::Incomplete => {}
+                    ProxyReply::Say(request) => (self.out, self.answer) = (request.into(), Vec::new()),
+                    ProxyReply::Done(len) if len == self.answer.len() => return Ok(true),
                     // A broker says nothing before its client does.
-                    Answer::Done(_) => {
+                    ProxyReply::Done(_) => {
                         return Err(ConnectionLost::at(Obstacle::Proxy, "the proxy sent more than its answer"));
                     }
                 }
@@ -99,15 +99,15 @@ impl Exchange {
     }
 
     /// Writes what is to be said, or else reads; returns how many bytes.
-    fn step(&mut self, below: &mut dyn Transport) -> io::Result<usize> {
+    fn step(&mut self, lower: &mut dyn Transport) -> io::Result<usize> {
         if !self.out.is_empty() {
-            let count = below.write(&self.out)?;
+            let count = lower.write(&self.out)?;
             self.out.drain(..count);
             return Ok(count);
         }
-        below.flush()?;
+        lower.flush()?;
         let mut chunk = [0; CHUNK_LEN];
-        let count = below.read(&mut chunk)?;
+        let count = lower.read(&mut chunk)?;
         self.answer.extend_from_slice(&chunk[..count]);
         Ok(count)
     }
@@ -116,7 +116,7 @@ impl Exchange {
 impl Transport for ProxyConnection {
     fn handshake(&mut self) -> Poll<Result<(), ConnectionLost>> {
         if let Some(exchange) = &mut self.dialogue {
-            match exchange.go_on(&mut *self.below) {
+            match exchange.go_on(&mut *self.lower) {
                 Ok(true) => self.dialogue = None,
                 Ok(false) => return Poll::Pending,
                 Err(lost) => return Poll::Ready(Err(lost)),
@@ -129,42 +129,42 @@ impl Transport for ProxyConnection {
         match &self.dialogue {
             Some(exchange) if !exchange.out.is_empty() => PollFlags::OUT,
             Some(_) => PollFlags::IN,
-            None => self.below.needs(),
+            None => self.lower.needs(),
         }
     }
 
     fn has_unread(&self) -> bool {
-        self.below.has_unread()
+        self.lower.has_unread()
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
-        self.below.shutdown_write()
+        self.lower.shutdown_write()
     }
 
     fn quick_ack(&self) {
-        self.below.quick_ack();
+        self.lower.quick_ack();
     }
 }
 
 impl Read for ProxyConnection {
     fn read(&mut self, space: &mut [u8]) -> io::Result<usize> {
-        self.below.read(space)
+        self.lower.read(space)
     }
 }
 
 impl Write for ProxyConnection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.below.write(bytes)
+        self.lower.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.below.flush()
+        self.lower.flush()
     }
 }
 
 impl AsFd for ProxyConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.below.as_fd()
+        self.lower.as_fd()
     }
 }
 

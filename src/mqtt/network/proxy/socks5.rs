@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, Dialogue};
+use super::{Dialogue, ProxyReply};
 use crate::mqtt::Login;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::endpoint::Node;
@@ -22,7 +22,7 @@ const IPV6: u8 = 4;
 pub(crate) const MAX_FIELD_LEN: usize = 255;
 
 /// How far the dialogue has come: what the next answer is to.
-enum Step {
+enum AwaitedReply {
     Methods,
     Login,
     Connect,
@@ -30,19 +30,19 @@ enum Step {
 
 /// The dialogue with one proxy.
 pub(super) struct Socks5 {
-    step: Step,
+    awaited: AwaitedReply,
     login: Option<Login>,
     node: Node,
 }
 
 impl Socks5 {
     pub(super) fn new(node: Node, login: Option<Login>) -> Self {
-        Self { step: Step::Methods, login, node }
+        Self { awaited: AwaitedReply::Methods, login, node }
     }
 
     /// The request to connect to the node.
     fn request(&mut self) -> Vec<u8> {
-        self.step = Step::Connect;
+        self.awaited = AwaitedReply::Connect;
         let mut request = vec![VERSION, CONNECT, 0];
         match self.node.host.parse() {
             Ok(IpAddr::V4(address)) => {
@@ -63,7 +63,7 @@ impl Socks5 {
     }
 
     fn login_request(&mut self) -> Option<Vec<u8>> {
-        self.step = Step::Login;
+        self.awaited = AwaitedReply::Login;
         let login = self.login.as_ref()?;
         // Room for all of it at once: a buffer that grew would leave copies of a password behind.
         let mut request = Vec::with_capacity(3 + 2 * MAX_FIELD_LEN);
@@ -79,30 +79,40 @@ impl Dialogue for Socks5 {
         if self.login.is_some() { vec![VERSION, 2, NO_LOGIN, PASSWORD_LOGIN] } else { vec![VERSION, 1, NO_LOGIN] }
     }
 
-    fn answer(&mut self, bytes: &[u8]) -> Result<Answer, ConnectionLost> {
-        let expected = if matches!(self.step, Step::Login) { LOGIN_VERSION } else { VERSION };
+    fn answer(&mut self, bytes: &[u8]) -> Result<ProxyReply, ConnectionLost> {
+        let expected = if matches!(self.awaited, AwaitedReply::Login) { LOGIN_VERSION } else { VERSION };
         if bytes.first().is_some_and(|version| *version != expected) {
             return Err(ConnectionLost::at(Obstacle::Proxy, "the proxy does not speak SOCKS5"));
         }
-        match (&self.step, bytes) {
-            (Step::Methods, [_, NO_LOGIN]) | (Step::Login, [_, 0]) => Ok(Answer::Say(self.request())),
-            (Step::Methods, [_, PASSWORD_LOGIN]) => match self.login_request() {
-                Some(request) => Ok(Answer::Say(request)),
+        match (&self.awaited, bytes) {
+            (AwaitedReply::Methods, [_, NO_LOGIN]) | (AwaitedReply::Login, [_, 0]) => {
+                Ok(ProxyReply::Say(self.request()))
+            }
+            (AwaitedReply::Methods, [_, PASSWORD_LOGIN]) => match self.login_request() {
+                Some(request) => Ok(ProxyReply::Say(request)),
                 None => Err(no_login()),
             },
-            (Step::Methods, [_, NONE_ACCEPTED]) => Err(no_login()),
-            (Step::Methods, [_, _, ..]) => Err(ConnectionLost::at(Obstacle::Proxy, "the proxy chose an unknown login")),
-            (Step::Login, [_, _, ..]) => Err(ConnectionLost::at(Obstacle::ProxyLogin, "the proxy refused the login")),
-            (Step::Connect, [_, code, ..]) if *code != 0 => Err(refusal(*code)),
-            (Step::Connect, [_, _, _, kind, first, ..]) => {
+            (AwaitedReply::Methods, [_, NONE_ACCEPTED]) => Err(no_login()),
+            (AwaitedReply::Methods, [_, _, ..]) => {
+                Err(ConnectionLost::at(Obstacle::Proxy, "the proxy chose an unknown login"))
+            }
+            (AwaitedReply::Login, [_, _, ..]) => {
+                Err(ConnectionLost::at(Obstacle::ProxyLogin, "the proxy refused the login"))
+            }
+            (AwaitedReply::Connect, [_, code, ..]) if *code != 0 => Err(refusal(*code)),
+            (AwaitedReply::Connect, [_, _, _, kind, first, ..]) => {
                 let address = match *kind {
                     IPV4 => 4,
                     IPV6 => 16,
                     _ => 1 + usize::from(*first),
                 };
-                Ok(if bytes.len() < 4 + address + 2 { Answer::Incomplete } else { Answer::Done(4 + address + 2) })
+                Ok(if bytes.len() < 4 + address + 2 {
+                    ProxyReply::Incomplete
+                } else {
+                    ProxyReply::Done(4 + address + 2)
+                })
             }
-            _ => Ok(Answer::Incomplete),
+            _ => Ok(ProxyReply::Incomplete),
         }
     }
 }

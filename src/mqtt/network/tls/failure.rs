@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
-use super::credentials::Credentials;
+use super::client_certificate::ClientCertificate;
 use super::verifier::{Authorities, BrokerVerifier};
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::foreign_protocol;
@@ -34,7 +34,7 @@ pub(super) struct Judge {
     /// `HOST:PORT`.
     pub(super) broker: String,
     pub(super) verifier: Arc<BrokerVerifier>,
-    pub(super) credentials: Arc<Credentials>,
+    pub(super) certificate: Arc<ClientCertificate>,
 }
 
 impl Judge {
@@ -148,7 +148,7 @@ impl Judge {
                     .final_one()
             }
             Alert::CertificateRequired => self.certificate_wanted(&name),
-            _ if !self.credentials.was_wanted() => {
+            _ if !self.certificate.was_wanted() => {
                 let lost = failed(format!("the broker refused the TLS handshake (TLS alert: {name})"));
                 if alert == Alert::HandshakeFailure { lost.hint("check the broker's log").final_one() } else { lost }
             }
@@ -167,7 +167,7 @@ impl Judge {
 
     /// The broker wants a certificate of ours, and has none or does not like it.
     fn certificate_wanted(&self, alert: &str) -> ConnectionLost {
-        if self.credentials.is_there() {
+        if self.certificate.is_there() {
             failed(format!("the broker did not accept the certificate in `cert_file` (TLS alert: {alert})"))
                 .hint("check its dates, and that the broker knows the authority that signed it")
                 .final_one()
@@ -264,7 +264,7 @@ mod tests {
         Judge {
             broker: "broker.example:8883".to_owned(),
             verifier: Arc::new(BrokerVerifier::new(None, pin, provider).unwrap()),
-            credentials: Arc::new(Credentials::new(None)),
+            certificate: Arc::new(ClientCertificate::new(None)),
         }
     }
 

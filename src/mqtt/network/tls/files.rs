@@ -42,7 +42,7 @@ fn system_stamp() -> String {
 }
 
 /// A file that was read, for the errors of what is in it.
-struct Content {
+struct NamedContent {
     /// The key of the configuration that names it.
     key: &'static str,
     path: PathBuf,
@@ -51,8 +51,8 @@ struct Content {
 
 /// The files that the configuration names, as they are now.
 pub(super) struct Files {
-    ca: Option<Content>,
-    client: Option<(Content, Content)>,
+    ca: Option<NamedContent>,
+    client: Option<(NamedContent, NamedContent)>,
     /// What tells whether the system's authorities are the same, where these count.
     system: String,
 }
@@ -61,10 +61,10 @@ impl Files {
     /// # Errors
     /// [`Exit::Config`] where one cannot be read; [`Exit::NotTrusted`] where others can change it.
     pub(super) fn read(options: &TlsOptions) -> Result<Self> {
-        let ca = options.ca.as_ref().map(|path| Content::read("ca_file", path)).transpose()?;
+        let ca = options.ca.as_ref().map(|path| NamedContent::read("ca_file", path)).transpose()?;
         let client = match &options.client {
             Some(ClientCert { cert, key }) => {
-                Some((Content::read("cert_file", cert)?, Content::read("key_file", key)?))
+                Some((NamedContent::read("cert_file", cert)?, NamedContent::read("key_file", key)?))
             }
             None => None,
         };
@@ -77,7 +77,7 @@ impl Files {
         let mut digest = Sha256::new();
         digest.update(&self.system);
         let client = self.client.iter().flat_map(|(cert, key)| [cert, key]);
-        for Content { key, bytes, .. } in self.ca.iter().chain(client) {
+        for NamedContent { key, bytes, .. } in self.ca.iter().chain(client) {
             digest.update(key);
             digest.update((bytes.len() as u64).to_be_bytes());
             digest.update(bytes);
@@ -116,7 +116,7 @@ impl Files {
     }
 }
 
-impl Content {
+impl NamedContent {
     fn read(key: &'static str, path: &Path) -> Result<Self> {
         let failed = |why: &dyn fmt::Display| Error::new(Exit::Config, format!("`{key}`")).because(why);
         match files::read_path(path, MAX_FILE_LEN) {

@@ -2,10 +2,10 @@
 //!
 //! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier connections.
 //! `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the right one,
-//! `credentials` has our own certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong.
+//! `client_certificate` has our own certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong.
 //! `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be turned off.
 
-mod credentials;
+mod client_certificate;
 mod failure;
 mod files;
 mod probe;
@@ -26,7 +26,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 
-use self::credentials::Credentials;
+use self::client_certificate::ClientCertificate;
 use self::failure::Judge;
 use self::files::Files;
 pub(super) use self::probe::TlsProbe;
@@ -43,18 +43,18 @@ use crate::{Error, Exit, Result};
 pub(super) struct TlsLayer {
     options: TlsOptions,
     provider: Arc<CryptoProvider>,
-    trust: Mutex<Trust>,
+    setup: Mutex<Setup>,
 }
 
 /// What the files say, as they were read last.
-struct Trust {
+struct Setup {
     /// Of the files' content.
     digest: [u8; 32],
     config: ClientConfig,
     /// What differs from node to node.
     nodes: Vec<NodeConfig>,
     verifier: Arc<BrokerVerifier>,
-    credentials: Arc<Credentials>,
+    certificate: Arc<ClientCertificate>,
 }
 
 struct NodeConfig {
@@ -68,8 +68,8 @@ impl TlsLayer {
     /// [`Exit::Config`] where a file cannot be used.
     pub(super) fn new(options: TlsOptions) -> Result<Self> {
         let provider = Arc::new(tap::provider());
-        let trust = Trust::new(&Files::read(&options)?, &options, &provider)?;
-        Ok(Self { options, provider, trust: Mutex::new(trust) })
+        let setup = Setup::new(&Files::read(&options)?, &options, &provider)?;
+        Ok(Self { options, provider, setup: Mutex::new(setup) })
     }
 
     /// TLS on a connection to this node; the handshake follows.
@@ -82,30 +82,30 @@ impl TlsLayer {
     }
 
     fn connect(&self, lower: Box<dyn Transport>, node: &Node) -> std::result::Result<TlsTransport, ConnectionLost> {
-        let mut trust = self.trust.lock().unwrap_or_else(PoisonError::into_inner);
-        self.renew(&mut trust);
+        let mut setup = self.setup.lock().unwrap_or_else(PoisonError::into_inner);
+        self.renew(&mut setup);
         // A certificate names no zone of an IPv6 address.
         let host = node.host.split('%').next().unwrap_or_default().to_owned();
         let failed = |why: &dyn fmt::Display| ConnectionLost::at(Obstacle::Tls, format!("TLS cannot begin: {why}"));
         let name = ServerName::try_from(host).map_err(|error| failed(&error).final_one())?;
-        let (config, tickets) = trust.of_node(node, &self.options);
-        tickets.take_up(&config, &trust.verifier, &name);
+        let (config, tickets) = setup.of_node(node, &self.options);
+        tickets.take_up(&config, &setup.verifier, &name);
         let tls = UnbufferedClientConnection::new(config, name).map_err(|error| failed(&error))?;
         let judge = Judge {
             broker: node.to_string(),
-            verifier: Arc::clone(&trust.verifier),
-            credentials: Arc::clone(&trust.credentials),
+            verifier: Arc::clone(&setup.verifier),
+            certificate: Arc::clone(&setup.certificate),
         };
         Ok(TlsTransport::new(lower, tls, judge, tickets))
     }
 
     /// Takes up files that were renewed. While one is being replaced, what they said before holds.
-    fn renew(&self, trust: &mut Trust) {
+    fn renew(&self, setup: &mut Setup) {
         if let Ok(files) = Files::read(&self.options)
-            && files.digest() != trust.digest
-            && let Ok(renewed) = Trust::new(&files, &self.options, &self.provider)
+            && files.digest() != setup.digest
+            && let Ok(renewed) = Setup::new(&files, &self.options, &self.provider)
         {
-            *trust = renewed;
+            *setup = renewed;
         }
     }
 }
@@ -116,19 +116,19 @@ impl fmt::Debug for TlsLayer {
     }
 }
 
-impl Trust {
+impl Setup {
     fn new(files: &Files, options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Self> {
         let verifier = BrokerVerifier::new(files.authorities()?, options.pin, Arc::clone(provider));
         let verifier = Arc::new(verifier.map_err(|why| Error::new(Exit::Config, "`ca_file`").because(why))?);
-        let credentials = Arc::new(Credentials::new(files.client(provider)?));
+        let certificate = Arc::new(ClientCertificate::new(files.client(provider)?));
         let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::new(Exit::Failed, "TLS").because(error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _)
-            .with_client_cert_resolver(Arc::clone(&credentials) as _);
+            .with_client_cert_resolver(Arc::clone(&certificate) as _);
         config.alpn_protocols.extend(options.alpn.as_ref().map(|name| name.as_bytes().to_vec()));
-        Ok(Self { digest: files.digest(), config, nodes: Vec::new(), verifier, credentials })
+        Ok(Self { digest: files.digest(), config, nodes: Vec::new(), verifier, certificate })
     }
 
     /// The configuration for a node, with the tickets that are good there.

@@ -115,7 +115,7 @@ fn bytes_cross_in_both_directions_however_little_the_socket_takes() {
     for (suite, room) in [(0x1301, 64 << 10), (0x1302, 1000), (0x1303, 300_000)] {
         let layer = layer();
         let (mut transport, socket) = connect(&layer);
-        let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+        let verifier = Arc::clone(&layer.setup.lock().unwrap().verifier);
         let broker = echo(suite, socket);
         verifier.with_stand_in(TOKEN, || exchange(&mut *transport, room));
         transport.shutdown_write().unwrap();
@@ -127,7 +127,7 @@ fn bytes_cross_in_both_directions_however_little_the_socket_takes() {
 fn what_the_socket_does_not_take_is_bounded_and_not_flushed() {
     let layer = layer();
     let (mut transport, socket) = connect(&layer);
-    let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+    let verifier = Arc::clone(&layer.setup.lock().unwrap().verifier);
     let config = Arc::new(broker_for_tests(0x1301, &tap::provider(), TOKEN));
     let broker = thread::spawn(move || {
         let (mut tls, mut socket) = (ServerConnection::new(config).unwrap(), socket);
@@ -248,7 +248,7 @@ fn a_flood_without_payload_leaves_the_loop_its_turn_and_writes_few_tickets() {
     let place = TicketPlace { dir: dir.path().join("run"), name: "tickets".to_owned() };
     let mut layer = layer();
     layer.options.tickets = Some(place.clone());
-    let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+    let verifier = Arc::clone(&layer.setup.lock().unwrap().verifier);
     let mut config = broker_for_tests(0x1301, &tap::provider(), TOKEN);
     config.send_tls13_tickets = 1000;
     let (lower, reads) = in_memory(&Arc::new(config), 20);
@@ -285,7 +285,7 @@ fn connect_once(place: &TicketPlace, config: &Arc<ServerConfig>) -> (rustls::Han
 }
 
 fn connect_again(layer: &TlsLayer, config: &Arc<ServerConfig>) -> rustls::HandshakeKind {
-    let verifier = Arc::clone(&layer.trust.lock().unwrap().verifier);
+    let verifier = Arc::clone(&layer.setup.lock().unwrap().verifier);
     let node = Node { host: "localhost".to_owned(), port: 1 };
     let lower = in_memory(config, usize::MAX).0;
     let mut transport = layer.connect(Box::new(lower), &node).unwrap();

@@ -19,7 +19,7 @@ use crate::mqtt::network::transport::Transport;
 /// Most bytes that one write takes: enough that a system call for each of them costs little.
 const MAX_WRITE: usize = 64 << 10;
 
-/// Bytes that are kept of an answer, to recognise one that is not TLS.
+/// Bytes that are kept of an answer, to recognize one that is not TLS.
 const MAX_FIRST_BYTES: usize = 64;
 
 /// Reads in a row that bring no payload: after that the loop has its turn, whatever floods us.
@@ -34,7 +34,7 @@ pub(super) struct TlsTransport {
     unread: Unread,
     /// `incoming` may hold a whole record.
     has_records: bool,
-    progress: Progress,
+    state: TlsState,
     /// The first bytes of the other end were a record.
     was_answered_in_tls: bool,
     judge: Judge,
@@ -43,7 +43,7 @@ pub(super) struct TlsTransport {
 
 /// How far a connection has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Progress {
+enum TlsState {
     /// In the handshake: the first bytes of the other end.
     Handshake(Vec<u8>),
     /// Data can be sent and received.
@@ -87,7 +87,7 @@ impl TlsTransport {
             outgoing: Outgoing::default(),
             unread: Unread::default(),
             has_records: false,
-            progress: Progress::Handshake(Vec::new()),
+            state: TlsState::Handshake(Vec::new()),
             was_answered_in_tls: false,
             judge,
             tickets,
@@ -117,7 +117,7 @@ impl TlsTransport {
         }
         self.has_records = matches!(step, Ok(Step::Again));
         if matches!(step, Ok(Step::End)) {
-            self.progress = Progress::End;
+            self.state = TlsState::End;
         }
         step
     }
@@ -144,10 +144,10 @@ impl TlsTransport {
             }
         }
         let _ = self.flush();
-        let progress = std::mem::replace(&mut self.progress, Progress::End);
-        let first = match &progress {
-            Progress::Handshake(first) => Some(&first[..]),
-            Progress::Open | Progress::End => None,
+        let state = std::mem::replace(&mut self.state, TlsState::End);
+        let first = match &state {
+            TlsState::Handshake(first) => Some(&first[..]),
+            TlsState::Open | TlsState::End => None,
         };
         self.judge.failure(error, first)
     }
@@ -156,7 +156,7 @@ impl TlsTransport {
     fn fill(&mut self) -> io::Result<usize> {
         let count = self.incoming.read_from(&mut self.lower)?;
         self.has_records |= count > 0;
-        if let Progress::Handshake(first) = &mut self.progress {
+        if let TlsState::Handshake(first) = &mut self.state {
             let bytes = self.incoming.bytes();
             if first.is_empty() {
                 self.was_answered_in_tls = bytes.first().is_some_and(|byte| CONTENT_TYPES.contains(byte));
@@ -178,7 +178,7 @@ impl TlsTransport {
             match self.run(&mut Task::Receive(&mut [], 0)).map_err(io::Error::other)? {
                 // What the handshake ends with leaves together with the first bytes of MQTT.
                 Step::Idle => {
-                    self.progress = Progress::Open;
+                    self.state = TlsState::Open;
                     return Ok(());
                 }
                 Step::End => return Err(io::Error::other(self.closed())),
@@ -201,7 +201,7 @@ impl TlsTransport {
 
     /// The other end closed the connection in the handshake.
     fn closed(&self) -> ConnectionLost {
-        let answered = !matches!(&self.progress, Progress::Handshake(first) if first.is_empty());
+        let answered = !matches!(&self.state, TlsState::Handshake(first) if first.is_empty());
         self.judge.closed(answered)
     }
 }
@@ -298,7 +298,7 @@ impl Transport for TlsTransport {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
-        if self.progress == Progress::Open {
+        if self.state == TlsState::Open {
             return Poll::Ready(Ok(()));
         }
         match self.advance() {
@@ -313,7 +313,7 @@ impl Transport for TlsTransport {
         let lower = self.lower.needs();
         if !self.outgoing.is_empty() {
             lower | PollFlags::OUT
-        } else if lower.is_empty() && matches!(self.progress, Progress::Handshake(_)) {
+        } else if lower.is_empty() && matches!(self.state, TlsState::Handshake(_)) {
             PollFlags::IN
         } else {
             lower
@@ -321,13 +321,13 @@ impl Transport for TlsTransport {
     }
 
     fn has_unread(&self) -> bool {
-        !self.unread.is_empty() || self.has_records || self.progress == Progress::End || self.lower.has_unread()
+        !self.unread.is_empty() || self.has_records || self.state == TlsState::End || self.lower.has_unread()
     }
 
     /// What is left of the encrypted bytes goes first, then the word that nothing follows. A socket that takes no more at the
     /// end of a run is not waited for: MQTT has its own last word, which was flushed.
     fn shutdown_write(&mut self) -> io::Result<()> {
-        if self.progress == Progress::Open && self.run(&mut Task::CloseNotify).is_ok() {
+        if self.state == TlsState::Open && self.run(&mut Task::CloseNotify).is_ok() {
             let _ = self.write_out();
         }
         self.lower.shutdown_write()
@@ -346,14 +346,14 @@ impl Read for TlsTransport {
         let mut task = Task::Receive(out, 0);
         let mut reads = 0;
         loop {
-            if self.progress != Progress::End {
+            if self.state != TlsState::End {
                 self.run(&mut task).map_err(io::Error::other)?;
                 self.tickets.save();
             }
             // An answer of TLS itself, if there is one; if the socket takes nothing now, `needs` says so.
             let answered = self.write_out();
-            match (task.received(), &self.progress) {
-                (0, Progress::End) => return Ok(0),
+            match (task.received(), &self.state) {
+                (0, TlsState::End) => return Ok(0),
                 (0, _) => {}
                 (count, _) => return Ok(count),
             }
@@ -374,7 +374,7 @@ impl Read for TlsTransport {
 impl Write for TlsTransport {
     /// Encrypts what fits; nothing while encrypted bytes wait for the socket, so that memory is bounded.
     fn write(&mut self, plain: &[u8]) -> io::Result<usize> {
-        if self.progress == Progress::End {
+        if self.state == TlsState::End {
             return Err(ErrorKind::BrokenPipe.into());
         }
         self.write_out()?;
@@ -400,9 +400,6 @@ impl AsFd for TlsTransport {
 
 impl fmt::Debug for TlsTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsTransport")
-            .field("lower", &self.lower)
-            .field("progress", &self.progress)
-            .finish_non_exhaustive()
+        f.debug_struct("TlsTransport").field("lower", &self.lower).field("state", &self.state).finish_non_exhaustive()
     }
 }

@@ -22,7 +22,7 @@ pub(super) const NORMAL_CLOSURE: u16 = 1000;
 pub(super) struct FrameDecoder {
     /// Bytes of a header that is not complete.
     header: Vec<u8>,
-    state: FrameState,
+    state: DecoderState,
     /// A message was begun whose last fragment has not come.
     in_message: bool,
     /// The payload of the last ping, until it is answered: of several, the last one only (RFC 6455, 5.5.3).
@@ -31,7 +31,7 @@ pub(super) struct FrameDecoder {
 }
 
 #[derive(Debug, Default)]
-enum FrameState {
+enum DecoderState {
     #[default]
     Header,
     /// So many bytes of payload are still to come.
@@ -46,20 +46,20 @@ impl FrameDecoder {
         let (mut taken, mut kept) = (0, 0);
         while taken < bytes.len() && self.closed.is_none() {
             match &mut self.state {
-                FrameState::Header => {
+                DecoderState::Header => {
                     self.header.push(bytes[taken]);
                     taken += 1;
                     self.parse_header()?;
                 }
-                FrameState::Data(left) => {
+                DecoderState::Data(left) => {
                     let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - taken);
                     bytes.copy_within(taken..taken + count, kept);
                     (taken, kept, *left) = (taken + count, kept + count, *left - count as u64);
                     if *left == 0 {
-                        self.state = FrameState::Header;
+                        self.state = DecoderState::Header;
                     }
                 }
-                FrameState::Control(control, len, payload) => {
+                DecoderState::Control(control, len, payload) => {
                     let count = (*len - payload.len()).min(bytes.len() - taken);
                     payload.extend_from_slice(&bytes[taken..taken + count]);
                     taken += count;
@@ -108,14 +108,14 @@ impl FrameDecoder {
                     return Err(invalid("a text frame, where MQTT has binary ones"));
                 }
                 self.in_message = !header.is_final;
-                self.state = if len == 0 { FrameState::Header } else { FrameState::Data(len) };
+                self.state = if len == 0 { DecoderState::Header } else { DecoderState::Data(len) };
             }
             OpCode::Control(control) => {
                 let len = usize::try_from(len).ok().filter(|len| *len <= MAX_CONTROL_LEN && header.is_final);
                 match len {
                     None => return Err(invalid("a control frame that is long or in fragments")),
                     Some(0) => self.control(control, Vec::new()),
-                    Some(len) => self.state = FrameState::Control(control, len, Vec::new()),
+                    Some(len) => self.state = DecoderState::Control(control, len, Vec::new()),
                 }
             }
         }
@@ -124,7 +124,7 @@ impl FrameDecoder {
 
     /// A control frame is complete.
     fn control(&mut self, control: Control, payload: Vec<u8>) {
-        self.state = FrameState::Header;
+        self.state = DecoderState::Header;
         match control {
             Control::Ping => self.ping = Some(payload),
             Control::Close => self.closed = Some(close_reason(&payload)),

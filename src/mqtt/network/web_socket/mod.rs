@@ -35,7 +35,7 @@ const ANSWER_CHUNK_LEN: usize = 4096;
 
 /// WebSocket on a transport.
 pub(super) struct WebSocket {
-    below: Box<dyn Transport>,
+    lower: Box<dyn Transport>,
     stage: Stage,
     decoder: FrameDecoder,
     /// What came with the answer to the request.
@@ -48,7 +48,7 @@ pub(super) struct WebSocket {
 /// How far the opening has come.
 enum Stage {
     /// The transport below is in its own handshake.
-    Below(Upgrade),
+    Lower(Upgrade),
     /// The request is on its way, or answered in part.
     Asking(Upgrade),
     Open,
@@ -56,17 +56,17 @@ enum Stage {
 
 impl WebSocket {
     /// Asks `authority`, a host with its port, for `path`.
-    pub(super) fn new(below: Box<dyn Transport>, authority: &str, path: &str) -> Self {
+    pub(super) fn new(lower: Box<dyn Transport>, authority: &str, path: &str) -> Self {
         let upgrade = Upgrade::new(authority, path);
         let out = upgrade.request().to_vec();
         let decoder = FrameDecoder::default();
-        Self { below, stage: Stage::Below(upgrade), decoder, early: Vec::new(), out, taken: 0 }
+        Self { lower, stage: Stage::Lower(upgrade), decoder, early: Vec::new(), out, taken: 0 }
     }
 
     /// Has the transport below take what is on its way out.
     fn write_out(&mut self) -> io::Result<()> {
         while self.taken < self.out.len() {
-            match self.below.write(&self.out[self.taken..]) {
+            match self.lower.write(&self.out[self.taken..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => self.taken += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -108,16 +108,16 @@ impl WebSocket {
 
     /// Goes on with the opening, as far as that goes without waiting.
     fn open(&mut self) -> Result<Poll<()>, ConnectionLost> {
-        if matches!(self.stage, Stage::Below(_)) {
-            let Poll::Ready(done) = self.below.handshake() else { return Ok(Poll::Pending) };
+        if matches!(self.stage, Stage::Lower(_)) {
+            let Poll::Ready(done) = self.lower.handshake() else { return Ok(Poll::Pending) };
             done?;
-            if let Stage::Below(upgrade) = std::mem::replace(&mut self.stage, Stage::Open) {
+            if let Stage::Lower(upgrade) = std::mem::replace(&mut self.stage, Stage::Open) {
                 self.stage = Stage::Asking(upgrade);
             }
         }
         let mut chunk = [0; ANSWER_CHUNK_LEN];
         while let Stage::Asking(_) = &self.stage {
-            match self.flush().and_then(|()| self.below.read(&mut chunk)) {
+            match self.flush().and_then(|()| self.lower.read(&mut chunk)) {
                 Ok(0) => return Err(ConnectionLost::at(Obstacle::Upgrade(None), NO_ANSWER)),
                 Err(error) if is_closed(error.kind()) => {
                     return Err(ConnectionLost::at(Obstacle::Upgrade(None), NO_ANSWER));
@@ -152,10 +152,10 @@ impl Transport for WebSocket {
     }
 
     fn needs(&self) -> PollFlags {
-        let mut flags = self.below.needs();
+        let mut flags = self.lower.needs();
         let has_output = !self.out.is_empty() || self.decoder.has_ping();
         match self.stage {
-            Stage::Below(_) => {}
+            Stage::Lower(_) => {}
             Stage::Asking(_) if has_output => flags |= PollFlags::OUT,
             Stage::Asking(_) => flags |= PollFlags::IN,
             Stage::Open => flags.set(PollFlags::OUT, has_output || flags.contains(PollFlags::OUT)),
@@ -164,7 +164,7 @@ impl Transport for WebSocket {
     }
 
     fn has_unread(&self) -> bool {
-        !self.early.is_empty() || self.decoder.closed().is_some() || self.below.has_unread()
+        !self.early.is_empty() || self.decoder.closed().is_some() || self.lower.has_unread()
     }
 
     /// Sends a close frame; the server then closes the connection (RFC 6455, 7.1.1).
@@ -179,7 +179,7 @@ impl Transport for WebSocket {
     }
 
     fn quick_ack(&self) {
-        self.below.quick_ack();
+        self.lower.quick_ack();
     }
 }
 
@@ -192,7 +192,7 @@ impl Read for WebSocket {
                 return Err(io::Error::new(ErrorKind::ConnectionAborted, lost));
             }
             let count = if self.early.is_empty() {
-                self.below.read(space)?
+                self.lower.read(space)?
             } else {
                 let count = self.early.len().min(space.len());
                 space[..count].copy_from_slice(&self.early[..count]);
@@ -226,19 +226,19 @@ impl Write for WebSocket {
         self.write_out()?;
         self.answer_ping();
         self.write_out()?;
-        self.below.flush()
+        self.lower.flush()
     }
 }
 
 impl AsFd for WebSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.below.as_fd()
+        self.lower.as_fd()
     }
 }
 
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocket").field("below", &self.below).finish_non_exhaustive()
+        f.debug_struct("WebSocket").field("lower", &self.lower).finish_non_exhaustive()
     }
 }
 

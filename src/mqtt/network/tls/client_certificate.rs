@@ -9,12 +9,12 @@ use rustls::sign::CertifiedKey;
 
 /// Our certificate, if there is one; and whether a broker asked for one.
 #[derive(Debug)]
-pub(super) struct Credentials {
+pub(super) struct ClientCertificate {
     own: Option<Arc<CertifiedKey>>,
     wanted: AtomicBool,
 }
 
-impl Credentials {
+impl ClientCertificate {
     pub(super) fn new(own: Option<CertifiedKey>) -> Self {
         Self { own: own.map(Arc::new), wanted: AtomicBool::new(false) }
     }
@@ -30,7 +30,7 @@ impl Credentials {
     }
 }
 
-impl ResolvesClientCert for Credentials {
+impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.wanted.store(true, Ordering::Relaxed);
         self.own.clone()

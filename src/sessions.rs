@@ -1,8 +1,8 @@
 //! A running tool's view of its link's sessions: which of them are usable now, and which one to send under.
 //!
-//! Sessions come and go while a tool runs: `sts-pair` agrees new ones, `--forget` and `--end` delete them. All three tools see
-//! that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for `known_peers`, so
-//! that nothing more is sealed for a peer that was forgotten.
+//! Sessions come and go while a tool runs: `sts-pair` agrees new ones, `--forget` and `--end` delete them. All three
+//! tools see that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for
+//! `known_peers`, so that nothing more is sealed for a peer that was forgotten.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -83,8 +83,8 @@ impl LinkSessions {
         Ok(Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost })
     }
 
-    /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session. From
-    /// then on that peer stays the one, whoever else pairs.
+    /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session.
+    /// From then on that peer stays the one, whoever else pairs.
     ///
     /// # Errors
     /// As [`LinkSessions::open`] and [`LinkSessions::current`].
@@ -111,8 +111,8 @@ impl LinkSessions {
         Ok(sessions)
     }
 
-    /// Looks again if a second has passed since the last look, or if `known_peers` changed; true if a session came, went or
-    /// changed its standing, or if other peers are accepted now.
+    /// Looks again if a second has passed since the last look, or if `known_peers` changed; true if a session came,
+    /// went or changed its standing, or if other peers are accepted now.
     ///
     /// # Errors
     /// As [`LinkSessions::refresh`].
@@ -145,8 +145,8 @@ impl LinkSessions {
         Ok(())
     }
 
-    /// Reads the known peers again if their file changed, and leaves the sessions as they were at the last look; true if it
-    /// did. For a service with thousands of sessions, which reads them only when a peer checks one.
+    /// Reads the known peers again if their file changed, and leaves the sessions as they were at the last look; true
+    /// if it did. For a service with thousands of sessions, which reads them only when a peer checks one.
     ///
     /// # Errors
     /// As [`LinkPeers::refresh`].
@@ -185,7 +185,8 @@ impl LinkSessions {
         self.peers.peer_of(session, &self.accepted).is_some()
     }
 
-    /// Why the configuration keeps out what comes under a session of a peer that is still trusted; `None` where it does not.
+    /// Why the configuration keeps out what comes under a session of a peer that is still trusted; `None` where it does
+    /// not.
     #[must_use]
     pub(crate) fn keeps_out(&self, session: &Session) -> Option<Error> {
         if self.is_usable(session) {
@@ -221,8 +222,8 @@ impl LinkSessions {
     /// The session to send under: the current one with the one peer of this link.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers; otherwise as
-    /// [`LinkPeers::accepted`].
+    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers; otherwise
+    /// as [`LinkPeers::accepted`].
     pub(crate) fn current(&self) -> Result<&Session> {
         if self.accepted.is_empty() {
             // Says why nobody is accepted.
@@ -268,8 +269,8 @@ impl LinkSessions {
         self.peers.route.listen(&session.topics)
     }
 
-    /// The answer to a payload that asks about a session, under one of those that this tool `can_use`; `None` for any other
-    /// payload, and while sts-pair answers.
+    /// The answer to a payload that asks about a session, under one of those that this tool `can_use`; `None` for any
+    /// other payload, and while sts-pair answers.
     ///
     /// # Errors
     /// As [`Cache::answer`].
@@ -281,8 +282,8 @@ impl LinkSessions {
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
     }
 
-    /// As [`LinkSessions::answer`], for a tool that receives nothing itself. A session of which the receive state is lost is lost:
-    /// a sender that hears that it is here would wait for confirms that never come.
+    /// As [`LinkSessions::answer`], for a tool that receives nothing itself. A session of which the receive state is
+    /// lost is lost: a sender that hears that it is here would wait for confirms that never come.
     ///
     /// # Errors
     /// As [`Cache::answer`].
@@ -302,8 +303,8 @@ impl LinkSessions {
         self.pad
     }
 
-    /// Begins a stream of a session: takes its next number, durably, and writes down how others ended (`ends`) in the same
-    /// write. Besides what `preamble` says, the stream tells the peer how earlier ones ended.
+    /// Begins a stream of a session: takes its next number, durably, and writes down how others ended (`ends`) in the
+    /// same write. Besides what `preamble` says, the stream tells the peer how earlier ones ended.
     ///
     /// # Errors
     /// As [`Cache::begin_stream`] and [`Sender::new`].
@@ -326,7 +327,7 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::reserve_confirm_stream`] and [`Sender::new`].
-    pub(crate) fn begin_confirm_stream(&self, session: &Session, max_message: usize) -> Result<Sender> {
+    pub(crate) fn begin_side_stream(&self, session: &Session, max_message: usize) -> Result<Sender> {
         let number = self.cache.reserve_confirm_stream(&session.peer, &session.id)?;
         Ok(Sender::new(session, number, fresh_salt()?, max_message)?.pad_to(self.pad))
     }
@@ -349,8 +350,8 @@ impl LinkSessions {
     }
 }
 
-/// A salt for a stream. From the system, as a copy of a running process has its generator, too: systems that are told that they
-/// were copied, as Linux is by most hypervisors, give each copy bytes of its own from then on.
+/// A salt for a stream. From the system, as a copy of a running process has its generator, too: systems that are told
+/// that they were copied, as Linux is by most hypervisors, give each copy bytes of its own from then on.
 pub(crate) fn fresh_salt() -> Result<Salt> {
     let mut salt = Salt::default();
     let drawn = SysRng.try_fill_bytes(&mut salt);

@@ -239,6 +239,13 @@ fn every_kind_is_in_the_protocol_and_the_reverse() {
 }
 
 #[test]
+fn the_kinds_of_later_versions_begin_after_the_last_one() {
+    let text = page("sts-protocol.7");
+    let first_free = Kind::ALL.iter().map(|kind| kind.code()).max().unwrap() + 1;
+    assert!(text.contains(&format!("kind is from {first_free} to 15")), "sts-protocol(7), Later versions");
+}
+
+#[test]
 fn every_suite_is_in_the_protocol_and_the_reverse() {
     let known = Suite::ALL.iter().map(|suite| format!("{suite} {} {}", suite.code(), suite.key_len())).collect();
     let described = table("Suites").iter().map(|row| row[..3].join(" ")).collect();

@@ -4,20 +4,20 @@ use super::{Cache, EndOfStream, StoredSession, latest_streams};
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, FIRST_CONFIRM_STREAM, ReservedStream, max_told};
+use crate::stream::{EndedStream, FIRST_SIDE_STREAM, ReservedStream, max_told};
 use crate::{Error, Exit, Result};
 
 impl Cache {
-    /// Takes the session's next stream number, with its leaf, for a stream with this salt. Before this returns it is written
-    /// down, fsynced and renamed, and the directory fsynced, that the number is taken, and nothing that is written leads to the
-    /// leaf: no process gets either again, whatever crashes.
+    /// Takes the session's next stream number, with its leaf, for a stream with this salt. Before this returns it is
+    /// written down, fsynced and renamed, and the directory fsynced, that the number is taken, and nothing that is
+    /// written leads to the leaf: no process gets either again, whatever crashes.
     ///
-    /// The same write lists the stream, and says how others ended (`ends`). Returns what the stream is to tell of earlier ones in
-    /// a message of at most `max_message` bytes, too.
+    /// The same write lists the stream, and says how others ended (`ends`). Returns what the stream is to tell of
+    /// earlier ones in a message of at most `max_message` bytes, too.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers are used up, or where the file
-    /// cannot be written.
+    /// [`Exit::TryAgain`] where there is no such session; [`Exit::Failed`] where its numbers are used up, or where the
+    /// file cannot be written.
     pub(crate) fn begin_stream(
         &self,
         peer: &Digest,
@@ -61,8 +61,8 @@ impl Cache {
     pub fn reserve_confirm_stream(&self, peer: &Digest, id: &SessionId) -> Result<ReservedStream> {
         self.change_one(peer, *id, |stored| {
             // The last one stays free: the number after any that is used exists.
-            let count = u32::try_from(stored.confirms).ok().filter(|count| *count < FIRST_CONFIRM_STREAM - 1);
-            let number = FIRST_CONFIRM_STREAM + count.ok_or_else(|| self.used_up())?;
+            let count = u32::try_from(stored.confirms).ok().filter(|count| *count < FIRST_SIDE_STREAM - 1);
+            let number = FIRST_SIDE_STREAM + count.ok_or_else(|| self.used_up())?;
             stored.confirms += 1;
             Ok(ReservedStream::of_side(*id, number, stored.session.send.side.clone()))
         })

@@ -1,7 +1,8 @@
 //! Messages that are left with the broker: unacknowledged, until another run takes them.
 //!
-//! A broker sends only so many without an acknowledgement, for all streams together. With as many of them left, nothing of
-//! what this run receives can come: then it ends, rather than wait for ever. Nothing is lost, as the broker has all of it.
+//! A broker sends only so many without an acknowledgement, for all streams together. With as many of them left, nothing
+//! of what this run receives can come: then it ends, rather than wait for ever. Nothing is lost, as the broker has all
+//! of it.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::{Error, Exit};
 /// With as many left, the broker may send nothing more.
 const MAX_LEFT_MESSAGES: usize = MIN_BROKER_WINDOW;
 /// How long nothing may come with more than that left. A sender that is slow is silent as well.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
+const FULL_WINDOW_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A message that is left with the broker.
 #[derive(Debug)]
@@ -66,8 +67,8 @@ impl LeftMessages {
         self.at_least_once = 0;
     }
 
-    /// Nothing can come from now on, or something can again: the broker waits for the acknowledgement of what was received,
-    /// or there is no connection. The time between does not count.
+    /// Nothing can come from now on, or something can again: the broker waits for the acknowledgement of what was
+    /// received, or there is no connection. The time between does not count.
     pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
         if stalled || self.is_stalled {
             self.last = now;
@@ -86,17 +87,17 @@ impl LeftMessages {
 
     /// When nothing has come for so long that nothing will.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.is_full() && !self.is_stalled).then(|| self.last + SILENCE_TIMEOUT)
+        (self.is_full() && !self.is_stalled).then(|| self.last + FULL_WINDOW_TIMEOUT)
     }
 
     /// When to call [`LeftMessages::take_notice`], if nothing comes before.
     pub(super) fn notice_at(&self) -> Option<Instant> {
         let may_be_full = self.count() > 0 && !self.is_full() && self.kept_out.is_none();
-        (may_be_full && !self.is_told && !self.is_stalled).then(|| self.last + SILENCE_TIMEOUT)
+        (may_be_full && !self.is_told && !self.is_stalled).then(|| self.last + FULL_WINDOW_TIMEOUT)
     }
 
-    /// What the user is to know, once, where fewer are left and nothing came for as long. A broker can be set to send even
-    /// fewer; but a sender that is slow is silent as well, so that this ends no run.
+    /// What the user is to know, once, where fewer are left and nothing came for as long. A broker can be set to send
+    /// even fewer; but a sender that is slow is silent as well, so that this ends no run.
     pub(super) fn take_notice(&mut self, now: Instant) -> Option<String> {
         self.notice_at().filter(|at| now >= *at)?;
         self.is_told = true;
@@ -104,7 +105,7 @@ impl LeftMessages {
             "nothing was received for {} s, with {} of other streams left for the next run: \
              if the broker sends no more than that without an acknowledgement, raise its limit \
              (max_inflight_messages of mosquitto, mqtt.prefetch of RabbitMQ)",
-            SILENCE_TIMEOUT.as_secs(),
+            FULL_WINDOW_TIMEOUT.as_secs(),
             count(self.count() as u64, "message")
         ))
     }
@@ -157,12 +158,12 @@ mod tests {
         }
         assert!(!messages.is_full() && messages.deadline().is_none() && messages.error().is_none());
         messages.push(left(Qos::AtLeastOnce, false));
-        assert_eq!(messages.deadline(), Some(now + SILENCE_TIMEOUT));
+        assert_eq!(messages.deadline(), Some(now + FULL_WINDOW_TIMEOUT));
         assert_eq!(messages.error().unwrap().exit(), Exit::TryAgain);
-        messages.received(Qos::AtMostOnce, now + SILENCE_TIMEOUT / 2);
-        assert_eq!(messages.deadline(), Some(now + SILENCE_TIMEOUT), "at QoS 0 it needs no room");
-        messages.received(Qos::AtLeastOnce, now + SILENCE_TIMEOUT / 2);
-        assert_eq!(messages.deadline(), Some(now + SILENCE_TIMEOUT / 2 + SILENCE_TIMEOUT));
+        messages.received(Qos::AtMostOnce, now + FULL_WINDOW_TIMEOUT / 2);
+        assert_eq!(messages.deadline(), Some(now + FULL_WINDOW_TIMEOUT), "at QoS 0 it needs no room");
+        messages.received(Qos::AtLeastOnce, now + FULL_WINDOW_TIMEOUT / 2);
+        assert_eq!(messages.deadline(), Some(now + FULL_WINDOW_TIMEOUT / 2 + FULL_WINDOW_TIMEOUT));
     }
 
     #[test]
@@ -172,11 +173,11 @@ mod tests {
         assert_eq!(messages.notice_at(), None);
         messages.push(left(Qos::AtLeastOnce, false));
         messages.push(left(Qos::AtLeastOnce, false));
-        assert_eq!(messages.notice_at(), Some(now + SILENCE_TIMEOUT));
-        assert_eq!(messages.take_notice(now + SILENCE_TIMEOUT / 2), None);
-        let said = messages.take_notice(now + SILENCE_TIMEOUT).unwrap();
+        assert_eq!(messages.notice_at(), Some(now + FULL_WINDOW_TIMEOUT));
+        assert_eq!(messages.take_notice(now + FULL_WINDOW_TIMEOUT / 2), None);
+        let said = messages.take_notice(now + FULL_WINDOW_TIMEOUT).unwrap();
         assert!(said.contains("2 messages of other streams"), "{said}");
-        assert_eq!((messages.notice_at(), messages.take_notice(now + 9 * SILENCE_TIMEOUT)), (None, None));
+        assert_eq!((messages.notice_at(), messages.take_notice(now + 9 * FULL_WINDOW_TIMEOUT)), (None, None));
         // Those that the configuration keeps out have their own word.
         let mut messages = LeftMessages::new(now);
         messages.push(left(Qos::AtLeastOnce, true));
@@ -189,8 +190,8 @@ mod tests {
         let mut messages = full(Qos::AtLeastOnce, now);
         messages.set_stalled(true, now);
         assert_eq!(messages.deadline(), None);
-        messages.set_stalled(false, now + SILENCE_TIMEOUT);
-        assert_eq!(messages.deadline(), Some(now + 2 * SILENCE_TIMEOUT));
+        messages.set_stalled(false, now + FULL_WINDOW_TIMEOUT);
+        assert_eq!(messages.deadline(), Some(now + 2 * FULL_WINDOW_TIMEOUT));
     }
 
     #[test]

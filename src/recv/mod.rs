@@ -8,22 +8,23 @@
 //! broker <- EventLoop <- Receipt --- IncomingStreams::record <-- Completion ------------------+
 //! ```
 //!
-//! 1. `RecvRun` ([`run`](mod@run)) takes the message from the event loop and hands it to the `IncomingStreams` of the link.
-//!    There are two implementors, chosen once in [`run()`]: `sealed`, and `plain` for `nosec`; with `--last`, a third:
-//!    `sealed::LastMessages`.
-//! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker. Only the
-//!    first of these goes on. [`left_messages`] bounds what is left.
-//! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`: state to
-//!    write down, a confirm, a PUBACK.
+//! 1. `RecvRun` ([`run`](mod@run)) takes the message from the event loop and hands it to the `IncomingStreams` of the
+//!    link. There are two implementors, chosen once in [`run()`]: `sealed`, and `plain` for `nosec`; with `--last`, a
+//!    third: `sealed::LastMessages`.
+//! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker.
+//!    Only the first of these goes on. [`left_messages`] bounds what is left.
+//! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`:
+//!    state to write down, a confirm, a PUBACK.
 //! 4. The `Printer` keeps the lines of different streams apart and formats them.
-//! 5. Once standard output has taken it, its completion comes back. `IncomingStreams::record` writes the state down, and only
-//!    then `RecvRun` acknowledges the message: killed in between, this device gets it again and knows that it is a repeat. Junk
-//!    is acknowledged in its turn, so that it does not fill the broker's queue.
+//! 5. Once standard output has taken it, its completion comes back. `IncomingStreams::record` writes the state down,
+//!    and only then `RecvRun` acknowledges the message: killed in between, this device gets it again and knows that it
+//!    is a repeat. Junk is acknowledged in its turn, so that it does not fill the broker's queue.
 //!
 //! Where something new belongs:
 //!
 //! - a type of frame: `SealedStreams::receive`, the `match` over all types;
-//! - a kind of content, such as a heartbeat: `stream/kind.rs`, whose head says how to add one. Here that is
+//! - a kind of content: `stream/kind.rs`, whose head says how to add one, beginning with whether it is in the sequence
+//!   of its stream (one that is sent by time is: a lost one must be missed) or beside it. In the sequence, that is here
 //!   `SealedStreams::act`, the `match` over [`crate::stream::Content`], for which the compiler asks; whether `--once`
 //!   leaves it for another run is [`crate::stream::Kind::stays_with_stream`];
 //! - a sentence for the user: `sealed::reports`;
@@ -58,8 +59,8 @@ use crate::report::Reporter;
 use crate::route::Route;
 use crate::stdio::Signals;
 
-/// How long a run with `--last` waits for another retained message, if the command line does not say. MQTT has no sign that
-/// there is none.
+/// How long a run with `--last` waits for another retained message, if the command line does not say. MQTT has no sign
+/// that there is none.
 const RETAINED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a run ends that no option ends: the peer deleted its last session.
@@ -73,9 +74,9 @@ pub enum Scope {
     All,
     /// The first stream, up to its end.
     FirstStream,
-    /// The newest message that the broker kept (`--last`). Such a run looks, and leaves no trace: it has a client id and an MQTT
-    /// session of its own, acknowledges nothing and writes nothing down, so that sts-recv without `--last` may run at the same
-    /// time, and misses and repeats nothing for it.
+    /// The newest message that the broker kept (`--last`). Such a run looks, and leaves no trace: it has a client id
+    /// and an MQTT session of its own, acknowledges nothing and writes nothing down, so that sts-recv without `--last`
+    /// may run at the same time, and misses and repeats nothing for it.
     Retained,
 }
 
@@ -111,12 +112,12 @@ impl RecvOptions {
 /// Receives until a signal or an option ends it.
 ///
 /// # Errors
-/// [`crate::Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not complete, or
-/// fewer than [`RecvOptions::lines`] came, when nothing was received for [`RecvOptions::timeout`], or as the broker waits for
-/// the acknowledgement of other streams; [`crate::Exit::Config`] where it does so for what the configuration keeps out;
-/// [`crate::Exit::DataLost`] where data was lost in a run that ended by itself; [`crate::Exit::Unavailable`] where the broker
-/// refuses the connection, or where there is none at that time; [`crate::Exit::Failed`] where standard output cannot be
-/// written.
+/// [`crate::Exit::TryAgain`] without a session, where another sts-recv runs on the link, or where a stream was not
+/// complete, or fewer than [`RecvOptions::lines`] came, when nothing was received for [`RecvOptions::timeout`], or as
+/// the broker waits for the acknowledgement of other streams; [`crate::Exit::Config`] where it does so for what the
+/// configuration keeps out; [`crate::Exit::DataLost`] where data was lost in a run that ended by itself;
+/// [`crate::Exit::Unavailable`] where the broker refuses the connection, or where there is none at that time;
+/// [`crate::Exit::Failed`] where standard output cannot be written.
 pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let mut broker = link.connect(options.tool(), &mut rand::rng())?;
     let (filter, qos) = subscription(&link.config, &options);

@@ -7,7 +7,7 @@ use super::left_messages::LeftMessages;
 use super::printer::Printer;
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::{Config, MIN_MESSAGE};
-use crate::event_loop::{BrokerEvent, EventLoop, STOP_TIMEOUT, Stop};
+use crate::event_loop::{BrokerEvent, EventLoop, STOP_TIMEOUT, Stop, next_deadline};
 use crate::mqtt::Qos;
 use crate::report::Reporter;
 use crate::stdio::Written;
@@ -91,8 +91,8 @@ impl RecvRun<'_> {
         }
     }
 
-    /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is written,
-    /// or standard output is closed.
+    /// The turns of the loop, after what was `kept` while there was no session; returns when all that was received is
+    /// written, or standard output is closed.
     fn receive(&mut self, kept: Vec<BrokerEvent>) -> Result<End> {
         let now = Instant::now();
         kept.into_iter().try_for_each(|event| self.handle(event, now))?;
@@ -118,8 +118,8 @@ impl RecvRun<'_> {
             if let Some(end) = self.has_ended(now)? {
                 return Ok(end);
             }
-            // Again, as there may be room now: then the wait returns at once for the messages that are queued already, and
-            // nothing more is read before they are taken.
+            // Again, as there may be room now: then the wait returns at once for the messages that are queued already,
+            // and nothing more is read before they are taken.
             self.pause_reading(self.printer.is_full(), now);
             self.wait(now)?;
         }
@@ -201,8 +201,8 @@ impl RecvRun<'_> {
         Ok(())
     }
 
-    /// Writes what waits for something that is given up: anything at the timeout, otherwise what a peer sent last before it
-    /// ended its sessions.
+    /// Writes what waits for something that is given up: anything at the timeout, otherwise what a peer sent last
+    /// before it ended its sessions.
     fn give_up(&mut self, now: Instant) -> Result<()> {
         if self.is_idle(now) {
             self.take_released(GivenUp::All, now)?;
@@ -229,8 +229,8 @@ impl RecvRun<'_> {
 
     /// Writes what standard output takes now.
     ///
-    /// What is owed for each write is settled before the next: killed in between, at most that one, and the message that it
-    /// ended in, come again.
+    /// What is owed for each write is settled before the next: killed in between, at most that one, and the message
+    /// that it ended in, come again.
     fn write(&mut self, now: Instant) -> Result<Written> {
         loop {
             let written = self.printer.write_ready();
@@ -256,7 +256,8 @@ impl RecvRun<'_> {
         Ok(())
     }
 
-    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that byte.
+    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that
+    /// byte.
     fn record_interrupted(&mut self, now: Instant) -> Result<()> {
         match self.printer.interrupted() {
             Some(completion) => self.streams.record(&[completion], now),
@@ -282,8 +283,8 @@ impl RecvRun<'_> {
         if self.printer.has_all_lines() { self.take_ends() } else { Ok(()) }
     }
 
-    /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the last
-    /// confirm: each is usually right behind the data, and its sender waits for nothing else.
+    /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the
+    /// last confirm: each is usually right behind the data, and its sender waits for nothing else.
     fn take_ends(&mut self) -> Result<()> {
         let until = Instant::now() + ENDS_TIMEOUT;
         loop {
@@ -341,7 +342,8 @@ impl RecvRun<'_> {
         self.timeout.map(|timeout| self.last_received + timeout)
     }
 
-    /// The error of a run that timed out although nothing could come, or where the broker may have withheld what was wanted.
+    /// The error of a run that timed out although nothing could come, or where the broker may have withheld what was
+    /// wanted.
     fn nothing_came(&self, end: &End) -> Option<Error> {
         let End::BySelf { timed_out: true } = end else { return None };
         self.unreachable().or_else(|| self.left.error())
@@ -357,8 +359,8 @@ impl RecvRun<'_> {
         })
     }
 
-    /// Waits until standard output took what was received. A second signal ends that at once, and so does a first one if
-    /// standard output takes nothing for a while.
+    /// Waits until standard output took what was received. A second signal ends that at once, and so does a first one
+    /// if standard output takes nothing for a while.
     fn drain(&mut self) -> Result<()> {
         let now = Instant::now();
         // What the broker keeps comes again, perhaps with the rest of what it waits for.
@@ -392,12 +394,9 @@ impl RecvRun<'_> {
     }
 
     fn wait(&mut self, now: Instant) -> Result<()> {
-        // Past the timeout the run waits for standard output only.
-        let timeout = self.timeout_at().filter(|deadline| *deadline > now);
-        // One that has passed is of a run that waits for something else now.
-        let left = [self.left.deadline(), self.left.notice_at()].map(|at| at.filter(|at| *at > now));
-        let deadlines = [self.printer.deadline(), self.streams.deadline(now), timeout];
-        let deadline = deadlines.into_iter().chain(left).flatten().min();
+        // Past one of these, the run waits for standard output only.
+        let own = next_deadline(now, [self.timeout_at(), self.left.deadline(), self.left.notice_at()]);
+        let deadline = [self.printer.deadline(), self.streams.deadline(now), own].into_iter().flatten().min();
         self.events.wait(Some(self.printer.interest()), deadline, now)
     }
 }

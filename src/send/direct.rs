@@ -1,7 +1,7 @@
 //! Messages straight from standard input: cut as it is read, and in memory until they are acknowledged.
 //!
-//! Input is read only while there is room for another message, so that a slow or absent broker slows down the program that
-//! writes to us.
+//! Input is read only while there is room for another message, so that a slow or absent broker slows down the program
+//! that writes to us.
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -104,7 +104,7 @@ impl MessageSource for Direct {
             None if at_end => 0,
             None => return Ok(None),
         };
-        if !stream.is_current(turn.now)? {
+        if stream.switch_if_due(turn.now)? {
             return Ok(None);
         }
         let ends = at_end && len == buffer.data().len() && (len == 0 || !stream.ends_apart());
@@ -178,8 +178,8 @@ impl MessageSource for Direct {
     }
 }
 
-/// The message that is being read: the bytes that sealing fills in, then what standard input gave. A long message is handed
-/// on without a copy.
+/// The message that is being read: the bytes that sealing fills in, then what standard input gave. A long message is
+/// handed on without a copy.
 struct MessageBuffer {
     bytes: BytesMut,
     head_len: usize,

@@ -1,9 +1,9 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
 //! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through four
-//! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, [`SpoolStream`] what a
-//! spool adds, and [`WillStream`] what `--will` adds. The defaults are right for a stream without sessions: nothing is
-//! confirmed, nothing has to be resumed.
+//! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, [`SpoolStream`]
+//! what a spool adds, and [`WillStream`] what `--will` adds. The defaults are right for a stream without sessions:
+//! nothing is confirmed, nothing has to be resumed.
 
 use std::time::Instant;
 
@@ -17,17 +17,17 @@ use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum OutgoingMessage {
-    /// A message of the stream with `data_len` bytes of the input, which follow all bytes that were sent before. With `retain`,
-    /// the broker keeps it.
+    /// A message of the stream with `data_len` bytes of the input, which follow all bytes that were sent before; 0 if
+    /// it is sent again, since its bytes were counted then. With `retain`, the broker keeps it.
     Message { payload: Bytes, data_len: usize },
-    /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can go. Every
-    /// record must be published so, since they are counted; with `retain`, the broker keeps it.
+    /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can
+    /// go. Every record must be published so, since they are counted; with `retain`, the broker keeps it.
     Record { payload: Bytes, data_len: usize },
-    /// A message of the stream without bytes of the input, or one that is sent again after later ones: the broker must not
-    /// keep it in the place of the newest.
+    /// A message of the stream without bytes of the input, or one that is sent again after later ones: the broker must
+    /// not keep it in the place of the newest.
     Control(Bytes),
-    /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network had
-    /// lost it.
+    /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network
+    /// had lost it.
     BestEffort { topic: String, frame: Vec<u8> },
 }
 
@@ -49,20 +49,21 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         Ok(())
     }
 
-    /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once for each
-    /// stream, by the source: a second call would begin another one and leave this without an end.
+    /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once
+    /// for each stream, by the source: a second call would begin another one and leave this without an end.
     fn begin(&mut self, now: Instant) -> Result<usize>;
 
-    /// Keeps the messages of later streams to this many bytes, which the broker bears. Returns the most bytes of data that a
-    /// record of a spool may then have.
+    /// Keeps the messages of later streams to this many bytes, which the broker bears. Returns the most bytes of data
+    /// that a record of a spool may then have.
     fn limit_messages(&mut self, max_message: usize) -> usize;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
     fn buffer(&self) -> BytesMut;
 
-    /// Whether the next message still belongs to this stream. If not, [`OutgoingStream::is_switching`] from now on.
-    fn is_current(&mut self, _now: Instant) -> Result<bool> {
-        Ok(true)
+    /// Begins to replace the stream if the next message belongs to another one; true if it does, and then
+    /// [`OutgoingStream::is_switching`].
+    fn switch_if_due(&mut self, _now: Instant) -> Result<bool> {
+        Ok(false)
     }
 
     /// Whether one stream is being replaced by another, so that no message can be sealed before
@@ -71,8 +72,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         false
     }
 
-    /// Whether a message of `size` bytes may be sealed now: not while [`OutgoingStream::is_switching`], nor where too much waits
-    /// for a confirm.
+    /// Whether a message of `size` bytes may be sealed now: not while [`OutgoingStream::is_switching`], nor where too
+    /// much waits for a confirm.
     fn has_room(&self, _size: usize) -> bool {
         true
     }
@@ -93,14 +94,15 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         Ok(None)
     }
 
-    /// The run is over, however it ends: writes down how its streams ended. Where another run sends what this one leaves, only
-    /// what is `delivered` counts as sent here: the messages below this position.
+    /// The run is over, however it ends: writes down how its streams ended. Where another run sends what this one
+    /// leaves, only what is `delivered` counts as sent here: the messages below this position.
     fn finish(&mut self, _delivered: Option<u64>) -> Result<()> {
         Ok(())
     }
 
-    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. If it has something already, and the
-    /// gate is shut, this is in the past; the caller ignores that, since what opens the gate wakes the run.
+    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. If it has something
+    /// already, and the gate is shut, this is in the past; the caller ignores that, since what opens the gate wakes the
+    /// run.
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -141,8 +143,8 @@ pub(super) trait ConfirmedStream {
         Ok(Reply::Nothing)
     }
 
-    /// Asks whether the receiver has lost the session of the stream: where there is a newer one, every few seconds until it
-    /// answers.
+    /// Asks whether the receiver has lost the session of the stream: where there is a newer one, every few seconds
+    /// until it answers.
     fn query(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         Ok(None)
     }
@@ -157,8 +159,8 @@ pub(super) trait ConfirmedStream {
         Ok(0)
     }
 
-    /// Whether the receiver has written all data of this stream and those before it: only what closes it, which carries none,
-    /// is not confirmed.
+    /// Whether the receiver has written all data of this stream and those before it: only what closes it, which carries
+    /// none, is not confirmed.
     ///
     /// # Errors
     /// As [`crate::stream::Sender::read_back`].
@@ -166,8 +168,8 @@ pub(super) trait ConfirmedStream {
         Ok(false)
     }
 
-    /// The end of the next stream, where [`ConfirmedStream::is_written`] and the stream says that it continues there: its number
-    /// is taken, so the receiver would miss it.
+    /// The end of the next stream, where [`ConfirmedStream::is_written`] and the stream says that it continues there:
+    /// its number is taken, so the receiver would miss it.
     fn end_early(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)
     }
@@ -200,8 +202,8 @@ pub(super) enum Reply {
 
 /// What the broker says for this device if the run dies, with `--will`.
 pub(super) trait WillStream {
-    /// What a will that is made now is of, which is then decided; `None` where that cannot be said at the moment, and the will
-    /// that there is stays.
+    /// What a will that is made now is of, which is then decided; `None` where that cannot be said at the moment, and
+    /// the will that there is stays.
     fn will_of(&mut self, now: Instant) -> Result<Option<WillOf>>;
 
     /// The will for the connection of this number.
@@ -233,9 +235,9 @@ pub(super) trait SpoolStream {
         Ok(())
     }
 
-    /// Begins a stream if there is none, and decides whether the sequence ends here; `ended` says that no more records will be
-    /// written. False where another stream is due before the next record.
-    fn before_record(&mut self, _spool: &mut Spool, _ended: bool, _now: Instant) -> Result<bool> {
+    /// Begins a stream if there is none, and decides whether the sequence ends here; `ended` says that no more records
+    /// will be written. False where another stream is due before the next record.
+    fn prepare_record(&mut self, _spool: &mut Spool, _ended: bool, _now: Instant) -> Result<bool> {
         Ok(true)
     }
 
@@ -254,8 +256,8 @@ pub(super) trait SpoolStream {
         Ok(())
     }
 
-    /// Leaves the stream without an end: what is not acknowledged of it goes into another one. Returns how many messages that
-    /// are.
+    /// Leaves the stream without an end: what is not acknowledged of it goes into another one. Returns how many
+    /// messages that are.
     fn reseal_records(&mut self, _spool: &mut Spool, _now: Instant) -> Result<u64> {
         Ok(0)
     }

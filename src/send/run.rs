@@ -2,22 +2,24 @@
 //!
 //! Two questions limit what a turn does:
 //!
-//! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more message.
-//! - [`SendRun::may_publish`]: whether one more frame may leave. It is the one gate: new messages, retransmissions and what is
-//!   said between two streams pass it. The last words of a run or a stream ([`SendRun::settle`]) do not, nor do queries and answers
-//!   ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
+//! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more
+//!   message.
+//! - [`SendRun::may_publish`]: whether one more frame may leave. It is the one gate: new messages, retransmissions and
+//!   what is said between two streams pass it. The last words of a run or a stream ([`SendRun::settle`]) do not, nor do
+//!   queries and answers ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
 //!
-//! Today each of the two asks for room, at the broker and among the unconfirmed messages, and nothing else. To limit what leaves
-//! in another way, by time for instance, add a condition to `may_publish`, count in `transfer` and `publish_control` what passed
-//! it, and add the time at which the gate opens to [`SendRun::deadline`]. Any of the loops may then be interrupted by the gate at
-//! any point. And:
+//! Today each of the two asks for room, at the broker and among the unconfirmed messages, and nothing else. To limit
+//! what leaves in another way, by time for instance, add a condition to `may_publish`, count in `transfer` and
+//! `publish_control` what passed it, and add the time at which the gate opens to [`SendRun::deadline`]. Any of the
+//! loops may then be interrupted by the gate at any point. And:
 //!
-//! - Leave `may_read` as it is: what was read counts for `--timeout`, and what is never read would wait for ever. Without a spool
-//!   that is one message of the largest size, which with `--each` may be many lines.
-//! - Shut the gate while there is no connection, and while the client holds messages back (at QoS 2 it has at most 20 under way):
-//!   what it has, it sends in one burst as soon as it can.
+//! - Leave `may_read` as it is: what was read counts for `--timeout`, and what is never read would wait for ever.
+//!   Without a spool that is one message of the largest size, which with `--each` may be many lines.
+//! - Shut the gate while there is no connection, and while the client holds messages back (at QoS 2 it has at most 20
+//!   under way): what it has, it sends in one burst as soon as it can.
 //! - `--timeout` must not count the time for which the gate alone holds messages back: while nothing is in flight, let
-//!   `Timeouts::waiting_since` begin when the gate opens. (Without any waiting message, a run that was told to stop ends early.)
+//!   `Timeouts::waiting_since` begin when the gate opens. (Without any waiting message, a run that was told to stop
+//!   ends early.)
 
 use std::time::Instant;
 
@@ -31,7 +33,7 @@ use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
 use crate::config::{MIN_MESSAGE, Mqtt};
-use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop, next_deadline};
 use crate::mqtt::{Client, Qos};
 use crate::report::Reporter;
 use crate::spool::Pending;
@@ -157,9 +159,9 @@ impl SendRun<'_> {
 
     /// Reads, seals and publishes until no more of that is possible without waiting.
     ///
-    /// Retransmissions and what is said between two streams come before new messages. The receiver accepts the messages of a
-    /// stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If new ones
-    /// took the room first, nothing that was sent could be of use.
+    /// Retransmissions and what is said between two streams come before new messages. The receiver accepts the messages
+    /// of a stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If
+    /// new ones took the room first, nothing that was sent could be of use.
     fn transfer(&mut self, now: Instant) -> Outcome<()> {
         let connected = self.events.is_connected();
         if self.events.was_woken() {
@@ -178,7 +180,8 @@ impl SendRun<'_> {
                 progressed = true;
             }
             progressed |= self.leave_stream()?;
-            // The next message may have found that another stream is due, which is said first, or the next stream was entered.
+            // The next message may have found that another stream is due, which is said first, or the next stream was
+            // entered.
             progressed |= self.stream.is_switching() != was_switching;
             // Each of these may have made room for what was read before, of which poll(2) would not tell.
             if !progressed {
@@ -189,8 +192,8 @@ impl SendRun<'_> {
         Ok(self.source.sync()?)
     }
 
-    /// Whether standard input is read further: if the client and the stream have room for one more message of any length, which
-    /// the broker may limit.
+    /// Whether standard input is read further: if the client and the stream have room for one more message of any
+    /// length, which the broker may limit.
     fn may_read(&self) -> bool {
         self.events.broker.knows_broker_limits()
             && self.client_has_room()
@@ -202,8 +205,8 @@ impl SendRun<'_> {
         self.client_has_room()
     }
 
-    /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room. Until the broker
-    /// had a chance to say how long messages may be, none is cut.
+    /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room. Until
+    /// the broker had a chance to say how long messages may be, none is cut.
     fn may_seal(&self) -> bool {
         self.events.broker.knows_broker_limits() && self.may_publish() && self.stream.has_room(self.mqtt.max_message)
     }
@@ -213,8 +216,8 @@ impl SendRun<'_> {
         self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
     }
 
-    /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each connection until
-    /// it is acknowledged.
+    /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each
+    /// connection until it is acknowledged.
     pub(super) fn publish(&mut self, message: OutgoingMessage) -> Result<()> {
         let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
         match message {
@@ -238,13 +241,12 @@ impl SendRun<'_> {
         }
     }
 
-    /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. Never in the past: what
-    /// was due by now is done, or waits for something else than time. While the path is not clear nothing is sent again, and
-    /// what clears it wakes the run.
+    /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. While the path
+    /// is not clear nothing is sent again, and what clears it wakes the run.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
-        let others = [resend, self.source.deadline(now), self.registration.will.deadline()].into_iter().flatten();
-        self.timeouts.deadlines().chain(others).filter(|at| *at > now).min()
+        let others = [resend, self.source.deadline(now), self.registration.will.deadline()];
+        next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 
     /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either.
@@ -267,9 +269,10 @@ impl SendRun<'_> {
         Ok(progressed)
     }
 
-    /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged every
-    /// frame, and on this connection the subscription for confirms. Only then does it mean something that nothing is
-    /// confirmed. Until then the silence is the broker's: nothing is sent again for it, and it is neither reported nor queried.
+    /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged
+    /// every frame, and on this connection the subscription for confirms. Only then does it mean something that nothing
+    /// is confirmed. Until then the silence is the broker's: nothing is sent again for it, and it is neither reported
+    /// nor queried.
     fn is_path_clear(&self) -> bool {
         self.registration.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
     }
@@ -375,8 +378,8 @@ impl SendRun<'_> {
         }
     }
 
-    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker has that
-    /// end, and so has a spool.
+    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker
+    /// has that end, and so has a spool.
     fn is_written(&self) -> Result<bool> {
         let has_rest = !self.source.has_all_input() || self.source.pending(Pending::default()).messages > 0;
         Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)

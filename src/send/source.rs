@@ -27,21 +27,28 @@ pub(super) struct Turn<'a> {
 ///
 /// The methods that have a default tell of a disk, which only a spool has.
 pub(super) trait MessageSource {
-    /// Reads what there is to read and room for; nothing here waits. `may_read` says whether there is room for one more message
-    /// in memory; a disk has its own.
+    /// Reads what there is to read and room for; nothing here waits. `may_read` says whether there is room for one more
+    /// message in memory; a disk has its own.
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()>;
 
     /// The next message of what was read. Called only while there is room for the longest one.
     ///
-    /// A message gets its place in the stream here. A source with a spool does that only while there is a connection, since
-    /// the session may be another one by the time there is. A source without one does it at once: what is sealed waits in the
-    /// client, as there is no other place for it.
+    /// A message gets its place in the stream here. A source with a spool does that only while there is a connection,
+    /// since the session may be another one by the time there is. A source without one does it at once: what is sealed
+    /// waits in the client, as there is no other place for it.
     ///
-    /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time in
-    /// [`MessageSource::deadline`]. Make it only while there is a connection and nothing waits to be delivered, or such messages
-    /// pile up while the broker or the receiver is away. It belongs here because only the source knows whether input waits and whether the stream has begun. With a
-    /// spool it is a record first, and sealed when that is read back: the number of a record decides its position
-    /// ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
+    /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time
+    /// in [`MessageSource::deadline`], since only the source knows whether input waits and whether the stream has
+    /// begun. Make it only while [`Turn::connected`] and nothing waits to be delivered, or such messages pile up while
+    /// the broker or the receiver is away. What was published and is not delivered, a source does not know:
+    /// [`SendRun::in_flight`] does, so give that to [`Turn`] first. Once published, it counts as any message does: for
+    /// `sts-send --timeout`, for [`MessageSource::awaits_delivery`], at the receiver for `sts-recv --timeout` and among
+    /// the messages of `sts-pair --status`.
+    ///
+    /// With a spool it is a record first, and sealed when that is read back: the number of a record decides its
+    /// position ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
+    ///
+    /// [`SendRun::in_flight`]: super::run::SendRun::in_flight
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>>;
 
     /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.
@@ -76,8 +83,9 @@ pub(super) trait MessageSource {
     /// Cuts records of at most this many bytes from now on; those in the spool are cut again if need be.
     fn limit_records(&mut self, _max_record: usize) {}
 
-    /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before. A time in the past
-    /// is ignored.
+    /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before. A time
+    /// in the past is ignored, here and by the caller: make one of several times with
+    /// [`next_deadline`](crate::event_loop::next_deadline).
     fn deadline(&self, _now: Instant) -> Option<Instant> {
         None
     }
@@ -111,9 +119,10 @@ pub(super) trait MessageSource {
     /// What was read and is not delivered, to the last byte, including what is in flight.
     fn pending(&self, in_flight: Pending) -> Pending;
 
-    /// Whether anything waits to be delivered: a message in flight, a whole message that was read, or the end of the input,
-    /// whether or not it was sent. Timeouts count for these only: the beginning of a line waits for the rest of it, however long that takes. Input that cannot be read on
-    /// before something is done with what was read counts as whole.
+    /// Whether anything waits to be delivered: a message in flight, a whole message that was read, or the end of the
+    /// input, whether or not it was sent. Timeouts count for these only: the beginning of a line waits for the rest of
+    /// it, however long that takes. Input that cannot be read on before something is done with what was read counts as
+    /// whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
     /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a
@@ -130,8 +139,8 @@ pub(super) trait MessageSource {
     /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
 
-    /// The error of ending because something failed that the run needs, the session for one. It keeps the cause, and says how
-    /// much is not delivered; where that is lost, with [`Exit::DataLost`].
+    /// The error of ending because something failed that the run needs, the session for one. It keeps the cause, and
+    /// says how much is not delivered; where that is lost, with [`Exit::DataLost`].
     fn interrupted(&self, cause: Error, in_flight: Pending) -> Error;
 
     /// The error of ending because the broker refuses something, or a message.

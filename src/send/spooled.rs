@@ -9,7 +9,7 @@ use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::run::SendFailure;
 use super::source::{Amount, MessageSource, Turn, larger};
-use crate::event_loop::CLOSE_TIMEOUT;
+use crate::event_loop::{CLOSE_TIMEOUT, next_deadline};
 use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
@@ -55,8 +55,8 @@ impl<'a> Spooled<'a> {
         Self { intake, spool, published: VecDeque::new(), stop: StopPoint::None, look_at: None, report }
     }
 
-    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is none,
-    /// others cannot ask, so this run makes way for them at once.
+    /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is
+    /// none, others cannot ask, so this run makes way for them at once.
     pub(super) fn bell(&mut self, now: Instant) -> Result<Option<OwnedFd>> {
         let bell = self.spool.bell()?;
         if bell.is_none() {
@@ -73,8 +73,8 @@ impl<'a> Spooled<'a> {
         stream.check(&self.spool)
     }
 
-    /// Reads standard input into the spool: as [`Intake::read`]. Takes notice of what others appended, if they could not wake
-    /// this run, or were not done when they did.
+    /// Reads standard input into the spool: as [`Intake::read`]. Takes notice of what others appended, if they could
+    /// not wake this run, or were not done when they did.
     pub(super) fn read_input(&mut self, now: Instant) -> Result<()> {
         let due = self.look_at.is_some_and(|at| now >= at);
         if due || self.spool.is_behind() {
@@ -138,7 +138,8 @@ impl<'a> Spooled<'a> {
         error
     }
 
-    /// The error of ending for this reason, which says what the spool keeps; [`Exit::DataLost`] where it does not keep all.
+    /// The error of ending for this reason, which says what the spool keeps; [`Exit::DataLost`] where it does not keep
+    /// all.
     fn left(&self, exit: Exit, what: &str) -> Error {
         let left = Amount(self.spool.pending());
         if self.intake.unwritten() > 0 {
@@ -173,7 +174,7 @@ impl MessageSource for Spooled<'_> {
             return Ok(None);
         }
         let ended = self.has_all_input();
-        if !stream.before_record(&mut self.spool, ended, turn.now)? {
+        if !stream.prepare_record(&mut self.spool, ended, turn.now)? {
             return Ok(None);
         }
         let mut message = stream.buffer();
@@ -189,7 +190,9 @@ impl MessageSource for Spooled<'_> {
         }
         let data_len = message.len() - head_len;
         let payload = stream.seal(message, false, turn.now, turn.rng)?;
-        // With `--confirm` a record can go when the receiver has written it, whatever the broker acknowledges.
+        // Of no record is there no payload, or those after it would wait for ever: on a link without encryption, which
+        // has no payload for an empty record, all records are data (`spool::Owner`). With `--confirm` a record can go
+        // when the receiver has written it, whatever the broker acknowledges.
         let is_record = !stream.is_confirmed();
         Ok(payload.map(|payload| {
             if is_record {
@@ -251,7 +254,7 @@ impl MessageSource for Spooled<'_> {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let retry_at = self.spool.is_behind().then(|| now + LOCK_RETRY_INTERVAL);
-        [self.intake.deadline(now), self.look_at, retry_at].into_iter().flatten().min()
+        next_deadline(now, [self.intake.deadline(now), self.look_at, retry_at])
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::content::{self, Content, Plaintext};
-use super::id::{FIRST_CONFIRM_STREAM, StreamId};
+use super::id::{FIRST_SIDE_STREAM, StreamId};
 use super::keys::{TagEnd, tag_end};
 use super::preamble::Preamble;
 use super::progress::{Gap, Progress, Sequence, StreamState};
@@ -71,8 +71,8 @@ impl SessionEntry {
         if !opened.content.is_in_sequence() {
             return Err(self.streams.check_settled(stream.number, salt, seq));
         }
-        let of_confirms = stream.is_of_confirms();
-        let streams = if of_confirms { &self.confirms } else { &self.streams };
+        let is_side = stream.is_side_stream();
+        let streams = if is_side { &self.confirms } else { &self.streams };
         let wanted = streams.wanted(stream.number, salt, seq)?;
         // Only where a stream carries on a sequence does its end come after what is wanted of it.
         let is_repeat = seq < wanted.seq;
@@ -82,7 +82,7 @@ impl SessionEntry {
         if seq > wanted.seq && wants_confirms {
             return Err(AcceptError::Ahead { next: wanted.seq });
         }
-        if opened.content == Content::Unreadable && (wants_confirms || of_confirms) {
+        if opened.content == Content::Unreadable && (wants_confirms || is_side) {
             return Err(AcceptError::Unreadable);
         }
         Ok(wanted)
@@ -93,15 +93,15 @@ impl SessionEntry {
         let Opened { stream, seq, .. } = *opened;
         let lost_below = if opened.content == Content::Unreadable { seq + 1 } else { seq };
         // A confirm says all that those before it said: none of them is missed.
-        let is_gap = wanted < lost_below && !stream.is_of_confirms();
+        let is_gap = wanted < lost_below && !stream.is_side_stream();
         is_gap.then(|| Gap { stream, first: wanted, last: lost_below - 1 })
     }
 
-    /// Makes room for a stream, and takes its number and progress over. Returns the stream that was closed for it, and the
-    /// numbers that were given up.
+    /// Makes room for a stream, and takes its number and progress over. Returns the stream that was closed for it, and
+    /// the numbers that were given up.
     fn take(&mut self, progress: &Progress) -> (Option<Progress>, Vec<(u32, u32)>) {
         let Progress { stream, salt, next, state, .. } = *progress;
-        let streams = if stream.is_of_confirms() { &mut self.confirms } else { &mut self.streams };
+        let streams = if stream.is_side_stream() { &mut self.confirms } else { &mut self.streams };
         let is_open = state == StreamState::Open;
         let closed = is_open.then(|| streams.close_for(stream.session, stream.number)).flatten();
         if let Some(closed) = &closed {
@@ -130,7 +130,8 @@ pub(crate) struct Accepted {
     pub(crate) progress: Progress,
     /// What was lost right before it; a message of a newer peer is lost itself.
     pub(crate) gap: Option<Gap>,
-    /// How many of its bytes of data were written already; all of them, where another stream of the sequence carried it.
+    /// How many of its bytes of data were written already; all of them, where another stream of the sequence carried
+    /// it.
     pub(crate) skip: usize,
     /// What becomes of other streams with it.
     pub(crate) before: Before,
@@ -164,10 +165,9 @@ impl Receiver {
         plaintext.clear();
         let header = SealedHeader::parse(payload)?;
         let candidates = self.with_tag(header.tag).ok_or(Rejected::UnknownSession)?;
-        // The number after the last one must exist, or the last message could be accepted for ever. Between the streams of data
-        // and those of confirms is one that is neither.
-        let may_be_side =
-            header.frame_type == FrameType::Enc && (FIRST_CONFIRM_STREAM..u32::MAX).contains(&header.stream);
+        // The number after the last one must exist, or the last message could be accepted for ever. Between the streams
+        // of data and those of confirms is one that is neither.
+        let may_be_side = header.frame_type == FrameType::Enc && (FIRST_SIDE_STREAM..u32::MAX).contains(&header.stream);
         if header.seq == u32::MAX || !(header.stream <= MAX_NUMBER || may_be_side) {
             return Err(Rejected::NotAuthentic);
         }
@@ -193,9 +193,11 @@ impl Receiver {
         Err(rejected)
     }
 
-    /// What a payload that does not open says it is, of which peer and stream; `None` if it is of no stream that is known.
+    /// What a payload that does not open says it is, of which peer and stream; `None` if it is of no stream that is
+    /// known.
     ///
-    /// Only who saw a message of a stream knows its salt: so who makes such a payload could as well repeat that message.
+    /// Only who saw a message of a stream knows its salt: so who makes such a payload could as well repeat that
+    /// message.
     #[must_use]
     pub(crate) fn claim(&self, payload: &[u8]) -> Option<(Digest, StreamId, HeaderClaim)> {
         let header = SealedHeader::parse(payload).ok()?;
@@ -216,12 +218,12 @@ impl Receiver {
     /// [`AcceptError`], with nothing changed.
     pub(crate) fn accept(&mut self, opened: &Opened) -> Result<Accepted, AcceptError> {
         let StreamId { session, number } = opened.stream;
-        let of_confirms = opened.stream.is_of_confirms();
+        let is_side = opened.stream.is_side_stream();
         let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
         let wanted = entry.check(opened)?;
         let moved = self.move_told(opened);
         let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
-        let has_begun = of_confirms || entry.streams.has_begun(number);
+        let has_begun = is_side || entry.streams.has_begun(number);
         let Beginning { mut before, wanted, skip, sequence } = if has_begun {
             let sequence = entry.streams.close_at(opened.stream).sequence;
             Beginning { before: Before::default(), wanted: wanted.seq, skip: wanted.skip, sequence }
@@ -237,7 +239,7 @@ impl Receiver {
         let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
         let (closed, given_up) = entry.take(&progress);
         entry.keys.remember(number, opened.seq, opened.tag);
-        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !of_confirms;
+        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !is_side;
         if is_kept {
             entry.streams.keep(number);
         }
@@ -248,14 +250,15 @@ impl Receiver {
             entry.keys.refuse_from(next_stream);
         }
         // Nothing is lost with a side stream.
-        before.closed.extend(closed.filter(|_| !of_confirms).map(|closed| (closed, Closing::NoRoom)));
+        before.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
         let promoted = self.promote_if_pending(session, &opened.peer);
         let gap = SessionEntry::gap(opened, wanted);
         Ok(Accepted { progress, gap, skip, before, given_up, is_kept, promoted })
     }
 
-    /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of it that is
-    /// accepted from now on; both are to be written down. The first message of its stream that comes opens it.
+    /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of
+    /// it that is accepted from now on; both are to be written down. The first message of its stream that comes opens
+    /// it.
     ///
     /// # Errors
     /// [`AcceptError`], with nothing changed.
@@ -301,17 +304,18 @@ impl Receiver {
         promoted
     }
 
-    /// The stream in which this message says that its sender continues: one of the same peer, under a session that is here.
+    /// The stream in which this message says that its sender continues: one of the same peer, under a session that is
+    /// here.
     #[must_use]
     pub(crate) fn successor(&self, opened: &Opened) -> Option<StreamId> {
         let Content::Continued(next) = opened.content else { return None };
         self.is_of_same_peer(next, opened).then_some(next)
     }
 
-    /// Whether a stream that a message names is another one of its own sender. A peer that could name a stream of somebody else
-    /// would write into the lines of that one.
+    /// Whether a stream that a message names is another one of its own sender. A peer that could name a stream of
+    /// somebody else would write into the lines of that one.
     pub(super) fn is_of_same_peer(&self, named: StreamId, opened: &Opened) -> bool {
         let is_theirs = self.session(named.session).is_some_and(|session| session.peer == opened.peer);
-        is_theirs && named != opened.stream && !named.is_of_confirms()
+        is_theirs && named != opened.stream && !named.is_side_stream()
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use super::id::{FIRST_CONFIRM_STREAM, StreamId};
+use super::id::{FIRST_SIDE_STREAM, StreamId};
 use super::kind::Kind;
 use super::preamble::Preamble;
 use crate::crypto::key_tree::{SALT_LEN, Salt};
@@ -36,8 +36,8 @@ pub(crate) enum Content {
     End,
     /// The stream is complete, and its sender continues in this one.
     Continued(StreamId),
-    /// How far streams that we send under this session are written. Only a stream of confirms carries this, and it is never
-    /// closed: nothing waits for its end.
+    /// How far streams that we send under this session are written. Only a stream of confirms carries this, and it is
+    /// never closed: nothing waits for its end.
     Confirm(Vec<Confirmed>),
     /// The peer ends this session and every older one; it reserved no number from this one on.
     Kill {
@@ -57,7 +57,8 @@ pub(crate) enum Content {
         /// Which one.
         seq: u32,
     },
-    /// The peer has these messages of a stream of ours under this session, and cannot confirm them, as others are missing.
+    /// The peer has these messages of a stream of ours under this session, and cannot confirm them, as others are
+    /// missing.
     Held {
         /// The number of the stream.
         stream: u32,
@@ -108,7 +109,8 @@ impl Content {
         self.kind().is_some_and(Kind::ends_chain)
     }
 
-    /// As [`Kind::stays_with_stream`]; what is not understood counts in its stream, and is a gap for the run that follows it.
+    /// As [`Kind::stays_with_stream`]; what is not understood counts in its stream, and is a gap for the run that
+    /// follows it.
     #[must_use]
     pub(crate) fn stays_with_stream(&self) -> bool {
         self.kind().is_none_or(Kind::stays_with_stream)
@@ -246,9 +248,9 @@ pub(super) struct Plaintext {
 /// Takes all but the data off an authentic plaintext; what is left is data, and nothing where the message carries none.
 pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
     let flags = plaintext.first().copied().unwrap_or(0);
-    let of_confirms = header.stream >= FIRST_CONFIRM_STREAM;
+    let is_side = header.stream >= FIRST_SIDE_STREAM;
     let (content, preamble) = parse(header, plaintext).unwrap_or((Content::Unreadable, None));
-    let is_in_place = content.kind().is_none_or(|kind| kind.is_of_confirms() == of_confirms);
+    let is_in_place = content.kind().is_none_or(|kind| kind.is_of_side_stream() == is_side);
     let content = if is_in_place { content } else { Content::Unreadable };
     if !content.carries_data() {
         plaintext.clear();
@@ -257,8 +259,8 @@ pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext
     Plaintext { content, wants_confirms, continues, preamble }
 }
 
-/// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or where the
-/// kind has another length.
+/// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or
+/// where the kind has another length.
 fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Option<Box<Preamble>>)> {
     let first = *plaintext.first()?;
     if first & PADDED != 0 {
@@ -269,7 +271,7 @@ fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Op
         plaintext.truncate(end);
     }
     plaintext.advance(1);
-    let has_padding_only = header.frame_type == FrameType::Will || header.stream >= FIRST_CONFIRM_STREAM;
+    let has_padding_only = header.frame_type == FrameType::Will || header.stream >= FIRST_SIDE_STREAM;
     if has_padding_only && first & !(KIND_MASK | PADDED) != 0 {
         return None;
     }

@@ -5,7 +5,7 @@ use crate::session::SessionId;
 
 /// Stream numbers from here on are those of confirms, counted apart: a lost confirm is not lost data, so a receiver
 /// looks for no missing numbers among them, and keeps nothing of them.
-pub(crate) const FIRST_CONFIRM_STREAM: u32 = 1 << 31;
+pub(crate) const FIRST_SIDE_STREAM: u32 = 1 << 31;
 
 /// Names a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,8 +19,8 @@ pub(crate) struct StreamId {
 impl StreamId {
     /// Whether its messages are confirms, and nothing else.
     #[must_use]
-    pub(crate) fn is_of_confirms(&self) -> bool {
-        self.number >= FIRST_CONFIRM_STREAM
+    pub(crate) fn is_side_stream(&self) -> bool {
+        self.number >= FIRST_SIDE_STREAM
     }
 }
 

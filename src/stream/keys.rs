@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use super::id::FIRST_CONFIRM_STREAM;
+use super::id::FIRST_SIDE_STREAM;
 use super::streams::Streams;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::key_tree::{KeyTree, MAX_NUMBER, Salt, StreamKey, will_cipher};
@@ -14,8 +14,8 @@ use crate::suite::Suite;
 
 /// Most nodes that are kept for a session; past that, those of the lowest numbers are given up.
 pub(super) const MAX_NODES: usize = 1024;
-/// For how many frames after the last one of a part its key is kept: as many as a sender may have unconfirmed, or a broker
-/// unacknowledged.
+/// For how many frames after the last one of a part its key is kept: as many as a sender may have unconfirmed, or a
+/// broker unacknowledged.
 const PART_OVERLAP: u32 = 1 << 16;
 /// Most parts that a message may be ahead of the key that is kept, so that a forged one costs little.
 const MAX_PARTS_AHEAD: u32 = 64;
@@ -25,7 +25,8 @@ fn earliest_part(next: u32) -> u32 {
     StreamKey::part_of(next.saturating_sub(PART_OVERLAP))
 }
 
-/// Whether the key that is kept of a stream changes when it was received up to `next`, after it had been up to `before`.
+/// Whether the key that is kept of a stream changes when it was received up to `next`, after it had been up to
+/// `before`.
 #[must_use]
 pub(crate) fn erases_part(before: u32, next: u32) -> bool {
     earliest_part(before) != earliest_part(next)
@@ -147,8 +148,8 @@ fn part_cipher(key: &StreamKey, part: u32, suite: Suite) -> Option<StreamCipher<
     Some(StreamCipher::Made(Box::new(key.cipher(suite))))
 }
 
-/// The keys of what one session receives, as they are in memory: they also open what comes again of the streams that ended
-/// last.
+/// The keys of what one session receives, as they are in memory: they also open what comes again of the streams that
+/// ended last.
 pub(super) struct StreamKeys {
     keys: ReceiveKeys,
     suite: Suite,
@@ -180,7 +181,7 @@ impl StreamKeys {
     }
 
     fn first_key(&self, stream: u32, salt: Salt) -> Option<StreamKey> {
-        if stream >= FIRST_CONFIRM_STREAM {
+        if stream >= FIRST_SIDE_STREAM {
             return Some(StreamKey::of_side_stream(&self.keys.side, stream, salt));
         }
         self.keys.tree.leaf(stream).map(|leaf| leaf.first_key(salt))
@@ -194,8 +195,8 @@ impl StreamKeys {
         Some(StreamCipher::Made(Box::new(will_cipher(&will, salt, self.suite))))
     }
 
-    /// A message of a stream was accepted: its number is taken, and its keys are kept. Returns the numbers that were given up
-    /// for it.
+    /// A message of a stream was accepted: its number is taken, and its keys are kept. Returns the numbers that were
+    /// given up for it.
     pub(super) fn accept(&mut self, stream: u32, salt: Salt, seq: u32) -> Vec<(u32, u32)> {
         let mut given_up = Vec::new();
         if self.known.get(&stream).is_none_or(|known| known.salt != salt) {
@@ -214,7 +215,7 @@ impl StreamKeys {
 
     /// A message was received: another one with its number is of a copy of its sender.
     pub(super) fn remember(&mut self, stream: u32, seq: u32, tag: TagEnd) {
-        if let Some(known) = self.known.get_mut(&stream).filter(|_| stream < FIRST_CONFIRM_STREAM) {
+        if let Some(known) = self.known.get_mut(&stream).filter(|_| stream < FIRST_SIDE_STREAM) {
             known.latest.resize(MAX_REMEMBERED, (u32::MAX, TagEnd::default()));
             known.latest[seq as usize % MAX_REMEMBERED] = (seq, tag);
         }
@@ -235,16 +236,17 @@ impl StreamKeys {
         given_up
     }
 
-    /// A stream is over: no will of it is accepted any more, and the keys of those that ended before the `recent` ones go.
+    /// A stream is over: no will of it is accepted any more, and the keys of those that ended before the `recent` ones
+    /// go.
     pub(super) fn end(&mut self, stream: u32, is_recent: impl Fn(u32) -> bool) {
-        if stream >= FIRST_CONFIRM_STREAM {
+        if stream >= FIRST_SIDE_STREAM {
             self.known.remove(&stream);
             return;
         }
         self.keys.tree.remove(stream, stream);
         self.keys.open.remove(&stream);
         let open = &self.keys.open;
-        let is_needed = |number| number >= FIRST_CONFIRM_STREAM || open.contains_key(&number) || is_recent(number);
+        let is_needed = |number| number >= FIRST_SIDE_STREAM || open.contains_key(&number) || is_recent(number);
         self.known.retain(|&number, _| is_needed(number));
     }
 
@@ -264,6 +266,6 @@ impl StreamKeys {
     pub(super) fn refuse_from(&mut self, number: u32) {
         self.keys.tree.remove(number, MAX_NUMBER);
         self.keys.open.retain(|other, _| *other < number);
-        self.known.retain(|other, _| *other < number || *other >= FIRST_CONFIRM_STREAM);
+        self.known.retain(|other, _| *other < number || *other >= FIRST_SIDE_STREAM);
     }
 }

@@ -14,52 +14,60 @@
 //! | 8 refused | stream 4, salt 8, seq 4: a message of the session that it is sealed under, which is not understood |
 //! | 9 held | stream 4, salt 8, one or more (first seq 4, next seq 4): messages that came before those that are missing |
 //!
-//! The free kinds after these, to 15, are [skipped](super::Content::Skipped): they count as received, and nothing of them is
-//! written. Kind 0 is [refused](super::Content::Unreadable). The flags above the low nibble are in `content.rs`.
+//! The free kinds after these, to 15, are [skipped](super::Content::Skipped): they count as received, and nothing of
+//! them is written. Kind 0 is [refused](super::Content::Unreadable). The flags above the low nibble are in
+//! `content.rs`.
 //!
 //! # How to add a kind
 //!
 //! First decide where it is sent; all else follows from that:
 //!
-//! - **In the sequence** of the stream, as data is: it has a seq and a position. A lost one is a gap, with `--confirm` it is
-//!   resent until it is confirmed, a replay is a duplicate, and with a spool it is sealed from a record of its own.
-//! - **Beside it**, in a side stream, as `confirm` is ([`Kind::is_of_confirms`]): a lost one is not missed, it is never resent,
-//!   and the receiver stores nothing of it, so that a later run accepts a replay. It must say all that those before it said.
+//! - **In the sequence** of the stream, as data is: it has a seq and a position. A lost one is a gap, with `--confirm`
+//!   it is resent until it is confirmed, a replay is a duplicate, and with a spool it is sealed from a record of its
+//!   own.
+//! - **Beside it**, in a side stream, as `confirm` is ([`Kind::is_of_side_stream`]): a lost one is not missed, it is
+//!   never resent, and the receiver stores nothing of it, so that a later run accepts a replay. It must say all that
+//!   those before it said.
 //! - **Beside it, at most once**, as `will` is: a type of frame with a seq of its own under its stream's will key
 //!   ([`Sender::will`](super::Sender)). A lost one is not missed, and the receiver stores which came.
 //!
 //! 1. Here: a row of the table below, with the next number, and its answer in each predicate; a row of the table above.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
-//! 3. Sealing takes nothing new. In the sequence: `SealedStream::seal_open` (`send/sealed/mod.rs`) seals any `Content`, and
-//!    keeps it where confirms are asked for; a source reaches it by a method of `OutgoingStream`, as it does for data. In a side
-//!    stream: `LinkSessions::begin_confirm_stream` (`sessions.rs`) makes its sender, one for each session. Use the session of the
-//!    data: the receiver takes a message as a sign that its session is in use.
-//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the places. The
-//!    one of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`); what is of a side stream is dropped before it.
+//! 3. Sealing takes nothing new. In the sequence: `SealedStream::seal_next` (`send/sealed/mod.rs`) seals any `Content`,
+//!    and keeps it where confirms are asked for; a source reaches it by a method of `OutgoingStream`, as it does for
+//!    data. In a side stream: `LinkSessions::begin_side_stream` (`sessions.rs`) makes its sender, one for each session.
+//!    Use the session of the data: the receiver takes a message as a sign that its session is in use.
+//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the
+//!    places. In the sequence, that of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`). What is of a side
+//!    stream is for sts-send, whose `Confirms::receive` (`send/sealed/confirms.rs`) acts on it; sts-recv has accepted
+//!    and dropped it before `act`.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
-//!    `every_kind_crosses` (`stream/tests/limits.rs`). The vectors have the number as one that is skipped: `vectors.py` in
-//!    `tests/second_implementation` makes them anew.
+//!    `every_kind_crosses` (`stream/tests/limits.rs`). The vectors have the number as one that is skipped: once
+//!    `sealed.py` and `vectors.py` in `tests/second_implementation` know the kind, `vectors.py` makes them anew.
 //!
 //! The compiler does not lead to these:
 //!
 //! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`.
-//! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes nothing is
-//!   written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
-//! - `Confirms::receive` of sts-send looks for three kinds, and passes over all others.
+//! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes
+//!   nothing is written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - A message that is sent by time, whatever the input does: in the sequence, `MessageSource::next` (`send/source.rs`) makes it;
-//!   beside the sequence, the run does, as a `OutgoingMessage::BestEffort` (`send/replies.rs` has one).
-//! - With a spool, append a record for it, before `OutgoingStream::before_record` is called, and seal what is read back: the
-//!   number of a record decides its position, in the next run, too. No record of data is empty, so an empty one, which the
-//!   spool keeps and cuts as any other, can stand for a message without data.
+//! - A message that is sent by time, whatever the input does: in the sequence, `MessageSource::next` (`send/source.rs`)
+//!   makes it; beside the sequence, the run does, as a `OutgoingMessage::BestEffort` (`send/replies.rs` has one).
+//! - With a spool, append a record for it, before `OutgoingStream::prepare_record` is called, and seal what is read
+//!   back: the number of a record decides its position, in the next run, too. No record of data is empty, so an empty
+//!   one, which the spool keeps and cuts as any other, can stand for a message without data. It has room for nothing
+//!   else: what the kind carries must be known when it is sealed. The next run seals it as well, whatever its options
+//!   are, since its position is given to it.
 //! - With `retain`, a message in the sequence that is sent after the one that the broker keeps makes that outdated, for
-//!   `sts-recv --last` as well (`stream/look.rs`). So refuse it together with `retain`, or extend the rule there.
+//!   `sts-recv --last` as well (`stream/look.rs`). So extend the rule there. To refuse the option together
+//!   with `retain` is not enough, since a spool may have such a record of a run without `retain`.
 //! - For `sts-pair --status` the receiver writes it down: an entry of its `Completion`, which the head of
 //!   `cache/receive_state.rs` follows to the table.
 
 use crate::message::FrameType;
 
-/// Makes [`Kind`] of its table, with all that follows from a row: variant, number on the wire, name in `sts-protocol(7)`.
+/// Makes [`Kind`] of its table, with all that follows from a row: variant, number on the wire, name in
+/// `sts-protocol(7)`.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal;)*) => {
         /// What a sealed message is for.
@@ -145,8 +153,8 @@ impl Kind {
         }
     }
 
-    /// Whether it is the last message of its chain: no other stream continues this one. A line that is not finished ends with
-    /// it.
+    /// Whether it is the last message of its chain: no other stream continues this one. A line that is not finished
+    /// ends with it.
     #[must_use]
     pub(crate) fn ends_chain(self) -> bool {
         match self {
@@ -164,17 +172,18 @@ impl Kind {
 
     /// Whether it belongs to a side stream; every other kind belongs to a stream of data.
     #[must_use]
-    pub(crate) fn is_of_confirms(self) -> bool {
+    pub(crate) fn is_of_side_stream(self) -> bool {
         match self {
             Self::Confirm | Self::Refused | Self::Held => true,
             Self::Data | Self::End | Self::Continued | Self::Kill | Self::Settled | Self::Will => false,
         }
     }
 
-    /// Whether a run that leaves its stream with the broker for another run (`sts-recv --once`) leaves the message, too.
+    /// Whether a run that leaves its stream with the broker for another run (`sts-recv --once`) leaves the message,
+    /// too.
     ///
-    /// True for every kind that counts in a stream of data: accepted alone, it would be a gap in this run, and be missing in the
-    /// other. A kill counts in a stream, too, but has that to itself.
+    /// True for every kind that counts in a stream of data: accepted alone, it would be a gap in this run, and be
+    /// missing in the other. A kill counts in a stream, too, but has that to itself.
     #[must_use]
     pub(crate) fn stays_with_stream(self) -> bool {
         match self {
@@ -183,8 +192,9 @@ impl Kind {
         }
     }
 
-    /// Whether it has a seq of its stream, also in a side stream, where it is not missed if it is lost. A `settled` comes after
-    /// the message that closed the stream, and changes nothing that is stored; a will has numbers of its own.
+    /// Whether it has a seq of its stream, also in a side stream, where it is not missed if it is lost. A `settled`
+    /// comes after the message that closed the stream, and changes nothing that is stored; a will has numbers of its
+    /// own.
     #[must_use]
     pub(crate) fn is_in_sequence(self) -> bool {
         match self {
@@ -235,7 +245,7 @@ mod tests {
         assert_eq!(those(Kind::carries_data), ["data", "end", "will"]);
         assert_eq!(those(Kind::closes_stream), ["end", "continued", "kill"]);
         assert_eq!(those(Kind::ends_chain), ["end"]);
-        assert_eq!(those(Kind::is_of_confirms), ["confirm", "refused", "held"]);
+        assert_eq!(those(Kind::is_of_side_stream), ["confirm", "refused", "held"]);
         assert_eq!(those(Kind::stays_with_stream), ["data", "end", "continued"]);
         assert_eq!(those(|kind| !kind.is_in_sequence()), ["settled", "will"]);
         assert_eq!(those(Kind::ends_session), ["kill"]);
@@ -251,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_counts_among_data_stays_with_its_stream() {
-        let counts = |kind: &Kind| kind.is_in_sequence() && !kind.is_of_confirms() && !kind.ends_session();
+        let counts = |kind: &Kind| kind.is_in_sequence() && !kind.is_of_side_stream() && !kind.ends_session();
         assert!(Kind::ALL.into_iter().filter(counts).all(Kind::stays_with_stream));
     }
 }

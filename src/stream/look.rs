@@ -1,5 +1,5 @@
-//! What an opened message is to what was received before, without accepting it: for a message that the broker kept, which
-//! stands alone (`sts-protocol(7)`, "The receiver").
+//! What an opened message is to what was received before, without accepting it: for a message that the broker kept,
+//! which stands alone (`sts-protocol(7)`, "The receiver").
 
 use std::cmp::Reverse;
 
@@ -13,12 +13,13 @@ use crate::crypto::key_tree::Salt;
 type Position = (Reverse<usize>, u32, u32);
 
 impl Receiver {
-    /// Whether a message is the next of a stream of which something came, or would be refused whatever came before it. Of any
-    /// other nothing is known but that it was sent: those before it may have been received, be on their way, or be lost.
+    /// Whether a message is the next of a stream of which something came, or would be refused whatever came before it.
+    /// Of any other nothing is known but that it was sent: those before it may have been received, be on their way, or
+    /// be lost.
     #[must_use]
     pub(crate) fn expects(&self, opened: &Opened) -> bool {
         let StreamId { session, number } = opened.stream;
-        let Some(streams) = self.streams(session).filter(|_| !opened.stream.is_of_confirms()) else { return true };
+        let Some(streams) = self.streams(session).filter(|_| !opened.stream.is_side_stream()) else { return true };
         match streams.check(number, opened.salt(), opened.seq, false) {
             Ok(_) => streams.is_open(number),
             Err(AcceptError::Ahead { .. } | AcceptError::Closed) => false,
@@ -26,8 +27,8 @@ impl Receiver {
         }
     }
 
-    /// Whether something later of the same peer was received, or may have been: under a newer session, in a later stream, or
-    /// later in the same one. That a message itself was received does not make it outdated.
+    /// Whether something later of the same peer was received, or may have been: under a newer session, in a later
+    /// stream, or later in the same one. That a message itself was received does not make it outdated.
     #[must_use]
     pub(crate) fn is_outdated(&self, opened: &Opened) -> bool {
         let StreamId { session, number } = opened.stream;
@@ -60,8 +61,8 @@ impl Streams {
         match self.end_of(stream) {
             // A number that was used twice has no order.
             Some((other, _)) if other != salt => true,
-            // Where the broker keeps messages of a stream, the one that closes it carries no bytes, so the one before it is the last
-            // with any. Any other stream may have ended with bytes.
+            // Where the broker keeps messages of a stream, the one that closes it carries no bytes, so the one before
+            // it is the last with any. Any other stream may have ended with bytes.
             Some((_, end)) if self.is_over(stream) && self.kept() == Some(stream) => {
                 seq.saturating_add(2) < end || seq >= end
             }

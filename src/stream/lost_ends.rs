@@ -60,9 +60,9 @@ impl Receiver {
         self.ended(opened).filter(is_lost).copied().collect()
     }
 
-    /// Puts streams whose first message was given up into the sequences that this message says they continued: what is reported
-    /// of them as lost is not missing again, and what is before them is lost. Where two devices use a session, each has sequences
-    /// of its own.
+    /// Puts streams whose first message was given up into the sequences that this message says they continued: what is
+    /// reported of them as lost is not missing again, and what is before them is lost. Where two devices use a session,
+    /// each has sequences of its own.
     pub(super) fn move_told(&mut self, opened: &Opened) -> Vec<ToldStream> {
         for copy in self.copies(opened) {
             if let Some(entry) = self.entry_mut(copy.session) {
@@ -106,7 +106,8 @@ impl Receiver {
         let EndedStream { stream, salt, count, .. } = *ended;
         let streams = self.streams(stream.session).filter(|streams| !streams.is_over(stream.number))?;
         let known = streams.close_at(stream);
-        // One of which nothing came begins with its end: what it carried may have come in other streams of its sequence.
+        // One of which nothing came begins with its end: what it carried may have come in other streams of its
+        // sequence.
         let Beginning { before, wanted, sequence, .. } = if streams.has_begun(stream.number) {
             Beginning { before: Before::default(), wanted: known.next, skip: 0, sequence: known.sequence }
         } else {
@@ -115,8 +116,8 @@ impl Receiver {
         let count = count?;
         let lost = count.saturating_sub(wanted);
         let gap = (lost > 0).then(|| Gap { stream, first: wanted, last: count - 1 });
-        // What was received of it may be more than its sender knew to be delivered; and a stream without gaps is not over before its
-        // sender has heard so.
+        // What was received of it may be more than its sender knew to be delivered; and a stream without gaps is not
+        // over before its sender has heard so.
         if gap.is_none() && (count < known.next || known.wants_confirms) {
             return None;
         }
@@ -131,7 +132,7 @@ impl Receiver {
         let continues = continues.filter(|continues| {
             let of = |session| self.session(session).map(|session| session.peer);
             let named = continues.origin.stream;
-            named != stream && !named.is_of_confirms() && of(named.session) == of(stream.session)
+            named != stream && !named.is_side_stream() && of(named.session) == of(stream.session)
         });
         let Some(continues) = continues else { return Beginning::of_origin(origin) };
         if self.is_carried_on(continues.origin, stream) {

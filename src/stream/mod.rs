@@ -1,13 +1,14 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
-//! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening and
-//! ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`. What a receiver is
-//! told of earlier streams is in `lost_ends`, what it remembers of a session's streams in `streams`, and their keys in `keys`.
-//! What a sender keeps until it is confirmed is in `retransmit`, where each of it is in `scoreboard`, and how much of it may be on
-//! its way in `congestion`.
+//! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening
+//! and ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`. What a
+//! receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in `streams`, and
+//! their keys in `keys`. What a sender keeps until it is confirmed is in `retransmit`, where each of it is in
+//! `scoreboard`, and how much of it may be on its way in `congestion`.
 //!
-//! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that this
-//! version does not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never an error.
+//! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that
+//! this version does not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never
+//! an error.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -35,7 +36,7 @@ mod tests;
 pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
 pub(crate) use self::congestion::MAX_CONFIRM_DELAY;
 pub(crate) use self::content::{Confirmed, Content};
-pub(crate) use self::id::{FIRST_CONFIRM_STREAM, Origin, StreamId};
+pub(crate) use self::id::{FIRST_SIDE_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
 pub(crate) use self::lost_ends::ToldStream;

@@ -17,8 +17,8 @@ use crate::session::{Session, SessionId};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
-/// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued, or a short limit would
-/// show only when one is due.
+/// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued, or a short
+/// limit would show only when one is due.
 const MIN_CARRIED_LEN: usize = 25;
 
 /// Most bytes that follow the kind in a plaintext of at most this length, if it is padded to a multiple of `pad`.
@@ -37,8 +37,8 @@ pub(crate) fn max_record_len(max_message: usize, pad: Option<usize>) -> usize {
     carried_len(max_message.saturating_sub(Suite::MAX_OVERHEAD_LEN) + 1, pad).saturating_sub(preamble_room(max_message))
 }
 
-/// A stream number that was taken in a session, durably, and that no other sender has or will get; with what its keys are made
-/// of, which nobody else has any more.
+/// A stream number that was taken in a session, durably, and that no other sender has or will get; with what its keys
+/// are made of, which nobody else has any more.
 ///
 /// Only taking one makes it, and a [`Sender`] consumes it: that is why no two senders share a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl ReservedStream {
     }
 }
 
-/// The keys of a stream: that of the part that is sealed now, and the cipher of the one before, which what is unconfirmed may be of.
+/// The keys of a stream: that of the part that is sealed now, and the cipher of the one before, which what is
+/// unconfirmed may be of.
 struct PartKeys {
     suite: Suite,
     key: StreamKey,
@@ -210,7 +211,8 @@ impl Sender {
         self.begin_with(Preamble { continues: Some(continues), ..preamble });
     }
 
-    /// The position in its sequence of the message with this seq: what another stream says that carries that message, too.
+    /// The position in its sequence of the message with this seq: what another stream says that carries that message,
+    /// too.
     #[must_use]
     pub(crate) fn position_of(&self, seq: u32) -> Continues {
         let origin = self.origin();
@@ -297,11 +299,12 @@ impl Sender {
         self.seq >= Self::MAX_SEQ
     }
 
-    /// Seals the next message of the stream: the way of every kind. `buffer` is one of [`Sender::buffer`], and after it the data
-    /// if the kind carries any; what else it carries is appended here.
+    /// Seals the next message of the stream, of any kind that has a place in it. `buffer` is one of [`Sender::buffer`],
+    /// and after it the data if the kind carries any; what else it carries is appended here.
     ///
     /// # Errors
-    /// [`Exit::DataLost`] if the kind may not be the next one, as the stream is closed or full, or if the message is too long.
+    /// [`Exit::DataLost`] if the kind may not be the next one, as the stream is closed or full, or if the message is
+    /// too long.
     pub(crate) fn seal(&mut self, content: &Content, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let Some(kind) = content.kind() else { return Err(self.refuse("the kind of the message is not known")) };
         content.put(&mut buffer);
@@ -336,7 +339,8 @@ impl Sender {
         self.max_data_len().saturating_sub(HELD_LEN) / HELD_RANGE_LEN
     }
 
-    /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any more.
+    /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any
+    /// more.
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the stream is not closed.
@@ -365,8 +369,8 @@ impl Sender {
         Ok(buffer.freeze())
     }
 
-    /// Ends this session and every older one with the peer, once the receiver has every stream below this one. It is the only
-    /// message of its stream.
+    /// Ends this session and every older one with the peer, once the receiver has every stream below this one. It is
+    /// the only message of its stream.
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the stream is closed.
@@ -446,7 +450,7 @@ impl Sender {
             "it is not closed"
         } else if self.is_full() && kind.is_in_sequence() && !kind.closes_stream() {
             "all its message numbers are used"
-        } else if kind.is_of_confirms() != self.id.is_of_confirms() {
+        } else if kind.is_of_side_stream() != self.id.is_side_stream() {
             "confirms have streams of their own"
         } else if len + preamble_len > self.max_data_len() {
             "the payload is longer than a message can carry"

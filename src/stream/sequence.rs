@@ -73,12 +73,13 @@ impl Receiver {
     /// What must come before this message is accepted, or is given up; `None` if it can be accepted now.
     #[must_use]
     pub(crate) fn awaits(&self, opened: &Opened) -> Option<Awaited> {
-        // One that wants confirms begins when all before it is confirmed, and is sent again until its first message is there.
+        // One that wants confirms begins when all before it is confirmed, and is sent again until its first message is
+        // there.
         if !opened.continues || opened.wants_confirms || !opened.content.is_in_sequence() {
             return None;
         }
         let StreamId { session, number } = opened.stream;
-        let streams = self.streams(session).filter(|_| !opened.stream.is_of_confirms())?;
+        let streams = self.streams(session).filter(|_| !opened.stream.is_side_stream())?;
         if streams.has_begun(number) || streams.is_over(number) {
             return None;
         }
@@ -102,8 +103,8 @@ impl Receiver {
         }
     }
 
-    /// Whether one stream that waits must be accepted before another one: it is of the same sequence, and before it, or it is of
-    /// the same sender, and older, and one of them does not say what it continues.
+    /// Whether one stream that waits must be accepted before another one: it is of the same sequence, and before it, or
+    /// it is of the same sender, and older, and one of them does not say what it continues.
     #[must_use]
     pub(crate) fn precedes(&self, one: (StreamId, Awaited), other: (StreamId, Awaited)) -> bool {
         if let (Awaited::Position(one), Awaited::Position(other)) = (one.1, other.1) {
@@ -164,12 +165,12 @@ impl Receiver {
     /// Where a stream begins of which nothing was received, with its first message that came.
     ///
     /// # Errors
-    /// [`AcceptError::Closed`] if a newer stream carries the sequence, or may: if the message that says what this stream continues
-    /// did not come.
+    /// [`AcceptError::Closed`] if a newer stream carries the sequence, or may: if the message that says what this
+    /// stream continues did not come.
     pub(super) fn begin(&self, opened: &Opened) -> Result<Beginning, AcceptError> {
         let stream = opened.stream;
         let alone = |before| Beginning { before, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
-        if !opened.continues || stream.is_of_confirms() {
+        if !opened.continues || stream.is_side_stream() {
             return Ok(alone(Before::default()));
         }
         if opened.seq > 0 {

@@ -255,7 +255,7 @@ t_odd() {
 		hex 27
 		hex 00112233
 		hex
-		kind 10 6c61746572
+		kind 14 6c61746572
 		kind 15
 		pad 64
 		data two

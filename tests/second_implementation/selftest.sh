@@ -68,7 +68,7 @@ for suite in gcm cbc ecb; do
 		again
 		seq 4
 		data after the gap
-		kind 10 6c61746572
+		kind 14 6c61746572
 		kind 15
 		end
 		stream 1000

@@ -13,7 +13,7 @@ use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
-use crate::stream::{Continues, EndedStream, FIRST_CONFIRM_STREAM, Origin, Progress, Sequence, StreamId, StreamState};
+use crate::stream::{Continues, EndedStream, FIRST_SIDE_STREAM, Origin, Progress, Sequence, StreamId, StreamState};
 use crate::suite::Suite;
 
 mod crash;
@@ -222,17 +222,17 @@ fn numbers_have_an_end() {
     cache
         .change(&peer, |sessions| {
             assert_eq!((sessions[0].streams, sessions[0].confirms), (1, 0));
-            let last = FIRST_CONFIRM_STREAM - 2;
+            let last = FIRST_SIDE_STREAM - 2;
             sessions[0].session.send.tree.remove(0, last - 1);
             (sessions[0].streams, sessions[0].confirms) = (last.into(), last.into());
             Ok(((), true))
         })
         .unwrap();
-    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().id().number, FIRST_CONFIRM_STREAM - 2);
+    assert_eq!(cache.reserve_stream(&peer, &id).unwrap().id().number, FIRST_SIDE_STREAM - 2);
     assert_eq!(cache.reserve_confirm_stream(&peer, &id).unwrap().id().number, u32::MAX - 1);
     for err in [cache.reserve_stream(&peer, &id).unwrap_err(), cache.reserve_confirm_stream(&peer, &id).unwrap_err()] {
         assert!(err.to_string().contains("stream numbers"), "{err}");
         assert_eq!(err.hint_text(), Some("sts-pair gateway"));
     }
-    assert_eq!(cache.load().unwrap()[0].streams, u64::from(FIRST_CONFIRM_STREAM) - 1, "what was refused took nothing");
+    assert_eq!(cache.load().unwrap()[0].streams, u64::from(FIRST_SIDE_STREAM) - 1, "what was refused took nothing");
 }

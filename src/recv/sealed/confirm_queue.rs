@@ -25,19 +25,20 @@ const BATCHES_PER_GROWTH: u32 = 16;
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a run that is complete waits for a sender to say that it has heard of the end of its stream.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most streams whose senders are waited for. Only a run that is complete waits, and that followed one stream, or ended with the
-/// last session.
+/// Most streams whose senders are waited for. Only a run that is complete waits, and that followed one stream, or ended
+/// with the last session.
 const MAX_UNSETTLED_STREAMS: usize = 256;
 
 /// A stream to confirm, its salt, and the next seq that is wanted of it where nothing of it is remembered any more.
 pub(super) type Wanted = (StreamId, Salt, u32);
 
-/// What is to be confirmed, and the streams in which that is said: one per session, as confirms are sealed under the session
-/// whose streams they name.
+/// What is to be confirmed, and the streams in which that is said: one per session, as confirms are sealed under the
+/// session whose streams they name.
 #[derive(Default)]
 pub(super) struct ConfirmQueue {
     senders: BTreeMap<SessionId, Sender>,
-    /// The streams, each with its salt and the next seq that is wanted of it where nothing of it is remembered any more.
+    /// The streams, each with its salt and the next seq that is wanted of it where nothing of it is remembered any
+    /// more.
     due: BTreeMap<StreamId, (Salt, u32)>,
     batch: Batch,
     gaps: GapReports,
@@ -50,8 +51,9 @@ pub(super) struct ConfirmQueue {
 
 /// What is written and not confirmed, and how much of it a confirm waits for.
 ///
-/// A sender may have few messages on the way, and wait for our confirm before it sends more: that it waits cannot be seen here.
-/// So where [`MAX_CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was, and grows again slowly.
+/// A sender may have few messages on the way, and wait for our confirm before it sends more: that it waits cannot be
+/// seen here. So where [`MAX_CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was,
+/// and grows again slowly.
 struct Batch {
     since: Option<Instant>,
     messages: u32,
@@ -91,8 +93,8 @@ impl Batch {
     }
 }
 
-/// When senders are told that something is missing: at once, as what they have on the way may be lost with each message more; but
-/// while they are on it, each message that comes early would tell them the same.
+/// When senders are told that something is missing: at once, as what they have on the way may be lost with each message
+/// more; but while they are on it, each message that comes early would tell them the same.
 #[derive(Default)]
 struct GapReports {
     due: Option<Instant>,
@@ -145,15 +147,17 @@ impl ConfirmQueue {
         self.batch.since.get_or_insert(now);
     }
 
-    /// A stream that is due lacks messages, which is news: one came that is after them. Where nothing is new, the sender is told as
-    /// of a duplicate, or anybody who plays messages again could use up the numbers of our side streams.
+    /// A stream that is due lacks messages, which is news: one came that is after them. Where nothing is new, the
+    /// sender is told as of a duplicate, or anybody who plays messages again could use up the numbers of our side
+    /// streams.
     pub(super) fn lacks(&mut self, stream: StreamId, now: Instant) {
         if self.due.contains_key(&stream) {
             self.gaps.note(now);
         }
     }
 
-    /// A message is not understood, which its sender is to be told; false if that was told of its stream within a second.
+    /// A message is not understood, which its sender is to be told; false if that was told of its stream within a
+    /// second.
     pub(super) fn refuse(&mut self, stream: StreamId, salt: Salt, seq: u32, now: Instant) -> bool {
         self.refused.told.retain(|_, told| now < *told + REFUSED_INTERVAL);
         let Entry::Vacant(entry) = self.refused.told.entry(stream) else { return false };
@@ -197,7 +201,8 @@ impl ConfirmQueue {
         Some((due.collect(), must_arrive))
     }
 
-    /// Forgets sessions that are not `usable` any more, with the keys of their streams of confirms: no confirm can be sealed.
+    /// Forgets sessions that are not `usable` any more, with the keys of their streams of confirms: no confirm can be
+    /// sealed.
     pub(super) fn retain_sessions(&mut self, usable: impl Fn(SessionId) -> bool) {
         self.senders.retain(|session, _| usable(*session));
         self.due.retain(|stream, _| usable(stream.session));
@@ -216,7 +221,7 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
-        let sender = self.sender(session.id, || sessions.begin_confirm_stream(session, max_message))?;
+        let sender = self.sender(session.id, || sessions.begin_side_stream(session, max_message))?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
         for content in &mut held {
             if let Content::Held { ranges, .. } = content {
@@ -230,7 +235,7 @@ impl ConfirmQueue {
     /// Seals anything that is said in a side stream.
     ///
     /// # Errors
-    /// As [`LinkSessions::begin_confirm_stream`], the first time for a session; as [`Sender::seal`].
+    /// As [`LinkSessions::begin_side_stream`], the first time for a session; as [`Sender::seal`].
     pub(super) fn seal_one(
         &mut self,
         session: &Session,
@@ -239,7 +244,7 @@ impl ConfirmQueue {
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes> {
-        let sender = self.sender(session.id, || sessions.begin_confirm_stream(session, max_message))?;
+        let sender = self.sender(session.id, || sessions.begin_side_stream(session, max_message))?;
         sender.seal(content, sender.buffer(0), rng)
     }
 
@@ -264,7 +269,7 @@ mod tests {
 
     use super::*;
     use crate::session::pair;
-    use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
+    use crate::stream::{FIRST_SIDE_STREAM, ReservedStream};
     use crate::suite::Suite;
 
     const SALT: Salt = [7; 8];
@@ -349,7 +354,7 @@ mod tests {
         let (session, _) = pair(1, Suite::Gcm);
         let begin = |count: u32| {
             let side = session.send.side.clone();
-            let reserved = ReservedStream::of_side(session.id, FIRST_CONFIRM_STREAM + count, side);
+            let reserved = ReservedStream::of_side(session.id, FIRST_SIDE_STREAM + count, side);
             Sender::new(&session, reserved, SALT, 256)
         };
         let mut confirms = ConfirmQueue::default();
@@ -357,7 +362,7 @@ mod tests {
         confirms.sender(session.id, || begin(0)).unwrap().jump(Sender::MAX_SEQ - 1);
         for expected in [0, 1, 1] {
             let sender = confirms.sender(session.id, || begin(1)).unwrap();
-            assert_eq!(sender.id().number, FIRST_CONFIRM_STREAM + expected);
+            assert_eq!(sender.id().number, FIRST_SIDE_STREAM + expected);
             sender.seal(&Content::Confirm(Vec::new()), sender.buffer(0), &mut rng).unwrap();
         }
     }
@@ -369,7 +374,7 @@ mod tests {
         for seed in [1, 2] {
             let (session, _) = pair(seed, Suite::Gcm);
             let stream = StreamId { session: session.id, number: 0 };
-            let reserved = ReservedStream::of_side(session.id, FIRST_CONFIRM_STREAM, session.send.side.clone());
+            let reserved = ReservedStream::of_side(session.id, FIRST_SIDE_STREAM, session.send.side.clone());
             let sender = Sender::new(&session, reserved, [0; 8], 256).unwrap();
             confirms.senders.insert(session.id, sender);
             confirms.written(stream, SALT, 10, true, now);

@@ -3,14 +3,25 @@
 //! [`SealedStreams`] takes a message through four steps, each with an owner of its own:
 //!
 //! 1. open it, under one of the [`UsableSessions`](sessions::UsableSessions); junk is dropped here;
-//! 2. admit it: [`Chains`](chains::Chains) know whether this run receives its stream, and whether it must wait for another one;
+//! 2. admit it: [`Chains`](chains::Chains) know whether this run receives its stream, and whether it must wait for
+//!    another one;
 //! 3. accept it: the receiver tells the next message of a stream from a repeated one, and what was lost before it;
 //! 4. act on its content, in [`SealedStreams::act`], where each kind of content has its line.
 //!
-//! Once it is written, the [`ReceiveLog`](receive_log::ReceiveLog) writes it down and owes its sender a confirm. A KILL ends in
-//! [`EndedSessions`](ended_sessions::EndedSessions); what a sender says of how its earlier streams ended, in
-//! [`LostEnds`](lost_ends::LostEnds). All of these are parts of [`ReceivedStreams`], which has what changes several of them: what
-//! is lost, what is refused, and sessions that come and go.
+//! Once it is written, the [`ReceiveLog`](receive_log::ReceiveLog) writes it down and owes its sender a confirm. A KILL
+//! ends in [`EndedSessions`](ended_sessions::EndedSessions); what a sender says of how its earlier streams ended, in
+//! [`LostEnds`](lost_ends::LostEnds). All of these are parts of [`ReceivedStreams`], which has what changes several of
+//! them: what is lost, what is refused, and sessions that come and go.
+//!
+//! What a message is of, and what it does, whatever its kind:
+//!
+//! - A stream is of one process of a peer; the peer is the device, by its identity key ([`Opened::peer`]). What is
+//!   known of a peer beyond its streams has no place yet: it would be a field of [`ReceivedStreams`].
+//! - `--timeout` begins anew for each [`Disposition::Deliver`] and the like ([`Disposition::restarts_timeout`]), with
+//!   bytes or without.
+//! - `sts-pair --status` counts each message that has a [`Completion`] with a progress, and so does the state file.
+//! - A later run knows of the streams what the completions said: how far each is, and which wills came. Of side
+//!   streams, and of what waits here, it knows nothing.
 
 mod chain_heads;
 mod chains;
@@ -39,6 +50,7 @@ use super::delivery::{Completion, Delivery, Joint, Metadata};
 use super::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
 use super::left_messages::LeftMessage;
 use crate::cache::JournalEntry;
+use crate::event_loop::next_deadline;
 use crate::link::Link;
 use crate::message::FrameType;
 use crate::mqtt::{Message, Qos, Receipt};
@@ -51,7 +63,8 @@ use crate::{Error, Exit, Rejected, Result};
 /// The messages of an encrypted link.
 pub(super) struct SealedStreams<'a> {
     received: ReceivedStreams<'a>,
-    /// What the last message was opened into. The delivery gets a view of it, and once that is printed the buffer is used again.
+    /// What the last message was opened into. The delivery gets a view of it, and once that is printed the buffer is
+    /// used again.
     plaintext: BytesMut,
     with_metadata: bool,
     /// The chain that this run follows is complete, or the peer ended the last session.
@@ -97,8 +110,9 @@ impl<'a> SealedStreams<'a> {
         if FrameType::of(&message.payload) == Ok(FrameType::Will) {
             return self.accept_will(&opened, message, now);
         }
-        // A retained message stands alone, and says nothing of the messages before it, which may still come. So it is taken where it
-        // is the next one, and left otherwise. A broker that calls a message retained can withhold it by that, and no more.
+        // A retained message stands alone, and says nothing of the messages before it, which may still come. So it is
+        // taken where it is the next one, and left otherwise. A broker that calls a message retained can withhold it by
+        // that, and no more.
         if message.retain && !self.received.sessions.receiver.expects(&opened) {
             self.received.reports.retained_left(&self.received.sessions.peer_name(&opened.peer));
             return Ok(Disposition::Drop(message.receipt));
@@ -138,8 +152,9 @@ impl<'a> SealedStreams<'a> {
         }
         let prior = self.received.note_losses(&opened.peer, &accepted);
         self.received.note_promotion(opened, &accepted)?;
-        // For sts-send, if one waits.
-        if stream.is_of_confirms() {
+        // What is said in a side stream is for sts-send, which receives it itself. It is accepted here for the proof
+        // that the peer has the session.
+        if stream.is_side_stream() {
             return Ok(Disposition::Drop(receipt));
         }
         Ok(self.act(opened, &accepted, prior, receipt, now))
@@ -178,7 +193,8 @@ impl<'a> SealedStreams<'a> {
                 let spare = self.received.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
                 return spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop);
             }
-            // Refused, where they are.
+            // None of these comes here: in a stream of data `content::read` makes the first three unreadable, the
+            // receiver accepts no `settled` (`SessionEntry::check`), and a will is accepted by `accept_will`.
             Content::Confirm(_) | Content::Refused { .. } | Content::Held { .. } | Content::Settled | Content::Will => {
                 return Disposition::Drop(receipt);
             }
@@ -353,7 +369,8 @@ impl IncomingStreams for SealedStreams<'_> {
         )?;
         if !receipts.is_empty() {
             self.is_complete |= self.received.sessions.is_empty();
-            // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for one.
+            // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for
+            // one.
             self.received.refresh(now)?;
         }
         Ok(receipts)
@@ -378,7 +395,7 @@ impl IncomingStreams for SealedStreams<'_> {
             .chain(log)
             .chain(self.received.chains.deadline())
             .chain(self.received.lost_ends.deadline());
-        own.filter(|deadline| *deadline > now).chain(self.linger_until(now)).min()
+        next_deadline(now, own.map(Some).chain([self.linger_until(now)]))
     }
 
     fn report_unfinished(&mut self) {

@@ -1,5 +1,5 @@
-//! The streams that a run receives: under which sessions, in which chains, how far, and what is said of them. All of that changes
-//! with a message, and with what is lost before it.
+//! The streams that a run receives: under which sessions, in which chains, how far, and what is said of them. All of
+//! that changes with a message, and with what is lost before it.
 
 use std::time::Instant;
 
@@ -70,8 +70,8 @@ impl<'a> ReceivedStreams<'a> {
         }
     }
 
-    /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns what is to
-    /// be written down, after what came of the stream is written.
+    /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns
+    /// what is to be written down, after what came of the stream is written.
     pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
         loop {
             let (is_given_up, is_held) = (|id| given_up.includes(id), |stream| self.chains.holds(stream));
@@ -95,7 +95,8 @@ impl<'a> ReceivedStreams<'a> {
         Some(entries)
     }
 
-    /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream stays open.
+    /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream
+    /// stays open.
     pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
         let mut prior = Vec::new();
         while let Some(ended) = self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.chains.holds(stream)) {
@@ -204,7 +205,7 @@ impl<'a> ReceivedStreams<'a> {
                 self.reject(error.rejected(), receipt, now)
             }
             AcceptError::Unreadable => {
-                let is_refused = opened.wants_confirms && !stream.is_of_confirms();
+                let is_refused = opened.wants_confirms && !stream.is_side_stream();
                 if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
                     self.reports.refused(&self.sessions.peer_name(&opened.peer));
                 }
@@ -223,9 +224,9 @@ impl<'a> ReceivedStreams<'a> {
         }
     }
 
-    /// What becomes of a message that no key opens. The keys of a stream that is over are gone, so nothing proves that what comes
-    /// again of it is authentic: it is dropped, and changes nothing but a count. Its sender may lack our last confirm, which is
-    /// true whoever asks for it.
+    /// What becomes of a message that no key opens. The keys of a stream that is over are gone, so nothing proves that
+    /// what comes again of it is authentic: it is dropped, and changes nothing but a count. Its sender may lack our
+    /// last confirm, which is true whoever asks for it.
     pub(super) fn take_unproven(&mut self, message: Message, now: Instant) -> Disposition {
         let Some((peer, stream, claim)) = self.sessions.receiver.claim(&message.payload) else {
             return self.leave_or_reject(message, Rejected::NotAuthentic, now);
@@ -248,8 +249,8 @@ impl<'a> ReceivedStreams<'a> {
         }
     }
 
-    /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is not junk:
-    /// it stays with the broker until the configuration accepts it.
+    /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is
+    /// not junk: it stays with the broker until the configuration accepts it.
     pub(super) fn leave_or_reject(&mut self, message: Message, reason: Rejected, now: Instant) -> Disposition {
         match self.sessions.keeping_out(&message.payload, self.log.state()) {
             Some((session, why)) => {

@@ -18,8 +18,8 @@ use crate::{Error, Result};
 pub(super) struct UsableSessions {
     pub(super) link: LinkSessions,
     pub(super) receiver: Receiver,
-    /// Per session, the number of the first stream whose beginning this run could see: what is missing below it was for an
-    /// earlier run to report.
+    /// Per session, the number of the first stream whose beginning this run could see: what is missing below it was for
+    /// an earlier run to report.
     visible_from: HashMap<SessionId, u32>,
 }
 
@@ -34,8 +34,8 @@ impl UsableSessions {
         self.link.stored().cloned().collect()
     }
 
-    /// Gives the receiver the sessions that are usable now, new ones with what was received under them. One that is `unusable`
-    /// has lost that: an old message under it could pass for a new one.
+    /// Gives the receiver the sessions that are usable now, new ones with what was received under them. One that is
+    /// `unusable` has lost that: an old message under it could pass for a new one.
     pub(super) fn adopt(&mut self, unusable: &[SessionId], received: &ReceiveState) {
         let usable: Vec<_> = self
             .link
@@ -57,7 +57,8 @@ impl UsableSessions {
         }
     }
 
-    /// Gives the receiver the sessions that are usable now, without what was received under new ones. Nothing is written.
+    /// Gives the receiver the sessions that are usable now, without what was received under new ones. Nothing is
+    /// written.
     ///
     /// # Errors
     /// As [`LinkSessions::refresh_if_due`].
@@ -68,8 +69,8 @@ impl UsableSessions {
         Ok(())
     }
 
-    /// Gives the receiver what was received under its sessions up to now, by whichever run. Of a session that has lost that,
-    /// everything may have been received. Nothing is written.
+    /// Gives the receiver what was received under its sessions up to now, by whichever run. Of a session that has lost
+    /// that, everything may have been received. Nothing is written.
     ///
     /// # Errors
     /// As [`UsableSessions::look_for_sessions`] and [`ReceiveState::look`].
@@ -112,8 +113,8 @@ impl UsableSessions {
         self.receiver.streams(session).is_some_and(|streams| streams.is_over(number))
     }
 
-    /// The answer to a payload that asks whether a session is still here; `None` for any other payload, and while sts-pair
-    /// answers. A session that the receiver does not have is as good as lost, though its file is there.
+    /// The answer to a payload that asks whether a session is still here; `None` for any other payload, and while
+    /// sts-pair answers. A session that the receiver does not have is as good as lost, though its file is there.
     ///
     /// # Errors
     /// As [`LinkSessions::answer`].
@@ -121,8 +122,8 @@ impl UsableSessions {
         self.link.answer(payload, |session| self.receiver.session(session.id).is_some())
     }
 
-    /// The stored session under which a payload is authentic and new, if only the configuration keeps it out, and how. `None` on
-    /// a link with wildcards: what one device sends must not hold up the others.
+    /// The stored session under which a payload is authentic and new, if only the configuration keeps it out, and how.
+    /// `None` on a link with wildcards: what one device sends must not hold up the others.
     pub(super) fn keeping_out(&self, payload: &[u8], state: &ReceiveState) -> Option<(SessionId, Error)> {
         // First, as such a link may have thousands of sessions.
         if self.link.peers.route.is_wildcard() {
@@ -159,7 +160,7 @@ fn has_new_data(payload: &[u8], stored: &StoredSession, state: &ReceiveState) ->
     receiver.restore(id, state.session(id).map(|(streams, _)| streams.clone()).unwrap_or_default());
     let opened = receiver.open(payload, &mut BytesMut::new());
     opened.is_ok_and(|opened| match receiver.accept(&opened) {
-        Ok(_) | Err(AcceptError::Ahead { .. } | AcceptError::Unreadable) => !opened.stream.is_of_confirms(),
+        Ok(_) | Err(AcceptError::Ahead { .. } | AcceptError::Unreadable) => !opened.stream.is_side_stream(),
         Err(_) => false,
     })
 }

@@ -22,7 +22,8 @@ const MAX_UNCONFIRMED: usize = 2 << 20;
 pub(super) struct Confirms {
     asked_for: bool,
     queue: RetransmitQueue,
-    /// The receiver has confirmed messages of an earlier stream of this run, with all the data in it that is not in the queue.
+    /// The receiver has confirmed messages of an earlier stream of this run, with all the data in it that is not in the
+    /// queue.
     confirmed_earlier: bool,
     /// The message that the broker is to keep, the newest with input.
     retained: Option<Bytes>,
@@ -93,7 +94,8 @@ impl Confirms {
         Pending { messages: messages as u64, bytes: bytes as u64 }
     }
 
-    /// The only message that is not confirmed, where the receiver has confirmed others, of this stream or an earlier one.
+    /// The only message that is not confirmed, where the receiver has confirmed others, of this stream or an earlier
+    /// one.
     pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
         self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0 || self.confirmed_earlier)
     }
@@ -160,7 +162,17 @@ impl Confirms {
                 self.queue.hold(ranges, now)?;
                 return Ok(None);
             }
-            _ => return Ok(None),
+            // Of another stream of ours, or not a word on one.
+            Content::Refused { .. }
+            | Content::Held { .. }
+            | Content::Data
+            | Content::End
+            | Content::Continued(_)
+            | Content::Kill { .. }
+            | Content::Settled
+            | Content::Will
+            | Content::Skipped
+            | Content::Unreadable => return Ok(None),
         };
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
@@ -200,7 +212,8 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
-        // A run that asks for nothing subscribes to nothing: what comes all the same is a broker's doing, and draws no answer.
+        // A run that asks for nothing subscribes to nothing: what comes all the same is a broker's doing, and draws no
+        // answer.
         if !self.is_confirmed() {
             return Ok(Reply::Nothing);
         }
@@ -248,7 +261,7 @@ impl ConfirmedStream for SealedStream {
             SealingState::Switching { next, .. } => {
                 self.confirms.restart(now);
                 self.enter(next);
-                self.seal_open(&Content::End, None, now, rng).map(Some)
+                self.seal_next(&Content::End, None, now, rng).map(Some)
             }
             unchanged => {
                 self.state = unchanged;
@@ -279,7 +292,7 @@ mod tests {
 
     use super::*;
     use crate::session::{Standing, pair};
-    use crate::stream::{FIRST_CONFIRM_STREAM, ReservedStream};
+    use crate::stream::{FIRST_SIDE_STREAM, ReservedStream};
     use crate::suite::Suite;
 
     #[test]
@@ -287,7 +300,7 @@ mod tests {
         let ((master, slave), now, rng) = (pair(1, Suite::Gcm), Instant::now(), &mut StdRng::seed_from_u64(1));
         let mut confirms = Confirms::new(true, now);
         confirms.receiver.add(master.clone(), Standing::Current);
-        let side = ReservedStream::of_side(slave.id, FIRST_CONFIRM_STREAM, slave.send.side.clone());
+        let side = ReservedStream::of_side(slave.id, FIRST_SIDE_STREAM, slave.send.side.clone());
         let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
         let (stream, salt) = (StreamId { session: master.id, number: 4 }, [2; 8]);
         for (number, expected) in [(4, Some(9)), (5, None)] {
@@ -308,7 +321,7 @@ mod tests {
         let mut confirms = Confirms::new(true, now);
         confirms.receiver.add(master.clone(), Standing::Current);
         confirms.sent(&Bytes::from_static(b"message"), 0, now);
-        let side = ReservedStream::of_side(slave.id, FIRST_CONFIRM_STREAM, slave.send.side.clone());
+        let side = ReservedStream::of_side(slave.id, FIRST_SIDE_STREAM, slave.send.side.clone());
         let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
         let (stream, ours, theirs) = (StreamId { session: master.id, number: 4 }, [2; 8], [3; 8]);
         for content in [

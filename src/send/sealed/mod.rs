@@ -1,6 +1,7 @@
 //! Messages on an encrypted link: sealed under the current session with the peer, in a stream.
 //!
-//! This file is the way of a message, which is sealed in `ActiveStream::seal`, whatever its kind. Beside it are:
+//! This file is the way of a message: `seal_next` seals each one that has a place in the stream, whatever its kind.
+//! Wills, and the `settled` after the end of a stream, have no place in it and ways of their own. Beside it are:
 //!
 //! - `switching`: the state of the stream, and how it is replaced by one of a newer session;
 //! - `confirms`: what the receiver has confirmed, and what is sent again (`--confirm`);
@@ -38,8 +39,8 @@ use crate::stream::{Content, Continues, Preamble, max_record_len};
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
     sessions: LinkSessions,
-    /// The [`LinkSessions::version`] for which it is known whether the stream's session is the current one; none for a stream
-    /// that another run began.
+    /// The [`LinkSessions::version`] for which it is known whether the stream's session is the current one; none for a
+    /// stream that another run began.
     checked_version: Option<u64>,
     max_message: usize,
     /// The broker keeps the newest message with bytes of the input.
@@ -91,8 +92,9 @@ impl SealedStream {
         self.state = SealingState::Open(stream);
     }
 
-    /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`]; none for one without data.
-    fn seal_open(
+    /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`]; none for one without
+    /// data.
+    fn seal_next(
         &mut self,
         content: &Content,
         message: Option<BytesMut>,
@@ -104,15 +106,16 @@ impl SealedStream {
         stream.seal(content, message, &mut self.confirms, now, rng)
     }
 
-    /// As [`SealedStream::seal_open`]; the broker may keep it.
-    fn seal_in_sequence(
+    /// As [`SealedStream::seal_next`], for a message that the broker keeps if it was told to: one with bytes of the
+    /// input.
+    fn seal_retained(
         &mut self,
         content: &Content,
         message: BytesMut,
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<Bytes> {
-        let sealed = self.seal_open(content, Some(message), now, rng)?;
+        let sealed = self.seal_next(content, Some(message), now, rng)?;
         if self.retain && *content == Content::Data {
             self.confirms.retained(&sealed);
         }
@@ -180,12 +183,12 @@ impl OutgoingStream for SealedStream {
         self.state.stream().map(|stream| stream.sender.buffer(0)).unwrap_or_default()
     }
 
-    fn is_current(&mut self, now: Instant) -> Result<bool> {
-        let current = self.next_session(now)?.is_none();
-        if !current {
+    fn switch_if_due(&mut self, now: Instant) -> Result<bool> {
+        let is_due = self.next_session(now)?.is_some();
+        if is_due {
             self.state.drain();
         }
-        Ok(current)
+        Ok(is_due)
     }
 
     fn is_switching(&self) -> bool {
@@ -203,14 +206,15 @@ impl OutgoingStream for SealedStream {
 
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         let content = if ends { Content::End } else { Content::Data };
-        self.seal_in_sequence(&content, message, now, rng).map(Some)
+        self.seal_retained(&content, message, now, rng).map(Some)
     }
 
     fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         if let Some(message) = self.confirms.retransmit(now) {
             return Ok(Some(message));
         }
-        // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one back.
+        // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one
+        // back.
         if self.confirms.unconfirmed().messages > 0 {
             return Ok(None);
         }

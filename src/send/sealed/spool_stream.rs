@@ -45,7 +45,7 @@ impl SpoolStream for SealedStream {
             .hint(format!("run sts-send {how} --confirm until the spool is empty")))
     }
 
-    fn before_record(&mut self, spool: &mut Spool, ended: bool, now: Instant) -> Result<bool> {
+    fn prepare_record(&mut self, spool: &mut Spool, ended: bool, now: Instant) -> Result<bool> {
         if self.state.is_unused() || matches!(self.state, SealingState::Left) {
             // A run without a message has a stream nevertheless: its end tells the receiver that there was nothing.
             let is_empty_run = ended && self.state.is_unused();
@@ -56,7 +56,7 @@ impl SpoolStream for SealedStream {
             self.begin_records(spool, now)?;
         }
         if spool.has_record() {
-            return self.is_current(now);
+            return Ok(!self.switch_if_due(now)?);
         }
         if ended && spool.sequence().is_some_and(|sequence| sequence.until.is_none()) {
             spool.end_sequence()?;
@@ -69,7 +69,7 @@ impl SpoolStream for SealedStream {
         if !is_due || self.is_closed() {
             return Ok(None);
         }
-        self.seal_open(&Content::End, None, now, rng).map(Some)
+        self.seal_next(&Content::End, None, now, rng).map(Some)
     }
 
     fn is_closed(&self) -> bool {

@@ -30,10 +30,8 @@ pub(super) struct ActiveStream {
 }
 
 impl ActiveStream {
-    /// Seals the next message of the stream: the one way for every kind. Keeps what is to be confirmed, to be sent again.
-    /// `message` is of the sender's `buffer`, with the data if the kind carries any.
-    ///
-    /// Only a `settled` goes another way ([`Sender::settled`]): nothing comes after it.
+    /// Seals the next message of the stream, and keeps what is to be confirmed, to be sent again. `message` is of the
+    /// sender's `buffer`, with the data if the kind carries any.
     pub(super) fn seal(
         &mut self,
         content: &Content,
@@ -158,8 +156,8 @@ impl SealedStream {
         }
     }
 
-    /// Leaves all streams, and notes how many positions each of them carried. Where another run sends what this one leaves, only the
-    /// positions below `delivered` count as carried by these streams: the rest will be by another one.
+    /// Leaves all streams, and notes how many positions each of them carried. Where another run sends what this one
+    /// leaves, only the positions below `delivered` count as carried by these streams: the rest will be by another one.
     pub(super) fn count_streams(&mut self, delivered: Option<u64>) {
         let ended = &mut self.ended;
         let count = |sender: &Sender| {
@@ -203,8 +201,8 @@ impl SealedStream {
         self.confirms.use_sessions(&self.sessions);
     }
 
-    /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions. Returns how
-    /// many messages that are.
+    /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions.
+    /// Returns how many messages that are.
     pub(super) fn reseal_unconfirmed(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
         let first = self.confirms.first_unconfirmed();
         let (old, announced, first) = match self.state.take() {
@@ -238,14 +236,14 @@ impl SealedStream {
         self.enter(next);
         for sealed in unconfirmed {
             let (content, data) = old.sender.read_back(&sealed)?;
-            // A continued says where the old stream continues, which is here. Every other kind has a place in the sequence, and is
-            // sealed again in that place: left out, what follows would be a duplicate to the receiver.
+            // A continued says where the old stream continues, which is here. Every other kind has a place in the
+            // sequence, and is sealed again in that place: left out, what follows would be a duplicate to the receiver.
             if matches!(content, Content::Continued(_)) {
                 continue;
             }
             let mut message = self.buffer();
             message.extend_from_slice(&data);
-            self.seal_in_sequence(&content, message, now, rng)?;
+            self.seal_retained(&content, message, now, rng)?;
         }
         self.confirms.retransmit_all(now);
         Ok(count)

@@ -44,7 +44,7 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
         // The receiver's process may end and start anew at any time: what it wrote it knows.
         let mut written = Streams::default();
         let mut output = Vec::new();
-        let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM);
+        let mut confirms = sender(&slave, FIRST_SIDE_STREAM);
         let start = Instant::now();
         let mut world = World { now: start, net: StdRng::seed_from_u64(seed), wire: BTreeMap::new(), count: 0 };
         let mut queue = RetransmitQueue::new(60, start);
@@ -142,7 +142,7 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
 fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&master]);
-    let mut confirms = sender(&slave, FIRST_CONFIRM_STREAM + 5);
+    let mut confirms = sender(&slave, FIRST_SIDE_STREAM + 5);
     for _ in 0..3 {
         seal_control(&mut confirms, &Content::Confirm(vec![confirmed(1)])).unwrap();
     }

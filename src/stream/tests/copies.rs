@@ -1,9 +1,9 @@
-//! Claim: whoever copies a device, and whatever of it (its directory, its spool, the running process), no header is used for two
-//! messages but by two copies of one running process; and what is lost by a copy, on the way or with the end of a stream, is
-//! never silent. A thief opens nothing that was received to its end, and a flood changes nothing.
+//! Claim: whoever copies a device, and whatever of it (its directory, its spool, the running process), no header is
+//! used for two messages but by two copies of one running process; and what is lost by a copy, on the way or with the
+//! end of a stream, is never silent. A thief opens nothing that was received to its end, and a flood changes nothing.
 //!
-//! One machine, in virtual time: devices that share one session, a network that loses, repeats and reorders, and a receiver that
-//! is restarted. What happens is drawn from a deck.
+//! One machine, in virtual time: devices that share one session, a network that loses, repeats and reorders, and a
+//! receiver that is restarted. What happens is drawn from a deck.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -110,7 +110,8 @@ struct Inbox {
     hints: u64,
     /// Streams that were closed as their order was not known: that is reported, without a range.
     closed: u64,
-    /// Streams that continue another one and were accepted without their first message: where in their sequence is not known.
+    /// Streams that continue another one and were accepted without their first message: where in their sequence is not
+    /// known.
     unplaced: u64,
     /// The next position of each sequence.
     positions: HashMap<Origin, u64>,
@@ -458,8 +459,8 @@ impl World {
         self.devices.push(CopiedDevice { session, listed, ends, spool, process, is_thief });
     }
 
-    /// A thief who has all that was ever sent opens nothing of what is over with the receiver's keys, and nothing at all with
-    /// those of a device.
+    /// A thief who has all that was ever sent opens nothing of what is over with the receiver's keys, and nothing at
+    /// all with those of a device.
     fn steal(&mut self, at: usize) {
         let mut session = self.slave.clone();
         session.receive.reduce(&self.inbox.journal);
@@ -527,7 +528,8 @@ impl World {
         !self.inbox.copies.is_empty() || self.inbox.hints > 0 || self.inbox.closed > 0
     }
 
-    /// What honest devices sent, and is neither written nor reported as lost, in messages; negative if more was reported.
+    /// What honest devices sent, and is neither written nor reported as lost, in messages; negative if more was
+    /// reported.
     fn unaccounted(&self) -> i64 {
         let written: BTreeSet<_> = self.inbox.written.iter().copied().collect();
         let missing = self.expected.difference(&written).count();
@@ -642,7 +644,8 @@ fn a_flood_changes_nothing_whatever_else_happens() {
     }
 }
 
-/// Mid-confirm, on either side: what was written of one copy is not confirmed to the other as its own, if the receiver can see it.
+/// Mid-confirm, on either side: what was written of one copy is not confirmed to the other as its own, if the receiver
+/// can see it.
 #[test]
 fn what_is_sealed_twice_is_not_confirmed() {
     let (master, slave) = pair(1, Suite::Gcm);
@@ -679,12 +682,13 @@ fn of_a_copy_that_is_far_behind_only_a_duplicate_is_seen() {
     assert_eq!((oldest, next), (Err(AcceptError::Duplicate { next: last + 1 }), Err(AcceptError::SealedTwice)));
 }
 
-/// A copy of a receiver seals other confirms under the same header; they protect no data, and a lost one is made up for.
+/// A copy of a receiver seals other confirms under the same header; they protect no data, and a lost one is made up
+/// for.
 #[test]
 fn of_two_copies_of_a_receiver_the_sender_hears_each_confirm_that_comes_first() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut at_sender = receiver(&[&master]);
-    let mut one = sender(&slave, FIRST_CONFIRM_STREAM);
+    let mut one = sender(&slave, FIRST_SIDE_STREAM);
     let mut copy = one.snapshot();
     let confirm = |of: &mut Sender, next| {
         seal_control(of, &Content::Confirm(vec![Confirmed { stream: 0, salt: [0; 8], next }])).unwrap()

@@ -23,7 +23,7 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         Kind::Continued => (seal_control(&mut sender, &Content::Continued(other)).unwrap(), Content::Continued(other)),
         Kind::Confirm => {
             let streams = [(3, 9), (4, 1)].map(|(stream, next)| Confirmed { stream, salt: [5; 8], next }).to_vec();
-            let mut confirms = self::sender(session, FIRST_CONFIRM_STREAM);
+            let mut confirms = self::sender(session, FIRST_SIDE_STREAM);
             (seal_control(&mut confirms, &Content::Confirm(streams.clone())).unwrap(), Content::Confirm(streams))
         }
         Kind::Kill => (sender.kill(rng).unwrap(), Content::Kill { next_stream: 9 }),
@@ -34,11 +34,11 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         Kind::Will => (raw_in(8, session, FrameType::Will, 3, b"\x07data").freeze(), Content::Will),
         Kind::Refused => {
             let refused = Content::Refused { stream: 7, salt: [5; 8], seq: 9 };
-            (seal_control(&mut self::sender(session, FIRST_CONFIRM_STREAM), &refused).unwrap(), refused)
+            (seal_control(&mut self::sender(session, FIRST_SIDE_STREAM), &refused).unwrap(), refused)
         }
         Kind::Held => {
             let held = Content::Held { stream: 7, salt: [5; 8], ranges: vec![(3, 5), (9, 10)] };
-            (seal_control(&mut self::sender(session, FIRST_CONFIRM_STREAM), &held).unwrap(), held)
+            (seal_control(&mut self::sender(session, FIRST_SIDE_STREAM), &held).unwrap(), held)
         }
     }
 }
@@ -75,7 +75,7 @@ fn every_kind_crosses() {
         let (opened, accepted, plaintext) = receive(&mut receiver, &padded(&master, &message, padding));
         assert_eq!((opened.content.kind(), &opened.content), (Some(kind), &said));
         assert_eq!(plaintext, if kind.carries_data() { &b"data"[..] } else { b"" }, "{kind:?}");
-        assert_eq!(opened.stream.is_of_confirms(), kind.is_of_confirms());
+        assert_eq!(opened.stream.is_side_stream(), kind.is_of_side_stream());
         assert_eq!(message[0], kind.frame_type().byte(), "{kind:?}");
         let state = if kind.closes_stream() { StreamState::Ended } else { StreamState::Open };
         let expected = kind.is_in_sequence().then_some(state);
@@ -203,7 +203,7 @@ fn data_in_a_side_stream_and_confirms_elsewhere_are_unreadable() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
     let (opened, accepted, written) =
-        receive(&mut receiver, &raw_in(FIRST_CONFIRM_STREAM, &master, FrameType::Enc, 0, b"\x01data"));
+        receive(&mut receiver, &raw_in(FIRST_SIDE_STREAM, &master, FrameType::Enc, 0, b"\x01data"));
     assert_eq!((opened.content, written.len()), (Content::Unreadable, 0));
     assert_eq!(accepted, Err(AcceptError::Unreadable));
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, b"\x04"));
@@ -246,7 +246,7 @@ fn the_last_side_stream_is_nobodys_and_none_has_a_kill() {
     };
     assert_eq!(opens(u32::MAX - 1, FrameType::Enc, b"\x04"), Ok(()));
     assert_eq!(opens(u32::MAX, FrameType::Enc, b"\x04"), Err(Rejected::NotAuthentic));
-    assert_eq!(opens(FIRST_CONFIRM_STREAM, FrameType::Kill, b"\x05\0\0\0\0"), Err(Rejected::NotAuthentic));
+    assert_eq!(opens(FIRST_SIDE_STREAM, FrameType::Kill, b"\x05\0\0\0\0"), Err(Rejected::NotAuthentic));
 }
 
 /// Two copies of a runtime directory take the same number, and never the same salt.
@@ -365,7 +365,7 @@ fn a_kill_refuses_streams_that_it_does_not_know() {
         assert!(receive(&mut receiver, &data(sender, b"a")).1.is_ok());
     }
     // A side stream that is known is opened past the parts that one which begins may be ahead.
-    let side = |part: u32| raw_in(FIRST_CONFIRM_STREAM, &master, FrameType::Enc, part << 20, b"\x04");
+    let side = |part: u32| raw_in(FIRST_SIDE_STREAM, &master, FrameType::Enc, part << 20, b"\x04");
     for part in [0, 64] {
         assert!(receive(&mut receiver, &side(part)).1.is_ok());
     }
@@ -396,7 +396,7 @@ fn a_kill_refuses_no_stream_before_its_own() {
 fn of_a_side_stream_that_was_taken_twice_the_other_is_noticed() {
     let (master, slave) = pair(1, Suite::Gcm);
     let mut receiver = receiver(&[&slave]);
-    for stream in [FIRST_CONFIRM_STREAM, FIRST_CONFIRM_STREAM + 1] {
+    for stream in [FIRST_SIDE_STREAM, FIRST_SIDE_STREAM + 1] {
         let confirm = |salt| {
             let mut sender = Sender::new(&master, reserved(&master, stream), salt, LIMIT).unwrap();
             seal_control(&mut sender, &Content::Confirm(Vec::new())).unwrap()
@@ -470,7 +470,7 @@ fn a_sender_says_where_it_is_and_no_key() {
 
 #[test]
 fn a_confirm_names_as_many_streams_as_fit() {
-    let mut sender = sender(&pair(1, Suite::Gcm).0, FIRST_CONFIRM_STREAM);
+    let mut sender = sender(&pair(1, Suite::Gcm).0, FIRST_SIDE_STREAM);
     let most = sender.max_confirmed_streams();
     assert_eq!(most, sender.max_data_len() / 16);
     let streams = |count| Content::Confirm(vec![Confirmed { stream: 1, salt: [1; 8], next: 1 }; count]);

@@ -1,5 +1,5 @@
-//! Claim: what a device says of how its earlier streams ended shows exactly what of them is lost, and that two devices use one
-//! session.
+//! Claim: what a device says of how its earlier streams ended shows exactly what of them is lost, and that two devices
+//! use one session.
 
 use super::*;
 
@@ -94,7 +94,7 @@ fn streams_of_others_and_of_confirms_are_none_of_its_own() {
     let (other, mut others) = pair(2, Suite::Gcm);
     others.peer = [9; 32];
     let mut receiver = receiver(&[&slave, &others]);
-    let (side, unknown) = (sender(&master, FIRST_CONFIRM_STREAM), pair(3, Suite::Gcm).0);
+    let (side, unknown) = (sender(&master, FIRST_SIDE_STREAM), pair(3, Suite::Gcm).0);
     let (foreign, gone) = (sender(&other, 0), sender(&unknown, 0));
     let ended = [(&side, Some(2)), (&foreign, Some(2)), (&gone, Some(2))];
     assert_eq!(lost(&mut receiver, &told(&master, &ended)), []);
@@ -129,7 +129,8 @@ fn a_copy_shows_by_its_salt() {
 }
 
 proptest! {
-    /// Whatever is lost of streams whose ends are told, with confirms or without: each message is written, or reported lost.
+    /// Whatever is lost of streams whose ends are told, with confirms or without: each message is written, or reported
+    /// lost.
     #[test]
     fn what_is_lost_is_told_to_the_message(
         streams in prop::collection::vec((prop::collection::vec(any::<bool>(), 1..8), any::<bool>()), 1..8),
@@ -182,8 +183,8 @@ fn a_sequence_of_a_copy_is_another_sequence() {
     assert!(receive(&mut receiver, &data(&mut ours, b"c")).1.is_ok(), "the other one goes on");
 }
 
-/// Three streams that carry one sequence, of two messages each; the second one is lost whole. Whether the third one arrives before
-/// or after another stream tells how they ended: each message is lost once.
+/// Three streams that carry one sequence, of two messages each; the second one is lost whole. Whether the third one
+/// arrives before or after another stream tells how they ended: each message is lost once.
 #[test]
 fn a_stream_that_is_lost_in_the_middle_of_a_sequence_is_counted_once() {
     let (master, slave) = pair(1, Suite::Gcm);
@@ -219,8 +220,8 @@ fn a_stream_that_is_lost_in_the_middle_of_a_sequence_is_counted_once() {
     }
 }
 
-/// Its first message is lost, and what is missing of it was reported when the rest was accepted: what the next stream says with
-/// its position is not another loss, if it also tells where the one before it was.
+/// Its first message is lost, and what is missing of it was reported when the rest was accepted: what the next stream
+/// says with its position is not another loss, if it also tells where the one before it was.
 #[test]
 fn a_stream_without_its_first_message_is_put_where_it_was() {
     let (master, slave) = pair(1, Suite::Gcm);

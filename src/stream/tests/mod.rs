@@ -37,7 +37,7 @@ fn rng() -> StdRng {
 }
 
 fn reserved(session: &Session, number: u32) -> ReservedStream {
-    if number >= FIRST_CONFIRM_STREAM {
+    if number >= FIRST_SIDE_STREAM {
         return ReservedStream::of_side(session.id, number, session.send.side.clone());
     }
     ReservedStream::of_data(session.id, number, session.send.tree.leaf(number).unwrap())
@@ -113,7 +113,8 @@ fn claim(receiver: &Receiver, message: &[u8]) -> Option<HeaderClaim> {
     receiver.claim(message).map(|(.., claim)| claim)
 }
 
-/// A message as a sender seals it that pads plaintexts to a multiple of `len` bytes, as no version does yet; 1 pads nothing.
+/// A message as a sender seals it that pads plaintexts to a multiple of `len` bytes, as no version does yet; 1 pads
+/// nothing.
 fn padded(session: &Session, message: &[u8], len: usize) -> Bytes {
     let mut plaintext = BytesMut::new();
     let header = SealedHeader::parse(message).unwrap();
@@ -132,7 +133,7 @@ fn cipher(session: &Session, header: &SealedHeader) -> Cipher {
     if header.frame_type == FrameType::Will {
         return will_cipher(&session.send.tree.leaf(stream).unwrap().will_key(), salt, session.suite);
     }
-    let mut key = if stream >= FIRST_CONFIRM_STREAM {
+    let mut key = if stream >= FIRST_SIDE_STREAM {
         StreamKey::of_side_stream(&session.send.side, stream, salt)
     } else {
         session.send.tree.leaf(stream).unwrap().first_key(salt)

@@ -1,5 +1,5 @@
-//! Claim: streams that continue each other carry one sequence, of which each position counts once, in order, with exact gaps;
-//! whatever arrives when, and whichever run receives it.
+//! Claim: streams that continue each other carry one sequence, of which each position counts once, in order, with exact
+//! gaps; whatever arrives when, and whichever run receives it.
 
 use super::*;
 
@@ -287,7 +287,7 @@ fn a_sequence_of_which_nothing_is_known_begins_where_it_says() {
 #[test]
 fn a_stream_does_not_continue_itself_and_no_stream_of_confirms() {
     let (master, slave) = pair(1, Suite::Gcm);
-    for stream in [7, FIRST_CONFIRM_STREAM, u32::MAX] {
+    for stream in [7, FIRST_SIDE_STREAM, u32::MAX] {
         let mut receiver = receiver(&[&slave]);
         let mut lying = sender(&master, 7);
         go_on(&mut lying, StreamId { session: slave.id, number: stream }, 1);
@@ -336,9 +336,9 @@ fn what_comes_without_its_first_message_after_a_newer_stream_is_not_written() {
 }
 
 proptest! {
-    /// One sequence in several streams, each of which begins anywhere in what the ones before it sent, as after runs that were
-    /// killed; any of the messages arrive, in any order, in any runs of the receiver: no position is written twice or out of
-    /// order, and each below the last is written or in a gap.
+    /// One sequence in several streams, each of which begins anywhere in what the ones before it sent, as after runs
+    /// that were killed; any of the messages arrive, in any order, in any runs of the receiver: no position is written
+    /// twice or out of order, and each below the last is written or in a gap.
     #[test]
     fn each_position_counts_once(
         cuts in prop::collection::vec((0_usize..6, 0_usize..6), 1..5),

@@ -156,7 +156,7 @@ fn a_stream_leads_only_to_streams_of_its_own_sender() {
         (own(newer.0.id, 0), true),
         (own(mine.0.id, 8), true),
         (own(mine.0.id, 7), false),
-        (own(mine.0.id, FIRST_CONFIRM_STREAM), false),
+        (own(mine.0.id, FIRST_SIDE_STREAM), false),
         (own(theirs.0.id, 0), false),
         (own(unknown, 0), false),
     ] {

@@ -2,14 +2,15 @@
 //!
 //! A run is a series of turns. Each one does, in this order:
 //!
-//! 1. [`EventLoop::begin_turn`]: connects, reads and writes as far as that goes without waiting, and gives the time of the turn.
+//! 1. [`EventLoop::begin_turn`]: connects, reads and writes as far as that goes without waiting, and gives the time of
+//!    the turn.
 //! 2. [`EventLoop::next_event`] until there is none: what the broker did. Outages are reported here, not by the run.
 //! 3. [`EventLoop::stop_requested`]: whether a signal asks the run to end.
 //! 4. The run's own work: publish and acknowledge through [`EventLoop::broker`], read stdin, write stdout.
 //! 5. [`EventLoop::wait`]: sends what was published, then sleeps until there is something to do.
 //!
-//! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run but its
-//! deadline and the keep-alive.
+//! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run
+//! but its deadline and the keep-alive.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -30,8 +31,15 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that ended sooner was a short one.
 const MIN_LASTING_TIME: Duration = Duration::from_secs(5);
 
-/// Short connections in a row whose end is reported. A broker that accepts each connection and soon drops it would fill a log.
+/// Short connections in a row whose end is reported. A broker that accepts each connection and soon drops it would fill
+/// a log.
 const MAX_SHORT_REPORTED: u32 = 3;
+
+/// The first of these times that has not come yet. One that has is passed over and cannot hide a later one: what was
+/// due by now is done, or waits for something else than time.
+pub(crate) fn next_deadline(now: Instant, times: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
+    times.into_iter().flatten().filter(|at| *at > now).min()
+}
 
 /// What the broker did, as far as a run must act on it.
 #[derive(Debug)]
@@ -79,8 +87,8 @@ enum Reachability {
     Unknown,
     /// Since then.
     Connected(Instant),
-    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage, however many
-    /// attempts fail.
+    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage,
+    /// however many attempts fail.
     Lost(Outage),
 }
 
@@ -225,9 +233,9 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready, or
-    /// the run's `deadline` or that of [`EventLoop::broker`] passes. Returns at once where events are queued that the run may
-    /// take.
+    /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready,
+    /// or the run's `deadline` or that of [`EventLoop::broker`] passes. Returns at once where events are queued that
+    /// the run may take.
     ///
     /// # Errors
     /// As [`stdio::wait`].
@@ -280,8 +288,8 @@ impl<'a> EventLoop<'a> {
         matches!(self.reachability, Reachability::Connected(_))
     }
 
-    /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still waits for.
-    /// `None` where there is a connection.
+    /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still
+    /// waits for. `None` where there is a connection.
     #[must_use]
     pub(crate) fn outage(&self) -> Option<Outage> {
         match &self.reachability {
@@ -291,8 +299,8 @@ impl<'a> EventLoop<'a> {
         }
     }
 
-    /// The error of ending now, `what` being the reason, for lack of a connection: it names what the last attempt failed on.
-    /// `None` where there is a connection.
+    /// The error of ending now, `what` being the reason, for lack of a connection: it names what the last attempt
+    /// failed on. `None` where there is a connection.
     #[must_use]
     pub(crate) fn unreachable(&self, what: &str) -> Option<Error> {
         self.outage().map(|outage| outage.explain(Error::new(Exit::Unavailable, what)))
@@ -313,8 +321,8 @@ impl<'a> EventLoop<'a> {
         self.broker.pause_reading(paused, now);
     }
 
-    /// Publishes a frame that its sender repeats until it is answered: without room it is dropped, as if the network had
-    /// lost it. Returns whether it was published.
+    /// Publishes a frame that its sender repeats until it is answered: without room it is dropped, as if the network
+    /// had lost it. Returns whether it was published.
     ///
     /// # Errors
     /// As [`Client::publish`].
@@ -327,8 +335,8 @@ impl<'a> EventLoop<'a> {
         Ok(has_room)
     }
 
-    /// Waits until the broker has acknowledged all that was published, then ends the connection: for three seconds in all,
-    /// or until another signal comes. Returns the signals for a loop that follows.
+    /// Waits until the broker has acknowledged all that was published, then ends the connection: for three seconds in
+    /// all, or until another signal comes. Returns the signals for a loop that follows.
     ///
     /// # Errors
     /// As [`stdio::wait`].
@@ -357,96 +365,4 @@ impl<'a> EventLoop<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::os::unix::net::UnixStream;
-    use std::sync::mpsc;
-    use std::thread;
-
-    use super::*;
-    use crate::mqtt::{ClientOptions, Endpoint};
-    use crate::report::Level;
-
-    /// When a test fails instead of waiting for ever.
-    const HANG_TIMEOUT: Duration = Duration::from_secs(60);
-
-    const CONNECT: u8 = 0x10;
-    const PUBLISH: u8 = 0x32;
-    const DISCONNECT: u8 = 0xe0;
-
-    /// Reads a short packet: its first byte, and what follows its length; `None` once the client has closed.
-    fn read_packet(mut stream: &TcpStream) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 2];
-        stream.read_exact(&mut head).ok()?;
-        let mut rest = vec![0; usize::from(head[1])];
-        stream.read_exact(&mut rest).unwrap();
-        Some((head[0], rest))
-    }
-
-    /// A broker for one client, that does with a PUBLISH what the test says. Gives the first bytes of all packets.
-    fn serve(listener: &TcpListener, mut on_publish: impl FnMut(&TcpStream, &[u8])) -> Vec<u8> {
-        let (stream, _) = listener.accept().unwrap();
-        let mut came = Vec::new();
-        while let Some((first, rest)) = read_packet(&stream) {
-            match first {
-                CONNECT => (&stream).write_all(&[0x20, 2, 0, 0]).unwrap(),
-                PUBLISH => on_publish(&stream, &rest),
-                _ => {}
-            }
-            came.push(first);
-        }
-        came
-    }
-
-    /// A run that two signals have stopped while it was not reading, and that closes with a message on its way out. It has an
-    /// hour for that.
-    fn close(port: u16, signals: Signals, mut sent: &UnixStream) -> Signals {
-        let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
-        let mut client = Client::new(Endpoint::tcp("127.0.0.1", port), ClientOptions::new("closing")).unwrap();
-        client.connect(Instant::now());
-        let mut events = EventLoop::new(client, signals, &report);
-        let now = loop {
-            let now = events.begin_turn();
-            if let Some(BrokerEvent::Connected) = events.next_event().unwrap() {
-                break now;
-            }
-            events.wait(None, None, now).unwrap();
-        };
-        sent.write_all(b"XX").unwrap();
-        assert_eq!(events.stop_requested(), Stop::AtOnce);
-        events.pause_reading(true, now);
-        // Closing sends it: once the broker has it, the run is closing.
-        events.broker.publish("t", "last".into(), Qos::AtLeastOnce, false).unwrap();
-        events.close_by(now + Duration::from_secs(3600), now).unwrap()
-    }
-
-    /// Has a run close, and the broker do this with its message. Returns the first bytes of all packets, and how many signals
-    /// came.
-    fn closed(on_publish: impl Fn(&TcpStream, &[u8], &UnixStream) + Send + 'static) -> (Vec<u8>, usize) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (signals, sent) = Signals::simulated();
-        let again = sent.try_clone().unwrap();
-        let broker = thread::spawn(move || serve(&listener, |stream, rest| on_publish(stream, rest, &again)));
-        let (done, outcome) = mpsc::channel();
-        thread::spawn(move || done.send(close(port, signals, &sent).count()));
-        let signals = outcome.recv_timeout(HANG_TIMEOUT).expect("it closes");
-        (broker.join().unwrap(), signals)
-    }
-
-    #[test]
-    fn a_run_that_was_not_reading_hears_its_last_acknowledgement_and_says_farewell() {
-        let (came, signals) = closed(|mut stream, publish, _| {
-            let id_at = 2 + usize::from(publish[1]);
-            stream.write_all(&[0x40, 2, publish[id_at], publish[id_at + 1]]).unwrap();
-        });
-        assert_eq!((&came[..], signals), (&[CONNECT, PUBLISH, DISCONNECT][..], 2));
-    }
-
-    #[test]
-    fn a_third_signal_ends_the_wait_for_the_last_acknowledgement() {
-        let (came, signals) = closed(|_, _, mut sent| sent.write_all(b"X").unwrap());
-        assert_eq!((&came[..], signals), (&[CONNECT, PUBLISH][..], 3));
-    }
-}
+mod tests;

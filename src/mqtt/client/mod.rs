@@ -67,8 +67,8 @@ impl Client {
     /// A client that does nothing until [`connect`](Self::connect).
     ///
     /// # Errors
-    /// Those of [`ClientSession::new`]; [`crate::Exit::Config`] for an endpoint that this build has no layer for, or whose files
-    /// cannot be used.
+    /// Those of [`ClientSession::new`]; [`crate::Exit::Config`] for an endpoint that this build has no layer for, or
+    /// whose files cannot be used.
     pub fn new(endpoint: Endpoint, options: ClientOptions) -> Result<Self> {
         let dialer = Dialer::new(endpoint, rand::random::<u16>().into())?;
         Ok(Self {
@@ -116,9 +116,9 @@ impl Client {
         }
     }
 
-    /// When to drive, if poll finds nothing before. [`drive`](Self::drive) handles every deadline that has passed, so that a
-    /// caller need not ask which one it was. (A call that finds the broker gone while reading is paused does nothing else,
-    /// and leaves them to the next call.)
+    /// When to drive, if poll finds nothing before. [`drive`](Self::drive) handles every deadline that has passed, so
+    /// that a caller need not ask which one it was. (A call that finds the broker gone while reading is paused does
+    /// nothing else, and leaves them to the next call.)
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.phase {
@@ -253,8 +253,8 @@ impl Client {
         }
     }
 
-    /// Sends what is queued and DISCONNECT, then connects anew, with the will that is set now; [`Event::Renewed`] says when the
-    /// old connection has ended. Does nothing without a connection: the next one has that will in any case.
+    /// Sends what is queued and DISCONNECT, then connects anew, with the will that is set now; [`Event::Renewed`] says
+    /// when the old connection has ended. Does nothing without a connection: the next one has that will in any case.
     pub fn renew(&mut self) {
         self.session.renew();
     }
@@ -397,102 +397,4 @@ impl Client {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-    use crate::mqtt::{BrokerAddress, Node};
-
-    fn idle() -> Client {
-        Client::new(Endpoint::tcp("127.0.0.1", 1), ClientOptions::new("idle")).unwrap()
-    }
-
-    /// A client of two nodes that accept connections and say nothing, as long as the listeners live.
-    fn with_mute_nodes() -> ([TcpListener; 2], [Node; 2], Client) {
-        let listeners = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let nodes = listeners
-            .each_ref()
-            .map(|listener| Node { host: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() });
-        let endpoint = Endpoint::new(BrokerAddress::Tcp(nodes.to_vec()));
-        let client = Client::new(endpoint, ClientOptions::new("mute")).unwrap();
-        (listeners, nodes, client)
-    }
-
-    fn is_polled(client: &Client) -> bool {
-        let mut fds = Vec::new();
-        client.interest(&mut fds);
-        !fds.is_empty()
-    }
-
-    #[test]
-    fn a_client_does_nothing_until_it_is_told_to_connect() {
-        let mut client = idle();
-        let now = Instant::now();
-        client.subscribe("t", Qos::AtLeastOnce, now).unwrap();
-        client.publish("t", Bytes::new(), Qos::AtLeastOnce, false).unwrap();
-        client.drive(now + Duration::from_secs(60), PollFlags::empty());
-        assert!(!is_polled(&client) && client.deadline().is_none());
-        assert!(client.next_event().is_none() && !client.is_closed());
-        client.connect(now);
-        assert_eq!(client.deadline(), Some(now));
-        client.drive(now, PollFlags::empty());
-        // Refused at once, or still on its way: it is under way in any case.
-        assert!(is_polled(&client) || matches!(client.next_event(), Some(Event::Down { .. })));
-    }
-
-    #[test]
-    fn a_node_that_says_nothing_is_left_for_the_other_one() {
-        let (_listeners, nodes, mut client) = with_mute_nodes();
-        let mut now = Instant::now();
-        client.connect(now);
-        let mut outages = Vec::new();
-        for round in 0..4 {
-            while !matches!(client.phase, ConnectionPhase::Open(..)) {
-                client.drive(now, PollFlags::empty());
-            }
-            assert_eq!(client.deadline(), Some(now + CONNACK_TIMEOUT));
-            now += CONNACK_TIMEOUT;
-            client.drive(now, PollFlags::empty());
-            let down = std::iter::from_fn(|| client.next_event()).find_map(|event| match event {
-                Event::Down { outage, .. } => Some(outage),
-                _ => None,
-            });
-            outages.push(down.expect("an outage").to_string());
-            let next = client.deadline().unwrap();
-            assert_eq!(next > now, round % 2 == 1, "no reason to wait before the other one was tried");
-            now = next;
-        }
-        let said = |node: &Node| format!("{node}: no CONNACK from the broker");
-        outages[..2].sort();
-        let mut both = nodes.each_ref().map(said);
-        both.sort();
-        assert_eq!(outages[..2], both);
-        assert_ne!(outages[2], outages[3]);
-    }
-
-    #[test]
-    fn no_answer_is_late_while_reading_is_paused() {
-        let (_listeners, _, mut client) = with_mute_nodes();
-        let mut now = Instant::now();
-        client.connect(now);
-        client.pause_reading(true, now);
-        while !matches!(client.phase, ConnectionPhase::Open(..)) {
-            client.drive(now, PollFlags::empty());
-        }
-        assert_eq!(client.deadline(), None, "nothing to do");
-        now += CONNACK_TIMEOUT;
-        client.drive(now, PollFlags::empty());
-        client.pause_reading(false, now);
-        assert_eq!(client.deadline(), Some(now + CONNACK_TIMEOUT));
-        assert!(client.next_event().is_none());
-    }
-
-    #[test]
-    fn an_idle_client_disconnects_at_once() {
-        let mut client = idle();
-        client.disconnect();
-        assert!(matches!(client.next_event(), Some(Event::Closed)) && client.is_closed());
-        client.connect(Instant::now());
-        assert!(client.is_closed());
-    }
-}
+mod tests;

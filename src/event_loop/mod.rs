@@ -59,6 +59,8 @@ pub(crate) enum BrokerEvent {
     },
     /// The broker has this message; at QoS 0, the socket has it.
     Acknowledged(Token),
+    /// The broker takes no message as long as one that was published, which holds up the others.
+    TooLong(Error),
     /// A message came in.
     Message(Message),
     /// A message came in that is over the limit. Its payload was discarded.
@@ -171,6 +173,7 @@ impl<'a> EventLoop<'a> {
                 }
                 mqtt::Event::Closed => continue,
                 mqtt::Event::Refused(error) => return Err(error),
+                mqtt::Event::TooLong(error) => BrokerEvent::TooLong(error),
                 mqtt::Event::Subscribed { filter, requested, granted } => {
                     BrokerEvent::Subscribed { filter, requested, granted }
                 }

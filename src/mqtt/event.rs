@@ -48,6 +48,9 @@ pub enum Event {
     },
     /// The broker refused something. The client keeps trying: the tool decides whether this ends the run.
     Refused(Error),
+    /// The broker takes no message as long as one that was published. It is not sent, and neither is what was published
+    /// after it, until the broker takes longer ones, or [`Client::withdraw`](super::Client::withdraw).
+    TooLong(Error),
     /// Something does not work, perhaps only for now, and the user can help: the client keeps trying.
     Warning(Error),
     /// Something that is good to know when one looks for it.

@@ -10,14 +10,14 @@ use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
 use crate::{Rejected, Result};
 
-/// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that wait is
-/// answered then.
+/// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that
+/// wait is answered then.
 const TIME_SLICE: Duration = Duration::from_millis(20);
 
 impl PairRun<'_> {
-    /// Takes what came in; returns the time of this turn. While frames wait for a key exchange or a signature it goes on
-    /// reading for as long as it then answers: what waits in the socket, or in the broker until that drops it, may be a frame
-    /// of an attempt, or one more that the same signature answers.
+    /// Takes what came in; returns the time of this turn. While frames wait for a key exchange or a signature it goes
+    /// on reading for as long as it then answers: what waits in the socket, or in the broker until that drops it, may
+    /// be a frame of an attempt, or one more that the same signature answers.
     pub(super) fn take_events(&mut self) -> Result<Instant> {
         let begun = self.event_loop.begin_turn();
         let mut now = begun;
@@ -56,11 +56,13 @@ impl PairRun<'_> {
                 self.event_loop.broker.ack(receipt);
                 Ok(())
             }
+            BrokerEvent::TooLong(refusal) => Err(refusal),
             BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Acknowledged(_) => Ok(()),
         }
     }
 
-    /// From now on the peer's frames come in. A subscription is also renewed after an outage, when there is nothing to begin.
+    /// From now on the peer's frames come in. A subscription is also renewed after an outage, when there is nothing to
+    /// begin.
     fn subscribed(&mut self, now: Instant) {
         if let Phase::Subscribing(check) = &mut self.phase {
             match check.take() {
@@ -101,7 +103,8 @@ impl PairRun<'_> {
         self.report.verbose(format_args!("dropped {name}: {rejected}"));
     }
 
-    /// Answers frames that wait for a key exchange: those of each kind for a while, as long as there is room for the answers.
+    /// Answers frames that wait for a key exchange: those of each kind for a while, as long as there is room for the
+    /// answers.
     pub(super) fn exchange_keys(&mut self) -> Result<()> {
         for kind in [KeyExchange::InitReq, KeyExchange::AuthReq] {
             let begun = Instant::now();

@@ -32,9 +32,8 @@ struct KeptEvents {
 
 /// Waits until the link has a session; returns what happened meanwhile, or `None` where a signal asks the run to end.
 ///
-/// # Errors
-/// Why there is no session, after `timeout`; [`Exit::Unavailable`] where the broker refuses the connection; otherwise as
-/// [`LinkSessions::open`].
+/// # Errors Why there is no session, after `timeout`; [`Exit::Unavailable`] where the broker refuses the connection;
+/// otherwise as [`LinkSessions::open`].
 pub(super) fn wait(
     link: &Link,
     timeout: Option<Duration>,
@@ -95,8 +94,9 @@ impl KeptEvents {
         self.messages.len() >= MAX_KEPT_MESSAGES || self.bytes >= MAX_KEPT_BYTES
     }
 
-    /// Takes an event; `keeps` tells whether the broker keeps a message of this quality of service until it is acknowledged.
-    /// Returns what acknowledges a message that is junk, or for sts-pair: it must not stand in the way of the peer's first.
+    /// Takes an event; `keeps` tells whether the broker keeps a message of this quality of service until it is
+    /// acknowledged. Returns what acknowledges a message that is junk, or for sts-pair: it must not stand in the way of
+    /// the peer's first.
     fn take(&mut self, event: BrokerEvent, keeps: impl Fn(Qos) -> bool) -> Option<Receipt> {
         match event {
             BrokerEvent::Message(message) if is_sealed(&message) => self.keep(message),
@@ -109,7 +109,8 @@ impl KeptEvents {
                 self.messages.retain(|message| message.qos == Qos::ExactlyOnce || !keeps(message.qos));
                 self.bytes = self.messages.iter().map(|message| message.payload.len()).sum();
             }
-            BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
+            // Nothing is published before there is a session.
+            BrokerEvent::Connected | BrokerEvent::Acknowledged(_) | BrokerEvent::TooLong(_) => {}
         }
         None
     }

@@ -18,8 +18,8 @@ use crate::{Error, Exit, Result};
 pub(super) enum Disposition {
     /// It is written, then what is owed for it is settled.
     Deliver(Delivery),
-    /// It is kept until the end of another stream has come, which its own stream continues; a KILL, until the keys that it is
-    /// for are deleted. It is not acknowledged yet: should this process end, the broker sends it again.
+    /// It is kept until the end of another stream has come, which its own stream continues; a KILL, until the keys that
+    /// it is for are deleted. It is not acknowledged yet: should this process end, the broker sends it again.
     Hold {
         /// Whether this run receives its stream, as far as is known.
         is_followed: bool,
@@ -39,8 +39,8 @@ pub(super) enum Disposition {
 }
 
 impl Disposition {
-    /// Whether the time of [`super::RecvOptions::timeout`] begins again with it. A message that this run does not receive may
-    /// never be accepted, and so be played again and again.
+    /// Whether the time of [`super::RecvOptions::timeout`] begins again with it. A message that this run does not
+    /// receive may never be accepted, and so be played again and again.
     pub(super) fn restarts_timeout(&self) -> bool {
         match self {
             Self::Deliver(_) => true,
@@ -77,8 +77,8 @@ pub(super) fn oversize(len: usize) -> Error {
         .hint(format!("if it is not junk, add a line to the configuration of this device: max_message = {len}"))
 }
 
-/// The error of a run that got no retained message on `topic`. That there was no connection is the run's to say, as in any
-/// other.
+/// The error of a run that got no retained message on `topic`. That there was no connection is the run's to say, as in
+/// any other.
 pub(super) fn none_retained(topic: &str) -> Error {
     Error::new(Exit::TryAgain, "no retained message")
         .because(format!("the broker sent none on {topic} in time"))
@@ -97,12 +97,12 @@ pub(super) struct ConfirmMessage {
 pub(super) trait IncomingStreams {
     /// What becomes of a message that came from the broker.
     ///
-    /// # Errors
-    /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
+    /// # Errors [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is
+    /// an error.
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
 
-    /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data itself,
-    /// and its sender waits for the confirm of it. Any other message is left with the broker.
+    /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data
+    /// itself, and its sender waits for the confirm of it. Any other message is left with the broker.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
@@ -110,14 +110,16 @@ pub(super) trait IncomingStreams {
         Ok(None)
     }
 
-    /// The broker takes messages of at most this many bytes from us.
-    fn limit_messages(&mut self, _max_message: usize) {}
+    /// The broker takes messages of at most this many bytes from us; false where nothing can be said in these.
+    fn limit_messages(&mut self, _max_message: usize) -> bool {
+        true
+    }
 
     /// A message of `len` bytes came that is over the limit, and its payload was discarded.
     fn reject_oversize(&mut self, len: usize, now: Instant);
 
-    /// What becomes of the next message that was held and need not wait any more: what it waits for came, took too long, or is
-    /// given up.
+    /// What becomes of the next message that was held and need not wait any more: what it waits for came, took too
+    /// long, or is given up.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
@@ -125,8 +127,8 @@ pub(super) trait IncomingStreams {
         Ok(None)
     }
 
-    /// Whether a message is held that would be lost with this process, where `keeps` tells whether the broker keeps one of this
-    /// quality of service until it is acknowledged.
+    /// Whether a message is held that would be lost with this process, where `keeps` tells whether the broker keeps one
+    /// of this quality of service until it is acknowledged.
     fn holds_unkept(&self, _keeps: &dyn Fn(Qos) -> bool) -> bool {
         false
     }
@@ -162,13 +164,14 @@ pub(super) trait IncomingStreams {
         Ok(Vec::new())
     }
 
-    /// The sessions that a peer ended and of which nothing more is waited for: the time for the last of their streams has passed.
+    /// The sessions that a peer ended and of which nothing more is waited for: the time for the last of their streams
+    /// has passed.
     fn late_sessions(&self, _now: Instant) -> Vec<SessionId> {
         Vec::new()
     }
 
-    /// Deletes sessions that their peer ended, where nothing more is to come, and nothing `is_held` back of the lines; returns
-    /// what acknowledges the KILLs. To be called when everything that was passed on is written.
+    /// Deletes sessions that their peer ended, where nothing more is to come, and nothing `is_held` back of the lines;
+    /// returns what acknowledges the KILLs. To be called when everything that was passed on is written.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
@@ -179,8 +182,8 @@ pub(super) trait IncomingStreams {
     /// Whether nothing more will come that this run receives.
     fn is_complete(&self) -> bool;
 
-    /// Until when a complete run stays: a sender may not have heard that all of its stream is written, and nobody else would
-    /// tell it.
+    /// Until when a complete run stays: a sender may not have heard that all of its stream is written, and nobody else
+    /// would tell it.
     fn linger_until(&self, _now: Instant) -> Option<Instant> {
         None
     }
@@ -190,8 +193,8 @@ pub(super) trait IncomingStreams {
         None
     }
 
-    /// Reports which streams are open, and what was lost whole, for a run that is told to end: it would not have ended by
-    /// itself.
+    /// Reports which streams are open, and what was lost whole, for a run that is told to end: it would not have ended
+    /// by itself.
     fn report_unfinished(&mut self) {}
 
     /// What a run that ended by itself says by its exit status; `timed_out` if that was for lack of messages.

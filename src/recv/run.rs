@@ -131,6 +131,7 @@ impl RecvRun<'_> {
             match self.events.next_event() {
                 Err(refusal) => return Ok(Some(refusal)),
                 Ok(None) => break,
+                Ok(Some(BrokerEvent::TooLong(refusal))) if !self.limit_messages() => return Ok(Some(refusal)),
                 Ok(Some(event)) => self.handle(event, now)?,
             }
         }
@@ -166,15 +167,18 @@ impl RecvRun<'_> {
                 self.left.disconnected();
                 self.streams.disconnected();
             }
-            BrokerEvent::Connected => {
-                let max_message = self.events.broker.max_payload(self.config.publish.as_str());
-                if max_message >= MIN_MESSAGE {
-                    self.streams.limit_messages(max_message);
-                }
-            }
+            BrokerEvent::Connected => drop(self.limit_messages()),
+            // Confirms and answers: whoever lacks one asks again.
+            BrokerEvent::TooLong(_) => drop(self.events.broker.withdraw()),
             BrokerEvent::Acknowledged(_) => {}
         }
         Ok(())
+    }
+
+    /// Keeps what is published to the length that the broker bears; false where that is too little for anything.
+    fn limit_messages(&mut self) -> bool {
+        let max_message = self.events.broker.max_payload(self.config.publish.as_str());
+        max_message >= MIN_MESSAGE && self.streams.limit_messages(max_message)
     }
 
     fn dispose(&mut self, disposition: Disposition, now: Instant) -> Result<()> {

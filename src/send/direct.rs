@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::source::{Amount, MessageSource, Turn};
@@ -128,6 +128,21 @@ impl MessageSource for Direct {
     fn stop_reading(&mut self, _now: Instant) -> Result<()> {
         self.input.stop();
         Ok(())
+    }
+
+    fn limit_records(&mut self, max_record: usize) {
+        if let ReadProgress::Reading(buffer) = &mut self.progress {
+            buffer.max_data = buffer.max_data.min(max_record);
+        }
+    }
+
+    fn cut_again(
+        &mut self,
+        withdrawn: Vec<Bytes>,
+        stream: &mut dyn OutgoingStream,
+        turn: &mut Turn<'_>,
+    ) -> Result<Option<u64>> {
+        stream.cut_again(withdrawn, turn.now, turn.rng)
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {

@@ -57,6 +57,15 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// that a record of a spool may then have.
     fn limit_messages(&mut self, max_message: usize) -> usize;
 
+    /// The most bytes that a message has from now on.
+    fn max_message(&self) -> usize;
+
+    /// Seals what is in messages that are too long now again, in shorter ones, which [`OutgoingStream::next_control`]
+    /// gives: what the receiver has not confirmed, or where that is not asked for, what is in these messages, which
+    /// were taken back, oldest first. Returns how many messages may arrive twice; `None` where they are not of the
+    /// stream that there is.
+    fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>>;
+
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
     fn buffer(&self) -> BytesMut;
 

@@ -1,12 +1,13 @@
-//! Messages on a link without encryption (`sts_mode = nosec`): the payload is what was read, and with `--each` a line without
-//! its newline, as other MQTT clients expect it.
+//! Messages on a link without encryption (`sts_mode = nosec`): the payload is what was read, and with `--each` a line
+//! without its newline, as other MQTT clients expect it.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
-use super::outgoing::{ConfirmedStream, OutgoingStream, SpoolStream, WillMessage, WillOf, WillStream};
+use super::outgoing::{ConfirmedStream, OutgoingMessage, OutgoingStream, SpoolStream, WillMessage, WillOf, WillStream};
 use crate::Result;
 use crate::config::{Config, Mqtt};
 use crate::stdio::Split;
@@ -18,6 +19,8 @@ pub(super) struct PlainStream {
     max_message: usize,
     retain: bool,
     split: Split,
+    /// What is to be published in shorter messages than before.
+    shortened: VecDeque<Bytes>,
 }
 
 impl PlainStream {
@@ -26,7 +29,7 @@ impl PlainStream {
         let (topic, will_topic) = (&config.publish, config.will_topic.as_ref().unwrap_or(&config.publish));
         let Mqtt { max_message, retain, .. } = config.mqtt;
         let (topic, will_topic) = (topic.as_str().to_owned(), will_topic.as_str().to_owned());
-        Self { topic, will_topic, max_message, retain, split }
+        Self { topic, will_topic, max_message, retain, split, shortened: VecDeque::new() }
     }
 }
 
@@ -42,6 +45,25 @@ impl OutgoingStream for PlainStream {
     fn limit_messages(&mut self, max_message: usize) -> usize {
         self.max_message = self.max_message.min(max_message);
         self.max_message
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    fn cut_again(&mut self, withdrawn: Vec<Bytes>, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<u64>> {
+        let count = withdrawn.len() as u64;
+        for mut message in withdrawn {
+            while !message.is_empty() {
+                self.shortened.push_back(message.split_to(message.len().min(self.max_message)));
+            }
+        }
+        Ok(Some(count))
+    }
+
+    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        let shortened = self.shortened.pop_front();
+        Ok(shortened.map(|payload| OutgoingMessage::Message { data_len: payload.len(), payload }))
     }
 
     fn buffer(&self) -> BytesMut {

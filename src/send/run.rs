@@ -37,6 +37,7 @@ use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop, next_deadli
 use crate::mqtt::{Client, Qos};
 use crate::report::Reporter;
 use crate::spool::Pending;
+use crate::text::count;
 use crate::{Error, Exit, Result};
 
 /// Why a run ends before everything is delivered.
@@ -300,12 +301,7 @@ impl SendRun<'_> {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
                 Ok(None) => return Ok(self.source.acknowledged_all()?),
-                Err(refusal) => {
-                    if self.pending().messages > 0 {
-                        self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
-                    }
-                    return Err(SendFailure::GivenUp(self.source.refused(refusal)));
-                }
+                Err(refusal) => return Err(self.refused(refusal)),
             }
         }
     }
@@ -320,6 +316,7 @@ impl SendRun<'_> {
                 self.registration.reply_topics.disconnected();
                 self.registration.will.disconnected();
             }
+            BrokerEvent::TooLong(refusal) => self.cut_again(refusal, now)?,
             BrokerEvent::Subscribed { filter, .. } => self.registration.reply_topics.subscription_accepted(&filter),
             BrokerEvent::Acknowledged(token) => {
                 self.data_in_flight.acknowledged(token);
@@ -335,6 +332,41 @@ impl SendRun<'_> {
             }
             BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
         }
+        Ok(())
+    }
+
+    /// How the run ends where the broker refuses something.
+    fn refused(&self, refusal: Error) -> SendFailure {
+        if self.pending().messages > 0 {
+            self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
+        }
+        SendFailure::GivenUp(self.source.refused(refusal))
+    }
+
+    /// The broker bears less than on an earlier connection: what is in messages that are too long now goes in shorter
+    /// ones.
+    fn cut_again(&mut self, refusal: Error, now: Instant) -> Outcome<()> {
+        if self.stream.max_message() > self.events.broker.max_payload(self.stream.topic()) {
+            return Err(self.refused(refusal));
+        }
+        let unfinished = self.unfinished(Exit::Failed, "refused by the broker");
+        let mut withdrawn = Vec::new();
+        for (token, payload) in self.events.broker.withdraw() {
+            self.data_in_flight.acknowledged(token);
+            withdrawn.push(payload);
+        }
+        let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
+        let Some(duplicates) = self.source.cut_again(withdrawn, &mut *self.stream, &mut turn)? else {
+            self.report.info(unfinished);
+            return Err(SendFailure::GivenUp(self.source.refused(refusal)));
+        };
+        if duplicates > 0 {
+            self.report.warning(format_args!(
+                "the broker takes shorter messages now; resent in shorter ones, possibly duplicated: {}",
+                count(duplicates, "message")
+            ));
+        }
+        self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
         Ok(())
     }
 

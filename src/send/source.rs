@@ -7,6 +7,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use bytes::Bytes;
 use rand::rngs::ThreadRng;
 
 use super::outgoing::{OutgoingMessage, OutgoingStream};
@@ -80,8 +81,8 @@ pub(super) trait MessageSource {
         Ok(())
     }
 
-    /// Cuts records of at most this many bytes from now on; those in the spool are cut again if need be.
-    fn limit_records(&mut self, _max_record: usize) {}
+    /// Cuts messages with at most this many bytes of data from now on; those in a spool are cut again if need be.
+    fn limit_records(&mut self, max_record: usize);
 
     /// When to call [`MessageSource::fill`] and [`MessageSource::next`] again, if nothing else happens before. A time
     /// in the past is ignored, here and by the caller: make one of several times with
@@ -92,6 +93,16 @@ pub(super) trait MessageSource {
 
     /// Seals what is not confirmed again, under the current session; returns how many messages that are.
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64>;
+
+    /// The broker takes no messages as long as some that were published, and [`MessageSource::limit_records`] said so:
+    /// what is in them goes in shorter ones. `withdrawn` are those that were taken back, oldest first. Returns as
+    /// [`OutgoingStream::cut_again`].
+    fn cut_again(
+        &mut self,
+        withdrawn: Vec<Bytes>,
+        stream: &mut dyn OutgoingStream,
+        turn: &mut Turn<'_>,
+    ) -> Result<Option<u64>>;
 
     /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be
     /// sealed under that, as the next run would do. Without a disk, the run ends when they can no longer be confirmed.

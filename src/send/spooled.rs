@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::run::SendFailure;
@@ -250,6 +252,21 @@ impl MessageSource for Spooled<'_> {
 
     fn limit_records(&mut self, max_record: usize) {
         self.intake.limit_records(max_record);
+    }
+
+    /// All that is not acknowledged is read again, for another stream of the sequence, in which each record keeps its
+    /// position: the receiver drops what it has. The first that is too long is cut once those before it are
+    /// acknowledged.
+    fn cut_again(
+        &mut self,
+        _withdrawn: Vec<Bytes>,
+        stream: &mut dyn OutgoingStream,
+        turn: &mut Turn<'_>,
+    ) -> Result<Option<u64>> {
+        self.published.clear();
+        stream.reseal_records(&mut self.spool, turn.now)?;
+        self.spool.rewind()?;
+        Ok(Some(0))
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {

@@ -199,6 +199,11 @@ impl Sender {
         self
     }
 
+    /// Keeps messages to this many bytes, if they may be longer.
+    pub(crate) fn limit_messages(&mut self, max_message: usize) {
+        self.lengths.max_message = self.lengths.max_message.min(max_message);
+    }
+
     /// Says this with the first message, which has that much less room ([`Sender::max_record_len`]).
     pub(crate) fn begin_with(&mut self, preamble: Preamble) {
         self.flags = self.flags & !CONTINUES | if preamble.continues.is_some() { CONTINUES } else { 0 };

@@ -1,9 +1,13 @@
-//! Claim: in MQTT 3.1, 3.1.1 and 5 the tools keep the same promises; in MQTT 5 the limits of the broker are kept to and its
-//! refusals named. A shared subscription divides a plain link among its readers, and leaves an encrypted one whole.
+//! Claim: in MQTT 3.1, 3.1.1 and 5 the tools keep the same promises; in MQTT 5 the limits of the broker are kept to and
+//! its refusals named. A shared subscription divides a plain link among its readers, and leaves an encrypted one whole.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, M2S, Pair, readings, settings};
 use crate::process::{Process, wait_until};
+use crate::server::{Server, carry};
 
 const VERSIONS: [&str; 3] = ["3", "4", "5"];
 
@@ -92,6 +96,62 @@ fn what_is_in_a_spool_is_cut_to_the_limit_of_the_broker() {
     let sent = pair.master.send_all(&["--spool", "spool"], "and more\n").succeeded();
     assert!(sent.stderr.contains("cut into smaller ones"), "{}", sent.stderr);
     receiver.wait().succeeded().wrote(&[&*input, b"and more\n"].concat());
+}
+
+/// Takes a connection of MQTT 5 until so many bytes came; acknowledges none of them.
+fn swallow(mut stream: TcpStream, bytes: usize) {
+    let mut buffer = [0; 1 << 14];
+    let mut total = stream.read(&mut buffer).unwrap();
+    stream.write_all(&[0x20, 3, 0, 0, 0]).unwrap();
+    while total < bytes
+        && let Ok(count @ 1..) = stream.read(&mut buffer)
+    {
+        total += count;
+    }
+}
+
+/// As after a failover to a node with another configuration.
+#[test]
+fn what_is_sealed_already_is_cut_where_the_next_broker_takes_less() {
+    let broker = Broker::with(Options { max_packet_size: Some(4000), ..Options::default() });
+    let port = broker.port();
+    let input = [&b"first\n"[..], &vec![b'x'; 40_000], b"\nlast\n"].concat();
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", "pubtop=plain", "-o", "subtop=plain", "-b"];
+    for (spool, options, listen) in [
+        ("1", &["--each"][..], &[][..]),
+        ("2", &["--each", "-o", "qos=2"], &[]),
+        ("3", &["--each", "--confirm"], &[]),
+        ("4", &["--each", "--spool", "4"], &[]),
+        ("5", &["--each", "--confirm", "--spool", "5"], &[]),
+        ("6", &["--each", "--will", "gone", "--pad", "64"], &[]),
+        ("7", &plain, &plain),
+        ("8", &[&plain[..], &["--spool", "8"]].concat(), &plain),
+    ] {
+        let pair = pair_in(&broker, "5", "5");
+        let relay = Server::start(move |number, stream| match number {
+            0 => swallow(stream, 40_000),
+            _ => carry(stream, port),
+        });
+        let receiver = pair.slave.listen(&[listen, &["-o", "clientid="]].concat());
+        let sent = pair.master.send_all(&[options, &["-o", &format!("port={}", relay.port())]].concat(), &*input);
+        sent.succeeded();
+        receiver.wait_for_stdout(&input);
+        let ended = receiver.stop().succeeded().wrote(&input);
+        assert!(!ended.stderr.contains("gap"), "case {spool}: {}", ended.stderr);
+    }
+}
+
+/// The frames of a receiver are confirms, which its padding may make too long.
+#[test]
+fn a_receiver_whose_padding_the_broker_does_not_bear_names_the_limit() {
+    let broker = Broker::with(Options { max_packet_size: Some(3000), ..Options::default() });
+    let pair = pair_in(&broker, "5", "5");
+    let receiver = pair.slave.listen(&["--pad", "4096"]);
+    let sender = Process::spawn_with(pair.master.send(&["--confirm", LINK]), "x\n");
+    receiver.wait().failed(&[69], &["does not accept a message of", "raise the limit of the broker"]);
+    let next = pair.slave.listen(&[]);
+    sender.wait().succeeded();
+    next.stop().succeeded();
 }
 
 #[test]

@@ -181,6 +181,11 @@ impl Client {
         self.session.publish(topic, payload, qos, retain)
     }
 
+    /// As [`ClientSession::withdraw`].
+    pub fn withdraw(&mut self) -> Vec<(Token, Bytes)> {
+        self.session.withdraw()
+    }
+
     /// As [`ClientSession::has_room`].
     #[must_use]
     pub fn has_room(&self, size: usize) -> bool {

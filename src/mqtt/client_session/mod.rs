@@ -4,11 +4,11 @@
 //! A state machine without I/O: bytes and the time come in; bytes, [`Event`]s and a deadline come out. The driver owns
 //! the socket, and reports exactly how many bytes it took: at QoS 0 nothing else is ever known of a message.
 //!
-//! `connection_lifecycle` is how a connection begins and ends, `connection_history` what the last ones have in common, and
-//! `packet_handler` what each packet means, with `publish_answers` for those that answer a PUBLISH. `outgoing_publishes`,
-//! `incoming_publishes` and `subscriptions` are what outlives a connection; `wire` is what of it goes out on the one that there
-//! is, and `broker_limits` what that bears. `keep_alive` and `awaited_ack` keep time, `refusal` puts reasons into words, and
-//! `notices` says each once.
+//! `connection_lifecycle` is how a connection begins and ends, `connection_history` what the last ones have in common,
+//! and `packet_handler` what each packet means, with `publish_answers` for those that answer a PUBLISH.
+//! `outgoing_publishes`, `incoming_publishes` and `subscriptions` are what outlives a connection; `wire` is what of it
+//! goes out on the one that there is, and `broker_limits` what that bears. `keep_alive` and `awaited_ack` keep time,
+//! `refusal` puts reasons into words, and `notices` says each once.
 
 mod awaited_ack;
 mod broker_limits;
@@ -91,8 +91,8 @@ enum ConnectionState {
     Closing,
 }
 
-/// Whether a CONNECT went out to which no CONNACK came. The broker may have made a new session then; if the next CONNACK says that
-/// a session is present, it may mean that one.
+/// Whether a CONNECT went out to which no CONNACK came. The broker may have made a new session then; if the next
+/// CONNACK says that a session is present, it may mean that one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SessionDoubt {
     None,
@@ -142,6 +142,12 @@ impl ClientSession {
         Ok(token)
     }
 
+    /// Takes back what was published and this connection has not carried, oldest first: [`Event::TooLong`] says why
+    /// that may be of use. Nothing more is heard of it. What is published next goes in its place.
+    pub fn withdraw(&mut self) -> Vec<(Token, Bytes)> {
+        self.outgoing.withdraw()
+    }
+
     /// Whether a message of `size` bytes, topic and payload, can be published now.
     #[must_use]
     pub fn has_room(&self, size: usize) -> bool {
@@ -154,8 +160,8 @@ impl ClientSession {
         self.options.max_send.min(self.outgoing.max_payload(topic))
     }
 
-    /// Whether the broker has said what it bears, or cannot: an answer to CONNECT came in this run, or the version has no way
-    /// to say.
+    /// Whether the broker has said what it bears, or cannot: an answer to CONNECT came in this run, or the version has
+    /// no way to say.
     #[must_use]
     pub(super) fn knows_broker_limits(&self) -> bool {
         !self.options.version.has_properties() || self.outgoing.knows_broker_limits()
@@ -205,8 +211,8 @@ impl ClientSession {
         self.fill_write_buffer();
     }
 
-    /// Sends what is queued, then DISCONNECT, if there is a connection: the next one leaves another will. What is published
-    /// meanwhile goes out on that one.
+    /// Sends what is queued, then DISCONNECT, if there is a connection: the next one leaves another will. What is
+    /// published meanwhile goes out on that one.
     pub(super) fn renew(&mut self) {
         if let ConnectionState::Up { renewing, .. } = &mut self.state {
             *renewing = true;
@@ -280,8 +286,8 @@ impl ClientSession {
         qos > Qos::AtMostOnce && !self.options.clean_session && !expires
     }
 
-    /// When to call [`tick`](Self::tick), if nothing else happens before: the earliest of several times, each of which is
-    /// tested by itself there.
+    /// When to call [`tick`](Self::tick), if nothing else happens before: the earliest of several times, each of which
+    /// is tested by itself there.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let keep_alive = match &self.state {
@@ -319,8 +325,8 @@ impl ClientSession {
         }
     }
 
-    /// Does what is due: everything of which the time in [`deadline`](Self::deadline) has passed, so that none of them is
-    /// passed afterwards.
+    /// Does what is due: everything of which the time in [`deadline`](Self::deadline) has passed, so that none of them
+    /// is passed afterwards.
     ///
     /// # Errors
     /// [`ConnectionLost`] when an answer is overdue.
@@ -378,9 +384,9 @@ impl ClientSession {
 
     /// Encodes what the connection is to carry next, until the write buffer is full.
     ///
-    /// Every PUBLISH leaves here and nowhere else: a new one, one that waited for room, and one that is repeated on a new
-    /// connection. A message that is suspected to be what the broker closes connections for goes alone, once the broker has
-    /// answered a PINGREQ, so that nothing else can be the reason.
+    /// Every PUBLISH leaves here and nowhere else: a new one, one that waited for room, and one that is repeated on a
+    /// new connection. A message that is suspected to be what the broker closes connections for goes alone, once the
+    /// broker has answered a PINGREQ, so that nothing else can be the reason.
     fn fill_write_buffer(&mut self) {
         let ConnectionState::Up { keep_alive, .. } = &self.state else { return };
         let alone = self.history.suspects_oldest();

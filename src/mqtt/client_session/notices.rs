@@ -45,7 +45,7 @@ impl Notices {
     /// A message asks for more than the broker bears.
     pub(super) fn excess(&mut self, excess: &Excess<'_>) -> Option<Event> {
         match excess {
-            Excess::Length(publish, max) => Some(Event::Refused(refusal::too_long(publish, *max))),
+            Excess::Length(publish, max) => Some(Event::TooLong(refusal::too_long(publish, *max))),
             Excess::Qos { asked, max } => {
                 self.once(BrokerNotice::Qos(*max), || Event::Warning(refusal::lower_max_qos(*asked, *max)))
             }

@@ -224,8 +224,8 @@ impl OutgoingPublishes {
         is_excess.then_some(Excess::Retain)
     }
 
-    /// The serial number of the message that goes next: one that the broker refused, after a pause, or the first that this
-    /// connection has not carried yet.
+    /// The serial number of the message that goes next: one that the broker refused, after a pause, or the first that
+    /// this connection has not carried yet.
     fn next_to_send(&mut self) -> Option<u64> {
         if self.refused.retry_at().is_some() {
             return None;
@@ -255,8 +255,8 @@ impl OutgoingPublishes {
         attempted.then(|| oldest.attempted(Token(self.first_serial), longer_was_accepted))
     }
 
-    /// Where the latest packet of the oldest message ends among the bytes of this connection, if its socket has taken it and
-    /// an answer is due; `sent_bytes` counts all that it took.
+    /// Where the latest packet of the oldest message ends among the bytes of this connection, if its socket has taken
+    /// it and an answer is due; `sent_bytes` counts all that it took.
     pub(super) fn oldest_unanswered(&self, sent_bytes: u64) -> Option<u64> {
         let oldest = self.publishes.front().filter(|oldest| oldest.qos > Qos::AtMostOnce)?;
         (oldest.position.end <= sent_bytes).then_some(oldest.position.end)
@@ -326,8 +326,8 @@ impl OutgoingPublishes {
         Some((self.acknowledge(serial), qos))
     }
 
-    /// PUBACK or PUBREC with a reason code that says no: the message it is for, if there is one in flight. It will be sent again,
-    /// as a new one. Also returns how many pauses there were in a row, if one begins with it.
+    /// PUBACK or PUBREC with a reason code that says no: the message it is for, if there is one in flight. It will be
+    /// sent again, as a new one. Also returns how many pauses there were in a row, if one begins with it.
     pub(super) fn refuse(
         &mut self,
         pkid: u16,
@@ -377,6 +377,23 @@ impl OutgoingPublishes {
     pub(super) fn pubcomp(&mut self, pkid: u16, sent_bytes: u64) -> Option<Token> {
         let serial = self.answered(pkid, Qos::ExactlyOnce, PublishState::Releasing, sent_bytes)?;
         Some(self.acknowledge(serial))
+    }
+
+    /// Takes back what this connection has not carried, oldest first: nothing more is heard of it.
+    ///
+    /// Its numbers stay used, as a broker that kept the session may know them from an earlier connection.
+    pub(super) fn withdraw(&mut self) -> Vec<(Token, Bytes)> {
+        let mut withdrawn = Vec::new();
+        for (serial, publish) in (self.first_serial..).zip(&mut self.publishes) {
+            if serial >= self.next_serial && publish.state == PublishState::Publishing {
+                self.unacknowledged.messages -= 1;
+                self.unacknowledged.bytes -= publish.size();
+                publish.state = PublishState::Acknowledged;
+                withdrawn.push((Token(serial), std::mem::take(&mut publish.payload)));
+            }
+        }
+        self.forget_acknowledged();
+        withdrawn
     }
 
     /// The connection is gone, after its socket took `sent_bytes`: everything unacknowledged is to be sent again.
@@ -433,12 +450,17 @@ impl OutgoingPublishes {
             self.unacknowledged.messages -= 1;
             self.unacknowledged.bytes -= size;
         }
+        self.forget_acknowledged();
+        Token(serial)
+    }
+
+    /// Forgets what nothing older is before.
+    fn forget_acknowledged(&mut self) {
         while self.publishes.front().is_some_and(|publish| publish.state == PublishState::Acknowledged) {
             self.publishes.pop_front();
             self.first_serial += 1;
         }
         self.next_serial = self.next_serial.max(self.first_serial);
-        Token(serial)
     }
 
     fn at(&self, serial: u64) -> Option<&OutgoingPublish> {

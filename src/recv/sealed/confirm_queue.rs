@@ -201,6 +201,11 @@ impl ConfirmQueue {
         Some((due.collect(), must_arrive))
     }
 
+    /// Begins another side stream for each session: those that there are may make messages that are too long now.
+    pub(super) fn begin_side_streams(&mut self) {
+        self.senders.clear();
+    }
+
     /// Forgets sessions that are not `usable` any more, with the keys of their streams of confirms: no confirm can be
     /// sealed.
     pub(super) fn retain_sessions(&mut self, usable: impl Fn(SessionId) -> bool) {

@@ -285,8 +285,8 @@ impl IncomingStreams for SealedStreams<'_> {
         }
     }
 
-    fn limit_messages(&mut self, max_message: usize) {
-        self.received.log.limit_messages(max_message);
+    fn limit_messages(&mut self, max_message: usize) -> bool {
+        self.received.log.limit_messages(max_message, self.received.sessions.link.pad())
     }
 
     fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {

@@ -15,7 +15,7 @@ use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Content, StreamId, StreamState};
+use crate::stream::{Confirmed, Content, StreamId, StreamState, max_record_len};
 
 /// How long keys of what is over may stay on disk.
 const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -43,9 +43,17 @@ impl ReceiveLog {
         Ok((Self { journal, confirms: ConfirmQueue::default(), max_message, erasure_due: None }, unusable))
     }
 
-    /// Keeps confirms to this many bytes, if they may be longer.
-    pub(super) fn limit_messages(&mut self, max_message: usize) {
-        self.max_message = self.max_message.min(max_message);
+    /// Keeps confirms to this many bytes, if they may be longer; false where padding leaves no room in these.
+    pub(super) fn limit_messages(&mut self, max_message: usize, pad: Option<usize>) -> bool {
+        let lower = self.max_message.min(max_message);
+        if max_record_len(lower, pad) == 0 {
+            return false;
+        }
+        if lower < self.max_message {
+            self.max_message = lower;
+            self.confirms.begin_side_streams();
+        }
+        true
     }
 
     /// What was written down.
@@ -114,8 +122,8 @@ impl ReceiveLog {
         self.journal.erase_keys(cache)
     }
 
-    /// The confirms that are due, `all` of them at the end of a run; and whether the session of one was deleted since the last
-    /// look at the sessions.
+    /// The confirms that are due, `all` of them at the end of a run; and whether the session of one was deleted since
+    /// the last look at the sessions.
     ///
     /// # Errors
     /// As [`ConfirmQueue::seal`].
@@ -175,8 +183,8 @@ impl ReceiveLog {
     }
 }
 
-/// What is here of a stream that lacks messages, and is not confirmed: what is on its way to standard output, and what came too
-/// early.
+/// What is here of a stream that lacks messages, and is not confirmed: what is on its way to standard output, and what
+/// came too early.
 fn held(confirmed: &Confirmed, session: &Session, sessions: &UsableSessions, chains: &Chains) -> Option<Content> {
     let &Confirmed { stream: number, salt, next } = confirmed;
     let mut ranges = chains.early_ranges(StreamId { session: session.id, number });
@@ -190,8 +198,8 @@ fn held(confirmed: &Confirmed, session: &Session, sessions: &UsableSessions, cha
     Some(Content::Held { stream: number, salt, ranges })
 }
 
-/// What was sealed under a session; `None` if that failed because the session was deleted since the last look at it. Then
-/// nothing under it can be opened. Its peer can bring that about, so it is no error.
+/// What was sealed under a session; `None` if that failed because the session was deleted since the last look at it.
+/// Then nothing under it can be opened. Its peer can bring that about, so it is no error.
 fn unless_deleted<T>(sealed: Result<T>, session: &Session, sessions: &LinkSessions) -> Result<Option<T>> {
     match sealed {
         Err(_) if !sessions.cache().has(session)? => Ok(None),

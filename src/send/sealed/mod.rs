@@ -17,6 +17,7 @@ mod spool_stream;
 mod switching;
 mod will;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -51,6 +52,8 @@ pub(super) struct SealedStream {
     /// The streams that are over.
     ended: EndedStreams,
     confirms: Confirms,
+    /// What was sealed again in shorter messages, where no confirms are asked for.
+    shortened: VecDeque<OutgoingMessage>,
     open_query: Option<OpenQuery>,
 }
 
@@ -74,6 +77,7 @@ impl SealedStream {
             state: SealingState::Idle,
             ended,
             confirms,
+            shortened: VecDeque::new(),
             open_query: None,
         })
     }
@@ -161,7 +165,11 @@ impl OutgoingStream for SealedStream {
         self.checked_version = Some(self.sessions.version());
         self.confirms.use_sessions(&self.sessions);
         let stream = match self.take_reserved()? {
-            Some(reserved) => reserved,
+            Some(mut reserved) => {
+                // Its number was taken before there was a connection.
+                reserved.sender.limit_messages(self.max_message);
+                reserved
+            }
             None => self.new_stream(self.sessions.current()?.clone(), None)?,
         };
         let max_data = stream.sender.max_record_len();
@@ -177,6 +185,20 @@ impl OutgoingStream for SealedStream {
             self.max_message = lower;
         }
         max_record_len(self.max_message, pad)
+    }
+
+    fn max_message(&self) -> usize {
+        self.max_message
+    }
+
+    fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>> {
+        if self.confirms.are_asked_for() {
+            return self.reseal_unconfirmed(now, rng).map(Some);
+        }
+        let Some(first) = self.first_of_stream(&withdrawn) else { return Ok(None) };
+        let count = withdrawn.len() as u64;
+        self.reseal_messages(first, |_| withdrawn, now, rng)?;
+        Ok(Some(count))
     }
 
     fn buffer(&self) -> BytesMut {
@@ -210,7 +232,7 @@ impl OutgoingStream for SealedStream {
     }
 
     fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        if let Some(message) = self.confirms.retransmit(now) {
+        if let Some(message) = self.shortened.pop_front().or_else(|| self.confirms.retransmit(now)) {
             return Ok(Some(message));
         }
         // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one

@@ -1,14 +1,11 @@
 //! From one stream to the next: what has to be said between them, and in which order.
 //!
-//! | state | what was sealed last | what follows |
-//! |---|---|---|
-//! | `Idle` | nothing | `Open`, or `Reserved` with a will |
-//! | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, where there is a newer session by then |
-//! | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left |
-//! | `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` |
-//! | `Switching` | `continued` | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, nothing: `Open` |
-//! | `Starting` | `settled` | `Open` |
-//! | `Left` | what ends a stream | `Open`, with a spool |
+//! | state | what was sealed last | what follows | |---|---|---| | `Idle` | nothing | `Open`, or `Reserved` with a will
+//! | | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, where there is a newer session by
+//! then | | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left | |
+//! `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` | | `Switching` | `continued`
+//! | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, nothing: `Open` |
+//! | `Starting` | `settled` | `Open` | | `Left` | what ends a stream | `Open`, with a spool |
 //!
 //! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues.
 
@@ -19,6 +16,8 @@ use rand::rngs::ThreadRng;
 
 use super::confirms::Confirms;
 use super::{OutgoingStream, SealedStream};
+use crate::message::SealedHeader;
+use crate::send::outgoing::OutgoingMessage;
 use crate::session::Session;
 use crate::stream::{Content, Sender};
 use crate::{Error, Exit, Result};
@@ -204,7 +203,35 @@ impl SealedStream {
     /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions.
     /// Returns how many messages that are.
     pub(super) fn reseal_unconfirmed(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
-        let first = self.confirms.first_unconfirmed();
+        if self.state.stream().is_none() {
+            return Ok(0);
+        }
+        let (first, count) = (self.confirms.first_unconfirmed(), self.confirms.unconfirmed().messages);
+        self.reseal_messages(first, |confirms| confirms.take_unconfirmed(now).collect(), now, rng)?;
+        self.confirms.retransmit_all(now);
+        Ok(count)
+    }
+
+    /// The seq of the first of these messages; `None` where one is of another stream than messages are sealed in now.
+    pub(super) fn first_of_stream(&self, sealed: &[Bytes]) -> Option<u32> {
+        let sender = &self.state.stream()?.sender;
+        let is_own = sealed.iter().all(|sealed| sender.read_back(sealed).is_ok());
+        let first = sealed.first().filter(|_| is_own)?;
+        SealedHeader::parse(first).ok().map(|header| header.seq)
+    }
+
+    /// Seals the messages of the stream again from the one with the seq `first` on, in a stream of the current session
+    /// that takes their place in the sequence. `take` gives them, once there is such a stream.
+    ///
+    /// Where messages are shorter there, they are cut, and what follows moves up: so what the receiver drops, as it has
+    /// the position, is never more than it has.
+    pub(super) fn reseal_messages(
+        &mut self,
+        first: u32,
+        take: impl FnOnce(&mut Confirms) -> Vec<Bytes>,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<()> {
         let (old, announced, first) = match self.state.take() {
             SealingState::Open(old) | SealingState::Draining(old) => (old, None, first),
             // Its number is taken, so it is used, or the receiver would miss a stream. The continued has no position.
@@ -217,7 +244,7 @@ impl SealedStream {
             | SealingState::Starting(_)
             | SealingState::Left) => {
                 self.state = unchanged;
-                return Ok(0);
+                return Ok(());
             }
         };
         self.ended.settled(&old.sender);
@@ -225,27 +252,43 @@ impl SealedStream {
         let next = match announced {
             Some(mut next) => {
                 next.sender.continue_sequence(continues);
+                next.sender.limit_messages(self.max_message);
                 next
             }
             None => self.new_stream(self.sessions.current()?.clone(), Some(continues))?,
         };
-        let count = self.confirms.unconfirmed().messages;
-        let unconfirmed = self.confirms.take_unconfirmed(now);
+        let messages = take(&mut self.confirms);
         self.abandon_stream(now);
         self.checked_version = None;
         self.enter(next);
-        for sealed in unconfirmed {
+        for sealed in messages {
             let (content, data) = old.sender.read_back(&sealed)?;
             // A continued says where the old stream continues, which is here. Every other kind has a place in the
             // sequence, and is sealed again in that place: left out, what follows would be a duplicate to the receiver.
-            if matches!(content, Content::Continued(_)) {
-                continue;
+            if !matches!(content, Content::Continued(_)) {
+                self.seal_again(&content, &data, now, rng)?;
             }
-            let mut message = self.buffer();
-            message.extend_from_slice(&data);
-            self.seal_retained(&content, message, now, rng)?;
         }
-        self.confirms.retransmit_all(now);
-        Ok(count)
+        Ok(())
+    }
+
+    /// Seals what a message carried, in as many as it takes.
+    fn seal_again(&mut self, content: &Content, data: &[u8], now: Instant, rng: &mut ThreadRng) -> Result<()> {
+        let max_data = self.state.open_stream()?.sender.max_record_len();
+        let mut rest = data;
+        loop {
+            let (piece, others) = rest.split_at(rest.len().min(max_data));
+            let content = if others.is_empty() { content } else { &Content::Data };
+            let mut message = self.buffer();
+            message.extend_from_slice(piece);
+            let payload = self.seal_retained(content, message, now, rng)?;
+            if !self.confirms.are_asked_for() {
+                self.shortened.push_back(OutgoingMessage::Message { payload, data_len: piece.len() });
+            }
+            if others.is_empty() {
+                return Ok(());
+            }
+            rest = others;
+        }
     }
 }

@@ -90,14 +90,14 @@ fn a_message_over_the_limit_of_the_broker_is_named_and_not_sent() {
     assert_eq!(published(&rig.sent()), [row("short", 1, false)]);
     let events = rig.events();
     assert_eq!(notes(&events), ["the broker takes packets of at most 500 bytes"]);
-    let refused = |event| if let Event::Refused(error) = event { Some(error) } else { None };
-    let refused: Vec<_> = events.into_iter().filter_map(refused).collect();
+    let too_long = |event| if let Event::TooLong(error) = event { Some(error) } else { None };
+    let refused: Vec<_> = events.into_iter().filter_map(too_long).collect();
     assert_eq!((refused.len(), refused[0].exit()), (1, Exit::DataLost));
     let max = rig.session.max_payload("out");
     assert!(refused[0].to_string().contains(&format!("at most {max} bytes")), "{}", refused[0]);
     assert_eq!(refused[0].hint_text().unwrap(), format!("set `max_message = {max}`, or raise the limit of the broker"));
     rig.publish("later", Qos::AtLeastOnce);
-    assert!(rig.sent().is_empty() && rig.refused().is_none(), "it is said once, and nothing overtakes it");
+    assert!(rig.sent().is_empty() && rig.events().is_empty(), "it is said once, and nothing overtakes it");
     // The longest one that it takes.
     let mut rig = up(|broker| broker.max_packet_size = Some(500));
     rig.session.publish("out", vec![b'x'; max].into(), Qos::AtLeastOnce, false).unwrap();
@@ -419,4 +419,36 @@ fn a_will_that_the_broker_does_not_bear_asks_for_less_the_next_time() {
     // There is nothing to lower, so it is for something else.
     rig.receive_bytes(&[0x20, 3, 0, 0x9b, 0]).unwrap_err();
     assert!(rig.refused().unwrap().to_string().contains("QoS not supported"));
+}
+
+#[test]
+fn what_is_too_long_now_is_taken_back_and_its_identifier_is_not_used_again() {
+    for session_present in [false, true] {
+        let mut rig = up(|_| {});
+        let token = rig.publish("carried", Qos::ExactlyOnce);
+        rig.session.publish("out", vec![b'x'; 1000].into(), Qos::ExactlyOnce, false).unwrap();
+        rig.publish("after it", Qos::ExactlyOnce);
+        rig.sent();
+        rig.receive(&pubrec(3)).unwrap();
+        // So long that the message is not suspected.
+        rig.now += 10 * SECOND;
+        rig.drop_connection();
+        rig.broker.capabilities.max_packet_size = Some(500);
+        rig.connect(session_present);
+        assert_eq!(published(&rig.sent()), [row("carried", 1, session_present)]);
+        let withdrawn: Vec<_> = rig.session.withdraw().into_iter().map(|(_, payload)| payload.len()).collect();
+        // What the broker has received is not taken back.
+        let (expected, released) =
+            if session_present { (vec![1000], vec![pubrel(3)]) } else { (vec![1000, 8], vec![]) };
+        assert_eq!(withdrawn, expected);
+        rig.publish("shorter", Qos::ExactlyOnce);
+        let sent = rig.sent();
+        let (before, publish) = sent.split_at(sent.len() - 1);
+        assert_eq!((before, published(publish)), (&released[..], vec![row("shorter", 4, false)]));
+        rig.receive(&pubrec(1)).unwrap();
+        assert_eq!(rig.sent(), [pubrel(1)]);
+        rig.receive(&pubcomp(1)).unwrap();
+        assert_eq!(rig.acknowledged(), [token]);
+        assert_eq!(rig.session.unacknowledged().messages, 1 + released.len());
+    }
 }

@@ -5,10 +5,10 @@
 //! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
 //! system, where the sessions are gone too) the last lines may be missing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-use super::receive_file::{self, UnusableState, put_entry, put_line, put_time};
+use super::receive_file::{self, UnusableState, put_entry, put_line, put_peer, put_time};
 use super::receive_state::{JournalEntry, ReceiveState, index};
 use super::session_file::hex;
 use super::{Cache, StoredSession};
@@ -58,8 +58,7 @@ impl Journal {
                 .because("another sts-recv is already running on this link")
         })?;
         let (mut state, lost) = ReceiveState::look(cache, sessions)?;
-        let kept: HashSet<_> = sessions.iter().map(|stored| stored.session.id).collect();
-        state.sessions.retain(|id, _| kept.contains(id));
+        state.keep_only(&sessions.iter().map(|stored| (stored.session.id, stored.session.peer)).collect());
         let snapshot = receive_file::encode(&state, cache.link().as_str());
         files::replace(cache.dir(), &lock, &name(cache), snapshot.as_bytes())?;
         let file = files::open_to_append(cache.dir(), &lock, &name(cache))?;
@@ -85,6 +84,7 @@ impl Journal {
         };
         let known: HashMap<_, _> = sessions.iter().map(known).collect();
         let before = std::mem::replace(&mut self.known, known);
+        self.state.note_peers(&self.peers());
         // A run that was killed may have left keys of what it had received.
         let is_new = |stored: &&StoredSession| !before.contains_key(&stored.session.id);
         for Session { id, peer, receive, .. } in sessions.iter().filter(is_new).map(|stored| &stored.session) {
@@ -154,6 +154,9 @@ impl Journal {
             if session != Some(entry.session()) {
                 session = Some(entry.session());
                 let _ = write!(line, "n {} ", hex(&entry.session()));
+                if let Some(known) = self.known.get(&entry.session()).filter(|known| !known.received) {
+                    put_peer(&mut line, &known.peer);
+                }
             }
             put_entry(&mut line, entry);
         }
@@ -191,12 +194,19 @@ impl Journal {
         let Some(known) = self.known.get_mut(&id).filter(|known| !known.received) else { return Ok(()) };
         cache.set_received(&known.peer, &[id])?;
         known.received = true;
+        if let Some((_, counters)) = self.state.sessions.get_mut(&id) {
+            counters.peer = Some(known.peer);
+        }
         Ok(())
     }
 
+    /// Whose each session is.
+    fn peers(&self) -> HashMap<SessionId, Digest> {
+        self.known.iter().map(|(id, known)| (*id, known.peer)).collect()
+    }
+
     fn compact(&mut self, cache: &Cache) -> Result<()> {
-        let known = &self.known;
-        self.state.sessions.retain(|id, _| known.contains_key(id));
+        self.state.keep_only(&self.peers());
         let snapshot = receive_file::encode(&self.state, cache.link().as_str());
         files::replace(cache.dir(), &self.lock, &name(cache), snapshot.as_bytes())?;
         self.file = files::open_to_append(cache.dir(), &self.lock, &name(cache))?;

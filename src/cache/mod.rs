@@ -15,6 +15,7 @@ mod reserve;
 mod rotation;
 mod session_file;
 pub(crate) mod status;
+mod totals;
 mod usual_dirs;
 mod watch;
 
@@ -31,6 +32,7 @@ pub use self::peer_sessions::StoredSession;
 use self::peer_sessions::{limit, promote, retire_current};
 pub(crate) use self::receive_state::{Counters, JournalEntry, OpenStream, ReceiveState};
 use self::session_file::{Unusable, hex};
+pub(crate) use self::totals::Totals;
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};

@@ -9,13 +9,19 @@ use std::str::{FromStr, SplitAsciiWhitespace};
 
 use super::receive_state::{Counters, JournalEntry, ReceiveState};
 use super::session_file::{hex, unhex};
-use crate::crypto::schedule::digest;
+use super::totals;
+use crate::crypto::schedule::{Digest, digest};
 use crate::session::SessionId;
 use crate::stream::{Gap, LeftStream, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
 
 const FORMAT_NAME: &str = "sts-receive-state-";
 const FORMAT_NUMBER: u32 = 3;
 const TIME: &str = "+at=";
+/// Of a session: when the last message was written, and whose it is.
+const LAST_MESSAGE: &str = "+last=";
+const PEER: &str = "+peer=";
+/// What was received under sessions that are gone ([`super::totals`]).
+const PAST: &str = "+past=";
 /// The words that begin an entry.
 const ENTRIES: [&str; 6] = ["m", "g", "w", "k", "v", "c"];
 
@@ -36,10 +42,20 @@ pub(super) fn encode(state: &ReceiveState, of: &str) -> String {
     for (reason, count) in state.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
         let _ = write!(line, "x {reason} {count} ");
     }
+    for (peer, of_peer) in &state.past {
+        line.push_str(PAST);
+        totals::put(&mut line, peer, of_peer);
+    }
     put_line(&mut text, &line);
     for (id, (streams, counters)) in &state.sessions {
         line.clear();
         let _ = write!(line, "n {} ", hex(id));
+        if let Some(peer) = &counters.peer {
+            put_peer(&mut line, peer);
+        }
+        if let Some(at) = counters.last_message {
+            let _ = write!(line, "{LAST_MESSAGE}{at} ");
+        }
         put_streams(&mut line, *id, streams, counters);
         for gap in &counters.latest {
             put_entry(&mut line, &JournalEntry::Lost(*gap));
@@ -94,11 +110,7 @@ impl<'a> StateLine<'a> {
         let mut session = None;
         while let Some(word) = self.words.next() {
             match word {
-                word if word.starts_with('+') => {
-                    if let Some(time) = word.strip_prefix(TIME) {
-                        self.at = Some(time.parse().ok()?);
-                    }
-                }
+                word if word.starts_with('+') => self.note(word, session, state)?,
                 "q" => {
                     let stream = StreamId { session: self.bytes()?, number: self.number()? };
                     let origin = Origin { stream, salt: self.bytes()? };
@@ -116,6 +128,20 @@ impl<'a> StateLine<'a> {
                 word if ENTRIES.contains(&word) => state.apply(&self.entry(session?, word)?, self.at),
                 word => self.apply_count(state.sessions.get_mut(&session?)?, session?, word)?,
             }
+        }
+        Some(())
+    }
+
+    /// Takes a word that a reader may ignore.
+    fn note(&mut self, word: &str, session: Option<SessionId>, state: &mut ReceiveState) -> Option<()> {
+        if let Some(time) = word.strip_prefix(TIME) {
+            self.at = Some(time.parse().ok()?);
+        } else if let Some(of_peer) = word.strip_prefix(PAST) {
+            totals::parse(of_peer, &mut state.past)?;
+        } else if let Some(peer) = word.strip_prefix(PEER) {
+            state.sessions.get_mut(&session?)?.1.peer = Some(unhex(peer)?);
+        } else if let Some(at) = word.strip_prefix(LAST_MESSAGE) {
+            state.sessions.get_mut(&session?)?.1.last_message = Some(at.parse().ok()?);
         }
         Some(())
     }
@@ -238,6 +264,11 @@ fn has_unknown_word(line: &str) -> bool {
 /// Appends when what follows was written, for as long as no other time is given on the line.
 pub(super) fn put_time(line: &mut String, at: u64) {
     let _ = write!(line, "{TIME}{at} ");
+}
+
+/// Appends whose the session is of which the line speaks.
+pub(super) fn put_peer(line: &mut String, peer: &Digest) {
+    let _ = write!(line, "{PEER}{} ", hex(peer));
 }
 
 /// Appends an entry's words, each with a space after it.

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use super::totals::Totals;
 use crate::Rejected;
+use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
 use crate::stream::{Gap, Progress, StreamId, StreamState, Streams};
 use crate::text;
@@ -32,6 +34,10 @@ pub(crate) struct Counters {
     pub(crate) latest: VecDeque<Gap>,
     /// Of each open stream, when something of it was last written, in seconds since 1970.
     pub(crate) last_written: BTreeMap<u32, u64>,
+    /// When the last message was written, in seconds since 1970.
+    pub(crate) last_message: Option<u64>,
+    /// Whose session it is, as far as that is written down.
+    pub(crate) peer: Option<Digest>,
 }
 
 /// A stream of which more is to come, or the end was lost.
@@ -59,6 +65,8 @@ impl fmt::Display for OpenStream {
 pub(crate) struct ReceiveState {
     pub(super) sessions: BTreeMap<SessionId, (Streams, Counters)>,
     pub(super) rejected: [u64; Rejected::ALL.len()],
+    /// What was received under sessions that are gone, per peer.
+    pub(super) past: BTreeMap<Digest, Totals>,
 }
 
 /// One thing to write down.
@@ -125,6 +133,11 @@ impl ReceiveState {
         Rejected::ALL.into_iter().zip(self.rejected)
     }
 
+    /// What was received from each peer under sessions that are gone.
+    pub(crate) fn past(&self) -> &BTreeMap<Digest, Totals> {
+        &self.past
+    }
+
     /// The open streams of a session at `now`, in seconds since 1970; the longest idle first.
     #[must_use]
     pub(crate) fn open_streams(&self, id: SessionId, now: u64) -> Vec<OpenStream> {
@@ -169,6 +182,9 @@ impl ReceiveState {
                 let counters = &mut self.sessions.entry(session).or_default().1;
                 counters.messages += messages;
                 counters.bytes += bytes;
+                if messages > 0 {
+                    counters.last_message = at.or(counters.last_message);
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! What `sts-pair --status` shows: everything about a link's sessions but their keys.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, peer_digits, usual_dirs};
+use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, peer_digits, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -23,6 +24,8 @@ pub(crate) struct SessionStatus {
     pub(crate) suite: Suite,
     /// What it may be used for.
     pub(crate) standing: Standing,
+    /// When it was agreed, in seconds since 1970.
+    pub(crate) created: u64,
     /// Age in seconds; `None` where it is stamped in the future.
     pub(crate) age: Option<u64>,
     /// How many stream numbers were reserved to send under it.
@@ -46,8 +49,18 @@ pub(crate) struct LinkStatus {
     pub(crate) rotation: Option<u64>,
     /// How many messages were dropped, per reason; only reasons with any.
     pub(crate) rejected: Vec<(Rejected, u64)>,
+    /// What was received from each peer under sessions that are gone.
+    pub(crate) past: BTreeMap<Digest, Totals>,
     /// Files that could not be read.
     pub(crate) broken: Vec<Error>,
+}
+
+impl LinkStatus {
+    /// A link of which nothing is stored.
+    pub(crate) fn without_sessions(link: LinkName) -> Self {
+        let (sessions, rejected, past, broken) = (Vec::new(), Vec::new(), BTreeMap::new(), Vec::new());
+        Self { link, sessions, rotation: None, rejected, past, broken }
+    }
 }
 
 /// Another directory where sessions usually are, if there are any in it.
@@ -94,6 +107,7 @@ pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
                 role: session.role,
                 suite: session.suite,
                 standing: stored.standing,
+                created: session.created,
                 age: session.age(now),
                 streams_reserved: stored.streams,
                 received: counters.cloned().unwrap_or_default(),
@@ -107,5 +121,6 @@ pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
         None
     });
     let rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
-    Ok(LinkStatus { link: cache.link().clone(), sessions, rotation, rejected, broken })
+    let past = state.past().clone();
+    Ok(LinkStatus { link: cache.link().clone(), sessions, rotation, rejected, past, broken })
 }

@@ -1,5 +1,6 @@
 //! The command line of sts-pair, which agrees on a session key with the device at the other end of a link.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -7,6 +8,7 @@ use clap::Parser;
 use super::CommonArgs;
 use crate::config::{Environment, PeerName};
 use crate::link::Link;
+use crate::pair::status::StatusFormat;
 use crate::report::Reporter;
 use crate::text::escape;
 use crate::units::{Age, Seconds};
@@ -15,6 +17,9 @@ use crate::{Error, Exit, Result, pair};
 /// When a pairing is given up; with a code, a person has to walk from one device to the other.
 const TIMEOUT: Seconds = Seconds::new(30);
 const TIMEOUT_WITH_CODE: Seconds = Seconds::new(600);
+
+/// Standard output in place of a file.
+const STDOUT: &str = "-";
 
 /// Agree on a session key with the device at the other end of a link
 ///
@@ -41,6 +46,14 @@ struct PairArgs {
     /// With --status: print one JSON object per line
     #[arg(long, requires = "status")]
     json: bool,
+
+    /// With --status: print it again and again until SIGINT, on a terminal in place of the one before
+    #[arg(long, requires = "status")]
+    watch: bool,
+
+    /// With --metrics: add the size of the spool DIR of sts-send; may be repeated
+    #[arg(long, value_name = "DIR", requires = "metrics")]
+    spool: Vec<PathBuf>,
 
     /// Keep the session if it is younger than AGE and the peer still has it; for cron
     ///
@@ -82,9 +95,13 @@ struct PairMode {
     #[arg(long, value_name = "NAME")]
     forget: Option<PeerName>,
 
-    /// Print links, peers, sessions and what was received under them, one line per peer; never a secret
+    /// Print peers, sessions and what was received under them, of LINK or of all links, one line per peer; never a secret
     #[arg(long)]
     status: bool,
+
+    /// Print metrics of all links for Prometheus, or write them to FILE, which is replaced as a whole
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = STDOUT)]
+    metrics: Option<PathBuf>,
 
     /// Tell the peer that the session has ended, and delete all sessions with it
     #[arg(long)]
@@ -109,10 +126,10 @@ pub fn main() -> ExitCode {
 
 fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
     let env = Environment::of_process();
-    let PairMode { key, forget, status, .. } = &args.mode;
-    if let (true, Some(link)) = (*key || *status || forget.is_some(), &args.common.link) {
+    let PairMode { key, forget, metrics, .. } = &args.mode;
+    if let (true, Some(link)) = (*key || forget.is_some() || metrics.is_some(), &args.common.link) {
         return Err(Error::new(Exit::Usage, format!("`{}`", escape(link.as_encoded_bytes())))
-            .because("--key, --forget and --status apply to all links, and take no LINK"));
+            .because("--key, --forget and --metrics apply to all links, and take no LINK"));
     }
     let timeout = args.timeout.unwrap_or(if args.mode.code { TIMEOUT_WITH_CODE } else { TIMEOUT }).limit();
     match &args.mode {
@@ -126,7 +143,15 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
             pair::keys::trust(&env, name, link.as_ref(), report)
         }
         PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
-        PairMode { status: true, .. } => pair::status::run(&env, args.json, report),
+        PairMode { status: true, .. } => {
+            let format = if args.json { StatusFormat::Json } else { StatusFormat::Table };
+            let show = if args.watch { pair::status::watch } else { pair::status::run };
+            show(&env, args.common.link.as_deref(), format, report)
+        }
+        PairMode { metrics: Some(file), .. } => {
+            let file = Some(file.as_path()).filter(|file| *file != Path::new(STDOUT));
+            pair::status::metrics::run(&env, file, &args.spool, report)
+        }
         PairMode { end: true, .. } => {
             pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
         }

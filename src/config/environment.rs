@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::files::{Dir, Guard};
+use crate::name::LinkName;
 use crate::text::show;
 use crate::{Error, Exit, Result, files};
 
@@ -65,6 +66,11 @@ impl Environment {
             (None, Some(home)) => vec![home.join("sts"), PathBuf::from(SYSTEM_DIR)],
             (None, None) => vec![PathBuf::from(SYSTEM_DIR)],
         }
+    }
+
+    /// Whether a link of this name has a configuration.
+    pub(crate) fn has_configuration(&self, link: &LinkName) -> bool {
+        self.config_dirs().iter().any(|dir| dir.join(format!("{link}.conf")).exists())
     }
 
     /// Where the identity key and the known peers are where no link says otherwise: the first of

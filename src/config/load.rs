@@ -39,16 +39,13 @@ pub(crate) struct Located {
 pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Located> {
     let word = argument.or(env.link.as_deref()).unwrap_or(OsStr::new("default"));
     let dirs = env.config_dirs();
+    let link = link_of(word)?;
     if word.as_bytes().contains(&b'/') {
         let path = PathBuf::from(word);
-        let name = path.file_name().unwrap_or_default();
-        let name = name.as_bytes().strip_suffix(b".conf").unwrap_or(name.as_bytes());
-        let link = link_name(name)?;
         let parent = path.parent().filter(|parent| dirs.iter().any(|dir| dir == parent));
         let identity_dir = parent.map_or_else(|| env.identity_dir(), Path::to_path_buf);
         return Ok(Located { link, path, identity_dir });
     }
-    let link = link_name(word.as_bytes())?;
     let file = format!("{link}.conf");
     // A file that cannot be examined is found all the same: reading it says why.
     let there = |dir: &&PathBuf| !matches!(dir.join(&file).symlink_metadata(), Err(err) if absent(&err));
@@ -62,6 +59,18 @@ pub(crate) fn locate(argument: Option<&OsStr>, env: &Environment) -> Result<Loca
         Some(name) => format!("use `{name}` for the link, or `./{link}` for the file here"),
         None => hint_for_no_link(&link, argument.or(env.link.as_deref()).is_some(), &links_in(&dirs)),
     }))
+}
+
+/// The name of the link that a command line names, whether it has a configuration or not.
+///
+/// # Errors
+/// [`Exit::Usage`] for what is not a name, and not a path that leads to one.
+pub(crate) fn link_of(word: &OsStr) -> Result<LinkName> {
+    if !word.as_bytes().contains(&b'/') {
+        return link_name(word.as_bytes());
+    }
+    let name = Path::new(word).file_name().unwrap_or_default().as_bytes();
+    link_name(name.strip_suffix(b".conf").unwrap_or(name))
 }
 
 /// What to do about a link without a configuration, which was `named` or is the default one.

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 pub use self::environment::Environment;
 pub use self::keys::key_names;
-pub(crate) use self::load::load;
+pub(crate) use self::load::{link_of, load};
 pub(crate) use self::settings::Override;
 pub(crate) use self::topic::{Filter, Topic};
 pub(crate) use crate::mqtt::{

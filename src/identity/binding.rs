@@ -30,7 +30,7 @@ impl Binding {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(super) fn parse<'a>(fields: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+    pub(crate) fn parse<'a>(fields: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let mut binding = Self::default();
         for field in fields {
             let (list, is_link) = match (field.strip_prefix(LINK_FIELD), field.strip_prefix(PAIRED_FIELD)) {
@@ -73,6 +73,16 @@ impl Binding {
     /// The links that the key was trusted for by name.
     pub(crate) fn links(&self) -> &[LinkName] {
         &self.links
+    }
+
+    /// The links that it was trusted for by name, or that paired with it last; a link may come twice.
+    pub(crate) fn all_links(&self) -> impl Iterator<Item = &LinkName> {
+        self.links.iter().chain(&self.paired)
+    }
+
+    /// Whether any link may use the key.
+    pub(crate) fn is_for_all_links(&self) -> bool {
+        !self.is_exclusive
     }
 
     /// Makes the key good for another link, or for all of them, besides those that it is for; true if that is a change.

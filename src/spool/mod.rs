@@ -116,6 +116,15 @@ const MAX_ANNOUNCED: u64 = 256;
 /// Held by the run that sends.
 const SEND_LOCK: &str = "lock";
 
+/// How many bytes the records in a spool take on the disk; 0 where there is no spool. Root may look at any user's.
+///
+/// # Errors
+/// As [`Dir::look`] and [`Dir::names`].
+pub(crate) fn size_on_disk(path: &Path) -> Result<u64> {
+    let Some(dir) = Dir::look(path, Guard::Private)? else { return Ok(0) };
+    segments::len_on_disk(&dir)
+}
+
 /// What waits in a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {

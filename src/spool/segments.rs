@@ -51,6 +51,24 @@ pub(super) struct RecordReader {
     ahead: BytesMut,
 }
 
+/// The segments in a directory, oldest first.
+fn find(dir: &Dir) -> Result<VecDeque<Segment>> {
+    let mut list = VecDeque::new();
+    for name in dir.names()? {
+        let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
+            let len = files::stamp(dir, &name)?.map_or(0, |stamp| stamp.len());
+            list.push_back(Segment { first, len });
+        }
+    }
+    Ok(list)
+}
+
+/// The length of all segments in a directory, in bytes.
+pub(super) fn len_on_disk(dir: &Dir) -> Result<u64> {
+    Ok(find(dir)?.iter().map(|segment| segment.len).sum())
+}
+
 impl Segments {
     /// Finds the segments, and where the last one ends: what is not whole there is cut off. Returns how much that was,
     /// in bytes. A spool without any continues with record `acknowledged`.
@@ -59,14 +77,7 @@ impl Segments {
     /// [`crate::Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and
     /// its number must not be given to another record. [`crate::Exit::Failed`] where they cannot be read.
     pub(super) fn open(dir: &Dir, lock: &Lock, acknowledged: u64, sealed: u64) -> Result<(Self, u64)> {
-        let mut list = VecDeque::new();
-        for name in dir.names()? {
-            let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-            if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
-                let len = files::stamp(dir, &name)?.map_or(0, |stamp| stamp.len());
-                list.push_back(Segment { first, len });
-            }
-        }
+        let list = find(dir)?;
         let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };
         let Some(newest) = segments.list.back().copied() else {
             return if acknowledged == sealed { Ok((segments, 0)) } else { Err(missing(dir, acknowledged, sealed)) };

@@ -6,7 +6,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -221,22 +220,6 @@ fn an_age_without_its_form_is_a_usage_error() {
     Process::spawn(device.pair(&["--if-older", "1h", "--key"])).wait().failed(&[64], &["--key"]);
 }
 
-/// A shell command with the environment of a tool of this device, and the tools of this build first in its PATH.
-fn shell(device: &Device, arguments: &[&str]) -> Command {
-    let tool = device.pair(&[]);
-    let tools = Path::new(env!("CARGO_BIN_EXE_sts-pair")).parent().unwrap();
-    let mut command = Command::new(arguments[0]);
-    command.args(&arguments[1..]).current_dir(device.path());
-    for (name, value) in tool.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.env("PATH", format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()));
-    command
-}
-
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("man/examples").join(name)
 }
@@ -254,7 +237,7 @@ fn the_crontab_of_the_examples_keeps_two_devices_going() {
         fs::copy(device.config_dir().join("gateway.conf"), device.config_dir().join("plant.conf")).unwrap();
     }
     let both = || {
-        let runs = [&pair.slave, &pair.master].map(|device| shell(device, &["sh", "-c", &job("sts-pair")]));
+        let runs = [&pair.slave, &pair.master].map(|device| device.shell(&["sh", "-c", &job("sts-pair")]));
         for run in runs.map(Process::spawn) {
             silent(run.wait());
         }
@@ -265,7 +248,7 @@ fn the_crontab_of_the_examples_keeps_two_devices_going() {
     }
 
     let receiver = Process::spawn(pair.slave.recv(&["--once", "plant"]));
-    silent(Process::spawn(shell(&pair.master, &["sh", "-c", &job("sts-send")])).wait());
+    silent(Process::spawn(pair.master.shell(&["sh", "-c", &job("sts-send")])).wait());
     let ended = receiver.wait().succeeded();
     assert!(ended.text().starts_with("Filesystem") && ended.text().lines().count() == 2, "{}", ended.text());
 }
@@ -282,7 +265,7 @@ fn the_syslog_pipeline_of_the_examples_goes_on_when_its_logger_dies() {
     fs::write(logger.join("logger"), script).unwrap();
     fs::set_permissions(logger.join("logger"), fs::Permissions::from_mode(0o755)).unwrap();
 
-    let mut command = shell(&pair.slave, &[example("sts-log").to_str().unwrap(), LINK]);
+    let mut command = pair.slave.shell(&[example("sts-log").to_str().unwrap(), LINK]);
     let path = command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_str().unwrap().to_owned();
     command.env("PATH", format!("{}:{path}", logger.display())).env("STS_LOG_PAUSE", "0.1");
     command.process_group(0);
@@ -322,9 +305,12 @@ fn status_tells_how_old_keys_are_and_when_the_next_are_due() {
     age(&pair.slave, 40 * MINUTES + 5);
     let rows = |text: &str| text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
     let table: Vec<Vec<String>> = rows(&status(&[]));
-    let head = ["LINK", "PEER", "KEY", "AGE", "SUITE", "SENT", "RECV", "GAPS", "REJECT", "NEXT"];
+    let head = ["LINK", "PEER", "KEY", "AGE", "SENT", "RECV", "LAST", "GAPS", "REJECT", "NEXT"];
     assert_eq!(table[0], head);
-    assert_eq!((table[1][..2].join(" "), table[1][4..].join(" ")), ("gateway station".into(), "cbc 0 3 0 0 -".into()));
+    assert_eq!(
+        (table[1][..2].join(" "), table[1][4..6].join(" "), table[1][7..].join(" ")),
+        ("gateway station".into(), "0 3".into(), "0 0 -".into())
+    );
     assert!(table[1][3].starts_with("40m") || table[1][3].starts_with("41m"), "{table:?}");
     assert!(status(&["--json"]).contains(r#""if_older":null,"next":null"#));
 
@@ -346,7 +332,7 @@ fn colours_are_for_terminals_only() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     let on_a_terminal = |name: &str, value: &str| {
-        let mut command = shell(&pair.slave, &["script", "-qec", "sts-pair --status", "/dev/null"]);
+        let mut command = pair.slave.shell(&["script", "-qec", "sts-pair --status", "/dev/null"]);
         command.env("TERM", "xterm").env_remove("NO_COLOR").env(name, value);
         Process::spawn(command).wait().succeeded().text().to_owned()
     };

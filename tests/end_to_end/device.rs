@@ -126,6 +126,14 @@ impl Device {
         Process::spawn_with(self.pair(&["--trust", name]), key.stdout).wait().succeeded();
     }
 
+    /// Another program, in the environment of this device's tools and with them in its path.
+    pub(crate) fn shell(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments[0], &arguments[1..]);
+        let tools = Path::new(env!("CARGO_BIN_EXE_sts-pair")).parent().unwrap();
+        command.env("PATH", format!("{}:{}", tools.display(), std::env::var("PATH").unwrap()));
+        command
+    }
+
     /// A tool of this device, without the variables of this process that would affect it.
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);

@@ -31,6 +31,7 @@ mod flood;
 mod gateway;
 mod hostile;
 mod lost_ends;
+mod monitoring;
 mod nosec;
 mod order;
 mod outages;

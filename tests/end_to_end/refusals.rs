@@ -76,7 +76,8 @@ fn usage() {
     Process::spawn(device.send(&["--no-such-option"])).wait().failed(&[64], &["--no-such-option"]);
     Process::spawn(device.recv(&["-n", "many", LINK])).wait().failed(&[64], &["many"]);
     Process::spawn(device.recv(&["-n", "0", LINK])).wait().failed(&[64], &["'0'"]);
-    Process::spawn(device.pair(&["--status", LINK])).wait().failed(&[64], &[LINK, "take no LINK"]);
+    Process::spawn(device.pair(&["--metrics", LINK])).wait().failed(&[64], &[LINK, "take no LINK"]);
+    Process::spawn(device.pair(&["--status", "gatway"])).wait().failed(&[78], &["no link `gatway`"]);
     for command in [device.pair(&["--version"]), device.send(&["-V"]), device.recv(&["-V"])] {
         let ended = Process::spawn(command).wait().succeeded();
         assert!(ended.text().contains(env!("CARGO_PKG_VERSION")), "{ended:?}");

@@ -35,6 +35,30 @@ fn an_open_stream_keeps_the_time_of_its_last_message() {
     }
 }
 
+/// A total that falls is one that began anew, to whoever watches it.
+#[test]
+fn what_was_received_under_a_session_that_is_gone_stays_in_the_total_of_its_peer() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let (id, peer) = (session(1).id, session(1).peer);
+    let (mut journal, _) = receive(&cache).unwrap();
+    let written = |messages, bytes| JournalEntry::Written { session: id, messages, bytes };
+    journal.record(&cache, &[progress(id, 0, 1, StreamState::Ended), written(2, 30)], NOW + 5).unwrap();
+    journal.record(&cache, &[written(0, 4)], NOW + 9).unwrap();
+    drop(journal);
+    let counted = status(&cache, NOW + 10).unwrap();
+    assert_eq!(counted.sessions[0].received.last_message, Some(NOW + 5), "nothing was a message after that");
+    assert!(counted.past.is_empty());
+    assert_eq!(cache.delete(&peer, &[id]).unwrap(), 1);
+    let totals = Totals { messages: 2, bytes: 34, last_message: Some(NOW + 5), ..Totals::default() };
+    // Once as the next run finds it, then from what that one wrote.
+    for _ in 0..3 {
+        drop(receive(&cache).unwrap());
+        let status = status(&cache, NOW + 10).unwrap();
+        assert_eq!(status.past.get(&peer), Some(&totals));
+    }
+}
+
 /// How the file grows: what a later version adds with a plus sign is no damage to this one.
 #[test]
 fn a_word_with_a_plus_sign_may_be_ignored_and_no_other() {

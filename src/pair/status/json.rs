@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::Row;
+use super::survey::Row;
+use crate::name::PeerName;
 use crate::text::json_string;
 
 /// The objects, one per line.
@@ -16,8 +17,10 @@ pub(super) fn lines(rows: &[Row<'_>]) -> String {
 }
 
 /// The names of the fields with their values as JSON. Scripts rely on the names: none is removed or changes its meaning.
-fn fields(row: &Row<'_>) -> [(&'static str, String); 20] {
-    let session = row.session;
+fn fields(row: &Row<'_>) -> [(&'static str, String); 22] {
+    let session = row.session();
+    let text = |value: Option<&str>| value.map_or_else(null, json_string);
+    let received = row.received();
     let gaps = row
         .latest_gaps()
         .map(|gap| format!(r#"{{"stream":{},"first":{},"last":{}}}"#, gap.stream.number, gap.first, gap.last));
@@ -26,25 +29,27 @@ fn fields(row: &Row<'_>) -> [(&'static str, String); 20] {
         let (stream, messages, age) = (open.stream.number, open.messages, number(open.age));
         format!(r#"{{"stream":{stream},"messages":{messages},"age":{age}}}"#)
     });
-    let rejected = row.link.rejected.iter();
+    let rejected = row.link.iter().flat_map(|link| &link.rejected);
     let rejected = rejected.map(|(reason, count)| format!("{}:{count}", json_string(reason.reason())));
     [
-        ("link", json_string(row.link.link.as_str())),
-        ("peer", row.name.map_or_else(null, |name| json_string(name.as_str()))),
+        ("link", text(row.link.map(|link| link.link.as_str()))),
+        ("peer", text(row.name.map(PeerName::as_str))),
         ("fingerprint", json_string(&row.fingerprint.to_string())),
-        ("role", json_string(session.role.name())),
-        ("suite", json_string(&session.suite.to_string())),
-        ("standing", json_string(session.standing.name())),
-        ("age", number(session.age)),
-        ("if_older", number(row.link.rotation)),
+        ("role", text(session.map(|session| session.role.name()))),
+        ("suite", text(session.map(|session| session.suite.name()))),
+        ("standing", text(session.map(|session| session.standing.name()))),
+        ("age", number(session.and_then(|session| session.age))),
+        ("if_older", number(row.link.and_then(|link| link.rotation))),
         ("next", number(row.next())),
         ("sessions", row.sessions.len().to_string()),
-        ("streams_sent", row.sum(|session| session.streams_reserved).to_string()),
-        ("messages", row.sum(|session| session.received.messages).to_string()),
-        ("bytes", row.sum(|session| session.received.bytes).to_string()),
-        ("repeated", row.sum(|session| session.received.duplicates).to_string()),
-        ("lost", row.sum(|session| session.received.lost).to_string()),
-        ("gaps", row.gaps().to_string()),
+        ("streams_sent", row.streams_sent().to_string()),
+        ("messages", received.messages.to_string()),
+        ("bytes", received.bytes.to_string()),
+        ("repeated", received.duplicates.to_string()),
+        ("lost", received.lost.to_string()),
+        ("gaps", received.gaps.to_string()),
+        ("last_message", number(row.received_ever().last_message)),
+        ("last_pairing", number(row.last_pairing())),
         ("latest_gaps", list(gaps)),
         ("missing_streams", list(missing)),
         ("open_streams", list(open)),

@@ -1,143 +1,124 @@
-//! `sts-pair --status`: links, peers, sessions and what was received under them; never a secret.
+//! `sts-pair --status` and `--metrics`: links, peers, sessions and what was received under them; never a secret.
 
 mod json;
+pub mod metrics;
+mod survey;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
+use std::time::{Duration, Instant};
 
-use crate::cache::status::{LinkStatus, SessionStatus, links, other_dir, status};
-use crate::cache::{Cache, OpenStream};
-use crate::config::Environment;
-use crate::crypto::schedule::Digest;
-use crate::files::{Dir, Guard};
-use crate::identity::{Fingerprint, KnownPeers, PeerName};
+use rustix::event::{PollFd, PollFlags};
+
+use self::survey::Survey;
+use crate::cache::status::other_dir;
+use crate::config::{self, Environment};
 use crate::link::unix_time;
 use crate::report::Reporter;
-use crate::session::Standing;
-use crate::stream::Gap;
+use crate::stdio::{self, Signals};
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
-/// Prints the status of every link that has sessions, as a table or, with `as_json`, as JSON: one line per peer in both.
+/// Time between two tables of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How the status is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusFormat {
+    /// A table with one line per peer, and what needs attention below it.
+    Table,
+    /// One JSON object per peer and line.
+    Json,
+}
+
+/// Prints the status of all links, or of `link`.
 ///
 /// # Errors
-/// [`Exit::NotTrusted`] if the runtime directory has the wrong owner or mode; [`Exit::Failed`] if standard output cannot be
-/// written. Anything else that cannot be read is reported, and the rest is shown.
-pub fn run(env: &Environment, as_json: bool, report: &Reporter) -> Result<()> {
+/// [`Exit::NotTrusted`] if the runtime directory has the wrong owner or mode; [`Exit::Config`] if there is no such link;
+/// [`Exit::Failed`] if standard output cannot be written. Anything else that cannot be read is reported, and the rest is shown.
+pub fn run(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<()> {
+    let text = text(env, link, format, report)?;
+    print(&text).map(drop)
+}
+
+/// Prints the status again and again until SIGINT or SIGTERM, on a terminal in place of the one before.
+///
+/// # Errors
+/// As [`run`].
+pub fn watch(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<()> {
+    let mut signals = Signals::terminations()?;
+    while signals.count() == 0 {
+        if io::stdout().is_terminal() {
+            // To the upper left corner, and all is cleared below it.
+            print("\x1b[H\x1b[J")?;
+        }
+        let shown = print(&fitting(&text(env, link, format, report)?))?;
+        if !shown {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let fd = signals.as_fd();
+        stdio::wait(&mut [PollFd::new(&fd, PollFlags::IN)], Some(now + WATCH_INTERVAL), now)?;
+    }
+    Ok(())
+}
+
+fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<String> {
+    let only = link.map(config::link_of).transpose()?;
+    let survey = Survey::take(env, only.as_ref(), report)?;
+    if survey.is_without_sessions() {
+        tell_no_sessions(env, only.is_none(), report);
+    }
+    let rows = survey.rows();
+    Ok(match format {
+        StatusFormat::Table => table::table(&rows, unix_time(), has_colours()),
+        StatusFormat::Json => json::lines(&rows),
+    })
+}
+
+/// Says where no sessions are, and where some are.
+fn tell_no_sessions(env: &Environment, of_any_link: bool, report: &Reporter) {
     let runtime = env.runtime_dir();
-    let names = names(env, report);
-    let mut statuses = Vec::new();
-    for name in links(&runtime)? {
-        let link = status(&Cache::look(&runtime, &name)?, unix_time())?;
-        for error in &link.broken {
-            report.warn(error);
+    let what = format!("no sessions in {}", show(&runtime));
+    match other_dir(&runtime).filter(|_| of_any_link) {
+        Some(other) => {
+            let why = format!("there are some in {}", show(&other));
+            let hint = format!("STS_RUNTIME_DIR={} sts-pair --status", quote(&other));
+            report.warn(&Error::new(Exit::TryAgain, what).because(why).hint(hint));
         }
-        statuses.push(link);
-    }
-    if statuses.iter().all(|link| link.sessions.is_empty() && link.broken.is_empty()) {
-        match other_dir(&runtime) {
-            Some(other) => {
-                let what = format!("no sessions in {}", show(&runtime));
-                let why = format!("there are some in {}", show(&other));
-                let hint = format!("STS_RUNTIME_DIR={} sts-pair --status", quote(&other));
-                report.warn(&Error::new(Exit::TryAgain, what).because(why).hint(hint));
-            }
-            None => report.info(format_args!("no sessions in {}", show(&runtime))),
-        }
-    }
-    let rows: Vec<_> = statuses.iter().flat_map(|link| rows(link, &names)).collect();
-    let text = if as_json { json::lines(&rows) } else { table::table(&rows, has_colours()) };
-    match io::stdout().write_all(text.as_bytes()) {
-        // As in `sts-pair --status | head`.
-        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Failed, "cannot write to stdout").because(err))
-        }
-        _ => Ok(()),
+        None => report.info(what),
     }
 }
 
-/// The names of all keys that are known in a directory where links are looked for; the first one counts. Root may look at any
-/// user's.
-fn names(env: &Environment, report: &Reporter) -> HashMap<Digest, PeerName> {
-    let mut names = HashMap::new();
-    for dir in env.config_dirs().iter().rev() {
-        let known = Dir::look(dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
-        match known {
-            Ok(Some(known)) => {
-                names.extend(known.iter().map(|(name, key)| (*key.fingerprint().as_bytes(), name.clone())));
-            }
-            Ok(None) => {}
-            Err(error) => report.warn(&env.explain(error)),
-        }
+/// As much of the text as a terminal has lines for, so that its beginning stays in sight.
+fn fitting(text: &str) -> String {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let lines = text.lines().count();
+    // The last one is the cursor's.
+    if size < 3 || lines < size {
+        return text.to_owned();
     }
-    names
+    let mut fitting: String = text.split_inclusive('\n').take(size - 2).collect();
+    let _ = writeln!(fitting, "({} more lines)", lines - (size - 2));
+    fitting
+}
+
+/// Writes to standard output; false if nobody reads it any more, as in `sts-pair --status | head`.
+fn print(text: &str) -> Result<bool> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(err) => Err(Error::new(Exit::Failed, "cannot write to stdout").because(err)),
+    }
 }
 
 /// Colours are for a terminal, unless the user does not want them (<https://no-color.org>).
 fn has_colours() -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     io::stdout().is_terminal() && set("NO_COLOR").is_none() && set("TERM").is_some_and(|term| term != "dumb")
-}
-
-/// One peer of one link.
-struct Row<'a> {
-    link: &'a LinkStatus,
-    /// The first row of its link, which shows what is counted for the link as a whole.
-    first: bool,
-    /// `None` if its key is no longer pinned.
-    name: Option<&'a PeerName>,
-    fingerprint: Fingerprint,
-    /// The current session, else the newest.
-    session: &'a SessionStatus,
-    /// All of its sessions.
-    sessions: &'a [SessionStatus],
-}
-
-fn rows<'a>(link: &'a LinkStatus, names: &'a HashMap<Digest, PeerName>) -> Vec<Row<'a>> {
-    let peers = link.sessions.chunk_by(|one, other| one.peer == other.peer).enumerate();
-    let row = |(number, sessions): (usize, &'a [SessionStatus])| {
-        let current = sessions.iter().find(|session| session.standing == Standing::Current);
-        let session = current.or(sessions.first()).expect("no group is empty");
-        let fingerprint = Fingerprint::from(session.peer);
-        Row { link, first: number == 0, name: names.get(&session.peer), fingerprint, session, sessions }
-    };
-    peers.map(row).collect()
-}
-
-impl Row<'_> {
-    fn sum(&self, of: impl Fn(&SessionStatus) -> u64) -> u64 {
-        self.sessions.iter().map(of).sum()
-    }
-
-    fn gaps(&self) -> u64 {
-        self.sum(|session| session.received.gaps)
-    }
-
-    /// The ranges of stream numbers of which no message was received.
-    fn missing(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.sessions.iter().flat_map(|session| session.missing.iter())
-    }
-
-    /// The latest gaps, oldest session first.
-    fn latest_gaps(&self) -> impl Iterator<Item = &Gap> {
-        self.sessions.iter().rev().flat_map(|session| &session.received.latest)
-    }
-
-    /// The open streams, oldest session first.
-    fn open_streams(&self) -> impl Iterator<Item = &OpenStream> {
-        self.sessions.iter().rev().flat_map(|session| &session.open)
-    }
-
-    fn rejected(&self) -> u64 {
-        self.link.rejected.iter().map(|(_, count)| count).sum()
-    }
-
-    /// Seconds until cron replaces the current session, 0 if it is due.
-    fn next(&self) -> Option<u64> {
-        let rotation = self.link.rotation.filter(|_| self.session.standing == Standing::Current)?;
-        Some(self.session.age.map_or(0, |age| rotation.saturating_sub(age)))
-    }
 }

@@ -1,0 +1,92 @@
+//! What was received from a peer in all, under sessions that are gone, too: a monitoring system takes a total that falls for
+//! one that began anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::ops::Add;
+
+use super::receive_state::{Counters, ReceiveState};
+use super::session_file::{hex, unhex};
+use crate::crypto::schedule::Digest;
+use crate::session::SessionId;
+
+/// Totals of a peer; see [`Counters`] for what they count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) duplicates: u64,
+    pub(crate) gaps: u64,
+    pub(crate) lost: u64,
+    /// When the last message was received, in seconds since 1970.
+    pub(crate) last_message: Option<u64>,
+}
+
+impl Totals {
+    /// What was received under one session.
+    pub(crate) fn of(counters: &Counters) -> Self {
+        let Counters { messages, bytes, duplicates, gaps, lost, last_message, .. } = *counters;
+        Self { messages, bytes, duplicates, gaps, lost, last_message }
+    }
+}
+
+impl Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+            duplicates: self.duplicates + other.duplicates,
+            gaps: self.gaps + other.gaps,
+            lost: self.lost + other.lost,
+            last_message: self.last_message.max(other.last_message),
+        }
+    }
+}
+
+impl ReceiveState {
+    /// Drops every session that is not among these, each of which has its peer. What was received under it stays in the totals
+    /// of its peer.
+    pub(super) fn keep_only(&mut self, peers: &HashMap<SessionId, Digest>) {
+        self.note_peers(peers);
+        let past = &mut self.past;
+        self.sessions.retain(|id, (_, counters)| {
+            let is_kept = peers.contains_key(id);
+            if let (false, Some(peer)) = (is_kept, counters.peer) {
+                let totals = past.entry(peer).or_default();
+                *totals = *totals + Totals::of(counters);
+            }
+            is_kept
+        });
+    }
+
+    /// Notes whose sessions these are, for the time after they are gone.
+    pub(super) fn note_peers(&mut self, peers: &HashMap<SessionId, Digest>) {
+        for (id, (_, counters)) in &mut self.sessions {
+            counters.peer = peers.get(id).copied().or(counters.peer);
+        }
+    }
+}
+
+/// Appends the totals of a peer as one word.
+pub(super) fn put(line: &mut String, peer: &Digest, totals: &Totals) {
+    let Totals { messages, bytes, duplicates, gaps, lost, last_message } = totals;
+    let last = last_message.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    let _ = write!(line, "{}:{messages}:{bytes}:{duplicates}:{gaps}:{lost}:{last} ", hex(peer));
+}
+
+/// Adds what [`put`] wrote to the totals.
+pub(super) fn parse(word: &str, past: &mut BTreeMap<Digest, Totals>) -> Option<()> {
+    let mut parts = word.split(':');
+    let peer = unhex(parts.next()?)?;
+    let mut number = || parts.next()?.parse().ok();
+    let [messages, bytes, duplicates, gaps, lost] = [number()?, number()?, number()?, number()?, number()?];
+    let last_message = match parts.next()? {
+        "-" => None,
+        at => Some(at.parse().ok()?),
+    };
+    parts.next().is_none().then(|| {
+        past.insert(peer, Totals { messages, bytes, duplicates, gaps, lost, last_message });
+    })
+}

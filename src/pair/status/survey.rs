@@ -1,0 +1,195 @@
+//! What there is to show: the links with sessions, and the keys that this device trusts, paired or not.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Add as _;
+use std::path::Path;
+
+use crate::cache::status::{LinkStatus, SessionStatus, links, status};
+use crate::cache::{Cache, OpenStream, Totals};
+use crate::config::Environment;
+use crate::crypto::schedule::Digest;
+use crate::files::{Dir, Guard};
+use crate::identity::{Binding, Fingerprint, KnownPeers, PeerName};
+use crate::link::unix_time;
+use crate::name::{LinkName, did_you_mean};
+use crate::report::Reporter;
+use crate::session::Standing;
+use crate::stream::Gap;
+use crate::{Error, Exit, Result};
+
+/// A key that this device trusts.
+pub(super) struct TrustedKey {
+    pub(super) name: PeerName,
+    pub(super) peer: Digest,
+    pub(super) binding: Binding,
+}
+
+/// All that is known at one moment.
+pub(super) struct Survey {
+    pub(super) links: Vec<LinkStatus>,
+    pub(super) keys: HashMap<Digest, TrustedKey>,
+}
+
+impl Survey {
+    /// Looks at all links, or at one of them. What cannot be read is reported and left out. Root may look at any user's.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] if there is no link of this name; otherwise as [`links`] and [`status`].
+    pub(super) fn take(env: &Environment, only: Option<&LinkName>, report: &Reporter) -> Result<Self> {
+        let runtime = env.runtime_dir();
+        let keys = trusted_keys(env, report);
+        let mut names: BTreeSet<LinkName> = links(&runtime)?.into_iter().collect();
+        names.extend(keys.values().flat_map(|key| key.binding.all_links()).cloned());
+        if let Some(only) = only {
+            if !names.contains(only) && !env.has_configuration(only) {
+                let hint = did_you_mean(only.as_str(), names.iter().map(LinkName::as_str));
+                return Err(Error::new(Exit::Config, format!("no link `{only}`"))
+                    .because("it has no configuration, no session and no trusted key")
+                    .hint_if(hint));
+            }
+            names = BTreeSet::from([only.clone()]);
+        }
+        let mut links = Vec::new();
+        for name in names {
+            let link = link_status(&runtime, name)?;
+            for error in &link.broken {
+                report.warn(error);
+            }
+            links.push(link);
+        }
+        Ok(Self { links, keys })
+    }
+
+    /// Whether there is nothing to show of any session.
+    pub(super) fn is_without_sessions(&self) -> bool {
+        self.links.iter().all(|link| link.sessions.is_empty() && link.broken.is_empty())
+    }
+
+    /// One row per peer of each link, those with sessions first; then the keys that are for all links and have no session.
+    pub(super) fn rows(&self) -> Vec<Row<'_>> {
+        let mut rows: Vec<Row<'_>> = Vec::new();
+        let mut keys: Vec<_> = self.keys.values().collect();
+        keys.sort_unstable_by(|one, other| (&one.name, one.peer).cmp(&(&other.name, other.peer)));
+        let mut shown = HashSet::new();
+        for link in &self.links {
+            let begin = rows.len();
+            for sessions in link.sessions.chunk_by(|one, other| one.peer == other.peer) {
+                rows.push(self.row(Some(link), sessions[0].peer, sessions));
+            }
+            let paired: HashSet<_> = link.sessions.iter().map(|session| session.peer).collect();
+            let is_unpaired = |key: &&&TrustedKey| {
+                key.binding.all_links().any(|name| *name == link.link) && !paired.contains(&key.peer)
+            };
+            rows.extend(keys.iter().filter(is_unpaired).map(|key| self.row(Some(link), key.peer, &[])));
+            if let Some(first) = rows.get_mut(begin) {
+                first.first = true;
+            }
+            shown.extend(rows[begin..].iter().map(|row| *row.fingerprint.as_bytes()));
+        }
+        let is_for_all = |key: &&&TrustedKey| key.binding.is_for_all_links() && !shown.contains(&key.peer);
+        rows.extend(keys.iter().filter(is_for_all).map(|key| self.row(None, key.peer, &[])));
+        rows
+    }
+
+    fn row<'a>(&'a self, link: Option<&'a LinkStatus>, peer: Digest, sessions: &'a [SessionStatus]) -> Row<'a> {
+        let name = self.keys.get(&peer).map(|key| &key.name);
+        Row { link, first: false, name, fingerprint: Fingerprint::from(peer), sessions }
+    }
+}
+
+/// The status of a link, which may have no session.
+fn link_status(runtime: &Path, link: LinkName) -> Result<LinkStatus> {
+    match Cache::look(runtime, &link) {
+        Ok(cache) => status(&cache, unix_time()),
+        Err(error) if error.exit() == Exit::TryAgain => Ok(LinkStatus::without_sessions(link)),
+        Err(error) => Err(error),
+    }
+}
+
+/// All keys that are trusted in a directory where links are looked for; the first one counts.
+fn trusted_keys(env: &Environment, report: &Reporter) -> HashMap<Digest, TrustedKey> {
+    let mut keys = HashMap::new();
+    for dir in env.config_dirs().iter().rev() {
+        let known = Dir::look(dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
+        match known {
+            Ok(Some(known)) => keys.extend(known.with_bindings().map(|(name, key, binding)| {
+                let peer = *key.fingerprint().as_bytes();
+                (peer, TrustedKey { name: name.clone(), peer, binding: binding.clone() })
+            })),
+            Ok(None) => {}
+            Err(error) => report.warn(&env.explain(error)),
+        }
+    }
+    keys
+}
+
+/// One peer of one link.
+pub(super) struct Row<'a> {
+    /// `None` for a key that is for all links and has no session on any.
+    pub(super) link: Option<&'a LinkStatus>,
+    /// The first row of its link, which shows what is counted for the link as a whole.
+    pub(super) first: bool,
+    /// `None` if its key is no longer trusted.
+    pub(super) name: Option<&'a PeerName>,
+    pub(super) fingerprint: Fingerprint,
+    /// All of its sessions, newest first; empty if it has not paired.
+    pub(super) sessions: &'a [SessionStatus],
+}
+
+impl<'a> Row<'a> {
+    /// The current session, else the newest.
+    pub(super) fn session(&self) -> Option<&'a SessionStatus> {
+        self.sessions.iter().find(|session| session.standing == Standing::Current).or(self.sessions.first())
+    }
+
+    /// What was received under all sessions that are kept.
+    pub(super) fn received(&self) -> Totals {
+        self.sessions.iter().map(|session| Totals::of(&session.received)).fold(Totals::default(), Totals::add)
+    }
+
+    /// What was received in all, under sessions that are gone, too.
+    pub(super) fn received_ever(&self) -> Totals {
+        self.received()
+            + self.link.and_then(|link| link.past.get(self.fingerprint.as_bytes())).copied().unwrap_or_default()
+    }
+
+    /// When the last pairing was, in seconds since 1970.
+    pub(super) fn last_pairing(&self) -> Option<u64> {
+        self.sessions.iter().map(|session| session.created).max()
+    }
+
+    pub(super) fn streams_sent(&self) -> u64 {
+        self.sessions.iter().map(|session| session.streams_reserved).sum()
+    }
+
+    /// The ranges of stream numbers of which no message was received.
+    pub(super) fn missing(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.sessions.iter().flat_map(|session| session.missing.iter())
+    }
+
+    /// How many streams these are.
+    pub(super) fn missing_streams(&self) -> u64 {
+        self.missing().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
+
+    /// The latest gaps, oldest session first.
+    pub(super) fn latest_gaps(&self) -> impl Iterator<Item = &'a Gap> {
+        self.sessions.iter().rev().flat_map(|session| &session.received.latest)
+    }
+
+    /// The open streams, oldest session first.
+    pub(super) fn open_streams(&self) -> impl Iterator<Item = &'a OpenStream> {
+        self.sessions.iter().rev().flat_map(|session| &session.open)
+    }
+
+    pub(super) fn rejected(&self) -> u64 {
+        self.link.iter().flat_map(|link| &link.rejected).map(|(_, count)| count).sum()
+    }
+
+    /// Seconds until cron replaces the current session, 0 if it is due.
+    pub(super) fn next(&self) -> Option<u64> {
+        let session = self.session().filter(|session| session.standing == Standing::Current)?;
+        let rotation = self.link?.rotation?;
+        Some(session.age.map_or(0, |age| rotation.saturating_sub(age)))
+    }
+}

@@ -1,0 +1,162 @@
+//! Claim: what goes on is seen from outside: on a terminal, and by a monitoring system.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::broker::Broker;
+use crate::device::{Device, Identity, LINK, Pair};
+use crate::process::{Process, wait_until};
+
+/// A terminal of 80 columns and 24 lines, in a tmux server of its own, which ends with it.
+pub(crate) struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    /// Runs a shell command there.
+    pub(crate) fn run(device: &Device, command: &str) -> Self {
+        let socket = device.path().join("tmux").display().to_string();
+        let terminal = Self { socket };
+        let mut tmux = device.shell(&["tmux", "-f", "/dev/null", "-S", &terminal.socket]);
+        tmux.args(["new-session", "-d", "-x", "80", "-y", "24", &format!("{command}; sleep 1000")]);
+        Process::spawn(tmux).wait().succeeded();
+        terminal
+    }
+
+    fn tmux(&self, args: &[&str]) -> String {
+        let output = Command::new("tmux").args(["-S", &self.socket]).args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What is on the screen.
+    pub(crate) fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    pub(crate) fn type_keys(&self, keys: &str) {
+        self.tmux(&["send-keys", keys]);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        Command::new("tmux").args(["-S", &self.socket, "kill-server"]).stderr(Stdio::null()).status().ok();
+    }
+}
+
+fn status(device: &Device, args: &[&str]) -> String {
+    Process::spawn(device.pair(&[&["--status"], args].concat())).wait().succeeded().text().to_owned()
+}
+
+#[test]
+fn a_key_that_has_not_paired_is_shown_and_one_link_can_be_chosen() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.slave.trust("stranger", &Device::with(Identity::Stranger));
+    let all = status(&pair.slave, &[]);
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<_> = all.lines().map(words).collect();
+    assert_eq!((lines[1][0].as_str(), lines[1][1].as_str(), lines[1][6].as_str()), ("gateway", "station", "-"));
+    assert_eq!((lines[2][0].as_str(), lines[2][1].as_str(), lines[2][3].as_str()), ("*", "stranger", "none"));
+    assert_eq!(status(&pair.slave, &[LINK]), all);
+    assert!(status(&pair.slave, &["--json"]).contains(r#"{"link":null,"peer":"stranger""#));
+
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&["--confirm"], "one\n").succeeded();
+    receiver.stop().succeeded();
+    let json = status(&pair.slave, &["--json", "./elsewhere/gateway.conf"]);
+    let last = json.split(r#""last_message":"#).nth(1).unwrap().split(',').next().unwrap();
+    assert!(last.parse::<u64>().is_ok_and(|at| at > 1_700_000_000), "{json}");
+}
+
+#[test]
+fn a_table_on_a_terminal_is_drawn_again_in_its_place() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let terminal = Terminal::run(&pair.slave, "sts-pair --status --watch");
+    wait_until("a table", || terminal.screen().contains("station"));
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&["--each", "--confirm"], "1\n2\n3\n4\n5\n6\n7\n").succeeded();
+    receiver.stop().succeeded();
+    let shows_all = || {
+        let screen = terminal.screen();
+        screen.lines().any(|line| line.contains("station") && line.split_whitespace().nth(5) == Some("7"))
+    };
+    wait_until("what was received", shows_all);
+    assert_eq!(terminal.screen().matches("LINK").count(), 1, "{}", terminal.screen());
+    terminal.type_keys("C-c");
+
+    // Not on a terminal: one table after the other.
+    let mut watch = Process::spawn(pair.slave.pair(&["--status", "--json", "--watch"]));
+    wait_until("two of them", || String::from_utf8(watch.stdout()).unwrap().lines().count() >= 2);
+    assert!(watch.is_running());
+    watch.signal(Signal::INT);
+    watch.wait().succeeded();
+}
+
+#[test]
+fn metrics_are_what_prometheus_reads_and_a_file_is_replaced_as_a_whole() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&["--each", "--confirm"], "one\ntwo\nthree\n").succeeded();
+    receiver.stop().succeeded();
+    let spool = pair.slave.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    fs::set_permissions(&spool, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(spool.join("0000000000000000"), [0; 77]).unwrap();
+    let file = pair.slave.path().join("sts.prom");
+    let options = [&format!("--metrics={}", file.display()), "--spool", spool.to_str().unwrap()];
+    for _ in 0..2 {
+        Process::spawn(pair.slave.pair(&options)).wait().succeeded().wrote(b"");
+    }
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    for line in [
+        r#"sts_received_messages_total{link="gateway",peer="station",fingerprint="SHA256:"#.to_owned(),
+        format!("sts_spool_bytes{{spool=\"{}\"}} 77", spool.display()),
+    ] {
+        assert!(text.lines().any(|it| it.starts_with(&line)), "no {line} in {text}");
+    }
+    let printed = Process::spawn(pair.slave.pair(&["--metrics"])).wait().succeeded();
+    let without_spool = text.lines().filter(|line| !line.contains("sts_spool")).map(|line| format!("{line}\n"));
+    assert_eq!(printed.text(), without_spool.collect::<String>());
+    check_with_promtool(&text);
+}
+
+/// Where Prometheus is installed, its own checker has the last word.
+fn check_with_promtool(text: &str) {
+    let program = std::env::var_os("PROMTOOL").unwrap_or_else(|| "promtool".into());
+    let mut promtool = Command::new(program);
+    promtool.args(["check", "metrics"]);
+    if promtool.stdin(Stdio::null()).output().is_ok() {
+        let checked = Process::spawn_with(promtool, text).wait().succeeded();
+        assert_eq!((checked.text(), checked.stderr.as_str()), ("", ""));
+    }
+}
+
+/// The page is the schema: it has every field of the objects, and every metric.
+#[test]
+fn every_field_and_every_metric_is_in_the_manual() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man/sts-pair.1")).unwrap();
+    let described = |name: &str| {
+        let heads = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+        heads.flat_map(|head| head.split([' ', ','])).any(|word| word == name)
+    };
+    let json = status(&pair.slave, &["--json"]);
+    let fields: Vec<_> = json.trim().trim_matches(['{', '}']).split(",\"").collect();
+    assert!(fields.len() >= 22);
+    for name in fields.iter().filter_map(|field| field.split_once("\":")).map(|(name, _)| name.trim_matches('"')) {
+        assert!(described(name), "{name}");
+    }
+    let metrics = Process::spawn(pair.slave.pair(&["--metrics"])).wait().succeeded();
+    for name in metrics.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(described(name), "{name}");
+    }
+}

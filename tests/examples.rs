@@ -169,7 +169,7 @@ fn verify(unit: &Path) -> String {
 fn systemd_takes_the_units() {
     let directory = tempfile::tempdir().unwrap();
     let units = units(directory.path());
-    assert_eq!(units.len(), 4);
+    assert_eq!(units.len(), 5);
     for unit in &units {
         assert_eq!(verify(unit), "", "{}", unit.display());
     }
@@ -187,7 +187,7 @@ fn the_services_are_kept_in() {
     let directory = tempfile::tempdir().unwrap();
     let services: Vec<_> =
         units(directory.path()).into_iter().filter(|unit| unit.extension().is_some_and(|it| it == "service")).collect();
-    assert_eq!(services.len(), 3);
+    assert_eq!(services.len(), 4);
     for service in services {
         // The threshold is on a scale of 100, which systemd prints as 0.0 to 10.0. systemd calls 20 OK; a unit without
         // any protection has 96.

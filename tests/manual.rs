@@ -76,7 +76,7 @@ fn listed_options(help: &str) -> Words {
     let spellings = heads.flat_map(|head| {
         // A description may follow on the same line, after two spaces.
         let head = head.split_once("  ").map_or(head, |(head, _)| head);
-        head.split([' ', ',', '=']).filter(|word| word.starts_with('-')).map(str::to_owned).collect::<Vec<_>>()
+        head.split([' ', ',', '=', '[']).filter(|word| word.starts_with('-')).map(str::to_owned).collect::<Vec<_>>()
     });
     spellings.collect()
 }
@@ -256,10 +256,25 @@ fn every_suite_is_in_the_protocol_and_the_reverse() {
 fn every_field_of_the_status_is_in_its_page_and_the_reverse() {
     let source = fs::read_to_string(root().join("src/pair/status/json.rs")).unwrap();
     let known = between(&source, "        (\"", '"').map(str::to_owned).collect();
-    let text = page("sts-pair.1");
-    let items = section(&text, "DESCRIPTION").into_iter().filter(|line| line.starts_with(".It Cm "));
-    let described = items.flat_map(|item| arguments(item, "Cm")).collect();
-    same("sts-pair(1), --json", &known, &described);
+    same("sts-pair(1), --json", &known, &listed_below("sts-pair.1", "-json"));
+}
+
+#[test]
+fn every_metric_is_in_its_page_and_the_reverse() {
+    let source = fs::read_to_string(root().join("src/pair/status/metrics.rs")).unwrap();
+    let (code, _tests) = source.split_once("#[cfg(test)]").unwrap();
+    let known = between(code, "\"sts_", '"').map(|name| format!("sts_{name}")).collect();
+    same("sts-pair(1), --metrics", &known, &listed_below("sts-pair.1", "-metrics"));
+}
+
+/// The words in the heads of the list within the description of an option.
+fn listed_below(name: &str, option: &str) -> Words {
+    let text = page(name);
+    let lines = section(&text, "DESCRIPTION").into_iter();
+    let is_option = |line: &&str| line.starts_with(".It Fl ");
+    let own = lines.skip_while(|line| !is_option(line) || !arguments(line, "Fl").iter().any(|flag| flag == option));
+    let items = own.skip(1).take_while(|line| !is_option(line)).filter(|line| line.starts_with(".It Cm "));
+    items.flat_map(|item| arguments(item, "Cm")).collect()
 }
 
 #[test]

@@ -8,6 +8,7 @@
 mod answer;
 mod journal;
 mod latest_streams;
+mod pairing_locks;
 mod peer_sessions;
 mod receive_file;
 mod receive_state;
@@ -96,17 +97,6 @@ impl Cache {
     #[must_use]
     pub(crate) fn dir(&self) -> &Dir {
         &self.dir
-    }
-
-    /// Takes the link's pairing lock, so that one sts-pair runs on it at a time; it is held until dropped.
-    ///
-    /// # Errors
-    /// [`Exit::TryAgain`] where another one runs.
-    pub(crate) fn lock_pairing(&self) -> Result<Lock> {
-        files::try_lock(&self.dir, &format!("{}@pair.lock", self.link))?.ok_or_else(|| {
-            Error::new(Exit::TryAgain, format!("cannot pair {}", self.link))
-                .because("another sts-pair is already running on this link")
-        })
     }
 
     /// The error of having no session, which says where it was looked for and what makes one.

@@ -32,7 +32,7 @@ struct PairArgs {
     common: CommonArgs,
 
     /// Give up after TIME: 90, 90s, 1h30m (0: never) [default: 30s, or 10m with --code]
-    #[arg(long, value_name = "TIME", conflicts_with = "serve")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["serve", "keep"])]
     timeout: Option<Seconds>,
 
     /// With --code: the name under which the other device knows this one [default: the host name]
@@ -107,6 +107,10 @@ struct PairMode {
     #[arg(long)]
     end: bool,
 
+    /// On a master: keep running, and agree on a new session when it is older than AGE or the peer has lost it, until SIGTERM
+    #[arg(long, value_name = "AGE")]
+    keep: Option<Age>,
+
     /// On a slave: keep running and answer every pairing until SIGTERM; SIGHUP reloads the configuration
     #[arg(long)]
     serve: bool,
@@ -155,6 +159,7 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
         PairMode { end: true, .. } => {
             pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
         }
+        PairMode { keep: Some(age), .. } => pair::keep::run(|| Link::open(&args.common, report), *age, report),
         PairMode { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
         _ => pair::once::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
     }

@@ -97,6 +97,14 @@ impl Handshake {
         }
     }
 
+    /// No new session is wanted any more: a master sends nothing until [`Handshake::begin`].
+    pub(crate) fn cease(&mut self) {
+        match &mut self.0 {
+            Side::Master(master) => master.cease(),
+            Side::Slave(_) => {}
+        }
+    }
+
     /// Replaces this end of the link; attempts go on with those peers that it still accepts.
     pub(crate) fn set_party(&mut self, party: Party) {
         match &mut self.0 {

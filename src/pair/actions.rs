@@ -127,7 +127,7 @@ impl PairRun<'_> {
         }
         match self.purpose {
             Purpose::Once { .. } | Purpose::Enrol { .. } => self.phase = Phase::Done(Outcome::Paired(established.peer)),
-            Purpose::Serve(_) => {
+            Purpose::Serve(_) | Purpose::Keep(_) => {
                 self.note_paired(&established.peer);
                 tell_paired(&established.peer, self.report);
             }

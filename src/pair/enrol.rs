@@ -31,7 +31,7 @@ pub fn run(
 ) -> Result<()> {
     let role = link_peers(link, report)?.role;
     // If another sts-pair runs, no code is made or asked for that could not be used.
-    drop(link.create_cache()?.lock_pairing()?);
+    drop(link.create_cache()?.lock_enrolment()?);
     let name = name.unwrap_or_else(host_name);
     let pair = |code: Code, attempts: usize| pair(link, &name, code, attempts, timeout, report);
     match (given, role) {
@@ -67,8 +67,7 @@ fn pair(
 ) -> Result<Outcome> {
     let peers = link_peers(link, report)?;
     let cache = link.create_cache()?;
-    let _lock = cache.lock_pairing()?;
-    let _answers = cache.lock_answers()?;
+    let _locks = cache.lock_enrolment()?;
     let trust = Trust::Code(peers.enrolment(code, attempts));
     let handshake = handshake(&peers, party(&peers, name.clone(), trust)?);
     let purpose = Purpose::Enrol { progress: ProgressLine::new(timeout) };

@@ -62,12 +62,7 @@ pub(super) fn session_check(
 /// counts as no session: a pairing replaces it.
 fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPeer> {
     let accepted = peers.to_pair_with()?;
-    let [peer] = &accepted[..] else {
-        return Err(Error::new(Exit::Usage, "--if-older")
-            .because(format!("this link has several peers: {}", list(accepted.iter().map(|peer| peer.name.as_str()))))
-            .hint("run it on the other devices, each of which has only one peer"));
-    };
-    let peer: Digest = *peer.key.fingerprint().as_bytes();
+    let peer = only_peer(peers)?;
     let PeerSessions { sessions, deleted } = if_readable(cache.load_peer(&peer))?.unwrap_or_default();
     let received = if_readable(ReceiveState::read(cache))?.flatten().unwrap_or_default();
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
@@ -79,6 +74,20 @@ fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPe
         sessions.iter().filter(is_usable).partition(|stored| stored.standing == Standing::Current);
     let others = others.into_iter().map(|stored| stored.session.clone()).collect();
     Ok(SessionsWithPeer { current: current.first().map(|stored| stored.session.clone()), others, deleted })
+}
+
+/// The only peer of the link.
+///
+/// # Errors
+/// [`Exit::Usage`] on a link with several peers; otherwise as [`LinkPeers::to_pair_with`].
+pub(super) fn only_peer(peers: &LinkPeers) -> Result<Digest> {
+    let accepted = peers.to_pair_with()?;
+    let [peer] = &accepted[..] else {
+        return Err(Error::new(Exit::Usage, "--if-older and --keep are for links with one peer")
+            .because(format!("this link has several: {}", list(accepted.iter().map(|peer| peer.name.as_str()))))
+            .hint("run it on the other devices, each of which has only one peer"));
+    };
+    Ok(*peer.key.fingerprint().as_bytes())
 }
 
 /// What was read; `None` if the file is damaged.
@@ -104,7 +113,7 @@ impl PairRun<'_> {
 
     /// Takes a query or a reply. A device that wants a new session does not reply, so that its peer comes to pair.
     pub(super) fn take_session_check(&mut self, topics: &Topics, payload: &[u8], now: Instant) -> Result<()> {
-        if matches!(self.purpose, Purpose::Serve(_)) {
+        if matches!((&self.purpose, &self.phase), (Purpose::Serve(_), _) | (Purpose::Keep(_), Phase::Resting(_))) {
             return self.answer_session_check(payload, now);
         }
         match self.phase.check().map_or(Err(Rejected::Unexpected), |check| check.accept(payload, now)) {
@@ -140,7 +149,7 @@ impl PairRun<'_> {
         match &mut self.phase {
             Phase::Subscribing(check) => *check = None,
             Phase::Checking(_) => self.begin_handshake(now),
-            Phase::Handshaking | Phase::Confirming(_) | Phase::Done(_) => {}
+            Phase::Resting(_) | Phase::Handshaking | Phase::Confirming(_) | Phase::Done(_) => {}
         }
     }
 

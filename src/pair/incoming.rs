@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::keep::Keeper;
 use super::run::{PairRun, Phase, Purpose, handshake_rng};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;
@@ -57,7 +58,11 @@ impl PairRun<'_> {
                 Ok(())
             }
             BrokerEvent::TooLong(refusal) => Err(refusal),
-            BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Acknowledged(_) => Ok(()),
+            BrokerEvent::Disconnected => {
+                self.suspend_round();
+                Ok(())
+            }
+            BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => Ok(()),
         }
     }
 
@@ -66,6 +71,7 @@ impl PairRun<'_> {
     fn subscribed(&mut self, now: Instant) {
         if let Phase::Subscribing(check) = &mut self.phase {
             match check.take() {
+                _ if matches!(self.purpose, Purpose::Keep(_)) => self.rest(now),
                 Some(mut check) => {
                     check.start(now);
                     self.phase = Phase::Checking(check);
@@ -128,6 +134,10 @@ impl PairRun<'_> {
                 service.report_error(&error, self.report, now);
                 Ok(())
             }
+            (Purpose::Keep(_), Err(error)) => {
+                self.rest_after_error(&error, now);
+                Ok(())
+            }
             (_, outcome) => outcome,
         }
     }
@@ -152,7 +162,9 @@ impl PairRun<'_> {
         match (self.sessions.refresh_peers(), &mut self.purpose) {
             (Ok(true), _) => self.handshake.set_peers(self.sessions.accepted().to_vec()),
             (Ok(false), _) => {}
-            (Err(error), Purpose::Serve(service)) => service.report_error(&error, self.report, now),
+            (Err(error), Purpose::Serve(service) | Purpose::Keep(Keeper { service, .. })) => {
+                service.report_error(&error, self.report, now);
+            }
             (Err(error), _) => return Err(error),
         }
         Ok(())

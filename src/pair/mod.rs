@@ -1,7 +1,7 @@
 //! sts-pair: agrees a session with the device at the other end of a link, and manages keys and sessions.
 //!
-//! Pairing is one [`run`] over the broker, from SUBSCRIBE to a session that both ends have stored. [`once`], [`enrol`] and
-//! [`serve`] are its three purposes; [`end`] only sends KILL, and [`keys`] and [`status`] need no broker.
+//! Pairing is one [`run`] over the broker, from SUBSCRIBE to a session that both ends have stored. [`once`], [`enrol`],
+//! [`serve`] and [`keep`] are its purposes; [`end`] only sends KILL, and [`keys`] and [`status`] need no broker.
 
 mod actions;
 mod claims;
@@ -12,6 +12,7 @@ pub mod enrol;
 mod enrolment_outcome;
 mod if_older;
 mod incoming;
+pub mod keep;
 mod key_exchange_queue;
 pub mod keys;
 pub mod once;

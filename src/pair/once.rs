@@ -23,8 +23,7 @@ use crate::units::Age;
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
     let peers = pinned_peers(link, report)?;
     let cache = link.create_cache()?;
-    let _lock = cache.lock_pairing()?;
-    let _answers = cache.lock_answers()?;
+    let _locks = cache.lock_pairing()?;
     let check = match if_older {
         Some(age) => if_older::session_check(age, &peers, &cache, report)?,
         None => None,

@@ -8,6 +8,7 @@ use rustix::event::PollFlags;
 
 use super::claims::{self, PairNotice};
 use super::enrolment_outcome;
+use super::keep::Keeper;
 use super::key_exchange_queue::KeyExchangeQueues;
 use super::progress_line::ProgressLine;
 use super::service::Service;
@@ -39,6 +40,8 @@ pub(super) enum Purpose<'a> {
     Enrol { progress: ProgressLine },
     /// A session with each master that wants one.
     Serve(&'a mut Service),
+    /// A session with the peer at any time, younger than an age.
+    Keep(Keeper<'a>),
 }
 
 /// How far a run has come.
@@ -47,6 +50,8 @@ pub(super) enum Phase {
     Subscribing(Option<Box<SessionCheck>>),
     /// Checks whether the peer still has the session. A slave answers its master meanwhile, which may want a new one.
     Checking(Box<SessionCheck>),
+    /// Waits until it is time to check the session again, as a master does that keeps it alive.
+    Resting(Instant),
     /// Agrees a new session.
     Handshaking,
     /// A master has stored the session, and waits to hear that the slave has done so, too.
@@ -161,6 +166,7 @@ impl<'a> PairRun<'a> {
         loop {
             let now = self.take_events()?;
             self.exchange_keys()?;
+            self.poll_round(now)?;
             self.poll_session_check(now)?;
             self.poll_handshake(now)?;
             if let Some(outcome) = self.outcome(now)? {
@@ -196,11 +202,12 @@ impl<'a> PairRun<'a> {
         {
             self.phase = Phase::Done(Outcome::Paired(peer.clone()));
         }
+        self.end_round(now);
         if let Phase::Done(outcome) = &self.phase {
             return Ok(Some(outcome.clone()));
         }
         let is_stopped = self.event_loop.stop_requested() > Stop::No;
-        if let Purpose::Serve(service) = &mut self.purpose {
+        if let Some(service) = self.purpose.service() {
             return Ok((service.is_told_to_reload() || is_stopped).then_some(Outcome::Interrupted));
         }
         match &self.phase {
@@ -243,7 +250,7 @@ impl<'a> PairRun<'a> {
             (_, Purpose::Enrol { .. }) => error
                 .because(format!("no {other} with the code {did} on {listen}"))
                 .hint(self.how_to_meet("sts-pair --code")),
-            (_, Purpose::Once { .. } | Purpose::Serve(_)) => {
+            (_, Purpose::Once { .. } | Purpose::Serve(_) | Purpose::Keep(_)) => {
                 error.because(format!("no trusted {other} {did} on {listen}")).hint(self.how_to_meet("sts-pair"))
             }
         }
@@ -280,8 +287,20 @@ impl<'a> PairRun<'a> {
 
     /// Tells the user of a claim that nothing proves, the same one once a minute.
     pub(super) fn tell_claim(&mut self, claim: &Claim, now: Instant) {
+        if self.is_for_other_run(claim) {
+            return;
+        }
         if self.reported.is_due(&PairNotice::Claim(claim.clone()), now) {
             self.report.warn(&claims::report(claim, &self.sessions.peers.public.fingerprint()));
+        }
+    }
+
+    /// Whether the other device calls another run on this link: an enrolment beside a service, or the service beside that.
+    fn is_for_other_run(&self, claim: &Claim) -> bool {
+        match (claim, &self.purpose) {
+            (Claim::PeerHasCode, Purpose::Serve(_)) => self.sessions.cache().is_enrolling(),
+            (Claim::PeerHasNoCode, Purpose::Enrol { .. }) => self.sessions.cache().has_service(),
+            _ => false,
         }
     }
 
@@ -297,11 +316,9 @@ impl<'a> PairRun<'a> {
         let strangers = (!self.key_exchanges.is_empty() && self.has_room_for_strangers()).then_some(now);
         let progress = self.show_progress(now);
         let deadlines = [self.handshake.deadline(), self.phase.deadline(), self.purpose.until(), strangers, progress];
-        let hangup = match &self.purpose {
-            Purpose::Once { .. } | Purpose::Enrol { .. } => None,
-            Purpose::Serve(service) => Some((service.as_fd(), PollFlags::IN)),
-        };
-        self.event_loop.wait(hangup, deadlines.into_iter().flatten().min(), now)
+        let deadline = deadlines.into_iter().chain([self.round_deadline()]).flatten().min();
+        let hangup = self.purpose.service().map(|service| (service.as_fd(), PollFlags::IN));
+        self.event_loop.wait(hangup, deadline, now)
     }
 
     /// Shows a person at a terminal what the run waits for; returns when to do so again.
@@ -319,14 +336,22 @@ impl Purpose<'_> {
     fn until(&self) -> Option<Instant> {
         match self {
             Self::Once { progress, .. } | Self::Enrol { progress } => progress.until(),
-            Self::Serve(_) => None,
+            Self::Serve(_) | Self::Keep(_) => None,
+        }
+    }
+
+    /// What a run has that goes on until it is stopped.
+    fn service(&mut self) -> Option<&mut Service> {
+        match self {
+            Self::Once { .. } | Self::Enrol { .. } => None,
+            Self::Serve(service) | Self::Keep(Keeper { service, .. }) => Some(service),
         }
     }
 
     fn progress(&mut self) -> Option<&mut ProgressLine> {
         match self {
             Self::Once { progress, .. } | Self::Enrol { progress } => Some(progress),
-            Self::Serve(_) => None,
+            Self::Serve(_) | Self::Keep(_) => None,
         }
     }
 }
@@ -337,7 +362,7 @@ impl Phase {
         match self {
             Self::Subscribing(check) => check.as_deref_mut(),
             Self::Checking(check) => Some(check),
-            Self::Handshaking | Self::Confirming(_) | Self::Done(_) => None,
+            Self::Resting(_) | Self::Handshaking | Self::Confirming(_) | Self::Done(_) => None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use super::if_older;
+use super::keep::Keeper;
 use super::run::{PairRun, Purpose, handshake};
 use super::service::Service;
 use super::{pinned_party, pinned_peers};
@@ -13,6 +15,7 @@ use crate::report::Reporter;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
+use crate::units::Age;
 use crate::{Error, Exit, Result};
 
 impl PairRun<'_> {
@@ -40,15 +43,32 @@ impl PairRun<'_> {
 /// [`Exit::Usage`] for a master; [`Exit::Unavailable`] if the broker refuses the connection; otherwise as
 /// [`super::once::run`] before it begins.
 pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
+    run_service(open, Duty::Serve, report)
+}
+
+/// What a service is there for.
+#[derive(Clone, Copy)]
+pub(super) enum Duty {
+    /// A slave answers every pairing.
+    Serve,
+    /// A master keeps its session alive.
+    Keep(Age),
+}
+
+/// A service of either role, until it is stopped.
+pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &Reporter) -> Result<()> {
     let mut link = open()?;
-    let mut peers = slave_peers(&link, report)?;
-    let _lock = link.create_cache()?.lock_pairing()?;
+    let mut peers = service_peers(&link, duty, report)?;
+    let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
     let mut handshake = handshake(&peers, pinned_party(&peers)?);
     loop {
         let sessions = LinkSessions::new(peers, link.create_cache()?);
-        let purpose = Purpose::Serve(&mut service);
+        let purpose = match duty {
+            Duty::Serve => Purpose::Serve(&mut service),
+            Duty::Keep(age) => Purpose::Keep(Keeper::new(&mut service, age)),
+        };
         let mut run = PairRun::begin(&link, report, sessions, handshake, purpose, None, signals)?;
         let outcome = run.run();
         (signals, handshake, peers) = run.close()?;
@@ -56,7 +76,7 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
         if signals.count() > 0 {
             return Ok(());
         }
-        match reload(&open, &mut handshake, report) {
+        match reload(&open, duty, &mut handshake, report) {
             Ok(reloaded) => {
                 (link, peers) = reloaded;
                 report.info("configuration reloaded");
@@ -69,20 +89,34 @@ pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     }
 }
 
-fn reload(open: &impl Fn() -> Result<Link>, handshake: &mut Handshake, report: &Reporter) -> Result<(Link, LinkPeers)> {
+fn reload(
+    open: &impl Fn() -> Result<Link>,
+    duty: Duty,
+    current: &mut Handshake,
+    report: &Reporter,
+) -> Result<(Link, LinkPeers)> {
     let link = open()?;
-    let peers = slave_peers(&link, report)?;
-    handshake.set_party(pinned_party(&peers)?);
+    let peers = service_peers(&link, duty, report)?;
+    let party = pinned_party(&peers)?;
+    match duty {
+        Duty::Serve => current.set_party(party),
+        // Its topics may be others.
+        Duty::Keep(_) => *current = handshake(&peers, party),
+    }
     Ok((link, peers))
 }
 
-/// The peers of a link of which this device is the slave.
-fn slave_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
+/// The peers of a link of which this device has the role for that duty.
+fn service_peers(link: &Link, duty: Duty, report: &Reporter) -> Result<LinkPeers> {
     let peers = pinned_peers(link, report)?;
-    match peers.role {
-        Role::Slave => Ok(peers),
-        Role::Master => Err(Error::new(Exit::Usage, "--serve")
+    match (duty, peers.role) {
+        (Duty::Serve, Role::Slave) => Ok(peers),
+        (Duty::Keep(_), Role::Master) => if_older::only_peer(&peers).map(|_| peers),
+        (Duty::Serve, Role::Master) => Err(Error::new(Exit::Usage, "--serve")
             .because("this device is the master of the link, and the master begins each pairing")
-            .hint("run sts-pair from cron here, and sts-pair --serve on the other device")),
+            .hint("run sts-pair --keep 24h here, and sts-pair --serve on the other device")),
+        (Duty::Keep(_), Role::Slave) => Err(Error::new(Exit::Usage, "--keep")
+            .because("this device is the slave of the link, and the master begins each pairing")
+            .hint("run sts-pair --serve here, and sts-pair --keep 24h on the other device")),
     }
 }

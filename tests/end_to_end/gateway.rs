@@ -64,12 +64,39 @@ fn a_code_takes_in_the_one_device_that_has_it_whoever_else_calls() {
     let serving = fleet.serve();
     Process::spawn(new.pair(&[LINK])).wait().succeeded();
     serving.wait_for("paired with s2");
-    // Only one sts-pair can run on a link at a time, and --code and --serve exclude each other.
-    let mut command = fleet.gateway.pair(&["--code", LINK]);
-    command.env("STS_CODE", code(1));
-    Process::spawn(command).wait().failed(&[75], &["another sts-pair"]);
+    // --code and --serve exclude each other in one run.
     Process::spawn(fleet.gateway.pair(&["--code", "--serve", LINK])).wait().failed(&[64], &["--serve"]);
     serving.stop().succeeded();
+}
+
+/// The service answers whoever has no code, the enrolment whoever has one; neither takes the other's for a mistake.
+#[test]
+fn a_device_is_enrolled_while_the_gateway_serves() {
+    let broker = Broker::start();
+    let fleet = Fleet::paired(&broker, AREA, 0..2);
+    let serving = fleet.serve();
+    let slave = enrolling(&fleet, &code(1));
+    // No second one, and nothing else that pairs.
+    let mut command = fleet.gateway.pair(&["--code", LINK]);
+    command.env("STS_CODE", code(2));
+    Process::spawn(command).wait().failed(&[75], &["another sts-pair"]);
+    Process::spawn(fleet.gateway.pair(&[LINK])).wait().failed(&[75], &["another sts-pair"]);
+    // Known devices pair meanwhile, and have their sessions checked.
+    Process::spawn(fleet.sensors[0].pair(&[LINK])).wait().succeeded();
+    let checked = Process::spawn(fleet.sensors[1].pair(&["-v", "--if-older", "1h", LINK])).wait().succeeded();
+    assert!(checked.stderr.contains("the peer still has it"), "{}", checked.stderr);
+    let new = sensor(&broker, AREA, 2);
+    let mut master = new.pair(&["--code", "--name", "s2", LINK]);
+    master.env("STS_CODE", code(1));
+    Process::spawn(master).wait().succeeded();
+    let enrolled = slave.wait().succeeded();
+    assert!(enrolled.stderr.contains("paired with s2 (SHA256:"), "{}", enrolled.stderr);
+    assert!(!enrolled.stderr.contains("without a code"), "{}", enrolled.stderr);
+    // From then on it is one of the service's devices.
+    Process::spawn(new.pair(&[LINK])).wait().succeeded();
+    serving.wait_for("paired with s2");
+    let served = serving.stop().succeeded();
+    assert!(!served.stderr.contains("enrols by code"), "{}", served.stderr);
 }
 
 #[test]

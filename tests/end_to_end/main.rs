@@ -30,6 +30,7 @@ mod fleet;
 mod flood;
 mod gateway;
 mod hostile;
+mod keep;
 mod lost_ends;
 mod monitoring;
 mod nosec;

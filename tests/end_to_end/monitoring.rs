@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -136,27 +135,5 @@ fn check_with_promtool(text: &str) {
     if promtool.stdin(Stdio::null()).output().is_ok() {
         let checked = Process::spawn_with(promtool, text).wait().succeeded();
         assert_eq!((checked.text(), checked.stderr.as_str()), ("", ""));
-    }
-}
-
-/// The page is the schema: it has every field of the objects, and every metric.
-#[test]
-fn every_field_and_every_metric_is_in_the_manual() {
-    let broker = Broker::start();
-    let pair = Pair::paired(&broker, "gcm");
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man/sts-pair.1")).unwrap();
-    let described = |name: &str| {
-        let heads = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
-        heads.flat_map(|head| head.split([' ', ','])).any(|word| word == name)
-    };
-    let json = status(&pair.slave, &["--json"]);
-    let fields: Vec<_> = json.trim().trim_matches(['{', '}']).split(",\"").collect();
-    assert!(fields.len() >= 22);
-    for name in fields.iter().filter_map(|field| field.split_once("\":")).map(|(name, _)| name.trim_matches('"')) {
-        assert!(described(name), "{name}");
-    }
-    let metrics = Process::spawn(pair.slave.pair(&["--metrics"])).wait().succeeded();
-    for name in metrics.text().lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
-        assert!(described(name), "{name}");
     }
 }

@@ -72,6 +72,11 @@ impl Master {
             MasterState::AwaitingAuthAck(Box::new(AwaitingAuthAck::new(&self.party, self.topics.clone(), now, rng)));
     }
 
+    /// Gives up what is under way, and is idle.
+    pub(super) fn cease(&mut self) {
+        self.state = MasterState::Idle;
+    }
+
     /// The topics of its handshake.
     pub(super) fn topics(&self) -> &Topics {
         &self.topics

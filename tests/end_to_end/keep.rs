@@ -1,0 +1,67 @@
+//! Claim: a master that keeps the session alive has a peer that lost it paired again within seconds, and what was sent is not lost.
+
+use std::fs;
+
+use rustix::process::Signal;
+
+use crate::broker::Broker;
+use crate::device::{LINK, Pair};
+use crate::process::{Ended, Process};
+
+fn keep(pair: &Pair, age: &str) -> Process {
+    Process::spawn(pair.master.pair(&["-v", "--keep", age, LINK]))
+}
+
+fn serve(pair: &Pair) -> Process {
+    let serving = Process::spawn(pair.slave.pair(&["-v", "--serve", LINK]));
+    serving.wait_for("listening on");
+    serving
+}
+
+#[test]
+fn a_peer_that_lost_its_session_gets_another_and_what_was_unconfirmed() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let (serving, keeping) = (serve(&pair), keep(&pair, "24h"));
+    keeping.wait_for("paired with gateway");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&["--confirm", LINK]));
+    sender.write("before\n");
+    receiver.wait_for_stdout(b"before\n");
+    // The peer reboots: all that it knew of sessions is gone.
+    receiver.stop().succeeded();
+    serving.stop().succeeded();
+    for entry in fs::read_dir(pair.slave.runtime_dir()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    sender.write("while it was away\n");
+    let serving = serve(&pair);
+    let receiver = Process::spawn(pair.slave.recv(&["--wait", LINK]));
+    keeping.wait_for_times("paired with gateway", 2);
+    receiver.wait_for_stdout(b"while it was away\n");
+    sender.wait().succeeded();
+    // Nothing was wrong after that: no other session is agreed on.
+    keeping.wait_for("the peer still has it");
+    let ended = keeping.stop().succeeded();
+    assert_eq!(ended.stderr.matches("paired with").count(), 2, "{}", ended.stderr);
+    serving.stop().succeeded();
+    receiver.stop().succeeded();
+}
+
+#[test]
+fn a_session_is_replaced_at_its_age_and_a_peer_that_is_away_is_reported_once() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "cbc");
+    let (serving, keeping) = (serve(&pair), keep(&pair, "1s"));
+    keeping.wait_for_times("paired with gateway", 2);
+    // Another run has no place beside it, and the slave has another service.
+    Process::spawn(pair.master.pair(&[LINK])).wait().failed(&[75], &["another sts-pair"]);
+    Process::spawn(pair.slave.pair(&["--keep", "1h", LINK])).wait().failed(&[64], &["--serve"]);
+    keeping.signal(Signal::HUP);
+    keeping.wait_for("configuration reloaded");
+    keeping.wait_for_times("paired with gateway", 3);
+    serving.stop().succeeded();
+    keeping.wait_for("no trusted slave answered");
+    let Ended { stderr, .. } = keeping.stop().succeeded();
+    assert_eq!(stderr.matches("no trusted slave answered").count(), 1, "{stderr}");
+}

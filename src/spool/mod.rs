@@ -1,7 +1,7 @@
 //! Input on disk until it is acknowledged: `sts-send --spool`.
 //!
-//! A spool is a directory with a queue of records, each of which is or becomes one message; a record of data has at least one
-//! byte. Its files are:
+//! A spool is a directory with a queue of records, each of which is or becomes one message; a record of data has at
+//! least one byte. Its files are:
 //!
 //! | file | is |
 //! |---|---|
@@ -14,14 +14,15 @@
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
 //! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`cut_file`]) |
 //!
-//! A record is kept as plaintext, and its number decides its position in the sequence ([`SpooledSequence::position_of`]). It is
-//! on the disk, synchronized, before it is sealed for the first time. A write that was cut short was never sealed, and what it
-//! leaves behind is cut off. The keys of a stream are only in the memory of the run that began it: the next run sends what is
-//! not acknowledged in a stream of its own, which continues the sequence, and never seals anything under a key that was used.
-//! The receiver needs each position once, so what it has already is dropped there.
+//! A record is kept as plaintext, and its number decides its position in the sequence
+//! ([`SpooledSequence::position_of`]). It is on the disk, synchronized, before it is sealed for the first time. A write
+//! that was cut short was never sealed, and what it leaves behind is cut off. The keys of a stream are only in the
+//! memory of the run that began it: the next run sends what is not acknowledged in a stream of its own, which continues
+//! the sequence, and never seals anything under a key that was used. The receiver needs each position once, so what it
+//! has already is dropped there.
 //!
-//! Any other message among the records would take a position. There is one, the end of the sequence, and the state says where it
-//! is before it is sealed. One that is to be between records has to be a record itself.
+//! Any other message among the records would take a position. There is one, the end of the sequence, and the state says
+//! where it is before it is sealed. One that is to be between records has to be a record itself.
 //!
 //! # Several runs
 //!
@@ -38,14 +39,14 @@
 //! is kept in memory, or the other runs would have to wait for its end. The same lock is held while a segment is
 //! removed or what waits is cut anew, so a run under this lock may trust the names and lengths that it finds. A run
 //! alone must not take a lock for each line. So the sender holds this lock all the time, until the `bell` tells it that
-//! another run wants it; from then on it takes it for each write, until nobody else has appended for long. Where no named
-//! pipe can be made, on vfat or a full disk, it lets go of it at the start, and looks for new records once a second. After
-//! taking it, a run looks whether the last segment is as it left it. What was appended to that is read; if there is another
-//! segment, all are looked at anew ([`tail`]).
+//! another run wants it; from then on it takes it for each write, until nobody else has appended for long. Where no
+//! named pipe can be made, on vfat or a full disk, it lets go of it at the start, and looks for new records once a
+//! second. After taking it, a run looks whether the last segment is as it left it. What was appended to that is read;
+//! if there is another segment, all are looked at anew ([`tail`]).
 //!
-//! A run never waits in a lock: it tries again a few milliseconds later, and can be stopped meanwhile. One that holds `lock`
-//! keeps it while it tries for `append`, never the other way round, so there is no deadlock. Both are locks of flock(2),
-//! which end with the process.
+//! A run never waits in a lock: it tries again a few milliseconds later, and can be stopped meanwhile. One that holds
+//! `lock` keeps it while it tries for `append`, never the other way round, so there is no deadlock. Both are locks of
+//! flock(2), which end with the process.
 //!
 //! **When the input of a run is safe**: a run that only appends synchronizes each write before it lets go of the lock,
 //! then rings. At the end of its input it tries `lock` once more. If another run holds that, it may end. For the sender
@@ -74,9 +75,11 @@ mod chunk;
 mod cut_file;
 mod damaged;
 mod inlet;
+mod opening;
 mod owner;
 mod recut;
 mod segments;
+mod sequence;
 mod state;
 mod store;
 mod tail;
@@ -91,6 +94,7 @@ use std::path::Path;
 use bytes::BytesMut;
 
 pub(crate) use self::inlet::Inlet;
+pub(crate) use self::opening::Opening;
 pub(crate) use self::owner::Owner;
 pub(crate) use self::recut::Recut;
 pub(crate) use self::state::SpooledSequence;
@@ -98,13 +102,11 @@ pub use self::store::SpoolOptions;
 pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordStore};
 
 use self::backlog::Backlog;
-use self::owner::check_owner;
 use self::segments::RecordReader;
 use self::state::{SpoolState, StateFile};
 use self::tail::{AppendTurn, Tail};
 use crate::Result;
-use crate::files::{self, Dir, Guard, Lock};
-use crate::stream::Origin;
+use crate::files::{Dir, Guard, Lock};
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
 /// run: making another one costs the disk more than it frees.
@@ -112,9 +114,6 @@ const MIN_REMOVED_LEN: u64 = 64 << 10;
 
 /// Most records that the state says may have been sealed before they are.
 const MAX_ANNOUNCED: u64 = 256;
-
-/// Held by the run that sends.
-const SEND_LOCK: &str = "lock";
 
 /// How many bytes the records in a spool take on the disk; 0 where there is no spool. Root may look at any user's.
 ///
@@ -161,56 +160,8 @@ pub(crate) struct Spool {
     backlog: Backlog,
 }
 
-/// A spool that is to be opened to send from it.
-#[derive(Debug)]
-pub(crate) struct Opening<'a> {
-    options: &'a SpoolOptions,
-    owner: Owner<'a>,
-    /// Held from the first attempt on at which no other run sent: whoever leaves its records to the run that sends relies on
-    /// that one to send them.
-    sending: Option<Lock>,
-}
-
-impl<'a> Opening<'a> {
-    pub(crate) fn new(options: &'a SpoolOptions, owner: Owner<'a>) -> Self {
-        Self { options, owner, sending: None }
-    }
-
-    /// Opens the spool, made with mode 0700 where it is absent; `None` where another run sends, or appends at this moment.
-    /// Returns how many bytes of a write that did not finish were cut off, too.
-    ///
-    /// # Errors
-    /// [`crate::Exit::Config`] where it belongs to another link or peer; [`crate::Exit::DataLost`] where it is damaged;
-    /// [`crate::Exit::NotTrusted`] as in [`Dir::create`].
-    pub(crate) fn attempt(&mut self) -> Result<Option<(Spool, u64)>> {
-        let dir = Dir::create(&self.options.dir, Guard::Private)?;
-        let sending = match self.sending.take() {
-            Some(sending) => sending,
-            None => match files::try_lock(&dir, SEND_LOCK)? {
-                Some(sending) => sending,
-                None => return Ok(None),
-            },
-        };
-        check_owner(&dir, &sending, self.owner)?;
-        let Some(appending) = Tail::lock(&dir)? else {
-            self.sending = Some(sending);
-            return Ok(None);
-        };
-        Spool::open(dir, sending, appending, self.options.max.bytes()).map(Some)
-    }
-
-    /// What to append to until then: as [`Inlet::open`].
-    pub(crate) fn inlet(&self) -> Result<Option<Inlet>> {
-        Inlet::open(self.options, self.owner)
-    }
-
-    /// Whether it is this run that sends, once it can open the spool.
-    pub(crate) fn is_sender(&self) -> bool {
-        self.sending.is_some()
-    }
-}
-
 impl Spool {
+    /// Opens it, under both locks.
     fn open(dir: Dir, sending: Lock, appending: Lock, max: u64) -> Result<(Self, u64)> {
         let (state_file, state) = StateFile::open(&dir, &sending)?;
         let backlog = Backlog::load(&dir)?;
@@ -229,8 +180,8 @@ impl Spool {
         Ok((spool, cut_off))
     }
 
-    /// What becomes readable when another run appends, or wants to; `None` where no named pipe can be made, so that this run
-    /// must [`Spool::share`] unasked.
+    /// What becomes readable when another run appends, or wants to; `None` where no named pipe can be made, so that
+    /// this run must [`Spool::share`] unasked.
     ///
     /// # Errors
     /// As [`files::listen`].
@@ -285,12 +236,6 @@ impl Spool {
         self.tail.segments.sync()
     }
 
-    /// The sequence that records are sealed in.
-    #[must_use]
-    pub(crate) fn sequence(&self) -> Option<&SpooledSequence> {
-        self.state.sequence.as_ref()
-    }
-
     /// Records below are acknowledged.
     #[must_use]
     pub(crate) fn acknowledged(&self) -> u64 {
@@ -309,7 +254,8 @@ impl Spool {
         self.tail.segments.whole()
     }
 
-    /// How many of the records that are to be read may have been sealed and published before, by this run or an earlier one.
+    /// How many of the records that are to be read may have been sealed and published before, by this run or an earlier
+    /// one.
     #[must_use]
     pub(crate) fn sealed_before(&self) -> u64 {
         self.state.sealed.saturating_sub(self.next)
@@ -386,35 +332,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Starts a sequence with the next record, in this stream: written down, synchronized, before anything is sealed in it.
-    ///
-    /// # Errors
-    /// [`crate::Exit::Failed`] if the state cannot be written.
-    pub(crate) fn start_sequence(&mut self, origin: Origin, wants_confirms: bool) -> Result<()> {
-        let first_record = self.next;
-        self.set_sequence(Some(SpooledSequence { origin, first_record, wants_confirms, until: None }))
-    }
-
-    /// Decides that the sequence ends after the last record that was read: as [`Spool::start_sequence`]. Where this run does not
-    /// get so far as to say it, the next one does: the records after it must not take the position of an end that was sent.
-    ///
-    /// # Errors
-    /// As [`Spool::start_sequence`].
-    pub(crate) fn end_sequence(&mut self) -> Result<()> {
-        let until = Some(self.next);
-        self.set_sequence(self.state.sequence.map(|sequence| SpooledSequence { until, ..sequence }))
-    }
-
-    /// The sequence is over, and all of it acknowledged: what comes next begins another one.
-    ///
-    /// # Errors
-    /// As [`Spool::start_sequence`].
-    pub(crate) fn finish_sequence(&mut self) -> Result<()> {
-        let Some(SpooledSequence { until, .. }) = self.state.sequence else { return Ok(()) };
-        self.acknowledge(until.unwrap_or(self.next))?;
-        self.set_sequence(None)
-    }
-
     /// Reads what is not acknowledged once more, for another stream.
     ///
     /// # Errors
@@ -426,8 +343,8 @@ impl Spool {
         Ok(())
     }
 
-    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does, or while
-    /// one of them appends. After that another run may send from it.
+    /// Leaves the spool if nothing waits in it, whatever other runs appended up to now; false if something does, or
+    /// while one of them appends. After that another run may send from it.
     ///
     /// # Errors
     /// As [`Spool::shut_down`].
@@ -470,13 +387,6 @@ impl Spool {
         self.sync_all()?;
         self.remove_read(turn, 0)?;
         self.backlog.store(&self.tail.dir, &turn.lock)
-    }
-
-    fn set_sequence(&mut self, sequence: Option<SpooledSequence>) -> Result<()> {
-        self.state.sequence = sequence;
-        self.state_file.announce(self.state.sealed);
-        self.state_file.write(&self.state)?;
-        self.state_file.sync()
     }
 }
 

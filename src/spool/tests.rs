@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
+use super::opening::SEND_LOCK;
 use super::*;
 use crate::crypto::schedule::Digest;
+use crate::files;
 use crate::name::LinkName;
-use crate::stream::StreamId;
+use crate::stream::{Origin, StreamId};
 use crate::units::Size;
 use crate::{Error, Exit};
 
@@ -529,8 +531,8 @@ fn no_run_appends_while_another_one_cuts_anew() {
     assert_eq!(read_all(&mut spool), [&b"too "[..], b"long", b"next"]);
 }
 
-/// The sender is killed after the state says that the new segment is valid: before that has its name, after it, and after each
-/// of the old ones is removed. The other run knows the last one of those as it is.
+/// The sender is killed after the state says that the new segment is valid: before that has its name, after it, and
+/// after each of the old ones is removed. The other run knows the last one of those as it is.
 #[test]
 fn a_run_appends_after_what_was_cut_anew_by_one_that_was_killed() {
     for removed in [None, Some(0), Some(1), Some(2)] {

@@ -1,10 +1,10 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
-//! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender`, opening
-//! and ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it in `look`. What a
-//! receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in `streams`, and
-//! their keys in `keys`. What a sender keeps until it is confirmed is in `retransmit`, where each of it is in
-//! `scoreboard`, and how much of it may be on its way in `congestion`.
+//! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender` and
+//! `reserved`, opening and ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it
+//! in `look`. What a receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in
+//! `streams`, and their keys in `keys`. What a sender keeps until it is confirmed is in `retransmit`, where each of it
+//! is in `scoreboard`, and how much of it may be on its way in `congestion`.
 //!
 //! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that
 //! this version does not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never
@@ -24,6 +24,7 @@ mod preamble;
 mod progress;
 mod ranges;
 mod receiver;
+mod reserved;
 mod retransmit;
 mod scoreboard;
 mod sender;
@@ -44,8 +45,9 @@ pub(crate) use self::preamble::{Continues, EndedStream, Preamble, max_told};
 pub(crate) use self::progress::{Gap, Progress, Sequence, StreamState};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::receiver::Receiver;
+pub use self::reserved::ReservedStream;
 pub(crate) use self::retransmit::RetransmitQueue;
+pub use self::sender::Sender;
 pub(crate) use self::sender::max_record_len;
-pub use self::sender::{ReservedStream, Sender};
 pub(crate) use self::sequence::{Awaited, Before, Closing};
 pub(crate) use self::streams::{AcceptError, HeaderClaim, LeftStream, RecentStream, Streams};

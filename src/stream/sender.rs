@@ -9,11 +9,11 @@ use super::content::{
 use super::id::{Origin, StreamId};
 use super::kind::Kind;
 use super::preamble::{Continues, Preamble, preamble_room};
+use super::reserved::{PartKeys, ReservedStream};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
-use crate::crypto::key_tree::{Leaf, Salt, StreamKey, will_cipher};
+use crate::crypto::key_tree::{Salt, will_cipher};
 use crate::message::{FrameType, SealedHeader, SessionTag};
-use crate::secret::{Key, Side, Will};
-use crate::session::{Session, SessionId};
+use crate::session::Session;
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
@@ -35,90 +35,6 @@ fn carried_len(plaintext: usize, pad: Option<usize>) -> usize {
 pub(crate) fn max_record_len(max_message: usize, pad: Option<usize>) -> usize {
     // The overhead includes the kind.
     carried_len(max_message.saturating_sub(Suite::MAX_OVERHEAD_LEN) + 1, pad).saturating_sub(preamble_room(max_message))
-}
-
-/// A stream number that was taken in a session, durably, and that no other sender has or will get; with what its keys
-/// are made of, which nobody else has any more.
-///
-/// Only taking one makes it, and a [`Sender`] consumes it: that is why no two senders share a key.
-#[derive(Debug, PartialEq, Eq)]
-pub struct ReservedStream {
-    id: StreamId,
-    secret: StreamSecret,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum StreamSecret {
-    Data(Leaf),
-    Side(Key<Side>),
-}
-
-impl ReservedStream {
-    /// For a caller that wrote down, durably, that the number is taken, and no node that leads to its leaf.
-    pub(crate) fn of_data(session: SessionId, number: u32, leaf: Leaf) -> Self {
-        Self { id: StreamId { session, number }, secret: StreamSecret::Data(leaf) }
-    }
-
-    /// For a caller that wrote down, durably, that the number of a side stream is taken.
-    pub(crate) fn of_side(session: SessionId, number: u32, side: Key<Side>) -> Self {
-        Self { id: StreamId { session, number }, secret: StreamSecret::Side(side) }
-    }
-
-    /// Which stream.
-    #[cfg(test)]
-    pub(crate) fn id(&self) -> StreamId {
-        self.id
-    }
-
-    fn first_key(&self, salt: Salt) -> StreamKey {
-        match &self.secret {
-            StreamSecret::Data(leaf) => leaf.first_key(salt),
-            StreamSecret::Side(side) => StreamKey::of_side_stream(side, self.id.number, salt),
-        }
-    }
-
-    fn will_key(&self) -> Option<Key<Will>> {
-        match &self.secret {
-            StreamSecret::Data(leaf) => Some(leaf.will_key()),
-            StreamSecret::Side(_) => None,
-        }
-    }
-}
-
-/// The keys of a stream: that of the part that is sealed now, and the cipher of the one before, which what is
-/// unconfirmed may be of.
-struct PartKeys {
-    suite: Suite,
-    key: StreamKey,
-    cipher: Cipher,
-    previous: Option<Cipher>,
-    /// A side stream has no wills.
-    will: Option<Key<Will>>,
-}
-
-impl PartKeys {
-    fn new(suite: Suite, reserved: &ReservedStream, salt: Salt) -> Self {
-        let key = reserved.first_key(salt);
-        Self { suite, cipher: key.cipher(suite), key, previous: None, will: reserved.will_key() }
-    }
-
-    /// Goes on to the part of a seq.
-    fn advance_to(&mut self, seq: u32) {
-        let part = StreamKey::part_of(seq);
-        if part != self.key.part() {
-            self.key.advance_to(part);
-            self.previous = Some(std::mem::replace(&mut self.cipher, self.key.cipher(self.suite)));
-        }
-    }
-
-    fn of(&self, seq: u32) -> Option<&Cipher> {
-        let part = StreamKey::part_of(seq);
-        if part == self.key.part() {
-            Some(&self.cipher)
-        } else {
-            self.previous.as_ref().filter(|_| part + 1 == self.key.part())
-        }
-    }
 }
 
 /// How long messages are.

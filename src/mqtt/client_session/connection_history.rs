@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use super::outgoing_publishes::AttemptedPublish;
+use super::outgoing_publish::AttemptedPublish;
 use super::refusal;
 use super::subscriptions::PendingSubscription;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
@@ -17,19 +17,19 @@ const MIN_STABLE_LIFETIME: Duration = Duration::from_secs(5);
 /// identifier.
 const MIN_CONTESTED: u32 = 5;
 
-/// Connections that must have ended on the same message, each after the broker had answered PINGREQ on it, before the user
-/// is warned.
+/// Connections that must have ended on the same message, each after the broker had answered PINGREQ on it, before the
+/// user is warned.
 const MIN_SUSPICIOUS: u32 = 3;
 
 /// As many before the message counts as refused: once less is known, a link that keeps breaking looks the same.
 const MIN_REFUSED: u32 = 7;
 
-/// The least time from the first of them to the last. A broker that closes connections for a while, as a cluster does that
-/// fails over, refuses nothing.
+/// The least time from the first of them to the last. A broker that closes connections for a while, as a cluster does
+/// that fails over, refuses nothing.
 const MIN_REFUSED_TIME: Duration = Duration::from_secs(20);
 
-/// Connections in a row that the broker closed at the same request, without a word, before the user is told what that asked
-/// for.
+/// Connections in a row that the broker closed at the same request, without a word, before the user is told what that
+/// asked for.
 pub(super) const MIN_CLOSED: u32 = 3;
 
 /// The record of this connection and of those before it.
@@ -42,8 +42,8 @@ pub(super) struct ConnectionHistory {
     acknowledged: bool,
     /// This connection brought a message.
     received: bool,
-    /// Connections in a row that the broker accepted and soon dropped, and those that it closed after such a one before it had
-    /// accepted them: a broker may punish a client that comes and goes.
+    /// Connections in a row that the broker accepted and soon dropped, and those that it closed after such a one before
+    /// it had accepted them: a broker may punish a client that comes and goes.
     short_lived: u32,
     /// Connections since the last stable one, whatever ended them and whatever failed between them.
     unstable: u32,
@@ -172,8 +172,8 @@ impl ConnectionHistory {
         }
     }
 
-    /// A connection ended before the broker accepted it: unless we gave up, the broker closed it instead of an answer. Returns
-    /// how many it closed so in a row, if the reason may be what CONNECT asked for.
+    /// A connection ended before the broker accepted it: unless we gave up, the broker closed it instead of an answer.
+    /// Returns how many it closed so in a row, if the reason may be what CONNECT asked for.
     pub(super) fn connect_unanswered(&mut self) -> Option<u32> {
         if self.gave_up {
             self.attempt_failed();
@@ -197,8 +197,8 @@ impl ConnectionHistory {
         (contested && !unique_client_id).then_some(Event::Contested { times: self.short_lived })
     }
 
-    /// A connection ended that the broker had accepted. No other client uses a `unique_client_id`. Returns what the user is to
-    /// know.
+    /// A connection ended that the broker had accepted. No other client uses a `unique_client_id`. Returns what the
+    /// user is to know.
     pub(super) fn connection_ended(
         &mut self,
         connection: &EndedConnection<'_>,
@@ -235,8 +235,8 @@ impl ConnectionHistory {
         }
     }
 
-    /// A short connection ended on this message. That alone says nothing: a link that keeps breaking ends each connection on
-    /// whatever is sent first.
+    /// A short connection ended on this message. That alone says nothing: a link that keeps breaking ends each
+    /// connection on whatever is sent first.
     fn ended_on(&mut self, publish: &AttemptedPublish<'_>, answered_ping: bool, now: Instant) -> Option<Event> {
         let token = publish.token;
         let (mut times, mut since) = match &self.suspect {

@@ -7,16 +7,18 @@
 //! `connection_lifecycle` is how a connection begins and ends, `connection_history` what the last ones have in common,
 //! and `packet_handler` what each packet means, with `publish_answers` for those that answer a PUBLISH.
 //! `outgoing_publishes`, `incoming_publishes` and `subscriptions` are what outlives a connection; `wire` is what of it
-//! goes out on the one that there is, and `broker_limits` what that bears. `keep_alive` and `awaited_ack` keep time,
-//! `refusal` puts reasons into words, and `notices` says each once.
+//! goes out on the one that there is, and `broker_limits` what that bears. `deadlines`, `keep_alive` and `awaited_ack`
+//! keep time, `refusal` puts reasons into words, and `notices` says each once.
 
 mod awaited_ack;
 mod broker_limits;
 mod connection_history;
 mod connection_lifecycle;
+mod deadlines;
 mod incoming_publishes;
 mod keep_alive;
 mod notices;
+mod outgoing_publish;
 mod outgoing_publishes;
 mod packet_handler;
 mod publish_answers;
@@ -30,7 +32,7 @@ mod wire;
 mod tests;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -38,19 +40,15 @@ pub use outgoing_publishes::Unacknowledged;
 
 use connection_history::ConnectionHistory;
 use incoming_publishes::IncomingPublishes;
-use keep_alive::{KeepAlive, KeepAliveAction};
+use keep_alive::KeepAlive;
 use notices::Notices;
 use outgoing_publishes::OutgoingPublishes;
 use subscriptions::Subscriptions;
 use wire::Wire;
 
 use super::codec::{MAX_PUBLISH_OVERHEAD, MAX_REMAINING_LEN, Request};
-use super::connection_lost::Obstacle;
 use super::{ClientOptions, ConnectionLost, Event, Qos, Receipt, Token};
 use crate::{Error, Exit, Result};
-
-/// How long CONNACK and SUBACK may take.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// PUBLISH packets are encoded while fewer bytes than this wait for the socket; one packet may exceed it.
 const MAX_WRITE_BUFFER: usize = 256 * 1024;
@@ -284,95 +282,6 @@ impl ClientSession {
         let asks_for_none = self.options.version.has_properties() && self.options.session_expiry == 0;
         let expires = asks_for_none || self.outgoing.ends_session();
         qos > Qos::AtMostOnce && !self.options.clean_session && !expires
-    }
-
-    /// When to call [`tick`](Self::tick), if nothing else happens before: the earliest of several times, each of which
-    /// is tested by itself there.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        let keep_alive = match &self.state {
-            ConnectionState::Up { keep_alive, .. } => keep_alive.deadline(),
-            ConnectionState::Down(_) | ConnectionState::Connecting { .. } | ConnectionState::Closing => None,
-        };
-        let retries = [self.subscribe_at(), self.outgoing.retry_at()];
-        let timeouts = [keep_alive, self.connack_deadline(), self.suback_deadline()];
-        timeouts.into_iter().chain(retries).flatten().min()
-    }
-
-    /// Until when CONNACK must come. While reading is paused, no answer can be late.
-    fn connack_deadline(&self) -> Option<Instant> {
-        match &self.state {
-            ConnectionState::Connecting { since, .. } if !self.is_paused() => Some(*since + ANSWER_TIMEOUT),
-            _ => None,
-        }
-    }
-
-    /// Until when SUBACK must come, as [`ClientSession::connack_deadline`].
-    fn suback_deadline(&self) -> Option<Instant> {
-        match &self.state {
-            ConnectionState::Up { .. } if !self.is_paused() => {
-                Some(self.subscriptions.oldest_request()? + ANSWER_TIMEOUT)
-            }
-            _ => None,
-        }
-    }
-
-    /// When a subscription that was refused is to be requested again.
-    fn subscribe_at(&self) -> Option<Instant> {
-        match &self.state {
-            ConnectionState::Up { .. } => self.subscriptions.retry_at(),
-            _ => None,
-        }
-    }
-
-    /// Does what is due: everything of which the time in [`deadline`](Self::deadline) has passed, so that none of them
-    /// is passed afterwards.
-    ///
-    /// # Errors
-    /// [`ConnectionLost`] when an answer is overdue.
-    pub fn tick(&mut self, now: Instant) -> std::result::Result<(), ConnectionLost> {
-        let has_passed = |deadline: Option<Instant>| deadline.is_some_and(|deadline| now >= deadline);
-        if has_passed(self.connack_deadline()) {
-            self.history.gave_up();
-            return Err(ConnectionLost::at(Obstacle::Silence, "no CONNACK from the broker"));
-        }
-        if has_passed(self.suback_deadline()) {
-            return Err(self.give_up("no SUBACK from the broker"));
-        }
-        if has_passed(self.subscribe_at()) {
-            self.send_subscribes(now);
-        }
-        if has_passed(self.outgoing.retry_at()) {
-            self.outgoing.resume(now);
-            self.fill_write_buffer();
-        }
-        if let ConnectionState::Up { keep_alive, .. } = &self.state {
-            match keep_alive.action(now) {
-                KeepAliveAction::SendPing => self.send_ping(now),
-                KeepAliveAction::NoPingResp => return Err(self.give_up("no PINGRESP from the broker")),
-                KeepAliveAction::NoAck => {
-                    return Err(self.give_up("the broker is there, but does not acknowledge a message"));
-                }
-                KeepAliveAction::Wait => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Awaits the acknowledgement of the oldest packet: after whatever may have made another one that.
-    fn await_ack(&mut self, now: Instant) {
-        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-            let outgoing = self.outgoing.oldest_unanswered(self.wire.sent());
-            let incoming = self.incoming.oldest_unanswered(self.wire.sent());
-            keep_alive.ack_awaited([outgoing, incoming].into_iter().flatten().min(), now);
-        }
-    }
-
-    fn send_ping(&mut self, now: Instant) {
-        if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
-            let position = self.wire.send(Request::PingReq);
-            keep_alive.ping_queued(position.end, now);
-        }
     }
 
     fn send_subscribes(&mut self, now: Instant) {

@@ -1,6 +1,6 @@
 //! What the user hears once in a run, however often it happens.
 
-use super::outgoing_publishes::Excess;
+use super::outgoing_publish::Excess;
 use super::refusal;
 use crate::mqtt::codec::Capabilities;
 use crate::mqtt::{ClientOptions, Event, Qos, Will};

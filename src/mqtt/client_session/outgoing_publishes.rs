@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::broker_limits::BrokerLimits;
+use super::outgoing_publish::{AttemptedPublish, Excess, OutgoingPublish, PublishState, UNSENT};
 use super::publish_topics::PublishTopics;
 use super::refused_publishes::RefusedPublishes;
 use crate::Result;
@@ -16,9 +17,6 @@ use crate::mqtt::{InFlightLimit, Qos, Token};
 
 /// Packet identifiers up to this one are for PUBLISH, those above for SUBSCRIBE, so that the two never meet.
 pub(super) const MAX_PUBLISH_ID: u16 = 0xff00;
-
-/// The position of a packet that this connection has not carried: after each byte sent, so no answer can be for it.
-const UNSENT: Range<u64> = u64::MAX..u64::MAX;
 
 /// What is published and not acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,65 +27,8 @@ pub struct Unacknowledged {
     pub bytes: usize,
 }
 
-/// One published message.
-#[derive(Debug)]
-struct OutgoingPublish {
-    topic: Arc<str>,
-    payload: Bytes,
-    qos: Qos,
-    retain: bool,
-    state: PublishState,
-    /// A socket took all of it on some connection, so the broker may have it.
-    dup: bool,
-    /// The tool knows that the broker bears no message as long as this one.
-    is_told: bool,
-    /// Where its latest packet lies among the bytes of this connection.
-    position: Range<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PublishState {
-    /// PUBLISH is to be sent, or answered.
-    Publishing,
-    /// PUBREC came: PUBREL is to be sent, or answered.
-    Releasing,
-    /// Done, and kept until all older ones are.
-    Acknowledged,
-}
-
-impl OutgoingPublish {
-    fn size(&self) -> usize {
-        self.topic.len() + self.payload.len()
-    }
-
-    fn attempted(&self, token: Token, longer_was_accepted: bool) -> AttemptedPublish<'_> {
-        AttemptedPublish { token, topic: &self.topic, len: self.payload.len(), qos: self.qos, longer_was_accepted }
-    }
-}
-
-/// A message that went out and was not answered: did the broker refuse it?
-#[derive(Debug)]
-pub(super) struct AttemptedPublish<'a> {
-    pub(super) token: Token,
-    pub(super) topic: &'a str,
-    pub(super) len: usize,
-    pub(super) qos: Qos,
-    /// The broker accepted one at least as long on this topic in this run, so it has no reason to.
-    pub(super) longer_was_accepted: bool,
-}
-
-/// What a message asks for and the broker bears less of.
-#[derive(Debug)]
-pub(super) enum Excess<'a> {
-    /// Its payload is longer than this many bytes: it is not sent.
-    Length(AttemptedPublish<'a>, usize),
-    /// Its quality of service is higher: it is sent with this one.
-    Qos { asked: Qos, max: Qos },
-    /// The broker keeps no messages: it is sent without that.
-    Retain,
-}
-
-/// All of them. A message's serial number gives its packet identifier and its place, so nothing is ever searched for.
+/// All that are published and not acknowledged. A message's serial number gives its packet identifier and its place, so
+/// nothing is ever searched for.
 #[derive(Debug)]
 pub(super) struct OutgoingPublishes {
     /// How much may be in flight; `None` once nothing more will be published.

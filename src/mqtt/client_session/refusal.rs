@@ -1,6 +1,6 @@
 //! What the user reads when the broker refuses something, and how to mend it.
 
-use super::outgoing_publishes::AttemptedPublish;
+use super::outgoing_publish::AttemptedPublish;
 use crate::config::MIN_MESSAGE;
 use crate::mqtt::codec::{Reason, ReasonCode};
 use crate::mqtt::connection_lost::Obstacle;

@@ -1,270 +1,129 @@
-//! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "The receiver").
+//! Chains: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "The
+//! receiver").
 //!
-//! A stream may overtake what comes before it, or its own first message. Its messages then wait in the [`ReorderBuffer`].
-//! With `--once` the run follows one chain, and leaves the messages of all others with the broker.
+//! A chain is known by its head, the first of its streams. There are two ways to be in one. A stream that carries on a
+//! sequence is in the chain of the sequence's origin: the receiver knows that, of every session, from the state file. A
+//! stream in which another one is [continued](crate::stream::Content::Continued) begins a sequence of its own; that it
+//! is of the same chain is known here only, in this run.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::collections::HashMap;
 
-use bytes::Bytes;
-
-use super::chain_heads::ChainHeads;
-use super::early_messages::EarlyMessages;
-use super::incomplete_streams::IncompleteStreams;
-use super::reorder_buffer::ReorderBuffer;
-use super::sessions::UsableSessions;
-use crate::mqtt::Message;
-use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
-use crate::stream::{Awaited, Opened, StreamId};
+use crate::stream::StreamId;
 
-/// Whether an opened message is accepted now.
-pub(super) enum Admission {
-    Accept,
-    /// Its stream waits for its first message, or for what comes before it.
-    Hold {
-        /// Whether this run receives its stream, as far as is known.
-        is_followed: bool,
-    },
-    /// This run does not receive its stream.
-    Leave,
-}
+/// Entries from which on it is time to forget streams that are over.
+const MIN_CROWD: usize = 1024;
+/// Most entries of a session: as many as streams can be open, held and expected, and some that are over. Any other
+/// stream is a chain of its own.
+const MAX_LINKS: usize = 4096;
 
-/// Which streams this run receives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Selection {
-    All,
-    /// The chain of which a message is accepted first.
-    FirstChain,
-    /// The chain that begins with this stream.
-    Chain(StreamId),
-}
-
-/// The streams that this run saw, and what of them waits.
+/// The streams that continue others. All streams of a chain are of one peer.
 pub(super) struct Chains {
-    selection: Selection,
-    heads: ChainHeads,
-    /// Streams that this run saw, or that others say continue them, and that are not complete.
-    incomplete: IncompleteStreams,
-    reorder: ReorderBuffer<Message>,
-    /// Messages that wait no longer, and go before any that comes now.
-    released: VecDeque<Message>,
-    /// What came before the messages that its stream lacks, where the stream is confirmed.
-    early: EarlyMessages,
+    /// Of each stream that continues another, the head of its chain: the first stream.
+    heads: HashMap<StreamId, StreamId>,
+    /// The same the other way round, so that a link costs nothing for the streams of other chains.
+    followers: HashMap<StreamId, Vec<StreamId>>,
+    /// How many entries a session has.
+    counts: HashMap<SessionId, usize>,
+    /// How many entries are a crowd.
+    crowd: usize,
 }
 
 impl Chains {
-    /// Follows the first chain that comes, or all.
-    pub(super) fn new(once: bool) -> Self {
-        Self {
-            selection: if once { Selection::FirstChain } else { Selection::All },
-            heads: ChainHeads::new(),
-            incomplete: IncompleteStreams::default(),
-            reorder: ReorderBuffer::new(),
-            released: VecDeque::new(),
-            early: EarlyMessages::default(),
-        }
+    pub(super) fn new() -> Self {
+        Self { heads: HashMap::new(), followers: HashMap::new(), counts: HashMap::new(), crowd: MIN_CROWD }
     }
 
     /// The head of the chain that a stream is in: the stream itself, if it continues no other.
     pub(super) fn head_of(&self, stream: StreamId) -> StreamId {
-        self.heads.head_of(stream)
+        self.heads.get(&stream).copied().unwrap_or(stream)
     }
 
-    /// Whether this run follows one chain only.
-    pub(super) fn is_selective(&self) -> bool {
-        self.selection != Selection::All
-    }
-
-    /// Whether this run is to follow one chain, and nothing of any was accepted.
-    pub(super) fn awaits_first(&self) -> bool {
-        self.selection == Selection::FirstChain
-    }
-
-    /// Whether a stream is in the one chain that this run follows.
-    pub(super) fn is_selected(&self, stream: StreamId) -> bool {
-        self.selection == Selection::Chain(self.head_of(stream))
-    }
-
-    /// Whether this run receives a stream, as far as is known.
-    pub(super) fn receives(&self, stream: StreamId) -> bool {
-        matches!(self.selection, Selection::All) || self.is_selected(stream)
-    }
-
-    /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, a stream that is not of
-    /// the chain that this run follows is left for another run, and so is each message that
-    /// [stays with it](crate::stream::Kind::stays_with_stream); any other message concerns this run, too.
-    pub(super) fn admit(
-        &mut self,
-        opened: &Opened,
-        was_held: bool,
-        sessions: &UsableSessions,
-        now: Instant,
-    ) -> Admission {
-        let stream = opened.stream;
-        if let Some(continues) = sessions.receiver.continued(opened)
-            && sessions.is_new(stream)
-        {
-            self.link(stream, continues.origin.stream);
+    /// A stream continues another one, and so do the streams that are known to continue it. The first link of a stream
+    /// counts.
+    pub(super) fn link(&mut self, stream: StreamId, predecessor: StreamId) {
+        let head = self.head_of(predecessor);
+        let count = self.counts.entry(stream.session).or_default();
+        if head == stream || self.heads.contains_key(&stream) || *count >= MAX_LINKS {
+            return;
         }
-        let head = self.head_of(stream);
-        let is_others = opened.content.stays_with_stream()
-            && matches!(self.selection, Selection::Chain(selected) if selected != head);
-        // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
-        // not decide yet.
-        if is_others && (was_held || !sessions.is_new(head)) {
-            return Admission::Leave;
+        *count += 1;
+        let mut moved = self.followers.remove(&stream).unwrap_or_default();
+        moved.push(stream);
+        for follower in &moved {
+            self.heads.insert(*follower, head);
         }
-        if !was_held {
-            let awaited = sessions.receiver.awaits(opened);
-            if awaited.is_some() || self.reorder.holds(stream) {
-                let all_came = if opened.seq == 0 { Awaited::Nothing } else { Awaited::First };
-                let awaited = awaited.unwrap_or(all_came);
-                let origin = if let Awaited::Position(continues) = awaited { continues.origin.stream } else { stream };
-                if !sessions.is_over(origin) {
-                    self.incomplete.insert(origin);
-                }
-                self.reorder.hold(stream, awaited, now);
-                return Admission::Hold { is_followed: !is_others };
+        self.followers.entry(head).or_default().append(&mut moved);
+    }
+
+    /// Whether there are so many entries that those of streams that are over are to be forgotten. What is kept doubles
+    /// the crowd, so that looking through all costs each link no more than a few steps.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.heads.len() >= self.crowd
+    }
+
+    /// Forgets the streams that are not `needed` any more.
+    pub(super) fn retain(&mut self, needed: impl Fn(StreamId) -> bool) {
+        self.heads.retain(|stream, _| needed(*stream));
+        self.followers.clear();
+        self.counts.clear();
+        for (stream, head) in &self.heads {
+            *self.counts.entry(stream.session).or_default() += 1;
+            self.followers.entry(*head).or_default().push(*stream);
+        }
+        self.crowd = MIN_CROWD.max(2 * self.heads.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(number: u32) -> StreamId {
+        StreamId { session: [1; 8], number }
+    }
+
+    #[test]
+    fn a_chain_has_one_head_in_whatever_order_its_links_become_known() {
+        for links in [[(1, 0), (2, 1), (3, 2)], [(3, 2), (2, 1), (1, 0)], [(2, 1), (1, 0), (3, 2)]] {
+            let mut chains = Chains::new();
+            for (next, previous) in links {
+                chains.link(stream(next), stream(previous));
+            }
+            assert!((0..4).all(|number| chains.head_of(stream(number)) == stream(0)), "{links:?}");
+            chains.link(stream(0), stream(3));
+            chains.link(stream(3), stream(9));
+            assert_eq!(chains.head_of(stream(3)), stream(0), "neither a ring nor a second predecessor");
+        }
+    }
+
+    #[test]
+    fn streams_that_are_over_are_forgotten_before_they_are_many() {
+        let mut chains = Chains::new();
+        for number in 1..20_000 {
+            chains.link(stream(number), stream(number - 1));
+            if chains.is_crowded() {
+                chains.retain(|of| of == stream(number));
+            }
+            assert_eq!(chains.head_of(stream(number)), stream(0));
+            assert!(chains.heads.len() <= MIN_CROWD);
+        }
+        chains.retain(|_| false);
+        assert!(chains.heads.is_empty() && chains.followers.is_empty() && chains.counts.is_empty());
+    }
+
+    #[test]
+    fn a_session_whose_streams_are_never_over_has_so_many_links_and_no_more() {
+        let mut chains = Chains::new();
+        for number in 0..20_000 {
+            chains.link(stream(2 * number + 1), stream(2 * number));
+            if chains.is_crowded() {
+                chains.retain(|_| true);
             }
         }
-        if is_others { Admission::Leave } else { Admission::Accept }
-    }
-
-    /// A stream is in the chain of another one.
-    pub(super) fn link(&mut self, stream: StreamId, before: StreamId) {
-        self.heads.link(stream, before);
-    }
-
-    /// A message that stays with its stream was accepted. If this run is to follow the first chain, it is this one: only now, as
-    /// a message that is played again begins nothing.
-    pub(super) fn select(&mut self, stream: StreamId) {
-        if self.selection == Selection::FirstChain {
-            self.selection = Selection::Chain(self.head_of(stream));
-        }
-    }
-
-    /// More is to come of a stream.
-    pub(super) fn begin(&mut self, stream: StreamId) {
-        self.incomplete.insert(stream);
-    }
-
-    /// Nothing more is to come of a stream, or will be accepted.
-    pub(super) fn end(&mut self, stream: StreamId) {
-        self.incomplete.remove(stream);
-    }
-
-    /// A stream is complete, and its sender goes on in another one, if that is [known](crate::stream::Receiver::successor).
-    pub(super) fn continue_in(&mut self, next: Option<StreamId>, stream: StreamId, sessions: &UsableSessions) {
-        self.end(stream);
-        let Some(next) = next else { return };
-        // The broker may have let the next stream overtake this one, and its first message, which names this stream, may be
-        // lost. Then it is a chain of its own: what comes of it follows what came of it, not this stream.
-        let came =
-            sessions.receiver.streams(next.session).is_some_and(|streams| streams.next_seq(next.number).is_some());
-        let has_begun = (self.incomplete.contains(next) && came) || sessions.is_over(next);
-        let is_expected = !sessions.is_over(next) && self.incomplete.expect(next);
-        if is_expected && !has_begun {
-            self.heads.link(next, stream);
-        }
-    }
-
-    /// Keeps a message of a stream that waits.
-    pub(super) fn hold(&mut self, stream: StreamId, seq: u32, message: Message) {
-        // A view of the read buffer would keep all of that; and a topic, which a sealed message does not need, up to 64 KiB.
-        let (topic, payload) = (String::new(), Bytes::copy_from_slice(&message.payload));
-        self.reorder.push((stream, seq), payload.len(), message.qos, Message { topic, payload, ..message });
-    }
-
-    /// Keeps a message that came too early in a stream that is confirmed; false if that changes nothing.
-    pub(super) fn hold_early(&mut self, opened: &Opened, payload: &[u8], now: Instant) -> bool {
-        self.early.hold((opened.stream, opened.salt(), opened.seq), payload, now)
-    }
-
-    /// The messages that came too early, in order: of each range the first seq, and the one after the last.
-    pub(super) fn early_ranges(&self, stream: StreamId) -> Vec<(u32, u32)> {
-        self.early.ranges(stream)
-    }
-
-    /// The next message that was held and waits no longer, in the order of its stream.
-    pub(super) fn next_released(
-        &mut self,
-        given_up: GivenUp<'_>,
-        sessions: &UsableSessions,
-        now: Instant,
-    ) -> Option<Message> {
-        if self.released.is_empty() {
-            let receiver = &sessions.receiver;
-            let is_given_up = |stream: StreamId, awaited: &Awaited| {
-                let awaited = if let Awaited::Position(continues) = awaited { continues.origin.stream } else { stream };
-                given_up.includes(awaited.session)
-            };
-            self.released = self.reorder.release(now, &is_given_up, receiver);
-        }
-        self.released.pop_front().or_else(|| {
-            self.early.next(|stream| {
-                let streams =
-                    sessions.receiver.streams(stream.session).filter(|streams| !streams.is_over(stream.number));
-                streams.map_or(u32::MAX, |streams| streams.next_seq(stream.number).unwrap_or(0))
-            })
-        })
-    }
-
-    /// Whether messages of a stream wait.
-    pub(super) fn holds(&self, stream: StreamId) -> bool {
-        self.reorder.holds(stream)
-    }
-
-    /// All messages that wait.
-    pub(super) fn held(&self) -> impl Iterator<Item = &Message> {
-        self.reorder.messages()
-    }
-
-    /// Whether a stream of a session waits, or one waits for it.
-    pub(super) fn involves(&self, session: SessionId) -> bool {
-        self.reorder.involves(session)
-    }
-
-    /// As [`ReorderBuffer::set_stalled`].
-    pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        self.reorder.set_stalled(stalled, now);
-    }
-
-    /// As [`ReorderBuffer::disconnected`].
-    pub(super) fn disconnected(&mut self) {
-        self.reorder.disconnected();
-    }
-
-    /// When [`Chains::next_released`] has something, if nothing comes before.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.reorder.deadline()
-    }
-
-    /// The streams that this run saw and that are not complete, in order of their numbers.
-    pub(super) fn incomplete(&self) -> Vec<StreamId> {
-        let mut streams: Vec<StreamId> = self.incomplete.iter().collect();
-        streams.sort_unstable_by_key(|stream| (stream.number, stream.session));
-        streams
-    }
-
-    /// As [`IncompleteStreams::retain_sessions`]; what came too early goes, too.
-    pub(super) fn retain_incomplete(&mut self, usable: impl Fn(SessionId) -> bool) {
-        self.early.retain_sessions(&usable);
-        self.incomplete.retain_sessions(usable);
-    }
-
-    /// As [`ChainHeads::is_crowded`].
-    pub(super) fn are_crowded(&self) -> bool {
-        self.heads.is_crowded()
-    }
-
-    /// Forgets the chains of streams that are not `needed` any more.
-    pub(super) fn retain_chains(&mut self, needed: impl Fn(StreamId) -> bool) {
-        self.heads.retain(needed);
-    }
-
-    /// A session is deleted: nothing more will come of its streams.
-    pub(super) fn forget_session(&mut self, session: SessionId) {
-        self.incomplete.forget_session(session);
+        assert_eq!(chains.heads.len(), MAX_LINKS);
+        let (other, before) = (StreamId { session: [2; 8], number: 1 }, StreamId { session: [2; 8], number: 0 });
+        chains.link(other, before);
+        assert_eq!(chains.head_of(other), before, "another session has links of its own");
     }
 }

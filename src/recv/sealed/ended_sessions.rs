@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::chains::Chains;
+use super::admissions::Admissions;
 use super::reports::Reports;
 use super::sessions::UsableSessions;
 use crate::Result;
@@ -32,14 +32,14 @@ impl EndedSession {
     }
 }
 
-/// The sessions whose end was received, and whose keys are still here; one KILL per peer. Of one that cannot be executed for a
-/// while, a peer may send many, and the broker sends nothing more with many of them unacknowledged.
+/// The sessions whose end was received, and whose keys are still here; one KILL per peer. Of one that cannot be
+/// executed for a while, a peer may send many, and the broker sends nothing more with many of them unacknowledged.
 #[derive(Default)]
 pub(super) struct EndedSessions(Vec<EndedSession>);
 
 impl EndedSessions {
-    /// A KILL came. Returns the receipt of the one that is not needed any more, as the other says all that it said: the one of
-    /// an older session, or the older one of the same session.
+    /// A KILL came. Returns the receipt of the one that is not needed any more, as the other says all that it said: the
+    /// one of an older session, or the older one of the same session.
     pub(super) fn push(
         &mut self,
         peer: Digest,
@@ -63,8 +63,8 @@ impl EndedSessions {
         Some(std::mem::replace(known, ended).receipt)
     }
 
-    /// The KILL of a session came again: the broker keeps one of them until the keys are deleted. Returns the receipt of the
-    /// other.
+    /// The KILL of a session came again: the broker keeps one of them until the keys are deleted. Returns the receipt
+    /// of the other.
     pub(super) fn repeat(&mut self, session: SessionId, receipt: Receipt) -> Receipt {
         match self.0.iter_mut().find(|ended| ended.session == session) {
             Some(ended) => std::mem::replace(&mut ended.receipt, receipt),
@@ -83,15 +83,15 @@ impl EndedSessions {
         self.0.iter().map(|ended| ended.until)
     }
 
-    /// Deletes the sessions of which all streams are complete, or the time for that has passed, and no line `is_held` back;
-    /// returns what acknowledges their KILLs.
+    /// Deletes the sessions of which all streams are complete, or the time for that has passed, and no line `is_held`
+    /// back; returns what acknowledges their KILLs.
     ///
     /// # Errors
     /// As [`crate::cache::Cache::delete`].
     pub(super) fn delete(
         &mut self,
         sessions: &mut UsableSessions,
-        chains: &mut Chains,
+        admissions: &mut Admissions,
         reports: &mut Reports<'_>,
         is_held: &dyn Fn(SessionId) -> bool,
         now: Instant,
@@ -101,7 +101,7 @@ impl EndedSessions {
         for ended in std::mem::take(&mut self.0) {
             let ids = sessions.receiver.ended_by(ended.session).to_vec();
             // A message that is held was not accepted, so that the receiver does not know its stream.
-            let is_complete = |id| ended.outstanding(id, &sessions.receiver).is_empty() && !chains.involves(id);
+            let is_complete = |id| ended.outstanding(id, &sessions.receiver).is_empty() && !admissions.involves(id);
             if (now < ended.until && !ids.iter().all(|id| is_complete(*id))) || ids.iter().any(|id| is_held(*id)) {
                 waiting.push(ended);
                 continue;
@@ -118,7 +118,7 @@ impl EndedSessions {
             receipts.push(ended.receipt);
             for id in &ids {
                 sessions.receiver.remove(*id);
-                chains.forget_session(*id);
+                admissions.forget_session(*id);
             }
         }
         self.0 = waiting;

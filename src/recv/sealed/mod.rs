@@ -3,8 +3,8 @@
 //! [`SealedStreams`] takes a message through four steps, each with an owner of its own:
 //!
 //! 1. open it, under one of the [`UsableSessions`](sessions::UsableSessions); junk is dropped here;
-//! 2. admit it: [`Chains`](chains::Chains) know whether this run receives its stream, and whether it must wait for
-//!    another one;
+//! 2. admit it: [`Admissions`](admissions::Admissions) know whether this run receives its stream, and whether it must
+//!    wait for another one;
 //! 3. accept it: the receiver tells the next message of a stream from a repeated one, and what was lost before it;
 //! 4. act on its content, in [`SealedStreams::act`], where each kind of content has its line.
 //!
@@ -23,11 +23,12 @@
 //! - A later run knows of the streams what the completions said: how far each is, and which wills came. Of side
 //!   streams, and of what waits here, it knows nothing.
 
-mod chain_heads;
+mod admissions;
 mod chains;
 mod confirm_queue;
 mod early_messages;
 mod ended_sessions;
+mod incoming_streams;
 mod incomplete_streams;
 mod last_messages;
 mod lost_ends;
@@ -41,24 +42,20 @@ use std::time::{Instant, SystemTime};
 
 use bytes::{Buf, BufMut, BytesMut};
 
-use self::chains::Admission;
+use self::admissions::Admission;
 pub(super) use self::last_messages::LastMessages;
 use self::received_streams::ReceivedStreams;
-use self::reports::not_complete;
-use super::SESSION_ENDED;
 use super::delivery::{Completion, Delivery, Joint, Metadata};
-use super::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
+use super::incoming::Disposition;
 use super::left_messages::LeftMessage;
 use crate::cache::JournalEntry;
-use crate::event_loop::next_deadline;
 use crate::link::Link;
 use crate::message::FrameType;
-use crate::mqtt::{Message, Qos, Receipt};
+use crate::mqtt::{Message, Receipt};
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
-use crate::session::SessionId;
 use crate::stream::{AcceptError, Accepted, AcceptedWill, Content, Opened};
-use crate::{Error, Exit, Rejected, Result};
+use crate::{Rejected, Result};
 
 /// The messages of an encrypted link.
 pub(super) struct SealedStreams<'a> {
@@ -117,10 +114,10 @@ impl<'a> SealedStreams<'a> {
             self.received.reports.retained_left(&self.received.sessions.peer_name(&opened.peer));
             return Ok(Disposition::Drop(message.receipt));
         }
-        match self.received.chains.admit(&opened, was_held, &self.received.sessions, now) {
+        match self.received.admissions.admit(&opened, was_held, &self.received.sessions, now) {
             Admission::Accept => self.accept(&opened, message, now),
             Admission::Hold { is_followed } => {
-                self.received.chains.hold(opened.stream, opened.seq, message);
+                self.received.admissions.hold(opened.stream, opened.seq, message);
                 Ok(Disposition::Hold { is_followed })
             }
             Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
@@ -148,7 +145,7 @@ impl<'a> SealedStreams<'a> {
         let stream = opened.stream;
         self.received.note_ended(opened, &copies, now);
         if opened.content.stays_with_stream() {
-            self.received.chains.select(stream);
+            self.received.admissions.select(stream);
         }
         let prior = self.received.note_losses(&opened.peer, &accepted);
         self.received.note_promotion(opened, &accepted)?;
@@ -171,17 +168,17 @@ impl<'a> SealedStreams<'a> {
     ) -> Disposition {
         let stream = opened.stream;
         match opened.content {
-            Content::Data => self.received.chains.begin(stream),
+            Content::Data => self.received.admissions.begin(stream),
             Content::End => {
-                self.received.chains.end(stream);
-                self.is_complete |= self.received.chains.is_selected(stream);
+                self.received.admissions.end(stream);
+                self.is_complete |= self.received.admissions.is_selected(stream);
             }
             Content::Continued(_) => {
                 let next = self.received.sessions.receiver.successor(opened);
-                self.received.chains.continue_in(next, stream, &self.received.sessions);
+                self.received.admissions.continue_in(next, stream, &self.received.sessions);
             }
             Content::Skipped | Content::Unreadable => {
-                self.received.chains.begin(stream);
+                self.received.admissions.begin(stream);
                 let is_skipped = opened.content == Content::Skipped;
                 self.received
                     .reports
@@ -216,7 +213,7 @@ impl<'a> SealedStreams<'a> {
     /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.
     fn accept_will(&mut self, opened: &Opened, message: Message, now: Instant) -> Result<Disposition> {
         let stream = opened.stream;
-        if !self.received.chains.receives(stream) {
+        if !self.received.admissions.receives(stream) {
             return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
         }
         let receipt = message.receipt;
@@ -224,13 +221,13 @@ impl<'a> SealedStreams<'a> {
             Ok(accepted) => accepted,
             Err(AcceptError::Duplicate { .. }) => {
                 self.received.log.journal.count_duplicate(stream.session);
-                return Ok(Disposition::Repeat { stream: self.received.chains.head_of(stream), receipt });
+                return Ok(Disposition::Repeat { stream: self.received.admissions.head_of(stream), receipt });
             }
             Err(error) => return Ok(self.received.reject(error.rejected(), receipt, now)),
         };
         let mut prior = self.received.note_losses(&opened.peer, &accepted);
         self.received.note_promotion(opened, &accepted)?;
-        self.received.chains.begin(stream);
+        self.received.admissions.begin(stream);
         if !self.plaintext.ends_with(b"\n") {
             self.plaintext.put_u8(b'\n');
         }
@@ -258,7 +255,7 @@ impl<'a> SealedStreams<'a> {
             _ if opened.content.ends_chain() => Joint::Ends,
             _ => Joint::Continues,
         };
-        Delivery::new(self.received.chains.head_of(opened.stream), data, joint, metadata, completion)
+        Delivery::new(self.received.admissions.head_of(opened.stream), data, joint, metadata, completion)
     }
 
     /// Answers a peer that asks whether a session is still here.
@@ -269,156 +266,5 @@ impl<'a> SealedStreams<'a> {
             Some(answer) => Disposition::Answer { answer, receipt },
             None => Disposition::Drop(receipt),
         })
-    }
-}
-
-impl IncomingStreams for SealedStreams<'_> {
-    fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
-        match FrameType::of(&message.payload) {
-            Ok(FrameType::Enc | FrameType::Kill | FrameType::Will) => self.receive_sealed(message, false, now),
-            Ok(FrameType::RdyReq) => self.answer(message, now),
-            // The handshake's frames are sts-pair's, which listens on the same topic.
-            Ok(
-                FrameType::InitReq | FrameType::InitAck | FrameType::AuthReq | FrameType::AuthAck | FrameType::RdyAck,
-            ) => Ok(Disposition::Drop(message.receipt)),
-            Err(reason) => Ok(self.received.reject(reason, message.receipt, now)),
-        }
-    }
-
-    fn limit_messages(&mut self, max_message: usize) -> bool {
-        self.received.log.limit_messages(max_message, self.received.sessions.link.pad())
-    }
-
-    fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
-        let Ok(opened) = self.received.sessions.receiver.open(&message.payload, &mut self.plaintext) else {
-            return Ok(None);
-        };
-        let is_end = opened.content.ends_chain() && self.plaintext.is_empty();
-        if !(is_end && opened.wants_confirms && self.received.log.is_written_before(opened.stream, opened.seq)) {
-            return Ok(None);
-        }
-        Ok(match self.accept(&opened, message, now)? {
-            Disposition::Deliver(delivery) => Some(delivery.completion),
-            _ => None,
-        })
-    }
-
-    fn reject_oversize(&mut self, len: usize, now: Instant) {
-        self.received.log.journal.count_rejected(Rejected::Foreign);
-        self.received.reports.oversize(len, now);
-    }
-
-    fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
-        if let Some(message) = self.received.chains.next_released(given_up, &self.received.sessions, now) {
-            return self.receive_sealed(message, true, now).map(Some);
-        }
-        Ok(self.received.next_lost_end(given_up, now).map(Disposition::Deliver))
-    }
-
-    fn holds_unkept(&self, keeps: &dyn Fn(Qos) -> bool) -> bool {
-        self.received.chains.held().any(|message| !keeps(message.qos))
-    }
-
-    fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        self.received.chains.set_stalled(stalled, now);
-        self.received.lost_ends.set_stalled(stalled, now);
-    }
-
-    fn disconnected(&mut self) {
-        self.received.chains.disconnected();
-    }
-
-    fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
-        self.received.log.record(written, self.received.sessions.link.cache(), now)?;
-        if self.received.chains.are_crowded() {
-            self.received.forget_chains();
-        }
-        self.received.log.erase_keys_if_due(self.received.sessions.link.cache(), now)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        self.received.give_up_lost_ends()?;
-        self.received.log.erase_keys(self.received.sessions.link.cache())
-    }
-
-    fn due_confirms(&mut self, all: bool, now: Instant) -> Result<Vec<ConfirmMessage>> {
-        let (confirms, is_outdated) = self.received.log.due_confirms(
-            all,
-            &self.received.sessions,
-            &self.received.chains,
-            now,
-            &mut rand::rng(),
-        )?;
-        if is_outdated {
-            self.received.refresh(now)?;
-        }
-        Ok(confirms)
-    }
-
-    fn late_sessions(&self, now: Instant) -> Vec<SessionId> {
-        self.received.ended.late(&self.received.sessions, now)
-    }
-
-    fn delete_ended_sessions(&mut self, is_held: &dyn Fn(SessionId) -> bool, now: Instant) -> Result<Vec<Receipt>> {
-        let receipts = self.received.ended.delete(
-            &mut self.received.sessions,
-            &mut self.received.chains,
-            &mut self.received.reports,
-            is_held,
-            now,
-        )?;
-        if !receipts.is_empty() {
-            self.is_complete |= self.received.sessions.is_empty();
-            // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for
-            // one.
-            self.received.refresh(now)?;
-        }
-        Ok(receipts)
-    }
-
-    fn is_complete(&self) -> bool {
-        self.is_complete
-    }
-
-    fn linger_until(&self, now: Instant) -> Option<Instant> {
-        let until = if self.is_complete { self.received.log.confirms.unsettled_until() } else { None };
-        until.filter(|until| *until > now)
-    }
-
-    fn deadline(&self, now: Instant) -> Option<Instant> {
-        // Past one of these, what it is for waits for standard output or for room.
-        let log = self.received.log.confirms.deadline().into_iter().chain(self.received.log.erasure_due());
-        let own = self
-            .received
-            .ended
-            .deadlines()
-            .chain(log)
-            .chain(self.received.chains.deadline())
-            .chain(self.received.lost_ends.deadline());
-        next_deadline(now, own.map(Some).chain([self.linger_until(now)]))
-    }
-
-    fn report_unfinished(&mut self) {
-        self.received.report_open(&[]);
-        self.received.report_missing();
-    }
-
-    fn verdict(&mut self, timed_out: bool) -> Result<()> {
-        if self.received.chains.is_selective() && self.received.log.confirms.unsettled_until().is_some() {
-            self.received.reports.unsettled();
-        }
-        self.received.report_missing();
-        if timed_out {
-            let incomplete = self.received.chains.incomplete();
-            let open = self.received.report_open(&incomplete);
-            if !incomplete.is_empty() {
-                return Err(Error::new(Exit::TryAgain, "timed out").because(not_complete(&incomplete, &open)));
-            }
-        }
-        if self.received.chains.awaits_first() {
-            let what = if timed_out { "timed out" } else { SESSION_ENDED };
-            return Err(Error::new(Exit::TryAgain, what).because("no stream was received"));
-        }
-        self.received.reports.data_lost().map_or(Ok(()), Err)
     }
 }

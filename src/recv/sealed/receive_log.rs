@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
-use super::chains::Chains;
+use super::admissions::Admissions;
 use super::confirm_queue::ConfirmQueue;
 use super::sessions::UsableSessions;
 use crate::Result;
@@ -131,7 +131,7 @@ impl ReceiveLog {
         &mut self,
         all: bool,
         sessions: &UsableSessions,
-        chains: &Chains,
+        admissions: &Admissions,
         now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<(Vec<ConfirmMessage>, bool)> {
@@ -152,7 +152,7 @@ impl ReceiveLog {
                 })
                 .collect();
             let topic = sessions.link.publish_topic(session);
-            let held = wanted.iter().filter_map(|confirmed| held(confirmed, session, sessions, chains)).collect();
+            let held = wanted.iter().filter_map(|confirmed| held(confirmed, session, sessions, admissions)).collect();
             let frames = self.confirms.seal(session, (&wanted, held), self.max_message, &sessions.link, rng);
             let frames = unless_deleted(frames, session, &sessions.link)?;
             is_outdated |= frames.is_none();
@@ -185,9 +185,14 @@ impl ReceiveLog {
 
 /// What is here of a stream that lacks messages, and is not confirmed: what is on its way to standard output, and what
 /// came too early.
-fn held(confirmed: &Confirmed, session: &Session, sessions: &UsableSessions, chains: &Chains) -> Option<Content> {
+fn held(
+    confirmed: &Confirmed,
+    session: &Session,
+    sessions: &UsableSessions,
+    admissions: &Admissions,
+) -> Option<Content> {
     let &Confirmed { stream: number, salt, next } = confirmed;
-    let mut ranges = chains.early_ranges(StreamId { session: session.id, number });
+    let mut ranges = admissions.early_ranges(StreamId { session: session.id, number });
     if ranges.is_empty() {
         return None;
     }

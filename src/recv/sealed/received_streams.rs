@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::chains::Chains;
+use super::admissions::Admissions;
 use super::ended_sessions::EndedSessions;
 use super::lost_ends::LostEnds;
 use super::receive_log::ReceiveLog;
@@ -30,7 +30,7 @@ use crate::{Rejected, Result};
 /// What a run knows of the streams that it receives.
 pub(super) struct ReceivedStreams<'a> {
     pub(super) sessions: UsableSessions,
-    pub(super) chains: Chains,
+    pub(super) admissions: Admissions,
     pub(super) log: ReceiveLog,
     pub(super) ended: EndedSessions,
     pub(super) lost_ends: LostEnds,
@@ -49,7 +49,7 @@ impl<'a> ReceivedStreams<'a> {
         }
         Ok(Self {
             sessions,
-            chains: Chains::new(once),
+            admissions: Admissions::new(once),
             log,
             ended: EndedSessions::default(),
             lost_ends: LostEnds::default(),
@@ -63,7 +63,7 @@ impl<'a> ReceivedStreams<'a> {
             self.reports.two_devices(&self.sessions.peer_name(&opened.peer), *copy, now);
         }
         // With `--once`, other streams are left for another run.
-        if opened.preamble.is_some() && !self.chains.is_selective() {
+        if opened.preamble.is_some() && !self.admissions.is_selective() {
             // What a KILL names may still come as long as that waits.
             let since = (!opened.content.ends_session()).then_some(now);
             self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
@@ -74,11 +74,11 @@ impl<'a> ReceivedStreams<'a> {
     /// what is to be written down, after what came of the stream is written.
     pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
         loop {
-            let (is_given_up, is_held) = (|id| given_up.includes(id), |stream| self.chains.holds(stream));
+            let (is_given_up, is_held) = (|id| given_up.includes(id), |stream| self.admissions.holds(stream));
             let ended = self.lost_ends.take_due(now, is_given_up, is_held)?;
             if let Some(prior) = self.close_lost_end(&ended) {
                 let completion = Completion { prior, ..Completion::default() };
-                let stream = self.chains.head_of(ended.stream);
+                let stream = self.admissions.head_of(ended.stream);
                 return Some(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion));
             }
         }
@@ -88,8 +88,8 @@ impl<'a> ReceivedStreams<'a> {
         let ToldStream { progress, before, gap } = self.sessions.receiver.close_lost_end(ended)?;
         let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
         // What came of the sequence is written before it is written down that this is over.
-        self.chains.link(ended.stream, progress.sequence.origin.stream);
-        self.chains.end(ended.stream);
+        self.admissions.link(ended.stream, progress.sequence.origin.stream);
+        self.admissions.end(ended.stream);
         let mut entries = self.note_before(&peer, ended.stream, &before, gap);
         entries.push(JournalEntry::Progress(progress));
         Some(entries)
@@ -99,7 +99,9 @@ impl<'a> ReceivedStreams<'a> {
     /// stays open.
     pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
         let mut prior = Vec::new();
-        while let Some(ended) = self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.chains.holds(stream)) {
+        while let Some(ended) =
+            self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.admissions.holds(stream))
+        {
             let lost = self.sessions.receiver.lost_end(&ended);
             if lost.is_some_and(|lost| lost.closed().all(|closed| self.is_written(closed)))
                 && let Some(entries) = self.close_lost_end(&ended)
@@ -152,12 +154,12 @@ impl<'a> ReceivedStreams<'a> {
         }
         let name = || self.sessions.peer_name(peer);
         for (closed, why) in &before.closed {
-            self.chains.end(closed.stream);
+            self.admissions.end(closed.stream);
             self.reports.stream_closed(&name(), closed.stream.number, *why);
             prior.push(JournalEntry::Progress(*closed));
         }
         for superseded in &before.superseded {
-            self.chains.end(superseded.stream);
+            self.admissions.end(superseded.stream);
             prior.push(JournalEntry::Progress(*superseded));
         }
         if let Some(position) = before.unknown {
@@ -194,7 +196,7 @@ impl<'a> ReceivedStreams<'a> {
             }
             AcceptError::Duplicate { .. } => {
                 self.log.journal.count_duplicate(stream.session);
-                Disposition::Repeat { stream: self.chains.head_of(stream), receipt }
+                Disposition::Repeat { stream: self.admissions.head_of(stream), receipt }
             }
             AcceptError::StreamReused => {
                 self.reports.stream_reused(&self.sessions.peer_name(&opened.peer), stream.number, now);
@@ -213,7 +215,7 @@ impl<'a> ReceivedStreams<'a> {
             }
             // What is before it is lost or late, and comes again.
             AcceptError::Ahead { .. } if opened.content.is_in_sequence() => {
-                if self.chains.hold_early(opened, &message.payload, now) {
+                if self.admissions.hold_early(opened, &message.payload, now) {
                     self.log.confirms.lacks(stream, now);
                 }
                 Disposition::Drop(receipt)
@@ -244,7 +246,7 @@ impl<'a> ReceivedStreams<'a> {
                     self.log.confirms.repeat(stream, salt, next, now);
                 }
                 self.log.journal.count_duplicate(stream.session);
-                Disposition::Repeat { stream: self.chains.head_of(stream), receipt: message.receipt }
+                Disposition::Repeat { stream: self.admissions.head_of(stream), receipt: message.receipt }
             }
         }
     }
@@ -284,11 +286,11 @@ impl<'a> ReceivedStreams<'a> {
     fn adopt_sessions(&mut self) -> Result<()> {
         let unusable = self.log.journal.adopt(&self.sessions.stored());
         self.sessions.adopt(&unusable, self.log.state());
-        self.sessions.delete_finished(|id| self.chains.involves(id) || self.lost_ends.involves(id))?;
+        self.sessions.delete_finished(|id| self.admissions.involves(id) || self.lost_ends.involves(id))?;
         let (sessions, log) = (&self.sessions, &mut self.log);
         let is_usable = |id| sessions.receiver.session(id).is_some();
         log.confirms.retain_sessions(is_usable);
-        self.chains.retain_incomplete(is_usable);
+        self.admissions.retain_incomplete(is_usable);
         self.reports.retain_sessions(|id| sessions.link.is_stored(id));
         self.forget_chains();
         Ok(())
@@ -297,7 +299,7 @@ impl<'a> ReceivedStreams<'a> {
     /// Forgets the chains of which nothing more is to come.
     pub(super) fn forget_chains(&mut self) {
         let is_usable = |id| self.sessions.receiver.session(id).is_some();
-        self.chains.retain_chains(|stream| is_usable(stream.session) && !self.log.is_over(stream));
+        self.admissions.retain_chains(|stream| is_usable(stream.session) && !self.log.is_over(stream));
     }
 
     /// Reports each open stream that this run follows, except those that its error is about. Returns all.
@@ -305,7 +307,7 @@ impl<'a> ReceivedStreams<'a> {
         let now = unix_time();
         let sessions = self.sessions.receiver.sessions();
         let mut all: Vec<_> = sessions.flat_map(|id| self.log.state().open_streams(*id, now)).collect();
-        all.retain(|open| !self.chains.is_selective() || self.chains.is_selected(open.stream));
+        all.retain(|open| !self.admissions.is_selective() || self.admissions.is_selected(open.stream));
         all.sort_unstable_by_key(|open| std::cmp::Reverse(open.age));
         let others = all.iter().filter(|open| !in_error.contains(&open.stream));
         let named = others.filter_map(|open| {
@@ -319,7 +321,7 @@ impl<'a> ReceivedStreams<'a> {
     /// Reports the streams of which no message came, though one came of a later stream.
     pub(super) fn report_missing(&mut self) {
         // Other streams than the one that it follows were not for this run.
-        if self.chains.is_selective() {
+        if self.admissions.is_selective() {
             return;
         }
         let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();

@@ -9,6 +9,8 @@ mod v31;
 mod v5;
 mod versions;
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -16,8 +18,10 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v4::{self, ConnectReturnCode, Packet, SubscribeReasonCode};
 
 use self::dialect::Dialect;
+use super::deadlines::ANSWER_TIMEOUT;
 use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::*;
+use crate::mqtt::connection_lost::Obstacle;
 use crate::mqtt::{InFlightLimit, Login, Message, Version, Will};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,15 +1,17 @@
 //! TLS below MQTT, by rustls.
 //!
-//! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier connections.
-//! `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the right one,
-//! `client_certificate` has our own certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong.
-//! `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be turned off.
+//! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier
+//! connections. `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the
+//! right one, `client_certificate` has our own certificate, `tickets` spares the second handshake, and `failure` says
+//! in words what went wrong. `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be
+//! turned off.
 
 mod client_certificate;
 mod failure;
 mod files;
 mod probe;
 mod records;
+mod step;
 mod tickets;
 mod transport;
 mod verifier;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use rustix::event::PollFlags;
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
+use rustls::client::UnbufferedClientConnection;
 
 use super::failure::{CONTENT_TYPES, Judge};
 use super::records::{Incoming, Outgoing, Unread};
+use super::step::{Step, Task, handle};
 use super::tickets::Tickets;
 use crate::mqtt::connection_lost::{ConnectionLost, is_closed};
 use crate::mqtt::network::transport::Transport;
@@ -48,26 +48,6 @@ enum TlsState {
     Handshake(Vec<u8>),
     /// Data can be sent and received.
     Open,
-    /// The other end says that nothing more will come.
-    End,
-}
-
-/// What rustls is given beside what came in.
-enum Task<'a> {
-    /// Nothing: it may decrypt into here, of which so many bytes are used.
-    Receive(&'a mut [u8], usize),
-    Send(&'a [u8]),
-    CloseNotify,
-}
-
-/// What rustls did, or waits for.
-enum Step {
-    /// It may do more at once.
-    Again,
-    /// More must come from the other end.
-    NeedsInput,
-    /// Nothing is left to decrypt, and what was to be sent is encrypted.
-    Idle,
     /// The other end says that nothing more will come.
     End,
 }
@@ -206,92 +186,6 @@ impl TlsTransport {
     }
 }
 
-impl Task<'_> {
-    /// Whether there is no room for what comes next.
-    fn is_full(&self) -> bool {
-        matches!(self, Task::Receive(out, used) if !out.is_empty() && *used == out.len())
-    }
-
-    /// Takes decrypted bytes; returns those that have no room.
-    fn receive<'p>(&mut self, plain: &'p [u8]) -> &'p [u8] {
-        let Task::Receive(out, used) = self else { return plain };
-        let fits = plain.len().min(out.len() - *used);
-        out[*used..*used + fits].copy_from_slice(&plain[..fits]);
-        *used += fits;
-        &plain[fits..]
-    }
-
-    /// How many bytes were taken.
-    fn received(&self) -> usize {
-        match self {
-            Task::Receive(_, used) => *used,
-            Task::Send(_) | Task::CloseNotify => 0,
-        }
-    }
-}
-
-/// Does what rustls asks for.
-fn handle(
-    state: ConnectionState<'_, '_, ClientConnectionData>,
-    task: &mut Task<'_>,
-    outgoing: &mut Outgoing,
-    unread: &mut Unread,
-) -> Result<Step, rustls::Error> {
-    Ok(match state {
-        ConnectionState::ReadTraffic(mut traffic) => {
-            while let Some(record) = traffic.next_record() {
-                let rest = task.receive(record?.payload);
-                unread.push(rest);
-            }
-            Step::Again
-        }
-        ConnectionState::EncodeTlsData(mut data) => {
-            outgoing.put(0, |space| data.encode(space).map_err(|error| missing_to_encode(&error)))?;
-            Step::Again
-        }
-        // It is in `outgoing`, from where everything leaves in this order.
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Step::Again
-        }
-        ConnectionState::WriteTraffic(mut traffic) => {
-            match task {
-                Task::Receive(..) => {}
-                Task::Send(plain) => {
-                    outgoing.put(plain.len(), |space| {
-                        traffic.encrypt(plain, space).map_err(|error| missing_to_encrypt(&error))
-                    })?;
-                }
-                Task::CloseNotify => {
-                    outgoing.put(0, |space| {
-                        traffic.queue_close_notify(space).map_err(|error| missing_to_encrypt(&error))
-                    })?;
-                }
-            }
-            Step::Idle
-        }
-        ConnectionState::BlockedHandshake => Step::NeedsInput,
-        ConnectionState::PeerClosed | ConnectionState::Closed => Step::End,
-        _ => return Err(rustls::Error::General("an unknown state of the connection".to_owned())),
-    })
-}
-
-/// How much room rustls needs.
-fn missing_to_encode(error: &EncodeError) -> Result<usize, rustls::Error> {
-    match error {
-        EncodeError::InsufficientSize(needed) => Ok(needed.required_size),
-        EncodeError::AlreadyEncoded => Err(rustls::Error::General(error.to_string())),
-    }
-}
-
-/// As [`missing_to_encode`].
-fn missing_to_encrypt(error: &EncryptError) -> Result<usize, rustls::Error> {
-    match error {
-        EncryptError::InsufficientSize(needed) => Ok(needed.required_size),
-        EncryptError::EncryptExhausted => Err(rustls::Error::EncryptError),
-    }
-}
-
 impl Transport for TlsTransport {
     fn handshake(&mut self) -> Poll<Result<(), ConnectionLost>> {
         match self.lower.handshake() {
@@ -324,8 +218,8 @@ impl Transport for TlsTransport {
         !self.unread.is_empty() || self.has_records || self.state == TlsState::End || self.lower.has_unread()
     }
 
-    /// What is left of the encrypted bytes goes first, then the word that nothing follows. A socket that takes no more at the
-    /// end of a run is not waited for: MQTT has its own last word, which was flushed.
+    /// What is left of the encrypted bytes goes first, then the word that nothing follows. A socket that takes no more
+    /// at the end of a run is not waited for: MQTT has its own last word, which was flushed.
     fn shutdown_write(&mut self) -> io::Result<()> {
         if self.state == TlsState::Open && self.run(&mut Task::CloseNotify).is_ok() {
             let _ = self.write_out();

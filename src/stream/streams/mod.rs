@@ -1,90 +1,24 @@
 //! What a receiver remembers of one session's streams: enough to tell the next message from a repeated one.
 
+mod numbers;
+mod refusal;
+
 use std::collections::{BTreeMap, VecDeque};
 
+#[cfg(test)]
+pub(super) use self::numbers::MAX_RANGES;
+pub(crate) use self::refusal::{AcceptError, HeaderClaim};
 use super::id::{Origin, StreamId};
 use super::progress::{Progress, Sequence, StreamState};
 use super::ranges::Ranges;
-use crate::Rejected;
 use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
 
 /// Most streams of a session that are open at once; past that, the longest idle is closed.
 pub(super) const MAX_OPEN_STREAMS: usize = 1024;
-/// Most ranges that ended stream numbers are kept as; past that, the lowest numbers missing between them are given up.
-pub(super) const MAX_RANGES: usize = 1024;
-/// How many of the streams that ended last are remembered with their salts, to notice a number used twice, and to confirm again;
-/// so many of those that ask for confirms, and so many of the others.
+/// How many of the streams that ended last are remembered with their salts, to notice a number used twice, and to
+/// confirm again; so many of those that ask for confirms, and so many of the others.
 const MAX_RECENT_STREAMS: usize = 16;
-
-/// Why an authentic message is not written; nothing changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a stream used twice must be reported, a duplicate may have to be confirmed"]
-pub(crate) enum AcceptError {
-    /// It was received before; what its stream wants next.
-    Duplicate {
-        /// The seq to confirm, if its sender wants confirms.
-        next: u32,
-    },
-    /// Its stream has no gaps, and something before it has not come yet.
-    Ahead {
-        /// The seq to confirm.
-        next: u32,
-    },
-    /// This version does not understand it, and it is not a gap: its stream has none, or loses nothing.
-    Unreadable,
-    /// It does not count in its stream, but says that its sender has heard the last confirm.
-    Settled,
-    /// Its stream number was used before with another salt: a copied or restored runtime directory.
-    StreamReused,
-    /// Another message was received with its number in its stream: two copies of one process send.
-    SealedTwice,
-    /// Its stream was closed before its end, to make room.
-    Closed,
-    /// Its session was removed after the message was opened.
-    Gone,
-}
-
-impl AcceptError {
-    /// What to count it as.
-    #[must_use]
-    pub(crate) fn rejected(self) -> Rejected {
-        match self {
-            Self::Duplicate { .. } => Rejected::Duplicate,
-            Self::Ahead { .. } | Self::Unreadable | Self::Settled => Rejected::Unexpected,
-            Self::StreamReused | Self::SealedTwice => Rejected::StreamReused,
-            Self::Closed => Rejected::StreamClosed,
-            Self::Gone => Rejected::UnknownSession,
-        }
-    }
-
-    /// The seq to confirm to a sender that wants confirms.
-    #[must_use]
-    pub(crate) fn confirm(self) -> Option<u32> {
-        match self {
-            Self::Duplicate { next } | Self::Ahead { next } => Some(next),
-            Self::Unreadable | Self::Settled | Self::StreamReused | Self::SealedTwice | Self::Closed | Self::Gone => {
-                None
-            }
-        }
-    }
-}
-
-/// What a message says it is that no key opens, by its clear header: nothing of it is proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HeaderClaim {
-    /// Of a stream that has another salt: its number may have been taken twice.
-    Copied,
-    /// Of a stream that ended, whose keys are gone.
-    Ended {
-        /// Its salt and the seq to confirm, if the sender of the stream wanted that.
-        confirm: Option<(Salt, u32)>,
-    },
-    /// The word after the end of a stream that ended, or a will of a stream that is over.
-    Settled,
-    /// Of a stream that was closed before its end.
-    Closed,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StreamProgress {
@@ -202,8 +136,8 @@ impl Streams {
         Ok(())
     }
 
-    /// What to make of a message that does not count in its stream: right after the end of one that was received whole, its
-    /// sender has heard of that.
+    /// What to make of a message that does not count in its stream: right after the end of one that was received whole,
+    /// its sender has heard of that.
     pub(super) fn check_settled(&self, stream: u32, salt: Salt, seq: u32) -> AcceptError {
         match self.recent(stream) {
             Some(recent) if (recent.salt, recent.end) != (salt, seq) => AcceptError::StreamReused,
@@ -217,8 +151,8 @@ impl Streams {
         self.recent.iter().find(|recent| recent.number == stream)
     }
 
-    /// Takes over a progress of this session, whatever was known of the stream before; returns the numbers of streams of
-    /// which nothing came, if some are given up for it.
+    /// Takes over a progress of this session, whatever was known of the stream before; returns the numbers of streams
+    /// of which nothing came, if some are given up for it.
     pub(crate) fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
         let Progress { stream: StreamId { number, .. }, salt, next, skip, wants_confirms, state, sequence } = *progress;
         let next_will = self.forget(number);
@@ -387,8 +321,8 @@ impl Streams {
         self.kept = self.kept.max(Some(number));
     }
 
-    /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is known of
-    /// the stream.
+    /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is
+    /// known of the stream.
     pub(super) fn claim(&self, stream: u32, salt: Salt, seq: u32) -> Option<HeaderClaim> {
         let open = self.open.get(&stream).map(|open| open.salt);
         let recent = self.recent(stream);
@@ -412,18 +346,6 @@ impl Streams {
         self.recent(stream).is_some()
     }
 
-    /// The numbers of streams that ended.
-    #[must_use]
-    pub(crate) fn ended(&self) -> &Ranges {
-        &self.ended
-    }
-
-    /// The numbers of streams that were closed to make room, or given up.
-    #[must_use]
-    pub(crate) fn closed(&self) -> &Ranges {
-        &self.closed
-    }
-
     /// What to confirm of a stream: the next seq that is wanted, if that much is known of it.
     #[must_use]
     pub(crate) fn next_seq(&self, stream: u32) -> Option<u32> {
@@ -434,47 +356,6 @@ impl Streams {
     pub(super) fn end_of(&self, stream: u32) -> Option<(Salt, u32)> {
         let open = self.open.get(&stream).map(|open| (open.salt, open.next.saturating_add(u32::from(open.skip > 0))));
         open.or_else(|| self.recent(stream).map(|recent| (recent.salt, recent.end)))
-    }
-
-    /// The number after the highest of which anything came or is known; 0 if nothing ever came.
-    #[must_use]
-    pub(crate) fn known_end(&self) -> u32 {
-        let highest = self.ended.last().max(self.closed.last()).max(self.open.keys().copied().max());
-        highest.map_or(0, |highest| highest.saturating_add(1))
-    }
-
-    /// Numbers below the highest of which nothing came.
-    #[must_use]
-    pub(crate) fn missing(&self) -> Ranges {
-        let mut seen = self.ended.clone();
-        for (first, last) in self.closed.iter().chain(self.open.keys().map(|&stream| (stream, stream))) {
-            seen.insert(first, last);
-        }
-        seen.missing_below(seen.last().unwrap_or(0))
-    }
-
-    /// Numbers of streams that are not complete: open, closed, or of which nothing came; those below `end`, or without one
-    /// below the highest that is known.
-    #[must_use]
-    pub(crate) fn outstanding(&self, end: Option<u32>) -> Ranges {
-        let end = end.unwrap_or_else(|| self.known_end());
-        let mut outstanding = self.ended.missing_below(end);
-        for (first, last) in self.closed.iter().filter(|&(first, _)| first < end) {
-            outstanding.insert(first, last.min(end - 1));
-        }
-        outstanding
-    }
-
-    /// True if nothing ever came.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.ended.is_empty() && self.closed.is_empty()
-    }
-
-    /// True if every stream that is known of is over: none is open and none is missing.
-    #[must_use]
-    pub(crate) fn are_over(&self) -> bool {
-        self.open.is_empty() && self.missing().is_empty()
     }
 
     /// The streams that ended last, oldest first.
@@ -492,33 +373,6 @@ impl Streams {
             && let Some(oldest) = self.recent.iter().position(is_alike)
         {
             self.recent.remove(oldest);
-        }
-    }
-
-    /// Restores ended numbers; returns as [`Streams::apply`].
-    pub(crate) fn insert_ended(&mut self, first: u32, last: u32) -> Option<(u32, u32)> {
-        self.ended.insert(first, last);
-        let mut given_up = None;
-        // An authentic peer that skips every second number must not fill our memory.
-        while self.ended.ranges() > MAX_RANGES
-            && let Some((first, last)) = self.ended.first_hole()
-        {
-            self.ended.insert(first, last);
-            self.insert_closed(first, last);
-            if self.open.range(first..=last).count() as u64 <= u64::from(last - first) {
-                given_up = Some((first, last));
-            }
-        }
-        given_up
-    }
-
-    /// Restores closed numbers.
-    pub(crate) fn insert_closed(&mut self, first: u32, last: u32) {
-        self.closed.insert(first, last);
-        while self.closed.ranges() > MAX_RANGES
-            && let Some((first, last)) = self.closed.first_hole()
-        {
-            self.closed.insert(first, last);
         }
     }
 }

@@ -150,6 +150,11 @@ impl Link {
         Environment::of_process().create_identity_dir(&self.identity_dir)
     }
 
+    /// The path of that directory, which may be absent.
+    pub(crate) fn keys_dir(&self) -> &Path {
+        &self.identity_dir
+    }
+
     /// Whether this device has a key of its own and trusts another one, as every session needs. True where the configuration
     /// says `nosec`.
     ///

@@ -107,6 +107,10 @@ struct PairMode {
     #[arg(long)]
     end: bool,
 
+    /// Print the configuration as it is used, and check each step of using it: names, connection, topics, clock, session
+    #[arg(long)]
+    check: bool,
+
     /// On a master: keep running, and agree on a new session when it is older than AGE or the peer has lost it, until SIGTERM
     #[arg(long, value_name = "AGE")]
     keep: Option<Age>,
@@ -159,6 +163,7 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
         PairMode { end: true, .. } => {
             pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
         }
+        PairMode { check: true, .. } => pair::check::run(&args.common, timeout, report),
         PairMode { keep: Some(age), .. } => pair::keep::run(|| Link::open(&args.common, report), *age, report),
         PairMode { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
         _ => pair::once::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),

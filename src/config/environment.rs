@@ -87,6 +87,11 @@ impl Environment {
         self.runtime_dir.clone().or_else(home).unwrap_or_else(|| SYSTEM_RUNTIME_DIR.into())
     }
 
+    /// Whether `$STS_RUNTIME_DIR` says where sessions are.
+    pub(crate) fn is_runtime_dir_set(&self) -> bool {
+        self.runtime_dir.is_some()
+    }
+
     /// Where the sessions of this user are as a tool is run from a login session, from cron, or by a service manager.
     #[must_use]
     pub(crate) fn usual_runtime_dirs(&self, user: u32) -> Vec<PathBuf> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::effective::EffectiveValue;
 use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
 use crate::files::{self, NamedFile};
 use crate::name::{did_you_mean, list};
@@ -147,6 +148,23 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     }
     let is_mode_overridden = overrides.iter().any(Override::sets_mode);
     Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_mode_overridden })
+}
+
+/// The value of each key of a configuration that was loaded so, and where it is from.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn explain(
+    argument: Option<&OsStr>,
+    options: &[String],
+    env: &Environment,
+    config: &Config,
+) -> Result<Vec<EffectiveValue>> {
+    let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
+    let located = locate(argument, env)?;
+    let file = read(&located, env)?;
+    let source = ConfigSource { link: located.link.clone(), path: located.path };
+    config.effective(&source, &String::from_utf8_lossy(&file.bytes), &overrides)
 }
 
 /// Reads a configuration, which may hold a password.

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 
 pub use self::environment::Environment;
 pub use self::keys::key_names;
-pub(crate) use self::load::{link_of, load};
+pub(crate) use self::load::{explain, link_of, load};
 pub(crate) use self::settings::Override;
 pub(crate) use self::topic::{Filter, Topic};
 pub(crate) use crate::mqtt::{
@@ -32,6 +32,7 @@ pub(crate) use crate::role::Role;
 pub(crate) use crate::secret::Password;
 
 mod address;
+mod effective;
 mod endpoint;
 mod environment;
 mod keys;

@@ -119,7 +119,7 @@ impl Endpoint {
     }
 
     /// The TCP port of the first node.
-    pub(super) fn port(&self) -> Option<u16> {
+    pub(crate) fn port(&self) -> Option<u16> {
         match &self.address {
             BrokerAddress::Tcp(nodes) => nodes.first().map(|node| node.port),
             BrokerAddress::Unix(_) => None,

@@ -1,9 +1,10 @@
 //! sts-pair: agrees a session with the device at the other end of a link, and manages keys and sessions.
 //!
 //! Pairing is one [`run`] over the broker, from SUBSCRIBE to a session that both ends have stored. [`once`], [`enrol`],
-//! [`serve`] and [`keep`] are its purposes; [`end`] only sends KILL, and [`keys`] and [`status`] need no broker.
+//! [`serve`] and [`keep`] are its purposes; [`end`] only sends KILL, [`check`] tries each step, and [`keys`] and [`status`] need no broker.
 
 mod actions;
+pub mod check;
 mod claims;
 mod code_prompt;
 mod code_source;

@@ -19,6 +19,7 @@ mod server;
 mod sniffer;
 
 mod causes;
+mod check;
 mod confirm;
 mod copies;
 mod cron;

@@ -108,7 +108,7 @@ fn fitting(text: &str) -> String {
 }
 
 /// Writes to standard output; false if nobody reads it any more, as in `sts-pair --status | head`.
-fn print(text: &str) -> Result<bool> {
+pub(super) fn print(text: &str) -> Result<bool> {
     let mut stdout = io::stdout();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),

@@ -10,6 +10,7 @@ use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::foreign_protocol;
 use crate::mqtt::tls_options::KeyPin;
 use crate::text::{escape, tame};
+use crate::units::utc;
 
 /// When this program was built, in seconds since 1970: a clock that says less is wrong.
 const BUILD_TIME: &str = env!("STS_BUILD_TIME");
@@ -233,22 +234,6 @@ fn names(presented: &[String]) -> String {
     if shown.is_empty() { "no name at all (it has no subject alternative names)".to_owned() } else { shown.join(", ") }
 }
 
-/// A time in seconds since 1970, as a date and time of day.
-fn utc(secs: u64) -> String {
-    let (days, second) = (secs / 86_400, secs % 86_400);
-    // Days since 1 March of the year 0, in cycles of 400 years (a leap day then ends each year).
-    let day = days + 719_468;
-    let (cycle, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day_of_month = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
-    let year = cycle * 400 + year;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -270,23 +255,6 @@ mod tests {
 
     fn at(secs: u64) -> UnixTime {
         UnixTime::since_unix_epoch(Duration::from_secs(secs))
-    }
-
-    #[test]
-    fn a_date_is_that_of_the_calendar() {
-        for (secs, shown) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_399, "2000-02-28 23:59:59 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (951_868_800, "2000-03-01 00:00:00 UTC"),
-            (1_704_067_199, "2023-12-31 23:59:59 UTC"),
-            (1_709_210_096, "2024-02-29 12:34:56 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-            (253_402_300_799, "9999-12-31 23:59:59 UTC"),
-        ] {
-            assert_eq!(utc(secs), shown);
-        }
-        assert!(utc(u64::MAX).ends_with("UTC"));
     }
 
     #[test]

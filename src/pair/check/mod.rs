@@ -1,0 +1,131 @@
+//! `sts-pair --check`: the configuration as it is used, then what each step of using it comes to, one line per step.
+
+mod broker;
+mod findings;
+
+use std::fmt::Write as _;
+use std::net::ToSocketAddrs;
+use std::time::{Duration, Instant};
+
+use self::broker::BrokerCheck;
+use self::findings::Findings;
+use super::status::print;
+use crate::Result;
+use crate::cli::CommonArgs;
+use crate::config::{self, BrokerAddress, Environment};
+use crate::handshake::Peer;
+use crate::link::{Link, unix_time};
+use crate::peers::LinkPeers;
+use crate::report::Reporter;
+use crate::session::{Session, Standing};
+use crate::sessions::LinkSessions;
+use crate::text::show;
+use crate::units::{approximate, utc};
+use crate::{Error, Exit};
+
+/// When this program was built, in seconds since 1970: no clock that is right is before that.
+const BUILD_TIME: &str = env!("STS_BUILD_TIME");
+
+/// Prints the configuration and checks it, with the broker and the peer. `timeout` is for the broker.
+///
+/// # Errors
+/// The first of what is wrong, after all of it was printed; as [`Link::open`] if there is no configuration to check.
+pub fn run(args: &CommonArgs, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    let link = Link::open(args, report)?;
+    print_configuration(args, &link)?;
+    let mut findings = Findings::default();
+    check_clock(&mut findings)?;
+    check_names(&link, &mut findings)?;
+    let peer = match &link.config.sealed {
+        Some(_) => check_session(&link, &mut findings)?,
+        None => None,
+    };
+    BrokerCheck::new(&link, peer.as_ref(), timeout).run(&mut findings)?;
+    findings.verdict()
+}
+
+fn print_configuration(args: &CommonArgs, link: &Link) -> Result<()> {
+    let env = Environment::of_process();
+    let values = config::explain(args.link.as_deref(), &args.overrides, &env, &link.config)?;
+    let width = values.iter().map(|value| value.value.chars().count()).max().unwrap_or_default().min(40);
+    let put = |name: &str, value: &str, origin: &str| format!("{name:14} = {value:width$}  ({origin})\n");
+    let runtime = if env.is_runtime_dir_set() { "STS_RUNTIME_DIR" } else { "default" };
+    let mut text: String = values.iter().map(|value| put(value.name, &value.value, &value.origin)).collect();
+    let _ = writeln!(text, "\nkeys in {}", show(link.keys_dir()));
+    let _ = writeln!(text, "sessions in {} ({runtime})\n", show(&env.runtime_dir()));
+    print(&text).map(drop)
+}
+
+fn check_clock(findings: &mut Findings) -> Result<()> {
+    let (now, built) = (unix_time(), BUILD_TIME.parse().unwrap_or(0));
+    if now >= built {
+        return findings.good("clock", utc(now));
+    }
+    let why = format!("this device's clock says {}, which is before this program was built", utc(now));
+    findings.bad("clock", Error::new(Exit::Failed, "wrong clock").because(why).hint("set this device's clock"))
+}
+
+/// Looks up the names of the broker, or of the proxy, which looks up the broker's.
+fn check_names(link: &Link, findings: &mut Findings) -> Result<()> {
+    let endpoint = &link.config.mqtt.endpoint;
+    let nodes = match (&endpoint.proxy, &endpoint.address) {
+        (_, BrokerAddress::Unix(_)) => return findings.skipped("name", "a Unix socket has none"),
+        (Some(proxy), _) => std::slice::from_ref(&proxy.node),
+        (None, BrokerAddress::Tcp(nodes)) => nodes,
+    };
+    for node in nodes {
+        match (node.host.as_str(), node.port).to_socket_addrs() {
+            Ok(addresses) => {
+                let addresses: Vec<_> = addresses.map(|address| address.ip().to_string()).collect();
+                findings.good("name", format!("{} is {}", node.host, addresses.join(", ")))?;
+            }
+            Err(why) => {
+                let error = Error::new(Exit::Unavailable, format!("cannot look up {}", node.host)).because(why);
+                findings.bad("name", error.hint("check `host`, and that this device can look up names"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The peer and the session with it, of a link with one peer.
+pub(super) struct CheckedSession {
+    peer: Peer,
+    session: Session,
+    /// Where the peer listens.
+    topic: String,
+}
+
+fn check_session(link: &Link, findings: &mut Findings) -> Result<Option<CheckedSession>> {
+    let accepting = |peers: LinkPeers| peers.accepted().map(|_| peers);
+    let peers = match link.peers().and_then(|peers| peers.map(accepting).transpose()) {
+        Ok(Some(peers)) => peers,
+        Ok(None) => return Ok(None),
+        Err(error) => return findings.bad("peer", error).map(|()| None),
+    };
+    let sessions = match LinkSessions::open(link, peers, Instant::now()) {
+        Ok(sessions) => sessions,
+        Err(error) => return findings.bad("session", error).map(|()| None),
+    };
+    let names: Vec<_> = sessions.accepted().iter().map(|peer| peer.name.to_string()).collect();
+    findings.good("peer", names.join(", "))?;
+    let current: Vec<_> = sessions.usable().filter(|stored| stored.standing == Standing::Current).collect();
+    let (Some(stored), true) = (current.first(), names.len() == 1) else {
+        return match (current.len(), names.len()) {
+            (0, _) => findings.bad("session", sessions.none_usable()),
+            (paired, all) => findings.good("session", format!("with {paired} of {all} peers")),
+        }
+        .map(|()| None);
+    };
+    let session = stored.session.clone();
+    if let Some(age) = session.age(unix_time()) {
+        findings.good("session", format!("agreed on {} ago", approximate(age)))?;
+    } else {
+        let (created, now) = (utc(session.created), utc(unix_time()));
+        let why = format!("it was agreed on at {created}, and this device's clock says {now}");
+        let error = Error::new(Exit::Failed, "the session is from the future").because(why);
+        findings.bad("session", error.hint("set this device's clock"))?;
+    }
+    let topic = sessions.publish_topic(&session).to_owned();
+    Ok(sessions.accepted().first().cloned().map(|peer| CheckedSession { peer, session, topic }))
+}

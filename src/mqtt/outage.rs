@@ -117,7 +117,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         (Obstacle::LocalAddress, _) => {
             "check `bind_address`: it must be an address of this device, of the broker's family".to_owned()
         }
-        (Obstacle::Tls, _) => tls(),
+        (Obstacle::Tls, _) if endpoint.tls.is_none() => tls(),
         (Obstacle::Http, _) => {
             format!("this is a web server, or a broker's port for WebSocket: {}", web_socket(endpoint))
         }
@@ -141,7 +141,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         (Obstacle::Silence | Obstacle::Closed, _) => {
             "the broker may hang, or may not accept this device: check its log".to_owned()
         }
-        (Obstacle::Permission | Obstacle::Other, _) => return None,
+        (Obstacle::Permission | Obstacle::Tls | Obstacle::Other, _) => return None,
     })
 }
 

@@ -52,6 +52,7 @@ mod spool;
 mod suspended;
 mod ten_thousand;
 mod tls;
+mod tls_floods;
 mod transports;
 mod trust;
 mod versions;

@@ -31,7 +31,7 @@ fn broker(files: &Files, more: &str) -> Broker {
 }
 
 /// A device on a plain link to the broker on this port.
-fn device(port: u16, more: &[(&str, &str)]) -> Device {
+pub(crate) fn device(port: u16, more: &[(&str, &str)]) -> Device {
     let port = port.to_string();
     let lines =
         [("url", "mqtts://localhost"), ("port", &port), ("sts_mode", "nosec"), ("subtop", "t"), ("pubtop", "t")];
@@ -43,7 +43,7 @@ fn send(device: &Device, more: &[&str]) -> Ended {
     device.send_all(&[&["-q", "--timeout", "20"], more].concat(), "x\n")
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -64,7 +64,7 @@ fn pair(port: u16, authority: &Authority) -> Pair {
 }
 
 /// A server with this certificate, as the test wants it.
-fn server_config(files: &Files, change: impl FnOnce(&mut ServerConfig)) -> Arc<ServerConfig> {
+pub(crate) fn server_config(files: &Files, change: impl FnOnce(&mut ServerConfig)) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(&files.cert).unwrap().collect::<Result<_, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_file(&files.key).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -341,6 +341,9 @@ impl Client {
         if lost.obstacle() == Obstacle::Closed && !self.was_accepted {
             self.dialer.closed_without_answer();
         }
+        if lost.obstacle() == Obstacle::Tls {
+            self.session.gave_up();
+        }
         let (lost, hurry) = self.learn_from(lost, now);
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {

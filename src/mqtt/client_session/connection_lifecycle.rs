@@ -47,6 +47,11 @@ impl ClientSession {
         self.events.push_back(Event::Refused(error));
     }
 
+    /// This end drops the connection for what came below MQTT: that is no answer to anything that was asked for.
+    pub(in crate::mqtt) fn gave_up(&mut self) {
+        self.history.gave_up();
+    }
+
     /// The transport is gone, or could not be opened; `outage` is for [`Event::Down`]. Returns when to try again.
     pub fn transport_lost(&mut self, outage: impl Into<Outage>, now: Instant, rng: &mut impl CryptoRng) -> Instant {
         let mut outage = outage.into();

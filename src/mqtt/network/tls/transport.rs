@@ -22,8 +22,9 @@ const MAX_WRITE: usize = 64 << 10;
 /// Bytes that are kept of an answer, to recognize one that is not TLS.
 const MAX_FIRST_BYTES: usize = 64;
 
-/// Reads in a row that bring no payload: after that the loop has its turn, whatever floods us.
-const MAX_EMPTY_READS: usize = 16;
+/// Reads in a row that bring no payload, of up to 128 KiB each: after that the loop has its turn, whatever floods us. The
+/// tickets in that many bytes take some hundredths of a second.
+const MAX_EMPTY_READS: usize = 4;
 
 /// One TLS connection.
 pub(super) struct TlsTransport {

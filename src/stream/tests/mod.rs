@@ -24,6 +24,7 @@ mod limits;
 mod look;
 mod lost_ends;
 mod order;
+mod path;
 mod retransmit;
 mod scoreboard;
 mod sessions;

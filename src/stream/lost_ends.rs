@@ -78,7 +78,7 @@ impl Receiver {
         let entry = self.sessions.get(&ended.stream.session).filter(|entry| !entry.is_copied)?;
         let known = entry.streams.known_alone(ended.stream, ended.salt)?;
         let origin = continues.origin.stream;
-        let is_named = |stream| stream != opened.stream && self.is_of_same_peer(stream, opened);
+        let is_named = |stream| self.is_of_same_peer(stream, opened);
         if origin == ended.stream || !is_named(origin) || !is_named(ended.stream) {
             return None;
         }

@@ -199,6 +199,7 @@ fn wills_have_a_key_of_their_own_until_the_stream_ends() {
     assert!(open(&receiver, &ours).is_ok() && open(&receiver, &other).is_err());
     assert!(receive(&mut receiver, &end(&mut sender, b"")).1.is_ok());
     assert!(open(&receiver, &ours).is_err(), "it ended in order");
+    assert_eq!(claim(&receiver, &ours), Some(HeaderClaim::Settled), "the broker may say it all the same");
     assert!(self::sender(&master, FIRST_SIDE_STREAM).will(0, b"", &mut rng()).is_err());
     let longest = vec![7; self::sender(&master, 1).max_data_len()];
     let will = self::sender(&master, 1).will(0, &longest, &mut rng()).unwrap();

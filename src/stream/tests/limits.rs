@@ -526,3 +526,17 @@ fn a_message_keeps_its_position_in_the_stream_that_continues_its_own() {
     third.continue_sequence(second.position_of(2));
     assert_eq!(third.position_of(0), Continues { origin, position: 3 });
 }
+
+#[test]
+fn a_held_names_as_many_ranges_as_a_message_has_room_for() {
+    let (_, slave) = pair(1, Suite::Gcm);
+    for limit in [128, 256, 1000] {
+        let new = || Sender::new(&slave, reserved(&slave, FIRST_SIDE_STREAM), [0; 8], limit).unwrap();
+        let most = u32::try_from(new().max_held_ranges()).unwrap();
+        for (count, fits) in [(most, true), (most + 1, false)] {
+            let ranges = (0..count).map(|number| (2 * number, 2 * number + 1)).collect();
+            let held = Content::Held { stream: 7, salt: [5; 8], ranges };
+            assert_eq!(seal_control(&mut new(), &held).is_ok(), fits, "{count} in {limit} bytes");
+        }
+    }
+}

@@ -270,3 +270,108 @@ fn a_stream_that_comes_after_a_newer_one_of_its_sequence_closes_nothing() {
     let accepted = receive(&mut receiver, &data(&mut three, b"d")).1.unwrap();
     assert_eq!((accepted.gap, accepted.skip), (None, 0));
 }
+
+/// Whoever tells it, and whatever it says it continued: a device moves its own streams, into sequences that it named.
+#[test]
+fn only_the_streams_of_its_own_device_are_moved() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let (other, mut others) = pair(2, Suite::Gcm);
+    others.peer = [9; 32];
+    for case in 0..5 {
+        let mut receiver = receiver(&[&slave, &others]);
+        let [mut one, mut two, mut ours] = [0, 1, 7].map(|number| sender(&master, number));
+        let [mut their_first, mut theirs] = [0, 7].map(|number| sender(&other, number));
+        assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+        assert!(receive(&mut receiver, &data(&mut their_first, b"a")).1.is_ok());
+        go_on(&mut two, one.id(), 1);
+        let _lost = data(&mut two, b"b");
+        assert!(receive(&mut receiver, &data(&mut two, b"c")).1.is_ok());
+        let (teller, named) = match case {
+            0 => (&mut ours, one.origin()),
+            1 => (&mut theirs, one.origin()),
+            2 => (&mut ours, their_first.origin()),
+            3 => (&mut ours, two.origin()),
+            _ => (&mut ours, origin(StreamId { number: 7, ..two.id() })),
+        };
+        let continues = Some(Continues { origin: named, position: 1 });
+        let ended = vec![EndedStream { continues, ..ended_stream(&two, Some(2)) }];
+        teller.begin_with(Preamble { ended, ..Preamble::default() });
+        let is_moved = case == 0;
+        let message = data(teller, b"d");
+        let moved = receive(&mut receiver, &message).1.unwrap().before.moved;
+        assert_eq!(moved.len(), usize::from(is_moved), "{case}");
+        let sequence = receiver.streams(slave.id).unwrap().known_alone(two.id(), two.salt());
+        assert_eq!(sequence.is_none(), is_moved, "{case}: else it is as it was");
+        assert!(receive(&mut receiver, &data(&mut their_first, b"e")).1.is_ok(), "{case}: theirs goes on");
+        assert!(receive(&mut receiver, &data(&mut two, b"f")).1.is_ok(), "{case}: so does this one, wherever it is");
+    }
+}
+
+/// Of a stream of which nothing came: what it is said to continue counts if it is another one of its device's data.
+#[test]
+fn a_lost_stream_continues_another_one_of_its_own_device_or_none() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let (other, mut others) = pair(2, Suite::Gcm);
+    others.peer = [9; 32];
+    let (foreign, side, absent) = (sender(&other, 0), sender(&master, FIRST_SIDE_STREAM), sender(&master, 4));
+    let unknown = sender(&pair(3, Suite::Gcm).0, 0);
+    for continued in [foreign.origin(), side.origin(), absent.origin(), unknown.origin()] {
+        let mut receiver = receiver(&[&slave, &others]);
+        assert!(receive(&mut receiver, &data(&mut sender(&other, 0), b"theirs")).1.is_ok());
+        let continues = Some(Continues { origin: continued, position: 3 });
+        let ended = EndedStream { continues, ..ended_stream(&absent, Some(2)) };
+        let mut teller = sender(&master, 9);
+        teller.begin_with(Preamble { ended: vec![ended], ..Preamble::default() });
+        let opened = receive(&mut receiver, &data(&mut teller, b"")).0;
+        assert_eq!(receiver.lost_ends(&opened), [ended]);
+        let told = receiver.close_lost_end(&ended).unwrap();
+        assert_eq!(told.before, Before::default(), "{continued:?}");
+        assert_eq!(told.gap, Some(Gap { stream: absent.id(), first: 0, last: 1 }), "{continued:?}");
+        assert_eq!(told.progress.sequence, Sequence::of_origin(absent.origin(), 2), "{continued:?}");
+        assert_eq!(receiver.streams(others.id).unwrap().next_seq(0), Some(1));
+    }
+}
+
+/// What is written down of a stream that is closed: it ends where its sender said, and nothing of it is skipped.
+#[test]
+fn a_stream_that_is_closed_by_its_end_is_written_down_with_that_end() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let [mut one, mut two, mut three] = [0, 1, 2].map(|number| sender(&master, number));
+    // The third of its messages was written in part: what continues it skips that.
+    let _rest = [b"a", b"b"].map(|text| receive(&mut receiver, &data(&mut one, text)));
+    let stream = one.id();
+    let cut = Progress { skip: 5, ..receiver.streams(slave.id).unwrap().close_at(stream) };
+    let mut streams = receiver.streams(slave.id).unwrap().clone();
+    streams.apply(&Progress { state: StreamState::Open, ..cut });
+    receiver.restore(slave.id, streams);
+    let told = receiver.lost_end(&ended_stream(&one, Some(9))).unwrap();
+    assert_eq!((told.progress.next, told.progress.skip), (9, 0));
+    assert_eq!(told.gap, Some(Gap { stream, first: 2, last: 8 }));
+
+    // A newer stream carries the sequence: of an older one that did not come, nothing is lost that was not reported.
+    go_on(&mut two, one.id(), 2);
+    go_on(&mut three, one.id(), 3);
+    assert!(receive(&mut receiver, &data(&mut three, b"d")).1.is_ok());
+    let told = receiver.lost_end(&ended_stream(&two, Some(1))).unwrap();
+    assert_eq!((told.gap, told.progress.sequence), (None, Sequence { origin: one.origin(), position: 0 }));
+}
+
+/// Else what it carried would be missing once more where it was.
+#[test]
+fn a_stream_that_is_over_is_put_where_it_was_as_well() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let [mut one, mut two, mut teller, mut later] = [0, 1, 7, 8].map(|number| sender(&master, number));
+    assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+    go_on(&mut two, one.id(), 1);
+    let _lost = data(&mut two, b"b");
+    assert!(receive(&mut receiver, &data(&mut two, b"c")).1.is_ok());
+    let ended = ended_stream(&two, Some(3));
+    teller.begin_with(Preamble { ended: vec![EndedStream { continues: None, ..ended }], ..Preamble::default() });
+    assert_eq!(lost(&mut receiver, &data(&mut teller, b"d")), [(1, 2, 2)]);
+    later.begin_with(Preamble { ended: vec![ended], ..Preamble::default() });
+    let moved = receive(&mut receiver, &data(&mut later, b"e")).1.unwrap().before.moved;
+    let moved: Vec<_> = moved.iter().map(|moved| (moved.progress.stream, moved.progress.sequence)).collect();
+    assert_eq!(moved, [(two.id(), Sequence { origin: one.origin(), position: 4 })]);
+}

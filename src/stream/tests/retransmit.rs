@@ -219,3 +219,100 @@ fn of_another_stream_the_path_is_known() {
     }
     assert_eq!(fits, 2 * usize::from(WINDOW));
 }
+
+#[test]
+fn the_last_one_is_given_while_it_is_alone() {
+    let now = Instant::now();
+    let mut queue = filled(now, 3);
+    assert_eq!(queue.last_unconfirmed(), None);
+    queue.confirm(2, now);
+    assert_eq!(queue.last_unconfirmed(), Some(&message(2)));
+    queue.confirm(3, now);
+    assert_eq!(queue.last_unconfirmed(), None);
+}
+
+/// A message that is above the last one named is neither there nor gone.
+#[test]
+fn of_what_is_not_below_the_last_one_that_is_held_nothing_is_said() {
+    let now = Instant::now();
+    let mut queue = filled(now, 5);
+    assert_eq!(queue.hold(&[(1, 4)], now), Ok(true));
+    assert_eq!(queue.hold(&[(1, 3)], now), Ok(false));
+    assert!(sent_again(&mut queue, now).is_empty(), "3 is still there");
+    assert_eq!(queue.hold(&[(2, 4)], now), Ok(false));
+    assert_eq!(sent_again(&mut queue, now), [1], "this one is not");
+}
+
+#[test]
+fn what_was_taken_for_lost_and_is_named_is_not_sent_again_and_what_is_not_named_is() {
+    let start = Instant::now();
+    let mut queue = filled(start, 4);
+    queue.hold(&[(3, 4)], start + ROUND_TRIP).unwrap();
+    let now = queue.deadline().unwrap();
+    queue.hold(&[(3, 4)], now).unwrap();
+    assert!(!queue.has_room(1), "three are lost");
+    queue.hold(&[(1, 2), (3, 4)], now).unwrap();
+    assert_eq!(sent_again(&mut queue, now), [0, 2]);
+    queue.confirm(4, now);
+    assert_eq!(queue.unconfirmed(), (0, 0));
+}
+
+/// The receiver's silence is counted from the last news, whatever else it says.
+#[test]
+fn only_news_put_off_the_next_probe() {
+    let start = Instant::now();
+    let at = |steps: u32| start + steps * ROUND_TRIP;
+    let mut queue = RetransmitQueue::new(LIMIT, start);
+    assert_eq!(queue.deadline(), None);
+    queue.push(message(0), 10, at(1));
+    assert_eq!(queue.deadline(), Some(at(1) + INITIAL_PROBE_TIMEOUT), "it was not silent before");
+    (1..5).for_each(|number| queue.push(message(number), 10, at(2)));
+    assert_eq!(queue.deadline(), Some(at(1) + INITIAL_PROBE_TIMEOUT), "nor does what is sent say anything");
+    assert!(queue.confirm(1, at(3)));
+    // A round trip of 20 ms: 20 + 40 + 50 ms.
+    let timeout = |since| Some(at(since) + Duration::from_millis(110));
+    assert_eq!(queue.deadline(), timeout(3));
+    assert_eq!(queue.hold(&[(1, 2)], at(3)), Ok(true));
+    assert_eq!(queue.hold(&[(1, 2)], at(4)), Ok(false));
+    let before = queue.deadline();
+    assert_eq!(queue.hold(&[(1, 2)], at(5)), Ok(false));
+    assert!(!queue.confirm(0, at(5)));
+    assert_eq!(queue.deadline(), before);
+    assert_eq!(queue.hold(&[(1, 3)], at(6)), Ok(true));
+    assert!(queue.deadline() > before);
+    let before = queue.deadline();
+    queue.restart_timer(at(7));
+    assert!(queue.deadline() > before, "the way was not clear");
+    let before = queue.deadline();
+    queue.resend_all(at(8));
+    assert!(queue.deadline() > before, "nothing has left");
+}
+
+/// One that was sent again and of which nothing is heard yet says nothing of those after it, which left before.
+#[test]
+fn a_loss_is_found_after_a_message_that_was_sent_again() {
+    let start = Instant::now();
+    let mut queue = filled(start, 4);
+    queue.hold(&[(1, 2)], start + ROUND_TRIP).unwrap();
+    let now = queue.deadline().unwrap();
+    assert_eq!(sent_again(&mut queue, now), [0]);
+    queue.hold(&[(1, 2), (3, 4)], now).unwrap();
+    let late_at = queue.deadline().unwrap();
+    assert_eq!(sent_again(&mut queue, late_at), [2], "long before the next probe");
+}
+
+/// After a probe, the receiver says again what it holds. When that arrived is not known then.
+#[test]
+fn what_is_told_again_after_a_probe_measures_nothing() {
+    let start = Instant::now();
+    let mut queue = filled(start, 3);
+    queue.hold(&[(1, 3)], start + ROUND_TRIP).unwrap();
+    let mut now = queue.deadline().unwrap();
+    assert_eq!(sent_again(&mut queue, now), [0]);
+    now = queue.deadline().unwrap();
+    assert_eq!(sent_again(&mut queue, now), [0]);
+    now += Duration::from_secs(5);
+    assert!(queue.confirm(3, now));
+    queue.push(message(3), 10, now);
+    assert_eq!(queue.deadline(), Some(now + Duration::from_millis(100)), "as after a round trip of 10 ms");
+}

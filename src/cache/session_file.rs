@@ -70,10 +70,9 @@ pub(super) enum Unusable {
 use Unusable::{Later, Malformed};
 
 /// The file of one peer's sessions.
-pub(super) fn encode(link: &str, PeerSessions { sessions, deleted }: &PeerSessions) -> Zeroizing<String> {
-    // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
-    let of_sessions: usize = sessions.iter().map(|stored| 1024 + variable_len(stored)).sum();
-    let mut text = Zeroizing::new(String::with_capacity(512 + deleted.len() * 17 + of_sessions));
+pub(super) fn encode(link: &str, of_peer: &PeerSessions) -> Zeroizing<String> {
+    let PeerSessions { sessions, deleted } = of_peer;
+    let mut text = Zeroizing::new(String::with_capacity(room(of_peer)));
     text.push_str(FIRST_LINE);
     put(&mut text, "format", format_args!("{FORMAT_NAME}{FORMAT_NUMBER}"));
     put(&mut text, "link", link);
@@ -356,6 +355,12 @@ fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
 
 fn sum(text: &str) -> String {
     hex(&digest(&[text.as_bytes()])[..8])
+}
+
+/// Room for all of the text at once: a buffer that grew would leave copies of the keys behind.
+pub(super) fn room(PeerSessions { sessions, deleted }: &PeerSessions) -> usize {
+    let of_sessions: usize = sessions.iter().map(|stored| 1024 + variable_len(stored)).sum();
+    512 + deleted.len() * 17 + of_sessions
 }
 
 /// The length of those fields of a session that have any length, as text, at most.

@@ -303,3 +303,45 @@ fn where_sequences_are_and_which_wills_came_is_kept() {
     assert_eq!((streams.next_will(4), streams.left().count(), streams.recently_ended().count()), (3, 2, 1));
     assert!(streams.is_over(1) && streams.missing().is_empty());
 }
+
+/// Of streams that are over, too, and of what is kept: without it, a message would be written twice.
+#[test]
+fn what_asked_for_confirms_and_what_is_kept_is_known_to_the_next_run() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let id = session(1).id;
+    let asking = |entry| match entry {
+        JournalEntry::Progress(progress) => JournalEntry::Progress(Progress { wants_confirms: true, ..progress }),
+        entry => entry,
+    };
+    let (mut journal, _) = receive(&cache).unwrap();
+    let entries = [
+        asking(progress(id, 0, 3, StreamState::Ended)),
+        asking(progress(id, 1, 2, StreamState::Open)),
+        progress(id, 2, 4, StreamState::Ended),
+        JournalEntry::Kept(StreamId { session: id, number: 2 }),
+    ];
+    journal.record(&cache, &entries, NOW).unwrap();
+    let state = journal.state().clone();
+    drop(journal);
+    for _ in 0..2 {
+        let (journal, lost) = receive(&cache).unwrap();
+        assert_eq!((journal.state(), lost), (&state, vec![]));
+    }
+}
+
+/// Else a state that was copied from another link, or is of an earlier version, would have messages written again.
+#[test]
+fn only_the_state_of_this_link_and_version_is_read() {
+    for (head, unusable) in [
+        ("sts-receive-state-3 gateway", None),
+        ("sts-receive-state-3 other", Some(UnusableState::Malformed(1))),
+        ("sts-receive-state-2 gateway", Some(UnusableState::Malformed(1))),
+        ("sts-receive-state-4 gateway", Some(UnusableState::Later)),
+        ("sts-receive-state-x gateway", Some(UnusableState::Malformed(1))),
+    ] {
+        let mut text = String::new();
+        put_line(&mut text, head);
+        assert_eq!(receive_file::parse("gateway", text.as_bytes()).err(), unusable, "{head}");
+    }
+}

@@ -165,7 +165,8 @@ fn a_session_file_of_a_later_version_is_left_as_it_is() {
     ] {
         fs::write(&path, &whole).unwrap();
         rewrite(&path, change);
-        assert_eq!(cache.load().map_err(|err| err.exit()).is_ok(), is_whole);
+        let expected = if is_whole { Ok(1) } else { Err(Exit::Failed) };
+        assert_eq!(cache.load().map(|stored| stored.len()).map_err(|err| err.exit()), expected, "no later version");
         assert!(cache.load().is_ok_and(|stored| stored[0].session == session) || !is_whole);
     }
 }
@@ -179,4 +180,21 @@ fn a_tree_that_does_not_go_with_the_count_is_refused() {
     cache.reserve_stream(&session.peer, &session.id).unwrap();
     rewrite(&path, |text| text.replace("streams = 1", "streams = 0"));
     assert_eq!(cache.load().unwrap_err().exit(), Exit::Failed);
+}
+
+/// A buffer that grew would have left a copy of the keys in memory that is not wiped.
+#[test]
+fn the_text_of_the_keys_is_written_into_one_buffer() {
+    let mut session = session(1);
+    session.topics.master_to_slave = "down/".repeat(500);
+    session.topics.slave_to_master = "up/".repeat(500);
+    // Every second leaf is taken: a tree of many nodes.
+    assert!((0..40).all(|number| session.receive.tree.remove(2 * number, 2 * number)));
+    let (_home, cache) = cache();
+    cache.store_current(&session, NOW).unwrap();
+    let of_peer = cache.load_peer(&session.peer).unwrap();
+    let room = session_file::room(&of_peer);
+    let text = session_file::encode("gateway", &of_peer);
+    assert!(text.len() > 6000, "most of it is what has any length");
+    assert_eq!(text.capacity(), room);
 }

@@ -114,3 +114,45 @@ fn what_is_told_of_earlier_streams_is_read_back_as_it_was_written() {
     assert_eq!(begin(&[end]), [told]);
     assert_eq!(begin(&[]), [told, other]);
 }
+
+/// What its peer has confirmed is not told again, whichever process comes next.
+#[test]
+fn a_stream_that_is_settled_is_told_no_more() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    cache.store_current(&session, NOW).unwrap();
+    let begin = || cache.begin_stream(&session.peer, session.id, [9; 8], &[], 1 << 16).unwrap().1;
+    assert_eq!(begin(), []);
+    let stream = StreamId { session: session.id, number: 0 };
+    cache.end_streams(&session.peer, &[EndOfStream { stream, salt: [9; 8], end: None }]).unwrap();
+    assert_eq!(begin(), []);
+    let ends: Vec<_> = begin().iter().map(|told| told.stream.number).collect();
+    assert_eq!(ends, [1], "of the next one nothing was said");
+}
+
+#[test]
+fn a_pairing_silences_the_tools_of_its_own_link_only() {
+    let (home, cache) = cache();
+    let other = Cache::create(&home.path().join("sts"), &link("other"), "other").unwrap();
+    let (master, slave) = pair(1, Suite::Gcm);
+    let now = Instant::now();
+    let mut asking = SessionCheck::new(master, [], Vec::new(), &mut StdRng::seed_from_u64(1));
+    asking.start(now);
+    let question = asking.poll(now).unwrap();
+    cache.store_current(&slave, NOW).unwrap();
+    let watch = Watch::new(&cache, now, SystemTime::now()).unwrap();
+    let _pairing = other.lock_answers().unwrap();
+    assert!(cache.answer(&question, &watch, |_| true, NOW).unwrap().is_some());
+}
+
+#[test]
+fn a_session_is_there_until_it_is_deleted() {
+    let (_home, cache) = cache();
+    let [stored, deleted] = [1, 2].map(session);
+    for session in [&stored, &deleted] {
+        cache.store_current(session, NOW).unwrap();
+        assert!(cache.has(session).unwrap());
+    }
+    cache.delete(&deleted.peer, &[deleted.id]).unwrap();
+    assert_eq!([&stored, &deleted].map(|session| cache.has(session).unwrap()), [true, false]);
+}

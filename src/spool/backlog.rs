@@ -79,4 +79,24 @@ mod tests {
         // By a clock that was set back it is not old yet.
         assert!(!backlog.is_due(true, 5) && !backlog.is_due(false, 5 + DAY));
     }
+
+    /// Else each run that a timer starts would tell it anew, or none, as none lives for a day.
+    #[test]
+    fn the_next_run_goes_by_what_the_last_one_knew() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&home.path().join("spool"), files::Guard::Private).unwrap();
+        let lock = files::lock(&dir, "lock").unwrap();
+        let mut backlog = Backlog::load(&dir).unwrap();
+        assert_eq!(backlog, Backlog::default());
+        for (now, due) in [(0, false), (DAY, true), (DAY + 60, false), (2 * DAY, true)] {
+            assert_eq!(backlog.is_due(false, 1000 + now), due);
+            backlog.store(&dir, &lock).unwrap();
+            let next = Backlog::load(&dir).unwrap();
+            assert_eq!(next, backlog);
+            backlog = next;
+        }
+        backlog.restart();
+        backlog.store(&dir, &lock).unwrap();
+        assert_eq!(dir.names().unwrap(), ["lock"], "nothing waits, and nothing is left of it");
+    }
 }

@@ -52,7 +52,16 @@ struct Parts {
     why: Option<String>,
     hint: Option<String>,
     deferred: bool,
-    disk_full: bool,
+    lack: Option<Lack>,
+}
+
+/// What the machine lacked, where that and not what was asked of it is the cause: the same may succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// Room on a disk.
+    Disk,
+    /// Memory, descriptors, or hardware that works.
+    System,
 }
 
 /// `Result` with [`Error`], for everything that can end a run.
@@ -65,7 +74,7 @@ impl Error {
     }
 
     fn of(exit: Exit, what: String) -> Self {
-        Self(Box::new(Parts { exit, what, why: None, hint: None, deferred: false, disk_full: false }))
+        Self(Box::new(Parts { exit, what, why: None, hint: None, deferred: false, lack: None }))
     }
 
     /// Adds the cause: usually the text of the system's or a library's own error.
@@ -134,17 +143,17 @@ impl Error {
         self.0.deferred
     }
 
-    /// Says that the disk has no room, so that the same may succeed later.
+    /// Says what the machine lacked, if it did.
     #[must_use]
-    pub(crate) fn of_full_disk(mut self) -> Self {
-        self.0.disk_full = true;
+    pub(crate) fn for_lack_of(mut self, lack: Option<Lack>) -> Self {
+        self.0.lack = lack;
         self
     }
 
-    /// Whether [`Error::of_full_disk`] was said of it.
+    /// What the machine lacked; `None` where that is not the cause.
     #[must_use]
-    pub(crate) fn is_of_full_disk(&self) -> bool {
-        self.0.disk_full
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        self.0.lack
     }
 
     /// The exit status this error ends the run with.

@@ -122,7 +122,8 @@ pub(crate) struct Loaded {
 ///
 /// # Errors
 /// As [`Override::parse`], [`locate`], [`Config::parse`] and [`Config::check_supported`]; [`Exit::Config`] where the file
-/// cannot be read, [`Exit::NotTrusted`] where others than this user and root can change it, or what its path leads through.
+/// cannot be read, [`Exit::Failed`] where the machine fails to read it, [`Exit::NotTrusted`] where others than this
+/// user and root can change it, or what its path leads through.
 pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environment) -> Result<Loaded> {
     let overrides = options.iter().map(|option| Override::parse(option)).collect::<Result<Vec<_>>>()?;
     let located = locate(argument, env)?;
@@ -167,6 +168,11 @@ pub(crate) fn explain(
     config.effective(&source, &String::from_utf8_lossy(&file.bytes), &overrides)
 }
 
+/// The error of a file that the user named: the configuration is wrong, unless it was the machine that failed.
+fn of_named_file(error: Error) -> Error {
+    if error.exit() == Exit::NotTrusted || error.lack().is_some() { error } else { error.exit_as(Exit::Config) }
+}
+
 /// Reads a configuration, which may hold a password.
 fn read(located: &Located, env: &Environment) -> Result<NamedFile> {
     let path = &located.path;
@@ -176,8 +182,7 @@ fn read(located: &Located, env: &Environment) -> Result<NamedFile> {
         Err(_) if path.is_dir() => {
             (Error::new(Exit::Config, format!("cannot read {}: it is a directory", show(path))), false)
         }
-        Err(error) if error.exit() == Exit::NotTrusted => (error, false),
-        Err(error) => (Error::new(Exit::Config, error.to_string()), false),
+        Err(error) => (of_named_file(error), false),
     };
     Err(match hint_for_unreadable(located, env, is_absent) {
         Some(hint) => error.hint_if_none(hint),
@@ -221,8 +226,8 @@ fn absent(err: &io::Error) -> bool {
 fn read_secret(path: &Path) -> Result<SecretFile> {
     let failed =
         |why: &dyn std::fmt::Display| Error::new(Exit::Config, format!("cannot read {}", show(path))).because(why);
-    let file =
-        files::read_path(path, MAX_CONFIG_LEN)?.ok_or_else(|| failed(&io::Error::from(io::ErrorKind::NotFound)))?;
+    let file = files::read_path(path, MAX_CONFIG_LEN).map_err(of_named_file)?;
+    let file = file.ok_or_else(|| failed(&io::Error::from(io::ErrorKind::NotFound)))?;
     let text = std::str::from_utf8(&file.bytes).map_err(|_| failed(&"not UTF-8"))?;
     Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: file.is_exposed })
 }
@@ -330,6 +335,27 @@ mod tests {
             load(Some(home.path().join("x").as_ref()), &[], &here).unwrap_err().to_string().contains("No such file")
         );
         assert_eq!(load(Some("gw".as_ref()), &["password=x".into()], &here).unwrap_err().exit(), Exit::Usage);
+    }
+
+    /// Reading address 0 of a process fails with EIO (proc(5)), as a broken disk does.
+    const BROKEN: &str = "/proc/self/mem";
+
+    #[test]
+    fn what_the_machine_fails_to_read_does_not_make_the_configuration_wrong() {
+        let home = tempfile::tempdir().unwrap();
+        let here = env(&[("STS_CONFIG_DIR", home.path().to_str().unwrap())]);
+        let secret = NOSEC.replace("password = p", &format!("password_file = {BROKEN}"));
+        put(&home.path().join("gw.conf"), secret, 0o600);
+        for link in [BROKEN, "gw"] {
+            let err = load(Some(link.as_ref()), &[], &here).unwrap_err();
+            assert!(err.to_string().contains("cannot read /proc/self/mem: Input/output error"), "{err}");
+            assert_eq!(err.exit(), Exit::Failed);
+        }
+        // A password file that is not one does.
+        put(&home.path().join("gw.conf"), NOSEC.replace("password = p", "password_file = long"), 0o600);
+        put(&home.path().join("long"), vec![b'x'; (1 << 20) + 1], 0o600);
+        let err = load(Some("gw".as_ref()), &[], &here).unwrap_err();
+        assert!(err.exit() == Exit::Config && err.to_string().contains("longer than"), "{err}");
     }
 
     #[test]

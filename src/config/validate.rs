@@ -253,7 +253,11 @@ fn read_password(
         if err.exit() == Exit::NotTrusted {
             return err;
         }
-        let error = setting.error(&err);
+        let mut error = setting.error(&err);
+        // Where the machine fails to read it, the configuration is not wrong.
+        if err.lack().is_some() {
+            error = error.exit_as(err.exit());
+        }
         if error.hint_text().is_some() {
             return error;
         }

@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::users;
+use crate::error::Lack;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
 
@@ -26,8 +27,16 @@ pub(crate) enum Guard {
 
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
     let err = err.into();
-    let error = Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err);
-    if is_disk_full(&err) { error.of_full_disk() } else { error }
+    Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err).for_lack_of(lack(&err))
+}
+
+/// What the machine lacked, as far as the system says so.
+fn lack(err: &io::Error) -> Option<Lack> {
+    const SYSTEM: [Errno; 6] = [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::INTR, Errno::STALE];
+    if is_disk_full(err) {
+        return Some(Lack::Disk);
+    }
+    Errno::from_io_error(err).filter(|errno| SYSTEM.contains(errno)).map(|_| Lack::System)
 }
 
 /// Whether the disk, a quota or a limit has no room for something.

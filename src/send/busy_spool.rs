@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::run::{Outcome, SendFailure};
 use super::waiting::{self, Blocker};
+use crate::error::Lack;
 use crate::event_loop::EventLoop;
 use crate::spool::{Inlet, Opening, Owner, RecordStore, Spool, SpoolOptions};
 use crate::text::show;
@@ -65,7 +66,7 @@ impl Blocker for BusySpool<'_, '_> {
 
     fn look(&mut self, now: Instant) -> Outcome<Option<(Spool, u64)>> {
         let opened = match self.opening.attempt() {
-            Err(error) if error.is_of_full_disk() => {
+            Err(error) if error.lack() == Some(Lack::Disk) => {
                 self.intake.no_room_for_spool(&self.spool.dir, now);
                 return Ok(None);
             }

@@ -59,7 +59,8 @@ pub(super) struct Files {
 
 impl Files {
     /// # Errors
-    /// [`Exit::Config`] where one cannot be read; [`Exit::NotTrusted`] where others can change it.
+    /// [`Exit::Config`] where one cannot be read, [`Exit::Failed`] where the machine fails to read it;
+    /// [`Exit::NotTrusted`] where others can change it.
     pub(super) fn read(options: &TlsOptions) -> Result<Self> {
         let ca = options.ca.as_ref().map(|path| NamedContent::read("ca_file", path)).transpose()?;
         let client = match &options.client {
@@ -124,6 +125,8 @@ impl NamedContent {
             Ok(None) => Err(failed(&format_args!("cannot read {}: No such file or directory", show(path)))
                 .hint("a path that does not begin with `/` is relative to the directory of the configuration")),
             Err(error) if error.exit() == Exit::NotTrusted => Err(error),
+            // The file is as it should be, and the machine failed to read it.
+            Err(error) if error.lack().is_some() => Err(failed(&error).exit_as(Exit::Failed)),
             Err(error) => Err(failed(&error)),
         }
     }

@@ -13,6 +13,7 @@ use super::receive_state::{JournalEntry, ReceiveState, index};
 use super::session_file::hex;
 use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
+use crate::error::Lack;
 use crate::files::{self, Appender, Guard, Lock};
 use crate::session::{Session, SessionId, Standing};
 use crate::stream::{Progress, StreamState, erases_part};
@@ -139,7 +140,8 @@ impl Journal {
     /// The first time that something is received under a session, its session file says so when this returns.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where they cannot be written; what was there before is then as it was.
+    /// [`Exit::Failed`] where they cannot be written. With [`Lack::Disk`], what was there before is as it was, and the
+    /// same may be written again.
     pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry], at: u64) -> Result<()> {
         let mut line = String::new();
         put_time(&mut line, at);
@@ -173,10 +175,13 @@ impl Journal {
             self.note_erasable(entry);
             self.state.apply(entry, Some(at));
         }
+        // From here on, the entries are written: who writes them again counts them twice.
+        let is_written = |error: Error| error.for_lack_of(None);
         for entry in entries {
-            self.set_received(cache, entry.session())?;
+            self.set_received(cache, entry.session()).map_err(is_written)?;
         }
-        if self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len) { self.compact(cache) } else { Ok(()) }
+        let is_long = self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len);
+        if is_long { self.compact(cache).map_err(is_written) } else { Ok(()) }
     }
 
     /// Remembers that an entry makes keys superfluous.
@@ -208,10 +213,15 @@ impl Journal {
     fn compact(&mut self, cache: &Cache) -> Result<()> {
         self.state.keep_only(&self.peers());
         let snapshot = receive_file::encode(&self.state, cache.link().as_str());
-        files::replace(cache.dir(), &self.lock, &name(cache), snapshot.as_bytes())?;
+        let replaced = files::replace(cache.dir(), &self.lock, &name(cache), snapshot.as_bytes());
+        // Also where that failed: it may be the new file that has the name.
         self.file = files::open_to_append(cache.dir(), &self.lock, &name(cache))?;
         self.snapshot_len = self.file.size();
-        Ok(())
+        match replaced {
+            // All is written, if not in few bytes; there may be space when the file is twice as long.
+            Err(error) if error.lack() == Some(Lack::Disk) => Ok(()),
+            replaced => replaced,
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Appender {
             self.file.set_len(self.len)?;
             self.broken = false;
         }
-        let written = match self.file.write(bytes) {
+        let written = match self.write_once(bytes) {
             Ok(written) if written == bytes.len() => Ok(()),
             Ok(_) => Err(whole()),
             Err(err) => Err(err),
@@ -91,6 +91,16 @@ impl Appender {
             Err(_) => self.broken = self.file.set_len(self.len).is_err(),
         }
         written
+    }
+
+    /// One write(2) that does something.
+    fn write_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.file.write(bytes) {
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                written => return written,
+            }
+        }
     }
 
     /// Cuts the file off after its first `len` bytes.

@@ -17,8 +17,8 @@
 //!    state to write down, a confirm, a PUBACK.
 //! 4. The `Printer` keeps the lines of different streams apart and formats them.
 //! 5. Once standard output has taken it, its completion comes back. `IncomingStreams::record` writes the state down,
-//!    and only then `RecvRun` acknowledges the message: killed in between, this device gets it again and knows that it
-//!    is a repeat. Junk is acknowledged in its turn, so that it does not fill the broker's queue.
+//!    and only then `RecvRun` acknowledges the message ([`recording`]): killed in between, this device gets it again
+//!    and knows that it is a repeat. Junk is acknowledged in its turn, so that it does not fill the broker's queue.
 //!
 //! Where something new belongs:
 //!
@@ -38,6 +38,7 @@ mod incoming;
 mod left_messages;
 mod plain;
 mod printer;
+mod recording;
 mod run;
 mod sealed;
 

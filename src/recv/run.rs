@@ -222,7 +222,7 @@ impl RecvRun<'_> {
     }
 
     /// Stops reading from the broker, or goes on: what standard output does not take must wait there.
-    fn pause_reading(&mut self, paused: bool, now: Instant) {
+    pub(super) fn pause_reading(&mut self, paused: bool, now: Instant) {
         self.events.pause_reading(paused, now);
         let is_stalled = paused || !self.events.is_connected();
         // What is not written is not acknowledged either.
@@ -247,25 +247,6 @@ impl RecvRun<'_> {
                     return Err(error);
                 }
             }
-        }
-    }
-
-    /// Does what is owed for what standard output took: it is written down first, then acknowledged.
-    fn complete_written(&mut self, now: Instant) -> Result<()> {
-        let completions: Vec<_> = std::iter::from_fn(|| self.printer.next_completion()).collect();
-        self.streams.record(&completions, now)?;
-        for receipt in completions.into_iter().filter_map(|completion| completion.receipt) {
-            self.events.broker.ack(receipt);
-        }
-        Ok(())
-    }
-
-    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that
-    /// byte.
-    fn record_interrupted(&mut self, now: Instant) -> Result<()> {
-        match self.printer.interrupted() {
-            Some(completion) => self.streams.record(&[completion], now),
-            None => Ok(()),
         }
     }
 

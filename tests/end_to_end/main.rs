@@ -29,6 +29,7 @@ mod enrolment;
 mod first_session;
 mod fleet;
 mod flood;
+mod full_disk;
 mod gateway;
 mod hostile;
 mod keep;

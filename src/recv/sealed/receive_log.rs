@@ -9,6 +9,7 @@ use super::confirm_queue::ConfirmQueue;
 use super::sessions::UsableSessions;
 use crate::Result;
 use crate::cache::{Cache, Journal, JournalEntry, ReceiveState, StoredSession};
+use crate::error::Lack;
 use crate::link::unix_time;
 use crate::mqtt::Qos;
 use crate::recv::delivery::Completion;
@@ -110,7 +111,14 @@ impl ReceiveLog {
         if now < *self.erasure_due.get_or_insert(now + ERASURE_INTERVAL) {
             return Ok(());
         }
-        self.erase_keys(cache)
+        match self.erase_keys(cache) {
+            // What was received is written down: this is done when there is space again.
+            Err(error) if error.lack() == Some(Lack::Disk) => {
+                self.erasure_due = Some(now + ERASURE_INTERVAL);
+                Ok(())
+            }
+            erased => erased,
+        }
     }
 
     /// Erases the keys of what is over.

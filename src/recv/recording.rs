@@ -1,0 +1,62 @@
+//! What standard output took is written down before anything follows from it, however long the disk is full.
+
+use std::time::{Duration, Instant};
+
+use super::delivery::Completion;
+use super::run::RecvRun;
+use crate::error::Lack;
+use crate::event_loop::Stop;
+use crate::text::count;
+use crate::{Error, Result};
+
+/// How often to try again while the disk is full.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl RecvRun<'_> {
+    /// Does what is owed for what standard output took: it is written down first, then acknowledged.
+    pub(super) fn complete_written(&mut self, now: Instant) -> Result<()> {
+        let completions: Vec<_> = std::iter::from_fn(|| self.printer.next_completion()).collect();
+        self.record(&completions, now)?;
+        for receipt in completions.into_iter().filter_map(|completion| completion.receipt) {
+            self.events.broker.ack(receipt);
+        }
+        Ok(())
+    }
+
+    /// Writes down how much was written of the message that writing ended in, so that the next run continues at that
+    /// byte.
+    pub(super) fn record_interrupted(&mut self, now: Instant) -> Result<()> {
+        match self.printer.interrupted() {
+            Some(completion) => self.record(&[completion], now),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes these down; while the disk has no room for that, waits. If it ended instead, each run that finds the disk
+    /// as full would write the same again.
+    fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
+        let mut recorded = self.streams.record(written, now);
+        let is_full = |recorded: &Result<()>| matches!(recorded, Err(error) if error.lack() == Some(Lack::Disk));
+        if is_full(&recorded) {
+            self.report.info("the disk is full; waiting for space to record what was written");
+            self.pause_reading(true, now);
+            while is_full(&recorded) && self.events.stop_requested() == Stop::No {
+                let now = self.events.begin_turn();
+                self.events.wait(None, Some(now + RETRY_INTERVAL), now)?;
+                recorded = self.streams.record(written, now);
+            }
+            if recorded.is_ok() {
+                self.report.info("there is space on the disk again");
+            }
+        }
+        recorded.map_err(|error| comes_again(error, written))
+    }
+}
+
+/// Says what the next run writes again, since nobody knows that it was written.
+fn comes_again(error: Error, written: &[Completion]) -> Error {
+    match written.iter().map(|completion| completion.bytes).sum::<usize>() {
+        0 => error,
+        bytes => error.and_because(format!("the next run writes {} again", count(bytes as u64, "byte"))),
+    }
+}

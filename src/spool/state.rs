@@ -111,6 +111,10 @@ pub(super) struct StateFile {
     durable: u64,
     /// Records below are said to be sealed, whatever the state says. A run that is killed leaves it so.
     announced: u64,
+    /// What [`StateFile::write`] was given last, and whether the disk took it. After a failed fsync(2) it did not: what
+    /// the system could not write, it takes for written, and the next fsync(2) says nothing of it (fsync(2), ERRORS).
+    latest: SpoolState,
+    is_written: bool,
 }
 
 impl StateFile {
@@ -128,7 +132,8 @@ impl StateFile {
         let (generation, state) = newest(dir, &file)?.ok_or_else(|| damaged(dir, "its state is incomplete"))?;
         // The last one may be from a process that was killed: it is the one to keep.
         file.sync()?;
-        Ok((Self { file, generation, durable: generation, announced: state.sealed }, state))
+        let announced = state.sealed;
+        Ok((Self { file, generation, durable: generation, announced, latest: state, is_written: true }, state))
     }
 
     /// Writes the state down: it survives the end of this process.
@@ -136,10 +141,12 @@ impl StateFile {
     /// # Errors
     /// [`crate::Exit::Failed`] where the file cannot be written.
     pub(super) fn write(&mut self, state: &SpoolState) -> Result<()> {
-        let step = if self.generation == self.durable { 1 } else { 2 };
-        self.generation += step;
+        (self.latest, self.is_written) = (*state, false);
+        let generation = self.generation + if self.generation == self.durable { 1 } else { 2 };
         let state = SpoolState { sealed: state.sealed.max(self.announced), ..*state };
-        self.file.write(self.generation % 2 * SECOND_SLOT, &encode(self.generation, &state))
+        self.file.write(generation % 2 * SECOND_SLOT, &encode(generation, &state))?;
+        (self.generation, self.is_written) = (generation, true);
+        Ok(())
     }
 
     /// Has [`StateFile::write`] say that records below may have been sealed, before they are.
@@ -152,14 +159,19 @@ impl StateFile {
         below <= self.announced
     }
 
-    /// Returns once what was written survives a power cut.
+    /// Returns once what was to be written survives a power cut; what could not be written before is written now.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the disk says so.
     pub(super) fn sync(&mut self) -> Result<()> {
+        if !self.is_written {
+            let latest = self.latest;
+            self.write(&latest)?;
+        }
         if self.durable != self.generation {
+            self.is_written = false;
             self.file.sync()?;
-            self.durable = self.generation;
+            (self.durable, self.is_written) = (self.generation, true);
         }
         Ok(())
     }
@@ -243,6 +255,21 @@ mod tests {
             file.write(&state).unwrap();
             assert_eq!(StateFile::open(&dir, &lock).unwrap().1, state);
         }
+    }
+
+    /// Otherwise records are removed that the file still says are waiting, and the next run finds the spool damaged.
+    #[test]
+    fn nothing_is_synchronized_that_the_disk_did_not_take() {
+        let (_home, dir, lock) = home();
+        let state = states()[3];
+        let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
+        let writable = std::mem::replace(&mut file.file, files::open_to_read(&dir, FILE_NAME).unwrap());
+        file.write(&state).unwrap_err();
+        file.sync().unwrap_err();
+        assert_eq!(StateFile::open(&dir, &lock).unwrap().1, SpoolState::default());
+        file.file = writable;
+        file.sync().unwrap();
+        assert_eq!(StateFile::open(&dir, &lock).unwrap().1, state);
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub fn show(env: &Environment, report: &Reporter) -> Result<()> {
 /// peers.
 ///
 /// # Errors
-/// [`Exit::DataLost`] if standard input is not a key line; [`Exit::NotTrusted`] for a name or key that is pinned otherwise,
-/// and for our own key; [`Exit::Usage`] for a link without encryption.
+/// [`Exit::DataLost`] if standard input is not a key line, [`Exit::Failed`] if it cannot be read; [`Exit::NotTrusted`]
+/// for a name or key that is pinned otherwise, and for our own key; [`Exit::Usage`] for a link without encryption.
 pub fn trust(env: &Environment, name: &PeerName, link: Option<&Link>, report: &Reporter) -> Result<()> {
     // Before the key is read: a link that cannot be used needs none.
     let peers = link.map(|link| super::link_peers(link, report)).transpose()?;
@@ -64,6 +64,12 @@ fn read_key_line(name: &PeerName, report: &Reporter) -> Result<PublicKey> {
     }
     let mut text = String::new();
     let input = std::io::stdin().take(MAX_INPUT_LEN).read_to_string(&mut text);
+    // What is not UTF-8 is not a key line either.
+    if let Err(err) = input.as_ref()
+        && err.kind() != std::io::ErrorKind::InvalidData
+    {
+        return Err(Error::new(Exit::Failed, "cannot read stdin").because(err));
+    }
     let key = input
         .map_err(|err| err.to_string())
         .and_then(|_| PublicKey::from_key_line(&text).map_err(|err| err.to_string()));

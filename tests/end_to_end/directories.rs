@@ -101,6 +101,18 @@ fn a_loose_identity_is_refused() {
     }
 }
 
+#[test]
+fn a_status_that_lacks_something_is_no_success() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.master.write("known_peers", "not a key\n", 0o600);
+    let ended = Process::spawn(pair.master.pair(&["--status"])).wait().failed(&[78], &["known_peers, line 1"]);
+    assert!(ended.text().contains("(unknown)"), "{ended:?}");
+    pair.slave.write("../run/gateway@recv", "not a record\n", 0o600);
+    let ended = Process::spawn(pair.slave.pair(&["--status"])).wait().failed(&[1], &["the receive state is damaged"]);
+    assert!(ended.text().contains("station"), "{ended:?}");
+}
+
 /// A user other than root; only root can run a process as this user.
 const NOBODY: u32 = 65_534;
 

@@ -62,13 +62,14 @@ const PEER_METRICS: [PeerMetric; 12] = [
 /// # Errors
 /// As [`super::run`]; [`crate::Exit::Failed`] if the file or standard output cannot be written.
 pub fn run(env: &Environment, file: Option<&Path>, spools: &[PathBuf], report: &Reporter) -> Result<()> {
-    let survey = Survey::take(env, None, report)?;
+    let survey = Survey::take(env, None)?;
     let mut text = text(&survey);
     put_spools(spools, &mut text, report);
     match file {
-        Some(path) => files::publish(path, text.0.as_bytes()),
-        None => print(&text.0).map(drop),
+        Some(path) => files::publish(path, text.0.as_bytes())?,
+        None => drop(print(&text.0)?),
     }
+    survey.report_unread(report)
 }
 
 pub(super) fn text(survey: &Survey) -> Text {

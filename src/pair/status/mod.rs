@@ -39,10 +39,11 @@ pub enum StatusFormat {
 ///
 /// # Errors
 /// [`Exit::NotTrusted`] if the runtime directory has the wrong owner or mode; [`Exit::Config`] if there is no such link;
-/// [`Exit::Failed`] if standard output cannot be written. Anything else that cannot be read is reported, and the rest is shown.
+/// [`Exit::Failed`] if standard output cannot be written; as [`Survey::report_unread`], after the rest is shown.
 pub fn run(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<()> {
-    let text = text(env, link, format, report)?;
-    print(&text).map(drop)
+    let (text, survey) = text(env, link, format, report)?;
+    print(&text)?;
+    survey.report_unread(report)
 }
 
 /// Prints the status again and again until SIGINT or SIGTERM, on a terminal in place of the one before.
@@ -56,9 +57,13 @@ pub fn watch(env: &Environment, link: Option<&OsStr>, format: StatusFormat, repo
             // To the upper left corner, and all is cleared below it.
             print("\x1b[H\x1b[J")?;
         }
-        let shown = print(&fitting(&text(env, link, format, report)?))?;
+        let (text, survey) = text(env, link, format, report)?;
+        let shown = print(&fitting(&text))?;
         if !shown {
             return Ok(());
+        }
+        if let Err(error) = survey.report_unread(report) {
+            report.warn(&error);
         }
         let now = Instant::now();
         let fd = signals.as_fd();
@@ -67,17 +72,18 @@ pub fn watch(env: &Environment, link: Option<&OsStr>, format: StatusFormat, repo
     Ok(())
 }
 
-fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<String> {
+fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<(String, Survey)> {
     let only = link.map(config::link_of).transpose()?;
-    let survey = Survey::take(env, only.as_ref(), report)?;
+    let survey = Survey::take(env, only.as_ref())?;
     if survey.is_without_sessions() {
         tell_no_sessions(env, only.is_none(), report);
     }
     let rows = survey.rows();
-    Ok(match format {
+    let text = match format {
         StatusFormat::Table => table::table(&rows, unix_time(), has_colours()),
         StatusFormat::Json => json::lines(&rows),
-    })
+    };
+    Ok((text, survey))
 }
 
 /// Says where no sessions are, and where some are.

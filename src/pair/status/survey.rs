@@ -28,16 +28,18 @@ pub(super) struct TrustedKey {
 pub(super) struct Survey {
     pub(super) links: Vec<LinkStatus>,
     pub(super) keys: HashMap<Digest, TrustedKey>,
+    /// Why some keys are not known.
+    pub(super) unread: Vec<Error>,
 }
 
 impl Survey {
-    /// Looks at all links, or at one of them. What cannot be read is reported and left out. Root may look at any user's.
+    /// Looks at all links, or at one of them. What cannot be read is left out. Root may look at any user's.
     ///
     /// # Errors
     /// [`Exit::Config`] if there is no link of this name; otherwise as [`links`] and [`status`].
-    pub(super) fn take(env: &Environment, only: Option<&LinkName>, report: &Reporter) -> Result<Self> {
+    pub(super) fn take(env: &Environment, only: Option<&LinkName>) -> Result<Self> {
         let runtime = env.runtime_dir();
-        let keys = trusted_keys(env, report);
+        let (keys, unread) = trusted_keys(env);
         let mut names: BTreeSet<LinkName> = links(&runtime)?.into_iter().collect();
         names.extend(keys.values().flat_map(|key| key.binding.all_links()).cloned());
         if let Some(only) = only {
@@ -51,13 +53,26 @@ impl Survey {
         }
         let mut links = Vec::new();
         for name in names {
-            let link = link_status(&runtime, name)?;
-            for error in &link.broken {
-                report.warn(error);
-            }
-            links.push(link);
+            links.push(link_status(&runtime, name)?);
         }
-        Ok(Self { links, keys })
+        Ok(Self { links, keys, unread })
+    }
+
+    /// Reports what could not be read.
+    ///
+    /// # Errors
+    /// The first of it that lacks in what is shown: a program that reads that learns it from the exit status. A directory
+    /// that this user may not read, and that no key shown here is from, is only reported.
+    pub(super) fn report_unread(&self, report: &Reporter) -> Result<()> {
+        let has_unknown_key = self.rows().iter().any(|row| row.name.is_none());
+        let is_missed = |error: &&Error| has_unknown_key || error.lack().is_some();
+        let (missed, others): (Vec<_>, Vec<_>) = self.unread.iter().partition(is_missed);
+        let mut missed = self.links.iter().flat_map(|link| &link.broken).chain(missed);
+        let first = missed.next();
+        for error in others.into_iter().chain(missed) {
+            report.warn(error);
+        }
+        first.map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Whether there is nothing to show of any session.
@@ -106,9 +121,10 @@ fn link_status(runtime: &Path, link: LinkName) -> Result<LinkStatus> {
     }
 }
 
-/// All keys that are trusted in a directory where links are looked for; the first one counts.
-fn trusted_keys(env: &Environment, report: &Reporter) -> HashMap<Digest, TrustedKey> {
-    let mut keys = HashMap::new();
+/// All keys that are trusted in a directory where links are looked for, of which the first one counts; and why some are
+/// not known.
+fn trusted_keys(env: &Environment) -> (HashMap<Digest, TrustedKey>, Vec<Error>) {
+    let (mut keys, mut unread) = (HashMap::new(), Vec::new());
     for dir in env.config_dirs().iter().rev() {
         let known = Dir::look(dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
         match known {
@@ -117,10 +133,10 @@ fn trusted_keys(env: &Environment, report: &Reporter) -> HashMap<Digest, Trusted
                 (peer, TrustedKey { name: name.clone(), peer, binding: binding.clone() })
             })),
             Ok(None) => {}
-            Err(error) => report.warn(&env.explain(error)),
+            Err(error) => unread.push(env.explain(error)),
         }
     }
-    keys
+    (keys, unread)
 }
 
 /// One peer of one link.

@@ -74,7 +74,7 @@ fn survey(links: Vec<LinkStatus>) -> Survey {
     };
     let keys =
         [key(1, "station", ""), key(3, "pump-7", "link=plant"), key(4, "pump-8", "link=plant"), key(5, "spare", "")];
-    Survey { links, keys: HashMap::from(keys) }
+    Survey { links, keys: HashMap::from(keys), unread: Vec::new() }
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What a tool arranges for its process before it does anything else.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// Keeps secrets out of core dumps, and has a limit on the size of files be an error instead of the end.
 ///
 /// Other processes of the same user can no longer read this one's memory either (`PR_SET_DUMPABLE`); root can. None of this can
 /// fail but where a sandbox forbids it, and then what that forbids is its decision.
 pub(super) fn prepare() {
-    let unlimited = getrlimit(Resource::Core).maximum;
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: unlimited });
+    // Not asked for first what the limit may be: where getrlimit(2) fails, rustix has no answer to give.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // With a handler, write(2) fails with EFBIG (setrlimit(2), RLIMIT_FSIZE) and its caller says what could not be written.
     let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, std::sync::Arc::default());

@@ -235,7 +235,7 @@ impl Link {
         let config = &self.config.mqtt;
         let unique = format!("{:08x}", rng.random::<u32>());
         let derived = |id: &str, tool: &str| derive_client_id(id, tool, &unique, config.version);
-        let client_id = match (&config.client_id, tool) {
+        let client_id = match (&config.session.client_id, tool) {
             (Some(id), Tool::Receive) => id.clone(),
             (Some(id), Tool::Send) => derived(id, "send"),
             (Some(id), Tool::ReceiveLast) => derived(id, "last"),
@@ -243,20 +243,26 @@ impl Link {
             (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
         };
         // A broker keeps messages for a client that it will know again, and for no other.
-        let durable = tool == Tool::Receive && config.client_id.is_some();
+        let durable = tool == Tool::Receive && config.session.client_id.is_some();
+        let defaults = mqtt::ClientOptions::new(client_id);
         let options = mqtt::ClientOptions {
             version: config.version,
             login: config.login.clone(),
             keep_alive: Duration::from_secs(config.keep_alive.into()),
             unique_client_id: !durable,
-            session_expiry: config.session_expiry,
-            message_expiry: config.message_expiry,
-            // Nothing that the others wait for is ever retained.
-            wants_retained: matches!(tool, Tool::Receive | Tool::ReceiveLast),
-            clean_session: if durable { config.clean_session.unwrap_or(false) } else { true },
-            max_send: config.max_message,
-            max_receive: config.max_message.max(MAX_FOREIGN),
-            ..mqtt::ClientOptions::new(client_id)
+            v5: mqtt::V5Options {
+                session_expiry: config.session.expiry,
+                message_expiry: config.message_expiry,
+                // Nothing that the others wait for is ever retained.
+                wants_retained: matches!(tool, Tool::Receive | Tool::ReceiveLast),
+            },
+            clean_session: if durable { config.session.clean.unwrap_or(false) } else { true },
+            limits: mqtt::ClientLimits {
+                max_send: config.max_message,
+                max_receive: config.max_message.max(MAX_FOREIGN),
+                ..defaults.limits
+            },
+            ..defaults
         };
         let mut endpoint = config.endpoint.clone();
         if let Some(tls) = &mut endpoint.tls {

@@ -186,9 +186,9 @@ fn messages_cross_at_every_quality_of_service() {
 fn a_large_payload_and_an_empty_one_arrive_whole_and_one_over_the_limit_is_read_past() {
     let broker = Broker::start("allow_anonymous true\n");
     let mut client = broker.client(|options| {
-        options.max_send = 8 << 20;
-        options.max_receive = 2 << 20;
-        options.in_flight_limit.bytes = 32 << 20;
+        options.limits.max_send = 8 << 20;
+        options.limits.max_receive = 2 << 20;
+        options.limits.in_flight.bytes = 32 << 20;
     });
     client.subscribe("t", Qos::AtLeastOnce, Instant::now()).unwrap();
     subscribed(&mut client);
@@ -216,7 +216,7 @@ fn everything_at_qos_0_is_with_the_broker_when_the_client_has_closed() {
     let mut receiver = broker.client(|_| {});
     receiver.subscribe("t", Qos::AtMostOnce, Instant::now()).unwrap();
     subscribed(&mut receiver);
-    let mut sender = broker.client(|options| options.in_flight_limit.bytes = 16 << 20);
+    let mut sender = broker.client(|options| options.limits.in_flight.bytes = 16 << 20);
     for number in 0..5000 {
         sender.publish("t", text(number), Qos::AtMostOnce, false).unwrap();
     }
@@ -244,7 +244,7 @@ fn every_message_is_acknowledged_though_the_broker_is_killed_again_and_again() {
         let mut receiver = broker.client(|options| options.clean_session = false);
         receiver.subscribe("t", qos, Instant::now()).unwrap();
         subscribed(&mut receiver);
-        let mut sender = broker.client(|options| options.in_flight_limit.messages = 100);
+        let mut sender = broker.client(|options| options.limits.in_flight.messages = 100);
         let (mut next, mut acknowledged, mut kills) = (0, 0, 0);
         let start = Instant::now();
         while acknowledged < 20_000 {

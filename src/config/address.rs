@@ -3,6 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{Endpoint, TlsOptions};
+use crate::mqtt::{DEFAULT_PATH, MQTT_PORT, MQTTS_PORT};
 use crate::secret::Password;
 use crate::text::nearest;
 
@@ -23,8 +24,8 @@ pub(super) enum Scheme {
 }
 
 const SCHEMES: [(&str, Scheme, u16); 5] = [
-    ("mqtt", Scheme::Mqtt, 1883),
-    ("mqtts", Scheme::Mqtts, 8883),
+    ("mqtt", Scheme::Mqtt, MQTT_PORT),
+    ("mqtts", Scheme::Mqtts, MQTTS_PORT),
     ("ws", Scheme::Ws, 80),
     ("wss", Scheme::Wss, 443),
     ("unix", Scheme::Unix, 0),
@@ -66,16 +67,7 @@ impl Address {
             return Ok(Self { scheme: Scheme::Mqtt, hosts: hosts(value)?, login: None, path: String::new() });
         };
         let Some((_, scheme, _)) = SCHEMES.into_iter().find(|(name, ..)| scheme.eq_ignore_ascii_case(name)) else {
-            let scheme = match scheme {
-                // As other clients of MQTT have it.
-                "tcp" => "mqtt",
-                "ssl" | "tls" => "mqtts",
-                other => other,
-            };
-            let meant =
-                nearest(scheme, SCHEMES.map(|(name, ..)| name)).map(|name| format!("; did you mean `{name}://`?"));
-            let meant = meant.unwrap_or_default();
-            return Err(format!("a URL must begin with mqtt://, mqtts://, ws://, wss:// or unix://{meant}"));
+            return Err(unknown_scheme(scheme));
         };
         if scheme == Scheme::Unix {
             if !rest.starts_with('/') || rest.ends_with('/') {
@@ -95,17 +87,31 @@ impl Address {
         if nodes.split(',').any(is_bare_v6) {
             return Err("an IPv6 address in a URL must be in brackets: mqtt://[::1]:1883".into());
         }
-        let path = match scheme {
-            Scheme::Ws | Scheme::Wss if path.is_empty() => "/mqtt".to_owned(),
-            Scheme::Ws | Scheme::Wss
-                if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') =>
-            {
-                path.to_owned()
-            }
-            Scheme::Mqtt | Scheme::Mqtts if path.is_empty() || path == "/" => String::new(),
-            _ => return Err("a URL must end after the host and port; only ws:// and wss:// have a path".into()),
-        };
-        Ok(Self { scheme, hosts: hosts(nodes)?, login, path })
+        Ok(Self { scheme, hosts: hosts(nodes)?, login, path: url_path(scheme, path)? })
+    }
+}
+
+/// What to say of a scheme that is none of ours, without the rest of the URL.
+fn unknown_scheme(scheme: &str) -> String {
+    let scheme = match scheme {
+        // As other clients of MQTT have it.
+        "tcp" => "mqtt",
+        "ssl" | "tls" => "mqtts",
+        other => other,
+    };
+    let meant = nearest(scheme, SCHEMES.map(|(name, ..)| name)).map(|name| format!("; did you mean `{name}://`?"));
+    let meant = meant.unwrap_or_default();
+    format!("a URL must begin with mqtt://, mqtts://, ws://, wss:// or unix://{meant}")
+}
+
+/// The path of a URL for TCP, with what follows it.
+fn url_path(scheme: Scheme, path: &str) -> Result<String, String> {
+    let is_path = || path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    match scheme {
+        Scheme::Ws | Scheme::Wss if path.is_empty() => Ok(DEFAULT_PATH.to_owned()),
+        Scheme::Ws | Scheme::Wss if is_path() => Ok(path.to_owned()),
+        Scheme::Mqtt | Scheme::Mqtts if path.is_empty() || path == "/" => Ok(String::new()),
+        _ => Err("a URL must end after the host and port; only ws:// and wss:// have a path".into()),
     }
 }
 

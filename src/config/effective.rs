@@ -65,7 +65,7 @@ impl Config {
             },
             ConfigKey::Qos => mqtt.qos.to_string(),
             ConfigKey::KeepAlive => mqtt.keep_alive.to_string(),
-            ConfigKey::SessionExpiry => mqtt.session_expiry.to_string(),
+            ConfigKey::SessionExpiry => mqtt.session.expiry.to_string(),
             ConfigKey::Retain => u8::from(mqtt.retain).to_string(),
             ConfigKey::MaxMessage => mqtt.max_message.to_string(),
             ConfigKey::Proxy

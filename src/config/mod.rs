@@ -75,22 +75,29 @@ pub(crate) struct Mqtt {
     pub(crate) endpoint: Endpoint,
     /// `username`, `password`, `password_file`, or the URL's login.
     pub(crate) login: Option<Login>,
-    /// `clientid`, 1 to 65,519 bytes (23 in MQTT 3.1); without one each run draws its own.
-    pub(crate) client_id: Option<String>,
+    /// What the broker is to know of this client from one connection to the next.
+    pub(crate) session: MqttSession,
     /// `qos`.
     pub(crate) qos: Qos,
     /// `keep_alive`, seconds; 0 is never.
     pub(crate) keep_alive: u16,
-    /// `clean_session`, where it is set; else the tool decides.
-    pub(crate) clean_session: Option<bool>,
-    /// `session_expiry`, seconds; without effect before MQTT 5, and where the session is clean.
-    pub(crate) session_expiry: u32,
     /// `message_expiry`, seconds, 1 or more; `None` where messages do not expire.
     pub(crate) message_expiry: Option<u32>,
     /// `retain`: whether the broker keeps the last message for who subscribes later.
     pub(crate) retain: bool,
     /// `max_message`: largest payload to publish, [`MIN_MESSAGE`] to [`MAX_MESSAGE`] bytes.
     pub(crate) max_message: usize,
+}
+
+/// What the broker is to know of this client from one connection to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct MqttSession {
+    /// `clientid`, 1 to 65,519 bytes (23 in MQTT 3.1); without one each run draws its own.
+    pub(crate) client_id: Option<String>,
+    /// `clean_session`, where it is set; else the tool decides.
+    pub(crate) clean: Option<bool>,
+    /// `session_expiry`, seconds; without effect before MQTT 5, and where the session is clean.
+    pub(crate) expiry: u32,
 }
 
 /// Least `max_message`, in bytes: room for a sealed message's overhead and something to carry.

@@ -7,8 +7,8 @@ use super::keys::ConfigKey;
 use super::settings::{Override, Setting, Settings};
 use super::topic::{Filter, Topic, wildcards};
 use super::{
-    Config, ConfigSource, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttVersion, Parsed, Password, PeerName, Protocol,
-    Proxy, Qos, Role, Sealed, SecretFile, endpoint, unsupported,
+    Config, ConfigSource, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttSession, MqttVersion, Parsed, Password, PeerName,
+    Protocol, Proxy, Qos, Role, Sealed, SecretFile, endpoint, unsupported,
 };
 use crate::mqtt::DEFAULT_SESSION_EXPIRY;
 use crate::suite::Suite;
@@ -75,7 +75,11 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
         version,
         endpoint: endpoint::parse(settings, address)?,
         login,
-        client_id: client_id(settings, version)?,
+        session: MqttSession {
+            client_id: client_id(settings, version)?,
+            clean: choice(settings, ConfigKey::CleanSession, &flags)?,
+            expiry: session_expiry(settings, version)?,
+        },
         qos: choice(
             settings,
             ConfigKey::Qos,
@@ -83,8 +87,6 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
         )?
         .unwrap_or_default(),
         keep_alive: keep_alive(settings)?,
-        clean_session: choice(settings, ConfigKey::CleanSession, &flags)?,
-        session_expiry: session_expiry(settings, version)?,
         message_expiry: expiry(settings, ConfigKey::MessageExpiry, version)?.filter(|seconds| *seconds > 0),
         retain: choice(settings, ConfigKey::Retain, &flags)?.unwrap_or(false),
         max_message: max_message(settings)?,

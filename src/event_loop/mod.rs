@@ -35,6 +35,13 @@ const MIN_LASTING_TIME: Duration = Duration::from_secs(5);
 /// a log.
 const MAX_SHORT_REPORTED: u32 = 3;
 
+fn contested(times: u32) -> String {
+    format!(
+        "the broker dropped the connection {times} times in a row: \
+         does another client use the same client id (clientid)?"
+    )
+}
+
 /// The first of these times that has not come yet. One that has is passed over and cannot hide a later one: what was
 /// due by now is done, or waits for something else than time.
 pub(crate) fn next_deadline(now: Instant, times: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
@@ -143,52 +150,52 @@ impl<'a> EventLoop<'a> {
     /// The broker's refusal, which trying again would not change. The run decides how it ends.
     pub(crate) fn next_event(&mut self) -> Result<Option<BrokerEvent>> {
         while let Some(event) = self.broker.next_event() {
-            return Ok(Some(match event {
-                mqtt::Event::Up { .. } => {
-                    self.connected();
-                    BrokerEvent::Connected
-                }
-                mqtt::Event::Down { outage, .. } => {
-                    self.disconnected(outage);
-                    BrokerEvent::Disconnected
-                }
-                mqtt::Event::Warning(warning) => {
-                    self.report.warn(&warning);
-                    continue;
-                }
-                mqtt::Event::Note(note) => {
-                    self.report.verbose(note);
-                    continue;
-                }
-                mqtt::Event::Contested { times } => {
-                    self.report.warning(format_args!(
-                        "the broker dropped the connection {times} times in a row: \
-                         does another client use the same client id (clientid)?"
-                    ));
-                    continue;
-                }
-                mqtt::Event::Renewed => {
-                    self.reachability = Reachability::Unknown;
-                    BrokerEvent::Disconnected
-                }
-                mqtt::Event::Closed => continue,
-                mqtt::Event::Refused(error) => return Err(error),
-                mqtt::Event::TooLong(error) => BrokerEvent::TooLong(error),
-                mqtt::Event::Subscribed { filter, requested, granted } => {
-                    BrokerEvent::Subscribed { filter, requested, granted }
-                }
-                mqtt::Event::Acknowledged(token) => {
-                    self.report_lasting();
-                    BrokerEvent::Acknowledged(token)
-                }
-                mqtt::Event::Message(message) => {
-                    self.report_lasting();
-                    BrokerEvent::Message(message)
-                }
-                mqtt::Event::Oversize { len, receipt, .. } => BrokerEvent::Oversize { len, receipt },
-            }));
+            if let Some(event) = self.handle(event)? {
+                return Ok(Some(event));
+            }
         }
         Ok(None)
+    }
+
+    /// Reports what there is to report of an event; what of it concerns the run is left.
+    fn handle(&mut self, event: mqtt::Event) -> Result<Option<BrokerEvent>> {
+        Ok(match event {
+            mqtt::Event::Up { .. } => {
+                self.connected();
+                Some(BrokerEvent::Connected)
+            }
+            mqtt::Event::Down { outage, .. } => {
+                self.disconnected(outage);
+                Some(BrokerEvent::Disconnected)
+            }
+            mqtt::Event::Renewed => {
+                self.reachability = Reachability::Unknown;
+                Some(BrokerEvent::Disconnected)
+            }
+            mqtt::Event::Subscribed { filter, requested, granted } => {
+                Some(BrokerEvent::Subscribed { filter, requested, granted })
+            }
+            mqtt::Event::Acknowledged(token) => {
+                self.report_lasting();
+                Some(BrokerEvent::Acknowledged(token))
+            }
+            mqtt::Event::Message(message) => {
+                self.report_lasting();
+                Some(BrokerEvent::Message(message))
+            }
+            mqtt::Event::Oversize { len, receipt, .. } => Some(BrokerEvent::Oversize { len, receipt }),
+            mqtt::Event::TooLong(error) => Some(BrokerEvent::TooLong(error)),
+            mqtt::Event::Refused(error) => return Err(error),
+            mqtt::Event::Warning(warning) => self.report_only(|report| report.warn(&warning)),
+            mqtt::Event::Note(note) => self.report_only(|report| report.verbose(note)),
+            mqtt::Event::Contested { times } => self.report_only(|report| report.warning(contested(times))),
+            mqtt::Event::Closed => None,
+        })
+    }
+
+    fn report_only(&self, tell: impl FnOnce(&Reporter)) -> Option<BrokerEvent> {
+        tell(self.report);
+        None
     }
 
     fn connected(&mut self) {

@@ -37,18 +37,32 @@ pub struct ClientOptions {
     pub keep_alive: Duration,
     /// Asks the broker to discard the MQTT session when a connection begins and when it ends.
     pub clean_session: bool,
-    /// How long the broker is to keep a session that is not clean after a connection, seconds; before MQTT 5 that is for the
-    /// broker alone.
-    pub session_expiry: u32,
-    /// Seconds after which the broker discards a message that it has not delivered; before MQTT 5 it never does.
-    pub message_expiry: Option<u32>,
-    /// Whether a subscription also wants what the broker kept for later subscribers; before MQTT 5 it gets that in any case.
-    pub wants_retained: bool,
+    /// What only MQTT 5 can ask for.
+    pub v5: V5Options,
     /// The last eight characters of the client id were drawn at random, so that no other client takes our connection
     /// over.
     pub unique_client_id: bool,
+    /// How long messages may be, and how many.
+    pub limits: ClientLimits,
+}
+
+/// What a broker is asked for in MQTT 5. An older version leaves it to the broker.
+#[derive(Clone, Copy, Debug)]
+pub struct V5Options {
+    /// How long the broker is to keep a session that is not clean after a connection, seconds.
+    pub session_expiry: u32,
+    /// Seconds after which the broker discards a message that it has not delivered; before MQTT 5 it never does.
+    pub message_expiry: Option<u32>,
+    /// Whether a subscription also wants what the broker kept for later subscribers; before MQTT 5 it gets that in any
+    /// case.
+    pub wants_retained: bool,
+}
+
+/// Limits of what is published and received.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
     /// How much may be published and not acknowledged.
-    pub in_flight_limit: InFlightLimit,
+    pub in_flight: InFlightLimit,
     /// Largest payload to publish, bytes.
     pub max_send: usize,
     /// Largest PUBLISH to receive, bytes after the fixed header; larger ones are skipped.
@@ -109,13 +123,13 @@ impl ClientOptions {
             will: None,
             keep_alive: Duration::from_secs(60),
             clean_session: true,
-            session_expiry: DEFAULT_SESSION_EXPIRY,
-            message_expiry: None,
-            wants_retained: true,
+            v5: V5Options { session_expiry: DEFAULT_SESSION_EXPIRY, message_expiry: None, wants_retained: true },
             unique_client_id: false,
-            in_flight_limit: InFlightLimit { messages: 16_384, bytes: 1 << 20 },
-            max_send: 65_536,
-            max_receive: 1 << 20,
+            limits: ClientLimits {
+                in_flight: InFlightLimit { messages: 16_384, bytes: 1 << 20 },
+                max_send: 65_536,
+                max_receive: 1 << 20,
+            },
         }
     }
 

@@ -11,6 +11,15 @@ use super::Login;
 use super::tls_options::TlsOptions;
 use crate::secret::Password;
 
+/// The port that is registered for MQTT without TLS.
+pub(crate) const MQTT_PORT: u16 = 1883;
+
+/// The one for MQTT over TLS.
+pub(crate) const MQTTS_PORT: u16 = 8883;
+
+/// The path that most brokers have WebSocket at.
+pub(crate) const DEFAULT_PATH: &str = "/mqtt";
+
 /// How to reach the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {

@@ -37,7 +37,7 @@ pub enum Event {
     Acknowledged(Token),
     /// A message came in.
     Message(Message),
-    /// A message came in that is larger than `ClientOptions::max_receive`, and was skipped.
+    /// A message came in that is larger than `ClientLimits::max_receive`, and was skipped.
     Oversize {
         /// The topic that it was published on.
         topic: String,

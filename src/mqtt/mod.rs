@@ -24,11 +24,12 @@ mod topic;
 mod version;
 
 pub use client::Client;
-pub use client_options::{ClientOptions, InFlightLimit, Login, Will};
+pub use client_options::{ClientLimits, ClientOptions, InFlightLimit, Login, V5Options, Will};
 pub(crate) use client_options::{DEFAULT_SESSION_EXPIRY, MIN_BROKER_WINDOW};
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
 pub use endpoint::{BrokerAddress, Endpoint, Node, Proxy, ProxyKind};
+pub(crate) use endpoint::{DEFAULT_PATH, MQTT_PORT, MQTTS_PORT};
 pub use event::{Event, Message, Receipt, Token};
 pub(crate) use network::MAX_SOCKS_FIELD_LEN;
 pub use outage::Outage;

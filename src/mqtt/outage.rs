@@ -3,15 +3,12 @@
 use std::fmt;
 
 use super::connection_lost::{ConnectionLost, Obstacle};
-use super::endpoint::{BrokerAddress, Endpoint};
+use super::endpoint::{BrokerAddress, DEFAULT_PATH, Endpoint, MQTT_PORT, MQTTS_PORT};
 use super::tls_options::TlsOptions;
 use crate::{Error, Exit};
 
-/// The port that is registered for MQTT without TLS.
-const MQTT_PORT: u16 = 1883;
-
-/// The path that most brokers have WebSocket at.
-const DEFAULT_PATH: &str = "/mqtt";
+/// Where a broker is reached and says nothing.
+const CHECK_LOG: &str = "the broker may hang, or may not accept this device: check its log";
 
 /// What a plain port is, in a hint.
 const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS, usually 1883";
@@ -98,7 +95,6 @@ fn at_place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
 
 /// What is probably wrong.
 fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
-    let tls = || over_tls(endpoint).unwrap_or_else(|| PLAIN_PORT.to_owned());
     Some(match (obstacle, endpoint.port()) {
         (Obstacle::TakenOver, _) => "give each device and each link a `clientid` of its own".to_owned(),
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
@@ -117,7 +113,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         (Obstacle::LocalAddress, _) => {
             "check `bind_address`: it must be an address of this device, of the broker's family".to_owned()
         }
-        (Obstacle::Tls, _) if endpoint.tls.is_none() => tls(),
+        (Obstacle::Tls, _) if endpoint.tls.is_none() => tls_or_plain(endpoint),
         (Obstacle::Http, _) => {
             format!("this is a web server, or a broker's port for WebSocket: {}", web_socket(endpoint))
         }
@@ -126,23 +122,31 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         (Obstacle::Silence | Obstacle::Closed, Some(port))
             if endpoint.web_socket.is_none() && endpoint.tls.is_none() =>
         {
-            match port {
-                443 | 8883 | 8884 => format!("the broker probably speaks TLS on port {port}; {}", tls()),
-                80 | 8080 | 8083 | 9001 => {
-                    format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint))
-                }
-                MQTT_PORT => "the broker may hang, or may not accept this device: check its log".to_owned(),
-                _ => {
-                    let tls = over_tls(endpoint).map(|hint| format!("; {hint}")).unwrap_or_default();
-                    format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}{tls}")
-                }
-            }
+            no_answer_at(port, endpoint)
         }
-        (Obstacle::Silence | Obstacle::Closed, _) => {
-            "the broker may hang, or may not accept this device: check its log".to_owned()
-        }
+        (Obstacle::Silence | Obstacle::Closed, _) => CHECK_LOG.to_owned(),
         (Obstacle::Permission | Obstacle::Tls | Obstacle::Other, _) => return None,
     })
+}
+
+/// Where plain MQTT has no answer: what this port is usually for.
+fn no_answer_at(port: u16, endpoint: &Endpoint) -> String {
+    match port {
+        443 | MQTTS_PORT | 8884 => {
+            format!("the broker probably speaks TLS on port {port}; {}", tls_or_plain(endpoint))
+        }
+        80 | 8080 | 8083 | 9001 => format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint)),
+        MQTT_PORT => CHECK_LOG.to_owned(),
+        _ => {
+            let tls = over_tls(endpoint).map(|hint| format!("; {hint}")).unwrap_or_default();
+            format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}{tls}")
+        }
+    }
+}
+
+/// What to write where a broker speaks TLS, in this build.
+fn tls_or_plain(endpoint: &Endpoint) -> String {
+    over_tls(endpoint).unwrap_or_else(|| PLAIN_PORT.to_owned())
 }
 
 /// What to write where a broker speaks TLS; `None` where this build does not.

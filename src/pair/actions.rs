@@ -32,14 +32,11 @@ impl PairRun<'_> {
                 self.publish(topics, frame)
             }
             Action::StorePending(established, frame) => {
-                let session = self.new_session(&established)?;
-                self.sessions.cache().store_pending(&session, session.created)?;
+                self.store_pending(&established)?;
                 self.publish(topics, frame)
             }
             Action::StoreCurrent(established, frame) => {
-                let session = self.new_session(&established)?;
-                self.sessions.cache().store_current(&session, session.created)?;
-                self.phase = Phase::Confirming(established.peer);
+                self.store_current(*established)?;
                 // The broker keeps it for a slave that is offline for a moment.
                 self.publish_at(topics, frame, Qos::AtLeastOnce)
             }
@@ -47,10 +44,7 @@ impl PairRun<'_> {
                 self.promote(*established)?;
                 self.publish(topics, frame)
             }
-            Action::Finished(established) => {
-                let peer = established.peer.key.fingerprint();
-                self.sessions.cache().prove(peer.as_bytes(), &established.keys.id).map(drop)
-            }
+            Action::Finished(established) => self.prove(&established),
             Action::WrongCode { left, frame } => {
                 self.publish(topics, frame)?;
                 self.report.warn(&enrolment_outcome::wrong_code(left));
@@ -69,6 +63,24 @@ impl PairRun<'_> {
                 self.publish_if_any(topics, frame)
             }
         }
+    }
+
+    fn store_pending(&mut self, established: &Established) -> Result<()> {
+        let session = self.new_session(established)?;
+        self.sessions.cache().store_pending(&session, session.created)
+    }
+
+    fn store_current(&mut self, established: Established) -> Result<()> {
+        let session = self.new_session(&established)?;
+        self.sessions.cache().store_current(&session, session.created)?;
+        self.phase = Phase::Confirming(established.peer);
+        Ok(())
+    }
+
+    /// The peer has the session.
+    fn prove(&mut self, established: &Established) -> Result<()> {
+        let peer = established.peer.key.fingerprint();
+        self.sessions.cache().prove(peer.as_bytes(), &established.keys.id).map(drop)
     }
 
     fn publish_if_any(&mut self, topics: &Topics, frame: Option<Vec<u8>>) -> Result<()> {

@@ -27,19 +27,10 @@ impl SendRun<'_> {
                 Ok(())
             }
             Reply::Answer(answer) => Ok(self.publish(answer)?),
-            Reply::Confirmed(position) => {
-                self.registration.reply_topics.delivered();
-                self.timeouts.progress(now);
-                if self.timeouts.end_silence() {
-                    self.report.info("confirms are arriving again");
-                }
-                Ok(self.source.confirmed(position)?)
-            }
+            Reply::Confirmed(position) => self.confirmed(position, now),
             Reply::Refused(seq) => {
                 self.report.verbose(format_args!("message {seq} of the stream is refused"));
-                let left = self.unfinished(Exit::Protocol, NOT_UNDERSTOOD);
-                let hint = "install this version on the other device, too";
-                Err(SendFailure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint)))
+                Err(self.not_understood())
             }
             // Nothing of ours was taken under this number, and nothing will be.
             Reply::Copied => {
@@ -67,6 +58,22 @@ impl SendRun<'_> {
             // it again could duplicate all of it.
             Reply::SessionDeleted => Err(self.session_gone()),
         }
+    }
+
+    /// The receiver has written every message of the sequence below this position.
+    fn confirmed(&mut self, position: u64, now: Instant) -> Outcome<()> {
+        self.registration.reply_topics.delivered();
+        self.timeouts.progress(now);
+        if self.timeouts.end_silence() {
+            self.report.info("confirms are arriving again");
+        }
+        Ok(self.source.confirmed(position)?)
+    }
+
+    fn not_understood(&self) -> SendFailure {
+        let left = self.unfinished(Exit::Protocol, NOT_UNDERSTOOD);
+        let hint = "install this version on the other device, too";
+        SendFailure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint))
     }
 
     fn session_gone(&self) -> SendFailure {

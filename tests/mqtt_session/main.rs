@@ -86,7 +86,7 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut options = ClientOptions { version, ..ClientOptions::new("sim") };
         options.clean_session = rng.random_bool(0.2);
-        options.in_flight_limit = if faults {
+        options.limits.in_flight = if faults {
             InFlightLimit { messages: rng.random_range(1..40), bytes: rng.random_range(20..4000) }
         } else {
             InFlightLimit { messages: 400, bytes: 1 << 20 }

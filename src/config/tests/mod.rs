@@ -59,7 +59,7 @@ fn the_old_programs_files_load_unchanged() {
             assert_eq!(config.mqtt.version, MqttVersion::V311);
             assert_eq!(config.mqtt.endpoint, Endpoint::tcp("127.0.0.1", 1883));
             assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), (name, name));
-            assert_eq!(config.mqtt.client_id.as_deref(), Some(&*format!("test_{name}")));
+            assert_eq!(config.mqtt.session.client_id.as_deref(), Some(&*format!("test_{name}")));
             assert_eq!(config.sealed.as_ref().map(|sealed| sealed.suite), (name != "nosec").then_some(Suite::Cbc));
         }
     }
@@ -74,8 +74,8 @@ fn defaults_are_the_manuals() {
     let mqtt = &config.mqtt;
     assert_eq!(mqtt.endpoint, Endpoint::tcp("localhost", 1883));
     assert_eq!((mqtt.version, mqtt.qos, mqtt.keep_alive), (MqttVersion::V311, Qos::AtLeastOnce, 60));
-    assert_eq!((mqtt.clean_session, mqtt.retain, mqtt.max_message), (None, false, 65_536));
-    assert!(mqtt.login.is_none() && mqtt.client_id.is_none());
+    assert_eq!((mqtt.session.clean, mqtt.retain, mqtt.max_message), (None, false, 65_536));
+    assert!(mqtt.login.is_none() && mqtt.session.client_id.is_none());
     let sealed =
         Sealed { role: Role::Master, protocol: Protocol::Sts2, suite: Suite::Gcm, peers: vec![], channel: None };
     assert_eq!(config.sealed, Some(sealed));
@@ -369,9 +369,9 @@ fn what_comes_later_is_understood_and_refused() {
 #[test]
 fn what_only_mqtt_5_can_say_needs_it() {
     let config = parse(&format!("{MASTER}mqtt_version = 5\nclientid = a\nsession_expiry = 2d\nmessage_expiry = 90\n"));
-    assert_eq!((config.mqtt.session_expiry, config.mqtt.message_expiry), (172_800, Some(90)));
+    assert_eq!((config.mqtt.session.expiry, config.mqtt.message_expiry), (172_800, Some(90)));
     let config = parse(&format!("{MASTER}mqtt_version = 5\nmessage_expiry = 0\n"));
-    assert_eq!((config.mqtt.session_expiry, config.mqtt.message_expiry), (7 * 86_400, None));
+    assert_eq!((config.mqtt.session.expiry, config.mqtt.message_expiry), (7 * 86_400, None));
     for (text, expected) in [
         ("message_expiry = 9", "line 4: MQTT 3.1.1 has no `message_expiry`"),
         ("mqtt_version = 3\nsession_expiry = 9", "line 5: MQTT 3.1 has no `session_expiry`"),

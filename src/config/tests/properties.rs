@@ -40,7 +40,7 @@ fn render(config: &Config) -> Vec<(&'static str, String)> {
         ("subtop", config.subscribe.to_string()),
         ("username", mqtt.login.as_ref().unwrap().username.clone()),
         ("password", password(config).to_owned()),
-        ("clientid", mqtt.client_id.clone().unwrap()),
+        ("clientid", mqtt.session.client_id.clone().unwrap()),
         ("aes", sealed.suite.to_string()),
         ("sts_mode", sealed.role.name().into()),
         ("peer", peers.join(", ")),

@@ -35,7 +35,7 @@ impl ClientSession {
             login: self.options.login.as_ref(),
             keep_alive: self.options.keep_alive_seconds(),
             clean_session: self.options.clean_session,
-            session_expiry: self.options.session_expiry,
+            session_expiry: self.options.v5.session_expiry,
             will: will.as_ref(),
         }));
         let doubt = if let ConnectionState::Down(doubt) = self.state { doubt } else { SessionDoubt::None };

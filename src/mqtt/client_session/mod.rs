@@ -107,7 +107,7 @@ impl ClientSession {
         Ok(Self {
             wire: Wire::new(&options),
             state: ConnectionState::Down(SessionDoubt::None),
-            outgoing: OutgoingPublishes::new(options.in_flight_limit),
+            outgoing: OutgoingPublishes::new(options.limits.in_flight),
             incoming: IncomingPublishes::default(),
             subscriptions: Subscriptions::default(),
             events: VecDeque::new(),
@@ -125,7 +125,7 @@ impl ClientSession {
     /// then.
     pub fn publish(&mut self, topic: &str, payload: Bytes, qos: Qos, retain: bool) -> Result<Token> {
         let topic = self.outgoing.share_topic(topic)?;
-        let limit = self.options.max_send.min(MAX_REMAINING_LEN - MAX_PUBLISH_OVERHEAD - topic.len());
+        let limit = self.options.limits.max_send.min(MAX_REMAINING_LEN - MAX_PUBLISH_OVERHEAD - topic.len());
         if payload.len() > limit {
             return Err(Error::new(Exit::Config, format!("a message of {} bytes", payload.len()))
                 .because(format!("larger than `max_message` ({limit} bytes)")));
@@ -155,7 +155,7 @@ impl ClientSession {
     /// The longest payload that can be published on this topic, bytes: `max_send`, or less if the broker bears less.
     #[must_use]
     pub(super) fn max_payload(&self, topic: &str) -> usize {
-        self.options.max_send.min(self.outgoing.max_payload(topic))
+        self.options.limits.max_send.min(self.outgoing.max_payload(topic))
     }
 
     /// Whether the broker has said what it bears, or cannot: an answer to CONNECT came in this run, or the version has
@@ -279,13 +279,13 @@ impl ClientSession {
     /// Whether the broker keeps a message of this quality of service until it is acknowledged, even when this process
     /// ends.
     pub(super) fn keeps(&self, qos: Qos) -> bool {
-        let asks_for_none = self.options.version.has_properties() && self.options.session_expiry == 0;
+        let asks_for_none = self.options.version.has_properties() && self.options.v5.session_expiry == 0;
         let expires = asks_for_none || self.outgoing.ends_session();
         qos > Qos::AtMostOnce && !self.options.clean_session && !expires
     }
 
     fn send_subscribes(&mut self, now: Instant) {
-        let retained = self.options.wants_retained;
+        let retained = self.options.v5.wants_retained;
         self.subscriptions.request_missing(retained, now, |request| {
             self.wire.send(request);
         });

@@ -66,15 +66,15 @@ impl Notices {
     /// What the broker changes of what these options ask for.
     pub(super) fn changes(&mut self, capabilities: &Capabilities, options: &ClientOptions) -> Vec<Event> {
         let Capabilities { max_packet, session_expiry, keep_alive, .. } = *capabilities;
-        let packet = (max_packet < options.max_send).then(|| {
+        let packet = (max_packet < options.limits.max_send).then(|| {
             (BrokerNotice::MaxPacket(max_packet), format!("the broker takes packets of at most {max_packet} bytes"))
         });
-        let session = session_expiry.filter(|seconds| !options.clean_session && *seconds < options.session_expiry).map(
-            |seconds| {
+        let session = session_expiry
+            .filter(|seconds| !options.clean_session && *seconds < options.v5.session_expiry)
+            .map(|seconds| {
                 let note = format!("the broker keeps the session for {seconds} seconds after a connection");
                 (BrokerNotice::SessionExpiry(seconds), note)
-            },
-        );
+            });
         let keep_alive = keep_alive.map(|seconds| {
             (BrokerNotice::KeepAlive(seconds), format!("the broker sets the keep-alive interval to {seconds} seconds"))
         });

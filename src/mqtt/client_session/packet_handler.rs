@@ -8,7 +8,7 @@ use super::broker_limits::BrokerLimits;
 use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
 use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, SessionDoubt, refusal};
-use crate::mqtt::codec::{Capabilities, ConnAck, Packet, ReasonClass};
+use crate::mqtt::codec::{Capabilities, ConnAck, Packet, Reason, ReasonClass};
 use crate::mqtt::{ConnectionLost, Event, Message, Receipt, foreign_protocol};
 use crate::text::escape;
 
@@ -31,7 +31,7 @@ impl ClientSession {
 
     /// Each packet may need an answer, so a broker that sends without reading would fill the memory with them.
     fn check_answers(&self) -> Result<(), ConnectionLost> {
-        let published = MAX_WRITE_BUFFER + self.options.max_send + self.outgoing.last_topic_len();
+        let published = MAX_WRITE_BUFFER + self.options.limits.max_send + self.outgoing.last_topic_len();
         if self.wire.unsent().len() <= published + MAX_ANSWERS {
             return Ok(());
         }
@@ -63,16 +63,7 @@ impl ClientSession {
     fn connack(&mut self, connack: &ConnAck, now: Instant) -> Result<(), ConnectionLost> {
         let ConnAck { session_present, reason, capabilities } = connack;
         if reason.class() != ReasonClass::Success {
-            let options = &self.options;
-            let error = refusal::connection(reason, options.version, &options.client_id, options.login.is_some());
-            let lost = ConnectionLost::new(error.to_string());
-            let limits = self.outgoing.broker_limits();
-            let lowers_will =
-                options.will.as_ref().is_some_and(|will| limits.lower_for_will(will, reason.code, capabilities));
-            if reason.class() == ReasonClass::Refusal && !reason.is_unexplained() && !lowers_will {
-                self.events.push_back(Event::Refused(error));
-            }
-            return Err(lost);
+            return Err(self.connection_refused(reason, capabilities));
         }
         // MQTT 3.1 cannot say whether there is a session. There is none after a clean start; otherwise there may be one or not,
         // and what follows must be right for both: everything is subscribed to and sent again, and at QoS 2 a message may arrive
@@ -100,6 +91,20 @@ impl ClientSession {
         }
         self.fill_write_buffer();
         Ok(())
+    }
+
+    /// The broker does not accept the connection. That is final if another attempt would be refused as well.
+    fn connection_refused(&mut self, reason: &Reason, capabilities: &Capabilities) -> ConnectionLost {
+        let options = &self.options;
+        let error = refusal::connection(reason, options.version, &options.client_id, options.login.is_some());
+        let lost = ConnectionLost::new(error.to_string());
+        let limits = self.outgoing.broker_limits();
+        let lowers_will =
+            options.will.as_ref().is_some_and(|will| limits.lower_for_will(will, reason.code, capabilities));
+        if reason.class() == ReasonClass::Refusal && !reason.is_unexplained() && !lowers_will {
+            self.events.push_back(Event::Refused(error));
+        }
+        lost
     }
 
     /// Keeps to what the broker bears, and to what it chose.

@@ -64,9 +64,9 @@ impl Dialect {
 }
 
 impl Codec {
-    /// A codec of the version that is asked for. It skips each PUBLISH longer than [`ClientOptions::max_receive`].
+    /// A codec of the version that is asked for. It skips each PUBLISH longer than [`ClientLimits::max_receive`].
     pub(super) fn new(options: &ClientOptions) -> Self {
-        Self { reader: PacketReader::new(options.max_receive), dialect: Dialect::new(options) }
+        Self { reader: PacketReader::new(options.limits.max_receive), dialect: Dialect::new(options) }
     }
 
     /// Starts anew, as for a new connection.

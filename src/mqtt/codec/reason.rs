@@ -5,6 +5,47 @@ use std::fmt;
 
 use crate::text::escape;
 
+/// The reason codes, in words (MQTT 5, table 2.6).
+const NAMES: [(u8, &str); 37] = [
+    (0x00, "success"),
+    (0x10, "no matching subscribers"),
+    (0x80, "no reason given"),
+    (0x81, "malformed packet"),
+    (0x82, "protocol error"),
+    (0x83, "not accepted by this broker"),
+    (0x84, "protocol version not supported"),
+    (0x85, "client id not valid"),
+    (0x86, "wrong user name or password"),
+    (0x87, "not authorized"),
+    (0x88, "service unavailable"),
+    (0x89, "broker busy"),
+    (0x8a, "banned"),
+    (0x8b, "broker shutting down"),
+    (0x8c, "authentication method not supported"),
+    (0x8d, "nothing received within the keep-alive interval"),
+    (0x8e, "another client connected with this client id"),
+    (0x8f, "topic filter not valid"),
+    (0x90, "topic not valid"),
+    (0x91, "packet identifier in use"),
+    (0x92, "packet identifier not found"),
+    (0x93, "too many unacknowledged messages"),
+    (0x94, "topic alias not valid"),
+    (0x95, "packet too large"),
+    (0x96, "message rate too high"),
+    (0x97, "quota exceeded"),
+    (0x98, "closed by an administrator"),
+    (0x99, "payload format not valid"),
+    (0x9a, "retained messages not supported"),
+    (0x9b, "QoS not supported"),
+    (0x9c, "use another server for now"),
+    (0x9d, "the broker has moved"),
+    (0x9e, "shared subscriptions not supported"),
+    (0x9f, "too many connections in a short time"),
+    (0xa0, "maximum connect time reached"),
+    (0xa1, "subscription identifiers not supported"),
+    (0xa2, "wildcard subscriptions not supported"),
+];
+
 /// A reason code (MQTT 5, 2.4). Any number may come from the network; one without a name is of its class all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::mqtt) struct ReasonCode(u8);
@@ -64,48 +105,9 @@ impl ReasonCode {
         self.0
     }
 
-    /// What users read, where the code has a name (MQTT 5, table 2.6).
+    /// What users read, where the code has a name.
     fn name(self) -> Option<&'static str> {
-        Some(match self.0 {
-            0x00 => "success",
-            0x10 => "no matching subscribers",
-            0x80 => "no reason given",
-            0x81 => "malformed packet",
-            0x82 => "protocol error",
-            0x83 => "not accepted by this broker",
-            0x84 => "protocol version not supported",
-            0x85 => "client id not valid",
-            0x86 => "wrong user name or password",
-            0x87 => "not authorized",
-            0x88 => "service unavailable",
-            0x89 => "broker busy",
-            0x8a => "banned",
-            0x8b => "broker shutting down",
-            0x8c => "authentication method not supported",
-            0x8d => "nothing received within the keep-alive interval",
-            0x8e => "another client connected with this client id",
-            0x8f => "topic filter not valid",
-            0x90 => "topic not valid",
-            0x91 => "packet identifier in use",
-            0x92 => "packet identifier not found",
-            0x93 => "too many unacknowledged messages",
-            0x94 => "topic alias not valid",
-            0x95 => "packet too large",
-            0x96 => "message rate too high",
-            0x97 => "quota exceeded",
-            0x98 => "closed by an administrator",
-            0x99 => "payload format not valid",
-            0x9a => "retained messages not supported",
-            0x9b => "QoS not supported",
-            0x9c => "use another server for now",
-            0x9d => "the broker has moved",
-            0x9e => "shared subscriptions not supported",
-            0x9f => "too many connections in a short time",
-            0xa0 => "maximum connect time reached",
-            0xa1 => "subscription identifiers not supported",
-            0xa2 => "wildcard subscriptions not supported",
-            _ => return None,
-        })
+        NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
     }
 
     /// What it means for the packet that it answers.

@@ -46,8 +46,8 @@ pub(super) struct Mqtt5 {
 impl Mqtt5 {
     pub(super) fn new(options: &ClientOptions) -> Self {
         Self {
-            message_expiry: options.message_expiry,
-            max_packet: u32::try_from(options.max_receive + FixedHeader::MAX_LEN).unwrap_or(u32::MAX),
+            message_expiry: options.v5.message_expiry,
+            max_packet: u32::try_from(options.limits.max_receive + FixedHeader::MAX_LEN).unwrap_or(u32::MAX),
             aliases: TopicAliases::default(),
             properties: BytesMut::new(),
             without_properties: Mqtt3::v311(),
@@ -139,11 +139,8 @@ impl Mqtt5 {
         // A broker for an older version alone answers in the form of that.
         if fields.is_empty() {
             let (reason, capabilities) = (v3::connack_reason(number)?, Capabilities::default());
-            return Ok(Packet::ConnAck(Box::new(ConnAck {
-                session_present: Some(flags & 1 == 1),
-                reason,
-                capabilities,
-            })));
+            let session_present = Some(flags & 1 == 1);
+            return Ok(Packet::ConnAck(Box::new(ConnAck { session_present, reason, capabilities })));
         }
         if flags > 1 {
             return Err(Malformed("reserved flags"));

@@ -89,14 +89,7 @@ impl LineWriter {
         if self.has_all_lines() {
             return;
         }
-        // Where the bytes of each message end in what they are together.
-        let ends: Vec<usize> = deliveries
-            .iter()
-            .scan(0, |end, delivery| {
-                *end += delivery.data.len();
-                Some(*end)
-            })
-            .collect();
+        let ends = ends_of(&deliveries);
         let all = joined(&deliveries);
         let mut out = Vec::with_capacity(all.len());
         let mut written = 0;
@@ -125,6 +118,15 @@ impl LineWriter {
             }
         }
     }
+}
+
+/// Where the bytes of each message end in what they are together.
+fn ends_of(deliveries: &[Delivery]) -> Vec<usize> {
+    let add = |end: &mut usize, delivery: &Delivery| {
+        *end += delivery.data.len();
+        Some(*end)
+    };
+    deliveries.iter().scan(0, add).collect()
 }
 
 /// The bytes of messages together: copied only where there are several.

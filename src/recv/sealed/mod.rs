@@ -199,6 +199,17 @@ impl<'a> SealedStreams<'a> {
         if opened.wants_confirms && accepted.progress.skip > 0 {
             self.received.log.confirms.repeat(stream, opened.salt(), 0, now);
         }
+        self.deliver(opened, accepted, prior, receipt)
+    }
+
+    /// Hands an accepted message on, with or without data.
+    fn deliver(
+        &mut self,
+        opened: &Opened,
+        accepted: &Accepted,
+        prior: Vec<JournalEntry>,
+        receipt: Receipt,
+    ) -> Disposition {
         let completion = Completion {
             progress: Some(accepted.progress),
             prior,

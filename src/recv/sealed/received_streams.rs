@@ -53,7 +53,7 @@ impl<'a> ReceivedStreams<'a> {
             log,
             ended: EndedSessions::default(),
             lost_ends: LostEnds::default(),
-            reports: Reports::new(report, link.config.mqtt.client_id.is_some()),
+            reports: Reports::new(report, link.config.mqtt.session.client_id.is_some()),
         })
     }
 
@@ -198,19 +198,8 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.journal.count_duplicate(stream.session);
                 Disposition::Repeat { stream: self.admissions.head_of(stream), receipt }
             }
-            AcceptError::StreamReused => {
-                self.reports.stream_reused(&self.sessions.peer_name(&opened.peer), stream.number, now);
-                self.reject(error.rejected(), receipt, now)
-            }
-            AcceptError::SealedTwice => {
-                self.reports.two_devices(&self.sessions.peer_name(&opened.peer), stream, now);
-                self.reject(error.rejected(), receipt, now)
-            }
-            AcceptError::Unreadable => {
-                let is_refused = opened.wants_confirms && !stream.is_side_stream();
-                if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
-                    self.reports.refused(&self.sessions.peer_name(&opened.peer));
-                }
+            AcceptError::StreamReused | AcceptError::SealedTwice | AcceptError::Unreadable => {
+                self.report_refusal(opened, error, now);
                 self.reject(error.rejected(), receipt, now)
             }
             // What is before it is lost or late, and comes again.
@@ -222,6 +211,21 @@ impl<'a> ReceivedStreams<'a> {
             }
             AcceptError::Ahead { .. } | AcceptError::Closed | AcceptError::Gone => {
                 self.reject(error.rejected(), receipt, now)
+            }
+        }
+    }
+
+    /// Tells whom it concerns of a message that shows a fault of its sender: the user, and its sender if that asks.
+    fn report_refusal(&mut self, opened: &Opened, error: AcceptError, now: Instant) {
+        let (stream, peer) = (opened.stream, self.sessions.peer_name(&opened.peer));
+        match error {
+            AcceptError::StreamReused => self.reports.stream_reused(&peer, stream.number, now),
+            AcceptError::SealedTwice => self.reports.two_devices(&peer, stream, now),
+            _ => {
+                let is_refused = opened.wants_confirms && !stream.is_side_stream();
+                if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
+                    self.reports.refused(&peer);
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::send::outgoing::{ConfirmedStream, OutgoingMessage, Reply};
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::spool::Pending;
-use crate::stream::{AcceptError, Accepted, Confirmed, Content, Receiver, RetransmitQueue, Sender, StreamId};
+use crate::stream::{AcceptError, Accepted, Confirmed, Content, Opened, Receiver, RetransmitQueue, Sender, StreamId};
 use crate::{Rejected, Result};
 
 /// Most bytes that wait for a confirm.
@@ -155,12 +155,7 @@ impl Confirms {
                 return Ok(Some(if *other == salt { News::Refused(*seq) } else { News::Copied }));
             }
             Content::Held { stream: number, salt: other, ranges } if *number == stream.number => {
-                let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
-                if *other != salt {
-                    return Ok(Some(News::Copied));
-                }
-                self.queue.hold(ranges, now)?;
-                return Ok(None);
+                return self.held(&opened, *other == salt, ranges, now);
             }
             // Of another stream of ours, or not a word on one.
             Content::Refused { .. }
@@ -181,6 +176,22 @@ impl Confirms {
             return Ok(Some(News::Copied));
         }
         Ok(self.queue.confirm(*next, now).then(|| News::Confirmed(self.queue.first())))
+    }
+
+    /// The receiver has these messages, and lacks some before them.
+    fn held(
+        &mut self,
+        opened: &Opened,
+        is_own: bool,
+        ranges: &[(u32, u32)],
+        now: Instant,
+    ) -> std::result::Result<Option<News>, Rejected> {
+        let _: Accepted = self.receiver.accept(opened).map_err(AcceptError::rejected)?;
+        if !is_own {
+            return Ok(Some(News::Copied));
+        }
+        self.queue.hold(ranges, now)?;
+        Ok(None)
     }
 }
 

@@ -266,7 +266,7 @@ fn a_connection_that_is_renewed_ends_in_order_and_costs_nothing() {
 
 #[test]
 fn the_outgoing_buffer_is_bounded() {
-    let mut rig = Rig::new(|options| options.in_flight_limit.bytes = 64 << 20);
+    let mut rig = Rig::new(|options| options.limits.in_flight.bytes = 64 << 20);
     rig.connect(false);
     for _ in 0..500 {
         rig.session.publish("t", vec![0; 60_000].into(), Qos::AtLeastOnce, false).unwrap();

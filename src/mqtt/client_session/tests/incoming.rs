@@ -71,7 +71,7 @@ fn a_forgetful_broker_starts_new_deliveries() {
 
 #[test]
 fn a_message_over_the_limit_is_announced_and_can_be_acknowledged() {
-    let mut rig = Rig::new(|options| options.max_receive = 100);
+    let mut rig = Rig::new(|options| options.limits.max_receive = 100);
     rig.connect(false);
     rig.deliver(QoS::AtLeastOnce, 3, &"x".repeat(200), false);
     rig.deliver(QoS::AtLeastOnce, 4, "small", false);

@@ -40,8 +40,8 @@ fn options_that_do_not_fit_are_refused() {
 #[test]
 fn what_does_not_fit_never_enters_the_window() {
     let mut rig = Rig::new(|options| {
-        options.max_send = 10;
-        options.in_flight_limit = InFlightLimit { messages: 2, bytes: 20 };
+        options.limits.max_send = 10;
+        options.limits.in_flight = InFlightLimit { messages: 2, bytes: 20 };
     });
     let mut publish = |topic: &str, len| rig.session.publish(topic, vec![0; len].into(), Qos::AtLeastOnce, false);
     assert_eq!(publish("a/+", 1).unwrap_err().exit(), Exit::Config);
@@ -59,7 +59,7 @@ fn what_does_not_fit_never_enters_the_window() {
 
 #[test]
 fn the_window_starts_at_the_oldest_unacknowledged() {
-    let mut rig = Rig::new(|options| options.in_flight_limit.messages = 3);
+    let mut rig = Rig::new(|options| options.limits.in_flight.messages = 3);
     rig.connect(false);
     let tokens: Vec<_> = ["a", "b", "c"].into_iter().map(|one| rig.publish(one, Qos::AtLeastOnce)).collect();
     rig.sent();

@@ -244,7 +244,7 @@ fn a_broker_over_its_quota_is_given_time() {
 
 #[test]
 fn a_message_over_our_limit_is_announced() {
-    let mut rig = Rig::new(|options| (options.version, options.max_receive) = (Version::V5, 100));
+    let mut rig = Rig::new(|options| (options.version, options.limits.max_receive) = (Version::V5, 100));
     rig.connect(false);
     rig.events();
     rig.deliver(QoS::AtLeastOnce, 3, &"x".repeat(200), false);

@@ -60,8 +60,14 @@ fn texts(login: Option<&Login>) -> Option<(String, String)> {
 }
 
 /// A codec for MQTT 5 whose broker takes this many aliases.
+fn with_expiry(message_expiry: Option<u32>) -> ClientOptions {
+    let mut options = options(Version::V5);
+    options.v5.message_expiry = message_expiry;
+    options
+}
+
 fn codec_with_aliases(message_expiry: Option<u32>, max: u8) -> Codec {
-    let mut codec = Codec::new(&ClientOptions { message_expiry, ..options(Version::V5) });
+    let mut codec = Codec::new(&with_expiry(message_expiry));
     codec.decode(&mut BytesMut::from(&[0x20, 6, 0, 0, 3, 34, 0, max][..])).unwrap();
     codec
 }
@@ -125,7 +131,7 @@ proptest! {
         session_expiry: u32, message_expiry in prop::option::of(any::<u32>()),
     ) {
         let (login, will) = (login.as_ref(), will.as_ref());
-        let mut codec = Codec::new(&ClientOptions { message_expiry, ..options(Version::V5) });
+        let mut codec = Codec::new(&with_expiry(message_expiry));
         let connect = Connect { client_id: &client_id, login, keep_alive, clean_session, session_expiry, will };
         let mut bytes = encoded(&mut codec, Request::Connect(connect));
         let read = v5::Packet::read(&mut bytes, None).unwrap();

@@ -24,7 +24,9 @@ fn of(version: Version) -> Codec {
 }
 
 fn options(version: Version) -> ClientOptions {
-    ClientOptions { version, max_receive: LIMIT, ..ClientOptions::new("me") }
+    let mut options = ClientOptions { version, ..ClientOptions::new("me") };
+    options.limits.max_receive = LIMIT;
+    options
 }
 
 /// The CONNACK of a version that can say nothing more.

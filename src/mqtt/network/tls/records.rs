@@ -11,11 +11,13 @@ pub(super) struct Incoming {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    /// It may hold a whole record.
+    pub(super) has_records: bool,
 }
 
 impl Incoming {
     pub(super) fn new() -> Self {
-        Self { buffer: vec![0; INCOMING_LEN].into(), start: 0, end: 0 }
+        Self { buffer: vec![0; INCOMING_LEN].into(), start: 0, end: 0, has_records: false }
     }
 
     /// Reads once; how many bytes came, 0 at the end.
@@ -31,6 +33,7 @@ impl Incoming {
         }
         let count = lower.read(space)?;
         self.end += count;
+        self.has_records |= count > 0;
         Ok(count)
     }
 

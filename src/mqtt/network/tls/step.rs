@@ -1,7 +1,7 @@
 //! One step of rustls: what it is given, what it asks for, and what it did.
 
 use rustls::client::ClientConnectionData;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, WriteTraffic};
 
 use super::records::{Outgoing, Unread};
 
@@ -73,26 +73,31 @@ pub(super) fn handle(
             data.done();
             Step::Again
         }
-        ConnectionState::WriteTraffic(mut traffic) => {
-            match task {
-                Task::Receive(..) => {}
-                Task::Send(plain) => {
-                    outgoing.put(plain.len(), |space| {
-                        traffic.encrypt(plain, space).map_err(|error| missing_to_encrypt(&error))
-                    })?;
-                }
-                Task::CloseNotify => {
-                    outgoing.put(0, |space| {
-                        traffic.queue_close_notify(space).map_err(|error| missing_to_encrypt(&error))
-                    })?;
-                }
-            }
+        ConnectionState::WriteTraffic(traffic) => {
+            write(traffic, task, outgoing)?;
             Step::Idle
         }
         ConnectionState::BlockedHandshake => Step::NeedsInput,
         ConnectionState::PeerClosed | ConnectionState::Closed => Step::End,
         _ => return Err(rustls::Error::General("an unknown state of the connection".to_owned())),
     })
+}
+
+/// Encrypts what the task is to send.
+fn write(
+    mut traffic: WriteTraffic<'_, ClientConnectionData>,
+    task: &Task<'_>,
+    outgoing: &mut Outgoing,
+) -> Result<(), rustls::Error> {
+    match task {
+        Task::Receive(..) => Ok(()),
+        Task::Send(plain) => {
+            outgoing.put(plain.len(), |space| traffic.encrypt(plain, space).map_err(|error| missing_to_encrypt(&error)))
+        }
+        Task::CloseNotify => {
+            outgoing.put(0, |space| traffic.queue_close_notify(space).map_err(|error| missing_to_encrypt(&error)))
+        }
+    }
 }
 
 /// How much room rustls needs.

@@ -33,8 +33,6 @@ pub(super) struct TlsTransport {
     incoming: Incoming,
     outgoing: Outgoing,
     unread: Unread,
-    /// `incoming` may hold a whole record.
-    has_records: bool,
     state: TlsState,
     /// The first bytes of the other end were a record.
     was_answered_in_tls: bool,
@@ -67,7 +65,6 @@ impl TlsTransport {
             incoming: Incoming::new(),
             outgoing: Outgoing::default(),
             unread: Unread::default(),
-            has_records: false,
             state: TlsState::Handshake(Vec::new()),
             was_answered_in_tls: false,
             judge,
@@ -96,7 +93,7 @@ impl TlsTransport {
         if let Some(kind) = self.tls.handshake_kind().filter(|kind| known != Some(*kind)) {
             self.tickets.handshake_is(kind);
         }
-        self.has_records = matches!(step, Ok(Step::Again));
+        self.incoming.has_records = matches!(step, Ok(Step::Again));
         if matches!(step, Ok(Step::End)) {
             self.state = TlsState::End;
         }
@@ -136,7 +133,6 @@ impl TlsTransport {
     /// Reads from the layer below into `incoming`; 0 at the end.
     fn fill(&mut self) -> io::Result<usize> {
         let count = self.incoming.read_from(&mut self.lower)?;
-        self.has_records |= count > 0;
         if let TlsState::Handshake(first) = &mut self.state {
             let bytes = self.incoming.bytes();
             if first.is_empty() {
@@ -216,7 +212,7 @@ impl Transport for TlsTransport {
     }
 
     fn has_unread(&self) -> bool {
-        !self.unread.is_empty() || self.has_records || self.state == TlsState::End || self.lower.has_unread()
+        !self.unread.is_empty() || self.incoming.has_records || self.state == TlsState::End || self.lower.has_unread()
     }
 
     /// What is left of the encrypted bytes goes first, then the word that nothing follows. A socket that takes no more

@@ -1,0 +1,52 @@
+"""The crates that the executables are built from, as cargo knows them."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+# The targets that the project is tested on.
+TARGETS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf"]
+
+
+@dataclass(frozen=True)
+class Crate:
+    """A package of the registry."""
+
+    name: str
+    version: str
+    license: str
+    directory: Path
+    authors: tuple
+
+    def __str__(self):
+        return f"{self.name} {self.version}"
+
+
+def linked(without=None):
+    """The foreign crates that may be part of an executable: not those that are needed to build or to test only. Of those, what
+    is there `without` one of them."""
+    packages = {(package["name"], package["version"]): package for package in metadata()["packages"] if package["source"]}
+    found = set()
+    for target in TARGETS:
+        words = ["tree", "-p", "sts", "--edges", "normal,no-proc-macro", "--target", target]
+        words += ["--prefix", "none", "--format", "{p}", *(["--prune", without] if without else [])]
+        for line in cargo(*words).splitlines():
+            name, version = line.split()[:2]
+            package = packages.get((name, version.removeprefix("v")))
+            if package:
+                found.add(crate(package))
+    return sorted(found, key=lambda crate: (crate.name, crate.version))
+
+
+def metadata():
+    return json.loads(cargo("metadata", "--format-version", "1"))
+
+
+def cargo(*words):
+    return subprocess.run(["cargo", *words, "--locked"], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def crate(package):
+    license = (package["license"] or "").replace("/", " OR ")
+    return Crate(package["name"], package["version"], license, Path(package["manifest_path"]).parent, tuple(package["authors"]))

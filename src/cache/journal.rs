@@ -166,10 +166,11 @@ impl Journal {
         put_line(&mut text, &line);
         self.file.append(text.as_bytes())?;
         for (total, count) in self.state.rejected.iter_mut().zip(std::mem::take(&mut self.rejected)) {
-            *total += count;
+            *total = total.saturating_add(count);
         }
         for (id, count) in std::mem::take(&mut self.duplicates) {
-            self.state.sessions.entry(id).or_default().1.duplicates += count;
+            let total = &mut self.state.sessions.entry(id).or_default().1.duplicates;
+            *total = total.saturating_add(count);
         }
         for entry in entries {
             self.note_erasable(entry);

@@ -56,7 +56,11 @@ pub(super) fn encode(state: &ReceiveState, of: &str) -> String {
         if let Some(at) = counters.last_message {
             let _ = write!(line, "{LAST_MESSAGE}{at} ");
         }
-        put_streams(&mut line, *id, streams, counters);
+        put_streams(&mut line, *id, streams);
+        put_open_streams(&mut text, &mut line, &streams.open(*id), counters);
+        for (number, next) in streams.wills() {
+            put_entry(&mut line, &JournalEntry::Will { stream: StreamId { session: *id, number }, next });
+        }
         for gap in &counters.latest {
             put_entry(&mut line, &JournalEntry::Lost(*gap));
         }
@@ -123,7 +127,8 @@ impl<'a> StateLine<'a> {
                 }
                 "x" => {
                     let (reason, count) = (self.number::<usize>()?, self.number::<u64>()?);
-                    *state.rejected.get_mut(reason)? += count;
+                    let total = state.rejected.get_mut(reason)?;
+                    *total = total.saturating_add(count);
                 }
                 word if ENTRIES.contains(&word) => state.apply(&self.entry(session?, word)?, self.at),
                 word => self.apply_count(state.sessions.get_mut(&session?)?, session?, word)?,
@@ -183,7 +188,7 @@ impl<'a> StateLine<'a> {
         word: &str,
     ) -> Option<()> {
         match word {
-            "d" => counters.duplicates += self.number::<u64>()?,
+            "d" => counters.duplicates = counters.duplicates.saturating_add(self.number()?),
             "e" => {
                 let (first, last) = self.range()?;
                 streams.insert_ended(first, last);
@@ -290,7 +295,7 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
 }
 
 /// Appends the streams of a session.
-fn put_streams(line: &mut String, session: SessionId, streams: &Streams, counters: &Counters) {
+fn put_streams(line: &mut String, session: SessionId, streams: &Streams) {
     // Writing to a String does not fail.
     for (kind, ranges) in [("e", streams.ended()), ("c", streams.closed())] {
         for (first, last) in ranges.iter() {
@@ -309,14 +314,25 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams, counter
     if let Some(number) = streams.kept() {
         let _ = write!(line, "k {number} ");
     }
-    for progress in streams.open(session) {
-        if let Some(at) = counters.last_written.get(&progress.stream.number) {
+}
+
+/// Appends open streams in their order, each with the time when something of it was last written. A time counts to the end of its
+/// line, so one of which that is not known begins another line.
+fn put_open_streams(text: &mut String, line: &mut String, open: &[Progress], counters: &Counters) {
+    let mut has_time = false;
+    for progress in open {
+        let StreamId { session, number } = progress.stream;
+        let at = counters.last_written.get(&number);
+        if at.is_none() && has_time {
+            put_line(text, line);
+            line.clear();
+            let _ = write!(line, "n {} ", hex(&session));
+        }
+        has_time = at.is_some();
+        if let Some(at) = at {
             put_time(line, *at);
         }
-        put_entry(line, &JournalEntry::Progress(progress));
-    }
-    for (number, next) in streams.wills() {
-        put_entry(line, &JournalEntry::Will { stream: StreamId { session, number }, next });
+        put_entry(line, &JournalEntry::Progress(*progress));
     }
 }
 

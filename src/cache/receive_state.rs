@@ -149,7 +149,8 @@ impl ReceiveState {
         streams.open(id).into_iter().map(open).collect()
     }
 
-    /// Applies what was written `at` this time, in seconds since 1970; `None` where that is not known.
+    /// Applies what was written `at` this time, in seconds since 1970; `None` where that is not known. A file may hold any
+    /// numbers: counters stay at the highest.
     pub(super) fn apply(&mut self, entry: &JournalEntry, at: Option<u64>) {
         match *entry {
             JournalEntry::Progress(progress) => {
@@ -164,8 +165,8 @@ impl ReceiveState {
             }
             JournalEntry::Lost(gap) => {
                 let counters = &mut self.sessions.entry(gap.stream.session).or_default().1;
-                counters.gaps += 1;
-                counters.lost += gap.messages();
+                counters.gaps = counters.gaps.saturating_add(1);
+                counters.lost = counters.lost.saturating_add(gap.messages());
                 counters.latest.push_back(gap);
                 if counters.latest.len() > MAX_LATEST_GAPS {
                     counters.latest.pop_front();
@@ -180,8 +181,8 @@ impl ReceiveState {
             }
             JournalEntry::Written { session, messages, bytes } => {
                 let counters = &mut self.sessions.entry(session).or_default().1;
-                counters.messages += messages;
-                counters.bytes += bytes;
+                counters.messages = counters.messages.saturating_add(messages);
+                counters.bytes = counters.bytes.saturating_add(bytes);
                 if messages > 0 {
                     counters.last_message = at.or(counters.last_message);
                 }

@@ -35,11 +35,11 @@ impl Add for Totals {
 
     fn add(self, other: Self) -> Self {
         Self {
-            messages: self.messages + other.messages,
-            bytes: self.bytes + other.bytes,
-            duplicates: self.duplicates + other.duplicates,
-            gaps: self.gaps + other.gaps,
-            lost: self.lost + other.lost,
+            messages: self.messages.saturating_add(other.messages),
+            bytes: self.bytes.saturating_add(other.bytes),
+            duplicates: self.duplicates.saturating_add(other.duplicates),
+            gaps: self.gaps.saturating_add(other.gaps),
+            lost: self.lost.saturating_add(other.lost),
             last_message: self.last_message.max(other.last_message),
         }
     }

@@ -82,6 +82,34 @@ fn a_word_with_a_plus_sign_may_be_ignored_and_no_other() {
 }
 
 #[test]
+fn a_stream_without_a_time_takes_none_from_the_one_before_it() {
+    let id = hex(&session(1).id);
+    let mut text = String::new();
+    put_line(&mut text, "sts-receive-state-3 gateway");
+    let open = |number| format!("m {number} 0000000000000000 1 0 o");
+    put_line(&mut text, &format!("n {id} {} +at=5 {}", open(9), open(1)));
+    put_line(&mut text, &format!("n {id} {}", open(2)));
+    let state = receive_file::parse("gateway", text.as_bytes()).unwrap();
+    let again = receive_file::encode(&state, "gateway");
+    assert_eq!(receive_file::parse("gateway", again.as_bytes()), Ok(state), "{again}");
+}
+
+/// A file that is whole may still say anything.
+#[test]
+fn counters_that_are_as_high_as_they_can_be_stay_so() {
+    let id = hex(&session(1).id);
+    let mut text = String::new();
+    put_line(&mut text, "sts-receive-state-3 gateway");
+    let max = u64::MAX;
+    put_line(&mut text, &format!("x 0 {max} n {id} t {max} {max} {max} {max} {max} d 1 w 1 1 g 3 1 2 x 0 1"));
+    let state = receive_file::parse("gateway", text.as_bytes()).unwrap();
+    let (_, counters) = state.session(session(1).id).unwrap();
+    let Counters { messages, bytes, duplicates, gaps, lost, .. } = counters;
+    assert_eq!([messages, bytes, duplicates, gaps, lost], [&max; 5]);
+    assert_eq!(state.rejected().next().unwrap().1, max);
+}
+
+#[test]
 fn receive_state_of_a_later_version_is_left_as_it_is() {
     let (_home, cache) = cache();
     cache.store_current(&session(1), NOW).unwrap();

@@ -65,6 +65,10 @@ pub mod name;
 pub mod text;
 pub mod units;
 
+// What others' bytes are tried on: tests/fuzz.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+
 // Test vectors, which a second implementation of the protocol makes.
 #[cfg(test)]
 #[path = "../tests/vectors/reader.rs"]

@@ -187,7 +187,7 @@ pub(crate) fn tag(id: SessionId) -> SessionTag {
 }
 
 /// Both ends of one session, for tests: the master's and the slave's, with keys made from `seed`.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn pair(seed: u8, suite: Suite) -> (Session, Session) {
     let keys = SessionKeys {
         th3: [seed; 32],

@@ -6,6 +6,8 @@
 //! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
 
 mod answer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod journal;
 mod latest_streams;
 mod pairing_locks;

@@ -353,7 +353,8 @@ fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
     text.push('\n');
 }
 
-fn sum(text: &str) -> String {
+/// What ends a file whose other lines are `text`.
+pub(super) fn sum(text: &str) -> String {
     hex(&digest(&[text.as_bytes()])[..8])
 }
 

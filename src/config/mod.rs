@@ -35,6 +35,8 @@ mod address;
 mod effective;
 mod endpoint;
 mod environment;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod keys;
 mod load;
 mod proxy;

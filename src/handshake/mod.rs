@@ -25,6 +25,8 @@
 mod action;
 mod code;
 mod enrolment;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod master;
 mod merkle;
 mod party;

@@ -23,6 +23,8 @@ pub(crate) use self::peers::KnownPeers;
 pub(crate) use crate::name::PeerName;
 
 mod binding;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod key;
 mod peers;
 #[cfg(test)]

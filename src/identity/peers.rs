@@ -43,7 +43,12 @@ impl KnownPeers {
         let location = show(&dir.join(KNOWN_PEERS_FILE));
         let text = std::str::from_utf8(&bytes)
             .map_err(|_| Error::new(Exit::Config, location.clone()).because("it contains bytes that are not UTF-8"))?;
-        let mut known = Self { lines: Vec::new(), stamp };
+        Ok(Self { stamp, ..Self::parse(text, &location)? })
+    }
+
+    /// Reads the text of the file, which an error calls `location`.
+    pub(super) fn parse(text: &str, location: &str) -> Result<Self> {
+        let mut known = Self::default();
         // Sets, as comparing each of ten thousand peers with each would take too long.
         let (mut names, mut keys) = (HashSet::new(), HashSet::new());
         for (index, line) in text.lines().enumerate() {
@@ -210,7 +215,7 @@ impl KnownPeers {
         }
     }
 
-    fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         let line = |line: &PeersLine| match line {
             PeersLine::Peer(name, key, binding) => format!("{}{binding}\n", key.to_line(name)),
             PeersLine::Remark(text) => format!("{text}\n"),

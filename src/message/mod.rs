@@ -10,6 +10,8 @@
 
 mod fields;
 mod frame_type;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod handshake;
 mod sealed;
 

@@ -15,6 +15,8 @@ mod endpoint;
 mod event;
 mod failure_streak;
 mod foreign_protocol;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod network;
 mod outage;
 mod qos;

@@ -74,6 +74,8 @@ mod bell;
 mod chunk;
 mod cut_file;
 mod damaged;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod inlet;
 mod opening;
 mod owner;

@@ -15,6 +15,8 @@
 mod accept;
 mod congestion;
 mod content;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod id;
 mod keys;
 mod kind;

@@ -15,6 +15,8 @@ mod broker_limits;
 mod connection_history;
 mod connection_lifecycle;
 mod deadlines;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod incoming_publishes;
 mod keep_alive;
 mod notices;

@@ -12,6 +12,8 @@
 
 mod connect;
 mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod packet;
 mod packet_reader;
 mod properties;

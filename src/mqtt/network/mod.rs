@@ -8,6 +8,8 @@ mod connection;
 mod connector;
 mod dialer;
 mod failures;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod layers;
 mod node_order;
 mod proxy;

@@ -2,6 +2,8 @@
 //!
 //! To add a kind of proxy: its scheme in `src/config/proxy.rs`, a variant of [`ProxyKind`], and its [`Dialogue`] in a file here.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod http_connect;
 mod socks5;
 

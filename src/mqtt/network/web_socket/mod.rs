@@ -6,6 +6,8 @@
 #![expect(clippy::disallowed_methods, reason = "masks are drawn here")]
 
 mod frame_decoder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod upgrade;
 
 use std::fmt;

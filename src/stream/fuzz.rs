@@ -1,0 +1,166 @@
+//! Whatever a peer seals and in whatever order it comes: nothing is accepted twice, and what is refused changes nothing.
+
+use std::collections::BTreeSet;
+
+use bytes::{BufMut, BytesMut};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::content;
+use super::{Accepted, FIRST_SIDE_STREAM, Opened, Receiver};
+use crate::Rejected;
+use crate::crypto::key_tree::{MAX_NUMBER, StreamKey, will_cipher};
+use crate::fuzz::{Input, forge};
+use crate::message::{FrameType, SealedHeader};
+use crate::session::{Session, Standing, pair};
+use crate::suite::Suite;
+
+const SEALED_TYPES: [FrameType; 3] = [FrameType::Enc, FrameType::Kill, FrameType::Will];
+
+/// The plaintext of an authentic message.
+pub(crate) fn contents(data: &[u8]) {
+    let mut input = Input::new(data);
+    let header = header(&mut input, [0; 3]);
+    let mut plaintext = BytesMut::from(input.rest());
+    let kind_byte = plaintext.first().copied().unwrap_or(0);
+    let message = content::read(&header, &mut plaintext);
+    assert!(message.content.carries_data() || plaintext.is_empty());
+    let Some(kind) = message.content.kind() else { return };
+    assert_eq!((kind.code(), kind.frame_type()), (kind_byte & content::KIND_MASK, header.frame_type));
+    // Made again of what was read, it is read as the same.
+    let mut again = BytesMut::from(&[kind_byte & !content::PADDED][..]);
+    if let Some(preamble) = &message.preamble {
+        preamble.put(&mut again);
+    }
+    message.content.put(&mut again);
+    again.put_slice(&plaintext);
+    let expected = plaintext.clone();
+    let second = content::read(&header, &mut again);
+    assert_eq!((&second.content, &second.preamble), (&message.content, &message.preamble));
+    assert_eq!((second.wants_confirms, second.continues), (message.wants_confirms, message.continues));
+    assert_eq!(again, expected);
+}
+
+fn header(input: &mut Input<'_>, tag: [u8; 3]) -> SealedHeader {
+    let frame_type = SEALED_TYPES[input.below(16).saturating_sub(13)];
+    let stream = input.small_number();
+    let stream = if input.flag() { stream.wrapping_add(FIRST_SIDE_STREAM) } else { stream };
+    SealedHeader { frame_type, tag, stream, salt: [input.byte() & 1; 8], seq: input.small_number() }
+}
+
+/// What is sent under one session, and what came of it.
+struct Link {
+    master: Session,
+    receiver: Receiver,
+    sent: Vec<Vec<u8>>,
+    /// Stream, salt and seq of each message whose data was written as a whole.
+    written: BTreeSet<(u32, [u8; 8], u32)>,
+}
+
+/// A receiver, and a peer that has the keys of the session; between them a network that forges.
+pub(crate) fn receiver(data: &[u8]) {
+    let mut input = Input::new(data);
+    let suite = Suite::ALL[input.below(Suite::ALL.len())];
+    let (master, slave) = pair(1, suite);
+    let mut receiver = Receiver::new();
+    let standing = [Standing::Current, Standing::Pending, Standing::Retired][input.below(3)];
+    receiver.update([(slave.clone(), standing), (pair(2, suite).1, Standing::Retired)]);
+    let mut link = Link { master, receiver, sent: Vec::new(), written: BTreeSet::new() };
+    while !input.is_empty() {
+        match input.below(8) {
+            0 => {
+                let at = input.byte();
+                link.genuine(usize::from(at));
+            }
+            1 => {
+                let at = input.byte();
+                link.forged(usize::from(at), &mut input);
+            }
+            2 => {
+                let mut plaintext = BytesMut::new();
+                let chunk = input.chunk();
+                link.claim(chunk);
+                assert!(link.receiver.open(chunk, &mut plaintext).is_err(), "nobody can guess a key");
+            }
+            3 => link.receiver.update([(slave.clone(), Standing::Current)]),
+            _ => {
+                let header = header(&mut input, link.master.tag());
+                if let Some(message) = seal(&link.master, &header, input.chunk()) {
+                    link.sent.push(message);
+                    link.genuine(link.sent.len() - 1);
+                }
+            }
+        }
+    }
+}
+
+impl Link {
+    /// A message that was sent comes, perhaps once more.
+    fn genuine(&mut self, at: usize) {
+        let Some(message) = self.sent.get(at % self.sent.len().max(1)).cloned() else { return };
+        self.claim(&message);
+        let mut plaintext = BytesMut::new();
+        // The keys of a stream that is over may be erased.
+        let Ok(opened) = self.receiver.open(&message, &mut plaintext) else { return };
+        let before = format!("{:?}", self.receiver);
+        let is_will = message[0] == FrameType::Will.byte();
+        let accepted = if is_will {
+            self.receiver.accept_will(&opened).map(|will| will.accepted)
+        } else {
+            self.receiver.accept(&opened)
+        };
+        let Ok(accepted) = accepted else {
+            assert_eq!(before, format!("{:?}", self.receiver), "what is refused changes nothing");
+            return;
+        };
+        if !is_will && opened.content.carries_data() {
+            self.note(&opened, &accepted, plaintext.len());
+        }
+    }
+
+    /// No data is written twice.
+    fn note(&mut self, opened: &Opened, accepted: &Accepted, len: usize) {
+        if accepted.skip < len {
+            let id = (opened.stream.number, opened.salt(), opened.seq);
+            assert!(self.written.insert(id), "{id:?} is written twice: {accepted:?}");
+        }
+    }
+
+    fn forged(&mut self, at: usize, input: &mut Input<'_>) {
+        let Some(genuine) = self.sent.get(at % self.sent.len().max(1)) else { return };
+        let forged = forge(genuine, input);
+        self.claim(&forged);
+        let mut plaintext = BytesMut::new();
+        if let Ok(opened) = self.receiver.open(&forged, &mut plaintext) {
+            assert!(self.sent.contains(&forged), "a forged message opened: {opened:?}");
+        } else {
+            assert!(plaintext.is_empty());
+        }
+    }
+
+    fn claim(&self, message: &[u8]) {
+        let _ = self.receiver.claim(message);
+        assert_ne!(self.receiver.open(message, &mut BytesMut::new()).err(), Some(Rejected::Duplicate));
+    }
+}
+
+/// Seals any plaintext as the session's peer can; `None` where there is no key of that number.
+fn seal(session: &Session, header: &SealedHeader, plaintext: &[u8]) -> Option<Vec<u8>> {
+    let SealedHeader { stream, salt, seq, .. } = *header;
+    let cipher = if header.frame_type == FrameType::Will {
+        will_cipher(&session.send.tree.leaf(stream)?.will_key(), salt, session.suite)
+    } else {
+        let mut key = if stream > MAX_NUMBER {
+            StreamKey::of_side_stream(&session.send.side, stream, salt)
+        } else {
+            session.send.tree.leaf(stream)?.first_key(salt)
+        };
+        key.advance_to(StreamKey::part_of(seq));
+        key.cipher(session.suite)
+    };
+    let mut message = BytesMut::from(&header.to_bytes()[..]);
+    message.put_bytes(0, cipher.head_room());
+    message.put_slice(plaintext);
+    cipher.seal(&mut message, &mut StdRng::seed_from_u64(1));
+    Some(message.to_vec())
+}

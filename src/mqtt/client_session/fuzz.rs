@@ -10,7 +10,9 @@ use rand::rngs::StdRng;
 
 use super::ClientSession;
 use crate::fuzz::{Input, check_text};
-use crate::mqtt::{ClientOptions, ConnectionLost, Event, InFlightLimit, Qos, Receipt, Token, Version, Will};
+use crate::mqtt::{
+    ClientLimits, ClientOptions, ConnectionLost, Event, InFlightLimit, Qos, Receipt, Token, V5Options, Version, Will,
+};
 
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
@@ -35,18 +37,22 @@ pub(crate) fn session(data: &[u8]) {
         clean_session: input.flag(),
         keep_alive: Duration::from_secs(u64::from(input.byte())),
         unique_client_id: input.flag(),
-        wants_retained: input.flag(),
-        session_expiry: u32::from(input.byte()),
-        message_expiry: input.flag().then_some(7),
+        v5: V5Options {
+            wants_retained: input.flag(),
+            session_expiry: u32::from(input.byte()),
+            message_expiry: input.flag().then_some(7),
+        },
         will: input.flag().then(|| Will {
             topic: "will".to_owned(),
             payload: Bytes::from_static(b"gone"),
             qos: Qos::AtLeastOnce,
             retain: false,
         }),
-        in_flight_limit: InFlightLimit { messages: 1 + input.below(9), bytes: 1 + usize::from(input.byte()) },
-        max_send: 200,
-        max_receive: 300,
+        limits: ClientLimits {
+            in_flight: InFlightLimit { messages: 1 + input.below(9), bytes: 1 + usize::from(input.byte()) },
+            max_send: 200,
+            max_receive: 300,
+        },
         ..ClientOptions::new("client-01234567")
     };
     let session = ClientSession::new(options).expect("these options are good");

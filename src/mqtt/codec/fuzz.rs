@@ -17,7 +17,8 @@ pub(crate) fn codec(data: &[u8]) {
     if let Some(lost) = foreign_protocol::recognize(bytes) {
         check_text(&lost.to_string());
     }
-    let options = ClientOptions { version, max_receive: LIMIT, ..ClientOptions::new("me") };
+    let mut options = ClientOptions { version, ..ClientOptions::new("me") };
+    options.limits.max_receive = LIMIT;
     let mut codec = Codec::new(&options);
     let whole = decode(&mut codec, bytes, usize::MAX);
     codec.reset();

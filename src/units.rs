@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The units of time, largest first, in seconds. Weeks are read, and never written.
 const TIMES: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];
@@ -187,6 +187,22 @@ pub(crate) fn utc(secs: u64) -> String {
     format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
+/// A time as RFC 3339 has it, in UTC, with thousandths of a second.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let shown = utc(since.as_secs());
+    let (date, time) = shown.trim_end_matches(" UTC").split_once(' ').unwrap_or_default();
+    format!("{date}T{time}.{:03}Z", since.subsec_millis())
+}
+
+/// A number of bytes in the largest of the units that [`Size`] has, with a tenth: `1.2M`.
+pub(crate) fn short_size(bytes: u64) -> String {
+    match SIZES.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{}.{}{name}", bytes / unit, bytes % unit * 10 / unit),
+        None => bytes.to_string(),
+    }
+}
+
 /// The sum of numbers with units of time, each unit once at most and the larger ones first.
 fn sum_of_units(text: &str) -> Option<u64> {
     let mut rest = text;
@@ -313,6 +329,20 @@ mod tests {
             assert_eq!(utc(secs), shown);
         }
         assert!(utc(u64::MAX).ends_with("UTC"));
+    }
+
+    #[test]
+    fn sizes_are_read_at_a_glance() {
+        for (bytes, shown) in [
+            (0, "0"),
+            (1023, "1023"),
+            (1024, "1.0k"),
+            (1_992_294, "1.8M"),
+            (5 << 30, "5.0G"),
+            (u64::MAX, "17179869183.9G"),
+        ] {
+            assert_eq!(short_size(bytes), shown);
+        }
     }
 
     #[test]

@@ -126,6 +126,12 @@ impl AsRef<CommonArgs> for PairArgs {
     }
 }
 
+/// Its options, for what is generated of them.
+#[must_use]
+pub fn command() -> clap::Command {
+    <PairArgs as clap::CommandFactory>::command()
+}
+
 /// The whole of sts-pair.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -42,6 +42,14 @@ struct RecvArgs {
     #[arg(long, conflicts_with = "json")]
     prefix: bool,
 
+    /// Write the time at which it was received before each line, in UTC, and before the name
+    #[arg(long, conflicts_with = "json")]
+    timestamps: bool,
+
+    /// On a terminal, show on stderr how much was received, and how fast
+    #[arg(long)]
+    progress: bool,
+
     /// Write each line as a JSON object: peer, stream, seq, time, and text, or base64 if it is not UTF-8
     #[arg(long)]
     json: bool,
@@ -65,6 +73,12 @@ impl AsRef<CommonArgs> for RecvArgs {
     }
 }
 
+/// Its options, for what is generated of them.
+#[must_use]
+pub fn command() -> clap::Command {
+    <RecvArgs as clap::CommandFactory>::command()
+}
+
 /// The whole of sts-recv.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -72,10 +86,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &RecvArgs, report: &Reporter) -> Result<()> {
-    let format = match (args.prefix, args.json) {
-        (true, _) => Format::Prefix,
-        (_, true) => Format::Json,
-        _ => Format::Plain,
+    let format = match (args.prefix, args.timestamps, args.json) {
+        (_, _, true) => Format::Json,
+        (false, false, false) => Format::Plain,
+        (name, time, false) => Format::Prefix { time, name },
     };
     let scope = match (args.once, args.last) {
         (true, _) => Scope::FirstStream,
@@ -85,6 +99,7 @@ fn run(args: &RecvArgs, report: &Reporter) -> Result<()> {
     let options = recv::RecvOptions {
         format,
         wait: args.wait,
+        progress: args.progress,
         scope,
         lines: args.lines,
         binary: args.binary,

@@ -21,6 +21,7 @@ use crate::{Result, send};
 /// available, up to its last newline. If the broker is away, sts-send waits for it. The manual is sts-send(1).
 #[derive(Parser)]
 #[command(name = "sts-send", version, args_override_self = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag for each, as they are on the command line")]
 struct SendArgs {
     #[command(flatten)]
     common: CommonArgs,
@@ -40,6 +41,10 @@ struct SendArgs {
     /// Hide lengths: pad what is encrypted to a multiple of N bytes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     pad: Option<u32>,
+
+    /// On a terminal, show on stderr how much was sent, how fast, and how long it will take
+    #[arg(long)]
+    progress: bool,
 
     /// Send to the peer NAME, on a link with several peers
     #[arg(long, value_name = "NAME")]
@@ -68,6 +73,12 @@ impl AsRef<CommonArgs> for SendArgs {
     }
 }
 
+/// Its options, for what is generated of them.
+#[must_use]
+pub fn command() -> clap::Command {
+    <SendArgs as clap::CommandFactory>::command()
+}
+
 /// The whole of sts-send.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -83,6 +94,6 @@ fn run(args: &SendArgs, report: &Reporter) -> Result<()> {
     let timeout = args.timeout.limit();
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
     let (will, to) = (args.will.clone(), args.to.clone());
-    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, will, to };
+    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, will, progress: args.progress, to };
     send::run(&Link::open(&args.common, report)?.pad_to(args.pad.map(|pad| pad as usize))?, &options, report)
 }

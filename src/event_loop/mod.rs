@@ -12,11 +12,14 @@
 //! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run
 //! but its deadline and the keep-alive.
 
+mod progress;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+pub(crate) use self::progress::{ProgressMeter, RunProgress};
 use crate::mqtt::{self, Client, Message, Outage, Qos, Receipt, Token};
 use crate::report::Reporter;
 use crate::stdio::{self, Signals};
@@ -116,6 +119,8 @@ pub(crate) struct EventLoop<'a> {
     short_connections: u32,
     /// What another process wakes this one with, and whether it did.
     bell: Option<(OwnedFd, bool)>,
+    /// Of a run that can tell how far it has come.
+    meter: Option<ProgressMeter>,
 }
 
 impl<'a> EventLoop<'a> {
@@ -123,7 +128,35 @@ impl<'a> EventLoop<'a> {
     #[must_use]
     pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
         let (ready, reachability) = (PollFlags::empty(), Reachability::Unknown);
-        Self { broker, signals, report, ready, paused: false, reachability, short_connections: 0, bell: None }
+        Self {
+            broker,
+            signals,
+            report,
+            ready,
+            paused: false,
+            reachability,
+            short_connections: 0,
+            bell: None,
+            meter: None,
+        }
+    }
+
+    /// From here on the loop wakes when the run is to tell how far it has come: see [`EventLoop::is_progress_due`].
+    pub(crate) fn measure(&mut self, meter: ProgressMeter) {
+        self.meter = Some(meter);
+    }
+
+    /// Whether the run is to tell how far it has come, with [`EventLoop::tell_progress`].
+    #[must_use]
+    pub(crate) fn is_progress_due(&self, now: Instant) -> bool {
+        self.meter.as_ref().is_some_and(|meter| meter.is_due(now))
+    }
+
+    /// Tells whoever wants to know how far the run has come.
+    pub(crate) fn tell_progress(&mut self, progress: &RunProgress, now: Instant) {
+        if let Some(meter) = &mut self.meter {
+            meter.tell(progress, self.report, now);
+        }
     }
 
     /// From here on the loop wakes when this becomes readable, too, and what can be read from it is discarded.
@@ -262,17 +295,24 @@ impl<'a> EventLoop<'a> {
         }
         // What a layer of encryption holds back has left the socket.
         let unread = self.broker.has_unread().then_some(now);
-        let deadline = deadline.into_iter().chain(self.broker.deadline()).chain(unread).min();
+        // One that has passed is of a run that does something else now.
+        let progress = self.meter.as_ref().and_then(ProgressMeter::deadline).filter(|due| *due > now);
+        let deadline = deadline.into_iter().chain(self.broker.deadline()).chain(unread).chain(progress).min();
         let signals = self.signals.as_fd();
         let mut fds = Vec::with_capacity(4);
         fds.push(PollFd::new(&signals, PollFlags::IN));
         self.broker.interest(&mut fds);
         let brokers = 1..fds.len();
+        let meter = self.meter.as_ref().map(ProgressMeter::as_fd);
+        fds.extend(meter.iter().map(|requests| PollFd::new(requests, PollFlags::IN)));
         fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
         fds.extend(self.bell.iter().map(|(bell, _)| PollFd::new(bell, PollFlags::IN)));
         stdio::wait(&mut fds, deadline, now)?;
         self.ready = fds[brokers].iter().fold(PollFlags::empty(), |ready, fd| ready | fd.revents());
         let rang = fds.last().is_some_and(|last| !last.revents().is_empty());
+        if let Some(meter) = &mut self.meter {
+            meter.take_requests();
+        }
         if let Some((bell, woken)) = self.bell.as_mut().filter(|_| rang) {
             *woken = true;
             // It does not block, and what does not go into one read wakes the loop once more.

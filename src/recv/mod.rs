@@ -53,9 +53,10 @@ use self::run::RecvRun;
 use self::sealed::{LastMessages, SealedStreams};
 use crate::Result;
 use crate::config::Config;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, ProgressMeter};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
+use crate::name::list;
 use crate::report::Reporter;
 use crate::route::Route;
 use crate::stdio::Signals;
@@ -96,6 +97,8 @@ pub struct RecvOptions {
     pub format: Format,
     /// Without a session, wait for the first one.
     pub wait: bool,
+    /// Show on a terminal how far the run has come.
+    pub progress: bool,
 }
 
 impl RecvOptions {
@@ -125,6 +128,7 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     broker.subscribe(filter, qos, Instant::now())?;
     // Nothing is sent before its first turn.
     let mut events = EventLoop::new(broker, Signals::catch()?, report);
+    events.measure(ProgressMeter::new(options.progress, report, Instant::now())?);
     let mut kept = Vec::new();
     if options.wait {
         match first_session::wait(link, options.timeout, &mut events, report)? {
@@ -135,7 +139,10 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     let now = Instant::now();
     let streams = open_streams(link, &options, report, now)?;
     let many_peers = link.config.route().as_ref().is_some_and(Route::is_wildcard);
-    let printer = Printer::stdout(options.format, options.lines, many_peers, link.config.mqtt.max_message)?;
+    let mut printer = Printer::stdout(options.format, options.lines, many_peers, link.config.mqtt.max_message)?;
+    if options.progress {
+        printer.count_lines();
+    }
     RecvRun {
         config: &link.config,
         timeout: options.timeout(),
@@ -161,7 +168,11 @@ fn open_streams<'a>(
     now: Instant,
 ) -> Result<Box<dyn IncomingStreams + 'a>> {
     let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
-    Ok(match link.peers()? {
+    let peers = link.peers()?;
+    if let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted().ok()) {
+        report.verbose(format_args!("receiving from {}", list(accepted.iter().map(|peer| peer.name.as_str()))));
+    }
+    Ok(match peers {
         None => Box::new(PlainStreams::new(options, &link.config.subscribe, report)),
         Some(peers) if options.scope == Scope::Retained => {
             Box::new(LastMessages::open(link, peers, with_metadata, report, now)?)

@@ -60,6 +60,7 @@ impl RecvRun<'_> {
     /// Receives, then tells the senders and the broker what was written. Returns what the user is to know of it.
     pub(super) fn finish(mut self, kept: Vec<BrokerEvent>, options: &RecvOptions) -> Result<()> {
         let received = self.receive(kept);
+        self.report.status("");
         // Even if it failed.
         let told = self.tell_written().and(self.streams.close());
         let nothing_came = received.as_ref().ok().and_then(|end| self.nothing_came(end));
@@ -101,6 +102,9 @@ impl RecvRun<'_> {
             if let Some(refusal) = self.take_events(now)? {
                 self.drain()?;
                 return Ok(End::Refused(refusal));
+            }
+            if self.events.is_progress_due(now) {
+                self.events.tell_progress(&self.printer.progress(), now);
             }
             // Before anything is given up for taking too long: while nothing is read, nothing can come.
             self.pause_reading(self.printer.is_full(), now);

@@ -125,6 +125,10 @@ impl MessageSource for Direct {
         self.input.as_fd().filter(|_| looks_for_input || (may_read && !self.has_whole_message()))
     }
 
+    fn input(&self) -> &Input {
+        &self.input
+    }
+
     fn stop_reading(&mut self, _now: Instant) -> Result<()> {
         self.input.stop();
         Ok(())

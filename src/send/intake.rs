@@ -40,6 +40,11 @@ impl<'a> Intake<'a> {
         Self { input, split, max_record, unwritten, blocked: None, disk_full, report }
     }
 
+    /// Standard input.
+    pub(super) fn input(&self) -> &Input {
+        &self.input
+    }
+
     /// Most bytes of a record.
     pub(super) fn max_record(&self) -> usize {
         self.max_record

@@ -59,7 +59,7 @@ use self::source::MessageSource;
 use self::spooled::Spooled;
 use self::timeouts::Timeouts;
 use crate::crypto::schedule::Digest;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, ProgressMeter};
 use crate::link::{Link, Tool};
 use crate::name::PeerName;
 use crate::report::Reporter;
@@ -81,6 +81,8 @@ pub struct SendOptions {
     pub spool: Option<SpoolOptions>,
     /// What the broker is to say for this device if the run dies.
     pub will: Option<String>,
+    /// Show on a terminal how far the run has come.
+    pub progress: bool,
     /// To which peer, on a link with several.
     pub to: Option<PeerName>,
 }
@@ -95,9 +97,14 @@ pub struct SendOptions {
 /// either. With a spool as [`crate::spool::Spool::open`], too.
 pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> {
     let mut rng = rand::rng();
-    let (input, signals) = (Input::stdin()?, Signals::catch()?);
+    let (mut input, signals) = (Input::stdin()?, Signals::catch()?);
+    let meter = ProgressMeter::new(options.progress, report, Instant::now())?;
+    if options.progress {
+        input.count_lines();
+    }
     let found = open_stream(link, options, Instant::now());
     let mut events = EventLoop::new(link.client(Tool::Send, &mut rng)?, signals, report);
+    events.measure(meter);
     let (source, stream): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>) = match &options.spool {
         None => (Box::new(Direct::new(input, options.split)), found?),
         Some(spool) => {
@@ -113,6 +120,9 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             }
         }
     };
+    if link.config.sealed.is_some() {
+        report.verbose(format_args!("sending to {}", stream.receiver()));
+    }
     if std::io::stdin().is_terminal() {
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }

@@ -33,11 +33,12 @@ use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn, larger};
 use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
 use crate::config::{MIN_MESSAGE, Mqtt};
-use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, Stop, next_deadline};
+use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, RunProgress, Stop, next_deadline};
 use crate::mqtt::{Client, Qos};
 use crate::report::Reporter;
 use crate::spool::Pending;
 use crate::text::count;
+use crate::units::short_size;
 use crate::{Error, Exit, Result};
 
 /// Why a run ends before everything is delivered.
@@ -98,6 +99,7 @@ impl SendRun<'_> {
             Err(SendFailure::GivenUp(error)) => Err(error),
             Err(SendFailure::Interrupted(cause)) => Err(self.interrupted(cause)),
         };
+        self.report.status("");
         // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
         if let Err(error) = self.stream.finish(self.source.delivered()) {
             self.report.verbose(format_args!("how the stream ended is not written down: {error}"));
@@ -139,6 +141,9 @@ impl SendRun<'_> {
         loop {
             let now = self.events.begin_turn();
             self.handle_events(now)?;
+            if self.events.is_progress_due(now) {
+                self.events.tell_progress(&self.progress(), now);
+            }
             if self.is_stopped(now)? {
                 return Ok(());
             }
@@ -422,6 +427,18 @@ impl SendRun<'_> {
         let messages = self.events.broker.unacknowledged().messages as u64;
         let broker = Pending { messages, bytes: self.data_in_flight.bytes() };
         larger(broker, self.stream.unconfirmed())
+    }
+
+    /// How far the run has come: what was read and is delivered.
+    fn progress(&self) -> RunProgress {
+        let (input, pending) = (self.source.input(), self.pending());
+        let (messages, bytes) = (count(pending.messages, "message"), short_size(pending.bytes));
+        RunProgress {
+            bytes: input.bytes_read().saturating_sub(pending.bytes),
+            total: input.total(),
+            lines: input.lines_read(),
+            under_way: format!("{messages} ({bytes}) unacknowledged"),
+        }
     }
 
     fn pending(&self) -> Pending {

@@ -13,6 +13,7 @@ use rand::rngs::ThreadRng;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use crate::mqtt::Token;
 use crate::spool::Pending;
+use crate::stdio::Input;
 use crate::text::count;
 use crate::{Error, Exit, Result};
 
@@ -54,6 +55,9 @@ pub(super) trait MessageSource {
 
     /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.
     fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>>;
+
+    /// Standard input.
+    fn input(&self) -> &Input;
 
     /// Reads no further: what was read is all there is, and is kept where there is a disk.
     fn stop_reading(&mut self, now: Instant) -> Result<()>;

@@ -16,6 +16,7 @@ use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
 use crate::spool::{Found, Pending, RecordStore, Recut, Spool};
+use crate::stdio::Input;
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -207,6 +208,10 @@ impl MessageSource for Spooled<'_> {
 
     fn input_fd(&self, _may_read: bool) -> Option<BorrowedFd<'_>> {
         self.intake.fd(&self.spool)
+    }
+
+    fn input(&self) -> &Input {
+        self.intake.input()
     }
 
     fn stop_reading(&mut self, now: Instant) -> Result<()> {

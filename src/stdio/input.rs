@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
 
+use super::line_ends;
 use crate::{Error, Exit, Result};
 
 /// Most bytes that are read at once: what a pipe holds.
@@ -21,6 +22,12 @@ pub struct Input {
     at_end: bool,
     /// What is read goes here first: bytes that nothing has set can be read into, but not appended to a buffer.
     chunk: Box<[MaybeUninit<u8>]>,
+    /// Of a file: how many bytes there were to read at the start.
+    total: Option<u64>,
+    /// How many were read.
+    bytes_read: u64,
+    /// How many lines, if they are counted.
+    lines_read: Option<u64>,
 }
 
 impl Input {
@@ -37,7 +44,33 @@ impl Input {
         if fcntl_getfl(&stdin).map_err(unreadable)? & OFlags::ACCMODE == OFlags::WRONLY {
             return Err(unreadable(Errno::BADF));
         }
-        Ok(Self { stdin, at_end: false, chunk: Box::new_uninit_slice(MAX_READ_LEN) })
+        let total = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => u64::try_from(stat.st_size).ok().zip(rustix::fs::tell(&stdin).ok()),
+            _ => None,
+        };
+        let total = total.map(|(size, place)| size.saturating_sub(place));
+        let chunk = Box::new_uninit_slice(MAX_READ_LEN);
+        Ok(Self { stdin, at_end: false, chunk, total, bytes_read: 0, lines_read: None })
+    }
+
+    /// From here on lines are counted.
+    pub(crate) fn count_lines(&mut self) {
+        self.lines_read.get_or_insert(0);
+    }
+
+    /// How many bytes were read.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    /// How many lines were read, if they are counted.
+    pub(crate) fn lines_read(&self) -> Option<u64> {
+        self.lines_read
+    }
+
+    /// How many bytes a file had to read at the start; `None` for anything else.
+    pub(crate) fn total(&self) -> Option<u64> {
+        self.total
     }
 
     /// What becomes readable when there is input or its end; `None` after that end.
@@ -71,6 +104,10 @@ impl Input {
                     // Once, for all that may follow.
                     buffer.reserve(room);
                     buffer.extend_from_slice(bytes);
+                    self.bytes_read += bytes.len() as u64;
+                    if let Some(lines) = &mut self.lines_read {
+                        *lines += line_ends(bytes);
+                    }
                 }
                 Err(Errno::INTR) => {}
                 // Another program made the shared open file non-blocking: the next poll waits for us.

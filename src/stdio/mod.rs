@@ -20,6 +20,11 @@ pub(crate) use output::{Output, Written};
 pub use signals::Signals;
 pub use split::Split;
 
+/// How many lines end in these bytes.
+fn line_ends(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
 /// Waits until one of `fds` is ready, `deadline` has passed, or a signal came; with neither ready nor deadline, for ever.
 ///
 /// # Errors

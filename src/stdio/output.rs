@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
+use super::line_ends;
 use crate::{Error, Exit, Result};
 
 /// What a pipe takes at once when poll(2) calls it writable: one page of it is free (pipe(7), `PIPE_BUF`).
@@ -24,6 +25,8 @@ pub(crate) struct Output<C> {
     buffer: BytesMut,
     /// Bytes written since the start.
     written: u64,
+    /// Lines of them, if they are counted.
+    lines: Option<u64>,
     /// As many of them as [`Output::next_completion`] has returned completions for.
     completed: u64,
     /// Completions, each with the number of bytes that must be written before it.
@@ -80,12 +83,35 @@ impl<C> Output<C> {
             FileType::Fifo => Relay::new().map_or(WriteMethod::Page, WriteMethod::Pipe),
             _ => WriteMethod::Page,
         };
-        Ok(Self { stdout, method, buffer: BytesMut::new(), written: 0, completed: 0, completions: VecDeque::new() })
+        Ok(Self {
+            stdout,
+            method,
+            buffer: BytesMut::new(),
+            written: 0,
+            lines: None,
+            completed: 0,
+            completions: VecDeque::new(),
+        })
     }
 
     /// The descriptor: writable when [`Output::write_ready`] has something to do, in error when the reader has gone.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.stdout.as_fd()
+    }
+
+    /// From here on lines are counted.
+    pub(crate) fn count_lines(&mut self) {
+        self.lines.get_or_insert(0);
+    }
+
+    /// How many bytes were written.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many lines were written, if they are counted.
+    pub(crate) fn lines(&self) -> Option<u64> {
+        self.lines
     }
 
     /// Bytes that wait to be written.
@@ -181,6 +207,9 @@ impl<C> Output<C> {
         };
         match result {
             Ok(written) => {
+                if let Some(lines) = &mut self.lines {
+                    *lines += line_ends(&self.buffer[..written]);
+                }
                 self.buffer.advance(written);
                 self.written += written as u64;
                 Ok(Written::Some)

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::{Error, Exit, Result};
 
@@ -51,6 +51,14 @@ impl Signals {
     /// As [`Signals::catch`].
     pub fn hangups() -> Result<Self> {
         Ok(Self { received: Received::of(&[SIGHUP])?, hangups: None })
+    }
+
+    /// From here on SIGUSR1, which asks a run how far it has come, is counted.
+    ///
+    /// # Errors
+    /// As [`Signals::catch`].
+    pub(crate) fn progress_requests() -> Result<Self> {
+        Ok(Self { received: Received::of(&[SIGUSR1])?, hangups: None })
     }
 
     /// Signals of which each is a byte that a test writes to the other end.

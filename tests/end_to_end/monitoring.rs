@@ -137,3 +137,31 @@ fn check_with_promtool(text: &str) {
         assert_eq!((checked.text(), checked.stderr.as_str()), ("", ""));
     }
 }
+
+#[test]
+fn a_run_tells_how_far_it_has_come_on_a_terminal_and_at_a_signal() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--timestamps"]);
+    receiver.wait_for("receiving from station");
+    let terminal = Terminal::run(&pair.master, "(echo one; echo two; sleep 1000) | sts-send --progress gateway");
+    wait_until("a line", || terminal.screen().contains("8, 2 lines, "));
+    wait_until("all of it acknowledged", || terminal.screen().contains("0 messages (0) unacknowledged"));
+
+    let mut sender = Process::spawn(pair.master.send(&["-v", LINK]));
+    sender.write("three\n");
+    receiver.signal(Signal::USR1);
+    receiver.wait_for("/s");
+    sender.wait_for("sending to gateway");
+    // Until it is acknowledged.
+    wait_until("what was sent", || {
+        sender.signal(Signal::USR1);
+        sender.stderr().contains("sts-send: 6, ")
+    });
+    assert!(!sender.stderr().contains("line"), "{}", sender.stderr());
+    sender.wait().succeeded();
+    drop(terminal);
+    let ended = receiver.stop().succeeded();
+    let (stamp, line) = ended.text().lines().last().unwrap().split_once(' ').unwrap();
+    assert_eq!((stamp.len(), line), (24, "three"), "{ended:?}");
+}

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::recv::delivery::Metadata;
 use crate::text::{escape, json_string};
+use crate::units::timestamp;
 
 /// How a line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,8 +16,13 @@ pub enum Format {
     /// Byte for byte.
     #[default]
     Plain,
-    /// After its peer's name, a colon and a space.
-    Prefix,
+    /// After the time at which it was received, its peer's name with a colon, or both.
+    Prefix {
+        /// With the time.
+        time: bool,
+        /// With the name.
+        name: bool,
+    },
     /// As a JSON object (RFC 8259).
     Json,
 }
@@ -26,7 +32,7 @@ impl Format {
     pub(in crate::recv) fn needs_metadata(self) -> bool {
         match self {
             Self::Plain => false,
-            Self::Prefix | Self::Json => true,
+            Self::Prefix { .. } | Self::Json => true,
         }
     }
 
@@ -35,9 +41,15 @@ impl Format {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         match (self, metadata) {
             (Self::Plain, _) | (_, None) => out.extend_from_slice(line),
-            (Self::Prefix, Some(metadata)) => {
-                out.extend_from_slice(metadata.name().as_bytes());
-                out.extend_from_slice(b": ");
+            (Self::Prefix { time, name }, Some(metadata)) => {
+                if time {
+                    out.extend_from_slice(timestamp(metadata.received()).as_bytes());
+                    out.push(b' ');
+                }
+                if name {
+                    out.extend_from_slice(metadata.name().as_bytes());
+                    out.extend_from_slice(b": ");
+                }
                 out.extend_from_slice(text);
                 out.push(b'\n');
             }
@@ -64,6 +76,12 @@ impl Metadata {
         match self {
             Self::Sealed { peer, .. } => peer.clone(),
             Self::Plain { topic, .. } => escape(topic),
+        }
+    }
+
+    fn received(&self) -> SystemTime {
+        match self {
+            Self::Sealed { received, .. } | Self::Plain { received, .. } => *received,
         }
     }
 
@@ -106,8 +124,13 @@ mod tests {
         let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received };
         assert_eq!(put(Format::Plain, &peer, b"21.5\n"), "21.5\n");
         assert_eq!(put(Format::Plain, &peer, b"21.5"), "21.5");
-        assert_eq!(put(Format::Prefix, &peer, b"21.5\n"), "s7: 21.5\n");
-        assert_eq!(put(Format::Prefix, &peer, b"cut"), "s7: cut\n");
+        assert_eq!(put(Format::Prefix { time: false, name: true }, &peer, b"21.5\n"), "s7: 21.5\n");
+        assert_eq!(put(Format::Prefix { time: false, name: true }, &peer, b"cut"), "s7: cut\n");
+        let timed = |name| put(Format::Prefix { time: true, name }, &peer, b"21.5\n");
+        assert_eq!(
+            (timed(true).as_str(), timed(false).as_str()),
+            ("2026-11-25T21:38:27.023Z s7: 21.5\n", "2026-11-25T21:38:27.023Z 21.5\n")
+        );
         assert_eq!(
             put(Format::Json, &peer, b"\"21.5\"\n"),
             "{\"peer\":\"s7\",\"stream\":3,\"seq\":17,\"time\":1795642707.023,\"text\":\"\\\"21.5\\\"\"}\n"
@@ -124,7 +147,10 @@ mod tests {
     #[test]
     fn a_topic_is_anybodys_text() {
         let topic = Metadata::Plain { topic: "a\u{1b}[31m\u{202e}é".into(), received: UNIX_EPOCH };
-        assert_eq!(put(Format::Prefix, &topic, b"x\n"), "a\\x1b[31m\\xe2\\x80\\xae\\xc3\\xa9: x\n");
+        assert_eq!(
+            put(Format::Prefix { time: false, name: true }, &topic, b"x\n"),
+            "a\\x1b[31m\\xe2\\x80\\xae\\xc3\\xa9: x\n"
+        );
         assert_eq!(
             put(Format::Json, &topic, b"\n"),
             "{\"topic\":\"a\\u001b[31m\\u202eé\",\"time\":0.000,\"text\":\"\"}\n"

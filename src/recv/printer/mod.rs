@@ -23,11 +23,13 @@ pub use self::format::Format;
 use self::line_writer::LineWriter;
 use self::order::OutputOrder;
 use crate::Result;
+use crate::event_loop::RunProgress;
 use crate::mqtt::Receipt;
 use crate::recv::delivery::{Completion, Delivery, Joint};
 use crate::session::SessionId;
 use crate::stdio::{Output, Written};
 use crate::stream::StreamId;
+use crate::units::short_size;
 
 /// Bytes on their way to standard output above which nothing more is read from the broker.
 const MAX_PENDING_BYTES: usize = 1 << 20;
@@ -132,6 +134,21 @@ impl Printer {
     /// Bytes that were passed on and are not written.
     pub(super) fn unwritten(&self) -> usize {
         self.writer.output.pending_bytes()
+    }
+
+    /// From here on lines are counted.
+    pub(super) fn count_lines(&mut self) {
+        self.writer.output.count_lines();
+    }
+
+    /// How far the run has come: what was written.
+    pub(super) fn progress(&self) -> RunProgress {
+        let output = &self.writer.output;
+        let under_way = match self.unwritten() + self.order.pending_bytes() {
+            0 => String::new(),
+            bytes => format!("{} unwritten", short_size(bytes as u64)),
+        };
+        RunProgress { bytes: output.written(), total: None, lines: output.lines(), under_way }
     }
 
     /// Whether so much waits that nothing more is to be read from the broker.

@@ -65,9 +65,9 @@ impl ClientSession {
         if reason.class() != ReasonClass::Success {
             return Err(self.connection_refused(reason, capabilities));
         }
-        // MQTT 3.1 cannot say whether there is a session. There is none after a clean start; otherwise there may be one or not,
-        // and what follows must be right for both: everything is subscribed to and sent again, and at QoS 2 a message may arrive
-        // twice rather than never.
+        // MQTT 3.1 cannot say whether there is a session. There is none after a clean start; otherwise there may be one
+        // or not, and what follows must be right for both: everything is subscribed to and sent again, and at QoS 2 a
+        // message may arrive twice rather than never.
         let certainly_lost = self.options.clean_session || *session_present == Some(false);
         let in_doubt = matches!(self.state, ConnectionState::Connecting { doubt: SessionDoubt::ConnAckMissing, .. });
         let session_present = *session_present == Some(true) && !in_doubt;
@@ -77,7 +77,7 @@ impl ClientSession {
             self.subscriptions.session_lost();
         }
         self.take_capabilities(capabilities);
-        let interval = capabilities.keep_alive.unwrap_or_else(|| self.options.keep_alive_seconds());
+        let interval = self.ping_interval(capabilities);
         let mut keep_alive = KeepAlive::new(Duration::from_secs(interval.into()), now);
         keep_alive.pause(self.is_paused(), now);
         self.state = ConnectionState::Up { since: now, keep_alive, renewing: false };
@@ -85,8 +85,8 @@ impl ClientSession {
         self.events.push_back(Event::Up { session_present });
         self.send_subscribes(now);
         if self.history.suspects_oldest() {
-            // Before PUBLISH, which waits for the answer: if the connection falls then, it was the message. In one flight with
-            // it the answer would often be lost, as a reset discards what was not read yet.
+            // Before PUBLISH, which waits for the answer: if the connection falls then, it was the message. In one
+            // flight with it the answer would often be lost, as a reset discards what was not read yet.
             self.send_ping(now);
         }
         self.fill_write_buffer();
@@ -105,6 +105,14 @@ impl ClientSession {
             self.events.push_back(Event::Refused(error));
         }
         lost
+    }
+
+    /// Seconds without a packet before PINGREQ; 0 for none. A broker may want it sooner than the user. One that lets us
+    /// wait longer, or sets 0, does not keep the user from hearing of a dead connection in time.
+    fn ping_interval(&self, capabilities: &Capabilities) -> u16 {
+        let asked_for = self.options.keep_alive_seconds();
+        let intervals = [Some(asked_for), capabilities.keep_alive].into_iter().flatten();
+        intervals.filter(|seconds| *seconds > 0).min().unwrap_or(0)
     }
 
     /// Keeps to what the broker bears, and to what it chose.

@@ -452,3 +452,17 @@ fn what_is_too_long_now_is_taken_back_and_its_identifier_is_not_used_again() {
         assert_eq!(rig.session.unacknowledged().messages, 1 + released.len());
     }
 }
+
+#[test]
+fn a_broker_cannot_put_off_that_a_dead_connection_is_found() {
+    for (asked_for, set, expected) in
+        [(60, 10, Some(10)), (60, 600, Some(60)), (60, 0, Some(60)), (0, 10, Some(10)), (0, 0, None)]
+    {
+        let mut rig = Rig::new(|options| {
+            (options.version, options.keep_alive) = (Version::V5, asked_for * SECOND);
+        });
+        rig.broker.capabilities.server_keep_alive = Some(set);
+        rig.connect(false);
+        assert_eq!(rig.session.deadline(), expected.map(|seconds| rig.now + seconds * SECOND), "{asked_for}, {set}");
+    }
+}

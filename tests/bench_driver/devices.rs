@@ -79,9 +79,9 @@ impl Bench {
     }
 
     /// sts-send on the station, by a relay on this port.
-    pub(crate) fn send_through(&self, port: u16) -> Command {
+    pub(crate) fn send_through(&self, port: u16, args: &[&str]) -> Command {
         let mut command = self.bare(Device::Station, "sts-send");
-        command.args(self.options(port)).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(self.options(port)).args(args).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }
 

@@ -296,13 +296,25 @@ fn over_tls(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()>
     wire(bench, secure, report)
 }
 
-/// What a run of one line costs on the wire.
+/// Lines of two bytes in one run, of which each is a message.
+const LINES_ON_THE_WIRE: usize = 1000;
+
+/// What a line costs on the wire.
 fn wire(bench: &Bench, secure: &Bench, report: &mut Report) -> Result<()> {
-    let [plain] = tls::bytes_of_runs(bench, 1)?[..] else { return Err("one run, one count".into()) };
-    let [full, resumed] = tls::bytes_of_runs(secure, 2)?[..] else { return Err("two runs, two counts".into()) };
+    let one_shot = |bench, args, runs| tls::bytes_of_runs(bench, args, b"hi\n", runs);
+    let [plain] = one_shot(bench, &[], 1)?[..] else { return Err("one run, one count".into()) };
+    let [full, resumed] = one_shot(secure, &[], 2)?[..] else { return Err("two runs, two counts".into()) };
     for (what, bytes) in [("TCP", plain), ("TLS, full handshake", full), ("TLS, resumed", resumed)] {
         let what = format!("bytes in both directions of echo hi | sts-send: {what}");
         report.row(&what, Unit::Octets, &[real(bytes)], None, Bar::None);
+    }
+    // After the first message, an alias stands for the topic.
+    let input = b"hi\n".repeat(LINES_ON_THE_WIRE);
+    for (what, version) in [("MQTT 3.1.1", "mqtt_version=4"), ("MQTT 5, topic alias", "mqtt_version=5")] {
+        let bytes = tls::bytes_of_runs(bench, &["--each", "-o", version], &input, 1)?;
+        let per_line: Vec<_> = bytes.into_iter().map(|bytes| real(bytes) / real(LINES_ON_THE_WIRE as u64)).collect();
+        let what = format!("bytes in both directions per line of sts-send --each: {what}");
+        report.row(&what, Unit::Octets, &per_line, None, Bar::None);
     }
     Ok(())
 }

@@ -40,18 +40,18 @@ impl Certificates {
     }
 }
 
-/// Bytes in both directions of `echo hi | sts-send`, for so many runs one after the other.
-pub(crate) fn bytes_of_runs(bench: &Bench, runs: usize) -> Result<Vec<u64>> {
+/// Bytes in both directions of `sts-send` with these arguments and this input, for so many runs one after the other.
+pub(crate) fn bytes_of_runs(bench: &Bench, args: &[&str], input: &[u8], runs: usize) -> Result<Vec<u64>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let through = listener.local_addr()?.port();
     let mut counts = Vec::new();
     for _ in 0..runs {
-        let mut sender = bench.send_through(through);
+        let mut sender = bench.send_through(through, args);
         let counted = thread::spawn({
             let (listener, port) = (listener.try_clone()?, bench.port());
             move || relay_once(&listener, port).unwrap_or(0)
         });
-        run(sender.stdin(filled(b"hi\n")?))?;
+        run(sender.stdin(filled(input)?))?;
         counts.push(counted.join().map_err(|_| "the relay panicked")?);
     }
     Ok(counts)

@@ -1,6 +1,7 @@
 //! Claim: a file of ours is read only if it is ours alone, and is replaced whole or not at all.
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Mode;
 
+use super::check::{can_be_changed, check};
 use super::whole::{MAX_FILE_LEN, read};
 use super::*;
 use crate::Exit;
@@ -236,4 +238,121 @@ fn errors_show_no_control_characters() {
     let err = Dir::open(&file, Guard::Private).unwrap_err();
     assert!(!err.to_string().contains(char::is_control), "{err}");
     assert!(!err.hint_text().unwrap().contains(char::is_control));
+}
+
+/// A group that somebody else is in.
+fn shared_group() -> u32 {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let mut groups = passwd.lines().filter_map(|line| line.split(':').nth(3)?.parse().ok());
+    groups.find(|group| !users::is_ours_alone(*group)).expect("another user than this one and root")
+}
+
+/// What is said of a file or a directory of this user, in a group that somebody else is in.
+fn stat_of(path: &Path, mode: u32) -> rustix::fs::Stat {
+    let mut stat = rustix::fs::stat(path).unwrap();
+    stat.st_mode = (stat.st_mode & !0o7777) | mode;
+    stat.st_gid = shared_group();
+    stat
+}
+
+#[test]
+fn no_permission_of_others_passes_where_nobody_else_may_use_it() {
+    let (_home, dir) = home();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    for path in [&*file, dir.path()] {
+        for guard in [Guard::Private, Guard::Secret] {
+            let passes = |mode| check(path, &stat_of(path, mode), guard, users::us()).is_ok();
+            assert!(passes(0o700) && passes(0o600) && passes(0o400) && passes(0o1700), "{guard:?}");
+            for others in (0..6).map(|bit| 1 << bit) {
+                assert!(!passes(0o600 | others) && !passes(0o400 | others), "{guard:?}: {others:o}");
+            }
+        }
+        let passes = |mode| check(path, &stat_of(path, mode), Guard::Public, users::us()).is_ok();
+        assert!(passes(0o755) && passes(0o444));
+        assert!(!passes(0o020) && !passes(0o002) && !passes(0o777));
+        // In a sticky directory others can touch nothing of ours; a file knows no such thing.
+        assert_eq!(passes(0o1777), path == dir.path());
+    }
+}
+
+#[test]
+fn what_is_another_users_passes_nowhere_and_roots_where_it_may_be_put_in_place() {
+    let (_home, dir) = home();
+    for (owner, guard, passes) in [
+        (4242, Guard::Private, true),
+        (0, Guard::Private, false),
+        (0, Guard::Secret, true),
+        (0, Guard::Public, true),
+        (4243, Guard::Private, false),
+        (4243, Guard::Secret, false),
+        (4243, Guard::Public, false),
+    ] {
+        let mut stat = stat_of(dir.path(), 0o700);
+        stat.st_uid = owner;
+        assert_eq!(check(dir.path(), &stat, guard, 4242).is_ok(), passes, "{owner} {guard:?}");
+    }
+}
+
+/// Of a container's secret, which nobody can write, a group may read in which nobody else is.
+#[test]
+fn a_secret_may_be_read_by_a_group_of_its_own_if_nobody_can_write_it() {
+    let (_home, dir) = home();
+    let file = dir.path().join("secret");
+    fs::write(&file, "").unwrap();
+    let ours = rustix::process::getgid().as_raw();
+    let (alone, shared) = (users::is_ours_alone(ours), shared_group());
+    for (mode, group, passes) in
+        [(0o440, ours, alone), (0o640, ours, false), (0o460, ours, false), (0o444, ours, false), (0o440, shared, false)]
+    {
+        let mut stat = stat_of(&file, mode);
+        stat.st_gid = group;
+        assert_eq!(check(&file, &stat, Guard::Secret, users::us()).is_ok(), passes, "{mode:o} {group}");
+        assert!(check(&file, &stat, Guard::Private, users::us()).is_err(), "{mode:o}");
+    }
+    for (mode, exposed) in [(0o600, false), (0o400, false), (0o604, true), (0o640, true), (0o440, !alone)] {
+        chmod(&file, mode);
+        assert_eq!(is_exposed(&file), exposed, "{mode:o}");
+    }
+    assert!(!is_exposed(&dir.path().join("absent")));
+}
+
+#[test]
+fn who_can_write_a_directory_can_change_what_it_leads_to() {
+    let (_home, dir) = home();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let (ours, shared) = (rustix::process::getgid().as_raw(), shared_group());
+    for (path, mode, group, changes) in [
+        (dir.path(), 0o755, shared, false),
+        (dir.path(), 0o775, shared, true),
+        (dir.path(), 0o775, ours, !users::is_ours_alone(ours)),
+        (dir.path(), 0o757, ours, true),
+        (dir.path(), 0o777, ours, true),
+        (dir.path(), 0o1777, shared, false),
+        (&file, 0o666, shared, false),
+    ] {
+        let mut stat = stat_of(path, mode);
+        stat.st_gid = group;
+        assert_eq!(can_be_changed(&stat), changes, "{mode:o} {group}");
+    }
+}
+
+/// A buffer that grew would have left a copy of a key in memory that is not wiped.
+#[test]
+fn a_file_is_read_into_one_buffer_and_no_further_than_allowed() {
+    let (_home, dir) = home();
+    let path = dir.path().join("key");
+    fs::write(&path, [7; 100]).unwrap();
+    chmod(&path, 0o600);
+    assert_eq!(read_private(&dir, "key").unwrap().unwrap().capacity(), 101);
+    // Of what another process hands over, the length is not known before.
+    let file = File::open(&path).unwrap();
+    let handed_over = format!("/dev/fd/{}", file.as_raw_fd());
+    for (path, max, fits) in [(&*path, 100, true), (&path, 99, false), (handed_over.as_ref(), 100, true)]
+        .into_iter()
+        .chain([99, 98, 50].map(|max| (handed_over.as_ref(), max, false)))
+    {
+        assert_eq!(read_path(path, max).is_ok(), fits, "{} {max}", path.display());
+    }
 }

@@ -5,7 +5,8 @@
 //!
 //! 1. **What was asked for**: [`cli`] has the options that the tools share, [`report`] what they say on stderr. [`config`]
 //!    makes one link's configuration of file, `-o` and environment. [`link`] is that configuration opened for use, with
-//!    the topics of both ends ([`route`]). [`peers`] knows this device's [`identity`] and whom the link accepts.
+//!    the topics of both ends ([`route`]). [`peers`] knows this device's [`identity`] and whom the link accepts. What a run
+//!    does not need of the system it then gives up ([`sandbox`]).
 //! 2. **Agreeing on a session** (`sts-pair`): [`handshake`] reads and makes the frames of [`message`], with the keys that
 //!    [`crypto`] derives. It ends with a [`session`], which [`cache`] stores on disk. [`sessions`] is what a running tool
 //!    sees of them.
@@ -32,6 +33,7 @@ pub mod config;
 pub mod identity;
 pub mod link;
 pub mod report;
+mod sandbox;
 
 // The three tools, their loop, and what they see of a link.
 mod event_loop;

@@ -9,11 +9,13 @@ use rand::{CryptoRng, RngExt};
 use crate::cache::{self, Cache};
 use crate::cli::CommonArgs;
 use crate::config::{self, Config, Environment};
-use crate::files::{Dir, Guard};
-use crate::identity::{Identity, KnownPeers};
+use crate::files::{self, Dir, Guard};
+use crate::identity::{IDENTITY_FILE, Identity, KNOWN_PEERS_FILE, KnownPeers};
 use crate::mqtt::{self, TicketPlace, Version};
 use crate::peers::{LinkPeers, no_peer_trusted};
 use crate::report::Reporter;
+use crate::sandbox::{self, Needs};
+use crate::stdio::Signals;
 use crate::suite::Suite;
 use crate::text::quote;
 use crate::{Error, Exit, Result};
@@ -37,6 +39,10 @@ pub struct Link {
     argument: Option<OsString>,
     /// What is sealed is padded to a multiple of this many bytes.
     pad: Option<usize>,
+    /// What a service reads again: the configuration, and the password files that it names.
+    sources: Vec<PathBuf>,
+    /// `--no-sandbox`.
+    no_sandbox: bool,
 }
 
 /// Which tool speaks to the broker; each has a client id of its own.
@@ -63,12 +69,16 @@ impl Link {
         for warning in &loaded.warnings {
             report.warning(warning);
         }
+        let mut sources = loaded.secret_files;
+        sources.push(loaded.located.path);
         let link = Self {
             config: loaded.config,
             identity_dir: loaded.located.identity_dir,
             runtime_dir: env.runtime_dir(),
             argument: args.link.clone(),
             pad: None,
+            sources,
+            no_sandbox: args.no_sandbox,
         };
         if !loaded.is_mode_overridden {
             link.refuse_downgrade()?;
@@ -128,6 +138,50 @@ impl Link {
     /// What is sealed is padded to a multiple of this many bytes.
     pub(crate) fn pad(&self) -> Option<usize> {
         self.pad
+    }
+
+    /// What every run on this link needs of the system after it has started: its sessions, the keys that it trusts, which
+    /// may change meanwhile, and the broker. Only sts-pair writes in the directory of the keys.
+    pub(crate) fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        needs.write_dir(&self.runtime_dir);
+        // Where sessions are that this run does not see, which an error then says.
+        for dir in Environment::of_process().usual_runtime_dirs(files::us()) {
+            needs.read_dir(&dir);
+        }
+        needs.read_dir(&self.identity_dir);
+        for file in [IDENTITY_FILE, KNOWN_PEERS_FILE] {
+            needs.read_file(&self.identity_dir.join(file));
+        }
+        self.config.mqtt.endpoint.needs(&mut needs);
+        needs
+    }
+
+    /// What sts-pair needs besides [`Link::needs`]; `again` where it reads the configuration again.
+    pub(crate) fn pairing_needs(&self, again: bool) -> Needs {
+        let mut needs = self.needs();
+        needs.write_dir(&self.identity_dir);
+        if again {
+            for path in &self.sources {
+                needs.read_file(path);
+            }
+        }
+        needs
+    }
+
+    /// Gives up everything else, for good, unless the command line says that it must not.
+    pub(crate) fn enter_sandbox(&self, needs: &Needs, report: &Reporter) {
+        if self.no_sandbox {
+            report.verbose("no sandbox (--no-sandbox)");
+        } else {
+            Signals::look_at_start();
+            sandbox::enter(needs, report);
+        }
+    }
+
+    /// Whether [`Link::enter_sandbox`] gives anything up.
+    pub(crate) fn is_sandboxed(&self) -> bool {
+        !self.no_sandbox
     }
 
     /// Whom an encrypted link accepts; `None` where the configuration says `nosec`.

@@ -40,6 +40,10 @@ pub struct CommonArgs {
     /// Report only the error that ends the run
     #[arg(short = 'q', conflicts_with = "verbose")]
     pub quiet: bool,
+
+    /// Do not give up access to files, ports and system calls that this run does not need; for systems where that fails
+    #[arg(long)]
+    pub no_sandbox: bool,
 }
 
 impl CommonArgs {

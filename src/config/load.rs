@@ -116,6 +116,8 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<String>,
     /// `sts_mode` is what the command line says, whatever the file does.
     pub(crate) is_mode_overridden: bool,
+    /// The password files that it names.
+    pub(crate) secret_files: Vec<PathBuf>,
 }
 
 /// Finds, reads and parses a link's configuration: everything a tool does before it begins.
@@ -136,7 +138,11 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
         Error::new(Exit::Config, format!("{shown}, line {line}")).because("not UTF-8")
     })?;
     let source = ConfigSource { link: located.link.clone(), path: path.clone() };
-    let mut parsed = Config::parse(&source, text, &overrides, &mut read_secret)?;
+    let mut secret_files = Vec::new();
+    let mut parsed = Config::parse(&source, text, &overrides, &mut |path: &Path| {
+        secret_files.push(path.to_owned());
+        read_secret(path)
+    })?;
     parsed.config.check_supported()?;
     if parsed.password_in_text && file.is_exposed {
         parsed.warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(path)));
@@ -148,7 +154,7 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
         parsed.warnings.push(format!("other users can read the key in {shown}: chmod 600 {path}"));
     }
     let is_mode_overridden = overrides.iter().any(Override::sets_mode);
-    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_mode_overridden })
+    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_mode_overridden, secret_files })
 }
 
 /// The value of each key of a configuration that was loaded so, and where it is from.

@@ -19,7 +19,7 @@ use crate::{Error, Exit, Result};
 pub(crate) use self::binding::Binding;
 pub(crate) use self::key::BadKey;
 pub use self::key::{Fingerprint, PublicKey};
-pub(crate) use self::peers::KnownPeers;
+pub(crate) use self::peers::{KNOWN_PEERS_FILE, KnownPeers};
 pub(crate) use crate::name::PeerName;
 
 mod binding;
@@ -33,7 +33,8 @@ mod vectors;
 /// Length of a new identity key's modulus, in bits.
 pub(crate) const KEY_BITS: usize = 3072;
 
-const IDENTITY_FILE: &str = "identity.pem";
+/// This device's key, in the configuration directory.
+pub(crate) const IDENTITY_FILE: &str = "identity.pem";
 const IDENTITY_LOCK: &str = "identity.lock";
 
 /// This device's long-term key: RSA, which only ever signs.

@@ -8,7 +8,8 @@ use crate::name::{LinkName, did_you_mean, list};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
-const KNOWN_PEERS_FILE: &str = "known_peers";
+/// The keys that this device trusts, in the configuration directory.
+pub(crate) const KNOWN_PEERS_FILE: &str = "known_peers";
 const KNOWN_PEERS_LOCK: &str = "known_peers.lock";
 /// Longest file that is read, in bytes: ten thousand peers have one of 6 MB.
 const MAX_KNOWN_PEERS_LEN: u64 = 64 << 20;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::Login;
 use super::tls_options::TlsOptions;
+use crate::sandbox::Needs;
 use crate::secret::Password;
 
 /// The port that is registered for MQTT without TLS.
@@ -113,6 +114,24 @@ impl Endpoint {
             (_, Some(_), None) => "mqtts",
             (_, None, Some(_)) => "ws",
             (_, Some(_), Some(_)) => "wss",
+        }
+    }
+
+    /// What a run needs to connect, today and after years.
+    pub(crate) fn needs(&self, needs: &mut Needs) {
+        let nodes = match (&self.address, &self.proxy) {
+            (BrokerAddress::Unix(_), _) => &[][..],
+            (BrokerAddress::Tcp(_), Some(proxy)) => std::slice::from_ref(&proxy.node),
+            (BrokerAddress::Tcp(nodes), None) => nodes,
+        };
+        for Node { host, port } in nodes {
+            needs.connect(*port, host.parse::<IpAddr>().is_err());
+        }
+        if self.bind_address.is_some() {
+            needs.bind();
+        }
+        if let Some(tls) = &self.tls {
+            tls.needs(needs);
         }
     }
 

@@ -1,12 +1,19 @@
 //! What the configuration says about TLS.
 
-use std::fmt;
+#![expect(clippy::disallowed_methods, reason = "it looks at where the system keeps its authorities")]
+
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::{env, fmt};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use sha2::{Digest as _, Sha256};
+
+use crate::sandbox::Needs;
+
+/// The variables that say where the system's authorities are: a file, and directories.
+pub(super) const SYSTEM_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// What a connection over TLS is to be like; all files are PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +28,29 @@ pub struct TlsOptions {
     pub alpn: Option<String>,
     /// Where tickets are kept for the next run, if they are.
     pub tickets: Option<TicketPlace>,
+}
+
+impl TlsOptions {
+    /// The files that are read at each connection. Where no authority is named, the system's are, which every run may read
+    /// where they usually are.
+    pub(super) fn needs(&self, needs: &mut Needs) {
+        let client = self.client.iter().flat_map(|ClientCert { cert, key }| [cert, key]);
+        for file in self.ca.iter().chain(client) {
+            needs.read_file(file);
+        }
+        if self.ca.is_none() && self.pin.is_none() {
+            let [file, dirs] = SYSTEM_VARIABLES.map(|name| env::var_os(name).filter(|value| !value.is_empty()));
+            if let Some(file) = file {
+                needs.read_file(file.as_ref());
+            }
+            for dir in dirs.iter().flat_map(env::split_paths) {
+                needs.read_dir(&dir);
+            }
+        }
+        if let Some(TicketPlace { dir, .. }) = &self.tickets {
+            needs.write_dir(dir);
+        }
+    }
 }
 
 /// The certificate that we show the broker, and its key.

@@ -31,5 +31,7 @@ pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report
     let handshake = handshake(&peers, pinned_party(&peers)?);
     let purpose = Purpose::Once { if_older, progress: ProgressLine::new(timeout) };
     let sessions = LinkSessions::new(peers, cache);
-    PairRun::begin(link, report, sessions, handshake, purpose, check, Signals::catch()?)?.finish().map(drop)
+    let signals = Signals::catch()?;
+    link.enter_sandbox(&link.pairing_needs(false), report);
+    PairRun::begin(link, report, sessions, handshake, purpose, check, signals)?.finish().map(drop)
 }

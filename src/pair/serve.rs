@@ -13,6 +13,7 @@ use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::role::Role;
+use crate::sandbox::Needs;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
 use crate::units::Age;
@@ -63,6 +64,9 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
     let mut handshake = handshake(&peers, pinned_party(&peers)?);
+    let needs = link.pairing_needs(true);
+    link.enter_sandbox(&needs, report);
+    let held = link.is_sandboxed().then_some(needs);
     loop {
         let sessions = LinkSessions::new(peers, link.create_cache()?);
         let purpose = match duty {
@@ -76,7 +80,7 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
         if signals.count() > 0 {
             return Ok(());
         }
-        match reload(&open, duty, &mut handshake, report) {
+        match reload(&open, duty, &mut handshake, held.as_ref(), report) {
             Ok(reloaded) => {
                 (link, peers) = reloaded;
                 report.info("configuration reloaded");
@@ -89,13 +93,30 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     }
 }
 
+/// Reads the configuration again. `held` is what the sandbox left to this run: what a later configuration needs beyond that, it
+/// cannot have.
+fn reopen_within(open: &impl Fn() -> Result<Link>, held: &Needs) -> Result<Link> {
+    const REMEDY: &str = "to use it, restart sts-pair";
+    let link = open().map_err(|error| error.hint_if_none(REMEDY))?;
+    match link.pairing_needs(true).first_beyond(held) {
+        None => Ok(link),
+        Some(beyond) => Err(Error::new(Exit::Config, format!("the new configuration needs {beyond}"))
+            .because("this run gave up access to it")
+            .hint(REMEDY)),
+    }
+}
+
 fn reload(
     open: &impl Fn() -> Result<Link>,
     duty: Duty,
     current: &mut Handshake,
+    held: Option<&Needs>,
     report: &Reporter,
 ) -> Result<(Link, LinkPeers)> {
-    let link = open()?;
+    let link = match held {
+        Some(held) => reopen_within(open, held)?,
+        None => open()?,
+    };
     let peers = service_peers(&link, duty, report)?;
     let party = pinned_party(&peers)?;
     match duty {

@@ -106,10 +106,15 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let mut events = EventLoop::new(link.client(Tool::Send, &mut rng)?, signals, report);
     events.measure(meter);
     let (source, stream): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>) = match &options.spool {
-        None => (Box::new(Direct::new(input, options.split)), found?),
+        None => {
+            let stream = found?;
+            link.enter_sandbox(&link.needs(), report);
+            (Box::new(Direct::new(input, options.split)), stream)
+        }
         Some(spool) => {
             events.broker.outlast_failures();
             let peer = first_session::peer_of(&found, link, options)?;
+            enter_sandbox(link, spool, report)?;
             let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
             let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
             let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
@@ -131,6 +136,16 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let will = LastWill::new(options.will.clone(), mqtt.qos);
     let registration = Registration { reply_topics: ReplyTopics::default(), will };
     SendRun { events, mqtt, report, source, stream, registration, data_in_flight, timeouts, rng }.finish()
+}
+
+/// Gives up what a run with a spool does not need. It is made first, where it is absent: of what does not exist, no right can be
+/// kept.
+fn enter_sandbox(link: &Link, spool: &SpoolOptions, report: &Reporter) -> Result<()> {
+    drop(spool.create_dir()?);
+    let mut needs = link.needs();
+    needs.write_dir(&spool.dir);
+    link.enter_sandbox(&needs, report);
+    Ok(())
 }
 
 /// The stream in which to send what is in a spool, once there is a session.

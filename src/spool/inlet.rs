@@ -7,7 +7,6 @@ use super::owner::{Owner, is_owned};
 use super::store::{Appended, RecordStore, SpoolOptions};
 use super::tail::Tail;
 use crate::Result;
-use crate::files::{Dir, Guard};
 
 /// The end of a spool, for appending only.
 #[derive(Debug)]
@@ -21,7 +20,7 @@ impl Inlet {
     /// # Errors
     /// [`crate::Exit::Config`] where the spool belongs to another link or peer.
     pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Option<Self>> {
-        let dir = Dir::create(&options.dir, Guard::Private)?;
+        let dir = options.create_dir()?;
         if !is_owned(&dir, owner)? {
             return Ok(None);
         }

@@ -6,7 +6,7 @@ use super::owner::{Owner, check_owner};
 use super::store::SpoolOptions;
 use super::tail::Tail;
 use crate::Result;
-use crate::files::{self, Dir, Guard, Lock};
+use crate::files::{self, Lock};
 
 /// Held by the run that sends.
 pub(super) const SEND_LOCK: &str = "lock";
@@ -31,9 +31,9 @@ impl<'a> Opening<'a> {
     ///
     /// # Errors
     /// [`crate::Exit::Config`] where it belongs to another link or peer; [`crate::Exit::DataLost`] where it is damaged;
-    /// [`crate::Exit::NotTrusted`] as in [`Dir::create`].
+    /// [`crate::Exit::NotTrusted`] as in [`crate::files::Dir::create`].
     pub(crate) fn attempt(&mut self) -> Result<Option<(Spool, u64)>> {
-        let dir = Dir::create(&self.options.dir, Guard::Private)?;
+        let dir = self.options.create_dir()?;
         let sending = match self.sending.take() {
             Some(sending) => sending,
             None => match files::try_lock(&dir, SEND_LOCK)? {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::chunk;
 use crate::Result;
+use crate::files::{Dir, Guard};
 use crate::units::Size;
 
 /// What each record takes on the disk besides its bytes, in bytes.
@@ -16,6 +17,16 @@ pub struct SpoolOptions {
     pub dir: PathBuf,
     /// Most bytes that wait in it.
     pub max: Size,
+}
+
+impl SpoolOptions {
+    /// Makes the directory, with mode 0700, where it is absent.
+    ///
+    /// # Errors
+    /// As [`Dir::create`].
+    pub(crate) fn create_dir(&self) -> Result<Dir> {
+        Dir::create(&self.dir, Guard::Private)
+    }
 }
 
 /// Where standard input is kept.

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::LazyLock;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
@@ -29,12 +30,17 @@ impl Signals {
     /// # Errors
     /// [`Exit::Failed`] if the process has no descriptors left.
     pub fn catch() -> Result<Self> {
-        if ignores_hangups() {
+        if *IGNORES_HANGUPS {
             return Self::terminations();
         }
         let (hangups, sent) = Received::pair()?;
         register(SIGHUP, &sent)?;
         Ok(Self { received: Received::of(&[SIGINT, SIGTERM, SIGHUP])?, hangups: Some(hangups) })
+    }
+
+    /// Looks at what [`Signals::catch`] must know, for a run that then gives up access to it.
+    pub(crate) fn look_at_start() {
+        LazyLock::force(&IGNORES_HANGUPS);
     }
 
     /// As [`Signals::catch`], of a service, for which SIGHUP means something else: see [`Signals::hangups`].
@@ -132,9 +138,8 @@ fn cannot_catch(err: io::Error) -> Error {
 }
 
 /// Whether this process was started with SIGHUP ignored; where the system does not say, it was not.
-fn ignores_hangups() -> bool {
-    std::fs::read_to_string(PROCESS_STATUS).is_ok_and(|status| is_ignored(SIGHUP, &status))
-}
+static IGNORES_HANGUPS: LazyLock<bool> =
+    LazyLock::new(|| std::fs::read_to_string(PROCESS_STATUS).is_ok_and(|status| is_ignored(SIGHUP, &status)));
 
 /// Whether a process ignores a signal, as proc(5) has it: a mask in hexadecimal, the first signal in its lowest bit.
 fn is_ignored(signal: i32, status: &str) -> bool {

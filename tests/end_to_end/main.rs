@@ -46,6 +46,7 @@ mod recv_limits;
 mod refusals;
 mod retained;
 mod rotation;
+mod sandbox;
 mod shared_spool;
 mod signals;
 mod soak;

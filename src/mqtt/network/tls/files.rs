@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::files;
-use crate::mqtt::tls_options::{ClientCert, TlsOptions};
+use crate::mqtt::tls_options::{ClientCert, SYSTEM_VARIABLES, TlsOptions};
 use crate::text::{quote, show, tame};
 use crate::{Error, Exit, Result};
 
@@ -24,9 +24,6 @@ const MAX_FILE_LEN: u64 = 4 << 20;
 
 /// What a line begins with that begins a key with a passphrase, in the two formats that there are.
 const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
-
-/// The variables that say where the system's authorities are.
-const SYSTEM_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Where they usually are: a change of a file there changes the directory.
 const SYSTEM_PLACES: [&str; 3] = ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki/tls/certs"];

@@ -24,6 +24,7 @@ pub use self::keys::key_names;
 pub(crate) use self::load::{explain, link_of, load};
 pub(crate) use self::settings::Override;
 pub(crate) use self::topic::{Filter, Topic};
+pub use crate::mqtt::MIN_MESSAGE;
 pub(crate) use crate::mqtt::{
     BrokerAddress, ClientCert, Endpoint, KeyPin, Login, Node, Proxy, Qos, TlsOptions, Version as MqttVersion,
 };
@@ -101,9 +102,6 @@ pub(crate) struct MqttSession {
     /// `session_expiry`, seconds; without effect before MQTT 5, and where the session is clean.
     pub(crate) expiry: u32,
 }
-
-/// Least `max_message`, in bytes: room for a sealed message's overhead and something to carry.
-pub const MIN_MESSAGE: usize = 256;
 
 /// Most `max_message`, in bytes: the largest MQTT packet, less the longest topic and what a PUBLISH adds to it.
 pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;

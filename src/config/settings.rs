@@ -1,5 +1,7 @@
 //! From text to settings: lines and `-o` options, each key at most once, each with the location that an error names.
 
+use std::path::{Path, PathBuf};
+
 use super::ConfigSource;
 use super::keys::{ConfigKey, KEY_NAMES, instead_of, key_names};
 use crate::text::{escape, nearest, show, tame};
@@ -142,6 +144,11 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
+    /// A path in the configuration is relative to the directory of the file that it stands in.
+    pub(super) fn resolve(&self, value: &str) -> PathBuf {
+        self.source.path.parent().unwrap_or(Path::new("")).join(value)
+    }
+
     pub(super) fn parse(source: &'a ConfigSource, text: &'a str, overrides: &'a [Override]) -> Result<Self> {
         let mut settings: Vec<Setting<'a>> = Vec::new();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);

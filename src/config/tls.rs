@@ -2,7 +2,6 @@
 
 use super::keys::ConfigKey;
 use super::settings::{Setting, Settings};
-use super::validate::resolve;
 use super::{ClientCert, KeyPin, TlsOptions};
 use crate::Result;
 
@@ -20,7 +19,7 @@ pub(super) fn first_set<'a>(settings: &'a Settings<'_>) -> Option<Setting<'a>> {
 
 /// What the keys say.
 pub(super) fn options(settings: &Settings<'_>) -> Result<TlsOptions> {
-    let file = |key| settings.get(key).map(|setting| (setting, resolve(settings, setting.value)));
+    let file = |key| settings.get(key).map(|setting| (setting, settings.resolve(setting.value)));
     let [ca, cert, key] = [ConfigKey::Authorities, ConfigKey::ClientCert, ConfigKey::ClientSecret].map(file);
     let client = match (cert, key) {
         (Some((_, cert)), Some((_, key))) => Some(ClientCert { cert, key }),

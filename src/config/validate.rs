@@ -1,6 +1,6 @@
 //! From settings to a [`Config`]: every value checked, and every contradiction between keys refused.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::address::Address;
 use super::keys::ConfigKey;
@@ -56,6 +56,8 @@ const FREE_TEXT: [ConfigKey; 7] = [
     ConfigKey::WillTopic,
 ];
 
+const QOS: [(&str, Qos); 3] = [("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), ("2", Qos::ExactlyOnce)];
+
 fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     let mut warnings: Vec<_> = FREE_TEXT.iter().filter_map(|key| settings.get(*key)?.warning()).collect();
     let sealed = sealed(settings)?;
@@ -80,12 +82,7 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
             clean: choice(settings, ConfigKey::CleanSession, &flags)?,
             expiry: session_expiry(settings, version)?,
         },
-        qos: choice(
-            settings,
-            ConfigKey::Qos,
-            &[("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), ("2", Qos::ExactlyOnce)],
-        )?
-        .unwrap_or_default(),
+        qos: choice(settings, ConfigKey::Qos, &QOS)?.unwrap_or_default(),
         keep_alive: keep_alive(settings)?,
         message_expiry: expiry(settings, ConfigKey::MessageExpiry, version)?.filter(|seconds| *seconds > 0),
         retain: choice(settings, ConfigKey::Retain, &flags)?.unwrap_or(false),
@@ -249,7 +246,7 @@ fn read_password(
     read: ReadSecret<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Password> {
-    let path = resolve(settings, setting.value);
+    let path = settings.resolve(setting.value);
     let shown = show(&path);
     let SecretFile { text, exposed } = read(&path).map_err(|err| {
         if err.exit() == Exit::NotTrusted {
@@ -285,11 +282,6 @@ fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<Str
         return Err(error.hint_if_none("shorten it, or set `mqtt_version = 4`"));
     }
     Ok(Some(setting.value.to_owned()))
-}
-
-/// A path in the configuration is relative to the directory of the file that it stands in.
-pub(super) fn resolve(settings: &Settings<'_>, value: &str) -> PathBuf {
-    settings.source.path.parent().unwrap_or(Path::new("")).join(value)
 }
 
 /// One of a few words.

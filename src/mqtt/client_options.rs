@@ -15,6 +15,9 @@ use crate::{Error, Exit, Result};
 /// (`max_inflight_messages`), the others more. What a tool leaves unacknowledged for long must be fewer.
 pub(crate) const MIN_BROKER_WINDOW: usize = 10;
 
+/// Least `max_message`, in bytes: room for a sealed message's overhead and something to carry.
+pub const MIN_MESSAGE: usize = 256;
+
 /// Characters of a client id that are drawn at random.
 const DRAWN_LEN: usize = 8;
 

@@ -46,9 +46,8 @@ impl PairRun<'_> {
             }
             Action::Finished(established) => self.prove(&established),
             Action::WrongCode { left, frame } => {
-                self.publish(topics, frame)?;
-                self.report.warn(&enrolment_outcome::wrong_code(left));
-                Ok(())
+                let published = self.publish(topics, frame);
+                published.map(|()| self.report.warn(&enrolment_outcome::wrong_code(left)))
             }
             Action::CodeRejected { left } => {
                 self.phase = Phase::Done(Outcome::WrongCode { left });

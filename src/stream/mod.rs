@@ -36,6 +36,9 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+/// Most bytes that a sender has unconfirmed, and so the most that its receiver keeps of what came too early.
+pub(crate) const MAX_UNCONFIRMED: usize = 2 << 20;
+
 pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
 pub(crate) use self::congestion::MAX_CONFIRM_DELAY;
 pub(crate) use self::content::{Confirmed, Content};

@@ -13,7 +13,10 @@ use rustix::event::{PollFd, PollFlags};
 use super::connection_lost::{ConnectionLost, Finality, Obstacle};
 use super::failure_streak::FailureStreak;
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
-use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged, Will};
+use super::{
+    ClientOptions, ClientSession, Endpoint, Event, MIN_STABLE_LIFETIME, Outage, Qos, Receipt, Token, Unacknowledged,
+    Will,
+};
 use crate::Result;
 
 /// How long the broker may take to close its side after DISCONNECT.
@@ -21,9 +24,6 @@ const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a broker may take to answer CONNECT where another node or address can be tried.
 const CONNACK_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection that lived this long does not speak against its node.
-const MIN_USEFUL_LIFETIME: Duration = Duration::from_secs(5);
 
 /// A client session, and whatever connects it to the broker at the moment.
 ///
@@ -380,7 +380,7 @@ impl Client {
             Acceptance::Awaited(_) => self.dialer.failed(remote),
             Acceptance::Since(since) => {
                 // A node that soon drops what it accepts may be leaving its cluster. A good one is tried again first.
-                if now.saturating_duration_since(*since) < MIN_USEFUL_LIFETIME {
+                if now.saturating_duration_since(*since) < MIN_STABLE_LIFETIME {
                     self.dialer.failed(remote);
                 }
                 false

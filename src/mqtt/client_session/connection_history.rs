@@ -10,8 +10,8 @@ use super::subscriptions::PendingSubscription;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
 use crate::mqtt::{Event, Token};
 
-/// A connection that lived this long was a stable one.
-const MIN_STABLE_LIFETIME: Duration = Duration::from_secs(5);
+/// A connection that lived this long was a stable one, and does not speak against its node.
+pub(in crate::mqtt) const MIN_STABLE_LIFETIME: Duration = Duration::from_secs(5);
 
 /// Short connections in a row, with no failed attempt between them, that point to another client with the same client
 /// identifier.

@@ -41,6 +41,7 @@ use bytes::Bytes;
 pub use outgoing_publishes::Unacknowledged;
 
 use connection_history::ConnectionHistory;
+pub(super) use connection_history::MIN_STABLE_LIFETIME;
 use incoming_publishes::IncomingPublishes;
 use keep_alive::KeepAlive;
 use notices::Notices;

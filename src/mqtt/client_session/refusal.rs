@@ -1,7 +1,7 @@
 //! What the user reads when the broker refuses something, and how to mend it.
 
 use super::outgoing_publish::AttemptedPublish;
-use crate::config::MIN_MESSAGE;
+use crate::mqtt::MIN_MESSAGE;
 use crate::mqtt::codec::{Reason, ReasonCode};
 use crate::mqtt::connection_lost::Obstacle;
 use crate::mqtt::{ClientOptions, ConnectionLost, Qos, Version};

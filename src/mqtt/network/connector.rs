@@ -84,7 +84,7 @@ pub(in crate::mqtt) struct Remote {
 pub(in crate::mqtt) type ConnectOutcome = Poll<Result<(Box<dyn Transport>, Remote), ConnectionLost>>;
 
 /// Whether a state leads to another at once.
-type Step = ControlFlow<ConnectOutcome>;
+type Transition = ControlFlow<ConnectOutcome>;
 
 impl Connector {
     /// An attempt at the nodes with these indices; [`Connector::drive`] does the work.
@@ -150,7 +150,7 @@ impl Connector {
         }
     }
 
-    fn begin_node(&mut self, dialer: &Dialer, now: Instant) -> Step {
+    fn begin_node(&mut self, dialer: &Dialer, now: Instant) -> Transition {
         let Some(index) = self.nodes.pop_front() else {
             let none = || ConnectionLost::at(Obstacle::Lookup, "the configuration names no broker");
             return ControlFlow::Break(Poll::Ready(Err(self.failures.summary().unwrap_or_else(none))));
@@ -173,7 +173,7 @@ impl Connector {
         ControlFlow::Continue(())
     }
 
-    fn resolve(&mut self, dialer: &Dialer, resolver: Resolver, due: Instant, now: Instant) -> Step {
+    fn resolve(&mut self, dialer: &Dialer, resolver: Resolver, due: Instant, now: Instant) -> Transition {
         let why = match resolver.answer() {
             Some(Ok(addresses)) if addresses.is_empty() => "the host name has no address".to_owned(),
             Some(Ok(addresses)) => {
@@ -197,7 +197,7 @@ impl Connector {
         self.state = ConnectorState::Racing(Race::new(addresses, dialer.failed_addresses(), timeout));
     }
 
-    fn race(&mut self, dialer: &Dialer, mut race: Race<OwnedFd>, now: Instant) -> Step {
+    fn race(&mut self, dialer: &Dialer, mut race: Race<OwnedFd>, now: Instant) -> Transition {
         while let Some(address) = race.next_address(now) {
             match sockets::begin_tcp(address, dialer.endpoint().bind_address) {
                 Ok(socket) => race.started(address, socket, now),
@@ -222,7 +222,7 @@ impl Connector {
     }
 
     /// Goes on with what is left of a race.
-    fn go_on(&mut self, race: Race<OwnedFd>, now: Instant) -> Step {
+    fn go_on(&mut self, race: Race<OwnedFd>, now: Instant) -> Transition {
         if race.is_over() {
             return ControlFlow::Continue(());
         }
@@ -239,7 +239,7 @@ impl Connector {
         address: Option<SocketAddr>,
         rest: Race<OwnedFd>,
         now: Instant,
-    ) -> Step {
+    ) -> Transition {
         match socket.and_then(|socket| dialer.layers().open(socket, dialer.node(self.node.index))) {
             Ok(transport) => {
                 let candidate = Candidate { transport, address, rest, due: now + HANDSHAKE_TIMEOUT };
@@ -253,7 +253,7 @@ impl Connector {
         }
     }
 
-    fn shake_hands(&mut self, dialer: &Dialer, mut candidate: Candidate, now: Instant) -> Step {
+    fn shake_hands(&mut self, dialer: &Dialer, mut candidate: Candidate, now: Instant) -> Transition {
         let lost = match candidate.transport.handshake() {
             Poll::Ready(Ok(())) => {
                 let has_others = candidate.rest.waiting().any(|address| !dialer.failed_addresses().contains(address));

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use crate::crypto::key_tree::Salt;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::session::SessionId;
-use crate::stream::StreamId;
+use crate::stream::{MAX_UNCONFIRMED, StreamId};
 
 /// Most bytes that are kept, of all streams: what one sender may have unconfirmed.
-const MAX_BYTES: usize = 2 << 20;
+const MAX_BYTES: usize = MAX_UNCONFIRMED;
 /// What a message counts beside its bytes.
 const OVERHEAD: usize = 64;
 /// Most ranges that a sender is told, the lowest ones. It hears of those after them when the first ones are one.

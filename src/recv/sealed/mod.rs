@@ -179,10 +179,7 @@ impl<'a> SealedStreams<'a> {
             }
             Content::Skipped | Content::Unreadable => {
                 self.received.admissions.begin(stream);
-                let is_skipped = opened.content == Content::Skipped;
-                self.received
-                    .reports
-                    .message_without_content(&self.received.sessions.peer_name(&opened.peer), is_skipped);
+                self.report_without_content(opened);
             }
             // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
@@ -200,6 +197,11 @@ impl<'a> SealedStreams<'a> {
             self.received.log.confirms.repeat(stream, opened.salt(), 0, now);
         }
         self.deliver(opened, accepted, prior, receipt)
+    }
+
+    fn report_without_content(&mut self, opened: &Opened) {
+        let (peer, is_skipped) = (self.received.sessions.peer_name(&opened.peer), opened.content == Content::Skipped);
+        self.received.reports.message_without_content(&peer, is_skipped);
     }
 
     /// Hands an accepted message on, with or without data.

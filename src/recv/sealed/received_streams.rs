@@ -181,9 +181,7 @@ impl<'a> ReceivedStreams<'a> {
         now: Instant,
     ) -> Disposition {
         let (stream, receipt) = (opened.stream, message.receipt);
-        if opened.wants_confirms
-            && let Some(next) = error.confirm()
-        {
+        if let Some(next) = error.confirm().filter(|_| opened.wants_confirms) {
             self.log.confirms.repeat(stream, opened.salt(), next, now);
         }
         match error {
@@ -198,7 +196,11 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.journal.count_duplicate(stream.session);
                 Disposition::Repeat { stream: self.admissions.head_of(stream), receipt }
             }
-            AcceptError::StreamReused | AcceptError::SealedTwice | AcceptError::Unreadable => {
+            AcceptError::StreamReused
+            | AcceptError::SealedTwice
+            | AcceptError::Unreadable
+            | AcceptError::Closed
+            | AcceptError::Gone => {
                 self.report_refusal(opened, error, now);
                 self.reject(error.rejected(), receipt, now)
             }
@@ -209,9 +211,7 @@ impl<'a> ReceivedStreams<'a> {
                 }
                 Disposition::Drop(receipt)
             }
-            AcceptError::Ahead { .. } | AcceptError::Closed | AcceptError::Gone => {
-                self.reject(error.rejected(), receipt, now)
-            }
+            AcceptError::Ahead { .. } => self.reject(error.rejected(), receipt, now),
         }
     }
 
@@ -221,12 +221,13 @@ impl<'a> ReceivedStreams<'a> {
         match error {
             AcceptError::StreamReused => self.reports.stream_reused(&peer, stream.number, now),
             AcceptError::SealedTwice => self.reports.two_devices(&peer, stream, now),
-            _ => {
+            AcceptError::Unreadable => {
                 let is_refused = opened.wants_confirms && !stream.is_side_stream();
                 if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
                     self.reports.refused(&peer);
                 }
             }
+            _ => {}
         }
     }
 

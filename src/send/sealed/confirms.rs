@@ -12,11 +12,10 @@ use crate::send::outgoing::{ConfirmedStream, OutgoingMessage, Reply};
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::spool::Pending;
-use crate::stream::{AcceptError, Accepted, Confirmed, Content, Opened, Receiver, RetransmitQueue, Sender, StreamId};
+use crate::stream::{
+    AcceptError, Accepted, Confirmed, Content, MAX_UNCONFIRMED, Opened, Receiver, RetransmitQueue, Sender, StreamId,
+};
 use crate::{Rejected, Result};
-
-/// Most bytes that wait for a confirm.
-const MAX_UNCONFIRMED: usize = 2 << 20;
 
 /// The messages that the receiver has not confirmed. Where no confirms are asked for, there never are any.
 pub(super) struct Confirms {
@@ -142,13 +141,7 @@ impl Confirms {
         (stream, salt): (StreamId, Salt),
         now: Instant,
     ) -> std::result::Result<Option<News>, Rejected> {
-        if FrameType::of(payload)? != FrameType::Enc {
-            return Ok(None);
-        }
-        let opened = self.receiver.open(payload, &mut BytesMut::new())?;
-        if opened.stream.session != stream.session {
-            return Ok(None);
-        }
+        let Some(opened) = self.open(payload, stream.session)? else { return Ok(None) };
         let confirmed = match &opened.content {
             Content::Confirm(confirmed) => confirmed.iter().find(|confirmed| confirmed.stream == stream.number),
             Content::Refused { stream: number, salt: other, seq } if *number == stream.number => {
@@ -172,10 +165,20 @@ impl Confirms {
         // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
         let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
         let Some(Confirmed { next, salt: other, .. }) = confirmed else { return Ok(None) };
-        if *other != salt {
-            return Ok(Some(News::Copied));
+        if *other == salt {
+            Ok(self.queue.confirm(*next, now).then(|| News::Confirmed(self.queue.first())))
+        } else {
+            Ok(Some(News::Copied))
         }
-        Ok(self.queue.confirm(*next, now).then(|| News::Confirmed(self.queue.first())))
+    }
+
+    /// A message that is sealed under this session.
+    fn open(&self, payload: &[u8], session: SessionId) -> std::result::Result<Option<Opened>, Rejected> {
+        if FrameType::of(payload)? != FrameType::Enc {
+            return Ok(None);
+        }
+        let opened = self.receiver.open(payload, &mut BytesMut::new())?;
+        Ok(Some(opened).filter(|opened| opened.stream.session == session))
     }
 
     /// The receiver has these messages, and lacks some before them.

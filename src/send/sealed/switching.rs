@@ -19,7 +19,7 @@ use super::{OutgoingStream, SealedStream};
 use crate::message::SealedHeader;
 use crate::send::outgoing::OutgoingMessage;
 use crate::session::Session;
-use crate::stream::{Content, Sender};
+use crate::stream::{Content, Continues, Sender};
 use crate::{Error, Exit, Result};
 
 /// A stream that messages can be sealed in, and its session.
@@ -249,14 +249,7 @@ impl SealedStream {
         };
         self.ended.settled(&old.sender);
         let continues = old.sender.position_of(first);
-        let next = match announced {
-            Some(mut next) => {
-                next.sender.continue_sequence(continues);
-                next.sender.limit_messages(self.max_message);
-                next
-            }
-            None => self.new_stream(self.sessions.current()?.clone(), Some(continues))?,
-        };
+        let next = self.successor(announced, continues)?;
         let messages = take(&mut self.confirms);
         self.abandon_stream(now);
         self.checked_version = None;
@@ -270,6 +263,16 @@ impl SealedStream {
             }
         }
         Ok(())
+    }
+
+    /// The stream that continues a sequence: the one that was announced, or else a new one of the current session.
+    fn successor(&mut self, announced: Option<Box<ActiveStream>>, continues: Continues) -> Result<Box<ActiveStream>> {
+        let Some(mut next) = announced else {
+            return self.new_stream(self.sessions.current()?.clone(), Some(continues));
+        };
+        next.sender.continue_sequence(continues);
+        next.sender.limit_messages(self.max_message);
+        Ok(next)
     }
 
     /// Seals what a message carried, in as many as it takes.

@@ -9,8 +9,8 @@ from not_linked import CRATE
 
 # What is linked, and gets neither: arithmetic of types, macros, constants, words for errors, what the machine has.
 NEITHER = set("""
-    anstyle bitflags cfg-if clap_builder clap_lex cpubits cpufeatures crypto-common errno itoa linux-raw-sys log num-traits
-    once_cell signal-hook-registry strsim terminal_size thiserror typenum
+    anstyle bitflags cfg-if clap_builder clap_lex cpubits cpufeatures crypto-common enumflags2 errno itoa linux-raw-sys log
+    num-traits once_cell signal-hook-registry strsim terminal_size thiserror typenum
 """.split())
 
 

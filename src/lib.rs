@@ -15,11 +15,13 @@
 //! 4. **From the broker to stdout** (`sts-recv`): [`mqtt`] hands in a message, [`stream`] opens it, [`recv`] puts it in order
 //!    and writes it. [`cache`] records what was written, and only then the message is acknowledged.
 //!
+//! Beside all that is [`legacy`], a room of its own: what the old program of this name speaks (`sts_version = 1`).
+//!
 //! Each tool is one thread around one poll(2), in [`event_loop`]. (Name lookups have a thread of their own, since the system
 //! has no other way.) Two kinds of failure exist: an [`Error`] ends a run, a [`Rejected`] drops one message.
 //!
 //! The modules that decide something touch neither file nor socket nor clock, and have no generator of their own: time and
-//! randomness come in as arguments. These are [`handshake`], [`session`], [`stream`], [`message`], [`route`], [`crypto`], the
+//! randomness come in as arguments. These are [`handshake`], [`legacy`] but for its store, [`session`], [`stream`], [`message`], [`route`], [`crypto`], the
 //! parsing in [`config`], and the client session in [`mqtt`]. clippy holds them to it (`clippy.toml`), so that their tests
 //! run in virtual time.
 //!
@@ -56,6 +58,10 @@ pub mod handshake;
 pub mod message;
 mod route;
 pub mod session;
+
+// Devices that run the old program: a room of its own.
+#[cfg(feature = "legacy")]
+pub mod legacy;
 
 // When to repeat something: a message to send, a report on stderr.
 mod backoff;

@@ -8,7 +8,9 @@ use rand::{CryptoRng, RngExt};
 
 use crate::cache::{self, Cache};
 use crate::cli::CommonArgs;
-use crate::config::{self, Config, Environment};
+#[cfg(feature = "legacy")]
+use crate::config::Legacy;
+use crate::config::{self, Config, Environment, Protection};
 use crate::files::{self, Dir, Guard};
 use crate::identity::{IDENTITY_FILE, Identity, KNOWN_PEERS_FILE, KnownPeers};
 use crate::mqtt::{self, TicketPlace, Version};
@@ -80,23 +82,42 @@ impl Link {
             sources,
             no_sandbox: args.no_sandbox,
         };
-        if !loaded.is_mode_overridden {
+        if !loaded.is_protection_overridden {
             link.refuse_downgrade()?;
+        }
+        #[cfg(feature = "legacy")]
+        if let Protection::Legacy(_) = link.config.protection {
+            report.warning(crate::legacy::WEAKNESS);
         }
         Ok(link)
     }
 
-    /// A link that was encrypted does not become plain by one line in a file, only by the command line.
+    /// A link that was encrypted does not become plain by one line in a file, only by the command line; and one of STS/2 does not
+    /// become one of the old program.
     ///
     /// # Errors
-    /// [`Exit::Config`] where the file says `nosec`, and the link has a session or a peer that was trusted for it.
+    /// [`Exit::Config`] where the file says so, and the link has a session or a peer that was trusted for it.
     fn refuse_downgrade(&self) -> Result<()> {
-        if self.config.sealed.is_some() {
-            return Ok(());
-        }
+        let (how, so, hint) = match &self.config.protection {
+            Protection::Sealed(_) => return Ok(()),
+            Protection::None => (
+                "is not encrypted (sts_mode = nosec)",
+                "its data would be sent in the clear",
+                "set sts_mode to master or slave; to send in the clear on purpose: -o sts_mode=nosec, or another link",
+            ),
+            Protection::Legacy(_) => (
+                "is for the old program (sts_version = 1)",
+                "nothing would be authenticated any more",
+                "remove sts_version = 1; to speak to the old program on purpose: -o sts_version=1, or another link",
+            ),
+        };
         let link = &self.config.link;
         // What cannot be read is of no use to an encrypted link either.
-        let has_session = cache::status::links(&self.runtime_dir).is_ok_and(|links| links.contains(link));
+        let links = match &self.config.protection {
+            Protection::Legacy(_) => cache::status::sealed_links(&self.runtime_dir),
+            _ => cache::status::links(&self.runtime_dir),
+        };
+        let has_session = links.is_ok_and(|links| links.contains(link));
         let is_bound = |peers: KnownPeers| {
             peers.with_bindings().any(|(_, _, binding)| binding.names(link) || binding.has_paired(link))
         };
@@ -108,11 +129,7 @@ impl Link {
             (true, _) => "sessions",
             (false, true) => "trusted peers",
         };
-        Err(Error::new(Exit::Config, format!("link `{link}` is not encrypted (sts_mode = nosec), but it has {what}"))
-            .because("its data would be sent in the clear")
-            .hint(
-                "set sts_mode to master or slave; to send in the clear on purpose: -o sts_mode=nosec, or another link",
-            ))
+        Err(Error::new(Exit::Config, format!("link `{link}` {how}, but it has {what}")).because(so).hint(hint))
     }
 
     /// Pads what is sealed to a multiple of this many bytes, if any.
@@ -123,8 +140,11 @@ impl Link {
         let max_message = self.config.mqtt.max_message;
         let longest = max_message - Suite::MAX_OVERHEAD_LEN;
         let why = match pad {
-            Some(_) if self.config.sealed.is_none() => {
+            Some(_) if self.config.protection == Protection::None => {
                 "the link is not encrypted (sts_mode = nosec), so nothing is padded".to_owned()
+            }
+            Some(_) if self.config.sealed().is_none() => {
+                "the old program pads to 16 bytes (sts_version = 1), and can do nothing else".to_owned()
             }
             Some(pad) if pad > longest => format!("it can be at most {longest} bytes (max_message = {max_message})"),
             _ => {
@@ -133,6 +153,15 @@ impl Link {
             }
         };
         Err(Error::new(Exit::Usage, "--pad").because(why))
+    }
+
+    /// How this link speaks to the old program, if it does.
+    #[cfg(feature = "legacy")]
+    pub(crate) fn legacy(&self) -> Option<Legacy> {
+        match self.config.protection {
+            Protection::Legacy(legacy) => Some(legacy),
+            Protection::None | Protection::Sealed(_) => None,
+        }
     }
 
     /// What is sealed is padded to a multiple of this many bytes.
@@ -187,9 +216,17 @@ impl Link {
     /// Whom an encrypted link accepts; `None` where the configuration says `nosec`.
     ///
     /// # Errors
-    /// As [`LinkPeers::load`].
+    /// [`Exit::Usage`] on a link to the old program; otherwise as [`LinkPeers::load`].
     pub fn peers(&self) -> Result<Option<LinkPeers>> {
-        let Some(sealed) = &self.config.sealed else { return Ok(None) };
+        let sealed = match &self.config.protection {
+            Protection::None => return Ok(None),
+            Protection::Sealed(sealed) => sealed,
+            Protection::Legacy(_) => {
+                return Err(Error::new(Exit::Usage, format!("link `{}` has no peer to trust", self.config.link))
+                    .because("the old program has no key that could be (sts_version = 1)")
+                    .hint("replace the program at both ends, and remove sts_version = 1"));
+            }
+        };
         let route = self.config.route().expect("an encrypted link has a route");
         // Only what writes there makes the directory.
         let dir = Dir::open(&self.identity_dir, Guard::Public)?.ok_or_else(no_peer_trusted)?;
@@ -209,13 +246,13 @@ impl Link {
         &self.identity_dir
     }
 
-    /// Whether this device has a key of its own and trusts another one, as every session needs. True where the configuration
-    /// says `nosec`.
+    /// Whether this device has a key of its own and trusts another one, as every session needs. True where the link
+    /// needs neither.
     ///
     /// # Errors
     /// As [`Identity::load_public`] and [`KnownPeers::load`].
     pub(crate) fn is_enrolled(&self) -> Result<bool> {
-        if self.config.sealed.is_none() {
+        if self.config.sealed().is_none() {
             return Ok(true);
         }
         let dir = Dir::create(&self.identity_dir, Guard::Public)?;
@@ -227,7 +264,7 @@ impl Link {
     /// # Errors
     /// As [`Identity::of_device`].
     pub(crate) fn make_identity(&self, report: &Reporter) -> Result<()> {
-        if self.config.sealed.is_none() {
+        if self.config.sealed().is_none() {
             return Ok(());
         }
         let dir = self.identity_dir()?;

@@ -54,10 +54,7 @@ impl Journal {
     /// [`Exit::TryAgain`] where another sts-recv runs on this link, or where the state is lost of every session that
     /// is not retired; otherwise as [`files::replace`].
     pub(crate) fn open(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
-        let lock = files::try_lock(cache.dir(), &format!("{}@recv.lock", cache.link()))?.ok_or_else(|| {
-            Error::new(Exit::TryAgain, format!("cannot receive from {}", cache.link()))
-                .because("another sts-recv is already running on this link")
-        })?;
+        let lock = cache.lock_receiving()?;
         let (mut state, lost) = ReceiveState::look(cache, sessions)?;
         state.keep_only(&sessions.iter().map(|stored| (stored.session.id, stored.session.peer)).collect());
         let snapshot = receive_file::encode(&state, cache.link().as_str());

@@ -101,6 +101,30 @@ impl Cache {
         &self.dir
     }
 
+    /// Takes the lock of the link's one receiver; it is held until dropped.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where another sts-recv runs.
+    pub(crate) fn lock_receiving(&self) -> Result<Lock> {
+        self.try_lock_receiving()?.ok_or_else(|| {
+            Error::new(Exit::TryAgain, format!("cannot receive from {}", self.link))
+                .because("another sts-recv is already running on this link")
+        })
+    }
+
+    fn try_lock_receiving(&self) -> Result<Option<Lock>> {
+        files::try_lock(&self.dir, &format!("{}@recv.lock", self.link))
+    }
+
+    /// Whether an sts-recv runs on the link.
+    ///
+    /// # Errors
+    /// As [`files::read_private`].
+    #[cfg(feature = "legacy")]
+    pub(crate) fn is_receiving(&self) -> Result<bool> {
+        Ok(self.try_lock_receiving()?.is_none())
+    }
+
     /// The error of having no session, which says where it was looked for and what makes one.
     #[must_use]
     pub(crate) fn no_session(&self) -> Error {
@@ -372,6 +396,15 @@ pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
 /// Splits the name of a session file into its link and the digits of its peer.
 fn peer_digits(name: &str) -> Option<(&str, &str)> {
     name.split_once('@').filter(|(_, digits)| session_file::unhex::<16>(digits).is_some())
+}
+
+/// What follows `LINK@` in the name of the file that has the sessions of `sts_version = 1`.
+pub(crate) const LEGACY_FILE: &str = "sts1";
+
+/// The link that a session file is of, of either version of the protocol.
+fn link_of(name: &str) -> Option<&str> {
+    let legacy = name.strip_suffix(LEGACY_FILE).and_then(|name| name.strip_suffix('@'));
+    peer_digits(name).map(|(link, _)| link).or(legacy)
 }
 
 /// The digits of a fingerprint that name its file.

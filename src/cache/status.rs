@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, peer_digits, usual_dirs};
+use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, link_of, peer_digits, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -69,14 +69,27 @@ pub(crate) fn other_dir(path: &Path) -> Option<PathBuf> {
     usual_dirs::other_with_sessions(path, None)
 }
 
-/// The names of all links that have sessions, in order; none where there is no runtime directory. Root may look at any user's.
+/// The names of all links that have sessions, of either version of the protocol, in order; none where there is no runtime
+/// directory. Root may look at any user's.
 ///
 /// # Errors
 /// As [`Dir::look`].
 pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
+    links_by(path, link_of)
+}
+
+/// As [`links`], of STS/2 only.
+///
+/// # Errors
+/// As [`Dir::look`].
+pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
+    links_by(path, |name| peer_digits(name).map(|(link, _)| link))
+}
+
+fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkName>> {
     let Some(dir) = Dir::look(path, Guard::Private)? else { return Ok(Vec::new()) };
     let mut links: Vec<_> =
-        dir.names()?.iter().filter_map(|name| peer_digits(name)).filter_map(|(link, _)| link.parse().ok()).collect();
+        dir.names()?.iter().filter_map(|name| link_of(name)).filter_map(|link| link.parse().ok()).collect();
     links.sort_unstable();
     links.dedup();
     Ok(links)

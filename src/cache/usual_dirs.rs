@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::peer_digits;
+use super::link_of;
 use crate::Error;
 use crate::config::Environment;
 use crate::files::{self, Dir, Guard};
@@ -14,8 +14,7 @@ use crate::text::quote;
 pub(super) fn other_with_sessions(path: &Path, link: Option<&LinkName>) -> Option<PathBuf> {
     let has_sessions = |dir: &PathBuf| {
         let Ok(Some(dir)) = Dir::look(dir, Guard::Private) else { return false };
-        let is_wanted =
-            |name: &String| peer_digits(name).is_some_and(|(of, _)| link.is_none_or(|link| of == link.as_str()));
+        let is_wanted = |name: &String| link_of(name).is_some_and(|of| link.is_none_or(|link| of == link.as_str()));
         dir.names().is_ok_and(|names| names.iter().any(is_wanted))
     };
     let others = Environment::of_process().usual_runtime_dirs(files::us());

@@ -2,7 +2,7 @@
 
 use super::keys::{ConfigKey, KEY_NAMES};
 use super::settings::{Override, Settings};
-use super::{Config, ConfigSource, Protocol};
+use super::{Config, ConfigSource, Protection};
 use crate::Result;
 use crate::suite::Suite;
 use crate::text::tame;
@@ -52,16 +52,20 @@ impl Config {
 
     /// What a key that is not set amounts to.
     fn default_of(&self, key: ConfigKey) -> String {
-        let (mqtt, sealed) = (&self.mqtt, self.sealed.as_ref());
+        let mqtt = &self.mqtt;
         match key {
             ConfigKey::MqttVersion => mqtt.version.config_value().to_owned(),
             ConfigKey::Host => "localhost".to_owned(),
             ConfigKey::Port => mqtt.endpoint.port().map(|port| port.to_string()).unwrap_or_default(),
-            ConfigKey::Aes => sealed.map_or("null", |sealed| Suite::name(sealed.suite)).to_owned(),
-            ConfigKey::StsVersion => match sealed.map(|sealed| sealed.protocol) {
-                Some(Protocol::Sts1) => "1".to_owned(),
-                Some(Protocol::Sts2) => "2".to_owned(),
-                None => String::new(),
+            ConfigKey::Aes => match &self.protection {
+                Protection::None => "null".to_owned(),
+                Protection::Sealed(sealed) => Suite::name(sealed.suite).to_owned(),
+                Protection::Legacy(legacy) => Suite::name(legacy.aes).to_owned(),
+            },
+            ConfigKey::StsVersion => match &self.protection {
+                Protection::None => String::new(),
+                Protection::Sealed(_) => "2".to_owned(),
+                Protection::Legacy(_) => "1".to_owned(),
             },
             ConfigKey::Qos => mqtt.qos.to_string(),
             ConfigKey::KeepAlive => mqtt.keep_alive.to_string(),

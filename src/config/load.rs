@@ -114,8 +114,8 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// What is probably not meant, a line each.
     pub(crate) warnings: Vec<String>,
-    /// `sts_mode` is what the command line says, whatever the file does.
-    pub(crate) is_mode_overridden: bool,
+    /// `sts_mode` or `sts_version` is what the command line says, whatever the file does.
+    pub(crate) is_protection_overridden: bool,
     /// The password files that it names.
     pub(crate) secret_files: Vec<PathBuf>,
 }
@@ -153,8 +153,8 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
         let (shown, path) = (show(&client.key), quote(&client.key));
         parsed.warnings.push(format!("other users can read the key in {shown}: chmod 600 {path}"));
     }
-    let is_mode_overridden = overrides.iter().any(Override::sets_mode);
-    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_mode_overridden, secret_files })
+    let is_protection_overridden = overrides.iter().any(Override::sets_protection);
+    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_protection_overridden, secret_files })
 }
 
 /// The value of each key of a configuration that was loaded so, and where it is from.

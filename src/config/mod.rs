@@ -39,6 +39,7 @@ mod environment;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod keys;
+mod legacy;
 mod load;
 mod proxy;
 mod settings;
@@ -63,8 +64,8 @@ pub struct Config {
     pub(crate) subscribe: Filter,
     /// `will_topic`: where the will of a link without encryption goes; without it, where messages go.
     pub(crate) will_topic: Option<Topic>,
-    /// What `sts_mode = master` and `slave` need; `None` for `nosec`: nothing is encrypted, nothing authenticated.
-    pub(crate) sealed: Option<Sealed>,
+    /// `sts_mode` and `sts_version`: how messages are protected.
+    pub(crate) protection: Protection,
     /// What the configuration asks for that this version does not do.
     unsupported: Option<Error>,
 }
@@ -106,29 +107,58 @@ pub(crate) struct MqttSession {
 /// Most `max_message`, in bytes: the largest MQTT packet, less the longest topic and what a PUBLISH adds to it.
 pub const MAX_MESSAGE: usize = 268_435_455 - 65_535 - 16;
 
+/// How the messages of a link are protected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Protection {
+    /// `sts_mode = nosec`: nothing is encrypted, nothing authenticated.
+    None,
+    /// `sts-protocol(7)`.
+    Sealed(Sealed),
+    /// `sts_version = 1`: encrypted, and nothing authenticated.
+    Legacy(Legacy),
+}
+
+impl Protection {
+    /// Which side of a pairing this device is; `None` where nothing is paired.
+    fn role(&self) -> Option<Role> {
+        match self {
+            Self::None => None,
+            Self::Sealed(sealed) => Some(sealed.role),
+            Self::Legacy(legacy) => Some(legacy.role),
+        }
+    }
+
+    /// What is to be known of the suite, if anything.
+    fn warning(&self) -> Option<String> {
+        let others = match self {
+            Self::Sealed(Sealed { suite: Suite::Ecb, .. }) => "gcm and cbc do not",
+            Self::Legacy(Legacy { aes: Suite::Ecb, .. }) => "cbc does not",
+            Self::None | Self::Sealed(_) | Self::Legacy(_) => return None,
+        };
+        Some(format!("aes = ecb reveals where blocks of the data are equal; {others}"))
+    }
+}
+
+/// What a link to the old program is to be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Legacy {
+    /// `sts_mode`: which side of the pairing this is.
+    pub(crate) role: Role,
+    /// `aes`: CBC or ECB, and both ends must say the same.
+    pub(crate) aes: Suite,
+}
+
 /// What an encrypted link's sessions are to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sealed {
     /// `sts_mode`: which side of the handshake this is.
     pub(crate) role: Role,
-    /// `sts_version`.
-    pub(crate) protocol: Protocol,
     /// `aes`: both ends must say the same.
     pub(crate) suite: Suite,
     /// `peer`: whom this link accepts; empty where the configuration leaves it to the pinned keys.
     pub(crate) peers: Vec<PeerName>,
     /// `channel`: what the handshake calls this link instead of by its two topics.
     pub(crate) channel: Option<Topic>,
-}
-
-/// Version of the protocol between the two devices.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// What the old C program speaks.
-    Sts1,
-    /// `sts-protocol(7)`.
-    #[default]
-    Sts2,
 }
 
 /// Where a configuration's text comes from, for messages and for the paths in it.
@@ -168,13 +198,21 @@ impl Config {
         self.unsupported.clone().map_or(Ok(()), Err)
     }
 
-    /// The topics of the link, as MQTT and as the handshake has them; `None` where nothing is encrypted.
+    /// What the sessions of STS/2 are to be like; `None` where the link has none.
+    pub(crate) fn sealed(&self) -> Option<&Sealed> {
+        match &self.protection {
+            Protection::Sealed(sealed) => Some(sealed),
+            Protection::None | Protection::Legacy(_) => None,
+        }
+    }
+
+    /// The topics of the link, as MQTT and as the handshake has them; `None` where there is no handshake of STS/2.
     ///
     /// The handshake hashes them without a `$share` prefix; with `channel = NAME` they are `NAME/m2s` and `NAME/s2m` on
     /// both ends, whatever a bridge between two brokers renames.
     #[must_use]
     pub(crate) fn route(&self) -> Option<Route> {
-        let sealed = self.sealed.as_ref()?;
+        let sealed = self.sealed()?;
         let (publish, listen) = (self.publish.as_str().to_owned(), self.subscribe.plain().to_owned());
         if self.subscribe.has_wildcard() {
             return Some(Route::Each(Pattern { listen, publish }));

@@ -16,9 +16,9 @@ pub(crate) struct Override {
 }
 
 impl Override {
-    /// Whether it sets `sts_mode`.
-    pub(super) fn sets_mode(&self) -> bool {
-        self.key == ConfigKey::Mode
+    /// Whether it sets how messages are protected: `sts_mode` or `sts_version`.
+    pub(super) fn sets_protection(&self) -> bool {
+        matches!(self.key, ConfigKey::Mode | ConfigKey::StsVersion)
     }
 
     /// Parses `KEY=VALUE`; blanks around either are free.

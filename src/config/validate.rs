@@ -7,8 +7,8 @@ use super::keys::ConfigKey;
 use super::settings::{Override, Setting, Settings};
 use super::topic::{Filter, Topic, wildcards};
 use super::{
-    Config, ConfigSource, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttSession, MqttVersion, Parsed, Password, PeerName,
-    Protocol, Proxy, Qos, Role, Sealed, SecretFile, endpoint, unsupported,
+    Config, ConfigSource, Legacy, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttSession, MqttVersion, Parsed, Password,
+    PeerName, Protection, Proxy, Qos, Role, Sealed, SecretFile, endpoint, legacy, unsupported,
 };
 use crate::mqtt::DEFAULT_SESSION_EXPIRY;
 use crate::suite::Suite;
@@ -60,11 +60,10 @@ const QOS: [(&str, Qos); 3] = [("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), 
 
 fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     let mut warnings: Vec<_> = FREE_TEXT.iter().filter_map(|key| settings.get(*key)?.warning()).collect();
-    let sealed = sealed(settings)?;
-    let (publish, subscribe) = topics(settings, sealed.as_ref().map(|sealed| sealed.role))?;
-    if sealed.as_ref().is_some_and(|sealed| sealed.suite == Suite::Ecb) {
-        warnings.push("aes = ecb reveals where blocks of the data are equal; gcm and cbc do not".into());
-    }
+    let protection = protection(settings)?;
+    let (role, is_legacy) = (protection.role(), matches!(protection, Protection::Legacy(_)));
+    let (publish, subscribe) = topics(settings, role)?;
+    warnings.extend(protection.warning());
     let versions = MqttVersion::ALL.map(|version| (version.config_value(), version));
     let version = choice(settings, ConfigKey::MqttVersion, &versions)?.unwrap_or_default();
     let address = match settings.get(ConfigKey::Host) {
@@ -79,31 +78,35 @@ fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
         login,
         session: MqttSession {
             client_id: client_id(settings, version)?,
-            clean: choice(settings, ConfigKey::CleanSession, &flags)?,
+            // What the old program sends is not kept by the broker.
+            clean: choice(settings, ConfigKey::CleanSession, &flags)?.or(is_legacy.then_some(true)),
             expiry: session_expiry(settings, version)?,
         },
-        qos: choice(settings, ConfigKey::Qos, &QOS)?.unwrap_or_default(),
+        qos: choice(settings, ConfigKey::Qos, &QOS)?.unwrap_or(if is_legacy {
+            Qos::AtMostOnce
+        } else {
+            Qos::default()
+        }),
         keep_alive: keep_alive(settings)?,
         message_expiry: expiry(settings, ConfigKey::MessageExpiry, version)?.filter(|seconds| *seconds > 0),
         retain: choice(settings, ConfigKey::Retain, &flags)?.unwrap_or(false),
         max_message: max_message(settings)?,
     };
     let password_in_text = password_in_text || mqtt.endpoint.proxy.as_ref().is_some_and(Proxy::has_password);
-    let (link, will_topic) = (settings.source.link.clone(), will_topic(settings, sealed.is_some())?);
-    let mut config = Config { link, mqtt, publish, subscribe, will_topic, sealed, unsupported: None };
+    let (link, will_topic) = (settings.source.link.clone(), will_topic(settings, role.is_some())?);
+    let mut config = Config { link, mqtt, publish, subscribe, will_topic, protection, unsupported: None };
     config.unsupported = unsupported::first(settings, &config);
     Ok(Parsed { config, warnings, password_in_text })
 }
 
-fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
+fn protection(settings: &Settings<'_>) -> Result<Protection> {
     let modes = [("nosec", None), ("master", Some(Role::Master)), ("slave", Some(Role::Slave))];
     let mode = choice(settings, ConfigKey::Mode, &modes)
         .map_err(|error| error.hint_if_none(MODES))?
         .ok_or_else(|| missing(settings, "sts_mode", "MODE`, where MODE is `nosec`, `master` or `slave"))?;
     let suites: Vec<_> = Suite::ALL.iter().map(|suite| (suite.name(), Some(*suite))).chain([("null", None)]).collect();
     let aes = settings.get(ConfigKey::Aes).zip(choice(settings, ConfigKey::Aes, &suites)?);
-    let protocol =
-        choice(settings, ConfigKey::StsVersion, &[("1", Protocol::Sts1), ("2", Protocol::Sts2)])?.unwrap_or_default();
+    let is_legacy = choice(settings, ConfigKey::StsVersion, &[("1", true), ("2", false)])?.unwrap_or(false);
     let Some(role) = mode else {
         if let Some((setting, Some(_))) = aes {
             let why =
@@ -114,25 +117,31 @@ fn sealed(settings: &Settings<'_>) -> Result<Option<Sealed>> {
             let why = format!("`{}` cannot be used with `sts_mode = nosec`, which authenticates no peer", setting.name);
             return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
         }
-        return Ok(None);
+        return Ok(Protection::None);
     };
-    let suite = match (aes, protocol) {
+    let suite = match (aes, is_legacy) {
         (Some((setting, None)), _) => {
             let why = "`aes = null` can be used only with `sts_mode = nosec`";
-            return Err(setting.error(why).hint("use gcm, cbc or ecb; without this line, the suite is gcm"));
+            let hint =
+                if is_legacy { legacy::AES_HINT } else { "use gcm, cbc or ecb; without this line, the suite is gcm" };
+            return Err(setting.error(why).hint(hint));
         }
-        (Some((setting, Some(Suite::Gcm))), Protocol::Sts1) => {
+        (Some((setting, Some(Suite::Gcm))), true) => {
             return Err(setting.invalid("must be cbc or ecb with `sts_version = 1`"));
         }
         (Some((_, Some(suite))), _) => suite,
-        (None, Protocol::Sts1) => Suite::Cbc,
-        (None, Protocol::Sts2) => Suite::default(),
+        (None, true) => Suite::Cbc,
+        (None, false) => Suite::default(),
     };
+    if is_legacy {
+        legacy::check(settings)?;
+        return Ok(Protection::Legacy(Legacy { role, aes: suite }));
+    }
     let channel = match settings.get(ConfigKey::Channel) {
         Some(setting) => Some(Topic::parse(setting.value).map_err(|why| setting.invalid(why))?),
         None => None,
     };
-    Ok(Some(Sealed { role, protocol, suite, peers: peers(settings)?, channel }))
+    Ok(Protection::Sealed(Sealed { role, suite, peers: peers(settings)?, channel }))
 }
 
 fn peers(settings: &Settings<'_>) -> Result<Vec<PeerName>> {

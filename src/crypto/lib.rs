@@ -11,6 +11,8 @@
 pub mod cipher;
 pub mod exchange;
 pub mod key_tree;
+#[cfg(feature = "legacy")]
+pub mod legacy;
 pub mod pake;
 pub mod schedule;
 

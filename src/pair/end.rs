@@ -22,7 +22,7 @@ use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
 
 /// What is left to do if the peer was not told.
-const HINT: &str = "the other device may not know: run sts-pair --end there, too";
+pub(super) const HINT: &str = "the other device may not know: run sts-pair --end there, too";
 
 /// A KILL, and the topic to publish it on.
 struct Kill {
@@ -38,6 +38,10 @@ struct Kill {
 /// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection, or if there was none. The sessions
 /// are deleted in any case.
 pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy().filter(|_| to.is_none()) {
+        return super::legacy::end(link, legacy, timeout, report);
+    }
     let mut peers = encrypted_peers(link)?;
     if let Some(name) = to {
         peers.restrict_to(name)?;

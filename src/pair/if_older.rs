@@ -16,14 +16,15 @@ use crate::units::Age;
 use crate::{Error, Exit, Rejected, Result};
 
 impl Age {
-    /// Whether a session is so young that it is kept if the peer still has it. A session from the future counts as old.
-    fn keeps(self, session: &Session, now: u64) -> bool {
-        session.age(now).is_some_and(|age| age < self.seconds())
+    /// Whether a session of this age in seconds is so young that it is kept if the peer still has it. One from the future
+    /// (`None`) counts as old.
+    pub(super) fn keeps(self, age: Option<u64>) -> bool {
+        age.is_some_and(|age| age < self.seconds())
     }
 
-    /// Whether a session will do if no peer comes to agree a new one: until it is twice as old, later runs try again.
-    fn tolerates(self, session: &Session, now: u64) -> bool {
-        session.age(now).is_some_and(|age| age < self.seconds().saturating_mul(2))
+    /// Whether such a session will do if no peer comes to agree a new one: until it is twice as old, later runs try again.
+    pub(super) fn tolerates(self, age: Option<u64>) -> bool {
+        age.is_some_and(|age| age < self.seconds().saturating_mul(2))
     }
 }
 
@@ -51,7 +52,7 @@ pub(super) fn session_check(
         report.warn(&error);
     }
     let SessionsWithPeer { current, others, deleted } = sessions_with_peer(peers, cache)?;
-    let young = current.filter(|session| age.keeps(session, unix_time()));
+    let young = current.filter(|session| age.keeps(session.age(unix_time())));
     Ok(young.map(|session| SessionCheck::new(session, others, deleted, &mut rand::rng())))
 }
 
@@ -161,8 +162,8 @@ impl PairRun<'_> {
         let Purpose::Once { if_older: Some(age), .. } = self.purpose else { return Ok(false) };
         let now = unix_time();
         let current = sessions_with_peer(&self.sessions.peers, self.sessions.cache())?.current;
-        let tolerated = current.filter(|session| age.tolerates(session, now));
-        if tolerated.as_ref().is_some_and(|session| !age.keeps(session, now)) {
+        let tolerated = current.map(|session| session.age(now)).filter(|of| age.tolerates(*of));
+        if tolerated.is_some_and(|of| !age.keeps(of)) {
             self.report.info(format_args!("{}; the existing session stays in use", self.timed_out()));
         }
         Ok(tolerated.is_some())
@@ -183,9 +184,10 @@ mod tests {
         for (now, keeps, tolerates) in
             [(999, false, false), (1_000, true, true), (1_099, true, true), (1_100, false, true), (1_200, false, false)]
         {
-            assert_eq!((age.keeps(&session, now), age.tolerates(&session, now)), (keeps, tolerates), "{now}");
+            let of = session.age(now);
+            assert_eq!((age.keeps(of), age.tolerates(of)), (keeps, tolerates), "{now}");
         }
         let endless: Age = u32::MAX.to_string().parse().unwrap();
-        assert!(endless.tolerates(&session, 5_000));
+        assert!(endless.tolerates(session.age(5_000)));
     }
 }

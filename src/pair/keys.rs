@@ -84,7 +84,7 @@ fn read_key_line(name: &PeerName, report: &Reporter) -> Result<PublicKey> {
 /// trusted now. The pairing may have been unable to write. This is not worth an error: the sessions may be another user's.
 fn note_sessions(known: &mut KnownPeers, dir: &Dir, env: &Environment, report: &Reporter) {
     let runtime = env.runtime_dir();
-    for link in cache::status::links(&runtime).unwrap_or_default() {
+    for link in cache::status::sealed_links(&runtime).unwrap_or_default() {
         if known.with_bindings().any(|(_, _, binding)| binding.has_paired(&link)) {
             continue;
         }

@@ -2,6 +2,7 @@
 //!
 //! Pairing is one [`run`] over the broker, from SUBSCRIBE to a session that both ends have stored. [`once`], [`enrol`],
 //! [`serve`] and [`keep`] are its purposes; [`end`] only sends KILL, [`check`] tries each step, and [`keys`] and [`status`] need no broker.
+//! A link to the old program (`sts_version = 1`) has its own in `legacy`.
 
 mod actions;
 pub mod check;
@@ -16,6 +17,8 @@ mod incoming;
 pub mod keep;
 mod key_exchange_queue;
 pub mod keys;
+#[cfg(feature = "legacy")]
+mod legacy;
 pub mod once;
 mod progress_line;
 mod run;

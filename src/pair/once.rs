@@ -21,6 +21,10 @@ use crate::units::Age;
 /// if the broker refuses the connection, or if there is none when time is up; [`crate::Exit::Usage`] on a link without
 /// encryption.
 pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        return super::legacy::once(link, legacy, timeout, if_older, report);
+    }
     let peers = pinned_peers(link, report)?;
     let cache = link.create_cache()?;
     let _locks = cache.lock_pairing()?;

@@ -59,6 +59,10 @@ pub(super) enum Duty {
 /// A service of either role, until it is stopped.
 pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &Reporter) -> Result<()> {
     let mut link = open()?;
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        return super::legacy::serve(link, legacy, duty, open, report);
+    }
     let mut peers = service_peers(&link, duty, report)?;
     let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
+#[cfg(feature = "legacy")]
+use crate::legacy::Store;
 use crate::link::Link;
 use crate::message::FrameType;
 use crate::mqtt::{Message, Qos, Receipt};
@@ -21,8 +23,9 @@ const MAX_KEPT_MESSAGES: usize = 256;
 const MAX_KEPT_BYTES: usize = 2 << 20;
 
 /// What happened while there was no session, for the run to handle.
-#[derive(Default)]
 struct KeptEvents {
+    /// Whether a message is for the run: of the others, those of a pairing are for sts-pair.
+    is_wanted: fn(&[u8]) -> bool,
     /// What the broker granted last.
     subscribed: Option<BrokerEvent>,
     /// In order.
@@ -42,7 +45,7 @@ pub(super) fn wait(
 ) -> Result<Option<Vec<BrokerEvent>>> {
     let give_up_at = timeout.map(|timeout| Instant::now() + timeout);
     let mut notice = ReportThrottle::once();
-    let mut kept = KeptEvents::default();
+    let mut kept = KeptEvents::of(link);
     let mut checked: Option<Instant> = None;
     loop {
         let now = Instant::now();
@@ -75,6 +78,13 @@ pub(super) fn wait(
 
 /// Why the link has no session; `None` where it has one.
 fn missing(link: &Link, now: Instant) -> Result<Option<Error>> {
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        return match link.cache().and_then(|cache| Store::new(cache, legacy).check()) {
+            Err(error) if error.exit() == Exit::TryAgain => Ok(Some(error)),
+            outcome => outcome.map(|()| None),
+        };
+    }
     let is_enrolled = link.is_enrolled()?;
     let opened = link.peers().and_then(|peers| match peers {
         Some(peers) => LinkSessions::open(link, peers, now).map(Some),
@@ -90,6 +100,20 @@ fn missing(link: &Link, now: Instant) -> Result<Option<Error>> {
 }
 
 impl KeptEvents {
+    /// For a run on this link.
+    fn of(link: &Link) -> Self {
+        #[cfg(feature = "legacy")]
+        if link.legacy().is_some() {
+            return Self::new(crate::legacy::is_ciphertext);
+        }
+        let _ = link;
+        Self::new(is_sealed)
+    }
+
+    fn new(is_wanted: fn(&[u8]) -> bool) -> Self {
+        Self { is_wanted, subscribed: None, messages: Vec::new(), bytes: 0 }
+    }
+
     fn is_full(&self) -> bool {
         self.messages.len() >= MAX_KEPT_MESSAGES || self.bytes >= MAX_KEPT_BYTES
     }
@@ -99,7 +123,7 @@ impl KeptEvents {
     /// the peer's first.
     fn take(&mut self, event: BrokerEvent, keeps: impl Fn(Qos) -> bool) -> Option<Receipt> {
         match event {
-            BrokerEvent::Message(message) if is_sealed(&message) => self.keep(message),
+            BrokerEvent::Message(message) if (self.is_wanted)(&message.payload) => self.keep(message),
             BrokerEvent::Message(Message { receipt, .. }) | BrokerEvent::Oversize { receipt, .. } => {
                 return Some(receipt);
             }
@@ -127,8 +151,8 @@ impl KeptEvents {
     }
 }
 
-fn is_sealed(message: &Message) -> bool {
-    matches!(FrameType::of(&message.payload), Ok(FrameType::Enc | FrameType::Kill))
+fn is_sealed(payload: &[u8]) -> bool {
+    matches!(FrameType::of(payload), Ok(FrameType::Enc | FrameType::Kill))
 }
 
 #[cfg(test)]
@@ -160,7 +184,7 @@ mod tests {
 
     #[test]
     fn connections_that_come_and_go_take_no_room() {
-        let mut kept = KeptEvents::default();
+        let mut kept = KeptEvents::new(is_sealed);
         for _ in 0..2 * MAX_KEPT_MESSAGES {
             kept.take(subscribed(), |_| true);
             kept.take(sealed(Qos::AtLeastOnce, 64 << 10), |_| true);
@@ -172,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded_in_messages_and_junk_is_not_kept() {
-        let mut kept = KeptEvents::default();
+        let mut kept = KeptEvents::new(is_sealed);
         assert!(kept.take(message(Qos::AtLeastOnce, b"junk".to_vec()), |_| true).is_some());
         assert_eq!(fill(&mut kept, 1), MAX_KEPT_MESSAGES);
     }
@@ -185,7 +209,7 @@ mod tests {
             (Qos::AtLeastOnce, false, true),
             (Qos::ExactlyOnce, true, true),
         ] {
-            let mut kept = KeptEvents::default();
+            let mut kept = KeptEvents::new(is_sealed);
             kept.take(sealed(qos, 10), |_| keeps);
             kept.take(BrokerEvent::Disconnected, |_| keeps);
             assert_eq!((kept.messages.len(), kept.bytes), if stays { (1, 10) } else { (0, 0) });

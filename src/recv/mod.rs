@@ -9,8 +9,8 @@
 //! ```
 //!
 //! 1. `RecvRun` ([`run`](mod@run)) takes the message from the event loop and hands it to the `IncomingStreams` of the
-//!    link. There are two implementors, chosen once in [`run()`]: `sealed`, and `plain` for `nosec`; with `--last`, a
-//!    third: `sealed::LastMessages`.
+//!    link. There are three implementors, chosen once in [`run()`]: `sealed`, `legacy` for the old program, and `plain`
+//!    for `nosec`; with `--last`, a fourth: `sealed::LastMessages`.
 //! 2. They decide what becomes of it, a `Disposition`: deliver, hold, drop, repeat, answer, or leave with the broker.
 //!    Only the first of these goes on. [`left_messages`] bounds what is left.
 //! 3. A `Delivery` is a message to write. All that is owed once it is written travels with it as its `Completion`:
@@ -36,6 +36,8 @@ mod delivery;
 mod first_session;
 mod incoming;
 mod left_messages;
+#[cfg(feature = "legacy")]
+mod legacy;
 mod plain;
 mod printer;
 mod recording;
@@ -46,6 +48,8 @@ use std::time::{Duration, Instant};
 
 use self::incoming::IncomingStreams;
 use self::left_messages::LeftMessages;
+#[cfg(feature = "legacy")]
+use self::legacy::LegacyTexts;
 use self::plain::PlainStreams;
 pub use self::printer::Format;
 use self::printer::Printer;
@@ -89,7 +93,8 @@ pub struct RecvOptions {
     pub scope: Scope,
     /// End after this many lines.
     pub lines: Option<u64>,
-    /// Write payloads of a link without encryption as they are; otherwise each ends with a newline.
+    /// Write payloads of a link without encryption as they are; otherwise each ends with a newline. On a link to the old program:
+    /// keep the blank that its shell adds to each text.
     pub binary: bool,
     /// End when nothing was received for this long.
     pub timeout: Option<Duration>,
@@ -168,6 +173,10 @@ fn open_streams<'a>(
     report: &'a Reporter,
     now: Instant,
 ) -> Result<Box<dyn IncomingStreams + 'a>> {
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        return Ok(Box::new(LegacyTexts::open(link, legacy, options, report)?));
+    }
     let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
     let peers = link.peers()?;
     if let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted().ok()) {

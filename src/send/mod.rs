@@ -5,7 +5,8 @@
 //!
 //! - where messages come from, a `MessageSource`: `direct` splits standard input as it is read; `spooled` writes it to disk
 //!   first, so that the broker may be away for as long as there is room there;
-//! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `plain` on any other.
+//! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `legacy` on one to the old program, `plain`
+//!   on any other.
 //!
 //! ```text
 //! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> SendRun::publish -> mqtt::Client -> broker
@@ -31,6 +32,8 @@ mod direct;
 mod first_session;
 mod intake;
 mod last_will;
+#[cfg(feature = "legacy")]
+mod legacy;
 mod missing;
 mod outgoing;
 mod plain;
@@ -50,6 +53,8 @@ use self::data_in_flight::DataInFlight;
 use self::direct::Direct;
 use self::intake::Intake;
 use self::last_will::LastWill;
+#[cfg(feature = "legacy")]
+use self::legacy::LegacyStream;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::reply_topics::ReplyTopics;
@@ -58,6 +63,7 @@ use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
 use self::timeouts::Timeouts;
+use crate::config::Protection;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, ProgressMeter};
 use crate::link::{Link, Tool};
@@ -109,10 +115,12 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         None => {
             let stream = found?;
             link.enter_sandbox(&link.needs(), report);
-            (Box::new(Direct::new(input, options.split)), stream)
+            (Box::new(Direct::new(input, split(link, options))), stream)
         }
         Some(spool) => {
             events.broker.outlast_failures();
+            #[cfg(feature = "legacy")]
+            legacy::refuse_spool(link)?;
             let peer = first_session::peer_of(&found, link, options)?;
             enter_sandbox(link, spool, report)?;
             let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
@@ -125,7 +133,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             }
         }
     };
-    if link.config.sealed.is_some() {
+    if link.config.sealed().is_some() {
         report.verbose(format_args!("sending to {}", stream.receiver()));
     }
     if std::io::stdin().is_terminal() {
@@ -173,7 +181,15 @@ fn max_record(spool: &SpoolOptions, link: &Link) -> Result<usize> {
         return Err(Error::new(Exit::Usage, "--spool-max")
             .because(format!("smaller than two messages of max_message ({max_message} bytes each)")));
     }
-    Ok(if link.config.sealed.is_some() { max_record_len(max_message, link.pad()) } else { max_message })
+    Ok(if link.config.sealed().is_some() { max_record_len(max_message, link.pad()) } else { max_message })
+}
+
+/// Where to split standard input: the old program takes lines, and nothing else.
+fn split(link: &Link, options: &SendOptions) -> Split {
+    match link.config.protection {
+        Protection::Legacy(_) => Split::Each,
+        Protection::None | Protection::Sealed(_) => options.split,
+    }
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.
@@ -185,6 +201,10 @@ fn open_stream(link: &Link, options: &SendOptions, now: Instant) -> Result<Box<d
     let unencrypted = |option: &str, so: &str| {
         Err(Error::new(Exit::Usage, option).because(format!("the link is not encrypted (sts_mode = nosec), so {so}")))
     };
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        return Ok(Box::new(LegacyStream::open(link, legacy, options)?));
+    }
     Ok(match link.peers()? {
         Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
         None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),

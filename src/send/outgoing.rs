@@ -1,9 +1,9 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
-//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `plain` on any other. It is seen through four
-//! traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds, [`SpoolStream`]
-//! what a spool adds, and [`WillStream`] what `--will` adds. The defaults are right for a stream without sessions:
-//! nothing is confirmed, nothing has to be resumed.
+//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `legacy` on one to the old program, `plain` on
+//! any other. It is seen through four traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what
+//! `--confirm` adds, [`SpoolStream`] what a spool adds, and [`WillStream`] what `--will` adds. The defaults are right
+//! for a stream without sessions: nothing is confirmed, nothing has to be resumed.
 
 use std::time::Instant;
 
@@ -85,6 +85,12 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// much waits for a confirm.
     fn has_room(&self, _size: usize) -> bool {
         true
+    }
+
+    /// Whether a message is sealed only while there is a connection that it can leave on: what was sealed earlier could
+    /// be out of step by then.
+    fn seals_when_connected(&self) -> bool {
+        false
     }
 
     /// Whether what ends the stream is a message of its own, without bytes of the input.

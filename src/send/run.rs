@@ -214,7 +214,11 @@ impl SendRun<'_> {
     /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room. Until
     /// the broker had a chance to say how long messages may be, none is cut.
     fn may_seal(&self) -> bool {
-        self.events.broker.knows_broker_limits() && self.may_publish() && self.stream.has_room(self.mqtt.max_message)
+        let is_in_time = self.events.is_connected() || !self.stream.seals_when_connected();
+        is_in_time
+            && self.events.broker.knows_broker_limits()
+            && self.may_publish()
+            && self.stream.has_room(self.mqtt.max_message)
     }
 
     /// Whether the client has room for the longest frame.

@@ -33,6 +33,8 @@ mod full_disk;
 mod gateway;
 mod hostile;
 mod keep;
+#[cfg(feature = "legacy")]
+mod legacy;
 mod lost_ends;
 mod monitoring;
 mod nosec;

@@ -324,13 +324,6 @@ fn a_message_that_the_broker_drops_is_reported_at_the_other_end() {
 }
 
 #[test]
-fn options_of_a_later_version_say_so() {
-    let device = Device::configured(Identity::Station, &settings(NO_BROKER, "master", "cbc"));
-    let pairing = device.pair(&["-o", "sts_version=1", LINK]);
-    Process::spawn(pairing).wait().failed(&[78], &["not in this version"]);
-}
-
-#[test]
 fn nothing_is_published_without_a_session() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");

@@ -12,8 +12,13 @@ use serde_json::Value;
 
 /// One file of vectors.
 pub(crate) fn load(file: &str) -> Value {
+    load_from("tests/vectors", file)
+}
+
+/// One file of a directory of the repository.
+pub(crate) fn load_from(dir: &str, file: &str) -> Value {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let file = above.map(|dir| dir.join("tests/vectors").join(file)).find(|file| file.exists());
+    let file = above.map(|above| above.join(dir).join(file)).find(|file| file.exists());
     serde_json::from_str(&std::fs::read_to_string(file.unwrap()).unwrap()).unwrap()
 }
 

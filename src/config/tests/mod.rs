@@ -54,13 +54,13 @@ fn the_old_programs_files_load_unchanged() {
         for text in [text.to_owned(), text.replace('\n', "\r\n"), format!("\u{feff}{text}\n")] {
             let config = parse(&text);
             config.check_supported().unwrap();
-            assert_eq!(config.sealed.as_ref().map_or("nosec", |sealed| sealed.role.name()), name);
+            assert_eq!(config.sealed().map_or("nosec", |sealed| sealed.role.name()), name);
             assert_eq!([config.publish.as_str(), config.subscribe.as_str()], topics);
             assert_eq!(config.mqtt.version, MqttVersion::V311);
             assert_eq!(config.mqtt.endpoint, Endpoint::tcp("127.0.0.1", 1883));
             assert_eq!((config.mqtt.login.as_ref().unwrap().username.as_str(), password(&config)), (name, name));
             assert_eq!(config.mqtt.session.client_id.as_deref(), Some(&*format!("test_{name}")));
-            assert_eq!(config.sealed.as_ref().map(|sealed| sealed.suite), (name != "nosec").then_some(Suite::Cbc));
+            assert_eq!(config.sealed().map(|sealed| sealed.suite), (name != "nosec").then_some(Suite::Cbc));
         }
     }
     assert_eq!(handshake_topics(&parse(SEED_MASTER)), ["m2s", "s2m"]);
@@ -76,9 +76,8 @@ fn defaults_are_the_manuals() {
     assert_eq!((mqtt.version, mqtt.qos, mqtt.keep_alive), (MqttVersion::V311, Qos::AtLeastOnce, 60));
     assert_eq!((mqtt.session.clean, mqtt.retain, mqtt.max_message), (None, false, 65_536));
     assert!(mqtt.login.is_none() && mqtt.session.client_id.is_none());
-    let sealed =
-        Sealed { role: Role::Master, protocol: Protocol::Sts2, suite: Suite::Gcm, peers: vec![], channel: None };
-    assert_eq!(config.sealed, Some(sealed));
+    let sealed = Sealed { role: Role::Master, suite: Suite::Gcm, peers: vec![], channel: None };
+    assert_eq!(config.protection, Protection::Sealed(sealed));
     // An empty value is as good as no line.
     let unset = |name: &&str| !MASTER.contains(*name) && !["host", "url"].contains(name);
     let empty: Vec<&str> = key_names().filter(unset).flat_map(|name| [name, " =\n"]).collect();
@@ -340,16 +339,11 @@ fn an_encrypted_link_has_two_topics() {
     assert_eq!(handshake_topics(&shared), ["m2s", "s2m"]);
     let named = parse(&format!("{MASTER}channel = site/7\npeer = a,b  c , d\n"));
     assert_eq!(handshake_topics(&named), ["site/7/m2s", "site/7/s2m"]);
-    assert_eq!(
-        named.sealed.as_ref().unwrap().peers.iter().map(PeerName::as_str).collect::<Vec<_>>(),
-        ["a", "b", "c", "d"]
-    );
+    assert_eq!(named.sealed().unwrap().peers.iter().map(PeerName::as_str).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
 }
 
 #[test]
-fn what_comes_later_is_understood_and_refused() {
-    let (exit, text, _) = failure(&format!("{MASTER}sts_version = 1\n"), &[]);
-    assert_eq!((exit, &*text), (Exit::Config, "etc/gw.conf, line 4: sts_version 1: not in this version"));
+fn what_this_build_lacks_is_understood_and_refused() {
     let lacking: &[(&str, &str)] = &[
         #[cfg(not(feature = "tls"))]
         ("url = mqtts://h", "mqtts://: this build has no TLS"),
@@ -357,13 +351,58 @@ fn what_comes_later_is_understood_and_refused() {
         ("url = ws://h", "ws://: this build has no WebSocket"),
         #[cfg(not(feature = "tls"))]
         ("url = wss://h/x", "wss://: this build has no TLS"),
+        #[cfg(not(feature = "legacy"))]
+        ("sts_version = 1", "sts_version = 1: this build does not have it"),
     ];
     for (line, what) in lacking {
         let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);
         assert_eq!((exit, text), (Exit::Config, format!("etc/gw.conf, line 4: {what}")));
     }
-    assert_eq!(failure(MASTER, &["sts_version=1"]).1, "-o sts_version: sts_version 1: not in this version");
-    assert_eq!(failure(MASTER, &["sts_version=1"]).0, Exit::Config);
+}
+
+/// The configuration files of the old program, and those of its later versions, which name the broker by `url`.
+#[test]
+fn links_to_the_old_program_are_of_the_shape_it_has() {
+    for (seed, role) in [(SEED_MASTER, Role::Master), (SEED_SLAVE, Role::Slave)] {
+        let config = parse(&format!("{seed}\nsts_version = 1\n"));
+        assert_eq!(config.protection, Protection::Legacy(Legacy { role, aes: Suite::Cbc }));
+        assert_eq!((config.mqtt.qos, config.mqtt.session.clean), (Qos::AtMostOnce, Some(true)));
+        let later = seed.replace("mqtt_version  = 4\n", "").replace("ip   =", "url  =");
+        assert!(later != seed && !later.contains("mqtt_version"));
+        let later = parse(&format!("{later}\nsts_version = 1\n"));
+        assert_eq!((later.mqtt.endpoint, later.mqtt.version), (config.mqtt.endpoint, MqttVersion::V311));
+        assert_eq!((later.protection, later.publish), (config.protection, config.publish));
+    }
+    let aes = |line: &str| match parse(&format!("{MASTER}sts_version = 1\n{line}\n")).protection {
+        Protection::Legacy(legacy) => legacy.aes,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([aes(""), aes("aes = cbc"), aes("aes = ecb")], [Suite::Cbc, Suite::Cbc, Suite::Ecb]);
+    assert_eq!(parse(&format!("{NOSEC}sts_version = 1\n")).protection, Protection::None);
+}
+
+#[test]
+fn what_the_old_program_has_nothing_for_is_refused() {
+    let long = format!("pubtop = {}", "x".repeat(129));
+    for (mode, line, why) in [
+        ("master", "peer = a", "`peer = a` cannot be used with `sts_version = 1`, which authenticates no device"),
+        ("master", "channel = a", "`channel = a` cannot be used with `sts_version = 1`, which authenticates no device"),
+        ("master", "qos = 1", "`qos = 1` cannot be used with `sts_version = 1`, where a message that comes twice"),
+        ("master", "retain = 1", "`retain = 1` cannot be used with `sts_version = 1`, where a message that comes late"),
+        ("slave", "subtop = a/+", "with `sts_version = 1` a link has one device at its other end"),
+        ("slave", "subtop = $share/g/a", "with `sts_version = 1` a link has one device at its other end"),
+        ("slave", &long, "with `sts_version = 1` a topic has at most 128 bytes"),
+        ("master", "aes = null", "`aes = null` can be used only with `sts_mode = nosec`"),
+    ] {
+        let others = [("subtop", "s2m"), ("pubtop", "m2s")].into_iter().filter(|(key, _)| !line.starts_with(key));
+        let others: Vec<_> = others.map(|(key, value)| format!("{key} = {value}\n")).collect();
+        let (exit, text, hint) =
+            failure(&format!("sts_mode = {mode}\nsts_version = 1\n{}{line}\n", others.concat()), &[]);
+        assert!(exit == Exit::Config && text.contains(why) && !hint.is_empty(), "{line}: {text}: {hint}");
+    }
+    for line in ["qos = 0", "retain = 0", "clean_session = 0"] {
+        parse(&format!("{MASTER}sts_version = 1\n{line}\n"));
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ prop_compose! {
 fn render(config: &Config) -> Vec<(&'static str, String)> {
     let BrokerAddress::Tcp(nodes) = &config.mqtt.endpoint.address else { panic!("not TCP") };
     let [Node { host, port }] = nodes.as_slice() else { panic!("not one node") };
-    let (mqtt, sealed) = (&config.mqtt, config.sealed.as_ref().unwrap());
+    let (mqtt, sealed) = (&config.mqtt, config.sealed().unwrap());
     let peers: Vec<&str> = sealed.peers.iter().map(PeerName::as_str).collect();
     vec![
         ("host", host.clone()),

@@ -37,7 +37,11 @@ pub fn run(args: &CommonArgs, timeout: Option<Duration>, report: &Reporter) -> R
     let mut findings = Findings::default();
     check_clock(&mut findings)?;
     check_names(&link, &mut findings)?;
-    let peer = match &link.config.sealed {
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        check_legacy_session(&link, legacy, &mut findings)?;
+    }
+    let peer = match link.config.sealed() {
         Some(_) => check_session(&link, &mut findings)?,
         None => None,
     };
@@ -87,6 +91,23 @@ fn check_names(link: &Link, findings: &mut Findings) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The session with the old program, which cannot be asked for it.
+#[cfg(feature = "legacy")]
+fn check_legacy_session(link: &Link, legacy: config::Legacy, findings: &mut Findings) -> Result<()> {
+    let found = link.cache().and_then(|cache| {
+        let store = crate::legacy::Store::new(cache, legacy);
+        store.check_current()?;
+        store.age(unix_time())
+    });
+    match found {
+        Ok(age) => {
+            let age = age.map_or_else(|| "in the future".to_owned(), |age| format!("{} ago", approximate(age)));
+            findings.good("session", format!("with the old program (sts_version = 1), agreed on {age}"))
+        }
+        Err(error) => findings.bad("session", error),
+    }
 }
 
 /// The peer and the session with it, of a link with one peer.

@@ -57,11 +57,11 @@ fn fields(row: &Row<'_>) -> [(&'static str, String); 22] {
     ]
 }
 
-fn null() -> String {
+pub(super) fn null() -> String {
     "null".to_owned()
 }
 
-fn number(value: Option<u64>) -> String {
+pub(super) fn number(value: Option<u64>) -> String {
     value.map_or_else(null, |value| value.to_string())
 }
 

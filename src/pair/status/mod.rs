@@ -1,6 +1,8 @@
 //! `sts-pair --status` and `--metrics`: links, peers, sessions and what was received under them; never a secret.
 
 mod json;
+#[cfg(feature = "legacy")]
+mod legacy;
 pub mod metrics;
 mod survey;
 mod table;
@@ -75,13 +77,24 @@ pub fn watch(env: &Environment, link: Option<&OsStr>, format: StatusFormat, repo
 fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<(String, Survey)> {
     let only = link.map(config::link_of).transpose()?;
     let survey = Survey::take(env, only.as_ref())?;
-    if survey.is_without_sessions() {
+    #[cfg(feature = "legacy")]
+    let legacy = legacy::sessions(&env.runtime_dir(), &survey.links, unix_time(), report);
+    #[cfg(not(feature = "legacy"))]
+    let legacy: [(); 0] = [];
+    if survey.is_without_sessions() && legacy.is_empty() {
         tell_no_sessions(env, only.is_none(), report);
     }
     let rows = survey.rows();
     let text = match format {
         StatusFormat::Table => table::table(&rows, unix_time(), has_colours()),
         StatusFormat::Json => json::lines(&rows),
+    };
+    #[cfg(feature = "legacy")]
+    let text = match format {
+        StatusFormat::Table if text.is_empty() => legacy::lines(&legacy),
+        StatusFormat::Table if !legacy.is_empty() => text + "\n" + &legacy::lines(&legacy),
+        StatusFormat::Table => text,
+        StatusFormat::Json => text + &legacy::json_lines(&legacy),
     };
     Ok((text, survey))
 }

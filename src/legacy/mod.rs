@@ -1,0 +1,45 @@
+//! `sts_version = 1`: what the old program of this name speaks, for devices that still run it.
+//!
+//! A room of its own: nothing of STS/2 uses it, no key of it is used elsewhere, and nothing falls back to it. A link is of
+//! this version only if its configuration says so. The protocol is weak, and nothing here can mend that: see `sts.conf(5)`,
+//! "THE OLD PROGRAM".
+//!
+//! From the wire inwards:
+//!
+//! - [`frame`]: the six messages of a pairing, in the clear but for a mask without a key;
+//! - [`pairing`]: who sends which of them when, as two machines that get time and randomness as arguments;
+//! - [`session`]: what a pairing results in; it encrypts and decrypts texts;
+//! - [`chain`]: the value that CBC continues from, which both directions share, and how it survives loss and crossing;
+//! - [`text`]: which texts there are, and how long ones are split;
+//! - [`session_file`] and [`store`]: the session on disk, shared by the three tools under one lock.
+//!
+//! The tools see a link of this version through the same doors as any other: `pair/legacy`, `send/legacy.rs` and
+//! `recv/legacy.rs` put it behind them.
+//!
+//! To fuzz: [`Frame::parse`] takes the payload of any message that comes while a pairing runs.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
+
+mod chain;
+mod frame;
+mod pairing;
+mod session;
+mod session_file;
+mod store;
+mod text;
+
+#[cfg(test)]
+mod vectors;
+
+pub use self::frame::Frame;
+pub(crate) use self::pairing::{Output, Pairing};
+#[cfg(test)]
+pub(crate) use self::session::Counters;
+pub(crate) use self::session::{Opened, Session};
+pub(crate) use self::session::{SessionId, is_ciphertext};
+pub(crate) use self::store::{Kill, SessionStatus, Store, status};
+pub(crate) use self::text::{Unsendable, check, max_payload_len, max_text_len, pieces};
+
+/// What there is to know of it: said each time a link of this version is used, and in the status.
+pub(crate) const WEAKNESS: &str = "sts_version = 1 proves neither who the other device is nor that a message is unaltered \
+                                   and new, and its keys can be computed from a recording";

@@ -1,0 +1,157 @@
+//! The master: begins a pairing, and offers keys until one is taken.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, SecretKey, is_accepted};
+use crate::crypto::legacy::{LegacyCipher, PublicKey};
+use crate::secret::Key;
+
+/// How often INITREQ is sent until a slave answers: one that starts later has not heard the earlier ones.
+const INITREQ_INTERVAL: Duration = Duration::from_millis(1500);
+/// How long the old program, as slave, loses what comes after RDYACK: it pauses for one second.
+const READY_DELAY: Duration = Duration::from_millis(1500);
+/// Most keys that are offered: each is refused once in nine times.
+const MAX_OFFERS: usize = 8;
+
+/// What the master waits for.
+enum State {
+    /// [`Master::begin`].
+    Begin,
+    InitAck(Ids),
+    AuthAck(Ids),
+    AuthReq(Ids),
+    RdyAck(Vec<SecretKey>),
+    /// The slave has taken one of these keys.
+    RdyReq(Vec<SecretKey>),
+    /// The end of the slave's pause.
+    Ready(Instant),
+    /// Nothing.
+    End,
+}
+
+pub(crate) struct Master {
+    state: State,
+    outbox: VecDeque<Output>,
+    /// When to repeat the request that is not answered.
+    repeat_at: Option<Instant>,
+    /// When the slave, if it is the old program, has given up.
+    give_up_at: Option<Instant>,
+}
+
+impl Master {
+    pub(super) fn new() -> Self {
+        Self { state: State::Begin, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
+    }
+
+    pub(super) fn begin(&mut self, now: Instant, draw: &mut dyn Draw) {
+        if matches!(self.state, State::Begin) {
+            self.start(now, draw);
+        }
+    }
+
+    fn start(&mut self, now: Instant, draw: &mut dyn Draw) {
+        let ids = Ids { master: draw.id(), slave: draw.id() };
+        self.give_up_at = None;
+        self.send_init_req(ids, now);
+    }
+
+    fn send_init_req(&mut self, ids: Ids, now: Instant) {
+        self.outbox.push_back(Output::Send(Frame::InitReq { master: ids.master, slave: ids.slave }));
+        self.repeat_at = Some(now + INITREQ_INTERVAL);
+        self.state = State::InitAck(ids);
+    }
+
+    fn send_auth_req(&mut self, ids: Ids, now: Instant) {
+        self.outbox.push_back(Output::Send(Frame::AuthReq(ids.slave)));
+        self.repeat_at = Some(now + REPEAT_INTERVAL);
+        self.state = State::AuthAck(ids);
+    }
+
+    /// Offers a fresh key. The slave tries the keys in the order of their offers, and takes none after the first it accepts.
+    fn offer(&mut self, mut offers: Vec<SecretKey>, now: Instant, draw: &mut dyn Draw) {
+        if offers.len() < MAX_OFFERS {
+            let key = draw.secret_key();
+            self.outbox.push_back(Output::Send(Frame::RdyReq(key.public())));
+            offers.push(key);
+        }
+        self.repeat_at = (offers.len() < MAX_OFFERS).then(|| now + REPEAT_INTERVAL);
+        self.state = State::RdyAck(offers);
+    }
+
+    pub(super) fn accept(&mut self, frame: &Frame, now: Instant, draw: &mut dyn Draw) -> bool {
+        match (&mut self.state, frame) {
+            (State::InitAck(ids), Frame::InitAck) => {
+                let ids = *ids;
+                self.give_up_at = Some(now + ATTEMPT_TIMEOUT);
+                self.send_auth_req(ids, now);
+            }
+            (State::AuthAck(ids), Frame::AuthAck) => {
+                (self.state, self.repeat_at) = (State::AuthReq(*ids), None);
+            }
+            (State::AuthReq(ids), Frame::AuthReq(id)) if *id == ids.master => {
+                self.outbox.push_back(Output::Send(Frame::AuthAck));
+                self.offer(Vec::new(), now, draw);
+            }
+            (State::RdyAck(offers), Frame::RdyAck) => {
+                (self.state, self.repeat_at) = (State::RdyReq(std::mem::take(offers)), None);
+            }
+            (State::RdyReq(offers), Frame::RdyReq(peer)) => {
+                let Some(key) = first_accepted(offers, peer) else { return false };
+                self.outbox.extend([Output::Store(key), Output::Send(Frame::RdyAck)]);
+                (self.state, self.give_up_at) = (State::Ready(now + READY_DELAY), None);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    pub(super) fn poll(&mut self, now: Instant, draw: &mut dyn Draw) -> Option<Output> {
+        if let Some(output) = self.outbox.pop_front() {
+            return Some(output);
+        }
+        if let State::Ready(at) = self.state
+            && now >= at
+        {
+            self.state = State::End;
+            return Some(Output::Agreed);
+        }
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if is_due(self.give_up_at) {
+            self.start(now, draw);
+        } else if is_due(self.repeat_at) {
+            match &mut self.state {
+                State::InitAck(ids) => {
+                    let ids = *ids;
+                    self.send_init_req(ids, now);
+                }
+                State::AuthAck(ids) => {
+                    let ids = *ids;
+                    self.send_auth_req(ids, now);
+                }
+                State::RdyAck(offers) => {
+                    let offers = std::mem::take(offers);
+                    self.offer(offers, now, draw);
+                }
+                State::Begin | State::AuthReq(_) | State::RdyReq(_) | State::Ready(_) | State::End => {}
+            }
+        }
+        self.outbox.pop_front()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Ready(at) => Some(at),
+            _ => [self.repeat_at, self.give_up_at].into_iter().flatten().min(),
+        }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.state, State::Begin | State::InitAck(_))
+    }
+}
+
+/// The session key with this slave: of the first offer that it did not refuse.
+fn first_accepted(offers: &[SecretKey], peer: &PublicKey) -> Option<Key<LegacyCipher>> {
+    offers.iter().filter_map(|offer| offer.agree(peer)).find(is_accepted)
+}

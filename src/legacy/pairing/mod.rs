@@ -1,0 +1,144 @@
+//! Pairing with the old program, as two machines without I/O, clock or randomness of their own.
+//!
+//! ```text
+//!      master                              slave
+//!   1  INITREQ  both ids              --->
+//!                                     <---  INITACK                     2
+//!   3  AUTHREQ  the slave's id        --->
+//!                                     <---  AUTHACK                     4
+//!                                     <---  AUTHREQ  the master's id    5
+//!   6  AUTHACK                        --->
+//!   7  RDYREQ   public key            --->
+//!                                     <---  RDYACK                      8
+//!                                     <---  RDYREQ   public key         9
+//!  10  RDYACK                         --->
+//! ```
+//!
+//! Each message answers one, and nothing is sent while the other device may be sending: the old program spoils what it is
+//! sending when a message comes in. So a request is repeated after seconds of silence only, and an acknowledgement never.
+//!
+//! The old program refuses a key without a word if any byte of it but the first is 0, unless the first is, too. As slave we draw
+//! keys until one is not refused. As master we offer another key if no RDYACK comes; the slave uses the first that it does not
+//! refuse, which can be computed from its own.
+
+mod master;
+mod slave;
+
+use std::time::{Duration, Instant};
+
+use rand::{CryptoRng, RngExt};
+
+use self::master::Master;
+use self::slave::Slave;
+use super::frame::{Frame, ID_LEN, Id};
+use crate::crypto::legacy::{LegacyCipher, SecretKey};
+use crate::role::Role;
+use crate::secret::Key;
+
+/// How long the old program waits from its start to the end of a pairing. After that it has exited.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long nothing came before a request is repeated: many round trips, in which the other device has sent what it had to.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// What the two devices are called during one pairing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ids {
+    master: Id,
+    slave: Id,
+}
+
+/// What a pairing draws at random.
+pub(crate) trait Draw {
+    /// What a device is called during one pairing.
+    fn id(&mut self) -> Id;
+    /// A private key.
+    fn secret_key(&mut self) -> SecretKey;
+}
+
+impl<R: CryptoRng> Draw for R {
+    fn id(&mut self) -> Id {
+        const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        std::array::from_fn::<_, ID_LEN, _>(|_| ALPHABET[self.random_range(0..ALPHABET.len())])
+    }
+
+    fn secret_key(&mut self) -> SecretKey {
+        SecretKey::generate(self)
+    }
+}
+
+/// What a pairing asks its caller to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Publish this.
+    Send(Frame),
+    /// Store a session under this key, as pending: the other device may use it as soon as it has what is sent next.
+    Store(Key<LegacyCipher>),
+    /// The other device has the key and is ready to receive under it: the session is current.
+    Agreed,
+    /// The other device has given up by now: delete what was stored.
+    Abandon,
+}
+
+/// This device's side of a pairing.
+pub(crate) enum Pairing {
+    Master(Master),
+    Slave(Slave),
+}
+
+impl Pairing {
+    /// A pairing in this role, which sends nothing and accepts nothing before [`Pairing::begin`].
+    pub(crate) fn new(role: Role) -> Self {
+        match role {
+            Role::Master => Self::Master(Master::new()),
+            Role::Slave => Self::Slave(Slave::new()),
+        }
+    }
+
+    /// Begins, once this device hears what the other one publishes. Does nothing if it has begun.
+    pub(crate) fn begin(&mut self, now: Instant, draw: &mut dyn Draw) {
+        match self {
+            Self::Master(master) => master.begin(now, draw),
+            Self::Slave(slave) => slave.begin(),
+        }
+    }
+
+    /// Takes a frame; false where it does not belong here, and nothing has changed.
+    pub(crate) fn accept(&mut self, frame: &Frame, now: Instant, draw: &mut dyn Draw) -> bool {
+        match self {
+            Self::Master(master) => master.accept(frame, now, draw),
+            Self::Slave(slave) => slave.accept(frame, now, draw),
+        }
+    }
+
+    /// What to do next, if anything is due; to be called until there is nothing.
+    pub(crate) fn poll(&mut self, now: Instant, draw: &mut dyn Draw) -> Option<Output> {
+        match self {
+            Self::Master(master) => master.poll(now, draw),
+            Self::Slave(slave) => slave.poll(now),
+        }
+    }
+
+    /// When [`Pairing::poll`] has something next, if no frame comes before.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Master(master) => master.deadline(),
+            Self::Slave(slave) => slave.deadline(),
+        }
+    }
+
+    /// Whether the other device has answered, and the pairing is under way.
+    pub(crate) fn is_under_way(&self) -> bool {
+        match self {
+            Self::Master(master) => master.is_under_way(),
+            Self::Slave(slave) => slave.is_under_way(),
+        }
+    }
+}
+
+/// Whether the old program takes this key: it counts the bytes before the first zero, and refuses 1 to 31.
+pub(super) fn is_accepted(key: &Key<LegacyCipher>) -> bool {
+    key.expose()[0] == 0 || !key.expose().contains(&0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! The slave: answers a master, one at a time.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, is_accepted};
+use crate::crypto::legacy::PublicKey;
+
+/// What the slave waits for.
+enum State {
+    /// [`Slave::begin`].
+    Begin,
+    InitReq,
+    AuthReq(Ids),
+    AuthAck(Ids),
+    RdyReq(Ids),
+    /// The session is stored, and this key of ours was sent.
+    RdyAck(Ids, PublicKey),
+}
+
+pub(crate) struct Slave {
+    state: State,
+    outbox: VecDeque<Output>,
+    /// When to repeat the request that is not answered.
+    repeat_at: Option<Instant>,
+    /// When the master, if it is the old program, has given up.
+    give_up_at: Option<Instant>,
+}
+
+impl Slave {
+    pub(super) fn new() -> Self {
+        Self { state: State::Begin, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
+    }
+
+    pub(super) fn begin(&mut self) {
+        if matches!(self.state, State::Begin) {
+            self.state = State::InitReq;
+        }
+    }
+
+    pub(super) fn accept(&mut self, frame: &Frame, now: Instant, draw: &mut dyn Draw) -> bool {
+        if let Frame::InitReq { master, slave } = frame {
+            return self.accept_init_req(Ids { master: *master, slave: *slave }, now);
+        }
+        match (&self.state, frame) {
+            (State::AuthReq(ids), Frame::AuthReq(id)) if *id == ids.slave => {
+                let ids = *ids;
+                self.outbox.extend([Output::Send(Frame::AuthAck), Output::Send(Frame::AuthReq(ids.master))]);
+                (self.state, self.repeat_at) = (State::AuthAck(ids), Some(now + REPEAT_INTERVAL));
+            }
+            (State::AuthAck(ids), Frame::AuthAck) => {
+                (self.state, self.repeat_at) = (State::RdyReq(*ids), None);
+            }
+            (State::RdyReq(ids), Frame::RdyReq(peer)) => {
+                let ids = *ids;
+                return self.accept_key(ids, peer, now, draw);
+            }
+            (State::RdyAck(..), Frame::RdyAck) => {
+                self.outbox.push_back(Output::Agreed);
+                (self.state, self.repeat_at, self.give_up_at) = (State::InitReq, None, None);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// A master that starts again makes new ids; one that only repeats itself has not heard INITACK, or not yet.
+    fn accept_init_req(&mut self, ids: Ids, now: Instant) -> bool {
+        match &self.state {
+            State::Begin => return false,
+            State::AuthAck(known) | State::RdyReq(known) | State::RdyAck(known, _) if *known == ids => return false,
+            State::RdyAck(..) => self.outbox.push_back(Output::Abandon),
+            State::InitReq | State::AuthReq(_) | State::AuthAck(_) | State::RdyReq(_) => {}
+        }
+        self.outbox.push_back(Output::Send(Frame::InitAck));
+        self.state = State::AuthReq(ids);
+        (self.repeat_at, self.give_up_at) = (None, Some(now + ATTEMPT_TIMEOUT));
+        true
+    }
+
+    /// Answers the master's key with one of ours that makes a session key which the old program does not refuse.
+    fn accept_key(&mut self, ids: Ids, peer: &PublicKey, now: Instant, draw: &mut dyn Draw) -> bool {
+        let (public, key) = loop {
+            let own = draw.secret_key();
+            // Not a point of the curve: drawing again would not help.
+            let Some(key) = own.agree(peer) else { return false };
+            if is_accepted(&key) {
+                break (own.public(), key);
+            }
+        };
+        let answer = [Output::Store(key), Output::Send(Frame::RdyAck), Output::Send(Frame::RdyReq(public))];
+        self.outbox.extend(answer);
+        (self.state, self.repeat_at) = (State::RdyAck(ids, public), Some(now + REPEAT_INTERVAL));
+        true
+    }
+
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Output> {
+        if let Some(output) = self.outbox.pop_front() {
+            return Some(output);
+        }
+        if self.give_up_at.is_some_and(|at| now >= at) {
+            let was_stored = matches!(self.state, State::RdyAck(..));
+            (self.state, self.repeat_at, self.give_up_at) = (State::InitReq, None, None);
+            return was_stored.then_some(Output::Abandon);
+        }
+        if self.repeat_at.is_some_and(|at| now >= at) {
+            self.repeat_at = Some(now + REPEAT_INTERVAL);
+            return match &self.state {
+                State::AuthAck(ids) => Some(Output::Send(Frame::AuthReq(ids.master))),
+                State::RdyAck(_, public) => Some(Output::Send(Frame::RdyReq(*public))),
+                State::Begin | State::InitReq | State::AuthReq(_) | State::RdyReq(_) => None,
+            };
+        }
+        None
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.repeat_at, self.give_up_at].into_iter().flatten().min()
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.state, State::Begin | State::InitReq)
+    }
+}

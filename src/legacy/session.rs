@@ -1,0 +1,282 @@
+//! A session with a device that runs the old program: one key for both directions, and texts encrypted under it.
+//!
+//! The plaintext is `ENC:` and a text, or `KILL:`, and zeros up to a whole block; the payload is its ciphertext and nothing
+//! else. There is no number, no tag and no length: a text ends at its first zero byte.
+
+use std::fmt;
+
+use super::chain::Chain;
+use crate::crypto::legacy::{BLOCK_LEN, Block, BlockCipher, LegacyCipher};
+use crate::role::Role;
+use crate::secret::Key;
+
+pub(super) const TEXT_HEADER: &[u8] = b"ENC:";
+const KILL_HEADER: &[u8] = b"KILL:";
+
+/// Names a session on this device, so that a tool that runs notices when another one takes its place; 8 random bytes.
+pub(crate) type SessionId = [u8; 8];
+
+/// How messages are encrypted: both devices are configured with the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// In CBC, from one message to the next.
+    Cbc(Chain),
+    /// Each block by itself.
+    Ecb,
+}
+
+/// What was sent and received under a session, counted for `sts-pair --status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// Messages with a text that were sent.
+    pub(crate) sent: u64,
+    /// Messages with a text that were received.
+    pub(crate) received: u64,
+    /// Messages that did not decrypt to a header.
+    pub(crate) damaged: u64,
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    pub(super) id: SessionId,
+    /// Which side we were when it was agreed.
+    pub(super) role: Role,
+    /// When it was agreed, in seconds since 1970 by this device's clock.
+    pub(super) created: u64,
+    pub(super) key: Key<LegacyCipher>,
+    pub(super) mode: Mode,
+    pub(super) counters: Counters,
+}
+
+/// What came of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// A text.
+    Text(Vec<u8>),
+    /// The other device has ended the session.
+    Kill,
+    /// It does not decrypt to a header: a message before it is lost, or it is a stranger's. In CBC only its first block is
+    /// garbled then; this is what follows it.
+    Damaged(Vec<u8>),
+    /// It is no ciphertext, as it is not of whole blocks.
+    NotWhole,
+}
+
+/// Whether a payload may be of a session: it is of whole blocks, which no message of a pairing is.
+pub(crate) fn is_ciphertext(payload: &[u8]) -> bool {
+    !payload.is_empty() && payload.len().is_multiple_of(BLOCK_LEN)
+}
+
+/// The chain's start is the first half of the key.
+pub(super) fn chain_start(key: &Key<LegacyCipher>) -> Block {
+    *key.expose().first_chunk().expect("the key is two blocks long")
+}
+
+impl Session {
+    /// A session in `role` under a key that was just agreed, in CBC or in ECB.
+    pub(crate) fn new(id: SessionId, role: Role, key: Key<LegacyCipher>, is_cbc: bool, created: u64) -> Self {
+        let mode = if is_cbc { Mode::Cbc(Chain::new(chain_start(&key))) } else { Mode::Ecb };
+        Self { id, role, created, key, mode, counters: Counters::default() }
+    }
+
+    /// The name of the mode, as the key `aes` has it.
+    pub(crate) fn mode_name(&self) -> &'static str {
+        match self.mode {
+            Mode::Cbc(_) => "cbc",
+            Mode::Ecb => "ecb",
+        }
+    }
+
+    /// Encrypts a text, which has no zero byte.
+    #[must_use]
+    pub(crate) fn seal(&mut self, text: &[u8]) -> Vec<u8> {
+        self.counters.sent += 1;
+        self.encrypt([TEXT_HEADER, text].concat())
+    }
+
+    /// What tells the other device that the session is over.
+    #[must_use]
+    pub(crate) fn kill(&mut self) -> Vec<u8> {
+        self.encrypt(KILL_HEADER.to_vec())
+    }
+
+    /// Whether the other device may expect another value than the one that our next message continues from, so that it would
+    /// not recognize a KILL.
+    pub(super) fn may_be_out_of_step(&self) -> bool {
+        matches!(&self.mode, Mode::Cbc(chain) if chain.is_unanswered)
+    }
+
+    fn encrypt(&mut self, mut message: Vec<u8>) -> Vec<u8> {
+        message.resize(message.len().next_multiple_of(BLOCK_LEN), 0);
+        let cipher = BlockCipher::new(&self.key);
+        match &mut self.mode {
+            Mode::Cbc(chain) => {
+                cipher.encrypt_cbc(&chain.next, &mut message);
+                chain.sent(last_block(&message));
+            }
+            Mode::Ecb => cipher.encrypt_ecb(&mut message),
+        }
+        message
+    }
+
+    /// Decrypts the payload of a message, whoever sent it.
+    #[must_use]
+    pub(crate) fn open(&mut self, payload: &[u8]) -> Opened {
+        let opened = self.decrypt(payload);
+        match &opened {
+            Opened::Text(_) => self.counters.received += 1,
+            Opened::Damaged(_) => self.counters.damaged += 1,
+            Opened::Kill | Opened::NotWhole => {}
+        }
+        opened
+    }
+
+    /// Whether a payload is a message of this session, so that this is what the other device uses now.
+    pub(super) fn opens(&self, payload: &[u8]) -> bool {
+        matches!(self.clone().decrypt(payload), Opened::Text(_) | Opened::Kill)
+    }
+
+    fn decrypt(&mut self, payload: &[u8]) -> Opened {
+        if !is_ciphertext(payload) {
+            return Opened::NotWhole;
+        }
+        let (cipher, last) = (BlockCipher::new(&self.key), last_block(payload));
+        let mut message = payload.to_vec();
+        match &mut self.mode {
+            Mode::Ecb => {
+                cipher.decrypt_ecb(&mut message);
+                read(&message).unwrap_or(Opened::Damaged(Vec::new()))
+            }
+            Mode::Cbc(chain) => {
+                let from = chain.recent.iter().copied().find(|from| {
+                    let mut first: Block = *payload.first_chunk().expect("it has a block");
+                    cipher.decrypt_cbc(from, &mut first);
+                    has_header(&first)
+                });
+                cipher.decrypt_cbc(from.as_ref().unwrap_or(&chain.next), &mut message);
+                if let Some((from, opened)) = from.zip(read(&message)) {
+                    chain.received(&from, last);
+                    opened
+                } else {
+                    chain.received_garbled(last);
+                    Opened::Damaged(until_zero(&message[BLOCK_LEN..]).to_vec())
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the chain: it starts with half of the key.
+        let mode = self.mode_name();
+        f.debug_struct("Session").field("role", &self.role).field("mode", &mode).finish_non_exhaustive()
+    }
+}
+
+fn has_header(message: &[u8]) -> bool {
+    message.starts_with(TEXT_HEADER) || message.starts_with(KILL_HEADER)
+}
+
+/// What a plaintext says, if it begins with a header.
+fn read(message: &[u8]) -> Option<Opened> {
+    if message.starts_with(KILL_HEADER) {
+        return Some(Opened::Kill);
+    }
+    message.strip_prefix(TEXT_HEADER).map(|rest| Opened::Text(until_zero(rest).to_vec()))
+}
+
+fn until_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn last_block(message: &[u8]) -> Block {
+    *message.last_chunk().expect("a message has a block")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::legacy) fn session(is_cbc: bool) -> Session {
+        let key = Key::generate(32, |bytes| bytes.fill(7));
+        Session::new([1; 8], Role::Master, key, is_cbc, 1000)
+    }
+
+    #[test]
+    fn a_text_is_as_long_as_the_old_program_makes_it() {
+        for (text, len) in [("", 16), ("a", 16), ("twelve bytes", 16), ("thirteen byte", 32)] {
+            for is_cbc in [true, false] {
+                let (mut one, mut other) = (session(is_cbc), session(is_cbc));
+                let payload = one.seal(text.as_bytes());
+                assert_eq!(payload.len(), len);
+                assert_eq!(other.open(&payload), Opened::Text(text.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_changes_nothing_or_is_damaged() {
+        for is_cbc in [true, false] {
+            let mut session = session(is_cbc);
+            let before = session.clone();
+            for payload in [&[][..], &[0; 15], &[0; 17]] {
+                assert_eq!(session.open(payload), Opened::NotWhole);
+            }
+            assert_eq!(session, before);
+            assert!(matches!(session.open(&[0; 48]), Opened::Damaged(_)));
+            assert_eq!(session.counters, Counters { damaged: 1, ..Counters::default() });
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let shown = format!("{:?}", session(true));
+        assert_eq!(shown, r#"Session { role: Master, mode: "cbc", .. }"#);
+    }
+
+    /// The old program's own rule, which is the plain one.
+    fn plain(session: &mut Session) {
+        if let Mode::Cbc(chain) = &mut session.mode {
+            chain.recent.truncate(1);
+            chain.is_unanswered = false;
+            chain.next = chain.recent[0];
+        }
+    }
+
+    #[test]
+    fn crossed_messages_are_read_here_and_cost_the_other_device_no_more_than_one() {
+        let (mut ours, mut theirs) = (session(true), session(true));
+        let (a, b) = (ours.seal(b"ours, which crosses"), theirs.seal(b"theirs, which crosses"));
+        plain(&mut theirs);
+        assert!(matches!(theirs.open(&a), Opened::Damaged(_)));
+        plain(&mut theirs);
+        assert_eq!(ours.open(&b), Opened::Text(b"theirs, which crosses".into()));
+        assert_eq!(theirs.open(&ours.clone().seal(b"next")), Opened::Text(b"next".into()));
+    }
+
+    #[test]
+    fn a_lost_message_garbles_the_first_block_of_the_next_and_no_more() {
+        let (mut ours, mut theirs) = (session(true), session(true));
+        for _ in 0..40 {
+            let _ = theirs.seal(b"lost");
+        }
+        plain(&mut theirs);
+        let next = theirs.seal(b"twelve bytes and then the rest");
+        assert_eq!(ours.open(&next), Opened::Damaged(b" and then the rest".into()));
+        assert_eq!(theirs.open(&ours.seal(b"answer")), Opened::Text(b"answer".into()));
+    }
+
+    #[test]
+    fn two_tools_may_take_the_same_message() {
+        let (mut ours, mut theirs) = (session(true), session(true));
+        let text = theirs.seal(b"one");
+        let _ = ours.open(&text);
+        let _ = ours.seal(b"sent meanwhile");
+        let before = ours.clone();
+        assert_eq!(ours.open(&text), Opened::Text(b"one".into()));
+        let (Mode::Cbc(now), Mode::Cbc(then)) = (&ours.mode, &before.mode) else { unreachable!() };
+        assert_eq!((now.next, now.is_unanswered), (then.next, then.is_unanswered));
+    }
+}

@@ -1,0 +1,197 @@
+//! The text of `LINK@sts1`: the sessions of one link, strict to read.
+//!
+//! The fields have a fixed order, and the last line is a sum over all others.
+
+use std::fmt::Write as _;
+
+use base16ct::HexDisplay;
+use zeroize::Zeroizing;
+
+use super::chain::{Chain, MAX_RECENT};
+use super::session::{Counters, Mode, Session};
+use crate::crypto::legacy::KEY_LEN;
+use crate::crypto::schedule::digest;
+use crate::role::Role;
+use crate::secret::Key;
+use crate::session::Standing;
+
+const FIRST_LINE: &str = "# Keys of a session of sts_version 1: made by sts-pair; not to be edited, copied to another machine or restored.\n";
+const FORMAT: &str = "sts1-sessions-1";
+
+/// The sessions of a link: there is one device at its other end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sessions {
+    /// Encrypts what is sent, and decrypts.
+    pub(super) current: Option<Session>,
+    /// The other device may use it, and is not known to receive under it: it decrypts.
+    pub(super) pending: Option<Session>,
+}
+
+impl Sessions {
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_none() && self.pending.is_none()
+    }
+}
+
+/// The file of a link's sessions.
+pub(super) fn encode(link: &str, sessions: &Sessions) -> Zeroizing<String> {
+    // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    text.push_str(FIRST_LINE);
+    put(&mut text, "format", FORMAT);
+    put(&mut text, "link", link);
+    for (standing, session) in [(Standing::Current, &sessions.current), (Standing::Pending, &sessions.pending)] {
+        if let Some(session) = session {
+            put_session(&mut text, standing, session);
+        }
+    }
+    let sum = sum(&text);
+    put(&mut text, "sum", sum);
+    text
+}
+
+fn put_session(text: &mut String, standing: Standing, session: &Session) {
+    let Counters { sent, received, damaged } = session.counters;
+    put(text, "standing", standing.name());
+    put(text, "id", format_args!("{:x}", HexDisplay(&session.id)));
+    put(text, "role", session.role);
+    put(text, "aes", session.mode_name());
+    put(text, "created", session.created);
+    put(text, "texts_sent", sent);
+    put(text, "texts_received", received);
+    put(text, "damaged", damaged);
+    put(text, "key", format_args!("{:x}", HexDisplay(session.key.expose())));
+    if let Mode::Cbc(chain) = &session.mode {
+        put(text, "next", format_args!("{:x}", HexDisplay(&chain.next)));
+        put(text, "unanswered", if chain.is_unanswered { "yes" } else { "no" });
+        text.push_str("recent =");
+        for value in &chain.recent {
+            // Writing to a String does not fail.
+            let _ = write!(text, " {:x}", HexDisplay(value));
+        }
+        text.push('\n');
+    }
+}
+
+/// Reads what [`encode`] made for this link; `None` for anything else.
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Option<Sessions> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (body, last) = text.split_at(text.rfind("sum = ")?);
+    if last.strip_prefix("sum = ")?.strip_suffix('\n')? != sum(body) {
+        return None;
+    }
+    let mut fields = Fields(body.strip_prefix(FIRST_LINE)?.lines());
+    if fields.next("format")? != FORMAT || fields.next("link")? != link {
+        return None;
+    }
+    let mut sessions = Sessions::default();
+    while let Some(standing) = fields.0.next() {
+        let place = match standing.strip_prefix("standing = ")? {
+            "current" => &mut sessions.current,
+            "pending" => &mut sessions.pending,
+            _ => return None,
+        };
+        if place.replace(session(&mut fields)?).is_some() {
+            return None;
+        }
+    }
+    Some(sessions)
+}
+
+fn session(fields: &mut Fields<'_>) -> Option<Session> {
+    let id = unhex(fields.next("id")?)?;
+    let role = Role::from_name(fields.next("role")?)?;
+    let aes = fields.next("aes")?;
+    let created = fields.next("created")?.parse().ok()?;
+    let mut count = |name| fields.next(name)?.parse::<u64>().ok();
+    let counters =
+        Counters { sent: count("texts_sent")?, received: count("texts_received")?, damaged: count("damaged")? };
+    let bytes = Zeroizing::new(unhex::<KEY_LEN>(fields.next("key")?)?);
+    let key = Key::generate(KEY_LEN, |key| key.copy_from_slice(&bytes[..]));
+    let mode = match aes {
+        "ecb" => Mode::Ecb,
+        "cbc" => Mode::Cbc(chain(fields)?),
+        _ => return None,
+    };
+    Some(Session { id, role, created, key, mode, counters })
+}
+
+fn chain(fields: &mut Fields<'_>) -> Option<Chain> {
+    let next = unhex(fields.next("next")?)?;
+    let is_unanswered = match fields.next("unanswered")? {
+        "yes" => true,
+        "no" => false,
+        _ => return None,
+    };
+    let recent: Vec<_> = fields.next("recent")?.split(' ').map(unhex).collect::<Option<_>>()?;
+    (recent.len() <= MAX_RECENT).then_some(Chain { next, is_unanswered, recent })
+}
+
+struct Fields<'a>(std::str::Lines<'a>);
+
+impl<'a> Fields<'a> {
+    /// The value of the next line, which must be of this key.
+    fn next(&mut self, key: &str) -> Option<&'a str> {
+        self.0.next()?.strip_prefix(key)?.strip_prefix(" = ")
+    }
+}
+
+fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "{key} = {value}");
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    base16ct::lower::decode(text, &mut bytes).is_ok_and(|decoded| decoded.len() == N).then_some(bytes)
+}
+
+fn sum(text: &str) -> String {
+    format!("{:x}", HexDisplay(&digest(&[text.as_bytes()])[..8]))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::session::tests::session;
+    use super::*;
+
+    fn all() -> Vec<Sessions> {
+        let mut used = session(true);
+        for number in 0..40 {
+            let _ = used.seal(format!("text {number}").as_bytes());
+        }
+        vec![
+            Sessions::default(),
+            Sessions { current: Some(session(false)), pending: None },
+            Sessions { current: Some(used), pending: Some(session(true)) },
+        ]
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        for sessions in all() {
+            let text = encode("gateway", &sessions);
+            assert!(text.len() < 4096, "it does not grow");
+            assert_eq!(parse("gateway", text.as_bytes()), Some(sessions));
+            assert_eq!(parse("other", text.as_bytes()), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_noticed(at in 0usize..2000, bit in 0u32..8) {
+            for sessions in all() {
+                let mut bytes = encode("gateway", &sessions).as_bytes().to_vec();
+                let at = at % bytes.len();
+                bytes[at] ^= 1 << bit;
+                prop_assert_eq!(parse("gateway", &bytes), None);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert_eq!(parse("gateway", &bytes), None);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `sts-pair --end` on a link to the old program: tells it that the session is over, and deletes that.
+
+use std::time::{Duration, Instant};
+
+use crate::config::Legacy;
+use crate::event_loop::{EventLoop, Stop};
+use crate::legacy::{Kill, Store};
+use crate::link::{Link, Tool};
+use crate::mqtt::Qos;
+use crate::pair::end::HINT;
+use crate::report::Reporter;
+use crate::stdio::Signals;
+use crate::{Error, Exit, Result};
+
+/// How long the old program takes to leave after a KILL that it understood, so that it does not see the second one.
+const SECOND_KILL_DELAY: Duration = Duration::from_millis(2500);
+
+/// Sends KILL and deletes the session, even if KILL could not be sent. Where the other device may not recognize it, a second one
+/// follows.
+///
+/// # Errors
+/// As [`crate::pair::end::run`].
+pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    let store = Store::new(link.cache()?, legacy);
+    let told = match store.kill() {
+        Ok(Some(kill)) => publish(link, &store, kill, timeout, report),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    // Whatever kept KILL from being made or sent: this key must go.
+    if !store.delete()? {
+        return Err(store.no_session().hint(HINT));
+    }
+    report.info("deleted the session");
+    told.map_err(|error| error.hint_if_none(HINT))
+}
+
+fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    link.enter_sandbox(&link.pairing_needs(false), report);
+    let broker = link.connect(Tool::Pair, &mut rand::rng())?;
+    let mut events = EventLoop::new(broker, Signals::catch()?, report);
+    let topic = link.config.publish.as_str();
+    let until = timeout.map(|timeout| Instant::now() + timeout);
+    let mut next = Some(kill);
+    let mut second_at = None;
+    loop {
+        let now = events.begin_turn();
+        while events.next_event()?.is_some() {}
+        if second_at.is_some_and(|at| now >= at) {
+            (next, second_at) = (store.kill()?.map(|kill| Kill { may_be_missed: false, ..kill }), None);
+        }
+        if events.is_connected()
+            && let Some(kill) = next.take()
+        {
+            events.broker.publish(topic, kill.payload.into(), Qos::AtMostOnce, false)?;
+            second_at = kill.may_be_missed.then(|| now + SECOND_KILL_DELAY);
+        }
+        events.flush(now);
+        if next.is_none() && second_at.is_none() && events.broker.unacknowledged().messages == 0 {
+            return events.close().map(drop);
+        }
+        if events.stop_requested() > Stop::No || until.is_some_and(|until| now >= until) {
+            const WHAT: &str = "the peer was not told";
+            return Err(events.unreachable(WHAT).unwrap_or_else(|| Error::new(Exit::TryAgain, WHAT)));
+        }
+        events.wait(None, [until, second_at].into_iter().flatten().min(), now)?;
+    }
+}

@@ -1,0 +1,124 @@
+//! Pairing with the old program (`sts_version = 1`): once, as a service, and its end.
+
+mod end;
+mod run;
+
+use std::time::Duration;
+
+pub(super) use self::end::end;
+use self::run::{LegacyRun, Outcome, Purpose};
+use super::progress_line::ProgressLine;
+use super::serve::Duty;
+use super::service::Service;
+use crate::config::Legacy;
+use crate::legacy::Store;
+use crate::link::{Link, unix_time};
+use crate::report::Reporter;
+use crate::role::Role;
+use crate::stdio::Signals;
+use crate::units::Age;
+use crate::{Error, Exit, Result};
+
+/// Agrees a session with the device at the other end; gives up after `timeout`. A session that is younger than `if_older` is
+/// kept instead: there is no way to ask whether the other device still has it.
+///
+/// # Errors
+/// As [`super::once::run`].
+pub(super) fn once(
+    link: &Link,
+    legacy: Legacy,
+    timeout: Option<Duration>,
+    if_older: Option<Age>,
+    report: &Reporter,
+) -> Result<()> {
+    let store = Store::new(link.create_cache()?, legacy);
+    let _locks = store.cache().lock_pairing()?;
+    if let Some(age) = if_older {
+        if let Err(error) = store.cache().note_rotation(age.seconds()) {
+            // Only --status reads that note.
+            report.warn(&error);
+        }
+        if age.keeps(known_age(&store)?) {
+            report.verbose("the session is young enough; the old program cannot be asked whether it still has it");
+            return Ok(());
+        }
+    }
+    link.enter_sandbox(&link.pairing_needs(false), report);
+    let purpose = Purpose::Once(ProgressLine::new(timeout));
+    match LegacyRun::begin(link, legacy, &store, report, purpose, Signals::catch()?)?.finish() {
+        Err(error) if if_older.is_some_and(|age| known_age(&store).is_ok_and(|of| age.tolerates(of))) => {
+            report.info(format_args!("{error}; the existing session stays in use"));
+            Ok(())
+        }
+        outcome => outcome.map(drop),
+    }
+}
+
+/// The age of the session that is there. A file that cannot be read counts as no session: a pairing replaces it.
+fn known_age(store: &Store) -> Result<Option<u64>> {
+    match store.age(unix_time()) {
+        Err(error) if error.exit() == Exit::Failed => Ok(None),
+        outcome => outcome,
+    }
+}
+
+/// Answers every pairing of the master until SIGINT or SIGTERM; at SIGHUP `open` reads the configuration again.
+///
+/// # Errors
+/// [`Exit::Usage`] for a master and for `--keep`; otherwise as [`super::serve::run`].
+pub(super) fn serve(
+    mut link: Link,
+    mut legacy: Legacy,
+    duty: Duty,
+    open: impl Fn() -> Result<Link>,
+    report: &Reporter,
+) -> Result<()> {
+    if let Duty::Keep(_) = duty {
+        return Err(Error::new(Exit::Usage, "--keep")
+            .because("the old program cannot be asked whether it still has the session (sts_version = 1)")
+            .hint("use --if-older, when the old program is started"));
+    }
+    refuse_master(legacy)?;
+    let _locks = link.create_cache()?.lock_service()?;
+    let mut signals = Signals::terminations()?;
+    let mut service = Service::begin()?;
+    link.enter_sandbox(&link.pairing_needs(true), report);
+    loop {
+        let store = Store::new(link.create_cache()?, legacy);
+        let run = LegacyRun::begin(&link, legacy, &store, report, Purpose::Serve(&mut service), signals)?;
+        let (outcome, ended) = run.close_after_run()?;
+        signals = ended;
+        if matches!(outcome?, Outcome::Stopped) {
+            return Ok(());
+        }
+        match reload(&open) {
+            Ok(reloaded) => {
+                (link, legacy) = reloaded;
+                report.info("configuration reloaded");
+            }
+            Err(error) => {
+                report.warn(&error);
+                report.warning("keeping the previous configuration");
+            }
+        }
+    }
+}
+
+/// The master begins a pairing, and so cannot wait for one.
+fn refuse_master(legacy: Legacy) -> Result<()> {
+    match legacy.role {
+        Role::Slave => Ok(()),
+        Role::Master => Err(Error::new(Exit::Usage, "--serve")
+            .because("this device is the master of the link (sts_version = 1), and the master begins each pairing")
+            .hint("run sts-pair here when the old program is started on the other device")),
+    }
+}
+
+fn reload(open: &impl Fn() -> Result<Link>) -> Result<(Link, Legacy)> {
+    let link = open()?;
+    let legacy = link.legacy().ok_or_else(|| {
+        Error::new(Exit::Config, "sts_version = 1 was removed").hint("restart sts-pair --serve to use another version")
+    })?;
+    refuse_master(legacy)?;
+    Ok((link, legacy))
+}

@@ -1,0 +1,250 @@
+//! One run of a pairing with the old program.
+
+use std::time::Instant;
+
+use rand::RngExt;
+use rustix::event::PollFlags;
+
+use crate::config::Legacy;
+use crate::event_loop::{BrokerEvent, EventLoop, Stop};
+use crate::legacy::{Frame, Output, Pairing, Session, SessionId, Store};
+use crate::link::{Link, Tool, unix_time};
+use crate::mqtt::Qos;
+use crate::pair::progress_line::ProgressLine;
+use crate::pair::run::handshake_rng;
+use crate::pair::service::Service;
+use crate::report::Reporter;
+use crate::role::Role;
+use crate::stdio::Signals;
+use crate::suite::Suite;
+use crate::{Error, Exit, Result};
+
+/// What a run is for.
+pub(super) enum Purpose<'a> {
+    /// One session.
+    Once(ProgressLine),
+    /// A session whenever the master wants one.
+    Serve(&'a mut Service),
+}
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy)]
+pub(super) enum Outcome {
+    /// A session is stored, and both ends may use it.
+    Paired,
+    /// A service is to end.
+    Stopped,
+    /// A service is to read its configuration again.
+    Reload,
+}
+
+pub(super) struct LegacyRun<'a> {
+    link: &'a Link,
+    legacy: Legacy,
+    store: &'a Store,
+    report: &'a Reporter,
+    purpose: Purpose<'a>,
+    events: EventLoop<'a>,
+    pairing: Pairing,
+    is_subscribed: bool,
+    /// The session that is stored as pending, if one is.
+    pending: Option<SessionId>,
+    /// A session became the current one.
+    is_agreed: bool,
+}
+
+impl<'a> LegacyRun<'a> {
+    /// Connects and subscribes.
+    ///
+    /// # Errors
+    /// As [`Link::connect`].
+    pub(super) fn begin(
+        link: &'a Link,
+        legacy: Legacy,
+        store: &'a Store,
+        report: &'a Reporter,
+        purpose: Purpose<'a>,
+        signals: Signals,
+    ) -> Result<Self> {
+        let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
+        broker.subscribe(link.config.subscribe.as_str(), Qos::AtMostOnce, Instant::now())?;
+        let (events, pairing) = (EventLoop::new(broker, signals, report), Pairing::new(legacy.role));
+        let (is_subscribed, pending, is_agreed) = (false, None, false);
+        Ok(Self { link, legacy, store, report, purpose, events, pairing, is_subscribed, pending, is_agreed })
+    }
+
+    /// Runs to the end and closes the connection.
+    ///
+    /// # Errors
+    /// As [`crate::pair::once::run`].
+    pub(super) fn finish(self) -> Result<Outcome> {
+        self.close_after_run()?.0
+    }
+
+    /// As [`LegacyRun::finish`]; also returns the signals for a run that follows.
+    ///
+    /// # Errors
+    /// As [`EventLoop::close`]: what became of the run is returned.
+    pub(super) fn close_after_run(mut self) -> Result<(Result<Outcome>, Signals)> {
+        let mut outcome = self.run();
+        if let (Err(_), Some(id)) = (&outcome, self.pending.take()) {
+            // Why the run ended counts; a pending session that stays harms nothing.
+            let _ = self.store.drop_pending(id);
+        }
+        if let Ok(Outcome::Stopped | Outcome::Reload) = outcome
+            && let Some(id) = self.pending.take()
+        {
+            outcome = self.store.drop_pending(id).and(outcome);
+        }
+        self.report.status("");
+        Ok((outcome, self.events.close()?))
+    }
+
+    fn run(&mut self) -> Result<Outcome> {
+        loop {
+            let now = self.events.begin_turn();
+            while let Some(event) = self.events.next_event()? {
+                self.take_event(event, now)?;
+            }
+            self.perform(now)?;
+            if self.is_agreed && matches!(self.purpose, Purpose::Once(_)) {
+                return Ok(Outcome::Paired);
+            }
+            if let Some(outcome) = self.outcome(now)? {
+                return Ok(outcome);
+            }
+            self.wait(now)?;
+        }
+    }
+
+    fn take_event(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {
+        match event {
+            BrokerEvent::Subscribed { .. } => {
+                self.report.verbose(format_args!("listening on {}", self.link.config.subscribe));
+                self.is_subscribed = true;
+                self.pairing.begin(now, &mut handshake_rng());
+            }
+            BrokerEvent::Message(message) => {
+                let frame = Frame::parse(&message.payload);
+                self.events.broker.ack(message.receipt);
+                let is_accepted =
+                    frame.as_ref().is_some_and(|frame| self.pairing.accept(frame, now, &mut handshake_rng()));
+                let (did, name) = (if is_accepted { "received" } else { "ignored" }, frame.as_ref().map(Frame::name));
+                self.report.verbose(format_args!("{did} {}", name.unwrap_or("a message that is none of a pairing")));
+                // What answers it goes out before the next message is looked at.
+                self.perform(now)?;
+            }
+            BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
+            BrokerEvent::TooLong(error) => return Err(error),
+            BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Acknowledged(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Does what the pairing asks for.
+    fn perform(&mut self, now: Instant) -> Result<()> {
+        while let Some(output) = self.pairing.poll(now, &mut handshake_rng()) {
+            match output {
+                Output::Send(frame) => self.send(&frame)?,
+                Output::Store(key) => {
+                    let id = rand::rng().random();
+                    let is_cbc = self.legacy.aes == Suite::Cbc;
+                    self.store.store_pending(Session::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
+                    self.pending = Some(id);
+                }
+                Output::Agreed => self.promote()?,
+                Output::Abandon => {
+                    if let Some(id) = self.pending.take() {
+                        self.store.drop_pending(id)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Without a connection a frame is lost: a request is repeated, and one that waited would come out of step.
+    fn send(&mut self, frame: &Frame) -> Result<()> {
+        if !self.events.is_connected() {
+            return Ok(());
+        }
+        self.report.verbose(format_args!("sent {}", frame.name()));
+        self.events.publish_or_drop(self.link.config.publish.as_str(), frame.encode(), Qos::AtMostOnce).map(drop)
+    }
+
+    fn promote(&mut self) -> Result<()> {
+        let Some(id) = self.pending.take() else { return Ok(()) };
+        if !self.store.promote(id)? {
+            return Err(Error::new(Exit::TryAgain, "the new session is gone")
+                .because("it was deleted during the pairing")
+                .hint("pair both devices again"));
+        }
+        self.is_agreed = true;
+        self.report.info(format_args!(
+            "paired with the {} on {} (sts_version = 1, {})",
+            self.legacy.role.other(),
+            self.link.config.subscribe,
+            self.legacy.aes
+        ));
+        Ok(())
+    }
+
+    /// The outcome, if the run is over.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] if it is over without a session; [`Exit::Unavailable`] if there is no connection either.
+    fn outcome(&mut self, now: Instant) -> Result<Option<Outcome>> {
+        let is_stopped = self.events.stop_requested() > Stop::No;
+        match &mut self.purpose {
+            Purpose::Serve(_) if is_stopped => Ok(Some(Outcome::Stopped)),
+            Purpose::Serve(service) => Ok(service.is_told_to_reload().then_some(Outcome::Reload)),
+            Purpose::Once(_) if is_stopped => {
+                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed");
+                Err(self.events.explain(error))
+            }
+            Purpose::Once(progress) if progress.until().is_some_and(|until| now >= until) => Err(self.timed_out()),
+            Purpose::Once(_) => Ok(None),
+        }
+    }
+
+    fn timed_out(&self) -> Error {
+        if let Some(error) = self.events.unreachable("timed out") {
+            return error;
+        }
+        let (listen, publish) = (&self.link.config.subscribe, &self.link.config.publish);
+        if !self.is_subscribed {
+            let endpoint = self.events.broker.endpoint();
+            return Error::new(Exit::Unavailable, "timed out")
+                .because(format!("the broker at {endpoint} did not grant the subscription to {listen}"));
+        }
+        let (role, error) = (self.legacy.role, Error::new(Exit::TryAgain, "timed out"));
+        if self.pairing.is_under_way() {
+            return error
+                .because(format!("the {} did not finish the pairing", role.other()))
+                .hint("start it again there: the old program gives up 30 seconds after its start");
+        }
+        let did = if role == Role::Master { "answered" } else { "asked to pair" };
+        let order = match role {
+            Role::Master => "before this command or while it runs",
+            Role::Slave => "while this command runs, since it asks only once",
+        };
+        error.because(format!("no {} {did} on {listen}", role.other())).hint(format!(
+            "start the old program there {order}, with sts_mode = {}, pubtop = {listen} and subtop = {publish}",
+            role.other()
+        ))
+    }
+
+    fn wait(&mut self, now: Instant) -> Result<()> {
+        let is_waiting = self.is_subscribed && self.events.is_connected();
+        let (own, progress, until) = match &mut self.purpose {
+            Purpose::Serve(service) => (Some((service.as_fd(), PollFlags::IN)), None, None),
+            Purpose::Once(progress) => {
+                let waits_for = if is_waiting { "other device" } else { "broker" };
+                let shown = self.report.has_status().then(|| progress.show(now, waits_for, self.report));
+                (None, shown, progress.until())
+            }
+        };
+        let deadline = [self.pairing.deadline(), progress, until].into_iter().flatten().min();
+        self.events.wait(own, deadline, now)
+    }
+}

@@ -1,0 +1,143 @@
+//! Texts of the old program (`sts_version = 1`): each is a line.
+//!
+//! The session is written down before a text is printed: what the old program sends is sent once, so a text that a crash keeps
+//! from being printed is lost, and the chain must not be.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+
+use super::delivery::{Completion, Delivery, Joint, Metadata};
+use super::incoming::{Disposition, IncomingStreams, oversize};
+use super::left_messages::LeftMessage;
+use super::{RecvOptions, Scope};
+use crate::config::Legacy;
+use crate::files::Lock;
+use crate::legacy::{Opened, Store};
+use crate::link::Link;
+use crate::mqtt::Message;
+use crate::report::Reporter;
+use crate::report_throttle::KeyedReportThrottle;
+use crate::stream::StreamId;
+use crate::text::{count, escape};
+use crate::{Error, Exit, Result};
+
+/// Each text ends the stream, so that no line waits for another message.
+const STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
+/// Most damaged messages that are reported in [`REPORT_INTERVAL`]: a stranger can make any number. All of them are counted.
+const MAX_REPORTS: usize = 20;
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Most bytes that are shown of a damaged text.
+const MAX_SHOWN: usize = 60;
+
+/// The texts that come under the session of a link.
+pub(super) struct LegacyTexts<'a> {
+    store: Store,
+    /// No other sts-recv runs on the link.
+    _lock: Lock,
+    report: &'a Reporter,
+    /// The first stream is the first text.
+    scope: Scope,
+    with_metadata: bool,
+    keeps_blank: bool,
+    received: u64,
+    damaged: u64,
+    reported: KeyedReportThrottle<u64>,
+    has_ended: bool,
+}
+
+impl<'a> LegacyTexts<'a> {
+    /// The texts of a link.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] with `--last`; [`Exit::TryAgain`] without a session, or where another sts-recv runs on the link.
+    pub(super) fn open(link: &Link, legacy: Legacy, options: &RecvOptions, report: &'a Reporter) -> Result<Self> {
+        if options.scope == Scope::Retained {
+            return Err(Error::new(Exit::Usage, "--last")
+                .because("the link is to the old program (sts_version = 1), which has the broker keep nothing"));
+        }
+        let store = Store::new(link.cache()?, legacy);
+        let lock = store.cache().lock_receiving()?;
+        store.check()?;
+        Ok(Self {
+            store,
+            _lock: lock,
+            report,
+            scope: options.scope,
+            with_metadata: options.format.needs_metadata(),
+            keeps_blank: options.binary,
+            received: 0,
+            damaged: 0,
+            reported: KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS),
+            has_ended: false,
+        })
+    }
+
+    fn deliver(&mut self, mut text: Vec<u8>, Message { topic, receipt, .. }: Message) -> Disposition {
+        self.received += 1;
+        // The shell of the old program adds one to each word, the last one, too.
+        if !self.keeps_blank && text.ends_with(b" ") {
+            text.pop();
+        }
+        text.push(b'\n');
+        let metadata = self.with_metadata.then(|| Metadata::Plain { topic, received: SystemTime::now() });
+        Disposition::Deliver(Delivery::new(STREAM, Bytes::from(text), Joint::Ends, metadata, Completion::from(receipt)))
+    }
+
+    fn tell_damaged(&mut self, len: usize, rest: &[u8], now: Instant) {
+        self.damaged += 1;
+        if !self.reported.is_due(&self.damaged, now) {
+            return;
+        }
+        // What follows the first block is right if a message before this one is lost; of a stranger's it is noise.
+        let is_text = std::str::from_utf8(rest).is_ok_and(|rest| !rest.is_empty() && !rest.contains(char::is_control));
+        let shown = &rest[..rest.len().min(MAX_SHOWN)];
+        let what = if is_text {
+            format!("its first 12 bytes are lost, and then: {}", escape(shown))
+        } else {
+            format!("{} that do not decrypt to a text", count(len as u64, "byte"))
+        };
+        self.report.warning(format_args!("dropped a damaged message: {what}"));
+    }
+}
+
+impl IncomingStreams for LegacyTexts<'_> {
+    fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
+        if self.is_complete() {
+            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
+        }
+        // The old program has the broker keep nothing: this is somebody else's.
+        let opened = if message.retain { None } else { self.store.open(&message.payload)? };
+        match opened {
+            Some(Opened::Text(text)) => return Ok(self.deliver(text, message)),
+            Some(Opened::Kill) => {
+                self.has_ended = true;
+                self.report.info("the other device ended the session");
+            }
+            Some(Opened::Damaged(rest)) => self.tell_damaged(message.payload.len(), &rest, now),
+            Some(Opened::NotWhole) => self.report.verbose("dropped a message that is of a pairing, or a stranger's"),
+            None => self.report.verbose("dropped a message: there is no session"),
+        }
+        Ok(Disposition::Drop(message.receipt))
+    }
+
+    fn reject_oversize(&mut self, len: usize, _now: Instant) {
+        self.report.warn(&oversize(len));
+    }
+
+    fn is_complete(&self) -> bool {
+        self.has_ended || (self.scope == Scope::FirstStream && self.received > 0)
+    }
+
+    fn verdict(&mut self, timed_out: bool) -> Result<()> {
+        if self.damaged > 0 {
+            let why = format!("damaged: {}", count(self.damaged, "message"));
+            return Err(Error::new(Exit::DataLost, "data was lost").because(why));
+        }
+        if self.scope == Scope::FirstStream && self.received == 0 {
+            let what = if timed_out { "timed out" } else { super::SESSION_ENDED };
+            return Err(Error::new(Exit::TryAgain, what).because("no message was received"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,396 @@
+//! Claim: on a link with `sts_version = 1`, the tools and the old program (simulated) pair, talk and part in both roles and modes,
+//! whatever is lost, crosses or is refused; nothing that could be read is not.
+
+mod old_program;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+use self::old_program::{OldProgram, Role, Settings};
+use crate::broker::Broker;
+use crate::device::{Device, LINK};
+use crate::process::{Process, wait_until};
+
+/// Our device and what the old program at its other end is configured with.
+struct Link {
+    device: Device,
+    old: Settings,
+}
+
+impl Link {
+    /// On topics of its own; the old program is in this role.
+    fn new(port: u16, role: Role, is_cbc: bool, seed: u64) -> Self {
+        static LINKS: AtomicU64 = AtomicU64::new(0);
+        let number = LINKS.fetch_add(1, Ordering::Relaxed);
+        let (m2s, s2m) = (format!("m2s{number}"), format!("s2m{number}"));
+        let (publish, listen) = if role == Role::Master { (m2s, s2m) } else { (s2m, m2s) };
+        let device = Device::bare();
+        let (port_text, ours) = (port.to_string(), if role == Role::Master { "slave" } else { "master" });
+        device.configure(&[
+            ("mqtt_version", "4"),
+            ("ip", "127.0.0.1"),
+            ("port", &port_text),
+            ("username", "user"),
+            ("password", "word"),
+            ("subtop", &publish),
+            ("pubtop", &listen),
+            ("clientid", &format!("ours-{number}")),
+            ("sts_mode", ours),
+            ("aes", if is_cbc { "cbc" } else { "ecb" }),
+            ("sts_version", "1"),
+        ]);
+        Self { device, old: Settings { port, role, is_cbc, publish, listen, seed: seed << 16 | number } }
+    }
+
+    /// Pairs; the slave begins.
+    fn paired(&mut self) -> OldProgram {
+        self.old.seed += 1 << 40;
+        let args = ["-v", LINK];
+        if self.old.role == Role::Slave {
+            let old = OldProgram::start(self.old.clone());
+            Process::spawn(self.device.pair(&args)).wait().succeeded();
+            old.wait("encryption on", |seen| seen.is_on);
+            return old;
+        }
+        let pairing = Process::spawn(self.device.pair(&args));
+        pairing.wait_for("listening on");
+        let old = OldProgram::start(self.old.clone());
+        pairing.wait().succeeded();
+        old.wait("encryption on", |seen| seen.is_on);
+        old
+    }
+
+    fn receiver(&self, args: &[&str]) -> Process {
+        let receiver = Process::spawn(self.device.recv(&[&["-v"], args, &[LINK]].concat()));
+        receiver.wait_for("listening on");
+        receiver
+    }
+
+    /// A sender that hears the old program, too.
+    fn sender(&self) -> Process {
+        let sender = Process::spawn(self.device.send(&["-v", LINK]));
+        sender.wait_for("connected to");
+        sender
+    }
+}
+
+const BOTH: [(Role, bool); 4] =
+    [(Role::Master, true), (Role::Slave, true), (Role::Master, false), (Role::Slave, false)];
+
+/// Does this in both roles and modes, all at once.
+fn in_all_ways(seed: u64, test: impl Fn(&mut Link) + Sync) {
+    let broker = Broker::start();
+    thread::scope(|scope| {
+        for (role, is_cbc) in BOTH {
+            let (test, port) = (&test, broker.port());
+            scope.spawn(move || test(&mut Link::new(port, role, is_cbc, seed)));
+        }
+    });
+}
+
+#[test]
+fn texts_of_any_length_cross_in_both_directions_until_the_old_program_ends_the_session() {
+    in_all_ways(1, |link| {
+        let old = link.paired();
+        let receiver = link.receiver(&[]);
+        let mut sender = link.sender();
+        let (long, longer) = ("é".repeat(502), "0123456789".repeat(350));
+        let lines = ["a", "", "twelve bytes", "12:30 lunch", "KILL:", "Größe: 3 m²", &long, &longer, "end"];
+        let longest = 1004;
+        for line in lines {
+            sender.write(format!("{line}\n"));
+        }
+        let expected: Vec<Vec<u8>> = lines
+            .iter()
+            .flat_map(|line| if line.is_empty() { vec![&[][..]] } else { line.as_bytes().chunks(longest).collect() })
+            .map(<[u8]>::to_vec)
+            .collect();
+        old.wait("all texts", |seen| seen.displayed.len() >= expected.len());
+        assert_eq!(old.seen().displayed, expected);
+        let theirs = ["one", "two words", "KILL: is a text", "Grüße", &"y".repeat(1000)];
+        let mut printed = String::new();
+        for text in theirs {
+            old.send(text);
+            printed.extend([text, "\n"]);
+            receiver.wait_for_stdout(printed.as_bytes());
+        }
+        old.stop();
+        receiver.wait().failed(&[0], &["the other device ended the session"]).wrote(printed.as_bytes());
+        sender.wait().failed(&[75], &["the other device ended the session"]);
+        // Nothing is left of it.
+        Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
+        Process::spawn(link.device.pair(&["--end", LINK])).wait().failed(&[75], &["no session"]);
+    });
+}
+
+#[test]
+fn we_end_a_session_though_the_old_program_is_out_of_step() {
+    in_all_ways(2, |link| {
+        let old = link.paired();
+        link.device.send_all(&[], "one\n").succeeded();
+        old.wait("the text", |seen| seen.displayed.len() == 1);
+        // Nothing tells us that this one is lost.
+        old.lose_next();
+        link.device.send_all(&[], "lost\n").succeeded();
+        Process::spawn(link.device.pair(&["--end", LINK])).wait().failed(&[0], &["deleted the session"]);
+        old.wait("its end", |seen| seen.ended == Some("disconnected"));
+        // And the next session begins where any does.
+        let old = link.paired();
+        link.device.send_all(&[], "again\n").succeeded();
+        old.wait("the text", |seen| seen.displayed == [b"again".to_vec()]);
+    });
+}
+
+#[test]
+fn a_lost_message_is_said_and_the_next_ones_are_read() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 3);
+    let old = link.paired();
+    let receiver = link.receiver(&["-b"]);
+    old.send("one");
+    receiver.wait_for_stdout(b"one \n");
+    old.send_lost("this one is lost");
+    old.send("0123456789ab and then the rest of it");
+    receiver.wait_for("its first 12 bytes are lost, and then:  and then the rest of it");
+    // A stranger's blocks are no text either, and of other lengths nothing comes.
+    broker.publish(&link.old.publish, &[0x5a; 32]);
+    receiver.wait_for("dropped a damaged message: 32 bytes");
+    broker.publish(&link.old.publish, &[0x5a; 31]);
+    receiver.wait_for("dropped a message that is of a pairing, or a stranger's");
+    // The stranger's block is what we continue from, and the old program has never seen it: one of ours pays for that.
+    link.device.send_all(&[], "garbled for the old program\n").succeeded();
+    old.wait("a message", |seen| seen.displayed.len() == 1);
+    old.send("read again");
+    receiver.wait_for_stdout(b"one \nread again \n");
+    link.device.send_all(&[], "and there\n").succeeded();
+    old.wait("a message", |seen| seen.displayed.len() == 2);
+    assert_eq!(old.seen().displayed[1], b"and there");
+    let status = Process::spawn(link.device.pair(&["--status"])).wait().succeeded();
+    for part in
+        ["old program: gateway: cbc", "damaged: gateway: 2 messages", "weak: gateway: sts_version = 1 proves neither"]
+    {
+        assert!(status.text().contains(part), "{}", status.text());
+    }
+    let status = Process::spawn(link.device.pair(&["--status", "--json"])).wait().succeeded();
+    assert!(
+        status.text().contains(r#""messages":2,"messages_sent":2,"damaged":2,"sts_version":1}"#),
+        "{}",
+        status.text()
+    );
+    old.stop();
+    receiver.wait().failed(&[65], &["data was lost: damaged: 2 messages"]);
+}
+
+/// One session of random traffic; a third of it crosses. Returns how many of our messages were garbled at the other end.
+fn mixed_traffic(link: &mut Link, rounds: u32, rng: &mut StdRng) -> usize {
+    let old = link.paired();
+    let receiver = link.receiver(&[]);
+    let mut sender = link.sender();
+    let (mut printed, mut sent, mut garbled) = (String::new(), Vec::new(), 0);
+    for round in 0..rounds {
+        let text = |side: &str, rng: &mut StdRng| {
+            format!("{side} {round}: {}", "some more words, ".repeat(rng.random_range(0..8)))
+        };
+        let kind = *[0, 1, 2].choose(rng).unwrap();
+        if kind != 0 {
+            let ours = text("ours", rng).trim_end().to_owned();
+            sender.write(format!("{ours}\n"));
+            sent.push(ours);
+        }
+        if kind != 1 {
+            let theirs = text("theirs", rng).trim_end().to_owned();
+            old.send(&theirs);
+            printed.extend([&*theirs, "\n"]);
+        }
+        // Every one of theirs is read.
+        receiver.wait_for_stdout(printed.as_bytes());
+        old.wait("our text", |seen| seen.displayed.len() == sent.len());
+        if kind != 0 {
+            let (displayed, ours) = (old.seen().displayed, sent.last().unwrap());
+            let is_whole = displayed.last().unwrap() == ours.as_bytes();
+            // Nobody but the old program could avoid that, if its message crossed ours.
+            assert!(is_whole || (link.old.is_cbc && kind == 2), "{ours}: {displayed:?}");
+            garbled += usize::from(!is_whole);
+        }
+    }
+    sender.close_stdin();
+    sender.wait().succeeded();
+    if rng.random() {
+        old.stop();
+        receiver.wait().succeeded().wrote(printed.as_bytes());
+    } else {
+        receiver.stop().succeeded().wrote(printed.as_bytes());
+        Process::spawn(link.device.pair(&["--end", LINK])).wait().succeeded();
+    }
+    old.wait("its end", |seen| seen.ended == Some("disconnected"));
+    garbled
+}
+
+#[test]
+fn mixed_traffic_loses_nothing_that_need_not_be_lost() {
+    in_all_ways(4, |link| {
+        let mut rng = StdRng::seed_from_u64(link.old.seed);
+        mixed_traffic(link, 30, &mut rng);
+    });
+}
+
+/// `tests/legacy/many`.
+#[test]
+#[ignore = "minutes: tests/legacy/many"]
+#[expect(clippy::print_stderr, reason = "it is a measurement, too")]
+fn hundreds_of_sessions() {
+    let sessions: u64 = std::env::var("STS_LEGACY_SESSIONS").map_or(300, |text| text.parse().unwrap());
+    let broker = Broker::start();
+    let (next, garbled) = (AtomicU64::new(0), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= sessions {
+                        return;
+                    }
+                    let mut rng = StdRng::seed_from_u64(number);
+                    let (role, is_cbc) = *BOTH.choose(&mut rng).unwrap();
+                    let mut link = Link::new(broker.port(), role, is_cbc, number);
+                    let count = mixed_traffic(&mut link, 8, &mut rng);
+                    garbled.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    eprintln!("{sessions} sessions; ours garbled at the old program by crossing: {}", garbled.into_inner());
+}
+
+#[test]
+fn a_service_pairs_again_and_again_and_the_first_text_after_it_is_not_lost() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Master, true, 5);
+    let service = Process::spawn(link.device.pair(&["-v", "--serve", LINK]));
+    service.wait_for("listening on");
+    let receiver = Process::spawn(link.device.recv(&["-v", "--wait", "-n", "1", LINK]));
+    receiver.wait_for("waiting for the first session");
+    link.old.seed += 1 << 41;
+    let first = OldProgram::start(link.old.clone());
+    first.wait("encryption on", |seen| seen.is_on);
+    // A master may send at once.
+    first.send("at once");
+    receiver.wait().succeeded().wrote(b"at once\n");
+    link.old.seed += 1 << 41;
+    let second = OldProgram::start(link.old.clone());
+    second.wait("encryption on", |seen| seen.is_on);
+    service.wait_for_times("paired with the master", 2);
+    link.device.send_all(&[], "under the second key\n").succeeded();
+    second.wait("the text", |seen| seen.displayed == [b"under the second key".to_vec()]);
+    service.stop().succeeded();
+    // Young enough; and that is all that can be asked.
+    Process::spawn(link.device.pair(&["-v", "--if-older", "1h", LINK])).wait().failed(&[0], &["young enough"]);
+    let old_enough = ["--if-older", "1s", "--timeout", "1", LINK];
+    thread::sleep(Duration::from_millis(2100));
+    Process::spawn(link.device.pair(&old_enough)).wait().failed(&[75], &["no master asked to pair"]);
+}
+
+#[test]
+fn a_line_that_cannot_be_sent_is_named_and_nothing_of_it_is_sent() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 6);
+    let old = link.paired();
+    let long = "x".repeat(3000);
+    link.device.send_all(&[], format!("good\n{long}\0\nnever\n")).failed(&[65], &["line 2 cannot be sent", "NUL"]);
+    link.device.send_all(&["-o", "max_message=2999"], format!("{long}\n")).failed(&[65], &["longer than 2999 bytes"]);
+    link.device.send_all(&["-o", "max_message=3000"], format!("{long}\n")).succeeded();
+    link.device.send_all(&[], "no newline").succeeded();
+    old.wait("the texts", |seen| seen.displayed.len() == 5);
+    let displayed = old.seen().displayed;
+    assert_eq!((&displayed[0][..], &displayed[4][..]), (&b"good"[..], &b"no newline"[..]));
+    assert_eq!(displayed[1..4].concat(), long.as_bytes());
+}
+
+#[test]
+fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 7);
+    let device = &link.device;
+    for (command, why) in [
+        (device.pair(&["--code", LINK]), "the old program has no key that could be"),
+        (device.pair(&["--serve", LINK]), "this device is the master of the link"),
+        (device.pair(&["--end", "--to", "a", LINK]), "the old program has no key that could be"),
+        (device.send(&["--pad", "64", LINK]), "the old program pads to 16 bytes"),
+        (device.recv(&["--last", LINK]), "which has the broker keep nothing"),
+        (device.send(&["--confirm", LINK]), "it confirms nothing"),
+        (device.send(&["--will", "x", LINK]), "out of step"),
+        (device.send(&["--to", "a", LINK]), "has no name"),
+        (device.send(&["-b", LINK]), "texts, one per line"),
+        (device.send(&["--spool", "spool", LINK]), "it acknowledges nothing"),
+    ] {
+        Process::spawn(command).wait().failed(&[64], &[why, "sts_version = 1"]);
+    }
+    for option in ["qos=1", "retain=1", "peer=a", "channel=a", "subtop=a/+"] {
+        Process::spawn(device.recv(&["-o", option, LINK])).wait().failed(&[64], &["sts_version = 1"]);
+    }
+    let old = link.paired();
+    let sender = link.sender();
+    Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["another sts-send is already running"]);
+    drop(sender);
+    let _receiver = link.receiver(&[]);
+    Process::spawn(link.device.recv(&[LINK])).wait().failed(&[75], &["another sts-recv is already running"]);
+    assert!(old.seen().ended.is_none());
+}
+
+#[test]
+fn neither_version_becomes_the_other_by_a_line_in_a_file() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 8);
+    let _old = link.paired();
+    let port = broker.port().to_string();
+    let plain = [("ip", "127.0.0.1"), ("port", &*port), ("subtop", "a"), ("pubtop", "b"), ("sts_mode", "nosec")];
+    link.device.configure(&plain);
+    link.device.send_all(&[], "in the clear\n").failed(&[78], &["not encrypted", "it has sessions"]);
+    let pair = crate::device::Pair::paired(&broker, "gcm");
+    let mut settings = crate::device::settings(&port, "master", "cbc");
+    settings.push(("sts_version", "1"));
+    pair.master.configure(&settings);
+    pair.master.send_all(&[], "x\n").failed(&[78], &["is for the old program (sts_version = 1), but it has sessions"]);
+}
+
+/// What the old program shows of a payload of `sts_mode = nosec`.
+fn shown_without_encryption(payload: &[u8]) -> &[u8] {
+    let header = payload.iter().take(10).position(|byte| *byte == b':').map_or(0, |at| at + 1);
+    payload[header..].split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+#[test]
+fn without_encryption_the_two_understand_each_other_as_they_are() {
+    let broker = Broker::start();
+    let device = Device::bare();
+    let port = broker.port().to_string();
+    device.configure(&[
+        ("mqtt_version", "4"),
+        ("ip", "127.0.0.1"),
+        ("port", &port),
+        ("username", "nosec"),
+        ("password", "nosec"),
+        ("subtop", "to_us"),
+        ("pubtop", "to_old"),
+        ("clientid", "test_nosec"),
+        ("sts_mode", "nosec"),
+        ("aes", "null"),
+    ]);
+    let receiver = Process::spawn(device.recv(&["-v", "-n", "2", LINK]));
+    receiver.wait_for("listening on");
+    // As its shell makes them.
+    broker.publish("to_us", b"hello world ");
+    broker.publish("to_us", b"12:30 lunch ");
+    receiver.wait().succeeded().wrote(b"hello world \n12:30 lunch \n");
+    let sniffer = crate::sniffer::Sniffer::start(&broker);
+    device.send_all(&["--each"], "21.5\nx:12:30 lunch\n").succeeded();
+    wait_until("both payloads", || sniffer.seen().len() == 2);
+    let seen = sniffer.seen();
+    let shown: Vec<_> = seen.iter().map(|seen| shown_without_encryption(&seen.payload)).collect();
+    assert_eq!(shown, [&b"21.5"[..], b"12:30 lunch"]);
+}

@@ -77,6 +77,10 @@ pub mod units;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 
+// What the time of a signature is measured through: tests/constant_time.
+#[cfg(feature = "timing")]
+pub mod timing;
+
 // Test vectors, which a second implementation of the protocol makes.
 #[cfg(test)]
 #[path = "../tests/vectors/reader.rs"]

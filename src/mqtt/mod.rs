@@ -28,7 +28,6 @@ mod version;
 pub use client::Client;
 pub use client_options::{ClientLimits, ClientOptions, InFlightLimit, Login, MIN_MESSAGE, V5Options, Will};
 pub(crate) use client_options::{DEFAULT_SESSION_EXPIRY, MIN_BROKER_WINDOW};
-use client_session::MIN_STABLE_LIFETIME;
 pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
 pub use endpoint::{BrokerAddress, Endpoint, Node, Proxy, ProxyKind};

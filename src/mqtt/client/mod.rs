@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags};
 
+use super::client_session::MIN_STABLE_LIFETIME;
 use super::connection_lost::{ConnectionLost, Finality, Obstacle};
 use super::failure_streak::FailureStreak;
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
-use super::{
-    ClientOptions, ClientSession, Endpoint, Event, MIN_STABLE_LIFETIME, Outage, Qos, Receipt, Token, Unacknowledged,
-    Will,
-};
+use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged, Will};
 use crate::Result;
 
 /// How long the broker may take to close its side after DISCONNECT.

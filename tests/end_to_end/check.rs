@@ -1,6 +1,6 @@
 //! Claim: `--check` shows the configuration as it is used, and names the step that fails.
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, Pair, settings};
 use crate::process::Process;
 
@@ -60,4 +60,16 @@ fn the_step_that_fails_is_named_and_decides_the_exit_status() {
     assert!(line(ended.text(), "connection").starts_with("FAIL "), "{}", ended.text());
     let ended = check(&pair.master, &["-o", "host=no-such-host.invalid"]).wait().failed(&[69], &["cannot look up"]);
     assert!(line(ended.text(), "name").starts_with("FAIL "), "{}", ended.text());
+}
+
+#[test]
+fn a_right_that_is_missing_is_named() {
+    let open = Broker::start();
+    let pair = Pair::paired(&open, "gcm");
+    let acl = "topic readwrite s2m\ntopic read m2s\n";
+    let strict = Broker::with(Options { acl: Some(acl), ..Options::default() });
+    let port = format!("port={}", strict.port());
+    let ended = check(&pair.master, &["-o", &port, "-o", "mqtt_version=5"]).wait().failed(&[69], &["not authorized"]);
+    let text = ended.text();
+    assert!(line(text, "publishing").starts_with("FAIL ") && line(text, "subscription").starts_with("ok "), "{text}");
 }

@@ -27,183 +27,184 @@ struct Asked {
     peer: Option<SessionCheck>,
 }
 
-pub(super) struct BrokerCheck<'a> {
-    link: &'a Link,
-    session: Option<&'a CheckedSession>,
+/// Goes as far as it can; what is wrong is a finding. `timeout` is for all of it.
+///
+/// # Errors
+/// As [`Link::connect`]; [`Exit::TryAgain`] when stopped by a signal.
+pub(super) fn check_broker(
+    link: &Link,
+    session: Option<&CheckedSession>,
     timeout: Option<Duration>,
-    /// The steps are reported on standard output, not by the loop.
-    silent: Reporter,
+    findings: &mut Findings,
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
+    // Without a $share prefix: it must not take messages from a receiver that shares them.
+    broker.subscribe(link.config.subscribe.plain(), link.config.mqtt.qos, begun)?;
+    // The steps are reported on standard output, not by the loop.
+    let silent = Reporter::to("sts-pair", Level::Error, Box::new(std::io::sink()));
+    let events = EventLoop::new(broker, Signals::catch()?, &silent);
+    let mut check = BrokerCheck { link, session, findings, events, step: Step::Connecting, begun };
+    check.run(timeout.map(|timeout| begun + timeout))?;
+    check.events.close().map(drop)
 }
 
-impl<'a> BrokerCheck<'a> {
-    pub(super) fn new(link: &'a Link, session: Option<&'a CheckedSession>, timeout: Option<Duration>) -> Self {
-        let silent = Reporter::to("sts-pair", Level::Error, Box::new(std::io::sink()));
-        Self { link, session, timeout, silent }
-    }
+struct BrokerCheck<'a> {
+    link: &'a Link,
+    session: Option<&'a CheckedSession>,
+    findings: &'a mut Findings,
+    events: EventLoop<'a>,
+    step: Step,
+    begun: Instant,
+}
 
-    /// Goes as far as it can.
-    ///
-    /// # Errors
-    /// As [`Link::connect`]; [`Exit::TryAgain`] when stopped by a signal. What is wrong is a finding.
-    pub(super) fn run(&self, findings: &mut Findings) -> Result<()> {
-        let begun = Instant::now();
-        let until = self.timeout.map(|timeout| begun + timeout);
-        let mut broker = self.link.connect(Tool::Pair, &mut rand::rng())?;
-        // Without a $share prefix: it must not take messages from a receiver that shares them.
-        broker.subscribe(self.link.config.subscribe.plain(), self.link.config.mqtt.qos, begun)?;
-        let mut events = EventLoop::new(broker, Signals::catch()?, &self.silent);
-        let mut step = Step::Connecting;
+impl BrokerCheck<'_> {
+    fn run(&mut self, until: Option<Instant>) -> Result<()> {
         loop {
-            let now = events.begin_turn();
-            loop {
-                match events.next_event() {
-                    Ok(Some(event)) => {
-                        if !self.handle(event, &mut step, &mut events, findings, begun)? {
-                            return events.close().map(drop);
-                        }
-                    }
-                    Ok(None) => break,
-                    Err(refusal) => {
-                        findings.bad(step.name(), refusal)?;
-                        return events.close().map(drop);
-                    }
-                }
+            let now = self.events.begin_turn();
+            if self.take_events()? || self.is_answered(now)? {
+                return Ok(());
             }
-            if let Step::Asking(asked) = &mut step
-                && self.is_answered(asked, &mut events, findings, now)?
-            {
-                return events.close().map(drop);
-            }
-            if events.stop_requested() > Stop::No {
+            if self.events.stop_requested() > Stop::No {
                 return Err(Error::new(Exit::TryAgain, "stopped by a signal"));
             }
             if until.is_some_and(|until| now >= until) {
-                findings.bad(step.name(), self.timed_out(&step, &events))?;
-                return events.close().map(drop);
+                let error = self.timed_out();
+                return self.findings.bad(self.step.name(), error);
             }
-            let asked = match &step {
+            let asked = match &self.step {
                 Step::Asking(asked) => asked.peer.as_ref().and_then(SessionCheck::deadline),
                 Step::Connecting | Step::Subscribing => None,
             };
-            events.wait(None, until.into_iter().chain(asked).min(), now)?;
+            self.events.wait(None, until.into_iter().chain(asked).min(), now)?;
         }
     }
 
-    /// Takes what the broker did; false if nothing more can come of it.
-    fn handle(
-        &self,
-        event: BrokerEvent,
-        step: &mut Step,
-        events: &mut EventLoop<'_>,
-        findings: &mut Findings,
-        begun: Instant,
-    ) -> Result<bool> {
-        match event {
-            BrokerEvent::Connected => {
-                let (endpoint, took) = (events.broker.endpoint(), begun.elapsed().as_millis());
-                let over = if endpoint.tls.is_some() { " over TLS" } else { "" };
-                findings.good(
-                    "connection",
-                    format!("{}://{}{over}, {took} ms", endpoint.scheme(), events.broker.remote()),
-                )?;
-                let login = self.link.config.mqtt.login.as_ref();
-                findings.good("login", login.map_or("not required".to_owned(), |it| format!("as {}", it.username)))?;
-                *step = Step::Subscribing;
-            }
-            BrokerEvent::Disconnected => {
-                let error = events.unreachable("no connection to the broker");
-                let error = error.unwrap_or_else(|| Error::new(Exit::Unavailable, "the connection was lost"));
-                findings.bad(step.name(), error)?;
-                return Ok(false);
-            }
-            BrokerEvent::Subscribed { filter, requested, granted } if matches!(step, Step::Subscribing) => {
-                if granted < requested {
-                    let why = format!("the broker granted QoS {granted} instead of {requested}");
-                    findings.bad("subscription", Error::new(Exit::Unavailable, filter).because(why))?;
-                } else {
-                    findings.good("subscription", format!("{filter}, QoS {granted}"))?;
+    /// Takes what the broker did; true if nothing more can come of it.
+    fn take_events(&mut self) -> Result<bool> {
+        loop {
+            match self.events.next_event() {
+                Ok(Some(event)) => {
+                    if self.handle(event)? {
+                        return Ok(true);
+                    }
                 }
-                *step = Step::Asking(Box::new(self.ask(events, findings)?));
+                Ok(None) => return Ok(false),
+                Err(refusal) => return self.findings.bad(self.step.name(), refusal).map(|()| true),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: BrokerEvent) -> Result<bool> {
+        match event {
+            BrokerEvent::Connected => self.connected()?,
+            BrokerEvent::Disconnected => {
+                let error = self.events.unreachable("no connection to the broker");
+                let error = error.unwrap_or_else(|| Error::new(Exit::Unavailable, "the connection was lost"));
+                self.findings.bad(self.step.name(), error)?;
+                return Ok(true);
+            }
+            BrokerEvent::Subscribed { filter, requested, granted } if matches!(self.step, Step::Subscribing) => {
+                self.subscribed(filter, requested, granted)?;
             }
             BrokerEvent::Acknowledged(token) => {
-                if let Step::Asking(asked) = step
+                if let Step::Asking(asked) = &mut self.step
                     && asked.publishing.take_if(|awaited| *awaited == token).is_some()
                 {
-                    findings.good("publishing", self.topic().unwrap_or_default())?;
+                    self.findings.good("publishing", self.topic().unwrap_or_default())?;
                 }
             }
             BrokerEvent::Message(message) => {
-                if let Step::Asking(asked) = step
-                    && let Some(check) = &mut asked.peer
-                    && let Ok(CheckEvent::Present) = check.accept(&message.payload, Instant::now())
-                {
-                    asked.peer = None;
-                    let name = self.session.map(|session| session.peer.name.to_string()).unwrap_or_default();
-                    findings.good("answer", format!("{name} has the session"))?;
-                }
-                events.broker.ack(message.receipt);
+                self.take_reply(&message.payload)?;
+                self.events.broker.ack(message.receipt);
             }
-            BrokerEvent::Oversize { receipt, .. } => events.broker.ack(receipt),
+            BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
             BrokerEvent::TooLong(refusal) => {
-                findings.bad("publishing", refusal)?;
-                return Ok(false);
+                self.findings.bad("publishing", refusal)?;
+                return Ok(true);
             }
             BrokerEvent::Subscribed { .. } => {}
         }
-        Ok(true)
+        Ok(false)
+    }
+
+    fn connected(&mut self) -> Result<()> {
+        let (broker, took) = (&self.events.broker, self.begun.elapsed().as_millis());
+        let place = format!("{}://{}, {took} ms", broker.endpoint().scheme(), broker.remote());
+        self.findings.good("connection", place)?;
+        let login = self.link.config.mqtt.login.as_ref();
+        self.step = Step::Subscribing;
+        self.findings.good("login", login.map_or("not required".to_owned(), |login| format!("as {}", login.username)))
+    }
+
+    fn subscribed(&mut self, filter: String, requested: Qos, granted: Qos) -> Result<()> {
+        if granted < requested {
+            let why = format!("the broker granted QoS {granted} instead of {requested}");
+            self.findings.bad("subscription", Error::new(Exit::Unavailable, filter).because(why))?;
+        } else {
+            self.findings.good("subscription", format!("{filter}, QoS {granted}"))?;
+        }
+        self.step = Step::Asking(Box::new(self.ask()?));
+        Ok(())
     }
 
     /// Asks the peer whether it has the session, which shows whether this device may publish, too, if the broker says so.
-    fn ask(&self, events: &mut EventLoop<'_>, findings: &mut Findings) -> Result<Asked> {
-        let says_so = self.link.config.mqtt.version.has_properties();
+    fn ask(&mut self) -> Result<Asked> {
         let Some(session) = self.session else {
-            findings
-                .skipped("publishing", "nothing can be published without a session that the peer would not report")?;
+            self.findings.skipped("publishing", "without a session, the peer would report whatever is published")?;
             return Ok(Asked { publishing: None, peer: None });
         };
+        let says_so = self.link.config.mqtt.version.has_properties();
         if !says_so {
-            findings.skipped("publishing", "only a broker with MQTT 5 says what is not allowed (mqtt_version = 5)")?;
+            let why = "only a broker with MQTT 5 says what is not allowed (mqtt_version = 5)";
+            self.findings.skipped("publishing", why)?;
         }
         let mut check = SessionCheck::new(session.session.clone(), [], Vec::new(), &mut rand::rng());
         let now = Instant::now();
         check.start(now);
-        let token = match check.poll(now) {
-            Some(query) => Some(events.broker.publish(&session.topic, query.into(), Qos::AtLeastOnce, false)?),
-            None => None,
-        };
+        let mut publish =
+            |query: Vec<u8>| self.events.broker.publish(&session.topic, query.into(), Qos::AtLeastOnce, false);
+        let token = check.poll(now).map(&mut publish).transpose()?;
         Ok(Asked { publishing: token.filter(|_| says_so), peer: Some(check) })
     }
 
+    fn take_reply(&mut self, payload: &[u8]) -> Result<()> {
+        let Step::Asking(asked) = &mut self.step else { return Ok(()) };
+        let reply = asked.peer.as_mut().map(|check| check.accept(payload, Instant::now()));
+        let (Some(Ok(CheckEvent::Present)), Some(session)) = (reply, self.session) else { return Ok(()) };
+        asked.peer = None;
+        self.findings.good("answer", format!("{} has the session", session.peer.name))
+    }
+
     /// Whether all that was asked is answered, or will not be.
-    fn is_answered(
-        &self,
-        asked: &mut Asked,
-        events: &mut EventLoop<'_>,
-        findings: &mut Findings,
-        now: Instant,
-    ) -> Result<bool> {
+    fn is_answered(&mut self, now: Instant) -> Result<bool> {
+        let topic = self.topic();
+        let Step::Asking(asked) = &mut self.step else { return Ok(false) };
         if let Some(check) = &mut asked.peer {
             if check.is_timed_out(now) {
                 asked.peer = None;
-                findings.skipped("answer", "none: the peer has lost the session, or none of its tools is running")?;
-            } else if let (Some(query), Some(topic)) = (check.poll(now), self.topic()) {
-                events.publish_or_drop(topic, query, Qos::AtMostOnce)?;
+                let why = "none: the peer has lost the session, or none of its tools is running";
+                self.findings.skipped("answer", why)?;
+            } else if let (Some(query), Some(topic)) = (check.poll(now), topic) {
+                self.events.publish_or_drop(topic, query, Qos::AtMostOnce)?;
             }
         }
         Ok(asked.peer.is_none() && asked.publishing.is_none())
     }
 
+    fn timed_out(&self) -> Error {
+        let endpoint = &self.link.config.mqtt.endpoint;
+        self.events.unreachable("timed out").unwrap_or_else(|| {
+            Error::new(Exit::Unavailable, "timed out")
+                .because(format!("the broker at {endpoint} did not answer ({})", self.step.name()))
+        })
+    }
+}
+
+impl<'a> BrokerCheck<'a> {
     /// Where the peer listens.
     fn topic(&self) -> Option<&'a str> {
         self.session.map(|session| session.topic.as_str())
-    }
-
-    fn timed_out(&self, step: &Step, events: &EventLoop<'_>) -> Error {
-        let endpoint = &self.link.config.mqtt.endpoint;
-        events.unreachable("timed out").unwrap_or_else(|| {
-            Error::new(Exit::Unavailable, "timed out")
-                .because(format!("the broker at {endpoint} did not answer ({})", step.name()))
-        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
-use self::broker::BrokerCheck;
+use self::broker::check_broker;
 use self::findings::Findings;
 use super::status::print;
 use crate::Result;
@@ -45,7 +45,7 @@ pub fn run(args: &CommonArgs, timeout: Option<Duration>, report: &Reporter) -> R
         Some(_) => check_session(&link, &mut findings)?,
         None => None,
     };
-    BrokerCheck::new(&link, peer.as_ref(), timeout).run(&mut findings)?;
+    check_broker(&link, peer.as_ref(), timeout, &mut findings)?;
     findings.verdict()
 }
 

@@ -279,7 +279,8 @@ fn only_news_put_off_the_next_probe() {
     assert!(!queue.confirm(0, at(5)));
     assert_eq!(queue.deadline(), before);
     assert_eq!(queue.hold(&[(1, 3)], at(6)), Ok(true));
-    assert!(queue.deadline() > before);
+    // Round trips of 20, 10 and 40 ms: 21.40625 + 4 * 12.8125 + 50 ms.
+    assert_eq!(queue.deadline(), Some(at(6) + Duration::from_nanos(122_656_250)));
     let before = queue.deadline();
     queue.restart_timer(at(7));
     assert!(queue.deadline() > before, "the way was not clear");
@@ -315,4 +316,16 @@ fn what_is_told_again_after_a_probe_measures_nothing() {
     assert!(queue.confirm(3, now));
     queue.push(message(3), 10, now);
     assert_eq!(queue.deadline(), Some(now + Duration::from_millis(100)), "as after a round trip of 10 ms");
+}
+
+#[test]
+fn another_stream_begins_with_nothing_of_the_one_before() {
+    let now = Instant::now();
+    let mut queue = filled(now, 3);
+    queue.confirm(1, now);
+    queue.restart(now);
+    assert_eq!((queue.first(), queue.unconfirmed(), queue.deadline()), (0, (0, 0), None));
+    assert!(sent_again(&mut queue, now + Duration::from_secs(60)).is_empty());
+    queue.push(message(9), 10, now);
+    assert!(queue.confirm(1, now), "it counts from 0");
 }

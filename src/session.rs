@@ -129,6 +129,21 @@ pub struct Expected<'a> {
 }
 
 impl Session {
+    /// Shares the keys that an earlier reading of the same session has, so that each is in memory once.
+    pub(crate) fn share_keys(&mut self, known: &Self) {
+        self.send.tree.share(&known.send.tree);
+        self.send.side.share(&known.send.side);
+        self.receive.tree.share(&known.receive.tree);
+        self.receive.side.share(&known.receive.side);
+        for (number, open) in &mut self.receive.open {
+            if let Some(known) = known.receive.open.get(number) {
+                open.key.share(&known.key);
+                open.will.share(&known.will);
+            }
+        }
+        self.confirm.share(&known.confirm);
+    }
+
     /// The session of these keys, with each direction's key put where our role has it.
     #[must_use]
     pub fn new(keys: SessionKeys, parties: Parties, topics: Topics, suite: Suite, created: u64) -> Self {

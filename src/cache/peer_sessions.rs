@@ -29,6 +29,15 @@ pub(crate) struct PeerSessions {
 }
 
 impl PeerSessions {
+    /// Shares the keys of the sessions that an earlier reading has, too.
+    pub(super) fn share_keys(&mut self, known: &Self) {
+        for StoredSession { session, .. } in &mut self.sessions {
+            if let Some(same) = known.sessions.iter().find(|same| same.session.id == session.id) {
+                session.share_keys(&same.session);
+            }
+        }
+    }
+
     /// Changes the sessions, and remembers the deleted ones under which something was received.
     pub(super) fn change<T>(&mut self, change: impl FnOnce(&mut Vec<StoredSession>) -> T) -> T {
         let received = self.sessions.iter().filter(|stored| stored.received);

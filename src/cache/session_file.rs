@@ -52,6 +52,8 @@ const SESSION_KEYS: [&str; 21] = [
 ];
 /// Of the whole file, in this order; the last one ends it.
 const FILE_KEYS: [&str; 4] = ["format", "link", "past", "sum"];
+/// The length of the longest key, of 64 bytes, in base64.
+const MAX_BASE64_LEN: usize = 88;
 /// The length of a node or of an open stream as text, at most.
 const MAX_NODE_LEN: usize = 64 + 48;
 const MAX_OPEN_LEN: usize = 160;
@@ -305,7 +307,7 @@ fn put_tree(text: &mut String, key: &str, tree: &KeyTree) {
     let _ = write!(text, "{key} =");
     for (path, node) in tree.nodes() {
         let _ = write!(text, " {path}:");
-        STANDARD.encode_string(node.expose(), text);
+        put_base64(text, node.expose());
     }
     put_end(text, tree.is_empty());
 }
@@ -314,9 +316,9 @@ fn put_open(text: &mut String, open: &BTreeMap<u32, OpenStreamKeys>) {
     text.push_str("receive_open =");
     for (number, OpenStreamKeys { salt, key, will }) in open {
         let _ = write!(text, " {number}:{}:{}:", hex(salt), key.part());
-        STANDARD.encode_string(key.key().expose(), text);
+        put_base64(text, key.key().expose());
         text.push(':');
-        STANDARD.encode_string(will.expose(), text);
+        put_base64(text, will.expose());
     }
     put_end(text, open.is_empty());
 }
@@ -349,8 +351,15 @@ fn yes_or_no(flag: bool) -> &'static str {
 fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
     text.push_str(key);
     text.push_str(" = ");
-    STANDARD.encode_string(bytes, text);
+    put_base64(text, bytes);
     text.push('\n');
+}
+
+/// What the library appends to a text, it leaves on the stack, too.
+fn put_base64(text: &mut String, bytes: &[u8]) {
+    let mut digits = Zeroizing::new([0; MAX_BASE64_LEN]);
+    let len = STANDARD.encode_slice(bytes, &mut *digits).expect("no field is longer than a key");
+    text.push_str(std::str::from_utf8(&digits[..len]).expect("base64 is ASCII"));
 }
 
 /// What ends a file whose other lines are `text`.

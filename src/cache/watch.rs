@@ -122,7 +122,13 @@ impl Watch {
             let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
             let file = match self.files.remove(&name) {
                 Some(known) if known.stamp == Some(stamp) => known,
-                _ => File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions: cache.read(&name) },
+                known => {
+                    let mut sessions = cache.read(&name);
+                    if let (Ok(read), Some(Ok(known))) = (&mut sessions, known.map(|known| known.sessions)) {
+                        read.share_keys(&known);
+                    }
+                    File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions }
+                }
             };
             files.insert(name, file);
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -48,9 +49,9 @@ purposes! {
     Epoch = "epoch";
 }
 
-/// Key material of one purpose.
+/// Key material of one purpose. A clone shares it: it is in memory once, and erased with the last of them.
 pub struct Key<P: KeyPurpose> {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Arc<Zeroizing<Vec<u8>>>,
     purpose: PhantomData<P>,
 }
 
@@ -58,7 +59,7 @@ impl<P: KeyPurpose> Key<P> {
     /// Takes over `bytes`; the caller's copy is the one that is erased.
     #[must_use]
     pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self { bytes, purpose: PhantomData }
+        Self { bytes: Arc::new(bytes), purpose: PhantomData }
     }
 
     /// A key of `len` bytes that `fill` writes in place.
@@ -67,6 +68,13 @@ impl<P: KeyPurpose> Key<P> {
         let mut bytes = Zeroizing::new(vec![0; len]);
         fill(&mut bytes);
         Self::new(bytes)
+    }
+
+    /// Shares what `known` has, if it is the same.
+    pub fn share(&mut self, known: &Self) {
+        if self == known {
+            self.bytes = Arc::clone(&known.bytes);
+        }
     }
 
     /// The bytes, for the cipher or MAC they key and for the session file that keeps them.
@@ -78,7 +86,7 @@ impl<P: KeyPurpose> Key<P> {
 
 impl<P: KeyPurpose> Clone for Key<P> {
     fn clone(&self) -> Self {
-        Self::new(self.bytes.clone())
+        Self { bytes: Arc::clone(&self.bytes), purpose: PhantomData }
     }
 }
 
@@ -96,15 +104,15 @@ impl<P: KeyPurpose> fmt::Debug for Key<P> {
     }
 }
 
-/// A broker password: erased on drop, never shown.
+/// A broker password: erased on drop, never shown. A clone shares it.
 #[derive(Clone)]
-pub struct Password(Zeroizing<String>);
+pub struct Password(Arc<Zeroizing<String>>);
 
 impl Password {
     /// Takes a password over.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
+        Self(Arc::new(Zeroizing::new(text)))
     }
 
     /// The password itself, for CONNECT and nothing else.

@@ -36,6 +36,7 @@ mod keep;
 #[cfg(feature = "legacy")]
 mod legacy;
 mod lost_ends;
+mod memory;
 mod monitoring;
 mod nosec;
 mod order;

@@ -148,6 +148,15 @@ impl KeyTree {
         self.nodes.iter().map(|node| (node.path, &node.key))
     }
 
+    /// Shares the keys that `known` has, too: see [`Key::share`].
+    pub fn share(&mut self, known: &Self) {
+        for node in &mut self.nodes {
+            if let Some(same) = known.nodes.iter().find(|same| same.path == node.path) {
+                node.key.share(&same.key);
+            }
+        }
+    }
+
     /// How many nodes there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -254,6 +263,11 @@ pub struct StreamKey {
 }
 
 impl StreamKey {
+    /// Shares the key that `known` has, if it is of the same part: see [`Key::share`].
+    pub fn share(&mut self, known: &Self) {
+        self.key.share(&known.key);
+    }
+
     /// The key that a file has of this part.
     #[must_use]
     pub fn new(part: u32, key: Key<Stream>) -> Self {

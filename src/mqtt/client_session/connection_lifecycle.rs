@@ -6,7 +6,7 @@ use rand::CryptoRng;
 
 use super::connection_history::{EndedConnection, MIN_CLOSED};
 use super::{ClientSession, ConnectionState, SessionDoubt, refusal};
-use crate::mqtt::codec::{Connect, Request};
+use crate::mqtt::codec::Connect;
 use crate::mqtt::{Event, Outage, Will};
 use crate::{Error, Result};
 
@@ -30,14 +30,14 @@ impl ClientSession {
         if let (Some(asked), Some(borne)) = (&self.options.will, &will) {
             self.events.extend(self.notices.will(asked, borne));
         }
-        self.wire.send(Request::Connect(Connect {
+        self.wire.connect(Connect {
             client_id: &self.options.client_id,
             login: self.options.login.as_ref(),
             keep_alive: self.options.keep_alive_seconds(),
             clean_session: self.options.clean_session,
             session_expiry: self.options.v5.session_expiry,
             will: will.as_ref(),
-        }));
+        });
         let doubt = if let ConnectionState::Down(doubt) = self.state { doubt } else { SessionDoubt::None };
         self.state = ConnectionState::Connecting { since: now, doubt };
     }

@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use bytes::{Buf, BytesMut};
+use zeroize::Zeroize;
 
-use crate::mqtt::codec::{Codec, Packet, Request};
+use crate::mqtt::codec::{Codec, Connect, Packet, Request};
 use crate::mqtt::{ClientOptions, ConnectionLost};
+
+/// Room for all of a CONNECT but its texts, and for the short packets that may follow it before it is sent.
+const MIN_CONNECT_ROOM: usize = 1024;
 
 /// What goes out on a connection, counted from its first byte, and the codec for both directions.
 #[derive(Debug)]
@@ -15,23 +19,39 @@ pub(super) struct Wire {
     unsent: BytesMut,
     /// Bytes that the socket took.
     sent: u64,
+    /// Length of the packet that the connection begins with, which may hold a password.
+    login_len: u64,
 }
 
 impl Wire {
     pub(super) fn new(options: &ClientOptions) -> Self {
-        Self { codec: Codec::new(options), unsent: BytesMut::new(), sent: 0 }
+        Self { codec: Codec::new(options), unsent: BytesMut::new(), sent: 0, login_len: 0 }
     }
 
     /// A connection begins.
     pub(super) fn connection_began(&mut self) {
+        self.connection_ended();
         self.codec.reset();
-        self.unsent.clear();
-        self.sent = 0;
+        (self.sent, self.login_len) = (0, 0);
     }
 
     /// The connection is gone, and nothing more can leave; what was sent on it is still known.
     pub(super) fn connection_ended(&mut self) {
+        self.erase_login(self.unsent.len());
         self.unsent.clear();
+    }
+
+    /// Begins the connection with a CONNECT.
+    pub(super) fn connect(&mut self, connect: Connect<'_>) {
+        // All of it at once: a buffer that grew later would leave a copy of the password behind.
+        self.unsent.reserve(MIN_CONNECT_ROOM + connect.texts_len());
+        self.login_len = self.send(Request::Connect(connect)).end;
+    }
+
+    /// Erases what of the CONNECT is among the first `count` unsent bytes.
+    fn erase_login(&mut self, count: usize) {
+        let left = usize::try_from(self.login_len.saturating_sub(self.sent)).unwrap_or(usize::MAX);
+        self.unsent[..count.min(left)].zeroize();
     }
 
     /// Encodes a packet; returns where it lies among the bytes of the connection.
@@ -54,6 +74,7 @@ impl Wire {
     /// The socket took the first `count` of them.
     pub(super) fn taken(&mut self, count: usize) {
         let count = count.min(self.unsent.len());
+        self.erase_login(count);
         self.unsent.advance(count);
         self.sent += count as u64;
     }

@@ -176,6 +176,15 @@ pub(in crate::mqtt) struct Connect<'a> {
     pub(in crate::mqtt) will: Option<&'a Will>,
 }
 
+impl Connect<'_> {
+    /// The length of the texts in it, and of what its will says, in bytes.
+    pub(in crate::mqtt) fn texts_len(&self) -> usize {
+        let password = |login: &Login| login.password.as_ref().map_or(0, |password| password.expose().len());
+        let login = self.login.map_or(0, |login| login.username.len() + password(login));
+        self.client_id.len() + login + self.will.map_or(0, |will| will.topic.len() + will.payload.len())
+    }
+}
+
 /// A message for the broker.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::mqtt) struct Publish<'a> {

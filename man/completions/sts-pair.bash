@@ -26,7 +26,7 @@ _sts__pair() {
 
     case "${cmd}" in
         sts__pair)
-            opts="-o -v -q -h -V --timeout --name --to --json --watch --spool --if-older --code --key --trust --forget --status --metrics --end --check --keep --serve --help --version"
+            opts="-o -v -q -h -V --no-sandbox --timeout --name --to --json --watch --spool --if-older --code --key --trust --forget --status --metrics --end --check --keep --serve --help --version"
             [[ ${cur} == -* ]] || opts="$(_sts_links)"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -17,6 +17,7 @@ complete -c sts-pair -l metrics -d 'Print metrics of all links for Prometheus, o
 complete -c sts-pair -l keep -d 'On a master: keep running, and agree on a new session when it is older than AGE or the peer has lost it, until SIGTERM' -r
 complete -c sts-pair -s v -d 'Print each step'
 complete -c sts-pair -s q -d 'Report only the error that ends the run'
+complete -c sts-pair -l no-sandbox -d 'Do not give up access to files, ports and system calls that this run does not need; for systems where that fails'
 complete -c sts-pair -l json -d 'With --status: print one JSON object per line'
 complete -c sts-pair -l watch -d 'With --status: print it again and again until SIGINT, on a terminal in place of the one before'
 complete -c sts-pair -l code -d 'Enrol by one-time code: pair with a device that does not know this one yet, and trust each other from then on'

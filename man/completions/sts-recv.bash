@@ -26,7 +26,7 @@ _sts__recv() {
 
     case "${cmd}" in
         sts__recv)
-            opts="-o -v -q -1 -n -b -h -V --once --last --lines --binary --prefix --timestamps --progress --json --pad --wait --timeout --help --version"
+            opts="-o -v -q -1 -n -b -h -V --no-sandbox --once --last --lines --binary --prefix --timestamps --progress --json --pad --wait --timeout --help --version"
             [[ ${cur} == -* ]] || opts="$(_sts_links)"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -11,6 +11,7 @@ complete -c sts-recv -l pad -d 'Hide lengths: pad the confirms to a multiple of 
 complete -c sts-recv -l timeout -d 'Exit if nothing is received for TIME: 90, 90s, 1h30m (0: never)' -r
 complete -c sts-recv -s v -d 'Print each step'
 complete -c sts-recv -s q -d 'Report only the error that ends the run'
+complete -c sts-recv -l no-sandbox -d 'Do not give up access to files, ports and system calls that this run does not need; for systems where that fails'
 complete -c sts-recv -s 1 -l once -d 'Follow the first stream that starts, and exit at its end: with 0 only if it is complete'
 complete -c sts-recv -l last -d 'Print the newest message that the broker keeps, even one received before, and exit; wait for it 10s or --timeout'
 complete -c sts-recv -s b -l binary -d 'With `nosec`: write payloads as they are, without adding newlines'

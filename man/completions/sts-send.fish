@@ -14,6 +14,7 @@ complete -c sts-send -l will -d 'Have the broker send TEXT to the receiver if th
 complete -c sts-send -l timeout -d 'Give up after TIME without an acknowledgement: 90, 90s, 1h30m (0: never)' -r
 complete -c sts-send -s v -d 'Print each step'
 complete -c sts-send -s q -d 'Report only the error that ends the run'
+complete -c sts-send -l no-sandbox -d 'Do not give up access to files, ports and system calls that this run does not need; for systems where that fails'
 complete -c sts-send -l each -d 'Send each line as a separate message; with `nosec`, without its newline'
 complete -c sts-send -s b -l binary -d 'Do not wait for newlines'
 complete -c sts-send -l confirm -d 'Wait until the receiver has written everything, and resend what the broker lost'

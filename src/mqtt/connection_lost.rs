@@ -22,7 +22,6 @@ pub(super) enum Finality {
     #[default]
     Passing,
     /// It can, unless several in a row fail so, for some time.
-    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only TLS knows of such failures"))]
     FinalIfRepeated,
     /// It cannot, unless something is changed here or at the broker.
     Final,

@@ -107,7 +107,7 @@ impl Link {
             ),
             Protection::Legacy(_) => (
                 "is for the old program (sts_version = 1)",
-                "nothing would be authenticated any more",
+                "nothing would be authenticated",
                 "remove sts_version = 1; to speak to the old program on purpose: -o sts_version=1, or another link",
             ),
         };
@@ -144,7 +144,7 @@ impl Link {
                 "the link is not encrypted (sts_mode = nosec), so nothing is padded".to_owned()
             }
             Some(_) if self.config.sealed().is_none() => {
-                "the old program pads to 16 bytes (sts_version = 1), and can do nothing else".to_owned()
+                "the old program always pads to 16 bytes (sts_version = 1)".to_owned()
             }
             Some(pad) if pad > longest => format!("it can be at most {longest} bytes (max_message = {max_message})"),
             _ => {
@@ -223,7 +223,7 @@ impl Link {
             Protection::Sealed(sealed) => sealed,
             Protection::Legacy(_) => {
                 return Err(Error::new(Exit::Usage, format!("link `{}` has no peer to trust", self.config.link))
-                    .because("the old program has no key that could be (sts_version = 1)")
+                    .because("the old program has no keys (sts_version = 1)")
                     .hint("replace the program at both ends, and remove sts_version = 1"));
             }
         };

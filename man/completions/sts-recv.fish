@@ -16,7 +16,7 @@ complete -c sts-recv -s 1 -l once -d 'Follow the first stream that starts, and e
 complete -c sts-recv -l last -d 'Print the newest message that the broker keeps, even one received before, and exit; wait for it 10s or --timeout'
 complete -c sts-recv -s b -l binary -d 'With `nosec`: write payloads as they are, without adding newlines'
 complete -c sts-recv -l prefix -d 'Write the name of the peer and `: ` before each line'
-complete -c sts-recv -l timestamps -d 'Write the time at which it was received before each line, in UTC, and before the name'
+complete -c sts-recv -l timestamps -d 'Write the time of receipt, in UTC, before each line, and with --prefix before the name'
 complete -c sts-recv -l progress -d 'On a terminal, show on stderr how much was received, and how fast'
 complete -c sts-recv -l json -d 'Write each line as a JSON object: peer, stream, seq, time, and text, or base64 if it is not UTF-8'
 complete -c sts-recv -l wait -d 'If there is no session, wait for the first one; for services'

@@ -47,7 +47,7 @@ struct PairArgs {
     #[arg(long, requires = "status")]
     json: bool,
 
-    /// With --status: print it again and again until SIGINT, on a terminal in place of the one before
+    /// With --status: print it every two seconds until SIGINT; on a terminal, each replaces the one before
     #[arg(long, requires = "status")]
     watch: bool,
 
@@ -126,7 +126,7 @@ impl AsRef<CommonArgs> for PairArgs {
     }
 }
 
-/// Its options, for what is generated of them.
+/// The options of sts-pair, from which its completions are generated.
 #[must_use]
 pub fn command() -> clap::Command {
     <PairArgs as clap::CommandFactory>::command()

@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 /// Other processes of the same user can no longer read this one's memory either (`PR_SET_DUMPABLE`); root can. None of this can
 /// fail but where a sandbox forbids it, and then what that forbids is its decision.
 pub(super) fn prepare() {
-    // Not asked for first what the limit may be: where getrlimit(2) fails, rustix has no answer to give.
+    // The limit is not read first: rustix cannot return that getrlimit(2) failed.
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // With a handler, write(2) fails with EFBIG (setrlimit(2), RLIMIT_FSIZE) and its caller says what could not be written.

@@ -42,7 +42,7 @@ struct RecvArgs {
     #[arg(long, conflicts_with = "json")]
     prefix: bool,
 
-    /// Write the time at which it was received before each line, in UTC, and before the name
+    /// Write the time of receipt, in UTC, before each line, and with --prefix before the name
     #[arg(long, conflicts_with = "json")]
     timestamps: bool,
 
@@ -73,7 +73,7 @@ impl AsRef<CommonArgs> for RecvArgs {
     }
 }
 
-/// Its options, for what is generated of them.
+/// The options of sts-recv, from which its completions are generated.
 #[must_use]
 pub fn command() -> clap::Command {
     <RecvArgs as clap::CommandFactory>::command()

@@ -73,7 +73,7 @@ impl AsRef<CommonArgs> for SendArgs {
     }
 }
 
-/// Its options, for what is generated of them.
+/// The options of sts-send, from which its completions are generated.
 #[must_use]
 pub fn command() -> clap::Command {
     <SendArgs as clap::CommandFactory>::command()

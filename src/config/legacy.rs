@@ -5,7 +5,7 @@ use super::settings::{Setting, Settings};
 use crate::Result;
 
 /// What `aes` can be.
-pub(super) const AES_HINT: &str = "use cbc or ecb, as the other device has it; without this line, it is cbc";
+pub(super) const AES_HINT: &str = "use cbc or ecb, as on the other device; without this line, it is cbc";
 
 /// The longest value of a key that the old program reads, in bytes.
 const MAX_TOPIC_LEN: usize = 128;

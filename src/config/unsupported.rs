@@ -17,7 +17,7 @@ pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
     layer.or(version.map(|setting| {
         // Not a wrong command line, where `-o` asks for it: another build takes it.
         Error::new(Exit::Config, setting.location())
-            .because("sts_version = 1: this build does not have it")
+            .because("this build does not support sts_version = 1")
             .hint("build it with --features legacy")
     }))
 }

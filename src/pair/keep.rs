@@ -101,7 +101,7 @@ impl PairRun<'_> {
                 self.note_paired(&peer);
                 tell_paired(&peer, self.report);
             }
-            Outcome::Kept if was_missing => self.report.info("the peer is there again, and still has the session"),
+            Outcome::Kept if was_missing => self.report.info("the peer answers again, and still has the session"),
             Outcome::Kept | Outcome::WrongCode { .. } | Outcome::Interrupted => {}
         }
         self.rest(now + ROUND_INTERVAL);

@@ -213,7 +213,7 @@ impl<'a> PairRun<'a> {
         match &self.phase {
             Phase::Confirming(peer) if is_stopped || self.is_timed_out(now) => Ok(Some(Outcome::Paired(peer.clone()))),
             _ if is_stopped => {
-                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed");
+                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed on");
                 Err(self.event_loop.explain(error))
             }
             _ if !self.is_timed_out(now) => Ok(None),

@@ -54,7 +54,7 @@ impl<'a> LegacyTexts<'a> {
     pub(super) fn open(link: &Link, legacy: Legacy, options: &RecvOptions, report: &'a Reporter) -> Result<Self> {
         if options.scope == Scope::Retained {
             return Err(Error::new(Exit::Usage, "--last")
-                .because("the link is to the old program (sts_version = 1), which has the broker keep nothing"));
+                .because("the link is to the old program (sts_version = 1), which retains no messages"));
         }
         let store = Store::new(link.cache()?, legacy);
         let lock = store.cache().lock_receiving()?;
@@ -93,7 +93,7 @@ impl<'a> LegacyTexts<'a> {
         let is_text = std::str::from_utf8(rest).is_ok_and(|rest| !rest.is_empty() && !rest.contains(char::is_control));
         let shown = &rest[..rest.len().min(MAX_SHOWN)];
         let what = if is_text {
-            format!("its first 12 bytes are lost, and then: {}", escape(shown))
+            format!("its first 12 bytes are lost, and the rest is: {}", escape(shown))
         } else {
             format!("{} that do not decrypt to a text", count(len as u64, "byte"))
         };
@@ -115,7 +115,7 @@ impl IncomingStreams for LegacyTexts<'_> {
                 self.report.info("the other device ended the session");
             }
             Some(Opened::Damaged(rest)) => self.tell_damaged(message.payload.len(), &rest, now),
-            Some(Opened::NotWhole) => self.report.verbose("dropped a message that is of a pairing, or a stranger's"),
+            Some(Opened::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
             None => self.report.verbose("dropped a message: there is no session"),
         }
         Ok(Disposition::Drop(message.receipt))

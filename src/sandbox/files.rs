@@ -26,7 +26,7 @@ pub(super) fn confine(needs: &Needs) -> Result<String, String> {
         (RulesetStatus::NotEnforced, LandlockStatus::NotEnabled) => {
             Err("files: Landlock is not enabled in this kernel (landlock in lsm=)".to_owned())
         }
-        (RulesetStatus::NotEnforced, _) => Err("files: this kernel has no Landlock (Linux 5.13)".to_owned()),
+        (RulesetStatus::NotEnforced, _) => Err("files: this kernel has no Landlock (needs Linux 5.13)".to_owned()),
         (_, LandlockStatus::Available { effective_abi, .. }) if *effective_abi < ABI::V4 => {
             Ok("files (TCP ports need Linux 6.7)".to_owned())
         }

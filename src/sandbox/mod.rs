@@ -185,7 +185,7 @@ fn calls() -> Result<String, String> {
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 fn calls() -> Result<String, String> {
-    Err(format!("system calls: there is no list of them for {}", std::env::consts::ARCH))
+    Err(format!("system calls: not supported on {}", std::env::consts::ARCH))
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ impl OutgoingStream for LegacyStream {
                 .hint("split it, or set a larger max_message"));
         }
         if let Err(Unsendable::Zero(at)) = check(text) {
-            let why = format!("byte {} of it is NUL, at which the old program would end it", at + 1);
+            let why = format!("byte {} of it is NUL, where the old program would cut it", at + 1);
             return Err(self.unsendable(&why));
         }
         self.rest.extend(self.store.seal(&pieces(text, self.max_text))?.into_iter().map(Bytes::from));

@@ -371,7 +371,7 @@ impl SendRun<'_> {
         };
         if duplicates > 0 {
             self.report.warning(format_args!(
-                "the broker takes shorter messages now; resent in shorter ones, possibly duplicated: {}",
+                "the broker now accepts only shorter messages; resent as shorter ones, possibly duplicated: {}",
                 count(duplicates, "message")
             ));
         }

@@ -257,7 +257,7 @@ fn without_a_kernel_that_can_confine_the_tools_run_and_say_so() {
     let absent = ["landlock_create_ruleset:error=ENOSYS", "seccomp:error=EINVAL"];
     let disabled = ["landlock_create_ruleset:error=EOPNOTSUPP"];
     for (fail, said) in [
-        (&absent[..], &["files: this kernel has no Landlock (Linux 5.13)", "system calls: "][..]),
+        (&absent[..], &["files: this kernel has no Landlock (needs Linux 5.13)", "system calls: "][..]),
         (&disabled, &["files: Landlock is not enabled in this kernel"]),
     ] {
         let receiver = Process::spawn(on_another_kernel(&pair.slave.recv(&["-v", "--once", LINK]), fail));

@@ -192,7 +192,7 @@ fn a_broker_with_a_lower_qos_gets_the_will_all_the_same() {
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&[]);
     let sender = start(&pair.master, &["-o", "qos=2", "-o", "mqtt_version=5"]);
-    sender.wait_for("the broker gets the will with QoS 1 instead of 2");
+    sender.wait_for("the will is sent with QoS 1 instead of 2");
     kill(sender);
     receiver.wait_for_stdout(LINE.as_bytes());
     receiver.stop().succeeded();

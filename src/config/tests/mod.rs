@@ -352,7 +352,7 @@ fn what_this_build_lacks_is_understood_and_refused() {
         #[cfg(not(feature = "tls"))]
         ("url = wss://h/x", "wss://: this build has no TLS"),
         #[cfg(not(feature = "legacy"))]
-        ("sts_version = 1", "sts_version = 1: this build does not have it"),
+        ("sts_version = 1", "this build does not support sts_version = 1"),
     ];
     for (line, what) in lacking {
         let (exit, text, _) = failure(&format!("{MASTER}{line}\n"), &[]);

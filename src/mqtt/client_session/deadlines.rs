@@ -77,7 +77,7 @@ impl ClientSession {
                 KeepAliveAction::SendPing => self.send_ping(now),
                 KeepAliveAction::NoPingResp => return Err(self.give_up("no PINGRESP from the broker")),
                 KeepAliveAction::NoAck => {
-                    return Err(self.give_up("the broker is there, but does not acknowledge a message"));
+                    return Err(self.give_up("the broker answers, but does not acknowledge a message"));
                 }
                 KeepAliveAction::Wait => {}
             }

@@ -67,7 +67,7 @@ impl Notices {
     pub(super) fn changes(&mut self, capabilities: &Capabilities, options: &ClientOptions) -> Vec<Event> {
         let Capabilities { max_packet, session_expiry, keep_alive, .. } = *capabilities;
         let packet = (max_packet < options.limits.max_send).then(|| {
-            (BrokerNotice::MaxPacket(max_packet), format!("the broker takes packets of at most {max_packet} bytes"))
+            (BrokerNotice::MaxPacket(max_packet), format!("the broker accepts packets of at most {max_packet} bytes"))
         });
         let session = session_expiry
             .filter(|seconds| !options.clean_session && *seconds < options.v5.session_expiry)

@@ -212,13 +212,13 @@ pub(super) fn lower_max_qos(asked: Qos, max: Qos) -> Error {
 
 /// The broker supports no quality of service as high as the will has.
 pub(super) fn lower_will_qos(asked: Qos, max: Qos) -> Error {
-    Error::new(Exit::Unavailable, format!("the broker gets the will with QoS {max} instead of {asked}"))
-        .because("it supports no higher one")
+    Error::new(Exit::Unavailable, format!("the will is sent with QoS {max} instead of {asked}"))
+        .because("the broker supports no higher one")
 }
 
 /// The broker keeps no messages, so no will either.
 pub(super) fn will_not_retained() -> Error {
-    Error::new(Exit::Unavailable, "the broker gets the will without `retain`").because("it does not keep messages")
+    Error::new(Exit::Unavailable, "the will is sent without `retain`").because("the broker does not keep messages")
 }
 
 /// The broker keeps no messages.

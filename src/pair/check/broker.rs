@@ -156,7 +156,7 @@ impl BrokerCheck<'_> {
         };
         let says_so = self.link.config.mqtt.version.has_properties();
         if !says_so {
-            let why = "only a broker with MQTT 5 says what is not allowed (mqtt_version = 5)";
+            let why = "only an MQTT 5 broker says what is not allowed (mqtt_version = 5)";
             self.findings.skipped("publishing", why)?;
         }
         let mut check = SessionCheck::new(session.session.clone(), [], Vec::new(), &mut rand::rng());

@@ -76,7 +76,7 @@ pub(super) fn serve(
     if let Duty::Keep(_) = duty {
         return Err(Error::new(Exit::Usage, "--keep")
             .because("the old program cannot be asked whether it still has the session (sts_version = 1)")
-            .hint("use --if-older, when the old program is started"));
+            .hint("use --if-older instead, when the old program is started"));
     }
     refuse_master(legacy)?;
     let _locks = link.create_cache()?.lock_service()?;

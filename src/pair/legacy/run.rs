@@ -130,7 +130,8 @@ impl<'a> LegacyRun<'a> {
                 let is_accepted =
                     frame.as_ref().is_some_and(|frame| self.pairing.accept(frame, now, &mut handshake_rng()));
                 let (did, name) = (if is_accepted { "received" } else { "ignored" }, frame.as_ref().map(Frame::name));
-                self.report.verbose(format_args!("{did} {}", name.unwrap_or("a message that is none of a pairing")));
+                self.report
+                    .verbose(format_args!("{did} {}", name.unwrap_or("a message that is not part of a pairing")));
                 // What answers it goes out before the next message is looked at.
                 self.perform(now)?;
             }
@@ -199,7 +200,7 @@ impl<'a> LegacyRun<'a> {
             Purpose::Serve(_) if is_stopped => Ok(Some(Outcome::Stopped)),
             Purpose::Serve(service) => Ok(service.is_told_to_reload().then_some(Outcome::Reload)),
             Purpose::Once(_) if is_stopped => {
-                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed");
+                let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed on");
                 Err(self.events.explain(error))
             }
             Purpose::Once(progress) if progress.until().is_some_and(|until| now >= until) => Err(self.timed_out()),

@@ -74,7 +74,7 @@ pub fn run(env: &Environment, file: Option<&Path>, spools: &[PathBuf], report: &
 
 pub(super) fn text(survey: &Survey) -> Text {
     let mut text = Text::default();
-    text.family("sts_build_info", "gauge", "Which version wrote this; always 1.");
+    text.family("sts_build_info", "gauge", "The version of sts-pair; always 1.");
     text.sample("sts_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let rows = survey.rows();
     for PeerMetric { name, kind, help, value } in &PEER_METRICS {

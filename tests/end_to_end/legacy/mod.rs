@@ -156,12 +156,12 @@ fn a_lost_message_is_said_and_the_next_ones_are_read() {
     receiver.wait_for_stdout(b"one \n");
     old.send_lost("this one is lost");
     old.send("0123456789ab and then the rest of it");
-    receiver.wait_for("its first 12 bytes are lost, and then:  and then the rest of it");
+    receiver.wait_for("its first 12 bytes are lost, and the rest is:  and then the rest of it");
     // A stranger's blocks are no text either, and of other lengths nothing comes.
     broker.publish(&link.old.publish, &[0x5a; 32]);
     receiver.wait_for("dropped a damaged message: 32 bytes");
     broker.publish(&link.old.publish, &[0x5a; 31]);
-    receiver.wait_for("dropped a message that is of a pairing, or a stranger's");
+    receiver.wait_for("dropped a message of a pairing, or from another sender");
     // The stranger's block is what we continue from, and the old program has never seen it: one of ours pays for that.
     link.device.send_all(&[], "garbled for the old program\n").succeeded();
     old.wait("a message", |seen| seen.displayed.len() == 1);
@@ -317,11 +317,11 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
     let mut link = Link::new(broker.port(), Role::Slave, true, 7);
     let device = &link.device;
     for (command, why) in [
-        (device.pair(&["--code", LINK]), "the old program has no key that could be"),
+        (device.pair(&["--code", LINK]), "the old program has no keys"),
         (device.pair(&["--serve", LINK]), "this device is the master of the link"),
-        (device.pair(&["--end", "--to", "a", LINK]), "the old program has no key that could be"),
-        (device.send(&["--pad", "64", LINK]), "the old program pads to 16 bytes"),
-        (device.recv(&["--last", LINK]), "which has the broker keep nothing"),
+        (device.pair(&["--end", "--to", "a", LINK]), "the old program has no keys"),
+        (device.send(&["--pad", "64", LINK]), "the old program always pads to 16 bytes"),
+        (device.recv(&["--last", LINK]), "which retains no messages"),
         (device.send(&["--confirm", LINK]), "it confirms nothing"),
         (device.send(&["--will", "x", LINK]), "out of step"),
         (device.send(&["--to", "a", LINK]), "has no name"),

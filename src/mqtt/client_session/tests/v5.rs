@@ -89,7 +89,7 @@ fn a_message_over_the_limit_of_the_broker_is_named_and_not_sent() {
     rig.connect(false);
     assert_eq!(published(&rig.sent()), [row("short", 1, false)]);
     let events = rig.events();
-    assert_eq!(notes(&events), ["the broker takes packets of at most 500 bytes"]);
+    assert_eq!(notes(&events), ["the broker accepts packets of at most 500 bytes"]);
     let too_long = |event| if let Event::TooLong(error) = event { Some(error) } else { None };
     let refused: Vec<_> = events.into_iter().filter_map(too_long).collect();
     assert_eq!((refused.len(), refused[0].exit()), (1, Exit::DataLost));

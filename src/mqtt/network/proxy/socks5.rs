@@ -94,7 +94,7 @@ impl Dialogue for Socks5 {
             },
             (AwaitedReply::Methods, [_, NONE_ACCEPTED]) => Err(no_login()),
             (AwaitedReply::Methods, [_, _, ..]) => {
-                Err(ConnectionLost::at(Obstacle::Proxy, "the proxy chose an unknown login"))
+                Err(ConnectionLost::at(Obstacle::Proxy, "the proxy chose an unknown login method"))
             }
             (AwaitedReply::Login, [_, _, ..]) => {
                 Err(ConnectionLost::at(Obstacle::ProxyLogin, "the proxy refused the login"))

@@ -8,10 +8,12 @@ use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader};
 use super::damaged::damaged;
 use crate::Result;
 use crate::files::{self, Appender, Dir, Lock, RandomAccessFile, Stamp};
-use crate::text::show;
+use crate::text::{quote, show};
 
 /// A segment of this length in bytes is not appended to any more.
 const SEGMENT_LEN: u64 = 1 << 20;
+/// No spool had so many records: what names a higher one is damaged, and those after it could not be counted.
+pub(super) const MAX_RECORD: u64 = u64::MAX / 2;
 /// Most bytes that are read ahead.
 const MAX_READ_LEN: u64 = 64 << 10;
 
@@ -52,11 +54,19 @@ pub(super) struct RecordReader {
 }
 
 /// The segments in a directory, oldest first.
+///
+/// # Errors
+/// [`crate::Exit::DataLost`] for the name of a segment that no run has made.
 fn find(dir: &Dir) -> Result<VecDeque<Segment>> {
     let mut list = VecDeque::new();
     for name in dir.names()? {
         let plain = name.len() == 16 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if let Some(first) = u64::from_str_radix(&name, 16).ok().filter(|_| plain) {
+            if first > MAX_RECORD {
+                let path = dir.join(&name);
+                return Err(damaged(dir, &format!("{name} is not the name of a segment"))
+                    .hint(format!("no run has made this file: mv {0} {0}.damaged", quote(&path))));
+            }
             let len = files::stamp(dir, &name)?.map_or(0, |stamp| stamp.len());
             list.push_back(Segment { first, len });
         }
@@ -75,7 +85,8 @@ impl Segments {
     ///
     /// # Errors
     /// [`crate::Exit::DataLost`] where a record below `sealed` is not whole: that is not a write that was cut short, and
-    /// its number must not be given to another record. [`crate::Exit::Failed`] where they cannot be read.
+    /// its number must not be given to another record; or where a name is none of a segment. [`crate::Exit::Failed`] where
+    /// they cannot be read.
     pub(super) fn open(dir: &Dir, lock: &Lock, acknowledged: u64, sealed: u64) -> Result<(Self, u64)> {
         let list = find(dir)?;
         let mut segments = Self { list, last: None, record: acknowledged, unfinished: 0, synced: false };

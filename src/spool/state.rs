@@ -7,6 +7,7 @@
 //! it as it is. So they do with a slot that is whole and has a value that this version never writes: the other slot is older.
 
 use super::damaged::{damaged, of_later_version};
+use super::segments::MAX_RECORD;
 use crate::Result;
 use crate::crypto::schedule::digest;
 use crate::files::{self, Dir, Lock, RandomAccessFile};
@@ -73,7 +74,8 @@ impl SpoolState {
         let (acknowledged, sealed) = (u64::from_be_bytes(take(&mut rest)?), u64::from_be_bytes(take(&mut rest)?));
         let sequence = if flag(&mut rest)? { Some(spooled_sequence(&mut rest)?) } else { None };
         let has_more = rest.iter().any(|&byte| byte != 0);
-        (acknowledged <= sealed && !has_more).then_some(Self { acknowledged, sealed, sequence })
+        let is_in_order = acknowledged <= sealed && sealed <= MAX_RECORD;
+        (is_in_order && !has_more).then_some(Self { acknowledged, sealed, sequence })
     }
 }
 
@@ -83,6 +85,9 @@ fn spooled_sequence(rest: &mut &[u8]) -> Option<SpooledSequence> {
     let (first_record, until) = (u64::from_be_bytes(take(rest)?), u64::from_be_bytes(take(rest)?));
     let stream = StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) };
     let origin = Origin { stream, salt: take(rest)? };
+    if first_record.max(until) > MAX_RECORD {
+        return None;
+    }
     Some(SpooledSequence { origin, first_record, wants_confirms, until: has_end.then_some(until) })
 }
 
@@ -321,6 +326,30 @@ mod tests {
             let error = StateFile::open(&dir, &lock).unwrap_err();
             assert_eq!(error.exit(), Exit::Protocol);
             assert!(error.to_string().contains("later version"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_state_with_a_record_that_cannot_be_counted_is_an_error() {
+        let all = states()[3];
+        let high = MAX_RECORD + 1;
+        let in_sequence = |first_record, until| {
+            let sequence = all.sequence.map(|known| SpooledSequence { first_record, until: Some(until), ..known });
+            SpoolState { sequence, ..all }
+        };
+        for (state, is_refused) in [
+            (SpoolState { sealed: MAX_RECORD, ..all }, false),
+            (SpoolState { sealed: high, ..all }, true),
+            (SpoolState { acknowledged: high, sealed: high, ..all }, true),
+            (in_sequence(MAX_RECORD, MAX_RECORD), false),
+            (in_sequence(high, 0), true),
+            (in_sequence(0, high), true),
+        ] {
+            let (_home, dir, lock) = home();
+            StateFile::open(&dir, &lock).unwrap().0.write(&state).unwrap();
+            let opened = StateFile::open(&dir, &lock).map(|(_, state)| state);
+            assert_eq!(opened.as_ref().ok(), (!is_refused).then_some(&state));
+            assert!(opened.err().is_none_or(|error| error.exit() == Exit::Protocol));
         }
     }
 

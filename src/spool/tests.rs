@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::opening::SEND_LOCK;
+use super::segments::MAX_RECORD;
 use super::*;
 use crate::crypto::schedule::Digest;
 use crate::files;
@@ -374,6 +375,29 @@ fn a_segment_that_is_damaged_or_gone_in_the_middle_is_an_error() {
     assert!(error.to_string().contains("at byte"), "{error}");
     fs::remove_file(path).unwrap();
     assert_eq!(read_to_end().unwrap_err().exit(), Exit::DataLost);
+}
+
+/// A record after one with such a number could not be counted.
+#[test]
+fn a_segment_with_a_name_that_no_run_makes_is_an_error() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    for (first, what) in [
+        (u64::MAX, "ffffffffffffffff is not the name of a segment"),
+        (MAX_RECORD + 1, "8000000000000000 is not the name of a segment"),
+        (MAX_RECORD, "messages from number 0 on are incomplete"),
+    ] {
+        let path = home.dir().join(format!("{first:016x}"));
+        let mut bytes = Vec::new();
+        chunk::put(&mut bytes, first, b"one\n", true);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let error = home.open().unwrap_err();
+        assert_eq!(error.exit(), Exit::DataLost);
+        assert!(error.to_string().ends_with(what), "{error}");
+        fs::remove_file(&path).unwrap();
+    }
+    put(&mut home.open().unwrap(), b"one\n");
 }
 
 /// Writes these records, cuts or alters the file, and gives back what the next run finds.

@@ -43,9 +43,14 @@ impl Override {
         }
         if key.may_hold_password(value) {
             let seen = "every user of this machine can see command lines";
-            return Err(usage(location)
-                .because(seen)
-                .hint("write the password to a file that only you can read, and name it: -o password_file=FILE"));
+            // `password_file` is for the broker's password: a proxy's has no place but its URL.
+            let hint = match key {
+                ConfigKey::Proxy => {
+                    "write `proxy` into the configuration, and let only its owner read that: chmod 600 FILE"
+                }
+                _ => "write the password to a file that only you can read, and name it: -o password_file=FILE",
+            };
+            return Err(usage(location).because(seen).hint(hint));
         }
         if value.contains(char::is_control) {
             return Err(usage(location).because("the value contains a control character"));

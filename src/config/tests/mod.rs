@@ -492,11 +492,17 @@ fn the_command_line_goes_over_the_file() {
 
 #[test]
 fn no_secret_is_taken_from_a_command_line_or_shown() {
-    for option in
-        ["password=hunter2", " password = hunter2", "url=mqtt://u:hunter2@h", "host=hunter2@h", "ip=mqtt://hunter2@h"]
-    {
+    for option in [
+        "password=hunter2",
+        " password = hunter2",
+        "url=mqtt://u:hunter2@h",
+        "host=hunter2@h",
+        "ip=mqtt://hunter2@h",
+        "proxy=http://u:hunter2@h",
+    ] {
         let (exit, text, hint) = failure(NOSEC, &[option]);
-        assert!(exit == Exit::Usage && hint.ends_with("-o password_file=FILE"), "{text}");
+        let remedy = if option.starts_with("proxy") { "chmod 600 FILE" } else { "-o password_file=FILE" };
+        assert!(exit == Exit::Usage && hint.ends_with(remedy), "{text} {hint}");
         assert!(!format!("{text}{hint}").contains("hunter2"), "{text} {hint}");
     }
     assert!(Override::parse("url=unix:///run/a@b").is_ok());
@@ -505,6 +511,7 @@ fn no_secret_is_taken_from_a_command_line_or_shown() {
     for text in [
         "url = mqtt://u:hunter2@h:x",
         "url = mqt://u:hunter2@h",
+        "proxy = http://u:hunter2@h:x",
         "password = hunter2",
         "password = hunter2\u{1}",
         "pasword = hunter2",

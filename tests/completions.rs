@@ -16,9 +16,11 @@ const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 /// The options whose value is the name of a peer.
 const OF_PEERS: [&str; 3] = ["--to", "--forget", "--trust"];
 
-/// What lists the names of links and of peers in any shell, without a word if there are none.
-const LINKS: &str = r#"for dir in "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}" /etc/sts; do ls "$dir" 2>/dev/null; done | sed -n "s/\.conf\$//p""#;
-const PEERS: &str = r#"sed -n "s/^\([A-Za-z0-9][^ #]*\) sts-rsa .*/\1/p" "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}/known_peers" /etc/sts/known_peers 2>/dev/null"#;
+/// What lists the names of links and of peers in any shell, one per line and nothing without any. A shell may take what it is
+/// offered for its own language (`compgen -W` does), and whoever can make a file here would run code in it: so only what is a
+/// name is printed (src/name.rs).
+const LINKS: &str = r#"for dir in "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}" /etc/sts; do command ls "$dir" 2>/dev/null; done | LC_ALL=C sed -n "s/^\([A-Za-z0-9][A-Za-z0-9._-]\{0,63\}\)\.conf\$/\1/p""#;
+const PEERS: &str = r#"LC_ALL=C sed -n "s/^\([A-Za-z0-9][A-Za-z0-9._-]\{0,63\}\) sts-rsa .*/\1/p" "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}/known_peers" /etc/sts/known_peers 2>/dev/null"#;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -122,7 +124,7 @@ fn offered(home: &Path, words: &[&str]) -> Vec<String> {
         words[0]
     );
     let mut bash = Command::new("bash");
-    bash.args(["--norc", "-c", &script]).env("STS_CONFIG_DIR", home);
+    bash.args(["--norc", "-c", &script]).env("STS_CONFIG_DIR", home).current_dir(home);
     let output = bash.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
     String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
@@ -155,5 +157,45 @@ fn each_shell_takes_its_completions() {
             let Ok(output) = command.arg(arguments[1]).arg(path(tool, shell)).output() else { continue };
             assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
         }
+    }
+}
+
+/// A directory with one link and one peer, and names that a shell would run: each would leave the file `ran`.
+fn hostile() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let names = ["a$(touch${IFS}ran)", "b`touch ran`", "c;touch ran", "d'$(touch ran)'", "-e", "f\n$(touch ran)"];
+    for name in names.into_iter().chain(["plant"]) {
+        fs::write(home.path().join(format!("{name}.conf")), "").unwrap();
+    }
+    let lines = names.into_iter().chain(["station"]).map(|name| format!("{name} sts-rsa AAAA link=plant\n"));
+    fs::write(home.path().join("known_peers"), lines.collect::<String>()).unwrap();
+    home
+}
+
+#[test]
+fn bash_runs_no_name_and_offers_none_that_is_not_one() {
+    let home = hostile();
+    assert_eq!(offered(home.path(), &["sts-send", ""]), ["plant"]);
+    assert_eq!(offered(home.path(), &["sts-recv", "--prefix", ""]), ["plant"]);
+    assert_eq!(offered(home.path(), &["sts-pair", "--forget", ""]), ["station"]);
+    assert!(!home.path().join("ran").exists());
+}
+
+/// The two other shells, where they are installed.
+#[test]
+fn zsh_and_fish_run_no_name_and_offer_none_that_is_not_one() {
+    let home = hostile();
+    let file = |shell| path("sts-pair", shell).display().to_string();
+    let zsh = format!(
+        "compadd() {{ shift; printf '%s\\n' \"$@\"; }}; compdef() {{ }}; source {}; _sts_links; _sts_peers",
+        file(Shell::Zsh)
+    );
+    let fish = format!("source {}; __sts_links; __sts_peers", file(Shell::Fish));
+    for (shell, arguments) in [("zsh", ["-f", "-c", &zsh]), ("fish", ["--no-config", "-c", &fish])] {
+        let mut command = Command::new(shell);
+        command.args(arguments).env("STS_CONFIG_DIR", home.path()).env("HOME", home.path()).current_dir(home.path());
+        let Ok(output) = command.output() else { continue };
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "plant\nstation\n", "{shell}: {output:?}");
+        assert!(!home.path().join("ran").exists(), "{shell}");
     }
 }

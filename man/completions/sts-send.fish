@@ -1,8 +1,8 @@
 function __sts_links
-    sh -c 'for dir in "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}" /etc/sts; do ls "$dir" 2>/dev/null; done | sed -n "s/\\.conf\\$//p"'
+    sh -c 'for dir in "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}" /etc/sts; do command ls "$dir" 2>/dev/null; done | LC_ALL=C sed -n "s/^\\([A-Za-z0-9][A-Za-z0-9._-]\\{0,63\\}\\)\\.conf\\$/\\1/p"'
 end
 function __sts_peers
-    sh -c 'sed -n "s/^\\([A-Za-z0-9][^ #]*\\) sts-rsa .*/\\1/p" "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}/known_peers" /etc/sts/known_peers 2>/dev/null'
+    sh -c 'LC_ALL=C sed -n "s/^\\([A-Za-z0-9][A-Za-z0-9._-]\\{0,63\\}\\) sts-rsa .*/\\1/p" "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}/known_peers" /etc/sts/known_peers 2>/dev/null'
 end
 
 complete -c sts-send -s o -d 'Set a configuration key, overriding the file; may be repeated' -r

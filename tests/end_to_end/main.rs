@@ -24,6 +24,7 @@ mod confirm;
 mod copies;
 mod cron;
 mod directories;
+mod durability;
 mod eavesdropping;
 mod enrolment;
 mod first_session;

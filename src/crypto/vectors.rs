@@ -16,7 +16,7 @@ use crate::Rejected;
 use crate::role::Role;
 use crate::secret::{Key, KeyPurpose, Pake};
 use crate::suite::Suite;
-use reader::{Fields, Scripted, handshakes, load, unhex};
+use reader::{Fields, Scripted, assert_notices, handshakes, load, unhex};
 
 #[path = "../../tests/vectors/reader.rs"]
 pub(super) mod reader;
@@ -351,5 +351,30 @@ fn sealed_frames() {
             assert_eq!(cipher.open(&frame, &mut opened), Ok(()), "{file}, {title}");
             assert_eq!(opened[..], plaintext[..], "{file}, {title}");
         }
+    }
+}
+
+/// Otherwise a test that compares nothing would look like one that agrees.
+#[test]
+fn one_wrong_bit_in_any_file_is_noticed() {
+    for (file, pointer, test) in [
+        ("primitives.json", "/H/0/hash", hashes_and_the_cookie as fn()),
+        ("primitives.json", "/cookie/cookie", hashes_and_the_cookie),
+        ("primitives.json", "/x25519/shared", both_key_exchanges),
+        ("primitives.json", "/mlkem768/ciphertext", both_key_exchanges),
+        ("primitives.json", "/spake2/0/key", spake2_with_a_code),
+        ("primitives.json", "/spake2_runs/121/share_slave", spake2_with_many_codes_and_numbers),
+        ("refusals.json", "/2/refusal", refusals),
+        ("still_there.json", "/3/lost", session_checks),
+        ("keytree.json", "/leaves/0/will_key", the_tree_of_stream_keys),
+        ("keytree.json", "/side_streams/0/first_key", the_tree_of_stream_keys),
+        ("sealed_gcm.json", "/frames/0/frame", sealed_frames),
+        ("sealed_cbc.json", "/frames/0/frame", sealed_frames),
+        ("sealed_ecb.json", "/frames/0/frame", sealed_frames),
+    ] {
+        assert_notices(file, pointer, test);
+    }
+    for (file, _) in handshakes() {
+        assert_notices(file, "/attempts/0/hs_s", the_key_schedule_of_whole_handshakes);
     }
 }

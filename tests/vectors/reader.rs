@@ -2,8 +2,10 @@
 //!
 //! `tests/second_implementation/vectors.py` makes the vectors. All bytes in them are hexadecimal.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 use rand::rngs::StdRng;
@@ -18,8 +20,35 @@ pub(crate) fn load(file: &str) -> Value {
 /// One file of a directory of the repository.
 pub(crate) fn load_from(dir: &str, file: &str) -> Value {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let file = above.map(|above| above.join(dir).join(file)).find(|file| file.exists());
-    serde_json::from_str(&std::fs::read_to_string(file.unwrap()).unwrap()).unwrap()
+    let path = above.map(|above| above.join(dir).join(file)).find(|file| file.exists());
+    let mut vectors = serde_json::from_str(&std::fs::read_to_string(path.unwrap()).unwrap()).unwrap();
+    if let Some((_, pointer)) = FALSIFIED.get().filter(|(falsified, _)| *falsified == file) {
+        FALSIFIED.set(None);
+        flip(&mut vectors, pointer);
+    }
+    vectors
+}
+
+thread_local! {
+    /// A file, and the JSON pointer of the value in it that is altered when it is read next.
+    static FALSIFIED: Cell<Option<(&'static str, &'static str)>> = const { Cell::new(None) };
+}
+
+/// Flips the lowest bit of the last digit of a value.
+fn flip(vectors: &mut Value, pointer: &str) {
+    let value = vectors.pointer_mut(pointer).unwrap_or_else(|| panic!("no value {pointer}"));
+    let mut text = value.as_str().expect("the value is a text").to_owned();
+    let digit = text.pop().and_then(|digit| digit.to_digit(16)).expect("it ends with a digit");
+    text.extend(char::from_digit(digit ^ 1, 16));
+    *value = text.into();
+}
+
+/// Fails if this test does not notice that one bit of one vector is wrong.
+pub(crate) fn assert_notices(file: &'static str, pointer: &'static str, test: fn()) {
+    FALSIFIED.set(Some((file, pointer)));
+    let has_failed = catch_unwind(test).is_err();
+    assert!(FALSIFIED.take().is_none(), "the test does not read {file}");
+    assert!(has_failed, "{file}: {pointer} may have any value");
 }
 
 /// All whole handshakes, with the names of their files.

@@ -17,7 +17,7 @@ use crate::identity::PublicKey;
 use crate::message::{InitAck, InitReq};
 use crate::secret::Key;
 use crate::session::{Session, pair};
-use crate::vectors::{Fields, Scripted, handshakes, load, unhex};
+use crate::vectors::{Fields, Scripted, assert_notices, handshakes, load, unhex};
 
 /// An identity of the vectors, read as sts-pair reads its own.
 fn identity(pem: &str) -> Arc<Identity> {
@@ -258,5 +258,19 @@ fn session_checks() {
             assert_eq!(reply(&question, [&ours], &[]).unwrap().0, vector.bytes("lost"));
             assert_eq!(reply(&question, [&ours], &[about]).unwrap().0, vector.bytes("here"), "it was deleted");
         }
+    }
+}
+
+/// Otherwise a test that compares nothing would look like one that agrees.
+#[test]
+fn one_wrong_bit_is_noticed() {
+    for (file, pointer, test) in [
+        ("codes.json", "/valid/0/code", codes as fn()),
+        ("primitives.json", "/hash_trees/0/leaves/0", signatures_and_the_trees_below_them),
+        ("still_there.json", "/0/question", session_checks),
+        ("handshake_key_1_1.json", "/attempts/0/authreq", a_master_sends_and_accepts_the_frames_of_the_vectors),
+        ("handshake_key_1_1.json", "/attempts/0/authack", a_slave_sends_and_accepts_the_frames_of_the_vectors),
+    ] {
+        assert_notices(file, pointer, test);
     }
 }

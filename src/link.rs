@@ -173,14 +173,18 @@ impl Link {
     /// may change meanwhile, and the broker. Only sts-pair writes in the directory of the keys.
     pub(crate) fn needs(&self) -> Needs {
         let mut needs = Needs::default();
-        needs.write_dir(&self.runtime_dir);
+        if self.config.protection != Protection::None || self.leaves_tickets() {
+            needs.write_dir(&self.runtime_dir);
+        }
         // Where sessions are that this run does not see, which an error then says.
         for dir in Environment::of_process().usual_runtime_dirs(files::us()) {
-            needs.read_dir(&dir);
+            needs.look_in_dir(&dir);
         }
-        needs.read_dir(&self.identity_dir);
-        for file in [IDENTITY_FILE, KNOWN_PEERS_FILE] {
-            needs.read_file(&self.identity_dir.join(file));
+        needs.look_in_dir(&self.identity_dir);
+        if self.config.sealed().is_some() {
+            for file in [IDENTITY_FILE, KNOWN_PEERS_FILE] {
+                needs.read_file(&self.identity_dir.join(file));
+            }
         }
         self.config.mqtt.endpoint.needs(&mut needs);
         needs
@@ -189,7 +193,9 @@ impl Link {
     /// What sts-pair needs besides [`Link::needs`]; `again` where it reads the configuration again.
     pub(crate) fn pairing_needs(&self, again: bool) -> Needs {
         let mut needs = self.needs();
-        needs.write_dir(&self.identity_dir);
+        if self.config.sealed().is_some() {
+            needs.write_dir(&self.identity_dir);
+        }
         if again {
             for path in &self.sources {
                 needs.read_file(path);
@@ -198,19 +204,35 @@ impl Link {
         needs
     }
 
-    /// Gives up everything else, for good, unless the command line says that it must not.
-    pub(crate) fn enter_sandbox(&self, needs: &Needs, report: &Reporter) {
+    /// Gives up everything else, for good, unless the command line says that it must not. Returns what this run holds then;
+    /// `None` if it gave up nothing.
+    pub(crate) fn enter_sandbox(&self, needs: Needs, report: &Reporter) -> Option<Needs> {
         if self.no_sandbox {
             report.verbose("no sandbox (--no-sandbox)");
-        } else {
-            Signals::look_at_start();
-            sandbox::enter(needs, report);
+            return None;
         }
+        Signals::look_at_start();
+        if self.leaves_tickets() {
+            // If it cannot be made, a connection leaves no ticket, and the next one does without.
+            let _ = self.create_cache();
+        }
+        let held = needs.granted();
+        sandbox::enter(&held, report);
+        Some(held)
     }
 
-    /// Whether [`Link::enter_sandbox`] gives anything up.
-    pub(crate) fn is_sandboxed(&self) -> bool {
-        !self.no_sandbox
+    /// Makes the directories in which sts-pair is to put what a run without a session waits for. Of what is absent when the
+    /// sandbox is entered, no right can be kept.
+    ///
+    /// # Errors
+    /// As [`Link::identity_dir`] and [`Link::create_cache`].
+    pub(crate) fn make_dirs(&self) -> Result<()> {
+        match self.config.protection {
+            Protection::None => return Ok(()),
+            Protection::Sealed(_) => drop(self.identity_dir()?),
+            Protection::Legacy(_) => {}
+        }
+        self.create_cache().map(drop)
     }
 
     /// Whom an encrypted link accepts; `None` where the configuration says `nosec`.
@@ -255,7 +277,7 @@ impl Link {
         if self.config.sealed().is_none() {
             return Ok(true);
         }
-        let dir = Dir::create(&self.identity_dir, Guard::Public)?;
+        let Some(dir) = Dir::open(&self.identity_dir, Guard::Public)? else { return Ok(false) };
         Ok(Identity::load_public(&dir)?.is_some() && KnownPeers::load(&dir)?.iter().next().is_some())
     }
 
@@ -291,6 +313,11 @@ impl Link {
             Environment::of_process().check_runtime_home()?;
         }
         Cache::create(&self.runtime_dir, &self.config.link, &self.as_typed())
+    }
+
+    /// Whether connections leave tickets in the runtime directory.
+    fn leaves_tickets(&self) -> bool {
+        self.config.mqtt.endpoint.tls.is_some()
     }
 
     /// Where a connection over TLS finds the ticket of the one before it.

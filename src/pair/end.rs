@@ -88,7 +88,7 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
 fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let broker = link.connect(Tool::Pair, &mut rand::rng())?;
     let mut event_loop = EventLoop::new(broker, Signals::catch()?, report);
-    link.enter_sandbox(&link.pairing_needs(false), report);
+    link.enter_sandbox(link.pairing_needs(false), report);
     let until = timeout.map(|timeout| Instant::now() + timeout);
     let qos = link.config.mqtt.qos.max(Qos::AtLeastOnce);
     loop {

@@ -35,7 +35,7 @@ pub fn run(
     let name = name.unwrap_or_else(host_name);
     let mut needs = link.pairing_needs(false);
     needs.ask_at_terminal();
-    link.enter_sandbox(&needs, report);
+    link.enter_sandbox(needs, report);
     let pair = |code: Code, attempts: usize| pair(link, &name, code, attempts, timeout, report);
     match (given, role) {
         (Some(code), _) => match pair(code, MAX_CODE_ATTEMPTS)? {

@@ -36,6 +36,6 @@ pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report
     let purpose = Purpose::Once { if_older, progress: ProgressLine::new(timeout) };
     let sessions = LinkSessions::new(peers, cache);
     let signals = Signals::catch()?;
-    link.enter_sandbox(&link.pairing_needs(false), report);
+    link.enter_sandbox(link.pairing_needs(false), report);
     PairRun::begin(link, report, sessions, handshake, purpose, check, signals)?.finish().map(drop)
 }

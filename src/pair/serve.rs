@@ -68,9 +68,7 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
     let mut handshake = handshake(&peers, pinned_party(&peers)?);
-    let needs = link.pairing_needs(true);
-    link.enter_sandbox(&needs, report);
-    let held = link.is_sandboxed().then_some(needs);
+    let held = link.enter_sandbox(link.pairing_needs(true), report);
     loop {
         let sessions = LinkSessions::new(peers, link.create_cache()?);
         let purpose = match duty {

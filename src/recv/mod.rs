@@ -134,7 +134,10 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     // Nothing is sent before its first turn.
     let mut events = EventLoop::new(broker, Signals::catch()?, report);
     events.measure(ProgressMeter::new(options.progress, report, Instant::now())?);
-    link.enter_sandbox(&link.needs(), report);
+    if options.wait {
+        link.make_dirs()?;
+    }
+    link.enter_sandbox(link.needs(), report);
     let mut kept = Vec::new();
     if options.wait {
         match first_session::wait(link, options.timeout, &mut events, report)? {

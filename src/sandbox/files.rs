@@ -40,13 +40,11 @@ fn restrict(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
         .handle_access(AccessNet::from_all(KNOWN))?
         .scope(Scope::from_all(KNOWN))?
         .create()?;
-    for path in SYSTEM.iter().map(Path::new).chain(needs.read.iter().map(|path| &**path)) {
+    for path in SYSTEM.iter().map(Path::new).chain(needs.read.iter().chain(&needs.look).map(|path| &**path)) {
         rules = allow(rules, path, READ)?;
     }
     for path in &needs.write {
-        let there = path.ancestors().find(|path| path.exists()).unwrap_or(path);
-        let make = if there == path { BitFlags::EMPTY } else { AccessFs::MakeDir.into() };
-        rules = allow(rules, there, WRITE | make)?;
+        rules = allow(rules, path, WRITE)?;
     }
     if needs.terminal {
         rules = allow(rules, Path::new(TERMINAL), AccessFs::ReadFile | AccessFs::WriteFile)?;

@@ -65,6 +65,8 @@ const MAX_LINKS: usize = 40;
 pub(crate) struct Needs {
     /// Directories, or single files, to read.
     read: BTreeSet<PathBuf>,
+    /// Directories to read that a run can do without.
+    look: BTreeSet<PathBuf>,
     /// Directories in which files are made, replaced and removed.
     write: BTreeSet<PathBuf>,
     /// The terminal of the process, opened when a person is to be asked.
@@ -110,7 +112,13 @@ impl Needs {
         self.read.extend(std::path::absolute(path));
     }
 
-    /// Makes, replaces and removes files in a directory. While it is absent, the one in which it will be made.
+    /// Reads what is in a directory if that is there; a run can do without.
+    pub(crate) fn look_in_dir(&mut self, path: &Path) {
+        self.look.extend(std::path::absolute(path));
+    }
+
+    /// Makes, replaces and removes files in a directory, which is made before the sandbox is entered: the one that it is in
+    /// may be the user's home.
     pub(crate) fn write_dir(&mut self, path: &Path) {
         self.write.extend(std::path::absolute(path));
     }
@@ -132,11 +140,20 @@ impl Needs {
         self.binds = true;
     }
 
-    /// Something that is needed here and not in `held`, in words.
+    /// What can be had of this now. What is absent gives no right, not even when it is made later.
+    pub(crate) fn granted(mut self) -> Self {
+        for paths in [&mut self.read, &mut self.look, &mut self.write] {
+            paths.retain(|path| path.exists());
+        }
+        self
+    }
+
+    /// Something that is needed here and not in `held`, which was [granted](Self::granted), in words.
     pub(crate) fn first_beyond(&self, held: &Self) -> Option<String> {
         let is_in = |path: &PathBuf, dirs: &BTreeSet<PathBuf>| dirs.iter().any(|dir| path.starts_with(dir));
         let is_readable = |path: &&PathBuf| {
-            is_in(path, &held.read) || is_in(path, &held.write) || SYSTEM.iter().any(|dir| path.starts_with(dir))
+            [&held.read, &held.look, &held.write].iter().any(|dirs| is_in(path, dirs))
+                || SYSTEM.iter().any(|dir| path.starts_with(dir))
         };
         let path = self.read.iter().find(|path| !is_readable(path));
         let path = path.or_else(|| self.write.iter().find(|path| !is_in(path, &held.write)));
@@ -251,5 +268,28 @@ mod tests {
         assert_eq!(beyond(|needs| needs.connect(1883, true)).as_deref(), Some("TCP port 53"));
         assert_eq!(beyond(|needs| needs.connect(8883, false)).as_deref(), Some("TCP port 8883"));
         assert_eq!(beyond(Needs::bind).as_deref(), Some("a local address"));
+    }
+
+    #[test]
+    fn what_was_absent_at_the_start_is_not_held_when_it_is_made_later() {
+        let home = tempfile::tempdir().unwrap();
+        let there = |name: &str| home.path().join(name);
+        std::fs::create_dir(there("keys")).unwrap();
+        let stated = needs(|needs| {
+            needs.read_dir(&there("keys"));
+            needs.read_file(&there("tls/ca.pem"));
+            needs.look_in_dir(&there("other"));
+            needs.write_dir(&there("run"));
+        });
+        let held = stated.clone().granted();
+        assert_eq!(held, needs(|needs| needs.read_dir(&there("keys"))));
+        for name in ["tls", "run", "other"] {
+            std::fs::create_dir(there(name)).unwrap();
+        }
+        assert_eq!(stated.first_beyond(&held), Some(there("tls").display().to_string()));
+        let writes = needs(|needs| needs.write_dir(&there("run")));
+        assert_eq!(writes.first_beyond(&held), Some(there("run").display().to_string()));
+        assert_eq!(needs(|needs| needs.look_in_dir(&there("other"))).first_beyond(&held), None);
+        assert_eq!(stated.first_beyond(&stated.clone().granted()), None);
     }
 }

@@ -114,7 +114,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let (source, stream): (Box<dyn MessageSource + '_>, Box<dyn OutgoingStream>) = match &options.spool {
         None => {
             let stream = found?;
-            link.enter_sandbox(&link.needs(), report);
+            link.enter_sandbox(link.needs(), report);
             (Box::new(Direct::new(input, split(link, options))), stream)
         }
         Some(spool) => {
@@ -146,13 +146,14 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     SendRun { events, mqtt, report, source, stream, registration, data_in_flight, timeouts, rng }.finish()
 }
 
-/// Gives up what a run with a spool does not need. It is made first, where it is absent: of what does not exist, no right can be
-/// kept.
+/// Gives up what a run with a spool does not need. The spool, and the directories of the session that the run may wait for, are
+/// made first: of what does not exist, no right can be kept.
 fn enter_sandbox(link: &Link, spool: &SpoolOptions, report: &Reporter) -> Result<()> {
     drop(spool.create_dir()?);
+    link.make_dirs()?;
     let mut needs = link.needs();
     needs.write_dir(&spool.dir);
-    link.enter_sandbox(&needs, report);
+    link.enter_sandbox(needs, report);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! and again, and loses nothing that is sent under that session.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, Pair, readings, settings};
@@ -27,10 +27,19 @@ fn a_receiver_waits_for_the_first_session_and_loses_nothing() {
     assert!(!ended.stderr.contains("no session"), "{}", ended.stderr);
 }
 
-/// A receiver that waits for a session, and one that is there as soon as it is `shown`.
+/// Moves what is in one directory to another one, which is made if it is absent: as a pairing would, it leaves the directory.
+fn move_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::rename(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// A receiver that waits for a session, and where the one is that it has again when its files are moved back.
 fn waiting(pair: &Pair, options: &[&str]) -> (Process, PathBuf) {
     let hidden = pair.slave.path().join("hidden");
-    fs::rename(pair.slave.runtime_dir(), &hidden).unwrap();
+    move_files(&pair.slave.runtime_dir(), &hidden);
     let receiver = Process::spawn(pair.slave.recv(&[&["--wait", "--once"], options, &[LINK]].concat()));
     receiver.wait_for("no session");
     (receiver, hidden)
@@ -46,7 +55,7 @@ fn more_than_a_receiver_keeps_while_it_waits_is_not_lost() {
     broker.wait_for_log("Sending SUBACK to gateway\n", 1);
     let input = readings(500);
     pair.master.send_all(&[&["--each"], &qos[..]].concat(), input.clone()).succeeded();
-    fs::rename(hidden, pair.slave.runtime_dir()).unwrap();
+    move_files(&hidden, &pair.slave.runtime_dir());
     receiver.wait().succeeded().wrote(&input);
 }
 
@@ -61,7 +70,7 @@ fn what_was_kept_outlives_the_connection() {
         broker.wait_for_log("Sending PUBLISH to gateway (d0", 2);
         broker.restart();
         broker.wait_for_log("Sending PUBLISH to gateway (d1", 2);
-        fs::rename(hidden, pair.slave.runtime_dir()).unwrap();
+        move_files(&hidden, &pair.slave.runtime_dir());
         receiver.wait().succeeded().wrote(b"first\nsecond\n");
     }
 }
@@ -79,6 +88,28 @@ fn a_device_that_knows_nobody_waits_too() {
     let pair = Pair { master, slave };
     pair.agree();
     pair.master.send_all(&[], "first\n").succeeded();
+    receiver.wait().succeeded().wrote(b"first\n");
+}
+
+/// A configuration that is named by its path may be elsewhere than the keys, whose directory sts-pair makes only later.
+#[test]
+fn a_device_without_a_directory_of_keys_waits_too() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let master = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
+    let slave = Device::configured(Identity::Gateway, &settings(&port, "slave", "gcm"));
+    let by_path = format!("./{LINK}.conf");
+    fs::rename(slave.config_dir().join(&by_path), slave.path().join(&by_path)).unwrap();
+    fs::remove_dir_all(slave.config_dir()).unwrap();
+    let receiver = Process::spawn(slave.recv(&["--wait", "--once", &by_path]));
+    receiver.wait_for("no peer is trusted yet");
+    master.trust("gateway", &slave);
+    slave.trust("station", &master);
+    let answering = Process::spawn(slave.pair(&["-v", &by_path]));
+    answering.wait_for("listening on");
+    Process::spawn(master.pair(&[LINK])).wait().succeeded();
+    answering.wait().succeeded();
+    master.send_all(&[], "first\n").succeeded();
     receiver.wait().succeeded().wrote(b"first\n");
 }
 

@@ -104,6 +104,10 @@ def main(pid, secret, own, port):
         tell("read-older", inside.call(2, path(secret), os.O_RDONLY))
         tell("read-process", inside.call(257, here, path("/proc/1/environ"), os.O_RDONLY))
         tell("write-other", inside.call(257, here, path(secret + ".new"), write, 0o600))
+        # Where the runtime directory, the spool and that of the keys are.
+        beside = os.path.join(os.path.dirname(os.path.dirname(own)), "beside")
+        tell("write-beside", inside.call(257, here, path(beside), write, 0o600))
+        tell("make-beside", inside.call(258, here, path(beside), 0o700))
         tell("write-system", inside.call(257, here, path("/etc/sts-sandbox-test"), write, 0o600))
         tell("execute", inside.call(59, path("/bin/true"), 0, 0))
         tell("execute-fd", inside.call(322, here, path("/bin/true"), 0, 0, 0))

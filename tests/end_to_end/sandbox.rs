@@ -21,11 +21,13 @@ const COMPLETE: &str = "sandbox: files, TCP ports, system calls";
 /// Attempts that go through: they show that the others fail because of the sandbox.
 const ALLOWED: [&str; 2] = ["read-own ok", "socket ok"];
 /// Attempts on files and ports, which Landlock refuses.
-const LANDLOCK: [&str; 6] = [
+const LANDLOCK: [&str; 8] = [
     "read-other EACCES",
     "read-older EACCES",
     "read-process EACCES",
     "write-other EACCES",
+    "write-beside EACCES",
+    "make-beside EACCES",
     "write-system EACCES",
     "connect EACCES",
 ];
@@ -201,6 +203,39 @@ fn a_service_names_what_a_later_configuration_cannot_have() {
     serving.wait_for("keeping the previous configuration");
     Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
     serving.stop().succeeded();
+}
+
+/// What is absent is made before, or nothing is allowed in its place: the directory that it would be in may be the user's home.
+#[test]
+fn an_absent_directory_does_not_leave_the_one_around_it_writable() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let (master, slave) = (&pair.master, &pair.slave);
+    fs::remove_dir(slave.runtime_dir()).unwrap();
+    let plain = ["-o", "sts_mode=nosec", "-o", "aes=null", "-o", "subtop=plain", "-o", "pubtop=plain"];
+    let receiver = slave.listen(&plain);
+    try_from_inside("sts-recv of a plain link, without a runtime directory", &receiver, slave);
+    receiver.stop().succeeded();
+    let mut sender = Process::spawn(slave.send(&[&["-v"], &plain[..], &[LINK]].concat()));
+    sender.wait_for("connected to");
+    try_from_inside("sts-send of a plain link, without a runtime directory", &sender, slave);
+    sender.close_stdin();
+    sender.wait().succeeded();
+    assert!(!slave.runtime_dir().exists(), "a plain link keeps nothing");
+    let waiting = Process::spawn(slave.recv(&["-v", "--wait", LINK]));
+    waiting.wait_for("no session");
+    try_from_inside("sts-recv --wait, without a runtime directory", &waiting, slave);
+    waiting.stop().succeeded();
+    fs::remove_dir(master.runtime_dir()).unwrap();
+    let spool = master.path().join("spool");
+    let mut spooled = Process::spawn(master.send(&["-v", "--spool", spool.to_str().unwrap(), LINK]));
+    spooled.wait_for("no session");
+    try_from_inside("sts-send --spool, without a runtime directory", &spooled, master);
+    // The session that comes is found in the directory that was made.
+    pair.agree();
+    spooled.wait_for("sending to");
+    spooled.close_stdin();
+    spooled.wait().succeeded();
 }
 
 /// As a certificate manager does it: new files, to which the link then points.

@@ -33,7 +33,7 @@ const BUILD_TIME: &str = env!("STS_BUILD_TIME");
 pub fn run(args: &CommonArgs, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let link = Link::open(args, report)?;
     print_configuration(args, &link)?;
-    link.enter_sandbox(&link.needs(), report);
+    link.enter_sandbox(link.needs(), report);
     let mut findings = Findings::default();
     check_clock(&mut findings)?;
     check_names(&link, &mut findings)?;

@@ -36,7 +36,7 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration
 }
 
 fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    link.enter_sandbox(&link.pairing_needs(false), report);
+    link.enter_sandbox(link.pairing_needs(false), report);
     let broker = link.connect(Tool::Pair, &mut rand::rng())?;
     let mut events = EventLoop::new(broker, Signals::catch()?, report);
     let topic = link.config.publish.as_str();

@@ -43,7 +43,7 @@ pub(super) fn once(
             return Ok(());
         }
     }
-    link.enter_sandbox(&link.pairing_needs(false), report);
+    link.enter_sandbox(link.pairing_needs(false), report);
     let purpose = Purpose::Once(ProgressLine::new(timeout));
     match LegacyRun::begin(link, legacy, &store, report, purpose, Signals::catch()?)?.finish() {
         Err(error) if if_older.is_some_and(|age| known_age(&store).is_ok_and(|of| age.tolerates(of))) => {
@@ -82,7 +82,7 @@ pub(super) fn serve(
     let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
-    link.enter_sandbox(&link.pairing_needs(true), report);
+    link.enter_sandbox(link.pairing_needs(true), report);
     loop {
         let store = Store::new(link.create_cache()?, legacy);
         let run = LegacyRun::begin(&link, legacy, &store, report, Purpose::Serve(&mut service), signals)?;

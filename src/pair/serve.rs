@@ -95,10 +95,11 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     }
 }
 
-/// Reads the configuration again. `held` is what the sandbox left to this run: what a later configuration needs beyond that, it
-/// cannot have.
-fn reopen_within(open: &impl Fn() -> Result<Link>, held: &Needs) -> Result<Link> {
+/// Reads the configuration again. `held` is what the sandbox left to this run, if there is one: what a later configuration needs
+/// beyond that, it cannot have.
+pub(super) fn reopen(open: &impl Fn() -> Result<Link>, held: Option<&Needs>) -> Result<Link> {
     const REMEDY: &str = "to use it, restart sts-pair";
+    let Some(held) = held else { return open() };
     let link = open().map_err(|error| error.hint_if_none(REMEDY))?;
     match link.pairing_needs(true).first_beyond(held) {
         None => Ok(link),
@@ -115,10 +116,7 @@ fn reload(
     held: Option<&Needs>,
     report: &Reporter,
 ) -> Result<(Link, LinkPeers)> {
-    let link = match held {
-        Some(held) => reopen_within(open, held)?,
-        None => open()?,
-    };
+    let link = reopen(open, held)?;
     let peers = service_peers(&link, duty, report)?;
     let party = pinned_party(&peers)?;
     match duty {

@@ -8,13 +8,14 @@ use std::time::Duration;
 pub(super) use self::end::end;
 use self::run::{LegacyRun, Outcome, Purpose};
 use super::progress_line::ProgressLine;
-use super::serve::Duty;
+use super::serve::{Duty, reopen};
 use super::service::Service;
 use crate::config::Legacy;
 use crate::legacy::Store;
 use crate::link::{Link, unix_time};
 use crate::report::Reporter;
 use crate::role::Role;
+use crate::sandbox::Needs;
 use crate::stdio::Signals;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
@@ -82,7 +83,7 @@ pub(super) fn serve(
     let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
-    link.enter_sandbox(link.pairing_needs(true), report);
+    let held = link.enter_sandbox(link.pairing_needs(true), report);
     loop {
         let store = Store::new(link.create_cache()?, legacy);
         let run = LegacyRun::begin(&link, legacy, &store, report, Purpose::Serve(&mut service), signals)?;
@@ -91,7 +92,7 @@ pub(super) fn serve(
         if matches!(outcome?, Outcome::Stopped) {
             return Ok(());
         }
-        match reload(&open) {
+        match reload(&open, held.as_ref()) {
             Ok(reloaded) => {
                 (link, legacy) = reloaded;
                 report.info("configuration reloaded");
@@ -114,8 +115,8 @@ fn refuse_master(legacy: Legacy) -> Result<()> {
     }
 }
 
-fn reload(open: &impl Fn() -> Result<Link>) -> Result<(Link, Legacy)> {
-    let link = open()?;
+fn reload(open: &impl Fn() -> Result<Link>, held: Option<&Needs>) -> Result<(Link, Legacy)> {
+    let link = reopen(open, held)?;
     let legacy = link.legacy().ok_or_else(|| {
         Error::new(Exit::Config, "sts_version = 1 was removed").hint("restart sts-pair --serve to use another version")
     })?;

@@ -3,6 +3,7 @@
 
 mod old_program;
 
+use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
 
 use self::old_program::{OldProgram, Role, Settings};
 use crate::broker::Broker;
@@ -293,6 +295,31 @@ fn a_service_pairs_again_and_again_and_the_first_text_after_it_is_not_lost() {
     let old_enough = ["--if-older", "1s", "--timeout", "1", LINK];
     thread::sleep(Duration::from_millis(2100));
     Process::spawn(link.device.pair(&old_enough)).wait().failed(&[75], &["no master asked to pair"]);
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "it says what this machine cannot try")]
+fn a_service_names_what_a_later_configuration_cannot_have() {
+    let broker = Broker::start();
+    let link = Link::new(broker.port(), Role::Master, true, 8);
+    let service = Process::spawn(link.device.pair(&["-v", "--serve", LINK]));
+    service.wait_for("listening on");
+    if !service.stderr().contains("sandbox: files, TCP ports") {
+        eprintln!("not tried: this kernel does not have all of Landlock");
+        return;
+    }
+    let before = fs::read_to_string(link.device.config_dir().join("gateway.conf")).unwrap();
+    let later = before.replace(&format!("= {}\n", broker.port()), "= 9\n");
+    assert_ne!(before, later);
+    link.device.write("gateway.conf", later, 0o600);
+    service.signal(Signal::HUP);
+    service.wait_for("the new configuration needs TCP port 9: this run gave up access to it");
+    service.wait_for("keeping the previous configuration");
+    service.wait_for_times("listening on", 2);
+    link.device.write("gateway.conf", before, 0o600);
+    service.signal(Signal::HUP);
+    service.wait_for("configuration reloaded");
+    service.stop().succeeded();
 }
 
 #[test]

@@ -19,14 +19,14 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64, libc::SYS_pwrite64,
     libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_lseek, libc::SYS_splice, libc::SYS_copy_file_range,
     // Descriptors.
-    libc::SYS_close, libc::SYS_close_range, libc::SYS_dup, libc::SYS_dup3, libc::SYS_fcntl, libc::SYS_pipe2,
+    libc::SYS_close, libc::SYS_close_range, libc::SYS_dup, libc::SYS_dup3, libc::SYS_pipe2,
     libc::SYS_eventfd2, libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_timerfd_create, libc::SYS_timerfd_settime,
-    // Files. What can be done to which of them is Landlock's.
-    libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_fstat, libc::SYS_newfstatat,
+    // Files. What can be done to which of them is Landlock's, except for their modes, which nothing here changes.
+    libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_fstat, libc::SYS_newfstatat,
     libc::SYS_statx, libc::SYS_statfs, libc::SYS_fstatfs, libc::SYS_readlinkat, libc::SYS_getdents64, libc::SYS_getcwd,
-    libc::SYS_mkdirat, libc::SYS_mknodat, libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat,
-    libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fchmod, libc::SYS_umask, libc::SYS_flock, libc::SYS_fsync,
+    libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat,
+    libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_umask, libc::SYS_flock, libc::SYS_fsync,
     libc::SYS_fdatasync, libc::SYS_sync_file_range, libc::SYS_fadvise64,
     // Memory.
     libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise,
@@ -51,8 +51,8 @@ const ALLOWED: &[c_long] = &[
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 const OLDER: &[c_long] = &[
-    libc::SYS_open, libc::SYS_creat, libc::SYS_access, libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink,
-    libc::SYS_getdents, libc::SYS_mkdir, libc::SYS_mknod, libc::SYS_unlink, libc::SYS_rename, libc::SYS_link,
+    libc::SYS_access, libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink,
+    libc::SYS_getdents, libc::SYS_mkdir, libc::SYS_unlink, libc::SYS_rename, libc::SYS_link,
     libc::SYS_pipe, libc::SYS_dup2, libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_create, libc::SYS_epoll_wait,
     libc::SYS_eventfd, libc::SYS_time, libc::SYS_getrlimit,
 ];
@@ -78,6 +78,29 @@ const IOCTLS: [u32; 8] = [
     0x8910, // SIOCGIFNAME
     0x8933, // SIOCGIFINDEX
 ];
+
+/// Requests of fcntl(2): copies and flags of a descriptor, locks of a file, the length of a pipe. `F_SETOWN` and `F_SETSIG`, with
+/// which the kernel sends a signal to another process, are not among them.
+const FCNTLS: [c_int; 12] = [
+    libc::F_DUPFD,
+    libc::F_DUPFD_CLOEXEC,
+    libc::F_GETFD,
+    libc::F_SETFD,
+    libc::F_GETFL,
+    libc::F_GETLK,
+    libc::F_SETLK,
+    libc::F_SETLKW,
+    libc::F_OFD_SETLK,
+    libc::F_OFD_SETLKW,
+    libc::F_GETPIPE_SZ,
+    libc::F_SETPIPE_SZ,
+];
+
+/// With one of these flags, an open makes a file (open(2)): `O_CREAT`, and `O_TMPFILE` without the one for directories in it.
+const MAKES: c_int = libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY;
+
+/// What lets whoever executes a file be its owner or group.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// What a thread does to itself: give itself, and its memory, a name for debuggers.
 const PRCTLS: [c_int; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
@@ -121,6 +144,23 @@ fn limited() -> Vec<(c_long, Vec<Rule>)> {
     ]
 }
 
+/// As above, of files and descriptors: no file is made that is executed as its owner, and no input signals another process.
+fn limited_to_files() -> Vec<(c_long, Vec<Rule>)> {
+    let no_set_id = |mode: u8| vec![Condition::masked(mode, SET_ID, 0)];
+    // Where an open makes no file, its mode is whatever is in the register.
+    let open = |flags: u8| vec![vec![Condition::masked(flags, MAKES.cast_unsigned(), 0)], no_set_id(flags + 1)];
+    let request = |request: c_int| Condition::is(1, request.cast_unsigned());
+    let no_signal = vec![request(libc::F_SETFL), Condition::masked(2, libc::O_ASYNC.cast_unsigned(), 0)];
+    let fcntl = FCNTLS.into_iter().map(|known| vec![request(known)]).chain([no_signal]).collect();
+    let newer = [(libc::SYS_openat, open(2)), (libc::SYS_mknodat, vec![no_set_id(2)]), (libc::SYS_fcntl, fcntl)];
+    #[cfg(target_arch = "x86_64")]
+    let older =
+        [(libc::SYS_open, open(1)), (libc::SYS_creat, vec![no_set_id(1)]), (libc::SYS_mknod, vec![no_set_id(1)])];
+    #[cfg(target_arch = "aarch64")]
+    let older = [];
+    newer.into_iter().chain(older).collect()
+}
+
 /// TCP, and datagrams for the resolver. Other protocols, such as MPTCP, would pass by Landlock.
 fn internet() -> impl Iterator<Item = Rule> {
     let is = |argument: u8, value: c_int| Condition::is(argument, value.cast_unsigned());
@@ -139,7 +179,7 @@ fn filter() -> Filter {
     for call in ALLOWED.iter().chain(OLDER) {
         filter.allow(*call, Vec::new());
     }
-    for (call, rules) in limited() {
+    for (call, rules) in limited().into_iter().chain(limited_to_files()) {
         filter.allow(call, rules);
     }
     filter
@@ -178,6 +218,10 @@ mod tests {
             libc::SYS_chroot,
             libc::SYS_keyctl,
             libc::SYS_personality,
+            // A mode in memory, which no filter sees; and those that change one.
+            libc::SYS_openat2,
+            libc::SYS_fchmod,
+            libc::SYS_fchmodat,
         ] {
             assert!(!filter.knows(call), "{call}");
         }

@@ -19,7 +19,7 @@ use crate::process::Process;
 const COMPLETE: &str = "sandbox: files, TCP ports, system calls";
 
 /// Attempts that go through: they show that the others fail because of the sandbox.
-const ALLOWED: [&str; 2] = ["read-own ok", "socket ok"];
+const ALLOWED: [&str; 3] = ["read-own ok", "set-flags ok", "socket ok"];
 /// Attempts on files and ports, which Landlock refuses.
 const LANDLOCK: [&str; 8] = [
     "read-other EACCES",
@@ -32,7 +32,13 @@ const LANDLOCK: [&str; 8] = [
     "connect EACCES",
 ];
 /// Calls that are not on the list.
-const SECCOMP: [&str; 16] = [
+const SECCOMP: [&str; 22] = [
+    "set-id-file ENOSYS",
+    "set-id-file-older ENOSYS",
+    "set-id-file-newer ENOSYS",
+    "change-mode ENOSYS",
+    "signal-by-input ENOSYS",
+    "signal-by-flag ENOSYS",
     "execute ENOSYS",
     "execute-fd ENOSYS",
     "fork ENOSYS",

@@ -185,13 +185,17 @@ fn status_shows_no_secret() {
     let pair = Pair::paired(&broker, "cbc");
     pair.carries(&[], &readings(10));
     for (device, peer) in [(&pair.master, "gateway"), (&pair.slave, "station")] {
-        let status = Process::spawn(device.pair(&["--status"])).wait().succeeded();
-        for expected in [LINK, peer, "cbc"] {
-            assert!(status.text().contains(expected), "no {expected:?} in:\n{}", status.text());
-        }
-        for secret in secrets(device) {
-            let secret = secret.as_str();
-            assert!(!status.text().contains(secret) && !status.stderr.contains(secret), "shows {secret}");
+        for (args, expected) in
+            [(&["--status"][..], &[LINK, peer][..]), (&["--status", "--json"], &[LINK, peer, "cbc"])]
+        {
+            let status = Process::spawn(device.pair(args)).wait().succeeded();
+            for expected in expected {
+                assert!(status.text().contains(expected), "no {expected:?} in:\n{}", status.text());
+            }
+            for secret in secrets(device) {
+                let secret = secret.as_str();
+                assert!(!status.text().contains(secret) && !status.stderr.contains(secret), "shows {secret}");
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub type Target = fn(&[u8]);
 
 /// The targets, by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("frames", crate::message::fuzz::frames),
     ("master", crate::handshake::fuzz::master),
     ("slave", crate::handshake::fuzz::slave),
@@ -26,6 +26,10 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("session_file", crate::cache::fuzz::session_file),
     ("receive_state", crate::cache::fuzz::receive_state),
     ("spool", crate::spool::fuzz::spool),
+    #[cfg(feature = "legacy")]
+    ("legacy_pairing", crate::legacy::fuzz::pairing),
+    #[cfg(feature = "legacy")]
+    ("legacy_session", crate::legacy::fuzz::session),
     ("known_peers", crate::identity::fuzz::known_peers),
 ];
 

@@ -15,13 +15,13 @@
 //!
 //! The tools see a link of this version through the same doors as any other: `pair/legacy`, `send/legacy.rs` and
 //! `recv/legacy.rs` put it behind them.
-//!
-//! To fuzz: [`Frame::parse`] takes the payload of any message that comes while a pairing runs.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 mod chain;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod pairing;
 mod session;
 mod session_file;

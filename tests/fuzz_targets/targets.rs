@@ -12,11 +12,13 @@ static TARGET: OnceLock<Target> = OnceLock::new();
 /// The target that was asked for. Without one that exists, this process ends and names those that do.
 fn target() -> Target {
     let name = std::env::var("STS_FUZZ_TARGET").unwrap_or_default();
-    let Some((_, run)) = TARGETS.into_iter().find(|(known, _)| *known == name) else {
-        println!("{}", TARGETS.map(|(known, _)| known).join("\n"));
+    let Some((_, run)) = TARGETS.iter().find(|(known, _)| *known == name) else {
+        for (known, _) in TARGETS {
+            println!("{known}");
+        }
         std::process::exit(if name.is_empty() { 0 } else { 64 });
     };
-    run
+    *run
 }
 
 fuzz_target!(

@@ -97,8 +97,8 @@ pub(super) struct ConfirmMessage {
 pub(super) trait IncomingStreams {
     /// What becomes of a message that came from the broker.
     ///
-    /// # Errors [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is
-    /// an error.
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
 
     /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data

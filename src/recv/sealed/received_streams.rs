@@ -206,12 +206,17 @@ impl<'a> ReceivedStreams<'a> {
             }
             // What is before it is lost or late, and comes again.
             AcceptError::Ahead { .. } if opened.content.is_in_sequence() => {
-                if self.admissions.hold_early(opened, &message.payload, now) {
-                    self.log.confirms.lacks(stream, now);
-                }
+                self.hold_early(opened, &message.payload, now);
                 Disposition::Drop(receipt)
             }
             AcceptError::Ahead { .. } => self.reject(error.rejected(), receipt, now),
+        }
+    }
+
+    /// Keeps a message that came before one that its stream lacks, if there is room, and has the sender told what it lacks.
+    fn hold_early(&mut self, opened: &Opened, payload: &[u8], now: Instant) {
+        if self.admissions.hold_early(opened, payload, now) {
+            self.log.confirms.lacks(opened.stream, now);
         }
     }
 

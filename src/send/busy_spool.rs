@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
-use super::run::{Outcome, SendFailure};
+use super::run_end::{Outcome, SendFailure};
 use super::waiting::{self, Blocker};
 use crate::error::Lack;
 use crate::event_loop::EventLoop;

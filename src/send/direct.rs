@@ -114,7 +114,7 @@ impl MessageSource for Direct {
         }
         let payload = stream.seal(message, ends, turn.now, turn.rng)?;
         Ok(payload.map(|payload| match len {
-            0 => OutgoingMessage::Control(payload),
+            0 => OutgoingMessage::Unretained(payload),
             _ => OutgoingMessage::Message { payload, data_len: len },
         }))
     }
@@ -166,8 +166,7 @@ impl MessageSource for Direct {
     }
 
     fn pending(&self, in_flight: Pending) -> Pending {
-        let buffered = self.buffered();
-        Pending { messages: in_flight.messages + buffered.messages, bytes: in_flight.bytes + buffered.bytes }
+        in_flight.plus(self.buffered())
     }
 
     fn awaits_delivery(&self, in_flight: Pending) -> bool {

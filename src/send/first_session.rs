@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::SendOptions;
 use super::outgoing::OutgoingStream;
-use super::run::{Outcome, SendFailure};
+use super::run_end::{Outcome, SendFailure};
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use super::waiting::{self, Blocker};

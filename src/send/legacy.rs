@@ -4,7 +4,6 @@
 //! be sent is sent. What the other device sends is followed here, too, where no sts-recv does that: the next message continues
 //! from it, and a KILL ends this run.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +13,7 @@ use super::SendOptions;
 use super::outgoing::{
     ConfirmedStream, OutgoingMessage, OutgoingStream, Reply, SpoolStream, WillMessage, WillOf, WillStream,
 };
+use super::unpublished::Unpublished;
 use crate::config::Legacy;
 use crate::files::Lock;
 use crate::legacy::{Opened, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
@@ -36,7 +36,7 @@ pub(super) struct LegacyStream {
     /// How many lines were read.
     lines: u64,
     /// The rest of a line that is more than one message.
-    rest: VecDeque<Bytes>,
+    rest: Unpublished,
 }
 
 /// Why a link to the old program has no spool.
@@ -79,7 +79,7 @@ impl LegacyStream {
         let (topic, max_message) = (link.config.publish.as_str().to_owned(), link.config.mqtt.max_message);
         let listen = link.config.subscribe.plain().to_owned();
         let max_text = max_text_len(topic.len(), max_message);
-        let (max_line, rest) = (max_message + 1, VecDeque::new());
+        let (max_line, rest) = (max_message + 1, Unpublished::default());
         Ok(Self { store, _lock: lock, topic, listen, max_line, max_text, lines: 0, rest })
     }
 
@@ -117,10 +117,6 @@ impl OutgoingStream for LegacyStream {
         BytesMut::new()
     }
 
-    fn has_room(&self, _size: usize) -> bool {
-        self.rest.is_empty()
-    }
-
     fn seals_when_connected(&self) -> bool {
         true
     }
@@ -141,21 +137,23 @@ impl OutgoingStream for LegacyStream {
             let why = format!("byte {} of it is NUL, where the old program would cut it", at + 1);
             return Err(self.unsendable(&why));
         }
-        self.rest.extend(self.store.seal(&pieces(text, self.max_text))?.into_iter().map(Bytes::from));
-        Ok(self.rest.pop_front())
+        let mut payloads = self.store.seal(&pieces(text, self.max_text))?.into_iter().map(Bytes::from);
+        let first = payloads.next();
+        // The bytes of the line are counted with the first one.
+        payloads.for_each(|payload| self.rest.push(OutgoingMessage::Unretained(payload)));
+        Ok(first)
     }
 
-    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        Ok(self.rest.pop_front().map(OutgoingMessage::Control))
+    fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        Ok(self.rest.pop())
+    }
+
+    fn unpublished(&self) -> Pending {
+        self.rest.pending()
     }
 }
 
 impl ConfirmedStream for LegacyStream {
-    fn unconfirmed(&self) -> Pending {
-        let bytes = self.rest.iter().map(|payload| payload.len() as u64).sum();
-        Pending { messages: self.rest.len() as u64, bytes }
-    }
-
     fn confirm_topic(&self) -> Option<&str> {
         Some(&self.listen)
     }

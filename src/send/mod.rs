@@ -9,9 +9,12 @@
 //!   on any other.
 //!
 //! ```text
-//! stdin -> Input -> Split -+-> direct ------------------+-> sealed, plain -> SendRun::publish -> mqtt::Client -> broker
-//!                          +-> spooled -> spool::Spool -+
+//! stdin -> Input -> Split -+-> direct ------------------+-> sealed -+-> SendRun::publish -> mqtt::Client -> broker
+//!                          +-> spooled -> spool::Spool -+-> plain --+
+//!                                                       +-> legacy -+
 //! ```
+//!
+//! A link to the old program has no spool, so `legacy` takes from `direct` only.
 //!
 //! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
 //! session (`first_session`). It keeps its input meanwhile: `waiting` is the loop of both.
@@ -22,9 +25,11 @@
 //! wait for another session, or the run ends when its own is deleted (`replies`).
 //!
 //! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the limit of
-//! what is under way (`may_publish`), for the way out (`publish`) and for the run's own time (`deadline`); its head says where
-//! another limit belongs. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits gives up is in
-//! `timeouts`, and whom it names then in `missing`.
+//! what is under way (`may_publish`), for the way to the client (`publish`) and for the run's own time (`deadline`); its head
+//! says where another limit belongs: one that counts what the client repeats, in the client. What a stream has made and not
+//! published is `unpublished`. How the run ends, and the count of what is not delivered then, is `run_end`. What the receiver
+//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`, and whom it names then in
+//! `missing`.
 
 mod busy_spool;
 mod data_in_flight;
@@ -40,10 +45,12 @@ mod plain;
 mod replies;
 mod reply_topics;
 mod run;
+mod run_end;
 mod sealed;
 mod source;
 mod spooled;
 mod timeouts;
+mod unpublished;
 mod waiting;
 
 use std::io::IsTerminal;
@@ -58,7 +65,8 @@ use self::legacy::LegacyStream;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::reply_topics::ReplyTopics;
-use self::run::{Outcome, Registration, SendRun};
+use self::run::{Registration, SendRun};
+use self::run_end::Outcome;
 use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
@@ -118,19 +126,8 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             (Box::new(Direct::new(input, split(link, options))), stream)
         }
         Some(spool) => {
-            events.broker.outlast_failures();
-            #[cfg(feature = "legacy")]
-            legacy::refuse_spool(link)?;
-            let peer = first_session::peer_of(&found, link, options)?;
-            enter_sandbox(link, spool, report)?;
-            let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
-            let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
-            let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, &mut events)?;
-            let mut spooled = Spooled::new(intake, opened, cut_off, report);
-            match first_stream(found, link, options, peer.as_ref(), &mut spooled, &mut events, report) {
-                Ok(stream) => (Box::new(spooled), stream),
-                Err(failure) => return Err(spooled.fail(failure)),
-            }
+            let (spooled, stream) = open_spool(spool, found, input, link, options, &mut events, report)?;
+            (Box::new(spooled), stream)
         }
     };
     if link.config.sealed().is_some() {
@@ -155,6 +152,31 @@ fn enter_sandbox(link: &Link, spool: &SpoolOptions, report: &Reporter) -> Result
     needs.write_dir(&spool.dir);
     link.enter_sandbox(needs, report);
     Ok(())
+}
+
+/// The spool, once no other run sends from it, and the stream in which to send what is there.
+fn open_spool<'a>(
+    spool: &SpoolOptions,
+    found: Result<Box<dyn OutgoingStream>>,
+    input: Input,
+    link: &Link,
+    options: &SendOptions,
+    events: &mut EventLoop<'_>,
+    report: &'a Reporter,
+) -> Result<(Spooled<'a>, Box<dyn OutgoingStream>)> {
+    events.broker.outlast_failures();
+    #[cfg(feature = "legacy")]
+    legacy::refuse_spool(link)?;
+    let peer = first_session::peer_of(&found, link, options)?;
+    enter_sandbox(link, spool, report)?;
+    let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
+    let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
+    let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, events)?;
+    let mut spooled = Spooled::new(intake, opened, cut_off, report);
+    match first_stream(found, link, options, peer.as_ref(), &mut spooled, events, report) {
+        Ok(stream) => Ok((spooled, stream)),
+        Err(failure) => Err(spooled.fail(failure)),
+    }
 }
 
 /// The stream in which to send what is in a spool, once there is a session.

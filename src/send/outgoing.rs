@@ -23,12 +23,30 @@ pub(super) enum OutgoingMessage {
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can
     /// go. Every record must be published so, since they are counted; with `retain`, the broker keeps it.
     Record { payload: Bytes, data_len: usize },
-    /// A message of the stream without bytes of the input, or one that is sent again after later ones: the broker must
-    /// not keep it in the place of the newest.
-    Control(Bytes),
+    /// A message of the stream that the broker must not keep in the place of the newest one: without bytes of the input,
+    /// or sent again after later ones.
+    Unretained(Bytes),
     /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network
     /// had lost it.
     BestEffort { topic: String, frame: Vec<u8> },
+}
+
+impl OutgoingMessage {
+    /// How many bytes of the input are counted when it is published.
+    pub(super) fn data_len(&self) -> usize {
+        match self {
+            Self::Message { data_len, .. } | Self::Record { data_len, .. } => *data_len,
+            Self::Unretained(_) | Self::BestEffort { .. } => 0,
+        }
+    }
+
+    /// What is published.
+    pub(super) fn into_payload(self) -> Bytes {
+        match self {
+            Self::Message { payload, .. } | Self::Record { payload, .. } | Self::Unretained(payload) => payload,
+            Self::BestEffort { frame, .. } => frame.into(),
+        }
+    }
 }
 
 /// Makes payloads of messages, in order.
@@ -60,10 +78,10 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// The most bytes that a message has from now on.
     fn max_message(&self) -> usize;
 
-    /// Seals what is in messages that are too long now again, in shorter ones, which [`OutgoingStream::next_control`]
+    /// Seals what is in messages that are too long now again, in shorter ones, which [`OutgoingStream::next_due`]
     /// gives: what the receiver has not confirmed, or where that is not asked for, what is in these messages, which
-    /// were taken back, oldest first. Returns how many messages may arrive twice; `None` where they are not of the
-    /// stream that there is.
+    /// were taken back, oldest first, and then in those that are [`OutgoingStream::unpublished`], which are newer.
+    /// Returns how many messages may arrive twice; `None` where one is not of the stream that there is.
     fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
@@ -76,7 +94,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     }
 
     /// Whether one stream is being replaced by another, so that no message can be sealed before
-    /// [`OutgoingStream::next_control`] has said what has to be said between the two.
+    /// [`OutgoingStream::next_due`] has said what has to be said between the two.
     fn is_switching(&self) -> bool {
         false
     }
@@ -101,13 +119,15 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// The payload of a message; `ends` makes it the last one of the stream. `None` where there is nothing to say.
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>>;
 
-    /// The next payload that no message asks for: a retransmission, or what is said between two streams.
+    /// The next message that is due before any new one: what is made and not published, a retransmission, or what is
+    /// said between two streams.
     ///
     /// A message that is sent by time, say when there was no input for long, does not belong here: see
     /// [`MessageSource::next`](super::source::MessageSource::next).
-    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        Ok(None)
-    }
+    fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>>;
+
+    /// What is made and not published, and is in no other count: without what waits for a confirm.
+    fn unpublished(&self) -> Pending;
 
     /// The run is over, however it ends: writes down how its streams ended. Where another run sends what this one
     /// leaves, only what is `delivered` counts as sent here: the messages below this position.
@@ -115,9 +135,10 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         Ok(())
     }
 
-    /// When [`OutgoingStream::next_control`] has something next, if nothing arrives before. If it has something
-    /// already, and the gate is shut, this is in the past; the caller ignores that, since what opens the gate wakes the
-    /// run.
+    /// When the next retransmission is due, if nothing arrives before. One that is due already, and was not sent as the
+    /// gate is shut, makes this a time in the past, which the caller ignores: what opens the gate must wake the run, as
+    /// the client does when it has room again. For the same reason, what is [`OutgoingStream::unpublished`] has no time
+    /// here.
     fn deadline(&self) -> Option<Instant> {
         None
     }

@@ -1,15 +1,16 @@
 //! Messages on a link without encryption (`sts_mode = nosec`): the payload is what was read, and with `--each` a line
 //! without its newline, as other MQTT clients expect it.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
 use super::outgoing::{ConfirmedStream, OutgoingMessage, OutgoingStream, SpoolStream, WillMessage, WillOf, WillStream};
+use super::unpublished::Unpublished;
 use crate::Result;
 use crate::config::{Config, Mqtt};
+use crate::spool::Pending;
 use crate::stdio::Split;
 
 /// Payloads without sessions, numbers or an end.
@@ -20,7 +21,7 @@ pub(super) struct PlainStream {
     retain: bool,
     split: Split,
     /// What is to be published in shorter messages than before.
-    shortened: VecDeque<Bytes>,
+    unpublished: Unpublished,
 }
 
 impl PlainStream {
@@ -29,7 +30,7 @@ impl PlainStream {
         let (topic, will_topic) = (&config.publish, config.will_topic.as_ref().unwrap_or(&config.publish));
         let Mqtt { max_message, retain, .. } = config.mqtt;
         let (topic, will_topic) = (topic.as_str().to_owned(), will_topic.as_str().to_owned());
-        Self { topic, will_topic, max_message, retain, split, shortened: VecDeque::new() }
+        Self { topic, will_topic, max_message, retain, split, unpublished: Unpublished::default() }
     }
 }
 
@@ -53,17 +54,26 @@ impl OutgoingStream for PlainStream {
 
     fn cut_again(&mut self, withdrawn: Vec<Bytes>, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<u64>> {
         let count = withdrawn.len() as u64;
-        for mut message in withdrawn {
-            while !message.is_empty() {
-                self.shortened.push_back(message.split_to(message.len().min(self.max_message)));
+        let newer = self.unpublished.take_payloads();
+        for mut message in withdrawn.into_iter().chain(newer) {
+            // An empty line is a message, too.
+            loop {
+                let payload = message.split_to(message.len().min(self.max_message));
+                self.unpublished.push(OutgoingMessage::Message { data_len: payload.len(), payload });
+                if message.is_empty() {
+                    break;
+                }
             }
         }
         Ok(Some(count))
     }
 
-    fn next_control(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        let shortened = self.shortened.pop_front();
-        Ok(shortened.map(|payload| OutgoingMessage::Message { data_len: payload.len(), payload }))
+    fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        Ok(self.unpublished.pop())
+    }
+
+    fn unpublished(&self) -> Pending {
+        self.unpublished.pending()
     }
 
     fn buffer(&self) -> BytesMut {
@@ -77,7 +87,8 @@ impl OutgoingStream for PlainStream {
         _now: Instant,
         _rng: &mut ThreadRng,
     ) -> Result<Option<Bytes>> {
-        // No receiver looks for an end here, and an empty payload would delete what the broker retains.
+        // The end of the input is no message here: no receiver looks for one, and its empty payload would delete what
+        // the broker retains. An empty line is a message, and deletes that: `sts.conf(5)` says so, at `retain`.
         if message.is_empty() {
             return Ok(None);
         }
@@ -100,5 +111,46 @@ impl WillStream for PlainStream {
     fn will(&mut self, text: &str, _number: u32, _rng: &mut ThreadRng) -> Result<WillMessage> {
         let payload = Bytes::copy_from_slice(text.as_bytes());
         Ok(WillMessage { topic: self.will_topic.clone(), payload, retain: self.retain })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(max_message: usize) -> PlainStream {
+        let topic = String::from("topic");
+        let (will_topic, unpublished) = (topic.clone(), Unpublished::default());
+        PlainStream { topic, will_topic, max_message, retain: false, split: Split::Each, unpublished }
+    }
+
+    fn payloads(texts: &[&'static str]) -> Vec<Bytes> {
+        texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+    }
+
+    fn publish(stream: &mut PlainStream, count: usize) -> Vec<Bytes> {
+        let (now, rng) = (Instant::now(), &mut rand::rng());
+        let due = std::iter::from_fn(|| stream.next_due(now, rng).unwrap());
+        due.take(count).map(OutgoingMessage::into_payload).collect()
+    }
+
+    #[test]
+    fn what_is_cut_again_is_counted_and_empty_lines_stay() {
+        let mut stream = stream(3);
+        let withdrawn = payloads(&["abcdefg", "", "h"]);
+        assert_eq!(stream.cut_again(withdrawn, Instant::now(), &mut rand::rng()).unwrap(), Some(3));
+        assert_eq!(stream.unpublished(), Pending { messages: 5, bytes: 8 });
+        assert_eq!(publish(&mut stream, 9), payloads(&["abc", "def", "g", "", "h"]));
+        assert_eq!(stream.unpublished(), Pending::default());
+    }
+
+    #[test]
+    fn what_was_not_published_comes_after_what_is_withdrawn_later() {
+        let (mut stream, now, mut rng) = (stream(4), Instant::now(), rand::rng());
+        stream.cut_again(payloads(&["abcdefghijkl", "m"]), now, &mut rng).unwrap();
+        let published = publish(&mut stream, 2);
+        stream.limit_messages(3);
+        assert_eq!(stream.cut_again(published, now, &mut rng).unwrap(), Some(2), "the others cannot arrive twice");
+        assert_eq!(publish(&mut stream, 9), payloads(&["abc", "d", "efg", "h", "ijk", "l", "m"]));
     }
 }

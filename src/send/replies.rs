@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::outgoing::Reply;
-use super::run::{Outcome, SendFailure, SendRun};
+use super::run::SendRun;
+use super::run_end::{Outcome, SendFailure};
 use super::source::Turn;
 use crate::text::count;
 use crate::{Error, Exit, Result};

@@ -4,22 +4,35 @@
 //!
 //! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more
 //!   message.
-//! - [`SendRun::may_publish`]: whether one more frame may leave. It is the one gate: new messages, retransmissions and
-//!   what is said between two streams pass it. The last words of a run or a stream ([`SendRun::settle`]) do not, nor do
-//!   queries and answers ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
+//! - [`SendRun::may_publish`]: whether one more message may be given to the client. New messages, those that were made
+//!   and not published, retransmissions of `--confirm` and what is said between two streams pass this gate. The last
+//!   words of a run or a stream ([`SendRun::settle`]) do not, nor do queries and answers
+//!   ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
 //!
-//! Today each of the two asks for room, at the broker and among the unconfirmed messages, and nothing else. To limit
-//! what leaves in another way, by time for instance, add a condition to `may_publish`, count in `transfer` and
-//! `publish_control` what passed it, and add the time at which the gate opens to [`SendRun::deadline`]. Any of the
-//! loops may then be interrupted by the gate at any point. And:
+//! Today both ask for room, in the client and among the unconfirmed messages, and nothing else. Where another limit
+//! belongs depends on what it is to count:
 //!
-//! - Leave `may_read` as it is: what was read counts for `--timeout`, and what is never read would wait for ever.
-//!   Without a spool that is one message of the largest size, which with `--each` may be many lines.
-//! - Shut the gate while there is no connection, and while the client holds messages back (at QoS 2 it has at most 20
-//!   under way): what it has, it sends in one burst as soon as it can.
-//! - `--timeout` must not count the time for which the gate alone holds messages back: while nothing is in flight, let
-//!   `Timeouts::waiting_since` begin when the gate opens. (Without any waiting message, a run that was told to stop
-//!   ends early.)
+//! - What goes to the broker, by time for instance, belongs in the client session. After a reconnect the client repeats
+//!   what is not acknowledged, and no gate here sees that; every PUBLISH leaves in `ClientSession::fill_write_buffer`.
+//!   The pause after a refusal is the precedent: `OutgoingPublishes::next_packet` gives nothing before
+//!   `OutgoingPublishes::retry_at`, `ClientSession::deadline` wakes the client then, and `ClientSession::tick` calls
+//!   `resume`. Here, nothing changes: the client fills up, and both questions say no. What waits there counts for
+//!   `--timeout`.
+//! - What this run makes belongs in `may_publish`: add a condition, count what passed it in `transfer` and
+//!   `publish_due`, and let the run wake when the gate opens ([`SendRun::deadline`]). Any of the loops may then be
+//!   interrupted by the gate at any point.
+//!
+//! For such a gate:
+//!
+//! - Leave `may_read` as it is: `--timeout` counts from when a message was read. If reading waited for the gate, the
+//!   program that writes to us would wait in write(2), and no timeout would see it. Without a spool, what is read
+//!   meanwhile is one message of the largest size, which with `--each` may be many lines.
+//! - Shut the gate while there is no connection. Today it is open then, and a run without a spool fills the client
+//!   ([`MessageSource::next`]), which sends all of that in one burst on the next connection. For the same reason, shut
+//!   it while the client holds messages back (at QoS 2 it has at most 20 on the wire).
+//! - `--timeout` must not count the time for which the gate alone holds messages back: while the client has nothing that
+//!   is unacknowledged, whether or not this connection has carried it, let `Timeouts::waiting_since` begin when the gate
+//!   opens.
 
 use std::time::Instant;
 
@@ -30,33 +43,15 @@ use super::data_in_flight::DataInFlight;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
-use super::source::{MessageSource, Turn, larger};
-use super::timeouts::{STOPPED_AT_ONCE, Timeouts};
+use super::run_end::{Outcome, SendFailure};
+use super::source::{MessageSource, Turn};
+use super::timeouts::Timeouts;
 use crate::config::{MIN_MESSAGE, Mqtt};
-use crate::event_loop::{BrokerEvent, CLOSE_TIMEOUT, EventLoop, RunProgress, Stop, next_deadline};
+use crate::event_loop::{BrokerEvent, EventLoop, next_deadline};
 use crate::mqtt::{Client, Qos};
 use crate::report::Reporter;
-use crate::spool::Pending;
 use crate::text::count;
-use crate::units::short_size;
 use crate::{Error, Exit, Result};
-
-/// Why a run ends before everything is delivered.
-pub(super) enum SendFailure {
-    /// It gives up. The error says how much is not delivered.
-    GivenUp(Error),
-    /// It cannot continue, for this reason.
-    Interrupted(Error),
-}
-
-impl From<Error> for SendFailure {
-    fn from(cause: Error) -> Self {
-        Self::Interrupted(cause)
-    }
-}
-
-/// What the loop does, and why it ends where that fails.
-pub(super) type Outcome<T> = std::result::Result<T, SendFailure>;
 
 /// What the broker has of a run on each connection: where replies arrive, and what it says if the run dies.
 pub(super) struct Registration {
@@ -92,49 +87,8 @@ pub(super) struct SendRun<'a> {
 }
 
 impl SendRun<'_> {
-    /// Sends all of the source, and ends the connection.
-    pub(super) fn finish(mut self) -> Result<()> {
-        let delivered = match self.deliver() {
-            Ok(()) => self.events.close().map(drop),
-            Err(SendFailure::GivenUp(error)) => Err(error),
-            Err(SendFailure::Interrupted(cause)) => Err(self.interrupted(cause)),
-        };
-        self.report.status("");
-        // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
-        if let Err(error) = self.stream.finish(self.source.delivered()) {
-            self.report.verbose(format_args!("how the stream ended is not written down: {error}"));
-        }
-        let closed = self.source.close();
-        delivered.and(closed)
-    }
-
-    /// The error of ending for this cause, which says what is not delivered, too: nobody else would.
-    fn interrupted(&mut self, cause: Error) -> Error {
-        // The cause counts: what cannot be kept is counted as lost.
-        let _ = self.source.stop_reading(Instant::now());
-        self.drain();
-        self.source.interrupted(cause, self.in_flight())
-    }
-
-    /// Waits for the acknowledgement of what was published, as [`EventLoop::close`] does, and takes notice of it.
-    fn drain(&mut self) {
-        let (until, stop) = (Instant::now() + CLOSE_TIMEOUT, self.events.stop_requested());
-        while self.events.is_connected() {
-            let now = self.events.begin_turn();
-            if self.handle_events(now).is_err() || now >= until || self.events.stop_requested() > stop {
-                return;
-            }
-            if self.events.broker.unacknowledged().messages == 0 {
-                self.events.broker.disconnect();
-                return self.events.flush(now);
-            }
-            if self.events.wait(None, Some(until), now).is_err() {
-                return;
-            }
-        }
-    }
-
-    fn deliver(&mut self) -> Outcome<()> {
+    /// Sends all of the source; returns once that is delivered, or the run is stopped.
+    pub(super) fn deliver(&mut self) -> Outcome<()> {
         let now = Instant::now();
         self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
         self.events.broker.connect(now);
@@ -165,7 +119,7 @@ impl SendRun<'_> {
 
     /// Reads, seals and publishes until no more of that is possible without waiting.
     ///
-    /// Retransmissions and what is said between two streams come before new messages. The receiver accepts the messages
+    /// What is due ([`OutgoingStream::next_due`]) comes before new messages. The receiver accepts the messages
     /// of a stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If
     /// new ones took the room first, nothing that was sent could be of use.
     fn transfer(&mut self, now: Instant) -> Outcome<()> {
@@ -175,7 +129,7 @@ impl SendRun<'_> {
         }
         loop {
             let was_switching = self.stream.is_switching();
-            let mut progressed = self.publish_control(now)?;
+            let mut progressed = self.publish_due(now)?;
             let may_read = self.may_read();
             let mut turn = Turn { now, connected, rng: &mut self.rng };
             self.source.fill(may_read, &mut *self.stream, &mut turn)?;
@@ -201,12 +155,10 @@ impl SendRun<'_> {
     /// Whether standard input is read further: if the client and the stream have room for one more message of any
     /// length, which the broker may limit.
     fn may_read(&self) -> bool {
-        self.events.broker.knows_broker_limits()
-            && self.client_has_room()
-            && self.stream.has_room(self.mqtt.max_message)
+        self.events.broker.knows_broker_limits() && self.client_has_room() && self.stream_has_room()
     }
 
-    /// Whether one more frame may leave: the gate, of which the head of this file tells.
+    /// Whether one more message may be given to the client: the gate, of which the head of this file tells.
     fn may_publish(&self) -> bool {
         self.client_has_room()
     }
@@ -215,10 +167,12 @@ impl SendRun<'_> {
     /// the broker had a chance to say how long messages may be, none is cut.
     fn may_seal(&self) -> bool {
         let is_in_time = self.events.is_connected() || !self.stream.seals_when_connected();
-        is_in_time
-            && self.events.broker.knows_broker_limits()
-            && self.may_publish()
-            && self.stream.has_room(self.mqtt.max_message)
+        is_in_time && self.events.broker.knows_broker_limits() && self.may_publish() && self.stream_has_room()
+    }
+
+    /// Whether the stream has room for one more message, which must not overtake those that are made and not published.
+    fn stream_has_room(&self) -> bool {
+        self.stream.unpublished().messages == 0 && self.stream.has_room(self.mqtt.max_message)
     }
 
     /// Whether the client has room for the longest frame.
@@ -226,8 +180,8 @@ impl SendRun<'_> {
         self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
     }
 
-    /// The one way out of the run, for a frame that there is room for. The client publishes it, again on each
-    /// connection until it is acknowledged.
+    /// The one way from the run to the client, for a frame that there is room for. The client publishes it, and again on
+    /// each later connection until it is acknowledged: of that the run hears nothing.
     pub(super) fn publish(&mut self, message: OutgoingMessage) -> Result<()> {
         let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
         match message {
@@ -242,7 +196,7 @@ impl SendRun<'_> {
                 self.source.published(token);
                 Ok(())
             }
-            OutgoingMessage::Control(payload) => {
+            OutgoingMessage::Unretained(payload) => {
                 self.events.broker.publish(self.stream.topic(), payload, qos, false).map(drop)
             }
             OutgoingMessage::BestEffort { topic, frame } => {
@@ -259,15 +213,15 @@ impl SendRun<'_> {
         next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 
-    /// Sends again what the receiver has not confirmed, and what is said between two streams; true if it did either.
-    fn publish_control(&mut self, now: Instant) -> Outcome<bool> {
+    /// Publishes what is due before any new message; true if there was any.
+    fn publish_due(&mut self, now: Instant) -> Outcome<bool> {
         let is_path_clear = self.is_path_clear();
         if !is_path_clear {
             self.stream.ignore_silence(now);
         }
         let mut progressed = false;
         while self.may_publish()
-            && let Some(message) = self.stream.next_control(now, &mut self.rng)?
+            && let Some(message) = self.stream.next_due(now, &mut self.rng)?
         {
             self.publish(message)?;
             progressed = true;
@@ -300,12 +254,12 @@ impl SendRun<'_> {
     /// Publishes the last message of a stream, on the topic that it has until it is left.
     fn settle(&mut self) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(OutgoingMessage::Control(payload)),
+            Some(payload) => self.publish(OutgoingMessage::Unretained(payload)),
             None => Ok(()),
         }
     }
 
-    fn handle_events(&mut self, now: Instant) -> Outcome<()> {
+    pub(super) fn handle_events(&mut self, now: Instant) -> Outcome<()> {
         loop {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
@@ -344,14 +298,6 @@ impl SendRun<'_> {
         Ok(())
     }
 
-    /// How the run ends where the broker refuses something.
-    fn refused(&self, refusal: Error) -> SendFailure {
-        if self.pending().messages > 0 {
-            self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
-        }
-        SendFailure::GivenUp(self.source.refused(refusal))
-    }
-
     /// The broker bears less than on an earlier connection: what is in messages that are too long now goes in shorter
     /// ones.
     fn cut_again(&mut self, refusal: Error, now: Instant) -> Outcome<()> {
@@ -386,71 +332,5 @@ impl SendRun<'_> {
             let max_record = self.stream.limit_messages(max_message);
             self.source.limit_records(max_record);
         }
-    }
-
-    /// Whether a timeout or a signal ends the run now.
-    ///
-    /// # Errors
-    /// As [`MessageSource::undelivered`], where that leaves anything undelivered.
-    fn is_stopped(&mut self, now: Instant) -> Outcome<bool> {
-        let stop = self.events.stop_requested();
-        if stop > Stop::No && self.timeouts.begin_stop(now) {
-            self.source.stop_reading(now)?;
-            self.report.info("delivering what was read, then stopping; signal again to stop immediately");
-        }
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
-        let why = match stop {
-            Stop::AtOnce => Some((Exit::DataLost, STOPPED_AT_ONCE)),
-            Stop::No | Stop::Gracefully => self.timeouts.expired(now),
-        };
-        if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
-            self.report.info("everything was written, but the receiver did not confirm the end of the stream");
-            if let Some(payload) = self.stream.end_early(now, &mut self.rng)? {
-                self.publish(OutgoingMessage::Control(payload))?;
-            }
-            return Ok(true);
-        }
-        match why {
-            Some((exit, what)) if !self.source.is_delivered() => {
-                self.source.stop_reading(now)?;
-                Err(SendFailure::GivenUp(self.undelivered(exit, what)))
-            }
-            stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
-        }
-    }
-
-    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker
-    /// has that end, and so has a spool.
-    fn is_written(&self) -> Result<bool> {
-        let has_rest = !self.source.has_all_input() || self.source.pending(Pending::default()).messages > 0;
-        Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)
-    }
-
-    /// What was published and is not delivered: to the broker, or with `--confirm` to the receiver.
-    pub(super) fn in_flight(&self) -> Pending {
-        let messages = self.events.broker.unacknowledged().messages as u64;
-        let broker = Pending { messages, bytes: self.data_in_flight.bytes() };
-        larger(broker, self.stream.unconfirmed())
-    }
-
-    /// How far the run has come: what was read and is delivered.
-    fn progress(&self) -> RunProgress {
-        let (input, pending) = (self.source.input(), self.pending());
-        let (messages, bytes) = (count(pending.messages, "message"), short_size(pending.bytes));
-        RunProgress {
-            bytes: input.bytes_read().saturating_sub(pending.bytes),
-            total: input.total(),
-            lines: input.lines_read(),
-            under_way: format!("{messages} ({bytes}) unacknowledged"),
-        }
-    }
-
-    fn pending(&self) -> Pending {
-        self.source.pending(self.in_flight())
-    }
-
-    /// The error of ending now for a reason that says it all.
-    pub(super) fn unfinished(&self, exit: Exit, what: &str) -> Error {
-        self.source.undelivered(exit, what, self.in_flight())
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingMessage, OutgoingStream};
-use super::run::SendFailure;
+use super::run_end::SendFailure;
 use super::source::{Amount, MessageSource, Turn, larger};
 use crate::event_loop::{CLOSE_TIMEOUT, next_deadline};
 use crate::link::unix_time;
@@ -186,7 +186,7 @@ impl MessageSource for Spooled<'_> {
             Found::Record => {}
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-                return Ok(close.map(OutgoingMessage::Control));
+                return Ok(close.map(OutgoingMessage::Unretained));
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
             Found::TooLong => return Ok(None),

@@ -129,10 +129,17 @@ pub(crate) fn size_on_disk(path: &Path) -> Result<u64> {
 /// What waits in a spool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// Records, the one that is being written included.
+    /// Records. The beginning of one counts, too: only the run that sends writes that before it has the rest.
     pub(crate) messages: u64,
     /// Bytes.
     pub(crate) bytes: u64,
+}
+
+impl Pending {
+    /// Both of two that have no message in common.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+    }
 }
 
 /// What was found where the next record is.

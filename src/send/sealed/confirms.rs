@@ -113,7 +113,7 @@ impl Confirms {
             // The data was counted when it was sent first.
             OutgoingMessage::Message { payload: sealed, data_len: 0 }
         } else {
-            OutgoingMessage::Control(sealed)
+            OutgoingMessage::Unretained(sealed)
         })
     }
 
@@ -259,6 +259,9 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
+        if let Some(stream) = self.state.stream() {
+            self.ended.settled(&stream.sender);
+        }
         self.reseal_unconfirmed(now, rng)
     }
 

@@ -17,7 +17,6 @@ mod spool_stream;
 mod switching;
 mod will;
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -29,12 +28,14 @@ use self::session_query::OpenQuery;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::unpublished::Unpublished;
 use crate::Result;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
 use crate::sessions::LinkSessions;
+use crate::spool::Pending;
 use crate::stream::{Content, Continues, Preamble, max_record_len};
 
 /// The stream of a run, or one after another.
@@ -53,7 +54,7 @@ pub(super) struct SealedStream {
     ended: EndedStreams,
     confirms: Confirms,
     /// What was sealed again in shorter messages, where no confirms are asked for.
-    shortened: VecDeque<OutgoingMessage>,
+    unpublished: Unpublished,
     open_query: Option<OpenQuery>,
 }
 
@@ -77,7 +78,7 @@ impl SealedStream {
             state: SealingState::Idle,
             ended,
             confirms,
-            shortened: VecDeque::new(),
+            unpublished: Unpublished::default(),
             open_query: None,
         })
     }
@@ -193,11 +194,16 @@ impl OutgoingStream for SealedStream {
 
     fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>> {
         if self.confirms.are_asked_for() {
+            self.count_stream_below(self.confirms.first_unconfirmed());
             return self.reseal_unconfirmed(now, rng).map(Some);
         }
-        let Some(first) = self.first_of_stream(&withdrawn) else { return Ok(None) };
         let count = withdrawn.len() as u64;
-        self.reseal_messages(first, |_| withdrawn, now, rng)?;
+        // What was not published follows in the same stream, which is left: it is sealed again, too, or its position would
+        // come before that of what was withdrawn.
+        let messages: Vec<_> = withdrawn.into_iter().chain(self.unpublished.take_payloads()).collect();
+        let Some(first) = self.first_of_stream(&messages) else { return Ok(None) };
+        self.count_stream_below(first);
+        self.reseal_messages(first, |_| messages, now, rng)?;
         Ok(Some(count))
     }
 
@@ -231,8 +237,8 @@ impl OutgoingStream for SealedStream {
         self.seal_retained(&content, message, now, rng).map(Some)
     }
 
-    fn next_control(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        if let Some(message) = self.shortened.pop_front().or_else(|| self.confirms.retransmit(now)) {
+    fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        if let Some(message) = self.unpublished.pop().or_else(|| self.confirms.retransmit(now)) {
             return Ok(Some(message));
         }
         // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one
@@ -240,7 +246,11 @@ impl OutgoingStream for SealedStream {
         if self.confirms.unconfirmed().messages > 0 {
             return Ok(None);
         }
-        Ok(self.switch(now, rng)?.map(OutgoingMessage::Control))
+        Ok(self.switch(now, rng)?.map(OutgoingMessage::Unretained))
+    }
+
+    fn unpublished(&self) -> Pending {
+        self.unpublished.pending()
     }
 
     fn finish(&mut self, delivered: Option<u64>) -> Result<()> {

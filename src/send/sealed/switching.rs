@@ -1,11 +1,15 @@
 //! From one stream to the next: what has to be said between them, and in which order.
 //!
-//! | state | what was sealed last | what follows | |---|---|---| | `Idle` | nothing | `Open`, or `Reserved` with a will
-//! | | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, where there is a newer session by
-//! then | | `Open` | data | `Draining`, where a newer session is to be used or the stream has no numbers left | |
-//! `Draining` | data | `continued` in the old stream, once all is confirmed: `Switching` | | `Switching` | `continued`
-//! | with confirms, `settled` in the old stream, once `continued` is confirmed: `Starting`. Without, nothing: `Open` |
-//! | `Starting` | `settled` | `Open` | | `Left` | what ends a stream | `Open`, with a spool |
+//! | state | sealed last | what follows |
+//! |---|---|---|
+//! | `Idle` | nothing | `Open`, or `Reserved` with a will |
+//! | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, if there is a newer session by then |
+//! | `Open` | data | `Draining`, if a newer session is to be used or the stream has no numbers left |
+//! | `Draining` | data | `Switching`: `continued` in the old stream, once all is confirmed |
+//! | `Switching` | `continued` | without confirms, `Open` |
+//! | | | with confirms, `Starting`: `settled` in the old stream, once `continued` is confirmed |
+//! | `Starting` | `settled` | `Open` |
+//! | `Left` | what ends a stream | `Open`, with a spool |
 //!
 //! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues.
 
@@ -180,6 +184,17 @@ impl SealedStream {
         }
     }
 
+    /// Notes that the stream carried the messages below the one with this seq, and the next one carries the rest. That
+    /// names the origin of the sequence, of which a receiver then misses nothing. Of a stream between the two it has to be
+    /// told.
+    pub(super) fn count_stream_below(&mut self, seq: u32) {
+        let Some(stream) = self.state.stream() else { return };
+        match stream.sender.continues() {
+            None => self.ended.settled(&stream.sender),
+            Some(_) => self.ended.counted(&stream.sender, seq),
+        }
+    }
+
     /// Leaves all streams, of which the receiver does not know any more.
     pub(super) fn give_up_streams(&mut self) {
         if let Some(stream) = self.state.stream() {
@@ -247,7 +262,6 @@ impl SealedStream {
                 return Ok(());
             }
         };
-        self.ended.settled(&old.sender);
         let continues = old.sender.position_of(first);
         let next = self.successor(announced, continues)?;
         let messages = take(&mut self.confirms);
@@ -286,7 +300,11 @@ impl SealedStream {
             message.extend_from_slice(piece);
             let payload = self.seal_retained(content, message, now, rng)?;
             if !self.confirms.are_asked_for() {
-                self.shortened.push_back(OutgoingMessage::Message { payload, data_len: piece.len() });
+                self.unpublished.push(match piece.len() {
+                    // The end of a stream: with `retain`, the broker keeps the newest input instead.
+                    0 => OutgoingMessage::Unretained(payload),
+                    data_len => OutgoingMessage::Message { payload, data_len },
+                });
             }
             if others.is_empty() {
                 return Ok(());

@@ -1,0 +1,157 @@
+//! How a run ends, and what it says then of what is not delivered.
+//!
+//! It ends when all is delivered (`SendRun::deliver`), when a timeout or a signal says so ([`SendRun::is_stopped`]), when
+//! the broker refuses something ([`SendRun::refused`]), or when something fails that it needs. Each way passes
+//! [`SendRun::finish`]. What is not delivered is counted in one place, [`SendRun::in_flight`], to which the source adds
+//! what it has ([`MessageSource::pending`](super::source::MessageSource::pending)): whatever holds messages back must be
+//! in these counts, or a run ends without them.
+
+use std::time::Instant;
+
+use super::outgoing::OutgoingMessage;
+use super::run::SendRun;
+use super::source::larger;
+use super::timeouts::STOPPED_AT_ONCE;
+use crate::event_loop::{CLOSE_TIMEOUT, RunProgress, Stop};
+use crate::spool::Pending;
+use crate::text::count;
+use crate::units::short_size;
+use crate::{Error, Exit, Result};
+
+/// Why a run ends before everything is delivered.
+pub(super) enum SendFailure {
+    /// It gives up. The error says how much is not delivered.
+    GivenUp(Error),
+    /// It cannot continue, for this reason.
+    Interrupted(Error),
+}
+
+impl From<Error> for SendFailure {
+    fn from(cause: Error) -> Self {
+        Self::Interrupted(cause)
+    }
+}
+
+/// What the loop does, and why it ends where that fails.
+pub(super) type Outcome<T> = std::result::Result<T, SendFailure>;
+
+impl SendRun<'_> {
+    /// Sends all of the source, and ends the connection.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let delivered = match self.deliver() {
+            Ok(()) => self.events.close().map(drop),
+            Err(SendFailure::GivenUp(error)) => Err(error),
+            Err(SendFailure::Interrupted(cause)) => Err(self.interrupted(cause)),
+        };
+        self.report.status("");
+        // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
+        if let Err(error) = self.stream.finish(self.source.delivered()) {
+            self.report.verbose(format_args!("how the stream ended is not written down: {error}"));
+        }
+        let closed = self.source.close();
+        delivered.and(closed)
+    }
+
+    /// The error of ending for this cause, which says what is not delivered, too: nobody else would.
+    fn interrupted(&mut self, cause: Error) -> Error {
+        // The cause counts: what cannot be kept is counted as lost.
+        let _ = self.source.stop_reading(Instant::now());
+        self.await_acknowledgements();
+        self.source.interrupted(cause, self.in_flight())
+    }
+
+    /// Waits for the acknowledgement of what was published, as [`EventLoop::close`](crate::event_loop::EventLoop::close) does, and takes notice of it.
+    fn await_acknowledgements(&mut self) {
+        let (until, stop) = (Instant::now() + CLOSE_TIMEOUT, self.events.stop_requested());
+        while self.events.is_connected() {
+            let now = self.events.begin_turn();
+            if self.handle_events(now).is_err() || now >= until || self.events.stop_requested() > stop {
+                return;
+            }
+            if self.events.broker.unacknowledged().messages == 0 {
+                self.events.broker.disconnect();
+                return self.events.flush(now);
+            }
+            if self.events.wait(None, Some(until), now).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// How the run ends where the broker refuses something.
+    pub(super) fn refused(&self, refusal: Error) -> SendFailure {
+        if self.pending().messages > 0 {
+            self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
+        }
+        SendFailure::GivenUp(self.source.refused(refusal))
+    }
+
+    /// Whether a timeout or a signal ends the run now.
+    ///
+    /// # Errors
+    /// As [`MessageSource::undelivered`](super::source::MessageSource::undelivered), where that leaves anything undelivered.
+    pub(super) fn is_stopped(&mut self, now: Instant) -> Outcome<bool> {
+        let stop = self.events.stop_requested();
+        if stop > Stop::No && self.timeouts.begin_stop(now) {
+            self.source.stop_reading(now)?;
+            self.report.info("delivering what was read, then stopping; signal again to stop immediately");
+        }
+        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        let why = match stop {
+            Stop::AtOnce => Some((Exit::DataLost, STOPPED_AT_ONCE)),
+            Stop::No | Stop::Gracefully => self.timeouts.expired(now),
+        };
+        if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
+            self.report.info("everything was written, but the receiver did not confirm the end of the stream");
+            if let Some(payload) = self.stream.end_early(now, &mut self.rng)? {
+                self.publish(OutgoingMessage::Unretained(payload))?;
+            }
+            return Ok(true);
+        }
+        match why {
+            Some((exit, what)) if !self.source.is_delivered() => {
+                self.source.stop_reading(now)?;
+                Err(SendFailure::GivenUp(self.undelivered(exit, what)))
+            }
+            stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
+        }
+    }
+
+    /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker
+    /// has that end, and so has a spool.
+    fn is_written(&self) -> Result<bool> {
+        let has_rest = !self.source.has_all_input() || self.source.pending(Pending::default()).messages > 0;
+        Ok(!has_rest && self.events.broker.unacknowledged().messages == 0 && self.stream.is_written()?)
+    }
+
+    /// What is made into messages and is not delivered: to the broker, or with `--confirm` to the receiver. The client
+    /// has it, whether or not this connection has carried it, or the stream has it.
+    pub(super) fn in_flight(&self) -> Pending {
+        let messages = self.events.broker.unacknowledged().messages as u64;
+        let broker = Pending { messages, bytes: self.data_in_flight.bytes() };
+        // What is not confirmed was published, and may be unacknowledged, too. What is not published is in neither.
+        larger(broker, self.stream.unconfirmed()).plus(self.stream.unpublished())
+    }
+
+    /// How far the run has come: what was read and is delivered.
+    pub(super) fn progress(&self) -> RunProgress {
+        let (input, pending) = (self.source.input(), self.pending());
+        let (messages, bytes) = (count(pending.messages, "message"), short_size(pending.bytes));
+        RunProgress {
+            bytes: input.bytes_read().saturating_sub(pending.bytes),
+            total: input.total(),
+            lines: input.lines_read(),
+            under_way: format!("{messages} ({bytes}) unacknowledged"),
+        }
+    }
+
+    /// What was read and is not delivered.
+    pub(super) fn pending(&self) -> Pending {
+        self.source.pending(self.in_flight())
+    }
+
+    /// The error of ending now for a reason that says it all.
+    pub(super) fn unfinished(&self, exit: Exit, what: &str) -> Error {
+        self.source.undelivered(exit, what, self.in_flight())
+    }
+}

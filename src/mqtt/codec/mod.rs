@@ -66,7 +66,8 @@ impl Dialect {
 }
 
 impl Codec {
-    /// A codec of the version that is asked for. It skips each PUBLISH longer than [`ClientLimits::max_receive`].
+    /// A codec of the version that is asked for. It skips each PUBLISH longer than
+    /// [`ClientLimits::max_receive`](super::ClientLimits::max_receive).
     pub(super) fn new(options: &ClientOptions) -> Self {
         Self { reader: PacketReader::new(options.limits.max_receive), dialect: Dialect::new(options) }
     }

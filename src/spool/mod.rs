@@ -193,7 +193,7 @@ impl Spool {
     /// this run must [`Spool::share`] unasked.
     ///
     /// # Errors
-    /// As [`files::listen`].
+    /// As [`crate::files::listen`].
     pub(crate) fn bell(&self) -> Result<Option<OwnedFd>> {
         bell::listen(&self.tail.dir)
     }

@@ -400,6 +400,26 @@ fn a_segment_with_a_name_that_no_run_makes_is_an_error() {
     put(&mut home.open().unwrap(), b"one\n");
 }
 
+/// It would be sent in the place of another one.
+#[test]
+fn a_record_with_the_number_of_another_one_is_an_error() {
+    let home = Home::new();
+    drop(home.open().unwrap());
+    for (first, numbers) in [(0, &[0, 5][..]), (2, &[2])] {
+        let (path, mut bytes) = (home.dir().join(format!("{first:016x}")), Vec::new());
+        for number in numbers {
+            chunk::put(&mut bytes, *number, b"one\n", true);
+        }
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let mut spool = home.open().unwrap();
+    let mut buffer = BytesMut::new();
+    assert!(read_one(&mut spool, &mut buffer));
+    let error = spool.read(&mut buffer, usize::MAX).unwrap_err();
+    assert_eq!(error.exit(), Exit::DataLost);
+}
+
 /// Writes these records, cuts or alters the file, and gives back what the next run finds.
 fn after(records: &[Vec<u8>], mend: impl FnOnce(&mut Vec<u8>)) -> (Vec<Vec<u8>>, u64) {
     let home = Home::new();

@@ -201,7 +201,7 @@ fn recent(session: &Session) -> &[Block] {
 }
 
 fn seal(session: &mut Session, input: &mut Input<'_>) -> Message {
-    let from = if let Mode::Cbc(chain) = &session.mode { Some(chain.next) } else { None };
+    let from = if let Mode::Cbc(chain) = &session.mode { Some(*chain.next) } else { None };
     let text: Vec<u8> = input.chunk().iter().copied().filter(|byte| *byte != 0).collect();
     let (payload, meaning) = match input.below(8) {
         0 => (session.kill(), Opened::Kill),

@@ -10,6 +10,7 @@
 //! - [`pairing`]: who sends which of them when, as two machines that get time and randomness as arguments;
 //! - [`session`]: what a pairing results in; it encrypts and decrypts texts;
 //! - [`chain`]: the value that CBC continues from, which both directions share, and how it survives loss and crossing;
+//! - [`pace`]: how fast messages are sent, so that what comes meanwhile can be read;
 //! - [`text`]: which texts there are, and how long ones are split;
 //! - [`session_file`] and [`store`]: the session on disk, shared by the three tools under one lock.
 //!
@@ -22,6 +23,7 @@ mod chain;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod pace;
 mod pairing;
 mod session;
 mod session_file;
@@ -32,6 +34,7 @@ mod text;
 mod vectors;
 
 pub use self::frame::Frame;
+pub(crate) use self::pace::Pace;
 pub(crate) use self::pairing::{Output, Pairing};
 #[cfg(test)]
 pub(crate) use self::session::Counters;

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::chain::Chain;
 use crate::crypto::legacy::{BLOCK_LEN, Block, BlockCipher, LegacyCipher};
 use crate::role::Role;
@@ -17,7 +19,7 @@ const KILL_HEADER: &[u8] = b"KILL:";
 pub(crate) type SessionId = [u8; 8];
 
 /// How messages are encrypted: both devices are configured with the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Mode {
     /// In CBC, from one message to the next.
     Cbc(Chain),
@@ -69,8 +71,8 @@ pub(crate) fn is_ciphertext(payload: &[u8]) -> bool {
 }
 
 /// The chain's start is the first half of the key.
-pub(super) fn chain_start(key: &Key<LegacyCipher>) -> Block {
-    *key.expose().first_chunk().expect("the key is two blocks long")
+pub(super) fn chain_start(key: &Key<LegacyCipher>) -> Zeroizing<Block> {
+    Zeroizing::new(*key.expose().first_chunk().expect("the key is two blocks long"))
 }
 
 impl Session {
@@ -102,9 +104,9 @@ impl Session {
     }
 
     /// Whether the other device may expect another value than the one that our next message continues from, so that it would
-    /// not recognize a KILL.
+    /// not recognize a KILL. In CBC that can never be ruled out: a message of its may have come while no tool ran here.
     pub(super) fn may_be_out_of_step(&self) -> bool {
-        matches!(&self.mode, Mode::Cbc(chain) if chain.is_unanswered)
+        matches!(self.mode, Mode::Cbc(_))
     }
 
     fn encrypt(&mut self, mut message: Vec<u8>) -> Vec<u8> {
@@ -123,7 +125,13 @@ impl Session {
     /// Decrypts the payload of a message, whoever sent it.
     #[must_use]
     pub(crate) fn open(&mut self, payload: &[u8]) -> Opened {
-        let opened = self.decrypt(payload);
+        let (opened, origin) = self.decrypt(payload);
+        if let (Mode::Cbc(chain), true) = (&mut self.mode, is_ciphertext(payload)) {
+            match origin {
+                Some(Origin { is_newest }) => chain.received(is_newest, last_block(payload)),
+                None => chain.received_garbled(last_block(payload)),
+            }
+        }
         match &opened {
             Opened::Text(_) => self.counters.received += 1,
             Opened::Damaged(_) => self.counters.damaged += 1,
@@ -134,37 +142,41 @@ impl Session {
 
     /// Whether a payload is a message of this session, so that this is what the other device uses now.
     pub(super) fn opens(&self, payload: &[u8]) -> bool {
-        matches!(self.clone().decrypt(payload), Opened::Text(_) | Opened::Kill)
+        matches!(self.decrypt(payload).0, Opened::Text(_) | Opened::Kill)
     }
 
-    fn decrypt(&mut self, payload: &[u8]) -> Opened {
+    /// What a payload says, and in CBC what it was made from, if that is known.
+    fn decrypt(&self, payload: &[u8]) -> (Opened, Option<Origin>) {
         if !is_ciphertext(payload) {
-            return Opened::NotWhole;
+            return (Opened::NotWhole, None);
         }
-        let (cipher, last) = (BlockCipher::new(&self.key), last_block(payload));
+        let cipher = BlockCipher::new(&self.key);
         let mut message = payload.to_vec();
-        match &mut self.mode {
+        match &self.mode {
             Mode::Ecb => {
                 cipher.decrypt_ecb(&mut message);
-                read(&message).unwrap_or(Opened::Damaged(Vec::new()))
+                (read(&message).unwrap_or(Opened::Damaged(Vec::new())), None)
             }
             Mode::Cbc(chain) => {
-                let from = chain.recent.iter().copied().find(|from| {
+                let from = chain.recent.iter().find(|from| {
                     let mut first: Block = *payload.first_chunk().expect("it has a block");
                     cipher.decrypt_cbc(from, &mut first);
                     has_header(&first)
                 });
-                cipher.decrypt_cbc(from.as_ref().unwrap_or(&chain.next), &mut message);
-                if let Some((from, opened)) = from.zip(read(&message)) {
-                    chain.received(&from, last);
-                    opened
-                } else {
-                    chain.received_garbled(last);
-                    Opened::Damaged(until_zero(&message[BLOCK_LEN..]).to_vec())
+                cipher.decrypt_cbc(from.unwrap_or(&chain.next), &mut message);
+                match from.zip(read(&message)) {
+                    Some((from, opened)) => (opened, Some(Origin { is_newest: chain.is_newest(from) })),
+                    None => (Opened::Damaged(until_zero(&message[BLOCK_LEN..]).to_vec()), None),
                 }
             }
         }
     }
+}
+
+/// The message that another one was made from, in CBC.
+struct Origin {
+    /// It is our newest one.
+    is_newest: bool,
 }
 
 impl fmt::Debug for Session {
@@ -197,6 +209,7 @@ fn last_block(message: &[u8]) -> Block {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::chain::MAX_RECENT;
     use super::*;
 
     pub(in crate::legacy) fn session(is_cbc: bool) -> Session {
@@ -241,7 +254,7 @@ pub(super) mod tests {
         if let Mode::Cbc(chain) = &mut session.mode {
             chain.recent.truncate(1);
             chain.is_unanswered = false;
-            chain.next = chain.recent[0];
+            *chain.next = chain.recent[0];
         }
     }
 
@@ -268,15 +281,30 @@ pub(super) mod tests {
         assert_eq!(theirs.open(&ours.seal(b"answer")), Opened::Text(b"answer".into()));
     }
 
+    /// At most so many that [`crate::legacy::pace`] lets us send in the meantime.
     #[test]
-    fn two_tools_may_take_the_same_message() {
+    fn a_message_that_was_made_before_many_of_ours_is_read() {
         let (mut ours, mut theirs) = (session(true), session(true));
-        let text = theirs.seal(b"one");
-        let _ = ours.open(&text);
-        let _ = ours.seal(b"sent meanwhile");
+        let late = theirs.seal(b"made before all of them");
+        for number in 0..MAX_RECENT - 1 {
+            let _ = ours.seal(format!("text {number}").as_bytes());
+        }
+        assert_eq!(ours.open(&late), Opened::Text(b"made before all of them".into()));
+    }
+
+    #[test]
+    fn two_tools_may_take_the_same_messages() {
+        let (mut ours, mut theirs) = (session(true), session(true));
+        let texts = [b"one", b"two"].map(|text| theirs.seal(text));
+        for text in &texts {
+            let _ = ours.open(text);
+        }
+        // The second tool has taken the first of them only: what is sent now must continue from the last.
         let before = ours.clone();
-        assert_eq!(ours.open(&text), Opened::Text(b"one".into()));
+        assert_eq!(ours.open(&texts[0]), Opened::Text(b"one".into()));
         let (Mode::Cbc(now), Mode::Cbc(then)) = (&ours.mode, &before.mode) else { unreachable!() };
-        assert_eq!((now.next, now.is_unanswered), (then.next, then.is_unanswered));
+        assert!(now.next == then.next && now.is_unanswered == then.is_unanswered, "a second look changes nothing");
+        assert_eq!(theirs.open(&ours.seal(b"answer")), Opened::Text(b"answer".into()));
+        assert_eq!(ours.open(&texts[1]), Opened::Text(b"two".into()));
     }
 }

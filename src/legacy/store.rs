@@ -96,15 +96,15 @@ impl Store {
         Ok(self.read()?.current.filter(|current| self.is_usable(current)).and_then(|current| age(&current, now)))
     }
 
-    /// Encrypts texts, each for a message of its own, to be published in this order.
+    /// Encrypts a text for a message, to be published before the next one is made.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where there is no current session; otherwise as [`Store::open`].
-    pub(crate) fn seal(&self, texts: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn seal(&self, text: &[u8]) -> Result<Vec<u8>> {
         self.change(|sessions| {
             let current = sessions.current.as_mut().filter(|current| self.is_usable(current));
             let current = current.ok_or_else(|| self.no_session())?;
-            Ok((texts.iter().map(|text| current.seal(text)).collect(), true))
+            Ok((current.seal(text), true))
         })
     }
 
@@ -116,27 +116,25 @@ impl Store {
         self.change(|sessions| Ok(self.open_in(sessions, payload)))
     }
 
-    /// As [`Store::open`], for a tool that writes no texts: nothing is counted.
+    /// As [`Store::open`], for a tool that writes no texts: nothing is counted, and with a KILL the session stays for an sts-recv
+    /// that runs, which may have texts to read that came before it.
     ///
     /// # Errors
     /// As [`Store::open`].
     pub(crate) fn follow(&self, payload: &[u8]) -> Result<Option<Opened>> {
         self.change(|sessions| {
-            let counters = sessions.current.as_ref().map(|current| current.counters);
-            let opened = self.open_in(sessions, payload);
+            let counted = sessions.current.as_ref().map(|current| (current.id, current.counters));
+            let (opened, mut has_changed) = self.open_in(sessions, payload);
             if let Some(current) = &mut sessions.current {
-                current.counters = counters.unwrap_or_default();
+                // A pending session may have become the current one by this.
+                current.counters = counted.filter(|(id, _)| *id == current.id).unwrap_or_default().1;
             }
-            Ok(opened)
+            if opened == Some(Opened::Kill) {
+                // An sts-recv that starts now has nothing to receive under, whether or not it finds the lock taken.
+                has_changed = !self.cache.is_receiving()?;
+            }
+            Ok((opened, has_changed))
         })
-    }
-
-    /// As [`Store::open`], and changes nothing.
-    ///
-    /// # Errors
-    /// As [`Store::open`].
-    pub(crate) fn look(&self, payload: &[u8]) -> Result<Option<Opened>> {
-        self.change(|sessions| Ok((self.open_in(sessions, payload).0, false)))
     }
 
     fn open_in(&self, sessions: &mut Sessions, payload: &[u8]) -> (Option<Opened>, bool) {
@@ -323,7 +321,7 @@ mod tests {
     }
 
     fn one(store: &Store, text: &str) -> Vec<u8> {
-        store.seal(&[text.as_bytes()]).unwrap().remove(0)
+        store.seal(text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -384,8 +382,25 @@ mod tests {
         let kill = slave.kill().unwrap().unwrap();
         assert_eq!(master.open(&kill.payload).unwrap(), Some(Opened::Kill));
         assert_eq!((master.check().unwrap_err().exit(), master.open(&[0; 16]).unwrap()), (Exit::TryAgain, None));
-        assert!(master.kill().unwrap().is_none() && master.seal(&[b"x"]).is_err());
+        assert!(master.kill().unwrap().is_none() && master.seal(b"x").is_err());
         assert!(slave.delete().unwrap() && !slave.delete().unwrap());
+    }
+
+    #[test]
+    fn a_tool_that_only_follows_leaves_what_sts_recv_has_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let [master, slave] = devices(dir.path());
+        let (text, kill) = (one(&slave, "text"), slave.kill().unwrap().unwrap().payload);
+        let receiving = master.cache.lock_receiving().unwrap();
+        for _ in 0..2 {
+            assert_eq!(master.follow(&text).unwrap(), Some(Opened::Text(b"text".into())));
+            assert_eq!(master.follow(&kill).unwrap(), Some(Opened::Kill));
+        }
+        assert_eq!(master.open(&text).unwrap(), Some(Opened::Text(b"text".into())));
+        assert_eq!(status(&master.cache, 1000).unwrap()[0].counters, Counters { received: 1, ..Counters::default() });
+        drop(receiving);
+        assert_eq!(master.follow(&kill).unwrap(), Some(Opened::Kill));
+        assert!(master.check().is_err(), "nobody else would delete it");
     }
 
     #[test]
@@ -395,7 +410,7 @@ mod tests {
         let cache = Cache::create(master.cache.dir().path(), &"gateway".parse().unwrap(), "gateway").unwrap();
         let other = Store::new(cache, Legacy { role: Role::Master, aes: Suite::Ecb });
         assert!(other.check().unwrap_err().to_string().contains("another sts_mode or aes"));
-        assert!(other.seal(&[b"x"]).is_err() && other.open(&[0; 16]).unwrap().is_none());
+        assert!(other.seal(b"x").is_err() && other.open(&[0; 16]).unwrap().is_none());
     }
 
     #[test]
@@ -404,7 +419,7 @@ mod tests {
         let [master, _] = devices(dir.path());
         let path = master.cache.dir().join("gateway@sts1");
         std::fs::write(&path, "junk").unwrap();
-        let error = master.seal(&[b"x"]).unwrap_err();
+        let error = master.seal(b"x").unwrap_err();
         assert_eq!((error.exit(), error.hint_text().unwrap().ends_with("sts-pair gateway")), (Exit::Failed, true));
         master.store_pending(session(true)).unwrap();
         assert!(master.check().is_ok());

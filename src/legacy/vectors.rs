@@ -202,7 +202,7 @@ fn what_the_old_program_sent_out_of_step_is_read_if_anybody_could() {
                 let Mode::Cbc(chain) = &mut session.mode else { unreachable!() };
                 // Where the captured peer had the plain rule, ours would send another one.
                 if file != "desync_cbc_crossed_repair-rule.json" {
-                    chain.next = message.array("iv_hex");
+                    *chain.next = message.array("iv_hex");
                 }
                 assert_eq!(sealed(&mut session, text), payload, "{file}: {text:?}");
             } else if message["delivered"] == true {
@@ -224,5 +224,5 @@ fn what_the_old_program_sent_out_of_step_is_read_if_anybody_could() {
 #[test]
 fn a_chain_starts_with_half_of_the_key() {
     let key = Key::generate(32, |bytes| bytes.iter_mut().zip(0..).for_each(|(byte, value)| *byte = value));
-    assert_eq!(Chain::new(chain_start(&key)).next, std::array::from_fn::<u8, 16, _>(|at| u8::try_from(at).unwrap()));
+    assert_eq!(*Chain::new(chain_start(&key)).next, std::array::from_fn::<u8, 16, _>(|at| u8::try_from(at).unwrap()));
 }

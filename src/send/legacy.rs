@@ -1,9 +1,10 @@
 //! Messages for the old program (`sts_version = 1`): each line is a text, and a long one several.
 //!
-//! A line is checked as a whole, then encrypted in one step under the lock of the session, so that no part of a line that cannot
-//! be sent is sent. What the other device sends is followed here, too, where no sts-recv does that: the next message continues
-//! from it, and a KILL ends this run.
+//! A line is checked as a whole before any of it is sent, then encrypted message by message, at the pace that
+//! [`Pace`] allows. What the other device sends is followed here, too: the next message continues from it, and a KILL ends
+//! this run.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -13,10 +14,9 @@ use super::SendOptions;
 use super::outgoing::{
     ConfirmedStream, OutgoingMessage, OutgoingStream, Reply, SpoolStream, WillMessage, WillOf, WillStream,
 };
-use super::unpublished::Unpublished;
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Opened, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
+use crate::legacy::{Opened, Pace, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
 use crate::link::Link;
 use crate::spool::Pending;
 use crate::stdio::Split;
@@ -35,8 +35,9 @@ pub(super) struct LegacyStream {
     max_text: usize,
     /// How many lines were read.
     lines: u64,
-    /// The rest of a line that is more than one message.
-    rest: Unpublished,
+    /// The texts of a line that is more than one message, as far as they are not sent.
+    rest: VecDeque<Bytes>,
+    pace: Pace,
 }
 
 /// Why a link to the old program has no spool.
@@ -79,8 +80,20 @@ impl LegacyStream {
         let (topic, max_message) = (link.config.publish.as_str().to_owned(), link.config.mqtt.max_message);
         let listen = link.config.subscribe.plain().to_owned();
         let max_text = max_text_len(topic.len(), max_message);
-        let (max_line, rest) = (max_message + 1, Unpublished::default());
-        Ok(Self { store, _lock: lock, topic, listen, max_line, max_text, lines: 0, rest })
+        let (max_line, rest) = (max_message + 1, VecDeque::new());
+        let pace = Pace::default();
+        Ok(Self { store, _lock: lock, topic, listen, max_line, max_text, lines: 0, rest, pace })
+    }
+
+    /// The next message of the line.
+    fn next_of_line(&mut self, now: Instant) -> Result<Option<Bytes>> {
+        self.pace.advance(now);
+        if self.pace.resumes_at().is_some() {
+            return Ok(None);
+        }
+        let Some(text) = self.rest.pop_front() else { return Ok(None) };
+        self.pace.sent(now);
+        self.store.seal(&text).map(|payload| Some(Bytes::from(payload)))
     }
 
     fn unsendable(&self, why: &str) -> Error {
@@ -117,11 +130,19 @@ impl OutgoingStream for LegacyStream {
         BytesMut::new()
     }
 
+    fn has_room(&self, _size: usize) -> bool {
+        self.rest.is_empty() && self.pace.resumes_at().is_none()
+    }
+
+    fn resumes_at(&self) -> Option<Instant> {
+        self.pace.resumes_at()
+    }
+
     fn seals_when_connected(&self) -> bool {
         true
     }
 
-    fn seal(&mut self, line: BytesMut, ends: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal(&mut self, line: BytesMut, ends: bool, now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         if line.is_empty() {
             return Ok(None);
         }
@@ -137,19 +158,17 @@ impl OutgoingStream for LegacyStream {
             let why = format!("byte {} of it is NUL, where the old program would cut it", at + 1);
             return Err(self.unsendable(&why));
         }
-        let mut payloads = self.store.seal(&pieces(text, self.max_text))?.into_iter().map(Bytes::from);
-        let first = payloads.next();
-        // The bytes of the line are counted with the first one.
-        payloads.for_each(|payload| self.rest.push(OutgoingMessage::Unretained(payload)));
-        Ok(first)
+        self.rest.extend(pieces(text, self.max_text).into_iter().map(Bytes::copy_from_slice));
+        self.next_of_line(now)
     }
 
-    fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        Ok(self.rest.pop())
+    fn next_due(&mut self, now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        Ok(self.next_of_line(now)?.map(OutgoingMessage::Unretained))
     }
 
     fn unpublished(&self) -> Pending {
-        self.rest.pending()
+        let bytes = self.rest.iter().map(|text| text.len() as u64).sum();
+        Pending { messages: self.rest.len() as u64, bytes }
     }
 }
 
@@ -159,15 +178,13 @@ impl ConfirmedStream for LegacyStream {
     }
 
     fn receive(&mut self, payload: &[u8], _now: Instant) -> Result<Reply> {
-        // sts-recv takes it in its turn, which may be later.
-        let opened =
-            if self.store.cache().is_receiving()? { self.store.look(payload)? } else { self.store.follow(payload)? };
-        match opened {
-            Some(Opened::Text(_) | Opened::Damaged(_) | Opened::NotWhole) => Ok(Reply::Nothing),
-            Some(Opened::Kill) | None => {
-                Err(Error::new(Exit::TryAgain, "the other device ended the session").hint("pair both devices again"))
-            }
-        }
+        let what = match self.store.follow(payload)? {
+            Some(Opened::Text(_) | Opened::Damaged(_) | Opened::NotWhole) => return Ok(Reply::Nothing),
+            Some(Opened::Kill) => "the other device ended the session",
+            // sts-recv has taken a KILL before, or sts-pair --end ran here.
+            None => "the session has ended",
+        };
+        Err(Error::new(Exit::TryAgain, what).hint("pair both devices again"))
     }
 }
 

@@ -209,7 +209,7 @@ impl SendRun<'_> {
     /// is not clear nothing is sent again, and what clears it wakes the run.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
-        let others = [resend, self.source.deadline(now), self.registration.will.deadline()];
+        let others = [resend, self.stream.resumes_at(), self.source.deadline(now), self.registration.will.deadline()];
         next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 

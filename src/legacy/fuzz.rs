@@ -82,7 +82,7 @@ fn begin_of_time() -> Instant {
 
 impl Machine {
     fn new(role: Role, step: u64) -> Self {
-        let (pairing, undisturbed) = (Pairing::new(role), Pairing::new(role));
+        let (pairing, undisturbed) = (Pairing::new(role, true), Pairing::new(role, true));
         Self { pairing, undisturbed, step, has_begun: false, stored: None }
     }
 
@@ -116,8 +116,8 @@ impl Machine {
         for count in 0.. {
             assert!(count <= MAX_OUTPUTS, "it does not come to an end");
             let [mut rng, mut same] = self.generators();
-            let output = self.pairing.poll(now, &mut rng);
-            assert_eq!(output, self.undisturbed.poll(now, &mut same), "what was rejected has changed something");
+            let output = self.pairing.poll(now, true, &mut rng);
+            assert_eq!(output, self.undisturbed.poll(now, true, &mut same), "what was rejected has changed something");
             match output {
                 Some(Output::Send(frame)) => {
                     let payload = frame.encode();
@@ -128,6 +128,7 @@ impl Machine {
                     assert!(is_accepted(&key), "the old program refuses this key");
                     self.stored = Some(key);
                 }
+                Some(Output::StoreOther(key)) => assert!(is_accepted(&key), "the old program refuses this key, too"),
                 Some(Output::Agreed) => assert!(self.stored.is_some(), "there is nothing to agree on"),
                 Some(Output::Abandon) => assert!(self.stored.take().is_some(), "there is nothing to delete"),
                 None => break,

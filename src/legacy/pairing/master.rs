@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, SecretKey, is_accepted};
-use crate::crypto::legacy::{LegacyCipher, PublicKey};
+use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, SecretKey, is_accepted, pop};
+use crate::crypto::legacy::LegacyCipher;
 use crate::secret::Key;
 
 /// How often INITREQ is sent until a slave answers: one that starts later has not heard the earlier ones.
-const INITREQ_INTERVAL: Duration = Duration::from_millis(1500);
+pub(super) const INITREQ_INTERVAL: Duration = Duration::from_millis(1500);
 /// How long the old program, as slave, loses what comes after RDYACK: it pauses for one second.
 const READY_DELAY: Duration = Duration::from_millis(1500);
 /// Most keys that are offered: each is refused once in nine times.
@@ -24,8 +24,8 @@ enum State {
     RdyAck(Vec<SecretKey>),
     /// The slave has taken one of these keys.
     RdyReq(Vec<SecretKey>),
-    /// The end of the slave's pause.
-    Ready(Instant),
+    /// The end of the slave's pause; it may have taken the other key, if there is one.
+    Ready(Instant, Option<Key<LegacyCipher>>),
     /// Nothing.
     End,
 }
@@ -53,6 +53,7 @@ impl Master {
     fn start(&mut self, now: Instant, draw: &mut dyn Draw) {
         let ids = Ids { master: draw.id(), slave: draw.id() };
         self.give_up_at = None;
+        self.outbox.clear();
         self.send_init_req(ids, now);
     }
 
@@ -97,29 +98,39 @@ impl Master {
                 (self.state, self.repeat_at) = (State::RdyReq(std::mem::take(offers)), None);
             }
             (State::RdyReq(offers), Frame::RdyReq(peer)) => {
-                let Some(key) = first_accepted(offers, peer) else { return false };
+                // Had it seen all offers, it took the first that passes its check. If an offer was lost, it took a later one, most
+                // likely the newest, after which it answered.
+                let mut accepted = offers.iter().filter_map(|offer| offer.agree(peer)).filter(is_accepted);
+                let Some(key) = accepted.next() else { return false };
+                let other = accepted.next_back();
                 self.outbox.extend([Output::Store(key), Output::Send(Frame::RdyAck)]);
-                (self.state, self.give_up_at) = (State::Ready(now + READY_DELAY), None);
+                (self.state, self.give_up_at) = (State::Ready(now + READY_DELAY, other), None);
             }
             _ => return false,
         }
         true
     }
 
-    pub(super) fn poll(&mut self, now: Instant, draw: &mut dyn Draw) -> Option<Output> {
-        if let Some(output) = self.outbox.pop_front() {
+    pub(super) fn poll(&mut self, now: Instant, can_send: bool, draw: &mut dyn Draw) -> Option<Output> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if can_send && is_due(self.give_up_at) {
+            self.start(now, draw);
+        }
+        if let Some(output) = pop(&mut self.outbox, can_send) {
+            if matches!(output, Output::Send(_)) {
+                self.restart_times(now);
+            }
             return Some(output);
         }
-        if let State::Ready(at) = self.state
-            && now >= at
+        if let State::Ready(at, other) = &mut self.state
+            && self.outbox.is_empty()
+            && now >= *at
         {
+            self.outbox.extend(other.take().map(Output::StoreOther));
             self.state = State::End;
             return Some(Output::Agreed);
         }
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
-        if is_due(self.give_up_at) {
-            self.start(now, draw);
-        } else if is_due(self.repeat_at) {
+        if can_send && self.outbox.is_empty() && is_due(self.repeat_at) {
             match &mut self.state {
                 State::InitAck(ids) => {
                     let ids = *ids;
@@ -133,15 +144,28 @@ impl Master {
                     let offers = std::mem::take(offers);
                     self.offer(offers, now, draw);
                 }
-                State::Begin | State::AuthReq(_) | State::RdyReq(_) | State::Ready(_) | State::End => {}
+                State::Begin | State::AuthReq(_) | State::RdyReq(_) | State::Ready(..) | State::End => {}
             }
         }
-        self.outbox.pop_front()
+        pop(&mut self.outbox, can_send)
+    }
+
+    /// A frame leaves now, perhaps long after it was made.
+    fn restart_times(&mut self, now: Instant) {
+        let interval = match &mut self.state {
+            State::Ready(at, _) => {
+                *at = now + READY_DELAY;
+                return;
+            }
+            State::InitAck(_) => INITREQ_INTERVAL,
+            _ => REPEAT_INTERVAL,
+        };
+        self.repeat_at = self.repeat_at.map(|_| now + interval);
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Ready(at) => Some(at),
+            State::Ready(at, _) => Some(at),
             _ => [self.repeat_at, self.give_up_at].into_iter().flatten().min(),
         }
     }
@@ -149,9 +173,4 @@ impl Master {
     pub(super) fn is_under_way(&self) -> bool {
         !matches!(self.state, State::Begin | State::InitAck(_))
     }
-}
-
-/// The session key with this slave: of the first offer that it did not refuse.
-fn first_accepted(offers: &[SecretKey], peer: &PublicKey) -> Option<Key<LegacyCipher>> {
-    offers.iter().filter_map(|offer| offer.agree(peer)).find(is_accepted)
 }

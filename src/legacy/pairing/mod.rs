@@ -15,7 +15,8 @@
 //! ```
 //!
 //! Each message answers one, and nothing is sent while the other device may be sending: the old program spoils what it is
-//! sending when a message comes in. So a request is repeated after seconds of silence only, and an acknowledgement never.
+//! sending when a message comes in. So a request is repeated after seconds of silence only, and an acknowledgement never. Nothing
+//! counts as sent that there was no connection for: an offer that the slave never saw must not be taken for one that it refused.
 //!
 //! The old program refuses a key without a word if any byte of it but the first is 0, unless the first is, too. As slave we draw
 //! keys until one is not refused. As master we offer another key if no RDYACK comes; the slave uses the first that it does not
@@ -24,6 +25,7 @@
 mod master;
 mod slave;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rand::{CryptoRng, RngExt};
@@ -35,8 +37,9 @@ use crate::crypto::legacy::{LegacyCipher, SecretKey};
 use crate::role::Role;
 use crate::secret::Key;
 
-/// How long the old program waits from its start to the end of a pairing. After that it has exited.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an attempt may take from INITREQ or INITACK. The old program exits 30 seconds after its start, and needs the last two
+/// for what follows the last message; it was started up to [`master::INITREQ_INTERVAL`] before its first message.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(26);
 /// How long nothing came before a request is repeated: many round trips, in which the other device has sent what it had to.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,8 @@ pub(crate) enum Output {
     Store(Key<LegacyCipher>),
     /// The other device has the key and is ready to receive under it: the session is current.
     Agreed,
+    /// The other device may have taken this key instead: store a session under it, too, as pending. What it sends first tells.
+    StoreOther(Key<LegacyCipher>),
     /// The other device has given up by now: delete what was stored.
     Abandon,
 }
@@ -86,11 +91,11 @@ pub(crate) enum Pairing {
 }
 
 impl Pairing {
-    /// A pairing in this role, which sends nothing and accepts nothing before [`Pairing::begin`].
-    pub(crate) fn new(role: Role) -> Self {
+    /// A pairing in this role, for a session in CBC or in ECB, which sends nothing and accepts nothing before [`Pairing::begin`].
+    pub(crate) fn new(role: Role, is_cbc: bool) -> Self {
         match role {
             Role::Master => Self::Master(Master::new()),
-            Role::Slave => Self::Slave(Slave::new()),
+            Role::Slave => Self::Slave(Slave::new(is_cbc)),
         }
     }
 
@@ -110,15 +115,16 @@ impl Pairing {
         }
     }
 
-    /// What to do next, if anything is due; to be called until there is nothing.
-    pub(crate) fn poll(&mut self, now: Instant, draw: &mut dyn Draw) -> Option<Output> {
+    /// What to do next, if anything is due; to be called until there is nothing. Unless it `can_send`, nothing is to be sent, and
+    /// what is due waits.
+    pub(crate) fn poll(&mut self, now: Instant, can_send: bool, draw: &mut dyn Draw) -> Option<Output> {
         match self {
-            Self::Master(master) => master.poll(now, draw),
-            Self::Slave(slave) => slave.poll(now),
+            Self::Master(master) => master.poll(now, can_send, draw),
+            Self::Slave(slave) => slave.poll(now, can_send),
         }
     }
 
-    /// When [`Pairing::poll`] has something next, if no frame comes before.
+    /// When [`Pairing::poll`] has something next, if no frame comes before. In the past where that waits until it can be sent.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Master(master) => master.deadline(),
@@ -133,6 +139,14 @@ impl Pairing {
             Self::Slave(slave) => slave.is_under_way(),
         }
     }
+}
+
+/// The next output; a frame stays where it cannot be sent.
+fn pop(outbox: &mut VecDeque<Output>, can_send: bool) -> Option<Output> {
+    if !can_send && matches!(outbox.front(), Some(Output::Send(_))) {
+        return None;
+    }
+    outbox.pop_front()
 }
 
 /// Whether the old program takes this key: it counts the bytes before the first zero, and refuses 1 to 31.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, is_accepted};
+use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, is_accepted, pop};
 use crate::crypto::legacy::PublicKey;
 
 /// What the slave waits for.
@@ -14,12 +14,14 @@ enum State {
     AuthReq(Ids),
     AuthAck(Ids),
     RdyReq(Ids),
-    /// The session is stored, and this key of ours was sent.
+    /// The session is stored, and this key of ours is to be sent.
     RdyAck(Ids, PublicKey),
 }
 
 pub(crate) struct Slave {
     state: State,
+    /// The session will be in CBC.
+    is_cbc: bool,
     outbox: VecDeque<Output>,
     /// When to repeat the request that is not answered.
     repeat_at: Option<Instant>,
@@ -28,8 +30,8 @@ pub(crate) struct Slave {
 }
 
 impl Slave {
-    pub(super) fn new() -> Self {
-        Self { state: State::Begin, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
+    pub(super) fn new(is_cbc: bool) -> Self {
+        Self { state: State::Begin, is_cbc, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
     }
 
     pub(super) fn begin(&mut self) {
@@ -72,6 +74,8 @@ impl Slave {
             State::RdyAck(..) => self.outbox.push_back(Output::Abandon),
             State::InitReq | State::AuthReq(_) | State::AuthAck(_) | State::RdyReq(_) => {}
         }
+        // What the one before was to hear must not reach this one, which would be out of step.
+        self.outbox.retain(|output| !matches!(output, Output::Send(_)));
         self.outbox.push_back(Output::Send(Frame::InitAck));
         self.state = State::AuthReq(ids);
         (self.repeat_at, self.give_up_at) = (None, Some(now + ATTEMPT_TIMEOUT));
@@ -90,20 +94,29 @@ impl Slave {
         };
         let answer = [Output::Store(key), Output::Send(Frame::RdyAck), Output::Send(Frame::RdyReq(public))];
         self.outbox.extend(answer);
-        (self.state, self.repeat_at) = (State::RdyAck(ids, public), Some(now + REPEAT_INTERVAL));
+        // If it is only RDYACK that is late, the master is on already, and decrypts what it gets. In CBC it drops this key, as it
+        // is not of whole blocks. In ECB it would display it as noise: there the key is not repeated, and if it is lost, the
+        // master has to start again.
+        let repeat_at = self.is_cbc.then(|| now + REPEAT_INTERVAL);
+        (self.state, self.repeat_at) = (State::RdyAck(ids, public), repeat_at);
         true
     }
 
-    pub(super) fn poll(&mut self, now: Instant) -> Option<Output> {
-        if let Some(output) = self.outbox.pop_front() {
-            return Some(output);
-        }
+    pub(super) fn poll(&mut self, now: Instant, can_send: bool) -> Option<Output> {
         if self.give_up_at.is_some_and(|at| now >= at) {
             let was_stored = matches!(self.state, State::RdyAck(..));
             (self.state, self.repeat_at, self.give_up_at) = (State::InitReq, None, None);
+            self.outbox.clear();
             return was_stored.then_some(Output::Abandon);
         }
-        if self.repeat_at.is_some_and(|at| now >= at) {
+        if let Some(output) = pop(&mut self.outbox, can_send) {
+            if matches!(output, Output::Send(_)) {
+                // It leaves now, perhaps long after it was made.
+                self.repeat_at = self.repeat_at.map(|_| now + REPEAT_INTERVAL);
+            }
+            return Some(output);
+        }
+        if can_send && self.outbox.is_empty() && self.repeat_at.is_some_and(|at| now >= at) {
             self.repeat_at = Some(now + REPEAT_INTERVAL);
             return match &self.state {
                 State::AuthAck(ids) => Some(Output::Send(Frame::AuthReq(ids.master))),

@@ -6,6 +6,7 @@ use rand::RngExt;
 use rustix::event::PollFlags;
 
 use crate::config::Legacy;
+use crate::crypto::legacy::LegacyCipher;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::legacy::{Frame, Output, Pairing, Session, SessionId, Store};
 use crate::link::{Link, Tool, unix_time};
@@ -15,9 +16,16 @@ use crate::pair::run::handshake_rng;
 use crate::pair::service::Service;
 use crate::report::Reporter;
 use crate::role::Role;
+use crate::secret::Key;
 use crate::stdio::Signals;
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
+
+/// Said where the slave may have taken one of two keys.
+const OTHER_KEY: &str = "the slave answered late, or an offer was lost: if it displays noise, pair both devices again";
+/// Said where the last message may be lost, which nothing answers.
+const NOT_HEARD: &str =
+    "the connection broke at the end of the pairing: if the slave is not ready, pair both devices again";
 
 /// What a run is for.
 pub(super) enum Purpose<'a> {
@@ -51,6 +59,8 @@ pub(super) struct LegacyRun<'a> {
     pending: Option<SessionId>,
     /// A session became the current one.
     is_agreed: bool,
+    /// The connection broke when the last message was under way.
+    was_disconnected: bool,
 }
 
 impl<'a> LegacyRun<'a> {
@@ -68,9 +78,22 @@ impl<'a> LegacyRun<'a> {
     ) -> Result<Self> {
         let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
         broker.subscribe(link.config.subscribe.as_str(), Qos::AtMostOnce, Instant::now())?;
-        let (events, pairing) = (EventLoop::new(broker, signals, report), Pairing::new(legacy.role));
-        let (is_subscribed, pending, is_agreed) = (false, None, false);
-        Ok(Self { link, legacy, store, report, purpose, events, pairing, is_subscribed, pending, is_agreed })
+        let events = EventLoop::new(broker, signals, report);
+        let pairing = Pairing::new(legacy.role, legacy.aes == Suite::Cbc);
+        let (is_subscribed, pending, is_agreed, was_disconnected) = (false, None, false, false);
+        Ok(Self {
+            link,
+            legacy,
+            store,
+            report,
+            purpose,
+            events,
+            pairing,
+            is_subscribed,
+            pending,
+            is_agreed,
+            was_disconnected,
+        })
     }
 
     /// Runs to the end and closes the connection.
@@ -137,23 +160,26 @@ impl<'a> LegacyRun<'a> {
             }
             BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
             BrokerEvent::TooLong(error) => return Err(error),
-            BrokerEvent::Connected | BrokerEvent::Disconnected | BrokerEvent::Acknowledged(_) => {}
+            // As slave we hear that the master has it all; as master we end with what nothing answers.
+            BrokerEvent::Disconnected => {
+                self.was_disconnected |= self.legacy.role == Role::Master && self.pending.is_some();
+            }
+            BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
         }
         Ok(())
     }
 
     /// Does what the pairing asks for.
     fn perform(&mut self, now: Instant) -> Result<()> {
-        while let Some(output) = self.pairing.poll(now, &mut handshake_rng()) {
+        while let Some(output) = self.pairing.poll(now, self.can_send(), &mut handshake_rng()) {
             match output {
                 Output::Send(frame) => self.send(&frame)?,
-                Output::Store(key) => {
-                    let id = rand::rng().random();
-                    let is_cbc = self.legacy.aes == Suite::Cbc;
-                    self.store.store_pending(Session::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
-                    self.pending = Some(id);
-                }
+                Output::Store(key) => self.pending = Some(self.store(key)?),
                 Output::Agreed => self.promote()?,
+                Output::StoreOther(key) => {
+                    self.store(key)?;
+                    self.report.warning(OTHER_KEY);
+                }
                 Output::Abandon => {
                     if let Some(id) = self.pending.take() {
                         self.store.drop_pending(id)?;
@@ -164,13 +190,23 @@ impl<'a> LegacyRun<'a> {
         Ok(())
     }
 
-    /// Without a connection a frame is lost: a request is repeated, and one that waited would come out of step.
+    /// Stores a session under this key as pending.
+    fn store(&self, key: Key<LegacyCipher>) -> Result<SessionId> {
+        let (id, is_cbc) = (rand::rng().random(), self.legacy.aes == Suite::Cbc);
+        self.store.store_pending(Session::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
+        Ok(id)
+    }
+
+    /// Whether a frame leaves now: nothing may count as sent that waits, or is dropped.
+    fn can_send(&self) -> bool {
+        let topic_len = self.link.config.publish.as_str().len();
+        self.events.is_connected() && self.events.broker.has_room(topic_len + Frame::MAX_LEN)
+    }
+
     fn send(&mut self, frame: &Frame) -> Result<()> {
-        if !self.events.is_connected() {
-            return Ok(());
-        }
         self.report.verbose(format_args!("sent {}", frame.name()));
-        self.events.publish_or_drop(self.link.config.publish.as_str(), frame.encode(), Qos::AtMostOnce).map(drop)
+        let topic = self.link.config.publish.as_str();
+        self.events.broker.publish(topic, frame.encode().into(), Qos::AtMostOnce, false).map(drop)
     }
 
     fn promote(&mut self) -> Result<()> {
@@ -181,6 +217,9 @@ impl<'a> LegacyRun<'a> {
                 .hint("pair both devices again"));
         }
         self.is_agreed = true;
+        if self.was_disconnected {
+            self.report.warning(NOT_HEARD);
+        }
         self.report.info(format_args!(
             "paired with the {} on {} (sts_version = 1, {})",
             self.legacy.role.other(),
@@ -245,7 +284,9 @@ impl<'a> LegacyRun<'a> {
                 (None, shown, progress.until())
             }
         };
-        let deadline = [self.pairing.deadline(), progress, until].into_iter().flatten().min();
+        // What is due waits for a connection, which wakes the run.
+        let pairing = self.pairing.deadline().filter(|at| *at > now);
+        let deadline = [pairing, progress, until].into_iter().flatten().min();
         self.events.wait(own, deadline, now)
     }
 }

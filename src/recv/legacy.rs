@@ -10,14 +10,15 @@ use bytes::Bytes;
 use super::delivery::{Completion, Delivery, Joint, Metadata};
 use super::incoming::{Disposition, IncomingStreams, oversize};
 use super::left_messages::LeftMessage;
-use super::{RecvOptions, Scope};
+use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
 use crate::files::Lock;
 use crate::legacy::{Opened, Store};
 use crate::link::Link;
-use crate::mqtt::Message;
+use crate::mqtt::{Message, Receipt};
 use crate::report::Reporter;
 use crate::report_throttle::KeyedReportThrottle;
+use crate::session::SessionId;
 use crate::stream::StreamId;
 use crate::text::{count, escape};
 use crate::{Error, Exit, Result};
@@ -27,6 +28,8 @@ const STREAM: StreamId = StreamId { session: [0; 8], number: 0 };
 /// Most damaged messages that are reported in [`REPORT_INTERVAL`]: a stranger can make any number. All of them are counted.
 const MAX_REPORTS: usize = 20;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is looked whether the session was ended on this device, of which no message tells.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Most bytes that are shown of a damaged text.
 const MAX_SHOWN: usize = 60;
 
@@ -44,6 +47,8 @@ pub(super) struct LegacyTexts<'a> {
     damaged: u64,
     reported: KeyedReportThrottle<u64>,
     has_ended: bool,
+    /// When to look for the session again.
+    check_at: Instant,
 }
 
 impl<'a> LegacyTexts<'a> {
@@ -70,6 +75,7 @@ impl<'a> LegacyTexts<'a> {
             damaged: 0,
             reported: KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS),
             has_ended: false,
+            check_at: Instant::now() + CHECK_INTERVAL,
         })
     }
 
@@ -82,6 +88,11 @@ impl<'a> LegacyTexts<'a> {
         text.push(b'\n');
         let metadata = self.with_metadata.then(|| Metadata::Plain { topic, received: SystemTime::now() });
         Disposition::Deliver(Delivery::new(STREAM, Bytes::from(text), Joint::Ends, metadata, Completion::from(receipt)))
+    }
+
+    fn end(&mut self, why: &str) {
+        self.has_ended = true;
+        self.report.info(why);
     }
 
     fn tell_damaged(&mut self, len: usize, rest: &[u8], now: Instant) {
@@ -107,22 +118,43 @@ impl IncomingStreams for LegacyTexts<'_> {
             return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
         }
         // The old program has the broker keep nothing: this is somebody else's.
-        let opened = if message.retain { None } else { self.store.open(&message.payload)? };
-        match opened {
+        if message.retain {
+            self.report.verbose("dropped a message that the broker kept");
+            return Ok(Disposition::Drop(message.receipt));
+        }
+        match self.store.open(&message.payload)? {
             Some(Opened::Text(text)) => return Ok(self.deliver(text, message)),
-            Some(Opened::Kill) => {
-                self.has_ended = true;
-                self.report.info("the other device ended the session");
-            }
+            Some(Opened::Kill) => self.end("the other device ended the session"),
             Some(Opened::Damaged(rest)) => self.tell_damaged(message.payload.len(), &rest, now),
             Some(Opened::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
-            None => self.report.verbose("dropped a message: there is no session"),
+            None => {
+                self.report.verbose("dropped a message: there is no session for it");
+                // A pending one may still become current.
+                self.check_at = now;
+            }
         }
         Ok(Disposition::Drop(message.receipt))
     }
 
     fn reject_oversize(&mut self, len: usize, _now: Instant) {
         self.report.warn(&oversize(len));
+    }
+
+    fn delete_ended_sessions(&mut self, _is_held: &dyn Fn(SessionId) -> bool, now: Instant) -> Result<Vec<Receipt>> {
+        if !self.has_ended && now >= self.check_at {
+            // An end that no message told of: sts-pair --end ran here, or sts-send took the KILL.
+            self.check_at = now + CHECK_INTERVAL;
+            match self.store.check() {
+                Err(error) if error.exit() == Exit::TryAgain => self.end("the session has ended"),
+                outcome => outcome?,
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        // While standard output takes nothing, it is not looked.
+        Some(self.check_at).filter(|at| *at > now)
     }
 
     fn is_complete(&self) -> bool {
@@ -135,7 +167,7 @@ impl IncomingStreams for LegacyTexts<'_> {
             return Err(Error::new(Exit::DataLost, "data was lost").because(why));
         }
         if self.scope == Scope::FirstStream && self.received == 0 {
-            let what = if timed_out { "timed out" } else { super::SESSION_ENDED };
+            let what = if timed_out { "timed out" } else { SESSION_ENDED };
             return Err(Error::new(Exit::TryAgain, what).because("no message was received"));
         }
         Ok(())

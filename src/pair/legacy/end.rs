@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Legacy;
-use crate::event_loop::{EventLoop, Stop};
+use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::legacy::{Kill, Store};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
@@ -37,7 +37,9 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration
 
 fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     link.enter_sandbox(link.pairing_needs(false), report);
-    let broker = link.connect(Tool::Pair, &mut rand::rng())?;
+    let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
+    // What the other device sends meanwhile is what it expects the next KILL to continue from.
+    broker.subscribe(link.config.subscribe.as_str(), Qos::AtMostOnce, Instant::now())?;
     let mut events = EventLoop::new(broker, Signals::catch()?, report);
     let topic = link.config.publish.as_str();
     let until = timeout.map(|timeout| Instant::now() + timeout);
@@ -45,7 +47,9 @@ fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, re
     let mut second_at = None;
     loop {
         let now = events.begin_turn();
-        while events.next_event()?.is_some() {}
+        while let Some(event) = events.next_event()? {
+            follow(event, store, &mut events)?;
+        }
         if second_at.is_some_and(|at| now >= at) {
             (next, second_at) = (store.kill()?.map(|kill| Kill { may_be_missed: false, ..kill }), None);
         }
@@ -65,4 +69,20 @@ fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, re
         }
         events.wait(None, [until, second_at].into_iter().flatten().min(), now)?;
     }
+}
+
+fn follow(event: BrokerEvent, store: &Store, events: &mut EventLoop<'_>) -> Result<()> {
+    match event {
+        BrokerEvent::Message(message) => {
+            store.follow(&message.payload)?;
+            events.broker.ack(message.receipt);
+        }
+        BrokerEvent::Oversize { receipt, .. } => events.broker.ack(receipt),
+        BrokerEvent::TooLong(error) => return Err(error),
+        BrokerEvent::Connected
+        | BrokerEvent::Subscribed { .. }
+        | BrokerEvent::Disconnected
+        | BrokerEvent::Acknowledged(_) => {}
+    }
+    Ok(())
 }

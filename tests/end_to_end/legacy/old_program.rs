@@ -50,6 +50,9 @@ enum Input {
         text: String,
         lost: bool,
     },
+    /// The command `sendenc`, of a message that is on its way until [`Input::Arrive`].
+    Delayed(String),
+    Arrive,
     /// The next message that comes is lost on its way.
     LoseNext,
     /// The command `stop`.
@@ -118,6 +121,15 @@ impl OldProgram {
         self.inputs.send(Input::Text { text: format!("{text} "), lost: true }).unwrap();
     }
 
+    /// As [`OldProgram::send`], of a message that is on its way until [`OldProgram::arrive`].
+    pub(super) fn send_delayed(&self, text: &str) {
+        self.inputs.send(Input::Delayed(format!("{text} "))).unwrap();
+    }
+
+    pub(super) fn arrive(&self) {
+        self.inputs.send(Input::Arrive).unwrap();
+    }
+
     pub(super) fn lose_next(&self) {
         self.inputs.send(Input::LoseNext).unwrap();
     }
@@ -157,6 +169,8 @@ struct Session {
     key: Vec<u8>,
     chain: [u8; 16],
     loses_next: bool,
+    /// What is on its way.
+    delayed: Vec<Vec<u8>>,
 }
 
 impl Session {
@@ -184,6 +198,7 @@ impl Session {
             key,
             chain,
             loses_next,
+            delayed: Vec::new(),
         }
     }
 
@@ -239,13 +254,22 @@ impl Session {
                     self.publish(payload);
                 }
             }
+            (Input::Delayed(text), Step::On) => {
+                let payload = self.encrypt([b"ENC:", text.as_bytes()].concat());
+                self.delayed.push(payload);
+            }
+            (Input::Arrive, _) => {
+                for payload in std::mem::take(&mut self.delayed) {
+                    self.publish(payload);
+                }
+            }
             (Input::LoseNext, _) => self.loses_next = true,
             (Input::Stop, Step::On) => {
                 let kill = self.encrypt(b"KILL:".to_vec());
                 self.publish(kill);
                 self.leave();
             }
-            (Input::Text { .. } | Input::Stop, _) => {}
+            (Input::Text { .. } | Input::Delayed(_) | Input::Stop, _) => {}
         }
     }
 

@@ -81,7 +81,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// Seals what is in messages that are too long now again, in shorter ones, which [`OutgoingStream::next_due`]
     /// gives: what the receiver has not confirmed, or where that is not asked for, what is in these messages, which
     /// were taken back, oldest first, and then in those that are [`OutgoingStream::unpublished`], which are newer.
-    /// Returns how many messages may arrive twice; `None` where one is not of the stream that there is.
+    /// Returns how many messages may arrive twice; `None` where they are not all that the stream has from the first of them
+    /// on.
     fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.

@@ -318,6 +318,18 @@ impl Sender {
         Ok((content, plaintext))
     }
 
+    /// The seq of the first of these messages, if they are all of this stream from it on.
+    ///
+    /// One that is missing was acknowledged before an earlier one. Sealed again without it, what follows would come in its
+    /// place: the receiver would miss nothing, or drop it as what it has.
+    pub(crate) fn tail_from(&self, sealed: &[Bytes]) -> Option<u32> {
+        let is_own = sealed.iter().all(|sealed| self.read_back(sealed).is_ok());
+        let headers = sealed.iter().filter(|_| is_own).map(|sealed| SealedHeader::parse(sealed));
+        let seqs: Vec<u32> = headers.map(|header| header.ok().map(|header| header.seq)).collect::<Option<_>>()?;
+        let first = *seqs.first()?;
+        seqs.into_iter().eq(first..self.next_seq()).then_some(first)
+    }
+
     /// How many bytes were appended to a [`Sender::buffer`].
     fn carried_len(&self, buffer: &BytesMut) -> Result<usize> {
         let head_len = self.kind_at() + 1;

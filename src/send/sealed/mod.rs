@@ -201,7 +201,9 @@ impl OutgoingStream for SealedStream {
         // What was not published follows in the same stream, which is left: it is sealed again, too, or its position would
         // come before that of what was withdrawn.
         let messages: Vec<_> = withdrawn.into_iter().chain(self.unpublished.take_payloads()).collect();
-        let Some(first) = self.first_of_stream(&messages) else { return Ok(None) };
+        let Some(first) = self.state.stream().and_then(|stream| stream.sender.tail_from(&messages)) else {
+            return Ok(None);
+        };
         self.count_stream_below(first);
         self.reseal_messages(first, |_| messages, now, rng)?;
         Ok(Some(count))

@@ -20,7 +20,6 @@ use rand::rngs::ThreadRng;
 
 use super::confirms::Confirms;
 use super::{OutgoingStream, SealedStream};
-use crate::message::SealedHeader;
 use crate::send::outgoing::OutgoingMessage;
 use crate::session::Session;
 use crate::stream::{Content, Continues, Sender};
@@ -225,14 +224,6 @@ impl SealedStream {
         self.reseal_messages(first, |confirms| confirms.take_unconfirmed(now).collect(), now, rng)?;
         self.confirms.retransmit_all(now);
         Ok(count)
-    }
-
-    /// The seq of the first of these messages; `None` where one is of another stream than messages are sealed in now.
-    pub(super) fn first_of_stream(&self, sealed: &[Bytes]) -> Option<u32> {
-        let sender = &self.state.stream()?.sender;
-        let is_own = sealed.iter().all(|sealed| sender.read_back(sealed).is_ok());
-        let first = sealed.first().filter(|_| is_own)?;
-        SealedHeader::parse(first).ok().map(|header| header.seq)
     }
 
     /// Seals the messages of the stream again from the one with the seq `first` on, in a stream of the current session

@@ -31,6 +31,23 @@ fn a_sender_reads_back_what_it_sealed_in_the_part_before() {
     }
 }
 
+/// The broker acknowledged one of them before an earlier one: what is sealed again without it would hide that it is lost.
+#[test]
+fn a_tail_of_a_stream_has_no_hole() {
+    let (session, _) = pair(1, Suite::Gcm);
+    let mut sender = sender(&session, 0);
+    let [a, b, c] = [b"a", b"b", b"c"].map(|bytes| data(&mut sender, bytes));
+    let other = data(&mut self::sender(&session, 1), b"c");
+    let tail =
+        |messages: &[&Bytes]| sender.tail_from(&messages.iter().map(|&message| message.clone()).collect::<Vec<_>>());
+    assert_eq!(tail(&[&a, &b, &c]), Some(0));
+    assert_eq!(tail(&[&b, &c]), Some(1));
+    assert_eq!(tail(&[&c]), Some(2));
+    for hole in [&[&a, &c][..], &[&a, &b], &[&b, &a, &c], &[&a, &b, &other], &[&a, &b, &c, &c], &[]] {
+        assert_eq!(tail(hole), None);
+    }
+}
+
 fn open(receiver: &Receiver, message: &[u8]) -> Result<Opened, Rejected> {
     receiver.open(message, &mut BytesMut::new())
 }

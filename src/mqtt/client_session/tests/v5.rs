@@ -407,7 +407,10 @@ fn a_will_that_the_broker_does_not_bear_asks_for_less_the_next_time() {
     let told = warnings(&events);
     assert!(!events.iter().any(|event| matches!(event, Event::Refused(_))), "{events:?}");
     assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].contains("the will without `retain`") && told[2].contains("the will with QoS 0 instead of 2"));
+    assert!(
+        told[0].contains("the will is sent without `retain`")
+            && told[2].contains("the will is sent with QoS 0 instead of 2")
+    );
     // It can be accepted now, and the broker's word counts for the next one.
     rig.broker.capabilities.max_qos = Some(1);
     rig.connack(false, ConnectReturnCode::Success).unwrap();

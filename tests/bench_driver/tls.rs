@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::Result;
 use crate::devices::Bench;
@@ -23,6 +23,8 @@ impl Certificates {
     pub(crate) fn make(dir: &Path) -> Result<Self> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // OpenSSL takes a certificate whose issuer has the subject's own name for a self-signed one.
+        params.distinguished_name.push(DnType::CommonName, "authority");
         let key = KeyPair::generate()?;
         let authority = params.self_signed(&key)?;
         let issuer = Issuer::new(params, key);

@@ -10,7 +10,7 @@ pub(crate) fn session_file(data: &[u8]) {
     let _ = session_file::parse(LINK, data);
     let Ok(text) = std::str::from_utf8(data) else { return };
     let body = text.rfind("sum = ").map_or(text, |end| &text[..end]);
-    let whole = format!("{body}sum = {}\n", session_file::sum(body));
+    let whole = format!("{body}sum = {}\n", super::field_text::sum(body));
     let Ok(parsed) = session_file::parse(LINK, whole.as_bytes()) else { return };
     if parsed.sessions.iter().all(|stored| session_file::can_hold(&stored.session.topics)) {
         let again = session_file::encode(LINK, &parsed);

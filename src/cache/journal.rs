@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
+use super::field_text::hex;
 use super::receive_file::{self, UnusableState, put_entry, put_line, put_peer, put_time};
 use super::receive_state::{JournalEntry, ReceiveState, index};
-use super::session_file::hex;
 use super::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::error::Lack;

@@ -6,6 +6,7 @@
 //! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
 
 mod answer;
+pub(crate) mod field_text;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod journal;
@@ -27,6 +28,7 @@ mod tests;
 
 use std::path::Path;
 
+use self::field_text::hex;
 pub(crate) use self::journal::Journal;
 pub(crate) use self::latest_streams::{EndOfStream, StreamEnd};
 use self::peer_sessions::MIN_RETIRED_SECS;
@@ -34,7 +36,7 @@ pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;
 use self::peer_sessions::{limit, promote, retire_current};
 pub(crate) use self::receive_state::{Counters, JournalEntry, OpenStream, ReceiveState};
-use self::session_file::{Unusable, hex};
+use self::session_file::Unusable;
 pub(crate) use self::totals::Totals;
 pub use self::watch::Watch;
 use crate::crypto::schedule::Digest;
@@ -395,7 +397,7 @@ pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
 
 /// Splits the name of a session file into its link and the digits of its peer.
 fn peer_digits(name: &str) -> Option<(&str, &str)> {
-    name.split_once('@').filter(|(_, digits)| session_file::unhex::<16>(digits).is_some())
+    name.split_once('@').filter(|(_, digits)| field_text::unhex::<16>(digits).is_some())
 }
 
 /// What follows `LINK@` in the name of the file that has the sessions of `sts_version = 1`.

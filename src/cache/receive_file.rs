@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 use std::str::{FromStr, SplitAsciiWhitespace};
 
+use super::field_text::{hex, unhex};
 use super::receive_state::{Counters, JournalEntry, ReceiveState};
-use super::session_file::{hex, unhex};
 use super::totals;
 use crate::crypto::schedule::{Digest, digest};
 use crate::session::SessionId;

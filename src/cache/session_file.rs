@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::str::{FromStr, Lines};
 
-use base16ct::HexDisplay;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::field_text::{hex, put, sum, unhex, yes_or_no};
 use super::latest_streams::{LatestStream, StreamEnd};
 use super::{PeerSessions, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
-use crate::crypto::schedule::{Digest, Topics, digest};
+use crate::crypto::schedule::{Digest, Topics};
 use crate::role::Role;
 use crate::secret::{Key, KeyPurpose};
 use crate::session::{OpenStreamKeys, ReceiveKeys, SendKeys, Session, SessionId, Standing};
@@ -137,18 +137,6 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Unusable> 
 /// True if topics can be written as a line: a control character could pass for another field.
 pub(super) fn can_hold(topics: &Topics) -> bool {
     ![&topics.master_to_slave, &topics.slave_to_master].into_iter().any(|topic| topic.contains(char::is_control))
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    format!("{:x}", HexDisplay(bytes))
-}
-
-/// `N` bytes from exactly twice as many hexadecimal digits, all lower case.
-pub(super) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    let is_whole = base16ct::lower::decode(text, &mut bytes).is_ok_and(|decoded| decoded.len() == N);
-    is_whole.then_some(bytes)
 }
 
 struct FieldLines<'a>(Lines<'a>);
@@ -340,14 +328,6 @@ fn put_end(text: &mut String, is_empty: bool) {
     text.push_str(if is_empty { " \n" } else { "\n" });
 }
 
-fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(text, "{key} = {value}");
-}
-
-fn yes_or_no(flag: bool) -> &'static str {
-    if flag { "yes" } else { "no" }
-}
-
 fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
     text.push_str(key);
     text.push_str(" = ");
@@ -362,11 +342,6 @@ fn put_base64(text: &mut String, bytes: &[u8]) {
     text.push_str(std::str::from_utf8(&digits[..len]).expect("base64 is ASCII"));
 }
 
-/// What ends a file whose other lines are `text`.
-pub(super) fn sum(text: &str) -> String {
-    hex(&digest(&[text.as_bytes()])[..8])
-}
-
 /// Room for all of the text at once: a buffer that grew would leave copies of the keys behind.
 pub(super) fn room(PeerSessions { sessions, deleted }: &PeerSessions) -> usize {
     let of_sessions: usize = sessions.iter().map(|stored| 1024 + variable_len(stored)).sum();
@@ -378,18 +353,4 @@ fn variable_len(StoredSession { session, latest, .. }: &StoredSession) -> usize 
     let nodes = session.send.tree.len() + session.receive.tree.len();
     let topics = session.topics.master_to_slave.len() + session.topics.slave_to_master.len();
     topics + nodes * MAX_NODE_LEN + session.receive.open.len() * MAX_OPEN_LEN + latest.len() * MAX_LATEST_LEN
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hexadecimal_is_lower_case_and_of_the_right_length() {
-        assert_eq!(hex(&[0x00, 0x9a, 0xff]), "009aff");
-        assert_eq!(unhex("009aff"), Some([0x00, 0x9a, 0xff]));
-        for bad in ["", "009af", "009a", "009aff00", "009aFf", "+09aff", "009a f", "009afg", "009a\u{e9}"] {
-            assert_eq!(unhex::<3>(bad), None, "{bad}");
-        }
-    }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::ops::Add;
 
+use super::field_text::{hex, unhex};
 use super::receive_state::{Counters, ReceiveState};
-use super::session_file::{hex, unhex};
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
 

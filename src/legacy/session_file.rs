@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::chain::{Chain, MAX_RECENT, no_values};
 use super::session::{Counters, Mode, Session};
+use crate::cache::field_text::{put, sum, unhex, yes_or_no};
 use crate::crypto::legacy::{BLOCK_LEN, KEY_LEN};
-use crate::crypto::schedule::digest;
 use crate::role::Role;
 use crate::secret::Key;
 use crate::session::Standing;
@@ -73,7 +73,7 @@ fn put_session(text: &mut String, standing: Standing, session: &Session) {
     put(text, "key", format_args!("{:x}", HexDisplay(session.key.expose())));
     if let Mode::Cbc(chain) = &session.mode {
         put(text, "next", format_args!("{:x}", HexDisplay(&*chain.next)));
-        put(text, "unanswered", if chain.is_unanswered { "yes" } else { "no" });
+        put(text, "unanswered", yes_or_no(chain.is_unanswered));
         text.push_str("recent =");
         for value in chain.recent.iter() {
             // Writing to a String does not fail.
@@ -150,19 +150,6 @@ impl<'a> Fields<'a> {
     fn next(&mut self, key: &str) -> Option<&'a str> {
         self.0.next()?.strip_prefix(key)?.strip_prefix(" = ")
     }
-}
-
-fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(text, "{key} = {value}");
-}
-
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    base16ct::lower::decode(text, &mut bytes).is_ok_and(|decoded| decoded.len() == N).then_some(bytes)
-}
-
-fn sum(text: &str) -> String {
-    format!("{:x}", HexDisplay(&digest(&[text.as_bytes()])[..8]))
 }
 
 #[cfg(test)]

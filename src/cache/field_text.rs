@@ -1,0 +1,49 @@
+//! What the lines of all session files are made of: `key = value`, and a sum over all of them.
+
+use std::fmt::Write as _;
+
+use base16ct::HexDisplay;
+
+use crate::crypto::schedule::digest;
+
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    format!("{:x}", HexDisplay(bytes))
+}
+
+/// `N` bytes from exactly twice as many hexadecimal digits, all lower case.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    let is_whole = base16ct::lower::decode(text, &mut bytes).is_ok_and(|decoded| decoded.len() == N);
+    is_whole.then_some(bytes)
+}
+
+/// Appends a line.
+pub(crate) fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "{key} = {value}");
+}
+
+/// A flag as the value of a line.
+pub(crate) fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
+}
+
+/// What ends a file whose other lines are `text`.
+pub(crate) fn sum(text: &str) -> String {
+    hex(&digest(&[text.as_bytes()])[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_lower_case_and_of_the_right_length() {
+        assert_eq!(hex(&[0x00, 0x9a, 0xff]), "009aff");
+        assert_eq!(unhex("009aff"), Some([0x00, 0x9a, 0xff]));
+        for bad in ["", "009af", "009a", "009aff00", "009aFf", "+09aff", "009a f", "009afg", "009a\u{e9}"] {
+            assert_eq!(unhex::<3>(bad), None, "{bad}");
+        }
+    }
+}

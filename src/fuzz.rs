@@ -34,9 +34,9 @@ pub const TARGETS: &[(&str, Target)] = &[
 ];
 
 /// An input, taken apart from its front. At its end every value is zero or empty, so any input is good for any target.
-pub(crate) struct Input<'a>(&'a [u8]);
+pub(crate) struct FuzzInput<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> FuzzInput<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -106,7 +106,7 @@ impl<'a> Input<'a> {
 }
 
 /// What an attacker makes of bytes that somebody else sent: cut, extended, or changed in places.
-pub(crate) fn forge(genuine: &[u8], input: &mut Input<'_>) -> Vec<u8> {
+pub(crate) fn forge(genuine: &[u8], input: &mut FuzzInput<'_>) -> Vec<u8> {
     let mut forged = genuine.to_vec();
     for _ in 0..input.below(4) {
         match input.below(4) {

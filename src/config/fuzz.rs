@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigSource, Override, SecretFile};
-use crate::fuzz::{Input, check_text};
+use crate::fuzz::{FuzzInput, check_text};
 
 pub(crate) fn configuration(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let options: Vec<_> = (0..input.below(3)).map(|_| String::from_utf8_lossy(input.chunk()).into_owned()).collect();
     let secret = String::from_utf8_lossy(input.chunk()).into_owned();
     let Ok(text) = std::str::from_utf8(input.rest()) else { return };

@@ -23,7 +23,7 @@ pub use self::environment::Environment;
 pub use self::keys::key_names;
 pub(crate) use self::load::{explain, link_of, load};
 pub(crate) use self::settings::Override;
-pub(crate) use self::topic::{Filter, Topic};
+pub(crate) use self::topic::{Topic, TopicFilter};
 pub use crate::mqtt::MIN_MESSAGE;
 pub(crate) use crate::mqtt::{
     BrokerAddress, ClientCert, Endpoint, KeyPin, Login, Node, Proxy, Qos, TlsOptions, Version as MqttVersion,
@@ -61,7 +61,7 @@ pub struct Config {
     /// `pubtop`: where this side publishes; with wildcards, what [`Config::route`] fills for each peer.
     pub(crate) publish: Topic,
     /// `subtop`: where this side listens; where the link is encrypted, never the same as `publish`.
-    pub(crate) subscribe: Filter,
+    pub(crate) subscribe: TopicFilter,
     /// `will_topic`: where the will of a link without encryption goes; without it, where messages go.
     pub(crate) will_topic: Option<Topic>,
     /// `sts_mode` and `sts_version`: how messages are protected.

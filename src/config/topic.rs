@@ -28,7 +28,7 @@ impl Topic {
         if text.contains('#') {
             return Err("a topic to publish on cannot contain `#`");
         }
-        Filter::parse(text).map(|filter| Self(filter.text))
+        TopicFilter::parse(text).map(|filter| Self(filter.text))
     }
 
     /// The topic as MQTT carries it.
@@ -48,12 +48,12 @@ const SHARE: &str = "$share/";
 
 /// A filter to subscribe with: as a [`Topic`], with `+` and `#` where MQTT allows them, or `$share/GROUP/` in front.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Filter {
+pub(crate) struct TopicFilter {
     text: String,
     prefix: usize,
 }
 
-impl Filter {
+impl TopicFilter {
     pub(super) fn parse(text: &str) -> Result<Self, InvalidTopic> {
         check_text(text)?;
         let prefix = match text.strip_prefix(SHARE).map(|rest| rest.split_once('/')) {
@@ -100,7 +100,7 @@ impl Filter {
     }
 }
 
-impl fmt::Display for Filter {
+impl fmt::Display for TopicFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -124,13 +124,13 @@ mod tests {
     #[test]
     fn wildcards_stand_where_mqtt_allows_them() {
         for good in ["#", "+", "a/#", "+/a", "a/+/b", "/", "//", "a b", "$SYS/#", "é"] {
-            assert_eq!(Filter::parse(good).unwrap().plain(), good);
+            assert_eq!(TopicFilter::parse(good).unwrap().plain(), good);
         }
         for bad in ["", "a#", "#/a", "a/#/b", "a+", "a/b+/c", "##", "a\0", "a\nb"] {
-            assert!(Filter::parse(bad).is_err(), "{bad:?}");
+            assert!(TopicFilter::parse(bad).is_err(), "{bad:?}");
         }
-        assert!(Filter::parse(&"a".repeat(65_535)).is_ok() && Topic::parse(&"a".repeat(65_535)).is_ok());
-        assert!(Filter::parse(&"a".repeat(65_536)).is_err() && Topic::parse(&"a".repeat(65_536)).is_err());
+        assert!(TopicFilter::parse(&"a".repeat(65_535)).is_ok() && Topic::parse(&"a".repeat(65_535)).is_ok());
+        assert!(TopicFilter::parse(&"a".repeat(65_536)).is_err() && Topic::parse(&"a".repeat(65_536)).is_err());
         for bad in ["", "#", "a/+", "$share/g/a", "a\0"] {
             assert!(Topic::parse(bad).is_err(), "{bad:?}");
         }
@@ -138,13 +138,13 @@ mod tests {
 
     #[test]
     fn a_share_prefix_is_set_apart() {
-        let filter = Filter::parse("$share/group/plant/+").unwrap();
+        let filter = TopicFilter::parse("$share/group/plant/+").unwrap();
         assert_eq!((filter.as_str(), filter.plain()), ("$share/group/plant/+", "plant/+"));
         assert!(filter.has_wildcard());
-        assert_eq!(Filter::parse("$share/g//").unwrap().plain(), "/");
+        assert_eq!(TopicFilter::parse("$share/g//").unwrap().plain(), "/");
         for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g/a#"] {
-            assert!(Filter::parse(bad).is_err(), "{bad}");
+            assert!(TopicFilter::parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(Filter::parse("$shared/g/a").unwrap().plain(), "$shared/g/a");
+        assert_eq!(TopicFilter::parse("$shared/g/a").unwrap().plain(), "$shared/g/a");
     }
 }

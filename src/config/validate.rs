@@ -5,7 +5,7 @@ use std::path::Path;
 use super::address::Address;
 use super::keys::ConfigKey;
 use super::settings::{Override, Setting, Settings};
-use super::topic::{Filter, Topic, wildcards};
+use super::topic::{Topic, TopicFilter, wildcards};
 use super::{
     Config, ConfigSource, Legacy, Login, MAX_MESSAGE, MIN_MESSAGE, Mqtt, MqttSession, MqttVersion, Parsed, Password,
     PeerName, Protection, Proxy, Qos, Role, Sealed, SecretFile, endpoint, legacy, unsupported,
@@ -157,10 +157,10 @@ fn peers(settings: &Settings<'_>) -> Result<Vec<PeerName>> {
     if peers.is_empty() { Err(setting.invalid("must be names, separated by commas or blanks")) } else { Ok(peers) }
 }
 
-fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, Filter)> {
+fn topics(settings: &Settings<'_>, role: Option<Role>) -> Result<(Topic, TopicFilter)> {
     let required = |key, name| settings.get(key).ok_or_else(|| missing(settings, name, "TOPIC"));
     let (sub, publ) = (required(ConfigKey::Subtop, "subtop")?, required(ConfigKey::Pubtop, "pubtop")?);
-    let subscribe = Filter::parse(sub.value).map_err(|why| sub.invalid(why))?;
+    let subscribe = TopicFilter::parse(sub.value).map_err(|why| sub.invalid(why))?;
     if role == Some(Role::Master) && subscribe.has_wildcard() {
         return Err(sub.invalid("a master has one slave, so its topics cannot contain `+` or `#`"));
     }
@@ -191,7 +191,7 @@ fn plain_topic(setting: Setting<'_>) -> Result<Topic> {
 }
 
 /// `pubtop` of a slave with many masters: it must have a `+` for each one of `subtop`.
-fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &Filter, publ: Setting<'_>) -> Result<Topic> {
+fn gateway(settings: &Settings<'_>, sub: Setting<'_>, subscribe: &TopicFilter, publ: Setting<'_>) -> Result<Topic> {
     if subscribe.plain().contains('#') {
         let error = sub.invalid("`#` does not say which device a topic belongs to");
         return Err(error.hint("use `+` for the level of the device: subtop = plant/+/up and pubtop = plant/+/down"));

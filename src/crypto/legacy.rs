@@ -34,7 +34,7 @@ impl KeyPurpose for LegacyCipher {
 
 /// A point of the curve by its coordinates, big-endian; any two numbers until [`SecretKey::agree`] has looked at them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublicKey {
+pub struct CurvePoint {
     /// x, 32 bytes.
     pub x: [u8; KEY_LEN],
     /// y, 32 bytes.
@@ -64,15 +64,15 @@ impl SecretKey {
 
     /// The public key.
     #[must_use]
-    pub fn public(&self) -> PublicKey {
+    pub fn public(&self) -> CurvePoint {
         let point = (ProjectivePoint::GENERATOR * **self.0).to_affine();
-        PublicKey { x: point.x().into(), y: point.y().into() }
+        CurvePoint { x: point.x().into(), y: point.y().into() }
     }
 
     /// The session key with the owner of `peer`: the x coordinate of the shared point as it is, for so the old program has it.
     /// `None` if `peer` is not on the curve.
     #[must_use]
-    pub fn agree(&self, peer: &PublicKey) -> Option<Key<LegacyCipher>> {
+    pub fn agree(&self, peer: &CurvePoint) -> Option<Key<LegacyCipher>> {
         let (x, y) = (FieldBytes::from(peer.x), FieldBytes::from(peer.y));
         let point = AffinePoint::from_coordinates(&x, &y).into_option()?;
         let shared = Zeroizing::new((ProjectivePoint::from(point) * **self.0).to_affine());
@@ -141,8 +141,8 @@ mod tests {
         "1AE168FE A63DC339 A3C58419 466CEAEE F7F63265 3266D0E1 236431A9 50CFE52A",
     );
 
-    fn point((x, y): (&str, &str)) -> PublicKey {
-        PublicKey { x: array(x), y: array(y) }
+    fn point((x, y): (&str, &str)) -> CurvePoint {
+        CurvePoint { x: array(x), y: array(y) }
     }
 
     fn secret(last: u8) -> SecretKey {
@@ -162,14 +162,14 @@ mod tests {
     fn what_is_no_key_is_none() {
         let order = "FFFFFFFF FFFFFFFF FFFFFFFF FFFFFFFE BAAEDCE6 AF48A03B BFD25E8C D0364141";
         assert!(SecretKey::from_bytes(&[0; KEY_LEN]).is_none() && SecretKey::from_bytes(&array(order)).is_none());
-        let PublicKey { x, y } = point(GENERATOR);
+        let CurvePoint { x, y } = point(GENERATOR);
         let mut off = y;
         off[0] ^= 1;
         for peer in [
-            PublicKey { x, y: off },
-            PublicKey { x: [0; KEY_LEN], y: [0; KEY_LEN] },
-            PublicKey { x: [0xff; KEY_LEN], y },
-            PublicKey { x, y: [0xff; KEY_LEN] },
+            CurvePoint { x, y: off },
+            CurvePoint { x: [0; KEY_LEN], y: [0; KEY_LEN] },
+            CurvePoint { x: [0xff; KEY_LEN], y },
+            CurvePoint { x, y: [0xff; KEY_LEN] },
         ] {
             assert!(secret(1).agree(&peer).is_none(), "{peer:x?}");
         }

@@ -12,7 +12,7 @@ use super::{Action, Handshake, Party, Peer, Trust, init_req_reference};
 use crate::Rejected;
 use crate::crypto::exchange::{Ephemeral, encapsulate};
 use crate::crypto::schedule::{Schedule, Topics, seal_once};
-use crate::fuzz::{Input, forge};
+use crate::fuzz::{FuzzInput, forge};
 use crate::identity::Identity;
 use crate::message::{AuthAck, AuthReq, FrameType, InitAck, InitReq};
 use crate::suite::Suite;
@@ -28,7 +28,7 @@ struct Recorded {
 }
 
 /// One side, with its own generator, so that each run of the same steps makes the same frames.
-struct Machine {
+struct HandshakeMachine {
     handshake: Handshake,
     now: Instant,
     rng: StdRng,
@@ -55,7 +55,7 @@ fn recorded() -> &'static Recorded {
             |seed| Identity::generate_bits(&mut StdRng::seed_from_u64(seed), 2048).expect("2048 bits are enough");
         let mut recorded =
             Recorded { now: Instant::now(), devices: [1, 2].map(|seed| Arc::new(device(seed))), frames: Vec::new() };
-        let (mut master, mut slave) = (Machine::new(true, &recorded), Machine::new(false, &recorded));
+        let (mut master, mut slave) = (HandshakeMachine::new(true, &recorded), HandshakeMachine::new(false, &recorded));
         recorded.frames.extend(master.due());
         while recorded.frames.len() < FRAMES {
             let receiver = if recorded.frames.len() % 2 == 1 { &mut slave } else { &mut master };
@@ -69,8 +69,8 @@ fn recorded() -> &'static Recorded {
 /// Frame `at` of a handshake goes to the master if this is odd.
 fn drive(is_master: bool, data: &[u8]) {
     let recorded = recorded();
-    let mut input = Input::new(data);
-    let mut machine = Machine::new(is_master, recorded);
+    let mut input = FuzzInput::new(data);
+    let mut machine = HandshakeMachine::new(is_master, recorded);
     // How far the handshake is before anything else comes.
     let own: Vec<_> = recorded.frames.iter().skip(usize::from(is_master)).step_by(2).collect();
     if is_master {
@@ -99,7 +99,7 @@ fn drive(is_master: bool, data: &[u8]) {
     }
 }
 
-impl Machine {
+impl HandshakeMachine {
     fn new(is_master: bool, recorded: &Recorded) -> Self {
         let (own, other) = if is_master { (0, 1) } else { (1, 0) };
         let name = |device: usize| ["master", "slave"][device].parse().expect("it is a name");
@@ -175,11 +175,11 @@ impl Machine {
     }
 
     /// Somebody who makes an attempt of its own, and seals what it wants under the attempt's keys.
-    fn rogue(&mut self, input: &mut Input<'_>) {
+    fn rogue(&mut self, input: &mut FuzzInput<'_>) {
         let _ = if self.is_master { self.rogue_slave(input) } else { self.rogue_master(input) };
     }
 
-    fn rogue_slave(&mut self, input: &mut Input<'_>) -> Option<()> {
+    fn rogue_slave(&mut self, input: &mut FuzzInput<'_>) -> Option<()> {
         // The master's next INITREQ, if it still sends any.
         self.now += Duration::from_secs(10);
         let init_req = self.due().filter(|frame| FrameType::of(frame) == Ok(FrameType::InitReq))?;
@@ -199,7 +199,7 @@ impl Machine {
         Some(())
     }
 
-    fn rogue_master(&mut self, input: &mut Input<'_>) -> Option<()> {
+    fn rogue_master(&mut self, input: &mut FuzzInput<'_>) -> Option<()> {
         let ours = Ephemeral::generate(&mut StdRng::seed_from_u64(9));
         let init_req = InitReq::frame(&input.array(), 1, &ours.x25519(), &ours.encapsulation_key(), None);
         let init_ack = self.genuine(&init_req)?;

@@ -3,7 +3,7 @@
 
 use base16ct::HexDisplay;
 
-use crate::crypto::legacy::{KEY_LEN, PublicKey};
+use crate::crypto::legacy::{CurvePoint, KEY_LEN};
 
 /// Length in bytes of what a device is called during one pairing: the old program cuts after so many.
 pub(super) const ID_LEN: usize = 31;
@@ -35,7 +35,7 @@ pub enum Frame {
     /// 4 and 6.
     AuthAck,
     /// 7 and 9: the sender's public key.
-    RdyReq(PublicKey),
+    RdyReq(CurvePoint),
     /// 8 and 10.
     RdyAck,
 }
@@ -75,7 +75,7 @@ impl Frame {
             Self::InitAck => INITACK.to_vec(),
             Self::AuthReq(id) => [AUTHREQ, id].concat(),
             Self::AuthAck => AUTHACK.to_vec(),
-            Self::RdyReq(PublicKey { x, y }) => {
+            Self::RdyReq(CurvePoint { x, y }) => {
                 [RDYREQ, b"X", digits(x).as_bytes(), b"Y", digits(y).as_bytes()].concat()
             }
             Self::RdyAck => RDYACK.to_vec(),
@@ -124,10 +124,10 @@ fn digits(number: &[u8; KEY_LEN]) -> String {
 }
 
 /// `X` and `Y`, each with 1 to 64 digits after it. Whether it is a point of the curve is found out when it is used.
-fn public_key(data: &[u8]) -> Option<PublicKey> {
+fn public_key(data: &[u8]) -> Option<CurvePoint> {
     let numbers = data.strip_prefix(b"X")?;
     let at = numbers.iter().position(|byte| *byte == b'Y')?;
-    Some(PublicKey { x: number(&numbers[..at])?, y: number(&numbers[at + 1..])? })
+    Some(CurvePoint { x: number(&numbers[..at])?, y: number(&numbers[at + 1..])? })
 }
 
 fn number(digits: &[u8]) -> Option<[u8; KEY_LEN]> {

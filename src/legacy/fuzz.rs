@@ -10,11 +10,11 @@ use rand::rngs::StdRng;
 
 use super::chain::MAX_RECENT;
 use super::frame::Frame;
-use super::pairing::{Output, Pairing, is_accepted};
-use super::session::{Mode, Opened, Session, is_ciphertext};
+use super::pairing::{Pairing, PairingOutput, is_accepted};
+use super::session::{Decrypted, LegacySession, Mode, is_ciphertext};
 use super::session_file::{self, Sessions};
 use crate::crypto::legacy::{BLOCK_LEN, Block, KEY_LEN, LegacyCipher};
-use crate::fuzz::{Input, forge};
+use crate::fuzz::{FuzzInput, forge};
 use crate::role::Role;
 use crate::secret::Key;
 
@@ -25,7 +25,7 @@ const MAX_OUTPUTS: usize = 8;
 
 /// One side of a pairing. Its state cannot be seen, so a second machine is not given what is forged and rejected by the first
 /// one: both must do the same from then on.
-struct Machine {
+struct PairingMachine {
     pairing: Pairing,
     undisturbed: Pairing,
     /// Seeds what is drawn in a step, so that both machines draw the same.
@@ -36,8 +36,8 @@ struct Machine {
 
 /// Master and slave, and the messages between them.
 pub(crate) fn pairing(data: &[u8]) {
-    let (mut input, mut now) = (Input::new(data), begin_of_time());
-    let mut machines = [Machine::new(Role::Master, 1 << 32), Machine::new(Role::Slave, 2 << 32)];
+    let (mut input, mut now) = (FuzzInput::new(data), begin_of_time());
+    let mut machines = [PairingMachine::new(Role::Master, 1 << 32), PairingMachine::new(Role::Slave, 2 << 32)];
     // What is on its way to each.
     let mut messages = [const { VecDeque::<Vec<u8>>::new() }; 2];
     // Nothing was lost, repeated or forged, and no time has passed.
@@ -80,7 +80,7 @@ fn begin_of_time() -> Instant {
     *BEGIN.get_or_init(Instant::now)
 }
 
-impl Machine {
+impl PairingMachine {
     fn new(role: Role, step: u64) -> Self {
         let (pairing, undisturbed) = (Pairing::new(role, true), Pairing::new(role, true));
         Self { pairing, undisturbed, step, has_begun: false, stored: None }
@@ -119,18 +119,20 @@ impl Machine {
             let output = self.pairing.poll(now, true, &mut rng);
             assert_eq!(output, self.undisturbed.poll(now, true, &mut same), "what was rejected has changed something");
             match output {
-                Some(Output::Send(frame)) => {
+                Some(PairingOutput::Send(frame)) => {
                     let payload = frame.encode();
                     assert!(Frame::parse(&payload) == Some(frame) && !is_ciphertext(&payload));
                     sent.push(payload);
                 }
-                Some(Output::Store(key)) => {
+                Some(PairingOutput::Store(key)) => {
                     assert!(is_accepted(&key), "the old program refuses this key");
                     self.stored = Some(key);
                 }
-                Some(Output::StoreOther(key)) => assert!(is_accepted(&key), "the old program refuses this key, too"),
-                Some(Output::Agreed) => assert!(self.stored.is_some(), "there is nothing to agree on"),
-                Some(Output::Abandon) => assert!(self.stored.take().is_some(), "there is nothing to delete"),
+                Some(PairingOutput::StoreOther(key)) => {
+                    assert!(is_accepted(&key), "the old program refuses this key, too");
+                }
+                Some(PairingOutput::Agreed) => assert!(self.stored.is_some(), "there is nothing to agree on"),
+                Some(PairingOutput::Abandon) => assert!(self.stored.take().is_some(), "there is nothing to delete"),
                 None => break,
             }
         }
@@ -143,22 +145,22 @@ impl Machine {
 }
 
 /// A message on its way.
-struct Message {
+struct SentText {
     payload: Vec<u8>,
     /// What it was made from.
     from: Option<Block>,
-    meaning: Opened,
+    meaning: Decrypted,
 }
 
 /// Two devices with one session, and the file that one of them keeps it in.
 pub(crate) fn session(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let is_cbc = input.flag();
     let mut devices = [Role::Master, Role::Slave].map(|role| {
         let key = Key::generate(KEY_LEN, |bytes| bytes.fill(7));
-        Session::new([1; 8], role, key, is_cbc, 1000)
+        LegacySession::new([1; 8], role, key, is_cbc, 1000)
     });
-    let mut messages = [const { VecDeque::<Message>::new() }; 2];
+    let mut messages = [const { VecDeque::<SentText>::new() }; 2];
     // After a forged message any other may be garbled; after a lost one, the next.
     let (mut is_forged, mut is_lost) = (false, false);
     for step in 0..input.below(MAX_STEPS) {
@@ -177,7 +179,7 @@ pub(crate) fn session(data: &[u8]) {
             }
             3..5 => queue.push_back(seal(&mut devices[1 - to], &mut input)),
             _ => {
-                let Some(Message { payload, from, meaning }) = queue.pop_front() else { continue };
+                let Some(SentText { payload, from, meaning }) = queue.pop_front() else { continue };
                 let is_known = from.is_none_or(|from| recent(&devices[to]).contains(&from));
                 assert!(is_known || is_forged || is_lost || step >= MAX_RECENT, "what it was made from is forgotten");
                 let opened = open(&mut devices[to], &payload);
@@ -194,42 +196,42 @@ pub(crate) fn session(data: &[u8]) {
 }
 
 /// The values that a message may have been made from; none in ECB.
-fn recent(session: &Session) -> &[Block] {
+fn recent(session: &LegacySession) -> &[Block] {
     match &session.mode {
         Mode::Cbc(chain) => &chain.recent,
         Mode::Ecb => &[],
     }
 }
 
-fn seal(session: &mut Session, input: &mut Input<'_>) -> Message {
+fn seal(session: &mut LegacySession, input: &mut FuzzInput<'_>) -> SentText {
     let from = if let Mode::Cbc(chain) = &session.mode { Some(*chain.next) } else { None };
     let text: Vec<u8> = input.chunk().iter().copied().filter(|byte| *byte != 0).collect();
     let (payload, meaning) = match input.below(8) {
-        0 => (session.kill(), Opened::Kill),
-        _ => (session.seal(&text), Opened::Text(text)),
+        0 => (session.kill(), Decrypted::Kill),
+        _ => (session.seal(&text), Decrypted::Text(text)),
     };
     assert!(is_ciphertext(&payload) && Frame::parse(&payload).is_none());
-    Message { payload, from, meaning }
+    SentText { payload, from, meaning }
 }
 
 /// Opens a payload, whoever made it.
-fn open(session: &mut Session, payload: &[u8]) -> Opened {
+fn open(session: &mut LegacySession, payload: &[u8]) -> Decrypted {
     let before = session.clone();
     let opened = session.open(payload);
-    let is_of_session = matches!(opened, Opened::Text(_) | Opened::Kill);
+    let is_of_session = matches!(opened, Decrypted::Text(_) | Decrypted::Kill);
     assert_eq!(before.opens(payload), is_of_session);
     match &opened {
-        Opened::NotWhole => assert!(*session == before, "what is no message changes nothing"),
-        Opened::Text(text) | Opened::Damaged(text) => {
+        Decrypted::NotWhole => assert!(*session == before, "what is no message changes nothing"),
+        Decrypted::Text(text) | Decrypted::Damaged(text) => {
             assert!(text.len() < payload.len() && !text.contains(&0), "a text ends at its first zero");
         }
-        Opened::Kill => assert_eq!(session.counters, before.counters),
+        Decrypted::Kill => assert_eq!(session.counters, before.counters),
     }
     if let Mode::Cbc(chain) = &session.mode {
         let recent = &chain.recent;
         assert!((1..=MAX_RECENT).contains(&recent.len()));
         assert!(recent.iter().enumerate().all(|(at, value)| !recent[..at].contains(value)), "one value twice");
-        assert!(opened == Opened::NotWhole || payload[payload.len() - BLOCK_LEN..] == recent[0]);
+        assert!(opened == Decrypted::NotWhole || payload[payload.len() - BLOCK_LEN..] == recent[0]);
     }
     opened
 }

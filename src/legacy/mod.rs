@@ -35,12 +35,12 @@ mod vectors;
 
 pub use self::frame::Frame;
 pub(crate) use self::pace::Pace;
-pub(crate) use self::pairing::{Output, Pairing};
+pub(crate) use self::pairing::{Pairing, PairingOutput};
 #[cfg(test)]
-pub(crate) use self::session::Counters;
-pub(crate) use self::session::{Opened, Session};
-pub(crate) use self::session::{SessionId, is_ciphertext};
-pub(crate) use self::store::{Kill, SessionStatus, Store, status};
+pub(crate) use self::session::TextCounts;
+pub(crate) use self::session::{Decrypted, LegacySession};
+pub(crate) use self::session::{LegacySessionId, is_ciphertext};
+pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, status};
 pub(crate) use self::text::{Unsendable, check, max_payload_len, max_text_len, pieces};
 
 /// What there is to know of it: said each time a link of this version is used, and in the status.

@@ -16,7 +16,7 @@ pub(super) const TEXT_HEADER: &[u8] = b"ENC:";
 const KILL_HEADER: &[u8] = b"KILL:";
 
 /// Names a session on this device, so that a tool that runs notices when another one takes its place; 8 random bytes.
-pub(crate) type SessionId = [u8; 8];
+pub(crate) type LegacySessionId = [u8; 8];
 
 /// How messages are encrypted: both devices are configured with the same.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) enum Mode {
 
 /// What was sent and received under a session, counted for `sts-pair --status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counters {
+pub(crate) struct TextCounts {
     /// Messages with a text that were sent.
     pub(crate) sent: u64,
     /// Messages with a text that were received.
@@ -40,20 +40,20 @@ pub(crate) struct Counters {
 
 /// One session.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Session {
-    pub(super) id: SessionId,
+pub(crate) struct LegacySession {
+    pub(super) id: LegacySessionId,
     /// Which side we were when it was agreed.
     pub(super) role: Role,
     /// When it was agreed, in seconds since 1970 by this device's clock.
     pub(super) created: u64,
     pub(super) key: Key<LegacyCipher>,
     pub(super) mode: Mode,
-    pub(super) counters: Counters,
+    pub(super) counters: TextCounts,
 }
 
 /// What came of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Opened {
+pub(crate) enum Decrypted {
     /// A text.
     Text(Vec<u8>),
     /// The other device has ended the session.
@@ -75,11 +75,11 @@ pub(super) fn chain_start(key: &Key<LegacyCipher>) -> Zeroizing<Block> {
     Zeroizing::new(*key.expose().first_chunk().expect("the key is two blocks long"))
 }
 
-impl Session {
+impl LegacySession {
     /// A session in `role` under a key that was just agreed, in CBC or in ECB.
-    pub(crate) fn new(id: SessionId, role: Role, key: Key<LegacyCipher>, is_cbc: bool, created: u64) -> Self {
+    pub(crate) fn new(id: LegacySessionId, role: Role, key: Key<LegacyCipher>, is_cbc: bool, created: u64) -> Self {
         let mode = if is_cbc { Mode::Cbc(Chain::new(chain_start(&key))) } else { Mode::Ecb };
-        Self { id, role, created, key, mode, counters: Counters::default() }
+        Self { id, role, created, key, mode, counters: TextCounts::default() }
     }
 
     /// The name of the mode, as the key `aes` has it.
@@ -124,38 +124,38 @@ impl Session {
 
     /// Decrypts the payload of a message, whoever sent it.
     #[must_use]
-    pub(crate) fn open(&mut self, payload: &[u8]) -> Opened {
+    pub(crate) fn open(&mut self, payload: &[u8]) -> Decrypted {
         let (opened, origin) = self.decrypt(payload);
         if let (Mode::Cbc(chain), true) = (&mut self.mode, is_ciphertext(payload)) {
             match origin {
-                Some(Origin { is_newest }) => chain.received(is_newest, last_block(payload)),
+                Some(Predecessor { is_newest }) => chain.received(is_newest, last_block(payload)),
                 None => chain.received_garbled(last_block(payload)),
             }
         }
         match &opened {
-            Opened::Text(_) => self.counters.received += 1,
-            Opened::Damaged(_) => self.counters.damaged += 1,
-            Opened::Kill | Opened::NotWhole => {}
+            Decrypted::Text(_) => self.counters.received += 1,
+            Decrypted::Damaged(_) => self.counters.damaged += 1,
+            Decrypted::Kill | Decrypted::NotWhole => {}
         }
         opened
     }
 
     /// Whether a payload is a message of this session, so that this is what the other device uses now.
     pub(super) fn opens(&self, payload: &[u8]) -> bool {
-        matches!(self.decrypt(payload).0, Opened::Text(_) | Opened::Kill)
+        matches!(self.decrypt(payload).0, Decrypted::Text(_) | Decrypted::Kill)
     }
 
     /// What a payload says, and in CBC what it was made from, if that is known.
-    fn decrypt(&self, payload: &[u8]) -> (Opened, Option<Origin>) {
+    fn decrypt(&self, payload: &[u8]) -> (Decrypted, Option<Predecessor>) {
         if !is_ciphertext(payload) {
-            return (Opened::NotWhole, None);
+            return (Decrypted::NotWhole, None);
         }
         let cipher = BlockCipher::new(&self.key);
         let mut message = payload.to_vec();
         match &self.mode {
             Mode::Ecb => {
                 cipher.decrypt_ecb(&mut message);
-                (read(&message).unwrap_or(Opened::Damaged(Vec::new())), None)
+                (read(&message).unwrap_or(Decrypted::Damaged(Vec::new())), None)
             }
             Mode::Cbc(chain) => {
                 let from = chain.recent.iter().find(|from| {
@@ -165,8 +165,8 @@ impl Session {
                 });
                 cipher.decrypt_cbc(from.unwrap_or(&chain.next), &mut message);
                 match from.zip(read(&message)) {
-                    Some((from, opened)) => (opened, Some(Origin { is_newest: chain.is_newest(from) })),
-                    None => (Opened::Damaged(until_zero(&message[BLOCK_LEN..]).to_vec()), None),
+                    Some((from, opened)) => (opened, Some(Predecessor { is_newest: chain.is_newest(from) })),
+                    None => (Decrypted::Damaged(until_zero(&message[BLOCK_LEN..]).to_vec()), None),
                 }
             }
         }
@@ -174,16 +174,16 @@ impl Session {
 }
 
 /// The message that another one was made from, in CBC.
-struct Origin {
+struct Predecessor {
     /// It is our newest one.
     is_newest: bool,
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for LegacySession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the chain: it starts with half of the key.
         let mode = self.mode_name();
-        f.debug_struct("Session").field("role", &self.role).field("mode", &mode).finish_non_exhaustive()
+        f.debug_struct("LegacySession").field("role", &self.role).field("mode", &mode).finish_non_exhaustive()
     }
 }
 
@@ -192,11 +192,11 @@ fn has_header(message: &[u8]) -> bool {
 }
 
 /// What a plaintext says, if it begins with a header.
-fn read(message: &[u8]) -> Option<Opened> {
+fn read(message: &[u8]) -> Option<Decrypted> {
     if message.starts_with(KILL_HEADER) {
-        return Some(Opened::Kill);
+        return Some(Decrypted::Kill);
     }
-    message.strip_prefix(TEXT_HEADER).map(|rest| Opened::Text(until_zero(rest).to_vec()))
+    message.strip_prefix(TEXT_HEADER).map(|rest| Decrypted::Text(until_zero(rest).to_vec()))
 }
 
 fn until_zero(bytes: &[u8]) -> &[u8] {
@@ -212,9 +212,9 @@ pub(super) mod tests {
     use super::super::chain::MAX_RECENT;
     use super::*;
 
-    pub(in crate::legacy) fn session(is_cbc: bool) -> Session {
+    pub(in crate::legacy) fn session(is_cbc: bool) -> LegacySession {
         let key = Key::generate(32, |bytes| bytes.fill(7));
-        Session::new([1; 8], Role::Master, key, is_cbc, 1000)
+        LegacySession::new([1; 8], Role::Master, key, is_cbc, 1000)
     }
 
     #[test]
@@ -224,7 +224,7 @@ pub(super) mod tests {
                 let (mut one, mut other) = (session(is_cbc), session(is_cbc));
                 let payload = one.seal(text.as_bytes());
                 assert_eq!(payload.len(), len);
-                assert_eq!(other.open(&payload), Opened::Text(text.into()));
+                assert_eq!(other.open(&payload), Decrypted::Text(text.into()));
             }
         }
     }
@@ -235,22 +235,22 @@ pub(super) mod tests {
             let mut session = session(is_cbc);
             let before = session.clone();
             for payload in [&[][..], &[0; 15], &[0; 17]] {
-                assert_eq!(session.open(payload), Opened::NotWhole);
+                assert_eq!(session.open(payload), Decrypted::NotWhole);
             }
             assert_eq!(session, before);
-            assert!(matches!(session.open(&[0; 48]), Opened::Damaged(_)));
-            assert_eq!(session.counters, Counters { damaged: 1, ..Counters::default() });
+            assert!(matches!(session.open(&[0; 48]), Decrypted::Damaged(_)));
+            assert_eq!(session.counters, TextCounts { damaged: 1, ..TextCounts::default() });
         }
     }
 
     #[test]
     fn debug_shows_no_key() {
         let shown = format!("{:?}", session(true));
-        assert_eq!(shown, r#"Session { role: Master, mode: "cbc", .. }"#);
+        assert_eq!(shown, r#"LegacySession { role: Master, mode: "cbc", .. }"#);
     }
 
     /// The old program's own rule, which is the plain one.
-    fn plain(session: &mut Session) {
+    fn plain(session: &mut LegacySession) {
         if let Mode::Cbc(chain) = &mut session.mode {
             chain.recent.truncate(1);
             chain.is_unanswered = false;
@@ -263,10 +263,10 @@ pub(super) mod tests {
         let (mut ours, mut theirs) = (session(true), session(true));
         let (a, b) = (ours.seal(b"ours, which crosses"), theirs.seal(b"theirs, which crosses"));
         plain(&mut theirs);
-        assert!(matches!(theirs.open(&a), Opened::Damaged(_)));
+        assert!(matches!(theirs.open(&a), Decrypted::Damaged(_)));
         plain(&mut theirs);
-        assert_eq!(ours.open(&b), Opened::Text(b"theirs, which crosses".into()));
-        assert_eq!(theirs.open(&ours.clone().seal(b"next")), Opened::Text(b"next".into()));
+        assert_eq!(ours.open(&b), Decrypted::Text(b"theirs, which crosses".into()));
+        assert_eq!(theirs.open(&ours.clone().seal(b"next")), Decrypted::Text(b"next".into()));
     }
 
     #[test]
@@ -277,8 +277,8 @@ pub(super) mod tests {
         }
         plain(&mut theirs);
         let next = theirs.seal(b"twelve bytes and then the rest");
-        assert_eq!(ours.open(&next), Opened::Damaged(b" and then the rest".into()));
-        assert_eq!(theirs.open(&ours.seal(b"answer")), Opened::Text(b"answer".into()));
+        assert_eq!(ours.open(&next), Decrypted::Damaged(b" and then the rest".into()));
+        assert_eq!(theirs.open(&ours.seal(b"answer")), Decrypted::Text(b"answer".into()));
     }
 
     /// At most so many that [`crate::legacy::pace`] lets us send in the meantime.
@@ -289,7 +289,7 @@ pub(super) mod tests {
         for number in 0..MAX_RECENT - 1 {
             let _ = ours.seal(format!("text {number}").as_bytes());
         }
-        assert_eq!(ours.open(&late), Opened::Text(b"made before all of them".into()));
+        assert_eq!(ours.open(&late), Decrypted::Text(b"made before all of them".into()));
     }
 
     #[test]
@@ -301,10 +301,10 @@ pub(super) mod tests {
         }
         // The second tool has taken the first of them only: what is sent now must continue from the last.
         let before = ours.clone();
-        assert_eq!(ours.open(&texts[0]), Opened::Text(b"one".into()));
+        assert_eq!(ours.open(&texts[0]), Decrypted::Text(b"one".into()));
         let (Mode::Cbc(now), Mode::Cbc(then)) = (&ours.mode, &before.mode) else { unreachable!() };
         assert!(now.next == then.next && now.is_unanswered == then.is_unanswered, "a second look changes nothing");
-        assert_eq!(theirs.open(&ours.seal(b"answer")), Opened::Text(b"answer".into()));
-        assert_eq!(ours.open(&texts[1]), Opened::Text(b"two".into()));
+        assert_eq!(theirs.open(&ours.seal(b"answer")), Decrypted::Text(b"answer".into()));
+        assert_eq!(ours.open(&texts[1]), Decrypted::Text(b"two".into()));
     }
 }

@@ -8,7 +8,7 @@ use base16ct::HexDisplay;
 use zeroize::Zeroizing;
 
 use super::chain::{Chain, MAX_RECENT, no_values};
-use super::session::{Counters, Mode, Session};
+use super::session::{LegacySession, Mode, TextCounts};
 use crate::cache::field_text::{put, sum, unhex, yes_or_no};
 use crate::crypto::legacy::{BLOCK_LEN, KEY_LEN};
 use crate::role::Role;
@@ -22,9 +22,9 @@ const FORMAT: &str = "sts1-sessions-1";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sessions {
     /// Encrypts what is sent, and decrypts.
-    pub(super) current: Option<Session>,
+    pub(super) current: Option<LegacySession>,
     /// The other device may use it, and is not known to receive under it: it decrypts.
-    pub(super) pending: Option<Session>,
+    pub(super) pending: Option<LegacySession>,
 }
 
 impl Sessions {
@@ -52,7 +52,7 @@ pub(super) fn encode(link: &str, sessions: &Sessions) -> Zeroizing<String> {
 
 /// More than [`encode`] makes of these sessions, in bytes.
 fn max_len(sessions: &Sessions) -> usize {
-    let values = |session: &Session| match &session.mode {
+    let values = |session: &LegacySession| match &session.mode {
         Mode::Cbc(chain) => chain.recent.len(),
         Mode::Ecb => 0,
     };
@@ -60,8 +60,8 @@ fn max_len(sessions: &Sessions) -> usize {
     4096 + all * (1 + 2 * BLOCK_LEN)
 }
 
-fn put_session(text: &mut String, standing: Standing, session: &Session) {
-    let Counters { sent, received, damaged } = session.counters;
+fn put_session(text: &mut String, standing: Standing, session: &LegacySession) {
+    let TextCounts { sent, received, damaged } = session.counters;
     put(text, "standing", standing.name());
     put(text, "id", format_args!("{:x}", HexDisplay(&session.id)));
     put(text, "role", session.role);
@@ -90,7 +90,7 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Option<Sessions> {
     if last.strip_prefix("sum = ")?.strip_suffix('\n')? != sum(body) {
         return None;
     }
-    let mut fields = Fields(body.strip_prefix(FIRST_LINE)?.lines());
+    let mut fields = KeyedLines(body.strip_prefix(FIRST_LINE)?.lines());
     if fields.next("format")? != FORMAT || fields.next("link")? != link {
         return None;
     }
@@ -108,14 +108,14 @@ pub(super) fn parse(link: &str, bytes: &[u8]) -> Option<Sessions> {
     Some(sessions)
 }
 
-fn session(fields: &mut Fields<'_>) -> Option<Session> {
+fn session(fields: &mut KeyedLines<'_>) -> Option<LegacySession> {
     let id = unhex(fields.next("id")?)?;
     let role = Role::from_name(fields.next("role")?)?;
     let aes = fields.next("aes")?;
     let created = fields.next("created")?.parse().ok()?;
     let mut count = |name| fields.next(name)?.parse::<u64>().ok();
     let counters =
-        Counters { sent: count("texts_sent")?, received: count("texts_received")?, damaged: count("damaged")? };
+        TextCounts { sent: count("texts_sent")?, received: count("texts_received")?, damaged: count("damaged")? };
     let bytes = Zeroizing::new(unhex::<KEY_LEN>(fields.next("key")?)?);
     let key = Key::generate(KEY_LEN, |key| key.copy_from_slice(&bytes[..]));
     let mode = match aes {
@@ -123,10 +123,10 @@ fn session(fields: &mut Fields<'_>) -> Option<Session> {
         "cbc" => Mode::Cbc(chain(fields)?),
         _ => return None,
     };
-    Some(Session { id, role, created, key, mode, counters })
+    Some(LegacySession { id, role, created, key, mode, counters })
 }
 
-fn chain(fields: &mut Fields<'_>) -> Option<Chain> {
+fn chain(fields: &mut KeyedLines<'_>) -> Option<Chain> {
     let next = Zeroizing::new(unhex(fields.next("next")?)?);
     let is_unanswered = match fields.next("unanswered")? {
         "yes" => true,
@@ -143,9 +143,9 @@ fn chain(fields: &mut Fields<'_>) -> Option<Chain> {
     Some(Chain { next, is_unanswered, recent })
 }
 
-struct Fields<'a>(std::str::Lines<'a>);
+struct KeyedLines<'a>(std::str::Lines<'a>);
 
-impl<'a> Fields<'a> {
+impl<'a> KeyedLines<'a> {
     /// The value of the next line, which must be of this key.
     fn next(&mut self, key: &str) -> Option<&'a str> {
         self.0.next()?.strip_prefix(key)?.strip_prefix(" = ")

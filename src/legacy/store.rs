@@ -4,7 +4,7 @@
 //! the lock on `LINK@sts1.lock`: read, encrypt or decrypt, write. It is written before it is published: a tool that is
 //! killed between the two costs the other device one garbled message, and not two.
 
-use super::session::{Counters, Opened, Session, SessionId};
+use super::session::{Decrypted, LegacySession, LegacySessionId, TextCounts};
 use super::session_file::{self, Sessions};
 use crate::cache::{Cache, LEGACY_FILE};
 use crate::config::Legacy;
@@ -23,7 +23,7 @@ pub(crate) struct Store {
 
 /// One session, without its key.
 #[derive(Clone, Debug)]
-pub(crate) struct SessionStatus {
+pub(crate) struct LegacySessionStatus {
     /// Which side we are.
     pub(crate) role: Role,
     /// How messages are encrypted.
@@ -33,11 +33,11 @@ pub(crate) struct SessionStatus {
     /// Age in seconds; `None` where it is stamped in the future.
     pub(crate) age: Option<u64>,
     /// What was sent and received under it.
-    pub(crate) counters: Counters,
+    pub(crate) counters: TextCounts,
 }
 
 /// A KILL that is recorded as sent.
-pub(crate) struct Kill {
+pub(crate) struct RecordedKill {
     pub(crate) payload: Vec<u8>,
     /// The other device may not recognize it: the next one it will.
     pub(crate) may_be_missed: bool,
@@ -112,7 +112,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Exit::Failed`] where the file is malformed, or cannot be read or written.
-    pub(crate) fn open(&self, payload: &[u8]) -> Result<Option<Opened>> {
+    pub(crate) fn open(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
         self.change(|sessions| Ok(self.open_in(sessions, payload)))
     }
 
@@ -121,7 +121,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) fn follow(&self, payload: &[u8]) -> Result<Option<Opened>> {
+    pub(crate) fn follow(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
         self.change(|sessions| {
             let counted = sessions.current.as_ref().map(|current| (current.id, current.counters));
             let (opened, mut has_changed) = self.open_in(sessions, payload);
@@ -129,7 +129,7 @@ impl Store {
                 // A pending session may have become the current one by this.
                 current.counters = counted.filter(|(id, _)| *id == current.id).unwrap_or_default().1;
             }
-            if opened == Some(Opened::Kill) {
+            if opened == Some(Decrypted::Kill) {
                 // An sts-recv that starts now has nothing to receive under, whether or not it finds the lock taken.
                 has_changed = !self.cache.is_receiving()?;
             }
@@ -137,8 +137,8 @@ impl Store {
         })
     }
 
-    fn open_in(&self, sessions: &mut Sessions, payload: &[u8]) -> (Option<Opened>, bool) {
-        let opens = |session: &Option<Session>| {
+    fn open_in(&self, sessions: &mut Sessions, payload: &[u8]) -> (Option<Decrypted>, bool) {
+        let opens = |session: &Option<LegacySession>| {
             session.as_ref().is_some_and(|session| self.is_usable(session) && session.opens(payload))
         };
         if opens(&sessions.pending) && !opens(&sessions.current) {
@@ -148,10 +148,10 @@ impl Store {
             return (None, false);
         };
         let opened = current.open(payload);
-        if opened == Opened::Kill {
+        if opened == Decrypted::Kill {
             sessions.current = None;
         }
-        let has_changed = opened != Opened::NotWhole;
+        let has_changed = opened != Decrypted::NotWhole;
         (Some(opened), has_changed)
     }
 
@@ -159,13 +159,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) fn kill(&self) -> Result<Option<Kill>> {
+    pub(crate) fn kill(&self) -> Result<Option<RecordedKill>> {
         self.change(|sessions| {
             let Some(current) = sessions.current.as_mut().filter(|current| self.is_usable(current)) else {
                 return Ok((None, false));
             };
             let may_be_missed = current.may_be_out_of_step();
-            Ok((Some(Kill { payload: current.kill(), may_be_missed }), true))
+            Ok((Some(RecordedKill { payload: current.kill(), may_be_missed }), true))
         })
     }
 
@@ -173,7 +173,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`], but for a malformed file, which is replaced.
-    pub(crate) fn store_pending(&self, session: Session) -> Result<()> {
+    pub(crate) fn store_pending(&self, session: LegacySession) -> Result<()> {
         let lock = self.lock()?;
         // Keys that cannot be read are lost already, and must not stop the pairing that replaces them.
         let sessions = self.read().unwrap_or_default();
@@ -185,7 +185,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) fn promote(&self, id: SessionId) -> Result<bool> {
+    pub(crate) fn promote(&self, id: LegacySessionId) -> Result<bool> {
         self.change(|sessions| {
             if sessions.pending.as_ref().is_some_and(|pending| pending.id == id) {
                 sessions.current = sessions.pending.take();
@@ -199,7 +199,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) fn drop_pending(&self, id: SessionId) -> Result<()> {
+    pub(crate) fn drop_pending(&self, id: LegacySessionId) -> Result<()> {
         self.change(|sessions| Ok(((), sessions.pending.take_if(|pending| pending.id == id).is_some())))
     }
 
@@ -225,7 +225,7 @@ impl Store {
         })
     }
 
-    fn is_usable(&self, session: &Session) -> bool {
+    fn is_usable(&self, session: &LegacySession) -> bool {
         session.role == self.expected.role && session.mode_name() == self.expected.aes.name()
     }
 
@@ -275,7 +275,7 @@ fn read(cache: &Cache) -> Result<Sessions> {
     })
 }
 
-fn age(session: &Session, now: u64) -> Option<u64> {
+fn age(session: &LegacySession, now: u64) -> Option<u64> {
     now.checked_sub(session.created)
 }
 
@@ -283,11 +283,11 @@ fn age(session: &Session, now: u64) -> Option<u64> {
 ///
 /// # Errors
 /// As [`Store::open`].
-pub(crate) fn status(cache: &Cache, now: u64) -> Result<Vec<SessionStatus>> {
+pub(crate) fn status(cache: &Cache, now: u64) -> Result<Vec<LegacySessionStatus>> {
     let Sessions { current, pending } = read(cache)?;
     let all = [(Standing::Current, current), (Standing::Pending, pending)];
-    let of = |(standing, session): (Standing, Option<Session>)| {
-        session.map(|session| SessionStatus {
+    let of = |(standing, session): (Standing, Option<LegacySession>)| {
+        session.map(|session| LegacySessionStatus {
             role: session.role,
             aes: session.mode_name(),
             standing,
@@ -313,7 +313,7 @@ mod tests {
     fn devices(dir: &std::path::Path) -> [Store; 2] {
         [Role::Master, Role::Slave].map(|role| {
             let store = store(dir, role);
-            let session = Session { role, ..session(true) };
+            let session = LegacySession { role, ..session(true) };
             store.store_pending(session.clone()).unwrap();
             assert!(store.promote(session.id).unwrap());
             store
@@ -332,10 +332,10 @@ mod tests {
         let again = store(dir.path(), Role::Master);
         for round in 0..5 {
             let text = format!("round {round}, a text of several blocks");
-            assert_eq!(slave.open(&one(&master, &text)).unwrap(), Some(Opened::Text(text.clone().into())));
-            assert_eq!(again.open(&one(&slave, &text)).unwrap(), Some(Opened::Text(text.into())));
+            assert_eq!(slave.open(&one(&master, &text)).unwrap(), Some(Decrypted::Text(text.clone().into())));
+            assert_eq!(again.open(&one(&slave, &text)).unwrap(), Some(Decrypted::Text(text.into())));
         }
-        assert_eq!(status(&master.cache, 1060).unwrap()[0].counters, Counters { sent: 5, received: 5, damaged: 0 });
+        assert_eq!(status(&master.cache, 1060).unwrap()[0].counters, TextCounts { sent: 5, received: 5, damaged: 0 });
         assert_eq!(master.age(1060).unwrap(), Some(60));
     }
 
@@ -347,11 +347,11 @@ mod tests {
         let _ = one(&master, "lost");
         assert_eq!(
             master.open(&one(&slave, "crossed, they say")).unwrap(),
-            Some(Opened::Text("crossed, they say".into()))
+            Some(Decrypted::Text("crossed, they say".into()))
         );
         let garbled = slave.open(&one(&master, "garbled at the other device")).unwrap();
-        assert!(matches!(garbled, Some(Opened::Damaged(_))), "{garbled:?}");
-        assert_eq!(slave.open(&one(&master, "read again")).unwrap(), Some(Opened::Text("read again".into())));
+        assert!(matches!(garbled, Some(Decrypted::Damaged(_))), "{garbled:?}");
+        assert_eq!(slave.open(&one(&master, "read again")).unwrap(), Some(Decrypted::Text("read again".into())));
     }
 
     #[test]
@@ -359,12 +359,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [master, _] = devices(dir.path());
         let key = crate::secret::Key::generate(32, |bytes| bytes.fill(9));
-        let next = Session::new([2; 8], Role::Master, key, true, 2000);
+        let next = LegacySession::new([2; 8], Role::Master, key, true, 2000);
         master.store_pending(next.clone()).unwrap();
         assert_eq!(status(&master.cache, 2000).unwrap().len(), 2);
-        assert_eq!(master.open(&[0; 15]).unwrap(), Some(Opened::NotWhole));
+        assert_eq!(master.open(&[0; 15]).unwrap(), Some(Decrypted::NotWhole));
         let first = next.clone().seal(b"first under the new key");
-        assert_eq!(master.open(&first).unwrap(), Some(Opened::Text(b"first under the new key".into())));
+        assert_eq!(master.open(&first).unwrap(), Some(Decrypted::Text(b"first under the new key".into())));
         let left = status(&master.cache, 2000).unwrap();
         assert_eq!((left.len(), left[0].standing, left[0].age), (1, Standing::Current, Some(0)));
         assert!(master.promote(next.id).unwrap(), "it is current already");
@@ -374,13 +374,13 @@ mod tests {
     fn a_kill_deletes_the_session_and_only_a_real_one_does() {
         let dir = tempfile::tempdir().unwrap();
         let [master, slave] = devices(dir.path());
-        assert!(matches!(master.open(&[0x55; 16]).unwrap(), Some(Opened::Damaged(_))));
+        assert!(matches!(master.open(&[0x55; 16]).unwrap(), Some(Decrypted::Damaged(_))));
         assert!(master.check().is_ok());
         let _ = one(&slave, "lost");
         let kill = slave.kill().unwrap().unwrap();
-        assert!(kill.may_be_missed && matches!(master.open(&kill.payload).unwrap(), Some(Opened::Damaged(_))));
+        assert!(kill.may_be_missed && matches!(master.open(&kill.payload).unwrap(), Some(Decrypted::Damaged(_))));
         let kill = slave.kill().unwrap().unwrap();
-        assert_eq!(master.open(&kill.payload).unwrap(), Some(Opened::Kill));
+        assert_eq!(master.open(&kill.payload).unwrap(), Some(Decrypted::Kill));
         assert_eq!((master.check().unwrap_err().exit(), master.open(&[0; 16]).unwrap()), (Exit::TryAgain, None));
         assert!(master.kill().unwrap().is_none() && master.seal(b"x").is_err());
         assert!(slave.delete().unwrap() && !slave.delete().unwrap());
@@ -393,13 +393,16 @@ mod tests {
         let (text, kill) = (one(&slave, "text"), slave.kill().unwrap().unwrap().payload);
         let receiving = master.cache.lock_receiving().unwrap();
         for _ in 0..2 {
-            assert_eq!(master.follow(&text).unwrap(), Some(Opened::Text(b"text".into())));
-            assert_eq!(master.follow(&kill).unwrap(), Some(Opened::Kill));
+            assert_eq!(master.follow(&text).unwrap(), Some(Decrypted::Text(b"text".into())));
+            assert_eq!(master.follow(&kill).unwrap(), Some(Decrypted::Kill));
         }
-        assert_eq!(master.open(&text).unwrap(), Some(Opened::Text(b"text".into())));
-        assert_eq!(status(&master.cache, 1000).unwrap()[0].counters, Counters { received: 1, ..Counters::default() });
+        assert_eq!(master.open(&text).unwrap(), Some(Decrypted::Text(b"text".into())));
+        assert_eq!(
+            status(&master.cache, 1000).unwrap()[0].counters,
+            TextCounts { received: 1, ..TextCounts::default() }
+        );
         drop(receiving);
-        assert_eq!(master.follow(&kill).unwrap(), Some(Opened::Kill));
+        assert_eq!(master.follow(&kill).unwrap(), Some(Decrypted::Kill));
         assert!(master.check().is_err(), "nobody else would delete it");
     }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::chain::Chain;
 use super::frame::{Frame, Id};
-use super::pairing::{Draw, Output, Pairing};
-use super::session::{Mode, Opened, Session, chain_start};
+use super::pairing::{Draw, Pairing, PairingOutput};
+use super::session::{Decrypted, LegacySession, Mode, chain_start};
 use crate::crypto::legacy::{LegacyCipher, SecretKey};
 use crate::role::Role;
 use crate::secret::Key;
@@ -68,7 +68,7 @@ fn role(captured: &Value) -> Role {
 }
 
 /// The message of this text; without one, KILL.
-fn sealed(session: &mut Session, text: Option<&str>) -> Vec<u8> {
+fn sealed(session: &mut LegacySession, text: Option<&str>) -> Vec<u8> {
     match text {
         Some(text) => session.seal(text.as_bytes()),
         None => session.kill(),
@@ -88,10 +88,10 @@ fn pair(captured: &Value, handshake: &[Value]) -> (Option<Key<LegacyCipher>>, bo
     let mut next = |pairing: &mut Pairing, draw: &mut Drawn, now| {
         while let Some(output) = pairing.poll(now, true, draw) {
             match output {
-                Output::Send(frame) => return Some(frame),
-                Output::Store(stored) => key = Some(stored),
-                Output::Agreed => is_agreed = true,
-                Output::StoreOther(_) | Output::Abandon => panic!("there is one key"),
+                PairingOutput::Send(frame) => return Some(frame),
+                PairingOutput::Store(stored) => key = Some(stored),
+                PairingOutput::Agreed => is_agreed = true,
+                PairingOutput::StoreOther(_) | PairingOutput::Abandon => panic!("there is one key"),
             }
         }
         None
@@ -123,14 +123,14 @@ fn each_captured_session_happens_again() {
         let key = key.expect("a session is stored");
         assert!(is_agreed, "{file}");
         assert_eq!(key.expose(), captured.bytes("shared_key_hex"), "{file}");
-        let mut session = Session::new([0; 8], role(&captured), key, captured.text("aes") == "cbc", 0);
+        let mut session = LegacySession::new([0; 8], role(&captured), key, captured.text("aes") == "cbc", 0);
         for message in texts {
             let (payload, text) = (message.bytes("payload_hex"), message.text("decoded_text"));
             let text = text.strip_prefix("ENC:");
             if message.text("from") == "ours" {
                 assert_eq!(sealed(&mut session, text), payload, "{file}: {text:?}");
             } else {
-                let expected = text.map_or(Opened::Kill, |text| Opened::Text(text.into()));
+                let expected = text.map_or(Decrypted::Kill, |text| Decrypted::Text(text.into()));
                 assert_eq!(session.open(&payload), expected, "{file}");
             }
         }
@@ -153,7 +153,7 @@ fn a_key_that_the_old_program_refused_agrees_nothing() {
     }
     assert!(draw.keys.is_empty(), "the first key is not used");
     let sent: Vec<_> = std::iter::from_fn(|| slave.poll(now, true, &mut draw))
-        .filter_map(|output| if let Output::Send(frame) = output { Some(frame.encode()) } else { None })
+        .filter_map(|output| if let PairingOutput::Send(frame) = output { Some(frame.encode()) } else { None })
         .collect();
     assert_eq!(sent[3], answers[0].bytes("payload_hex"), "RDYACK");
     assert_ne!(sent[4], answers[1].bytes("payload_hex"), "another RDYREQ");
@@ -188,7 +188,7 @@ fn what_the_old_program_sent_out_of_step_is_read_if_anybody_could() {
         let (key, is_agreed) = pair(&captured, captured.list("handshake"));
         let key = key.filter(|_| is_agreed).expect("a session is agreed");
         assert_eq!(key.expose(), captured.bytes("shared_key_hex"));
-        let mut session = Session::new([0; 8], role(&captured), key, true, 0);
+        let mut session = LegacySession::new([0; 8], role(&captured), key, true, 0);
         let mut messages: VecDeque<_> = captured.list("messages").iter().cloned().collect();
         let is_crossing = |message: &Value| message.text("note").starts_with("crossing");
         if let Some(at) = messages.iter().position(is_crossing) {
@@ -207,8 +207,8 @@ fn what_the_old_program_sent_out_of_step_is_read_if_anybody_could() {
                 assert_eq!(sealed(&mut session, text), payload, "{file}: {text:?}");
             } else if message["delivered"] == true {
                 match session.open(&payload) {
-                    Opened::Text(opened) => assert_eq!(opened, text.unwrap().as_bytes(), "{file}"),
-                    Opened::Damaged(rest) => {
+                    Decrypted::Text(opened) => assert_eq!(opened, text.unwrap().as_bytes(), "{file}"),
+                    Decrypted::Damaged(rest) => {
                         assert_eq!(rest, &text.unwrap().as_bytes()[12..]);
                         damaged.push(text.unwrap().to_owned());
                     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::enrolment_outcome;
-use super::run::{Outcome, PairRun, Phase, Purpose, tell_paired};
+use super::run::{PairOutcome, PairRun, Phase, Purpose, tell_paired};
 use crate::cache::StoredSession;
 use crate::crypto::schedule::Topics;
 use crate::handshake::{Action, Established, HandshakeFailure, Peer};
@@ -50,7 +50,7 @@ impl PairRun<'_> {
                 published.map(|()| self.report.warn(&enrolment_outcome::wrong_code(left)))
             }
             Action::CodeRejected { left } => {
-                self.phase = Phase::Done(Outcome::WrongCode { left });
+                self.phase = Phase::Done(PairOutcome::WrongCode { left });
                 Ok(())
             }
             Action::Fail(failure, frame) => {
@@ -137,7 +137,9 @@ impl PairRun<'_> {
                 .hint("run sts-pair on both devices again"));
         }
         match self.purpose {
-            Purpose::Once { .. } | Purpose::Enrol { .. } => self.phase = Phase::Done(Outcome::Paired(established.peer)),
+            Purpose::Once { .. } | Purpose::Enrol { .. } => {
+                self.phase = Phase::Done(PairOutcome::Paired(established.peer));
+            }
             Purpose::Serve(_) | Purpose::Keep(_) => {
                 self.note_paired(&established.peer);
                 tell_paired(&established.peer, self.report);

@@ -25,7 +25,7 @@ use crate::{Error, Exit, Result};
 pub(super) const HINT: &str = "the other device may not know: run sts-pair --end there, too";
 
 /// A KILL, and the topic to publish it on.
-struct Kill {
+struct KillMessage {
     topic: String,
     frame: Bytes,
 }
@@ -71,7 +71,7 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
 }
 
 /// The KILL for a peer; `None` if there is no session to seal it under.
-fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<Option<Kill>> {
+fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<Option<KillMessage>> {
     let is_current = |stored: &StoredSession| {
         stored.standing == Standing::Current && stored.session.mismatch(&peers.expected()).is_none()
     };
@@ -81,11 +81,11 @@ fn kill(link: &Link, peers: &LinkPeers, cache: &Cache, peer: &Digest) -> Result<
     let mut sender = Sender::new(&stored.session, stream, salt, max_message)?;
     sender.begin_with(Preamble { ended, ..Preamble::default() });
     let topic = peers.route.publish(&stored.session.topics).to_owned();
-    sender.kill(&mut rand::rng()).map(|frame| Some(Kill { topic, frame }))
+    sender.kill(&mut rand::rng()).map(|frame| Some(KillMessage { topic, frame }))
 }
 
 /// Publishes each KILL and waits until the broker has all of them.
-fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+fn publish(link: &Link, mut kills: VecDeque<KillMessage>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     let broker = link.connect(Tool::Pair, &mut rand::rng())?;
     let mut event_loop = EventLoop::new(broker, Signals::catch()?, report);
     link.enter_sandbox(link.pairing_needs(false), report);
@@ -95,7 +95,7 @@ fn publish(link: &Link, mut kills: VecDeque<Kill>, timeout: Option<Duration>, re
         let now = event_loop.begin_turn();
         while event_loop.next_event()?.is_some() {}
         while kills.front().is_some_and(|kill| event_loop.broker.has_room(kill.topic.len() + kill.frame.len()))
-            && let Some(Kill { topic, frame }) = kills.pop_front()
+            && let Some(KillMessage { topic, frame }) = kills.pop_front()
         {
             event_loop.broker.publish(&topic, frame, qos, false)?;
         }

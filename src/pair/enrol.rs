@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::enrolment_outcome::{code_erased, wrong_code};
 use super::progress_line::ProgressLine;
-use super::run::{Outcome, PairRun, Purpose, handshake};
+use super::run::{PairOutcome, PairRun, Purpose, handshake};
 use super::{code_prompt, default_name, link_peers, party};
 use crate::handshake::{Code, MAX_CODE_ATTEMPTS, Trust};
 use crate::link::Link;
@@ -39,7 +39,7 @@ pub fn run(
     let pair = |code: Code, attempts: usize| pair(link, &name, code, attempts, timeout, report);
     match (given, role) {
         (Some(code), _) => match pair(code, MAX_CODE_ATTEMPTS)? {
-            Outcome::WrongCode { .. } => Err(Error::new(Exit::NotTrusted, "wrong code")
+            PairOutcome::WrongCode { .. } => Err(Error::new(Exit::NotTrusted, "wrong code")
                 .because("the other device was given another one")
                 .hint("run this again with the code that it shows")),
             _ => Ok(()),
@@ -47,7 +47,7 @@ pub fn run(
         (None, Role::Slave) => pair(show_new_code(link, report), MAX_CODE_ATTEMPTS).map(drop),
         (None, Role::Master) => {
             let mut attempts = MAX_CODE_ATTEMPTS;
-            while let Outcome::WrongCode { left } = pair(code_prompt::ask()?, attempts)? {
+            while let PairOutcome::WrongCode { left } = pair(code_prompt::ask()?, attempts)? {
                 if left == 0 {
                     return Err(code_erased(Role::Master));
                 }
@@ -67,7 +67,7 @@ fn pair(
     attempts: usize,
     timeout: Option<Duration>,
     report: &Reporter,
-) -> Result<Outcome> {
+) -> Result<PairOutcome> {
     let peers = link_peers(link, report)?;
     let cache = link.create_cache()?;
     let _locks = cache.lock_enrolment()?;

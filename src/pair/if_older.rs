@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::run::{Outcome, PairRun, Phase, Purpose};
+use super::run::{PairOutcome, PairRun, Phase, Purpose};
 use crate::cache::{Cache, PeerSessions, ReceiveState, StoredSession};
 use crate::crypto::schedule::{Digest, Topics};
 use crate::handshake::session_check::{CheckEvent, SessionCheck};
@@ -137,7 +137,7 @@ impl PairRun<'_> {
         let (peer, id) = (check.session().peer, check.session().id);
         if self.sessions.cache().prove(&peer, &id)? {
             self.report.verbose("the session is young enough, and the peer still has it");
-            self.phase = Phase::Done(Outcome::Kept);
+            self.phase = Phase::Done(PairOutcome::Kept);
         } else {
             self.begin_handshake(now);
         }

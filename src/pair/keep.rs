@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::if_older;
-use super::run::{Outcome, PairRun, Phase, Purpose, tell_paired};
+use super::run::{PairOutcome, PairRun, Phase, Purpose, tell_paired};
 use super::serve::{Duty, run_service};
 use super::service::Service;
 use crate::files::Lock;
@@ -85,7 +85,7 @@ impl PairRun<'_> {
         let is_over = keeper.round.as_ref().is_some_and(|round| now >= round.until);
         let outcome = match &self.phase {
             Phase::Done(outcome) => outcome.clone(),
-            Phase::Confirming(peer) if is_over => Outcome::Paired(peer.clone()),
+            Phase::Confirming(peer) if is_over => PairOutcome::Paired(peer.clone()),
             _ if is_over => {
                 let is_news = !std::mem::replace(&mut keeper.is_peer_missing, true);
                 if is_news {
@@ -97,12 +97,12 @@ impl PairRun<'_> {
         };
         let was_missing = std::mem::take(&mut keeper.is_peer_missing);
         match outcome {
-            Outcome::Paired(peer) => {
+            PairOutcome::Paired(peer) => {
                 self.note_paired(&peer);
                 tell_paired(&peer, self.report);
             }
-            Outcome::Kept if was_missing => self.report.info("the peer answers again, and still has the session"),
-            Outcome::Kept | Outcome::WrongCode { .. } | Outcome::Interrupted => {}
+            PairOutcome::Kept if was_missing => self.report.info("the peer answers again, and still has the session"),
+            PairOutcome::Kept | PairOutcome::WrongCode { .. } | PairOutcome::Interrupted => {}
         }
         self.rest(now + ROUND_INTERVAL);
     }

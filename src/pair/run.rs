@@ -57,12 +57,12 @@ pub(super) enum Phase {
     /// A master has stored the session, and waits to hear that the slave has done so, too.
     Confirming(Peer),
     /// Nothing is left to do.
-    Done(Outcome),
+    Done(PairOutcome),
 }
 
 /// How a run ended that did not fail.
 #[derive(Clone)]
-pub(super) enum Outcome {
+pub(super) enum PairOutcome {
     /// A session with this peer is stored, and both ends may use it.
     Paired(Peer),
     /// The session that was there stays in use.
@@ -134,9 +134,9 @@ impl<'a> PairRun<'a> {
     ///
     /// # Errors
     /// As [`super::once::run`].
-    pub(super) fn finish(mut self) -> Result<Outcome> {
+    pub(super) fn finish(mut self) -> Result<PairOutcome> {
         let outcome = self.run();
-        if let Ok(Outcome::Paired(peer)) = &outcome {
+        if let Ok(PairOutcome::Paired(peer)) = &outcome {
             self.note_paired(peer);
         }
         self.report.status("");
@@ -144,7 +144,7 @@ impl<'a> PairRun<'a> {
         // Even if the run failed: its last frame tells the peer why, so let the broker have it.
         self.close()?;
         let outcome = outcome?;
-        if let Outcome::Paired(peer) = &outcome {
+        if let PairOutcome::Paired(peer) = &outcome {
             tell_paired(peer, report);
         }
         Ok(outcome)
@@ -162,7 +162,7 @@ impl<'a> PairRun<'a> {
     ///
     /// # Errors
     /// As [`super::once::run`].
-    pub(super) fn run(&mut self) -> Result<Outcome> {
+    pub(super) fn run(&mut self) -> Result<PairOutcome> {
         loop {
             let now = self.take_events()?;
             self.exchange_keys()?;
@@ -195,12 +195,12 @@ impl<'a> PairRun<'a> {
     ///
     /// # Errors
     /// [`Exit::TryAgain`] if it is over without a session; [`Exit::Unavailable`] if there is no connection either.
-    fn outcome(&mut self, now: Instant) -> Result<Option<Outcome>> {
+    fn outcome(&mut self, now: Instant) -> Result<Option<PairOutcome>> {
         if let Phase::Confirming(peer) = &self.phase
             && self.handshake.is_finished()
             && self.event_loop.broker.unacknowledged().messages == 0
         {
-            self.phase = Phase::Done(Outcome::Paired(peer.clone()));
+            self.phase = Phase::Done(PairOutcome::Paired(peer.clone()));
         }
         self.end_round(now);
         if let Phase::Done(outcome) = &self.phase {
@@ -208,16 +208,18 @@ impl<'a> PairRun<'a> {
         }
         let is_stopped = self.event_loop.stop_requested() > Stop::No;
         if let Some(service) = self.purpose.service() {
-            return Ok((service.is_told_to_reload() || is_stopped).then_some(Outcome::Interrupted));
+            return Ok((service.is_told_to_reload() || is_stopped).then_some(PairOutcome::Interrupted));
         }
         match &self.phase {
-            Phase::Confirming(peer) if is_stopped || self.is_timed_out(now) => Ok(Some(Outcome::Paired(peer.clone()))),
+            Phase::Confirming(peer) if is_stopped || self.is_timed_out(now) => {
+                Ok(Some(PairOutcome::Paired(peer.clone())))
+            }
             _ if is_stopped => {
                 let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed on");
                 Err(self.event_loop.explain(error))
             }
             _ if !self.is_timed_out(now) => Ok(None),
-            _ if self.tolerates_session()? => Ok(Some(Outcome::Kept)),
+            _ if self.tolerates_session()? => Ok(Some(PairOutcome::Kept)),
             _ => Err(self.timed_out()),
         }
     }

@@ -13,7 +13,7 @@ use super::left_messages::LeftMessage;
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Opened, Store};
+use crate::legacy::{Decrypted, Store};
 use crate::link::Link;
 use crate::mqtt::{Message, Receipt};
 use crate::report::Reporter;
@@ -123,10 +123,10 @@ impl IncomingStreams for LegacyTexts<'_> {
             return Ok(Disposition::Drop(message.receipt));
         }
         match self.store.open(&message.payload)? {
-            Some(Opened::Text(text)) => return Ok(self.deliver(text, message)),
-            Some(Opened::Kill) => self.end("the other device ended the session"),
-            Some(Opened::Damaged(rest)) => self.tell_damaged(message.payload.len(), &rest, now),
-            Some(Opened::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
+            Some(Decrypted::Text(text)) => return Ok(self.deliver(text, message)),
+            Some(Decrypted::Kill) => self.end("the other device ended the session"),
+            Some(Decrypted::Damaged(rest)) => self.tell_damaged(message.payload.len(), &rest, now),
+            Some(Decrypted::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
             None => {
                 self.report.verbose("dropped a message: there is no session for it");
                 // A pending one may still become current.

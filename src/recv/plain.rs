@@ -8,7 +8,7 @@ use super::delivery::{Completion, Delivery, Joint, Metadata};
 use super::incoming::{Disposition, IncomingStreams, none_retained, oversize};
 use super::left_messages::LeftMessage;
 use super::{RecvOptions, Scope};
-use crate::config::Filter;
+use crate::config::TopicFilter;
 use crate::mqtt::Message;
 use crate::report::Reporter;
 use crate::stream::StreamId;
@@ -25,14 +25,14 @@ pub(super) struct PlainStreams<'a> {
     scope: Scope,
     with_metadata: bool,
     has_received: bool,
-    topic: &'a Filter,
+    topic: &'a TopicFilter,
     /// Payloads that get a newline; `None` where they are written as they are (`-b`). The delivery gets a view of it, and once
     /// that is printed the buffer is used again.
     lines: Option<BytesMut>,
 }
 
 impl<'a> PlainStreams<'a> {
-    pub(super) fn new(options: &RecvOptions, topic: &'a Filter, report: &'a Reporter) -> Self {
+    pub(super) fn new(options: &RecvOptions, topic: &'a TopicFilter, report: &'a Reporter) -> Self {
         Self {
             report,
             scope: options.scope,

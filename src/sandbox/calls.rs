@@ -10,7 +10,7 @@
 
 use libc::{c_int, c_long};
 
-use super::filter::{Condition, Filter, Rule};
+use super::filter::{CallFilter, Condition, Rule};
 
 /// Calls that are allowed whatever their arguments are.
 #[rustfmt::skip]
@@ -174,8 +174,8 @@ fn internet() -> impl Iterator<Item = Rule> {
 }
 
 /// The calls above.
-fn filter() -> Filter {
-    let mut filter = Filter::default();
+fn filter() -> CallFilter {
+    let mut filter = CallFilter::default();
     for call in ALLOWED.iter().chain(OLDER) {
         filter.allow(*call, Vec::new());
     }

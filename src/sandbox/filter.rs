@@ -38,7 +38,7 @@ const ABSENT: u32 = 0x0005_0026;
 
 /// What becomes of the calls from a number on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Verdict<'a> {
+enum Treatment<'a> {
     Absent,
     Allowed,
     Limited(&'a [Rule]),
@@ -46,7 +46,7 @@ enum Verdict<'a> {
 
 /// Calls that are allowed; all others are absent.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
+pub(super) struct CallFilter {
     /// By their number: with any arguments where there are no rules, else if one of these holds.
     calls: BTreeMap<u32, Vec<Rule>>,
 }
@@ -69,7 +69,7 @@ impl Condition {
     }
 }
 
-impl Filter {
+impl CallFilter {
     /// Allows a call: with any arguments if there are no rules, else if one of them holds.
     pub(super) fn allow(&mut self, call: i64, rules: Vec<Rule>) {
         self.calls.insert(u32::try_from(call).expect("the numbers of system calls are small"), rules);
@@ -93,23 +93,23 @@ impl Filter {
     }
 
     /// The numbers from which on a verdict is good, up to the next one.
-    fn ranges(&self) -> Vec<(u32, Verdict<'_>)> {
-        let mut ranges = vec![(0, Verdict::Absent)];
+    fn ranges(&self) -> Vec<(u32, Treatment<'_>)> {
+        let mut ranges = vec![(0, Treatment::Absent)];
         for (number, rules) in &self.calls {
-            let verdict = if rules.is_empty() { Verdict::Allowed } else { Verdict::Limited(rules) };
+            let verdict = if rules.is_empty() { Treatment::Allowed } else { Treatment::Limited(rules) };
             // What follows a call is absent, unless it is the next one.
             ranges.pop_if(|(from, _)| from == number);
             if ranges.last().is_none_or(|(_, last)| *last != verdict) {
                 ranges.push((*number, verdict));
             }
-            ranges.push((number + 1, Verdict::Absent));
+            ranges.push((number + 1, Treatment::Absent));
         }
         ranges
     }
 }
 
 /// Finds the range of the number that was loaded.
-fn search(ranges: &[(u32, Verdict<'_>)]) -> BpfProgram {
+fn search(ranges: &[(u32, Treatment<'_>)]) -> BpfProgram {
     if let [(_, verdict)] = ranges {
         return judge(*verdict);
     }
@@ -127,9 +127,9 @@ fn search(ranges: &[(u32, Verdict<'_>)]) -> BpfProgram {
     program
 }
 
-fn judge(verdict: Verdict<'_>) -> BpfProgram {
-    let Verdict::Limited(rules) = verdict else {
-        return vec![plain(RETURN, if verdict == Verdict::Allowed { ALLOW } else { ABSENT })];
+fn judge(verdict: Treatment<'_>) -> BpfProgram {
+    let Treatment::Limited(rules) = verdict else {
+        return vec![plain(RETURN, if verdict == Treatment::Allowed { ALLOW } else { ABSENT })];
     };
     let mut program = Vec::new();
     for rule in rules {
@@ -191,7 +191,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_list_is_found_by_any_number(list in proptest::collection::btree_map(0u32..500, 0u8..3, 0..400)) {
-            let mut filter = Filter::default();
+            let mut filter = CallFilter::default();
             for (number, kind) in &list {
                 let rules = (0..*kind).map(|value| vec![Condition::masked(1, 0xf, value.into())]);
                 filter.allow((*number).into(), rules.collect());
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn all_conditions_of_one_rule_must_hold() {
-        let mut filter = Filter::default();
+        let mut filter = CallFilter::default();
         let is = Condition::is;
         filter.allow(5, vec![vec![is(0, 1), is(5, 2)], vec![is(0, 3), Condition::upper_is(2, 0)]]);
         let program = filter.program(ARCH);

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
-use super::run_end::{Outcome, SendFailure};
+use super::run_end::{RunResult, SendFailure};
 use super::waiting::{self, Blocker};
 use crate::error::Lack;
 use crate::event_loop::EventLoop;
@@ -64,7 +64,7 @@ impl BusySpool<'_, '_> {
 impl Blocker for BusySpool<'_, '_> {
     type Gained = (Spool, u64);
 
-    fn look(&mut self, now: Instant) -> Outcome<Option<(Spool, u64)>> {
+    fn look(&mut self, now: Instant) -> RunResult<Option<(Spool, u64)>> {
         let opened = match self.opening.attempt() {
             Err(error) if error.lack() == Some(Lack::Disk) => {
                 self.intake.no_room_for_spool(&self.spool.dir, now);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::SendOptions;
 use super::outgoing::OutgoingStream;
-use super::run_end::{Outcome, SendFailure};
+use super::run_end::{RunResult, SendFailure};
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use super::waiting::{self, Blocker};
@@ -61,7 +61,7 @@ pub(super) fn wait(
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
     report: &Reporter,
-) -> Outcome<Box<dyn OutgoingStream>> {
+) -> RunResult<Box<dyn OutgoingStream>> {
     if let Some(bell) = spooled.bell(Instant::now())? {
         events.watch(bell);
     }
@@ -101,7 +101,7 @@ impl NoSession<'_, '_> {
 impl Blocker for NoSession<'_, '_> {
     type Gained = Box<dyn OutgoingStream>;
 
-    fn look(&mut self, now: Instant) -> Outcome<Option<Self::Gained>> {
+    fn look(&mut self, now: Instant) -> RunResult<Option<Self::Gained>> {
         match self.open_stream(now) {
             Ok((stream, of)) if of.as_ref() == self.peer => Ok(Some(stream)),
             Ok(_) => Err(SendFailure::Interrupted(

@@ -16,7 +16,7 @@ use super::outgoing::{
 };
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Opened, Pace, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
+use crate::legacy::{Decrypted, Pace, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
 use crate::link::Link;
 use crate::spool::Pending;
 use crate::stdio::Split;
@@ -179,8 +179,8 @@ impl ConfirmedStream for LegacyStream {
 
     fn receive(&mut self, payload: &[u8], _now: Instant) -> Result<Reply> {
         let what = match self.store.follow(payload)? {
-            Some(Opened::Text(_) | Opened::Damaged(_) | Opened::NotWhole) => return Ok(Reply::Nothing),
-            Some(Opened::Kill) => "the other device ended the session",
+            Some(Decrypted::Text(_) | Decrypted::Damaged(_) | Decrypted::NotWhole) => return Ok(Reply::Nothing),
+            Some(Decrypted::Kill) => "the other device ended the session",
             // sts-recv has taken a KILL before, or sts-pair --end ran here.
             None => "the session has ended",
         };

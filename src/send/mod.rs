@@ -66,7 +66,7 @@ use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::reply_topics::ReplyTopics;
 use self::run::{Registration, SendRun};
-use self::run_end::Outcome;
+use self::run_end::RunResult;
 use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;
@@ -188,7 +188,7 @@ fn first_stream(
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
     report: &Reporter,
-) -> Outcome<Box<dyn OutgoingStream>> {
+) -> RunResult<Box<dyn OutgoingStream>> {
     let stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
     spooled.check(&*stream)?;
     Ok(stream)

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::outgoing::Reply;
 use super::run::SendRun;
-use super::run_end::{Outcome, SendFailure};
+use super::run_end::{RunResult, SendFailure};
 use super::source::Turn;
 use crate::text::count;
 use crate::{Error, Exit, Result};
@@ -20,7 +20,7 @@ const SESSION_GONE: &str = "the session is gone";
 
 impl SendRun<'_> {
     /// Acts on what arrived on one of the [`ReplyTopics`](super::reply_topics::ReplyTopics).
-    pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> Outcome<()> {
+    pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> RunResult<()> {
         match self.stream.receive(payload, now)? {
             Reply::Nothing => Ok(()),
             Reply::Rejected(rejected) => {
@@ -62,7 +62,7 @@ impl SendRun<'_> {
     }
 
     /// The receiver has written every message of the sequence below this position.
-    fn confirmed(&mut self, position: u64, now: Instant) -> Outcome<()> {
+    fn confirmed(&mut self, position: u64, now: Instant) -> RunResult<()> {
         self.registration.reply_topics.delivered();
         self.timeouts.progress(now);
         if self.timeouts.end_silence() {
@@ -84,7 +84,7 @@ impl SendRun<'_> {
 
     /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
     /// another session, as the broker can cause it: only the receiver's word is.
-    pub(super) fn handle_silence(&mut self, now: Instant) -> Outcome<()> {
+    pub(super) fn handle_silence(&mut self, now: Instant) -> RunResult<()> {
         if !self.source.survives_session() && self.stream.is_orphaned(now)? {
             return Err(self.session_gone());
         }

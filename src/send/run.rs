@@ -43,7 +43,7 @@ use super::data_in_flight::DataInFlight;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
-use super::run_end::{Outcome, SendFailure};
+use super::run_end::{RunResult, SendFailure};
 use super::source::{MessageSource, Turn};
 use super::timeouts::Timeouts;
 use crate::config::{MIN_MESSAGE, Mqtt};
@@ -88,7 +88,7 @@ pub(super) struct SendRun<'a> {
 
 impl SendRun<'_> {
     /// Sends all of the source; returns once that is delivered, or the run is stopped.
-    pub(super) fn deliver(&mut self) -> Outcome<()> {
+    pub(super) fn deliver(&mut self) -> RunResult<()> {
         let now = Instant::now();
         self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
         self.events.broker.connect(now);
@@ -122,7 +122,7 @@ impl SendRun<'_> {
     /// What is due ([`OutgoingStream::next_due`]) comes before new messages. The receiver accepts the messages
     /// of a stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If
     /// new ones took the room first, nothing that was sent could be of use.
-    fn transfer(&mut self, now: Instant) -> Outcome<()> {
+    fn transfer(&mut self, now: Instant) -> RunResult<()> {
         let connected = self.events.is_connected();
         if self.events.was_woken() {
             self.source.woken()?;
@@ -214,7 +214,7 @@ impl SendRun<'_> {
     }
 
     /// Publishes what is due before any new message; true if there was any.
-    fn publish_due(&mut self, now: Instant) -> Outcome<bool> {
+    fn publish_due(&mut self, now: Instant) -> RunResult<bool> {
         let is_path_clear = self.is_path_clear();
         if !is_path_clear {
             self.stream.ignore_silence(now);
@@ -259,7 +259,7 @@ impl SendRun<'_> {
         }
     }
 
-    pub(super) fn handle_events(&mut self, now: Instant) -> Outcome<()> {
+    pub(super) fn handle_events(&mut self, now: Instant) -> RunResult<()> {
         loop {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
@@ -269,7 +269,7 @@ impl SendRun<'_> {
         }
     }
 
-    fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> Outcome<()> {
+    fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> RunResult<()> {
         match event {
             BrokerEvent::Connected => {
                 self.registration.will.connected(&mut self.events.broker);
@@ -300,7 +300,7 @@ impl SendRun<'_> {
 
     /// The broker bears less than on an earlier connection: what is in messages that are too long now goes in shorter
     /// ones.
-    fn cut_again(&mut self, refusal: Error, now: Instant) -> Outcome<()> {
+    fn cut_again(&mut self, refusal: Error, now: Instant) -> RunResult<()> {
         if self.stream.max_message() > self.events.broker.max_payload(self.stream.topic()) {
             return Err(self.refused(refusal));
         }

@@ -33,7 +33,7 @@ impl From<Error> for SendFailure {
 }
 
 /// What the loop does, and why it ends where that fails.
-pub(super) type Outcome<T> = std::result::Result<T, SendFailure>;
+pub(super) type RunResult<T> = std::result::Result<T, SendFailure>;
 
 impl SendRun<'_> {
     /// Sends all of the source, and ends the connection.
@@ -90,7 +90,7 @@ impl SendRun<'_> {
     ///
     /// # Errors
     /// As [`MessageSource::undelivered`](super::source::MessageSource::undelivered), where that leaves anything undelivered.
-    pub(super) fn is_stopped(&mut self, now: Instant) -> Outcome<bool> {
+    pub(super) fn is_stopped(&mut self, now: Instant) -> RunResult<bool> {
         let stop = self.events.stop_requested();
         if stop > Stop::No && self.timeouts.begin_stop(now) {
             self.source.stop_reading(now)?;

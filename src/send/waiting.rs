@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::run_end::{Outcome, SendFailure};
+use super::run_end::{RunResult, SendFailure};
 use super::timeouts::Timeouts;
 use crate::event_loop::{EventLoop, Stop};
 use crate::{Error, Result};
@@ -23,7 +23,7 @@ pub(super) trait Blocker {
     ///
     /// # Errors
     /// [`SendFailure::Interrupted`] where waiting is of no use.
-    fn look(&mut self, now: Instant) -> Outcome<Option<Self::Gained>>;
+    fn look(&mut self, now: Instant) -> RunResult<Option<Self::Gained>>;
 
     /// Another process has something for this one.
     fn woken(&mut self) -> Result<()> {
@@ -61,7 +61,7 @@ pub(super) fn wait<O: Blocker>(
     blocker: &mut O,
     timeout: Option<Duration>,
     events: &mut EventLoop<'_>,
-) -> Outcome<O::Gained> {
+) -> RunResult<O::Gained> {
     let mut timeouts = Timeouts::new(timeout, false);
     loop {
         let now = events.begin_turn();

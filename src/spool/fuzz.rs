@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::{Appended, Found, Opening, Owner, RecordStore, Spool, SpoolOptions, chunk};
 use crate::crypto::schedule::digest;
-use crate::fuzz::{Input, check_text, forge};
+use crate::fuzz::{FuzzInput, check_text, forge};
 use crate::units::Size;
 
 /// Where the state and its slots are, and the first segment.
@@ -19,7 +19,7 @@ const MAX_LEN: usize = 300;
 
 /// Records go in, the files are changed, and what comes out is looked at.
 pub(crate) fn spool(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let home = tempfile::tempdir().expect("there is room for a directory");
     let dir = home.path().join("spool");
     let mut records = Vec::new();
@@ -66,7 +66,7 @@ fn open(dir: &Path) -> Option<Spool> {
 }
 
 /// Changes the files; true if the sums are right for what they hold then.
-fn damage(dir: &Path, input: &mut Input<'_>) -> bool {
+fn damage(dir: &Path, input: &mut FuzzInput<'_>) -> bool {
     let change = |name: &str, change: &mut dyn FnMut(Vec<u8>) -> Vec<u8>| {
         let path = dir.join(name);
         let bytes = fs::read(&path).unwrap_or_default();

@@ -10,7 +10,7 @@ use super::content;
 use super::{Accepted, FIRST_SIDE_STREAM, Opened, Receiver};
 use crate::Rejected;
 use crate::crypto::key_tree::{MAX_NUMBER, StreamKey, will_cipher};
-use crate::fuzz::{Input, forge};
+use crate::fuzz::{FuzzInput, forge};
 use crate::message::{FrameType, SealedHeader};
 use crate::session::{Session, Standing, pair};
 use crate::suite::Suite;
@@ -19,7 +19,7 @@ const SEALED_TYPES: [FrameType; 3] = [FrameType::Enc, FrameType::Kill, FrameType
 
 /// The plaintext of an authentic message.
 pub(crate) fn contents(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let header = header(&mut input, [0; 3]);
     let mut plaintext = BytesMut::from(input.rest());
     let kind_byte = plaintext.first().copied().unwrap_or(0);
@@ -41,7 +41,7 @@ pub(crate) fn contents(data: &[u8]) {
     assert_eq!(again, expected);
 }
 
-fn header(input: &mut Input<'_>, tag: [u8; 3]) -> SealedHeader {
+fn header(input: &mut FuzzInput<'_>, tag: [u8; 3]) -> SealedHeader {
     let frame_type = SEALED_TYPES[input.below(16).saturating_sub(13)];
     let stream = input.small_number();
     let stream = if input.flag() { stream.wrapping_add(FIRST_SIDE_STREAM) } else { stream };
@@ -49,7 +49,7 @@ fn header(input: &mut Input<'_>, tag: [u8; 3]) -> SealedHeader {
 }
 
 /// What is sent under one session, and what came of it.
-struct Link {
+struct FuzzedSession {
     master: Session,
     receiver: Receiver,
     sent: Vec<Vec<u8>>,
@@ -59,13 +59,13 @@ struct Link {
 
 /// A receiver, and a peer that has the keys of the session; between them a network that forges.
 pub(crate) fn receiver(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let suite = Suite::ALL[input.below(Suite::ALL.len())];
     let (master, slave) = pair(1, suite);
     let mut receiver = Receiver::new();
     let standing = [Standing::Current, Standing::Pending, Standing::Retired][input.below(3)];
     receiver.update([(slave.clone(), standing), (pair(2, suite).1, Standing::Retired)]);
-    let mut link = Link { master, receiver, sent: Vec::new(), written: BTreeSet::new() };
+    let mut link = FuzzedSession { master, receiver, sent: Vec::new(), written: BTreeSet::new() };
     while !input.is_empty() {
         match input.below(8) {
             0 => {
@@ -94,7 +94,7 @@ pub(crate) fn receiver(data: &[u8]) {
     }
 }
 
-impl Link {
+impl FuzzedSession {
     /// A message that was sent comes, perhaps once more.
     fn genuine(&mut self, at: usize) {
         let Some(message) = self.sent.get(at % self.sent.len().max(1)).cloned() else { return };
@@ -126,7 +126,7 @@ impl Link {
         }
     }
 
-    fn forged(&mut self, at: usize, input: &mut Input<'_>) {
+    fn forged(&mut self, at: usize, input: &mut FuzzInput<'_>) {
         let Some(genuine) = self.sent.get(at % self.sent.len().max(1)) else { return };
         let forged = forge(genuine, input);
         self.claim(&forged);

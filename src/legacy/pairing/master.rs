@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, SecretKey, is_accepted, pop};
+use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, PairingOutput, REPEAT_INTERVAL, SecretKey, is_accepted, pop};
 use crate::crypto::legacy::LegacyCipher;
 use crate::secret::Key;
 
@@ -15,8 +15,8 @@ const READY_DELAY: Duration = Duration::from_millis(1500);
 const MAX_OFFERS: usize = 8;
 
 /// What the master waits for.
-enum State {
-    /// [`Master::begin`].
+enum MasterStep {
+    /// [`PairingMaster::begin`].
     Begin,
     InitAck(Ids),
     AuthAck(Ids),
@@ -30,22 +30,22 @@ enum State {
     End,
 }
 
-pub(crate) struct Master {
-    state: State,
-    outbox: VecDeque<Output>,
+pub(crate) struct PairingMaster {
+    state: MasterStep,
+    outbox: VecDeque<PairingOutput>,
     /// When to repeat the request that is not answered.
     repeat_at: Option<Instant>,
     /// When the slave, if it is the old program, has given up.
     give_up_at: Option<Instant>,
 }
 
-impl Master {
+impl PairingMaster {
     pub(super) fn new() -> Self {
-        Self { state: State::Begin, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
+        Self { state: MasterStep::Begin, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
     }
 
     pub(super) fn begin(&mut self, now: Instant, draw: &mut dyn Draw) {
-        if matches!(self.state, State::Begin) {
+        if matches!(self.state, MasterStep::Begin) {
             self.start(now, draw);
         }
     }
@@ -58,93 +58,97 @@ impl Master {
     }
 
     fn send_init_req(&mut self, ids: Ids, now: Instant) {
-        self.outbox.push_back(Output::Send(Frame::InitReq { master: ids.master, slave: ids.slave }));
+        self.outbox.push_back(PairingOutput::Send(Frame::InitReq { master: ids.master, slave: ids.slave }));
         self.repeat_at = Some(now + INITREQ_INTERVAL);
-        self.state = State::InitAck(ids);
+        self.state = MasterStep::InitAck(ids);
     }
 
     fn send_auth_req(&mut self, ids: Ids, now: Instant) {
-        self.outbox.push_back(Output::Send(Frame::AuthReq(ids.slave)));
+        self.outbox.push_back(PairingOutput::Send(Frame::AuthReq(ids.slave)));
         self.repeat_at = Some(now + REPEAT_INTERVAL);
-        self.state = State::AuthAck(ids);
+        self.state = MasterStep::AuthAck(ids);
     }
 
     /// Offers a fresh key. The slave tries the keys in the order of their offers, and takes none after the first it accepts.
     fn offer(&mut self, mut offers: Vec<SecretKey>, now: Instant, draw: &mut dyn Draw) {
         if offers.len() < MAX_OFFERS {
             let key = draw.secret_key();
-            self.outbox.push_back(Output::Send(Frame::RdyReq(key.public())));
+            self.outbox.push_back(PairingOutput::Send(Frame::RdyReq(key.public())));
             offers.push(key);
         }
         self.repeat_at = (offers.len() < MAX_OFFERS).then(|| now + REPEAT_INTERVAL);
-        self.state = State::RdyAck(offers);
+        self.state = MasterStep::RdyAck(offers);
     }
 
     pub(super) fn accept(&mut self, frame: &Frame, now: Instant, draw: &mut dyn Draw) -> bool {
         match (&mut self.state, frame) {
-            (State::InitAck(ids), Frame::InitAck) => {
+            (MasterStep::InitAck(ids), Frame::InitAck) => {
                 let ids = *ids;
                 self.give_up_at = Some(now + ATTEMPT_TIMEOUT);
                 self.send_auth_req(ids, now);
             }
-            (State::AuthAck(ids), Frame::AuthAck) => {
-                (self.state, self.repeat_at) = (State::AuthReq(*ids), None);
+            (MasterStep::AuthAck(ids), Frame::AuthAck) => {
+                (self.state, self.repeat_at) = (MasterStep::AuthReq(*ids), None);
             }
-            (State::AuthReq(ids), Frame::AuthReq(id)) if *id == ids.master => {
-                self.outbox.push_back(Output::Send(Frame::AuthAck));
+            (MasterStep::AuthReq(ids), Frame::AuthReq(id)) if *id == ids.master => {
+                self.outbox.push_back(PairingOutput::Send(Frame::AuthAck));
                 self.offer(Vec::new(), now, draw);
             }
-            (State::RdyAck(offers), Frame::RdyAck) => {
-                (self.state, self.repeat_at) = (State::RdyReq(std::mem::take(offers)), None);
+            (MasterStep::RdyAck(offers), Frame::RdyAck) => {
+                (self.state, self.repeat_at) = (MasterStep::RdyReq(std::mem::take(offers)), None);
             }
-            (State::RdyReq(offers), Frame::RdyReq(peer)) => {
+            (MasterStep::RdyReq(offers), Frame::RdyReq(peer)) => {
                 // Had it seen all offers, it took the first that passes its check. If an offer was lost, it took a later one, most
                 // likely the newest, after which it answered.
                 let mut accepted = offers.iter().filter_map(|offer| offer.agree(peer)).filter(is_accepted);
                 let Some(key) = accepted.next() else { return false };
                 let other = accepted.next_back();
-                self.outbox.extend([Output::Store(key), Output::Send(Frame::RdyAck)]);
-                (self.state, self.give_up_at) = (State::Ready(now + READY_DELAY, other), None);
+                self.outbox.extend([PairingOutput::Store(key), PairingOutput::Send(Frame::RdyAck)]);
+                (self.state, self.give_up_at) = (MasterStep::Ready(now + READY_DELAY, other), None);
             }
             _ => return false,
         }
         true
     }
 
-    pub(super) fn poll(&mut self, now: Instant, can_send: bool, draw: &mut dyn Draw) -> Option<Output> {
+    pub(super) fn poll(&mut self, now: Instant, can_send: bool, draw: &mut dyn Draw) -> Option<PairingOutput> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if can_send && is_due(self.give_up_at) {
             self.start(now, draw);
         }
         if let Some(output) = pop(&mut self.outbox, can_send) {
-            if matches!(output, Output::Send(_)) {
+            if matches!(output, PairingOutput::Send(_)) {
                 self.restart_times(now);
             }
             return Some(output);
         }
-        if let State::Ready(at, other) = &mut self.state
+        if let MasterStep::Ready(at, other) = &mut self.state
             && self.outbox.is_empty()
             && now >= *at
         {
-            self.outbox.extend(other.take().map(Output::StoreOther));
-            self.state = State::End;
-            return Some(Output::Agreed);
+            self.outbox.extend(other.take().map(PairingOutput::StoreOther));
+            self.state = MasterStep::End;
+            return Some(PairingOutput::Agreed);
         }
         if can_send && self.outbox.is_empty() && is_due(self.repeat_at) {
             match &mut self.state {
-                State::InitAck(ids) => {
+                MasterStep::InitAck(ids) => {
                     let ids = *ids;
                     self.send_init_req(ids, now);
                 }
-                State::AuthAck(ids) => {
+                MasterStep::AuthAck(ids) => {
                     let ids = *ids;
                     self.send_auth_req(ids, now);
                 }
-                State::RdyAck(offers) => {
+                MasterStep::RdyAck(offers) => {
                     let offers = std::mem::take(offers);
                     self.offer(offers, now, draw);
                 }
-                State::Begin | State::AuthReq(_) | State::RdyReq(_) | State::Ready(..) | State::End => {}
+                MasterStep::Begin
+                | MasterStep::AuthReq(_)
+                | MasterStep::RdyReq(_)
+                | MasterStep::Ready(..)
+                | MasterStep::End => {}
             }
         }
         pop(&mut self.outbox, can_send)
@@ -153,11 +157,11 @@ impl Master {
     /// A frame leaves now, perhaps long after it was made.
     fn restart_times(&mut self, now: Instant) {
         let interval = match &mut self.state {
-            State::Ready(at, _) => {
+            MasterStep::Ready(at, _) => {
                 *at = now + READY_DELAY;
                 return;
             }
-            State::InitAck(_) => INITREQ_INTERVAL,
+            MasterStep::InitAck(_) => INITREQ_INTERVAL,
             _ => REPEAT_INTERVAL,
         };
         self.repeat_at = self.repeat_at.map(|_| now + interval);
@@ -165,12 +169,12 @@ impl Master {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Ready(at, _) => Some(at),
+            MasterStep::Ready(at, _) => Some(at),
             _ => [self.repeat_at, self.give_up_at].into_iter().flatten().min(),
         }
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        !matches!(self.state, State::Begin | State::InitAck(_))
+        !matches!(self.state, MasterStep::Begin | MasterStep::InitAck(_))
     }
 }

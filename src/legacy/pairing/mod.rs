@@ -30,8 +30,8 @@ use std::time::{Duration, Instant};
 
 use rand::{CryptoRng, RngExt};
 
-use self::master::Master;
-use self::slave::Slave;
+use self::master::PairingMaster;
+use self::slave::PairingSlave;
 use super::frame::{Frame, ID_LEN, Id};
 use crate::crypto::legacy::{LegacyCipher, SecretKey};
 use crate::role::Role;
@@ -71,7 +71,7 @@ impl<R: CryptoRng> Draw for R {
 
 /// What a pairing asks its caller to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Output {
+pub(crate) enum PairingOutput {
     /// Publish this.
     Send(Frame),
     /// Store a session under this key, as pending: the other device may use it as soon as it has what is sent next.
@@ -86,16 +86,16 @@ pub(crate) enum Output {
 
 /// This device's side of a pairing.
 pub(crate) enum Pairing {
-    Master(Master),
-    Slave(Slave),
+    Master(PairingMaster),
+    Slave(PairingSlave),
 }
 
 impl Pairing {
     /// A pairing in this role, for a session in CBC or in ECB, which sends nothing and accepts nothing before [`Pairing::begin`].
     pub(crate) fn new(role: Role, is_cbc: bool) -> Self {
         match role {
-            Role::Master => Self::Master(Master::new()),
-            Role::Slave => Self::Slave(Slave::new(is_cbc)),
+            Role::Master => Self::Master(PairingMaster::new()),
+            Role::Slave => Self::Slave(PairingSlave::new(is_cbc)),
         }
     }
 
@@ -117,7 +117,7 @@ impl Pairing {
 
     /// What to do next, if anything is due; to be called until there is nothing. Unless it `can_send`, nothing is to be sent, and
     /// what is due waits.
-    pub(crate) fn poll(&mut self, now: Instant, can_send: bool, draw: &mut dyn Draw) -> Option<Output> {
+    pub(crate) fn poll(&mut self, now: Instant, can_send: bool, draw: &mut dyn Draw) -> Option<PairingOutput> {
         match self {
             Self::Master(master) => master.poll(now, can_send, draw),
             Self::Slave(slave) => slave.poll(now, can_send),
@@ -142,8 +142,8 @@ impl Pairing {
 }
 
 /// The next output; a frame stays where it cannot be sent.
-fn pop(outbox: &mut VecDeque<Output>, can_send: bool) -> Option<Output> {
-    if !can_send && matches!(outbox.front(), Some(Output::Send(_))) {
+fn pop(outbox: &mut VecDeque<PairingOutput>, can_send: bool) -> Option<PairingOutput> {
+    if !can_send && matches!(outbox.front(), Some(PairingOutput::Send(_))) {
         return None;
     }
     outbox.pop_front()

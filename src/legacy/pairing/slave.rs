@@ -3,40 +3,40 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, Output, REPEAT_INTERVAL, is_accepted, pop};
-use crate::crypto::legacy::PublicKey;
+use super::{ATTEMPT_TIMEOUT, Draw, Frame, Ids, PairingOutput, REPEAT_INTERVAL, is_accepted, pop};
+use crate::crypto::legacy::CurvePoint;
 
 /// What the slave waits for.
-enum State {
-    /// [`Slave::begin`].
+enum SlaveStep {
+    /// [`PairingSlave::begin`].
     Begin,
     InitReq,
     AuthReq(Ids),
     AuthAck(Ids),
     RdyReq(Ids),
     /// The session is stored, and this key of ours is to be sent.
-    RdyAck(Ids, PublicKey),
+    RdyAck(Ids, CurvePoint),
 }
 
-pub(crate) struct Slave {
-    state: State,
+pub(crate) struct PairingSlave {
+    state: SlaveStep,
     /// The session will be in CBC.
     is_cbc: bool,
-    outbox: VecDeque<Output>,
+    outbox: VecDeque<PairingOutput>,
     /// When to repeat the request that is not answered.
     repeat_at: Option<Instant>,
     /// When the master, if it is the old program, has given up.
     give_up_at: Option<Instant>,
 }
 
-impl Slave {
+impl PairingSlave {
     pub(super) fn new(is_cbc: bool) -> Self {
-        Self { state: State::Begin, is_cbc, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
+        Self { state: SlaveStep::Begin, is_cbc, outbox: VecDeque::new(), repeat_at: None, give_up_at: None }
     }
 
     pub(super) fn begin(&mut self) {
-        if matches!(self.state, State::Begin) {
-            self.state = State::InitReq;
+        if matches!(self.state, SlaveStep::Begin) {
+            self.state = SlaveStep::InitReq;
         }
     }
 
@@ -45,21 +45,22 @@ impl Slave {
             return self.accept_init_req(Ids { master: *master, slave: *slave }, now);
         }
         match (&self.state, frame) {
-            (State::AuthReq(ids), Frame::AuthReq(id)) if *id == ids.slave => {
+            (SlaveStep::AuthReq(ids), Frame::AuthReq(id)) if *id == ids.slave => {
                 let ids = *ids;
-                self.outbox.extend([Output::Send(Frame::AuthAck), Output::Send(Frame::AuthReq(ids.master))]);
-                (self.state, self.repeat_at) = (State::AuthAck(ids), Some(now + REPEAT_INTERVAL));
+                self.outbox
+                    .extend([PairingOutput::Send(Frame::AuthAck), PairingOutput::Send(Frame::AuthReq(ids.master))]);
+                (self.state, self.repeat_at) = (SlaveStep::AuthAck(ids), Some(now + REPEAT_INTERVAL));
             }
-            (State::AuthAck(ids), Frame::AuthAck) => {
-                (self.state, self.repeat_at) = (State::RdyReq(*ids), None);
+            (SlaveStep::AuthAck(ids), Frame::AuthAck) => {
+                (self.state, self.repeat_at) = (SlaveStep::RdyReq(*ids), None);
             }
-            (State::RdyReq(ids), Frame::RdyReq(peer)) => {
+            (SlaveStep::RdyReq(ids), Frame::RdyReq(peer)) => {
                 let ids = *ids;
                 return self.accept_key(ids, peer, now, draw);
             }
-            (State::RdyAck(..), Frame::RdyAck) => {
-                self.outbox.push_back(Output::Agreed);
-                (self.state, self.repeat_at, self.give_up_at) = (State::InitReq, None, None);
+            (SlaveStep::RdyAck(..), Frame::RdyAck) => {
+                self.outbox.push_back(PairingOutput::Agreed);
+                (self.state, self.repeat_at, self.give_up_at) = (SlaveStep::InitReq, None, None);
             }
             _ => return false,
         }
@@ -69,21 +70,23 @@ impl Slave {
     /// A master that starts again makes new ids; one that only repeats itself has not heard INITACK, or not yet.
     fn accept_init_req(&mut self, ids: Ids, now: Instant) -> bool {
         match &self.state {
-            State::Begin => return false,
-            State::AuthAck(known) | State::RdyReq(known) | State::RdyAck(known, _) if *known == ids => return false,
-            State::RdyAck(..) => self.outbox.push_back(Output::Abandon),
-            State::InitReq | State::AuthReq(_) | State::AuthAck(_) | State::RdyReq(_) => {}
+            SlaveStep::Begin => return false,
+            SlaveStep::AuthAck(known) | SlaveStep::RdyReq(known) | SlaveStep::RdyAck(known, _) if *known == ids => {
+                return false;
+            }
+            SlaveStep::RdyAck(..) => self.outbox.push_back(PairingOutput::Abandon),
+            SlaveStep::InitReq | SlaveStep::AuthReq(_) | SlaveStep::AuthAck(_) | SlaveStep::RdyReq(_) => {}
         }
         // What the one before was to hear must not reach this one, which would be out of step.
-        self.outbox.retain(|output| !matches!(output, Output::Send(_)));
-        self.outbox.push_back(Output::Send(Frame::InitAck));
-        self.state = State::AuthReq(ids);
+        self.outbox.retain(|output| !matches!(output, PairingOutput::Send(_)));
+        self.outbox.push_back(PairingOutput::Send(Frame::InitAck));
+        self.state = SlaveStep::AuthReq(ids);
         (self.repeat_at, self.give_up_at) = (None, Some(now + ATTEMPT_TIMEOUT));
         true
     }
 
     /// Answers the master's key with one of ours that makes a session key which the old program does not refuse.
-    fn accept_key(&mut self, ids: Ids, peer: &PublicKey, now: Instant, draw: &mut dyn Draw) -> bool {
+    fn accept_key(&mut self, ids: Ids, peer: &CurvePoint, now: Instant, draw: &mut dyn Draw) -> bool {
         let (public, key) = loop {
             let own = draw.secret_key();
             // Not a point of the curve: drawing again would not help.
@@ -92,25 +95,26 @@ impl Slave {
                 break (own.public(), key);
             }
         };
-        let answer = [Output::Store(key), Output::Send(Frame::RdyAck), Output::Send(Frame::RdyReq(public))];
+        let answer =
+            [PairingOutput::Store(key), PairingOutput::Send(Frame::RdyAck), PairingOutput::Send(Frame::RdyReq(public))];
         self.outbox.extend(answer);
         // If it is only RDYACK that is late, the master is on already, and decrypts what it gets. In CBC it drops this key, as it
         // is not of whole blocks. In ECB it would display it as noise: there the key is not repeated, and if it is lost, the
         // master has to start again.
         let repeat_at = self.is_cbc.then(|| now + REPEAT_INTERVAL);
-        (self.state, self.repeat_at) = (State::RdyAck(ids, public), repeat_at);
+        (self.state, self.repeat_at) = (SlaveStep::RdyAck(ids, public), repeat_at);
         true
     }
 
-    pub(super) fn poll(&mut self, now: Instant, can_send: bool) -> Option<Output> {
+    pub(super) fn poll(&mut self, now: Instant, can_send: bool) -> Option<PairingOutput> {
         if self.give_up_at.is_some_and(|at| now >= at) {
-            let was_stored = matches!(self.state, State::RdyAck(..));
-            (self.state, self.repeat_at, self.give_up_at) = (State::InitReq, None, None);
+            let was_stored = matches!(self.state, SlaveStep::RdyAck(..));
+            (self.state, self.repeat_at, self.give_up_at) = (SlaveStep::InitReq, None, None);
             self.outbox.clear();
-            return was_stored.then_some(Output::Abandon);
+            return was_stored.then_some(PairingOutput::Abandon);
         }
         if let Some(output) = pop(&mut self.outbox, can_send) {
-            if matches!(output, Output::Send(_)) {
+            if matches!(output, PairingOutput::Send(_)) {
                 // It leaves now, perhaps long after it was made.
                 self.repeat_at = self.repeat_at.map(|_| now + REPEAT_INTERVAL);
             }
@@ -119,9 +123,9 @@ impl Slave {
         if can_send && self.outbox.is_empty() && self.repeat_at.is_some_and(|at| now >= at) {
             self.repeat_at = Some(now + REPEAT_INTERVAL);
             return match &self.state {
-                State::AuthAck(ids) => Some(Output::Send(Frame::AuthReq(ids.master))),
-                State::RdyAck(_, public) => Some(Output::Send(Frame::RdyReq(*public))),
-                State::Begin | State::InitReq | State::AuthReq(_) | State::RdyReq(_) => None,
+                SlaveStep::AuthAck(ids) => Some(PairingOutput::Send(Frame::AuthReq(ids.master))),
+                SlaveStep::RdyAck(_, public) => Some(PairingOutput::Send(Frame::RdyReq(*public))),
+                SlaveStep::Begin | SlaveStep::InitReq | SlaveStep::AuthReq(_) | SlaveStep::RdyReq(_) => None,
             };
         }
         None
@@ -132,6 +136,6 @@ impl Slave {
     }
 
     pub(super) fn is_under_way(&self) -> bool {
-        !matches!(self.state, State::Begin | State::InitReq)
+        !matches!(self.state, SlaveStep::Begin | SlaveStep::InitReq)
     }
 }

@@ -34,14 +34,14 @@ impl Device {
         let mut frames = Vec::new();
         while let Some(output) = self.pairing.poll(now, self.is_online, &mut self.rng) {
             match output {
-                Output::Send(frame) => {
+                PairingOutput::Send(frame) => {
                     self.sent.push((now, frame.clone()));
                     frames.push(frame);
                 }
-                Output::Store(key) => self.key = Some(key),
-                Output::Agreed => self.agreed += 1,
-                Output::StoreOther(key) => self.other = Some(key),
-                Output::Abandon => self.key = None,
+                PairingOutput::Store(key) => self.key = Some(key),
+                PairingOutput::Agreed => self.agreed += 1,
+                PairingOutput::StoreOther(key) => self.other = Some(key),
+                PairingOutput::Abandon => self.key = None,
             }
         }
         frames
@@ -212,7 +212,9 @@ fn the_first_key_that_passes_the_check_is_the_one() {
     let mut draw = Keys(vec![refused], StdRng::seed_from_u64(4));
     let mut master = Pairing::new(Role::Master, true);
     master.begin(now, &mut draw);
-    let Some(Output::Send(Frame::InitReq { master: id, .. })) = master.poll(now, true, &mut draw) else { panic!() };
+    let Some(PairingOutput::Send(Frame::InitReq { master: id, .. })) = master.poll(now, true, &mut draw) else {
+        panic!()
+    };
     for frame in [Frame::InitAck, Frame::AuthAck, Frame::AuthReq(id)] {
         assert!(master.accept(&frame, now, &mut draw));
         while master.poll(now, true, &mut draw).is_some() {}
@@ -220,7 +222,8 @@ fn the_first_key_that_passes_the_check_is_the_one() {
     // The slave takes the second of three: RDYACK comes late.
     let mut offers = Vec::new();
     for secs in [2, 4] {
-        let Some(Output::Send(Frame::RdyReq(key))) = master.poll(now + Duration::from_secs(secs), true, &mut draw)
+        let Some(PairingOutput::Send(Frame::RdyReq(key))) =
+            master.poll(now + Duration::from_secs(secs), true, &mut draw)
         else {
             panic!()
         };
@@ -230,10 +233,10 @@ fn the_first_key_that_passes_the_check_is_the_one() {
     assert!(master.accept(&Frame::RdyAck, later, &mut draw));
     assert!(master.accept(&Frame::RdyReq(peer.public()), later, &mut draw));
     let taken = offers.iter().filter_map(|offer| peer.agree(offer)).find(is_accepted).unwrap();
-    assert_eq!(master.poll(later, true, &mut draw), Some(Output::Store(taken)));
-    assert_eq!(master.poll(later, true, &mut draw), Some(Output::Send(Frame::RdyAck)));
+    assert_eq!(master.poll(later, true, &mut draw), Some(PairingOutput::Store(taken)));
+    assert_eq!(master.poll(later, true, &mut draw), Some(PairingOutput::Send(Frame::RdyAck)));
     assert_eq!(master.poll(later + Duration::from_millis(1499), true, &mut draw), None);
-    assert_eq!(master.poll(later + Duration::from_millis(1500), true, &mut draw), Some(Output::Agreed));
+    assert_eq!(master.poll(later + Duration::from_millis(1500), true, &mut draw), Some(PairingOutput::Agreed));
 }
 
 #[test]

@@ -9,14 +9,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::ClientSession;
-use crate::fuzz::{Input, check_text};
+use crate::fuzz::{FuzzInput, check_text};
 use crate::mqtt::{
     ClientLimits, ClientOptions, ConnectionLost, Event, InFlightLimit, Qos, Receipt, Token, V5Options, Version, Will,
 };
 
 const QOS: [Qos; 3] = [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce];
 
-struct Tool {
+struct FuzzedClient {
     session: ClientSession,
     version: Version,
     now: Instant,
@@ -30,7 +30,7 @@ struct Tool {
 }
 
 pub(crate) fn session(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let version = Version::ALL[input.below(Version::ALL.len())];
     let options = ClientOptions {
         version,
@@ -56,7 +56,7 @@ pub(crate) fn session(data: &[u8]) {
         ..ClientOptions::new("client-01234567")
     };
     let session = ClientSession::new(options).expect("these options are good");
-    let mut tool = Tool {
+    let mut tool = FuzzedClient {
         session,
         version,
         now: start(),
@@ -80,8 +80,8 @@ fn start() -> Instant {
     *START.get_or_init(Instant::now)
 }
 
-impl Tool {
-    fn step(&mut self, input: &mut Input<'_>) {
+impl FuzzedClient {
+    fn step(&mut self, input: &mut FuzzInput<'_>) {
         match input.below(16) {
             0 if !self.is_connected => {
                 self.session.transport_opened(self.now);
@@ -181,7 +181,7 @@ impl Tool {
 }
 
 /// A packet that is whole, of any type: what a broker says when it speaks MQTT, and not always when it should.
-fn packet(version: Version, input: &mut Input<'_>) -> Vec<u8> {
+fn packet(version: Version, input: &mut FuzzInput<'_>) -> Vec<u8> {
     let properties: &[u8] = if version.has_properties() { &[0] } else { &[] };
     let pkid = [0, input.byte() % 8];
     let (first, body) = match input.below(9) {

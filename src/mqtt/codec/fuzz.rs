@@ -3,14 +3,14 @@
 use bytes::BytesMut;
 
 use super::{Codec, Packet};
-use crate::fuzz::{Input, check_text};
+use crate::fuzz::{FuzzInput, check_text};
 use crate::mqtt::{ClientOptions, Version, foreign_protocol};
 
 /// Largest PUBLISH that is taken in: small, so that an input reaches beyond it.
 const LIMIT: usize = 300;
 
 pub(crate) fn codec(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let version = Version::ALL[input.below(Version::ALL.len())];
     let step = 1 + usize::from(input.byte());
     let bytes = input.rest();

@@ -13,7 +13,7 @@ use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
 
 /// Which step is under way.
-enum Step {
+enum CheckStep {
     /// The broker has not accepted the connection yet.
     Connecting,
     Subscribing,
@@ -44,7 +44,7 @@ pub(super) fn check_broker(
     // The steps are reported on standard output, not by the loop.
     let silent = Reporter::to("sts-pair", Level::Error, Box::new(std::io::sink()));
     let events = EventLoop::new(broker, Signals::catch()?, &silent);
-    let mut check = BrokerCheck { link, session, findings, events, step: Step::Connecting, begun };
+    let mut check = BrokerCheck { link, session, findings, events, step: CheckStep::Connecting, begun };
     check.run(timeout.map(|timeout| begun + timeout))?;
     check.events.close().map(drop)
 }
@@ -54,7 +54,7 @@ struct BrokerCheck<'a> {
     session: Option<&'a CheckedSession>,
     findings: &'a mut Findings,
     events: EventLoop<'a>,
-    step: Step,
+    step: CheckStep,
     begun: Instant,
 }
 
@@ -73,8 +73,8 @@ impl BrokerCheck<'_> {
                 return self.findings.bad(self.step.name(), error);
             }
             let asked = match &self.step {
-                Step::Asking(asked) => asked.peer.as_ref().and_then(SessionCheck::deadline),
-                Step::Connecting | Step::Subscribing => None,
+                CheckStep::Asking(asked) => asked.peer.as_ref().and_then(SessionCheck::deadline),
+                CheckStep::Connecting | CheckStep::Subscribing => None,
             };
             self.events.wait(None, until.into_iter().chain(asked).min(), now)?;
         }
@@ -104,11 +104,11 @@ impl BrokerCheck<'_> {
                 self.findings.bad(self.step.name(), error)?;
                 return Ok(true);
             }
-            BrokerEvent::Subscribed { filter, requested, granted } if matches!(self.step, Step::Subscribing) => {
+            BrokerEvent::Subscribed { filter, requested, granted } if matches!(self.step, CheckStep::Subscribing) => {
                 self.subscribed(filter, requested, granted)?;
             }
             BrokerEvent::Acknowledged(token) => {
-                if let Step::Asking(asked) = &mut self.step
+                if let CheckStep::Asking(asked) = &mut self.step
                     && asked.publishing.take_if(|awaited| *awaited == token).is_some()
                 {
                     self.findings.good("publishing", self.topic().unwrap_or_default())?;
@@ -133,7 +133,7 @@ impl BrokerCheck<'_> {
         let place = format!("{}://{}, {took} ms", broker.endpoint().scheme(), broker.remote());
         self.findings.good("connection", place)?;
         let login = self.link.config.mqtt.login.as_ref();
-        self.step = Step::Subscribing;
+        self.step = CheckStep::Subscribing;
         self.findings.good("login", login.map_or("not required".to_owned(), |login| format!("as {}", login.username)))
     }
 
@@ -144,7 +144,7 @@ impl BrokerCheck<'_> {
         } else {
             self.findings.good("subscription", format!("{filter}, QoS {granted}"))?;
         }
-        self.step = Step::Asking(Box::new(self.ask()?));
+        self.step = CheckStep::Asking(Box::new(self.ask()?));
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl BrokerCheck<'_> {
     }
 
     fn take_reply(&mut self, payload: &[u8]) -> Result<()> {
-        let Step::Asking(asked) = &mut self.step else { return Ok(()) };
+        let CheckStep::Asking(asked) = &mut self.step else { return Ok(()) };
         let reply = asked.peer.as_mut().map(|check| check.accept(payload, Instant::now()));
         let (Some(Ok(CheckEvent::Present)), Some(session)) = (reply, self.session) else { return Ok(()) };
         asked.peer = None;
@@ -179,7 +179,7 @@ impl BrokerCheck<'_> {
     /// Whether all that was asked is answered, or will not be.
     fn is_answered(&mut self, now: Instant) -> Result<bool> {
         let topic = self.topic();
-        let Step::Asking(asked) = &mut self.step else { return Ok(false) };
+        let CheckStep::Asking(asked) = &mut self.step else { return Ok(false) };
         if let Some(check) = &mut asked.peer {
             if check.is_timed_out(now) {
                 asked.peer = None;
@@ -208,7 +208,7 @@ impl<'a> BrokerCheck<'a> {
     }
 }
 
-impl Step {
+impl CheckStep {
     fn name(&self) -> &'static str {
         match self {
             Self::Connecting => "connection",

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Legacy;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Kill, Store};
+use crate::legacy::{RecordedKill, Store};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::pair::end::HINT;
@@ -35,7 +35,7 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration
     told.map_err(|error| error.hint_if_none(HINT))
 }
 
-fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
     link.enter_sandbox(link.pairing_needs(false), report);
     let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
     // What the other device sends meanwhile is what it expects the next KILL to continue from.
@@ -51,7 +51,7 @@ fn publish(link: &Link, store: &Store, kill: Kill, timeout: Option<Duration>, re
             follow(event, store, &mut events)?;
         }
         if second_at.is_some_and(|at| now >= at) {
-            (next, second_at) = (store.kill()?.map(|kill| Kill { may_be_missed: false, ..kill }), None);
+            (next, second_at) = (store.kill()?.map(|kill| RecordedKill { may_be_missed: false, ..kill }), None);
         }
         if events.is_connected()
             && let Some(kill) = next.take()

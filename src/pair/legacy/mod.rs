@@ -6,7 +6,7 @@ mod run;
 use std::time::Duration;
 
 pub(super) use self::end::end;
-use self::run::{LegacyRun, Outcome, Purpose};
+use self::run::{LegacyOutcome, LegacyPurpose, LegacyRun};
 use super::progress_line::ProgressLine;
 use super::serve::{Duty, reopen};
 use super::service::Service;
@@ -45,7 +45,7 @@ pub(super) fn once(
         }
     }
     link.enter_sandbox(link.pairing_needs(false), report);
-    let purpose = Purpose::Once(ProgressLine::new(timeout));
+    let purpose = LegacyPurpose::Once(ProgressLine::new(timeout));
     match LegacyRun::begin(link, legacy, &store, report, purpose, Signals::catch()?)?.finish() {
         Err(error) if if_older.is_some_and(|age| known_age(&store).is_ok_and(|of| age.tolerates(of))) => {
             report.info(format_args!("{error}; the existing session stays in use"));
@@ -86,10 +86,10 @@ pub(super) fn serve(
     let held = link.enter_sandbox(link.pairing_needs(true), report);
     loop {
         let store = Store::new(link.create_cache()?, legacy);
-        let run = LegacyRun::begin(&link, legacy, &store, report, Purpose::Serve(&mut service), signals)?;
+        let run = LegacyRun::begin(&link, legacy, &store, report, LegacyPurpose::Serve(&mut service), signals)?;
         let (outcome, ended) = run.close_after_run()?;
         signals = ended;
-        if matches!(outcome?, Outcome::Stopped) {
+        if matches!(outcome?, LegacyOutcome::Stopped) {
             return Ok(());
         }
         match reload(&open, held.as_ref()) {

@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 use crate::config::Legacy;
 use crate::crypto::legacy::LegacyCipher;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Frame, Output, Pairing, Session, SessionId, Store};
+use crate::legacy::{Frame, LegacySession, LegacySessionId, Pairing, PairingOutput, Store};
 use crate::link::{Link, Tool, unix_time};
 use crate::mqtt::Qos;
 use crate::pair::progress_line::ProgressLine;
@@ -28,7 +28,7 @@ const NOT_HEARD: &str =
     "the connection broke at the end of the pairing: if the slave is not ready, pair both devices again";
 
 /// What a run is for.
-pub(super) enum Purpose<'a> {
+pub(super) enum LegacyPurpose<'a> {
     /// One session.
     Once(ProgressLine),
     /// A session whenever the master wants one.
@@ -37,7 +37,7 @@ pub(super) enum Purpose<'a> {
 
 /// How a run ended that did not fail.
 #[derive(Clone, Copy)]
-pub(super) enum Outcome {
+pub(super) enum LegacyOutcome {
     /// A session is stored, and both ends may use it.
     Paired,
     /// A service is to end.
@@ -51,12 +51,12 @@ pub(super) struct LegacyRun<'a> {
     legacy: Legacy,
     store: &'a Store,
     report: &'a Reporter,
-    purpose: Purpose<'a>,
+    purpose: LegacyPurpose<'a>,
     events: EventLoop<'a>,
     pairing: Pairing,
     is_subscribed: bool,
     /// The session that is stored as pending, if one is.
-    pending: Option<SessionId>,
+    pending: Option<LegacySessionId>,
     /// A session became the current one.
     is_agreed: bool,
     /// The connection broke when the last message was under way.
@@ -73,7 +73,7 @@ impl<'a> LegacyRun<'a> {
         legacy: Legacy,
         store: &'a Store,
         report: &'a Reporter,
-        purpose: Purpose<'a>,
+        purpose: LegacyPurpose<'a>,
         signals: Signals,
     ) -> Result<Self> {
         let mut broker = link.connect(Tool::Pair, &mut rand::rng())?;
@@ -100,7 +100,7 @@ impl<'a> LegacyRun<'a> {
     ///
     /// # Errors
     /// As [`crate::pair::once::run`].
-    pub(super) fn finish(self) -> Result<Outcome> {
+    pub(super) fn finish(self) -> Result<LegacyOutcome> {
         self.close_after_run()?.0
     }
 
@@ -108,13 +108,13 @@ impl<'a> LegacyRun<'a> {
     ///
     /// # Errors
     /// As [`EventLoop::close`]: what became of the run is returned.
-    pub(super) fn close_after_run(mut self) -> Result<(Result<Outcome>, Signals)> {
+    pub(super) fn close_after_run(mut self) -> Result<(Result<LegacyOutcome>, Signals)> {
         let mut outcome = self.run();
         if let (Err(_), Some(id)) = (&outcome, self.pending.take()) {
             // Why the run ended counts; a pending session that stays harms nothing.
             let _ = self.store.drop_pending(id);
         }
-        if let Ok(Outcome::Stopped | Outcome::Reload) = outcome
+        if let Ok(LegacyOutcome::Stopped | LegacyOutcome::Reload) = outcome
             && let Some(id) = self.pending.take()
         {
             outcome = self.store.drop_pending(id).and(outcome);
@@ -123,15 +123,15 @@ impl<'a> LegacyRun<'a> {
         Ok((outcome, self.events.close()?))
     }
 
-    fn run(&mut self) -> Result<Outcome> {
+    fn run(&mut self) -> Result<LegacyOutcome> {
         loop {
             let now = self.events.begin_turn();
             while let Some(event) = self.events.next_event()? {
                 self.take_event(event, now)?;
             }
             self.perform(now)?;
-            if self.is_agreed && matches!(self.purpose, Purpose::Once(_)) {
-                return Ok(Outcome::Paired);
+            if self.is_agreed && matches!(self.purpose, LegacyPurpose::Once(_)) {
+                return Ok(LegacyOutcome::Paired);
             }
             if let Some(outcome) = self.outcome(now)? {
                 return Ok(outcome);
@@ -173,14 +173,14 @@ impl<'a> LegacyRun<'a> {
     fn perform(&mut self, now: Instant) -> Result<()> {
         while let Some(output) = self.pairing.poll(now, self.can_send(), &mut handshake_rng()) {
             match output {
-                Output::Send(frame) => self.send(&frame)?,
-                Output::Store(key) => self.pending = Some(self.store(key)?),
-                Output::Agreed => self.promote()?,
-                Output::StoreOther(key) => {
+                PairingOutput::Send(frame) => self.send(&frame)?,
+                PairingOutput::Store(key) => self.pending = Some(self.store(key)?),
+                PairingOutput::Agreed => self.promote()?,
+                PairingOutput::StoreOther(key) => {
                     self.store(key)?;
                     self.report.warning(OTHER_KEY);
                 }
-                Output::Abandon => {
+                PairingOutput::Abandon => {
                     if let Some(id) = self.pending.take() {
                         self.store.drop_pending(id)?;
                     }
@@ -191,9 +191,9 @@ impl<'a> LegacyRun<'a> {
     }
 
     /// Stores a session under this key as pending.
-    fn store(&self, key: Key<LegacyCipher>) -> Result<SessionId> {
+    fn store(&self, key: Key<LegacyCipher>) -> Result<LegacySessionId> {
         let (id, is_cbc) = (rand::rng().random(), self.legacy.aes == Suite::Cbc);
-        self.store.store_pending(Session::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
+        self.store.store_pending(LegacySession::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
         Ok(id)
     }
 
@@ -233,17 +233,19 @@ impl<'a> LegacyRun<'a> {
     ///
     /// # Errors
     /// [`Exit::TryAgain`] if it is over without a session; [`Exit::Unavailable`] if there is no connection either.
-    fn outcome(&mut self, now: Instant) -> Result<Option<Outcome>> {
+    fn outcome(&mut self, now: Instant) -> Result<Option<LegacyOutcome>> {
         let is_stopped = self.events.stop_requested() > Stop::No;
         match &mut self.purpose {
-            Purpose::Serve(_) if is_stopped => Ok(Some(Outcome::Stopped)),
-            Purpose::Serve(service) => Ok(service.is_told_to_reload().then_some(Outcome::Reload)),
-            Purpose::Once(_) if is_stopped => {
+            LegacyPurpose::Serve(_) if is_stopped => Ok(Some(LegacyOutcome::Stopped)),
+            LegacyPurpose::Serve(service) => Ok(service.is_told_to_reload().then_some(LegacyOutcome::Reload)),
+            LegacyPurpose::Once(_) if is_stopped => {
                 let error = Error::new(Exit::TryAgain, "stopped by a signal").because("no session was agreed on");
                 Err(self.events.explain(error))
             }
-            Purpose::Once(progress) if progress.until().is_some_and(|until| now >= until) => Err(self.timed_out()),
-            Purpose::Once(_) => Ok(None),
+            LegacyPurpose::Once(progress) if progress.until().is_some_and(|until| now >= until) => {
+                Err(self.timed_out())
+            }
+            LegacyPurpose::Once(_) => Ok(None),
         }
     }
 
@@ -277,8 +279,8 @@ impl<'a> LegacyRun<'a> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         let is_waiting = self.is_subscribed && self.events.is_connected();
         let (own, progress, until) = match &mut self.purpose {
-            Purpose::Serve(service) => (Some((service.as_fd(), PollFlags::IN)), None, None),
-            Purpose::Once(progress) => {
+            LegacyPurpose::Serve(service) => (Some((service.as_fd(), PollFlags::IN)), None, None),
+            LegacyPurpose::Once(progress) => {
                 let waits_for = if is_waiting { "other device" } else { "broker" };
                 let shown = self.report.has_status().then(|| progress.show(now, waits_for, self.report));
                 (None, shown, progress.until())

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::json;
 use crate::cache::Cache;
 use crate::cache::status::LinkStatus;
-use crate::legacy::{self, SessionStatus};
+use crate::legacy::{self, LegacySessionStatus};
 use crate::report::Reporter;
 use crate::session::Standing;
 use crate::text::{count, json_string};
@@ -15,20 +15,20 @@ use crate::units::approximate;
 
 /// The session of one link.
 #[derive(Debug)]
-pub(super) struct LegacySession {
+pub(super) struct LegacyRow {
     link: String,
-    session: SessionStatus,
+    session: LegacySessionStatus,
     /// After how many seconds cron replaces it, if it does.
     rotation: Option<u64>,
 }
 
 /// The sessions of these links, the current one of each first. A file that cannot be read is reported.
-pub(super) fn sessions(runtime: &Path, links: &[LinkStatus], now: u64, report: &Reporter) -> Vec<LegacySession> {
+pub(super) fn sessions(runtime: &Path, links: &[LinkStatus], now: u64, report: &Reporter) -> Vec<LegacyRow> {
     let mut sessions = Vec::new();
     for link in links {
         let of_link = Cache::look(runtime, &link.link).and_then(|cache| legacy::status(&cache, now));
         match of_link {
-            Ok(of_link) => sessions.extend(of_link.into_iter().map(|session| LegacySession {
+            Ok(of_link) => sessions.extend(of_link.into_iter().map(|session| LegacyRow {
                 link: link.link.to_string(),
                 session,
                 rotation: link.rotation,
@@ -41,10 +41,10 @@ pub(super) fn sessions(runtime: &Path, links: &[LinkStatus], now: u64, report: &
 }
 
 /// Two lines for each, and a third if something was damaged.
-pub(super) fn lines(sessions: &[LegacySession]) -> String {
+pub(super) fn lines(sessions: &[LegacyRow]) -> String {
     let mut text = String::new();
-    for LegacySession { link, session, .. } in sessions {
-        let SessionStatus { standing, age, counters, aes, .. } = session;
+    for LegacyRow { link, session, .. } in sessions {
+        let LegacySessionStatus { standing, age, counters, aes, .. } = session;
         let age = age.map_or_else(|| "future".to_owned(), approximate);
         let state = if *standing == Standing::Current { format!("age {age}") } else { standing.name().to_owned() };
         let (sent, received) = (count(counters.sent, "text"), count(counters.received, "text"));
@@ -59,10 +59,10 @@ pub(super) fn lines(sessions: &[LegacySession]) -> String {
 }
 
 /// A JSON object per line, whose fields mean what they do in those of other sessions.
-pub(super) fn json_lines(sessions: &[LegacySession]) -> String {
+pub(super) fn json_lines(sessions: &[LegacyRow]) -> String {
     let mut text = String::new();
-    for LegacySession { link, session, rotation } in sessions {
-        let SessionStatus { role, standing, age, counters, aes } = session;
+    for LegacyRow { link, session, rotation } in sessions {
+        let LegacySessionStatus { role, standing, age, counters, aes } = session;
         let rotation_of = rotation.filter(|_| *standing == Standing::Current);
         let next = rotation_of.map(|rotation| age.map_or(0, |age| rotation.saturating_sub(age)));
         let fields = [
@@ -89,14 +89,14 @@ pub(super) fn json_lines(sessions: &[LegacySession]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::legacy::Counters;
+    use crate::legacy::TextCounts;
     use crate::role::Role;
 
     #[test]
     fn the_weakness_is_said_and_nothing_secret() {
-        let counters = Counters { sent: 4, received: 1, damaged: 2 };
-        let session = |standing, age| SessionStatus { role: Role::Slave, aes: "cbc", standing, age, counters };
-        let of = |session| LegacySession { link: "pump".into(), session, rotation: Some(100) };
+        let counters = TextCounts { sent: 4, received: 1, damaged: 2 };
+        let session = |standing, age| LegacySessionStatus { role: Role::Slave, aes: "cbc", standing, age, counters };
+        let of = |session| LegacyRow { link: "pump".into(), session, rotation: Some(100) };
         let sessions = [of(session(Standing::Current, Some(60))), of(session(Standing::Pending, None))];
         let weak = format!("damaged: pump: 2 messages\nweak: pump: {}\n", legacy::WEAKNESS);
         assert_eq!(

@@ -30,7 +30,7 @@ const SETTLED_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_UNSETTLED_STREAMS: usize = 256;
 
 /// A stream to confirm, its salt, and the next seq that is wanted of it where nothing of it is remembered any more.
-pub(super) type Wanted = (StreamId, Salt, u32);
+pub(super) type DueConfirm = (StreamId, Salt, u32);
 
 /// What is to be confirmed, and the streams in which that is said: one per session, as confirms are sealed under the
 /// session whose streams they name.
@@ -187,7 +187,7 @@ impl ConfirmQueue {
     }
 
     /// The streams to confirm at `now`, and whether the confirm must arrive, as the last one of a stream must.
-    pub(super) fn take_due(&mut self, all: bool, now: Instant) -> Option<(Vec<Wanted>, bool)> {
+    pub(super) fn take_due(&mut self, all: bool, now: Instant) -> Option<(Vec<DueConfirm>, bool)> {
         let is_late = self.batch.deadline().is_some_and(|deadline| now >= deadline);
         let is_due = all || self.urgent || self.batch.is_full() || is_late || self.gaps.are_due(now);
         if self.due.is_empty() || !is_due {

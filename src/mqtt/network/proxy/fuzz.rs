@@ -3,13 +3,13 @@
 use super::http_connect::HttpConnect;
 use super::socks5::Socks5;
 use super::{Dialogue, ProxyReply};
-use crate::fuzz::{Input, check_text};
+use crate::fuzz::{FuzzInput, check_text};
 use crate::mqtt::Login;
 use crate::mqtt::endpoint::Node;
 use crate::secret::Password;
 
 pub(crate) fn proxy(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let (is_socks, has_login) = (input.flag(), input.flag());
     let node = Node { host: ["broker", "127.0.0.1", "::1"][input.below(3)].to_owned(), port: 1883 };
     let login =

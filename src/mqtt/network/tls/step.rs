@@ -14,7 +14,7 @@ pub(super) enum Task<'a> {
 }
 
 /// What rustls did, or waits for.
-pub(super) enum Step {
+pub(super) enum TlsStep {
     /// It may do more at once.
     Again,
     /// More must come from the other end.
@@ -55,30 +55,30 @@ pub(super) fn handle(
     task: &mut Task<'_>,
     outgoing: &mut Outgoing,
     unread: &mut Unread,
-) -> Result<Step, rustls::Error> {
+) -> Result<TlsStep, rustls::Error> {
     Ok(match state {
         ConnectionState::ReadTraffic(mut traffic) => {
             while let Some(record) = traffic.next_record() {
                 let rest = task.receive(record?.payload);
                 unread.push(rest);
             }
-            Step::Again
+            TlsStep::Again
         }
         ConnectionState::EncodeTlsData(mut data) => {
             outgoing.put(0, |space| data.encode(space).map_err(|error| missing_to_encode(&error)))?;
-            Step::Again
+            TlsStep::Again
         }
         // It is in `outgoing`, from where everything leaves in this order.
         ConnectionState::TransmitTlsData(data) => {
             data.done();
-            Step::Again
+            TlsStep::Again
         }
         ConnectionState::WriteTraffic(traffic) => {
             write(traffic, task, outgoing)?;
-            Step::Idle
+            TlsStep::Idle
         }
-        ConnectionState::BlockedHandshake => Step::NeedsInput,
-        ConnectionState::PeerClosed | ConnectionState::Closed => Step::End,
+        ConnectionState::BlockedHandshake => TlsStep::NeedsInput,
+        ConnectionState::PeerClosed | ConnectionState::Closed => TlsStep::End,
         _ => return Err(rustls::Error::General("an unknown state of the connection".to_owned())),
     })
 }

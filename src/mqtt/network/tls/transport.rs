@@ -11,7 +11,7 @@ use rustls::client::UnbufferedClientConnection;
 
 use super::failure::{CONTENT_TYPES, Judge};
 use super::records::{Incoming, Outgoing, Unread};
-use super::step::{Step, Task, handle};
+use super::step::{Task, TlsStep, handle};
 use super::tickets::Tickets;
 use crate::mqtt::connection_lost::{ConnectionLost, is_closed};
 use crate::mqtt::network::transport::Transport;
@@ -84,7 +84,7 @@ impl TlsTransport {
     }
 
     /// One step of rustls with what came in.
-    fn step(&mut self, task: &mut Task<'_>) -> Result<Step, rustls::Error> {
+    fn step(&mut self, task: &mut Task<'_>) -> Result<TlsStep, rustls::Error> {
         let known = self.tls.handshake_kind();
         let status = self.tls.process_tls_records(self.incoming.bytes());
         let discard = status.discard;
@@ -93,18 +93,18 @@ impl TlsTransport {
         if let Some(kind) = self.tls.handshake_kind().filter(|kind| known != Some(*kind)) {
             self.tickets.handshake_is(kind);
         }
-        self.incoming.has_records = matches!(step, Ok(Step::Again));
-        if matches!(step, Ok(Step::End)) {
+        self.incoming.has_records = matches!(step, Ok(TlsStep::Again));
+        if matches!(step, Ok(TlsStep::End)) {
             self.state = TlsState::End;
         }
         step
     }
 
     /// Steps until rustls has done the task or waits for the other end.
-    fn run(&mut self, task: &mut Task<'_>) -> Result<Step, ConnectionLost> {
+    fn run(&mut self, task: &mut Task<'_>) -> Result<TlsStep, ConnectionLost> {
         loop {
             match self.step(task) {
-                Ok(Step::Again) if !task.is_full() => {}
+                Ok(TlsStep::Again) if !task.is_full() => {}
                 Ok(step) => return Ok(step),
                 Err(error) => return Err(self.failed(&error)),
             }
@@ -154,12 +154,12 @@ impl TlsTransport {
         loop {
             match self.run(&mut Task::Receive(&mut [], 0)).map_err(io::Error::other)? {
                 // What the handshake ends with leaves together with the first bytes of MQTT.
-                Step::Idle => {
+                TlsStep::Idle => {
                     self.state = TlsState::Open;
                     return Ok(());
                 }
-                Step::End => return Err(io::Error::other(self.closed())),
-                Step::Again | Step::NeedsInput => {}
+                TlsStep::End => return Err(io::Error::other(self.closed())),
+                TlsStep::Again | TlsStep::NeedsInput => {}
             }
             self.write_out()?;
             if reads == MAX_EMPTY_READS {
@@ -271,9 +271,9 @@ impl Write for TlsTransport {
         self.write_out()?;
         let plain = &plain[..plain.len().min(MAX_WRITE)];
         match self.run(&mut Task::Send(plain)).map_err(io::Error::other)? {
-            Step::Idle => Ok(plain.len()),
-            Step::End => Err(ErrorKind::BrokenPipe.into()),
-            Step::Again | Step::NeedsInput => Err(ErrorKind::WouldBlock.into()),
+            TlsStep::Idle => Ok(plain.len()),
+            TlsStep::End => Err(ErrorKind::BrokenPipe.into()),
+            TlsStep::Again | TlsStep::NeedsInput => Err(ErrorKind::WouldBlock.into()),
         }
     }
 

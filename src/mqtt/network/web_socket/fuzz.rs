@@ -2,10 +2,10 @@
 
 use super::frame_decoder::{FrameDecoder, MAX_CONTROL_LEN};
 use super::upgrade::Upgrade;
-use crate::fuzz::{Input, check_text};
+use crate::fuzz::{FuzzInput, check_text};
 
 pub(crate) fn web_socket(data: &[u8]) {
-    let mut input = Input::new(data);
+    let mut input = FuzzInput::new(data);
     let step = 1 + usize::from(input.byte());
     let whole = decode(input.peek(), usize::MAX);
     let in_parts = decode(input.peek(), step);

@@ -63,8 +63,9 @@ pub mod session;
 #[cfg(feature = "legacy")]
 pub mod legacy;
 
-// When to repeat something: a message to send, a report on stderr.
+// When to do something again: connect, send a message, report on stderr.
 mod backoff;
+mod pace;
 mod report_throttle;
 
 // Words: of failure, for names, for a person's eyes.

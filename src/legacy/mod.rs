@@ -34,7 +34,7 @@ mod text;
 mod vectors;
 
 pub use self::frame::Frame;
-pub(crate) use self::pace::Pace;
+pub(crate) use self::pace::pace;
 pub(crate) use self::pairing::{Pairing, PairingOutput};
 #[cfg(test)]
 pub(crate) use self::session::TextCounts;

@@ -1,7 +1,7 @@
 //! Messages for the old program (`sts_version = 1`): each line is a text, and a long one several.
 //!
-//! A line is checked as a whole before any of it is sent, then encrypted message by message, at the pace that
-//! [`Pace`] allows. What the other device sends is followed here, too: the next message continues from it, and a KILL ends
+//! A line is checked as a whole before any of it is sent, then encrypted message by message, at the pace that the gate of
+//! the run has. What the other device sends is followed here, too: the next message continues from it, and a KILL ends
 //! this run.
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::outgoing::{
 };
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, Pace, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
+use crate::legacy::{Decrypted, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
 use crate::link::Link;
 use crate::spool::Pending;
 use crate::stdio::Split;
@@ -37,7 +37,6 @@ pub(super) struct LegacyStream {
     lines: u64,
     /// The texts of a line that is more than one message, as far as they are not sent.
     rest: VecDeque<Bytes>,
-    pace: Pace,
 }
 
 /// Why a link to the old program has no spool.
@@ -81,18 +80,12 @@ impl LegacyStream {
         let listen = link.config.subscribe.plain().to_owned();
         let max_text = max_text_len(topic.len(), max_message);
         let (max_line, rest) = (max_message + 1, VecDeque::new());
-        let pace = Pace::default();
-        Ok(Self { store, _lock: lock, topic, listen, max_line, max_text, lines: 0, rest, pace })
+        Ok(Self { store, _lock: lock, topic, listen, max_line, max_text, lines: 0, rest })
     }
 
     /// The next message of the line.
-    fn next_of_line(&mut self, now: Instant) -> Result<Option<Bytes>> {
-        self.pace.advance(now);
-        if self.pace.resumes_at().is_some() {
-            return Ok(None);
-        }
+    fn next_of_line(&mut self) -> Result<Option<Bytes>> {
         let Some(text) = self.rest.pop_front() else { return Ok(None) };
-        self.pace.sent(now);
         self.store.seal(&text).map(|payload| Some(Bytes::from(payload)))
     }
 
@@ -131,18 +124,10 @@ impl OutgoingStream for LegacyStream {
     }
 
     fn has_room(&self, _size: usize) -> bool {
-        self.rest.is_empty() && self.pace.resumes_at().is_none()
+        self.rest.is_empty()
     }
 
-    fn resumes_at(&self) -> Option<Instant> {
-        self.pace.resumes_at()
-    }
-
-    fn seals_when_connected(&self) -> bool {
-        true
-    }
-
-    fn seal(&mut self, line: BytesMut, ends: bool, now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal(&mut self, line: BytesMut, ends: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         if line.is_empty() {
             return Ok(None);
         }
@@ -159,11 +144,11 @@ impl OutgoingStream for LegacyStream {
             return Err(self.unsendable(&why));
         }
         self.rest.extend(pieces(text, self.max_text).into_iter().map(Bytes::copy_from_slice));
-        self.next_of_line(now)
+        self.next_of_line()
     }
 
-    fn next_due(&mut self, now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        Ok(self.next_of_line(now)?.map(OutgoingMessage::Unretained))
+    fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        Ok(self.next_of_line()?.map(OutgoingMessage::Unretained))
     }
 
     fn unpublished(&self) -> Pending {

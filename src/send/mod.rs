@@ -9,7 +9,7 @@
 //!   on any other.
 //!
 //! ```text
-//! stdin -> Input -> Split -+-> direct ------------------+-> sealed -+-> SendRun::publish -> mqtt::Client -> broker
+//! stdin -> Input -> Split -+-> direct ------------------+-> sealed -+-> Gate::pass -> mqtt::Client -> broker
 //!                          +-> spooled -> spool::Spool -+-> plain --+
 //!                                                       +-> legacy -+
 //! ```
@@ -24,17 +24,17 @@
 //! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
 //! wait for another session, or the run ends when its own is deleted (`replies`).
 //!
-//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the limit of
-//! what is under way (`may_publish`), for the way to the client (`publish`) and for the run's own time (`deadline`); its head
-//! says where another limit belongs: one that counts what the client repeats, in the client. What a stream has made and not
-//! published is `unpublished`. How the run ends, and the count of what is not delivered then, is `run_end`. What the receiver
-//! replies, with `--confirm`, is in `replies`; when a run that waits gives up is in `timeouts`, and whom it names then in
-//! `missing`.
+//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the run's
+//! own time (`deadline`). `gate` is the one way to the client, with all that limits it: its head is the recipe for
+//! another limit. What a stream has made and not published is `unpublished`. How the run ends, and the count of what is
+//! not delivered then, is `run_end`. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits
+//! gives up is in `timeouts`, and whom it names then in `missing`.
 
 mod busy_spool;
 mod data_in_flight;
 mod direct;
 mod first_session;
+mod gate;
 mod intake;
 mod last_will;
 #[cfg(feature = "legacy")]
@@ -56,8 +56,8 @@ mod waiting;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use self::data_in_flight::DataInFlight;
 use self::direct::Direct;
+use self::gate::Gate;
 use self::intake::Intake;
 use self::last_will::LastWill;
 #[cfg(feature = "legacy")]
@@ -76,6 +76,7 @@ use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, ProgressMeter};
 use crate::link::{Link, Tool};
 use crate::name::PeerName;
+use crate::pace::Pace;
 use crate::report::Reporter;
 use crate::spool::{Owner, SpoolOptions};
 use crate::stdio::{Input, Signals, Split};
@@ -137,10 +138,10 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
-    let (mqtt, data_in_flight) = (&link.config.mqtt, DataInFlight::default());
-    let will = LastWill::new(options.will.clone(), mqtt.qos);
+    let gate = Gate::new(&link.config.mqtt, pace(link));
+    let will = LastWill::new(options.will.clone(), link.config.mqtt.qos);
     let registration = Registration { reply_topics: ReplyTopics::default(), will };
-    SendRun { events, mqtt, report, source, stream, registration, data_in_flight, timeouts, rng }.finish()
+    SendRun { events, report, source, stream, registration, gate, timeouts, rng }.finish()
 }
 
 /// Gives up what a run with a spool does not need. The spool, and the directories of the session that the run may wait for, are
@@ -212,6 +213,15 @@ fn split(link: &Link, options: &SendOptions) -> Split {
     match link.config.protection {
         Protection::Legacy(_) => Split::Each,
         Protection::None | Protection::Sealed(_) => options.split,
+    }
+}
+
+/// How fast the receiver of a link bears messages, where it says nothing that would slow the sender down.
+fn pace(link: &Link) -> Option<Pace> {
+    match link.config.protection {
+        #[cfg(feature = "legacy")]
+        Protection::Legacy(_) => Some(crate::legacy::pace()),
+        _ => None,
     }
 }
 

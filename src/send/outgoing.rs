@@ -106,17 +106,6 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         true
     }
 
-    /// When [`OutgoingStream::has_room`] again by time alone, if it has none now for that reason.
-    fn resumes_at(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Whether a message is sealed only while there is a connection that it can leave on: what was sealed earlier could
-    /// be out of step by then.
-    fn seals_when_connected(&self) -> bool {
-        false
-    }
-
     /// Whether what ends the stream is a message of its own, without bytes of the input.
     fn ends_apart(&self) -> bool {
         false

@@ -27,7 +27,7 @@ impl SendRun<'_> {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));
                 Ok(())
             }
-            Reply::Answer(answer) => Ok(self.publish(answer)?),
+            Reply::Answer(answer) => Ok(self.publish(answer, now)?),
             Reply::Confirmed(position) => self.confirmed(position, now),
             Reply::Refused(seq) => {
                 self.report.verbose(format_args!("message {seq} of the stream is refused"));
@@ -90,7 +90,7 @@ impl SendRun<'_> {
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {
             self.registration.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
-            self.publish(query)?;
+            self.publish(query, now)?;
         }
         if self.timeouts.report_silence(now) {
             let receiver = self.stream.receiver();

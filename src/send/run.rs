@@ -1,54 +1,28 @@
 //! The loop of sts-send: reads, seals, publishes and waits, whatever the source and the stream are.
 //!
-//! Two questions limit what a turn does:
+//! Three questions limit what a turn does:
 //!
 //! - [`SendRun::may_read`]: whether standard input is read further. It is, as long as there is room for one more
 //!   message.
-//! - [`SendRun::may_publish`]: whether one more message may be given to the client. New messages, those that were made
-//!   and not published, retransmissions of `--confirm` and what is said between two streams pass this gate. The last
-//!   words of a run or a stream ([`SendRun::settle`]) do not, nor do queries and answers
-//!   ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
-//!
-//! Today both ask for room, in the client and among the unconfirmed messages, and nothing else. Where another limit
-//! belongs depends on what it is to count:
-//!
-//! - What goes to the broker, by time for instance, belongs in the client session. After a reconnect the client repeats
-//!   what is not acknowledged, and no gate here sees that; every PUBLISH leaves in `ClientSession::fill_write_buffer`.
-//!   The pause after a refusal is the precedent: `OutgoingPublishes::next_packet` gives nothing before
-//!   `OutgoingPublishes::retry_at`, `ClientSession::deadline` wakes the client then, and `ClientSession::tick` calls
-//!   `resume`. Here, nothing changes: the client fills up, and both questions say no. What waits there counts for
-//!   `--timeout`.
-//! - What this run makes belongs in `may_publish`: add a condition, count what passed it in `transfer` and
-//!   `publish_due`, and let the run wake when the gate opens ([`SendRun::deadline`]). Any of the loops may then be
-//!   interrupted by the gate at any point.
-//!
-//! For such a gate:
-//!
-//! - Leave `may_read` as it is: `--timeout` counts from when a message was read. If reading waited for the gate, the
-//!   program that writes to us would wait in write(2), and no timeout would see it. Without a spool, what is read
-//!   meanwhile is one message of the largest size, which with `--each` may be many lines.
-//! - Shut the gate while there is no connection. Today it is open then, and a run without a spool fills the client
-//!   ([`MessageSource::next`]), which sends all of that in one burst on the next connection. For the same reason, shut
-//!   it while the client holds messages back (at QoS 2 it has at most 20 on the wire).
-//! - `--timeout` must not count the time for which the gate alone holds messages back: while the client has nothing that
-//!   is unacknowledged, whether or not this connection has carried it, let `Timeouts::waiting_since` begin when the gate
-//!   opens.
+//! - [`Gate::is_open`]: whether one more message may be given to the client. The head of `gate.rs` says which messages
+//!   ask, and how to add a limit.
+//! - [`SendRun::may_seal`]: whether a new message may be made, which then leaves.
 
 use std::time::Instant;
 
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use super::data_in_flight::DataInFlight;
+use super::gate::Gate;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
 use super::run_end::{RunResult, SendFailure};
 use super::source::{MessageSource, Turn};
 use super::timeouts::Timeouts;
-use crate::config::{MIN_MESSAGE, Mqtt};
+use crate::config::MIN_MESSAGE;
 use crate::event_loop::{BrokerEvent, EventLoop, next_deadline};
-use crate::mqtt::{Client, Qos};
+use crate::mqtt::Client;
 use crate::report::Reporter;
 use crate::text::count;
 use crate::{Error, Exit, Result};
@@ -76,12 +50,11 @@ impl Registration {
 /// One run, from the first byte to the last acknowledgement.
 pub(super) struct SendRun<'a> {
     pub(super) events: EventLoop<'a>,
-    pub(super) mqtt: &'a Mqtt,
     pub(super) report: &'a Reporter,
     pub(super) source: Box<dyn MessageSource + 'a>,
     pub(super) stream: Box<dyn OutgoingStream>,
     pub(super) registration: Registration,
-    pub(super) data_in_flight: DataInFlight,
+    pub(super) gate: Gate<'a>,
     pub(super) timeouts: Timeouts,
     pub(super) rng: ThreadRng,
 }
@@ -104,7 +77,7 @@ impl SendRun<'_> {
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
                 if self.source.leave()? {
-                    return Ok(self.settle()?);
+                    return Ok(self.settle(now)?);
                 }
                 // Else it cannot leave yet, and waits for that.
                 if !self.source.is_done(&*self.stream) {
@@ -124,6 +97,7 @@ impl SendRun<'_> {
     /// new ones took the room first, nothing that was sent could be of use.
     fn transfer(&mut self, now: Instant) -> RunResult<()> {
         let connected = self.events.is_connected();
+        self.gate.advance(now);
         if self.events.was_woken() {
             self.source.woken()?;
         }
@@ -136,10 +110,10 @@ impl SendRun<'_> {
             while self.may_seal() {
                 let mut turn = Turn { now, connected, rng: &mut self.rng };
                 let Some(message) = self.source.next(&mut *self.stream, &mut turn)? else { break };
-                self.publish(message)?;
+                self.publish(message, now)?;
                 progressed = true;
             }
-            progressed |= self.leave_stream()?;
+            progressed |= self.leave_stream(now)?;
             // The next message may have found that another stream is due, which is said first, or the next stream was
             // entered.
             progressed |= self.stream.is_switching() != was_switching;
@@ -148,68 +122,45 @@ impl SendRun<'_> {
                 break;
             }
         }
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        self.observe_waiting(now);
         Ok(self.source.sync()?)
     }
 
     /// Whether standard input is read further: if the client and the stream have room for one more message of any
     /// length, which the broker may limit.
     fn may_read(&self) -> bool {
-        self.events.broker.knows_broker_limits() && self.client_has_room() && self.stream_has_room()
+        let (broker, topic) = (&self.events.broker, self.stream.topic());
+        broker.knows_broker_limits() && self.gate.client_has_room(broker, topic) && self.stream_has_room()
     }
 
-    /// Whether one more message may be given to the client: the gate, of which the head of this file tells.
-    fn may_publish(&self) -> bool {
-        self.client_has_room()
+    fn is_gate_open(&self) -> bool {
+        self.gate.is_open(&self.events, self.stream.topic())
     }
 
     /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room. Until
     /// the broker had a chance to say how long messages may be, none is cut.
     fn may_seal(&self) -> bool {
-        let is_in_time = self.events.is_connected() || !self.stream.seals_when_connected();
-        is_in_time && self.events.broker.knows_broker_limits() && self.may_publish() && self.stream_has_room()
+        self.events.broker.knows_broker_limits() && self.is_gate_open() && self.stream_has_room()
     }
 
     /// Whether the stream has room for one more message, which must not overtake those that are made and not published.
     fn stream_has_room(&self) -> bool {
-        self.stream.unpublished().messages == 0 && self.stream.has_room(self.mqtt.max_message)
+        self.stream.unpublished().messages == 0 && self.stream.has_room(self.gate.max_message())
     }
 
-    /// Whether the client has room for the longest frame.
-    fn client_has_room(&self) -> bool {
-        self.events.broker.has_room(self.stream.topic().len() + self.mqtt.max_message)
-    }
-
-    /// The one way from the run to the client, for a frame that there is room for. The client publishes it, and again on
-    /// each later connection until it is acknowledged: of that the run hears nothing.
-    pub(super) fn publish(&mut self, message: OutgoingMessage) -> Result<()> {
-        let (qos, retain) = (self.mqtt.qos, self.mqtt.retain);
-        match message {
-            OutgoingMessage::Message { payload, data_len } => {
-                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
-                self.data_in_flight.published(token, data_len);
-                Ok(())
-            }
-            OutgoingMessage::Record { payload, data_len } => {
-                let token = self.events.broker.publish(self.stream.topic(), payload, qos, retain)?;
-                self.data_in_flight.published(token, data_len);
-                self.source.published(token);
-                Ok(())
-            }
-            OutgoingMessage::Unretained(payload) => {
-                self.events.broker.publish(self.stream.topic(), payload, qos, false).map(drop)
-            }
-            OutgoingMessage::BestEffort { topic, frame } => {
-                self.events.publish_or_drop(&topic, frame, Qos::AtMostOnce).map(drop)
-            }
+    /// The one way from the run to the client: as [`Gate::pass`].
+    pub(super) fn publish(&mut self, message: OutgoingMessage, now: Instant) -> Result<()> {
+        if let Some(token) = self.gate.pass(message, self.stream.topic(), &mut self.events, now)? {
+            self.source.published(token);
         }
+        Ok(())
     }
 
     /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. While the path
     /// is not clear nothing is sent again, and what clears it wakes the run.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
-        let others = [resend, self.stream.resumes_at(), self.source.deadline(now), self.registration.will.deadline()];
+        let others = [resend, self.gate.opens_at(), self.source.deadline(now), self.registration.will.deadline()];
         next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 
@@ -220,10 +171,10 @@ impl SendRun<'_> {
             self.stream.ignore_silence(now);
         }
         let mut progressed = false;
-        while self.may_publish()
+        while self.is_gate_open()
             && let Some(message) = self.stream.next_due(now, &mut self.rng)?
         {
-            self.publish(message)?;
+            self.publish(message, now)?;
             progressed = true;
         }
         self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
@@ -242,19 +193,19 @@ impl SendRun<'_> {
     }
 
     /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.
-    fn leave_stream(&mut self) -> Result<bool> {
+    fn leave_stream(&mut self, now: Instant) -> Result<bool> {
         if self.in_flight().messages > 0 || !self.source.is_stream_closed(&*self.stream) {
             return Ok(false);
         }
-        self.settle()?;
+        self.settle(now)?;
         self.source.leave_stream(&mut *self.stream)?;
         Ok(true)
     }
 
     /// Publishes the last message of a stream, on the topic that it has until it is left.
-    fn settle(&mut self) -> Result<()> {
+    fn settle(&mut self, now: Instant) -> Result<()> {
         match self.stream.settle(&mut self.rng)? {
-            Some(payload) => self.publish(OutgoingMessage::Unretained(payload)),
+            Some(payload) => self.publish(OutgoingMessage::Unretained(payload), now),
             None => Ok(()),
         }
     }
@@ -282,7 +233,7 @@ impl SendRun<'_> {
             BrokerEvent::TooLong(refusal) => self.cut_again(refusal, now)?,
             BrokerEvent::Subscribed { filter, .. } => self.registration.reply_topics.subscription_accepted(&filter),
             BrokerEvent::Acknowledged(token) => {
-                self.data_in_flight.acknowledged(token);
+                self.gate.acknowledged(token);
                 // That the broker has a message says nothing of the receiver.
                 if !self.stream.is_confirmed() {
                     self.timeouts.progress(now);
@@ -307,7 +258,7 @@ impl SendRun<'_> {
         let unfinished = self.unfinished(Exit::Failed, "refused by the broker");
         let mut withdrawn = Vec::new();
         for (token, payload) in self.events.broker.withdraw() {
-            self.data_in_flight.acknowledged(token);
+            self.gate.acknowledged(token);
             withdrawn.push(payload);
         }
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };

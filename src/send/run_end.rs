@@ -96,7 +96,7 @@ impl SendRun<'_> {
             self.source.stop_reading(now)?;
             self.report.info("delivering what was read, then stopping; signal again to stop immediately");
         }
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        self.observe_waiting(now);
         let why = match stop {
             Stop::AtOnce => Some((Exit::DataLost, STOPPED_AT_ONCE)),
             Stop::No | Stop::Gracefully => self.timeouts.expired(now),
@@ -104,7 +104,7 @@ impl SendRun<'_> {
         if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written()? {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
             if let Some(payload) = self.stream.end_early(now, &mut self.rng)? {
-                self.publish(OutgoingMessage::Unretained(payload))?;
+                self.publish(OutgoingMessage::Unretained(payload), now)?;
             }
             return Ok(true);
         }
@@ -115,6 +115,11 @@ impl SendRun<'_> {
             }
             stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
         }
+    }
+
+    /// Tells the timeouts whether anything waits to be delivered, for whatever reason.
+    pub(super) fn observe_waiting(&mut self, now: Instant) {
+        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
     }
 
     /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker
@@ -128,7 +133,7 @@ impl SendRun<'_> {
     /// has it, whether or not this connection has carried it, or the stream has it.
     pub(super) fn in_flight(&self) -> Pending {
         let messages = self.events.broker.unacknowledged().messages as u64;
-        let broker = Pending { messages, bytes: self.data_in_flight.bytes() };
+        let broker = Pending { messages, bytes: self.gate.bytes_in_flight() };
         // What is not confirmed was published, and may be unacknowledged, too. What is not published is in neither.
         larger(broker, self.stream.unconfirmed()).plus(self.stream.unpublished())
     }

@@ -37,7 +37,7 @@ pub(super) trait MessageSource {
     ///
     /// A message gets its place in the stream here. A source with a spool does that only while there is a connection,
     /// since the session may be another one by the time there is. A source without one does it as soon as the gate
-    /// is open (`SendRun::may_seal`), with or without a connection: what is sealed waits in the client.
+    /// is open ([`Gate::is_open`](super::gate::Gate::is_open)): what is sealed waits in the client.
     ///
     /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time
     /// in [`MessageSource::deadline`], since only the source knows whether input waits and whether the stream has

@@ -1,4 +1,4 @@
-//! What is made and not published: it waits in the stream until the gate of the run (`SendRun::may_publish`) lets it pass.
+//! What is made and not published: it waits in the stream until the gate of the run lets it pass.
 
 use std::collections::VecDeque;
 

@@ -1,0 +1,43 @@
+//! How fast messages may leave: at most so many in an interval. An interval begins with the first message after the one
+//! before.
+
+use std::time::{Duration, Instant};
+
+/// Counts the messages of one sender.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    /// Most messages that are sent in an interval.
+    max_messages: usize,
+    interval: Duration,
+    /// When the interval ends that the newest message is in.
+    ends: Option<Instant>,
+    sent: usize,
+}
+
+impl Pace {
+    /// At most `max_messages` in each `interval`.
+    #[cfg(any(test, feature = "legacy"))]
+    pub(crate) fn new(max_messages: usize, interval: Duration) -> Self {
+        Self { max_messages, interval, ends: None, sent: 0 }
+    }
+
+    /// A message is sent.
+    pub(crate) fn sent(&mut self, now: Instant) {
+        if self.ends.is_none_or(|ends| now >= ends) {
+            (self.ends, self.sent) = (Some(now + self.interval), 0);
+        }
+        self.sent += 1;
+    }
+
+    /// Begins another interval if the one before is over.
+    pub(crate) fn advance(&mut self, now: Instant) {
+        if self.ends.is_some_and(|ends| now >= ends) {
+            (self.ends, self.sent) = (None, 0);
+        }
+    }
+
+    /// When another message may be sent, as of the last [`Pace::advance`]; `None` if one may.
+    pub(crate) fn resumes_at(&self) -> Option<Instant> {
+        self.ends.filter(|_| self.sent >= self.max_messages)
+    }
+}

@@ -1,0 +1,128 @@
+//! The gate of a run: the one way from it to the client, and what limits that.
+//!
+//! [`Gate::is_open`] is asked before each message that may wait: new ones, those that were made and not published,
+//! retransmissions of `--confirm`, and what is said between two streams. Two things shut it: the client has no room for
+//! the longest message, or the link has a pace (the old program's has) and that allows no more at the moment. The last
+//! words of a run or a stream (`SendRun::settle`) do not ask. Neither do queries and answers
+//! ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
+//!
+//! # How to add a limit
+//!
+//! First decide what it counts:
+//!
+//! - **What this run gives to the client**, each message once: here. It is a condition in [`Gate::is_open`], counted in
+//!   [`Gate::pass`]. If time opens it, the time goes into [`Gate::opens_at`], which wakes the run. A limit of messages per
+//!   time is a [`Pace`] beside the one there is, made where `send::run` makes the gate. Nothing else changes: whatever
+//!   waits for the gate stays with the source or the stream, in the counts of `run_end`.
+//! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
+//!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes.rs`), the pause after
+//!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate
+//!   shuts.
+//!
+//! What holds for each limit here:
+//!
+//! - It is of one run, and begins anew with it: nothing of it is stored. With a spool, only the run that sends has a gate;
+//!   the others append. Two runs without a spool have a limit each.
+//! - `sts-pair --status` shows what the files of a session say, so it shows nothing of a limit. `--progress` counts what
+//!   waits for the gate as unacknowledged.
+//! - It is shut without a connection, as a pace is. Otherwise, what the gate let pass meanwhile would leave in one burst
+//!   on the next connection.
+//! - Reading does not wait for it (`SendRun::may_read`): `--timeout` counts from when a message was read, and a program
+//!   that waits in write(2) has no timeout. Without a spool, what is read meanwhile is one message of the largest size,
+//!   which with `--each` may be many lines.
+//! - `--timeout` and the time to stop after a signal count while messages wait for the gate. If it can be shut for
+//!   longer than these, the run must not count that time while the broker has acknowledged everything: a condition in
+//!   `SendRun::observe_waiting`.
+
+use std::time::Instant;
+
+use super::data_in_flight::DataInFlight;
+use super::outgoing::OutgoingMessage;
+use crate::Result;
+use crate::config::Mqtt;
+use crate::event_loop::EventLoop;
+use crate::mqtt::{Client, Qos, Token};
+use crate::pace::Pace;
+
+/// What limits the messages of a run, and how much of the input is on its way.
+pub(super) struct Gate<'a> {
+    mqtt: &'a Mqtt,
+    /// How fast the receiver bears messages, if that is limited.
+    pace: Option<Pace>,
+    data_in_flight: DataInFlight,
+}
+
+impl<'a> Gate<'a> {
+    /// A gate that lets messages pass at this pace, as these settings say.
+    pub(super) fn new(mqtt: &'a Mqtt, pace: Option<Pace>) -> Self {
+        Self { mqtt, pace, data_in_flight: DataInFlight::default() }
+    }
+
+    /// The longest message, in bytes.
+    pub(super) fn max_message(&self) -> usize {
+        self.mqtt.max_message
+    }
+
+    /// It is this time: once per turn of the loop, before [`Gate::is_open`].
+    pub(super) fn advance(&mut self, now: Instant) {
+        if let Some(pace) = &mut self.pace {
+            pace.advance(now);
+        }
+    }
+
+    /// Whether the client has room for the longest message on this topic.
+    pub(super) fn client_has_room(&self, client: &Client, topic: &str) -> bool {
+        client.has_room(topic.len() + self.mqtt.max_message)
+    }
+
+    /// Whether one more message may be published on this topic.
+    pub(super) fn is_open(&self, events: &EventLoop<'_>, topic: &str) -> bool {
+        let is_in_time = match &self.pace {
+            // What was sealed without a connection could also be out of step with the other device by the next one.
+            Some(pace) => events.is_connected() && pace.resumes_at().is_none(),
+            None => true,
+        };
+        is_in_time && self.client_has_room(&events.broker, topic)
+    }
+
+    /// When time alone opens the gate, if it is shut for that reason.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        self.pace.as_ref().and_then(Pace::resumes_at)
+    }
+
+    /// Gives a message to the client, which has room for it. The client publishes it, and again on each later connection
+    /// until it is acknowledged: of that the run hears nothing. Returns the token of a record of a spool.
+    pub(super) fn pass(
+        &mut self,
+        message: OutgoingMessage,
+        topic: &str,
+        events: &mut EventLoop<'_>,
+        now: Instant,
+    ) -> Result<Option<Token>> {
+        let data_len = message.data_len();
+        let (payload, retain, is_record) = match message {
+            OutgoingMessage::BestEffort { topic, frame } => {
+                return events.publish_or_drop(&topic, frame, Qos::AtMostOnce).map(|_| None);
+            }
+            OutgoingMessage::Message { payload, .. } => (payload, self.mqtt.retain, false),
+            OutgoingMessage::Record { payload, .. } => (payload, self.mqtt.retain, true),
+            OutgoingMessage::Unretained(payload) => (payload, false, false),
+        };
+        let token = events.broker.publish(topic, payload, self.mqtt.qos, retain)?;
+        self.data_in_flight.published(token, data_len);
+        if let Some(pace) = &mut self.pace {
+            pace.sent(now);
+        }
+        Ok(is_record.then_some(token))
+    }
+
+    /// The broker has a message, or it was taken back.
+    pub(super) fn acknowledged(&mut self, token: Token) {
+        self.data_in_flight.acknowledged(token);
+    }
+
+    /// How many bytes of the input the broker has not acknowledged.
+    pub(super) fn bytes_in_flight(&self) -> u64 {
+        self.data_in_flight.bytes()
+    }
+}

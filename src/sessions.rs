@@ -159,6 +159,11 @@ impl LinkSessions {
         Ok(changed)
     }
 
+    /// As [`Watch::share_keys`], for a tool that changes the keys in memory as it does in the file.
+    pub(crate) fn share_keys<'a>(&mut self, in_use: impl Fn(SessionId) -> Option<&'a Session>) {
+        self.watch.share_keys(in_use);
+    }
+
     /// The peers that the link accepts, as of the last look.
     #[must_use]
     pub(crate) fn accepted(&self) -> &AcceptedPeers {

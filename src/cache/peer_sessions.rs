@@ -29,11 +29,16 @@ pub(crate) struct PeerSessions {
 }
 
 impl PeerSessions {
-    /// Shares the keys of the sessions that an earlier reading has, too.
-    pub(super) fn share_keys(&mut self, known: &Self) {
+    /// A session of this id.
+    pub(super) fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.iter().map(|stored| &stored.session).find(|session| session.id == id)
+    }
+
+    /// Shares the keys of sessions that are known already.
+    pub(super) fn share_keys<'a>(&mut self, known: impl Fn(SessionId) -> Option<&'a Session>) {
         for StoredSession { session, .. } in &mut self.sessions {
-            if let Some(same) = known.sessions.iter().find(|same| same.session.id == session.id) {
-                session.share_keys(&same.session);
+            if let Some(same) = known(session.id) {
+                session.share_keys(same);
             }
         }
     }

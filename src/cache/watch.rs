@@ -17,6 +17,8 @@ struct File {
     /// `None` where the file was too new to tell its next version from this one.
     stamp: Option<Stamp>,
     sessions: Result<PeerSessions>,
+    /// It was read since [`Watch::share_keys`].
+    is_new: bool,
 }
 
 /// The sessions of a link as they were at the last look.
@@ -99,6 +101,16 @@ impl Watch {
         self.refreshed.is_none_or(|refreshed| now >= refreshed + REFRESH_INTERVAL)
     }
 
+    /// Shares the keys that are in use already with the sessions that were read since the last call.
+    pub(crate) fn share_keys<'a>(&mut self, in_use: impl Fn(SessionId) -> Option<&'a Session>) {
+        for file in self.files.values_mut().filter(|file| file.is_new) {
+            file.is_new = false;
+            if let Ok(sessions) = &mut file.sessions {
+                sessions.share_keys(&in_use);
+            }
+        }
+    }
+
     /// Looks again where the directory changed, reading only files that changed; true if a session came, went or
     /// changed its standing. Where nothing changed this is one stat. It is `date` that tells files that may still change
     /// without a new stamp.
@@ -125,9 +137,9 @@ impl Watch {
                 known => {
                     let mut sessions = cache.read(&name);
                     if let (Ok(read), Some(Ok(known))) = (&mut sessions, known.map(|known| known.sessions)) {
-                        read.share_keys(&known);
+                        read.share_keys(|id| known.session(id));
                     }
-                    File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions }
+                    File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions, is_new: true }
                 }
             };
             files.insert(name, file);

@@ -107,7 +107,7 @@ impl SessionEntry {
         if let Some(closed) = &closed {
             streams.apply(closed);
         }
-        let mut given_up = self.keys.accept(stream.number, salt, next.saturating_sub(1));
+        let mut given_up = self.keys.accept(&mut self.session, stream.number, salt, next.saturating_sub(1));
         for &(first, last) in &given_up {
             streams.insert_closed(first, last);
         }
@@ -118,7 +118,7 @@ impl SessionEntry {
     /// A stream is over, and so are its keys, once nothing of it is likely to come again.
     fn end(&mut self, stream: u32) {
         let streams = &self.streams;
-        self.keys.end(stream, |other| streams.is_recent(other) || streams.kept() == Some(other));
+        self.keys.end(&mut self.session, stream, |other| streams.is_recent(other) || streams.kept() == Some(other));
     }
 }
 
@@ -173,7 +173,7 @@ impl Receiver {
         }
         let mut rejected = Rejected::Length;
         for entry in candidates {
-            let Some(cipher) = entry.keys.cipher(&header) else {
+            let Some(cipher) = entry.keys.cipher(&entry.session, &header) else {
                 rejected = Rejected::NotAuthentic;
                 continue;
             };
@@ -247,7 +247,7 @@ impl Receiver {
             entry.end(over.stream.number);
         }
         if let Content::Kill { next_stream } = opened.content {
-            entry.keys.refuse_from(next_stream);
+            entry.keys.refuse_from(&mut entry.session, next_stream);
         }
         // Nothing is lost with a side stream.
         before.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));

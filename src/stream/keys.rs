@@ -9,6 +9,7 @@ use super::streams::Streams;
 use crate::crypto::cipher::Cipher;
 use crate::crypto::key_tree::{KeyTree, MAX_NUMBER, Salt, StreamKey, will_cipher};
 use crate::message::{FrameType, SealedHeader};
+use crate::secret::{Key, Will};
 use crate::session::{OpenStreamKeys, ReceiveKeys, Session};
 use crate::suite::Suite;
 
@@ -64,6 +65,43 @@ impl ReceiveKeys {
         {
             self.open.insert(number, keys);
         }
+    }
+
+    /// The first key of a stream of which nothing was received; `None` if nothing leads to it.
+    fn first_key(&self, stream: u32, salt: Salt) -> Option<StreamKey> {
+        if stream >= FIRST_SIDE_STREAM {
+            return Some(StreamKey::of_side_stream(&self.side, stream, salt));
+        }
+        self.tree.leaf(stream).map(|leaf| leaf.first_key(salt))
+    }
+
+    /// The key of a stream's wills, as long as the stream is not over.
+    fn will_key(&self, stream: u32, salt: Salt) -> Option<Key<Will>> {
+        match self.open.get(&stream) {
+            Some(open) => (open.salt == salt).then(|| open.will.clone()),
+            None => Some(self.tree.leaf(stream)?.will_key()),
+        }
+    }
+
+    /// Something of a stream was received: returns its first key, and keeps that of a stream of data.
+    fn begin(&mut self, stream: u32, salt: Salt) -> Option<StreamKey> {
+        if stream >= FIRST_SIDE_STREAM {
+            return self.first_key(stream, salt);
+        }
+        let keys = OpenStreamKeys::of_tree(&self.tree, stream, salt)?;
+        let first = keys.key.clone();
+        self.open.insert(stream, keys);
+        Some(first)
+    }
+
+    /// Takes a number away. Returns the numbers that were given up for it.
+    fn take(&mut self, number: u32) -> Vec<(u32, u32)> {
+        self.tree.remove(number, number);
+        let mut given_up = Vec::new();
+        while self.tree.len() > MAX_NODES {
+            given_up.extend(self.tree.give_up_lowest());
+        }
+        given_up
     }
 }
 
@@ -123,8 +161,8 @@ impl KnownStream {
         kept.map(|(_, cipher)| StreamCipher::Kept(cipher)).or_else(|| part_cipher(&self.key, part, suite))
     }
 
-    /// A message was accepted: its part, and those that may come again, are kept.
-    fn advance(&mut self, seq: u32, suite: Suite) {
+    /// A message was accepted: its part, and those that may come again, are kept. Returns the key that leads to them.
+    fn advance(&mut self, seq: u32, suite: Suite) -> &StreamKey {
         let part = StreamKey::part_of(seq);
         if self.ciphers.iter().all(|(of, _)| *of != part)
             && let Some(StreamCipher::Made(cipher)) = part_cipher(&self.key, part, suite)
@@ -134,6 +172,7 @@ impl KnownStream {
         let earliest = earliest_part(seq);
         self.key.advance_to(earliest);
         self.ciphers.retain(|(of, _)| *of >= earliest);
+        &self.key
     }
 }
 
@@ -148,67 +187,51 @@ fn part_cipher(key: &StreamKey, part: u32, suite: Suite) -> Option<StreamCipher<
     Some(StreamCipher::Made(Box::new(key.cipher(suite))))
 }
 
-/// The keys of what one session receives, as they are in memory: they also open what comes again of the streams that
-/// ended last.
+/// The streams of which one session received something: they also open what comes again of those that ended last. All
+/// other keys are where the session has them, and go from there, so that none is in memory twice, or longer than on disk.
 pub(super) struct StreamKeys {
-    keys: ReceiveKeys,
-    suite: Suite,
     known: HashMap<u32, KnownStream>,
 }
 
 impl StreamKeys {
-    /// The keys of a session, less those of what is over. Where nothing is known of that, all of them.
-    pub(super) fn new(session: &Session, streams: &Streams) -> Self {
-        let mut keys = session.receive.clone();
+    /// Takes the keys of what is over from the session. Where nothing is known of that, it keeps all of them.
+    pub(super) fn new(session: &mut Session, streams: &Streams) -> Self {
         if !streams.is_empty() {
-            keys.reduce(streams);
+            session.receive.reduce(streams);
         }
-        let known = keys.open.iter().map(|(&number, open)| (number, KnownStream::new(open.salt, open.key.clone())));
-        Self { suite: session.suite, known: known.collect(), keys }
+        let open = session.receive.open.iter();
+        let known = open.map(|(&number, open)| (number, KnownStream::new(open.salt, open.key.clone())));
+        Self { known: known.collect() }
     }
 
     /// The cipher of a message, if a key leads to its number.
-    pub(super) fn cipher(&self, header: &SealedHeader) -> Option<StreamCipher<'_>> {
+    pub(super) fn cipher(&self, session: &Session, header: &SealedHeader) -> Option<StreamCipher<'_>> {
         let SealedHeader { frame_type, stream, salt, seq, .. } = *header;
         if frame_type == FrameType::Will {
-            return self.will_cipher(stream, salt);
+            let cipher = will_cipher(&session.receive.will_key(stream, salt)?, salt, session.suite);
+            return Some(StreamCipher::Made(Box::new(cipher)));
         }
         match self.known.get(&stream) {
-            Some(known) if known.salt == salt => known.cipher(seq, self.suite),
+            Some(known) if known.salt == salt => known.cipher(seq, session.suite),
             // No node leads to a known stream of data. A side stream with another salt is to be noticed.
-            _ => part_cipher(&self.first_key(stream, salt)?, StreamKey::part_of(seq), self.suite),
+            _ => part_cipher(&session.receive.first_key(stream, salt)?, StreamKey::part_of(seq), session.suite),
         }
-    }
-
-    fn first_key(&self, stream: u32, salt: Salt) -> Option<StreamKey> {
-        if stream >= FIRST_SIDE_STREAM {
-            return Some(StreamKey::of_side_stream(&self.keys.side, stream, salt));
-        }
-        self.keys.tree.leaf(stream).map(|leaf| leaf.first_key(salt))
-    }
-
-    fn will_cipher(&self, stream: u32, salt: Salt) -> Option<StreamCipher<'_>> {
-        let will = match self.keys.open.get(&stream) {
-            Some(open) => (open.salt == salt).then(|| open.will.clone())?,
-            None => self.keys.tree.leaf(stream)?.will_key(),
-        };
-        Some(StreamCipher::Made(Box::new(will_cipher(&will, salt, self.suite))))
     }
 
     /// A message of a stream was accepted: its number is taken, and its keys are kept. Returns the numbers that were
     /// given up for it.
-    pub(super) fn accept(&mut self, stream: u32, salt: Salt, seq: u32) -> Vec<(u32, u32)> {
+    pub(super) fn accept(&mut self, session: &mut Session, stream: u32, salt: Salt, seq: u32) -> Vec<(u32, u32)> {
         let mut given_up = Vec::new();
         if self.known.get(&stream).is_none_or(|known| known.salt != salt) {
-            let Some(key) = self.first_key(stream, salt) else { return given_up };
+            let Some(key) = session.receive.begin(stream, salt) else { return given_up };
             self.known.insert(stream, KnownStream::new(salt, key));
-            if let Some(open) = OpenStreamKeys::of_tree(&self.keys.tree, stream, salt) {
-                self.keys.open.insert(stream, open);
-            }
-            given_up = self.take(stream);
+            given_up = session.receive.take(stream);
         }
         if let Some(known) = self.known.get_mut(&stream) {
-            known.advance(seq, self.suite);
+            let key = known.advance(seq, session.suite);
+            if let Some(open) = session.receive.open.get_mut(&stream).filter(|open| open.key.part() < key.part()) {
+                open.key = key.clone();
+            }
         }
         given_up
     }
@@ -227,25 +250,16 @@ impl StreamKeys {
         latest.is_some_and(|&(of, other)| of == seq && other != tag)
     }
 
-    fn take(&mut self, number: u32) -> Vec<(u32, u32)> {
-        self.keys.tree.remove(number, number);
-        let mut given_up = Vec::new();
-        while self.keys.tree.len() > MAX_NODES {
-            given_up.extend(self.keys.tree.give_up_lowest());
-        }
-        given_up
-    }
-
     /// A stream is over: no will of it is accepted any more, and the keys of those that ended before the `recent` ones
     /// go.
-    pub(super) fn end(&mut self, stream: u32, is_recent: impl Fn(u32) -> bool) {
+    pub(super) fn end(&mut self, session: &mut Session, stream: u32, is_recent: impl Fn(u32) -> bool) {
         if stream >= FIRST_SIDE_STREAM {
             self.known.remove(&stream);
             return;
         }
-        self.keys.tree.remove(stream, stream);
-        self.keys.open.remove(&stream);
-        let open = &self.keys.open;
+        let ReceiveKeys { tree, open, .. } = &mut session.receive;
+        tree.remove(stream, stream);
+        open.remove(&stream);
         let is_needed = |number| number >= FIRST_SIDE_STREAM || open.contains_key(&number) || is_recent(number);
         self.known.retain(|&number, _| is_needed(number));
     }
@@ -256,16 +270,10 @@ impl StreamKeys {
         self.known[&stream].ciphers.iter().map(|(part, _)| *part).collect()
     }
 
-    /// How many nodes are kept.
-    #[cfg(test)]
-    pub(super) fn nodes(&self) -> usize {
-        self.keys.tree.len()
-    }
-
     /// Nothing is opened any more of streams with these numbers.
-    pub(super) fn refuse_from(&mut self, number: u32) {
-        self.keys.tree.remove(number, MAX_NUMBER);
-        self.keys.open.retain(|other, _| *other < number);
+    pub(super) fn refuse_from(&mut self, session: &mut Session, number: u32) {
+        session.receive.tree.remove(number, MAX_NUMBER);
+        session.receive.open.retain(|other, _| *other < number);
         self.known.retain(|other, _| *other < number || *other >= FIRST_SIDE_STREAM);
     }
 }

@@ -51,7 +51,7 @@ impl Receiver {
     }
 
     /// Adds a session as its peer's newest; one that is known keeps its streams, and only its standing changes.
-    pub(crate) fn add(&mut self, session: Session, standing: Standing) {
+    pub(crate) fn add(&mut self, mut session: Session, standing: Standing) {
         let (id, peer) = (session.id, session.peer);
         if let Some(entry) = self.sessions.get_mut(&id) {
             entry.standing = standing;
@@ -63,7 +63,7 @@ impl Receiver {
             of_peer.insert(0, id);
         }
         let streams = self.gone.remove(&id).unwrap_or_default();
-        let keys = StreamKeys::new(&session, &streams);
+        let keys = StreamKeys::new(&mut session, &streams);
         let confirms = Streams::default();
         self.sessions.insert(id, SessionEntry { session, standing, keys, streams, confirms, is_copied: false });
     }
@@ -113,7 +113,7 @@ impl Receiver {
     /// Puts back what was written down of a session's streams; true if the session is known.
     pub(crate) fn restore(&mut self, id: SessionId, streams: Streams) -> bool {
         let Some(entry) = self.sessions.get_mut(&id) else { return false };
-        entry.keys = StreamKeys::new(&entry.session, &streams);
+        entry.keys = StreamKeys::new(&mut entry.session, &streams);
         entry.streams = streams;
         true
     }

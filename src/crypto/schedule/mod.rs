@@ -8,7 +8,7 @@ use hmac::{Hmac, Mac};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sha2::{Digest as _, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::exchange::SharedSecret;
 use crate::Rejected;
@@ -34,6 +34,8 @@ pub type Features = [u8; 4];
 pub type Cookie = [u8; COOKIE_LEN];
 
 const OKM_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
+/// How much of the stack deriving a key takes at most, in bytes.
+const ERASED_STACK_LEN: usize = 4096;
 
 /// SHA-256 over `parts`, each after its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
 #[must_use]
@@ -373,7 +375,14 @@ pub(super) fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<
     let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("each key that others are expanded from is one digest long");
     let mut okm = Zeroizing::new(vec![0; len]);
     hkdf.expand_multi_info(info, &mut okm).expect(OKM_LEN_FITS);
+    erase_stack();
     okm
+}
+
+/// Writes over what the functions that returned left on the stack: hkdf has copies of a key there, and erases none.
+#[inline(never)]
+fn erase_stack() {
+    Zeroizing::new([0xff_u8; ERASED_STACK_LEN]).zeroize();
 }
 
 pub(super) fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {

@@ -281,12 +281,15 @@ impl<'a> ReceivedStreams<'a> {
     }
 
     pub(super) fn refresh_if_due(&mut self, now: Instant) -> Result<()> {
-        if self.sessions.link.refresh_if_due(now)? { self.adopt_sessions() } else { Ok(()) }
+        let has_changed = self.sessions.link.refresh_if_due(now)?;
+        self.sessions.share_keys();
+        if has_changed { self.adopt_sessions() } else { Ok(()) }
     }
 
     /// Looks again whether sessions came or went; true if so.
     pub(super) fn refresh(&mut self, now: Instant) -> Result<bool> {
         let has_changed = self.sessions.link.refresh(now)?;
+        self.sessions.share_keys();
         if has_changed {
             self.adopt_sessions()?;
         }

@@ -57,6 +57,11 @@ impl UsableSessions {
         }
     }
 
+    /// Each key is in memory once: where the receiver has it.
+    pub(super) fn share_keys(&mut self) {
+        self.link.share_keys(|id| self.receiver.session(id));
+    }
+
     /// Gives the receiver the sessions that are usable now, without what was received under new ones. Nothing is
     /// written.
     ///

@@ -109,6 +109,7 @@ fn a_stolen_session_opens_nothing_that_was_received_to_its_end() {
         }
         assert_eq!(stolen.receive.open.keys().collect::<Vec<_>>(), [&6]);
         assert!(!stolen.receive.clone().reduce(receiver.streams(slave.id).unwrap()), "once is enough");
+        assert_eq!(receiver.session(slave.id).unwrap().receive, stolen.receive, "no more in memory");
     }
 }
 
@@ -158,6 +159,7 @@ fn a_long_stream_steps_its_key_and_old_parts_close() {
         assert!(receive(&mut receiver, message).1.is_ok(), "{seq}");
         // What may come again opens, in this run and in the next.
         let stolen = reduced(&slave, &receiver);
+        assert_eq!(receiver.session(slave.id).unwrap().receive, stolen.receive, "no more in memory after {seq}");
         for (other, message) in &sent[..=at] {
             let may_come_again = StreamKey::part_of(*other) >= StreamKey::part_of((seq + 1).saturating_sub(1 << 16));
             assert_eq!(opens(&stolen, message), may_come_again, "{other} after {seq}");

@@ -340,7 +340,7 @@ fn what_is_given_up_is_told() {
     let given_up = |stream: u32| (stream, ended(&mut receiver, stream).unwrap().given_up);
     let (until, lost) = (0..most).step_by(2).map(given_up).find(|(_, given_up)| !given_up.is_empty()).unwrap();
     assert_eq!(lost[0], (1, 1), "the lowest ones");
-    assert_eq!(receiver.sessions[&slave.id].keys.nodes(), MAX_NODES, "and no more of them than that");
+    assert_eq!(receiver.sessions[&slave.id].session.receive.tree.len(), MAX_NODES, "and no more of them than that");
     assert!(until > most - 160, "{until}");
     let missing = receiver.streams(master.id).unwrap().missing();
     let is_lost = |stream: u32| lost.iter().any(|&(first, last)| (first..=last).contains(&stream));

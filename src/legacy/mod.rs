@@ -11,7 +11,7 @@
 //! - [`session`]: what a pairing results in; it encrypts and decrypts texts;
 //! - [`chain`]: the value that CBC continues from, which both directions share, and how it survives loss and crossing;
 //! - [`pace`]: how fast messages are sent, so that what comes meanwhile can be read;
-//! - [`text`]: which texts there are, and how long ones are split;
+//! - [`text`]: how long a text can be, and how a longer line is split;
 //! - [`session_file`] and [`store`]: the session on disk, shared by the three tools under one lock.
 //!
 //! The tools see a link of this version through the same doors as any other: `pair/legacy`, `send/legacy.rs` and
@@ -41,7 +41,7 @@ pub(crate) use self::session::TextCounts;
 pub(crate) use self::session::{Decrypted, LegacySession};
 pub(crate) use self::session::{LegacySessionId, is_ciphertext};
 pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, status};
-pub(crate) use self::text::{Unsendable, check, max_payload_len, max_text_len, pieces};
+pub(crate) use self::text::{max_payload_len, max_text_len, pieces};
 
 /// What there is to know of it: said each time a link of this version is used, and in the status.
 pub(crate) const WEAKNESS: &str = "sts_version = 1 proves neither who the other device is nor that a message is unaltered \

@@ -1,4 +1,4 @@
-//! Which texts the old program takes, and how long ones are split.
+//! How long a text for the old program can be, and how a longer line is split.
 
 use super::session::TEXT_HEADER;
 use crate::crypto::legacy::BLOCK_LEN;
@@ -16,21 +16,6 @@ pub(crate) fn max_text_len(topic_len: usize, max_message: usize) -> usize {
 /// The payload of a text of this length, in bytes.
 pub(crate) fn max_payload_len(text_len: usize) -> usize {
     (TEXT_HEADER.len() + text_len).next_multiple_of(BLOCK_LEN)
-}
-
-/// Why a line cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsendable {
-    /// It has a zero byte, at which the old program would end it; the offset in bytes.
-    Zero(usize),
-}
-
-/// Checks a whole line before any of it is sent.
-///
-/// # Errors
-/// The reason why it cannot be.
-pub(crate) fn check(line: &[u8]) -> Result<(), Unsendable> {
-    line.iter().position(|byte| *byte == 0).map_or(Ok(()), |at| Err(Unsendable::Zero(at)))
 }
 
 /// The parts of a line that are a message each: of `max_len` bytes at most, and between two characters where it is UTF-8. An
@@ -71,7 +56,6 @@ mod tests {
         assert_eq!(pieces(b"fours", 4), [b"four".as_slice(), b"s"]);
         assert_eq!(pieces("abé".as_bytes(), 3), [b"ab".as_slice(), "é".as_bytes()]);
         assert_eq!(pieces("ab😀".as_bytes(), 5), [b"ab".as_slice(), "😀".as_bytes()]);
-        assert_eq!(check(b"a\0b"), Err(Unsendable::Zero(1)));
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::record_check::RecordCheck;
 use super::source::{Amount, MessageSource, Turn};
 use crate::spool::Pending;
 use crate::stdio::{Input, Split};
@@ -19,6 +20,9 @@ use crate::{Error, Exit, Result};
 pub(super) struct Direct {
     input: Input,
     split: Split,
+    check: RecordCheck,
+    /// How many messages were made of it.
+    messages: u64,
     progress: ReadProgress,
     /// There was something to read.
     has_read: bool,
@@ -50,8 +54,9 @@ impl ReadProgress {
 }
 
 impl Direct {
-    pub(super) fn new(input: Input, split: Split) -> Self {
-        Self { input, split, progress: ReadProgress::NotBegun { has_input: false }, has_read: false }
+    pub(super) fn new(input: Input, split: Split, check: RecordCheck) -> Self {
+        let progress = ReadProgress::NotBegun { has_input: false };
+        Self { input, split, check, messages: 0, progress, has_read: false }
     }
 
     /// Whether [`MessageSource::next`] has a message without reading further. The end of the input is one, too.
@@ -108,6 +113,8 @@ impl MessageSource for Direct {
             return Ok(None);
         }
         let ends = at_end && len == buffer.data().len() && (len == 0 || !stream.ends_apart());
+        self.check.check(&buffer.data()[..len], ends, self.messages + 1)?;
+        self.messages += 1;
         let message = buffer.take(len);
         if ends {
             self.progress = ReadProgress::Ended;

@@ -10,6 +10,7 @@ use super::run_end::{RunResult, SendFailure};
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use super::waiting::{self, Blocker};
+use crate::config::Protection;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::EventLoop;
 use crate::link::Link;
@@ -19,7 +20,7 @@ use crate::sessions::SESSION_CHECK_INTERVAL;
 use crate::{Error, Exit, Result, spool};
 
 /// The peer that a spool is for: that of the stream that was `found`, or else the one that the link's next session will be
-/// with, which is the one that `--to` names, or the only one. `None` where the link is not encrypted.
+/// with, which is the one that `--to` names, or the only one. `None` where the link is not encrypted, or to the old program.
 ///
 /// # Errors
 /// Why no stream was found, if that does not mean to wait for one, or if the peer is not known.
@@ -32,9 +33,11 @@ pub(super) fn peer_of(
         Ok(stream) => return stream.peer(),
         Err(error) => error,
     };
-    if error.exit() == Exit::TryAgain
-        && let Some(mut peers) = link.peers()?
-    {
+    let is_waited_for = error.exit() == Exit::TryAgain;
+    if is_waited_for && matches!(link.config.protection, Protection::Legacy(_)) {
+        return Ok(None);
+    }
+    if is_waited_for && let Some(mut peers) = link.peers()? {
         if let Some(name) = &options.to {
             peers.restrict_to(name)?;
         }
@@ -87,12 +90,13 @@ struct NoSession<'a, 's> {
 
 impl NoSession<'_, '_> {
     /// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, whoever else
-    /// paired since.
+    /// paired since. What it needs beyond a session, it gets here, when the spool is its own.
     fn open_stream(&mut self, now: Instant) -> Result<(Box<dyn OutgoingStream>, Option<Digest>)> {
-        let stream = match self.found.take() {
-            Some(mut stream) => stream.refresh(now).map(|()| stream)?,
+        let mut stream = match self.found.take() {
+            Some(stream) => stream,
             None => super::open_stream(self.link, self.options, now)?,
         };
+        stream.refresh(now)?;
         let peer = stream.peer()?;
         Ok((stream, peer))
     }
@@ -153,7 +157,7 @@ impl Blocker for NoSession<'_, '_> {
         if let Some(error) = &self.missing
             && self.notice.happened(now).is_some()
         {
-            self.report.info(format_args!("{error}; input waits in the spool until there is one"));
+            self.report.info(format_args!("{error}; meanwhile, input waits in the spool"));
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::record_check::RecordCheck;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
 use crate::spool::{self, Appended, RecordStore};
@@ -26,18 +27,24 @@ pub(super) struct Intake<'a> {
     split: Split,
     /// Most bytes of a record.
     max_record: usize,
+    check: RecordCheck,
+    /// How many records this run has written.
+    written: u64,
     /// What was read and not written: the beginning of a line, or anything at all while the disk is full.
     unwritten: BytesMut,
     /// Why the last attempt to write failed, if it did.
     blocked: Option<Appended>,
+    /// The next record cannot be sent, so nothing more is written.
+    is_refused: bool,
     disk_full: ReportThrottle,
     report: &'a Reporter,
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(input: Input, split: Split, max_record: usize, report: &'a Reporter) -> Self {
-        let (unwritten, disk_full) = (BytesMut::new(), ReportThrottle::once());
-        Self { input, split, max_record, unwritten, blocked: None, disk_full, report }
+    pub(super) fn new(input: Input, split: Split, max_record: usize, check: RecordCheck, report: &'a Reporter) -> Self {
+        let (unwritten, disk_full, written) = (BytesMut::new(), ReportThrottle::once(), 0);
+        let (blocked, is_refused) = (None, false);
+        Self { input, split, max_record, check, written, unwritten, blocked, is_refused, disk_full, report }
     }
 
     /// Standard input.
@@ -91,24 +98,40 @@ impl<'a> Intake<'a> {
         self.max_record.min(self.unwritten.len() + more)
     }
 
-    /// Writes what was read, cut into records; false where there is no room for the first one.
-    fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
+    /// What was read, cut into records, as far as they can be sent, and why the next one cannot.
+    fn records(&self) -> (Vec<&[u8]>, Result<()>) {
         let at_end = self.input.at_end();
         let (mut rest, mut records) = (&self.unwritten[..], Vec::new());
         while let Some(len) = self.split.next(rest, self.max_record, at_end) {
-            records.push(&rest[..len]);
-            rest = &rest[len..];
+            let (record, after) = rest.split_at(len);
+            let number = self.written + records.len() as u64 + 1;
+            if let Err(refused) = self.check.check(record, at_end && after.is_empty(), number) {
+                return (records, Err(refused));
+            }
+            records.push(record);
+            rest = after;
         }
+        (records, Ok(()))
+    }
+
+    /// Writes what was read, cut into records; false where there is no room for the first one.
+    ///
+    /// # Errors
+    /// As [`RecordCheck::check`], once all records before that one are written.
+    fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
+        let (records, next) = self.records();
         if records.is_empty() && !store.is_unfinished() {
-            return Ok(true);
+            self.is_refused = next.is_err();
+            return next.map(|()| true);
         }
+        let lens: Vec<usize> = records.iter().map(|record| record.len()).collect();
         let appended = store.append(&records)?;
         let is_written = matches!(appended, Appended::Records(_));
         self.blocked = Some(appended).filter(|_| !is_written);
         match appended {
             Appended::Records(count) => {
-                let written = records[..count].iter().map(|record| record.len()).sum();
-                self.unwritten.advance(written);
+                self.unwritten.advance(lens[..count].iter().sum());
+                self.written += count as u64;
                 self.end_full_disk();
             }
             Appended::DiskFull => self.report_full_disk("write to", store.path(), now),
@@ -189,6 +212,7 @@ impl<'a> Intake<'a> {
         let reason = match self.blocked {
             Some(Appended::Full) => "the spool is full",
             Some(Appended::DiskFull) => "the disk is full",
+            None if self.is_refused => "the run ends at this line",
             Some(Appended::Busy | Appended::Records(_)) | None => "another sts-send keeps it locked",
         };
         if self.unwritten.is_empty() {

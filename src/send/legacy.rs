@@ -1,8 +1,8 @@
 //! Messages for the old program (`sts_version = 1`): each line is a text, and a long one several.
 //!
-//! A line is checked as a whole before any of it is sent, then encrypted message by message, at the pace that the gate of
-//! the run has. What the other device sends is followed here, too: the next message continues from it, and a KILL ends
-//! this run.
+//! A line, which was checked as a whole ([`record_check`](super::record_check)), is encrypted message by message, at the pace
+//! that the gate of the run has. What the other device sends is followed here, too: the next message continues from it, and a
+//! KILL ends this run. From a spool, a line can go when the socket has taken the last of its messages.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,40 +14,29 @@ use super::SendOptions;
 use super::outgoing::{
     ConfirmedStream, OutgoingMessage, OutgoingStream, Reply, SpoolStream, WillMessage, WillOf, WillStream,
 };
+use super::record_check::max_line_record_len;
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, Store, Unsendable, check, max_payload_len, max_text_len, pieces};
+use crate::legacy::{Decrypted, Store, max_payload_len, max_text_len, pieces};
 use crate::link::Link;
-use crate::spool::Pending;
+use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
 use crate::{Error, Exit, Result};
 
 /// Lines as messages of a session with the old program.
 pub(super) struct LegacyStream {
     store: Store,
-    /// No other sts-send runs on the link.
-    _lock: Lock,
+    /// No other sts-send runs on the link. A run with a spool has this only after the spool: runs that took the two in different
+    /// orders would wait for each other.
+    lock: Option<Lock>,
     topic: String,
     listen: String,
-    /// The longest line, in bytes, with one more.
+    /// The longest line, in bytes.
     max_line: usize,
     /// The longest text of a message, in bytes.
     max_text: usize,
-    /// How many lines were read.
-    lines: u64,
     /// The texts of a line that is more than one message, as far as they are not sent.
     rest: VecDeque<Bytes>,
-}
-
-/// Why a link to the old program has no spool.
-///
-/// # Errors
-/// [`Exit::Usage`] on such a link.
-pub(super) fn refuse_spool(link: &Link) -> Result<()> {
-    match link.legacy() {
-        Some(_) => refused("--spool", "it acknowledges nothing, so nothing says when a message can leave the spool"),
-        None => Ok(()),
-    }
 }
 
 fn refused<T>(option: &str, why: &str) -> Result<T> {
@@ -74,23 +63,19 @@ impl LegacyStream {
             return refused("-b", "it takes texts, one per line");
         }
         let store = Store::new(link.cache()?, legacy);
-        let lock = store.lock_sending()?;
+        let lock = if options.spool.is_none() { Some(store.lock_sending()?) } else { None };
         store.check_current()?;
         let (topic, max_message) = (link.config.publish.as_str().to_owned(), link.config.mqtt.max_message);
         let listen = link.config.subscribe.plain().to_owned();
         let max_text = max_text_len(topic.len(), max_message);
-        let (max_line, rest) = (max_message + 1, VecDeque::new());
-        Ok(Self { store, _lock: lock, topic, listen, max_line, max_text, lines: 0, rest })
+        let rest = VecDeque::new();
+        Ok(Self { store, lock, topic, listen, max_line: max_message, max_text, rest })
     }
 
     /// The next message of the line.
     fn next_of_line(&mut self) -> Result<Option<Bytes>> {
         let Some(text) = self.rest.pop_front() else { return Ok(None) };
         self.store.seal(&text).map(|payload| Some(Bytes::from(payload)))
-    }
-
-    fn unsendable(&self, why: &str) -> Error {
-        Error::new(Exit::DataLost, format!("line {} cannot be sent", self.lines)).because(why)
     }
 }
 
@@ -99,15 +84,21 @@ impl OutgoingStream for LegacyStream {
         &self.topic
     }
 
+    fn refresh(&mut self, _now: Instant) -> Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(self.store.lock_sending()?);
+        }
+        self.store.check_current()
+    }
+
     fn begin(&mut self, _now: Instant) -> Result<usize> {
-        // Split::Each cuts a line that is too long before the last byte that has room.
-        Ok(self.max_line + 1)
+        Ok(max_line_record_len(self.max_line))
     }
 
     fn limit_messages(&mut self, max_message: usize) -> usize {
         self.max_text = self.max_text.min(max_text_len(self.topic.len(), max_message));
         // A line may be several messages.
-        self.max_line + 1
+        max_line_record_len(self.max_line)
     }
 
     fn max_message(&self) -> usize {
@@ -127,28 +118,25 @@ impl OutgoingStream for LegacyStream {
         self.rest.is_empty()
     }
 
-    fn seal(&mut self, line: BytesMut, ends: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal(&mut self, line: BytesMut, _ends: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         if line.is_empty() {
             return Ok(None);
         }
-        self.lines += 1;
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        if text.len() >= self.max_line || (text.len() == line.len() && !ends) {
-            let max = self.max_line - 1;
-            return Err(self
-                .unsendable(&format!("it is longer than {max} bytes"))
-                .hint("split it, or set a larger max_message"));
-        }
-        if let Err(Unsendable::Zero(at)) = check(text) {
-            let why = format!("byte {} of it is NUL, where the old program would cut it", at + 1);
-            return Err(self.unsendable(&why));
-        }
         self.rest.extend(pieces(text, self.max_text).into_iter().map(Bytes::copy_from_slice));
         self.next_of_line()
     }
 
     fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        Ok(self.next_of_line()?.map(OutgoingMessage::Unretained))
+        let payload = self.next_of_line()?;
+        let is_last = self.rest.is_empty();
+        Ok(payload.map(|payload| {
+            if is_last {
+                OutgoingMessage::Record { payload, data_len: 0 }
+            } else {
+                OutgoingMessage::Unretained(payload)
+            }
+        }))
     }
 
     fn unpublished(&self) -> Pending {
@@ -173,7 +161,18 @@ impl ConfirmedStream for LegacyStream {
     }
 }
 
-impl SpoolStream for LegacyStream {}
+impl SpoolStream for LegacyStream {
+    fn is_record_whole(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn reseal_records(&mut self, spool: &mut Spool, _now: Instant) -> Result<u64> {
+        // The line that they are of is read again.
+        self.rest.clear();
+        spool.rewind()?;
+        Ok(spool.sealed_before())
+    }
+}
 
 impl WillStream for LegacyStream {
     fn will_of(&mut self, _now: Instant) -> Result<Option<WillOf>> {

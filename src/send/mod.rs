@@ -14,7 +14,7 @@
 //!                                                       +-> legacy -+
 //! ```
 //!
-//! A link to the old program has no spool, so `legacy` takes from `direct` only.
+//! Before a record is in a message, or in the spool, `record_check` says whether it can be sent at all.
 //!
 //! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
 //! session (`first_session`). It keeps its input meanwhile: `waiting` is the loop of both.
@@ -42,6 +42,7 @@ mod legacy;
 mod missing;
 mod outgoing;
 mod plain;
+mod record_check;
 mod replies;
 mod reply_topics;
 mod run;
@@ -64,6 +65,7 @@ use self::last_will::LastWill;
 use self::legacy::LegacyStream;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
+use self::record_check::{RecordCheck, max_line_record_len};
 use self::reply_topics::ReplyTopics;
 use self::run::{Registration, SendRun};
 use self::run_end::RunResult;
@@ -78,7 +80,7 @@ use crate::link::{Link, Tool};
 use crate::name::PeerName;
 use crate::pace::Pace;
 use crate::report::Reporter;
-use crate::spool::{Owner, SpoolOptions};
+use crate::spool::{Owner, SpoolOptions, SpoolReceiver};
 use crate::stdio::{Input, Signals, Split};
 use crate::stream::max_record_len;
 use crate::{Error, Exit, Result};
@@ -124,7 +126,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         None => {
             let stream = found?;
             link.enter_sandbox(link.needs(), report);
-            (Box::new(Direct::new(input, split(link, options))), stream)
+            (Box::new(Direct::new(input, split(link, options), RecordCheck::of(link))), stream)
         }
         Some(spool) => {
             let (spooled, stream) = open_spool(spool, found, input, link, options, &mut events, report)?;
@@ -166,12 +168,11 @@ fn open_spool<'a>(
     report: &'a Reporter,
 ) -> Result<(Spooled<'a>, Box<dyn OutgoingStream>)> {
     events.broker.outlast_failures();
-    #[cfg(feature = "legacy")]
-    legacy::refuse_spool(link)?;
     let peer = first_session::peer_of(&found, link, options)?;
     enter_sandbox(link, spool, report)?;
-    let mut intake = Intake::new(input, options.split, max_record(spool, link)?, report);
-    let owner = Owner { link: &link.config.link, peer: peer.as_ref() };
+    let max_record = max_record(spool, link)?;
+    let mut intake = Intake::new(input, split(link, options), max_record, RecordCheck::of(link), report);
+    let owner = Owner { link: &link.config.link, receiver: spool_receiver(link, peer.as_ref()) };
     let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, events)?;
     let mut spooled = Spooled::new(intake, opened, cut_off, report);
     match first_stream(found, link, options, peer.as_ref(), &mut spooled, events, report) {
@@ -205,7 +206,20 @@ fn max_record(spool: &SpoolOptions, link: &Link) -> Result<usize> {
         return Err(Error::new(Exit::Usage, "--spool-max")
             .because(format!("smaller than two messages of max_message ({max_message} bytes each)")));
     }
-    Ok(if link.config.sealed().is_some() { max_record_len(max_message, link.pad()) } else { max_message })
+    Ok(match link.config.protection {
+        Protection::None => max_message,
+        Protection::Sealed(_) => max_record_len(max_message, link.pad()),
+        Protection::Legacy(_) => max_line_record_len(max_message),
+    })
+}
+
+/// For whom a spool of this link is.
+fn spool_receiver<'a>(link: &Link, peer: Option<&'a Digest>) -> SpoolReceiver<'a> {
+    match (&link.config.protection, peer) {
+        (Protection::Legacy(_), _) => SpoolReceiver::OldProgram,
+        (_, Some(peer)) => SpoolReceiver::Peer(peer),
+        (_, None) => SpoolReceiver::Anyone,
+    }
 }
 
 /// Where to split standard input: the old program takes lines, and nothing else.

@@ -272,6 +272,12 @@ pub(super) trait SpoolStream {
         Ok(true)
     }
 
+    /// Whether what was sealed last is the end of its record. Where a record becomes several messages, the last of them is an
+    /// [`OutgoingMessage::Record`] of [`OutgoingStream::next_due`].
+    fn is_record_whole(&self) -> bool {
+        true
+    }
+
     /// What ends the sequence, after the last of its records.
     fn after_last_record(&mut self, _spool: &Spool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)

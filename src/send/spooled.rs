@@ -29,6 +29,8 @@ pub(super) struct Spooled<'a> {
     spool: Spool,
     /// Each record that was published by this run and is not acknowledged, with whether the broker has it.
     published: VecDeque<(Token, bool)>,
+    /// Whether the newest record that was read is published as a whole: it may be several messages.
+    is_record_whole: bool,
     stop: StopPoint,
     /// When to look for what others appended; `None` where they wake this run.
     look_at: Option<Instant>,
@@ -55,7 +57,8 @@ impl<'a> Spooled<'a> {
         if !spool.is_empty() {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
-        Self { intake, spool, published: VecDeque::new(), stop: StopPoint::None, look_at: None, report }
+        let (published, is_record_whole) = (VecDeque::new(), true);
+        Self { intake, spool, published, is_record_whole, stop: StopPoint::None, look_at: None, report }
     }
 
     /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is
@@ -196,7 +199,8 @@ impl MessageSource for Spooled<'_> {
         // Of no record is there no payload, or those after it would wait for ever: on a link without encryption, which
         // has no payload for an empty record, all records are data (`spool::Owner`). With `--confirm` a record can go
         // when the receiver has written it, whatever the broker acknowledges.
-        let is_record = !stream.is_confirmed();
+        self.is_record_whole = stream.is_record_whole();
+        let is_record = !stream.is_confirmed() && self.is_record_whole;
         Ok(payload.map(|payload| {
             if is_record {
                 OutgoingMessage::Record { payload, data_len }
@@ -224,6 +228,7 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn published(&mut self, token: Token) {
+        self.is_record_whole = true;
         self.published.push_back((token, false));
     }
 
@@ -241,7 +246,8 @@ impl MessageSource for Spooled<'_> {
             return Ok(());
         }
         self.published.drain(..count);
-        self.spool.acknowledge(self.spool.next() - self.published.len() as u64)
+        let unfinished = self.published.len() as u64 + u64::from(!self.is_record_whole);
+        self.spool.acknowledge(self.spool.next() - unfinished)
     }
 
     fn confirmed(&mut self, position: u64) -> Result<()> {
@@ -269,6 +275,7 @@ impl MessageSource for Spooled<'_> {
         turn: &mut Turn<'_>,
     ) -> Result<Option<u64>> {
         self.published.clear();
+        self.is_record_whole = true;
         stream.reseal_records(&mut self.spool, turn.now)?;
         self.spool.rewind()?;
         Ok(Some(0))

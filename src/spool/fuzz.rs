@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::BytesMut;
 
-use super::{Appended, Found, Opening, Owner, RecordStore, Spool, SpoolOptions, chunk};
+use super::{Appended, Found, Opening, Owner, RecordStore, Spool, SpoolOptions, SpoolReceiver, chunk};
 use crate::crypto::schedule::digest;
 use crate::fuzz::{FuzzInput, check_text, forge};
 use crate::units::Size;
@@ -56,7 +56,7 @@ pub(crate) fn spool(data: &[u8]) {
 fn open(dir: &Path) -> Option<Spool> {
     let link = "link".parse().expect("it is a name");
     let options = SpoolOptions { dir: dir.to_path_buf(), max: Size::new(1 << 20) };
-    match Opening::new(&options, Owner { link: &link, peer: None }).attempt() {
+    match Opening::new(&options, Owner { link: &link, receiver: SpoolReceiver::Anyone }).attempt() {
         Ok(opened) => opened.map(|(spool, _)| spool),
         Err(error) => {
             check_text(&error.to_string());

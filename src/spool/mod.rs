@@ -97,7 +97,7 @@ use bytes::BytesMut;
 
 pub(crate) use self::inlet::Inlet;
 pub(crate) use self::opening::Opening;
-pub(crate) use self::owner::Owner;
+pub(crate) use self::owner::{Owner, SpoolReceiver};
 pub(crate) use self::recut::Recut;
 pub(crate) use self::state::SpooledSequence;
 pub use self::store::SpoolOptions;

@@ -24,8 +24,19 @@ const FORMAT_NUMBER: u32 = 4;
 pub(crate) struct Owner<'a> {
     /// The link.
     pub(crate) link: &'a LinkName,
-    /// The fingerprint of the peer; `None` on a link that is not encrypted.
-    pub(crate) peer: Option<&'a Digest>,
+    /// The device at its other end.
+    pub(crate) receiver: SpoolReceiver<'a>,
+}
+
+/// For whom the records of a spool are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SpoolReceiver<'a> {
+    /// Whoever reads a link that is not encrypted.
+    Anyone,
+    /// The old program (`sts_version = 1`), which has no key.
+    OldProgram,
+    /// The peer with this fingerprint.
+    Peer(&'a Digest),
 }
 
 /// Claims a new spool for its owner, and refuses one of any other.
@@ -55,7 +66,7 @@ pub(super) fn is_owned(dir: &Dir, owner: Owner<'_>) -> Result<bool> {
         return Err(refused.because("it is not a spool of this version").hint(hint));
     }
     let why = if has(&owner.link_line()) {
-        "it belongs to another peer of this link, or to the link when it was not encrypted"
+        "it belongs to another peer of this link, or to the link with another sts_mode or sts_version"
     } else {
         "it belongs to another link"
     };
@@ -68,9 +79,10 @@ impl Owner<'_> {
     }
 
     fn text(&self) -> String {
-        let peer = match self.peer {
-            Some(peer) => STANDARD.encode(peer),
-            None => "none".to_owned(),
+        let peer = match self.receiver {
+            SpoolReceiver::Anyone => "none".to_owned(),
+            SpoolReceiver::OldProgram => "old program".to_owned(),
+            SpoolReceiver::Peer(peer) => STANDARD.encode(peer),
         };
         format!("# A spool of sts-send(1).\n{FORMAT}\n{}\npeer = {peer}\n", self.link_line())
     }

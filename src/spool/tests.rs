@@ -36,7 +36,7 @@ impl Home {
     }
 
     fn owner(&self) -> Owner<'_> {
-        Owner { link: &self.link, peer: Some(&PEER) }
+        Owner { link: &self.link, receiver: SpoolReceiver::Peer(&PEER) }
     }
 
     fn open(&self) -> Result<Spool> {
@@ -199,9 +199,10 @@ fn one_sender_one_link_and_one_peer() {
     let options = home.options();
     let other: LinkName = "other".parse().unwrap();
     for owner in [
-        Owner { link: &other, peer: Some(&PEER) },
-        Owner { link: &home.link, peer: Some(&[1; 32]) },
-        Owner { link: &home.link, peer: None },
+        Owner { link: &other, receiver: SpoolReceiver::Peer(&PEER) },
+        Owner { link: &home.link, receiver: SpoolReceiver::Peer(&[1; 32]) },
+        Owner { link: &home.link, receiver: SpoolReceiver::Anyone },
+        Owner { link: &home.link, receiver: SpoolReceiver::OldProgram },
     ] {
         assert_eq!(Opening::new(&options, owner).attempt().unwrap_err().exit(), Exit::Config);
         assert_eq!(Inlet::open(&options, owner).unwrap_err().exit(), Exit::Config);

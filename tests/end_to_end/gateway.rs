@@ -129,7 +129,7 @@ fn each_peer_has_a_spool_of_its_own() {
     let serving = fleet.serve();
     // Meanwhile the other device pairs: the waiting data is not for that one.
     let waiting = Process::spawn(fleet.gateway.send(&["--confirm", "--spool", "a", "--to", "s0", LINK]));
-    waiting.wait_for("waits in the spool until there is one");
+    waiting.wait_for("meanwhile, input waits in the spool");
     Process::spawn(fleet.sensors[1].pair(&[LINK])).wait().succeeded();
     let other = fleet.sensors[1].listen(&[]);
     send("b", &["--to", "s1"], "for s1\n").succeeded();
@@ -150,7 +150,7 @@ fn what_waits_for_one_peer_is_not_sealed_for_another() {
     let fleet = Fleet::enrolled(&broker, AREA, 0..1);
     let mut waiting = Process::spawn(fleet.gateway.send(&["--spool", "a", LINK]));
     waiting.write("for s0\n");
-    waiting.wait_for("waits in the spool until there is one");
+    waiting.wait_for("meanwhile, input waits in the spool");
     let new = sensor(&broker, AREA, 1);
     fleet.gateway.trust("s1", &new);
     new.trust("gateway", &fleet.gateway);

@@ -144,7 +144,7 @@ fn a_run_that_waited_finds_the_first_session() {
     let pair = Pair::enrolled(&broker, "gcm");
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
-    first.wait_for("until there is one");
+    first.wait_for("meanwhile, input waits in the spool");
     let mut second = Process::spawn(pair.master.send(&spooled(&[])));
     second.write("two\n");
     let segment = pair.master.path().join("spool/0000000000000000");
@@ -199,7 +199,7 @@ fn without_a_session_several_runs_fill_the_spool() {
     let pair = Pair::enrolled(&broker, "gcm");
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
-    first.wait_for("until there is one");
+    first.wait_for("meanwhile, input waits in the spool");
     Process::spawn_with(pair.master.send(&spooled(&[])), "two\n").wait().failed(&[75], &[SAFE]);
     pair.agree();
     let receiver = pair.slave.listen(&["--once"]);
@@ -362,7 +362,7 @@ fn what_a_run_has_read_while_it_waited_is_kept_when_it_fails() {
     let pair = Pair::enrolled(&broker, "gcm");
     // Waiting for a session, with the beginning of a line.
     let mut sender = Process::spawn(pair.master.send(&spooled(&[])));
-    sender.wait_for("until there is one");
+    sender.wait_for("meanwhile, input waits in the spool");
     sender.write("half ");
     sender.wait_until_read();
     let known = pair.master.config_dir().join("known_peers");

@@ -137,7 +137,7 @@ fn without_a_session_input_waits_for_one() {
     let ended = pair.master.send_all(&SPOOL, "one\n");
     ended.failed(&[75], &["no session", "left in the spool", "1 message (4 bytes)", "run sts-pair gateway"]);
     let mut sender = Process::spawn(pair.master.send(&spooled(&[CONFIRM])));
-    sender.wait_for("until there is one");
+    sender.wait_for("meanwhile, input waits in the spool");
     sender.write("two\n");
     sender.wait_until_read();
     pair.agree();
@@ -155,7 +155,7 @@ fn time_counts_while_something_waits_for_the_first_session() {
     let pair = Pair::enrolled(&broker, "gcm");
     let mut idle = Process::spawn(pair.master.send(&["--spool", "idle", "--timeout", "1", LINK]));
     let mut busy = Process::spawn(pair.master.send(&spooled(&["--timeout", "1"])));
-    idle.wait_for("until there is one");
+    idle.wait_for("meanwhile, input waits in the spool");
     busy.write("one\n");
     busy.wait().failed(&[75], &["no session", "left in the spool"]);
     // It was there as long as the other one, and nothing waited.

@@ -2,6 +2,7 @@
 //! whatever is lost, crosses or is refused; nothing that could be read is not.
 
 mod old_program;
+mod spool;
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -403,7 +404,7 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
         (device.send(&["--will", "x", LINK]), "out of step"),
         (device.send(&["--to", "a", LINK]), "has no name"),
         (device.send(&["-b", LINK]), "texts, one per line"),
-        (device.send(&["--spool", "spool", LINK]), "it acknowledges nothing"),
+        (device.send(&["--spool", "spool", "--confirm", LINK]), "it confirms nothing"),
     ] {
         Process::spawn(command).wait().failed(&[64], &[why]);
     }

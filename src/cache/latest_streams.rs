@@ -1,9 +1,12 @@
 //! The streams that this device sent last, of which a peer is told how they ended (`sts-protocol(7)`, "Lost ends").
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use super::StoredSession;
 use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
-use crate::stream::{Continues, EndedStream, StreamId};
+use crate::stream::{Continues, EndedStream, StreamId, can_tell};
 
 /// Most streams that are listed for a peer; past that, the oldest ones are not listed any more.
 const MAX_LISTED: usize = 64;
@@ -22,6 +25,14 @@ pub(crate) struct LatestStream {
     pub(crate) end: Option<StreamEnd>,
     /// How often the peer was told what is known now.
     pub(crate) told: u8,
+}
+
+impl LatestStream {
+    /// What a peer is told of it.
+    fn ended(&self, session: SessionId) -> EndedStream {
+        let (count, continues) = (self.end.map(|end| end.count), self.end.and_then(|end| end.continues));
+        EndedStream { stream: StreamId { session, number: self.number }, salt: self.salt, count, continues }
+    }
 }
 
 /// How a stream ended.
@@ -69,20 +80,29 @@ pub(super) fn begin(sessions: &mut [StoredSession], session: SessionId, number: 
     limit(sessions);
 }
 
-/// The oldest streams of all sessions, at most `max`, for a preamble; what was told often enough is not listed any more.
-pub(super) fn tell(sessions: &mut [StoredSession], max: usize) -> Vec<EndedStream> {
-    let mut told = Vec::new();
-    for stored in sessions.iter_mut().rev() {
-        let session = stored.session.id;
-        for latest in stored.latest.iter_mut().take(max - told.len()) {
-            latest.told += 1;
-            let stream = StreamId { session, number: latest.number };
-            let (count, continues) = (latest.end.map(|end| end.count), latest.end.and_then(|end| end.continues));
-            told.push(EndedStream { stream, salt: latest.salt, count, continues });
+/// The streams that a preamble in a message of at most `max_message` bytes tells, oldest first; what was told often
+/// enough is not listed any more.
+///
+/// Where there is no room for all, the ones that were told least often come first, of these the newest: a number that
+/// was taken and not used, before the stream that begins now, would be missed by a receiver that is not told so at once.
+pub(super) fn tell(sessions: &mut [StoredSession], max_message: usize) -> Vec<EndedStream> {
+    let listed =
+        || sessions.iter().rev().flat_map(|stored| stored.latest.iter().map(|latest| (stored.session.id, latest)));
+    let mut by_priority: Vec<_> = listed().enumerate().collect();
+    by_priority.sort_by_key(|&(age, (_, latest))| (latest.told, Reverse(age)));
+    let mut told = BTreeMap::new();
+    for (age, (session, latest)) in by_priority {
+        told.insert(age, latest.ended(session));
+        if !can_tell(&told.values().copied().collect::<Vec<_>>(), max_message) {
+            told.remove(&age);
         }
+    }
+    let latest = sessions.iter_mut().rev().flat_map(|stored| &mut stored.latest);
+    latest.enumerate().filter(|(age, _)| told.contains_key(age)).for_each(|(_, latest)| latest.told += 1);
+    for stored in sessions {
         stored.latest.retain(|latest| latest.told < latest.end.map_or(MAX_TOLD_UNCOUNTED, |_| MAX_TOLD));
     }
-    told
+    told.into_values().collect()
 }
 
 /// Sessions are newest first, their streams oldest first.
@@ -100,6 +120,7 @@ fn limit(sessions: &mut [StoredSession]) {
 mod tests {
     use super::*;
     use crate::session::{Standing, pair};
+    use crate::stream::Origin;
     use crate::suite::Suite;
 
     fn sessions() -> Vec<StoredSession> {
@@ -122,15 +143,44 @@ mod tests {
         let mut sessions = sessions();
         begun(&mut sessions, 0, 0);
         let old = begun(&mut sessions, 1, 7);
-        assert_eq!(numbers(&tell(&mut sessions, 1)), [(1, 7, None)]);
         assert!(end(&mut sessions, &[old]));
         for _ in 0..3 {
-            assert_eq!(numbers(&tell(&mut sessions, 16)), [(1, 7, Some(17)), (2, 0, None)]);
+            assert_eq!(numbers(&tell(&mut sessions, 8192)), [(1, 7, Some(17)), (2, 0, None)]);
         }
         for _ in 3..8 {
-            assert_eq!(numbers(&tell(&mut sessions, 16)), [(2, 0, None)]);
+            assert_eq!(numbers(&tell(&mut sessions, 8192)), [(2, 0, None)]);
         }
-        assert!(tell(&mut sessions, 16).is_empty());
+        assert!(tell(&mut sessions, 8192).is_empty());
+    }
+
+    /// A device that begins one stream after another tells each of them three times, as with longer messages.
+    #[test]
+    fn a_short_message_tells_the_last_three_streams() {
+        let mut sessions = sessions();
+        for number in 0..9 {
+            let told = numbers(&tell(&mut sessions, 256));
+            let expected = (number.max(3) - 3..number).map(|number| (2, number, Some(number + 10)));
+            assert_eq!(told, expected.collect::<Vec<_>>());
+            let ended = begun(&mut sessions, 0, number);
+            assert!(end(&mut sessions, &[ended]));
+        }
+    }
+
+    /// The receiver would report the newest as lost, if it was not told that it carried nothing.
+    #[test]
+    fn what_was_not_told_comes_before_what_was_and_the_newest_before_older_ones() {
+        let mut sessions = sessions();
+        let origin = Origin { stream: StreamId { session: sessions[0].session.id, number: 0 }, salt: [9; 8] };
+        for number in 0..3 {
+            let mut ended = begun(&mut sessions, 0, number);
+            ended.end = Some(StreamEnd { count: 0, continues: Some(Continues { origin, position: 5 }) });
+            assert!(end(&mut sessions, &[ended]));
+        }
+        // There is room for one that continued another one.
+        for expected in [2, 1, 0, 2, 1, 0, 2, 1, 0] {
+            assert_eq!(numbers(&tell(&mut sessions, 8191)), [(2, expected, Some(0))]);
+        }
+        assert!(tell(&mut sessions, 8191).is_empty());
     }
 
     #[test]
@@ -138,10 +188,10 @@ mod tests {
         let mut sessions = sessions();
         let [first, second] = [0, 1].map(|number| begun(&mut sessions, 0, number));
         for _ in 0..8 {
-            assert_eq!(tell(&mut sessions, 16).len(), 2);
+            assert_eq!(tell(&mut sessions, 8192).len(), 2);
         }
         assert!(end(&mut sessions, &[second, first]));
-        assert_eq!(numbers(&tell(&mut sessions, 16)), [(2, 0, Some(10)), (2, 1, Some(11))]);
+        assert_eq!(numbers(&tell(&mut sessions, 8192)), [(2, 0, Some(10)), (2, 1, Some(11))]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub(crate) use self::id::{FIRST_SIDE_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
 pub(crate) use self::lost_ends::ToldStream;
-pub(crate) use self::preamble::{Continues, EndedStream, Preamble, max_told};
+pub(crate) use self::preamble::{Continues, EndedStream, Preamble, can_tell};
 pub(crate) use self::progress::{Gap, Progress, Sequence, StreamState};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::receiver::Receiver;

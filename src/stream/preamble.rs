@@ -12,7 +12,7 @@ use crate::session::SessionId;
 /// Items from this type on may be ignored.
 const FIRST_IGNORABLE: u8 = 128;
 /// Most streams of which a preamble tells how they ended.
-pub(crate) const MAX_ENDED: usize = 16;
+const MAX_ENDED: usize = 16;
 /// The count of a stream that is not known.
 const UNKNOWN_COUNT: u32 = u32::MAX;
 
@@ -21,23 +21,39 @@ const ENDED: u8 = 2;
 const KEPT: u8 = 3;
 const ENDED_CONTINUING: u8 = 4;
 
-/// The length of a preamble that says all but how streams ended, and of one of these in an item of its own.
+/// The length of a preamble that says all but how streams ended.
 const LEN_WITHOUT_ENDED: usize = 2 + (3 + CONTINUES_LEN) + 3;
-const ENDED_LEN: usize = 3 + 8 + 4 + SALT_LEN + 4 + CONTINUES_LEN;
 const CONTINUES_LEN: usize = 8 + 4 + SALT_LEN + 8;
+/// How a stream ended, in an item that it shares.
+const ENDED_LEN: usize = 4 + SALT_LEN + 4;
+/// What such an item begins with.
+const ENDED_HEAD_LEN: usize = 3 + 8;
+/// Room for three streams of one session, as many as a device has to tell that begins one after another; or for one that
+/// continued another one.
+const MIN_ENDED_ROOM: usize = ENDED_HEAD_LEN + 3 * ENDED_LEN;
+/// Room for as many as a preamble can tell, each of which continued another one.
+const MAX_ENDED_ROOM: usize = MAX_ENDED * (ENDED_HEAD_LEN + ENDED_LEN + CONTINUES_LEN);
+
 /// Messages from this length on have room for the longest preamble.
 const MIN_MESSAGE_FOR_ALL: usize = 8192;
 
-/// Of how many ended streams there is room to tell in a message of at most this length.
-#[must_use]
-pub(crate) fn max_told(max_message: usize) -> usize {
-    if max_message >= MIN_MESSAGE_FOR_ALL { MAX_ENDED } else { 1 }
+/// The room in bytes that is left for how streams ended, in a message of at most this length.
+fn ended_room(max_message: usize) -> usize {
+    if max_message >= MIN_MESSAGE_FOR_ALL { MAX_ENDED_ROOM } else { MIN_ENDED_ROOM }
 }
 
-/// The room that is left for a preamble in a message of at most this length.
+/// The room in bytes that is left for a preamble in a message of at most this length.
 #[must_use]
-pub(crate) fn preamble_room(max_message: usize) -> usize {
-    LEN_WITHOUT_ENDED + max_told(max_message) * ENDED_LEN
+pub(super) fn preamble_room(max_message: usize) -> usize {
+    LEN_WITHOUT_ENDED + ended_room(max_message)
+}
+
+/// Whether there is room to tell of all these streams in a message of at most this length.
+#[must_use]
+pub(crate) fn can_tell(ended: &[EndedStream], max_message: usize) -> bool {
+    let mut items = BytesMut::new();
+    put_ended_items(&mut items, ended);
+    ended.len() <= MAX_ENDED && items.len() <= ended_room(max_message)
 }
 
 /// What precedes the content of a stream's first message.
@@ -96,23 +112,18 @@ impl Preamble {
             continues.put(&mut value);
             put_item(&mut items, CONTINUES, &value);
         }
-        for together in self.ended.chunk_by(EndedStream::may_share_item) {
-            let mut value = BytesMut::from(&together[0].stream.session[..]);
-            for EndedStream { stream, salt, count, continues } in together {
-                value.put_u32(stream.number);
-                value.put_slice(salt);
-                value.put_u32(count.unwrap_or(UNKNOWN_COUNT));
-                if let Some(continues) = continues {
-                    continues.put(&mut value);
-                }
-            }
-            let item = if together[0].continues.is_some() { ENDED_CONTINUING } else { ENDED };
-            put_item(&mut items, item, &value);
-        }
+        put_ended_items(&mut items, &self.ended);
         if self.kept {
             put_item(&mut items, KEPT, &[]);
         }
         put_prefixed(out, &items);
+    }
+
+    /// Leaves out the oldest streams that a message of at most this length has no room for.
+    pub(super) fn limit_to(&mut self, max_message: usize) {
+        while !can_tell(&self.ended, max_message) {
+            self.ended.remove(0);
+        }
     }
 
     /// Takes it off the front of a plaintext; `None` where this version cannot read it.
@@ -192,6 +203,22 @@ impl EndedStream {
     }
 }
 
+fn put_ended_items(out: &mut BytesMut, ended: &[EndedStream]) {
+    for together in ended.chunk_by(EndedStream::may_share_item) {
+        let mut value = BytesMut::from(&together[0].stream.session[..]);
+        for EndedStream { stream, salt, count, continues } in together {
+            value.put_u32(stream.number);
+            value.put_slice(salt);
+            value.put_u32(count.unwrap_or(UNKNOWN_COUNT));
+            if let Some(continues) = continues {
+                continues.put(&mut value);
+            }
+        }
+        let item = if together[0].continues.is_some() { ENDED_CONTINUING } else { ENDED };
+        put_item(out, item, &value);
+    }
+}
+
 fn put_item(out: &mut BytesMut, item: u8, value: &[u8]) {
     out.put_u8(item);
     put_prefixed(out, value);
@@ -258,15 +285,47 @@ mod tests {
         }
     }
 
+    /// How a stream of session 1 ended that continued another one, and one that did not.
+    fn examples() -> [EndedStream; 2] {
+        let origin = Origin { stream: StreamId { session: [1; 8], number: 1 }, salt: [2; 8] };
+        let continuing = Some(Continues { origin, position: 3 });
+        [continuing, None].map(|continues| EndedStream {
+            stream: origin.stream,
+            salt: [2; 8],
+            count: Some(4),
+            continues,
+        })
+    }
+
+    #[test]
+    fn a_short_message_tells_how_three_streams_ended_or_one_that_continued_another() {
+        let [continuing, alone] = examples();
+        for (max_message, most, most_alone) in [(256, 1, 3), (8191, 1, 3), (8192, 16, 16), (1 << 20, 16, 16)] {
+            for (ended, most) in [(continuing, most), (alone, most_alone)] {
+                let told = (0..40).rev().find(|&count| can_tell(&vec![ended; count], max_message));
+                assert_eq!(told, Some(most), "{max_message}");
+            }
+        }
+    }
+
     #[test]
     fn the_longest_preamble_has_room() {
-        let origin = Origin { stream: StreamId { session: [1; 8], number: 1 }, salt: [2; 8] };
-        let continues = Some(Continues { origin, position: 3 });
-        let ended = EndedStream { stream: origin.stream, salt: origin.salt, count: Some(4), continues };
-        for max_message in [256, MIN_MESSAGE_FOR_ALL] {
-            let ended = vec![ended; max_told(max_message)];
-            assert_eq!(Preamble { continues, ended, kept: true }.len(), preamble_room(max_message));
+        let [continuing, alone] = examples();
+        for (max_message, ended) in [(256, vec![alone; 3]), (MIN_MESSAGE_FOR_ALL, vec![continuing; MAX_ENDED])] {
+            let longest = Preamble { continues: continuing.continues, ended, kept: true };
+            assert_eq!(longest.len(), preamble_room(max_message));
         }
+    }
+
+    #[test]
+    fn what_has_no_room_any_more_is_the_oldest() {
+        let numbered = |number| EndedStream { stream: StreamId { session: [1; 8], number }, ..examples()[1] };
+        let mut preamble = Preamble { ended: (0..16).map(numbered).collect(), kept: true, ..Preamble::default() };
+        let whole = preamble.clone();
+        preamble.limit_to(MIN_MESSAGE_FOR_ALL);
+        assert_eq!(preamble, whole);
+        preamble.limit_to(256);
+        assert_eq!(preamble, Preamble { ended: (13..16).map(numbered).collect(), ..whole });
     }
 
     #[test]

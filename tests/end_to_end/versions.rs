@@ -151,6 +151,33 @@ fn what_is_sealed_already_is_cut_where_the_next_broker_takes_less() {
     }
 }
 
+/// In a spool, what is cut begins a sequence of its own. The stream that was begun before that is known carries nothing, and a
+/// short message has no room to tell how all earlier streams ended: this one is told first.
+#[test]
+fn a_stream_that_carried_nothing_as_the_limit_fell_is_not_missed() {
+    let broker = Broker::with(Options { max_packet_size: Some(4000), ..Options::default() });
+    let port = broker.port();
+    let input = [&vec![b'x'; 40_000][..], b"\nlast\n"].concat();
+    for confirm in [&[][..], &["--confirm"]] {
+        let pair = pair_in(&broker, "5", "5");
+        let relay = Server::start(move |number, stream| match number {
+            0 => swallow(stream, 40_000, &[]),
+            _ => carry(stream, port),
+        });
+        let receiver = pair.slave.listen(&[]);
+        for _ in 0..4 {
+            pair.master.send_all(&[], "before\n").succeeded();
+        }
+        let through = format!("port={}", relay.port());
+        let sent = pair.master.send_all(&[confirm, &["--each", "--spool", "spool", "-o", &through]].concat(), &*input);
+        assert!(sent.succeeded().stderr.contains("cut into smaller ones"));
+        let expected = ["before\n".repeat(4).as_bytes(), &input].concat();
+        receiver.wait_for_stdout(&expected);
+        let ended = receiver.stop().succeeded().wrote(&expected);
+        assert!(!ended.stderr.contains("no messages of"), "{}", ended.stderr);
+    }
+}
+
 /// The client is full of what the first broker took: of its 1 MiB, less the longest message. In shorter messages that is more
 /// than the client has room for, so a part of them is not published when the limit falls again: it comes after those that are
 /// withdrawn then.

@@ -441,8 +441,8 @@ fn a_message_limit_that_holds_nothing_is_refused() {
 #[test]
 fn a_record_fits_every_session_and_is_as_long_as_ever() {
     assert_eq!(max_record_len(8192, None), 8192 - 96 - (36 + 16 * 55));
-    assert_eq!(max_record_len(8191, None), 8191 - 96 - (36 + 55));
-    assert_eq!(max_record_len(256, Some(16)), 256 - 96 - 2 - (36 + 55));
+    assert_eq!(max_record_len(8191, None), 8191 - 96 - (36 + 59));
+    assert_eq!(max_record_len(256, Some(16)), 256 - 96 - 2 - (36 + 59));
     assert_eq!(max_record_len(0, None), 0);
     for (suite, pad) in Suite::ALL.into_iter().flat_map(|suite| [None, Some(16), Some(100)].map(|pad| (suite, pad))) {
         for limit in (256..700).chain(8187..8197) {
@@ -450,6 +450,29 @@ fn a_record_fits_every_session_and_is_as_long_as_ever() {
                 Sender::new(&pair(1, suite).0, reserved(&pair(1, suite).0, 0), [0; 8], limit).unwrap().pad_to(pad);
             assert!(max_record_len(limit, pad) <= sender.max_record_len(), "{suite} {pad:?} {limit}");
         }
+    }
+}
+
+/// The stream was begun for a broker that bears more: what it was to tell of others makes room for the first record.
+#[test]
+fn a_stream_that_is_limited_has_room_for_its_first_record() {
+    const LONGEST: usize = 10_000;
+    let (master, slave) = pair(1, Suite::Gcm);
+    for limit in [256, 8191, 8192, LONGEST + 1] {
+        let mut sender = Sender::new(&master, reserved(&master, 30), [5; 8], LONGEST).unwrap();
+        let others: Vec<_> = (0..16).map(|number| super::sender(&master, number)).collect();
+        tell(&mut sender, &others.iter().map(|other| (other, Some(0))).collect::<Vec<_>>());
+        sender.continue_sequence(Continues { origin: others[0].origin(), position: 3 });
+        sender.limit_messages(limit);
+        let longest = vec![b'x'; sender.max_record_len()];
+        let message = data(&mut sender, &longest);
+        let limit = limit.min(LONGEST);
+        assert!(message.len() <= limit, "{limit}");
+        let opened = receiver(&[&slave]).open(&message, &mut BytesMut::new()).unwrap();
+        let told: Vec<_> = opened.preamble.unwrap().ended.iter().map(|ended| ended.stream.number).collect();
+        let all: Vec<_> = (0..16).collect();
+        assert_eq!(told, if limit < 8192 { &all[13..] } else { &all });
+        assert_eq!(sender.max_data_len(), limit - 37, "later messages, too");
     }
 }
 

@@ -36,6 +36,7 @@ pub mod identity;
 pub mod link;
 pub mod report;
 mod sandbox;
+mod service_manager;
 
 // The three tools, their loop, and what they see of a link.
 mod event_loop;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
 use crate::Error;
+use crate::service_manager::ServiceManager;
 use crate::text::tame;
 
 /// How much is said: each level says what the one before says, too.
@@ -27,20 +28,22 @@ pub struct Reporter {
     sink: RefCell<Box<dyn Write>>,
     /// On a terminal: how many columns the status line takes that stands there now.
     status: Option<Cell<usize>>,
+    /// What started this process as a service.
+    manager: Option<ServiceManager>,
 }
 
 impl Reporter {
-    /// Says up to `level` on stderr, in the name of `tool`.
+    /// Says up to `level` on stderr, in the name of `tool`, and tells a service manager how the run is doing.
     #[must_use]
     pub fn new(tool: &'static str, level: Level) -> Self {
         let status = (io::stderr().is_terminal() && level >= Level::Info).then(Cell::default);
-        Self { status, ..Self::to(tool, level, Box::new(io::stderr())) }
+        Self { status, manager: ServiceManager::of_process(), ..Self::to(tool, level, Box::new(io::stderr())) }
     }
 
-    /// As [`Reporter::new`], to another place than stderr.
+    /// As [`Reporter::new`], to another place than stderr, and for no service manager.
     #[must_use]
     pub fn to(tool: &'static str, level: Level, sink: Box<dyn Write>) -> Self {
-        Self { tool, level, sink: RefCell::new(sink), status: None }
+        Self { tool, level, sink: RefCell::new(sink), status: None, manager: None }
     }
 
     /// Says why the run ends, and what to do about it.
@@ -93,6 +96,25 @@ impl Reporter {
         shown.set(columns);
         let mut sink = self.sink.borrow_mut();
         let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
+    }
+
+    /// The run does what it is there for: a service manager may start what depends on it.
+    pub fn ready(&self) {
+        if let Some(manager) = &self.manager {
+            manager.ready();
+        }
+    }
+
+    /// What the run does or waits for now, for a service manager to show.
+    pub(crate) fn service_status(&self, what: impl fmt::Display) {
+        if let Some(manager) = &self.manager {
+            manager.status(what);
+        }
+    }
+
+    /// The service manager that wants to know how the run is doing.
+    pub(crate) fn manager(&self) -> Option<&ServiceManager> {
+        self.manager.as_ref()
     }
 
     /// Says one step, one line.

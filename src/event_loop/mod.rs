@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags};
 pub(crate) use self::progress::{ProgressMeter, RunProgress};
 use crate::mqtt::{self, Client, Message, Outage, Qos, Receipt, Token};
 use crate::report::Reporter;
+use crate::service_manager::ServiceManager;
 use crate::stdio::{self, Signals};
 use crate::{Error, Exit, Result};
 
@@ -172,6 +173,9 @@ impl<'a> EventLoop<'a> {
     /// Step 1: does all input and output that does not wait. Returns the time of this turn.
     pub(crate) fn begin_turn(&mut self) -> Instant {
         let now = Instant::now();
+        if let Some(manager) = self.report.manager() {
+            manager.keep_alive(now);
+        }
         let ready = std::mem::replace(&mut self.ready, PollFlags::empty());
         self.broker.drive(now, ready);
         now
@@ -206,6 +210,7 @@ impl<'a> EventLoop<'a> {
                 Some(BrokerEvent::Disconnected)
             }
             mqtt::Event::Subscribed { filter, requested, granted } => {
+                self.report.ready();
                 Some(BrokerEvent::Subscribed { filter, requested, granted })
             }
             mqtt::Event::Acknowledged(token) => {
@@ -233,7 +238,9 @@ impl<'a> EventLoop<'a> {
 
     fn connected(&mut self) {
         let before = std::mem::replace(&mut self.reachability, Reachability::Connected(Instant::now()));
-        self.report.verbose(format_args!("connected to {}", self.broker.remote()));
+        let connected = format!("connected to {}", self.broker.remote());
+        self.report.verbose(&connected);
+        self.report.service_status(&connected);
         if matches!(before, Reachability::Lost(_)) && self.short_connections < MAX_SHORT_REPORTED {
             self.report.info("connected again");
         }
@@ -241,6 +248,7 @@ impl<'a> EventLoop<'a> {
 
     fn disconnected(&mut self, outage: Outage) {
         let is_new = !matches!(self.reachability, Reachability::Lost(_));
+        self.report.service_status(format_args!("not connected: {outage}"));
         if let Reachability::Connected(since) = self.reachability {
             let is_short = since.elapsed() < MIN_LASTING_TIME;
             self.short_connections = if is_short { self.short_connections.saturating_add(1) } else { 0 };
@@ -297,7 +305,9 @@ impl<'a> EventLoop<'a> {
         let unread = self.broker.has_unread().then_some(now);
         // One that has passed is of a run that does something else now.
         let progress = self.meter.as_ref().and_then(ProgressMeter::deadline).filter(|due| *due > now);
-        let deadline = deadline.into_iter().chain(self.broker.deadline()).chain(unread).chain(progress).min();
+        let watchdog = self.report.manager().and_then(ServiceManager::deadline);
+        let own_deadlines = [self.broker.deadline(), unread, progress, watchdog];
+        let deadline = deadline.into_iter().chain(own_deadlines.into_iter().flatten()).min();
         let signals = self.signals.as_fd();
         let mut fds = Vec::with_capacity(4);
         fds.push(PollFd::new(&signals, PollFlags::IN));

@@ -223,6 +223,7 @@ impl SendRun<'_> {
     fn handle_event(&mut self, event: BrokerEvent, now: Instant) -> RunResult<()> {
         match event {
             BrokerEvent::Connected => {
+                self.report.ready();
                 self.registration.will.connected(&mut self.events.broker);
                 self.limit_messages();
             }

@@ -74,10 +74,14 @@ impl Environment {
     }
 
     /// Where the identity key and the known peers are where no link says otherwise: the first of
-    /// [`Environment::config_dirs`].
+    /// [`Environment::config_dirs`], but the machine's for the user who owns that and has none of its own, as the user of
+    /// the services does.
     #[must_use]
     pub(crate) fn identity_dir(&self) -> PathBuf {
-        self.config_dirs().into_iter().next().unwrap_or_else(|| SYSTEM_DIR.into())
+        let dirs = self.config_dirs();
+        let is_ours = |dir: &&PathBuf| dir.metadata().is_ok_and(|found| found.uid() == files::us());
+        let found = dirs.iter().find(|dir| dir.exists()).filter(is_ours);
+        found.or(dirs.first()).map_or_else(|| SYSTEM_DIR.into(), PathBuf::clone)
     }
 
     /// Where sessions are: `$STS_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/sts`, else `/run/sts`.

@@ -101,6 +101,14 @@ impl ConnectionLost {
         self
     }
 
+    /// Says that where another attempt would fail, too, that is known only once several in a row fail so.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub(super) fn final_only_if_repeated(mut self) -> Self {
+        self.finality = self.finality.min(Finality::FinalIfRepeated);
+        self
+    }
+
     /// The same in these words, for several of which this is the last, and as final as all of them are.
     pub(super) fn retold(self, why: String, finality: Finality) -> Self {
         Self { why, finality, ..self }

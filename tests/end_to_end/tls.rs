@@ -18,7 +18,7 @@ use crate::broker::{Broker, Options};
 use crate::certificates::{Authority, Files, Kind};
 use crate::device::{Device, Identity, LINK, Pair, readings, settings};
 use crate::process::{Ended, Process};
-use crate::server::{CONNACK, Server, carry, carry_counting, read_for};
+use crate::server::{CONNACK, Server, carry, carry_counting, read_for, read_once};
 
 /// The lines of a listener with this certificate.
 fn with(files: &Files, more: &str) -> String {
@@ -190,6 +190,23 @@ fn a_broker_may_want_a_certificate_of_ours() {
         send(&device, &["-o", &cert, "-o", &key])
             .failed(&[78], &["`key_file`", "is not the key of the certificate in"]);
     }
+}
+
+/// Before there are keys, anybody on the path can put one packet in the place of the broker's answer.
+#[test]
+fn an_alert_that_is_not_authenticated_ends_no_run() {
+    const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];
+    let authority = Authority::new();
+    let broker = broker(&authority.sign("broker", Kind::Good), "");
+    let port = broker.port();
+    let relay = Server::start(move |number, mut stream| match number {
+        0 | 1 => {
+            read_once(&mut stream);
+            stream.write_all(&NO_APPLICATION_PROTOCOL).ok();
+        }
+        _ => carry(stream, port),
+    });
+    send(&device(relay.port(), &[("ca_file", text(&authority.file()))]), &[]).succeeded();
 }
 
 #[test]

@@ -40,14 +40,19 @@ pub(super) struct Judge {
 
 impl Judge {
     /// What `error` means; `first` are the first bytes of the other end, if the handshake was not over.
+    ///
+    /// Before the handshake is over, nothing of this is authenticated: one packet from anybody on the path, in the place of
+    /// the broker's answer, can say any of it. So it is the last word only if it is said repeatedly. A certificate is it at
+    /// once: who shows one has taken part in a key exchange, and could as well answer every attempt.
     pub(super) fn failure(&self, error: &Error, first: Option<&[u8]>) -> ConnectionLost {
-        match (error, first) {
-            (Error::InvalidCertificate(error), _) => self.certificate(error),
+        let lost = match (error, first) {
+            (Error::InvalidCertificate(error), _) => return self.certificate(error),
             (Error::AlertReceived(alert), _) => self.alert(*alert),
             (Error::PeerIncompatible(reason), _) => incompatible(reason),
             (_, Some([byte, ..])) if !CONTENT_TYPES.contains(byte) => self.plain(first.unwrap_or_default()),
             _ => failed(tame(&error.to_string())),
-        }
+        };
+        if first.is_some() { lost.final_only_if_repeated() } else { lost }
     }
 
     /// The broker closed the connection in the handshake, after an answer or without.
@@ -295,14 +300,38 @@ mod tests {
     #[test]
     fn what_is_not_tls_is_named_with_the_url_to_write() {
         let lost = judge(true).failure(&Error::General(String::new()), Some(b"HTTP/1.1 400 Bad Request\r\n"));
-        assert!(lost.finality() == Finality::Final && lost.to_string().contains("HTTP/1.1 400"), "{lost}");
+        assert!(lost.finality() == Finality::FinalIfRepeated && lost.to_string().contains("HTTP/1.1 400"), "{lost}");
         let lost = judge(true).failure(&Error::General(String::new()), Some(&[0x20, 2, 0, 0]));
         assert!(
-            lost.finality() == Finality::Final && lost.hint_text().unwrap().contains("mqtt://broker.example:8883"),
+            lost.finality() == Finality::FinalIfRepeated
+                && lost.hint_text().unwrap().contains("mqtt://broker.example:8883"),
             "{lost}"
         );
         let lost = judge(true).failure(&Error::DecryptError, None);
         assert!(lost.finality() == Finality::Passing, "the network may have damaged it: {lost}");
+    }
+
+    #[test]
+    fn what_anybody_on_the_path_can_say_is_the_last_word_only_if_it_is_said_again() {
+        use AlertDescription as Alert;
+        let judge = judge(true);
+        let record = Some(&[22, 3, 3][..]);
+        let version = PeerIncompatible::ServerDoesNotSupportTls12Or13;
+        for error in [
+            Error::AlertReceived(Alert::NoApplicationProtocol),
+            Error::AlertReceived(Alert::UnrecognisedName),
+            Error::AlertReceived(Alert::ProtocolVersion),
+            Error::AlertReceived(Alert::HandshakeFailure),
+            Error::AlertReceived(Alert::CertificateRequired),
+            Error::PeerIncompatible(version),
+        ] {
+            assert_eq!(judge.failure(&error, record).finality(), Finality::FinalIfRepeated, "{error}");
+            assert_eq!(judge.failure(&error, None).finality(), Finality::Final, "{error}: authenticated");
+        }
+        let passing = Error::AlertReceived(Alert::InternalError);
+        assert_eq!(judge.failure(&passing, record).finality(), Finality::Passing);
+        let certificate = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        assert_eq!(judge.failure(&certificate, record).finality(), Finality::Final);
     }
 
     #[test]

@@ -115,10 +115,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>>;
 
     /// The next message that is due before any new one: what is made and not published, a retransmission, or what is
-    /// said between two streams.
-    ///
-    /// A message that is sent by time, say when there was no input for long, does not belong here: see
-    /// [`MessageSource::next`](super::source::MessageSource::next).
+    /// said between two streams. A message that is sent by time, say when there was no input for long, does not belong
+    /// here: with a spool, it has to be a record.
     fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>>;
 
     /// What is made and not published, and is in no other count: without what waits for a confirm.

@@ -39,18 +39,9 @@ pub(super) trait MessageSource {
     /// since the session may be another one by the time there is. A source without one does it as soon as the gate
     /// is open ([`Gate::is_open`](super::gate::Gate::is_open)): what is sealed waits in the client.
     ///
-    /// A message in the sequence that is sent by time, say when there was no input for long, belongs here, and its time
-    /// in [`MessageSource::deadline`], since only the source knows whether input waits and whether the stream has
-    /// begun. Make it only while [`Turn::connected`] and nothing waits to be delivered, or such messages pile up while
-    /// the broker or the receiver is away. What was published and is not delivered, a source does not know:
-    /// [`SendRun::in_flight`] does, so give that to [`Turn`] first. Once published, it counts as any message does: for
-    /// `sts-send --timeout`, for [`MessageSource::awaits_delivery`], at the receiver for `sts-recv --timeout` and among
-    /// the messages of `sts-pair --status`.
-    ///
-    /// With a spool it is a record first, and sealed when that is read back: the number of a record decides its
-    /// position ([`crate::spool::SpooledSequence::position_of`]), in the next run, too.
-    ///
-    /// [`SendRun::in_flight`]: super::run::SendRun::in_flight
+    /// With a spool, every message in the sequence but what ends that is a record first, and is sealed when that is read
+    /// back: the number of a record decides its position ([`crate::spool::SpooledSequence::position_of`]), in the next
+    /// run, too.
     fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>>;
 
     /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.

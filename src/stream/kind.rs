@@ -51,13 +51,8 @@
 //! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes
 //!   nothing is written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - A message that is sent by time, whatever the input does: in the sequence, `MessageSource::next` (`send/source.rs`)
-//!   makes it; beside the sequence, the run does, as a `OutgoingMessage::BestEffort` (`send/replies.rs` has one).
-//! - With a spool, append a record for it, before `OutgoingStream::prepare_record` is called, and seal what is read
-//!   back: the number of a record decides its position, in the next run, too. No record of data is empty, so an empty
-//!   one, which the spool keeps and cuts as any other, can stand for a message without data. It has room for nothing
-//!   else: what the kind carries must be known when it is sealed. The next run seals it as well, whatever its options
-//!   are, since its position is given to it.
+//! - A message that is sent by time: CONTRIBUTING.md, "Something that is sent by time", also for what a spool keeps of
+//!   it. Beside the sequence, the run makes it, as an `OutgoingMessage::BestEffort` (`send/replies.rs` has one).
 //! - With `retain`, a message in the sequence that is sent after the one that the broker keeps makes that outdated, for
 //!   `sts-recv --last` as well (`stream/look.rs`). So extend the rule there. To refuse the option together
 //!   with `retain` is not enough, since a spool may have such a record of a run without `retain`.

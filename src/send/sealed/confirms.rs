@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
+use super::session_query::OpenQuery;
 use super::{ActiveStream, SealedStream, SealingState};
 use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
@@ -30,6 +31,8 @@ pub(super) struct Confirms {
     receiver: Receiver,
     /// The session of which it is written down that the receiver uses it.
     proven: Option<SessionId>,
+    /// The receiver was asked whether it still has the session, and has not answered.
+    pub(super) open_query: Option<OpenQuery>,
 }
 
 /// What the receiver says of a stream.
@@ -46,7 +49,7 @@ impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let queue = RetransmitQueue::new(MAX_UNCONFIRMED, now);
         let receiver = Receiver::new();
-        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, proven: None }
+        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, proven: None, open_query: None }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -218,7 +221,7 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn answer_topic(&self) -> Option<&str> {
-        self.open_query.as_ref().map(|open| self.sessions.listen_topic(open.session()))
+        self.confirms.open_query.as_ref().map(|open| self.sessions.listen_topic(open.session()))
     }
 
     fn ignore_silence(&mut self, now: Instant) {
@@ -234,10 +237,10 @@ impl ConfirmedStream for SealedStream {
         if let Some(reply) = self.receive_session_query(payload, now)? {
             return Ok(reply);
         }
-        let Some(ActiveStream { sender, session }) = self.state.stream() else { return Ok(Reply::Nothing) };
+        let Some(ActiveStream { sender, session, .. }) = self.state.stream() else { return Ok(Reply::Nothing) };
         Ok(match self.confirms.receive(payload, (sender.id(), sender.salt()), now) {
             Ok(Some(News::Confirmed(seq))) => {
-                self.open_query = None;
+                self.confirms.open_query = None;
                 if self.confirms.proven.replace(session.id) != Some(session.id) {
                     self.sessions.prove(session)?;
                 }

@@ -24,7 +24,6 @@ use rand::rngs::ThreadRng;
 
 use self::confirms::Confirms;
 use self::ended_streams::EndedStreams;
-use self::session_query::OpenQuery;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
@@ -41,9 +40,6 @@ use crate::stream::{Content, Continues, Preamble, max_record_len};
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
     sessions: LinkSessions,
-    /// The [`LinkSessions::version`] for which it is known whether the stream's session is the current one; none for a
-    /// stream that another run began.
-    checked_version: Option<u64>,
     max_message: usize,
     /// The broker keeps the newest message with bytes of the input.
     retain: bool,
@@ -55,7 +51,6 @@ pub(super) struct SealedStream {
     confirms: Confirms,
     /// What was sealed again in shorter messages, where no confirms are asked for.
     unpublished: Unpublished,
-    open_query: Option<OpenQuery>,
 }
 
 impl SealedStream {
@@ -71,7 +66,6 @@ impl SealedStream {
         confirms.use_sessions(&sessions);
         Ok(Self {
             sessions,
-            checked_version: None,
             max_message: link.config.mqtt.max_message,
             retain: link.config.mqtt.retain,
             topics,
@@ -79,7 +73,6 @@ impl SealedStream {
             ended,
             confirms,
             unpublished: Unpublished::default(),
-            open_query: None,
         })
     }
 
@@ -88,7 +81,7 @@ impl SealedStream {
         let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
         let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble)?;
         self.ended.written();
-        Ok(Box::new(ActiveStream { sender: self.confirms.ask_in(sender), session }))
+        Ok(Box::new(ActiveStream::new(self.confirms.ask_in(sender), session)))
     }
 
     /// Seals in this stream from now on.
@@ -132,16 +125,15 @@ impl SealedStream {
     /// Asked for each message, so that none is sealed for a peer that was forgotten, not even for a second.
     fn next_session(&mut self, now: Instant) -> Result<Option<Session>> {
         let stream = self.state.open_stream()?;
-        let (id, full) = (stream.session.id, stream.sender.is_full());
         self.sessions.refresh_if_due(now)?;
-        let version = Some(self.sessions.version());
-        if !full && self.checked_version == version {
+        let (version, full) = (self.sessions.version(), stream.sender.is_full());
+        if !full && stream.checked_version == Some(version) {
             return Ok(None);
         }
-        let newest = self.sessions.current()?.clone();
-        self.checked_version = version;
+        let newest = self.sessions.current()?;
+        stream.checked_version = Some(version);
         self.confirms.use_sessions(&self.sessions);
-        Ok((full || newest.id != id).then_some(newest))
+        Ok((full || newest.id != stream.session.id).then(|| newest.clone()))
     }
 }
 
@@ -163,9 +155,8 @@ impl OutgoingStream for SealedStream {
     fn begin(&mut self, now: Instant) -> Result<usize> {
         // The run may have waited long for its first input, and the session found at its start may be gone.
         self.sessions.refresh_if_due(now)?;
-        self.checked_version = Some(self.sessions.version());
         self.confirms.use_sessions(&self.sessions);
-        let stream = match self.take_reserved()? {
+        let mut stream = match self.take_reserved()? {
             Some(mut reserved) => {
                 // Its number was taken before there was a connection.
                 reserved.sender.limit_messages(self.max_message);
@@ -173,6 +164,7 @@ impl OutgoingStream for SealedStream {
             }
             None => self.new_stream(self.sessions.current()?.clone(), None)?,
         };
+        stream.checked_version = Some(self.sessions.version());
         let max_data = stream.sender.max_record_len();
         self.confirms.restart(now);
         self.enter(stream);

@@ -42,11 +42,11 @@ impl SealedStream {
         if current.id == about {
             return Ok(None);
         }
-        let open = match self.open_query.take() {
+        let open = match self.confirms.open_query.take() {
             Some(open) if open.is_about(about, current) => open,
             _ => OpenQuery { query: SessionQuery::new(current.clone(), about, rng), due: now },
         };
-        let open = self.open_query.insert(open);
+        let open = self.confirms.open_query.insert(open);
         if now < open.due {
             return Ok(None);
         }
@@ -64,7 +64,7 @@ impl SealedStream {
             return Ok(Some(message.map_or(Reply::Nothing, Reply::Answer)));
         }
         let is_answer = session_check::is_session_check(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
-        let Some(open) = self.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
+        let Some(open) = self.confirms.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
         Ok(Some(match open.query.is_present(payload) {
             Ok(false) => Reply::SessionLost,
             Ok(true) if self.is_session_deleted(now)? => Reply::SessionDeleted,

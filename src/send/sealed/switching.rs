@@ -29,9 +29,16 @@ use crate::{Error, Exit, Result};
 pub(super) struct ActiveStream {
     pub(super) sender: Sender,
     pub(super) session: Session,
+    /// The [`LinkSessions::version`](crate::sessions::LinkSessions::version) for which it is known whether the session is
+    /// the current one.
+    pub(super) checked_version: Option<u64>,
 }
 
 impl ActiveStream {
+    pub(super) fn new(sender: Sender, session: Session) -> Self {
+        Self { sender, session, checked_version: None }
+    }
+
     /// Seals the next message of the stream, and keeps what is to be confirmed, to be sent again. `message` is of the
     /// sender's `buffer`, with the data if the kind carries any.
     pub(super) fn seal(
@@ -209,7 +216,7 @@ impl SealedStream {
     /// Leaves the stream, and what is not confirmed of it, as nothing can be confirmed any more.
     pub(super) fn abandon_stream(&mut self, now: Instant) {
         self.state = SealingState::Left;
-        self.open_query = None;
+        self.confirms.open_query = None;
         self.confirms.restart(now);
         self.confirms.use_sessions(&self.sessions);
     }
@@ -257,7 +264,6 @@ impl SealedStream {
         let next = self.successor(announced, continues)?;
         let messages = take(&mut self.confirms);
         self.abandon_stream(now);
-        self.checked_version = None;
         self.enter(next);
         for sealed in messages {
             let (content, data) = old.sender.read_back(&sealed)?;

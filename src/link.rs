@@ -12,9 +12,10 @@ use crate::cli::CommonArgs;
 use crate::config::Legacy;
 use crate::config::{self, Config, Environment, Protection};
 use crate::files::{self, Dir, Guard};
-use crate::identity::{IDENTITY_FILE, Identity, KNOWN_PEERS_FILE, KnownPeers};
+use crate::identity::{IDENTITY_FILE, Identity, KNOWN_PEERS_FILE, KnownPeers, PeersStore};
 use crate::mqtt::{self, TicketPlace, Version};
-use crate::peers::{LinkPeers, no_peer_trusted};
+use crate::name::PeerName;
+use crate::peers::{LinkPeers, Reach, no_peer_trusted};
 use crate::report::Reporter;
 use crate::sandbox::{self, Needs};
 use crate::stdio::Signals;
@@ -119,10 +120,10 @@ impl Link {
         };
         let has_session = links.is_ok_and(|links| links.contains(link));
         let is_bound = |peers: KnownPeers| {
-            peers.with_bindings().any(|(_, _, binding)| binding.names(link) || binding.has_paired(link))
+            peers.lines().iter().any(|line| line.binding.names(link) || line.binding.has_paired(link))
         };
         let has_peer = Dir::open(&self.identity_dir, Guard::Public)
-            .and_then(|dir| dir.map(|dir| KnownPeers::load(&dir)).transpose())
+            .and_then(|dir| dir.map(|dir| KnownPeers::load(self.peers_store(dir))).transpose())
             .is_ok_and(|peers| peers.is_some_and(is_bound));
         let what = match (has_session, has_peer) {
             (false, false) => return Ok(()),
@@ -240,6 +241,18 @@ impl Link {
     /// # Errors
     /// [`Exit::Usage`] on a link to the old program; otherwise as [`LinkPeers::load`].
     pub fn peers(&self) -> Result<Option<LinkPeers>> {
+        self.peers_within(Reach::All)
+    }
+
+    /// As [`Link::peers`], for a run that sends to one of them: that of this name, or the only one.
+    ///
+    /// # Errors
+    /// As [`Link::peers`].
+    pub(crate) fn peer_to_reach(&self, to: Option<&PeerName>) -> Result<Option<LinkPeers>> {
+        self.peers_within(Reach::One(to))
+    }
+
+    fn peers_within(&self, reach: Reach<'_>) -> Result<Option<LinkPeers>> {
         let sealed = match &self.config.protection {
             Protection::None => return Ok(None),
             Protection::Sealed(sealed) => sealed,
@@ -252,7 +265,13 @@ impl Link {
         let route = self.config.route().expect("an encrypted link has a route");
         // Only what writes there makes the directory.
         let dir = Dir::open(&self.identity_dir, Guard::Public)?.ok_or_else(no_peer_trusted)?;
-        LinkPeers::load(self.config.link.clone(), dir, sealed, route).map(Some)
+        LinkPeers::load(self.config.link.clone(), self.peers_store(dir), sealed, route, reach).map(Some)
+    }
+
+    /// The known peers in this directory.
+    fn peers_store(&self, dir: Dir) -> PeersStore {
+        // If there is no such directory, or it cannot be used, there is no session either, which then is the error.
+        PeersStore::new(dir, Dir::open(&self.runtime_dir, Guard::Private).ok().flatten())
     }
 
     /// The directory with this device's identity key and the keys that it trusts.
@@ -278,7 +297,7 @@ impl Link {
             return Ok(true);
         }
         let Some(dir) = Dir::open(&self.identity_dir, Guard::Public)? else { return Ok(false) };
-        Ok(Identity::load_public(&dir)?.is_some() && KnownPeers::load(&dir)?.iter().next().is_some())
+        Ok(Identity::load_public(&dir)?.is_some() && !KnownPeers::load(self.peers_store(dir))?.lines().is_empty())
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use crate::config::Sealed;
 use crate::crypto::schedule::Digest;
-use crate::files::Dir;
 use crate::handshake::{Code, Enrolment, Peer};
-use crate::identity::{Binding, Identity, KnownPeers, PublicKey};
+use crate::identity::{Binding, Identity, KnownPeers, PeersStore, PublicKey, Selection};
 use crate::name::{LinkName, PeerName, did_you_mean, list};
 use crate::role::Role;
 use crate::route::Route;
@@ -20,7 +19,6 @@ use crate::{Error, Exit, Result};
 #[derive(Debug)]
 pub struct LinkPeers {
     link: LinkName,
-    dir: Dir,
     /// The public half of this device's identity key: sealing and opening take no other.
     pub public: PublicKey,
     known: KnownPeers,
@@ -34,6 +32,15 @@ pub struct LinkPeers {
     pub route: Route,
     /// The names that `peer` gives; none where the configuration does not say.
     wanted: Vec<PeerName>,
+}
+
+/// Which of the peers a run is with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reach<'a> {
+    /// All that the link accepts.
+    All,
+    /// The one of this name, or else the only one.
+    One(Option<&'a PeerName>),
 }
 
 /// Whom a link accepts, in the order of the configuration or of `known_peers`.
@@ -80,15 +87,29 @@ impl Extend<Peer> for AcceptedPeers {
 }
 
 impl LinkPeers {
-    /// The peers of the link of this name and configuration, whose identity key and known peers are in `dir`.
+    /// The peers of the link of this name and configuration, whose identity key and known peers are in `store`. A run that is to
+    /// `reach` one of them, or the only one that there is, does without the others.
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.
-    pub(crate) fn load(link: LinkName, dir: Dir, sealed: &Sealed, route: Route) -> Result<Self> {
-        let public = Identity::load_public(&dir)?.ok_or_else(no_peer_trusted)?;
-        let known = KnownPeers::load(&dir)?;
+    pub(crate) fn load(
+        link: LinkName,
+        store: PeersStore,
+        sealed: &Sealed,
+        route: Route,
+        reach: Reach<'_>,
+    ) -> Result<Self> {
+        let public = Identity::load_public(store.dir())?.ok_or_else(no_peer_trusted)?;
         let Sealed { role, suite, ref peers, .. } = *sealed;
-        Ok(Self { link, dir, public, known, checked: None, role, suite, route, wanted: peers.clone() })
+        let selection = match reach {
+            Reach::All => None,
+            Reach::One(to) => Some(Selection {
+                names: peers.iter().chain(to).cloned().collect(),
+                link: (!route.is_wildcard()).then(|| link.clone()),
+            }),
+        };
+        let known = KnownPeers::load_selected(store, selection)?;
+        Ok(Self { link, public, known, checked: None, role, suite, route, wanted: peers.clone() })
     }
 
     /// Reads the known peers again if their file changed; true if it did.
@@ -96,7 +117,7 @@ impl LinkPeers {
     /// # Errors
     /// As [`KnownPeers::load`].
     pub fn refresh(&mut self) -> Result<bool> {
-        self.known.refresh(&self.dir)
+        self.known.refresh()
     }
 
     /// Whether [`LinkPeers::refresh`] has something to read. Costs one stat per loop iteration, of which `now` is the time.
@@ -105,7 +126,7 @@ impl LinkPeers {
     /// As [`KnownPeers::has_changed`].
     pub fn have_changed(&mut self, now: Instant) -> Result<bool> {
         let first_check = self.checked.replace(now) != Some(now);
-        Ok(first_check && self.known.has_changed(&self.dir)?)
+        Ok(first_check && self.known.has_changed()?)
     }
 
     /// The peers that this link accepts: those that `peer` names; else, of the keys that are for this link, all on a wildcard
@@ -239,6 +260,7 @@ impl LinkPeers {
                 .hint_if(did_you_mean(name.as_str(), names())));
         }
         self.wanted = vec![name.clone()];
+        self.known.narrow_to(name);
         Ok(())
     }
 
@@ -251,38 +273,39 @@ impl LinkPeers {
     /// Pins a peer for this link.
     ///
     /// # Errors
-    /// As [`KnownPeers::add`].
+    /// As [`PeersStore::trust`].
     pub fn pin(&mut self, peer: &Peer) -> Result<()> {
-        self.known.add(&self.dir, &self.public, &peer.name, &peer.key, Some(&self.link))
+        self.known.add(&self.public, &peer.name, &peer.key, &self.link)
     }
 
     /// Writes down that the link has paired with this peer, with which it stays; a link with several peers has no such one.
     ///
     /// # Errors
-    /// As [`KnownPeers::note_paired`].
+    /// As [`PeersStore::trust`].
     pub(crate) fn note_paired(&mut self, peer: &Peer) -> Result<()> {
         if self.route.is_wildcard() || self.wanted.len() > 1 {
             return Ok(());
         }
-        self.known.note_paired(&self.dir, &peer.key, &self.link)
+        self.known.note_paired(&peer.key, &self.link)
     }
 
     /// The name under which the key with this fingerprint is pinned.
     pub(crate) fn pinned_name(&self, fingerprint: &Digest) -> Option<&PeerName> {
-        self.known.iter().find(|(_, key)| key.fingerprint().as_bytes() == fingerprint).map(|(name, _)| name)
+        let mut lines = self.known.lines().iter();
+        lines.find(|line| line.key.fingerprint().as_bytes() == fingerprint).map(|line| &line.name)
     }
 
     /// The links that each of [`LinkPeers::pinned`] is for.
     fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.known.with_bindings().filter(|(_, key, _)| **key != self.public).map(|(_, _, binding)| binding)
+        self.known.lines().iter().filter(|line| line.key != self.public).map(|line| &line.binding)
     }
 
     /// All pinned keys except our own, and the links that they are for. Our own, written into the file by hand, would let
     /// anyone reflect our messages to us.
     fn pinned(&self) -> impl Iterator<Item = (Peer, &Binding)> {
         let own = &self.public;
-        let others = self.known.with_bindings().filter(move |(_, key, _)| *key != own);
-        others.map(|(name, key, binding)| (Peer { name: name.clone(), key: key.clone() }, binding))
+        let others = self.known.lines().iter().filter(move |line| line.key != *own);
+        others.map(|line| (Peer { name: line.name.clone(), key: line.key.clone() }, &line.binding))
     }
 
     /// What a session must agree with to be used on this link.
@@ -296,7 +319,7 @@ impl LinkPeers {
     /// # Errors
     /// As [`Identity::load`]; [`Exit::NotTrusted`] where it was removed meanwhile.
     pub fn identity(&self) -> Result<Identity> {
-        Identity::load(&self.dir)?.ok_or_else(no_peer_trusted)
+        Identity::load(self.known.store().dir())?.ok_or_else(no_peer_trusted)
     }
 
     /// The fingerprint of this device's key.

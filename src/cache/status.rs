@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, link_of, peer_digits, usual_dirs};
+use super::{
+    Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, link_of, peer_digits, peer_of, usual_dirs,
+};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -84,6 +86,24 @@ pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
 /// As [`Dir::look`].
 pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
     links_by(path, |name| peer_digits(name).map(|(link, _)| link))
+}
+
+/// The links that have sessions of STS/2, with the beginnings of the fingerprints of their peers. Reads no session.
+///
+/// # Errors
+/// As [`Dir::look`].
+pub(crate) fn sealed_peers(path: &Path) -> Result<BTreeMap<LinkName, Vec<[u8; 16]>>> {
+    let mut links: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    if let Some(dir) = Dir::look(path, Guard::Private)? {
+        dir.each_name(|name| {
+            let Some((link, peer)) = peer_of(name) else { return };
+            match links.get_mut(link) {
+                Some(peers) => peers.push(peer),
+                None => drop(links.insert(link.to_owned(), vec![peer])),
+            }
+        })?;
+    }
+    Ok(links.into_iter().filter_map(|(link, peers)| Some((link.parse().ok()?, peers))).collect())
 }
 
 fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkName>> {

@@ -8,6 +8,7 @@ use clap::Parser;
 use super::CommonArgs;
 use crate::config::{Environment, PeerName};
 use crate::link::Link;
+use crate::pair::keys::Newcomers;
 use crate::pair::status::StatusFormat;
 use crate::report::Reporter;
 use crate::text::escape;
@@ -87,9 +88,10 @@ struct PairMode {
     /// Read a public key line from stdin and trust it as NAME's, for LINK only or for all links
     ///
     /// It is the line that --key prints on the other device. It must come over a channel on which nobody else could have
-    /// altered it.
+    /// altered it. If NAME is `-`, stdin is a list of peers, one per line, each with its name before its key line; all of
+    /// them are trusted, or none.
     #[arg(long, value_name = "NAME")]
-    trust: Option<PeerName>,
+    trust: Option<Newcomers>,
 
     /// Stop trusting the key of NAME, and delete all sessions with it
     #[arg(long, value_name = "NAME")]
@@ -152,9 +154,9 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
             pair::enrol::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
         }
         PairMode { key: true, .. } => pair::keys::show(&env, report),
-        PairMode { trust: Some(name), .. } => {
+        PairMode { trust: Some(who), .. } => {
             let link = args.common.link.as_ref().map(|_| Link::open(&args.common, report)).transpose()?;
-            pair::keys::trust(&env, name, link.as_ref(), report)
+            pair::keys::trust(&env, who, link.as_ref(), report)
         }
         PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
         PairMode { status: true, .. } => {

@@ -94,17 +94,26 @@ impl Dir {
     /// # Errors
     /// [`Exit::Failed`] where it cannot be read.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
-        let fail = |errno| failed("read", &self.path, errno);
         let mut names = Vec::new();
+        self.each_name(|name| names.push(name.to_owned()))?;
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Calls `visit` with each of [`Dir::names`], in any order.
+    ///
+    /// # Errors
+    /// As [`Dir::names`].
+    pub(crate) fn each_name(&self, mut visit: impl FnMut(&str)) -> Result<()> {
+        let fail = |errno| failed("read", &self.path, errno);
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
             match entry.map_err(fail)?.file_name().to_str() {
                 Ok("." | "..") | Err(_) => {}
                 Ok(name) if name.ends_with(TEMPORARY) => {}
-                Ok(name) => names.push(name.to_owned()),
+                Ok(name) => visit(name),
             }
         }
-        names.sort_unstable();
-        Ok(names)
+        Ok(())
     }
 }
 

@@ -27,9 +27,10 @@ pub(crate) use self::dir::Dir;
 pub(crate) use self::fifo::{listen, ring};
 pub(crate) use self::lock::{Lock, lock, try_lock};
 pub(crate) use self::publish::publish;
-pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_to_read};
+pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_public, open_to_read};
 pub(crate) use self::stamp::{Stamp, dir_stamp, stamp, target_stamp};
 pub(crate) use self::users::{us, user_name};
 pub(crate) use self::whole::{
-    NamedFile, check_replaceable, create, read, read_path, read_private, read_up_to, remove, rename, replace,
+    NamedFile, Part, check_replaceable, create, read, read_path, read_private, read_up_to, remove, rename, replace,
+    replace_parts,
 };

@@ -1,7 +1,8 @@
 //! Files of which parts are read, or overwritten in place.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +10,13 @@ use rustix::fs::{Mode, OFlags};
 
 use super::check::{Guard, check_file, failed, file_name, not_opened};
 use super::dir::Dir;
+use super::follow;
 use super::lock::Lock;
-use crate::Result;
+use super::stamp::{Stamp, stamp_of};
+use crate::text::show;
+use crate::{Error, Exit, Result};
 
-/// A private file, read and written at any place in it.
+/// A file that was opened and checked, read and written at any place in it.
 #[derive(Debug)]
 pub(crate) struct RandomAccessFile {
     file: File,
@@ -35,6 +39,18 @@ pub(crate) fn open_in_place(dir: &Dir, lock: &Lock, name: &str) -> Result<Random
 /// As [`open_in_place`].
 pub(crate) fn open_to_read(dir: &Dir, name: &str) -> Result<RandomAccessFile> {
     open(dir, name, OFlags::RDONLY)
+}
+
+/// Opens a file to read parts of it that others may read, too, and that nobody else can change; `None` where it is absent. It may
+/// be a link, as for [`super::read`].
+///
+/// # Errors
+/// As [`super::read`].
+pub(crate) fn open_public(dir: &Dir, name: &str) -> Result<Option<RandomAccessFile>> {
+    let path = dir.join(name);
+    let Some(fd) = follow::open(dir, name)? else { return Ok(None) };
+    check_file(dir.owner, &fd, &path, Guard::Public)?;
+    Ok(Some(RandomAccessFile { file: File::from(fd), path }))
 }
 
 fn open(dir: &Dir, name: &str, how: OFlags) -> Result<RandomAccessFile> {
@@ -63,6 +79,38 @@ impl RandomAccessFile {
             Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
             Err(err) => Err(failed("read", &self.path, err)),
         }
+    }
+
+    /// All of it, up to `max` bytes.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be read or is longer.
+    pub(crate) fn read_all(&self, max: u64) -> Result<Vec<u8>> {
+        let fail = |err| failed("read", &self.path, err);
+        let too_long = || Error::new(Exit::Failed, show(&self.path)).because(format!("longer than {max} bytes"));
+        let len = self.stamp()?.len();
+        let capacity = usize::try_from(len.min(max) + 1).map_err(|_| too_long())?;
+        let mut bytes = Vec::with_capacity(capacity);
+        let mut file = &self.file;
+        file.rewind().map_err(fail)?;
+        file.take(max + 1).read_to_end(&mut bytes).map_err(fail)?;
+        if bytes.len() as u64 > max { Err(too_long()) } else { Ok(bytes) }
+    }
+
+    /// Its stamp, which it keeps where another file takes its name.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be examined.
+    pub(crate) fn stamp(&self) -> Result<Stamp> {
+        rustix::fs::fstat(&self.file).map(|stat| stamp_of(&stat)).map_err(|errno| failed("examine", &self.path, errno))
+    }
+
+    /// Appends this part of it to another file, by way of the kernel alone where the file system can do that.
+    pub(super) fn copy_part(&self, part: &Range<u64>, to: &mut File) -> io::Result<()> {
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(part.start))?;
+        let len = part.end - part.start;
+        if io::copy(&mut file.take(len), to)? == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Writes `bytes` over what is at this place.

@@ -13,11 +13,28 @@ use crate::Result;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     modified: (i64, i64),
+    /// Of the inode: a program that gives a file an old time of modification changes this one.
+    changed: (i64, i64),
     len: i64,
     inode: u64,
 }
 
 impl Stamp {
+    /// Length of [`Stamp::to_bytes`].
+    pub(crate) const LEN: usize = 6 * 8;
+
+    /// As bytes, which lead back to an equal stamp, and to no other.
+    #[must_use]
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        let Self { modified, changed, len, inode } = self;
+        let mut bytes = [0; Self::LEN];
+        let fields = [modified.0, modified.1, changed.0, changed.1, len, inode.cast_signed()];
+        for (to, field) in bytes.chunks_exact_mut(8).zip(fields) {
+            to.copy_from_slice(&field.to_le_bytes());
+        }
+        bytes
+    }
+
     /// The file's length in bytes.
     #[must_use]
     pub(crate) fn len(&self) -> u64 {
@@ -74,10 +91,15 @@ pub(crate) fn target_stamp(dir: &Dir, name: &str) -> Result<Option<Stamp>> {
     }
 }
 
-fn stamp_of(stat: &Stat) -> Stamp {
+pub(super) fn stamp_of(stat: &Stat) -> Stamp {
     // The fields' types differ between architectures.
     fn wide(field: impl TryInto<i64>) -> i64 {
         field.try_into().unwrap_or(i64::MAX)
     }
-    Stamp { modified: (wide(stat.st_mtime), wide(stat.st_mtime_nsec)), len: wide(stat.st_size), inode: stat.st_ino }
+    Stamp {
+        modified: (wide(stat.st_mtime), wide(stat.st_mtime_nsec)),
+        changed: (wide(stat.st_ctime), wide(stat.st_ctime_nsec)),
+        len: wide(stat.st_size),
+        inode: stat.st_ino,
+    }
 }

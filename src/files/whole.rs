@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -13,6 +14,7 @@ use super::check::{Guard, check_file, failed, file_name, not_opened, others_can_
 use super::dir::{Dir, TEMPORARY, sync_dir};
 use super::follow;
 use super::lock::Lock;
+use super::random_access::RandomAccessFile;
 use super::users::us;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
@@ -133,11 +135,34 @@ pub(crate) fn check_replaceable(dir: &Dir, name: &str) -> Result<()> {
 /// # Errors
 /// [`Exit::Failed`] where the disk is full or the directory cannot be written; the old file is then as it was.
 pub(crate) fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
-    let Lock { .. } = lock;
-    write_and(dir, name, bytes, |temporary, name| {
-        rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true)
+    replace_by(dir, lock, name, |file| file.write_all(bytes))
+}
+
+/// What a file that is replaced is made of, in order.
+pub(crate) enum Part {
+    /// These bytes of the old one.
+    Kept(Range<u64>),
+    /// These.
+    New(String),
+}
+
+/// As [`replace`], by a file that shares parts with `old`: those go through the kernel alone where it can do that.
+///
+/// # Errors
+/// As [`replace`]; also where `old` is shorter than a part of it says.
+pub(crate) fn replace_parts(dir: &Dir, lock: &Lock, name: &str, old: &RandomAccessFile, parts: &[Part]) -> Result<()> {
+    replace_by(dir, lock, name, |file| {
+        parts.iter().try_for_each(|part| match part {
+            Part::Kept(range) => old.copy_part(range, file),
+            Part::New(text) => file.write_all(text.as_bytes()),
+        })
     })
-    .map(|_| ())
+}
+
+fn replace_by(dir: &Dir, lock: &Lock, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+    let Lock { .. } = lock;
+    write_and(dir, name, fill, |temporary, name| rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true))
+        .map(|_| ())
 }
 
 /// Makes a file of mode 0600 that must not exist yet, complete from the moment it can be seen; false where it existed.
@@ -146,21 +171,26 @@ pub(crate) fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Resul
 /// As [`replace`], which says what `lock` is.
 pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<bool> {
     let Lock { .. } = lock;
-    write_and(dir, name, bytes, |temporary, name| {
-        match rustix::fs::renameat_with(&dir.fd, temporary, &dir.fd, name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(true),
-            Err(Errno::EXIST) => Ok(false),
-            // Network file systems know no RENAME_NOREPLACE; a hard link is as exclusive.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                match rustix::fs::linkat(&dir.fd, temporary, &dir.fd, name, AtFlags::empty()) {
-                    Ok(()) => rustix::fs::unlinkat(&dir.fd, temporary, AtFlags::empty()).map(|()| true),
-                    Err(Errno::EXIST) => Ok(false),
-                    Err(errno) => Err(errno),
+    write_and(
+        dir,
+        name,
+        |file| file.write_all(bytes),
+        |temporary, name| {
+            match rustix::fs::renameat_with(&dir.fd, temporary, &dir.fd, name, RenameFlags::NOREPLACE) {
+                Ok(()) => Ok(true),
+                Err(Errno::EXIST) => Ok(false),
+                // Network file systems know no RENAME_NOREPLACE; a hard link is as exclusive.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    match rustix::fs::linkat(&dir.fd, temporary, &dir.fd, name, AtFlags::empty()) {
+                        Ok(()) => rustix::fs::unlinkat(&dir.fd, temporary, AtFlags::empty()).map(|()| true),
+                        Err(Errno::EXIST) => Ok(false),
+                        Err(errno) => Err(errno),
+                    }
                 }
+                Err(errno) => Err(errno),
             }
-            Err(errno) => Err(errno),
-        }
-    })
+        },
+    )
 }
 
 /// Gives a file of ours another name, in place of any file of that name; `lock` is as for [`replace`].
@@ -186,16 +216,16 @@ pub(crate) fn remove(dir: &Dir, name: &str) -> Result<bool> {
     }
 }
 
-/// Writes the bytes to a temporary file and lets `publish` give it its name; true where it did.
+/// Fills a temporary file and lets `publish` give it its name; true where it did.
 fn write_and(
     dir: &Dir,
     name: &str,
-    bytes: &[u8],
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
     publish: impl FnOnce(&str, &str) -> rustix::io::Result<bool>,
 ) -> Result<bool> {
     let name = file_name(name)?;
     let temporary = format!("{name}{TEMPORARY}");
-    let published = write_new(dir, &temporary, bytes)
+    let published = write_new(dir, &temporary, fill)
         .and_then(|()| Ok(publish(&temporary, name)?))
         .map_err(|err| failed("write", &dir.join(name), err));
     if !matches!(published, Ok(true)) {
@@ -205,7 +235,7 @@ fn write_and(
     if published? { sync_dir(dir).map(|()| true) } else { Ok(false) }
 }
 
-fn write_new(dir: &Dir, temporary: &str, bytes: &[u8]) -> io::Result<()> {
+fn write_new(dir: &Dir, temporary: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(&dir.fd, temporary, flags, Mode::RUSR | Mode::WUSR);
     let fd = match open() {
@@ -216,6 +246,6 @@ fn write_new(dir: &Dir, temporary: &str, bytes: &[u8]) -> io::Result<()> {
         other => other?,
     };
     let mut file = File::from(fd);
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -26,11 +27,13 @@ const MAX_DER_LEN: usize = 2048;
 /// The modulus has 2048 to 8192 bits, the exponent is odd and from 65537 to 2^32. Equal keys have equal bytes: a key
 /// has one encoding here.
 ///
-/// Kept as its encoding: of ten thousand peers few sign anything, and no tool but sts-pair looks at a signature.
+/// Kept as its encoding, which clones share: of ten thousand peers few sign anything, and no tool but sts-pair looks at a
+/// signature.
 #[derive(Clone)]
 pub struct PublicKey {
-    der: Box<[u8]>,
-    bits: usize,
+    der: Arc<[u8]>,
+    bits: u16,
+    fingerprint: Fingerprint,
 }
 
 /// What people take for a key line.
@@ -153,7 +156,9 @@ impl PublicKey {
         let key = key.to_der().map_err(bad)?;
         let subject_public_key = BitStringRef::from_bytes(&key).map_err(bad)?;
         let info = SubjectPublicKeyInfo { algorithm: pkcs1::ALGORITHM_ID, subject_public_key };
-        Ok(Self { der: info.to_der().map_err(bad)?.into(), bits })
+        let der: Arc<[u8]> = info.to_der().map_err(bad)?.into();
+        let bits = u16::try_from(bits).map_err(|_| BadKey::Modulus)?;
+        Ok(Self { fingerprint: Fingerprint::of(&der), der, bits })
     }
 
     /// The `SubjectPublicKeyInfo` in DER: what goes over the wire and what is hashed.
@@ -165,13 +170,13 @@ impl PublicKey {
     /// Length of the modulus in bits; a signature has an eighth of it in bytes.
     #[cfg(test)]
     pub(super) fn bits(&self) -> usize {
-        self.bits
+        self.bits.into()
     }
 
     /// SHA-256 of the DER.
     #[must_use]
-    pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint(Sha256::digest(&self.der).into())
+    pub const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
     }
 
     /// Checks a signature made as [`super::Identity::sign`] says.
@@ -179,7 +184,7 @@ impl PublicKey {
     /// # Errors
     /// [`Rejected::NotAuthentic`], whatever is wrong with it.
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Rejected> {
-        if signature.len() != self.bits.div_ceil(8) {
+        if signature.len() != usize::from(self.bits.div_ceil(8)) {
             return Err(Rejected::NotAuthentic);
         }
         let key = rsa::PublicKey::from_public_key_der(&self.der).map_err(|_| Rejected::NotAuthentic)?;
@@ -282,6 +287,13 @@ pub(super) mod tests {
             let mut rng = rand::rngs::StdRng::seed_from_u64(7);
             [(); 3].map(|()| crate::identity::Identity::generate_bits(&mut rng, 2048).unwrap().public().clone())
         })
+    }
+
+    /// A key without a private half, another one for each number.
+    pub(in crate::identity) fn stranger(number: u32) -> PublicKey {
+        let mut modulus = [0xff; 256];
+        modulus[1..5].copy_from_slice(&number.to_be_bytes());
+        with(&modulus, 65537).unwrap()
     }
 
     // A modulus that is not a product of primes will do: only its size is looked at.

@@ -19,14 +19,16 @@ use crate::{Error, Exit, Result};
 pub(crate) use self::binding::Binding;
 pub(crate) use self::key::BadKey;
 pub use self::key::{Fingerprint, PublicKey};
-pub(crate) use self::peers::{KNOWN_PEERS_FILE, KnownPeers};
+pub(crate) use self::known_peers::{
+    KNOWN_PEERS_FILE, KnownPeers, MAX_KNOWN_PEERS_LEN, NewPeer, PeersLine, PeersStore, Selection,
+};
 pub(crate) use crate::name::PeerName;
 
 mod binding;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod key;
-mod peers;
+mod known_peers;
 #[cfg(test)]
 mod vectors;
 

@@ -10,7 +10,7 @@ use crate::{Error, Exit, Result};
 /// Pins a peer that has proved to have the code; the same peer again changes nothing.
 ///
 /// # Errors
-/// As [`crate::identity::KnownPeers::add`].
+/// As [`crate::identity::PeersStore::trust`].
 pub(super) fn pin(peers: &mut LinkPeers, peer: &Peer, report: &Reporter) -> Result<()> {
     peers.pin(peer)?;
     report.info(format_args!("{} is now trusted: {}", peer.name, peer.key.fingerprint()));

@@ -1,17 +1,41 @@
 //! `sts-pair --key`, `--trust` and `--forget`: this device's key, and the keys that it trusts on all links.
 
 use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::str::FromStr;
 
 use crate::cache::{self, Cache};
 use crate::config::Environment;
-use crate::files::Dir;
-use crate::identity::{Identity, KnownPeers, PeerName, PublicKey};
+use crate::crypto::schedule::Digest;
+use crate::files::{Dir, Guard};
+use crate::identity::{Identity, MAX_KNOWN_PEERS_LEN, NewPeer, PeerName, PeersLine, PeersStore, PublicKey};
 use crate::link::Link;
+use crate::name::{BadName, LinkName};
 use crate::report::Reporter;
 use crate::{Error, Exit, Result};
 
 /// Longest standard input that is read for a key line, in bytes.
 const MAX_INPUT_LEN: u64 = 64 << 10;
+
+/// In place of a name: the names are on standard input, too.
+const LIST: &str = "-";
+
+/// Whose keys are on standard input.
+#[derive(Clone, Debug)]
+pub enum Newcomers {
+    /// The one of this name: its key line.
+    One(PeerName),
+    /// Those of a list, one line per peer: its name, and its key line.
+    List,
+}
+
+impl FromStr for Newcomers {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> std::result::Result<Self, BadName> {
+        if text == LIST { Ok(Self::List) } else { text.parse().map(Self::One) }
+    }
+}
 
 fn directory(env: &Environment) -> Result<Dir> {
     env.create_identity_dir(&env.identity_dir())
@@ -31,48 +55,89 @@ pub fn show(env: &Environment, report: &Reporter) -> Result<()> {
     Ok(())
 }
 
-/// Pins the key line on standard input under `name`, for one link or for all of them. Links that have paired stay with their
-/// peers.
+/// The known peers in a directory, and their index.
+fn store(dir: Dir, env: &Environment) -> PeersStore {
+    // An index that cannot be used costs some time.
+    PeersStore::new(dir, Dir::open(&env.runtime_dir(), Guard::Private).ok().flatten())
+}
+
+/// Pins the key line on standard input under a name, or all those of a list or none of them, for one link or for all links. Links
+/// that have paired stay with their peers.
 ///
 /// # Errors
-/// [`Exit::DataLost`] if standard input is not a key line, [`Exit::Failed`] if it cannot be read; [`Exit::NotTrusted`]
-/// for a name or key that is pinned otherwise, and for our own key; [`Exit::Usage`] for a link without encryption.
-pub fn trust(env: &Environment, name: &PeerName, link: Option<&Link>, report: &Reporter) -> Result<()> {
+/// [`Exit::DataLost`] if standard input is not a key line or a list of them, [`Exit::Failed`] if it cannot be read;
+/// [`Exit::NotTrusted`] for a name or key that is pinned otherwise, and for our own key; [`Exit::Usage`] for a link without
+/// encryption.
+pub fn trust(env: &Environment, who: &Newcomers, link: Option<&Link>, report: &Reporter) -> Result<()> {
     // Before the key is read: a link that cannot be used needs none.
-    let peers = link.map(|link| super::link_peers(link, report)).transpose()?;
-    let key = read_key_line(name, report)?;
+    let name = if let Newcomers::One(name) = who { Some(name) } else { None };
+    let peers = link.map(|link| super::link_peer(link, name, report)).transpose()?;
+    let new = match who {
+        Newcomers::One(name) => {
+            vec![NewPeer { key: read_key_line(name, report)?, name: name.clone(), line_number: None }]
+        }
+        Newcomers::List => read_list(report)?,
+    };
     let dir = link.map_or_else(|| directory(env), Link::identity_dir)?;
     let identity = Identity::of_device(&dir, report)?;
-    let mut known = KnownPeers::load(&dir)?;
-    note_sessions(&mut known, &dir, env, report);
+    let store = store(dir, env);
+    note_sessions(&store, env, report);
     let link = link.map(|link| &link.config.link);
-    known.add(&dir, identity.public(), name, &key, link)?;
+    store.trust(identity.public(), &new, link)?;
     let for_link = link.map(|link| format!(" for the link {link}")).unwrap_or_default();
-    report.info(format_args!("{name} is now trusted{for_link}: {}", key.fingerprint()));
-    if let Some(mut peers) = peers {
+    match &new[..] {
+        [] => report.info("the list is empty: nothing was changed"),
+        [peer] => report.info(format_args!("{} is now trusted{for_link}: {}", peer.name, peer.key.fingerprint())),
+        peers => report.info(format_args!("{} peers are now trusted{for_link}", peers.len())),
+    }
+    if let (Some(mut peers), Some(first)) = (peers, new.first()) {
         peers.refresh()?;
-        if let Some(error) = peers.not_accepted(name) {
+        if let Some(error) = peers.not_accepted(&first.name) {
             report.warn(&error);
         }
     }
     Ok(())
 }
 
+/// Reads standard input up to `max` bytes: its text, or why it is none.
+fn read_input(max: u64) -> Result<std::result::Result<String, String>> {
+    let mut text = String::new();
+    match std::io::stdin().take(max).read_to_string(&mut text) {
+        Ok(_) => Ok(Ok(text)),
+        // What is not UTF-8 is not a key line either.
+        Err(err) if err.kind() == std::io::ErrorKind::InvalidData => Ok(Err(err.to_string())),
+        Err(err) => Err(Error::new(Exit::Failed, "cannot read stdin").because(err)),
+    }
+}
+
+/// The peers of the list on standard input: the lines of `known_peers`, without the fields for links.
+fn read_list(report: &Reporter) -> Result<Vec<NewPeer>> {
+    if std::io::stdin().is_terminal() {
+        report.info("reading the list from the terminal; press Ctrl-D to end the input");
+    }
+    let bad = |place: String, why: String| {
+        Error::new(Exit::DataLost, place)
+            .because(why)
+            .hint("nothing was changed; each line is a name and the line that sts-pair --key prints on that device")
+    };
+    let text = read_input(MAX_KNOWN_PEERS_LEN + 1)?.map_err(|why| bad("stdin".into(), why))?;
+    if text.len() as u64 > MAX_KNOWN_PEERS_LEN {
+        return Err(bad("stdin".into(), format!("longer than {MAX_KNOWN_PEERS_LEN} bytes")));
+    }
+    let mut peers = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let parsed = PeersLine::parse_new(line).map_err(|why| bad(format!("stdin, line {number}"), why))?;
+        peers.extend(parsed.map(|(name, key)| NewPeer { name, key, line_number: Some(number) }));
+    }
+    Ok(peers)
+}
+
 fn read_key_line(name: &PeerName, report: &Reporter) -> Result<PublicKey> {
     if std::io::stdin().is_terminal() {
         report.info("reading the key line from the terminal; press Ctrl-D to end the input");
     }
-    let mut text = String::new();
-    let input = std::io::stdin().take(MAX_INPUT_LEN).read_to_string(&mut text);
-    // What is not UTF-8 is not a key line either.
-    if let Err(err) = input.as_ref()
-        && err.kind() != std::io::ErrorKind::InvalidData
-    {
-        return Err(Error::new(Exit::Failed, "cannot read stdin").because(err));
-    }
-    let key = input
-        .map_err(|err| err.to_string())
-        .and_then(|_| PublicKey::from_key_line(&text).map_err(|err| err.to_string()));
+    let key =
+        read_input(MAX_INPUT_LEN)?.and_then(|text| PublicKey::from_key_line(&text).map_err(|err| err.to_string()));
     key.map_err(|why| {
         Error::new(Exit::DataLost, "stdin").because(why).hint(format!(
             "pipe in the line that sts-pair --key prints on the other device: … | sts-pair --trust {name}"
@@ -82,20 +147,25 @@ fn read_key_line(name: &PeerName, report: &Reporter) -> Result<PublicKey> {
 
 /// Writes down with whom each link is that has sessions with one of the known peers: it stays with that one, no matter who is
 /// trusted now. The pairing may have been unable to write. This is not worth an error: the sessions may be another user's.
-fn note_sessions(known: &mut KnownPeers, dir: &Dir, env: &Environment, report: &Reporter) {
+fn note_sessions(store: &PeersStore, env: &Environment, report: &Reporter) {
     let runtime = env.runtime_dir();
-    for link in cache::status::sealed_links(&runtime).unwrap_or_default() {
-        if known.with_bindings().any(|(_, _, binding)| binding.has_paired(&link)) {
-            continue;
-        }
-        let sessions = Cache::look(&runtime, &link).and_then(|cache| cache.load()).unwrap_or_default();
-        let has_session = |key: &PublicKey| sessions.iter().any(|it| it.session.peer == *key.fingerprint().as_bytes());
-        let keys: Vec<_> = known.iter().map(|(_, key)| key).filter(|key| has_session(key)).take(2).cloned().collect();
-        if let [key] = &keys[..]
-            && let Err(error) = known.note_paired(dir, key, &link)
-        {
+    for (link, peers) in cache::status::sealed_peers(&runtime).unwrap_or_default() {
+        if let Err(error) = note_session(store, &runtime, &link, &peers) {
             report.verbose(error);
         }
+    }
+}
+
+/// Writes down with which of these peers a link is, by the beginnings of their fingerprints, if it has sessions with one only.
+fn note_session(store: &PeersStore, runtime: &Path, link: &LinkName, peers: &[[u8; 16]]) -> Result<()> {
+    if store.has_paired(link)? {
+        return Ok(());
+    }
+    let cache = Cache::look(runtime, link)?;
+    let has_session = |peer: &Digest| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty());
+    match store.only_known(peers, |key| has_session(key.fingerprint().as_bytes()))? {
+        Some(key) => store.note_paired(&key, link),
+        None => Ok(()),
     }
 }
 
@@ -104,8 +174,7 @@ fn note_sessions(known: &mut KnownPeers, dir: &Dir, env: &Environment, report: &
 /// # Errors
 /// [`Exit::Config`] if no key is pinned under this name; [`Exit::Failed`] if a file cannot be changed.
 pub fn forget(env: &Environment, name: &PeerName, report: &Reporter) -> Result<()> {
-    let dir = directory(env)?;
-    let key = KnownPeers::load(&dir)?.remove(&dir, name)?;
+    let key = store(directory(env)?, env).forget(name)?;
     report.info(format_args!("{name} is no longer trusted: {}", key.fingerprint()));
     for link in cache::forget(&env.runtime_dir(), key.fingerprint().as_bytes())? {
         report.info(format_args!("deleted the sessions of {link} with {name}"));

@@ -51,16 +51,28 @@ fn link_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
     encrypted_peers(link)
 }
 
+/// As [`link_peers`], of which only the one of this name matters, if one is given.
+///
+/// # Errors
+/// As [`link_peers`].
+fn link_peer(link: &Link, name: Option<&PeerName>, report: &Reporter) -> Result<LinkPeers> {
+    let Some(name) = name else { return link_peers(link, report) };
+    link.make_identity(report)?;
+    link.peer_to_reach(Some(name))?.ok_or_else(nothing_to_pair)
+}
+
 /// The peers of a link, which must be encrypted.
 ///
 /// # Errors
 /// [`Exit::Usage`] on a link without encryption; otherwise as [`Link::peers`].
 fn encrypted_peers(link: &Link) -> Result<LinkPeers> {
-    link.peers()?.ok_or_else(|| {
-        Error::new(Exit::Usage, "nothing to pair")
-            .because("the link is not encrypted (sts_mode = nosec)")
-            .hint("set sts_mode to master on one device and to slave on the other")
-    })
+    link.peers()?.ok_or_else(nothing_to_pair)
+}
+
+fn nothing_to_pair() -> Error {
+    Error::new(Exit::Usage, "nothing to pair")
+        .because("the link is not encrypted (sts_mode = nosec)")
+        .hint("set sts_mode to master on one device and to slave on the other")
 }
 
 /// As [`link_peers`], of a link whose peers are pinned already. If it could be with several, and has sessions with one of them,

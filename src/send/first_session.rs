@@ -37,7 +37,7 @@ pub(super) fn peer_of(
     if is_waited_for && matches!(link.config.protection, Protection::Legacy(_)) {
         return Ok(None);
     }
-    if is_waited_for && let Some(mut peers) = link.peers()? {
+    if is_waited_for && let Some(mut peers) = link.peer_to_reach(options.to.as_ref())? {
         if let Some(name) = &options.to {
             peers.restrict_to(name)?;
         }

@@ -252,7 +252,7 @@ fn open_stream(link: &Link, options: &SendOptions, now: Instant) -> Result<Box<d
     if let Some(legacy) = link.legacy() {
         return Ok(Box::new(LegacyStream::open(link, legacy, options)?));
     }
-    Ok(match link.peers()? {
+    Ok(match link.peer_to_reach(options.to.as_ref())? {
         Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
         None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
         None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),

@@ -1,8 +1,8 @@
 //! `tests/bench`: each figure of README together with the one it is compared to, measured in one run and through one
 //! broker.
 //!
-//! `bench --tools DIRECTORY [--quick] [--default-queue] [--pairings] [OUTPUT]` measures the tools in DIRECTORY, or only their
-//! pairings, and writes the tables, the figures and two plots to OUTPUT. It is a cargo example, not a cargo benchmark, so that it can also
+//! `bench --tools DIRECTORY [--quick] [--default-queue] [--pairings|--fleet] [OUTPUT]` measures the tools in DIRECTORY, or only
+//! their pairings, or only a gateway with a hundred thousand devices, and writes the tables, the figures and two plots to OUTPUT. It is a cargo example, not a cargo benchmark, so that it can also
 //! measure installed tools.
 
 mod at_once;
@@ -13,6 +13,7 @@ mod flow;
 mod growth;
 mod in_flight;
 mod latency;
+mod many_peers;
 mod plot;
 mod process;
 mod relay;
@@ -44,8 +45,17 @@ struct Options {
     output: PathBuf,
     quick: bool,
     default_queue: bool,
-    /// Measure pairings, and nothing else.
-    pairings: bool,
+    part: BenchPart,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Default)]
+enum BenchPart {
+    /// All but the fleet.
+    #[default]
+    Most,
+    Pairings,
+    Fleet,
 }
 
 impl Options {
@@ -56,7 +66,8 @@ impl Options {
                 "--tools" => options.tools = args.next().ok_or("--tools needs a directory")?.into(),
                 "--quick" => options.quick = true,
                 "--default-queue" => options.default_queue = true,
-                "--pairings" => options.pairings = true,
+                "--pairings" => options.part = BenchPart::Pairings,
+                "--fleet" => options.part = BenchPart::Fleet,
                 option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),
                 output => options.output = output.into(),
             }
@@ -86,11 +97,10 @@ fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.output)?;
 
     let mut report = Report::new();
-    let charts = if options.pairings {
-        rows::measure_pairings(&bench, options.quick, &mut report)?;
-        Vec::new()
-    } else {
-        rows::measure(&bench, options.quick, &mut report)?.into()
+    let charts = match options.part {
+        BenchPart::Most => rows::measure(&bench, options.quick, &mut report)?.into(),
+        BenchPart::Pairings => rows::measure_pairings(&bench, options.quick, &mut report).map(|()| Vec::new())?,
+        BenchPart::Fleet => many_peers::measure(&bench, options.quick, &mut report).map(|()| Vec::new())?,
     };
 
     let (day, machine) = (process::output(Command::new("date").args(["-u", "+%F"]))?, machine()?);

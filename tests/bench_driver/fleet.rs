@@ -89,6 +89,13 @@ impl<'a> Fleet<'a> {
         Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?)
     }
 
+    /// The key line of a device that nobody knows yet.
+    pub(crate) fn newcomer(&self) -> Result<String> {
+        let name = "new".parse()?;
+        let line = self.stranger()?.to_line(&name);
+        Ok(line.split_once(' ').map_or(line.clone(), |(_, key)| format!("{key}\n")))
+    }
+
     /// A public key without a private key: none is needed here.
     fn stranger(&self) -> Result<PublicKey> {
         let mut der = self.station.der().to_vec();

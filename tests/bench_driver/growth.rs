@@ -156,7 +156,7 @@ fn one_line(fleet: &Fleet, session: &Session, ends: bool) -> Result<Bytes> {
 }
 
 /// Times from the start of sts-recv until it is subscribed.
-fn start_times(site: &Bench, runs: usize) -> Result<Vec<f64>> {
+pub(crate) fn start_times(site: &Bench, runs: usize) -> Result<Vec<f64>> {
     let mut starts = Vec::new();
     for _ in 0..runs {
         let start = Instant::now();
@@ -176,7 +176,7 @@ fn times(runs: usize, mut what: impl FnMut() -> Result<()>) -> Result<Vec<f64>> 
 }
 
 /// CPU time of sts-recv per message of one stream, and its peak memory, in each of a few runs.
-fn of_one_stream(site: &Bench) -> Result<(Vec<f64>, Vec<f64>)> {
+pub(crate) fn of_one_stream(site: &Bench) -> Result<(Vec<f64>, Vec<f64>)> {
     let lines = b"{\"device\":\"station-07\",\"celsius\":21.25}\n".repeat(TOGETHER);
     let one = |_| at_once(site, TOGETHER, || run(site.send(&["--each"]).stdin(filled(&lines)?)));
     (0..FEW).map(one).collect()

@@ -332,3 +332,40 @@ fn known_peers_says_which_link_is_with_whom() {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     }
 }
+
+/// A list is trusted as a whole or not at all, and then its devices can pair and are reached by name.
+#[test]
+fn a_list_of_keys_is_trusted_at_once() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let [master, slave] = [(Identity::Station, "master"), (Identity::Gateway, "slave")]
+        .map(|(identity, mode)| Device::configured(identity, &settings(&port, mode, "gcm")));
+    trust(&master, &["gateway"], &slave).succeeded();
+    let line = |name: &str, device: &Device| format!("{name} {}", String::from_utf8(key(device)).unwrap());
+    let stranger = Device::with(Identity::Stranger);
+    let (station, third) = (line("station", &master), line("third", &stranger));
+    let trust_list = |args: &[&str], list: &str| {
+        Process::spawn_with(slave.pair(&[&["--trust", "-"], args].concat()), list.as_bytes().to_vec()).wait()
+    };
+    for (list, code, said) in [
+        (format!("{station}\n# more\nthird sts-rsa AAAA\n"), 65, "stdin, line 4: not the DER encoding"),
+        (format!("{station}{}", third.trim_end().to_owned() + " link=a\n"), 65, "stdin, line 2: a list has no fields"),
+        (format!("{station}{third}{}", line("again", &master)), 77, "stdin, line 3: cannot trust `again`"),
+        (format!("{third}{}", line("me", &slave)), 77, "stdin, line 2: cannot trust `me`"),
+        (String::from("no list"), 65, "stdin, line 1: "),
+    ] {
+        trust_list(&[], &list).failed(&[code], &[said]);
+        assert!(!slave.config_dir().join("known_peers").exists(), "{list}");
+    }
+    let ended = trust_list(&[LINK], &format!("# ours\n\n{station}{third}")).succeeded();
+    assert!(ended.stderr.contains("2 peers are now trusted for the link gateway"), "{}", ended.stderr);
+    let written = known_peers(&slave);
+    assert_eq!(written.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["station", "third"]);
+    assert!(written.lines().all(|line| line.ends_with(" link=gateway")), "{written}");
+    let listening = Process::spawn(slave.pair(&["-o", "peer=station", LINK]));
+    Process::spawn(master.pair(&[LINK])).wait().succeeded();
+    listening.wait().succeeded();
+    let reader = master.listen(&["--once"]);
+    slave.send_all(&["--to", "station"], "by name\n").succeeded();
+    reader.wait().succeeded().wrote(b"by name\n");
+}

@@ -9,7 +9,7 @@ use crate::cache::{Cache, OpenStream, Totals};
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
-use crate::identity::{Binding, Fingerprint, KnownPeers, PeerName};
+use crate::identity::{Binding, Fingerprint, KnownPeers, PeerName, PeersStore};
 use crate::link::unix_time;
 use crate::name::{LinkName, did_you_mean};
 use crate::report::Reporter;
@@ -126,11 +126,12 @@ fn link_status(runtime: &Path, link: LinkName) -> Result<LinkStatus> {
 fn trusted_keys(env: &Environment) -> (HashMap<Digest, TrustedKey>, Vec<Error>) {
     let (mut keys, mut unread) = (HashMap::new(), Vec::new());
     for dir in env.config_dirs().iter().rev() {
-        let known = Dir::look(dir, Guard::Public).and_then(|dir| dir.as_ref().map(KnownPeers::load).transpose());
+        let known = Dir::look(dir, Guard::Public)
+            .and_then(|dir| dir.map(|dir| KnownPeers::load(PeersStore::new(dir, None))).transpose());
         match known {
-            Ok(Some(known)) => keys.extend(known.with_bindings().map(|(name, key, binding)| {
-                let peer = *key.fingerprint().as_bytes();
-                (peer, TrustedKey { name: name.clone(), peer, binding: binding.clone() })
+            Ok(Some(known)) => keys.extend(known.lines().iter().map(|line| {
+                let peer = *line.key.fingerprint().as_bytes();
+                (peer, TrustedKey { name: line.name.clone(), peer, binding: line.binding.clone() })
             })),
             Ok(None) => {}
             Err(error) => unread.push(env.explain(error)),

@@ -1,0 +1,208 @@
+//! `known_peers` on disk, read as a whole or by its index.
+
+use std::time::SystemTime;
+
+use super::index::{PeersIndex, Subject};
+use super::line::PeersLine;
+use crate::files::{self, Dir, RandomAccessFile, Stamp};
+use crate::text::show;
+use crate::{Error, Exit, Result};
+
+/// The keys that this device trusts, in the configuration directory.
+pub(crate) const KNOWN_PEERS_FILE: &str = "known_peers";
+/// Longest file that is read, in bytes: a hundred thousand peers have one of 60 MB.
+pub(crate) const MAX_KNOWN_PEERS_LEN: u64 = 256 << 20;
+/// Length of most lines, in bytes: what is read at once where a line begins.
+const LINE_LEN: u64 = 1 << 10;
+
+/// Where the file is, and where its index is kept.
+#[derive(Debug)]
+pub(crate) struct PeersStore {
+    dir: Dir,
+    /// The runtime directory, if there is one.
+    index_dir: Option<Dir>,
+}
+
+/// One version of the file, which was read and found good as a whole, by this run or by an earlier one.
+#[derive(Debug)]
+pub(super) struct PeersFile {
+    /// `None` where it is absent.
+    opened: Option<RandomAccessFile>,
+    stamp: Option<Stamp>,
+    index: PeersIndex,
+    /// All peers in order, if this run read them.
+    lines: Option<Vec<PeersLine>>,
+}
+
+impl PeersStore {
+    /// The file in this directory, and its index in that one.
+    pub(crate) fn new(dir: Dir, index_dir: Option<Dir>) -> Self {
+        Self { dir, index_dir }
+    }
+
+    /// The directory of the file, and of this device's own key.
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The directory of the index.
+    pub(super) fn index_dir(&self) -> Option<&Dir> {
+        self.index_dir.as_ref()
+    }
+
+    /// The stamp of the file as it is now, one stat.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where its directory cannot be searched.
+    pub(super) fn stamp(&self) -> Result<Option<Stamp>> {
+        files::target_stamp(&self.dir, KNOWN_PEERS_FILE)
+    }
+
+    /// Opens the file, and reads all of it only where there is no index of it; without a file no peer is known.
+    ///
+    /// # Errors
+    /// As [`super::KnownPeers::load`].
+    pub(super) fn open(&self) -> Result<PeersFile> {
+        let Some(opened) = files::open_public(&self.dir, KNOWN_PEERS_FILE)? else { return Ok(PeersFile::absent()) };
+        let stamp = opened.stamp()?;
+        match self.index_dir.as_ref().and_then(|dir| PeersIndex::open(dir, &stamp)) {
+            Some(index) => Ok(PeersFile { opened: Some(opened), stamp: Some(stamp), index, lines: None }),
+            None => self.read_opened(opened, stamp),
+        }
+    }
+
+    /// Opens the file and reads all of it.
+    ///
+    /// # Errors
+    /// As [`super::KnownPeers::load`].
+    pub(super) fn read(&self) -> Result<PeersFile> {
+        let Some(opened) = files::open_public(&self.dir, KNOWN_PEERS_FILE)? else { return Ok(PeersFile::absent()) };
+        // Taken before reading: a change in between is then seen as one by the next look.
+        let stamp = opened.stamp()?;
+        self.read_opened(opened, stamp)
+    }
+
+    fn read_opened(&self, opened: RandomAccessFile, stamp: Stamp) -> Result<PeersFile> {
+        let location = show(opened.path());
+        let bytes = opened.read_all(MAX_KNOWN_PEERS_LEN)?;
+        let text = std::str::from_utf8(&bytes)
+            .map_err(|_| Error::new(Exit::Config, location.clone()).because("it contains bytes that are not UTF-8"))?;
+        let (lines, index) = parse(text, &location)?;
+        // One that was written in place meanwhile, or in the tick of the clock in which it is stamped, may be another one.
+        if let Some(dir) = &self.index_dir
+            && stamp.is_stable(SystemTime::now())
+            && opened.stamp()? == stamp
+        {
+            index.store(dir, &stamp);
+        }
+        Ok(PeersFile { opened: Some(opened), stamp: Some(stamp), index, lines: Some(lines) })
+    }
+}
+
+impl PeersFile {
+    fn absent() -> Self {
+        let index = PeersIndex::of(&[]);
+        Self { opened: None, stamp: None, index, lines: Some(Vec::new()) }
+    }
+
+    /// Its stamp when it was opened; `None` where it was absent.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.stamp
+    }
+
+    /// Its length in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.stamp.map_or(0, |stamp| stamp.len())
+    }
+
+    /// All peers in order, if this run read them.
+    pub(super) fn into_lines(self) -> Option<Vec<PeersLine>> {
+        self.lines
+    }
+
+    /// The file, to copy parts of it, and the index; no file where it is absent.
+    pub(super) fn into_parts(self) -> (Option<RandomAccessFile>, PeersIndex) {
+        (self.opened, self.index)
+    }
+
+    /// The lines of a subject, at most `max` of them.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the file or its index cannot be read.
+    pub(super) fn find(&self, subject: Subject<'_>, max: usize) -> Result<Vec<PeersLine>> {
+        let mut found = Vec::new();
+        for at in self.index.find(subject, max)? {
+            found.extend(self.line_at(at)?.filter(|line| line.is_of(subject)));
+        }
+        Ok(found)
+    }
+
+    /// The line that begins there; `None` where none of a peer does.
+    fn line_at(&self, at: u64) -> Result<Option<PeersLine>> {
+        if let Some(lines) = &self.lines {
+            return Ok(lines
+                .binary_search_by_key(&at, |line| line.place.start)
+                .ok()
+                .map(|number| lines[number].clone()));
+        }
+        let Some(file) = &self.opened else { return Ok(None) };
+        // With the newline before it.
+        let from = at.saturating_sub(1);
+        let mut len = LINE_LEN;
+        loop {
+            let to = self.len().min(from + len);
+            let mut bytes = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or_default()];
+            if !file.read(from, &mut bytes)? {
+                return Ok(None);
+            }
+            let line = if at == 0 { Some(&*bytes) } else { bytes.strip_prefix(b"\n") };
+            let Some(line) = line else { return Ok(None) };
+            let end = line.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1);
+            if let Some(end) = end.or_else(|| (to == self.len()).then_some(line.len())) {
+                let text = std::str::from_utf8(&line[..end]).ok();
+                return Ok(text.and_then(|text| PeersLine::parse(text, at).ok().flatten()));
+            }
+            len *= 4;
+        }
+    }
+
+    /// Whether it ends in the middle of a line.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be read.
+    pub(super) fn ends_open(&self) -> Result<bool> {
+        let (Some(file), Some(last)) = (&self.opened, self.len().checked_sub(1)) else { return Ok(false) };
+        let mut byte = [0];
+        Ok(file.read(last, &mut byte)? && byte != *b"\n")
+    }
+}
+
+/// Reads the text of the file, which an error calls `location`.
+///
+/// # Errors
+/// [`Exit::Config`] with the number of a line that is malformed, or whose name or key is on another one, too.
+fn parse(text: &str, location: &str) -> Result<(Vec<PeersLine>, PeersIndex)> {
+    let bad = |number: usize, why: String| Error::new(Exit::Config, format!("{location}, line {number}")).because(why);
+    let (mut lines, mut at) = (Vec::new(), 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        lines.extend(PeersLine::parse(line, at).map_err(|why| bad(number + 1, why))?);
+        at += line.len() as u64;
+    }
+    let index = PeersIndex::of(&lines);
+    let line_at = |at: u64| lines.binary_search_by_key(&at, |line| line.place.start).ok().map(|number| &lines[number]);
+    let conflict = |(one, other)| line_at(other)?.conflict(line_at(one)?).map(|why| (other, why));
+    if let Some((at, why)) = index.doubled().filter_map(conflict).min() {
+        let before = text.bytes().take(usize::try_from(at).unwrap_or(usize::MAX));
+        return Err(bad(before.filter(|byte| *byte == b'\n').count() + 1, why));
+    }
+    Ok((lines, index))
+}
+
+/// The peers in a text of the file, without their index.
+///
+/// # Errors
+/// As [`parse`].
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::identity) fn parse_lines(text: &str) -> Result<Vec<PeersLine>> {
+    parse(text, KNOWN_PEERS_FILE).map(|(lines, _)| lines)
+}

@@ -1,0 +1,203 @@
+//! Where in `known_peers` each name, key and link is, so that one of a hundred thousand peers is found without reading the others.
+//!
+//! The index of a large file is kept in the runtime directory, where a power cut takes it away and a memory card has no part in it.
+//! It is of one version of the file, by its stamp, and was made after all of that was read and checked. It only says where to
+//! look: what is used of a peer is read from `known_peers`.
+
+use sha2::Digest as _;
+
+use super::line::PeersLine;
+use crate::crypto::schedule::Digest;
+use crate::files::{self, Dir, Lock, RandomAccessFile, Stamp};
+use crate::name::{LinkName, PeerName};
+use crate::{Error, Exit, Result};
+
+/// No link has an `@` in its name.
+const INDEX_FILE: &str = "@known_peers";
+const INDEX_LOCK: &str = "@known_peers.lock";
+/// How the file begins; a later layout begins with another number.
+const MAGIC: [u8; 8] = *b"stsidx 1";
+const HEADER_LEN: usize = MAGIC.len() + Stamp::LEN;
+/// A shorter `known_peers`, in bytes, is read as fast as its index.
+const MIN_INDEXED_LEN: u64 = 64 << 10;
+
+/// What lines are found by.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Subject<'a> {
+    /// The name of the peer.
+    Name(&'a PeerName),
+    /// The fingerprint of its key, or the first 8 bytes of it or more.
+    Key(&'a [u8]),
+    /// A link that the key is trusted for by name, or that has paired with it.
+    Link(&'a LinkName),
+}
+
+impl Subject<'_> {
+    fn hash(self) -> u64 {
+        let of_text = |kind: u8, text: &str| {
+            let hash: Digest = sha2::Sha256::new().chain_update([kind]).chain_update(text).finalize().into();
+            first_word(&hash)
+        };
+        match self {
+            Self::Name(name) => of_text(b'n', name.as_str()),
+            Self::Key(fingerprint) => first_word(fingerprint),
+            Self::Link(link) => of_text(b'l', link.as_str()),
+        }
+    }
+}
+
+fn first_word(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
+}
+
+/// One name, key or link of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry {
+    hash: u64,
+    /// Where the line begins.
+    at: u64,
+}
+
+impl Entry {
+    const LEN: usize = 16;
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..8].copy_from_slice(&self.hash.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.at.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let (hash, at) = bytes.split_at(8);
+        Self { hash: first_word(hash), at: first_word(at) }
+    }
+}
+
+/// The entries of one version of the file, in order of their hashes.
+#[derive(Debug)]
+pub(super) enum PeersIndex {
+    /// Made from what was read.
+    Memory(Vec<Entry>),
+    /// In the runtime directory.
+    Stored { file: RandomAccessFile, count: u64 },
+}
+
+impl PeersIndex {
+    /// The index of these lines.
+    pub(super) fn of(lines: &[PeersLine]) -> Self {
+        let mut entries: Vec<_> = lines.iter().flat_map(entries_of).collect();
+        entries.sort_unstable();
+        Self::Memory(entries)
+    }
+
+    /// The index that is stored for this version of the file. One that cannot be used is as good as none.
+    pub(super) fn open(dir: &Dir, stamp: &Stamp) -> Option<Self> {
+        if stamp.len() < MIN_INDEXED_LEN {
+            return None;
+        }
+        let file = files::open_to_read(dir, INDEX_FILE).ok()?;
+        let mut header = [0; HEADER_LEN];
+        let is_read = file.read(0, &mut header).ok()?;
+        let len = usize::try_from(file.stamp().ok()?.len()).ok()?;
+        let entries = len.checked_sub(HEADER_LEN).filter(|entries| entries % Entry::LEN == 0)?;
+        let is_of_this = is_read && header.starts_with(&MAGIC) && header.ends_with(&stamp.to_bytes());
+        is_of_this.then(|| Self::Stored { file, count: (entries / Entry::LEN) as u64 })
+    }
+
+    /// Stores it for the next run, if it is of a large file. Not storing it costs that run some time, and nothing else.
+    pub(super) fn store(&self, dir: &Dir, stamp: &Stamp) {
+        if let Self::Memory(entries) = self
+            && stamp.len() >= MIN_INDEXED_LEN
+            && Self::open(dir, stamp).is_none()
+            && let Ok(Some(lock)) = files::try_lock(dir, INDEX_LOCK)
+        {
+            let _ = Self::write(entries, dir, &lock, stamp);
+        }
+    }
+
+    fn write(entries: &[Entry], dir: &Dir, lock: &Lock, stamp: &Stamp) -> Result<()> {
+        let mut bytes = Vec::with_capacity(HEADER_LEN + entries.len() * Entry::LEN);
+        bytes.extend(MAGIC);
+        bytes.extend(stamp.to_bytes());
+        bytes.extend(entries.iter().flat_map(|entry| entry.to_bytes()));
+        files::replace(dir, lock, INDEX_FILE, &bytes)
+    }
+
+    /// Where lines begin that may be of this subject, at most `max` of them.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be read.
+    pub(super) fn find(&self, subject: Subject<'_>, max: usize) -> Result<Vec<u64>> {
+        let hash = subject.hash();
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.entry(middle)?.hash < hash { low = middle + 1 } else { high = middle }
+        }
+        let mut found = Vec::new();
+        for number in low..self.count() {
+            let entry = self.entry(number)?;
+            if entry.hash != hash || found.len() == max {
+                break;
+            }
+            found.push(entry.at);
+        }
+        Ok(found)
+    }
+
+    /// The index of the file after lines were replaced: `moved` tells where what was at a place is now, or that it is gone.
+    ///
+    /// # Errors
+    /// As [`PeersIndex::find`].
+    pub(super) fn after(self, moved: impl Fn(u64) -> Option<u64>, new: &[PeersLine]) -> Result<Self> {
+        let before = match self {
+            Self::Memory(entries) => entries,
+            Self::Stored { file, count } => {
+                let len = count * Entry::LEN as u64;
+                let bytes = file.read_all(HEADER_LEN as u64 + len)?;
+                bytes[HEADER_LEN.min(bytes.len())..].chunks_exact(Entry::LEN).map(Entry::from_bytes).collect()
+            }
+        };
+        let kept = before.into_iter().filter_map(|Entry { hash, at }| Some(Entry { hash, at: moved(at)? }));
+        let mut entries: Vec<_> = kept.chain(new.iter().flat_map(entries_of)).collect();
+        // Stable, as it takes what is in order as it is.
+        entries.sort();
+        Ok(Self::Memory(entries))
+    }
+
+    fn count(&self) -> u64 {
+        match self {
+            Self::Memory(entries) => entries.len() as u64,
+            Self::Stored { count, .. } => *count,
+        }
+    }
+
+    fn entry(&self, number: u64) -> Result<Entry> {
+        match self {
+            Self::Memory(entries) => Ok(entries[usize::try_from(number).expect("it is below their count")]),
+            Self::Stored { file, .. } => {
+                let mut bytes = [0; Entry::LEN];
+                if file.read(HEADER_LEN as u64 + number * Entry::LEN as u64, &mut bytes)? {
+                    return Ok(Entry::from_bytes(&bytes));
+                }
+                Err(Error::new(Exit::Failed, crate::text::show(file.path())).because("it was cut short"))
+            }
+        }
+    }
+
+    /// Pairs of lines that have an entry in common, by where they begin; of what was read only.
+    pub(super) fn doubled(&self) -> impl Iterator<Item = (u64, u64)> {
+        let entries = if let Self::Memory(entries) = self { &entries[..] } else { &[] };
+        let is_doubled = |pair: &&[Entry]| pair[0].hash == pair[1].hash && pair[0].at != pair[1].at;
+        entries.windows(2).filter(is_doubled).map(|pair| (pair[0].at, pair[1].at))
+    }
+}
+
+fn entries_of(line: &PeersLine) -> impl Iterator<Item = Entry> {
+    let at = line.place.start;
+    let key = line.key.fingerprint();
+    let links = line.binding.all_links().map(Subject::Link);
+    let hashes = [Subject::Name(&line.name).hash(), Subject::Key(key.as_bytes()).hash()];
+    hashes.into_iter().chain(links.map(Subject::hash)).map(move |hash| Entry { hash, at })
+}

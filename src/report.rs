@@ -117,6 +117,12 @@ impl Reporter {
         self.manager.as_ref()
     }
 
+    /// Whether [`Reporter::verbose`] says anything, where finding that out takes long.
+    #[must_use]
+    pub fn is_verbose(&self) -> bool {
+        self.level >= Level::Verbose
+    }
+
     /// Says one step, one line.
     pub fn verbose(&self, what: impl fmt::Display) {
         self.say(Level::Verbose, what, None);

@@ -5,6 +5,7 @@
 //! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
 //! system, where the sessions are gone too) the last lines may be missing.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
@@ -53,10 +54,11 @@ impl Journal {
     /// # Errors
     /// [`Exit::TryAgain`] where another sts-recv runs on this link, or where the state is lost of every session that
     /// is not retired; otherwise as [`files::replace`].
-    pub(crate) fn open(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
+    pub(crate) fn open(cache: &Cache, sessions: &[impl Borrow<StoredSession>]) -> Result<(Self, Vec<SessionId>)> {
         let lock = cache.lock_receiving()?;
         let (mut state, lost) = ReceiveState::look(cache, sessions)?;
-        state.keep_only(&sessions.iter().map(|stored| (stored.session.id, stored.session.peer)).collect());
+        let owners = sessions.iter().map(Borrow::borrow).map(|stored| (stored.session.id, stored.session.peer));
+        state.keep_only(&owners.collect());
         let snapshot = receive_file::encode(&state, cache.link().as_str());
         files::replace(cache.dir(), &lock, &name(cache), snapshot.as_bytes())?;
         let file = files::open_to_append(cache.dir(), &lock, &name(cache))?;
@@ -76,16 +78,17 @@ impl Journal {
     }
 
     /// Takes note of the link's sessions as they are now; returns those that cannot be used, as [`Journal::open`] does.
-    pub(crate) fn adopt(&mut self, sessions: &[StoredSession]) -> Vec<SessionId> {
+    pub(crate) fn adopt(&mut self, sessions: &[impl Borrow<StoredSession>]) -> Vec<SessionId> {
         let known = |stored: &StoredSession| {
             (stored.session.id, Known { peer: stored.session.peer, received: stored.received })
         };
-        let known: HashMap<_, _> = sessions.iter().map(known).collect();
+        let stored = || sessions.iter().map(Borrow::borrow);
+        let known: HashMap<_, _> = stored().map(known).collect();
         let before = std::mem::replace(&mut self.known, known);
         self.state.note_peers(&self.peers());
         // A run that was killed may have left keys of what it had received.
         let is_new = |stored: &&StoredSession| !before.contains_key(&stored.session.id);
-        for Session { id, peer, receive, .. } in sessions.iter().filter(is_new).map(|stored| &stored.session) {
+        for Session { id, peer, receive, .. } in stored().filter(is_new).map(|stored| &stored.session) {
             if self.state.session(*id).is_some_and(|(streams, _)| receive.clone().reduce(streams)) {
                 self.unerased.insert(*peer);
             }
@@ -224,9 +227,9 @@ impl Journal {
 }
 
 /// The sessions under which something was received, without anything being known of it.
-fn lost(state: &ReceiveState, sessions: &[StoredSession]) -> Vec<SessionId> {
+fn lost(state: &ReceiveState, sessions: &[impl Borrow<StoredSession>]) -> Vec<SessionId> {
     let lost = |stored: &&StoredSession| stored.received && !state.sessions.contains_key(&stored.session.id);
-    sessions.iter().filter(lost).map(|stored| stored.session.id).collect()
+    sessions.iter().map(Borrow::borrow).filter(lost).map(|stored| stored.session.id).collect()
 }
 
 impl Cache {
@@ -258,7 +261,7 @@ impl ReceiveState {
     ///
     /// # Errors
     /// As [`Journal::open`], but for the lock.
-    pub(crate) fn look(cache: &Cache, sessions: &[StoredSession]) -> Result<(Self, Vec<SessionId>)> {
+    pub(crate) fn look(cache: &Cache, sessions: &[impl Borrow<StoredSession>]) -> Result<(Self, Vec<SessionId>)> {
         let (state, malformed) = match Self::read(cache) {
             Ok(state) => (state.unwrap_or_default(), None),
             Err(err) if err.exit() == Exit::Failed => (Self::default(), Some(err)),
@@ -267,7 +270,7 @@ impl ReceiveState {
         let lost = lost(&state, sessions);
         let usable =
             |stored: &StoredSession| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
-        if !lost.is_empty() && !sessions.iter().any(usable) {
+        if !lost.is_empty() && !sessions.iter().map(Borrow::borrow).any(usable) {
             return Err(malformed.unwrap_or_else(|| {
                 Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
                     .because("the record of what was received is lost, so old messages could be accepted as new")

@@ -182,7 +182,9 @@ fn open_streams<'a>(
     }
     let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
     let peers = link.peers()?;
-    if let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted().ok()) {
+    if report.is_verbose()
+        && let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted().ok())
+    {
         report.verbose(format_args!("receiving from {}", list(accepted.iter().map(|peer| peer.name.as_str()))));
     }
     Ok(match peers {

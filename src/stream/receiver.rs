@@ -25,7 +25,8 @@ pub(super) struct SessionEntry {
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
 #[derive(Default)]
 pub(crate) struct Receiver {
-    pub(super) sessions: HashMap<SessionId, SessionEntry>,
+    /// Boxed, as a table is up to twice as large as what is in it.
+    pub(super) sessions: HashMap<SessionId, Box<SessionEntry>>,
     by_tag: HashMap<SessionTag, Vec<SessionId>>,
     /// The sessions of a peer, newest first.
     by_peer: HashMap<Digest, Vec<SessionId>>,
@@ -65,7 +66,8 @@ impl Receiver {
         let streams = self.gone.remove(&id).unwrap_or_default();
         let keys = StreamKeys::new(&mut session, &streams);
         let confirms = Streams::default();
-        self.sessions.insert(id, SessionEntry { session, standing, keys, streams, confirms, is_copied: false });
+        let entry = SessionEntry { session, standing, keys, streams, confirms, is_copied: false };
+        self.sessions.insert(id, Box::new(entry));
     }
 
     /// Removes a session: its key is gone, and what is still on its way under it does not open any more.
@@ -177,11 +179,11 @@ impl Receiver {
 
     /// The sessions of which a message with this tag may be one, if there are any.
     pub(super) fn with_tag(&self, tag: SessionTag) -> Option<impl Iterator<Item = &SessionEntry>> {
-        Some(self.by_tag.get(&tag)?.iter().map(|id| &self.sessions[id]))
+        Some(self.by_tag.get(&tag)?.iter().map(|id| &*self.sessions[id]))
     }
 
     pub(super) fn entry_mut(&mut self, id: SessionId) -> Option<&mut SessionEntry> {
-        self.sessions.get_mut(&id)
+        self.sessions.get_mut(&id).map(Box::as_mut)
     }
 
     /// Of the others, the current one retires; an older pending one is late, a newer one may still be the next.

@@ -37,7 +37,7 @@ impl ReceiveLog {
     /// As [`Journal::open`].
     pub(super) fn open(
         cache: &Cache,
-        sessions: &[StoredSession],
+        sessions: &[&StoredSession],
         max_message: usize,
     ) -> Result<(Self, Vec<SessionId>)> {
         let (journal, unusable) = Journal::open(cache, sessions)?;

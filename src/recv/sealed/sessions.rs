@@ -30,8 +30,8 @@ impl UsableSessions {
     }
 
     /// All stored sessions, usable or not.
-    pub(super) fn stored(&self) -> Vec<StoredSession> {
-        self.link.stored().cloned().collect()
+    pub(super) fn stored(&self) -> Vec<&StoredSession> {
+        self.link.stored().collect()
     }
 
     /// Gives the receiver the sessions that are usable now, new ones with what was received under them. One that is

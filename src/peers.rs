@@ -210,6 +210,12 @@ impl LinkPeers {
         self.wanted.is_empty() && !self.route.is_wildcard() && accepted.len() > 1
     }
 
+    /// Whether the configuration names several peers for a link that is with one at a time.
+    #[must_use]
+    pub(crate) fn are_alternatives(&self) -> bool {
+        self.wanted.len() > 1 && !self.route.is_wildcard()
+    }
+
     /// Where several peers are accepted and only one of them has sessions, the link is with that one.
     ///
     /// # Errors

@@ -224,11 +224,12 @@ impl LinkSessions {
         self.stored().any(|stored| stored.session.id == id)
     }
 
-    /// The session to send under: the current one with the one peer of this link.
+    /// The session to send under: the current one with the one peer of this link. If the configuration names several, it is the
+    /// one that was agreed last: a device that is moved to another gateway pairs with that one, and nobody has to tell it.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers; otherwise
-    /// as [`LinkPeers::accepted`].
+    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers, and none of them says
+    /// which is meant; otherwise as [`LinkPeers::accepted`].
     pub(crate) fn current(&self) -> Result<&Session> {
         if self.accepted.is_empty() {
             // Says why nobody is accepted.
@@ -241,6 +242,10 @@ impl LinkSessions {
             .filter_map(|stored| Some((&stored.session, self.peers.peer_of(&stored.session, &self.accepted)?)))
             .collect();
         usable.sort_by_key(|(_, peer)| &peer.name);
+        if self.peers.are_alternatives() {
+            let latest = usable.iter().map(|(session, _)| session.created).max();
+            usable.retain(|(session, _)| Some(session.created) == latest);
+        }
         match usable[..] {
             [] => Err(self.none_usable()),
             [(session, _)] => Ok(session),

@@ -26,7 +26,7 @@ _sts__pair() {
 
     case "${cmd}" in
         sts__pair)
-            opts="-o -v -q -h -V --no-sandbox --timeout --name --to --json --watch --spool --if-older --code --key --trust --forget --status --metrics --end --check --keep --serve --help --version"
+            opts="-o -v -q -h -V --no-sandbox --timeout --name --to --json --watch --spool --if-older --code --key --trust --forget --peers --status --metrics --end --check --keep --serve --help --version"
             [[ ${cur} == -* ]] || opts="$(_sts_links)"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -63,6 +63,10 @@ _sts__pair() {
                     ;;
                 --forget)
                     COMPREPLY=($(compgen -W "$(_sts_peers)" -- "${cur}"))
+                    return 0
+                    ;;
+                --peers)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --metrics)

@@ -9,6 +9,7 @@ use super::CommonArgs;
 use crate::config::{Environment, PeerName};
 use crate::link::Link;
 use crate::pair::keys::Newcomers;
+use crate::pair::peers::{ALL, Listing};
 use crate::pair::status::StatusFormat;
 use crate::report::Reporter;
 use crate::text::escape;
@@ -97,6 +98,10 @@ struct PairMode {
     #[arg(long, value_name = "NAME")]
     forget: Option<PeerName>,
 
+    /// Print the keys of the peers of LINK, or of those that publish on topics which FILTER matches, for --trust - elsewhere
+    #[arg(long, value_name = "FILTER", num_args = 0..=1, require_equals = true, default_missing_value = ALL)]
+    peers: Option<Listing>,
+
     /// Print peers, sessions and what was received under them, of LINK or of all links, one line per peer; never a secret
     #[arg(long)]
     status: bool,
@@ -159,6 +164,7 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
             pair::keys::trust(&env, who, link.as_ref(), report)
         }
         PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
+        PairMode { peers: Some(listing), .. } => pair::peers::list(&Link::open(&args.common, report)?, listing, report),
         PairMode { status: true, .. } => {
             let format = if args.json { StatusFormat::Json } else { StatusFormat::Table };
             let show = if args.watch { pair::status::watch } else { pair::status::run };

@@ -6,7 +6,7 @@ use std::fmt;
 const MAX_TOPIC_LEN: usize = 65_535;
 
 /// Why a text is not a topic.
-pub(super) type InvalidTopic = &'static str;
+pub(crate) type InvalidTopic = &'static str;
 
 /// A topic to publish on: 1 to 65,535 bytes, no wildcard but a gateway's `+`, no control character.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,7 +54,7 @@ pub(crate) struct TopicFilter {
 }
 
 impl TopicFilter {
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidTopic> {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidTopic> {
         check_text(text)?;
         let prefix = match text.strip_prefix(SHARE).map(|rest| rest.split_once('/')) {
             None => 0,
@@ -93,6 +93,24 @@ impl TopicFilter {
         wildcards(self.plain())
     }
 
+    /// Whether it matches a topic (MQTT 3.1.1, 4.7).
+    #[must_use]
+    pub(crate) fn matches(&self, topic: &str) -> bool {
+        let mut levels = topic.split('/');
+        // The broker's own topics match no wildcard in front.
+        if topic.starts_with('$') && self.plain().starts_with(['+', '#']) {
+            return false;
+        }
+        for level in self.plain().split('/') {
+            match (level, levels.next()) {
+                ("#", _) | ("+", Some(_)) => {}
+                (level, Some(found)) if level == found => {}
+                _ => return false,
+            }
+        }
+        self.plain().ends_with('#') || levels.next().is_none()
+    }
+
     /// Whether it matches more than one topic.
     #[must_use]
     pub(crate) fn has_wildcard(&self) -> bool {
@@ -120,6 +138,23 @@ fn check_text(text: &str) -> Result<(), InvalidTopic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_filter_matches_as_in_mqtt() {
+        for (filter, topics) in [
+            ("a/b", &["a/b"][..]),
+            ("a/+", &["a/b", "a/", "a/c"]),
+            ("+/b", &["a/b", "/b", "c/b"]),
+            ("a/#", &["a", "a/", "a/b", "a/c", "a/b/c"]),
+            ("#", &["a", "a/", "a/b", "a/c", "a/b/c", "/b", "c/b", "b"]),
+            ("$share/g/a/+", &["a/b", "a/", "a/c"]),
+            ("$SYS/+", &["$SYS/a"]),
+        ] {
+            let filter = TopicFilter::parse(filter).unwrap();
+            let all = ["a", "a/", "a/b", "a/c", "a/b/c", "/b", "c/b", "b", "$SYS/a", "$SYS"];
+            assert_eq!(all.into_iter().filter(|topic| filter.matches(topic)).collect::<Vec<_>>(), topics, "{filter}");
+        }
+    }
 
     #[test]
     fn wildcards_stand_where_mqtt_allows_them() {

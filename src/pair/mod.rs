@@ -1,7 +1,8 @@
 //! sts-pair: agrees a session with the device at the other end of a link, and manages keys and sessions.
 //!
 //! Pairing is one [`run`] over the broker, from SUBSCRIBE to a session that both ends have stored. [`once`], [`enrol`],
-//! [`serve`] and [`keep`] are its purposes; [`end`] only sends KILL, [`check`] tries each step, and [`keys`] and [`status`] need no broker.
+//! [`serve`] and [`keep`] are its purposes; [`end`] only sends KILL, [`check`] tries each step, and [`keys`], [`peers`] and
+//! [`status`] need no broker.
 //! A link to the old program (`sts_version = 1`) has its own in `legacy`.
 
 mod actions;
@@ -20,6 +21,7 @@ pub mod keys;
 #[cfg(feature = "legacy")]
 mod legacy;
 pub mod once;
+pub mod peers;
 mod progress_line;
 mod run;
 pub mod serve;

@@ -39,6 +39,7 @@ mod legacy;
 mod lost_ends;
 mod memory;
 mod monitoring;
+mod moving;
 mod nosec;
 mod order;
 mod outages;

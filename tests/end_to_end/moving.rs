@@ -1,0 +1,189 @@
+//! Claim: a fleet grows past one gateway, or falls back on another one, and no device has to be touched for that.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::broker::Broker;
+use crate::device::{Device, Identity, LINK};
+use crate::fleet::{Fleet, sensor};
+use crate::process::{Process, wait_until};
+
+/// A gateway with this identity for all devices below `area`.
+fn gateway(broker: &Broker, identity: Identity, area: &str) -> Device {
+    let port = broker.port().to_string();
+    Device::configured(
+        identity,
+        &[
+            ("host", "127.0.0.1"),
+            ("port", &port),
+            ("subtop", &format!("{area}/up")),
+            ("pubtop", &format!("{area}/down")),
+            ("clientid", &format!("gateway-of-{}", area.replace(['/', '+'], "-"))),
+            ("sts_mode", "slave"),
+        ],
+    )
+}
+
+fn serve(gateway: &Device) -> Process {
+    let serving = Process::spawn(gateway.pair(&["-v", "--serve", LINK]));
+    serving.wait_for("listening on");
+    serving
+}
+
+/// What cron runs on a device.
+fn pair(device: &Device) {
+    Process::spawn(device.pair(&[LINK])).wait().succeeded();
+}
+
+#[test]
+fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
+    let broker = Broker::start();
+    let first = gateway(&broker, Identity::Gateway, "plant/+/+");
+    let second = gateway(&broker, Identity::Stranger, "plant/north/+");
+    let devices = [("plant/north", 0), ("plant/north", 1), ("plant/south", 2)].map(|(area, number)| {
+        let device = sensor(&broker, area, number);
+        // Both gateways are known to each device from the beginning; only one of them knows the device.
+        device.trust("first", &first);
+        device.trust("second", &second);
+        let file = device.config_dir().join(format!("{LINK}.conf"));
+        let settings = fs::read_to_string(file).unwrap() + "peer = first, second\n";
+        device.write(&format!("{LINK}.conf"), settings, 0o600);
+        first.trust(&format!("s{number}"), &device);
+        device
+    });
+    let serving = serve(&first);
+    devices.iter().for_each(pair);
+    let receiver = first.listen(&[]);
+    for device in &devices {
+        device.send_all(&["--confirm"], "to the first\n").succeeded();
+    }
+    receiver.stop().succeeded().wrote(&b"to the first\n".repeat(3));
+    serving.stop().succeeded();
+
+    // The keys of the devices in the north go to the second gateway, and the first one forgets them.
+    let printed = Process::spawn(first.pair(&["--peers=plant/north/#", LINK])).wait().succeeded();
+    let names: Vec<_> = printed.text().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(names, ["s0", "s1"]);
+    assert_eq!(Process::spawn(first.pair(&["--peers", LINK])).wait().succeeded().text().lines().count(), 3);
+    let none = Process::spawn(first.pair(&["--peers=plant/east/#", LINK])).wait();
+    none.failed(&[75], &["no peer publishes on a topic", "sts-pair --peers gateway"]);
+    Process::spawn(first.pair(&["--peers=a#", LINK])).wait().failed(&[64], &["must be a whole level"]);
+    Process::spawn_with(second.pair(&["--trust", "-", LINK]), printed.stdout.clone()).wait().succeeded();
+    for name in names {
+        Process::spawn(first.pair(&["--forget", &name])).wait().succeeded();
+    }
+    let file = first.config_dir().join(format!("{LINK}.conf"));
+    let settings = fs::read_to_string(file).unwrap().replace("plant/+/+", "plant/south/+");
+    first.write(&format!("{LINK}.conf"), settings, 0o600);
+
+    let serving = [serve(&first), serve(&second)];
+    // Nothing but what cron runs happens on the devices, and not in the second in which they paired before.
+    thread::sleep(Duration::from_millis(1100));
+    devices.iter().for_each(pair);
+    let receivers = [first.listen(&[]), second.listen(&[])];
+    for device in &devices {
+        device.send_all(&["--confirm"], "after the move\n").succeeded();
+    }
+    let [at_first, at_second] = receivers.map(|receiver| receiver.stop().succeeded());
+    at_first.wrote(b"after the move\n");
+    at_second.wrote(&b"after the move\n".repeat(2));
+    for serving in serving {
+        serving.stop().succeeded();
+    }
+}
+
+#[test]
+fn one_reading_goes_to_two_readers_by_a_link_for_each() {
+    let broker = Broker::start();
+    let readers = [Identity::Gateway, Identity::Stranger];
+    let areas = ["logger", "dashboard"];
+    let device = sensor(&broker, areas[0], 0);
+    let own = fs::read_to_string(device.config_dir().join(format!("{LINK}.conf"))).unwrap();
+    device.write("dashboard.conf", own.replace(areas[0], areas[1]).replace("clientid = s0", "clientid = s0-2"), 0o600);
+    let gateways: Vec<_> = readers
+        .into_iter()
+        .zip(areas)
+        .map(|(identity, area)| gateway(&broker, identity, &format!("{area}/+")))
+        .collect();
+    for ((reader, area), link) in gateways.iter().zip(areas).zip([LINK, "dashboard"]) {
+        reader.trust("s0", &device);
+        let key = Process::spawn(reader.pair(&["--key"])).wait().succeeded().stdout;
+        Process::spawn_with(device.pair(&["--trust", area, link]), key).wait().succeeded();
+        let serving = serve(reader);
+        Process::spawn(device.pair(&[link])).wait().succeeded();
+        serving.stop().succeeded();
+    }
+    let receivers = gateways.iter().map(|reader| reader.listen(&[])).collect::<Vec<_>>();
+    let lines = "one\ntwo\n";
+    let send = device.send(&[]);
+    let mut shell = Command::new("sh");
+    shell.envs(send.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("SEND", send.get_program());
+    // In bash: … | tee >(sts-send dashboard) | sts-send gateway
+    let script = r#"mkfifo copy; "$SEND" --confirm dashboard < copy & tee copy | "$SEND" --confirm gateway && wait $!"#;
+    shell.args(["-c", script]).current_dir(device.path());
+    Process::spawn_with(shell, lines).wait().succeeded();
+    for receiver in receivers {
+        receiver.stop().succeeded().wrote(lines.as_bytes());
+    }
+}
+
+/// It has a copy of what is configured, and none of what the first one had in its runtime directory.
+#[test]
+fn a_standby_takes_over_when_the_gateway_is_gone() {
+    let broker = Broker::start();
+    let fleet = Fleet::enrolled(&broker, "plant", 0..2);
+    let standby = Device::bare();
+    for entry in fs::read_dir(fleet.gateway.config_dir()).unwrap() {
+        let entry = entry.unwrap();
+        standby.write(entry.file_name().to_str().unwrap(), fs::read(entry.path()).unwrap(), 0o600);
+    }
+    let serving = fleet.serve();
+    let keeping: Vec<_> =
+        fleet.sensors.iter().map(|device| Process::spawn(device.pair(&["-v", "--keep", "24h", LINK]))).collect();
+    for keeping in &keeping {
+        keeping.wait_for("paired with gateway");
+    }
+    let receiver = fleet.gateway.listen(&[]);
+    let mut senders: Vec<_> =
+        fleet.sensors.iter().map(|device| Process::spawn(device.send(&["--each", "--confirm", LINK]))).collect();
+    for sender in &mut senders {
+        sender.write("before\n");
+    }
+    wait_until("what was sent before", || receiver.stdout() == b"before\n".repeat(2));
+    for gone in [serving, receiver] {
+        gone.signal(Signal::KILL);
+        gone.wait();
+    }
+    for sender in &mut senders {
+        sender.write("while none was there\n");
+    }
+
+    let serving = serve(&standby);
+    let receiver = Process::spawn(standby.recv(&["-v", "--wait", LINK]));
+    for keeping in &keeping {
+        keeping.wait_for_times("paired with gateway", 2);
+    }
+    for mut sender in senders {
+        sender.write("after\n");
+        sender.close_stdin();
+        sender.wait().succeeded();
+    }
+    let lines = |text: Vec<u8>| String::from_utf8(text).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    let written = lines(receiver.stdout());
+    for line in ["while none was there", "after"] {
+        assert_eq!(written.iter().filter(|other| *other == line).count(), 2, "{written:?}");
+    }
+
+    // If the first one comes back meanwhile, both say so, as a broker accepts one of them at a time.
+    let back = Process::spawn(fleet.gateway.recv(&["-v", LINK]));
+    wait_until("one of them to notice", || {
+        [&back, &receiver].iter().any(|receiver| receiver.stderr().contains("same client id"))
+    });
+    for process in keeping.into_iter().chain([back, serving, receiver]) {
+        process.stop();
+    }
+}

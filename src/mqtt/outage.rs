@@ -8,7 +8,7 @@ use super::tls_options::TlsOptions;
 use crate::{Error, Exit};
 
 /// Where a broker is reached and says nothing.
-const CHECK_LOG: &str = "the broker may hang, or may not accept this device: check its log";
+const CHECK_LOG: &str = "the broker may be stuck, or may refuse this device: check its log";
 
 /// What a plain port is, in a hint.
 const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS, usually 1883";

@@ -99,14 +99,15 @@ impl<'a> Gate<'a> {
         events: &mut EventLoop<'_>,
         now: Instant,
     ) -> Result<Option<Token>> {
-        let data_len = message.data_len();
-        let (payload, retain, is_record) = match message {
+        let (data_len, retain) = (message.data_len(), self.mqtt.retain && message.is_value());
+        let is_record = matches!(message, OutgoingMessage::Record { .. });
+        let payload = match message {
             OutgoingMessage::BestEffort { topic, frame } => {
                 return events.publish_or_drop(&topic, frame, Qos::AtMostOnce).map(|_| None);
             }
-            OutgoingMessage::Message { payload, .. } => (payload, self.mqtt.retain, false),
-            OutgoingMessage::Record { payload, .. } => (payload, self.mqtt.retain, true),
-            OutgoingMessage::Unretained(payload) => (payload, false, false),
+            OutgoingMessage::Message { payload, .. }
+            | OutgoingMessage::Record { payload, .. }
+            | OutgoingMessage::Unretained(payload) => payload,
         };
         let token = events.broker.publish(topic, payload, self.mqtt.qos, retain)?;
         self.data_in_flight.published(token, data_len);

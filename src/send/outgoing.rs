@@ -21,7 +21,8 @@ pub(super) enum OutgoingMessage {
     /// it is sent again, since its bytes were counted then. With `retain`, the broker keeps it.
     Message { payload: Bytes, data_len: usize },
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can
-    /// go. Every record must be published so, since they are counted; with `retain`, the broker keeps it.
+    /// go. Every record must be published so, since they are counted; with `retain`, the broker keeps it if it has
+    /// bytes of the input.
     Record { payload: Bytes, data_len: usize },
     /// A message of the stream that the broker must not keep in the place of the newest one: without bytes of the input,
     /// or sent again after later ones.
@@ -37,6 +38,15 @@ impl OutgoingMessage {
         match self {
             Self::Message { data_len, .. } | Self::Record { data_len, .. } => *data_len,
             Self::Unretained(_) | Self::BestEffort { .. } => 0,
+        }
+    }
+
+    /// Whether the broker is to keep it, with `retain`: the newest bytes of the input, and nothing else.
+    pub(super) fn is_value(&self) -> bool {
+        match self {
+            Self::Message { .. } => true,
+            Self::Record { data_len, .. } => *data_len > 0,
+            Self::Unretained(_) | Self::BestEffort { .. } => false,
         }
     }
 
@@ -303,5 +313,20 @@ pub(super) trait SpoolStream {
     /// Whether the sequences of this run are over.
     fn is_over(&self, _spool: &Spool) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_without_input_does_not_take_the_place_of_the_newest_input() {
+        let payload = Bytes::from_static(b"sealed");
+        let of = |data_len| OutgoingMessage::Record { payload: payload.clone(), data_len };
+        assert_eq!([of(0), of(1)].map(|record| record.is_value()), [false, true]);
+        let again = OutgoingMessage::Message { payload: payload.clone(), data_len: 0 };
+        assert!(again.is_value(), "its bytes were counted when it was sent first");
+        assert!(!OutgoingMessage::Unretained(payload).is_value());
     }
 }

@@ -113,8 +113,9 @@ impl SealedStream {
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<Bytes> {
+        let has_data = self.state.open_stream()?.sender.data_len(&message) > 0;
         let sealed = self.seal_next(content, Some(message), now, rng)?;
-        if self.retain && *content == Content::Data {
+        if self.retain && has_data && *content == Content::Data {
             self.confirms.retained(&sealed);
         }
         Ok(sealed)

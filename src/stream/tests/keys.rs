@@ -226,6 +226,22 @@ fn wills_have_a_key_of_their_own_until_the_stream_ends() {
     assert!(sender.will(0, &[&longest[..], &[7]].concat(), &mut rng()).is_err(), "too long");
 }
 
+/// It has a number of its own, so what it says of messages is nothing, whoever is owed a confirm.
+#[test]
+fn a_will_that_does_not_open_says_only_that_its_stream_is_over() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for asks in [false, true] {
+        let mut sender = sender(&master, 0);
+        sender = if asks { sender.ask_for_confirms() } else { sender };
+        let will = sender.will(0, b"gone", &mut rng()).unwrap();
+        let mut receiver = receiver(&[&slave]);
+        assert!(receive(&mut receiver, &data(&mut sender, b"a")).1.is_ok());
+        assert_eq!(claim(&receiver, &will), None, "the number of a message that was received");
+        assert!(receive(&mut receiver, &end(&mut sender, b"")).1.is_ok());
+        assert_eq!(claim(&receiver, &will), Some(HeaderClaim::Settled));
+    }
+}
+
 /// Each connection of a sender gives the broker one, of a number above those before it.
 #[test]
 fn a_will_comes_at_most_once_for_each_connection_and_is_no_gap() {

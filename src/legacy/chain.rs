@@ -12,6 +12,11 @@ use crate::crypto::legacy::Block;
 /// Most values that a message may have been made from: what we sent while it was on its way, which [`super::pace`] bounds, and
 /// what the other device sent meanwhile.
 pub(super) const MAX_RECENT: usize = 1024;
+/// How many of them are kept, however old they are: of a device that seldom sends, no more were ever on their way.
+pub(super) const MIN_RECENT: usize = 16;
+/// How long the others are kept at least, in seconds, and at most twice as long: an sts-recv whose output blocks reads old messages.
+/// All of them are written with each message.
+const RECENT_INTERVAL: u64 = 600;
 
 /// Our end of the chain. It starts with half of the key, so its values are erased as keys are, and it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,6 +27,9 @@ pub(super) struct Chain {
     pub(super) is_unanswered: bool,
     /// What messages may have been made from, newest first.
     pub(super) recent: Zeroizing<Vec<Block>>,
+    /// How many of these were added since then, in seconds since 1970.
+    pub(super) added: usize,
+    pub(super) since: u64,
 }
 
 /// Room for all values at once: a list that grew would leave copies behind.
@@ -34,7 +42,7 @@ impl Chain {
     pub(super) fn new(start: Zeroizing<Block>) -> Self {
         let mut recent = no_values();
         recent.push(*start);
-        Self { next: start, is_unanswered: false, recent }
+        Self { next: start, is_unanswered: false, recent, added: 1, since: 0 }
     }
 
     /// We send a message that ends with this block.
@@ -77,5 +85,59 @@ impl Chain {
         self.recent.retain(|value| *value != last);
         self.recent.truncate(MAX_RECENT - 1);
         self.recent.insert(0, last);
+        // One that was there already may be counted twice: then more is kept.
+        self.added = (self.added + 1).min(self.recent.len());
+    }
+
+    /// Forgets what is too old, as of this time in seconds since 1970.
+    pub(super) fn forget_old(&mut self, now: u64) {
+        // A clock that was set back begins an interval, too.
+        if now.abs_diff(self.since) >= RECENT_INTERVAL {
+            self.recent.truncate(self.added.max(MIN_RECENT));
+            (self.added, self.since) = (0, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain() -> Chain {
+        Chain::new(Zeroizing::new([0; 16]))
+    }
+
+    fn block(number: u64) -> Block {
+        u128::from(number).to_le_bytes()
+    }
+
+    #[test]
+    fn what_is_sent_seldom_keeps_the_list_short() {
+        let mut chain = chain();
+        for minute in 1..1000 {
+            chain.sent(block(minute));
+            chain.forget_old(1_000_000 + 60 * minute);
+            assert!(chain.recent.len() <= MIN_RECENT + 10, "{} after {minute} minutes", chain.recent.len());
+        }
+        assert!(chain.recent.len() >= MIN_RECENT);
+        assert_eq!(chain.recent[..2], [block(999), block(998)]);
+    }
+
+    #[test]
+    fn what_is_younger_than_the_interval_is_kept() {
+        let (mut chain, begin) = (chain(), 1_000_000);
+        for second in 0..2000 {
+            chain.sent(block(second));
+            chain.forget_old(begin + second);
+            let kept = usize::try_from(second.min(RECENT_INTERVAL)).unwrap();
+            assert!(chain.recent.len() >= kept.min(MAX_RECENT), "at {second}");
+            assert!(chain.recent.contains(&block(second.saturating_sub(RECENT_INTERVAL - 1))), "at {second}");
+        }
+        // A clock that is set back by years.
+        chain.forget_old(0);
+        chain.forget_old(RECENT_INTERVAL - 1);
+        assert!(chain.recent.len() > MIN_RECENT);
+        chain.forget_old(RECENT_INTERVAL);
+        assert_eq!(chain.recent.len(), MIN_RECENT);
     }
 }

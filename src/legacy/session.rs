@@ -36,6 +36,8 @@ pub(crate) struct TextCounts {
     pub(crate) received: u64,
     /// Messages that did not decrypt to a header.
     pub(crate) damaged: u64,
+    /// When the last text was received, in seconds since 1970.
+    pub(crate) last_text: Option<u64>,
 }
 
 /// One session.
@@ -107,6 +109,13 @@ impl LegacySession {
     /// not recognize a KILL. In CBC that can never be ruled out: a message of its may have come while no tool ran here.
     pub(super) fn may_be_out_of_step(&self) -> bool {
         matches!(self.mode, Mode::Cbc(_))
+    }
+
+    /// Forgets what no message that still comes can have been made from.
+    pub(super) fn forget_old(&mut self, now: u64) {
+        if let Mode::Cbc(chain) = &mut self.mode {
+            chain.forget_old(now);
+        }
     }
 
     fn encrypt(&mut self, mut message: Vec<u8>) -> Vec<u8> {

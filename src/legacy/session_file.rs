@@ -61,7 +61,7 @@ fn max_len(sessions: &Sessions) -> usize {
 }
 
 fn put_session(text: &mut String, standing: Standing, session: &LegacySession) {
-    let TextCounts { sent, received, damaged } = session.counters;
+    let TextCounts { sent, received, damaged, last_text } = session.counters;
     put(text, "standing", standing.name());
     put(text, "id", format_args!("{:x}", HexDisplay(&session.id)));
     put(text, "role", session.role);
@@ -70,10 +70,13 @@ fn put_session(text: &mut String, standing: Standing, session: &LegacySession) {
     put(text, "texts_sent", sent);
     put(text, "texts_received", received);
     put(text, "damaged", damaged);
+    put(text, "last_text", last_text.map_or_else(|| "none".to_owned(), |at| at.to_string()));
     put(text, "key", format_args!("{:x}", HexDisplay(session.key.expose())));
     if let Mode::Cbc(chain) = &session.mode {
         put(text, "next", format_args!("{:x}", HexDisplay(&*chain.next)));
         put(text, "unanswered", yes_or_no(chain.is_unanswered));
+        put(text, "added", chain.added);
+        put(text, "since", chain.since);
         text.push_str("recent =");
         for value in chain.recent.iter() {
             // Writing to a String does not fail.
@@ -114,8 +117,12 @@ fn session(fields: &mut KeyedLines<'_>) -> Option<LegacySession> {
     let aes = fields.next("aes")?;
     let created = fields.next("created")?.parse().ok()?;
     let mut count = |name| fields.next(name)?.parse::<u64>().ok();
-    let counters =
-        TextCounts { sent: count("texts_sent")?, received: count("texts_received")?, damaged: count("damaged")? };
+    let (sent, received, damaged) = (count("texts_sent")?, count("texts_received")?, count("damaged")?);
+    let last_text = match fields.next("last_text")? {
+        "none" => None,
+        at => Some(at.parse().ok()?),
+    };
+    let counters = TextCounts { sent, received, damaged, last_text };
     let bytes = Zeroizing::new(unhex::<KEY_LEN>(fields.next("key")?)?);
     let key = Key::generate(KEY_LEN, |key| key.copy_from_slice(&bytes[..]));
     let mode = match aes {
@@ -133,6 +140,7 @@ fn chain(fields: &mut KeyedLines<'_>) -> Option<Chain> {
         "no" => false,
         _ => return None,
     };
+    let (added, since) = (fields.next("added")?.parse().ok()?, fields.next("since")?.parse().ok()?);
     let mut recent = no_values();
     for value in fields.next("recent")?.split(' ') {
         if recent.len() == MAX_RECENT {
@@ -140,7 +148,7 @@ fn chain(fields: &mut KeyedLines<'_>) -> Option<Chain> {
         }
         recent.push(unhex(value)?);
     }
-    Some(Chain { next, is_unanswered, recent })
+    Some(Chain { next, is_unanswered, recent, added, since })
 }
 
 struct KeyedLines<'a>(std::str::Lines<'a>);

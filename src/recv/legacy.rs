@@ -104,9 +104,12 @@ impl<'a> LegacyTexts<'a> {
         let is_text = std::str::from_utf8(rest).is_ok_and(|rest| !rest.is_empty() && !rest.contains(char::is_control));
         let shown = &rest[..rest.len().min(MAX_SHOWN)];
         let what = if is_text {
-            format!("its first 12 bytes are lost, and the rest is: {}", escape(shown))
+            format!(
+                "a message before it was lost, so its first 12 bytes cannot be read; the rest is: {}",
+                escape(shown)
+            )
         } else {
-            format!("{} that do not decrypt to a text", count(len as u64, "byte"))
+            format!("{} that are not a text of this session", count(len as u64, "byte"))
         };
         self.report.warning(format_args!("dropped a damaged message: {what}"));
     }

@@ -65,7 +65,15 @@ fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Durat
         }
         if events.stop_requested() > Stop::No || until.is_some_and(|until| now >= until) {
             const WHAT: &str = "the peer was not told";
-            return Err(events.unreachable(WHAT).unwrap_or_else(|| Error::new(Exit::TryAgain, WHAT)));
+            let endpoint = &link.config.mqtt.endpoint;
+            let why = match second_at {
+                Some(_) => {
+                    "the run ended before KILL was sent again, which the old program needs if it missed the first"
+                        .into()
+                }
+                None => format!("the broker at {endpoint} did not take the message"),
+            };
+            return Err(events.unreachable(WHAT).unwrap_or_else(|| Error::new(Exit::TryAgain, WHAT).because(why)));
         }
         events.wait(None, [until, second_at].into_iter().flatten().min(), now)?;
     }

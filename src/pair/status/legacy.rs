@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::json;
+use super::metrics::{LEGACY_METRICS, Text};
 use crate::cache::Cache;
 use crate::cache::status::LinkStatus;
 use crate::legacy::{self, LegacySessionStatus};
-use crate::report::Reporter;
 use crate::session::Standing;
 use crate::text::{count, json_string};
 use crate::units::approximate;
@@ -22,8 +22,8 @@ pub(super) struct LegacyRow {
     rotation: Option<u64>,
 }
 
-/// The sessions of these links, the current one of each first. A file that cannot be read is reported.
-pub(super) fn sessions(runtime: &Path, links: &[LinkStatus], now: u64, report: &Reporter) -> Vec<LegacyRow> {
+/// The sessions of these links, the current one of each first. A file that cannot be read is added to those of its link.
+pub(super) fn sessions(runtime: &Path, links: &mut [LinkStatus], now: u64) -> Vec<LegacyRow> {
     let mut sessions = Vec::new();
     for link in links {
         let of_link = Cache::look(runtime, &link.link).and_then(|cache| legacy::status(&cache, now));
@@ -34,22 +34,24 @@ pub(super) fn sessions(runtime: &Path, links: &[LinkStatus], now: u64, report: &
                 rotation: link.rotation,
             })),
             Err(error) if error.exit() == crate::Exit::TryAgain => {}
-            Err(error) => report.warn(&error),
+            Err(error) => link.broken.push(error),
         }
     }
     sessions
 }
 
 /// Two lines for each, and a third if something was damaged.
-pub(super) fn lines(sessions: &[LegacyRow]) -> String {
+pub(super) fn lines(sessions: &[LegacyRow], now: u64) -> String {
     let mut text = String::new();
     for LegacyRow { link, session, .. } in sessions {
         let LegacySessionStatus { standing, age, counters, aes, .. } = session;
         let age = age.map_or_else(|| "future".to_owned(), approximate);
         let state = if *standing == Standing::Current { format!("age {age}") } else { standing.name().to_owned() };
         let (sent, received) = (count(counters.sent, "text"), count(counters.received, "text"));
+        let last = counters.last_text.and_then(|at| now.checked_sub(at));
+        let last = last.map_or_else(String::new, |ago| format!(", the last one {} ago", approximate(ago)));
         // Writing to a String does not fail.
-        let _ = writeln!(text, "old program: {link}: {aes}, {state}, sent {sent}, received {received}");
+        let _ = writeln!(text, "old program: {link}: {aes}, {state}, sent {sent}, received {received}{last}");
         if counters.damaged > 0 {
             let _ = writeln!(text, "damaged: {link}: {}", count(counters.damaged, "message"));
         }
@@ -62,7 +64,7 @@ pub(super) fn lines(sessions: &[LegacyRow]) -> String {
 pub(super) fn json_lines(sessions: &[LegacyRow]) -> String {
     let mut text = String::new();
     for LegacyRow { link, session, rotation } in sessions {
-        let LegacySessionStatus { role, standing, age, counters, aes } = session;
+        let LegacySessionStatus { role, standing, created, age, counters, aes } = session;
         let rotation_of = rotation.filter(|_| *standing == Standing::Current);
         let next = rotation_of.map(|rotation| age.map_or(0, |age| rotation.saturating_sub(age)));
         let fields = [
@@ -78,12 +80,30 @@ pub(super) fn json_lines(sessions: &[LegacyRow]) -> String {
             ("messages", counters.received.to_string()),
             ("messages_sent", counters.sent.to_string()),
             ("damaged", counters.damaged.to_string()),
+            ("last_message", json::number(counters.last_text)),
+            ("last_pairing", created.to_string()),
             ("sts_version", "1".to_owned()),
         ];
         let members = fields.map(|(name, value)| format!("{}:{value}", json_string(name)));
         let _ = writeln!(text, "{{{}}}", members.join(","));
     }
     text
+}
+
+/// The metrics of the current sessions.
+pub(super) fn put_metrics(sessions: &[LegacyRow], text: &mut Text) {
+    let current: Vec<_> = sessions.iter().filter(|row| row.session.standing == Standing::Current).collect();
+    if current.is_empty() {
+        return;
+    }
+    for metric in &LEGACY_METRICS {
+        text.family(metric.name, metric.kind, metric.help);
+        for LegacyRow { link, session, .. } in &current {
+            if let Some(value) = (metric.value)(session) {
+                text.sample(metric.name, &[("link", link)], value);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -94,19 +114,27 @@ mod tests {
 
     #[test]
     fn the_weakness_is_said_and_nothing_secret() {
-        let counters = TextCounts { sent: 4, received: 1, damaged: 2 };
-        let session = |standing, age| LegacySessionStatus { role: Role::Slave, aes: "cbc", standing, age, counters };
+        let counters = TextCounts { sent: 4, received: 1, damaged: 2, last_text: Some(1000) };
+        let session = |standing, age| LegacySessionStatus {
+            role: Role::Slave,
+            aes: "cbc",
+            standing,
+            created: 940,
+            age,
+            counters,
+        };
         let of = |session| LegacyRow { link: "pump".into(), session, rotation: Some(100) };
         let sessions = [of(session(Standing::Current, Some(60))), of(session(Standing::Pending, None))];
         let weak = format!("damaged: pump: 2 messages\nweak: pump: {}\n", legacy::WEAKNESS);
         assert_eq!(
-            lines(&sessions),
+            lines(&sessions, 1300),
             format!(
-                "old program: pump: cbc, age 1m, sent 4 texts, received 1 text\n{weak}\
-                 old program: pump: cbc, pending, sent 4 texts, received 1 text\n{weak}"
+                "old program: pump: cbc, age 1m, sent 4 texts, received 1 text, the last one 5m ago\n{weak}\
+                 old program: pump: cbc, pending, sent 4 texts, received 1 text, the last one 5m ago\n{weak}"
             )
         );
-        let fields = r#""messages":1,"messages_sent":4,"damaged":2,"sts_version":1}"#;
+        let fields =
+            r#""messages":1,"messages_sent":4,"damaged":2,"last_message":1000,"last_pairing":940,"sts_version":1}"#;
         let begin = r#"{"link":"pump","peer":null,"fingerprint":null,"role":"slave","suite":"cbc","standing":"#;
         assert_eq!(
             json_lines(&sessions),
@@ -115,5 +143,17 @@ mod tests {
                  {begin}\"pending\",\"age\":null,\"if_older\":100,\"next\":null,{fields}\n"
             )
         );
+        let mut text = Text::default();
+        put_metrics(&sessions, &mut text);
+        for line in [
+            "# TYPE sts_legacy_received_messages_total counter",
+            "sts_legacy_received_messages_total{link=\"pump\"} 1",
+            "sts_legacy_sent_messages_total{link=\"pump\"} 4",
+            "sts_legacy_damaged_messages_total{link=\"pump\"} 2",
+            "sts_legacy_session_created_timestamp_seconds{link=\"pump\"} 940",
+            "sts_legacy_last_message_timestamp_seconds{link=\"pump\"} 1000",
+        ] {
+            assert_eq!(text.0.lines().filter(|it| *it == line).count(), 1, "{line} in {}", text.0);
+        }
     }
 }

@@ -8,24 +8,35 @@ use std::path::{Path, PathBuf};
 use super::print;
 use super::survey::{Row, Survey};
 use crate::config::Environment;
+#[cfg(feature = "legacy")]
+use crate::legacy::LegacySessionStatus;
+#[cfg(feature = "legacy")]
+use crate::link::unix_time;
 use crate::report::Reporter;
 use crate::session::Standing;
 use crate::{Result, files, spool};
 
-/// A metric of each peer of each link. Prometheus has whatever may fall as a gauge.
-struct PeerMetric {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    value: fn(&Row<'_>) -> Option<u64>,
+/// A metric, and its value in what it is of. Prometheus has whatever may fall as a gauge.
+pub(super) struct Metric<F> {
+    pub(super) name: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) help: &'static str,
+    pub(super) value: F,
 }
 
-const fn gauge(name: &'static str, help: &'static str, value: fn(&Row<'_>) -> Option<u64>) -> PeerMetric {
-    PeerMetric { name, kind: "gauge", help, value }
+/// Of each peer of each link.
+type PeerMetric = Metric<fn(&Row<'_>) -> Option<u64>>;
+
+/// Of a session with the old program.
+#[cfg(feature = "legacy")]
+pub(super) type LegacyMetric = Metric<fn(&LegacySessionStatus) -> Option<u64>>;
+
+const fn gauge<F: Copy>(name: &'static str, help: &'static str, value: F) -> Metric<F> {
+    Metric { name, kind: "gauge", help, value }
 }
 
-const fn counter(name: &'static str, help: &'static str, value: fn(&Row<'_>) -> Option<u64>) -> PeerMetric {
-    PeerMetric { name, kind: "counter", help, value }
+const fn counter<F: Copy>(name: &'static str, help: &'static str, value: F) -> Metric<F> {
+    Metric { name, kind: "counter", help, value }
 }
 
 const PEER_METRICS: [PeerMetric; 12] = [
@@ -57,13 +68,38 @@ const PEER_METRICS: [PeerMetric; 12] = [
     }),
 ];
 
+/// Of the session in use with the old program, if the link has one. What was counted begins anew with each session.
+#[cfg(feature = "legacy")]
+pub(super) const LEGACY_METRICS: [LegacyMetric; 5] = [
+    gauge(
+        "sts_legacy_session_created_timestamp_seconds",
+        "When the session with the old program was agreed on.",
+        |of| Some(of.created),
+    ),
+    gauge("sts_legacy_last_message_timestamp_seconds", "When the old program's last message was received.", |of| {
+        of.counters.last_text
+    }),
+    counter("sts_legacy_received_messages_total", "Messages received from the old program.", |of| {
+        Some(of.counters.received)
+    }),
+    counter("sts_legacy_sent_messages_total", "Messages sent to the old program.", |of| Some(of.counters.sent)),
+    counter("sts_legacy_damaged_messages_total", "Messages of the old program that could not be read.", |of| {
+        Some(of.counters.damaged)
+    }),
+];
+
 /// Prints the metrics of all links and of these spools, or has them in `file`, which is replaced as a whole.
 ///
 /// # Errors
 /// As [`super::run`]; [`crate::Exit::Failed`] if the file or standard output cannot be written.
 pub fn run(env: &Environment, file: Option<&Path>, spools: &[PathBuf], report: &Reporter) -> Result<()> {
-    let survey = Survey::take(env, None)?;
+    #[cfg_attr(not(feature = "legacy"), expect(unused_mut, reason = "the old program's links may lack files, too"))]
+    let mut survey = Survey::take(env, None)?;
+    #[cfg(feature = "legacy")]
+    let legacy = super::legacy::sessions(&env.runtime_dir(), &mut survey.links, unix_time());
     let mut text = text(&survey);
+    #[cfg(feature = "legacy")]
+    super::legacy::put_metrics(&legacy, &mut text);
     put_spools(spools, &mut text, report);
     match file {
         Some(path) => files::publish(path, text.0.as_bytes())?,
@@ -77,7 +113,7 @@ pub(super) fn text(survey: &Survey) -> Text {
     text.family("sts_build_info", "gauge", "The version of sts-pair; always 1.");
     text.sample("sts_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     let rows = survey.rows();
-    for PeerMetric { name, kind, help, value } in &PEER_METRICS {
+    for Metric { name, kind, help, value } in &PEER_METRICS {
         text.family(name, kind, help);
         for row in &rows {
             let Some(value) = value(row) else { continue };
@@ -127,11 +163,11 @@ fn put_spools(spools: &[PathBuf], text: &mut Text, report: &Reporter) {
 pub(super) struct Text(pub(super) String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", Escaped(value))).collect();
         let _ = writeln!(self.0, "{name}{{{}}} {value}", labels.join(","));
     }

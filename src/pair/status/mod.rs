@@ -76,9 +76,10 @@ pub fn watch(env: &Environment, link: Option<&OsStr>, format: StatusFormat, repo
 
 fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<(String, Survey)> {
     let only = link.map(config::link_of).transpose()?;
-    let survey = Survey::take(env, only.as_ref())?;
+    #[cfg_attr(not(feature = "legacy"), expect(unused_mut, reason = "the old program's links may lack files, too"))]
+    let mut survey = Survey::take(env, only.as_ref())?;
     #[cfg(feature = "legacy")]
-    let legacy = legacy::sessions(&env.runtime_dir(), &survey.links, unix_time(), report);
+    let legacy = legacy::sessions(&env.runtime_dir(), &mut survey.links, unix_time());
     #[cfg(not(feature = "legacy"))]
     let legacy: [(); 0] = [];
     if survey.is_without_sessions() && legacy.is_empty() {
@@ -91,8 +92,8 @@ fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &
     };
     #[cfg(feature = "legacy")]
     let text = match format {
-        StatusFormat::Table if text.is_empty() => legacy::lines(&legacy),
-        StatusFormat::Table if !legacy.is_empty() => text + "\n" + &legacy::lines(&legacy),
+        StatusFormat::Table if text.is_empty() => legacy::lines(&legacy, unix_time()),
+        StatusFormat::Table if !legacy.is_empty() => text + "\n" + &legacy::lines(&legacy, unix_time()),
         StatusFormat::Table => text,
         StatusFormat::Json => text + &legacy::json_lines(&legacy),
     };

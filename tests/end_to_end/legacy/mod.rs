@@ -1,23 +1,23 @@
 //! Claim: on a link with `sts_version = 1`, the tools and the old program (simulated) pair, talk and part in both roles and modes,
 //! whatever is lost, crosses or is refused; nothing that could be read is not.
 
+mod crashes;
+mod nosec;
 mod old_program;
 mod spool;
+mod traffic;
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{RngExt, SeedableRng};
 use rustix::process::Signal;
 
 use self::old_program::{OldProgram, Role, Settings};
 use crate::broker::Broker;
 use crate::device::{Device, LINK};
-use crate::process::{Process, wait_until};
+use crate::process::Process;
 
 /// Our device and what the old program at its other end is configured with.
 struct Link {
@@ -209,7 +209,9 @@ fn a_lost_message_is_said_and_the_next_ones_are_read() {
     receiver.wait_for_stdout(b"one \n");
     old.send_lost("this one is lost");
     old.send("0123456789ab and then the rest of it");
-    receiver.wait_for("its first 12 bytes are lost, and the rest is:  and then the rest of it");
+    receiver.wait_for(
+        "a message before it was lost, so its first 12 bytes cannot be read; the rest is:  and then the rest of it",
+    );
     // A stranger's blocks are no text either, and of other lengths nothing comes.
     broker.publish(&link.old.publish, &[0x5a; 32]);
     receiver.wait_for("dropped a damaged message: 32 bytes");
@@ -231,93 +233,14 @@ fn a_lost_message_is_said_and_the_next_ones_are_read() {
     }
     let status = Process::spawn(link.device.pair(&["--status", "--json"])).wait().succeeded();
     assert!(
-        status.text().contains(r#""messages":2,"messages_sent":2,"damaged":2,"sts_version":1}"#),
+        status.text().contains(r#""messages":2,"messages_sent":2,"damaged":2,"last_message":1"#),
         "{}",
         status.text()
     );
+    let metrics = Process::spawn(link.device.pair(&["--metrics"])).wait().succeeded();
+    assert!(metrics.text().contains("\nsts_legacy_damaged_messages_total{link=\"gateway\"} 2\n"), "{}", metrics.text());
     old.stop();
     receiver.wait().failed(&[65], &["data was lost: damaged: 2 messages"]);
-}
-
-/// One session of random traffic; a third of it crosses. Returns how many of our messages were garbled at the other end.
-fn mixed_traffic(link: &mut Link, rounds: u32, rng: &mut StdRng) -> usize {
-    let old = link.paired();
-    let receiver = link.receiver(&[]);
-    let mut sender = link.sender();
-    let (mut printed, mut sent, mut garbled) = (String::new(), Vec::new(), 0);
-    for round in 0..rounds {
-        let text = |side: &str, rng: &mut StdRng| {
-            format!("{side} {round}: {}", "some more words, ".repeat(rng.random_range(0..8)))
-        };
-        let kind = *[0, 1, 2].choose(rng).unwrap();
-        if kind != 0 {
-            let ours = text("ours", rng).trim_end().to_owned();
-            sender.write(format!("{ours}\n"));
-            sent.push(ours);
-        }
-        if kind != 1 {
-            let theirs = text("theirs", rng).trim_end().to_owned();
-            old.send(&theirs);
-            printed.extend([&*theirs, "\n"]);
-        }
-        // Every one of theirs is read.
-        receiver.wait_for_stdout(printed.as_bytes());
-        old.wait("our text", |seen| seen.displayed.len() == sent.len());
-        if kind != 0 {
-            let (displayed, ours) = (old.seen().displayed, sent.last().unwrap());
-            let is_whole = displayed.last().unwrap() == ours.as_bytes();
-            // Nobody but the old program could avoid that, if its message crossed ours.
-            assert!(is_whole || (link.old.is_cbc && kind == 2), "{ours}: {displayed:?}");
-            garbled += usize::from(!is_whole);
-        }
-    }
-    sender.close_stdin();
-    sender.wait().succeeded();
-    if rng.random() {
-        old.stop();
-        receiver.wait().succeeded().wrote(printed.as_bytes());
-    } else {
-        receiver.stop().succeeded().wrote(printed.as_bytes());
-        Process::spawn(link.device.pair(&["--end", LINK])).wait().succeeded();
-    }
-    old.wait("its end", |seen| seen.ended == Some("disconnected"));
-    garbled
-}
-
-#[test]
-fn mixed_traffic_loses_nothing_that_need_not_be_lost() {
-    in_all_ways(4, |link| {
-        let mut rng = StdRng::seed_from_u64(link.old.seed);
-        mixed_traffic(link, 30, &mut rng);
-    });
-}
-
-/// `tests/legacy/many`.
-#[test]
-#[ignore = "minutes: tests/legacy/many"]
-#[expect(clippy::print_stderr, reason = "it is a measurement, too")]
-fn hundreds_of_sessions() {
-    let sessions: u64 = std::env::var("STS_LEGACY_SESSIONS").map_or(300, |text| text.parse().unwrap());
-    let broker = Broker::start();
-    let (next, garbled) = (AtomicU64::new(0), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for _ in 0..12 {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= sessions {
-                        return;
-                    }
-                    let mut rng = StdRng::seed_from_u64(number);
-                    let (role, is_cbc) = *BOTH.choose(&mut rng).unwrap();
-                    let mut link = Link::new(broker.port(), role, is_cbc, number);
-                    let count = mixed_traffic(&mut link, 8, &mut rng);
-                    garbled.fetch_add(count as u64, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    eprintln!("{sessions} sessions; ours garbled at the old program by crossing: {}", garbled.into_inner());
 }
 
 #[test]
@@ -438,41 +361,4 @@ fn neither_version_becomes_the_other_by_a_line_in_a_file() {
     settings.push(("sts_version", "1"));
     pair.master.configure(&settings);
     pair.master.send_all(&[], "x\n").failed(&[78], &["is for the old program (sts_version = 1), but it has sessions"]);
-}
-
-/// What the old program shows of a payload of `sts_mode = nosec`.
-fn shown_without_encryption(payload: &[u8]) -> &[u8] {
-    let header = payload.iter().take(10).position(|byte| *byte == b':').map_or(0, |at| at + 1);
-    payload[header..].split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-#[test]
-fn without_encryption_the_two_understand_each_other_as_they_are() {
-    let broker = Broker::start();
-    let device = Device::bare();
-    let port = broker.port().to_string();
-    device.configure(&[
-        ("mqtt_version", "4"),
-        ("ip", "127.0.0.1"),
-        ("port", &port),
-        ("username", "nosec"),
-        ("password", "nosec"),
-        ("subtop", "to_us"),
-        ("pubtop", "to_old"),
-        ("clientid", "test_nosec"),
-        ("sts_mode", "nosec"),
-        ("aes", "null"),
-    ]);
-    let receiver = Process::spawn(device.recv(&["-v", "-n", "2", LINK]));
-    receiver.wait_for("listening on");
-    // As its shell makes them.
-    broker.publish("to_us", b"hello world ");
-    broker.publish("to_us", b"12:30 lunch ");
-    receiver.wait().succeeded().wrote(b"hello world \n12:30 lunch \n");
-    let sniffer = crate::sniffer::Sniffer::start(&broker);
-    device.send_all(&["--each"], "21.5\nx:12:30 lunch\n").succeeded();
-    wait_until("both payloads", || sniffer.seen().len() == 2);
-    let seen = sniffer.seen();
-    let shown: Vec<_> = seen.iter().map(|seen| shown_without_encryption(&seen.payload)).collect();
-    assert_eq!(shown, [&b"21.5"[..], b"12:30 lunch"]);
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
@@ -166,4 +167,57 @@ fn a_run_tells_how_far_it_has_come_on_a_terminal_and_at_a_signal() {
     let ended = receiver.stop().succeeded();
     let (stamp, line) = ended.text().lines().last().unwrap().split_once(' ').unwrap();
     assert_eq!((stamp.len(), line), (24, "three"), "{ended:?}");
+}
+
+/// What a service manager hears, one message each.
+struct Notices {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+}
+
+impl Notices {
+    /// A socket for a tool of this device.
+    fn listen(device: &Device) -> Self {
+        let socket = UnixDatagram::bind(device.path().join("notify")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self { socket, heard: Vec::new() }
+    }
+
+    fn wait_for(&mut self, wanted: &str) {
+        wait_until(wanted, || {
+            let mut text = [0; 512];
+            while let Ok(len) = self.socket.recv(&mut text) {
+                self.heard.push(String::from_utf8(text[..len].to_vec()).unwrap());
+            }
+            self.heard.iter().any(|notice| notice.starts_with(wanted))
+        });
+    }
+
+    fn has(&self, notice: &str) -> bool {
+        self.heard.iter().any(|heard| heard == notice)
+    }
+}
+
+/// Its socket was opened before the sandbox, which is in force here.
+#[test]
+fn a_service_manager_hears_that_a_run_is_ready_once_the_broker_accepts_it() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    let device = &pair.slave;
+    for mut command in
+        [device.recv(&["--wait", LINK]), device.pair(&["--serve", LINK]), device.send(&["--confirm", LINK])]
+    {
+        let mut notices = Notices::listen(device);
+        command.env("NOTIFY_SOCKET", device.path().join("notify"));
+        let run = Process::spawn(command);
+        notices.wait_for("STATUS=not connected: 127.0.0.1:");
+        assert!(!notices.has("READY=1"), "{:?}", notices.heard);
+        broker.start_again();
+        notices.wait_for("STATUS=connected to 127.0.0.1:");
+        notices.wait_for("READY=1");
+        run.stop();
+        broker.stop();
+        fs::remove_file(device.path().join("notify")).unwrap();
+    }
 }

@@ -240,6 +240,31 @@ mod tests {
         assert_eq!(master.tag(), [1, 2, 3]);
     }
 
+    /// As the file that is read again has it: each key is in memory once.
+    #[test]
+    fn a_session_shares_its_keys_with_the_one_that_is_known() {
+        let with_open_stream = || {
+            let mut session = pair(1, Suite::Gcm).1;
+            let will = Key::generate(32, |key| key.fill(8));
+            let open =
+                OpenStreamKeys { salt: [9; 8], key: StreamKey::new(0, Key::generate(32, |key| key.fill(7))), will };
+            session.receive.open.insert(3, open);
+            session
+        };
+        let addresses = |session: &Session| {
+            let Session { send, receive, confirm, .. } = session;
+            let nodes = send.tree.nodes().chain(receive.tree.nodes()).map(|(_, key)| key.expose().as_ptr());
+            let open = &receive.open[&3];
+            let others = [send.side.expose(), receive.side.expose(), confirm.expose(), open.will.expose()];
+            nodes.chain(others.map(<[u8]>::as_ptr)).collect::<Vec<_>>()
+        };
+        let (known, mut read) = (with_open_stream(), with_open_stream());
+        assert!(addresses(&read).iter().all(|one| !addresses(&known).contains(one)));
+        read.share_keys(&known);
+        assert_eq!(addresses(&read), addresses(&known));
+        assert_eq!(read, known);
+    }
+
     #[test]
     fn a_message_that_begins_a_stream_opens_with_its_first_cipher() {
         let (master, slave) = pair(1, Suite::Gcm);

@@ -15,6 +15,34 @@ fn tree() -> KeyTree {
     KeyTree::new(key())
 }
 
+/// As a file that is read again has them: each key is in memory once.
+#[test]
+fn a_key_that_is_the_same_is_shared_and_no_other() {
+    let address = |tree: &KeyTree| tree.nodes().map(|(_, key)| key.expose().as_ptr()).collect::<Vec<_>>();
+    let mut known = tree();
+    known.take_lowest();
+    let (mut read, mut fewer) = (tree(), tree());
+    read.take_lowest();
+    fewer.remove(0, 9);
+    let unshared = address(&read);
+    for tree in [&mut read, &mut fewer] {
+        let before = tree.clone();
+        tree.share(&known);
+        assert_eq!(*tree, before);
+    }
+    assert_eq!(address(&read), address(&known));
+    assert!(unshared.iter().all(|one| !address(&read).contains(one)));
+    let other_key = |(path, _): (TreePath, &Key<Tree>)| (path, Key::generate(TREE_KEY_LEN, |bytes| bytes.fill(1)));
+    let mut other = KeyTree::from_nodes(known.nodes().map(other_key)).unwrap();
+    let before = address(&other);
+    other.share(&known);
+    assert_eq!(address(&other), before);
+
+    let (known, mut read) = (StreamKey::new(1, key()), StreamKey::new(1, key()));
+    read.share(&known);
+    assert_eq!(read.key.expose().as_ptr(), known.key.expose().as_ptr());
+}
+
 /// Expected values from a separate computation with another language's HMAC and SHA-256.
 #[test]
 fn known_answers() {

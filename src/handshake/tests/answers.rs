@@ -415,3 +415,18 @@ fn a_suite_that_is_changed_before_the_signature_counts() {
     };
     assert_eq!(theirs, Suite::Gcm.code());
 }
+
+/// A check that a lost connection ended.
+#[test]
+fn a_master_that_has_ceased_sends_nothing_until_it_begins_again() {
+    let (mut rng, now) = (StdRng::seed_from_u64(1), Instant::now());
+    let mut master = Handshake::master(party(0, Suite::Gcm, &[1]), topics(), now);
+    for round in 0..2 {
+        assert!(master.poll(now, &mut rng).is_none() && master.deadline().is_none(), "{round}");
+        master.begin(now, &mut rng);
+        assert!(matches!(master.poll(now, &mut rng), Some((_, Action::Send(_)))));
+        assert!(master.deadline().is_some());
+        master.cease();
+    }
+    assert!(master.poll(now + Duration::from_secs(3600), &mut rng).is_none());
+}

@@ -234,9 +234,11 @@ fn a_will_that_does_not_open_says_only_that_its_stream_is_over() {
         let mut sender = sender(&master, 0);
         sender = if asks { sender.ask_for_confirms() } else { sender };
         let will = sender.will(0, b"gone", &mut rng()).unwrap();
+        let other = Sender::new(&master, reserved(&master, 0), [9; 8], LIMIT).unwrap();
+        let other = other.will(0, b"gone", &mut rng()).unwrap();
         let mut receiver = receiver(&[&slave]);
         assert!(receive(&mut receiver, &data(&mut sender, b"a")).1.is_ok());
-        assert_eq!(claim(&receiver, &will), None, "the number of a message that was received");
+        assert_eq!(claim(&receiver, &other), None, "of a stream that is open");
         assert!(receive(&mut receiver, &end(&mut sender, b"")).1.is_ok());
         assert_eq!(claim(&receiver, &will), Some(HeaderClaim::Settled));
     }

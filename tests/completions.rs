@@ -11,6 +11,9 @@ use std::process::Command;
 
 use clap_complete::Shell;
 
+/// The executables: the three tools, and the one that is all of them.
+const EXECUTABLES: [&str; 4] = ["sts-pair", "sts-send", "sts-recv", "sts"];
+
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 /// The options whose value is the name of a peer.
@@ -40,6 +43,7 @@ fn generated(tool: &str, shell: Shell) -> String {
     let mut command = match tool {
         "sts-pair" => sts::cli::pair::command(),
         "sts-send" => sts::cli::send::command(),
+        "sts" => sts::cli::sts::command(),
         _ => sts::cli::recv::command(),
     };
     let mut out = Vec::new();
@@ -55,8 +59,13 @@ fn generated(tool: &str, shell: Shell) -> String {
 /// Words of options are completed as before; any other word is a link.
 fn with_names_bash(text: &str, tool: &str) -> String {
     let link = r#"[[ ${cur} == -* ]] || opts="$(_sts_links)""#;
-    let options = text.find("            if [[ ${cur} == -*").unwrap();
-    let mut out = format!("{}            {link}\n{}", &text[..options], &text[options..]);
+    let options = "            if [[ ${cur} == -*";
+    let mut out = text.replace(options, &format!("            {link}\n{options}"));
+    if tool == "sts" {
+        // Its own first argument is a tool.
+        out = out.replacen(&format!("            {link}\n"), "", 1);
+    }
+    assert!(out.contains(link), "{tool}:\n{out}");
     for option in OF_PEERS {
         let head = format!("                {option})\n                    COMPREPLY=($(compgen -f \"${{cur}}\"))\n");
         let with = format!(
@@ -94,13 +103,15 @@ fn with_names_fish(text: &str, tool: &str) -> String {
         let is_of_peers = OF_PEERS.iter().any(|option| line.contains(&format!(" -l {} ", &option[2..])));
         out = out + line + if is_of_peers { " -f -a '(__sts_peers)'" } else { "" } + "\n";
     }
-    format!("{out}complete -c {tool} -f -a '(__sts_links)'\n")
+    // The first argument of `sts` is a tool.
+    let after = if tool == "sts" { r#" -n "not __fish_sts_needs_command""# } else { "" };
+    format!("{out}complete -c {tool}{after} -f -a '(__sts_links)'\n")
 }
 
 #[test]
 fn the_completions_are_those_of_the_command_lines() {
     let writes = std::env::var_os("STS_WRITE_COMPLETIONS").is_some();
-    for tool in ["sts-pair", "sts-send", "sts-recv"] {
+    for tool in EXECUTABLES {
         for shell in SHELLS {
             let (path, text) = (path(tool, shell), generated(tool, shell));
             if writes {
@@ -144,6 +155,9 @@ fn bash_offers_options_links_and_peers() {
     assert_eq!(offered(home.path(), &["sts-pair", "--forget", "pu"]), ["pump-7"]);
     assert_eq!(offered(home.path(), &["sts-pair", "--stat"]), ["--status"]);
     assert_eq!(offered(home.path(), &["sts-send", "--conf"]), ["--confirm"]);
+    assert_eq!(offered(home.path(), &["sts", "s"]), ["send"]);
+    assert_eq!(offered(home.path(), &["sts", "send", "pl"]), ["plant"]);
+    assert_eq!(offered(home.path(), &["sts", "pair", "--forget", "pu"]), ["pump-7"]);
 }
 
 #[test]
@@ -151,7 +165,7 @@ fn each_shell_takes_its_completions() {
     for (shell, arguments) in
         [(Shell::Bash, &["bash", "-n"]), (Shell::Zsh, &["zsh", "-n"]), (Shell::Fish, &["fish", "-n"])]
     {
-        for tool in ["sts-pair", "sts-send", "sts-recv"] {
+        for tool in EXECUTABLES {
             let mut command = Command::new(arguments[0]);
             // A shell that is not installed has nothing to say.
             let Ok(output) = command.arg(arguments[1]).arg(path(tool, shell)).output() else { continue };

@@ -98,6 +98,87 @@ fn shells_read_the_scripts() {
     }
 }
 
+/// What a shell prints for a script, which must succeed.
+fn shell(script: &str) -> String {
+    let output = run("dash", &["-euc", script], None);
+    assert!(output.status.success() && output.stderr.is_empty(), "{script}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn example(name: &str) -> String {
+    root().join("man/examples").join(name).display().to_string()
+}
+
+/// The files below a directory, with their paths from there.
+fn files_below(directory: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+        let own = name(&entry);
+        if entry.is_dir() {
+            found.extend(files_below(&entry).into_iter().map(|file| format!("{own}/{file}")));
+        } else {
+            found.insert(own);
+        }
+    }
+    found
+}
+
+#[test]
+fn alpine_packages_what_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    fs::create_dir_all(at("tree/target/release")).unwrap();
+    for part in ["man", "LICENSE", "THIRD-PARTY-LICENSES"] {
+        std::os::unix::fs::symlink(root().join(part), at("tree").join(part)).unwrap();
+    }
+    for (tool, _) in TOOLS {
+        fs::write(at("tree/target/release").join(tool), tool).unwrap();
+    }
+    let (recipe, package) = (example("APKBUILD"), at("package"));
+    shell(&format!("cd {}; pkgdir={}; . {recipe}; package", at("tree").display(), package.display()));
+    let files = files_below(&package);
+    for file in
+        ["usr/bin/sts-send", "usr/share/man/man5/sts.conf.5", "etc/init.d/sts-recv", "usr/share/licenses/sts/LICENSE"]
+    {
+        assert!(files.contains(file), "{file}: {files:?}");
+    }
+    assert_eq!(files.len(), 3 * 5 + 5);
+    assert!(fs::read_to_string(package.join("etc/init.d/sts-recv")).unwrap().contains("command=/usr/bin/sts-recv\n"));
+    assert_eq!(shell(&format!(". {recipe}; echo $pkgver")), format!("{}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// The recipe `openwrt.mk`, read by make with stand-ins for the files that it includes: its package is installed into `$ROOT`.
+#[test]
+fn openwrt_packages_what_is_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    for path in ["feed/net/sts/files", "feed/lang/rust", "installed/bin", "root"] {
+        fs::create_dir_all(at(path)).unwrap();
+    }
+    fs::write(at("rules.mk"), "INSTALL_DIR=install -d\nINSTALL_BIN=install -m 755\nLN=ln -sf\n").unwrap();
+    fs::write(at("package.mk"), "").unwrap();
+    let rust = "define BuildPackage\nall:\n\t$(call Package/sts/install,$(ROOT))\nendef\n";
+    // Each line of a recipe is one of make's.
+    let rust = format!("{rust}.ONESHELL:\n.SHELLFLAGS:=-ec\n");
+    fs::write(at("feed/lang/rust/rust-package.mk"), rust).unwrap();
+    fs::write(at("installed/bin/sts"), "sts").unwrap();
+    fs::copy(example("sts-recv.procd"), at("feed/net/sts/files/sts-recv.init")).unwrap();
+    let variables = [("TOPDIR", ""), ("INCLUDE_DIR", ""), ("PKG_INSTALL_DIR", "installed"), ("ROOT", "root")];
+    let mut make = Command::new("make");
+    make.args(["-C", &at("feed/net/sts").display().to_string(), "-f", &example("openwrt.mk"), "all"]);
+    make.args(variables.map(|(variable, path)| format!("{variable}={}", at(path).display())));
+    let output = make.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let links = TOOLS.map(|(tool, _)| format!("usr/bin/{tool}"));
+    for link in &links {
+        assert_eq!(fs::read_link(at("root").join(link)).unwrap(), Path::new("sts"));
+    }
+    let files = links.into_iter().chain(["usr/bin/sts".to_owned(), "etc/init.d/sts-recv".to_owned()]);
+    assert_eq!(files_below(&at("root")), files.collect());
+    let version = format!("PKG_VERSION:={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(examples()["openwrt.mk"].contains(&version));
+}
+
 #[test]
 fn the_crontab_has_lines_that_cron_takes() {
     let mut jobs = 0;

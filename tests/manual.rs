@@ -315,7 +315,7 @@ fn pages_name_only_pages_that_are_there() {
             assert!(ours.iter().any(|page| *page == *target), "{name} names {target}");
         }
     }
-    assert_eq!(ours.len(), 5);
+    assert_eq!(ours.len(), 6);
 }
 
 #[test]

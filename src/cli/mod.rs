@@ -1,4 +1,5 @@
 //! The command lines of the three tools, one file each, and what they share: common options, and how a run begins and ends.
+//! [`sts`] is all three in one executable.
 //!
 //! They are here and not in `bin/` because this package is compiled for size, and the executables for speed.
 
@@ -7,6 +8,7 @@ pub mod pair;
 mod process;
 pub mod recv;
 pub mod send;
+pub mod sts;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -61,20 +63,24 @@ impl CommonArgs {
 /// The whole of a tool's `main`: parses the command line, runs, reports the error and gives the exit status.
 ///
 /// A wrong command line ends with 64; `--help` and `--version` go to stdout and end with 0.
-fn run<A>(tool: &'static str, body: impl FnOnce(&A, &Reporter) -> Result<()>) -> ExitCode
+fn run<A>(tool: &'static str, args: &[OsString], body: impl FnOnce(&A, &Reporter) -> Result<()>) -> ExitCode
 where
     A: clap::Parser + AsRef<CommonArgs>,
 {
     process::prepare();
-    let args: Vec<OsString> = std::env::args_os().collect();
-    let (reporter, outcome) = match A::try_parse_from(&args) {
+    let (reporter, outcome) = match A::try_parse_from(args) {
         Ok(args) => {
             let reporter = Reporter::new(tool, args.as_ref().level());
             let outcome = body(&args, &reporter);
             (reporter, outcome)
         }
-        Err(stop) => (Reporter::new(tool, Level::Error), stopped(tool, &args, &stop, &mut io::stdout().lock())),
+        Err(stop) => (Reporter::new(tool, Level::Error), stopped(tool, args, &stop, &mut io::stdout().lock())),
     };
+    exit_code(&reporter, outcome)
+}
+
+/// The exit status of a run, after its error, if any, is reported.
+fn exit_code(reporter: &Reporter, outcome: Result<()>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,5 +1,6 @@
 //! The command line of sts-pair, which agrees on a session key with the device at the other end of a link.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -139,10 +140,10 @@ pub fn command() -> clap::Command {
     <PairArgs as clap::CommandFactory>::command()
 }
 
-/// The whole of sts-pair.
+/// The whole of sts-pair; `args` begins with the name of the program.
 #[must_use]
-pub fn main() -> ExitCode {
-    super::run("sts-pair", run)
+pub fn main(args: &[OsString]) -> ExitCode {
+    super::run("sts-pair", args, run)
 }
 
 fn run(args: &PairArgs, report: &Reporter) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The command line of sts-recv, which decrypts what the device at the other end of a link sends, and writes it to standard output.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -79,10 +80,10 @@ pub fn command() -> clap::Command {
     <RecvArgs as clap::CommandFactory>::command()
 }
 
-/// The whole of sts-recv.
+/// The whole of sts-recv; `args` begins with the name of the program.
 #[must_use]
-pub fn main() -> ExitCode {
-    super::run("sts-recv", run)
+pub fn main(args: &[OsString]) -> ExitCode {
+    super::run("sts-recv", args, run)
 }
 
 fn run(args: &RecvArgs, report: &Reporter) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The command line of sts-send, which encrypts standard input and sends it to the device at the other end of a link.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -79,10 +80,10 @@ pub fn command() -> clap::Command {
     <SendArgs as clap::CommandFactory>::command()
 }
 
-/// The whole of sts-send.
+/// The whole of sts-send; `args` begins with the name of the program.
 #[must_use]
-pub fn main() -> ExitCode {
-    super::run("sts-send", run)
+pub fn main(args: &[OsString]) -> ExitCode {
+    super::run("sts-send", args, run)
 }
 
 fn run(args: &SendArgs, report: &Reporter) -> Result<()> {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::CheckedSession;
 use super::findings::Findings;
+use crate::config::Protection;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::handshake::session_check::{CheckEvent, SessionCheck};
 use crate::link::{Link, Tool};
@@ -151,7 +152,13 @@ impl BrokerCheck<'_> {
     /// Asks the peer whether it has the session, which shows whether this device may publish, too, if the broker says so.
     fn ask(&mut self) -> Result<Asked> {
         let Some(session) = self.session else {
-            self.findings.skipped("publishing", "without a session, the peer would report whatever is published")?;
+            let why = match self.link.config.protection {
+                Protection::Legacy(_) => "the old program would display whatever is published",
+                Protection::None | Protection::Sealed(_) => {
+                    "without a session, the peer would report whatever is published"
+                }
+            };
+            self.findings.skipped("publishing", why)?;
             return Ok(Asked { publishing: None, peer: None });
         };
         let says_so = self.link.config.mqtt.version.has_properties();

@@ -339,6 +339,8 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
         Process::spawn(command).wait().failed(&[75], &["warning: sts_version = 1 proves neither"]);
     }
     let old = link.paired();
+    let check = Process::spawn(link.device.pair(&["--check", LINK])).wait().succeeded();
+    assert!(check.text().contains("the old program would display whatever is published"), "{}", check.text());
     let sender = link.sender();
     Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["another sts-send is already running"]);
     drop(sender);

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
@@ -27,7 +28,20 @@ pub(crate) enum Guard {
 
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
     let err = err.into();
-    Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err).for_lack_of(lack(&err))
+    let error = Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err).for_lack_of(lack(&err));
+    error.hint_if(file_of_other(path, &err))
+}
+
+/// What to do about a file of another user that cannot be opened: most often root has put it in the place of a service's.
+fn file_of_other(path: &Path, err: &io::Error) -> Option<String> {
+    let us = users::us();
+    // What root cannot open, a sandbox denies.
+    if err.kind() != io::ErrorKind::PermissionDenied || us == 0 {
+        return None;
+    }
+    let owner = path.metadata().ok().filter(|found| found.is_file() && found.uid() != us)?.uid();
+    let (theirs, ours) = (users::user_name(owner), users::user_name(us));
+    Some(format!("it belongs to user {theirs}; to give it to this user, as root: chown {ours} {}", quote(path)))
 }
 
 /// What the machine lacked, as far as the system says so.

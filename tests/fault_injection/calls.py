@@ -19,6 +19,7 @@ FAILS = {
     "clone": ["EAGAIN"],
     "clone3": ["EAGAIN"],
     "connect": ["ECONNREFUSED", "ENETUNREACH", "EADDRNOTAVAIL", "EINTR"],
+    "copy_file_range": ["ENOSPC", "EIO", "EXDEV"],
     "dup": ["EMFILE"],
     "dup2": ["EINTR"],
     "epoll_create1": ["EMFILE"],

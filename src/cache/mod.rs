@@ -384,8 +384,9 @@ impl Cache {
 pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
     let mut links = Vec::new();
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
-    for name in dir.names()? {
-        let Some((link, _)) = peer_digits(&name).filter(|(_, digits_of)| *digits_of == digits(peer)) else { continue };
+    let (digits, mut of_peer) = (digits(peer), Vec::new());
+    dir.each_name(|name| of_peer.extend(peer_digits(name).filter(|it| it.1 == digits).map(|it| it.0.to_owned())))?;
+    for link in of_peer {
         let Ok(link) = link.parse() else { continue };
         if Cache::open(path, &link, link.as_str())?.delete_all(peer)? {
             links.push(link);

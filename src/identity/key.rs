@@ -209,10 +209,24 @@ impl PublicKey {
     /// [`BadKey`].
     pub fn from_key_line(line: &str) -> Result<Self, BadKey> {
         let mut words = line.split_ascii_whitespace();
-        let (Some(KEY_TYPE), Some(key), None) = (words.next(), words.next(), words.next()) else {
+        let (Some(kind), Some(key), None) = (words.next(), words.next(), words.next()) else {
             return Err(Lookalike::of(line).map_or(BadKey::Line, BadKey::Instead));
         };
-        Self::from_der(&STANDARD.decode(key).map_err(|_| BadKey::Base64)?)
+        Self::of_kind(kind, key).map_err(|why| match why {
+            BadKey::Line => Lookalike::of(line).map_or(BadKey::Line, BadKey::Instead),
+            why => why,
+        })
+    }
+
+    /// The key of this type in base64.
+    ///
+    /// # Errors
+    /// [`BadKey`]; [`BadKey::Line`] where it is of another type.
+    pub(super) fn of_kind(kind: &str, base64: &str) -> Result<Self, BadKey> {
+        if kind != KEY_TYPE {
+            return Err(BadKey::Line);
+        }
+        Self::from_der(&STANDARD.decode(base64).map_err(|_| BadKey::Base64)?)
     }
 
     /// Parses the line by which a key is pinned.

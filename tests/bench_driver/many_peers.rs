@@ -7,7 +7,7 @@ use crate::fleet::Fleet;
 use crate::growth::{of_one_stream, start_times};
 use crate::process::{Running, filled, run, wait_until};
 use crate::report::{Bar, Report};
-use crate::stats::Unit;
+use crate::stats::{Unit, percentile};
 use crate::{Result, say};
 
 const DEVICES: u32 = 100_000;
@@ -78,7 +78,9 @@ fn receives(sites: &Sites, report: &mut Report) -> Result<()> {
     let (one, memory_of_one) = of_one_stream(&sites.one)?;
     let what = sites.named("resident memory of sts-recv");
     report.row(&what, Unit::Bytes, &memory, Some(("with 1 peer", &memory_of_one)), Bar::AtMost(150e6));
-    let what = sites.named("sts-recv receives a message, CPU time");
+    // The least of the runs: what else the machine does can only add to it.
+    let [many, one] = [many, one].map(|runs| [percentile(&runs, 0.0)]);
+    let what = sites.named("sts-recv receives a message, CPU time, least");
     report.row(&what, Unit::Seconds, &many, Some(("with 1 peer", &one)), Bar::AtMostTimes(1.3));
     Ok(())
 }

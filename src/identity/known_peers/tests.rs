@@ -192,6 +192,24 @@ fn a_key_for_one_link_and_the_peer_that_a_link_paired_with_are_written_down() {
 }
 
 #[test]
+fn blanks_between_words_are_free() {
+    let home = Home::new();
+    let line = keys()[1].to_line(&name("one"));
+    for (fields, written) in [("", ""), (" link=a", " link=a"), ("\tlink=a  paired=b ", " link=a paired=b"), ("  ", "")]
+    {
+        for text in [line.clone(), line.replace(' ', "\t"), line.replace(' ', "  ")] {
+            fs::write(home.file(), format!(" {text}{fields}\r\n")).unwrap();
+            assert_eq!(home.load().unwrap().lines()[0].to_string(), format!("{line}{written}"), "{text:?}");
+        }
+    }
+    for (bad, why) in [("ssh-rsa", "an SSH key"), ("sts-rsb", "not a key line")] {
+        fs::write(home.file(), line.replace("sts-rsa", bad)).unwrap();
+        let err = home.load().unwrap_err();
+        assert!(err.to_string().contains("line 1: ") && err.to_string().contains(why), "{err}");
+    }
+}
+
+#[test]
 fn others_may_read_but_not_write_it() {
     let home = Home::new();
     home.write_large(300);

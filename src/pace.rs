@@ -1,5 +1,7 @@
 //! How fast messages may leave: at most so many in an interval. An interval begins with the first message after the one
 //! before.
+//!
+//! Any other span of that length may touch two intervals: at most twice as many leave in it, less one.
 
 use std::time::{Duration, Instant};
 

@@ -2,17 +2,20 @@
 //!
 //! [`Gate::is_open`] is asked before each message that may wait: new ones, those that were made and not published,
 //! retransmissions of `--confirm`, and what is said between two streams. Two things shut it: the client has no room for
-//! the longest message, or the link has a pace (the old program's has) and that allows no more at the moment. The last
-//! words of a run or a stream (`SendRun::settle`) do not ask. Neither do queries and answers
-//! ([`OutgoingMessage::BestEffort`]), which are dropped if the client has no room for them.
+//! the longest message, or the run has a pace (the old program's link has one) and that allows no more at the moment. The
+//! last words of a run or a stream (`SendRun::settle`, `OutgoingStream::end_early`) do not ask, and count. Queries and
+//! answers ([`OutgoingMessage::BestEffort`]) neither ask nor count; they are dropped if the client has no room for them.
+//!
+//! A shut gate delays messages and marks none: no timer of a retransmission runs out for it, and no turn of the loop is
+//! made for what is due behind it, since the loop passes over times that have passed.
 //!
 //! # How to add a limit
 //!
 //! First decide what it counts:
 //!
-//! - **What this run gives to the client**, each message once: here. It is a condition in [`Gate::is_open`], counted in
-//!   [`Gate::pass`]. If time opens it, the time goes into [`Gate::opens_at`], which wakes the run. A limit of messages per
-//!   time is a [`Pace`] beside the one there is, made where `send::run` makes the gate. Nothing else changes: whatever
+//! - **What this run gives to the client**, each message once: here. A limit of messages per time is one more [`Pace`] in
+//!   `send::paces`; all of them are kept. Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`];
+//!   if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else changes: whatever
 //!   waits for the gate stays with the source or the stream, in the counts of `run_end`.
 //! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
 //!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes.rs`), the pause after
@@ -26,13 +29,13 @@
 //! - `sts-pair --status` shows what the files of a session say, so it shows nothing of a limit. `--progress` counts what
 //!   waits for the gate as unacknowledged.
 //! - It is shut without a connection, as a pace is. Otherwise, what the gate let pass meanwhile would leave in one burst
-//!   on the next connection.
+//!   on the next connection. What was on its way when a connection ended, the client repeats on the next one: at most what
+//!   the broker lets it have in flight.
 //! - Reading does not wait for it (`SendRun::may_read`): `--timeout` counts from when a message was read, and a program
 //!   that waits in write(2) has no timeout. Without a spool, what is read meanwhile is one message of the largest size,
-//!   which with `--each` may be many lines.
-//! - `--timeout` and the time to stop after a signal count while messages wait for the gate. If it can be shut for
-//!   longer than these, the run must not count that time while the broker has acknowledged everything: a condition in
-//!   `SendRun::observe_waiting`.
+//!   which with `--each` may be many lines. With one, it is appended to the spool record by record, up to `--spool-max`.
+//! - No timeout counts the time in which nothing but a pace holds the run back: `SendRun::observe_waiting` asks
+//!   [`Gate::opens_at`].
 
 use std::time::Instant;
 
@@ -47,15 +50,15 @@ use crate::pace::Pace;
 /// What limits the messages of a run, and how much of the input is on its way.
 pub(super) struct Gate<'a> {
     mqtt: &'a Mqtt,
-    /// How fast the receiver bears messages, if that is limited.
-    pace: Option<Pace>,
+    /// What limits messages per time.
+    paces: Vec<Pace>,
     data_in_flight: DataInFlight,
 }
 
 impl<'a> Gate<'a> {
-    /// A gate that lets messages pass at this pace, as these settings say.
-    pub(super) fn new(mqtt: &'a Mqtt, pace: Option<Pace>) -> Self {
-        Self { mqtt, pace, data_in_flight: DataInFlight::default() }
+    /// A gate that lets messages pass no faster than each of these paces, as these settings say.
+    pub(super) fn new(mqtt: &'a Mqtt, paces: Vec<Pace>) -> Self {
+        Self { mqtt, paces, data_in_flight: DataInFlight::default() }
     }
 
     /// The longest message, in bytes.
@@ -65,7 +68,7 @@ impl<'a> Gate<'a> {
 
     /// It is this time: once per turn of the loop, before [`Gate::is_open`].
     pub(super) fn advance(&mut self, now: Instant) {
-        if let Some(pace) = &mut self.pace {
+        for pace in &mut self.paces {
             pace.advance(now);
         }
     }
@@ -77,17 +80,14 @@ impl<'a> Gate<'a> {
 
     /// Whether one more message may be published on this topic.
     pub(super) fn is_open(&self, events: &EventLoop<'_>, topic: &str) -> bool {
-        let is_in_time = match &self.pace {
-            // What was sealed without a connection could also be out of step with the other device by the next one.
-            Some(pace) => events.is_connected() && pace.resumes_at().is_none(),
-            None => true,
-        };
+        // What was sealed without a connection could also be out of step with the other device by the next one.
+        let is_in_time = self.paces.is_empty() || events.is_connected() && self.opens_at().is_none();
         is_in_time && self.client_has_room(&events.broker, topic)
     }
 
-    /// When time alone opens the gate, if it is shut for that reason.
+    /// When the last of the paces allows another message, if one does not now.
     pub(super) fn opens_at(&self) -> Option<Instant> {
-        self.pace.as_ref().and_then(Pace::resumes_at)
+        self.paces.iter().filter_map(Pace::resumes_at).max()
     }
 
     /// Gives a message to the client, which has room for it. The client publishes it, and again on each later connection
@@ -111,7 +111,7 @@ impl<'a> Gate<'a> {
         };
         let token = events.broker.publish(topic, payload, self.mqtt.qos, retain)?;
         self.data_in_flight.published(token, data_len);
-        if let Some(pace) = &mut self.pace {
+        for pace in &mut self.paces {
             pace.sent(now);
         }
         Ok(is_record.then_some(token))

@@ -140,7 +140,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
-    let gate = Gate::new(&link.config.mqtt, pace(link));
+    let gate = Gate::new(&link.config.mqtt, paces(link));
     let will = LastWill::new(options.will.clone(), link.config.mqtt.qos);
     let registration = Registration { reply_topics: ReplyTopics::default(), will };
     SendRun { events, report, source, stream, registration, gate, timeouts, rng }.finish()
@@ -230,12 +230,15 @@ fn split(link: &Link, options: &SendOptions) -> Split {
     }
 }
 
-/// How fast the receiver of a link bears messages, where it says nothing that would slow the sender down.
-fn pace(link: &Link) -> Option<Pace> {
+/// What limits the messages of a run per time: how fast the receiver bears them, where it says nothing that would slow
+/// the sender down.
+fn paces(link: &Link) -> Vec<Pace> {
     match link.config.protection {
         #[cfg(feature = "legacy")]
-        Protection::Legacy(_) => Some(crate::legacy::pace()),
-        _ => None,
+        Protection::Legacy(_) => vec![crate::legacy::pace()],
+        #[cfg(not(feature = "legacy"))]
+        Protection::Legacy(_) => Vec::new(),
+        Protection::None | Protection::Sealed(_) => Vec::new(),
     }
 }
 

@@ -157,7 +157,7 @@ impl SendRun<'_> {
     }
 
     /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. While the path
-    /// is not clear nothing is sent again, and what clears it wakes the run.
+    /// is not clear nothing is sent again, and what clears it wakes the run. A time that has passed wakes nobody.
     fn deadline(&self, now: Instant) -> Option<Instant> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
         let others = [resend, self.gate.opens_at(), self.source.deadline(now), self.registration.will.deadline()];

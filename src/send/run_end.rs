@@ -117,9 +117,14 @@ impl SendRun<'_> {
         }
     }
 
-    /// Tells the timeouts whether anything waits to be delivered, for whatever reason.
+    /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a pace holds it back,
+    /// time counts from now.
     pub(super) fn observe_waiting(&mut self, now: Instant) {
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        let in_flight = self.in_flight();
+        self.timeouts.observe(self.source.awaits_delivery(in_flight), now);
+        if in_flight.messages == 0 && self.events.is_connected() && self.gate.opens_at().is_some() {
+            self.timeouts.progress(now);
+        }
     }
 
     /// Whether the receiver has written all of the input, so that only the confirm of the end is missing. The broker

@@ -4,56 +4,16 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::StoredSession;
+use super::stream_end::{EndOfStream, LatestStream};
 use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
-use crate::stream::{Continues, EndedStream, StreamId, can_tell};
+use crate::stream::{EndedStream, can_tell};
 
 /// Most streams that are listed for a peer; past that, the oldest ones are not listed any more.
 const MAX_LISTED: usize = 64;
 /// How often the peer is told of a stream, if it is known how many frames that has, and if it is not.
 const MAX_TOLD: u8 = 3;
 const MAX_TOLD_UNCOUNTED: u8 = 8;
-
-/// A stream of this device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LatestStream {
-    /// Its number.
-    pub(crate) number: u32,
-    /// Its salt.
-    pub(crate) salt: Salt,
-    /// How it ended, once the run that sent it is over.
-    pub(crate) end: Option<StreamEnd>,
-    /// How often the peer was told what is known now.
-    pub(crate) told: u8,
-}
-
-impl LatestStream {
-    /// What a peer is told of it.
-    fn ended(&self, session: SessionId) -> EndedStream {
-        let (count, continues) = (self.end.map(|end| end.count), self.end.and_then(|end| end.continues));
-        EndedStream { stream: StreamId { session, number: self.number }, salt: self.salt, count, continues }
-    }
-}
-
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamEnd {
-    /// How many positions of its sequence it carried.
-    pub(crate) count: u32,
-    /// What it continued.
-    pub(crate) continues: Option<Continues>,
-}
-
-/// What is known of a stream once the run that sent it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EndOfStream {
-    /// Which one.
-    pub(crate) stream: StreamId,
-    /// Its salt.
-    pub(crate) salt: Salt,
-    /// `None` if its peer need not be told, as it has confirmed all of it or lost the session.
-    pub(crate) end: Option<StreamEnd>,
-}
 
 /// Writes down how streams ended; false where that changes nothing.
 pub(super) fn end(sessions: &mut [StoredSession], ends: &[EndOfStream]) -> bool {
@@ -118,9 +78,10 @@ fn limit(sessions: &mut [StoredSession]) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stream_end::StreamEnd;
     use super::*;
     use crate::session::{Standing, pair};
-    use crate::stream::Origin;
+    use crate::stream::{Continues, Origin, StreamId};
     use crate::suite::Suite;
 
     fn sessions() -> Vec<StoredSession> {

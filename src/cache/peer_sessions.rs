@@ -1,6 +1,6 @@
 //! The sessions with one peer: which is current, and how long the others are kept (`sts-protocol(7)`, "Sessions").
 
-use super::latest_streams::LatestStream;
+use super::stream_end::LatestStream;
 use crate::session::{Session, SessionId, Standing};
 
 /// A session is deleted when this many newer ones exist that are proven as it is, or unproven as it is.

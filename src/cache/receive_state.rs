@@ -3,7 +3,7 @@
 //! What `--status` is to show of it goes this way: an entry of a `Completion` (`recv/delivery.rs`) is a [`JournalEntry`], which is
 //! added to [`Counters`] here; `cache/status.rs` reads those, and `pair/status/` prints them as table and JSON.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use super::totals::Totals;
@@ -38,6 +38,14 @@ pub(crate) struct Counters {
     pub(crate) last_message: Option<u64>,
     /// Whose session it is, as far as that is written down.
     pub(crate) peer: Option<Digest>,
+}
+
+impl Counters {
+    /// What a total takes of it.
+    pub(crate) fn totals(&self) -> Totals {
+        let Self { messages, bytes, duplicates, gaps, lost, last_message, .. } = *self;
+        Totals { messages, bytes, duplicates, gaps, lost, last_message }
+    }
 }
 
 /// A stream of which more is to come, or the end was lost.
@@ -193,4 +201,28 @@ impl ReceiveState {
 
 pub(super) fn index(reason: Rejected) -> usize {
     Rejected::ALL.iter().position(|other| *other == reason).expect("every reason is in the list")
+}
+
+impl ReceiveState {
+    /// Drops every session that is not among these, each of which has its peer. What was received under it stays in the totals
+    /// of its peer.
+    pub(super) fn keep_only(&mut self, peers: &HashMap<SessionId, Digest>) {
+        self.note_peers(peers);
+        let past = &mut self.past;
+        self.sessions.retain(|id, (_, counters)| {
+            let is_kept = peers.contains_key(id);
+            if let (false, Some(peer)) = (is_kept, counters.peer) {
+                let totals = past.entry(peer).or_default();
+                *totals = *totals + counters.totals();
+            }
+            is_kept
+        });
+    }
+
+    /// Notes whose sessions these are, for the time after they are gone.
+    pub(super) fn note_peers(&mut self, peers: &HashMap<SessionId, Digest>) {
+        for (id, (_, counters)) in &mut self.sessions {
+            counters.peer = peers.get(id).copied().or(counters.peer);
+        }
+    }
 }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::field_text::{hex, put, sum, unhex, yes_or_no};
-use super::latest_streams::{LatestStream, StreamEnd};
+use super::stream_end::{LatestStream, StreamEnd};
 use super::{PeerSessions, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
 use crate::crypto::schedule::{Digest, Topics};

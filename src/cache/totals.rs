@@ -1,16 +1,14 @@
 //! What was received from a peer in all, under sessions that are gone, too: a monitoring system takes a total that falls for
 //! one that began anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Add;
 
 use super::field_text::{hex, unhex};
-use super::receive_state::{Counters, ReceiveState};
 use crate::crypto::schedule::Digest;
-use crate::session::SessionId;
 
-/// Totals of a peer; see [`Counters`] for what they count.
+/// Totals of a peer; see [`Counters`](super::Counters) for what they count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     pub(crate) messages: u64,
@@ -20,14 +18,6 @@ pub(crate) struct Totals {
     pub(crate) lost: u64,
     /// When the last message was received, in seconds since 1970.
     pub(crate) last_message: Option<u64>,
-}
-
-impl Totals {
-    /// What was received under one session.
-    pub(crate) fn of(counters: &Counters) -> Self {
-        let Counters { messages, bytes, duplicates, gaps, lost, last_message, .. } = *counters;
-        Self { messages, bytes, duplicates, gaps, lost, last_message }
-    }
 }
 
 impl Add for Totals {
@@ -41,30 +31,6 @@ impl Add for Totals {
             gaps: self.gaps.saturating_add(other.gaps),
             lost: self.lost.saturating_add(other.lost),
             last_message: self.last_message.max(other.last_message),
-        }
-    }
-}
-
-impl ReceiveState {
-    /// Drops every session that is not among these, each of which has its peer. What was received under it stays in the totals
-    /// of its peer.
-    pub(super) fn keep_only(&mut self, peers: &HashMap<SessionId, Digest>) {
-        self.note_peers(peers);
-        let past = &mut self.past;
-        self.sessions.retain(|id, (_, counters)| {
-            let is_kept = peers.contains_key(id);
-            if let (false, Some(peer)) = (is_kept, counters.peer) {
-                let totals = past.entry(peer).or_default();
-                *totals = *totals + Totals::of(counters);
-            }
-            is_kept
-        });
-    }
-
-    /// Notes whose sessions these are, for the time after they are gone.
-    pub(super) fn note_peers(&mut self, peers: &HashMap<SessionId, Digest>) {
-        for (id, (_, counters)) in &mut self.sessions {
-            counters.peer = peers.get(id).copied().or(counters.peer);
         }
     }
 }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::link::{Link, LinkOptions};
 use crate::report::{Level, Reporter};
 use crate::{Error, Exit, Result};
 
@@ -49,6 +50,18 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
+    /// What they say of the link.
+    #[must_use]
+    pub fn link_options(&self) -> LinkOptions {
+        let Self { link, overrides, no_sandbox, .. } = self.clone();
+        LinkOptions { link, overrides, no_sandbox }
+    }
+
+    /// Opens the link.
+    fn open_link(&self, report: &Reporter) -> Result<Link> {
+        Link::open(&self.link_options(), report)
+    }
+
     /// How much the tool is to say.
     #[must_use]
     pub fn level(&self) -> Level {

@@ -8,7 +8,6 @@ use clap::Parser;
 
 use super::CommonArgs;
 use crate::config::{Environment, PeerName};
-use crate::link::Link;
 use crate::pair::keys::Newcomers;
 use crate::pair::peers::{ALL, Listing};
 use crate::pair::status::StatusFormat;
@@ -157,15 +156,15 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
     match &args.mode {
         PairMode { code: true, .. } => {
             let given = pair::given_code()?;
-            pair::enrol::run(&Link::open(&args.common, report)?, given, args.name.clone(), timeout, report)
+            pair::enrol::run(&args.common.open_link(report)?, given, args.name.clone(), timeout, report)
         }
         PairMode { key: true, .. } => pair::keys::show(&env, report),
         PairMode { trust: Some(who), .. } => {
-            let link = args.common.link.as_ref().map(|_| Link::open(&args.common, report)).transpose()?;
+            let link = args.common.link.as_ref().map(|_| args.common.open_link(report)).transpose()?;
             pair::keys::trust(&env, who, link.as_ref(), report)
         }
         PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
-        PairMode { peers: Some(listing), .. } => pair::peers::list(&Link::open(&args.common, report)?, listing, report),
+        PairMode { peers: Some(listing), .. } => pair::peers::list(&args.common.open_link(report)?, listing, report),
         PairMode { status: true, .. } => {
             let format = if args.json { StatusFormat::Json } else { StatusFormat::Table };
             let show = if args.watch { pair::status::watch } else { pair::status::run };
@@ -176,11 +175,11 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
             pair::status::metrics::run(&env, file, &args.spool, report)
         }
         PairMode { end: true, .. } => {
-            pair::end::run(&Link::open(&args.common, report)?, args.to.as_ref(), timeout, report)
+            pair::end::run(&args.common.open_link(report)?, args.to.as_ref(), timeout, report)
         }
-        PairMode { check: true, .. } => pair::check::run(&args.common, timeout, report),
-        PairMode { keep: Some(age), .. } => pair::keep::run(|| Link::open(&args.common, report), *age, report),
-        PairMode { serve: true, .. } => pair::serve::run(|| Link::open(&args.common, report), report),
-        _ => pair::once::run(&Link::open(&args.common, report)?, timeout, args.if_older, report),
+        PairMode { check: true, .. } => pair::check::run(&args.common.link_options(), timeout, report),
+        PairMode { keep: Some(age), .. } => pair::keep::run(|| args.common.open_link(report), *age, report),
+        PairMode { serve: true, .. } => pair::serve::run(|| args.common.open_link(report), report),
+        _ => pair::once::run(&args.common.open_link(report)?, timeout, args.if_older, report),
     }
 }

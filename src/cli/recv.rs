@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::CommonArgs;
-use crate::link::Link;
 use crate::recv::{Format, Scope};
 use crate::report::Reporter;
 use crate::units::Seconds;
@@ -106,5 +105,5 @@ fn run(args: &RecvArgs, report: &Reporter) -> Result<()> {
         binary: args.binary,
         timeout: args.timeout.limit(),
     };
-    recv::run(&Link::open(&args.common, report)?.pad_to(args.pad.map(|pad| pad as usize))?, options, report)
+    recv::run(&args.common.open_link(report)?.pad_to(args.pad.map(|pad| pad as usize))?, options, report)
 }

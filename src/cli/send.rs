@@ -9,7 +9,6 @@ use clap::builder::NonEmptyStringValueParser;
 
 use super::CommonArgs;
 use crate::config::PeerName;
-use crate::link::Link;
 use crate::report::Reporter;
 use crate::spool;
 use crate::stdio::Split;
@@ -96,5 +95,5 @@ fn run(args: &SendArgs, report: &Reporter) -> Result<()> {
     let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
     let (will, to) = (args.will.clone(), args.to.clone());
     let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, will, progress: args.progress, to };
-    send::run(&Link::open(&args.common, report)?.pad_to(args.pad.map(|pad| pad as usize))?, &options, report)
+    send::run(&args.common.open_link(report)?.pad_to(args.pad.map(|pad| pad as usize))?, &options, report)
 }

@@ -206,7 +206,7 @@ fn ml_kem_768_key_generation_and_decapsulation() {
                 assert_eq!(master.encapsulation_key()[..], key[..], "{test:?}");
                 compared += 1;
             }
-            // A ciphertext of another length is no INITACK.
+            // A ciphertext of another length is not an INITACK.
             let (Some(ciphertext), Some(secret)) = (&test.ct, &test.shared_secret) else { continue };
             if let Ok(ciphertext) = ciphertext[..].try_into() {
                 let shared = master.agree(&public, ciphertext).unwrap();
@@ -226,7 +226,7 @@ fn ml_kem_768_encapsulation() {
     let (mut good, mut refused) = (0, 0);
     for test in mlkem(mlkem::TestName::MlKem768Encaps) {
         let (key, message) = (test.encaps_key.as_ref().unwrap(), test.msg.as_ref().unwrap());
-        // A key of another length is no INITREQ.
+        // A key of another length is not an INITREQ.
         let Ok(key) = key[..].try_into() else {
             assert_eq!(test.result, TestResult::Invalid, "{test:?}");
             continue;

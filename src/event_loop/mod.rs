@@ -12,6 +12,7 @@
 //! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run
 //! but its deadline and the keep-alive.
 
+mod event;
 mod progress;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
+pub(crate) use self::event::{BrokerEvent, Stop};
 pub(crate) use self::progress::{ProgressMeter, RunProgress};
-use crate::mqtt::{self, Client, Message, Outage, Qos, Receipt, Token};
+use crate::mqtt::{self, Client, Outage, Qos};
 use crate::report::Reporter;
 use crate::service_manager::ServiceManager;
 use crate::stdio::{self, Signals};
@@ -50,48 +52,6 @@ fn contested(times: u32) -> String {
 /// due by now is done, or waits for something else than time.
 pub(crate) fn next_deadline(now: Instant, times: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
     times.into_iter().flatten().filter(|at| *at > now).min()
-}
-
-/// What the broker did, as far as a run must act on it.
-#[derive(Debug)]
-pub(crate) enum BrokerEvent {
-    /// The broker accepted the connection.
-    Connected,
-    /// The connection was lost, or an attempt failed. Another one follows by itself.
-    Disconnected,
-    /// The broker accepted a subscription.
-    Subscribed {
-        /// The topic filter.
-        filter: String,
-        /// The quality of service requested.
-        requested: Qos,
-        /// The one granted, which may be lower.
-        granted: Qos,
-    },
-    /// The broker has this message; at QoS 0, the socket has it.
-    Acknowledged(Token),
-    /// The broker takes no message as long as one that was published, which holds up the others.
-    TooLong(Error),
-    /// A message came in.
-    Message(Message),
-    /// A message came in that is over the limit. Its payload was discarded.
-    Oversize {
-        /// Length of the payload in bytes.
-        len: usize,
-        /// Acknowledges it, so that the broker does not send it again.
-        receipt: Receipt,
-    },
-}
-
-/// Whether signals ask the run to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stop {
-    /// They do not.
-    No,
-    /// The first one came: finish what was begun.
-    Gracefully,
-    /// A second one came.
-    AtOnce,
 }
 
 /// Whether there is a connection that the broker accepted.
@@ -153,7 +113,7 @@ impl<'a> EventLoop<'a> {
         self.meter.as_ref().is_some_and(|meter| meter.is_due(now))
     }
 
-    /// Tells whoever wants to know how far the run has come.
+    /// Tells how far the run has come.
     pub(crate) fn tell_progress(&mut self, progress: &RunProgress, now: Instant) {
         if let Some(meter) = &mut self.meter {
             meter.tell(progress, self.report, now);

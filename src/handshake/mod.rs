@@ -30,6 +30,7 @@ pub(crate) mod fuzz;
 mod master;
 mod merkle;
 mod party;
+mod peer;
 pub(crate) mod session_check;
 mod slave;
 #[cfg(test)]
@@ -48,7 +49,7 @@ use crate::message::{FrameType, NONCE_LEN, Ready};
 
 pub use code::{BadCode, Code};
 pub use enrolment::Enrolment;
-pub use party::Peer;
+pub use peer::Peer;
 
 pub(crate) use action::{Action, Claim, HandshakeFailure};
 pub(crate) use enrolment::{EnrolmentConflict, MAX_CODE_ATTEMPTS};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rand::CryptoRng;
 
+use super::peer::Peer;
 use super::{Enrolment, EnrolmentConflict};
 use crate::Rejected;
 use crate::crypto::pake::{SHARE_LEN, Spake2Half};
@@ -13,15 +14,6 @@ use crate::message::Credentials;
 use crate::role::Role;
 use crate::secret::{Key, Pake};
 use crate::suite::Suite;
-
-/// A peer that a link accepts: a pinned key, under the name it was pinned with on this device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its name on this device.
-    pub name: PeerName,
-    /// Its identity key.
-    pub key: PublicKey,
-}
 
 /// One end of a link.
 #[derive(Debug)]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::encrypted_peers;
+use super::{PEER_NOT_TOLD, encrypted_peers};
+
 use crate::cache::{Cache, StoredSession};
 use crate::crypto::schedule::Digest;
 use crate::event_loop::{EventLoop, Stop};
@@ -20,9 +21,6 @@ use crate::sessions::fresh_salt;
 use crate::stdio::Signals;
 use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
-
-/// What is left to do if the peer was not told.
-pub(super) const HINT: &str = "the other device may not know: run sts-pair --end there, too";
 
 /// A KILL, and the topic to publish it on.
 struct KillMessage {
@@ -67,7 +65,11 @@ pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report
             ended = true;
         }
     }
-    if ended { told.map_err(|error| error.hint_if_none(HINT)) } else { Err(cache.no_session().hint(HINT)) }
+    if ended {
+        told.map_err(|error| error.hint_if_none(PEER_NOT_TOLD))
+    } else {
+        Err(cache.no_session().hint(PEER_NOT_TOLD))
+    }
 }
 
 /// The KILL for a peer; `None` if there is no session to seal it under.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::keep::Keeper;
+use super::keeper::Keeper;
 use super::run::{PairRun, Phase, Purpose, handshake_rng};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;

@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use super::if_older;
+use super::keeper::Round;
 use super::run::{PairOutcome, PairRun, Phase, Purpose, tell_paired};
-use super::serve::{Duty, run_service};
-use super::service::Service;
-use crate::files::Lock;
+use super::serve::run_service;
+use super::service::Duty;
 use crate::link::Link;
 use crate::report::Reporter;
 use crate::units::Age;
@@ -19,28 +19,6 @@ use crate::{Error, Result};
 const ROUND_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a round may take.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a master has that keeps a session alive.
-pub(super) struct Keeper<'a> {
-    pub(super) service: &'a mut Service,
-    age: Age,
-    round: Option<Round>,
-    /// The peer did not answer in the last round, and the user was told.
-    is_peer_missing: bool,
-}
-
-/// A round that goes on.
-struct Round {
-    until: Instant,
-    /// Whether a new session is wanted, this run alone knows.
-    _answers: Lock,
-}
-
-impl<'a> Keeper<'a> {
-    pub(super) fn new(service: &'a mut Service, age: Age) -> Self {
-        Self { service, age, round: None, is_peer_missing: false }
-    }
-}
 
 /// Keeps a session alive that is younger than `age`, until SIGINT or SIGTERM; at SIGHUP `open` reads the configuration again.
 ///

@@ -16,6 +16,7 @@ mod enrolment_outcome;
 mod if_older;
 mod incoming;
 pub mod keep;
+mod keeper;
 mod key_exchange_queue;
 pub mod keys;
 #[cfg(feature = "legacy")]
@@ -39,6 +40,9 @@ use crate::{Error, Exit, Result};
 
 /// The name of a device that was not given one; it has no meaning while keys are pinned by hand.
 const DEFAULT_NAME: &str = "sts";
+
+/// The hint where `--end` could not tell the peer.
+const PEER_NOT_TOLD: &str = "the other device may not know: run sts-pair --end there, too";
 
 fn default_name() -> PeerName {
     DEFAULT_NAME.parse().expect("the default name has the form of a name")

@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 
 use super::claims::{self, PairNotice};
 use super::enrolment_outcome;
-use super::keep::Keeper;
+use super::keeper::Keeper;
 use super::key_exchange_queue::KeyExchangeQueues;
 use super::progress_line::ProgressLine;
 use super::service::Service;

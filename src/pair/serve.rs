@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::if_older;
-use super::keep::Keeper;
+use super::keeper::Keeper;
 use super::run::{PairRun, Purpose, handshake};
-use super::service::Service;
+use super::service::{Duty, Service, reopen};
 use super::{pinned_party, pinned_peers};
 use crate::handshake::Handshake;
 use crate::link::Link;
@@ -16,7 +16,6 @@ use crate::role::Role;
 use crate::sandbox::Needs;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
-use crate::units::Age;
 use crate::{Error, Exit, Result};
 
 impl PairRun<'_> {
@@ -45,15 +44,6 @@ impl PairRun<'_> {
 /// [`super::once::run`] before it begins.
 pub fn run(open: impl Fn() -> Result<Link>, report: &Reporter) -> Result<()> {
     run_service(open, Duty::Serve, report)
-}
-
-/// What a service is there for.
-#[derive(Clone, Copy)]
-pub(super) enum Duty {
-    /// A slave answers every pairing.
-    Serve,
-    /// A master keeps its session alive.
-    Keep(Age),
 }
 
 /// A service of either role, until it is stopped.
@@ -92,20 +82,6 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
                 report.warning("keeping the previous configuration");
             }
         }
-    }
-}
-
-/// Reads the configuration again. `held` is what the sandbox left to this run, if there is one: what a later configuration needs
-/// beyond that, it cannot have.
-pub(super) fn reopen(open: &impl Fn() -> Result<Link>, held: Option<&Needs>) -> Result<Link> {
-    const REMEDY: &str = "to use it, restart sts-pair";
-    let Some(held) = held else { return open() };
-    let link = open().map_err(|error| error.hint_if_none(REMEDY))?;
-    match link.pairing_needs(true).first_beyond(held) {
-        None => Ok(link),
-        Some(beyond) => Err(Error::new(Exit::Config, format!("the new configuration needs {beyond}"))
-            .because("this run gave up access to it")
-            .hint(REMEDY)),
     }
 }
 

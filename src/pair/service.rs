@@ -1,4 +1,4 @@
-//! What `sts-pair --serve` has beside its pairings.
+//! What a service has beside its pairings: what it is for, its signals, and its configuration, which it reads again.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -6,10 +6,22 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::claims;
+use crate::link::Link;
 use crate::report::Reporter;
 use crate::report_throttle::KeyedReportThrottle;
+use crate::sandbox::Needs;
 use crate::stdio::Signals;
-use crate::{Error, Result};
+use crate::units::Age;
+use crate::{Error, Exit, Result};
+
+/// What a service is there for.
+#[derive(Clone, Copy)]
+pub(super) enum Duty {
+    /// A slave answers every pairing.
+    Serve,
+    /// A master keeps its session alive.
+    Keep(Age),
+}
 
 /// Requests to reload, and errors that do not end a service.
 pub(super) struct Service {
@@ -42,5 +54,19 @@ impl Service {
         if self.reported.is_due(&self.hasher.hash_one(error.to_string()), now) {
             report.warn(error);
         }
+    }
+}
+
+/// Reads the configuration again. `held` is what the sandbox left to this run, if there is one: what a later configuration needs
+/// beyond that, it cannot have.
+pub(super) fn reopen(open: &impl Fn() -> Result<Link>, held: Option<&Needs>) -> Result<Link> {
+    const REMEDY: &str = "to use it, restart sts-pair";
+    let Some(held) = held else { return open() };
+    let link = open().map_err(|error| error.hint_if_none(REMEDY))?;
+    match link.pairing_needs(true).first_beyond(held) {
+        None => Ok(link),
+        Some(beyond) => Err(Error::new(Exit::Config, format!("the new configuration needs {beyond}"))
+            .because("this run gave up access to it")
+            .hint(REMEDY)),
     }
 }

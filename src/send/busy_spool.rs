@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
+use super::failure::{RunResult, SendFailure};
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
-use super::run_end::{RunResult, SendFailure};
 use super::waiting::{self, Blocker};
 use crate::error::Lack;
 use crate::event_loop::EventLoop;

@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::SendOptions;
+use super::failure::{RunResult, SendFailure};
 use super::outgoing::OutgoingStream;
-use super::run_end::{RunResult, SendFailure};
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use super::waiting::{self, Blocker};

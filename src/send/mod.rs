@@ -33,6 +33,7 @@
 mod busy_spool;
 mod data_in_flight;
 mod direct;
+mod failure;
 mod first_session;
 mod gate;
 mod intake;
@@ -58,6 +59,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use self::direct::Direct;
+use self::failure::RunResult;
 use self::gate::Gate;
 use self::intake::Intake;
 use self::last_will::LastWill;
@@ -68,7 +70,6 @@ use self::plain::PlainStream;
 use self::record_check::{RecordCheck, max_line_record_len};
 use self::reply_topics::ReplyTopics;
 use self::run::{Registration, SendRun};
-use self::run_end::RunResult;
 use self::sealed::SealedStream;
 use self::source::MessageSource;
 use self::spooled::Spooled;

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use super::failure::{RunResult, SendFailure};
 use super::outgoing::Reply;
 use super::run::SendRun;
-use super::run_end::{RunResult, SendFailure};
 use super::source::Turn;
 use crate::text::count;
 use crate::{Error, Exit, Result};

@@ -13,11 +13,11 @@ use std::time::Instant;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
+use super::failure::{RunResult, SendFailure};
 use super::gate::Gate;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
-use super::run_end::{RunResult, SendFailure};
 use super::source::{MessageSource, Turn};
 use super::timeouts::Timeouts;
 use crate::config::MIN_MESSAGE;

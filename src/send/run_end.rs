@@ -8,6 +8,7 @@
 
 use std::time::Instant;
 
+use super::failure::{RunResult, SendFailure};
 use super::outgoing::OutgoingMessage;
 use super::run::SendRun;
 use super::source::larger;
@@ -17,23 +18,6 @@ use crate::spool::Pending;
 use crate::text::count;
 use crate::units::short_size;
 use crate::{Error, Exit, Result};
-
-/// Why a run ends before everything is delivered.
-pub(super) enum SendFailure {
-    /// It gives up. The error says how much is not delivered.
-    GivenUp(Error),
-    /// It cannot continue, for this reason.
-    Interrupted(Error),
-}
-
-impl From<Error> for SendFailure {
-    fn from(cause: Error) -> Self {
-        Self::Interrupted(cause)
-    }
-}
-
-/// What the loop does, and why it ends where that fails.
-pub(super) type RunResult<T> = std::result::Result<T, SendFailure>;
 
 impl SendRun<'_> {
     /// Sends all of the source, and ends the connection.

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::failure::SendFailure;
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingMessage, OutgoingStream};
-use super::run_end::SendFailure;
 use super::source::{Amount, MessageSource, Turn, larger};
 use crate::event_loop::{CLOSE_TIMEOUT, next_deadline};
 use crate::link::unix_time;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use super::run_end::{RunResult, SendFailure};
+use super::failure::{RunResult, SendFailure};
 use super::timeouts::Timeouts;
 use crate::event_loop::{EventLoop, Stop};
 use crate::{Error, Result};

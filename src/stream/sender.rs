@@ -8,42 +8,14 @@ use super::content::{
 };
 use super::id::{Origin, StreamId};
 use super::kind::Kind;
+use super::message_len::{Lengths, MIN_CARRIED_LEN, carried_len};
 use super::preamble::{Continues, Preamble, preamble_room};
 use super::reserved::{PartKeys, ReservedStream};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::crypto::key_tree::{Salt, will_cipher};
 use crate::message::{FrameType, SealedHeader, SessionTag};
 use crate::session::Session;
-use crate::suite::Suite;
 use crate::{Error, Exit, Result};
-
-/// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued, or a short
-/// limit would show only when one is due.
-const MIN_CARRIED_LEN: usize = 25;
-
-/// Most bytes that follow the kind in a plaintext of at most this length, if it is padded to a multiple of `pad`.
-fn carried_len(plaintext: usize, pad: Option<usize>) -> usize {
-    match pad {
-        None => plaintext.saturating_sub(1),
-        // At least one byte of padding.
-        Some(pad) => (plaintext / pad * pad).saturating_sub(2),
-    }
-}
-
-/// Most bytes of data in a message that is no longer than `max_message`, whatever the suite and the preamble.
-#[must_use]
-pub(crate) fn max_record_len(max_message: usize, pad: Option<usize>) -> usize {
-    // The overhead includes the kind.
-    carried_len(max_message.saturating_sub(Suite::MAX_OVERHEAD_LEN) + 1, pad).saturating_sub(preamble_room(max_message))
-}
-
-/// How long messages are.
-#[derive(Clone, Copy)]
-struct Lengths {
-    max_message: usize,
-    /// Each plaintext is padded to a multiple of this.
-    pad: Option<usize>,
-}
 
 /// Seals the messages of one stream, in order.
 pub struct Sender {

@@ -1,4 +1,4 @@
-//! Claim: whoever is killed at whatever step, however full the disk, no stream number is given twice.
+//! Claim: no stream number is given twice, whichever process is killed at whichever step, and however full the disk is.
 //!
 //! These tests run this test program anew, in the role that is named in the environment.
 

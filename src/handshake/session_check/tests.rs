@@ -1,5 +1,5 @@
 //! Claim: only the peer's own answer to this very query keeps a session, and two ends that disagree on its age end with
-//! one session, whoever comes first.
+//! one session, whichever of them comes first.
 
 use std::collections::VecDeque;
 

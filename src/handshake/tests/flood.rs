@@ -337,7 +337,7 @@ fn guesses_on_different_topics_count_together() {
     assert_eq!(world.wrong_codes.last(), Some(&(To::Slave, true)));
 }
 
-/// With a code the tree has one leaf, whoever waits for a signature beside it.
+/// With a code the tree has one leaf, even while other masters wait for a signature.
 #[test]
 fn a_coded_auth_req_is_the_only_one_under_its_signature() {
     let mut world = world(1);

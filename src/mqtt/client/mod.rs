@@ -4,14 +4,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "the jitter of the next attempt is drawn here")]
 
+mod lost_connection;
+
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags};
 
-use super::client_session::MIN_STABLE_LIFETIME;
-use super::connection_lost::{ConnectionLost, Finality, Obstacle};
+use super::connection_lost::{ConnectionLost, Obstacle};
 use super::failure_streak::FailureStreak;
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
 use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged, Will};
@@ -281,7 +282,7 @@ impl Client {
     }
 
     fn start_attempt(&mut self, now: Instant) {
-        let mut connector = self.dialer.start();
+        let mut connector = Connector::new(&self.dialer);
         let outcome = connector.drive(&self.dialer, now);
         self.phase = ConnectionPhase::Connecting(connector);
         self.attempted(outcome, now);
@@ -331,60 +332,6 @@ impl Client {
         } else {
             self.closed(now);
         }
-    }
-
-    /// The connection was lost, or the attempt failed.
-    fn lost(&mut self, lost: ConnectionLost, now: Instant) {
-        self.was_accepted |= self.session.is_accepted();
-        if lost.obstacle() == Obstacle::Closed && !self.was_accepted {
-            self.dialer.closed_without_answer();
-        }
-        if lost.obstacle() == Obstacle::Tls {
-            self.session.gave_up();
-        }
-        let (lost, hurry) = self.learn_from(lost, now);
-        if !self.session.is_disconnect_sent() {
-            let outage = if self.session.is_accepted() {
-                Outage::after_connack(self.dialer.endpoint(), &lost)
-            } else {
-                Outage::before_connack(self.dialer.endpoint(), &lost)
-            };
-            // Where there is something else to try, this one does not decide.
-            if self.is_last_word(&lost, now) && !self.was_accepted && !hurry {
-                self.session.transport_refused(outage.clone().into_error());
-            }
-            let retry = self.session.transport_lost(outage, now, &mut rand::rng());
-            self.phase = ConnectionPhase::Waiting(if hurry { now } else { retry });
-        }
-        // After `disconnect` there is no next attempt.
-        if self.session.is_disconnect_sent() {
-            self.close();
-        }
-    }
-
-    /// Whether this failure means that there is no use in another attempt.
-    fn is_last_word(&mut self, lost: &ConnectionLost, now: Instant) -> bool {
-        match &mut self.failures {
-            Some(failures) => failures.is_last_word(lost.finality(), now),
-            None => lost.finality() == Finality::Final,
-        }
-    }
-
-    /// Notes where to begin the next attempt. Returns the loss with its place, and whether there is no reason to wait.
-    fn learn_from(&mut self, lost: ConnectionLost, now: Instant) -> (ConnectionLost, bool) {
-        let ConnectionPhase::Open(connection, acceptance) = &self.phase else { return (lost, false) };
-        let remote = connection.remote();
-        let hurry = match acceptance {
-            Acceptance::Awaited(_) => self.dialer.failed(remote),
-            Acceptance::Since(since) => {
-                // A node that soon drops what it accepts may be leaving its cluster. A good one is tried again first.
-                if now.saturating_duration_since(*since) < MIN_STABLE_LIFETIME {
-                    self.dialer.failed(remote);
-                }
-                false
-            }
-        };
-        (lost.at_place(remote, remote.index), hurry)
     }
 
     /// The connection is closed after DISCONNECT.

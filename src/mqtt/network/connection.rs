@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::connector::Remote;
 use super::read_buffer::ReadBuffer;
+use super::remote::Remote;
 use super::transport::Transport;
 use crate::mqtt::ClientSession;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};

@@ -4,7 +4,6 @@
 //! It ends with the first transport that is ready for MQTT, or with what failed at each node.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,8 +14,8 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::dialer::Dialer;
 use super::failures::Failures;
-use super::node_order::Destination;
 use super::race::{Attempt, Race};
+use super::remote::Remote;
 use super::resolver::Resolver;
 use super::sockets;
 use super::transport::Transport;
@@ -68,18 +67,6 @@ struct Candidate {
     due: Instant,
 }
 
-/// What a connection is with; displays as messages name it.
-#[derive(Clone, Debug, Default)]
-pub(in crate::mqtt) struct Remote {
-    shown: String,
-    /// The index of the node.
-    pub(in crate::mqtt) index: usize,
-    /// Whether it has more than one address.
-    has_several: bool,
-    /// `None` for a Unix socket, and as long as there is no connection.
-    pub(super) destination: Option<Destination>,
-}
-
 /// How an attempt stands: still under way, or over with a transport or with the reason why there is none.
 pub(in crate::mqtt) type ConnectOutcome = Poll<Result<(Box<dyn Transport>, Remote), ConnectionLost>>;
 
@@ -87,12 +74,12 @@ pub(in crate::mqtt) type ConnectOutcome = Poll<Result<(Box<dyn Transport>, Remot
 type Transition = ControlFlow<ConnectOutcome>;
 
 impl Connector {
-    /// An attempt at the nodes with these indices; [`Connector::drive`] does the work.
-    pub(super) fn new(nodes: impl IntoIterator<Item = usize>) -> Self {
+    /// An attempt at the nodes of a dialer, in its order; [`Connector::drive`] does the work.
+    pub(in crate::mqtt) fn new(dialer: &Dialer) -> Self {
         Self {
             state: ConnectorState::NextNode,
             node: Remote::default(),
-            nodes: nodes.into_iter().collect(),
+            nodes: dialer.nodes().iter().copied().collect(),
             failures: Failures::default(),
         }
     }
@@ -273,23 +260,5 @@ impl Connector {
 
     fn failed(&mut self, address: Option<SocketAddr>, lost: ConnectionLost) {
         self.failures.push((&self.node.shown, self.node.index), address.filter(|_| self.node.has_several), lost);
-    }
-}
-
-impl Remote {
-    /// The same at this address.
-    fn at(&self, address: Option<SocketAddr>, has_others: bool) -> Self {
-        let shown = match address.filter(|_| self.has_several) {
-            Some(address) => format!("{} ({})", self.shown, address.ip()),
-            None => self.shown.clone(),
-        };
-        let destination = address.map(|address| Destination { node: self.index, address, has_others });
-        Self { shown, destination, ..self.clone() }
-    }
-}
-
-impl fmt::Display for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
     }
 }

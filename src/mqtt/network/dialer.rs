@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::connector::{Connector, Remote};
 use super::layers::Layers;
 use super::node_order::NodeOrder;
+use super::remote::Remote;
 use super::resolver::{Lookup, system_lookup};
 use crate::mqtt::Endpoint;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
@@ -49,9 +49,9 @@ impl Dialer {
         &self.endpoint
     }
 
-    /// Begins an attempt; [`Connector::drive`] does the work.
-    pub(in crate::mqtt) fn start(&self) -> Connector {
-        Connector::new(self.order.nodes().iter().copied())
+    /// The indices of the nodes, the one to try first in front.
+    pub(super) fn nodes(&self) -> &[usize] {
+        self.order.nodes()
     }
 
     /// The broker accepted a connection: the next attempt begins there.

@@ -15,6 +15,7 @@ mod node_order;
 mod proxy;
 mod race;
 mod read_buffer;
+mod remote;
 mod resolver;
 mod sockets;
 #[cfg(feature = "tls")]

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
-use super::connector::Remote;
+use super::connector::Connector;
 use super::dialer::Dialer;
+use super::remote::Remote;
 use super::transport::Transport;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::endpoint::{BrokerAddress, Endpoint, Node};
@@ -41,7 +42,7 @@ fn dialer(hosts: &[&str]) -> Dialer {
 /// Makes one attempt, to its end.
 fn attempt(dialer: &Dialer) -> Result<(Box<dyn Transport>, Remote), ConnectionLost> {
     let begin = Instant::now();
-    let mut connector = dialer.start();
+    let mut connector = Connector::new(dialer);
     loop {
         let now = Instant::now();
         if let Poll::Ready(outcome) = connector.drive(dialer, now) {

@@ -11,10 +11,9 @@ use self::broker::check_broker;
 use self::findings::Findings;
 use super::status::print;
 use crate::Result;
-use crate::cli::CommonArgs;
 use crate::config::{self, BrokerAddress, Environment};
 use crate::handshake::Peer;
-use crate::link::{Link, unix_time};
+use crate::link::{Link, LinkOptions, unix_time};
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::{Session, Standing};
@@ -30,9 +29,9 @@ const BUILD_TIME: &str = env!("STS_BUILD_TIME");
 ///
 /// # Errors
 /// The first of what is wrong, after all of it was printed; as [`Link::open`] if there is no configuration to check.
-pub fn run(args: &CommonArgs, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
-    let link = Link::open(args, report)?;
-    print_configuration(args, &link)?;
+pub fn run(options: &LinkOptions, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+    let link = Link::open(options, report)?;
+    print_configuration(options, &link)?;
     link.enter_sandbox(link.needs(), report);
     let mut findings = Findings::default();
     check_clock(&mut findings)?;
@@ -49,9 +48,9 @@ pub fn run(args: &CommonArgs, timeout: Option<Duration>, report: &Reporter) -> R
     findings.verdict()
 }
 
-fn print_configuration(args: &CommonArgs, link: &Link) -> Result<()> {
+fn print_configuration(options: &LinkOptions, link: &Link) -> Result<()> {
     let env = Environment::of_process();
-    let values = config::explain(args.link.as_deref(), &args.overrides, &env, &link.config)?;
+    let values = config::explain(options.link.as_deref(), &options.overrides, &env, &link.config)?;
     let width = values.iter().map(|value| value.value.chars().count()).max().unwrap_or_default().min(40);
     let put = |name: &str, value: &str, origin: &str| format!("{name:14} = {value:width$}  ({origin})\n");
     let runtime = if env.is_runtime_dir_set() { "STS_RUNTIME_DIR" } else { "default" };

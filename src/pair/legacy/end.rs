@@ -7,7 +7,7 @@ use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::legacy::{RecordedKill, Store};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
-use crate::pair::end::HINT;
+use crate::pair::PEER_NOT_TOLD;
 use crate::report::Reporter;
 use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
@@ -29,10 +29,10 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration
     };
     // Whatever kept KILL from being made or sent: this key must go.
     if !store.delete()? {
-        return Err(store.no_session().hint(HINT));
+        return Err(store.no_session().hint(PEER_NOT_TOLD));
     }
     report.info("deleted the session");
-    told.map_err(|error| error.hint_if_none(HINT))
+    told.map_err(|error| error.hint_if_none(PEER_NOT_TOLD))
 }
 
 fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {

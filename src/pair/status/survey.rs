@@ -161,7 +161,7 @@ impl<'a> Row<'a> {
 
     /// What was received under all sessions that are kept.
     pub(super) fn received(&self) -> Totals {
-        self.sessions.iter().map(|session| Totals::of(&session.received)).fold(Totals::default(), Totals::add)
+        self.sessions.iter().map(|session| session.received.totals()).fold(Totals::default(), Totals::add)
     }
 
     /// What was received in all, under sessions that are gone, too.

@@ -7,20 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rand::CryptoRng;
 
+use super::confirm_batch::{Batch, GapReports};
 use crate::Result;
 use crate::crypto::key_tree::Salt;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Content, MAX_CONFIRM_DELAY, Sender, StreamId};
+use crate::stream::{Confirmed, Content, Sender, StreamId};
 
-/// Most messages that a confirm waits for.
-const MAX_BATCH: u32 = 64;
-/// Bytes after which it does not wait: half of what a sender has on the way at first.
-const MAX_UNCONFIRMED_BYTES: usize = 32 << 10;
-/// Time between two confirms that say what is missing.
-const GAP_INTERVAL: Duration = Duration::from_millis(2);
-/// Batches that were full in time before more is waited for.
-const BATCHES_PER_GROWTH: u32 = 16;
 /// How often the sender of a message that is not understood is told so.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a run that is complete waits for a sender to say that it has heard of the end of its stream.
@@ -47,72 +40,6 @@ pub(super) struct ConfirmQueue {
     /// Streams that are written to their end, each with the time until which their sender is waited for.
     unsettled: BTreeMap<StreamId, Instant>,
     refused: Unreadable,
-}
-
-/// What is written and not confirmed, and how much of it a confirm waits for.
-///
-/// A sender may have few messages on the way, and wait for our confirm before it sends more: that it waits cannot be
-/// seen here. So where [`MAX_CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was,
-/// and grows again slowly.
-struct Batch {
-    since: Option<Instant>,
-    messages: u32,
-    bytes: usize,
-    /// So many messages are waited for.
-    size: u32,
-    /// How many batches of this size were full in time.
-    full: u32,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { since: None, messages: 0, bytes: 0, size: 1, full: 0 }
-    }
-}
-
-impl Batch {
-    fn is_full(&self) -> bool {
-        self.messages >= self.size || self.bytes >= MAX_UNCONFIRMED_BYTES
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + MAX_CONFIRM_DELAY)
-    }
-
-    /// The batch is confirmed, because it is full, or `is_late`.
-    fn next(&mut self, is_late: bool) {
-        if self.is_full() {
-            self.full += 1;
-            if self.full >= BATCHES_PER_GROWTH {
-                (self.size, self.full) = ((self.size + 1).min(MAX_BATCH), 0);
-            }
-        } else if is_late && self.messages > 0 {
-            (self.size, self.full) = (self.messages, 0);
-        }
-        (self.since, self.messages, self.bytes) = (None, 0, 0);
-    }
-}
-
-/// When senders are told that something is missing: at once, as what they have on the way may be lost with each message
-/// more; but while they are on it, each message that comes early would tell them the same.
-#[derive(Default)]
-struct GapReports {
-    due: Option<Instant>,
-    /// When the last one was due.
-    last: Option<Instant>,
-}
-
-impl GapReports {
-    fn note(&mut self, now: Instant) {
-        if self.due.is_none() {
-            self.last = Some(self.last.map_or(now, |last| now.max(last + GAP_INTERVAL)));
-            self.due = self.last;
-        }
-    }
-
-    fn are_due(&self, now: Instant) -> bool {
-        self.due.is_some_and(|due| now >= due)
-    }
 }
 
 /// Messages that are not understood, one of each stream.
@@ -272,8 +199,10 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
+    use super::super::confirm_batch::{BATCHES_PER_GROWTH, GAP_INTERVAL, MAX_BATCH, MAX_UNCONFIRMED_BYTES};
     use super::*;
     use crate::session::pair;
+    use crate::stream::MAX_CONFIRM_DELAY;
     use crate::stream::{FIRST_SIDE_STREAM, ReservedStream};
     use crate::suite::Suite;
 

@@ -25,6 +25,7 @@
 
 mod admissions;
 mod chains;
+mod confirm_batch;
 mod confirm_queue;
 mod early_messages;
 mod ended_sessions;

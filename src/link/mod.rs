@@ -1,19 +1,18 @@
 //! A link opened for use: its configuration, where its keys and sessions are, and its connection to the broker.
 
+mod client;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
-use rand::{CryptoRng, RngExt};
-
+pub use self::client::Tool;
 use crate::cache::{self, Cache};
-use crate::cli::CommonArgs;
 #[cfg(feature = "legacy")]
 use crate::config::Legacy;
 use crate::config::{self, Config, Environment, Protection};
 use crate::files::{self, Dir, Guard};
 use crate::identity::{IDENTITY_FILE, Identity, KNOWN_PEERS_FILE, KnownPeers, PeersStore};
-use crate::mqtt::{self, TicketPlace, Version};
 use crate::name::PeerName;
 use crate::peers::{LinkPeers, Reach, no_peer_trusted};
 use crate::report::Reporter;
@@ -22,9 +21,6 @@ use crate::stdio::Signals;
 use crate::suite::Suite;
 use crate::text::quote;
 use crate::{Error, Exit, Result};
-
-/// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.
-const MAX_FOREIGN: usize = 1 << 20;
 
 /// Seconds since 1970 by this device's clock, which may be wrong.
 #[must_use]
@@ -48,17 +44,15 @@ pub struct Link {
     no_sandbox: bool,
 }
 
-/// Which tool speaks to the broker; each has a client id of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tool {
-    /// sts-pair.
-    Pair,
-    /// sts-send.
-    Send,
-    /// sts-recv: the one that keeps the configured id, and with it a session in the broker.
-    Receive,
-    /// sts-recv with `--last`, beside any other sts-recv.
-    ReceiveLast,
+/// Which link is meant, and what the command line says of it.
+#[derive(Clone, Debug, Default)]
+pub struct LinkOptions {
+    /// Its name, or the path of its file.
+    pub link: Option<OsString>,
+    /// Keys of the configuration, as `KEY=VALUE`.
+    pub overrides: Vec<String>,
+    /// `--no-sandbox`.
+    pub no_sandbox: bool,
 }
 
 impl Link {
@@ -66,9 +60,9 @@ impl Link {
     ///
     /// # Errors
     /// As [`config::load`].
-    pub fn open(args: &CommonArgs, report: &Reporter) -> Result<Self> {
+    pub fn open(options: &LinkOptions, report: &Reporter) -> Result<Self> {
         let env = Environment::of_process();
-        let loaded = config::load(args.link.as_deref(), &args.overrides, &env)?;
+        let loaded = config::load(options.link.as_deref(), &options.overrides, &env)?;
         for warning in &loaded.warnings {
             report.warning(warning);
         }
@@ -78,10 +72,10 @@ impl Link {
             config: loaded.config,
             identity_dir: loaded.located.identity_dir,
             runtime_dir: env.runtime_dir(),
-            argument: args.link.clone(),
+            argument: options.link.clone(),
             pad: None,
             sources,
-            no_sandbox: args.no_sandbox,
+            no_sandbox: options.no_sandbox,
         };
         if !loaded.is_protection_overridden {
             link.refuse_downgrade()?;
@@ -339,100 +333,11 @@ impl Link {
         self.config.mqtt.endpoint.tls.is_some()
     }
 
-    /// Where a connection over TLS finds the ticket of the one before it.
-    fn ticket_place(&self) -> Option<TicketPlace> {
-        let is_ours = self.runtime_dir.exists() || Environment::of_process().check_runtime_home().is_ok();
-        is_ours.then(|| TicketPlace { dir: self.runtime_dir.clone(), name: format!("{}@tls", self.config.link) })
-    }
-
     /// The link as the user named it, for a command to type.
     fn as_typed(&self) -> String {
         match &self.argument {
             Some(argument) => quote(Path::new(argument)),
             None => self.config.link.to_string(),
         }
-    }
-
-    /// A client, as [`Link::client`], that begins to connect when it is first driven.
-    ///
-    /// # Errors
-    /// As [`Link::client`].
-    pub fn connect(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
-        let mut client = self.client(tool, rng)?;
-        client.connect(Instant::now());
-        Ok(client)
-    }
-
-    /// A client of the broker, idle until [`mqtt::Client::connect`]. Two processes never share a client id, since the broker
-    /// would drop the first: only sts-recv, of which a link has one, uses the configured id as it is.
-    ///
-    /// # Errors
-    /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
-    pub fn client(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
-        let config = &self.config.mqtt;
-        let unique = format!("{:08x}", rng.random::<u32>());
-        let derived = |id: &str, tool: &str| derive_client_id(id, tool, &unique, config.version);
-        let client_id = match (&config.session.client_id, tool) {
-            (Some(id), Tool::Receive) => id.clone(),
-            (Some(id), Tool::Send) => derived(id, "send"),
-            (Some(id), Tool::ReceiveLast) => derived(id, "last"),
-            (Some(id), Tool::Pair) => derived(id, "pair"),
-            (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
-        };
-        // A broker keeps messages for a client that it will know again, and for no other.
-        let durable = tool == Tool::Receive && config.session.client_id.is_some();
-        let defaults = mqtt::ClientOptions::new(client_id);
-        let options = mqtt::ClientOptions {
-            version: config.version,
-            login: config.login.clone(),
-            keep_alive: Duration::from_secs(config.keep_alive.into()),
-            unique_client_id: !durable,
-            v5: mqtt::V5Options {
-                session_expiry: config.session.expiry,
-                message_expiry: config.message_expiry,
-                // Nothing that the others wait for is ever retained.
-                wants_retained: matches!(tool, Tool::Receive | Tool::ReceiveLast),
-            },
-            clean_session: if durable { config.session.clean.unwrap_or(false) } else { true },
-            limits: mqtt::ClientLimits {
-                max_send: config.max_message,
-                max_receive: config.max_message.max(MAX_FOREIGN),
-                ..defaults.limits
-            },
-            ..defaults
-        };
-        let mut endpoint = config.endpoint.clone();
-        if let Some(tls) = &mut endpoint.tls {
-            tls.tickets = self.ticket_place();
-        }
-        mqtt::Client::new(endpoint, options)
-    }
-}
-
-/// The client id of a tool, of a configured one: that is cut where the version limits the length, since what is
-/// `unique` tells them apart.
-fn derive_client_id(id: &str, tool: &str, unique: &str, version: Version) -> String {
-    let suffix = format!("-{tool}-{unique}");
-    let room = version.max_client_id().map_or(id.len(), |max| max.saturating_sub(suffix.len()));
-    let end = (0..=room.min(id.len())).rev().find(|end| id.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}{suffix}", &id[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn derived_client_ids_fit_and_stay_distinct() {
-        for id in ["station", "a-client-id-of-23-bytes", "ßßßßßßßßßßß", "x"] {
-            let ids = ["send", "last", "pair"].map(|tool| derive_client_id(id, tool, "0123abcd", Version::V31));
-            assert!(ids.iter().all(|id| id.len() <= 23 && id.ends_with("-0123abcd")), "{ids:?}");
-            assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2] && !ids.contains(&id.to_owned()));
-        }
-        assert_eq!(
-            derive_client_id("gateway-station", "send", "0123abcd", Version::V311),
-            "gateway-station-send-0123abcd"
-        );
-        assert_eq!(derive_client_id("gateway-station", "send", "0123abcd", Version::V31), "gateway-s-send-0123abcd");
     }
 }

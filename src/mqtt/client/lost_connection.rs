@@ -1,0 +1,64 @@
+//! What the client does when a connection is lost or an attempt failed: where and when it tries again, or that it does not.
+
+use std::time::Instant;
+
+use super::{Acceptance, Client, ConnectionPhase};
+use crate::mqtt::Outage;
+use crate::mqtt::client_session::MIN_STABLE_LIFETIME;
+use crate::mqtt::connection_lost::{ConnectionLost, Finality, Obstacle};
+
+impl Client {
+    /// The connection was lost, or the attempt failed.
+    pub(super) fn lost(&mut self, lost: ConnectionLost, now: Instant) {
+        self.was_accepted |= self.session.is_accepted();
+        if lost.obstacle() == Obstacle::Closed && !self.was_accepted {
+            self.dialer.closed_without_answer();
+        }
+        if lost.obstacle() == Obstacle::Tls {
+            self.session.gave_up();
+        }
+        let (lost, hurry) = self.learn_from(lost, now);
+        if !self.session.is_disconnect_sent() {
+            let outage = if self.session.is_accepted() {
+                Outage::after_connack(self.dialer.endpoint(), &lost)
+            } else {
+                Outage::before_connack(self.dialer.endpoint(), &lost)
+            };
+            // Where there is something else to try, this one does not decide.
+            if self.is_last_word(&lost, now) && !self.was_accepted && !hurry {
+                self.session.transport_refused(outage.clone().into_error());
+            }
+            let retry = self.session.transport_lost(outage, now, &mut rand::rng());
+            self.phase = ConnectionPhase::Waiting(if hurry { now } else { retry });
+        }
+        // After `disconnect` there is no next attempt.
+        if self.session.is_disconnect_sent() {
+            self.close();
+        }
+    }
+
+    /// Whether this failure means that there is no use in another attempt.
+    fn is_last_word(&mut self, lost: &ConnectionLost, now: Instant) -> bool {
+        match &mut self.failures {
+            Some(failures) => failures.is_last_word(lost.finality(), now),
+            None => lost.finality() == Finality::Final,
+        }
+    }
+
+    /// Notes where to begin the next attempt. Returns the loss with its place, and whether there is no reason to wait.
+    fn learn_from(&mut self, lost: ConnectionLost, now: Instant) -> (ConnectionLost, bool) {
+        let ConnectionPhase::Open(connection, acceptance) = &self.phase else { return (lost, false) };
+        let remote = connection.remote();
+        let hurry = match acceptance {
+            Acceptance::Awaited(_) => self.dialer.failed(remote),
+            Acceptance::Since(since) => {
+                // A node that soon drops what it accepts may be leaving its cluster. A good one is tried again first.
+                if now.saturating_duration_since(*since) < MIN_STABLE_LIFETIME {
+                    self.dialer.failed(remote);
+                }
+                false
+            }
+        };
+        (lost.at_place(remote, remote.index), hurry)
+    }
+}

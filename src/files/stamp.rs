@@ -47,6 +47,12 @@ impl Stamp {
         self.inode == other.inode
     }
 
+    /// Whether both are of one file with the same content, whatever names and owner it was given between the two.
+    #[must_use]
+    pub(crate) fn is_same_content(&self, other: &Self) -> bool {
+        (self.modified, self.len, self.inode) == (other.modified, other.len, other.inode)
+    }
+
     /// True if it is old enough at `now` to change with the next change: a file system's clock ticks only every few
     /// milliseconds, so two changes at once may leave the same stamp.
     #[must_use]

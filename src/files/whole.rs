@@ -15,6 +15,7 @@ use super::dir::{Dir, TEMPORARY, sync_dir};
 use super::follow;
 use super::lock::Lock;
 use super::random_access::RandomAccessFile;
+use super::stamp::{Stamp, stamp_of};
 use super::users::us;
 use crate::text::{quote, show};
 use crate::{Error, Exit, Result};
@@ -135,7 +136,7 @@ pub(crate) fn check_replaceable(dir: &Dir, name: &str) -> Result<()> {
 /// # Errors
 /// [`Exit::Failed`] where the disk is full or the directory cannot be written; the old file is then as it was.
 pub(crate) fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result<()> {
-    replace_by(dir, lock, name, |file| file.write_all(bytes))
+    replace_by(dir, lock, name, |file| file.write_all(bytes)).map(drop)
 }
 
 /// What a file that is replaced is made of, in order.
@@ -146,11 +147,18 @@ pub(crate) enum Part {
     New(String),
 }
 
-/// As [`replace`], by a file that shares parts with `old`: those go through the kernel alone where it can do that.
+/// As [`replace`], by a file that shares parts with `old`: those go through the kernel alone where it can do that. Returns the stamp of
+/// what was written, from before it had its name: others can write a file of this name as soon as there is one.
 ///
 /// # Errors
 /// As [`replace`]; also where `old` is shorter than a part of it says.
-pub(crate) fn replace_parts(dir: &Dir, lock: &Lock, name: &str, old: &RandomAccessFile, parts: &[Part]) -> Result<()> {
+pub(crate) fn replace_parts(
+    dir: &Dir,
+    lock: &Lock,
+    name: &str,
+    old: &RandomAccessFile,
+    parts: &[Part],
+) -> Result<Stamp> {
     replace_by(dir, lock, name, |file| {
         parts.iter().try_for_each(|part| match part {
             Part::Kept(range) => old.copy_part(range, file),
@@ -159,10 +167,10 @@ pub(crate) fn replace_parts(dir: &Dir, lock: &Lock, name: &str, old: &RandomAcce
     })
 }
 
-fn replace_by(dir: &Dir, lock: &Lock, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<()> {
+fn replace_by(dir: &Dir, lock: &Lock, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<Stamp> {
     let Lock { .. } = lock;
-    write_and(dir, name, fill, |temporary, name| rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true))
-        .map(|_| ())
+    let rename = |temporary: &str, name: &str| rustix::fs::renameat(&dir.fd, temporary, &dir.fd, name).map(|()| true);
+    write_and(dir, name, fill, rename).map(|(written, _)| written)
 }
 
 /// Makes a file of mode 0600 that must not exist yet, complete from the moment it can be seen; false where it existed.
@@ -191,6 +199,7 @@ pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result
             }
         },
     )
+    .map(|(_, created)| created)
 }
 
 /// Gives a file of ours another name, in place of any file of that name; `lock` is as for [`replace`].
@@ -216,26 +225,30 @@ pub(crate) fn remove(dir: &Dir, name: &str) -> Result<bool> {
     }
 }
 
-/// Fills a temporary file and lets `publish` give it its name; true where it did.
+/// Fills a temporary file and lets `publish` give it its name; true where it did. The stamp is of the temporary file.
 fn write_and(
     dir: &Dir,
     name: &str,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
     publish: impl FnOnce(&str, &str) -> rustix::io::Result<bool>,
-) -> Result<bool> {
+) -> Result<(Stamp, bool)> {
     let name = file_name(name)?;
     let temporary = format!("{name}{TEMPORARY}");
     let published = write_new(dir, &temporary, fill)
-        .and_then(|()| Ok(publish(&temporary, name)?))
+        .and_then(|written| Ok((written, publish(&temporary, name)?)))
         .map_err(|err| failed("write", &dir.join(name), err));
-    if !matches!(published, Ok(true)) {
+    if !matches!(published, Ok((_, true))) {
         // What failed is reported; if even this fails, the next writer takes the temporary file over.
         let _ = rustix::fs::unlinkat(&dir.fd, &temporary, AtFlags::empty());
     }
-    if published? { sync_dir(dir).map(|()| true) } else { Ok(false) }
+    let (written, is_published) = published?;
+    if is_published {
+        sync_dir(dir)?;
+    }
+    Ok((written, is_published))
 }
 
-fn write_new(dir: &Dir, temporary: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+fn write_new(dir: &Dir, temporary: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Stamp> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || rustix::fs::openat(&dir.fd, temporary, flags, Mode::RUSR | Mode::WUSR);
     let fd = match open() {
@@ -247,5 +260,6 @@ fn write_new(dir: &Dir, temporary: &str, write: impl FnOnce(&mut File) -> io::Re
     };
     let mut file = File::from(fd);
     write(&mut file)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(stamp_of(&rustix::fs::fstat(&file)?))
 }

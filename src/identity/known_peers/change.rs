@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::file::{KNOWN_PEERS_FILE, PeersFile, PeersStore};
-use super::index::Subject;
+use super::index::{PeersIndex, Subject};
 use super::line::PeersLine;
-use crate::files::{self, Lock, Part};
+use crate::files::{self, Lock, Part, Stamp};
 use crate::identity::{Binding, PeerName, PublicKey};
 use crate::name::{LinkName, did_you_mean, list};
 use crate::{Error, Exit, Result};
@@ -140,13 +140,21 @@ impl PeersStore {
     fn write(&self, lock: &Lock, file: PeersFile, edits: Vec<Edit>) -> Result<()> {
         let edited = Edited::of(edits, file.len(), file.ends_open()?);
         let (old, index) = file.into_parts();
-        match &old {
-            Some(old) => files::replace_parts(self.dir(), lock, KNOWN_PEERS_FILE, old, &edited.parts)?,
-            None => files::replace(self.dir(), lock, KNOWN_PEERS_FILE, edited.new_text().as_bytes())?,
+        let Some(old) = old else {
+            // The first one that reads it makes an index.
+            return files::replace(self.dir(), lock, KNOWN_PEERS_FILE, edited.new_text().as_bytes());
+        };
+        let written = files::replace_parts(self.dir(), lock, KNOWN_PEERS_FILE, &old, &edited.parts)?;
+        match index.after(|at| edited.moved(at), &edited.lines) {
+            Ok(index) => self.store_index(&index, &written),
+            Err(_) => Ok(()),
         }
-        // The lock is still held: no other writer comes between.
+    }
+
+    /// Stores the index of what was `written`, if that is still there: an editor takes no lock.
+    pub(super) fn store_index(&self, index: &PeersIndex, written: &Stamp) -> Result<()> {
         if let (Some(dir), Some(stamp)) = (self.index_dir(), self.stamp()?)
-            && let Ok(index) = index.after(|at| edited.moved(at), &edited.lines)
+            && stamp.is_same_content(written)
         {
             index.store(dir, &stamp);
         }

@@ -131,8 +131,11 @@ impl PeersFile {
     /// [`Exit::Failed`] where the file or its index cannot be read.
     pub(super) fn find(&self, subject: Subject<'_>, max: usize) -> Result<Vec<PeersLine>> {
         let mut found = Vec::new();
-        for at in self.index.find(subject, max)? {
-            found.extend(self.line_at(at)?.filter(|line| line.is_of(subject)));
+        let mut places = self.index.find(subject)?;
+        while found.len() < max
+            && let Some(at) = places.next()
+        {
+            found.extend(self.line_at(at?)?.filter(|line| line.is_of(subject)));
         }
         Ok(found)
     }

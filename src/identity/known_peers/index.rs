@@ -124,26 +124,20 @@ impl PeersIndex {
         files::replace(dir, lock, INDEX_FILE, &bytes)
     }
 
-    /// Where lines begin that may be of this subject, at most `max` of them.
+    /// Where lines begin that may be of this subject: another one can have its hash, so that only the lines tell which are.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where it cannot be read.
-    pub(super) fn find(&self, subject: Subject<'_>, max: usize) -> Result<Vec<u64>> {
+    /// [`Exit::Failed`] where it cannot be read, now or at a later one of these.
+    pub(super) fn find(&self, subject: Subject<'_>) -> Result<impl Iterator<Item = Result<u64>>> {
         let hash = subject.hash();
         let (mut low, mut high) = (0, self.count());
         while low < high {
             let middle = low.midpoint(high);
             if self.entry(middle)?.hash < hash { low = middle + 1 } else { high = middle }
         }
-        let mut found = Vec::new();
-        for number in low..self.count() {
-            let entry = self.entry(number)?;
-            if entry.hash != hash || found.len() == max {
-                break;
-            }
-            found.push(entry.at);
-        }
-        Ok(found)
+        let of_hash = move |entry: &Result<Entry>| entry.as_ref().map_or(true, |entry| entry.hash == hash);
+        let entries = (low..self.count()).map(|number| self.entry(number));
+        Ok(entries.take_while(of_hash).map(|entry| Ok(entry?.at)))
     }
 
     /// The index of the file after lines were replaced: `moved` tells where what was at a place is now, or that it is gone.

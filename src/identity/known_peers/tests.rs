@@ -288,6 +288,59 @@ fn the_index_follows_each_change_of_ours() {
 }
 
 #[test]
+fn a_peer_whose_hash_another_one_has_is_found_and_forgotten() {
+    let home = Home::new();
+    home.write_large(300);
+    let whole = home.load().unwrap();
+    let link: LinkName = "l3".parse().unwrap();
+    // As if the name p7, its key and the link l3 had the hashes of p0, p1 and p2, which come before them.
+    let place =
+        |number: usize, line: &PeersLine| PeersLine { place: whole.lines()[number].place.clone(), ..line.clone() };
+    let [p7, p30] = [7, 30].map(|number| &whole.lines()[number]);
+    let colliding: Vec<_> = (0..3).map(|number| place(number, p7)).chain([place(0, p30)]).collect();
+    let (_, index) = home.store().open().unwrap().into_parts();
+    fs::remove_file(home.index()).unwrap();
+    index.after(Some, &colliding).unwrap().store(home.store().index_dir().unwrap(), &whole.stamp.unwrap());
+    assert!(home.index().exists());
+    assert_eq!(names(&home.select(&["p7"], Some("l3")).unwrap()), ["p7", "p30"]);
+    for (called, key, why) in [("uno", &stranger(7), "already known as `p7`"), ("p7", &keys()[1], "with another key")] {
+        let err = home.trust(called, key, None).unwrap_err();
+        assert!(err.to_string().contains(why), "{err}");
+    }
+    home.store().note_paired(&stranger(7), &link).unwrap();
+    assert_eq!(home.store().forget(&name("p7")).unwrap(), stranger(7));
+    assert_eq!(home.load().unwrap().lines().len(), 299);
+}
+
+#[test]
+fn an_editor_that_replaces_what_was_just_written_gets_no_index_of_it() {
+    let home = Home::new();
+    home.write_large(300);
+    let edit = |edit: fn(&Path, &str)| {
+        home.trust("one", &keys()[1], None).unwrap();
+        let written = home.store().stamp().unwrap().unwrap();
+        let (_, index) = home.store().read().unwrap().into_parts();
+        let _ = fs::remove_file(home.index());
+        edit(&home.file(), &fs::read_to_string(home.file()).unwrap().replace("p123 ", "q123 "));
+        home.store().store_index(&index, &written).unwrap();
+        let has_index = home.index().exists();
+        home.store().forget(&name("one")).unwrap();
+        has_index
+    };
+    // An owner or a name that it is given changes nothing of what is in it.
+    assert!(edit(|file, _| fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap()));
+    assert!(!edit(|file, text| {
+        let other = file.with_extension("new");
+        fs::write(&other, text).unwrap();
+        fs::rename(other, file).unwrap();
+    }));
+    assert!(!edit(|file, text| {
+        std::thread::sleep(Duration::from_millis(50));
+        fs::write(file, text).unwrap();
+    }));
+}
+
+#[test]
 fn an_index_of_another_version_of_the_file_is_not_used() {
     let home = Home::new();
     home.write_large(300);

@@ -67,11 +67,13 @@ impl<'a> Intake<'a> {
         self.split.next(bytes, self.max_record, true).unwrap_or(0)
     }
 
-    /// Reads standard input into the spool, as long as there is any and room for it.
+    /// Reads standard input into the spool, as long as there is any and room for it. From here on the run keeps what it is
+    /// given, with or without a session and a broker, so a service manager is told that it is ready.
     ///
     /// # Errors
     /// As [`Input::read`] and [`RecordStore::append`].
     pub(super) fn read(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<()> {
+        self.report.ready();
         let mut written = 0;
         while written < MAX_WRITTEN_PER_TURN {
             if !self.is_blocked() && !self.input.at_end() && self.input.is_ready()? {

@@ -221,3 +221,28 @@ fn a_service_manager_hears_that_a_run_is_ready_once_the_broker_accepts_it() {
         fs::remove_file(device.path().join("notify")).unwrap();
     }
 }
+
+/// With a spool it keeps its input from then on, so a manager that waited for the broker would end a sender that does its work.
+#[test]
+fn a_sender_with_a_spool_is_ready_before_there_is_a_broker_or_a_session_or_its_turn() {
+    let mut broker = Broker::start();
+    let (pair, enrolled) = (Pair::paired(&broker, "gcm"), Pair::enrolled(&broker, "gcm"));
+    broker.stop();
+    let send = |device: &Device, said: &str| {
+        let mut notices = Notices::listen(device);
+        let mut command = device.send(&["--spool", "spool", LINK]);
+        command.env("NOTIFY_SOCKET", device.path().join("notify"));
+        let run = Process::spawn(command);
+        run.wait_for(said);
+        notices.wait_for("READY=1");
+        assert!(!notices.heard.iter().any(|notice| notice.starts_with("STATUS=connected")), "{:?}", notices.heard);
+        fs::remove_file(device.path().join("notify")).unwrap();
+        run
+    };
+    let without_broker = send(&pair.master, "waiting for the broker");
+    let beside_another = send(&pair.master, "");
+    let without_session = send(&enrolled.master, "meanwhile, input waits in the spool");
+    for run in [beside_another, without_broker, without_session] {
+        run.stop();
+    }
+}

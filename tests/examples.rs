@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -276,6 +277,41 @@ fn the_services_are_kept_in() {
         let output = run("systemd-analyze", &args, Some(&service));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+/// What a peer or the broker does can have the same exit status as a mistake in the configuration.
+#[test]
+fn no_exit_status_and_no_number_of_failures_stops_a_service_for_good() {
+    let examples = examples();
+    let restarted: Vec<_> = examples.iter().filter(|(_, text)| text.contains("\nRestart=")).collect();
+    assert_eq!(restarted.len(), 4);
+    for (name, text) in restarted {
+        for line in ["Restart=always", "RestartSec=60", "StartLimitIntervalSec=0"] {
+            assert!(text.lines().any(|it| it == line), "{name}: no {line}");
+        }
+        assert!(!text.contains("\nRestartPreventExitStatus="), "{name}");
+    }
+}
+
+/// With stand-ins for the tools: `sts-recv` fails at its end, and `sts-send` at the first time.
+#[test]
+fn a_line_is_handed_on_to_a_local_broker_until_that_takes_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    let lines = r#"'{"peer":"s7","text":"a\tb\t"}' '{"peer":"s8","base64":"/w=="}' '{"peer":"s7","text":""}'"#;
+    let send = "[ -e tried ] || { : >tried; cat >/dev/null; exit 75; }\necho \"$*\" >>sent\ncat >>sent\n";
+    for (tool, script) in [("sts-recv", &*format!("printf '%s\\n' {lines}\nexit 65\n")), ("sts-send", send)] {
+        fs::write(at(tool), format!("#!/bin/sh\n{script}")).unwrap();
+        fs::set_permissions(at(tool), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let mut bridge = Command::new("dash");
+    bridge.arg(example("sts-to-mqtt")).args(["plant", "local"]).current_dir(directory.path());
+    let output = bridge.env("PATH", path).env("STS_RETRY_PAUSE", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    assert_eq!(output.stderr, b"sts-to-mqtt: not published, as it is not UTF-8: a line of s8\n");
+    let to = "-q --each -o pubtop=sts/s7 local\n";
+    assert_eq!(fs::read_to_string(at("sent")).unwrap(), format!("{to}a\tb\t\n{to}\n"));
 }
 
 #[test]

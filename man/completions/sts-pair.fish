@@ -13,7 +13,7 @@ complete -c sts-pair -l spool -d 'With --metrics: add the size of the spool DIR 
 complete -c sts-pair -l if-older -d 'Keep the session if it is younger than AGE and the peer still has it; for cron' -r
 complete -c sts-pair -l trust -d 'Read a public key line from stdin and trust it as NAME\'s, for LINK only or for all links' -r -f -a '(__sts_peers)'
 complete -c sts-pair -l forget -d 'Stop trusting the key of NAME, and delete all sessions with it' -r -f -a '(__sts_peers)'
-complete -c sts-pair -l peers -d 'Print the keys of the peers of LINK, or of those that publish on topics which FILTER matches, for --trust - elsewhere' -r
+complete -c sts-pair -l peers -d 'Print the keys of the peers of LINK as --trust - reads them, or only of those that publish on topics matching FILTER' -r
 complete -c sts-pair -l metrics -d 'Print metrics of all links for Prometheus, or write them to FILE, which is replaced as a whole' -r -F
 complete -c sts-pair -l keep -d 'On a master: keep running, and agree on a new session when it is older than AGE or the peer has lost it, until SIGTERM' -r
 complete -c sts-pair -s v -d 'Print each step'

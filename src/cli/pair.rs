@@ -89,8 +89,8 @@ struct PairMode {
     /// Read a public key line from stdin and trust it as NAME's, for LINK only or for all links
     ///
     /// It is the line that --key prints on the other device. It must come over a channel on which nobody else could have
-    /// altered it. If NAME is `-`, stdin is a list of peers, one per line, each with its name before its key line; all of
-    /// them are trusted, or none.
+    /// altered it. If NAME is `-`, stdin is a list of peers, one per line, each with its name before its key line; either
+    /// all of them are trusted or none.
     #[arg(long, value_name = "NAME")]
     trust: Option<Newcomers>,
 
@@ -98,7 +98,7 @@ struct PairMode {
     #[arg(long, value_name = "NAME")]
     forget: Option<PeerName>,
 
-    /// Print the keys of the peers of LINK, or of those that publish on topics which FILTER matches, for --trust - elsewhere
+    /// Print the keys of the peers of LINK as --trust - reads them, or only of those that publish on topics matching FILTER
     #[arg(long, value_name = "FILTER", num_args = 0..=1, require_equals = true, default_missing_value = ALL)]
     peers: Option<Listing>,
 

@@ -1,7 +1,7 @@
 //! The command line of sts: all three tools in one executable, for devices with little flash.
 //!
-//! It is the tool whose name it is called by, if `sts-send` is a link to it, or the tool that its first argument names:
-//! `sts send`. What follows is the command line of that tool.
+//! It acts as the tool by whose name it is called, if `sts-send` is a link to it, or else as the tool that its first
+//! argument names: `sts send`. The other arguments are those of that tool.
 
 use std::ffi::OsString;
 use std::io;
@@ -42,7 +42,7 @@ pub fn command() -> clap::Command {
     let command = clap::Command::new(NAME)
         .version(env!("CARGO_PKG_VERSION"))
         .about("sts-pair, sts-send and sts-recv in one executable")
-        .after_help("Called as sts-pair, sts-send or sts-recv, by a link of that name, sts is that tool.")
+        .after_help("Called through a link named sts-pair, sts-send or sts-recv, sts acts as that tool.")
         .disable_help_subcommand(true)
         .subcommand_required(true);
     command.subcommands(APPLETS.iter().map(|tool| (tool.command)().name(tool.word())))
@@ -71,7 +71,7 @@ fn tool_of(args: &[OsString]) -> Option<(&'static Applet, Vec<OsString>)> {
 fn without_tool(args: &[OsString], stdout: &mut dyn io::Write) -> Result<()> {
     match command().try_get_matches_from(args) {
         Err(stop) => super::stopped(NAME, args, &stop, stdout),
-        Ok(_) => Err(Error::new(Exit::Usage, "no tool is named").hint("sts --help")),
+        Ok(_) => Err(Error::new(Exit::Usage, "no tool given").hint("sts --help")),
     }
 }
 

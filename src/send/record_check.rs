@@ -1,4 +1,5 @@
-//! Whether a record can be sent at all. It is checked before any of it is sent, or is in a spool, where it would wait for ever.
+//! Whether a record can be sent at all. This is checked before any of it is sent or spooled: it would stay in the spool
+//! forever.
 
 use crate::config::Protection;
 use crate::link::Link;
@@ -39,7 +40,7 @@ impl RecordCheck {
         }
         match text.iter().position(|byte| *byte == 0) {
             None => Ok(()),
-            Some(at) => Err(unsendable(format!("byte {} of it is NUL, where the old program would cut it", at + 1))
+            Some(at) => Err(unsendable(format!("byte {} is a NUL, where the old program would cut the line", at + 1))
                 .hint("remove it: the old program takes text only")),
         }
     }
@@ -76,7 +77,10 @@ mod tests {
         }
         let error = first(b"a\0b\n", 4).unwrap_err();
         assert_eq!(error.exit(), Exit::DataLost);
-        assert_eq!(error.to_string(), "line 7 cannot be sent: byte 2 of it is NUL, where the old program would cut it");
+        assert_eq!(
+            error.to_string(),
+            "line 7 cannot be sent: byte 2 is a NUL, where the old program would cut the line"
+        );
         assert!(RecordCheck::AnyBytes.check(b"a\0b", false, 1).is_ok());
     }
 }

@@ -71,7 +71,7 @@ fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Durat
                     "the run ended before KILL was sent again, which the old program needs if it missed the first"
                         .into()
                 }
-                None => format!("the broker at {endpoint} did not take the message"),
+                None => format!("the broker at {endpoint} did not acknowledge the message"),
             };
             return Err(events.unreachable(WHAT).unwrap_or_else(|| Error::new(Exit::TryAgain, WHAT).because(why)));
         }

@@ -50,7 +50,7 @@ fn a_line_that_cannot_be_sent_is_not_in_the_spool() {
     let mut link = Link::new(broker.port(), Role::Slave, true, 21);
     let old = link.paired();
     let long = "x".repeat(3000);
-    let said = ["line 2 cannot be sent: byte 3001 of it is NUL", "the run ends at this line"];
+    let said = ["line 2 cannot be sent: byte 3001 is a NUL", "the run ends at this line"];
     link.device.send_all(&SPOOL, format!("good\n{long}\0\nnever\n")).failed(&[65], &said);
     let small = with_spool(&["-o", "max_message=2999"]);
     link.device.send_all(&small, format!("good, too\n{long}\n")).failed(&[65], &["line 2", "longer than 2999 bytes"]);

@@ -1,7 +1,7 @@
-//! How fast messages may leave: at most so many in an interval. An interval begins with the first message after the one
-//! before.
+//! How fast messages may leave: at most N in an interval. An interval begins with the first message after the end of
+//! the previous interval.
 //!
-//! Any other span of that length may touch two intervals: at most twice as many leave in it, less one.
+//! Any other span of that length may touch two intervals: at most 2N - 1 messages leave in it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ pub(crate) struct Pace {
     /// Most messages that are sent in an interval.
     max_messages: usize,
     interval: Duration,
-    /// When the interval ends that the newest message is in.
+    /// When the interval of the newest message ends.
     ends: Option<Instant>,
     sent: usize,
 }
@@ -31,7 +31,7 @@ impl Pace {
         self.sent += 1;
     }
 
-    /// Begins another interval if the one before is over.
+    /// Begins a new interval if the previous one is over.
     pub(crate) fn advance(&mut self, now: Instant) {
         if self.ends.is_some_and(|ends| now >= ends) {
             (self.ends, self.sent) = (None, 0);

@@ -87,8 +87,8 @@ impl Extend<Peer> for AcceptedPeers {
 }
 
 impl LinkPeers {
-    /// The peers of the link of this name and configuration, whose identity key and known peers are in `store`. A run that is to
-    /// `reach` one of them, or the only one that there is, does without the others.
+    /// The peers of the link of this name and configuration, whose identity key and known peers are in `store`. A run
+    /// that is to `reach` one of them, or the only one, need not know the others.
     ///
     /// # Errors
     /// [`Exit::NotTrusted`] where this device has no identity key yet, or a file that must be ours is not.

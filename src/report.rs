@@ -33,7 +33,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Says up to `level` on stderr, in the name of `tool`, and tells a service manager how the run is doing.
+    /// Reports up to `level` on stderr, in the name of `tool`, and tells a service manager how the run is doing.
     #[must_use]
     pub fn new(tool: &'static str, level: Level) -> Self {
         let status = (io::stderr().is_terminal() && level >= Level::Info).then(Cell::default);
@@ -98,7 +98,7 @@ impl Reporter {
         let _ = sink.write_all(text.as_bytes()).and_then(|()| sink.flush());
     }
 
-    /// The run does what it is there for: a service manager may start what depends on it.
+    /// The run is ready: a service manager may start the units that depend on it.
     pub fn ready(&self) {
         if let Some(manager) = &self.manager {
             manager.ready();
@@ -117,7 +117,7 @@ impl Reporter {
         self.manager.as_ref()
     }
 
-    /// Whether [`Reporter::verbose`] says anything, where finding that out takes long.
+    /// Whether [`Reporter::verbose`] prints anything: to be asked before work that only such a line needs.
     #[must_use]
     pub fn is_verbose(&self) -> bool {
         self.level >= Level::Verbose

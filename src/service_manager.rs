@@ -1,5 +1,5 @@
-//! The service manager that started this process, if it wants to know how that is doing (`sd_notify(3)`): systemd, or any
-//! that sets `NOTIFY_SOCKET`.
+//! The service manager that started this process, if it wants to know how that is doing (`sd_notify(3)`): systemd, or
+//! any other that sets `NOTIFY_SOCKET`.
 //!
 //! Its socket is opened once, before the run enters its sandbox, which leaves no way to a socket in the abstract name space.
 //! The known crates open one per message.
@@ -27,7 +27,7 @@ pub(crate) struct ServiceManager {
 
 /// The manager restarts the service if it hears nothing for a while.
 struct Watchdog {
-    /// Half of that while.
+    /// Half of that time.
     interval: Duration,
     due: Cell<Instant>,
 }
@@ -51,7 +51,7 @@ impl ServiceManager {
         Some(Self { socket, is_ready: Cell::new(false), watchdog })
     }
 
-    /// The run does what it is there for. Said once.
+    /// Reports that the run is ready. Only the first call has an effect.
     pub(crate) fn ready(&self) {
         if !self.is_ready.replace(true) {
             self.tell("READY=1");
@@ -63,7 +63,7 @@ impl ServiceManager {
         self.tell(&format!("STATUS={}", tame(&what.to_string())));
     }
 
-    /// Says that the run goes on, if it is time to.
+    /// Reports that the run has not hung, if that is due.
     pub(crate) fn keep_alive(&self, now: Instant) {
         if let Some(Watchdog { interval, due }) = &self.watchdog
             && now >= due.get()
@@ -79,7 +79,7 @@ impl ServiceManager {
     }
 
     fn tell(&self, what: &str) {
-        // A manager that is gone is told nothing.
+        // The manager may be gone: then there is nothing to tell it.
         let _ = self.socket.send(what.as_bytes());
     }
 }

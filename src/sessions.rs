@@ -224,8 +224,9 @@ impl LinkSessions {
         self.stored().any(|stored| stored.session.id == id)
     }
 
-    /// The session to send under: the current one with the one peer of this link. If the configuration names several, it is the
-    /// one that was agreed last: a device that is moved to another gateway pairs with that one, and nobody has to tell it.
+    /// The session to send under: the current one with the one peer of this link. If the configuration names several
+    /// peers, it is the newest session: a device that moves to another gateway pairs with that one, and needs no other
+    /// change.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers, and none of them says

@@ -40,11 +40,11 @@ pub(super) fn begin(sessions: &mut [StoredSession], session: SessionId, number: 
     limit(sessions);
 }
 
-/// The streams that a preamble in a message of at most `max_message` bytes tells, oldest first; what was told often
-/// enough is not listed any more.
+/// The streams that the preamble of a message of at most `max_message` bytes tells, oldest first; those that were told
+/// often enough are no longer listed.
 ///
-/// Where there is no room for all, the ones that were told least often come first, of these the newest: a number that
-/// was taken and not used, before the stream that begins now, would be missed by a receiver that is not told so at once.
+/// If there is no room for all, those that were told least often come first, and among these the newest: if the number
+/// before the stream that begins now was taken and not used, a receiver that is not told so at once reports it as lost.
 pub(super) fn tell(sessions: &mut [StoredSession], max_message: usize) -> Vec<EndedStream> {
     let listed =
         || sessions.iter().rev().flat_map(|stored| stored.latest.iter().map(|latest| (stored.session.id, latest)));
@@ -127,7 +127,7 @@ mod tests {
         }
     }
 
-    /// The receiver would report the newest as lost, if it was not told that it carried nothing.
+    /// If the receiver is not told that the newest carried nothing, it reports that one as lost.
     #[test]
     fn what_was_not_told_comes_before_what_was_and_the_newest_before_older_ones() {
         let mut sessions = sessions();

@@ -402,7 +402,7 @@ fn peer_digits(name: &str) -> Option<(&str, &str)> {
     name.split_once('@').filter(|(_, digits)| field_text::unhex::<16>(digits).is_some())
 }
 
-/// The link that a session file is of, and the first half of its peer's fingerprint.
+/// The link to which a session file belongs, and the first half of its peer's fingerprint.
 fn peer_of(name: &str) -> Option<(&str, [u8; 16])> {
     let (link, digits) = name.split_once('@')?;
     Some((link, field_text::unhex(digits)?))

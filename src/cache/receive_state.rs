@@ -41,7 +41,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// What a total takes of it.
+    /// What it adds to a total.
     pub(crate) fn totals(&self) -> Totals {
         let Self { messages, bytes, duplicates, gaps, lost, last_message, .. } = *self;
         Totals { messages, bytes, duplicates, gaps, lost, last_message }
@@ -204,8 +204,8 @@ pub(super) fn index(reason: Rejected) -> usize {
 }
 
 impl ReceiveState {
-    /// Drops every session that is not among these, each of which has its peer. What was received under it stays in the totals
-    /// of its peer.
+    /// Drops every session that is not among these, which come with their peers. The messages received under a dropped
+    /// session stay in the totals of its peer.
     pub(super) fn keep_only(&mut self, peers: &HashMap<SessionId, Digest>) {
         self.note_peers(peers);
         let past = &mut self.past;
@@ -219,7 +219,7 @@ impl ReceiveState {
         });
     }
 
-    /// Notes whose sessions these are, for the time after they are gone.
+    /// Records the peers of these sessions, for the time when the sessions are gone.
     pub(super) fn note_peers(&mut self, peers: &HashMap<SessionId, Digest>) {
         for (id, (_, counters)) in &mut self.sessions {
             counters.peer = peers.get(id).copied().or(counters.peer);

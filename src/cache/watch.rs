@@ -17,7 +17,7 @@ struct File {
     /// `None` where the file was too new to tell its next version from this one.
     stamp: Option<Stamp>,
     sessions: Result<PeerSessions>,
-    /// It was read since [`Watch::share_keys`].
+    /// It was read after the last [`Watch::share_keys`].
     is_new: bool,
 }
 

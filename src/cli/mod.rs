@@ -50,7 +50,7 @@ pub struct CommonArgs {
 }
 
 impl CommonArgs {
-    /// What they say of the link.
+    /// The options that say which link to open, and how.
     #[must_use]
     pub fn link_options(&self) -> LinkOptions {
         let Self { link, overrides, no_sandbox, .. } = self.clone();

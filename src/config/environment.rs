@@ -73,9 +73,9 @@ impl Environment {
         self.config_dirs().iter().any(|dir| dir.join(format!("{link}.conf")).exists())
     }
 
-    /// Where the identity key and the known peers are where no link says otherwise: the first of
-    /// [`Environment::config_dirs`], but the machine's for the user who owns that and has none of its own, as the user of
-    /// the services does.
+    /// Where the identity key and the known peers are if no link says otherwise: the first of
+    /// [`Environment::config_dirs`], or the machine's for a user who owns that one and has none of their own, such as
+    /// the user of the services.
     #[must_use]
     pub(crate) fn identity_dir(&self) -> PathBuf {
         let dirs = self.config_dirs();

@@ -97,7 +97,7 @@ impl TopicFilter {
     #[must_use]
     pub(crate) fn matches(&self, topic: &str) -> bool {
         let mut levels = topic.split('/');
-        // The broker's own topics match no wildcard in front.
+        // A wildcard at the beginning does not match the broker's own topics.
         if topic.starts_with('$') && self.plain().starts_with(['+', '#']) {
             return false;
         }

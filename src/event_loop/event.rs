@@ -1,9 +1,9 @@
-//! What a run hears from its loop.
+//! What the loop reports to a run.
 
 use crate::Error;
 use crate::mqtt::{Message, Qos, Receipt, Token};
 
-/// What the broker did, as far as a run must act on it.
+/// An event at the broker on which a run must act.
 #[derive(Debug)]
 pub(crate) enum BrokerEvent {
     /// The broker accepted the connection.
@@ -21,11 +21,11 @@ pub(crate) enum BrokerEvent {
     },
     /// The broker has this message; at QoS 0, the socket has it.
     Acknowledged(Token),
-    /// The broker takes no message as long as one that was published, which holds up the others.
+    /// A published message is longer than the broker accepts, and holds up the others.
     TooLong(Error),
-    /// A message came in.
+    /// A message arrived.
     Message(Message),
-    /// A message came in that is over the limit. Its payload was discarded.
+    /// A message arrived that is over the limit. Its payload was discarded.
     Oversize {
         /// Length of the payload in bytes.
         len: usize,
@@ -37,10 +37,10 @@ pub(crate) enum BrokerEvent {
 /// Whether signals ask the run to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stop {
-    /// They do not.
+    /// No signal was received.
     No,
-    /// The first one came: finish what was begun.
+    /// The first signal was received: finish what was begun.
     Gracefully,
-    /// A second one came.
+    /// A second signal was received.
     AtOnce,
 }

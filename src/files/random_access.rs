@@ -16,7 +16,7 @@ use super::stamp::{Stamp, stamp_of};
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
-/// A file that was opened and checked, read and written at any place in it.
+/// An open, checked file that is read and written at any position.
 #[derive(Debug)]
 pub(crate) struct RandomAccessFile {
     file: File,
@@ -41,8 +41,8 @@ pub(crate) fn open_to_read(dir: &Dir, name: &str) -> Result<RandomAccessFile> {
     open(dir, name, OFlags::RDONLY)
 }
 
-/// Opens a file to read parts of it that others may read, too, and that nobody else can change; `None` where it is absent. It may
-/// be a link, as for [`super::read`].
+/// Opens a file to read parts of it; `None` if it is absent. Other users may be able to read it, but not to change it.
+/// It may be a symbolic link, as for [`super::read`].
 ///
 /// # Errors
 /// As [`super::read`].
@@ -81,7 +81,7 @@ impl RandomAccessFile {
         }
     }
 
-    /// All of it, up to `max` bytes.
+    /// Reads the whole file, up to `max` bytes.
     ///
     /// # Errors
     /// [`Exit::Failed`] where it cannot be read or is longer.
@@ -97,7 +97,7 @@ impl RandomAccessFile {
         if bytes.len() as u64 > max { Err(too_long()) } else { Ok(bytes) }
     }
 
-    /// Its stamp, which it keeps where another file takes its name.
+    /// Its stamp, which stays the same if another file takes its name.
     ///
     /// # Errors
     /// [`Exit::Failed`] where it cannot be examined.
@@ -105,7 +105,7 @@ impl RandomAccessFile {
         rustix::fs::fstat(&self.file).map(|stat| stamp_of(&stat)).map_err(|errno| failed("examine", &self.path, errno))
     }
 
-    /// Appends this part of it to another file, by way of the kernel alone where the file system can do that.
+    /// Appends this part of it to another file, copied within the kernel if the file system supports that.
     pub(super) fn copy_part(&self, part: &Range<u64>, to: &mut File) -> io::Result<()> {
         let mut file = &self.file;
         file.seek(SeekFrom::Start(part.start))?;

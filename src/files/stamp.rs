@@ -13,7 +13,7 @@ use crate::Result;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     modified: (i64, i64),
-    /// Of the inode: a program that gives a file an old time of modification changes this one.
+    /// Time of the last change of the inode: a program that sets an old time of modification changes this one.
     changed: (i64, i64),
     len: i64,
     inode: u64,
@@ -23,7 +23,7 @@ impl Stamp {
     /// Length of [`Stamp::to_bytes`].
     pub(crate) const LEN: usize = 6 * 8;
 
-    /// As bytes, which lead back to an equal stamp, and to no other.
+    /// As bytes, which are equal for equal stamps only.
     #[must_use]
     pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
         let Self { modified, changed, len, inode } = self;

@@ -139,19 +139,19 @@ pub(crate) fn replace(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Resul
     replace_by(dir, lock, name, |file| file.write_all(bytes)).map(drop)
 }
 
-/// What a file that is replaced is made of, in order.
+/// A part of the new content of a file that is replaced.
 pub(crate) enum Part {
-    /// These bytes of the old one.
+    /// These bytes of the old file.
     Kept(Range<u64>),
-    /// These.
+    /// This text.
     New(String),
 }
 
-/// As [`replace`], by a file that shares parts with `old`: those go through the kernel alone where it can do that. Returns the stamp of
-/// what was written, from before it had its name: others can write a file of this name as soon as there is one.
+/// As [`replace`], by a file that shares parts with `old`; those are copied within the kernel if it can do that. Returns
+/// the stamp of what was written, taken before the file had its name: as soon as it has one, others can write it.
 ///
 /// # Errors
-/// As [`replace`]; also where `old` is shorter than a part of it says.
+/// As [`replace`]; also if `old` ends before one of its parts does.
 pub(crate) fn replace_parts(
     dir: &Dir,
     lock: &Lock,
@@ -187,7 +187,7 @@ pub(crate) fn create(dir: &Dir, lock: &Lock, name: &str, bytes: &[u8]) -> Result
             match rustix::fs::renameat_with(&dir.fd, temporary, &dir.fd, name, RenameFlags::NOREPLACE) {
                 Ok(()) => Ok(true),
                 Err(Errno::EXIST) => Ok(false),
-                // Network file systems know no RENAME_NOREPLACE; a hard link is as exclusive.
+                // Network file systems do not support RENAME_NOREPLACE; a hard link is as exclusive.
                 Err(Errno::INVAL | Errno::NOSYS) => {
                     match rustix::fs::linkat(&dir.fd, temporary, &dir.fd, name, AtFlags::empty()) {
                         Ok(()) => rustix::fs::unlinkat(&dir.fd, temporary, AtFlags::empty()).map(|()| true),

@@ -12,10 +12,10 @@ use crate::crypto::legacy::Block;
 /// Most values that a message may have been made from: what we sent while it was on its way, which [`super::pace`] bounds, and
 /// what the other device sent meanwhile.
 pub(super) const MAX_RECENT: usize = 1024;
-/// How many of them are kept, however old they are: of a device that seldom sends, no more were ever on their way.
+/// How many of them are kept, whatever their age: a device that seldom sends never has more on their way.
 pub(super) const MIN_RECENT: usize = 16;
-/// How long the others are kept at least, in seconds, and at most twice as long: an sts-recv whose output blocks reads old messages.
-/// All of them are written with each message.
+/// Least time for which the others are kept, in seconds; the most is twice that. An sts-recv whose output blocks reads
+/// old messages. All of them are written with each message.
 const RECENT_INTERVAL: u64 = 600;
 
 /// Our end of the chain. It starts with half of the key, so its values are erased as keys are, and it has no `Debug`.

@@ -111,7 +111,7 @@ impl LegacySession {
         matches!(self.mode, Mode::Cbc(_))
     }
 
-    /// Forgets what no message that still comes can have been made from.
+    /// Forgets the blocks from which no message that still arrives can have been encrypted.
     pub(super) fn forget_old(&mut self, now: u64) {
         if let Mode::Cbc(chain) = &mut self.mode {
             chain.forget_old(now);

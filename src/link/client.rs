@@ -1,4 +1,4 @@
-//! The client of a link: what is asked of the broker, and under which client id.
+//! The MQTT client of a link: what it asks the broker for, and its client id.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,8 @@ use crate::Result;
 use crate::config::Environment;
 use crate::mqtt::{self, TicketPlace, Version};
 
-/// Payloads up to this length in bytes are looked at whatever `max_message` says here; the peer's may be larger.
+/// Payloads up to this length in bytes are processed whatever `max_message` is on this device; the peer's may be
+/// larger.
 const MAX_FOREIGN: usize = 1 << 20;
 
 /// Which tool speaks to the broker; each has a client id of its own.
@@ -26,7 +27,7 @@ pub enum Tool {
 }
 
 impl Link {
-    /// Where a connection over TLS finds the ticket of the one before it.
+    /// Where a TLS connection finds the session ticket of the previous one.
     fn ticket_place(&self) -> Option<TicketPlace> {
         let is_ours = self.runtime_dir.exists() || Environment::of_process().check_runtime_home().is_ok();
         is_ours.then(|| TicketPlace { dir: self.runtime_dir.clone(), name: format!("{}@tls", self.config.link) })
@@ -58,7 +59,7 @@ impl Link {
             (Some(id), Tool::Pair) => derived(id, "pair"),
             (None, _) => format!("sts-{unique}{:08x}", rng.random::<u32>()),
         };
-        // A broker keeps messages for a client that it will know again, and for no other.
+        // A broker keeps messages only for a client that uses the same id again.
         let durable = tool == Tool::Receive && config.session.client_id.is_some();
         let defaults = mqtt::ClientOptions::new(client_id);
         let options = mqtt::ClientOptions {
@@ -69,7 +70,7 @@ impl Link {
             v5: mqtt::V5Options {
                 session_expiry: config.session.expiry,
                 message_expiry: config.message_expiry,
-                // Nothing that the others wait for is ever retained.
+                // The other tools never wait for a retained message.
                 wants_retained: matches!(tool, Tool::Receive | Tool::ReceiveLast),
             },
             clean_session: if durable { config.session.clean.unwrap_or(false) } else { true },
@@ -88,8 +89,8 @@ impl Link {
     }
 }
 
-/// The client id of a tool, of a configured one: that is cut where the version limits the length, since what is
-/// `unique` tells them apart.
+/// The client id of a tool, derived from the configured one. That is cut if the version limits the length, since
+/// `unique` tells the ids apart.
 fn derive_client_id(id: &str, tool: &str, unique: &str, version: Version) -> String {
     let suffix = format!("-{tool}-{unique}");
     let room = version.max_client_id().map_or(id.len(), |max| max.saturating_sub(suffix.len()));

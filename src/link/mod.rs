@@ -44,7 +44,7 @@ pub struct Link {
     no_sandbox: bool,
 }
 
-/// Which link is meant, and what the command line says of it.
+/// Which link to open, and what the command line says about it.
 #[derive(Clone, Debug, Default)]
 pub struct LinkOptions {
     /// Its name, or the path of its file.

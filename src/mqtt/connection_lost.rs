@@ -101,7 +101,7 @@ impl ConnectionLost {
         self
     }
 
-    /// Says that where another attempt would fail, too, that is known only once several in a row fail so.
+    /// Limits how final this failure is: it is final only once several attempts in a row have failed in this way.
     #[cfg(feature = "tls")]
     #[must_use]
     pub(super) fn final_only_if_repeated(mut self) -> Self {

@@ -6,7 +6,7 @@ use super::service::Service;
 use crate::files::Lock;
 use crate::units::Age;
 
-/// What a master has that keeps a session alive.
+/// The state of a master that keeps a session alive.
 pub(super) struct Keeper<'a> {
     pub(super) service: &'a mut Service,
     pub(super) age: Age,
@@ -15,10 +15,10 @@ pub(super) struct Keeper<'a> {
     pub(super) is_peer_missing: bool,
 }
 
-/// A round that goes on.
+/// The round in progress.
 pub(super) struct Round {
     pub(super) until: Instant,
-    /// Whether a new session is wanted, this run alone knows.
+    /// Only this run answers whether a new session is wanted.
     pub(super) _answers: Lock,
 }
 

@@ -61,8 +61,8 @@ fn store(dir: Dir, env: &Environment) -> PeersStore {
     PeersStore::new(dir, Dir::open(&env.runtime_dir(), Guard::Private).ok().flatten())
 }
 
-/// Pins the key line on standard input under a name, or all those of a list or none of them, for one link or for all links. Links
-/// that have paired stay with their peers.
+/// Pins the key line on standard input under a name, or either all or none of the key lines of a list, for one link or
+/// for all links. Links that have paired stay with their peers.
 ///
 /// # Errors
 /// [`Exit::DataLost`] if standard input is not a key line or a list of them, [`Exit::Failed`] if it cannot be read;
@@ -99,7 +99,7 @@ pub fn trust(env: &Environment, who: &Newcomers, link: Option<&Link>, report: &R
     Ok(())
 }
 
-/// Reads standard input up to `max` bytes: its text, or why it is none.
+/// Reads standard input up to `max` bytes: its text, or why it is not text.
 fn read_input(max: u64) -> Result<std::result::Result<String, String>> {
     let mut text = String::new();
     match std::io::stdin().take(max).read_to_string(&mut text) {
@@ -156,7 +156,8 @@ fn note_sessions(store: &PeersStore, env: &Environment, report: &Reporter) {
     }
 }
 
-/// Writes down with which of these peers a link is, by the beginnings of their fingerprints, if it has sessions with one only.
+/// Records which of these peers, given by the beginnings of their fingerprints, a link is with, if it has sessions with
+/// one only.
 fn note_session(store: &PeersStore, runtime: &Path, link: &LinkName, peers: &[[u8; 16]]) -> Result<()> {
     if store.has_paired(link)? {
         return Ok(());

@@ -41,7 +41,7 @@ use crate::{Error, Exit, Result};
 /// The name of a device that was not given one; it has no meaning while keys are pinned by hand.
 const DEFAULT_NAME: &str = "sts";
 
-/// The hint where `--end` could not tell the peer.
+/// The hint if `--end` could not tell the peer.
 const PEER_NOT_TOLD: &str = "the other device may not know: run sts-pair --end there, too";
 
 fn default_name() -> PeerName {
@@ -57,7 +57,7 @@ fn link_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
     encrypted_peers(link)
 }
 
-/// As [`link_peers`], of which only the one of this name matters, if one is given.
+/// As [`link_peers`]; if a name is given, only the peer with that name matters.
 ///
 /// # Errors
 /// As [`link_peers`].

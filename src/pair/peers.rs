@@ -1,4 +1,4 @@
-//! `sts-pair --peers`: the keys of a link's peers, as `--trust -` reads them on another gateway.
+//! `sts-pair --peers`: the keys of a link's peers, in the form that `--trust -` reads on another gateway.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use crate::link::Link;
 use crate::report::Reporter;
 use crate::{Error, Exit, Result};
 
-/// In place of a filter: all peers, those without a session, too.
+/// In place of a filter: all peers, also those without a session.
 pub(crate) const ALL: &str = "*";
 
 /// Which of the peers to print: those that publish on a topic which the filter matches, or all.

@@ -1,4 +1,4 @@
-//! What a service has beside its pairings: what it is for, its signals, and its configuration, which it reads again.
+//! The parts of a service beside its pairings: its purpose, its signals, and the configuration, which it reloads.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -14,7 +14,7 @@ use crate::stdio::Signals;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
-/// What a service is there for.
+/// The purpose of a service.
 #[derive(Clone, Copy)]
 pub(super) enum Duty {
     /// A slave answers every pairing.
@@ -57,8 +57,8 @@ impl Service {
     }
 }
 
-/// Reads the configuration again. `held` is what the sandbox left to this run, if there is one: what a later configuration needs
-/// beyond that, it cannot have.
+/// Reads the configuration again. `held` is the access that the sandbox, if there is one, left to this run: a later
+/// configuration cannot get more.
 pub(super) fn reopen(open: &impl Fn() -> Result<Link>, held: Option<&Needs>) -> Result<Link> {
     const REMEDY: &str = "to use it, restart sts-pair";
     let Some(held) = held else { return open() };

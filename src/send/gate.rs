@@ -2,35 +2,36 @@
 //!
 //! [`Gate::is_open`] is asked before each message that may wait: new ones, those that were made and not published,
 //! retransmissions of `--confirm`, and what is said between two streams. Two things shut it: the client has no room for
-//! the longest message, or the run has a pace (the old program's link has one) and that allows no more at the moment. The
-//! last words of a run or a stream (`SendRun::settle`, `OutgoingStream::end_early`) do not ask, and count. Queries and
-//! answers ([`OutgoingMessage::BestEffort`]) neither ask nor count; they are dropped if the client has no room for them.
+//! the longest message, or the run has a pace (the old program's link has one) and that allows no more at the moment.
+//! The last messages of a run or a stream (`SendRun::settle`, `OutgoingStream::end_early`) do not ask, but they count.
+//! Queries and answers ([`OutgoingMessage::BestEffort`]) neither ask nor count; they are dropped if the client has no
+//! room for them.
 //!
-//! A shut gate delays messages and marks none: no timer of a retransmission runs out for it, and no turn of the loop is
-//! made for what is due behind it, since the loop passes over times that have passed.
+//! A shut gate delays messages, and changes nothing about them: no retransmission timer expires because of it, and the
+//! loop does not wake for a message that is due but has to wait, since it ignores times that have passed.
 //!
 //! # How to add a limit
 //!
 //! First decide what it counts:
 //!
-//! - **What this run gives to the client**, each message once: here. A limit of messages per time is one more [`Pace`] in
-//!   `send::paces`; all of them are kept. Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`];
-//!   if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else changes: whatever
-//!   waits for the gate stays with the source or the stream, in the counts of `run_end`.
+//! - **What this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
+//!   in `send::paces`; all of them are kept. Any other limit is a condition in [`Gate::is_open`], counted in
+//!   [`Gate::pass`]; if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else
+//!   changes: whatever waits for the gate stays with the source or the stream, in the counts of `run_end`.
 //! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
 //!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes.rs`), the pause after
 //!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate
 //!   shuts.
 //!
-//! What holds for each limit here:
+//! For each limit here:
 //!
-//! - It is of one run, and begins anew with it: nothing of it is stored. With a spool, only the run that sends has a gate;
-//!   the others append. Two runs without a spool have a limit each.
+//! - It applies to one run, and begins anew with each run: it is not stored. With a spool, only the run that sends has
+//!   a gate; the others append. Two runs without a spool have a limit each.
 //! - `sts-pair --status` shows what the files of a session say, so it shows nothing of a limit. `--progress` counts what
 //!   waits for the gate as unacknowledged.
-//! - It is shut without a connection, as a pace is. Otherwise, what the gate let pass meanwhile would leave in one burst
-//!   on the next connection. What was on its way when a connection ended, the client repeats on the next one: at most what
-//!   the broker lets it have in flight.
+//! - It is shut without a connection, as a pace is. Otherwise, what the gate let pass meanwhile would leave in one
+//!   burst on the next connection. The client repeats the messages that were on their way when a connection ended on
+//!   the next one: at most as many as the broker lets it have in flight.
 //! - Reading does not wait for it (`SendRun::may_read`): `--timeout` counts from when a message was read, and a program
 //!   that waits in write(2) has no timeout. Without a spool, what is read meanwhile is one message of the largest size,
 //!   which with `--each` may be many lines. With one, it is appended to the spool record by record, up to `--spool-max`.
@@ -56,7 +57,7 @@ pub(super) struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    /// A gate that lets messages pass no faster than each of these paces, as these settings say.
+    /// A gate that lets messages pass no faster than each of these paces allows.
     pub(super) fn new(mqtt: &'a Mqtt, paces: Vec<Pace>) -> Self {
         Self { mqtt, paces, data_in_flight: DataInFlight::default() }
     }
@@ -66,7 +67,7 @@ impl<'a> Gate<'a> {
         self.mqtt.max_message
     }
 
-    /// It is this time: once per turn of the loop, before [`Gate::is_open`].
+    /// Sets the time; called once per iteration of the loop, before [`Gate::is_open`].
     pub(super) fn advance(&mut self, now: Instant) {
         for pace in &mut self.paces {
             pace.advance(now);
@@ -90,8 +91,8 @@ impl<'a> Gate<'a> {
         self.paces.iter().filter_map(Pace::resumes_at).max()
     }
 
-    /// Gives a message to the client, which has room for it. The client publishes it, and again on each later connection
-    /// until it is acknowledged: of that the run hears nothing. Returns the token of a record of a spool.
+    /// Gives a message to the client, which has room for it. The client publishes it, and repeats it on each later
+    /// connection until it is acknowledged; the run does not hear of that. Returns the token of a record of a spool.
     pub(super) fn pass(
         &mut self,
         message: OutgoingMessage,

@@ -26,8 +26,8 @@ use crate::{Error, Exit, Result};
 /// Lines as messages of a session with the old program.
 pub(super) struct LegacyStream {
     store: Store,
-    /// No other sts-send runs on the link. A run with a spool has this only after the spool: runs that took the two in different
-    /// orders would wait for each other.
+    /// No other sts-send runs on the link. A run with a spool takes this lock after the spool: runs that took the two
+    /// in different orders would wait for each other.
     lock: Option<Lock>,
     topic: String,
     listen: String,
@@ -167,7 +167,7 @@ impl SpoolStream for LegacyStream {
     }
 
     fn reseal_records(&mut self, spool: &mut Spool, _now: Instant) -> Result<u64> {
-        // The line that they are of is read again.
+        // The line to which they belong is read again.
         self.rest.clear();
         spool.rewind()?;
         Ok(spool.sealed_before())

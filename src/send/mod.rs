@@ -14,7 +14,7 @@
 //!                                                       +-> legacy -+
 //! ```
 //!
-//! Before a record is in a message, or in the spool, `record_check` says whether it can be sent at all.
+//! Before a record goes into a message or into the spool, `record_check` says whether it can be sent at all.
 //!
 //! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
 //! session (`first_session`). It keeps its input meanwhile: `waiting` is the loop of both.
@@ -24,11 +24,11 @@
 //! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
 //! wait for another session, or the run ends when its own is deleted (`replies`).
 //!
-//! A line meets the files in the order of this picture. `run` is the loop that moves it on, and the one place for the run's
-//! own time (`deadline`). `gate` is the one way to the client, with all that limits it: its head is the recipe for
-//! another limit. What a stream has made and not published is `unpublished`. How the run ends, and the count of what is
-//! not delivered then, is `run_end`. What the receiver replies, with `--confirm`, is in `replies`; when a run that waits
-//! gives up is in `timeouts`, and whom it names then in `missing`.
+//! A line passes the files in the order of this picture. `run` is the loop that moves it on, and the one place for the
+//! run's own time (`deadline`). `gate` is the one way to the client, with all that limits it: its head is the recipe
+//! for another limit. `unpublished` has the messages that a stream has made and not published. `run_end` has how the
+//! run ends, and the count of the data that is not delivered then. `replies` has the receiver's replies, with
+//! `--confirm`; `timeouts` says when a run that waits gives up, and `missing` whom it names then.
 
 mod busy_spool;
 mod data_in_flight;
@@ -214,7 +214,7 @@ fn max_record(spool: &SpoolOptions, link: &Link) -> Result<usize> {
     })
 }
 
-/// For whom a spool of this link is.
+/// The receiver of a spool of this link.
 fn spool_receiver<'a>(link: &Link, peer: Option<&'a Digest>) -> SpoolReceiver<'a> {
     match (&link.config.protection, peer) {
         (Protection::Legacy(_), _) => SpoolReceiver::OldProgram,
@@ -231,8 +231,7 @@ fn split(link: &Link, options: &SendOptions) -> Split {
     }
 }
 
-/// What limits the messages of a run per time: how fast the receiver bears them, where it says nothing that would slow
-/// the sender down.
+/// The limits on messages per time of a run, for a receiver that has no means to slow the sender down.
 fn paces(link: &Link) -> Vec<Pace> {
     match link.config.protection {
         #[cfg(feature = "legacy")]

@@ -17,7 +17,7 @@ impl Spool {
             return Ok(false);
         }
         self.store(&turn)?;
-        // Before the right to append: who appends after this finds that no run sends, and does so itself.
+        // Released before the right to append: a run that appends after this finds that no run sends, and sends itself.
         self.sending = None;
         Ok(true)
     }

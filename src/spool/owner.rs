@@ -28,10 +28,10 @@ pub(crate) struct Owner<'a> {
     pub(crate) receiver: SpoolReceiver<'a>,
 }
 
-/// For whom the records of a spool are.
+/// The receiver of the records of a spool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SpoolReceiver<'a> {
-    /// Whoever reads a link that is not encrypted.
+    /// Any reader of a link that is not encrypted.
     Anyone,
     /// The old program (`sts_version = 1`), which has no key.
     OldProgram,

@@ -83,7 +83,7 @@ impl ReceiveKeys {
         }
     }
 
-    /// Something of a stream was received: returns its first key, and keeps that of a stream of data.
+    /// Called for the first message of a stream: returns its first key, and keeps the key of a stream of data.
     fn begin(&mut self, stream: u32, salt: Salt) -> Option<StreamKey> {
         if stream >= FIRST_SIDE_STREAM {
             return self.first_key(stream, salt);

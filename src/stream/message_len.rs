@@ -3,8 +3,8 @@
 use super::preamble::preamble_room;
 use crate::suite::Suite;
 
-/// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued, or a short
-/// limit would show only when one is due.
+/// What a message of any stream must be able to carry, in bytes: a preamble that says what is continued. Otherwise a
+/// limit that is too short would show only when such a preamble is due.
 pub(super) const MIN_CARRIED_LEN: usize = 25;
 
 /// Most bytes that follow the kind in a plaintext of at most this length, if it is padded to a multiple of `pad`.

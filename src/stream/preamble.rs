@@ -28,8 +28,8 @@ const CONTINUES_LEN: usize = 8 + 4 + SALT_LEN + 8;
 const ENDED_LEN: usize = 4 + SALT_LEN + 4;
 /// What such an item begins with.
 const ENDED_HEAD_LEN: usize = 3 + 8;
-/// Room for three streams of one session, as many as a device has to tell that begins one after another; or for one that
-/// continued another one.
+/// Room for three streams of one session, which are all that a device has to tell if it begins one stream after
+/// another; or for one that continued another one.
 const MIN_ENDED_ROOM: usize = ENDED_HEAD_LEN + 3 * ENDED_LEN;
 /// Room for as many as a preamble can tell, each of which continued another one.
 const MAX_ENDED_ROOM: usize = MAX_ENDED * (ENDED_HEAD_LEN + ENDED_LEN + CONTINUES_LEN);

@@ -87,8 +87,8 @@ impl Sender {
         self
     }
 
-    /// Keeps messages to this many bytes, if they may be longer. The first one then tells less of earlier streams, so
-    /// that any record has room in it.
+    /// Limits messages to this many bytes, if they may be longer. The first one then tells less about earlier streams,
+    /// so that any record has room in it.
     pub(crate) fn limit_messages(&mut self, max_message: usize) {
         self.lengths.max_message = self.lengths.max_message.min(max_message);
         self.preamble.limit_to(self.lengths.max_message);

@@ -35,7 +35,7 @@ fn an_open_stream_keeps_the_time_of_its_last_message() {
     }
 }
 
-/// A monitoring system takes a total that falls for one that began anew.
+/// A monitoring system takes a falling total for a counter that was reset.
 #[test]
 fn what_was_received_under_a_session_that_is_gone_stays_in_the_total_of_its_peer() {
     let (_home, cache) = cache();

@@ -34,7 +34,7 @@ pub type Features = [u8; 4];
 pub type Cookie = [u8; COOKIE_LEN];
 
 const OKM_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
-/// How much of the stack deriving a key takes at most, in bytes.
+/// Most bytes of the stack that deriving a key uses.
 const ERASED_STACK_LEN: usize = 4096;
 
 /// SHA-256 over `parts`, each after its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
@@ -379,7 +379,7 @@ pub(super) fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<
     okm
 }
 
-/// Writes over what the functions that returned left on the stack: hkdf has copies of a key there, and erases none.
+/// Overwrites the part of the stack that returned functions used: hkdf leaves copies of a key there, and erases none.
 #[inline(never)]
 fn erase_stack() {
     Zeroizing::new([0xff_u8; ERASED_STACK_LEN]).zeroize();

@@ -24,7 +24,7 @@ impl Client {
             } else {
                 Outage::before_connack(self.dialer.endpoint(), &lost)
             };
-            // Where there is something else to try, this one does not decide.
+            // If another node or address can be tried at once, this failure does not end the run.
             if self.is_last_word(&lost, now) && !self.was_accepted && !hurry {
                 self.session.transport_refused(outage.clone().into_error());
             }
@@ -37,7 +37,7 @@ impl Client {
         }
     }
 
-    /// Whether this failure means that there is no use in another attempt.
+    /// Whether another attempt is useless after this failure.
     fn is_last_word(&mut self, lost: &ConnectionLost, now: Instant) -> bool {
         match &mut self.failures {
             Some(failures) => failures.is_last_word(lost.finality(), now),

@@ -49,7 +49,7 @@ impl Dialer {
         &self.endpoint
     }
 
-    /// The indices of the nodes, the one to try first in front.
+    /// The indices of the nodes, in the order in which they are tried.
     pub(super) fn nodes(&self) -> &[usize] {
         self.order.nodes()
     }

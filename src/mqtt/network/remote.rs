@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use super::node_order::Destination;
 
-/// What a connection is with; displays as messages name it.
+/// The node to which a connection leads; it is displayed as messages name it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::mqtt) struct Remote {
     pub(super) shown: String,

@@ -16,7 +16,7 @@ use crate::report::Reporter;
 use crate::session::Standing;
 use crate::{Result, files, spool};
 
-/// A metric, and its value in what it is of. Prometheus has whatever may fall as a gauge.
+/// A metric, and how to get its value. For Prometheus, a value that may fall is a gauge.
 pub(super) struct Metric<F> {
     pub(super) name: &'static str,
     pub(super) kind: &'static str,
@@ -68,7 +68,7 @@ const PEER_METRICS: [PeerMetric; 12] = [
     }),
 ];
 
-/// Of the session in use with the old program, if the link has one. What was counted begins anew with each session.
+/// Of the session in use with the old program, if the link has one. The counters start at 0 with each session.
 #[cfg(feature = "legacy")]
 pub(super) const LEGACY_METRICS: [LegacyMetric; 5] = [
     gauge(

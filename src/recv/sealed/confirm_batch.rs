@@ -10,19 +10,19 @@ pub(super) const MAX_BATCH: u32 = 64;
 pub(super) const MAX_UNCONFIRMED_BYTES: usize = 32 << 10;
 /// Time between two confirms that say what is missing.
 pub(super) const GAP_INTERVAL: Duration = Duration::from_millis(2);
-/// Batches that were full in time before more is waited for.
+/// How many batches must be full in time before the size of a batch grows.
 pub(super) const BATCHES_PER_GROWTH: u32 = 16;
 
 /// What is written and not confirmed, and how much of it a confirm waits for.
 ///
-/// A sender may have few messages on the way, and wait for our confirm before it sends more: that it waits cannot be
-/// seen here. So where [`MAX_CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was,
+/// A sender may have few messages on the way, and wait for our confirm before it sends more; the receiver cannot see
+/// that it waits. So if [`MAX_CONFIRM_DELAY`] passes before a batch is full, the next one is as small as this one was,
 /// and grows again slowly.
 pub(super) struct Batch {
     pub(super) since: Option<Instant>,
     pub(super) messages: u32,
     pub(super) bytes: usize,
-    /// So many messages are waited for.
+    /// How many messages make a batch full.
     pub(super) size: u32,
     /// How many batches of this size were full in time.
     pub(super) full: u32,
@@ -57,8 +57,9 @@ impl Batch {
     }
 }
 
-/// When senders are told that something is missing: at once, as what they have on the way may be lost with each message
-/// more; but while they are on it, each message that comes early would tell them the same.
+/// When senders are told that something is missing: at once, since with each further message more of what they have on
+/// the way may be lost; but not for each message that arrives early, since all of them would tell the same while the
+/// sender already resends.
 #[derive(Default)]
 pub(super) struct GapReports {
     pub(super) due: Option<Instant>,

@@ -41,9 +41,9 @@ pub(super) struct Judge {
 impl Judge {
     /// What `error` means; `first` are the first bytes of the other end, if the handshake was not over.
     ///
-    /// Before the handshake is over, nothing of this is authenticated: one packet from anybody on the path, in the place of
-    /// the broker's answer, can say any of it. So it is the last word only if it is said repeatedly. A certificate is it at
-    /// once: who shows one has taken part in a key exchange, and could as well answer every attempt.
+    /// Before the handshake is over, nothing of this is authenticated: anybody on the path can cause any of it with one
+    /// packet in place of the broker's answer. So it is final only if it is repeated. A certificate is final at once:
+    /// an attacker who shows one has taken part in a key exchange, and could as well answer every attempt.
     pub(super) fn failure(&self, error: &Error, first: Option<&[u8]>) -> ConnectionLost {
         let lost = match (error, first) {
             (Error::InvalidCertificate(error), _) => return self.certificate(error),

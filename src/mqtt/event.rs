@@ -85,8 +85,8 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub(super) u64);
 
-/// The right to acknowledge one received message, once.
-#[derive(Debug)]
+/// The right to acknowledge one received message, once. One that the broker sends again on the same connection has an equal one.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Receipt(pub(super) RequiredAck);
 
 impl Receipt {
@@ -94,10 +94,20 @@ impl Receipt {
     pub(crate) fn none() -> Self {
         Self(RequiredAck::None)
     }
+
+    /// Of a message that came with this identifier.
+    #[cfg(test)]
+    pub(crate) fn of(qos: Qos, pkid: u16) -> Self {
+        Self(match qos {
+            Qos::AtMostOnce => RequiredAck::None,
+            Qos::AtLeastOnce => RequiredAck::PubAck { pkid, connection: 1 },
+            Qos::ExactlyOnce => RequiredAck::PubRec { pkid, delivery: pkid.into() },
+        })
+    }
 }
 
 /// The acknowledgement that a message requires.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum RequiredAck {
     /// None (QoS 0).
     None,

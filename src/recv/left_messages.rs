@@ -4,9 +4,13 @@
 //! of what this run receives can come: then it ends, rather than wait for ever. Nothing is lost, as the broker has all
 //! of it.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::mqtt::{MIN_BROKER_WINDOW, Qos};
+use sha2::Digest as _;
+
+use crate::crypto::schedule::Digest;
+use crate::mqtt::{MIN_BROKER_WINDOW, Message, Qos, Receipt};
 use crate::text::count;
 use crate::{Error, Exit};
 
@@ -15,12 +19,31 @@ const MAX_LEFT_MESSAGES: usize = MIN_BROKER_WINDOW;
 /// How long nothing may come with more than that left. A sender that is slow is silent as well.
 const FULL_WINDOW_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Most of them of which a copy is recognized; brokers send far fewer without an acknowledgement.
+const MAX_RECOGNIZED: usize = 1000;
+
 /// A message that is left with the broker.
 #[derive(Debug)]
 pub(super) struct LeftMessage {
-    pub(super) qos: Qos,
+    qos: Qos,
+    receipt: Receipt,
+    /// Of its payload, if that is authentic: two that are equal are one message, which anybody can record and publish again.
+    digest: Option<Digest>,
     /// Why this device's configuration keeps it out; `None` where it is for another run with the same configuration.
-    pub(super) kept_out: Option<Error>,
+    kept_out: Option<Error>,
+}
+
+impl LeftMessage {
+    /// A message for another run; two of the same text may both be wanted.
+    pub(super) fn text(message: Message) -> Self {
+        Self { qos: message.qos, receipt: message.receipt, digest: None, kept_out: None }
+    }
+
+    /// A message whose payload is authentic under a session.
+    pub(super) fn sealed(message: Message, kept_out: Option<Error>) -> Self {
+        let digest = sha2::Sha256::digest(&message.payload).into();
+        Self { qos: message.qos, receipt: message.receipt, digest: Some(digest), kept_out }
+    }
 }
 
 /// How many are left, and since when nothing else came.
@@ -30,6 +53,8 @@ pub(super) struct LeftMessages {
     at_least_once: usize,
     /// Those at QoS 2, which come once, however many connections there are.
     exactly_once: usize,
+    /// Those of this connection whose copies are recognized.
+    recognized: HashMap<Digest, Receipt>,
     /// Why the last of those that the configuration keeps out was left.
     kept_out: Option<Error>,
     /// When the last message came that the broker wants acknowledged, or nothing could come.
@@ -41,7 +66,15 @@ pub(super) struct LeftMessages {
 
 impl LeftMessages {
     pub(super) fn new(now: Instant) -> Self {
-        Self { at_least_once: 0, exactly_once: 0, kept_out: None, last: now, is_stalled: false, is_told: false }
+        Self {
+            at_least_once: 0,
+            exactly_once: 0,
+            recognized: HashMap::new(),
+            kept_out: None,
+            last: now,
+            is_stalled: false,
+            is_told: false,
+        }
     }
 
     /// A message came, whatever becomes of it.
@@ -51,20 +84,35 @@ impl LeftMessages {
         }
     }
 
-    pub(super) fn push(&mut self, message: LeftMessage) {
+    /// Leaves a message with the broker. Returns what acknowledges it, where it is a copy of one that is left on this connection:
+    /// that one stays, and copies of it cannot fill the broker's window.
+    pub(super) fn push(&mut self, message: LeftMessage) -> Option<Receipt> {
+        if message.qos > Qos::AtMostOnce
+            && let Some(digest) = message.digest
+        {
+            match self.recognized.get(&digest) {
+                // The broker sent it again: acknowledged, it would be gone.
+                Some(first) if *first == message.receipt => return None,
+                Some(_) => return Some(message.receipt),
+                None if self.recognized.len() < MAX_RECOGNIZED => drop(self.recognized.insert(digest, message.receipt)),
+                None => {}
+            }
+        }
         match message.qos {
-            Qos::AtMostOnce => return,
+            Qos::AtMostOnce => return None,
             Qos::AtLeastOnce => self.at_least_once += 1,
             Qos::ExactlyOnce => self.exactly_once += 1,
         }
         if message.kept_out.is_some() {
             self.kept_out = message.kept_out;
         }
+        None
     }
 
-    /// The connection is gone.
+    /// The connection is gone, and what was left may come again, or be lost with the broker's session.
     pub(super) fn disconnected(&mut self) {
         self.at_least_once = 0;
+        self.recognized.clear();
     }
 
     /// Nothing can come from now on, or something can again: the broker waits for the acknowledgement of what was
@@ -139,12 +187,20 @@ mod tests {
 
     fn left(qos: Qos, kept_out: bool) -> LeftMessage {
         let kept_out = kept_out.then(|| Error::new(Exit::Config, "kept out").hint("do this"));
-        LeftMessage { qos, kept_out }
+        LeftMessage { qos, receipt: Receipt::none(), digest: None, kept_out }
+    }
+
+    /// A message that the broker has under this identifier.
+    fn sealed(qos: Qos, pkid: u16, payload: &'static [u8]) -> LeftMessage {
+        let (topic, payload, receipt) = (String::new(), payload.into(), Receipt::of(qos, pkid));
+        LeftMessage::sealed(Message { topic, payload, qos, retain: false, dup: false, receipt }, None)
     }
 
     fn full(qos: Qos, now: Instant) -> LeftMessages {
         let mut messages = LeftMessages::new(now);
-        (0..MAX_LEFT_MESSAGES).for_each(|_| messages.push(left(qos, false)));
+        for _ in 0..MAX_LEFT_MESSAGES {
+            let _ = messages.push(left(qos, false));
+        }
         messages
     }
 
@@ -153,11 +209,11 @@ mod tests {
         let now = Instant::now();
         let mut messages = LeftMessages::new(now);
         for _ in 1..MAX_LEFT_MESSAGES {
-            messages.push(left(Qos::AtLeastOnce, false));
-            messages.push(left(Qos::AtMostOnce, false));
+            let _ = messages.push(left(Qos::AtLeastOnce, false));
+            let _ = messages.push(left(Qos::AtMostOnce, false));
         }
         assert!(!messages.is_full() && messages.deadline().is_none() && messages.error().is_none());
-        messages.push(left(Qos::AtLeastOnce, false));
+        let _ = messages.push(left(Qos::AtLeastOnce, false));
         assert_eq!(messages.deadline(), Some(now + FULL_WINDOW_TIMEOUT));
         assert_eq!(messages.error().unwrap().exit(), Exit::TryAgain);
         messages.received(Qos::AtMostOnce, now + FULL_WINDOW_TIMEOUT / 2);
@@ -171,8 +227,8 @@ mod tests {
         let now = Instant::now();
         let mut messages = LeftMessages::new(now);
         assert_eq!(messages.notice_at(), None);
-        messages.push(left(Qos::AtLeastOnce, false));
-        messages.push(left(Qos::AtLeastOnce, false));
+        let _ = messages.push(left(Qos::AtLeastOnce, false));
+        let _ = messages.push(left(Qos::AtLeastOnce, false));
         assert_eq!(messages.notice_at(), Some(now + FULL_WINDOW_TIMEOUT));
         assert_eq!(messages.take_notice(now + FULL_WINDOW_TIMEOUT / 2), None);
         let said = messages.take_notice(now + FULL_WINDOW_TIMEOUT).unwrap();
@@ -180,7 +236,7 @@ mod tests {
         assert_eq!((messages.notice_at(), messages.take_notice(now + 9 * FULL_WINDOW_TIMEOUT)), (None, None));
         // Those that the configuration keeps out have their own word.
         let mut messages = LeftMessages::new(now);
-        messages.push(left(Qos::AtLeastOnce, true));
+        let _ = messages.push(left(Qos::AtLeastOnce, true));
         assert_eq!(messages.notice_at(), None);
     }
 
@@ -205,10 +261,45 @@ mod tests {
     }
 
     #[test]
+    fn copies_of_one_message_do_not_fill_the_window_and_it_stays_itself() {
+        let mut messages = LeftMessages::new(Instant::now());
+        for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            for _ in 0..2 {
+                assert_eq!(messages.push(sealed(qos, 1, b"recorded")), None, "the broker sent it again");
+                assert_eq!(messages.count(), 1);
+            }
+            for pkid in 2..100 {
+                assert_eq!(messages.push(sealed(qos, pkid, b"recorded")), Some(Receipt::of(qos, pkid)));
+            }
+            assert_eq!(messages.push(sealed(Qos::AtMostOnce, 0, b"recorded")), None);
+            assert_eq!(messages.count(), 1);
+            // The next connection has it again, perhaps under another identifier.
+            messages.disconnected();
+            assert_eq!(messages.push(sealed(qos, 7, b"recorded")), None);
+            messages = LeftMessages::new(Instant::now());
+        }
+        // Two texts that are equal may both be wanted.
+        (0..MAX_LEFT_MESSAGES).for_each(|_| assert_eq!(messages.push(left(Qos::AtLeastOnce, false)), None));
+        assert!(messages.is_full());
+    }
+
+    #[test]
+    fn what_is_recognized_is_bounded() {
+        let mut messages = LeftMessages::new(Instant::now());
+        for pkid in 1..=2000 {
+            let digest = Some(sha2::Sha256::digest(pkid.to_string()).into());
+            let message =
+                LeftMessage { receipt: Receipt::of(Qos::AtLeastOnce, pkid), digest, ..left(Qos::AtLeastOnce, true) };
+            assert_eq!(messages.push(message), None);
+        }
+        assert_eq!((messages.count(), messages.recognized.len()), (2000, MAX_RECOGNIZED));
+    }
+
+    #[test]
     fn what_the_configuration_keeps_out_is_what_the_error_is_about() {
         let mut messages = full(Qos::AtLeastOnce, Instant::now());
-        messages.push(left(Qos::AtLeastOnce, true));
-        messages.push(left(Qos::AtLeastOnce, false));
+        let _ = messages.push(left(Qos::AtLeastOnce, true));
+        let _ = messages.push(left(Qos::AtLeastOnce, false));
         let error = messages.error().unwrap();
         assert_eq!((error.exit(), error.hint_text()), (Exit::Config, Some("do this")));
         assert!(error.to_string().contains("kept out"), "{error}");

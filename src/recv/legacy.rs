@@ -118,7 +118,7 @@ impl<'a> LegacyTexts<'a> {
 impl IncomingStreams for LegacyTexts<'_> {
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
         if self.is_complete() {
-            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
+            return Ok(Disposition::Leave(LeftMessage::text(message)));
         }
         // The old program has the broker keep nothing: this is somebody else's.
         if message.retain {

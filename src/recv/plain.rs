@@ -60,7 +60,7 @@ impl<'a> PlainStreams<'a> {
 impl IncomingStreams for PlainStreams<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {
         if self.is_complete() {
-            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
+            return Ok(Disposition::Leave(LeftMessage::text(message)));
         }
         if self.scope == Scope::Retained && !message.retain {
             return Ok(Disposition::Drop(message.receipt));

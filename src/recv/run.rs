@@ -194,7 +194,11 @@ impl RecvRun<'_> {
                 self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
                 self.printer.acknowledge(receipt);
             }
-            Disposition::Leave(message) => self.left.push(message),
+            Disposition::Leave(message) => {
+                if let Some(copy) = self.left.push(message) {
+                    self.printer.acknowledge(copy);
+                }
+            }
             Disposition::Hold { .. } => {}
         }
         Ok(())

@@ -163,6 +163,16 @@ impl Broker {
         assert!(status.success(), "mosquitto_pub: {status}");
     }
 
+    /// Subscribes to a topic as a stranger, and returns the first message on it once `publish` has run.
+    pub(crate) fn record(&self, topic: &str, publish: impl FnOnce()) -> Vec<u8> {
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-p", &self.port.to_string(), "-q", "1", "-i", "recorder", "-N", "-C", "1", "-t", topic]);
+        let recorder = command.stdout(Stdio::piped()).spawn().expect("mosquitto-clients is installed");
+        self.wait_for_log("Sending SUBACK to recorder", 1);
+        publish();
+        recorder.wait_with_output().unwrap().stdout
+    }
+
     /// Publishes one message as a stranger, with mosquitto's own client.
     pub(crate) fn publish(&self, topic: &str, payload: &[u8]) {
         self.publish_as("stranger", topic, payload);

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use sts::handshake::Code;
 
 use crate::broker::Broker;
-use crate::device::{Device, Identity, LINK, Pair, settings};
+use crate::device::{Device, Identity, LINK, M2S, Pair, settings};
 use crate::process::{Ended, Process};
 
 /// A second link of a device that has [`LINK`], with topics of its own.
@@ -292,6 +292,23 @@ fn a_run_that_receives_nothing_for_what_the_configuration_keeps_out_says_so() {
     receiver.wait().failed(&[78], &said).wrote(b"");
     let receiver = Process::spawn(pair.slave.recv(&["-o", "peer=second,station", "-n", "31", LINK]));
     receiver.wait().succeeded().wrote((lines + "second's\n").as_bytes());
+}
+
+#[test]
+fn a_message_that_the_configuration_keeps_out_fills_no_window_when_it_is_replayed() {
+    let broker = Broker::start();
+    let (pair, second) = paired_with_two(&broker);
+    let receiver = pair.slave.listen(&["-o", "peer=second"]);
+    let recorded = broker.record(M2S, || drop(pair.master.send_all(&[], "recorded\n").succeeded()));
+    receiver.wait_for("left with the broker");
+    for _ in 0..30 {
+        broker.publish(M2S, &recorded);
+    }
+    second.send_all(&["-o", "clientid=second", "--confirm"], "second's\n").succeeded();
+    receiver.stop().succeeded().wrote(b"second's\n");
+    // The message itself is still there.
+    let receiver = Process::spawn(pair.slave.recv(&["-o", "peer=second,station", "-n", "1", LINK]));
+    receiver.wait().succeeded().wrote(b"recorded\n");
 }
 
 /// The payload of such a message is not kept, so it is not known whether it came from the peer; the limit is this device's.

@@ -121,7 +121,7 @@ impl<'a> SealedStreams<'a> {
                 self.received.admissions.hold(opened.stream, opened.seq, message);
                 Ok(Disposition::Hold { is_followed })
             }
-            Admission::Leave => Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None })),
+            Admission::Leave => Ok(Disposition::Leave(LeftMessage::sealed(message, None))),
         }
     }
 
@@ -228,7 +228,7 @@ impl<'a> SealedStreams<'a> {
     fn accept_will(&mut self, opened: &Opened, message: Message, now: Instant) -> Result<Disposition> {
         let stream = opened.stream;
         if !self.received.admissions.receives(stream) {
-            return Ok(Disposition::Leave(LeftMessage { qos: message.qos, kept_out: None }));
+            return Ok(Disposition::Leave(LeftMessage::sealed(message, None)));
         }
         let receipt = message.receipt;
         let AcceptedWill { accepted, next } = match self.received.sessions.receiver.accept_will(opened) {

@@ -267,7 +267,7 @@ impl<'a> ReceivedStreams<'a> {
         match self.sessions.keeping_out(&message.payload, self.log.state()) {
             Some((session, why)) => {
                 self.reports.left_with_broker(session, &why, now);
-                Disposition::Leave(LeftMessage { qos: message.qos, kept_out: Some(why) })
+                Disposition::Leave(LeftMessage::sealed(message, Some(why)))
             }
             None => self.reject(reason, message.receipt, now),
         }

@@ -29,19 +29,23 @@ pub(crate) enum Guard {
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
     let err = err.into();
     let error = Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err).for_lack_of(lack(&err));
-    error.hint_if(file_of_other(path, &err))
+    error.hint_if(file_of_other(path, &err, users::us()))
 }
 
 /// What to do about a file of another user that cannot be opened: most often root has put it in the place of a service's.
-fn file_of_other(path: &Path, err: &io::Error) -> Option<String> {
-    let us = users::us();
+fn file_of_other(path: &Path, err: &io::Error, us: u32) -> Option<String> {
     // What root cannot open, a sandbox denies.
     if err.kind() != io::ErrorKind::PermissionDenied || us == 0 {
         return None;
     }
-    let owner = path.metadata().ok().filter(|found| found.is_file() && found.uid() != us)?.uid();
-    let (theirs, ours) = (users::user_name(owner), users::user_name(us));
-    Some(format!("it belongs to user {theirs}; to give it to this user, as root: chown {ours} {}", quote(path)))
+    let owner = path.symlink_metadata().ok().filter(|found| found.is_file() && found.uid() != us)?.uid();
+    Some(format!("it belongs to user {}; {}", users::user_name(owner), give_to(us, path)?))
+}
+
+/// How root gives a file to this user; `None` for a link: chown follows it, and this user may have made it, to any file.
+fn give_to(us: u32, path: &Path) -> Option<String> {
+    let is_link = path.symlink_metadata().ok()?.is_symlink();
+    (!is_link).then(|| format!("to give it to this user, as root: chown {} {}", users::user_name(us), quote(path)))
 }
 
 /// What the machine lacked, as far as the system says so.
@@ -80,13 +84,15 @@ pub(super) fn file_name(name: &str) -> Result<&str> {
 /// The error of a file or directory that belongs to another user than `us`.
 pub(super) fn belongs_to_other(path: &Path, owner: u32, us: u32) -> Error {
     let (theirs, ours) = (users::user_name(owner), users::user_name(us));
+    let hint = match (us, give_to(us, path)) {
+        // A service's: given to root, the service could not use it any more.
+        (0, _) => users::run_as(owner),
+        (_, Some(give_to)) => format!("run this as that user; or, {give_to}"),
+        (_, None) => "run this as that user".to_owned(),
+    };
     Error::new(Exit::NotTrusted, show(path))
         .because(format!("it belongs to user {theirs}, not to this user ({ours})"))
-        .hint(match us {
-            // A service's: given to root, the service could not use it any more.
-            0 => users::run_as(owner),
-            _ => format!("run this as that user; or, to give it to this user, as root: chown {ours} {}", quote(path)),
-        })
+        .hint(hint)
 }
 
 /// Checks what belongs to the user `us`.
@@ -144,4 +150,26 @@ pub(super) fn check_file(us: u32, fd: &OwnedFd, path: &Path, guard: Guard) -> Re
     }
     check(path, &stat, guard, us)?;
     Ok(stat)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_give_away_what_a_link_leads_to() {
+        let home = tempfile::tempdir().unwrap();
+        let (file, link) = (home.path().join("file"), home.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let (owner, us) = (users::us(), 12_345);
+        let hint_of = |path| belongs_to_other(path, owner, us).hint_text().unwrap().to_owned();
+        assert!(hint_of(&file).ends_with(&format!("as root: chown 12345 {}", file.display())), "{}", hint_of(&file));
+        assert_eq!(hint_of(&link), "run this as that user");
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let hint = file_of_other(&file, &denied, us).unwrap();
+        assert!(hint.starts_with("it belongs to user ") && hint.contains("chown 12345 "), "{hint}");
+        assert_eq!(file_of_other(&link, &denied, us), None);
+        assert_eq!(file_of_other(&file, &denied, owner), None);
+    }
 }

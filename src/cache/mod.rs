@@ -307,7 +307,7 @@ impl Cache {
     }
 
     /// The error of a file that a later version wrote: it is left as it is.
-    fn of_later_version(&self, name: &str) -> Error {
+    pub(crate) fn of_later_version(&self, name: &str) -> Error {
         Error::new(Exit::Protocol, text::show(&self.dir.join(name)))
             .because("a later version of these tools wrote it")
             .hint("use that version on this device; the file is left as it is")

@@ -2,6 +2,7 @@
 //!
 //! The fields have a fixed order, and the last line is a sum over all others.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use base16ct::HexDisplay;
@@ -16,7 +17,8 @@ use crate::secret::Key;
 use crate::session::Standing;
 
 const FIRST_LINE: &str = "# Keys of a session of sts_version 1: made by sts-pair; not to be edited, copied to another machine or restored.\n";
-const FORMAT: &str = "sts1-sessions-1";
+const FORMAT_NAME: &str = "sts1-sessions-";
+const FORMAT_NUMBER: u32 = 2;
 
 /// The sessions of a link: there is one device at its other end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,12 +35,23 @@ impl Sessions {
     }
 }
 
+/// Why a file cannot be used.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It is damaged, or of another link.
+    Malformed,
+    /// An earlier version wrote it.
+    Earlier,
+    /// A later version wrote it.
+    Later,
+}
+
 /// The file of a link's sessions.
 pub(super) fn encode(link: &str, sessions: &Sessions) -> Zeroizing<String> {
     // Room for all of it at once: a buffer that grew would leave copies of the keys behind.
     let mut text = Zeroizing::new(String::with_capacity(max_len(sessions)));
     text.push_str(FIRST_LINE);
-    put(&mut text, "format", FORMAT);
+    put(&mut text, "format", format_args!("{FORMAT_NAME}{FORMAT_NUMBER}"));
     put(&mut text, "link", link);
     for (standing, session) in [(Standing::Current, &sessions.current), (Standing::Pending, &sessions.pending)] {
         if let Some(session) = session {
@@ -86,15 +99,30 @@ fn put_session(text: &mut String, standing: Standing, session: &LegacySession) {
     }
 }
 
-/// Reads what [`encode`] made for this link; `None` for anything else.
-pub(super) fn parse(link: &str, bytes: &[u8]) -> Option<Sessions> {
+/// Reads what [`encode`] made for this link.
+///
+/// # Errors
+/// Why it is anything else.
+pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<Sessions, Unreadable> {
+    let mut fields = checked_lines(bytes).ok_or(Unreadable::Malformed)?;
+    let number = fields.next("format").and_then(|format| format.strip_prefix(FORMAT_NAME)?.parse::<u32>().ok());
+    match number.ok_or(Unreadable::Malformed)?.cmp(&FORMAT_NUMBER) {
+        Ordering::Less => Err(Unreadable::Earlier),
+        Ordering::Equal => sessions(link, fields).ok_or(Unreadable::Malformed),
+        Ordering::Greater => Err(Unreadable::Later),
+    }
+}
+
+/// The lines between the first one and the sum; `None` where the sum is another one.
+fn checked_lines(bytes: &[u8]) -> Option<KeyedLines<'_>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let (body, last) = text.split_at(text.rfind("sum = ")?);
-    if last.strip_prefix("sum = ")?.strip_suffix('\n')? != sum(body) {
-        return None;
-    }
-    let mut fields = KeyedLines(body.strip_prefix(FIRST_LINE)?.lines());
-    if fields.next("format")? != FORMAT || fields.next("link")? != link {
+    let has_sum = last.strip_prefix("sum = ")?.strip_suffix('\n')? == sum(body);
+    has_sum.then_some(KeyedLines(body.strip_prefix(FIRST_LINE)?.lines()))
+}
+
+fn sessions(link: &str, mut fields: KeyedLines<'_>) -> Option<Sessions> {
+    if fields.next("link")? != link {
         return None;
     }
     let mut sessions = Sessions::default();
@@ -184,8 +212,22 @@ mod tests {
         for sessions in all() {
             let text = encode("gateway", &sessions);
             assert!(text.len() < max_len(&sessions), "it does not grow");
-            assert_eq!(parse("gateway", text.as_bytes()), Some(sessions));
-            assert_eq!(parse("other", text.as_bytes()), None);
+            assert_eq!(parse("gateway", text.as_bytes()), Ok(sessions));
+            assert_eq!(parse("other", text.as_bytes()), Err(Unreadable::Malformed));
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_version_is_told_from_a_damaged_one() {
+        let text = encode("gateway", &all()[1]);
+        let (body, _) = text.split_once("sum = ").unwrap();
+        for (number, expected) in [(1, Unreadable::Earlier), (3, Unreadable::Later), (10, Unreadable::Later)] {
+            let body = body.replace("format = sts1-sessions-2\n", &format!("format = sts1-sessions-{number}\n"));
+            // Of its fields nothing is known.
+            let body = body.replace("last_text = ", "other = ");
+            let text = format!("{body}sum = {}\n", sum(&body));
+            assert_eq!(parse("gateway", text.as_bytes()), Err(expected), "{number}");
+            assert_eq!(parse("gateway", text.replace("role", "rule").as_bytes()), Err(Unreadable::Malformed));
         }
     }
 
@@ -196,13 +238,13 @@ mod tests {
                 let mut bytes = encode("gateway", &sessions).as_bytes().to_vec();
                 let at = at % bytes.len();
                 bytes[at] ^= 1 << bit;
-                prop_assert_eq!(parse("gateway", &bytes), None);
+                prop_assert_eq!(parse("gateway", &bytes), Err(Unreadable::Malformed));
             }
         }
 
         #[test]
         fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert_eq!(parse("gateway", &bytes), None);
+            prop_assert_eq!(parse("gateway", &bytes), Err(Unreadable::Malformed));
         }
     }
 }

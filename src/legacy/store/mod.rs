@@ -5,7 +5,7 @@
 //! killed between the two costs the other device one garbled message, and not two.
 
 use super::session::{Decrypted, LegacySession, LegacySessionId, TextCounts};
-use super::session_file::{self, Sessions};
+use super::session_file::{self, Sessions, Unreadable};
 use crate::cache::{Cache, LEGACY_FILE};
 use crate::config::Legacy;
 use crate::files::{self, Lock};
@@ -91,12 +91,16 @@ impl Store {
         }
     }
 
-    /// The age of the current session in seconds; `None` where there is none, or it is stamped in the future.
+    /// The age of the current session in seconds; `None` where there is none, it cannot be read, or it is stamped in the future.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// [`Exit::Protocol`] where a later version wrote the file.
     pub(crate) fn age(&self, now: u64) -> Result<Option<u64>> {
-        Ok(self.read()?.current.filter(|current| self.is_usable(current)).and_then(|current| age(&current, now)))
+        Ok(self
+            .read_to_replace()?
+            .current
+            .filter(|current| self.is_usable(current))
+            .and_then(|current| age(&current, now)))
     }
 
     /// Encrypts a text for a message, to be published before the next one is made.
@@ -114,7 +118,7 @@ impl Store {
     /// Decrypts a payload; `None` where there is no session. With a KILL the session is deleted.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the file is malformed, or cannot be read or written.
+    /// [`Exit::Failed`] where the file is malformed, or cannot be read or written; [`Exit::Protocol`] where another version wrote it.
     pub(crate) fn open(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
         self.change(|sessions| Ok(self.open_in(sessions, payload)))
     }
@@ -177,11 +181,10 @@ impl Store {
     /// Stores a session before the other device can use it, in place of another one that is pending.
     ///
     /// # Errors
-    /// As [`Store::open`], but for a malformed file, which is replaced.
+    /// As [`Store::open`], but for a file that cannot be read, which is replaced unless a later version wrote it.
     pub(crate) fn store_pending(&self, session: LegacySession) -> Result<()> {
         let lock = self.lock()?;
-        // Keys that cannot be read are lost already, and must not stop the pairing that replaces them.
-        let sessions = self.read().unwrap_or_default();
+        let sessions = self.read_to_replace()?;
         self.write(&lock, &Sessions { pending: Some(session), ..sessions })
     }
 
@@ -260,6 +263,14 @@ impl Store {
         read(&self.cache)
     }
 
+    /// As [`Store::read`], before a pairing replaces what is there: keys that cannot be read are lost already, and must not stop it.
+    fn read_to_replace(&self) -> Result<Sessions> {
+        match load(&self.cache) {
+            Ok(Err(Unreadable::Later)) => Err(unusable(&self.cache, &Unreadable::Later)),
+            loaded => Ok(loaded.ok().and_then(std::result::Result::ok).unwrap_or_default()),
+        }
+    }
+
     fn write(&self, lock: &Lock, sessions: &Sessions) -> Result<()> {
         if sessions.is_empty() {
             return files::remove(self.cache.dir(), &self.name()).map(drop);
@@ -274,13 +285,23 @@ fn file_name(cache: &Cache) -> String {
 }
 
 fn read(cache: &Cache) -> Result<Sessions> {
+    load(cache)?.map_err(|unreadable| unusable(cache, &unreadable))
+}
+
+fn load(cache: &Cache) -> Result<std::result::Result<Sessions, Unreadable>> {
+    let bytes = files::read_private(cache.dir(), &file_name(cache))?;
+    Ok(bytes.map_or_else(|| Ok(Sessions::default()), |bytes| session_file::parse(cache.link().as_str(), &bytes)))
+}
+
+fn unusable(cache: &Cache, unreadable: &Unreadable) -> Error {
     let name = file_name(cache);
-    let Some(bytes) = files::read_private(cache.dir(), &name)? else { return Ok(Sessions::default()) };
-    session_file::parse(cache.link().as_str(), &bytes).ok_or_else(|| {
-        Error::new(Exit::Failed, show(&cache.dir().join(&name)))
-            .because("not a valid session file")
-            .hint(format!("agree on new keys, which replaces this file: {}", cache.pairing_command()))
-    })
+    let (exit, why) = match unreadable {
+        Unreadable::Later => return cache.of_later_version(&name),
+        Unreadable::Earlier => (Exit::Protocol, "an earlier version of these tools wrote it"),
+        Unreadable::Malformed => (Exit::Failed, "not a valid session file"),
+    };
+    let hint = format!("agree on new keys, which replaces this file: {}", cache.pairing_command());
+    Error::new(exit, show(&cache.dir().join(&name))).because(why).hint(hint)
 }
 
 fn age(session: &LegacySession, now: u64) -> Option<u64> {

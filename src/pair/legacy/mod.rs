@@ -38,7 +38,7 @@ pub(super) fn once(
             // Only --status reads that note.
             report.warn(&error);
         }
-        if age.keeps(known_age(&store)?) {
+        if age.keeps(store.age(unix_time())?) {
             report.verbose("the session is young enough; the old program cannot be asked whether it still has it");
             return Ok(());
         }
@@ -46,19 +46,11 @@ pub(super) fn once(
     link.enter_sandbox(link.pairing_needs(false), report);
     let purpose = LegacyPurpose::Once(ProgressLine::new(timeout));
     match LegacyRun::begin(link, legacy, &store, report, purpose, Signals::catch()?)?.finish() {
-        Err(error) if if_older.is_some_and(|age| known_age(&store).is_ok_and(|of| age.tolerates(of))) => {
+        Err(error) if if_older.is_some_and(|age| store.age(unix_time()).is_ok_and(|of| age.tolerates(of))) => {
             report.info(format_args!("{error}; the existing session stays in use"));
             Ok(())
         }
         outcome => outcome.map(drop),
-    }
-}
-
-/// The age of the session that is there. A file that cannot be read counts as no session: a pairing replaces it.
-fn known_age(store: &Store) -> Result<Option<u64>> {
-    match store.age(unix_time()) {
-        Err(error) if error.exit() == Exit::Failed => Ok(None),
-        outcome => outcome,
     }
 }
 

@@ -1,5 +1,5 @@
 # The Makefile of a package for OpenWrt's packages feed: net/sts/Makefile, with sts-recv.procd as net/sts/files/sts-recv.init.
-# The source is made by: git archive --prefix=sts-0.1.0/ -o dl/sts-0.1.0.tar.gz HEAD
+# To make the source: git archive --prefix=sts-0.1.0/ -o dl/sts-0.1.0.tar.gz HEAD
 include $(TOPDIR)/rules.mk
 
 PKG_NAME:=sts
@@ -12,7 +12,7 @@ PKG_HASH:=skip
 PKG_LICENSE:=MIT
 PKG_LICENSE_FILES:=LICENSE THIRD-PARTY-LICENSES
 
-# Its user writes keys there.
+# The user of the service writes keys to this directory.
 PKG_FILE_MODES:=/etc/sts/:sts:sts:700
 
 PKG_BUILD_DEPENDS:=rust/host

@@ -1,9 +1,9 @@
 //! `tests/bench`: each figure of README together with the one it is compared to, measured in one run and through one
 //! broker.
 //!
-//! `bench --tools DIRECTORY [--quick] [--default-queue] [--pairings|--fleet] [OUTPUT]` measures the tools in DIRECTORY, or only
-//! their pairings, or only a gateway with a hundred thousand devices, and writes the tables, the figures and two plots to OUTPUT. It is a cargo example, not a cargo benchmark, so that it can also
-//! measure installed tools.
+//! `bench --tools DIRECTORY [--quick] [--default-queue] [--pairings|--fleet] [OUTPUT]` measures the tools in DIRECTORY,
+//! or only their pairings, or only a gateway with a hundred thousand devices, and writes the tables, the figures and
+//! two plots to OUTPUT. This is a cargo example, not a cargo benchmark, so that it can also measure installed tools.
 
 mod at_once;
 mod broker;

@@ -1,4 +1,4 @@
-//! A gateway with a hundred thousand devices, beside the same gateway with one.
+//! A gateway with a hundred thousand devices, compared to the same gateway with one.
 
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result
 }
 
 impl Sites {
-    /// The times of both, in turns: those with many devices first.
+    /// The times of both, measured alternately: those with many devices first.
     fn times(&self, mut what: impl FnMut(&Bench) -> Result<()>) -> Result<[Vec<f64>; 2]> {
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..RUNS {
@@ -78,7 +78,7 @@ fn receives(sites: &Sites, report: &mut Report) -> Result<()> {
     let (one, memory_of_one) = of_one_stream(&sites.one)?;
     let what = sites.named("resident memory of sts-recv");
     report.row(&what, Unit::Bytes, &memory, Some(("with 1 peer", &memory_of_one)), Bar::AtMost(150e6));
-    // The least of the runs: what else the machine does can only add to it.
+    // The shortest of the runs: other load on the machine can only add to it.
     let [many, one] = [many, one].map(|runs| [percentile(&runs, 0.0)]);
     let what = sites.named("sts-recv receives a message, CPU time, least");
     report.row(&what, Unit::Seconds, &many, Some(("with 1 peer", &one)), Bar::AtMostTimes(1.3));
@@ -95,7 +95,7 @@ fn status(sites: &Sites, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Keys that are trusted and forgotten.
+/// Keys that are trusted, then forgotten.
 fn changes(sites: &Sites, fleet: &Fleet<'_>, report: &mut Report) -> Result<()> {
     let pair = |site: &Bench, args: &[&str], input: &[u8]| {
         let mut command = site.bare(Device::Gateway, "sts-pair");

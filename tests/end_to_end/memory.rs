@@ -34,8 +34,8 @@ fn keys(device: &Device) -> Vec<(String, Vec<u8>)> {
     keys
 }
 
-/// The same once the keys of a stream that is open are there in place of those that led to them: they are written when
-/// another one is over.
+/// The same, once the file has the keys of an open stream instead of the keys that led to them: they are written when
+/// another stream is over.
 fn keys_with_open_stream(device: &Device) -> Vec<(String, Vec<u8>)> {
     let is_open = |keys: &[(String, Vec<u8>)]| keys.iter().any(|(name, _)| name == "receive_open");
     wait_until("the keys of an open stream in the session file", || is_open(&keys(device)));
@@ -63,8 +63,8 @@ fn count(tool: &Process, needle: &[u8]) -> (usize, bool) {
     (times, on_stack)
 }
 
-/// Checks that each key is there once at most, in bytes, and never as text, and that the password is there once: as soon
-/// as the tool is at rest, for while it reads a file there is more.
+/// Checks that each key is there at most once, in bytes, and never as text, and that the password is there once. This
+/// holds when the tool is at rest: while it reads a file, there are more copies.
 fn check(state: &str, tool: &Process, keys: &[(String, Vec<u8>)]) {
     if !rustix::process::geteuid().is_root() {
         eprintln!("{state}: not looked at, as only root can");

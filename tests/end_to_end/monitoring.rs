@@ -222,7 +222,8 @@ fn a_service_manager_hears_that_a_run_is_ready_once_the_broker_accepts_it() {
     }
 }
 
-/// With a spool it keeps its input from then on, so a manager that waited for the broker would end a sender that does its work.
+/// With a spool, a sender keeps its input from the start, so a manager that waited for the broker would end a sender
+/// that works.
 #[test]
 fn a_sender_with_a_spool_is_ready_before_there_is_a_broker_or_a_session_or_its_turn() {
     let mut broker = Broker::start();

@@ -1,4 +1,4 @@
-//! Claim: a fleet grows past one gateway, or falls back on another one, and no device has to be touched for that.
+//! Claim: a fleet grows past one gateway, or falls back on another one, without a change on any device.
 
 use std::fs;
 use std::process::Command;
@@ -131,7 +131,7 @@ fn one_reading_goes_to_two_readers_by_a_link_for_each() {
     }
 }
 
-/// It has a copy of what is configured, and none of what the first one had in its runtime directory.
+/// It has a copy of the configuration directory, and nothing of the first one's runtime directory.
 #[test]
 fn a_standby_takes_over_when_the_gateway_is_gone() {
     let broker = Broker::start();
@@ -178,7 +178,7 @@ fn a_standby_takes_over_when_the_gateway_is_gone() {
         assert_eq!(written.iter().filter(|other| *other == line).count(), 2, "{written:?}");
     }
 
-    // If the first one comes back meanwhile, both say so, as a broker accepts one of them at a time.
+    // If the first one comes back meanwhile, both report it, since the broker accepts only one of them at a time.
     let back = Process::spawn(fleet.gateway.recv(&["-v", LINK]));
     wait_until("one of them to notice", || {
         [&back, &receiver].iter().any(|receiver| receiver.stderr().contains("same client id"))

@@ -192,7 +192,7 @@ fn a_broker_may_want_a_certificate_of_ours() {
     }
 }
 
-/// Before there are keys, anybody on the path can put one packet in the place of the broker's answer.
+/// Before there are keys, anybody on the path can replace the broker's answer with one packet.
 #[test]
 fn an_alert_that_is_not_authenticated_ends_no_run() {
     const NO_APPLICATION_PROTOCOL: [u8; 7] = [21, 3, 3, 0, 2, 2, 120];

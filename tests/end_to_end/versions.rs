@@ -151,8 +151,9 @@ fn what_is_sealed_already_is_cut_where_the_next_broker_takes_less() {
     }
 }
 
-/// In a spool, what is cut begins a sequence of its own. The stream that was begun before that is known carries nothing, and a
-/// short message has no room to tell how all earlier streams ended: this one is told first.
+/// With a spool, records that are cut again begin a new sequence. The stream that was begun before the new limit is
+/// known carries nothing, and a short message has no room to tell how all earlier streams ended: it tells this one
+/// first.
 #[test]
 fn a_stream_that_carried_nothing_as_the_limit_fell_is_not_missed() {
     let broker = Broker::with(Options { max_packet_size: Some(4000), ..Options::default() });

@@ -1,5 +1,5 @@
-//! Claim: whenever sts-send or sts-recv is killed, that costs at most one message: the old program's messages are read, and so are
-//! ours, but for the first block of one of them.
+//! Claim: whenever sts-send or sts-recv is killed, at most one message is damaged: the old program's messages are read,
+//! and so are ours, except for the first block of one of them.
 //!
 //! strace kills a tool as it makes a system call, each of those that can come between two steps in turn.
 
@@ -12,9 +12,9 @@ use crate::broker::Broker;
 use crate::device::LINK;
 use crate::process::{Process, wait_until};
 
-/// What the steps consist of: locks, the session file, the spool, and the connection.
+/// The system calls of the steps: locks, the session file, the spool, and the connection.
 const CALLS: &str = "flock,openat,write,pwrite64,fsync,fdatasync,renameat,renameat2,unlinkat,sendto";
-/// No run makes so many of them.
+/// More than any run makes.
 const MAX_CALLS: usize = 400;
 const KILLED: i32 = 128 + 9;
 

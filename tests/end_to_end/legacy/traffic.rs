@@ -1,5 +1,5 @@
-//! Claim: in traffic of which a third crosses, every message of the old program is read, and of ours only those are garbled that
-//! cross one of its own.
+//! Claim: if a third of the messages cross, every message of the old program is read, and only those of ours that cross
+//! one of its messages are garbled.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;

@@ -61,10 +61,9 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     for device in &devices {
         device.send_all(&["--confirm"], "to the first\n").succeeded();
     }
-    receiver.stop().succeeded().wrote(&b"to the first\n".repeat(3));
     serving.stop().succeeded();
 
-    // The keys of the devices in the north go to the second gateway, and the first one forgets them.
+    // The keys of the devices in the north go to the second gateway.
     let printed = Process::spawn(first.pair(&["--peers=plant/north/#", LINK])).wait().succeeded();
     let names: Vec<_> = printed.text().lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(names, ["s0", "s1"]);
@@ -73,17 +72,32 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     none.failed(&[75], &["no peer publishes on a topic", "sts-pair --peers gateway"]);
     Process::spawn(first.pair(&["--peers=a#", LINK])).wait().failed(&[64], &["must be a whole level"]);
     Process::spawn_with(second.pair(&["--trust", "-", LINK]), printed.stdout.clone()).wait().succeeded();
-    for name in names {
-        Process::spawn(first.pair(&["--forget", &name])).wait().succeeded();
-    }
     let file = first.config_dir().join(format!("{LINK}.conf"));
     let settings = fs::read_to_string(file).unwrap().replace("plant/+/+", "plant/south/+");
     first.write(&format!("{LINK}.conf"), settings, 0o600);
 
     let serving = [serve(&first), serve(&second)];
+    let paired = || {
+        let status = Process::spawn(second.pair(&["--status"])).wait().succeeded();
+        names
+            .iter()
+            .filter(|name| {
+                let row = status.text().lines().find(|row| row.contains(&format!("{name} "))).map(str::to_owned);
+                !row.unwrap_or_else(|| panic!("no {name} in {}", status.text())).contains(" none ")
+            })
+            .count()
+    };
+    // Until a device has paired with the second gateway, the first one still receives what it sends.
+    assert_eq!(paired(), 0);
+    devices[0].send_all(&["--confirm"], "during the move\n").succeeded();
     // Nothing but what cron runs happens on the devices, and not in the second in which they paired before.
     thread::sleep(Duration::from_millis(1100));
     devices.iter().for_each(pair);
+    assert_eq!(paired(), names.len());
+    for name in &names {
+        Process::spawn(first.pair(&["--forget", name])).wait().succeeded();
+    }
+    receiver.stop().succeeded().wrote(&[&b"to the first\n".repeat(3)[..], b"during the move\n"].concat());
     let receivers = [first.listen(&[]), second.listen(&[])];
     for device in &devices {
         device.send_all(&["--confirm"], "after the move\n").succeeded();

@@ -42,8 +42,9 @@ impl Judge {
     /// What `error` means; `first` are the first bytes of the other end, if the handshake was not over.
     ///
     /// Before the handshake is over, nothing of this is authenticated: anybody on the path can cause any of it with one
-    /// packet in place of the broker's answer. So it is final only if it is repeated. A certificate is final at once:
-    /// an attacker who shows one has taken part in a key exchange, and could as well answer every attempt.
+    /// packet in place of the broker's answer. So it is final only if it is repeated. A certificate is final at once,
+    /// though TLS 1.2 checks it before any key is used, so that a forged one ends a first connection: nothing secret is
+    /// sent to an attacker, and a user learns at once what is wrong with the broker's certificate.
     pub(super) fn failure(&self, error: &Error, first: Option<&[u8]>) -> ConnectionLost {
         let lost = match (error, first) {
             (Error::InvalidCertificate(error), _) => return self.certificate(error),

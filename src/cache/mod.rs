@@ -63,7 +63,7 @@ impl Cache {
     /// [`Exit::TryAgain`] where it is absent: there is no session; [`Exit::NotTrusted`] as in [`Dir::open`].
     pub fn open(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
         let dir = Dir::open(path, Guard::Private).map_err(|error| usual_dirs::unusable(path, error))?;
-        let dir = dir.ok_or_else(|| no_session(path, link, typed))?;
+        let dir = dir.ok_or_else(|| no_session(path, link, typed, PAIRING_TOOL))?;
         Ok(Self { dir, link: link.clone(), typed: typed.to_owned() })
     }
 
@@ -73,7 +73,7 @@ impl Cache {
     /// As [`Cache::open`].
     pub(crate) fn look(path: &Path, link: &LinkName) -> Result<Self> {
         let typed = link.to_string();
-        let dir = Dir::look(path, Guard::Private)?.ok_or_else(|| no_session(path, link, &typed))?;
+        let dir = Dir::look(path, Guard::Private)?.ok_or_else(|| no_session(path, link, &typed, PAIRING_TOOL))?;
         Ok(Self { dir, link: link.clone(), typed })
     }
 
@@ -131,7 +131,12 @@ impl Cache {
     /// The error of having no session, which says where it was looked for and what makes one.
     #[must_use]
     pub(crate) fn no_session(&self) -> Error {
-        no_session(self.dir.path(), &self.link, &self.typed)
+        self.no_session_beside(PAIRING_TOOL)
+    }
+
+    /// The same, where the other device pairs by another command.
+    pub(crate) fn no_session_beside(&self, command: &str) -> Error {
+        no_session(self.dir.path(), &self.link, &self.typed, command)
     }
 
     /// All sessions of the link: those with one peer stand together, newest first.
@@ -417,12 +422,15 @@ fn link_of(name: &str) -> Option<&str> {
     peer_digits(name).map(|(link, _)| link).or(legacy)
 }
 
+/// What the other device runs to pair.
+const PAIRING_TOOL: &str = "sts-pair";
+
 /// The digits of a fingerprint that name its file.
 fn digits(peer: &Digest) -> String {
     hex(&peer[..16])
 }
 
-fn no_session(path: &Path, link: &LinkName, typed: &str) -> Error {
+fn no_session(path: &Path, link: &LinkName, typed: &str, there: &str) -> Error {
     let error = Error::new(Exit::TryAgain, format!("no session for {link}"));
     let looked = format!("looked in {}", text::show(path));
     match usual_dirs::other_with_sessions(path, Some(link)) {
@@ -431,6 +439,6 @@ fn no_session(path: &Path, link: &LinkName, typed: &str) -> Error {
             .hint(format!("set STS_RUNTIME_DIR={} for all tools on this link", text::quote(&other))),
         None => error
             .because(looked)
-            .hint(format!("run sts-pair {typed}, and sts-pair on the other device at the same time")),
+            .hint(format!("run sts-pair {typed}, and {there} on the other device at the same time")),
     }
 }

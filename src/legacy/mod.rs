@@ -43,6 +43,9 @@ pub(crate) use self::session::{LegacySessionId, is_ciphertext};
 pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, status};
 pub(crate) use self::text::{max_payload_len, max_text_len, pieces};
 
+/// The hint where only another pairing helps: what to run on each device.
+pub(crate) const PAIR_AGAIN: &str = "pair again: run sts-pair here, and `start` on the other device";
+
 /// What there is to know of it: said each time a link of this version is used, and in the status.
 pub(crate) const WEAKNESS: &str = "sts_version = 1 proves neither who the other device is nor that a message is unaltered \
                                    and new, and its keys can be computed from a recording";

@@ -17,7 +17,7 @@ use super::outgoing::{
 use super::record_check::max_line_record_len;
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, Store, max_payload_len, max_text_len, pieces};
+use crate::legacy::{Decrypted, PAIR_AGAIN, Store, max_payload_len, max_text_len, pieces};
 use crate::link::Link;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
@@ -157,7 +157,7 @@ impl ConfirmedStream for LegacyStream {
             // sts-recv has taken a KILL before, or sts-pair --end ran here.
             None => "the session has ended",
         };
-        Err(Error::new(Exit::TryAgain, what).hint("pair both devices again"))
+        Err(Error::new(Exit::TryAgain, what).hint(PAIR_AGAIN))
     }
 }
 

@@ -59,7 +59,7 @@ impl Store {
 
     /// The error of having no session.
     pub(crate) fn no_session(&self) -> Error {
-        self.cache.no_session()
+        self.cache.no_session_beside("`start`")
     }
 
     /// That there is a session, at least a pending one.

@@ -7,13 +7,15 @@ use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::legacy::{RecordedKill, Store};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
-use crate::pair::PEER_NOT_TOLD;
 use crate::report::Reporter;
 use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
 
 /// How long the old program takes to leave after a KILL that it understood, so that it does not see the second one.
 const SECOND_KILL_DELAY: Duration = Duration::from_millis(2500);
+
+/// The hint where KILL could not be sent.
+const OTHER_NOT_TOLD: &str = "the other device may not know: run `stop` there, too";
 
 /// Sends KILL and deletes the session, even if KILL could not be sent. Where the other device may not recognize it, a second one
 /// follows.
@@ -29,10 +31,10 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration
     };
     // Whatever kept KILL from being made or sent: this key must go.
     if !store.delete()? {
-        return Err(store.no_session().hint(PEER_NOT_TOLD));
+        return Err(store.no_session().hint(OTHER_NOT_TOLD));
     }
     report.info("deleted the session");
-    told.map_err(|error| error.hint_if_none(PEER_NOT_TOLD))
+    told.map_err(|error| error.hint_if_none(OTHER_NOT_TOLD))
 }
 
 fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {

@@ -8,7 +8,7 @@ use rustix::event::PollFlags;
 use crate::config::Legacy;
 use crate::crypto::legacy::LegacyCipher;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Frame, LegacySession, LegacySessionId, Pairing, PairingOutput, Store};
+use crate::legacy::{Frame, LegacySession, LegacySessionId, PAIR_AGAIN, Pairing, PairingOutput, Store};
 use crate::link::{Link, Tool, unix_time};
 use crate::mqtt::Qos;
 use crate::pair::progress_line::ProgressLine;
@@ -22,10 +22,9 @@ use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
 /// Said where the slave may have taken one of two keys.
-const OTHER_KEY: &str = "the slave answered late, or an offer was lost: if it displays noise, pair both devices again";
+const OTHER_KEY: &str = "the slave answered late, or an offer was lost: if it displays noise, pair again";
 /// Said where the last message may be lost, which nothing answers.
-const NOT_HEARD: &str =
-    "the connection broke at the end of the pairing: if the slave is not ready, pair both devices again";
+const NOT_HEARD: &str = "the connection broke at the end of the pairing: if the slave is not ready, pair again";
 
 /// What a run is for.
 pub(super) enum LegacyPurpose<'a> {
@@ -214,7 +213,7 @@ impl<'a> LegacyRun<'a> {
         if !self.store.promote(id)? {
             return Err(Error::new(Exit::TryAgain, "the new session is gone")
                 .because("it was deleted during the pairing")
-                .hint("pair both devices again"));
+                .hint(PAIR_AGAIN));
         }
         self.is_agreed = true;
         if self.was_disconnected {

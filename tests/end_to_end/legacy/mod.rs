@@ -134,7 +134,7 @@ fn texts_of_any_length_cross_in_both_directions_until_the_old_program_ends_the_s
         old.stop();
         receiver.wait().failed(&[0], &["the other device ended the session"]).wrote(printed.as_bytes());
         // Whichever of the two takes the KILL first.
-        sender.wait().failed(&[75], &["ended", "pair both devices again"]);
+        sender.wait().failed(&[75], &["ended", "run sts-pair here, and `start` on the other device"]);
         // Nothing is left of it.
         Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
         Process::spawn(link.device.pair(&["--end", LINK])).wait().failed(&[75], &["no session"]);
@@ -338,6 +338,9 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
     for command in [device.pair(&["--timeout", "1", LINK]), device.send(&[LINK]), device.recv(&[LINK])] {
         Process::spawn(command).wait().failed(&[75], &["warning: sts_version = 1 proves neither"]);
     }
+    // Hints name what the other device has.
+    Process::spawn(device.send(&[LINK])).wait().failed(&[75], &["and `start` on the other device at the same time"]);
+    Process::spawn(device.pair(&["--end", LINK])).wait().failed(&[75], &["run `stop` there, too"]);
     let old = link.paired();
     let check = Process::spawn(link.device.pair(&["--check", LINK])).wait().succeeded();
     assert!(check.text().contains("the old program would display whatever is published"), "{}", check.text());

@@ -23,13 +23,13 @@ class Crate:
         return f"{self.name} {self.version}"
 
 
-def linked(without=None):
+def linked(without=None, targets=TARGETS, features=()):
     """The foreign crates that may be part of an executable: not those that are needed to build or to test only. Of those, what
-    is there `without` one of them."""
+    is there `without` one of them. `features` are options of cargo."""
     packages = {(package["name"], package["version"]): package for package in metadata()["packages"] if package["source"]}
     found = set()
-    for target in TARGETS:
-        words = ["tree", "-p", "sts", "--edges", "normal,no-proc-macro", "--target", target]
+    for target in targets:
+        words = ["tree", "-p", "sts", "--edges", "normal,no-proc-macro", "--target", target, *features]
         words += ["--prefix", "none", "--format", "{p}", *(["--prune", without] if without else [])]
         for line in cargo(*words).splitlines():
             name, version = line.split()[:2]

@@ -18,7 +18,7 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// At most `max_messages` in each `interval`.
-    #[cfg(any(test, feature = "legacy"))]
+    #[cfg(feature = "legacy")]
     pub(crate) fn new(max_messages: usize, interval: Duration) -> Self {
         Self { max_messages, interval, ends: None, sent: 0 }
     }

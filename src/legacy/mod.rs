@@ -10,7 +10,7 @@
 //! - [`pairing`]: who sends which of them when, as two machines that get time and randomness as arguments;
 //! - [`session`]: what a pairing results in; it encrypts and decrypts texts;
 //! - [`chain`]: the value that CBC continues from, which both directions share, and how it survives loss and crossing;
-//! - [`pace`]: how fast messages are sent, so that what comes meanwhile can be read;
+//! - [`mod@pace`]: how fast messages are sent, so that what comes meanwhile can be read;
 //! - [`text`]: how long a text can be, and how a longer line is split;
 //! - [`session_file`] and [`store`]: the session on disk, shared by the three tools under one lock.
 //!

@@ -47,7 +47,7 @@ impl Link {
     /// would drop the first: only sts-recv, of which a link has one, uses the configured id as it is.
     ///
     /// # Errors
-    /// [`Exit::Config`] where something in the configuration does not fit into MQTT.
+    /// [`crate::Exit::Config`] where something in the configuration does not fit into MQTT.
     pub fn client(&self, tool: Tool, rng: &mut impl CryptoRng) -> Result<mqtt::Client> {
         let config = &self.config.mqtt;
         let unique = format!("{:08x}", rng.random::<u32>());

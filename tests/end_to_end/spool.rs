@@ -546,13 +546,13 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
     let mut broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     broker.stop();
-    let quiet = |more: &[&str], input: &[u8]| {
-        let args =
-            [&SPOOL[..], &["-q", "--timeout", "1", "--spool-max", "8k", "-o", "max_message=1000"], more].concat();
+    let quiet_for = |seconds: &str, input: &[u8]| {
+        let args = [&SPOOL[..], &["-q", "--timeout", seconds, "--spool-max", "8k", "-o", "max_message=1000"]].concat();
         let ended = pair.master.send_all(&args, input);
         assert_eq!(ended.status, 75, "{}", ended.stderr);
         ended.stderr
     };
+    let quiet = |input: &[u8]| quiet_for("1", input);
     let waiting = pair.master.path().join("spool/waiting");
     let older = |key: &str| {
         let text = fs::read_to_string(&waiting).unwrap();
@@ -562,14 +562,15 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
         };
         fs::write(&waiting, text.lines().map(aged).collect::<String>()).unwrap();
     };
-    assert_eq!([quiet(&[], b"one\n"), quiet(&[], b"two\n")], ["", ""]);
+    assert_eq!([quiet(b"one\n"), quiet(b"two\n")], ["", ""]);
     older("since");
-    let said = quiet(&[], b"three\n");
+    let said = quiet(b"three\n");
     assert!(said.contains("warning") && said.contains("3 messages (14 bytes)") && said.contains("a day"), "{said}");
-    assert_eq!(quiet(&[], b"four\n"), "", "once a day");
+    assert_eq!(quiet(b"four\n"), "", "once a day");
     older("warned");
-    assert!(quiet(&[], &readings(60)).contains("half full"));
-    assert_eq!(quiet(&[], b""), "");
+    // All of it is to be read, on a busy machine, too.
+    assert!(quiet_for("10", &readings(60)).contains("half full"));
+    assert_eq!(quiet(b""), "");
     // Without -q, each run is reported.
     let loud = pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"]].concat(), "");
     loud.failed(&[75], &["timed out", "left in the spool", "hint"]);
@@ -579,7 +580,7 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
     for file in pair.master.runtime_files() {
         fs::remove_file(file.0).unwrap();
     }
-    assert_eq!(quiet(&[], b"without a session\n"), "");
+    assert_eq!(quiet(b"without a session\n"), "");
 }
 
 #[test]

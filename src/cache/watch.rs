@@ -30,6 +30,8 @@ pub struct Watch {
     dir: Option<Stamp>,
     files: BTreeMap<String, File>,
     standings: Vec<(SessionId, Standing)>,
+    /// Some file was read since [`Watch::share_keys`].
+    has_new: bool,
 }
 
 impl Watch {
@@ -101,8 +103,12 @@ impl Watch {
         self.refreshed.is_none_or(|refreshed| now >= refreshed + REFRESH_INTERVAL)
     }
 
-    /// Shares the keys that are in use already with the sessions that were read since the last call.
+    /// Shares the keys that are in use already with the sessions that were read since the last call. Where none was, which
+    /// a receiver asks for each message, this looks at no file.
     pub(crate) fn share_keys<'a>(&mut self, in_use: impl Fn(SessionId) -> Option<&'a Session>) {
+        if !std::mem::take(&mut self.has_new) {
+            return;
+        }
         for file in self.files.values_mut().filter(|file| file.is_new) {
             file.is_new = false;
             if let Ok(sessions) = &mut file.sessions {
@@ -139,6 +145,7 @@ impl Watch {
                     if let (Ok(read), Some(Ok(known))) = (&mut sessions, known.map(|known| known.sessions)) {
                         read.share_keys(|id| known.session(id));
                     }
+                    self.has_new = true;
                     File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions, is_new: true }
                 }
             };

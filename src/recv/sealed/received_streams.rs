@@ -282,18 +282,19 @@ impl<'a> ReceivedStreams<'a> {
 
     pub(super) fn refresh_if_due(&mut self, now: Instant) -> Result<()> {
         let has_changed = self.sessions.link.refresh_if_due(now)?;
-        self.sessions.share_keys();
-        if has_changed { self.adopt_sessions() } else { Ok(()) }
+        self.follow_sessions(has_changed)
     }
 
     /// Looks again whether sessions came or went; true if so.
     pub(super) fn refresh(&mut self, now: Instant) -> Result<bool> {
         let has_changed = self.sessions.link.refresh(now)?;
-        self.sessions.share_keys();
-        if has_changed {
-            self.adopt_sessions()?;
-        }
+        self.follow_sessions(has_changed)?;
         Ok(has_changed)
+    }
+
+    fn follow_sessions(&mut self, has_changed: bool) -> Result<()> {
+        self.sessions.share_keys();
+        if has_changed { self.adopt_sessions() } else { Ok(()) }
     }
 
     fn adopt_sessions(&mut self) -> Result<()> {

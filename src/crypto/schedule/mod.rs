@@ -8,7 +8,7 @@ use hmac::{Hmac, Mac};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sha2::{Digest as _, Sha256};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::exchange::SharedSecret;
 use crate::Rejected;
@@ -382,7 +382,8 @@ pub(super) fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<
 /// Overwrites the part of the stack that returned functions used: hkdf leaves copies of a key there, and erases none.
 #[inline(never)]
 fn erase_stack() {
-    Zeroizing::new([0xff_u8; ERASED_STACK_LEN]).zeroize();
+    // Words, as each of them is one write that the compiler must not leave out.
+    drop(Zeroizing::new([0_u64; ERASED_STACK_LEN / size_of::<u64>()]));
 }
 
 pub(super) fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {

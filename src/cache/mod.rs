@@ -289,7 +289,7 @@ impl Cache {
 
     /// The names of the link's session files.
     fn names(&self) -> Result<Vec<String>> {
-        let ours = |name: &String| peer_digits(name).is_some_and(|(link, _)| link == self.link.as_str());
+        let ours = |name: &String| peer_of(name).is_some_and(|(link, _)| link == self.link.as_str());
         Ok(self.dir.names()?.into_iter().filter(ours).collect())
     }
 
@@ -390,8 +390,10 @@ impl Cache {
 pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
     let mut links = Vec::new();
     let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
-    let (digits, mut of_peer) = (digits(peer), Vec::new());
-    dir.each_name(|name| of_peer.extend(peer_digits(name).filter(|it| it.1 == digits).map(|it| it.0.to_owned())))?;
+    let mut of_peer = Vec::new();
+    dir.each_name(|name| {
+        of_peer.extend(peer_of(name).filter(|(_, half)| peer.starts_with(half)).map(|(link, _)| link.to_owned()));
+    })?;
     for link in of_peer {
         let Ok(link) = link.parse() else { continue };
         if Cache::open(path, &link, link.as_str())?.delete_all(peer)? {
@@ -400,11 +402,6 @@ pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
     }
     links.sort_unstable();
     Ok(links)
-}
-
-/// Splits the name of a session file into its link and the digits of its peer.
-fn peer_digits(name: &str) -> Option<(&str, &str)> {
-    name.split_once('@').filter(|(_, digits)| field_text::unhex::<16>(digits).is_some())
 }
 
 /// The link to which a session file belongs, and the first half of its peer's fingerprint.
@@ -419,7 +416,7 @@ pub(crate) const LEGACY_FILE: &str = "sts1";
 /// The link that a session file is of, of either version of the protocol.
 fn link_of(name: &str) -> Option<&str> {
     let legacy = name.strip_suffix(LEGACY_FILE).and_then(|name| name.strip_suffix('@'));
-    peer_digits(name).map(|(link, _)| link).or(legacy)
+    peer_of(name).map(|(link, _)| link).or(legacy)
 }
 
 /// What the other device runs to pair.

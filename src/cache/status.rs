@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{
-    Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, link_of, peer_digits, peer_of, usual_dirs,
-};
+use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, link_of, peer_of, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::name::LinkName;
@@ -85,7 +83,7 @@ pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
 /// # Errors
 /// As [`Dir::look`].
 pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
-    links_by(path, |name| peer_digits(name).map(|(link, _)| link))
+    links_by(path, |name| peer_of(name).map(|(link, _)| link))
 }
 
 /// The links that have sessions of STS/2, with the beginnings of the fingerprints of their peers. Reads no session.

@@ -83,7 +83,7 @@ pub(crate) struct Mqtt {
     pub(crate) session: MqttSession,
     /// `qos`.
     pub(crate) qos: Qos,
-    /// `keep_alive`, seconds; 0 is never.
+    /// `keep_alive` in seconds; 0: never.
     pub(crate) keep_alive: u16,
     /// `message_expiry`, seconds, 1 or more; `None` where messages do not expire.
     pub(crate) message_expiry: Option<u32>,

@@ -1,5 +1,5 @@
 //! Claim: signatures are checked as Project Wycheproof's vectors of RSASSA-PSS say, and one that was made with another hash,
-//! mask or length of salt than the protocol's is refused, whoever made it.
+//! mask or length of salt than the protocol's is refused, even from the owner of the key.
 
 use wycheproof::rsa_pss_verify::{Test, TestGroup, TestName, TestSet};
 use wycheproof::{HashFunction, Mgf, TestResult};

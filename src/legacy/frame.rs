@@ -44,7 +44,7 @@ impl Frame {
     /// The length of the longest, which is RDYREQ.
     pub(crate) const MAX_LEN: usize = RDYREQ.len() + 2 * (1 + 2 * KEY_LEN);
 
-    /// Reads the payload of a message, whoever sent it; `None` for anything that the old program would ignore.
+    /// Reads the payload of a message from any sender; `None` for anything that the old program would ignore.
     #[must_use]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let clear = unmask(payload);

@@ -214,7 +214,7 @@ fn seal(session: &mut LegacySession, input: &mut FuzzInput<'_>) -> SentText {
     SentText { payload, from, meaning }
 }
 
-/// Opens a payload, whoever made it.
+/// Opens a payload from any sender.
 fn open(session: &mut LegacySession, payload: &[u8]) -> Decrypted {
     let before = session.clone();
     let opened = session.open(payload);

@@ -131,7 +131,7 @@ impl LegacySession {
         message
     }
 
-    /// Decrypts the payload of a message, whoever sent it.
+    /// Decrypts the payload of a message from any sender.
     #[must_use]
     pub(crate) fn open(&mut self, payload: &[u8]) -> Decrypted {
         let (opened, origin) = self.decrypt(payload);

@@ -194,7 +194,7 @@ pub(super) struct StreamKeys {
 }
 
 impl StreamKeys {
-    /// Takes the keys of what is over from the session. Where nothing is known of that, it keeps all of them.
+    /// Removes the keys of streams that are over from the session. If nothing is known of its streams, none is removed.
     pub(super) fn new(session: &mut Session, streams: &Streams) -> Self {
         if !streams.is_empty() {
             session.receive.reduce(streams);

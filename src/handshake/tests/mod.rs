@@ -259,7 +259,7 @@ fn frame_to(world: &mut World, until: impl Fn(To, FrameType) -> bool) -> Vec<u8>
     }
 }
 
-/// Whoever is started at the same moment may not listen yet; whoever is away for longer is not called without a pause.
+/// A peer that starts at the same moment may not listen yet; one that is away for longer is asked less and less often.
 #[test]
 fn the_first_message_is_sent_at_a_steady_pace_and_then_ever_less() {
     let mut world = World::usual(1);
@@ -528,7 +528,7 @@ fn an_epoch_key_goes_though_nothing_comes_any_more() {
         world.now = world.slave.deadline().expect("an epoch ends");
         assert!(world.slave.poll(world.now, &mut world.rng).is_none());
     }
-    // The clock stands still for whoever took the slave's memory now.
+    // The clock stands still now for an attacker who took the slave's memory.
     let auth_req = world.deliver(To::Master, &answer).unwrap().unwrap();
     assert_eq!(world.deliver(To::Slave, &auth_req), Err(Rejected::Unexpected));
 }

@@ -1,8 +1,8 @@
 //! Where in `known_peers` each name, key and link is, so that one of a hundred thousand peers is found without reading the others.
 //!
-//! The index of a large file is kept in the runtime directory, where a power cut takes it away and a memory card has no part in it.
-//! It is of one version of the file, by its stamp, and was made after all of that was read and checked. It only says where to
-//! look: what is used of a peer is read from `known_peers`.
+//! The index of a large file is kept in the runtime directory: a power failure removes it, and nothing is written to flash for it.
+//! It belongs to one version of the file, which it names by its stamp, and was made after all of that version was read and
+//! checked. It only says where to look: what is used of a peer is read from `known_peers`.
 
 use sha2::Digest as _;
 

@@ -1,6 +1,8 @@
 //! `--wait`: a run on a link that has no session yet, say after a restart that cleared the runtime directory.
 //!
-//! It subscribes at once, and keeps what the peer sends right after pairing: only [`super::run()`] can open that.
+//! It subscribes at once, and keeps what the peer sends right after pairing: only [`super::run()`] can open that. Another
+//! run on the link would connect with the same client id, and each would end the other's connection: so it holds the lock
+//! of the link's receiver from before its first connection.
 
 use std::time::{Duration, Instant};
 
@@ -35,8 +37,9 @@ struct KeptEvents {
 
 /// Waits until the link has a session; returns what happened meanwhile, or `None` where a signal asks the run to end.
 ///
-/// # Errors Why there is no session, after `timeout`; [`Exit::Unavailable`] where the broker refuses the connection;
-/// otherwise as [`LinkSessions::open`].
+/// # Errors
+/// Why there is no session, after `timeout`; [`Exit::TryAgain`] where another sts-recv runs on the link;
+/// [`Exit::Unavailable`] where the broker refuses the connection; otherwise as [`LinkSessions::open`].
 pub(super) fn wait(
     link: &Link,
     timeout: Option<Duration>,
@@ -47,12 +50,17 @@ pub(super) fn wait(
     let mut notice = ReportThrottle::once();
     let mut kept = KeptEvents::of(link);
     let mut checked: Option<Instant> = None;
+    // The run that follows takes it anew.
+    let mut lock = None;
     loop {
         let now = Instant::now();
         if checked.is_none_or(|checked| now >= checked + SESSION_CHECK_INTERVAL) {
             let Some(error) = missing(link, now)? else { return Ok(Some(kept.into_events())) };
             if give_up_at.is_some_and(|at| now >= at) {
                 return Err(error);
+            }
+            if lock.is_none() {
+                lock = Some(link.cache()?.lock_receiving()?);
             }
             if notice.happened(now).is_some() {
                 report.info(format_args!("{error}; waiting for the first session"));

@@ -133,3 +133,17 @@ fn another_receiver_is_nothing_to_wait_for() {
     pair.master.send_all(&[], "to the first\n").succeeded();
     first.wait().succeeded().wrote(b"to the first\n");
 }
+
+/// Both would connect with the same client id, and each would end the other's connection.
+#[test]
+fn one_receiver_waits_and_keeps_its_connection() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let first = Process::spawn(pair.slave.recv(&["--wait", "--once", LINK]));
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    Process::spawn(pair.slave.recv(&["--wait", LINK])).wait().failed(&[75], &["already"]);
+    pair.agree();
+    pair.master.send_all(&[], "to the first\n").succeeded();
+    let ended = first.wait().succeeded().wrote(b"to the first\n");
+    assert!(!ended.stderr.contains("connected again"), "{}", ended.stderr);
+}

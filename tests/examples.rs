@@ -129,7 +129,7 @@ fn alpine_packages_what_is_there() {
     let directory = tempfile::tempdir().unwrap();
     let at = |path: &str| directory.path().join(path);
     fs::create_dir_all(at("tree/target/release")).unwrap();
-    for part in ["man", "LICENSE", "THIRD-PARTY-LICENSES"] {
+    for part in ["bin", "man", "LICENSE", "THIRD-PARTY-LICENSES"] {
         std::os::unix::fs::symlink(root().join(part), at("tree").join(part)).unwrap();
     }
     for (tool, _) in TOOLS {
@@ -146,6 +146,40 @@ fn alpine_packages_what_is_there() {
     assert_eq!(files.len(), 3 * 5 + 5);
     assert!(fs::read_to_string(package.join("etc/init.d/sts-recv")).unwrap().contains("command=/usr/bin/sts-recv\n"));
     assert_eq!(shell(&format!(". {recipe}; echo $pkgver")), format!("{}\n", env!("CARGO_PKG_VERSION")));
+}
+
+/// bin/install has the only list of what packages contain.
+#[test]
+fn every_page_and_completion_is_installed_and_removed_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tools, prefix) = (directory.path().join("tools"), directory.path().join("usr"));
+    fs::create_dir(&tools).unwrap();
+    for (tool, _) in TOOLS {
+        fs::write(tools.join(tool), tool).unwrap();
+    }
+    fs::write(tools.join("sts"), "sts").unwrap();
+    let install = |options: &str| {
+        let command = root().join("bin/install").display().to_string();
+        shell(&format!("{command} --tools {} {options} {}", tools.display(), prefix.display()));
+        files_below(&prefix)
+    };
+    let names = |files: &BTreeSet<String>| -> Vec<String> { files.iter().map(|file| name(Path::new(file))).collect() };
+    let installed = install("");
+    let mut expected =
+        names(&files_below(&root().join("man")).into_iter().filter(|f| !f.starts_with("examples")).collect());
+    // Those of `sts`, which is not installed by default.
+    expected.retain(|file| !["sts.1", "sts.bash", "sts.fish", "_sts"].contains(&file.as_str()));
+    // bash looks for a file with the name of the command.
+    expected.iter_mut().for_each(|file| *file = file.trim_end_matches(".bash").to_owned());
+    expected.extend(TOOLS.map(|(tool, _)| tool.to_owned()));
+    expected.sort();
+    let mut found = names(&installed);
+    found.sort();
+    assert_eq!(found, expected);
+    assert!(installed.contains("share/man/man7/sts-protocol.7"), "{installed:?}");
+    assert_eq!(install("--remove"), BTreeSet::new());
+    assert_eq!(install("--one-file"), ["sts", "sts-pair", "sts-recv", "sts-send"].map(|f| format!("bin/{f}")).into());
+    assert_eq!(install("--one-file --remove"), BTreeSet::new());
 }
 
 /// The recipe `openwrt.mk`, read by make with stand-ins for the files that it includes: its package is installed into `$ROOT`.

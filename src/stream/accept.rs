@@ -221,14 +221,17 @@ impl Receiver {
         let is_side = opened.stream.is_side_stream();
         let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
         let wanted = entry.check(opened)?;
-        let moved = self.move_told(opened);
-        let entry = self.sessions.get(&session).ok_or(AcceptError::Gone)?;
         let has_begun = is_side || entry.streams.has_begun(number);
+        if !has_begun {
+            self.check_begins(opened)?;
+        }
+        // Nothing is refused from here on.
+        let sequence = entry.streams.close_at(opened.stream).sequence;
+        let moved = self.move_told(opened);
         let Beginning { mut before, wanted, skip, sequence } = if has_begun {
-            let sequence = entry.streams.close_at(opened.stream).sequence;
             Beginning { before: Before::default(), wanted: wanted.seq, skip: wanted.skip, sequence }
         } else {
-            self.begin(opened)?
+            self.begin(opened)
         };
         before.moved = moved;
         let progress = opened.progress(wanted, skip, sequence);

@@ -82,6 +82,10 @@ impl Receiver {
         if origin == ended.stream || !is_named(origin) || !is_named(ended.stream) {
             return None;
         }
+        // A device tells of earlier streams. A later one may carry what the message does, which is accepted already.
+        if !self.is_older(ended.stream, opened.stream) {
+            return None;
+        }
         if self.is_carried_on(continues.origin, ended.stream) {
             return None;
         }

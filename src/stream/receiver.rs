@@ -39,8 +39,11 @@ impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut ids: Vec<_> = self.sessions.keys().collect();
         ids.sort_unstable();
-        let entries = ids.into_iter().map(|id| (id, self.sessions[id].standing, &self.sessions[id].streams));
-        f.debug_list().entries(entries).finish()
+        let entry = |id| {
+            let SessionEntry { standing, streams, is_copied, .. } = &*self.sessions[id];
+            (id, standing, streams, is_copied)
+        };
+        f.debug_list().entries(ids.into_iter().map(entry)).finish()
     }
 }
 

@@ -114,7 +114,7 @@ impl Receiver {
     }
 
     /// Whether a stream is of the same sender as another one, and was begun before it.
-    fn is_older(&self, one: StreamId, other: StreamId) -> bool {
+    pub(super) fn is_older(&self, one: StreamId, other: StreamId) -> bool {
         if one.session == other.session {
             return one.number < other.number;
         }
@@ -162,31 +162,40 @@ impl Receiver {
         })
     }
 
-    /// Where a stream begins of which nothing was received, with its first message that came.
+    /// Whether a stream of which nothing was received may begin with a message.
     ///
     /// # Errors
     /// [`AcceptError::Closed`] if a newer stream carries the sequence, or may: if the message that says what this
     /// stream continues did not come.
-    pub(super) fn begin(&self, opened: &Opened) -> Result<Beginning, AcceptError> {
+    pub(super) fn check_begins(&self, opened: &Opened) -> Result<(), AcceptError> {
+        let stream = opened.stream;
+        let is_refused = match self.continued(opened) {
+            _ if !opened.continues || stream.is_side_stream() => false,
+            // What this one carries is of the newer one, or was given up with its beginning.
+            Some(continues) => self.is_carried_on(continues.origin, stream),
+            None if opened.seq > 0 && !opened.wants_confirms => self.may_be_carried_on(stream),
+            None => false,
+        };
+        if is_refused { Err(AcceptError::Closed) } else { Ok(()) }
+    }
+
+    /// Where a stream begins that [`Receiver::check_begins`] lets begin, with its first message that came.
+    pub(super) fn begin(&self, opened: &Opened) -> Beginning {
         let stream = opened.stream;
         let alone = |before| Beginning { before, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
         if !opened.continues || stream.is_side_stream() {
-            return Ok(alone(Before::default()));
+            return alone(Before::default());
         }
         if opened.seq > 0 {
-            let closed = if opened.wants_confirms { Vec::new() } else { self.closed_for_order(stream)? };
-            return Ok(alone(Before { closed, ..Before::default() }));
+            let closed = if opened.wants_confirms { Vec::new() } else { self.closed_for_order(stream) };
+            return alone(Before { closed, ..Before::default() });
         }
         if let Some(continues) = self.continued(opened) {
-            // What this one carries is of that one, or was given up with its beginning.
-            if self.is_carried_on(continues.origin, stream) {
-                return Err(AcceptError::Closed);
-            }
-            return Ok(self.go_on(&continues, stream));
+            return self.go_on(&continues, stream);
         }
         let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
         let unknown = named.map(|continues| continues.position).filter(|position| *position > 0);
-        Ok(alone(Before { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..Before::default() }))
+        alone(Before { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..Before::default() })
     }
 
     /// A stream carries on a sequence.
@@ -223,25 +232,26 @@ impl Receiver {
         closed.into_iter().map(|closed| Progress { state: StreamState::Superseded, ..closed }).collect()
     }
 
+    /// Whether a newer stream of the same sender continues another one, which may be this one.
+    fn may_be_carried_on(&self, stream: StreamId) -> bool {
+        let continues = |other: StreamId, origin: Origin| origin.stream != other && self.is_older(stream, other);
+        self.streams_of_sender(stream).any(|(other, sequence, _)| continues(other, sequence.origin))
+    }
+
     /// The streams that must be closed before one is accepted that may continue any of them.
-    fn closed_for_order(&self, stream: StreamId) -> Result<Vec<(Progress, Closing)>, AcceptError> {
-        let Some(peer) = self.session(stream.session).map(|session| session.peer) else {
-            return Err(AcceptError::Gone);
-        };
-        let mut closed = Vec::new();
-        for &session in self.of_peer(&peer) {
-            for (number, sequence, is_open) in self.streams(session).into_iter().flat_map(Streams::sequences) {
-                let other = StreamId { session, number };
-                // What that one continues may be what this one carries.
-                if sequence.origin.stream != other && self.is_older(stream, other) {
-                    return Err(AcceptError::Closed);
-                }
-                if is_open && self.is_older(other, stream) {
-                    closed.push((self.close(other), Closing::OrderUnknown));
-                }
-            }
-        }
-        Ok(closed)
+    fn closed_for_order(&self, stream: StreamId) -> Vec<(Progress, Closing)> {
+        let open =
+            self.streams_of_sender(stream).filter(|(other, _, is_open)| *is_open && self.is_older(*other, stream));
+        open.map(|(other, ..)| (self.close(other), Closing::OrderUnknown)).collect()
+    }
+
+    /// The streams of the device that sent this one, as [`Streams::sequences`].
+    fn streams_of_sender(&self, stream: StreamId) -> impl Iterator<Item = (StreamId, Sequence, bool)> {
+        let sessions = self.session(stream.session).map_or(&[][..], |session| self.of_peer(&session.peer));
+        sessions.iter().flat_map(|&session| {
+            let sequences = self.streams(session).into_iter().flat_map(Streams::sequences);
+            sequences.map(move |(number, sequence, is_open)| (StreamId { session, number }, sequence, is_open))
+        })
     }
 
     fn close(&self, stream: StreamId) -> Progress {

@@ -25,6 +25,7 @@ mod look;
 mod lost_ends;
 mod order;
 mod path;
+mod refused;
 mod retransmit;
 mod scoreboard;
 mod sessions;

@@ -60,6 +60,15 @@ impl FrameType {
         version > VERSION && is_known && !payload.is_ascii()
     }
 
+    /// Whether it is a message of a stream, sealed under a session.
+    #[must_use]
+    pub(crate) fn is_sealed(self) -> bool {
+        match self {
+            Self::Enc | Self::Kill | Self::Will => true,
+            Self::InitReq | Self::InitAck | Self::AuthReq | Self::AuthAck | Self::RdyReq | Self::RdyAck => false,
+        }
+    }
+
     /// The first byte of a frame of this type.
     #[must_use]
     pub fn byte(self) -> u8 {

@@ -41,10 +41,10 @@ impl SealedHeader {
     /// Reads the header in front of a sealed body.
     ///
     /// # Errors
-    /// [`Rejected::Foreign`] for any type but ENC, KILL and WILL, [`Rejected::Length`] where it is cut.
+    /// [`Rejected::Foreign`] for a type that is not [sealed](FrameType::is_sealed), [`Rejected::Length`] where it is cut.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, Rejected> {
         let frame_type = FrameType::of(payload)?;
-        if !matches!(frame_type, FrameType::Enc | FrameType::Kill | FrameType::Will) {
+        if !frame_type.is_sealed() {
             return Err(Rejected::Foreign);
         }
         let mut fields = FieldReader::of(payload, frame_type)?;

@@ -160,7 +160,7 @@ impl KeptEvents {
 }
 
 fn is_sealed(payload: &[u8]) -> bool {
-    matches!(FrameType::of(payload), Ok(FrameType::Enc | FrameType::Kill))
+    FrameType::of(payload).is_ok_and(FrameType::is_sealed)
 }
 
 #[cfg(test)]
@@ -207,6 +207,16 @@ mod tests {
         let mut kept = KeptEvents::new(is_sealed);
         assert!(kept.take(message(Qos::AtLeastOnce, b"junk".to_vec()), |_| true).is_some());
         assert_eq!(fill(&mut kept, 1), MAX_KEPT_MESSAGES);
+    }
+
+    #[test]
+    fn every_sealed_message_is_kept_and_what_sts_pair_receives_is_not() {
+        for frame_type in FrameType::ALL {
+            let mut kept = KeptEvents::new(is_sealed);
+            let junk = kept.take(message(Qos::AtLeastOnce, vec![frame_type.byte()]), |_| true);
+            let name = frame_type.name();
+            assert_eq!(junk.is_none(), ["ENC", "KILL", "WILL"].contains(&name), "{name}");
+        }
     }
 
     #[test]

@@ -52,7 +52,25 @@ pub(super) fn parse(word: &str, past: &mut BTreeMap<Digest, Totals>) -> Option<(
         "-" => None,
         at => Some(at.parse().ok()?),
     };
-    parts.next().is_none().then(|| {
-        past.insert(peer, Totals { messages, bytes, duplicates, gaps, lost, last_message });
-    })
+    // What a later version counts beside these is of no use here.
+    past.insert(peer, Totals { messages, bytes, duplicates, gaps, lost, last_message });
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_counts_too_is_passed_over() {
+        let (peer, totals) = ([7; 32], Totals { messages: 3, last_message: Some(5), ..Totals::default() });
+        let mut line = String::new();
+        put(&mut line, &peer, &totals);
+        for later in ["", ":17", ":17:18"] {
+            let mut past = BTreeMap::new();
+            assert_eq!(parse(&format!("{}{later}", line.trim_end()), &mut past), Some(()));
+            assert_eq!(past, BTreeMap::from([(peer, totals)]));
+        }
+        assert_eq!(parse(line.trim_end().rsplit_once(':').unwrap().0, &mut BTreeMap::new()), None, "one is missing");
+    }
 }

@@ -39,11 +39,29 @@ pub struct Cipher {
 
 enum SuiteKeys {
     Gcm(Box<Aes256Gcm>),
-    /// CBC or ECB, encrypt-then-MAC.
+    /// Encrypt-then-MAC.
     EtM {
         mac: Box<Hmac<Sha512>>,
         block: Box<Aes256>,
+        mode: BlockMode,
     },
+}
+
+#[derive(Clone, Copy)]
+enum BlockMode {
+    Cbc,
+    Ecb,
+}
+
+impl SuiteKeys {
+    fn etm(key: &[u8], mode: BlockMode) -> Self {
+        let (mac_key, block_key) = key.split_at_checked(MAC_KEY_LEN).expect(KEY_FITS_SUITE);
+        Self::EtM {
+            mac: Box::new(Hmac::new_from_slice(mac_key).expect("HMAC takes keys of any length")),
+            block: Box::new(Aes256::new_from_slice(block_key).expect(KEY_FITS_SUITE)),
+            mode,
+        }
+    }
 }
 
 impl Cipher {
@@ -56,13 +74,8 @@ impl Cipher {
         let key = key.expose();
         let keys = match suite {
             Suite::Gcm => SuiteKeys::Gcm(Box::new(Aes256Gcm::new_from_slice(key).expect(KEY_FITS_SUITE))),
-            Suite::Cbc | Suite::Ecb => {
-                let (mac_key, block_key) = key.split_at_checked(MAC_KEY_LEN).expect(KEY_FITS_SUITE);
-                SuiteKeys::EtM {
-                    mac: Box::new(Hmac::new_from_slice(mac_key).expect("HMAC takes keys of any length")),
-                    block: Box::new(Aes256::new_from_slice(block_key).expect(KEY_FITS_SUITE)),
-                }
-            }
+            Suite::Cbc => SuiteKeys::etm(key, BlockMode::Cbc),
+            Suite::Ecb => SuiteKeys::etm(key, BlockMode::Ecb),
         };
         Self { keys, suite }
     }
@@ -70,7 +83,10 @@ impl Cipher {
     /// Bytes between the header and the plaintext that [`Cipher::seal`] fills in: CBC's IV, else none.
     #[must_use]
     pub fn head_room(&self) -> usize {
-        if self.suite == Suite::Cbc { BLOCK_LEN } else { 0 }
+        match self.suite {
+            Suite::Cbc => BLOCK_LEN,
+            Suite::Gcm | Suite::Ecb => 0,
+        }
     }
 
     /// Length in bytes of the whole message, header included, that `plaintext` bytes become.
@@ -127,16 +143,17 @@ impl Cipher {
                     .expect("a packet is shorter than GCM's limit");
                 message.put_slice(&tag);
             }
-            SuiteKeys::EtM { mac, block } => {
+            SuiteKeys::EtM { mac, block, mode } => {
                 let plaintext = message.len() - associated_len - room;
                 message.resize(associated_len + self.body_len(plaintext) - MAC_TAG_LEN, 0);
                 let (iv, body) = message[associated_len..].split_at_mut(room);
                 rng.fill_bytes(iv);
-                let padded = if self.suite == Suite::Cbc {
-                    let iv: &[u8; BLOCK_LEN] = (&*iv).try_into().expect("CBC's head room is a block");
-                    cbc::Encryptor::inner_iv_init(&**block, iv.into()).encrypt_padded::<Pkcs7>(body, plaintext)
-                } else {
-                    ecb::Encryptor::inner_init(&**block).encrypt_padded::<Pkcs7>(body, plaintext)
+                let padded = match mode {
+                    BlockMode::Cbc => {
+                        let iv: &[u8; BLOCK_LEN] = (&*iv).try_into().expect("CBC's head room is a block");
+                        cbc::Encryptor::inner_iv_init(&**block, iv.into()).encrypt_padded::<Pkcs7>(body, plaintext)
+                    }
+                    BlockMode::Ecb => ecb::Encryptor::inner_init(&**block).encrypt_padded::<Pkcs7>(body, plaintext),
                 };
                 padded.expect("the buffer was made long enough for the padding");
                 let (header, sealed) = message.split_at(associated_len);
@@ -175,7 +192,7 @@ impl Cipher {
                     Rejected::NotAuthentic
                 })
             }
-            SuiteKeys::EtM { mac, block } => {
+            SuiteKeys::EtM { mac, block, mode } => {
                 let (sealed, tag) = body.split_last_chunk::<MAC_TAG_LEN>().ok_or(Rejected::Length)?;
                 let (iv, ciphertext) = sealed.split_at_checked(self.head_room()).ok_or(Rejected::Length)?;
                 if ciphertext.is_empty() || !ciphertext.len().is_multiple_of(BLOCK_LEN) {
@@ -184,11 +201,12 @@ impl Cipher {
                 etm_tag(mac, header, sealed).verify_truncated_left(tag).map_err(|_| Rejected::NotAuthentic)?;
                 plaintext.resize(start + ciphertext.len(), 0);
                 let out = &mut plaintext[start..];
-                let unpadded = if self.suite == Suite::Cbc {
-                    let iv: &[u8; BLOCK_LEN] = iv.try_into().expect("CBC's head room is a block");
-                    cbc::Decryptor::inner_iv_init(&**block, iv.into()).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
-                } else {
-                    ecb::Decryptor::inner_init(&**block).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
+                let unpadded = match mode {
+                    BlockMode::Cbc => {
+                        let iv: &[u8; BLOCK_LEN] = iv.try_into().expect("CBC's head room is a block");
+                        cbc::Decryptor::inner_iv_init(&**block, iv.into()).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
+                    }
+                    BlockMode::Ecb => ecb::Decryptor::inner_init(&**block).decrypt_padded_b2b::<Pkcs7>(ciphertext, out),
                 };
                 let len = unpadded.map(<[u8]>::len);
                 plaintext.truncate(start + len.unwrap_or(0));

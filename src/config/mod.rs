@@ -119,6 +119,14 @@ pub(crate) enum Protection {
 }
 
 impl Protection {
+    /// Whether the link is to the old program.
+    pub(crate) fn is_legacy(&self) -> bool {
+        match self {
+            Self::Legacy(_) => true,
+            Self::None | Self::Sealed(_) => false,
+        }
+    }
+
     /// Which side of a pairing this device is; `None` where nothing is paired.
     fn role(&self) -> Option<Role> {
         match self {

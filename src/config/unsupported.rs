@@ -1,8 +1,8 @@
 //! What a configuration may say that this build does not do.
 
+use super::Config;
 use super::keys::ConfigKey;
 use super::settings::Settings;
-use super::{Config, Protection};
 use crate::{Error, Exit};
 
 /// The first thing in the configuration that this version does not do.
@@ -12,8 +12,8 @@ pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
         let what = format!("{}://: {why}", endpoint.scheme());
         Error::new(Exit::Config, setting.location()).because(what).hint(remedy)
     });
-    let is_legacy = matches!(config.protection, Protection::Legacy(_));
-    let version = settings.get(ConfigKey::StsVersion).filter(|_| is_legacy && !cfg!(feature = "legacy"));
+    let is_missing = config.protection.is_legacy() && !cfg!(feature = "legacy");
+    let version = settings.get(ConfigKey::StsVersion).filter(|_| is_missing);
     layer.or(version.map(|setting| {
         // Not a wrong command line, where `-o` asks for it: another build takes it.
         Error::new(Exit::Config, setting.location())

@@ -61,7 +61,7 @@ const QOS: [(&str, Qos); 3] = [("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce), 
 fn validate(settings: &Settings<'_>, read: ReadSecret<'_>) -> Result<Parsed> {
     let mut warnings: Vec<_> = FREE_TEXT.iter().filter_map(|key| settings.get(*key)?.warning()).collect();
     let protection = protection(settings)?;
-    let (role, is_legacy) = (protection.role(), matches!(protection, Protection::Legacy(_)));
+    let (role, is_legacy) = (protection.role(), protection.is_legacy());
     let (publish, subscribe) = topics(settings, role)?;
     warnings.extend(protection.warning());
     let versions = MqttVersion::ALL.map(|version| (version.config_value(), version));

@@ -81,7 +81,7 @@ impl Link {
             link.refuse_downgrade()?;
         }
         #[cfg(feature = "legacy")]
-        if let Protection::Legacy(_) = link.config.protection {
+        if link.config.protection.is_legacy() {
             report.warning(crate::legacy::WEAKNESS);
         }
         Ok(link)
@@ -110,7 +110,7 @@ impl Link {
         // What cannot be read is of no use to an encrypted link either.
         let links = match &self.config.protection {
             Protection::Legacy(_) => cache::status::sealed_links(&self.runtime_dir),
-            _ => cache::status::links(&self.runtime_dir),
+            Protection::None | Protection::Sealed(_) => cache::status::links(&self.runtime_dir),
         };
         let has_session = links.is_ok_and(|links| links.contains(link));
         let is_bound = |peers: KnownPeers| {

@@ -10,7 +10,6 @@ use super::outgoing::OutgoingStream;
 use super::source::MessageSource;
 use super::spooled::Spooled;
 use super::waiting::{self, Blocker};
-use crate::config::Protection;
 use crate::crypto::schedule::Digest;
 use crate::event_loop::EventLoop;
 use crate::link::Link;
@@ -34,7 +33,7 @@ pub(super) fn peer_of(
         Err(error) => error,
     };
     let is_waited_for = error.exit() == Exit::TryAgain;
-    if is_waited_for && matches!(link.config.protection, Protection::Legacy(_)) {
+    if is_waited_for && link.config.protection.is_legacy() {
         return Ok(None);
     }
     if is_waited_for && let Some(mut peers) = link.peer_to_reach(options.to.as_ref())? {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::stall::Stall;
 use crate::session::SessionId;
 use crate::stream::{EndedStream, StreamId};
 
@@ -15,8 +16,7 @@ const MAX_WAITING: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct LostEnds {
     waiting: BTreeMap<StreamId, (EndedStream, Option<Instant>)>,
-    /// Since when nothing can come.
-    stalled: Option<Instant>,
+    stall: Stall,
 }
 
 impl LostEnds {
@@ -31,11 +31,9 @@ impl LostEnds {
 
     /// Nothing can come from the broker from now on, or something can again; the time between does not count.
     pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        if stalled {
-            self.stalled.get_or_insert(now);
-        } else if let Some(from) = self.stalled.take() {
+        if let Some(missed) = self.stall.set(stalled, now) {
             for since in self.waiting.values_mut().filter_map(|(_, since)| since.as_mut()) {
-                *since += now.saturating_duration_since(from);
+                *since += missed;
             }
         }
     }
@@ -48,7 +46,7 @@ impl LostEnds {
         is_given_up: impl Fn(SessionId) -> bool,
         is_held: impl Fn(StreamId) -> bool,
     ) -> Option<EndedStream> {
-        let is_late = |since: Instant| self.stalled.is_none() && now >= since + LOST_END_TIMEOUT;
+        let is_late = |since| self.stall.has_passed(since, LOST_END_TIMEOUT, now);
         let may_go =
             |stream: StreamId, since: Option<Instant>| since.is_some_and(is_late) || is_given_up(stream.session);
         let due = self.waiting.iter().find(|(stream, (_, since))| may_go(**stream, *since) && !is_held(**stream));
@@ -58,8 +56,7 @@ impl LostEnds {
 
     /// When [`LostEnds::take_due`] has something, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let since = self.waiting.values().filter_map(|(_, since)| *since).min().filter(|_| self.stalled.is_none());
-        since.map(|since| since + LOST_END_TIMEOUT)
+        self.stall.deadline(self.waiting.values().filter_map(|(_, since)| *since).min(), LOST_END_TIMEOUT)
     }
 
     /// Whether a stream of a session waits.

@@ -38,6 +38,7 @@ mod received_streams;
 mod reorder_buffer;
 mod reports;
 mod sessions;
+mod stall;
 
 use std::time::{Instant, SystemTime};
 

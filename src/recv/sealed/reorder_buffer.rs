@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::stall::Stall;
 use crate::mqtt::{MIN_BROKER_WINDOW, Qos};
 use crate::session::SessionId;
 use crate::stream::{Awaited, Receiver, StreamId};
@@ -48,8 +49,8 @@ pub(super) struct ReorderBuffer<T> {
     bytes: usize,
     /// How many messages the broker of this connection waits for.
     unacknowledged: usize,
-    /// Since when nothing is read from the broker, or there is no connection: nothing that is awaited can come meanwhile.
-    stalled: Option<Instant>,
+    /// Nothing that is awaited can come meanwhile.
+    stall: Stall,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +73,8 @@ struct HeldMessage<T> {
 impl<T> ReorderBuffer<T> {
     /// Nothing waits.
     pub(super) fn new() -> Self {
-        Self { streams: BTreeMap::new(), messages: VecDeque::new(), bytes: 0, unacknowledged: 0, stalled: None }
+        let (streams, messages, stall) = (BTreeMap::new(), VecDeque::new(), Stall::default());
+        Self { streams, messages, bytes: 0, unacknowledged: 0, stall }
     }
 
     /// Whether a stream of `session` waits, or one waits for it.
@@ -118,19 +120,16 @@ impl<T> ReorderBuffer<T> {
 
     /// Nothing can come from the broker from now on, or something can again; the time between does not count.
     pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        if stalled {
-            self.stalled.get_or_insert(now);
-        } else if let Some(since) = self.stalled.take() {
+        if let Some(missed) = self.stall.set(stalled, now) {
             for waiting in self.streams.values_mut() {
-                waiting.since += now.saturating_duration_since(since);
+                waiting.since += missed;
             }
         }
     }
 
     /// When a stream has waited long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let since = self.streams.values().map(|waiting| waiting.since).min().filter(|_| self.stalled.is_none());
-        since.map(|since| since + self.timeout())
+        self.stall.deadline(self.streams.values().map(|waiting| waiting.since).min(), self.timeout())
     }
 
     fn timeout(&self) -> Duration {
@@ -161,7 +160,7 @@ impl<T> ReorderBuffer<T> {
         order: &impl StreamOrder,
     ) -> Option<StreamId> {
         let full = self.bytes > MAX_BYTES || self.messages.len() > MAX_MESSAGES;
-        let is_late = |since: Instant| self.stalled.is_none() && now >= since + self.timeout();
+        let is_late = |since| self.stall.has_passed(since, self.timeout(), now);
         let may_go = |(stream, waiting): &(&StreamId, &WaitingStream)| {
             full || is_late(waiting.since) || is_given_up(**stream, &waiting.awaited)
         };

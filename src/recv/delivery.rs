@@ -29,7 +29,7 @@ pub(super) enum Joint {
     Continues,
     /// The stream ends with it, and so does a line that is not finished.
     Ends,
-    /// It is one line of its own, whatever of another one was written before.
+    /// It is a will, and one line of its own, whatever of another one was written before.
     Alone,
 }
 

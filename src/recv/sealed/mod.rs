@@ -179,10 +179,8 @@ impl<'a> SealedStreams<'a> {
                 let next = self.received.sessions.receiver.successor(opened);
                 self.received.admissions.continue_in(next, stream, &self.received.sessions);
             }
-            Content::Skipped | Content::Unreadable => {
-                self.received.admissions.begin(stream);
-                self.report_without_content(opened);
-            }
+            Content::Skipped => self.begin_without_content(opened, true),
+            Content::Unreadable => self.begin_without_content(opened, false),
             // A run that ends before the keys are deleted must get it again.
             Content::Kill { next_stream } => {
                 let receiver = &self.received.sessions.receiver;
@@ -201,8 +199,11 @@ impl<'a> SealedStreams<'a> {
         self.deliver(opened, accepted, prior, receipt)
     }
 
-    fn report_without_content(&mut self, opened: &Opened) {
-        let (peer, is_skipped) = (self.received.sessions.peer_name(&opened.peer), opened.content == Content::Skipped);
+    /// A message of which nothing is understood is the next of its stream; `is_skipped` if a later version may say what
+    /// it likes there.
+    fn begin_without_content(&mut self, opened: &Opened, is_skipped: bool) {
+        self.received.admissions.begin(opened.stream);
+        let peer = self.received.sessions.peer_name(&opened.peer);
         self.received.reports.message_without_content(&peer, is_skipped);
     }
 
@@ -222,7 +223,8 @@ impl<'a> SealedStreams<'a> {
             receipt: Some(receipt),
             ..Completion::default()
         };
-        Disposition::Deliver(self.delivery(opened, completion))
+        let joint = if opened.content.ends_chain() { Joint::Ends } else { Joint::Continues };
+        Disposition::Deliver(self.delivery(opened, joint, completion))
     }
 
     /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.
@@ -251,25 +253,20 @@ impl<'a> SealedStreams<'a> {
         prior.push(JournalEntry::Progress(accepted.progress));
         prior.push(JournalEntry::Will { stream, next });
         let completion = Completion { prior, receipt: Some(receipt), ..Completion::default() };
-        Ok(Disposition::Deliver(self.delivery(opened, completion)))
+        Ok(Disposition::Deliver(self.delivery(opened, Joint::Alone, completion)))
     }
 
     /// The accepted message, with all that is owed for it.
-    fn delivery(&mut self, opened: &Opened, completion: Completion) -> Delivery {
+    fn delivery(&mut self, opened: &Opened, joint: Joint, completion: Completion) -> Delivery {
         let mut data = self.plaintext.split().freeze();
         data.advance(completion.offset);
         let metadata = self.with_metadata.then(|| Metadata::Sealed {
             peer: self.received.sessions.peer_name(&opened.peer),
             stream: opened.stream.number,
             seq: opened.seq,
-            is_will: opened.content == Content::Will,
+            is_will: joint == Joint::Alone,
             received: SystemTime::now(),
         });
-        let joint = match opened.content {
-            Content::Will => Joint::Alone,
-            _ if opened.content.ends_chain() => Joint::Ends,
-            _ => Joint::Continues,
-        };
         Delivery::new(self.received.admissions.head_of(opened.stream), data, joint, metadata, completion)
     }
 

@@ -232,7 +232,11 @@ impl<'a> ReceivedStreams<'a> {
                     self.reports.refused(&peer);
                 }
             }
-            _ => {}
+            AcceptError::Duplicate { .. }
+            | AcceptError::Ahead { .. }
+            | AcceptError::Settled
+            | AcceptError::Closed
+            | AcceptError::Gone => {}
         }
     }
 

@@ -101,12 +101,12 @@ pub(super) trait IncomingStreams {
     /// [`crate::Exit::Failed`] where the session files cannot be read or written; nothing that a peer sends is an error.
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition>;
 
-    /// What is owed for a message, if it is the end of a stream of which everything is written, which carries no data
-    /// itself, and its sender waits for the confirm of it. Any other message is left with the broker.
+    /// What is owed for a message that carries no data, the end of a stream for one, if everything before it in its stream
+    /// is written, and its sender waits for the confirm of it. Any other message is left with the broker.
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn receive_end(&mut self, _message: Message, _now: Instant) -> Result<Option<Completion>> {
+    fn receive_without_data(&mut self, _message: Message, _now: Instant) -> Result<Option<Completion>> {
         Ok(None)
     }
 

@@ -276,8 +276,8 @@ impl RecvRun<'_> {
         if self.printer.has_all_lines() { self.take_ends() } else { Ok(()) }
     }
 
-    /// After the last line that was wanted, takes the ends of the streams that were written, until the broker has the
-    /// last confirm: each is usually right behind the data, and its sender waits for nothing else.
+    /// After the last line that was wanted, takes what carries no data of the streams that were written, until the broker
+    /// has the last confirm: the end of a stream is usually right after the data, and its sender waits for nothing else.
     fn take_ends(&mut self) -> Result<()> {
         let until = Instant::now() + ENDS_TIMEOUT;
         loop {
@@ -286,7 +286,7 @@ impl RecvRun<'_> {
             // A refusal takes nothing away from the lines that were written.
             while let Ok(Some(event)) = self.events.next_event() {
                 if let BrokerEvent::Message(message) = event
-                    && let Some(completion) = self.streams.receive_end(message, now)?
+                    && let Some(completion) = self.streams.receive_without_data(message, now)?
                 {
                     self.printer.complete(completion);
                 }

@@ -13,6 +13,7 @@ use super::record_check::RecordCheck;
 use super::source::{Amount, MessageSource, Turn};
 use crate::spool::Pending;
 use crate::stdio::{Input, Split};
+use crate::stream::Content;
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
@@ -119,11 +120,9 @@ impl MessageSource for Direct {
         if ends {
             self.progress = ReadProgress::Ended;
         }
-        let payload = stream.seal(message, ends, turn.now, turn.rng)?;
-        Ok(payload.map(|payload| match len {
-            0 => OutgoingMessage::Unretained(payload),
-            _ => OutgoingMessage::Message { payload, data_len: len },
-        }))
+        let content = if ends { Content::End } else { Content::Data };
+        let payload = stream.seal(&content, message, turn.now, turn.rng)?;
+        Ok(payload.map(|payload| OutgoingMessage::new(payload, len, false)))
     }
 
     fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>> {

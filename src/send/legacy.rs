@@ -21,6 +21,7 @@ use crate::legacy::{Decrypted, PAIR_AGAIN, Store, max_payload_len, max_text_len,
 use crate::link::Link;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
+use crate::stream::Content;
 use crate::{Error, Exit, Result};
 
 /// Lines as messages of a session with the old program.
@@ -118,7 +119,13 @@ impl OutgoingStream for LegacyStream {
         self.rest.is_empty()
     }
 
-    fn seal(&mut self, line: BytesMut, _ends: bool, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal(
+        &mut self,
+        _content: &Content,
+        line: BytesMut,
+        _now: Instant,
+        _rng: &mut ThreadRng,
+    ) -> Result<Option<Bytes>> {
         if line.is_empty() {
             return Ok(None);
         }
@@ -130,13 +137,8 @@ impl OutgoingStream for LegacyStream {
     fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
         let payload = self.next_of_line()?;
         let is_last = self.rest.is_empty();
-        Ok(payload.map(|payload| {
-            if is_last {
-                OutgoingMessage::Record { payload, data_len: 0 }
-            } else {
-                OutgoingMessage::Unretained(payload)
-            }
-        }))
+        // The bytes of the line were counted with its first message.
+        Ok(payload.map(|payload| OutgoingMessage::new(payload, 0, is_last)))
     }
 
     fn unpublished(&self) -> Pending {

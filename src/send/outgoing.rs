@@ -12,7 +12,7 @@ use rand::rngs::ThreadRng;
 
 use crate::crypto::schedule::Digest;
 use crate::spool::{Pending, Spool};
-use crate::stream::StreamId;
+use crate::stream::{Content, StreamId};
 use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
@@ -33,6 +33,17 @@ pub(super) enum OutgoingMessage {
 }
 
 impl OutgoingMessage {
+    /// A message of the stream that is sent for the first time, with so many bytes of the input: what the broker keeps of
+    /// it, and what its acknowledgement means, is decided here. `is_record` says that it takes a record of a spool to the
+    /// broker, or the last part of one.
+    pub(super) fn new(payload: Bytes, data_len: usize, is_record: bool) -> Self {
+        match data_len {
+            _ if is_record => Self::Record { payload, data_len },
+            0 => Self::Unretained(payload),
+            _ => Self::Message { payload, data_len },
+        }
+    }
+
     /// How many bytes of the input are counted when it is published.
     pub(super) fn data_len(&self) -> usize {
         match self {
@@ -121,12 +132,18 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         false
     }
 
-    /// The payload of a message; `ends` makes it the last one of the stream. `None` where there is nothing to say.
-    fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>>;
+    /// The payload of the next message of the stream, which says this, with the data in `message`. A stream without
+    /// encryption carries data only: `None` where there is none.
+    fn seal(
+        &mut self,
+        content: &Content,
+        message: BytesMut,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Option<Bytes>>;
 
     /// The next message that is due before any new one: what is made and not published, a retransmission, or what is
-    /// said between two streams. A message that is sent by time, say when there was no input for long, does not belong
-    /// here: with a spool, it has to be a record.
+    /// said between two streams.
     fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>>;
 
     /// What is made and not published, and is in no other count: without what waits for a confirm.
@@ -198,13 +215,10 @@ pub(super) trait ConfirmedStream {
         Ok(0)
     }
 
-    /// Whether the receiver has written all data of this stream and those before it: only what closes it, which carries
-    /// none, is not confirmed.
-    ///
-    /// # Errors
-    /// As [`crate::stream::Sender::read_back`].
-    fn is_written(&self) -> Result<bool> {
-        Ok(false)
+    /// Whether the stream is closed, and the receiver has written all data of it and of those before it: nothing that is
+    /// not confirmed carries any.
+    fn is_written(&self) -> bool {
+        false
     }
 
     /// The end of the next stream, where [`ConfirmedStream::is_written`] and the stream says that it continues there:
@@ -323,8 +337,11 @@ mod tests {
     #[test]
     fn a_record_without_input_does_not_take_the_place_of_the_newest_input() {
         let payload = Bytes::from_static(b"sealed");
-        let of = |data_len| OutgoingMessage::Record { payload: payload.clone(), data_len };
-        assert_eq!([of(0), of(1)].map(|record| record.is_value()), [false, true]);
+        for is_record in [false, true] {
+            let of = |data_len| OutgoingMessage::new(payload.clone(), data_len, is_record);
+            assert_eq!([of(0), of(1)].map(|message| message.is_value()), [false, true]);
+            assert!([of(0), of(1)].iter().all(|of| matches!(of, OutgoingMessage::Record { .. }) == is_record));
+        }
         let again = OutgoingMessage::Message { payload: payload.clone(), data_len: 0 };
         assert!(again.is_value(), "its bytes were counted when it was sent first");
         assert!(!OutgoingMessage::Unretained(payload).is_value());

@@ -12,6 +12,7 @@ use crate::Result;
 use crate::config::{Config, Mqtt};
 use crate::spool::Pending;
 use crate::stdio::Split;
+use crate::stream::Content;
 
 /// Payloads without sessions, numbers or an end.
 pub(super) struct PlainStream {
@@ -56,7 +57,7 @@ impl OutgoingStream for PlainStream {
         let count = withdrawn.len() as u64;
         let newer = self.unpublished.take_payloads();
         for mut message in withdrawn.into_iter().chain(newer) {
-            // An empty line is a message, too.
+            // An empty line is a message, too, and one that the broker is to keep.
             loop {
                 let payload = message.split_to(message.len().min(self.max_message));
                 self.unpublished.push(OutgoingMessage::Message { data_len: payload.len(), payload });
@@ -82,8 +83,8 @@ impl OutgoingStream for PlainStream {
 
     fn seal(
         &mut self,
+        _content: &Content,
         mut message: BytesMut,
-        _ends: bool,
         _now: Instant,
         _rng: &mut ThreadRng,
     ) -> Result<Option<Bytes>> {

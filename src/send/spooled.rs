@@ -17,6 +17,7 @@ use crate::mqtt::Token;
 use crate::report::Reporter;
 use crate::spool::{Found, Pending, RecordStore, Recut, Spool};
 use crate::stdio::Input;
+use crate::stream::Content;
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -195,19 +196,13 @@ impl MessageSource for Spooled<'_> {
             Found::TooLong => return Ok(None),
         }
         let data_len = message.len() - head_len;
-        let payload = stream.seal(message, false, turn.now, turn.rng)?;
+        let payload = stream.seal(&Content::Data, message, turn.now, turn.rng)?;
         // Of no record is there no payload, or those after it would wait for ever: on a link without encryption, which
         // has no payload for an empty record, all records are data (`spool::Owner`). With `--confirm` a record can go
         // when the receiver has written it, whatever the broker acknowledges.
         self.is_record_whole = stream.is_record_whole();
         let is_record = !stream.is_confirmed() && self.is_record_whole;
-        Ok(payload.map(|payload| {
-            if is_record {
-                OutgoingMessage::Record { payload, data_len }
-            } else {
-                OutgoingMessage::Message { payload, data_len }
-            }
-        }))
+        Ok(payload.map(|payload| OutgoingMessage::new(payload, data_len, is_record)))
     }
 
     fn input_fd(&self, _may_read: bool) -> Option<BorrowedFd<'_>> {

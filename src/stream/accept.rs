@@ -54,8 +54,7 @@ impl Opened {
             let next = if state == StreamState::Ended { end } else { wanted };
             return Progress { stream, salt, next, skip, wants_confirms, state, sequence };
         }
-        let has_position = !matches!(content, Content::Continued(_));
-        let positions = u64::from(seq - wanted) + u64::from(has_position);
+        let positions = u64::from(seq - wanted) + u64::from(content.has_position());
         let sequence = Sequence { position: sequence.position.saturating_add(positions), ..sequence };
         Progress { stream, salt, next: end, skip: 0, wants_confirms, state, sequence }
     }

@@ -122,6 +122,19 @@ impl Content {
         self.kind().is_none_or(Kind::is_in_sequence)
     }
 
+    /// As [`Kind::has_position`]; what is not understood takes one.
+    #[must_use]
+    pub(crate) fn has_position(&self) -> bool {
+        self.kind().is_none_or(Kind::has_position)
+    }
+
+    /// Whether there is nothing to write for a message that says this, with these bytes of data: of what is not
+    /// understood, nobody knows.
+    #[must_use]
+    pub(crate) fn is_without_data(&self, data: &[u8]) -> bool {
+        data.is_empty() && *self != Self::Unreadable
+    }
+
     /// As [`Kind::ends_session`].
     #[must_use]
     pub(crate) fn ends_session(&self) -> bool {

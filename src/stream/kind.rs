@@ -33,9 +33,8 @@
 //!
 //! 1. Here: a row of the table below, with the next number, and its answer in each predicate; a row of the table above.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
-//! 3. Sealing takes nothing new. In the sequence: `SealedStream::seal_next` (`send/sealed/mod.rs`) seals any `Content`,
-//!    and keeps it where confirms are asked for; a source reaches it by a method of `OutgoingStream`, as it does for
-//!    data. In a side stream: `LinkSessions::begin_side_stream` (`sessions.rs`) makes its sender, one for each session.
+//! 3. Sealing takes nothing new. In the sequence: a source has it sealed by `OutgoingStream::seal`, as it does for data;
+//!    that takes any `Content`, and keeps it where confirms are asked for. In a side stream: `LinkSessions::begin_side_stream` (`sessions.rs`) makes its sender, one for each session.
 //!    Use the session of the data: the receiver takes a message as a sign that its session is in use.
 //! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the
 //!    places. In the sequence, that of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`). What is of a side
@@ -50,9 +49,10 @@
 //! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`.
 //! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes
 //!   nothing is written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
+//!   A run of either tool that has written all data ends without it: whatever carries no data is not waited for
+//!   ([`RetransmitQueue::is_without_data`](super::RetransmitQueue), [`Content::is_without_data`](super::Content)).
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - A message that is sent by time: CONTRIBUTING.md, "Something that is sent by time", also for what a spool keeps of
-//!   it. Beside the sequence, the run makes it, as an `OutgoingMessage::BestEffort` (`send/replies.rs` has one).
+//! - A message that is sent by time: the head of `send/due.rs`.
 //! - With `retain`, a message in the sequence that is sent after the one that the broker keeps makes that outdated, for
 //!   `sts-recv --last` as well (`stream/look.rs`). So extend the rule there. To refuse the option together
 //!   with `retain` is not enough, since a spool may have such a record of a run without `retain`.
@@ -198,6 +198,16 @@ impl Kind {
         }
     }
 
+    /// Whether it takes a position of its sequence, as data does: a stream that continues this one carries it again
+    /// where it is not received. A `continued` says only where that stream is.
+    #[must_use]
+    pub(crate) fn has_position(self) -> bool {
+        match self {
+            Self::Continued | Self::Settled | Self::Will => false,
+            Self::Data | Self::End | Self::Confirm | Self::Kill | Self::Refused | Self::Held => true,
+        }
+    }
+
     /// Whether it ends the session that it is sealed under.
     #[must_use]
     pub(crate) fn ends_session(self) -> bool {
@@ -243,6 +253,7 @@ mod tests {
         assert_eq!(those(Kind::is_of_side_stream), ["confirm", "refused", "held"]);
         assert_eq!(those(Kind::stays_with_stream), ["data", "end", "continued"]);
         assert_eq!(those(|kind| !kind.is_in_sequence()), ["settled", "will"]);
+        assert_eq!(those(|kind| !kind.has_position()), ["continued", "settled", "will"]);
         assert_eq!(those(Kind::ends_session), ["kill"]);
     }
 

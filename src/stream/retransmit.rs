@@ -86,10 +86,10 @@ impl RetransmitQueue {
         (self.frames.len(), self.frames.data_bytes())
     }
 
-    /// The only message that is not confirmed; `None` where there are several or none.
+    /// Whether there are messages that are not confirmed, and none of them carries data.
     #[must_use]
-    pub(crate) fn last_unconfirmed(&self) -> Option<&Bytes> {
-        (self.frames.len() == 1).then(|| self.frames.sealed(self.first()))
+    pub(crate) fn is_without_data(&self) -> bool {
+        !self.frames.is_empty() && self.frames.data_bytes() == 0
     }
 
     /// Keeps a message with `data_len` bytes of data that is sent for the first time now.

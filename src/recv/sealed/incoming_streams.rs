@@ -30,12 +30,12 @@ impl IncomingStreams for SealedStreams<'_> {
         self.received.log.limit_messages(max_message, self.received.sessions.link.pad())
     }
 
-    fn receive_end(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
+    fn receive_without_data(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
         let Ok(opened) = self.received.sessions.receiver.open(&message.payload, &mut self.plaintext) else {
             return Ok(None);
         };
-        let is_end = opened.content.ends_chain() && self.plaintext.is_empty();
-        if !(is_end && opened.wants_confirms && self.received.log.is_written_before(opened.stream, opened.seq)) {
+        let is_wanted = opened.wants_confirms && opened.content.is_without_data(&self.plaintext);
+        if !(is_wanted && self.received.log.is_written_before(opened.stream, opened.seq)) {
             return Ok(None);
         }
         Ok(match self.accept(&opened, message, now)? {

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
 use super::session_query::OpenQuery;
-use super::{ActiveStream, SealedStream, SealingState};
+use super::{ActiveStream, OutgoingStream, SealedStream, SealingState};
 use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
 use crate::send::outgoing::{ConfirmedStream, OutgoingMessage, Reply};
@@ -96,10 +96,10 @@ impl Confirms {
         Pending { messages: messages as u64, bytes: bytes as u64 }
     }
 
-    /// The only message that is not confirmed, where the receiver has confirmed others, of this stream or an earlier
-    /// one.
-    pub(super) fn last_unconfirmed(&self) -> Option<&Bytes> {
-        self.queue.last_unconfirmed().filter(|_| self.queue.first() > 0 || self.confirmed_earlier)
+    /// Whether all data is confirmed, and something else is not: the receiver has confirmed messages, of this stream or
+    /// an earlier one, and those that it has not confirmed carry no data.
+    pub(super) fn have_all_data(&self) -> bool {
+        self.queue.is_without_data() && (self.queue.first() > 0 || self.confirmed_earlier)
     }
 
     /// The seq of the oldest message that is not confirmed, or of the next one.
@@ -268,12 +268,8 @@ impl ConfirmedStream for SealedStream {
         self.reseal_unconfirmed(now, rng)
     }
 
-    fn is_written(&self) -> Result<bool> {
-        let (Some(stream), Some(last)) = (self.state.stream(), self.confirms.last_unconfirmed()) else {
-            return Ok(false);
-        };
-        let (content, data) = stream.sender.read_back(last)?;
-        Ok(content.closes_stream() && data.is_empty())
+    fn is_written(&self) -> bool {
+        self.state.stream().is_some_and(|stream| stream.sender.is_closed()) && self.confirms.have_all_data()
     }
 
     fn end_early(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
@@ -281,7 +277,7 @@ impl ConfirmedStream for SealedStream {
             SealingState::Switching { next, .. } => {
                 self.confirms.restart(now);
                 self.enter(next);
-                self.seal_next(&Content::End, None, now, rng).map(Some)
+                self.seal_next(&Content::End, self.buffer(), now, rng).map(Some)
             }
             unchanged => {
                 self.state = unchanged;
@@ -295,12 +291,15 @@ impl ConfirmedStream for SealedStream {
             return Ok(None);
         }
         match self.state.take() {
-            // What an earlier run closed has nothing more to say.
             SealingState::Open(stream) if stream.sender.is_closed() => {
                 self.ended.settled(&stream.sender);
                 stream.sender.settled(rng).map(Some)
             }
-            _ => Ok(None),
+            // What an earlier run closed has nothing more to say.
+            unchanged => {
+                self.state = unchanged;
+                Ok(None)
+            }
         }
     }
 }
@@ -356,6 +355,27 @@ mod tests {
         let sealed = sender.seal(&confirm, sender.buffer(0), rng).unwrap();
         assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Confirmed(1)))));
         assert_eq!(confirms.unconfirmed().messages, 0);
+    }
+
+    /// The receiver may have left after the last line that it wanted: then nothing after that is confirmed, however many
+    /// messages that are.
+    #[test]
+    fn all_data_is_confirmed_once_nothing_that_is_not_carries_any() {
+        let now = Instant::now();
+        let sent = |data_lens: &[usize]| {
+            let mut confirms = Confirms::new(true, now);
+            for data_len in data_lens {
+                confirms.sent(&Bytes::from_static(b"message"), *data_len, now);
+            }
+            confirms
+        };
+        let mut confirms = sent(&[5, 0, 0]);
+        assert!(!confirms.have_all_data());
+        confirms.queue.confirm(1, now);
+        assert!(confirms.have_all_data(), "two messages without data are not confirmed");
+        confirms.queue.confirm(3, now);
+        assert!(!confirms.have_all_data(), "nothing waits for a confirm");
+        assert!(!sent(&[0, 0]).have_all_data(), "the receiver has confirmed nothing yet");
     }
 
     #[test]

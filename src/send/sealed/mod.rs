@@ -90,32 +90,12 @@ impl SealedStream {
         self.state = SealingState::Open(stream);
     }
 
-    /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`]; none for one without
-    /// data.
-    fn seal_next(
-        &mut self,
-        content: &Content,
-        message: Option<BytesMut>,
-        now: Instant,
-        rng: &mut ThreadRng,
-    ) -> Result<Bytes> {
+    /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`].
+    fn seal_next(&mut self, content: &Content, message: BytesMut, now: Instant, rng: &mut ThreadRng) -> Result<Bytes> {
         let stream = self.state.open_stream()?;
-        let message = message.unwrap_or_else(|| stream.sender.buffer(0));
-        stream.seal(content, message, &mut self.confirms, now, rng)
-    }
-
-    /// As [`SealedStream::seal_next`], for a message that the broker keeps if it was told to: one with bytes of the
-    /// input.
-    fn seal_retained(
-        &mut self,
-        content: &Content,
-        message: BytesMut,
-        now: Instant,
-        rng: &mut ThreadRng,
-    ) -> Result<Bytes> {
-        let has_data = self.state.open_stream()?.sender.data_len(&message) > 0;
-        let sealed = self.seal_next(content, Some(message), now, rng)?;
-        if self.retain && has_data && *content == Content::Data {
+        let has_data = stream.sender.data_len(&message) > 0;
+        let sealed = stream.seal(content, message, &mut self.confirms, now, rng)?;
+        if self.retain && has_data {
             self.confirms.retained(&sealed);
         }
         Ok(sealed)
@@ -227,9 +207,14 @@ impl OutgoingStream for SealedStream {
         self.retain
     }
 
-    fn seal(&mut self, message: BytesMut, ends: bool, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
-        let content = if ends { Content::End } else { Content::Data };
-        self.seal_retained(&content, message, now, rng).map(Some)
+    fn seal(
+        &mut self,
+        content: &Content,
+        message: BytesMut,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Option<Bytes>> {
+        self.seal_next(content, message, now, rng).map(Some)
     }
 
     fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {

@@ -90,7 +90,12 @@ impl SealingState {
     pub(super) fn open_stream(&mut self) -> Result<&mut ActiveStream> {
         match self {
             Self::Open(stream) => Ok(stream),
-            _ => Err(Error::new(Exit::Failed, "cannot seal").because("no stream is open")),
+            Self::Idle
+            | Self::Reserved(_)
+            | Self::Draining(_)
+            | Self::Switching { .. }
+            | Self::Starting(_)
+            | Self::Left => Err(Error::new(Exit::Failed, "cannot seal").because("no stream is open")),
         }
     }
 
@@ -267,9 +272,9 @@ impl SealedStream {
         self.enter(next);
         for sealed in messages {
             let (content, data) = old.sender.read_back(&sealed)?;
-            // A continued says where the old stream continues, which is here. Every other kind has a place in the
-            // sequence, and is sealed again in that place: left out, what follows would be a duplicate to the receiver.
-            if !matches!(content, Content::Continued(_)) {
+            // What has a position is sealed again in that place: left out, what follows would be a duplicate to the
+            // receiver. A continued has none, and says where the old stream continues, which is here.
+            if content.has_position() {
                 self.seal_again(&content, &data, now, rng)?;
             }
         }
@@ -295,13 +300,9 @@ impl SealedStream {
             let content = if others.is_empty() { content } else { &Content::Data };
             let mut message = self.buffer();
             message.extend_from_slice(piece);
-            let payload = self.seal_retained(content, message, now, rng)?;
+            let payload = self.seal_next(content, message, now, rng)?;
             if !self.confirms.are_asked_for() {
-                self.unpublished.push(match piece.len() {
-                    // The end of a stream: with `retain`, the broker keeps the newest input instead.
-                    0 => OutgoingMessage::Unretained(payload),
-                    data_len => OutgoingMessage::Message { payload, data_len },
-                });
+                self.unpublished.push(OutgoingMessage::new(payload, piece.len(), false));
             }
             if others.is_empty() {
                 return Ok(());

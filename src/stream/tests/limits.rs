@@ -47,13 +47,14 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
 #[test]
 fn a_message_is_what_its_kind_is_and_ends_nothing_if_it_is_not_understood() {
     type Is = (fn(&Content) -> bool, fn(Kind) -> bool, bool);
-    let predicates: [Is; 6] = [
+    let predicates: [Is; 7] = [
         (Content::carries_data, Kind::carries_data, false),
         (Content::closes_stream, Kind::closes_stream, false),
         (Content::ends_chain, Kind::ends_chain, false),
         (Content::ends_session, Kind::ends_session, false),
         (Content::stays_with_stream, Kind::stays_with_stream, true),
         (Content::is_in_sequence, Kind::is_in_sequence, true),
+        (Content::has_position, Kind::has_position, true),
     ];
     let session = pair(1, Suite::Gcm).0;
     for (at, (of_content, of_kind, otherwise)) in predicates.into_iter().enumerate() {
@@ -62,6 +63,17 @@ fn a_message_is_what_its_kind_is_and_ends_nothing_if_it_is_not_understood() {
         }
         assert_eq!([Content::Skipped, Content::Unreadable].map(|content| of_content(&content)), [otherwise; 2], "{at}");
     }
+}
+
+/// A receiver that has written all that it wanted takes such a message, so that its sender need not wait.
+#[test]
+fn nothing_is_written_of_a_message_without_data_unless_it_is_not_understood() {
+    let session = pair(1, Suite::Gcm).0;
+    let known = Kind::ALL.map(|kind| example(kind, &session).1);
+    for content in known.iter().chain([&Content::Skipped]) {
+        assert!(content.is_without_data(b"") && !content.is_without_data(b"data"), "{content:?}");
+    }
+    assert!(!Content::Unreadable.is_without_data(b""));
 }
 
 #[test]

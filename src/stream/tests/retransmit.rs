@@ -221,14 +221,16 @@ fn of_another_stream_the_path_is_known() {
 }
 
 #[test]
-fn the_last_one_is_given_while_it_is_alone() {
+fn it_is_without_data_while_only_messages_without_data_are_not_confirmed() {
     let now = Instant::now();
     let mut queue = filled(now, 3);
-    assert_eq!(queue.last_unconfirmed(), None);
-    queue.confirm(2, now);
-    assert_eq!(queue.last_unconfirmed(), Some(&message(2)));
-    queue.confirm(3, now);
-    assert_eq!(queue.last_unconfirmed(), None);
+    for without_data in 3..5 {
+        queue.push(message(without_data), 0, now);
+    }
+    for (confirmed, expected) in [(0, false), (2, false), (3, true), (4, true), (5, false)] {
+        queue.confirm(confirmed, now);
+        assert_eq!(queue.is_without_data(), expected, "below {confirmed}");
+    }
 }
 
 /// A message that is above the last one named is neither there nor gone.

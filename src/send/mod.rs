@@ -24,15 +24,16 @@
 //! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
 //! wait for another session, or the run ends when its own is deleted (`replies`).
 //!
-//! A line passes the files in the order of this picture. `run` is the loop that moves it on, and the one place for the
-//! run's own time (`deadline`). `gate` is the one way to the client, with all that limits it: its head is the recipe
-//! for another limit. `unpublished` has the messages that a stream has made and not published. `run_end` has how the
+//! A line passes the files in the order of this picture. `run` is the loop that moves it on. `due` is the one place for the
+//! run's own time, with all that is sent because of that: its head is the recipe for another message that is sent by time.
+//! `gate` is the one way to the client, with all that limits it: its head is the recipe for another limit. `unpublished` has the messages that a stream has made and not published. `run_end` has how the
 //! run ends, and the count of the data that is not delivered then. `replies` has the receiver's replies, with
 //! `--confirm`; `timeouts` says when a run that waits gives up, and `missing` whom it names then.
 
 mod busy_spool;
 mod data_in_flight;
 mod direct;
+mod due;
 mod failure;
 mod first_session;
 mod gate;

@@ -21,7 +21,7 @@ use super::reply_topics::ReplyTopics;
 use super::source::{MessageSource, Turn};
 use super::timeouts::Timeouts;
 use crate::config::MIN_MESSAGE;
-use crate::event_loop::{BrokerEvent, EventLoop, next_deadline};
+use crate::event_loop::{BrokerEvent, EventLoop};
 use crate::mqtt::Client;
 use crate::report::Reporter;
 use crate::text::count;
@@ -35,7 +35,7 @@ pub(super) struct Registration {
 
 impl Registration {
     /// With a new session or stream, it may be another.
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         stream: &mut dyn OutgoingStream,
         broker: &mut Client,
@@ -92,7 +92,7 @@ impl SendRun<'_> {
 
     /// Reads, seals and publishes until no more of that is possible without waiting.
     ///
-    /// What is due ([`OutgoingStream::next_due`]) comes before new messages. The receiver accepts the messages
+    /// What is due ([`SendRun::publish_due`]) comes before new messages. The receiver accepts the messages
     /// of a stream that wants confirms in order only: it would drop each new one that overtakes one that it lacks. If
     /// new ones took the room first, nothing that was sent could be of use.
     fn transfer(&mut self, now: Instant) -> RunResult<()> {
@@ -107,9 +107,7 @@ impl SendRun<'_> {
             let may_read = self.may_read();
             let mut turn = Turn { now, connected, rng: &mut self.rng };
             self.source.fill(may_read, &mut *self.stream, &mut turn)?;
-            while self.may_seal() {
-                let mut turn = Turn { now, connected, rng: &mut self.rng };
-                let Some(message) = self.source.next(&mut *self.stream, &mut turn)? else { break };
+            while let Some(message) = self.next_message(now)? {
                 self.publish(message, now)?;
                 progressed = true;
             }
@@ -133,7 +131,16 @@ impl SendRun<'_> {
         broker.knows_broker_limits() && self.gate.client_has_room(broker, topic) && self.stream_has_room()
     }
 
-    fn is_gate_open(&self) -> bool {
+    /// The next new message, where one may be made.
+    fn next_message(&mut self, now: Instant) -> Result<Option<OutgoingMessage>> {
+        if !self.may_seal() {
+            return Ok(None);
+        }
+        let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
+        self.source.next(&mut *self.stream, &mut turn)
+    }
+
+    pub(super) fn is_gate_open(&self) -> bool {
         self.gate.is_open(&self.events, self.stream.topic())
     }
 
@@ -154,42 +161,6 @@ impl SendRun<'_> {
             self.source.published(token);
         }
         Ok(())
-    }
-
-    /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. While the path
-    /// is not clear nothing is sent again, and what clears it wakes the run. A time that has passed wakes nobody.
-    fn deadline(&self, now: Instant) -> Option<Instant> {
-        let resend = self.stream.deadline().filter(|_| self.is_path_clear());
-        let others = [resend, self.gate.opens_at(), self.source.deadline(now), self.registration.will.deadline()];
-        next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
-    }
-
-    /// Publishes what is due before any new message; true if there was any.
-    fn publish_due(&mut self, now: Instant) -> RunResult<bool> {
-        let is_path_clear = self.is_path_clear();
-        if !is_path_clear {
-            self.stream.ignore_silence(now);
-        }
-        let mut progressed = false;
-        while self.is_gate_open()
-            && let Some(message) = self.stream.next_due(now, &mut self.rng)?
-        {
-            self.publish(message, now)?;
-            progressed = true;
-        }
-        self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
-        if is_path_clear && self.stream.unconfirmed().messages > 0 && self.timeouts.is_silent(now) {
-            self.handle_silence(now)?;
-        }
-        Ok(progressed)
-    }
-
-    /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged
-    /// every frame, and on this connection the subscription for confirms. Only then does it mean something that nothing
-    /// is confirmed. Until then the silence is the broker's: nothing is sent again for it, and it is neither reported
-    /// nor queried.
-    fn is_path_clear(&self) -> bool {
-        self.registration.reply_topics.are_subscribed() && self.events.broker.unacknowledged().messages == 0
     }
 
     /// Leaves a stream that is closed and delivered to its end, for the next one; true if it did.

@@ -1,5 +1,8 @@
 //! Leaves the unwinding tables out of release executables if the linker supports it: a panic aborts, and without
 //! symbols not even a backtrace uses these tables.
+//!
+//! `bin/package` compiles the standard library without them where it compiles that as well. Then there is none yet to try
+//! the linker with, and the tables that C has left stay.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -26,7 +26,7 @@ class Crate:
 def linked(without=None, targets=TARGETS, features=()):
     """The foreign crates that may be part of an executable: not those that are needed to build or to test only. Of those, what
     is there `without` one of them. `features` are options of cargo."""
-    packages = {(package["name"], package["version"]): package for package in metadata()["packages"] if package["source"]}
+    packages = {(package["name"], package["version"]): package for package in metadata(targets)["packages"] if package["source"]}
     found = set()
     for target in targets:
         words = ["tree", "-p", "sts", "--edges", "normal,no-proc-macro", "--target", target, *features]
@@ -39,8 +39,10 @@ def linked(without=None, targets=TARGETS, features=()):
     return sorted(found, key=lambda crate: (crate.name, crate.version))
 
 
-def metadata():
-    return json.loads(cargo("metadata", "--format-version", "1"))
+def metadata(targets):
+    # Of other platforms' crates cargo would download the sources, which no build has needed.
+    platforms = [word for target in targets for word in ("--filter-platform", target)]
+    return json.loads(cargo("metadata", "--format-version", "1", *platforms))
 
 
 def cargo(*words):

@@ -83,6 +83,7 @@ pub(super) fn json_lines(sessions: &[LegacyRow]) -> String {
             ("last_message", json::number(counters.last_text)),
             ("last_pairing", created.to_string()),
             ("sts_version", "1".to_owned()),
+            ("weak", json_string(legacy::WEAKNESS)),
         ];
         let members = fields.map(|(name, value)| format!("{}:{value}", json_string(name)));
         let _ = writeln!(text, "{{{}}}", members.join(","));
@@ -133,8 +134,10 @@ mod tests {
                  old program: pump: cbc, pending, sent 4 texts, received 1 text, the last one 5m ago\n{weak}"
             )
         );
-        let fields =
-            r#""messages":1,"messages_sent":4,"damaged":2,"last_message":1000,"last_pairing":940,"sts_version":1}"#;
+        let fields = format!(
+            r#""messages":1,"messages_sent":4,"damaged":2,"last_message":1000,"last_pairing":940,"sts_version":1,"weak":"{}"}}"#,
+            legacy::WEAKNESS
+        );
         let begin = r#"{"link":"pump","peer":null,"fingerprint":null,"role":"slave","suite":"cbc","standing":"#;
         assert_eq!(
             json_lines(&sessions),

@@ -175,11 +175,15 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
             pair::status::metrics::run(&env, file, &args.spool, report)
         }
         PairMode { end: true, .. } => {
-            pair::end::run(&args.common.open_link(report)?, args.to.as_ref(), timeout, report)
+            let options = pair::end::EndOptions { to: args.to.as_ref(), timeout };
+            pair::end::run(&args.common.open_link(report)?, options, report)
         }
         PairMode { check: true, .. } => pair::check::run(&args.common.link_options(), timeout, report),
         PairMode { keep: Some(age), .. } => pair::keep::run(|| args.common.open_link(report), *age, report),
         PairMode { serve: true, .. } => pair::serve::run(|| args.common.open_link(report), report),
-        _ => pair::once::run(&args.common.open_link(report)?, timeout, args.if_older, report),
+        _ => {
+            let options = pair::once::OnceOptions { timeout, if_older: args.if_older };
+            pair::once::run(&args.common.open_link(report)?, options, report)
+        }
     }
 }

@@ -33,6 +33,8 @@ mod text;
 #[cfg(test)]
 mod vectors;
 
+use crate::{Error, Exit};
+
 pub use self::frame::Frame;
 pub(crate) use self::pace::pace;
 pub(crate) use self::pairing::{Pairing, PairingOutput};
@@ -42,6 +44,11 @@ pub(crate) use self::session::{Decrypted, LegacySession};
 pub(crate) use self::session::{LegacySessionId, is_ciphertext};
 pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, status};
 pub(crate) use self::text::{max_payload_len, max_text_len, pieces};
+
+/// The error of an option that a link to the old program cannot have, with the reason.
+pub(crate) fn refused(option: &str, why: &str) -> Error {
+    Error::new(Exit::Usage, option).because(format!("the link is to the old program (sts_version = 1): {why}"))
+}
 
 /// The hint where only another pairing helps: what to run on each device.
 pub(crate) const PAIR_AGAIN: &str = "pair again: run sts-pair here, and `start` on the other device";

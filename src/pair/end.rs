@@ -22,6 +22,15 @@ use crate::stdio::Signals;
 use crate::stream::{Preamble, Sender};
 use crate::{Error, Exit, Result};
 
+/// What the command line says of the end of sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct EndOptions<'a> {
+    /// End only the sessions with this peer.
+    pub to: Option<&'a PeerName>,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+}
+
 /// A KILL, and the topic to publish it on.
 struct KillMessage {
     topic: String,
@@ -35,11 +44,12 @@ struct KillMessage {
 /// [`Exit::Usage`] if the link has no peer of that name; [`Exit::TryAgain`] if there was no session, or if the broker did not
 /// acknowledge KILL within `timeout`; [`Exit::Unavailable`] if it refused the connection, or if there was none. The sessions
 /// are deleted in any case.
-pub fn run(link: &Link, to: Option<&PeerName>, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()> {
     #[cfg(feature = "legacy")]
-    if let Some(legacy) = link.legacy().filter(|_| to.is_none()) {
-        return super::legacy::end(link, legacy, timeout, report);
+    if let Some(legacy) = link.legacy() {
+        return super::legacy::end(link, legacy, options, report);
     }
+    let EndOptions { to, timeout } = options;
     let mut peers = encrypted_peers(link)?;
     if let Some(name) = to {
         peers.restrict_to(name)?;

@@ -12,7 +12,16 @@ use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
 use crate::units::Age;
 
-/// Agrees a session with the link's peer and stores it; gives up after `timeout`, if there is one. A session that is younger
+/// What the command line says of one pairing.
+#[derive(Clone, Copy, Debug)]
+pub struct OnceOptions {
+    /// When to give up.
+    pub timeout: Option<Duration>,
+    /// Keep the session if it is younger, and the peer still has it.
+    pub if_older: Option<Age>,
+}
+
+/// Agrees a session with the link's peer and stores it; gives up after the timeout, if there is one. A session that is younger
 /// than `if_older`, and that the peer still has, is kept instead (`sts-protocol(7)`, "Still there").
 ///
 /// # Errors
@@ -20,11 +29,12 @@ use crate::units::Age;
 /// authenticated peer asks for another suite; [`crate::Exit::NotTrusted`] if no peer is pinned; [`crate::Exit::Unavailable`]
 /// if the broker refuses the connection, or if there is none when time is up; [`crate::Exit::Usage`] on a link without
 /// encryption.
-pub fn run(link: &Link, timeout: Option<Duration>, if_older: Option<Age>, report: &Reporter) -> Result<()> {
+pub fn run(link: &Link, options: OnceOptions, report: &Reporter) -> Result<()> {
     #[cfg(feature = "legacy")]
     if let Some(legacy) = link.legacy() {
-        return super::legacy::once(link, legacy, timeout, if_older, report);
+        return super::legacy::once(link, legacy, options, report);
     }
+    let OnceOptions { timeout, if_older } = options;
     let peers = pinned_peers(link, report)?;
     let cache = link.create_cache()?;
     let _locks = cache.lock_pairing()?;

@@ -131,27 +131,32 @@ impl PairingMaster {
             return Some(PairingOutput::Agreed);
         }
         if can_send && self.outbox.is_empty() && is_due(self.repeat_at) {
-            match &mut self.state {
-                MasterStep::InitAck(ids) => {
-                    let ids = *ids;
-                    self.send_init_req(ids, now);
-                }
-                MasterStep::AuthAck(ids) => {
-                    let ids = *ids;
-                    self.send_auth_req(ids, now);
-                }
-                MasterStep::RdyAck(offers) => {
-                    let offers = std::mem::take(offers);
-                    self.offer(offers, now, draw);
-                }
-                MasterStep::Begin
-                | MasterStep::AuthReq(_)
-                | MasterStep::RdyReq(_)
-                | MasterStep::Ready(..)
-                | MasterStep::End => {}
-            }
+            self.repeat(now, draw);
         }
         pop(&mut self.outbox, can_send)
+    }
+
+    /// Repeats the request that is not answered; a key is not offered again, but another one.
+    fn repeat(&mut self, now: Instant, draw: &mut dyn Draw) {
+        match &mut self.state {
+            MasterStep::InitAck(ids) => {
+                let ids = *ids;
+                self.send_init_req(ids, now);
+            }
+            MasterStep::AuthAck(ids) => {
+                let ids = *ids;
+                self.send_auth_req(ids, now);
+            }
+            MasterStep::RdyAck(offers) => {
+                let offers = std::mem::take(offers);
+                self.offer(offers, now, draw);
+            }
+            MasterStep::Begin
+            | MasterStep::AuthReq(_)
+            | MasterStep::RdyReq(_)
+            | MasterStep::Ready(..)
+            | MasterStep::End => {}
+        }
     }
 
     /// A frame leaves now, perhaps long after it was made.

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::config::Legacy;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{RecordedKill, Store};
+use crate::legacy::{RecordedKill, Store, refused};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
+use crate::pair::end::EndOptions;
 use crate::report::Reporter;
 use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
@@ -21,8 +22,13 @@ const OTHER_NOT_TOLD: &str = "the other device may not know: run `stop` there, t
 /// follows.
 ///
 /// # Errors
-/// As [`crate::pair::end::run`].
-pub(in crate::pair) fn end(link: &Link, legacy: Legacy, timeout: Option<Duration>, report: &Reporter) -> Result<()> {
+/// [`Exit::Usage`] with `--to`; otherwise as [`crate::pair::end::run`].
+pub(in crate::pair) fn end(link: &Link, legacy: Legacy, options: EndOptions<'_>, report: &Reporter) -> Result<()> {
+    // A new option has to be looked at here: used, or refused.
+    let EndOptions { to, timeout } = options;
+    if to.is_some() {
+        return Err(refused("--to", "the device at its other end has no name"));
+    }
     let store = Store::new(link.cache()?, legacy);
     let told = match store.kill() {
         Ok(Some(kill)) => publish(link, &store, kill, timeout, report),

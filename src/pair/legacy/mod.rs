@@ -1,36 +1,31 @@
 //! Pairing with the old program (`sts_version = 1`): once, as a service, and its end.
 
 mod end;
+mod new_session;
 mod run;
-
-use std::time::Duration;
 
 pub(super) use self::end::end;
 use self::run::{LegacyOutcome, LegacyPurpose, LegacyRun};
+use super::once::OnceOptions;
 use super::progress_line::ProgressLine;
 use super::service::{Duty, Service, reopen};
 use crate::config::Legacy;
-use crate::legacy::Store;
+use crate::legacy::{Store, refused};
 use crate::link::{Link, unix_time};
 use crate::report::Reporter;
 use crate::role::Role;
 use crate::sandbox::Needs;
 use crate::stdio::Signals;
-use crate::units::Age;
 use crate::{Error, Exit, Result};
 
-/// Agrees a session with the device at the other end; gives up after `timeout`. A session that is younger than `if_older` is
+/// Agrees a session with the device at the other end; gives up after the timeout. A session that is younger than `if_older` is
 /// kept instead: there is no way to ask whether the other device still has it.
 ///
 /// # Errors
 /// As [`super::once::run`].
-pub(super) fn once(
-    link: &Link,
-    legacy: Legacy,
-    timeout: Option<Duration>,
-    if_older: Option<Age>,
-    report: &Reporter,
-) -> Result<()> {
+pub(super) fn once(link: &Link, legacy: Legacy, options: OnceOptions, report: &Reporter) -> Result<()> {
+    // A new option has to be looked at here: used, or refused.
+    let OnceOptions { timeout, if_older } = options;
     let store = Store::new(link.create_cache()?, legacy);
     let _locks = store.cache().lock_pairing()?;
     if let Some(age) = if_older {
@@ -65,10 +60,12 @@ pub(super) fn serve(
     open: impl Fn() -> Result<Link>,
     report: &Reporter,
 ) -> Result<()> {
-    if let Duty::Keep(_) = duty {
-        return Err(Error::new(Exit::Usage, "--keep")
-            .because("the old program cannot be asked whether it still has the session (sts_version = 1)")
-            .hint("use --if-older instead, when the old program is started"));
+    match duty {
+        Duty::Serve => {}
+        Duty::Keep(_) => {
+            return Err(refused("--keep", "it cannot be asked whether it still has the session")
+                .hint("use --if-older instead, when the old program is started"));
+        }
     }
     refuse_master(legacy)?;
     let _locks = link.create_cache()?.lock_service()?;
@@ -100,8 +97,7 @@ pub(super) fn serve(
 fn refuse_master(legacy: Legacy) -> Result<()> {
     match legacy.role {
         Role::Slave => Ok(()),
-        Role::Master => Err(Error::new(Exit::Usage, "--serve")
-            .because("this device is the master of the link (sts_version = 1), and the master begins each pairing")
+        Role::Master => Err(refused("--serve", "this device is the master, and the master begins each pairing")
             .hint("run sts-pair here when the old program is started on the other device")),
     }
 }

@@ -2,21 +2,19 @@
 
 use std::time::Instant;
 
-use rand::RngExt;
 use rustix::event::PollFlags;
 
+use super::new_session::NewSession;
 use crate::config::Legacy;
-use crate::crypto::legacy::LegacyCipher;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Frame, LegacySession, LegacySessionId, PAIR_AGAIN, Pairing, PairingOutput, Store};
-use crate::link::{Link, Tool, unix_time};
+use crate::legacy::{Frame, Pairing, PairingOutput, Store};
+use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::pair::progress_line::ProgressLine;
 use crate::pair::run::handshake_rng;
 use crate::pair::service::Service;
 use crate::report::Reporter;
 use crate::role::Role;
-use crate::secret::Key;
 use crate::stdio::Signals;
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
@@ -47,19 +45,12 @@ pub(super) enum LegacyOutcome {
 
 pub(super) struct LegacyRun<'a> {
     link: &'a Link,
-    legacy: Legacy,
-    store: &'a Store,
     report: &'a Reporter,
     purpose: LegacyPurpose<'a>,
     events: EventLoop<'a>,
-    pairing: Pairing,
     is_subscribed: bool,
-    /// The session that is stored as pending, if one is.
-    pending: Option<LegacySessionId>,
-    /// A session became the current one.
-    is_agreed: bool,
-    /// The connection broke when the last message was under way.
-    was_disconnected: bool,
+    pairing: Pairing,
+    session: NewSession<'a>,
 }
 
 impl<'a> LegacyRun<'a> {
@@ -79,20 +70,8 @@ impl<'a> LegacyRun<'a> {
         broker.subscribe(link.config.subscribe.as_str(), Qos::AtMostOnce, Instant::now())?;
         let events = EventLoop::new(broker, signals, report);
         let pairing = Pairing::new(legacy.role, legacy.aes == Suite::Cbc);
-        let (is_subscribed, pending, is_agreed, was_disconnected) = (false, None, false, false);
-        Ok(Self {
-            link,
-            legacy,
-            store,
-            report,
-            purpose,
-            events,
-            pairing,
-            is_subscribed,
-            pending,
-            is_agreed,
-            was_disconnected,
-        })
+        let session = NewSession::new(store, legacy);
+        Ok(Self { link, report, purpose, events, is_subscribed: false, pairing, session })
     }
 
     /// Runs to the end and closes the connection.
@@ -108,16 +87,10 @@ impl<'a> LegacyRun<'a> {
     /// # Errors
     /// As [`EventLoop::close`]: what became of the run is returned.
     pub(super) fn close_after_run(mut self) -> Result<(Result<LegacyOutcome>, Signals)> {
-        let mut outcome = self.run();
-        if let (Err(_), Some(id)) = (&outcome, self.pending.take()) {
-            // Why the run ended counts; a pending session that stays harms nothing.
-            let _ = self.store.drop_pending(id);
-        }
-        if let Ok(LegacyOutcome::Stopped | LegacyOutcome::Reload) = outcome
-            && let Some(id) = self.pending.take()
-        {
-            outcome = self.store.drop_pending(id).and(outcome);
-        }
+        let outcome = self.run();
+        // If the run failed, why it did counts: a pending session that stays harms nothing.
+        let abandoned = self.session.abandon();
+        let outcome = outcome.and_then(|outcome| abandoned.map(|()| outcome));
         self.report.status("");
         Ok((outcome, self.events.close()?))
     }
@@ -129,7 +102,7 @@ impl<'a> LegacyRun<'a> {
                 self.take_event(event, now)?;
             }
             self.perform(now)?;
-            if self.is_agreed && matches!(self.purpose, LegacyPurpose::Once(_)) {
+            if self.session.is_agreed() && matches!(self.purpose, LegacyPurpose::Once(_)) {
                 return Ok(LegacyOutcome::Paired);
             }
             if let Some(outcome) = self.outcome(now)? {
@@ -159,10 +132,7 @@ impl<'a> LegacyRun<'a> {
             }
             BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
             BrokerEvent::TooLong(error) => return Err(error),
-            // As slave we hear that the master has it all; as master we end with what nothing answers.
-            BrokerEvent::Disconnected => {
-                self.was_disconnected |= self.legacy.role == Role::Master && self.pending.is_some();
-            }
+            BrokerEvent::Disconnected => self.session.note_disconnection(),
             BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
         }
         Ok(())
@@ -173,27 +143,16 @@ impl<'a> LegacyRun<'a> {
         while let Some(output) = self.pairing.poll(now, self.can_send(), &mut handshake_rng()) {
             match output {
                 PairingOutput::Send(frame) => self.send(&frame)?,
-                PairingOutput::Store(key) => self.pending = Some(self.store(key)?),
+                PairingOutput::Store(key) => self.session.store(key)?,
                 PairingOutput::Agreed => self.promote()?,
                 PairingOutput::StoreOther(key) => {
-                    self.store(key)?;
+                    self.session.store_other(key)?;
                     self.report.warning(OTHER_KEY);
                 }
-                PairingOutput::Abandon => {
-                    if let Some(id) = self.pending.take() {
-                        self.store.drop_pending(id)?;
-                    }
-                }
+                PairingOutput::Abandon => self.session.abandon()?,
             }
         }
         Ok(())
-    }
-
-    /// Stores a session under this key as pending.
-    fn store(&self, key: Key<LegacyCipher>) -> Result<LegacySessionId> {
-        let (id, is_cbc) = (rand::rng().random(), self.legacy.aes == Suite::Cbc);
-        self.store.store_pending(LegacySession::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
-        Ok(id)
     }
 
     /// Whether a frame leaves now: nothing may count as sent that waits, or is dropped.
@@ -209,22 +168,12 @@ impl<'a> LegacyRun<'a> {
     }
 
     fn promote(&mut self) -> Result<()> {
-        let Some(id) = self.pending.take() else { return Ok(()) };
-        if !self.store.promote(id)? {
-            return Err(Error::new(Exit::TryAgain, "the new session is gone")
-                .because("it was deleted during the pairing")
-                .hint(PAIR_AGAIN));
-        }
-        self.is_agreed = true;
-        if self.was_disconnected {
+        if self.session.promote()? {
             self.report.warning(NOT_HEARD);
         }
-        self.report.info(format_args!(
-            "paired with the {} on {} (sts_version = 1, {})",
-            self.legacy.role.other(),
-            self.link.config.subscribe,
-            self.legacy.aes
-        ));
+        let Legacy { role, aes } = self.session.legacy;
+        let (peer, topic) = (role.other(), &self.link.config.subscribe);
+        self.report.info(format_args!("paired with the {peer} on {topic} (sts_version = 1, {aes})"));
         Ok(())
     }
 
@@ -258,7 +207,7 @@ impl<'a> LegacyRun<'a> {
             return Error::new(Exit::Unavailable, "timed out")
                 .because(format!("the broker at {endpoint} did not grant the subscription to {listen}"));
         }
-        let (role, error) = (self.legacy.role, Error::new(Exit::TryAgain, "timed out"));
+        let (role, error) = (self.session.legacy.role, Error::new(Exit::TryAgain, "timed out"));
         if self.pairing.is_under_way() {
             return error
                 .because(format!("the {} did not finish the pairing", role.other()))

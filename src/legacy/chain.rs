@@ -5,7 +5,7 @@
 //! had our newest message by then, and so what it expects next. With this, no message of its is garbled for us unless one before
 //! it is lost, and of ours only those that cross one of its own.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::legacy::Block;
 
@@ -18,6 +18,32 @@ pub(super) const MIN_RECENT: usize = 16;
 /// old messages. All of them are written with each message.
 const RECENT_INTERVAL: u64 = 600;
 
+/// Whose message ends with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nobody's: the chain starts with it.
+    Start,
+    /// Ours.
+    Sent,
+    /// The other device's; no tool that writes texts has taken it.
+    Followed,
+    /// The other device's; it was taken to be written.
+    Read,
+}
+
+/// A value that a message may have been made from: the last block of another one, whose payload is not sent again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct ChainValue {
+    pub(super) block: Block,
+    pub(super) origin: Origin,
+}
+
+impl Zeroize for ChainValue {
+    fn zeroize(&mut self) {
+        self.block.zeroize();
+    }
+}
+
 /// Our end of the chain. It starts with half of the key, so its values are erased as keys are, and it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Chain {
@@ -26,14 +52,14 @@ pub(super) struct Chain {
     /// The other device may not have our newest message: nothing came that was made from it. Then `next` is its last block.
     pub(super) is_unanswered: bool,
     /// What messages may have been made from, newest first.
-    pub(super) recent: Zeroizing<Vec<Block>>,
+    pub(super) recent: Zeroizing<Vec<ChainValue>>,
     /// How many of these were added since then, in seconds since 1970.
     pub(super) added: usize,
     pub(super) since: u64,
 }
 
 /// Room for all values at once: a list that grew would leave copies behind.
-pub(super) fn no_values() -> Zeroizing<Vec<Block>> {
+pub(super) fn no_values() -> Zeroizing<Vec<ChainValue>> {
     Zeroizing::new(Vec::with_capacity(MAX_RECENT))
 }
 
@@ -41,7 +67,7 @@ impl Chain {
     /// The chain of a new session, which starts from this.
     pub(super) fn new(start: Zeroizing<Block>) -> Self {
         let mut recent = no_values();
-        recent.push(*start);
+        recent.push(ChainValue { block: *start, origin: Origin::Start });
         Self { next: start, is_unanswered: false, recent, added: 1, since: 0 }
     }
 
@@ -49,7 +75,7 @@ impl Chain {
     pub(super) fn sent(&mut self, last: Block) {
         *self.next = last;
         self.is_unanswered = true;
-        self.remember(last);
+        self.remember(last, Origin::Sent);
     }
 
     /// Whether a message was made from our newest one.
@@ -57,34 +83,33 @@ impl Chain {
         *from == *self.next
     }
 
-    /// A message came that ends with `last`; `from_newest` says whether it was made from our newest one.
-    pub(super) fn received(&mut self, from_newest: bool, last: Block) {
-        // sts-send and sts-recv both see it. The second look must not take the chain back to it.
-        if self.recent.contains(&last) {
-            return self.remember(last);
-        }
+    /// The message that ends with `last`, if there was one: the next one that does is the same.
+    pub(super) fn known(&mut self, last: &Block) -> Option<&mut Origin> {
+        self.recent.iter_mut().find(|value| value.block == *last).map(|value| &mut value.origin)
+    }
+
+    /// A new message came that ends with `last`; `from_newest` says whether it was made from our newest one.
+    pub(super) fn received(&mut self, from_newest: bool, last: Block, origin: Origin) {
         // Made from anything else, it crossed ours: the other device will have that last, and continue from it.
         if !self.is_unanswered || from_newest {
             *self.next = last;
             self.is_unanswered = false;
         }
-        self.remember(last);
+        self.remember(last, origin);
     }
 
-    /// A message came that was made from no value we know, and ends with `last`: one before it is lost, or it is a stranger's.
-    pub(super) fn received_garbled(&mut self, last: Block) {
-        if self.recent.contains(&last) {
-            return self.remember(last);
-        }
+    /// A new message came that was made from no value we know, and ends with `last`: one before it is lost, or it is a stranger's.
+    pub(super) fn received_garbled(&mut self, last: Block, origin: Origin) {
         *self.next = last;
         self.is_unanswered = false;
-        self.remember(last);
+        self.remember(last, origin);
     }
 
-    fn remember(&mut self, last: Block) {
-        self.recent.retain(|value| *value != last);
+    fn remember(&mut self, last: Block, origin: Origin) {
+        // What two devices send at the same time may be the same.
+        self.recent.retain(|value| value.block != last);
         self.recent.truncate(MAX_RECENT - 1);
-        self.recent.insert(0, last);
+        self.recent.insert(0, ChainValue { block: last, origin });
         // One that was there already may be counted twice: then more is kept.
         self.added = (self.added + 1).min(self.recent.len());
     }
@@ -120,7 +145,7 @@ mod tests {
             assert!(chain.recent.len() <= MIN_RECENT + 10, "{} after {minute} minutes", chain.recent.len());
         }
         assert!(chain.recent.len() >= MIN_RECENT);
-        assert_eq!(chain.recent[..2], [block(999), block(998)]);
+        assert_eq!([chain.recent[0].block, chain.recent[1].block], [block(999), block(998)]);
     }
 
     #[test]
@@ -131,7 +156,7 @@ mod tests {
             chain.forget_old(begin + second);
             let kept = usize::try_from(second.min(RECENT_INTERVAL)).unwrap();
             assert!(chain.recent.len() >= kept.min(MAX_RECENT), "at {second}");
-            assert!(chain.recent.contains(&block(second.saturating_sub(RECENT_INTERVAL - 1))), "at {second}");
+            assert!(chain.known(&block(second.saturating_sub(RECENT_INTERVAL - 1))).is_some(), "at {second}");
         }
         // A clock that is set back by years.
         chain.forget_old(0);

@@ -43,12 +43,16 @@ pub(crate) use self::session::TextCounts;
 pub(crate) use self::session::{Decrypted, LegacySession};
 pub(crate) use self::session::{LegacySessionId, is_ciphertext};
 pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, status};
-pub(crate) use self::text::{max_payload_len, max_text_len, pieces};
+pub(crate) use self::text::{is_text, max_payload_len, max_text_len, pieces};
 
 /// The error of an option that a link to the old program cannot have, with the reason.
 pub(crate) fn refused(option: &str, why: &str) -> Error {
     Error::new(Exit::Usage, option).because(format!("the link is to the old program (sts_version = 1): {why}"))
 }
+
+/// The hint where the two devices encrypt in different ways.
+pub(crate) const OTHER_AES: &str =
+    "set the same `aes` on both devices, and pair again: sts-pair here, and `start` there";
 
 /// The hint where only another pairing helps: what to run on each device.
 pub(crate) const PAIR_AGAIN: &str = "pair again: run sts-pair here, and `start` on the other device";

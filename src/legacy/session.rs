@@ -7,7 +7,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::chain::Chain;
+use super::chain::{Chain, Origin};
+use super::text::is_text;
 use crate::crypto::legacy::{BLOCK_LEN, Block, BlockCipher, LegacyCipher};
 use crate::role::Role;
 use crate::secret::Key;
@@ -53,6 +54,15 @@ pub(crate) struct LegacySession {
     pub(super) counters: TextCounts,
 }
 
+/// What a payload is decrypted for: two tools may take the same one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// To continue from it; it is not counted.
+    Follow,
+    /// To write its text.
+    Write,
+}
+
 /// What came of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Decrypted {
@@ -63,6 +73,10 @@ pub(crate) enum Decrypted {
     /// It does not decrypt to a header: a message before it is lost, or it is a stranger's. In CBC only its first block is
     /// garbled then; this is what follows it.
     Damaged(Vec<u8>),
+    /// It is encrypted under this key, but as the other value of `aes` has it.
+    OtherMode,
+    /// In CBC: the same was taken before, or this device sent it. The old program sends none twice.
+    Repeated,
     /// It is no ciphertext, as it is not of whole blocks.
     NotWhole,
 }
@@ -133,20 +147,25 @@ impl LegacySession {
 
     /// Decrypts the payload of a message from any sender.
     #[must_use]
-    pub(crate) fn open(&mut self, payload: &[u8]) -> Decrypted {
-        let (opened, origin) = self.decrypt(payload);
-        if let (Mode::Cbc(chain), true) = (&mut self.mode, is_ciphertext(payload)) {
-            match origin {
-                Some(Predecessor { is_newest }) => chain.received(is_newest, last_block(payload)),
-                None => chain.received_garbled(last_block(payload)),
-            }
+    pub(crate) fn open(&mut self, payload: &[u8], reading: Reading) -> Decrypted {
+        let (opened, predecessor) = self.decrypt(payload);
+        if let (Mode::Cbc(chain), true) = (&mut self.mode, is_ciphertext(payload))
+            && !take(chain, last_block(payload), predecessor, &opened, reading)
+        {
+            return Decrypted::Repeated;
         }
-        match &opened {
-            Decrypted::Text(_) => self.counters.received += 1,
-            Decrypted::Damaged(_) => self.counters.damaged += 1,
-            Decrypted::Kill | Decrypted::NotWhole => {}
+        if reading == Reading::Write {
+            self.count(&opened);
         }
         opened
+    }
+
+    fn count(&mut self, opened: &Decrypted) {
+        match opened {
+            Decrypted::Text(_) => self.counters.received += 1,
+            Decrypted::Damaged(_) | Decrypted::OtherMode => self.counters.damaged += 1,
+            Decrypted::Kill | Decrypted::Repeated | Decrypted::NotWhole => {}
+        }
     }
 
     /// Whether a payload is a message of this session, so that this is what the other device uses now.
@@ -164,10 +183,15 @@ impl LegacySession {
         match &self.mode {
             Mode::Ecb => {
                 cipher.decrypt_ecb(&mut message);
-                (read(&message).unwrap_or(Decrypted::Damaged(Vec::new())), None)
+                let opened = match read(&message) {
+                    Some(opened) => opened,
+                    None if is_in_cbc(&cipher, &self.key, payload) => Decrypted::OtherMode,
+                    None => Decrypted::Damaged(Vec::new()),
+                };
+                (opened, None)
             }
             Mode::Cbc(chain) => {
-                let from = chain.recent.iter().find(|from| {
+                let from = chain.recent.iter().map(|value| &value.block).find(|from| {
                     let mut first: Block = *payload.first_chunk().expect("it has a block");
                     cipher.decrypt_cbc(from, &mut first);
                     has_header(&first)
@@ -175,6 +199,7 @@ impl LegacySession {
                 cipher.decrypt_cbc(from.unwrap_or(&chain.next), &mut message);
                 match from.zip(read(&message)) {
                     Some((from, opened)) => (opened, Some(Predecessor { is_newest: chain.is_newest(from) })),
+                    None if is_in_ecb(&cipher, payload) => (Decrypted::OtherMode, None),
                     None => (Decrypted::Damaged(until_zero(&message[BLOCK_LEN..]).to_vec()), None),
                 }
             }
@@ -194,6 +219,46 @@ impl fmt::Debug for LegacySession {
         let mode = self.mode_name();
         f.debug_struct("LegacySession").field("role", &self.role).field("mode", &mode).finish_non_exhaustive()
     }
+}
+
+/// Takes a message that ends with `last` into the chain; false where it is a repeated one, and nothing has changed.
+///
+/// A chain that nobody disturbs never has the same value twice, so a message that ends like one before it is that one. But if both
+/// devices send the same text at the same time, both messages are the same. The shell of the old program ends each text with
+/// a blank: one of ours without it cannot be the old program's.
+fn take(chain: &mut Chain, last: Block, of: Option<Predecessor>, opened: &Decrypted, reading: Reading) -> bool {
+    let origin = match reading {
+        Reading::Follow => Origin::Followed,
+        Reading::Write => Origin::Read,
+    };
+    match (chain.known(&last), of) {
+        (Some(Origin::Read), _) if reading == Reading::Write => return false,
+        // The other tool may still have to act on it.
+        (Some(Origin::Read), _) => {}
+        (Some(Origin::Sent), _) if !matches!(opened, Decrypted::Text(text) if text.ends_with(b" ")) => return false,
+        // sts-send and sts-recv both see it. The second look must not take the chain back to it.
+        (Some(known), _) => *known = origin,
+        (None, Some(Predecessor { is_newest })) => chain.received(is_newest, last, origin),
+        (None, None) => chain.received_garbled(last, origin),
+    }
+    true
+}
+
+/// Whether a payload that is not of a session in CBC is of one in ECB.
+fn is_in_ecb(cipher: &BlockCipher, payload: &[u8]) -> bool {
+    let mut first: Block = *payload.first_chunk().expect("it has a block");
+    cipher.decrypt_ecb(&mut first);
+    has_header(&first)
+}
+
+/// Whether a payload that is not of a session in ECB is of one in CBC: it is the first one, or its later blocks are a text. What
+/// others continue from is not known.
+fn is_in_cbc(cipher: &BlockCipher, key: &Key<LegacyCipher>, payload: &[u8]) -> bool {
+    let mut message = payload.to_vec();
+    cipher.decrypt_cbc(&chain_start(key), &mut message);
+    let rest = &message[BLOCK_LEN..];
+    let text = until_zero(rest);
+    has_header(&message) || (is_text(text) && rest[text.len()..].iter().all(|byte| *byte == 0))
 }
 
 fn has_header(message: &[u8]) -> bool {
@@ -233,7 +298,7 @@ pub(super) mod tests {
                 let (mut one, mut other) = (session(is_cbc), session(is_cbc));
                 let payload = one.seal(text.as_bytes());
                 assert_eq!(payload.len(), len);
-                assert_eq!(other.open(&payload), Decrypted::Text(text.into()));
+                assert_eq!(other.open(&payload, Reading::Write), Decrypted::Text(text.into()));
             }
         }
     }
@@ -244,10 +309,10 @@ pub(super) mod tests {
             let mut session = session(is_cbc);
             let before = session.clone();
             for payload in [&[][..], &[0; 15], &[0; 17]] {
-                assert_eq!(session.open(payload), Decrypted::NotWhole);
+                assert_eq!(session.open(payload, Reading::Write), Decrypted::NotWhole);
             }
             assert_eq!(session, before);
-            assert!(matches!(session.open(&[0; 48]), Decrypted::Damaged(_)));
+            assert!(matches!(session.open(&[0; 48], Reading::Write), Decrypted::Damaged(_)));
             assert_eq!(session.counters, TextCounts { damaged: 1, ..TextCounts::default() });
         }
     }
@@ -263,7 +328,7 @@ pub(super) mod tests {
         if let Mode::Cbc(chain) = &mut session.mode {
             chain.recent.truncate(1);
             chain.is_unanswered = false;
-            *chain.next = chain.recent[0];
+            *chain.next = chain.recent[0].block;
         }
     }
 
@@ -272,10 +337,10 @@ pub(super) mod tests {
         let (mut ours, mut theirs) = (session(true), session(true));
         let (a, b) = (ours.seal(b"ours, which crosses"), theirs.seal(b"theirs, which crosses"));
         plain(&mut theirs);
-        assert!(matches!(theirs.open(&a), Decrypted::Damaged(_)));
+        assert!(matches!(theirs.open(&a, Reading::Write), Decrypted::Damaged(_)));
         plain(&mut theirs);
-        assert_eq!(ours.open(&b), Decrypted::Text(b"theirs, which crosses".into()));
-        assert_eq!(theirs.open(&ours.clone().seal(b"next")), Decrypted::Text(b"next".into()));
+        assert_eq!(ours.open(&b, Reading::Write), Decrypted::Text(b"theirs, which crosses".into()));
+        assert_eq!(theirs.open(&ours.clone().seal(b"next"), Reading::Write), Decrypted::Text(b"next".into()));
     }
 
     #[test]
@@ -286,8 +351,8 @@ pub(super) mod tests {
         }
         plain(&mut theirs);
         let next = theirs.seal(b"twelve bytes and then the rest");
-        assert_eq!(ours.open(&next), Decrypted::Damaged(b" and then the rest".into()));
-        assert_eq!(theirs.open(&ours.seal(b"answer")), Decrypted::Text(b"answer".into()));
+        assert_eq!(ours.open(&next, Reading::Write), Decrypted::Damaged(b" and then the rest".into()));
+        assert_eq!(theirs.open(&ours.seal(b"answer"), Reading::Write), Decrypted::Text(b"answer".into()));
     }
 
     /// At most so many that [`crate::legacy::pace`] lets us send in the meantime.
@@ -298,7 +363,7 @@ pub(super) mod tests {
         for number in 0..MAX_RECENT - 1 {
             let _ = ours.seal(format!("text {number}").as_bytes());
         }
-        assert_eq!(ours.open(&late), Decrypted::Text(b"made before all of them".into()));
+        assert_eq!(ours.open(&late, Reading::Write), Decrypted::Text(b"made before all of them".into()));
     }
 
     #[test]
@@ -306,14 +371,87 @@ pub(super) mod tests {
         let (mut ours, mut theirs) = (session(true), session(true));
         let texts = [b"one", b"two"].map(|text| theirs.seal(text));
         for text in &texts {
-            let _ = ours.open(text);
+            let _ = ours.open(text, Reading::Follow);
         }
+        assert_eq!(ours.counters, TextCounts::default());
         // The second tool has taken the first of them only: what is sent now must continue from the last.
         let before = ours.clone();
-        assert_eq!(ours.open(&texts[0]), Decrypted::Text(b"one".into()));
+        assert_eq!(ours.open(&texts[0], Reading::Write), Decrypted::Text(b"one".into()));
         let (Mode::Cbc(now), Mode::Cbc(then)) = (&ours.mode, &before.mode) else { unreachable!() };
         assert!(now.next == then.next && now.is_unanswered == then.is_unanswered, "a second look changes nothing");
-        assert_eq!(theirs.open(&ours.seal(b"answer")), Decrypted::Text(b"answer".into()));
-        assert_eq!(ours.open(&texts[1]), Decrypted::Text(b"two".into()));
+        assert_eq!(theirs.open(&ours.seal(b"answer"), Reading::Write), Decrypted::Text(b"answer".into()));
+        assert_eq!(ours.open(&texts[1], Reading::Write), Decrypted::Text(b"two".into()));
+    }
+
+    #[test]
+    fn a_message_that_comes_again_is_not_written_again() {
+        let (mut ours, mut theirs) = (session(true), session(true));
+        let texts: Vec<_> = (0..40).map(|_| theirs.seal(b"21.5 ")).collect();
+        for text in &texts {
+            assert_eq!(
+                ours.open(text, Reading::Write),
+                Decrypted::Text(b"21.5 ".into()),
+                "the same text is another message"
+            );
+        }
+        let before = ours.clone();
+        for text in &texts {
+            assert_eq!(ours.open(text, Reading::Write), Decrypted::Repeated);
+        }
+        let stranger = [0x55; 32];
+        assert!(ours == before && matches!(ours.open(&stranger, Reading::Write), Decrypted::Damaged(_)));
+        assert_eq!(ours.open(&stranger, Reading::Write), Decrypted::Repeated);
+        // In ECB the two cannot be told apart.
+        let (mut ours, mut theirs) = (session(false), session(false));
+        let text = theirs.seal(b"21.5 ");
+        for _ in 0..2 {
+            assert_eq!(ours.open(&text, Reading::Write), Decrypted::Text(b"21.5 ".into()));
+        }
+    }
+
+    #[test]
+    fn an_own_message_that_comes_back_is_not_written() {
+        for reading in [Reading::Write, Reading::Follow] {
+            let (mut ours, mut theirs) = (session(true), session(true));
+            let own = [ours.seal(b"one"), ours.seal(b"two"), ours.kill()];
+            let before = ours.clone();
+            for message in &own {
+                assert_eq!(ours.open(message, reading), Decrypted::Repeated);
+                let _ = theirs.open(message, reading);
+            }
+            assert!(ours == before);
+            assert_eq!(ours.open(&theirs.seal(b"answer "), reading), Decrypted::Text(b"answer ".into()));
+        }
+    }
+
+    #[test]
+    fn a_text_that_both_devices_send_at_the_same_time_is_read_once() {
+        let (mut ours, mut theirs) = (session(true), session(true));
+        let (own, same) = (ours.seal(b"0 "), theirs.seal(b"0 "));
+        assert_eq!(own, same);
+        assert_eq!(ours.open(&same, Reading::Follow), Decrypted::Text(b"0 ".into()));
+        assert_eq!(ours.open(&same, Reading::Write), Decrypted::Text(b"0 ".into()));
+        assert_eq!(ours.open(&own, Reading::Write), Decrypted::Repeated, "this is ours, or a repeated one");
+        plain(&mut theirs);
+        let _ = theirs.open(&own, Reading::Write);
+        assert_eq!(theirs.open(&ours.seal(b"next"), Reading::Write), Decrypted::Text(b"next".into()));
+    }
+
+    #[test]
+    fn a_message_in_the_other_mode_is_named() {
+        let (mut cbc, mut ecb) = (session(true), session(false));
+        for text in ["short", "", "a text that is longer than one block", "KILL:"] {
+            let payload = ecb.seal(text.as_bytes());
+            assert_eq!(cbc.open(&payload, Reading::Write), Decrypted::OtherMode, "{text}");
+        }
+        assert_eq!(cbc.open(&ecb.kill(), Reading::Write), Decrypted::OtherMode);
+        assert_eq!(cbc.counters.damaged, 5);
+        let (mut cbc, mut ecb) = (session(true), session(false));
+        assert_eq!(ecb.open(&cbc.seal(b"first"), Reading::Write), Decrypted::OtherMode);
+        assert_eq!(ecb.open(&cbc.seal("größer als ein Block".as_bytes()), Reading::Write), Decrypted::OtherMode);
+        // That is not known of what is shorter, and not of a stranger's.
+        assert_eq!(ecb.open(&cbc.seal(b"short"), Reading::Write), Decrypted::Damaged(Vec::new()));
+        assert_eq!(ecb.open(&[0x55; 48], Reading::Write), Decrypted::Damaged(Vec::new()));
+        assert_eq!(ecb.counters.damaged, 4);
     }
 }

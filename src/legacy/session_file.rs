@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use base16ct::HexDisplay;
 use zeroize::Zeroizing;
 
-use super::chain::{Chain, MAX_RECENT, no_values};
+use super::chain::{Chain, ChainValue, MAX_RECENT, Origin, no_values};
 use super::session::{LegacySession, Mode, TextCounts};
 use crate::cache::field_text::{put, sum, unhex, yes_or_no};
 use crate::crypto::legacy::{BLOCK_LEN, KEY_LEN};
@@ -18,7 +18,7 @@ use crate::session::Standing;
 
 const FIRST_LINE: &str = "# Keys of a session of sts_version 1: made by sts-pair; not to be edited, copied to another machine or restored.\n";
 const FORMAT_NAME: &str = "sts1-sessions-";
-const FORMAT_NUMBER: u32 = 2;
+const FORMAT_NUMBER: u32 = 3;
 
 /// The sessions of a link: there is one device at its other end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,7 @@ fn max_len(sessions: &Sessions) -> usize {
         Mode::Ecb => 0,
     };
     let all: usize = [&sessions.current, &sessions.pending].into_iter().flatten().map(values).sum();
-    4096 + all * (1 + 2 * BLOCK_LEN)
+    4096 + all * (2 + 2 * BLOCK_LEN)
 }
 
 fn put_session(text: &mut String, standing: Standing, session: &LegacySession) {
@@ -91,12 +91,30 @@ fn put_session(text: &mut String, standing: Standing, session: &LegacySession) {
         put(text, "added", chain.added);
         put(text, "since", chain.since);
         text.push_str("recent =");
-        for value in chain.recent.iter() {
+        for ChainValue { block, origin } in chain.recent.iter() {
             // Writing to a String does not fail.
-            let _ = write!(text, " {:x}", HexDisplay(value));
+            let _ = write!(text, " {}{:x}", letter(*origin), HexDisplay(block));
         }
         text.push('\n');
     }
+}
+
+/// How an origin is written, before the block.
+fn letter(origin: Origin) -> char {
+    match origin {
+        Origin::Start => 'k',
+        Origin::Sent => 's',
+        Origin::Followed => 'f',
+        Origin::Read => 'r',
+    }
+}
+
+fn chain_value(text: &str) -> Option<ChainValue> {
+    let mut digits = text.chars();
+    let first = digits.next()?;
+    let origins = [Origin::Start, Origin::Sent, Origin::Followed, Origin::Read];
+    let origin = origins.into_iter().find(|origin| letter(*origin) == first)?;
+    Some(ChainValue { block: unhex(digits.as_str())?, origin })
 }
 
 /// Reads what [`encode`] made for this link.
@@ -174,7 +192,7 @@ fn chain(fields: &mut KeyedLines<'_>) -> Option<Chain> {
         if recent.len() == MAX_RECENT {
             return None;
         }
-        recent.push(unhex(value)?);
+        recent.push(chain_value(value)?);
     }
     Some(Chain { next, is_unanswered, recent, added, since })
 }
@@ -190,39 +208,45 @@ impl<'a> KeyedLines<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use proptest::prelude::*;
 
+    use super::super::session::Reading;
     use super::super::session::tests::session;
     use super::*;
 
-    fn all() -> Vec<Sessions> {
-        let mut used = session(true);
+    /// Nothing, one session, and two with all that they can have; made once, as it takes long.
+    static ALL: LazyLock<[Sessions; 3]> = LazyLock::new(|| {
+        let [mut used, mut other] = [(); 2].map(|()| session(true));
         for number in 0..MAX_RECENT {
-            let _ = used.seal(format!("text {number}").as_bytes());
+            let payload = used.seal(format!("text {number}").as_bytes());
+            let reading = if number % 2 == 0 { Reading::Follow } else { Reading::Write };
+            let _ = other.open(&payload, reading);
         }
-        vec![
+        [
             Sessions::default(),
             Sessions { current: Some(session(false)), pending: None },
-            Sessions { current: Some(used), pending: Some(session(true)) },
+            Sessions { current: Some(used), pending: Some(other) },
         ]
-    }
+    });
 
     #[test]
     fn what_is_written_is_read() {
-        for sessions in all() {
-            let text = encode("gateway", &sessions);
-            assert!(text.len() < max_len(&sessions), "it does not grow");
-            assert_eq!(parse("gateway", text.as_bytes()), Ok(sessions));
+        for sessions in &*ALL {
+            let text = encode("gateway", sessions);
+            assert!(text.len() < max_len(sessions), "it does not grow");
+            assert_eq!(parse("gateway", text.as_bytes()).as_ref(), Ok(sessions));
             assert_eq!(parse("other", text.as_bytes()), Err(Unreadable::Malformed));
         }
     }
 
     #[test]
     fn a_file_of_another_version_is_told_from_a_damaged_one() {
-        let text = encode("gateway", &all()[1]);
+        let text = encode("gateway", &ALL[1]);
         let (body, _) = text.split_once("sum = ").unwrap();
-        for (number, expected) in [(1, Unreadable::Earlier), (3, Unreadable::Later), (10, Unreadable::Later)] {
-            let body = body.replace("format = sts1-sessions-2\n", &format!("format = sts1-sessions-{number}\n"));
+        for (number, expected) in [(2, Unreadable::Earlier), (4, Unreadable::Later), (10, Unreadable::Later)] {
+            let body = body.replace("format = sts1-sessions-3\n", &format!("format = sts1-sessions-{number}\n"));
             // Of its fields nothing is known.
             let body = body.replace("last_text = ", "other = ");
             let text = format!("{body}sum = {}\n", sum(&body));
@@ -234,8 +258,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_changed_byte_is_noticed(at in 0usize..40_000, bit in 0u32..8) {
-            for sessions in all() {
-                let mut bytes = encode("gateway", &sessions).as_bytes().to_vec();
+            for sessions in &*ALL {
+                let mut bytes = encode("gateway", sessions).as_bytes().to_vec();
                 let at = at % bytes.len();
                 bytes[at] ^= 1 << bit;
                 prop_assert_eq!(parse("gateway", &bytes), Err(Unreadable::Malformed));

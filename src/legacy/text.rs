@@ -18,6 +18,11 @@ pub(crate) fn max_payload_len(text_len: usize) -> usize {
     (TEXT_HEADER.len() + text_len).next_multiple_of(BLOCK_LEN)
 }
 
+/// Whether these bytes are what a person can read; of noise, hardly a block is.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| !text.is_empty() && !text.contains(char::is_control))
+}
+
 /// The parts of a line that are a message each: of `max_len` bytes at most, and between two characters where it is UTF-8. An
 /// empty line is a message, too.
 pub(crate) fn pieces(line: &[u8], max_len: usize) -> Vec<&[u8]> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::chain::Chain;
 use super::frame::{Frame, Id};
 use super::pairing::{Draw, Pairing, PairingOutput};
-use super::session::{Decrypted, LegacySession, Mode, chain_start};
+use super::session::{Decrypted, LegacySession, Mode, Reading, chain_start};
 use crate::crypto::legacy::{LegacyCipher, SecretKey};
 use crate::role::Role;
 use crate::secret::Key;
@@ -131,7 +131,7 @@ fn each_captured_session_happens_again() {
                 assert_eq!(sealed(&mut session, text), payload, "{file}: {text:?}");
             } else {
                 let expected = text.map_or(Decrypted::Kill, |text| Decrypted::Text(text.into()));
-                assert_eq!(session.open(&payload), expected, "{file}");
+                assert_eq!(session.open(&payload, Reading::Write), expected, "{file}");
             }
         }
     }
@@ -206,7 +206,7 @@ fn what_the_old_program_sent_out_of_step_is_read_if_anybody_could() {
                 }
                 assert_eq!(sealed(&mut session, text), payload, "{file}: {text:?}");
             } else if message["delivered"] == true {
-                match session.open(&payload) {
+                match session.open(&payload, Reading::Write) {
                     Decrypted::Text(opened) => assert_eq!(opened, text.unwrap().as_bytes(), "{file}"),
                     Decrypted::Damaged(rest) => {
                         assert_eq!(rest, &text.unwrap().as_bytes()[12..]);

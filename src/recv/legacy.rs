@@ -13,11 +13,11 @@ use super::left_messages::LeftMessage;
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, Store};
+use crate::legacy::{Decrypted, OTHER_AES, Store, is_text, refused};
 use crate::link::Link;
 use crate::mqtt::{Message, Receipt};
 use crate::report::Reporter;
-use crate::report_throttle::KeyedReportThrottle;
+use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
 use crate::stream::StreamId;
 use crate::text::{count, escape};
@@ -30,6 +30,8 @@ const MAX_REPORTS: usize = 20;
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// How often it is looked whether the session was ended on this device, of which no message tells.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// The hint where all messages are damaged. Which `aes` a short one needs cannot be seen.
+const NOTHING_READ: &str = "if no message can be read, `aes` may differ: set the same on both devices, and pair again";
 /// Most bytes that are shown of a damaged text.
 const MAX_SHOWN: usize = 60;
 
@@ -41,13 +43,29 @@ pub(super) struct LegacyTexts<'a> {
     report: &'a Reporter,
     /// The first stream is the first text.
     scope: Scope,
+    format: TextFormat,
+    received: u64,
+    dropped: DroppedMessages,
+    session: SessionWatch,
+}
+
+/// How a text is written.
+struct TextFormat {
     with_metadata: bool,
     keeps_blank: bool,
-    received: u64,
+}
+
+/// What was not written, and how much of it is reported.
+struct DroppedMessages {
     damaged: u64,
     reported: KeyedReportThrottle<u64>,
+    repeated: ReportThrottle,
+}
+
+/// Whether the session is still there.
+struct SessionWatch {
     has_ended: bool,
-    /// When to look for the session again.
+    /// When to look for it again.
     check_at: Instant,
 }
 
@@ -57,9 +75,11 @@ impl<'a> LegacyTexts<'a> {
     /// # Errors
     /// [`Exit::Usage`] with `--last`; [`Exit::TryAgain`] without a session, or where another sts-recv runs on the link.
     pub(super) fn open(link: &Link, legacy: Legacy, options: &RecvOptions, report: &'a Reporter) -> Result<Self> {
-        if options.scope == Scope::Retained {
-            return Err(Error::new(Exit::Usage, "--last")
-                .because("the link is to the old program (sts_version = 1), which retains no messages"));
+        // The run and its printer act on the others as on any link. A new option has to be looked at here: used, refused, or of no
+        // meaning for what is received.
+        let RecvOptions { scope, binary, format, lines: _, timeout: _, wait: _, progress: _ } = *options;
+        if scope == Scope::Retained {
+            return Err(refused("--last", "it retains no messages"));
         }
         let store = Store::new(link.cache()?, legacy);
         let lock = store.cache().lock_receiving()?;
@@ -68,50 +88,67 @@ impl<'a> LegacyTexts<'a> {
             store,
             _lock: lock,
             report,
-            scope: options.scope,
-            with_metadata: options.format.needs_metadata(),
-            keeps_blank: options.binary,
+            scope,
+            format: TextFormat { with_metadata: format.needs_metadata(), keeps_blank: binary },
             received: 0,
-            damaged: 0,
-            reported: KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS),
-            has_ended: false,
-            check_at: Instant::now() + CHECK_INTERVAL,
+            dropped: DroppedMessages::default(),
+            session: SessionWatch { has_ended: false, check_at: Instant::now() + CHECK_INTERVAL },
         })
     }
 
-    fn deliver(&mut self, mut text: Vec<u8>, Message { topic, receipt, .. }: Message) -> Disposition {
+    fn deliver(&mut self, text: Vec<u8>, message: Message) -> Disposition {
         self.received += 1;
+        Disposition::Deliver(self.format.delivery(text, message))
+    }
+
+    fn end(&mut self, why: &str) {
+        self.session.has_ended = true;
+        self.report.info(why);
+    }
+
+    /// A message could not be read: `what` is said of it.
+    fn tell_damaged(&mut self, what: impl FnOnce() -> String, now: Instant) {
+        self.dropped.damaged += 1;
+        if self.dropped.reported.is_due(&self.dropped.damaged, now) {
+            self.report.warning(format_args!("dropped a damaged message: {}", what()));
+        }
+    }
+
+    fn tell_repeated(&mut self, now: Instant) {
+        if let Some(unsaid) = self.dropped.repeated.happened(now) {
+            let times = count(unsaid + 1, "message");
+            self.report.warning(format_args!("dropped {times} that came before, or that this device sent itself"));
+        }
+    }
+}
+
+impl TextFormat {
+    fn delivery(&self, mut text: Vec<u8>, Message { topic, receipt, .. }: Message) -> Delivery {
         // The shell of the old program adds one to each word, the last one, too.
         if !self.keeps_blank && text.ends_with(b" ") {
             text.pop();
         }
         text.push(b'\n');
         let metadata = self.with_metadata.then(|| Metadata::Plain { topic, received: SystemTime::now() });
-        Disposition::Deliver(Delivery::new(STREAM, Bytes::from(text), Joint::Ends, metadata, Completion::from(receipt)))
+        Delivery::new(STREAM, Bytes::from(text), Joint::Ends, metadata, Completion::from(receipt))
     }
+}
 
-    fn end(&mut self, why: &str) {
-        self.has_ended = true;
-        self.report.info(why);
+impl Default for DroppedMessages {
+    fn default() -> Self {
+        let reported = KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS);
+        Self { damaged: 0, reported, repeated: ReportThrottle::every(REPORT_INTERVAL) }
     }
+}
 
-    fn tell_damaged(&mut self, len: usize, rest: &[u8], now: Instant) {
-        self.damaged += 1;
-        if !self.reported.is_due(&self.damaged, now) {
-            return;
-        }
-        // What follows the first block is right if a message before this one is lost; of a stranger's it is noise.
-        let is_text = std::str::from_utf8(rest).is_ok_and(|rest| !rest.is_empty() && !rest.contains(char::is_control));
-        let shown = &rest[..rest.len().min(MAX_SHOWN)];
-        let what = if is_text {
-            format!(
-                "a message before it was lost, so its first 12 bytes cannot be read; the rest is: {}",
-                escape(shown)
-            )
-        } else {
-            format!("{} that are not a text of this session", count(len as u64, "byte"))
-        };
-        self.report.warning(format_args!("dropped a damaged message: {what}"));
+/// What is said of a message of this length that does not decrypt to a text, but to this after its first block. That is right if a
+/// message before it is lost; of a stranger's it is noise.
+fn damage(len: usize, rest: &[u8]) -> String {
+    let shown = &rest[..rest.len().min(MAX_SHOWN)];
+    if is_text(rest) {
+        format!("a message before it was lost, so its first 12 bytes cannot be read; the rest is: {}", escape(shown))
+    } else {
+        format!("{} that are not a text of this session", count(len as u64, "byte"))
     }
 }
 
@@ -128,12 +165,16 @@ impl IncomingStreams for LegacyTexts<'_> {
         match self.store.open(&message.payload)? {
             Some(Decrypted::Text(text)) => return Ok(self.deliver(text, message)),
             Some(Decrypted::Kill) => self.end("the other device ended the session"),
-            Some(Decrypted::Damaged(rest)) => self.tell_damaged(message.payload.len(), &rest, now),
+            Some(Decrypted::Damaged(rest)) => self.tell_damaged(|| damage(message.payload.len(), &rest), now),
+            Some(Decrypted::OtherMode) => {
+                self.tell_damaged(|| format!("the other device encrypts with another `aes`; {OTHER_AES}"), now);
+            }
+            Some(Decrypted::Repeated) => self.tell_repeated(now),
             Some(Decrypted::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
             None => {
                 self.report.verbose("dropped a message: there is no session for it");
                 // A pending one may still become current.
-                self.check_at = now;
+                self.session.check_at = now;
             }
         }
         Ok(Disposition::Drop(message.receipt))
@@ -144,9 +185,9 @@ impl IncomingStreams for LegacyTexts<'_> {
     }
 
     fn delete_ended_sessions(&mut self, _is_held: &dyn Fn(SessionId) -> bool, now: Instant) -> Result<Vec<Receipt>> {
-        if !self.has_ended && now >= self.check_at {
+        if !self.session.has_ended && now >= self.session.check_at {
             // An end that no message told of: sts-pair --end ran here, or sts-send took the KILL.
-            self.check_at = now + CHECK_INTERVAL;
+            self.session.check_at = now + CHECK_INTERVAL;
             match self.store.check() {
                 Err(error) if error.exit() == Exit::TryAgain => self.end("the session has ended"),
                 outcome => outcome?,
@@ -157,17 +198,18 @@ impl IncomingStreams for LegacyTexts<'_> {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         // While standard output takes nothing, it is not looked.
-        Some(self.check_at).filter(|at| *at > now)
+        Some(self.session.check_at).filter(|at| *at > now)
     }
 
     fn is_complete(&self) -> bool {
-        self.has_ended || (self.scope == Scope::FirstStream && self.received > 0)
+        self.session.has_ended || (self.scope == Scope::FirstStream && self.received > 0)
     }
 
     fn verdict(&mut self, timed_out: bool) -> Result<()> {
-        if self.damaged > 0 {
-            let why = format!("damaged: {}", count(self.damaged, "message"));
-            return Err(Error::new(Exit::DataLost, "data was lost").because(why));
+        if self.dropped.damaged > 0 {
+            let why = format!("damaged: {}", count(self.dropped.damaged, "message"));
+            let error = Error::new(Exit::DataLost, "data was lost").because(why);
+            return Err(if self.received == 0 { error.hint(NOTHING_READ) } else { error });
         }
         if self.scope == Scope::FirstStream && self.received == 0 {
             let what = if timed_out { "timed out" } else { SESSION_ENDED };

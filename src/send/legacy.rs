@@ -17,7 +17,7 @@ use super::outgoing::{
 use super::record_check::max_line_record_len;
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, PAIR_AGAIN, Store, max_payload_len, max_text_len, pieces};
+use crate::legacy::{Decrypted, OTHER_AES, PAIR_AGAIN, Store, max_payload_len, max_text_len, pieces, refused};
 use crate::link::Link;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
@@ -40,9 +40,8 @@ pub(super) struct LegacyStream {
     rest: VecDeque<Bytes>,
 }
 
-fn refused<T>(option: &str, why: &str) -> Result<T> {
-    Err(Error::new(Exit::Usage, option).because(format!("the link is to the old program (sts_version = 1): {why}")))
-}
+/// Why there is no will.
+const LATE_WILL: &str = "a message that is sent later would be out of step";
 
 impl LegacyStream {
     /// The stream of a link.
@@ -51,20 +50,25 @@ impl LegacyStream {
     /// [`Exit::Usage`] for an option that the old program has nothing for; [`Exit::TryAgain`] without a session, or where
     /// another sts-send runs on the link.
     pub(super) fn open(link: &Link, legacy: Legacy, options: &SendOptions) -> Result<Self> {
-        if options.confirm {
-            return refused("--confirm", "it confirms nothing");
+        // The run acts on the others as on any link. A new option has to be looked at here: used, refused, or of no meaning for
+        // what is sent.
+        let SendOptions { split, confirm, spool, will, to, timeout: _, progress: _ } = options;
+        if *confirm {
+            return Err(refused("--confirm", "it confirms nothing"));
         }
-        if options.to.is_some() {
-            return refused("--to", "the device at its other end has no name");
+        if to.is_some() {
+            return Err(refused("--to", "the device at its other end has no name"));
         }
-        if options.will.is_some() {
-            return refused("--will", "a message that is sent later would be out of step");
+        if will.is_some() {
+            return Err(refused("--will", LATE_WILL));
         }
-        if options.split == Split::Binary {
-            return refused("-b", "it takes texts, one per line");
+        match split {
+            // Each line is a message in any case.
+            Split::Lines | Split::Each => {}
+            Split::Binary => return Err(refused("-b", "it takes texts, one per line")),
         }
         let store = Store::new(link.cache()?, legacy);
-        let lock = if options.spool.is_none() { Some(store.lock_sending()?) } else { None };
+        let lock = if spool.is_none() { Some(store.lock_sending()?) } else { None };
         store.check_current()?;
         let (topic, max_message) = (link.config.publish.as_str().to_owned(), link.config.mqtt.max_message);
         let listen = link.config.subscribe.plain().to_owned();
@@ -154,7 +158,13 @@ impl ConfirmedStream for LegacyStream {
 
     fn receive(&mut self, payload: &[u8], _now: Instant) -> Result<Reply> {
         let what = match self.store.follow(payload)? {
-            Some(Decrypted::Text(_) | Decrypted::Damaged(_) | Decrypted::NotWhole) => return Ok(Reply::Nothing),
+            Some(Decrypted::Text(_) | Decrypted::Damaged(_) | Decrypted::Repeated | Decrypted::NotWhole) => {
+                return Ok(Reply::Nothing);
+            }
+            // It displays as noise what is sent.
+            Some(Decrypted::OtherMode) => {
+                return Err(Error::new(Exit::Config, "the other device encrypts with another `aes`").hint(OTHER_AES));
+            }
             Some(Decrypted::Kill) => "the other device ended the session",
             // sts-recv has taken a KILL before, or sts-pair --end ran here.
             None => "the session has ended",
@@ -182,6 +192,6 @@ impl WillStream for LegacyStream {
     }
 
     fn will(&mut self, _text: &str, _number: u32, _rng: &mut ThreadRng) -> Result<WillMessage> {
-        refused("--will", "a message that is sent later would be out of step")
+        Err(refused("--will", LATE_WILL))
     }
 }

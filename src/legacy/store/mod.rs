@@ -4,7 +4,7 @@
 //! the lock on `LINK@sts1.lock`: read, encrypt or decrypt, write. It is written before it is published: a tool that is
 //! killed between the two costs the other device one garbled message, and not two.
 
-use super::session::{Decrypted, LegacySession, LegacySessionId, TextCounts};
+use super::session::{Decrypted, LegacySession, LegacySessionId, Reading, TextCounts};
 use super::session_file::{self, Sessions, Unreadable};
 use crate::cache::{Cache, LEGACY_FILE};
 use crate::config::Legacy;
@@ -120,7 +120,7 @@ impl Store {
     /// # Errors
     /// [`Exit::Failed`] where the file is malformed, or cannot be read or written; [`Exit::Protocol`] where another version wrote it.
     pub(crate) fn open(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
-        self.change(|sessions| Ok(self.open_in(sessions, payload)))
+        self.change(|sessions| Ok(self.open_in(sessions, payload, Reading::Write)))
     }
 
     /// As [`Store::open`], for a tool that writes no texts: nothing is counted, and with a KILL the session stays for an sts-recv
@@ -130,12 +130,7 @@ impl Store {
     /// As [`Store::open`].
     pub(crate) fn follow(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
         self.change(|sessions| {
-            let counted = sessions.current.as_ref().map(|current| (current.id, current.counters));
-            let (opened, mut has_changed) = self.open_in(sessions, payload);
-            if let Some(current) = &mut sessions.current {
-                // A pending session may have become the current one by this.
-                current.counters = counted.filter(|(id, _)| *id == current.id).unwrap_or_default().1;
-            }
+            let (opened, mut has_changed) = self.open_in(sessions, payload, Reading::Follow);
             if opened == Some(Decrypted::Kill) {
                 // An sts-recv that starts now has nothing to receive under, whether or not it finds the lock taken.
                 has_changed = !self.cache.is_receiving()?;
@@ -144,7 +139,7 @@ impl Store {
         })
     }
 
-    fn open_in(&self, sessions: &mut Sessions, payload: &[u8]) -> (Option<Decrypted>, bool) {
+    fn open_in(&self, sessions: &mut Sessions, payload: &[u8], reading: Reading) -> (Option<Decrypted>, bool) {
         let opens = |session: &Option<LegacySession>| {
             session.as_ref().is_some_and(|session| self.is_usable(session) && session.opens(payload))
         };
@@ -154,13 +149,13 @@ impl Store {
         let Some(current) = sessions.current.as_mut().filter(|current| self.is_usable(current)) else {
             return (None, false);
         };
-        let opened = current.open(payload);
-        match &opened {
-            Decrypted::Text(_) => current.counters.last_text = Some(unix_time()),
-            Decrypted::Kill => sessions.current = None,
-            Decrypted::Damaged(_) | Decrypted::NotWhole => {}
+        let opened = current.open(payload, reading);
+        match (&opened, reading) {
+            (Decrypted::Text(_), Reading::Write) => current.counters.last_text = Some(unix_time()),
+            (Decrypted::Kill, _) => sessions.current = None,
+            _ => {}
         }
-        let has_changed = opened != Decrypted::NotWhole;
+        let has_changed = !matches!(opened, Decrypted::NotWhole | Decrypted::Repeated);
         (Some(opened), has_changed)
     }
 

@@ -136,15 +136,15 @@ fn a_pairing_replaces_the_file_of_an_earlier_version_and_not_of_a_later_one() {
     let text = std::fs::read_to_string(&path).unwrap();
     let of_version = |number: u32| {
         let (body, _) = text.split_once("sum = ").unwrap();
-        let body = body.replace("format = sts1-sessions-2", &format!("format = sts1-sessions-{number}"));
+        let body = body.replace("format = sts1-sessions-3", &format!("format = sts1-sessions-{number}"));
         std::fs::write(&path, format!("{body}sum = {}\n", crate::cache::field_text::sum(&body))).unwrap();
         master.seal(b"x").unwrap_err()
     };
-    let error = of_version(3);
+    let error = of_version(4);
     assert!(error.exit() == Exit::Protocol && error.to_string().ends_with("a later version of these tools wrote it"));
     assert_eq!(master.store_pending(session(true)).unwrap_err().exit(), Exit::Protocol);
     assert_eq!(master.age(1060).unwrap_err().exit(), Exit::Protocol);
-    let error = of_version(1);
+    let error = of_version(2);
     assert!(
         error.exit() == Exit::Protocol && error.to_string().ends_with("an earlier version of these tools wrote it")
     );

@@ -2,8 +2,10 @@
 //! whatever is lost, crosses or is refused; nothing that could be read is not.
 
 mod crashes;
+mod misread;
 mod nosec;
 mod old_program;
+mod refused;
 mod spool;
 mod traffic;
 
@@ -23,6 +25,8 @@ use crate::process::Process;
 struct Link {
     device: Device,
     old: Settings,
+    /// How many keys of ours the old program did not take.
+    refused: usize,
 }
 
 impl Link {
@@ -47,7 +51,7 @@ impl Link {
             ("aes", if is_cbc { "cbc" } else { "ecb" }),
             ("sts_version", "1"),
         ]);
-        Self { device, old: Settings { port, role, is_cbc, publish, listen, seed: seed << 16 | number } }
+        Self { device, old: Settings { port, role, is_cbc, publish, listen, seed: seed << 16 | number }, refused: 0 }
     }
 
     /// Pairs; the slave begins.
@@ -56,7 +60,8 @@ impl Link {
         let args = ["-v", LINK];
         if self.old.role == Role::Slave {
             let old = OldProgram::start(self.old.clone());
-            Process::spawn(self.device.pair(&args)).wait().succeeded();
+            let ended = Process::spawn(self.device.pair(&args)).wait().succeeded();
+            self.refused += ended.stderr.matches("sent RDYREQ").count() - 1;
             old.wait("encryption on", |seen| seen.is_on);
             return old;
         }
@@ -81,15 +86,6 @@ impl Link {
         sender
     }
 }
-
-/// Settings that a link to the old program cannot have, and why.
-const REFUSED_SETTINGS: [(&str, &str); 5] = [
-    ("qos=1", "comes twice garbles the next one"),
-    ("retain=1", "comes late garbles the next one"),
-    ("peer=a", "authenticates no device"),
-    ("channel=a", "authenticates no device"),
-    ("subtop=a/+", "a link has one device at its other end"),
-];
 
 const BOTH: [(Role, bool); 4] =
     [(Role::Master, true), (Role::Slave, true), (Role::Master, false), (Role::Slave, false)];
@@ -310,60 +306,4 @@ fn a_line_that_cannot_be_sent_is_named_and_nothing_of_it_is_sent() {
     let displayed = old.seen().displayed;
     assert_eq!((&displayed[0][..], &displayed[4][..]), (&b"good"[..], &b"no newline"[..]));
     assert_eq!(displayed[1..4].concat(), long.as_bytes());
-}
-
-#[test]
-fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
-    let broker = Broker::start();
-    let mut link = Link::new(broker.port(), Role::Slave, true, 7);
-    let device = &link.device;
-    for (command, why) in [
-        (device.pair(&["--code", LINK]), "the old program has no keys"),
-        (device.pair(&["--serve", LINK]), "this device is the master of the link"),
-        (device.pair(&["--end", "--to", "a", LINK]), "the old program has no keys"),
-        (device.send(&["--pad", "64", LINK]), "the old program always pads to 16 bytes"),
-        (device.recv(&["--last", LINK]), "which retains no messages"),
-        (device.send(&["--confirm", LINK]), "it confirms nothing"),
-        (device.send(&["--will", "x", LINK]), "out of step"),
-        (device.send(&["--to", "a", LINK]), "has no name"),
-        (device.send(&["-b", LINK]), "texts, one per line"),
-        (device.send(&["--spool", "spool", "--confirm", LINK]), "it confirms nothing"),
-    ] {
-        Process::spawn(command).wait().failed(&[64], &[why]);
-    }
-    for (option, why) in REFUSED_SETTINGS {
-        Process::spawn(device.recv(&["-o", option, LINK])).wait().failed(&[64], &[why]);
-    }
-    // Each use says what such a link is worth.
-    for command in [device.pair(&["--timeout", "1", LINK]), device.send(&[LINK]), device.recv(&[LINK])] {
-        Process::spawn(command).wait().failed(&[75], &["warning: sts_version = 1 proves neither"]);
-    }
-    // Hints name what the other device has.
-    Process::spawn(device.send(&[LINK])).wait().failed(&[75], &["and `start` on the other device at the same time"]);
-    Process::spawn(device.pair(&["--end", LINK])).wait().failed(&[75], &["run `stop` there, too"]);
-    let old = link.paired();
-    let check = Process::spawn(link.device.pair(&["--check", LINK])).wait().succeeded();
-    assert!(check.text().contains("the old program would display whatever is published"), "{}", check.text());
-    let sender = link.sender();
-    Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["another sts-send is already running"]);
-    drop(sender);
-    let _receiver = link.receiver(&[]);
-    Process::spawn(link.device.recv(&[LINK])).wait().failed(&[75], &["another sts-recv is already running"]);
-    assert!(old.seen().ended.is_none());
-}
-
-#[test]
-fn neither_version_becomes_the_other_by_a_line_in_a_file() {
-    let broker = Broker::start();
-    let mut link = Link::new(broker.port(), Role::Slave, true, 8);
-    let _old = link.paired();
-    let port = broker.port().to_string();
-    let plain = [("ip", "127.0.0.1"), ("port", &*port), ("subtop", "a"), ("pubtop", "b"), ("sts_mode", "nosec")];
-    link.device.configure(&plain);
-    link.device.send_all(&[], "in the clear\n").failed(&[78], &["not encrypted", "it has sessions"]);
-    let pair = crate::device::Pair::paired(&broker, "gcm");
-    let mut settings = crate::device::settings(&port, "master", "cbc");
-    settings.push(("sts_version", "1"));
-    pair.master.configure(&settings);
-    pair.master.send_all(&[], "x\n").failed(&[78], &["is for the old program (sts_version = 1), but it has sessions"]);
 }

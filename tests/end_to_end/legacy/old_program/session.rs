@@ -1,11 +1,7 @@
-//! The old program, simulated: what it does on the wire, as it was measured, and not what it should do.
-//!
-//! Written from the description of its protocol, with other crates than ours where there are any, so that a misunderstanding of
-//! ours is not repeated here. One thread is one session, from its command `start` to its end.
+//! One session of it: what it does with each message.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use aes::Aes256;
@@ -14,9 +10,9 @@ use k256::elliptic_curve::point::AffineCoordinates;
 use k256::{AffinePoint, FieldBytes, NonZeroScalar, ProjectivePoint};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rumqttc::{Client, Event, Incoming, MqttOptions, QoS};
+use rumqttc::{Client, QoS};
 
-use crate::process::wait_until;
+use super::{Input, Logged, Role, Seen, Settings};
 
 /// From its start to "encryption on", else it exits.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -24,120 +20,6 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
 /// From a KILL to its disconnection.
 const LEAVE: Duration = Duration::from_secs(2);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Master,
-    Slave,
-}
-
-/// What a test sees of it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    /// Encryption is on.
-    pub(super) is_on: bool,
-    /// Each message that it displayed.
-    pub(super) displayed: Vec<Vec<u8>>,
-    /// Why the session is over.
-    pub(super) ended: Option<&'static str>,
-}
-
-enum Input {
-    Subscribed,
-    Message(Vec<u8>),
-    /// The command `sendenc`; unless it is `lost`, the broker gets it.
-    Text {
-        text: String,
-        lost: bool,
-    },
-    /// The command `sendenc`, of a message that is on its way until [`Input::Arrive`].
-    Delayed(String),
-    Arrive,
-    /// The next message that comes is lost on its way.
-    LoseNext,
-    /// The command `stop`.
-    Stop,
-}
-
-pub(super) struct OldProgram {
-    inputs: Sender<Input>,
-    seen: Arc<Mutex<Seen>>,
-}
-
-/// How it is configured, and where its random numbers begin.
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) port: u16,
-    pub(super) role: Role,
-    pub(super) is_cbc: bool,
-    pub(super) publish: String,
-    pub(super) listen: String,
-    pub(super) seed: u64,
-}
-
-impl OldProgram {
-    /// The command `start`.
-    pub(super) fn start(settings: Settings) -> Self {
-        let (inputs, received) = channel();
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let mut options = MqttOptions::new(format!("old-{:x}", settings.seed), "127.0.0.1", settings.port);
-        options.set_credentials("user", "word").set_keep_alive(Duration::from_secs(600));
-        let (client, mut connection) = Client::new(options, 100);
-        client.subscribe(settings.listen.clone(), QoS::AtMostOnce).unwrap();
-        let events = inputs.clone();
-        thread::spawn(move || {
-            for event in connection.iter() {
-                let input = match event {
-                    Ok(Event::Incoming(Incoming::SubAck(_))) => Input::Subscribed,
-                    Ok(Event::Incoming(Incoming::Publish(publish))) => Input::Message(publish.payload.to_vec()),
-                    Ok(_) => continue,
-                    Err(_) => break,
-                };
-                if events.send(input).is_err() {
-                    break;
-                }
-            }
-        });
-        let session = Session::new(client, Arc::clone(&seen), settings);
-        thread::spawn(move || session.run(&received));
-        Self { inputs, seen }
-    }
-
-    pub(super) fn seen(&self) -> Seen {
-        self.seen.lock().unwrap().clone()
-    }
-
-    pub(super) fn wait(&self, what: &str, condition: impl Fn(&Seen) -> bool) {
-        wait_until(&format!("the old program: {what}; now {:?}", self.seen()), || condition(&self.seen()));
-    }
-
-    /// Types this, and the shell adds its blank.
-    pub(super) fn send(&self, text: &str) {
-        self.inputs.send(Input::Text { text: format!("{text} "), lost: false }).unwrap();
-    }
-
-    /// As [`OldProgram::send`], of a message that no broker gets.
-    pub(super) fn send_lost(&self, text: &str) {
-        self.inputs.send(Input::Text { text: format!("{text} "), lost: true }).unwrap();
-    }
-
-    /// As [`OldProgram::send`], of a message that is on its way until [`OldProgram::arrive`].
-    pub(super) fn send_delayed(&self, text: &str) {
-        self.inputs.send(Input::Delayed(format!("{text} "))).unwrap();
-    }
-
-    pub(super) fn arrive(&self) {
-        self.inputs.send(Input::Arrive).unwrap();
-    }
-
-    pub(super) fn lose_next(&self) {
-        self.inputs.send(Input::LoseNext).unwrap();
-    }
-
-    pub(super) fn stop(&self) {
-        self.inputs.send(Input::Stop).unwrap();
-    }
-}
 
 /// What it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +36,7 @@ enum Step {
     Leave,
 }
 
-struct Session {
+pub(super) struct Session {
     client: Client,
     seen: Arc<Mutex<Seen>>,
     settings: Settings,
@@ -168,13 +50,14 @@ struct Session {
     secret: NonZeroScalar,
     key: Vec<u8>,
     chain: [u8; 16],
-    loses_next: bool,
+    /// So many messages still come before one is lost.
+    loses_after: Option<usize>,
     /// What is on its way.
     delayed: Vec<Vec<u8>>,
 }
 
 impl Session {
-    fn new(client: Client, seen: Arc<Mutex<Seen>>, settings: Settings) -> Self {
+    pub(super) fn new(client: Client, seen: Arc<Mutex<Seen>>, settings: Settings) -> Self {
         let mut rng = StdRng::seed_from_u64(settings.seed);
         // 64 random bits, and zeros: that is how weak its keys are.
         let mut secret = [0; 32];
@@ -182,7 +65,7 @@ impl Session {
         let secret = NonZeroScalar::from_repr(FieldBytes::from(secret)).unwrap();
         let now = Instant::now();
         let (own_id, peer_id, key) = (Vec::new(), Vec::new(), Vec::new());
-        let (chain, loses_next) = ([0; 16], false);
+        let (chain, loses_after) = ([0; 16], None);
         let step = Step::Subscription;
         Self {
             client,
@@ -197,12 +80,12 @@ impl Session {
             secret,
             key,
             chain,
-            loses_next,
+            loses_after,
             delayed: Vec::new(),
         }
     }
 
-    fn run(mut self, inputs: &Receiver<Input>) {
+    pub(super) fn run(mut self, inputs: &Receiver<Input>) {
         while self.seen.lock().unwrap().ended.is_none() {
             let deadline = match self.step {
                 Step::Pause | Step::Leave => self.until,
@@ -227,9 +110,14 @@ impl Session {
         self.seen.lock().unwrap().ended = Some(why);
     }
 
+    fn log(&self, event: Logged) {
+        self.seen.lock().unwrap().log.push(event);
+    }
+
     fn turn_on(&mut self) {
         self.step = Step::On;
-        self.seen.lock().unwrap().is_on = true;
+        let mut seen = self.seen.lock().unwrap();
+        (seen.is_on, seen.is_agreed) = (true, true);
     }
 
     fn take(&mut self, input: Input) {
@@ -250,6 +138,7 @@ impl Session {
             (Input::Message(payload), _) => self.handshake(&payload),
             (Input::Text { text, lost }, Step::On) => {
                 let payload = self.encrypt([b"ENC:", text.as_bytes()].concat());
+                self.log(Logged::Sent { lost });
                 if !lost {
                     self.publish(payload);
                 }
@@ -263,7 +152,8 @@ impl Session {
                     self.publish(payload);
                 }
             }
-            (Input::LoseNext, _) => self.loses_next = true,
+            (Input::LoseAfter(messages), _) => self.loses_after = Some(messages),
+            (Input::SwitchOff, _) => self.end("switched off"),
             (Input::Stop, Step::On) => {
                 let kill = self.encrypt(b"KILL:".to_vec());
                 self.publish(kill);
@@ -338,6 +228,7 @@ impl Session {
                     self.step = Step::RdyReq;
                 } else {
                     (self.step, self.until) = (Step::Pause, Instant::now() + PAUSE);
+                    self.seen.lock().unwrap().is_agreed = true;
                 }
             }
             _ => {}
@@ -388,8 +279,13 @@ impl Session {
     }
 
     fn decrypt(&mut self, payload: &[u8]) {
-        if std::mem::take(&mut self.loses_next) {
-            return;
+        match self.loses_after {
+            Some(0) => {
+                self.loses_after = None;
+                return self.log(Logged::Missed);
+            }
+            Some(messages) => self.loses_after = Some(messages - 1),
+            None => {}
         }
         if payload.len() > 1019 - self.settings.listen.len() {
             return self.end("a message was too long");
@@ -413,6 +309,7 @@ impl Session {
             return self.leave();
         }
         let text = message[header..].split(|byte| *byte == 0).next().unwrap_or_default().to_vec();
-        self.seen.lock().unwrap().displayed.push(text);
+        self.seen.lock().unwrap().displayed.push(text.clone());
+        self.log(Logged::Displayed(text));
     }
 }

@@ -1,10 +1,15 @@
 //! Claim: whenever sts-send or sts-recv is killed, at most one message is damaged: the old program's messages are read,
-//! and so are ours, except for the first block of one of them.
+//! and so are ours, except for the first block of one of them. Whenever sts-pair is killed, the session is the old or the new one,
+//! the new one works if the old program has it, and the next run pairs.
 //!
 //! strace kills a tool as it makes a system call, each of those that can come between two steps in turn.
 
 use std::process::Command;
+use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::Link;
 use super::old_program::{OldProgram, Role};
@@ -111,4 +116,89 @@ fn a_receiver_that_is_killed_costs_at_most_one_damaged_message() {
         }
     }
     panic!("a run makes more than {MAX_CALLS} calls");
+}
+
+/// How many texts were sent under the current session: there is one.
+fn sent_under_current(link: &Link) -> u64 {
+    let status = Process::spawn(link.device.pair(&["--status", "--json"])).wait().succeeded();
+    let sessions: Vec<Value> = status.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let current: Vec<_> = sessions.iter().filter(|session| session["standing"] == "current").collect();
+    assert_eq!(current.len(), 1, "{}", status.text());
+    current[0]["messages_sent"].as_u64().unwrap()
+}
+
+/// A text in each direction.
+fn talk(link: &Link, old: &OldProgram) {
+    old.wait("encryption on", |seen| seen.is_on);
+    let receiver = link.receiver(&["-n", "1"]);
+    old.send("from the old program");
+    receiver.wait().succeeded().wrote(b"from the old program\n");
+    link.device.send_all(&[], "from here\n").succeeded();
+    old.wait("a text", |seen| seen.displayed == [b"from here".to_vec()]);
+}
+
+/// Pairs, and is killed at the call of this number; returns the old program if it was started, and whether sts-pair was killed.
+fn killed_pairing(link: &mut Link, number: usize) -> (Option<OldProgram>, bool) {
+    link.old.seed += 1 << 40;
+    let start = || OldProgram::start(link.old.clone());
+    let mut old = if link.old.role == Role::Slave { Some(start()) } else { None };
+    let mut pairing = Process::spawn(killed_at(link, number, &["sts-pair", "-v"]));
+    if old.is_none() {
+        wait_until("sts-pair to listen or to be killed", || {
+            pairing.stderr().contains("listening on") || !pairing.is_running()
+        });
+        old = pairing.is_running().then(start);
+    }
+    let is_killed = pairing.wait().status == KILLED;
+    (old, is_killed)
+}
+
+/// Kills sts-pair at every fourth of its calls. Returns how often it was killed, and how often the old program had the session by then.
+fn kill_pairings(link: &mut Link, first: usize) -> (usize, usize) {
+    let old = link.paired();
+    talk(link, &old);
+    old.switch_off();
+    let (mut killed, mut agreed) = (0, 0);
+    for number in (first..MAX_CALLS).step_by(4) {
+        assert_eq!(sent_under_current(link), 1);
+        let (old, is_killed) = killed_pairing(link, number);
+        // What was sent may still be on its way to it.
+        thread::sleep(Duration::from_millis(300));
+        assert!(sent_under_current(link) <= 1, "the old session, or the new one");
+        if let Some(old) = &old {
+            if old.seen().is_agreed {
+                agreed += usize::from(is_killed);
+                talk(link, old);
+            }
+            old.switch_off();
+        }
+        if !is_killed {
+            return (killed, agreed);
+        }
+        killed += 1;
+        let old = link.paired();
+        talk(link, &old);
+        old.switch_off();
+    }
+    panic!("a run makes more than {MAX_CALLS} calls");
+}
+
+#[test]
+fn a_pairing_that_is_killed_leaves_the_old_session_or_the_new_one() {
+    let broker = Broker::start();
+    for role in [Role::Master, Role::Slave] {
+        let (port, results) = (broker.port(), Mutex::new((0, 0)));
+        thread::scope(|scope| {
+            for first in FIRST_CALL..FIRST_CALL + 4 {
+                let results = &results;
+                scope.spawn(move || {
+                    let (killed, agreed) = kill_pairings(&mut Link::new(port, role, first % 2 == 0, 32), first);
+                    let mut results = results.lock().unwrap();
+                    *results = (results.0 + killed, results.1 + agreed);
+                });
+            }
+        });
+        let (killed, agreed) = results.into_inner().unwrap();
+        assert!(killed > 10 && agreed > 1, "{role:?}: killed {killed} times, and {agreed} times after an agreement");
+    }
 }

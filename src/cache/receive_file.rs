@@ -20,6 +20,8 @@ const TIME: &str = "+at=";
 /// Of a session: when the last message was written, and whose it is.
 const LAST_MESSAGE: &str = "+last=";
 const PEER: &str = "+peer=";
+/// Of a stream that was closed before its end: the next seq that was wanted.
+const NEXT: &str = "+next=";
 /// What was received under sessions that are gone ([`super::totals`]).
 const PAST: &str = "+past=";
 /// The words that begin an entry.
@@ -103,11 +105,13 @@ struct StateLine<'a> {
     at: Option<u64>,
     /// The sequence of the next stream.
     sequence: Option<Sequence>,
+    /// The next seq of the next stream.
+    next: Option<u32>,
 }
 
 impl<'a> StateLine<'a> {
     fn new(line: &'a str) -> Self {
-        Self { words: line.split_ascii_whitespace(), at: None, sequence: None }
+        Self { words: line.split_ascii_whitespace(), at: None, sequence: None, next: None }
     }
 
     fn apply(mut self, state: &mut ReceiveState) -> Option<()> {
@@ -141,6 +145,8 @@ impl<'a> StateLine<'a> {
     fn note(&mut self, word: &str, session: Option<SessionId>, state: &mut ReceiveState) -> Option<()> {
         if let Some(time) = word.strip_prefix(TIME) {
             self.at = Some(time.parse().ok()?);
+        } else if let Some(next) = word.strip_prefix(NEXT) {
+            self.next = Some(next.parse().ok()?);
         } else if let Some(of_peer) = word.strip_prefix(PAST) {
             totals::parse(of_peer, &mut state.past)?;
         } else if let Some(peer) = word.strip_prefix(PEER) {
@@ -205,7 +211,8 @@ impl<'a> StateLine<'a> {
             }
             "l" => {
                 let (number, salt) = (self.number()?, self.bytes()?);
-                streams.insert_left(LeftStream { number, salt, sequence: self.sequence.take()? });
+                let next = self.next.take().unwrap_or(u32::MAX);
+                streams.insert_left(LeftStream { number, salt, sequence: self.sequence.take()?, next });
             }
             "t" => {
                 counters.messages = self.number()?;
@@ -302,8 +309,11 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams) {
             let _ = write!(line, "{kind} {first} {last} ");
         }
     }
-    for LeftStream { number, salt, sequence } in streams.left() {
+    for LeftStream { number, salt, sequence, next } in streams.left() {
         put_sequence(line, sequence);
+        if next < u32::MAX {
+            let _ = write!(line, "{NEXT}{next} ");
+        }
         let _ = write!(line, "l {number} {} ", hex(&salt));
     }
     for RecentStream { number, salt, end, wants_confirms, sequence } in streams.recently_ended() {

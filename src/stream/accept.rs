@@ -240,6 +240,7 @@ impl Receiver {
         }
         let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
         let (closed, given_up) = entry.take(&progress);
+        entry.announced.remove(&number);
         entry.keys.remember(number, opened.seq, opened.tag);
         let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !is_side;
         if is_kept {
@@ -253,6 +254,7 @@ impl Receiver {
         }
         // Nothing is lost with a side stream.
         before.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
+        self.announce(opened, progress.sequence);
         let promoted = self.promote_if_pending(session, &opened.peer);
         let gap = SessionEntry::gap(opened, wanted);
         Ok(Accepted { progress, gap, skip, before, given_up, is_kept, promoted })

@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::content;
-use super::{Accepted, FIRST_SIDE_STREAM, Opened, Receiver};
+use super::{Accepted, Continues, EndedStream, FIRST_SIDE_STREAM, Kind, Opened, Origin, Preamble, Receiver, StreamId};
 use crate::Rejected;
 use crate::crypto::key_tree::{MAX_NUMBER, StreamKey, will_cipher};
 use crate::fuzz::{FuzzInput, forge};
@@ -83,6 +83,7 @@ pub(crate) fn receiver(data: &[u8]) {
                 assert!(link.receiver.open(chunk, &mut plaintext).is_err(), "nobody can guess a key");
             }
             3 => link.receiver.update([(slave.clone(), Standing::Current)]),
+            7 => link.tell(&mut input),
             _ => {
                 let header = header(&mut input, link.master.tag());
                 if let Some(message) = seal(&link.master, &header, input.chunk()) {
@@ -118,6 +119,26 @@ impl FuzzedSession {
         }
     }
 
+    /// A message comes that tells of other streams. What it names is made of what there is: no input would guess it.
+    fn tell(&mut self, input: &mut FuzzInput<'_>) {
+        let header = SealedHeader {
+            frame_type: FrameType::Enc,
+            tag: self.master.tag(),
+            stream: input.byte().into(),
+            salt: [input.byte() & 1; 8],
+            seq: 0,
+        };
+        let preamble = preamble(input);
+        let flags = content::PREAMBLE | if preamble.continues.is_some() { content::CONTINUES } else { 0 };
+        let asks = if input.flag() { content::WANTS_CONFIRMS } else { 0 };
+        let mut plaintext = BytesMut::from(&[Kind::Data.code() | flags | asks][..]);
+        preamble.put(&mut plaintext);
+        if let Some(message) = seal(&self.master, &header, &plaintext) {
+            self.sent.push(message);
+            self.genuine(self.sent.len() - 1);
+        }
+    }
+
     /// No data is written twice.
     fn note(&mut self, opened: &Opened, accepted: &Accepted, len: usize) {
         if accepted.skip < len {
@@ -142,6 +163,25 @@ impl FuzzedSession {
         let _ = self.receiver.claim(message);
         assert_ne!(self.receiver.open(message, &mut BytesMut::new()).err(), Some(Rejected::Duplicate));
     }
+}
+
+/// A preamble of streams of the two sessions.
+fn preamble(input: &mut FuzzInput<'_>) -> Preamble {
+    let stream = |input: &mut FuzzInput<'_>| {
+        let (number, which) = (input.byte().into(), input.byte());
+        let session = pair(1 + (which >> 1 & 1), Suite::Gcm).0.id;
+        Origin { stream: StreamId { session, number }, salt: [which & 1; 8] }
+    };
+    let continues =
+        |input: &mut FuzzInput<'_>| Continues { origin: stream(input), position: input.small_number().into() };
+    let mut preamble = Preamble { continues: input.flag().then(|| continues(input)), ..Preamble::default() };
+    for _ in 0..input.below(4) {
+        let Origin { stream, salt } = stream(input);
+        let count = input.flag().then(|| input.byte().into());
+        let continues = (count.is_some() && input.flag()).then(|| continues(input));
+        preamble.ended.push(EndedStream { stream, salt, count, continues });
+    }
+    preamble
 }
 
 /// Seals any plaintext as the session's peer can; `None` where there is no key of that number.

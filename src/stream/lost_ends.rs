@@ -104,15 +104,20 @@ impl Receiver {
         Some(lost)
     }
 
-    /// What is lost with a stream that has ended; `None` if it is over, or complete, or if its end is not known.
+    /// What is lost with a stream that has ended; `None` if it is over, or complete, or if its end is not known. Of one
+    /// that was closed before its end, that is what came, or was to come, since.
     #[must_use]
     pub(crate) fn lost_end(&self, ended: &EndedStream) -> Option<ToldStream> {
         let EndedStream { stream, salt, count, .. } = *ended;
-        let streams = self.streams(stream.session).filter(|streams| !streams.is_over(stream.number))?;
+        let streams = self.streams(stream.session)?;
+        let is_cut = streams.is_cut(stream.number);
+        if streams.is_over(stream.number) && !is_cut || streams.salt(stream.number).is_some_and(|known| known != salt) {
+            return None;
+        }
         let known = streams.close_at(stream);
         // One of which nothing came begins with its end: what it carried may have come in other streams of its
         // sequence.
-        let Beginning { before, wanted, sequence, .. } = if streams.has_begun(stream.number) {
+        let Beginning { before, wanted, sequence, .. } = if streams.has_begun(stream.number) || is_cut {
             Beginning { before: Before::default(), wanted: known.next, skip: 0, sequence: known.sequence }
         } else {
             self.beginning_of(ended)

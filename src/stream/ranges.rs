@@ -21,6 +21,15 @@ impl Ranges {
         self.0.splice(from..to, [(start, end)]);
     }
 
+    /// Takes one number out.
+    pub(super) fn remove(&mut self, number: u32) {
+        let at = self.0.partition_point(|&(_, end)| end < number);
+        let Some(&(start, end)) = self.0.get(at).filter(|&&(start, _)| start <= number) else { return };
+        let below = number.checked_sub(1).filter(|below| start <= *below).map(|below| (start, below));
+        let above = number.checked_add(1).filter(|above| *above <= end).map(|above| (above, end));
+        self.0.splice(at..=at, below.into_iter().chain(above));
+    }
+
     /// True if `number` is among them.
     #[must_use]
     pub(crate) fn contains(&self, number: u32) -> bool {

@@ -1,10 +1,11 @@
 //! The sessions under which a receiver opens, and what was received under each; messages come in `accept`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::keys::StreamKeys;
 use super::ranges::Ranges;
+use super::sequence::Announced;
 use super::streams::Streams;
 use crate::crypto::schedule::Digest;
 use crate::message::SessionTag;
@@ -18,6 +19,8 @@ pub(super) struct SessionEntry {
     pub(super) streams: Streams,
     /// The peer's streams of confirms, which only a sender that waits for them looks at; never stored.
     pub(super) confirms: Streams,
+    /// The streams that have not begun and that others named as the next ones, by number; never stored.
+    pub(super) announced: BTreeMap<u32, Announced>,
     /// Two devices of the peer use it: what one of them tells need not be true of what the other sent.
     pub(super) is_copied: bool,
 }
@@ -40,8 +43,8 @@ impl fmt::Debug for Receiver {
         let mut ids: Vec<_> = self.sessions.keys().collect();
         ids.sort_unstable();
         let entry = |id| {
-            let SessionEntry { standing, streams, is_copied, .. } = &*self.sessions[id];
-            (id, standing, streams, is_copied)
+            let SessionEntry { standing, streams, announced, is_copied, .. } = &*self.sessions[id];
+            (id, standing, streams, announced, is_copied)
         };
         f.debug_list().entries(ids.into_iter().map(entry)).finish()
     }
@@ -69,7 +72,8 @@ impl Receiver {
         let streams = self.gone.remove(&id).unwrap_or_default();
         let keys = StreamKeys::new(&mut session, &streams);
         let confirms = Streams::default();
-        let entry = SessionEntry { session, standing, keys, streams, confirms, is_copied: false };
+        let announced = BTreeMap::new();
+        let entry = SessionEntry { session, standing, keys, streams, confirms, announced, is_copied: false };
         self.sessions.insert(id, Box::new(entry));
     }
 

@@ -5,8 +5,8 @@ use super::id::{Origin, StreamId};
 use super::lost_ends::ToldStream;
 use super::preamble::Continues;
 use super::progress::{Gap, Progress, Sequence, StreamState};
-use super::receiver::Receiver;
-use super::streams::{AcceptError, Streams};
+use super::receiver::{Receiver, SessionEntry};
+use super::streams::{AcceptError, MAX_OPEN_STREAMS, Streams};
 use crate::crypto::schedule::Digest;
 
 /// What must come before a message is accepted, or is given up.
@@ -18,6 +18,15 @@ pub(crate) enum Awaited {
     Position(Continues),
     /// Nothing any more.
     Nothing,
+}
+
+/// Where a stream begins that the last message of the one before it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// At this position of a sequence.
+    Placed(Sequence),
+    /// After a stream that is over, and of which it is not known where in its sequence it was.
+    Unplaced,
 }
 
 /// Why a stream is closed before its end.
@@ -144,6 +153,11 @@ impl Receiver {
         peer.is_some_and(|peer| self.carriers(origin, &peer).any(|carrier| self.is_older(stream, carrier.stream)))
     }
 
+    /// Whether something of a stream may be missing that was not reported.
+    fn lacks_end(&self, Carrier { stream, is_open, .. }: &Carrier) -> bool {
+        *is_open || self.streams(stream.session).is_some_and(|streams| streams.is_cut(stream.number))
+    }
+
     fn carrier(&self, origin: Origin, except: StreamId) -> Option<Carrier> {
         let peer = self.session(origin.stream.session)?.peer;
         let carriers = self.carriers(origin, &peer).filter(|carrier| carrier.stream != except);
@@ -173,7 +187,10 @@ impl Receiver {
             _ if !opened.continues || stream.is_side_stream() => false,
             // What this one carries is of the newer one, or was given up with its beginning.
             Some(continues) => self.is_carried_on(continues.origin, stream),
-            None if opened.seq > 0 && !opened.wants_confirms => self.may_be_carried_on(stream),
+            None if opened.seq > 0 && !opened.wants_confirms => match self.announced(stream) {
+                Some(Announced::Placed(sequence)) => self.is_carried_on(sequence.origin, stream),
+                Some(Announced::Unplaced) | None => self.may_be_carried_on(stream),
+            },
             None => false,
         };
         if is_refused { Err(AcceptError::Closed) } else { Ok(()) }
@@ -187,8 +204,13 @@ impl Receiver {
             return alone(Before::default());
         }
         if opened.seq > 0 {
-            let closed = if opened.wants_confirms { Vec::new() } else { self.closed_for_order(stream) };
-            return alone(Before { closed, ..Before::default() });
+            return match self.announced(stream) {
+                Some(Announced::Placed(Sequence { origin, position })) => {
+                    self.go_on(&Continues { origin, position }, stream)
+                }
+                Some(Announced::Unplaced) => alone(Before::default()),
+                None => alone(Before { closed: self.closed_for_order(stream), ..Before::default() }),
+            };
         }
         if let Some(continues) = self.continued(opened) {
             return self.go_on(&continues, stream);
@@ -206,7 +228,7 @@ impl Receiver {
             return Beginning { before, wanted: 0, skip: 0, sequence: Sequence { origin, position } };
         };
         let carrier = self.carrier(origin, stream);
-        let open = carrier.filter(|carrier| carrier.is_open).map(|carrier| self.close(carrier.stream));
+        let open = carrier.filter(|carrier| self.lacks_end(carrier)).map(|carrier| self.close(carrier.stream));
         let gap = (wanted < position).then(|| {
             let lost = position - wanted - 1;
             let (stream, first) = open.map_or((origin.stream, wanted), |open| (open.stream, open.next.into()));
@@ -223,7 +245,7 @@ impl Receiver {
     fn superseded(&self, origin: Origin, by: StreamId) -> Vec<Progress> {
         let StreamId { session, number } = origin.stream;
         let Some(peer) = self.session(session).map(|session| session.peer) else { return Vec::new() };
-        let open = self.carriers(origin, &peer).filter(|carrier| carrier.is_open && carrier.stream != by);
+        let open = self.carriers(origin, &peer).filter(|carrier| self.lacks_end(carrier) && carrier.stream != by);
         let mut closed: Vec<_> = open.map(|carrier| self.close(carrier.stream)).collect();
         let is_over = |streams: &Streams| streams.is_over(number) || streams.is_open(number);
         if !self.streams(session).is_none_or(is_over) {
@@ -238,11 +260,34 @@ impl Receiver {
         self.streams_of_sender(stream).any(|(other, sequence, _)| continues(other, sequence.origin))
     }
 
-    /// The streams that must be closed before one is accepted that may continue any of them.
+    /// The streams that must be closed before one is accepted that may continue any of them. One that asks for
+    /// confirms stays open: its sender would wait for them for ever, and what it sends comes in order anyway.
     fn closed_for_order(&self, stream: StreamId) -> Vec<(Progress, Closing)> {
         let open =
             self.streams_of_sender(stream).filter(|(other, _, is_open)| *is_open && self.is_older(*other, stream));
-        open.map(|(other, ..)| (self.close(other), Closing::OrderUnknown)).collect()
+        let closed = open.map(|(other, ..)| self.close(other)).filter(|other| !other.wants_confirms);
+        closed.map(|other| (other, Closing::OrderUnknown)).collect()
+    }
+
+    /// What is known of a stream that has not begun: the last message of the one that it continues has come.
+    fn announced(&self, stream: StreamId) -> Option<Announced> {
+        self.sessions.get(&stream.session)?.announced.get(&stream.number).copied()
+    }
+
+    /// Notes where the stream begins that an accepted message names as the next one: who withholds the first message
+    /// of that one then leaves no doubt what it continues.
+    pub(super) fn announce(&mut self, opened: &Opened, sequence: Sequence) {
+        let Some(next) = self.successor(opened).filter(|next| self.is_older(opened.stream, *next)) else { return };
+        let is_placed = !opened.continues || sequence.origin.stream != opened.stream;
+        let Some(entry) = self.entry_mut(next.session).filter(|entry| !entry.is_copied) else { return };
+        let SessionEntry { announced, streams, .. } = entry;
+        if announced.len() >= MAX_OPEN_STREAMS {
+            announced.retain(|number, _| !streams.has_begun(*number) && !streams.is_over(*number));
+        }
+        if announced.len() < MAX_OPEN_STREAMS {
+            let of_next = if is_placed { Announced::Placed(sequence) } else { Announced::Unplaced };
+            announced.insert(next.number, of_next);
+        }
     }
 
     /// The streams of the device that sent this one, as [`Streams::sequences`].

@@ -18,6 +18,7 @@ mod process;
 mod server;
 mod sniffer;
 
+mod bystanders;
 mod causes;
 mod check;
 mod confirm;

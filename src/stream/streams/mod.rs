@@ -57,6 +57,8 @@ pub(crate) struct LeftStream {
     pub(crate) salt: Salt,
     /// Where its sequence goes on.
     pub(crate) sequence: Sequence,
+    /// The next seq that was wanted; `u32::MAX` where that is not known.
+    pub(crate) next: u32,
 }
 
 /// The streams of one session, as far as they were received.
@@ -170,11 +172,12 @@ impl Streams {
                 self.insert_ended(number, number)
             }
             StreamState::Superseded => {
-                self.insert_left(LeftStream { number, salt, sequence });
+                self.insert_left(LeftStream { number, salt, sequence, next });
+                self.closed.remove(number);
                 self.insert_ended(number, number)
             }
             StreamState::Closed => {
-                self.insert_left(LeftStream { number, salt, sequence });
+                self.insert_left(LeftStream { number, salt, sequence, next });
                 self.insert_closed(number, number);
                 None
             }
@@ -252,9 +255,9 @@ impl Streams {
         {
             Progress { stream, salt, next, skip: 0, wants_confirms, state: StreamState::Ended, sequence }
         } else {
-            let LeftStream { salt, sequence, .. } = *self.left.iter().find(|left| left.number == number)?;
+            let LeftStream { salt, sequence, next, .. } = *self.left.iter().find(|left| left.number == number)?;
             let state = if self.closed.contains(number) { StreamState::Closed } else { StreamState::Superseded };
-            Progress { stream, salt, next: 0, skip: 0, wants_confirms: false, state, sequence }
+            Progress { stream, salt, next, skip: 0, wants_confirms: false, state, sequence }
         };
         (known.salt == salt && known.sequence.origin.stream == stream).then_some(known)
     }
@@ -267,23 +270,32 @@ impl Streams {
         self.idle.values().next().map(|&number| self.close_at(StreamId { session, number }))
     }
 
-    /// The progress that closes a stream where it is, whether or not anything of it came.
+    /// The progress that closes a stream where it is, or where it was closed, whether or not anything of it came.
     pub(super) fn close_at(&self, stream: StreamId) -> Progress {
         let state = StreamState::Closed;
-        let Some(open) = self.open.get(&stream.number) else {
-            let sequence = Sequence::of_origin(Origin { stream, salt: Salt::default() }, 0);
-            return Progress {
-                stream,
-                salt: Salt::default(),
-                next: 0,
-                skip: 0,
-                wants_confirms: false,
-                state,
-                sequence,
-            };
+        if let Some(open) = self.open.get(&stream.number) {
+            let StreamProgress { salt, next, skip, wants_confirms, sequence, .. } = *open;
+            return Progress { stream, salt, next, skip, wants_confirms, state, sequence };
+        }
+        let unheard = || LeftStream {
+            number: stream.number,
+            salt: Salt::default(),
+            sequence: Sequence::of_origin(Origin { stream, salt: Salt::default() }, 0),
+            next: 0,
         };
-        let StreamProgress { salt, next, skip, wants_confirms, sequence, .. } = *open;
-        Progress { stream, salt, next, skip, wants_confirms, state, sequence }
+        let LeftStream { salt, sequence, next, .. } = self.cut(stream.number).copied().unwrap_or_else(unheard);
+        Progress { stream, salt, next, skip: 0, wants_confirms: false, state, sequence }
+    }
+
+    /// A stream that was closed before its end, and of which what is missing since was not reported.
+    fn cut(&self, stream: u32) -> Option<&LeftStream> {
+        let is_cut = self.closed.contains(stream) && !self.ended.contains(stream);
+        self.left.iter().find(|left| is_cut && left.number == stream && left.next < u32::MAX)
+    }
+
+    /// Whether a stream was closed before its end, and what is missing of it since can still be reported.
+    pub(super) fn is_cut(&self, stream: u32) -> bool {
+        self.cut(stream).is_some()
     }
 
     /// Whether something of a stream came, and more is to come.

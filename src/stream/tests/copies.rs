@@ -580,7 +580,7 @@ fn assert_exact(seed: u64, world: &World, doubtful: usize) {
     let is_repeated = inbox.unplaced > 0 && world.devices[0].spool.is_some();
     let least = if is_repeated { i64::MIN } else { 0 };
     let is_exact = (least..=i64::try_from(doubtful).unwrap()).contains(&unaccounted);
-    assert!(is_exact || inbox.closed > 0, "seed {seed}: {unaccounted}");
+    assert!(is_exact, "seed {seed}: {unaccounted}");
     assert!(is_once(world) || is_repeated, "seed {seed}");
     assert!(inbox.copies.is_empty() && inbox.hints == 0 && *reused == 0, "seed {seed}");
 }

@@ -19,6 +19,7 @@ use crate::suite::Suite;
 mod confirmed;
 mod congestion;
 mod copies;
+mod first_lost;
 mod keys;
 mod limits;
 mod look;
@@ -281,6 +282,9 @@ proptest! {
         for (first, more) in inserts {
             ranges.insert(first, first + more);
             set.extend(first..=first + more);
+            let removed = first + 3;
+            ranges.remove(removed);
+            set.remove(&removed);
         }
         let missing = ranges.missing_below(end);
         for number in 0..80 {

@@ -95,7 +95,7 @@ fn sixteen_streams_that_ended_are_remembered_of_those_that_ask_for_confirms_and_
 /// A stream that began a sequence, of which this position is the next.
 fn left(number: u32, next: u32) -> LeftStream {
     let origin = origin(id(number));
-    LeftStream { number, salt: origin.salt, sequence: Sequence::of_origin(origin, next) }
+    LeftStream { number, salt: origin.salt, sequence: Sequence::of_origin(origin, next), next }
 }
 
 #[test]

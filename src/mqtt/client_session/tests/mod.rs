@@ -2,11 +2,14 @@
 
 #[path = "../../../../tests/mqtt_session/dialect.rs"]
 mod dialect;
+
+mod blame;
 mod health;
 mod incoming;
 mod outgoing;
 mod v31;
 mod v5;
+mod v5_limits;
 mod versions;
 
 use std::time::Duration;

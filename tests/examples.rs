@@ -170,7 +170,7 @@ fn every_page_and_completion_is_installed_and_removed_again() {
     // Those of `sts`, which is not installed by default.
     expected.retain(|file| !["sts.1", "sts.bash", "sts.fish", "_sts"].contains(&file.as_str()));
     // bash looks for a file with the name of the command.
-    expected.iter_mut().for_each(|file| *file = file.trim_end_matches(".bash").to_owned());
+    let mut expected: Vec<_> = expected.iter().map(|file| file.trim_end_matches(".bash").to_owned()).collect();
     expected.extend(TOOLS.map(|(tool, _)| tool.to_owned()));
     expected.sort();
     let mut found = names(&installed);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use super::{Config, ConfigSource, Override, SecretFile};
-use crate::fuzz::{FuzzInput, check_text};
+use crate::fuzz::input::{FuzzInput, check_text};
 
 pub(crate) fn configuration(data: &[u8]) {
     let mut input = FuzzInput::new(data);

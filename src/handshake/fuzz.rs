@@ -12,7 +12,7 @@ use super::{Action, Handshake, Party, Peer, Trust, init_req_reference};
 use crate::Rejected;
 use crate::crypto::exchange::{Ephemeral, encapsulate};
 use crate::crypto::schedule::{Schedule, Topics, seal_once};
-use crate::fuzz::{FuzzInput, forge};
+use crate::fuzz::input::{FuzzInput, forge};
 use crate::identity::Identity;
 use crate::message::{AuthAck, AuthReq, FrameType, InitAck, InitReq};
 use crate::suite::Suite;

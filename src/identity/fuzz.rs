@@ -2,7 +2,7 @@
 
 use super::PublicKey;
 use super::known_peers::{PeersLine, parse_lines};
-use crate::fuzz::check_text;
+use crate::fuzz::input::check_text;
 use crate::handshake::Code;
 
 pub(crate) fn known_peers(data: &[u8]) {

@@ -14,7 +14,7 @@ use super::pairing::{Pairing, PairingOutput, is_accepted};
 use super::session::{Decrypted, LegacySession, Mode, Reading, is_ciphertext};
 use super::session_file::{self, Sessions};
 use crate::crypto::legacy::{Block, KEY_LEN, LegacyCipher};
-use crate::fuzz::{FuzzInput, forge};
+use crate::fuzz::input::{FuzzInput, forge};
 use crate::role::Role;
 use crate::secret::Key;
 

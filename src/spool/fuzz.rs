@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::{Appended, Found, Opening, Owner, RecordStore, Spool, SpoolOptions, SpoolReceiver, chunk};
 use crate::crypto::schedule::digest;
-use crate::fuzz::{FuzzInput, check_text, forge};
+use crate::fuzz::input::{FuzzInput, check_text, forge};
 use crate::units::Size;
 
 /// Where the state and its slots are, and the first segment.

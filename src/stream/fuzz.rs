@@ -10,7 +10,7 @@ use super::content;
 use super::{Accepted, Continues, EndedStream, FIRST_SIDE_STREAM, Kind, Opened, Origin, Preamble, Receiver, StreamId};
 use crate::Rejected;
 use crate::crypto::key_tree::{MAX_NUMBER, StreamKey, will_cipher};
-use crate::fuzz::{FuzzInput, forge};
+use crate::fuzz::input::{FuzzInput, forge};
 use crate::message::{FrameType, SealedHeader};
 use crate::session::{Session, Standing, pair};
 use crate::suite::Suite;

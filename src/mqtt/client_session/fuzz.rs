@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::ClientSession;
-use crate::fuzz::{FuzzInput, check_text};
+use crate::fuzz::input::{FuzzInput, check_text};
 use crate::mqtt::{
     ClientLimits, ClientOptions, ConnectionLost, Event, InFlightLimit, Qos, Receipt, Token, V5Options, Version, Will,
 };

@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::{Codec, Packet};
-use crate::fuzz::{FuzzInput, check_text};
+use crate::fuzz::input::{FuzzInput, check_text};
 use crate::mqtt::{ClientOptions, Version, foreign_protocol};
 
 /// Largest PUBLISH that is taken in: small, so that an input reaches beyond it.

@@ -3,7 +3,7 @@
 use super::http_connect::HttpConnect;
 use super::socks5::Socks5;
 use super::{Dialogue, ProxyReply};
-use crate::fuzz::{FuzzInput, check_text};
+use crate::fuzz::input::{FuzzInput, check_text};
 use crate::mqtt::Login;
 use crate::mqtt::endpoint::Node;
 use crate::secret::Password;

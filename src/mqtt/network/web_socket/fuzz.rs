@@ -2,7 +2,7 @@
 
 use super::frame_decoder::{FrameDecoder, MAX_CONTROL_LEN};
 use super::upgrade::Upgrade;
-use crate::fuzz::{FuzzInput, check_text};
+use crate::fuzz::input::{FuzzInput, check_text};
 
 pub(crate) fn web_socket(data: &[u8]) {
     let mut input = FuzzInput::new(data);

@@ -4,61 +4,18 @@ use bytes::BytesMut;
 
 use super::content::{self, Content, Plaintext};
 use super::id::{FIRST_SIDE_STREAM, StreamId};
-use super::keys::{TagEnd, tag_end};
-use super::preamble::Preamble;
-use super::progress::{Gap, Progress, Sequence, StreamState};
+use super::keys::tag_end;
+use super::opened::Opened;
+use super::others::{Closing, OtherStreams};
+use super::progress::{Gap, Progress, StreamState};
 use super::receiver::{Receiver, SessionEntry};
-use super::sequence::{Before, Beginning, Closing};
+use super::sequence::Beginning;
 use super::streams::{AcceptError, HeaderClaim, Wanted};
 use crate::Rejected;
-use crate::crypto::key_tree::{MAX_NUMBER, Salt};
+use crate::crypto::key_tree::MAX_NUMBER;
 use crate::crypto::schedule::Digest;
 use crate::message::{FrameType, SealedHeader};
 use crate::session::{SessionId, Standing};
-
-/// An authentic message: opened, and not yet accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Opened {
-    /// The fingerprint of the session's peer, who sealed it, whatever topic it came on.
-    pub(crate) peer: Digest,
-    /// Its stream.
-    pub(crate) stream: StreamId,
-    /// Its number in the stream.
-    pub(crate) seq: u32,
-    /// What it says.
-    pub(crate) content: Content,
-    /// Its sender wants to know what was written, and then its stream has no gaps.
-    pub(crate) wants_confirms: bool,
-    /// Its stream continues another one.
-    pub(crate) continues: bool,
-    /// What its stream says of itself and of others, in its first message.
-    pub(crate) preamble: Option<Box<Preamble>>,
-    salt: Salt,
-    tag: TagEnd,
-}
-
-impl Opened {
-    /// The salt of its stream.
-    pub(crate) fn salt(&self) -> Salt {
-        self.salt
-    }
-
-    /// How far its stream is received with it, where the stream had come to `wanted`, and its sequence to a position.
-    fn progress(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
-        let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;
-        let state = if content.closes_stream() { StreamState::Ended } else { StreamState::Open };
-        // `open` lets no seq through that has none after it.
-        let end = seq + 1;
-        if end <= wanted {
-            // Its position was received in another stream.
-            let next = if state == StreamState::Ended { end } else { wanted };
-            return Progress { stream, salt, next, skip, wants_confirms, state, sequence };
-        }
-        let positions = u64::from(seq - wanted) + u64::from(content.has_position());
-        let sequence = Sequence { position: sequence.position.saturating_add(positions), ..sequence };
-        Progress { stream, salt, next: end, skip: 0, wants_confirms, state, sequence }
-    }
-}
 
 impl SessionEntry {
     /// What is wanted of the stream of a message, if the message is to be accepted.
@@ -133,7 +90,7 @@ pub(crate) struct Accepted {
     /// it.
     pub(crate) skip: usize,
     /// What becomes of other streams with it.
-    pub(crate) before: Before,
+    pub(crate) others: OtherStreams,
     /// The first and last numbers of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be written down, and reported.
     pub(crate) given_up: Vec<(u32, u32)>,
@@ -227,15 +184,15 @@ impl Receiver {
         // Nothing is refused from here on.
         let sequence = entry.streams.close_at(opened.stream).sequence;
         let moved = self.move_told(opened);
-        let Beginning { mut before, wanted, skip, sequence } = if has_begun {
-            Beginning { before: Before::default(), wanted: wanted.seq, skip: wanted.skip, sequence }
+        let Beginning { mut others, wanted, skip, sequence } = if has_begun {
+            Beginning { others: OtherStreams::default(), wanted: wanted.seq, skip: wanted.skip, sequence }
         } else {
             self.begin(opened)
         };
-        before.moved = moved;
+        others.moved = moved;
         let progress = opened.progress(wanted, skip, sequence);
         let skip = if opened.seq < wanted { usize::MAX } else { usize::try_from(skip).unwrap_or(usize::MAX) };
-        for over in before.superseded.iter().chain(before.closed.iter().map(|(closed, _)| closed)) {
+        for over in others.superseded.iter().chain(others.closed.iter().map(|(closed, _)| closed)) {
             self.apply_over(over);
         }
         let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
@@ -253,11 +210,11 @@ impl Receiver {
             entry.keys.refuse_from(&mut entry.session, next_stream);
         }
         // Nothing is lost with a side stream.
-        before.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
+        others.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
         self.announce(opened, progress.sequence);
         let promoted = self.promote_if_pending(session, &opened.peer);
         let gap = SessionEntry::gap(opened, wanted);
-        Ok(Accepted { progress, gap, skip, before, given_up, is_kept, promoted })
+        Ok(Accepted { progress, gap, skip, others, given_up, is_kept, promoted })
     }
 
     /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of
@@ -286,8 +243,8 @@ impl Receiver {
         entry.streams.set_next_will(stream.number, seq + 1);
         let promoted = self.promote_if_pending(stream.session, &opened.peer);
         let closed = closed.map(|closed| (closed, Closing::NoRoom)).into_iter().collect();
-        let before = Before { closed, ..Before::default() };
-        let accepted = Accepted { progress, gap: None, skip: 0, before, given_up, is_kept: false, promoted };
+        let others = OtherStreams { closed, ..OtherStreams::default() };
+        let accepted = Accepted { progress, gap: None, skip: 0, others, given_up, is_kept: false, promoted };
         Ok(AcceptedWill { accepted, next: seq + 1 })
     }
 

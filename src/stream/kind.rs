@@ -41,7 +41,7 @@
 //!    stream is for sts-send, whose `Confirms::receive` (`send/sealed/confirms.rs`) acts on it; sts-recv has accepted
 //!    and dropped it before `act`.
 //! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
-//!    `every_kind_crosses` (`stream/tests/limits.rs`). The vectors have the number as one that is skipped: once
+//!    `every_kind_crosses` (`stream/tests/kinds.rs`). The vectors have the number as one that is skipped: once
 //!    `sealed.py` and `vectors.py` in `tests/second_implementation` know the kind, `vectors.py` makes them anew.
 //!
 //! The compiler does not lead to these:

@@ -3,8 +3,8 @@
 
 use std::cmp::Reverse;
 
-use super::accept::Opened;
 use super::id::StreamId;
+use super::opened::Opened;
 use super::receiver::Receiver;
 use super::streams::{AcceptError, Streams};
 use crate::crypto::key_tree::Salt;

@@ -1,31 +1,13 @@
 //! Lost ends: what a device says in a preamble of how its earlier streams ended (`sts-protocol(7)`, "Lost ends").
 
-use super::accept::Opened;
 use super::id::{Origin, StreamId};
+use super::opened::Opened;
+use super::others::{OtherStreams, ToldStream};
 use super::preamble::EndedStream;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::Receiver;
-use super::sequence::{Before, Beginning};
+use super::sequence::Beginning;
 use crate::crypto::key_tree::{MAX_NUMBER, Salt};
-
-/// A stream that is put where a later one told that it was in its sequence; to be written down, and reported.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "it must be written down, and what is lost reported"]
-pub(crate) struct ToldStream {
-    /// Its progress, where its sequence goes on.
-    pub(crate) progress: Progress,
-    /// What becomes of other streams of its sequence with it.
-    pub(crate) before: Before,
-    /// What is lost of it.
-    pub(crate) gap: Option<Gap>,
-}
-
-impl ToldStream {
-    /// All streams that are over with it.
-    pub(crate) fn closed(&self) -> impl Iterator<Item = &Progress> {
-        self.before.superseded.iter().chain([&self.progress])
-    }
-}
 
 impl Receiver {
     /// The streams that this message shows to be used by two devices: they are known with other salts.
@@ -89,12 +71,12 @@ impl Receiver {
         if self.is_carried_on(continues.origin, ended.stream) {
             return None;
         }
-        let Beginning { before, sequence, .. } = self.go_on(&continues, ended.stream);
+        let Beginning { others, sequence, .. } = self.go_on(&continues, ended.stream);
         let position = continues.position.saturating_add(known.sequence.position).max(sequence.position);
         let progress = Progress { sequence: Sequence { position, ..sequence }, ..known };
-        before.superseded.iter().for_each(|over| self.apply_over(over));
+        others.superseded.iter().for_each(|over| self.apply_over(over));
         self.entry_mut(ended.stream.session)?.streams.apply(&progress);
-        Some(ToldStream { progress, before, gap: None })
+        Some(ToldStream { progress, others, gap: None })
     }
 
     /// Closes a stream that has ended, if it is still not complete.
@@ -117,8 +99,8 @@ impl Receiver {
         let known = streams.close_at(stream);
         // One of which nothing came begins with its end: what it carried may have come in other streams of its
         // sequence.
-        let Beginning { before, wanted, sequence, .. } = if streams.has_begun(stream.number) || is_cut {
-            Beginning { before: Before::default(), wanted: known.next, skip: 0, sequence: known.sequence }
+        let Beginning { others, wanted, sequence, .. } = if streams.has_begun(stream.number) || is_cut {
+            Beginning { others: OtherStreams::default(), wanted: known.next, skip: 0, sequence: known.sequence }
         } else {
             self.beginning_of(ended)
         };
@@ -132,7 +114,7 @@ impl Receiver {
         }
         let sequence = Sequence { position: sequence.position.saturating_add(lost.into()), ..sequence };
         let progress = Progress { salt, next: count, skip: 0, state: StreamState::Superseded, sequence, ..known };
-        Some(ToldStream { progress, before, gap })
+        Some(ToldStream { progress, others, gap })
     }
 
     fn beginning_of(&self, ended: &EndedStream) -> Beginning {

@@ -1,7 +1,8 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
 //! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender` and
-//! `reserved`, opening and ordering in `receiver`, `accept` and `sequence`, looking at a message without accepting it
+//! `reserved`, opening and ordering in `receiver`, `opened`, `accept` and `sequence`, what becomes of
+//! other streams then in `others`, looking at a message without accepting it
 //! in `look`. What a receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in
 //! `streams`, and their keys in `keys`. What a sender keeps until it is confirmed is in `retransmit`, where each of it
 //! is in `scoreboard`, and how much of it may be on its way in `congestion`.
@@ -23,6 +24,8 @@ mod kind;
 mod look;
 mod lost_ends;
 mod message_len;
+mod opened;
+mod others;
 mod preamble;
 mod progress;
 mod ranges;
@@ -40,14 +43,15 @@ mod tests;
 /// Most bytes that a sender has unconfirmed, and so the most that its receiver keeps of what came too early.
 pub(crate) const MAX_UNCONFIRMED: usize = 2 << 20;
 
-pub(crate) use self::accept::{Accepted, AcceptedWill, Opened};
+pub(crate) use self::accept::{Accepted, AcceptedWill};
 pub(crate) use self::congestion::MAX_CONFIRM_DELAY;
 pub(crate) use self::content::{Confirmed, Content};
 pub(crate) use self::id::{FIRST_SIDE_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
-pub(crate) use self::lost_ends::ToldStream;
 pub(crate) use self::message_len::max_record_len;
+pub(crate) use self::opened::Opened;
+pub(crate) use self::others::{Closing, OtherStreams, ToldStream};
 pub(crate) use self::preamble::{Continues, EndedStream, Preamble, can_tell};
 pub(crate) use self::progress::{Gap, Progress, Sequence, StreamState};
 pub(crate) use self::ranges::Ranges;
@@ -56,5 +60,5 @@ pub use self::reserved::ReservedStream;
 pub(crate) use self::retransmit::RetransmitQueue;
 pub use self::sender::Sender;
 
-pub(crate) use self::sequence::{Awaited, Before, Closing};
+pub(crate) use self::sequence::Awaited;
 pub(crate) use self::streams::{AcceptError, HeaderClaim, LeftStream, RecentStream, Streams};

@@ -42,6 +42,15 @@ pub(crate) struct Sequence {
     pub(crate) position: u64,
 }
 
+/// Where a stream begins that the last message of the one before it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// At this position of a sequence.
+    Placed(Sequence),
+    /// After a stream that is over, and of which it is not known where in its sequence it was.
+    Unplaced,
+}
+
 impl Sequence {
     /// That of a stream that continues none, where `next` is the next seq that is wanted.
     #[must_use]

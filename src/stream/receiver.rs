@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::keys::StreamKeys;
+use super::progress::Announced;
 use super::ranges::Ranges;
-use super::sequence::Announced;
 use super::streams::Streams;
 use crate::crypto::schedule::Digest;
 use crate::message::SessionTag;

@@ -1,10 +1,10 @@
 //! Sequences: what streams that continue each other carry, each position once (`sts-protocol(7)`, "Sequences").
 
-use super::accept::Opened;
 use super::id::{Origin, StreamId};
-use super::lost_ends::ToldStream;
+use super::opened::Opened;
+use super::others::{Closing, OtherStreams};
 use super::preamble::Continues;
-use super::progress::{Gap, Progress, Sequence, StreamState};
+use super::progress::{Announced, Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
 use super::streams::{AcceptError, MAX_OPEN_STREAMS, Streams};
 use crate::crypto::schedule::Digest;
@@ -20,42 +20,9 @@ pub(crate) enum Awaited {
     Nothing,
 }
 
-/// Where a stream begins that the last message of the one before it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Announced {
-    /// At this position of a sequence.
-    Placed(Sequence),
-    /// After a stream that is over, and of which it is not known where in its sequence it was.
-    Unplaced,
-}
-
-/// Why a stream is closed before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closing {
-    /// Too many streams are open.
-    NoRoom,
-    /// A later stream may continue it: the message that would tell is given up.
-    OrderUnknown,
-}
-
-/// What becomes of other streams when one begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Before {
-    /// Streams of which it is known now what they continued.
-    pub(crate) moved: Vec<ToldStream>,
-    /// Streams whose sequence this one carries now; to be written down.
-    pub(crate) superseded: Vec<Progress>,
-    /// Streams that are closed before their end; to be written down, and reported.
-    pub(crate) closed: Vec<(Progress, Closing)>,
-    /// What is lost of the sequence before this stream; to be written down, and reported.
-    pub(crate) gap: Option<Gap>,
-    /// The sequence is not known, and begins at this position; to be reported.
-    pub(crate) unknown: Option<u64>,
-}
-
 /// Where a stream that begins is in its sequence.
 pub(super) struct Beginning {
-    pub(super) before: Before,
+    pub(super) others: OtherStreams,
     /// The next seq that is wanted: messages below it were received in other streams.
     pub(super) wanted: u32,
     /// How many bytes of data of that message were written already.
@@ -74,7 +41,7 @@ struct Carrier {
 impl Beginning {
     /// Of a stream that continues none.
     pub(super) fn of_origin(origin: Origin) -> Self {
-        Self { before: Before::default(), wanted: 0, skip: 0, sequence: Sequence::of_origin(origin, 0) }
+        Self { others: OtherStreams::default(), wanted: 0, skip: 0, sequence: Sequence::of_origin(origin, 0) }
     }
 }
 
@@ -199,17 +166,17 @@ impl Receiver {
     /// Where a stream begins that [`Receiver::check_begins`] lets begin, with its first message that came.
     pub(super) fn begin(&self, opened: &Opened) -> Beginning {
         let stream = opened.stream;
-        let alone = |before| Beginning { before, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
+        let alone = |others| Beginning { others, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
         if !opened.continues || stream.is_side_stream() {
-            return alone(Before::default());
+            return alone(OtherStreams::default());
         }
         if opened.seq > 0 {
             return match self.announced(stream) {
                 Some(Announced::Placed(Sequence { origin, position })) => {
                     self.go_on(&Continues { origin, position }, stream)
                 }
-                Some(Announced::Unplaced) => alone(Before::default()),
-                None => alone(Before { closed: self.closed_for_order(stream), ..Before::default() }),
+                Some(Announced::Unplaced) => alone(OtherStreams::default()),
+                None => alone(OtherStreams { closed: self.closed_for_order(stream), ..OtherStreams::default() }),
             };
         }
         if let Some(continues) = self.continued(opened) {
@@ -217,15 +184,16 @@ impl Receiver {
         }
         let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
         let unknown = named.map(|continues| continues.position).filter(|position| *position > 0);
-        alone(Before { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..Before::default() })
+        alone(OtherStreams { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..OtherStreams::default() })
     }
 
     /// A stream carries on a sequence.
     pub(super) fn go_on(&self, continues: &Continues, stream: StreamId) -> Beginning {
         let Continues { origin, position } = *continues;
         let Some(wanted) = self.wanted_position(origin, stream) else {
-            let before = Before { unknown: Some(position).filter(|position| *position > 0), ..Before::default() };
-            return Beginning { before, wanted: 0, skip: 0, sequence: Sequence { origin, position } };
+            let others =
+                OtherStreams { unknown: Some(position).filter(|position| *position > 0), ..OtherStreams::default() };
+            return Beginning { others, wanted: 0, skip: 0, sequence: Sequence { origin, position } };
         };
         let carrier = self.carrier(origin, stream);
         let open = carrier.filter(|carrier| self.lacks_end(carrier)).map(|carrier| self.close(carrier.stream));
@@ -235,10 +203,10 @@ impl Receiver {
             Gap { stream, first: saturated(first), last: saturated(first.saturating_add(lost)) }
         });
         let skip = open.filter(|_| gap.is_none()).map_or(0, |open| open.skip);
-        let before = Before { superseded: self.superseded(origin, stream), gap, ..Before::default() };
+        let others = OtherStreams { superseded: self.superseded(origin, stream), gap, ..OtherStreams::default() };
         let ahead = wanted.saturating_sub(position);
         let sequence = Sequence { origin, position: wanted.max(position) };
-        Beginning { before, wanted: saturated(ahead), skip, sequence }
+        Beginning { others, wanted: saturated(ahead), skip, sequence }
     }
 
     /// The streams that carried a sequence, and its origin, if nothing of that came.

@@ -23,7 +23,7 @@ use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::stream::{
-    AcceptError, Accepted, Before, EndedStream, Gap, HeaderClaim, Opened, Progress, StreamId, ToldStream,
+    AcceptError, Accepted, EndedStream, Gap, HeaderClaim, Opened, OtherStreams, Progress, StreamId, ToldStream,
 };
 use crate::{Rejected, Result};
 
@@ -85,12 +85,12 @@ impl<'a> ReceivedStreams<'a> {
     }
 
     fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
-        let ToldStream { progress, before, gap } = self.sessions.receiver.close_lost_end(ended)?;
+        let ToldStream { progress, others, gap } = self.sessions.receiver.close_lost_end(ended)?;
         let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
         // What came of the sequence is written before it is written down that this is over.
         self.admissions.link(ended.stream, progress.sequence.origin.stream);
         self.admissions.end(ended.stream);
-        let mut entries = self.note_before(&peer, ended.stream, &before, gap);
+        let mut entries = self.note_others(&peer, ended.stream, &others, gap);
         entries.push(JournalEntry::Progress(progress));
         Some(entries)
     }
@@ -129,9 +129,9 @@ impl<'a> ReceivedStreams<'a> {
 
     /// Reports what was lost before a message; returns what is to be written down of it once the message is written.
     pub(super) fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
-        let Accepted { progress, gap, ref before, ref given_up, is_kept, .. } = *accepted;
+        let Accepted { progress, gap, ref others, ref given_up, is_kept, .. } = *accepted;
         let StreamId { session, .. } = progress.stream;
-        let mut prior = self.note_before(peer, progress.stream, before, gap);
+        let mut prior = self.note_others(peer, progress.stream, others, gap);
         // Now, as they no longer count as missing when the run ends.
         for &(from, to) in given_up {
             let first = self.sessions.visible_from(session);
@@ -145,27 +145,33 @@ impl<'a> ReceivedStreams<'a> {
     }
 
     /// As [`ReceivedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
-    fn note_before(&mut self, peer: &Digest, stream: StreamId, before: &Before, gap: Option<Gap>) -> Vec<JournalEntry> {
+    fn note_others(
+        &mut self,
+        peer: &Digest,
+        stream: StreamId,
+        others: &OtherStreams,
+        gap: Option<Gap>,
+    ) -> Vec<JournalEntry> {
         let mut prior = Vec::new();
-        for ToldStream { progress, before, gap } in &before.moved {
-            prior.extend(self.note_before(peer, progress.stream, before, *gap));
+        for ToldStream { progress, others, gap } in &others.moved {
+            prior.extend(self.note_others(peer, progress.stream, others, *gap));
             // Otherwise what is not written of it would be written down as written.
             prior.extend(self.is_written(progress).then_some(JournalEntry::Progress(*progress)));
         }
         let name = || self.sessions.peer_name(peer);
-        for (closed, why) in &before.closed {
+        for (closed, why) in &others.closed {
             self.admissions.end(closed.stream);
             self.reports.stream_closed(&name(), closed.stream.number, *why);
             prior.push(JournalEntry::Progress(*closed));
         }
-        for superseded in &before.superseded {
+        for superseded in &others.superseded {
             self.admissions.end(superseded.stream);
             prior.push(JournalEntry::Progress(*superseded));
         }
-        if let Some(position) = before.unknown {
+        if let Some(position) = others.unknown {
             self.reports.sequence_unknown(&name(), stream.number, position);
         }
-        for gap in before.gap.into_iter().chain(gap) {
+        for gap in others.gap.into_iter().chain(gap) {
             self.reports.messages_lost(&name(), &gap);
             prior.push(JournalEntry::Lost(gap));
         }

@@ -26,14 +26,14 @@ fn a_stream_that_the_one_before_named_is_put_after_it_and_closes_nobody() {
     go_on(&mut two, one.id(), 2);
     let _withheld = [b"c", b"d"].map(|text| data(&mut two, text));
     let accepted = accept(&mut receiver, &data(&mut two, b"e"));
-    assert_eq!((range(accepted.gap), &accepted.before), (Some((0, 0, 1)), &Before::default()));
+    assert_eq!((range(accepted.gap), &accepted.others), (Some((0, 0, 1)), &OtherStreams::default()));
     assert_eq!(accepted.progress.sequence, Sequence { origin: one.origin(), position: 5 });
     assert_eq!(accept(&mut receiver, &data(&mut bystander, b"y")).gap, None);
     // What continues both is wanted at the next position.
     let place = Some(two.position_of(3));
     three.begin_with(Preamble { continues: place, ended: vec![ended_stream(&two, Some(3))], kept: false });
     let accepted = accept(&mut receiver, &data(&mut three, b"f"));
-    assert_eq!((accepted.gap, accepted.before.gap, accepted.before.moved), (None, None, vec![]));
+    assert_eq!((accepted.gap, accepted.others.gap, accepted.others.moved), (None, None, vec![]));
 }
 
 /// Also where the one before was accepted without its own first message: it is over, wherever it was.
@@ -46,17 +46,17 @@ fn a_stream_that_one_of_unknown_place_named_closes_nobody_and_is_put_where_it_wa
     let _ = accept(&mut receiver, &data(&mut one, b"a"));
     go_on(&mut two, one.id(), 1);
     let _withheld = data(&mut two, b"b");
-    assert_eq!(accept(&mut receiver, &data(&mut two, b"c")).before.closed.len(), 1);
+    assert_eq!(accept(&mut receiver, &data(&mut two, b"c")).others.closed.len(), 1);
     let _ = accept(&mut receiver, &data(&mut bystander, b"x"));
     let _ = accept(&mut receiver, &seal_control(&mut two, &Content::Continued(three.id())).unwrap());
     go_on(&mut three, one.id(), 3);
     let _withheld = data(&mut three, b"d");
     let accepted = accept(&mut receiver, &data(&mut three, b"e"));
-    assert_eq!((range(accepted.gap), &accepted.before), (Some((3, 0, 0)), &Before::default()));
+    assert_eq!((range(accepted.gap), &accepted.others), (Some((3, 0, 0)), &OtherStreams::default()));
     let ended = vec![ended_stream(&two, Some(2)), ended_stream(&three, Some(2))];
     teller.begin_with(Preamble { ended, ..Preamble::default() });
-    let moved = accept(&mut receiver, &data(&mut teller, b"")).before.moved;
-    let places: Vec<_> = moved.iter().map(|told| (told.progress.sequence, range(told.before.gap))).collect();
+    let moved = accept(&mut receiver, &data(&mut teller, b"")).others.moved;
+    let places: Vec<_> = moved.iter().map(|told| (told.progress.sequence, range(told.others.gap))).collect();
     let at = |position| Sequence { origin: one.origin(), position };
     assert_eq!(places, [(at(3), None), (at(5), None)]);
 }
@@ -75,7 +75,7 @@ fn what_names_an_older_stream_or_one_of_another_device_announces_nothing() {
         let mut next = sender(&master, number);
         go_on(&mut next, liar.id(), 0);
         let _withheld = data(&mut next, b"a");
-        let closed = accept(&mut receiver, &data(&mut next, b"b")).before.closed;
+        let closed = accept(&mut receiver, &data(&mut next, b"b")).others.closed;
         assert_eq!(closed.len(), 1, "{named:?} {number}");
     }
 }
@@ -92,7 +92,7 @@ fn a_stream_that_asks_for_confirms_is_not_closed_for_the_order() {
     }
     go_on(&mut next, other.id(), 1);
     let _withheld = data(&mut next, b"y");
-    let closed = accept(&mut receiver, &data(&mut next, b"z")).before.closed;
+    let closed = accept(&mut receiver, &data(&mut next, b"z")).others.closed;
     let closed: Vec<_> = closed.iter().map(|(closed, _)| closed.stream).collect();
     assert_eq!(closed, [other.id()]);
     assert_eq!(accept(&mut receiver, &end(&mut asks, b"b")).progress.state, StreamState::Ended);
@@ -111,7 +111,7 @@ fn what_a_closed_stream_lost_is_told_with_its_count() {
             let _ = accept(&mut receiver, &data(&mut bystander, b"x"));
             go_on(&mut cause, StreamId { session: slave.id, number: 5 }, 0);
             let _withheld = data(&mut cause, b"a");
-            assert_eq!(accept(&mut receiver, &data(&mut cause, b"b")).before.closed.len(), 1);
+            assert_eq!(accept(&mut receiver, &data(&mut cause, b"b")).others.closed.len(), 1);
             let refused = data(&mut bystander, b"y");
             assert_eq!(claim(&receiver, &refused), Some(HeaderClaim::Closed));
             let mut streams = receiver.streams(slave.id).unwrap().clone();
@@ -122,9 +122,9 @@ fn what_a_closed_stream_lost_is_told_with_its_count() {
             }
             if carried_on {
                 go_on(&mut heir, bystander.id(), 4);
-                let before = accept(&mut receiver, &data(&mut heir, b"z")).before;
-                assert_eq!(range(before.gap), Some((0, 1, 3)));
-                assert_eq!(before.superseded.iter().map(|over| over.stream).collect::<Vec<_>>(), [bystander.id()]);
+                let others = accept(&mut receiver, &data(&mut heir, b"z")).others;
+                assert_eq!(range(others.gap), Some((0, 1, 3)));
+                assert_eq!(others.superseded.iter().map(|over| over.stream).collect::<Vec<_>>(), [bystander.id()]);
             }
             for teller in [&mut teller, &mut again] {
                 tell(teller, &[(&bystander, Some(4))]);

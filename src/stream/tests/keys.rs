@@ -285,7 +285,7 @@ fn a_stream_that_a_will_opened_still_says_what_it_continues() {
     assert_eq!(receiver.awaits(&open(&receiver, &second).unwrap()), Some(Awaited::First));
     let accepted = receive(&mut receiver, &first).1.unwrap();
     assert_eq!(accepted.progress.sequence, Sequence { origin: one.origin(), position: 2 });
-    assert_eq!(accepted.before.superseded.len(), 1);
+    assert_eq!(accepted.others.superseded.len(), 1);
 }
 
 proptest! {

@@ -17,7 +17,7 @@ fn lost(receiver: &mut Receiver, message: &[u8]) -> Vec<(u32, u32, u32)> {
     let closed: Vec<_> = ended.iter().filter_map(|ended| receiver.close_lost_end(ended)).collect();
     assert!(ended.iter().all(|ended| receiver.close_lost_end(ended).is_none()), "once");
     assert!(closed.iter().flat_map(ToldStream::closed).all(|closed| closed.state == StreamState::Superseded));
-    let gaps = closed.iter().flat_map(|lost| lost.before.gap.into_iter().chain(lost.gap));
+    let gaps = closed.iter().flat_map(|lost| lost.others.gap.into_iter().chain(lost.gap));
     gaps.map(|gap| (gap.stream.number, gap.first, gap.last)).collect()
 }
 
@@ -121,7 +121,7 @@ fn a_copy_shows_by_its_salt() {
             assert_eq!((receiver.copies(&opened), receiver.lost_ends(&opened)), (vec![theirs.id()], vec![]));
             assert_eq!((receiver.awaits(&opened), receiver.continued(&opened)), (None, None));
             let accepted = receiver.accept(&opened).unwrap();
-            assert_eq!((accepted.gap, accepted.skip, &accepted.before), (None, 0, &sequence::Before::default()));
+            assert_eq!((accepted.gap, accepted.skip, &accepted.others), (None, 0, &OtherStreams::default()));
             assert_eq!(accepted.progress.sequence, Sequence::of_origin(next.origin(), 1), "a sequence of its own");
             assert!(ends || receive(&mut receiver, &data(&mut ours, b"d")).1.is_ok(), "the other one goes on");
         }
@@ -208,7 +208,7 @@ fn a_stream_that_is_lost_in_the_middle_of_a_sequence_is_counted_once() {
         }
         for message in &last {
             let accepted = receive(&mut receiver, message).1.unwrap();
-            by_position += accepted.before.gap.into_iter().chain(accepted.gap).map(|gap| gap.messages()).sum::<u64>();
+            by_position += accepted.others.gap.into_iter().chain(accepted.gap).map(|gap| gap.messages()).sum::<u64>();
             assert_eq!(accepted.skip, 0);
         }
         if !told_first {
@@ -244,7 +244,7 @@ fn a_stream_without_its_first_message_is_put_where_it_was() {
         let continues = Some(two.position_of(2));
         let ended = vec![ended_stream(&two, Some(2))];
         three.begin_with(Preamble { continues, ended, kept: false });
-        let Before { moved, gap, .. } = receive(&mut receiver, &data(&mut three, b"e")).1.unwrap().before;
+        let OtherStreams { moved, gap, .. } = receive(&mut receiver, &data(&mut three, b"e")).1.unwrap().others;
         let moved: Vec<_> = moved.iter().map(|moved| moved.progress.sequence).collect();
         if is_copied {
             assert_eq!((moved, gap.map(|gap| gap.messages())), (vec![], Some(2)));
@@ -298,7 +298,7 @@ fn only_the_streams_of_its_own_device_are_moved() {
         teller.begin_with(Preamble { ended, ..Preamble::default() });
         let is_moved = case == 0;
         let message = data(teller, b"d");
-        let moved = receive(&mut receiver, &message).1.unwrap().before.moved;
+        let moved = receive(&mut receiver, &message).1.unwrap().others.moved;
         assert_eq!(moved.len(), usize::from(is_moved), "{case}");
         let sequence = receiver.streams(slave.id).unwrap().known_alone(two.id(), two.salt());
         assert_eq!(sequence.is_none(), is_moved, "{case}: else it is as it was");
@@ -325,7 +325,7 @@ fn a_lost_stream_continues_another_one_of_its_own_device_or_none() {
         let opened = receive(&mut receiver, &data(&mut teller, b"")).0;
         assert_eq!(receiver.lost_ends(&opened), [ended]);
         let told = receiver.close_lost_end(&ended).unwrap();
-        assert_eq!(told.before, Before::default(), "{continued:?}");
+        assert_eq!(told.others, OtherStreams::default(), "{continued:?}");
         assert_eq!(told.gap, Some(Gap { stream: absent.id(), first: 0, last: 1 }), "{continued:?}");
         assert_eq!(told.progress.sequence, Sequence::of_origin(absent.origin(), 2), "{continued:?}");
         assert_eq!(receiver.streams(others.id).unwrap().next_seq(0), Some(1));
@@ -371,7 +371,7 @@ fn a_stream_that_is_over_is_put_where_it_was_as_well() {
     teller.begin_with(Preamble { ended: vec![EndedStream { continues: None, ..ended }], ..Preamble::default() });
     assert_eq!(lost(&mut receiver, &data(&mut teller, b"d")), [(1, 2, 2)]);
     later.begin_with(Preamble { ended: vec![ended], ..Preamble::default() });
-    let moved = receive(&mut receiver, &data(&mut later, b"e")).1.unwrap().before.moved;
+    let moved = receive(&mut receiver, &data(&mut later, b"e")).1.unwrap().others.moved;
     let moved: Vec<_> = moved.iter().map(|moved| (moved.progress.stream, moved.progress.sequence)).collect();
     assert_eq!(moved, [(two.id(), Sequence { origin: one.origin(), position: 4 })]);
 }

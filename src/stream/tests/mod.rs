@@ -21,6 +21,7 @@ mod congestion;
 mod copies;
 mod first_lost;
 mod keys;
+mod kinds;
 mod limits;
 mod look;
 mod lost_ends;
@@ -48,6 +49,16 @@ fn reserved(session: &Session, number: u32) -> ReservedStream {
 
 fn sender(session: &Session, stream: u32) -> Sender {
     Sender::new(session, reserved(session, stream), salt(stream), LIMIT).unwrap()
+}
+
+/// Seals any plaintext as the next message of a stream.
+fn raw(session: &Session, frame_type: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
+    raw_in(0, session, frame_type, seq, plaintext)
+}
+
+fn raw_in(stream: u32, session: &Session, frame_type: FrameType, seq: u32, plaintext: &[u8]) -> BytesMut {
+    let header = SealedHeader { frame_type, tag: session.tag(), stream, salt: [1; 8], seq };
+    seal(session, &header, plaintext)
 }
 
 /// The salt that [`sender`] gives a stream.

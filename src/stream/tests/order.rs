@@ -56,7 +56,7 @@ fn a_stream_that_goes_on_awaits_what_is_before_it() {
     for message in &new {
         assert_eq!(receiver.awaits(&opened(&receiver, message)), None);
         let accepted = accept(&mut receiver, message);
-        assert_eq!((accepted.gap, accepted.skip, &accepted.before), (None, 0, &sequence::Before::default()));
+        assert_eq!((accepted.gap, accepted.skip, &accepted.others), (None, 0, &OtherStreams::default()));
     }
     assert!(receiver.streams(slaves[1].id).unwrap().is_over(4));
 }
@@ -69,10 +69,10 @@ fn going_on_without_the_rest_reports_it_and_takes_no_more_of_it() {
         for message in &old[..arrived as usize] {
             let _ = accept(&mut receiver, message);
         }
-        let before = accept(&mut receiver, &new[0]).before;
+        let others = accept(&mut receiver, &new[0]).others;
         let gap = (arrived < 2).then_some(Gap { stream: origin, first: arrived, last: 1 });
-        let over: Vec<_> = before.superseded.iter().map(|over| (over.stream, over.next, over.state)).collect();
-        assert_eq!((before.gap, over), (gap, vec![(origin, arrived, StreamState::Superseded)]));
+        let over: Vec<_> = others.superseded.iter().map(|over| (over.stream, over.next, over.state)).collect();
+        assert_eq!((others.gap, over), (gap, vec![(origin, arrived, StreamState::Superseded)]));
         for message in &old {
             assert_eq!(
                 claim(&receiver, message),
@@ -131,7 +131,7 @@ fn an_end_that_was_received_ends_the_stream_that_repeats_it() {
     for (message, state) in [(&first, StreamState::Open), (&last, StreamState::Ended)] {
         let accepted = accept(&mut receiver, message);
         assert_eq!((accepted.skip, accepted.progress.state, accepted.progress.next), (usize::MAX, state, 2));
-        assert_eq!((accepted.gap, accepted.before), (None, sequence::Before::default()));
+        assert_eq!((accepted.gap, accepted.others), (None, OtherStreams::default()));
         receiver = restarted(&receiver, &[&slave]);
     }
 }
@@ -172,7 +172,7 @@ fn a_first_message_that_was_written_in_part_goes_on_where_it_stopped() {
     receiver.restore(slave.id, streams);
     assert_eq!(receiver.awaits(&opened(&receiver, &message)), None);
     let again = accept(&mut receiver, &message);
-    assert_eq!((again.skip, again.before), (3, sequence::Before::default()));
+    assert_eq!((again.skip, again.others), (3, OtherStreams::default()));
 }
 
 /// What was written of a message that another stream does not carry skips nothing there.
@@ -187,7 +187,7 @@ fn a_part_of_a_lost_message_is_none_of_the_next() {
     receiver.restore(slave.id, streams);
     go_on(&mut two, one.id(), 1);
     let accepted = accept(&mut receiver, &data(&mut two, b"second"));
-    assert_eq!((accepted.skip, accepted.before.gap.map(|gap| (gap.first, gap.last))), (0, Some((0, 0))));
+    assert_eq!((accepted.skip, accepted.others.gap.map(|gap| (gap.first, gap.last))), (0, Some((0, 0))));
 }
 
 #[test]
@@ -255,19 +255,19 @@ fn a_sequence_of_which_nothing_is_known_begins_where_it_says() {
     let mut alone = receiver(&[&slaves[1]]);
     assert_eq!(alone.awaits(&opened(&alone, &new[0])), None, "the old session is gone");
     let accepted = accept(&mut alone, &new[0]);
-    assert_eq!((accepted.before.unknown, accepted.gap, accepted.before.gap), (Some(2), None, None));
+    assert_eq!((accepted.others.unknown, accepted.gap, accepted.others.gap), (Some(2), None, None));
 
     // From its beginning on, nothing is missing of it.
     for known in [vec![&slaves[1]], vec![&slaves[1], &strangers_session]] {
         let mut from_0 = sender(&pair(2, Suite::Gcm).0, 9);
         go_on(&mut from_0, origin, 0);
-        assert_eq!(accept(&mut super::receiver(&known), &data(&mut from_0, b"a")).before.unknown, None);
+        assert_eq!(accept(&mut super::receiver(&known), &data(&mut from_0, b"a")).others.unknown, None);
     }
 
     // A sequence belongs to one peer.
     let mut strangers = receiver(&[&strangers_session, &slaves[1]]);
     let accepted = accept(&mut strangers, &new[0]);
-    assert_eq!((accepted.before.unknown, accepted.before.superseded), (Some(2), vec![]));
+    assert_eq!((accepted.others.unknown, accepted.others.superseded), (Some(2), vec![]));
     assert_ne!(accepted.progress.sequence.origin.stream, origin);
 
     // Streams that ended long ago are not remembered with where their sequences go on.
@@ -280,7 +280,7 @@ fn a_sequence_of_which_nothing_is_known_begins_where_it_says() {
         let mut later = sender(&master, 30 + origin);
         go_on(&mut later, sender(&master, origin).id(), position);
         let accepted = accept(&mut receiver, &data(&mut later, b"b"));
-        assert_eq!((accepted.before.unknown, accepted.skip), (unknown, 0));
+        assert_eq!((accepted.others.unknown, accepted.skip), (unknown, 0));
     }
 }
 
@@ -310,7 +310,7 @@ fn without_its_first_message_a_stream_closes_all_that_it_may_continue() {
     }
     let accepted = accept(&mut receiver, &new[1]);
     assert_eq!(accepted.gap, Some(Gap { stream: StreamId { session: slaves[1].id, number: 4 }, first: 0, last: 0 }));
-    let closed: Vec<_> = accepted.before.closed.iter().map(|(closed, why)| (closed.stream, *why)).collect();
+    let closed: Vec<_> = accepted.others.closed.iter().map(|(closed, why)| (closed.stream, *why)).collect();
     assert_eq!(closed, [others[0].id(), origin].map(|stream| (stream, Closing::OrderUnknown)));
     assert_eq!(claim(&receiver, &old[1]), Some(HeaderClaim::Closed));
     assert!(receive(&mut receiver, &data(&mut others[1], b"y")).1.is_ok(), "a newer one is not before it");
@@ -325,7 +325,7 @@ fn what_comes_without_its_first_message_after_a_newer_stream_is_not_written() {
     go_on(&mut two, one.id(), 1);
     let withheld = [data(&mut two, b"b"), data(&mut two, b"c")];
     go_on(&mut three, one.id(), 3);
-    assert_eq!(accept(&mut receiver, &data(&mut three, b"d")).before.gap.unwrap().last, 2);
+    assert_eq!(accept(&mut receiver, &data(&mut three, b"d")).others.gap.unwrap().last, 2);
     assert_eq!(receive(&mut receiver, &withheld[1]).1, Err(AcceptError::Closed));
     assert_eq!(
         receive(&mut receiver, &withheld[0]).1,
@@ -374,11 +374,11 @@ proptest! {
                 continue;
             }
             let Ok(accepted) = receiver.accept(&opened) else { continue };
-            for over in &accepted.before.superseded {
+            for over in &accepted.others.superseded {
                 marked.apply(over);
             }
             marked.apply(&accepted.progress);
-            let gaps = accepted.before.gap.into_iter().chain(accepted.gap);
+            let gaps = accepted.others.gap.into_iter().chain(accepted.gap);
             let lost: u64 = gaps.map(|gap| gap.messages()).sum();
             if accepted.skip == 0 {
                 prop_assert_eq!(*position, next + lost, "neither twice nor out of order, and the gap is exact");

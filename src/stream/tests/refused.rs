@@ -25,8 +25,8 @@ fn what_a_refused_message_tells_is_told_by_the_next_one() {
     assert_eq!(receive(&mut receiver, &late).1, Err(AcceptError::Closed));
     assert_eq!(format!("{receiver:?}"), before);
     four.begin_with(Preamble { ended, ..Preamble::default() });
-    let moved = receive(&mut receiver, &data(&mut four, b"")).1.unwrap().before.moved;
-    let gaps: Vec<_> = moved.iter().map(|told| told.before.gap.map(|gap| (gap.stream, gap.first, gap.last))).collect();
+    let moved = receive(&mut receiver, &data(&mut four, b"")).1.unwrap().others.moved;
+    let gaps: Vec<_> = moved.iter().map(|told| told.others.gap.map(|gap| (gap.stream, gap.first, gap.last))).collect();
     assert_eq!(gaps, [Some((x.id(), 1, 2))]);
 }
 
@@ -43,6 +43,6 @@ fn a_stream_that_is_newer_than_the_one_that_tells_of_it_is_not_moved() {
     let ended = vec![ended_stream(&three, Some(2))];
     two.begin_with(Preamble { continues: Some(one.position_of(1)), ended, kept: false });
     let accepted = receive(&mut receiver, &data(&mut two, b"b")).1.unwrap();
-    assert_eq!(accepted.before.moved, []);
+    assert_eq!(accepted.others.moved, []);
     assert!(receiver.streams(slave.id).unwrap().is_open(1) && receiver.streams(slave.id).unwrap().is_open(2));
 }

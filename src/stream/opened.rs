@@ -1,0 +1,53 @@
+//! A message that is opened, and not yet accepted: what is known of it, and who says so.
+
+use super::content::Content;
+use super::id::StreamId;
+use super::keys::TagEnd;
+use super::preamble::Preamble;
+use super::progress::{Progress, Sequence, StreamState};
+use crate::crypto::key_tree::Salt;
+use crate::crypto::schedule::Digest;
+
+/// An authentic message: opened, and not yet accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The fingerprint of the session's peer, who sealed it, whatever topic it came on.
+    pub(crate) peer: Digest,
+    /// Its stream.
+    pub(crate) stream: StreamId,
+    /// Its number in the stream.
+    pub(crate) seq: u32,
+    /// What it says.
+    pub(crate) content: Content,
+    /// Its sender wants to know what was written, and then its stream has no gaps.
+    pub(crate) wants_confirms: bool,
+    /// Its stream continues another one.
+    pub(crate) continues: bool,
+    /// What its stream says of itself and of others, in its first message.
+    pub(crate) preamble: Option<Box<Preamble>>,
+    pub(super) salt: Salt,
+    pub(super) tag: TagEnd,
+}
+
+impl Opened {
+    /// The salt of its stream.
+    pub(crate) fn salt(&self) -> Salt {
+        self.salt
+    }
+
+    /// How far its stream is received with it, where the stream had come to `wanted`, and its sequence to a position.
+    pub(super) fn progress(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
+        let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;
+        let state = if content.closes_stream() { StreamState::Ended } else { StreamState::Open };
+        // `open` lets no seq through that has none after it.
+        let end = seq + 1;
+        if end <= wanted {
+            // Its position was received in another stream.
+            let next = if state == StreamState::Ended { end } else { wanted };
+            return Progress { stream, salt, next, skip, wants_confirms, state, sequence };
+        }
+        let positions = u64::from(seq - wanted) + u64::from(content.has_position());
+        let sequence = Sequence { position: sequence.position.saturating_add(positions), ..sequence };
+        Progress { stream, salt, next: end, skip: 0, wants_confirms, state, sequence }
+    }
+}

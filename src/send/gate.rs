@@ -3,19 +3,22 @@
 //! [`Gate::is_open`] is asked before each message that may wait: new ones, those that were made and not published,
 //! retransmissions of `--confirm`, and what is said between two streams. Two things shut it: the client has no room for
 //! the longest message, or the run has a pace (the old program's link has one) and that allows no more at the moment.
-//! The last messages of a run or a stream (`SendRun::settle`, `OutgoingStream::end_early`) do not ask, but they count.
+//! The last messages of a run or a stream (`SendRun::settle`, `OutgoingStream::end_early`) do not ask, because a run that
+//! ends must not wait once more; but they count.
 //! Queries and answers ([`OutgoingMessage::BestEffort`]) neither ask nor count; they are dropped if the client has no
 //! room for them.
 //!
-//! A shut gate delays messages, and changes nothing about them: no retransmission timer expires because of it, and the
-//! loop does not wake for a message that is due but has to wait, since it ignores times that have passed.
+//! A shut gate delays messages, and changes nothing about them: a retransmission that becomes due waits, and counts as none
+//! until it leaves. The loop does not wake for a message that is due but has to wait, since it ignores times that have
+//! passed.
 //!
 //! # How to add a limit
 //!
 //! First decide what it counts:
 //!
 //! - **What this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
-//!   in `send::paces`; all of them are kept. Any other limit is a condition in [`Gate::is_open`], counted in
+//!   in `send::paces`; all of them are kept. One message in each interval (`Pace::new(1, interval / n)`) is a strict and even
+//!   rate; more of them in an interval may leave in a burst ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in
 //!   [`Gate::pass`]; if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else
 //!   changes: whatever waits for the gate stays with the source or the stream, in the counts of `run_end`.
 //! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
@@ -30,13 +33,15 @@
 //! - `sts-pair --status` shows what the files of a session say, so it shows nothing of a limit. `--progress` counts what
 //!   waits for the gate as unacknowledged.
 //! - It is shut without a connection, as a pace is. Otherwise, what the gate let pass meanwhile would leave in one
-//!   burst on the next connection. The client repeats the messages that were on their way when a connection ended on
-//!   the next one: at most as many as the broker lets it have in flight.
+//!   burst on the next connection. What the client had when a connection ended does leave in a burst on the next one: all
+//!   that this gate let pass on a connection that was silent, up to what the client has room for. Where that matters, a
+//!   limit also counts what the broker has not acknowledged ([`Client::unacknowledged`]).
 //! - Reading does not wait for it (`SendRun::may_read`): `--timeout` counts from when a message was read, and a program
 //!   that waits in write(2) has no timeout. Without a spool, what is read meanwhile is one message of the largest size,
 //!   which with `--each` may be many lines. With one, it is appended to the spool record by record, up to `--spool-max`.
 //! - No timeout counts the time in which nothing but a pace holds the run back: `SendRun::observe_waiting` asks
-//!   [`Gate::opens_at`].
+//!   [`Gate::opens_at`]. So the interval of a pace may be longer than `--timeout`. Time does count while the broker or the
+//!   receiver has yet to answer for a message.
 
 use std::time::Instant;
 

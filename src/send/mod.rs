@@ -232,7 +232,7 @@ fn split(link: &Link, options: &SendOptions) -> Split {
     }
 }
 
-/// The limits on messages per time of a run, for a receiver that has no means to slow the sender down.
+/// The limits on messages per time of a run. Only the old program needs one: it has no means to slow the sender down.
 fn paces(link: &Link) -> Vec<Pace> {
     match link.config.protection {
         #[cfg(feature = "legacy")]

@@ -104,11 +104,16 @@ impl SendRun<'_> {
     /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a pace holds it back,
     /// time counts from now.
     pub(super) fn observe_waiting(&mut self, now: Instant) {
-        let in_flight = self.in_flight();
-        self.timeouts.observe(self.source.awaits_delivery(in_flight), now);
-        if in_flight.messages == 0 && self.events.is_connected() && self.gate.opens_at().is_some() {
+        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        if !self.awaits_answer() && self.events.is_connected() && self.gate.opens_at().is_some() {
             self.timeouts.progress(now);
         }
+    }
+
+    /// Whether the broker has yet to acknowledge a message, or the receiver to confirm one. What is not published yet
+    /// awaits neither.
+    fn awaits_answer(&self) -> bool {
+        self.events.broker.unacknowledged().messages > 0 || self.stream.unconfirmed().messages > 0
     }
 
     /// Whether the receiver has written all of the input, so that only confirms of messages without data are missing. The

@@ -1,7 +1,9 @@
 //! What was received on a link, and what changes it. As text it is in [`super::receive_file`].
 //!
-//! What `--status` is to show of it goes this way: an entry of a `Completion` (`recv/delivery.rs`) is a [`JournalEntry`], which is
-//! added to [`Counters`] here; `cache/status.rs` reads those, and `pair/status/` prints them as table and JSON.
+//! What `--status` is to show of it goes this way: an entry of a `Completion` (`recv/delivery.rs`) is a [`JournalEntry`],
+//! which is added to [`Counters`] here, and to [`Totals`] once its session is gone. `receive_file.rs` writes both as
+//! text; a word that an older version does not know is optional there, or the file is of a later version. `cache/status.rs`
+//! reads them, and `pair/status/` prints them as table (80 columns), JSON and metrics.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -34,7 +36,7 @@ pub(crate) struct Counters {
     pub(crate) latest: VecDeque<Gap>,
     /// Of each open stream, when something of it was last written, in seconds since 1970.
     pub(crate) last_written: BTreeMap<u32, u64>,
-    /// When the last message was written, in seconds since 1970.
+    /// When the last message was received, in seconds since 1970: with bytes or without.
     pub(crate) last_message: Option<u64>,
     /// Whose session it is, as far as that is written down.
     pub(crate) peer: Option<Digest>,

@@ -19,18 +19,22 @@
 //! In the sequence, where a lost one is missed and a replay is a duplicate, it is a new message as far as the run is
 //! concerned. An example is a heartbeat, which is sent when nothing was sent for a while. It is a kind (`stream/kind.rs`)
 //! and an option. Sealing, confirms, retransmissions, another session, the counts and the end of a run need nothing: they
-//! ask whether a message carries data, not of which kind it is. These steps are special to it:
+//! ask whether a message carries data, not of which kind it is. Only what a run that fails says of the rest, and its exit
+//! status, take each message for data: `undelivered` and `interrupted` (`direct.rs`), and a session that is gone
+//! (`replies.rs`). These steps are special to it:
 //!
 //! 1. `timeouts.rs`: when it is due. Each run starts anew. Each turn tells `Timeouts::observe` whether anything waits to
 //!    be delivered: the time runs while nothing does, or heartbeats pile up while the broker or the receiver is away. A
 //!    time in `Timeouts::deadlines` wakes the run.
 //! 2. `SendRun::next_message` (`run.rs`): where the source has no message of the input, it is asked for this one if that
-//!    is due and there is a connection. None is made once the source has all input
+//!    is due and there is a connection. A source also gives none while another stream is due
+//!    ([`OutgoingStream::is_switching`]): then this one waits, too. None is made once the source has all input
 //!    ([`MessageSource::has_all_input`](super::source::MessageSource::has_all_input)): it would come after the end.
 //! 3. `source.rs`: a method of `MessageSource` that gives it its position. `direct.rs` begins the stream and looks whether
 //!    another one is due, as `next` does, and has the stream seal its buffer as the new content. `spooled.rs` appends an
 //!    empty record (`RecordStore::append`), since the number of a record decides its position; `next` seals an empty
-//!    record as the new content, since a record of data is never empty. The next run sends such a record, too, whatever
+//!    record as the new content, since a record of data is never empty. Where the spool takes no record, as it is full or
+//!    busy, there is no message, and it stays due. The next run sends such a record, too, whatever
 //!    its options are, so the message can carry only what is known when it is sealed.
 //! 4. A link without encryption has nothing for it: `open_stream` (`mod.rs`) and `LegacyStream::open` refuse the option.
 //! 5. `recv/sealed/mod.rs`: it delivers no bytes. To notice that none came for long, `stall.rs` has the time that counts;

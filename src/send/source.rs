@@ -33,7 +33,8 @@ pub(super) trait MessageSource {
     /// message in memory; a disk has its own.
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()>;
 
-    /// The next message of what was read. Called only while there is room for the longest one.
+    /// The next message of what was read; none without a whole message, while another stream is due, or without the
+    /// connection that a spool needs. Called only while there is room for the longest one.
     ///
     /// A message gets its place in the stream here. A source with a spool does that only while there is a connection,
     /// since the session may be another one by the time there is. A source without one does it as soon as the gate

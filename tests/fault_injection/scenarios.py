@@ -286,6 +286,98 @@ def terminate_traced(process):
     return process.wait()
 
 
+class Old(Scenario):
+    """Two devices with sts_version = 1, of which each is the old program for the other."""
+
+    def enrol(self, master, slave):
+        pass
+
+    def settings(self, site, mode):
+        return super().settings(site, mode) | {"sts_version": 1}
+
+    def carries(self, site, master, slave):
+        """A line in each direction; the first one after a failure may be garbled."""
+        for sending, receiving in ((master, slave), (slave, master)):
+            receiver = listen(site, receiving)
+            for line in (b"may be garbled\n", AFTER):
+                sender = site.start(sending, "sts-send", "--timeout", "60", LINK, stdin=line)
+                check(sender.wait() == 0, f"nothing can be sent after it: {sender.stderr()}")
+            wait_until("the last line", lambda: receiver.stdout().endswith(AFTER) or receiver.ended())
+            check(receiver.terminate() == 0, f"nothing can be received after it: {receiver.stderr()}")
+
+
+class OldPairing(Old):
+    """A pairing of which one end is traced, in place of an older session."""
+
+    def __init__(self, name, end):
+        super().__init__(name)
+        self.end = end
+
+    def run(self, site, traced):
+        master, slave = self.begin(site)
+        of = {self.end: traced}
+        waiting = site.start(slave, "sts-pair", "-v", "--timeout", "8", LINK, traced=of.get("slave"))
+        waiting.wait_for("listening on")
+        starting = site.start(master, "sts-pair", "--timeout", "8", LINK, traced=of.get("master"))
+        ended = {"master": starting.wait(), "slave": waiting.wait()}
+        if list(ended.values()) == [0, 0]:
+            self.carries(site, master, slave)
+        agree(site, master, slave)
+        self.carries(site, master, slave)
+        return Result(ended[self.end], (starting if self.end == "master" else waiting).stderr())
+
+
+class OldSend(Old):
+    """sts-send --spool while another device receives; nothing is acknowledged, so a broken connection may lose a line."""
+
+    spool = ["--spool", "spool"]
+
+    def run(self, site, traced):
+        master, slave = self.begin(site)
+        receiver = listen(site, slave)
+        sender = site.start(master, "sts-send", *self.spool, "--timeout", "20", LINK, traced=traced, stdin=INPUT)
+        status = sender.wait()
+        later = site.start(master, "sts-send", *self.spool, "--timeout", "60", LINK, stdin=b"may be garbled\n" + AFTER)
+        check(later.wait() == 0, f"nothing can be sent after it: {later.stderr()}")
+        wait_until("the last line", lambda: receiver.stdout().endswith(AFTER) or receiver.ended())
+        check(receiver.terminate() == 0, f"the receiver fails: {receiver.stderr()}")
+        got = receiver.stdout().removesuffix(AFTER).removesuffix(b"may be garbled\n")
+        check(in_order(got), f"received with status {status}: {got!r}")
+        check(status or "connection" in sender.stderr() or got == INPUT, f"lost without a word: {got!r}")
+        self.carries(site, master, slave)
+        return Result(status, sender.stderr())
+
+
+class OldReceive(Old):
+    """sts-recv while another device sends: what it does not write is lost, and the next run reads what comes then."""
+
+    def run(self, site, traced):
+        master, slave = self.begin(site)
+        receiver = site.start(slave, "sts-recv", "-v", "-n", str(len(LINES)), "--timeout", "8", LINK, traced=traced)
+        receiver.wait_for("listening on")
+        site.must(master, "sts-send", "--timeout", "60", LINK, stdin=INPUT)
+        status = receiver.wait()
+        got = receiver.stdout()
+        check(in_order(got), f"received with status {status}: {got!r}")
+        check(status != 0 or got == INPUT, f"{got!r} with status 0")
+        self.carries(site, master, slave)
+        return Result(status, receiver.stderr())
+
+
+class OldEnd(Old):
+    """sts-pair --end: the keys are gone, whatever fails, or the error says that they are not."""
+
+    def run(self, site, traced):
+        master, slave = self.begin(site)
+        process = site.start(master, "sts-pair", "--end", "--timeout", "8", LINK, traced=traced)
+        status = process.wait()
+        again = site.start(master, "sts-pair", "--end", "--timeout", "8", LINK).wait()
+        check(again == 75 if status == 0 else again in (0, 75), f"the next end: {again}: {process.stderr()}")
+        agree(site, master, slave)
+        self.carries(site, master, slave)
+        return Result(status, process.stderr())
+
+
 class Once(Scenario):
     """A command that prints something and ends; the next one prints the same."""
 
@@ -334,6 +426,11 @@ SCENARIOS = [
     Pairing("code-master", "master", code=CODE, trusting=False),
     Pairing("code-slave", "slave", code=CODE, trusting=False),
     Serve("serve"),
+    OldPairing("old-pair-master", "master"),
+    OldPairing("old-pair-slave", "slave"),
+    OldSend("old-send"),
+    OldReceive("old-recv"),
+    OldEnd("old-end"),
     Once("status", "--status"),
     Once("check", "--check", LINK),
     Once("metrics", "--metrics"),

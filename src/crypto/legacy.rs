@@ -69,7 +69,7 @@ impl SecretKey {
         CurvePoint { x: point.x().into(), y: point.y().into() }
     }
 
-    /// The session key with the owner of `peer`: the x coordinate of the shared point as it is, for so the old program has it.
+    /// The session key with the owner of `peer`: the x coordinate of the shared point, unhashed, as in the old program.
     /// `None` if `peer` is not on the curve.
     #[must_use]
     pub fn agree(&self, peer: &CurvePoint) -> Option<Key<LegacyCipher>> {

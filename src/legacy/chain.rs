@@ -1,9 +1,9 @@
 //! The value that CBC continues from. The old program has one for both directions: the last block of the last message, whoever
 //! sent it. So a message that is lost, and one that crosses another, garbles the first block of a message after it.
 //!
-//! What its end of the chain is cannot be seen, but a message of it shows which value it was made from. That tells whether it
-//! had our newest message by then, and so what it expects next. With this, no message of its is garbled for us unless one before
-//! it is lost, and of ours only those that cross one of its own.
+//! Which value the old program holds cannot be seen, but each of its messages shows which value it was made from. That tells
+//! whether it had our newest message by then, and so what it expects next. So we can read all of its messages, except for one
+//! that follows a lost one; and of ours, only those are garbled that follow a lost one or cross one of its own.
 
 use zeroize::{Zeroize, Zeroizing};
 

@@ -5,7 +5,7 @@ use base16ct::HexDisplay;
 
 use crate::crypto::legacy::{CurvePoint, KEY_LEN};
 
-/// Length in bytes of what a device is called during one pairing: the old program cuts after so many.
+/// Length in bytes of what a device is called during one pairing: the old program cuts there.
 pub(super) const ID_LEN: usize = 31;
 
 /// The names of both devices, which the master makes for one pairing; no byte of them is 0.
@@ -58,7 +58,7 @@ impl Frame {
             }
             AUTHREQ => data.try_into().ok().map(Self::AuthReq),
             RDYREQ => public_key(data).map(Self::RdyReq),
-            // An acknowledgement with data is none.
+            // The old program ignores an acknowledgement with data.
             _ if !data.is_empty() => None,
             INITACK => Some(Self::InitAck),
             AUTHACK => Some(Self::AuthAck),

@@ -77,11 +77,11 @@ pub(crate) enum Decrypted {
     OtherMode,
     /// In CBC: the same was taken before, or this device sent it. The old program sends none twice.
     Repeated,
-    /// It is no ciphertext, as it is not of whole blocks.
+    /// It is not a ciphertext: its length is not a multiple of a block.
     NotWhole,
 }
 
-/// Whether a payload may be of a session: it is of whole blocks, which no message of a pairing is.
+/// Whether a payload may be of a session: its length is a multiple of a block, which that of no message of a pairing is.
 pub(crate) fn is_ciphertext(payload: &[u8]) -> bool {
     !payload.is_empty() && payload.len().is_multiple_of(BLOCK_LEN)
 }
@@ -120,7 +120,7 @@ impl LegacySession {
     }
 
     /// Whether the other device may expect another value than the one that our next message continues from, so that it would
-    /// not recognize a KILL. In CBC that can never be ruled out: a message of its may have come while no tool ran here.
+    /// not recognize a KILL. In CBC that can never be ruled out: it may have sent a message while no tool ran here.
     pub(super) fn may_be_out_of_step(&self) -> bool {
         matches!(self.mode, Mode::Cbc(_))
     }
@@ -223,9 +223,9 @@ impl fmt::Debug for LegacySession {
 
 /// Takes a message that ends with `last` into the chain; false where it is a repeated one, and nothing has changed.
 ///
-/// A chain that nobody disturbs never has the same value twice, so a message that ends like one before it is that one. But if both
-/// devices send the same text at the same time, both messages are the same. The shell of the old program ends each text with
-/// a blank: one of ours without it cannot be the old program's.
+/// If nobody disturbs it, the chain never has the same value twice, so a message that ends like an earlier one is that one again.
+/// But if both devices send the same text at the same time, their messages are the same. The shell of the old program ends
+/// each text with a blank: a message of ours without one cannot be the old program's.
 fn take(chain: &mut Chain, last: Block, of: Option<Predecessor>, opened: &Decrypted, reading: Reading) -> bool {
     let origin = match reading {
         Reading::Follow => Origin::Followed,
@@ -251,8 +251,8 @@ fn is_in_ecb(cipher: &BlockCipher, payload: &[u8]) -> bool {
     has_header(&first)
 }
 
-/// Whether a payload that is not of a session in ECB is of one in CBC: it is the first one, or its later blocks are a text. What
-/// others continue from is not known.
+/// Whether a payload that is not of a session in ECB is of one in CBC: it is the first one, or its later blocks are a text. Of a
+/// short one that comes later, it is not known what it continues from.
 fn is_in_cbc(cipher: &BlockCipher, key: &Key<LegacyCipher>, payload: &[u8]) -> bool {
     let mut message = payload.to_vec();
     cipher.decrypt_cbc(&chain_start(key), &mut message);

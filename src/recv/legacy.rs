@@ -116,8 +116,8 @@ impl<'a> LegacyTexts<'a> {
 
     fn tell_repeated(&mut self, now: Instant) {
         if let Some(unsaid) = self.dropped.repeated.happened(now) {
-            let times = count(unsaid + 1, "message");
-            self.report.warning(format_args!("dropped {times} that came before, or that this device sent itself"));
+            let dropped = count(unsaid + 1, "message");
+            self.report.warning(format_args!("dropped, as received before or sent by this device: {dropped}"));
         }
     }
 }

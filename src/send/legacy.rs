@@ -163,7 +163,9 @@ impl ConfirmedStream for LegacyStream {
             }
             // It displays as noise what is sent.
             Some(Decrypted::OtherMode) => {
-                return Err(Error::new(Exit::Config, "the other device encrypts with another `aes`").hint(OTHER_AES));
+                return Err(Error::new(Exit::Config, format!("cannot send to {}", self.store.cache().link()))
+                    .because("the other device encrypts with another `aes`")
+                    .hint(OTHER_AES));
             }
             Some(Decrypted::Kill) => "the other device ended the session",
             // sts-recv has taken a KILL before, or sts-pair --end ran here.

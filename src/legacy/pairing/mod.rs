@@ -16,7 +16,7 @@
 //!
 //! Each message answers one, and nothing is sent while the other device may be sending: the old program spoils what it is
 //! sending when a message comes in. So a request is repeated after seconds of silence only, and an acknowledgement never. Nothing
-//! counts as sent that there was no connection for: an offer that the slave never saw must not be taken for one that it refused.
+//! counts as sent while there is no connection: an offer that the slave never saw must not be taken for one that it refused.
 //!
 //! The old program refuses a key without a word if any byte of it but the first is 0, unless the first is, too. As slave we draw
 //! keys until one is not refused. As master we offer another key if no RDYACK comes; the slave uses the first that it does not
@@ -40,7 +40,7 @@ use crate::secret::Key;
 /// How long an attempt may take from INITREQ or INITACK. The old program exits 30 seconds after its start, and needs the last two
 /// for what follows the last message; it was started up to [`master::INITREQ_INTERVAL`] before its first message.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(26);
-/// How long nothing came before a request is repeated: many round trips, in which the other device has sent what it had to.
+/// Time without an answer after which a request is repeated: many round trips, so the other device is not sending any more.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What the two devices are called during one pairing.

@@ -58,7 +58,7 @@ fn a_message_that_comes_back_or_again_is_not_written() {
     }
     old.send("after them");
     receiver.wait_for_stdout(b"21.5\n21.5\n21.5\nafter them\n");
-    receiver.wait_for("that came before, or that this device sent itself");
+    receiver.wait_for("dropped, as received before or sent by this device: 1 message");
     // Neither end has lost its place.
     link.device.send_all(&[], "and back\n").succeeded();
     old.wait("our text", |seen| seen.displayed.last().unwrap() == b"and back");

@@ -16,7 +16,7 @@ use super::{Input, Logged, Role, Seen, Settings};
 
 /// From its start to "encryption on", else it exits.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// After RDYACK the slave takes nothing for so long.
+/// How long the slave ignores everything after RDYACK.
 const PAUSE: Duration = Duration::from_secs(1);
 /// From a KILL to its disconnection.
 const LEAVE: Duration = Duration::from_secs(2);

@@ -53,6 +53,20 @@ enum BlockMode {
     Ecb,
 }
 
+impl BlockMode {
+    /// Decrypts whole blocks into `out`, which is as long; returns the length without padding, `None` where there is none.
+    fn decrypt(self, block: &Aes256, iv: &[u8], ciphertext: &[u8], out: &mut [u8]) -> Option<usize> {
+        let unpadded = match self {
+            Self::Cbc => {
+                let iv: &[u8; BLOCK_LEN] = iv.try_into().expect("CBC's head room is a block");
+                cbc::Decryptor::inner_iv_init(block, iv.into()).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
+            }
+            Self::Ecb => ecb::Decryptor::inner_init(block).decrypt_padded_b2b::<Pkcs7>(ciphertext, out),
+        };
+        unpadded.map(<[u8]>::len).ok()
+    }
+}
+
 impl SuiteKeys {
     fn etm(key: &[u8], mode: BlockMode) -> Self {
         let (mac_key, block_key) = key.split_at_checked(MAC_KEY_LEN).expect(KEY_FITS_SUITE);
@@ -200,18 +214,10 @@ impl Cipher {
                 }
                 etm_tag(mac, header, sealed).verify_truncated_left(tag).map_err(|_| Rejected::NotAuthentic)?;
                 plaintext.resize(start + ciphertext.len(), 0);
-                let out = &mut plaintext[start..];
-                let unpadded = match mode {
-                    BlockMode::Cbc => {
-                        let iv: &[u8; BLOCK_LEN] = iv.try_into().expect("CBC's head room is a block");
-                        cbc::Decryptor::inner_iv_init(&**block, iv.into()).decrypt_padded_b2b::<Pkcs7>(ciphertext, out)
-                    }
-                    BlockMode::Ecb => ecb::Decryptor::inner_init(&**block).decrypt_padded_b2b::<Pkcs7>(ciphertext, out),
-                };
-                let len = unpadded.map(<[u8]>::len);
+                let len = mode.decrypt(block, iv, ciphertext, &mut plaintext[start..]);
                 plaintext.truncate(start + len.unwrap_or(0));
                 // Padding is inside what the tag covers: this is a peer that does not pad, not an oracle.
-                len.map(drop).map_err(|_| Rejected::NotAuthentic)
+                len.map(drop).ok_or(Rejected::NotAuthentic)
             }
         }
     }

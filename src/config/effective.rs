@@ -2,9 +2,8 @@
 
 use super::keys::{ConfigKey, KEY_NAMES};
 use super::settings::{Override, Settings};
-use super::{Config, ConfigSource, Protection};
+use super::{Config, ConfigSource};
 use crate::Result;
-use crate::suite::Suite;
 use crate::text::tame;
 
 /// What stands in the place of a password.
@@ -57,16 +56,8 @@ impl Config {
             ConfigKey::MqttVersion => mqtt.version.config_value().to_owned(),
             ConfigKey::Host => "localhost".to_owned(),
             ConfigKey::Port => mqtt.endpoint.port().map(|port| port.to_string()).unwrap_or_default(),
-            ConfigKey::Aes => match &self.protection {
-                Protection::None => "null".to_owned(),
-                Protection::Sealed(sealed) => Suite::name(sealed.suite).to_owned(),
-                Protection::Legacy(legacy) => Suite::name(legacy.aes).to_owned(),
-            },
-            ConfigKey::StsVersion => match &self.protection {
-                Protection::None => String::new(),
-                Protection::Sealed(_) => "2".to_owned(),
-                Protection::Legacy(_) => "1".to_owned(),
-            },
+            ConfigKey::Aes => self.protection.suite_value().to_owned(),
+            ConfigKey::StsVersion => self.protection.version_value().to_owned(),
             ConfigKey::Qos => mqtt.qos.to_string(),
             ConfigKey::KeepAlive => mqtt.keep_alive.to_string(),
             ConfigKey::SessionExpiry => mqtt.session.expiry.to_string(),

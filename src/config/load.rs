@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::effective::EffectiveValue;
+use super::validate::exposed_warning;
 use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
 use crate::files::{self, NamedFile};
 use crate::name::{did_you_mean, list};
@@ -145,13 +146,12 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     })?;
     parsed.config.check_supported()?;
     if parsed.password_in_text && file.is_exposed {
-        parsed.warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(path)));
+        parsed.warnings.push(exposed_warning("password", path));
     }
     if let Some(client) = parsed.config.mqtt.endpoint.tls.as_ref().and_then(|tls| tls.client.as_ref())
         && files::is_exposed(&client.key)
     {
-        let (shown, path) = (show(&client.key), quote(&client.key));
-        parsed.warnings.push(format!("other users can read the key in {shown}: chmod 600 {path}"));
+        parsed.warnings.push(exposed_warning("key", &client.key));
     }
     let is_protection_overridden = overrides.iter().any(Override::sets_protection);
     Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_protection_overridden, secret_files })

@@ -127,6 +127,24 @@ impl Protection {
         }
     }
 
+    /// The value of `aes` that says the same.
+    fn suite_value(&self) -> &'static str {
+        match self {
+            Self::None => "null",
+            Self::Sealed(sealed) => sealed.suite.name(),
+            Self::Legacy(legacy) => legacy.aes.name(),
+        }
+    }
+
+    /// The value of `sts_version` that says the same; empty where nothing is encrypted.
+    fn version_value(&self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Sealed(_) => "2",
+            Self::Legacy(_) => "1",
+        }
+    }
+
     /// Which side of a pairing this device is; `None` where nothing is paired.
     fn role(&self) -> Option<Role> {
         match self {

@@ -108,31 +108,10 @@ fn protection(settings: &Settings<'_>) -> Result<Protection> {
     let aes = settings.get(ConfigKey::Aes).zip(choice(settings, ConfigKey::Aes, &suites)?);
     let is_legacy = choice(settings, ConfigKey::StsVersion, &[("1", true), ("2", false)])?.unwrap_or(false);
     let Some(role) = mode else {
-        if let Some((setting, Some(_))) = aes {
-            let why =
-                format!("`aes = {}` cannot be used with `sts_mode = nosec`, which encrypts nothing", setting.value);
-            return Err(setting.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
-        }
-        if let Some(setting) = settings.get(ConfigKey::Peer).or(settings.get(ConfigKey::Channel)) {
-            let why = format!("`{}` cannot be used with `sts_mode = nosec`, which authenticates no peer", setting.name);
-            return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
-        }
+        refuse_without_encryption(settings, aes)?;
         return Ok(Protection::None);
     };
-    let suite = match (aes, is_legacy) {
-        (Some((setting, None)), _) => {
-            let why = "`aes = null` can be used only with `sts_mode = nosec`";
-            let hint =
-                if is_legacy { legacy::AES_HINT } else { "use gcm, cbc or ecb; without this line, the suite is gcm" };
-            return Err(setting.error(why).hint(hint));
-        }
-        (Some((setting, Some(Suite::Gcm))), true) => {
-            return Err(setting.invalid("must be cbc or ecb with `sts_version = 1`"));
-        }
-        (Some((_, Some(suite))), _) => suite,
-        (None, true) => Suite::Cbc,
-        (None, false) => Suite::default(),
-    };
+    let suite = suite(aes, is_legacy)?;
     if is_legacy {
         legacy::check(settings)?;
         return Ok(Protection::Legacy(Legacy { role, aes: suite }));
@@ -142,6 +121,35 @@ fn protection(settings: &Settings<'_>) -> Result<Protection> {
         None => None,
     };
     Ok(Protection::Sealed(Sealed { role, suite, peers: peers(settings)?, channel }))
+}
+
+/// Refuses what means nothing on a link that is not encrypted.
+fn refuse_without_encryption(settings: &Settings<'_>, aes: Option<(Setting<'_>, Option<Suite>)>) -> Result<()> {
+    if let Some((setting, Some(_))) = aes {
+        let why = format!("`aes = {}` cannot be used with `sts_mode = nosec`, which encrypts nothing", setting.value);
+        return Err(setting.error(why).hint("set `sts_mode` to master or slave, or `aes` to null"));
+    }
+    if let Some(setting) = settings.get(ConfigKey::Peer).or(settings.get(ConfigKey::Channel)) {
+        let why = format!("`{}` cannot be used with `sts_mode = nosec`, which authenticates no peer", setting.name);
+        return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
+    }
+    Ok(())
+}
+
+/// The suite of an encrypted link.
+fn suite(aes: Option<(Setting<'_>, Option<Suite>)>, is_legacy: bool) -> Result<Suite> {
+    match (aes, is_legacy) {
+        (Some((setting, None)), _) => {
+            let why = "`aes = null` can be used only with `sts_mode = nosec`";
+            let hint =
+                if is_legacy { legacy::AES_HINT } else { "use gcm, cbc or ecb; without this line, the suite is gcm" };
+            Err(setting.error(why).hint(hint))
+        }
+        (Some((setting, Some(Suite::Gcm))), true) => Err(setting.invalid("must be cbc or ecb with `sts_version = 1`")),
+        (Some((_, Some(suite))), _) => Ok(suite),
+        (None, true) => Ok(Suite::Cbc),
+        (None, false) => Ok(Suite::default()),
+    }
 }
 
 fn peers(settings: &Settings<'_>) -> Result<Vec<PeerName>> {
@@ -276,9 +284,14 @@ fn read_password(
         return Err(setting.error(format!("{shown} must be one line of 1 to {MAX_FIELD_LEN} bytes")));
     }
     if exposed {
-        warnings.push(format!("other users can read the password in {shown}: chmod 600 {}", quote(&path)));
+        warnings.push(exposed_warning("password", &path));
     }
     Ok(Password::new(word.to_owned()))
+}
+
+/// What a user is told of a secret in a file that others can read.
+pub(super) fn exposed_warning(what: &str, path: &Path) -> String {
+    format!("other users can read the {what} in {}: chmod 600 {}", show(path), quote(path))
 }
 
 fn client_id(settings: &Settings<'_>, version: MqttVersion) -> Result<Option<String>> {

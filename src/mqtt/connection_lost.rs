@@ -3,6 +3,9 @@
 use std::io::ErrorKind;
 use std::{fmt, io};
 
+/// Connections in a row that the broker closed without a word at the same point, before it is asked what that shows.
+pub(super) const MIN_CLOSED: u32 = 3;
+
 /// The connection must be dropped; the client then makes another one. Displays as one phrase that says why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionLost {

@@ -162,7 +162,7 @@ fn web_socket(endpoint: &Endpoint) -> String {
     match (over.missing_layer(), &over.address) {
         (None, BrokerAddress::Tcp(_)) => {
             format!(
-                "write url = {}://{endpoint}{DEFAULT_PATH}, or set `port` to the one for MQTT, usually 1883",
+                "write url = {}://{endpoint}{DEFAULT_PATH}, or set `port` to the one for MQTT, usually {MQTT_PORT}",
                 over.scheme()
             )
         }

@@ -7,6 +7,7 @@ use rand::CryptoRng;
 use super::outgoing_publish::AttemptedPublish;
 use super::refusal;
 use super::subscriptions::PendingSubscription;
+use crate::mqtt::connection_lost::MIN_CLOSED;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
 use crate::mqtt::{Event, Token};
 
@@ -27,10 +28,6 @@ const MIN_REFUSED: u32 = 7;
 /// The least time from the first of them to the last. A broker that closes connections for a while, as a cluster does
 /// that fails over, refuses nothing.
 const MIN_REFUSED_TIME: Duration = Duration::from_secs(20);
-
-/// Connections in a row that the broker closed at the same request, without a word, before the user is told what that
-/// asked for.
-pub(super) const MIN_CLOSED: u32 = 3;
 
 /// The record of this connection and of those before it.
 #[derive(Debug, Default)]

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use rand::CryptoRng;
 
-use super::connection_history::{EndedConnection, MIN_CLOSED};
+use super::connection_history::EndedConnection;
 use super::{ClientSession, ConnectionState, SessionDoubt, refusal};
 use crate::mqtt::codec::Connect;
+use crate::mqtt::connection_lost::MIN_CLOSED;
 use crate::mqtt::{Event, Outage, Will};
 use crate::{Error, Result};
 

@@ -5,6 +5,8 @@ use std::cell::Cell;
 
 use crate::Result;
 use crate::mqtt::connection_lost::ConnectionLost;
+#[cfg(feature = "tls")]
+use crate::mqtt::connection_lost::MIN_CLOSED;
 use crate::mqtt::endpoint::{Endpoint, Node, Proxy};
 
 use super::proxy::ProxyConnection;
@@ -35,10 +37,6 @@ pub(super) struct Layers {
     #[cfg(feature = "tls")]
     closed: Cell<u32>,
 }
-
-/// After so many connections that were closed without a word, one is spent to find out whether the port is for TLS.
-#[cfg(feature = "tls")]
-const MIN_CLOSED_TO_PROBE: u32 = 3;
 
 impl Layers {
     /// Prepares what the connections need.
@@ -82,8 +80,8 @@ impl Layers {
         #[cfg(feature = "tls")]
         let transport = match (&self.tls, node) {
             (Some(tls), Some(node)) => tls.open(transport, node)?,
-            (None, Some(node)) if self.closed.get() == MIN_CLOSED_TO_PROBE => {
-                // Spent, whatever becomes of it.
+            (None, Some(node)) if self.closed.get() == MIN_CLOSED => {
+                // One is spent to find out whether the port is for TLS, whatever becomes of it.
                 self.closed_without_answer();
                 Box::new(TlsProbe::new(transport, node)?)
             }

@@ -7,6 +7,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use super::client_certificate::ClientCertificate;
 use super::verifier::{Authorities, BrokerVerifier};
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
+use crate::mqtt::endpoint::MQTTS_PORT;
 use crate::mqtt::foreign_protocol;
 use crate::mqtt::tls_options::KeyPin;
 use crate::text::{escape, tame};
@@ -78,7 +79,7 @@ impl Judge {
     fn plain_url(&self) -> String {
         let broker = &self.broker;
         format!(
-            "set `port` to the broker's port for TLS, usually 8883; if it has none: url = mqtt://{broker}, \
+            "set `port` to the broker's port for TLS, usually {MQTTS_PORT}; if it has none: url = mqtt://{broker}, \
              which sends topics and the broker's password in the clear"
         )
     }

@@ -71,6 +71,24 @@ impl SessionEntry {
         (closed, given_up)
     }
 
+    /// As [`SessionEntry::take`], with what else a message says of its own stream and its session.
+    fn accept(&mut self, opened: &Opened, progress: &Progress) -> (Option<Progress>, Vec<(u32, u32)>) {
+        let number = opened.stream.number;
+        let (closed, given_up) = self.take(progress);
+        self.announced.remove(&number);
+        self.keys.remember(number, opened.seq, opened.tag);
+        if opened.is_kept() {
+            self.streams.keep(number);
+        }
+        for over in closed.iter().chain([progress]).filter(|progress| progress.state != StreamState::Open) {
+            self.end(over.stream.number);
+        }
+        if let Content::Kill { next_stream } = opened.content {
+            self.keys.refuse_from(&mut self.session, next_stream);
+        }
+        (closed, given_up)
+    }
+
     /// A stream is over, and so are its keys, once nothing of it is likely to come again.
     fn end(&mut self, stream: u32) {
         let streams = &self.streams;
@@ -113,7 +131,7 @@ pub(crate) struct AcceptedWill {
 impl Receiver {
     /// Opens a payload: on success `plaintext` holds the bytes of data, and nothing else; otherwise it is empty.
     ///
-    /// Every session with the message's tag is tried. Nothing is changed, whoever made the payload.
+    /// Every session with the message's tag is tried. Nothing is changed, not even by an authentic payload.
     ///
     /// # Errors
     /// [`Rejected::Foreign`], [`Rejected::Length`], [`Rejected::UnknownSession`], [`Rejected::NotAuthentic`].
@@ -196,25 +214,13 @@ impl Receiver {
             self.apply_over(over);
         }
         let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
-        let (closed, given_up) = entry.take(&progress);
-        entry.announced.remove(&number);
-        entry.keys.remember(number, opened.seq, opened.tag);
-        let is_kept = opened.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !is_side;
-        if is_kept {
-            entry.streams.keep(number);
-        }
-        for over in closed.iter().chain([&progress]).filter(|progress| progress.state != StreamState::Open) {
-            entry.end(over.stream.number);
-        }
-        if let Content::Kill { next_stream } = opened.content {
-            entry.keys.refuse_from(&mut entry.session, next_stream);
-        }
+        let (closed, given_up) = entry.accept(opened, &progress);
         // Nothing is lost with a side stream.
         others.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
         self.announce(opened, progress.sequence);
         let promoted = self.promote_if_pending(session, &opened.peer);
         let gap = SessionEntry::gap(opened, wanted);
-        Ok(Accepted { progress, gap, skip, others, given_up, is_kept, promoted })
+        Ok(Accepted { progress, gap, skip, others, given_up, is_kept: opened.is_kept(), promoted })
     }
 
     /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of

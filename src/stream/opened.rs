@@ -35,6 +35,11 @@ impl Opened {
         self.salt
     }
 
+    /// Whether it says that the broker keeps messages of its stream.
+    pub(super) fn is_kept(&self) -> bool {
+        self.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !self.stream.is_side_stream()
+    }
+
     /// How far its stream is received with it, where the stream had come to `wanted`, and its sequence to a position.
     pub(super) fn progress(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
         let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::MAX_HELD_BYTES;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 #[cfg(feature = "legacy")]
 use crate::legacy::Store;
@@ -21,8 +22,6 @@ use crate::{Error, Exit, Result};
 
 /// As many messages as are kept before nothing more is read.
 const MAX_KEPT_MESSAGES: usize = 256;
-/// As many bytes of messages as are kept before nothing more is read.
-const MAX_KEPT_BYTES: usize = 2 << 20;
 
 /// What happened while there was no session, for the run to handle.
 struct KeptEvents {
@@ -68,13 +67,7 @@ pub(super) fn wait(
             checked = Some(now);
         }
         let now = event_loop.begin_turn();
-        while !kept.is_full()
-            && let Some(event) = event_loop.next_event()?
-        {
-            if let Some(junk) = kept.take(event, |qos| event_loop.broker.keeps(qos)) {
-                event_loop.broker.ack(junk);
-            }
-        }
+        kept.take_all(event_loop)?;
         // What is not kept must wait: passed over here, it would come after the messages that follow it, as a repeat.
         event_loop.pause_reading(kept.is_full(), now);
         if event_loop.stop_requested() > Stop::No {
@@ -123,7 +116,19 @@ impl KeptEvents {
     }
 
     fn is_full(&self) -> bool {
-        self.messages.len() >= MAX_KEPT_MESSAGES || self.bytes >= MAX_KEPT_BYTES
+        self.messages.len() >= MAX_KEPT_MESSAGES || self.bytes >= MAX_HELD_BYTES
+    }
+
+    /// Takes what there is, as long as there is room.
+    fn take_all(&mut self, event_loop: &mut EventLoop<'_>) -> Result<()> {
+        while !self.is_full()
+            && let Some(event) = event_loop.next_event()?
+        {
+            if let Some(junk) = self.take(event, |qos| event_loop.broker.keeps(qos)) {
+                event_loop.broker.ack(junk);
+            }
+        }
+        Ok(())
     }
 
     /// Takes an event; `keeps` tells whether the broker keeps a message of this quality of service until it is
@@ -198,8 +203,8 @@ mod tests {
             kept.take(sealed(Qos::AtLeastOnce, 64 << 10), |_| true);
             kept.take(BrokerEvent::Disconnected, |_| true);
         }
-        assert_eq!(fill(&mut kept, 64 << 10), MAX_KEPT_BYTES / (64 << 10));
-        assert_eq!(kept.into_events().len(), 1 + MAX_KEPT_BYTES / (64 << 10));
+        assert_eq!(fill(&mut kept, 64 << 10), MAX_HELD_BYTES / (64 << 10));
+        assert_eq!(kept.into_events().len(), 1 + MAX_HELD_BYTES / (64 << 10));
     }
 
     #[test]

@@ -34,6 +34,7 @@
 
 mod delivery;
 mod first_session;
+mod idle_timeout;
 mod incoming;
 mod left_messages;
 #[cfg(feature = "legacy")]
@@ -46,6 +47,7 @@ mod sealed;
 
 use std::time::{Duration, Instant};
 
+use self::idle_timeout::IdleTimeout;
 use self::incoming::IncomingStreams;
 use self::left_messages::LeftMessages;
 #[cfg(feature = "legacy")]
@@ -68,6 +70,10 @@ use crate::stdio::Signals;
 /// How long a run with `--last` waits for another retained message, if the command line does not say. MQTT has no sign
 /// that there is none.
 const RETAINED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most bytes of payloads that are kept while they wait for a session, or for what is before them: more than a broker
+/// usually has on the way to one client.
+const MAX_HELD_BYTES: usize = 2 << 20;
 
 /// Why a run ends that no option ends: the peer deleted its last session.
 const SESSION_ENDED: &str = "the peer ended the session";
@@ -154,13 +160,12 @@ pub fn run(link: &Link, options: RecvOptions, report: &Reporter) -> Result<()> {
     }
     RecvRun {
         config: &link.config,
-        timeout: options.timeout(),
+        idle_timeout: IdleTimeout::new(options.timeout(), now),
         report,
         events,
         streams,
         printer,
         left: LeftMessages::new(now),
-        last_received: now,
         is_subscribed: false,
     }
     .finish(kept, &options)

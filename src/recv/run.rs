@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::idle_timeout::IdleTimeout;
 use super::incoming::{Disposition, GivenUp, IncomingStreams};
 use super::left_messages::LeftMessages;
 use super::printer::Printer;
@@ -44,14 +45,12 @@ enum End {
 /// One run, from SUBSCRIBE to the last PUBACK.
 pub(super) struct RecvRun<'a> {
     pub(super) config: &'a Config,
-    pub(super) timeout: Option<Duration>,
+    pub(super) idle_timeout: IdleTimeout,
     pub(super) report: &'a Reporter,
     pub(super) events: EventLoop<'a>,
     pub(super) streams: Box<dyn IncomingStreams + 'a>,
     pub(super) printer: Printer,
     pub(super) left: LeftMessages,
-    /// When something was received that restarts the timeout.
-    pub(super) last_received: Instant,
     /// The broker has accepted the subscription.
     pub(super) is_subscribed: bool,
 }
@@ -148,7 +147,7 @@ impl RecvRun<'_> {
                 self.left.received(message.qos, now);
                 let disposition = self.streams.receive(message, now)?;
                 if disposition.restarts_timeout() {
-                    self.last_received = now;
+                    self.idle_timeout.restart(now);
                 }
                 self.dispose(disposition, now)?;
             }
@@ -172,7 +171,7 @@ impl RecvRun<'_> {
                 self.streams.disconnected();
             }
             BrokerEvent::Connected => drop(self.limit_messages()),
-            // Confirms and answers: whoever lacks one asks again.
+            // Confirms and answers: a peer that lacks one asks again.
             BrokerEvent::TooLong(_) => drop(self.events.broker.withdraw()),
             BrokerEvent::Acknowledged(_) => {}
         }
@@ -327,12 +326,7 @@ impl RecvRun<'_> {
 
     /// Whether nothing was received for as long as the run waits.
     fn is_idle(&self, now: Instant) -> bool {
-        self.timeout_at().is_some_and(|deadline| now >= deadline)
-    }
-
-    /// When the run ends, if nothing is received before.
-    fn timeout_at(&self) -> Option<Instant> {
-        self.timeout.map(|timeout| self.last_received + timeout)
+        self.idle_timeout.deadline().is_some_and(|deadline| now >= deadline)
     }
 
     /// The error of a run that timed out although nothing could come, or where the broker may have withheld what was
@@ -388,7 +382,7 @@ impl RecvRun<'_> {
 
     fn wait(&mut self, now: Instant) -> Result<()> {
         // Past one of these, the run waits for standard output only.
-        let own = next_deadline(now, [self.timeout_at(), self.left.deadline(), self.left.notice_at()]);
+        let own = next_deadline(now, [self.idle_timeout.deadline(), self.left.deadline(), self.left.notice_at()]);
         let deadline = [self.printer.deadline(), self.streams.deadline(now), own].into_iter().flatten().min();
         self.events.wait(Some(self.printer.interest()), deadline, now)
     }

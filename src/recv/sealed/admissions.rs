@@ -31,9 +31,9 @@ pub(super) enum Admission {
     Leave,
 }
 
-/// Which streams this run receives.
+/// Which chains of streams this run receives.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Selection {
+enum WantedChains {
     All,
     /// The chain of which a message is accepted first.
     FirstChain,
@@ -43,7 +43,7 @@ enum Selection {
 
 /// The streams that this run saw, and what of them waits.
 pub(super) struct Admissions {
-    selection: Selection,
+    wanted: WantedChains,
     chains: Chains,
     /// Streams that this run saw, or that others say continue them, and that are not complete.
     incomplete: IncompleteStreams,
@@ -58,7 +58,7 @@ impl Admissions {
     /// Follows the first chain that comes, or all.
     pub(super) fn new(once: bool) -> Self {
         Self {
-            selection: if once { Selection::FirstChain } else { Selection::All },
+            wanted: if once { WantedChains::FirstChain } else { WantedChains::All },
             chains: Chains::new(),
             incomplete: IncompleteStreams::default(),
             reorder: ReorderBuffer::new(),
@@ -74,22 +74,22 @@ impl Admissions {
 
     /// Whether this run follows one chain only.
     pub(super) fn is_selective(&self) -> bool {
-        self.selection != Selection::All
+        self.wanted != WantedChains::All
     }
 
     /// Whether this run is to follow one chain, and nothing of any was accepted.
     pub(super) fn awaits_first(&self) -> bool {
-        self.selection == Selection::FirstChain
+        self.wanted == WantedChains::FirstChain
     }
 
     /// Whether a stream is in the one chain that this run follows.
     pub(super) fn is_selected(&self, stream: StreamId) -> bool {
-        self.selection == Selection::Chain(self.head_of(stream))
+        self.wanted == WantedChains::Chain(self.head_of(stream))
     }
 
     /// Whether this run receives a stream, as far as is known.
     pub(super) fn receives(&self, stream: StreamId) -> bool {
-        matches!(self.selection, Selection::All) || self.is_selected(stream)
+        matches!(self.wanted, WantedChains::All) || self.is_selected(stream)
     }
 
     /// Decides whether a message is accepted now. One that `was_held` is not held again. With `--once`, a stream that
@@ -110,7 +110,7 @@ impl Admissions {
         }
         let head = self.head_of(stream);
         let is_others = opened.content.stays_with_stream()
-            && matches!(self.selection, Selection::Chain(selected) if selected != head);
+            && matches!(self.wanted, WantedChains::Chain(selected) if selected != head);
         // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
         // not decide yet.
         if is_others && (was_held || !sessions.is_new(head)) {
@@ -140,8 +140,8 @@ impl Admissions {
     /// A message that stays with its stream was accepted. If this run is to follow the first chain, it is this one:
     /// only now, as a message that is played again begins nothing.
     pub(super) fn select(&mut self, stream: StreamId) {
-        if self.selection == Selection::FirstChain {
-            self.selection = Selection::Chain(self.head_of(stream));
+        if self.wanted == WantedChains::FirstChain {
+            self.wanted = WantedChains::Chain(self.head_of(stream));
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::stall::Stall;
 use crate::mqtt::{MIN_BROKER_WINDOW, Qos};
+use crate::recv::MAX_HELD_BYTES;
 use crate::session::SessionId;
 use crate::stream::{Awaited, Receiver, StreamId};
 
@@ -13,8 +14,6 @@ use crate::stream::{Awaited, Receiver, StreamId};
 const REORDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits while more than [`MAX_UNACKNOWLEDGED`] messages are held.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(1);
-/// Most bytes of payloads that are held: more than a broker usually has on the way to one client.
-const MAX_BYTES: usize = 2 << 20;
 /// Most messages that are held, however short they are.
 const MAX_MESSAGES: usize = 1024;
 /// Most messages that are held for the whole of [`REORDER_TIMEOUT`] although the broker wants them acknowledged. It sends
@@ -159,7 +158,7 @@ impl<T> ReorderBuffer<T> {
         is_given_up: &dyn Fn(StreamId, &Awaited) -> bool,
         order: &impl StreamOrder,
     ) -> Option<StreamId> {
-        let full = self.bytes > MAX_BYTES || self.messages.len() > MAX_MESSAGES;
+        let full = self.bytes > MAX_HELD_BYTES || self.messages.len() > MAX_MESSAGES;
         let is_late = |since| self.stall.has_passed(since, self.timeout(), now);
         let may_go = |(stream, waiting): &(&StreamId, &WaitingStream)| {
             full || is_late(waiting.since) || is_given_up(**stream, &waiting.awaited)
@@ -291,7 +290,7 @@ mod tests {
     fn what_waits_is_bounded_in_bytes_and_in_messages_and_leaves_room_for_others() {
         let now = Instant::now();
         for (len, qos, at, most) in [
-            (64 << 10, Qos::AtMostOnce, now, MAX_BYTES / (64 << 10)),
+            (64 << 10, Qos::AtMostOnce, now, MAX_HELD_BYTES / (64 << 10)),
             (0, Qos::AtMostOnce, now, MAX_MESSAGES),
             (0, Qos::AtLeastOnce, now + CROWDED_TIMEOUT, MAX_UNACKNOWLEDGED),
         ] {
